@@ -1,0 +1,205 @@
+//! What can go wrong, in words that say where and what to do.
+//!
+//! Knows no file format; whoever finds a fault names it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation was refused or failed.
+///
+/// Whatever the variant, an operation that returns an error has changed nothing that a reader could see, unless its
+/// own documentation says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no cache at the path, and the options do not allow to create one.
+    #[error("{}: no cache here; open it with `create(true)` or check the path", path.display())]
+    NotFound {
+        /// The path that was opened.
+        path: PathBuf,
+    },
+    /// `create_new` was asked for, and something is there.
+    #[error("{}: exists already; open it without `create_new`, or choose another path", path.display())]
+    AlreadyExists {
+        /// The path that was opened.
+        path: PathBuf,
+    },
+    /// Another thread or process held the writer lock for longer than the lock timeout.
+    #[error("{}: another writer held the lock for {waited:?}; try again, or raise `lock_timeout`", path.display())]
+    Locked {
+        /// The cache.
+        path: PathBuf,
+        /// How long this call waited.
+        waited: Duration,
+    },
+    /// This thread already holds a writer of this cache: waiting for it would never end.
+    #[error("{}: this thread already holds the writer; use that writer, or drop it first", path.display())]
+    WriterHeld {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// This writer's process was forked after the writer was taken; the lock belongs to the parent.
+    #[error("{}: this writer was inherited by fork and is dead here; take a new one", path.display())]
+    Forked {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// The file does not start as one of this crate's files does.
+    #[error("{}: not a file of mmapcache ({what}); check the path, or move the file away", path.display())]
+    WrongMagic {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        what: &'static str,
+    },
+    /// The file has a format version that this crate does not read.
+    #[error("{}: format version {found}, this crate reads {supported}; use a matching release or make a new cache", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The version that this crate reads.
+        supported: u32,
+    },
+    /// The file was made with another value of an option that is fixed at creation.
+    #[error("{}: made with {option} {found}, opened with {asked}; leave the option out to take the file's own value", path.display())]
+    Mismatch {
+        /// The cache.
+        path: PathBuf,
+        /// The option's name.
+        option: &'static str,
+        /// What the options asked for.
+        asked: u64,
+        /// What the file has.
+        found: u64,
+    },
+    /// An option has a value outside its range.
+    #[error("{}: {option} cannot be {asked}; it takes {range}", path.display())]
+    Option {
+        /// The cache.
+        path: PathBuf,
+        /// The option's name.
+        option: &'static str,
+        /// What was asked for.
+        asked: u64,
+        /// What is possible.
+        range: &'static str,
+    },
+    /// A write was asked of a handle that was opened read-only.
+    #[error("{}: opened read-only; open it without `read_only` to write", path.display())]
+    ReadOnly {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// Keys have 1 to 65,535 bytes; this one has none, or more.
+    #[error("{}: a key of {len} bytes; keys have 1 to 65,535 bytes: hash longer ones", path.display())]
+    KeyLength {
+        /// The cache.
+        path: PathBuf,
+        /// The key's length in bytes.
+        len: usize,
+    },
+    /// The value and its key do not fit into one heap segment.
+    #[error("{}: a value of {len} bytes; {max} is the most for this key: split it, or raise `max_segment_bytes` in a new cache", path.display())]
+    ValueTooLarge {
+        /// The cache.
+        path: PathBuf,
+        /// The value's length in bytes.
+        len: usize,
+        /// The longest value that fits beside this key.
+        max: u64,
+    },
+    /// The cache holds as many entries as it may. Updates and deletions still work.
+    #[error("{}: full with {limit} entries; delete some, or raise `max_entries` in a new cache", path.display())]
+    TableFull {
+        /// The cache.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// The file system has no room. Found out before anything changed.
+    #[error("{}: no room for {needed} more bytes on the disk; free some and try again", path.display())]
+    DiskFull {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// Bytes asked for.
+        needed: u64,
+    },
+    /// Something in the file cannot be true.
+    #[error("{}: damaged: {what} at byte {at}; run `mmapcache-inspect verify`, or rebuild the cache", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is damaged.
+        what: &'static str,
+        /// Where, in bytes from the file's start.
+        at: u64,
+    },
+    /// A listing could not go on: the cache was rebuilt, and what it still had to read is gone.
+    #[error("{}: the cache was rebuilt during the listing; start it again", path.display())]
+    Superseded {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// Syncing failed once; what was written since the last good sync may not be on the disk.
+    #[error("{}: an earlier sync failed; rebuild the cache on a healthy disk", path.display())]
+    SyncFailed {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// The file system or the platform lacks what shared mappings need.
+    #[error("{}: {what}", path.display())]
+    Unsupported {
+        /// The cache.
+        path: PathBuf,
+        /// What is missing, and what to do.
+        what: &'static str,
+    },
+    /// The items given to a rebuild ended with an error of their own; the cache is as it was.
+    #[error("{}: the items of a rebuild failed; the cache is as it was", path.display())]
+    Source {
+        /// The cache.
+        path: PathBuf,
+        /// What the iterator returned.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The operating system refused.
+    #[error("{}: could not {action}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the files are at fault: bytes that no version of this crate wrote where they stand.
+    ///
+    /// True for [`Error::Damaged`] and [`Error::WrongMagic`]. A killed process never causes it. A full disk, a missing
+    /// permission, too many open files and a misuse of the API are no corruption, and neither is a newer format.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::WrongMagic { .. })
+    }
+
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), action, source }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: &'static str, at: u64) -> Self {
+        Self::Damaged { path: path.to_owned(), what, at }
+    }
+
+    /// Whether a file that was expected is not there.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+            || matches!(self, Self::NotFound { .. })
+    }
+}

@@ -1,0 +1,118 @@
+//! Every byte on disk: the constants of `docs/format.md`, and pure functions that turn words into meanings.
+//!
+//! Knows no file, no mapping and no lock. A test reads the tables of `docs/format.md` and compares each row with
+//! what stands here.
+#![forbid(unsafe_code)]
+
+pub(crate) mod index;
+pub(crate) mod record;
+pub(crate) mod region;
+pub(crate) mod roster;
+pub(crate) mod seal;
+pub(crate) mod segment;
+pub(crate) mod slot;
+
+/// The version that this crate writes and the only one that it reads.
+pub(crate) const VERSION: u32 = 1;
+/// Bits of hash that the largest directory uses.
+pub(crate) const MAX_DIRECTORY_BITS: u32 = 20;
+/// The longest key, in bytes.
+pub(crate) const MAX_KEY: usize = 65_535;
+
+/// Which hash function a cache uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HashKind {
+    /// XXH3, 64 bits, seeded.
+    Xxh3,
+    /// A few bits of it, so that tests meet collisions at every step.
+    #[cfg(test)]
+    Colliding,
+}
+
+impl HashKind {
+    pub(crate) fn to_disk(self) -> u32 {
+        match self {
+            Self::Xxh3 => 1,
+            #[cfg(test)]
+            Self::Colliding => 0xffff,
+        }
+    }
+
+    pub(crate) fn from_disk(value: u32) -> Option<Self> {
+        match value {
+            1 => Some(Self::Xxh3),
+            #[cfg(test)]
+            0xffff => Some(Self::Colliding),
+            _ => None,
+        }
+    }
+}
+
+/// What decides the places of things in the files; never changes within a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Slots in a region: a power of two.
+    pub region_slots: u32,
+    /// Bytes of each key that its slot repeats.
+    pub inline_key: u32,
+    /// The directory has room for two to this power of entries.
+    pub directory_bits: u32,
+    /// No segment grows beyond this, unless it holds a single record.
+    pub max_segment_bytes: u64,
+    /// Most entries; 0 for no limit.
+    pub max_entries: u64,
+}
+
+impl Geometry {
+    pub(crate) const REGION_SLOTS: std::ops::RangeInclusive<u32> = 16..=1024;
+    pub(crate) const MAX_INLINE_KEY: u32 = 1024;
+    pub(crate) const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=16 << 30;
+
+    /// What is wrong with these numbers, if anything is.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        if !Self::REGION_SLOTS.contains(&self.region_slots) || !self.region_slots.is_power_of_two() {
+            return Some("slots per region");
+        }
+        if self.inline_key > Self::MAX_INLINE_KEY || !self.inline_key.is_multiple_of(8) {
+            return Some("inline key bytes");
+        }
+        if self.directory_bits > MAX_DIRECTORY_BITS {
+            return Some("directory bits");
+        }
+        if !Self::SEGMENT_BYTES.contains(&self.max_segment_bytes) {
+            return Some("largest segment");
+        }
+        None
+    }
+
+    /// Bytes of the directory's room.
+    pub(crate) fn directory_bytes(&self) -> u64 {
+        8 << self.directory_bits
+    }
+
+    /// Where the first region stands in the index file.
+    pub(crate) fn regions_at(&self) -> u64 {
+        (index::PAGE + self.directory_bytes()).next_multiple_of(index::PAGE)
+    }
+
+    /// Bytes of a slot.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        slot::FIXED_BYTES + self.inline_key as usize
+    }
+
+    /// Bytes of a region: header, control bytes, access marks, slots.
+    pub(crate) fn region_bytes(&self) -> usize {
+        let slots = self.region_slots as usize;
+        region::HEADER_BYTES + 2 * slots + slots * self.slot_bytes()
+    }
+
+    /// Occupied and deleted slots at which a region is rebuilt.
+    pub(crate) fn region_limit(&self) -> u32 {
+        self.region_slots / 8 * 7
+    }
+
+    /// Region numbers stay below this, so that every slot has a number below 2^31.
+    pub(crate) fn max_regions(&self) -> u64 {
+        (1_u64 << 31) / u64::from(self.region_slots)
+    }
+}

@@ -1,0 +1,167 @@
+//! The index file's first page: its sealed header, then the words that the engine changes.
+//!
+//! Knows the places and the packing, not the order in which they are written.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::seal::Sealed;
+use super::{Geometry, HashKind};
+
+/// Bytes of slot 0, the header page.
+pub(crate) const PAGE: u64 = 4096;
+
+/// The part of the header page that never changes within a generation.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct IndexHeader {
+    pub magic: [u8; 8],
+    pub version: u32,
+    pub crc: u32,
+    pub cache_id: [u8; 16],
+    pub generation: u64,
+    pub heap_id: u64,
+    pub roster_id: u64,
+    pub hash_seed: u64,
+    pub hash_check: u64,
+    pub hash_kind: u32,
+    pub flags: u32,
+    pub region_slots: u32,
+    pub inline_key: u32,
+    pub directory_bits: u32,
+    pub record_variant: u32,
+    pub max_segment_bytes: u64,
+    pub max_entries: u64,
+    pub created: u64,
+    pub reserved: u64,
+}
+
+impl Sealed for IndexHeader {
+    const MAGIC: [u8; 8] = *b"MMCINDEX";
+}
+
+impl IndexHeader {
+    /// The geometry, if its numbers can be true.
+    pub(crate) fn geometry(&self) -> Result<Geometry, &'static str> {
+        let geometry = Geometry {
+            region_slots: self.region_slots,
+            inline_key: self.inline_key,
+            directory_bits: self.directory_bits,
+            max_segment_bytes: self.max_segment_bytes,
+            max_entries: self.max_entries,
+        };
+        match geometry.fault() {
+            Some(what) => Err(what),
+            None if self.flags != 0 => Err("feature flags"),
+            None if self.record_variant != super::record::VARIANT => Err("record variant"),
+            None => Ok(geometry),
+        }
+    }
+
+    /// The hash kind, if this crate knows it.
+    pub(crate) fn hash_kind(&self) -> Option<HashKind> {
+        HashKind::from_disk(self.hash_kind)
+    }
+}
+
+/// Places of the changing words, counted in words from the start of the page.
+pub(crate) mod word {
+    /// Directory depth and the superseded mark: the word that every reader polls.
+    pub(crate) const POLL: usize = 16;
+    /// The eight words of [`super::Counters`].
+    pub(crate) const COUNTERS: usize = 24;
+    pub(crate) const RESERVED: usize = 32;
+    pub(crate) const TAIL: usize = 33;
+    pub(crate) const LIVE_AFTER: usize = 34;
+    pub(crate) const LAST_MTIME: usize = 35;
+    pub(crate) const CHANGES: usize = 36;
+    pub(crate) const HEAP_BASE: usize = 37;
+    pub(crate) const OLDEST: usize = 38;
+    pub(crate) const CURSOR: usize = 39;
+    /// Kind of the armed intent; 0 when none is.
+    pub(crate) const INTENT: usize = 40;
+    /// What the intent is about.
+    pub(crate) const INTENT_BODY: usize = 41;
+    /// The counters as they will be.
+    pub(crate) const INTENT_COUNTERS: usize = 48;
+    pub(crate) const BOOT_ID: usize = 56;
+    pub(crate) const INODE: usize = 58;
+    pub(crate) const DIRTY: usize = 59;
+    pub(crate) const FLUSHED: usize = 60;
+    pub(crate) const SYNC_ERROR: usize = 61;
+    pub(crate) const RENAMES_PENDING: usize = 62;
+    pub(crate) const INCARNATION: usize = 63;
+    pub(crate) const COMPACTED: usize = 64;
+    pub(crate) const PUTS: usize = 65;
+    pub(crate) const OVERWRITES: usize = 66;
+    pub(crate) const DELETES: usize = 67;
+    pub(crate) const DROPPED: usize = 68;
+    pub(crate) const HOLDER: usize = 72;
+    pub(crate) const LOCK_WORD: usize = 73;
+}
+
+/// The polled word: low byte the directory's depth, top bit the superseded mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Poll(pub u64);
+
+impl Poll {
+    const SUPERSEDED: u64 = 1 << 63;
+
+    pub(crate) fn at_depth(depth: u32) -> Self {
+        Self(u64::from(depth))
+    }
+
+    #[inline]
+    pub(crate) fn depth(self) -> u32 {
+        (self.0 & 0xff) as u32
+    }
+
+    #[inline]
+    pub(crate) fn superseded(self) -> bool {
+        self.0 & Self::SUPERSEDED != 0
+    }
+
+    pub(crate) fn with_superseded(self, mark: bool) -> Self {
+        Self(if mark { self.0 | Self::SUPERSEDED } else { self.0 & !Self::SUPERSEDED })
+    }
+}
+
+/// The counters that change together with an entry or a region, as one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Live entries.
+    pub occupied: u64,
+    /// Slots of deleted entries that still stop nothing but are not free.
+    pub deleted: u64,
+    /// The highest slot number ever used, plus one.
+    pub high_water: u64,
+    /// The first hole of the roster, plus one; 0 for none.
+    pub hole_head: u64,
+    /// Roster positions ever used.
+    pub roster_len: u64,
+    /// The first free region, plus one; 0 for none.
+    pub free_region: u64,
+    /// Regions that the file holds, free ones included.
+    pub regions: u64,
+    /// Heap bytes of live records.
+    pub live: u64,
+}
+
+impl Counters {
+    pub(crate) fn to_words(self) -> [u64; 8] {
+        [
+            self.occupied,
+            self.deleted,
+            self.high_water,
+            self.hole_head,
+            self.roster_len,
+            self.free_region,
+            self.regions,
+            self.live,
+        ]
+    }
+
+    pub(crate) fn from_words(words: [u64; 8]) -> Self {
+        let [occupied, deleted, high_water, hole_head, roster_len, free_region, regions, live] = words;
+        Self { occupied, deleted, high_water, hole_head, roster_len, free_region, regions, live }
+    }
+}

@@ -1,0 +1,136 @@
+//! Records of the heap: a header, the whole key, the value, padding to eight bytes.
+//!
+//! Knows the packing and the checksum, not where records are kept.
+
+use super::slot::Place;
+
+/// The variant with a 24-byte header.
+pub(crate) const VARIANT: u32 = 1;
+/// Bytes before the key.
+pub(crate) const HEADER_BYTES: usize = 24;
+/// The same in words.
+pub(crate) const HEADER_WORDS: usize = HEADER_BYTES / 8;
+/// The checksum's bytes, at the record's start; it covers what follows them.
+pub(crate) const CRC_BYTES: usize = 4;
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The key has this value.
+    Entry,
+    /// The key is gone.
+    Deletion,
+}
+
+impl Kind {
+    fn to_disk(self) -> u64 {
+        match self {
+            Self::Entry => 1,
+            Self::Deletion => 2,
+        }
+    }
+
+    fn from_disk(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Entry),
+            2 => Some(Self::Deletion),
+            _ => None,
+        }
+    }
+}
+
+/// A record's header, its checksum beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub value_len: u32,
+    pub mtime: u64,
+    pub key_len: u16,
+    pub kind: Kind,
+}
+
+impl Header {
+    /// The three words, the checksum left zero.
+    pub(crate) fn to_words(self) -> [u64; HEADER_WORDS] {
+        let last = (u64::from(self.key_len) << 32) | (self.kind.to_disk() << 48);
+        [u64::from(self.value_len) << 32, self.mtime, last]
+    }
+
+    /// Reads three words; none where they cannot be a record's.
+    #[inline]
+    pub(crate) fn from_words(words: [u64; HEADER_WORDS]) -> Option<Self> {
+        let kind = Kind::from_disk((words[2] >> 48) as u8)?;
+        let key_len = (words[2] >> 32) as u16;
+        let reserved = words[2] & 0xff00_0000_ffff_ffff;
+        if key_len == 0 || reserved != 0 {
+            return None;
+        }
+        Some(Self { value_len: (words[0] >> 32) as u32, mtime: words[1], key_len, kind })
+    }
+
+    /// Bytes of header, key and value; a damaged length cannot make this overflow.
+    #[inline]
+    pub(crate) fn content_bytes(&self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.key_len) + u64::from(self.value_len)
+    }
+
+    /// Bytes that the record takes in the heap.
+    #[inline]
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.content_bytes().next_multiple_of(8)
+    }
+}
+
+/// A running checksum, bound to one heap and one place: the same bytes elsewhere do not pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    #[inline]
+    pub(crate) fn new(heap_id: u64, place: Place) -> Self {
+        // Multiplying spreads neighbouring places over the seed; a CRC then differs for equal bytes with other seeds.
+        let mixed = (heap_id ^ place.to_word()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self(crc32fast::Hasher::new_with_initial((mixed >> 32) as u32))
+    }
+
+    #[inline]
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn value(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_gives_back_what_was_packed_into_it() {
+        let header = Header { value_len: u32::MAX, mtime: u64::MAX, key_len: u16::MAX, kind: Kind::Deletion };
+        assert_eq!(Header::from_words(header.to_words()), Some(header));
+        assert_eq!(header.content_bytes(), 24 + 65_535 + 0xffff_ffff);
+    }
+
+    #[test]
+    fn zeros_and_unknown_kinds_are_no_record() {
+        assert_eq!(Header::from_words([0; 3]), None);
+        assert_eq!(Header::from_words([0, 1, (1 << 32) | (3 << 48)]), None);
+        assert_eq!(Header::from_words([0, 1, 1 << 48]), None, "no key");
+    }
+
+    #[test]
+    fn the_same_bytes_at_another_place_or_in_another_heap_do_not_pass() {
+        let sum = |heap, segment, unit| {
+            let mut crc = Checksum::new(heap, Place { segment, unit });
+            crc.update(b"some bytes");
+            crc.value()
+        };
+        assert_eq!(sum(1, 0, 16), sum(1, 0, 16));
+        assert_ne!(sum(1, 0, 16), sum(1, 0, 17));
+        assert_ne!(sum(1, 0, 16), sum(1, 1, 16));
+        assert_ne!(sum(1, 0, 16), sum(2, 0, 16));
+    }
+}

@@ -1,0 +1,51 @@
+//! The roster file: a sealed header, then a packed array of u32.
+//!
+//! Knows the packing of entries and holes, not the free list's rules.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::seal::Sealed;
+
+/// Bytes before the first position.
+pub(crate) const HEADER_BYTES: u64 = 64;
+
+/// The sealed header of the roster.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RosterHeader {
+    pub magic: [u8; 8],
+    pub version: u32,
+    pub crc: u32,
+    pub cache_id: [u8; 16],
+    pub roster_id: u64,
+    pub generation: u64,
+    pub reserved: [u8; 16],
+}
+
+impl Sealed for RosterHeader {
+    const MAGIC: [u8; 8] = *b"MMCROSTR";
+}
+
+/// What stands at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// The slot number of a live entry.
+    Slot(u32),
+    /// A hole, and the next one plus one (0: the list ends here).
+    Hole(u32),
+}
+
+impl Position {
+    const HOLE: u32 = 1 << 31;
+
+    pub(crate) fn to_disk(self) -> u32 {
+        match self {
+            Self::Slot(slot) => slot,
+            Self::Hole(next) => next | Self::HOLE,
+        }
+    }
+
+    pub(crate) fn from_disk(value: u32) -> Self {
+        if value & Self::HOLE == 0 { Self::Slot(value) } else { Self::Hole(value & !Self::HOLE) }
+    }
+}

@@ -1,0 +1,68 @@
+//! What all static headers share: a magic, a version, and a checksum over the whole.
+//!
+//! Does not know which fields follow.
+
+use bytemuck::Pod;
+
+use super::VERSION;
+
+/// The first sixteen bytes of each file, at the same offsets in all of them.
+pub(crate) mod at {
+    pub(crate) const MAGIC: std::ops::Range<usize> = 0..8;
+    pub(crate) const VERSION: std::ops::Range<usize> = 8..12;
+    pub(crate) const CRC: std::ops::Range<usize> = 12..16;
+}
+
+/// A header that never changes after its file was made.
+pub(crate) trait Sealed: Pod {
+    const MAGIC: [u8; 8];
+}
+
+/// Why bytes are not a header of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Short,
+    Magic,
+    Version(u32),
+    Checksum,
+}
+
+/// Fills in magic, version and checksum.
+pub(crate) fn seal<T: Sealed>(header: T) -> Vec<u8> {
+    let mut bytes = bytemuck::bytes_of(&header).to_vec();
+    bytes[at::MAGIC].copy_from_slice(&T::MAGIC);
+    bytes[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+    let crc = checksum(&bytes);
+    bytes[at::CRC].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Reads a header and believes nothing that its checksum does not cover.
+pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Fault> {
+    let bytes = bytes.get(..size_of::<T>()).ok_or(Fault::Short)?;
+    if bytes[at::MAGIC] != T::MAGIC {
+        return Err(Fault::Magic);
+    }
+    let version = u32_at(bytes, at::VERSION);
+    if version != VERSION {
+        return Err(Fault::Version(version));
+    }
+    if u32_at(bytes, at::CRC) != checksum(bytes) {
+        return Err(Fault::Checksum);
+    }
+    Ok(bytemuck::pod_read_unaligned(bytes))
+}
+
+/// CRC-32 over the header, its own field left out.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes[..at::CRC.start]);
+    crc.update(&bytes[at::CRC.end..]);
+    crc.finalize()
+}
+
+fn u32_at(bytes: &[u8], range: std::ops::Range<usize>) -> u32 {
+    let mut four = [0; 4];
+    four.copy_from_slice(&bytes[range]);
+    u32::from_le_bytes(four)
+}

@@ -1,0 +1,47 @@
+//! The header of a heap segment: enough to rebuild a lost index.
+//!
+//! Knows nothing of the records behind it.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::seal::Sealed;
+use super::slot::Place;
+
+/// Bytes before the first record.
+pub(crate) const HEADER_BYTES: u64 = 128;
+/// The highest segment number of one heap id.
+pub(crate) const LAST_NUMBER: u16 = if cfg!(test) { 600 } else { u16::MAX };
+
+/// The sealed header of a segment.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct SegmentHeader {
+    pub magic: [u8; 8],
+    pub version: u32,
+    pub crc: u32,
+    pub cache_id: [u8; 16],
+    pub heap_id: u64,
+    pub capacity: u64,
+    pub number: u32,
+    pub flags: u32,
+    pub hash_seed: u64,
+    pub hash_check: u64,
+    pub hash_kind: u32,
+    pub region_slots: u32,
+    pub inline_key: u32,
+    pub directory_bits: u32,
+    pub record_variant: u32,
+    pub reserved_a: u32,
+    pub max_segment_bytes: u64,
+    pub max_entries: u64,
+    pub created: u64,
+}
+
+impl Sealed for SegmentHeader {
+    const MAGIC: [u8; 8] = *b"MMCHEAP\0";
+}
+
+/// Where the first record of a segment stands.
+pub(crate) fn first_place(segment: u16) -> Place {
+    Place { segment, unit: (HEADER_BYTES / 8) as u32 }
+}

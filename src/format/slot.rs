@@ -1,0 +1,119 @@
+//! Slots: the link that publishes an entry, and the fields beside it.
+//!
+//! Knows the packing of a slot's words, not where slots stand.
+
+/// Bytes of a slot before its part of the key.
+pub(crate) const FIXED_BYTES: usize = 48;
+
+/// Places in a slot, in words.
+pub(crate) mod word {
+    pub(crate) const LINK: usize = 0;
+    pub(crate) const IDENTITY: usize = 1;
+    /// Two words each: meta A here, meta B behind it.
+    pub(crate) const META: usize = 2;
+    pub(crate) const KEY: usize = 6;
+}
+
+/// Where a record starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    /// The segment's number.
+    pub segment: u16,
+    /// Units of eight bytes from the segment's start.
+    pub unit: u32,
+}
+
+impl Place {
+    #[inline]
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.unit) | (u64::from(self.segment) << 32)
+    }
+
+    #[inline]
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self { segment: (word >> 32) as u16, unit: word as u32 }
+    }
+
+    pub(crate) fn bytes(self) -> u64 {
+        u64::from(self.unit) * 8
+    }
+}
+
+/// The word that says what a slot holds: nothing, a deleted entry, or the place of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link(pub u64);
+
+impl Link {
+    pub(crate) const NEVER: Self = Self(0);
+    pub(crate) const DELETED: Self = Self(1);
+    const WHICH: u64 = 1 << 48;
+
+    pub(crate) fn new(place: Place, which: bool, tag: u16) -> Self {
+        debug_assert!(place.unit > 1 && tag < 1 << 15);
+        Self(place.to_word() | if which { Self::WHICH } else { 0 } | (u64::from(tag) << 49))
+    }
+
+    #[inline]
+    pub(crate) fn place(self) -> Place {
+        Place::from_word(self.0)
+    }
+
+    /// Whether meta B, not A, belongs to the record.
+    #[inline]
+    pub(crate) fn which(self) -> bool {
+        self.0 & Self::WHICH != 0
+    }
+
+    #[inline]
+    pub(crate) fn tag(self) -> u16 {
+        (self.0 >> 49) as u16
+    }
+
+    /// Whether the link leads to a record; the two vacant links and damaged ones do not.
+    #[inline]
+    pub(crate) fn is_entry(self) -> bool {
+        self.0 as u32 > 1
+    }
+}
+
+/// What a slot says of its key and of its own place in the roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub position: u32,
+    pub key_len: u16,
+    /// The directory bits of the hash that the tag does not repeat.
+    pub hash: u16,
+}
+
+impl Identity {
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.position) | (u64::from(self.key_len) << 32) | (u64::from(self.hash) << 48)
+    }
+
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self { position: word as u32, key_len: (word >> 32) as u16, hash: (word >> 48) as u16 }
+    }
+}
+
+/// What a slot repeats of the record it links to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub mtime: u64,
+    pub value_len: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_gives_back_what_was_packed_into_it() {
+        let place = Place { segment: 0xfedc, unit: 0x8765_4321 };
+        for (which, tag) in [(false, 0), (true, 0x7fff), (false, 0x5555)] {
+            let link = Link::new(place, which, tag);
+            assert_eq!((link.place(), link.which(), link.tag()), (place, which, tag));
+            assert!(link.is_entry());
+        }
+        assert!(!Link::NEVER.is_entry() && !Link::DELETED.is_entry());
+    }
+}

@@ -1,0 +1,113 @@
+//! The hash of a key, and which of its 64 bits serves which purpose.
+//!
+//! Knows no file and no table. The slot of an entry keeps every bit that the index ever asks for (tag, control,
+//! directory), so that a region can be split without reading a single key.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::format::{HashKind, MAX_DIRECTORY_BITS};
+
+/// A keyed hash function: the kind and the seed stand in the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hasher {
+    kind: HashKind,
+    seed: u64,
+}
+
+impl Hasher {
+    pub(crate) fn new(kind: HashKind, seed: u64) -> Self {
+        Self { kind, seed }
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> Hash {
+        let hash = xxh3_64_with_seed(key, self.seed);
+        match self.kind {
+            HashKind::Xxh3 => Hash(hash),
+            #[cfg(test)]
+            HashKind::Colliding => Hash(hash & Hash::COLLIDING_BITS),
+        }
+    }
+
+    /// The hash of a fixed text: a file whose stored value differs was made with another function.
+    pub(crate) fn check_value(&self) -> u64 {
+        xxh3_64_with_seed(b"mmapcache hash check", self.seed)
+    }
+}
+
+/// The 64-bit hash of a key.
+///
+/// | bits | purpose |
+/// |---|---|
+/// | 0..16 | the upper 16 of the 20 directory bits; kept in the slot |
+/// | 42..57 | tag, kept in the link: 42..49 choose the group inside a region, 53..57 are the lowest directory bits |
+/// | 57..64 | control byte |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hash(u64);
+
+impl Hash {
+    /// Under the colliding test hash: one of two groups, four tags, and two directory bits.
+    #[cfg(test)]
+    const COLLIDING_BITS: u64 = (1 << 42) | (1 << 50) | (1 << 53) | (1 << 1) | (1 << 60);
+
+    /// Rebuilds the bits that matter from what a slot, its link and its control byte keep.
+    pub(crate) fn from_parts(stored: u16, tag: u16, control: u8) -> Self {
+        Self(u64::from(stored) | (u64::from(tag) << 42) | (u64::from(control & 0x7f) << 57))
+    }
+
+    /// The bits that the slot keeps.
+    #[inline]
+    pub(crate) fn stored(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The 15 bits that the link keeps.
+    #[inline]
+    pub(crate) fn tag(self) -> u16 {
+        ((self.0 >> 42) & 0x7fff) as u16
+    }
+
+    /// The control byte of a full slot.
+    #[inline]
+    pub(crate) fn control(self) -> u8 {
+        0x80 | (self.0 >> 57) as u8
+    }
+
+    /// Chooses the group at which a probe starts.
+    #[inline]
+    pub(crate) fn group(self) -> usize {
+        ((self.0 >> 42) & 0x7f) as usize
+    }
+
+    /// The directory bits; the low `depth` of them are the index at that depth.
+    #[inline]
+    pub(crate) fn directory(self) -> u32 {
+        const { assert!(MAX_DIRECTORY_BITS == 20) };
+        (((self.0 >> 53) & 0xf) | ((self.0 & 0xffff) << 4)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_keeps_every_bit_that_the_index_asks_for() {
+        let hasher = Hasher::new(HashKind::Xxh3, 7);
+        for i in 0..1_000_u32 {
+            let hash = hasher.hash(&i.to_le_bytes());
+            let again = Hash::from_parts(hash.stored(), hash.tag(), hash.control());
+            assert_eq!(again.directory(), hash.directory());
+            assert_eq!(again.group(), hash.group());
+            assert_eq!(again.control(), hash.control());
+            assert_eq!(again.tag(), hash.tag());
+        }
+    }
+
+    #[test]
+    fn another_seed_gives_another_check_value() {
+        let a = Hasher::new(HashKind::Xxh3, 1).check_value();
+        let b = Hasher::new(HashKind::Xxh3, 2).check_value();
+        assert_ne!(a, b);
+    }
+}

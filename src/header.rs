@@ -1,0 +1,250 @@
+//! The changing words of the index header, by name.
+//!
+//! A view over the header page: it knows where each word is and what it means, not when to change it. Only the
+//! holder of the writer lock stores; anybody loads.
+
+use crate::format::index::{Counters, Poll, word};
+use crate::format::slot::{Link, Place};
+use crate::sync::{Word, acquire, load, publish, store, stores_done};
+
+/// Words of the header page.
+pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
+
+/// A view over the header page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header<'a>(&'a [Word; WORDS]);
+
+/// A change that is under way: enough to finish it after its writer was killed.
+///
+/// It carries the counters as they will be, not as they change: whether a "plus one" has already happened cannot be
+/// known after a kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// The record at `link` becomes the entry in `slot`.
+    Insert { slot: u32, position: u32, link: Link, after: Counters },
+    /// The entry in `slot` goes; `vacant` takes the place of its link, `next_hole` that of its roster position.
+    Delete { slot: u32, position: u32, vacant: Link, next_hole: u32, after: Counters },
+    /// The region `old` is replaced by `low`, and by `high` where it was split.
+    Replace { old: u32, low: u32, high: Option<u32>, after: Counters },
+}
+
+impl Intent {
+    const INSERT: u64 = 1;
+    const DELETE: u64 = 2;
+    const REPLACE: u64 = 3;
+
+    pub(crate) fn after(&self) -> Counters {
+        match self {
+            Self::Insert { after, .. } | Self::Delete { after, .. } | Self::Replace { after, .. } => *after,
+        }
+    }
+
+    fn to_words(self) -> (u64, [u64; 3]) {
+        match self {
+            Self::Insert { slot, position, link, .. } => (Self::INSERT, [pair(slot, position), link.0, 0]),
+            Self::Delete { slot, position, vacant, next_hole, .. } => {
+                (Self::DELETE, [pair(slot, position), vacant.0, u64::from(next_hole)])
+            }
+            Self::Replace { old, low, high, .. } => {
+                let high = high.map_or(0, |region| u64::from(region) + 1);
+                (Self::REPLACE, [pair(old, low), high, 0])
+            }
+        }
+    }
+
+    /// What the words say; none where they cannot be an intent.
+    fn from_words(kind: u64, body: [u64; 3], after: Counters) -> Option<Self> {
+        let (first, second) = (body[0] as u32, (body[0] >> 32) as u32);
+        match kind {
+            Self::INSERT => Some(Self::Insert { slot: first, position: second, link: Link(body[1]), after }),
+            Self::DELETE => {
+                let vacant = Link(body[1]);
+                let next_hole = u32::try_from(body[2]).ok()?;
+                (!vacant.is_entry()).then_some(Self::Delete { slot: first, position: second, vacant, next_hole, after })
+            }
+            Self::REPLACE => {
+                let high = match body[1] {
+                    0 => None,
+                    region => Some(u32::try_from(region - 1).ok()?),
+                };
+                Some(Self::Replace { old: first, low: second, high, after })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | (u64::from(high) << 32)
+}
+
+/// Whether an intent is armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Armed {
+    No,
+    Yes(Intent),
+    /// The words are no intent that this crate ever armed.
+    Damaged,
+}
+
+impl<'a> Header<'a> {
+    /// The header in the first words of the index; none where they are too few.
+    pub(crate) fn new(words: &'a [Word]) -> Option<Self> {
+        words.first_chunk().map(Self)
+    }
+
+    pub(crate) fn poll(&self) -> Poll {
+        Poll(acquire(&self.0[word::POLL]))
+    }
+
+    pub(crate) fn set_poll(&self, poll: Poll) {
+        publish(&self.0[word::POLL], poll.0);
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters::from_words(std::array::from_fn(|i| load(&self.0[word::COUNTERS + i])))
+    }
+
+    pub(crate) fn set_counters(&self, counters: &Counters) {
+        for (i, value) in counters.to_words().into_iter().enumerate() {
+            store(&self.0[word::COUNTERS + i], value);
+        }
+    }
+
+    pub(crate) fn occupied(&self) -> u64 {
+        load(&self.0[word::COUNTERS])
+    }
+
+    /// Live heap bytes, apart from the other counters: an overwrite changes nothing else.
+    pub(crate) fn set_live(&self, live: u64) {
+        store(&self.0[word::COUNTERS + 7], live);
+    }
+
+    /// Where the heap ends once the record under way is in.
+    pub(crate) fn reserved(&self) -> Place {
+        Place::from_word(load(&self.0[word::RESERVED]))
+    }
+
+    /// Where the heap ends.
+    pub(crate) fn tail(&self) -> Place {
+        Place::from_word(load(&self.0[word::TAIL]))
+    }
+
+    /// Announces that bytes behind the tail are about to change.
+    pub(crate) fn reserve(&self, end: Place, live_after: u64) {
+        store(&self.0[word::LIVE_AFTER], live_after);
+        publish(&self.0[word::RESERVED], end.to_word());
+        stores_done();
+    }
+
+    /// Takes back what was reserved.
+    pub(crate) fn unreserve(&self, tail: Place) {
+        publish(&self.0[word::RESERVED], tail.to_word());
+    }
+
+    pub(crate) fn set_tail(&self, tail: Place) {
+        publish(&self.0[word::TAIL], tail.to_word());
+    }
+
+    pub(crate) fn live_after(&self) -> u64 {
+        load(&self.0[word::LIVE_AFTER])
+    }
+
+    pub(crate) fn intent(&self) -> Armed {
+        let kind = acquire(&self.0[word::INTENT]);
+        if kind == 0 {
+            return Armed::No;
+        }
+        let body = std::array::from_fn(|i| load(&self.0[word::INTENT_BODY + i]));
+        let after = Counters::from_words(std::array::from_fn(|i| load(&self.0[word::INTENT_COUNTERS + i])));
+        Intent::from_words(kind, body, after).map_or(Armed::Damaged, Armed::Yes)
+    }
+
+    /// Writes an intent down and arms it with one store; what follows may be finished by another process.
+    pub(crate) fn arm(&self, intent: Intent) {
+        let (kind, body) = intent.to_words();
+        for (i, value) in body.into_iter().enumerate() {
+            store(&self.0[word::INTENT_BODY + i], value);
+        }
+        for (i, value) in intent.after().to_words().into_iter().enumerate() {
+            store(&self.0[word::INTENT_COUNTERS + i], value);
+        }
+        publish(&self.0[word::INTENT], kind);
+        stores_done();
+    }
+
+    pub(crate) fn disarm(&self) {
+        publish(&self.0[word::INTENT], 0);
+        stores_done();
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.get(word::DIRTY) != 0
+    }
+
+    /// The boot id and the inode under which the files were last written.
+    pub(crate) fn written_under(&self) -> ([u64; 2], u64) {
+        ([self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)], self.get(word::INODE))
+    }
+
+    pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {
+        self.set(word::BOOT_ID, boot[0]);
+        self.set(word::BOOT_ID + 1, boot[1]);
+        self.set(word::INODE, inode);
+        publish(&self.0[word::DIRTY], 1);
+    }
+
+    /// A word without rules of its own, by its place in [`word`].
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        load(&self.0[at])
+    }
+
+    /// Stores a word without rules of its own.
+    pub(crate) fn set(&self, at: usize, value: u64) {
+        store(&self.0[at], value);
+    }
+
+    /// Adds to one of the totals.
+    pub(crate) fn add(&self, at: usize, more: u64) {
+        store(&self.0[at], load(&self.0[at]).wrapping_add(more));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Vec<Word> {
+        (0..WORDS).map(|_| Word::new(0)).collect()
+    }
+
+    #[test]
+    fn an_armed_intent_is_read_back_by_whoever_takes_the_lock_next() {
+        let page = page();
+        let header = Header::new(&page).unwrap();
+        let after = Counters { occupied: 5, deleted: 6, live: 9, ..Counters::default() };
+        let link = Link::new(Place { segment: 3, unit: 99 }, false, 7);
+        for intent in [
+            Intent::Insert { slot: 1, position: 2, link, after },
+            Intent::Delete { slot: 1, position: 2, vacant: Link::DELETED, next_hole: 8, after },
+            Intent::Replace { old: 1, low: 2, high: Some(0), after },
+            Intent::Replace { old: 1, low: 2, high: None, after },
+        ] {
+            header.arm(intent);
+            assert_eq!(header.intent(), Armed::Yes(intent));
+            header.disarm();
+            assert_eq!(header.intent(), Armed::No);
+        }
+    }
+
+    #[test]
+    fn nonsense_in_the_intent_is_damage_not_an_intent() {
+        let page = page();
+        let header = Header::new(&page).unwrap();
+        header.set(word::INTENT, 77);
+        assert_eq!(header.intent(), Armed::Damaged);
+        header.set(word::INTENT, 2);
+        header.set(word::INTENT_BODY + 1, 0x1234_5678);
+        assert_eq!(header.intent(), Armed::Damaged, "a deletion that leaves a link to a record");
+    }
+}

@@ -1,0 +1,392 @@
+//! Heap segments: append-only files of records.
+//!
+//! Knows how a record is written, read and verified, and nothing of the entries that link to it. A record is believed
+//! only as a private copy whose checksum was computed from that copy.
+
+mod walk;
+
+use std::sync::Arc;
+
+use crate::bytes;
+use crate::error::{Error, Result};
+use crate::format::record::{CRC_BYTES, Checksum, HEADER_BYTES, HEADER_WORDS, Header};
+use crate::format::segment::{self, SegmentHeader};
+use crate::format::slot::Place;
+use crate::map::{MappedFile, Memory};
+use crate::sync::{Word, load, store};
+
+pub(crate) use walk::{Found, Walker};
+
+/// Records up to this size are copied and summed in one piece on the stack.
+const SMALL: usize = 256;
+/// Larger ones go through a buffer of this size, which stays in the nearest cache.
+const CHUNK: usize = 4096;
+
+/// One segment, mapped.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    memory: Memory,
+    file: Arc<MappedFile>,
+    heap_id: u64,
+    number: u16,
+    capacity: u64,
+}
+
+/// What reading a record for a key gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is the key's record, and verified if that was asked for.
+    Match(Header),
+    /// It is a record of another key, as far as its bytes tell.
+    OtherKey,
+    /// It is no record, or its checksum is wrong.
+    Damaged,
+}
+
+impl Segment {
+    /// Maps a segment whose header was checked.
+    pub(crate) fn new(file: Arc<MappedFile>, header: &SegmentHeader) -> Result<Self> {
+        let window = header.capacity & !7;
+        let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
+        Ok(Self { memory, file, heap_id: header.heap_id, number: header.number as u16, capacity: window })
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Bytes that the segment may grow to.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    pub(crate) fn file(&self) -> &Arc<MappedFile> {
+        &self.file
+    }
+
+    /// Bytes that are allocated now, as far as this process knows.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.memory.known()
+    }
+
+    /// Bytes that are allocated now, asked of the system.
+    pub(crate) fn refresh(&self) -> Result<u64> {
+        self.memory.refresh()
+    }
+
+    /// Allocates blocks for the first `bytes` bytes.
+    pub(crate) fn grow(&self, bytes: u64) -> Result<()> {
+        self.memory.grow(bytes.min(self.capacity))
+    }
+
+    pub(crate) fn damaged(&self, what: &'static str, unit: u32) -> Error {
+        Error::damaged(self.file.path(), what, u64::from(unit) * 8)
+    }
+
+    fn place(&self, unit: u32) -> Place {
+        Place { segment: self.number, unit }
+    }
+
+    /// The header of a record and its words; none where they cannot be a record's.
+    #[inline]
+    fn record(&self, unit: u32) -> Result<Option<(Header, &[Word])>> {
+        match self.record_within(self.memory.window(0)?, unit) {
+            Ok(found) => Ok(found),
+            Err(_beyond) => {
+                // Written by another process since the size was last looked at, or damage.
+                self.memory.refresh()?;
+                Ok(self.record_within(self.memory.window(0)?, unit).unwrap_or(None))
+            }
+        }
+    }
+
+    /// An error stands for a record that would end behind the known end.
+    #[inline]
+    fn record_within<'a>(&self, words: &'a [Word], unit: u32) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
+        let rest = words.get(unit as usize..).ok_or(())?;
+        let first: &[Word; HEADER_WORDS] = rest.first_chunk().ok_or(())?;
+        let Some(header) = Header::from_words([load(&first[0]), load(&first[1]), load(&first[2])]) else {
+            return Ok(None);
+        };
+        let count = (header.stored_bytes() / 8) as usize;
+        if u64::from(unit) * 8 + header.stored_bytes() > self.capacity {
+            return Ok(None);
+        }
+        rest.get(..count).map(|record| Some((header, record))).ok_or(())
+    }
+
+    /// Reads the record of `key` and appends its value to `out`. Whatever the outcome, nothing but a value that
+    /// matched (and, with `verify`, passed its checksum) is left there.
+    #[inline]
+    pub(crate) fn read(&self, unit: u32, key: &[u8], verify: bool, out: &mut Vec<u8>) -> Result<Outcome> {
+        let Some((header, record)) = self.record(unit)? else { return Ok(Outcome::Damaged) };
+        if usize::from(header.key_len) != key.len() {
+            return self.other(unit, header, record, verify);
+        }
+        let start = out.len();
+        let mut same = true;
+        let take = |at: usize, bytes: &[u8]| {
+            let (key_part, value_part) = split(at, bytes, HEADER_BYTES + key.len());
+            same &= key_part.is_empty() || key.get(at.max(HEADER_BYTES) - HEADER_BYTES..).is_some_and(|rest| rest.starts_with(key_part));
+            out.extend_from_slice(value_part);
+        };
+        let sound = self.copy(unit, header, record, verify, take);
+        if same && sound {
+            return Ok(Outcome::Match(header));
+        }
+        out.truncate(start);
+        Ok(if same || !sound { Outcome::Damaged } else { Outcome::OtherKey })
+    }
+
+    /// A record whose key has another length: another key's, or one whose length was damaged.
+    #[cold]
+    fn other(&self, unit: u32, header: Header, record: &[Word], verify: bool) -> Result<Outcome> {
+        let sound = self.copy(unit, header, record, verify, |_, _| {});
+        Ok(if sound { Outcome::OtherKey } else { Outcome::Damaged })
+    }
+
+    /// Whether the record is that of `key`, by comparing keys only: no checksum is computed.
+    #[inline]
+    pub(crate) fn compare(&self, unit: u32, key: &[u8]) -> Result<Outcome> {
+        let Some((header, record)) = self.record(unit)? else { return Ok(Outcome::Damaged) };
+        let same = usize::from(header.key_len) == key.len() && bytes::equal(&record[HEADER_WORDS..], key);
+        Ok(if same { Outcome::Match(header) } else { Outcome::OtherKey })
+    }
+
+    /// Reads any record, appending its key and its value; none where it does not verify.
+    pub(crate) fn read_any(&self, unit: u32, key: &mut Vec<u8>, mut value: Option<&mut Vec<u8>>) -> Result<Option<Header>> {
+        let Some((header, record)) = self.record(unit)? else { return Ok(None) };
+        let (key_start, value_start) = (key.len(), value.as_ref().map_or(0, |value| value.len()));
+        let take = |at: usize, bytes: &[u8]| {
+            let (key_part, value_part) = split(at, bytes, HEADER_BYTES + usize::from(header.key_len));
+            key.extend_from_slice(key_part);
+            if let Some(value) = value.as_deref_mut() {
+                value.extend_from_slice(value_part);
+            }
+        };
+        if self.copy(unit, header, record, true, take) {
+            return Ok(Some(header));
+        }
+        key.truncate(key_start);
+        if let Some(value) = value {
+            value.truncate(value_start);
+        }
+        Ok(None)
+    }
+
+    /// Whether there is a record that verifies, and its header.
+    pub(crate) fn verify(&self, unit: u32) -> Result<Option<Header>> {
+        let Some((header, record)) = self.record(unit)? else { return Ok(None) };
+        Ok(self.copy(unit, header, record, true, |_, _| {}).then_some(header))
+    }
+
+    /// Copies a record piece by piece into private memory, hands each piece to `take` with its offset, and says
+    /// whether what was copied is sound.
+    #[inline]
+    fn copy(&self, unit: u32, header: Header, record: &[Word], verify: bool, take: impl FnMut(usize, &[u8])) -> bool {
+        let place = self.place(unit);
+        if record.len() * 8 <= SMALL {
+            copy_pieces::<SMALL>(self.heap_id, place, header, record, verify, take)
+        } else {
+            copy_pieces::<CHUNK>(self.heap_id, place, header, record, verify, take)
+        }
+    }
+
+    /// Writes a record. The range must be allocated, reserved and zero, and nobody can read it yet.
+    pub(crate) fn write(&self, unit: u32, header: Header, key: &[u8], value: &[u8]) -> Result<()> {
+        debug_assert_eq!((usize::from(header.key_len), header.value_len as usize), (key.len(), value.len()));
+        let count = (header.stored_bytes() / 8) as usize;
+        let words = self.memory.window(0)?;
+        let range = unit as usize..unit as usize + count;
+        let words = words.get(range).ok_or_else(|| self.damaged("a segment cut short", unit))?;
+        let mut fixed = [0; HEADER_BYTES];
+        for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut crc = Checksum::new(self.heap_id, self.place(unit));
+        if count * 8 <= SMALL {
+            // One piece: the checksum runs at twice the speed of three small ones.
+            let mut record = [0_u8; SMALL];
+            let end = HEADER_BYTES + key.len();
+            record[..HEADER_BYTES].copy_from_slice(&fixed);
+            record[HEADER_BYTES..end].copy_from_slice(key);
+            record[end..end + value.len()].copy_from_slice(value);
+            crc.update(&record[CRC_BYTES..end + value.len()]);
+            record[..CRC_BYTES].copy_from_slice(&crc.value().to_le_bytes());
+            bytes::copy_in(words, &[&record[..count * 8]]);
+        } else {
+            crc.update(&fixed[CRC_BYTES..]);
+            crc.update(key);
+            crc.update(value);
+            fixed[..CRC_BYTES].copy_from_slice(&crc.value().to_le_bytes());
+            bytes::copy_in(words, &[&fixed, key, value]);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was ever written at a place; what lies behind the allocated end counts as blank.
+    pub(crate) fn is_blank(&self, unit: u32) -> Result<bool> {
+        let words = self.memory.window(0)?;
+        Ok(words.get(unit as usize..).unwrap_or(&[]).iter().take(HEADER_WORDS).all(|word| load(word) == 0))
+    }
+
+    /// Sets a range to zero: a record that never came to be.
+    pub(crate) fn erase(&self, from: u32, to: u32) -> Result<()> {
+        let words = self.memory.window(0)?;
+        let to = words.len().min(to as usize);
+        for word in words.get(from as usize..to).unwrap_or(&[]) {
+            store(word, 0);
+        }
+        Ok(())
+    }
+
+    /// The words of a value, for reading in place.
+    pub(crate) fn value_words(&self, unit: u32, header: Header) -> Result<Option<(&[Word], usize)>> {
+        let at = HEADER_BYTES + usize::from(header.key_len);
+        Ok(self.record(unit)?.map(|(_, record)| (&record[at / 8..], at % 8)))
+    }
+
+    /// A walk over the records from `unit` up to `end`.
+    pub(crate) fn walk(&self, unit: u32, end: u32) -> Walker<'_> {
+        Walker::new(self, unit.max(segment::first_place(0).unit), end)
+    }
+
+    /// The end of the segment as it could be at most, in units.
+    pub(crate) fn capacity_units(&self) -> u32 {
+        u32::try_from(self.capacity / 8).unwrap_or(u32::MAX)
+    }
+}
+
+/// The parts of a piece of a record that belong to its key and to its value.
+#[inline]
+fn split(at: usize, bytes: &[u8], value_at: usize) -> (&[u8], &[u8]) {
+    let key_from = HEADER_BYTES.saturating_sub(at).min(bytes.len());
+    let value_from = value_at.saturating_sub(at).min(bytes.len());
+    (&bytes[key_from..value_from], &bytes[value_from..])
+}
+
+#[inline]
+fn copy_pieces<const N: usize>(
+    heap_id: u64,
+    place: Place,
+    header: Header,
+    record: &[Word],
+    verify: bool,
+    mut take: impl FnMut(usize, &[u8]),
+) -> bool {
+    let mut buffer = [0_u8; N];
+    let mut crc = Checksum::new(heap_id, place);
+    let mut stored = 0;
+    let mut left = header.content_bytes() as usize;
+    for (piece, words) in record.chunks(N / 8).enumerate() {
+        bytes::copy_out(words, &mut buffer);
+        let bytes = &buffer[..left.min(words.len() * 8)];
+        left -= bytes.len();
+        let mut skip = 0;
+        if piece == 0 {
+            // The lengths were read before the copy was made: the copy must say the same.
+            if bytes[8..16] != header.mtime.to_le_bytes() || bytes[20..22] != header.key_len.to_le_bytes() {
+                return false;
+            }
+            if bytes[4..8] != header.value_len.to_le_bytes() {
+                return false;
+            }
+            stored = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            skip = CRC_BYTES;
+        }
+        if verify {
+            crc.update(&bytes[skip..]);
+        }
+        take(piece * N, bytes);
+    }
+    !verify || crc.value() == stored
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Kind;
+
+    impl Segment {
+        /// A segment in plain memory, without a file to grow into.
+        pub(crate) fn plain(bytes: usize) -> Self {
+            let file = MappedFile::new(tempfile::tempfile().unwrap(), std::path::Path::new("plain"), true);
+            Self { memory: Memory::plain(bytes), file, heap_id: 7, number: 2, capacity: bytes as u64 }
+        }
+
+        pub(crate) fn word(&self, at: usize) -> &Word {
+            &self.memory.window(0).unwrap()[at]
+        }
+
+        pub(crate) fn put(&self, unit: u32, key: &[u8], value: &[u8]) -> u32 {
+            let header = Header { value_len: value.len() as u32, mtime: 5, key_len: key.len() as u16, kind: Kind::Entry };
+            self.write(unit, header, key, value).unwrap();
+            unit + (header.stored_bytes() / 8) as u32
+        }
+    }
+
+    #[test]
+    fn records_of_every_size_around_the_buffers_come_back_and_verify() {
+        let segment = Segment::plain(1 << 20);
+        for value_len in (0..40).chain(200..280).chain([4000, 4072, 4096, 4100, 9000, 100_000]) {
+            for key_len in [1, 7, 8, 28, 300] {
+                let key: Vec<u8> = (0..key_len).map(|i| (i + 1) as u8).collect();
+                let value: Vec<u8> = (0..value_len).map(|i| (i * 7 + 3) as u8).collect();
+                let end = segment.put(16, &key, &value);
+                let mut out = b"before".to_vec();
+                let outcome = segment.read(16, &key, true, &mut out).unwrap();
+                assert!(matches!(outcome, Outcome::Match(header) if header.value_len as usize == value_len));
+                assert_eq!(&out[6..], value);
+                let (mut k, mut v) = (Vec::new(), Vec::new());
+                segment.read_any(16, &mut k, Some(&mut v)).unwrap().unwrap();
+                assert_eq!((k, v), (key.clone(), value));
+                assert!(matches!(segment.compare(16, &key).unwrap(), Outcome::Match(_)));
+                segment.erase(16, end).unwrap();
+                assert!(segment.is_blank(16).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_of_the_same_length_is_told_from_damage() {
+        let segment = Segment::plain(4096);
+        segment.put(16, b"some key", b"value");
+        let mut out = Vec::new();
+        assert_eq!(segment.read(16, b"other k.", true, &mut out).unwrap(), Outcome::OtherKey);
+        assert_eq!(segment.read(16, b"longer key", true, &mut out).unwrap(), Outcome::OtherKey);
+        store(segment.word(19), 0x1122_3344_5566_7788);
+        assert_eq!(segment.read(16, b"other k.", true, &mut out).unwrap(), Outcome::Damaged);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn any_changed_bit_of_a_record_is_noticed() {
+        let segment = Segment::plain(4096);
+        let key = b"the key";
+        segment.put(16, key, b"the value");
+        for byte in 0..24 + 7 + 9 {
+            for bit in 0..8 {
+                let (word, mask) = (segment.word(16 + byte / 8), 1_u64 << (8 * (byte % 8) + bit));
+                store(word, load(word) ^ mask);
+                let mut out = Vec::new();
+                let outcome = segment.read(16, key, true, &mut out).unwrap();
+                assert!(!matches!(outcome, Outcome::Match(_)), "byte {byte} bit {bit}");
+                assert!(out.is_empty());
+                store(word, load(word) ^ mask);
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_from_the_file_never_reads_beyond_the_segment() {
+        let segment = Segment::plain(4096);
+        let header = Header { value_len: u32::MAX, mtime: 1, key_len: u16::MAX, kind: Kind::Entry };
+        for (at, word) in header.to_words().into_iter().enumerate() {
+            store(segment.word(16 + at), word);
+        }
+        let mut out = Vec::new();
+        assert_eq!(segment.read(16, b"key", true, &mut out).unwrap(), Outcome::Damaged);
+        assert_eq!(segment.read(u32::MAX, b"key", true, &mut out).unwrap(), Outcome::Damaged);
+        assert_eq!(out.capacity(), 0);
+    }
+}

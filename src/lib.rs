@@ -1,0 +1,18 @@
+//! mmapcache
+#[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
+compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mapped, not parsed");
+
+mod bytes;
+mod dir;
+mod error;
+mod format;
+mod hash;
+mod header;
+mod heap;
+mod lock;
+mod map;
+mod roster;
+mod sync;
+mod table;
+
+pub use error::{Error, Result};

@@ -1,0 +1,100 @@
+//! The roster: for each position the slot number of a live entry, or a hole.
+//!
+//! A position belongs to its entry for the entry's whole life. Knows positions and holes, not slots.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::roster::{HEADER_BYTES, Position};
+use crate::map::{MappedFile, Memory};
+use crate::sync::{Word, acquire, load, publish};
+
+/// Bytes to a window, as a power of two.
+const WINDOW_LOG2: u32 = 26;
+/// Room for 2^31 positions.
+const WINDOWS: usize = (4_u64 << 31 >> WINDOW_LOG2) as usize;
+
+/// The roster file, mapped.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    memory: Memory,
+    file: Arc<MappedFile>,
+}
+
+impl Roster {
+    /// Maps a roster file whose header was checked.
+    pub(crate) fn new(file: Arc<MappedFile>) -> Result<Self> {
+        let memory = Memory::new(Arc::clone(&file), HEADER_BYTES, 1 << WINDOW_LOG2, WINDOWS)?;
+        Ok(Self { memory, file })
+    }
+
+    pub(crate) fn file(&self) -> &Arc<MappedFile> {
+        &self.file
+    }
+
+    /// Positions for which the file has room.
+    pub(crate) fn room(&self) -> u64 {
+        self.memory.known() / 4
+    }
+
+    /// Allocates blocks for the first `count` positions.
+    pub(crate) fn allocate(&self, count: u64) -> Result<()> {
+        self.memory.grow((count * 4).next_multiple_of(8))
+    }
+
+    /// The word that holds a position, and how far it is shifted.
+    #[inline]
+    fn word(&self, position: u32) -> Result<(&Word, u32)> {
+        if let Some(found) = self.word_within(position)? {
+            return Ok(found);
+        }
+        self.memory.refresh()?;
+        let at = HEADER_BYTES + u64::from(position) * 4;
+        self.word_within(position)?.ok_or_else(|| Error::damaged(self.file.path(), "a position beyond the file's end", at))
+    }
+
+    #[inline]
+    fn word_within(&self, position: u32) -> Result<Option<(&Word, u32)>> {
+        let at = u64::from(position) * 4;
+        let window = self.memory.window((at >> WINDOW_LOG2) as usize)?;
+        let within = (at & ((1 << WINDOW_LOG2) - 1)) / 8;
+        Ok(window.get(within as usize).map(|word| (word, 32 * (position & 1))))
+    }
+
+    pub(crate) fn get(&self, position: u32) -> Result<Position> {
+        let (word, shift) = self.word(position)?;
+        Ok(Position::from_disk((acquire(word) >> shift) as u32))
+    }
+
+    /// Only the holder of the writer lock stores: half of a word is changed by loading and storing it.
+    pub(crate) fn set(&self, position: u32, value: Position) -> Result<()> {
+        let (word, shift) = self.word(position)?;
+        let kept = load(word) & !(0xffff_ffff << shift);
+        publish(word, kept | (u64::from(value.to_disk()) << shift));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_positions_do_not_disturb_each_other() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64).unwrap();
+        let roster = Roster::new(MappedFile::new(file, std::path::Path::new("r"), true)).unwrap();
+        roster.allocate(10).unwrap();
+        for position in 0..10 {
+            roster.set(position, Position::Slot(100 + position)).unwrap();
+        }
+        roster.set(4, Position::Hole(9)).unwrap();
+        roster.set(5, Position::Hole(0)).unwrap();
+        let all: Vec<_> = (0..10).map(|position| roster.get(position).unwrap()).collect();
+        assert_eq!(all[3], Position::Slot(103));
+        assert_eq!(all[4], Position::Hole(9));
+        assert_eq!(all[5], Position::Hole(0));
+        assert_eq!(all[6], Position::Slot(106));
+        assert!(roster.get(10).is_err_and(|error| error.is_corruption()));
+    }
+}

@@ -1,0 +1,51 @@
+//! The atomics and fences of the crate, from the standard library or, under `--cfg loom`, from loom.
+//!
+//! Every word that another thread or process may change is a [`Word`]: eight bytes, always touched as eight
+//! bytes. Loads are relaxed, with a fence where order matters, because an acquiring load of memory that is mapped
+//! read-only is not promised to work on every machine. This file knows nothing of what the words mean.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU64 as Word, fence};
+
+pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// A relaxed load.
+#[inline(always)]
+pub(crate) fn load(word: &Word) -> u64 {
+    word.load(Relaxed)
+}
+
+/// A load that what follows it in program order cannot overtake.
+#[inline(always)]
+pub(crate) fn acquire(word: &Word) -> u64 {
+    let value = word.load(Relaxed);
+    fence(Acquire);
+    value
+}
+
+/// A relaxed store; only the holder of the writer lock calls it.
+#[inline(always)]
+pub(crate) fn store(word: &Word, value: u64) {
+    word.store(value, Relaxed);
+}
+
+/// A store that publishes: what precedes it in program order is seen by whoever sees it.
+#[inline(always)]
+pub(crate) fn publish(word: &Word, value: u64) {
+    word.store(value, Release);
+}
+
+/// Keeps every earlier load before every later access: the reader's half of a validation.
+#[inline(always)]
+pub(crate) fn loads_done() {
+    fence(Acquire);
+}
+
+/// Keeps every earlier store before every later store: the writer's half of a validation.
+#[inline(always)]
+pub(crate) fn stores_done() {
+    fence(Release);
+}

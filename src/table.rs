@@ -1,0 +1,208 @@
+//! The hash table in the index file: a directory over regions of control bytes and slots.
+//!
+//! Knows slots, links and hash bits. It does not know what a link leads to, nor the order in which an operation
+//! stores: that is the engine's.
+
+mod group;
+pub(crate) mod region;
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::Geometry;
+use crate::format::index::{PAGE, Poll};
+use crate::format::region::Entry;
+use crate::hash::Hash;
+use crate::header::{Header, WORDS};
+use crate::map::{MappedFile, Memory};
+use crate::sync::{Word, acquire, load, loads_done, publish, store};
+use region::{Layout, Region};
+
+/// Regions to a window, as a power of two.
+const WINDOW_REGIONS_LOG2: u32 = 14;
+
+/// The index file, mapped: header page, directory, regions.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Header page and directory, one window.
+    head: Memory,
+    regions: Memory,
+    file: Arc<MappedFile>,
+    geometry: Geometry,
+    layout: Layout,
+}
+
+/// The region that serves a hash, and what was read to find it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located<'a> {
+    pub poll: Poll,
+    pub entry: Entry,
+    pub region: Region<'a>,
+}
+
+impl Table {
+    /// Maps an index file whose geometry is known.
+    pub(crate) fn new(file: Arc<MappedFile>, geometry: Geometry) -> Result<Self> {
+        let layout = Layout::new(&geometry);
+        let head = Memory::new(Arc::clone(&file), 0, geometry.regions_at(), 1)?;
+        let window = (geometry.region_bytes() as u64) << WINDOW_REGIONS_LOG2;
+        let windows = geometry.max_regions().div_ceil(1 << WINDOW_REGIONS_LOG2) as usize;
+        let regions = Memory::new(Arc::clone(&file), geometry.regions_at(), window, windows)?;
+        let table = Self { head, regions, file, geometry, layout };
+        if table.head.window(0)?.len() < WORDS {
+            return Err(table.damaged("a header page cut short", 0));
+        }
+        Ok(table)
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn file(&self) -> &Arc<MappedFile> {
+        &self.file
+    }
+
+    pub(crate) fn damaged(&self, what: &'static str, at: u64) -> Error {
+        Error::damaged(self.file.path(), what, at)
+    }
+
+    /// The header page's words.
+    #[inline]
+    pub(crate) fn header(&self) -> Header<'_> {
+        // The page was there when the table was mapped, and no file of ours is ever cut.
+        #[expect(clippy::expect_used, reason = "checked by `new`; known lengths never shrink below a page")]
+        self.head.window(0).ok().and_then(Header::new).expect("the header page is mapped")
+    }
+
+    /// Allocated room of the directory, in entries.
+    fn directory(&self) -> Result<&[Word]> {
+        Ok(self.head.window(0)?.get(WORDS..).unwrap_or(&[]))
+    }
+
+    /// The word of a directory entry.
+    #[inline]
+    fn entry_word(&self, index: u32) -> Result<&Word> {
+        let at = PAGE + u64::from(index) * 8;
+        self.directory()?.get(index as usize).ok_or_else(|| self.damaged("a directory cut short", at))
+    }
+
+    /// A directory entry.
+    pub(crate) fn entry(&self, index: u32) -> Result<Entry> {
+        Ok(Entry(acquire(self.entry_word(index)?)))
+    }
+
+    pub(crate) fn set_entry(&self, index: u32, entry: Entry) -> Result<()> {
+        publish(self.entry_word(index)?, entry.0);
+        Ok(())
+    }
+
+    /// The directory's depth as polled; an impossible one is damage.
+    #[inline]
+    pub(crate) fn depth(&self, poll: Poll) -> Result<u32> {
+        let depth = poll.depth();
+        if depth <= self.geometry.directory_bits { Ok(depth) } else { Err(self.damaged("the directory's depth", 128)) }
+    }
+
+    /// The region of a hash, at one moment; see [`Table::unmoved`].
+    #[inline]
+    pub(crate) fn locate(&self, poll: Poll, hash: Hash) -> Result<Located<'_>> {
+        let depth = self.depth(poll)?;
+        let index = hash.directory() & ((1 << depth) - 1);
+        let entry = self.entry(index)?;
+        Ok(Located { poll, entry, region: self.region(entry.region())? })
+    }
+
+    /// Whether what was not found in a located region was not there: false where the directory has changed since.
+    ///
+    /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged depth.
+    #[inline]
+    pub(crate) fn unmoved(&self, located: &Located<'_>, hash: Hash) -> Result<bool> {
+        loads_done();
+        let poll = self.header().poll();
+        let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
+        Ok(poll == located.poll && self.entry(index)? == located.entry)
+    }
+
+    /// Makes room in the directory for all entries of a depth.
+    pub(crate) fn allocate_directory(&self, depth: u32) -> Result<()> {
+        let bytes = (8_u64 << depth).next_multiple_of(PAGE).min(self.geometry.directory_bytes());
+        // The room lies inside the file once there are regions: the file's length says nothing about it.
+        self.file.allocate(PAGE, bytes)?;
+        self.head.refresh()?;
+        Ok(())
+    }
+
+    /// Doubles the directory: both halves then say the same.
+    pub(crate) fn double_directory(&self) -> Result<()> {
+        let poll = self.header().poll();
+        let depth = self.depth(poll)?;
+        self.allocate_directory(depth + 1)?;
+        let entries = self.directory()?;
+        let half = 1_usize << depth;
+        let (low, high) = match entries.get(..2 * half) {
+            Some(entries) => entries.split_at(half),
+            None => return Err(self.damaged("a directory cut short", PAGE)),
+        };
+        for (from, to) in low.iter().zip(high) {
+            store(to, load(from));
+        }
+        self.header().set_poll(Poll(poll.0 + 1));
+        Ok(())
+    }
+
+    /// A region by its number.
+    #[inline]
+    pub(crate) fn region(&self, number: u32) -> Result<Region<'_>> {
+        match self.region_words(number)? {
+            Some(words) => Ok(Region::new(words, self.layout, number)),
+            None => self.region_again(number),
+        }
+    }
+
+    #[inline]
+    fn region_words(&self, number: u32) -> Result<Option<&[Word]>> {
+        let window = self.regions.window((number >> WINDOW_REGIONS_LOG2) as usize)?;
+        let within = (number & ((1 << WINDOW_REGIONS_LOG2) - 1)) as usize;
+        let words = self.layout.region_words();
+        Ok(window.get(within * words..(within + 1) * words))
+    }
+
+    /// The file may have grown since it was last looked at.
+    #[cold]
+    fn region_again(&self, number: u32) -> Result<Region<'_>> {
+        self.regions.refresh()?;
+        match self.region_words(number)? {
+            Some(words) => Ok(Region::new(words, self.layout, number)),
+            None => Err(self.damaged("a region beyond the file's end", self.region_at(number))),
+        }
+    }
+
+    /// Where a region stands in the file, in bytes.
+    pub(crate) fn region_at(&self, number: u32) -> u64 {
+        self.geometry.regions_at() + u64::from(number) * self.geometry.region_bytes() as u64
+    }
+
+    /// Allocates blocks for the first `count` regions.
+    pub(crate) fn allocate_regions(&self, count: u64) -> Result<()> {
+        self.regions.grow(count * self.geometry.region_bytes() as u64)
+    }
+
+    /// Regions for which the file has room.
+    pub(crate) fn allocated_regions(&self) -> u64 {
+        self.regions.known() / self.geometry.region_bytes() as u64
+    }
+
+    /// The number of a slot, unique in the table.
+    #[inline]
+    pub(crate) fn slot_number(&self, region: u32, index: u32) -> u32 {
+        region * self.geometry.region_slots + index
+    }
+
+    /// The region and the index of a slot number.
+    #[inline]
+    pub(crate) fn slot_home(&self, number: u32) -> (u32, u32) {
+        let shift = self.geometry.region_slots.trailing_zeros();
+        (number >> shift, number & (self.geometry.region_slots - 1))
+    }
+}
