@@ -62,7 +62,10 @@ pub(crate) fn equal(words: &[Word], bytes: &[u8]) -> bool {
     }
     let whole = bytes.chunks_exact(8);
     let left = whole.remainder();
-    let same = words.iter().zip(whole).all(|(word, chunk)| load(word).to_le_bytes() == *chunk);
+    let same = words
+        .iter()
+        .zip(whole)
+        .all(|(word, chunk)| load(word).to_le_bytes() == *chunk);
     same && (left.is_empty() || load(&words[bytes.len() / 8]).to_le_bytes()[..left.len()] == *left)
 }
 
@@ -87,7 +90,10 @@ mod tests {
                 assert_eq!(&out[..first + second], &text[..first + second]);
                 let padded = (first + second).next_multiple_of(8);
                 assert!(out[first + second..padded].iter().all(|&byte| byte == 0));
-                assert!(out[padded..].iter().all(|&byte| byte == 0xff), "wrote past its end");
+                assert!(
+                    out[padded..].iter().all(|&byte| byte == 0xff),
+                    "wrote past its end"
+                );
                 assert!(equal(&area, &text[..first + second]));
             }
         }

@@ -55,7 +55,11 @@ impl Names {
     }
 
     pub(crate) fn segment(&self, number: u16, stage: Stage) -> PathBuf {
-        let path = if number == 0 { self.heap.clone() } else { with_suffix(&self.heap, &format!(".{number}")) };
+        let path = if number == 0 {
+            self.heap.clone()
+        } else {
+            with_suffix(&self.heap, &format!(".{number}"))
+        };
         staged(path, stage)
     }
 
@@ -93,7 +97,11 @@ impl Names {
         let index = parent(&self.index);
         let heap = parent(&self.heap);
         sync_dir(index)?;
-        if heap == index { Ok(()) } else { sync_dir(heap) }
+        if heap == index {
+            Ok(())
+        } else {
+            sync_dir(heap)
+        }
     }
 
     pub(crate) fn sync_index_dir(&self) -> Result<()> {
@@ -116,7 +124,9 @@ fn real_path(path: &Path) -> Result<PathBuf> {
         Error::io(path, "name a file by the path")(io::Error::from(io::ErrorKind::InvalidInput))
     })?;
     let dir = fs::canonicalize(parent(path)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::NotFound { path: path.to_owned() },
+        io::ErrorKind::NotFound => Error::NotFound {
+            path: path.to_owned(),
+        },
         _ => Error::io(path, "resolve the path")(error),
     })?;
     Ok(dir.join(name))
@@ -153,8 +163,13 @@ pub(crate) struct Access {
 impl Access {
     /// The access of an existing file, to be repeated on what replaces it.
     pub(crate) fn of(file: &File, path: &Path) -> Result<Self> {
-        let meta = file.metadata().map_err(Error::io(path, "read the mode of the file"))?;
-        Ok(Self { mode: meta.mode() & 0o7777, owner: Some((meta.uid(), meta.gid())) })
+        let meta = file
+            .metadata()
+            .map_err(Error::io(path, "read the mode of the file"))?;
+        Ok(Self {
+            mode: meta.mode() & 0o7777,
+            owner: Some((meta.uid(), meta.gid())),
+        })
     }
 }
 
@@ -197,18 +212,29 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
             Some(libc::EISDIR | libc::ENXIO) => not_regular(path),
             _ => Error::io(path, "open the file")(error),
         })?;
-    let meta = file.metadata().map_err(Error::io(path, "read the kind of the file"))?;
-    if meta.is_file() { Ok(file) } else { Err(not_regular(path)) }
+    let meta = file
+        .metadata()
+        .map_err(Error::io(path, "read the kind of the file"))?;
+    if meta.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular(path))
+    }
 }
 
 fn not_regular(path: &Path) -> Error {
-    Error::WrongMagic { path: path.to_owned(), what: "not a regular file" }
+    Error::WrongMagic {
+        path: path.to_owned(),
+        what: "not a regular file",
+    }
 }
 
 /// Opens the lock file, creating it where it is missing. It is never removed.
 pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
     match create(path, Access { mode, owner: None }) {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => open(path, true),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            open(path, true)
+        }
         other => other,
     }
 }
@@ -222,7 +248,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "remove the file")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(path, "remove the file")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -237,7 +265,8 @@ pub(crate) fn is_ours(path: &Path, magic: [u8; 8], cache_id: Option<[u8; 16]>) -
 /// Makes creations, renames and removals in a directory survive a power loss.
 fn sync_dir(path: &Path) -> Result<()> {
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
-    dir.sync_all().map_err(Error::io(path, "sync the directory"))
+    dir.sync_all()
+        .map_err(Error::io(path, "sync the directory"))
 }
 
 /// Whether the file stands on a network file system, where mappings and locks are not shared between machines.
@@ -271,11 +300,28 @@ mod tests {
     fn only_names_that_we_give_are_read_as_segments() {
         let dir = tempfile::tempdir().unwrap();
         let names = Names::resolve(&dir.path().join("c"), None).unwrap();
-        for name in ["c.heap", "c.heap.1", "c.heap.12.new", "c.heap.new", "c.heap.01", "c.heap.x", "c.heapx", "d.heap"] {
+        for name in [
+            "c.heap",
+            "c.heap.1",
+            "c.heap.12.new",
+            "c.heap.new",
+            "c.heap.01",
+            "c.heap.x",
+            "c.heapx",
+            "d.heap",
+        ] {
             fs::write(dir.path().join(name), b"").unwrap();
         }
         let found = names.segments().unwrap();
-        assert_eq!(found, [(0, Stage::Final), (0, Stage::New), (1, Stage::Final), (12, Stage::New)]);
+        assert_eq!(
+            found,
+            [
+                (0, Stage::Final),
+                (0, Stage::New),
+                (1, Stage::Final),
+                (12, Stage::New)
+            ]
+        );
         for (number, stage) in found {
             assert!(names.segment(number, stage).exists());
         }
@@ -295,11 +341,27 @@ mod tests {
     fn a_created_file_has_the_mode_asked_for_and_follows_no_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let file = create(&path, Access { mode: 0o664, owner: None }).unwrap();
+        let file = create(
+            &path,
+            Access {
+                mode: 0o664,
+                owner: None,
+            },
+        )
+        .unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o664);
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
-        assert!(create(&link, Access { mode: 0o600, owner: None }).is_err());
+        assert!(
+            create(
+                &link,
+                Access {
+                    mode: 0o600,
+                    owner: None
+                }
+            )
+            .is_err()
+        );
         assert!(!dir.path().join("elsewhere").exists());
     }
 }

@@ -190,11 +190,19 @@ impl Error {
     }
 
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { path: path.to_owned(), action, source }
+        move |source| Self::Io {
+            path: path.to_owned(),
+            action,
+            source,
+        }
     }
 
     pub(crate) fn damaged(path: &Path, what: &'static str, at: u64) -> Self {
-        Self::Damaged { path: path.to_owned(), what, at }
+        Self::Damaged {
+            path: path.to_owned(),
+            what,
+            at,
+        }
     }
 
     /// Whether a file that was expected is not there.

@@ -70,7 +70,8 @@ impl Geometry {
 
     /// What is wrong with these numbers, if anything is.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        if !Self::REGION_SLOTS.contains(&self.region_slots) || !self.region_slots.is_power_of_two() {
+        if !Self::REGION_SLOTS.contains(&self.region_slots) || !self.region_slots.is_power_of_two()
+        {
             return Some("slots per region");
         }
         if self.inline_key > Self::MAX_INLINE_KEY || !self.inline_key.is_multiple_of(8) {

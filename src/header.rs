@@ -21,11 +21,27 @@ pub(crate) struct Header<'a>(&'a [Word; WORDS]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
     /// The record at `link` becomes the entry in `slot`.
-    Insert { slot: u32, position: u32, link: Link, after: Counters },
+    Insert {
+        slot: u32,
+        position: u32,
+        link: Link,
+        after: Counters,
+    },
     /// The entry in `slot` goes; `vacant` takes the place of its link, `next_hole` that of its roster position.
-    Delete { slot: u32, position: u32, vacant: Link, next_hole: u32, after: Counters },
+    Delete {
+        slot: u32,
+        position: u32,
+        vacant: Link,
+        next_hole: u32,
+        after: Counters,
+    },
     /// The region `old` is replaced by `low`, and by `high` where it was split.
-    Replace { old: u32, low: u32, high: Option<u32>, after: Counters },
+    Replace {
+        old: u32,
+        low: u32,
+        high: Option<u32>,
+        after: Counters,
+    },
 }
 
 impl Intent {
@@ -35,16 +51,30 @@ impl Intent {
 
     pub(crate) fn after(&self) -> Counters {
         match self {
-            Self::Insert { after, .. } | Self::Delete { after, .. } | Self::Replace { after, .. } => *after,
+            Self::Insert { after, .. }
+            | Self::Delete { after, .. }
+            | Self::Replace { after, .. } => *after,
         }
     }
 
     fn to_words(self) -> (u64, [u64; 3]) {
         match self {
-            Self::Insert { slot, position, link, .. } => (Self::INSERT, [pair(slot, position), link.0, 0]),
-            Self::Delete { slot, position, vacant, next_hole, .. } => {
-                (Self::DELETE, [pair(slot, position), vacant.0, u64::from(next_hole)])
-            }
+            Self::Insert {
+                slot,
+                position,
+                link,
+                ..
+            } => (Self::INSERT, [pair(slot, position), link.0, 0]),
+            Self::Delete {
+                slot,
+                position,
+                vacant,
+                next_hole,
+                ..
+            } => (
+                Self::DELETE,
+                [pair(slot, position), vacant.0, u64::from(next_hole)],
+            ),
             Self::Replace { old, low, high, .. } => {
                 let high = high.map_or(0, |region| u64::from(region) + 1);
                 (Self::REPLACE, [pair(old, low), high, 0])
@@ -56,18 +86,34 @@ impl Intent {
     fn from_words(kind: u64, body: [u64; 3], after: Counters) -> Option<Self> {
         let (first, second) = (body[0] as u32, (body[0] >> 32) as u32);
         match kind {
-            Self::INSERT => Some(Self::Insert { slot: first, position: second, link: Link(body[1]), after }),
+            Self::INSERT => Some(Self::Insert {
+                slot: first,
+                position: second,
+                link: Link(body[1]),
+                after,
+            }),
             Self::DELETE => {
                 let vacant = Link(body[1]);
                 let next_hole = u32::try_from(body[2]).ok()?;
-                (!vacant.is_entry()).then_some(Self::Delete { slot: first, position: second, vacant, next_hole, after })
+                (!vacant.is_entry()).then_some(Self::Delete {
+                    slot: first,
+                    position: second,
+                    vacant,
+                    next_hole,
+                    after,
+                })
             }
             Self::REPLACE => {
                 let high = match body[1] {
                     0 => None,
                     region => Some(u32::try_from(region - 1).ok()?),
                 };
-                Some(Self::Replace { old: first, low: second, high, after })
+                Some(Self::Replace {
+                    old: first,
+                    low: second,
+                    high,
+                    after,
+                })
             }
             _ => None,
         }
@@ -156,7 +202,9 @@ impl<'a> Header<'a> {
             return Armed::No;
         }
         let body = std::array::from_fn(|i| load(&self.0[word::INTENT_BODY + i]));
-        let after = Counters::from_words(std::array::from_fn(|i| load(&self.0[word::INTENT_COUNTERS + i])));
+        let after = Counters::from_words(std::array::from_fn(|i| {
+            load(&self.0[word::INTENT_COUNTERS + i])
+        }));
         Intent::from_words(kind, body, after).map_or(Armed::Damaged, Armed::Yes)
     }
 
@@ -184,7 +232,10 @@ impl<'a> Header<'a> {
 
     /// The boot id and the inode under which the files were last written.
     pub(crate) fn written_under(&self) -> ([u64; 2], u64) {
-        ([self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)], self.get(word::INODE))
+        (
+            [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)],
+            self.get(word::INODE),
+        )
     }
 
     pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {
@@ -222,13 +273,46 @@ mod tests {
     fn an_armed_intent_is_read_back_by_whoever_takes_the_lock_next() {
         let page = page();
         let header = Header::new(&page).unwrap();
-        let after = Counters { occupied: 5, deleted: 6, live: 9, ..Counters::default() };
-        let link = Link::new(Place { segment: 3, unit: 99 }, false, 7);
+        let after = Counters {
+            occupied: 5,
+            deleted: 6,
+            live: 9,
+            ..Counters::default()
+        };
+        let link = Link::new(
+            Place {
+                segment: 3,
+                unit: 99,
+            },
+            false,
+            7,
+        );
         for intent in [
-            Intent::Insert { slot: 1, position: 2, link, after },
-            Intent::Delete { slot: 1, position: 2, vacant: Link::DELETED, next_hole: 8, after },
-            Intent::Replace { old: 1, low: 2, high: Some(0), after },
-            Intent::Replace { old: 1, low: 2, high: None, after },
+            Intent::Insert {
+                slot: 1,
+                position: 2,
+                link,
+                after,
+            },
+            Intent::Delete {
+                slot: 1,
+                position: 2,
+                vacant: Link::DELETED,
+                next_hole: 8,
+                after,
+            },
+            Intent::Replace {
+                old: 1,
+                low: 2,
+                high: Some(0),
+                after,
+            },
+            Intent::Replace {
+                old: 1,
+                low: 2,
+                high: None,
+                after,
+            },
         ] {
             header.arm(intent);
             assert_eq!(header.intent(), Armed::Yes(intent));
@@ -245,6 +329,10 @@ mod tests {
         assert_eq!(header.intent(), Armed::Damaged);
         header.set(word::INTENT, 2);
         header.set(word::INTENT_BODY + 1, 0x1234_5678);
-        assert_eq!(header.intent(), Armed::Damaged, "a deletion that leaves a link to a record");
+        assert_eq!(
+            header.intent(),
+            Armed::Damaged,
+            "a deletion that leaves a link to a record"
+        );
     }
 }

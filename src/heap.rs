@@ -48,7 +48,13 @@ impl Segment {
     pub(crate) fn new(file: Arc<MappedFile>, header: &SegmentHeader) -> Result<Self> {
         let window = header.capacity & !7;
         let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
-        Ok(Self { memory, file, heap_id: header.heap_id, number: header.number as u16, capacity: window })
+        Ok(Self {
+            memory,
+            file,
+            heap_id: header.heap_id,
+            number: header.number as u16,
+            capacity: window,
+        })
     }
 
     pub(crate) fn number(&self) -> u16 {
@@ -84,7 +90,10 @@ impl Segment {
     }
 
     fn place(&self, unit: u32) -> Place {
-        Place { segment: self.number, unit }
+        Place {
+            segment: self.number,
+            unit,
+        }
     }
 
     /// The header of a record and its words; none where they cannot be a record's.
@@ -95,31 +104,48 @@ impl Segment {
             Err(_beyond) => {
                 // Written by another process since the size was last looked at, or damage.
                 self.memory.refresh()?;
-                Ok(self.record_within(self.memory.window(0)?, unit).unwrap_or(None))
+                Ok(self
+                    .record_within(self.memory.window(0)?, unit)
+                    .unwrap_or(None))
             }
         }
     }
 
     /// An error stands for a record that would end behind the known end.
     #[inline]
-    fn record_within<'a>(&self, words: &'a [Word], unit: u32) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
+    fn record_within<'a>(
+        &self,
+        words: &'a [Word],
+        unit: u32,
+    ) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
         let rest = words.get(unit as usize..).ok_or(())?;
         let first: &[Word; HEADER_WORDS] = rest.first_chunk().ok_or(())?;
-        let Some(header) = Header::from_words([load(&first[0]), load(&first[1]), load(&first[2])]) else {
+        let Some(header) = Header::from_words([load(&first[0]), load(&first[1]), load(&first[2])])
+        else {
             return Ok(None);
         };
         let count = (header.stored_bytes() / 8) as usize;
         if u64::from(unit) * 8 + header.stored_bytes() > self.capacity {
             return Ok(None);
         }
-        rest.get(..count).map(|record| Some((header, record))).ok_or(())
+        rest.get(..count)
+            .map(|record| Some((header, record)))
+            .ok_or(())
     }
 
     /// Reads the record of `key` and appends its value to `out`. Whatever the outcome, nothing but a value that
     /// matched (and, with `verify`, passed its checksum) is left there.
     #[inline]
-    pub(crate) fn read(&self, unit: u32, key: &[u8], verify: bool, out: &mut Vec<u8>) -> Result<Outcome> {
-        let Some((header, record)) = self.record(unit)? else { return Ok(Outcome::Damaged) };
+    pub(crate) fn read(
+        &self,
+        unit: u32,
+        key: &[u8],
+        verify: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome> {
+        let Some((header, record)) = self.record(unit)? else {
+            return Ok(Outcome::Damaged);
+        };
         if usize::from(header.key_len) != key.len() {
             return self.other(unit, header, record, verify);
         }
@@ -127,7 +153,10 @@ impl Segment {
         let mut same = true;
         let take = |at: usize, bytes: &[u8]| {
             let (key_part, value_part) = split(at, bytes, HEADER_BYTES + key.len());
-            same &= key_part.is_empty() || key.get(at.max(HEADER_BYTES) - HEADER_BYTES..).is_some_and(|rest| rest.starts_with(key_part));
+            same &= key_part.is_empty()
+                || key
+                    .get(at.max(HEADER_BYTES) - HEADER_BYTES..)
+                    .is_some_and(|rest| rest.starts_with(key_part));
             out.extend_from_slice(value_part);
         };
         let sound = self.copy(unit, header, record, verify, take);
@@ -135,30 +164,53 @@ impl Segment {
             return Ok(Outcome::Match(header));
         }
         out.truncate(start);
-        Ok(if same || !sound { Outcome::Damaged } else { Outcome::OtherKey })
+        Ok(if same || !sound {
+            Outcome::Damaged
+        } else {
+            Outcome::OtherKey
+        })
     }
 
     /// A record whose key has another length: another key's, or one whose length was damaged.
     #[cold]
     fn other(&self, unit: u32, header: Header, record: &[Word], verify: bool) -> Result<Outcome> {
         let sound = self.copy(unit, header, record, verify, |_, _| {});
-        Ok(if sound { Outcome::OtherKey } else { Outcome::Damaged })
+        Ok(if sound {
+            Outcome::OtherKey
+        } else {
+            Outcome::Damaged
+        })
     }
 
     /// Whether the record is that of `key`, by comparing keys only: no checksum is computed.
     #[inline]
     pub(crate) fn compare(&self, unit: u32, key: &[u8]) -> Result<Outcome> {
-        let Some((header, record)) = self.record(unit)? else { return Ok(Outcome::Damaged) };
-        let same = usize::from(header.key_len) == key.len() && bytes::equal(&record[HEADER_WORDS..], key);
-        Ok(if same { Outcome::Match(header) } else { Outcome::OtherKey })
+        let Some((header, record)) = self.record(unit)? else {
+            return Ok(Outcome::Damaged);
+        };
+        let same =
+            usize::from(header.key_len) == key.len() && bytes::equal(&record[HEADER_WORDS..], key);
+        Ok(if same {
+            Outcome::Match(header)
+        } else {
+            Outcome::OtherKey
+        })
     }
 
     /// Reads any record, appending its key and its value; none where it does not verify.
-    pub(crate) fn read_any(&self, unit: u32, key: &mut Vec<u8>, mut value: Option<&mut Vec<u8>>) -> Result<Option<Header>> {
-        let Some((header, record)) = self.record(unit)? else { return Ok(None) };
+    pub(crate) fn read_any(
+        &self,
+        unit: u32,
+        key: &mut Vec<u8>,
+        mut value: Option<&mut Vec<u8>>,
+    ) -> Result<Option<Header>> {
+        let Some((header, record)) = self.record(unit)? else {
+            return Ok(None);
+        };
         let (key_start, value_start) = (key.len(), value.as_ref().map_or(0, |value| value.len()));
         let take = |at: usize, bytes: &[u8]| {
-            let (key_part, value_part) = split(at, bytes, HEADER_BYTES + usize::from(header.key_len));
+            let (key_part, value_part) =
+                split(at, bytes, HEADER_BYTES + usize::from(header.key_len));
             key.extend_from_slice(key_part);
             if let Some(value) = value.as_deref_mut() {
                 value.extend_from_slice(value_part);
@@ -176,14 +228,25 @@ impl Segment {
 
     /// Whether there is a record that verifies, and its header.
     pub(crate) fn verify(&self, unit: u32) -> Result<Option<Header>> {
-        let Some((header, record)) = self.record(unit)? else { return Ok(None) };
-        Ok(self.copy(unit, header, record, true, |_, _| {}).then_some(header))
+        let Some((header, record)) = self.record(unit)? else {
+            return Ok(None);
+        };
+        Ok(self
+            .copy(unit, header, record, true, |_, _| {})
+            .then_some(header))
     }
 
     /// Copies a record piece by piece into private memory, hands each piece to `take` with its offset, and says
     /// whether what was copied is sound.
     #[inline]
-    fn copy(&self, unit: u32, header: Header, record: &[Word], verify: bool, take: impl FnMut(usize, &[u8])) -> bool {
+    fn copy(
+        &self,
+        unit: u32,
+        header: Header,
+        record: &[Word],
+        verify: bool,
+        take: impl FnMut(usize, &[u8]),
+    ) -> bool {
         let place = self.place(unit);
         if record.len() * 8 <= SMALL {
             copy_pieces::<SMALL>(self.heap_id, place, header, record, verify, take)
@@ -194,11 +257,16 @@ impl Segment {
 
     /// Writes a record. The range must be allocated, reserved and zero, and nobody can read it yet.
     pub(crate) fn write(&self, unit: u32, header: Header, key: &[u8], value: &[u8]) -> Result<()> {
-        debug_assert_eq!((usize::from(header.key_len), header.value_len as usize), (key.len(), value.len()));
+        debug_assert_eq!(
+            (usize::from(header.key_len), header.value_len as usize),
+            (key.len(), value.len())
+        );
         let count = (header.stored_bytes() / 8) as usize;
         let words = self.memory.window(0)?;
         let range = unit as usize..unit as usize + count;
-        let words = words.get(range).ok_or_else(|| self.damaged("a segment cut short", unit))?;
+        let words = words
+            .get(range)
+            .ok_or_else(|| self.damaged("a segment cut short", unit))?;
         let mut fixed = [0; HEADER_BYTES];
         for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -227,7 +295,12 @@ impl Segment {
     /// Whether nothing was ever written at a place; what lies behind the allocated end counts as blank.
     pub(crate) fn is_blank(&self, unit: u32) -> Result<bool> {
         let words = self.memory.window(0)?;
-        Ok(words.get(unit as usize..).unwrap_or(&[]).iter().take(HEADER_WORDS).all(|word| load(word) == 0))
+        Ok(words
+            .get(unit as usize..)
+            .unwrap_or(&[])
+            .iter()
+            .take(HEADER_WORDS)
+            .all(|word| load(word) == 0))
     }
 
     /// Sets a range to zero: a record that never came to be.
@@ -241,9 +314,15 @@ impl Segment {
     }
 
     /// The words of a value, for reading in place.
-    pub(crate) fn value_words(&self, unit: u32, header: Header) -> Result<Option<(&[Word], usize)>> {
+    pub(crate) fn value_words(
+        &self,
+        unit: u32,
+        header: Header,
+    ) -> Result<Option<(&[Word], usize)>> {
         let at = HEADER_BYTES + usize::from(header.key_len);
-        Ok(self.record(unit)?.map(|(_, record)| (&record[at / 8..], at % 8)))
+        Ok(self
+            .record(unit)?
+            .map(|(_, record)| (&record[at / 8..], at % 8)))
     }
 
     /// A walk over the records from `unit` up to `end`.
@@ -285,7 +364,9 @@ fn copy_pieces<const N: usize>(
         let mut skip = 0;
         if piece == 0 {
             // The lengths were read before the copy was made: the copy must say the same.
-            if bytes[8..16] != header.mtime.to_le_bytes() || bytes[20..22] != header.key_len.to_le_bytes() {
+            if bytes[8..16] != header.mtime.to_le_bytes()
+                || bytes[20..22] != header.key_len.to_le_bytes()
+            {
                 return false;
             }
             if bytes[4..8] != header.value_len.to_le_bytes() {
@@ -310,8 +391,18 @@ mod tests {
     impl Segment {
         /// A segment in plain memory, without a file to grow into.
         pub(crate) fn plain(bytes: usize) -> Self {
-            let file = MappedFile::new(tempfile::tempfile().unwrap(), std::path::Path::new("plain"), true);
-            Self { memory: Memory::plain(bytes), file, heap_id: 7, number: 2, capacity: bytes as u64 }
+            let file = MappedFile::new(
+                tempfile::tempfile().unwrap(),
+                std::path::Path::new("plain"),
+                true,
+            );
+            Self {
+                memory: Memory::plain(bytes),
+                file,
+                heap_id: 7,
+                number: 2,
+                capacity: bytes as u64,
+            }
         }
 
         pub(crate) fn word(&self, at: usize) -> &Word {
@@ -319,7 +410,12 @@ mod tests {
         }
 
         pub(crate) fn put(&self, unit: u32, key: &[u8], value: &[u8]) -> u32 {
-            let header = Header { value_len: value.len() as u32, mtime: 5, key_len: key.len() as u16, kind: Kind::Entry };
+            let header = Header {
+                value_len: value.len() as u32,
+                mtime: 5,
+                key_len: key.len() as u16,
+                kind: Kind::Entry,
+            };
             self.write(unit, header, key, value).unwrap();
             unit + (header.stored_bytes() / 8) as u32
         }
@@ -328,19 +424,27 @@ mod tests {
     #[test]
     fn records_of_every_size_around_the_buffers_come_back_and_verify() {
         let segment = Segment::plain(1 << 20);
-        for value_len in (0..40).chain(200..280).chain([4000, 4072, 4096, 4100, 9000, 100_000]) {
+        for value_len in (0..40)
+            .chain(200..280)
+            .chain([4000, 4072, 4096, 4100, 9000, 100_000])
+        {
             for key_len in [1, 7, 8, 28, 300] {
                 let key: Vec<u8> = (0..key_len).map(|i| (i + 1) as u8).collect();
                 let value: Vec<u8> = (0..value_len).map(|i| (i * 7 + 3) as u8).collect();
                 let end = segment.put(16, &key, &value);
                 let mut out = b"before".to_vec();
                 let outcome = segment.read(16, &key, true, &mut out).unwrap();
-                assert!(matches!(outcome, Outcome::Match(header) if header.value_len as usize == value_len));
+                assert!(
+                    matches!(outcome, Outcome::Match(header) if header.value_len as usize == value_len)
+                );
                 assert_eq!(&out[6..], value);
                 let (mut k, mut v) = (Vec::new(), Vec::new());
                 segment.read_any(16, &mut k, Some(&mut v)).unwrap().unwrap();
                 assert_eq!((k, v), (key.clone(), value));
-                assert!(matches!(segment.compare(16, &key).unwrap(), Outcome::Match(_)));
+                assert!(matches!(
+                    segment.compare(16, &key).unwrap(),
+                    Outcome::Match(_)
+                ));
                 segment.erase(16, end).unwrap();
                 assert!(segment.is_blank(16).unwrap());
             }
@@ -352,10 +456,19 @@ mod tests {
         let segment = Segment::plain(4096);
         segment.put(16, b"some key", b"value");
         let mut out = Vec::new();
-        assert_eq!(segment.read(16, b"other k.", true, &mut out).unwrap(), Outcome::OtherKey);
-        assert_eq!(segment.read(16, b"longer key", true, &mut out).unwrap(), Outcome::OtherKey);
+        assert_eq!(
+            segment.read(16, b"other k.", true, &mut out).unwrap(),
+            Outcome::OtherKey
+        );
+        assert_eq!(
+            segment.read(16, b"longer key", true, &mut out).unwrap(),
+            Outcome::OtherKey
+        );
         store(segment.word(19), 0x1122_3344_5566_7788);
-        assert_eq!(segment.read(16, b"other k.", true, &mut out).unwrap(), Outcome::Damaged);
+        assert_eq!(
+            segment.read(16, b"other k.", true, &mut out).unwrap(),
+            Outcome::Damaged
+        );
         assert!(out.is_empty());
     }
 
@@ -370,7 +483,10 @@ mod tests {
                 store(word, load(word) ^ mask);
                 let mut out = Vec::new();
                 let outcome = segment.read(16, key, true, &mut out).unwrap();
-                assert!(!matches!(outcome, Outcome::Match(_)), "byte {byte} bit {bit}");
+                assert!(
+                    !matches!(outcome, Outcome::Match(_)),
+                    "byte {byte} bit {bit}"
+                );
                 assert!(out.is_empty());
                 store(word, load(word) ^ mask);
             }
@@ -380,13 +496,24 @@ mod tests {
     #[test]
     fn a_length_from_the_file_never_reads_beyond_the_segment() {
         let segment = Segment::plain(4096);
-        let header = Header { value_len: u32::MAX, mtime: 1, key_len: u16::MAX, kind: Kind::Entry };
+        let header = Header {
+            value_len: u32::MAX,
+            mtime: 1,
+            key_len: u16::MAX,
+            kind: Kind::Entry,
+        };
         for (at, word) in header.to_words().into_iter().enumerate() {
             store(segment.word(16 + at), word);
         }
         let mut out = Vec::new();
-        assert_eq!(segment.read(16, b"key", true, &mut out).unwrap(), Outcome::Damaged);
-        assert_eq!(segment.read(u32::MAX, b"key", true, &mut out).unwrap(), Outcome::Damaged);
+        assert_eq!(
+            segment.read(16, b"key", true, &mut out).unwrap(),
+            Outcome::Damaged
+        );
+        assert_eq!(
+            segment.read(u32::MAX, b"key", true, &mut out).unwrap(),
+            Outcome::Damaged
+        );
         assert_eq!(out.capacity(), 0);
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Knows one file and the process's forks. Threads of one handle exclude each other one layer above; it does not know
 //! what the lock guards.
-#![expect(unsafe_code, reason = "a fork handler, and descriptors that a fork takes away")]
+#![expect(
+    unsafe_code,
+    reason = "a fork handler, and descriptors that a fork takes away"
+)]
 
 use std::fs::File;
 use std::io;
@@ -29,7 +32,10 @@ struct Block {
 
 impl Block {
     const fn new() -> Self {
-        Self { descriptors: [const { AtomicI32::new(VACANT) }; 64], next: OnceLock::new() }
+        Self {
+            descriptors: [const { AtomicI32::new(VACANT) }; 64],
+            next: OnceLock::new(),
+        }
     }
 
     /// Writes the descriptor down; the cell is given back by storing [`VACANT`].
@@ -37,7 +43,10 @@ impl Block {
         let mut block = self;
         loop {
             for cell in &block.descriptors {
-                if cell.compare_exchange(VACANT, descriptor, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                if cell
+                    .compare_exchange(VACANT, descriptor, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+                {
                     return cell;
                 }
             }
@@ -98,7 +107,11 @@ impl LockFile {
     pub(crate) fn new(file: File) -> Self {
         watch_forks();
         let cell = REGISTRY.register(file.as_raw_fd());
-        Self { file: ManuallyDrop::new(file), cell, epoch: epoch() }
+        Self {
+            file: ManuallyDrop::new(file),
+            cell,
+            epoch: epoch(),
+        }
     }
 
     /// Whether this process is the one that opened it, not a forked child.
@@ -123,7 +136,9 @@ impl LockFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Refusal::Io(error)),
             }
-            let Some(deadline) = deadline else { return self.acquire_blocking() };
+            let Some(deadline) = deadline else {
+                return self.acquire_blocking();
+            };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Refusal::TimedOut);
@@ -169,7 +184,14 @@ mod tests {
     fn two_handles() -> (tempfile::TempDir, LockFile, LockFile) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let open = || File::options().read(true).append(true).create(true).open(&path).unwrap();
+        let open = || {
+            File::options()
+                .read(true)
+                .append(true)
+                .create(true)
+                .open(&path)
+                .unwrap()
+        };
         let pair = (LockFile::new(open()), LockFile::new(open()));
         (dir, pair.0, pair.1)
     }
@@ -188,7 +210,10 @@ mod tests {
     fn more_locks_than_one_block_holds_are_all_registered() {
         let (_dir, _a, _b) = two_handles();
         let held: Vec<_> = (0..200).map(|_| two_handles()).collect();
-        let cells: std::collections::HashSet<_> = held.iter().map(|(_, a, _)| std::ptr::from_ref(a.cell)).collect();
+        let cells: std::collections::HashSet<_> = held
+            .iter()
+            .map(|(_, a, _)| std::ptr::from_ref(a.cell))
+            .collect();
         assert_eq!(cells.len(), 200);
     }
 }

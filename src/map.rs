@@ -3,7 +3,10 @@
 //! A [`Memory`] is a file (or, for tests, plain memory) cut into windows that are mapped on first use at their full
 //! size and never moved: the file grows underneath. It hands out only what is known to be allocated. It does not know
 //! what the words mean, nor who may write them.
-#![expect(unsafe_code, reason = "a mapping is memory that the compiler cannot see; this is the module that vouches for it")]
+#![expect(
+    unsafe_code,
+    reason = "a mapping is memory that the compiler cannot see; this is the module that vouches for it"
+)]
 
 use std::fs::File;
 use std::io;
@@ -31,7 +34,11 @@ pub(crate) struct MappedFile {
 
 impl MappedFile {
     pub(crate) fn new(file: File, path: &Path, writable: bool) -> Arc<Self> {
-        Arc::new(Self { file, path: path.to_owned(), writable })
+        Arc::new(Self {
+            file,
+            path: path.to_owned(),
+            writable,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -44,18 +51,27 @@ impl MappedFile {
 
     /// The file's real size in bytes, asked of the system.
     pub(crate) fn len(&self) -> Result<u64> {
-        Ok(self.file.metadata().map_err(Error::io(&self.path, "read the size of the file"))?.len())
+        Ok(self
+            .file
+            .metadata()
+            .map_err(Error::io(&self.path, "read the size of the file"))?
+            .len())
     }
 
     /// Bytes of the blocks that the file takes on the disk.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
-        let meta = self.file.metadata().map_err(Error::io(&self.path, "read the size of the file"))?;
+        let meta = self
+            .file
+            .metadata()
+            .map_err(Error::io(&self.path, "read the size of the file"))?;
         Ok(meta.blocks() * 512)
     }
 
     /// Writes all data of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io(&self.path, "sync the file"))
+        self.file
+            .sync_data()
+            .map_err(Error::io(&self.path, "sync the file"))
     }
 
     /// Allocates blocks for a range, so that storing into a mapping of it cannot fail.
@@ -67,17 +83,29 @@ impl MappedFile {
         if let Ok(stat) = rustix::fs::fstatvfs(&self.file)
             && stat.f_bavail.saturating_mul(stat.f_frsize) < len
         {
-            return Err(Error::DiskFull { path: self.path.clone(), needed: len });
+            return Err(Error::DiskFull {
+                path: self.path.clone(),
+                needed: len,
+            });
         }
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, len) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return self.write_zeros(at, len),
-                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                    return Err(Error::DiskFull { path: self.path.clone(), needed: len });
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                    return self.write_zeros(at, len);
                 }
-                Err(error) => return Err(Error::io(&self.path, "allocate room in the file")(error.into())),
+                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                    return Err(Error::DiskFull {
+                        path: self.path.clone(),
+                        needed: len,
+                    });
+                }
+                Err(error) => {
+                    return Err(Error::io(&self.path, "allocate room in the file")(
+                        error.into(),
+                    ));
+                }
             }
         }
     }
@@ -85,9 +113,10 @@ impl MappedFile {
     /// Where `fallocate` is missing: zeros beyond the file's end, and the bytes that are there inside it.
     fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
         let fail = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::DiskFull { path: self.path.clone(), needed: len }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
+                path: self.path.clone(),
+                needed: len,
+            },
             _ => Error::io(&self.path, "write zeros to the file")(source),
         };
         let size = self.len()?;
@@ -96,7 +125,9 @@ impl MappedFile {
         let end = at + len;
         while from < end {
             let count = (end - from).min(4096) as usize;
-            self.file.write_all_at(&zeros[..count], from).map_err(fail)?;
+            self.file
+                .write_all_at(&zeros[..count], from)
+                .map_err(fail)?;
             from += count as u64;
         }
         Ok(())
@@ -156,10 +187,21 @@ impl Window {
 
 impl Memory {
     /// Windows over `file` from byte `base` on: up to `count` of `window_bytes` each, both multiples of eight.
-    pub(crate) fn new(file: Arc<MappedFile>, base: u64, window_bytes: u64, count: usize) -> Result<Self> {
+    pub(crate) fn new(
+        file: Arc<MappedFile>,
+        base: u64,
+        window_bytes: u64,
+        count: usize,
+    ) -> Result<Self> {
         debug_assert!(base.is_multiple_of(8) && window_bytes.is_multiple_of(8));
         let windows = (0..count).map(|_| OnceLock::new()).collect();
-        let memory = Self { source: Source::File(file), base, window_bytes, windows, known: Word::new(0) };
+        let memory = Self {
+            source: Source::File(file),
+            base,
+            window_bytes,
+            windows,
+            known: Word::new(0),
+        };
         memory.refresh()?;
         Ok(memory)
     }
@@ -168,17 +210,29 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn plain(bytes: usize) -> Self {
         let area: Box<[Word]> = (0..bytes / 8).map(|_| Word::new(0)).collect();
-        let window = Window { start: NonNull::from(&area[0]), words: area.len(), owner: Owner::Plain(area) };
+        let window = Window {
+            start: NonNull::from(&area[0]),
+            words: area.len(),
+            owner: Owner::Plain(area),
+        };
         let cell = OnceLock::new();
         cell.set(window).unwrap();
         let known = Word::new(bytes as u64);
-        Self { source: Source::Plain, base: 0, window_bytes: bytes as u64, windows: Box::new([cell]), known }
+        Self {
+            source: Source::Plain,
+            base: 0,
+            window_bytes: bytes as u64,
+            windows: Box::new([cell]),
+            known,
+        }
     }
 
     /// The allocated part of window `index`; empty where nothing of it is allocated.
     #[inline]
     pub(crate) fn window(&self, index: usize) -> Result<&[Word]> {
-        let Some(cell) = self.windows.get(index) else { return Ok(&[]) };
+        let Some(cell) = self.windows.get(index) else {
+            return Ok(&[]);
+        };
         let window = match cell.get() {
             Some(window) => window,
             None => self.map(index, cell)?,
@@ -194,7 +248,8 @@ impl Memory {
         let window = match &self.source {
             Source::File(file) => {
                 let at = self.base + self.window_bytes * index as u64;
-                map_file(file, at, self.window_bytes as usize).map_err(Error::io(&file.path, "map the file"))?
+                map_file(file, at, self.window_bytes as usize)
+                    .map_err(Error::io(&file.path, "map the file"))?
             }
             #[cfg(test)]
             Source::Plain => unreachable!("plain memory has its only window from the start"),
@@ -230,7 +285,12 @@ impl Memory {
         match &self.source {
             Source::File(file) => file.allocate(self.base + known, bytes - known)?,
             #[cfg(test)]
-            Source::Plain => return Err(Error::DiskFull { path: PathBuf::new(), needed: bytes }),
+            Source::Plain => {
+                return Err(Error::DiskFull {
+                    path: PathBuf::new(),
+                    needed: bytes,
+                });
+            }
         }
         self.refresh()?;
         self.populate(known, bytes - known);
@@ -245,7 +305,10 @@ impl Memory {
         let index = (at / self.window_bytes) as usize;
         let within = (at % self.window_bytes) as usize;
         if self.window(index).is_ok()
-            && let Some(Window { owner: Owner::Mapping(map), .. }) = self.windows.get(index).and_then(OnceLock::get)
+            && let Some(Window {
+                owner: Owner::Mapping(map),
+                ..
+            }) = self.windows.get(index).and_then(OnceLock::get)
             && within + len as usize <= map.len()
         {
             // Old kernels do not know this advice; the pages then come one by one.
@@ -257,11 +320,19 @@ impl Memory {
 fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
     let mut options = MmapOptions::new();
     options.offset(at).len(bytes);
-    let map = if file.writable { options.map_raw(&file.file)? } else { options.map_raw_read_only(&file.file)? };
+    let map = if file.writable {
+        options.map_raw(&file.file)?
+    } else {
+        options.map_raw_read_only(&file.file)?
+    };
     let start = NonNull::new(map.as_mut_ptr().cast::<Word>())
         .filter(|start| start.is_aligned())
         .ok_or_else(|| io::Error::other("the mapping is not aligned"))?;
-    Ok(Window { start, words: map.len() / 8, owner: Owner::Mapping(map) })
+    Ok(Window {
+        start,
+        words: map.len() / 8,
+        owner: Owner::Mapping(map),
+    })
 }
 
 /// Lends the bytes of shared words.
@@ -281,7 +352,12 @@ mod tests {
     fn file(bytes: u64) -> (tempfile::TempDir, Arc<MappedFile>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
         file.set_len(bytes).unwrap();
         let mapped = MappedFile::new(file, &path, true);
         (dir, mapped)
@@ -291,7 +367,11 @@ mod tests {
     fn a_window_ends_where_the_file_ends_and_follows_its_growth() {
         let (_dir, file) = file(4096 + 100);
         let memory = Memory::new(file, 4096, 1 << 16, 2).unwrap();
-        assert_eq!(memory.window(0).unwrap().len(), 12, "100 bytes are twelve whole words");
+        assert_eq!(
+            memory.window(0).unwrap().len(),
+            12,
+            "100 bytes are twelve whole words"
+        );
         assert_eq!(memory.window(1).unwrap().len(), 0);
         let early = memory.window(0).unwrap();
         memory.grow((1 << 16) + 80).unwrap();
@@ -307,6 +387,9 @@ mod tests {
         let (_dir, file) = file(0);
         let memory = Memory::new(Arc::clone(&file), 0, 1 << 20, 1).unwrap();
         memory.grow(1 << 18).unwrap();
-        assert!(file.disk_bytes().unwrap() >= 1 << 18, "a hole would be SIGBUS on a full disk");
+        assert!(
+            file.disk_bytes().unwrap() >= 1 << 18,
+            "a hole would be SIGBUS on a full disk"
+        );
     }
 }

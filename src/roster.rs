@@ -50,7 +50,8 @@ impl Roster {
         }
         self.memory.refresh()?;
         let at = HEADER_BYTES + u64::from(position) * 4;
-        self.word_within(position)?.ok_or_else(|| Error::damaged(self.file.path(), "a position beyond the file's end", at))
+        self.word_within(position)?
+            .ok_or_else(|| Error::damaged(self.file.path(), "a position beyond the file's end", at))
     }
 
     #[inline]
@@ -58,7 +59,9 @@ impl Roster {
         let at = u64::from(position) * 4;
         let window = self.memory.window((at >> WINDOW_LOG2) as usize)?;
         let within = (at & ((1 << WINDOW_LOG2) - 1)) / 8;
-        Ok(window.get(within as usize).map(|word| (word, 32 * (position & 1))))
+        Ok(window
+            .get(within as usize)
+            .map(|word| (word, 32 * (position & 1))))
     }
 
     pub(crate) fn get(&self, position: u32) -> Result<Position> {
@@ -86,11 +89,15 @@ mod tests {
         let roster = Roster::new(MappedFile::new(file, std::path::Path::new("r"), true)).unwrap();
         roster.allocate(10).unwrap();
         for position in 0..10 {
-            roster.set(position, Position::Slot(100 + position)).unwrap();
+            roster
+                .set(position, Position::Slot(100 + position))
+                .unwrap();
         }
         roster.set(4, Position::Hole(9)).unwrap();
         roster.set(5, Position::Hole(0)).unwrap();
-        let all: Vec<_> = (0..10).map(|position| roster.get(position).unwrap()).collect();
+        let all: Vec<_> = (0..10)
+            .map(|position| roster.get(position).unwrap())
+            .collect();
         assert_eq!(all[3], Position::Slot(103));
         assert_eq!(all[4], Position::Hole(9));
         assert_eq!(all[5], Position::Hole(0));

@@ -48,7 +48,13 @@ impl Table {
         let window = (geometry.region_bytes() as u64) << WINDOW_REGIONS_LOG2;
         let windows = geometry.max_regions().div_ceil(1 << WINDOW_REGIONS_LOG2) as usize;
         let regions = Memory::new(Arc::clone(&file), geometry.regions_at(), window, windows)?;
-        let table = Self { head, regions, file, geometry, layout };
+        let table = Self {
+            head,
+            regions,
+            file,
+            geometry,
+            layout,
+        };
         if table.head.window(0)?.len() < WORDS {
             return Err(table.damaged("a header page cut short", 0));
         }
@@ -71,8 +77,15 @@ impl Table {
     #[inline]
     pub(crate) fn header(&self) -> Header<'_> {
         // The page was there when the table was mapped, and no file of ours is ever cut.
-        #[expect(clippy::expect_used, reason = "checked by `new`; known lengths never shrink below a page")]
-        self.head.window(0).ok().and_then(Header::new).expect("the header page is mapped")
+        #[expect(
+            clippy::expect_used,
+            reason = "checked by `new`; known lengths never shrink below a page"
+        )]
+        self.head
+            .window(0)
+            .ok()
+            .and_then(Header::new)
+            .expect("the header page is mapped")
     }
 
     /// Allocated room of the directory, in entries.
@@ -84,7 +97,9 @@ impl Table {
     #[inline]
     fn entry_word(&self, index: u32) -> Result<&Word> {
         let at = PAGE + u64::from(index) * 8;
-        self.directory()?.get(index as usize).ok_or_else(|| self.damaged("a directory cut short", at))
+        self.directory()?
+            .get(index as usize)
+            .ok_or_else(|| self.damaged("a directory cut short", at))
     }
 
     /// A directory entry.
@@ -101,7 +116,11 @@ impl Table {
     #[inline]
     pub(crate) fn depth(&self, poll: Poll) -> Result<u32> {
         let depth = poll.depth();
-        if depth <= self.geometry.directory_bits { Ok(depth) } else { Err(self.damaged("the directory's depth", 128)) }
+        if depth <= self.geometry.directory_bits {
+            Ok(depth)
+        } else {
+            Err(self.damaged("the directory's depth", 128))
+        }
     }
 
     /// The region of a hash, at one moment; see [`Table::unmoved`].
@@ -110,7 +129,11 @@ impl Table {
         let depth = self.depth(poll)?;
         let index = hash.directory() & ((1 << depth) - 1);
         let entry = self.entry(index)?;
-        Ok(Located { poll, entry, region: self.region(entry.region())? })
+        Ok(Located {
+            poll,
+            entry,
+            region: self.region(entry.region())?,
+        })
     }
 
     /// Whether what was not found in a located region was not there: false where the directory has changed since.
@@ -126,7 +149,9 @@ impl Table {
 
     /// Makes room in the directory for all entries of a depth.
     pub(crate) fn allocate_directory(&self, depth: u32) -> Result<()> {
-        let bytes = (8_u64 << depth).next_multiple_of(PAGE).min(self.geometry.directory_bytes());
+        let bytes = (8_u64 << depth)
+            .next_multiple_of(PAGE)
+            .min(self.geometry.directory_bytes());
         // The room lies inside the file once there are regions: the file's length says nothing about it.
         self.file.allocate(PAGE, bytes)?;
         self.head.refresh()?;
@@ -162,7 +187,9 @@ impl Table {
 
     #[inline]
     fn region_words(&self, number: u32) -> Result<Option<&[Word]>> {
-        let window = self.regions.window((number >> WINDOW_REGIONS_LOG2) as usize)?;
+        let window = self
+            .regions
+            .window((number >> WINDOW_REGIONS_LOG2) as usize)?;
         let within = (number & ((1 << WINDOW_REGIONS_LOG2) - 1)) as usize;
         let words = self.layout.region_words();
         Ok(window.get(within * words..(within + 1) * words))
@@ -185,7 +212,8 @@ impl Table {
 
     /// Allocates blocks for the first `count` regions.
     pub(crate) fn allocate_regions(&self, count: u64) -> Result<()> {
-        self.regions.grow(count * self.geometry.region_bytes() as u64)
+        self.regions
+            .grow(count * self.geometry.region_bytes() as u64)
     }
 
     /// Regions for which the file has room.

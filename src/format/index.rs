@@ -95,6 +95,7 @@ pub(crate) mod word {
     pub(crate) const OVERWRITES: usize = 66;
     pub(crate) const DELETES: usize = 67;
     pub(crate) const DROPPED: usize = 68;
+    pub(crate) const SYNCED: usize = 69;
     pub(crate) const HOLDER: usize = 72;
     pub(crate) const LOCK_WORD: usize = 73;
 }
@@ -121,7 +122,11 @@ impl Poll {
     }
 
     pub(crate) fn with_superseded(self, mark: bool) -> Self {
-        Self(if mark { self.0 | Self::SUPERSEDED } else { self.0 & !Self::SUPERSEDED })
+        Self(if mark {
+            self.0 | Self::SUPERSEDED
+        } else {
+            self.0 & !Self::SUPERSEDED
+        })
     }
 }
 
@@ -161,7 +166,25 @@ impl Counters {
     }
 
     pub(crate) fn from_words(words: [u64; 8]) -> Self {
-        let [occupied, deleted, high_water, hole_head, roster_len, free_region, regions, live] = words;
-        Self { occupied, deleted, high_water, hole_head, roster_len, free_region, regions, live }
+        let [
+            occupied,
+            deleted,
+            high_water,
+            hole_head,
+            roster_len,
+            free_region,
+            regions,
+            live,
+        ] = words;
+        Self {
+            occupied,
+            deleted,
+            high_water,
+            hole_head,
+            roster_len,
+            free_region,
+            regions,
+            live,
+        }
     }
 }

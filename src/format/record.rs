@@ -64,7 +64,12 @@ impl Header {
         if key_len == 0 || reserved != 0 {
             return None;
         }
-        Some(Self { value_len: (words[0] >> 32) as u32, mtime: words[1], key_len, kind })
+        Some(Self {
+            value_len: (words[0] >> 32) as u32,
+            mtime: words[1],
+            key_len,
+            kind,
+        })
     }
 
     /// Bytes of header, key and value; a damaged length cannot make this overflow.
@@ -109,7 +114,12 @@ mod tests {
 
     #[test]
     fn a_header_gives_back_what_was_packed_into_it() {
-        let header = Header { value_len: u32::MAX, mtime: u64::MAX, key_len: u16::MAX, kind: Kind::Deletion };
+        let header = Header {
+            value_len: u32::MAX,
+            mtime: u64::MAX,
+            key_len: u16::MAX,
+            kind: Kind::Deletion,
+        };
         assert_eq!(Header::from_words(header.to_words()), Some(header));
         assert_eq!(header.content_bytes(), 24 + 65_535 + 0xffff_ffff);
     }

@@ -87,12 +87,16 @@ impl Shape {
     }
 
     pub(crate) fn from_word(word: u64) -> Self {
-        Self { depth: ((word >> 32) & 0xff) as u32, prefix: word as u32 }
+        Self {
+            depth: ((word >> 32) & 0xff) as u32,
+            prefix: word as u32,
+        }
     }
 
     /// Whether a directory index, or the directory bits of a hash, belong here.
     pub(crate) fn holds(self, directory_bits: u32) -> bool {
-        self.depth <= super::MAX_DIRECTORY_BITS && directory_bits & ((1 << self.depth) - 1) == self.prefix
+        self.depth <= super::MAX_DIRECTORY_BITS
+            && directory_bits & ((1 << self.depth) - 1) == self.prefix
     }
 }
 
@@ -109,7 +113,10 @@ impl Counts {
     }
 
     pub(crate) fn from_word(word: u64) -> Self {
-        Self { occupied: word as u32, deleted: (word >> 32) as u32 }
+        Self {
+            occupied: word as u32,
+            deleted: (word >> 32) as u32,
+        }
     }
 
     pub(crate) fn taken(self) -> u32 {

@@ -46,6 +46,10 @@ impl Position {
     }
 
     pub(crate) fn from_disk(value: u32) -> Self {
-        if value & Self::HOLE == 0 { Self::Slot(value) } else { Self::Hole(value & !Self::HOLE) }
+        if value & Self::HOLE == 0 {
+            Self::Slot(value)
+        } else {
+            Self::Hole(value & !Self::HOLE)
+        }
     }
 }

@@ -43,5 +43,8 @@ impl Sealed for SegmentHeader {
 
 /// Where the first record of a segment stands.
 pub(crate) fn first_place(segment: u16) -> Place {
-    Place { segment, unit: (HEADER_BYTES / 8) as u32 }
+    Place {
+        segment,
+        unit: (HEADER_BYTES / 8) as u32,
+    }
 }

@@ -31,7 +31,10 @@ impl Place {
 
     #[inline]
     pub(crate) fn from_word(word: u64) -> Self {
-        Self { segment: (word >> 32) as u16, unit: word as u32 }
+        Self {
+            segment: (word >> 32) as u16,
+            unit: word as u32,
+        }
     }
 
     pub(crate) fn bytes(self) -> u64 {
@@ -91,7 +94,11 @@ impl Identity {
     }
 
     pub(crate) fn from_word(word: u64) -> Self {
-        Self { position: word as u32, key_len: (word >> 32) as u16, hash: (word >> 48) as u16 }
+        Self {
+            position: word as u32,
+            key_len: (word >> 32) as u16,
+            hash: (word >> 48) as u16,
+        }
     }
 }
 
@@ -108,10 +115,16 @@ mod tests {
 
     #[test]
     fn a_link_gives_back_what_was_packed_into_it() {
-        let place = Place { segment: 0xfedc, unit: 0x8765_4321 };
+        let place = Place {
+            segment: 0xfedc,
+            unit: 0x8765_4321,
+        };
         for (which, tag) in [(false, 0), (true, 0x7fff), (false, 0x5555)] {
             let link = Link::new(place, which, tag);
-            assert_eq!((link.place(), link.which(), link.tag()), (place, which, tag));
+            assert_eq!(
+                (link.place(), link.which(), link.tag()),
+                (place, which, tag)
+            );
             assert!(link.is_entry());
         }
         assert!(!Link::NEVER.is_entry() && !Link::DELETED.is_entry());

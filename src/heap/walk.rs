@@ -30,7 +30,12 @@ pub(crate) enum Found {
 impl<'a> Walker<'a> {
     pub(super) fn new(segment: &'a Segment, unit: u32, end: u32) -> Self {
         let end = end.min(segment.capacity_units());
-        Self { segment, unit, end, budget: 8 * segment.capacity() }
+        Self {
+            segment,
+            unit,
+            end,
+            budget: 8 * segment.capacity(),
+        }
     }
 
     /// Where the walk stands: everything before this was reported.
@@ -57,11 +62,17 @@ impl<'a> Walker<'a> {
             at += 1;
         }
         self.unit = if self.budget == 0 { self.end } else { at };
-        Ok(Some(Found::Damage { from, to: self.unit }))
+        Ok(Some(Found::Damage {
+            from,
+            to: self.unit,
+        }))
     }
 
     fn pass(&mut self, header: Header) -> Found {
-        let place = Place { segment: self.segment.number(), unit: self.unit };
+        let place = Place {
+            segment: self.segment.number(),
+            unit: self.unit,
+        };
         self.unit += (header.stored_bytes() / 8) as u32;
         Found::Record(place, header)
     }
@@ -90,7 +101,10 @@ impl<'a> Walker<'a> {
         let words = self.segment.memory.window(0)?;
         let end = words.len().min(self.end as usize);
         let rest = words.get(from as usize..end).unwrap_or(&[]);
-        Ok(rest.iter().position(|word| load(word) != 0).map(|ahead| from + ahead as u32))
+        Ok(rest
+            .iter()
+            .position(|word| load(word) != 0)
+            .map(|ahead| from + ahead as u32))
     }
 }
 
@@ -132,9 +146,15 @@ mod tests {
                 let target = segment.word(starts[damaged] as usize + word);
                 store(target, !load(target));
                 let found = walk(&segment);
-                let records = found.iter().filter(|found| matches!(found, Found::Record(..))).count();
+                let records = found
+                    .iter()
+                    .filter(|found| matches!(found, Found::Record(..)))
+                    .count();
                 assert_eq!(records, 9, "record {damaged}, word {word}");
-                let stretch = Found::Damage { from: starts[damaged], to: starts[damaged + 1] };
+                let stretch = Found::Damage {
+                    from: starts[damaged],
+                    to: starts[damaged + 1],
+                };
                 assert!(found.contains(&stretch) || damaged == 9, "{found:?}");
             }
         }
@@ -145,20 +165,38 @@ mod tests {
         let (segment, starts) = filled();
         segment.erase(starts[3], starts[6]).unwrap();
         let found = walk(&segment);
-        assert_eq!(found.iter().filter(|found| matches!(found, Found::Record(..))).count(), 7);
-        assert!(found.contains(&Found::Damage { from: starts[3], to: starts[6] }));
+        assert_eq!(
+            found
+                .iter()
+                .filter(|found| matches!(found, Found::Record(..)))
+                .count(),
+            7
+        );
+        assert!(found.contains(&Found::Damage {
+            from: starts[3],
+            to: starts[6]
+        }));
     }
 
     #[test]
     fn a_hostile_segment_costs_a_bounded_amount_of_work() {
         let segment = Segment::plain(1 << 16);
-        let header = Header { value_len: 30_000, mtime: 1, key_len: 8, kind: crate::format::record::Kind::Entry };
+        let header = Header {
+            value_len: 30_000,
+            mtime: 1,
+            key_len: 8,
+            kind: crate::format::record::Kind::Entry,
+        };
         for unit in (16..segment.capacity_units() - 3).step_by(3) {
             for (at, word) in header.to_words().into_iter().enumerate() {
                 store(segment.word(unit as usize + at), word);
             }
         }
         let found = walk(&segment);
-        assert!(found.iter().all(|found| matches!(found, Found::Damage { .. })));
+        assert!(
+            found
+                .iter()
+                .all(|found| matches!(found, Found::Damage { .. }))
+        );
     }
 }

@@ -95,11 +95,26 @@ mod tests {
                     let naive = |wanted: &dyn Fn(u8) -> bool| -> Vec<u32> {
                         (0..8).filter(|&index| wanted(group.byte(index))).collect()
                     };
-                    assert_eq!(group.empty().collect::<Vec<_>>(), naive(&|byte| byte == EMPTY), "{group:x?}");
-                    assert_eq!(group.vacant().collect::<Vec<_>>(), naive(&|byte| byte < 0x80), "{group:x?}");
-                    assert_eq!(group.full().collect::<Vec<_>>(), naive(&|byte| byte >= 0x80), "{group:x?}");
+                    assert_eq!(
+                        group.empty().collect::<Vec<_>>(),
+                        naive(&|byte| byte == EMPTY),
+                        "{group:x?}"
+                    );
+                    assert_eq!(
+                        group.vacant().collect::<Vec<_>>(),
+                        naive(&|byte| byte < 0x80),
+                        "{group:x?}"
+                    );
+                    assert_eq!(
+                        group.full().collect::<Vec<_>>(),
+                        naive(&|byte| byte >= 0x80),
+                        "{group:x?}"
+                    );
                     for control in bytes {
-                        assert_eq!(group.matching(control).collect::<Vec<_>>(), naive(&|byte| byte == control));
+                        assert_eq!(
+                            group.matching(control).collect::<Vec<_>>(),
+                            naive(&|byte| byte == control)
+                        );
                     }
                 }
             }
@@ -109,6 +124,9 @@ mod tests {
     #[test]
     fn changing_one_byte_leaves_its_neighbours() {
         let group = Group(u64::MAX).with_byte(3, 0x81);
-        assert_eq!((group.byte(2), group.byte(3), group.byte(4)), (0xff, 0x81, 0xff));
+        assert_eq!(
+            (group.byte(2), group.byte(3), group.byte(4)),
+            (0xff, 0x81, 0xff)
+        );
     }
 }

@@ -53,7 +53,11 @@ impl<'a> Region<'a> {
     #[inline]
     pub(crate) fn new(words: &'a [Word], layout: Layout, number: u32) -> Self {
         debug_assert_eq!(words.len(), layout.region_words());
-        Self { words, layout, number }
+        Self {
+            words,
+            layout,
+            number,
+        }
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -120,7 +124,9 @@ impl<'a> Region<'a> {
     }
 
     fn groups(&self) -> impl Iterator<Item = Group> + 'a {
-        self.words[CONTROLS_AT..CONTROLS_AT + self.layout.groups()].iter().map(|word| Group(load(word)))
+        self.words[CONTROLS_AT..CONTROLS_AT + self.layout.groups()]
+            .iter()
+            .map(|word| Group(load(word)))
     }
 
     #[inline]
@@ -134,7 +140,8 @@ impl<'a> Region<'a> {
     }
 
     pub(crate) fn control(&self, index: u32) -> u8 {
-        self.group((index / Group::WIDTH) as usize).byte(index % Group::WIDTH)
+        self.group((index / Group::WIDTH) as usize)
+            .byte(index % Group::WIDTH)
     }
 
     pub(crate) fn set_control(&self, index: u32, control: u8) {
@@ -160,7 +167,9 @@ impl<'a> Region<'a> {
 
     /// The slots whose control byte is full, with their numbers inside the region.
     pub(crate) fn full(&self) -> impl Iterator<Item = u32> + 'a {
-        self.groups().zip(0..).flat_map(|(group, at)| group.full().map(move |index| at * Group::WIDTH + index))
+        self.groups()
+            .zip(0..)
+            .flat_map(|(group, at)| group.full().map(move |index| at * Group::WIDTH + index))
     }
 
     /// The slots that may hold the key of a hash, with the links they were found by.
@@ -291,7 +300,10 @@ impl<'a> Slot<'a> {
 
     pub(crate) fn meta(&self, which: bool) -> Meta {
         let at = slot::word::META + if which { 2 } else { 0 };
-        Meta { mtime: load(&self.0[at]), value_len: load(&self.0[at + 1]) as u32 }
+        Meta {
+            mtime: load(&self.0[at]),
+            value_len: load(&self.0[at + 1]) as u32,
+        }
     }
 
     pub(crate) fn set_meta(&self, which: bool, meta: Meta) {
@@ -342,12 +354,16 @@ mod tests {
     fn insert(region: &Region<'_>, hash: Hash, unit: u32) -> Option<u32> {
         let (index, _) = region.vacancy(hash)?;
         region.set_control(index, hash.control());
-        region.slot(index).set_link(Link::new(Place { segment: 0, unit }, false, hash.tag()));
+        region
+            .slot(index)
+            .set_link(Link::new(Place { segment: 0, unit }, false, hash.tag()));
         Some(index)
     }
 
     fn find(region: &Region<'_>, hash: Hash, unit: u32) -> bool {
-        region.probe(hash).any(|(_, _, link)| link.place().unit == unit)
+        region
+            .probe(hash)
+            .any(|(_, _, link)| link.place().unit == unit)
     }
 
     #[test]
@@ -363,8 +379,17 @@ mod tests {
         }
         assert!(region.vacancy(hash(99)).is_none());
         assert!((0..32).all(|i| find(&region, hash(i), 100 + i)));
-        assert!(!find(&region, hash(99), 1), "and a probe without an empty byte ends");
-        assert_eq!(region.recount(), Counts { occupied: 32, deleted: 0 });
+        assert!(
+            !find(&region, hash(99), 1),
+            "and a probe without an empty byte ends"
+        );
+        assert_eq!(
+            region.recount(),
+            Counts {
+                occupied: 32,
+                deleted: 0
+            }
+        );
         assert_eq!(region.full().count(), 32);
     }
 
@@ -379,17 +404,27 @@ mod tests {
         for i in 0..50_u32 {
             let hash = hasher.hash(&i.to_le_bytes());
             let index = insert(&region, hash, 100 + i).unwrap();
-            region.slot(index).set_identity(Identity { position: i, key_len: 4, hash: hash.stored() });
+            region.slot(index).set_identity(Identity {
+                position: i,
+                key_len: 4,
+                hash: hash.stored(),
+            });
         }
         let halves = [Region::new(&low, layout, 1), Region::new(&high, layout, 2)];
         for index in region.full() {
             let slot = region.slot(index);
             let hash = slot.hash(slot.link(), region.control(index));
-            halves[(hash.directory() & 1) as usize].adopt(slot, hash).unwrap();
+            halves[(hash.directory() & 1) as usize]
+                .adopt(slot, hash)
+                .unwrap();
         }
         for i in 0..50_u32 {
             let hash = hasher.hash(&i.to_le_bytes());
-            let (mine, other) = if hash.directory() & 1 == 0 { (0, 1) } else { (1, 0) };
+            let (mine, other) = if hash.directory() & 1 == 0 {
+                (0, 1)
+            } else {
+                (1, 0)
+            };
             assert!(find(&halves[mine], hash, 100 + i), "{i}");
             assert!(!find(&halves[other], hash, 100 + i), "{i}");
         }
@@ -398,7 +433,9 @@ mod tests {
     #[test]
     fn inline_keys_of_every_length_are_padded_with_zeros() {
         let layout = Layout::new(&geometry(16));
-        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(u64::MAX)).collect();
+        let words: Vec<Word> = (0..layout.region_words())
+            .map(|_| Word::new(u64::MAX))
+            .collect();
         let slot = Region::new(&words, layout, 0).slot(3);
         for len in 1..40 {
             let key: Vec<u8> = (1..=len).collect();
@@ -409,6 +446,10 @@ mod tests {
             assert_eq!(out[..kept], key[..kept]);
             assert!(out[kept..].iter().all(|&byte| byte == 0));
         }
-        assert_eq!(Region::new(&words, layout, 0).slot(4).link(), Link(u64::MAX), "the next slot is untouched");
+        assert_eq!(
+            Region::new(&words, layout, 0).slot(4).link(),
+            Link(u64::MAX),
+            "the next slot is untouched"
+        );
     }
 }

@@ -1,0 +1,439 @@
+//! The engine: table, heap and roster as one persistent map.
+//!
+//! [`MmapCache`] is the handle that everything public goes through. What it does is in the files below: how a
+//! generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`, `grow`, `clean`), replaced
+//! (`generation`) and mended (`recover`), and who may (`writer`).
+
+mod clean;
+mod edit;
+mod entry;
+mod generation;
+mod grow;
+mod handle;
+mod in_place;
+mod iter;
+mod options;
+mod read;
+mod recover;
+mod stats;
+mod verify;
+mod version;
+mod view;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use entry::{Entry, Update};
+pub use in_place::ValueRef;
+pub use iter::{Entries, Items, Keys};
+pub use options::{Durability, Options};
+pub use stats::{DiskUsage, Stats};
+pub use verify::{Fault, Report};
+pub use version::Version;
+pub use writer::Writer;
+
+use crate::error::Result;
+use crate::format::index::word;
+use handle::Handle;
+use read::Answer;
+
+/// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
+///
+/// A handle is `Send` and `Sync`, and every operation takes `&self`: share one handle between threads, open one in each
+/// process. Keys are 1 to 65,535 bytes; values are bytes, from none to what a segment holds.
+///
+/// # What readers see
+///
+/// Reads take no lock and never wait for a writer. Each change of an entry becomes visible by a single atomic store:
+/// a read returns the value from before or after it, whole, never a mixture and never another key's. What one process
+/// has put is found by every other from then on.
+///
+/// # Damage
+///
+/// Values are verified by checksum as they are copied out. To [`get`](Self::get) and its kin a damaged entry is a
+/// miss, counted in [`Stats::damaged_seen`]: put it again and it is whole. [`entry`](Self::entry) tells it from
+/// absence, as an error that [`is_corruption`](crate::Error::is_corruption).
+///
+/// # After a fork
+///
+/// A forked child may go on using an inherited handle: it opens the files anew by itself.
+#[derive(Debug)]
+pub struct MmapCache {
+    handle: Handle,
+}
+
+impl MmapCache {
+    /// Opens the cache at `path` with the default [`Options`], creating it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
+        let handle = Handle::open(path, options)?;
+        let cache = Self { handle };
+        if options.exclusive && !options.read_only {
+            // Taken here, and by this handle's writers given back only when the handle goes.
+            drop(Writer::take(&cache.handle)?);
+        } else if !options.read_only {
+            cache.mend()?;
+        }
+        Ok(cache)
+    }
+
+    /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is nothing.
+    fn mend(&self) -> Result<()> {
+        let needed = {
+            let (view, _) = self.handle.current()?;
+            let header = view.header();
+            let elsewhere = header.written_under() != (self.handle.boot, view.inode.1);
+            header.get(word::RENAMES_PENDING) != 0 || (header.is_dirty() && elsewhere)
+        };
+        if needed {
+            drop(self.writer()?);
+        }
+        Ok(())
+    }
+
+    /// The path of the cache's index, every symbolic link followed.
+    pub fn path(&self) -> &Path {
+        &self.handle.path
+    }
+
+    /// The value of a key.
+    ///
+    /// An empty value is `Some` of nothing; an absent and a damaged entry are `None`. O(1): the index's control bytes,
+    /// one slot, one record.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut value = Vec::new();
+        Ok(self.get_into(key, &mut value)?.then_some(value))
+    }
+
+    /// Reads the value of a key into a buffer, in place of what was there. False, and an empty buffer, where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        value.clear();
+        match self.handle.read(key, value)? {
+            Answer::Found(_) => Ok(true),
+            Answer::Absent | Answer::Damaged(_) => Ok(false),
+        }
+    }
+
+    /// The value of a key, where it lies in the mapped file.
+    ///
+    /// # Safety
+    ///
+    /// While the returned value lives, no process may write to the heap's files by other means than this crate, and
+    /// none may truncate them. The value was verified when it was found; nothing verifies it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[expect(unsafe_code, reason = "its contract is the caller's to keep")]
+    pub unsafe fn get_in_place(&self, key: &[u8]) -> Result<Option<ValueRef>> {
+        // SAFETY: M3 (docs/design.md): the caller keeps the same contract.
+        unsafe { ValueRef::find(&self.handle, key) }
+    }
+
+    /// Whether a key has an entry. Compares keys, and looks at no checksum: a later [`get`](Self::get) can still find
+    /// the value damaged.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        Ok(matches!(self.handle.peek(key)?, Answer::Found(_)))
+    }
+
+    /// When a key's entry was written, from the index alone: it looks at no checksum.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn mtime(&self, key: &[u8]) -> Result<Option<Version>> {
+        Ok(match self.handle.peek(key)? {
+            Answer::Found(meta) => Some(Version(meta.mtime)),
+            Answer::Absent | Answer::Damaged(_) => None,
+        })
+    }
+
+    /// The entry of a key: its value and version. The strict form of [`get`](Self::get): damage is an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`](crate::Error::Damaged), and those of [`get`](Self::get).
+    pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+        let mut value = Vec::new();
+        match self.handle.read(key, &mut value)? {
+            Answer::Found(header) => Ok(Some(Entry {
+                value,
+                version: Version(header.mtime),
+            })),
+            Answer::Absent => Ok(None),
+            Answer::Damaged(error) => Err(error),
+        }
+    }
+
+    /// Entries in the cache. One load.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be opened; the number is
+    /// then that of the old ones.
+    pub fn len(&self) -> u64 {
+        match self.handle.current() {
+            Ok((view, _)) => view.header().occupied(),
+            Err(_) => self.handle.view.load().header().occupied(),
+        }
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many changes there have been: a number that grows with every one, read for the price of a load, by which a
+    /// process notices that another has written.
+    pub fn changes(&self) -> u64 {
+        match self.handle.current() {
+            Ok((view, _)) => view.header().get(word::CHANGES),
+            Err(_) => self.handle.view.load().header().get(word::CHANGES),
+        }
+    }
+
+    /// Takes the writer lock, for a batch of changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Locked`](crate::Error::Locked) after the lock timeout,
+    /// [`Error::WriterHeld`](crate::Error::WriterHeld) where this thread holds a writer of this cache already,
+    /// [`Error::DiskFull`](crate::Error::DiskFull), [`Error::Io`](crate::Error::Io).
+    pub fn writer(&self) -> Result<Writer<'_>> {
+        Writer::take(&self.handle)
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
+        let mut writer = self.writer()?;
+        let done = change(&mut writer)?;
+        writer.commit()?;
+        Ok(done)
+    }
+
+    /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
+    ///
+    /// Most of its cost is the lock: for many changes take a [`writer`](Self::writer).
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer), [`Writer::put`] and [`Writer::commit`].
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
+        self.write(|writer| writer.put(key, value))
+    }
+
+    /// Deletes a key's entry. False where there was none.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer), [`Writer::delete`] and [`Writer::commit`].
+    pub fn delete(&self, key: &[u8]) -> Result<bool> {
+        self.write(|writer| writer.delete(key))
+    }
+
+    /// Stores a value if the key has none; decided under the lock. See [`Writer::insert_if_absent`].
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn insert_if_absent(&self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+        self.write(|writer| writer.insert_if_absent(key, value))
+    }
+
+    /// Stores a value if the entry still has the version that the caller saw; decided under the lock. See
+    /// [`Writer::put_if`].
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn put_if(&self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+        self.write(|writer| writer.put_if(key, value, seen))
+    }
+
+    /// Deletes the entry if it still has the version that the caller saw; decided under the lock. See
+    /// [`Writer::delete_if`].
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete).
+    pub fn delete_if(&self, key: &[u8], seen: Version) -> Result<bool> {
+        self.write(|writer| writer.delete_if(key, seen))
+    }
+
+    /// Lets a closure decide under the lock what becomes of an entry. See [`Writer::update`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// use mmapcache::Update;
+    ///
+    /// cache.update(b"visits", |seen| {
+    ///     let count = seen.and_then(|entry| std::str::from_utf8(entry.value()).ok()?.parse().ok()).unwrap_or(0_u64);
+    ///     Update::Put((count + 1).to_string().into_bytes())
+    /// })?;
+    /// assert_eq!(cache.get(b"visits")?.as_deref(), Some(&b"1"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn update(
+        &self,
+        key: &[u8],
+        decide: impl FnOnce(Option<&Entry>) -> Update,
+    ) -> Result<bool> {
+        self.write(|writer| writer.update(key, decide))
+    }
+
+    /// The keys, in no order that means anything.
+    ///
+    /// What exists during the whole walk comes exactly once. What is inserted or deleted meanwhile may come or not; a
+    /// key that is deleted and inserted again may come twice. A damaged entry comes as an error that
+    /// [`is_corruption`](crate::Error::is_corruption), and the walk goes on behind it; any other error ends it.
+    ///
+    /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table. Keys that the index
+    /// holds in full are listed without looking at their checksums.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped. Items can also be
+    /// [`Error::Superseded`](crate::Error::Superseded).
+    pub fn keys(&self) -> Result<Keys<'_>> {
+        Keys::new(&self.handle)
+    }
+
+    /// The keys and values; as [`keys`](Self::keys), with every value verified.
+    ///
+    /// # Errors
+    ///
+    /// As [`keys`](Self::keys).
+    pub fn items(&self) -> Result<Items<'_>> {
+        Items::new(&self.handle)
+    }
+
+    /// The keys and entries, versions included; as [`items`](Self::items).
+    ///
+    /// # Errors
+    ///
+    /// As [`keys`](Self::keys).
+    pub fn entries(&self) -> Result<Entries<'_>> {
+        Entries::new(&self.handle)
+    }
+
+    /// Replaces everything by the items of an iterator, at once for all readers: they see all of the old entries, and
+    /// from one moment on all of the new. Of equal keys the last wins. Every entry gets a new version.
+    ///
+    /// The iterator may read this cache. Writers wait until it is done; both sets of files are on the disk meanwhile.
+    /// Synced before it is committed, whatever the durability.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`](crate::Error::Source) where the iterator gave an error, and those of [`put`](Self::put).
+    /// After any of them the cache is as it was.
+    pub fn atomic_rebuild<K, V, E>(
+        &self,
+        items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
+    ) -> Result<()>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.write(|writer| writer.rebuild(items))
+    }
+
+    /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on growing.
+    ///
+    /// # Errors
+    ///
+    /// As [`atomic_rebuild`](Self::atomic_rebuild).
+    pub fn clear(&self) -> Result<()> {
+        let nothing =
+            std::iter::empty::<std::result::Result<(&[u8], &[u8]), std::convert::Infallible>>();
+        self.write(|writer| writer.rebuild(nothing))
+    }
+
+    /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they go.
+    ///
+    /// Moves every live record once, under the lock; readers go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer); what was reclaimed until then stays reclaimed.
+    pub fn compact(&self) -> Result<()> {
+        self.write(|writer| writer.compact())
+    }
+
+    /// Writes everything to the disk: after it a power loss takes nothing that was there when it was called.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) when a sync failed, [`Error::SyncFailed`](crate::Error::SyncFailed) when an
+    /// earlier one had, and those of [`writer`](Self::writer).
+    pub fn flush(&self) -> Result<()> {
+        self.writer()?.flush()
+    }
+
+    /// Counters and totals, from the header: O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be opened.
+    pub fn stats(&self) -> Result<Stats> {
+        Stats::of(&self.handle)
+    }
+
+    /// Blocks that the files take on the disk: less than their lengths where they have holes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        DiskUsage::of(&self.handle)
+    }
+
+    /// Checks every entry, record and roster position, and the counters if nobody writes meanwhile.
+    ///
+    /// Reads all of it: O(size). Takes no lock and changes nothing. What it finds is in the report, not an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    pub fn verify(&self) -> Result<Report> {
+        Report::of(&self.handle)
+    }
+}
+
+impl Drop for MmapCache {
+    fn drop(&mut self) {
+        // An exclusive handle's lock is let go here; views that outlive the handle must not keep it.
+        if self.handle.options.exclusive
+            && let Some(lock) = &self.handle.view.load().lock
+        {
+            lock.release();
+        }
+    }
+}

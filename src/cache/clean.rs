@@ -1,0 +1,274 @@
+//! Reclaiming the heap, a few records at a time.
+//!
+//! The oldest segment's live records are appended again, then its file is removed. Knows when that is worth while and
+//! in which order it is safe; not who calls it.
+
+use std::sync::Arc;
+
+use crate::dir;
+use crate::error::{Error, Result};
+use crate::format::index::word;
+use crate::format::record::{self, Kind};
+use crate::format::roster::Position;
+use crate::format::segment::first_place;
+use crate::format::slot::{Meta, Place};
+use crate::heap::Found;
+
+use super::edit::{Editor, Need, Outcomes, Stop, Target, old_bytes};
+
+/// The cursor's mark that the walk of this segment met damage.
+const MET_DAMAGE: u64 = 1 << 63;
+
+/// When cleaning is worth while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Threshold {
+    /// Dead bytes in percent of the live ones.
+    pub percent: u32,
+    /// Dead bytes on top of that.
+    pub floor: u64,
+}
+
+impl Editor {
+    /// Bytes of all segments up to the heap's end.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let header = self.view.header();
+        header
+            .get(word::HEAP_BASE)
+            .saturating_add(header.tail().bytes())
+    }
+
+    fn is_worth_while(&self, threshold: Threshold) -> bool {
+        let live = self.view.header().counters().live;
+        let dead = self.heap_bytes().saturating_sub(live);
+        dead > threshold
+            .floor
+            .saturating_add(live / 100 * u64::from(threshold.percent))
+    }
+
+    /// Cleans for about `budget` bytes' worth of walking, if that is worth while.
+    pub(crate) fn clean_some(&mut self, threshold: Threshold, budget: u64) -> Outcomes<()> {
+        if !self.is_worth_while(threshold) {
+            return Ok(());
+        }
+        let header = self.view.header();
+        if header.get(word::OLDEST) == u64::from(header.tail().segment) {
+            // All that is dead lies in the last segment: go on in a new one.
+            return self.roll(0);
+        }
+        self.clean_step(budget)
+    }
+
+    /// Cleans every segment that there is now.
+    pub(crate) fn clean_all(&mut self) -> Outcomes<()> {
+        let live = self.view.header().counters().live;
+        if self.heap_bytes() <= live + crate::format::segment::HEADER_BYTES {
+            return Ok(());
+        }
+        self.roll(0)?;
+        let stop = u64::from(self.view.header().tail().segment);
+        while self.view.header().get(word::OLDEST) < stop {
+            self.clean_step(1 << 20)?;
+        }
+        self.view
+            .header()
+            .set(word::COMPACTED, super::version::now());
+        Ok(())
+    }
+
+    /// Walks on through the oldest segment; at its end, removes it.
+    fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
+        let header = self.view.header();
+        let number = header.get(word::OLDEST) as u16;
+        let cursor = header.get(word::CURSOR);
+        let mut damage = cursor & MET_DAMAGE;
+        let at = Place::from_word(cursor & !MET_DAMAGE);
+        let mut unit = if at.segment == number {
+            at.unit
+        } else {
+            first_place(number).unit
+        };
+        if self.segment(number)?.is_none() {
+            // Removed by a cleaner that was killed before it could say so.
+            return self.advance(number);
+        }
+        let from = unit;
+        while u64::from(unit - from) * 8 <= budget {
+            // The segment stays mapped by this view, whatever appending does to the editor's.
+            let view = Arc::clone(&self.view);
+            let Some(segment) = view.segment(number) else {
+                return Err(Stop::Recover("the oldest segment is gone"));
+            };
+            let mut walker = segment.walk(unit, segment.capacity_units());
+            match walker.step()? {
+                None => {
+                    if damage != 0 {
+                        self.sweep(number)?;
+                    }
+                    return self.retire(number);
+                }
+                Some(Found::Damage { .. }) => damage = MET_DAMAGE,
+                Some(Found::Record(place, found)) => self.carry_over(place, found)?,
+            }
+            unit = walker.unit();
+        }
+        self.view.header().set(
+            word::CURSOR,
+            Place {
+                segment: number,
+                unit,
+            }
+            .to_word()
+                | damage,
+        );
+        Ok(())
+    }
+
+    /// Appends a record again if an entry links to it. Deletion records end here: this is the oldest segment, so
+    /// nothing older is left that they could keep from coming back.
+    fn carry_over(&mut self, place: Place, found: record::Header) -> Outcomes<()> {
+        if found.kind == Kind::Deletion {
+            return Ok(());
+        }
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let view = Arc::clone(&self.view);
+        let Some(segment) = view.segment(place.segment) else {
+            return Ok(());
+        };
+        segment.read_any(place.unit, &mut key, None)?;
+        let table = Arc::clone(&view.table);
+        let Some(target) = self.find_place(&table, view.hasher.hash(&key), place)? else {
+            return Ok(());
+        };
+        key.clear();
+        if segment
+            .read_any(place.unit, &mut key, Some(&mut value))?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let live = view.header().counters().live;
+        // Like an overwrite, but with the old version: one link store, and nobody sees a change.
+        let copy = self.append(found, &key, &value, live, Need::Ordinary)?;
+        self.relink(
+            &target,
+            copy,
+            Meta {
+                mtime: found.mtime,
+                value_len: found.value_len,
+            },
+            live,
+        );
+        self.close_record();
+        Ok(())
+    }
+
+    /// Looks through all entries for links into a segment in which damage may have hidden their records from the walk.
+    fn sweep(&mut self, number: u16) -> Outcomes<()> {
+        let table = Arc::clone(&self.view.table);
+        for position in 0..table.header().counters().roster_len {
+            let Position::Slot(slot_number) = self.view.roster.get(position as u32)? else {
+                continue;
+            };
+            let (region, index) = table.slot_home(slot_number);
+            let slot = table.region(region)?.slot(index);
+            let link = slot.link();
+            if !link.is_entry() || link.place().segment != number {
+                continue;
+            }
+            let found = match self.segment(number)? {
+                Some(segment) => segment.verify(link.place().unit)?,
+                None => None,
+            };
+            match found {
+                Some(found) if found.kind == Kind::Entry => self.carry_over(link.place(), found)?,
+                _ => {
+                    let target = Target {
+                        region,
+                        index,
+                        slot,
+                        link,
+                        record: None,
+                    };
+                    self.drop_entry(&target, old_bytes(&target))?;
+                    table.header().add(word::DROPPED, 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a segment that holds nothing live any more.
+    ///
+    /// A cache that was ever flushed first syncs its whole heap: not only the copies, for a newer version that is not
+    /// yet synced may be all that is left of a key whose flushed version stood here. A failing sync forbids the rest.
+    fn retire(&mut self, number: u16) -> Outcomes<()> {
+        if self.view.header().get(word::FLUSHED) != 0 {
+            self.sync_heap()?;
+        }
+        dir::remove(&self.names.segment(number, self.stage))?;
+        if self.view.header().get(word::FLUSHED) != 0 {
+            self.names.sync_heap_dir()?;
+        }
+        self.advance(number)
+    }
+
+    /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal state, so a kill
+    /// between the removal and these stores costs nothing.
+    fn advance(&mut self, number: u16) -> Outcomes<()> {
+        let tail = self.view.header().tail();
+        let left = self.view.with_segments(
+            self.view
+                .segments()
+                .filter(|segment| segment.number() != number)
+                .cloned()
+                .collect(),
+        );
+        let before = left.heap_bytes_before(&self.names, tail.segment)?;
+        let header = self.view.header();
+        header.set(word::HEAP_BASE, before);
+        header.set(word::CURSOR, first_place(number + 1).to_word());
+        header.set(word::OLDEST, u64::from(number) + 1);
+        self.view = Arc::new(left);
+        Ok(())
+    }
+
+    /// Writes all records that may not be on the disk yet to it. An error is remembered in the header: what it was
+    /// about is lost to the system, and a later sync that succeeds proves nothing.
+    pub(crate) fn sync_heap(&mut self) -> Result<()> {
+        let header = self.view.header();
+        if header.get(word::SYNC_ERROR) != 0 {
+            return Err(Error::SyncFailed {
+                path: self.names.cache().to_owned(),
+            });
+        }
+        let synced = Place::from_word(header.get(word::SYNCED));
+        let tail = header.tail();
+        let oldest = header.get(word::OLDEST) as u16;
+        let first_time = header.get(word::FLUSHED) == 0;
+        let from = if first_time {
+            oldest
+        } else {
+            synced.segment.max(oldest)
+        };
+        if !first_time && synced == tail {
+            return Ok(());
+        }
+        for number in from..=tail.segment {
+            let failed = match self.segment(number)? {
+                Some(segment) => segment.file().sync().err(),
+                None => None,
+            };
+            if let Some(error) = failed {
+                self.view.header().set(word::SYNC_ERROR, 1);
+                return Err(error);
+            }
+        }
+        if first_time {
+            self.names.sync_heap_dir()?;
+        }
+        let header = self.view.header();
+        header.set(word::SYNCED, tail.to_word());
+        header.set(word::FLUSHED, 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! Replacing a whole generation with one rename.
+//!
+//! Knows how a new generation is built beside the old one and becomes the one that counts, and that nothing is left
+//! of it when that fails. It does not know why it is built.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::dir::{self, Stage};
+use crate::error::{Error, Result};
+use crate::format::Geometry;
+use crate::format::index::{IndexHeader, word};
+use crate::format::record::Kind;
+use crate::format::roster::{Position, RosterHeader};
+use crate::format::seal::Sealed;
+
+use super::edit::{Editor, Outcomes, Stop};
+use super::handle::{Handle, discard_staged, finish_renames, random};
+use super::version;
+use super::view::{Ids, Plan, View, remove_ours};
+
+/// What becomes of the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heap {
+    /// The new generation gets its own.
+    Fresh,
+    /// The segments stay as they are; only index and roster are new.
+    Kept,
+}
+
+/// Words of the header that a new generation goes on with.
+const CARRIED: [usize; 6] = [
+    word::LAST_MTIME,
+    word::CHANGES,
+    word::PUTS,
+    word::OVERWRITES,
+    word::DELETES,
+    word::DROPPED,
+];
+/// Words that describe the heap, and go where it goes.
+const HEAP_WORDS: [usize; 8] = [
+    word::RESERVED,
+    word::TAIL,
+    word::HEAP_BASE,
+    word::OLDEST,
+    word::CURSOR,
+    word::SYNCED,
+    word::SYNC_ERROR,
+    word::FLUSHED,
+];
+
+impl Handle {
+    /// Builds a new generation with `fill` and makes it the one that counts. The editor, whose lock is held, works on
+    /// it afterwards. If anything fails before the commit, all is as before.
+    pub(crate) fn switch(
+        &self,
+        editor: &mut Editor,
+        heap: Heap,
+        capacity: u64,
+        fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
+    ) -> Outcomes<()> {
+        discard_staged(&self.names)?;
+        let built =
+            stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
+                fill(&mut fresh)?;
+                self.commit(editor, &fresh)?;
+                Ok(())
+            });
+        if built.is_err() {
+            // The first error is the one to report; what is left behind is removed by the next switch.
+            let _ = discard_staged(&self.names);
+        }
+        built
+    }
+
+    /// The same entries in a table with larger regions, over the same heap.
+    pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
+        discard_staged(&self.names)?;
+        let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
+        if built.is_err() {
+            let _ = discard_staged(&self.names);
+        }
+        built
+    }
+
+    /// The same entries in a table and a roster of the right size, over the same heap.
+    pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
+        discard_staged(&self.names)?;
+        let geometry = *editor.view.table.geometry();
+        let built = reindex(editor, geometry).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
+        if built.is_err() {
+            let _ = discard_staged(&self.names);
+        }
+        built
+    }
+
+    /// The same entries, with their versions, in a heap of their own: what is dead is left behind.
+    pub(crate) fn rebuild_from_itself(&self, editor: &mut Editor) -> Outcomes<()> {
+        let table = Arc::clone(&editor.view.table);
+        let roster = Arc::clone(&editor.view.roster);
+        let mut source = Editor {
+            view: Arc::clone(&editor.view),
+            names: Arc::clone(&editor.names),
+            stage: editor.stage,
+        };
+        self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            for position in 0..table.header().counters().roster_len {
+                let Position::Slot(number) = roster.get(position as u32)? else {
+                    continue;
+                };
+                let (region, index) = table.slot_home(number);
+                let place = table.region(region)?.slot(index).link().place();
+                key.clear();
+                value.clear();
+                let found = match source.segment(place.segment)? {
+                    Some(segment) => segment.read_any(place.unit, &mut key, Some(&mut value))?,
+                    None => None,
+                };
+                match found {
+                    Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
+                    None => fresh.view.header().add(word::DROPPED, 1),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a finished generation the one that counts: the rename of its index commits.
+    fn commit(&self, editor: &mut Editor, fresh: &Editor) -> Result<()> {
+        let view = &fresh.view;
+        view.header().set(word::RENAMES_PENDING, 1);
+        view.header().set(word::COMPACTED, version::now());
+        view.sync()?;
+        self.names.sync_dirs()?;
+        // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
+        if let Some(lock) = &view.lock {
+            lock.acquire(Some(Instant::now()))
+                .map_err(|_| Error::Locked {
+                    path: self.path.to_path_buf(),
+                    waited: std::time::Duration::ZERO,
+                })?;
+        }
+        let old = editor.view.header();
+        old.set_poll(old.poll().with_superseded(true));
+        let renamed = dir::rename(
+            &self.names.index(Stage::New),
+            &self.names.index(Stage::Final),
+        );
+        if let Err(error) = renamed {
+            old.set_poll(old.poll().with_superseded(false));
+            return Err(error);
+        }
+        self.follow(editor, view);
+        Ok(())
+    }
+
+    /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
+    fn follow(&self, editor: &mut Editor, view: &Arc<View>) {
+        let finished = self
+            .names
+            .sync_index_dir()
+            .and_then(|()| finish_renames(&self.names, view));
+        if let Err(error) = finished {
+            log::warn!("{error}: the files' final names are left to the next writer");
+        }
+        // Open by the final names, and keep the lock that is held.
+        let mut reopened = View::open(&self.names, true);
+        if let Ok(opened) = &mut reopened
+            && opened.ids == view.ids
+        {
+            opened.lock.clone_from(&view.lock);
+        }
+        editor.view = match reopened {
+            Ok(opened) if opened.ids == view.ids => Arc::new(opened),
+            _ => Arc::clone(view),
+        };
+        editor.stage = Stage::Final;
+        self.view.store(Arc::clone(&editor.view));
+    }
+}
+
+/// An empty generation under preliminary names, and an editor for it.
+fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcomes<Editor> {
+    let (from, access) = (&old.view, old.access()?);
+    let fresh_heap = heap == Heap::Fresh;
+    let plan = Plan {
+        geometry,
+        hash_kind: from.hash_kind,
+        // Another seed whenever all keys are hashed again, so that keys chosen against one do not stay a nuisance.
+        seed: if fresh_heap { random() } else { from.seed },
+        ids: Ids {
+            cache: from.ids.cache,
+            generation: from.ids.generation + 1,
+            heap: if fresh_heap { random() } else { from.ids.heap },
+            roster: random(),
+        },
+        created: from.created,
+        capacity,
+        access,
+    };
+    let made = View::create(&old.names, &plan)?;
+    for at in CARRIED {
+        made.header().set(at, from.header().get(at));
+    }
+    let view = match heap {
+        Heap::Fresh => made.with_first_segment(&old.names, access)?,
+        Heap::Kept => {
+            for at in HEAP_WORDS {
+                made.header().set(at, from.header().get(at));
+            }
+            made.with_segments(from.segments().cloned().collect())
+        }
+    };
+    // A kept heap's segments stand under their final names already.
+    let stage = if fresh_heap { Stage::New } else { old.stage };
+    Ok(Editor {
+        view: Arc::new(view),
+        names: Arc::clone(&old.names),
+        stage,
+    })
+}
+
+/// The same entries with regions of twice the slots, or four times, up to the most.
+pub(crate) fn reindex_larger(old: &mut Editor) -> Outcomes<Editor> {
+    let mut geometry = *old.view.table.geometry();
+    loop {
+        if geometry.region_slots * 2 > *Geometry::REGION_SLOTS.end() {
+            let limit = u64::from(geometry.region_slots) << geometry.directory_bits;
+            return Err(Error::TableFull {
+                path: old.names.cache().to_owned(),
+                limit,
+            }
+            .into());
+        }
+        geometry.region_slots *= 2;
+        match reindex(old, geometry) {
+            Err(Stop::Enlarge) => {}
+            other => return other,
+        }
+    }
+}
+
+/// The same entries, in roster order, in a new index and roster over the same heap.
+fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
+    remove_ours(
+        &old.names.index(Stage::New),
+        IndexHeader::MAGIC,
+        old.view.ids.cache,
+    )?;
+    remove_ours(
+        &old.names.roster(Stage::New),
+        RosterHeader::MAGIC,
+        old.view.ids.cache,
+    )?;
+    let mut fresh = stage(old, Heap::Kept, geometry, old.view.header().occupied())?;
+    let table = Arc::clone(&old.view.table);
+    let mut key = Vec::new();
+    for position in 0..table.header().counters().roster_len {
+        let Position::Slot(number) = old.view.roster.get(position as u32)? else {
+            continue;
+        };
+        let (region, index) = table.slot_home(number);
+        let slot = table.region(region)?.slot(index);
+        let link = slot.link();
+        if !link.is_entry() {
+            continue;
+        }
+        let place = link.place();
+        key.clear();
+        let found = match old.segment(place.segment)? {
+            Some(segment) => segment.read_any(place.unit, &mut key, None)?,
+            None => None,
+        };
+        let Some(found) = found else {
+            fresh.view.header().add(word::DROPPED, 1);
+            continue;
+        };
+        let bytes = if found.kind == Kind::Entry {
+            found.stored_bytes()
+        } else {
+            0
+        };
+        let hash = fresh.view.hasher.hash(&key);
+        fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
+    }
+    fresh.view = Arc::new(
+        fresh
+            .view
+            .with_segments(old.view.segments().cloned().collect()),
+    );
+    Ok(fresh)
+}
+
+/// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.
+pub(crate) fn put_staged(
+    editor: &mut Editor,
+    key: &[u8],
+    value: &[u8],
+    version: Option<u64>,
+) -> Outcomes<()> {
+    loop {
+        match editor.put(key, value, version) {
+            Err(Stop::Enlarge) => {
+                let larger = reindex_larger(editor)?;
+                *editor = larger;
+            }
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
+/// The error of a stop that no further step can mend.
+pub(crate) fn give_up(stop: Stop, editor: &Editor) -> Error {
+    match stop {
+        Stop::Failed(error) => error,
+        Stop::Recover(what) => editor.view.table.damaged(what, 0),
+        Stop::Enlarge | Stop::Renumber => Error::TableFull {
+            path: editor.names.cache().to_owned(),
+            limit: editor.view.header().occupied(),
+        },
+    }
+}

@@ -1,0 +1,294 @@
+//! Growing the table, a region at a time.
+//!
+//! A region that is full is rebuilt aside, into two by the next hash bit or into one without its tombstones, and
+//! swapped in. Knows how regions are replaced, not what is put into them.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::format::index::{Counters, word};
+use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
+use crate::format::roster::Position;
+use crate::hash::Hash;
+use crate::header::Intent;
+use crate::table::Table;
+use crate::table::region::Region;
+
+use super::edit::{Editor, Outcomes, Stop};
+
+/// Regions by which the file grows at once, at most.
+const REGIONS_AHEAD: u64 = 64;
+
+impl Editor {
+    /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
+    pub(crate) fn make_room(&mut self, hash: Hash) -> Outcomes<()> {
+        let table = Arc::clone(&self.view.table);
+        let region = table.locate(table.header().poll(), hash)?.region;
+        if region.counts().taken() < table.geometry().region_limit() {
+            return Ok(());
+        }
+        match self.relieve(&table, region) {
+            // A step that fails for want of disk must not fail a put that fits.
+            Err(Stop::Failed(Error::DiskFull { .. }) | Stop::Enlarge)
+                if region.vacancy(hash).is_some() =>
+            {
+                Ok(())
+            }
+            Ok(()) => self.make_room_again(&table, hash),
+            other => other,
+        }
+    }
+
+    /// A split may leave all entries on one side: their next hash bit was the same.
+    fn make_room_again(&mut self, table: &Table, hash: Hash) -> Outcomes<()> {
+        let region = table.locate(table.header().poll(), hash)?.region;
+        let counts = region.counts();
+        let limit = table.geometry().region_limit();
+        if counts.taken() < limit {
+            return Ok(());
+        }
+        if region.shape().depth < table.geometry().directory_bits {
+            return self.make_room(hash);
+        }
+        region.vacancy(hash).map(|_| ()).ok_or(Stop::Enlarge)
+    }
+
+    /// Splits a region, or purges it of tombstones.
+    fn relieve(&mut self, table: &Table, region: Region<'_>) -> Outcomes<()> {
+        let counts = region.recount();
+        let slots = table.geometry().region_slots;
+        let shape = region.shape();
+        let splittable = shape.depth < table.geometry().directory_bits;
+        if counts.taken() < table.geometry().region_limit() {
+            // The header's counts were wrong; the control bytes are what counts.
+            region.set_counts(counts);
+            return Ok(());
+        }
+        // Purging must free enough for the next rebuild to be a quarter of a region away.
+        if splittable && counts.occupied > slots / 8 * 5 {
+            return self.replace(table, region, shape, true);
+        }
+        if counts.deleted >= slots / 8 || (splittable && counts.deleted > 0) {
+            return self.replace(table, region, shape, false);
+        }
+        Err(Stop::Enlarge)
+    }
+
+    /// Rebuilds a region aside and swaps it in. A kill before the intent leaves free regions that were scribbled on; a
+    /// kill behind it is finished by whoever comes next, from the new regions themselves.
+    fn replace(
+        &mut self,
+        table: &Table,
+        old: Region<'_>,
+        shape: Shape,
+        split: bool,
+    ) -> Outcomes<()> {
+        if split && shape.depth >= table.depth(table.header().poll())? {
+            table.double_directory()?;
+        }
+        let mut after = table.header().counters();
+        let low = take_region(table, &mut after)?;
+        let high = if split {
+            Some(take_region(table, &mut after)?)
+        } else {
+            None
+        };
+        let depth = shape.depth + u32::from(split);
+        let low_region = begin(
+            table,
+            low,
+            Shape {
+                depth,
+                prefix: shape.prefix,
+            },
+        )?;
+        let high_prefix = shape.prefix | (1 << shape.depth);
+        let high_region = match high {
+            Some(high) => Some(begin(
+                table,
+                high,
+                Shape {
+                    depth,
+                    prefix: high_prefix,
+                },
+            )?),
+            None => None,
+        };
+        let dropped = self.distribute(table, old, shape, low_region, high_region)?;
+        after.occupied = after.occupied.saturating_sub(dropped);
+        after.deleted = after
+            .deleted
+            .saturating_sub(u64::from(old.recount().deleted));
+        for region in std::iter::once(low_region).chain(high_region) {
+            let top = region
+                .full()
+                .last()
+                .map_or(0, |index| table.slot_number(region.number(), index) + 1);
+            after.high_water = after.high_water.max(u64::from(top));
+        }
+        let next_free = after.free_region;
+        after.free_region = u64::from(old.number()) + 1;
+        // The old region's own word for the list: nothing reads it before the region is on the list.
+        old.set_next_free(next_free);
+        let intent = Intent::Replace {
+            old: old.number(),
+            low,
+            high,
+            after,
+        };
+        table.header().arm(intent);
+        self.apply_replace(table, &intent)?;
+        table.header().disarm();
+        Ok(())
+    }
+
+    /// Copies every entry to its new region, as it stands. Returns how many could not be.
+    fn distribute(
+        &self,
+        table: &Table,
+        old: Region<'_>,
+        shape: Shape,
+        low: Region<'_>,
+        high: Option<Region<'_>>,
+    ) -> Outcomes<u64> {
+        let mut dropped = 0;
+        for index in old.full() {
+            let slot = old.slot(index);
+            let link = slot.link();
+            let hash = slot.hash(link, old.control(index));
+            let upper = hash.directory() & (1 << shape.depth) != 0;
+            let target = if upper { high.unwrap_or(low) } else { low };
+            if link.is_entry() && target.adopt(slot, hash).is_some() {
+                continue;
+            }
+            // A full control byte over no entry is damage: the entry is lost, and its position with it.
+            let position = slot.identity().position;
+            let number = table.slot_number(old.number(), index);
+            if u64::from(position) < table.header().counters().roster_len
+                && self.view.roster.get(position)? == Position::Slot(number)
+            {
+                self.view.roster.set(position, Position::Hole(0))?;
+            }
+            table.header().add(word::DROPPED, 1);
+            dropped += 1;
+        }
+        for region in std::iter::once(low).chain(high) {
+            region.set_counts(region.recount());
+            region.set_stamp(Stamp::live(region.stamp().incarnation()));
+        }
+        Ok(dropped)
+    }
+
+    /// The stores of a replacement behind its intent; storing them twice is the same as once.
+    ///
+    /// Directory entries are switched one by one: until the lock is released the old region, still intact, says the
+    /// same as the new ones. Then the roster follows, and only then is the old region given up.
+    pub(crate) fn apply_replace(&self, table: &Table, intent: &Intent) -> Outcomes<()> {
+        let &Intent::Replace {
+            old,
+            low,
+            high,
+            after,
+        } = intent
+        else {
+            return Err(Stop::Recover("an intent of another kind"));
+        };
+        let depth = table.depth(table.header().poll())?;
+        let old_region = table.region(old)?;
+        for number in std::iter::once(low).chain(high) {
+            let region = table.region(number)?;
+            let shape = region.shape();
+            let stamp = region.stamp();
+            if !stamp.is_live()
+                || shape.depth > depth
+                || !shape.holds(shape.prefix)
+                || number == old
+            {
+                return Err(Stop::Recover("an intent names a region that is not ready"));
+            }
+            let entry = Entry::new(number, stamp.incarnation() & MAX_INCARNATION);
+            for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
+                table.set_entry(index, entry)?;
+            }
+        }
+        for number in std::iter::once(low).chain(high) {
+            self.repoint(table, table.region(number)?, old, &after)?;
+        }
+        old_region.set_stamp(Stamp::free(old_region.stamp().incarnation()));
+        table.header().set_counters(&after);
+        Ok(())
+    }
+
+    /// Tells the roster where the entries of a region are now.
+    fn repoint(
+        &self,
+        table: &Table,
+        region: Region<'_>,
+        old: u32,
+        after: &Counters,
+    ) -> Outcomes<()> {
+        for index in region.full() {
+            let position = region.slot(index).identity().position;
+            if u64::from(position) >= after.roster_len {
+                continue;
+            }
+            // A damaged position must not take another entry's place.
+            if let Position::Slot(slot) = self.view.roster.get(position)?
+                && table.slot_home(slot).0 == old
+            {
+                let number = table.slot_number(region.number(), index);
+                self.view.roster.set(position, Position::Slot(number))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stamps a region as being built, and empties it.
+fn begin(table: &Table, number: u32, shape: Shape) -> Outcomes<Region<'_>> {
+    let incarnation = table.header().get(word::INCARNATION);
+    if incarnation > MAX_INCARNATION {
+        return Err(Stop::Enlarge);
+    }
+    table.header().set(word::INCARNATION, incarnation + 1);
+    let region = table.region(number)?;
+    region.set_stamp(Stamp::building(incarnation));
+    region.reset(shape);
+    Ok(region)
+}
+
+/// A region that nothing leads to: from the free list, if its head really is free, or a new one.
+fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
+    if let Some(number) = after.free_region.checked_sub(1) {
+        if number < after.regions && is_free(table, number as u32)? {
+            let next = table.region(number as u32)?.next_free();
+            after.free_region = if next <= after.regions { next } else { 0 };
+            return Ok(number as u32);
+        }
+        after.free_region = 0;
+    }
+    let number = after.regions;
+    if number >= table.geometry().max_regions() {
+        return Err(Stop::Enlarge);
+    }
+    if number >= table.allocated_regions() {
+        let ahead = (number / 16).clamp(1, REGIONS_AHEAD);
+        if table.allocate_regions(number + ahead).is_err() {
+            table.allocate_regions(number + 1)?;
+        }
+    }
+    after.regions += 1;
+    Ok(number as u32)
+}
+
+/// Whether no directory entry leads to a region, which a killed builder may have stamped as anything.
+fn is_free(table: &Table, number: u32) -> Outcomes<bool> {
+    let region = table.region(number)?;
+    let shape = region.shape();
+    let depth = table.depth(table.header().poll())?;
+    if shape.depth > depth {
+        return Ok(!region.stamp().is_live());
+    }
+    let prefix = shape.prefix & ((1 << depth) - 1);
+    Ok(table.entry(prefix)?.region() != number)
+}

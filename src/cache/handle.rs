@@ -1,0 +1,421 @@
+//! What a handle on a cache shares between its threads: the names, the options, and the view in use.
+//!
+//! Knows which generation is current and how to get to it: opening, creating, noticing that it was superseded. It
+//! does not know how entries are looked up or changed.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use fs2::FileExt;
+use parking_lot::Mutex;
+
+use crate::dir::{self, Access, Names, Stage};
+use crate::error::{Error, Result};
+use crate::format::index::{IndexHeader, Poll, word};
+use crate::format::roster::RosterHeader;
+use crate::format::seal::Sealed;
+use crate::format::segment::SegmentHeader;
+use crate::lock;
+use crate::sync::{Relaxed, Word};
+
+use super::options::Options;
+use super::version;
+use super::view::{Ids, Plan, View, refuse_foreign, remove_ours};
+
+/// One opened cache.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub names: Arc<Names>,
+    /// The cache's path, by which a thread knows the writers that it holds.
+    pub path: Arc<Path>,
+    pub options: Options,
+    pub view: ArcSwap<View>,
+    gate: ArcSwap<Gate>,
+    /// Damaged entries that this handle came by.
+    pub damaged: Word,
+    /// When the path was last looked at, in milliseconds of a coarse clock.
+    looked: Word,
+    /// Puts for which cleaning pauses after it could not go on.
+    pub clean_pause: Word,
+    pub boot: [u64; 2],
+    /// Whether this handle has marked files as dirty.
+    pub marked: Word,
+}
+
+/// What keeps the threads of one handle apart before they compete for the file lock.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub mutex: Arc<Mutex<()>>,
+    epoch: u64,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            mutex: Arc::new(Mutex::new(())),
+            epoch: lock::epoch(),
+        })
+    }
+}
+
+impl Handle {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
+        let names = Names::resolve(path, options.heap_path.as_deref())?;
+        if !options.network && dir::on_network(names.cache()) {
+            let what = "on a network file system, whose mappings and locks machines do not share; \
+                        move the cache to a local one, or open it with `allow_network(true)`";
+            return Err(Error::Unsupported {
+                path: names.cache().to_owned(),
+                what,
+            });
+        }
+        let view = open_or_create(&names, options)?;
+        options.accept(view.table.geometry(), names.cache())?;
+        let path = Arc::from(names.cache());
+        Ok(Self {
+            names: Arc::new(names),
+            path,
+            options: options.clone(),
+            view: ArcSwap::from_pointee(view),
+            gate: ArcSwap::new(Gate::new()),
+            damaged: Word::new(0),
+            looked: Word::new(coarse_millis()),
+            clean_pause: Word::new(0),
+            boot: boot_id(),
+            marked: Word::new(0),
+        })
+    }
+
+    /// The current view and what its polled word said. A view that was superseded is left for the new one.
+    #[inline]
+    pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
+        let view = self.view.load();
+        let poll = view.header().poll();
+        if !poll.superseded() {
+            return Ok((view, poll));
+        }
+        drop(view);
+        self.reopen_if_replaced()?;
+        let view = self.view.load();
+        let poll = view.header().poll();
+        // Still superseded: the switch is not yet committed, and the old generation is the one that counts.
+        Ok((view, poll.with_superseded(false)))
+    }
+
+    /// Opens the index anew if another inode stands at the path.
+    #[cold]
+    pub(crate) fn reopen_if_replaced(&self) -> Result<()> {
+        if self.inode_at_path()? == Some(self.view.load().inode) {
+            return Ok(());
+        }
+        self.reopen()
+    }
+
+    /// Opens whatever stands at the path now.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        let view = if self.options.read_only {
+            View::open(&self.names, false)?
+        } else {
+            let options = Options {
+                create_new: false,
+                ..self.options.clone()
+            };
+            open_or_create(&self.names, &options)?
+        };
+        self.view.store(Arc::new(view));
+        Ok(())
+    }
+
+    /// Device and inode at the cache's path; none where nothing is.
+    pub(crate) fn inode_at_path(&self) -> Result<Option<(u64, u64)>> {
+        match std::fs::metadata(&self.path) {
+            Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&self.path, "look at the path")(error)),
+        }
+    }
+
+    /// Whether it is time to look at the path again: at most once in each staleness interval.
+    #[inline]
+    pub(crate) fn due_for_look(&self) -> bool {
+        let now = coarse_millis();
+        let due = now.wrapping_sub(self.looked.load(Relaxed))
+            >= self.options.staleness.as_millis() as u64;
+        if due {
+            self.looked.store(now, Relaxed);
+        }
+        due
+    }
+
+    /// Maps a segment that the view lacks. False where this generation has no such segment (any more).
+    #[cold]
+    pub(crate) fn map_segment(&self, view: &View, number: u16) -> Result<bool> {
+        let header = view.header();
+        let (oldest, last) = (header.get(word::OLDEST), header.reserved().segment);
+        if u64::from(number) < oldest || number > last {
+            return Ok(false);
+        }
+        let Some(segment) = view.open_segment(&self.names, number)? else {
+            return Ok(false);
+        };
+        self.view.rcu(|current| {
+            if current.ids == view.ids && current.segment(number).is_none() {
+                Arc::new(current.with_segment(Arc::clone(&segment)))
+            } else {
+                Arc::clone(current)
+            }
+        });
+        Ok(true)
+    }
+
+    /// The mutex of this process's threads. A forked child gets one of its own: the parent's may be held by a thread
+    /// that does not exist here.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        let gate = self.gate.load_full();
+        if gate.epoch == lock::epoch() {
+            return gate;
+        }
+        self.gate.rcu(|gate| {
+            if gate.epoch == lock::epoch() {
+                Arc::clone(gate)
+            } else {
+                Gate::new()
+            }
+        });
+        self.gate.load_full()
+    }
+
+    pub(crate) fn saw_damage(&self) {
+        self.damaged.store(self.damaged.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+fn open_or_create(names: &Names, options: &Options) -> Result<View> {
+    let opened = View::open(names, !options.read_only);
+    match opened {
+        Ok(_) if options.create_new => Err(Error::AlreadyExists {
+            path: names.cache().to_owned(),
+        }),
+        Err(Error::NotFound { .. })
+            if (options.create || options.create_new) && !options.read_only =>
+        {
+            create(names, options)
+        }
+        other => other,
+    }
+}
+
+/// Creates the cache, unless somebody else did meanwhile.
+fn create(names: &Names, options: &Options) -> Result<View> {
+    let lock_path = names.lock();
+    let lock = dir::open_lock(&lock_path, options.mode)?;
+    FileExt::lock_exclusive(&lock).map_err(Error::io(&lock_path, "lock the file"))?;
+    match View::open(names, true) {
+        Err(Error::NotFound { .. }) => {}
+        Ok(_) if options.create_new => {
+            return Err(Error::AlreadyExists {
+                path: names.cache().to_owned(),
+            });
+        }
+        other => return other,
+    }
+    refuse_foreign(&names.roster(Stage::Final), RosterHeader::MAGIC)?;
+    let heap = names.segment(0, Stage::Final);
+    refuse_foreign(&heap, SegmentHeader::MAGIC)?;
+    if let Some(&(number, _)) = names
+        .segments()?
+        .iter()
+        .find(|&&(_, stage)| stage == Stage::Final)
+    {
+        let path = names.segment(number, Stage::Final);
+        if dir::is_ours(&path, SegmentHeader::MAGIC, None) {
+            return Err(Error::damaged(
+                &path,
+                "a heap whose index is missing (repair the cache, or remove it)",
+                0,
+            ));
+        }
+    }
+    discard_staged(names)?;
+    let plan = Plan {
+        geometry: options.geometry(names.cache())?,
+        hash_kind: options.hash_kind,
+        seed: random(),
+        ids: Ids {
+            cache: random_id(),
+            generation: 1,
+            heap: random(),
+            roster: random(),
+        },
+        created: version::now(),
+        capacity: options.capacity,
+        access: Access {
+            mode: options.mode,
+            owner: None,
+        },
+    };
+    let view = View::create(names, &plan)?.with_first_segment(names, plan.access)?;
+    view.header().set(word::RENAMES_PENDING, 1);
+    view.sync()?;
+    names.sync_dirs()?;
+    dir::rename(&names.index(Stage::New), &names.index(Stage::Final))?;
+    names.sync_index_dir()?;
+    finish_renames(names, &view)?;
+    drop(view);
+    View::open(names, true)
+}
+
+/// Removes what an interrupted creation or switch left under preliminary names.
+pub(crate) fn discard_staged(names: &Names) -> Result<()> {
+    let index = names.index(Stage::New);
+    let roster = names.roster(Stage::New);
+    if dir::is_ours(&index, IndexHeader::MAGIC, None) || is_blank(&index) {
+        dir::remove(&index)?;
+    }
+    if dir::is_ours(&roster, RosterHeader::MAGIC, None) || is_blank(&roster) {
+        dir::remove(&roster)?;
+    }
+    for (number, stage) in names.segments()? {
+        let path = names.segment(number, stage);
+        if stage == Stage::New
+            && (dir::is_ours(&path, SegmentHeader::MAGIC, None) || is_blank(&path))
+        {
+            dir::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file was created and got no header before its maker was killed.
+fn is_blank(path: &Path) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let mut start = [0; 128];
+    dir::open(path, false).is_ok_and(|file| match file.read_at(&mut start, 0) {
+        Ok(count) => start[..count].iter().all(|&byte| byte == 0),
+        Err(_) => false,
+    })
+}
+
+/// Gives the files of a committed generation their final names and removes those of the one before it.
+///
+/// The index names the ids of its files, so this can be done by whoever comes next, at any time, and again.
+pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
+    let ids = view.ids;
+    let roster = names.roster(Stage::New);
+    if dir::is_ours(&roster, RosterHeader::MAGIC, Some(ids.cache)) {
+        dir::rename(&roster, &names.roster(Stage::Final))?;
+    }
+    let all = names.segments()?;
+    let heap_of =
+        |number, stage| -> Option<u64> { heap_id(&names.segment(number, stage), ids.cache) };
+    for &(number, stage) in &all {
+        if stage == Stage::Final && heap_of(number, stage).is_some_and(|heap| heap != ids.heap) {
+            dir::remove(&names.segment(number, stage))?;
+        }
+    }
+    for &(number, stage) in &all {
+        if stage == Stage::New {
+            let path = names.segment(number, stage);
+            match heap_of(number, stage) {
+                Some(heap) if heap == ids.heap => {
+                    dir::rename(&path, &names.segment(number, Stage::Final))?
+                }
+                _ => remove_ours(&path, SegmentHeader::MAGIC, ids.cache)?,
+            }
+        }
+    }
+    names.sync_dirs()?;
+    view.header().set(word::RENAMES_PENDING, 0);
+    Ok(())
+}
+
+/// The heap that a segment file of this cache belongs to.
+fn heap_id(path: &Path, cache_id: [u8; 16]) -> Option<u64> {
+    use std::os::unix::fs::FileExt as _;
+    let file = dir::open(path, false).ok()?;
+    let mut bytes = [0; size_of::<SegmentHeader>()];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    let header: SegmentHeader = crate::format::seal::open(&bytes).ok()?;
+    (header.cache_id == cache_id).then_some(header.heap_id)
+}
+
+/// Milliseconds of a clock that costs a few nanoseconds to read.
+#[inline]
+fn coarse_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::MonotonicCoarse;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// A number that nobody can foresee; never zero.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes);
+    u64::from_le_bytes(bytes).max(1)
+}
+
+fn random_id() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    fill_random(&mut bytes);
+    bytes
+}
+
+#[cfg(target_os = "linux")]
+fn fill_random(bytes: &mut [u8]) {
+    let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(bytes.len()) {
+        fill_from_hasher(bytes);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fill_random(bytes: &mut [u8]) {
+    fill_from_hasher(bytes);
+}
+
+/// The standard library's hash maps are seeded by the system; so is this.
+fn fill_from_hasher(bytes: &mut [u8]) {
+    use std::hash::{BuildHasher, Hasher};
+    for chunk in bytes.chunks_mut(8) {
+        let mut hasher = std::hash::RandomState::new().build_hasher();
+        hasher.write_u64(version::now());
+        chunk.copy_from_slice(&hasher.finish().to_le_bytes()[..chunk.len()]);
+    }
+}
+
+/// The system's boot, or zeros where that cannot be told: dirty files then count as from another boot.
+fn boot_id() -> [u64; 2] {
+    let Ok(text) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
+        return [0; 2];
+    };
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let half = |range: std::ops::Range<usize>| {
+        digits
+            .get(range)
+            .and_then(|part| u64::from_str_radix(part, 16).ok())
+            .unwrap_or(0)
+    };
+    [half(0..16), half(16..32)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_has_an_id() {
+        assert_ne!(boot_id(), [0; 2]);
+        assert_eq!(boot_id(), boot_id());
+    }
+
+    #[test]
+    fn ids_differ() {
+        assert_ne!(random(), random());
+        assert_ne!(random_id(), random_id());
+    }
+}

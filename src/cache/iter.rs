@@ -1,0 +1,315 @@
+//! Listing what is in a cache, without a lock.
+//!
+//! Walks the roster's positions, each of which belongs to one entry for its whole life: so what exists during the
+//! whole walk comes exactly once, wherever it is moved meanwhile.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::index::word;
+use crate::format::record;
+use crate::format::roster::Position;
+use crate::format::slot::{Link, Meta};
+
+use super::entry::Entry;
+use super::handle::Handle;
+use super::version::Version;
+use super::view::View;
+
+/// Looks at one position after which it counts as damaged, not as busy.
+const ATTEMPTS: u32 = 10_000;
+
+/// A walk over the positions of one generation.
+#[derive(Debug)]
+struct Cursor<'a> {
+    handle: &'a Handle,
+    view: Arc<View>,
+    position: u32,
+    end: u32,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    over: bool,
+}
+
+/// What stands at a position.
+enum Seen {
+    Entry(Version),
+    Nothing,
+}
+
+/// One look at a position.
+enum Look {
+    Entry(Version),
+    Nothing,
+    /// Something changed while it was read.
+    Again,
+    Damaged(Error),
+    /// The entry's segment is gone, and the generation with it.
+    Superseded,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(handle: &'a Handle) -> Result<Self> {
+        // The upper bound first, then all segments, then a look whether they were still the generation's.
+        let view = loop {
+            let (guard, poll) = handle.current()?;
+            let view = Arc::clone(&guard);
+            let end = view.header().counters().roster_len.min(1 << 31);
+            let view = with_all_segments(handle, view)?;
+            if view.header().poll().superseded() == poll.superseded() {
+                break (view, end as u32);
+            }
+            // Marked while we looked: go on with it unless another generation has taken its place.
+            if handle.inode_at_path()? == Some(view.inode) {
+                break (view, end as u32);
+            }
+        };
+        let (view, end) = view;
+        Ok(Self {
+            handle,
+            view,
+            position: 0,
+            end,
+            key: Vec::new(),
+            value: Vec::new(),
+            over: false,
+        })
+    }
+
+    /// The next entry that is there, its key (and value) in the cursor's buffers.
+    fn step(&mut self, with_value: bool) -> Option<Result<Version>> {
+        while !self.over && self.position < self.end {
+            let position = self.position;
+            self.position += 1;
+            match self.settle(position, with_value) {
+                Ok(Seen::Nothing) => {}
+                Ok(Seen::Entry(version)) => return Some(Ok(version)),
+                Err(error) => {
+                    if error.is_corruption() {
+                        self.handle.saw_damage();
+                    } else {
+                        self.over = true;
+                    }
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks at a position until it held still for one look.
+    fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
+        for _ in 0..ATTEMPTS {
+            match self.look(position, with_value)? {
+                Look::Entry(version) => return Ok(Seen::Entry(version)),
+                Look::Nothing => return Ok(Seen::Nothing),
+                Look::Damaged(error) => return Err(error),
+                Look::Superseded => {
+                    return Err(Error::Superseded {
+                        path: self.handle.path.to_path_buf(),
+                    });
+                }
+                Look::Again => std::hint::spin_loop(),
+            }
+        }
+        Err(self.view.table.damaged(
+            "a roster position that does not hold still",
+            u64::from(position),
+        ))
+    }
+
+    fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
+        let view = Arc::clone(&self.view);
+        let Position::Slot(number) = view.roster.get(position)? else {
+            return Ok(Look::Nothing);
+        };
+        let (region_number, index) = view.table.slot_home(number);
+        let region = view.table.region(region_number)?;
+        let stamp = region.stamp();
+        let slot = region.slot(index);
+        let link = slot.link();
+        let identity = slot.identity();
+        let meta = slot.meta(link.which());
+        self.key.clear();
+        self.value.clear();
+        let wanted = usize::from(identity.key_len);
+        let inline = !with_value && wanted > 0 && wanted <= slot.key().len() * 8;
+        if inline {
+            self.key.resize(wanted.next_multiple_of(8), 0);
+            crate::bytes::copy_out(slot.key(), &mut self.key);
+            self.key.truncate(wanted);
+        }
+        // Asked after the link was read and before all is compared again: a writer between its stores has said so.
+        let writing = view.header().get(word::INTENT) != 0;
+        // What was read counts only if region, slot and roster are what they were before.
+        let still = || {
+            let same_stamp = region.stamp_after() == stamp;
+            same_stamp
+                && slot.link_after() == link
+                && view.roster.get(position).ok() == Some(Position::Slot(number))
+        };
+        if !stamp.is_live() || !link.is_entry() || identity.position != position {
+            if !still() {
+                return Ok(Look::Again);
+            }
+            if !link.is_entry() && writing {
+                // Not yet published, or gone already; where the writer was killed, this can last.
+                return Ok(Look::Nothing);
+            }
+            let at = view.table.region_at(region_number);
+            return Ok(Look::Damaged(
+                view.table
+                    .damaged("a slot that does not know its roster position", at),
+            ));
+        }
+        if inline {
+            return Ok(if still() {
+                Look::Entry(Version(meta.mtime))
+            } else {
+                Look::Again
+            });
+        }
+        if !still() {
+            return Ok(Look::Again);
+        }
+        self.read_record(&view, link, meta, with_value)
+    }
+
+    /// Reads the record behind a link that was valid a moment ago: records do not change.
+    fn read_record(
+        &mut self,
+        view: &View,
+        link: Link,
+        meta: Meta,
+        with_value: bool,
+    ) -> Result<Look> {
+        let place = link.place();
+        let Some(segment) = view.segment(place.segment) else {
+            return self.find_segment(place.segment);
+        };
+        let value = with_value.then_some(&mut self.value);
+        let header: Option<record::Header> = segment.read_any(place.unit, &mut self.key, value)?;
+        Ok(match header {
+            Some(header) if header.kind == record::Kind::Entry && header.mtime == meta.mtime => {
+                Look::Entry(Version(header.mtime))
+            }
+            _ => Look::Damaged(segment.damaged("a record", place.unit)),
+        })
+    }
+
+    /// Maps a segment that was begun after the walk, and keeps all that the walk has mapped before.
+    fn find_segment(&mut self, number: u16) -> Result<Look> {
+        if let Some(segment) = self.view.open_segment(&self.handle.names, number)? {
+            let all = self.view.segments().cloned().chain([segment]).collect();
+            self.view = Arc::new(self.view.with_segments(all));
+            return Ok(Look::Again);
+        }
+        if self.view.header().poll().superseded() {
+            return Ok(Look::Superseded);
+        }
+        // Cleaned away between the link and now: then the link has changed.
+        let header = self.view.header();
+        let known = header.get(word::OLDEST)..=u64::from(header.reserved().segment);
+        if known.contains(&u64::from(number)) {
+            return Ok(Look::Damaged(
+                self.view
+                    .table
+                    .damaged("a link to a segment that is not there", 0),
+            ));
+        }
+        Ok(Look::Again)
+    }
+}
+
+/// The view with every segment mapped that its generation has now.
+fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
+    let mut all = Vec::new();
+    let header = view.header();
+    let (oldest, last) = (header.get(word::OLDEST) as u16, header.reserved().segment);
+    for number in oldest..=last {
+        match view.segments().find(|segment| segment.number() == number) {
+            Some(segment) => all.push(Arc::clone(segment)),
+            None => all.extend(view.open_segment(&handle.names, number)?),
+        }
+    }
+    Ok(Arc::new(view.with_segments(all)))
+}
+
+/// The keys of a cache; made by [`MmapCache::keys`](crate::MmapCache::keys).
+#[derive(Debug)]
+pub struct Keys<'a>(Cursor<'a>);
+
+/// The keys and values of a cache; made by [`MmapCache::items`](crate::MmapCache::items).
+#[derive(Debug)]
+pub struct Items<'a>(Cursor<'a>);
+
+/// The keys and entries of a cache; made by [`MmapCache::entries`](crate::MmapCache::entries).
+#[derive(Debug)]
+pub struct Entries<'a>(Cursor<'a>);
+
+impl<'a> Keys<'a> {
+    pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
+        Cursor::new(handle).map(Self)
+    }
+}
+
+impl<'a> Items<'a> {
+    pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
+        Cursor::new(handle).map(Self)
+    }
+
+    /// The next key and value, borrowed from buffers that the next call uses again: listing without allocations.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's items.
+    pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        let stepped = self.0.step(true)?;
+        Some(stepped.map(|_| (&self.0.key[..], &self.0.value[..])))
+    }
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
+        Cursor::new(handle).map(Self)
+    }
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let stepped = self.0.step(false)?;
+        Some(stepped.map(|_| self.0.key.clone()))
+    }
+}
+
+impl Iterator for Items<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let stepped = self.0.step(true)?;
+        Some(stepped.map(|_| (self.0.key.clone(), self.0.value.clone())))
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<(Vec<u8>, Entry)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let stepped = self.0.step(true)?;
+        Some(stepped.map(|version| {
+            (
+                self.0.key.clone(),
+                Entry {
+                    value: self.0.value.clone(),
+                    version,
+                },
+            )
+        }))
+    }
+}
+
+impl std::iter::FusedIterator for Keys<'_> {}
+impl std::iter::FusedIterator for Items<'_> {}
+impl std::iter::FusedIterator for Entries<'_> {}

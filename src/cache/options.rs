@@ -1,0 +1,304 @@
+//! How a cache is opened or created.
+//!
+//! A builder that looks like `std::fs::OpenOptions`. Knows the ranges of its numbers, not what is done with them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::format::{Geometry, HashKind, MAX_DIRECTORY_BITS};
+
+use super::MmapCache;
+
+/// What a write survives once it has returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The death of any process, at any instruction. A power loss may lose what was not yet written back; it never
+    /// makes a value wrong. [`MmapCache::flush`] closes the gap when it is called.
+    #[default]
+    Process,
+    /// A power loss too: each single write, or each batch of a [`Writer`](crate::Writer), is synced before it returns.
+    Sync,
+}
+
+/// Options for opening a cache.
+///
+/// Options that are fixed when a cache is created stand in its files. Opening takes the files' own values; where such
+/// an option is set and differs, its setter says what happens.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use mmapcache::Options;
+///
+/// let cache = Options::new().capacity(50_000).max_entries(1_000_000).open(dir.path().join("thumbnails"))?;
+/// assert!(cache.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) create: bool,
+    pub(crate) create_new: bool,
+    pub(crate) read_only: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) network: bool,
+    pub(crate) mode: u32,
+    pub(crate) heap_path: Option<PathBuf>,
+    pub(crate) capacity: u64,
+    pub(crate) inline_key: Option<u32>,
+    pub(crate) region_slots: Option<u32>,
+    pub(crate) max_segment_bytes: Option<u64>,
+    pub(crate) max_entries: Option<u64>,
+    pub(crate) staleness: Duration,
+    pub(crate) verify: bool,
+    pub(crate) durability: Durability,
+    pub(crate) lock_timeout: Option<Duration>,
+    pub(crate) clean_percent: u32,
+    pub(crate) clean_floor: u64,
+    pub(crate) hash_kind: HashKind,
+    pub(crate) directory_bits: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// 16 bytes of key in a slot make it one cache line of 64 bytes.
+    const INLINE_KEY: u32 = 16;
+    const REGION_SLOTS: u32 = 512;
+    const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+
+    /// The defaults, as the setters name them.
+    pub fn new() -> Self {
+        Self {
+            create: true,
+            create_new: false,
+            read_only: false,
+            exclusive: false,
+            network: false,
+            mode: 0o600,
+            heap_path: None,
+            capacity: 0,
+            inline_key: None,
+            region_slots: None,
+            max_segment_bytes: None,
+            max_entries: None,
+            staleness: Duration::from_millis(250),
+            verify: true,
+            durability: Durability::Process,
+            lock_timeout: Some(Duration::from_secs(60)),
+            clean_percent: 100,
+            clean_floor: 4 << 20,
+            hash_kind: HashKind::Xxh3,
+            directory_bits: MAX_DIRECTORY_BITS,
+        }
+    }
+
+    /// Whether a cache is created where there is none. Default: true. Ignored with [`Options::read_only`].
+    pub fn create(&mut self, create: bool) -> &mut Self {
+        self.create = create;
+        self
+    }
+
+    /// Whether there must be no cache yet: opening one is [`Error::AlreadyExists`]. Default: false.
+    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// Whether the handle only reads: it creates nothing, repairs nothing, takes no lock, and needs no permission to
+    /// write. Default: false.
+    pub fn read_only(&mut self, read_only: bool) -> &mut Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Whether the handle holds the writer lock for its whole life, which makes single writes cheaper: other handles
+    /// can read, and get [`Error::Locked`] when they write. Default: false.
+    pub fn exclusive(&mut self, exclusive: bool) -> &mut Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// Whether a network file system is accepted. Mappings and locks are not shared between its machines, so this is
+    /// right only where a single machine uses the cache. Default: false.
+    pub fn allow_network(&mut self, allow: bool) -> &mut Self {
+        self.network = allow;
+        self
+    }
+
+    /// The mode of files that are created, whatever the umask. An existing cache keeps its files' mode, owner and
+    /// group, through rebuilds too. Default: `0o600`.
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written down in the files:
+    /// every handle must be given the same. Default: beside the index.
+    pub fn heap_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
+        self.heap_path = Some(path.into());
+        self
+    }
+
+    /// Entries to make room for at once, on the disk too. The cache grows beyond it by itself. Only looked at when a
+    /// cache is created, cleared or rebuilt. Default: 0, the smallest cache.
+    pub fn capacity(&mut self, entries: u64) -> &mut Self {
+        self.capacity = entries;
+        self
+    }
+
+    /// Bytes of each key that the index itself holds, a multiple of 8 up to 1,024: keys that fit are listed and
+    /// looked for without touching the heap. A slot takes 48 bytes more than this. Keys may be longer: nothing is cut
+    /// off. Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default: 16, or the file's.
+    pub fn inline_key_bytes(&mut self, bytes: u32) -> &mut Self {
+        self.inline_key = Some(bytes);
+        self
+    }
+
+    /// Slots in a region, the unit by which the index grows: a power of two from 16 to 1,024. Fixed at creation;
+    /// another value than the file's is [`Error::Mismatch`]. Default: 512, or the file's.
+    pub fn region_slots(&mut self, slots: u32) -> &mut Self {
+        self.region_slots = Some(slots);
+        self
+    }
+
+    /// The most that one heap segment may hold, and with it the longest value: 16 KiB to 16 GiB. Fixed at creation;
+    /// another value than the file's is [`Error::Mismatch`]. Default: 1 GiB, or the file's.
+    pub fn max_segment_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.max_segment_bytes = Some(bytes);
+        self
+    }
+
+    /// The most entries that the cache may hold: an insertion beyond it is [`Error::TableFull`], while updates and
+    /// deletions go on. 0 is no limit. Fixed at creation; another value than the file's is [`Error::Mismatch`].
+    /// Default: no limit, or the file's.
+    pub fn max_entries(&mut self, entries: u64) -> &mut Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// How often misses and writes look whether the files were removed or replaced by hand, which no mark inside
+    /// them can tell. Concerns this handle only. Default: 0.25 s.
+    pub fn staleness_check_interval(&mut self, interval: Duration) -> &mut Self {
+        self.staleness = interval;
+        self
+    }
+
+    /// Whether reads verify the checksum of what they return. Without it a damaged value is returned as it is; keys
+    /// are compared all the same. Concerns this handle only. Default: true.
+    pub fn verify_checksums(&mut self, verify: bool) -> &mut Self {
+        self.verify = verify;
+        self
+    }
+
+    /// What a write survives once it has returned. Concerns this handle only. Default: [`Durability::Process`].
+    pub fn durability(&mut self, durability: Durability) -> &mut Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long a write waits for another writer before it fails with [`Error::Locked`]; `None` waits for ever.
+    /// Concerns this handle only. Default: 60 s.
+    pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this percentage of the
+    /// live ones. Concerns this handle's writes only. Default: 100 % and 4 MiB.
+    pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
+        self.clean_percent = percent_of_live;
+        self.clean_floor = floor;
+        self
+    }
+
+    /// Opens the cache at `path`, or creates it.
+    ///
+    /// Costs some system calls, whatever the size of the cache. Only after a power loss with unsynced writes is the
+    /// heap read once, under the writer lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`], [`Error::Mismatch`],
+    /// [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`], [`Error::Unsupported`] on a network file system,
+    /// [`Error::Locked`] with [`Options::exclusive`], [`Error::Io`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
+        MmapCache::open_with(path.as_ref(), self)
+    }
+
+    /// The geometry of a cache that is created with these options.
+    pub(crate) fn geometry(&self, path: &Path) -> Result<Geometry> {
+        let geometry = Geometry {
+            region_slots: self.region_slots.unwrap_or(Self::REGION_SLOTS),
+            inline_key: self.inline_key.unwrap_or(Self::INLINE_KEY),
+            directory_bits: self.directory_bits,
+            max_segment_bytes: self.max_segment_bytes.unwrap_or(Self::MAX_SEGMENT_BYTES),
+            max_entries: self.max_entries.unwrap_or(0),
+        };
+        let refused = |option, asked, range| {
+            Err(Error::Option {
+                path: path.to_owned(),
+                option,
+                asked,
+                range,
+            })
+        };
+        match geometry.fault() {
+            None => Ok(geometry),
+            Some("slots per region") => refused(
+                "region_slots",
+                geometry.region_slots.into(),
+                "a power of two from 16 to 1,024",
+            ),
+            Some("inline key bytes") => refused(
+                "inline_key_bytes",
+                geometry.inline_key.into(),
+                "a multiple of 8 up to 1,024",
+            ),
+            Some(_) => refused(
+                "max_segment_bytes",
+                geometry.max_segment_bytes,
+                "16 KiB to 16 GiB",
+            ),
+        }
+    }
+
+    /// Compares what was asked for with what a file has.
+    pub(crate) fn accept(&self, found: &Geometry, path: &Path) -> Result<()> {
+        let fixed = [
+            (
+                "region_slots",
+                self.region_slots.map(u64::from),
+                u64::from(found.region_slots),
+            ),
+            (
+                "inline_key_bytes",
+                self.inline_key.map(u64::from),
+                u64::from(found.inline_key),
+            ),
+            (
+                "max_segment_bytes",
+                self.max_segment_bytes,
+                found.max_segment_bytes,
+            ),
+            ("max_entries", self.max_entries, found.max_entries),
+        ];
+        for (option, asked, found) in fixed {
+            // A cache outgrows its regions by itself, so what it was created with may be less than what it has.
+            let outgrown = option == "region_slots" && asked.is_some_and(|asked| asked < found);
+            if let Some(asked) = asked.filter(|&asked| asked != found && !outgrown) {
+                return Err(Error::Mismatch {
+                    path: path.to_owned(),
+                    option,
+                    asked,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+}

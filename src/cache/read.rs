@@ -1,0 +1,221 @@
+//! Looking a key up, without a lock.
+//!
+//! Knows when what was found, or not found, is valid. Nothing here stores into a file.
+
+use std::sync::Arc;
+
+use arc_swap::Guard;
+
+use crate::error::{Error, Result};
+use crate::format::MAX_KEY;
+use crate::format::record;
+use crate::format::region::Stamp;
+use crate::format::slot::{Link, Meta};
+use crate::hash::Hash;
+use crate::heap::Outcome;
+use crate::table::Located;
+use crate::table::region::Slot;
+
+use super::handle::Handle;
+use super::view::View;
+
+/// Restarts after which a lookup gives up: each of them needs another change by a writer at just the wrong moment.
+const RESTARTS: u32 = 10_000;
+
+/// What a lookup came to.
+#[derive(Debug)]
+pub(crate) enum Answer<T> {
+    Found(T),
+    Absent,
+    /// The entry is there, or was, but cannot be believed.
+    Damaged(Error),
+}
+
+/// What looking at one slot came to.
+enum Step<T> {
+    Found(T),
+    Other,
+    Damaged(Error),
+    Restart,
+    /// The segment is not mapped in this view.
+    Unmapped(u16),
+}
+
+impl Handle {
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
+        if key.is_empty() || key.len() > MAX_KEY {
+            return Err(Error::KeyLength {
+                path: self.path.to_path_buf(),
+                len: key.len(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks a key up and appends its value to `out`.
+    #[inline]
+    pub(crate) fn read(&self, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<record::Header>> {
+        self.check_key(key)?;
+        let verify = self.options.verify;
+        self.search(key, |view, _, slot, link| {
+            let place = link.place();
+            let Some(segment) = view.segment(place.segment) else {
+                return Ok(Step::Unmapped(place.segment));
+            };
+            Ok(match segment.read(place.unit, key, verify, out)? {
+                Outcome::Match(header) => Step::Found(header),
+                Outcome::OtherKey => Step::Other,
+                Outcome::Damaged if slot.link_after() != link => Step::Restart,
+                Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
+            })
+        })
+    }
+
+    /// Looks a key up by keys alone: the value and its checksum are not looked at.
+    pub(crate) fn peek(&self, key: &[u8]) -> Result<Answer<Meta>> {
+        self.check_key(key)?;
+        self.search(key, |view, located, slot, link| {
+            let stamp = located.region.stamp();
+            if stamp != Stamp::live(located.entry.incarnation()) {
+                return Ok(Step::Restart);
+            }
+            let identity = slot.identity();
+            let meta = slot.meta(link.which());
+            let inline = slot.key().len() * 8;
+            let same = usize::from(identity.key_len) == key.len()
+                && crate::bytes::equal(slot.key(), &key[..key.len().min(inline)]);
+            if located.region.stamp_after() != stamp || slot.link_after() != link {
+                return Ok(Step::Restart);
+            }
+            if !same {
+                return Ok(Step::Other);
+            }
+            if key.len() <= inline {
+                return Ok(Step::Found(meta));
+            }
+            let place = link.place();
+            let Some(segment) = view.segment(place.segment) else {
+                return Ok(Step::Unmapped(place.segment));
+            };
+            Ok(match segment.compare(place.unit, key)? {
+                Outcome::Match(_) => Step::Found(meta),
+                Outcome::OtherKey => Step::Other,
+                Outcome::Damaged if slot.link_after() != link => Step::Restart,
+                Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
+            })
+        })
+    }
+
+    /// The view and place of a key's verified record, for reading it where it lies.
+    pub(crate) fn find_in_place(
+        &self,
+        key: &[u8],
+    ) -> Result<Answer<(Arc<View>, Link, record::Header)>> {
+        self.check_key(key)?;
+        let mut copy = Vec::new();
+        self.search(key, |view, _, slot, link| {
+            let place = link.place();
+            let Some(segment) = view.segment(place.segment) else {
+                return Ok(Step::Unmapped(place.segment));
+            };
+            copy.clear();
+            Ok(
+                match segment.read(place.unit, key, self.options.verify, &mut copy)? {
+                    Outcome::Match(header) => Step::Found((Arc::clone(view), link, header)),
+                    Outcome::OtherKey => Step::Other,
+                    Outcome::Damaged if slot.link_after() != link => Step::Restart,
+                    Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
+                },
+            )
+        })
+    }
+
+    /// The loop of every lookup. A hit is valid wherever it was found, for a record is bound to its key; a miss only
+    /// if neither the depth nor the directory entry changed meanwhile.
+    #[inline]
+    fn search<T>(
+        &self,
+        key: &[u8],
+        mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
+    ) -> Result<Answer<T>> {
+        'restart: for _ in 0..RESTARTS {
+            let (view, poll) = self.current()?;
+            let hash: Hash = view.hasher.hash(key);
+            let located = match view.table.locate(poll, hash) {
+                Ok(located) => located,
+                Err(error) => return self.not_located(error),
+            };
+            let mut damaged = None;
+            for (_, slot, link) in located.region.probe(hash) {
+                match examine(&view, &located, slot, link)? {
+                    Step::Found(found) => return Ok(Answer::Found(found)),
+                    Step::Other => {}
+                    Step::Restart => continue 'restart,
+                    Step::Damaged(error) => damaged = Some(error),
+                    Step::Unmapped(number) => {
+                        if self.map_segment(&view, number)? || slot.link_after() != link {
+                            continue 'restart;
+                        }
+                        let at = view.table.region_at(located.region.number());
+                        damaged = Some(
+                            view.table
+                                .damaged("a link to a segment that is not there", at),
+                        );
+                    }
+                }
+            }
+            if !self.still(&view, &located, hash)? {
+                continue;
+            }
+            if let Some(error) = damaged {
+                self.saw_damage();
+                return Ok(Answer::Damaged(error));
+            }
+            // A miss is the moment to look whether the files were replaced by hand.
+            if self.due_for_look() && self.replaced_by_hand(&view)? {
+                continue;
+            }
+            return Ok(Answer::Absent);
+        }
+        Err(Error::damaged(
+            &self.path,
+            "an entry that does not hold still",
+            0,
+        ))
+    }
+
+    /// The validation of a miss. During an uncommitted switch the old generation is frozen, and only marked.
+    #[inline]
+    fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
+        if view.table.unmoved(located, hash)? {
+            return Ok(true);
+        }
+        let poll = view.header().poll();
+        if !poll.superseded() || poll.with_superseded(false) != located.poll {
+            return Ok(false);
+        }
+        // Superseded: by a switch that is not committed yet, or by one that this handle must follow.
+        Ok(self.inode_at_path()? == Some(view.inode))
+    }
+
+    #[cold]
+    fn not_located<T>(&self, error: Error) -> Result<Answer<T>> {
+        if error.is_corruption() {
+            self.saw_damage();
+            return Ok(Answer::Damaged(error));
+        }
+        Err(error)
+    }
+
+    /// Whether another file stands at the path; the handle is on it then. Files that were only removed stay readable.
+    #[cold]
+    fn replaced_by_hand(&self, view: &View) -> Result<bool> {
+        let replaced = self
+            .inode_at_path()?
+            .is_some_and(|inode| inode != view.inode);
+        if replaced {
+            self.reopen()?;
+        }
+        Ok(replaced)
+    }
+}

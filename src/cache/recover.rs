@@ -1,0 +1,343 @@
+//! Finishing what a killed writer left, and rebuilding index and roster from the heap.
+//!
+//! The first is bounded by one region and happens whenever the lock is taken; the second reads the whole heap and
+//! happens only after a power loss with unsynced writes, or where the shared state contradicts itself. Both can be
+//! killed and begun again.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::index::word;
+use crate::format::record::{self, Kind};
+use crate::format::roster::Position;
+use crate::format::segment::first_place;
+use crate::format::slot::{Link, Meta, Place};
+use crate::header::{Armed, Intent};
+use crate::heap::Found;
+
+use super::edit::{Editor, Outcomes, Plan, Stop, Target};
+use super::generation::{Heap, reindex_larger};
+use super::handle::Handle;
+
+/// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
+const GONE: u32 = u32::MAX;
+
+impl Editor {
+    /// Finishes or takes back the operation that a killed writer left half done.
+    pub(crate) fn finish(&mut self) -> Outcomes<()> {
+        match self.view.header().intent() {
+            Armed::No => self.finish_record(),
+            Armed::Damaged => Err(Stop::Recover("an intent that nobody armed")),
+            Armed::Yes(intent) => {
+                self.finish_intent(&intent)?;
+                self.close_record();
+                self.view.header().disarm();
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores again what the intent was armed for; the stores that were done before the kill change nothing.
+    fn finish_intent(&mut self, intent: &Intent) -> Outcomes<()> {
+        let table = Arc::clone(&self.view.table);
+        let region = match *intent {
+            Intent::Insert {
+                slot,
+                position,
+                link,
+                after,
+            } => {
+                self.finish_insert(slot, position, link, after)?;
+                table.slot_home(slot).0
+            }
+            Intent::Delete { slot, .. } => {
+                self.apply_delete(&table, intent)?;
+                table.slot_home(slot).0
+            }
+            Intent::Replace { low, .. } => {
+                self.apply_replace(&table, intent)?;
+                low
+            }
+        };
+        // The region's own counts are not in the intent: its control bytes tell.
+        let region = table.region(region)?;
+        region.set_counts(region.recount());
+        Ok(())
+    }
+
+    fn finish_insert(
+        &mut self,
+        slot: u32,
+        position: u32,
+        link: Link,
+        after: crate::format::index::Counters,
+    ) -> Outcomes<()> {
+        let table = Arc::clone(&self.view.table);
+        let mut key = Vec::new();
+        let place = link.place();
+        let found = match self.segment(place.segment)? {
+            Some(segment) => segment.read_any(place.unit, &mut key, None)?,
+            None => None,
+        };
+        let Some(header) = found.filter(|header| header.kind == Kind::Entry) else {
+            return Err(Stop::Recover("an intent whose record is damaged"));
+        };
+        let hash = self.view.hasher.hash(&key);
+        let region = table.region(table.slot_home(slot).0)?;
+        if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
+            return Err(Stop::Recover("an intent for a slot of other keys"));
+        }
+        let plan = Plan {
+            slot,
+            position,
+            counts: region.counts(),
+            after,
+        };
+        let meta = Meta {
+            mtime: header.mtime,
+            value_len: header.value_len,
+        };
+        self.apply_insert(&table, &plan, link, hash, meta, &key)
+    }
+
+    /// Without an intent, the operation was an overwrite, a copy of the cleaner's, or the beginning of a segment; or
+    /// it had not come to its intent.
+    fn finish_record(&mut self) -> Outcomes<()> {
+        let header = self.view.header();
+        let (tail, reserved) = (header.tail(), header.reserved());
+        if tail == reserved {
+            return Ok(());
+        }
+        if reserved.segment != tail.segment {
+            return self.finish_roll(tail, reserved);
+        }
+        self.segment(tail.segment)?;
+        if reserved.unit < tail.unit || !self.view.plausible(reserved) {
+            return Err(Stop::Recover("the heap's end lies before its end"));
+        }
+        if self.is_linked(tail, reserved)? {
+            let header = self.view.header();
+            header.set_live(header.live_after());
+            header.add(word::CHANGES, 1);
+            header.set_tail(reserved);
+            return Ok(());
+        }
+        // Nobody links to it: zero it, lest it speak up when the heap is read one day.
+        if let Some(segment) = self.view.segment(tail.segment) {
+            segment.erase(tail.unit, reserved.unit)?;
+        }
+        self.view.header().unreserve(tail);
+        Ok(())
+    }
+
+    /// Whether the record that fills the reserved range is an entry's.
+    fn is_linked(&mut self, from: Place, to: Place) -> Outcomes<bool> {
+        let mut key = Vec::new();
+        let Some(segment) = self.segment(from.segment)? else {
+            return Ok(false);
+        };
+        let Some(header) = segment.read_any(from.unit, &mut key, None)? else {
+            return Ok(false);
+        };
+        if u64::from(to.unit - from.unit) * 8 != header.stored_bytes() {
+            return Ok(false);
+        }
+        let table = Arc::clone(&self.view.table);
+        Ok(self
+            .find_place(&table, self.view.hasher.hash(&key), from)?
+            .is_some())
+    }
+
+    fn finish_roll(&mut self, tail: Place, reserved: Place) -> Outcomes<()> {
+        let begun = reserved == first_place(reserved.segment)
+            && reserved.segment == tail.segment.wrapping_add(1);
+        if !begun {
+            return Err(Stop::Recover("the heap's end lies in two segments"));
+        }
+        if self.segment(reserved.segment)?.is_some() {
+            self.view.header().set_tail(reserved);
+        } else {
+            self.view.header().unreserve(tail);
+        }
+        Ok(())
+    }
+}
+
+/// What reading the heap brought back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Salvage {
+    pub records: u64,
+    pub damaged_bytes: u64,
+}
+
+impl Handle {
+    /// Builds index and roster anew from the heap: of each key the newest record that verifies wins, and a deletion
+    /// wins like any other. Appends then go to a fresh segment.
+    pub(crate) fn recover_from_heap(&self, editor: &mut Editor) -> Outcomes<()> {
+        log::warn!(
+            "{}: rebuilding index and roster from the heap",
+            self.path.display()
+        );
+        let mut salvage = Salvage::default();
+        self.map_all(editor)?;
+        self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
+            reset_heap_words(fresh)?;
+            salvage = index_heap(fresh)?;
+            sweep_deletions(fresh)?;
+            fresh.roll(0)
+        })?;
+        log::warn!(
+            "{}: {} entries from {} records; {} bytes were damaged",
+            self.path.display(),
+            editor.view.header().occupied(),
+            salvage.records,
+            salvage.damaged_bytes
+        );
+        Ok(())
+    }
+
+    /// Maps every segment of the heap that stands in the directory, whatever the header says.
+    fn map_all(&self, editor: &mut Editor) -> Result<()> {
+        let mut segments = Vec::new();
+        let mut numbers: Vec<u16> = self
+            .names
+            .segments()?
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect();
+        numbers.dedup();
+        for number in numbers {
+            match editor.view.open_segment(&self.names, number) {
+                Ok(segment) => segments.extend(segment),
+                Err(error) if error.is_corruption() => log::warn!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        editor.view = Arc::new(editor.view.with_segments(segments));
+        Ok(())
+    }
+}
+
+/// The header of the old index may be as old as the last sync: the segments themselves say where the heap is.
+fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
+    let header = fresh.view.header();
+    let first = fresh
+        .view
+        .segments()
+        .next()
+        .map_or(0, |segment| segment.number());
+    let (mut before, mut last) = (0, first_place(first));
+    for segment in fresh.view.segments() {
+        before += last.bytes();
+        last = Place {
+            segment: segment.number(),
+            unit: (segment.file().len()? / 8) as u32,
+        };
+    }
+    header.set(word::OLDEST, u64::from(first));
+    header.set(word::CURSOR, first_place(first).to_word());
+    header.set(word::HEAP_BASE, before);
+    header.unreserve(last);
+    header.set_tail(last);
+    // What was synced of it is not known any more.
+    header.set(word::SYNCED, first_place(first).to_word());
+    header.set(word::SYNC_ERROR, 0);
+    Ok(())
+}
+
+fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
+    let mut salvage = Salvage::default();
+    let segments: Vec<_> = fresh.view.segments().cloned().collect();
+    let (mut key, mut newest) = (Vec::new(), fresh.view.header().get(word::LAST_MTIME));
+    for segment in segments {
+        let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
+        while let Some(found) = walker.step()? {
+            match found {
+                Found::Damage { from, to } => salvage.damaged_bytes += u64::from(to - from) * 8,
+                Found::Record(place, header) => {
+                    key.clear();
+                    if segment.read_any(place.unit, &mut key, None)?.is_some() {
+                        salvage.records += 1;
+                        newest = newest.max(header.mtime);
+                        index_record(fresh, place, header, &key)?;
+                    }
+                }
+            }
+        }
+    }
+    fresh.view.header().set(word::LAST_MTIME, newest);
+    Ok(salvage)
+}
+
+/// Lets a record win or lose against what is known of its key.
+fn index_record(
+    fresh: &mut Editor,
+    place: Place,
+    header: record::Header,
+    key: &[u8],
+) -> Outcomes<()> {
+    let hash = fresh.view.hasher.hash(key);
+    let gone = header.kind == Kind::Deletion;
+    let meta = Meta {
+        mtime: header.mtime,
+        value_len: if gone { GONE } else { header.value_len },
+    };
+    let bytes = |header: record::Header| {
+        if header.kind == Kind::Entry {
+            header.stored_bytes()
+        } else {
+            0
+        }
+    };
+    let table = Arc::clone(&fresh.view.table);
+    if let Some(target) = fresh.find(&table, hash, key)? {
+        let known = target.record.map_or((0, target.link.place()), |known| {
+            (known.mtime, target.link.place())
+        });
+        if (header.mtime, place) > known {
+            let live = table.header().counters().live + bytes(header);
+            fresh.relink(
+                &target,
+                place,
+                meta,
+                live.saturating_sub(target.record.map_or(0, bytes)),
+            );
+        }
+        return Ok(());
+    }
+    loop {
+        match fresh.adopt(place, meta, bytes(header), hash, key) {
+            Err(Stop::Enlarge) => {
+                let larger = reindex_larger(fresh)?;
+                *fresh = larger;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Takes out the keys whose newest record is a deletion.
+fn sweep_deletions(fresh: &mut Editor) -> Outcomes<()> {
+    let table = Arc::clone(&fresh.view.table);
+    for position in 0..table.header().counters().roster_len {
+        let Position::Slot(number) = fresh.view.roster.get(position as u32)? else {
+            continue;
+        };
+        let (region, index) = table.slot_home(number);
+        let slot = table.region(region)?.slot(index);
+        let link = slot.link();
+        if link.is_entry() && slot.meta(link.which()).value_len == GONE {
+            fresh.drop_entry(
+                &Target {
+                    region,
+                    index,
+                    slot,
+                    link,
+                    record: None,
+                },
+                0,
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,418 @@
+//! The slow truth: everything in a cache, checked against everything else.
+//!
+//! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what looks wrong while
+//! somebody writes is looked at again before it is reported.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::format::index::{Counters, word};
+use crate::format::record::Kind;
+use crate::format::region::{Counts, Stamp};
+use crate::format::roster::Position;
+use crate::heap::Found;
+use crate::table::region::Region;
+
+use super::handle::Handle;
+use super::view::View;
+
+/// Faults that are listed one by one; beyond them they are only counted.
+const LISTED: usize = 1_000;
+/// Second looks at what seems wrong while somebody writes.
+const LOOKS: u32 = 20;
+
+/// Something that cannot be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fault {
+    /// The file it is in.
+    pub path: PathBuf,
+    /// Where, in bytes from the file's start.
+    pub at: u64,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+/// The result of a full check; made by [`MmapCache::verify`](crate::MmapCache::verify).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Entries that were checked and found right.
+    pub entries: u64,
+    /// Records in the heap that verify, live or dead.
+    pub records: u64,
+    /// Regions that were checked.
+    pub regions: u64,
+    /// Bytes of the heap that are no record where one should be.
+    pub damaged_bytes: u64,
+    /// Everything that is wrong, or the first thousand of it.
+    pub faults: Vec<Fault>,
+    /// How many faults there are in all.
+    pub fault_count: u64,
+    /// Whether nobody wrote meanwhile, so that the totals could be compared as well.
+    pub totals_compared: bool,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.fault_count == 0
+    }
+
+    fn fault(&mut self, path: PathBuf, at: u64, what: &'static str) {
+        self.fault_count += 1;
+        if self.faults.len() < LISTED {
+            self.faults.push(Fault { path, at, what });
+        }
+    }
+}
+
+/// What the slots of the whole table add up to.
+#[derive(Debug, Default)]
+struct Sums {
+    occupied: u64,
+    deleted: u64,
+    live: u64,
+}
+
+/// What one slot turned out to be.
+enum Slotted {
+    Right {
+        live: u64,
+    },
+    /// Nothing yet, or nothing any more.
+    Vacant,
+    Wrong(&'static str),
+}
+
+/// A check of one generation.
+struct Check<'a> {
+    handle: &'a Handle,
+    report: Report,
+    sums: Sums,
+    key: Vec<u8>,
+}
+
+impl Report {
+    pub(crate) fn of(handle: &Handle) -> Result<Self> {
+        let mut check = Check {
+            handle,
+            report: Self::default(),
+            sums: Sums::default(),
+            key: Vec::new(),
+        };
+        let (view, _) = handle.current()?;
+        let header = view.header();
+        let before = (header.get(word::CHANGES), header.counters());
+        drop(view);
+        check.regions()?;
+        check.roster()?;
+        check.heap()?;
+        let (view, _) = handle.current()?;
+        let header = view.header();
+        if (header.get(word::CHANGES), header.counters()) == before {
+            check.totals(&view, &before.1);
+        }
+        Ok(check.report)
+    }
+}
+
+impl Check<'_> {
+    fn fault_in_index(&mut self, view: &View, at: u64, what: &'static str) {
+        self.report
+            .fault(view.table.file().path().to_owned(), at, what);
+    }
+
+    fn regions(&mut self) -> Result<()> {
+        let (view, poll) = self.handle.current()?;
+        let depth = match view.table.depth(poll) {
+            Ok(depth) => depth,
+            Err(_) => {
+                self.fault_in_index(&view, 128, "the directory's depth");
+                return Ok(());
+            }
+        };
+        drop(view);
+        for index in 0..1_u32 << depth {
+            self.entry(index, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Checks a directory entry, and its region if this is the first entry that leads there.
+    fn entry(&mut self, index: u32, depth: u32) -> Result<()> {
+        for look in 0..=LOOKS {
+            let (view, _) = self.handle.current()?;
+            let at = crate::format::index::PAGE + u64::from(index) * 8;
+            let (entry, region) = match view
+                .table
+                .entry(index)
+                .and_then(|entry| Ok((entry, view.table.region(entry.region())?)))
+            {
+                Ok(found) => found,
+                Err(error) if error.is_corruption() => {
+                    self.fault_in_index(&view, at, "a directory entry that leads nowhere");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            let shape = region.shape();
+            let stamp = region.stamp();
+            let right = stamp == Stamp::live(entry.incarnation())
+                && shape.holds(index)
+                && shape.depth <= depth;
+            if right && index != shape.prefix {
+                return Ok(());
+            }
+            if right && self.region(&view, region, stamp)? {
+                return Ok(());
+            }
+            if look == LOOKS {
+                let what = "a directory entry and its region disagree";
+                self.fault_in_index(&view, at, what);
+            } else {
+                self.pause(&view);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a region's slots. False if it was replaced meanwhile.
+    fn region(&mut self, view: &View, region: Region<'_>, stamp: Stamp) -> Result<bool> {
+        let (mut live, mut right, mut wrong) = (0, 0, Vec::new());
+        for index in region.full() {
+            match self.settled(view, region, index)? {
+                Slotted::Right { live: bytes } => {
+                    right += 1;
+                    live += bytes;
+                }
+                Slotted::Vacant => {}
+                Slotted::Wrong(what) => wrong.push((index, what)),
+            }
+        }
+        let counts = region.recount();
+        let stored = region.counts();
+        if region.stamp_after() != stamp {
+            return Ok(false);
+        }
+        for (index, what) in wrong {
+            let layout_at = view.table.region_at(region.number()) + u64::from(index);
+            self.fault_in_index(view, layout_at, what);
+        }
+        self.compare_counts(view, region, counts, stored);
+        self.report.regions += 1;
+        self.report.entries += right;
+        self.sums.occupied += u64::from(counts.occupied);
+        self.sums.deleted += u64::from(counts.deleted);
+        self.sums.live += live;
+        Ok(true)
+    }
+
+    fn compare_counts(&mut self, view: &View, region: Region<'_>, counts: Counts, stored: Counts) {
+        // An intent means that somebody is between two stores, or was killed there.
+        if counts != stored
+            && view.header().get(word::INTENT) == 0
+            && region.recount() != region.counts()
+        {
+            self.fault_in_index(
+                view,
+                view.table.region_at(region.number()) + 16,
+                "a region's counts",
+            );
+        }
+    }
+
+    /// Looks at a slot until it is right, or wrong and holding still.
+    fn settled(&mut self, view: &View, region: Region<'_>, index: u32) -> Result<Slotted> {
+        let mut looks = 0;
+        loop {
+            let slot = region.slot(index);
+            let link = slot.link();
+            let seen = self.slot(view, region, index)?;
+            looks += 1;
+            match seen {
+                Slotted::Wrong(_)
+                    if looks < LOOKS
+                        && (slot.link_after() != link || view.header().get(word::HOLDER) != 0) =>
+                {
+                    self.pause(view);
+                }
+                seen => return Ok(seen),
+            }
+        }
+    }
+
+    /// Checks one slot against its record and its roster position.
+    fn slot(&mut self, view: &View, region: Region<'_>, index: u32) -> Result<Slotted> {
+        let slot = region.slot(index);
+        let link = slot.link();
+        if !link.is_entry() {
+            let busy = view.header().get(word::INTENT) != 0;
+            return Ok(if busy {
+                Slotted::Vacant
+            } else {
+                Slotted::Wrong("a full control byte over no entry")
+            });
+        }
+        let (identity, meta, control) = (
+            slot.identity(),
+            slot.meta(link.which()),
+            region.control(index),
+        );
+        self.key.clear();
+        let place = link.place();
+        let record = match view.segment(place.segment) {
+            Some(segment) => segment.read_any(place.unit, &mut self.key, None)?,
+            None => match view.open_segment(&self.handle.names, place.segment)? {
+                Some(segment) => {
+                    self.handle.map_segment(view, place.segment)?;
+                    segment.read_any(place.unit, &mut self.key, None)?
+                }
+                None => None,
+            },
+        };
+        let Some(header) = record.filter(|header| header.kind == Kind::Entry) else {
+            return Ok(Slotted::Wrong("an entry whose record is damaged"));
+        };
+        let hash = view.hasher.hash(&self.key);
+        let inline = self.key.len().min(slot.key().len() * 8);
+        let number = view.table.slot_number(region.number(), index);
+        Ok(
+            if hash.control() != control
+                || hash.tag() != link.tag()
+                || hash.stored() != identity.hash
+            {
+                Slotted::Wrong("an entry under another key's hash")
+            } else if !region.shape().holds(hash.directory()) {
+                Slotted::Wrong("an entry in a region that is not its own")
+            } else if usize::from(identity.key_len) != self.key.len()
+                || !crate::bytes::equal(slot.key(), &self.key[..inline])
+            {
+                Slotted::Wrong("a slot whose part of the key differs from its record's")
+            } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
+                Slotted::Wrong("a slot whose version or length differs from its record's")
+            } else if view.roster.get(identity.position).ok() != Some(Position::Slot(number)) {
+                Slotted::Wrong("an entry that the roster does not know")
+            } else if !region.probe(hash).any(|(found, _, _)| found == index) {
+                Slotted::Wrong("an entry that no search reaches")
+            } else {
+                Slotted::Right {
+                    live: header.stored_bytes(),
+                }
+            },
+        )
+    }
+
+    /// Checks that each position of the roster leads to a slot that knows it.
+    fn roster(&mut self) -> Result<()> {
+        let (view, _) = self.handle.current()?;
+        let path = view.roster.file().path().to_owned();
+        let end = view.header().counters().roster_len;
+        drop(view);
+        for position in 0..end {
+            let at = crate::format::roster::HEADER_BYTES + position * 4;
+            for look in 0..=LOOKS {
+                let (view, _) = self.handle.current()?;
+                let Ok(position) = u32::try_from(position) else {
+                    return Ok(());
+                };
+                let Ok(found) = view.roster.get(position) else {
+                    self.report.fault(path, at, "a roster cut short");
+                    return Ok(());
+                };
+                let Position::Slot(number) = found else { break };
+                let (region, index) = view.table.slot_home(number);
+                let knows = view.table.region(region).is_ok_and(|region| {
+                    region.slot(index).link().is_entry()
+                        && region.slot(index).identity().position == position
+                });
+                if knows || position as u64 >= view.header().counters().roster_len {
+                    break;
+                }
+                if look == LOOKS && view.header().get(word::INTENT) == 0 {
+                    self.report.fault(
+                        path.clone(),
+                        at,
+                        "a roster position that leads to no entry of its own",
+                    );
+                }
+                self.pause(&view);
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the whole heap.
+    fn heap(&mut self) -> Result<()> {
+        let (view, _) = self.handle.current()?;
+        let header = view.header();
+        let tail = header.tail();
+        for number in header.get(word::OLDEST) as u16..=tail.segment {
+            let Some(segment) = view.open_segment(&self.handle.names, number)? else {
+                // Cleaned away meanwhile, or lost: then its entries have told.
+                continue;
+            };
+            let end = if number == tail.segment {
+                tail.unit
+            } else {
+                segment.capacity_units()
+            };
+            let mut walker = segment.walk(0, end);
+            while let Some(found) = walker.step()? {
+                match found {
+                    Found::Record(..) => self.report.records += 1,
+                    Found::Damage { from, to } => {
+                        self.report.damaged_bytes += u64::from(to - from) * 8;
+                        let path = segment.file().path().to_owned();
+                        self.report
+                            .fault(path, u64::from(from) * 8, "bytes that are no record");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the header's counters with what was counted, nobody having written meanwhile.
+    fn totals(&mut self, view: &View, counters: &Counters) {
+        // A killed writer's last operation is finished by the next one; until then its counters are on the way.
+        if view.header().get(word::INTENT) != 0 || view.header().reserved() != view.header().tail()
+        {
+            return;
+        }
+        self.report.totals_compared = true;
+        for (at, stored, counted, what) in [
+            (
+                192,
+                counters.occupied,
+                self.sums.occupied,
+                "the number of entries",
+            ),
+            (
+                200,
+                counters.deleted,
+                self.sums.deleted,
+                "the number of deleted slots",
+            ),
+            (
+                248,
+                counters.live,
+                self.sums.live,
+                "the number of live bytes",
+            ),
+        ] {
+            // Where entries are damaged, the numbers that depend on them cannot agree.
+            if stored != counted && self.report.fault_count == 0 {
+                self.fault_in_index(view, at, what);
+            }
+        }
+    }
+
+    /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
+    fn pause(&self, view: &View) {
+        if view.header().get(word::HOLDER) != 0 {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! When an entry was last written, which is also which version of it this is.
+//!
+//! Knows numbers and clocks, not where they are stored.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The moment at which an entry was written: nanoseconds since the Unix epoch, strictly increasing within a cache.
+///
+/// No two writes of one cache share a version, whatever the clock does, and whatever was cleared, rebuilt or
+/// restarted in between. A clock that was set back delays it: versions then count up from the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub(crate) u64);
+
+impl Version {
+    /// The most that the clock is believed: the year 2262. Beyond it there is room for 2^63 more writes.
+    const CLOCK_MAX: u64 = i64::MAX as u64;
+
+    /// Nanoseconds since the Unix epoch.
+    pub fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The version with this number, as [`Version::as_nanos`] gave it.
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The same moment as a system time.
+    pub fn to_system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.0)
+    }
+
+    /// The version of a write that happens now, after one that had `last`.
+    pub(crate) fn next(last: u64) -> u64 {
+        now().max(last.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The clock in nanoseconds since the epoch, within what fits and is plausible.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos())
+        .unwrap_or(u64::MAX)
+        .min(Version::CLOCK_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_grow_even_where_the_clock_stands_far_behind() {
+        let ahead = now() + 1_000_000_000_000;
+        assert_eq!(Version::next(ahead), ahead + 1);
+        assert!(Version::next(0) > 1_700_000_000_000_000_000);
+        assert!(Version::next(Version::CLOCK_MAX) > Version::CLOCK_MAX);
+    }
+}

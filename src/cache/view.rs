@@ -1,0 +1,545 @@
+//! One generation of a cache: its index, roster and heap, opened and mapped.
+//!
+//! Knows how files are opened, checked and made, and which of two names a file stands under during a switch. It does
+//! not know how entries are looked up or changed.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::dir::{self, Access, Names, Stage};
+use crate::error::{Error, Result};
+use crate::format::index::{Counters, IndexHeader, PAGE, Poll, word};
+use crate::format::region::{Entry, Shape, Stamp};
+use crate::format::roster::RosterHeader;
+use crate::format::seal::{self, Fault, Sealed};
+use crate::format::segment::{self, SegmentHeader, first_place};
+use crate::format::slot::Place;
+use crate::format::{Geometry, HashKind, VERSION, record};
+use crate::hash::Hasher;
+use crate::header::Header;
+use crate::heap::Segment;
+use crate::lock::LockFile;
+use crate::map::MappedFile;
+use crate::roster::Roster;
+use crate::table::Table;
+
+use super::version;
+
+/// Blocks that a fresh segment starts with.
+const SEGMENT_START: u64 = 8 * 1024;
+/// Blocks that a fresh roster starts with.
+const ROSTER_START: u64 = 4096;
+/// The smallest capacity of a segment, unless the largest is smaller still.
+const SEGMENT_MIN: u64 = 1 << 20;
+
+/// What tells one generation from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub cache: [u8; 16],
+    pub generation: u64,
+    pub heap: u64,
+    pub roster: u64,
+}
+
+/// One generation, mapped. Immutable but for the words in the files: a handle swaps views whole.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub table: Arc<Table>,
+    pub roster: Arc<Roster>,
+    pub ids: Ids,
+    pub hasher: Hasher,
+    pub hash_kind: HashKind,
+    pub seed: u64,
+    pub created: u64,
+    /// The writer lock; none on a read-only handle.
+    pub lock: Option<Arc<LockFile>>,
+    /// Device and inode of the index.
+    pub inode: (u64, u64),
+    /// The number of the first segment in `segments`.
+    first: u16,
+    segments: Box<[Option<Arc<Segment>>]>,
+}
+
+/// What a new generation is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub geometry: Geometry,
+    pub hash_kind: HashKind,
+    pub seed: u64,
+    pub ids: Ids,
+    pub created: u64,
+    /// Entries to make room for.
+    pub capacity: u64,
+    pub access: Access,
+}
+
+impl View {
+    #[inline]
+    pub(crate) fn header(&self) -> Header<'_> {
+        self.table.header()
+    }
+
+    /// A segment that is mapped already.
+    #[inline]
+    pub(crate) fn segment(&self, number: u16) -> Option<&Segment> {
+        self.segments
+            .get(usize::from(number.wrapping_sub(self.first)))?
+            .as_deref()
+    }
+
+    /// The segments that are mapped already.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.iter().flatten()
+    }
+
+    /// The same generation with one more segment mapped, and without those that were cleaned away.
+    pub(crate) fn with_segment(&self, segment: Arc<Segment>) -> Self {
+        let oldest = self.header().get(word::OLDEST) as u16;
+        let kept = self
+            .segments()
+            .filter(|known| known.number() >= oldest && known.number() != segment.number());
+        let mut all: Vec<_> = kept.cloned().collect();
+        all.push(segment);
+        self.with_segments(all)
+    }
+
+    /// The same generation with just these segments mapped.
+    pub(crate) fn with_segments(&self, all: Vec<Arc<Segment>>) -> Self {
+        let first = all
+            .iter()
+            .map(|segment| segment.number())
+            .min()
+            .unwrap_or(0);
+        let last = all
+            .iter()
+            .map(|segment| segment.number())
+            .max()
+            .unwrap_or(0);
+        let mut segments: Box<[Option<Arc<Segment>>]> = (first..=last).map(|_| None).collect();
+        for segment in all {
+            let at = usize::from(segment.number() - first);
+            segments[at] = Some(segment);
+        }
+        Self {
+            table: Arc::clone(&self.table),
+            roster: Arc::clone(&self.roster),
+            lock: self.lock.clone(),
+            segments,
+            first,
+            ids: self.ids,
+            hasher: self.hasher,
+            hash_kind: self.hash_kind,
+            seed: self.seed,
+            created: self.created,
+            inode: self.inode,
+        }
+    }
+
+    /// Opens the generation whose index stands at the cache's path.
+    pub(crate) fn open(names: &Names, writable: bool) -> Result<Self> {
+        // A switch may rename files while they are looked for under their two names.
+        let mut tries = 0;
+        loop {
+            match Self::open_once(names, writable) {
+                Err(error) if tries < 8 && (error.is_absent() || error.is_corruption()) => {
+                    if matches!(error, Error::NotFound { .. } | Error::WrongMagic { .. }) {
+                        return Err(error);
+                    }
+                    tries += 1;
+                    std::thread::yield_now();
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn open_once(names: &Names, writable: bool) -> Result<Self> {
+        let path = names.index(Stage::Final);
+        let file = dir::open(&path, writable).map_err(|error| match error {
+            absent if absent.is_absent() => Error::NotFound { path: path.clone() },
+            other => other,
+        })?;
+        let header: IndexHeader = read_header(&file, &path, "an index")?;
+        let geometry = header
+            .geometry()
+            .map_err(|what| Error::damaged(&path, what, 0))?;
+        let hash_kind = header
+            .hash_kind()
+            .ok_or_else(|| Error::damaged(&path, "the hash kind", 72))?;
+        let hasher = Hasher::new(hash_kind, header.hash_seed);
+        if hasher.check_value() != header.hash_check {
+            return Err(Error::damaged(&path, "the hash check value", 64));
+        }
+        let ids = Ids {
+            cache: header.cache_id,
+            generation: header.generation,
+            heap: header.heap_id,
+            roster: header.roster_id,
+        };
+        let lock = if writable {
+            Some(Arc::new(LockFile::new(dir::open(&path, true)?)))
+        } else {
+            None
+        };
+        let inode = inode_of(&file, &path)?;
+        if let Some(lock) = &lock
+            && inode_of(lock.file(), &path)? != inode
+        {
+            return Err(Error::io(&path, "open one index twice")(
+                std::io::ErrorKind::NotFound.into(),
+            ));
+        }
+        let roster = open_roster(names, ids, writable)?;
+        let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+        Ok(Self {
+            table: Arc::new(table),
+            roster: Arc::new(roster),
+            ids,
+            hasher,
+            hash_kind,
+            seed: header.hash_seed,
+            created: header.created,
+            lock,
+            inode,
+            first: 0,
+            segments: Box::new([]),
+        })
+    }
+
+    /// Opens one of this generation's segments; none where there is no such file any more.
+    pub(crate) fn open_segment(&self, names: &Names, number: u16) -> Result<Option<Arc<Segment>>> {
+        let writable = self.lock.is_some();
+        // Twice the final name: a rename may happen between the two looks.
+        for stage in [Stage::Final, Stage::New, Stage::Final] {
+            let path = names.segment(number, stage);
+            let file = match dir::open(&path, writable) {
+                Ok(file) => file,
+                Err(error) if error.is_absent() => continue,
+                Err(error) => return Err(error),
+            };
+            let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {
+                Ok(header) => header,
+                // A segment's name with another file behind it: for this generation the segment is gone.
+                Err(error) if error.is_corruption() => continue,
+                Err(error) => return Err(error),
+            };
+            let ours = header.cache_id == self.ids.cache && header.heap_id == self.ids.heap;
+            if ours
+                && header.number == u32::from(number)
+                && header.capacity <= *Geometry::SEGMENT_BYTES.end() + PAGE
+            {
+                return Ok(Some(Arc::new(Segment::new(
+                    MappedFile::new(file, &path, writable),
+                    &header,
+                )?)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes of the segment files below `number`.
+    pub(crate) fn heap_bytes_before(&self, names: &Names, number: u16) -> Result<u64> {
+        let mut below: Vec<u16> = names
+            .segments()?
+            .into_iter()
+            .map(|(found, _)| found)
+            .collect();
+        below.dedup();
+        let mut total = 0;
+        for found in below.into_iter().filter(|&found| found < number) {
+            total += match self.segment(found) {
+                Some(segment) => segment.file().len()?,
+                None => self
+                    .open_segment(names, found)?
+                    .map_or(Ok(0), |segment| segment.file().len())?,
+            };
+        }
+        Ok(total)
+    }
+
+    /// Makes a new generation under its preliminary names, with an empty table and no segment.
+    pub(crate) fn create(names: &Names, plan: &Plan) -> Result<Self> {
+        let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
+        let made = Self::create_files(names, plan);
+        if made.is_err() {
+            // The first error is the one to report.
+            let _ = dir::remove(&path);
+            let _ = dir::remove(&roster_path);
+        }
+        made
+    }
+
+    fn create_files(names: &Names, plan: &Plan) -> Result<Self> {
+        let path = names.index(Stage::New);
+        let hasher = Hasher::new(plan.hash_kind, plan.seed);
+        let file = dir::create(&path, plan.access)?;
+        let mapped = MappedFile::new(
+            file.try_clone()
+                .map_err(Error::io(&path, "open the file"))?,
+            &path,
+            true,
+        );
+        mapped.allocate(0, PAGE)?;
+        write_header(&file, &path, &index_header(plan, hasher))?;
+        let lock = LockFile::new(dir::open(&path, true)?);
+        let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
+        lay_out(&table, plan.capacity)?;
+        let roster = create_roster(names, plan)?;
+        Ok(Self {
+            table: Arc::new(table),
+            roster: Arc::new(roster),
+            ids: plan.ids,
+            hasher,
+            hash_kind: plan.hash_kind,
+            seed: plan.seed,
+            created: plan.created,
+            lock: Some(Arc::new(lock)),
+            inode: inode_of(&file, &path)?,
+            first: 0,
+            segments: Box::new([]),
+        })
+    }
+
+    /// Makes the file of a segment and maps it. A final name is given only to a finished file.
+    pub(crate) fn create_segment(
+        &self,
+        names: &Names,
+        number: u16,
+        capacity: u64,
+        stage: Stage,
+        access: Access,
+    ) -> Result<Arc<Segment>> {
+        let path = names.segment(number, Stage::New);
+        remove_ours(&path, SegmentHeader::MAGIC, self.ids.cache)?;
+        let file = dir::create(&path, access)?;
+        let header = self.segment_header(number, capacity);
+        let mapped = MappedFile::new(file, &path, true);
+        let made = mapped
+            .allocate(0, SEGMENT_START.min(capacity))
+            .and_then(|()| write_header(mapped.file(), &path, &header));
+        if let Err(error) = made {
+            let _ = dir::remove(&path);
+            return Err(error);
+        }
+        if stage == Stage::Final {
+            let target = names.segment(number, stage);
+            refuse_foreign(&target, SegmentHeader::MAGIC)?;
+            dir::rename(&path, &target)?;
+            let file = mapped
+                .file()
+                .try_clone()
+                .map_err(Error::io(&target, "open the file"))?;
+            return Ok(Arc::new(Segment::new(
+                MappedFile::new(file, &target, true),
+                &header,
+            )?));
+        }
+        Ok(Arc::new(Segment::new(mapped, &header)?))
+    }
+
+    fn segment_header(&self, number: u16, capacity: u64) -> SegmentHeader {
+        let geometry = self.table.geometry();
+        SegmentHeader {
+            cache_id: self.ids.cache,
+            heap_id: self.ids.heap,
+            capacity,
+            number: u32::from(number),
+            hash_seed: self.seed,
+            hash_check: self.hasher.check_value(),
+            hash_kind: self.hash_kind.to_disk(),
+            region_slots: geometry.region_slots,
+            inline_key: geometry.inline_key,
+            directory_bits: geometry.directory_bits,
+            record_variant: record::VARIANT,
+            max_segment_bytes: geometry.max_segment_bytes,
+            max_entries: geometry.max_entries,
+            created: version::now(),
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    /// The capacity of the next segment: an eighth of the heap, and enough for a record of `need` bytes.
+    pub(crate) fn next_capacity(&self, heap_bytes: u64, need: u64) -> u64 {
+        let most = self.table.geometry().max_segment_bytes;
+        let share = (heap_bytes / 8).clamp(SEGMENT_MIN.min(most), most);
+        share
+            .max(need + segment::HEADER_BYTES)
+            .next_multiple_of(PAGE)
+    }
+
+    /// Begins the heap of a new generation with its first segment.
+    pub(crate) fn with_first_segment(self, names: &Names, access: Access) -> Result<Self> {
+        let capacity = self.next_capacity(0, 0);
+        let segment = self.create_segment(names, 0, capacity, Stage::New, access)?;
+        let header = self.header();
+        header.unreserve(first_place(0));
+        header.set_tail(first_place(0));
+        header.set(word::CURSOR, first_place(0).to_word());
+        Ok(self.with_segment(segment))
+    }
+
+    /// Writes everything of this generation to the disk: its segments, its roster, and the index last.
+    pub(crate) fn sync(&self) -> Result<()> {
+        for segment in self.segments() {
+            segment.file().sync()?;
+        }
+        self.roster.file().sync()?;
+        self.table.file().sync()
+    }
+
+    /// Where the heap ends, if the header can be believed so far.
+    pub(crate) fn plausible(&self, place: Place) -> bool {
+        self.segment(place.segment)
+            .is_some_and(|segment| place.bytes() <= segment.capacity())
+    }
+}
+
+/// Removes a file that is in the way, if it is one of this cache's.
+pub(crate) fn remove_ours(path: &Path, magic: [u8; 8], cache_id: [u8; 16]) -> Result<()> {
+    if dir::is_ours(path, magic, Some(cache_id)) {
+        dir::remove(path)
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses to put a file of ours where one of somebody else's stands.
+pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
+    if path.symlink_metadata().is_ok() && !dir::is_ours(path, magic, None) {
+        return Err(Error::AlreadyExists {
+            path: path.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Device and inode of an open file.
+pub(crate) fn inode_of(file: &File, path: &Path) -> Result<(u64, u64)> {
+    let meta = file
+        .metadata()
+        .map_err(Error::io(path, "read the inode of the file"))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Result<T> {
+    let mut bytes = vec![0; size_of::<T>()];
+    let mut have = 0;
+    while have < bytes.len() {
+        match file.read_at(&mut bytes[have..], have as u64) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io(path, "read the header")(error)),
+        }
+    }
+    seal::open(&bytes[..have]).map_err(|fault| match fault {
+        Fault::Short if have == 0 => Error::damaged(path, "an empty file", 0),
+        Fault::Short => Error::damaged(path, "a header cut short", 0),
+        Fault::Magic => Error::WrongMagic {
+            path: path.to_owned(),
+            what,
+        },
+        Fault::Version(found) => Error::Version {
+            path: path.to_owned(),
+            found,
+            supported: VERSION,
+        },
+        Fault::Checksum => Error::damaged(path, "the header's checksum", 12),
+    })
+}
+
+fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
+    file.write_all_at(&seal::seal(*header), 0)
+        .map_err(Error::io(path, "write the header"))
+}
+
+fn index_header(plan: &Plan, hasher: Hasher) -> IndexHeader {
+    IndexHeader {
+        cache_id: plan.ids.cache,
+        generation: plan.ids.generation,
+        heap_id: plan.ids.heap,
+        roster_id: plan.ids.roster,
+        hash_seed: plan.seed,
+        hash_check: hasher.check_value(),
+        hash_kind: plan.hash_kind.to_disk(),
+        region_slots: plan.geometry.region_slots,
+        inline_key: plan.geometry.inline_key,
+        directory_bits: plan.geometry.directory_bits,
+        record_variant: record::VARIANT,
+        max_segment_bytes: plan.geometry.max_segment_bytes,
+        max_entries: plan.geometry.max_entries,
+        created: plan.created,
+        ..bytemuck::Zeroable::zeroed()
+    }
+}
+
+/// Fills a new index with enough empty regions, one to each directory entry.
+fn lay_out(table: &Table, capacity: u64) -> Result<()> {
+    let geometry = table.geometry();
+    let per_region = u64::from(geometry.region_slots) * 3 / 4;
+    let mut depth = 0;
+    while depth < geometry.directory_bits && per_region << depth < capacity {
+        depth += 1;
+    }
+    table.allocate_directory(depth)?;
+    table.allocate_regions(1 << depth)?;
+    for prefix in 0..1_u32 << depth {
+        let (region, incarnation) = (table.region(prefix)?, u64::from(prefix) + 1);
+        region.set_stamp(Stamp::building(incarnation));
+        region.reset(Shape { depth, prefix });
+        region.set_stamp(Stamp::live(incarnation));
+        table.set_entry(prefix, Entry::new(prefix, incarnation))?;
+    }
+    let header = table.header();
+    header.set(word::INCARNATION, (1 << depth) + 1);
+    header.set_counters(&Counters {
+        regions: 1 << depth,
+        ..Counters::default()
+    });
+    header.set_poll(Poll::at_depth(depth));
+    Ok(())
+}
+
+fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
+    let mut last = None;
+    for stage in [Stage::Final, Stage::New, Stage::Final] {
+        let path = names.roster(stage);
+        let opened = dir::open(&path, writable).and_then(|file| {
+            let header: RosterHeader = read_header(&file, &path, "a roster")?;
+            if header.cache_id != ids.cache || header.roster_id != ids.roster {
+                return Err(Error::damaged(&path, "a roster of another generation", 32));
+            }
+            Roster::new(MappedFile::new(file, &path, writable))
+        });
+        match opened {
+            Ok(roster) => return Ok(roster),
+            Err(error) if stage == Stage::New && error.is_absent() => {}
+            Err(error) => last = Some(error),
+        }
+    }
+    let path = names.roster(Stage::Final);
+    Err(last
+        .filter(|error| !error.is_absent())
+        .unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
+}
+
+fn create_roster(names: &Names, plan: &Plan) -> Result<Roster> {
+    let path = names.roster(Stage::New);
+    let file = dir::create(&path, plan.access)?;
+    let mapped = MappedFile::new(file, &path, true);
+    mapped.allocate(0, ROSTER_START)?;
+    let header = RosterHeader {
+        cache_id: plan.ids.cache,
+        roster_id: plan.ids.roster,
+        generation: plan.ids.generation,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    write_header(mapped.file(), &path, &header)?;
+    let roster = Roster::new(mapped)?;
+    if plan.capacity > 0 {
+        roster.allocate(plan.capacity)?;
+    }
+    Ok(roster)
+}

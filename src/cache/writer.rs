@@ -1,0 +1,516 @@
+//! The one writer of a cache, as a type: whoever has a [`Writer`] holds the lock.
+//!
+//! Knows how the lock is taken and given back, what must be mended before the first change, and what is tidied up
+//! after each. How a change is stored it leaves to the editor.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{ArcMutexGuard, RawMutex};
+
+use crate::dir::Stage;
+use crate::error::{Error, Result};
+use crate::format::index::word;
+use crate::lock::{self, LockFile, Refusal};
+use crate::sync::Relaxed;
+
+use super::clean::Threshold;
+use super::edit::{Editor, Outcomes, Stop};
+use super::entry::{Entry, Update};
+use super::generation::{Heap, give_up, put_staged};
+use super::handle::{Handle, discard_staged, finish_renames};
+use super::options::Durability;
+use super::read::Answer;
+use super::version::Version;
+
+/// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four, the dead bytes stay
+/// below twice the threshold.
+const CLEAN_FACTOR: u64 = 4;
+/// Bytes that it walks at least.
+const CLEAN_LEAST: u64 = 512;
+/// Writes for which tidying pauses after it failed, for want of disk most likely.
+const PAUSE: u64 = 256;
+/// Rosters up to this length are never too long.
+const ROSTER_LEAST: u64 = 4096;
+
+thread_local! {
+    /// The caches whose writers this thread holds.
+    static HELD: RefCell<Vec<Arc<Path>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The writer lock of a cache, held: a batch of changes under one lock and, where that is asked for, one sync.
+///
+/// Other threads and processes read meanwhile and see each change as it is made; their writes wait. A batch is not a
+/// transaction: what was done before an error or a kill stays done. Dropping the writer releases the lock; with
+/// [`Durability::Sync`] call [`Writer::commit`] to learn whether the sync succeeded.
+///
+/// A writer stays on the thread that took it. In a forked child it is dead: it changes nothing and releases nothing.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    handle: &'a Handle,
+    editor: Editor,
+    lock: Arc<LockFile>,
+    gate: Gate,
+    epoch: u64,
+    /// Whether something was written that a durable writer still has to sync.
+    unsynced: bool,
+}
+
+/// The mutex of this process's threads, held.
+struct Gate(Option<ArcMutexGuard<RawMutex, ()>>);
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn take(handle: &'a Handle) -> Result<Self> {
+        if handle.options.read_only {
+            return Err(Error::ReadOnly {
+                path: handle.path.to_path_buf(),
+            });
+        }
+        if HELD.with_borrow(|held| held.contains(&handle.path)) {
+            return Err(Error::WriterHeld {
+                path: handle.path.to_path_buf(),
+            });
+        }
+        let began = Instant::now();
+        let deadline = handle
+            .options
+            .lock_timeout
+            .and_then(|timeout| began.checked_add(timeout));
+        let locked = || Error::Locked {
+            path: handle.path.to_path_buf(),
+            waited: began.elapsed(),
+        };
+        let mutex = Arc::clone(&handle.gate().mutex);
+        let gate = match deadline {
+            Some(deadline) => mutex.try_lock_arc_until(deadline).ok_or_else(locked)?,
+            None => mutex.lock_arc(),
+        };
+        let (editor, lock) = lock_current(handle, deadline, &locked)?;
+        HELD.with_borrow_mut(|held| held.push(Arc::clone(&handle.path)));
+        let epoch = lock::epoch();
+        let mut writer = Self {
+            handle,
+            editor,
+            lock,
+            gate: Gate(Some(gate)),
+            epoch,
+            unsynced: false,
+        };
+        // From here on dropping the writer undoes all of this.
+        writer.prepare()?;
+        Ok(writer)
+    }
+
+    /// Mends what the last writer left, if it was killed, and marks the files as written under this boot.
+    fn prepare(&mut self) -> Result<()> {
+        let header = self.editor.view.header();
+        header.set(word::HOLDER, u64::from(std::process::id()));
+        if header.get(word::RENAMES_PENDING) != 0 {
+            finish_renames(&self.handle.names, &self.editor.view)?;
+        }
+        let here = (self.handle.boot, self.editor.view.inode.1);
+        let header = self.editor.view.header();
+        let from_elsewhere =
+            header.is_dirty() && (header.written_under() != here || here.0 == [0; 2]);
+        let finished = if from_elsewhere && !self.has_marked() {
+            Err(Stop::Recover("written under another boot, or copied"))
+        } else {
+            self.editor.finish()
+        };
+        match finished {
+            Ok(()) => self.publish_view(),
+            Err(Stop::Recover(what)) => self.recover(what)?,
+            Err(stop) => return Err(give_up(stop, &self.editor)),
+        }
+        if !self.editor.view.header().is_dirty() {
+            // On the disk before the first change: a power loss must find the mark.
+            self.editor
+                .view
+                .header()
+                .mark_dirty(here.0, self.editor.view.inode.1);
+            self.editor.view.table.file().sync()?;
+            self.handle.marked.store(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Where the system has no boot id, the marks of this very handle are all that can be believed.
+    fn has_marked(&self) -> bool {
+        self.handle.boot == [0; 2] && self.handle.marked.load(Relaxed) != 0
+    }
+
+    fn recover(&mut self, what: &'static str) -> Result<()> {
+        log::warn!("{}: {what}", self.handle.path.display());
+        let recovered = self.handle.recover_from_heap(&mut self.editor);
+        self.relock();
+        recovered.map_err(|stop| give_up(stop, &self.editor))
+    }
+
+    /// After a switch the lock that counts is the new index's; the old one is let go.
+    fn relock(&mut self) {
+        if let Some(lock) = &self.editor.view.lock
+            && !Arc::ptr_eq(lock, &self.lock)
+        {
+            self.lock.release();
+            self.lock = Arc::clone(lock);
+            self.unsynced = false;
+            let header = self.editor.view.header();
+            header.set(word::HOLDER, u64::from(std::process::id()));
+        }
+    }
+
+    /// Lets this process's readers use the segments that the editor has mapped.
+    fn publish_view(&self) {
+        if !Arc::ptr_eq(&self.editor.view, &self.handle.view.load()) {
+            self.handle.view.store(Arc::clone(&self.editor.view));
+        }
+    }
+
+    /// Runs a change; where the generation must be replaced for it, replaces it and runs the change again.
+    fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Result<T> {
+        if self.epoch != lock::epoch() {
+            return Err(Error::Forked {
+                path: self.handle.path.to_path_buf(),
+            });
+        }
+        // A writer that was held across a switch of its own marks the new generation first.
+        self.mark_again()?;
+        self.unsynced = true;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match change(&mut self.editor) {
+                Ok(done) => {
+                    self.publish_view();
+                    return Ok(done);
+                }
+                Err(stop) if tries > 8 => return Err(give_up(stop, &self.editor)),
+                Err(Stop::Failed(error)) => {
+                    self.publish_view();
+                    return Err(error);
+                }
+                Err(Stop::Recover(what)) => self.recover(what)?,
+                Err(Stop::Enlarge) => self.replace(|handle, editor| handle.enlarge(editor))?,
+                Err(Stop::Renumber) => {
+                    self.replace(|handle, editor| handle.rebuild_from_itself(editor))?
+                }
+            }
+            self.mark_again()?;
+        }
+    }
+
+    fn mark_again(&mut self) -> Result<()> {
+        if self.editor.view.header().is_dirty() {
+            Ok(())
+        } else {
+            self.prepare()
+        }
+    }
+
+    fn replace(&mut self, switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>) -> Result<()> {
+        let switched = switch(self.handle, &mut self.editor);
+        self.relock();
+        self.publish_view();
+        switched.map_err(|stop| give_up(stop, &self.editor))
+    }
+
+    /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
+    ///
+    /// O(1); now and then a region of the table is rebuilt along the way, or a few records are moved.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`], [`Error::Io`]: the
+    /// old value, if there was one, is still there.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
+        self.handle.check_key(key)?;
+        let (version, _) = self.run(|editor| editor.put(key, value, None))?;
+        self.tidy(key.len() + value.len());
+        Ok(Version(version))
+    }
+
+    /// Deletes a key's entry. False where there was none.
+    ///
+    /// Works on a full disk too, out of a small reserve.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyLength`], [`Error::DiskFull`] when even the reserve is used up, [`Error::Io`].
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+        self.handle.check_key(key)?;
+        let deleted = self.run(|editor| editor.delete(key))?;
+        if deleted {
+            self.tidy(key.len());
+        }
+        Ok(deleted)
+    }
+
+    /// The entry of a key: its value and version.
+    ///
+    /// # Errors
+    ///
+    /// As [`MmapCache::entry`](crate::MmapCache::entry).
+    pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+        let mut value = Vec::new();
+        match self.handle.read(key, &mut value)? {
+            Answer::Found(header) => Ok(Some(Entry {
+                value,
+                version: Version(header.mtime),
+            })),
+            Answer::Absent => Ok(None),
+            Answer::Damaged(error) => Err(error),
+        }
+    }
+
+    /// As [`Writer::entry`], but what is damaged counts as absent: it is there to be written over.
+    fn entry_or_damaged(&self, key: &[u8]) -> Result<Option<Entry>> {
+        match self.entry(key) {
+            Err(error) if error.is_corruption() => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Stores a value if the key has none. Returns the new version, or nothing where there was an entry.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::put`].
+    pub fn insert_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+        if self.entry_or_damaged(key)?.is_some() {
+            return Ok(None);
+        }
+        self.put(key, value).map(Some)
+    }
+
+    /// Stores a value if the entry still has the version that the caller saw. Returns the new version, or nothing
+    /// where the entry has another one or is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::put`].
+    pub fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+        if self
+            .entry_or_damaged(key)?
+            .is_none_or(|entry| entry.version != seen)
+        {
+            return Ok(None);
+        }
+        self.put(key, value).map(Some)
+    }
+
+    /// Deletes the entry if it still has the version that the caller saw. False where it has another one or is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::delete`].
+    pub fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
+        if self
+            .entry_or_damaged(key)?
+            .is_none_or(|entry| entry.version != seen)
+        {
+            return Ok(false);
+        }
+        self.delete(key)
+    }
+
+    /// Lets a closure decide, from what is there, what becomes of an entry. Returns whether something was changed.
+    ///
+    /// The closure runs once, under the lock. If it panics, the entry is as it was and the lock is released with the
+    /// writer. Writing to the same cache from inside is [`Error::WriterHeld`]; reading is fine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::put`].
+    pub fn update(
+        &mut self,
+        key: &[u8],
+        decide: impl FnOnce(Option<&Entry>) -> Update,
+    ) -> Result<bool> {
+        let entry = self.entry_or_damaged(key)?;
+        match decide(entry.as_ref()) {
+            Update::Keep => Ok(false),
+            Update::Put(value) => self.put(key, &value).map(|_| true),
+            Update::Delete => self.delete(key),
+        }
+    }
+
+    /// Ends the batch: with [`Durability::Sync`] it is on the disk when this returns without an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the sync failed, [`Error::SyncFailed`] when an earlier one had.
+    pub fn commit(mut self) -> Result<()> {
+        self.sync_if_asked()
+    }
+
+    fn sync_if_asked(&mut self) -> Result<()> {
+        let wanted = self.unsynced && self.handle.options.durability == Durability::Sync;
+        self.unsynced = false;
+        if wanted && self.epoch == lock::epoch() {
+            self.editor.sync_heap()?;
+            self.publish_view();
+        }
+        Ok(())
+    }
+
+    /// Everything to the disk, and the mark off that says otherwise.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.editor.sync_heap()?;
+        self.unsynced = false;
+        self.publish_view();
+        let view = &self.editor.view;
+        view.roster.file().sync()?;
+        view.table.file().sync()?;
+        view.header().set(word::DIRTY, 0);
+        view.table.file().sync()
+    }
+
+    /// Reclaims all dead bytes of the heap.
+    pub(crate) fn compact(&mut self) -> Result<()> {
+        self.run(Editor::clean_all)?;
+        self.shrink_if_sparse()
+    }
+
+    /// Replaces all entries by those of an iterator.
+    pub(crate) fn rebuild<K, V, E>(
+        &mut self,
+        items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
+    ) -> Result<()>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let handle = self.handle;
+        let capacity = handle.options.capacity;
+        self.replace(|handle, editor| {
+            handle.switch(editor, Heap::Fresh, capacity, |fresh| {
+                for item in items {
+                    let (key, value) = item.map_err(|error| Error::Source {
+                        path: handle.path.to_path_buf(),
+                        source: error.into(),
+                    })?;
+                    handle.check_key(key.as_ref())?;
+                    put_staged(fresh, key.as_ref(), value.as_ref(), None)?;
+                }
+                Ok(())
+            })
+        })?;
+        debug_assert!(std::ptr::eq(handle, self.handle));
+        Ok(())
+    }
+
+    /// What follows every change: some cleaning, and now and then a roster without its holes. It never fails the
+    /// change, which is done.
+    fn tidy(&mut self, bytes: usize) {
+        let pause = self.handle.clean_pause.load(Relaxed);
+        if pause > 0 {
+            self.handle.clean_pause.store(pause - 1, Relaxed);
+            return;
+        }
+        let options = &self.handle.options;
+        let threshold = Threshold {
+            percent: options.clean_percent,
+            floor: options.clean_floor,
+        };
+        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST;
+        let tidied = match self.editor.clean_some(threshold, budget) {
+            Ok(()) => {
+                self.publish_view();
+                self.shrink_if_sparse()
+            }
+            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Enlarge | Stop::Renumber) => {
+                self.replace(|handle, editor| handle.rebuild_from_itself(editor))
+            }
+            Err(Stop::Failed(error)) => Err(error),
+        };
+        if let Err(error) = tidied {
+            log::warn!("{error}: tidying pauses");
+            self.publish_view();
+            self.handle.clean_pause.store(PAUSE, Relaxed);
+        }
+    }
+
+    /// Listing costs what the roster is long: holes must not outnumber the entries three to one.
+    fn shrink_if_sparse(&mut self) -> Result<()> {
+        let counters = self.editor.view.header().counters();
+        if counters.roster_len <= ROSTER_LEAST || counters.occupied * 4 >= counters.roster_len {
+            return Ok(());
+        }
+        self.replace(|handle, editor| handle.shrink(editor))
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| held.retain(|path| *path != self.handle.path));
+        if self.epoch != lock::epoch() {
+            // A forked child: the lock and the mutex are the parent's.
+            std::mem::forget(self.gate.0.take());
+            return;
+        }
+        if let Err(error) = self.sync_if_asked() {
+            log::error!("{error}");
+        }
+        self.editor.view.header().set(word::HOLDER, 0);
+        if !self.handle.options.exclusive {
+            self.lock.release();
+        }
+    }
+}
+
+/// Locks the index that stands at the path, whichever that turns out to be.
+fn lock_current(
+    handle: &Handle,
+    deadline: Option<Instant>,
+    locked: &dyn Fn() -> Error,
+) -> Result<(Editor, Arc<LockFile>)> {
+    loop {
+        let view = handle.view.load_full();
+        let lock = view.lock.clone().filter(|lock| lock.is_own());
+        let Some(lock) = lock else {
+            // Inherited by fork: the child opens the files for itself.
+            handle.reopen()?;
+            continue;
+        };
+        lock.acquire(deadline).map_err(|refusal| match refusal {
+            Refusal::TimedOut => locked(),
+            Refusal::Io(error) => Error::io(&handle.path, "lock the index")(error),
+        })?;
+        let header = view.header();
+        let superseded = header.poll().superseded();
+        if superseded || handle.due_for_look() {
+            let there = handle.inode_at_path();
+            if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
+                lock.release();
+                there?;
+                handle.reopen()?;
+                continue;
+            }
+        }
+        if superseded {
+            // The lock is held on the inode that counts, so the switch that marked it never happened.
+            header.set_poll(header.poll().with_superseded(false));
+            discard_staged(&handle.names)?;
+        }
+        let names = Arc::clone(&handle.names);
+        return Ok((
+            Editor {
+                view,
+                names,
+                stage: Stage::Final,
+            },
+            lock,
+        ));
+    }
+}
