@@ -8,6 +8,7 @@ use crate::format::Geometry;
 use crate::format::region::{Counts, DELETED, EMPTY, HEADER_BYTES, Shape, Stamp, word};
 use crate::format::slot::{self, Identity, Link, Meta};
 use crate::hash::Hash;
+use crate::map::prefetch;
 use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
 
 /// Places inside a region, in words, as the geometry decides them.
@@ -161,10 +162,6 @@ impl<'a> Region<'a> {
         Slot(&self.words[at..at + self.layout.slot_words as usize])
     }
 
-    pub(crate) fn slots(&self) -> u32 {
-        self.layout.slots
-    }
-
     /// The slots whose control byte is full, with their numbers inside the region.
     pub(crate) fn full(&self) -> impl Iterator<Item = u32> + 'a {
         self.groups()
@@ -199,18 +196,6 @@ impl<'a> Region<'a> {
             at = (at + 1) & (self.layout.groups() - 1);
         }
         None
-    }
-
-    /// The groups that a search for a hash that is not here looks at.
-    pub(crate) fn miss_groups(&self, hash: Hash) -> u32 {
-        let mut at = self.home(hash);
-        for looked in 1..=self.layout.groups() {
-            if self.group(at).empty().any() {
-                return looked as u32;
-            }
-            at = (at + 1) & (self.layout.groups() - 1);
-        }
-        self.layout.groups() as u32
     }
 
     /// Takes an entry over from another region, as it is there; only into a region that is being built.
@@ -268,6 +253,12 @@ impl<'a> Iterator for Probe<'a> {
 pub(crate) struct Slot<'a>(&'a [Word]);
 
 impl<'a> Slot<'a> {
+    /// Asks for the slot's first cache line.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.0[slot::word::LINK]);
+    }
+
     #[inline]
     pub(crate) fn link(&self) -> Link {
         Link(acquire(&self.0[slot::word::LINK]))
