@@ -21,9 +21,17 @@ struct Pairs {
 
 impl Pairs {
     fn print(&mut self, what: &str) {
-        let mut ratios: Vec<_> =
-            self.map.iter().zip(&self.cache).map(|(map, cache)| cache / map).collect();
-        let (map, cache, ratio) = (median(&mut self.map), median(&mut self.cache), median(&mut ratios));
+        let mut ratios: Vec<_> = self
+            .map
+            .iter()
+            .zip(&self.cache)
+            .map(|(map, cache)| cache / map)
+            .collect();
+        let (map, cache, ratio) = (
+            median(&mut self.map),
+            median(&mut self.cache),
+            median(&mut ratios),
+        );
         println!("| {what} | {map:.0} | {cache:.0} | {ratio:.2} |");
     }
 }
@@ -42,13 +50,17 @@ fn time(count: u64, run: impl FnOnce()) -> f64 {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let only = arguments.iter().position(|argument| argument == "--entries");
+    let only = arguments
+        .iter()
+        .position(|argument| argument == "--entries");
     let sizes = match only.and_then(|at| arguments.get(at + 1)?.parse().ok()) {
         Some(size) => vec![size],
         None => vec![100_000, 1_000_000],
     };
     for entries in sizes {
-        println!("\n{entries} entries, keys of 28 bytes, values of 100, nanoseconds per operation\n");
+        println!(
+            "\n{entries} entries, keys of 28 bytes, values of 100, nanoseconds per operation\n"
+        );
         println!("| operation | hashbrown | mmapcache | ratio |");
         println!("|---|--:|--:|--:|");
         measure(entries);
@@ -78,16 +90,22 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
     let fill_both = |pairs: &mut Pairs, map: &mut Map, cache: &MmapCache| {
         pairs.map.push(time(entries, || fill_map(map, 0..entries)));
         let mut writer = cache.writer().expect("the lock");
-        pairs.cache.push(time(entries, || fill_cache(&mut writer, 0..entries)));
+        pairs
+            .cache
+            .push(time(entries, || fill_cache(&mut writer, 0..entries)));
     };
     fill_both(put, &mut map, &cache);
     if round < 3 {
         let few = entries / 10;
         let after = entries..entries + few;
-        single.map.push(time(few, || fill_map(&mut map, after.clone())));
+        single
+            .map
+            .push(time(few, || fill_map(&mut map, after.clone())));
         single.cache.push(time(few, || {
             for number in after {
-                cache.put(Key::new(number).bytes(), &value(number)).expect("room");
+                cache
+                    .put(Key::new(number).bytes(), &value(number))
+                    .expect("room");
             }
         }));
     }
@@ -96,7 +114,8 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
 fn read(entries: u64, map: &Map, cache: &MmapCache) {
     let count = 500_000;
     let mut buffer = Vec::new();
-    let (mut latency, mut throughput, mut miss, mut has, mut list) = <(Pairs, Pairs, Pairs, Pairs, Pairs)>::default();
+    let (mut latency, mut throughput, mut miss, mut has, mut list) =
+        <(Pairs, Pairs, Pairs, Pairs, Pairs)>::default();
     for round in 0..ROUNDS as u64 {
         let start = mix(round);
         latency.map.push(time(count, || {
@@ -123,7 +142,11 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
         throughput.cache.push(time(count, || {
             let mut sum = 0;
             for i in 0..count {
-                assert!(cache.get_into(pick(i).bytes(), &mut buffer).expect("a value"));
+                assert!(
+                    cache
+                        .get_into(pick(i).bytes(), &mut buffer)
+                        .expect("a value")
+                );
                 sum ^= consume(&buffer);
             }
             black_box(sum);
@@ -133,14 +156,23 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
             assert!((0..count).all(|i| !map.contains_key(absent(i).bytes())));
         }));
         miss.cache.push(time(count, || {
-            assert!((0..count).all(|i| !cache.get_into(absent(i).bytes(), &mut buffer).expect("a miss")));
+            assert!((0..count).all(|i| {
+                !cache
+                    .get_into(absent(i).bytes(), &mut buffer)
+                    .expect("a miss")
+            }));
         }));
-        has.map.push(time(count, || assert!((0..count).all(|i| map.contains_key(pick(i).bytes())))));
+        has.map.push(time(count, || {
+            assert!((0..count).all(|i| map.contains_key(pick(i).bytes())))
+        }));
         has.cache.push(time(count, || {
             assert!((0..count).all(|i| cache.contains(pick(i).bytes()).expect("an answer")));
         }));
         list.map.push(time(entries, || {
-            black_box(map.iter().fold(0, |sum, (key, value)| sum ^ consume(key) ^ consume(value)));
+            black_box(
+                map.iter()
+                    .fold(0, |sum, (key, value)| sum ^ consume(key) ^ consume(value)),
+            );
         }));
         list.cache.push(time(entries, || {
             let (mut items, mut sum) = (cache.items().expect("a listing"), 0);
@@ -166,14 +198,19 @@ fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
         overwrite.map.push(time(count, || {
             for i in 0..count {
                 let number = pick(i);
-                map.insert(Key::new(number).bytes().into(), value(number).as_slice().into());
+                map.insert(
+                    Key::new(number).bytes().into(),
+                    value(number).as_slice().into(),
+                );
             }
         }));
         let mut writer = cache.writer().expect("the lock");
         overwrite.cache.push(time(count, || {
             for i in 0..count {
                 let number = pick(i);
-                writer.put(Key::new(number).bytes(), &value(number)).expect("room");
+                writer
+                    .put(Key::new(number).bytes(), &value(number))
+                    .expect("room");
             }
         }));
         drop(writer);
@@ -182,7 +219,9 @@ fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
         single.cache.push(time(few, || {
             for i in 0..few {
                 let number = pick(i);
-                cache.put(Key::new(number).bytes(), &value(number)).expect("room");
+                cache
+                    .put(Key::new(number).bytes(), &value(number))
+                    .expect("room");
             }
         }));
     }

@@ -228,7 +228,9 @@ impl Segment {
 
     /// Copies the key of a record that was verified a moment ago, without summing it again.
     pub(crate) fn key_of_verified(&self, unit: u32, key: &mut Vec<u8>) -> Result<bool> {
-        let Some((header, record)) = self.record(unit)? else { return Ok(false) };
+        let Some((header, record)) = self.record(unit)? else {
+            return Ok(false);
+        };
         let len = usize::from(header.key_len);
         key.resize(len.next_multiple_of(8), 0);
         bytes::copy_out(&record[HEADER_WORDS..], key);

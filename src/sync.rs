@@ -29,12 +29,16 @@ pub(crate) fn acquire(word: &Word) -> u64 {
 /// A relaxed store; only the holder of the writer lock calls it.
 #[inline(always)]
 pub(crate) fn store(word: &Word, value: u64) {
+    #[cfg(test)]
+    fuse::step();
     word.store(value, Relaxed);
 }
 
 /// A store that publishes: what precedes it in program order is seen by whoever sees it.
 #[inline(always)]
 pub(crate) fn publish(word: &Word, value: u64) {
+    #[cfg(test)]
+    fuse::step();
     word.store(value, Release);
 }
 
@@ -48,4 +52,39 @@ pub(crate) fn loads_done() {
 #[inline(always)]
 pub(crate) fn stores_done() {
     fence(Release);
+}
+
+/// Stops a thread at its n-th store or file operation, as a kill would: what came before it stands, nothing follows.
+#[cfg(test)]
+pub(crate) mod fuse {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// What a thread panics with when its fuse has blown.
+    pub(crate) struct Blown;
+
+    /// Lets `steps` more steps happen on this thread.
+    pub(crate) fn set(steps: u64) {
+        LEFT.set(Some(steps));
+    }
+
+    /// Lets everything happen again.
+    pub(crate) fn clear() {
+        LEFT.set(None);
+    }
+
+    /// Counts a step, and stops at the last.
+    pub(crate) fn step() {
+        match LEFT.get() {
+            None => {}
+            Some(0) => {
+                LEFT.set(None);
+                std::panic::resume_unwind(Box::new(Blown));
+            }
+            Some(left) => LEFT.set(Some(left - 1)),
+        }
+    }
 }

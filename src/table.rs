@@ -162,7 +162,9 @@ impl Table {
         let (region, index) = self.slot_home(number);
         if let Ok(Some(words)) = self.region_words(region) {
             prefetch(&words[0]);
-            Region::new(words, self.layout, region).slot(index).prefetch();
+            Region::new(words, self.layout, region)
+                .slot(index)
+                .prefetch();
         }
     }
 

@@ -33,7 +33,10 @@ impl Key {
         for (lane, chunk) in (0_u64..).zip(bytes.chunks_exact_mut(8)) {
             chunk.copy_from_slice(&seed.wrapping_mul(2 * lane + 1).to_le_bytes());
         }
-        Self { bytes, len: 16 + (seed >> 32) as usize % 25 }
+        Self {
+            bytes,
+            len: 16 + (seed >> 32) as usize % 25,
+        }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -79,12 +82,17 @@ impl Scratch {
 
 pub(crate) fn fill_map(map: &mut Map, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        map.insert(Key::new(number).bytes().into(), value(number).as_slice().into());
+        map.insert(
+            Key::new(number).bytes().into(),
+            value(number).as_slice().into(),
+        );
     }
 }
 
 pub(crate) fn fill_cache(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        writer.put(Key::new(number).bytes(), &value(number)).expect("room for the benchmark");
+        writer
+            .put(Key::new(number).bytes(), &value(number))
+            .expect("room for the benchmark");
     }
 }

@@ -87,7 +87,12 @@ pub(crate) enum Need {
 
 impl Editor {
     pub(crate) fn new(view: Arc<View>, names: Arc<Names>, stage: Stage) -> Self {
-        Self { view, names, stage, table: None }
+        Self {
+            view,
+            names,
+            stage,
+            table: None,
+        }
     }
 
     /// Runs a change with the table beside the editor.
@@ -95,7 +100,10 @@ impl Editor {
     /// The table's count is not touched each time: an atomic increment waits until all stores before it are in the
     /// cache, and those of a put mostly miss it (650 ns a put with it, 520 without).
     fn with_table<T>(&mut self, change: impl FnOnce(&mut Self, &Table) -> T) -> T {
-        let kept = self.table.take().filter(|table| Arc::ptr_eq(table, &self.view.table));
+        let kept = self
+            .table
+            .take()
+            .filter(|table| Arc::ptr_eq(table, &self.view.table));
         let table = kept.unwrap_or_else(|| Arc::clone(&self.view.table));
         let done = change(self, &table);
         self.table = Some(table);
@@ -188,7 +196,13 @@ impl Editor {
         self.with_table(|editor, table| editor.put_into(table, key, value, version))
     }
 
-    fn put_into(&mut self, table: &Table, key: &[u8], value: &[u8], version: Option<u64>) -> Outcomes<(u64, bool)> {
+    fn put_into(
+        &mut self,
+        table: &Table,
+        key: &[u8],
+        value: &[u8],
+        version: Option<u64>,
+    ) -> Outcomes<(u64, bool)> {
         let hash = self.view.hasher.hash(key);
         let header = self.entry_header(key, value, version)?;
         match self.find(table, hash, key)? {

@@ -98,7 +98,11 @@ impl Handle {
     pub(crate) fn rebuild_from_itself(&self, editor: &mut Editor) -> Outcomes<()> {
         let table = Arc::clone(&editor.view.table);
         let roster = Arc::clone(&editor.view.roster);
-        let mut source = Editor::new(Arc::clone(&editor.view), Arc::clone(&editor.names), editor.stage);
+        let mut source = Editor::new(
+            Arc::clone(&editor.view),
+            Arc::clone(&editor.names),
+            editor.stage,
+        );
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
             let (mut key, mut value) = (Vec::new(), Vec::new());
             for position in 0..table.header().counters().roster_len {

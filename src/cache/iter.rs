@@ -190,12 +190,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads the record behind a link that was valid a moment ago: records do not change.
-    fn read_record(
-        &mut self,
-                link: Link,
-        meta: Meta,
-        with_value: bool,
-    ) -> Result<Look> {
+    fn read_record(&mut self, link: Link, meta: Meta, with_value: bool) -> Result<Look> {
         let place = link.place();
         let Some(segment) = self.view.segment(place.segment) else {
             return self.find_segment(place.segment);

@@ -509,9 +509,6 @@ fn lock_current(
             discard_staged(&handle.names)?;
         }
         let names = Arc::clone(&handle.names);
-        return Ok((
-            Editor::new(view, names, Stage::Final),
-            lock,
-        ));
+        return Ok((Editor::new(view, names, Stage::Final), lock));
     }
 }

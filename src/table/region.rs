@@ -159,7 +159,9 @@ impl<'a> Region<'a> {
 
     #[inline]
     pub(crate) fn link(&self, index: u32) -> Link {
-        Link(acquire(&self.words[(self.layout.links_at + index) as usize]))
+        Link(acquire(
+            &self.words[(self.layout.links_at + index) as usize],
+        ))
     }
 
     #[inline]
