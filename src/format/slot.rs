@@ -14,6 +14,9 @@ pub(crate) mod word {
     pub(crate) const KEY: usize = 6;
 }
 
+// The key's part follows the fixed one.
+const _: () = assert!(word::KEY * 8 == FIXED_BYTES && FIXED_BYTES == 48);
+
 /// Where a record starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
