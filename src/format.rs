@@ -104,7 +104,12 @@ impl Geometry {
         slot::FIXED_BYTES + self.inline_key as usize
     }
 
-    /// Bytes of a region: header, control bytes, access marks, slots.
+    /// Bytes of a slot's body: all of it but the link.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.slot_bytes() - slot::LINK_BYTES
+    }
+
+    /// Bytes of a region: header, control bytes, access marks, links, bodies.
     pub(crate) fn region_bytes(&self) -> usize {
         let slots = self.region_slots as usize;
         region::HEADER_BYTES + 2 * slots + slots * self.slot_bytes()

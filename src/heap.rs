@@ -226,6 +226,16 @@ impl Segment {
         Ok(None)
     }
 
+    /// Copies the key of a record that was verified a moment ago, without summing it again.
+    pub(crate) fn key_of_verified(&self, unit: u32, key: &mut Vec<u8>) -> Result<bool> {
+        let Some((header, record)) = self.record(unit)? else { return Ok(false) };
+        let len = usize::from(header.key_len);
+        key.resize(len.next_multiple_of(8), 0);
+        bytes::copy_out(&record[HEADER_WORDS..], key);
+        key.truncate(len);
+        Ok(true)
+    }
+
     /// Whether there is a record that verifies, and its header.
     pub(crate) fn verify(&self, unit: u32) -> Result<Option<Header>> {
         let Some((header, record)) = self.record(unit)? else {

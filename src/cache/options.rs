@@ -66,8 +66,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// 16 bytes of key in a slot make it one cache line of 64 bytes.
-    const INLINE_KEY: u32 = 16;
+    /// 24 bytes of key make the body of a slot one cache line of 64 bytes.
+    const INLINE_KEY: u32 = 24;
     const REGION_SLOTS: u32 = 512;
     const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
@@ -153,7 +153,7 @@ impl Options {
 
     /// Bytes of each key that the index itself holds, a multiple of 8 up to 1,024: keys that fit are listed and
     /// looked for without touching the heap. A slot takes 48 bytes more than this. Keys may be longer: nothing is cut
-    /// off. Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default: 16, or the file's.
+    /// off. Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default: 24, or the file's.
     pub fn inline_key_bytes(&mut self, bytes: u32) -> &mut Self {
         self.inline_key = Some(bytes);
         self

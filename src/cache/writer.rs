@@ -25,6 +25,7 @@ use super::handle::{Handle, discard_staged, finish_renames};
 use super::options::Durability;
 use super::read::Answer;
 use super::version::Version;
+use super::view::View;
 
 /// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four, the dead bytes stay
 /// below twice the threshold.
@@ -57,6 +58,8 @@ pub struct Writer<'a> {
     epoch: u64,
     /// Whether something was written that a durable writer still has to sync.
     unsynced: bool,
+    /// The view that this process's readers were given last; only compared.
+    published: *const View,
 }
 
 /// The mutex of this process's threads, held.
@@ -96,13 +99,13 @@ impl<'a> Writer<'a> {
         };
         let (editor, lock) = lock_current(handle, deadline, &locked)?;
         HELD.with_borrow_mut(|held| held.push(Arc::clone(&handle.path)));
-        let epoch = lock::epoch();
         let mut writer = Self {
             handle,
+            published: Arc::as_ptr(&editor.view),
             editor,
             lock,
             gate: Gate(Some(gate)),
-            epoch,
+            epoch: lock::epoch(),
             unsynced: false,
         };
         // From here on dropping the writer undoes all of this.
@@ -169,9 +172,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Lets this process's readers use the segments that the editor has mapped.
-    fn publish_view(&self) {
-        if !Arc::ptr_eq(&self.editor.view, &self.handle.view.load()) {
+    fn publish_view(&mut self) {
+        let current = Arc::as_ptr(&self.editor.view);
+        if current != self.published {
             self.handle.view.store(Arc::clone(&self.editor.view));
+            self.published = current;
         }
     }
 
@@ -196,7 +201,7 @@ impl<'a> Writer<'a> {
                 Err(stop) if tries > 8 => return Err(give_up(stop, &self.editor)),
                 Err(Stop::Failed(error)) => {
                     self.publish_view();
-                    return Err(error);
+                    return Err(*error);
                 }
                 Err(Stop::Recover(what)) => self.recover(what)?,
                 Err(Stop::Enlarge) => self.replace(|handle, editor| handle.enlarge(editor))?,
@@ -432,7 +437,7 @@ impl<'a> Writer<'a> {
             Err(Stop::Enlarge | Stop::Renumber) => {
                 self.replace(|handle, editor| handle.rebuild_from_itself(editor))
             }
-            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Failed(error)) => Err(*error),
         };
         if let Err(error) = tidied {
             log::warn!("{error}: tidying pauses");
@@ -505,11 +510,7 @@ fn lock_current(
         }
         let names = Arc::clone(&handle.names);
         return Ok((
-            Editor {
-                view,
-                names,
-                stage: Stage::Final,
-            },
+            Editor::new(view, names, Stage::Final),
             lock,
         ));
     }

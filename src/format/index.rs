@@ -100,6 +100,8 @@ pub(crate) mod word {
     pub(crate) const DROPPED: usize = 68;
     pub(crate) const SYNCED: usize = 69;
     pub(crate) const HOLDER: usize = 72;
+    /// Room for a lock word; zero.
+    #[cfg(test)]
     pub(crate) const LOCK_WORD: usize = 73;
 }
 

@@ -8,31 +8,35 @@ use crate::format::Geometry;
 use crate::format::region::{Counts, DELETED, EMPTY, HEADER_BYTES, Shape, Stamp, word};
 use crate::format::slot::{self, Identity, Link, Meta};
 use crate::hash::Hash;
+use crate::map::prefetch;
 use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
 
 /// Places inside a region, in words, as the geometry decides them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     slots: u32,
-    slot_words: u32,
-    slots_at: u32,
+    body_words: u32,
+    links_at: u32,
+    bodies_at: u32,
 }
 
 const CONTROLS_AT: usize = HEADER_BYTES / 8;
 
 impl Layout {
     pub(crate) fn new(geometry: &Geometry) -> Self {
+        // Control bytes, then access marks: two bytes a slot.
+        let links_at = CONTROLS_AT as u32 + geometry.region_slots / 4;
         Self {
             slots: geometry.region_slots,
-            slot_words: geometry.slot_bytes() as u32 / 8,
-            // Control bytes, then access marks: two bytes a slot.
-            slots_at: CONTROLS_AT as u32 + geometry.region_slots / 4,
+            body_words: geometry.body_bytes() as u32 / 8,
+            links_at,
+            bodies_at: links_at + geometry.region_slots,
         }
     }
 
     #[inline]
     pub(crate) fn region_words(&self) -> usize {
-        (self.slots_at + self.slots * self.slot_words) as usize
+        (self.bodies_at + self.slots * self.body_words) as usize
     }
 
     fn groups(&self) -> usize {
@@ -115,11 +119,9 @@ impl<'a> Region<'a> {
     pub(crate) fn reset(&self, shape: Shape) {
         store(&self.words[word::SHAPE], shape.to_word());
         store(&self.words[word::COUNTS], 0);
-        for control in &self.words[CONTROLS_AT..self.layout.slots_at as usize] {
-            store(control, 0);
-        }
-        for index in 0..self.layout.slots {
-            self.slot(index).set_link_quietly(Link::NEVER);
+        for word in &self.words[CONTROLS_AT..self.layout.bodies_at as usize] {
+            // Control bytes, marks and links alike: nothing, never used.
+            store(word, 0);
         }
     }
 
@@ -156,13 +158,17 @@ impl<'a> Region<'a> {
     }
 
     #[inline]
-    pub(crate) fn slot(&self, index: u32) -> Slot<'a> {
-        let at = (self.layout.slots_at + index * self.layout.slot_words) as usize;
-        Slot(&self.words[at..at + self.layout.slot_words as usize])
+    pub(crate) fn link(&self, index: u32) -> Link {
+        Link(acquire(&self.words[(self.layout.links_at + index) as usize]))
     }
 
-    pub(crate) fn slots(&self) -> u32 {
-        self.layout.slots
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> Slot<'a> {
+        let at = (self.layout.bodies_at + index * self.layout.body_words) as usize;
+        Slot {
+            link: &self.words[(self.layout.links_at + index) as usize],
+            body: &self.words[at..at + self.layout.body_words as usize],
+        }
     }
 
     /// The slots whose control byte is full, with their numbers inside the region.
@@ -201,25 +207,14 @@ impl<'a> Region<'a> {
         None
     }
 
-    /// The groups that a search for a hash that is not here looks at.
-    pub(crate) fn miss_groups(&self, hash: Hash) -> u32 {
-        let mut at = self.home(hash);
-        for looked in 1..=self.layout.groups() {
-            if self.group(at).empty().any() {
-                return looked as u32;
-            }
-            at = (at + 1) & (self.layout.groups() - 1);
-        }
-        self.layout.groups() as u32
-    }
-
     /// Takes an entry over from another region, as it is there; only into a region that is being built.
     pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash) -> Option<u32> {
         let (index, _) = self.vacancy(hash)?;
         let to = self.slot(index);
-        for (target, source) in to.0.iter().zip(from.0) {
+        for (target, source) in to.body.iter().zip(from.body) {
             store(target, load(source));
         }
+        store(to.link, load(from.link));
         self.set_control(index, hash.control());
         Some(index)
     }
@@ -245,10 +240,9 @@ impl<'a> Iterator for Probe<'a> {
         loop {
             for within in self.matches.by_ref() {
                 let index = self.group as u32 * Group::WIDTH + within;
-                let slot = self.region.slot(index);
-                let link = slot.link();
+                let link = self.region.link(index);
                 if link.is_entry() && link.tag() == self.tag {
-                    return Some((index, slot, link));
+                    return Some((index, self.region.slot(index), link));
                 }
             }
             if self.last || self.left == 0 {
@@ -265,56 +259,62 @@ impl<'a> Iterator for Probe<'a> {
 
 /// A view over one slot.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot<'a>(&'a [Word]);
+pub(crate) struct Slot<'a> {
+    link: &'a Word,
+    body: &'a [Word],
+}
 
 impl<'a> Slot<'a> {
+    /// Asks for the slot's cache lines.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.link);
+        prefetch(&self.body[0]);
+    }
+
     #[inline]
     pub(crate) fn link(&self) -> Link {
-        Link(acquire(&self.0[slot::word::LINK]))
+        Link(acquire(self.link))
     }
 
     /// The link again, after everything that was read under it.
     #[inline]
     pub(crate) fn link_after(&self) -> Link {
         loads_done();
-        Link(load(&self.0[slot::word::LINK]))
+        Link(load(self.link))
     }
 
     /// The one store that makes an entry appear, change or go.
     pub(crate) fn set_link(&self, link: Link) {
-        publish(&self.0[slot::word::LINK], link.0);
+        publish(self.link, link.0);
         stores_done();
     }
 
-    fn set_link_quietly(&self, link: Link) {
-        store(&self.0[slot::word::LINK], link.0);
-    }
-
     pub(crate) fn identity(&self) -> Identity {
-        Identity::from_word(load(&self.0[slot::word::IDENTITY]))
+        Identity::from_word(load(&self.body[slot::word::IDENTITY]))
     }
 
     pub(crate) fn set_identity(&self, identity: Identity) {
-        store(&self.0[slot::word::IDENTITY], identity.to_word());
+        store(&self.body[slot::word::IDENTITY], identity.to_word());
     }
 
     pub(crate) fn meta(&self, which: bool) -> Meta {
         let at = slot::word::META + if which { 2 } else { 0 };
         Meta {
-            mtime: load(&self.0[at]),
-            value_len: load(&self.0[at + 1]) as u32,
+            mtime: load(&self.body[at]),
+            value_len: load(&self.body[at + 1]) as u32,
         }
     }
 
     pub(crate) fn set_meta(&self, which: bool, meta: Meta) {
         let at = slot::word::META + if which { 2 } else { 0 };
-        store(&self.0[at], meta.mtime);
-        store(&self.0[at + 1], u64::from(meta.value_len));
+        store(&self.body[at], meta.mtime);
+        store(&self.body[at + 1], u64::from(meta.value_len));
     }
 
     /// The words of the key's first bytes.
     pub(crate) fn key(&self) -> &'a [Word] {
-        &self.0[slot::word::KEY..]
+        &self.body[slot::word::KEY..]
     }
 
     pub(crate) fn set_key(&self, key: &[u8]) {
