@@ -17,7 +17,7 @@ pub(crate) mod word {
 }
 
 // The key's part follows the fixed one.
-const _: () = assert!(word::KEY * 8 == FIXED_BYTES && FIXED_BYTES == 48);
+const _: () = assert!(LINK_BYTES + word::KEY * 8 == FIXED_BYTES && FIXED_BYTES == 48);
 
 /// Where a record starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,8 @@
-//! The test that `docs/format.md` is true: every row of its tables is compared with the code, in both directions.
+//! The test that `docs/format.md` is true: its tables are compared with the code, in both
+//! directions.
 //!
-//! Where a struct or a module of constants gets a new member, the lists here stop compiling or the comparison fails,
-//! until the document has a row for it.
+//! Where a struct or a module of constants gets a new member, the lists here stop compiling or the
+//! comparison fails, until the document has a row for it.
 
 mod document;
 mod structures;
@@ -15,7 +16,7 @@ use super::*;
 use crate::dir::{Names, Stage};
 use crate::hash::Hasher;
 
-/// Values of the variables of the document's expressions, for which they are compared with the code.
+/// Values of the variables in the document's expressions, for which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [
     &[
         ("E", 1 << 20),

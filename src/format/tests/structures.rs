@@ -1,9 +1,11 @@
 //! What the code says of every structure on disk.
 //!
-//! The fields of packed words are found by packing ones into each in turn and looking where they turn up. Every struct
-//! is taken apart or built in full, so that a new field does not compile here until it is listed.
+//! The fields of packed words are found by packing ones into each in turn and looking where they
+//! turn up. Every struct is taken apart or built in full, so that a new field does not compile here
+//! until it is listed.
 
 use std::mem::offset_of;
+use std::ops::Range;
 
 use super::variable;
 use crate::format::index::{self, Counters, IndexHeader, Poll};
@@ -133,7 +135,12 @@ pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> 
             region::HEADER_BYTES as u64,
             region_header(),
         ),
-        structure("Slot", 0, geometry.slot_bytes() as u64, slot(geometry)),
+        structure(
+            "Slot body",
+            0,
+            geometry.body_bytes() as u64,
+            slot_body(geometry),
+        ),
         structure("Segment header", 0, segment::HEADER_BYTES, segment_header()),
         record(variable(sizes, "N") as u16, variable(sizes, "V") as u32),
         structure("Roster header", 0, roster::HEADER_BYTES, roster_header()),
@@ -249,6 +256,8 @@ fn changing_words() -> Vec<Field> {
         _ => 8,
     };
     let constants = word_constants(include_str!("../index.rs"));
+    // What is read from the text is what the compiler sees.
+    assert!(constants.contains(&("lock_word".to_owned(), index::word::LOCK_WORD)));
     constants
         .iter()
         .map(|(name, word)| field(name, word * 8, size(name)))
@@ -289,39 +298,61 @@ fn directory_entry() -> Vec<Field> {
     ]
 }
 
-/// A region in plain memory shows where control bytes and slots are by what changes when they are stored.
+/// A region in plain memory shows what stands where by what changes when it is stored.
 fn region(geometry: &Geometry) -> Vec<Field> {
     let layout = Layout::new(geometry);
     assert_eq!(layout.region_words() * 8, geometry.region_bytes());
-    let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
-    let region = Region::new(&words, layout, 0);
-    let set = || -> Vec<usize> {
-        let bytes = words.iter().flat_map(|word| load(word).to_le_bytes());
-        (0..)
-            .zip(bytes)
-            .filter(|(_, byte)| *byte != 0)
-            .map(|(at, _)| at)
-            .collect()
-    };
     let slots = geometry.region_slots;
-    region.set_control(0, 0xff);
-    region.set_control(slots - 1, 0xff);
-    let controls = set();
-    region.set_control(0, 0);
-    region.set_control(slots - 1, 0);
-    region.slot(0).set_link(Link(u64::MAX));
-    let first = set()[0];
-    region.slot(0).set_link(Link::NEVER);
-    region.slot(1).set_link(Link(u64::MAX));
-    assert_eq!(set()[0] - first, geometry.slot_bytes());
-    let slots_bytes = slots as usize * geometry.slot_bytes();
-    let marks_at = controls[1] + 1;
+    let last = slots - 1;
+    let first_and_last = |store: &dyn Fn(&Region<'_>, u32)| {
+        let first = stored(layout, |region| store(region, 0));
+        (
+            first.start,
+            stored(layout, |region| store(region, last)).end - first.start,
+        )
+    };
+    let (controls_at, controls) = first_and_last(&|region, slot| region.set_control(slot, 0xff));
+    let link = Link(u64::MAX);
+    let (links_at, links) = first_and_last(&|region, slot| region.slot(slot).set_link(link));
+    let body = vec![0xff; geometry.inline_key as usize];
+    let (bodies_at, bodies) = first_and_last(&|region, slot| fill_body(region, slot, &body));
+    assert_eq!(bodies, slots as usize * geometry.body_bytes());
+    let marks_at = controls_at + controls;
     vec![
         field("header", 0, region::HEADER_BYTES),
-        field("controls", controls[0], marks_at - controls[0]),
-        field("marks", marks_at, first - marks_at),
-        field("slots", first, slots_bytes),
+        field("controls", controls_at, controls),
+        field("marks", marks_at, links_at - marks_at),
+        field("links", links_at, links),
+        field("bodies", bodies_at, geometry.region_bytes() - bodies_at),
     ]
+}
+
+/// Sets the first and the last bytes of a slot's body.
+fn fill_body(region: &Region<'_>, slot: u32, key: &[u8]) {
+    let slot = region.slot(slot);
+    slot.set_identity(Identity::from_word(u64::MAX));
+    // Half of the last fixed word is unused, and without a key the body ends there.
+    slot.set_meta(
+        true,
+        slot::Meta {
+            mtime: 0,
+            value_len: u32::MAX,
+        },
+    );
+    slot.set_key(key);
+}
+
+/// The bytes of an empty region that a store changes, rounded up to whole words.
+fn stored(layout: Layout, store: impl FnOnce(&Region<'_>)) -> Range<usize> {
+    let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+    store(&Region::new(&words, layout, 0));
+    let bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word| load(word).to_le_bytes())
+        .collect();
+    let set = |byte: &u8| *byte != 0;
+    let end = bytes.iter().rposition(set).unwrap() + 1;
+    bytes.iter().position(set).unwrap()..end.next_multiple_of(8)
 }
 
 fn region_header() -> Vec<Field> {
@@ -350,14 +381,14 @@ fn region_header() -> Vec<Field> {
     ]
 }
 
-fn slot(geometry: &Geometry) -> Vec<Field> {
+fn slot_body(geometry: &Geometry) -> Vec<Field> {
     let constants = word_constants(include_str!("../slot.rs"));
-    let places = ["link", "identity", "meta", "key"];
+    let places = ["identity", "meta", "key"];
     assert!(
         constants.iter().map(|(name, _)| name).eq(places),
         "a word without a row"
     );
-    use slot::word::{IDENTITY, KEY, LINK, META};
+    use slot::word::{IDENTITY, KEY};
     let identity = |position, key_len, hash| {
         Identity {
             position,
@@ -366,43 +397,31 @@ fn slot(geometry: &Geometry) -> Vec<Field> {
         }
         .to_word()
     };
-    let mut fields = vec![
-        field("link", LINK * 8, 8),
+    vec![
         bytes("position", IDENTITY, identity(u32::MAX, 0, 0)),
         bytes("key_len", IDENTITY, identity(0, u16::MAX, 0)),
         bytes("hash", IDENTITY, identity(0, 0, u16::MAX)),
-        field("key", KEY * 8, geometry.slot_bytes() - KEY * 8),
-    ];
-    for (which, mtime, value_len) in [
-        (false, "mtime_a", "value_len_a"),
-        (true, "mtime_b", "value_len_b"),
-    ] {
-        let written = meta_words(geometry, which, u64::MAX, 0);
-        let [at] = written[..] else {
-            panic!("{mtime}: {written:?}")
-        };
-        fields.push(bytes(mtime, at.0, at.1));
-        let written = meta_words(geometry, which, 0, u32::MAX);
-        let [at] = written[..] else {
-            panic!("{value_len}: {written:?}")
-        };
-        fields.push(bytes(value_len, at.0, at.1));
-    }
-    assert_eq!(META, 2);
-    fields
+        meta("mtime_a", geometry, false, u64::MAX, 0),
+        meta("value_len_a", geometry, false, 0, u32::MAX),
+        meta("mtime_b", geometry, true, u64::MAX, 0),
+        meta("value_len_b", geometry, true, 0, u32::MAX),
+        field("key", KEY * 8, geometry.body_bytes() - KEY * 8),
+    ]
 }
 
-/// The words of a slot that storing a meta changes.
-fn meta_words(geometry: &Geometry, which: bool, mtime: u64, value_len: u32) -> Vec<(usize, u64)> {
+/// The part of a slot's body that storing one field of a meta changes.
+fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32) -> Field {
     let layout = Layout::new(geometry);
     let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
-    let slot = Region::new(&words, layout, 0).slot(0);
-    slot.set_meta(which, slot::Meta { mtime, value_len });
-    let first = layout.region_words() - geometry.region_slots as usize * geometry.slot_bytes() / 8;
-    let words = (0..)
-        .zip(&words[first..])
-        .map(|(at, word)| (at, load(word)));
-    words.filter(|(_, value)| *value != 0).collect()
+    let meta = slot::Meta { mtime, value_len };
+    Region::new(&words, layout, 0).slot(0).set_meta(which, meta);
+    let body = layout.region_words() - geometry.region_slots as usize * geometry.body_bytes() / 8;
+    let mut set = (0..)
+        .zip(&words[body..])
+        .filter(|(_, word)| load(word) != 0);
+    let (at, word) = set.next().unwrap();
+    assert!(set.next().is_none(), "{name} fills one word");
+    bytes(name, at, load(word))
 }
 
 fn record(key_len: u16, value_len: u32) -> Structure {
