@@ -43,7 +43,7 @@ fn entries() -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Enough keys for the first region of sixteen slots to be split.
 fn fillers() -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    (0..20_u32).map(|i| (format!("filler {i}").into_bytes(), i.to_be_bytes().to_vec()))
+    (0..20_u32).map(|i| (format!("filler {i}").into_bytes(), i.to_le_bytes().to_vec()))
 }
 
 fn all() -> Vec<(Vec<u8>, Vec<u8>)> {
