@@ -76,7 +76,8 @@ fn word_constants(source: &str) -> Vec<(String, usize)> {
     let end = start + source[start..].find("\n}").unwrap();
     let constants: Vec<_> = source[start..end]
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("pub(crate) const "))
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .filter_map(|line| Some(line.split_once("const ")?.1))
         .map(|line| {
             let (name, value) = line.split_once(": usize = ").unwrap();
             (
