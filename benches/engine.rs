@@ -1,1 +1,3 @@
+//! A place for the benchmarks of the engine; there are none yet.
+
 fn main() {}

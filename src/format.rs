@@ -12,6 +12,9 @@ pub(crate) mod seal;
 pub(crate) mod segment;
 pub(crate) mod slot;
 
+#[cfg(test)]
+mod tests;
+
 /// The version that this crate writes and the only one that it reads.
 pub(crate) const VERSION: u32 = 1;
 /// Bits of hash that the largest directory uses.

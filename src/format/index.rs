@@ -35,6 +35,9 @@ pub(crate) struct IndexHeader {
     pub reserved: u64,
 }
 
+// Whole words up to the polled one, which starts a cache line of its own.
+const _: () = assert!(size_of::<IndexHeader>() == word::POLL * 8);
+
 impl Sealed for IndexHeader {
     const MAGIC: [u8; 8] = *b"MMCINDEX";
 }

@@ -13,6 +13,8 @@ pub(crate) const HEADER_WORDS: usize = HEADER_BYTES / 8;
 /// The checksum's bytes, at the record's start; it covers what follows them.
 pub(crate) const CRC_BYTES: usize = 4;
 
+const _: () = assert!(HEADER_BYTES == 24 && HEADER_WORDS * 8 == HEADER_BYTES);
+
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

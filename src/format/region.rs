@@ -13,6 +13,9 @@ pub(crate) mod word {
     pub(crate) const NEXT_FREE: usize = 3;
 }
 
+// Control bytes start behind the header's words, at a word.
+const _: () = assert!(word::NEXT_FREE < HEADER_BYTES / 8 && HEADER_BYTES == 64);
+
 /// A control byte that ends a probe.
 pub(crate) const EMPTY: u8 = 0x00;
 /// A control byte that a probe passes.

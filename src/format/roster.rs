@@ -22,6 +22,10 @@ pub(crate) struct RosterHeader {
     pub reserved: [u8; 16],
 }
 
+// Positions start right behind the header.
+const _: () = assert!(size_of::<RosterHeader>() as u64 == HEADER_BYTES);
+const _: () = assert!(HEADER_BYTES == 64);
+
 impl Sealed for RosterHeader {
     const MAGIC: [u8; 8] = *b"MMCROSTR";
 }

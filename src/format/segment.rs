@@ -37,6 +37,11 @@ pub(crate) struct SegmentHeader {
     pub created: u64,
 }
 
+// Records start on a cache line, and nothing of the header may reach into the first of them.
+const _: () = assert!(size_of::<SegmentHeader>() == 120);
+const _: () = assert!(size_of::<SegmentHeader>() as u64 <= HEADER_BYTES);
+const _: () = assert!(HEADER_BYTES == 128);
+
 impl Sealed for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MMCHEAP\0";
 }

@@ -16,6 +16,9 @@ pub(crate) mod word {
     pub(crate) const KEY: usize = 5;
 }
 
+// The key's part follows the fixed one.
+const _: () = assert!(LINK_BYTES + word::KEY * 8 == FIXED_BYTES && FIXED_BYTES == 48);
+
 /// Where a record starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {

@@ -110,20 +110,7 @@ impl Model {
                 let version = self.cache().put(&key, &value).unwrap();
                 self.note(&key, value, version);
             }
-            Operation::Batch(items) => {
-                let items: Vec<_> = items
-                    .iter()
-                    .map(|(key, len)| (self.key(key), self.value(*len)))
-                    .collect();
-                let cache = self.cache.take().unwrap();
-                let mut writer = cache.writer().unwrap();
-                for (key, value) in items {
-                    let version = writer.put(&key, &value).unwrap();
-                    self.note(&key, value, version);
-                }
-                writer.commit().unwrap();
-                self.cache = Some(cache);
-            }
+            Operation::Batch(items) => self.batch(&items),
             Operation::Delete(key) => {
                 let key = self.key(&key);
                 let deleted = self.cache().delete(&key).unwrap();
@@ -164,20 +151,7 @@ impl Model {
                     self.expected.remove(&key);
                 }
             }
-            Operation::Append(key) => {
-                let key = self.key(&key);
-                let mut grown = self
-                    .expected
-                    .get(&key)
-                    .map(|(value, _)| value.clone())
-                    .unwrap_or_default();
-                grown.truncate(1_000);
-                grown.push(b'+');
-                let put = grown.clone();
-                assert!(self.cache().update(&key, |_| Update::Put(put)).unwrap());
-                let version = self.cache().mtime(&key).unwrap().unwrap();
-                self.note(&key, grown, version);
-            }
+            Operation::Append(key) => self.append(&key),
             Operation::List => self.compare_listing(),
             Operation::Rebuild(count) => self.rebuild(count),
             Operation::Compact => self.cache().compact().unwrap(),
@@ -191,6 +165,36 @@ impl Model {
                 self.cache = Some(self.scratch.open(&self.options));
             }
         }
+    }
+
+    fn batch(&mut self, items: &[(Index, usize)]) {
+        let items: Vec<_> = items
+            .iter()
+            .map(|(key, len)| (self.key(key), self.value(*len)))
+            .collect();
+        let cache = self.cache.take().unwrap();
+        let mut writer = cache.writer().unwrap();
+        for (key, value) in items {
+            let version = writer.put(&key, &value).unwrap();
+            self.note(&key, value, version);
+        }
+        writer.commit().unwrap();
+        self.cache = Some(cache);
+    }
+
+    fn append(&mut self, key: &Index) {
+        let key = self.key(key);
+        let mut grown = self
+            .expected
+            .get(&key)
+            .map(|(value, _)| value.clone())
+            .unwrap_or_default();
+        grown.truncate(1_000);
+        grown.push(b'+');
+        let put = grown.clone();
+        assert!(self.cache().update(&key, |_| Update::Put(put)).unwrap());
+        let version = self.cache().mtime(&key).unwrap().unwrap();
+        self.note(&key, grown, version);
     }
 
     fn key(&self, index: &Index) -> Vec<u8> {

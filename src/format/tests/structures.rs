@@ -1,0 +1,614 @@
+//! What the code says of every structure on disk.
+//!
+//! The fields of packed words are found by packing ones into each in turn and looking where they
+//! turn up. Every struct is taken apart or built in full, so that a new field does not compile here
+//! until it is listed.
+
+use std::mem::offset_of;
+use std::ops::Range;
+
+use super::variable;
+use crate::format::index::{self, Counters, IndexHeader, Poll};
+use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
+use crate::format::roster::{self, Position, RosterHeader};
+use crate::format::segment::{self, SegmentHeader};
+use crate::format::slot::{self, Identity, Link, Place};
+use crate::format::{Geometry, record, seal};
+use crate::header::{Header, Intent, WORDS};
+use crate::sync::{Word, load};
+use crate::table::region::{Layout, Region};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Field {
+    pub at: u64,
+    pub size: u64,
+    pub name: String,
+}
+
+/// A structure under the heading of its table; the rows run from `from` to `to`.
+pub(super) struct Structure {
+    pub title: &'static str,
+    pub from: u64,
+    pub to: u64,
+    /// Rows may leave room up to a multiple of this; 1 nearly everywhere.
+    pub align: u64,
+    pub fields: Vec<Field>,
+}
+
+type Bits = (String, (u64, u64));
+
+fn field(name: &str, at: usize, size: usize) -> Field {
+    Field {
+        at: at as u64,
+        size: size as u64,
+        name: name.to_owned(),
+    }
+}
+
+/// The fields of a header struct, all of them: taking it apart without `..` makes sure.
+macro_rules! fields {
+    ($header:ident { $($name:ident),* $(,)? }) => {{
+        let $header { $($name),* } = bytemuck::Zeroable::zeroed();
+        vec![$(field(stringify!($name), offset_of!($header, $name), size_of_val(&$name))),*]
+    }};
+}
+
+/// The bits of a word that a field fills.
+fn bits(name: &str, word: u64) -> Bits {
+    let (from, to) = (
+        u64::from(word.trailing_zeros()),
+        64 - u64::from(word.leading_zeros()),
+    );
+    assert_eq!(u64::from(word.count_ones()), to - from, "{name} is torn");
+    (name.to_owned(), (from, to))
+}
+
+/// The same as whole bytes, of a word that stands at `at`.
+fn bytes(name: &str, at: usize, word: u64) -> Field {
+    let (name, (from, to)) = bits(name, word);
+    assert!(from % 8 == 0 && to % 8 == 0, "{name} is no whole bytes");
+    field(&name, at * 8 + from as usize / 8, (to - from) as usize / 8)
+}
+
+/// The constants of `mod word` in a source file, by their names in small letters.
+fn word_constants(source: &str) -> Vec<(String, usize)> {
+    let start = source.find("pub(crate) mod word {").unwrap();
+    let end = start + source[start..].find("\n}").unwrap();
+    let constants: Vec<_> = source[start..end]
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .filter_map(|line| Some(line.split_once("const ")?.1))
+        .map(|line| {
+            let (name, value) = line.split_once(": usize = ").unwrap();
+            (
+                name.to_lowercase(),
+                value.trim_end_matches(';').parse().unwrap(),
+            )
+        })
+        .collect();
+    assert!(!constants.is_empty());
+    constants
+}
+
+fn structure(title: &'static str, from: u64, to: u64, fields: Vec<Field>) -> Structure {
+    Structure {
+        title,
+        from,
+        to,
+        align: 1,
+        fields,
+    }
+}
+
+/// Every structure that has a table of offsets.
+pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> {
+    let mut all = vec![
+        start_of_headers(),
+        index_file(geometry, variable(sizes, "G")),
+        structure(
+            "Index header",
+            0,
+            size_of::<IndexHeader>() as u64,
+            index_header(),
+        ),
+        structure(
+            "Index header, changing words",
+            size_of::<IndexHeader>() as u64,
+            index::PAGE,
+            changing_words(),
+        ),
+        structure(
+            "Counters",
+            0,
+            size_of_val(&Counters::default().to_words()) as u64,
+            counters(),
+        ),
+        structure("Directory entry", 0, 8, directory_entry()),
+        structure(
+            "Region",
+            0,
+            geometry.region_bytes() as u64,
+            region(geometry),
+        ),
+        structure(
+            "Region header",
+            0,
+            region::HEADER_BYTES as u64,
+            region_header(),
+        ),
+        structure(
+            "Slot body",
+            0,
+            geometry.body_bytes() as u64,
+            slot_body(geometry),
+        ),
+        structure("Segment header", 0, segment::HEADER_BYTES, segment_header()),
+        record(variable(sizes, "N") as u16, variable(sizes, "V") as u32),
+        structure("Roster header", 0, roster::HEADER_BYTES, roster_header()),
+    ];
+    for (name, _, fields) in intents() {
+        let title = match name {
+            "insert" => "Intent body: insert",
+            "delete" => "Intent body: delete",
+            _ => "Intent body: replace",
+        };
+        all.push(structure(title, 0, 24, fields));
+    }
+    all
+}
+
+fn start_of_headers() -> Structure {
+    let range = |name, range: std::ops::Range<usize>| field(name, range.start, range.len());
+    let fields = vec![
+        range("magic", seal::at::MAGIC),
+        range("version", seal::at::VERSION),
+        range("crc", seal::at::CRC),
+        field("cache_id", 16, 16),
+    ];
+    for header in [index_header(), segment_header(), roster_header()] {
+        assert_eq!(header[..4], fields, "the headers start alike");
+    }
+    structure("Start of every header", 0, 32, fields)
+}
+
+fn index_file(geometry: &Geometry, regions: u64) -> Structure {
+    let (at, page) = (geometry.regions_at(), index::PAGE);
+    let bytes = regions * geometry.region_bytes() as u64;
+    let fields = vec![
+        field("header", 0, page as usize),
+        field(
+            "directory",
+            page as usize,
+            geometry.directory_bytes() as usize,
+        ),
+        field("regions", at as usize, bytes as usize),
+    ];
+    Structure {
+        align: index::PAGE,
+        ..structure("Index file", 0, at + bytes, fields)
+    }
+}
+
+fn index_header() -> Vec<Field> {
+    fields!(IndexHeader {
+        magic,
+        version,
+        crc,
+        cache_id,
+        generation,
+        heap_id,
+        roster_id,
+        hash_seed,
+        hash_check,
+        hash_kind,
+        flags,
+        region_slots,
+        inline_key,
+        directory_bits,
+        record_variant,
+        max_segment_bytes,
+        max_entries,
+        created,
+        reserved,
+    })
+}
+
+fn segment_header() -> Vec<Field> {
+    fields!(SegmentHeader {
+        magic,
+        version,
+        crc,
+        cache_id,
+        heap_id,
+        capacity,
+        number,
+        flags,
+        hash_seed,
+        hash_check,
+        hash_kind,
+        region_slots,
+        inline_key,
+        directory_bits,
+        record_variant,
+        reserved_a,
+        max_segment_bytes,
+        max_entries,
+        created,
+    })
+}
+
+fn roster_header() -> Vec<Field> {
+    fields!(RosterHeader {
+        magic,
+        version,
+        crc,
+        cache_id,
+        roster_id,
+        generation,
+        reserved,
+    })
+}
+
+fn changing_words() -> Vec<Field> {
+    let size = |name: &str| match name {
+        "counters" | "intent_counters" => size_of_val(&Counters::default().to_words()),
+        "intent_body" => 24,
+        "boot_id" => 16,
+        _ => 8,
+    };
+    let constants = word_constants(include_str!("../index.rs"));
+    // What is read from the text is what the compiler sees.
+    assert!(constants.contains(&("lock_word".to_owned(), index::word::LOCK_WORD)));
+    constants
+        .iter()
+        .map(|(name, word)| field(name, word * 8, size(name)))
+        .collect()
+}
+
+fn counters() -> Vec<Field> {
+    let numbered = Counters::from_words([0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(numbered.to_words(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    let Counters {
+        occupied,
+        deleted,
+        high_water,
+        hole_head,
+        roster_len,
+        free_region,
+        regions,
+        live,
+    } = numbered;
+    [
+        ("occupied", occupied),
+        ("deleted", deleted),
+        ("high_water", high_water),
+        ("hole_head", hole_head),
+        ("roster_len", roster_len),
+        ("free_region", free_region),
+        ("regions", regions),
+        ("live", live),
+    ]
+    .map(|(name, word)| field(name, word as usize * 8, 8))
+    .to_vec()
+}
+
+fn directory_entry() -> Vec<Field> {
+    vec![
+        bytes("region", 0, Entry::new((1 << 24) - 1, 0).0),
+        bytes("incarnation", 0, Entry::new(0, MAX_INCARNATION).0),
+    ]
+}
+
+/// A region in plain memory shows what stands where by what changes when it is stored.
+fn region(geometry: &Geometry) -> Vec<Field> {
+    let layout = Layout::new(geometry);
+    assert_eq!(layout.region_words() * 8, geometry.region_bytes());
+    let slots = geometry.region_slots;
+    let last = slots - 1;
+    let first_and_last = |store: &dyn Fn(&Region<'_>, u32)| {
+        let first = stored(layout, |region| store(region, 0));
+        (
+            first.start,
+            stored(layout, |region| store(region, last)).end - first.start,
+        )
+    };
+    let (controls_at, controls) = first_and_last(&|region, slot| region.set_control(slot, 0xff));
+    let link = Link(u64::MAX);
+    let (links_at, links) = first_and_last(&|region, slot| region.slot(slot).set_link(link));
+    let body = vec![0xff; geometry.inline_key as usize];
+    let (bodies_at, bodies) = first_and_last(&|region, slot| fill_body(region, slot, &body));
+    assert_eq!(bodies, slots as usize * geometry.body_bytes());
+    let marks_at = controls_at + controls;
+    vec![
+        field("header", 0, region::HEADER_BYTES),
+        field("controls", controls_at, controls),
+        field("marks", marks_at, links_at - marks_at),
+        field("links", links_at, links),
+        field("bodies", bodies_at, geometry.region_bytes() - bodies_at),
+    ]
+}
+
+/// Sets the first and the last bytes of a slot's body.
+fn fill_body(region: &Region<'_>, slot: u32, key: &[u8]) {
+    let slot = region.slot(slot);
+    slot.set_identity(Identity::from_word(u64::MAX));
+    // Half of the last fixed word is unused, and without a key the body ends there.
+    slot.set_meta(
+        true,
+        slot::Meta {
+            mtime: 0,
+            value_len: u32::MAX,
+        },
+    );
+    slot.set_key(key);
+}
+
+/// The bytes of an empty region that a store changes, rounded up to whole words.
+fn stored(layout: Layout, store: impl FnOnce(&Region<'_>)) -> Range<usize> {
+    let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+    store(&Region::new(&words, layout, 0));
+    let bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word| load(word).to_le_bytes())
+        .collect();
+    let set = |byte: &u8| *byte != 0;
+    let end = bytes.iter().rposition(set).unwrap() + 1;
+    bytes.iter().position(set).unwrap()..end.next_multiple_of(8)
+}
+
+fn region_header() -> Vec<Field> {
+    let constants = word_constants(include_str!("../region.rs"));
+    let places = ["stamp", "shape", "counts", "next_free"];
+    assert!(
+        constants.iter().map(|(name, _)| name).eq(places),
+        "a word without a row"
+    );
+    use region::word::{COUNTS, NEXT_FREE, SHAPE, STAMP};
+    let states = [Stamp::building(0).0, Stamp::live(0).0, Stamp::free(0).0];
+    assert_eq!(states, [1, 2, 3]);
+    // Readers take the whole byte for the state, and the lowest byte for the depth.
+    assert!(!Stamp(Stamp::live(0).0 | 0x80).is_live());
+    let all = Shape::from_word(u64::MAX);
+    let (depth, prefix) = (Shape { prefix: 0, ..all }, Shape { depth: 0, ..all });
+    let count = |occupied, deleted| Counts { occupied, deleted }.to_word();
+    vec![
+        bytes("state", STAMP, 0xff),
+        bytes("incarnation", STAMP, Stamp(u64::MAX).incarnation() << 8),
+        bytes("prefix", SHAPE, prefix.to_word()),
+        bytes("depth", SHAPE, depth.to_word()),
+        bytes("occupied", COUNTS, count(u32::MAX, 0)),
+        bytes("deleted", COUNTS, count(0, u32::MAX)),
+        field("next_free", NEXT_FREE * 8, 8),
+    ]
+}
+
+fn slot_body(geometry: &Geometry) -> Vec<Field> {
+    let constants = word_constants(include_str!("../slot.rs"));
+    let places = ["identity", "meta", "key"];
+    assert!(
+        constants.iter().map(|(name, _)| name).eq(places),
+        "a word without a row"
+    );
+    use slot::word::{IDENTITY, KEY};
+    let identity = |position, key_len, hash| {
+        Identity {
+            position,
+            key_len,
+            hash,
+        }
+        .to_word()
+    };
+    vec![
+        bytes("position", IDENTITY, identity(u32::MAX, 0, 0)),
+        bytes("key_len", IDENTITY, identity(0, u16::MAX, 0)),
+        bytes("hash", IDENTITY, identity(0, 0, u16::MAX)),
+        meta("mtime_a", geometry, false, u64::MAX, 0),
+        meta("value_len_a", geometry, false, 0, u32::MAX),
+        meta("mtime_b", geometry, true, u64::MAX, 0),
+        meta("value_len_b", geometry, true, 0, u32::MAX),
+        field("key", KEY * 8, geometry.body_bytes() - KEY * 8),
+    ]
+}
+
+/// The part of a slot's body that storing one field of a meta changes.
+fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32) -> Field {
+    let layout = Layout::new(geometry);
+    let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+    let meta = slot::Meta { mtime, value_len };
+    Region::new(&words, layout, 0).slot(0).set_meta(which, meta);
+    let body = layout.region_words() - geometry.region_slots as usize * geometry.body_bytes() / 8;
+    let mut set = (0..)
+        .zip(&words[body..])
+        .filter(|(_, word)| load(word) != 0);
+    let (at, word) = set.next().unwrap();
+    assert!(set.next().is_none(), "{name} fills one word");
+    bytes(name, at, load(word))
+}
+
+fn record(key_len: u16, value_len: u32) -> Structure {
+    let header = |value_len, mtime, key_len, kind| {
+        record::Header {
+            value_len,
+            mtime,
+            key_len,
+            kind,
+        }
+        .to_words()
+    };
+    let kind = record::Kind::Deletion;
+    let (zero, full) = (
+        header(0, 0, 0, kind),
+        header(u32::MAX, u64::MAX, u16::MAX, kind),
+    );
+    let whole = record::Header {
+        value_len,
+        mtime: 0,
+        key_len,
+        kind,
+    };
+    for bit in (0..32).chain(56..64) {
+        let words = [full[0], full[1], full[2] | 1 << bit];
+        assert_eq!(record::Header::from_words(words), None, "unused bit {bit}");
+    }
+    let key_at = record::HEADER_BYTES;
+    let value_at = key_at + usize::from(key_len);
+    let end = value_at + value_len as usize;
+    assert_eq!(whole.content_bytes(), end as u64);
+    let fields = vec![
+        field("crc", 0, record::CRC_BYTES),
+        bytes("value_len", 0, full[0]),
+        bytes("mtime", 1, full[1]),
+        bytes("key_len", 2, full[2] ^ zero[2]),
+        // Kinds are small numbers in a byte of their own.
+        field("kind", 2 * 8 + zero[2].trailing_zeros() as usize / 8, 1),
+        field("key", key_at, usize::from(key_len)),
+        field("value", value_at, value_len as usize),
+        field("padding", end, whole.stored_bytes() as usize - end),
+    ];
+    structure("Record", 0, whole.stored_bytes(), fields)
+}
+
+/// The intents: name, kind on disk, fields of the body.
+pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
+    let after = Counters::default();
+    let insert = |slot, position, link| Intent::Insert {
+        slot,
+        position,
+        link,
+        after,
+    };
+    let delete = |slot, position, next_hole| Intent::Delete {
+        slot,
+        position,
+        vacant: Link::NEVER,
+        next_hole,
+        after,
+    };
+    let replace = |old, low| Intent::Replace {
+        old,
+        low,
+        high: None,
+        after,
+    };
+    let no_link = Link::NEVER;
+    [
+        (
+            "insert",
+            armed(insert(0, 0, no_link)).0,
+            vec![
+                in_body("slot", insert(u32::MAX, 0, no_link)),
+                in_body("position", insert(0, u32::MAX, no_link)),
+                in_body("link", insert(0, 0, Link(u64::MAX))),
+            ],
+        ),
+        (
+            "delete",
+            armed(delete(0, 0, 0)).0,
+            vec![
+                in_body("slot", delete(u32::MAX, 0, 0)),
+                in_body("position", delete(0, u32::MAX, 0)),
+                vacant_in_body(),
+                in_body("next_hole", delete(0, 0, u32::MAX)),
+            ],
+        ),
+        (
+            "replace",
+            armed(replace(0, 0)).0,
+            vec![
+                in_body("old", replace(u32::MAX, 0)),
+                in_body("low", replace(0, u32::MAX)),
+                high_in_body(),
+            ],
+        ),
+    ]
+}
+
+/// Kind and body of an intent as they stand in the header page.
+fn armed(intent: Intent) -> (u64, [u64; 3]) {
+    let page: Vec<Word> = (0..WORDS).map(|_| Word::new(0)).collect();
+    Header::new(&page).unwrap().arm(intent);
+    let body = std::array::from_fn(|at| load(&page[index::word::INTENT_BODY + at]));
+    (load(&page[index::word::INTENT]), body)
+}
+
+/// The one field of a body that is not zero.
+fn in_body(name: &str, intent: Intent) -> Field {
+    let (_, body) = armed(intent);
+    let mut set = (0..).zip(body).filter(|(_, word)| *word != 0);
+    let (at, word) = set.next().unwrap();
+    assert!(set.next().is_none(), "{name} fills one word");
+    bytes(name, at, word)
+}
+
+/// A vacant link is a whole word, of which only the lowest bit is ever set.
+fn vacant_in_body() -> Field {
+    let intent = Intent::Delete {
+        slot: 0,
+        position: 0,
+        vacant: Link::DELETED,
+        next_hole: 0,
+        after: Counters::default(),
+    };
+    assert_eq!(armed(intent).1, [0, 1, 0]);
+    field("vacant", 8, 8)
+}
+
+/// The upper region plus one is a whole word: the last region's number must not overflow.
+fn high_in_body() -> Field {
+    let intent = Intent::Replace {
+        old: 0,
+        low: 0,
+        high: Some(u32::MAX),
+        after: Counters::default(),
+    };
+    assert_eq!(armed(intent).1, [0, 1 << 32, 0]);
+    field("high", 8, 8)
+}
+
+/// Every word that has a table of bits: its title, its bits, the fields.
+pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
+    let place = |segment, unit| Place { segment, unit }.to_word();
+    let link = |place: u64, which: bool, tag| Link::new(Place::from_word(place), which, tag).0;
+    // Where ones do not fit, the difference to a link without them shows the field.
+    let base = link(2, false, 0);
+    let superseded = Poll(0).with_superseded(true);
+    assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
+    let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
+    let segment = |number: u16| u64::from(number) << 32;
+    vec![
+        (
+            "Poll word",
+            64,
+            vec![
+                bits("depth", u64::from(Poll(u64::MAX).depth())),
+                bits("superseded", superseded.0),
+            ],
+        ),
+        (
+            "Place",
+            64,
+            vec![
+                bits("unit", place(0, u32::MAX)),
+                bits("segment", place(u16::MAX, 0)),
+            ],
+        ),
+        (
+            "Link",
+            64,
+            vec![
+                bits("unit", link(u64::from(u32::MAX), false, 0)),
+                bits("segment", link(segment(u16::MAX) | 2, false, 0) ^ base),
+                bits("which", link(2, true, 0) ^ base),
+                bits("tag", link(2, false, 0x7fff) ^ base),
+            ],
+        ),
+        (
+            "Roster entry",
+            32,
+            vec![
+                bits("value", u64::from(slot.to_disk())),
+                bits("hole", u64::from(hole.to_disk())),
+            ],
+        ),
+    ]
+}

@@ -1,0 +1,290 @@
+//! A cache that an earlier build wrote, byte for byte: what is on disks already must stay readable.
+//!
+//! `tests/golden/v1` holds the three files as text: the length, then every line of sixteen bytes
+//! that is not all zeros. A failure here means that the format changed: raise the version, or undo
+//! the change. The ignored test writes the cache anew.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use mmapcache::{Error, MmapCache, Options, Version};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
+/// The files' names in the golden directory, and what follows the cache's path in theirs.
+const FILES: [(&str, &str); 3] = [("index", ""), ("heap", ".heap"), ("roster", ".roster")];
+/// Bytes in a line of a dump.
+const LINE: usize = 16;
+
+/// What the golden cache holds, in the order in which it was put.
+fn entries() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let long: Vec<u8> = (0..300_u32).map(|i| (i * 7 % 251) as u8).collect();
+    vec![
+        (b"k".to_vec(), b"a short key".to_vec()),
+        (
+            [
+                b"a key longer than its slot has room for: ",
+                [b'x'; 160].as_slice(),
+            ]
+            .concat(),
+            b"found by its record".to_vec(),
+        ),
+        (b"empty".to_vec(), Vec::new()),
+        (b"overwritten".to_vec(), b"the second value".to_vec()),
+        (b"three hundred bytes".to_vec(), long),
+        (b"nul\0inside".to_vec(), b"\0\0".to_vec()),
+        (
+            [b'='; 24].to_vec(),
+            b"the whole key stands in the slot".to_vec(),
+        ),
+    ]
+}
+
+/// Enough keys for the first region of sixteen slots to be split.
+fn fillers() -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    (0..20_u32).map(|i| (format!("filler {i}").into_bytes(), i.to_le_bytes().to_vec()))
+}
+
+fn all() -> Vec<(Vec<u8>, Vec<u8>)> {
+    entries().into_iter().chain(fillers()).collect()
+}
+
+/// The golden files, written out beside each other in a directory of their own.
+struct Copy {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        for (name, suffix) in FILES {
+            let text = fs::read_to_string(format!("{GOLDEN}/{name}.hex")).unwrap();
+            restore(&text, &with_suffix(&path, suffix));
+        }
+        Self { _dir: dir, path }
+    }
+
+    fn file(&self, suffix: &str) -> PathBuf {
+        with_suffix(&self.path, suffix)
+    }
+
+    /// Overwrites bytes of one of the files.
+    fn change(&self, suffix: &str, at: u64, bytes: &[u8]) {
+        let file = File::options().write(true).open(self.file(suffix)).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn dump(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap();
+    let mut text = format!("length {}\n", bytes.len());
+    for (number, line) in bytes.chunks(LINE).enumerate() {
+        if line.iter().any(|&byte| byte != 0) {
+            let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            text.push_str(&format!("{:08x} {digits}\n", number * LINE));
+        }
+    }
+    text
+}
+
+fn restore(text: &str, path: &Path) {
+    let file = File::create_new(path).unwrap();
+    let mut lines = text.lines();
+    let length = lines
+        .next()
+        .and_then(|line| line.strip_prefix("length "))
+        .unwrap();
+    file.set_len(length.parse().unwrap()).unwrap();
+    for line in lines {
+        let (at, digits) = line.split_once(' ').unwrap();
+        let bytes: Vec<u8> = (0..digits.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap())
+            .collect();
+        file.write_all_at(&bytes, u64::from_str_radix(at, 16).unwrap())
+            .unwrap();
+    }
+}
+
+/// The versions that the entries were given when the golden cache was made.
+fn versions() -> Vec<Version> {
+    let text = fs::read_to_string(format!("{GOLDEN}/versions.txt")).unwrap();
+    text.lines()
+        .map(|line| Version::from_nanos(line.parse().unwrap()))
+        .collect()
+}
+
+#[track_caller]
+fn assert_holds_everything(cache: &MmapCache) {
+    assert_eq!(cache.len() as usize, all().len());
+    for ((key, value), version) in all().into_iter().zip(versions()) {
+        let name = String::from_utf8_lossy(&key).into_owned();
+        let entry = cache
+            .entry(&key)
+            .unwrap()
+            .unwrap_or_else(|| panic!("{name} is gone"));
+        assert_eq!(entry.value(), value, "{name}");
+        assert_eq!(entry.version(), version, "{name}");
+        assert_eq!(cache.mtime(&key).unwrap(), Some(version), "{name}");
+    }
+    assert_eq!(cache.get(b"deleted").unwrap(), None);
+    let mut listed: Vec<_> = cache.keys().unwrap().map(Result::unwrap).collect();
+    let mut known: Vec<_> = all().into_iter().map(|(key, _)| key).collect();
+    listed.sort();
+    known.sort();
+    assert_eq!(listed, known);
+    let report = cache.verify().unwrap();
+    assert!(report.is_clean(), "{:?}", report.faults);
+    assert!(report.totals_compared);
+    assert!(
+        report.regions > 1,
+        "the golden cache has more than one region"
+    );
+}
+
+#[test]
+fn a_cache_written_by_an_earlier_build_is_read_to_the_last_byte_without_changing_one() {
+    let copy = Copy::new();
+    let before: Vec<_> = FILES
+        .map(|(_, suffix)| fs::read(copy.file(suffix)).unwrap())
+        .into();
+    let cache = Options::new().read_only(true).open(&copy.path).unwrap();
+    assert_holds_everything(&cache);
+    drop(cache);
+    let after: Vec<_> = FILES
+        .map(|(_, suffix)| fs::read(copy.file(suffix)).unwrap())
+        .into();
+    assert!(before == after, "a read-only handle wrote");
+}
+
+/// The copy has another inode than the original, and surely another boot. But the original was
+/// flushed, so nothing in it depends on either: recovering would replace the index for nothing.
+#[test]
+fn a_cache_that_was_flushed_and_copied_is_written_on_without_a_recovery() {
+    let copy = Copy::new();
+    let inode = fs::metadata(&copy.path).unwrap().ino();
+    let cache = MmapCache::open(&copy.path).unwrap();
+    assert_holds_everything(&cache);
+    let newest = versions().into_iter().max().unwrap();
+    let version = cache.put(b"new", b"value").unwrap();
+    assert!(version > newest);
+    assert!(cache.delete(b"new").unwrap());
+    assert_holds_everything(&cache);
+    assert_eq!(cache.stats().unwrap().generation, 1);
+    assert_eq!(
+        fs::metadata(&copy.path).unwrap().ino(),
+        inode,
+        "the index was replaced"
+    );
+}
+
+#[test]
+fn a_cache_of_another_version_is_refused_by_name_and_left_as_it_is() {
+    for (suffix, found) in [("", 2_u32), ("", 0), (".roster", 2), (".roster", 0)] {
+        let copy = Copy::new();
+        copy.change(suffix, 8, &found.to_le_bytes());
+        let before = fs::read(copy.file(suffix)).unwrap();
+        for read_only in [true, false] {
+            let error = Options::new()
+                .read_only(read_only)
+                .open(&copy.path)
+                .unwrap_err();
+            let said = matches!(error, Error::Version { found: f, supported: 1, .. } if f == found);
+            assert!(said, "{suffix:?}, version {found}: {error:?}");
+            assert!(!error.is_corruption());
+        }
+        assert!(fs::read(copy.file(suffix)).unwrap() == before);
+    }
+}
+
+#[test]
+fn a_segment_of_another_version_is_an_error_and_never_a_miss() {
+    let copy = Copy::new();
+    copy.change(".heap", 8, &2_u32.to_le_bytes());
+    let cache = Options::new().read_only(true).open(&copy.path).unwrap();
+    assert!(matches!(
+        cache.get(b"k"),
+        Err(Error::Version { found: 2, .. })
+    ));
+}
+
+#[test]
+fn a_file_with_another_magic_is_not_taken_for_a_cache() {
+    for (suffix, at) in [("", 0), ("", 7), (".roster", 0)] {
+        let copy = Copy::new();
+        copy.change(suffix, at, b"?");
+        for read_only in [true, false] {
+            let error = Options::new()
+                .read_only(read_only)
+                .open(&copy.path)
+                .unwrap_err();
+            assert!(
+                matches!(error, Error::WrongMagic { .. }),
+                "{suffix:?}: {error:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_header_with_any_damaged_byte_is_refused() {
+    for at in (0..128).chain([128 + 64]) {
+        let copy = Copy::new();
+        let mut byte = [0];
+        File::open(&copy.path)
+            .unwrap()
+            .read_exact_at(&mut byte, at)
+            .unwrap();
+        copy.change("", at, &[byte[0] ^ 0x40]);
+        let opened = Options::new().read_only(true).open(&copy.path);
+        assert_eq!(opened.is_ok(), at >= 128, "byte {at}");
+    }
+}
+
+#[test]
+#[ignore = "writes the golden cache anew"]
+fn write_the_golden_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = Options::new()
+        .region_slots(16)
+        .inline_key_bytes(24)
+        .open(&path)
+        .unwrap();
+    cache
+        .put(
+            b"overwritten",
+            b"the first value, which is longer than the second",
+        )
+        .unwrap();
+    cache.put(b"deleted", b"soon").unwrap();
+    let versions: Vec<Version> = all()
+        .iter()
+        .map(|(key, value)| cache.put(key, value).unwrap())
+        .collect();
+    assert!(cache.delete(b"deleted").unwrap());
+    cache.flush().unwrap();
+    drop(cache);
+    fs::create_dir_all(GOLDEN).unwrap();
+    for (name, suffix) in FILES {
+        fs::write(
+            format!("{GOLDEN}/{name}.hex"),
+            dump(&with_suffix(&path, suffix)),
+        )
+        .unwrap();
+    }
+    let lines: String = versions
+        .iter()
+        .map(|version| format!("{}\n", version.as_nanos()))
+        .collect();
+    fs::write(format!("{GOLDEN}/versions.txt"), lines).unwrap();
+}

@@ -1,0 +1,491 @@
+//! Keeps the source in order: which file may name which, where the dangerous words may stand, how
+//! long a function is.
+//!
+//! Reads the source as text, with comments, strings and test modules blanked out where only code
+//! counts.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
+const LAYERS: [&[&str]; 17] = [
+    &["error", "sync"],
+    &["format"],
+    &["hash", "bytes"],
+    &["map", "dir", "lock"],
+    &["header"],
+    &["table", "heap", "roster"],
+    &["cache::version"],
+    &["cache::entry", "cache::options"],
+    &["cache::view"],
+    &["cache::handle"],
+    &["cache::read", "cache::edit"],
+    &["cache::grow", "cache::clean"],
+    &["cache::generation"],
+    &["cache::recover"],
+    &[
+        "cache::writer",
+        "cache::iter",
+        "cache::stats",
+        "cache::verify",
+        "cache::in_place",
+    ],
+    &["cache"],
+    &["inspect"],
+];
+
+/// A file, what it names against the order, and why it may.
+const UPWARD: [(&str, &str, &str); 1] = [(
+    "cache::options",
+    "cache",
+    "`Options::open` is where users look for the way in, so it names the handle that it returns",
+)];
+
+/// Where atomics may be named: everybody else takes them from `sync`.
+const ATOMIC_FILES: [&str; 2] = ["src/sync.rs", "src/lock.rs"];
+/// Where unsafe code may stand, and how often each file says the word.
+const UNSAFE_FILES: [(&str, usize); 4] = [
+    ("src/map.rs", 6),
+    ("src/lock.rs", 3),
+    ("src/cache/in_place.rs", 2),
+    // One function, which hands its contract on.
+    ("src/cache.rs", 2),
+];
+const LONGEST_FUNCTION: usize = 70;
+
+/// A file of the source.
+struct Source {
+    /// From the manifest's directory on, with slashes.
+    path: String,
+    text: String,
+    /// The same with comments and strings blanked out, up to the test module.
+    code: String,
+}
+
+impl Source {
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines())
+    }
+
+    /// The number of the line that a byte stands in.
+    fn line_at(&self, at: usize) -> usize {
+        self.text[..at].matches('\n').count() + 1
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.starts_with("tests/")
+            || self.path.contains("/tests/")
+            || self.path.ends_with("/tests.rs")
+    }
+
+    /// The module whose layer counts; none for the crate's root, programs and tests.
+    fn module(&self) -> Option<String> {
+        let inside = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
+        if self.is_test() || inside == "lib" || inside.starts_with("bin/") {
+            return None;
+        }
+        let mut parts = inside.split('/');
+        let first = parts.next()?;
+        match parts.next() {
+            // The engine's folder is itself in layers; other folders belong to their noun.
+            Some(second) if first == "cache" => Some(format!("cache::{second}")),
+            _ => Some(first.to_owned()),
+        }
+    }
+}
+
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        collect(&Path::new(ROOT).join(folder), &mut paths);
+    }
+    paths.sort();
+    assert!(!paths.is_empty());
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let path = path
+                .strip_prefix(ROOT)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let code = code_of(&text);
+            Source { path, text, code }
+        })
+        .collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// Blanks out what is no code, and the test module at a file's end.
+fn code_of(text: &str) -> String {
+    let mut code = text.as_bytes().to_vec();
+    let mut at = 0;
+    while at < code.len() {
+        let end = at + token_that_is_no_code(&text.as_bytes()[at..]);
+        for byte in &mut code[at..end] {
+            if *byte != b'\n' {
+                *byte = b' ';
+            }
+        }
+        at = end.max(at + 1);
+    }
+    let mut code = String::from_utf8(code).unwrap();
+    if let Some(tests) = code.find("#[cfg(test)]\nmod tests {") {
+        code.truncate(tests);
+    }
+    code
+}
+
+/// The length of the comment, string or character at the start of `rest`; 0 where there is none.
+fn token_that_is_no_code(rest: &[u8]) -> usize {
+    let until = |end: &[u8], from: usize| {
+        let found = rest[from..]
+            .windows(end.len())
+            .position(|window| window == end);
+        found.map_or(rest.len(), |at| from + at + end.len())
+    };
+    match rest {
+        // Up to the line's end, which stays.
+        [b'/', b'/', ..] => rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .unwrap_or(rest.len()),
+        [b'/', b'*', ..] => until(b"*/", 2),
+        [b'r', b'"', ..] => until(b"\"", 2),
+        [b'r', b'#', b'"', ..] => until(b"\"#", 3),
+        [b'"', ..] => quoted(rest, b'"'),
+        [b'\'', b'\\', ..] => quoted(rest, b'\''),
+        [b'\'', _, b'\'', ..] => 3,
+        _ => 0,
+    }
+}
+
+/// The length of a literal that ends at the next quote which no backslash precedes.
+fn quoted(rest: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while at < rest.len() && rest[at] != quote {
+        at += if rest[at] == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(rest.len())
+}
+
+/// Where a word stands by itself in code.
+fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let inside =
+        |byte: Option<&u8>| byte.is_some_and(|&byte| byte == b'_' || byte.is_ascii_alphanumeric());
+    let bytes = code.as_bytes();
+    code.match_indices(word)
+        .map(|(at, _)| at)
+        .filter(move |&at| {
+            !(inside(at.checked_sub(1).and_then(|before| bytes.get(before)))
+                || inside(bytes.get(at + word.len())))
+        })
+}
+
+/// The names that follow a path's prefix: one, or the first of each path in braces.
+fn names_after(code: &str) -> Vec<&str> {
+    let Some(group) = code.strip_prefix('{') else {
+        return vec![leading_name(code)];
+    };
+    let (mut names, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, byte) in group.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b',' | b'}' if depth == 0 => {
+                names.push(leading_name(group[start..at].trim_start()));
+                start = at + 1;
+                if byte == b'}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+fn leading_name(text: &str) -> &str {
+    let end = text
+        .find(|c: char| c != '_' && !c.is_ascii_alphanumeric())
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|row| row.contains(&module))
+}
+
+/// The modules that a file names, with the places where it does.
+fn named_modules(source: &Source, module: &str) -> Vec<(usize, String)> {
+    let mut named = Vec::new();
+    for (prefix, parent) in [("crate", ""), ("super", "cache::")] {
+        if prefix == "super" && !module.starts_with("cache::") {
+            // Elsewhere the parent is the crate's root or the file's own noun.
+            continue;
+        }
+        for at in words(&source.code, prefix) {
+            let Some(rest) = source.code[at + prefix.len()..].strip_prefix("::") else {
+                continue;
+            };
+            for name in names_after(rest) {
+                let full = format!("{parent}{name}");
+                let full = if parent.is_empty() || layer(&full).is_some() {
+                    full
+                } else {
+                    "cache".to_owned()
+                };
+                named.push((at, full));
+            }
+        }
+    }
+    named
+}
+
+fn complain(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn every_file_names_only_modules_that_lie_below_its_own() {
+    let mut complaints = Vec::new();
+    for source in sources(&["src"]) {
+        let Some(module) = source.module() else {
+            continue;
+        };
+        let Some(own) = layer(&module) else {
+            complaints.push(format!(
+                "{}: `{module}` has no layer; give it one in tests/tidy.rs",
+                source.path
+            ));
+            continue;
+        };
+        for (at, name) in named_modules(&source, &module) {
+            let allowed = UPWARD
+                .iter()
+                .any(|&(from, to, _)| from == module && to == name);
+            // A folder's file may name what is beside it: `heap/walk.rs` names `heap`.
+            let inside =
+                name == module && source.path.matches('/').count() > 1 && !module.contains("::");
+            if !allowed && !inside && layer(&name).is_none_or(|named| named >= own) {
+                let line = source.line_at(at);
+                complaints.push(format!(
+                    "{}:{line}: `{module}` names `{name}`, which is not below it",
+                    source.path
+                ));
+            }
+        }
+    }
+    complain(&complaints);
+}
+
+#[test]
+fn exceptions_that_nobody_needs_any_more_are_struck_from_the_list() {
+    let all = sources(&["src"]);
+    for (from, to, _reason) in UPWARD {
+        let used = all.iter().any(|source| {
+            source.module().as_deref() == Some(from)
+                && named_modules(source, from)
+                    .iter()
+                    .any(|(_, name)| name == to)
+        });
+        assert!(used, "`{from}` does not name `{to}`");
+    }
+}
+
+#[test]
+fn every_file_says_first_what_it_is() {
+    for source in sources(&["src", "tests", "benches", "examples", "fuzz"]) {
+        assert!(
+            source.text.starts_with("//! "),
+            "{} does not open with `//!`",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn atomics_come_from_one_file() {
+    let mut complaints = Vec::new();
+    for source in sources(&["src"]) {
+        let allowed = ATOMIC_FILES.contains(&source.path.as_str());
+        if let Some(at) = words(&source.code, "atomic").next().filter(|_| !allowed) {
+            let line = source.line_at(at);
+            complaints.push(format!(
+                "{}:{line}: take atomics from `crate::sync`",
+                source.path
+            ));
+        }
+    }
+    complain(&complaints);
+}
+
+#[test]
+fn unsafe_code_stands_in_four_files_and_nowhere_else() {
+    for source in sources(&["src"]).iter().filter(|source| !source.is_test()) {
+        let allowed = UNSAFE_FILES
+            .iter()
+            .find(|(path, _)| *path == source.path)
+            .map_or(0, |(_, count)| *count);
+        let found: Vec<_> = words(&source.code, "unsafe")
+            .map(|at| source.line_at(at))
+            .collect();
+        assert_eq!(
+            found.len(),
+            allowed,
+            "{}: `unsafe` in the lines {found:?}",
+            source.path
+        );
+    }
+}
+
+/// The ids of the invariants that the safety notes cite, each with the place of its note.
+fn cited() -> (Vec<(String, String)>, Vec<String>) {
+    let (mut ids, mut without) = (Vec::new(), Vec::new());
+    for source in sources(&["src"]) {
+        for (number, line) in source.lines() {
+            let Some((_, note)) = line.split_once("// SAFETY:") else {
+                continue;
+            };
+            let place = format!("{}:{number}", source.path);
+            let head = note.split([':', '.']).next().unwrap_or(note);
+            let of_this: Vec<_> = head
+                .split([' ', ',', '(', ')'])
+                .filter(|word| is_invariant(word))
+                .collect();
+            if of_this.is_empty() {
+                without.push(format!("{place}: a safety note that cites no invariant"));
+            }
+            ids.extend(of_this.into_iter().map(|id| (id.to_owned(), place.clone())));
+        }
+    }
+    (ids, without)
+}
+
+fn is_invariant(word: &str) -> bool {
+    let number = word.strip_prefix(['M', 'L']);
+    number.is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+#[test]
+fn every_safety_note_cites_an_invariant() {
+    let (ids, without) = cited();
+    assert!(!ids.is_empty());
+    complain(&without);
+}
+
+#[test]
+fn the_invariants_that_safety_notes_cite_stand_in_the_design() {
+    let path = Path::new(ROOT).join("docs/design.md");
+    let design = fs::read_to_string(path).expect("docs/design.md holds the invariants");
+    let defined = |id: &str| {
+        design.lines().any(|line| {
+            let text = line.trim_start().trim_start_matches(['#', '-', '*', ' ']);
+            // The bold marks of a list item are trimmed with its bullet.
+            line.contains(&format!("**{id}")) && leading_name(text) == id
+        })
+    };
+    let (ids, _) = cited();
+    let missing: Vec<_> = ids
+        .iter()
+        .filter(|(id, _)| !defined(id))
+        .map(|(id, place)| format!("{place}: {id} is not defined in docs/design.md"))
+        .collect();
+    complain(&missing);
+}
+
+/// The functions of a file, from the line with `fn` to the bracket that closes it, as rustfmt
+/// lays them out.
+fn functions(code: &str) -> Vec<(usize, Range<usize>)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let is_function = words(line, "fn").any(|fn_at| {
+            let name = leading_name(line[fn_at + 2..].trim_start());
+            !name.is_empty()
+                && line[..fn_at]
+                    .split_whitespace()
+                    .all(|word| !word.contains(['=', ':', '<', '&']))
+        });
+        if !is_function || line.trim_end().ends_with([';', '}']) {
+            continue;
+        }
+        let closing = format!("{}}}", " ".repeat(indent));
+        let end = lines[at..]
+            .iter()
+            .position(|line| line.trim_end() == closing);
+        if let Some(end) = end {
+            found.push((at + 1, at..at + end + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_function_is_longer_than_a_screen() {
+    let (mut complaints, mut count) = (Vec::new(), 0);
+    for source in sources(&["src"]) {
+        let code = if source.is_test() {
+            &source.text
+        } else {
+            &source.code
+        };
+        for (line, range) in functions(code) {
+            count += 1;
+            if range.len() > LONGEST_FUNCTION {
+                complaints.push(format!(
+                    "{}:{line}: a function of {} lines",
+                    source.path,
+                    range.len()
+                ));
+            }
+        }
+    }
+    assert!(count > 300, "only {count} functions were found");
+    complain(&complaints);
+}
+
+#[test]
+fn the_scan_sees_code_and_only_code() {
+    let code = code_of(
+        "let a = \"unsafe \\\" crate::x\"; // unsafe\nlet b = 'u'; unsafe {}\n/* unsafe */ r#\"unsafe\"#",
+    );
+    assert_eq!(words(&code, "unsafe").count(), 1, "{code}");
+    assert_eq!(words("unsafe_code not_unsafe", "unsafe").count(), 0);
+    assert_eq!(
+        names_after("{map, heap::{Segment, walk}, dir::Names};"),
+        ["map", "heap", "dir"]
+    );
+    assert_eq!(names_after("sync::Word"), ["sync"]);
+    let text = "fn a() {\n    b();\n}\nstruct S;\nimpl S {\n    pub(crate) fn c(\n        x: u8,\n    ) -> u8 {\n        x\n    }\n    fn d();\n}\n";
+    let lengths: Vec<_> = functions(text)
+        .into_iter()
+        .map(|(line, range)| (line, range.len()))
+        .collect();
+    assert_eq!(lengths, [(1, 3), (6, 5)]);
+    let test = "fn a() {}\n#[cfg(test)]\nmod tests {\n    unsafe\n}\n";
+    assert_eq!(words(&code_of(test), "unsafe").count(), 0);
+}
