@@ -268,6 +268,23 @@ pub(crate) fn is_ours(path: &Path, magic: [u8; 8], cache_id: Option<[u8; 16]>) -
     read && start[seal::at::MAGIC] == magic && cache_id.is_none_or(|id| start[16..32] == id)
 }
 
+/// Removes a file that an interrupted creation left, if it is one of ours or got no header before its maker was killed.
+/// Anybody else's file stays.
+pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
+    if is_ours(path, magic, None) || is_blank(path) {
+        remove(path)?;
+    }
+    Ok(())
+}
+
+fn is_blank(path: &Path) -> bool {
+    let mut start = [0; 128];
+    open(path, false).is_ok_and(|file| match file.read_at(&mut start, 0) {
+        Ok(count) => start[..count].iter().all(|&byte| byte == 0),
+        Err(_) => false,
+    })
+}
+
 /// Makes creations, renames and removals in a directory survive a power loss.
 fn sync_dir(path: &Path) -> Result<()> {
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;

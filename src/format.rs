@@ -122,6 +122,6 @@ impl Geometry {
 
     /// Region numbers stay below this, so that every slot has a number below 2^31.
     pub(crate) fn max_regions(&self) -> u64 {
-        (1_u64 << 31) / u64::from(self.region_slots)
+        ((1_u64 << 31) / u64::from(self.region_slots)).min(region::MAX_NUMBERS)
     }
 }

@@ -111,6 +111,16 @@ impl MappedFile {
         }
     }
 
+    /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk would be SIGBUS.
+    /// `legitimate` bytes may be missing.
+    pub(crate) fn fill_holes(&self, legitimate: u64) -> Result<()> {
+        let len = self.len()?;
+        if self.disk_bytes()? >= len.saturating_sub(legitimate) {
+            return Ok(());
+        }
+        self.allocate(legitimate, len.saturating_sub(legitimate))
+    }
+
     /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a hint.
     ///
     /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us, against 3 to 7 where

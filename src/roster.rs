@@ -37,6 +37,11 @@ impl Roster {
         self.memory.known() / 4
     }
 
+    /// Positions for which the file has room, asked of the system.
+    pub(crate) fn refresh(&self) -> Result<u64> {
+        Ok(self.memory.refresh()? / 4)
+    }
+
     /// Allocates blocks for the first `count` positions.
     pub(crate) fn allocate(&self, count: u64) -> Result<()> {
         self.memory.grow((count * 4).next_multiple_of(8))

@@ -231,6 +231,12 @@ impl Table {
         self.geometry.regions_at() + u64::from(number) * self.geometry.region_bytes() as u64
     }
 
+    /// Where a slot's body stands in the file, in bytes.
+    pub(crate) fn body_at(&self, region: u32, index: u32) -> u64 {
+        let body = u64::from(index) * self.geometry.body_bytes() as u64;
+        self.region_at(region) + self.layout.bodies_at() + body
+    }
+
     /// Allocates blocks for the first `count` regions.
     pub(crate) fn allocate_regions(&self, count: u64) -> Result<()> {
         self.regions

@@ -29,14 +29,6 @@ pub(crate) struct Threshold {
 }
 
 impl Editor {
-    /// Bytes of all segments up to the heap's end.
-    pub(crate) fn heap_bytes(&self) -> u64 {
-        let header = self.view.header();
-        header
-            .get(word::HEAP_BASE)
-            .saturating_add(header.tail().bytes())
-    }
-
     fn is_worth_while(&self, threshold: Threshold) -> bool {
         let live = self.view.header().counters().live;
         let dead = self.heap_bytes().saturating_sub(live);
@@ -61,7 +53,7 @@ impl Editor {
     /// Cleans every segment that there is now.
     pub(crate) fn clean_all(&mut self) -> Outcomes<()> {
         let live = self.view.header().counters().live;
-        if self.heap_bytes() <= live + crate::format::segment::HEADER_BYTES {
+        if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }
         self.roll(0)?;
@@ -167,8 +159,8 @@ impl Editor {
     /// Looks through all entries for links into a segment in which damage may have hidden their records from the walk.
     fn sweep(&mut self, number: u16) -> Outcomes<()> {
         let table = Arc::clone(&self.view.table);
-        for position in 0..table.header().counters().roster_len {
-            let Position::Slot(slot_number) = self.view.roster.get(position as u32)? else {
+        for position in 0..self.view.roster_len() {
+            let Position::Slot(slot_number) = self.view.roster.get(position)? else {
                 continue;
             };
             let (region, index) = table.slot_home(slot_number);

@@ -12,6 +12,7 @@ use crate::format::index::{Counters, word};
 use crate::format::record::{self, Kind};
 use crate::format::region::{Counts, DELETED, EMPTY};
 use crate::format::roster::Position;
+use crate::format::segment::LAST_NUMBER;
 use crate::format::slot::{Identity, Link, Meta, Place};
 use crate::hash::Hash;
 use crate::header::Intent;
@@ -275,7 +276,9 @@ impl Editor {
         value: &[u8],
     ) -> Outcomes<()> {
         let live = self.view.header().counters().live;
-        let live_after = live.saturating_sub(old_bytes(&target)) + header.stored_bytes();
+        let live_after = live
+            .saturating_sub(old_bytes(&target))
+            .saturating_add(header.stored_bytes());
         let place = self.append(header, key, value, live_after, Need::Ordinary)?;
         let which = !target.link.which();
         let meta = Meta {
@@ -370,12 +373,12 @@ impl Editor {
         let mut after = shared.counters();
         let position = self.take_position(&mut after)?;
         let slot = table.slot_number(region.number(), index);
-        after.occupied += 1;
+        after.occupied = after.occupied.saturating_add(1);
         after.deleted = after.deleted.saturating_sub(u64::from(control == DELETED));
         after.high_water = after.high_water.max(u64::from(slot) + 1);
-        after.live += bytes;
+        after.live = after.live.saturating_add(bytes);
         let mut counts = region.counts();
-        counts.occupied += 1;
+        counts.occupied = counts.occupied.saturating_add(1);
         counts.deleted = counts.deleted.saturating_sub(u32::from(control == DELETED));
         Ok(Plan {
             slot,
@@ -525,7 +528,9 @@ impl Editor {
             position = NO_POSITION;
         }
         after.occupied = after.occupied.saturating_sub(1);
-        after.deleted += u64::from(vacant == Link::DELETED);
+        after.deleted = after
+            .deleted
+            .saturating_add(u64::from(vacant == Link::DELETED));
         after.live = after.live.saturating_sub(bytes);
         Ok(Intent::Delete {
             slot,
@@ -570,7 +575,9 @@ impl Editor {
         }
         table.header().set_counters(&after);
         let counts = region.counts();
-        let deleted = counts.deleted + u32::from(vacant == Link::DELETED);
+        let deleted = counts
+            .deleted
+            .saturating_add(u32::from(vacant == Link::DELETED));
         region.set_counts(Counts {
             occupied: counts.occupied.saturating_sub(1),
             deleted,
@@ -621,6 +628,14 @@ impl Editor {
         shared.set_tail(shared.reserved());
     }
 
+    /// Bytes of all segments up to the heap's end.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let header = self.view.header();
+        header
+            .get(word::HEAP_BASE)
+            .saturating_add(header.tail().bytes())
+    }
+
     /// The place of the next record; it is allocated, and nothing stands there.
     fn room_in_heap(&mut self, bytes: u64, need: Need) -> Outcomes<Place> {
         let mut tail = self.view.header().tail();
@@ -644,7 +659,7 @@ impl Editor {
                 .capacity();
         }
         let end = (tail.bytes() + bytes + spare(capacity)).min(capacity);
-        let used = self.view.header().get(word::HEAP_BASE) + tail.bytes();
+        let used = self.heap_bytes();
         let segment = self
             .view
             .segment(tail.segment)
@@ -669,13 +684,13 @@ impl Editor {
     pub(crate) fn roll(&mut self, need: u64) -> Outcomes<()> {
         let shared = self.view.header();
         let tail = shared.tail();
-        if tail.segment >= crate::format::segment::LAST_NUMBER {
-            return Err(Stop::Renumber);
-        }
-        let next = tail.segment + 1;
+        let following = tail.segment.checked_add(1);
+        let next = following
+            .filter(|&next| next <= LAST_NUMBER)
+            .ok_or(Stop::Renumber)?;
         let before = self.view.heap_bytes_before(&self.names, next)?;
         // What dead records take is going to be cleaned: it must not make the segments ever larger.
-        let size = before.min(2 * shared.counters().live);
+        let size = before.min(shared.counters().live.saturating_mul(2));
         let most = self.view.table.geometry().max_segment_bytes;
         let capacity = self.view.next_capacity(size, need + margin(most));
         let segment =

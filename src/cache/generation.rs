@@ -17,7 +17,7 @@ use crate::format::seal::Sealed;
 use super::edit::{Editor, Outcomes, Stop};
 use super::handle::{Handle, discard_staged, finish_renames, random};
 use super::version;
-use super::view::{Ids, Plan, View, remove_ours};
+use super::view::{Ids, Plan, View};
 
 /// What becomes of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Handle {
         capacity: u64,
         fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
-        discard_staged(&self.names)?;
+        self.clear_the_way(editor)?;
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
                 fill(&mut fresh)?;
@@ -75,7 +75,7 @@ impl Handle {
 
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
-        discard_staged(&self.names)?;
+        self.clear_the_way(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
             let _ = discard_staged(&self.names);
@@ -85,7 +85,7 @@ impl Handle {
 
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
-        discard_staged(&self.names)?;
+        self.clear_the_way(editor)?;
         let geometry = *editor.view.table.geometry();
         let built = reindex(editor, geometry).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
@@ -105,8 +105,8 @@ impl Handle {
         );
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
             let (mut key, mut value) = (Vec::new(), Vec::new());
-            for position in 0..table.header().counters().roster_len {
-                let Position::Slot(number) = roster.get(position as u32)? else {
+            for position in 0..source.view.roster_len() {
+                let Position::Slot(number) = roster.get(position)? else {
                     continue;
                 };
                 let (region, index) = table.slot_home(number);
@@ -124,6 +124,15 @@ impl Handle {
             }
             Ok(())
         })
+    }
+
+    /// Removes what an interrupted switch left under preliminary names. What a committed one left there comes first to
+    /// its final names: it is this very generation's.
+    fn clear_the_way(&self, editor: &Editor) -> Result<()> {
+        if editor.view.header().get(word::RENAMES_PENDING) != 0 {
+            finish_renames(&self.names, &editor.view)?;
+        }
+        discard_staged(&self.names)
     }
 
     /// Makes a finished generation the one that counts: the rename of its index commits.
@@ -191,7 +200,7 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
         seed: if fresh_heap { random() } else { from.seed },
         ids: Ids {
             cache: from.ids.cache,
-            generation: from.ids.generation + 1,
+            generation: from.ids.generation.wrapping_add(1),
             heap: if fresh_heap { random() } else { from.ids.heap },
             roster: random(),
         },
@@ -239,21 +248,13 @@ pub(crate) fn reindex_larger(old: &mut Editor) -> Outcomes<Editor> {
 
 /// The same entries, in roster order, in a new index and roster over the same heap.
 fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
-    remove_ours(
-        &old.names.index(Stage::New),
-        IndexHeader::MAGIC,
-        old.view.ids.cache,
-    )?;
-    remove_ours(
-        &old.names.roster(Stage::New),
-        RosterHeader::MAGIC,
-        old.view.ids.cache,
-    )?;
+    dir::remove_stale(&old.names.index(Stage::New), IndexHeader::MAGIC)?;
+    dir::remove_stale(&old.names.roster(Stage::New), RosterHeader::MAGIC)?;
     let mut fresh = stage(old, Heap::Kept, geometry, old.view.header().occupied())?;
     let table = Arc::clone(&old.view.table);
     let mut key = Vec::new();
-    for position in 0..table.header().counters().roster_len {
-        let Position::Slot(number) = old.view.roster.get(position as u32)? else {
+    for position in 0..old.view.roster_len() {
+        let Position::Slot(number) = old.view.roster.get(position)? else {
             continue;
         };
         let (region, index) = table.slot_home(number);

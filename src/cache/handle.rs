@@ -22,7 +22,7 @@ use crate::sync::{Relaxed, Word};
 
 use super::options::Options;
 use super::version;
-use super::view::{Ids, Plan, View, refuse_foreign, remove_ours};
+use super::view::{Ids, Plan, View, refuse_foreign};
 
 /// One opened cache.
 #[derive(Debug)]
@@ -269,33 +269,14 @@ fn create(names: &Names, options: &Options) -> Result<View> {
 
 /// Removes what an interrupted creation or switch left under preliminary names.
 pub(crate) fn discard_staged(names: &Names) -> Result<()> {
-    let index = names.index(Stage::New);
-    let roster = names.roster(Stage::New);
-    if dir::is_ours(&index, IndexHeader::MAGIC, None) || is_blank(&index) {
-        dir::remove(&index)?;
-    }
-    if dir::is_ours(&roster, RosterHeader::MAGIC, None) || is_blank(&roster) {
-        dir::remove(&roster)?;
-    }
+    dir::remove_stale(&names.index(Stage::New), IndexHeader::MAGIC)?;
+    dir::remove_stale(&names.roster(Stage::New), RosterHeader::MAGIC)?;
     for (number, stage) in names.segments()? {
-        let path = names.segment(number, stage);
-        if stage == Stage::New
-            && (dir::is_ours(&path, SegmentHeader::MAGIC, None) || is_blank(&path))
-        {
-            dir::remove(&path)?;
+        if stage == Stage::New {
+            dir::remove_stale(&names.segment(number, stage), SegmentHeader::MAGIC)?;
         }
     }
     Ok(())
-}
-
-/// Whether a file was created and got no header before its maker was killed.
-fn is_blank(path: &Path) -> bool {
-    use std::os::unix::fs::FileExt as _;
-    let mut start = [0; 128];
-    dir::open(path, false).is_ok_and(|file| match file.read_at(&mut start, 0) {
-        Ok(count) => start[..count].iter().all(|&byte| byte == 0),
-        Err(_) => false,
-    })
 }
 
 /// Gives the files of a committed generation their final names and removes those of the one before it.
@@ -304,7 +285,7 @@ fn is_blank(path: &Path) -> bool {
 pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
     let ids = view.ids;
     let roster = names.roster(Stage::New);
-    if dir::is_ours(&roster, RosterHeader::MAGIC, Some(ids.cache)) {
+    if roster_id(&roster, ids.cache) == Some(ids.roster) {
         dir::rename(&roster, &names.roster(Stage::Final))?;
     }
     let all = names.segments()?;
@@ -322,7 +303,7 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
                 Some(heap) if heap == ids.heap => {
                     dir::rename(&path, &names.segment(number, Stage::Final))?
                 }
-                _ => remove_ours(&path, SegmentHeader::MAGIC, ids.cache)?,
+                _ => dir::remove_stale(&path, SegmentHeader::MAGIC)?,
             }
         }
     }
@@ -333,12 +314,24 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
 
 /// The heap that a segment file of this cache belongs to.
 fn heap_id(path: &Path, cache_id: [u8; 16]) -> Option<u64> {
-    use std::os::unix::fs::FileExt as _;
-    let file = dir::open(path, false).ok()?;
-    let mut bytes = [0; size_of::<SegmentHeader>()];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    let header: SegmentHeader = crate::format::seal::open(&bytes).ok()?;
+    let header: SegmentHeader = read_sealed(path)?;
     (header.cache_id == cache_id).then_some(header.heap_id)
+}
+
+/// The id of a roster file of this cache.
+fn roster_id(path: &Path, cache_id: [u8; 16]) -> Option<u64> {
+    let header: RosterHeader = read_sealed(path)?;
+    (header.cache_id == cache_id).then_some(header.roster_id)
+}
+
+fn read_sealed<T: Sealed>(path: &Path) -> Option<T> {
+    use std::os::unix::fs::FileExt as _;
+    let mut bytes = vec![0; size_of::<T>()];
+    dir::open(path, false)
+        .ok()?
+        .read_exact_at(&mut bytes, 0)
+        .ok()?;
+    crate::format::seal::open(&bytes).ok()
 }
 
 /// Milliseconds of a clock that costs a few nanoseconds to read.

@@ -56,14 +56,14 @@ impl<'a> Cursor<'a> {
         let view = loop {
             let (guard, poll) = handle.current()?;
             let view = Arc::clone(&guard);
-            let end = view.header().counters().roster_len.min(1 << 31);
+            let end = view.roster_len();
             let view = with_all_segments(handle, view)?;
             if view.header().poll().superseded() == poll.superseded() {
-                break (view, end as u32);
+                break (view, end);
             }
             // Marked while we looked: go on with it unless another generation has taken its place.
             if handle.inode_at_path()? == Some(view.inode) {
-                break (view, end as u32);
+                break (view, end);
             }
         };
         let (view, end) = view;
@@ -231,10 +231,20 @@ impl<'a> Cursor<'a> {
 
 /// The view with every segment mapped that its generation has now.
 fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
-    let mut all = Vec::new();
     let header = view.header();
-    let (oldest, last) = (header.get(word::OLDEST) as u16, header.reserved().segment);
-    for number in oldest..=last {
+    let known = header.get(word::OLDEST)..=u64::from(header.reserved().segment);
+    let mut all = Vec::new();
+    let mut numbers: Vec<u16> = handle
+        .names
+        .segments()?
+        .into_iter()
+        .map(|(number, _)| number)
+        .collect();
+    numbers.dedup();
+    for number in numbers
+        .into_iter()
+        .filter(|&number| known.contains(&u64::from(number)))
+    {
         match view.segments().find(|segment| segment.number() == number) {
             Some(segment) => all.push(Arc::clone(segment)),
             None => all.extend(view.open_segment(&handle.names, number)?),

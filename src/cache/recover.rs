@@ -242,13 +242,21 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     // What was synced of it is not known any more.
     header.set(word::SYNCED, first_place(first).to_word());
     header.set(word::SYNC_ERROR, 0);
+    // Nor whether anything was: so nothing is removed before it is.
+    header.set(word::FLUSHED, 1);
     Ok(())
 }
 
 fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
     let mut salvage = Salvage::default();
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
-    let (mut key, mut newest) = (Vec::new(), fresh.view.header().get(word::LAST_MTIME));
+    let carried = fresh.view.header().get(word::LAST_MTIME);
+    let mut newest = if carried > super::version::Version::MAX {
+        0
+    } else {
+        carried
+    };
+    let mut key = Vec::new();
     for segment in segments {
         let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
         while let Some(found) = walker.step()? {
@@ -295,7 +303,7 @@ fn index_record(
             (known.mtime, target.link.place())
         });
         if (header.mtime, place) > known {
-            let live = table.header().counters().live + bytes(header);
+            let live = table.header().counters().live.saturating_add(bytes(header));
             fresh.relink(
                 &target,
                 place,
@@ -319,8 +327,8 @@ fn index_record(
 /// Takes out the keys whose newest record is a deletion.
 fn sweep_deletions(fresh: &mut Editor) -> Outcomes<()> {
     let table = Arc::clone(&fresh.view.table);
-    for position in 0..table.header().counters().roster_len {
-        let Position::Slot(number) = fresh.view.roster.get(position as u32)? else {
+    for position in 0..fresh.view.roster_len() {
+        let Position::Slot(number) = fresh.view.roster.get(position)? else {
             continue;
         };
         let (region, index) = table.slot_home(number);

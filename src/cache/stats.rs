@@ -93,8 +93,10 @@ impl Stats {
         let header = view.header();
         let counters = header.counters();
         let free = free_regions(view, counters.free_region, counters.regions);
-        let slots =
-            counters.regions.saturating_sub(free) * u64::from(view.table.geometry().region_slots);
+        let slots = counters
+            .regions
+            .saturating_sub(free)
+            .saturating_mul(u64::from(view.table.geometry().region_slots));
         let tail = header.tail();
         let heap_bytes = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
         let compacted = header.get(word::COMPACTED);

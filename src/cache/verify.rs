@@ -197,8 +197,8 @@ impl Check<'_> {
             return Ok(false);
         }
         for (index, what) in wrong {
-            let layout_at = view.table.region_at(region.number()) + u64::from(index);
-            self.fault_in_index(view, layout_at, what);
+            let at = view.table.body_at(region.number(), index);
+            self.fault_in_index(view, at, what);
         }
         self.compare_counts(view, region, counts, stored);
         self.report.regions += 1;
@@ -308,7 +308,7 @@ impl Check<'_> {
     fn roster(&mut self) -> Result<()> {
         let (view, _) = self.handle.current()?;
         let path = view.roster.file().path().to_owned();
-        let end = view.header().counters().roster_len;
+        let end = u64::from(view.roster_len());
         drop(view);
         for position in 0..end {
             let at = crate::format::roster::HEADER_BYTES + position * 4;
@@ -327,7 +327,7 @@ impl Check<'_> {
                     region.slot(index).link().is_entry()
                         && region.slot(index).identity().position == position
                 });
-                if knows || position as u64 >= view.header().counters().roster_len {
+                if knows || u64::from(position) >= view.header().counters().roster_len {
                     break;
                 }
                 if look == LOOKS && view.header().get(word::INTENT) == 0 {

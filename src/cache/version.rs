@@ -16,6 +16,9 @@ impl Version {
     /// The most that the clock is believed: the year 2262. Beyond it there is room for 2^63 more writes.
     const CLOCK_MAX: u64 = i64::MAX as u64;
 
+    /// A last version beyond this is damage: it would take centuries of writes to get there.
+    pub(crate) const MAX: u64 = Self::CLOCK_MAX + (1 << 62);
+
     /// Nanoseconds since the Unix epoch.
     pub fn as_nanos(self) -> u64 {
         self.0

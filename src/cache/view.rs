@@ -192,7 +192,12 @@ impl View {
             ));
         }
         let roster = open_roster(names, ids, writable)?;
-        let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+        let mapped = MappedFile::new(file, &path, writable);
+        if writable {
+            // The room of the directory is the one legitimate hole.
+            mapped.fill_holes(geometry.regions_at())?;
+        }
+        let table = Table::new(mapped, geometry)?;
         Ok(Self {
             table: Arc::new(table),
             roster: Arc::new(roster),
@@ -228,12 +233,13 @@ impl View {
             let ours = header.cache_id == self.ids.cache && header.heap_id == self.ids.heap;
             if ours
                 && header.number == u32::from(number)
-                && header.capacity <= *Geometry::SEGMENT_BYTES.end() + PAGE
+                && (PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&header.capacity)
             {
-                return Ok(Some(Arc::new(Segment::new(
-                    MappedFile::new(file, &path, writable),
-                    &header,
-                )?)));
+                let mapped = MappedFile::new(file, &path, writable);
+                if writable {
+                    mapped.fill_holes(0)?;
+                }
+                return Ok(Some(Arc::new(Segment::new(mapped, &header)?)));
             }
         }
         Ok(None)
@@ -312,7 +318,7 @@ impl View {
         access: Access,
     ) -> Result<Arc<Segment>> {
         let path = names.segment(number, Stage::New);
-        remove_ours(&path, SegmentHeader::MAGIC, self.ids.cache)?;
+        dir::remove_stale(&path, SegmentHeader::MAGIC)?;
         let file = dir::create(&path, access)?;
         let header = self.segment_header(number, capacity);
         let mapped = MappedFile::new(file, &path, true);
@@ -389,19 +395,52 @@ impl View {
         self.table.file().sync()
     }
 
+    /// Positions of the roster that can be looked at, whatever the header says of their number.
+    pub(crate) fn roster_len(&self) -> u32 {
+        let said = self.header().counters().roster_len;
+        let there = if said > self.roster.room() {
+            self.roster.refresh().unwrap_or(0)
+        } else {
+            said
+        };
+        said.min(there).min(1 << 31) as u32
+    }
+
+    /// What cannot be true in the header's changing words, if anything cannot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let header = self.header();
+        let (counters, tail) = (header.counters(), header.tail());
+        let geometry = self.table.geometry();
+        let slots = counters
+            .regions
+            .saturating_mul(u64::from(geometry.region_slots));
+        let heap = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
+        if counters.regions == 0 || counters.regions > geometry.max_regions() {
+            Some("the number of regions")
+        } else if counters.roster_len != u64::from(self.roster_len())
+            || counters.hole_head > counters.roster_len
+        {
+            Some("the roster's length or its list of holes")
+        } else if counters.occupied > counters.roster_len
+            || counters.deleted > slots
+            || counters.high_water > slots
+        {
+            Some("the number of entries")
+        } else if counters.live > heap || heap > 1 << 62 {
+            Some("the number of heap bytes")
+        } else if header.get(word::OLDEST) > u64::from(tail.segment) {
+            Some("the heap's first segment")
+        } else if header.get(word::LAST_MTIME) > super::version::Version::MAX {
+            Some("the last version")
+        } else {
+            None
+        }
+    }
+
     /// Where the heap ends, if the header can be believed so far.
     pub(crate) fn plausible(&self, place: Place) -> bool {
         self.segment(place.segment)
             .is_some_and(|segment| place.bytes() <= segment.capacity())
-    }
-}
-
-/// Removes a file that is in the way, if it is one of this cache's.
-pub(crate) fn remove_ours(path: &Path, magic: [u8; 8], cache_id: [u8; 16]) -> Result<()> {
-    if dir::is_ours(path, magic, Some(cache_id)) {
-        dir::remove(path)
-    } else {
-        Ok(())
     }
 }
 
@@ -511,7 +550,11 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
             if header.cache_id != ids.cache || header.roster_id != ids.roster {
                 return Err(Error::damaged(&path, "a roster of another generation", 32));
             }
-            Roster::new(MappedFile::new(file, &path, writable))
+            let mapped = MappedFile::new(file, &path, writable);
+            if writable {
+                mapped.fill_holes(0)?;
+            }
+            Roster::new(mapped)
         });
         match opened {
             Ok(roster) => return Ok(roster),

@@ -126,11 +126,16 @@ impl<'a> Writer<'a> {
             header.is_dirty() && (header.written_under() != here || here.0 == [0; 2]);
         let finished = if from_elsewhere && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
+        } else if let Some(what) = self.editor.view.fault() {
+            Err(Stop::Recover(what))
         } else {
             self.editor.finish()
         };
         match finished {
             Ok(()) => self.publish_view(),
+            Err(Stop::Failed(error)) if error.is_corruption() => {
+                self.recover("damage in what is to be finished")?
+            }
             Err(Stop::Recover(what)) => self.recover(what)?,
             Err(stop) => return Err(give_up(stop, &self.editor)),
         }
@@ -199,6 +204,9 @@ impl<'a> Writer<'a> {
                     return Ok(done);
                 }
                 Err(stop) if tries > 8 => return Err(give_up(stop, &self.editor)),
+                Err(Stop::Failed(error)) if error.is_corruption() && tries == 1 => {
+                    self.recover("damage in the way of a change")?;
+                }
                 Err(Stop::Failed(error)) => {
                     self.publish_view();
                     return Err(*error);
@@ -506,7 +514,10 @@ fn lock_current(
         if superseded {
             // The lock is held on the inode that counts, so the switch that marked it never happened.
             header.set_poll(header.poll().with_superseded(false));
-            discard_staged(&handle.names)?;
+            if let Err(error) = discard_staged(&handle.names) {
+                lock.release();
+                return Err(error);
+            }
         }
         let names = Arc::clone(&handle.names);
         return Ok((Editor::new(view, names, Stage::Final), lock));

@@ -22,6 +22,8 @@ pub(crate) const EMPTY: u8 = 0x00;
 pub(crate) const DELETED: u8 = 0x01;
 
 const REGION_BITS: u32 = 24;
+/// Region numbers that a directory entry can name.
+pub(crate) const MAX_NUMBERS: u64 = 1 << REGION_BITS;
 /// Incarnations use 40 bits: at fifty microseconds for a rebuild they last for 600 days of nothing else.
 pub(crate) const MAX_INCARNATION: u64 = (1 << 40) - 1;
 

@@ -34,7 +34,7 @@ impl<'a> Walker<'a> {
             segment,
             unit,
             end,
-            budget: 8 * segment.capacity(),
+            budget: 8 * segment.allocated() + (1 << 16),
         }
     }
 

@@ -39,6 +39,11 @@ impl Layout {
         (self.bodies_at + self.slots * self.body_words) as usize
     }
 
+    /// Where the bodies begin in a region, in bytes.
+    pub(crate) fn bodies_at(&self) -> u64 {
+        u64::from(self.bodies_at) * 8
+    }
+
     fn groups(&self) -> usize {
         (self.slots / Group::WIDTH) as usize
     }
