@@ -686,7 +686,7 @@ impl Editor {
         let tail = shared.tail();
         let following = tail.segment.checked_add(1);
         let next = following
-            .filter(|&next| next <= LAST_NUMBER)
+            .filter(|&next| u32::from(next) <= LAST_NUMBER)
             .ok_or(Stop::Renumber)?;
         let before = self.view.heap_bytes_before(&self.names, next)?;
         // What dead records take is going to be cleaned: it must not make the segments ever larger.

@@ -10,7 +10,7 @@ use super::slot::Place;
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: u64 = 128;
 /// The highest segment number of one heap id.
-pub(crate) const LAST_NUMBER: u16 = if cfg!(test) { 600 } else { u16::MAX };
+pub(crate) const LAST_NUMBER: u32 = if cfg!(test) { 600 } else { 65_535 };
 
 /// The sealed header of a segment.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
