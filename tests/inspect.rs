@@ -2,6 +2,7 @@
 //!
 //! Knows the cache only through the library's public interface, and the program only from outside.
 #![cfg(feature = "inspect")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

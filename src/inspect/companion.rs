@@ -42,8 +42,8 @@ pub struct Companion {
     pub len: u64,
     /// Bytes of the blocks that it takes on the disk: less than its length where it has holes.
     pub allocated: u64,
-    /// What its header says it belongs to: the cache, and the id of the heap or roster. None where the header cannot
-    /// be believed; a lock file has none.
+    /// What its header says it belongs to: the cache, and the id of the heap or roster. None where
+    /// the header cannot be believed; a lock file has none.
     pub belongs_to: Option<([u8; 16], u64)>,
     /// Bytes up to which a segment may be filled, by its header.
     pub capacity: Option<u64>,
@@ -141,7 +141,8 @@ fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Sai
     }
 }
 
-/// Reads from the start of a file until the buffer is full or the file ends; returns how much that was.
+/// Reads from the start of a file until the buffer is full or the file ends; returns how much that
+/// was.
 pub(super) fn read_up_to(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     let mut have = 0;
     while have < bytes.len() {

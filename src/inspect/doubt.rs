@@ -1,7 +1,7 @@
 //! What in an overview cannot be true.
 //!
-//! Knows the bounds that every state of a cache keeps, also that of a writer killed between two stores. What such a
-//! kill leaves behind is no fault, so this compares less than one might.
+//! Knows the bounds that every state of a cache keeps, also that of a writer killed between two
+//! stores. What such a kill leaves behind is no fault, so this compares less than one might.
 
 use std::mem::offset_of;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Everything that can be read off a cache's headers, at one moment.
 //!
-//! Knows how to read the page so that a writer at work does not blur it; what is plausible it leaves to `doubt`.
+//! Knows how to read the page so that a writer at work does not blur it; what is plausible it
+//! leaves to `doubt`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,8 @@ pub struct Overview {
     pub path: PathBuf,
     /// The index's length in bytes.
     pub len: u64,
-    /// Whether the page held still while it was read. Otherwise somebody was writing, its fields are from different
-    /// moments, and they were not compared with each other.
+    /// Whether the page held still while it was read. Otherwise somebody was writing, its fields
+    /// are from different moments, and they were not compared with each other.
     pub steady: bool,
     /// The fields that never change; none where the file ends before them.
     pub sealed: Option<Sealed>,
@@ -56,8 +57,9 @@ impl Overview {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] where there is no file at the path, [`Error::WrongMagic`] where there is something else
-    /// than a regular file, [`Error::Io`] where it cannot be read. What is in the file is never an error.
+    /// [`Error::NotFound`] where there is no file at the path, [`Error::WrongMagic`] where there is
+    /// something else than a regular file, [`Error::Io`] where it cannot be read. What is in the
+    /// file is never an error.
     pub fn read(path: impl AsRef<Path>, heap_path: Option<&Path>) -> Result<Self> {
         let names = Names::resolve(path.as_ref(), heap_path)?;
         let path = names.index(Stage::Final);
@@ -87,8 +89,9 @@ impl Overview {
     }
 }
 
-/// The header page, or as much of it as there is, and the files beside it; and whether the page was the same before and
-/// after they were listed. The count of changes is in it, so then no change lies between the two.
+/// The header page, or as much of it as there is, and the files beside it; and whether the page was
+/// the same before and after they were listed. The count of changes is in it, so then no change
+/// lies between the two.
 fn steady_page(file: &File, names: &Names) -> Result<(Vec<u8>, Vec<Companion>, bool)> {
     let path = names.cache();
     let mut page = read_page(file, path)?;

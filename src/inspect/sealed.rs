@@ -22,7 +22,8 @@ pub struct Sealed {
     pub version: u32,
     /// Whether this crate reads that version.
     pub version_ok: bool,
-    /// Whether the checksum holds, apart from a wrong magic; none in another version, whose rules are not known here.
+    /// Whether the checksum holds, apart from a wrong magic; none in another version, whose rules
+    /// are not known here.
     pub checksum_ok: Option<bool>,
     /// The cache that the file belongs to: the same in all of its files and generations.
     pub cache_id: [u8; 16],
@@ -84,8 +85,8 @@ impl Sealed {
     }
 }
 
-/// Whether the checksum fits. A wrong magic is put right first: it is reported on its own, and what matters then is
-/// whether the rest of the header can be believed.
+/// Whether the checksum fits. A wrong magic is put right first: it is reported on its own, and what
+/// matters then is whether the rest of the header can be believed.
 fn checksum_ok(header: &IndexHeader) -> Option<bool> {
     let header = IndexHeader {
         magic: IndexHeader::MAGIC,

@@ -14,8 +14,8 @@ use crate::{demo, export, get, import, key, list, stats, verify};
 
 /// Looks into mmapcache's caches, checks them, fills and empties them.
 ///
-/// Commands that only look never lock, mend or create anything. Exit codes: 0 all is well, 1 damage was found or the
-/// key is absent, 2 something could not be done.
+/// Commands that only look never lock, mend or create anything. Exit codes: 0 all is well, 1 damage
+/// was found or the key is absent, 2 something could not be done.
 #[derive(Debug, Parser)]
 #[command(name = "mmapcache-inspect", version)]
 pub(crate) struct Arguments {
@@ -69,9 +69,9 @@ enum Command {
     },
     /// Store files under their paths, or lines of JSON; creates the cache if there is none
     ///
-    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a tree the regular files are
-    /// taken, and no symbolic link in it is followed. What cannot be read, or is too large for the cache, is reported
-    /// and skipped; the exit code is then 2.
+    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a tree the
+    /// regular files are taken, and no symbolic link in it is followed. What cannot be read, or is
+    /// too large for the cache, is reported and skipped; the exit code is then 2.
     Import {
         cache: PathBuf,
         /// A directory; or a file of lines, `-` for standard input
@@ -83,12 +83,13 @@ enum Command {
     /// Print all entries as lines of JSON, which `import` reads back byte for byte
     Export {
         cache: PathBuf,
-        /// Write each value to a file in this new or empty directory, at the path that is its key. Keys that are no
-        /// safe relative path are reported and left out; the exit code is then 2
+        /// Write each value to a file in this new or empty directory, at the path that is its key.
+        /// Keys that are no safe relative path are reported and left out; the exit code is then 2
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Fill a cache from real files, read it back in one process while another writes, and check everything
+    /// Fill a cache from real files, read it back in one process while another writes, and check
+    /// everything
     Demo(demo::Arguments),
     #[command(hide = true)]
     DemoRead(demo::read::Arguments),

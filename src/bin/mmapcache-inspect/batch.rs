@@ -1,7 +1,8 @@
 //! Entries on their way into a cache, some at a time.
 //!
-//! What is read from slow places is gathered before the lock is taken, and the lock is given back after each batch:
-//! other writers wait for stores, never for files or pipes. Knows not where entries come from.
+//! What is read from slow places is gathered before the lock is taken, and the lock is given back
+//! after each batch: other writers wait for stores, never for files or pipes. Knows not where
+//! entries come from.
 
 use mmapcache::{Error, MmapCache};
 

@@ -1,7 +1,8 @@
 //! `demo`: a cache at work, on real files, checked from three processes.
 //!
-//! Fills a new cache from a tree; then lets one process compare every entry with its file while another rewrites and
-//! churns; then checks that all counts agree. Starts no process but this program's own, and ends none but those.
+//! Fills a new cache from a tree; then lets one process compare every entry with its file while
+//! another rewrites and churns; then checks that all counts agree. Starts no process but this
+//! program's own, and ends none but those.
 
 mod child;
 pub(crate) mod churn;
@@ -28,7 +29,8 @@ use source::Source;
 /// What to demonstrate on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A directory that nobody changes meanwhile; by default the library and documentation of the Rust toolchain
+    /// A directory that nobody changes meanwhile; by default the library and documentation of the
+    /// Rust toolchain
     dir: Option<PathBuf>,
     /// Make the cache here and keep it; by default it is made in a temporary directory and removed
     #[arg(long, value_name = "PATH")]
@@ -107,8 +109,8 @@ fn demonstrate(out: &mut Output, source: &Source, site: &Site) -> Result<Verdict
     Ok(Verdict::wrong_if(!agreed))
 }
 
-/// Lets a process read everything while another writes. The writer is at work before the reader starts, and goes on
-/// until the reader is done.
+/// Lets a process read everything while another writes. The writer is at work before the reader
+/// starts, and goes on until the reader is done.
 fn read_while_writing(
     source: &Source,
     site: &Site,

@@ -30,7 +30,8 @@ fn to_lines(cache: &MmapCache) -> Result<Verdict, Failure> {
     Ok(Verdict::wrong_if(damage))
 }
 
-/// Gives every sound entry to a closure, and reports the damaged ones. Returns whether there were any.
+/// Gives every sound entry to a closure, and reports the damaged ones. Returns whether there were
+/// any.
 fn each(
     cache: &MmapCache,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>,
@@ -50,7 +51,8 @@ fn each(
     Ok(damage)
 }
 
-/// Writes files into a directory that is new or empty: so no link that somebody put there can lead out of it.
+/// Writes files into a directory that is new or empty: so no link that somebody put there can lead
+/// out of it.
 fn to_files(cache: &MmapCache, dir: &Path) -> Result<Verdict, Failure> {
     fs::create_dir_all(dir).map_err(Failure::file(dir, "create the directory"))?;
     let mut names = fs::read_dir(dir).map_err(Failure::file(dir, "list the directory"))?;
@@ -114,7 +116,8 @@ fn write_file(dir: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    // A key that was deleted and inserted again meanwhile may come twice; then the later one is the newer.
+    // A key that was deleted and inserted again meanwhile may come twice; then the later one is the
+    // newer.
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -124,8 +127,8 @@ fn write_file(dir: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
         .write_all(value)
 }
 
-/// Whether it is the key that makes no file: because of its own form, or because another key already made a directory
-/// where its file would stand, or a file where its directory would.
+/// Whether it is the key that makes no file: because of its own form, or because another key
+/// already made a directory where its file would stand, or a file where its directory would.
 fn is_the_keys_fault(error: &io::Error) -> bool {
     matches!(
         error.kind(),

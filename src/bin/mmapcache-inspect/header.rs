@@ -1,4 +1,5 @@
-//! The fields of an index header, by name: for programs, and for people where nothing else can be read.
+//! The fields of an index header, by name: for programs, and for people where nothing else can be
+//! read.
 
 use mmapcache::inspect::{Changing, Companion, HeapPlace, Overview, PendingChange, Role, Sealed};
 use serde_json::{Map, Value, json};

@@ -52,7 +52,8 @@ fn is_dir(source: &Path) -> Result<bool, Failure> {
     Ok(meta.is_dir())
 }
 
-/// The longest value that is worth reading: none is longer than a segment, and none has more bytes than 32 bits count.
+/// The longest value that is worth reading: none is longer than a segment, and none has more bytes
+/// than 32 bits count.
 fn value_limit(site: &Site) -> Result<u64, Failure> {
     let overview = site.overview()?;
     let segment = overview.sealed.map_or(0, |header| header.max_segment_bytes);
@@ -137,8 +138,8 @@ fn lines(
     batch.end()
 }
 
-/// Reads a line with its end; nothing, at the end of the source. False if the line was too long and the rest of it
-/// was thrown away.
+/// Reads a line with its end; nothing, at the end of the source. False if the line was too long and
+/// the rest of it was thrown away.
 fn read_line(source: &mut dyn BufRead, line: &mut Vec<u8>, limit: u64) -> io::Result<bool> {
     line.clear();
     Read::take(&mut *source, limit).read_until(b'\n', line)?;

@@ -1,6 +1,6 @@
 //! Entries as lines of JSON: text where the bytes are text, base64 where they are not.
 //!
-//! What [`write`] writes, [`parse`] reads back byte for byte. Knows nothing of caches.
+//! What [`write()`] writes, [`parse`] reads back byte for byte. Knows nothing of caches.
 
 use std::io::{self, Write};
 

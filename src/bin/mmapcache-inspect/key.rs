@@ -5,7 +5,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// The bytes that a text stands for: `\xNN` is a byte, `\\` a backslash, `hex:` starts nothing but hex digits.
+/// The bytes that a text stands for: `\xNN` is a byte, `\\` a backslash, `hex:` starts nothing but
+/// hex digits.
 pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
     let text = text.as_bytes();
     if let Some(digits) = text.strip_prefix(b"hex:") {
@@ -46,8 +47,8 @@ fn byte(high: u8, low: u8) -> Result<u8, String> {
     }
 }
 
-/// Bytes as a text of one line. It can be pasted between single quotes in a shell, for it has none itself, and starts
-/// neither like an option nor like `hex:`.
+/// Bytes as a text of one line. It can be pasted between single quotes in a shell, for it has none
+/// itself, and starts neither like an option nor like `hex:`.
 pub(crate) fn show(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -67,8 +68,8 @@ pub(crate) fn show(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether a character is shown as it is: it can be seen, and does not end the quotes. The standard library's own
-/// escaping knows which can be seen, but escapes the double quote as well.
+/// Whether a character is shown as it is: it can be seen, and does not end the quotes. The standard
+/// library's own escaping knows which can be seen, but escapes the double quote as well.
 fn plain(c: char) -> bool {
     c == '"' || (c != '\'' && c.escape_debug().eq([c]))
 }

@@ -1,6 +1,7 @@
 //! `mmapcache-inspect`: looks into caches, checks them, fills and empties them.
 //!
-//! Starts the command that was asked for and turns how it ended into an exit code. Knows no command.
+//! Starts the command that was asked for and turns how it ended into an exit code. Knows no
+//! command.
 
 mod arguments;
 mod batch;

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 86_400;
 
-/// A moment to the second, as `2026-01-31 23:59:59 UTC`. What lies before 1970 no cache has ever stored.
+/// A moment to the second, as `2026-01-31 23:59:59 UTC`. What lies before 1970 no cache has ever
+/// stored.
 pub(crate) fn show(moment: SystemTime) -> String {
     let seconds = moment
         .duration_since(UNIX_EPOCH)

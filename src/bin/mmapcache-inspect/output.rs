@@ -47,7 +47,8 @@ impl Output {
     }
 }
 
-/// Reports an error and all its causes on standard error, as one line. Where even that is closed, nobody is listening.
+/// Reports an error and all its causes on standard error, as one line. Where even that is closed,
+/// nobody is listening.
 pub(crate) fn complain(error: &dyn Error) {
     remark(&chain(error));
 }

@@ -1,4 +1,5 @@
-//! `stats`: how a cache is doing; or, where the engine refuses to open it, what can still be read and why it refused.
+//! `stats`: how a cache is doing; or, where the engine refuses to open it, what can still be read
+//! and why it refused.
 
 use mmapcache::inspect::Overview;
 use mmapcache::{DiskUsage, Error, Stats};
@@ -236,7 +237,8 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
     into_map(value)
 }
 
-/// What the header alone says under the same names. Slots it does not: which regions are free stands elsewhere.
+/// What the header alone says under the same names. Slots it does not: which regions are free
+/// stands elsewhere.
 fn remains(overview: &Overview) -> Map<String, Value> {
     let header = overview.changing.as_ref();
     into_map(json!({

@@ -1,7 +1,7 @@
 //! The regular files of a directory tree, in the order of their names.
 //!
-//! Knows how to walk and to read; holds one directory's names for each level. Never follows a symbolic link below
-//! the root.
+//! Knows how to walk and to read; holds one directory's names for each level. Never follows a
+//! symbolic link below the root.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -157,7 +157,8 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Failure> 
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
-/// Opens a regular file. What has become a link, a pipe or a device since it was looked at is refused, not waited for.
+/// Opens a regular file. What has become a link, a pipe or a device since it was looked at is
+/// refused, not waited for.
 fn open(path: &Path) -> Result<File, Failure> {
     let refuse = Failure::file(path, "open the file");
     let file = OpenOptions::new()

@@ -62,8 +62,8 @@ impl Child {
         }
     }
 
-    /// Tells the process to stop, waits until it has, and returns what it said. How it judged its own work stands in
-    /// there too, so its exit code says nothing more.
+    /// Tells the process to stop, waits until it has, and returns what it said. How it judged its
+    /// own work stands in there too, so its exit code says nothing more.
     pub(super) fn finish(mut self) -> Result<String, Failure> {
         drop(self.process.stdin.take());
         let mut said = String::new();

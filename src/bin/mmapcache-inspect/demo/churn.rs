@@ -12,7 +12,8 @@ pub(super) fn key(number: u64) -> Vec<u8> {
     [PREFIX, number.to_string().as_bytes()].concat()
 }
 
-/// What the entry under a key must hold: the key, over and over, as often as its length and last byte say.
+/// What the entry under a key must hold: the key, over and over, as often as its length and last
+/// byte say.
 pub(super) fn value(key: &[u8]) -> Vec<u8> {
     let times = key.last().map_or(0, |&byte| usize::from(byte)) * 4;
     key.repeat(times)

@@ -1,6 +1,7 @@
 //! The process of a demonstration that reads: every entry, compared byte for byte with its file.
 //!
-//! Twice over: once by the files, each of which must be found; once by the listing, which must hold nothing else.
+//! Twice over: once by the files, each of which must be found; once by the listing, which must hold
+//! nothing else.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The process of a demonstration that writes: the files' contents over and over, and keys that come and go.
+//! The process of a demonstration that writes: the files' contents over and over, and keys that
+//! come and go.
 //!
 //! Ends when its standard input does: so it also ends when whoever started it is gone.
 
@@ -111,7 +112,8 @@ fn stop_with_input() -> Arc<AtomicBool> {
     stopped
 }
 
-/// Goes through all files once, unless it is told to stop. Says so when the first of them are written.
+/// Goes through all files once, unless it is told to stop. Says so when the first of them are
+/// written.
 fn pass(
     report: &mut Report,
     out: &mut Output,
