@@ -712,9 +712,48 @@ fn the_demonstration_compares_a_tree_while_another_process_writes() {
     let text = stdout(&output);
     // All files but the one that is beyond the limit for single files.
     assert!(text.contains("stored 608 entries"), "{text}");
-    assert!(text.contains("0 differences"), "{text}");
+    let rows: Vec<Vec<_>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert!(rows.contains(&vec!["differences", "0"]), "{text}");
+    assert!(rows.contains(&vec!["files", "read", "back", "608", "as", "expected"]));
     assert!(!text.contains("NOT the expected"), "{text}");
     assert!(file_names(&temporary).is_empty(), "the cache is removed");
+}
+
+#[test]
+fn a_writer_that_was_killed_leaves_a_cache_that_can_be_looked_at() {
+    let (dir, cache) = place();
+    let tree = dir.path().join("tree");
+    make_tree(&tree);
+    assert_code(
+        &run([OsStr::new("import"), cache.as_ref(), tree.as_ref()]),
+        0,
+    );
+    for _ in 0..8 {
+        let mut writer = program()
+            .args([OsStr::new("demo-write"), cache.as_ref(), tree.as_ref()])
+            .args(["--file-limit=1000", "--total-limit=1000000"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 8];
+        let mut said = writer.stdout.take().unwrap();
+        said.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"writing\n");
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        assert_code(&run([OsStr::new("stats"), cache.as_ref()]), 0);
+        assert_code(&run([OsStr::new("verify"), cache.as_ref()]), 0);
+        let mut entries = entries_of(&cache);
+        entries.retain(|key, _| !key.starts_with(b"\0"));
+        assert!(
+            entries == files_of(&tree),
+            "an entry is not what its file is"
+        );
+    }
 }
 
 #[test]

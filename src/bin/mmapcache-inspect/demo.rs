@@ -86,16 +86,16 @@ fn demonstrate(out: &mut Output, source: &Source, site: &Site) -> Result<Verdict
     let tally = import::from_tree(&cache, site, &source.root, &source.selection)?;
     drop(cache);
     out.line(&format!("import: {}", tally.text(began.elapsed())))?;
-    if source.is_default && tally.stored < 10_000 {
-        out.line(
-            "fewer than 10,000 files: this toolchain has no more (rustup component add rust-docs)",
-        )?;
+    for note in notes(source, &tally) {
+        out.line(&note)?;
     }
     out.flush()?;
     let (reader, writer) = read_while_writing(source, site)?;
     let (stats, report, time) = look_at(site)?;
-    out.line(&reader.text())?;
-    out.line(&writer.text())?;
+    let mut grid = Grid::new();
+    reader.rows(&mut grid);
+    writer.rows(&mut grid);
+    out.line(&format!("\n{}", grid.text()))?;
     out.line(&format!("\nstats of {}", stats::text(site)?))?;
     out.line(&format!("\n{}", verify::text(&report, time)))?;
     let findings = Findings {
@@ -107,6 +107,21 @@ fn demonstrate(out: &mut Output, source: &Source, site: &Site) -> Result<Verdict
     };
     let agreed = agree(out, &findings)?;
     Ok(Verdict::wrong_if(!agreed))
+}
+
+/// What is to be said of how much was imported.
+fn notes(source: &Source, tally: &Tally) -> Vec<String> {
+    let mut notes = Vec::new();
+    if tally.cut {
+        let limit = units::bytes(source.selection.total_limit);
+        notes.push(format!(
+            "the tree has more; stopped at {limit} (--total-limit)"
+        ));
+    }
+    if source.is_default && tally.stored < 10_000 {
+        notes.push("fewer than 10,000 files: this toolchain has no more to give".to_owned());
+    }
+    notes
 }
 
 /// Lets a process read everything while another writes. The writer is at work before the reader

@@ -70,7 +70,8 @@ pub(crate) fn from_tree(
     let limit = value_limit(site)?;
     let own = Own::new(cache.path(), site);
     let mut batch = Batch::new(cache);
-    for step in Tree::new(root, selection, own)? {
+    let mut tree = Tree::new(root, selection, own)?;
+    for step in tree.by_ref() {
         let found = match step {
             Ok(Step::File(found)) => found,
             Ok(Step::Passed) => {
@@ -100,6 +101,7 @@ pub(crate) fn from_tree(
             Err(failure) => batch.unreadable(&failure),
         }
     }
+    batch.tally.cut = tree.cut;
     batch.end()
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Tally {
     pub(crate) unfit: u64,
     /// Files or lines that could not be read.
     pub(crate) unreadable: u64,
+    /// Whether the walk ended at the limit that it was given.
+    pub(crate) cut: bool,
 }
 
 impl Tally {

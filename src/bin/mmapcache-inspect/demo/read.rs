@@ -10,6 +10,7 @@ use mmapcache::{Error, MmapCache};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::grid::Grid;
 use crate::output::{self, Output};
 use crate::own::Own;
 use crate::site::Site;
@@ -96,20 +97,21 @@ impl Report {
         })
     }
 
-    pub(super) fn text(&self) -> String {
-        format!(
-            "reader process: {} entries, {}, found and compared with their files in {} \
-             ({} entries/s, {}/s, the files' reading included);\n  then {} listed and compared \
-             again, and {} that came and went; {} differences",
-            units::count(self.read),
-            units::bytes(self.bytes),
-            units::duration(self.time),
-            units::count(units::rate(self.read, self.time)),
-            units::bytes(units::rate(self.bytes, self.time)),
-            units::count(self.listed),
-            units::count(self.churn),
-            units::count(self.differences),
-        )
+    /// Adds what was found to a table.
+    pub(super) fn rows(&self, grid: &mut Grid) {
+        grid.section("reader process");
+        let entries = units::count(units::rate(self.read, self.time));
+        let note = format!("{entries}/s, each compared with its file, which was read for it");
+        grid.row("entries found by key", units::count(self.read), note);
+        let bytes = units::bytes(units::rate(self.bytes, self.time));
+        grid.row("bytes", units::bytes(self.bytes), format!("{bytes}/s"));
+        grid.row("time", units::duration(self.time), "");
+        let note = format!(
+            "compared once more, and {} that came and went",
+            units::count(self.churn)
+        );
+        grid.row("entries listed", units::count(self.listed), note);
+        grid.row("differences", units::count(self.differences), "");
     }
 
     fn differs(&mut self, key: &[u8], what: &str) {

@@ -13,6 +13,7 @@ use mmapcache::MmapCache;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::grid::Grid;
 use crate::output::Output;
 use crate::site::Site;
 use crate::tree::{self, Step};
@@ -62,17 +63,20 @@ impl Report {
         })
     }
 
-    pub(super) fn text(&self) -> String {
-        format!(
-            "writer process: meanwhile {} entries, {}, rewritten in {} ({} entries/s, {}/s), and \
-             {} others put and deleted",
+    /// Adds what was done to a table.
+    pub(super) fn rows(&self, grid: &mut Grid) {
+        grid.section("writer process, at work before the reader started and until it was done");
+        let entries = units::count(units::rate(self.rewrites, self.time));
+        grid.row(
+            "entries rewritten",
             units::count(self.rewrites),
-            units::bytes(self.bytes),
-            units::duration(self.time),
-            units::count(units::rate(self.rewrites, self.time)),
-            units::bytes(units::rate(self.bytes, self.time)),
-            units::count(self.churn_deletes),
-        )
+            format!("{entries}/s"),
+        );
+        let bytes = units::bytes(units::rate(self.bytes, self.time));
+        grid.row("bytes", units::bytes(self.bytes), format!("{bytes}/s"));
+        grid.row("time", units::duration(self.time), "");
+        let deleted = format!("and {} of them deleted", units::count(self.churn_deletes));
+        grid.row("others put", units::count(self.churn_puts), deleted);
     }
 }
 
