@@ -89,23 +89,27 @@ impl Overview {
     }
 }
 
-/// The header page, or as much of it as there is, and the files beside it; and whether the page was
-/// the same before and after they were listed. The count of changes is in it, so then no change
-/// lies between the two.
+/// The header page, or as much of it as there is, and the files beside it; and whether all of it
+/// held still.
+///
+/// The page was the same before and after the files were listed: the count of changes is in it, so
+/// no change lies between. The files were the same twice: a file that is renamed while both its
+/// names are looked for can be missed under both.
 fn steady_page(file: &File, names: &Names) -> Result<(Vec<u8>, Vec<Companion>, bool)> {
     let path = names.cache();
     let mut page = read_page(file, path)?;
-    let mut tries = 0;
-    loop {
-        let files = companion::all(names)?;
-        let again = read_page(file, path)?;
-        tries += 1;
-        if again == page || tries == TRIES {
-            return Ok((again, files, tries < TRIES));
+    let mut files = companion::all(names)?;
+    for _ in 0..TRIES {
+        let files_again = companion::all(names)?;
+        let page_again = read_page(file, path)?;
+        let steady = page_again == page && files_again == files;
+        (page, files) = (page_again, files_again);
+        if steady {
+            return Ok((page, files, true));
         }
-        page = again;
         std::thread::yield_now();
     }
+    Ok((page, files, false))
 }
 
 fn read_page(file: &File, path: &Path) -> Result<Vec<u8>> {

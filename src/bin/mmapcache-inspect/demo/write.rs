@@ -65,7 +65,7 @@ impl Report {
 
     /// Adds what was done to a table.
     pub(super) fn rows(&self, grid: &mut Grid) {
-        grid.section("writer process, at work before the reader started and until it was done");
+        grid.section("writer process");
         let entries = units::count(units::rate(self.rewrites, self.time));
         grid.row(
             "entries rewritten",
@@ -74,7 +74,8 @@ impl Report {
         );
         let bytes = units::bytes(units::rate(self.bytes, self.time));
         grid.row("bytes", units::bytes(self.bytes), format!("{bytes}/s"));
-        grid.row("time", units::duration(self.time), "");
+        let span = "from before the reader's start until after its end";
+        grid.row("time", units::duration(self.time), span);
         let deleted = format!("and {} of them deleted", units::count(self.churn_deletes));
         grid.row("others put", units::count(self.churn_puts), deleted);
     }
