@@ -12,6 +12,7 @@ mod format;
 mod hash;
 mod header;
 mod heap;
+pub mod inspect;
 mod lock;
 mod map;
 mod roster;

@@ -1,2 +1,43 @@
-//! x
-fn main() {}
+//! `mmapcache-inspect`: looks into caches, checks them, fills and empties them.
+//!
+//! Starts the command that was asked for and turns how it ended into an exit code. Knows no
+//! command.
+
+mod arguments;
+mod batch;
+mod demo;
+mod export;
+mod failure;
+mod get;
+mod grid;
+mod header;
+mod import;
+mod json_line;
+mod key;
+mod list;
+mod moment;
+mod output;
+mod own;
+mod site;
+mod stats;
+mod tally;
+mod tree;
+mod units;
+mod verdict;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match arguments::Arguments::parse().run() {
+        Ok(verdict) => verdict.exit_code(),
+        Err(failure) => {
+            if !failure.is_broken_pipe() {
+                output::complain(&failure);
+            }
+            failure.exit_code()
+        }
+    }
+}

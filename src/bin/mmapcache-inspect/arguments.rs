@@ -1,0 +1,143 @@
+//! The command line.
+//!
+//! Knows every command's name and options, and which file carries it out.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{demo, export, get, import, key, list, stats, verify};
+
+/// Looks into mmapcache's caches, checks them, fills and empties them.
+///
+/// Commands that only look never lock, mend or create anything. Exit codes: 0 all is well, 1 damage
+/// was found or the key is absent, 2 something could not be done.
+#[derive(Debug, Parser)]
+#[command(name = "mmapcache-inspect", version)]
+pub(crate) struct Arguments {
+    /// Where the heap's segments stand, if not beside the index
+    #[arg(long, global = true, value_name = "PATH")]
+    heap_path: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How a cache is doing; of one that cannot be opened, what can still be read, and why
+    Stats {
+        cache: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The keys, escaped so that they can be pasted between single quotes
+    List {
+        cache: PathBuf,
+        /// Stop after so many entries
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Only keys that start like this; written as for `get`
+        #[arg(long, default_value = "", hide_default_value = true)]
+        prefix: OsString,
+        /// The values as well, behind a tab
+        #[arg(long)]
+        values: bool,
+        /// Print a line of JSON for each entry
+        #[arg(long)]
+        json: bool,
+    },
+    /// The value of a key, byte for byte
+    Get {
+        cache: PathBuf,
+        /// As text in which `\xNN` is a byte and `\\` a backslash, or `hex:` and hex digits
+        key: OsString,
+        /// Print JSON: key, value, version
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every entry, record and counter
+    Verify {
+        cache: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Store files under their paths, or lines of JSON; creates the cache if there is none
+    ///
+    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a tree the
+    /// regular files are taken, and no symbolic link in it is followed. What cannot be read, or is
+    /// too large for the cache, is reported and skipped; the exit code is then 2.
+    Import {
+        cache: PathBuf,
+        /// A directory; or a file of lines, `-` for standard input
+        source: PathBuf,
+        /// Print the counts as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print all entries as lines of JSON, which `import` reads back byte for byte
+    Export {
+        cache: PathBuf,
+        /// Write each value to a file in this new or empty directory, at the path that is its key.
+        /// Keys that are no safe relative path are reported and left out; the exit code is then 2
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Fill a cache from real files, read it back in one process while another writes, and check
+    /// everything
+    Demo(demo::Arguments),
+    #[command(hide = true)]
+    DemoRead(demo::read::Arguments),
+    #[command(hide = true)]
+    DemoWrite(demo::write::Arguments),
+}
+
+impl Arguments {
+    /// Carries the command out.
+    pub(crate) fn run(self) -> Result<Verdict, Failure> {
+        let heap = self.heap_path;
+        let at = |cache| Site {
+            cache,
+            heap: heap.clone(),
+        };
+        match self.command {
+            Command::Stats { cache, json } => stats::run(&at(cache), json),
+            Command::List {
+                cache,
+                limit,
+                prefix,
+                values,
+                json,
+            } => {
+                let request = list::Request {
+                    limit,
+                    prefix: parse(&prefix)?,
+                    values,
+                    json,
+                };
+                list::run(&at(cache), &request)
+            }
+            Command::Get { cache, key, json } => get::run(&at(cache), &parse(&key)?, json),
+            Command::Verify { cache, json } => verify::run(&at(cache), json),
+            Command::Import {
+                cache,
+                source,
+                json,
+            } => import::run(&at(cache), &source, json),
+            Command::Export { cache, dir } => export::run(&at(cache), dir.as_deref()),
+            Command::Demo(arguments) => demo::run(arguments, heap),
+            Command::DemoRead(arguments) => demo::read::run(&arguments, heap),
+            Command::DemoWrite(arguments) => demo::write::run(&arguments, heap),
+        }
+    }
+}
+
+fn parse(text: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
+    let refuse = |what| Failure::Request(format!("the key {}: {what}", text.display()));
+    key::parse(text).map_err(refuse)
+}

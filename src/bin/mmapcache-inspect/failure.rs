@@ -1,0 +1,58 @@
+//! Why a command could not go on.
+//!
+//! Knows the exit code of each reason; the words are those of whoever failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The reason for which a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] mmapcache::Error),
+    /// Standard output took no more.
+    #[error("could not write to standard output")]
+    Output(#[source] io::Error),
+    /// The system refused a file that is no cache's.
+    #[error("{}: could not {action}", path.display())]
+    File {
+        path: PathBuf,
+        action: &'static str,
+        source: io::Error,
+    },
+    /// What was asked for makes no sense, in words that say what does.
+    #[error("{0}")]
+    Request(String),
+}
+
+impl Failure {
+    pub(crate) fn file(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    }
+
+    /// Whether the reader of standard output has seen enough, which is no failure.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether a cache's files are at fault.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Engine(error) if error.is_corruption())
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        if self.is_broken_pipe() {
+            ExitCode::SUCCESS
+        } else if self.is_damage() {
+            ExitCode::from(1)
+        } else {
+            ExitCode::from(2)
+        }
+    }
+}

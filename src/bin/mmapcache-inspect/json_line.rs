@@ -1,0 +1,95 @@
+//! Entries as lines of JSON: text where the bytes are text, base64 where they are not.
+//!
+//! What [`write()`] writes, [`parse`] reads back byte for byte. Knows nothing of caches.
+
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+/// Writes a key, and its value if there is one, as one line.
+pub(crate) fn write(out: &mut dyn Write, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+    out.write_all(b"{")?;
+    write_field(out, "key", key)?;
+    if let Some(value) = value {
+        out.write_all(b",")?;
+        write_field(out, "value", value)?;
+    }
+    out.write_all(b"}\n")
+}
+
+fn write_field(out: &mut dyn Write, name: &str, bytes: &[u8]) -> io::Result<()> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => {
+            write!(out, "\"{name}\":")?;
+            Ok(serde_json::to_writer(out, text)?)
+        }
+        Err(_) => write!(out, "\"{name}_base64\":\"{}\"", STANDARD.encode(bytes)),
+    }
+}
+
+/// Bytes as members of an object, by the same rule.
+pub(crate) fn insert(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
+    };
+}
+
+/// Reads the key and value of a line.
+pub(crate) fn parse(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let mut value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let object = value.as_object_mut().ok_or("not a JSON object")?;
+    Ok((take(object, "key")?, take(object, "value")?))
+}
+
+fn take(object: &mut Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
+    let coded = format!("{name}_base64");
+    match (object.remove(name), object.remove(&coded)) {
+        (Some(Value::String(text)), None) => Ok(text.into_bytes()),
+        (None, Some(Value::String(text))) => STANDARD
+            .decode(text)
+            .map_err(|error| format!("\"{coded}\" is not base64: {error}")),
+        (None, None) => Err(format!("neither \"{name}\" nor \"{coded}\"")),
+        (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{coded}\"")),
+        _ => Err(format!("\"{name}\" or \"{coded}\" is not a string")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_gives_back_what_was_written_whatever_the_bytes() {
+        let every: Vec<u8> = (0..=255).collect();
+        for bytes in [
+            &b"text"[..],
+            b"",
+            b"\"\\\n\0\x7f",
+            &every,
+            "\u{1f980}\u{2028}".as_bytes(),
+        ] {
+            let mut line = Vec::new();
+            write(&mut line, bytes, Some(bytes)).unwrap();
+            assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+            assert_eq!(parse(&line), Ok((bytes.to_vec(), bytes.to_vec())));
+        }
+    }
+
+    #[test]
+    fn a_line_that_leaves_a_doubt_is_refused() {
+        for wrong in [
+            r#"[]"#,
+            r#"{"key":"a"}"#,
+            r#"{"key":"a","key_base64":"YQ==","value":""}"#,
+            r#"{"key":"a","value":1}"#,
+            r#"{"key":"a","value_base64":"*"}"#,
+            r#"{"key":"a","value":""} x"#,
+            r#"{"key":"\ud800","value":""}"#,
+        ] {
+            assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `stats`: how a cache is doing; or, where the engine refuses to open it, what can still be read
+//! and why it refused.
+
+use mmapcache::inspect::Overview;
+use mmapcache::{DiskUsage, Error, Stats};
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+use crate::grid::Grid;
+use crate::header::{self, Fields};
+use crate::output::{self, Output};
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{moment, units, verify};
+
+/// What there is to say of a cache.
+struct Picture {
+    /// What the engine says, or why it refused.
+    engine: Result<(Stats, DiskUsage), Failure>,
+    overview: Overview,
+}
+
+pub(crate) fn run(site: &Site, json: bool) -> Result<Verdict, Failure> {
+    let picture = look(site)?;
+    let mut out = Output::new();
+    if json {
+        out.json(&picture.value())?;
+    } else {
+        out.line(&picture.text())?;
+    }
+    out.end()?;
+    picture.end()
+}
+
+/// The statistics of a cache, as a table.
+pub(crate) fn text(site: &Site) -> Result<String, Failure> {
+    Ok(look(site)?.text())
+}
+
+fn look(site: &Site) -> Result<Picture, Failure> {
+    let engine = site
+        .look()
+        .and_then(|cache| Ok((cache.stats()?, cache.disk_usage()?)));
+    match site.overview() {
+        Ok(overview) => Ok(Picture { engine, overview }),
+        // Without headers there is nothing to show, and the engine's own words are the better ones.
+        Err(failure) => Err(engine.err().unwrap_or(failure)),
+    }
+}
+
+impl Picture {
+    /// A refusal is reported as any failure is, after all that could be shown.
+    fn end(self) -> Result<Verdict, Failure> {
+        let implausible = !self.overview.implausible.is_empty();
+        match self.engine {
+            Ok(_) => Ok(Verdict::wrong_if(implausible)),
+            Err(failure) if implausible && !failure.is_damage() => {
+                // Another version's header is not damaged because this version cannot read it.
+                if !matches!(failure, Failure::Engine(Error::Version { .. })) {
+                    output::complain(&failure);
+                    return Ok(Verdict::Wrong);
+                }
+                Err(failure)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut grid = Grid::new();
+        match &self.engine {
+            Ok((stats, _)) => {
+                table(&mut grid, stats, &self.overview);
+                history(&mut grid, stats);
+                state(&mut grid, stats, &self.overview);
+            }
+            Err(_) => {
+                fields(&mut grid, "header", header::sealed(&self.overview));
+                fields(&mut grid, "counters", header::changing(&self.overview));
+            }
+        }
+        files(&mut grid, &self.overview);
+        let mut text = format!("{}\n", self.overview.path.display());
+        if let Err(failure) = &self.engine {
+            text.push_str("the engine refuses to open it: ");
+            text.push_str(&output::chain(failure));
+            text.push_str("\nwhat its files say all the same, some of it wrong perhaps:\n");
+        }
+        text.push('\n');
+        text.push_str(&grid.text());
+        if !self.overview.implausible.is_empty() {
+            text.push_str("\n\nimplausible");
+        }
+        for fault in &self.overview.implausible {
+            text.push_str("\n  ");
+            text.push_str(&verify::fault_line(fault));
+        }
+        text
+    }
+
+    fn value(&self) -> Value {
+        let mut value = match &self.engine {
+            Ok((stats, disk)) => stats_value(stats, disk),
+            Err(failure) => {
+                let mut value = remains(&self.overview);
+                value.insert("refused".to_owned(), output::chain(failure).into());
+                value
+            }
+        };
+        let overview = &self.overview;
+        let path = overview.path.to_string_lossy();
+        let header = json!({
+            "sealed": header::object(header::sealed(overview)),
+            "changing": header::object(header::changing(overview)),
+            "steady": overview.steady,
+        });
+        value.insert("path".to_owned(), path.into());
+        value.insert("header".to_owned(), header);
+        value.insert("files".to_owned(), header::files(&overview.files));
+        let implausible = verify::fault_values(&overview.implausible);
+        value.insert("implausible".to_owned(), implausible);
+        value.into()
+    }
+}
+
+fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+    grid.section("table");
+    grid.row("entries", units::count(stats.occupied), "");
+    grid.row("deleted slots", units::count(stats.deleted), "");
+    let load = format!("{} of them hold entries", units::percent(stats.load));
+    grid.row("slots", units::count(stats.slots), load);
+    let most = units::count(stats.high_water_mark);
+    grid.row("slots ever used", most, "");
+    if let Some(header) = &overview.changing {
+        let note = format!("over a directory of depth {}", header.depth);
+        grid.row("regions", units::count(header.regions), note);
+    }
+    grid.section("heap");
+    let share = |part| units::percent(part as f64 / stats.heap_bytes.max(1) as f64);
+    let segments = format!("in {} segments", units::count(stats.segments));
+    grid.row("size", units::bytes(stats.heap_bytes), segments);
+    let (live, dead) = (stats.live_bytes, stats.dead_bytes);
+    grid.row("live", units::bytes(live), share(live));
+    grid.row("dead", units::bytes(dead), share(dead));
+}
+
+fn history(grid: &mut Grid, stats: &Stats) {
+    grid.section("history");
+    grid.row("generation", units::count(stats.generation), "");
+    grid.row("created", moment::show(stats.created), "");
+    let compacted = stats.compacted.map_or("never".to_owned(), moment::show);
+    grid.row("rebuilt or compacted", compacted, "");
+    let overwrites = format!("{} of them overwrites", units::count(stats.overwrites));
+    grid.row("puts", units::count(stats.puts), overwrites);
+    grid.row("deletes", units::count(stats.deletes), "");
+    let dropped = "entries given up as damaged";
+    grid.row("dropped", units::count(stats.dropped), dropped);
+    grid.row("changes", units::count(stats.changes), "");
+}
+
+fn state(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+    grid.section("state");
+    let writer = stats
+        .writer
+        .map_or("none".to_owned(), |pid| pid.to_string());
+    grid.row("writer's process", writer, "");
+    if let Some(header) = &overview.changing {
+        let yes_no = |yes| if yes { "yes" } else { "no" };
+        let note = "changes that a power loss could take";
+        grid.row("unsynced", yes_no(header.dirty), note);
+        let note = "a writer is at work, or was killed at it";
+        grid.row("change under way", yes_no(header.pending.is_some()), note);
+    }
+    let failed = if stats.sync_failed { "FAILED" } else { "no" };
+    grid.row("failed sync", failed, "");
+}
+
+fn fields(grid: &mut Grid, title: &str, fields: Option<Fields>) {
+    grid.section(title);
+    for (name, value) in fields.unwrap_or_default() {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Null => "none".to_owned(),
+            other => other.to_string(),
+        };
+        grid.row(&name.replace('_', " "), text, "");
+    }
+}
+
+fn files(grid: &mut Grid, overview: &Overview) {
+    grid.section("files");
+    let mut total = 0;
+    for file in &overview.files {
+        total += file.allocated;
+        let mut note = format!("{} on the disk", units::bytes(file.allocated));
+        if file.staged {
+            note.push_str(", under a preliminary name");
+        }
+        if let Some(fault) = file.fault {
+            note.push_str(&format!(", but {fault}"));
+        }
+        grid.row(&header::role(file.role), units::bytes(file.len), note);
+    }
+    grid.row("on the disk", units::bytes(total), "");
+}
+
+fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
+    let value = json!({
+        "occupied": stats.occupied,
+        "deleted": stats.deleted,
+        "high_water_mark": stats.high_water_mark,
+        "slots": stats.slots,
+        "load": stats.load,
+        "heap_bytes": stats.heap_bytes,
+        "live_bytes": stats.live_bytes,
+        "dead_bytes": stats.dead_bytes,
+        "segments": stats.segments,
+        "generation": stats.generation,
+        "puts": stats.puts,
+        "overwrites": stats.overwrites,
+        "deletes": stats.deletes,
+        "dropped": stats.dropped,
+        "damaged_seen": stats.damaged_seen,
+        "changes": stats.changes,
+        "created_nanos": moment::nanos(stats.created),
+        "compacted_nanos": stats.compacted.map(moment::nanos),
+        "writer": stats.writer,
+        "sync_failed": stats.sync_failed,
+        "disk": {
+            "index": disk.index,
+            "heap": disk.heap,
+            "roster": disk.roster,
+            "total": disk.total(),
+        },
+        "refused": null,
+    });
+    into_map(value)
+}
+
+/// What the header alone says under the same names. Slots it does not: which regions are free
+/// stands elsewhere.
+fn remains(overview: &Overview) -> Map<String, Value> {
+    let header = overview.changing.as_ref();
+    into_map(json!({
+        "occupied": header.map(|header| header.occupied),
+        "deleted": header.map(|header| header.deleted),
+        "high_water_mark": header.map(|header| header.high_water_mark),
+        "slots": null,
+        "heap_bytes": header.map(|header| header.heap_bytes()),
+        "live_bytes": header.map(|header| header.live_bytes),
+        "dead_bytes": header.map(|header| header.dead_bytes()),
+        "generation": overview.sealed.as_ref().map(|header| header.generation),
+        "changes": header.map(|header| header.changes),
+    }))
+}
+
+fn into_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
