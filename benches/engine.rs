@@ -69,15 +69,25 @@ fn reads(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("mmapcache", entries), |bencher| {
             bencher.iter(|| {
                 turn += 1;
-                assert!(!cache.get_into(absent(turn).bytes(), &mut buffer).expect("a miss"));
+                assert!(
+                    !cache
+                        .get_into(absent(turn).bytes(), &mut buffer)
+                        .expect("a miss")
+                );
             });
         });
         group.finish();
 
         let mut group = criterion.benchmark_group("list all");
-        group.sampling_mode(SamplingMode::Flat).sample_size(10).throughput(Throughput::Elements(entries));
+        group
+            .sampling_mode(SamplingMode::Flat)
+            .sample_size(10)
+            .throughput(Throughput::Elements(entries));
         group.bench_function(BenchmarkId::new("hashbrown", entries), |bencher| {
-            bencher.iter(|| map.iter().fold(0, |sum, (key, value)| sum ^ consume(key) ^ consume(value)));
+            bencher.iter(|| {
+                map.iter()
+                    .fold(0, |sum, (key, value)| sum ^ consume(key) ^ consume(value))
+            });
         });
         group.bench_function(BenchmarkId::new("mmapcache", entries), |bencher| {
             bencher.iter(|| {
@@ -99,7 +109,11 @@ fn loads(criterion: &mut Criterion) {
     for entries in SIZES {
         group.throughput(Throughput::Elements(entries));
         group.bench_function(BenchmarkId::new("hashbrown", entries), |bencher| {
-            bencher.iter_batched_ref(Map::default, |map| fill_map(map, 0..entries), BatchSize::PerIteration);
+            bencher.iter_batched_ref(
+                Map::default,
+                |map| fill_map(map, 0..entries),
+                BatchSize::PerIteration,
+            );
         });
         group.bench_function(BenchmarkId::new("mmapcache", entries), |bencher| {
             bencher.iter_custom(|rounds| (0..rounds).map(|_| load(entries)).sum());
@@ -132,24 +146,37 @@ fn changes(criterion: &mut Criterion) {
             bencher.iter(|| {
                 turn += 1;
                 let number = mix(turn) % entries;
-                map.insert(Key::new(number).bytes().into(), value(number).as_slice().into())
+                map.insert(
+                    Key::new(number).bytes().into(),
+                    value(number).as_slice().into(),
+                )
             });
         });
-        group.bench_function(BenchmarkId::new("mmapcache, in a writer", entries), |bencher| {
-            let mut writer = cache.writer().expect("the lock");
-            bencher.iter(|| {
-                turn += 1;
-                let number = mix(turn) % entries;
-                writer.put(Key::new(number).bytes(), &value(number)).expect("room")
-            });
-        });
-        group.bench_function(BenchmarkId::new("mmapcache, one lock each", entries), |bencher| {
-            bencher.iter(|| {
-                turn += 1;
-                let number = mix(turn) % entries;
-                cache.put(Key::new(number).bytes(), &value(number)).expect("room")
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new("mmapcache, in a writer", entries),
+            |bencher| {
+                let mut writer = cache.writer().expect("the lock");
+                bencher.iter(|| {
+                    turn += 1;
+                    let number = mix(turn) % entries;
+                    writer
+                        .put(Key::new(number).bytes(), &value(number))
+                        .expect("room")
+                });
+            },
+        );
+        group.bench_function(
+            BenchmarkId::new("mmapcache, one lock each", entries),
+            |bencher| {
+                bencher.iter(|| {
+                    turn += 1;
+                    let number = mix(turn) % entries;
+                    cache
+                        .put(Key::new(number).bytes(), &value(number))
+                        .expect("room")
+                });
+            },
+        );
         group.finish();
 
         // Deleting and putting back: what is deleted must be there again for the next turn.
@@ -163,16 +190,19 @@ fn changes(criterion: &mut Criterion) {
                 map.insert(key.bytes().into(), value(number).as_slice().into())
             });
         });
-        group.bench_function(BenchmarkId::new("mmapcache, in a writer", entries), |bencher| {
-            let mut writer = cache.writer().expect("the lock");
-            bencher.iter(|| {
-                turn += 1;
-                let number = mix(turn) % entries;
-                let key = Key::new(number);
-                assert!(writer.delete(key.bytes()).expect("room"));
-                writer.put(key.bytes(), &value(number)).expect("room")
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new("mmapcache, in a writer", entries),
+            |bencher| {
+                let mut writer = cache.writer().expect("the lock");
+                bencher.iter(|| {
+                    turn += 1;
+                    let number = mix(turn) % entries;
+                    let key = Key::new(number);
+                    assert!(writer.delete(key.bytes()).expect("room"));
+                    writer.put(key.bytes(), &value(number)).expect("room")
+                });
+            },
+        );
         group.finish();
     }
 }

@@ -1,8 +1,54 @@
-//! A memory-mapped on-disk hash table for persistent caches.
+//! A memory-mapped on-disk hash table for persistent caches: as fast as a map in memory is near, shared
+//! by many processes, whole after a kill, and never fooled by a damaged file.
 //!
-//! Use [`MmapCache`].
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! use mmapcache::MmapCache;
+//!
+//! let cache = MmapCache::open(dir.path().join("thumbnails"))?;
+//! cache.put(b"/photos/cat.jpg", b"the small picture")?;
+//!
+//! // Another handle, here or in another process, sees it at once.
+//! let other = MmapCache::open(dir.path().join("thumbnails"))?;
+//! assert_eq!(other.get(b"/photos/cat.jpg")?.as_deref(), Some(&b"the small picture"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to begin
+//!
+//! - [`MmapCache`] is the handle: [`get`](MmapCache::get), [`put`](MmapCache::put),
+//!   [`delete`](MmapCache::delete), listing, conditional writes, rebuilding as a whole.
+//! - [`Options`] say how a cache is opened or created: its capacity, limits, durability, file mode.
+//! - [`Writer`] holds the lock for a batch: many changes for the price of one lock and, where asked
+//!   for, one sync.
+//! - [`Error`] says what went wrong, where, and what to do;
+//!   [`is_corruption`](Error::is_corruption) says whether the files are at fault.
+//! - [`Stats`], [`DiskUsage`] and [`Report`] say how a cache is doing; [`mod@inspect`] decodes even
+//!   what the engine refuses to open.
+//!
+//! # What it promises
+//!
+//! Readers take no lock and never wait. Each change of an entry becomes visible by one atomic store,
+//! so a reader gets the value from before or after it, whole. A process that is killed at any
+//! instruction loses nothing that it had reported done, and the next writer finishes or takes back
+//! what it had begun. A power loss may cost what was not synced; it never makes a value wrong. Every
+//! value is verified by its checksum as it is copied out.
+//!
+//! # What it is not
+//!
+//! No database: a batch is no transaction, there are no ranges, and keys have no order. No network
+//! service, and nothing for network file systems. Linux on 64-bit little-endian machines first.
+//!
+//! # Features
+//!
+//! - `inspect` builds the program `mmapcache-inspect`. The library needs none of its dependencies.
+
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
 compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mapped, not parsed");
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
 
 mod bytes;
 mod cache;

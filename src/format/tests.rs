@@ -301,8 +301,8 @@ fn values_and_names_are_those_of_the_document() {
     );
     // The test build has fewer segments than the others.
     let highest = include_str!("segment.rs")
-        .contains("else { u16::MAX }")
-        .then_some(u16::MAX);
+        .contains("else { 65_535 }")
+        .then_some(65_535);
     assert_eq!(
         pairs("Limits", "name", "value"),
         owned(&[
