@@ -11,13 +11,10 @@ use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
-use crate::format::slot::{Meta, Place};
+use crate::format::slot::{Cursor, Meta, Place};
 use crate::heap::Found;
 
 use super::edit::{Editor, Need, Outcomes, Stop, Target, old_bytes};
-
-/// The cursor's mark that the walk of this segment met damage.
-const MET_DAMAGE: u64 = 1 << 63;
 
 /// When cleaning is worth while.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +68,10 @@ impl Editor {
     fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
         let header = self.view.header();
         let number = header.get(word::OLDEST) as u16;
-        let cursor = header.get(word::CURSOR);
-        let mut damage = cursor & MET_DAMAGE;
-        let at = Place::from_word(cursor & !MET_DAMAGE);
-        let mut unit = if at.segment == number {
-            at.unit
-        } else {
-            first_place(number).unit
-        };
+        let cursor = Cursor::from_word(header.get(word::CURSOR))
+            .filter(|cursor| cursor.place.segment == number)
+            .unwrap_or(Cursor::at(first_place(number)));
+        let (mut unit, mut damage) = (cursor.place.unit, cursor.damage);
         if self.segment(number)?.is_none() {
             // Removed by a cleaner that was killed before it could say so.
             return self.advance(number);
@@ -93,25 +86,23 @@ impl Editor {
             let mut walker = segment.walk(unit, segment.capacity_units());
             match walker.step()? {
                 None => {
-                    if damage != 0 {
+                    if damage {
                         self.sweep(number)?;
                     }
                     return self.retire(number);
                 }
-                Some(Found::Damage { .. }) => damage = MET_DAMAGE,
+                Some(Found::Damage { .. }) => damage = true,
                 Some(Found::Record(place, found)) => self.carry_over(place, found)?,
             }
             unit = walker.unit();
         }
-        self.view.header().set(
-            word::CURSOR,
-            Place {
-                segment: number,
-                unit,
-            }
-            .to_word()
-                | damage,
-        );
+        let place = Place {
+            segment: number,
+            unit,
+        };
+        self.view
+            .header()
+            .set(word::CURSOR, Cursor { place, damage }.to_word());
         Ok(())
     }
 
@@ -220,7 +211,10 @@ impl Editor {
         let before = left.heap_bytes_before(&self.names, tail.segment)?;
         let header = self.view.header();
         header.set(word::HEAP_BASE, before);
-        header.set(word::CURSOR, first_place(number + 1).to_word());
+        header.set(
+            word::CURSOR,
+            Cursor::at(first_place(number.saturating_add(1))).to_word(),
+        );
         header.set(word::OLDEST, u64::from(number) + 1);
         self.view = Arc::new(left);
         Ok(())

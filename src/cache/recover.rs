@@ -11,7 +11,7 @@ use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
-use crate::format::slot::{Link, Meta, Place};
+use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::header::{Armed, Intent};
 use crate::heap::Found;
 
@@ -235,7 +235,7 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
         };
     }
     header.set(word::OLDEST, u64::from(first));
-    header.set(word::CURSOR, first_place(first).to_word());
+    header.set(word::CURSOR, Cursor::at(first_place(first)).to_word());
     header.set(word::HEAP_BASE, before);
     header.unreserve(last);
     header.set_tail(last);

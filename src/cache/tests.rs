@@ -1,5 +1,6 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
+mod damage;
 mod model;
 mod recovery;
 

@@ -15,7 +15,7 @@ use crate::format::region::{Entry, Shape, Stamp};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::{self, SegmentHeader, first_place};
-use crate::format::slot::Place;
+use crate::format::slot::{Cursor, Place};
 use crate::format::{Geometry, HashKind, VERSION, record};
 use crate::hash::Hasher;
 use crate::header::Header;
@@ -382,7 +382,7 @@ impl View {
         let header = self.header();
         header.unreserve(first_place(0));
         header.set_tail(first_place(0));
-        header.set(word::CURSOR, first_place(0).to_word());
+        header.set(word::CURSOR, Cursor::at(first_place(0)).to_word());
         Ok(self.with_segment(segment))
     }
 

@@ -47,6 +47,47 @@ impl Place {
     }
 }
 
+/// How far cleaning has come in the oldest segment.
+///
+/// It carries a checksum of its own: believing a damaged one would remove a segment with live records in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub place: Place,
+    /// Whether the walk of this segment met damage.
+    pub damage: bool,
+}
+
+impl Cursor {
+    const DAMAGE: u64 = 1 << 48;
+
+    pub(crate) fn at(place: Place) -> Self {
+        Self {
+            place,
+            damage: false,
+        }
+    }
+
+    pub(crate) fn to_word(self) -> u64 {
+        let content = self.place.to_word() | if self.damage { Self::DAMAGE } else { 0 };
+        content | Self::check(content) << 49
+    }
+
+    /// None where the word is damaged.
+    pub(crate) fn from_word(word: u64) -> Option<Self> {
+        let content = word & ((1 << 49) - 1);
+        let right = word >> 49 == Self::check(content);
+        right.then_some(Self {
+            place: Place::from_word(word),
+            damage: word & Self::DAMAGE != 0,
+        })
+    }
+
+    /// Fifteen bits that depend on all others.
+    fn check(content: u64) -> u64 {
+        (content ^ (content >> 23)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49
+    }
+}
+
 /// The word that says what a slot holds: nothing, a deleted entry, or the place of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link(pub u64);
@@ -117,6 +158,23 @@ pub(crate) struct Meta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_with_any_changed_bit_is_no_cursor() {
+        for (segment, unit, damage) in [
+            (0, 16, false),
+            (7, 123_456, true),
+            (u16::MAX, u32::MAX, false),
+        ] {
+            let cursor = Cursor {
+                place: Place { segment, unit },
+                damage,
+            };
+            let word = cursor.to_word();
+            assert_eq!(Cursor::from_word(word), Some(cursor));
+            assert!((0..64).all(|bit| Cursor::from_word(word ^ (1 << bit)).is_none()));
+        }
+    }
 
     #[test]
     fn a_link_gives_back_what_was_packed_into_it() {

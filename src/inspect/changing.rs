@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use crate::format::index::word;
-use crate::format::slot::Place;
+use crate::format::slot::{Cursor, Place};
 use crate::header::{Armed, Header, Intent};
 
 use super::sealed::moment;
@@ -81,8 +81,8 @@ pub struct Changing {
     pub heap_base: u64,
     /// The number of the oldest segment.
     pub oldest_segment: u64,
-    /// How far cleaning has come.
-    pub cleaned: HeapPlace,
+    /// How far cleaning has come in it; none where that cannot be believed.
+    pub cleaned: Option<HeapPlace>,
     /// Whether cleaning has met damage in the oldest segment.
     pub cleaning_met_damage: bool,
     /// The change under way: that of a writer at work, or of one that was killed.
@@ -117,16 +117,13 @@ pub struct Changing {
     pub writer: Option<u32>,
 }
 
-/// The top bit of the cleaning cursor: damage was met on the way.
-const MET_DAMAGE: u64 = 1 << 63;
-
 impl Changing {
     /// Decodes the words of a header page.
     pub(super) fn decode(header: Header<'_>) -> Self {
         let poll = header.poll();
         let counters = header.counters();
         let (boot, inode) = header.written_under();
-        let cursor = header.get(word::CURSOR);
+        let cursor = Cursor::from_word(header.get(word::CURSOR));
         let at = |place| HeapPlace::from(Place::from_word(header.get(place)));
         let time = |place| {
             Some(header.get(place))
@@ -151,8 +148,8 @@ impl Changing {
             changes: header.get(word::CHANGES),
             heap_base: header.get(word::HEAP_BASE),
             oldest_segment: header.get(word::OLDEST),
-            cleaned: Place::from_word(cursor & !MET_DAMAGE).into(),
-            cleaning_met_damage: cursor & MET_DAMAGE != 0,
+            cleaned: cursor.map(|cursor| cursor.place.into()),
+            cleaning_met_damage: cursor.is_some_and(|cursor| cursor.damage),
             pending: pending(header),
             boot: u128::from(boot[0]) << 64 | u128::from(boot[1]),
             inode,

@@ -74,7 +74,7 @@ fn changing_fields(header: &Changing) -> Fields {
         ("tail", place(header.tail)),
         ("heap_base", header.heap_base.into()),
         ("oldest_segment", header.oldest_segment.into()),
-        ("cleaned", place(header.cleaned)),
+        ("cleaned", header.cleaned.map_or(Value::Null, place)),
         ("cleaning_met_damage", header.cleaning_met_damage.into()),
         ("pending", header.pending.map(pending).into()),
         ("changes", header.changes.into()),

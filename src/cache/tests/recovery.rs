@@ -20,7 +20,7 @@ fn options() -> Options {
 }
 
 /// A directory in memory where there is one: the tests make thousands of caches, and nothing here is about disks.
-fn scratch() -> Scratch {
+pub(super) fn scratch() -> Scratch {
     let memory = Path::new("/dev/shm");
     let dir = if memory.is_dir() {
         tempfile::tempdir_in(memory)
