@@ -80,7 +80,9 @@ fn put(cache: &MmapCache, key: &str, value: &str) -> mmapcache::Result<()> {
 fn listing(cache: &MmapCache) -> String {
     let keys: Result<BTreeSet<_>, Error> = cache.keys().expect("a listing").collect();
     let keys = keys.expect("keys").into_iter();
-    let keys: Vec<_> = keys.map(|key| String::from_utf8_lossy(&key).into_owned()).collect();
+    let keys: Vec<_> = keys
+        .map(|key| String::from_utf8_lossy(&key).into_owned())
+        .collect();
     keys.join(" ")
 }
 
@@ -96,9 +98,15 @@ fn what_one_process_puts_another_finds_in_both_directions() {
     put(&cache, "after", "2").expect("a put");
     assert_eq!(other.ask("get after"), "2");
     assert_eq!(other.ask("put theirs 3"), "done");
-    assert_eq!(cache.get(b"theirs").expect("a look").as_deref(), Some(&b"3"[..]));
+    assert_eq!(
+        cache.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
     let fresh = MmapCache::open(&scratch.path).expect("the cache");
-    assert_eq!(fresh.get(b"theirs").expect("a look").as_deref(), Some(&b"3"[..]));
+    assert_eq!(
+        fresh.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
 
     assert_eq!(other.ask("open again"), "done");
     assert_eq!(other.ask("list"), "after before theirs");
@@ -122,7 +130,10 @@ fn processes_that_take_turns_see_every_change_at_once_through_growth_and_rebuild
         assert_eq!(other.ask(&format!("get {mine}")), "m".repeat(turn % 700));
         let long = "t".repeat(turn % 900 + 1);
         assert_eq!(other.ask(&format!("put {theirs} {long}")), "done");
-        assert_eq!(cache.get(theirs.as_bytes()).expect("a look"), Some(long.into()));
+        assert_eq!(
+            cache.get(theirs.as_bytes()).expect("a look"),
+            Some(long.into())
+        );
         let counts = format!("{} {}", cache.len(), cache.changes());
         assert_eq!(other.ask("counts"), counts);
         match turn % 200 {
@@ -187,7 +198,7 @@ fn count_in(value: &[u8]) -> u64 {
 
 #[test]
 fn processes_that_increment_one_counter_lose_no_increment_and_versions_only_go_up() {
-    const EACH: u64 = 600;
+    const EACH: u64 = 8_000;
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
     let start = || Child::start("counts", &scratch.path, &[EACH]);
@@ -203,7 +214,10 @@ fn processes_that_increment_one_counter_lose_no_increment_and_versions_only_go_u
         };
         let now = (entry.version(), count_in(entry.value()));
         if let Some(before) = seen.filter(|&before| before != now) {
-            assert!(now.0 > before.0 && now.1 > before.1, "{now:?} after {before:?}");
+            assert!(
+                now.0 > before.0 && now.1 > before.1,
+                "{now:?} after {before:?}"
+            );
             versions += 1;
         }
         seen = Some(now);
@@ -317,13 +331,22 @@ fn a_thread_that_holds_the_writer_is_told_so_instead_of_waiting_for_itself() {
     writer.put(b"key", b"1").expect("a put");
     for handle in [&cache, &second] {
         assert!(matches!(handle.writer(), Err(Error::WriterHeld { .. })));
-        assert!(matches!(handle.put(b"key", b"2"), Err(Error::WriterHeld { .. })));
+        assert!(matches!(
+            handle.put(b"key", b"2"),
+            Err(Error::WriterHeld { .. })
+        ));
         assert!(matches!(handle.clear(), Err(Error::WriterHeld { .. })));
-        assert_eq!(handle.get(b"key").expect("a look").as_deref(), Some(&b"1"[..]));
+        assert_eq!(
+            handle.get(b"key").expect("a look").as_deref(),
+            Some(&b"1"[..])
+        );
     }
     drop(writer);
     second.put(b"key", b"3").expect("a put");
-    assert_eq!(cache.get(b"key").expect("a look").as_deref(), Some(&b"3"[..]));
+    assert_eq!(
+        cache.get(b"key").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
 }
 
 #[test]
@@ -343,7 +366,10 @@ fn another_process_is_refused_after_its_timeout_while_a_writer_is_held_and_reads
     writer.commit().expect("the end of a batch");
     assert_eq!(other.ask("put theirs 3"), "done");
     assert_eq!(other.ask("delete mine"), "true");
-    assert_eq!(cache.get(b"theirs").expect("a look").as_deref(), Some(&b"3"[..]));
+    assert_eq!(
+        cache.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
     other.finish();
 }
 
@@ -351,7 +377,10 @@ fn another_process_is_refused_after_its_timeout_while_a_writer_is_held_and_reads
 fn an_exclusive_handle_keeps_the_writers_of_other_processes_out_for_its_whole_life() {
     let scratch = Scratch::new();
     let mut options = Options::new();
-    let cache = options.exclusive(true).open(&scratch.path).expect("a new cache");
+    let cache = options
+        .exclusive(true)
+        .open(&scratch.path)
+        .expect("a new cache");
     let mut other = Child::start("obeys", &scratch.path, &[]);
     other.expect("ready");
     put(&cache, "mine", "1").expect("a put");

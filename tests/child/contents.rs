@@ -32,7 +32,8 @@ pub(crate) fn passing(number: u64) -> String {
 }
 
 fn key(word: &str, number: u64) -> String {
-    let tail = if number.is_multiple_of(2) { "" } else { ", which is far too long for a slot" };
+    let long = ", which is far too long for a slot";
+    let tail = if number.is_multiple_of(2) { "" } else { long };
     format!("{word} {number}{tail}")
 }
 

@@ -46,8 +46,12 @@ impl Operation {
 
     fn apply(&self, number: u64, contents: &mut Contents) {
         match *self {
-            Self::Put(key) => drop(contents.insert(passing(key).into(), number)),
-            Self::Delete(key) => drop(contents.remove(passing(key).as_bytes())),
+            Self::Put(key) => {
+                contents.insert(passing(key).into(), number);
+            }
+            Self::Delete(key) => {
+                contents.remove(passing(key).as_bytes());
+            }
             Self::Rebuild(keys) => {
                 *contents = (0..keys).map(|key| (passing(key).into(), number)).collect();
             }
@@ -191,7 +195,11 @@ impl Ordeal<'_> {
             );
         }
         let fresh = MmapCache::open(self.path).expect("the cache");
-        assert_eq!(contents_of(&fresh), self.contents, "as a new handle sees it");
+        assert_eq!(
+            contents_of(&fresh),
+            self.contents,
+            "as a new handle sees it"
+        );
         self.all_found_by(&fresh);
         self.all_found_by(&self.old);
     }
@@ -227,13 +235,18 @@ impl Ordeal<'_> {
         self.old.clear().expect("an empty cache");
         let directory = self.path.parent().expect("a directory");
         let files = std::fs::read_dir(directory).expect("a directory");
-        let names: Vec<_> = files.map(|file| file.expect("a file").file_name()).collect();
+        let names: Vec<_> = files
+            .map(|file| file.expect("a file").file_name())
+            .collect();
         assert!(names.len() <= 4, "{names:?}");
     }
 }
 
 /// Keys whose number is missing on one side or the other.
-fn differences<'a>(found: &'a Contents, expected: &'a Contents) -> (Vec<Named<'a>>, Vec<Named<'a>>) {
+fn differences<'a>(
+    found: &'a Contents,
+    expected: &'a Contents,
+) -> (Vec<Named<'a>>, Vec<Named<'a>>) {
     let missing = |from: &Contents, of: &'a Contents| {
         of.iter()
             .filter(|&(key, number)| from.get(key) != Some(number))

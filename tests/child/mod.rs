@@ -38,7 +38,9 @@ pub(crate) fn play(roles: &[(&str, fn(&Part))]) {
     };
     let numbers = std::env::var(NUMBERS).expect("the numbers of the part");
     let part = Part {
-        path: std::env::var_os(PATH).expect("the path of the cache").into(),
+        path: std::env::var_os(PATH)
+            .expect("the path of the cache")
+            .into(),
         numbers: numbers
             .split_whitespace()
             .map(|number| number.parse().expect("a number"))
