@@ -289,7 +289,7 @@ pub(crate) fn discard_staged(names: &Names) -> Result<()> {
 }
 
 /// Whether a file was created and got no header before its maker was killed.
-fn is_blank(path: &Path) -> bool {
+pub(crate) fn is_blank(path: &Path) -> bool {
     use std::os::unix::fs::FileExt as _;
     let mut start = [0; 128];
     dir::open(path, false).is_ok_and(|file| match file.read_at(&mut start, 0) {

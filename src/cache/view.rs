@@ -25,6 +25,7 @@ use crate::map::MappedFile;
 use crate::roster::Roster;
 use crate::table::Table;
 
+use super::handle::is_blank;
 use super::version;
 
 /// Blocks that a fresh segment starts with.
@@ -313,6 +314,10 @@ impl View {
     ) -> Result<Arc<Segment>> {
         let path = names.segment(number, Stage::New);
         remove_ours(&path, SegmentHeader::MAGIC, self.ids.cache)?;
+        // A writer that was killed before it wrote the header left a file that names no cache.
+        if is_blank(&path) {
+            dir::remove(&path)?;
+        }
         let file = dir::create(&path, access)?;
         let header = self.segment_header(number, capacity);
         let mapped = MappedFile::new(file, &path, true);
