@@ -1,7 +1,9 @@
 //! A process that reads all the time while others write, and believes nothing.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use mmapcache::{Error, MmapCache, Options};
 
@@ -30,13 +32,13 @@ pub(crate) fn reads(part: &Part) {
     say("ready");
     while !dismissed.load(Ordering::Relaxed) {
         reader.round(&old);
-        let mut options = Options::new();
-        options.create(false).read_only(reader.rounds % 2 == 0);
-        reader.round(&options.open(&part.path).expect("the cache again"));
+        if reader.rounds.is_multiple_of(8) {
+            reader.open_and_round(&part.path);
+        }
     }
     say(format!(
-        "{} gets, {} listings to the end, {} superseded, up to number {}",
-        reader.gets, reader.listed, reader.superseded, reader.newest
+        "{} values, {} listings to the end, {} superseded, up to number {}, opened in at most {:?}",
+        reader.values, reader.listed, reader.superseded, reader.newest, reader.longest_opening
     ));
 }
 
@@ -50,9 +52,10 @@ struct Reader {
     latest: HashMap<Vec<u8>, u64>,
     newest: u64,
     rounds: u64,
-    gets: u64,
+    values: u64,
     listed: u64,
     superseded: u64,
+    longest_opening: Duration,
 }
 
 impl Reader {
@@ -64,10 +67,21 @@ impl Reader {
             latest: HashMap::new(),
             newest: 0,
             rounds: 0,
-            gets: 0,
+            values: 0,
             listed: 0,
             superseded: 0,
+            longest_opening: Duration::ZERO,
         }
+    }
+
+    /// A round with a handle that did not exist before; every second one can only read.
+    fn open_and_round(&mut self, path: &Path) {
+        let read_only = self.rounds.is_multiple_of(16);
+        let began = Instant::now();
+        let fresh = Options::new().create(false).read_only(read_only).open(path);
+        let fresh = fresh.expect("the cache again");
+        self.longest_opening = self.longest_opening.max(began.elapsed());
+        self.round(&fresh);
     }
 
     fn round(&mut self, cache: &MmapCache) {
@@ -101,7 +115,7 @@ impl Reader {
 
     /// Numbers never go back, whichever handle shows them.
     fn saw(&mut self, key: &[u8], value: &[u8]) {
-        self.gets += 1;
+        self.values += 1;
         let number = number_of(key, value);
         let before = if self.generations {
             self.newest
@@ -136,6 +150,7 @@ impl Reader {
                 Ok(item) => item,
                 Err(error) => return self.ended(&error),
             };
+            self.values += 1;
             let number = number_of(&key, &value);
             if self.generations {
                 assert_eq!(*generation.get_or_insert(number), number, "two generations");
