@@ -182,13 +182,17 @@ fn counts(part: &Part) {
     let cache = MmapCache::open(&part.path).expect("the cache");
     say("ready");
     hear();
+    let mut longest = Duration::ZERO;
     for _ in 0..part.numbers[0] {
+        let began = Instant::now();
         let changed = cache.update(b"counter", |entry| {
             let count = entry.map_or(0, |entry| count_in(entry.value()));
             Update::Put((count + 1).to_string().into_bytes())
         });
         assert!(changed.expect("an update"));
+        longest = longest.max(began.elapsed());
     }
+    say(format!("the longest update took {longest:?}"));
 }
 
 fn count_in(value: &[u8]) -> u64 {
@@ -222,7 +226,9 @@ fn processes_that_increment_one_counter_lose_no_increment_and_versions_only_go_u
         }
         seen = Some(now);
     }
-    writers.map(Child::finish);
+    for said in writers.map(Child::finish) {
+        println!("{said}");
+    }
     let end = cache.get(b"counter").expect("a look").expect("a counter");
     assert_eq!(count_in(&end), 4 * EACH);
     assert!(versions > 10, "the reader saw {versions} versions only");
