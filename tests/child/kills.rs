@@ -1,7 +1,8 @@
 //! Writers that are killed in the middle, and what must be there afterwards.
 //!
-//! The child performs operations whose every detail follows from their numbers, and acknowledges each. So the parent
-//! knows what the cache must contain: what was acknowledged, and at most the one operation that was under way.
+//! The child performs operations whose every detail follows from their numbers, and acknowledges them: one by one, or
+//! a batch at its end, so that it is not always the acknowledgement where the kill strikes. So the parent knows what
+//! the cache must contain: what was acknowledged, and the first so many operations of what came next.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use super::contents::{Random, number_of, passing, value};
 use super::{Child, Part, say, tight};
 
 const KEYS: u64 = 1_200;
-/// Operations that the child does while it holds the writer, of every twice as many.
+/// Operations that the child does while it holds the writer, and acknowledges together; then as many one by one.
 const BATCH: u64 = 32;
 
 /// What a cache contains: the number of each key's value.
@@ -93,8 +94,8 @@ impl Operation {
     }
 }
 
-/// Performs one operation after the other, from the first number on, and says so after each; until it is killed. The
-/// second number: whether the thresholds are tight.
+/// Performs one operation after the other, from the first number on, and says the next number after each, or after
+/// a batch; until it is killed. The second number: whether the thresholds are tight.
 pub(crate) fn writes(part: &Part) {
     let &[mut number, is_tight] = part.numbers.as_slice() else {
         panic!("two numbers");
@@ -102,22 +103,27 @@ pub(crate) fn writes(part: &Part) {
     let cache = options(is_tight == 1).open(&part.path).expect("the cache");
     say("ready");
     loop {
-        if number / BATCH % 2 == 0 {
-            let mut writer = cache.writer().expect("the writer");
-            while number / BATCH % 2 == 0
-                && Operation::of(number)
-                    .perform_held(number, &mut writer)
-                    .is_some()
-            {
-                say("done");
-                number += 1;
-            }
-        }
+        number = write_batch(&cache, number);
+        say(number);
         let done = Operation::of(number).perform(number, &cache);
         done.expect("an operation");
-        say("done");
+        number += 1;
+        say(number);
+    }
+}
+
+/// Performs operations in one writer, as long as it can. Returns the number of the next.
+fn write_batch(cache: &MmapCache, first: u64) -> u64 {
+    let mut number = first;
+    let mut writer = cache.writer().expect("the writer");
+    while number / BATCH % 2 == 0 {
+        let done = Operation::of(number).perform_held(number, &mut writer);
+        if done.is_none() {
+            break;
+        }
         number += 1;
     }
+    number
 }
 
 fn options(is_tight: bool) -> Options {
@@ -163,12 +169,20 @@ impl Ordeal<'_> {
         let numbers = [self.next, u64::from(self.is_tight)];
         let mut child = Child::start("writes until killed", self.path, &numbers);
         child.expect("ready");
-        let acknowledged = child.kill_after(pause);
-        for _ in 0..acknowledged {
+        let last = child.kill_after(pause);
+        let acknowledged = last.map_or(self.next, |last| last.parse().expect("a number"));
+        while self.next < acknowledged {
             self.advance();
         }
-        self.find_out();
+        self.find_out(acknowledged);
+        // The next write finishes what the kill has left half done: one operation more can be there.
+        self.old.put(b"after", b"").expect("a write after a kill");
+        self.old.delete(b"after").expect("a write after a kill");
+        self.find_out(acknowledged);
+        self.done_unsaid += u64::from(self.next > acknowledged);
+        self.is_clean();
         self.go_on();
+        self.is_clean();
     }
 
     /// Applies the next operation to what the cache must contain.
@@ -177,21 +191,17 @@ impl Ordeal<'_> {
         self.next += 1;
     }
 
-    /// What is there: all that was acknowledged, with or without the operation that was under way.
-    fn find_out(&mut self) {
+    /// What is there: all that was acknowledged, and nothing but what came next.
+    fn find_out(&mut self, acknowledged: u64) {
         let found = contents_of(&self.old);
-        if found != self.contents {
-            let before = self.contents.clone();
-            let under_way = Operation::of(self.next);
+        let before = self.contents.clone();
+        while found != self.contents {
             self.advance();
-            self.done_unsaid += 1;
-            let what = (self.next - 1, under_way);
-            let (lost, foreign) = differences(&found, &self.contents);
-            let same = found == self.contents;
+            let (lost, foreign) = differences(&found, &before);
+            let under_way = self.next <= acknowledged + BATCH;
             assert!(
-                same,
-                "neither before {what:?}: {:?} nor after: lost {lost:?}, foreign {foreign:?}",
-                differences(&found, &before)
+                under_way,
+                "after {acknowledged} operations: lost {lost:?}, foreign {foreign:?}"
             );
         }
         let fresh = MmapCache::open(self.path).expect("the cache");
@@ -213,21 +223,21 @@ impl Ordeal<'_> {
         }
     }
 
-    /// The next write mends what the kill has left, and nothing is lost by that.
+    /// Work goes on with the same files.
     fn go_on(&mut self) {
         let operation = Operation::of(self.next);
         let done = operation.perform(self.next, &self.old);
         done.expect("an operation after a kill");
         self.advance();
-        // Two operations change nothing, and one that deletes what is absent: let there be a change in any case.
-        self.old.put(b"after", b"").expect("a write after a kill");
-        self.old.delete(b"after").expect("a write after a kill");
+        assert_eq!(contents_of(&self.old), self.contents, "one operation later");
+    }
+
+    fn is_clean(&self) {
         let report = self.old.verify().expect("a check");
         assert!(report.is_clean(), "{:?}", report.faults);
         assert!(report.totals_compared);
         assert_eq!(report.entries, self.contents.len() as u64);
         assert_eq!(self.old.len(), report.entries);
-        assert_eq!(contents_of(&self.old), self.contents, "after it was mended");
     }
 
     /// What interrupted rebuilds left is gone after one that is finished.

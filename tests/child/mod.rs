@@ -154,20 +154,20 @@ impl Child {
         self.process.wait().expect("the end of the child");
     }
 
-    /// Lets the child work for a while, kills it, and returns how many lines it said until then.
-    pub(crate) fn kill_after(mut self, pause: Duration) -> u64 {
+    /// Lets the child work for a while, kills it, and returns the last line that it said.
+    pub(crate) fn kill_after(mut self, pause: Duration) -> Option<String> {
         let Self {
             process, output, ..
         } = &mut self;
         std::thread::scope(|scope| {
             // Read all the time: a child that waits for its reader would be killed at that place only.
-            let lines = scope.spawn(|| std::iter::from_fn(|| said(output)).count() as u64);
+            let last = scope.spawn(|| std::iter::from_fn(|| said(output)).last());
             std::thread::sleep(pause);
             let alive = process.try_wait().expect("a look").is_none();
             process.kill().expect("a child to kill");
             process.wait().expect("the end of the child");
             assert!(alive, "the child ended before it was killed");
-            lines.join().expect("the lines")
+            last.join().expect("the last line")
         })
     }
 }
