@@ -1,6 +1,7 @@
 //! Handles and writers that a forked child inherits.
 //!
-//! Each test starts a process of its own which has nothing but the harness's idle thread beside the one that forks.
+//! Each test starts a process of its own which has nothing but the harness's idle thread beside the
+//! one that forks.
 #![expect(
     unsafe_code,
     reason = "fork, waitpid and _exit are calls of the C library"
@@ -33,7 +34,8 @@ fn child() {
     ]);
 }
 
-/// Runs the closure in a forked child, which never comes back from it. Returns the child's process id.
+/// Runs the closure in a forked child, which never comes back from it. Returns the child's process
+/// id.
 fn fork(body: impl FnOnce()) -> libc::pid_t {
     // SAFETY: the harness's other thread waits for this one and holds no lock that the child takes.
     let pid = unsafe { libc::fork() };

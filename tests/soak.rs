@@ -1,4 +1,5 @@
-//! Long runs, each with a short form that runs always. `docs/testing.md` has the commands and what was measured.
+//! Long runs, each with a short form that runs always. `docs/testing.md` has the commands and what
+//! was measured.
 //!
 //! The short forms of the rebuilds and of the kills are in `tests/processes.rs`.
 
@@ -187,27 +188,26 @@ fn within_bounds(cache: &MmapCache) -> (u64, u64) {
 
 #[test]
 fn deleted_slots_are_taken_back_along_the_way() {
-    replace_in_turn(50_000);
+    replace_in_turn(40_000, 500);
 }
 
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
 fn a_million_insertions_and_deletions_leave_a_table_as_it_was() {
-    replace_in_turn(1_000_000);
+    replace_in_turn(1_000_000, 5_000);
 }
 
-/// Inserts a key and deletes the oldest, as often as asked, in a table of five thousand.
-fn replace_in_turn(pairs: u64) {
-    const ENTRIES: u64 = 5_000;
+/// Inserts a key and deletes the oldest, as often as asked, in a table of so many entries.
+fn replace_in_turn(pairs: u64, entries: u64) {
     let scratch = Scratch::new();
     let cache = scratch.open();
-    for number in 0..ENTRIES {
+    for number in 0..entries {
         cache.put(&key(number), &value(number)).expect("a put");
     }
     let before = (cache.stats().expect("the counters"), time_of_misses(&cache));
     let (began, mut share) = (Instant::now(), 0);
     for number in 0..pairs {
-        let fresh = ENTRIES + number;
+        let fresh = entries + number;
         cache.put(&key(fresh), &value(fresh)).expect("a put");
         assert!(cache.delete(&key(number)).expect("a deletion"), "{number}");
         if number % 500 == 0 {
@@ -223,14 +223,15 @@ fn replace_in_turn(pairs: u64) {
     println!("{} slots before, {} after", before.0.slots, after.0.slots);
     println!("at most {share} % of the slots were those of deleted entries");
     stays_small(&after.0, &before.0);
-    assert_eq!(cache.len(), ENTRIES);
-    assert!((pairs..pairs + ENTRIES).all(|number| {
+    assert_eq!(cache.len(), entries);
+    assert!((pairs..pairs + entries).all(|number| {
         let found = cache.get(&key(number)).expect("a look");
         found == Some(value(number))
     }));
 }
 
-/// Each region is purged when seven eighths of its slots are taken, by entries or by what they left.
+/// Each region is purged when seven eighths of its slots are taken, by entries or by what they
+/// left.
 #[track_caller]
 fn stays_small(now: &Stats, before: &Stats) -> u64 {
     assert!((now.occupied + now.deleted) * 8 <= now.slots * 7, "{now:?}");

@@ -1,4 +1,5 @@
-//! Keys, and values that say whose they are and which: so that a wrong one is known when it is seen.
+//! Keys, and values that say whose they are and which: so that a wrong one is known when it is
+//! seen.
 
 /// Numbers that look random and come again in every run and process.
 #[derive(Clone, Debug)]

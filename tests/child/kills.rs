@@ -1,8 +1,9 @@
 //! Writers that are killed in the middle, and what must be there afterwards.
 //!
-//! The child performs operations whose every detail follows from their numbers, and acknowledges them: one by one, or
-//! a batch at its end, so that it is not always the acknowledgement where the kill strikes. So the parent knows what
-//! the cache must contain: what was acknowledged, and the first so many operations of what came next.
+//! The child performs operations whose every detail follows from their numbers, and acknowledges
+//! them: one by one, or a batch at its end, so that it is not always the acknowledgement where the
+//! kill strikes. So the parent knows what the cache must contain: what was acknowledged, and the
+//! first so many operations of what came next.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,7 +16,8 @@ use super::contents::{Random, number_of, passing, value};
 use super::{Child, Part, say, tight};
 
 const KEYS: u64 = 1_200;
-/// Operations that the child does while it holds the writer, and acknowledges together; then as many one by one.
+/// Operations that the child does while it holds the writer, and acknowledges together; then as
+/// many one by one.
 const BATCH: u64 = 32;
 
 /// What a cache contains: the number of each key's value.
@@ -94,8 +96,8 @@ impl Operation {
     }
 }
 
-/// Performs one operation after the other, from the first number on, and says the next number after each, or after
-/// a batch; until it is killed. The second number: whether the thresholds are tight.
+/// Performs one operation after the other, from the first number on, and says the next number after
+/// each, or after a batch; until it is killed. The second number: whether the thresholds are tight.
 pub(crate) fn writes(part: &Part) {
     let &[mut number, is_tight] = part.numbers.as_slice() else {
         panic!("two numbers");
@@ -144,8 +146,8 @@ struct Ordeal<'a> {
     done_unsaid: u64,
 }
 
-/// Kills a writer as often as asked; returns how many operations were acknowledged, and how many more were found
-/// done.
+/// Kills a writer as often as asked; returns how many operations were acknowledged, and how many
+/// more were found done.
 pub(crate) fn survive(path: &Path, is_tight: bool, rounds: u64, seed: u64) -> (u64, u64) {
     let mut ordeal = Ordeal {
         path,
@@ -175,7 +177,8 @@ impl Ordeal<'_> {
             self.advance();
         }
         self.find_out(acknowledged);
-        // The next write finishes what the kill has left half done: one operation more can be there.
+        // The next write finishes what the kill has left half done: one operation more can be
+        // there.
         self.old.put(b"after", b"").expect("a write after a kill");
         self.old.delete(b"after").expect("a write after a kill");
         self.find_out(acknowledged);

@@ -148,7 +148,8 @@ impl Child {
         last
     }
 
-    /// Ends the child at once, as the system does when memory runs out. Its output can still be read.
+    /// Ends the child at once, as the system does when memory runs out. Its output can still be
+    /// read.
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("a child to kill");
         self.process.wait().expect("the end of the child");
@@ -160,7 +161,8 @@ impl Child {
             process, output, ..
         } = &mut self;
         std::thread::scope(|scope| {
-            // Read all the time: a child that waits for its reader would be killed at that place only.
+            // Read all the time: a child that waits for its reader would be killed at that place
+            // only.
             let last = scope.spawn(|| std::iter::from_fn(|| said(output)).last());
             std::thread::sleep(pause);
             let alive = process.try_wait().expect("a look").is_none();

@@ -20,8 +20,8 @@ pub(crate) enum Mode {
     Generations = 1,
 }
 
-/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay, how many come and
-/// go, and the mode.
+/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay,
+/// how many come and go, and the mode.
 pub(crate) fn reads(part: &Part) {
     let &[stay, pass, mode] = part.numbers.as_slice() else {
         panic!("three numbers");
