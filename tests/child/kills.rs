@@ -118,7 +118,7 @@ pub(crate) fn writes(part: &Part) {
 fn write_batch(cache: &MmapCache, first: u64) -> u64 {
     let mut number = first;
     let mut writer = cache.writer().expect("the writer");
-    while number / BATCH % 2 == 0 {
+    while (number / BATCH).is_multiple_of(2) {
         let done = Operation::of(number).perform_held(number, &mut writer);
         if done.is_none() {
             break;

@@ -31,8 +31,11 @@ pub(crate) struct Part {
     pub(crate) numbers: Vec<u64>,
 }
 
+/// What a child does, by its name.
+pub(crate) type Role = (&'static str, fn(&Part));
+
 /// Plays the role that the environment names; returns at once where it names none.
-pub(crate) fn play(roles: &[(&str, fn(&Part))]) {
+pub(crate) fn play(roles: &[Role]) {
     let Ok(name) = std::env::var(ROLE) else {
         return;
     };
