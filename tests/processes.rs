@@ -293,7 +293,7 @@ fn readers_see_no_wrong_value_while_writers_insert_overwrite_delete_grow_and_cle
         let key = key.as_bytes();
         cache.put(key, &value(key, 0)).expect("a put");
     }
-    let read = [STAYING, PASSING, Mode::Each as u64];
+    let read = [STAYING, PASSING, Mode::Each as u64, 1];
     let start = || Child::start("reads", &scratch.path, &read);
     let mut readers = [start(), start()];
     readers.iter_mut().for_each(|reader| reader.expect("ready"));

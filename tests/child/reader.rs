@@ -20,11 +20,11 @@ pub(crate) enum Mode {
     Generations = 1,
 }
 
-/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay,
-/// how many come and go, and the mode.
+/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay, how
+/// many come and go, the mode, and whether it opens handles that may write: those can wait for writers.
 pub(crate) fn reads(part: &Part) {
-    let &[stay, pass, mode] = part.numbers.as_slice() else {
-        panic!("three numbers");
+    let &[stay, pass, mode, may_write] = part.numbers.as_slice() else {
+        panic!("four numbers");
     };
     let dismissed = dismissal();
     let old = MmapCache::open(&part.path).expect("a cache");
@@ -33,7 +33,7 @@ pub(crate) fn reads(part: &Part) {
     while !dismissed.load(Ordering::Relaxed) {
         reader.round(&old);
         if reader.rounds.is_multiple_of(8) {
-            reader.open_and_round(&part.path);
+            reader.open_and_round(&part.path, may_write == 1);
         }
     }
     say(format!(
@@ -74,9 +74,9 @@ impl Reader {
         }
     }
 
-    /// A round with a handle that did not exist before; every second one can only read.
-    fn open_and_round(&mut self, path: &Path) {
-        let read_only = self.rounds.is_multiple_of(16);
+    /// A round with a handle that did not exist before; every second one can only read in any case.
+    fn open_and_round(&mut self, path: &Path, may_write: bool) {
+        let read_only = !may_write || self.rounds.is_multiple_of(16);
         let began = Instant::now();
         let fresh = Options::new().create(false).read_only(read_only).open(path);
         let fresh = fresh.expect("the cache again");

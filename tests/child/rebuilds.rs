@@ -16,9 +16,9 @@ const PASSING: u64 = 400;
 pub(crate) fn under_readers(path: &Path, options: &Options, generations: u64) -> Vec<String> {
     let cache = options.open(path).expect("a new cache");
     rebuild(&cache, 0);
-    let numbers = [STAYING, PASSING, Mode::Generations as u64];
-    let start = || Child::start("reads", path, &numbers);
-    let mut readers = [start(), start()];
+    let mode = Mode::Generations as u64;
+    let start = |may_write| Child::start("reads", path, &[STAYING, PASSING, mode, may_write]);
+    let mut readers = [start(0), start(1)];
     readers.iter_mut().for_each(|reader| reader.expect("ready"));
     for generation in 1..=generations {
         rebuild(&cache, generation);
