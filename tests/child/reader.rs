@@ -21,7 +21,7 @@ pub(crate) enum Mode {
 }
 
 /// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay, how
-/// many come and go, the mode, and whether it opens handles that may write: those can wait for writers.
+/// many come and go, the mode, and whether it opens handles that may write, which can have to wait.
 pub(crate) fn reads(part: &Part) {
     let &[stay, pass, mode, may_write] = part.numbers.as_slice() else {
         panic!("four numbers");
