@@ -20,8 +20,8 @@ pub(crate) enum Mode {
     Generations = 1,
 }
 
-/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay, how
-/// many come and go, the mode, and whether it opens handles that may write, which can have to wait.
+/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay,
+/// how many come and go, the mode, and whether it opens handles that may write, which can wait.
 pub(crate) fn reads(part: &Part) {
     let &[stay, pass, mode, may_write] = part.numbers.as_slice() else {
         panic!("four numbers");
