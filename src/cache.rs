@@ -93,7 +93,8 @@ impl MmapCache {
             let (view, _) = self.handle.current()?;
             let header = view.header();
             let elsewhere = header.written_under() != (self.handle.boot, view.inode.1);
-            header.get(word::RENAMES_PENDING) != 0 || (header.is_dirty() && elsewhere)
+            // Renames left over are not waited for: most likely their writer is about to do them.
+            header.is_dirty() && elsewhere
         };
         if needed {
             drop(self.writer()?);

@@ -94,29 +94,22 @@ impl Editor {
                 prefix: shape.prefix,
             },
         )?;
-        let high_prefix = shape.prefix | (1 << shape.depth);
-        let high_region = match high {
-            Some(high) => Some(begin(
-                table,
-                high,
-                Shape {
-                    depth,
-                    prefix: high_prefix,
-                },
-            )?),
-            None => None,
+        let upper = Shape {
+            depth,
+            prefix: shape.prefix | (1 << shape.depth),
         };
-        let dropped = self.distribute(table, old, shape, low_region, high_region)?;
-        after.occupied = after.occupied.saturating_sub(dropped);
-        after.deleted = after
-            .deleted
-            .saturating_sub(u64::from(old.recount().deleted));
+        let high_region = high.map(|high| begin(table, high, upper)).transpose()?;
+        self.distribute(table, old, shape, low_region, high_region)?;
+        let deleted = u64::from(old.recount().deleted);
+        after.deleted = after.deleted.saturating_sub(deleted);
         for region in std::iter::once(low_region).chain(high_region) {
             let top = region
                 .full()
                 .last()
-                .map_or(0, |index| table.slot_number(region.number(), index) + 1);
-            after.high_water = after.high_water.max(u64::from(top));
+                .map(|index| table.slot_number(region.number(), index));
+            after.high_water = after
+                .high_water
+                .max(top.map_or(0, |top| u64::from(top) + 1));
         }
         let next_free = after.free_region;
         after.free_region = u64::from(old.number()) + 1;
@@ -134,7 +127,10 @@ impl Editor {
         Ok(())
     }
 
-    /// Copies every entry to its new region, as it stands. Returns how many could not be.
+    /// Copies every entry to its new region, as it stands.
+    ///
+    /// An entry that is damaged, or that the roster does not know, would be lost on the way sooner or later: the heap
+    /// still has it, so index and roster are rebuilt from there instead.
     fn distribute(
         &self,
         table: &Table,
@@ -142,33 +138,36 @@ impl Editor {
         shape: Shape,
         low: Region<'_>,
         high: Option<Region<'_>>,
-    ) -> Outcomes<u64> {
-        let mut dropped = 0;
+    ) -> Outcomes<()> {
+        // The positions lie far apart: ask for all of them before the first is needed.
+        for index in old.full() {
+            self.view
+                .roster
+                .prefetch(old.slot(index).identity().position);
+        }
+        let positions = table.header().counters().roster_len;
         for index in old.full() {
             let slot = old.slot(index);
             let link = slot.link();
             let hash = slot.hash(link, old.control(index));
-            let upper = hash.directory() & (1 << shape.depth) != 0;
-            let target = if upper { high.unwrap_or(low) } else { low };
-            if link.is_entry() && target.adopt(slot, hash).is_some() {
-                continue;
-            }
-            // A full control byte over no entry is damage: the entry is lost, and its position with it.
             let position = slot.identity().position;
             let number = table.slot_number(old.number(), index);
-            if u64::from(position) < table.header().counters().roster_len
-                && self.view.roster.get(position)? == Position::Slot(number)
-            {
-                self.view.roster.set(position, Position::Hole(0))?;
+            let known = u64::from(position) < positions
+                && self.view.roster.get(position)? == Position::Slot(number);
+            if !known || !link.is_entry() || !shape.holds(hash.directory()) {
+                return Err(Stop::Recover("a damaged entry in a region that is rebuilt"));
             }
-            table.header().add(word::DROPPED, 1);
-            dropped += 1;
+            let upper = hash.directory() & (1 << shape.depth) != 0;
+            let target = if upper { high.unwrap_or(low) } else { low };
+            if target.adopt(slot, hash).is_none() {
+                return Err(Stop::Recover("more entries than a region has slots"));
+            }
         }
         for region in std::iter::once(low).chain(high) {
             region.set_counts(region.recount());
             region.set_stamp(Stamp::live(region.stamp().incarnation()));
         }
-        Ok(dropped)
+        Ok(())
     }
 
     /// The stores of a replacement behind its intent; storing them twice is the same as once.
@@ -219,12 +218,6 @@ impl Editor {
         old: u32,
         after: &Counters,
     ) -> Outcomes<()> {
-        // The positions lie far apart: ask for all of them before the first is needed.
-        for index in region.full() {
-            self.view
-                .roster
-                .prefetch(region.slot(index).identity().position);
-        }
         for index in region.full() {
             let position = region.slot(index).identity().position;
             if u64::from(position) >= after.roster_len {

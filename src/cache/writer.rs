@@ -38,8 +38,9 @@ const PAUSE: u64 = 256;
 const ROSTER_LEAST: u64 = 4096;
 
 thread_local! {
-    /// The caches whose writers this thread holds.
-    static HELD: RefCell<Vec<Arc<Path>>> = const { RefCell::new(Vec::new()) };
+    /// The caches whose writers this thread holds, each with the epoch in which it was taken: a forked child inherits
+    /// the list, and the writers in it are not its own.
+    static HELD: RefCell<Vec<(Arc<Path>, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The writer lock of a cache, held: a batch of changes under one lock and, where that is asked for, one sync.
@@ -78,7 +79,8 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        if HELD.with_borrow(|held| held.contains(&handle.path)) {
+        let is_this = |held: &(Arc<Path>, u64)| held.0 == handle.path && held.1 == lock::epoch();
+        if HELD.with_borrow(|held| held.iter().any(is_this)) {
             return Err(Error::WriterHeld {
                 path: handle.path.to_path_buf(),
             });
@@ -98,14 +100,15 @@ impl<'a> Writer<'a> {
             None => mutex.lock_arc(),
         };
         let (editor, lock) = lock_current(handle, deadline, &locked)?;
-        HELD.with_borrow_mut(|held| held.push(Arc::clone(&handle.path)));
+        let epoch = lock::epoch();
+        HELD.with_borrow_mut(|held| held.push((Arc::clone(&handle.path), epoch)));
         let mut writer = Self {
             handle,
             published: Arc::as_ptr(&editor.view),
             editor,
             lock,
             gate: Gate(Some(gate)),
-            epoch: lock::epoch(),
+            epoch,
             unsynced: false,
         };
         // From here on dropping the writer undoes all of this.
@@ -466,7 +469,9 @@ impl<'a> Writer<'a> {
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
-        HELD.with_borrow_mut(|held| held.retain(|path| *path != self.handle.path));
+        HELD.with_borrow_mut(|held| {
+            held.retain(|(path, epoch)| *path != self.handle.path || *epoch != self.epoch);
+        });
         if self.epoch != lock::epoch() {
             // A forked child: the lock and the mutex are the parent's.
             std::mem::forget(self.gate.0.take());

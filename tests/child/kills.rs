@@ -1,0 +1,284 @@
+//! Writers that are killed in the middle, and what must be there afterwards.
+//!
+//! The child performs operations whose every detail follows from their numbers, and acknowledges
+//! them: one by one, or a batch at its end, so that it is not always the acknowledgement where the
+//! kill strikes. So the parent knows what the cache must contain: what was acknowledged, and the
+//! first so many operations of what came next.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
+
+use mmapcache::{MmapCache, Options, Writer};
+
+use super::contents::{Random, number_of, passing, value};
+use super::{Child, Part, say, tight};
+
+const KEYS: u64 = 1_200;
+/// Operations that the child does while it holds the writer, and acknowledges together; then as
+/// many one by one.
+const BATCH: u64 = 32;
+
+/// What a cache contains: the number of each key's value.
+type Contents = BTreeMap<Vec<u8>, u64>;
+
+#[derive(Debug)]
+enum Operation {
+    Put(u64),
+    Delete(u64),
+    /// As many keys as that, all with new values, and nothing else.
+    Rebuild(u64),
+    Compact,
+    Flush,
+}
+
+impl Operation {
+    /// Everything about an operation but its number, which is in the values that it puts.
+    fn of(number: u64) -> Self {
+        let mut random = Random::new(number.wrapping_mul(0xA5A5_5A5A_1234_5677));
+        let key = random.below(KEYS);
+        match random.below(400) {
+            0 => Self::Rebuild(random.below(100)),
+            1 => Self::Compact,
+            2 => Self::Flush,
+            3..150 => Self::Delete(key),
+            _ => Self::Put(key),
+        }
+    }
+
+    fn apply(&self, number: u64, contents: &mut Contents) {
+        match *self {
+            Self::Put(key) => {
+                contents.insert(passing(key).into(), number);
+            }
+            Self::Delete(key) => {
+                contents.remove(passing(key).as_bytes());
+            }
+            Self::Rebuild(keys) => {
+                *contents = (0..keys).map(|key| (passing(key).into(), number)).collect();
+            }
+            Self::Compact | Self::Flush => {}
+        }
+    }
+
+    fn perform(&self, number: u64, cache: &MmapCache) -> mmapcache::Result<()> {
+        match *self {
+            Self::Put(key) => {
+                let key = passing(key);
+                let value = value(key.as_bytes(), number);
+                cache.put(key.as_bytes(), &value).map(drop)
+            }
+            Self::Delete(key) => cache.delete(passing(key).as_bytes()).map(drop),
+            Self::Rebuild(keys) => cache.atomic_rebuild((0..keys).map(|key| {
+                let key = passing(key);
+                let value = value(key.as_bytes(), number);
+                Ok::<_, Infallible>((key, value))
+            })),
+            Self::Compact => cache.compact(),
+            Self::Flush => cache.flush(),
+        }
+    }
+
+    /// As [`Operation::perform`], where a writer can do it.
+    fn perform_held(&self, number: u64, writer: &mut Writer<'_>) -> Option<()> {
+        match *self {
+            Self::Put(key) => {
+                let key = passing(key);
+                let value = value(key.as_bytes(), number);
+                writer.put(key.as_bytes(), &value).map(drop)
+            }
+            Self::Delete(key) => writer.delete(passing(key).as_bytes()).map(drop),
+            Self::Rebuild(_) | Self::Compact | Self::Flush => return None,
+        }
+        .map(Some)
+        .expect("an operation")
+    }
+}
+
+/// Performs one operation after the other, from the first number on, and says the next number after
+/// each, or after a batch; until it is killed. The second number: whether the thresholds are tight.
+pub(crate) fn writes(part: &Part) {
+    let &[mut number, is_tight] = part.numbers.as_slice() else {
+        panic!("two numbers");
+    };
+    let cache = options(is_tight == 1).open(&part.path).expect("the cache");
+    say("ready");
+    loop {
+        number = write_batch(&cache, number);
+        say(number);
+        let done = Operation::of(number).perform(number, &cache);
+        done.expect("an operation");
+        number += 1;
+        say(number);
+    }
+}
+
+/// Performs operations in one writer, as long as it can. Returns the number of the next.
+fn write_batch(cache: &MmapCache, first: u64) -> u64 {
+    let mut number = first;
+    let mut writer = cache.writer().expect("the writer");
+    while (number / BATCH).is_multiple_of(2) {
+        let done = Operation::of(number).perform_held(number, &mut writer);
+        if done.is_none() {
+            break;
+        }
+        number += 1;
+    }
+    number
+}
+
+fn options(is_tight: bool) -> Options {
+    if is_tight { tight() } else { Options::new() }
+}
+
+/// A cache whose writers are killed, and what it must contain.
+#[derive(Debug)]
+struct Ordeal<'a> {
+    path: &'a Path,
+    is_tight: bool,
+    /// Opened before the first kill, and used after every one.
+    old: MmapCache,
+    contents: Contents,
+    /// The number of the next operation.
+    next: u64,
+    /// Kills after which the operation under way turned out to be done.
+    done_unsaid: u64,
+}
+
+/// Kills a writer as often as asked; returns how many operations were acknowledged, and how many
+/// more were found done.
+pub(crate) fn survive(path: &Path, is_tight: bool, rounds: u64, seed: u64) -> (u64, u64) {
+    let mut ordeal = Ordeal {
+        path,
+        is_tight,
+        old: options(is_tight).open(path).expect("a new cache"),
+        contents: Contents::new(),
+        next: 0,
+        done_unsaid: 0,
+    };
+    let mut random = Random::new(seed);
+    for _ in 0..rounds {
+        let micros = random.below(60_000);
+        ordeal.round(Duration::from_micros(micros));
+    }
+    ordeal.leaves_nothing_behind();
+    (ordeal.next, ordeal.done_unsaid)
+}
+
+impl Ordeal<'_> {
+    fn round(&mut self, pause: Duration) {
+        let numbers = [self.next, u64::from(self.is_tight)];
+        let mut child = Child::start("writes until killed", self.path, &numbers);
+        child.expect("ready");
+        let last = child.kill_after(pause);
+        let acknowledged = last.map_or(self.next, |last| last.parse().expect("a number"));
+        while self.next < acknowledged {
+            self.advance();
+        }
+        self.find_out(acknowledged);
+        // The next write finishes what the kill has left half done: one operation more can be
+        // there.
+        self.old.put(b"after", b"").expect("a write after a kill");
+        self.old.delete(b"after").expect("a write after a kill");
+        self.find_out(acknowledged);
+        self.done_unsaid += u64::from(self.next > acknowledged);
+        self.is_clean();
+        self.go_on();
+        self.is_clean();
+    }
+
+    /// Applies the next operation to what the cache must contain.
+    fn advance(&mut self) {
+        Operation::of(self.next).apply(self.next, &mut self.contents);
+        self.next += 1;
+    }
+
+    /// What is there: all that was acknowledged, and nothing but what came next.
+    fn find_out(&mut self, acknowledged: u64) {
+        let found = contents_of(&self.old);
+        let before = self.contents.clone();
+        while found != self.contents {
+            self.advance();
+            let (lost, foreign) = differences(&found, &before);
+            let under_way = self.next <= acknowledged + BATCH;
+            assert!(
+                under_way,
+                "after {acknowledged} operations: lost {lost:?}, foreign {foreign:?}"
+            );
+        }
+        let fresh = MmapCache::open(self.path).expect("the cache");
+        assert_eq!(
+            contents_of(&fresh),
+            self.contents,
+            "as a new handle sees it"
+        );
+        self.all_found_by(&fresh);
+        self.all_found_by(&self.old);
+    }
+
+    fn all_found_by(&self, cache: &MmapCache) {
+        for key in (0..KEYS).map(passing) {
+            let found = cache.get(key.as_bytes()).expect("a look");
+            let found = found.map(|value| number_of(key.as_bytes(), &value));
+            let expected = self.contents.get(key.as_bytes()).copied();
+            assert_eq!(found, expected, "{key:?}");
+        }
+    }
+
+    /// Work goes on with the same files.
+    fn go_on(&mut self) {
+        let operation = Operation::of(self.next);
+        let done = operation.perform(self.next, &self.old);
+        done.expect("an operation after a kill");
+        self.advance();
+        assert_eq!(contents_of(&self.old), self.contents, "one operation later");
+    }
+
+    fn is_clean(&self) {
+        let report = self.old.verify().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.faults);
+        assert!(report.totals_compared);
+        assert_eq!(report.entries, self.contents.len() as u64);
+        assert_eq!(self.old.len(), report.entries);
+    }
+
+    /// What interrupted rebuilds left is gone after one that is finished.
+    fn leaves_nothing_behind(&self) {
+        self.old.clear().expect("an empty cache");
+        let directory = self.path.parent().expect("a directory");
+        let files = std::fs::read_dir(directory).expect("a directory");
+        let names: Vec<_> = files
+            .map(|file| file.expect("a file").file_name())
+            .collect();
+        assert!(names.len() <= 4, "{names:?}");
+    }
+}
+
+/// Keys whose number is missing on one side or the other.
+fn differences<'a>(
+    found: &'a Contents,
+    expected: &'a Contents,
+) -> (Vec<Named<'a>>, Vec<Named<'a>>) {
+    let missing = |from: &Contents, of: &'a Contents| {
+        of.iter()
+            .filter(|&(key, number)| from.get(key) != Some(number))
+            .map(|(key, &number)| (String::from_utf8_lossy(key), number))
+            .collect()
+    };
+    (missing(found, expected), missing(expected, found))
+}
+
+/// A key as it can be read, and the number of its value.
+type Named<'a> = (std::borrow::Cow<'a, str>, u64);
+
+fn contents_of(cache: &MmapCache) -> Contents {
+    let mut contents = Contents::new();
+    for item in cache.items().expect("a listing") {
+        let (key, value) = item.expect("an item");
+        let number = number_of(&key, &value);
+        let before = contents.insert(key, number);
+        assert_eq!(before, None, "a key that is listed twice");
+    }
+    contents
+}

@@ -1,0 +1,209 @@
+//! Real child processes for the tests: the test binary runs itself again, to play a role.
+//!
+//! A test file that uses this has one test named `child` which hands its roles to [`play`].
+#![allow(dead_code, reason = "each test binary uses another part of this")]
+
+pub(crate) mod contents;
+pub(crate) mod kills;
+pub(crate) mod reader;
+pub(crate) mod rebuilds;
+
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mmapcache::Options;
+
+const ROLE: &str = "MMAPCACHE_TEST_ROLE";
+const PATH: &str = "MMAPCACHE_TEST_PATH";
+const NUMBERS: &str = "MMAPCACHE_TEST_NUMBERS";
+/// What the test harness prints does not begin like this.
+const MARK: &str = "> ";
+
+/// What a child is told when it is started.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    pub(crate) numbers: Vec<u64>,
+}
+
+/// What a child does, by its name.
+pub(crate) type Role = (&'static str, fn(&Part));
+
+/// Plays the role that the environment names; returns at once where it names none.
+pub(crate) fn play(roles: &[Role]) {
+    let Ok(name) = std::env::var(ROLE) else {
+        return;
+    };
+    let numbers = std::env::var(NUMBERS).expect("the numbers of the part");
+    let part = Part {
+        path: std::env::var_os(PATH)
+            .expect("the path of the cache")
+            .into(),
+        numbers: numbers
+            .split_whitespace()
+            .map(|number| number.parse().expect("a number"))
+            .collect(),
+    };
+    let (_, role) = roles
+        .iter()
+        .find(|(known, _)| *known == name)
+        .expect("a role of this test file");
+    role(&part);
+}
+
+/// Says a line to the parent; in one write, so that a kill loses all of it or nothing.
+pub(crate) fn say(text: impl Display) {
+    let line = format!("{MARK}{text}\n");
+    let mut output = std::io::stdout().lock();
+    output.write_all(line.as_bytes()).expect("the parent reads");
+    output.flush().expect("the parent reads");
+}
+
+/// The next line that the parent said, without its end; none when it has nothing more to say.
+pub(crate) fn hear() -> Option<String> {
+    let mut line = String::new();
+    let length = std::io::stdin().read_line(&mut line).expect("a line");
+    (length > 0).then(|| line.trim_end().to_owned())
+}
+
+/// A flag that is set as soon as the parent has closed the child's input, or is gone.
+pub(crate) fn dismissal() -> Arc<AtomicBool> {
+    let dismissed = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&dismissed);
+    std::thread::spawn(move || {
+        let ended = std::io::stdin().read_to_end(&mut Vec::new());
+        flag.store(true, Ordering::Relaxed);
+        ended.expect("an input that ends");
+    });
+    dismissed
+}
+
+/// A child process that plays a role. It is killed when it is dropped before its end.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: process::Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Child {
+    pub(crate) fn start(role: &str, path: &Path, numbers: &[u64]) -> Self {
+        let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        let program = std::env::current_exe().expect("the path of the test binary");
+        let mut process = Command::new(program)
+            .args(["child", "--exact", "--nocapture", "--test-threads=1", "-q"])
+            .env(ROLE, role)
+            .env(PATH, path)
+            .env(NUMBERS, numbers.join(" "))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child process");
+        let output = process.stdout.take().expect("the child's output");
+        Self {
+            input: process.stdin.take(),
+            output: BufReader::new(output),
+            process,
+        }
+    }
+
+    /// The next line that the child says; none when its output ends.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        said(&mut self.output)
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, line: &str) {
+        assert_eq!(self.line().as_deref(), Some(line));
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("an input that is still open");
+        writeln!(input, "{line}").expect("the child reads");
+    }
+
+    /// Tells the child something and returns its answer.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.line().expect("an answer")
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.process.try_wait().expect("a look").is_none()
+    }
+
+    /// Closes the child's input, lets it end, and returns the last line that it said.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> String {
+        self.input = None;
+        let mut last = String::new();
+        while let Some(line) = self.line() {
+            last = line;
+        }
+        let status = self.process.wait().expect("the end of the child");
+        assert!(status.success(), "the child ended with {status}");
+        last
+    }
+
+    /// Ends the child at once, as the system does when memory runs out. Its output can still be
+    /// read.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("a child to kill");
+        self.process.wait().expect("the end of the child");
+    }
+
+    /// Lets the child work for a while, kills it, and returns the last line that it said.
+    pub(crate) fn kill_after(mut self, pause: Duration) -> Option<String> {
+        let Self {
+            process, output, ..
+        } = &mut self;
+        std::thread::scope(|scope| {
+            // Read all the time: a child that waits for its reader would be killed at that place
+            // only.
+            let last = scope.spawn(|| std::iter::from_fn(|| said(output)).last());
+            std::thread::sleep(pause);
+            let alive = process.try_wait().expect("a look").is_none();
+            process.kill().expect("a child to kill");
+            process.wait().expect("the end of the child");
+            assert!(alive, "the child ended before it was killed");
+            last.join().expect("the last line")
+        })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It has ended already, mostly; then both do nothing.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn said(output: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if output.read_line(&mut line).expect("a line") == 0 {
+            return None;
+        }
+        if let Some((_, text)) = line.trim_end_matches('\n').split_once(MARK) {
+            return Some(text.to_owned());
+        }
+    }
+}
+
+/// Regions, segments and thresholds so small that growing and cleaning never stop.
+pub(crate) fn tight() -> Options {
+    let mut options = Options::new();
+    options
+        .region_slots(16)
+        .max_segment_bytes(16 * 1024)
+        .clean_when(50, 1024);
+    options
+}

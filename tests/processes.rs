@@ -1,0 +1,423 @@
+//! Several processes, one cache: what they see of each other, and what a kill leaves.
+
+mod child;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use child::contents::{Random, number_of, passing, staying, value};
+use child::reader::Mode;
+use child::{Child, Part, hear, kills, reader, rebuilds, say, tight};
+use mmapcache::{Error, MmapCache, Options, Update, Version};
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("obeys", obeys),
+        ("counts", counts),
+        ("reads", reader::reads),
+        ("churns", churns),
+        ("writes until killed", kills::writes),
+    ]);
+}
+
+struct Scratch {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        Self { _dir: dir, path }
+    }
+}
+
+/// Does what it is told, one operation for each line, with a handle that it opens first.
+fn obeys(part: &Part) {
+    let mut options = Options::new();
+    options.lock_timeout(Some(Duration::from_millis(150)));
+    let mut cache = options.open(&part.path).expect("the cache");
+    say("ready");
+    while let Some(line) = hear() {
+        if line == "open again" {
+            cache = options.open(&part.path).expect("the cache");
+            say("done");
+        } else {
+            say(obey(&cache, &line));
+        }
+    }
+}
+
+fn obey(cache: &MmapCache, line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let done = match words[..] {
+        ["get", key] => match cache.get(key.as_bytes()) {
+            Ok(Some(value)) => Ok(String::from_utf8(value).expect("text")),
+            Ok(None) => Ok("absent".to_owned()),
+            Err(error) => Err(error),
+        },
+        ["put", key, value] => put(cache, key, value).map(|()| "done".to_owned()),
+        ["delete", key] => cache.delete(key.as_bytes()).map(|found| found.to_string()),
+        ["clear"] => cache.clear().map(|()| "done".to_owned()),
+        ["list"] => Ok(listing(cache)),
+        ["counts"] => Ok(format!("{} {}", cache.len(), cache.changes())),
+        _ => panic!("{line:?} is no order"),
+    };
+    done.unwrap_or_else(|error| match error {
+        Error::Locked { waited, .. } if waited >= Duration::from_millis(150) => "locked".into(),
+        other => panic!("{line}: {other}"),
+    })
+}
+
+fn put(cache: &MmapCache, key: &str, value: &str) -> mmapcache::Result<()> {
+    cache.put(key.as_bytes(), value.as_bytes()).map(drop)
+}
+
+fn listing(cache: &MmapCache) -> String {
+    let keys: Result<BTreeSet<_>, Error> = cache.keys().expect("a listing").collect();
+    let keys = keys.expect("keys").into_iter();
+    let keys: Vec<_> = keys
+        .map(|key| String::from_utf8_lossy(&key).into_owned())
+        .collect();
+    keys.join(" ")
+}
+
+#[test]
+fn what_one_process_puts_another_finds_in_both_directions() {
+    let scratch = Scratch::new();
+    let cache = MmapCache::open(&scratch.path).expect("a new cache");
+    put(&cache, "before", "1").expect("a put");
+    let mut other = Child::start("obeys", &scratch.path, &[]);
+    other.expect("ready");
+    assert_eq!(other.ask("get before"), "1");
+
+    put(&cache, "after", "2").expect("a put");
+    assert_eq!(other.ask("get after"), "2");
+    assert_eq!(other.ask("put theirs 3"), "done");
+    assert_eq!(
+        cache.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
+    let fresh = MmapCache::open(&scratch.path).expect("the cache");
+    assert_eq!(
+        fresh.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
+
+    assert_eq!(other.ask("open again"), "done");
+    assert_eq!(other.ask("list"), "after before theirs");
+    assert_eq!(other.ask("delete before"), "true");
+    assert_eq!(cache.get(b"before").expect("a look"), None);
+    assert!(cache.delete(b"theirs").expect("a deletion"));
+    assert_eq!(other.ask("get theirs"), "absent");
+    assert_eq!(other.ask("list"), "after");
+    other.finish();
+}
+
+#[test]
+fn processes_that_take_turns_see_every_change_at_once_through_growth_and_rebuilds() {
+    let scratch = Scratch::new();
+    let cache = tight().open(&scratch.path).expect("a new cache");
+    let mut other = Child::start("obeys", &scratch.path, &[]);
+    other.expect("ready");
+    for turn in 0..1_500 {
+        let (mine, theirs) = (format!("mine{turn}"), format!("theirs{turn}"));
+        put(&cache, &mine, &"m".repeat(turn % 700)).expect("a put");
+        assert_eq!(other.ask(&format!("get {mine}")), "m".repeat(turn % 700));
+        let long = "t".repeat(turn % 900 + 1);
+        assert_eq!(other.ask(&format!("put {theirs} {long}")), "done");
+        assert_eq!(
+            cache.get(theirs.as_bytes()).expect("a look"),
+            Some(long.into())
+        );
+        let counts = format!("{} {}", cache.len(), cache.changes());
+        assert_eq!(other.ask("counts"), counts);
+        match turn % 200 {
+            50 => assert_eq!(other.ask("clear"), "done"),
+            120 => cache.clear().expect("an empty cache"),
+            _ => continue,
+        }
+        assert!(cache.is_empty());
+        assert_eq!(other.ask("list"), "");
+    }
+    other.finish();
+    let report = cache.verify().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+#[test]
+fn readers_of_another_process_see_whole_generations_while_the_cache_is_rebuilt_in_a_row() {
+    for options in [Options::new(), tight()] {
+        let scratch = Scratch::new();
+        let seen = rebuilds::under_readers(&scratch.path, &options, 40);
+        for line in seen {
+            assert!(line.contains("up to number"), "{line}");
+            println!("{line}");
+        }
+    }
+}
+
+#[test]
+fn a_rebuild_that_has_returned_is_what_every_process_reads_next() {
+    let scratch = Scratch::new();
+    let cache = MmapCache::open(&scratch.path).expect("a new cache");
+    let mut other = Child::start("obeys", &scratch.path, &[]);
+    other.expect("ready");
+    for generation in 0..60 {
+        let items = [("generation", generation.to_string())];
+        let items = items.map(Ok::<_, std::convert::Infallible>);
+        cache.atomic_rebuild(items).expect("a rebuild");
+        assert_eq!(other.ask("get generation"), generation.to_string());
+        assert_eq!(other.ask("list"), "generation");
+    }
+    other.finish();
+}
+
+/// Adds one to the counter as often as it is told.
+fn counts(part: &Part) {
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    say("ready");
+    hear();
+    let mut longest = Duration::ZERO;
+    for _ in 0..part.numbers[0] {
+        let began = Instant::now();
+        let changed = cache.update(b"counter", |entry| {
+            let count = entry.map_or(0, |entry| count_in(entry.value()));
+            Update::Put((count + 1).to_string().into_bytes())
+        });
+        assert!(changed.expect("an update"));
+        longest = longest.max(began.elapsed());
+    }
+    say(format!("the longest update took {longest:?}"));
+}
+
+fn count_in(value: &[u8]) -> u64 {
+    let digits = std::str::from_utf8(value).expect("digits");
+    digits.parse().expect("a number")
+}
+
+#[test]
+fn processes_that_increment_one_counter_lose_no_increment_and_versions_only_go_up() {
+    const EACH: u64 = 8_000;
+    let scratch = Scratch::new();
+    let cache = MmapCache::open(&scratch.path).expect("a new cache");
+    let start = || Child::start("counts", &scratch.path, &[EACH]);
+    let mut writers = [start(), start(), start(), start()];
+    writers.iter_mut().for_each(|writer| writer.expect("ready"));
+    writers.iter_mut().for_each(|writer| writer.tell("go"));
+    let mut seen: Option<(Version, u64)> = None;
+    let mut versions = 0;
+    while writers.iter_mut().any(Child::is_alive) {
+        let Some(entry) = cache.entry(b"counter").expect("a whole entry") else {
+            assert_eq!(seen, None, "the counter was there");
+            continue;
+        };
+        let now = (entry.version(), count_in(entry.value()));
+        if let Some(before) = seen.filter(|&before| before != now) {
+            assert!(
+                now.0 > before.0 && now.1 > before.1,
+                "{now:?} after {before:?}"
+            );
+            versions += 1;
+        }
+        seen = Some(now);
+    }
+    for said in writers.map(Child::finish) {
+        println!("{said}");
+    }
+    let end = cache.get(b"counter").expect("a look").expect("a counter");
+    assert_eq!(count_in(&end), 4 * EACH);
+    assert!(versions > 10, "the reader saw {versions} versions only");
+}
+
+const STAYING: u64 = 120;
+const PASSING: u64 = 900;
+/// Writers that churn at the same time; each has keys of its own.
+const CHURNERS: u64 = 2;
+
+/// Overwrites, inserts and deletes. The numbers: which of the churners it is, and how many
+/// operations.
+fn churns(part: &Part) {
+    let &[which, operations] = part.numbers.as_slice() else {
+        panic!("two numbers");
+    };
+    let cache = tight().open(&part.path).expect("the cache");
+    say("ready");
+    hear();
+    let mut random = Random::new(which);
+    for number in 1..=operations {
+        let key = random.below(STAYING / CHURNERS) * CHURNERS + which;
+        let pass = random.below(PASSING / CHURNERS) * CHURNERS + which;
+        let done = churn(&cache, &mut random, number, &staying(key), &passing(pass));
+        done.expect("an operation");
+    }
+}
+
+fn churn(
+    cache: &MmapCache,
+    random: &mut Random,
+    number: u64,
+    stay: &str,
+    pass: &str,
+) -> mmapcache::Result<()> {
+    let (stay, pass) = (stay.as_bytes(), pass.as_bytes());
+    match random.below(1_000) {
+        0 => cache.compact(),
+        1 => cache.atomic_rebuild(
+            // Listed only when the lock is held: so it loses nothing.
+            std::iter::once(()).flat_map(|()| cache.items().expect("a listing")),
+        ),
+        2..300 => cache.delete(pass).map(drop),
+        300..500 => cache.put(stay, &value(stay, number)).map(drop),
+        500..520 => {
+            let mut writer = cache.writer()?;
+            for _ in 0..30 {
+                let pass = passing(random.below(PASSING / CHURNERS) * CHURNERS + number % CHURNERS);
+                writer.delete(pass.as_bytes())?;
+            }
+            writer.commit()
+        }
+        _ => cache.put(pass, &value(pass, number)).map(drop),
+    }
+}
+
+#[test]
+fn readers_see_no_wrong_value_while_writers_insert_overwrite_delete_grow_and_clean() {
+    let scratch = Scratch::new();
+    let cache = tight().open(&scratch.path).expect("a new cache");
+    for key in (0..STAYING).map(staying) {
+        let key = key.as_bytes();
+        cache.put(key, &value(key, 0)).expect("a put");
+    }
+    let read = [STAYING, PASSING, Mode::Each as u64, 1];
+    let start = || Child::start("reads", &scratch.path, &read);
+    let mut readers = [start(), start()];
+    readers.iter_mut().for_each(|reader| reader.expect("ready"));
+    churn_all(&scratch, 6_000);
+    for line in readers.map(Child::finish) {
+        println!("{line}");
+        assert!(!line.contains(" 0 listings to the end"), "{line}");
+    }
+    let report = cache.verify().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.faults);
+    for item in cache.items().expect("a listing") {
+        let (key, value) = item.expect("an item");
+        number_of(&key, &value);
+    }
+}
+
+fn churn_all(scratch: &Scratch, operations: u64) {
+    let start = |which| Child::start("churns", &scratch.path, &[which, operations]);
+    let mut writers: Vec<_> = (0..CHURNERS).map(start).collect();
+    writers.iter_mut().for_each(|writer| writer.expect("ready"));
+    writers.iter_mut().for_each(|writer| writer.tell("go"));
+    for writer in writers {
+        writer.finish();
+    }
+}
+
+#[test]
+fn a_writer_killed_at_any_moment_loses_nothing_that_it_acknowledged() {
+    for (is_tight, rounds) in [(false, 15), (true, 45)] {
+        let scratch = Scratch::new();
+        let (operations, _) = kills::survive(&scratch.path, is_tight, rounds, 1);
+        assert!(operations > 2 * rounds, "{operations} operations in all");
+    }
+}
+
+#[test]
+fn a_segment_file_that_a_killed_writer_left_without_a_header_is_in_nobodys_way() {
+    // The moment between creating the file and writing its header is too short for the kills above
+    // to meet often.
+    for length in [0, 4096] {
+        let scratch = Scratch::new();
+        let cache = tight().open(&scratch.path).expect("a new cache");
+        for number in 1..10 {
+            let name = format!("cache.heap.{number}.new");
+            let left = std::fs::File::create(scratch.path.with_file_name(name)).expect("a file");
+            left.set_len(length).expect("a file of that length");
+        }
+        for number in 0..400 {
+            let key = format!("key {number}");
+            put(&cache, &key, &"v".repeat(200)).expect("a put into a new segment");
+        }
+        assert!(cache.stats().expect("the counters").segments > 3);
+        assert!(cache.verify().expect("a check").is_clean());
+    }
+}
+
+#[test]
+fn a_thread_that_holds_the_writer_is_told_so_instead_of_waiting_for_itself() {
+    let scratch = Scratch::new();
+    let cache = MmapCache::open(&scratch.path).expect("a new cache");
+    let second = MmapCache::open(&scratch.path).expect("another handle");
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"key", b"1").expect("a put");
+    for handle in [&cache, &second] {
+        assert!(matches!(handle.writer(), Err(Error::WriterHeld { .. })));
+        assert!(matches!(
+            handle.put(b"key", b"2"),
+            Err(Error::WriterHeld { .. })
+        ));
+        assert!(matches!(handle.clear(), Err(Error::WriterHeld { .. })));
+        assert_eq!(
+            handle.get(b"key").expect("a look").as_deref(),
+            Some(&b"1"[..])
+        );
+    }
+    drop(writer);
+    second.put(b"key", b"3").expect("a put");
+    assert_eq!(
+        cache.get(b"key").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
+}
+
+#[test]
+fn another_process_is_refused_after_its_timeout_while_a_writer_is_held_and_reads_meanwhile() {
+    let scratch = Scratch::new();
+    let cache = MmapCache::open(&scratch.path).expect("a new cache");
+    let mut other = Child::start("obeys", &scratch.path, &[]);
+    other.expect("ready");
+    let mut writer = cache.writer().expect("the writer");
+    let began = Instant::now();
+    assert_eq!(other.ask("put theirs 1"), "locked");
+    assert!(began.elapsed() >= Duration::from_millis(150));
+    assert_eq!(other.ask("open again"), "done");
+    writer.put(b"mine", b"2").expect("a put");
+    assert_eq!(other.ask("get mine"), "2");
+    assert_eq!(other.ask("delete mine"), "locked");
+    writer.commit().expect("the end of a batch");
+    assert_eq!(other.ask("put theirs 3"), "done");
+    assert_eq!(other.ask("delete mine"), "true");
+    assert_eq!(
+        cache.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"3"[..])
+    );
+    other.finish();
+}
+
+#[test]
+fn an_exclusive_handle_keeps_the_writers_of_other_processes_out_for_its_whole_life() {
+    let scratch = Scratch::new();
+    let mut options = Options::new();
+    let cache = options
+        .exclusive(true)
+        .open(&scratch.path)
+        .expect("a new cache");
+    let mut other = Child::start("obeys", &scratch.path, &[]);
+    other.expect("ready");
+    put(&cache, "mine", "1").expect("a put");
+    assert_eq!(other.ask("put theirs 2"), "locked");
+    cache.clear().expect("an empty cache");
+    assert_eq!(other.ask("put theirs 2"), "locked");
+    put(&cache, "mine", "3").expect("a put");
+    assert_eq!(other.ask("get mine"), "3");
+    drop(cache);
+    assert_eq!(other.ask("put theirs 4"), "done");
+    other.finish();
+}

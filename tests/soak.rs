@@ -1,0 +1,286 @@
+//! Long runs, each with a short form that runs always. `docs/testing.md` has the commands and what
+//! was measured.
+//!
+//! The short forms of the rebuilds and of the kills are in `tests/processes.rs`.
+
+mod child;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use child::contents::Random;
+use child::{Child, Part, kills, reader, rebuilds, say, tight};
+use mmapcache::{MmapCache, Options, Stats};
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("opens", opens),
+        ("reads", reader::reads),
+        ("writes until killed", kills::writes),
+    ]);
+}
+
+struct Scratch {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        Self { _dir: dir, path }
+    }
+
+    fn open(&self) -> MmapCache {
+        MmapCache::open(&self.path).expect("a cache")
+    }
+}
+
+/// 20 to 40 bytes, another for each number.
+fn key(number: u64) -> Vec<u8> {
+    let length = 20 + Random::new(number).below(21) as usize;
+    let mut key = format!("{number:020}").into_bytes();
+    key.resize(length, b'k');
+    key
+}
+
+/// 100 bytes that belong to the number.
+fn value(number: u64) -> Vec<u8> {
+    let mut random = Random::new(!number);
+    let bytes = (0..13).flat_map(|_| random.next().to_le_bytes());
+    bytes.take(100).collect()
+}
+
+#[test]
+fn a_cache_grows_by_itself_and_finds_everything_again() {
+    grow(20_000);
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn a_million_keys_grow_from_an_empty_cache() {
+    let reopening = grow(1_000_000);
+    assert!(reopening < Duration::from_millis(10), "{reopening:?}");
+}
+
+/// Opens the cache and says how many microseconds that took, and how many the first look.
+fn opens(part: &Part) {
+    let began = Instant::now();
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    let opening = began.elapsed();
+    let found = cache.get(&key(part.numbers[0])).expect("a look");
+    let looked = began.elapsed() - opening;
+    assert_eq!(found, Some(value(part.numbers[0])));
+    say(format!("{} {}", opening.as_micros(), looked.as_micros()));
+}
+
+/// Fills an empty cache and reads all of it back. Returns how long it takes to open.
+fn grow(count: u64) -> Duration {
+    let scratch = Scratch::new();
+    let cache = scratch.open();
+    fill(&cache, count);
+    let began = Instant::now();
+    for number in 0..count {
+        let found = cache.get(&key(number)).expect("a look");
+        assert_eq!(found, Some(value(number)), "{number}");
+    }
+    println!("read back in {:?}", began.elapsed());
+    list(&cache, count);
+    drop(cache);
+    // In a process that has not allocated and freed a million keys.
+    let said = Child::start("opens", &scratch.path, &[count - 1]).finish();
+    println!("opened again in another process, and one key read: {said} microseconds");
+    let micros = said
+        .split(' ')
+        .next()
+        .and_then(|micros| micros.parse().ok());
+    Duration::from_micros(micros.expect("a number"))
+}
+
+fn fill(cache: &MmapCache, count: u64) {
+    let mut longest = Duration::ZERO;
+    let all = Instant::now();
+    for number in 0..count {
+        let (key, value) = (key(number), value(number));
+        let began = Instant::now();
+        cache.put(&key, &value).expect("a put");
+        longest = longest.max(began.elapsed());
+        if number == 0 {
+            let fresh = cache.disk_usage().expect("the blocks").total();
+            println!("one entry takes {fresh} bytes");
+            assert!(fresh <= 64 * 1024, "{fresh}");
+        }
+    }
+    let usage = cache.disk_usage().expect("the blocks").total();
+    println!(
+        "{count} puts in {:?}, the longest {longest:?}; {usage} bytes",
+        all.elapsed()
+    );
+}
+
+fn list(cache: &MmapCache, count: u64) {
+    let began = Instant::now();
+    let mut seen = HashSet::new();
+    for key in cache.keys().expect("a listing") {
+        assert!(
+            seen.insert(key.expect("a key")),
+            "a key that is listed twice"
+        );
+    }
+    println!("listed in {:?}", began.elapsed());
+    assert_eq!(seen.len() as u64, count);
+    assert!((0..count).all(|number| seen.contains(&key(number))));
+}
+
+#[test]
+fn overwritten_values_are_reclaimed_along_the_way() {
+    overwrite(100_000);
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn ten_million_updates_need_no_compaction() {
+    overwrite(10_000_000);
+}
+
+/// Overwrites a thousand keys with values of all sizes, a thousand times in each batch.
+fn overwrite(updates: u64) {
+    const KEYS: u64 = 1_000;
+    let scratch = Scratch::new();
+    let cache = scratch.open();
+    let mut random = Random::new(7);
+    let mut most = (0, 0);
+    let mut longest = Duration::ZERO;
+    let began = Instant::now();
+    for _ in 0..updates / 1_000 {
+        let batch = Instant::now();
+        let mut writer = cache.writer().expect("the writer");
+        for _ in 0..1_000 {
+            let number = random.below(KEYS);
+            let value = vec![number as u8; 1 + random.below(1_000) as usize];
+            writer.put(&key(number), &value).expect("a put");
+        }
+        writer.commit().expect("the end of a batch");
+        longest = longest.max(batch.elapsed());
+        most = most.max(within_bounds(&cache));
+    }
+    println!(
+        "{updates} updates in {:?}, the longest thousand {longest:?}",
+        began.elapsed()
+    );
+    println!("at most {} bytes on the disk, with {} live", most.0, most.1);
+    let report = cache.verify().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+/// Bytes on the disk, and how many of them live.
+fn within_bounds(cache: &MmapCache) -> (u64, u64) {
+    let total = cache.disk_usage().expect("the blocks").total();
+    let live = cache.stats().expect("the counters").live_bytes;
+    let limit = 4 * live + (16 << 20);
+    assert!(total < limit, "{total} bytes on the disk, with {live} live");
+    (total, live)
+}
+
+#[test]
+fn deleted_slots_are_taken_back_along_the_way() {
+    // Smaller regions, which fill up sooner: without purging them, the table would double.
+    let slots = replace_in_turn(Options::new().region_slots(256), 40_000, 1_000);
+    assert!(slots.1 * 2 <= slots.0 * 3, "{slots:?}");
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn a_million_insertions_and_deletions_leave_a_table_as_it_was() {
+    let slots = replace_in_turn(&Options::new(), 1_000_000, 5_000);
+    assert!(slots.1 <= slots.0 * 2, "{slots:?}");
+}
+
+/// Inserts a key and deletes the oldest, as often as asked, in a table of so many entries.
+/// Returns the slots of the table before and after.
+fn replace_in_turn(options: &Options, pairs: u64, entries: u64) -> (u64, u64) {
+    let scratch = Scratch::new();
+    let cache = options.open(&scratch.path).expect("a new cache");
+    for number in 0..entries {
+        cache.put(&key(number), &value(number)).expect("a put");
+    }
+    let before = (cache.stats().expect("the counters"), time_of_misses(&cache));
+    let (began, mut share) = (Instant::now(), 0);
+    for number in 0..pairs {
+        let fresh = entries + number;
+        cache.put(&key(fresh), &value(fresh)).expect("a put");
+        assert!(cache.delete(&key(number)).expect("a deletion"), "{number}");
+        if number % 500 == 0 {
+            share = share.max(stays_small(
+                &cache.stats().expect("the counters"),
+                &before.0,
+            ));
+        }
+    }
+    println!("{pairs} pairs in {:?}", began.elapsed());
+    let after = (cache.stats().expect("the counters"), time_of_misses(&cache));
+    println!("100,000 misses: {:?} before, {:?} after", before.1, after.1);
+    println!("{} slots before, {} after", before.0.slots, after.0.slots);
+    println!("at most {share} % of the slots were those of deleted entries");
+    stays_small(&after.0, &before.0);
+    assert_eq!(cache.len(), entries);
+    assert!((pairs..pairs + entries).all(|number| {
+        let found = cache.get(&key(number)).expect("a look");
+        found == Some(value(number))
+    }));
+    (before.0.slots, after.0.slots)
+}
+
+/// Each region is purged when seven eighths of its slots are taken, by entries or by what they
+/// left.
+#[track_caller]
+fn stays_small(now: &Stats, before: &Stats) -> u64 {
+    assert!((now.occupied + now.deleted) * 8 <= now.slots * 7, "{now:?}");
+    assert!(now.slots <= 2 * before.slots, "{now:?}");
+    now.deleted * 100 / now.slots
+}
+
+fn time_of_misses(cache: &MmapCache) -> Duration {
+    let keys: Vec<_> = (0..100_000).map(|number| key(number + (1 << 40))).collect();
+    let began = Instant::now();
+    let found = keys
+        .iter()
+        .filter(|key| cache.contains(key).expect("a look"));
+    assert_eq!(found.count(), 0);
+    began.elapsed()
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn a_thousand_rebuilds_under_readers_of_other_processes() {
+    for options in [Options::new(), tight()] {
+        let scratch = Scratch::new();
+        let began = Instant::now();
+        let seen = rebuilds::under_readers(&scratch.path, &options, 1_000);
+        println!("1,000 rebuilds in {:?}", began.elapsed());
+        for line in seen {
+            println!("a reader: {line}");
+            assert!(line.contains("up to number"), "{line}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn three_hundred_kills_of_a_writer() {
+    for is_tight in [false, true] {
+        let scratch = Scratch::new();
+        let began = Instant::now();
+        let (operations, unsaid) = kills::survive(&scratch.path, is_tight, 300, 99);
+        println!(
+            "300 kills in {:?}: {operations} operations",
+            began.elapsed()
+        );
+        println!("after {unsaid} kills an operation was done that had not been acknowledged");
+        assert!(operations > 600, "{operations} operations in all");
+    }
+}
