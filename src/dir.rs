@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -77,16 +78,16 @@ impl Names {
     }
 
     fn parse_segment(&self, name: &std::ffi::OsStr) -> Option<(u16, Stage)> {
-        let base = self.heap.file_name()?.to_str()?;
-        let rest = name.to_str()?.strip_prefix(base)?;
-        let (rest, stage) = match rest.strip_suffix(".new") {
+        let base = self.heap.file_name()?.as_bytes();
+        let rest = name.as_bytes().strip_prefix(base)?;
+        let (rest, stage) = match rest.strip_suffix(b".new") {
             Some(rest) => (rest, Stage::New),
             None => (rest, Stage::Final),
         };
         if rest.is_empty() {
             return Some((0, stage));
         }
-        let digits = rest.strip_prefix('.')?;
+        let digits = std::str::from_utf8(rest.strip_prefix(b".")?).ok()?;
         let number: u16 = digits.parse().ok()?;
         // "01" and "+1" parse too, but are not names that we give.
         (number > 0 && digits == number.to_string()).then_some((number, stage))
@@ -271,10 +272,15 @@ pub(crate) fn is_ours(path: &Path, magic: [u8; 8], cache_id: Option<[u8; 16]>) -
 /// Removes a file that an interrupted creation left, if it is one of ours or got no header before its maker was killed.
 /// Anybody else's file stays.
 pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
-    if is_ours(path, magic, None) || is_blank(path) {
+    if is_ours_or_blank(path, magic) {
         remove(path)?;
     }
     Ok(())
+}
+
+/// Whether a file is one of ours, or was made and got no header before its maker, or the power, was gone.
+pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> bool {
+    is_ours(path, magic, None) || is_blank(path)
 }
 
 fn is_blank(path: &Path) -> bool {

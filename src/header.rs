@@ -10,6 +10,10 @@ use crate::sync::{Word, acquire, load, publish, store, stores_done};
 /// Words of the header page.
 pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
 
+/// Values of the dirty mark; 0 is clean.
+const MARKING: u64 = 1;
+const MARKED: u64 = 2;
+
 /// A view over the header page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header<'a>(&'a [Word; WORDS]);
@@ -230,6 +234,16 @@ impl<'a> Header<'a> {
         self.get(word::DIRTY) != 0
     }
 
+    /// Whether the mark that says so is on the disk.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.get(word::DIRTY) == MARKED
+    }
+
+    /// The mark is on the disk: a writer that was killed before this leaves it to the next to sync it.
+    pub(crate) fn mark_is_synced(&self) {
+        self.set(word::DIRTY, MARKED);
+    }
+
     /// The boot id and the inode under which the files were last written.
     pub(crate) fn written_under(&self) -> ([u64; 2], u64) {
         (
@@ -242,7 +256,7 @@ impl<'a> Header<'a> {
         self.set(word::BOOT_ID, boot[0]);
         self.set(word::BOOT_ID + 1, boot[1]);
         self.set(word::INODE, inode);
-        publish(&self.0[word::DIRTY], 1);
+        publish(&self.0[word::DIRTY], MARKING);
     }
 
     /// A word without rules of its own, by its place in [`word`].

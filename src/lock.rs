@@ -23,6 +23,8 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTRY: Block = Block::new();
 
 const VACANT: RawFd = -1;
+/// Between two looks at a lock that somebody else holds.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// A piece of a list that only grows, so that a fork handler can walk it at any moment.
 struct Block {
@@ -125,8 +127,13 @@ impl LockFile {
         &self.file
     }
 
-    /// Waits for the lock until `deadline`; for ever where there is none.
-    pub(crate) fn acquire(&self, deadline: Option<Instant>) -> Result<(), Refusal> {
+    /// Waits for the lock until `deadline`; for ever where there is none. `waiting` is called after each look that
+    /// found it taken.
+    pub(crate) fn acquire(
+        &self,
+        deadline: Option<Instant>,
+        mut waiting: impl FnMut(),
+    ) -> Result<(), Refusal> {
         debug_assert!(self.is_own());
         let mut pause = Duration::from_micros(20);
         loop {
@@ -136,6 +143,7 @@ impl LockFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Refusal::Io(error)),
             }
+            waiting();
             let Some(deadline) = deadline else {
                 return self.acquire_blocking();
             };
@@ -144,7 +152,7 @@ impl LockFile {
                 return Err(Refusal::TimedOut);
             }
             std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(Duration::from_millis(2));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -199,11 +207,11 @@ mod tests {
     #[test]
     fn two_handles_of_one_process_exclude_each_other() {
         let (_dir, a, b) = two_handles();
-        a.acquire(None).unwrap();
+        a.acquire(None, || {}).unwrap();
         let soon = Some(Instant::now() + Duration::from_millis(20));
-        assert!(matches!(b.acquire(soon), Err(Refusal::TimedOut)));
+        assert!(matches!(b.acquire(soon, || {}), Err(Refusal::TimedOut)));
         a.release();
-        b.acquire(Some(Instant::now())).unwrap();
+        b.acquire(Some(Instant::now()), || {}).unwrap();
     }
 
     #[test]

@@ -19,7 +19,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 
 use crate::error::{Error, Result};
-use crate::sync::{Word, load, store};
+use crate::sync::{Relaxed, Word, load};
 
 /// Fresh ranges up to this size are written with zeros at once.
 const WARM_MAX: u64 = 8 << 20;
@@ -75,8 +75,16 @@ impl MappedFile {
             .map_err(Error::io(&self.path, "sync the file"))
     }
 
-    /// Allocates blocks for a range, so that storing into a mapping of it cannot fail.
+    /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses the range yet.
     pub(crate) fn allocate(&self, at: u64, len: u64) -> Result<()> {
+        match self.preallocate(at, len) {
+            Err(Error::Unsupported { .. }) => self.write_zeros(at, len),
+            other => other,
+        }
+    }
+
+    /// Allocates blocks for a range that may be in use, where the file system can do that.
+    fn preallocate(&self, at: u64, len: u64) -> Result<()> {
         if len == 0 {
             return Ok(());
         }
@@ -94,7 +102,12 @@ impl MappedFile {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                    return self.write_zeros(at, len);
+                    let what =
+                        "has holes, on a file system that cannot fill them; copy it without holes";
+                    return Err(Error::Unsupported {
+                        path: self.path.clone(),
+                        what,
+                    });
                 }
                 Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
                     return Err(Error::DiskFull {
@@ -118,7 +131,7 @@ impl MappedFile {
         if self.disk_bytes()? >= len.saturating_sub(legitimate) {
             return Ok(());
         }
-        self.allocate(legitimate, len.saturating_sub(legitimate))
+        self.preallocate(legitimate, len.saturating_sub(legitimate))
     }
 
     /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a hint.
@@ -136,7 +149,7 @@ impl MappedFile {
         }
     }
 
-    /// Where `fallocate` is missing: zeros beyond the file's end, and the bytes that are there inside it.
+    /// Where `fallocate` is missing: zeros all over a range that nobody uses.
     fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
         let fail = |source: io::Error| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
@@ -145,11 +158,9 @@ impl MappedFile {
             },
             _ => Error::io(&self.path, "write zeros to the file")(source),
         };
-        let size = self.len()?;
-        let mut from = at.max(size);
-        let end = at + len;
-        while from < end {
-            let count = (end - from).min(ZEROS.len() as u64) as usize;
+        let mut from = at;
+        while from < at + len {
+            let count = (at + len - from).min(ZEROS.len() as u64) as usize;
             self.file
                 .write_all_at(&ZEROS[..count], from)
                 .map_err(fail)?;
@@ -293,8 +304,8 @@ impl Memory {
         };
         let capacity = self.window_bytes * self.windows.len() as u64;
         let len = len.min(capacity) & !7;
-        store(&self.known, len);
-        Ok(len)
+        // Never back: another thread may have seen the file longer meanwhile.
+        Ok(self.known.fetch_max(len, Relaxed).max(len))
     }
 
     /// Bytes behind the base that are known to be allocated.
@@ -370,6 +381,7 @@ pub(crate) unsafe fn as_bytes(words: &[Word]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::store;
 
     fn file(bytes: u64) -> (tempfile::TempDir, Arc<MappedFile>) {
         let dir = tempfile::tempdir().unwrap();

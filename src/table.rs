@@ -123,7 +123,7 @@ impl Table {
         }
     }
 
-    /// The region of a hash, at one moment; see [`Table::unmoved`].
+    /// The region of a hash, at one moment; see [`Table::look_again`].
     #[inline]
     pub(crate) fn locate(&self, poll: Poll, hash: Hash) -> Result<Located<'_>> {
         let depth = self.depth(poll)?;
@@ -136,15 +136,16 @@ impl Table {
         })
     }
 
-    /// Whether what was not found in a located region was not there: false where the directory has changed since.
+    /// The polled word and the directory entry again, after everything that was read in a located region. Where both
+    /// are the same, what was not found there was not there.
     ///
     /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged depth.
     #[inline]
-    pub(crate) fn unmoved(&self, located: &Located<'_>, hash: Hash) -> Result<bool> {
+    pub(crate) fn look_again(&self, located: &Located<'_>, hash: Hash) -> Result<(Poll, Entry)> {
         loads_done();
         let poll = self.header().poll();
         let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
-        Ok(poll == located.poll && self.entry(index)? == located.entry)
+        Ok((poll, self.entry(index)?))
     }
 
     /// Asks for the slot that a new entry with this hash is going to take, so that it comes while the record is being
@@ -168,13 +169,11 @@ impl Table {
         }
     }
 
-    /// Makes room in the directory for all entries of a depth.
-    pub(crate) fn allocate_directory(&self, depth: u32) -> Result<()> {
-        let bytes = (8_u64 << depth)
-            .next_multiple_of(PAGE)
-            .min(self.geometry.directory_bytes());
+    /// Makes room in the directory for all entries of a depth, of which the first `used` are in use.
+    pub(crate) fn allocate_directory(&self, used: u64, depth: u32) -> Result<()> {
+        let (from, to) = (used * 8, 8_u64 << depth);
         // The room lies inside the file once there are regions: the file's length says nothing about it.
-        self.file.allocate(PAGE, bytes)?;
+        self.file.allocate(PAGE + from, to - from)?;
         self.head.refresh()?;
         Ok(())
     }
@@ -183,7 +182,7 @@ impl Table {
     pub(crate) fn double_directory(&self) -> Result<()> {
         let poll = self.header().poll();
         let depth = self.depth(poll)?;
-        self.allocate_directory(depth + 1)?;
+        self.allocate_directory(1 << depth, depth + 1)?;
         let entries = self.directory()?;
         let half = 1_usize << depth;
         let (low, high) = match entries.get(..2 * half) {
@@ -246,6 +245,15 @@ impl Table {
     /// Regions for which the file has room.
     pub(crate) fn allocated_regions(&self) -> u64 {
         self.regions.known() / self.geometry.region_bytes() as u64
+    }
+
+    /// Regions for which the file has room, asked of the system where it seems to be more than was known.
+    pub(crate) fn regions_there(&self) -> u64 {
+        if self.header().counters().regions > self.allocated_regions() {
+            // What cannot be asked stays as it was known.
+            let _ = self.regions.refresh();
+        }
+        self.allocated_regions().min(self.geometry.max_regions())
     }
 
     /// The number of a slot, unique in the table.

@@ -60,6 +60,9 @@ impl Handle {
         fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
         self.clear_the_way(editor)?;
+        if heap == Heap::Kept {
+            self.map_all(editor)?;
+        }
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
                 fill(&mut fresh)?;
@@ -76,6 +79,7 @@ impl Handle {
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
         self.clear_the_way(editor)?;
+        self.map_all(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
             let _ = discard_staged(&self.names);
@@ -86,6 +90,7 @@ impl Handle {
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
         self.clear_the_way(editor)?;
+        self.map_all(editor)?;
         let geometry = *editor.view.table.geometry();
         let built = reindex(editor, geometry).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
@@ -126,6 +131,27 @@ impl Handle {
         })
     }
 
+    /// Maps every segment of the heap that stands in the directory, whatever the header says.
+    fn map_all(&self, editor: &mut Editor) -> Result<()> {
+        let mut segments = Vec::new();
+        let mut numbers: Vec<u16> = self
+            .names
+            .segments()?
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect();
+        numbers.dedup();
+        for number in numbers {
+            match editor.view.open_segment(&self.names, number) {
+                Ok(segment) => segments.extend(segment),
+                Err(error) if error.is_corruption() => log::warn!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        editor.view = Arc::new(editor.view.with_segments(segments));
+        Ok(())
+    }
+
     /// Removes what an interrupted switch left under preliminary names. What a committed one left there comes first to
     /// its final names: it is this very generation's.
     fn clear_the_way(&self, editor: &Editor) -> Result<()> {
@@ -140,17 +166,30 @@ impl Handle {
         let view = &fresh.view;
         view.header().set(word::RENAMES_PENDING, 1);
         view.header().set(word::COMPACTED, version::now());
-        view.sync()?;
+        // To whoever polls it, replacing everything is a change too, though it be by nothing.
+        view.header().add(word::CHANGES, 1);
+        if let Err(error) = view.sync_heap() {
+            // A kept segment: that its pages count as clean from now on must not be mistaken for written.
+            editor.view.header().set(word::SYNC_ERROR, 1);
+            return Err(error);
+        }
+        // All of it is on the disk, so from here on nothing of it may be removed before what replaces it is.
+        view.header()
+            .set(word::SYNCED, view.header().tail().to_word());
+        view.header().set(word::FLUSHED, 1);
+        view.sync_index()?;
         self.names.sync_dirs()?;
         // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
         if let Some(lock) = &view.lock {
-            lock.acquire(Some(Instant::now()))
+            lock.acquire(Some(Instant::now()), || {})
                 .map_err(|_| Error::Locked {
                     path: self.path.to_path_buf(),
                     waited: std::time::Duration::ZERO,
                 })?;
         }
         let old = editor.view.header();
+        // Whoever began to wait for the old index's lock is to find the new one's free for a moment.
+        view.header().set(word::WAITING, old.get(word::WAITING));
         old.set_poll(old.poll().with_superseded(true));
         let renamed = dir::rename(
             &self.names.index(Stage::New),

@@ -6,6 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use fs2::FileExt;
@@ -40,6 +41,8 @@ pub(crate) struct Handle {
     /// Puts for which cleaning pauses after it could not go on.
     pub clean_pause: Word,
     pub boot: [u64; 2],
+    /// By which this handle is told from the others that wait for the lock.
+    pub token: u64,
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
 }
@@ -84,6 +87,7 @@ impl Handle {
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
             boot: boot_id(),
+            token: random(),
             marked: Word::new(0),
         })
     }
@@ -124,7 +128,13 @@ impl Handle {
             };
             open_or_create(&self.names, &options)?
         };
-        self.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        self.view.rcu(|current| {
+            // A writer of this handle may have switched meanwhile: its view holds the lock, and must stay.
+            let same = current.ids == view.ids && current.inode == view.inode;
+            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
+            Arc::clone(if same && usable { current } else { &view })
+        });
         Ok(())
     }
 
@@ -258,8 +268,17 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     };
     let view = View::create(names, &plan)?.with_first_segment(names, plan.access)?;
     view.header().set(word::RENAMES_PENDING, 1);
-    view.sync()?;
+    view.sync_heap()?;
+    view.sync_index()?;
     names.sync_dirs()?;
+    // From the rename on others can open it, and even replace it: not before its files have their names.
+    if let Some(lock) = &view.lock {
+        let refused = |_| Error::Locked {
+            path: names.cache().to_owned(),
+            waited: Duration::ZERO,
+        };
+        lock.acquire(Some(Instant::now()), || {}).map_err(refused)?;
+    }
     dir::rename(&names.index(Stage::New), &names.index(Stage::Final))?;
     names.sync_index_dir()?;
     finish_renames(names, &view)?;

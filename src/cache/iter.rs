@@ -186,7 +186,21 @@ impl<'a> Cursor<'a> {
         if !still() {
             return Ok(Look::Again);
         }
-        self.read_record(link, meta, with_value)
+        let read = self.read_record(link, meta, with_value)?;
+        // What is missing or wrong may have been moved away a moment ago: then the link says so.
+        let moved = || -> Result<bool> {
+            Ok(self
+                .view
+                .table
+                .region(region_number)?
+                .slot(index)
+                .link_after()
+                != link)
+        };
+        Ok(match read {
+            Look::Damaged(_) if moved()? => Look::Again,
+            read => read,
+        })
     }
 
     /// Reads the record behind a link that was valid a moment ago: records do not change.

@@ -187,11 +187,11 @@ impl Handle {
     /// The validation of a miss. During an uncommitted switch the old generation is frozen, and only marked.
     #[inline]
     fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
-        if view.table.unmoved(located, hash)? {
-            return Ok(true);
+        let (poll, entry) = view.table.look_again(located, hash)?;
+        if poll == located.poll {
+            return Ok(entry == located.entry);
         }
-        let poll = view.header().poll();
-        if !poll.superseded() || poll.with_superseded(false) != located.poll {
+        if entry != located.entry || poll != located.poll.with_superseded(true) {
             return Ok(false);
         }
         // Superseded: by a switch that is not committed yet, or by one that this handle must follow.

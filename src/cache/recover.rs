@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
@@ -179,9 +178,13 @@ impl Handle {
             self.path.display()
         );
         let mut salvage = Salvage::default();
-        self.map_all(editor)?;
+        let rebooted = editor.view.header().written_under().0 != self.boot;
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             reset_heap_words(fresh)?;
+            if rebooted {
+                // What is read now comes from the disk, not from a cache that a failed sync left behind.
+                fresh.view.header().set(word::SYNC_ERROR, 0);
+            }
             salvage = index_heap(fresh)?;
             sweep_deletions(fresh)?;
             fresh.roll(0)
@@ -195,27 +198,6 @@ impl Handle {
         );
         Ok(())
     }
-
-    /// Maps every segment of the heap that stands in the directory, whatever the header says.
-    fn map_all(&self, editor: &mut Editor) -> Result<()> {
-        let mut segments = Vec::new();
-        let mut numbers: Vec<u16> = self
-            .names
-            .segments()?
-            .into_iter()
-            .map(|(number, _)| number)
-            .collect();
-        numbers.dedup();
-        for number in numbers {
-            match editor.view.open_segment(&self.names, number) {
-                Ok(segment) => segments.extend(segment),
-                Err(error) if error.is_corruption() => log::warn!("{error}"),
-                Err(error) => return Err(error),
-            }
-        }
-        editor.view = Arc::new(editor.view.with_segments(segments));
-        Ok(())
-    }
 }
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where the heap is.
@@ -226,13 +208,24 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
         .segments()
         .next()
         .map_or(0, |segment| segment.number());
-    let (mut before, mut last) = (0, first_place(first));
+    let mut before = 0;
+    let mut last = first_place(first);
     for segment in fresh.view.segments() {
         before += last.bytes();
         last = Place {
             segment: segment.number(),
             unit: (segment.file().len()? / 8) as u32,
         };
+    }
+    // A segment whose header never came to the disk has a name all the same: the next number lies behind that.
+    let highest = fresh
+        .names
+        .segments()?
+        .last()
+        .map_or(first, |&(number, _)| number);
+    if highest > last.segment {
+        before += last.bytes();
+        last = first_place(highest);
     }
     header.set(word::OLDEST, u64::from(first));
     header.set(word::CURSOR, Cursor::at(first_place(first)).to_word());
@@ -241,9 +234,6 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     header.set_tail(last);
     // What was synced of it is not known any more.
     header.set(word::SYNCED, first_place(first).to_word());
-    header.set(word::SYNC_ERROR, 0);
-    // Nor whether anything was: so nothing is removed before it is.
-    header.set(word::FLUSHED, 1);
     Ok(())
 }
 

@@ -497,3 +497,90 @@ fn in_place_reading_outlives_the_entry() {
     cache.clear().unwrap();
     assert_eq!(&value[..], b"a value in place");
 }
+
+#[test]
+fn a_name_that_is_no_text_is_a_name_like_any_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(std::ffi::OsStr::from_bytes(b"c\xff\xfe"));
+    let cache = tiny().open(&path).unwrap();
+    for i in 0..300_u32 {
+        cache.put(&i.to_le_bytes(), &[1; 100]).unwrap();
+    }
+    let failing = [Ok((b"k", b"v")), Err("gave out")];
+    assert!(cache.atomic_rebuild(failing).is_err());
+    assert_eq!(cache.len(), 300);
+    cache
+        .atomic_rebuild([Ok::<_, crate::Error>((b"k", b"v"))])
+        .unwrap();
+    drop(cache);
+    let cache = tiny().open(&path).unwrap();
+    assert_eq!(cache.get(b"k").unwrap().unwrap(), b"v");
+    assert_clean(&cache);
+}
+
+#[test]
+fn every_change_is_counted_and_clearing_is_one() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let other = scratch.open(Options::new().read_only(true));
+    let mut last = other.changes();
+    let mut grown = |what: &str| {
+        assert!(other.changes() > last, "{what}");
+        last = other.changes();
+    };
+    cache.put(b"k", b"v").unwrap();
+    grown("put");
+    cache.put(b"k", b"w").unwrap();
+    grown("overwrite");
+    cache.delete(b"k").unwrap();
+    grown("delete");
+    cache.clear().unwrap();
+    grown("clear");
+}
+
+#[test]
+fn many_threads_that_open_a_new_cache_at_once_all_get_it() {
+    for _ in 0..30 {
+        let scratch = Scratch::new();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let scratch = &scratch;
+                scope.spawn(move || {
+                    let cache = scratch.open(&tiny());
+                    cache.put(&[thread], &[thread]).unwrap();
+                    assert_eq!(cache.get(&[thread]).unwrap().unwrap(), [thread]);
+                });
+            }
+        });
+        let cache = scratch.open(&tiny());
+        assert_eq!(cache.len(), 4);
+        assert_clean(&cache);
+    }
+}
+
+#[test]
+fn a_full_check_beside_clearing_and_growing_reports_no_faults() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let done = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..12_u32 {
+                for i in 0..400_u32 {
+                    cache
+                        .put(&(round * 1_000 + i).to_le_bytes(), &[1; 60])
+                        .unwrap();
+                }
+                cache.clear().unwrap();
+            }
+        });
+        let mut checks = 0;
+        while !writer.is_finished() {
+            let report = cache.verify().unwrap();
+            assert!(report.is_clean(), "{:?}", report.faults);
+            checks += 1;
+        }
+        checks
+    });
+    assert!(done > 0);
+}

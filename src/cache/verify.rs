@@ -3,7 +3,9 @@
 //! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what looks wrong while
 //! somebody writes is looked at again before it is reported.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -11,7 +13,7 @@ use crate::format::index::{Counters, word};
 use crate::format::record::Kind;
 use crate::format::region::{Counts, Stamp};
 use crate::format::roster::Position;
-use crate::heap::Found;
+use crate::heap::{Found, Segment};
 use crate::table::region::Region;
 
 use super::handle::Handle;
@@ -21,6 +23,8 @@ use super::view::View;
 const LISTED: usize = 1_000;
 /// Second looks at what seems wrong while somebody writes.
 const LOOKS: u32 = 20;
+/// Checks of generations that were replaced meanwhile, before the last is taken as it is.
+const TRIES: u32 = 5;
 
 /// Something that cannot be true.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub struct Fault {
 }
 
 /// The result of a full check; made by [`MmapCache::verify`](crate::MmapCache::verify).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// Entries that were checked and found right.
@@ -44,6 +48,8 @@ pub struct Report {
     pub records: u64,
     /// Regions that were checked.
     pub regions: u64,
+    /// Groups of eight slots that a search for an absent key looks at, on average; 1 at best.
+    pub miss_groups: f64,
     /// Bytes of the heap that are no record where one should be.
     pub damaged_bytes: u64,
     /// Everything that is wrong, or the first thousand of it.
@@ -74,6 +80,8 @@ struct Sums {
     occupied: u64,
     deleted: u64,
     live: u64,
+    groups: u64,
+    miss_groups: u64,
 }
 
 /// What one slot turned out to be.
@@ -89,6 +97,9 @@ enum Slotted {
 /// A check of one generation.
 struct Check<'a> {
     handle: &'a Handle,
+    view: &'a View,
+    /// Segments that the view did not have mapped.
+    segments: BTreeMap<u16, Option<Arc<Segment>>>,
     report: Report,
     sums: Sums,
     key: Vec<u8>,
@@ -96,54 +107,70 @@ struct Check<'a> {
 
 impl Report {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            // One generation for the whole check; if another takes its place meanwhile, that is the one to check.
+            let view = Arc::clone(&handle.current()?.0);
+            let report = Self::of_view(handle, &view)?;
+            tries += 1;
+            if tries == TRIES || handle.current()?.0.ids == view.ids {
+                return Ok(report);
+            }
+        }
+    }
+
+    fn of_view(handle: &Handle, view: &View) -> Result<Self> {
         let mut check = Check {
             handle,
+            view,
+            segments: BTreeMap::new(),
             report: Self::default(),
             sums: Sums::default(),
             key: Vec::new(),
         };
-        let (view, _) = handle.current()?;
         let header = view.header();
         let before = (header.get(word::CHANGES), header.counters());
-        drop(view);
         check.regions()?;
+        let groups = check.sums.groups.max(1);
+        check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
-        let (view, _) = handle.current()?;
-        let header = view.header();
         if (header.get(word::CHANGES), header.counters()) == before {
-            check.totals(&view, &before.1);
+            check.totals(view, &before.1);
         }
         Ok(check.report)
     }
 }
 
-impl Check<'_> {
+impl<'v> Check<'v> {
     fn fault_in_index(&mut self, view: &View, at: u64, what: &'static str) {
         self.report
             .fault(view.table.file().path().to_owned(), at, what);
     }
 
     fn regions(&mut self) -> Result<()> {
-        let (view, poll) = self.handle.current()?;
-        let depth = match view.table.depth(poll) {
-            Ok(depth) => depth,
-            Err(_) => {
-                self.fault_in_index(&view, 128, "the directory's depth");
-                return Ok(());
-            }
+        let view = self.view;
+        let Ok(depth) = view.table.depth(view.header().poll()) else {
+            self.fault_in_index(view, 128, "the directory's depth");
+            return Ok(());
         };
-        drop(view);
-        for index in 0..1_u32 << depth {
-            self.entry(index, depth)?;
+        (0..1_u32 << depth).try_for_each(|index| self.entry(index, depth))
+    }
+
+    /// A segment of the generation, mapped for this check if it was not.
+    fn segment(&mut self, number: u16) -> Result<Option<Arc<Segment>>> {
+        if let Some(known) = self.segments.get(&number) {
+            return Ok(known.clone());
         }
-        Ok(())
+        let found = self.view.open_segment(&self.handle.names, number)?;
+        self.segments.insert(number, found.clone());
+        Ok(found)
     }
 
     /// Checks a directory entry, and its region if this is the first entry that leads there.
     fn entry(&mut self, index: u32, depth: u32) -> Result<()> {
         for look in 0..=LOOKS {
-            let (view, _) = self.handle.current()?;
+            let view = self.view;
             let at = crate::format::index::PAGE + u64::from(index) * 8;
             let (entry, region) = match view
                 .table
@@ -152,7 +179,7 @@ impl Check<'_> {
             {
                 Ok(found) => found,
                 Err(error) if error.is_corruption() => {
-                    self.fault_in_index(&view, at, "a directory entry that leads nowhere");
+                    self.fault_in_index(view, at, "a directory entry that leads nowhere");
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -161,18 +188,18 @@ impl Check<'_> {
             let stamp = region.stamp();
             let right = stamp == Stamp::live(entry.incarnation())
                 && shape.holds(index)
-                && shape.depth <= depth;
+                && shape.depth <= view.table.depth(view.header().poll()).unwrap_or(depth);
             if right && index != shape.prefix {
                 return Ok(());
             }
-            if right && self.region(&view, region, stamp)? {
+            if right && self.region(view, region, stamp)? {
                 return Ok(());
             }
             if look == LOOKS {
                 let what = "a directory entry and its region disagree";
-                self.fault_in_index(&view, at, what);
+                self.fault_in_index(view, at, what);
             } else {
-                self.pause(&view);
+                self.pause(view);
             }
         }
         Ok(())
@@ -206,6 +233,8 @@ impl Check<'_> {
         self.sums.occupied += u64::from(counts.occupied);
         self.sums.deleted += u64::from(counts.deleted);
         self.sums.live += live;
+        self.sums.groups += region.group_count();
+        self.sums.miss_groups += region.miss_groups();
         Ok(true)
     }
 
@@ -262,15 +291,9 @@ impl Check<'_> {
         );
         self.key.clear();
         let place = link.place();
-        let record = match view.segment(place.segment) {
+        let record = match self.segment(place.segment)? {
             Some(segment) => segment.read_any(place.unit, &mut self.key, None)?,
-            None => match view.open_segment(&self.handle.names, place.segment)? {
-                Some(segment) => {
-                    self.handle.map_segment(view, place.segment)?;
-                    segment.read_any(place.unit, &mut self.key, None)?
-                }
-                None => None,
-            },
+            None => None,
         };
         let Some(header) = record.filter(|header| header.kind == Kind::Entry) else {
             return Ok(Slotted::Wrong("an entry whose record is damaged"));
@@ -306,14 +329,12 @@ impl Check<'_> {
 
     /// Checks that each position of the roster leads to a slot that knows it.
     fn roster(&mut self) -> Result<()> {
-        let (view, _) = self.handle.current()?;
+        let view = self.view;
         let path = view.roster.file().path().to_owned();
         let end = u64::from(view.roster_len());
-        drop(view);
         for position in 0..end {
             let at = crate::format::roster::HEADER_BYTES + position * 4;
             for look in 0..=LOOKS {
-                let (view, _) = self.handle.current()?;
                 let Ok(position) = u32::try_from(position) else {
                     return Ok(());
                 };
@@ -337,7 +358,7 @@ impl Check<'_> {
                         "a roster position that leads to no entry of its own",
                     );
                 }
-                self.pause(&view);
+                self.pause(view);
             }
         }
         Ok(())
@@ -345,11 +366,10 @@ impl Check<'_> {
 
     /// Walks the whole heap.
     fn heap(&mut self) -> Result<()> {
-        let (view, _) = self.handle.current()?;
-        let header = view.header();
+        let header = self.view.header();
         let tail = header.tail();
         for number in header.get(word::OLDEST) as u16..=tail.segment {
-            let Some(segment) = view.open_segment(&self.handle.names, number)? else {
+            let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.
                 continue;
             };

@@ -386,11 +386,14 @@ impl View {
         Ok(self.with_segment(segment))
     }
 
-    /// Writes everything of this generation to the disk: its segments, its roster, and the index last.
-    pub(crate) fn sync(&self) -> Result<()> {
-        for segment in self.segments() {
-            segment.file().sync()?;
-        }
+    /// Writes the mapped segments to the disk.
+    pub(crate) fn sync_heap(&self) -> Result<()> {
+        self.segments()
+            .try_for_each(|segment| segment.file().sync())
+    }
+
+    /// Writes roster and index to the disk.
+    pub(crate) fn sync_index(&self) -> Result<()> {
         self.roster.file().sync()?;
         self.table.file().sync()
     }
@@ -415,7 +418,7 @@ impl View {
             .regions
             .saturating_mul(u64::from(geometry.region_slots));
         let heap = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
-        if counters.regions == 0 || counters.regions > geometry.max_regions() {
+        if counters.regions == 0 || counters.regions > self.table.regions_there() {
             Some("the number of regions")
         } else if counters.roster_len != u64::from(self.roster_len())
             || counters.hole_head > counters.roster_len
@@ -446,7 +449,7 @@ impl View {
 
 /// Refuses to put a file of ours where one of somebody else's stands.
 pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
-    if path.symlink_metadata().is_ok() && !dir::is_ours(path, magic, None) {
+    if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic) {
         return Err(Error::AlreadyExists {
             path: path.to_owned(),
         });
@@ -522,7 +525,7 @@ fn lay_out(table: &Table, capacity: u64) -> Result<()> {
     while depth < geometry.directory_bits && per_region << depth < capacity {
         depth += 1;
     }
-    table.allocate_directory(depth)?;
+    table.allocate_directory(0, depth)?;
     table.allocate_regions(1 << depth)?;
     for prefix in 0..1_u32 << depth {
         let (region, incarnation) = (table.region(prefix)?, u64::from(prefix) + 1);

@@ -14,6 +14,7 @@ use parking_lot::{ArcMutexGuard, RawMutex};
 use crate::dir::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
+use crate::header::Header;
 use crate::lock::{self, LockFile, Refusal};
 use crate::sync::Relaxed;
 
@@ -142,13 +143,12 @@ impl<'a> Writer<'a> {
             Err(Stop::Recover(what)) => self.recover(what)?,
             Err(stop) => return Err(give_up(stop, &self.editor)),
         }
-        if !self.editor.view.header().is_dirty() {
+        let header = self.editor.view.header();
+        if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            self.editor
-                .view
-                .header()
-                .mark_dirty(here.0, self.editor.view.inode.1);
+            header.mark_dirty(here.0, self.editor.view.inode.1);
             self.editor.view.table.file().sync()?;
+            self.editor.view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
         Ok(())
@@ -203,6 +203,8 @@ impl<'a> Writer<'a> {
             tries += 1;
             match change(&mut self.editor) {
                 Ok(done) => {
+                    // Said here, behind any switch: that synced what was before it.
+                    self.unsynced = true;
                     self.publish_view();
                     return Ok(done);
                 }
@@ -225,7 +227,7 @@ impl<'a> Writer<'a> {
     }
 
     fn mark_again(&mut self) -> Result<()> {
-        if self.editor.view.header().is_dirty() {
+        if self.editor.view.header().is_marked() {
             Ok(())
         } else {
             self.prepare()
@@ -384,8 +386,11 @@ impl<'a> Writer<'a> {
         self.unsynced = false;
         self.publish_view();
         let view = &self.editor.view;
-        view.roster.file().sync()?;
-        view.table.file().sync()?;
+        if let Err(error) = view.sync_index() {
+            // The system counts those pages as clean now: a later sync that succeeds would prove nothing.
+            view.header().set(word::SYNC_ERROR, 1);
+            return Err(error);
+        }
         view.header().set(word::DIRTY, 0);
         view.table.file().sync()
     }
@@ -501,11 +506,17 @@ fn lock_current(
             handle.reopen()?;
             continue;
         };
-        lock.acquire(deadline).map_err(|refusal| match refusal {
-            Refusal::TimedOut => locked(),
-            Refusal::Io(error) => Error::io(&handle.path, "lock the index")(error),
-        })?;
         let header = view.header();
+        give_way(header, handle.token);
+        let announce = || header.set(word::WAITING, handle.token);
+        lock.acquire(deadline, announce)
+            .map_err(|refusal| match refusal {
+                Refusal::TimedOut => locked(),
+                Refusal::Io(error) => Error::io(&handle.path, "lock the index")(error),
+            })?;
+        if header.get(word::WAITING) == handle.token {
+            header.set(word::WAITING, 0);
+        }
         let superseded = header.poll().superseded();
         if superseded || handle.due_for_look() {
             let there = handle.inode_at_path();
@@ -526,5 +537,18 @@ fn lock_current(
         }
         let names = Arc::clone(&handle.names);
         return Ok((Editor::new(view, names, Stage::Final), lock));
+    }
+}
+
+/// Lets whoever waits for the lock have it first: one who takes it again as soon as it is free would else keep all others
+/// out, for `flock` knows no queue. Without a waiter this costs a load.
+fn give_way(header: Header<'_>, token: u64) {
+    let waiting = header.get(word::WAITING);
+    if waiting != 0 && waiting != token {
+        std::thread::sleep(2 * lock::LONGEST_PAUSE);
+        // Once for each announcement: the waiter may be gone.
+        if header.get(word::WAITING) == waiting {
+            header.set(word::WAITING, 0);
+        }
     }
 }

@@ -103,6 +103,7 @@ pub(crate) mod word {
     /// Room for a lock word; zero.
     #[cfg(test)]
     pub(crate) const LOCK_WORD: usize = 73;
+    pub(crate) const WAITING: usize = 74;
 }
 
 /// The polled word: low byte the directory's depth, top bit the superseded mark.

@@ -214,6 +214,22 @@ impl<'a> Region<'a> {
         None
     }
 
+    /// The groups that searches for absent keys look at, added up over all home groups.
+    pub(crate) fn miss_groups(&self) -> u64 {
+        let groups = self.layout.groups();
+        let looks = |home: usize| {
+            let distance =
+                (0..groups).position(|by| self.group((home + by) & (groups - 1)).empty().any());
+            distance.map_or(groups, |by| by + 1) as u64
+        };
+        (0..groups).map(looks).sum()
+    }
+
+    /// The groups of the region.
+    pub(crate) fn group_count(&self) -> u64 {
+        self.layout.groups() as u64
+    }
+
     /// Takes an entry over from another region, as it is there; only into a region that is being built.
     pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash) -> Option<u32> {
         let (index, _) = self.vacancy(hash)?;
