@@ -17,32 +17,27 @@ use super::edit::{Editor, Outcomes, Stop};
 const REGIONS_AHEAD: u64 = 64;
 
 impl Editor {
-    /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
-    pub(crate) fn make_room(&mut self, table: &Table, hash: Hash) -> Outcomes<()> {
-        let region = table.locate(table.header().poll(), hash)?.region;
-        if region.counts().taken() < table.geometry().region_limit() {
-            return Ok(());
+    /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes. Returns the region that
+    /// is the hash's afterwards.
+    pub(crate) fn make_room<'t>(
+        &mut self,
+        table: &'t Table,
+        region: Region<'t>,
+        hash: Hash,
+    ) -> Outcomes<Region<'t>> {
+        let mut region = region;
+        // A split may leave all entries on one side, where their next hash bits are the same.
+        while region.counts().taken() >= table.geometry().region_limit() {
+            let relieved = self.relieve(table, region);
+            region = table.locate(table.header().poll(), hash)?.region;
+            match relieved {
+                Ok(()) => {}
+                // A step that fails for want of room must not fail a put that fits.
+                Err(stop) if stop.is_want_of_room() && region.vacancy(hash).is_some() => break,
+                Err(stop) => return Err(stop),
+            }
         }
-        match self.relieve(table, region) {
-            Ok(()) => self.make_room_again(table, hash),
-            // A step that fails for want of disk must not fail a put that fits.
-            Err(stop) if stop.is_want_of_room() && region.vacancy(hash).is_some() => Ok(()),
-            Err(stop) => Err(stop),
-        }
-    }
-
-    /// A split may leave all entries on one side: their next hash bit was the same.
-    fn make_room_again(&mut self, table: &Table, hash: Hash) -> Outcomes<()> {
-        let region = table.locate(table.header().poll(), hash)?.region;
-        let counts = region.counts();
-        let limit = table.geometry().region_limit();
-        if counts.taken() < limit {
-            return Ok(());
-        }
-        if region.shape().depth < table.geometry().directory_bits {
-            return self.make_room(table, hash);
-        }
-        region.vacancy(hash).map(|_| ()).ok_or(Stop::Enlarge)
+        Ok(region)
     }
 
     /// Splits a region, or purges it of tombstones.

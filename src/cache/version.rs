@@ -47,13 +47,20 @@ impl fmt::Display for Version {
 }
 
 /// The clock in nanoseconds since the epoch, within what fits and is plausible.
+///
+/// On Linux it is the clock that file systems stamp files with: it ticks every few milliseconds, and costs 5 ns instead
+/// of 30. Versions differ all the same.
 pub(crate) fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos())
-        .unwrap_or(u64::MAX)
-        .min(Version::CLOCK_MAX)
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::RealtimeCoarse;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Realtime;
+    let time = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec as u64);
+    nanos.min(Version::CLOCK_MAX)
 }
 
 #[cfg(test)]
