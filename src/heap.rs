@@ -232,6 +232,7 @@ impl Segment {
             return Ok(false);
         };
         let len = usize::from(header.key_len);
+        key.clear();
         key.resize(len.next_multiple_of(8), 0);
         bytes::copy_out(&record[HEADER_WORDS..], key);
         key.truncate(len);

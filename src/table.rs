@@ -148,6 +148,13 @@ impl Table {
         Ok((poll, self.entry(index)?))
     }
 
+    /// Asks for the control bytes and links at which a search for a hash begins.
+    pub(crate) fn prefetch_search(&self, hash: Hash) {
+        if let Ok(located) = self.locate(self.header().poll(), hash) {
+            located.region.prefetch(hash);
+        }
+    }
+
     /// Asks for a slot and its region's stamp.
     pub(crate) fn prefetch_slot(&self, number: u32) {
         let (region, index) = self.slot_home(number);

@@ -12,9 +12,11 @@ use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Meta, Place};
-use crate::heap::Found;
+use crate::hash::Hash;
+use crate::heap::{Found, Segment, Walker};
 
 use super::edit::{Editor, Need, Outcomes, Stop, Target, old_bytes};
+use super::view::View;
 
 /// When cleaning is worth while.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,67 @@ pub(crate) struct Threshold {
     pub percent: u32,
     /// Dead bytes on top of that.
     pub floor: u64,
+}
+
+/// A record of the oldest segment on its way to the newest, if an entry links to it.
+#[derive(Clone, Copy, Debug)]
+struct Moving {
+    place: Place,
+    header: record::Header,
+    hash: Hash,
+}
+
+/// Records that are looked for in the index together: their cache lines come at the same time.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Moving>,
+    /// Whether the walk met damage.
+    damage: bool,
+    /// Whether it came to its end.
+    over: bool,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Batch {
+    const SIZE: usize = 16;
+
+    /// Walks on until the batch is full or the segment ends.
+    fn fill(&mut self, view: &View, segment: &Segment, walker: &mut Walker<'_>) -> Outcomes<()> {
+        while self.records.len() < Self::SIZE {
+            match walker.step()? {
+                None => {
+                    self.over = true;
+                    return Ok(());
+                }
+                Some(Found::Damage { .. }) => self.damage = true,
+                Some(Found::Record(place, header)) if header.kind == Kind::Entry => {
+                    self.take(view, segment, place, header)?;
+                }
+                Some(Found::Record(..)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        view: &View,
+        segment: &Segment,
+        place: Place,
+        header: record::Header,
+    ) -> Outcomes<()> {
+        if segment.key_of_verified(place.unit, &mut self.key)? {
+            let hash = view.hasher.hash(&self.key);
+            view.table.prefetch_search(hash);
+            self.records.push(Moving {
+                place,
+                header,
+                hash,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Editor {
@@ -71,101 +134,106 @@ impl Editor {
         let cursor = Cursor::from_word(header.get(word::CURSOR))
             .filter(|cursor| cursor.place.segment == number)
             .unwrap_or(Cursor::at(first_place(number)));
-        let (mut unit, mut damage) = (cursor.place.unit, cursor.damage);
         if self.segment(number)?.is_none() {
             // Removed by a cleaner that was killed before it could say so.
             return self.advance(number);
         }
-        let from = unit;
-        while u64::from(unit - from) * 8 <= budget {
-            // The segment stays mapped by this view, whatever appending does to the editor's.
-            let view = Arc::clone(&self.view);
-            let Some(segment) = view.segment(number) else {
-                return Err(Stop::Recover("the oldest segment is gone"));
-            };
-            let mut walker = segment.walk(unit, segment.capacity_units());
-            match walker.step()? {
-                None => {
-                    if damage {
-                        self.sweep(number)?;
-                    }
-                    return self.retire(number);
-                }
-                Some(Found::Damage { .. }) => damage = true,
-                Some(Found::Record(place, found)) => self.carry_over(place, found)?,
-            }
-            unit = walker.unit();
-        }
-        let place = Place {
-            segment: number,
-            unit,
+        // The segment stays mapped by this view, whatever appending does to the editor's.
+        let view = Arc::clone(&self.view);
+        let Some(segment) = view.segment(number) else {
+            return Err(Stop::Recover("the oldest segment is gone"));
         };
-        self.view
-            .header()
-            .set(word::CURSOR, Cursor { place, damage }.to_word());
-        Ok(())
+        let mut walker = segment.walk(cursor.place.unit, segment.capacity_units());
+        let from = walker.unit();
+        let mut batch = Batch {
+            damage: cursor.damage,
+            ..Batch::default()
+        };
+        while !batch.over && u64::from(walker.unit().saturating_sub(from)) * 8 <= budget {
+            batch.fill(&view, segment, &mut walker)?;
+            for moving in std::mem::take(&mut batch.records) {
+                self.carry_over(&view, segment, moving, &mut batch)?;
+            }
+        }
+        if !batch.over {
+            let place = Place {
+                segment: number,
+                unit: walker.unit(),
+            };
+            let cursor = Cursor {
+                place,
+                damage: batch.damage,
+            };
+            self.view.header().set(word::CURSOR, cursor.to_word());
+            return Ok(());
+        }
+        if batch.damage {
+            self.sweep(number)?;
+        }
+        self.retire(number)
     }
 
     /// Appends a record again if an entry links to it. Deletion records end here: this is the oldest segment, so
     /// nothing older is left that they could keep from coming back.
-    fn carry_over(&mut self, place: Place, found: record::Header) -> Outcomes<()> {
-        if found.kind == Kind::Deletion {
-            return Ok(());
-        }
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        let view = Arc::clone(&self.view);
-        let Some(segment) = view.segment(place.segment) else {
+    fn carry_over(
+        &mut self,
+        view: &View,
+        segment: &Segment,
+        moving: Moving,
+        batch: &mut Batch,
+    ) -> Outcomes<()> {
+        let Moving {
+            place,
+            header,
+            hash,
+        } = moving;
+        let Some(target) = self.find_place(&view.table, hash, place)? else {
             return Ok(());
         };
-        if !segment.key_of_verified(place.unit, &mut key)? {
-            return Ok(());
-        }
-        let table = Arc::clone(&view.table);
-        let Some(target) = self.find_place(&table, view.hasher.hash(&key), place)? else {
-            return Ok(());
-        };
-        key.clear();
+        batch.key.clear();
+        batch.value.clear();
         if segment
-            .read_any(place.unit, &mut key, Some(&mut value))?
+            .read_any(place.unit, &mut batch.key, Some(&mut batch.value))?
             .is_none()
         {
             return Ok(());
         }
         let live = view.header().counters().live;
         // Like an overwrite, but with the old version: one link store, and nobody sees a change.
-        let copy = self.append(found, &key, &value, live, Need::Ordinary)?;
-        self.relink(
-            &target,
-            copy,
-            Meta {
-                mtime: found.mtime,
-                value_len: found.value_len,
-            },
-            live,
-        );
+        let copy = self.append(header, &batch.key, &batch.value, live, Need::Ordinary)?;
+        let meta = Meta {
+            mtime: header.mtime,
+            value_len: header.value_len,
+        };
+        self.relink(&target, copy, meta, live);
         self.close_record();
         Ok(())
     }
 
     /// Looks through all entries for links into a segment in which damage may have hidden their records from the walk.
     fn sweep(&mut self, number: u16) -> Outcomes<()> {
-        let table = Arc::clone(&self.view.table);
-        for position in 0..self.view.roster_len() {
-            let Position::Slot(slot_number) = self.view.roster.get(position)? else {
+        let view = Arc::clone(&self.view);
+        let Some(segment) = view.segment(number) else {
+            return Err(Stop::Recover("the oldest segment is gone"));
+        };
+        let mut batch = Batch::default();
+        for position in 0..view.roster_len() {
+            let Position::Slot(slot_number) = view.roster.get(position)? else {
                 continue;
             };
-            let (region, index) = table.slot_home(slot_number);
-            let slot = table.region(region)?.slot(index);
+            let (region, index) = view.table.slot_home(slot_number);
+            let slot = view.table.region(region)?.slot(index);
             let link = slot.link();
             if !link.is_entry() || link.place().segment != number {
                 continue;
             }
-            let found = match self.segment(number)? {
-                Some(segment) => segment.verify(link.place().unit)?,
-                None => None,
-            };
-            match found {
-                Some(found) if found.kind == Kind::Entry => self.carry_over(link.place(), found)?,
+            match segment.verify(link.place().unit)? {
+                Some(header) if header.kind == Kind::Entry => {
+                    batch.take(&view, segment, link.place(), header)?;
+                    for moving in std::mem::take(&mut batch.records) {
+                        self.carry_over(&view, segment, moving, &mut batch)?;
+                    }
+                }
                 _ => {
                     let target = Target {
                         region,
@@ -175,7 +243,7 @@ impl Editor {
                         record: None,
                     };
                     self.drop_entry(&target, old_bytes(&target))?;
-                    table.header().add(word::DROPPED, 1);
+                    view.header().add(word::DROPPED, 1);
                 }
             }
         }

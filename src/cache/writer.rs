@@ -32,7 +32,7 @@ use super::view::View;
 /// below twice the threshold.
 const CLEAN_FACTOR: u64 = 4;
 /// Bytes that it walks at least.
-const CLEAN_LEAST: u64 = 512;
+const CLEAN_LEAST: u64 = 2048;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
 const PAUSE: u64 = 256;
 /// Rosters up to this length are never too long.

@@ -146,6 +146,13 @@ impl<'a> Region<'a> {
         hash.group() & (self.layout.groups() - 1)
     }
 
+    /// Asks for the control bytes and the links of a hash's home group.
+    pub(crate) fn prefetch(&self, hash: Hash) {
+        let home = self.home(hash);
+        prefetch(&self.words[CONTROLS_AT + home]);
+        prefetch(&self.words[self.layout.links_at as usize + home * Group::WIDTH as usize]);
+    }
+
     pub(crate) fn control(&self, index: u32) -> u8 {
         self.group((index / Group::WIDTH) as usize)
             .byte(index % Group::WIDTH)
