@@ -209,6 +209,7 @@ fn replace_in_turn(options: &Options, pairs: u64, entries: u64) -> (u64, u64) {
         cache.put(&key(number), &value(number)).expect("a put");
     }
     let before = (cache.stats().expect("the counters"), time_of_misses(&cache));
+    let groups = (groups_of_a_miss(&cache), &mut 0.0_f64);
     let (began, mut share) = (Instant::now(), 0);
     for number in 0..pairs {
         let fresh = entries + number;
@@ -220,10 +221,18 @@ fn replace_in_turn(options: &Options, pairs: u64, entries: u64) -> (u64, u64) {
                 &before.0,
             ));
         }
+        if number % (pairs / 50) == 0 {
+            *groups.1 = groups.1.max(groups_of_a_miss(&cache));
+        }
     }
     println!("{pairs} pairs in {:?}", began.elapsed());
     let after = (cache.stats().expect("the counters"), time_of_misses(&cache));
     println!("100,000 misses: {:?} before, {:?} after", before.1, after.1);
+    println!(
+        "groups probed by a miss: {:.2} before, at most {:.2}",
+        groups.0, groups.1
+    );
+    assert!(*groups.1 <= 2.0 * groups.0, "{groups:?}");
     println!("{} slots before, {} after", before.0.slots, after.0.slots);
     println!("at most {share} % of the slots were those of deleted entries");
     stays_small(&after.0, &before.0);
@@ -242,6 +251,11 @@ fn stays_small(now: &Stats, before: &Stats) -> u64 {
     assert!((now.occupied + now.deleted) * 8 <= now.slots * 7, "{now:?}");
     assert!(now.slots <= 2 * before.slots, "{now:?}");
     now.deleted * 100 / now.slots
+}
+
+/// Groups of eight slots that a search for an absent key looks at, on average.
+fn groups_of_a_miss(cache: &MmapCache) -> f64 {
+    cache.verify().expect("a report").miss_groups
 }
 
 fn time_of_misses(cache: &MmapCache) -> Duration {

@@ -27,7 +27,7 @@ impl Editor {
     ) -> Outcomes<Region<'t>> {
         let mut region = region;
         // A split may leave all entries on one side, where their next hash bits are the same.
-        while region.counts().taken() >= table.geometry().region_limit() {
+        while table.geometry().is_crowded(region.counts()) {
             let relieved = self.relieve(table, region);
             region = table.locate(table.header().poll(), hash)?.region;
             match relieved {
@@ -46,17 +46,16 @@ impl Editor {
         let slots = table.geometry().region_slots;
         let shape = region.shape();
         let splittable = shape.depth < table.geometry().directory_bits;
-        if counts.taken() < table.geometry().region_limit() {
+        if !table.geometry().is_crowded(counts) {
             // The header's counts were wrong; the control bytes are what counts.
             region.set_counts(counts);
             return Ok(());
         }
-        // Purging must free enough for the next rebuild to be a quarter of a region away.
-        if splittable && counts.occupied > slots / 8 * 5 {
-            return self.replace(table, region, shape, true);
-        }
-        if counts.deleted >= slots / 8 || (splittable && counts.deleted > 0) {
+        if counts.deleted > slots / 8 {
             return self.replace(table, region, shape, false);
+        }
+        if splittable {
+            return self.replace(table, region, shape, true);
         }
         Err(Stop::Enlarge)
     }
