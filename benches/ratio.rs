@@ -109,6 +109,8 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
             }
         }));
     }
+    // The cache makes new files each round. The map is to have new memory as well, not what the round before gave back.
+    std::mem::forget(map);
 }
 
 fn read(entries: u64, map: &Map, cache: &MmapCache) {

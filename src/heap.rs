@@ -97,7 +97,7 @@ impl Segment {
     }
 
     /// The header of a record and its words; none where they cannot be a record's.
-    #[inline]
+    #[inline(always)]
     fn record(&self, unit: u32) -> Result<Option<(Header, &[Word])>> {
         match self.record_within(self.memory.window(0)?, unit) {
             Ok(found) => Ok(found),
@@ -112,7 +112,7 @@ impl Segment {
     }
 
     /// An error stands for a record that would end behind the known end.
-    #[inline]
+    #[inline(always)]
     fn record_within<'a>(
         &self,
         words: &'a [Word],
@@ -135,7 +135,7 @@ impl Segment {
 
     /// Reads the record of `key` and appends its value to `out`. Whatever the outcome, nothing but a value that
     /// matched (and, with `verify`, passed its checksum) is left there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(
         &self,
         unit: u32,
@@ -251,7 +251,7 @@ impl Segment {
 
     /// Copies a record piece by piece into private memory, hands each piece to `take` with its offset, and says
     /// whether what was copied is sound.
-    #[inline]
+    #[inline(always)]
     fn copy(
         &self,
         unit: u32,
@@ -350,14 +350,14 @@ impl Segment {
 }
 
 /// The parts of a piece of a record that belong to its key and to its value.
-#[inline]
+#[inline(always)]
 fn split(at: usize, bytes: &[u8], value_at: usize) -> (&[u8], &[u8]) {
     let key_from = HEADER_BYTES.saturating_sub(at).min(bytes.len());
     let value_from = value_at.saturating_sub(at).min(bytes.len());
     (&bytes[key_from..value_from], &bytes[value_from..])
 }
 
-#[inline]
+#[inline(always)]
 fn copy_pieces<const N: usize>(
     heap_id: u64,
     place: Place,

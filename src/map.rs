@@ -213,7 +213,7 @@ unsafe impl Sync for Window {}
 
 impl Window {
     /// The first `count` words, or fewer where the window is shorter.
-    #[inline]
+    #[inline(always)]
     fn words(&self, count: usize) -> &[Word] {
         let count = count.min(self.words);
         // SAFETY: M1 and M2: `start` is eight-byte aligned, the window spans at least `count` words and lives as long
@@ -265,7 +265,7 @@ impl Memory {
     }
 
     /// The allocated part of window `index`; empty where nothing of it is allocated.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn window(&self, index: usize) -> Result<&[Word]> {
         let Some(cell) = self.windows.get(index) else {
             return Ok(&[]);

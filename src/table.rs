@@ -74,7 +74,7 @@ impl Table {
     }
 
     /// The header page's words.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn header(&self) -> Header<'_> {
         // The page was there when the table was mapped, and no file of ours is ever cut.
         #[expect(
@@ -89,12 +89,13 @@ impl Table {
     }
 
     /// Allocated room of the directory, in entries.
+    #[inline(always)]
     fn directory(&self) -> Result<&[Word]> {
         Ok(self.head.window(0)?.get(WORDS..).unwrap_or(&[]))
     }
 
     /// The word of a directory entry.
-    #[inline]
+    #[inline(always)]
     fn entry_word(&self, index: u32) -> Result<&Word> {
         let at = PAGE + u64::from(index) * 8;
         self.directory()?
@@ -103,6 +104,7 @@ impl Table {
     }
 
     /// A directory entry.
+    #[inline(always)]
     pub(crate) fn entry(&self, index: u32) -> Result<Entry> {
         Ok(Entry(acquire(self.entry_word(index)?)))
     }
@@ -113,7 +115,7 @@ impl Table {
     }
 
     /// The directory's depth as polled; an impossible one is damage.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn depth(&self, poll: Poll) -> Result<u32> {
         let depth = poll.depth();
         if depth <= self.geometry.directory_bits {
@@ -124,7 +126,7 @@ impl Table {
     }
 
     /// The region of a hash, at one moment; see [`Table::look_again`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn locate(&self, poll: Poll, hash: Hash) -> Result<Located<'_>> {
         let depth = self.depth(poll)?;
         let index = hash.directory() & ((1 << depth) - 1);
@@ -140,7 +142,7 @@ impl Table {
     /// are the same, what was not found there was not there.
     ///
     /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged depth.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look_again(&self, located: &Located<'_>, hash: Hash) -> Result<(Poll, Entry)> {
         loads_done();
         let poll = self.header().poll();
@@ -194,7 +196,7 @@ impl Table {
     }
 
     /// A region by its number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn region(&self, number: u32) -> Result<Region<'_>> {
         match self.region_words(number)? {
             Some(words) => Ok(Region::new(words, self.layout, number)),
@@ -202,7 +204,7 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn region_words(&self, number: u32) -> Result<Option<&[Word]>> {
         let window = self
             .regions

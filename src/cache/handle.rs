@@ -93,7 +93,7 @@ impl Handle {
     }
 
     /// The current view and what its polled word said. A view that was superseded is left for the new one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
         let view = self.view.load();
         let poll = view.header().poll();

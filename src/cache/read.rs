@@ -132,7 +132,7 @@ impl Handle {
 
     /// The loop of every lookup. A hit is valid wherever it was found, for a record is bound to its key; a miss only
     /// if neither the depth nor the directory entry changed meanwhile.
-    #[inline]
+    #[inline(always)]
     fn search<T>(
         &self,
         key: &[u8],
@@ -185,7 +185,7 @@ impl Handle {
     }
 
     /// The validation of a miss. During an uncommitted switch the old generation is frozen, and only marked.
-    #[inline]
+    #[inline(always)]
     fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
         let (poll, entry) = view.table.look_again(located, hash)?;
         if poll == located.poll {

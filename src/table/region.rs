@@ -136,12 +136,12 @@ impl<'a> Region<'a> {
             .map(|word| Group(load(word)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn group(&self, group: usize) -> Group {
         Group(load(&self.words[CONTROLS_AT + group]))
     }
 
-    #[inline]
+    #[inline(always)]
     fn home(&self, hash: Hash) -> usize {
         hash.group() & (self.layout.groups() - 1)
     }
@@ -169,14 +169,14 @@ impl<'a> Region<'a> {
         self.group((index / Group::WIDTH) as usize).empty().any()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn link(&self, index: u32) -> Link {
         Link(acquire(
             &self.words[(self.layout.links_at + index) as usize],
         ))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, index: u32) -> Slot<'a> {
         let at = (self.layout.bodies_at + index * self.layout.body_words) as usize;
         Slot {
@@ -193,7 +193,7 @@ impl<'a> Region<'a> {
     }
 
     /// The slots that may hold the key of a hash, with the links they were found by.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn probe(&self, hash: Hash) -> Probe<'a> {
         let group = self.home(hash);
         let first = self.group(group);
@@ -265,7 +265,7 @@ pub(crate) struct Probe<'a> {
 impl<'a> Iterator for Probe<'a> {
     type Item = (u32, Slot<'a>, Link);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             for within in self.matches.by_ref() {
