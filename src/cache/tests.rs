@@ -584,3 +584,72 @@ fn a_full_check_beside_clearing_and_growing_reports_no_faults() {
     });
     assert!(done > 0);
 }
+
+#[test]
+fn a_heap_elsewhere_stays_there_through_rebuilding_cleaning_and_recovery() {
+    let scratch = Scratch::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut options = tiny();
+    options.heap_path(elsewhere.path().join("values"));
+    let cache = scratch.open(&options);
+    for round in 0..400_u32 {
+        cache
+            .put(&(round % 20).to_le_bytes(), &[round as u8; 300])
+            .unwrap();
+    }
+    cache.compact().unwrap();
+    cache
+        .atomic_rebuild((0..50_u32).map(|i| Ok::<_, crate::Error>((i.to_le_bytes(), [7; 100]))))
+        .unwrap();
+    drop(cache);
+    let cache = scratch.open(&options);
+    assert_eq!(cache.len(), 50);
+    assert_clean(&cache);
+    let names = |path: &Path| -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names(scratch.path().parent().unwrap()),
+        ["cache", "cache.lock", "cache.roster"]
+    );
+    assert!(
+        names(elsewhere.path())
+            .iter()
+            .all(|name| name.starts_with("values"))
+    );
+    // Without the option the heap is not found, and nothing wrong is said.
+    let lost = scratch.open(Options::new().read_only(true));
+    assert_eq!(lost.get(&7_u32.to_le_bytes()).unwrap(), None);
+    assert!(
+        lost.entry(&7_u32.to_le_bytes())
+            .unwrap_err()
+            .is_corruption()
+    );
+}
+
+#[test]
+fn files_get_the_mode_asked_for_and_keep_the_one_they_have() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let scratch = Scratch::new();
+    let cache = scratch.open(tiny().mode(0o640));
+    let modes = || -> Vec<u32> {
+        let files = std::fs::read_dir(scratch.path().parent().unwrap()).unwrap();
+        files
+            .map(|entry| entry.unwrap().metadata().unwrap().mode() & 0o777)
+            .collect()
+    };
+    assert_eq!(modes(), [0o640; 4]);
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o660)).unwrap();
+    cache.clear().unwrap();
+    cache.put(b"k", b"v").unwrap();
+    let index = scratch.path().metadata().unwrap().mode() & 0o777;
+    assert_eq!(index, 0o660, "a rebuild repeats the index's own mode");
+    let plain = Scratch::new();
+    drop(plain.open(&Options::new()));
+    assert_eq!(plain.path().metadata().unwrap().mode() & 0o777, 0o600);
+}
