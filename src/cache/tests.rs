@@ -653,3 +653,38 @@ fn files_get_the_mode_asked_for_and_keep_the_one_they_have() {
     drop(plain.open(&Options::new()));
     assert_eq!(plain.path().metadata().unwrap().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_writer_that_never_rests_lets_others_have_their_turn() {
+    use std::sync::mpsc::{TryRecvError, channel};
+    use std::time::{Duration, Instant};
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.lock_timeout(Some(Duration::from_secs(5)));
+    let (busy, other) = (scratch.open(&options), scratch.open(&options));
+    let (going, over) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut round = 0_u32;
+            // Until the sender is gone, by a panic too.
+            while over.try_recv() == Err(TryRecvError::Empty) {
+                round += 1;
+                match round % 4 {
+                    0 => busy.clear().unwrap(),
+                    _ => {
+                        let mut writer = busy.writer().unwrap();
+                        (0..300_u32).for_each(|i| drop(writer.put(&i.to_le_bytes(), &[1; 50])));
+                    }
+                }
+            }
+        });
+        let mut longest = Duration::ZERO;
+        for i in 0..30_u8 {
+            let began = Instant::now();
+            other.put(&[i], b"v").unwrap();
+            longest = longest.max(began.elapsed());
+        }
+        drop(going);
+        eprintln!("the longest of 30 waits took {longest:?}");
+    });
+}
