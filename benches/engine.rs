@@ -1,7 +1,9 @@
-//! The engine's operations under Criterion, each beside the in-memory map at 100,000 and 1,000,000 entries.
+//! The engine's operations under Criterion, each beside the in-memory map at 100,000 and 1,000,000
+//! entries.
 //!
-//! `cargo bench --bench engine -- hit` runs what has "hit" in its name. `ratio.rs` measures both stores in turns and
-//! prints the table of docs/benchmarks.md; this file keeps histories and finds regressions.
+//! `cargo bench --bench engine -- hit` runs what has "hit" in its name. `ratio.rs` measures both
+//! stores in turns and prints the table of docs/benchmarks.md; this file keeps histories and finds
+//! regressions.
 
 mod workload;
 

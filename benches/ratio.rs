@@ -109,7 +109,8 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
             }
         }));
     }
-    // The cache makes new files each round. The map is to have new memory as well, not what the round before gave back.
+    // The cache makes new files each round. The map is to have new memory as well, not what the
+    // round before gave back.
     std::mem::forget(map);
 }
 
@@ -123,7 +124,8 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
         latency.map.push(time(count, || {
             let mut last = start;
             for i in 0..count {
-                // The turn `i` keeps the walk out of cycles, which would soon lie in the nearest cache.
+                // The turn `i` keeps the walk out of cycles, which would soon lie in the nearest
+                // cache.
                 last = consume(&map[Key::new(mix(last ^ i) % entries).bytes()]);
             }
             black_box(last);

@@ -1,7 +1,7 @@
 //! Moving bytes between private memory and shared words.
 //!
-//! Bytes lie little-endian in words. Nothing here lends out shared memory as bytes: it copies, word by word, with
-//! relaxed loads and stores. It does not know what the bytes mean.
+//! Bytes lie little-endian in words. Nothing here lends out shared memory as bytes: it copies, word
+//! by word, with relaxed loads and stores. It does not know what the bytes mean.
 
 use crate::sync::{Word, load, store};
 
@@ -13,7 +13,8 @@ pub(crate) fn copy_out(words: &[Word], out: &mut [u8]) {
     }
 }
 
-/// Stores `pieces`, one after the other, from the first of `words` on; the last word is filled up with zeros.
+/// Stores `pieces`, one after the other, from the first of `words` on; the last word is filled up
+/// with zeros.
 ///
 /// # Panics
 ///

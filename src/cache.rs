@@ -1,8 +1,8 @@
 //! The engine: table, heap and roster as one persistent map.
 //!
-//! [`MmapCache`] is the handle that everything public goes through. What it does is in the files below: how a
-//! generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`, `grow`, `clean`), replaced
-//! (`generation`) and mended (`recover`), and who may (`writer`).
+//! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
+//! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`,
+//! `grow`, `clean`), replaced (`generation`) and mended (`recover`), and who may (`writer`).
 
 mod clean;
 mod edit;
@@ -42,20 +42,22 @@ use read::Answer;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
 ///
-/// A handle is `Send` and `Sync`, and every operation takes `&self`: share one handle between threads, open one in each
-/// process. Keys are 1 to 65,535 bytes; values are bytes, from none to what a segment holds.
+/// A handle is `Send` and `Sync`, and every operation takes `&self`: share one handle between
+/// threads, open one in each process. Keys are 1 to 65,535 bytes; values are bytes, from none to
+/// what a segment holds.
 ///
 /// # What readers see
 ///
-/// Reads take no lock and never wait for a writer. Each change of an entry becomes visible by a single atomic store:
-/// a read returns the value from before or after it, whole, never a mixture and never another key's. What one process
-/// has put is found by every other from then on.
+/// Reads take no lock and never wait for a writer. Each change of an entry becomes visible by a
+/// single atomic store: a read returns the value from before or after it, whole, never a mixture
+/// and never another key's. What one process has put is found by every other from then on.
 ///
 /// # Damage
 ///
-/// Values are verified by checksum as they are copied out. To [`get`](Self::get) and its kin a damaged entry is a
-/// miss, counted in [`Stats::damaged_seen`]: put it again and it is whole. [`entry`](Self::entry) tells it from
-/// absence, as an error that [`is_corruption`](crate::Error::is_corruption).
+/// Values are verified by checksum as they are copied out. To [`get`](Self::get) and its kin a
+/// damaged entry is a miss, counted in [`Stats::damaged_seen`]: put it again and it is whole.
+/// [`entry`](Self::entry) tells it from absence, as an error that
+/// [`is_corruption`](crate::Error::is_corruption).
 ///
 /// # After a fork
 ///
@@ -87,7 +89,8 @@ impl MmapCache {
         Ok(cache)
     }
 
-    /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is nothing.
+    /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is
+    /// nothing.
     fn mend(&self) -> Result<()> {
         let needed = {
             let (view, _) = self.handle.current()?;
@@ -109,19 +112,20 @@ impl MmapCache {
 
     /// The value of a key.
     ///
-    /// An empty value is `Some` of nothing; an absent and a damaged entry are `None`. O(1): the index's control bytes,
-    /// one slot, one record.
+    /// An empty value is `Some` of nothing; an absent and a damaged entry are `None`. O(1): the
+    /// index's control bytes, one slot, one record.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file
+    /// cannot be mapped.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = Vec::new();
         Ok(self.get_into(key, &mut value)?.then_some(value))
     }
 
-    /// Reads the value of a key into a buffer, in place of what was there. False, and an empty buffer, where there is
-    /// none.
+    /// Reads the value of a key into a buffer, in place of what was there. False, and an empty
+    /// buffer, where there is none.
     ///
     /// # Errors
     ///
@@ -138,8 +142,9 @@ impl MmapCache {
     ///
     /// # Safety
     ///
-    /// While the returned value lives, no process may write to the heap's files by other means than this crate, and
-    /// none may truncate them. The value was verified when it was found; nothing verifies it again.
+    /// While the returned value lives, no process may write to the heap's files by other means than
+    /// this crate, and none may truncate them. The value was verified when it was found; nothing
+    /// verifies it again.
     ///
     /// # Errors
     ///
@@ -150,8 +155,8 @@ impl MmapCache {
         unsafe { ValueRef::find(&self.handle, key) }
     }
 
-    /// Whether a key has an entry. Compares keys, and looks at no checksum: a later [`get`](Self::get) can still find
-    /// the value damaged.
+    /// Whether a key has an entry. Compares keys, and looks at no checksum: a later
+    /// [`get`](Self::get) can still find the value damaged.
     ///
     /// # Errors
     ///
@@ -172,7 +177,8 @@ impl MmapCache {
         })
     }
 
-    /// The entry of a key: its value and version. The strict form of [`get`](Self::get): damage is an error.
+    /// The entry of a key: its value and version. The strict form of [`get`](Self::get): damage is
+    /// an error.
     ///
     /// # Errors
     ///
@@ -193,8 +199,8 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be opened; the number is
-    /// then that of the old ones.
+    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be
+    /// opened; the number is then that of the old ones.
     pub fn len(&self) -> u64 {
         match self.handle.current() {
             Ok((view, _)) => view.header().occupied(),
@@ -207,8 +213,8 @@ impl MmapCache {
         self.len() == 0
     }
 
-    /// How many changes there have been: a number that grows with every one, read for the price of a load, by which a
-    /// process notices that another has written.
+    /// How many changes there have been: a number that grows with every one, read for the price of
+    /// a load, by which a process notices that another has written.
     pub fn changes(&self) -> u64 {
         match self.handle.current() {
             Ok((view, _)) => view.header().get(word::CHANGES),
@@ -220,9 +226,10 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Locked`](crate::Error::Locked) after the lock timeout,
-    /// [`Error::WriterHeld`](crate::Error::WriterHeld) where this thread holds a writer of this cache already,
-    /// [`Error::DiskFull`](crate::Error::DiskFull), [`Error::Io`](crate::Error::Io).
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Locked`](crate::Error::Locked) after
+    /// the lock timeout, [`Error::WriterHeld`](crate::Error::WriterHeld) where this thread holds a
+    /// writer of this cache already, [`Error::DiskFull`](crate::Error::DiskFull),
+    /// [`Error::Io`](crate::Error::Io).
     pub fn writer(&self) -> Result<Writer<'_>> {
         Writer::take(&self.handle)
     }
@@ -254,7 +261,8 @@ impl MmapCache {
         self.write(|writer| writer.delete(key))
     }
 
-    /// Stores a value if the key has none; decided under the lock. See [`Writer::insert_if_absent`].
+    /// Stores a value if the key has none; decided under the lock. See
+    /// [`Writer::insert_if_absent`].
     ///
     /// # Errors
     ///
@@ -263,8 +271,8 @@ impl MmapCache {
         self.write(|writer| writer.insert_if_absent(key, value))
     }
 
-    /// Stores a value if the entry still has the version that the caller saw; decided under the lock. See
-    /// [`Writer::put_if`].
+    /// Stores a value if the entry still has the version that the caller saw; decided under the
+    /// lock. See [`Writer::put_if`].
     ///
     /// # Errors
     ///
@@ -273,8 +281,8 @@ impl MmapCache {
         self.write(|writer| writer.put_if(key, value, seen))
     }
 
-    /// Deletes the entry if it still has the version that the caller saw; decided under the lock. See
-    /// [`Writer::delete_if`].
+    /// Deletes the entry if it still has the version that the caller saw; decided under the lock.
+    /// See [`Writer::delete_if`].
     ///
     /// # Errors
     ///
@@ -311,12 +319,13 @@ impl MmapCache {
 
     /// The keys, in no order that means anything.
     ///
-    /// What exists during the whole walk comes exactly once. What is inserted or deleted meanwhile may come or not; a
-    /// key that is deleted and inserted again may come twice. A damaged entry comes as an error that
-    /// [`is_corruption`](crate::Error::is_corruption), and the walk goes on behind it; any other error ends it.
+    /// What exists during the whole walk comes exactly once. What is inserted or deleted meanwhile
+    /// may come or not; a key that is deleted and inserted again may come twice. A damaged entry
+    /// comes as an error that [`is_corruption`](crate::Error::is_corruption), and the walk goes on
+    /// behind it; any other error ends it.
     ///
-    /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table. Keys that the index
-    /// holds in full are listed without looking at their checksums.
+    /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table.
+    /// Keys that the index holds in full are listed without looking at their checksums.
     ///
     /// # Errors
     ///
@@ -344,16 +353,17 @@ impl MmapCache {
         Entries::new(&self.handle)
     }
 
-    /// Replaces everything by the items of an iterator, at once for all readers: they see all of the old entries, and
-    /// from one moment on all of the new. Of equal keys the last wins. Every entry gets a new version.
+    /// Replaces everything by the items of an iterator, at once for all readers: they see all of
+    /// the old entries, and from one moment on all of the new. Of equal keys the last wins. Every
+    /// entry gets a new version.
     ///
-    /// The iterator may read this cache. Writers wait until it is done; both sets of files are on the disk meanwhile.
-    /// Synced before it is committed, whatever the durability.
+    /// The iterator may read this cache. Writers wait until it is done; both sets of files are on
+    /// the disk meanwhile. Synced before it is committed, whatever the durability.
     ///
     /// # Errors
     ///
-    /// [`Error::Source`](crate::Error::Source) where the iterator gave an error, and those of [`put`](Self::put).
-    /// After any of them the cache is as it was.
+    /// [`Error::Source`](crate::Error::Source) where the iterator gave an error, and those of
+    /// [`put`](Self::put). After any of them the cache is as it was.
     pub fn atomic_rebuild<K, V, E>(
         &self,
         items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
@@ -366,7 +376,8 @@ impl MmapCache {
         self.write(|writer| writer.rebuild(items))
     }
 
-    /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on growing.
+    /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on
+    /// growing.
     ///
     /// # Errors
     ///
@@ -377,7 +388,8 @@ impl MmapCache {
         self.write(|writer| writer.rebuild(nothing))
     }
 
-    /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they go.
+    /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they
+    /// go.
     ///
     /// Moves every live record once, under the lock; readers go on.
     ///
@@ -388,12 +400,14 @@ impl MmapCache {
         self.write(|writer| writer.compact())
     }
 
-    /// Writes everything to the disk: after it a power loss takes nothing that was there when it was called.
+    /// Writes everything to the disk: after it a power loss takes nothing that was there when it
+    /// was called.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) when a sync failed, [`Error::SyncFailed`](crate::Error::SyncFailed) when an
-    /// earlier one had, and those of [`writer`](Self::writer).
+    /// [`Error::Io`](crate::Error::Io) when a sync failed,
+    /// [`Error::SyncFailed`](crate::Error::SyncFailed) when an earlier one had, and those of
+    /// [`writer`](Self::writer).
     pub fn flush(&self) -> Result<()> {
         self.writer()?.flush()
     }
@@ -402,7 +416,8 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be opened.
+    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be
+    /// opened.
     pub fn stats(&self) -> Result<Stats> {
         Stats::of(&self.handle)
     }
@@ -418,7 +433,8 @@ impl MmapCache {
 
     /// Checks every entry, record and roster position, and the counters if nobody writes meanwhile.
     ///
-    /// Reads all of it: O(size). Takes no lock and changes nothing. What it finds is in the report, not an error.
+    /// Reads all of it: O(size). Takes no lock and changes nothing. What it finds is in the report,
+    /// not an error.
     ///
     /// # Errors
     ///
@@ -430,7 +446,8 @@ impl MmapCache {
 
 impl Drop for MmapCache {
     fn drop(&mut self) {
-        // An exclusive handle's lock is let go here; views that outlive the handle must not keep it.
+        // An exclusive handle's lock is let go here; views that outlive the handle must not keep
+        // it.
         if self.handle.options.exclusive
             && let Some(lock) = &self.handle.view.load().lock
         {

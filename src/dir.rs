@@ -1,7 +1,7 @@
 //! Names of a cache's files, and durable changes of the directory they stand in.
 //!
-//! Knows where files are and how they are created, replaced and removed; not what they contain beyond the magic that
-//! tells our files from others.
+//! Knows where files are and how they are created, replaced and removed; not what they contain
+//! beyond the magic that tells our files from others.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -27,8 +27,8 @@ pub(crate) enum Stage {
 }
 
 impl Names {
-    /// Names for the cache at `path`. The directory must exist; symbolic links are followed, so that two names of
-    /// one cache become one.
+    /// Names for the cache at `path`. The directory must exist; symbolic links are followed, so
+    /// that two names of one cache become one.
     pub(crate) fn resolve(path: &Path, heap: Option<&Path>) -> Result<Self> {
         let index = real_path(path)?;
         let heap = match heap {
@@ -114,7 +114,8 @@ impl Names {
     }
 }
 
-/// The file's path with every symbolic link followed; a file that does not exist yet is named by its directory's.
+/// The file's path with every symbolic link followed; a file that does not exist yet is named by
+/// its directory's.
 fn real_path(path: &Path) -> Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(real) => return Ok(real),
@@ -269,8 +270,8 @@ pub(crate) fn is_ours(path: &Path, magic: [u8; 8], cache_id: Option<[u8; 16]>) -
     read && start[seal::at::MAGIC] == magic && cache_id.is_none_or(|id| start[16..32] == id)
 }
 
-/// Removes a file that an interrupted creation left, if it is one of ours or got no header before its maker was killed.
-/// Anybody else's file stays.
+/// Removes a file that an interrupted creation left, if it is one of ours or got no header before
+/// its maker was killed. Anybody else's file stays.
 pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
     if is_ours_or_blank(path, magic) {
         remove(path)?;
@@ -278,7 +279,8 @@ pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is one of ours, or was made and got no header before its maker, or the power, was gone.
+/// Whether a file is one of ours, or was made and got no header before its maker, or the power, was
+/// gone.
 pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> bool {
     is_ours(path, magic, None) || is_blank(path)
 }
@@ -298,7 +300,8 @@ fn sync_dir(path: &Path) -> Result<()> {
         .map_err(Error::io(path, "sync the directory"))
 }
 
-/// Whether the file stands on a network file system, where mappings and locks are not shared between machines.
+/// Whether the file stands on a network file system, where mappings and locks are not shared
+/// between machines.
 #[cfg(target_os = "linux")]
 pub(crate) fn on_network(path: &Path) -> bool {
     const NETWORK: [u32; 9] = [

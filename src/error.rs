@@ -11,8 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why an operation was refused or failed.
 ///
-/// Whatever the variant, an operation that returns an error has changed nothing that a reader could see, unless its
-/// own documentation says otherwise.
+/// Whatever the variant, an operation that returns an error has changed nothing that a reader could
+/// see, unless its own documentation says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -183,8 +183,9 @@ pub enum Error {
 impl Error {
     /// Whether the files are at fault: bytes that no version of this crate wrote where they stand.
     ///
-    /// True for [`Error::Damaged`] and [`Error::WrongMagic`]. A killed process never causes it. A full disk, a missing
-    /// permission, too many open files and a misuse of the API are no corruption, and neither is a newer format.
+    /// True for [`Error::Damaged`] and [`Error::WrongMagic`]. A killed process never causes it. A
+    /// full disk, a missing permission, too many open files and a misuse of the API are no
+    /// corruption, and neither is a newer format.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::WrongMagic { .. })
     }

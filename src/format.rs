@@ -1,7 +1,8 @@
-//! Every byte on disk: the constants of `docs/format.md`, and pure functions that turn words into meanings.
+//! Every byte on disk: the constants of `docs/format.md`, and pure functions that turn words into
+//! meanings.
 //!
-//! Knows no file, no mapping and no lock. A test reads the tables of `docs/format.md` and compares each row with
-//! what stands here.
+//! Knows no file, no mapping and no lock. A test reads the tables of `docs/format.md` and compares
+//! each row with what stands here.
 #![forbid(unsafe_code)]
 
 pub(crate) mod index;
@@ -115,9 +116,10 @@ impl Geometry {
         region::HEADER_BYTES + 2 * slots + slots * self.slot_bytes()
     }
 
-    /// Whether a region is due to be rebuilt before it takes another entry: where seven eighths of it are taken, by
-    /// entries or by what they left, or where more than an eighth is what they left. Without the second rule searches for
-    /// absent keys came to look at 3.4 groups under churn, instead of 1.2; with it at 1.6.
+    /// Whether a region is due to be rebuilt before it takes another entry: where seven eighths of
+    /// it are taken, by entries or by what they left, or where more than an eighth is what they
+    /// left. Without the second rule searches for absent keys came to look at 3.4 groups under
+    /// churn, instead of 1.2; with it at 1.6.
     pub(crate) fn is_crowded(&self, counts: region::Counts) -> bool {
         counts.taken() >= self.region_slots / 8 * 7 || counts.deleted > self.region_slots / 8
     }

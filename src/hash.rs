@@ -1,7 +1,7 @@
 //! The hash of a key, and which of its 64 bits serves which purpose.
 //!
-//! Knows no file and no table. The slot of an entry keeps every bit that the index ever asks for (tag, control,
-//! directory), so that a region can be split without reading a single key.
+//! Knows no file and no table. The slot of an entry keeps every bit that the index ever asks for
+//! (tag, control, directory), so that a region can be split without reading a single key.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

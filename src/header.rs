@@ -1,7 +1,7 @@
 //! The changing words of the index header, by name.
 //!
-//! A view over the header page: it knows where each word is and what it means, not when to change it. Only the
-//! holder of the writer lock stores; anybody loads.
+//! A view over the header page: it knows where each word is and what it means, not when to change
+//! it. Only the holder of the writer lock stores; anybody loads.
 
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
@@ -20,8 +20,8 @@ pub(crate) struct Header<'a>(&'a [Word; WORDS]);
 
 /// A change that is under way: enough to finish it after its writer was killed.
 ///
-/// It carries the counters as they will be, not as they change: whether a "plus one" has already happened cannot be
-/// known after a kill.
+/// It carries the counters as they will be, not as they change: whether a "plus one" has already
+/// happened cannot be known after a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
     /// The record at `link` becomes the entry in `slot`.
@@ -31,7 +31,8 @@ pub(crate) enum Intent {
         link: Link,
         after: Counters,
     },
-    /// The entry in `slot` goes; `vacant` takes the place of its link, `next_hole` that of its roster position.
+    /// The entry in `slot` goes; `vacant` takes the place of its link, `next_hole` that of its
+    /// roster position.
     Delete {
         slot: u32,
         position: u32,
@@ -212,7 +213,8 @@ impl<'a> Header<'a> {
         Intent::from_words(kind, body, after).map_or(Armed::Damaged, Armed::Yes)
     }
 
-    /// Writes an intent down and arms it with one store; what follows may be finished by another process.
+    /// Writes an intent down and arms it with one store; what follows may be finished by another
+    /// process.
     pub(crate) fn arm(&self, intent: Intent) {
         let (kind, body) = intent.to_words();
         for (i, value) in body.into_iter().enumerate() {
@@ -239,7 +241,8 @@ impl<'a> Header<'a> {
         self.get(word::DIRTY) == MARKED
     }
 
-    /// The mark is on the disk: a writer that was killed before this leaves it to the next to sync it.
+    /// The mark is on the disk: a writer that was killed before this leaves it to the next to sync
+    /// it.
     pub(crate) fn mark_is_synced(&self) {
         self.set(word::DIRTY, MARKED);
     }

@@ -1,7 +1,7 @@
 //! Heap segments: append-only files of records.
 //!
-//! Knows how a record is written, read and verified, and nothing of the entries that link to it. A record is believed
-//! only as a private copy whose checksum was computed from that copy.
+//! Knows how a record is written, read and verified, and nothing of the entries that link to it. A
+//! record is believed only as a private copy whose checksum was computed from that copy.
 
 mod walk;
 
@@ -133,8 +133,8 @@ impl Segment {
             .ok_or(())
     }
 
-    /// Reads the record of `key` and appends its value to `out`. Whatever the outcome, nothing but a value that
-    /// matched (and, with `verify`, passed its checksum) is left there.
+    /// Reads the record of `key` and appends its value to `out`. Whatever the outcome, nothing but
+    /// a value that matched (and, with `verify`, passed its checksum) is left there.
     #[inline(always)]
     pub(crate) fn read(
         &self,
@@ -249,8 +249,8 @@ impl Segment {
             .then_some(header))
     }
 
-    /// Copies a record piece by piece into private memory, hands each piece to `take` with its offset, and says
-    /// whether what was copied is sound.
+    /// Copies a record piece by piece into private memory, hands each piece to `take` with its
+    /// offset, and says whether what was copied is sound.
     #[inline(always)]
     fn copy(
         &self,
@@ -305,7 +305,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Whether nothing was ever written at a place; what lies behind the allocated end counts as blank.
+    /// Whether nothing was ever written at a place; what lies behind the allocated end counts as
+    /// blank.
     pub(crate) fn is_blank(&self, unit: u32) -> Result<bool> {
         let words = self.memory.window(0)?;
         Ok(words

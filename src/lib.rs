@@ -1,5 +1,6 @@
-//! A memory-mapped on-disk hash table for persistent caches: as fast as a map in memory is near, shared
-//! by many processes, whole after a kill, and never fooled by a damaged file.
+//! A memory-mapped on-disk hash table for persistent caches: nearly as fast as a `HashMap` in
+//! memory, shared by any number of threads and processes, whole after any of them is killed, and
+//! never fooled by a damaged file.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
@@ -28,11 +29,11 @@
 //!
 //! # What it promises
 //!
-//! Readers take no lock and never wait. Each change of an entry becomes visible by one atomic store,
-//! so a reader gets the value from before or after it, whole. A process that is killed at any
-//! instruction loses nothing that it had reported done, and the next writer finishes or takes back
-//! what it had begun. A power loss may cost what was not synced; it never makes a value wrong. Every
-//! value is verified by its checksum as it is copied out.
+//! Readers take no lock and never wait. Each change of an entry becomes visible by one atomic
+//! store, so a reader gets the value from before or after it, whole. A process that is killed at
+//! any instruction loses nothing that it had reported done, and the next writer finishes or takes
+//! back what it had begun. A power loss may cost what was not synced; it never makes a value wrong.
+//! Every value is verified by its checksum as it is copied out.
 //!
 //! # What it is not
 //!

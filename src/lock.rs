@@ -1,7 +1,7 @@
 //! The writer lock: `flock` on the index inode, safe across `fork`.
 //!
-//! Knows one file and the process's forks. Threads of one handle exclude each other one layer above; it does not know
-//! what the lock guards.
+//! Knows one file and the process's forks. Threads of one handle exclude each other one layer
+//! above; it does not know what the lock guards.
 #![expect(
     unsafe_code,
     reason = "a fork handler, and descriptors that a fork takes away"
@@ -19,7 +19,8 @@ use fs2::FileExt;
 
 /// How often this process is the child of a fork that happened since the first lock was opened.
 static FORKS: AtomicU64 = AtomicU64::new(0);
-/// The lock descriptors of this process: what a forked child must close, or it would keep a dead parent's lock.
+/// The lock descriptors of this process: what a forked child must close, or it would keep a dead
+/// parent's lock.
 static REGISTRY: Block = Block::new();
 
 const VACANT: RawFd = -1;
@@ -57,7 +58,8 @@ impl Block {
     }
 }
 
-/// Runs in a child between `fork` and its first instruction; only touches atomics and closes descriptors.
+/// Runs in a child between `fork` and its first instruction; only touches atomics and closes
+/// descriptors.
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     let mut block = Some(&REGISTRY);
@@ -65,8 +67,9 @@ extern "C" fn in_child() {
         for cell in &this.descriptors {
             let descriptor = cell.swap(VACANT, Ordering::Relaxed);
             if descriptor != VACANT {
-                // SAFETY: L1 (docs/design.md): a registered descriptor is owned by a `LockFile` of the parent's epoch,
-                // which neither uses nor closes it in any later one, so this is the child's only close of it.
+                // SAFETY: L1 (docs/design.md): a registered descriptor is owned by a `LockFile` of
+                // the parent's epoch, which neither uses nor closes it in any later one, so this is
+                // the child's only close of it.
                 unsafe { libc::close(descriptor) };
             }
         }
@@ -84,7 +87,8 @@ fn watch_forks() {
     WATCHED.get_or_init(|| {
         // SAFETY: L2: `in_child` is async-signal-safe and lives as long as the program.
         let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        // It can fail for want of a few bytes of memory only; locks then are as safe as without forks.
+        // It can fail for want of a few bytes of memory only; locks then are as safe as without
+        // forks.
         debug_assert_eq!(failed, 0);
     });
 }
@@ -127,8 +131,8 @@ impl LockFile {
         &self.file
     }
 
-    /// Waits for the lock until `deadline`; for ever where there is none. `waiting` is called after each look that
-    /// found it taken.
+    /// Waits for the lock until `deadline`; for ever where there is none. `waiting` is called after
+    /// each look that found it taken.
     pub(crate) fn acquire(
         &self,
         deadline: Option<Instant>,

@@ -1,8 +1,8 @@
 //! Mapped files as slices of shared words.
 //!
-//! A [`Memory`] is a file (or, for tests, plain memory) cut into windows that are mapped on first use at their full
-//! size and never moved: the file grows underneath. It hands out only what is known to be allocated. It does not know
-//! what the words mean, nor who may write them.
+//! A [`Memory`] is a file (or, for tests, plain memory) cut into windows that are mapped on first
+//! use at their full size and never moved: the file grows underneath. It hands out only what is
+//! known to be allocated. It does not know what the words mean, nor who may write them.
 #![expect(
     unsafe_code,
     reason = "a mapping is memory that the compiler cannot see; this is the module that vouches for it"
@@ -75,7 +75,8 @@ impl MappedFile {
             .map_err(Error::io(&self.path, "sync the file"))
     }
 
-    /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses the range yet.
+    /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses
+    /// the range yet.
     pub(crate) fn allocate(&self, at: u64, len: u64) -> Result<()> {
         match self.preallocate(at, len) {
             Err(Error::Unsupported { .. }) => self.write_zeros(at, len),
@@ -124,8 +125,8 @@ impl MappedFile {
         }
     }
 
-    /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk would be SIGBUS.
-    /// `legitimate` bytes may be missing.
+    /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk
+    /// would be SIGBUS. `legitimate` bytes may be missing.
     pub(crate) fn fill_holes(&self, legitimate: u64) -> Result<()> {
         let len = self.len()?;
         if self.disk_bytes()? >= len.saturating_sub(legitimate) {
@@ -134,10 +135,12 @@ impl MappedFile {
         self.preallocate(legitimate, len.saturating_sub(legitimate))
     }
 
-    /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a hint.
+    /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a
+    /// hint.
     ///
-    /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us, against 3 to 7 where
-    /// each page is faulted in from an unwritten extent, by `MADV_POPULATE_WRITE` too.
+    /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us,
+    /// against 3 to 7 where each page is faulted in from an unwritten extent, by
+    /// `MADV_POPULATE_WRITE` too.
     fn warm(&self, at: u64, len: u64) {
         let mut from = at;
         while len <= WARM_MAX && from < at + len {
@@ -205,8 +208,9 @@ enum Owner {
     Plain(#[expect(dead_code, reason = "keeps the memory")] Box<[Word]>),
 }
 
-// SAFETY: M1 (docs/design.md): a window is a region of memory that stays where it is until its owner is dropped, and
-// all access to it goes through atomic words, so it may be shared and sent like a slice of atomics.
+// SAFETY: M1 (docs/design.md): a window is a region of memory that stays where it is until its
+// owner is dropped, and all access to it goes through atomic words, so it may be shared and sent
+// like a slice of atomics.
 unsafe impl Send for Window {}
 // SAFETY: M1, as above.
 unsafe impl Sync for Window {}
@@ -216,14 +220,16 @@ impl Window {
     #[inline(always)]
     fn words(&self, count: usize) -> &[Word] {
         let count = count.min(self.words);
-        // SAFETY: M1 and M2: `start` is eight-byte aligned, the window spans at least `count` words and lives as long
-        // as `self`; every bit pattern is a valid word, and words are only touched atomically.
+        // SAFETY: M1 and M2: `start` is eight-byte aligned, the window spans at least `count` words
+        // and lives as long as `self`; every bit pattern is a valid word, and words are only
+        // touched atomically.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), count) }
     }
 }
 
 impl Memory {
-    /// Windows over `file` from byte `base` on: up to `count` of `window_bytes` each, both multiples of eight.
+    /// Windows over `file` from byte `base` on: up to `count` of `window_bytes` each, both
+    /// multiples of eight.
     pub(crate) fn new(
         file: Arc<MappedFile>,
         base: u64,
@@ -355,13 +361,15 @@ fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
     })
 }
 
-/// Asks for a word's cache line, to be written soon. Only a hint; nothing where the machine has none.
+/// Asks for a word's cache line, to be written soon. Only a hint; nothing where the machine has
+/// none.
 #[inline]
 pub(crate) fn prefetch(word: &Word) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: M1: the address is that of a live word, and a prefetch neither reads nor writes it.
+        // SAFETY: M1: the address is that of a live word, and a prefetch neither reads nor writes
+        // it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -372,9 +380,11 @@ pub(crate) fn prefetch(word: &Word) {
 ///
 /// # Safety
 ///
-/// No thread and no process may write to these words, and nobody may truncate the file, while the slice lives.
+/// No thread and no process may write to these words, and nobody may truncate the file, while the
+/// slice lives.
 pub(crate) unsafe fn as_bytes(words: &[Word]) -> &[u8] {
-    // SAFETY: M1: the words are valid for as long as the borrow; the caller promises that nobody writes to them.
+    // SAFETY: M1: the words are valid for as long as the borrow; the caller promises that nobody
+    // writes to them.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) }
 }
 

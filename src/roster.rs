@@ -1,6 +1,7 @@
 //! The roster: for each position the slot number of a live entry, or a hole.
 //!
-//! A position belongs to its entry for the entry's whole life. Knows positions and holes, not slots.
+//! A position belongs to its entry for the entry's whole life. Knows positions and holes, not
+//! slots.
 
 use std::sync::Arc;
 
@@ -82,7 +83,8 @@ impl Roster {
         Ok(Position::from_disk((acquire(word) >> shift) as u32))
     }
 
-    /// Only the holder of the writer lock stores: half of a word is changed by loading and storing it.
+    /// Only the holder of the writer lock stores: half of a word is changed by loading and storing
+    /// it.
     pub(crate) fn set(&self, position: u32, value: Position) -> Result<()> {
         let (word, shift) = self.word(position)?;
         let kept = load(word) & !(0xffff_ffff << shift);

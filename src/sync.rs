@@ -1,8 +1,10 @@
-//! The atomics and fences of the crate, from the standard library or, under `--cfg loom`, from loom.
+//! The atomics and fences of the crate, from the standard library or, under `--cfg loom`, from
+//! loom.
 //!
-//! Every word that another thread or process may change is a [`Word`]: eight bytes, always touched as eight
-//! bytes. Loads are relaxed, with a fence where order matters, because an acquiring load of memory that is mapped
-//! read-only is not promised to work on every machine. This file knows nothing of what the words mean.
+//! Every word that another thread or process may change is a [`Word`]: eight bytes, always touched
+//! as eight bytes. Loads are relaxed, with a fence where order matters, because an acquiring load
+//! of memory that is mapped read-only is not promised to work on every machine. This file knows
+//! nothing of what the words mean.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
@@ -54,7 +56,8 @@ pub(crate) fn stores_done() {
     fence(Release);
 }
 
-/// Stops a thread at its n-th store or file operation, as a kill would: what came before it stands, nothing follows.
+/// Stops a thread at its n-th store or file operation, as a kill would: what came before it stands,
+/// nothing follows.
 #[cfg(test)]
 pub(crate) mod fuse {
     use std::cell::Cell;

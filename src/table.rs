@@ -1,7 +1,7 @@
 //! The hash table in the index file: a directory over regions of control bytes and slots.
 //!
-//! Knows slots, links and hash bits. It does not know what a link leads to, nor the order in which an operation
-//! stores: that is the engine's.
+//! Knows slots, links and hash bits. It does not know what a link leads to, nor the order in which
+//! an operation stores: that is the engine's.
 
 mod group;
 pub(crate) mod region;
@@ -138,10 +138,11 @@ impl Table {
         })
     }
 
-    /// The polled word and the directory entry again, after everything that was read in a located region. Where both
-    /// are the same, what was not found there was not there.
+    /// The polled word and the directory entry again, after everything that was read in a located
+    /// region. Where both are the same, what was not found there was not there.
     ///
-    /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged depth.
+    /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged
+    /// depth.
     #[inline(always)]
     pub(crate) fn look_again(&self, located: &Located<'_>, hash: Hash) -> Result<(Poll, Entry)> {
         loads_done();
@@ -168,10 +169,12 @@ impl Table {
         }
     }
 
-    /// Makes room in the directory for all entries of a depth, of which the first `used` are in use.
+    /// Makes room in the directory for all entries of a depth, of which the first `used` are in
+    /// use.
     pub(crate) fn allocate_directory(&self, used: u64, depth: u32) -> Result<()> {
         let (from, to) = (used * 8, 8_u64 << depth);
-        // The room lies inside the file once there are regions: the file's length says nothing about it.
+        // The room lies inside the file once there are regions: the file's length says nothing
+        // about it.
         self.file.allocate(PAGE + from, to - from)?;
         self.head.refresh()?;
         Ok(())
@@ -246,7 +249,8 @@ impl Table {
         self.regions.known() / self.geometry.region_bytes() as u64
     }
 
-    /// Regions for which the file has room, asked of the system where it seems to be more than was known.
+    /// Regions for which the file has room, asked of the system where it seems to be more than was
+    /// known.
     pub(crate) fn regions_there(&self) -> u64 {
         if self.header().counters().regions > self.allocated_regions() {
             // What cannot be asked stays as it was known.

@@ -1,7 +1,8 @@
-//! A full disk: every write happens or is refused with the old value intact, deleting works, and nothing ends by SIGBUS.
+//! A full disk: every write happens or is refused with the old value intact, deleting works, and
+//! nothing ends by SIGBUS.
 //!
-//! Needs a small file system of its own, mounted on a temporary directory, and so root. Without it the test says that it
-//! was not run, and fails where `CI` is set: there it has to be.
+//! Needs a small file system of its own, mounted on a temporary directory, and so root. Without it
+//! the test says that it was not run, and fails where `CI` is set: there it has to be.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Reclaiming the heap, a few records at a time.
 //!
-//! The oldest segment's live records are appended again, then its file is removed. Knows when that is worth while and
-//! in which order it is safe; not who calls it.
+//! The oldest segment's live records are appended again, then its file is removed. Knows when that
+//! is worth while and in which order it is safe; not who calls it.
 
 use std::sync::Arc;
 
@@ -173,8 +173,8 @@ impl Editor {
         self.retire(number)
     }
 
-    /// Appends a record again if an entry links to it. Deletion records end here: this is the oldest segment, so
-    /// nothing older is left that they could keep from coming back.
+    /// Appends a record again if an entry links to it. Deletion records end here: this is the
+    /// oldest segment, so nothing older is left that they could keep from coming back.
     fn carry_over(
         &mut self,
         view: &View,
@@ -210,7 +210,8 @@ impl Editor {
         Ok(())
     }
 
-    /// Looks through all entries for links into a segment in which damage may have hidden their records from the walk.
+    /// Looks through all entries for links into a segment in which damage may have hidden their
+    /// records from the walk.
     fn sweep(&mut self, number: u16) -> Outcomes<()> {
         let view = Arc::clone(&self.view);
         let Some(segment) = view.segment(number) else {
@@ -252,8 +253,9 @@ impl Editor {
 
     /// Removes a segment that holds nothing live any more.
     ///
-    /// A cache that was ever flushed first syncs its whole heap: not only the copies, for a newer version that is not
-    /// yet synced may be all that is left of a key whose flushed version stood here. A failing sync forbids the rest.
+    /// A cache that was ever flushed first syncs its whole heap: not only the copies, for a newer
+    /// version that is not yet synced may be all that is left of a key whose flushed version stood
+    /// here. A failing sync forbids the rest.
     fn retire(&mut self, number: u16) -> Outcomes<()> {
         if self.view.header().get(word::FLUSHED) != 0 {
             self.sync_heap()?;
@@ -265,8 +267,8 @@ impl Editor {
         self.advance(number)
     }
 
-    /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal state, so a kill
-    /// between the removal and these stores costs nothing.
+    /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal
+    /// state, so a kill between the removal and these stores costs nothing.
     fn advance(&mut self, number: u16) -> Outcomes<()> {
         let tail = self.view.header().tail();
         let left = self.view.with_segments(
@@ -288,8 +290,9 @@ impl Editor {
         Ok(())
     }
 
-    /// Writes all records that may not be on the disk yet to it. An error is remembered in the header: what it was
-    /// about is lost to the system, and a later sync that succeeds proves nothing.
+    /// Writes all records that may not be on the disk yet to it. An error is remembered in the
+    /// header: what it was about is lost to the system, and a later sync that succeeds proves
+    /// nothing.
     pub(crate) fn sync_heap(&mut self) -> Result<()> {
         let header = self.view.header();
         if header.get(word::SYNC_ERROR) != 0 {

@@ -1,8 +1,8 @@
 //! Changing entries: the order of stores of every operation, each beside its argument.
 //!
-//! An [`Editor`] works on one generation whose writer lock is held, or which nobody else can see yet. It knows how a
-//! change is made so that a kill at any store leaves the old or the new state; not who may make it, nor when the heap
-//! is cleaned or the generation switched.
+//! An [`Editor`] works on one generation whose writer lock is held, or which nobody else can see
+//! yet. It knows how a change is made so that a kill at any store leaves the old or the new state;
+//! not who may make it, nor when the heap is cleaned or the generation switched.
 
 use std::sync::Arc;
 
@@ -98,8 +98,9 @@ impl Editor {
 
     /// Runs a change with the table beside the editor.
     ///
-    /// The table's count is not touched each time: an atomic increment waits until all stores before it are in the
-    /// cache, and those of a put mostly miss it (650 ns a put with it, 520 without).
+    /// The table's count is not touched each time: an atomic increment waits until all stores
+    /// before it are in the cache, and those of a put mostly miss it (650 ns a put with it, 520
+    /// without).
     fn with_table<T>(&mut self, change: impl FnOnce(&mut Self, &Table) -> T) -> T {
         let kept = self
             .table
@@ -272,9 +273,10 @@ impl Editor {
 
     /// Replaces the value of an entry.
     ///
-    /// A kill before the link's store leaves the old value, and a record between `tail` and `reserved` that is taken
-    /// back; after it, a record that is linked, and counters that `live_after` completes. The other meta is filled
-    /// before the link chooses it, and not before a reader of an older link could tell (the fence in `reserve`).
+    /// A kill before the link's store leaves the old value, and a record between `tail` and
+    /// `reserved` that is taken back; after it, a record that is linked, and counters that
+    /// `live_after` completes. The other meta is filled before the link chooses it, and not before
+    /// a reader of an older link could tell (the fence in `reserve`).
     fn overwrite(
         &mut self,
         table: &Table,
@@ -383,7 +385,8 @@ impl Editor {
         bytes: u64,
     ) -> Outcomes<Plan> {
         let (index, control) = region.vacancy(hash).ok_or(Stop::Enlarge)?;
-        // The slot comes while the record is being written: a put of a new key among a million cost 577 ns without.
+        // The slot comes while the record is being written: a put of a new key among a million cost
+        // 577 ns without.
         region.slot(index).prefetch();
         let mut after = table.header().counters();
         let position = self.take_position(&mut after)?;
@@ -403,7 +406,8 @@ impl Editor {
         })
     }
 
-    /// A roster position for a new entry: the first hole, if it really is one, or the next at the end.
+    /// A roster position for a new entry: the first hole, if it really is one, or the next at the
+    /// end.
     fn take_position(&mut self, after: &mut Counters) -> Outcomes<u32> {
         let roster = &self.view.roster;
         if let Some(position) = after.hole_head.checked_sub(1) {
@@ -434,9 +438,10 @@ impl Editor {
 
     /// Publishes a new entry under an intent, which stays armed.
     ///
-    /// The record is complete before the intent is armed, and the intent names all there is to know, so from here on
-    /// whoever takes the lock next can only finish. The control byte precedes the link: one over an unpublished slot
-    /// costs a reader a look, a missing one would hide the key.
+    /// The record is complete before the intent is armed, and the intent names all there is to
+    /// know, so from here on whoever takes the lock next can only finish. The control byte precedes
+    /// the link: one over an unpublished slot costs a reader a look, a missing one would hide the
+    /// key.
     pub(crate) fn link_new(
         &self,
         table: &Table,
@@ -514,8 +519,8 @@ impl Editor {
         Ok(true)
     }
 
-    /// Takes an entry out of index and roster without a record of it: one that is lost already. `bytes` of live
-    /// records go with it.
+    /// Takes an entry out of index and roster without a record of it: one that is lost already.
+    /// `bytes` of live records go with it.
     pub(crate) fn drop_entry(&self, target: &Target<'_>, bytes: u64) -> Outcomes<()> {
         let table = Arc::clone(&self.view.table);
         let removal = self.plan_removal(&table, target, bytes)?;
@@ -556,7 +561,8 @@ impl Editor {
         })
     }
 
-    /// Publishes a deletion under an intent, which stays armed. The link goes first: it is what readers believe.
+    /// Publishes a deletion under an intent, which stays armed. The link goes first: it is what
+    /// readers believe.
     fn remove(&self, table: &Table, removal: &Intent) -> Outcomes<()> {
         table.header().arm(*removal);
         self.apply_delete(table, removal)
@@ -601,8 +607,8 @@ impl Editor {
         Ok(())
     }
 
-    /// Appends a record, which is then complete but neither linked nor counted: the heap's end is announced as
-    /// `reserved`, and `tail` follows when the operation is done.
+    /// Appends a record, which is then complete but neither linked nor counted: the heap's end is
+    /// announced as `reserved`, and `tail` follows when the operation is done.
     pub(crate) fn append(
         &mut self,
         header: record::Header,
@@ -694,8 +700,8 @@ impl Editor {
 
     /// Begins the next segment, for a record of `need` bytes or for what comes.
     ///
-    /// The segment is complete, and its name final, before `reserved` and `tail` name it; a kill between the two
-    /// leaves a `tail` in the segment before, which whoever comes next moves on.
+    /// The segment is complete, and its name final, before `reserved` and `tail` name it; a kill
+    /// between the two leaves a `tail` in the segment before, which whoever comes next moves on.
     pub(crate) fn roll(&mut self, need: u64) -> Outcomes<()> {
         let shared = self.view.header();
         let tail = shared.tail();

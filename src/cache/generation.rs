@@ -1,7 +1,7 @@
 //! Replacing a whole generation with one rename.
 //!
-//! Knows how a new generation is built beside the old one and becomes the one that counts, and that nothing is left
-//! of it when that fails. It does not know why it is built.
+//! Knows how a new generation is built beside the old one and becomes the one that counts, and that
+//! nothing is left of it when that fails. It does not know why it is built.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,8 +50,8 @@ const HEAP_WORDS: [usize; 8] = [
 ];
 
 impl Handle {
-    /// Builds a new generation with `fill` and makes it the one that counts. The editor, whose lock is held, works on
-    /// it afterwards. If anything fails before the commit, all is as before.
+    /// Builds a new generation with `fill` and makes it the one that counts. The editor, whose lock
+    /// is held, works on it afterwards. If anything fails before the commit, all is as before.
     pub(crate) fn switch(
         &self,
         editor: &mut Editor,
@@ -70,7 +70,8 @@ impl Handle {
                 Ok(())
             });
         if built.is_err() {
-            // The first error is the one to report; what is left behind is removed by the next switch.
+            // The first error is the one to report; what is left behind is removed by the next
+            // switch.
             let _ = discard_staged(&self.names);
         }
         built
@@ -152,8 +153,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Removes what an interrupted switch left under preliminary names. What a committed one left there comes first to
-    /// its final names: it is this very generation's.
+    /// Removes what an interrupted switch left under preliminary names. What a committed one left
+    /// there comes first to its final names: it is this very generation's.
     fn clear_the_way(&self, editor: &Editor) -> Result<()> {
         if editor.view.header().get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.names, &editor.view)?;
@@ -169,11 +170,13 @@ impl Handle {
         // To whoever polls it, replacing everything is a change too, though it be by nothing.
         view.header().add(word::CHANGES, 1);
         if let Err(error) = view.sync_heap() {
-            // A kept segment: that its pages count as clean from now on must not be mistaken for written.
+            // A kept segment: that its pages count as clean from now on must not be mistaken for
+            // written.
             editor.view.header().set(word::SYNC_ERROR, 1);
             return Err(error);
         }
-        // All of it is on the disk, so from here on nothing of it may be removed before what replaces it is.
+        // All of it is on the disk, so from here on nothing of it may be removed before what
+        // replaces it is.
         view.header()
             .set(word::SYNCED, view.header().tail().to_word());
         view.header().set(word::FLUSHED, 1);
@@ -188,7 +191,8 @@ impl Handle {
                 })?;
         }
         let old = editor.view.header();
-        // Whoever began to wait for the old index's lock is to find the new one's free for a moment.
+        // Whoever began to wait for the old index's lock is to find the new one's free for a
+        // moment.
         view.header().set(word::WAITING, old.get(word::WAITING));
         old.set_poll(old.poll().with_superseded(true));
         let renamed = dir::rename(
@@ -235,7 +239,8 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
     let plan = Plan {
         geometry,
         hash_kind: from.hash_kind,
-        // Another seed whenever all keys are hashed again, so that keys chosen against one do not stay a nuisance.
+        // Another seed whenever all keys are hashed again, so that keys chosen against one do not
+        // stay a nuisance.
         seed: if fresh_heap { random() } else { from.seed },
         ids: Ids {
             cache: from.ids.cache,

@@ -1,7 +1,7 @@
 //! Growing the table, a region at a time.
 //!
-//! A region that is full is rebuilt aside, into two by the next hash bit or into one without its tombstones, and
-//! swapped in. Knows how regions are replaced, not what is put into them.
+//! A region that is full is rebuilt aside, into two by the next hash bit or into one without its
+//! tombstones, and swapped in. Knows how regions are replaced, not what is put into them.
 
 use crate::format::index::{Counters, word};
 use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
@@ -17,8 +17,8 @@ use super::edit::{Editor, Outcomes, Stop};
 const REGIONS_AHEAD: u64 = 64;
 
 impl Editor {
-    /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes. Returns the region that
-    /// is the hash's afterwards.
+    /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
+    /// Returns the region that is the hash's afterwards.
     pub(crate) fn make_room<'t>(
         &mut self,
         table: &'t Table,
@@ -60,8 +60,9 @@ impl Editor {
         Err(Stop::Enlarge)
     }
 
-    /// Rebuilds a region aside and swaps it in. A kill before the intent leaves free regions that were scribbled on; a
-    /// kill behind it is finished by whoever comes next, from the new regions themselves.
+    /// Rebuilds a region aside and swaps it in. A kill before the intent leaves free regions that
+    /// were scribbled on; a kill behind it is finished by whoever comes next, from the new regions
+    /// themselves.
     fn replace(
         &mut self,
         table: &Table,
@@ -107,7 +108,8 @@ impl Editor {
         }
         let next_free = after.free_region;
         after.free_region = u64::from(old.number()) + 1;
-        // The old region's own word for the list: nothing reads it before the region is on the list.
+        // The old region's own word for the list: nothing reads it before the region is on the
+        // list.
         old.set_next_free(next_free);
         let intent = Intent::Replace {
             old: old.number(),
@@ -123,8 +125,8 @@ impl Editor {
 
     /// Copies every entry to its new region, as it stands.
     ///
-    /// An entry that is damaged, or that the roster does not know, would be lost on the way sooner or later: the heap
-    /// still has it, so index and roster are rebuilt from there instead.
+    /// An entry that is damaged, or that the roster does not know, would be lost on the way sooner
+    /// or later: the heap still has it, so index and roster are rebuilt from there instead.
     fn distribute(
         &self,
         table: &Table,
@@ -166,8 +168,9 @@ impl Editor {
 
     /// The stores of a replacement behind its intent; storing them twice is the same as once.
     ///
-    /// Directory entries are switched one by one: until the lock is released the old region, still intact, says the
-    /// same as the new ones. Then the roster follows, and only then is the old region given up.
+    /// Directory entries are switched one by one: until the lock is released the old region, still
+    /// intact, says the same as the new ones. Then the roster follows, and only then is the old
+    /// region given up.
     pub(crate) fn apply_replace(&self, table: &Table, intent: &Intent) -> Outcomes<()> {
         let &Intent::Replace {
             old,
@@ -266,7 +269,8 @@ fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
     Ok(number as u32)
 }
 
-/// Whether no directory entry leads to a region, which a killed builder may have stamped as anything.
+/// Whether no directory entry leads to a region, which a killed builder may have stamped as
+/// anything.
 fn is_free(table: &Table, number: u32) -> Outcomes<bool> {
     let region = table.region(number)?;
     let shape = region.shape();

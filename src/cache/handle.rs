@@ -1,7 +1,8 @@
-//! What a handle on a cache shares between its threads: the names, the options, and the view in use.
+//! What a handle on a cache shares between its threads: the names, the options, and the view in
+//! use.
 //!
-//! Knows which generation is current and how to get to it: opening, creating, noticing that it was superseded. It
-//! does not know how entries are looked up or changed.
+//! Knows which generation is current and how to get to it: opening, creating, noticing that it was
+//! superseded. It does not know how entries are looked up or changed.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -92,7 +93,8 @@ impl Handle {
         })
     }
 
-    /// The current view and what its polled word said. A view that was superseded is left for the new one.
+    /// The current view and what its polled word said. A view that was superseded is left for the
+    /// new one.
     #[inline(always)]
     pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
         let view = self.view.load();
@@ -104,7 +106,8 @@ impl Handle {
         self.reopen_if_replaced()?;
         let view = self.view.load();
         let poll = view.header().poll();
-        // Still superseded: the switch is not yet committed, and the old generation is the one that counts.
+        // Still superseded: the switch is not yet committed, and the old generation is the one that
+        // counts.
         Ok((view, poll.with_superseded(false)))
     }
 
@@ -130,7 +133,8 @@ impl Handle {
         };
         let view = Arc::new(view);
         self.view.rcu(|current| {
-            // A writer of this handle may have switched meanwhile: its view holds the lock, and must stay.
+            // A writer of this handle may have switched meanwhile: its view holds the lock, and
+            // must stay.
             let same = current.ids == view.ids && current.inode == view.inode;
             let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
             Arc::clone(if same && usable { current } else { &view })
@@ -159,7 +163,8 @@ impl Handle {
         due
     }
 
-    /// Maps a segment that the view lacks. False where this generation has no such segment (any more).
+    /// Maps a segment that the view lacks. False where this generation has no such segment (any
+    /// more).
     #[cold]
     pub(crate) fn map_segment(&self, view: &View, number: u16) -> Result<bool> {
         let header = view.header();
@@ -180,8 +185,8 @@ impl Handle {
         Ok(true)
     }
 
-    /// The mutex of this process's threads. A forked child gets one of its own: the parent's may be held by a thread
-    /// that does not exist here.
+    /// The mutex of this process's threads. A forked child gets one of its own: the parent's may be
+    /// held by a thread that does not exist here.
     pub(crate) fn gate(&self) -> Arc<Gate> {
         let gate = self.gate.load_full();
         if gate.epoch == lock::epoch() {
@@ -271,7 +276,8 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     view.sync_heap()?;
     view.sync_index()?;
     names.sync_dirs()?;
-    // From the rename on others can open it, and even replace it: not before its files have their names.
+    // From the rename on others can open it, and even replace it: not before its files have their
+    // names.
     if let Some(lock) = &view.lock {
         let refused = |_| Error::Locked {
             path: names.cache().to_owned(),
@@ -298,9 +304,11 @@ pub(crate) fn discard_staged(names: &Names) -> Result<()> {
     Ok(())
 }
 
-/// Gives the files of a committed generation their final names and removes those of the one before it.
+/// Gives the files of a committed generation their final names and removes those of the one before
+/// it.
 ///
-/// The index names the ids of its files, so this can be done by whoever comes next, at any time, and again.
+/// The index names the ids of its files, so this can be done by whoever comes next, at any time,
+/// and again.
 pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
     let ids = view.ids;
     let roster = names.roster(Stage::New);
@@ -400,7 +408,8 @@ fn fill_from_hasher(bytes: &mut [u8]) {
     }
 }
 
-/// The system's boot, or zeros where that cannot be told: dirty files then count as from another boot.
+/// The system's boot, or zeros where that cannot be told: dirty files then count as from another
+/// boot.
 fn boot_id() -> [u64; 2] {
     let Ok(text) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
         return [0; 2];

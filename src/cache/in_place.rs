@@ -61,8 +61,8 @@ impl Deref for ValueRef {
         let Some((words, skip)) = found else {
             return &[];
         };
-        // SAFETY: M3 (docs/design.md): records are never changed while a view that maps them lives, and the caller of
-        // `get_in_place` promised that no other program changes them either.
+        // SAFETY: M3 (docs/design.md): records are never changed while a view that maps them lives,
+        // and the caller of `get_in_place` promised that no other program changes them either.
         let bytes = unsafe { map::as_bytes(words) };
         bytes
             .get(skip..skip + self.header.value_len as usize)

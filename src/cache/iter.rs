@@ -1,7 +1,7 @@
 //! Listing what is in a cache, without a lock.
 //!
-//! Walks the roster's positions, each of which belongs to one entry for its whole life: so what exists during the
-//! whole walk comes exactly once, wherever it is moved meanwhile.
+//! Walks the roster's positions, each of which belongs to one entry for its whole life: so what
+//! exists during the whole walk comes exactly once, wherever it is moved meanwhile.
 
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ enum Look {
 
 impl<'a> Cursor<'a> {
     fn new(handle: &'a Handle) -> Result<Self> {
-        // The upper bound first, then all segments, then a look whether they were still the generation's.
+        // The upper bound first, then all segments, then a look whether they were still the
+        // generation's.
         let view = loop {
             let (guard, poll) = handle.current()?;
             let view = Arc::clone(&guard);
@@ -102,7 +103,8 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// Asks for the slots of the next positions: they lie all over the index (list all items: 200 ns an entry without).
+    /// Asks for the slots of the next positions: they lie all over the index (list all items: 200
+    /// ns an entry without).
     fn look_ahead(&self, position: u32) {
         for ahead in position..position.saturating_add(AHEAD).min(self.end) {
             if let Ok(Position::Slot(number)) = self.view.roster.get(ahead) {
@@ -153,7 +155,8 @@ impl<'a> Cursor<'a> {
             crate::bytes::copy_out(slot.key(), &mut self.key);
             self.key.truncate(wanted);
         }
-        // Asked after the link was read and before all is compared again: a writer between its stores has said so.
+        // Asked after the link was read and before all is compared again: a writer between its
+        // stores has said so.
         let writing = view.header().get(word::INTENT) != 0;
         // What was read counts only if region, slot and roster are what they were before.
         let still = || {
@@ -162,45 +165,41 @@ impl<'a> Cursor<'a> {
                 && slot.link_after() == link
                 && view.roster.get(position).ok() == Some(Position::Slot(number))
         };
-        if !stamp.is_live() || !link.is_entry() || identity.position != position {
-            if !still() {
-                return Ok(Look::Again);
-            }
-            if !link.is_entry() && writing {
-                // Not yet published, or gone already; where the writer was killed, this can last.
-                return Ok(Look::Nothing);
-            }
-            let at = view.table.region_at(region_number);
-            return Ok(Look::Damaged(
-                view.table
-                    .damaged("a slot that does not know its roster position", at),
-            ));
-        }
-        if inline {
-            return Ok(if still() {
-                Look::Entry(Version(meta.mtime))
-            } else {
-                Look::Again
-            });
-        }
         if !still() {
             return Ok(Look::Again);
         }
+        if stamp.is_live() && link.is_entry() && identity.position == position {
+            return match inline {
+                true => Ok(Look::Entry(Version(meta.mtime))),
+                false => self.read_unless_moved(number, link, meta, with_value),
+            };
+        }
+        if !link.is_entry() && writing {
+            // Not yet published, or gone already; where the writer was killed, this can last.
+            return Ok(Look::Nothing);
+        }
+        let what = "a slot that does not know its roster position";
+        let at = view.table.region_at(region_number);
+        Ok(Look::Damaged(view.table.damaged(what, at)))
+    }
+
+    /// Reads the record behind a link, and looks at the link again where it was missing or wrong:
+    /// it may have been moved away a moment ago.
+    fn read_unless_moved(
+        &mut self,
+        number: u32,
+        link: Link,
+        meta: Meta,
+        with_value: bool,
+    ) -> Result<Look> {
         let read = self.read_record(link, meta, with_value)?;
-        // What is missing or wrong may have been moved away a moment ago: then the link says so.
-        let moved = || -> Result<bool> {
-            Ok(self
-                .view
-                .table
-                .region(region_number)?
-                .slot(index)
-                .link_after()
-                != link)
-        };
-        Ok(match read {
-            Look::Damaged(_) if moved()? => Look::Again,
-            read => read,
-        })
+        if matches!(read, Look::Damaged(_)) {
+            let (region, index) = self.view.table.slot_home(number);
+            if self.view.table.region(region)?.slot(index).link_after() != link {
+                return Ok(Look::Again);
+            }
+        }
+        Ok(read)
     }
 
     /// Reads the record behind a link that was valid a moment ago: records do not change.
@@ -290,7 +289,8 @@ impl<'a> Items<'a> {
         Cursor::new(handle).map(Self)
     }
 
-    /// The next key and value, borrowed from buffers that the next call uses again: listing without allocations.
+    /// The next key and value, borrowed from buffers that the next call uses again: listing without
+    /// allocations.
     ///
     /// # Errors
     ///

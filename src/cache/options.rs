@@ -1,6 +1,7 @@
 //! How a cache is opened or created.
 //!
-//! A builder that looks like `std::fs::OpenOptions`. Knows the ranges of its numbers, not what is done with them.
+//! A builder that looks like `std::fs::OpenOptions`. Knows the ranges of its numbers, not what is
+//! done with them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,18 +15,19 @@ use super::MmapCache;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The death of any process, at any instruction. A power loss may lose what was not yet written back; it never
-    /// makes a value wrong. [`MmapCache::flush`] closes the gap when it is called.
+    /// The death of any process, at any instruction. A power loss may lose what was not yet written
+    /// back; it never makes a value wrong. [`MmapCache::flush`] closes the gap when it is called.
     #[default]
     Process,
-    /// A power loss too: each single write, or each batch of a [`Writer`](crate::Writer), is synced before it returns.
+    /// A power loss too: each single write, or each batch of a [`Writer`](crate::Writer), is synced
+    /// before it returns.
     Sync,
 }
 
 /// Options for opening a cache.
 ///
-/// Options that are fixed when a cache is created stand in its files. Opening takes the files' own values; where such
-/// an option is set and differs, its setter says what happens.
+/// Options that are fixed when a cache is created stand in its files. Opening takes the files' own
+/// values; where such an option is set and differs, its setter says what happens.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -97,7 +99,8 @@ impl Options {
         }
     }
 
-    /// Whether a cache is created where there is none. Default: true. Ignored with [`Options::read_only`].
+    /// Whether a cache is created where there is none. Default: true. Ignored with
+    /// [`Options::read_only`].
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
@@ -109,107 +112,111 @@ impl Options {
         self
     }
 
-    /// Whether the handle only reads: it creates nothing, repairs nothing, takes no lock, and needs no permission to
-    /// write. Default: false.
+    /// Whether the handle only reads: it creates nothing, repairs nothing, takes no lock, and needs
+    /// no permission to write. Default: false.
     pub fn read_only(&mut self, read_only: bool) -> &mut Self {
         self.read_only = read_only;
         self
     }
 
-    /// Whether the handle holds the writer lock for its whole life, which makes single writes cheaper: other handles
-    /// can read, and get [`Error::Locked`] when they write. Default: false.
+    /// Whether the handle holds the writer lock for its whole life, which makes single writes
+    /// cheaper: other handles can read, and get [`Error::Locked`] when they write. Default: false.
     pub fn exclusive(&mut self, exclusive: bool) -> &mut Self {
         self.exclusive = exclusive;
         self
     }
 
-    /// Whether a network file system is accepted. Mappings and locks are not shared between its machines, so this is
-    /// right only where a single machine uses the cache. Default: false.
+    /// Whether a network file system is accepted. Mappings and locks are not shared between its
+    /// machines, so this is right only where a single machine uses the cache. Default: false.
     pub fn allow_network(&mut self, allow: bool) -> &mut Self {
         self.network = allow;
         self
     }
 
-    /// The mode of files that are created, whatever the umask. An existing cache keeps its files' mode, owner and
-    /// group, through rebuilds too. Default: `0o600`.
+    /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
+    /// mode, owner and group, through rebuilds too. Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
     }
 
-    /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written down in the files:
-    /// every handle must be given the same. Default: beside the index.
+    /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written
+    /// down in the files: every handle must be given the same. Default: beside the index.
     pub fn heap_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.heap_path = Some(path.into());
         self
     }
 
-    /// Entries to make room for at once, on the disk too. The cache grows beyond it by itself. Only looked at when a
-    /// cache is created, cleared or rebuilt. Default: 0, the smallest cache.
+    /// Entries to make room for at once, on the disk too. The cache grows beyond it by itself. Only
+    /// looked at when a cache is created, cleared or rebuilt. Default: 0, the smallest cache.
     pub fn capacity(&mut self, entries: u64) -> &mut Self {
         self.capacity = entries;
         self
     }
 
-    /// Bytes of each key that the index itself holds, a multiple of 8 up to 1,024: keys that fit are listed and
-    /// looked for without touching the heap. A slot takes 48 bytes more than this. Keys may be longer: nothing is cut
-    /// off. Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default: 24, or the file's.
+    /// Bytes of each key that the index itself holds, a multiple of 8 up to 1,024: keys that fit
+    /// are listed and looked for without touching the heap. A slot takes 48 bytes more than this.
+    /// Keys may be longer: nothing is cut off. Fixed at creation; another value than the file's is
+    /// [`Error::Mismatch`]. Default: 24, or the file's.
     pub fn inline_key_bytes(&mut self, bytes: u32) -> &mut Self {
         self.inline_key = Some(bytes);
         self
     }
 
-    /// Slots in a region, the unit by which the index grows: a power of two from 16 to 1,024. Fixed at creation;
-    /// another value than the file's is [`Error::Mismatch`]. Default: 512, or the file's.
+    /// Slots in a region, the unit by which the index grows: a power of two from 16 to 1,024. Fixed
+    /// at creation; another value than the file's is [`Error::Mismatch`]. Default: 512, or the
+    /// file's.
     pub fn region_slots(&mut self, slots: u32) -> &mut Self {
         self.region_slots = Some(slots);
         self
     }
 
-    /// The most that one heap segment may hold, and with it the longest value: 16 KiB to 16 GiB. Fixed at creation;
-    /// another value than the file's is [`Error::Mismatch`]. Default: 1 GiB, or the file's.
+    /// The most that one heap segment may hold, and with it the longest value: 16 KiB to 16 GiB.
+    /// Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default: 1 GiB, or
+    /// the file's.
     pub fn max_segment_bytes(&mut self, bytes: u64) -> &mut Self {
         self.max_segment_bytes = Some(bytes);
         self
     }
 
-    /// The most entries that the cache may hold: an insertion beyond it is [`Error::TableFull`], while updates and
-    /// deletions go on. 0 is no limit. Fixed at creation; another value than the file's is [`Error::Mismatch`].
-    /// Default: no limit, or the file's.
+    /// The most entries that the cache may hold: an insertion beyond it is [`Error::TableFull`],
+    /// while updates and deletions go on. 0 is no limit. Fixed at creation; another value than the
+    /// file's is [`Error::Mismatch`]. Default: no limit, or the file's.
     pub fn max_entries(&mut self, entries: u64) -> &mut Self {
         self.max_entries = Some(entries);
         self
     }
 
-    /// How often misses and writes look whether the files were removed or replaced by hand, which no mark inside
-    /// them can tell. Concerns this handle only. Default: 0.25 s.
+    /// How often misses and writes look whether the files were removed or replaced by hand, which
+    /// no mark inside them can tell. Concerns this handle only. Default: 0.25 s.
     pub fn staleness_check_interval(&mut self, interval: Duration) -> &mut Self {
         self.staleness = interval;
         self
     }
 
-    /// Whether reads verify the checksum of what they return. Without it a damaged value is returned as it is; keys
-    /// are compared all the same. Concerns this handle only. Default: true.
+    /// Whether reads verify the checksum of what they return. Without it a damaged value is
+    /// returned as it is; keys are compared all the same. Concerns this handle only. Default: true.
     pub fn verify_checksums(&mut self, verify: bool) -> &mut Self {
         self.verify = verify;
         self
     }
 
-    /// What a write survives once it has returned. Concerns this handle only. Default: [`Durability::Process`].
+    /// What a write survives once it has returned. Concerns this handle only. Default:
+    /// [`Durability::Process`].
     pub fn durability(&mut self, durability: Durability) -> &mut Self {
         self.durability = durability;
         self
     }
 
-    /// How long a write waits for another writer before it fails with [`Error::Locked`]; `None` waits for ever.
-    /// Concerns this handle only. Default: 60 s.
+    /// How long a write waits for another writer before it fails with [`Error::Locked`]; `None`
+    /// waits for ever. Concerns this handle only. Default: 60 s.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this percentage of the
-    /// live ones. Concerns this handle's writes only. Default: 100 % and 4 MiB.
+    /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
+    /// percentage of the live ones. Concerns this handle's writes only. Default: 100 % and 4 MiB.
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
@@ -218,14 +225,15 @@ impl Options {
 
     /// Opens the cache at `path`, or creates it.
     ///
-    /// Costs some system calls, whatever the size of the cache. Only after a power loss with unsynced writes is the
-    /// heap read once, under the writer lock.
+    /// Costs some system calls, whatever the size of the cache. Only after a power loss with
+    /// unsynced writes is the heap read once, under the writer lock.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`], [`Error::Mismatch`],
-    /// [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`], [`Error::Unsupported`] on a network file system,
-    /// [`Error::Locked`] with [`Options::exclusive`], [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
+    /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
+    /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
+    /// [`Options::exclusive`], [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
     }
@@ -288,7 +296,8 @@ impl Options {
             ("max_entries", self.max_entries, found.max_entries),
         ];
         for (option, asked, found) in fixed {
-            // A cache outgrows its regions by itself, so what it was created with may be less than what it has.
+            // A cache outgrows its regions by itself, so what it was created with may be less than
+            // what it has.
             let outgrown = option == "region_slots" && asked.is_some_and(|asked| asked < found);
             if let Some(asked) = asked.filter(|&asked| asked != found && !outgrown) {
                 return Err(Error::Mismatch {

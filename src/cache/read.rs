@@ -19,7 +19,8 @@ use crate::table::region::Slot;
 use super::handle::Handle;
 use super::view::View;
 
-/// Restarts after which a lookup gives up: each of them needs another change by a writer at just the wrong moment.
+/// Restarts after which a lookup gives up: each of them needs another change by a writer at just
+/// the wrong moment.
 const RESTARTS: u32 = 10_000;
 
 /// What a lookup came to.
@@ -130,8 +131,8 @@ impl Handle {
         })
     }
 
-    /// The loop of every lookup. A hit is valid wherever it was found, for a record is bound to its key; a miss only
-    /// if neither the depth nor the directory entry changed meanwhile.
+    /// The loop of every lookup. A hit is valid wherever it was found, for a record is bound to its
+    /// key; a miss only if neither the depth nor the directory entry changed meanwhile.
     #[inline(always)]
     fn search<T>(
         &self,
@@ -184,7 +185,8 @@ impl Handle {
         ))
     }
 
-    /// The validation of a miss. During an uncommitted switch the old generation is frozen, and only marked.
+    /// The validation of a miss. During an uncommitted switch the old generation is frozen, and
+    /// only marked.
     #[inline(always)]
     fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
         let (poll, entry) = view.table.look_again(located, hash)?;
@@ -194,7 +196,8 @@ impl Handle {
         if entry != located.entry || poll != located.poll.with_superseded(true) {
             return Ok(false);
         }
-        // Superseded: by a switch that is not committed yet, or by one that this handle must follow.
+        // Superseded: by a switch that is not committed yet, or by one that this handle must
+        // follow.
         Ok(self.inode_at_path()? == Some(view.inode))
     }
 
@@ -207,7 +210,8 @@ impl Handle {
         Err(error)
     }
 
-    /// Whether another file stands at the path; the handle is on it then. Files that were only removed stay readable.
+    /// Whether another file stands at the path; the handle is on it then. Files that were only
+    /// removed stay readable.
     #[cold]
     fn replaced_by_hand(&self, view: &View) -> Result<bool> {
         let replaced = self

@@ -1,8 +1,8 @@
 //! Finishing what a killed writer left, and rebuilding index and roster from the heap.
 //!
-//! The first is bounded by one region and happens whenever the lock is taken; the second reads the whole heap and
-//! happens only after a power loss with unsynced writes, or where the shared state contradicts itself. Both can be
-//! killed and begun again.
+//! The first is bounded by one region and happens whenever the lock is taken; the second reads the
+//! whole heap and happens only after a power loss with unsynced writes, or where the shared state
+//! contradicts itself. Both can be killed and begun again.
 
 use std::sync::Arc;
 
@@ -36,7 +36,8 @@ impl Editor {
         }
     }
 
-    /// Stores again what the intent was armed for; the stores that were done before the kill change nothing.
+    /// Stores again what the intent was armed for; the stores that were done before the kill change
+    /// nothing.
     fn finish_intent(&mut self, intent: &Intent) -> Outcomes<()> {
         let table = Arc::clone(&self.view.table);
         let region = match *intent {
@@ -99,8 +100,8 @@ impl Editor {
         self.apply_insert(&table, &plan, link, hash, meta, &key)
     }
 
-    /// Without an intent, the operation was an overwrite, a copy of the cleaner's, or the beginning of a segment; or
-    /// it had not come to its intent.
+    /// Without an intent, the operation was an overwrite, a copy of the cleaner's, or the beginning
+    /// of a segment; or it had not come to its intent.
     fn finish_record(&mut self) -> Outcomes<()> {
         let header = self.view.header();
         let (tail, reserved) = (header.tail(), header.reserved());
@@ -170,8 +171,8 @@ pub(crate) struct Salvage {
 }
 
 impl Handle {
-    /// Builds index and roster anew from the heap: of each key the newest record that verifies wins, and a deletion
-    /// wins like any other. Appends then go to a fresh segment.
+    /// Builds index and roster anew from the heap: of each key the newest record that verifies
+    /// wins, and a deletion wins like any other. Appends then go to a fresh segment.
     pub(crate) fn recover_from_heap(&self, editor: &mut Editor) -> Outcomes<()> {
         log::warn!(
             "{}: rebuilding index and roster from the heap",
@@ -182,7 +183,8 @@ impl Handle {
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             reset_heap_words(fresh)?;
             if rebooted {
-                // What is read now comes from the disk, not from a cache that a failed sync left behind.
+                // What is read now comes from the disk, not from a cache that a failed sync left
+                // behind.
                 fresh.view.header().set(word::SYNC_ERROR, 0);
             }
             salvage = index_heap(fresh)?;
@@ -200,7 +202,8 @@ impl Handle {
     }
 }
 
-/// The header of the old index may be as old as the last sync: the segments themselves say where the heap is.
+/// The header of the old index may be as old as the last sync: the segments themselves say where
+/// the heap is.
 fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     let header = fresh.view.header();
     let first = fresh
@@ -217,7 +220,8 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
             unit: (segment.file().len()? / 8) as u32,
         };
     }
-    // A segment whose header never came to the disk has a name all the same: the next number lies behind that.
+    // A segment whose header never came to the disk has a name all the same: the next number lies
+    // behind that.
     let highest = fresh
         .names
         .segments()?

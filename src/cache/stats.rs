@@ -55,7 +55,8 @@ pub struct Stats {
     pub created: SystemTime,
     /// When it was last rebuilt or compacted as a whole; none if never.
     pub compacted: Option<SystemTime>,
-    /// Process id of the writer at this moment, as far as it said so: a hint, and meaningless across containers.
+    /// Process id of the writer at this moment, as far as it said so: a hint, and meaningless
+    /// across containers.
     pub writer: Option<u32>,
     /// Whether an earlier sync failed.
     pub sync_failed: bool,

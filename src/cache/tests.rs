@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::format::HashKind;
 
-/// A cache in a directory of its own, with regions and segments so small that everything happens soon.
+/// A cache in a directory of its own, with regions and segments so small that everything happens
+/// soon.
 struct Scratch {
     _dir: tempfile::TempDir,
     path: PathBuf,

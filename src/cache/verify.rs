@@ -1,7 +1,7 @@
 //! The slow truth: everything in a cache, checked against everything else.
 //!
-//! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what looks wrong while
-//! somebody writes is looked at again before it is reported.
+//! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what
+//! looks wrong while somebody writes is looked at again before it is reported.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -109,7 +109,8 @@ impl Report {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
         let mut tries = 0;
         loop {
-            // One generation for the whole check; if another takes its place meanwhile, that is the one to check.
+            // One generation for the whole check; if another takes its place meanwhile, that is the
+            // one to check.
             let view = Arc::clone(&handle.current()?.0);
             let report = Self::of_view(handle, &view)?;
             tries += 1;
@@ -396,7 +397,8 @@ impl<'v> Check<'v> {
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.
     fn totals(&mut self, view: &View, counters: &Counters) {
-        // A killed writer's last operation is finished by the next one; until then its counters are on the way.
+        // A killed writer's last operation is finished by the next one; until then its counters are
+        // on the way.
         if view.header().get(word::INTENT) != 0 || view.header().reserved() != view.header().tail()
         {
             return;

@@ -5,15 +5,18 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The moment at which an entry was written: nanoseconds since the Unix epoch, strictly increasing within a cache.
+/// The moment at which an entry was written: nanoseconds since the Unix epoch, strictly increasing
+/// within a cache.
 ///
-/// No two writes of one cache share a version, whatever the clock does, and whatever was cleared, rebuilt or
-/// restarted in between. A clock that was set back delays it: versions then count up from the last one.
+/// No two writes of one cache share a version, whatever the clock does, and whatever was cleared,
+/// rebuilt or restarted in between. A clock that was set back delays it: versions then count up
+/// from the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub(crate) u64);
 
 impl Version {
-    /// The most that the clock is believed: the year 2262. Beyond it there is room for 2^63 more writes.
+    /// The most that the clock is believed: the year 2262. Beyond it there is room for 2^63 more
+    /// writes.
     const CLOCK_MAX: u64 = i64::MAX as u64;
 
     /// A last version beyond this is damage: it would take centuries of writes to get there.
@@ -48,8 +51,8 @@ impl fmt::Display for Version {
 
 /// The clock in nanoseconds since the epoch, within what fits and is plausible.
 ///
-/// On Linux it is the clock that file systems stamp files with: it ticks every few milliseconds, and costs 5 ns instead
-/// of 30. Versions differ all the same.
+/// On Linux it is the clock that file systems stamp files with: it ticks every few milliseconds,
+/// and costs 5 ns instead of 30. Versions differ all the same.
 pub(crate) fn now() -> u64 {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::RealtimeCoarse;

@@ -1,7 +1,7 @@
 //! One generation of a cache: its index, roster and heap, opened and mapped.
 //!
-//! Knows how files are opened, checked and made, and which of two names a file stands under during a switch. It does
-//! not know how entries are looked up or changed.
+//! Knows how files are opened, checked and made, and which of two names a file stands under during
+//! a switch. It does not know how entries are looked up or changed.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -226,7 +226,8 @@ impl View {
             };
             let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {
                 Ok(header) => header,
-                // A segment's name with another file behind it: for this generation the segment is gone.
+                // A segment's name with another file behind it: for this generation the segment is
+                // gone.
                 Err(error) if error.is_corruption() => continue,
                 Err(error) => return Err(error),
             };
@@ -366,7 +367,8 @@ impl View {
         }
     }
 
-    /// The capacity of the next segment: an eighth of the heap, and enough for a record of `need` bytes.
+    /// The capacity of the next segment: an eighth of the heap, and enough for a record of `need`
+    /// bytes.
     pub(crate) fn next_capacity(&self, heap_bytes: u64, need: u64) -> u64 {
         let most = self.table.geometry().max_segment_bytes;
         let share = (heap_bytes / 8).clamp(SEGMENT_MIN.min(most), most);

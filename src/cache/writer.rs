@@ -1,7 +1,7 @@
 //! The one writer of a cache, as a type: whoever has a [`Writer`] holds the lock.
 //!
-//! Knows how the lock is taken and given back, what must be mended before the first change, and what is tidied up
-//! after each. How a change is stored it leaves to the editor.
+//! Knows how the lock is taken and given back, what must be mended before the first change, and
+//! what is tidied up after each. How a change is stored it leaves to the editor.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -28,8 +28,8 @@ use super::read::Answer;
 use super::version::Version;
 use super::view::View;
 
-/// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four, the dead bytes stay
-/// below twice the threshold.
+/// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four,
+/// the dead bytes stay below twice the threshold.
 const CLEAN_FACTOR: u64 = 4;
 /// Bytes that it walks at least.
 const CLEAN_LEAST: u64 = 2048;
@@ -39,18 +39,21 @@ const PAUSE: u64 = 256;
 const ROSTER_LEAST: u64 = 4096;
 
 thread_local! {
-    /// The caches whose writers this thread holds, each with the epoch in which it was taken: a forked child inherits
-    /// the list, and the writers in it are not its own.
+    /// The caches whose writers this thread holds, each with the epoch in which it was taken: a
+    /// forked child inherits the list, and the writers in it are not its own.
     static HELD: RefCell<Vec<(Arc<Path>, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The writer lock of a cache, held: a batch of changes under one lock and, where that is asked for, one sync.
+/// The writer lock of a cache, held: a batch of changes under one lock and, where that is asked
+/// for, one sync.
 ///
-/// Other threads and processes read meanwhile and see each change as it is made; their writes wait. A batch is not a
-/// transaction: what was done before an error or a kill stays done. Dropping the writer releases the lock; with
-/// [`Durability::Sync`] call [`Writer::commit`] to learn whether the sync succeeded.
+/// Other threads and processes read meanwhile and see each change as it is made; their writes wait.
+/// A batch is not a transaction: what was done before an error or a kill stays done. Dropping the
+/// writer releases the lock; with [`Durability::Sync`] call [`Writer::commit`] to learn whether the
+/// sync succeeded.
 ///
-/// A writer stays on the thread that took it. In a forked child it is dead: it changes nothing and releases nothing.
+/// A writer stays on the thread that took it. In a forked child it is dead: it changes nothing and
+/// releases nothing.
 #[derive(Debug)]
 pub struct Writer<'a> {
     handle: &'a Handle,
@@ -117,7 +120,8 @@ impl<'a> Writer<'a> {
         Ok(writer)
     }
 
-    /// Mends what the last writer left, if it was killed, and marks the files as written under this boot.
+    /// Mends what the last writer left, if it was killed, and marks the files as written under this
+    /// boot.
     fn prepare(&mut self) -> Result<()> {
         let header = self.editor.view.header();
         header.set(word::HOLDER, u64::from(std::process::id()));
@@ -188,7 +192,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Runs a change; where the generation must be replaced for it, replaces it and runs the change again.
+    /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
+    /// again.
     fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Result<T> {
         if self.epoch != lock::epoch() {
             return Err(Error::Forked {
@@ -243,12 +248,13 @@ impl<'a> Writer<'a> {
 
     /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
     ///
-    /// O(1); now and then a region of the table is rebuilt along the way, or a few records are moved.
+    /// O(1); now and then a region of the table is rebuilt along the way, or a few records are
+    /// moved.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`], [`Error::Io`]: the
-    /// old value, if there was one, is still there.
+    /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`],
+    /// [`Error::Io`]: the old value, if there was one, is still there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
         let (version, _) = self.run(|editor| editor.put(key, value, None))?;
@@ -297,7 +303,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores a value if the key has none. Returns the new version, or nothing where there was an entry.
+    /// Stores a value if the key has none. Returns the new version, or nothing where there was an
+    /// entry.
     ///
     /// # Errors
     ///
@@ -309,8 +316,8 @@ impl<'a> Writer<'a> {
         self.put(key, value).map(Some)
     }
 
-    /// Stores a value if the entry still has the version that the caller saw. Returns the new version, or nothing
-    /// where the entry has another one or is gone.
+    /// Stores a value if the entry still has the version that the caller saw. Returns the new
+    /// version, or nothing where the entry has another one or is gone.
     ///
     /// # Errors
     ///
@@ -325,7 +332,8 @@ impl<'a> Writer<'a> {
         self.put(key, value).map(Some)
     }
 
-    /// Deletes the entry if it still has the version that the caller saw. False where it has another one or is gone.
+    /// Deletes the entry if it still has the version that the caller saw. False where it has
+    /// another one or is gone.
     ///
     /// # Errors
     ///
@@ -340,10 +348,12 @@ impl<'a> Writer<'a> {
         self.delete(key)
     }
 
-    /// Lets a closure decide, from what is there, what becomes of an entry. Returns whether something was changed.
+    /// Lets a closure decide, from what is there, what becomes of an entry. Returns whether
+    /// something was changed.
     ///
-    /// The closure runs once, under the lock. If it panics, the entry is as it was and the lock is released with the
-    /// writer. Writing to the same cache from inside is [`Error::WriterHeld`]; reading is fine.
+    /// The closure runs once, under the lock. If it panics, the entry is as it was and the lock is
+    /// released with the writer. Writing to the same cache from inside is [`Error::WriterHeld`];
+    /// reading is fine.
     ///
     /// # Errors
     ///
@@ -361,7 +371,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Ends the batch: with [`Durability::Sync`] it is on the disk when this returns without an error.
+    /// Ends the batch: with [`Durability::Sync`] it is on the disk when this returns without an
+    /// error.
     ///
     /// # Errors
     ///
@@ -387,7 +398,8 @@ impl<'a> Writer<'a> {
         self.publish_view();
         let view = &self.editor.view;
         if let Err(error) = view.sync_index() {
-            // The system counts those pages as clean now: a later sync that succeeds would prove nothing.
+            // The system counts those pages as clean now: a later sync that succeeds would prove
+            // nothing.
             view.header().set(word::SYNC_ERROR, 1);
             return Err(error);
         }
@@ -430,8 +442,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// What follows every change: some cleaning, and now and then a roster without its holes. It never fails the
-    /// change, which is done.
+    /// What follows every change: some cleaning, and now and then a roster without its holes. It
+    /// never fails the change, which is done.
     fn tidy(&mut self, bytes: usize) {
         let pause = self.handle.clean_pause.load(Relaxed);
         if pause > 0 {
@@ -528,7 +540,8 @@ fn lock_current(
             }
         }
         if superseded {
-            // The lock is held on the inode that counts, so the switch that marked it never happened.
+            // The lock is held on the inode that counts, so the switch that marked it never
+            // happened.
             header.set_poll(header.poll().with_superseded(false));
             if let Err(error) = discard_staged(&handle.names) {
                 lock.release();
@@ -540,8 +553,8 @@ fn lock_current(
     }
 }
 
-/// Lets whoever waits for the lock have it first: one who takes it again as soon as it is free would else keep all others
-/// out, for `flock` knows no queue. Without a waiter this costs a load.
+/// Lets whoever waits for the lock have it first: one who takes it again as soon as it is free
+/// would else keep all others out, for `flock` knows no queue. Without a waiter this costs a load.
 fn give_way(header: Header<'_>, token: u64) {
     let waiting = header.get(word::WAITING);
     if waiting != 0 && waiting != token {

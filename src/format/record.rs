@@ -94,7 +94,8 @@ pub(crate) struct Checksum(crc32fast::Hasher);
 impl Checksum {
     #[inline]
     pub(crate) fn new(heap_id: u64, place: Place) -> Self {
-        // Multiplying spreads neighbouring places over the seed; a CRC then differs for equal bytes with other seeds.
+        // Multiplying spreads neighbouring places over the seed; a CRC then differs for equal bytes
+        // with other seeds.
         let mixed = (heap_id ^ place.to_word()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self(crc32fast::Hasher::new_with_initial((mixed >> 32) as u32))
     }

@@ -24,7 +24,8 @@ pub(crate) const DELETED: u8 = 0x01;
 const REGION_BITS: u32 = 24;
 /// Region numbers that a directory entry can name.
 pub(crate) const MAX_NUMBERS: u64 = 1 << REGION_BITS;
-/// Incarnations use 40 bits: at fifty microseconds for a rebuild they last for 600 days of nothing else.
+/// Incarnations use 40 bits: at fifty microseconds for a rebuild they last for 600 days of nothing
+/// else.
 pub(crate) const MAX_INCARNATION: u64 = (1 << 40) - 1;
 
 /// A directory entry: which region, and which life of it.
@@ -79,7 +80,8 @@ impl Stamp {
     }
 }
 
-/// Which part of the hash space a region serves: hashes whose low `depth` directory bits are `prefix`.
+/// Which part of the hash space a region serves: hashes whose low `depth` directory bits are
+/// `prefix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub depth: u32,

@@ -4,8 +4,9 @@
 
 /// Bytes of a slot without its part of the key: the link, and the body's fixed fields.
 pub(crate) const FIXED_BYTES: usize = LINK_BYTES + 40;
-/// Bytes of a link. Links stand apart from the bodies, packed: a search that ends at the record needs nothing else, and
-/// eight of them share a cache line (get of a hit among a million entries: 500 ns with link and body in one place).
+/// Bytes of a link. Links stand apart from the bodies, packed: a search that ends at the record
+/// needs nothing else, and eight of them share a cache line (get of a hit among a million entries:
+/// 500 ns with link and body in one place).
 pub(crate) const LINK_BYTES: usize = 8;
 
 /// Places in a slot's body, in words.
@@ -49,7 +50,8 @@ impl Place {
 
 /// How far cleaning has come in the oldest segment.
 ///
-/// It carries a checksum of its own: believing a damaged one would remove a segment with live records in it.
+/// It carries a checksum of its own: believing a damaged one would remove a segment with live
+/// records in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub place: Place,

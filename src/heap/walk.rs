@@ -1,6 +1,7 @@
 //! Walking a segment record by record, and finding the way again behind damage.
 //!
-//! The one walker of cleaning, recovery and verification. It knows records, not whether anything links to them.
+//! The one walker of cleaning, recovery and verification. It knows records, not whether anything
+//! links to them.
 
 use super::Segment;
 use crate::error::Result;
@@ -14,7 +15,8 @@ pub(crate) struct Walker<'a> {
     segment: &'a Segment,
     unit: u32,
     end: u32,
-    /// Bytes that may still be summed in vain: a hostile segment is full of lengths that lead nowhere.
+    /// Bytes that may still be summed in vain: a hostile segment is full of lengths that lead
+    /// nowhere.
     budget: u64,
 }
 

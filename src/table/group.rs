@@ -26,8 +26,8 @@ impl Group {
         Matches(!(((differing & !HIGH) + !HIGH) | differing) & HIGH)
     }
 
-    /// The bytes that end a probe. The top bit and the lowest must both be clear: the usual zero-byte trick takes a
-    /// DELETED byte above an EMPTY one for EMPTY.
+    /// The bytes that end a probe. The top bit and the lowest must both be clear: the usual
+    /// zero-byte trick takes a DELETED byte above an EMPTY one for EMPTY.
     #[inline]
     pub(crate) fn empty(self) -> Matches {
         const { assert!(EMPTY == 0 && DELETED == 1) };

@@ -1,7 +1,7 @@
 //! One region: a small open-addressing table of its own.
 //!
-//! Probing is linear over groups and ends at a group with an empty byte, at the latest after all of them. Knows its
-//! own words, not the directory that leads to it.
+//! Probing is linear over groups and ends at a group with an empty byte, at the latest after all of
+//! them. Knows its own words, not the directory that leads to it.
 
 use super::group::Group;
 use crate::format::Geometry;
@@ -164,7 +164,8 @@ impl<'a> Region<'a> {
         store(&self.words[CONTROLS_AT + at], group.0);
     }
 
-    /// Whether a deletion at `index` may leave it empty: no probe passes a group that has an empty byte.
+    /// Whether a deletion at `index` may leave it empty: no probe passes a group that has an empty
+    /// byte.
     pub(crate) fn group_has_empty(&self, index: u32) -> bool {
         self.group((index / Group::WIDTH) as usize).empty().any()
     }
@@ -237,7 +238,8 @@ impl<'a> Region<'a> {
         self.layout.groups() as u64
     }
 
-    /// Takes an entry over from another region, as it is there; only into a region that is being built.
+    /// Takes an entry over from another region, as it is there; only into a region that is being
+    /// built.
     pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash) -> Option<u32> {
         let (index, _) = self.vacancy(hash)?;
         let to = self.slot(index);

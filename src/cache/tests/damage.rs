@@ -1,4 +1,5 @@
-//! Bytes changed behind the engine's back: what it says then must be right, absent, or an error that names the damage.
+//! Bytes changed behind the engine's back: what it says then must be right, absent, or an error
+//! that names the damage.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -15,7 +16,8 @@ fn options() -> Options {
     options
 }
 
-/// Entries of every kind: short and long keys, no value and a long one, overwritten, deleted, and moved by a split.
+/// Entries of every kind: short and long keys, no value and a long one, overwritten, deleted, and
+/// moved by a split.
 fn fill(cache: &MmapCache) -> Contents {
     let mut expected = Contents::new();
     for i in 0..24_u8 {
@@ -115,7 +117,8 @@ fn files(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Applies `damage` to a file of a fresh cache and looks and works, by handles that were open before and by new ones.
+/// Applies `damage` to a file of a fresh cache and looks and works, by handles that were open
+/// before and by new ones.
 fn attack(file: usize, damage: impl Fn(&std::fs::File), context: &str) {
     let scratch = scratch();
     let cache = scratch.open(&options());

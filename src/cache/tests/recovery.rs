@@ -1,8 +1,9 @@
 //! A writer stopped at each of its stores and file operations, one after the other.
 //!
-//! What it leaves must be the old or the new state to every reader at once, and whole and clean again as soon as one
-//! more writer has been there. The writer stops by a panic that leaves the files as a kill would: the only stores that
-//! unwinding adds are the holder's hint and the lock's release.
+//! What it leaves must be the old or the new state to every reader at once, and whole and clean
+//! again as soon as one more writer has been there. The writer stops by a panic that leaves the
+//! files as a kill would: the only stores that unwinding adds are the holder's hint and the lock's
+//! release.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +20,8 @@ fn options() -> Options {
     options
 }
 
-/// A directory in memory where there is one: the tests make thousands of caches, and nothing here is about disks.
+/// A directory in memory where there is one: the tests make thousands of caches, and nothing here
+/// is about disks.
 pub(super) fn scratch() -> Scratch {
     let memory = Path::new("/dev/shm");
     let dir = if memory.is_dir() {
@@ -48,7 +50,8 @@ fn contents(cache: &MmapCache) -> Contents {
     listed
 }
 
-/// Runs `change` on a cache that `prepare` filled, and stops it at every step, with `stride` between the stops.
+/// Runs `change` on a cache that `prepare` filled, and stops it at every step, with `stride`
+/// between the stops.
 fn stop_at_every_step(
     stride: u64,
     prepare: impl Fn(&MmapCache),
@@ -186,7 +189,8 @@ fn a_deletion_stopped_anywhere_is_done_or_undone() {
 
 #[test]
 fn a_split_of_a_region_and_a_doubling_of_the_directory_are_done_or_undone() {
-    // Fourteen of sixteen slots are the limit: the next insertion splits, and a directory of one entry doubles.
+    // Fourteen of sixteen slots are the limit: the next insertion splits, and a directory of one
+    // entry doubles.
     let images = stop_at_every_step(1, fill(14), |cache| {
         cache.put(&key(99), b"new").unwrap();
     });
