@@ -357,8 +357,10 @@ impl MmapCache {
     /// the old entries, and from one moment on all of the new. Of equal keys the last wins. Every
     /// entry gets a new version.
     ///
-    /// The iterator may read this cache. Writers wait until it is done; both sets of files are on
-    /// the disk meanwhile. Synced before it is committed, whatever the durability.
+    /// Writers wait until it is done; both sets of files are on the disk meanwhile. Synced before
+    /// it is committed, whatever the durability. The iterator may read this cache, but what others
+    /// write between its making and this call's taking of the lock would be lost: to rebuild a
+    /// cache from itself, take a [`writer`](Self::writer) first and use [`Writer::atomic_rebuild`].
     ///
     /// # Errors
     ///
@@ -373,7 +375,7 @@ impl MmapCache {
         V: AsRef<[u8]>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.write(|writer| writer.rebuild(items))
+        self.write(|writer| writer.atomic_rebuild(items))
     }
 
     /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on
@@ -385,7 +387,7 @@ impl MmapCache {
     pub fn clear(&self) -> Result<()> {
         let nothing =
             std::iter::empty::<std::result::Result<(&[u8], &[u8]), std::convert::Infallible>>();
-        self.write(|writer| writer.rebuild(nothing))
+        self.write(|writer| writer.atomic_rebuild(nothing))
     }
 
     /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they

@@ -126,9 +126,7 @@ fn real_path(path: &Path) -> Result<PathBuf> {
         Error::io(path, "name a file by the path")(io::Error::from(io::ErrorKind::InvalidInput))
     })?;
     let dir = fs::canonicalize(parent(path)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::NotFound {
-            path: path.to_owned(),
-        },
+        io::ErrorKind::NotFound => Error::io(parent(path), "find the directory")(error),
         _ => Error::io(path, "resolve the path")(error),
     })?;
     Ok(dir.join(name))

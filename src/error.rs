@@ -17,13 +17,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// There is no cache at the path, and the options do not allow to create one.
-    #[error("{}: no cache here; open it with `create(true)` or check the path", path.display())]
+    #[error("{}: no cache here, and none was to be created; check the path", path.display())]
     NotFound {
         /// The path that was opened.
         path: PathBuf,
     },
     /// `create_new` was asked for, and something is there.
-    #[error("{}: exists already; open it without `create_new`, or choose another path", path.display())]
+    #[error("{}: something is there already; choose another path, or open it without `create_new`", path.display())]
     AlreadyExists {
         /// The path that was opened.
         path: PathBuf,
@@ -97,7 +97,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Keys have 1 to 65,535 bytes; this one has none, or more.
-    #[error("{}: a key of {len} bytes; keys have 1 to 65,535 bytes: hash longer ones", path.display())]
+    #[error("{}: a key of {len} bytes; keys have 1 to 65,535 bytes", path.display())]
     KeyLength {
         /// The cache.
         path: PathBuf,

@@ -78,6 +78,26 @@ impl Copy {
     }
 }
 
+impl Copy {
+    /// Makes one of the files look like one of another version: number and checksum of its header.
+    fn raise(&self, suffix: &str, version: u32) {
+        let length = if suffix == ".roster" {
+            64
+        } else {
+            HEADER - 8 * u64::from(suffix == ".heap")
+        };
+        self.change(suffix, 8, &version.to_le_bytes());
+        let header = &fs::read(self.file(suffix)).unwrap()[..length as usize];
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&header[..12]);
+        crc.update(&header[16..]);
+        self.change(suffix, 12, &crc.finalize().to_le_bytes());
+    }
+}
+
+/// Bytes of the index's sealed header; a segment's has eight less, a roster's 64.
+const HEADER: u64 = 128;
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -191,7 +211,7 @@ fn a_cache_that_was_flushed_and_copied_is_written_on_without_a_recovery() {
 fn a_cache_of_another_version_is_refused_by_name_and_left_as_it_is() {
     for (suffix, found) in [("", 2_u32), ("", 0), (".roster", 2), (".roster", 0)] {
         let copy = Copy::new();
-        copy.change(suffix, 8, &found.to_le_bytes());
+        copy.raise(suffix, found);
         let before = fs::read(copy.file(suffix)).unwrap();
         for read_only in [true, false] {
             let error = Options::new()
@@ -207,9 +227,19 @@ fn a_cache_of_another_version_is_refused_by_name_and_left_as_it_is() {
 }
 
 #[test]
+fn a_version_number_that_was_damaged_is_damage_and_not_another_version() {
+    for suffix in ["", ".roster"] {
+        let copy = Copy::new();
+        copy.change(suffix, 9, &[0x40]);
+        let error = MmapCache::open(&copy.path).unwrap_err();
+        assert!(error.is_corruption(), "{suffix:?}: {error:?}");
+    }
+}
+
+#[test]
 fn a_segment_of_another_version_is_an_error_and_never_a_miss() {
     let copy = Copy::new();
-    copy.change(".heap", 8, &2_u32.to_le_bytes());
+    copy.raise(".heap", 2);
     let cache = Options::new().read_only(true).open(&copy.path).unwrap();
     assert!(matches!(
         cache.get(b"k"),

@@ -135,6 +135,9 @@ impl Editor {
             .filter(|cursor| cursor.place.segment == number)
             .unwrap_or(Cursor::at(first_place(number)));
         if self.segment(number)?.is_none() {
+            if View::has_segment_file(&self.names, number) {
+                return Err(Stop::Recover("the oldest segment cannot be opened"));
+            }
             // Removed by a cleaner that was killed before it could say so.
             return self.advance(number);
         }

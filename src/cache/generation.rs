@@ -143,10 +143,13 @@ impl Handle {
             .collect();
         numbers.dedup();
         for number in numbers {
-            match editor.view.open_segment(&self.names, number) {
-                Ok(segment) => segments.extend(segment),
-                Err(error) if error.is_corruption() => log::warn!("{error}"),
-                Err(error) => return Err(error),
+            let opened = match editor.view.open_segment(&self.names, number) {
+                Err(error) if !error.is_corruption() => return Err(error),
+                opened => opened.ok().flatten(),
+            };
+            match opened {
+                Some(segment) => segments.push(segment),
+                None => segments.extend(editor.view.salvage_segment(&self.names, number)?),
             }
         }
         editor.view = Arc::new(editor.view.with_segments(segments));

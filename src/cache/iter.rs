@@ -228,17 +228,10 @@ impl<'a> Cursor<'a> {
         if self.view.header().poll().superseded() {
             return Ok(Look::Superseded);
         }
-        // Cleaned away between the link and now: then the link has changed.
-        let header = self.view.header();
-        let known = header.get(word::OLDEST)..=u64::from(header.reserved().segment);
-        if known.contains(&u64::from(number)) {
-            return Ok(Look::Damaged(
-                self.view
-                    .table
-                    .damaged("a link to a segment that is not there", 0),
-            ));
-        }
-        Ok(Look::Again)
+        // If it was cleaned away between the link and now, the link has changed, and is looked at
+        // again.
+        let what = "a link to a segment that is not there";
+        Ok(Look::Damaged(self.view.table.damaged(what, 0)))
     }
 }
 

@@ -171,9 +171,10 @@ impl Options {
         self
     }
 
-    /// The most that one heap segment may hold, and with it the longest value: 16 KiB to 16 GiB.
-    /// Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default: 1 GiB, or
-    /// the file's.
+    /// The most that one heap segment may hold, and with it the longest value, which has a
+    /// sixteenth less, or 4 KiB: 16 KiB to 16 GiB. A segment grows beyond it only for a key that
+    /// needs it. Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default:
+    /// 1 GiB, or the file's.
     pub fn max_segment_bytes(&mut self, bytes: u64) -> &mut Self {
         self.max_segment_bytes = Some(bytes);
         self
@@ -188,7 +189,9 @@ impl Options {
     }
 
     /// How often misses and writes look whether the files were removed or replaced by hand, which
-    /// no mark inside them can tell. Concerns this handle only. Default: 0.25 s.
+    /// no mark inside them can tell. What was put in their place is opened; what was only removed
+    /// stays readable, until the next write makes a new cache at the path. Files that are changed
+    /// in place, by copying over them, are damaged. Concerns this handle only. Default: 0.25 s.
     pub fn staleness_check_interval(&mut self, interval: Duration) -> &mut Self {
         self.staleness = interval;
         self

@@ -236,6 +236,9 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     header.set(word::HEAP_BASE, before);
     header.unreserve(last);
     header.set_tail(last);
+    if header.get(word::SYNC_ERROR) > 1 {
+        header.set(word::SYNC_ERROR, 0);
+    }
     // What was synced of it is not known any more.
     header.set(word::SYNCED, first_place(first).to_word());
     Ok(())

@@ -19,7 +19,7 @@ use crate::format::slot::{Cursor, Place};
 use crate::format::{Geometry, HashKind, VERSION, record};
 use crate::hash::Hasher;
 use crate::header::Header;
-use crate::heap::Segment;
+use crate::heap::{Found, Segment};
 use crate::lock::LockFile;
 use crate::map::MappedFile;
 use crate::roster::Roster;
@@ -246,6 +246,42 @@ impl View {
         Ok(None)
     }
 
+    /// Opens a segment whose header cannot be believed, if records of this heap stand in it all
+    /// the same, and gives it a header again: its records say by their checksums which heap they
+    /// are of, and where in it. Only for whoever rebuilds the index, and holds the lock.
+    pub(crate) fn salvage_segment(
+        &self,
+        names: &Names,
+        number: u16,
+    ) -> Result<Option<Arc<Segment>>> {
+        let path = names.segment(number, Stage::Final);
+        let Ok(file) = dir::open(&path, true) else {
+            return Ok(None);
+        };
+        let mapped = MappedFile::new(file, &path, true);
+        let capacity = mapped.len()?.next_multiple_of(PAGE);
+        if !(PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&capacity) {
+            return Ok(None);
+        }
+        mapped.fill_holes(0)?;
+        let header = self.segment_header(number, capacity);
+        let segment = Segment::new(Arc::clone(&mapped), &header)?;
+        let mut walker = segment.walk(0, segment.capacity_units());
+        while let Some(found) = walker.step()? {
+            if matches!(found, Found::Record(..)) {
+                write_header(mapped.file(), &path, &header)?;
+                return Ok(Some(Arc::new(segment)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a file stands under the name of a segment, whatever is in it.
+    pub(crate) fn has_segment_file(names: &Names, number: u16) -> bool {
+        let stands = |stage| names.segment(number, stage).symlink_metadata().is_ok();
+        stands(Stage::Final) || stands(Stage::New)
+    }
+
     /// Bytes of the segment files below `number`.
     pub(crate) fn heap_bytes_before(&self, names: &Names, number: u16) -> Result<u64> {
         let mut below: Vec<u16> = names
@@ -435,6 +471,8 @@ impl View {
             Some("the number of heap bytes")
         } else if header.get(word::OLDEST) > u64::from(tail.segment) {
             Some("the heap's first segment")
+        } else if header.get(word::SYNC_ERROR) > 1 {
+            Some("the mark of a failed sync")
         } else if header.get(word::LAST_MTIME) > super::version::Version::MAX {
             Some("the last version")
         } else {

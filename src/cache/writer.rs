@@ -413,8 +413,28 @@ impl<'a> Writer<'a> {
         self.shrink_if_sparse()
     }
 
-    /// Replaces all entries by those of an iterator.
-    pub(crate) fn rebuild<K, V, E>(
+    /// Replaces everything by the items of an iterator, at once for all readers; see
+    /// [`MmapCache::atomic_rebuild`](crate::MmapCache::atomic_rebuild).
+    ///
+    /// With the writer at hand before the items are read, nothing that others write can be lost
+    /// between the two:
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// # cache.put(b"keep", b"")?;
+    /// let mut writer = cache.writer()?;
+    /// let kept = cache.items()?.filter(|item| item.as_ref().is_ok_and(|(key, _)| key != b"drop"));
+    /// writer.atomic_rebuild(kept)?;
+    /// # assert_eq!(cache.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] where the iterator gave an error, and those of [`Writer::put`]. After any
+    /// of them the cache is as it was.
+    pub fn atomic_rebuild<K, V, E>(
         &mut self,
         items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
     ) -> Result<()>

@@ -45,7 +45,15 @@ pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Fault> {
     }
     let version = u32_at(bytes, at::VERSION);
     if version != VERSION {
-        return Err(Fault::Version(version));
+        // Were all else right with this version's number in its place, the number is what is wrong.
+        let mut ours = bytes.to_vec();
+        ours[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+        let damaged = u32_at(bytes, at::CRC) == checksum(&ours);
+        return Err(if damaged {
+            Fault::Checksum
+        } else {
+            Fault::Version(version)
+        });
     }
     if u32_at(bytes, at::CRC) != checksum(bytes) {
         return Err(Fault::Checksum);

@@ -71,7 +71,13 @@ pub(crate) fn run(arguments: Arguments, heap: Option<PathBuf>) -> Result<Verdict
             "the cache is removed; with --cache PATH it is kept".to_owned()
         }
         (Ok(Verdict::Fine), None) => format!("the cache is kept: {place}"),
-        _ => format!("the cache is kept for a closer look: {place}"),
+        // Nothing was found out that a look at the cache could explain.
+        (Err(_), Some(dir)) => {
+            std::fs::remove_dir_all(&dir).map_err(Failure::file(&dir, "remove the directory"))?;
+            return verdict;
+        }
+        (Err(_), None) => return verdict,
+        (Ok(_), _) => format!("the cache is kept for a closer look: {place}"),
     };
     out.line(&end)?;
     out.end()?;
@@ -86,6 +92,11 @@ fn demonstrate(out: &mut Output, source: &Source, site: &Site) -> Result<Verdict
     let tally = import::from_tree(&cache, site, &source.root, &source.selection)?;
     drop(cache);
     out.line(&format!("import: {}", tally.text(began.elapsed())))?;
+    if tally.stored == 0 {
+        let root = source.root.display();
+        let what = format!("{root}: no files to demonstrate on; name a directory that has some");
+        return Err(Failure::Request(what));
+    }
     for note in notes(source, &tally) {
         out.line(&note)?;
     }

@@ -236,3 +236,81 @@ fn cleaning_finds_the_live_records_that_damage_hid_from_its_walk() {
     cache.put(b"damaged", b"whole again").unwrap();
     assert_eq!(cache.get(b"damaged").unwrap().unwrap(), b"whole again");
 }
+
+#[test]
+fn a_damaged_segment_header_costs_nothing_that_its_records_still_say() {
+    for at in [3, 8, 20, 40, 57, 70] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        for i in 0..200_u32 {
+            cache.put(&i.to_le_bytes(), &[1; 100]).unwrap();
+        }
+        let last = files(scratch.path())[1].with_extension("heap.1");
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&last)
+            .unwrap();
+        flip(&file, at, 0x41);
+        assert!(cache.delete(&0_u32.to_le_bytes()).unwrap());
+        cache.put(&1_u32.to_le_bytes(), b"new").unwrap();
+        let other = scratch.open(&options());
+        other.put(b"x", b"y").unwrap();
+        for handle in [&cache, &other] {
+            assert_eq!(
+                handle.get(&0_u32.to_le_bytes()).unwrap(),
+                None,
+                "byte {at}: it was deleted"
+            );
+            assert_eq!(
+                handle.get(&1_u32.to_le_bytes()).unwrap().unwrap(),
+                b"new",
+                "byte {at}"
+            );
+            assert_eq!(handle.len(), 200);
+        }
+        other.compact().unwrap();
+        assert_clean(&other);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_opened_is_not_taken_for_one_that_was_cleaned_away() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    for round in 0..3_u8 {
+        for i in 0..100_u32 {
+            cache.put(&i.to_le_bytes(), &[round; 200]).unwrap();
+        }
+    }
+    drop(cache);
+    let names: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains(".heap"))
+        .collect();
+    for name in &names {
+        flip(
+            &std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(name)
+                .unwrap(),
+            57,
+            0xcc,
+        );
+    }
+    let began = std::time::Instant::now();
+    let cache = scratch.open(&options());
+    cache.compact().unwrap();
+    assert_eq!(
+        cache.items().unwrap().filter(|item| item.is_ok()).count(),
+        100
+    );
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_clean(&cache);
+}
