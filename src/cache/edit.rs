@@ -686,8 +686,8 @@ impl Editor {
             .segment(tail.segment)
             .ok_or(Stop::Recover("the last segment is gone"))?;
         if end > segment.allocated() && end > segment.refresh()? {
-            // An eighth more, in whole pages; where that is too much for the disk, what is needed.
-            let ahead = (end + (used / 8).clamp(4096, 1 << 20)).next_multiple_of(4096);
+            // A quarter more, in whole pages; where that is too much for the disk, what is needed.
+            let ahead = (end + (used / 4).clamp(4096, 1 << 20)).next_multiple_of(4096);
             if segment.grow(ahead).is_err() {
                 segment.grow(end)?;
             }

@@ -260,7 +260,7 @@ fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
         return Err(Stop::Enlarge);
     }
     if number >= table.allocated_regions() {
-        let ahead = (number / 16).clamp(1, REGIONS_AHEAD);
+        let ahead = (number / 8).clamp(1, REGIONS_AHEAD);
         if table.allocate_regions(number + ahead).is_err() {
             table.allocate_regions(number + 1)?;
         }
