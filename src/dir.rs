@@ -77,6 +77,17 @@ impl Names {
         Ok(found)
     }
 
+    /// The numbers of the segments that stand in the directory under either name, from low to high.
+    pub(crate) fn segment_numbers(&self) -> Result<Vec<u16>> {
+        let mut numbers: Vec<u16> = self
+            .segments()?
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
     fn parse_segment(&self, name: &std::ffi::OsStr) -> Option<(u16, Stage)> {
         let base = self.heap.file_name()?.as_bytes();
         let rest = name.as_bytes().strip_prefix(base)?;

@@ -135,14 +135,7 @@ impl Handle {
     /// Maps every segment of the heap that stands in the directory, whatever the header says.
     fn map_all(&self, editor: &mut Editor) -> Result<()> {
         let mut segments = Vec::new();
-        let mut numbers: Vec<u16> = self
-            .names
-            .segments()?
-            .into_iter()
-            .map(|(number, _)| number)
-            .collect();
-        numbers.dedup();
-        for number in numbers {
+        for number in self.names.segment_numbers()? {
             let opened = match editor.view.open_segment(&self.names, number) {
                 Err(error) if !error.is_corruption() => return Err(error),
                 opened => opened.ok().flatten(),

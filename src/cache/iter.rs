@@ -240,13 +240,7 @@ fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
     let known = header.get(word::OLDEST)..=u64::from(header.reserved().segment);
     let mut all = Vec::new();
-    let mut numbers: Vec<u16> = handle
-        .names
-        .segments()?
-        .into_iter()
-        .map(|(number, _)| number)
-        .collect();
-    numbers.dedup();
+    let numbers = handle.names.segment_numbers()?;
     for number in numbers
         .into_iter()
         .filter(|&number| known.contains(&u64::from(number)))

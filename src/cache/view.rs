@@ -284,14 +284,9 @@ impl View {
 
     /// Bytes of the segment files below `number`.
     pub(crate) fn heap_bytes_before(&self, names: &Names, number: u16) -> Result<u64> {
-        let mut below: Vec<u16> = names
-            .segments()?
-            .into_iter()
-            .map(|(found, _)| found)
-            .collect();
-        below.dedup();
         let mut total = 0;
-        for found in below.into_iter().filter(|&found| found < number) {
+        let numbers = names.segment_numbers()?;
+        for found in numbers.into_iter().filter(|&found| found < number) {
             total += match self.segment(found) {
                 Some(segment) => segment.file().len()?,
                 None => self
