@@ -64,6 +64,7 @@ pub(crate) mod fuse {
 
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+        static INTERLUDE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
     }
 
     /// What a thread panics with when its fuse has blown.
@@ -74,9 +75,16 @@ pub(crate) mod fuse {
         LEFT.set(Some(steps));
     }
 
-    /// Lets everything happen again.
-    pub(crate) fn clear() {
-        LEFT.set(None);
+    /// Runs something of somebody else's before the step that would be stopped, and goes on.
+    pub(crate) fn interrupt(steps: u64, interlude: impl FnOnce() + 'static) {
+        LEFT.set(Some(steps));
+        INTERLUDE.set(Some(Box::new(interlude)));
+    }
+
+    /// Lets everything happen again. Whether the fuse had not blown.
+    pub(crate) fn clear() -> bool {
+        INTERLUDE.take();
+        LEFT.take().is_some()
     }
 
     /// Counts a step, and stops at the last.
@@ -85,7 +93,10 @@ pub(crate) mod fuse {
             None => {}
             Some(0) => {
                 LEFT.set(None);
-                std::panic::resume_unwind(Box::new(Blown));
+                match INTERLUDE.take() {
+                    Some(interlude) => interlude(),
+                    None => std::panic::resume_unwind(Box::new(Blown)),
+                }
             }
             Some(left) => LEFT.set(Some(left - 1)),
         }

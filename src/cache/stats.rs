@@ -45,7 +45,7 @@ pub struct Stats {
     pub overwrites: u64,
     /// Entries deleted.
     pub deletes: u64,
-    /// Damaged entries that were given up by cleaning, growing or recovering.
+    /// Damaged entries that were given up by cleaning or rebuilding.
     pub dropped: u64,
     /// Damaged entries that this handle came by.
     pub damaged_seen: u64,

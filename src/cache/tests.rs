@@ -661,31 +661,23 @@ fn a_writer_that_never_rests_lets_others_have_their_turn() {
     use std::time::{Duration, Instant};
     let scratch = Scratch::new();
     let mut options = tiny();
-    options.lock_timeout(Some(Duration::from_secs(5)));
+    options.lock_timeout(Some(Duration::from_secs(1)));
     let (busy, other) = (scratch.open(&options), scratch.open(&options));
     let (going, over) = channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut round = 0_u32;
             // Until the sender is gone, by a panic too.
             while over.try_recv() == Err(TryRecvError::Empty) {
-                round += 1;
-                match round % 4 {
-                    0 => busy.clear().unwrap(),
-                    _ => {
-                        let mut writer = busy.writer().unwrap();
-                        (0..300_u32).for_each(|i| drop(writer.put(&i.to_le_bytes(), &[1; 50])));
-                    }
-                }
+                busy.clear().unwrap();
             }
         });
         let mut longest = Duration::ZERO;
-        for i in 0..30_u8 {
+        for i in 0..10_u8 {
             let began = Instant::now();
             other.put(&[i], b"v").unwrap();
             longest = longest.max(began.elapsed());
         }
         drop(going);
-        eprintln!("the longest of 30 waits took {longest:?}");
+        eprintln!("the longest of 10 waits took {longest:?}");
     });
 }

@@ -314,3 +314,31 @@ fn a_segment_that_cannot_be_opened_is_not_taken_for_one_that_was_cleaned_away() 
     );
     assert_clean(&cache);
 }
+
+#[test]
+fn an_entry_with_a_damaged_position_is_not_lost_when_its_region_is_rebuilt() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    for i in 0..10_u32 {
+        cache.put(&i.to_le_bytes(), b"old").unwrap();
+    }
+    let view = cache.handle.view.load_full();
+    let hash = view.hasher.hash(&3_u32.to_le_bytes());
+    let region = view
+        .table
+        .locate(view.header().poll(), hash)
+        .unwrap()
+        .region;
+    let (_, slot, _) = region.probe(hash).next().unwrap();
+    let mut identity = slot.identity();
+    identity.position = 70_000;
+    slot.set_identity(identity);
+    // Acknowledged after the damage, so it has to stay through splits and larger regions.
+    cache.put(&3_u32.to_le_bytes(), b"new").unwrap();
+    for i in 10..400_u32 {
+        cache.put(&i.to_le_bytes(), b"more").unwrap();
+    }
+    assert_eq!(cache.get(&3_u32.to_le_bytes()).unwrap().unwrap(), b"new");
+    assert_eq!(cache.keys().unwrap().count(), 400);
+    assert_clean(&cache);
+}
