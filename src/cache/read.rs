@@ -188,7 +188,7 @@ impl Handle {
     /// The validation of a miss. During an uncommitted switch the old generation is frozen, and
     /// only marked.
     #[inline(always)]
-    fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
+    pub(crate) fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
         let (poll, entry) = view.table.look_again(located, hash)?;
         if poll == located.poll {
             return Ok(entry == located.entry);

@@ -681,3 +681,35 @@ fn a_writer_that_never_rests_lets_others_have_their_turn() {
         eprintln!("the longest of 10 waits took {longest:?}");
     });
 }
+
+#[test]
+fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let (view, _) = cache.handle.current().unwrap();
+    let hashes: Vec<_> = (0..32_u8).map(|i| view.hasher.hash(&[i])).collect();
+    let mut i = 0_u32;
+    // Readers stop having found their regions, until one is split at an unchanged depth.
+    let (hash, located) = loop {
+        let poll = view.header().poll();
+        let locate = |hash| (hash, view.table.locate(poll, hash).unwrap());
+        let stopped: Vec<_> = hashes.iter().copied().map(locate).collect();
+        i += 1;
+        cache.put(&i.to_le_bytes(), b"v").unwrap();
+        let moved = stopped.into_iter().find(|(hash, located)| {
+            let (now, entry) = view.table.look_again(located, *hash).unwrap();
+            now == poll && entry != located.entry
+        });
+        if let Some(moved) = moved {
+            break moved;
+        }
+    };
+    // Then a switch begins, and takes long.
+    let (header, poll) = (view.header(), located.poll);
+    header.set_poll(poll.with_superseded(true));
+    assert!(!cache.handle.still(&view, &located, hash).unwrap());
+    let again = view.table.locate(poll, hash).unwrap();
+    let still = cache.handle.still(&view, &again, hash).unwrap();
+    assert!(still, "the mark alone is no reason");
+    header.set_poll(poll);
+}
