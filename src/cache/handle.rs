@@ -114,32 +114,41 @@ impl Handle {
     /// Opens the index anew if another inode stands at the path.
     #[cold]
     pub(crate) fn reopen_if_replaced(&self) -> Result<()> {
-        if self.inode_at_path()? == Some(self.view.load().inode) {
+        let stale = self.view.load_full();
+        if self.inode_at_path()? == Some(stale.inode) {
             return Ok(());
         }
-        self.reopen()
+        self.reopen(&stale)
     }
 
-    /// Opens whatever stands at the path now.
-    pub(crate) fn reopen(&self) -> Result<()> {
-        let view = if self.options.read_only {
-            View::open(&self.names, false)?
-        } else {
-            let options = Options {
-                create_new: false,
-                ..self.options.clone()
-            };
-            open_or_create(&self.names, &options)?
-        };
-        let view = Arc::new(view);
-        self.view.rcu(|current| {
-            // A writer of this handle may have switched meanwhile: its view holds the lock, and
-            // must stay.
-            let same = current.ids == view.ids && current.inode == view.inode;
-            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
-            Arc::clone(if same && usable { current } else { &view })
-        });
+    /// Opens whatever stands at the path now, in place of a view that is of no more use.
+    pub(crate) fn reopen(&self, stale: &View) -> Result<()> {
+        self.adopt(stale, Arc::new(self.open_anew()?));
         Ok(())
+    }
+
+    pub(crate) fn open_anew(&self) -> Result<View> {
+        if self.options.read_only {
+            return View::open(&self.names, false);
+        }
+        let options = Options {
+            create_new: false,
+            ..self.options.clone()
+        };
+        open_or_create(&self.names, &options)
+    }
+
+    /// Puts a view that was opened meanwhile in the place of a stale one.
+    ///
+    /// A writer of this handle may have switched since, and more than once: its view holds the
+    /// lock, and must stay.
+    pub(crate) fn adopt(&self, stale: &View, view: Arc<View>) {
+        self.view.rcu(|current| {
+            let is = |other: &View| current.ids == other.ids && current.inode == other.inode;
+            let newer = !is(stale) || is(&view);
+            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
+            Arc::clone(if newer && usable { current } else { &view })
+        });
     }
 
     /// Device and inode at the cache's path; none where nothing is.

@@ -713,3 +713,55 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
+
+#[test]
+fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_switched_again() {
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(tiny().exclusive(true));
+    let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
+    let locked = || matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. }));
+    let handle = &exclusive.handle;
+    let stale = handle.view.load_full();
+    exclusive.clear().unwrap();
+    // A thread that reads has seen the switch, and opens the new index while another one follows.
+    let opened = handle.open_anew().unwrap();
+    exclusive.clear().unwrap();
+    handle.adopt(&stale, std::sync::Arc::new(opened));
+    assert!(locked(), "the view with the lock was replaced");
+    exclusive.put(b"k", b"v").unwrap();
+    assert!(locked(), "another lock was taken in its place");
+    assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
+}
+
+#[test]
+fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switches() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(tiny().exclusive(true));
+    let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    if let Some(value) = exclusive.get(b"k").unwrap() {
+                        assert_eq!(value, b"v");
+                    }
+                    assert!(exclusive.keys().unwrap().count() <= 1);
+                }
+            });
+        }
+        let writing = std::panic::AssertUnwindSafe(|| {
+            for _ in 0..150 {
+                exclusive.clear().unwrap();
+                let refused = other.put(b"k", b"theirs");
+                assert!(matches!(refused, Err(crate::Error::Locked { .. })));
+                exclusive.put(b"k", b"v").unwrap();
+            }
+        });
+        let written = std::panic::catch_unwind(writing);
+        over.store(true, Ordering::Relaxed);
+        written.unwrap();
+    });
+    assert_clean(&exclusive);
+}

@@ -535,7 +535,7 @@ fn lock_current(
         let lock = view.lock.clone().filter(|lock| lock.is_own());
         let Some(lock) = lock else {
             // Inherited by fork: the child opens the files for itself.
-            handle.reopen()?;
+            handle.reopen(&view)?;
             continue;
         };
         let header = view.header();
@@ -555,7 +555,7 @@ fn lock_current(
             if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
                 lock.release();
                 there?;
-                handle.reopen()?;
+                handle.reopen(&view)?;
                 continue;
             }
         }

@@ -193,7 +193,9 @@ impl Crew {
 
     /// Dismisses everybody, and checks all that is there.
     pub(crate) fn finish(mut self) -> Done {
-        for member in std::mem::take(&mut self.members) {
+        let mut members = std::mem::take(&mut self.members);
+        members.iter_mut().for_each(|member| member.child.dismiss());
+        for member in members {
             assert_eq!(member.child.finish(), "done", "{:?}", member.role);
             match member.role {
                 Role::Writer(writer) => {

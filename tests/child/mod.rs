@@ -162,10 +162,15 @@ impl Child {
         self.process.try_wait().expect("a look").is_none()
     }
 
+    /// Closes the child's input: it has nothing more to do.
+    pub(crate) fn dismiss(&mut self) {
+        self.input = None;
+    }
+
     /// Closes the child's input, lets it end, and returns the last line that it said.
     #[track_caller]
     pub(crate) fn finish(mut self) -> String {
-        self.input = None;
+        self.dismiss();
         let mut last = String::new();
         while let Some(line) = self.line() {
             last = line;

@@ -18,6 +18,9 @@ use super::logbook::Logbook;
 use super::witness::Witness;
 use super::{Part, dismissal, say, tight};
 
+/// Operations that a worker does one by one after each batch: each waits for its turn.
+const SINGLES: u64 = 8;
+
 /// Where a crew's files are.
 #[derive(Clone, Debug)]
 pub(crate) struct Site(pub(crate) PathBuf);
@@ -113,7 +116,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A batch, acknowledged at its end, and as many operations one by one.
+    /// A batch, acknowledged at its end, and some operations one by one.
     fn work(&mut self) {
         let cache = self.cache;
         let mut writer = cache.writer().expect("the writer");
@@ -122,14 +125,14 @@ impl<'a> Worker<'a> {
             let done = self.perform(&mut Held(&mut writer));
             done.expect("an operation in a batch");
         }
-        if self.ledger.next % 512 < BATCH {
+        if self.ledger.next % 512 < BATCH + SINGLES {
             // The others wait for longer.
             std::thread::sleep(Duration::from_millis(3));
         }
         assert!(cache.changes() > before, "a batch that counts as no change");
         writer.commit().expect("the end of a batch");
         self.acknowledge();
-        for _ in 0..BATCH {
+        for _ in 0..SINGLES {
             let mut alone = Alone(cache);
             self.perform(&mut alone).expect("an operation");
             self.acknowledge();
