@@ -3,6 +3,7 @@
 mod damage;
 mod model;
 mod recovery;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
