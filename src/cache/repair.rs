@@ -46,7 +46,7 @@ use super::writer::Writer;
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("c");
-/// use mmapcache::{Error, MmapCache, Repair};
+/// use mmapcache::{MmapCache, Repair};
 ///
 /// # MmapCache::open(&path)?.put(b"k", b"v")?;
 /// # std::fs::remove_file(&path)?;
@@ -59,7 +59,7 @@ use super::writer::Writer;
 ///     other => other?,
 /// };
 /// assert_eq!(cache.get(b"k")?.as_deref(), Some(&b"v"[..]));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Repair<'a> {
     path: PathBuf,
