@@ -3,6 +3,7 @@
 mod damage;
 mod model;
 mod recovery;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
@@ -764,4 +765,50 @@ fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switche
         written.unwrap();
     });
     assert_clean(&exclusive);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machine() {
+    const EXT4: u32 = 0xef53;
+    const NFS: u32 = 0x6969;
+    const CIFS: u32 = 0xff53_4d42;
+    let scratch = Scratch::new();
+    for (kind, refused) in [(NFS, true), (CIFS, true), (EXT4, false)] {
+        crate::dir::PRETENDED.set(Some(kind));
+        let opened = tiny().open(scratch.path());
+        let repaired = crate::Repair::new(scratch.path()).run();
+        let vouched = tiny().allow_network(true).open(scratch.path());
+        crate::dir::PRETENDED.set(None);
+        assert_eq!(
+            matches!(opened, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        assert_eq!(
+            matches!(repaired, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        vouched.unwrap().put(b"k", b"v").unwrap();
+    }
+}
+
+#[test]
+fn a_full_check_beside_single_insertions_and_deletions_reports_no_faults() {
+    let scratch = Scratch::new();
+    let (cache, other) = (scratch.open(&Options::new()), scratch.open(&Options::new()));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..40_000_u32 {
+                let key = (round.wrapping_mul(77) % 200).to_le_bytes();
+                if !cache.delete(&key).unwrap() {
+                    cache.put(&key, &[1; 60]).unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let report = other.verify().unwrap();
+            assert!(report.is_clean(), "{:?}", report.faults);
+        }
+    });
+    assert_clean(&other);
 }
