@@ -262,6 +262,13 @@ impl<'a> Header<'a> {
         publish(&self.0[word::DIRTY], MARKING);
     }
 
+    /// The process id of the writer, as far as it said so.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        u32::try_from(self.get(word::HOLDER))
+            .ok()
+            .filter(|&id| id != 0)
+    }
+
     /// A word without rules of its own, by its place in [`word`].
     pub(crate) fn get(&self, at: usize) -> u64 {
         load(&self.0[at])

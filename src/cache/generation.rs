@@ -203,6 +203,7 @@ pub(crate) fn commit(names: &Names, view: &View, old: Option<Header<'_>>) -> Res
             .map_err(|_| Error::Locked {
                 path: names.cache().to_owned(),
                 waited: std::time::Duration::ZERO,
+                holder: None,
             })?;
     }
     if let Some(old) = old {

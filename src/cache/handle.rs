@@ -7,10 +7,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use fs2::FileExt;
 use parking_lot::Mutex;
 
 use crate::dir::{self, Access, Names, Stage};
@@ -19,7 +18,7 @@ use crate::format::index::{IndexHeader, Poll, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
-use crate::lock;
+use crate::lock::{self, LockFile, Refusal};
 use crate::sync::{Relaxed, Word};
 
 use super::options::Options;
@@ -239,9 +238,7 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
 
 /// Creates the cache, unless somebody else did meanwhile.
 fn create(names: &Names, options: &Options) -> Result<View> {
-    let lock_path = names.lock();
-    let lock = dir::open_lock(&lock_path, options.mode)?;
-    FileExt::lock_exclusive(&lock).map_err(Error::io(&lock_path, "lock the file"))?;
+    let _creation = lock_creation(names, options)?;
     match View::open(names, true) {
         Err(Error::NotFound { .. }) => {}
         Ok(_) if options.create_new => {
@@ -294,17 +291,42 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     // From the rename on others can open it, and even replace it: not before its files have their
     // names.
     if let Some(lock) = &view.lock {
-        let refused = |_| Error::Locked {
-            path: names.cache().to_owned(),
-            waited: Duration::ZERO,
-        };
-        lock.acquire(Some(Instant::now()), || {}).map_err(refused)?;
+        acquire(lock, Some(Instant::now()), names)?;
     }
     dir::rename(&names.index(Stage::New), &names.index(Stage::Final))?;
     names.sync_index_dir()?;
     finish_renames(names, &view)?;
     drop(view);
     View::open(names, true)
+}
+
+/// Takes the lock under which caches are created and repaired; it goes with its guard.
+pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<LockFile> {
+    let path = names.lock();
+    let lock = LockFile::open(|| dir::open_lock(&path, options.mode))?;
+    acquire(&lock, deadline(options), names)?;
+    Ok(lock)
+}
+
+/// Until when a lock is waited for; none where that is for ever.
+pub(crate) fn deadline(options: &Options) -> Option<Instant> {
+    options
+        .lock_timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+/// Waits for a lock that no handle has.
+pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
+    let began = Instant::now();
+    lock.acquire(deadline, || {})
+        .map_err(|refusal| match refusal {
+            Refusal::TimedOut => Error::Locked {
+                path: names.cache().to_owned(),
+                waited: began.elapsed(),
+                holder: None,
+            },
+            Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
+        })
 }
 
 /// Removes what an interrupted creation or switch left under preliminary names.

@@ -17,13 +17,14 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, HashKind};
 use crate::hash::Hasher;
 use crate::header::Header;
-use crate::lock::{LockFile, Refusal};
+use crate::lock::LockFile;
 use crate::map::{MappedFile, Memory};
 
 use super::edit::{Editor, Outcomes};
 use super::generation::{CARRIED, commit, give_up, map_all};
 use super::handle::{
-    Handle, boot_id, discard_staged, finish_renames, random, read_sealed, refuse_network,
+    Handle, acquire, boot_id, deadline, discard_staged, finish_renames, lock_creation, random,
+    read_sealed, refuse_network,
 };
 use super::options::Options;
 use super::recover::{Salvage, refill};
@@ -241,15 +242,9 @@ impl<'a> Repair<'a> {
     }
 
     fn rebuild(&mut self, names: &Names) -> Result<Repaired> {
-        let deadline = self
-            .options
-            .lock_timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout));
         // Nobody may create a cache here meanwhile, nor repair it.
-        let lock_path = names.lock();
-        let creation = LockFile::new(dir::open_lock(&lock_path, self.options.mode)?);
-        acquire(&creation, deadline, names)?;
-        let old = Old::lock(names, deadline)?;
+        let _creation = lock_creation(names, &self.options)?;
+        let old = Old::lock(names, deadline(&self.options))?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
@@ -359,7 +354,7 @@ impl Old {
                 Err(error) if error.is_absent() => return Ok(Self::default()),
                 Err(error) => return Err(error),
             };
-            let lock = LockFile::new(dir::open(&path, true)?);
+            let lock = LockFile::open(|| dir::open(&path, true))?;
             acquire(&lock, deadline, names)?;
             let inode = inode_of(&file, &path)?;
             let there = dir::open(&path, true).and_then(|file| inode_of(&file, &path));
@@ -450,18 +445,6 @@ impl Identity {
             access,
         }
     }
-}
-
-fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
-    let began = Instant::now();
-    lock.acquire(deadline, || {})
-        .map_err(|refusal| match refusal {
-            Refusal::TimedOut => Error::Locked {
-                path: names.cache().to_owned(),
-                waited: began.elapsed(),
-            },
-            Refusal::Io(error) => Error::io(names.cache(), "lock the index")(error),
-        })
 }
 
 /// The segments in the directory whose headers can be believed.

@@ -179,7 +179,7 @@ impl View {
             roster: header.roster_id,
         };
         let lock = if writable {
-            Some(Arc::new(LockFile::new(dir::open(&path, true)?)))
+            Some(Arc::new(LockFile::open(|| dir::open(&path, true))?))
         } else {
             None
         };
@@ -321,7 +321,7 @@ impl View {
         );
         mapped.allocate(0, PAGE)?;
         write_header(&file, &path, &index_header(plan, hasher))?;
-        let lock = LockFile::new(dir::open(&path, true)?);
+        let lock = LockFile::open(|| dir::open(&path, true))?;
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, plan.capacity)?;
         let roster = create_roster(names, plan)?;

@@ -97,6 +97,7 @@ impl<'a> Writer<'a> {
         let locked = || Error::Locked {
             path: handle.path.to_path_buf(),
             waited: began.elapsed(),
+            holder: handle.view.load().header().holder(),
         };
         let mutex = Arc::clone(&handle.gate().mutex);
         let gate = match deadline {
@@ -522,8 +523,8 @@ impl Drop for Writer<'_> {
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
         }
-        self.editor.view.header().set(word::HOLDER, 0);
         if !self.handle.options.exclusive {
+            self.editor.view.header().set(word::HOLDER, 0);
             self.lock.release();
         }
     }
