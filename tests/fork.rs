@@ -523,6 +523,7 @@ fn children_forked_while_caches_are_created_keep_nobody_from_creating_one_there(
 
 /// The children live on; the files of each cache are removed, and it is created once more.
 fn forks_while_it_creates(part: &Part) {
+    end_if_it_hangs();
     // The forks are watched from the first lock on.
     drop(open(&part.path, LATE));
     let over = AtomicBool::new(false);
