@@ -112,7 +112,7 @@ impl Crew {
 
     /// Kills one of the processes, and has another take its place once all is found in order.
     pub(crate) fn kill_one(&mut self, random: &mut Random) {
-        let victim = random.below(self.members.len() as u64) as usize;
+        let victim = self.choose(random);
         let role = self.members[victim].role;
         assert!(self.members[victim].child.is_alive(), "{role:?} gave up");
         self.members[victim].child.kill();
@@ -125,9 +125,21 @@ impl Crew {
         self.members[victim] = Member::start(role, &self.site, next);
     }
 
+    /// Anybody; two times of three, whoever holds the lock at this moment.
+    fn choose(&self, random: &mut Random) -> usize {
+        let anybody = random.below(self.members.len() as u64) as usize;
+        if random.below(3) == 0 {
+            return anybody;
+        }
+        let holder = self.old.stats().expect("the counters").writer;
+        let mut members = self.members.iter();
+        let holding = members.position(|member| Some(member.child.id()) == holder);
+        holding.unwrap_or(anybody)
+    }
+
     /// Stops one of the processes where it stands, for a while.
     pub(crate) fn stop_one(&mut self, random: &mut Random, pause: Duration) {
-        let victim = random.below(self.members.len() as u64) as usize;
+        let victim = self.choose(random);
         self.members[victim].child.stop();
         std::thread::sleep(pause);
         self.members[victim].child.wake();
