@@ -21,6 +21,7 @@ fn child() {
         ("holds the writer", holds_the_writer),
         ("holds the cache", holds_the_cache),
         ("waits for the writer", waits_for_the_writer),
+        ("creates", creates),
     ]);
 }
 
@@ -156,6 +157,45 @@ fn a_writer_killed_while_it_waits_for_the_lock_keeps_nobody_from_it_and_has_writ
     others[1].expect("done");
     assert!(cache.contains(b"theirs").expect("a look"));
     assert!(cache.verify().expect("a check").is_clean());
+}
+
+fn creates(part: &Part) {
+    let number = part.numbers[0].to_string();
+    say("ready");
+    let cache = child::tight().open(&part.path).expect("a cache");
+    cache
+        .put(number.as_bytes(), number.as_bytes())
+        .expect("a put");
+    say("done");
+    hear();
+}
+
+#[test]
+fn whoever_is_killed_while_several_create_a_cache_the_others_get_it_whole() {
+    let mut random = Random::new(11);
+    let mut done = 0;
+    for _ in 0..25 {
+        let scratch = Scratch::new();
+        let start = |number| Child::start("creates", &scratch.path, &[number]);
+        let mut others = [start(0), start(1), start(2)];
+        others.iter_mut().for_each(|other| other.expect("ready"));
+        std::thread::sleep(Duration::from_micros(random.below(12_000)));
+        others[0].kill();
+        done += u32::from(others[0].line().is_some());
+        others[1].expect("done");
+        others[2].expect("done");
+        let cache = open(&scratch.path);
+        for number in ["1", "2"] {
+            let found = cache.get(number.as_bytes()).expect("a look");
+            assert_eq!(found.as_deref(), Some(number.as_bytes()));
+        }
+        assert!(cache.verify().expect("a check").is_clean());
+        cache.clear().expect("an empty cache");
+        let directory = scratch.path.parent().expect("a directory");
+        assert_eq!(std::fs::read_dir(directory).expect("it").count(), 4);
+    }
+    println!("{done} of 25 were done when they were killed");
+    assert!(done < 25, "nobody was killed in the middle");
 }
 
 /// Kills one of four writers and two readers at a random moment, as often as asked.

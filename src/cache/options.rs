@@ -211,8 +211,9 @@ impl Options {
         self
     }
 
-    /// How long a write waits for another writer before it fails with [`Error::Locked`]; `None`
-    /// waits for ever. Concerns this handle only. Default: 60 s.
+    /// How long a write waits for another writer before it fails with [`Error::Locked`], and
+    /// opening for somebody who is creating the cache; `None` waits for ever. Concerns this handle
+    /// only. Default: 60 s.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.lock_timeout = timeout;
         self
@@ -236,7 +237,7 @@ impl Options {
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
     /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
-    /// [`Options::exclusive`], [`Error::Io`].
+    /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
     }

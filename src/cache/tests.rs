@@ -812,3 +812,17 @@ fn a_full_check_beside_single_insertions_and_deletions_reports_no_faults() {
     });
     assert_clean(&other);
 }
+
+#[test]
+fn somebody_who_creates_a_cache_is_waited_for_no_longer_than_the_lock_timeout() {
+    use std::time::Duration;
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.lock_timeout(Some(Duration::from_millis(20)));
+    let names = crate::dir::Names::resolve(scratch.path(), None).unwrap();
+    let creating = handle::lock_creation(&names, &options).unwrap();
+    let refused = options.open(scratch.path()).unwrap_err();
+    assert!(matches!(refused, crate::Error::Locked { .. }), "{refused}");
+    drop(creating);
+    assert!(scratch.open(&options).is_empty());
+}

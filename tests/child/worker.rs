@@ -50,7 +50,9 @@ fn open(site: &Site, writer: u64) -> MmapCache {
         }
         1 => site.linked(true),
         2 => {
-            options.staleness_check_interval(Duration::ZERO);
+            options
+                .staleness_check_interval(Duration::ZERO)
+                .lock_timeout(None);
             site.linked(false)
         }
         _ => {
