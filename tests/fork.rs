@@ -360,10 +360,9 @@ fn executes_a_program(part: &Part) {
     let shell = std::process::Command::new("sh")
         .args(["-c", answering])
         .spawn();
-    shell.expect("a shell");
-    loop {
-        std::thread::sleep(LATE);
-    }
+    // Killed while it waits.
+    let ended = shell.expect("a shell").wait();
+    ended.expect("the end of the shell");
 }
 
 /// Starts a process that takes the writer and leaves another one behind, kills it, and expects that
