@@ -226,6 +226,9 @@ fn inherits_a_writer(part: &Part) {
     let cache = open(&part.path, LATE);
     let mut writer = cache.writer().expect("the writer");
     writer.put(b"key", b"1").expect("a put");
+    // As while the parent rebuilds: the next writer would remove it.
+    let staged = part.path.with_extension("new");
+    std::fs::write(&staged, b"").expect("a file");
     let pid = fork(|| {
         let forked = writer.put(b"key", b"2").map(drop);
         assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
@@ -236,6 +239,7 @@ fn inherits_a_writer(part: &Part) {
         let forked = writer.update(b"key", |_| Update::Delete).map(drop);
         assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
         assert_value(&cache, "key", "1");
+        assert!(staged.exists(), "the parent's file");
     });
     join(pid);
     writer.put(b"key", b"3").expect("a put");
@@ -451,16 +455,16 @@ fn forks_within_a_rebuild(part: &Part) {
             }
             (number < 100).then(|| Ok::<_, Error>((format!("new {number}"), "2")))
         });
-        let done = writer.atomic_rebuild(items);
+        let done = catch_unwind(AssertUnwindSafe(|| writer.atomic_rebuild(items)));
         if pid == Some(0) {
-            let refused = matches!(done, Err(Error::Forked { .. }));
+            let refused = matches!(done, Ok(Err(Error::Forked { .. })));
             drop(writer);
             let whole = cache.len() == 1 || cache.len() == 100;
             // SAFETY: as in `fork`.
             unsafe { libc::_exit(if refused && whole { 0 } else { 1 }) };
         }
         join(pid.expect("a forked child"));
-        done.expect("a rebuild");
+        done.expect("no panic").expect("a rebuild");
         drop(writer);
         assert_eq!(cache.len(), 100);
         assert_value(&cache, "new 99", "2");
