@@ -57,6 +57,39 @@ fn four_writers_and_four_readers_agree_on_everything() {
 #[test]
 #[ignore = "a soak: an hour of processes; see docs/testing.md"]
 fn an_hour_of_processes_on_one_cache() {
+    let seconds = std::env::var(SECONDS).map_or(450_u64, |seconds| {
+        seconds.parse().expect("a number of seconds")
+    });
+    let began = Instant::now();
+    for turn in 1_u64.. {
+        let left = length.saturating_sub(began.elapsed());
+        std::thread::sleep(between.min(left));
+        if left <= between {
+            break;
+        }
+        if turn.is_multiple_of(10) {
+            crew.kill_one(&mut random);
+        } else {
+            let pause = Duration::from_micros(random.below(30_000));
+            crew.stop_one(&mut random, pause);
+        }
+    }
+    crew.finish()
+}
+
+#[test]
+fn four_writers_and_four_readers_agree_on_everything() {
+    let (length, between) = (Duration::from_secs(3), Duration::from_millis(60));
+    let done = run(&child::tight(), length, between);
+    println!("{done:?}");
+    assert!(done.operations > 500 && done.rebuilds > 0, "{done:?}");
+    assert!(done.values > 1_000 && done.listings > 0, "{done:?}");
+    assert!(done.kills > 0 && done.stops > 0, "{done:?}");
+}
+
+#[test]
+#[ignore = "a soak: an hour of processes; see docs/testing.md"]
+fn an_hour_of_processes_on_one_cache() {
     let seconds =
         std::env::var(SECONDS).map_or(450, |seconds| seconds.parse().expect("a number of seconds"));
     let began = Instant::now();
