@@ -192,12 +192,8 @@ impl View {
             ));
         }
         let roster = open_roster(names, ids, writable)?;
-        let mapped = MappedFile::new(file, &path, writable);
-        if writable {
-            // The room of the directory is the one legitimate hole.
-            mapped.fill_holes(geometry.regions_at())?;
-        }
-        let table = Table::new(mapped, geometry)?;
+        let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+        table.fill_holes()?;
         Ok(Self {
             table: Arc::new(table),
             roster: Arc::new(roster),
@@ -237,9 +233,7 @@ impl View {
                 && (PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&header.capacity)
             {
                 let mapped = MappedFile::new(file, &path, writable);
-                if writable {
-                    mapped.fill_holes(0)?;
-                }
+                mapped.fill_holes(0..0)?;
                 return Ok(Some(Arc::new(Segment::new(mapped, &header)?)));
             }
         }
@@ -263,7 +257,7 @@ impl View {
         if !(PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&capacity) {
             return Ok(None);
         }
-        mapped.fill_holes(0)?;
+        mapped.fill_holes(0..0)?;
         let header = self.segment_header(number, capacity);
         let segment = Segment::new(Arc::clone(&mapped), &header)?;
         let mut walker = segment.walk(0, segment.capacity_units());
@@ -560,6 +554,7 @@ fn lay_out(table: &Table, capacity: u64) -> Result<()> {
     while depth < geometry.directory_bits && per_region << depth < capacity {
         depth += 1;
     }
+    table.allocate_margin()?;
     table.allocate_directory(0, depth)?;
     table.allocate_regions(1 << depth)?;
     for prefix in 0..1_u32 << depth {
@@ -589,9 +584,7 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
                 return Err(Error::damaged(&path, "a roster of another generation", 32));
             }
             let mapped = MappedFile::new(file, &path, writable);
-            if writable {
-                mapped.fill_holes(0)?;
-            }
+            mapped.fill_holes(0..0)?;
             Roster::new(mapped)
         });
         match opened {
