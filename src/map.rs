@@ -76,7 +76,7 @@ impl MappedFile {
     pub(crate) fn sync(&self) -> Result<()> {
         self.file
             .sync_data()
-            .map_err(Error::io(&self.path, "sync the file"))
+            .map_err(Error::io(&self.path, Error::SYNC))
     }
 
     /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses

@@ -165,11 +165,11 @@ impl Handle {
         view.header().set(word::COMPACTED, version::now());
         // To whoever polls it, replacing everything is a change too, though it be by nothing.
         view.header().add(word::CHANGES, 1);
-        if let Err(error) = view.sync_heap() {
-            // A kept segment: that its pages count as clean from now on must not be mistaken for
-            // written.
-            editor.view.header().set(word::SYNC_ERROR, 1);
-            return Err(error);
+        let synced = view.sync_heap();
+        if view.ids.heap == editor.view.ids.heap {
+            editor.view.note_sync(synced)?;
+        } else {
+            synced?;
         }
         // All of it is on the disk, so from here on nothing of it may be removed before what
         // replaces it is.
@@ -177,7 +177,7 @@ impl Handle {
             .set(word::SYNCED, view.header().tail().to_word());
         view.header().set(word::FLUSHED, 1);
         view.sync_index()?;
-        self.names.sync_dirs()?;
+        editor.view.note_sync(self.names.sync_dirs())?;
         // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
         if let Some(lock) = &view.lock {
             lock.acquire(Some(Instant::now()), || {})
@@ -205,9 +205,8 @@ impl Handle {
 
     /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
     fn follow(&self, editor: &mut Editor, view: &Arc<View>) {
-        let finished = self
-            .names
-            .sync_index_dir()
+        let finished = view
+            .note_sync(self.names.sync_index_dir())
             .and_then(|()| finish_renames(&self.names, view));
         if let Err(error) = finished {
             log::warn!("{error}: the files' final names are left to the next writer");

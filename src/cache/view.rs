@@ -249,8 +249,10 @@ impl View {
         number: u16,
     ) -> Result<Option<Arc<Segment>>> {
         let path = names.segment(number, Stage::Final);
-        let Ok(file) = dir::open(&path, true) else {
-            return Ok(None);
+        let file = match dir::open(&path, true) {
+            Ok(file) => file,
+            Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
+            Err(error) => return Err(error),
         };
         let mapped = MappedFile::new(file, &path, true);
         let capacity = mapped.len()?.next_multiple_of(PAGE);
@@ -294,19 +296,21 @@ impl View {
     /// Makes a new generation under its preliminary names, with an empty table and no segment.
     pub(crate) fn create(names: &Names, plan: &Plan) -> Result<Self> {
         let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
-        let made = Self::create_files(names, plan);
-        if made.is_err() {
-            // The first error is the one to report.
+        // From here on the names are ours: what stands there is removed if the rest fails. The
+        // first error is the one to report.
+        let index = dir::create(&path, plan.access)?;
+        let roster = dir::create(&roster_path, plan.access).inspect_err(|_| {
+            let _ = dir::remove(&path);
+        })?;
+        Self::fill(names, plan, index, roster).inspect_err(|_| {
             let _ = dir::remove(&path);
             let _ = dir::remove(&roster_path);
-        }
-        made
+        })
     }
 
-    fn create_files(names: &Names, plan: &Plan) -> Result<Self> {
+    fn fill(names: &Names, plan: &Plan, file: File, roster: File) -> Result<Self> {
         let path = names.index(Stage::New);
         let hasher = Hasher::new(plan.hash_kind, plan.seed);
-        let file = dir::create(&path, plan.access)?;
         let mapped = MappedFile::new(
             file.try_clone()
                 .map_err(Error::io(&path, "open the file"))?,
@@ -318,7 +322,7 @@ impl View {
         let lock = LockFile::new(dir::open(&path, true)?);
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, plan.capacity)?;
-        let roster = create_roster(names, plan)?;
+        let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
             roster: Arc::new(roster),
@@ -419,6 +423,16 @@ impl View {
             .try_for_each(|segment| segment.file().sync())
     }
 
+    /// Remembers in the header that a sync failed: the system counts what it was about as written
+    /// from now on, so a later one that succeeds proves nothing.
+    pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
+        synced.inspect_err(|error| {
+            if error.is_failed_sync() {
+                self.header().set(word::SYNC_ERROR, 1);
+            }
+        })
+    }
+
     /// Writes roster and index to the disk.
     pub(crate) fn sync_index(&self) -> Result<()> {
         self.roster.file().sync()?;
@@ -478,7 +492,7 @@ impl View {
 
 /// Refuses to put a file of ours where one of somebody else's stands.
 pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
-    if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic) {
+    if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic)? {
         return Err(Error::AlreadyExists {
             path: path.to_owned(),
         });
@@ -599,9 +613,8 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
         .unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
 }
 
-fn create_roster(names: &Names, plan: &Plan) -> Result<Roster> {
+fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
     let path = names.roster(Stage::New);
-    let file = dir::create(&path, plan.access)?;
     let mapped = MappedFile::new(file, &path, true);
     mapped.allocate(0, ROSTER_START)?;
     let header = RosterHeader {
