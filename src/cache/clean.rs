@@ -265,7 +265,7 @@ impl Editor {
         }
         dir::remove(&self.names.segment(number, self.stage))?;
         if self.view.header().get(word::FLUSHED) != 0 {
-            self.names.sync_heap_dir()?;
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
         }
         self.advance(number)
     }
@@ -316,17 +316,13 @@ impl Editor {
             return Ok(());
         }
         for number in from..=tail.segment {
-            let failed = match self.segment(number)? {
-                Some(segment) => segment.file().sync().err(),
-                None => None,
-            };
-            if let Some(error) = failed {
-                self.view.header().set(word::SYNC_ERROR, 1);
-                return Err(error);
+            if let Some(segment) = self.segment(number)? {
+                let synced = segment.file().sync();
+                self.view.header().note_sync(synced)?;
             }
         }
         if first_time {
-            self.names.sync_heap_dir()?;
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
         }
         let header = self.view.header();
         header.set(word::SYNCED, tail.to_word());

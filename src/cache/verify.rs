@@ -75,6 +75,16 @@ impl Report {
     }
 }
 
+/// What was read; none where it is damaged. That the system refuses to map a file is no fault of
+/// the file's.
+fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.is_corruption() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the slots of the whole table add up to.
 #[derive(Debug, Default)]
 struct Sums {
@@ -301,6 +311,7 @@ impl<'v> Check<'v> {
         let hash = view.hasher.hash(&self.key);
         let inline = self.key.len().min(slot.key().len() * 8);
         let number = view.table.slot_number(region.number(), index);
+        let known = unless_damaged(view.roster.get(identity.position))?;
         Ok(
             if hash.control() != control
                 || hash.tag() != link.tag()
@@ -315,7 +326,7 @@ impl<'v> Check<'v> {
                 Slotted::Wrong("a slot whose part of the key differs from its record's")
             } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
                 Slotted::Wrong("a slot whose version or length differs from its record's")
-            } else if view.roster.get(identity.position).ok() != Some(Position::Slot(number)) {
+            } else if known != Some(Position::Slot(number)) {
                 Slotted::Wrong("an entry that the roster does not know")
             } else if !region.probe(hash).any(|(found, _, _)| found == index) {
                 Slotted::Wrong("an entry that no search reaches")
@@ -338,13 +349,13 @@ impl<'v> Check<'v> {
                 let Ok(position) = u32::try_from(position) else {
                     return Ok(());
                 };
-                let Ok(found) = view.roster.get(position) else {
+                let Some(found) = unless_damaged(view.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
                 };
                 let Position::Slot(number) = found else { break };
                 let (region, index) = view.table.slot_home(number);
-                let knows = view.table.region(region).is_ok_and(|region| {
+                let knows = unless_damaged(view.table.region(region))?.is_some_and(|region| {
                     region.slot(index).link().is_entry()
                         && region.slot(index).identity().position == position
                 });

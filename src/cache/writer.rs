@@ -152,8 +152,10 @@ impl<'a> Writer<'a> {
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
             header.mark_dirty(here.0, self.editor.view.inode.1);
-            self.editor.view.table.file().sync()?;
-            self.editor.view.header().mark_is_synced();
+            // The mark is stored anew at the next try; what else of the index this was about is not.
+            let view = &self.editor.view;
+            view.header().note_sync(view.table.file().sync())?;
+            view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
         Ok(())
@@ -178,8 +180,9 @@ impl<'a> Writer<'a> {
         {
             self.lock.release();
             self.lock = Arc::clone(lock);
-            self.unsynced = false;
             let header = self.editor.view.header();
+            // A switch is synced, unless it says that this failed.
+            self.unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(std::process::id()));
         }
     }
@@ -398,14 +401,9 @@ impl<'a> Writer<'a> {
         self.unsynced = false;
         self.publish_view();
         let view = &self.editor.view;
-        if let Err(error) = view.sync_index() {
-            // The system counts those pages as clean now: a later sync that succeeds would prove
-            // nothing.
-            view.header().set(word::SYNC_ERROR, 1);
-            return Err(error);
-        }
+        view.header().note_sync(view.sync_index())?;
         view.header().set(word::DIRTY, 0);
-        view.table.file().sync()
+        view.header().note_sync(view.table.file().sync())
     }
 
     /// Reclaims all dead bytes of the heap.
