@@ -186,7 +186,7 @@ impl Access {
 
 /// Creates a file that was not there, whatever the umask, never through a symbolic link.
 pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     crate::sync::fuse::step();
     let file = OpenOptions::new()
         .read(true)
@@ -255,14 +255,14 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 /// Renames a file over another. The caller syncs the directory where it must.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     crate::sync::fuse::step();
     fs::rename(from, to).map_err(Error::io(from, "rename the file"))
 }
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     crate::sync::fuse::step();
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
