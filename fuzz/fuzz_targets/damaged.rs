@@ -29,20 +29,21 @@ fuzz_target!(|data: &[u8]| {
     let how = choices.byte();
     let specimen = &SPECIMENS[usize::from(how & 1)];
     mmapcache::fuzzing::reseed(1);
-    let (mut image, mut in_place) = (specimen.image.clone(), true);
+    let (mut image, mut done) = (specimen.image.clone(), Vec::new());
     for _ in 0..MOST {
         if choices.is_empty() {
             break;
         }
         let mutation = Mutation::choose(&mut choices, &image);
-        in_place &= mutation.change.is_in_place();
         mutation.apply(&mut image, specimen);
+        done.push(mutation);
     }
     let reach = Reach::between(specimen, &image);
-    let judge = Judge::new(specimen, &reach, "damaged");
+    let name = format!("{done:?}");
+    let judge = Judge::new(specimen, &reach, &name);
     let dir = scratch();
     let path = dir.path().join("cache");
-    if how & 2 == 2 && in_place {
+    if how & 2 == 2 && done.iter().all(|mutation| mutation.change.is_in_place()) {
         specimen.image.write_to(&path).expect("files");
         let open = attack::look::read_only()
             .open(&path)
@@ -52,7 +53,6 @@ fuzz_target!(|data: &[u8]| {
             .expect("files in use");
         judge.look(&open);
         judge.write(&path);
-        judge.look(&open);
     } else {
         image.write_to(&path).expect("files");
         judge.all(&path);

@@ -6,6 +6,7 @@
 #[path = "../../tests/attack/mod.rs"]
 mod attack;
 
+use std::fmt::Write;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -33,19 +34,19 @@ fuzz_target!(|data: &[u8]| {
     let mut choices = Choices(data);
     let specimen = &SPECIMENS[usize::from(choices.byte() & 1)];
     mmapcache::fuzzing::reseed(1);
-    let mut image = specimen.image.clone();
+    let (mut image, mut done) = (specimen.image.clone(), String::new());
     for _ in 0..MOST {
         if choices.is_empty() {
             break;
         }
-        set_a_field(&mut image, &mut choices);
+        set_a_field(&mut image, &mut choices, &mut done);
     }
     seals::repair(&mut image, &Seal::Cursor);
     let reach = Reach::between(specimen, &image);
     let dir = scratch();
     let path = dir.path().join("cache");
     image.write_to(&path).expect("files");
-    Judge::new(specimen, &reach, "directory and roster").all(&path);
+    Judge::new(specimen, &reach, &done).all(&path);
 });
 
 /// What a word is for, and where the words are that are for the same.
@@ -110,7 +111,8 @@ fn regions(index: &[u8], geometry: Geometry) -> usize {
     (index.len() - geometry.regions_at()) / geometry.region_bytes()
 }
 
-fn set_a_field(image: &mut Image, choices: &mut Choices<'_>) {
+/// Sets one, and says so in `done`, for whoever has to read a finding.
+fn set_a_field(image: &mut Image, choices: &mut Choices<'_>, done: &mut String) {
     let kind = Kind::choose(image, choices);
     let (to, like) = (kind.place(choices), kind.place(choices));
     let bytes = image.bytes(kind.suffix);
@@ -136,6 +138,7 @@ fn set_a_field(image: &mut Image, choices: &mut Choices<'_>) {
     if kind.suffix.is_empty() && (448..472).contains(&to.start) {
         return;
     }
+    let _ = write!(done, "{}[{to:?}] {old:#x} -> {value:#x}; ", kind.suffix);
     let Some(bytes) = image.bytes_mut(kind.suffix) else {
         return;
     };
