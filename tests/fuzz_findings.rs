@@ -1,0 +1,61 @@
+//! What the fuzzers found, each as a test of its own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod attack;
+
+use attack::image::Image;
+use attack::layout::{self, Geometry};
+use attack::look::writable;
+use attack::specimen::{Specimen, scratch};
+use mmapcache::MmapCache;
+
+/// A cache whose files were changed, open for writing.
+fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    image.write_to(&path).unwrap();
+    let cache = writable().open(path).unwrap();
+    (dir, cache)
+}
+
+/// Puts so many keys that every region is replaced, and looks whether each is there that was
+/// acknowledged.
+fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
+    let key = |number: u32| format!("acknowledged {number}").into_bytes();
+    for number in 0..200 {
+        cache.put(&key(number), &number.to_le_bytes()).unwrap();
+    }
+    for number in 0..200_u32 {
+        let value = cache.get(&key(number)).unwrap();
+        assert_eq!(
+            value.as_deref(),
+            Some(&number.to_le_bytes()[..]),
+            "{context}: {number}"
+        );
+    }
+    let report = cache.verify().unwrap();
+    assert!(report.is_clean(), "{context}: {:?}", report.faults);
+}
+
+#[test]
+fn a_region_whose_header_claims_the_hashes_of_others_does_not_take_their_place() {
+    let specimen = Specimen::make().live();
+    let index = specimen.image.bytes("");
+    let depth_at = 12;
+    let mut regions: Vec<_> = layout::slots(index)
+        .iter()
+        .map(|slot| slot.region)
+        .collect();
+    regions.dedup();
+    assert!(regions.len() > 1);
+    for region in regions {
+        for by in [1, u8::MAX] {
+            let mut image = specimen.image.clone();
+            let at = Geometry::of(index).region(region).start + depth_at;
+            let depth = &mut image.bytes_mut("").unwrap()[at];
+            *depth = depth.wrapping_add(by);
+            let (_dir, cache) = changed(&image);
+            every_acknowledged_key_is_there(&cache, &format!("region {region} deeper by {by}"));
+        }
+    }
+}
