@@ -131,6 +131,7 @@ fn real_path(path: &Path) -> Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(real) => return Ok(real),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if is_loop(&error) => return Err(not_regular(path)),
         Err(error) => return Err(Error::io(path, "resolve the path")(error)),
     }
     let name = path.file_name().ok_or_else(|| {
@@ -222,7 +223,7 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .map_err(|error| match error.raw_os_error() {
-            Some(libc::EISDIR | libc::ENXIO) => not_regular(path),
+            Some(libc::EISDIR | libc::ENXIO | libc::ELOOP) => not_regular(path),
             _ => Error::io(path, "open the file")(error),
         })?;
     let meta = file
@@ -233,6 +234,11 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
     } else {
         Err(not_regular(path))
     }
+}
+
+/// Whether a name leads round in a circle of symbolic links: nothing that was made by us does.
+pub(crate) fn is_loop(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
 }
 
 fn not_regular(path: &Path) -> Error {

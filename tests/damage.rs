@@ -4,12 +4,18 @@
 //! What is allowed then is the right answer, a miss, or an error that says what is damaged.
 
 mod attack;
+#[path = "attack/trial.rs"]
+mod trial;
+
+use std::sync::OnceLock;
 
 use attack::image::Image;
 use attack::look::Judge;
-use attack::mutation::{Choices, Mutation};
+use attack::mutation::Mutation;
 use attack::reach::Reach;
 use attack::specimen::{Census, Specimen, scratch};
+use attack::sweep as sweeps;
+use trial::{Moment, Tally};
 
 #[test]
 fn the_specimen_is_small_and_has_every_kind_of_entry() {
@@ -71,50 +77,88 @@ fn repaired_checksums_are_those_that_the_engine_computes() {
     assert!(image == specimen.image);
 }
 
+/// Tries every `stride`-th of the mutations, by turns on closed files and under open handles.
+fn sweep(what: &str, mutations: &[Mutation], stride: usize) {
+    let mut tally = Tally::default();
+    for (at, mutation) in mutations.iter().enumerate().step_by(stride) {
+        let one = std::slice::from_ref(mutation);
+        let in_place = mutation.change.is_in_place();
+        if !in_place || at / stride % 2 == 0 || stride == 1 {
+            tally.try_out(specimen(), one, Moment::Closed);
+        }
+        if in_place && (at / stride % 2 == 1 || stride == 1) {
+            tally.try_out(specimen(), one, Moment::Open);
+        }
+    }
+    tally.conclude(what);
+}
+
+fn stacks(count: u64) {
+    let mut tally = Tally::default();
+    for number in 0..count {
+        tally.try_out(
+            specimen(),
+            &sweeps::stack(specimen(), number),
+            Moment::Closed,
+        );
+    }
+    tally.conclude("several at once");
+}
+
+fn specimen() -> &'static Specimen {
+    static SPECIMEN: OnceLock<Specimen> = OnceLock::new();
+    SPECIMEN.get_or_init(Specimen::make)
+}
+
 #[test]
-#[ignore = "explore"]
-fn explore() {
-    let specimen = Specimen::make();
-    let count: u64 = std::env::var("COUNT").map_or(1000, |n| n.parse().unwrap());
-    let seed: u64 = std::env::var("SEED").map_or(0, |n| n.parse().unwrap());
-    let mut failures = std::collections::BTreeMap::<String, (u32, String)>::new();
-    std::panic::set_hook(Box::new(|_| {}));
-    for n in 0..count {
-        let mut bytes = Vec::new();
-        for i in 0..8_u64 {
-            bytes.extend(
-                xxhash_rust::xxh3::xxh3_64_with_seed(&n.to_le_bytes(), i + seed * 8).to_le_bytes(),
-            );
-        }
-        let mutation = Mutation::choose(&mut Choices(&bytes), &specimen.image);
-        let mut image = specimen.image.clone();
-        mutation.apply(&mut image, &specimen);
-        let reach = Reach::between(&specimen, &image);
-        let dir = scratch();
-        let path = dir.path().join("cache");
-        image.write_to(&path).unwrap();
-        let name = format!("{n} {mutation:?}");
-        let began = std::time::Instant::now();
-        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Judge::new(&specimen, &reach, "").all(&path)
-        }));
-        if began.elapsed() > std::time::Duration::from_millis(300) {
-            println!("SLOW {:?} {name}", began.elapsed());
-        }
-        if let Err(panic) = ran {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .unwrap_or_else(|| "?".into());
-            let short: String = text.chars().take(60).collect();
-            let entry = failures.entry(short).or_insert((
-                0,
-                format!("{name}\n    {}", text.chars().take(400).collect::<String>()),
-            ));
-            entry.0 += 1;
-        }
-    }
-    for (short, (times, first)) in failures {
-        println!("{times} x {short}\n    {first}");
-    }
+fn no_changed_byte_is_believed() {
+    sweep("bytes", &sweeps::bytes(specimen()), 127);
+}
+
+#[test]
+fn no_changed_bit_of_a_header_is_believed() {
+    sweep("bits of headers", &sweeps::bits(specimen()), 61);
+}
+
+#[test]
+fn a_file_that_ends_anywhere_costs_what_stood_behind() {
+    sweep("cuts", &sweeps::cuts(specimen()), 199);
+}
+
+#[test]
+fn blocks_of_zeros_cost_what_stood_there() {
+    sweep("zeros", &sweeps::zeros(specimen()), 7);
+}
+
+#[test]
+fn a_file_that_is_another_or_none_at_all_is_not_believed() {
+    sweep("files", &sweeps::files(specimen()), 1);
+}
+
+#[test]
+fn no_value_on_an_edge_leads_astray() {
+    sweep("words", &sweeps::words(specimen()), 67);
+}
+
+#[test]
+fn links_bodies_and_records_in_each_others_places_are_told_apart() {
+    sweep("exchanges", &sweeps::exchanges(specimen()), 3);
+}
+
+#[test]
+fn several_changes_at_once_are_no_worse_than_one() {
+    stacks(150);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn all_of_it() {
+    sweep("files", &sweeps::files(specimen()), 1);
+    sweep("zeros", &sweeps::zeros(specimen()), 1);
+    sweep("exchanges", &sweeps::exchanges(specimen()), 1);
+    sweep("words", &sweeps::words(specimen()), 1);
+    sweep("bits of headers", &sweeps::bits(specimen()), 1);
+    stacks(20_000);
+    sweep("bytes", &sweeps::bytes(specimen()), 1);
+    sweep("cuts", &sweeps::cuts(specimen()), 1);
 }

@@ -221,7 +221,7 @@ impl View {
             let path = names.segment(number, stage);
             let file = match dir::open(&path, writable) {
                 Ok(file) => file,
-                Err(error) if error.is_absent() => continue,
+                Err(error) if error.is_absent() || error.is_corruption() => continue,
                 Err(error) => return Err(error),
             };
             let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {

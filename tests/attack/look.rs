@@ -27,6 +27,8 @@ pub(crate) struct Judge<'a> {
     name: &'a str,
     /// What was acknowledged since the change: it must be there whatever was damaged before.
     since: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    /// What was acknowledged before that, or under a header that does not count any more.
+    outdated: RefCell<BTreeSet<(Vec<u8>, Option<Vec<u8>>)>>,
 }
 
 /// Opens for writing, without a wish as to the geometry.
@@ -49,6 +51,7 @@ impl<'a> Judge<'a> {
             reach,
             name,
             since: RefCell::default(),
+            outdated: RefCell::default(),
         }
     }
 
@@ -69,12 +72,7 @@ impl<'a> Judge<'a> {
             return;
         };
         self.look(&cache);
-        self.change(&cache);
-        self.batch(&cache);
-        self.look(&cache);
-        self.tolerate("flush", cache.flush());
-        self.tolerate("compact", cache.compact());
-        self.look(&cache);
+        self.work(&cache);
         drop(cache);
         if let Some(cache) = self.tolerate("open to read", read_only().open(path)) {
             self.look(&cache);
@@ -90,6 +88,16 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Every way of changing, and looking in between.
+    pub(crate) fn work(&self, cache: &MmapCache) {
+        self.change(cache);
+        self.batch(cache);
+        self.look(cache);
+        self.tolerate("flush", cache.flush());
+        self.tolerate("compact", cache.compact());
+        self.look(cache);
+    }
+
     /// Looking from outside: nothing in a file is an error there.
     fn outside(&self, path: &Path) {
         if let Some(overview) = self.tolerate("overview", Overview::read(path, None)) {
@@ -102,11 +110,16 @@ impl<'a> Judge<'a> {
         match error {
             // Its number is part of what was changed.
             Error::Version { .. } => self.reach.version,
-            Error::NotFound { .. } => self.reach.no_index,
+            // Where there is no index, one may be asked for, or made: but not over what is there.
+            Error::NotFound { .. } | Error::AlreadyExists { .. } => self.reach.no_index,
             Error::SyncFailed { .. } => self.reach.sync_failed,
             Error::TableFull { .. } => self.reach.limited,
             other => other.is_corruption(),
         }
+    }
+
+    fn trust(&self, key: &[u8]) -> Trust {
+        self.reach.trust(self.specimen, key)
     }
 
     fn tolerate<T>(&self, what: &str, result: Result<T>) -> Option<T> {
@@ -117,21 +130,24 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// What a key must have: what was acknowledged since the change, or what it had before if the
+    /// change does not concern it. None where several answers are right.
+    fn right(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        match (self.trust(key), self.since.borrow().get(key)) {
+            (Trust::Forged, _) | (Trust::Shaken, None) => None,
+            (_, Some(value)) => Some(value.clone()),
+            (Trust::Sound, None) => Some(self.specimen.value(key).cloned()),
+        }
+    }
+
     /// Judges what an operation says a key has: a value, nothing, or an error.
     fn judge(&self, what: &str, key: &[u8], said: Result<Option<Vec<u8>>>) {
         let name = self.name;
-        let trust = self.reach.trust(key);
-        if trust == Trust::Forged {
+        if self.trust(key) == Trust::Forged {
             self.tolerate(what, said);
             return;
         }
-        let since = self.since.borrow().get(key).cloned();
-        let exact = match (&since, trust) {
-            (Some(value), _) => Some(value.clone()),
-            (None, Trust::Sound) => Some(self.specimen.value(key).cloned()),
-            _ => None,
-        };
-        if let Some(right) = exact {
+        if let Some(right) = self.right(key) {
             let said = said.unwrap_or_else(|error| panic!("{name}: {what} {key:?}: {error:?}"));
             assert!(
                 said == right,
@@ -151,17 +167,25 @@ impl<'a> Judge<'a> {
             .history
             .get(key)
             .is_some_and(|values| values.iter().any(|known| known.as_deref() == Some(value)));
-        put || self
-            .since
-            .borrow()
-            .get(key)
-            .is_some_and(|known| known.as_deref() == Some(value))
+        let known = (key.to_vec(), Some(value.to_vec()));
+        put || self.since.borrow().get(key) == Some(&known.1)
+            || self.outdated.borrow().contains(&known)
+    }
+
+    /// From now on the files are opened by what their headers say, which may be something else than
+    /// when they were written to.
+    pub(crate) fn reopened(&self) {
+        if self.reach.estranged {
+            let since = std::mem::take(&mut *self.since.borrow_mut());
+            self.outdated.borrow_mut().extend(since);
+        }
     }
 
     /// All keys that were ever put, and one that never was.
     fn keys(&self) -> BTreeSet<Vec<u8>> {
         let mut keys: BTreeSet<Vec<u8>> = self.specimen.history.keys().cloned().collect();
         keys.extend(self.since.borrow().keys().cloned());
+        keys.extend(self.outdated.borrow().iter().map(|(key, _)| key.clone()));
         keys.insert(b"never put".to_vec());
         keys
     }
@@ -196,7 +220,7 @@ impl<'a> Judge<'a> {
     fn index_only(&self, cache: &MmapCache, key: &[u8]) {
         let (contains, mtime) = (cache.contains(key), cache.mtime(key));
         let untouched = !self.since.borrow().contains_key(key);
-        if self.reach.trust(key) == Trust::Sound && untouched {
+        if self.trust(key) == Trust::Sound && untouched {
             let version = self.specimen.versions.get(key).copied();
             let seen = mtime
                 .as_ref()
@@ -248,14 +272,14 @@ impl<'a> Judge<'a> {
                 keys.insert(key);
             }
         }
-        if !self.reach.listing {
+        if !self.reach.listing && !self.reach.version {
             self.complete("items", &seen);
             self.complete("keys", &keys);
         }
     }
 
     fn listed(&self, key: &[u8], value: &[u8]) {
-        if self.reach.trust(key) != Trust::Forged {
+        if self.trust(key) != Trust::Forged {
             let known = self.was_put(key, value);
             assert!(known, "{}: listed {key:?} with {value:?}", self.name);
         }
@@ -264,13 +288,13 @@ impl<'a> Judge<'a> {
     /// Where nothing that a listing goes by was changed, no sound entry may be left out.
     fn complete(&self, what: &str, seen: &BTreeSet<Vec<u8>>) {
         for key in self.specimen.entries().map(|(key, _)| key) {
-            let sound = self.reach.trust(key) == Trust::Sound;
+            let sound = self.trust(key) == Trust::Sound;
             if sound && !self.since.borrow().contains_key(key) {
                 assert!(seen.contains(key), "{}: {what} without {key:?}", self.name);
             }
         }
         for (key, value) in self.since.borrow().iter() {
-            if self.reach.trust(key) != Trust::Forged {
+            if self.trust(key) != Trust::Forged {
                 assert_eq!(
                     seen.contains(key),
                     value.is_some(),
@@ -284,6 +308,20 @@ impl<'a> Judge<'a> {
     fn put(&self, cache: &MmapCache, key: &[u8], value: &[u8]) {
         let done = self.tolerate("put", cache.put(key, value));
         self.settle(key, done.map(|_| Some(value)));
+    }
+
+    fn delete(&self, cache: &MmapCache, key: &[u8]) {
+        let deleted = self.tolerate("delete", cache.delete(key));
+        if let Some(right) = self.right(key) {
+            assert_eq!(
+                deleted,
+                Some(right.is_some()),
+                "{}: delete {key:?}",
+                self.name
+            );
+        }
+        // What was not found was not deleted: it may be found again, once the index is mended.
+        self.settle(key, deleted.filter(|&found| found).map(|_| None));
     }
 
     /// Notes that a key has another value, or none, from now on; or that this failed.
@@ -307,8 +345,7 @@ impl<'a> Judge<'a> {
         self.put(cache, &key(29), &[29; 3_000]);
         self.put(cache, b"new", b"");
         for number in [1, 19, 23] {
-            let done = self.tolerate("delete", cache.delete(&key(number)));
-            self.settle(&key(number), done.map(|_| None));
+            self.delete(cache, &key(number));
         }
         let inserted = self.tolerate("insert", cache.insert_if_absent(b"absent", b"inserted"));
         self.settle(b"absent", inserted.map(|_| Some(&b"inserted"[..])));

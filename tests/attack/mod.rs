@@ -15,3 +15,4 @@ pub(crate) mod mutation;
 pub(crate) mod reach;
 pub(crate) mod seals;
 pub(crate) mod specimen;
+pub(crate) mod sweep;

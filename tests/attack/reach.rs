@@ -17,7 +17,9 @@ use super::specimen::{INLINE_KEY, Specimen};
 pub(crate) struct Reach {
     /// All entries may be gone, or older than they were.
     pub(crate) all_shaken: bool,
-    /// These may be.
+    /// A key that is not there may give an error, or come back if it was deleted.
+    pub(crate) absent_shaken: bool,
+    /// These entries may be gone, or older than they were.
     pub(crate) shaken: BTreeSet<Vec<u8>>,
     /// These may have any value: there are records of them that the engine did not write, and whose
     /// checksums are right all the same.
@@ -28,6 +30,9 @@ pub(crate) struct Reach {
     pub(crate) version: bool,
     /// The mark of a failed sync stands where there was none.
     pub(crate) sync_failed: bool,
+    /// The index says, under a right checksum, that other files belong to it, or that they are
+    /// laid out in another way.
+    pub(crate) estranged: bool,
     /// There is no index any more.
     pub(crate) no_index: bool,
     /// Insertions may be limited.
@@ -46,10 +51,11 @@ pub(crate) enum Trust {
 }
 
 impl Reach {
-    pub(crate) fn trust(&self, key: &[u8]) -> Trust {
+    pub(crate) fn trust(&self, specimen: &Specimen, key: &[u8]) -> Trust {
+        let absent = self.absent_shaken && specimen.value(key).is_none();
         if self.forged.contains(key) {
             Trust::Forged
-        } else if self.all_shaken || self.shaken.contains(key) {
+        } else if self.all_shaken || absent || self.shaken.contains(key) {
             Trust::Shaken
         } else {
             Trust::Sound
@@ -65,7 +71,10 @@ impl Reach {
                 match suffix {
                     "" => reach.index(specimen, old, &range),
                     ".roster" => reach.listing = true,
-                    _ => reach.segment(specimen, suffix, &range),
+                    _ => {
+                        let cut = range.end > after.bytes(suffix).len();
+                        reach.segment(specimen, suffix, &range, cut);
+                    }
                 }
             }
         }
@@ -75,6 +84,10 @@ impl Reach {
 
     fn look_at_headers(&mut self, specimen: &Specimen, after: &Image) {
         let index = after.bytes("");
+        let sealed = index.get(..128).unwrap_or(&[]);
+        self.estranged = sealed != &specimen.image.bytes("")[..128]
+            && sealed.len() == 128
+            && u32_at(sealed, header::CRC) == seals::header_sum(sealed);
         self.no_index = !after.nodes.contains_key("")
             || matches!(after.nodes.get(""), Some(super::image::Node::Symlink(_)));
         self.version = after
@@ -124,22 +137,22 @@ impl Reach {
             self.shaken
                 .insert(record.expect("each entry has a record").key.clone());
         }
-        // A deleted key comes back where the slot, or the region's tombstone, is changed.
-        if !regions.is_empty() {
-            let gone = specimen
-                .history
-                .iter()
-                .filter(|(_, values)| values.last() == Some(&None));
-            self.shaken.extend(gone.map(|(key, _)| key.clone()));
-        }
+        // Any key may have been looked for in that region.
+        self.absent_shaken |= !regions.is_empty();
     }
 
     /// A stretch of a segment: its header, and with it all of its records, or some of them.
-    fn segment(&mut self, specimen: &Specimen, suffix: &str, range: &Range<usize>) {
+    fn segment(&mut self, specimen: &Specimen, suffix: &str, range: &Range<usize>, cut: bool) {
         let number = segment_number(suffix);
         let in_header = range.start < 120;
         let touched = specimen.records.iter().filter(|record| {
-            let own = record.range();
+            let mut own = record.range();
+            // The padding says nothing, but a record whose padding is cut off does not end.
+            own.end = if cut {
+                own.end.next_multiple_of(8)
+            } else {
+                own.end
+            };
             Some(record.segment) == number
                 && (in_header || range.start < own.end && range.end > own.start)
         });
@@ -175,6 +188,8 @@ impl Reach {
                 };
                 let known = || same_heap && specimen.records.contains(&record);
                 if seals::is_sealed(bytes, heap_id, &record) && !known() {
+                    // What lies inside of it is a part of its value now.
+                    self.segment(specimen, suffix, &record.range(), false);
                     self.forged.insert(record.key);
                 }
             }
