@@ -4,10 +4,11 @@
 mod attack;
 
 use attack::image::Image;
-use attack::layout::{self, Geometry};
+use attack::layout::{self, Geometry, header, set_u64};
 use attack::look::writable;
 use attack::specimen::{Specimen, scratch};
 use mmapcache::MmapCache;
+use mmapcache::inspect::Overview;
 
 /// A cache whose files were changed, open for writing.
 fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
@@ -58,4 +59,21 @@ fn a_region_whose_header_claims_the_hashes_of_others_does_not_take_their_place()
             every_acknowledged_key_is_there(&cache, &format!("region {region} deeper by {by}"));
         }
     }
+}
+
+#[test]
+fn an_overview_says_once_that_segments_are_missing_however_many_a_damaged_word_names() {
+    let mut image = Specimen::make().image;
+    set_u64(image.bytes_mut("").unwrap(), header::TAIL, 0xffff_0000_0000);
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    image.write_to(&path).unwrap();
+    let overview = Overview::read(&path, None).unwrap();
+    let missing = |what: &str| what.contains("missing");
+    assert!(overview.implausible.iter().any(|fault| missing(fault.what)));
+    assert!(
+        overview.implausible.len() < 10,
+        "{}",
+        overview.implausible.len()
+    );
 }
