@@ -93,16 +93,17 @@ fn sweep(what: &str, mutations: &[Mutation], stride: usize) {
     tally.conclude(what);
 }
 
-fn stacks(count: u64) {
-    let mut tally = Tally::default();
-    for number in 0..count {
-        tally.try_out(
-            specimen(),
-            &sweeps::stack(specimen(), number),
-            Moment::Closed,
-        );
+/// The same for mutations that are applied together, on the files as a killed writer leaves them.
+fn sweep_together(what: &str, stacks: impl Iterator<Item = Vec<Mutation>>) {
+    let (mut tally, live) = (Tally::default(), specimen().live());
+    for stack in stacks {
+        tally.try_out(&live, &stack, Moment::Closed);
     }
-    tally.conclude("several at once");
+    tally.conclude(what);
+}
+
+fn stacks(count: u64) -> impl Iterator<Item = Vec<Mutation>> {
+    (0..count).map(|number| sweeps::stack(specimen(), number))
 }
 
 fn specimen() -> &'static Specimen {
@@ -147,7 +148,20 @@ fn links_bodies_and_records_in_each_others_places_are_told_apart() {
 
 #[test]
 fn several_changes_at_once_are_no_worse_than_one() {
-    stacks(150);
+    sweep_together("several at once", stacks(150));
+}
+
+#[test]
+fn no_place_of_the_heap_is_believed_for_its_own_sake() {
+    sweep("places", &sweeps::places(specimen()), 1);
+}
+
+#[test]
+fn an_intent_that_nobody_armed_takes_no_sound_entry_away() {
+    sweep_together(
+        "intents",
+        sweeps::intents(specimen()).into_iter().step_by(7),
+    );
 }
 
 #[test]
@@ -158,7 +172,9 @@ fn all_of_it() {
     sweep("exchanges", &sweeps::exchanges(specimen()), 1);
     sweep("words", &sweeps::words(specimen()), 1);
     sweep("bits of headers", &sweeps::bits(specimen()), 1);
-    stacks(20_000);
+    sweep("places", &sweeps::places(specimen()), 1);
+    sweep_together("intents", sweeps::intents(specimen()).into_iter());
+    sweep_together("several at once", stacks(20_000));
     sweep("bytes", &sweeps::bytes(specimen()), 1);
     sweep("cuts", &sweeps::cuts(specimen()), 1);
 }

@@ -35,6 +35,7 @@ const LAYERS: [&[&str]; 18] = [
         "cache::verify",
         "cache::in_place",
     ],
+    &["cache::repair"],
     &["cache"],
     &["inspect"],
 ];

@@ -122,12 +122,38 @@ impl Editor {
             header.set_tail(reserved);
             return Ok(());
         }
+        if self.holds_others(tail, reserved)? {
+            return Err(Stop::Recover("the heap's end lies before its records"));
+        }
         // Nobody links to it: zero it, lest it speak up when the heap is read one day.
         if let Some(segment) = self.view.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
         }
         self.view.header().unreserve(tail);
         Ok(())
+    }
+
+    /// Whether the reserved range holds more than the one record that was under way: then its
+    /// beginning is damaged, and erasing it would cost records that are sound.
+    fn holds_others(&mut self, from: Place, to: Place) -> Outcomes<bool> {
+        let Some(segment) = self.segment(from.segment)? else {
+            return Ok(false);
+        };
+        let fills = |stored: u64| u64::from(to.unit - from.unit) * 8 == stored;
+        let begun = record::HEADER_WORDS as u32;
+        if segment.stored_bytes(from.unit)?.is_some_and(fills)
+            || segment.is_zero(from.unit.saturating_add(begun), to.unit)?
+        {
+            return Ok(false);
+        }
+        // No kill leaves this behind, so it is worth a walk.
+        let mut walker = segment.walk(0, to.unit);
+        while let Some(found) = walker.step()? {
+            if matches!(found, Found::Record(..)) && walker.unit() > from.unit {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the record that fills the reserved range is an entry's.
@@ -163,12 +189,18 @@ impl Editor {
     }
 }
 
-/// What reading the heap brought back.
+/// What reading the heap brought back so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salvage {
+    /// Bytes of the heap that were read, and that there are.
+    pub read_bytes: u64,
+    pub heap_bytes: u64,
     pub records: u64,
     pub damaged_bytes: u64,
 }
+
+/// After so many bytes of heap whoever waits is told how far it is.
+const TELL_EACH: u64 = 1 << 20;
 
 impl Handle {
     /// Builds index and roster anew from the heap: of each key the newest record that verifies
@@ -181,15 +213,13 @@ impl Handle {
         let mut salvage = Salvage::default();
         let rebooted = editor.view.header().written_under().0 != self.boot;
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            reset_heap_words(fresh)?;
+            salvage = refill(fresh, &mut |_| {})?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
                 fresh.view.header().set(word::SYNC_ERROR, 0);
             }
-            salvage = index_heap(fresh)?;
-            sweep_deletions(fresh)?;
-            fresh.roll(0)
+            Ok(())
         })?;
         log::warn!(
             "{}: {} entries from {} records; {} bytes were damaged",
@@ -200,6 +230,16 @@ impl Handle {
         );
         Ok(())
     }
+}
+
+/// Fills an empty generation, which has all segments of the heap mapped, with what their records
+/// say, and begins a fresh segment. `told` hears how far it is.
+pub(crate) fn refill(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
+    reset_heap_words(fresh)?;
+    let salvage = index_heap(fresh, told)?;
+    sweep_deletions(fresh)?;
+    fresh.roll(0)?;
+    Ok(salvage)
 }
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
@@ -244,9 +284,12 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     Ok(())
 }
 
-fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
-    let mut salvage = Salvage::default();
+fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
+    let mut salvage = Salvage {
+        heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
+        ..Salvage::default()
+    };
     let carried = fresh.view.header().get(word::LAST_MTIME);
     let mut newest = if carried > super::version::Version::MAX {
         0
@@ -254,9 +297,15 @@ fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
         carried
     };
     let mut key = Vec::new();
+    let mut before = 0;
     for segment in segments {
         let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
         while let Some(found) = walker.step()? {
+            let read_bytes = before + u64::from(walker.unit()) * 8;
+            if read_bytes - salvage.read_bytes >= TELL_EACH {
+                salvage.read_bytes = read_bytes;
+                told(salvage);
+            }
             match found {
                 Found::Damage { from, to } => salvage.damaged_bytes += u64::from(to - from) * 8,
                 Found::Record(place, header) => {
@@ -269,6 +318,9 @@ fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
                 }
             }
         }
+        before += segment.allocated();
+        salvage.read_bytes = before;
+        told(salvage);
     }
     fresh.view.header().set(word::LAST_MTIME, newest);
     Ok(salvage)

@@ -46,6 +46,7 @@ pub(crate) mod header {
     pub(crate) const INODE: usize = 464;
     pub(crate) const DIRTY: usize = 472;
     pub(crate) const SYNC_ERROR: usize = 488;
+    pub(crate) const SYNCED: usize = 552;
     pub(crate) const HOLDER: usize = 576;
     /// Behind the last word that means something.
     pub(crate) const END: usize = 600;

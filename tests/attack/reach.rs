@@ -94,6 +94,11 @@ impl Reach {
             .files()
             .any(|(_, bytes)| bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1);
         if index.len() >= header::END {
+            let cursor = u64_at(index, header::CURSOR);
+            let lies = cursor != u64_at(specimen.image.bytes(""), header::CURSOR)
+                && cursor == seals::checked_cursor(cursor);
+            // What cleaning seems to have behind it, it removes.
+            self.all_shaken |= lies;
             self.sync_failed = u64_at(index, header::SYNC_ERROR) == 1;
             self.limited = u64_at(index, header::MAX_ENTRIES) != 0;
         }

@@ -9,10 +9,11 @@ use super::seals;
 use super::specimen::Specimen;
 
 /// Values that are on an edge of something, wherever they stand.
-const EDGES: [u64; 12] = [
+const EDGES: [u64; 13] = [
     0,
     1,
     2,
+    3,
     8,
     0xffff,
     0x7fff_ffff,
@@ -257,6 +258,94 @@ pub(crate) fn exchanges(specimen: &Specimen) -> Vec<Mutation> {
         with_repair(specimen, Change::Copy { from, to, len }, &mut all);
     }
     all
+}
+
+/// The words that name a place of the heap, with each place at which a record begins, and some
+/// at which none does.
+pub(crate) fn places(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for record in &specimen.records {
+        for off in [0, 8] {
+            let value = layout::place(record.segment, record.at + off);
+            for at in [
+                header::RESERVED,
+                header::TAIL,
+                header::CURSOR,
+                header::SYNCED,
+            ] {
+                with_repair(
+                    specimen,
+                    Change::Set {
+                        file: String::new(),
+                        at,
+                        value,
+                    },
+                    &mut all,
+                );
+            }
+        }
+    }
+    all
+}
+
+/// Intents that nobody armed: of each kind, for slots and positions that are in use or free, with
+/// the counters as they are, or all zero.
+pub(crate) fn intents(specimen: &Specimen) -> Vec<Vec<Mutation>> {
+    let index = specimen.image.bytes("");
+    let geometry = Geometry::of(index);
+    let slots = layout::slots(index);
+    let regions = layout::u64_at(index, header::REGIONS);
+    let mut all = Vec::new();
+    for (number, slot) in slots.iter().enumerate() {
+        let other = slots[(number * 7 + 3) % slots.len()];
+        let home = (slot.region * geometry.slots + slot.index) as u64;
+        let insert = |link| [home | (u64::from(slot.position) << 32), link, 0];
+        let low = number as u64 % regions;
+        let bodies = [
+            (1, insert(slot.link)),
+            (1, insert(other.link)),
+            (2, [home | (u64::from(slot.position) << 32), 0, 0]),
+            (2, [home | (u64::from(other.position) << 32), 1, 9]),
+            (3, [slot.region as u64 | (low << 32), 0, 0]),
+            (3, [slot.region as u64 | (low << 32), regions - low, 0]),
+        ];
+        for (kind, body) in bodies {
+            for right in [false, true] {
+                all.push(armed(index, kind, body, right));
+            }
+        }
+    }
+    all
+}
+
+/// The words of an intent, one by one.
+fn armed(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<Mutation> {
+    let counter = |at: usize| {
+        if right_counters {
+            layout::u64_at(index, at)
+        } else {
+            0
+        }
+    };
+    let counters = (0..8).map(|i| {
+        (
+            header::INTENT_COUNTERS + 8 * i,
+            counter(header::COUNTERS + 8 * i),
+        )
+    });
+    let body = (0..3).map(|i| (header::INTENT_BODY + 8 * i, body[i]));
+    let words = counters.chain(body).chain([(header::INTENT, kind)]);
+    let set = |(at, value)| Change::Set {
+        file: String::new(),
+        at,
+        value,
+    };
+    words
+        .map(|word| Mutation {
+            change: set(word),
+            repaired: false,
+        })
+        .collect()
 }
 
 /// Up to four mutations one on top of the other, chosen by a number.
