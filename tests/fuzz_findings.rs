@@ -4,7 +4,7 @@
 mod attack;
 
 use attack::image::Image;
-use attack::layout::{self, Geometry, header, set_u64};
+use attack::layout::{self, FIRST_POSITION, Geometry, header, set_u32, set_u64};
 use attack::look::writable;
 use attack::specimen::{Specimen, scratch};
 use mmapcache::MmapCache;
@@ -76,4 +76,38 @@ fn an_overview_says_once_that_segments_are_missing_however_many_a_damaged_word_n
         "{}",
         overview.implausible.len()
     );
+}
+
+#[test]
+fn an_entry_that_the_roster_does_not_know_is_not_lost_when_the_table_is_enlarged() {
+    const HOLE: u32 = 1 << 31;
+    let specimen = Specimen::make().live();
+    let slots = layout::slots(specimen.image.bytes(""));
+    let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
+    // A hole, and the slot of another entry.
+    for (slot, other) in entries.iter().zip(entries.iter().skip(1)) {
+        let slot_number = other.region as u32 * 16 + other.index as u32;
+        for value in [HOLE, slot_number] {
+            let mut image = specimen.image.clone();
+            let position = FIRST_POSITION + 4 * slot.position as usize;
+            set_u32(image.bytes_mut(".roster").unwrap(), position, value);
+            // Regions that think they are empty are never split: the table is enlarged instead,
+            // and that goes by the roster.
+            let index = image.bytes_mut("").unwrap();
+            let geometry = Geometry::of(index);
+            for region in slots.iter().map(|slot| geometry.region(slot.region)) {
+                set_u64(index, region.start + 16, 0);
+            }
+            let mut records = specimen.records.iter();
+            let own = records.find(|record| (record.segment, record.at) == slot.record());
+            let key = &own.unwrap().key;
+            let (_dir, cache) = changed(&image);
+            cache.put(key, b"acknowledged").unwrap();
+            every_acknowledged_key_is_there(&cache, &format!("{slot:?} {value:#x}"));
+            assert_eq!(
+                cache.get(key).unwrap().as_deref(),
+                Some(&b"acknowledged"[..])
+            );
+        }
+    }
 }
