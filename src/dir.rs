@@ -186,7 +186,7 @@ impl Access {
 
 /// Creates a file that was not there, whatever the umask, never through a symbolic link.
 pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     crate::sync::fuse::step();
     let file = OpenOptions::new()
         .read(true)
@@ -300,7 +300,7 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 
 /// Renames a file over another. The caller syncs the directory where it must.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     crate::sync::fuse::step();
     rename_over(from, to)
 }
@@ -326,7 +326,7 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     crate::sync::fuse::step();
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

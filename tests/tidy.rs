@@ -14,6 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
 const LAYERS: [&[&str]; 18] = [
     &["error", "sync"],
+    &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
     &["map", "dir", "lock"],

@@ -15,6 +15,10 @@ use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
 use crate::header::Header;
 
+use crate::roster::Roster;
+use crate::table::Table;
+use crate::table::region::Slot;
+
 use super::edit::{Editor, Outcomes, Stop};
 use super::handle::{Handle, discard_staged, finish_renames, random};
 use super::version;
@@ -112,12 +116,13 @@ impl Handle {
         );
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
             let (mut key, mut value) = (Vec::new(), Vec::new());
+            let mut listed = 0;
             for position in 0..source.view.roster_len() {
-                let Position::Slot(number) = roster.get(position)? else {
+                let Some(slot) = listed_slot(&table, &roster, position)? else {
                     continue;
                 };
-                let (region, index) = table.slot_home(number);
-                let place = table.region(region)?.slot(index).link().place();
+                listed += 1;
+                let place = slot.link().place();
                 key.clear();
                 value.clear();
                 let found = match source.segment(place.segment)? {
@@ -129,7 +134,7 @@ impl Handle {
                     None => fresh.view.header().add(word::DROPPED, 1),
                 }
             }
-            Ok(())
+            all_listed(&table, listed)
         })
     }
 
@@ -317,16 +322,13 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
     let mut fresh = stage(old, Heap::Kept, geometry, old.view.header().occupied())?;
     let table = Arc::clone(&old.view.table);
     let mut key = Vec::new();
+    let mut listed = 0;
     for position in 0..old.view.roster_len() {
-        let Position::Slot(number) = old.view.roster.get(position)? else {
+        let Some(slot) = listed_slot(&table, &old.view.roster, position)? else {
             continue;
         };
-        let (region, index) = table.slot_home(number);
-        let slot = table.region(region)?.slot(index);
+        listed += 1;
         let link = slot.link();
-        if !link.is_entry() {
-            continue;
-        }
         let place = link.place();
         key.clear();
         let found = match old.segment(place.segment)? {
@@ -345,12 +347,37 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         let hash = fresh.view.hasher.hash(&key);
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
+    all_listed(&table, listed)?;
     fresh.view = Arc::new(
         fresh
             .view
             .with_segments(old.view.segments().cloned().collect()),
     );
     Ok(fresh)
+}
+
+/// The slot that a roster position leads to; none where it is a hole. What goes by the roster would
+/// leave out the entries that a damaged one does not know: the heap still has them.
+fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes<Option<Slot<'t>>> {
+    let Position::Slot(number) = roster.get(position)? else {
+        return Ok(None);
+    };
+    let (region, index) = table.slot_home(number);
+    let slot = table.region(region)?.slot(index);
+    if !slot.link().is_entry() || slot.identity().position != position {
+        return Err(Stop::Recover(
+            "a roster position that leads to no entry of its own",
+        ));
+    }
+    Ok(Some(slot))
+}
+
+/// Whether a roster listed as many entries as there are.
+fn all_listed(table: &Table, listed: u64) -> Outcomes<()> {
+    if listed == table.header().occupied() {
+        return Ok(());
+    }
+    Err(Stop::Recover("a roster that does not know every entry"))
 }
 
 /// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.

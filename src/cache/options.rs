@@ -227,6 +227,18 @@ impl Options {
         self
     }
 
+    /// Gives a cache that is created a directory of at most two to the power of `bits` entries and,
+    /// where it `collides`, a hash of five bits: every rare path becomes common.
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    pub fn narrow(&mut self, bits: u32, collides: bool) -> &mut Self {
+        self.directory_bits = bits;
+        if collides {
+            self.hash_kind = HashKind::Colliding;
+        }
+        self
+    }
+
     /// Opens the cache at `path`, or creates it.
     ///
     /// Costs some system calls, whatever the size of the cache. Only after a power loss with

@@ -226,9 +226,9 @@ impl<'a> Writer<'a> {
                     return Err(*error);
                 }
                 Err(Stop::Recover(what)) => self.recover(what)?,
-                Err(Stop::Enlarge) => self.replace(|handle, editor| handle.enlarge(editor))?,
+                Err(Stop::Enlarge) => self.rearrange(|handle, editor| handle.enlarge(editor))?,
                 Err(Stop::Renumber) => {
-                    self.replace(|handle, editor| handle.rebuild_from_itself(editor))?
+                    self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))?
                 }
             }
             self.mark_again()?;
@@ -244,10 +244,33 @@ impl<'a> Writer<'a> {
     }
 
     fn replace(&mut self, switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>) -> Result<()> {
+        let switched = self.switch(switch);
+        switched.map_err(|stop| give_up(stop, &self.editor))
+    }
+
+    /// Replaces the generation by one with the same entries. Where damage is in the way, the one
+    /// that is made from the heap will do.
+    fn rearrange(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+    ) -> Result<()> {
+        match self.switch(switch) {
+            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Failed(error)) if error.is_corruption() => {
+                self.recover("damage in what is to be replaced")
+            }
+            other => other.map_err(|stop| give_up(stop, &self.editor)),
+        }
+    }
+
+    fn switch(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+    ) -> Outcomes<()> {
         let switched = switch(self.handle, &mut self.editor);
         self.relock();
         self.publish_view();
-        switched.map_err(|stop| give_up(stop, &self.editor))
+        switched
     }
 
     /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
@@ -487,7 +510,7 @@ impl<'a> Writer<'a> {
             }
             Err(Stop::Recover(what)) => self.recover(what),
             Err(Stop::Enlarge | Stop::Renumber) => {
-                self.replace(|handle, editor| handle.rebuild_from_itself(editor))
+                self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))
             }
             Err(Stop::Failed(error)) => Err(*error),
         };
@@ -504,7 +527,7 @@ impl<'a> Writer<'a> {
         if counters.roster_len <= ROSTER_LEAST || counters.occupied * 4 >= counters.roster_len {
             return Ok(());
         }
-        self.replace(|handle, editor| handle.shrink(editor))
+        self.rearrange(|handle, editor| handle.shrink(editor))
     }
 }
 
