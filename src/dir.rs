@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::format::seal;
+#[cfg(test)]
+use crate::sync::fuse::{self, Step};
 
 /// The names of one cache's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +189,7 @@ impl Access {
 /// Creates a file that was not there, whatever the umask, never through a symbolic link.
 pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
     #[cfg(test)]
-    crate::sync::fuse::step();
+    fuse::step(Step::Create(path));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -256,14 +258,14 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     #[cfg(test)]
-    crate::sync::fuse::step();
+    fuse::step(Step::Rename(from, to));
     fs::rename(from, to).map_err(Error::io(from, "rename the file"))
 }
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     #[cfg(test)]
-    crate::sync::fuse::step();
+    fuse::step(Step::Remove(path));
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(path, "remove the file")(error))
@@ -304,6 +306,8 @@ fn is_blank(path: &Path) -> bool {
 
 /// Makes creations, renames and removals in a directory survive a power loss.
 fn sync_dir(path: &Path) -> Result<()> {
+    #[cfg(test)]
+    fuse::step(Step::SyncDir(path));
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
     dir.sync_all()
         .map_err(Error::io(path, "sync the directory"))

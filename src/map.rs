@@ -19,6 +19,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 
 use crate::error::{Error, Result};
+#[cfg(test)]
+use crate::sync::fuse::{self, Step};
 use crate::sync::{Relaxed, Word, load};
 
 /// Fresh ranges up to this size are written with zeros at once.
@@ -70,6 +72,8 @@ impl MappedFile {
 
     /// Writes all data of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
+        #[cfg(test)]
+        fuse::step(Step::Sync(&self.file));
         self.file
             .sync_data()
             .map_err(Error::io(&self.path, "sync the file"))
@@ -89,6 +93,8 @@ impl MappedFile {
         if len == 0 {
             return Ok(());
         }
+        #[cfg(test)]
+        fuse::step(Step::Write);
         // A large request that fails half-way may leave the disk full, so ask for the room first.
         if let Ok(stat) = rustix::fs::fstatvfs(&self.file)
             && stat.f_bavail.saturating_mul(stat.f_frsize) < len
@@ -142,6 +148,8 @@ impl MappedFile {
     /// against 3 to 7 where each page is faulted in from an unwritten extent, by
     /// `MADV_POPULATE_WRITE` too.
     fn warm(&self, at: u64, len: u64) {
+        #[cfg(test)]
+        fuse::step(Step::Write);
         let mut from = at;
         while len <= WARM_MAX && from < at + len {
             let count = (at + len - from).min(ZEROS.len() as u64) as usize;

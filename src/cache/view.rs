@@ -528,6 +528,8 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
 }
 
 fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
+    #[cfg(test)]
+    crate::sync::fuse::step(crate::sync::fuse::Step::Write);
     file.write_all_at(&seal::seal(*header), 0)
         .map_err(Error::io(path, "write the header"))
 }
