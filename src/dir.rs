@@ -274,6 +274,34 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Clears a name for a file of ours that is to be renamed to it. What is no regular file goes to
+/// another name; a regular one, which the rename itself will replace, gets a second one if it is
+/// to be kept. Returns where it is found now, if it was not left alone.
+pub(crate) fn set_aside(path: &Path, keep: bool) -> Result<Option<PathBuf>> {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return Ok(None);
+    };
+    if meta.is_file() && !keep {
+        return Ok(None);
+    }
+    let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+    let target = (0..u32::MAX)
+        .map(|count| match count {
+            0 => with_suffix(path, ".damaged"),
+            _ => with_suffix(path, &format!(".damaged.{count}")),
+        })
+        .find(free);
+    let Some(target) = target else {
+        return Ok(None);
+    };
+    if meta.is_file() {
+        fs::hard_link(path, &target).map_err(Error::io(path, "keep the file by another name"))?;
+    } else {
+        rename(path, &target)?;
+    }
+    Ok(Some(target))
+}
+
 /// Whether the file starts with this magic and, sixteen bytes on, with this cache id.
 pub(crate) fn is_ours(path: &Path, magic: [u8; 8], cache_id: Option<[u8; 16]>) -> bool {
     let mut start = [0; 32];

@@ -67,14 +67,7 @@ impl Gate {
 impl Handle {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
-        if !options.network && dir::on_network(names.cache()) {
-            let what = "on a network file system, whose mappings and locks machines do not share; \
-                        move the cache to a local one, or open it with `allow_network(true)`";
-            return Err(Error::Unsupported {
-                path: names.cache().to_owned(),
-                what,
-            });
-        }
+        refuse_network(&names, options)?;
         let view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
         let path = Arc::from(names.cache());
@@ -205,6 +198,19 @@ impl Handle {
     pub(crate) fn saw_damage(&self) {
         self.damaged.store(self.damaged.load(Relaxed) + 1, Relaxed);
     }
+}
+
+/// Refuses a network file system, unless the caller vouches for it.
+pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
+    if options.network || !dir::on_network(names.cache()) {
+        return Ok(());
+    }
+    let what = "on a network file system, whose mappings and locks machines do not share; move \
+                the cache to a local one, or open it with `allow_network(true)`";
+    Err(Error::Unsupported {
+        path: names.cache().to_owned(),
+        what,
+    })
 }
 
 fn open_or_create(names: &Names, options: &Options) -> Result<View> {
@@ -351,7 +357,8 @@ fn roster_id(path: &Path, cache_id: [u8; 16]) -> Option<u64> {
     (header.cache_id == cache_id).then_some(header.roster_id)
 }
 
-fn read_sealed<T: Sealed>(path: &Path) -> Option<T> {
+/// A sealed header that can be believed, from the file's beginning.
+pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Option<T> {
     use std::os::unix::fs::FileExt as _;
     let mut bytes = vec![0; size_of::<T>()];
     dir::open(path, false)
@@ -410,7 +417,7 @@ fn fill_from_hasher(bytes: &mut [u8]) {
 
 /// The system's boot, or zeros where that cannot be told: dirty files then count as from another
 /// boot.
-fn boot_id() -> [u64; 2] {
+pub(crate) fn boot_id() -> [u64; 2] {
     let Ok(text) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
         return [0; 2];
     };

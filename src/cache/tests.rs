@@ -5,6 +5,7 @@ mod disk;
 mod model;
 mod power;
 mod recovery;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
