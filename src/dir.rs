@@ -324,8 +324,9 @@ pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> bool {
     is_ours(path, magic, None) || is_blank(path)
 }
 
+/// A header of which a power loss left only some words may have lost its magic.
 fn is_blank(path: &Path) -> bool {
-    let mut start = [0; 128];
+    let mut start = [0; 8];
     open(path, false).is_ok_and(|file| match file.read_at(&mut start, 0) {
         Ok(count) => start[..count].iter().all(|&byte| byte == 0),
         Err(_) => false,

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::header::{Armed, Intent};
-use crate::heap::Found;
+use crate::heap::{Found, Segment};
 
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
 use super::generation::{Heap, reindex_larger};
@@ -173,6 +174,16 @@ pub(crate) struct Salvage {
     pub damaged_bytes: u64,
 }
 
+/// What bytes are that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// Records that had not come to the disk when the power was lost, or whose file was copied
+    /// while they were written. Nobody was promised that they stay: gaps take their place.
+    NeverWritten,
+    /// They are left as they are, for whoever wants to know.
+    Unknown,
+}
+
 /// After so many bytes of heap whoever waits is told how far it is.
 const TELL_EACH: u64 = 1 << 20;
 
@@ -185,9 +196,17 @@ impl Handle {
             self.path.display()
         );
         let mut salvage = Salvage::default();
-        let rebooted = editor.view.header().written_under().0 != self.boot;
+        let header = editor.view.header();
+        let rebooted = header.written_under().0 != self.boot;
+        let damage = if header.is_dirty()
+            && header.written_under() != (self.boot, editor.view.inode.1)
+        {
+            Damage::NeverWritten
+        } else {
+            Damage::Unknown
+        };
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, &mut |_| {})?;
+            salvage = refill(fresh, damage, &mut |_| {})?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
@@ -208,9 +227,13 @@ impl Handle {
 
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
 /// say, and begins a fresh segment. `told` hears how far it is.
-pub(crate) fn refill(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
+pub(crate) fn refill(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
     reset_heap_words(fresh)?;
-    let salvage = index_heap(fresh, told)?;
+    let salvage = index_heap(fresh, damage, told)?;
     sweep_deletions(fresh)?;
     fresh.roll(0)?;
     Ok(salvage)
@@ -258,7 +281,11 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     Ok(())
 }
 
-fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
+fn index_heap(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
     let mut salvage = Salvage {
         heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
@@ -281,7 +308,13 @@ fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Sal
                 told(salvage);
             }
             match found {
-                Found::Damage { from, to } => salvage.damaged_bytes += u64::from(to - from) * 8,
+                Found::Damage { from, to } => {
+                    salvage.damaged_bytes += u64::from(to - from) * 8;
+                    if damage == Damage::NeverWritten && !walker.gave_up() {
+                        close_gap(&segment, from, to)?;
+                    }
+                }
+                Found::Record(_, header) if header.kind == Kind::Gap => {}
                 Found::Record(place, header) => {
                     key.clear();
                     if segment.read_any(place.unit, &mut key, None)?.is_some() {
@@ -298,6 +331,15 @@ fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Sal
     }
     fresh.view.header().set(word::LAST_MTIME, newest);
     Ok(salvage)
+}
+
+/// Takes away what is no record: behind it the segment is at its end, or there is another record.
+fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
+    if segment.walk(to, segment.capacity_units()).step()?.is_some() {
+        segment.fill_gap(from, to)
+    } else {
+        segment.erase(from, to)
+    }
 }
 
 /// Lets a record win or lose against what is known of its key.

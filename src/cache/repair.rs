@@ -26,7 +26,7 @@ use super::handle::{
     Handle, boot_id, discard_staged, finish_renames, random, read_sealed, refuse_network,
 };
 use super::options::Options;
-use super::recover::{Salvage, refill};
+use super::recover::{Damage, Salvage, refill};
 use super::verify::Report;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 use super::writer::Writer;
@@ -307,7 +307,7 @@ impl<'a> Repair<'a> {
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
         let told = &mut self.told;
-        refill(fresh, &mut |salvage| {
+        refill(fresh, Damage::Unknown, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,

@@ -271,13 +271,13 @@ fn look(cache: &MmapCache) -> Seen {
         let twice = seen.insert(key, (entry.into_value(), version));
         assert!(twice.is_none(), "listed twice");
     }
-    assert_eq!(cache.len() as usize, seen.len(), "the number of entries");
     seen
 }
 
 /// Reads a cache in every way, which must agree.
 fn look_closely(cache: &MmapCache, history: &History) -> Seen {
     let seen = look(cache);
+    assert_eq!(cache.len() as usize, seen.len(), "the number of entries");
     let keys = history.eras.iter().flat_map(|era| era.keys());
     for key in keys {
         let found = seen.get(key);
@@ -351,8 +351,6 @@ impl World {
                 "seed {}, {:?}, image {} ({loss:?}) before {before}, depth {}",
                 self.seed, self.kind, self.images, self.depth
             );
-            let tail = self.history.log.len().saturating_sub(40);
-            eprintln!("{}", self.history.log[tail..].join("\n"));
             for (path, contents) in &image.files {
                 eprintln!("{} {}", path.display(), contents.bytes.len());
             }
@@ -697,7 +695,7 @@ impl Scenario {
         assert_clean(self.cache());
     }
 
-    fn end(self) -> u64 {
+    fn end(&mut self) -> u64 {
         fuse::look_away();
         let mut world = self.world.borrow_mut();
         world.disk.settle();
@@ -705,6 +703,19 @@ impl Scenario {
             world.lose_power(loss, "the end");
         }
         world.images
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        fuse::look_away();
+        if std::thread::panicking() {
+            let world = self.world.borrow();
+            let log = &world.history.log;
+            let last = log.len().saturating_sub(60);
+            eprintln!("seed {}, {:?}", world.seed, world.kind);
+            eprintln!("{}", log[last..].join("\n"));
+        }
     }
 }
 
