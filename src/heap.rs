@@ -34,6 +34,7 @@ pub(crate) struct Segment {
     heap_id: u64,
     number: u16,
     capacity: u64,
+    created: u64,
 }
 
 /// What reading a record for a key gave.
@@ -58,6 +59,7 @@ impl Segment {
             heap_id: header.heap_id,
             number: header.number as u16,
             capacity: window,
+            created: header.created,
         })
     }
 
@@ -68,6 +70,11 @@ impl Segment {
     /// Bytes that the segment may grow to.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// When the segment was made: no record that was written before has a higher version.
+    pub(crate) fn created(&self) -> u64 {
+        self.created
     }
 
     pub(crate) fn file(&self) -> &Arc<MappedFile> {
@@ -446,6 +453,7 @@ mod tests {
                 heap_id: 7,
                 number: 2,
                 capacity: bytes as u64,
+                created: 0,
             }
         }
 

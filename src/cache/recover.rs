@@ -18,6 +18,7 @@ use crate::heap::{Found, Segment};
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
 use super::generation::{Heap, reindex_larger};
 use super::handle::Handle;
+use super::version::Version;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
@@ -292,11 +293,13 @@ fn index_heap(
         ..Salvage::default()
     };
     let carried = fresh.view.header().get(word::LAST_MTIME);
-    let mut newest = if carried > super::version::Version::MAX {
-        0
-    } else {
-        carried
-    };
+    let mut newest = segments
+        .iter()
+        .map(|segment| segment.created())
+        .chain([carried])
+        .filter(|&version| version <= Version::MAX)
+        .max()
+        .unwrap_or(0);
     let mut key = Vec::new();
     let mut before = 0;
     for segment in segments {

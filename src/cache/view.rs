@@ -393,7 +393,8 @@ impl View {
             record_variant: record::VARIANT,
             max_segment_bytes: geometry.max_segment_bytes,
             max_entries: geometry.max_entries,
-            created: version::now(),
+            // Deletions are dropped with their segments; what is left remembers their versions.
+            created: version::now().max(self.header().get(word::LAST_MTIME)),
             ..bytemuck::Zeroable::zeroed()
         }
     }

@@ -652,9 +652,8 @@ impl Scenario {
         self.log("killed".to_owned());
         self.cache = None;
         self.open();
-        if self.random.once_in(2) {
-            drop(self.cache().writer().unwrap());
-        }
+        // Only the next writer decides what becomes of it.
+        drop(self.cache().writer().unwrap());
         let seen = look(self.cache());
         self.history(|history| {
             let last = history.eras.len() - 1;
