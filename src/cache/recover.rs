@@ -6,18 +6,20 @@
 
 use std::sync::Arc;
 
+use crate::dir::{self, Stage};
 use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
-use crate::format::segment::first_place;
+use crate::format::seal::Sealed;
+use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::header::{Armed, Intent};
 use crate::heap::{Found, Segment};
 
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
 use super::generation::{Heap, reindex_larger};
-use super::handle::Handle;
+use super::handle::{Handle, read_sealed};
 use super::version::Version;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
@@ -208,6 +210,9 @@ impl Handle {
         };
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             salvage = refill(fresh, damage, &mut |_| {})?;
+            if damage == Damage::NeverWritten {
+                remove_unwritten(fresh)?;
+            }
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
@@ -343,6 +348,20 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
     } else {
         segment.erase(from, to)
     }
+}
+
+/// Removes the files of segments of which neither the header nor any record came to the disk: in
+/// the midst of the others they would be taken for damage when cleaning gets there.
+fn remove_unwritten(fresh: &Editor) -> Result<()> {
+    for number in fresh.names.segment_numbers()? {
+        let path = fresh.names.segment(number, Stage::Final);
+        let unknown = fresh.view.segment(number).is_none()
+            && read_sealed::<SegmentHeader>(&path).is_none();
+        if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC) {
+            dir::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets a record win or lose against what is known of its key.
