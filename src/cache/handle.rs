@@ -292,7 +292,6 @@ fn create(names: &Names, options: &Options) -> Result<View> {
         lock.acquire(Some(Instant::now()), || {}).map_err(refused)?;
     }
     dir::rename(&names.index(Stage::New), &names.index(Stage::Final))?;
-    names.sync_index_dir()?;
     finish_renames(names, &view)?;
     drop(view);
     View::open(names, true)
@@ -316,6 +315,9 @@ pub(crate) fn discard_staged(names: &Names) -> Result<()> {
 /// The index names the ids of its files, so this can be done by whoever comes next, at any time,
 /// and again.
 pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
+    // Whoever committed may have been killed before this: the commit must be on the disk before
+    // anything that the old generation needs is gone.
+    names.sync_index_dir()?;
     let ids = view.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache) == Some(ids.roster) {

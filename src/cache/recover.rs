@@ -126,7 +126,12 @@ impl Editor {
             header.set_tail(reserved);
             return Ok(());
         }
-        // Nobody links to it: zero it, lest it speak up when the heap is read one day.
+        // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
+        // are to be synced too, by whoever syncs next.
+        let header = self.view.header();
+        if header.get(word::SYNCED) == tail.to_word() {
+            header.set(word::SYNCED, Place { unit: 0, ..tail }.to_word());
+        }
         if let Some(segment) = self.view.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
         }

@@ -325,10 +325,7 @@ impl<'a> Repair<'a> {
         }
         commit(names, view, old.header())?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = names
-            .sync_index_dir()
-            .and_then(|()| finish_renames(names, view))
-        {
+        if let Err(error) = finish_renames(names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         Ok(kept)

@@ -149,11 +149,12 @@ impl Directory {
     fn after(&self, share: Share, random: &mut Random) -> Entries {
         let mut entries = self.synced.clone();
         let mut lost: Vec<&Change> = Vec::new();
-        for change in &self.changes {
+        for (at, change) in self.changes.iter().enumerate() {
             let kept = match share {
                 Share::None => false,
                 Share::All => true,
                 Share::Some => random.below(2) == 0,
+                Share::These(set) => set >> at & 1 == 1,
             };
             if kept && !lost.iter().any(|earlier| earlier.touches(change)) {
                 apply(&mut entries, change);
@@ -170,6 +171,8 @@ enum Share {
     None,
     All,
     Some,
+    /// By their numbers, as bits.
+    These(u64),
 }
 
 /// What is about to happen to the disk, until it is seen to have happened.
@@ -301,11 +304,6 @@ impl Disk {
         self.look();
     }
 
-    /// The last step did not come to be: its thread was stopped.
-    pub(super) fn forget(&mut self) {
-        self.pending = None;
-    }
-
     fn sync_dir(&mut self, dir: &Path) {
         let Some(directory) = self.dirs.get_mut(dir) else {
             return;
@@ -355,18 +353,34 @@ impl Disk {
 
     /// What this power loss could leave.
     pub(super) fn image(&mut self, loss: Loss) -> Image {
-        let mut random = self.random.clone();
-        self.random.next();
+        let share = match (loss, self.random.below(4)) {
+            (Loss::Nothing, _) => Share::None,
+            (Loss::Everything, _) | (_, 1) => Share::All,
+            (_, 0) => Share::None,
+            _ => Share::Some,
+        };
+        self.image_with(loss, share)
+    }
+
+    /// One image for each set of changes in directories that a power loss could leave; of many
+    /// changes, for the last few.
+    pub(super) fn images_of_directories(&mut self, loss: Loss) -> Vec<Image> {
+        let most = self.dirs.values().map(|dir| dir.changes.len()).max();
+        let most = most.unwrap_or(0);
+        let free = most.min(5);
+        let settled = (1 << (most - free)) - 1;
+        (0..1_u64 << free)
+            .map(|set| self.image_with(loss, Share::These(settled | set << (most - free))))
+            .collect()
+    }
+
+    fn image_with(&mut self, loss: Loss, share: Share) -> Image {
+        let mut random = Random(self.random.next());
         let unsynced: Vec<(usize, usize)> = (0..self.files.len())
             .flat_map(|file| (0..self.files[file].pages.len()).map(move |page| (file, page)))
             .filter(|&(file, page)| self.files[file].pages[page].len() > 1)
             .collect();
         let one = unsynced.get(random.below(unsynced.len())).copied();
-        let share = match (loss, random.below(3)) {
-            (Loss::Nothing, _) | (_, 0) if loss != Loss::Everything => Share::None,
-            (Loss::Everything, _) | (_, 1) => Share::All,
-            _ => Share::Some,
-        };
         let mut files = BTreeMap::new();
         let mut whole: BTreeMap<usize, bool> = BTreeMap::new();
         for (dir, directory) in &self.dirs {

@@ -191,6 +191,13 @@ struct Kind {
     exclusive: bool,
 }
 
+const NEVER: [usize; 2] = [usize::MAX; 2];
+const PLAIN: Kind = Kind {
+    durable: false,
+    heap_elsewhere: false,
+    exclusive: false,
+};
+
 impl Place {
     fn new(kind: Kind) -> Self {
         let memory = Path::new("/dev/shm");
@@ -303,8 +310,9 @@ struct World {
     history: History,
     kind: Kind,
     root: PathBuf,
-    /// Of how many steps one is a moment at which the power goes.
-    every: usize,
+    /// Of how many stores one is a moment at which the power goes, and of how many calls of the
+    /// system: these decide the order in which things come to the disk.
+    every: [usize; 2],
     /// How often the power may go again while that is recovered from.
     depth: u32,
     images: u64,
@@ -312,7 +320,7 @@ struct World {
 }
 
 impl World {
-    fn new(place: &Place, every: usize, stride: usize, seed: u64) -> Self {
+    fn new(place: &Place, every: [usize; 2], stride: usize, seed: u64) -> Self {
         Self {
             disk: Disk::new(&place.dirs(), stride, Random(seed ^ 0x5eed)),
             history: History::new(),
@@ -328,15 +336,14 @@ impl World {
     fn before(&mut self, step: fuse::Step<'_>) {
         let store = matches!(step, fuse::Step::Store);
         if self.disk.before(step) {
-            // Calls of the system are where the order of things is decided.
-            let every = if store {
-                self.every
-            } else {
-                self.every.div_ceil(20)
-            };
-            if self.disk.random.once_in(every) {
+            if self.disk.random.once_in(self.every[usize::from(!store)]) {
                 let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
                 self.lose_power(loss, &format!("{step:?}"));
+                if let fuse::Step::SyncDir(_) = step {
+                    for image in self.disk.images_of_directories(loss) {
+                        self.examine(&image, loss, &format!("{step:?}"));
+                    }
+                }
             }
         }
     }
@@ -344,8 +351,12 @@ impl World {
     /// Checks one image of what a power loss at this moment could leave.
     fn lose_power(&mut self, loss: Loss, before: &str) {
         let image = self.disk.image(loss);
+        self.examine(&image, loss, before);
+    }
+
+    fn examine(&mut self, image: &Image, loss: Loss, before: &str) {
         self.images += 1;
-        let checked = catch_unwind(AssertUnwindSafe(|| self.check(&image)));
+        let checked = catch_unwind(AssertUnwindSafe(|| self.check(image)));
         if let Err(payload) = checked {
             eprintln!(
                 "seed {}, {:?}, image {} ({loss:?}) before {before}, depth {}",
@@ -382,13 +393,13 @@ impl World {
         );
         assert_eq!(look(&cache), seen);
         if random.once_in(4) {
-            work_on(&cache, self.history.version);
+            work_on(&cache, &seen, self.history.version);
         }
     }
 
     /// Recovers while the power goes again.
     fn open_and_lose_again(&mut self, place: &Place) -> MmapCache {
-        let mut again = Self::new(place, 150, 4, self.disk.random.next());
+        let mut again = Self::new(place, [150, 8], 4, self.disk.random.next());
         again.seed = self.seed;
         again.history = self.history.clone();
         again.depth = self.depth - 1;
@@ -402,9 +413,11 @@ impl World {
     }
 }
 
-/// Work goes on, under higher versions than before, and without another recovery.
-fn work_on(cache: &MmapCache, version: u64) {
-    let generation = cache.stats().unwrap().generation;
+/// Work goes on, under higher versions than before, without another recovery, and takes nothing
+/// from what there was.
+fn work_on(cache: &MmapCache, before: &Seen, version: u64) {
+    let slots = |cache: &MmapCache| cache.handle.view.load().table.geometry().region_slots;
+    let (generation, region) = (cache.stats().unwrap().generation, slots(cache));
     for i in 0..12_u32 {
         let key = format!("afterwards {}", i % 8).into_bytes();
         let put = cache.put(&key, &[7; 300]).unwrap();
@@ -414,8 +427,11 @@ fn work_on(cache: &MmapCache, version: u64) {
     assert_clean(cache);
     cache.compact().unwrap();
     assert_clean(cache);
-    let enlarged = cache.stats().unwrap().generation - generation;
-    assert!(enlarged <= 1, "recovered again");
+    let recovered = cache.stats().unwrap().generation > generation && slots(cache) == region;
+    assert!(!recovered, "recovered again");
+    let mut after = look(cache);
+    after.retain(|key, _| !key.starts_with(b"afterwards"));
+    assert_eq!(after, *before);
 }
 
 /// A handle that may not recover sees old entries or none, but no wrong ones.
@@ -440,7 +456,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn new(seed: u64, every: usize) -> Self {
+    fn new(seed: u64, every: [usize; 2]) -> Self {
         let mut random = Random(seed);
         let kind = Kind {
             durable: random.once_in(3),
@@ -452,7 +468,7 @@ impl Scenario {
         Self::of(kind, every, stride, keys, seed)
     }
 
-    fn of(kind: Kind, every: usize, stride: usize, keys: usize, seed: u64) -> Self {
+    fn of(kind: Kind, every: [usize; 2], stride: usize, keys: usize, seed: u64) -> Self {
         let place = Place::new(kind);
         let world = Rc::new(RefCell::new(World::new(&place, every, stride, seed)));
         let mut scenario = Self {
@@ -522,20 +538,28 @@ impl Scenario {
 
     fn put(&mut self) {
         let (key, len) = (self.some_key(), self.some_len());
-        let value = self.history(|history| history.value(&key, len));
-        self.log(format!("put {} {} {len}", name(&key), number(&value)));
-        self.history(|history| history.begin(&key, Some(value.clone())));
-        let version = self.cache().put(&key, &value).unwrap();
-        self.history(|history| history.done(&key, Some(version)));
+        self.put_this(&key, len);
+    }
+
+    fn put_this(&mut self, key: &[u8], len: usize) {
+        let value = self.history(|history| history.value(key, len));
+        self.log(format!("put {} {} {len}", name(key), number(&value)));
+        self.history(|history| history.begin(key, Some(value.clone())));
+        let version = self.cache().put(key, &value).unwrap();
+        self.history(|history| history.done(key, Some(version)));
         self.acknowledged();
     }
 
     fn delete(&mut self) {
         let key = self.some_key();
-        self.log(format!("delete {}", name(&key)));
-        self.history(|history| history.begin(&key, None));
-        self.cache().delete(&key).unwrap();
-        self.history(|history| history.done(&key, None));
+        self.delete_this(&key);
+    }
+
+    fn delete_this(&mut self, key: &[u8]) {
+        self.log(format!("delete {}", name(key)));
+        self.history(|history| history.begin(key, None));
+        self.cache().delete(key).unwrap();
+        self.history(|history| history.done(key, None));
         self.acknowledged();
     }
 
@@ -633,19 +657,24 @@ impl Scenario {
             return;
         }
         let steps = self.random.below(160) as u64;
+        self.killed_after(steps, |scenario| match scenario.random.below(12) {
+            0..=4 => scenario.put(),
+            5..=7 => scenario.delete(),
+            8 => scenario.flush(),
+            9 => scenario.compact(),
+            10 => scenario.rebuild(3),
+            _ => scenario.batch(),
+        });
+    }
+
+    /// Stops a change after so many steps, if it has as many, and lets another process mend it.
+    fn killed_after(&mut self, steps: u64, change: impl FnOnce(&mut Self)) -> bool {
         self.log(format!("to be killed after {steps}"));
         let eras = self.history(|history| history.eras.len());
         fuse::set(steps);
-        let killed = catch_unwind(AssertUnwindSafe(|| match self.random.below(12) {
-            0..=4 => self.put(),
-            5..=7 => self.delete(),
-            8 => self.flush(),
-            9 => self.compact(),
-            10 => self.rebuild(3),
-            _ => self.batch(),
-        }));
+        let killed = catch_unwind(AssertUnwindSafe(|| change(self)));
         fuse::clear();
-        let Err(payload) = killed else { return };
+        let Err(payload) = killed else { return false };
         if !payload.is::<fuse::Blown>() {
             resume_unwind(payload);
         }
@@ -662,6 +691,7 @@ impl Scenario {
             }
             history.observe(&seen);
         });
+        true
     }
 
     /// The power goes for good: what comes back is what there is from now on.
@@ -718,7 +748,7 @@ impl Drop for Scenario {
     }
 }
 
-fn run(seed: u64, steps: usize, every: usize) -> u64 {
+fn run(seed: u64, steps: usize, every: [usize; 2]) -> u64 {
     let mut scenario = Scenario::new(seed, every);
     for _ in 0..steps {
         scenario.step();
@@ -732,11 +762,65 @@ fn first_seed() -> u64 {
     seed.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
+/// Works on a cache that was prepared and flushed, and loses the power before each step.
+fn lose_power_at_every_step(
+    kind: Kind,
+    prepare: impl Fn(&mut Scenario),
+    change: impl Fn(&mut Scenario),
+) -> u64 {
+    let mut scenario = Scenario::of(kind, NEVER, 1, 20, first_seed());
+    prepare(&mut scenario);
+    scenario.world.borrow_mut().every = [1, 1];
+    change(&mut scenario);
+    scenario.end()
+}
+
+/// Kills a process at each of these steps of a change. Another mends what it left and does
+/// `afterwards`; the power goes while it does, and when it has flushed.
+fn kill_then_lose_power(
+    steps: impl IntoIterator<Item = u64>,
+    prepare: impl Fn(&mut Scenario),
+    change: impl Fn(&mut Scenario),
+    afterwards: impl Fn(&mut Scenario),
+) -> u64 {
+    let mut images = 0;
+    for steps in steps {
+        let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
+        prepare(&mut scenario);
+        scenario.world.borrow_mut().every = [60, 2];
+        let killed = scenario.killed_after(steps, &change);
+        afterwards(&mut scenario);
+        scenario.flush();
+        images += scenario.end();
+        if !killed {
+            break;
+        }
+    }
+    images
+}
+
+/// The steps of a change that are syncs of a directory: renames and removals precede them.
+fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario)) -> Vec<u64> {
+    let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
+    prepare(&mut scenario);
+    let found = Rc::new(RefCell::new(Vec::new()));
+    let (calls, mut count) = (Rc::clone(&found), 0);
+    fuse::observe(move |step| {
+        if matches!(step, fuse::Step::SyncDir(_)) {
+            calls.borrow_mut().push(count);
+        }
+        count += 1;
+    });
+    change(&mut scenario);
+    fuse::look_away();
+    found.take()
+}
+
 #[test]
 fn a_power_loss_at_any_moment_takes_nothing_that_was_flushed() {
     let mut images = 0;
     for seed in first_seed()..first_seed() + 12 {
-        images += run(seed, 30, 400);
+        images += run(seed, 30, [400, 20]);
     }
     println!("{images} images");
 }
@@ -749,7 +833,7 @@ fn power_is_lost_for_ten_minutes() {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60 * minutes);
     let (mut images, mut seed) = (0, first_seed());
     while std::time::Instant::now() < end {
-        images += run(seed, 60, 300);
+        images += run(seed, 60, [300, 15]);
         seed += 1;
     }
     println!(
@@ -757,4 +841,68 @@ fn power_is_lost_for_ten_minutes() {
         seed - first_seed(),
         first_seed()
     );
+}
+
+fn filled(scenario: &mut Scenario) {
+    for i in 0..12 {
+        scenario.put_this(&key(i), 30);
+    }
+    for i in 0..3 {
+        scenario.delete_this(&key(i));
+    }
+    scenario.flush();
+}
+
+/// Two segments full of dead records, and a third. In the second a deletion, of an entry in the first.
+fn churned(scenario: &mut Scenario) {
+    let pause = |scenario: &Scenario, writes| {
+        let handle = &scenario.cache().handle;
+        handle.clean_pause.store(writes, crate::sync::Relaxed);
+    };
+    pause(scenario, 1_000);
+    filled(scenario);
+    for round in 0..7 {
+        scenario.put_this(&key(13), 4_000);
+        if round == 3 {
+            scenario.delete_this(&key(5));
+        }
+    }
+    scenario.flush();
+    pause(scenario, 0);
+}
+
+#[test]
+fn power_is_lost_before_each_step_of_a_put_and_of_a_deletion() {
+    lose_power_at_every_step(PLAIN, filled, |scenario| {
+        scenario.put_this(&key(1), 20);
+        scenario.put_this(&key(5), 20);
+        scenario.delete_this(&key(6));
+    });
+}
+
+#[test]
+fn what_a_killed_process_left_and_the_next_took_back_stays_away_when_the_power_goes() {
+    for change in [
+        |scenario: &mut Scenario| scenario.put_this(&key(1), 20),
+        |scenario: &mut Scenario| scenario.put_this(&key(5), 20),
+        |scenario: &mut Scenario| scenario.delete_this(&key(6)),
+    ] {
+        kill_then_lose_power(0.., filled, change, |_| {});
+    }
+}
+
+#[test]
+fn what_a_killed_cleaner_removed_does_not_come_back_when_the_power_goes() {
+    let clean = |scenario: &mut Scenario| {
+        for _ in 0..20 {
+            scenario.put_this(&key(14), 10);
+        }
+    };
+    kill_then_lose_power(before_syncs(churned, clean), churned, clean, clean);
+}
+
+#[test]
+fn a_switch_that_a_killed_process_had_committed_is_on_the_disk_before_the_old_files_go() {
+    let rebuild = |scenario: &mut Scenario| scenario.rebuild(3);
+    kill_then_lose_power(before_syncs(filled, rebuild), filled, rebuild, |_| {});
 }
