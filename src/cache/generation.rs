@@ -162,11 +162,7 @@ impl Handle {
 
     /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
     fn follow(&self, editor: &mut Editor, view: &Arc<View>) {
-        let finished = view
-            .header()
-            .note_sync(self.names.sync_index_dir())
-            .and_then(|()| finish_renames(&self.names, view));
-        if let Err(error) = finished {
+        if let Err(error) = finish_renames(&self.names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         // Open by the final names, and keep the lock that is held.

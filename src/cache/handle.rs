@@ -306,7 +306,6 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         acquire(lock, Some(Instant::now()), names)?;
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
-    names.sync_index_dir()?;
     finish_renames(names, &view)?;
     Ok(view)
 }
@@ -358,6 +357,9 @@ pub(crate) fn discard_staged(names: &Names) -> Result<()> {
 /// The index names the ids of its files, so this can be done by whoever comes next, at any time,
 /// and again.
 pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
+    // Whoever committed may have been killed before this: the commit must be on the disk before
+    // anything that the old generation needs is gone.
+    view.header().note_sync(names.sync_index_dir())?;
     let ids = view.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {

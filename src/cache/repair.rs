@@ -27,7 +27,7 @@ use super::handle::{
     read_sealed, refuse_network,
 };
 use super::options::Options;
-use super::recover::{Salvage, refill};
+use super::recover::{Damage, Salvage, refill};
 use super::verify::Report;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 use super::writer::Writer;
@@ -302,7 +302,7 @@ impl<'a> Repair<'a> {
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
         let told = &mut self.told;
-        refill(fresh, &mut |salvage| {
+        refill(fresh, Damage::Unknown, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,
@@ -320,10 +320,7 @@ impl<'a> Repair<'a> {
         }
         commit(names, view, Heap::Kept, old.header())?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = names
-            .sync_index_dir()
-            .and_then(|()| finish_renames(names, view))
-        {
+        if let Err(error) = finish_renames(names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         Ok(kept)

@@ -1,7 +1,9 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
 mod damage;
+mod disk;
 mod model;
+mod power;
 mod recovery;
 mod repair;
 

@@ -391,7 +391,8 @@ impl View {
             record_variant: record::VARIANT,
             max_segment_bytes: geometry.max_segment_bytes,
             max_entries: geometry.max_entries,
-            created: version::now(),
+            // Deletions are dropped with their segments; what is left remembers their versions.
+            created: version::now().max(self.header().get(word::LAST_MTIME)),
             ..bytemuck::Zeroable::zeroed()
         }
     }
@@ -526,6 +527,8 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
 }
 
 fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
+    #[cfg(any(test, fuzzing))]
+    crate::sync::fuse::step(crate::sync::fuse::Step::Write);
     file.write_all_at(&seal::seal(*header), 0)
         .map_err(Error::io(path, "write the header"))
 }

@@ -54,7 +54,7 @@ impl Operation {
             3 => return Self::Flush,
             _ => {}
         }
-        if writer == GROWER && number % 4 > 0 {
+        if writer == GROWER && !number.is_multiple_of(4) {
             // Waves: the table grows by all keys, and loses them again.
             let within = number % (2 * PASSING);
             return match within < PASSING {
