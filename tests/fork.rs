@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use child::{Child, Part, hear, say};
-use mmapcache::{Error, MmapCache, Options, Result, Writer};
+use mmapcache::{Error, MmapCache, Options, Result, Update, Writer};
 
 /// No test of its own: what the other tests start as their child processes.
 #[test]
@@ -34,6 +34,13 @@ fn child() {
         ("forks and is killed", forks_and_is_killed),
         ("leaves a great-grandchild", leaves_a_great_grandchild),
         ("executes a program", executes_a_program),
+        (
+            "leaves a child amid a rebuild",
+            leaves_a_child_amid_a_rebuild,
+        ),
+        ("leaves a child and rebuilds", leaves_a_child_and_rebuilds),
+        ("forks within a rebuild", forks_within_a_rebuild),
+        ("becomes a daemon", becomes_a_daemon),
         ("leaves a child that writes", leaves_a_child_that_writes),
         ("forks amid its threads", forks_amid_its_threads),
         ("forks while it creates", forks_while_it_creates),
@@ -219,12 +226,20 @@ fn inherits_a_writer(part: &Part) {
     let cache = open(&part.path, LATE);
     let mut writer = cache.writer().expect("the writer");
     writer.put(b"key", b"1").expect("a put");
+    // As while the parent rebuilds: the next writer would remove it.
+    let staged = part.path.with_extension("new");
+    std::fs::write(&staged, b"").expect("a file");
     let pid = fork(|| {
         let forked = writer.put(b"key", b"2").map(drop);
         assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
         let forked = writer.delete(b"key").map(drop);
         assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
+        let forked = writer.atomic_rebuild([Ok::<_, Error>((b"key", b"2"))]);
+        assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
+        let forked = writer.update(b"key", |_| Update::Delete).map(drop);
+        assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
         assert_value(&cache, "key", "1");
+        assert!(staged.exists(), "the parent's file");
     });
     join(pid);
     writer.put(b"key", b"3").expect("a put");
@@ -360,10 +375,9 @@ fn executes_a_program(part: &Part) {
     let shell = std::process::Command::new("sh")
         .args(["-c", answering])
         .spawn();
-    shell.expect("a shell");
-    loop {
-        std::thread::sleep(LATE);
-    }
+    // Killed while it waits.
+    let ended = shell.expect("a shell").wait();
+    ended.expect("the end of the shell");
 }
 
 /// Starts a process that takes the writer and leaves another one behind, kills it, and expects that
@@ -381,6 +395,129 @@ fn outlives_its_parent(role: &str) {
     assert_eq!(parent.ask("do you live?"), "it lives");
     put(&open(&path, SOON), "mine", "2").expect("a put");
     assert!(cache.verify().expect("a check").is_clean());
+}
+
+#[test]
+fn a_rebuild_killed_in_the_middle_blocks_nobody_though_a_child_forked_in_it_lives_on() {
+    outlives_its_parent("leaves a child amid a rebuild");
+}
+
+fn leaves_a_child_amid_a_rebuild(part: &Part) {
+    let cache = open(&part.path, LATE);
+    put(&cache, "parents", "1").expect("a put");
+    let items = std::iter::once_with(|| {
+        fork(answers);
+        std::thread::sleep(6 * LATE);
+        Ok::<_, Error>((b"key", b"2"))
+    });
+    cache.atomic_rebuild(items).expect("to be killed before");
+}
+
+#[test]
+fn a_rebuild_that_is_committed_blocks_nobody_though_a_child_forked_in_it_lives_on() {
+    outlives_its_parent("leaves a child and rebuilds");
+}
+
+fn leaves_a_child_and_rebuilds(part: &Part) {
+    let cache = open(&part.path, LATE);
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"parents", b"0").expect("a put");
+    let items = std::iter::once_with(|| {
+        fork(|| {
+            while cache.get(b"parents").expect("a look").as_deref() != Some(b"1") {
+                std::thread::yield_now();
+            }
+            answers();
+        });
+        Ok::<_, Error>((b"parents", b"1"))
+    });
+    writer.atomic_rebuild(items).expect("a rebuild");
+    loop {
+        std::thread::sleep(LATE);
+    }
+}
+
+#[test]
+fn a_child_forked_in_a_rebuild_that_goes_on_with_it_is_refused_and_the_parents_is_done() {
+    runs_well("forks within a rebuild");
+}
+
+fn forks_within_a_rebuild(part: &Part) {
+    for at in [0, 50, 100] {
+        let cache = open(&part.path, LATE);
+        put(&cache, "old", "1").expect("a put");
+        let mut writer = cache.writer().expect("the writer");
+        let mut pid = None;
+        let items = (0..=100).filter_map(|number| {
+            if number == at {
+                // SAFETY: as in `fork`; the child ends below.
+                pid = Some(unsafe { libc::fork() });
+            }
+            (number < 100).then(|| Ok::<_, Error>((format!("new {number}"), "2")))
+        });
+        let done = catch_unwind(AssertUnwindSafe(|| writer.atomic_rebuild(items)));
+        if pid == Some(0) {
+            let refused = matches!(done, Ok(Err(Error::Forked { .. })));
+            drop(writer);
+            let whole = cache.len() == 1 || cache.len() == 100;
+            // SAFETY: as in `fork`.
+            unsafe { libc::_exit(if refused && whole { 0 } else { 1 }) };
+        }
+        join(pid.expect("a forked child"));
+        done.expect("no panic").expect("a rebuild");
+        drop(writer);
+        assert_eq!(cache.len(), 100);
+        assert_value(&cache, "new 99", "2");
+        assert!(cache.verify().expect("a check").is_clean());
+        cache.clear().expect("an empty cache");
+    }
+    say("ran to its end");
+}
+
+#[test]
+fn an_exclusive_handle_that_a_daemon_inherits_is_exclusive_again_from_its_first_write_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("cache");
+    let mut parent = Child::start("becomes a daemon", &path, &[]);
+    parent.expect("the daemon writes");
+    let cache = open(&path, SOON);
+    assert_locked(&cache);
+    assert_value(&cache, "daemons", "1");
+    assert_eq!(parent.ask("write once more"), "done");
+    assert_locked(&cache);
+    assert_eq!(parent.ask("let go"), "gone");
+    put(&cache, "mine", "1").expect("a put");
+    assert!(cache.verify().expect("a check").is_clean());
+}
+
+/// Opens the cache, forks, and ends, as services do that were started from a shell.
+fn becomes_a_daemon(part: &Part) {
+    let mut options = Options::new();
+    let mut cache = Some(
+        options
+            .exclusive(true)
+            .open(&part.path)
+            .expect("a new cache"),
+    );
+    let parent = std::process::id();
+    fork(|| {
+        while std::os::unix::process::parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let inherited = cache.take().expect("a handle");
+        put(&inherited, "daemons", "1").expect("a put");
+        say("the daemon writes");
+        hear();
+        inherited.clear().expect("an empty cache");
+        put(&inherited, "daemons", "2").expect("a put");
+        say("done");
+        hear();
+        drop(inherited);
+        say("gone");
+        hear();
+    });
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(0) }
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn an_hour_of_processes_on_one_cache() {
     );
     println!("{:.2} hours of CPU time", cpu_hours());
     assert!(
-        done.operations > 100 * seconds && done.rebuilds > seconds,
+        done.operations > 50 * seconds && 4 * done.rebuilds > seconds,
         "{done:?}"
     );
 }
@@ -77,11 +77,11 @@ fn an_hour_of_processes_on_one_cache() {
 #[expect(unsafe_code, reason = "getrusage is a call of the C library")]
 fn cpu_hours() -> f64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the pointer is to room for one `rusage`, all zeros of which are one already.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        usage.assume_init()
-    };
+    // SAFETY: the pointer is to room for one `rusage`.
+    let failed = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    assert_eq!(failed, 0, "the usage of the children");
+    // SAFETY: it is of integers, for which zeros would do too.
+    let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     (seconds(usage.ru_utime) + seconds(usage.ru_stime)) / 3_600.0
 }

@@ -14,6 +14,7 @@ use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
 use crate::header::Header;
+use crate::lock;
 
 use crate::roster::Roster;
 use crate::table::Table;
@@ -68,15 +69,16 @@ impl Handle {
         if heap == Heap::Kept {
             map_all(editor)?;
         }
+        let epoch = lock::epoch();
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
                 fill(&mut fresh)?;
                 self.commit(editor, &fresh)?;
                 Ok(())
             });
-        if built.is_err() {
+        if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next
-            // switch.
+            // switch. In a child that `fill` has forked, the files are the parent's.
             let _ = discard_staged(&self.names);
         }
         built

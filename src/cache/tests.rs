@@ -738,15 +738,15 @@ fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_swit
 
 #[test]
 fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switches() {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use crate::sync::{Relaxed, Word};
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));
     let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
-    let over = AtomicBool::new(false);
+    let over = Word::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while over.load(Relaxed) == 0 {
                     if let Some(value) = exclusive.get(b"k").unwrap() {
                         assert_eq!(value, b"v");
                     }
@@ -763,7 +763,7 @@ fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switche
             }
         });
         let written = std::panic::catch_unwind(writing);
-        over.store(true, Ordering::Relaxed);
+        over.store(1, Relaxed);
         written.unwrap();
     });
     assert_clean(&exclusive);

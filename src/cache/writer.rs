@@ -199,11 +199,7 @@ impl<'a> Writer<'a> {
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
     fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Result<T> {
-        if self.epoch != lock::epoch() {
-            return Err(Error::Forked {
-                path: self.handle.path.to_path_buf(),
-            });
-        }
+        refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
         self.unsynced = true;
@@ -267,6 +263,9 @@ impl<'a> Writer<'a> {
         &mut self,
         switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
+        if let Err(error) = refuse_forked(self.handle, self.epoch) {
+            return Err(error.into());
+        }
         let switched = switch(self.handle, &mut self.editor);
         self.relock();
         self.publish_view();
@@ -465,11 +464,12 @@ impl<'a> Writer<'a> {
         V: AsRef<[u8]>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let handle = self.handle;
+        let (handle, epoch) = (self.handle, self.epoch);
         let capacity = handle.options.capacity;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {
                 for item in items {
+                    refuse_forked(handle, epoch)?;
                     let (key, value) = item.map_err(|error| Error::Source {
                         path: handle.path.to_path_buf(),
                         source: error.into(),
@@ -477,11 +477,9 @@ impl<'a> Writer<'a> {
                     handle.check_key(key.as_ref())?;
                     put_staged(fresh, key.as_ref(), value.as_ref(), None)?;
                 }
-                Ok(())
+                Ok(refuse_forked(handle, epoch)?)
             })
-        })?;
-        debug_assert!(std::ptr::eq(handle, self.handle));
-        Ok(())
+        })
     }
 
     /// The same entries in a heap of their own: nothing that is dead or damaged is left.
@@ -549,6 +547,17 @@ impl Drop for Writer<'_> {
             self.lock.release();
         }
     }
+}
+
+/// An inherited writer is dead: the lock is the parent's. An iterator may fork, and both processes
+/// come back from it.
+fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
+    if epoch == lock::epoch() {
+        return Ok(());
+    }
+    Err(Error::Forked {
+        path: handle.path.to_path_buf(),
+    })
 }
 
 /// Locks the index that stands at the path, whichever that turns out to be.

@@ -46,12 +46,15 @@ impl Operation {
     /// Everything about an operation but its number, which is in the values that it puts.
     pub(crate) fn of(writer: u64, number: u64) -> Self {
         let mut random = Random::new(number.wrapping_mul(0xA5A5_5A5A_1234_5677) + writer);
-        let rare = if writer == REBUILDER { 300 } else { 6_000 };
-        match random.below(rare) {
-            0 => return Self::Rebuild,
-            1 => return Self::Thin,
-            2 => return Self::Compact,
-            3 => return Self::Flush,
+        let rare = match writer {
+            REBUILDER => number % 199,
+            _ => random.below(6_000),
+        };
+        match rare {
+            5 => return Self::Rebuild,
+            55 => return Self::Thin,
+            105 => return Self::Compact,
+            155 => return Self::Flush,
             _ => {}
         }
         if writer == GROWER && !number.is_multiple_of(4) {
