@@ -135,6 +135,7 @@ impl<'a> Judge<'a> {
     fn right(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
         match (self.trust(key), self.since.borrow().get(key)) {
             (Trust::Forged, _) | (Trust::Shaken, None) => None,
+            (Trust::Shaken, Some(_)) if self.reach.armed => None,
             (_, Some(value)) => Some(value.clone()),
             (Trust::Sound, None) => Some(self.specimen.value(key).cloned()),
         }
