@@ -145,7 +145,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges what an operation says a key has: a value, nothing, or an error.
-    fn judge(&self, what: &str, key: &[u8], said: Result<State>) {
+    pub(crate) fn judge(&self, what: &str, key: &[u8], said: Result<State>) {
         let name = self.name;
         if self.trust(key) == Trust::Forged {
             self.tolerate(what, said);
@@ -282,7 +282,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn listed(&self, key: &[u8], value: &[u8]) {
+    pub(crate) fn listed(&self, key: &[u8], value: &[u8]) {
         if self.trust(key) != Trust::Forged {
             let known = self.was_put(key, value);
             assert!(known, "{}: listed {key:?} with {value:?}", self.name);
