@@ -4,6 +4,8 @@
 //! What is done on a full disk is done by a child process: a signal then ends the child, and the
 //! test says which. Needs small file systems of its own, and so root; see `tests/volume/mod.rs`.
 
+#![cfg(target_os = "linux")]
+
 mod child;
 mod volume;
 
@@ -403,4 +405,141 @@ fn counts(part: &Part) {
         Err(Error::DiskFull { .. }) => say("refused"),
         Err(error) => panic!("{error:?}"),
     }
+}
+
+/// Puts entries with values of `len` bytes until the disk is full. Returns how many.
+fn fill_up(cache: &MmapCache, len: usize) -> u64 {
+    for i in 0.. {
+        match cache.put(&key(i), &vec![i as u8; len]) {
+            Ok(_) => {}
+            Err(Error::DiskFull { .. }) => return i,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    unreachable!("the disk is never full")
+}
+
+/// What a cache that fills its disk does by itself: it throws out its oldest entries.
+#[test]
+fn the_oldest_entries_thrown_out_on_a_full_disk_make_room_for_new_ones() {
+    let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let cache = MmapCache::open(volume.cache()).expect("a cache");
+    let full = fill_up(&cache, 20_000);
+    assert!(full > 300, "{full}");
+    let mut next = full;
+    for round in 0..5 {
+        for i in 0..60 {
+            let found = cache.delete(&key(60 * round + i));
+            assert!(found.expect("deleting works on a full disk"));
+        }
+        // What has no room to be moved stays where it is.
+        match cache.compact() {
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        for _ in 0..20 {
+            cache.put(&key(next), &[1; 20_000]).expect("room again");
+            next += 1;
+        }
+    }
+    assert_eq!(cache.len(), next - 300);
+    for i in 300..full {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(vec![i as u8; 20_000]), "{i}");
+    }
+    let report = cache.verify().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+/// How far the reserve goes: with no room at all, so many deletions are certain.
+#[test]
+fn eighty_deletions_are_certain_on_a_full_disk() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        let entries = fill_up(&cache, 100);
+        volume.fill(0);
+        let deleted = (0..entries).take_while(|&i| cache.delete(&key(i)).is_ok());
+        let deleted = deleted.count();
+        eprintln!("{kind:?}: {deleted} of {entries}");
+        assert!(deleted >= 80);
+        assert_eq!(cache.len(), entries - deleted as u64);
+    }
+}
+
+#[test]
+fn what_finds_no_room_to_be_made_leaves_nothing_behind() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let mut refused = 0;
+        for left in (0..=72).step_by(4) {
+            volume.fill(left << 10);
+            let before = volume.listing();
+            match MmapCache::open(volume.cache()) {
+                Ok(cache) => {
+                    cache.put(b"k", b"v").expect("the first page is there");
+                    drop(cache);
+                    for (name, _) in volume.listing() {
+                        if name.starts_with("cache") {
+                            std::fs::remove_file(volume.path().join(name)).expect("the cache");
+                        }
+                    }
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+                    refused += 1;
+                    let mut after = volume.listing();
+                    // It guards creation, and is never removed.
+                    after.retain(|(name, _)| name != "cache.lock");
+                    assert_eq!(after, before, "{left} KiB left");
+                }
+            }
+            let _ = std::fs::remove_file(volume.path().join("cache.lock"));
+            volume.make_room();
+        }
+        assert!((10..=16).contains(&refused), "{refused}");
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        cache.put(b"k", b"v").expect("a put");
+        let many = (0..200_000_u64).map(|i| Ok::<_, Error>((key(i), [0; 100])));
+        let error = cache.atomic_rebuild(many).expect_err("no room");
+        assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+        assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+        assert_eq!(volume.listing().len(), 4, "{:?}", volume.listing());
+    }
+}
+
+#[test]
+fn no_room_for_another_file_is_a_full_disk_as_well() {
+    let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let limited = Command::new("mount")
+        .args(["-o", "remount,nr_inodes=8"])
+        .arg(volume.path())
+        .status();
+    assert!(limited.expect("mount").success());
+    let cache = tight().open(volume.cache()).expect("a cache");
+    let mut put = 0;
+    let full = loop {
+        match cache.put(&key(put), &[1; 3_000]) {
+            Ok(_) => put += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, Error::DiskFull { needed: 0, .. }), "{full:?}");
+    assert!(full.to_string().contains("another file"), "{full}");
+    for i in 0..put {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(vec![1; 3_000]), "{i}");
+    }
+    assert!(cache.delete(&key(0)).expect("deleting works"));
+    let error = cache.clear().expect_err("no room for a roster and a heap");
+    assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+    assert_eq!(cache.len(), put - 1);
 }
