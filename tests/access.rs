@@ -1,6 +1,7 @@
 //! Who may touch a cache's files, and whose files a cache does not touch.
 //!
 //! Owners need root; without it these tests say that they were not run, and fail where `CI` is set.
+#![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
     reason = "becoming somebody else is a call of the C library"
@@ -474,4 +475,19 @@ fn caches_of_all_such_names_in_one_directory_leave_each_other_alone() {
     for start in 0..NAMES.len() {
         neighbours((0..NAMES.len()).map(|i| NAMES[(start + i * 3) % NAMES.len()]));
     }
+}
+
+/// Whoever holds the lock that guards creation does not hold others up for ever.
+#[test]
+fn creating_waits_for_another_creator_no_longer_than_for_another_writer() {
+    let dir = directory();
+    let path = dir.path().join("cache");
+    let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");
+    lock.try_lock().expect("the lock");
+    let mut options = Options::new();
+    options.lock_timeout(Some(std::time::Duration::from_millis(50)));
+    let error = options.open(&path).expect_err("somebody creates it");
+    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+    drop(lock);
+    options.open(&path).expect("a cache");
 }

@@ -3,6 +3,7 @@
 //! Whatever it is, an operation happens or gives an error that says what and where, nothing is
 //! taken for damage or absence, and afterwards all is as it should be. Each refusal is arranged in
 //! a child process, whose limits are its own; a signal ends only that, and the test says so.
+#![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
     reason = "becoming somebody else is a call of the C library"
@@ -20,7 +21,10 @@ use child::{Child, Part, hear, say, tight};
 use mmapcache::{Durability, Error, MmapCache, Options, Result};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 use volume::{Kind, Volume, listing};
 
 /// No test of its own: what the other tests start as their child processes.
@@ -28,6 +32,7 @@ use volume::{Kind, Volume, listing};
 fn child() {
     child::play(&[
         ("reads as somebody else", reads_as_somebody_else),
+        ("may not look", may_not_look),
         ("lacks descriptors", lacks_descriptors),
         ("lacks address space", lacks_address_space),
         ("lacks file size", lacks_file_size),
@@ -40,6 +45,8 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Where the index header says on which boot the files were written: `docs/format.md`.
 const BOOT_ID: u64 = 448;
+/// And where that some files may still have their preliminary names.
+const RENAMES_PENDING: u64 = 496;
 
 fn reboot(path: &Path) {
     let index = File::options().write(true).open(path).expect("the index");
@@ -185,6 +192,60 @@ fn whoever_may_only_read_the_files_reads_them() {
     }
     fs::set_permissions(dir.path(), Permissions::from_mode(0o555)).expect("a mode");
     Child::start("reads as somebody else", &path, &[]).finish();
+}
+
+/// Works on a cache of its own of which one file may not be opened, until the parent says so.
+fn may_not_look(part: &Part) {
+    // SAFETY: changes the credentials of this process only.
+    let changed = unsafe { libc::setresuid(4321, 4321, 4321) };
+    assert_eq!(changed, 0);
+    let cache = tight().open(&part.path);
+    let error = match cache.map(|cache| (cache.put(b"k", b"v"), cache.clear())) {
+        Err(error) | Ok((Err(error), Err(_))) => error,
+        done => panic!("{done:?}"),
+    };
+    assert!(is_io_of(&error, &[Errno::ACCESS]), "{error:?}");
+    say("refused");
+    assert_eq!(hear().as_deref(), Some("look"));
+    let cache = tight().open(&part.path).expect("the cache");
+    cache.put(b"k", b"v").expect("a put");
+    let items: Vec<_> = cache.items().expect("a listing").collect();
+    cache.atomic_rebuild(items).expect("a rebuild");
+}
+
+/// After a switch whose renames were not finished, a segment under its preliminary name cannot be
+/// opened, for want of a right or of descriptors: that does not make it a leftover.
+#[test]
+fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI must be root");
+        eprintln!("NOT RUN: becoming somebody else needs root");
+        return;
+    }
+    for name in ["cache.heap.3", "cache.roster"] {
+        let dir = directory();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
+        let path = dir.path().join("cache");
+        let mut model = prepare(&path);
+        let index = File::options().write(true).open(&path).expect("the index");
+        let pending = 1_u64.to_le_bytes();
+        index.write_all_at(&pending, RENAMES_PENDING).expect("a mark");
+        let (from, to) = (dir.path().join(name), dir.path().join(format!("{name}.new")));
+        #[expect(clippy::disallowed_methods, reason = "as a kill would leave them")]
+        fs::rename(from, &to).expect("a rename");
+        for (name, _) in listing(dir.path()) {
+            std::os::unix::fs::chown(dir.path().join(name), Some(4321), Some(4321))
+                .expect("an owner");
+        }
+        fs::set_permissions(&to, Permissions::from_mode(0)).expect("a mode");
+        let mut child = Child::start("may not look", &path, &[]);
+        child.expect("refused");
+        fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("a mode");
+        child.tell("look");
+        child.finish();
+        model.insert(b"k".to_vec(), b"v".to_vec());
+        holds(&tight().open(&path).expect("the cache"), &model);
+    }
 }
 
 // ---- limits of a process
@@ -394,7 +455,18 @@ fn the_file_size_limit_is_an_error_and_no_signal() {
 
 /// From now on these calls of this thread fail so.
 fn refuse(calls: &[i64], errno: Errno) {
-    let rules = calls.iter().map(|&call| (call, Vec::new())).collect();
+    refuse_for(calls, &[], errno);
+}
+
+/// The same for these descriptors only, where there are any.
+fn refuse_for(calls: &[i64], descriptors: &[u64], errno: Errno) {
+    let rule = |&descriptor: &u64| {
+        let is_it = (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, descriptor);
+        let is_it = SeccompCondition::new(is_it.0, is_it.1, is_it.2, is_it.3);
+        SeccompRule::new(vec![is_it.expect("a condition")]).expect("a rule")
+    };
+    let rules: Vec<_> = descriptors.iter().map(rule).collect();
+    let rules = calls.iter().map(|&call| (call, rules.clone())).collect();
     let arch = std::env::consts::ARCH.try_into().expect("a known machine");
     let refusing = SeccompAction::Errno(errno.raw_os_error() as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusing, arch);
@@ -442,6 +514,16 @@ fn assert_sync_failed<T: std::fmt::Debug>(outcome: Result<T>) {
     assert!(!error.is_corruption());
 }
 
+/// This process's descriptors of a file.
+fn descriptors_of(path: &Path) -> Vec<u64> {
+    let all = fs::read_dir("/proc/self/fd").expect("the descriptors");
+    let all = all.map(|entry| entry.expect("a descriptor").path());
+    all.filter(|entry| fs::read_link(entry).is_ok_and(|target| target == path))
+        .map(|entry| entry.file_name().expect("a number").to_string_lossy().parse())
+        .map(|number| number.expect("a number"))
+        .collect()
+}
+
 /// Syncs fail in this process: at the moment that the number says, and from then on.
 fn cannot_sync(part: &Part) {
     let cache = tight().open(&part.path).expect("the cache");
@@ -450,9 +532,16 @@ fn cannot_sync(part: &Part) {
         .open(&part.path)
         .expect("the cache");
     cache.put(b"before", b"it").expect("a put");
-    refuse(&SYNCS, Errno::IO);
+    match part.numbers[0] {
+        4 => refuse_for(&SYNCS, &descriptors_of(&part.path), Errno::IO),
+        5 => {
+            let roster = part.path.with_file_name("cache.roster");
+            refuse_for(&SYNCS, &descriptors_of(&roster), Errno::IO);
+        }
+        _ => refuse(&SYNCS, Errno::IO),
+    }
     let failed = match part.numbers[0] {
-        0 => cache.flush(),
+        0 | 4 | 5 => cache.flush(),
         1 => durable.put(b"durable", b"or not").map(drop),
         2 => {
             let mut writer = durable.writer().expect("the lock");
@@ -484,7 +573,7 @@ fn cannot_sync(part: &Part) {
 
 #[test]
 fn a_failed_sync_is_reported_and_stays_reported_to_everybody() {
-    for moment in 0..4 {
+    for moment in 0..6 {
         let dir = directory();
         let path = dir.path().join("cache");
         let mut model = prepare(&path);

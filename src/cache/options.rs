@@ -134,7 +134,9 @@ impl Options {
     }
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
-    /// mode, owner and group, through rebuilds too. Default: `0o600`.
+    /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
+    /// Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
@@ -236,7 +238,7 @@ impl Options {
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
     /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
-    /// [`Options::exclusive`], [`Error::Io`].
+    /// [`Options::exclusive`] or where another process is creating it, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
     }
