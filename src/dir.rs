@@ -356,9 +356,8 @@ pub(crate) fn is_ours(path: &Path, magic: [u8; 8]) -> Result<bool> {
 /// Whether a file is one of ours, or was made and got no header before its maker, or the power, was
 /// gone.
 pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> Result<bool> {
-    Ok(start_of(path)?.is_some_and(|start| {
-        start.get(..8) == Some(&magic) || start.iter().all(|&byte| byte == 0)
-    }))
+    Ok(start_of(path)?
+        .is_some_and(|start| start.get(..8) == Some(&magic) || start.iter().all(|&byte| byte == 0)))
 }
 
 /// The first bytes of a regular file; none where there is no such file.

@@ -32,7 +32,9 @@ fn child() {
 /// A directory in memory where there is one: nothing here is about disks.
 fn directory() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
-    memory.or_else(|_| tempfile::tempdir()).expect("a directory")
+    memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
 }
 
 /// Where the index header says on which boot the files were written: `docs/format.md`.
@@ -40,7 +42,10 @@ const BOOT_ID: u64 = 448;
 
 /// The next to open the cache finds it written under another boot, and reads the heap.
 fn reboot(path: &Path) {
-    let index = fs::File::options().write(true).open(path).expect("the index");
+    let index = fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("the index");
     index.write_all_at(&[7; 8], BOOT_ID).expect("another boot");
 }
 
@@ -382,6 +387,31 @@ fn nothing_that_stands_under_a_name_is_followed_or_written_while_a_cache_is_used
             holds(&cache);
             assert!(cache.verify().expect("a report").is_clean());
         }
+    }
+}
+
+/// Locking a file hinders others who lock it: only an empty file of the right name is ours to lock.
+#[test]
+fn a_lock_file_that_is_somebody_elses_is_not_locked() {
+    for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
+        let dir = directory();
+        let victims = Victims::new();
+        victims.set(trap, &dir.path().join("cache.lock"));
+        let letter = fs::File::open(victims.dir.path().join("letter")).expect("the letter");
+        let empty = fs::File::open(victims.dir.path().join("empty")).expect("the empty file");
+        letter.lock().expect("a lock");
+        empty.lock().expect("a lock");
+        let mut options = Options::new();
+        options.lock_timeout(Some(std::time::Duration::from_millis(50)));
+        let error = options.open(dir.path().join("cache"));
+        let error = error.expect_err("somebody else's file");
+        assert!(
+            matches!(
+                error,
+                Error::AlreadyExists { .. } | Error::WrongMagic { .. }
+            ),
+            "{trap:?}: {error:?}"
+        );
     }
 }
 

@@ -48,7 +48,9 @@ fn keys_that_collide_under_one_seed_are_ordinary_under_another() {
     let (chosen, ordinary) = (chosen.open(), ordinary.open());
     for i in 0..20_000_u32 {
         chosen.put(&collider::key(known, i), b"v").expect("a put");
-        ordinary.put(&u64::from(i).to_le_bytes(), b"v").expect("a put");
+        ordinary
+            .put(&u64::from(i).to_le_bytes(), b"v")
+            .expect("a put");
     }
     let (chosen, ordinary) = (shape(&chosen), shape(&ordinary));
     eprintln!("chosen {chosen:?}\nordinary {ordinary:?}");
@@ -88,7 +90,9 @@ fn whoever_knows_the_seed_can_fill_one_region_and_no_more() {
             .open(scratch.path())
             .expect("a cache");
         for i in 0..5_000_u64 {
-            cache.put(&[1, i as u8, (i >> 8) as u8], b"ordinary").expect("a put");
+            cache
+                .put(&[1, i as u8, (i >> 8) as u8], b"ordinary")
+                .expect("a put");
         }
         let before = shape(&cache);
         let seed = collider::seed_of(&scratch.path());
@@ -117,6 +121,8 @@ fn whoever_knows_the_seed_can_fill_one_region_and_no_more() {
         }
         assert!(shape(&cache).disk < full.disk + (1 << 20));
         assert!(cache.delete(&collider::key(seed, 0)).expect("a deletion"));
-        cache.put(&collider::key(seed, put), b"v").expect("its place");
+        cache
+            .put(&collider::key(seed, put), b"v")
+            .expect("its place");
     }
 }

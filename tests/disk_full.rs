@@ -22,7 +22,12 @@ use volume::{Kind, Volume};
 /// No test of its own: what the other tests start as their child processes.
 #[test]
 fn child() {
-    child::play(&[("works", works), ("opens", opens), ("counts", counts)]);
+    child::play(&[
+        ("works", works),
+        ("opens", opens),
+        ("counts", counts),
+        ("splits", splits),
+    ]);
 }
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -274,6 +279,44 @@ fn blocks_that_are_smaller_than_a_page_are_no_trap() {
     sweep(Kind::Ext4(1024), false, [0]);
 }
 
+/// The end of a directory of several pages lies where files are read in larger pieces.
+#[test]
+fn a_directory_of_many_pages_is_no_trap() {
+    for entries in [24_000, 12_000] {
+        let Some(volume) = Volume::mount(Kind::Ext4(4096), 32 << 20) else {
+            return;
+        };
+        let cache = Options::new().region_slots(16).open(volume.cache());
+        let cache = cache.expect("a cache");
+        let mut writer = cache.writer().expect("the lock");
+        for i in 0..entries {
+            writer.put(&key(i), b"v").expect("a put");
+        }
+        drop(writer);
+        drop(cache);
+        volume.forget_pages();
+        volume::read_all(volume.path());
+        volume.fill(0);
+        let split = Child::start("splits", &volume.cache(), &[entries]).finish();
+        assert!(split.parse::<u64>().expect("a number") > 0, "{split}");
+    }
+}
+
+/// Puts new keys until the disk is full; says how many regions were split for them.
+fn splits(part: &Part) {
+    let entries = part.numbers[0];
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    let before = cache.stats().expect("numbers").slots;
+    let mut next = entries;
+    while cache.put(&key(next), b"v").is_ok() {
+        next += 1;
+    }
+    for i in 0..next {
+        assert!(cache.get(&key(i)).expect("a look").is_some(), "{i}");
+    }
+    say((cache.stats().expect("numbers").slots - before) / 16);
+}
+
 #[test]
 #[ignore = "takes two minutes"]
 fn soak_every_four_kib_of_room_on_every_file_system() {
@@ -380,12 +423,18 @@ fn one_hole_needs_room_for_one_block_and_no_more() {
         };
         prepare(&volume.cache(), false, 2_000);
         let heap = volume.path().join("cache.heap");
-        let file = std::fs::File::options().write(true).open(&heap).expect("the heap");
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&heap)
+            .expect("the heap");
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&file, flags, 8192, 4096).expect("a hole");
         drop(file);
         volume.fill(0);
-        assert_eq!(Child::start("counts", &volume.cache(), &[]).finish(), "refused");
+        assert_eq!(
+            Child::start("counts", &volume.cache(), &[]).finish(),
+            "refused"
+        );
         volume.make_room();
         volume.fill(16 << 10);
         let found = Child::start("counts", &volume.cache(), &[]).finish();
@@ -532,7 +581,10 @@ fn no_room_for_another_file_is_a_full_disk_as_well() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(full, Error::DiskFull { needed: 0, .. }), "{full:?}");
+    assert!(
+        matches!(full, Error::DiskFull { needed: 0, .. }),
+        "{full:?}"
+    );
     assert!(full.to_string().contains("another file"), "{full}");
     for i in 0..put {
         let found = cache.get(&key(i)).expect("a look");

@@ -110,7 +110,10 @@ fn read_only_place(path: &Path, model: &Model, why: std::io::ErrorKind) {
     match MmapCache::open(path) {
         Err(error @ Error::Io { .. }) => {
             assert!(!error.is_corruption());
-            let Error::Io { path: at, source, .. } = error else {
+            let Error::Io {
+                path: at, source, ..
+            } = error
+            else {
                 unreachable!("matched above");
             };
             assert_eq!((at.as_path(), source.kind()), (path, why));
@@ -229,8 +232,13 @@ fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
         let mut model = prepare(&path);
         let index = File::options().write(true).open(&path).expect("the index");
         let pending = 1_u64.to_le_bytes();
-        index.write_all_at(&pending, RENAMES_PENDING).expect("a mark");
-        let (from, to) = (dir.path().join(name), dir.path().join(format!("{name}.new")));
+        index
+            .write_all_at(&pending, RENAMES_PENDING)
+            .expect("a mark");
+        let (from, to) = (
+            dir.path().join(name),
+            dir.path().join(format!("{name}.new")),
+        );
         #[expect(clippy::disallowed_methods, reason = "as a kill would leave them")]
         fs::rename(from, &to).expect("a rename");
         for (name, _) in listing(dir.path()) {
@@ -432,9 +440,10 @@ fn too_little_address_space_is_an_error_and_no_loss() {
 
 /// May write files of so many KiB; what is beyond would be SIGXFSZ, which nobody handles here.
 fn lacks_file_size(part: &Part) {
-    let mut judge = Judge::new(part, |error| {
-        matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge)
-    });
+    let mut judge = Judge::new(
+        part,
+        |error| matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge),
+    );
     let old = tight().open(&part.path).expect("a handle from before");
     set_soft_limit(Resource::Fsize, Some(part.numbers[0] << 10));
     judge.work(&old);
@@ -448,7 +457,10 @@ fn lacks_file_size(part: &Part) {
 
 #[test]
 fn the_file_size_limit_is_an_error_and_no_signal() {
-    each("lacks file size", [0, 1, 4, 8, 12, 16, 64, 8_200, 8_260, 8_400]);
+    each(
+        "lacks file size",
+        [0, 1, 4, 8, 12, 16, 64, 8_200, 8_260, 8_400],
+    );
 }
 
 // ---- calls that fail
@@ -519,7 +531,13 @@ fn descriptors_of(path: &Path) -> Vec<u64> {
     let all = fs::read_dir("/proc/self/fd").expect("the descriptors");
     let all = all.map(|entry| entry.expect("a descriptor").path());
     all.filter(|entry| fs::read_link(entry).is_ok_and(|target| target == path))
-        .map(|entry| entry.file_name().expect("a number").to_string_lossy().parse())
+        .map(|entry| {
+            entry
+                .file_name()
+                .expect("a number")
+                .to_string_lossy()
+                .parse()
+        })
         .map(|number| number.expect("a number"))
         .collect()
 }

@@ -713,3 +713,33 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
+
+#[test]
+fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
+    use crate::sync::fuse;
+    let mut planted = 0;
+    for steps in 0.. {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_owned();
+        fuse::interrupt(steps, move || {
+            if !path.exists() {
+                std::fs::write(path, "mine").unwrap();
+            }
+        });
+        let opened = tiny().open(scratch.path());
+        if fuse::clear() {
+            break;
+        }
+        if std::fs::read(scratch.path()).unwrap() == b"mine" {
+            planted += 1;
+            let error = opened.unwrap_err();
+            let early = error.is_corruption();
+            assert!(early || matches!(error, crate::Error::AlreadyExists { .. }));
+            let dir = scratch.path().parent().unwrap();
+            assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2, "and the lock");
+        } else {
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+    assert!(planted > 20, "{planted}");
+}

@@ -158,9 +158,7 @@ impl Drop for Volume {
 }
 
 fn run(command: &mut Command) -> bool {
-    command
-        .output()
-        .is_ok_and(|output| output.status.success())
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// The names and lengths of a directory's files, sorted.
