@@ -34,6 +34,7 @@ fn child() {
         ("reads as somebody else", reads_as_somebody_else),
         ("may not look", may_not_look),
         ("lacks descriptors", lacks_descriptors),
+        ("opens with few descriptors", opens_with_few_descriptors),
         ("lacks address space", lacks_address_space),
         ("lacks file size", lacks_file_size),
         ("lacks room", lacks_room),
@@ -256,6 +257,39 @@ fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
     }
 }
 
+/// The same for a moment only, in which everything else works.
+#[test]
+fn what_could_not_be_looked_at_for_a_moment_is_not_removed_as_a_leftover() {
+    for name in ["cache.heap.3", "cache.roster"] {
+        let dir = directory();
+        let path = dir.path().join("cache");
+        let mut model = prepare(&path);
+        let cache = tight().open(&path).expect("the cache");
+        let index = File::options().write(true).open(&path).expect("the index");
+        let pending = 1_u64.to_le_bytes();
+        index
+            .write_all_at(&pending, RENAMES_PENDING)
+            .expect("a mark");
+        let to = dir.path().join(format!("{name}.new"));
+        #[expect(clippy::disallowed_methods, reason = "as a kill would leave them")]
+        fs::rename(dir.path().join(name), to).expect("a rename");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+                refuse_if(&[libc::SYS_openat], 2, &[flags as u64], Errno::MFILE);
+                let error = cache.put(b"k", b"v").expect_err("no descriptor");
+                assert!(is_io_of(&error, &[Errno::MFILE]), "{error:?}");
+            });
+        });
+        cache.put(b"k", b"v").expect("a put");
+        model.insert(b"k".to_vec(), b"v".to_vec());
+        // A switch removes what is left over, and here comes to nothing.
+        let nothing = [Ok((b"k", b"v")), Err("gave out")];
+        cache.atomic_rebuild(nothing).expect_err("the items' error");
+        holds(&tight().open(&path).expect("the cache"), &model);
+    }
+}
+
 // ---- limits of a process
 
 /// A cache whose operations may be refused.
@@ -371,17 +405,54 @@ fn is_io_of(error: &Error, errnos: &[Errno]) -> bool {
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 
-/// Leaves just so many descriptors as the number says.
-fn lacks_descriptors(part: &Part) {
-    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::MFILE]));
-    let old = tight().open(&part.path).expect("a handle from before");
-    let generation = old.stats().expect("numbers").generation;
+/// Takes all descriptors but so many.
+fn leave_descriptors(count: u64) -> Vec<File> {
     set_soft_limit(Resource::Nofile, Some(64));
     let mut taken = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         taken.push(file);
     }
-    taken.truncate(taken.len() - part.numbers[0] as usize);
+    taken.truncate(taken.len() - count as usize);
+    taken
+}
+
+/// Opens a cache with just so many descriptors as the number says, and writes with all of them.
+fn opens_with_few_descriptors(part: &Part) {
+    let first = tight().open(&part.path).expect("a handle from before");
+    first.flush().expect("a flush");
+    let generation = first.stats().expect("numbers").generation;
+    drop(first);
+    let taken = leave_descriptors(part.numbers[0]);
+    let opened = tight().open(&part.path);
+    drop(taken);
+    let opened = match opened {
+        Ok(cache) => {
+            cache.put(b"k", b"v").expect("a put");
+            1
+        }
+        Err(error) => {
+            assert!(is_io_of(&error, &[Errno::MFILE]), "{error:?}");
+            0
+        }
+    };
+    let next = tight().open(&part.path).expect("the next handle");
+    next.put(b"k", b"w").expect("a put");
+    let now = next.stats().expect("numbers").generation;
+    assert_eq!(now, generation, "nothing was to be recovered");
+    say(format!("{opened} {}", 1 - opened));
+}
+
+#[test]
+fn a_handle_that_was_opened_with_the_last_descriptors_is_as_good_as_any() {
+    each("opens with few descriptors", 0..8);
+}
+
+/// Leaves just so many descriptors as the number says.
+fn lacks_descriptors(part: &Part) {
+    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::MFILE]));
+    let old = tight().open(&part.path).expect("a handle from before");
+    let generation = old.stats().expect("numbers").generation;
+    let taken = leave_descriptors(part.numbers[0]);
     // First whatever a new handle would do by itself: there is nothing to mend.
     let opened = tight().open(&part.path);
     if let Some(new) = judge.happened(opened) {
@@ -467,17 +538,17 @@ fn the_file_size_limit_is_an_error_and_no_signal() {
 
 /// From now on these calls of this thread fail so.
 fn refuse(calls: &[i64], errno: Errno) {
-    refuse_for(calls, &[], errno);
+    refuse_if(calls, 0, &[], errno);
 }
 
-/// The same for these descriptors only, where there are any.
-fn refuse_for(calls: &[i64], descriptors: &[u64], errno: Errno) {
-    let rule = |&descriptor: &u64| {
-        let is_it = (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, descriptor);
-        let is_it = SeccompCondition::new(is_it.0, is_it.1, is_it.2, is_it.3);
+/// The same only where an argument is one of these, if there are any.
+fn refuse_if(calls: &[i64], argument: u8, values: &[u64], errno: Errno) {
+    let rule = |&value: &u64| {
+        let len = SeccompCmpArgLen::Dword;
+        let is_it = SeccompCondition::new(argument, len, SeccompCmpOp::Eq, value);
         SeccompRule::new(vec![is_it.expect("a condition")]).expect("a rule")
     };
-    let rules: Vec<_> = descriptors.iter().map(rule).collect();
+    let rules: Vec<_> = values.iter().map(rule).collect();
     let rules = calls.iter().map(|&call| (call, rules.clone())).collect();
     let arch = std::env::consts::ARCH.try_into().expect("a known machine");
     let refusing = SeccompAction::Errno(errno.raw_os_error() as u32);
@@ -551,10 +622,10 @@ fn cannot_sync(part: &Part) {
         .expect("the cache");
     cache.put(b"before", b"it").expect("a put");
     match part.numbers[0] {
-        4 => refuse_for(&SYNCS, &descriptors_of(&part.path), Errno::IO),
+        4 => refuse_if(&SYNCS, 0, &descriptors_of(&part.path), Errno::IO),
         5 => {
             let roster = part.path.with_file_name("cache.roster");
-            refuse_for(&SYNCS, &descriptors_of(&roster), Errno::IO);
+            refuse_if(&SYNCS, 0, &descriptors_of(&roster), Errno::IO);
         }
         _ => refuse(&SYNCS, Errno::IO),
     }
