@@ -2,7 +2,7 @@
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`,
-//! `grow`, `clean`), replaced (`generation`) and mended (`recover`), and who may (`writer`).
+//! `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
 
 mod clean;
 mod edit;
@@ -15,6 +15,7 @@ mod iter;
 mod options;
 mod read;
 mod recover;
+mod repair;
 mod stats;
 mod verify;
 mod version;
@@ -30,6 +31,7 @@ pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
 pub use iter::{Entries, Items, Keys};
 pub use options::{Durability, Options};
+pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
 pub use verify::{Fault, Report};
 pub use version::Version;

@@ -330,6 +330,34 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Clears a name for a file of ours that is to be renamed to it. What is no regular file goes to
+/// another name; a regular one, which the rename itself will replace, gets a second one if it is
+/// to be kept. Returns where it is found now, if it was not left alone.
+pub(crate) fn set_aside(path: &Path, keep: bool) -> Result<Option<PathBuf>> {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return Ok(None);
+    };
+    if meta.is_file() && !keep {
+        return Ok(None);
+    }
+    let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+    let target = (0..u32::MAX)
+        .map(|count| match count {
+            0 => with_suffix(path, ".damaged"),
+            _ => with_suffix(path, &format!(".damaged.{count}")),
+        })
+        .find(free);
+    let Some(target) = target else {
+        return Ok(None);
+    };
+    if meta.is_file() {
+        fs::hard_link(path, &target).map_err(Error::io(path, "keep the file by another name"))?;
+    } else {
+        rename(path, &target)?;
+    }
+    Ok(Some(target))
+}
+
 /// Removes a file that an interrupted creation left, if it is one of ours or got no header before
 /// its maker was killed. Anybody else's file stays, and so does a cache that bears such a name.
 pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
@@ -397,7 +425,17 @@ pub(crate) fn on_network(path: &Path) -> bool {
         0x0102_1997, // 9P
         0x7461_636f, // OCFS2
     ];
+    #[cfg(test)]
+    if let Some(kind) = PRETENDED.get() {
+        return NETWORK.contains(&kind);
+    }
     rustix::fs::statfs(parent(path)).is_ok_and(|stat| NETWORK.contains(&(stat.f_type as u32)))
+}
+
+// The kind of file system that this thread's tests pretend to be on.
+#[cfg(all(test, target_os = "linux"))]
+thread_local! {
+    pub(crate) static PRETENDED: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether the file stands on a network file system; not known on this platform.

@@ -132,7 +132,7 @@ pub enum Error {
         needed: u64,
     },
     /// Something in the file cannot be true.
-    #[error("{}: damaged: {what} at byte {at}; see `mmapcache-inspect stats` and `verify`, or rebuild the cache", path.display())]
+    #[error("{}: damaged: {what} at byte {at}; repair it (`mmapcache-inspect repair`, or `Repair`), or make a new cache", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

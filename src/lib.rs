@@ -67,7 +67,7 @@ mod sync;
 mod table;
 
 pub use cache::{
-    DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Report, Stats,
-    Update, ValueRef, Version, Writer,
+    DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Progress,
+    Repair, Repaired, Report, Stats, Update, ValueRef, Version, Writer,
 };
 pub use error::{Error, Result};

@@ -246,7 +246,7 @@ fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
             std::os::unix::fs::chown(dir.path().join(name), Some(4321), Some(4321))
                 .expect("an owner");
         }
-        fs::set_permissions(&to, Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(&to, Permissions::from_mode(0o000)).expect("a mode");
         let mut child = Child::start("may not look", &path, &[]);
         child.expect("refused");
         fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("a mode");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 17] = [
+const LAYERS: [&[&str]; 18] = [
     &["error", "sync"],
     &["format"],
     &["hash", "bytes"],
@@ -34,6 +34,7 @@ const LAYERS: [&[&str]; 17] = [
         "cache::verify",
         "cache::in_place",
     ],
+    &["cache::repair"],
     &["cache"],
     &["inspect"],
 ];

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::dir::{self, Stage};
+use crate::dir::{self, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
+use crate::header::Header;
 
 use super::edit::{Editor, Outcomes, Stop};
 use super::handle::{Handle, discard_staged, finish_renames, random};
@@ -29,7 +30,7 @@ pub(crate) enum Heap {
 }
 
 /// Words of the header that a new generation goes on with.
-const CARRIED: [usize; 6] = [
+pub(crate) const CARRIED: [usize; 6] = [
     word::LAST_MTIME,
     word::CHANGES,
     word::PUTS,
@@ -61,7 +62,7 @@ impl Handle {
     ) -> Outcomes<()> {
         self.clear_the_way(editor)?;
         if heap == Heap::Kept {
-            self.map_all(editor)?;
+            map_all(editor)?;
         }
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
@@ -80,7 +81,7 @@ impl Handle {
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
         self.clear_the_way(editor)?;
-        self.map_all(editor)?;
+        map_all(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
             let _ = discard_staged(&self.names);
@@ -91,7 +92,7 @@ impl Handle {
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
         self.clear_the_way(editor)?;
-        self.map_all(editor)?;
+        map_all(editor)?;
         let geometry = *editor.view.table.geometry();
         let built = reindex(editor, geometry).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
@@ -132,23 +133,6 @@ impl Handle {
         })
     }
 
-    /// Maps every segment of the heap that stands in the directory, whatever the header says.
-    fn map_all(&self, editor: &mut Editor) -> Result<()> {
-        let mut segments = Vec::new();
-        for number in self.names.segment_numbers()? {
-            let opened = match editor.view.open_segment(&self.names, number) {
-                Err(error) if !error.is_corruption() => return Err(error),
-                opened => opened.ok().flatten(),
-            };
-            match opened {
-                Some(segment) => segments.push(segment),
-                None => segments.extend(editor.view.salvage_segment(&self.names, number)?),
-            }
-        }
-        editor.view = Arc::new(editor.view.with_segments(segments));
-        Ok(())
-    }
-
     /// Removes what an interrupted switch left under preliminary names. What a committed one left
     /// there comes first to its final names: it is this very generation's.
     fn clear_the_way(&self, editor: &Editor) -> Result<()> {
@@ -158,48 +142,12 @@ impl Handle {
         discard_staged(&self.names)
     }
 
-    /// Makes a finished generation the one that counts: the rename of its index commits.
+    /// Makes a finished generation the one that counts, and the editor work on it.
     fn commit(&self, editor: &mut Editor, fresh: &Editor) -> Result<()> {
-        let view = &fresh.view;
-        view.header().set(word::RENAMES_PENDING, 1);
-        view.header().set(word::COMPACTED, version::now());
-        // To whoever polls it, replacing everything is a change too, though it be by nothing.
-        view.header().add(word::CHANGES, 1);
-        let synced = view.sync_heap();
-        if view.ids.heap == editor.view.ids.heap {
-            editor.view.note_sync(synced)?;
-        } else {
-            synced?;
-        }
-        // All of it is on the disk, so from here on nothing of it may be removed before what
-        // replaces it is.
-        view.header()
-            .set(word::SYNCED, view.header().tail().to_word());
-        view.header().set(word::FLUSHED, 1);
-        view.sync_index()?;
-        editor.view.note_sync(self.names.sync_dirs())?;
-        // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
-        if let Some(lock) = &view.lock {
-            lock.acquire(Some(Instant::now()), || {})
-                .map_err(|_| Error::Locked {
-                    path: self.path.to_path_buf(),
-                    waited: std::time::Duration::ZERO,
-                })?;
-        }
-        let old = editor.view.header();
-        // Whoever began to wait for the old index's lock is to find the new one's free for a
-        // moment.
-        view.header().set(word::WAITING, old.get(word::WAITING));
-        old.set_poll(old.poll().with_superseded(true));
-        let renamed = dir::rename(
-            &self.names.index(Stage::New),
-            &self.names.index(Stage::Final),
-        );
-        if let Err(error) = renamed {
-            old.set_poll(old.poll().with_superseded(false));
-            return Err(error);
-        }
-        self.follow(editor, view);
+        let old = Arc::clone(&editor.view);
+        let kept = fresh.view.ids.heap == old.ids.heap;
+        commit(&self.names, &fresh.view, Some(old.header()), kept)?;
+        self.follow(editor, &fresh.view);
         Ok(())
     }
 
@@ -225,6 +173,77 @@ impl Handle {
         editor.stage = Stage::Final;
         self.view.store(Arc::clone(&editor.view));
     }
+}
+
+/// Makes a finished generation the one that counts: the rename of its index commits. `old` is the
+/// header of the one that it replaces, where there is one that can be read, and `kept` whether that
+/// has the same heap.
+pub(crate) fn commit(
+    names: &Names,
+    view: &View,
+    old: Option<Header<'_>>,
+    kept: bool,
+) -> Result<()> {
+    // That pages of a heap that stays count as clean from now on must not be mistaken for written.
+    let note = |synced: Result<()>, concerns_old: bool| {
+        synced.inspect_err(|error| {
+            if let Some(old) = old.filter(|_| concerns_old && error.is_failed_sync()) {
+                old.set(word::SYNC_ERROR, 1);
+            }
+        })
+    };
+    view.header().set(word::RENAMES_PENDING, 1);
+    view.header().set(word::COMPACTED, version::now());
+    // To whoever polls it, replacing everything is a change too, though it be by nothing.
+    view.header().add(word::CHANGES, 1);
+    note(view.sync_heap(), kept)?;
+    // All of it is on the disk, so from here on nothing of it may be removed before what replaces
+    // it is.
+    view.header()
+        .set(word::SYNCED, view.header().tail().to_word());
+    view.header().set(word::FLUSHED, 1);
+    view.sync_index()?;
+    note(names.sync_dirs(), true)?;
+    // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
+    if let Some(lock) = &view.lock {
+        lock.acquire(Some(Instant::now()), || {})
+            .map_err(|_| Error::Locked {
+                path: names.cache().to_owned(),
+                waited: std::time::Duration::ZERO,
+            })?;
+    }
+    if let Some(old) = old {
+        // Whoever began to wait for the old index's lock is to find the new one's free for a
+        // moment.
+        view.header().set(word::WAITING, old.get(word::WAITING));
+        old.set_poll(old.poll().with_superseded(true));
+    }
+    let renamed = dir::rename(&names.index(Stage::New), &names.index(Stage::Final));
+    if renamed.is_err()
+        && let Some(old) = old
+    {
+        old.set_poll(old.poll().with_superseded(false));
+    }
+    renamed
+}
+
+/// Maps every segment of the heap that stands in the directory, whatever the header says. A segment
+/// whose header is damaged gets it back, if its records are of this heap.
+pub(crate) fn map_all(editor: &mut Editor) -> Result<()> {
+    let names = Arc::clone(&editor.names);
+    let mut segments = Vec::new();
+    for number in names.segment_numbers()? {
+        let opened = match editor.view.open_segment(&names, number) {
+            Err(error) if !error.is_corruption() => return Err(error),
+            opened => opened.ok().flatten(),
+        };
+        match opened {
+            Some(segment) => segments.push(segment),
+            None => segments.extend(editor.view.salvage_segment(&names, number)?),
+        }
+    }
+    editor.view = Arc::new(editor.view.with_segments(segments));
+    Ok(())
 }
 
 /// An empty generation under preliminary names, and an editor for it.

@@ -67,14 +67,7 @@ impl Gate {
 impl Handle {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
-        if !options.network && dir::on_network(names.cache()) {
-            let what = "on a network file system, whose mappings and locks machines do not share; \
-                        move the cache to a local one, or open it with `allow_network(true)`";
-            return Err(Error::Unsupported {
-                path: names.cache().to_owned(),
-                what,
-            });
-        }
+        refuse_network(&names, options)?;
         let view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
         let path = Arc::from(names.cache());
@@ -207,6 +200,19 @@ impl Handle {
     }
 }
 
+/// Refuses a network file system, unless the caller vouches for it.
+pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
+    if options.network || !dir::on_network(names.cache()) {
+        return Ok(());
+    }
+    let what = "on a network file system, whose mappings and locks machines do not share; move \
+                the cache to a local one, or open it with `allow_network(true)`";
+    Err(Error::Unsupported {
+        path: names.cache().to_owned(),
+        what,
+    })
+}
+
 fn open_or_create(names: &Names, options: &Options) -> Result<View> {
     let opened = View::open(names, !options.read_only);
     match opened {
@@ -226,18 +232,10 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
 fn create(names: &Names, options: &Options) -> Result<View> {
     let lock_path = names.lock();
     let lock = LockFile::new(dir::open_lock(&lock_path, options.mode)?);
-    let began = Instant::now();
     let deadline = options
         .lock_timeout
-        .and_then(|timeout| began.checked_add(timeout));
-    lock.acquire(deadline, || {})
-        .map_err(|refusal| match refusal {
-            Refusal::TimedOut => Error::Locked {
-                path: names.cache().to_owned(),
-                waited: began.elapsed(),
-            },
-            Refusal::Io(error) => Error::io(&lock_path, "lock the file")(error),
-        })?;
+        .and_then(|timeout| Instant::now().checked_add(timeout));
+    acquire(&lock, deadline, names)?;
     match View::open(names, true) {
         Err(Error::NotFound { .. }) => {}
         Ok(_) if options.create_new => {
@@ -272,6 +270,19 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     }
     drop(made?);
     View::open(names, true)
+}
+
+/// Waits for a lock that guards a cache as a whole.
+pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
+    let began = Instant::now();
+    lock.acquire(deadline, || {})
+        .map_err(|refusal| match refusal {
+            Refusal::TimedOut => Error::Locked {
+                path: names.cache().to_owned(),
+                waited: began.elapsed(),
+            },
+            Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
+        })
 }
 
 /// Makes the files of an empty cache and gives them their names; the lock for that is held.
@@ -377,7 +388,7 @@ fn roster_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
 
 /// The header of a file; none where it is not there, or not of this kind. That it cannot be opened
 /// does not mean so: what is taken for nobody's is removed.
-fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
+pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
     use std::os::unix::fs::FileExt as _;
     let file = match dir::open(path, false) {
         Ok(file) => file,
@@ -441,7 +452,7 @@ fn fill_from_hasher(bytes: &mut [u8]) {
 
 /// The system's boot, or zeros where that cannot be told: dirty files then count as from another
 /// boot. A want of descriptors tells nothing.
-fn boot_id() -> Result<[u64; 2]> {
+pub(crate) fn boot_id() -> Result<[u64; 2]> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

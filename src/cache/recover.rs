@@ -163,12 +163,18 @@ impl Editor {
     }
 }
 
-/// What reading the heap brought back.
+/// What reading the heap brought back so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salvage {
+    /// Bytes of the heap that were read, and that there are.
+    pub read_bytes: u64,
+    pub heap_bytes: u64,
     pub records: u64,
     pub damaged_bytes: u64,
 }
+
+/// After so many bytes of heap whoever waits is told how far it is.
+const TELL_EACH: u64 = 1 << 20;
 
 impl Handle {
     /// Builds index and roster anew from the heap: of each key the newest record that verifies
@@ -181,15 +187,13 @@ impl Handle {
         let mut salvage = Salvage::default();
         let rebooted = editor.view.header().written_under().0 != self.boot;
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            reset_heap_words(fresh)?;
+            salvage = refill(fresh, &mut |_| {})?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
                 fresh.view.header().set(word::SYNC_ERROR, 0);
             }
-            salvage = index_heap(fresh)?;
-            sweep_deletions(fresh)?;
-            fresh.roll(0)
+            Ok(())
         })?;
         log::warn!(
             "{}: {} entries from {} records; {} bytes were damaged",
@@ -200,6 +204,16 @@ impl Handle {
         );
         Ok(())
     }
+}
+
+/// Fills an empty generation, which has all segments of the heap mapped, with what their records
+/// say, and begins a fresh segment. `told` hears how far it is.
+pub(crate) fn refill(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
+    reset_heap_words(fresh)?;
+    let salvage = index_heap(fresh, told)?;
+    sweep_deletions(fresh)?;
+    fresh.roll(0)?;
+    Ok(salvage)
 }
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
@@ -244,9 +258,12 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     Ok(())
 }
 
-fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
-    let mut salvage = Salvage::default();
+fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
+    let mut salvage = Salvage {
+        heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
+        ..Salvage::default()
+    };
     let carried = fresh.view.header().get(word::LAST_MTIME);
     let mut newest = if carried > super::version::Version::MAX {
         0
@@ -254,9 +271,15 @@ fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
         carried
     };
     let mut key = Vec::new();
+    let mut before = 0;
     for segment in segments {
         let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
         while let Some(found) = walker.step()? {
+            let read_bytes = before + u64::from(walker.unit()) * 8;
+            if read_bytes - salvage.read_bytes >= TELL_EACH {
+                salvage.read_bytes = read_bytes;
+                told(salvage);
+            }
             match found {
                 Found::Damage { from, to } => salvage.damaged_bytes += u64::from(to - from) * 8,
                 Found::Record(place, header) => {
@@ -269,6 +292,9 @@ fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
                 }
             }
         }
+        before += segment.allocated();
+        salvage.read_bytes = before;
+        told(salvage);
     }
     fresh.view.header().set(word::LAST_MTIME, newest);
     Ok(salvage)

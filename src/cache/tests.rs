@@ -3,6 +3,7 @@
 mod damage;
 mod model;
 mod recovery;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
@@ -742,4 +743,29 @@ fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
         }
     }
     assert!(planted > 20, "{planted}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machine() {
+    const EXT4: u32 = 0xef53;
+    const NFS: u32 = 0x6969;
+    const CIFS: u32 = 0xff53_4d42;
+    let scratch = Scratch::new();
+    for (kind, refused) in [(NFS, true), (CIFS, true), (EXT4, false)] {
+        crate::dir::PRETENDED.set(Some(kind));
+        let opened = tiny().open(scratch.path());
+        let repaired = crate::Repair::new(scratch.path()).run();
+        let vouched = tiny().allow_network(true).open(scratch.path());
+        crate::dir::PRETENDED.set(None);
+        assert_eq!(
+            matches!(opened, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        assert_eq!(
+            matches!(repaired, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        vouched.unwrap().put(b"k", b"v").unwrap();
+    }
 }

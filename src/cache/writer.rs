@@ -460,6 +460,11 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// The same entries in a heap of their own: nothing that is dead or damaged is left.
+    pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
+        self.replace(|handle, editor| handle.rebuild_from_itself(editor))
+    }
+
     /// What follows every change: some cleaning, and now and then a roster without its holes. It
     /// never fails the change, which is done.
     fn tidy(&mut self, bytes: usize) {
