@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use child::{Child, Part, say, tight};
-use mmapcache::{Error, MmapCache, Options, Result};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use rustix::fs::Mode;
 
 /// No test of its own: what the other tests start as their child processes.
@@ -75,6 +75,13 @@ fn everything(path: &Path, options: &Options) -> Result<()> {
     fill(&options.open(path)?)
 }
 
+/// Makes index and roster anew.
+fn repair(path: &Path) {
+    fs::remove_file(path.with_file_name("cache.roster")).expect("the roster");
+    let repaired = Repair::new(path).run().expect("a repair");
+    assert!(repaired.rebuilt);
+}
+
 fn files(path: &Path) -> Vec<PathBuf> {
     let dir = path.parent().expect("a directory");
     let entries = fs::read_dir(dir).expect("the directory");
@@ -97,6 +104,7 @@ fn has_a_umask(part: &Part) {
         options.mode(part.numbers[1] as u32);
     }
     everything(&part.path, &options).expect("nothing in the way");
+    repair(&part.path);
 }
 
 #[test]
@@ -155,6 +163,7 @@ fn root_leaves_mode_owner_and_group_as_they_were() {
     for mode in [0o600, 0o640, 0o664] {
         let (_dir, path) = of_somebody(1234, 5678, mode);
         everything(&path, &tight()).expect("nothing in the way of root");
+        repair(&path);
         assert_eq!(owners(&path), BTreeSet::from([(1234, 5678, mode)]));
     }
 }
@@ -170,7 +179,10 @@ fn is_somebody_else(part: &Part) {
     let changed = unsafe { libc::setresuid(user, user, user) };
     assert_eq!((left, grouped, changed), (0, 0, 0));
     match everything(&part.path, &tight()) {
-        Ok(()) => say("done"),
+        Ok(()) => {
+            repair(&part.path);
+            say("done");
+        }
         Err(Error::Io { source, path, .. }) => {
             assert!(path.starts_with(part.path.parent().expect("a directory")));
             say(source.kind());

@@ -16,7 +16,7 @@ use std::process::Command;
 
 use child::contents::Random;
 use child::{Child, Part, hear, say, tight};
-use mmapcache::{Error, MmapCache, Options, Result};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use volume::{Kind, Volume};
 
 /// No test of its own: what the other tests start as their child processes.
@@ -583,6 +583,34 @@ fn what_finds_no_room_to_be_made_leaves_nothing_behind() {
         assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
         assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
         assert_eq!(volume.listing().len(), 4, "{:?}", volume.listing());
+    }
+}
+
+#[test]
+fn a_repair_that_finds_no_room_changes_nothing() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let path = volume.cache();
+        prepare(&path, true, 300);
+        let cache = MmapCache::open(&path).expect("the cache");
+        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        let model = listed.expect("no damage");
+        drop(cache);
+        std::fs::remove_file(volume.path().join("cache.roster")).expect("the roster");
+        for left in (0..48).step_by(8) {
+            volume.fill(left << 10);
+            let before = volume.listing();
+            let error = Repair::new(&path).run().expect_err("no room");
+            assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+            assert_eq!(volume.listing(), before);
+            volume.make_room();
+        }
+        Repair::new(&path).run().expect("a repair");
+        let cache = MmapCache::open(&path).expect("the cache");
+        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        assert_eq!(listed.expect("no damage"), model);
     }
 }
 
