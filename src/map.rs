@@ -159,10 +159,18 @@ impl MappedFile {
     /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk
     /// would be SIGBUS. Only `legitimate` is left as it is.
     pub(crate) fn fill_holes(&self, legitimate: Range<u64>) -> Result<()> {
-        if !self.writable && !self.fills_when_read() {
+        let in_memory = self.is_in_memory();
+        if !self.writable && !in_memory {
             return Ok(());
         }
         let len = self.len()?;
+        let wanted = len.saturating_sub(legitimate.end - legitimate.start);
+        let blocks = self.disk_bytes()?;
+        let is = |bytes: u64| blocks == bytes.next_multiple_of(rustix::param::page_size() as u64);
+        if in_memory && (is(wanted) || is(len)) {
+            // There is nothing but data in the blocks there, and a look for holes walks all pages.
+            return Ok(());
+        }
         let holes = || {
             let before = self.holes(0..legitimate.start.min(len));
             before.chain(self.holes(legitimate.end..len))
@@ -171,8 +179,7 @@ impl MappedFile {
             return Ok(());
         }
         // What is allocated but was never written looks like a hole: the blocks tell them apart.
-        let wanted = len.saturating_sub(legitimate.end - legitimate.start);
-        self.check_room(wanted.saturating_sub(self.disk_bytes()?))?;
+        self.check_room(wanted.saturating_sub(blocks))?;
         for hole in holes() {
             let count = hole.end - hole.start;
             if self.writable {
@@ -200,8 +207,8 @@ impl MappedFile {
         })
     }
 
-    /// Whether reading a hole of a mapped file takes room on its file system, as in memory it does.
-    fn fills_when_read(&self) -> bool {
+    /// Whether the file system is in memory, where reading a hole of a mapped file takes room.
+    fn is_in_memory(&self) -> bool {
         #[cfg(target_os = "linux")]
         return rustix::fs::fstatfs(&self.file).is_ok_and(|stat| stat.f_type as u32 == TMPFS);
         #[cfg(not(target_os = "linux"))]

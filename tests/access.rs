@@ -1,6 +1,7 @@
 //! Who may touch a cache's files, and whose files a cache does not touch.
 //!
 //! Owners need root; without it these tests say that they were not run, and fail where `CI` is set.
+#![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
     reason = "becoming somebody else is a call of the C library"
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use child::{Child, Part, say, tight};
-use mmapcache::{Error, MmapCache, Options, Result};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use rustix::fs::Mode;
 
 /// No test of its own: what the other tests start as their child processes.
@@ -74,6 +75,13 @@ fn everything(path: &Path, options: &Options) -> Result<()> {
     fill(&options.open(path)?)
 }
 
+/// Makes index and roster anew.
+fn repair(path: &Path) {
+    fs::remove_file(path.with_file_name("cache.roster")).expect("the roster");
+    let repaired = Repair::new(path).run().expect("a repair");
+    assert!(repaired.rebuilt);
+}
+
 fn files(path: &Path) -> Vec<PathBuf> {
     let dir = path.parent().expect("a directory");
     let entries = fs::read_dir(dir).expect("the directory");
@@ -96,6 +104,7 @@ fn has_a_umask(part: &Part) {
         options.mode(part.numbers[1] as u32);
     }
     everything(&part.path, &options).expect("nothing in the way");
+    repair(&part.path);
 }
 
 #[test]
@@ -154,6 +163,7 @@ fn root_leaves_mode_owner_and_group_as_they_were() {
     for mode in [0o600, 0o640, 0o664] {
         let (_dir, path) = of_somebody(1234, 5678, mode);
         everything(&path, &tight()).expect("nothing in the way of root");
+        repair(&path);
         assert_eq!(owners(&path), BTreeSet::from([(1234, 5678, mode)]));
     }
 }
@@ -169,7 +179,10 @@ fn is_somebody_else(part: &Part) {
     let changed = unsafe { libc::setresuid(user, user, user) };
     assert_eq!((left, grouped, changed), (0, 0, 0));
     match everything(&part.path, &tight()) {
-        Ok(()) => say("done"),
+        Ok(()) => {
+            repair(&part.path);
+            say("done");
+        }
         Err(Error::Io { source, path, .. }) => {
             assert!(path.starts_with(part.path.parent().expect("a directory")));
             say(source.kind());
@@ -389,6 +402,31 @@ fn nothing_that_stands_under_a_name_is_followed_or_written_while_a_cache_is_used
     }
 }
 
+/// Locking a file hinders others who lock it: only an empty file of the right name is ours to lock.
+#[test]
+fn a_lock_file_that_is_somebody_elses_is_not_locked() {
+    for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
+        let dir = directory();
+        let victims = Victims::new();
+        victims.set(trap, &dir.path().join("cache.lock"));
+        let letter = fs::File::open(victims.dir.path().join("letter")).expect("the letter");
+        let empty = fs::File::open(victims.dir.path().join("empty")).expect("the empty file");
+        letter.lock().expect("a lock");
+        empty.lock().expect("a lock");
+        let mut options = Options::new();
+        options.lock_timeout(Some(std::time::Duration::from_millis(50)));
+        let error = options.open(dir.path().join("cache"));
+        let error = error.expect_err("somebody else's file");
+        assert!(
+            matches!(
+                error,
+                Error::AlreadyExists { .. } | Error::WrongMagic { .. }
+            ),
+            "{trap:?}: {error:?}"
+        );
+    }
+}
+
 /// Caches whose names are those of each other's files.
 const NAMES: [&str; 10] = [
     "c",
@@ -479,4 +517,19 @@ fn caches_of_all_such_names_in_one_directory_leave_each_other_alone() {
     for start in 0..NAMES.len() {
         neighbours((0..NAMES.len()).map(|i| NAMES[(start + i * 3) % NAMES.len()]));
     }
+}
+
+/// Whoever holds the lock that guards creation does not hold others up for ever.
+#[test]
+fn creating_waits_for_another_creator_no_longer_than_for_another_writer() {
+    let dir = directory();
+    let path = dir.path().join("cache");
+    let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");
+    lock.try_lock().expect("the lock");
+    let mut options = Options::new();
+    options.lock_timeout(Some(std::time::Duration::from_millis(50)));
+    let error = options.open(&path).expect_err("somebody creates it");
+    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+    drop(lock);
+    options.open(&path).expect("a cache");
 }

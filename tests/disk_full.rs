@@ -4,6 +4,8 @@
 //! What is done on a full disk is done by a child process: a signal then ends the child, and the
 //! test says which. Needs small file systems of its own, and so root; see `tests/volume/mod.rs`.
 
+#![cfg(target_os = "linux")]
+
 mod child;
 mod volume;
 
@@ -14,13 +16,19 @@ use std::process::Command;
 
 use child::contents::Random;
 use child::{Child, Part, hear, say, tight};
-use mmapcache::{Error, MmapCache, Options, Result};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use volume::{Kind, Volume};
 
 /// No test of its own: what the other tests start as their child processes.
 #[test]
 fn child() {
-    child::play(&[("works", works), ("opens", opens), ("counts", counts)]);
+    child::play(&[
+        ("works", works),
+        ("opens", opens),
+        ("counts", counts),
+        ("reads later", reads_later),
+        ("splits", splits),
+    ]);
 }
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -272,6 +280,44 @@ fn blocks_that_are_smaller_than_a_page_are_no_trap() {
     sweep(Kind::Ext4(1024), false, [0]);
 }
 
+/// The end of a directory of several pages lies where files are read in larger pieces.
+#[test]
+fn a_directory_of_many_pages_is_no_trap() {
+    for entries in [24_000, 12_000] {
+        let Some(volume) = Volume::mount(Kind::Ext4(4096), 32 << 20) else {
+            return;
+        };
+        let cache = Options::new().region_slots(16).open(volume.cache());
+        let cache = cache.expect("a cache");
+        let mut writer = cache.writer().expect("the lock");
+        for i in 0..entries {
+            writer.put(&key(i), b"v").expect("a put");
+        }
+        drop(writer);
+        drop(cache);
+        volume.forget_pages();
+        volume::read_all(volume.path());
+        volume.fill(0);
+        let split = Child::start("splits", &volume.cache(), &[entries]).finish();
+        assert!(split.parse::<u64>().expect("a number") > 0, "{split}");
+    }
+}
+
+/// Puts new keys until the disk is full; says how many regions were split for them.
+fn splits(part: &Part) {
+    let entries = part.numbers[0];
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    let before = cache.stats().expect("numbers").slots;
+    let mut next = entries;
+    while cache.put(&key(next), b"v").is_ok() {
+        next += 1;
+    }
+    for i in 0..next {
+        assert!(cache.get(&key(i)).expect("a look").is_some(), "{i}");
+    }
+    say((cache.stats().expect("numbers").slots - before) / 16);
+}
+
 #[test]
 #[ignore = "takes two minutes"]
 fn soak_every_four_kib_of_room_on_every_file_system() {
@@ -296,6 +342,18 @@ fn assert_zeros(cache: &MmapCache) {
         let found = cache.get(&key(i)).expect("a look");
         assert_eq!(found, Some(zeros(i)), "{i}");
     }
+}
+
+/// Opens a copy that is full of holes for reading, and reads when the parent says so.
+fn reads_later(part: &Part) {
+    let cache = Options::new().read_only(true).open(&part.path);
+    let cache = cache.expect("a reader");
+    for i in [0, ZEROS - 1] {
+        assert_eq!(cache.get(&key(i)).expect("a look"), Some(zeros(i)));
+    }
+    say("opened");
+    assert_eq!(hear().as_deref(), Some("read"));
+    assert_zeros(&cache);
 }
 
 /// Opens a copy that is full of holes: for reading if the number says so, else for writing.
@@ -353,6 +411,12 @@ fn copy_with_holes(kind: Kind, reader: &str) {
     assert_eq!(open_copy(&volume.cache(), false), "refused");
     assert_eq!(volume.listing(), before);
     volume.make_room();
+    let mut reader = Child::start("reads later", &volume.cache(), &[]);
+    reader.expect("opened");
+    volume.fill(0);
+    reader.tell("read");
+    reader.finish();
+    volume.make_room();
     assert_eq!(open_copy(&volume.cache(), true), "opened");
     assert_eq!(open_copy(&volume.cache(), false), "opened");
 }
@@ -409,4 +473,176 @@ fn counts(part: &Part) {
         Err(Error::DiskFull { .. }) => say("refused"),
         Err(error) => panic!("{error:?}"),
     }
+}
+
+/// Puts entries with values of `len` bytes until the disk is full. Returns how many.
+fn fill_up(cache: &MmapCache, len: usize) -> u64 {
+    for i in 0.. {
+        match cache.put(&key(i), &vec![i as u8; len]) {
+            Ok(_) => {}
+            Err(Error::DiskFull { .. }) => return i,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    unreachable!("the disk is never full")
+}
+
+/// What a cache that fills its disk does by itself: it throws out its oldest entries.
+#[test]
+fn the_oldest_entries_thrown_out_on_a_full_disk_make_room_for_new_ones() {
+    let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let cache = MmapCache::open(volume.cache()).expect("a cache");
+    let full = fill_up(&cache, 20_000);
+    assert!(full > 300, "{full}");
+    let mut next = full;
+    for round in 0..5 {
+        for i in 0..60 {
+            let found = cache.delete(&key(60 * round + i));
+            assert!(found.expect("deleting works on a full disk"));
+        }
+        // What has no room to be moved stays where it is.
+        match cache.compact() {
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        for _ in 0..20 {
+            cache.put(&key(next), &[1; 20_000]).expect("room again");
+            next += 1;
+        }
+    }
+    assert_eq!(cache.len(), next - 300);
+    for i in 300..full {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(vec![i as u8; 20_000]), "{i}");
+    }
+    let report = cache.verify().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+/// How far the reserve goes: with no room at all, so many deletions are certain.
+#[test]
+fn eighty_deletions_are_certain_on_a_full_disk() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        let entries = fill_up(&cache, 100);
+        volume.fill(0);
+        let deleted = (0..entries).take_while(|&i| cache.delete(&key(i)).is_ok());
+        let deleted = deleted.count();
+        eprintln!("{kind:?}: {deleted} of {entries}");
+        assert!(deleted >= 80);
+        assert_eq!(cache.len(), entries - deleted as u64);
+    }
+}
+
+#[test]
+fn what_finds_no_room_to_be_made_leaves_nothing_behind() {
+    for (kind, step) in [
+        (Kind::Tmpfs, 4),
+        (Kind::Ext4(4096), 4),
+        (Kind::Ext4(1024), 3),
+    ] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let mut refused = 0;
+        for left in (0..=72).step_by(step) {
+            volume.fill(left << 10);
+            let before = volume.listing();
+            match MmapCache::open(volume.cache()) {
+                Ok(cache) => {
+                    cache.put(b"k", b"v").expect("the first page is there");
+                    drop(cache);
+                    for (name, _) in volume.listing() {
+                        if name.starts_with("cache") {
+                            std::fs::remove_file(volume.path().join(name)).expect("the cache");
+                        }
+                    }
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+                    refused += 1;
+                    let mut after = volume.listing();
+                    // It guards creation, and is never removed.
+                    after.retain(|(name, _)| name != "cache.lock");
+                    assert_eq!(after, before, "{left} KiB left");
+                }
+            }
+            let _ = std::fs::remove_file(volume.path().join("cache.lock"));
+            volume.make_room();
+        }
+        assert!((10..=24).contains(&refused), "{refused}");
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        cache.put(b"k", b"v").expect("a put");
+        let many = (0..200_000_u64).map(|i| Ok::<_, Error>((key(i), [0; 100])));
+        let error = cache.atomic_rebuild(many).expect_err("no room");
+        assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+        assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+        assert_eq!(volume.listing().len(), 4, "{:?}", volume.listing());
+    }
+}
+
+#[test]
+fn a_repair_that_finds_no_room_changes_nothing() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let path = volume.cache();
+        prepare(&path, true, 300);
+        let cache = MmapCache::open(&path).expect("the cache");
+        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        let model = listed.expect("no damage");
+        drop(cache);
+        std::fs::remove_file(volume.path().join("cache.roster")).expect("the roster");
+        for left in (0..48).step_by(8) {
+            volume.fill(left << 10);
+            let before = volume.listing();
+            let error = Repair::new(&path).run().expect_err("no room");
+            assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+            assert_eq!(volume.listing(), before);
+            volume.make_room();
+        }
+        Repair::new(&path).run().expect("a repair");
+        let cache = MmapCache::open(&path).expect("the cache");
+        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        assert_eq!(listed.expect("no damage"), model);
+    }
+}
+
+#[test]
+fn no_room_for_another_file_is_a_full_disk_as_well() {
+    let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let limited = Command::new("mount")
+        .args(["-o", "remount,nr_inodes=8"])
+        .arg(volume.path())
+        .status();
+    assert!(limited.expect("mount").success());
+    let cache = tight().open(volume.cache()).expect("a cache");
+    let mut put = 0;
+    let full = loop {
+        match cache.put(&key(put), &[1; 3_000]) {
+            Ok(_) => put += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(full, Error::DiskFull { needed: 0, .. }),
+        "{full:?}"
+    );
+    assert!(full.to_string().contains("another file"), "{full}");
+    for i in 0..put {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(vec![1; 3_000]), "{i}");
+    }
+    assert!(cache.delete(&key(0)).expect("deleting works"));
+    let error = cache.clear().expect_err("no room for a roster and a heap");
+    assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+    assert_eq!(cache.len(), put - 1);
 }

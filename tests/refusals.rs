@@ -3,6 +3,7 @@
 //! Whatever it is, an operation happens or gives an error that says what and where, nothing is
 //! taken for damage or absence, and afterwards all is as it should be. Each refusal is arranged in
 //! a child process, whose limits are its own; a signal ends only that, and the test says so.
+#![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
     reason = "becoming somebody else is a call of the C library"
@@ -20,7 +21,10 @@ use child::{Child, Part, hear, say, tight};
 use mmapcache::{Durability, Error, MmapCache, Options, Result};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 use volume::{Kind, Volume, listing};
 
 /// No test of its own: what the other tests start as their child processes.
@@ -28,7 +32,9 @@ use volume::{Kind, Volume, listing};
 fn child() {
     child::play(&[
         ("reads as somebody else", reads_as_somebody_else),
+        ("may not look", may_not_look),
         ("lacks descriptors", lacks_descriptors),
+        ("opens with few descriptors", opens_with_few_descriptors),
         ("lacks address space", lacks_address_space),
         ("lacks file size", lacks_file_size),
         ("lacks room", lacks_room),
@@ -40,6 +46,8 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Where the index header says on which boot the files were written: `docs/format.md`.
 const BOOT_ID: u64 = 448;
+/// And where that some files may still have their preliminary names.
+const RENAMES_PENDING: u64 = 496;
 
 fn reboot(path: &Path) {
     let index = File::options().write(true).open(path).expect("the index");
@@ -190,6 +198,98 @@ fn whoever_may_only_read_the_files_reads_them() {
     Child::start("reads as somebody else", &path, &[]).finish();
 }
 
+/// Works on a cache of its own of which one file may not be opened, until the parent says so.
+fn may_not_look(part: &Part) {
+    // SAFETY: changes the credentials of this process only.
+    let changed = unsafe { libc::setresuid(4321, 4321, 4321) };
+    assert_eq!(changed, 0);
+    let cache = tight().open(&part.path);
+    let error = match cache.map(|cache| (cache.put(b"k", b"v"), cache.clear())) {
+        Err(error) | Ok((Err(error), Err(_))) => error,
+        done => panic!("{done:?}"),
+    };
+    assert!(is_io_of(&error, &[Errno::ACCESS]), "{error:?}");
+    say("refused");
+    assert_eq!(hear().as_deref(), Some("look"));
+    let cache = tight().open(&part.path).expect("the cache");
+    cache.put(b"k", b"v").expect("a put");
+    let items: Vec<_> = cache.items().expect("a listing").collect();
+    cache.atomic_rebuild(items).expect("a rebuild");
+}
+
+/// After a switch whose renames were not finished, a segment under its preliminary name cannot be
+/// opened, for want of a right or of descriptors: that does not make it a leftover.
+#[test]
+fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI must be root");
+        eprintln!("NOT RUN: becoming somebody else needs root");
+        return;
+    }
+    for name in ["cache.heap.3", "cache.roster"] {
+        let dir = directory();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
+        let path = dir.path().join("cache");
+        let mut model = prepare(&path);
+        let index = File::options().write(true).open(&path).expect("the index");
+        let pending = 1_u64.to_le_bytes();
+        index
+            .write_all_at(&pending, RENAMES_PENDING)
+            .expect("a mark");
+        let (from, to) = (
+            dir.path().join(name),
+            dir.path().join(format!("{name}.new")),
+        );
+        #[expect(clippy::disallowed_methods, reason = "as a kill would leave them")]
+        fs::rename(from, &to).expect("a rename");
+        for (name, _) in listing(dir.path()) {
+            std::os::unix::fs::chown(dir.path().join(name), Some(4321), Some(4321))
+                .expect("an owner");
+        }
+        fs::set_permissions(&to, Permissions::from_mode(0o000)).expect("a mode");
+        let mut child = Child::start("may not look", &path, &[]);
+        child.expect("refused");
+        fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("a mode");
+        child.tell("look");
+        child.finish();
+        model.insert(b"k".to_vec(), b"v".to_vec());
+        holds(&tight().open(&path).expect("the cache"), &model);
+    }
+}
+
+/// The same for a moment only, in which everything else works.
+#[test]
+fn what_could_not_be_looked_at_for_a_moment_is_not_removed_as_a_leftover() {
+    for name in ["cache.heap.3", "cache.roster"] {
+        let dir = directory();
+        let path = dir.path().join("cache");
+        let mut model = prepare(&path);
+        let cache = tight().open(&path).expect("the cache");
+        let index = File::options().write(true).open(&path).expect("the index");
+        let pending = 1_u64.to_le_bytes();
+        index
+            .write_all_at(&pending, RENAMES_PENDING)
+            .expect("a mark");
+        let to = dir.path().join(format!("{name}.new"));
+        #[expect(clippy::disallowed_methods, reason = "as a kill would leave them")]
+        fs::rename(dir.path().join(name), to).expect("a rename");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+                refuse_if(&[libc::SYS_openat], 2, &[flags as u64], Errno::MFILE);
+                let error = cache.put(b"k", b"v").expect_err("no descriptor");
+                assert!(is_io_of(&error, &[Errno::MFILE]), "{error:?}");
+            });
+        });
+        cache.put(b"k", b"v").expect("a put");
+        model.insert(b"k".to_vec(), b"v".to_vec());
+        // A switch removes what is left over, and here comes to nothing.
+        let nothing = [Ok((b"k", b"v")), Err("gave out")];
+        cache.atomic_rebuild(nothing).expect_err("the items' error");
+        holds(&tight().open(&path).expect("the cache"), &model);
+    }
+}
+
 // ---- limits of a process
 
 /// A cache whose operations may be refused.
@@ -305,17 +405,54 @@ fn is_io_of(error: &Error, errnos: &[Errno]) -> bool {
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 
-/// Leaves just so many descriptors as the number says.
-fn lacks_descriptors(part: &Part) {
-    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::MFILE]));
-    let old = tight().open(&part.path).expect("a handle from before");
-    let generation = old.stats().expect("numbers").generation;
+/// Takes all descriptors but so many.
+fn leave_descriptors(count: u64) -> Vec<File> {
     set_soft_limit(Resource::Nofile, Some(64));
     let mut taken = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         taken.push(file);
     }
-    taken.truncate(taken.len() - part.numbers[0] as usize);
+    taken.truncate(taken.len() - count as usize);
+    taken
+}
+
+/// Opens a cache with just so many descriptors as the number says, and writes with all of them.
+fn opens_with_few_descriptors(part: &Part) {
+    let first = tight().open(&part.path).expect("a handle from before");
+    first.flush().expect("a flush");
+    let generation = first.stats().expect("numbers").generation;
+    drop(first);
+    let taken = leave_descriptors(part.numbers[0]);
+    let opened = tight().open(&part.path);
+    drop(taken);
+    let opened = match opened {
+        Ok(cache) => {
+            cache.put(b"k", b"v").expect("a put");
+            1
+        }
+        Err(error) => {
+            assert!(is_io_of(&error, &[Errno::MFILE]), "{error:?}");
+            0
+        }
+    };
+    let next = tight().open(&part.path).expect("the next handle");
+    next.put(b"k", b"w").expect("a put");
+    let now = next.stats().expect("numbers").generation;
+    assert_eq!(now, generation, "nothing was to be recovered");
+    say(format!("{opened} {}", 1 - opened));
+}
+
+#[test]
+fn a_handle_that_was_opened_with_the_last_descriptors_is_as_good_as_any() {
+    each("opens with few descriptors", 0..8);
+}
+
+/// Leaves just so many descriptors as the number says.
+fn lacks_descriptors(part: &Part) {
+    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::MFILE]));
+    let old = tight().open(&part.path).expect("a handle from before");
+    let generation = old.stats().expect("numbers").generation;
+    let taken = leave_descriptors(part.numbers[0]);
     // First whatever a new handle would do by itself: there is nothing to mend.
     let opened = tight().open(&part.path);
     if let Some(new) = judge.happened(opened) {
@@ -401,7 +538,18 @@ fn the_file_size_limit_is_an_error_and_no_signal() {
 
 /// From now on these calls of this thread fail so.
 fn refuse(calls: &[i64], errno: Errno) {
-    let rules = calls.iter().map(|&call| (call, Vec::new())).collect();
+    refuse_if(calls, 0, &[], errno);
+}
+
+/// The same only where an argument is one of these, if there are any.
+fn refuse_if(calls: &[i64], argument: u8, values: &[u64], errno: Errno) {
+    let rule = |&value: &u64| {
+        let len = SeccompCmpArgLen::Dword;
+        let is_it = SeccompCondition::new(argument, len, SeccompCmpOp::Eq, value);
+        SeccompRule::new(vec![is_it.expect("a condition")]).expect("a rule")
+    };
+    let rules: Vec<_> = values.iter().map(rule).collect();
+    let rules = calls.iter().map(|&call| (call, rules.clone())).collect();
     let arch = std::env::consts::ARCH.try_into().expect("a known machine");
     let refusing = SeccompAction::Errno(errno.raw_os_error() as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusing, arch);
@@ -449,6 +597,22 @@ fn assert_sync_failed<T: std::fmt::Debug>(outcome: Result<T>) {
     assert!(!error.is_corruption());
 }
 
+/// This process's descriptors of a file.
+fn descriptors_of(path: &Path) -> Vec<u64> {
+    let all = fs::read_dir("/proc/self/fd").expect("the descriptors");
+    let all = all.map(|entry| entry.expect("a descriptor").path());
+    all.filter(|entry| fs::read_link(entry).is_ok_and(|target| target == path))
+        .map(|entry| {
+            entry
+                .file_name()
+                .expect("a number")
+                .to_string_lossy()
+                .parse()
+        })
+        .map(|number| number.expect("a number"))
+        .collect()
+}
+
 /// Syncs fail in this process: at the moment that the number says, and from then on.
 fn cannot_sync(part: &Part) {
     let cache = tight().open(&part.path).expect("the cache");
@@ -457,9 +621,16 @@ fn cannot_sync(part: &Part) {
         .open(&part.path)
         .expect("the cache");
     cache.put(b"before", b"it").expect("a put");
-    refuse(&SYNCS, Errno::IO);
+    match part.numbers[0] {
+        4 => refuse_if(&SYNCS, 0, &descriptors_of(&part.path), Errno::IO),
+        5 => {
+            let roster = part.path.with_file_name("cache.roster");
+            refuse_if(&SYNCS, 0, &descriptors_of(&roster), Errno::IO);
+        }
+        _ => refuse(&SYNCS, Errno::IO),
+    }
     let failed = match part.numbers[0] {
-        0 => cache.flush(),
+        0 | 4 | 5 => cache.flush(),
         1 => durable.put(b"durable", b"or not").map(drop),
         2 => {
             let mut writer = durable.writer().expect("the lock");
@@ -491,7 +662,7 @@ fn cannot_sync(part: &Part) {
 
 #[test]
 fn a_failed_sync_is_reported_and_stays_reported_to_everybody() {
-    for moment in 0..4 {
+    for moment in 0..6 {
         let dir = directory();
         let path = dir.path().join("cache");
         let mut model = prepare(&path);

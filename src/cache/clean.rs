@@ -116,14 +116,26 @@ impl Editor {
         if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }
-        self.roll(0)?;
-        let stop = u64::from(self.view.header().tail().segment);
-        while self.view.header().get(word::OLDEST) < stop {
-            self.clean_step(1 << 20)?;
+        if let Err(stop) = self.roll(0) {
+            if !stop.is_want_of_room() {
+                return Err(stop);
+            }
+            // On a full disk the segments that are dead altogether make room for the rest.
+            self.clean_before_last()?;
+            self.roll(0)?;
         }
+        self.clean_before_last()?;
         self.view
             .header()
             .set(word::COMPACTED, super::version::now());
+        Ok(())
+    }
+
+    fn clean_before_last(&mut self) -> Outcomes<()> {
+        let last = u64::from(self.view.header().tail().segment);
+        while self.view.header().get(word::OLDEST) < last {
+            self.clean_step(1 << 20)?;
+        }
         Ok(())
     }
 

@@ -134,7 +134,9 @@ impl Options {
     }
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
-    /// mode, owner and group, through rebuilds too. Default: `0o600`.
+    /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
+    /// Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self

@@ -354,8 +354,12 @@ impl Old {
             let lock = LockFile::open(|| dir::open(&path, true))?;
             acquire(&lock, deadline, names)?;
             let inode = inode_of(&file, &path)?;
-            let there = dir::open(&path, true).and_then(|file| inode_of(&file, &path));
-            if inode_of(lock.file(), &path)? != inode || there.ok() != Some(inode) {
+            let there = match dir::open(&path, true) {
+                Ok(file) => Some(inode_of(&file, &path)?),
+                Err(error) if error.is_absent() || error.is_corruption() => None,
+                Err(error) => return Err(error),
+            };
+            if inode_of(lock.file(), &path)? != inode || there != Some(inode) {
                 continue;
             }
             let access = Access::of(&file, &path)?;

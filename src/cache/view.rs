@@ -596,14 +596,14 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
         });
         match opened {
             Ok(roster) => return Ok(roster),
-            Err(error) if stage == Stage::New && error.is_absent() => {}
-            Err(error) => last = Some(error),
+            Err(error) if error.is_absent() => {}
+            Err(error) if error.is_corruption() => last = Some(error),
+            // What cannot be opened is not known to be missing.
+            Err(error) => return Err(error),
         }
     }
     let path = names.roster(Stage::Final);
-    Err(last
-        .filter(|error| !error.is_absent())
-        .unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
+    Err(last.unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
 }
 
 fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
