@@ -134,7 +134,9 @@ impl Options {
     }
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
-    /// mode, owner and group, through rebuilds too. Default: `0o600`.
+    /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
+    /// Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
@@ -224,6 +226,18 @@ impl Options {
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
+        self
+    }
+
+    /// Gives a cache that is created a directory of at most two to the power of `bits` entries and,
+    /// where it `collides`, a hash of five bits: every rare path becomes common.
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    pub fn narrow(&mut self, bits: u32, collides: bool) -> &mut Self {
+        self.directory_bits = bits;
+        if collides {
+            self.hash_kind = HashKind::Colliding;
+        }
         self
     }
 

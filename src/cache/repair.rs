@@ -21,13 +21,13 @@ use crate::lock::LockFile;
 use crate::map::{MappedFile, Memory};
 
 use super::edit::{Editor, Outcomes};
-use super::generation::{CARRIED, commit, give_up, map_all};
+use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
     Handle, acquire, boot_id, deadline, discard_staged, finish_renames, lock_creation, random,
     read_sealed, refuse_network,
 };
 use super::options::Options;
-use super::recover::{Salvage, refill};
+use super::recover::{Damage, Salvage, refill};
 use super::verify::Report;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 use super::writer::Writer;
@@ -271,7 +271,7 @@ impl<'a> Repair<'a> {
             for at in CARRIED {
                 view.header().set(at, header.get(at));
             }
-            if header.get(word::SYNC_ERROR) == 1 && header.written_under().0 == boot_id() {
+            if header.get(word::SYNC_ERROR) == 1 && header.written_under().0 == boot_id()? {
                 view.header().set(word::SYNC_ERROR, 1);
             }
         }
@@ -302,7 +302,7 @@ impl<'a> Repair<'a> {
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
         let told = &mut self.told;
-        refill(fresh, &mut |salvage| {
+        refill(fresh, Damage::Unknown, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,
@@ -318,12 +318,9 @@ impl<'a> Repair<'a> {
         for path in [&index, &roster] {
             kept.extend(dir::set_aside(path, self.keep)?);
         }
-        commit(names, view, old.header())?;
+        commit(names, view, Heap::Kept, old.header())?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = names
-            .sync_index_dir()
-            .and_then(|()| finish_renames(names, view))
-        {
+        if let Err(error) = finish_renames(names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         Ok(kept)
@@ -357,12 +354,16 @@ impl Old {
             let lock = LockFile::open(|| dir::open(&path, true))?;
             acquire(&lock, deadline, names)?;
             let inode = inode_of(&file, &path)?;
-            let there = dir::open(&path, true).and_then(|file| inode_of(&file, &path));
-            if inode_of(lock.file(), &path)? != inode || there.ok() != Some(inode) {
+            let there = match dir::open(&path, true) {
+                Ok(file) => Some(inode_of(&file, &path)?),
+                Err(error) if error.is_absent() || error.is_corruption() => None,
+                Err(error) => return Err(error),
+            };
+            if inode_of(lock.file(), &path)? != inode || there != Some(inode) {
                 continue;
             }
             let access = Access::of(&file, &path)?;
-            let sealed = read_sealed::<IndexHeader>(&path);
+            let sealed = read_sealed::<IndexHeader>(&path)?;
             let mapped = MappedFile::new(file, &path, true);
             let whole = mapped.len()? >= PAGE;
             let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
@@ -451,7 +452,7 @@ impl Identity {
 fn survey(names: &Names) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (number, stage) in names.segments()? {
-        let header = read_sealed::<SegmentHeader>(&names.segment(number, stage));
+        let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;
         found.extend(
             header
                 .filter(|header| header.number == u32::from(number))
@@ -482,7 +483,7 @@ fn identify(names: &Names, old: &Old, segments: &[Found]) -> Result<Identity> {
         .max_by_key(|found| (found.stage == Stage::Final, found.header.created));
     match newest.and_then(|found| Identity::of_segment(&found.header)) {
         Some(mut identity) => {
-            let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final));
+            let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final))?;
             let known = roster.filter(|roster| roster.cache_id == identity.cache);
             identity.generation = known.map_or(1, |roster| roster.generation);
             identity.created = segments

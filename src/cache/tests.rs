@@ -1,7 +1,9 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
 mod damage;
+mod disk;
 mod model;
+mod power;
 mod recovery;
 mod repair;
 
@@ -765,6 +767,36 @@ fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switche
         written.unwrap();
     });
     assert_clean(&exclusive);
+}
+
+#[test]
+fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
+    use crate::sync::fuse;
+    let mut planted = 0;
+    for steps in 0.. {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_owned();
+        fuse::interrupt(steps, move || {
+            if !path.exists() {
+                std::fs::write(path, "mine").unwrap();
+            }
+        });
+        let opened = tiny().open(scratch.path());
+        if fuse::clear() {
+            break;
+        }
+        if std::fs::read(scratch.path()).unwrap() == b"mine" {
+            planted += 1;
+            let error = opened.unwrap_err();
+            let early = error.is_corruption();
+            assert!(early || matches!(error, crate::Error::AlreadyExists { .. }));
+            let dir = scratch.path().parent().unwrap();
+            assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2, "and the lock");
+        } else {
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+    assert!(planted > 20, "{planted}");
 }
 
 #[test]

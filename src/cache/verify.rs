@@ -75,6 +75,16 @@ impl Report {
     }
 }
 
+/// What was read; none where it is damaged. That the system refuses to map a file is no fault of
+/// the file's.
+fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.is_corruption() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the slots of the whole table add up to.
 #[derive(Debug, Default)]
 struct Sums {
@@ -301,7 +311,8 @@ impl<'v> Check<'v> {
         let hash = view.hasher.hash(&self.key);
         let inline = self.key.len().min(slot.key().len() * 8);
         let number = view.table.slot_number(region.number(), index);
-        let known = view.roster.get(identity.position).ok() == Some(Position::Slot(number));
+        let known = unless_damaged(view.roster.get(identity.position))?;
+        let known = known == Some(Position::Slot(number));
         // A region that is being replaced is in the directory before the roster knows it.
         let busy = view.header().get(word::INTENT) != 0;
         Ok(
@@ -342,13 +353,13 @@ impl<'v> Check<'v> {
                 let Ok(position) = u32::try_from(position) else {
                     return Ok(());
                 };
-                let Ok(found) = view.roster.get(position) else {
+                let Some(found) = unless_damaged(view.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
                 };
                 let Position::Slot(number) = found else { break };
                 let (region, index) = view.table.slot_home(number);
-                let knows = view.table.region(region).is_ok_and(|region| {
+                let knows = unless_damaged(view.table.region(region))?.is_some_and(|region| {
                     region.slot(index).link().is_entry()
                         && region.slot(index).identity().position == position
                 });

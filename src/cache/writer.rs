@@ -152,8 +152,10 @@ impl<'a> Writer<'a> {
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
             header.mark_dirty(here.0, self.editor.view.inode.1);
-            self.editor.view.table.file().sync()?;
-            self.editor.view.header().mark_is_synced();
+            // The mark is stored anew at the next try; what else of the index this was about is not.
+            let view = &self.editor.view;
+            view.header().note_sync(view.table.file().sync())?;
+            view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
         Ok(())
@@ -178,8 +180,9 @@ impl<'a> Writer<'a> {
         {
             self.lock.release();
             self.lock = Arc::clone(lock);
-            self.unsynced = false;
             let header = self.editor.view.header();
+            // A switch is synced, unless it says that this failed.
+            self.unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(std::process::id()));
         }
     }
@@ -219,9 +222,9 @@ impl<'a> Writer<'a> {
                     return Err(*error);
                 }
                 Err(Stop::Recover(what)) => self.recover(what)?,
-                Err(Stop::Enlarge) => self.replace(|handle, editor| handle.enlarge(editor))?,
+                Err(Stop::Enlarge) => self.rearrange(|handle, editor| handle.enlarge(editor))?,
                 Err(Stop::Renumber) => {
-                    self.replace(|handle, editor| handle.rebuild_from_itself(editor))?
+                    self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))?
                 }
             }
             self.mark_again()?;
@@ -237,11 +240,36 @@ impl<'a> Writer<'a> {
     }
 
     fn replace(&mut self, switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>) -> Result<()> {
-        refuse_forked(self.handle, self.epoch)?;
+        let switched = self.switch(switch);
+        switched.map_err(|stop| give_up(stop, &self.editor))
+    }
+
+    /// Replaces the generation by one with the same entries. Where damage is in the way, the one
+    /// that is made from the heap will do.
+    fn rearrange(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+    ) -> Result<()> {
+        match self.switch(switch) {
+            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Failed(error)) if error.is_corruption() => {
+                self.recover("damage in what is to be replaced")
+            }
+            other => other.map_err(|stop| give_up(stop, &self.editor)),
+        }
+    }
+
+    fn switch(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+    ) -> Outcomes<()> {
+        if let Err(error) = refuse_forked(self.handle, self.epoch) {
+            return Err(error.into());
+        }
         let switched = switch(self.handle, &mut self.editor);
         self.relock();
         self.publish_view();
-        switched.map_err(|stop| give_up(stop, &self.editor))
+        switched
     }
 
     /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
@@ -395,14 +423,9 @@ impl<'a> Writer<'a> {
         self.unsynced = false;
         self.publish_view();
         let view = &self.editor.view;
-        if let Err(error) = view.sync_index() {
-            // The system counts those pages as clean now: a later sync that succeeds would prove
-            // nothing.
-            view.header().set(word::SYNC_ERROR, 1);
-            return Err(error);
-        }
+        view.header().note_sync(view.sync_index())?;
         view.header().set(word::DIRTY, 0);
-        view.table.file().sync()
+        view.header().note_sync(view.table.file().sync())
     }
 
     /// Reclaims all dead bytes of the heap.
@@ -485,7 +508,7 @@ impl<'a> Writer<'a> {
             }
             Err(Stop::Recover(what)) => self.recover(what),
             Err(Stop::Enlarge | Stop::Renumber) => {
-                self.replace(|handle, editor| handle.rebuild_from_itself(editor))
+                self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))
             }
             Err(Stop::Failed(error)) => Err(*error),
         };
@@ -502,7 +525,7 @@ impl<'a> Writer<'a> {
         if counters.roster_len <= ROSTER_LEAST || counters.occupied * 4 >= counters.roster_len {
             return Ok(());
         }
-        self.replace(|handle, editor| handle.shrink(editor))
+        self.rearrange(|handle, editor| handle.shrink(editor))
     }
 }
 
