@@ -268,7 +268,11 @@ fn create(names: &Names, options: &Options) -> Result<View> {
         // The first error is the one to report; what is left behind is removed by the next.
         let _ = discard_staged(names);
     }
-    drop(made?);
+    // From here on it is a cache, whose files get their names from the next writer if not here.
+    let view = made?;
+    names.sync_index_dir()?;
+    finish_renames(names, &view)?;
+    drop(view);
     View::open(names, true)
 }
 
@@ -285,7 +289,8 @@ pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names)
         })
 }
 
-/// Makes the files of an empty cache and gives them their names; the lock for that is held.
+/// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
+/// that is held.
 fn make(names: &Names, options: &Options) -> Result<View> {
     let plan = Plan {
         geometry: options.geometry(names.cache())?,
@@ -319,8 +324,6 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         lock.acquire(Some(Instant::now()), || {}).map_err(refused)?;
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
-    names.sync_index_dir()?;
-    finish_renames(names, &view)?;
     Ok(view)
 }
 
