@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+#[cfg(any(test, fuzzing))]
+use crate::sync::fuse::{self, Step};
 
 /// The names of one cache's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +132,7 @@ fn real_path(path: &Path) -> Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(real) => return Ok(real),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if is_loop(&error) => return Err(not_regular(path)),
         Err(error) => return Err(Error::io(path, "resolve the path")(error)),
     }
     let name = path.file_name().ok_or_else(|| {
@@ -185,8 +188,8 @@ impl Access {
 
 /// Creates a file that was not there, whatever the umask, never through a symbolic link.
 pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Create(path));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -267,6 +270,11 @@ fn open_regular(path: &Path, writable: bool, flags: i32) -> Result<File> {
     }
 }
 
+/// Whether a name leads round in a circle of symbolic links: nothing that was made by us does.
+pub(crate) fn is_loop(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
 fn not_regular(path: &Path) -> Error {
     Error::WrongMagic {
         path: path.to_owned(),
@@ -294,8 +302,8 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 
 /// Renames a file over another. The caller syncs the directory where it must.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Rename(from, to));
     rename_over(from, to)
 }
 
@@ -308,8 +316,8 @@ fn rename_over(from: &Path, to: &Path) -> Result<()> {
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Rename(from, to));
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(already_exists(to)),
@@ -320,8 +328,8 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Remove(path));
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(path, "remove the file")(error))
@@ -378,17 +386,17 @@ fn is_cache(path: &Path) -> bool {
 /// Whether a file starts with this magic. What cannot be looked at is an error, not somebody
 /// else's.
 pub(crate) fn is_ours(path: &Path, magic: [u8; 8]) -> Result<bool> {
-    Ok(start_of(path)?.is_some_and(|start| start.get(..8) == Some(&magic)))
+    Ok(start_of(path)?.is_some_and(|start| start == magic))
 }
 
 /// Whether a file is one of ours, or was made and got no header before its maker, or the power, was
-/// gone.
+/// gone. A header of which a power loss left only some words may have lost its magic.
 pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> Result<bool> {
-    Ok(start_of(path)?
-        .is_some_and(|start| start.get(..8) == Some(&magic) || start.iter().all(|&byte| byte == 0)))
+    let blank = |start: &[u8]| start.iter().all(|&byte| byte == 0);
+    Ok(start_of(path)?.is_some_and(|start| start == magic || blank(&start)))
 }
 
-/// The first bytes of a regular file; none where there is no such file.
+/// The first eight bytes of a regular file, or fewer; none where there is no such file.
 fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match open(path, false) {
         Ok(file) => file,
@@ -396,7 +404,7 @@ fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut start = vec![0; 128];
+    let mut start = vec![0; 8];
     let count = file
         .read_at(&mut start, 0)
         .map_err(Error::io(path, "read the file"))?;
@@ -406,6 +414,8 @@ fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// Makes creations, renames and removals in a directory survive a power loss.
 fn sync_dir(path: &Path) -> Result<()> {
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::SyncDir(path));
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
     dir.sync_all().map_err(Error::io(path, Error::SYNC))
 }

@@ -30,12 +30,15 @@ pub enum Error {
         path: PathBuf,
     },
     /// Another thread or process held the writer lock for longer than the lock timeout.
-    #[error("{}: another writer held the lock for {waited:?}; try again, or raise `lock_timeout`", path.display())]
+    #[error("{}: another writer{} held the lock for {waited:?}; try again, or raise `lock_timeout`", path.display(), named(*holder))]
     Locked {
         /// The cache.
         path: PathBuf,
         /// How long this call waited.
         waited: Duration,
+        /// The process id of who held it then, as far as it said so: a hint, and meaningless across
+        /// containers.
+        holder: Option<u32>,
     },
     /// This thread already holds a writer of this cache: waiting for it would never end.
     #[error("{}: this thread already holds the writer; use that writer, or drop it first", path.display())]
@@ -179,6 +182,10 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn named(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |id| format!(" (process {id})"))
 }
 
 impl Error {

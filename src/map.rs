@@ -20,6 +20,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
+#[cfg(any(test, fuzzing))]
+use crate::sync::fuse::{self, Step};
 use crate::sync::{Relaxed, Word, load};
 
 /// Fresh ranges up to this size are written with zeros at once.
@@ -74,6 +76,8 @@ impl MappedFile {
 
     /// Writes all data of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
+        #[cfg(any(test, fuzzing))]
+        fuse::step(Step::Sync(&self.file));
         self.file
             .sync_data()
             .map_err(Error::io(&self.path, Error::SYNC))
@@ -126,6 +130,8 @@ impl MappedFile {
 
     /// Allocates blocks for a range that may be in use, where the file system can do that.
     fn preallocate(&self, at: u64, len: u64) -> Result<()> {
+        #[cfg(any(test, fuzzing))]
+        fuse::step(Step::Write);
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, len) {
                 Ok(()) => return Ok(()),
@@ -234,6 +240,8 @@ impl MappedFile {
     /// against 3 to 7 where each page is faulted in from an unwritten extent, by
     /// `MADV_POPULATE_WRITE` too.
     fn warm(&self, at: u64, len: u64) {
+        #[cfg(any(test, fuzzing))]
+        fuse::step(Step::Write);
         let mut from = at;
         while len <= WARM_MAX && from < at + len {
             let count = (at + len - from).min(ZEROS.len() as u64) as usize;

@@ -150,7 +150,8 @@ impl Editor {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));
             }
-            // Removed by a cleaner that was killed before it could say so.
+            // Removed by a cleaner that was killed before it could say so, or sync that.
+            self.sync_removal()?;
             return self.advance(number);
         }
         // The segment stays mapped by this view, whatever appending does to the editor's.
@@ -276,10 +277,17 @@ impl Editor {
             self.sync_heap()?;
         }
         dir::remove(&self.names.segment(number, self.stage))?;
-        if self.view.header().get(word::FLUSHED) != 0 {
-            self.view.note_sync(self.names.sync_heap_dir())?;
-        }
+        self.sync_removal()?;
         self.advance(number)
+    }
+
+    /// No later segment may go before this one is gone for good: it could have the deletions that
+    /// keep the entries of this one away.
+    fn sync_removal(&self) -> Result<()> {
+        if self.view.header().get(word::FLUSHED) != 0 {
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
+        }
+        Ok(())
     }
 
     /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal
@@ -330,11 +338,11 @@ impl Editor {
         for number in from..=tail.segment {
             if let Some(segment) = self.segment(number)? {
                 let synced = segment.file().sync();
-                self.view.note_sync(synced)?;
+                self.view.header().note_sync(synced)?;
             }
         }
         if first_time {
-            self.view.note_sync(self.names.sync_heap_dir())?;
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
         }
         let header = self.view.header();
         header.set(word::SYNCED, tail.to_word());

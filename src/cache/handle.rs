@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -107,32 +107,41 @@ impl Handle {
     /// Opens the index anew if another inode stands at the path.
     #[cold]
     pub(crate) fn reopen_if_replaced(&self) -> Result<()> {
-        if self.inode_at_path()? == Some(self.view.load().inode) {
+        let stale = self.view.load_full();
+        if self.inode_at_path()? == Some(stale.inode) {
             return Ok(());
         }
-        self.reopen()
+        self.reopen(&stale)
     }
 
-    /// Opens whatever stands at the path now.
-    pub(crate) fn reopen(&self) -> Result<()> {
-        let view = if self.options.read_only {
-            View::open(&self.names, false)?
-        } else {
-            let options = Options {
-                create_new: false,
-                ..self.options.clone()
-            };
-            open_or_create(&self.names, &options)?
-        };
-        let view = Arc::new(view);
-        self.view.rcu(|current| {
-            // A writer of this handle may have switched meanwhile: its view holds the lock, and
-            // must stay.
-            let same = current.ids == view.ids && current.inode == view.inode;
-            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
-            Arc::clone(if same && usable { current } else { &view })
-        });
+    /// Opens whatever stands at the path now, in place of a view that is of no more use.
+    pub(crate) fn reopen(&self, stale: &View) -> Result<()> {
+        self.adopt(stale, Arc::new(self.open_anew()?));
         Ok(())
+    }
+
+    pub(crate) fn open_anew(&self) -> Result<View> {
+        if self.options.read_only {
+            return View::open(&self.names, false);
+        }
+        let options = Options {
+            create_new: false,
+            ..self.options.clone()
+        };
+        open_or_create(&self.names, &options)
+    }
+
+    /// Puts a view that was opened meanwhile in the place of a stale one.
+    ///
+    /// A writer of this handle may have switched since, and more than once: its view holds the
+    /// lock, and must stay.
+    pub(crate) fn adopt(&self, stale: &View, view: Arc<View>) {
+        self.view.rcu(|current| {
+            let is = |other: &View| current.ids == other.ids && current.inode == other.inode;
+            let newer = !is(stale) || is(&view);
+            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
+            Arc::clone(if newer && usable { current } else { &view })
+        });
     }
 
     /// Device and inode at the cache's path; none where nothing is.
@@ -230,12 +239,7 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
 
 /// Creates the cache, unless somebody else did meanwhile.
 fn create(names: &Names, options: &Options) -> Result<View> {
-    let lock_path = names.lock();
-    let lock = LockFile::new(dir::open_lock(&lock_path, options.mode)?);
-    let deadline = options
-        .lock_timeout
-        .and_then(|timeout| Instant::now().checked_add(timeout));
-    acquire(&lock, deadline, names)?;
+    let _creation = lock_creation(names, options)?;
     match View::open(names, true) {
         Err(Error::NotFound { .. }) => {}
         Ok(_) if options.create_new => {
@@ -270,23 +274,9 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     }
     // From here on it is a cache, whose files get their names from the next writer if not here.
     let view = made?;
-    names.sync_index_dir()?;
     finish_renames(names, &view)?;
     drop(view);
     View::open(names, true)
-}
-
-/// Waits for a lock that guards a cache as a whole.
-pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
-    let began = Instant::now();
-    lock.acquire(deadline, || {})
-        .map_err(|refusal| match refusal {
-            Refusal::TimedOut => Error::Locked {
-                path: names.cache().to_owned(),
-                waited: began.elapsed(),
-            },
-            Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
-        })
 }
 
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
@@ -317,14 +307,39 @@ fn make(names: &Names, options: &Options) -> Result<View> {
     // From the rename on others can open it, and even replace it: not before its files have their
     // names.
     if let Some(lock) = &view.lock {
-        let refused = |_| Error::Locked {
-            path: names.cache().to_owned(),
-            waited: Duration::ZERO,
-        };
-        lock.acquire(Some(Instant::now()), || {}).map_err(refused)?;
+        acquire(lock, Some(Instant::now()), names)?;
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
     Ok(view)
+}
+
+/// Takes the lock under which caches are created and repaired; it goes with its guard.
+pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<LockFile> {
+    let path = names.lock();
+    let lock = LockFile::open(|| dir::open_lock(&path, options.mode))?;
+    acquire(&lock, deadline(options), names)?;
+    Ok(lock)
+}
+
+/// Until when a lock is waited for; none where that is for ever.
+pub(crate) fn deadline(options: &Options) -> Option<Instant> {
+    options
+        .lock_timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+/// Waits for a lock that no handle has.
+pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
+    let began = Instant::now();
+    lock.acquire(deadline, || {})
+        .map_err(|refusal| match refusal {
+            Refusal::TimedOut => Error::Locked {
+                path: names.cache().to_owned(),
+                waited: began.elapsed(),
+                holder: None,
+            },
+            Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
+        })
 }
 
 /// Removes what an interrupted creation or switch left under preliminary names.
@@ -345,6 +360,9 @@ pub(crate) fn discard_staged(names: &Names) -> Result<()> {
 /// The index names the ids of its files, so this can be done by whoever comes next, at any time,
 /// and again.
 pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
+    // Whoever committed may have been killed before this: the commit must be on the disk before
+    // anything that the old generation needs is gone.
+    view.header().note_sync(names.sync_index_dir())?;
     let ids = view.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {
@@ -430,7 +448,15 @@ fn random_id() -> [u8; 16] {
     bytes
 }
 
-#[cfg(target_os = "linux")]
+/// A fuzzer's finding must come again: ids and seeds are counted, not drawn.
+#[cfg(fuzzing)]
+fn fill_random(bytes: &mut [u8]) {
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&crate::fuzzing::next_random().to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(fuzzing)))]
 fn fill_random(bytes: &mut [u8]) {
     let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
     if got != Ok(bytes.len()) {
@@ -438,12 +464,13 @@ fn fill_random(bytes: &mut [u8]) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", fuzzing)))]
 fn fill_random(bytes: &mut [u8]) {
     fill_from_hasher(bytes);
 }
 
 /// The standard library's hash maps are seeded by the system; so is this.
+#[cfg(not(fuzzing))]
 fn fill_from_hasher(bytes: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
     for chunk in bytes.chunks_mut(8) {

@@ -21,12 +21,13 @@ use crate::lock::LockFile;
 use crate::map::{MappedFile, Memory};
 
 use super::edit::{Editor, Outcomes};
-use super::generation::{CARRIED, commit, give_up, map_all};
+use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
-    Handle, acquire, boot_id, discard_staged, finish_renames, random, read_sealed, refuse_network,
+    Handle, acquire, boot_id, deadline, discard_staged, finish_renames, lock_creation, random,
+    read_sealed, refuse_network,
 };
 use super::options::Options;
-use super::recover::{Salvage, refill};
+use super::recover::{Damage, Salvage, refill};
 use super::verify::Report;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 use super::writer::Writer;
@@ -241,15 +242,9 @@ impl<'a> Repair<'a> {
     }
 
     fn rebuild(&mut self, names: &Names) -> Result<Repaired> {
-        let deadline = self
-            .options
-            .lock_timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout));
         // Nobody may create a cache here meanwhile, nor repair it.
-        let lock_path = names.lock();
-        let creation = LockFile::new(dir::open_lock(&lock_path, self.options.mode)?);
-        acquire(&creation, deadline, names)?;
-        let old = Old::lock(names, deadline)?;
+        let _creation = lock_creation(names, &self.options)?;
+        let old = Old::lock(names, deadline(&self.options))?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
@@ -307,7 +302,7 @@ impl<'a> Repair<'a> {
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
         let told = &mut self.told;
-        refill(fresh, &mut |salvage| {
+        refill(fresh, Damage::Unknown, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,
@@ -323,12 +318,9 @@ impl<'a> Repair<'a> {
         for path in [&index, &roster] {
             kept.extend(dir::set_aside(path, self.keep)?);
         }
-        commit(names, view, old.header(), true)?;
+        commit(names, view, Heap::Kept, old.header())?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = view
-            .note_sync(names.sync_index_dir())
-            .and_then(|()| finish_renames(names, view))
-        {
+        if let Err(error) = finish_renames(names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         Ok(kept)
@@ -359,7 +351,7 @@ impl Old {
                 Err(error) if error.is_absent() => return Ok(Self::default()),
                 Err(error) => return Err(error),
             };
-            let lock = LockFile::new(dir::open(&path, true)?);
+            let lock = LockFile::open(|| dir::open(&path, true))?;
             acquire(&lock, deadline, names)?;
             let inode = inode_of(&file, &path)?;
             let there = match dir::open(&path, true) {

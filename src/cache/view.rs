@@ -179,7 +179,7 @@ impl View {
             roster: header.roster_id,
         };
         let lock = if writable {
-            Some(Arc::new(LockFile::new(dir::open(&path, true)?)))
+            Some(Arc::new(LockFile::open(|| dir::open(&path, true))?))
         } else {
             None
         };
@@ -319,7 +319,7 @@ impl View {
         );
         mapped.allocate(0, PAGE)?;
         write_header(&file, &path, &index_header(plan, hasher))?;
-        let lock = LockFile::new(dir::open(&path, true)?);
+        let lock = LockFile::open(|| dir::open(&path, true))?;
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, plan.capacity)?;
         let roster = create_roster(names, plan, roster)?;
@@ -391,7 +391,8 @@ impl View {
             record_variant: record::VARIANT,
             max_segment_bytes: geometry.max_segment_bytes,
             max_entries: geometry.max_entries,
-            created: version::now(),
+            // Deletions are dropped with their segments; what is left remembers their versions.
+            created: version::now().max(self.header().get(word::LAST_MTIME)),
             ..bytemuck::Zeroable::zeroed()
         }
     }
@@ -421,16 +422,6 @@ impl View {
     pub(crate) fn sync_heap(&self) -> Result<()> {
         self.segments()
             .try_for_each(|segment| segment.file().sync())
-    }
-
-    /// Remembers in the header that a sync failed: the system counts what it was about as written
-    /// from now on, so a later one that succeeds proves nothing.
-    pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
-        synced.inspect_err(|error| {
-            if error.is_failed_sync() {
-                self.header().set(word::SYNC_ERROR, 1);
-            }
-        })
     }
 
     /// Writes roster and index to the disk.
@@ -536,6 +527,8 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
 }
 
 fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
+    #[cfg(any(test, fuzzing))]
+    crate::sync::fuse::step(crate::sync::fuse::Step::Write);
     file.write_all_at(&seal::seal(*header), 0)
         .map_err(Error::io(path, "write the header"))
 }
