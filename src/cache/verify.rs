@@ -3,6 +3,7 @@
 //! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what
 //! looks wrong while somebody writes is looked at again before it is reported.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use super::view::View;
 const LISTED: usize = 1_000;
 /// Second looks at what seems wrong while somebody writes.
 const LOOKS: u32 = 20;
+/// Pauses between looks that a check makes in all: where much is damaged, and a killed writer left
+/// word that it is at work, it would wait for that at each entry.
+const PAUSES: u32 = 200;
 /// Checks of generations that were replaced meanwhile, before the last is taken as it is.
 const TRIES: u32 = 5;
 
@@ -103,6 +107,7 @@ struct Check<'a> {
     report: Report,
     sums: Sums,
     key: Vec<u8>,
+    pauses: Cell<u32>,
 }
 
 impl Report {
@@ -128,6 +133,7 @@ impl Report {
             report: Self::default(),
             sums: Sums::default(),
             key: Vec::new(),
+            pauses: Cell::new(PAUSES),
         };
         let header = view.header();
         let before = (header.get(word::CHANGES), header.counters());
@@ -369,7 +375,13 @@ impl<'v> Check<'v> {
     fn heap(&mut self) -> Result<()> {
         let header = self.view.header();
         let tail = header.tail();
-        for number in header.get(word::OLDEST) as u16..=tail.segment {
+        // By what stands in the directory: a damaged header may name sixty thousand of them.
+        let known = header.get(word::OLDEST)..=u64::from(tail.segment);
+        let numbers = self.handle.names.segment_numbers()?;
+        for number in numbers
+            .into_iter()
+            .filter(|&number| known.contains(&u64::from(number)))
+        {
             let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.
                 continue;
@@ -433,7 +445,9 @@ impl<'v> Check<'v> {
 
     /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
     fn pause(&self, view: &View) {
-        if view.header().get(word::HOLDER) != 0 {
+        let left = self.pauses.get();
+        if view.header().get(word::HOLDER) != 0 && left > 0 {
+            self.pauses.set(left - 1);
             std::thread::sleep(Duration::from_micros(500));
         }
     }
