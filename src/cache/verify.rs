@@ -15,6 +15,7 @@ use crate::format::record::Kind;
 use crate::format::region::{Counts, Stamp};
 use crate::format::roster::Position;
 use crate::heap::{Found, Segment};
+use crate::sync::loads_done;
 use crate::table::region::Region;
 
 use super::handle::Handle;
@@ -142,6 +143,7 @@ impl Report {
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
+        check.end_of_heap()?;
         if (header.get(word::CHANGES), header.counters()) == before {
             check.totals(view, &before.1);
         }
@@ -403,6 +405,25 @@ impl<'v> Check<'v> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
+    fn end_of_heap(&mut self) -> Result<()> {
+        let view = self.view;
+        let tail = view.header().tail();
+        let Some(segment) = self.segment(tail.segment)? else {
+            return Ok(());
+        };
+        if segment.is_blank(tail.unit)? {
+            return Ok(());
+        }
+        // A writer announces a record before it stores it.
+        loads_done();
+        if view.header().reserved() == tail && view.header().tail() == tail {
+            let at = word::TAIL as u64 * 8;
+            self.fault_in_index(view, at, "something stands behind the heap's end");
         }
         Ok(())
     }

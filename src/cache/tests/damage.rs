@@ -175,11 +175,46 @@ fn an_entry_with_a_damaged_position_is_not_lost_when_its_region_is_rebuilt() {
     assert_clean(&cache);
 }
 
+/// A region that claims a wider part of the hash space than it serves is rebuilt: that must not take
+/// the directory entries of its neighbours.
+#[test]
+fn a_region_with_a_damaged_shape_takes_no_entries_from_its_neighbours() {
+    for number in 0..8_u32 {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        for i in 0..60_u32 {
+            cache.put(&i.to_le_bytes(), b"old").unwrap();
+        }
+        let view = cache.handle.view.load_full();
+        let index = number % (1 << view.header().poll().depth());
+        let region = view.table.entry(index).unwrap().region();
+        let mut shape = view.table.region(region).unwrap().shape();
+        shape.depth -= 1;
+        shape.prefix &= (1 << shape.depth) - 1;
+        let at = view.table.region_at(region) + 8;
+        let file = std::fs::File::options().write(true).open(scratch.path());
+        file.unwrap()
+            .write_all_at(&shape.to_word().to_le_bytes(), at)
+            .unwrap();
+        for i in 0..200_u32 {
+            cache.put(&(1_000 + i).to_le_bytes(), b"new").unwrap();
+        }
+        for i in (0_u32..60).chain(1_000..1_200) {
+            assert!(
+                cache.get(&i.to_le_bytes()).unwrap().is_some(),
+                "region {region}, {i}"
+            );
+        }
+        assert_clean(&cache);
+    }
+}
+
 /// The end of the heap, changed to lie in the middle of it: what stands behind is not a record that
 /// was under way, and must not be erased as such.
 #[test]
 fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
-    for behind in [0_u32, 1, 7] {
+    // Each record takes eleven units: at the first of one, and within.
+    for units in [1, 7, 11, 22, 45, 200] {
         let scratch = scratch();
         let cache = scratch.open(&options());
         for i in 0..40_u32 {
@@ -187,7 +222,7 @@ fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
         }
         let view = cache.handle.view.load_full();
         let mut end = view.header().tail();
-        end.unit -= 200 + behind;
+        end.unit -= units;
         view.header().set(word::TAIL, end.to_word());
         cache.put(b"another", b"value").unwrap();
         for i in 0..40_u32 {
@@ -199,4 +234,33 @@ fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
         }
         assert_clean(&cache);
     }
+}
+
+/// An index and a roster that were put back from a copy, beside a heap that went on: they agree with
+/// each other in everything.
+#[test]
+fn an_index_that_is_older_than_its_heap_is_not_called_clean() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    cache.put(b"key", b"old").unwrap();
+    cache.flush().unwrap();
+    let copies = ["", ".roster"].map(|suffix| {
+        let path = PathBuf::from(format!("{}{suffix}", scratch.path().display()));
+        (std::fs::read(&path).unwrap(), path)
+    });
+    cache.put(b"key", b"new").unwrap();
+    cache.flush().unwrap();
+    drop(cache);
+    for (bytes, path) in copies {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let report = scratch
+        .open(Options::new().read_only(true))
+        .verify()
+        .unwrap();
+    assert!(!report.is_clean());
+    Repair::new(scratch.path()).run().unwrap();
+    let cache = scratch.open(&options());
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_clean(&cache);
 }
