@@ -96,10 +96,9 @@ impl MmapCache {
     fn mend(&self) -> Result<()> {
         let needed = {
             let (view, _) = self.handle.current()?;
-            let header = view.header();
-            let elsewhere = header.written_under() != (self.handle.boot, view.inode.1);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_dirty() && elsewhere
+            view.header()
+                .is_from_elsewhere(self.handle.boot, view.inode.1)
         };
         if needed {
             drop(self.writer()?);

@@ -247,12 +247,19 @@ impl<'a> Header<'a> {
         self.set(word::DIRTY, MARKED);
     }
 
-    /// The boot id and the inode under which the files were last written.
-    pub(crate) fn written_under(&self) -> ([u64; 2], u64) {
-        (
-            [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)],
-            self.get(word::INODE),
-        )
+    /// The boot under which the files were last written.
+    pub(crate) fn written_under(&self) -> [u64; 2] {
+        [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)]
+    }
+
+    /// Whether the files may be other than their last writer left them: it wrote under another boot
+    /// and did not flush, or to another inode, so that these are a copy.
+    ///
+    /// Of a copy the mark says nothing: it may have been copied while the files were clean, and the
+    /// rest while somebody wrote to them.
+    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: u64) -> bool {
+        let copied = self.get(word::INODE) != inode;
+        copied || self.is_dirty() && (self.written_under() != boot || boot == [0; 2])
     }
 
     pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {

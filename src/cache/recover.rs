@@ -205,10 +205,8 @@ impl Handle {
         );
         let mut salvage = Salvage::default();
         let header = editor.view.header();
-        let rebooted = header.written_under().0 != self.boot;
-        let damage = if header.is_dirty()
-            && header.written_under() != (self.boot, editor.view.inode.1)
-        {
+        let rebooted = header.written_under() != self.boot;
+        let damage = if header.is_from_elsewhere(self.boot, editor.view.inode.1) {
             Damage::NeverWritten
         } else {
             Damage::Unknown

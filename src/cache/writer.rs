@@ -128,10 +128,9 @@ impl<'a> Writer<'a> {
         if header.get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.handle.names, &self.editor.view)?;
         }
-        let here = (self.handle.boot, self.editor.view.inode.1);
+        let boot = self.handle.boot;
         let header = self.editor.view.header();
-        let from_elsewhere =
-            header.is_dirty() && (header.written_under() != here || here.0 == [0; 2]);
+        let from_elsewhere = header.is_from_elsewhere(boot, self.editor.view.inode.1);
         let finished = if from_elsewhere && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
         } else if let Some(what) = self.editor.view.fault() {
@@ -150,7 +149,7 @@ impl<'a> Writer<'a> {
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(here.0, self.editor.view.inode.1);
+            header.mark_dirty(boot, self.editor.view.inode.1);
             self.editor.view.table.file().sync()?;
             self.editor.view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
@@ -158,9 +157,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Where the system has no boot id, the marks of this very handle are all that can be believed.
+    /// Where the system has no boot id, the marks of this very handle are all that can be believed,
+    /// as long as they are in this very file.
     fn has_marked(&self) -> bool {
-        self.handle.boot == [0; 2] && self.handle.marked.load(Relaxed) != 0
+        let view = &self.editor.view;
+        let marked = self.handle.marked.load(Relaxed) != 0;
+        self.handle.boot == [0; 2] && marked && view.header().get(word::INODE) == view.inode.1
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
