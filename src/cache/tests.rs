@@ -716,3 +716,28 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machine() {
+    const EXT4: u32 = 0xef53;
+    const NFS: u32 = 0x6969;
+    const CIFS: u32 = 0xff53_4d42;
+    let scratch = Scratch::new();
+    for (kind, refused) in [(NFS, true), (CIFS, true), (EXT4, false)] {
+        crate::dir::PRETENDED.set(Some(kind));
+        let opened = tiny().open(scratch.path());
+        let repaired = crate::Repair::new(scratch.path()).run();
+        let vouched = tiny().allow_network(true).open(scratch.path());
+        crate::dir::PRETENDED.set(None);
+        assert_eq!(
+            matches!(opened, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        assert_eq!(
+            matches!(repaired, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        vouched.unwrap().put(b"k", b"v").unwrap();
+    }
+}

@@ -151,6 +151,11 @@ impl Child {
         last
     }
 
+    /// Waits for the child's end, whatever that is.
+    pub(crate) fn wait(&mut self) -> process::ExitStatus {
+        self.process.wait().expect("the end of the child")
+    }
+
     /// Ends the child at once, as the system does when memory runs out. Its output can still be
     /// read.
     pub(crate) fn kill(&mut self) {

@@ -66,11 +66,13 @@ fn assert_repaired(scratch: &Scratch, expected: &Contents) -> Repaired {
 fn a_lost_index_comes_back_from_the_heap_with_every_version_and_no_deleted_entry() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
+    cache.clear().unwrap();
     let expected = fill(&cache);
     let versions: Vec<_> = expected
         .keys()
         .map(|key| cache.mtime(key).unwrap().unwrap())
         .collect();
+    let generation = cache.stats().unwrap().generation;
     drop(cache);
     std::fs::remove_file(scratch.path()).unwrap();
     let refused = tiny().open(scratch.path()).unwrap_err();
@@ -79,6 +81,10 @@ fn a_lost_index_comes_back_from_the_heap_with_every_version_and_no_deleted_entry
     assert!(repaired.rebuilt && repaired.segments > 1);
     assert_eq!((repaired.damaged_bytes, repaired.entries_before), (0, None));
     let cache = scratch.open(&tiny());
+    assert!(
+        cache.stats().unwrap().generation > generation,
+        "the roster still told"
+    );
     for (key, version) in expected.keys().zip(&versions) {
         assert_eq!(cache.mtime(key).unwrap().unwrap(), *version);
     }
@@ -347,6 +353,11 @@ fn a_handle_that_was_open_before_the_repair_goes_on_with_the_new_index() {
         .unwrap();
     Repair::new(scratch.path()).run().unwrap();
     cache.put(b"new", b"1").unwrap();
+    assert_eq!(
+        cache.stats().unwrap().generation,
+        2,
+        "it writes where nobody looks"
+    );
     assert_eq!(reader.get(b"new").unwrap().unwrap(), b"1");
     assert_eq!(reader.len() as usize, expected.len() + 1);
     assert_clean(&cache);
@@ -376,6 +387,55 @@ fn a_repair_waits_for_a_writer_of_the_damaged_index() {
             .unwrap()
             .rebuilt
     );
+}
+
+#[test]
+fn a_repair_waits_for_whoever_creates_or_repairs_a_cache_here() {
+    let scratch = scratch();
+    drop(scratch.open(&tiny()));
+    std::fs::remove_file(scratch.path()).unwrap();
+    let creating = open_for_change(&named(&scratch, ".lock"));
+    fs2::FileExt::lock_exclusive(&creating).unwrap();
+    let mut options = Options::new();
+    options.lock_timeout(Some(Duration::from_millis(20)));
+    let error = Repair::new(scratch.path())
+        .options(&options)
+        .run()
+        .unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    drop(creating);
+    assert!(
+        Repair::new(scratch.path())
+            .options(&options)
+            .run()
+            .unwrap()
+            .rebuilt
+    );
+}
+
+#[test]
+fn the_index_of_another_cache_does_not_speak_for_this_heap() {
+    let (scratch, other) = (scratch(), super::recovery::scratch());
+    let cache = scratch.open(&tiny());
+    let expected = fill(&cache);
+    other.open(&tiny()).put(b"other", b"v").unwrap();
+    drop(cache);
+    std::fs::copy(other.path(), scratch.path()).unwrap();
+    assert!(tiny().open(scratch.path()).unwrap_err().is_corruption());
+    assert_repaired(&scratch, &expected);
+}
+
+#[test]
+fn a_sync_that_failed_under_this_boot_is_not_forgotten_by_a_repair() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    cache.put(b"k", b"v").unwrap();
+    cache.handle.view.load().header().set(word::SYNC_ERROR, 1);
+    drop(cache);
+    std::fs::remove_file(named(&scratch, ".roster")).unwrap();
+    assert!(Repair::new(scratch.path()).run().unwrap().rebuilt);
+    let cache = scratch.open(&tiny());
+    assert!(matches!(cache.flush(), Err(Error::SyncFailed { .. })));
 }
 
 #[test]
