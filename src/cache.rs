@@ -39,6 +39,7 @@ pub use writer::Writer;
 
 use crate::error::Result;
 use crate::format::index::word;
+use crate::sync::Relaxed;
 use handle::Handle;
 use read::Answer;
 
@@ -82,6 +83,9 @@ impl MmapCache {
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let handle = Handle::open(path, options)?;
         let cache = Self { handle };
+        if !options.read_only {
+            cache.judge_copy()?;
+        }
         if options.exclusive && !options.read_only {
             // Taken here, and by this handle's writers given back only when the handle goes.
             drop(Writer::take(&cache.handle)?);
@@ -91,14 +95,31 @@ impl MmapCache {
         Ok(cache)
     }
 
+    /// Checks a copy of a cache whose header says that it was flushed, once: if somebody wrote while
+    /// it was made, its files do not agree, and the next writer rebuilds it from its heap.
+    fn judge_copy(&self) -> Result<()> {
+        let (view, _) = self.handle.current()?;
+        let (header, inode) = (view.header(), view.inode.1);
+        if !header.is_copied(inode) || header.is_dirty() {
+            return Ok(());
+        }
+        match Report::is_whole(&self.handle) {
+            Ok(true) => self.handle.believed.store(inode, Relaxed),
+            Ok(false) => {}
+            Err(error) if error.is_corruption() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is
     /// nothing.
     fn mend(&self) -> Result<()> {
         let needed = {
             let (view, _) = self.handle.current()?;
+            let (header, inode) = (view.header(), view.inode.1);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            view.header()
-                .is_from_elsewhere(self.handle.boot, view.inode.1)
+            header.is_from_elsewhere(self.handle.boot, inode) || header.is_copied(inode)
         };
         if needed {
             drop(self.writer()?);

@@ -252,14 +252,16 @@ impl<'a> Header<'a> {
         [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)]
     }
 
-    /// Whether the files may be other than their last writer left them: it wrote under another boot
-    /// and did not flush, or to another inode, so that these are a copy.
-    ///
-    /// Of a copy the mark says nothing: it may have been copied while the files were clean, and the
-    /// rest while somebody wrote to them.
+    /// Whether this is a copy of the file that was written to. Its mark says nothing then: it may
+    /// have been copied while the files were clean, and the rest while somebody wrote to them.
+    pub(crate) fn is_copied(&self, inode: u64) -> bool {
+        self.get(word::INODE) != inode
+    }
+
+    /// Whether the last writer wrote under another boot, or to another inode, and did not flush.
     pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: u64) -> bool {
-        let copied = self.get(word::INODE) != inode;
-        copied || self.is_dirty() && (self.written_under() != boot || boot == [0; 2])
+        let here = self.written_under() == boot && boot != [0; 2] && !self.is_copied(inode);
+        self.is_dirty() && !here
     }
 
     pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {

@@ -206,7 +206,9 @@ impl Handle {
         let mut salvage = Salvage::default();
         let header = editor.view.header();
         let rebooted = header.written_under() != self.boot;
-        let damage = if header.is_from_elsewhere(self.boot, editor.view.inode.1) {
+        let inode = editor.view.inode.1;
+        let elsewhere = header.is_from_elsewhere(self.boot, inode) || header.is_copied(inode);
+        let damage = if elsewhere {
             Damage::NeverWritten
         } else {
             Damage::Unknown
@@ -358,8 +360,8 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
 fn remove_unwritten(fresh: &Editor) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
-        let unknown = fresh.view.segment(number).is_none()
-            && read_sealed::<SegmentHeader>(&path).is_none();
+        let unknown =
+            fresh.view.segment(number).is_none() && read_sealed::<SegmentHeader>(&path).is_none();
         if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC) {
             dir::remove(&path)?;
         }

@@ -130,9 +130,12 @@ impl<'a> Writer<'a> {
         }
         let boot = self.handle.boot;
         let header = self.editor.view.header();
-        let from_elsewhere = header.is_from_elsewhere(boot, self.editor.view.inode.1);
-        let finished = if from_elsewhere && !self.has_marked() {
+        let inode = self.editor.view.inode.1;
+        let believed = self.handle.believed.load(Relaxed) == inode;
+        let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
+        } else if header.is_copied(inode) && !believed {
+            Err(Stop::Recover("a copy that does not agree with its heap"))
         } else if let Some(what) = self.editor.view.fault() {
             Err(Stop::Recover(what))
         } else {

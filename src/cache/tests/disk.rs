@@ -97,9 +97,7 @@ enum Change {
 
 impl Change {
     fn touches(&self, other: &Self) -> bool {
-        self.names()
-            .iter()
-            .any(|name| other.names().contains(name))
+        self.names().iter().any(|name| other.names().contains(name))
     }
 
     fn names(&self) -> Vec<&OsString> {
@@ -438,8 +436,8 @@ impl Tracked {
                 }
                 Loss::Words => {
                     let pair = [random.below(states.len()), random.below(states.len())];
-                    let parts = (0..PAGE / 8)
-                        .map(|word| &states[pair[random.below(2)]][word * 8..][..8]);
+                    let parts =
+                        (0..PAGE / 8).map(|word| &states[pair[random.below(2)]][word * 8..][..8]);
                     parts.collect::<Vec<_>>().concat().into()
                 }
             };

@@ -473,7 +473,11 @@ fn read_only(place: &Place) {
         return;
     };
     for (key, found) in cache.items().unwrap().filter_map(std::result::Result::ok) {
-        assert_eq!(found, value(&key, number(&found), found.len()), "a wrong value");
+        assert_eq!(
+            found,
+            value(&key, number(&found), found.len()),
+            "a wrong value"
+        );
     }
 }
 
@@ -513,7 +517,13 @@ impl Scenario {
         if scenario.random.once_in(3) {
             // The clock was once set wrong, and back since: versions count up from where it was.
             let ahead = super::version::now() + 1_000_000_000_000;
-            scenario.cache().handle.view.load().header().set(word::LAST_MTIME, ahead);
+            scenario
+                .cache()
+                .handle
+                .view
+                .load()
+                .header()
+                .set(word::LAST_MTIME, ahead);
         }
         scenario
     }
