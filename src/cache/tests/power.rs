@@ -517,13 +517,9 @@ impl Scenario {
         if scenario.random.once_in(3) {
             // The clock was once set wrong, and back since: versions count up from where it was.
             let ahead = super::version::now() + 1_000_000_000_000;
-            scenario
-                .cache()
-                .handle
-                .view
-                .load()
-                .header()
-                .set(word::LAST_MTIME, ahead);
+            let view = scenario.cache().handle.view.load_full();
+            view.header().set(word::LAST_MTIME, ahead);
+            scenario.flush();
         }
         scenario
     }
