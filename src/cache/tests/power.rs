@@ -815,17 +815,54 @@ fn first_seed() -> u64 {
     seed.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Works on a cache that was prepared and flushed, and loses the power before each step.
-fn lose_power_at_every_step(
+/// Works on a cache that was prepared, and loses the power at one of `every` steps.
+fn lose_power_during(
     kind: Kind,
+    every: [usize; 2],
     prepare: impl Fn(&mut Scenario),
     change: impl Fn(&mut Scenario),
 ) -> u64 {
     let mut scenario = Scenario::of(kind, NEVER, 1, 20, first_seed());
     prepare(&mut scenario);
-    scenario.world.borrow_mut().every = [1, 1];
+    scenario.world.borrow_mut().every = every;
     change(&mut scenario);
     scenario.end()
+}
+
+/// Every kind of change, one after the other.
+fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
+    let clean = |scenario: &mut Scenario| {
+        for _ in 0..20 {
+            scenario.put_this(&key(14), 10);
+        }
+    };
+    let grow = |scenario: &mut Scenario| {
+        for i in 20..150 {
+            scenario.put_this(&key(i), 10);
+        }
+    };
+    let recover = |scenario: &mut Scenario| {
+        scenario.put_this(&key(15), 10);
+        scenario.lose_power();
+    };
+    let create = Scenario::of(kind, every, 1, 20, first_seed()).end();
+    let during = |prepare: fn(&mut Scenario), change: &dyn Fn(&mut Scenario)| {
+        lose_power_during(kind, every, prepare, change)
+    };
+    create
+        + during(filled, &|scenario| scenario.put_this(&key(1), 20))
+        + during(filled, &|scenario| scenario.put_this(&key(5), 20))
+        + during(filled, &|scenario| scenario.put_this(&key(5), 9_000))
+        + during(filled, &|scenario| scenario.delete_this(&key(6)))
+        + during(filled, &Scenario::batch)
+        + during(filled, &Scenario::flush)
+        + during(churned, &Scenario::flush)
+        + during(churned, &clean)
+        + during(churned, &Scenario::compact)
+        + during(filled, &grow)
+        + during(churned, &|scenario| scenario.rebuild(0))
+        + during(churned, &|scenario| scenario.rebuild(15))
+        + during(churned, &recover)
 }
 
 /// Kills a process at each of these steps of a change. Another mends what it left and does
@@ -926,11 +963,34 @@ fn churned(scenario: &mut Scenario) {
 
 #[test]
 fn power_is_lost_before_each_step_of_a_put_and_of_a_deletion() {
-    lose_power_at_every_step(PLAIN, filled, |scenario| {
+    lose_power_during(PLAIN, [1, 1], filled, |scenario| {
         scenario.put_this(&key(1), 20);
         scenario.put_this(&key(5), 20);
         scenario.delete_this(&key(6));
     });
+}
+
+#[test]
+fn power_is_lost_during_each_kind_of_change() {
+    let images = lose_power_during_everything(PLAIN, [400, 8]);
+    assert!(images > 150, "{images}");
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn power_is_lost_before_each_step_of_everything() {
+    let durable = Kind {
+        durable: true,
+        ..PLAIN
+    };
+    let elsewhere = Kind {
+        heap_elsewhere: true,
+        ..PLAIN
+    };
+    for kind in [PLAIN, durable, elsewhere] {
+        let images = lose_power_during_everything(kind, [3, 1]);
+        println!("{kind:?}: {images} images");
+    }
 }
 
 #[test]

@@ -290,10 +290,15 @@ fn larger_regions_are_there_with_all_entries_or_not_at_all() {
 
 fn larger_regions(options: &Options, stride: u64) -> u64 {
     let generation = |cache: &MmapCache| cache.stats().unwrap().generation;
-    let images = stop_with(options, stride, fill(16), &[&|cache| {
-        cache.put(&key(99), b"new").unwrap();
-        assert_eq!(generation(cache), 2, "the regions were not enlarged");
-    }]);
+    let images = stop_with(
+        options,
+        stride,
+        fill(16),
+        &[&|cache| {
+            cache.put(&key(99), b"new").unwrap();
+            assert_eq!(generation(cache), 2, "the regions were not enlarged");
+        }],
+    );
     assert!(images * stride > 500, "{images}");
     images
 }
@@ -317,12 +322,17 @@ fn roster_without_holes(stride: u64) -> u64 {
     };
     let mut larger = tiny();
     larger.region_slots(64).max_segment_bytes(1 << 20);
-    stop_with(&larger, stride, prepare, &[&|cache| {
-        let before = cache.stats().unwrap().generation;
-        cache.compact().unwrap();
-        let after = cache.stats().unwrap().generation;
-        assert_eq!(after, before + 1, "the roster was not rebuilt");
-    }])
+    stop_with(
+        &larger,
+        stride,
+        prepare,
+        &[&|cache| {
+            let before = cache.stats().unwrap().generation;
+            cache.compact().unwrap();
+            let after = cache.stats().unwrap().generation;
+            assert_eq!(after, before + 1, "the roster was not rebuilt");
+        }],
+    )
 }
 
 #[test]
@@ -343,10 +353,15 @@ fn changes_of_durable_and_of_exclusive_handles_are_done_or_undone() {
             (2, Some(&b"another"[..])),
             (2, None),
         ] {
-            stop_with(&options, 1, fill(5), &[&|cache| match change {
-                (i, Some(value)) => assert!(cache.put(&key(i), value).is_ok()),
-                (i, None) => assert!(cache.delete(&key(i)).unwrap()),
-            }]);
+            stop_with(
+                &options,
+                1,
+                fill(5),
+                &[&|cache| match change {
+                    (i, Some(value)) => assert!(cache.put(&key(i), value).is_ok()),
+                    (i, None) => assert!(cache.delete(&key(i)).unwrap()),
+                }],
+            );
         }
     }
 }
