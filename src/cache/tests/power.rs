@@ -366,15 +366,15 @@ impl World {
 
     fn before(&mut self, step: fuse::Step<'_>) {
         let store = matches!(step, fuse::Step::Store);
-        if self.disk.before(step) {
-            if self.disk.random.once_in(self.every[usize::from(!store)]) {
-                let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
-                self.lose_power(loss, &format!("{step:?}"));
-                if let fuse::Step::SyncDir(_) = step {
-                    for image in self.disk.images_of_directories(loss) {
-                        self.examine(&image, loss, &format!("{step:?}"));
-                    }
-                }
+        let every = self.every[usize::from(!store)];
+        if !self.disk.before(step) || !self.disk.random.once_in(every) {
+            return;
+        }
+        let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
+        self.lose_power(loss, &format!("{step:?}"));
+        if let fuse::Step::SyncDir(_) = step {
+            for image in self.disk.images_of_directories(loss) {
+                self.examine(&image, loss, &format!("{step:?}"));
             }
         }
     }
@@ -1157,8 +1157,8 @@ fn copy_alive(seed: u64) -> bool {
 
 #[test]
 fn a_copy_of_files_that_are_written_has_all_that_was_there_when_it_began() {
-    let copies = (0..60).filter(|seed| copy_alive(first_seed() + seed));
+    let copies = (0..40).filter(|seed| copy_alive(first_seed() + seed));
     let count = copies.count();
     println!("{count} copies");
-    assert!(count > 30, "{count}");
+    assert!(count > 20, "{count}");
 }

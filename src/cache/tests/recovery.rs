@@ -669,6 +669,123 @@ fn a_segment_whose_header_a_power_loss_took_is_in_nobodys_way() {
     }
 }
 
+/// Overwrites bytes of one of the cache's files, found by what follows the cache's path in its name.
+fn overwrite(scratch: &Scratch, suffix: &str, at: u64, bytes: &[u8]) {
+    let path = format!("{}{suffix}", scratch.path().display());
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+}
+
+#[test]
+fn records_that_a_power_loss_took_leave_gaps_and_a_clean_cache() {
+    for lost in [&[0; 300][..], &[0xaa; 300]] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        fill(20)(&cache);
+        let before = contents(&cache);
+        drop(cache);
+        reboot(scratch.path());
+        overwrite(&scratch, ".heap", 500, lost);
+        let cache = scratch.open(&options());
+        let after = contents(&cache);
+        assert!(after.len() < 20 && after.len() > 10, "{}", after.len());
+        assert!(after.iter().all(|(key, value)| before[key] == *value));
+        assert_clean(&cache);
+        let generation = cache.stats().unwrap().generation;
+        cache.compact().unwrap();
+        assert_eq!(contents(&cache), after);
+        assert_eq!(cache.stats().unwrap().generation, generation);
+        assert_clean(&cache);
+    }
+}
+
+#[test]
+fn damage_that_no_power_loss_explains_is_left_for_who_wants_to_know() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    fill(20)(&cache);
+    overwrite(&scratch, ".heap", 500, &[0xaa; 300]);
+    let header = cache.handle.view.load_full();
+    header.header().set(word::INTENT, 77);
+    drop(cache.writer().unwrap());
+    assert_eq!(cache.stats().unwrap().generation, 2, "it was rebuilt");
+    assert!(cache.verify().unwrap().damaged_bytes > 0);
+}
+
+#[test]
+fn versions_go_on_behind_a_deletion_of_which_nothing_is_left() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    let ahead = super::super::version::now() + 1_000_000_000_000;
+    let view = cache.handle.view.load_full();
+    view.header().set(word::LAST_MTIME, ahead);
+    fill(5)(&cache);
+    assert!(cache.delete(&key(4)).unwrap());
+    let last = view.header().get(word::LAST_MTIME);
+    cache.compact().unwrap();
+    cache.flush().unwrap();
+    cache.put(&key(0), b"not synced").unwrap();
+    drop((cache, view));
+    // The index as it came to the disk before all of that, and the last record not at all.
+    overwrite(&scratch, "", 8 * word::LAST_MTIME as u64, &[0; 8]);
+    reboot(scratch.path());
+    let cache = scratch.open(&options());
+    let version = cache.put(b"next", b"v").unwrap();
+    assert!(version.as_nanos() > last, "versions went back");
+}
+
+#[test]
+fn preliminary_files_with_part_of_a_header_are_in_nobodys_way() {
+    let scratch = scratch();
+    for suffix in [".new", ".roster.new", ".heap.new"] {
+        let path = format!("{}{suffix}", scratch.path().display());
+        let torn = [[0; 8], [1; 8]].concat();
+        std::fs::write(path, torn).unwrap();
+    }
+    let cache = scratch.open(&options());
+    fill(20)(&cache);
+    cache.clear().unwrap();
+    fill(3)(&cache);
+    assert_clean(&cache);
+    // A segment with its magic, and no version yet.
+    drop(cache);
+    reboot(scratch.path());
+    let path = format!("{}.heap.7", scratch.path().display());
+    std::fs::write(&path, [&b"MMCSEGMT"[..], &[0; 504]].concat()).unwrap();
+    let magic = <crate::format::segment::SegmentHeader as crate::format::seal::Sealed>::MAGIC;
+    overwrite(&scratch, ".heap.7", 0, &magic);
+    let cache = scratch.open(&options());
+    assert_clean(&cache);
+    assert!(!Path::new(&path).exists(), "there was nothing in it");
+}
+
+#[test]
+fn a_segment_that_never_came_to_the_disk_is_not_met_again_by_the_cleaner() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    cache.handle.clean_pause.store(1_000, Relaxed);
+    for i in 0..40 {
+        cache.put(&key(i), &[1; 1_500]).unwrap();
+    }
+    drop(cache);
+    reboot(scratch.path());
+    let path = format!("{}.heap.2", scratch.path().display());
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::write(&path, vec![0; length as usize]).unwrap();
+    let cache = scratch.open(&options());
+    let left = contents(&cache);
+    assert!(left.len() < 40 && left.len() > 20, "{}", left.len());
+    let generation = cache.stats().unwrap().generation;
+    cache.compact().unwrap();
+    assert_eq!(
+        cache.stats().unwrap().generation,
+        generation,
+        "rebuilt again"
+    );
+    assert_eq!(contents(&cache), left);
+    assert_clean(&cache);
+}
+
 #[test]
 fn what_a_rebuild_has_synced_is_not_removed_before_its_copies_are() {
     let scratch = scratch();
