@@ -46,6 +46,8 @@ pub(crate) struct Handle {
     pub token: u64,
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
+    /// The inode of an index that is a copy, and was found to agree with its heap.
+    pub believed: Word,
 }
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
@@ -83,6 +85,7 @@ impl Handle {
             boot: boot_id()?,
             token: random(),
             marked: Word::new(0),
+            believed: Word::new(0),
         })
     }
 

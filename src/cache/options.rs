@@ -245,7 +245,7 @@ impl Options {
     /// Opens the cache at `path`, or creates it.
     ///
     /// Costs some system calls, whatever the size of the cache. Only after a power loss with
-    /// unsynced writes is the heap read once, under the writer lock.
+    /// unsynced writes, and where the files are a copy, is the heap read once.
     ///
     /// # Errors
     ///

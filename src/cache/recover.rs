@@ -230,13 +230,14 @@ impl Handle {
         );
         let mut salvage = Salvage::default();
         let header = editor.view.header();
-        let rebooted = header.written_under().0 != self.boot;
-        let damage =
-            if header.is_dirty() && header.written_under() != (self.boot, editor.view.inode.1) {
-                Damage::NeverWritten
-            } else {
-                Damage::Unknown
-            };
+        let rebooted = header.written_under() != self.boot;
+        let inode = editor.view.inode.1;
+        let elsewhere = header.is_from_elsewhere(self.boot, inode) || header.is_copied(inode);
+        let damage = if elsewhere {
+            Damage::NeverWritten
+        } else {
+            Damage::Unknown
+        };
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             salvage = refill(fresh, damage, &mut |_| {})?;
             if damage == Damage::NeverWritten {

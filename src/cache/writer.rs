@@ -131,12 +131,14 @@ impl<'a> Writer<'a> {
         if header.get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.handle.names, &self.editor.view)?;
         }
-        let here = (self.handle.boot, self.editor.view.inode.1);
+        let boot = self.handle.boot;
         let header = self.editor.view.header();
-        let from_elsewhere =
-            header.is_dirty() && (header.written_under() != here || here.0 == [0; 2]);
-        let finished = if from_elsewhere && !self.has_marked() {
+        let inode = self.editor.view.inode.1;
+        let believed = self.handle.believed.load(Relaxed) == inode;
+        let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
+        } else if header.is_copied(inode) && !believed {
+            Err(Stop::Recover("a copy that does not agree with its heap"))
         } else if let Some(what) = self.editor.view.fault() {
             Err(Stop::Recover(what))
         } else {
@@ -153,7 +155,7 @@ impl<'a> Writer<'a> {
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(here.0, self.editor.view.inode.1);
+            header.mark_dirty(boot, self.editor.view.inode.1);
             // The mark is stored anew at the next try; what else of the index this was about is not.
             let view = &self.editor.view;
             view.header().note_sync(view.table.file().sync())?;
@@ -163,9 +165,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Where the system has no boot id, the marks of this very handle are all that can be believed.
+    /// Where the system has no boot id, the marks of this very handle are all that can be believed,
+    /// as long as they are in this very file.
     fn has_marked(&self) -> bool {
-        self.handle.boot == [0; 2] && self.handle.marked.load(Relaxed) != 0
+        let view = &self.editor.view;
+        let marked = self.handle.marked.load(Relaxed) != 0;
+        self.handle.boot == [0; 2] && marked && view.header().get(word::INODE) == view.inode.1
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
