@@ -526,6 +526,30 @@ fn after_a_power_loss_index_and_roster_are_rebuilt_from_the_heap_alone() {
 }
 
 #[test]
+fn damage_to_what_was_synced_is_no_power_losss_work_and_stays_to_be_seen() {
+    for flushed_before in [true, false] {
+        let scratch = scratch();
+        let cache = scratch.open(&Options::new());
+        cache.flush().unwrap();
+        cache.put(b"first", &[1; 100]).unwrap();
+        if flushed_before {
+            cache.flush().unwrap();
+        }
+        cache.put(b"second", &[2; 100]).unwrap();
+        drop(cache);
+        let heap = PathBuf::from(format!("{}.heap", scratch.path().display()));
+        let file = std::fs::File::options().write(true).open(heap).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xaa; 8], 128 + 60).unwrap();
+        reboot(scratch.path());
+        let cache = scratch.open(&Options::new());
+        assert_eq!(cache.get(b"first").unwrap(), None);
+        assert_eq!(cache.get(b"second").unwrap().unwrap(), [2; 100]);
+        let damaged = cache.verify().unwrap().damaged_bytes;
+        assert_eq!(damaged > 0, flushed_before, "{damaged}");
+    }
+}
+
+#[test]
 fn recovery_from_the_heap_stopped_anywhere_can_begin_again() {
     stop_recovery(11);
 }
