@@ -825,6 +825,35 @@ fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machi
 }
 
 #[test]
+fn a_cache_whose_creation_fails_behind_the_commit_keeps_its_files() {
+    use crate::sync::fuse;
+    let mut failed = 0;
+    for steps in 0.. {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_owned();
+        let roster = path.with_file_name("cache.roster");
+        let in_the_way = roster.clone();
+        fuse::interrupt(steps, move || {
+            if path.exists() && !in_the_way.exists() {
+                std::fs::create_dir(in_the_way).unwrap();
+            }
+        });
+        let opened = tiny().open(scratch.path());
+        if fuse::clear() {
+            break;
+        }
+        if opened.is_err() {
+            failed += 1;
+            std::fs::remove_dir(roster).unwrap();
+        }
+        let cache = scratch.open(&tiny());
+        cache.put(b"k", b"v").unwrap();
+        assert_clean(&cache);
+    }
+    assert!(failed > 0);
+}
+
+#[test]
 fn a_full_check_beside_single_insertions_and_deletions_reports_no_faults() {
     let scratch = Scratch::new();
     let (cache, other) = (scratch.open(&Options::new()), scratch.open(&Options::new()));

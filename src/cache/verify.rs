@@ -3,6 +3,7 @@
 //! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what
 //! looks wrong while somebody writes is looked at again before it is reported.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ use super::view::View;
 const LISTED: usize = 1_000;
 /// Second looks at what seems wrong while somebody writes.
 const LOOKS: u32 = 20;
+/// Pauses between looks that a check makes in all: where much is damaged, and a killed writer left
+/// word that it is at work, it would wait for that at each entry.
+const PAUSES: u32 = 200;
 /// Checks of generations that were replaced meanwhile, before the last is taken as it is.
 const TRIES: u32 = 5;
 
@@ -114,6 +118,7 @@ struct Check<'a> {
     report: Report,
     sums: Sums,
     key: Vec<u8>,
+    pauses: Cell<u32>,
 }
 
 impl Report {
@@ -131,6 +136,22 @@ impl Report {
         }
     }
 
+    /// Whether index, roster and heap agree, and nothing was written behind the heap's end.
+    pub(crate) fn is_whole(handle: &Handle) -> Result<bool> {
+        let view = Arc::clone(&handle.current()?.0);
+        let report = Self::of_view(handle, &view)?;
+        let tail = view.header().tail();
+        let newest = handle.names.segment_numbers()?.into_iter().max();
+        let Some(segment) = view.open_segment(&handle.names, tail.segment)? else {
+            return Ok(false);
+        };
+        let mut behind = segment.walk(tail.unit, segment.capacity_units());
+        Ok(report.is_clean()
+            && report.totals_compared
+            && newest == Some(tail.segment)
+            && behind.step()?.is_none())
+    }
+
     fn of_view(handle: &Handle, view: &View) -> Result<Self> {
         let mut check = Check {
             handle,
@@ -139,6 +160,7 @@ impl Report {
             report: Self::default(),
             sums: Sums::default(),
             key: Vec::new(),
+            pauses: Cell::new(PAUSES),
         };
         let header = view.header();
         let before = (header.get(word::CHANGES), header.counters());
@@ -147,6 +169,7 @@ impl Report {
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
+        check.end_of_heap()?;
         // A killed writer's last operation is finished by the next one; until then its counters are
         // on the way. Asked first: an operation that ends after it has changed them.
         let at_rest = header.get(word::INTENT) == 0 && header.reserved() == header.tail();
@@ -383,7 +406,13 @@ impl<'v> Check<'v> {
     fn heap(&mut self) -> Result<()> {
         let header = self.view.header();
         let tail = header.tail();
-        for number in header.get(word::OLDEST) as u16..=tail.segment {
+        // By what stands in the directory: a damaged header may name sixty thousand of them.
+        let known = header.get(word::OLDEST)..=u64::from(tail.segment);
+        let numbers = self.handle.names.segment_numbers()?;
+        for number in numbers
+            .into_iter()
+            .filter(|&number| known.contains(&u64::from(number)))
+        {
             let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.
                 continue;
@@ -405,6 +434,25 @@ impl<'v> Check<'v> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
+    fn end_of_heap(&mut self) -> Result<()> {
+        let view = self.view;
+        let tail = view.header().tail();
+        let Some(segment) = self.segment(tail.segment)? else {
+            return Ok(());
+        };
+        if segment.is_blank(tail.unit)? {
+            return Ok(());
+        }
+        // A writer announces a record before it stores it.
+        loads_done();
+        if view.header().reserved() == tail && view.header().tail() == tail {
+            let at = word::TAIL as u64 * 8;
+            self.fault_in_index(view, at, "something stands behind the heap's end");
         }
         Ok(())
     }
@@ -441,7 +489,9 @@ impl<'v> Check<'v> {
 
     /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
     fn pause(&self, view: &View) {
-        if view.header().get(word::HOLDER) != 0 {
+        let left = self.pauses.get();
+        if view.header().get(word::HOLDER) != 0 && left > 0 {
+            self.pauses.set(left - 1);
             std::thread::sleep(Duration::from_micros(500));
         }
     }
