@@ -155,6 +155,11 @@ fn no_value_on_an_edge_leads_astray() {
 }
 
 #[test]
+fn no_value_on_an_edge_is_believed_in_a_word_of_the_header() {
+    sweep("words of the header", sweeps::header_words, 5);
+}
+
+#[test]
 fn links_bodies_and_records_in_each_others_places_are_told_apart() {
     sweep("exchanges", sweeps::exchanges, 3);
 }
