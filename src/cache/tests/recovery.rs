@@ -643,12 +643,12 @@ fn a_copy_that_was_begun_when_all_was_flushed_is_not_believed_if_it_was_ended_la
     for early in [4096, 1 << 20] {
         let scratch = scratch();
         let cache = scratch.open(&options());
-        fill(60)(&cache);
+        fill(30)(&cache);
         cache.flush().unwrap();
         let before = contents(&cache);
         let mut index = std::fs::read(scratch.path()).unwrap();
         index.truncate(early);
-        for i in 60..120 {
+        for i in 30..60 {
             cache.put(&key(i), &[1; 300]).unwrap();
         }
         cache.compact().unwrap();
