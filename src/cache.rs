@@ -82,34 +82,19 @@ impl MmapCache {
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let handle = Handle::open(path, options)?;
-        let cache = Self { handle };
         if !options.read_only {
-            cache.judge_copy()?;
+            judge_copy(&handle)?;
         }
         if options.exclusive && !options.read_only {
             // Taken here, and by this handle's writers given back only when the handle goes.
-            drop(Writer::take(&cache.handle)?);
-        } else if !options.read_only {
+            drop(Writer::take(&handle)?);
+            return Ok(Self { handle });
+        }
+        let cache = Self { handle };
+        if !options.read_only {
             cache.mend()?;
         }
         Ok(cache)
-    }
-
-    /// Checks a copy of a cache whose header says that it was flushed, once: if somebody wrote while
-    /// it was made, its files do not agree, and the next writer rebuilds it from its heap.
-    fn judge_copy(&self) -> Result<()> {
-        let (view, _) = self.handle.current()?;
-        let (header, inode) = (view.header(), view.inode.1);
-        if !header.is_copied(inode) || header.is_dirty() {
-            return Ok(());
-        }
-        match Report::is_whole(&self.handle) {
-            Ok(true) => self.handle.believed.store(inode, Relaxed),
-            Ok(false) => {}
-            Err(error) if error.is_corruption() => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
     }
 
     /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is
@@ -468,13 +453,36 @@ impl MmapCache {
     }
 }
 
+/// Checks a copy of a cache whose header says that it was flushed, once: if somebody wrote while
+/// it was made, its files do not agree, and the next writer rebuilds it from its heap.
+fn judge_copy(handle: &Handle) -> Result<()> {
+    let (view, _) = handle.current()?;
+    let (header, inode) = (view.header(), view.inode.1);
+    if !header.is_copied(inode) || header.is_dirty() {
+        return Ok(());
+    }
+    match Report::is_whole(handle) {
+        Ok(true) => handle.believed.store(inode, Relaxed),
+        Ok(false) => {}
+        Err(error) if error.is_corruption() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 impl Drop for MmapCache {
     fn drop(&mut self) {
         // An exclusive handle's lock is let go here; views that outlive the handle must not keep
         // it.
+        let view = self.handle.view.load();
         if self.handle.options.exclusive
-            && let Some(lock) = &self.handle.view.load().lock
+            && let Some(lock) = &view.lock
+            && lock.is_own()
         {
+            // Not in a forked child: there, by this process id, nobody ever held it.
+            if view.header().holder() == Some(std::process::id()) {
+                view.header().set(word::HOLDER, 0);
+            }
             lock.release();
         }
     }

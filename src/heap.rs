@@ -250,6 +250,12 @@ impl Segment {
         Ok(true)
     }
 
+    /// Bytes of a record by its header alone, whether it verifies or not; none where there cannot
+    /// be one.
+    pub(crate) fn stored_bytes(&self, unit: u32) -> Result<Option<u64>> {
+        Ok(self.record(unit)?.map(|(header, _)| header.stored_bytes()))
+    }
+
     /// Whether there is a record that verifies, and its header.
     pub(crate) fn verify(&self, unit: u32) -> Result<Option<Header>> {
         let Some((header, record)) = self.record(unit)? else {
@@ -326,6 +332,14 @@ impl Segment {
             .iter()
             .take(HEADER_WORDS)
             .all(|word| load(word) == 0))
+    }
+
+    /// Whether a range holds only zeros, as far as it is allocated.
+    pub(crate) fn is_zero(&self, from: u32, to: u32) -> Result<bool> {
+        let words = self.memory.window(0)?;
+        let to = words.len().min(to as usize);
+        let range = words.get(from as usize..to).unwrap_or(&[]);
+        Ok(range.iter().all(|word| load(word) == 0))
     }
 
     /// Sets a range to zero: a record that never came to be.

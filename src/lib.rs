@@ -56,6 +56,9 @@ mod cache;
 mod dir;
 mod error;
 mod format;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod header;
 mod heap;

@@ -31,7 +31,7 @@ pub(crate) fn acquire(word: &Word) -> u64 {
 /// A relaxed store; only the holder of the writer lock calls it.
 #[inline(always)]
 pub(crate) fn store(word: &Word, value: u64) {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fuse::step(fuse::Step::Store);
     word.store(value, Relaxed);
 }
@@ -39,7 +39,7 @@ pub(crate) fn store(word: &Word, value: u64) {
 /// A store that publishes: what precedes it in program order is seen by whoever sees it.
 #[inline(always)]
 pub(crate) fn publish(word: &Word, value: u64) {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fuse::step(fuse::Step::Store);
     word.store(value, Release);
 }
@@ -58,7 +58,7 @@ pub(crate) fn stores_done() {
 
 /// Stops a thread at its n-th store or file operation, as a kill would: what came before it stands,
 /// nothing follows. An observer is told of each of them.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fuse {
     use std::cell::Cell;
     use std::fs::File;

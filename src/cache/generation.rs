@@ -14,6 +14,11 @@ use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
 use crate::header::Header;
+use crate::lock;
+
+use crate::roster::Roster;
+use crate::table::Table;
+use crate::table::region::Slot;
 
 use super::edit::{Editor, Outcomes, Stop};
 use super::handle::{Handle, discard_staged, finish_renames, random};
@@ -64,15 +69,16 @@ impl Handle {
         if heap == Heap::Kept {
             map_all(editor)?;
         }
+        let epoch = lock::epoch();
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
                 fill(&mut fresh)?;
                 self.commit(editor, &fresh)?;
                 Ok(())
             });
-        if built.is_err() {
+        if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next
-            // switch.
+            // switch. In a child that `fill` has forked, the files are the parent's.
             let _ = discard_staged(&self.names);
         }
         built
@@ -112,12 +118,13 @@ impl Handle {
         );
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
             let (mut key, mut value) = (Vec::new(), Vec::new());
+            let mut listed = 0;
             for position in 0..source.view.roster_len() {
-                let Position::Slot(number) = roster.get(position)? else {
+                let Some(slot) = listed_slot(&table, &roster, position)? else {
                     continue;
                 };
-                let (region, index) = table.slot_home(number);
-                let place = table.region(region)?.slot(index).link().place();
+                listed += 1;
+                let place = slot.link().place();
                 key.clear();
                 value.clear();
                 let found = match source.segment(place.segment)? {
@@ -129,7 +136,7 @@ impl Handle {
                     None => fresh.view.header().add(word::DROPPED, 1),
                 }
             }
-            Ok(())
+            all_listed(&table, listed)
         })
     }
 
@@ -145,7 +152,12 @@ impl Handle {
     /// Makes a finished generation the one that counts, and the editor work on it.
     fn commit(&self, editor: &mut Editor, fresh: &Editor) -> Result<()> {
         let old = Arc::clone(&editor.view);
-        commit(&self.names, &fresh.view, Some(old.header()))?;
+        let heap = if old.ids.heap == fresh.view.ids.heap {
+            Heap::Kept
+        } else {
+            Heap::Fresh
+        };
+        commit(&self.names, &fresh.view, heap, Some(old.header()))?;
         self.follow(editor, &fresh.view);
         Ok(())
     }
@@ -173,32 +185,33 @@ impl Handle {
 
 /// Makes a finished generation the one that counts: the rename of its index commits. `old` is the
 /// header of the one that it replaces, where there is one that can be read.
-pub(crate) fn commit(names: &Names, view: &View, old: Option<Header<'_>>) -> Result<()> {
+pub(crate) fn commit(
+    names: &Names,
+    view: &View,
+    heap: Heap,
+    old: Option<Header<'_>>,
+) -> Result<()> {
     view.header().set(word::RENAMES_PENDING, 1);
     view.header().set(word::COMPACTED, version::now());
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
     view.header().add(word::CHANGES, 1);
-    if let Err(error) = view.sync_heap() {
-        // A kept segment: that its pages count as clean from now on must not be mistaken for
-        // written.
-        if let Some(old) = old {
-            old.set(word::SYNC_ERROR, 1);
-        }
-        return Err(error);
-    }
+    // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
+    let shared = old.filter(|_| heap == Heap::Kept);
+    note_sync(shared, view.sync_heap())?;
     // All of it is on the disk, so from here on nothing of it may be removed before what replaces
     // it is.
     view.header()
         .set(word::SYNCED, view.header().tail().to_word());
     view.header().set(word::FLUSHED, 1);
     view.sync_index()?;
-    names.sync_dirs()?;
+    note_sync(old, names.sync_dirs())?;
     // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
     if let Some(lock) = &view.lock {
         lock.acquire(Some(Instant::now()), || {})
             .map_err(|_| Error::Locked {
                 path: names.cache().to_owned(),
                 waited: std::time::Duration::ZERO,
+                holder: None,
             })?;
     }
     if let Some(old) = old {
@@ -214,6 +227,13 @@ pub(crate) fn commit(names: &Names, view: &View, old: Option<Header<'_>>) -> Res
         old.set_poll(old.poll().with_superseded(false));
     }
     renamed
+}
+
+fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
+    match header {
+        Some(header) => header.note_sync(synced),
+        None => synced,
+    }
 }
 
 /// Maps every segment of the heap that stands in the directory, whatever the header says. A segment
@@ -300,16 +320,13 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
     let mut fresh = stage(old, Heap::Kept, geometry, old.view.header().occupied())?;
     let table = Arc::clone(&old.view.table);
     let mut key = Vec::new();
+    let mut listed = 0;
     for position in 0..old.view.roster_len() {
-        let Position::Slot(number) = old.view.roster.get(position)? else {
+        let Some(slot) = listed_slot(&table, &old.view.roster, position)? else {
             continue;
         };
-        let (region, index) = table.slot_home(number);
-        let slot = table.region(region)?.slot(index);
+        listed += 1;
         let link = slot.link();
-        if !link.is_entry() {
-            continue;
-        }
         let place = link.place();
         key.clear();
         let found = match old.segment(place.segment)? {
@@ -328,12 +345,37 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         let hash = fresh.view.hasher.hash(&key);
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
+    all_listed(&table, listed)?;
     fresh.view = Arc::new(
         fresh
             .view
             .with_segments(old.view.segments().cloned().collect()),
     );
     Ok(fresh)
+}
+
+/// The slot that a roster position leads to; none where it is a hole. What goes by the roster would
+/// leave out the entries that a damaged one does not know: the heap still has them.
+fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes<Option<Slot<'t>>> {
+    let Position::Slot(number) = roster.get(position)? else {
+        return Ok(None);
+    };
+    let (region, index) = table.slot_home(number);
+    let slot = table.region(region)?.slot(index);
+    if !slot.link().is_entry() || slot.identity().position != position {
+        return Err(Stop::Recover(
+            "a roster position that leads to no entry of its own",
+        ));
+    }
+    Ok(Some(slot))
+}
+
+/// Whether a roster listed as many entries as there are.
+fn all_listed(table: &Table, listed: u64) -> Outcomes<()> {
+    if listed == table.header().occupied() {
+        return Ok(());
+    }
+    Err(Stop::Recover("a roster that does not know every entry"))
 }
 
 /// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.

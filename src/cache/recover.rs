@@ -126,6 +126,9 @@ impl Editor {
             header.set_tail(reserved);
             return Ok(());
         }
+        if self.holds_others(tail, reserved)? {
+            return Err(Stop::Recover("the heap's end lies before its records"));
+        }
         // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
         // are to be synced too, by whoever syncs next.
         let header = self.view.header();
@@ -137,6 +140,29 @@ impl Editor {
         }
         self.view.header().unreserve(tail);
         Ok(())
+    }
+
+    /// Whether the reserved range holds more than the one record that was under way: then its
+    /// beginning is damaged, and erasing it would cost records that are sound.
+    fn holds_others(&mut self, from: Place, to: Place) -> Outcomes<bool> {
+        let Some(segment) = self.segment(from.segment)? else {
+            return Ok(false);
+        };
+        let fills = |stored: u64| u64::from(to.unit - from.unit) * 8 == stored;
+        let begun = record::HEADER_WORDS as u32;
+        if segment.stored_bytes(from.unit)?.is_some_and(fills)
+            || segment.is_zero(from.unit.saturating_add(begun), to.unit)?
+        {
+            return Ok(false);
+        }
+        // No kill leaves this behind, so it is worth a walk.
+        let mut walker = segment.walk(0, to.unit);
+        while let Some(found) = walker.step()? {
+            if matches!(found, Found::Record(..)) && walker.unit() > from.unit {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the record that fills the reserved range is an entry's.
@@ -361,8 +387,8 @@ fn remove_unwritten(fresh: &Editor) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
         let unknown =
-            fresh.view.segment(number).is_none() && read_sealed::<SegmentHeader>(&path).is_none();
-        if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC) {
+            fresh.view.segment(number).is_none() && read_sealed::<SegmentHeader>(&path)?.is_none();
+        if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {
             dir::remove(&path)?;
         }
     }

@@ -526,7 +526,12 @@ impl Scenario {
 
     fn watch(&self) {
         let world = Rc::clone(&self.world);
-        fuse::observe(move |step| world.borrow_mut().before(step));
+        fuse::observe(move |step| {
+            // It is borrowed while an image is examined: those steps are not the disk's.
+            if let Ok(mut world) = world.try_borrow_mut() {
+                world.before(step);
+            }
+        });
     }
 
     fn open(&mut self) {

@@ -1,0 +1,214 @@
+//! Files of a cache, damaged in every way that one byte, one page or one file can be; and every
+//! public operation on them.
+//!
+//! What is allowed then is the right answer, a miss, or an error that says what is damaged.
+
+mod attack;
+#[path = "attack/trial.rs"]
+mod trial;
+
+use std::sync::OnceLock;
+
+use attack::image::Image;
+use attack::look::Judge;
+use attack::mutation::Mutation;
+use attack::reach::Reach;
+use attack::specimen::{Census, Specimen, scratch};
+use attack::sweep as sweeps;
+use trial::{Moment, Tally};
+
+const MOMENTS: [Moment; 3] = [Moment::Closed, Moment::Open, Moment::Repaired];
+
+#[test]
+fn the_specimen_is_small_and_has_every_kind_of_entry() {
+    let specimen = Specimen::make();
+    let census = Census::of(&specimen);
+    assert!(census.missing().is_empty(), "{census:?}");
+    assert!(
+        specimen.image.total() <= 48 * 1024,
+        "{}",
+        specimen.image.total()
+    );
+    for (suffix, bytes) in specimen.image.files() {
+        println!("{suffix:10} {}", bytes.len());
+    }
+    println!("{census:?}");
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    specimen.image.write_to(&path).unwrap();
+    assert_eq!(Image::read(&path).unwrap(), specimen.image);
+    let cache = mmapcache::Options::new()
+        .read_only(true)
+        .open(&path)
+        .unwrap();
+    let report = cache.verify().unwrap();
+    assert!(
+        report.is_clean() && report.totals_compared,
+        "{:?}",
+        report.faults
+    );
+    assert_eq!(report.records as usize, specimen.records.len());
+    assert_eq!(report.entries as usize, specimen.versions.len());
+}
+
+#[test]
+fn nothing_is_wrong_where_nothing_was_changed() {
+    for specimen in [Specimen::make(), Specimen::make().live()] {
+        let dir = scratch();
+        let path = dir.path().join("cache");
+        specimen.image.write_to(&path).unwrap();
+        let reach = Reach::between(&specimen, &specimen.image);
+        assert_eq!(reach, Reach::default());
+        Judge::new(&specimen, &reach, "unchanged").all(&path);
+    }
+}
+
+#[test]
+fn repaired_checksums_are_those_that_the_engine_computes() {
+    let specimen = Specimen::make();
+    let mut image = specimen.image.clone();
+    for (suffix, bytes) in specimen.image.files() {
+        for at in [16, 130] {
+            let at = at.min(bytes.len() - 1);
+            let range = at..at + 1;
+            for seal in attack::seals::covering(&specimen.records, suffix, &range) {
+                assert!(attack::seals::repair(&mut image, &seal));
+            }
+        }
+    }
+    assert!(image == specimen.image);
+}
+
+/// Tries mutations one by one: all of them at all moments, or every `stride`-th at one of these.
+fn sweep(what: &str, mutations: &[Mutation], stride: usize) {
+    let mut tally = Tally::default();
+    for (turn, mutation) in mutations.iter().step_by(stride).enumerate() {
+        let in_place = mutation.change.is_in_place();
+        let moments = match stride {
+            1 => &MOMENTS[..],
+            _ => &MOMENTS[turn % 3..turn % 3 + 1],
+        };
+        for &moment in moments
+            .iter()
+            .filter(|&&moment| in_place || moment != Moment::Open)
+        {
+            tally.try_out(specimen(), std::slice::from_ref(mutation), moment);
+        }
+    }
+    tally.conclude(what);
+}
+
+/// The same for mutations that are applied together, on the files as a killed writer leaves them.
+fn sweep_together(what: &str, stacks: impl Iterator<Item = Vec<Mutation>>) {
+    let (mut tally, live) = (Tally::default(), specimen().live());
+    for (turn, stack) in stacks.enumerate() {
+        let moment = if turn % 3 == 2 {
+            Moment::Repaired
+        } else {
+            Moment::Closed
+        };
+        tally.try_out(&live, &stack, moment);
+    }
+    tally.conclude(what);
+}
+
+fn stacks(count: u64) -> impl Iterator<Item = Vec<Mutation>> {
+    (0..count).map(|number| sweeps::stack(specimen(), number))
+}
+
+fn specimen() -> &'static Specimen {
+    static SPECIMEN: OnceLock<Specimen> = OnceLock::new();
+    SPECIMEN.get_or_init(Specimen::make)
+}
+
+#[test]
+fn no_changed_byte_is_believed() {
+    sweep("bytes", &sweeps::bytes(specimen()), 127);
+}
+
+#[test]
+fn no_changed_bit_of_a_header_is_believed() {
+    sweep("bits of headers", &sweeps::bits(specimen()), 61);
+}
+
+#[test]
+fn a_file_that_ends_anywhere_costs_what_stood_behind() {
+    sweep("cuts", &sweeps::cuts(specimen()), 199);
+}
+
+#[test]
+fn blocks_of_zeros_cost_what_stood_there() {
+    sweep("zeros", &sweeps::zeros(specimen()), 7);
+}
+
+#[test]
+fn a_file_that_is_another_or_none_at_all_is_not_believed() {
+    sweep("files", &sweeps::files(specimen()), 1);
+}
+
+#[test]
+fn no_value_on_an_edge_leads_astray() {
+    sweep("words", &sweeps::words(specimen()), 67);
+}
+
+#[test]
+fn links_bodies_and_records_in_each_others_places_are_told_apart() {
+    sweep("exchanges", &sweeps::exchanges(specimen()), 3);
+}
+
+#[test]
+fn several_changes_at_once_are_no_worse_than_one() {
+    sweep_together("several at once", stacks(150));
+}
+
+#[test]
+fn no_place_of_the_heap_is_believed_for_its_own_sake() {
+    sweep("places", &sweeps::places(specimen()), 13);
+}
+
+#[test]
+fn an_intent_that_nobody_armed_takes_no_sound_entry_away() {
+    sweep_together(
+        "intents",
+        sweeps::intents(specimen()).into_iter().step_by(7),
+    );
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_byte() {
+    sweep("bytes", &sweeps::bytes(specimen()), 1);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_bit_of_a_header() {
+    sweep("bits of headers", &sweeps::bits(specimen()), 1);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_length() {
+    sweep("cuts", &sweeps::cuts(specimen()), 1);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_block_of_zeros() {
+    sweep("zeros", &sweeps::zeros(specimen()), 1);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_word_with_every_value() {
+    sweep("words", &sweeps::words(specimen()), 1);
+    sweep("places", &sweeps::places(specimen()), 1);
+    sweep("exchanges", &sweeps::exchanges(specimen()), 1);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_intent_and_many_changes_at_once() {
+    sweep_together("intents", sweeps::intents(specimen()).into_iter());
+    sweep_together("several at once", stacks(20_000));
+}
