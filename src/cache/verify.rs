@@ -103,6 +103,9 @@ struct Check<'a> {
     report: Report,
     sums: Sums,
     key: Vec<u8>,
+    /// Words of the header that a writer at work changes, and how often they were waited for.
+    seen: [u64; 4],
+    pauses: u32,
 }
 
 impl Report {
@@ -128,6 +131,8 @@ impl Report {
             report: Self::default(),
             sums: Sums::default(),
             key: Vec::new(),
+            seen: [0; 4],
+            pauses: 0,
         };
         let header = view.header();
         let before = (header.get(word::CHANGES), header.counters());
@@ -431,9 +436,22 @@ impl<'v> Check<'v> {
         }
     }
 
-    /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
-    fn pause(&self, view: &View) {
-        if view.header().get(word::HOLDER) != 0 {
+    /// Waits for a writer that seems to be at work; without one there is nothing to wait for, and
+    /// neither is there for one that does nothing: its name stays behind where it was killed.
+    fn pause(&mut self, view: &View) {
+        let header = view.header();
+        let at_work = [
+            word::CHANGES,
+            word::INTENT,
+            word::RESERVED,
+            word::INCARNATION,
+        ];
+        let now = at_work.map(|at| header.get(at));
+        if self.seen != now {
+            (self.seen, self.pauses) = (now, 0);
+        }
+        if header.get(word::HOLDER) != 0 && self.pauses < LOOKS {
+            self.pauses += 1;
             std::thread::sleep(Duration::from_micros(500));
         }
     }
