@@ -18,6 +18,9 @@ use super::specimen::{Specimen, key};
 /// The longest that an operation may wait for a lock that nobody holds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A key's value, or that it has none.
+type State = Option<Vec<u8>>;
+
 /// Knows what was put, before the change and after it, and how far the change reaches.
 #[derive(Debug)]
 pub(crate) struct Judge<'a> {
@@ -26,9 +29,9 @@ pub(crate) struct Judge<'a> {
     /// Named in every complaint.
     name: &'a str,
     /// What was acknowledged since the change: it must be there whatever was damaged before.
-    since: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    since: RefCell<BTreeMap<Vec<u8>, State>>,
     /// What was acknowledged before that, or under a header that does not count any more.
-    outdated: RefCell<BTreeSet<(Vec<u8>, Option<Vec<u8>>)>>,
+    outdated: RefCell<BTreeSet<(Vec<u8>, State)>>,
 }
 
 /// Opens for writing, without a wish as to the geometry.
@@ -132,16 +135,17 @@ impl<'a> Judge<'a> {
 
     /// What a key must have: what was acknowledged since the change, or what it had before if the
     /// change does not concern it. None where several answers are right.
-    fn right(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+    fn right(&self, key: &[u8]) -> Option<State> {
         match (self.trust(key), self.since.borrow().get(key)) {
             (Trust::Forged, _) | (Trust::Shaken, None) => None,
+            (Trust::Shaken, Some(_)) if self.reach.armed => None,
             (_, Some(value)) => Some(value.clone()),
             (Trust::Sound, None) => Some(self.specimen.value(key).cloned()),
         }
     }
 
     /// Judges what an operation says a key has: a value, nothing, or an error.
-    fn judge(&self, what: &str, key: &[u8], said: Result<Option<Vec<u8>>>) {
+    pub(crate) fn judge(&self, what: &str, key: &[u8], said: Result<State>) {
         let name = self.name;
         if self.trust(key) == Trust::Forged {
             self.tolerate(what, said);
@@ -278,7 +282,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn listed(&self, key: &[u8], value: &[u8]) {
+    pub(crate) fn listed(&self, key: &[u8], value: &[u8]) {
         if self.trust(key) != Trust::Forged {
             let known = self.was_put(key, value);
             assert!(known, "{}: listed {key:?} with {value:?}", self.name);

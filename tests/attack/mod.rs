@@ -11,6 +11,7 @@
 pub(crate) mod image;
 pub(crate) mod layout;
 pub(crate) mod look;
+pub(crate) mod mending;
 pub(crate) mod mutation;
 pub(crate) mod reach;
 pub(crate) mod seals;

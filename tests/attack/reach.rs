@@ -33,6 +33,8 @@ pub(crate) struct Reach {
     /// The index says, under a right checksum, that other files belong to it, or that they are
     /// laid out in another way.
     pub(crate) estranged: bool,
+    /// A change seems to be under way: it is finished, and may leave a key with two entries.
+    pub(crate) armed: bool,
     /// There is no index any more.
     pub(crate) no_index: bool,
     /// Insertions may be limited.
@@ -99,6 +101,7 @@ impl Reach {
                 && cursor == seals::checked_cursor(cursor);
             // What cleaning seems to have behind it, it removes.
             self.all_shaken |= lies;
+            self.armed = u64_at(index, header::INTENT) != 0;
             self.sync_failed = u64_at(index, header::SYNC_ERROR) == 1;
             self.limited = u64_at(index, header::MAX_ENTRIES) != 0;
         }
