@@ -374,7 +374,10 @@ impl<'v> Check<'v> {
     fn heap(&mut self) -> Result<()> {
         let header = self.view.header();
         let tail = header.tail();
-        for number in header.get(word::OLDEST) as u16..=tail.segment {
+        let known = header.get(word::OLDEST)..=u64::from(tail.segment);
+        // Those that stand in the directory: a damaged word can name 65,536.
+        let numbers = self.handle.names.segment_numbers()?;
+        for number in numbers.into_iter().filter(|&n| known.contains(&n.into())) {
             let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.
                 continue;
