@@ -7,8 +7,8 @@ use attack::image::Image;
 use attack::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
 use attack::look::writable;
 use attack::specimen::{Specimen, scratch};
-use mmapcache::MmapCache;
 use mmapcache::inspect::Overview;
+use mmapcache::{Error, MmapCache, Options};
 
 /// A cache whose files were changed, open for writing.
 fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
@@ -136,4 +136,28 @@ fn a_check_does_not_wait_at_every_damaged_entry_for_a_writer_that_was_killed() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn a_heap_is_not_put_where_the_other_files_of_its_cache_belong() {
+    let cases = [
+        ("cache", "cache"),
+        ("cache", "cache.new"),
+        ("cache", "cache.roster"),
+        ("cache", "cache.roster.new"),
+        ("cache", "cache.lock"),
+        // Segments are numbered: the third would be the index.
+        ("cache.2", "cache"),
+    ];
+    for (index, heap) in cases {
+        let dir = scratch();
+        let opened = Options::new()
+            .heap_path(dir.path().join(heap))
+            .open(dir.path().join(index));
+        assert!(
+            matches!(opened, Err(Error::Unsupported { .. })),
+            "{index} {heap}: {opened:?}"
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -94,6 +94,16 @@ impl Size {
     }
 }
 
+/// Stores and file operations up to something: a change has some twenty, a batch or a rebuild many.
+#[derive(Arbitrary, Debug)]
+struct Steps(u16);
+
+impl Steps {
+    fn count(&self) -> u64 {
+        u64::from(self.0 / 4) % if self.0.is_multiple_of(4) { 2_000 } else { 40 }
+    }
+}
+
 #[derive(Arbitrary, Debug)]
 enum Change {
     Put(Key, Size),
@@ -126,18 +136,18 @@ enum Operation {
     Act(bool, Act),
     Kill {
         first: bool,
-        steps: u16,
+        steps: Steps,
         act: Act,
         mending_too: Option<u8>,
     },
     LookInTheMidst {
         first: bool,
-        steps: u8,
+        steps: Steps,
         change: Change,
     },
     CopyInTheMidst {
         first: bool,
-        steps: u8,
+        steps: Steps,
         act: Act,
     },
     List(bool),
@@ -235,17 +245,17 @@ impl Run {
                 act,
                 mending_too,
             } => {
-                self.kill(first, u64::from(steps), act, mending_too);
+                self.kill(first, steps.count(), act, mending_too);
             }
             Operation::LookInTheMidst {
                 first,
                 steps,
                 change,
             } => {
-                self.look_in_the_midst(first, u64::from(steps), &change);
+                self.look_in_the_midst(first, steps.count(), &change);
             }
             Operation::CopyInTheMidst { first, steps, act } => {
-                self.copy_in_the_midst(first, u64::from(steps), act);
+                self.copy_in_the_midst(first, steps.count(), act);
             }
             Operation::List(true) => assert_eq!(contents(&self.reading), self.model.contents),
             Operation::List(false) => assert_eq!(contents(&self.writing[0]), self.model.contents),
