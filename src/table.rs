@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{PAGE, Poll};
-use crate::format::region::{Entry, Shape};
+use crate::format::region::Entry;
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
 use crate::map::{MappedFile, Memory, prefetch};
@@ -107,21 +107,6 @@ impl Table {
     #[inline(always)]
     pub(crate) fn entry(&self, index: u32) -> Result<Entry> {
         Ok(Entry(acquire(self.entry_word(index)?)))
-    }
-
-    /// Whether the directory leads to a region for all hashes of a shape. A replacement takes its
-    /// place in these entries, so they must be no other region's.
-    pub(crate) fn leads_to(&self, region: u32, shape: Shape) -> Result<bool> {
-        let depth = self.depth(self.header().poll())?;
-        if shape.depth > depth || !shape.holds(shape.prefix) {
-            return Ok(false);
-        }
-        for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
-            if self.entry(index)?.region() != region {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     pub(crate) fn set_entry(&self, index: u32, entry: Entry) -> Result<()> {

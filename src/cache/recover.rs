@@ -140,13 +140,12 @@ impl Editor {
             return Ok(false);
         };
         let fills = |stored: u64| u64::from(to.unit - from.unit) * 8 == stored;
-        let begun = record::HEADER_WORDS as u32;
         if segment.stored_bytes(from.unit)?.is_some_and(fills)
-            || segment.is_zero(from.unit.saturating_add(begun), to.unit)?
+            || segment.is_zero(from.unit, to.unit)?
         {
             return Ok(false);
         }
-        // No kill leaves this behind, so it is worth a walk.
+        // Killed within the first three words of a record, or damage: only now is it worth a walk.
         let mut walker = segment.walk(0, to.unit);
         while let Some(found) = walker.step()? {
             if matches!(found, Found::Record(..)) && walker.unit() > from.unit {

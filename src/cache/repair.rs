@@ -391,10 +391,19 @@ impl Old {
         if let (Some(access), Some(_)) = (self.access, &self.lock) {
             return Ok(access);
         }
-        let first = names.segments()?.into_iter().next();
-        let (number, stage) = first.unwrap_or((0, Stage::Final));
-        let path = names.segment(number, stage);
-        Access::of(&dir::open(&path, false)?, &path)
+        // Something else than a file may stand under a segment's name, beside sound ones.
+        let mut first = Err(Error::NotFound {
+            path: names.cache().to_owned(),
+        });
+        for (number, stage) in names.segments()? {
+            let path = names.segment(number, stage);
+            let access = dir::open(&path, false).and_then(|file| Access::of(&file, &path));
+            if access.is_ok() {
+                return access;
+            }
+            first = first.or(access);
+        }
+        first
     }
 }
 

@@ -14,6 +14,7 @@ use crate::format::record::Kind;
 use crate::format::region::{Counts, Stamp};
 use crate::format::roster::Position;
 use crate::heap::{Found, Segment};
+use crate::sync::loads_done;
 use crate::table::region::Region;
 
 use super::handle::Handle;
@@ -141,6 +142,7 @@ impl Report {
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
+        check.end_of_heap()?;
         if (header.get(word::CHANGES), header.counters()) == before {
             check.totals(view, &before.1);
         }
@@ -374,10 +376,13 @@ impl<'v> Check<'v> {
     fn heap(&mut self) -> Result<()> {
         let header = self.view.header();
         let tail = header.tail();
+        // By what stands in the directory: a damaged header may name sixty thousand of them.
         let known = header.get(word::OLDEST)..=u64::from(tail.segment);
-        // Those that stand in the directory: a damaged word can name 65,536.
         let numbers = self.handle.names.segment_numbers()?;
-        for number in numbers.into_iter().filter(|&n| known.contains(&n.into())) {
+        for number in numbers
+            .into_iter()
+            .filter(|&number| known.contains(&u64::from(number)))
+        {
             let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.
                 continue;
@@ -399,6 +404,25 @@ impl<'v> Check<'v> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
+    fn end_of_heap(&mut self) -> Result<()> {
+        let view = self.view;
+        let tail = view.header().tail();
+        let Some(segment) = self.segment(tail.segment)? else {
+            return Ok(());
+        };
+        if segment.is_blank(tail.unit)? {
+            return Ok(());
+        }
+        // A writer announces a record before it stores it.
+        loads_done();
+        if view.header().reserved() == tail && view.header().tail() == tail {
+            let at = word::TAIL as u64 * 8;
+            self.fault_in_index(view, at, "something stands behind the heap's end");
         }
         Ok(())
     }

@@ -70,19 +70,26 @@ impl Tally {
             mutation.apply(&mut image, specimen);
         }
         let alone = one_at_a_time(&name);
+        QUIET.set(true);
         let tried = catch_unwind(AssertUnwindSafe(|| {
             self.within_limits(specimen, &image, moment)
         }));
+        QUIET.set(false);
         drop(alone);
         if let Err(panic) = tried {
             let text = panic
                 .downcast_ref::<String>()
                 .map_or("a panic", String::as_str);
-            let kept = keep(specimen, &image);
             let kind: String = text.chars().take(50).collect();
+            if let Some((times, _)) = self.failed.get_mut(&kind) {
+                *times += 1;
+                return;
+            }
+            let kept = keep(specimen, &image);
             let whole: String = text.chars().take(700).collect();
             let complaint = format!("{name}\n    {whole}\n    kept at {}", kept.display());
-            self.failed.entry(kind).or_insert((0, complaint)).0 += 1;
+            println!("{complaint}");
+            self.failed.insert(kind, (1, complaint));
         }
     }
 
@@ -212,8 +219,13 @@ fn one_at_a_time(name: &str) -> Alone {
     static GATE: Mutex<()> = Mutex::new(());
     let alone = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     *running() = Some((name.to_owned(), Instant::now()));
-    QUIET.set(true);
     Alone(alone)
+}
+
+/// Runs something while no trial is measured.
+pub(crate) fn undisturbed<T>(run: impl FnOnce() -> T) -> T {
+    let _alone = one_at_a_time("preparing");
+    run()
 }
 
 thread_local! {
@@ -233,7 +245,6 @@ fn quieten() {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        QUIET.set(false);
         *running() = None;
     }
 }
