@@ -81,11 +81,13 @@ impl MmapCache {
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let handle = Handle::open(path, options)?;
-        let cache = Self { handle };
         if options.exclusive && !options.read_only {
             // Taken here, and by this handle's writers given back only when the handle goes.
-            drop(Writer::take(&cache.handle)?);
-        } else if !options.read_only {
+            drop(Writer::take(&handle)?);
+            return Ok(Self { handle });
+        }
+        let cache = Self { handle };
+        if !options.read_only {
             cache.mend()?;
         }
         Ok(cache)
@@ -452,9 +454,15 @@ impl Drop for MmapCache {
     fn drop(&mut self) {
         // An exclusive handle's lock is let go here; views that outlive the handle must not keep
         // it.
+        let view = self.handle.view.load();
         if self.handle.options.exclusive
-            && let Some(lock) = &self.handle.view.load().lock
+            && let Some(lock) = &view.lock
+            && lock.is_own()
         {
+            // Not in a forked child: there, by this process id, nobody ever held it.
+            if view.header().holder() == Some(std::process::id()) {
+                view.header().set(word::HOLDER, 0);
+            }
             lock.release();
         }
     }

@@ -3,6 +3,7 @@
 //! A view over the header page: it knows where each word is and what it means, not when to change
 //! it. Only the holder of the writer lock stores; anybody loads.
 
+use crate::error::Result;
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
 use crate::sync::{Word, acquire, load, publish, store, stores_done};
@@ -260,6 +261,23 @@ impl<'a> Header<'a> {
         self.set(word::BOOT_ID + 1, boot[1]);
         self.set(word::INODE, inode);
         publish(&self.0[word::DIRTY], MARKING);
+    }
+
+    /// The process id of the writer, as far as it said so.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        u32::try_from(self.get(word::HOLDER))
+            .ok()
+            .filter(|&id| id != 0)
+    }
+
+    /// Remembers in the header that a sync failed: the system counts what it was about as written
+    /// from now on, so a later one that succeeds proves nothing.
+    pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
+        synced.inspect_err(|error| {
+            if error.is_failed_sync() {
+                self.set(word::SYNC_ERROR, 1);
+            }
+        })
     }
 
     /// A word without rules of its own, by its place in [`word`].

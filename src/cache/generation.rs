@@ -14,6 +14,7 @@ use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
 use crate::header::Header;
+use crate::lock;
 
 use crate::roster::Roster;
 use crate::table::Table;
@@ -68,15 +69,16 @@ impl Handle {
         if heap == Heap::Kept {
             map_all(editor)?;
         }
+        let epoch = lock::epoch();
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
                 fill(&mut fresh)?;
                 self.commit(editor, &fresh)?;
                 Ok(())
             });
-        if built.is_err() {
+        if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next
-            // switch.
+            // switch. In a child that `fill` has forked, the files are the parent's.
             let _ = discard_staged(&self.names);
         }
         built
@@ -150,18 +152,19 @@ impl Handle {
     /// Makes a finished generation the one that counts, and the editor work on it.
     fn commit(&self, editor: &mut Editor, fresh: &Editor) -> Result<()> {
         let old = Arc::clone(&editor.view);
-        commit(&self.names, &fresh.view, Some(old.header()))?;
+        let heap = if old.ids.heap == fresh.view.ids.heap {
+            Heap::Kept
+        } else {
+            Heap::Fresh
+        };
+        commit(&self.names, &fresh.view, heap, Some(old.header()))?;
         self.follow(editor, &fresh.view);
         Ok(())
     }
 
     /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
     fn follow(&self, editor: &mut Editor, view: &Arc<View>) {
-        let finished = self
-            .names
-            .sync_index_dir()
-            .and_then(|()| finish_renames(&self.names, view));
-        if let Err(error) = finished {
+        if let Err(error) = finish_renames(&self.names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         // Open by the final names, and keep the lock that is held.
@@ -182,32 +185,33 @@ impl Handle {
 
 /// Makes a finished generation the one that counts: the rename of its index commits. `old` is the
 /// header of the one that it replaces, where there is one that can be read.
-pub(crate) fn commit(names: &Names, view: &View, old: Option<Header<'_>>) -> Result<()> {
+pub(crate) fn commit(
+    names: &Names,
+    view: &View,
+    heap: Heap,
+    old: Option<Header<'_>>,
+) -> Result<()> {
     view.header().set(word::RENAMES_PENDING, 1);
     view.header().set(word::COMPACTED, version::now());
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
     view.header().add(word::CHANGES, 1);
-    if let Err(error) = view.sync_heap() {
-        // A kept segment: that its pages count as clean from now on must not be mistaken for
-        // written.
-        if let Some(old) = old {
-            old.set(word::SYNC_ERROR, 1);
-        }
-        return Err(error);
-    }
+    // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
+    let shared = old.filter(|_| heap == Heap::Kept);
+    note_sync(shared, view.sync_heap())?;
     // All of it is on the disk, so from here on nothing of it may be removed before what replaces
     // it is.
     view.header()
         .set(word::SYNCED, view.header().tail().to_word());
     view.header().set(word::FLUSHED, 1);
     view.sync_index()?;
-    names.sync_dirs()?;
+    note_sync(old, names.sync_dirs())?;
     // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
     if let Some(lock) = &view.lock {
         lock.acquire(Some(Instant::now()), || {})
             .map_err(|_| Error::Locked {
                 path: names.cache().to_owned(),
                 waited: std::time::Duration::ZERO,
+                holder: None,
             })?;
     }
     if let Some(old) = old {
@@ -223,6 +227,13 @@ pub(crate) fn commit(names: &Names, view: &View, old: Option<Header<'_>>) -> Res
         old.set_poll(old.poll().with_superseded(false));
     }
     renamed
+}
+
+fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
+    match header {
+        Some(header) => header.note_sync(synced),
+        None => synced,
+    }
 }
 
 /// Maps every segment of the heap that stands in the directory, whatever the header says. A segment

@@ -134,7 +134,9 @@ impl Options {
     }
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
-    /// mode, owner and group, through rebuilds too. Default: `0o600`.
+    /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
+    /// Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
@@ -213,8 +215,9 @@ impl Options {
         self
     }
 
-    /// How long a write waits for another writer before it fails with [`Error::Locked`]; `None`
-    /// waits for ever. Concerns this handle only. Default: 60 s.
+    /// How long a write waits for another writer before it fails with [`Error::Locked`], and
+    /// opening for somebody who is creating the cache; `None` waits for ever. Concerns this handle
+    /// only. Default: 60 s.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.lock_timeout = timeout;
         self
@@ -250,7 +253,7 @@ impl Options {
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
     /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
-    /// [`Options::exclusive`], [`Error::Io`].
+    /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
     }

@@ -6,17 +6,21 @@
 
 use std::sync::Arc;
 
+use crate::dir::{self, Stage};
+use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
-use crate::format::segment::first_place;
+use crate::format::seal::Sealed;
+use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::header::{Armed, Intent};
-use crate::heap::Found;
+use crate::heap::{Found, Segment};
 
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
 use super::generation::{Heap, reindex_larger};
-use super::handle::Handle;
+use super::handle::{Handle, read_sealed};
+use super::version::Version;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
@@ -125,7 +129,12 @@ impl Editor {
         if self.holds_others(tail, reserved)? {
             return Err(Stop::Recover("the heap's end lies before its records"));
         }
-        // Nobody links to it: zero it, lest it speak up when the heap is read one day.
+        // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
+        // are to be synced too, by whoever syncs next.
+        let header = self.view.header();
+        if header.get(word::SYNCED) == tail.to_word() {
+            header.set(word::SYNCED, Place { unit: 0, ..tail }.to_word());
+        }
         if let Some(segment) = self.view.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
         }
@@ -198,6 +207,16 @@ pub(crate) struct Salvage {
     pub damaged_bytes: u64,
 }
 
+/// What bytes are that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// Records that had not come to the disk when the power was lost, or whose file was copied
+    /// while they were written. Nobody was promised that they stay: gaps take their place.
+    NeverWritten,
+    /// They are left as they are, for whoever wants to know.
+    Unknown,
+}
+
 /// After so many bytes of heap whoever waits is told how far it is.
 const TELL_EACH: u64 = 1 << 20;
 
@@ -210,9 +229,19 @@ impl Handle {
             self.path.display()
         );
         let mut salvage = Salvage::default();
-        let rebooted = editor.view.header().written_under().0 != self.boot;
+        let header = editor.view.header();
+        let rebooted = header.written_under().0 != self.boot;
+        let damage =
+            if header.is_dirty() && header.written_under() != (self.boot, editor.view.inode.1) {
+                Damage::NeverWritten
+            } else {
+                Damage::Unknown
+            };
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, &mut |_| {})?;
+            salvage = refill(fresh, damage, &mut |_| {})?;
+            if damage == Damage::NeverWritten {
+                remove_unwritten(fresh)?;
+            }
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
@@ -233,9 +262,13 @@ impl Handle {
 
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
 /// say, and begins a fresh segment. `told` hears how far it is.
-pub(crate) fn refill(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
+pub(crate) fn refill(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
     reset_heap_words(fresh)?;
-    let salvage = index_heap(fresh, told)?;
+    let salvage = index_heap(fresh, damage, told)?;
     sweep_deletions(fresh)?;
     fresh.roll(0)?;
     Ok(salvage)
@@ -283,18 +316,24 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     Ok(())
 }
 
-fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Salvage> {
+fn index_heap(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
     let mut salvage = Salvage {
         heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
         ..Salvage::default()
     };
     let carried = fresh.view.header().get(word::LAST_MTIME);
-    let mut newest = if carried > super::version::Version::MAX {
-        0
-    } else {
-        carried
-    };
+    let mut newest = segments
+        .iter()
+        .map(|segment| segment.created())
+        .chain([carried])
+        .filter(|&version| version <= Version::MAX)
+        .max()
+        .unwrap_or(0);
     let mut key = Vec::new();
     let mut before = 0;
     for segment in segments {
@@ -306,7 +345,13 @@ fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Sal
                 told(salvage);
             }
             match found {
-                Found::Damage { from, to } => salvage.damaged_bytes += u64::from(to - from) * 8,
+                Found::Damage { from, to } => {
+                    salvage.damaged_bytes += u64::from(to - from) * 8;
+                    if damage == Damage::NeverWritten && !walker.gave_up() {
+                        close_gap(&segment, from, to)?;
+                    }
+                }
+                Found::Record(_, header) if header.kind == Kind::Gap => {}
                 Found::Record(place, header) => {
                     key.clear();
                     if segment.read_any(place.unit, &mut key, None)?.is_some() {
@@ -323,6 +368,29 @@ fn index_heap(fresh: &mut Editor, told: &mut dyn FnMut(Salvage)) -> Outcomes<Sal
     }
     fresh.view.header().set(word::LAST_MTIME, newest);
     Ok(salvage)
+}
+
+/// Takes away what is no record: behind it the segment is at its end, or there is another record.
+fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
+    if segment.walk(to, segment.capacity_units()).step()?.is_some() {
+        segment.fill_gap(from, to)
+    } else {
+        segment.erase(from, to)
+    }
+}
+
+/// Removes the files of segments of which neither the header nor any record came to the disk: in
+/// the midst of the others they would be taken for damage when cleaning gets there.
+fn remove_unwritten(fresh: &Editor) -> Result<()> {
+    for number in fresh.names.segment_numbers()? {
+        let path = fresh.names.segment(number, Stage::Final);
+        let unknown =
+            fresh.view.segment(number).is_none() && read_sealed::<SegmentHeader>(&path)?.is_none();
+        if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {
+            dir::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets a record win or lose against what is known of its key.

@@ -17,16 +17,17 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, HashKind};
 use crate::hash::Hasher;
 use crate::header::Header;
-use crate::lock::{LockFile, Refusal};
+use crate::lock::LockFile;
 use crate::map::{MappedFile, Memory};
 
 use super::edit::{Editor, Outcomes};
-use super::generation::{CARRIED, commit, give_up, map_all};
+use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
-    Handle, boot_id, discard_staged, finish_renames, random, read_sealed, refuse_network,
+    Handle, acquire, boot_id, deadline, discard_staged, finish_renames, lock_creation, random,
+    read_sealed, refuse_network,
 };
 use super::options::Options;
-use super::recover::{Salvage, refill};
+use super::recover::{Damage, Salvage, refill};
 use super::verify::Report;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 use super::writer::Writer;
@@ -241,15 +242,9 @@ impl<'a> Repair<'a> {
     }
 
     fn rebuild(&mut self, names: &Names) -> Result<Repaired> {
-        let deadline = self
-            .options
-            .lock_timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout));
         // Nobody may create a cache here meanwhile, nor repair it.
-        let lock_path = names.lock();
-        let creation = LockFile::new(dir::open_lock(&lock_path, self.options.mode)?);
-        acquire(&creation, deadline, names)?;
-        let old = Old::lock(names, deadline)?;
+        let _creation = lock_creation(names, &self.options)?;
+        let old = Old::lock(names, deadline(&self.options))?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
@@ -276,7 +271,7 @@ impl<'a> Repair<'a> {
             for at in CARRIED {
                 view.header().set(at, header.get(at));
             }
-            if header.get(word::SYNC_ERROR) == 1 && header.written_under().0 == boot_id() {
+            if header.get(word::SYNC_ERROR) == 1 && header.written_under().0 == boot_id()? {
                 view.header().set(word::SYNC_ERROR, 1);
             }
         }
@@ -307,7 +302,7 @@ impl<'a> Repair<'a> {
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
         let told = &mut self.told;
-        refill(fresh, &mut |salvage| {
+        refill(fresh, Damage::Unknown, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,
@@ -323,12 +318,9 @@ impl<'a> Repair<'a> {
         for path in [&index, &roster] {
             kept.extend(dir::set_aside(path, self.keep)?);
         }
-        commit(names, view, old.header())?;
+        commit(names, view, Heap::Kept, old.header())?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = names
-            .sync_index_dir()
-            .and_then(|()| finish_renames(names, view))
-        {
+        if let Err(error) = finish_renames(names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         Ok(kept)
@@ -359,15 +351,19 @@ impl Old {
                 Err(error) if error.is_absent() => return Ok(Self::default()),
                 Err(error) => return Err(error),
             };
-            let lock = LockFile::new(dir::open(&path, true)?);
+            let lock = LockFile::open(|| dir::open(&path, true))?;
             acquire(&lock, deadline, names)?;
             let inode = inode_of(&file, &path)?;
-            let there = dir::open(&path, true).and_then(|file| inode_of(&file, &path));
-            if inode_of(lock.file(), &path)? != inode || there.ok() != Some(inode) {
+            let there = match dir::open(&path, true) {
+                Ok(file) => Some(inode_of(&file, &path)?),
+                Err(error) if error.is_absent() || error.is_corruption() => None,
+                Err(error) => return Err(error),
+            };
+            if inode_of(lock.file(), &path)? != inode || there != Some(inode) {
                 continue;
             }
             let access = Access::of(&file, &path)?;
-            let sealed = read_sealed::<IndexHeader>(&path);
+            let sealed = read_sealed::<IndexHeader>(&path)?;
             let mapped = MappedFile::new(file, &path, true);
             let whole = mapped.len()? >= PAGE;
             let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
@@ -461,23 +457,11 @@ impl Identity {
     }
 }
 
-fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
-    let began = Instant::now();
-    lock.acquire(deadline, || {})
-        .map_err(|refusal| match refusal {
-            Refusal::TimedOut => Error::Locked {
-                path: names.cache().to_owned(),
-                waited: began.elapsed(),
-            },
-            Refusal::Io(error) => Error::io(names.cache(), "lock the index")(error),
-        })
-}
-
 /// The segments in the directory whose headers can be believed.
 fn survey(names: &Names) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (number, stage) in names.segments()? {
-        let header = read_sealed::<SegmentHeader>(&names.segment(number, stage));
+        let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;
         found.extend(
             header
                 .filter(|header| header.number == u32::from(number))
@@ -508,7 +492,7 @@ fn identify(names: &Names, old: &Old, segments: &[Found]) -> Result<Identity> {
         .max_by_key(|found| (found.stage == Stage::Final, found.header.created));
     match newest.and_then(|found| Identity::of_segment(&found.header)) {
         Some(mut identity) => {
-            let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final));
+            let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final))?;
             let known = roster.filter(|roster| roster.cache_id == identity.cache);
             identity.generation = known.map_or(1, |roster| roster.generation);
             identity.created = segments

@@ -124,7 +124,7 @@ impl Stats {
             changes: header.get(word::CHANGES),
             created: time(view.created),
             compacted: (compacted > 0).then(|| time(compacted)),
-            writer: Some(header.get(word::HOLDER) as u32).filter(|&pid| pid != 0),
+            writer: header.holder(),
             sync_failed: header.get(word::SYNC_ERROR) != 0,
         }
     }

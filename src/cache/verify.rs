@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::format::index::{Counters, word};
 use crate::format::record::Kind;
-use crate::format::region::{Counts, Stamp};
+use crate::format::region::Stamp;
 use crate::format::roster::Position;
 use crate::heap::{Found, Segment};
 use crate::sync::loads_done;
@@ -72,6 +72,16 @@ impl Report {
         if self.faults.len() < LISTED {
             self.faults.push(Fault { path, at, what });
         }
+    }
+}
+
+/// What was read; none where it is damaged. That the system refuses to map a file is no fault of
+/// the file's.
+fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.is_corruption() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -143,7 +153,11 @@ impl Report {
         check.roster()?;
         check.heap()?;
         check.end_of_heap()?;
-        if (header.get(word::CHANGES), header.counters()) == before {
+        // A killed writer's last operation is finished by the next one; until then its counters are
+        // on the way. Asked first: an operation that ends after it has changed them.
+        let at_rest = header.get(word::INTENT) == 0 && header.reserved() == header.tail();
+        loads_done();
+        if at_rest && (header.get(word::CHANGES), header.counters()) == before {
             check.totals(view, &before.1);
         }
         Ok(check.report)
@@ -227,7 +241,6 @@ impl<'v> Check<'v> {
             }
         }
         let counts = region.recount();
-        let stored = region.counts();
         if region.stamp_after() != stamp {
             return Ok(false);
         }
@@ -235,7 +248,7 @@ impl<'v> Check<'v> {
             let at = view.table.body_at(region.number(), index);
             self.fault_in_index(view, at, what);
         }
-        self.compare_counts(view, region, counts, stored);
+        self.compare_counts(view, region, stamp);
         self.report.regions += 1;
         self.report.entries += right;
         self.sums.occupied += u64::from(counts.occupied);
@@ -246,37 +259,31 @@ impl<'v> Check<'v> {
         Ok(true)
     }
 
-    fn compare_counts(&mut self, view: &View, region: Region<'_>, counts: Counts, stored: Counts) {
-        // An intent means that somebody is between two stores, or was killed there.
-        if counts != stored
-            && view.header().get(word::INTENT) == 0
-            && region.recount() != region.counts()
-        {
-            self.fault_in_index(
-                view,
-                view.table.region_at(region.number()) + 16,
-                "a region's counts",
-            );
+    fn compare_counts(&mut self, view: &View, region: Region<'_>, stamp: Stamp) {
+        for _ in 0..LOOKS {
+            let same = region.recount() == region.counts();
+            // An intent means that somebody is between two stores, or was killed there.
+            let busy = view.header().get(word::INTENT) != 0;
+            if same || busy || region.stamp_after() != stamp {
+                return;
+            }
+            self.pause(view);
         }
+        let at = view.table.region_at(region.number()) + 16;
+        self.fault_in_index(view, at, "a region's counts");
     }
 
-    /// Looks at a slot until it is right, or wrong and holding still.
+    /// Looks at a slot until it is right, or was wrong for as many looks. That nobody holds the
+    /// lock is no reason to look less often: whoever held it may have been done a moment ago.
     fn settled(&mut self, view: &View, region: Region<'_>, index: u32) -> Result<Slotted> {
         let mut looks = 0;
         loop {
-            let slot = region.slot(index);
-            let link = slot.link();
             let seen = self.slot(view, region, index)?;
             looks += 1;
-            match seen {
-                Slotted::Wrong(_)
-                    if looks < LOOKS
-                        && (slot.link_after() != link || view.header().get(word::HOLDER) != 0) =>
-                {
-                    self.pause(view);
-                }
-                seen => return Ok(seen),
+            if looks == LOOKS || !matches!(seen, Slotted::Wrong(_)) {
+                return Ok(seen);
             }
+            self.pause(view);
         }
     }
 
@@ -285,8 +292,9 @@ impl<'v> Check<'v> {
         let slot = region.slot(index);
         let link = slot.link();
         if !link.is_entry() {
+            // The byte that led here may be older than the link: it is asked again at the end.
             let busy = view.header().get(word::INTENT) != 0;
-            return Ok(if busy {
+            return Ok(if busy || region.control(index) < 0x80 {
                 Slotted::Vacant
             } else {
                 Slotted::Wrong("a full control byte over no entry")
@@ -309,6 +317,10 @@ impl<'v> Check<'v> {
         let hash = view.hasher.hash(&self.key);
         let inline = self.key.len().min(slot.key().len() * 8);
         let number = view.table.slot_number(region.number(), index);
+        let known = unless_damaged(view.roster.get(identity.position))?;
+        let known = known == Some(Position::Slot(number));
+        // A region that is being replaced is in the directory before the roster knows it.
+        let busy = view.header().get(word::INTENT) != 0;
         Ok(
             if hash.control() != control
                 || hash.tag() != link.tag()
@@ -323,7 +335,7 @@ impl<'v> Check<'v> {
                 Slotted::Wrong("a slot whose part of the key differs from its record's")
             } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
                 Slotted::Wrong("a slot whose version or length differs from its record's")
-            } else if view.roster.get(identity.position).ok() != Some(Position::Slot(number)) {
+            } else if !known && !busy {
                 Slotted::Wrong("an entry that the roster does not know")
             } else if !region.probe(hash).any(|(found, _, _)| found == index) {
                 Slotted::Wrong("an entry that no search reaches")
@@ -343,23 +355,24 @@ impl<'v> Check<'v> {
         for position in 0..end {
             let at = crate::format::roster::HEADER_BYTES + position * 4;
             for look in 0..=LOOKS {
+                let busy = view.header().get(word::INTENT) != 0;
                 let Ok(position) = u32::try_from(position) else {
                     return Ok(());
                 };
-                let Ok(found) = view.roster.get(position) else {
+                let Some(found) = unless_damaged(view.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
                 };
                 let Position::Slot(number) = found else { break };
                 let (region, index) = view.table.slot_home(number);
-                let knows = view.table.region(region).is_ok_and(|region| {
+                let knows = unless_damaged(view.table.region(region))?.is_some_and(|region| {
                     region.slot(index).link().is_entry()
                         && region.slot(index).identity().position == position
                 });
                 if knows || u64::from(position) >= view.header().counters().roster_len {
                     break;
                 }
-                if look == LOOKS && view.header().get(word::INTENT) == 0 {
+                if look == LOOKS && !busy && view.header().get(word::INTENT) == 0 {
                     self.report.fault(
                         path.clone(),
                         at,
@@ -429,12 +442,6 @@ impl<'v> Check<'v> {
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.
     fn totals(&mut self, view: &View, counters: &Counters) {
-        // A killed writer's last operation is finished by the next one; until then its counters are
-        // on the way.
-        if view.header().get(word::INTENT) != 0 || view.header().reserved() != view.header().tail()
-        {
-            return;
-        }
         self.report.totals_compared = true;
         for (at, stored, counted, what) in [
             (

@@ -97,6 +97,7 @@ impl<'a> Writer<'a> {
         let locked = || Error::Locked {
             path: handle.path.to_path_buf(),
             waited: began.elapsed(),
+            holder: handle.view.load().header().holder(),
         };
         let mutex = Arc::clone(&handle.gate().mutex);
         let gate = match deadline {
@@ -151,8 +152,10 @@ impl<'a> Writer<'a> {
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
             header.mark_dirty(here.0, self.editor.view.inode.1);
-            self.editor.view.table.file().sync()?;
-            self.editor.view.header().mark_is_synced();
+            // The mark is stored anew at the next try; what else of the index this was about is not.
+            let view = &self.editor.view;
+            view.header().note_sync(view.table.file().sync())?;
+            view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
         Ok(())
@@ -177,8 +180,9 @@ impl<'a> Writer<'a> {
         {
             self.lock.release();
             self.lock = Arc::clone(lock);
-            self.unsynced = false;
             let header = self.editor.view.header();
+            // A switch is synced, unless it says that this failed.
+            self.unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(std::process::id()));
         }
     }
@@ -195,11 +199,7 @@ impl<'a> Writer<'a> {
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
     fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Result<T> {
-        if self.epoch != lock::epoch() {
-            return Err(Error::Forked {
-                path: self.handle.path.to_path_buf(),
-            });
-        }
+        refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
         self.unsynced = true;
@@ -263,6 +263,9 @@ impl<'a> Writer<'a> {
         &mut self,
         switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
+        if let Err(error) = refuse_forked(self.handle, self.epoch) {
+            return Err(error.into());
+        }
         let switched = switch(self.handle, &mut self.editor);
         self.relock();
         self.publish_view();
@@ -420,14 +423,9 @@ impl<'a> Writer<'a> {
         self.unsynced = false;
         self.publish_view();
         let view = &self.editor.view;
-        if let Err(error) = view.sync_index() {
-            // The system counts those pages as clean now: a later sync that succeeds would prove
-            // nothing.
-            view.header().set(word::SYNC_ERROR, 1);
-            return Err(error);
-        }
+        view.header().note_sync(view.sync_index())?;
         view.header().set(word::DIRTY, 0);
-        view.table.file().sync()
+        view.header().note_sync(view.table.file().sync())
     }
 
     /// Reclaims all dead bytes of the heap.
@@ -466,11 +464,12 @@ impl<'a> Writer<'a> {
         V: AsRef<[u8]>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let handle = self.handle;
+        let (handle, epoch) = (self.handle, self.epoch);
         let capacity = handle.options.capacity;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {
                 for item in items {
+                    refuse_forked(handle, epoch)?;
                     let (key, value) = item.map_err(|error| Error::Source {
                         path: handle.path.to_path_buf(),
                         source: error.into(),
@@ -478,11 +477,9 @@ impl<'a> Writer<'a> {
                     handle.check_key(key.as_ref())?;
                     put_staged(fresh, key.as_ref(), value.as_ref(), None)?;
                 }
-                Ok(())
+                Ok(refuse_forked(handle, epoch)?)
             })
-        })?;
-        debug_assert!(std::ptr::eq(handle, self.handle));
-        Ok(())
+        })
     }
 
     /// The same entries in a heap of their own: nothing that is dead or damaged is left.
@@ -545,11 +542,22 @@ impl Drop for Writer<'_> {
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
         }
-        self.editor.view.header().set(word::HOLDER, 0);
         if !self.handle.options.exclusive {
+            self.editor.view.header().set(word::HOLDER, 0);
             self.lock.release();
         }
     }
+}
+
+/// An inherited writer is dead: the lock is the parent's. An iterator may fork, and both processes
+/// come back from it.
+fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
+    if epoch == lock::epoch() {
+        return Ok(());
+    }
+    Err(Error::Forked {
+        path: handle.path.to_path_buf(),
+    })
 }
 
 /// Locks the index that stands at the path, whichever that turns out to be.
@@ -563,7 +571,7 @@ fn lock_current(
         let lock = view.lock.clone().filter(|lock| lock.is_own());
         let Some(lock) = lock else {
             // Inherited by fork: the child opens the files for itself.
-            handle.reopen()?;
+            handle.reopen(&view)?;
             continue;
         };
         let header = view.header();
@@ -583,7 +591,7 @@ fn lock_current(
             if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
                 lock.release();
                 there?;
-                handle.reopen()?;
+                handle.reopen(&view)?;
                 continue;
             }
         }

@@ -45,6 +45,11 @@ impl<'a> Walker<'a> {
         self.unit
     }
 
+    /// Whether the walk ended before its time, and does not know what lies behind.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.budget == 0
+    }
+
     /// The next record or stretch of damage; none at the end.
     pub(crate) fn step(&mut self) -> Result<Option<Found>> {
         let from = self.unit;
