@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{PAGE, Poll};
-use crate::format::region::Entry;
+use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
 use crate::map::{MappedFile, Memory, prefetch};
@@ -110,6 +110,23 @@ impl Table {
     #[inline(always)]
     pub(crate) fn entry(&self, index: u32) -> Result<Entry> {
         Ok(Entry(acquire(self.entry_word(index)?)))
+    }
+
+    /// Whether the directory leads to a region for all hashes of a shape, and as far as one more
+    /// look can tell for no others. A replacement takes the place of the region in those entries.
+    pub(crate) fn leads_alone_to(&self, region: u32, shape: Shape) -> Result<bool> {
+        let depth = self.depth(self.header().poll())?;
+        if shape.depth > depth || !shape.holds(shape.prefix) {
+            return Ok(false);
+        }
+        for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
+            if self.entry(index)?.region() != region {
+                return Ok(false);
+            }
+        }
+        // The other half of what was split last.
+        let sibling = shape.prefix ^ ((1 << shape.depth) >> 1);
+        Ok(shape.depth == 0 || self.entry(sibling)?.region() != region)
     }
 
     pub(crate) fn set_entry(&self, index: u32, entry: Entry) -> Result<()> {

@@ -70,8 +70,10 @@ impl Editor {
         shape: Shape,
         split: bool,
     ) -> Outcomes<()> {
-        if !is_agreed(table, old.number(), shape)? {
-            return Err(Stop::Recover("a directory entry and its region disagree"));
+        if !table.leads_alone_to(old.number(), shape)? {
+            return Err(Stop::Recover(
+                "a region that serves other hashes than it says",
+            ));
         }
         if split && shape.depth >= table.depth(table.header().poll())? {
             table.double_directory()?;
@@ -233,28 +235,6 @@ impl Editor {
         }
         Ok(())
     }
-}
-
-/// Whether a region serves just those directory entries that lead to it.
-///
-/// Its shape may be damaged and still hold the hash that a writer came with. Where it claims more,
-/// what takes the region's place would take the entries of others as well.
-fn is_agreed(table: &Table, number: u32, shape: Shape) -> Outcomes<bool> {
-    let depth = table.depth(table.header().poll())?;
-    if shape.depth > depth || !shape.holds(shape.prefix) {
-        return Ok(false);
-    }
-    for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
-        if table.entry(index)?.region() != number {
-            return Ok(false);
-        }
-    }
-    // Had it been split no further, it would serve its sibling's entries too.
-    let sibling = (shape.depth > 0).then(|| shape.prefix ^ (1 << (shape.depth - 1)));
-    Ok(match sibling {
-        Some(index) => table.entry(index)?.region() != number,
-        None => true,
-    })
 }
 
 /// Stamps a region as being built, and empties it.

@@ -250,7 +250,7 @@ fn companions(found: &mut Vec<Fault>, overview: &Overview) {
     }
     // The oldest may be missing: cleaning removes its file before it says so.
     let mut inner = changing.oldest_segment.saturating_add(1)..u64::from(changing.tail.segment);
-    // Said once: a damaged word can make it sixty thousand.
+    // Said once: a damaged word can name 65,536 of them.
     if inner.any(|number| find(Role::Segment(number as u16), sealed.heap_id).is_none()) {
         found.push(fault(
             index,
