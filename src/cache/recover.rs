@@ -254,17 +254,7 @@ impl Handle {
         let mut salvage = Salvage::default();
         let header = editor.view.header();
         let rebooted = header.written_under() != self.boot;
-<<<<<<< HEAD
         let damage = Damage::of(header, self.boot, editor.view.inode.1);
-=======
-        let inode = editor.view.inode.1;
-        let elsewhere = header.is_from_elsewhere(self.boot, inode) || header.is_copied(inode);
-        let damage = if elsewhere {
-            Damage::NeverWritten
-        } else {
-            Damage::Unknown
-        };
->>>>>>> refs/heads/power
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             salvage = refill(fresh, damage, &mut |_| {})?;
             remove_unwritten(fresh, damage)?;
@@ -414,14 +404,9 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
 fn remove_unwritten(fresh: &Editor, damage: Damage) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
-<<<<<<< HEAD
         let unknown = damage.was_never_written(first_place(number))
             && fresh.view.segment(number).is_none()
             && read_sealed::<SegmentHeader>(&path)?.is_none();
-=======
-        let unknown =
-            fresh.view.segment(number).is_none() && read_sealed::<SegmentHeader>(&path)?.is_none();
->>>>>>> refs/heads/power
         if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {
             dir::remove(&path)?;
         }
