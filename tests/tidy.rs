@@ -317,7 +317,14 @@ fn exceptions_that_nobody_needs_any_more_are_struck_from_the_list() {
 
 #[test]
 fn every_file_says_first_what_it_is() {
-    for source in sources(&["src", "tests", "benches", "examples", "fuzz"]) {
+    for source in sources(&[
+        "src",
+        "tests",
+        "benches",
+        "examples",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+    ]) {
         assert!(
             source.text.starts_with("//! "),
             "{} does not open with `//!`",
