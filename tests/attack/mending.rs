@@ -71,9 +71,10 @@ fn compare(
 }
 
 /// Whether the header of each segment is what it was, or cannot be believed, or is another cache's
-/// while the index tells whose cache this is.
+/// while the index tells whose cache this is, and a segment agrees.
 fn segments_are_told_apart(specimen: &Specimen, image: &Image) -> bool {
-    let told = image.bytes("").get(..128) == specimen.image.bytes("").get(..128);
+    let told = image.bytes("").get(..128) == specimen.image.bytes("").get(..128)
+        && says_what_it_is(specimen, image);
     image
         .files()
         .filter(|(suffix, _)| segment_number(suffix).is_some())
