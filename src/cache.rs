@@ -39,6 +39,7 @@ pub use writer::Writer;
 
 use crate::error::Result;
 use crate::format::index::word;
+use crate::sync::Relaxed;
 use handle::Handle;
 use read::Answer;
 
@@ -81,6 +82,9 @@ impl MmapCache {
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let handle = Handle::open(path, options)?;
+        if !options.read_only {
+            judge_copy(&handle)?;
+        }
         if options.exclusive && !options.read_only {
             // Taken here, and by this handle's writers given back only when the handle goes.
             drop(Writer::take(&handle)?);
@@ -98,10 +102,9 @@ impl MmapCache {
     fn mend(&self) -> Result<()> {
         let needed = {
             let (view, _) = self.handle.current()?;
-            let header = view.header();
-            let elsewhere = header.written_under() != (self.handle.boot, view.inode.1);
+            let (header, inode) = (view.header(), view.inode.1);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_dirty() && elsewhere
+            header.is_from_elsewhere(self.handle.boot, inode) || header.is_copied(inode)
         };
         if needed {
             drop(self.writer()?);
@@ -448,6 +451,23 @@ impl MmapCache {
     pub fn verify(&self) -> Result<Report> {
         Report::of(&self.handle)
     }
+}
+
+/// Checks a copy of a cache whose header says that it was flushed, once: if somebody wrote while
+/// it was made, its files do not agree, and the next writer rebuilds it from its heap.
+fn judge_copy(handle: &Handle) -> Result<()> {
+    let (view, _) = handle.current()?;
+    let (header, inode) = (view.header(), view.inode.1);
+    if !header.is_copied(inode) || header.is_dirty() {
+        return Ok(());
+    }
+    match Report::is_whole(handle) {
+        Ok(true) => handle.believed.store(inode, Relaxed),
+        Ok(false) => {}
+        Err(error) if error.is_corruption() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 impl Drop for MmapCache {

@@ -248,12 +248,21 @@ impl<'a> Header<'a> {
         self.set(word::DIRTY, MARKED);
     }
 
-    /// The boot id and the inode under which the files were last written.
-    pub(crate) fn written_under(&self) -> ([u64; 2], u64) {
-        (
-            [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)],
-            self.get(word::INODE),
-        )
+    /// The boot under which the files were last written.
+    pub(crate) fn written_under(&self) -> [u64; 2] {
+        [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)]
+    }
+
+    /// Whether this is a copy of the file that was written to. Its mark says nothing then: it may
+    /// have been copied while the files were clean, and the rest while somebody wrote to them.
+    pub(crate) fn is_copied(&self, inode: u64) -> bool {
+        self.get(word::INODE) != inode
+    }
+
+    /// Whether the last writer wrote under another boot, or to another inode, and did not flush.
+    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: u64) -> bool {
+        let here = self.written_under() == boot && boot != [0; 2] && !self.is_copied(inode);
+        self.is_dirty() && !here
     }
 
     pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {

@@ -361,12 +361,11 @@ impl Segment {
         let mut unit = from;
         loop {
             let left = (to.saturating_sub(unit)) as usize * 8;
-            let bytes = match left {
-                // Two records never begin so near to each other.
-                left if left < GAP_LEAST => return Ok(()),
-                ..=GAP => left,
-                _ => GAP - GAP_LEAST,
-            };
+            if left < GAP_LEAST {
+                // Nothing is left: no two records begin so near to each other.
+                return Ok(());
+            }
+            let bytes = if left <= GAP { left } else { GAP - GAP_LEAST };
             let value = &ZEROS[..bytes - HEADER_BYTES - 1];
             let header = Header {
                 value_len: value.len() as u32,

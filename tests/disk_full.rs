@@ -521,6 +521,38 @@ fn the_oldest_entries_thrown_out_on_a_full_disk_make_room_for_new_ones() {
     assert!(report.is_clean(), "{:?}", report.faults);
 }
 
+/// Overwriting leaves more dead bytes than a small disk has room for, long before there are so many
+/// that cleaning begins by itself.
+#[test]
+fn a_disk_that_is_full_of_dead_bytes_is_not_full() {
+    for (kind, mib, len) in [
+        (Kind::Tmpfs, 6, 60_000),
+        (Kind::Tmpfs, 6, 900),
+        (Kind::Ext4(4096), 12, 2_000_000),
+    ] {
+        let Some(volume) = Volume::mount(kind, mib << 20) else {
+            return;
+        };
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        let entries = (2 << 20) / len as u64 + 1;
+        let mut writer = cache.writer().expect("the lock");
+        for i in 0..20 * entries {
+            let value = vec![i as u8; len];
+            writer
+                .put(&key(i % entries), &value)
+                .expect("dead bytes make room");
+        }
+        drop(writer);
+        assert_eq!(cache.len(), entries);
+        for i in 19 * entries..20 * entries {
+            let found = cache.get(&key(i % entries)).expect("a look");
+            assert_eq!(found, Some(vec![i as u8; len]));
+        }
+        let report = cache.verify().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.faults);
+    }
+}
+
 /// How far the reserve goes: with no room at all, so many deletions are certain.
 #[test]
 fn eighty_deletions_are_certain_on_a_full_disk() {

@@ -199,30 +199,35 @@ fn whoever_is_killed_while_several_create_a_cache_the_others_get_it_whole() {
 }
 
 /// Kills one of four writers and two readers at a random moment, as often as asked.
-fn kill(rounds: u64, seed: u64) -> Done {
+fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut crew = Crew::start(root.path(), 2);
+    let mut crew = Crew::start(root.path(), options, 2);
     let mut random = Random::new(seed);
     for _ in 0..rounds {
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
         crew.kill_one(&mut random);
     }
-    crew.finish()
+    let done = crew.finish();
+    assert_eq!(done.kills, rounds);
+    done
 }
 
 #[test]
 fn whoever_is_killed_the_others_go_on_and_nothing_acknowledged_is_lost() {
-    let done = kill(12, 5);
-    println!("{done:?}");
-    assert_eq!(done.kills, 12);
-    assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
+    for (options, rounds) in [(child::tight(), 10), (Options::new(), 4)] {
+        let done = kill(&options, rounds, 5);
+        println!("{done:?}");
+        assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
+    }
 }
 
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
 fn three_hundred_kills_among_four_writers_and_two_readers() {
-    let began = Instant::now();
-    let done = kill(300, 77);
-    println!("300 kills in {:?}: {done:#?}", began.elapsed());
-    assert!(done.operations > 10_000 && done.unsaid > 0, "{done:?}");
+    for options in [Options::new(), child::tight()] {
+        let began = Instant::now();
+        let done = kill(&options, 300, 77);
+        println!("300 kills in {:?}: {done:#?}", began.elapsed());
+        assert!(done.operations > 10_000 && done.unsaid > 0, "{done:?}");
+    }
 }

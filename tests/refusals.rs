@@ -18,7 +18,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use child::{Child, Part, hear, say, tight};
-use mmapcache::{Durability, Error, MmapCache, Options, Result};
+use mmapcache::{Durability, Error, MmapCache, Options, Repair, Result};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{
@@ -35,6 +35,7 @@ fn child() {
         ("may not look", may_not_look),
         ("lacks descriptors", lacks_descriptors),
         ("opens with few descriptors", opens_with_few_descriptors),
+        ("repairs with few descriptors", repairs_with_few_descriptors),
         ("lacks address space", lacks_address_space),
         ("lacks file size", lacks_file_size),
         ("lacks room", lacks_room),
@@ -445,6 +446,27 @@ fn opens_with_few_descriptors(part: &Part) {
 #[test]
 fn a_handle_that_was_opened_with_the_last_descriptors_is_as_good_as_any() {
     each("opens with few descriptors", 0..8);
+}
+
+/// Repairs a cache without a roster with just so many descriptors as the number says.
+fn repairs_with_few_descriptors(part: &Part) {
+    let model = model_of(&part.path);
+    fs::remove_file(part.path.with_file_name("cache.roster")).expect("the roster");
+    let taken = leave_descriptors(part.numbers[0]);
+    let repaired = Repair::new(&part.path).run();
+    drop(taken);
+    let done = u64::from(repaired.is_ok());
+    if let Err(error) = repaired {
+        assert!(is_io_of(&error, &[Errno::MFILE]), "{error:?}");
+        Repair::new(&part.path).run().expect("a repair");
+    }
+    holds(&tight().open(&part.path).expect("the cache"), &model);
+    say(format!("{done} {}", 1 - done));
+}
+
+#[test]
+fn a_repair_with_too_few_descriptors_loses_nothing() {
+    each("repairs with few descriptors", 0..14);
 }
 
 /// Leaves just so many descriptors as the number says.

@@ -46,6 +46,8 @@ pub(crate) struct Handle {
     pub token: u64,
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
+    /// The inode of an index that is a copy, and was found to agree with its heap.
+    pub believed: Word,
 }
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
@@ -83,6 +85,7 @@ impl Handle {
             boot: boot_id()?,
             token: random(),
             marked: Word::new(0),
+            believed: Word::new(0),
         })
     }
 
@@ -272,11 +275,15 @@ fn create(names: &Names, options: &Options) -> Result<View> {
         // The first error is the one to report; what is left behind is removed by the next.
         let _ = discard_staged(names);
     }
-    drop(made?);
+    // From here on it is a cache, whose files get their names from the next writer if not here.
+    let view = made?;
+    finish_renames(names, &view)?;
+    drop(view);
     View::open(names, true)
 }
 
-/// Makes the files of an empty cache and gives them their names; the lock for that is held.
+/// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
+/// that is held.
 fn make(names: &Names, options: &Options) -> Result<View> {
     let plan = Plan {
         geometry: options.geometry(names.cache())?,
@@ -306,7 +313,6 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         acquire(lock, Some(Instant::now()), names)?;
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
-    finish_renames(names, &view)?;
     Ok(view)
 }
 

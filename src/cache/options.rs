@@ -224,7 +224,8 @@ impl Options {
     }
 
     /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
-    /// percentage of the live ones. Concerns this handle's writes only. Default: 100 % and 4 MiB.
+    /// percentage of the live ones, and before a full disk makes them fail. Concerns this handle's
+    /// writes only. Default: 100 % and 4 MiB.
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
@@ -246,7 +247,7 @@ impl Options {
     /// Opens the cache at `path`, or creates it.
     ///
     /// Costs some system calls, whatever the size of the cache. Only after a power loss with
-    /// unsynced writes is the heap read once, under the writer lock.
+    /// unsynced writes, and where the files are a copy, is the heap read once.
     ///
     /// # Errors
     ///

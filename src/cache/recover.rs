@@ -14,7 +14,7 @@ use crate::format::roster::Position;
 use crate::format::seal::Sealed;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
-use crate::header::{Armed, Intent};
+use crate::header::{Armed, Header, Intent};
 use crate::heap::{Found, Segment};
 
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
@@ -210,11 +210,34 @@ pub(crate) struct Salvage {
 /// What bytes are that are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// Records that had not come to the disk when the power was lost, or whose file was copied
-    /// while they were written. Nobody was promised that they stay: gaps take their place.
-    NeverWritten,
+    /// From this place on, records that had not come to the disk when the power was lost, or whose
+    /// file was copied while they were written. Nobody was promised that they stay: gaps take their
+    /// place. What stands before it was synced, and is damaged.
+    NeverWritten(Place),
     /// They are left as they are, for whoever wants to know.
     Unknown,
+}
+
+impl Damage {
+    /// What the words of the last writer say of it.
+    fn of(header: Header<'_>, boot: [u64; 2], inode: u64) -> Self {
+        if header.is_copied(inode) {
+            // Synced by nobody, whatever was synced of its original.
+            Self::NeverWritten(Place::from_word(0))
+        } else if header.is_from_elsewhere(boot, inode) {
+            let synced = match header.get(word::FLUSHED) {
+                0 => 0,
+                _ => header.get(word::SYNCED),
+            };
+            Self::NeverWritten(Place::from_word(synced))
+        } else {
+            Self::Unknown
+        }
+    }
+
+    fn was_never_written(self, place: Place) -> bool {
+        matches!(self, Self::NeverWritten(from) if place >= from)
+    }
 }
 
 /// After so many bytes of heap whoever waits is told how far it is.
@@ -230,18 +253,11 @@ impl Handle {
         );
         let mut salvage = Salvage::default();
         let header = editor.view.header();
-        let rebooted = header.written_under().0 != self.boot;
-        let damage =
-            if header.is_dirty() && header.written_under() != (self.boot, editor.view.inode.1) {
-                Damage::NeverWritten
-            } else {
-                Damage::Unknown
-            };
+        let rebooted = header.written_under() != self.boot;
+        let damage = Damage::of(header, self.boot, editor.view.inode.1);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             salvage = refill(fresh, damage, &mut |_| {})?;
-            if damage == Damage::NeverWritten {
-                remove_unwritten(fresh)?;
-            }
+            remove_unwritten(fresh, damage)?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
@@ -347,7 +363,11 @@ fn index_heap(
             match found {
                 Found::Damage { from, to } => {
                     salvage.damaged_bytes += u64::from(to - from) * 8;
-                    if damage == Damage::NeverWritten && !walker.gave_up() {
+                    let place = Place {
+                        segment: segment.number(),
+                        unit: from,
+                    };
+                    if damage.was_never_written(place) && !walker.gave_up() {
                         close_gap(&segment, from, to)?;
                     }
                 }
@@ -381,11 +401,12 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
 
 /// Removes the files of segments of which neither the header nor any record came to the disk: in
 /// the midst of the others they would be taken for damage when cleaning gets there.
-fn remove_unwritten(fresh: &Editor) -> Result<()> {
+fn remove_unwritten(fresh: &Editor, damage: Damage) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
-        let unknown =
-            fresh.view.segment(number).is_none() && read_sealed::<SegmentHeader>(&path)?.is_none();
+        let unknown = damage.was_never_written(first_place(number))
+            && fresh.view.segment(number).is_none()
+            && read_sealed::<SegmentHeader>(&path)?.is_none();
         if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {
             dir::remove(&path)?;
         }

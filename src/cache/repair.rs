@@ -271,7 +271,7 @@ impl<'a> Repair<'a> {
             for at in CARRIED {
                 view.header().set(at, header.get(at));
             }
-            if header.get(word::SYNC_ERROR) == 1 && header.written_under().0 == boot_id()? {
+            if header.get(word::SYNC_ERROR) == 1 && header.written_under() == boot_id()? {
                 view.header().set(word::SYNC_ERROR, 1);
             }
         }

@@ -755,7 +755,7 @@ fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switche
             });
         }
         let writing = std::panic::AssertUnwindSafe(|| {
-            for _ in 0..150 {
+            for _ in 0..50 {
                 exclusive.clear().unwrap();
                 let refused = other.put(b"k", b"theirs");
                 assert!(matches!(refused, Err(crate::Error::Locked { .. })));
@@ -822,6 +822,35 @@ fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machi
         );
         vouched.unwrap().put(b"k", b"v").unwrap();
     }
+}
+
+#[test]
+fn a_cache_whose_creation_fails_behind_the_commit_keeps_its_files() {
+    use crate::sync::fuse;
+    let mut failed = 0;
+    for steps in 0.. {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_owned();
+        let roster = path.with_file_name("cache.roster");
+        let in_the_way = roster.clone();
+        fuse::interrupt(steps, move || {
+            if path.exists() && !in_the_way.exists() {
+                std::fs::create_dir(in_the_way).unwrap();
+            }
+        });
+        let opened = tiny().open(scratch.path());
+        if fuse::clear() {
+            break;
+        }
+        if opened.is_err() {
+            failed += 1;
+            std::fs::remove_dir(roster).unwrap();
+        }
+        let cache = scratch.open(&tiny());
+        cache.put(b"k", b"v").unwrap();
+        assert_clean(&cache);
+    }
+    assert!(failed > 0);
 }
 
 #[test]

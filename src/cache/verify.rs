@@ -134,6 +134,22 @@ impl Report {
         }
     }
 
+    /// Whether index, roster and heap agree, and nothing was written behind the heap's end.
+    pub(crate) fn is_whole(handle: &Handle) -> Result<bool> {
+        let view = Arc::clone(&handle.current()?.0);
+        let report = Self::of_view(handle, &view)?;
+        let tail = view.header().tail();
+        let newest = handle.names.segment_numbers()?.into_iter().max();
+        let Some(segment) = view.open_segment(&handle.names, tail.segment)? else {
+            return Ok(false);
+        };
+        let mut behind = segment.walk(tail.unit, segment.capacity_units());
+        Ok(report.is_clean()
+            && report.totals_compared
+            && newest == Some(tail.segment)
+            && behind.step()?.is_none())
+    }
+
     fn of_view(handle: &Handle, view: &View) -> Result<Self> {
         let mut check = Check {
             handle,

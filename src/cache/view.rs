@@ -322,6 +322,8 @@ impl View {
         let lock = LockFile::open(|| dir::open(&path, true))?;
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, plan.capacity)?;
+        let inode = inode_of(&file, &path)?;
+        table.header().set(word::INODE, inode.1);
         let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
@@ -332,7 +334,7 @@ impl View {
             seed: plan.seed,
             created: plan.created,
             lock: Some(Arc::new(lock)),
-            inode: inode_of(&file, &path)?,
+            inode,
             first: 0,
             segments: Box::new([]),
         })

@@ -33,6 +33,8 @@ use super::view::View;
 const CLEAN_FACTOR: u64 = 4;
 /// Bytes that it walks at least.
 const CLEAN_LEAST: u64 = 2048;
+/// Bytes of the heap that a write walks at a time that would else be refused for want of room.
+const RECLAIM: u64 = 1 << 20;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
 const PAUSE: u64 = 256;
 /// Rosters up to this length are never too long.
@@ -129,12 +131,14 @@ impl<'a> Writer<'a> {
         if header.get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.handle.names, &self.editor.view)?;
         }
-        let here = (self.handle.boot, self.editor.view.inode.1);
+        let boot = self.handle.boot;
         let header = self.editor.view.header();
-        let from_elsewhere =
-            header.is_dirty() && (header.written_under() != here || here.0 == [0; 2]);
-        let finished = if from_elsewhere && !self.has_marked() {
+        let inode = self.editor.view.inode.1;
+        let believed = self.handle.believed.load(Relaxed) == inode;
+        let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
+        } else if header.is_copied(inode) && !believed {
+            Err(Stop::Recover("a copy that does not agree with its heap"))
         } else if let Some(what) = self.editor.view.fault() {
             Err(Stop::Recover(what))
         } else {
@@ -151,7 +155,7 @@ impl<'a> Writer<'a> {
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(here.0, self.editor.view.inode.1);
+            header.mark_dirty(boot, self.editor.view.inode.1);
             // The mark is stored anew at the next try; what else of the index this was about is not.
             let view = &self.editor.view;
             view.header().note_sync(view.table.file().sync())?;
@@ -161,9 +165,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Where the system has no boot id, the marks of this very handle are all that can be believed.
+    /// Where the system has no boot id, the marks of this very handle are all that can be believed,
+    /// as long as they are in this very file.
     fn has_marked(&self) -> bool {
-        self.handle.boot == [0; 2] && self.handle.marked.load(Relaxed) != 0
+        let view = &self.editor.view;
+        let marked = self.handle.marked.load(Relaxed) != 0;
+        self.handle.boot == [0; 2] && marked && view.header().get(word::INODE) == view.inode.1
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
@@ -231,6 +238,36 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Runs a change; where the disk is full, reclaims what is dead and runs it once more.
+    fn run_with_room<T>(
+        &mut self,
+        bytes: usize,
+        mut change: impl FnMut(&mut Editor) -> Outcomes<T>,
+    ) -> Result<T> {
+        match self.run(&mut change) {
+            Err(Error::DiskFull { .. }) if self.reclaim(bytes as u64) => self.run(change),
+            other => other,
+        }
+    }
+
+    /// Cleans as if nothing dead were worth keeping, for a change that wants so many bytes. Whether
+    /// a segment went.
+    fn reclaim(&mut self, bytes: u64) -> bool {
+        let all = Threshold {
+            percent: 0,
+            floor: 0,
+        };
+        let before = self.editor.view.header().get(word::OLDEST);
+        for _ in 0..=bytes / RECLAIM {
+            // The refused change's error is the one to report.
+            if self.editor.clean_some(all, RECLAIM).is_err() {
+                break;
+            }
+        }
+        self.publish_view();
+        self.editor.view.header().get(word::OLDEST) != before
+    }
+
     fn mark_again(&mut self) -> Result<()> {
         if self.editor.view.header().is_marked() {
             Ok(())
@@ -283,8 +320,9 @@ impl<'a> Writer<'a> {
     /// [`Error::Io`]: the old value, if there was one, is still there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
-        let (version, _) = self.run(|editor| editor.put(key, value, None))?;
-        self.tidy(key.len() + value.len());
+        let bytes = key.len() + value.len();
+        let (version, _) = self.run_with_room(bytes, |editor| editor.put(key, value, None))?;
+        self.tidy(bytes);
         Ok(Version(version))
     }
 
@@ -297,7 +335,7 @@ impl<'a> Writer<'a> {
     /// [`Error::KeyLength`], [`Error::DiskFull`] when even the reserve is used up, [`Error::Io`].
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.handle.check_key(key)?;
-        let deleted = self.run(|editor| editor.delete(key))?;
+        let deleted = self.run_with_room(key.len(), |editor| editor.delete(key))?;
         if deleted {
             self.tidy(key.len());
         }

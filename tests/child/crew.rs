@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Error, MmapCache};
+use mmapcache::{Error, MmapCache, Options};
 
+use super::Child;
 use super::contents::{Random, parse_key};
 use super::ledger::{BATCH, Ledger, SHARED, Said, WRITERS, beginnings, owner};
 use super::logbook::Logbook;
 use super::witness::{CHECKS, LISTINGS, Listing, SUPERSEDED, VALUES};
 use super::worker::{NEXT, REBUILDS, Site};
-use super::{Child, tight};
 
 /// Nobody may keep the others waiting for longer than this, on a machine with other things to do.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,12 +88,12 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// Four writers, and so many readers, on a new cache in an empty directory.
-    pub(crate) fn start(root: &Path, readers: u64) -> Self {
+    pub(crate) fn start(root: &Path, options: &Options, readers: u64) -> Self {
         let site = Site(root.to_owned());
         let files = root.join("files");
         std::fs::create_dir(&files).expect("a directory");
         std::os::unix::fs::symlink(&files, root.join("linked")).expect("a link");
-        let old = tight().open(site.cache()).expect("a new cache");
+        let old = options.open(site.cache()).expect("a new cache");
         std::os::unix::fs::symlink(site.cache(), site.linked(true)).expect("a link");
         for (key, value) in beginnings() {
             old.put(&key, &value).expect("a put");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mmapcache::{Durability, Entry, MmapCache, Result, Update, Version, Writer};
+use mmapcache::{Durability, Entry, MmapCache, Options, Result, Update, Version, Writer};
 
 use super::contents::{shared, value};
 use super::ledger::{
@@ -16,7 +16,7 @@ use super::ledger::{
 };
 use super::logbook::Logbook;
 use super::witness::Witness;
-use super::{Part, dismissal, say, tight};
+use super::{Part, dismissal, say};
 
 /// Operations that a worker does one by one after each batch: each waits for its turn.
 const SINGLES: u64 = 8;
@@ -40,9 +40,10 @@ impl Site {
     }
 }
 
-/// Each writer opens the cache in a way of its own.
+/// Each writer opens the cache in a way of its own. What is fixed at creation it takes as it is.
 fn open(site: &Site, writer: u64) -> MmapCache {
-    let mut options = tight();
+    let mut options = Options::new();
+    options.clean_when(50, 1024);
     let path = match writer {
         0 => {
             options.durability(Durability::Sync);

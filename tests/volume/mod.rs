@@ -8,6 +8,11 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One volume at a time: while another test starts a child process, that holds for a moment whatever
+/// was open, and the room of removed files comes back later.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A mounted file system, unmounted when it goes.
 #[derive(Debug)]
@@ -16,6 +21,7 @@ pub(crate) struct Volume {
     /// What is mounted, where that is an image in a file.
     image: Option<tempfile::NamedTempFile>,
     mounted: bool,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Which file system.
@@ -41,6 +47,7 @@ impl Volume {
     }
 
     fn try_mount(kind: Kind, bytes: u64) -> Option<Self> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a directory to mount on");
         let Kind::Ext4(block) = kind else {
             let options = format!("size={bytes},mode=777");
@@ -52,6 +59,7 @@ impl Volume {
                 dir,
                 image,
                 mounted,
+                _alone,
             });
         };
         // In memory where that can be: nothing here is about slow disks.
@@ -68,6 +76,7 @@ impl Volume {
             dir,
             image,
             mounted: false,
+            _alone,
         };
         volume.mounted = made && volume.mount_image();
         volume.mounted.then_some(volume)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use super::disk::{Disk, Image, Loss, Random};
+use super::disk::{Contents, Disk, Image, Loss, Random};
 use super::*;
 use crate::sync::fuse;
 
@@ -47,6 +47,9 @@ struct History {
     eras: Vec<Era>,
     /// The last version that was flushed.
     version: u64,
+    /// What the keys may be in a copy of the files that is being made, and whether all was
+    /// replaced since it began.
+    copied: Option<(Era, bool)>,
     /// How many values were made.
     values: u64,
     log: Vec<String>,
@@ -57,6 +60,7 @@ impl History {
         Self {
             eras: vec![Era::new()],
             version: 0,
+            copied: None,
             values: 0,
             log: Vec::new(),
         }
@@ -80,7 +84,20 @@ impl History {
             value,
             version: None,
         };
+        if let Some((era, _)) = &mut self.copied {
+            let states = era.entry(key.to_vec()).or_insert_with(|| vec![ABSENT]);
+            states.push(state.clone());
+        }
         self.states(key).push(state);
+    }
+
+    /// Somebody begins to copy the files, between two changes.
+    fn begin_copy(&mut self) {
+        let mut era = self.eras[self.eras.len() - 1].clone();
+        for states in era.values_mut() {
+            states.drain(..states.len() - 1);
+        }
+        self.copied = Some((era, false));
     }
 
     fn done(&mut self, key: &[u8], version: Option<Version>) {
@@ -244,6 +261,20 @@ impl Place {
     /// The files of an image in a place of their own, as another boot finds them: in the same
     /// inodes.
     fn restore(kind: Kind, root: &Path, image: &Image) -> Self {
+        Self::copy_with(kind, root, image, boot_again)
+    }
+
+    /// The files of an image in a place of their own, and nothing else changed.
+    fn copy(kind: Kind, root: &Path, image: &Image) -> Self {
+        Self::copy_with(kind, root, image, |_, _, _| {})
+    }
+
+    fn copy_with(
+        kind: Kind,
+        root: &Path,
+        image: &Image,
+        change_index: impl Fn(&mut [u8], u64, u64),
+    ) -> Self {
         let place = Self::new(kind);
         for (path, contents) in &image.files {
             let path = place.dir.path().join(path.strip_prefix(root).unwrap());
@@ -251,7 +282,7 @@ impl Place {
             let file = std::fs::File::create_new(&path).unwrap();
             let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
             if path == place.path() {
-                boot_again(&mut bytes, contents.inode, inode);
+                change_index(&mut bytes, contents.inode, inode);
             }
             std::fs::write(&path, &bytes).unwrap();
         }
@@ -335,13 +366,15 @@ impl World {
 
     fn before(&mut self, step: fuse::Step<'_>) {
         let store = matches!(step, fuse::Step::Store);
-        if self.disk.before(step) && self.disk.random.once_in(self.every[usize::from(!store)]) {
-            let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
-            self.lose_power(loss, &format!("{step:?}"));
-            if let fuse::Step::SyncDir(_) = step {
-                for image in self.disk.images_of_directories(loss) {
-                    self.examine(&image, loss, &format!("{step:?}"));
-                }
+        let every = self.every[usize::from(!store)];
+        if !self.disk.before(step) || !self.disk.random.once_in(every) {
+            return;
+        }
+        let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
+        self.lose_power(loss, &format!("{step:?}"));
+        if let fuse::Step::SyncDir(_) = step {
+            for image in self.disk.images_of_directories(loss) {
+                self.examine(&image, loss, &format!("{step:?}"));
             }
         }
     }
@@ -481,6 +514,13 @@ impl Scenario {
             keys,
         };
         scenario.open();
+        if scenario.random.once_in(3) {
+            // The clock was once set wrong, and back since: versions count up from where it was.
+            let ahead = super::version::now() + 1_000_000_000_000;
+            let view = scenario.cache().handle.view.load_full();
+            view.header().set(word::LAST_MTIME, ahead);
+            scenario.flush();
+        }
         scenario
     }
 
@@ -625,7 +665,12 @@ impl Scenario {
             };
             era.insert(key.clone(), vec![state]);
         }
-        self.history(|history| history.eras.push(era));
+        self.history(|history| {
+            history.eras.push(era);
+            if let Some((_, replaced)) = &mut history.copied {
+                *replaced = true;
+            }
+        });
         let items = items.into_iter().map(Ok::<_, crate::Error>);
         self.cache().atomic_rebuild(items).unwrap();
         let seen = look(self.cache());
@@ -641,19 +686,25 @@ impl Scenario {
 
     fn step(&mut self) {
         match self.random.below(100) {
+            0..=84 => self.work(),
+            85..=87 => self.reopen(),
+            88..=95 => self.be_killed(),
+            _ => self.lose_power(),
+        }
+    }
+
+    fn work(&mut self) {
+        match self.random.below(85) {
             0..=39 => self.put(),
             40..=57 => self.delete(),
             58..=69 => self.batch(),
             70..=77 => self.flush(),
             78..=81 => self.compact(),
             82 => self.rebuild(0),
-            83..=84 => {
+            _ => {
                 let count = self.random.below(40);
                 self.rebuild(count);
             }
-            85..=87 => self.reopen(),
-            88..=95 => self.be_killed(),
-            _ => self.lose_power(),
         }
     }
 
@@ -769,17 +820,54 @@ fn first_seed() -> u64 {
     seed.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Works on a cache that was prepared and flushed, and loses the power before each step.
-fn lose_power_at_every_step(
+/// Works on a cache that was prepared, and loses the power at one of `every` steps.
+fn lose_power_during(
     kind: Kind,
+    every: [usize; 2],
     prepare: impl Fn(&mut Scenario),
     change: impl Fn(&mut Scenario),
 ) -> u64 {
     let mut scenario = Scenario::of(kind, NEVER, 1, 20, first_seed());
     prepare(&mut scenario);
-    scenario.world.borrow_mut().every = [1, 1];
+    scenario.world.borrow_mut().every = every;
     change(&mut scenario);
     scenario.end()
+}
+
+/// Every kind of change, one after the other.
+fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
+    let clean = |scenario: &mut Scenario| {
+        for _ in 0..20 {
+            scenario.put_this(&key(14), 10);
+        }
+    };
+    let grow = |scenario: &mut Scenario| {
+        for i in 20..150 {
+            scenario.put_this(&key(i), 10);
+        }
+    };
+    let recover = |scenario: &mut Scenario| {
+        scenario.put_this(&key(15), 10);
+        scenario.lose_power();
+    };
+    let create = Scenario::of(kind, every, 1, 20, first_seed()).end();
+    let during = |prepare: fn(&mut Scenario), change: &dyn Fn(&mut Scenario)| {
+        lose_power_during(kind, every, prepare, change)
+    };
+    create
+        + during(filled, &|scenario| scenario.put_this(&key(1), 20))
+        + during(filled, &|scenario| scenario.put_this(&key(5), 20))
+        + during(filled, &|scenario| scenario.put_this(&key(5), 9_000))
+        + during(filled, &|scenario| scenario.delete_this(&key(6)))
+        + during(filled, &Scenario::batch)
+        + during(filled, &Scenario::flush)
+        + during(churned, &Scenario::flush)
+        + during(churned, &clean)
+        + during(churned, &Scenario::compact)
+        + during(filled, &grow)
+        + during(churned, &|scenario| scenario.rebuild(0))
+        + during(churned, &|scenario| scenario.rebuild(15))
+        + during(churned, &recover)
 }
 
 /// Kills a process at each of these steps of a change. Another mends what it left and does
@@ -880,11 +968,34 @@ fn churned(scenario: &mut Scenario) {
 
 #[test]
 fn power_is_lost_before_each_step_of_a_put_and_of_a_deletion() {
-    lose_power_at_every_step(PLAIN, filled, |scenario| {
+    lose_power_during(PLAIN, [1, 1], filled, |scenario| {
         scenario.put_this(&key(1), 20);
         scenario.put_this(&key(5), 20);
         scenario.delete_this(&key(6));
     });
+}
+
+#[test]
+fn power_is_lost_during_each_kind_of_change() {
+    let images = lose_power_during_everything(PLAIN, [400, 8]);
+    assert!(images > 150, "{images}");
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn power_is_lost_before_each_step_of_everything() {
+    let durable = Kind {
+        durable: true,
+        ..PLAIN
+    };
+    let elsewhere = Kind {
+        heap_elsewhere: true,
+        ..PLAIN
+    };
+    for kind in [PLAIN, durable, elsewhere] {
+        let images = lose_power_during_everything(kind, [3, 1]);
+        println!("{kind:?}: {images} images");
+    }
 }
 
 #[test]
@@ -912,4 +1023,147 @@ fn what_a_killed_cleaner_removed_does_not_come_back_when_the_power_goes() {
 fn a_switch_that_a_killed_process_had_committed_is_on_the_disk_before_the_old_files_go() {
     let rebuild = |scenario: &mut Scenario| scenario.rebuild(3);
     kill_then_lose_power(before_syncs(filled, rebuild), filled, rebuild, |_| {});
+}
+
+/// Copies the files of a cache one after the other, each in two pieces, while others write.
+struct Copier {
+    world: Rc<RefCell<World>>,
+    random: Random,
+    /// Of how many steps one is used.
+    every: usize,
+    left: Vec<(PathBuf, u64)>,
+    half: Option<(PathBuf, std::fs::File, Vec<u8>)>,
+    image: Image,
+    done: bool,
+}
+
+impl Copier {
+    fn new(world: &Rc<RefCell<World>>, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let every = 1 + random.below(40);
+        let mut copier = Self {
+            world: Rc::clone(world),
+            random,
+            every,
+            left: Vec::new(),
+            half: None,
+            image: Image {
+                files: BTreeMap::new(),
+            },
+            done: false,
+        };
+        copier.begin();
+        copier
+    }
+
+    /// Lists the files, in any order.
+    fn begin(&mut self) {
+        self.image.files.clear();
+        self.half = None;
+        let root = self.world.borrow().root.clone();
+        self.left = ["a", "b"]
+            .iter()
+            .flat_map(|dir| std::fs::read_dir(root.join(dir)).unwrap())
+            .map(|entry| (entry.unwrap().path(), self.random.next()))
+            .collect();
+        self.left.sort_by_key(|&(_, order)| order);
+    }
+
+    fn step(&mut self) {
+        if self.done || !self.random.once_in(self.every) {
+            return;
+        }
+        if let Some((path, file, mut bytes)) = self.half.take() {
+            let mut rest = Vec::new();
+            std::io::Read::read_to_end(&mut { file }, &mut rest).unwrap();
+            bytes.extend_from_slice(&rest);
+            let contents = Contents { inode: 0, bytes };
+            self.image.files.insert(path, contents);
+            self.done = self.left.is_empty();
+        } else if let Some((path, _)) = self.left.pop() {
+            match std::fs::File::open(&path) {
+                Ok(file) => {
+                    let mut bytes = vec![0; 4096 * self.random.below(4)];
+                    let count = std::os::unix::fs::FileExt::read_at(&file, &mut bytes, 0).unwrap();
+                    bytes.truncate(count);
+                    std::io::Seek::seek(&mut &file, std::io::SeekFrom::Start(count as u64))
+                        .unwrap();
+                    self.half = Some((path, file, bytes));
+                }
+                // A copy that lacks a file is none.
+                Err(_) => self.begin(),
+            }
+        }
+    }
+
+    /// Whether the copy was finished, and is what a copy may be.
+    fn check(&mut self) -> bool {
+        if !self.done {
+            return false;
+        }
+        let world = self.world.borrow();
+        let place = Place::copy(world.kind, &world.root, &self.image);
+        let (era, replaced) = world.history.copied.as_ref().unwrap();
+        read_only(&place);
+        let cache = match place.options().open(place.path()) {
+            Ok(cache) => cache,
+            Err(error) => {
+                assert!(error.is_corruption(), "{error}");
+                let repair = crate::Repair::new(place.path()).options(&place.options());
+                match repair.run() {
+                    Ok(_) => place.open(),
+                    Err(error) => {
+                        assert!(*replaced, "{error}");
+                        return true;
+                    }
+                }
+            }
+        };
+        if *replaced {
+            drop(cache);
+            read_only(&place);
+            return true;
+        }
+        let seen = look_closely(&cache, &world.history);
+        History::admits(era, &seen).unwrap();
+        assert_clean(&cache);
+        work_on(&cache, &seen, 0);
+        true
+    }
+}
+
+/// Copies a cache's files while it is worked on. Whether it came to the end.
+fn copy_alive(seed: u64) -> bool {
+    let mut scenario = Scenario::new(seed, NEVER);
+    for _ in 0..scenario.random.below(30) {
+        scenario.work();
+    }
+    if scenario.random.once_in(2) {
+        scenario.flush();
+    }
+    scenario.history(History::begin_copy);
+    let copier = Copier::new(&scenario.world, seed);
+    let copier = Rc::new(RefCell::new(copier));
+    let observer = Rc::clone(&copier);
+    fuse::observe(move |_| observer.borrow_mut().step());
+    for _ in 0..40 {
+        if copier.borrow().done {
+            break;
+        }
+        scenario.work();
+    }
+    fuse::look_away();
+    let checked = catch_unwind(AssertUnwindSafe(|| copier.borrow_mut().check()));
+    checked.unwrap_or_else(|payload| {
+        eprintln!("seed {seed}, a copy");
+        resume_unwind(payload)
+    })
+}
+
+#[test]
+fn a_copy_of_files_that_are_written_has_all_that_was_there_when_it_began() {
+    let copies = (0..40).filter(|seed| copy_alive(first_seed() + seed));
+    let count = copies.count();
+    println!("{count} copies");
+    assert!(count > 20, "{count}");
 }
