@@ -385,7 +385,7 @@ fn random_id() -> [u8; 16] {
     bytes
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 fn fill_random(bytes: &mut [u8]) {
     let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
     if got != Ok(bytes.len()) {
@@ -393,12 +393,21 @@ fn fill_random(bytes: &mut [u8]) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", loom)))]
 fn fill_random(bytes: &mut [u8]) {
     fill_from_hasher(bytes);
 }
 
+#[cfg(loom)]
+fn fill_random(bytes: &mut [u8]) {
+    for chunk in bytes.chunks_mut(8) {
+        let number = crate::sync::modelled::number();
+        chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+    }
+}
+
 /// The standard library's hash maps are seeded by the system; so is this.
+#[cfg(not(loom))]
 fn fill_from_hasher(bytes: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
     for chunk in bytes.chunks_mut(8) {

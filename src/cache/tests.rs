@@ -1,6 +1,9 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
 mod damage;
+#[cfg(loom)]
+mod loom;
+#[cfg(not(loom))]
 mod model;
 mod recovery;
 
