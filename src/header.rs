@@ -10,6 +10,9 @@ use crate::sync::{Word, acquire, load, publish, store, stores_done};
 /// Words of the header page.
 pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
 
+/// The roster's length among the counters.
+const ROSTER_LEN: usize = 4;
+
 /// Values of the dirty mark; 0 is clean.
 const MARKING: u64 = 1;
 const MARKED: u64 = 2;
@@ -156,10 +159,21 @@ impl<'a> Header<'a> {
         Counters::from_words(std::array::from_fn(|i| load(&self.0[word::COUNTERS + i])))
     }
 
+    /// Whoever sees the roster's length finds its positions filled: a listing, which goes by it,
+    /// cannot tell one that was never used from a slot's number.
     pub(crate) fn set_counters(&self, counters: &Counters) {
         for (i, value) in counters.to_words().into_iter().enumerate() {
-            store(&self.0[word::COUNTERS + i], value);
+            if i == ROSTER_LEN {
+                publish(&self.0[word::COUNTERS + i], value);
+            } else {
+                store(&self.0[word::COUNTERS + i], value);
+            }
         }
+    }
+
+    /// Positions of the roster that were ever used, as it says itself.
+    pub(crate) fn roster_len(&self) -> u64 {
+        acquire(&self.0[word::COUNTERS + ROSTER_LEN])
     }
 
     pub(crate) fn occupied(&self) -> u64 {
@@ -176,9 +190,9 @@ impl<'a> Header<'a> {
         Place::from_word(load(&self.0[word::RESERVED]))
     }
 
-    /// Where the heap ends.
+    /// Where the heap ends. Whoever sees an end sees the records before it.
     pub(crate) fn tail(&self) -> Place {
-        Place::from_word(load(&self.0[word::TAIL]))
+        Place::from_word(acquire(&self.0[word::TAIL]))
     }
 
     /// Announces that bytes behind the tail are about to change.
@@ -270,6 +284,17 @@ impl<'a> Header<'a> {
     /// Stores a word without rules of its own.
     pub(crate) fn set(&self, at: usize, value: u64) {
         store(&self.0[at], value);
+    }
+
+    /// How many changes of entries there have been. Whoever sees one counted sees all of it.
+    pub(crate) fn changes(&self) -> u64 {
+        acquire(&self.0[word::CHANGES])
+    }
+
+    /// Counts a change of an entry, behind its other stores.
+    pub(crate) fn count_change(&self) {
+        let word = &self.0[word::CHANGES];
+        publish(word, load(word).wrapping_add(1));
     }
 
     /// Adds to one of the totals.

@@ -164,7 +164,7 @@ impl Handle {
         view.header().set(word::RENAMES_PENDING, 1);
         view.header().set(word::COMPACTED, version::now());
         // To whoever polls it, replacing everything is a change too, though it be by nothing.
-        view.header().add(word::CHANGES, 1);
+        view.header().count_change();
         if let Err(error) = view.sync_heap() {
             // A kept segment: that its pages count as clean from now on must not be mistaken for
             // written.

@@ -130,13 +130,13 @@ impl Report {
             key: Vec::new(),
         };
         let header = view.header();
-        let before = (header.get(word::CHANGES), header.counters());
+        let before = (header.changes(), header.counters());
         check.regions()?;
         let groups = check.sums.groups.max(1);
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
-        if (header.get(word::CHANGES), header.counters()) == before {
+        if (header.changes(), header.counters()) == before {
             check.totals(view, &before.1);
         }
         Ok(check.report)

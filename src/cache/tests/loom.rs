@@ -1,8 +1,10 @@
 //! The publish protocol under loom.
 
+mod models;
 mod stage;
 
-use stage::{Actor, Explored, Model, explore};
+use models::MODELS;
+use stage::{Explored, explore};
 
 use crate::format::HashKind;
 use crate::Options;
@@ -22,26 +24,21 @@ fn options() -> Options {
     options
 }
 
-fn insert(actor: &Actor) {
-    actor.put(&actor.key(0, 0, 1), 1);
-}
-
-fn bystander(actor: &Actor) {
-    actor.put(&actor.key(0, 0, 0), 1);
-}
-
-fn get_twice(actor: &Actor) {
-    let key = actor.key(0, 0, 1);
-    let first = actor.entry(&key);
-    let second = actor.entry(&key);
-    actor.expect(first.is_none() || second.is_some(), || "gone again".into());
+/// The same, beginning with two regions.
+fn two_sides() -> Options {
+    let mut options = options();
+    options.capacity(13);
+    options
 }
 
 #[test]
 fn loom_try() {
-    for preemptions in [Some(1), Some(2), Some(3), None] {
-        let model = Model { name: "insert", preemptions, options, before: bystander, writer: insert, readers: &[get_twice] };
+    let only = std::env::var("ONLY").unwrap_or_default();
+    for model in MODELS.iter().filter(|model| model.name.contains(&only)) {
+        let mut model = *model;
+        if let Ok(bound) = std::env::var("BOUND") { model.preemptions = bound.parse().ok(); }
+        if let Ok(most) = std::env::var("MOST") { model.at_most = most.parse().unwrap(); }
         let Explored { executions, words, took, broken } = explore(model, &[]);
-        println!("{preemptions:?} {executions} executions, {words} words, {took:?}, {broken:?}");
+        println!("{:40} {:?} {executions} executions, {words} words, {took:?}, {broken:?}", model.name, model.preemptions);
     }
 }

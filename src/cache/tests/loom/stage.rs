@@ -6,7 +6,9 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::DirEntryExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +32,8 @@ pub(super) struct Model {
     pub name: &'static str,
     /// How often loom takes the processor from a thread that could go on; none for any number.
     pub preemptions: Option<usize>,
+    /// Executions after which the exploration ends, all or not.
+    pub at_most: u64,
     pub options: fn() -> Options,
     pub before: Part,
     pub writer: Part,
@@ -54,6 +58,7 @@ struct Notes {
     wrote: Vec<(Vec<u8>, Number, Version)>,
     saw: Vec<(usize, Vec<u8>, Number, Version)>,
     broken: Option<String>,
+    changes: u64,
 }
 
 /// A thread of a model, with a handle of its own.
@@ -116,6 +121,40 @@ impl Actor {
         self.sound(result)
     }
 
+    /// How many sides the hash space has, each with a region of its own, before anybody writes.
+    pub(super) fn sides(&self) -> u32 {
+        1 << self.cache.handle.view.load().header().poll().depth()
+    }
+
+    /// The number of changes before the model began.
+    pub(super) fn changes_before(&self) -> u64 {
+        self.notes.lock().unwrap().changes
+    }
+
+    /// Replaces everything by these keys with values of one number.
+    pub(super) fn rebuild(&self, keys: &[Vec<u8>], number: Number) {
+        let items = keys
+            .iter()
+            .map(|key| Ok::<_, crate::Error>((key, value(key, number))));
+        self.sound(self.cache.atomic_rebuild(items));
+        for key in keys {
+            if let Some(entry) = self.sound(self.cache.entry(key)).flatten() {
+                let wrote = (key.clone(), number, entry.version());
+                self.note(|notes| notes.wrote.push(wrote));
+            }
+        }
+    }
+
+    /// Appends one record that leaves room for nothing else.
+    pub(super) fn fill_the_segment(&self) {
+        let header = self.cache.handle.view.load();
+        let tail = header.header().tail().bytes();
+        let key = self.key(1, 1, 0);
+        let room = 16 * 1024 - 1024 - tail as usize - 24 - key.len();
+        self.sound(self.cache.put(&key, &vec![0; room - 8]));
+        self.sound(self.cache.delete(&key));
+    }
+
     fn saw(&self, key: &[u8], len: usize, version: Version) -> Number {
         let number = len.saturating_sub(2) as Number;
         self.note(|notes| notes.saw.push((self.who, key.to_vec(), number, version)));
@@ -147,20 +186,22 @@ impl Actor {
         }
     }
 
-    /// Lists all keys, of which these must come exactly once and others at most once.
-    pub(super) fn keys(&self, always: &[Vec<u8>]) -> Option<()> {
+    /// Lists the first keys, of which these must come exactly once and others at most once.
+    pub(super) fn keys(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
         let listed: Vec<Vec<u8>> = self
             .sound(self.cache.keys())?
+            .take(count)
             .filter_map(|key| self.sound(key))
             .collect();
         self.listed(&listed, always);
         Some(())
     }
 
-    /// Lists all entries, likewise.
-    pub(super) fn entries(&self, always: &[Vec<u8>]) -> Option<()> {
+    /// Lists the first entries, likewise.
+    pub(super) fn entries(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
         let listed: Vec<_> = self
             .sound(self.cache.entries())?
+            .take(count)
             .filter_map(|entry| self.sound(entry))
             .collect();
         for (key, entry) in &listed {
@@ -169,6 +210,13 @@ impl Actor {
         let listed: Vec<_> = listed.into_iter().map(|(key, _)| key).collect();
         self.listed(&listed, always);
         Some(())
+    }
+
+    /// Checks the cache as a whole.
+    pub(super) fn verify(&self) {
+        if let Some(report) = self.sound(self.cache.verify()) {
+            self.expect(report.is_clean(), || format!("{:?}", report.faults));
+        }
     }
 
     fn listed(&self, listed: &[Vec<u8>], always: &[Vec<u8>]) {
@@ -219,6 +267,7 @@ struct Scenery {
     files: Vec<(PathBuf, u64)>,
     image: Image,
     wrote: Vec<(Vec<u8>, Number, Version)>,
+    changes: u64,
 }
 
 impl Scenery {
@@ -242,6 +291,7 @@ impl Scenery {
             notes: Arc::clone(&notes),
         };
         (model.before)(&actor);
+        let changes = actor.cache.changes();
         drop(actor);
         let mut notes = std::mem::take(&mut *notes.lock().unwrap());
         assert_eq!(notes.judge(), None, "{}", model.name);
@@ -257,6 +307,7 @@ impl Scenery {
             files: files.collect(),
             image: modelled::take_image(),
             wrote: notes.wrote,
+            changes,
             dir,
         }
     }
@@ -268,6 +319,9 @@ impl Scenery {
     /// Brings the directory back to its beginning: the same inodes under the same names.
     fn restore(&self) {
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
+        if inodes(&work) == inodes(&kept) {
+            return;
+        }
         for found in fs::read_dir(&work).unwrap() {
             fs::remove_file(found.unwrap().path()).unwrap();
         }
@@ -279,10 +333,16 @@ impl Scenery {
     }
 }
 
+fn inodes(dir: &Path) -> BTreeMap<OsString, u64> {
+    let found = fs::read_dir(dir).unwrap().map(|found| found.unwrap());
+    found.map(|found| (found.file_name(), found.ino())).collect()
+}
+
 /// Ends an exploration before its end, without a message.
 enum Cut {
     /// A word was shared that was not loom's.
     Learnt,
+    Enough,
     Broken(String),
 }
 
@@ -298,6 +358,7 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
             Ok(()) => break None,
             Err(payload) => match payload.downcast::<Cut>().map(|cut| *cut) {
                 Ok(Cut::Learnt) => {}
+                Ok(Cut::Enough) => break None,
                 Ok(Cut::Broken(what)) => break Some(what),
                 Err(other) => break Some(message(&*other)),
             },
@@ -325,7 +386,9 @@ fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<AtomicU64>) {
     builder.preemption_bound = model.preemptions;
     let (scenery, executions) = (Arc::clone(scenery), Arc::clone(executions));
     builder.check(move || {
-        executions.fetch_add(1, Ordering::Relaxed);
+        if executions.fetch_add(1, Ordering::Relaxed) == model.at_most {
+            resume_unwind(Box::new(Cut::Enough));
+        }
         let scenery = Arc::clone(&scenery);
         // Loom's first thread has a stack too small for the engine.
         thread(move || execute(model, &scenery)).join().unwrap();
@@ -343,6 +406,7 @@ fn execute(model: Model, scenery: &Scenery) {
     modelled::begin(&scenery.image);
     let notes = Arc::new(Mutex::new(Notes {
         wrote: scenery.wrote.clone(),
+        changes: scenery.changes,
         ..Notes::default()
     }));
     let actors: Vec<_> = (0..=model.readers.len())
