@@ -216,6 +216,8 @@ fn grant(file: &File, access: Access) -> io::Result<()> {
 
 /// Opens an existing regular file. A FIFO or a device is refused, not waited for.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     let file = OpenOptions::new()
         .read(true)
         .write(writable)
@@ -255,6 +257,8 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 /// Renames a file over another. The caller syncs the directory where it must.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     #[cfg(test)]
     crate::sync::fuse::step();
     fs::rename(from, to).map_err(Error::io(from, "rename the file"))
@@ -262,6 +266,8 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     #[cfg(test)]
     crate::sync::fuse::step();
     match fs::remove_file(path) {

@@ -5,7 +5,7 @@
 
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
-use crate::sync::{Word, acquire, load, publish, store, stores_done};
+use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
 
 /// Words of the header page.
 pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
@@ -289,6 +289,14 @@ impl<'a> Header<'a> {
     /// How many changes of entries there have been. Whoever sees one counted sees all of it.
     pub(crate) fn changes(&self) -> u64 {
         acquire(&self.0[word::CHANGES])
+    }
+
+    /// Whether no change is under way, and none was finished since there had been so many. What was
+    /// read in between is then no work in progress.
+    pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
+        let idle = self.get(word::INTENT) == 0;
+        loads_done();
+        idle && self.changes() == changes
     }
 
     /// Counts a change of an entry, behind its other stores.

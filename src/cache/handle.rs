@@ -144,6 +144,8 @@ impl Handle {
 
     /// Device and inode at the cache's path; none where nothing is.
     pub(crate) fn inode_at_path(&self) -> Result<Option<(u64, u64)>> {
+        #[cfg(loom)]
+        crate::sync::modelled::system_call();
         match std::fs::metadata(&self.path) {
             Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

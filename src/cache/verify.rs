@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(not(loom))]
 use std::time::Duration;
 
 use crate::error::Result;
@@ -130,14 +131,17 @@ impl Report {
             key: Vec::new(),
         };
         let header = view.header();
-        let before = (header.changes(), header.counters());
+        let (changes, counters) = (header.changes(), header.counters());
         check.regions()?;
         let groups = check.sums.groups.max(1);
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
-        if (header.changes(), header.counters()) == before {
-            check.totals(view, &before.1);
+        // A killed writer's last operation is finished by the next one; until then its counters are
+        // on the way.
+        let settled = header.reserved() == header.tail() && header.is_idle_since(changes);
+        if settled && header.counters() == counters {
+            check.totals(view, &counters);
         }
         Ok(check.report)
     }
@@ -219,8 +223,8 @@ impl<'v> Check<'v> {
                 Slotted::Wrong(what) => wrong.push((index, what)),
             }
         }
-        let counts = region.recount();
-        let stored = region.counts();
+        let changes = view.header().changes();
+        let (counts, stored) = (region.recount(), region.counts());
         if region.stamp_after() != stamp {
             return Ok(false);
         }
@@ -228,7 +232,11 @@ impl<'v> Check<'v> {
             let at = view.table.body_at(region.number(), index);
             self.fault_in_index(view, at, what);
         }
-        self.compare_counts(view, region, counts, stored);
+        // Where they differ, somebody may be between two stores, or was killed there.
+        if counts != stored && view.header().is_idle_since(changes) {
+            let at = view.table.region_at(region.number()) + 16;
+            self.fault_in_index(view, at, "a region's counts");
+        }
         self.report.regions += 1;
         self.report.entries += right;
         self.sums.occupied += u64::from(counts.occupied);
@@ -237,20 +245,6 @@ impl<'v> Check<'v> {
         self.sums.groups += region.group_count();
         self.sums.miss_groups += region.miss_groups();
         Ok(true)
-    }
-
-    fn compare_counts(&mut self, view: &View, region: Region<'_>, counts: Counts, stored: Counts) {
-        // An intent means that somebody is between two stores, or was killed there.
-        if counts != stored
-            && view.header().get(word::INTENT) == 0
-            && region.recount() != region.counts()
-        {
-            self.fault_in_index(
-                view,
-                view.table.region_at(region.number()) + 16,
-                "a region's counts",
-            );
-        }
     }
 
     /// Looks at a slot until it is right, or wrong and holding still.
@@ -339,6 +333,7 @@ impl<'v> Check<'v> {
                 let Ok(position) = u32::try_from(position) else {
                     return Ok(());
                 };
+                let changes = view.header().changes();
                 let Ok(found) = view.roster.get(position) else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
@@ -352,7 +347,7 @@ impl<'v> Check<'v> {
                 if knows || u64::from(position) >= view.header().counters().roster_len {
                     break;
                 }
-                if look == LOOKS && view.header().get(word::INTENT) == 0 {
+                if look == LOOKS && view.header().is_idle_since(changes) {
                     self.report.fault(
                         path.clone(),
                         at,
@@ -397,12 +392,6 @@ impl<'v> Check<'v> {
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.
     fn totals(&mut self, view: &View, counters: &Counters) {
-        // A killed writer's last operation is finished by the next one; until then its counters are
-        // on the way.
-        if view.header().get(word::INTENT) != 0 || view.header().reserved() != view.header().tail()
-        {
-            return;
-        }
         self.report.totals_compared = true;
         for (at, stored, counted, what) in [
             (
@@ -434,7 +423,10 @@ impl<'v> Check<'v> {
     /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
     fn pause(&self, view: &View) {
         if view.header().get(word::HOLDER) != 0 {
+            #[cfg(not(loom))]
             std::thread::sleep(Duration::from_micros(500));
+            #[cfg(loom)]
+            crate::sync::modelled::pause();
         }
     }
 }

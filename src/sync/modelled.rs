@@ -11,11 +11,12 @@
 //! each of those. This file does not know what the words mean.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::panic::Location;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use loom::sync::atomic::AtomicU64 as Shared;
 
@@ -36,7 +37,8 @@ pub(crate) struct Word {
     /// None for a word of one handle, which no other process can see.
     id: Option<Id>,
     plain: AtomicU64,
-    shared: Option<Shared>,
+    /// Its number among loom's words, plus one; 0 for none.
+    shared: AtomicUsize,
 }
 
 /// What a thread of a model does.
@@ -69,7 +71,7 @@ struct Mapping {
 
 /// What the mapped files hold at one moment.
 #[derive(Debug)]
-pub(crate) struct Image(Vec<Mapping>);
+pub(crate) struct Image(Vec<Vec<u64>>);
 
 #[derive(Default)]
 struct World {
@@ -80,8 +82,10 @@ struct World {
     shared: BTreeSet<Id>,
     stored: BTreeSet<Id>,
     loaded: BTreeSet<Id>,
-    /// Shared words of files that are yet to be made.
-    coming: BTreeMap<Id, Shared>,
+    /// Loom's words, in the order of `shared`; those of files that are yet to be made too.
+    words: Vec<Rc<Shared>>,
+    /// What system calls on names go through, as through the system's own locks.
+    system: Option<Rc<Shared>>,
     sites: BTreeSet<Site>,
     weakened: BTreeSet<Site>,
     numbers: u64,
@@ -108,15 +112,14 @@ impl Word {
         Self {
             id: None,
             plain: AtomicU64::new(value),
-            shared: None,
+            shared: AtomicUsize::new(0),
         }
     }
 
     /// Loom's part of the word; none while a panic takes everything down.
-    fn shared(&self) -> Option<&Shared> {
-        self.shared
-            .as_ref()
-            .filter(|_| !std::thread::panicking())
+    fn shared(&self) -> Option<Rc<Shared>> {
+        let at = self.shared.load(Ordering::Relaxed).checked_sub(1)?;
+        world(|world| world.words.get(at).cloned()).filter(|_| !std::thread::panicking())
     }
 
     pub(crate) fn load(&self, order: Ordering) -> u64 {
@@ -188,88 +191,110 @@ pub(crate) fn mapping(file: &File, inode: (u64, u64), at: u64, count: usize) -> 
             return Arc::clone(&known.words);
         }
         let file = file.try_clone().expect("a descriptor to spare");
-        let zeros = std::iter::repeat_n(0, count.min(LONGEST));
-        world.map(file, inode, at, zeros)
+        world.map(file, inode, at, count.min(LONGEST))
     })
 }
 
 impl World {
-    fn map(
-        &mut self,
-        file: File,
-        inode: (u64, u64),
-        at: u64,
-        values: impl Iterator<Item = u64>,
-    ) -> Arc<[Word]> {
+    fn map(&mut self, file: File, inode: (u64, u64), at: u64, count: usize) -> Arc<[Word]> {
         let known = self.inodes.iter().position(|&known| known == inode);
         let number = known.unwrap_or_else(|| {
             self.inodes.push(inode);
             self.inodes.len() - 1
         });
         let (file_number, first) = (number as u32, (at / 8) as u32);
-        let id = |word| Id {
-            file: file_number,
-            word,
-        };
-        let mut words: Vec<_> = (first..)
-            .zip(values)
-            .map(|(word, value)| Word {
-                id: Some(id(word)),
-                plain: AtomicU64::new(value),
-                shared: None,
-            })
-            .collect();
-        let range = id(first)..id(first + words.len() as u32);
-        let due: Vec<_> = self.coming.range(range).map(|(&id, _)| id).collect();
-        for id in due {
-            words[(id.word - first) as usize].shared = self.coming.remove(&id);
-        }
-        let words: Arc<[Word]> = words.into();
+        let words = (first..first + count as u32).map(|word| Word {
+            id: Some(Id {
+                file: file_number,
+                word,
+            }),
+            plain: AtomicU64::new(0),
+            shared: AtomicUsize::new(0),
+        });
+        let words: Arc<[Word]> = words.collect();
         self.mappings.push(Mapping {
             inode,
             at,
             words: Arc::clone(&words),
             _file: file,
         });
+        self.hand_over(self.mappings.len() - 1);
         words
     }
-}
 
-impl Image {
-    /// What a word holds; a file that is yet to be made holds zeros.
-    fn value(&self, id: Id) -> u64 {
-        let mut words = self.0.iter().filter_map(|mapping| {
-            let first = mapping.words.first()?.id?;
-            let within = id.word.checked_sub(first.word)?;
-            let word = mapping.words.get(within as usize)?;
-            (first.file == id.file).then(|| word.plain.load(Ordering::Relaxed))
-        });
-        words.next().unwrap_or(0)
+    /// Gives loom those words of a mapping that are shared.
+    fn hand_over(&self, mapping: usize) {
+        for (number, id) in (1..).zip(&self.shared) {
+            if let Some(word) = self.mappings[mapping].word(*id) {
+                word.shared.store(number, Ordering::Relaxed);
+            }
+        }
     }
 }
 
-/// What the files hold now; everything before it is forgotten. Outside of loom.
-pub(crate) fn take_image() -> Image {
-    world(|world| Image(std::mem::take(world).mappings))
+impl Mapping {
+    fn word(&self, id: Id) -> Option<&Word> {
+        let first = self.words.first()?.id?;
+        let word = self.words.get(id.word.checked_sub(first.word)? as usize)?;
+        (first.file == id.file).then_some(word)
+    }
+}
+
+/// Forgets everything.
+pub(crate) fn forget() {
+    world(|world| std::mem::take(world));
+}
+
+/// What the files hold now. Outside of loom.
+pub(crate) fn image() -> Image {
+    let values = |mapping: &Mapping| {
+        let words = mapping.words.iter();
+        words
+            .map(|word| word.plain.load(Ordering::Relaxed))
+            .collect()
+    };
+    world(|world| Image(world.mappings.iter().map(values).collect()))
 }
 
 /// Begins an execution with the files as they are in an image. Inside loom, before any thread.
 pub(crate) fn begin(image: &Image) {
-    let shared = world(|world| world.shared.clone());
-    let coming = shared
-        .iter()
-        .map(|id| (*id, Shared::new(image.value(*id))));
-    let coming = coming.collect();
-    world(|world| {
-        (world.mappings, world.inodes, world.numbers) = (Vec::new(), Vec::new(), 0);
-        (world.coming, world.role) = (coming, Role::Alone);
-        for mapping in &image.0 {
-            let file = mapping._file.try_clone().expect("a descriptor to spare");
-            let values = mapping.words.iter();
-            let values = values.map(|word| word.plain.load(Ordering::Relaxed));
-            world.map(file, mapping.inode, mapping.at, values);
+    let values: Vec<u64> = world(|world| {
+        world.mappings.truncate(image.0.len());
+        let last = world.mappings.last().map(|mapping| mapping.inode);
+        let files = world.inodes.iter().position(|inode| Some(*inode) == last);
+        world.inodes.truncate(files.map_or(0, |last| last + 1));
+        (world.numbers, world.role) = (0, Role::Alone);
+        for (mapping, values) in world.mappings.iter().zip(&image.0) {
+            for (word, value) in mapping.words.iter().zip(values) {
+                word.plain.store(*value, Ordering::Relaxed);
+            }
         }
+        (0..world.mappings.len()).for_each(|mapping| world.hand_over(mapping));
+        let value = |id: &Id| {
+            let word = world.mappings.iter().find_map(|mapping| mapping.word(*id));
+            word.map_or(0, |word| word.plain.load(Ordering::Relaxed))
+        };
+        world.shared.iter().map(value).collect()
     });
+    let words = values.into_iter().map(|value| Rc::new(Shared::new(value)));
+    let words = words.collect();
+    let system = Some(Rc::new(Shared::new(0)));
+    world(|world| (world.words, world.system) = (words, system));
+}
+
+/// A system call that makes or finds a name: who finds it sees what its maker did before.
+pub(crate) fn system_call() {
+    let system = world(|world| world.system.clone().filter(|_| world.role != Role::Alone));
+    if let Some(system) = system.filter(|_| !std::thread::panicking()) {
+        act(|| system.fetch_add(1, Ordering::AcqRel));
+    }
+}
+
+/// In place of sleeping: lets the others go on.
+pub(crate) fn pause() {
+    if world(|world| world.role != Role::Alone) {
+        act(loom::thread::yield_now);
+    }
 }
 
 /// What the thread that runs now does from here on.

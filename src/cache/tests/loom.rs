@@ -1,6 +1,7 @@
 //! The publish protocol under loom.
 
 mod models;
+mod orders;
 mod stage;
 
 use models::MODELS;
@@ -38,7 +39,7 @@ fn loom_try() {
         let mut model = *model;
         if let Ok(bound) = std::env::var("BOUND") { model.preemptions = bound.parse().ok(); }
         if let Ok(most) = std::env::var("MOST") { model.at_most = most.parse().unwrap(); }
-        let Explored { executions, words, took, broken } = explore(model, &[]);
+        let Explored { executions, words, took, broken, .. } = explore(model, &[]);
         println!("{:40} {:?} {executions} executions, {words} words, {took:?}, {broken:?}", model.name, model.preemptions);
     }
 }

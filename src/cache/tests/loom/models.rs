@@ -221,6 +221,13 @@ fn fill_the_segment(actor: &Actor) {
     actor.fill_the_segment();
 }
 
+/// Leaves a dead record.
+fn put_both_and_overwrite(actor: &Actor) {
+    actor.put(&changed(actor), 1);
+    actor.put(&bystander(actor), 1);
+    actor.put(&changed(actor), 2);
+}
+
 fn compact(actor: &Actor) {
     actor.succeed(actor.cache.compact());
 }
@@ -292,6 +299,6 @@ pub(super) const MODELS: &[Model] = &[
     model("rebuild, peek", put_both, rebuild, &[peeks_of_one_generation]),
     model("begin a segment, get", fill_the_segment, insert, &[entry_twice]),
     model("begin a segment, list entries", fill_the_segment, insert, &[list_entries]),
-    model("compact, get", put_both, compact, &[entry_of_the_bystander]),
-    model("compact, list entries", put_both, compact, &[list_entries_of_both]),
+    model("compact, get", put_both_and_overwrite, compact, &[entry_of_the_bystander]),
+    model("compact, list entries", put_both_and_overwrite, compact, &[list_entries_of_both]),
 ];

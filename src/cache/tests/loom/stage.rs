@@ -5,7 +5,7 @@
 //! when all have ended.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::DirEntryExt;
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::cache::read::Answer;
+use crate::cache::view::View;
 use crate::sync::modelled::{self, Image, Role, Site};
 use crate::{Entry, MmapCache, Options, Version};
 
@@ -45,6 +46,7 @@ pub(super) struct Model {
 pub(super) struct Explored {
     pub executions: u64,
     pub words: usize,
+    pub sites: BTreeSet<Site>,
     pub took: Duration,
     /// The first promise that did not hold.
     pub broken: Option<String>,
@@ -261,11 +263,13 @@ impl Notes {
     }
 }
 
-/// The directory of a model, and how it is at each beginning.
+/// The directory of a model and its handles, and how they are at each beginning.
 struct Scenery {
     dir: tempfile::TempDir,
     files: Vec<(PathBuf, u64)>,
     image: Image,
+    actors: Vec<(Arc<Actor>, Arc<View>)>,
+    notes: Arc<Mutex<Notes>>,
     wrote: Vec<(Vec<u8>, Number, Version)>,
     changes: u64,
 }
@@ -279,45 +283,57 @@ impl Scenery {
             tempfile::tempdir()
         }
         .unwrap();
-        let kept = dir.path().join("kept");
-        fs::create_dir(&kept).unwrap();
-        let work = dir.path().join("work");
+        let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
         fs::create_dir(&work).unwrap();
-        let _ = modelled::take_image();
-        let notes = Arc::default();
-        let actor = Actor {
-            cache: (model.options)().open(work.join("c")).unwrap(),
-            who: 0,
-            notes: Arc::clone(&notes),
-        };
-        (model.before)(&actor);
-        let changes = actor.cache.changes();
-        drop(actor);
-        let mut notes = std::mem::take(&mut *notes.lock().unwrap());
-        assert_eq!(notes.judge(), None, "{}", model.name);
+        fs::create_dir(&kept).unwrap();
+        modelled::forget();
+        let notes = Arc::<Mutex<Notes>>::default();
+        let actors: Vec<_> = (0..=model.readers.len())
+            .map(|who| Actor {
+                cache: (model.options)().open(work.join("c")).unwrap(),
+                who,
+                notes: Arc::clone(&notes),
+            })
+            .collect();
+        (model.before)(&actors[0]);
+        let changes = actors[0].cache.changes();
+        let actors = actors.into_iter().map(|actor| {
+            // Everything that can be mapped is mapped.
+            assert!(actor.cache.verify().unwrap().is_clean());
+            assert_eq!(actor.cache.get(&actor.key(1, 1, 1)).unwrap(), None);
+            let view = actor.cache.handle.view.load_full();
+            (Arc::new(actor), view)
+        });
+        let actors = actors.collect();
+        let mut before = std::mem::take(&mut *notes.lock().unwrap());
+        assert_eq!(before.judge(), None, "{}", model.name);
         let files = fs::read_dir(&work).unwrap().map(|found| {
             let found = found.unwrap();
             fs::hard_link(found.path(), kept.join(found.file_name())).unwrap();
-            (
-                PathBuf::from(found.file_name()),
-                found.metadata().unwrap().len(),
-            )
+            let len = found.metadata().unwrap().len();
+            (PathBuf::from(found.file_name()), len)
         });
         Self {
             files: files.collect(),
-            image: modelled::take_image(),
-            wrote: notes.wrote,
+            image: modelled::image(),
+            actors,
+            notes,
+            wrote: before.wrote,
             changes,
             dir,
         }
     }
 
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("work/c")
-    }
-
-    /// Brings the directory back to its beginning: the same inodes under the same names.
+    /// Brings all of it back to its beginning: the same inodes under the same names.
     fn restore(&self) {
+        *self.notes.lock().unwrap() = Notes {
+            wrote: self.wrote.clone(),
+            changes: self.changes,
+            ..Notes::default()
+        };
+        for (actor, view) in &self.actors {
+            actor.cache.handle.view.store(Arc::clone(view));
+        }
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
         if inodes(&work) == inodes(&kept) {
             return;
@@ -369,6 +385,7 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
     Explored {
         executions: executions.load(Ordering::Relaxed),
         words: modelled::shared_words(),
+        sites: modelled::sites(),
         took: began.elapsed(),
         broken,
     }
@@ -404,30 +421,14 @@ fn thread(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> 
 fn execute(model: Model, scenery: &Scenery) {
     scenery.restore();
     modelled::begin(&scenery.image);
-    let notes = Arc::new(Mutex::new(Notes {
-        wrote: scenery.wrote.clone(),
-        changes: scenery.changes,
-        ..Notes::default()
-    }));
-    let actors: Vec<_> = (0..=model.readers.len())
-        .map(|who| Actor {
-            cache: (model.options)().open(scenery.path()).unwrap(),
-            who,
-            notes: Arc::clone(&notes),
-        })
-        .collect();
     let parts = std::iter::once(model.writer).chain(model.readers.iter().copied());
+    let actors = scenery.actors.iter().map(|(actor, _)| Arc::clone(actor));
     let threads: Vec<_> = actors
-        .into_iter()
         .zip(parts)
         .map(|(actor, part)| {
-            let role = if actor.who == 0 {
-                Role::Writer
-            } else {
-                Role::Reader
-            };
+            let writes = actor.who == 0;
             thread(move || {
-                modelled::play(role);
+                modelled::play(if writes { Role::Writer } else { Role::Reader });
                 part(&actor);
                 modelled::play(Role::Alone);
             })
@@ -441,7 +442,7 @@ fn execute(model: Model, scenery: &Scenery) {
     if modelled::learnt() {
         resume_unwind(Box::new(Cut::Learnt));
     }
-    if let Some(broken) = notes.lock().unwrap().judge() {
+    if let Some(broken) = scenery.notes.lock().unwrap().judge() {
         resume_unwind(Box::new(Cut::Broken(broken)));
     }
 }
