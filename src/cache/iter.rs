@@ -10,7 +10,6 @@ use crate::format::index::word;
 use crate::format::record;
 use crate::format::roster::Position;
 use crate::format::slot::{Link, Meta};
-use crate::sync::loads_done;
 
 use super::entry::Entry;
 use super::handle::Handle;
@@ -119,7 +118,7 @@ impl<'a> Cursor<'a> {
     ///
     /// What looks like damage counts only if no change was finished during a whole look: between a
     /// deletion and the insertion that takes its slot and position, all that is compared can be the
-    /// same again.
+    /// same again. (Each look ends with a fence.)
     fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
         let mut doubted = None;
         for _ in 0..ATTEMPTS {
@@ -127,7 +126,6 @@ impl<'a> Cursor<'a> {
                 Look::Entry(version) => return Ok(Seen::Entry(version)),
                 Look::Nothing => return Ok(Seen::Nothing),
                 Look::Damaged(error) => {
-                    loads_done();
                     let changes = self.view.header().changes();
                     if doubted.replace(changes) == Some(changes) {
                         return Err(error);

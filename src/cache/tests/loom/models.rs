@@ -5,6 +5,9 @@
 
 use super::stage::{Actor, Model, Part};
 use super::{options, two_sides};
+use crate::format::index::word;
+use crate::header::{Armed, Intent};
+use crate::sync::loads_done;
 
 /// Listing to the end.
 const ALL: usize = usize::MAX;
@@ -38,6 +41,10 @@ fn put_both(actor: &Actor) {
 }
 
 fn insert(actor: &Actor) {
+    actor.put(&changed(actor), 2);
+}
+
+fn overwrite(actor: &Actor) {
     actor.put(&changed(actor), 2);
 }
 
@@ -82,7 +89,7 @@ fn peek_at_the_bystander(actor: &Actor) {
 
 /// Whoever sees the number of changes grow finds the change.
 fn entry_after_a_change(actor: &Actor) {
-    let before = actor.changes_before();
+    let before = actor.before().changes;
     if actor.cache.changes() > before {
         let found = actor.entry(&changed(actor));
         actor.expect(found == Some(2), || format!("{found:?}"));
@@ -139,6 +146,65 @@ fn list_the_first_key(actor: &Actor) {
 
 fn list_the_first_entry(actor: &Actor) {
     actor.entries(1, &[bystander(actor)]);
+}
+
+/// An armed intent is whole, and so is the record that it names.
+fn intent_is_whole(actor: &Actor) {
+    let view = actor.view();
+    let armed = view.header().intent();
+    if let Armed::Yes(Intent::Insert { link, after, .. }) = armed {
+        let record = view.segment(link.place().segment).unwrap().verify(link.place().unit);
+        actor.expect(record.is_ok_and(|record| record.is_some()), || "no record".into());
+        actor.expect(after.roster_len == 2, || format!("{after:?}"));
+    } else {
+        actor.expect(armed == Armed::No, || format!("{armed:?}"));
+    }
+}
+
+/// Nothing of an insertion is there before its intent is armed, but for the record.
+fn intent_comes_first(actor: &Actor) {
+    let view = actor.view();
+    if view.header().occupied() == 2 {
+        loads_done();
+        let armed = view.header().get(word::INTENT) != 0;
+        let done = armed || actor.entry(&changed(actor)).is_some();
+        actor.expect(done, || "half an insertion that nobody would finish".into());
+    }
+}
+
+/// The intent stands until the heap ends behind the record.
+fn intent_stands_until_the_end(actor: &Actor) {
+    let view = actor.view();
+    let header = view.header();
+    if actor.entry(&changed(actor)).is_some() && header.get(word::INTENT) == 0 {
+        loads_done();
+        let (tail, reserved) = (header.get(word::TAIL), header.get(word::RESERVED));
+        actor.expect(tail == reserved, || "a linked record behind the end".into());
+    }
+}
+
+/// Nothing stands behind what is reserved, and what becomes of the live bytes is known before.
+fn reservation_comes_first(actor: &Actor) {
+    let view = actor.view();
+    let header = view.header();
+    let end = actor.before().end;
+    let blank = view.segment(end.segment).unwrap().is_blank(end.unit).unwrap();
+    loads_done();
+    let reserved = header.reserved();
+    actor.expect(blank || reserved > end, || "bytes that nobody reserved".into());
+    loads_done();
+    if reserved > end {
+        let live = header.live_after();
+        actor.expect(live == 2 * actor.before().live, || format!("{live} live bytes"));
+    }
+}
+
+/// The heap ends behind a record only when it is linked.
+fn link_comes_before_the_end(actor: &Actor) {
+    if actor.view().header().tail() > actor.before().end {
+        let found = actor.entry(&changed(actor));
+        actor.expect(found == Some(2), || format!("{found:?}"));
+    }
 }
 
 fn verify(actor: &Actor) {
@@ -270,7 +336,6 @@ pub(super) const MODELS: &[Model] = &[
     model("insert, get what changed", put_bystander, insert, &[entry_after_a_change]),
     model("insert, list keys", put_bystander, insert, &[list_keys]),
     model("insert, list entries", put_bystander, insert, &[list_entries]),
-    model("insert, verify", put_bystander, insert, &[verify]),
     model("overwrite twice, get twice", put_changed, overwrite_twice, &[entry_twice]),
     model("overwrite twice, peek twice", put_changed, overwrite_twice, &[peek_twice]),
     model("overwrite twice, peek and get", put_changed, overwrite_twice, &[peek_then_entry]),
@@ -301,4 +366,10 @@ pub(super) const MODELS: &[Model] = &[
     model("begin a segment, list entries", fill_the_segment, insert, &[list_entries]),
     model("compact, get", put_both_and_overwrite, compact, &[entry_of_the_bystander]),
     model("compact, list entries", put_both_and_overwrite, compact, &[list_entries_of_both]),
+    model("a kill, the intent is whole", put_bystander, insert, &[intent_is_whole]),
+    model("a kill, the intent comes first", put_bystander, insert, &[intent_comes_first]),
+    model("a kill, the intent stands until the end", put_bystander, insert, &[intent_stands_until_the_end]),
+    model("a kill, the reservation comes first", put_bystander, insert, &[reservation_comes_first]),
+    model("a kill, the link comes before the end", put_changed, overwrite, &[link_comes_before_the_end]),
+    model("insert, verify", put_bystander, insert, &[verify]),
 ];

@@ -7,7 +7,7 @@ use super::stage::{Model, explore};
 use crate::sync::modelled::Site;
 
 /// Executions of one model with one place left out.
-const EXECUTIONS: u64 = 3_000;
+const EXECUTIONS: u64 = 1_500;
 
 fn quick(model: &Model) -> Model {
     Model {
@@ -40,7 +40,9 @@ fn all() -> BTreeMap<String, Site> {
     for model in MODELS {
         let explored = explore(Model { at_most: 200, ..quick(model) }, &[]);
         assert_eq!(explored.broken, None, "{}", model.name);
-        sites.extend(explored.sites);
+        // The models' own fences are theirs, not the protocol's.
+        let protocol = |site: &Site| !site.file.contains("tests");
+        sites.extend(explored.sites.into_iter().filter(protocol));
     }
     let named: BTreeMap<_, _> = sites.iter().map(|site| (name(site), *site)).collect();
     assert_eq!(named.len(), sites.len());
@@ -56,11 +58,13 @@ fn noticed(weakened: &[Site]) -> Option<(&'static str, String)> {
 }
 
 #[test]
-#[ignore = "takes some ten minutes"]
-fn loom_orders() {
+#[ignore = "takes a quarter of an hour"]
+fn loom_notices_every_ordering_that_is_left_out() {
     let only = std::env::var("SITES").unwrap_or_default();
-    for (name, site) in all() {
-        if !only.split(',').any(|part| name.contains(part)) { continue; }
+    let (part, parts) = only.split_once('/').map_or((0, 1), |(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
+    for (at, (name, site)) in all().into_iter().enumerate() {
+        if parts > 1 && at % parts != part { continue; }
+        if parts == 1 && !only.split(',').any(|part| name.contains(part)) { continue; }
         let began = std::time::Instant::now();
         let found = noticed(&[site]);
         println!("{name}: {found:?} {:?}", began.elapsed());

@@ -12,11 +12,13 @@ use std::os::unix::fs::DirEntryExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::cache::read::Answer;
 use crate::cache::view::View;
+use crate::format::slot::Place;
+use crate::header::Header;
 use crate::sync::modelled::{self, Image, Role, Site};
 use crate::{Entry, MmapCache, Options, Version};
 
@@ -60,7 +62,15 @@ struct Notes {
     wrote: Vec<(Vec<u8>, Number, Version)>,
     saw: Vec<(usize, Vec<u8>, Number, Version)>,
     broken: Option<String>,
-    changes: u64,
+}
+
+/// What the header said before the model began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub changes: u64,
+    pub live: u64,
+    /// The heap's end.
+    pub end: Place,
 }
 
 /// A thread of a model, with a handle of its own.
@@ -68,6 +78,7 @@ pub(super) struct Actor {
     pub cache: MmapCache,
     who: usize,
     notes: Arc<Mutex<Notes>>,
+    before: Arc<OnceLock<Before>>,
 }
 
 /// A value that names its key and its number, and has a length of its own.
@@ -128,9 +139,12 @@ impl Actor {
         1 << self.cache.handle.view.load().header().poll().depth()
     }
 
-    /// The number of changes before the model began.
-    pub(super) fn changes_before(&self) -> u64 {
-        self.notes.lock().unwrap().changes
+    pub(super) fn view(&self) -> Arc<View> {
+        self.cache.handle.view.load_full()
+    }
+
+    pub(super) fn before(&self) -> Before {
+        *self.before.get().unwrap()
     }
 
     /// Replaces everything by these keys with values of one number.
@@ -239,6 +253,16 @@ impl Actor {
     }
 }
 
+impl Before {
+    fn of(header: Header<'_>) -> Self {
+        Self {
+            changes: header.changes(),
+            live: header.counters().live,
+            end: header.tail(),
+        }
+    }
+}
+
 impl Notes {
     /// What every model promises of all that was seen: somebody wrote it, and for each reader and
     /// key it never goes back.
@@ -271,7 +295,6 @@ struct Scenery {
     actors: Vec<(Arc<Actor>, Arc<View>)>,
     notes: Arc<Mutex<Notes>>,
     wrote: Vec<(Vec<u8>, Number, Version)>,
-    changes: u64,
 }
 
 impl Scenery {
@@ -288,25 +311,29 @@ impl Scenery {
         fs::create_dir(&kept).unwrap();
         modelled::forget();
         let notes = Arc::<Mutex<Notes>>::default();
+        let before = Arc::new(OnceLock::new());
         let actors: Vec<_> = (0..=model.readers.len())
             .map(|who| Actor {
                 cache: (model.options)().open(work.join("c")).unwrap(),
                 who,
                 notes: Arc::clone(&notes),
+                before: Arc::clone(&before),
             })
             .collect();
         (model.before)(&actors[0]);
-        let changes = actors[0].cache.changes();
+        before.set(Before::of(actors[0].view().header())).unwrap();
         let actors = actors.into_iter().map(|actor| {
             // Everything that can be mapped is mapped.
             assert!(actor.cache.verify().unwrap().is_clean());
-            assert_eq!(actor.cache.get(&actor.key(1, 1, 1)).unwrap(), None);
+            for (key, ..) in &notes.lock().unwrap().wrote {
+                let _ = actor.cache.get(key).unwrap();
+            }
             let view = actor.cache.handle.view.load_full();
             (Arc::new(actor), view)
         });
         let actors = actors.collect();
-        let mut before = std::mem::take(&mut *notes.lock().unwrap());
-        assert_eq!(before.judge(), None, "{}", model.name);
+        let mut noted = std::mem::take(&mut *notes.lock().unwrap());
+        assert_eq!(noted.judge(), None, "{}", model.name);
         let files = fs::read_dir(&work).unwrap().map(|found| {
             let found = found.unwrap();
             fs::hard_link(found.path(), kept.join(found.file_name())).unwrap();
@@ -318,8 +345,7 @@ impl Scenery {
             image: modelled::image(),
             actors,
             notes,
-            wrote: before.wrote,
-            changes,
+            wrote: noted.wrote,
             dir,
         }
     }
@@ -328,7 +354,6 @@ impl Scenery {
     fn restore(&self) {
         *self.notes.lock().unwrap() = Notes {
             wrote: self.wrote.clone(),
-            changes: self.changes,
             ..Notes::default()
         };
         for (actor, view) in &self.actors {
