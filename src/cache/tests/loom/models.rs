@@ -4,7 +4,7 @@
 //! one of them meets the others.
 
 use super::stage::{Actor, Model, Part};
-use super::{options, two_sides};
+use super::{EXECUTIONS, options, two_sides};
 use crate::format::index::word;
 use crate::header::{Armed, Intent};
 use crate::sync::loads_done;
@@ -153,8 +153,13 @@ fn intent_is_whole(actor: &Actor) {
     let view = actor.view();
     let armed = view.header().intent();
     if let Armed::Yes(Intent::Insert { link, after, .. }) = armed {
-        let record = view.segment(link.place().segment).unwrap().verify(link.place().unit);
-        actor.expect(record.is_ok_and(|record| record.is_some()), || "no record".into());
+        let record = view
+            .segment(link.place().segment)
+            .unwrap()
+            .verify(link.place().unit);
+        actor.expect(record.is_ok_and(|record| record.is_some()), || {
+            "no record".into()
+        });
         actor.expect(after.roster_len == 2, || format!("{after:?}"));
     } else {
         actor.expect(armed == Armed::No, || format!("{armed:?}"));
@@ -188,14 +193,22 @@ fn reservation_comes_first(actor: &Actor) {
     let view = actor.view();
     let header = view.header();
     let end = actor.before().end;
-    let blank = view.segment(end.segment).unwrap().is_blank(end.unit).unwrap();
+    let blank = view
+        .segment(end.segment)
+        .unwrap()
+        .is_blank(end.unit)
+        .unwrap();
     loads_done();
     let reserved = header.reserved();
-    actor.expect(blank || reserved > end, || "bytes that nobody reserved".into());
+    actor.expect(blank || reserved > end, || {
+        "bytes that nobody reserved".into()
+    });
     loads_done();
     if reserved > end {
         let live = header.live_after();
-        actor.expect(live == 2 * actor.before().live, || format!("{live} live bytes"));
+        actor.expect(live == 2 * actor.before().live, || {
+            format!("{live} live bytes")
+        });
     }
 }
 
@@ -298,16 +311,11 @@ fn compact(actor: &Actor) {
     actor.succeed(actor.cache.compact());
 }
 
-const fn model(
-    name: &'static str,
-    before: Part,
-    writer: Part,
-    readers: &'static [Part],
-) -> Model {
+const fn model(name: &'static str, before: Part, writer: Part, readers: &'static [Part]) -> Model {
     Model {
         name,
-        preemptions: None,
-        at_most: u64::MAX,
+        preemptions: Some(2),
+        at_most: EXECUTIONS,
         options,
         before,
         writer,
@@ -322,54 +330,221 @@ const fn sides(model: Model) -> Model {
     }
 }
 
-/// With a bound on how often loom switches threads that could go on.
-const fn bounded(preemptions: usize, model: Model) -> Model {
-    Model {
-        preemptions: Some(preemptions),
-        ..model
-    }
-}
-
 pub(super) const MODELS: &[Model] = &[
     model("insert, get twice", put_bystander, insert, &[entry_twice]),
     model("insert, peek twice", put_bystander, insert, &[peek_twice]),
-    model("insert, get what changed", put_bystander, insert, &[entry_after_a_change]),
+    model(
+        "insert, get what changed",
+        put_bystander,
+        insert,
+        &[entry_after_a_change],
+    ),
     model("insert, list keys", put_bystander, insert, &[list_keys]),
-    model("insert, list entries", put_bystander, insert, &[list_entries]),
-    model("overwrite twice, get twice", put_changed, overwrite_twice, &[entry_twice]),
-    model("overwrite twice, peek twice", put_changed, overwrite_twice, &[peek_twice]),
-    model("overwrite twice, peek and get", put_changed, overwrite_twice, &[peek_then_entry]),
-    model("overwrite twice, list keys", put_changed, overwrite_twice, &[list_keys_with_the_changed]),
-    model("overwrite twice, list entries", put_changed, overwrite_twice, &[list_entries_with_the_changed]),
-    model("re-use a slot, get", put_both, delete_and_insert_another, &[entry_of_the_changed]),
-    model("re-use a slot, get the new", put_both, delete_and_insert_another, &[entry_of_the_successor]),
-    model("re-use a slot, get the bystander", put_both, delete_and_insert_another, &[entry_of_the_bystander]),
-    model("re-use a slot, peek", put_both, delete_and_insert_another, &[peek_at_the_changed]),
-    model("re-use a slot, peek at the new", put_both, delete_and_insert_another, &[peek_at_the_successor]),
-    model("re-use a slot, peek at the bystander", put_both, delete_and_insert_another, &[peek_at_the_bystander]),
-    model("re-use a slot, list the bystander", put_both, delete_and_insert_another, &[list_the_first_key]),
-    model("re-use a slot, list keys", put_changed, delete_and_insert_another, &[list_keys]),
-    model("re-use a slot, list entries", put_changed, delete_and_insert_another, &[list_entries]),
-    model("purge a region, get", leave_tombstones, purge, &[entry_of_the_bystander]),
-    model("purge a region, peek", leave_tombstones, purge, &[peek_at_the_bystander]),
-    model("purge a region, list keys", leave_tombstones, purge, &[list_the_first_key]),
-    sides(model("re-use a region, get", leave_tombstones, purge_both_sides, &[entry_of_the_bystander])),
-    sides(model("re-use a region, peek", leave_tombstones, purge_both_sides, &[peek_at_the_bystander])),
-    sides(model("re-use a region, list keys", leave_tombstones, purge_both_sides, &[list_the_first_key])),
-    sides(model("re-use a region, list entries", leave_tombstones, purge_both_sides, &[list_the_first_entry])),
+    model(
+        "insert, list entries",
+        put_bystander,
+        insert,
+        &[list_entries],
+    ),
+    model(
+        "overwrite twice, get twice",
+        put_changed,
+        overwrite_twice,
+        &[entry_twice],
+    ),
+    model(
+        "overwrite twice, peek twice",
+        put_changed,
+        overwrite_twice,
+        &[peek_twice],
+    ),
+    model(
+        "overwrite twice, peek and get",
+        put_changed,
+        overwrite_twice,
+        &[peek_then_entry],
+    ),
+    model(
+        "overwrite twice, list keys",
+        put_changed,
+        overwrite_twice,
+        &[list_keys_with_the_changed],
+    ),
+    model(
+        "overwrite twice, list entries",
+        put_changed,
+        overwrite_twice,
+        &[list_entries_with_the_changed],
+    ),
+    model(
+        "re-use a slot, get",
+        put_both,
+        delete_and_insert_another,
+        &[entry_of_the_changed],
+    ),
+    model(
+        "re-use a slot, get the new",
+        put_both,
+        delete_and_insert_another,
+        &[entry_of_the_successor],
+    ),
+    model(
+        "re-use a slot, get the bystander",
+        put_both,
+        delete_and_insert_another,
+        &[entry_of_the_bystander],
+    ),
+    model(
+        "re-use a slot, peek",
+        put_both,
+        delete_and_insert_another,
+        &[peek_at_the_changed],
+    ),
+    model(
+        "re-use a slot, peek at the new",
+        put_both,
+        delete_and_insert_another,
+        &[peek_at_the_successor],
+    ),
+    model(
+        "re-use a slot, peek at the bystander",
+        put_both,
+        delete_and_insert_another,
+        &[peek_at_the_bystander],
+    ),
+    model(
+        "re-use a slot, list the bystander",
+        put_both,
+        delete_and_insert_another,
+        &[list_the_first_key],
+    ),
+    model(
+        "re-use a slot, list keys",
+        put_changed,
+        delete_and_insert_another,
+        &[list_keys],
+    ),
+    model(
+        "re-use a slot, list entries",
+        put_changed,
+        delete_and_insert_another,
+        &[list_entries],
+    ),
+    model(
+        "purge a region, get",
+        leave_tombstones,
+        purge,
+        &[entry_of_the_bystander],
+    ),
+    model(
+        "purge a region, peek",
+        leave_tombstones,
+        purge,
+        &[peek_at_the_bystander],
+    ),
+    model(
+        "purge a region, list keys",
+        leave_tombstones,
+        purge,
+        &[list_the_first_key],
+    ),
+    sides(model(
+        "re-use a region, get",
+        leave_tombstones,
+        purge_both_sides,
+        &[entry_of_the_bystander],
+    )),
+    sides(model(
+        "re-use a region, peek",
+        leave_tombstones,
+        purge_both_sides,
+        &[peek_at_the_bystander],
+    )),
+    sides(model(
+        "re-use a region, list keys",
+        leave_tombstones,
+        purge_both_sides,
+        &[list_the_first_key],
+    )),
+    sides(model(
+        "re-use a region, list entries",
+        leave_tombstones,
+        purge_both_sides,
+        &[list_the_first_entry],
+    )),
     model("split a region, get", fill, split, &[entries_of_both_sides]),
     model("split a region, peek", fill, split, &[peek_at_both_sides]),
-    model("split a region, list keys", fill, split, &[list_the_first_key]),
-    model("rebuild, get", put_both, rebuild, &[entries_of_one_generation]),
-    model("rebuild, peek", put_both, rebuild, &[peeks_of_one_generation]),
-    model("begin a segment, get", fill_the_segment, insert, &[entry_twice]),
-    model("begin a segment, list entries", fill_the_segment, insert, &[list_entries]),
-    model("compact, get", put_both_and_overwrite, compact, &[entry_of_the_bystander]),
-    model("compact, list entries", put_both_and_overwrite, compact, &[list_entries_of_both]),
-    model("a kill, the intent is whole", put_bystander, insert, &[intent_is_whole]),
-    model("a kill, the intent comes first", put_bystander, insert, &[intent_comes_first]),
-    model("a kill, the intent stands until the end", put_bystander, insert, &[intent_stands_until_the_end]),
-    model("a kill, the reservation comes first", put_bystander, insert, &[reservation_comes_first]),
-    model("a kill, the link comes before the end", put_changed, overwrite, &[link_comes_before_the_end]),
+    model(
+        "split a region, list keys",
+        fill,
+        split,
+        &[list_the_first_key],
+    ),
+    model(
+        "rebuild, get",
+        put_both,
+        rebuild,
+        &[entries_of_one_generation],
+    ),
+    model(
+        "rebuild, peek",
+        put_both,
+        rebuild,
+        &[peeks_of_one_generation],
+    ),
+    model(
+        "begin a segment, get",
+        fill_the_segment,
+        insert,
+        &[entry_twice],
+    ),
+    model(
+        "begin a segment, list entries",
+        fill_the_segment,
+        insert,
+        &[list_entries],
+    ),
+    model(
+        "compact, get",
+        put_both_and_overwrite,
+        compact,
+        &[entry_of_the_bystander],
+    ),
+    model(
+        "compact, list entries",
+        put_both_and_overwrite,
+        compact,
+        &[list_entries_of_both],
+    ),
+    model(
+        "a kill, the intent is whole",
+        put_bystander,
+        insert,
+        &[intent_is_whole],
+    ),
+    model(
+        "a kill, the intent comes first",
+        put_bystander,
+        insert,
+        &[intent_comes_first],
+    ),
+    model(
+        "a kill, the intent stands until the end",
+        put_bystander,
+        insert,
+        &[intent_stands_until_the_end],
+    ),
+    model(
+        "a kill, the reservation comes first",
+        put_bystander,
+        insert,
+        &[reservation_comes_first],
+    ),
+    model(
+        "a kill, the link comes before the end",
+        put_changed,
+        overwrite,
+        &[link_comes_before_the_end],
+    ),
     model("insert, verify", put_bystander, insert, &[verify]),
 ];

@@ -29,7 +29,8 @@ fn name(site: &Site) -> String {
     };
     let call = identifier(&lines[line][site.column as usize - 1..]);
     let above = || lines[..=line].iter().rev();
-    let function = above().find_map(|line| line.split_once("fn ").map(|(_, rest)| identifier(rest)));
+    let function =
+        above().find_map(|line| line.split_once("fn ").map(|(_, rest)| identifier(rest)));
     let owner = above().find_map(|line| Some(line.strip_prefix("impl")?.split_once(' ')?.1));
     let owner = owner.map(identifier).unwrap();
     format!("{owner}::{} {call}", function.unwrap())
@@ -38,7 +39,13 @@ fn name(site: &Site) -> String {
 fn all() -> BTreeMap<String, Site> {
     let mut sites = BTreeSet::new();
     for model in MODELS {
-        let explored = explore(Model { at_most: 200, ..quick(model) }, &[]);
+        let explored = explore(
+            Model {
+                at_most: 200,
+                ..quick(model)
+            },
+            &[],
+        );
         assert_eq!(explored.broken, None, "{}", model.name);
         // The models' own fences are theirs, not the protocol's.
         let protocol = |site: &Site| !site.file.contains("tests");
@@ -61,10 +68,16 @@ fn noticed(weakened: &[Site]) -> Option<(&'static str, String)> {
 #[ignore = "takes a quarter of an hour"]
 fn loom_notices_every_ordering_that_is_left_out() {
     let only = std::env::var("SITES").unwrap_or_default();
-    let (part, parts) = only.split_once('/').map_or((0, 1), |(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
+    let (part, parts) = only
+        .split_once('/')
+        .map_or((0, 1), |(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
     for (at, (name, site)) in all().into_iter().enumerate() {
-        if parts > 1 && at % parts != part { continue; }
-        if parts == 1 && !only.split(',').any(|part| name.contains(part)) { continue; }
+        if parts > 1 && at % parts != part {
+            continue;
+        }
+        if parts == 1 && !only.split(',').any(|part| name.contains(part)) {
+            continue;
+        }
         let began = std::time::Instant::now();
         let found = noticed(&[site]);
         println!("{name}: {found:?} {:?}", began.elapsed());

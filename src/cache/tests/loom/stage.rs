@@ -50,6 +50,8 @@ pub(super) struct Explored {
     pub words: usize,
     pub sites: BTreeSet<Site>,
     pub took: Duration,
+    /// Whether there were no more.
+    pub is_whole: bool,
     /// The first promise that did not hold.
     pub broken: Option<String>,
 }
@@ -272,10 +274,7 @@ impl Notes {
         }
         let mut last = BTreeMap::new();
         for (who, key, number, version) in &self.saw {
-            if !self
-                .wrote
-                .contains(&(key.clone(), *number, *version))
-            {
+            if !self.wrote.contains(&(key.clone(), *number, *version)) {
                 return Some(format!("nobody wrote {key:?}, value {number}, {version}"));
             }
             let before = last.insert((who, key), version);
@@ -376,7 +375,9 @@ impl Scenery {
 
 fn inodes(dir: &Path) -> BTreeMap<OsString, u64> {
     let found = fs::read_dir(dir).unwrap().map(|found| found.unwrap());
-    found.map(|found| (found.file_name(), found.ino())).collect()
+    found
+        .map(|found| (found.file_name(), found.ino()))
+        .collect()
 }
 
 /// Ends an exploration before its end, without a message.
@@ -393,10 +394,14 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
     let scenery = Arc::new(Scenery::new(&model));
     modelled::weaken(weakened.iter().copied());
     let executions = Arc::new(AtomicU64::new(0));
+    let mut is_whole = false;
     let broken = loop {
         executions.store(0, Ordering::Relaxed);
         match catch_unwind(AssertUnwindSafe(|| check(model, &scenery, &executions))) {
-            Ok(()) => break None,
+            Ok(()) => {
+                is_whole = true;
+                break None;
+            }
             Err(payload) => match payload.downcast::<Cut>().map(|cut| *cut) {
                 Ok(Cut::Learnt) => {}
                 Ok(Cut::Enough) => break None,
@@ -412,12 +417,15 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
         words: modelled::shared_words(),
         sites: modelled::sites(),
         took: began.elapsed(),
+        is_whole,
         broken,
     }
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic".into())
 }
