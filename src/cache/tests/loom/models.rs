@@ -53,6 +53,10 @@ fn overwrite_twice(actor: &Actor) {
     actor.put(&changed(actor), 3);
 }
 
+fn delete(actor: &Actor) {
+    actor.delete(&changed(actor));
+}
+
 fn delete_and_insert_another(actor: &Actor) {
     actor.delete(&changed(actor));
     actor.put(&successor(actor), 2);
@@ -331,6 +335,36 @@ const fn sides(model: Model) -> Model {
 }
 
 pub(super) const MODELS: &[Model] = &[
+    model(
+        "a kill, the intent is whole",
+        put_bystander,
+        insert,
+        &[intent_is_whole],
+    ),
+    model(
+        "a kill, the intent comes first",
+        put_bystander,
+        insert,
+        &[intent_comes_first],
+    ),
+    model(
+        "a kill, the intent stands until the end",
+        put_bystander,
+        insert,
+        &[intent_stands_until_the_end],
+    ),
+    model(
+        "a kill, the reservation comes first",
+        put_bystander,
+        insert,
+        &[reservation_comes_first],
+    ),
+    model(
+        "a kill, the link comes before the end",
+        put_changed,
+        overwrite,
+        &[link_comes_before_the_end],
+    ),
     model("insert, get twice", put_bystander, insert, &[entry_twice]),
     model("insert, peek twice", put_bystander, insert, &[peek_twice]),
     model(
@@ -516,35 +550,6 @@ pub(super) const MODELS: &[Model] = &[
         compact,
         &[list_entries_of_both],
     ),
-    model(
-        "a kill, the intent is whole",
-        put_bystander,
-        insert,
-        &[intent_is_whole],
-    ),
-    model(
-        "a kill, the intent comes first",
-        put_bystander,
-        insert,
-        &[intent_comes_first],
-    ),
-    model(
-        "a kill, the intent stands until the end",
-        put_bystander,
-        insert,
-        &[intent_stands_until_the_end],
-    ),
-    model(
-        "a kill, the reservation comes first",
-        put_bystander,
-        insert,
-        &[reservation_comes_first],
-    ),
-    model(
-        "a kill, the link comes before the end",
-        put_changed,
-        overwrite,
-        &[link_comes_before_the_end],
-    ),
     model("insert, verify", put_bystander, insert, &[verify]),
+    model("delete, verify", put_both, delete, &[verify]),
 ];

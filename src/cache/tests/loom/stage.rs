@@ -11,7 +11,6 @@ use std::fs;
 use std::os::unix::fs::DirEntryExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -393,10 +392,10 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
     let began = Instant::now();
     let scenery = Arc::new(Scenery::new(&model));
     modelled::weaken(weakened.iter().copied());
-    let executions = Arc::new(AtomicU64::new(0));
+    let executions = Arc::new(Mutex::new(0));
     let mut is_whole = false;
     let broken = loop {
-        executions.store(0, Ordering::Relaxed);
+        *executions.lock().unwrap() = 0;
         match catch_unwind(AssertUnwindSafe(|| check(model, &scenery, &executions))) {
             Ok(()) => {
                 is_whole = true;
@@ -412,8 +411,9 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
     };
     modelled::play(Role::Alone);
     modelled::weaken([]);
+    let executions = (*executions.lock().unwrap()).min(model.at_most);
     Explored {
-        executions: executions.load(Ordering::Relaxed),
+        executions,
         words: modelled::shared_words(),
         sites: modelled::sites(),
         took: began.elapsed(),
@@ -430,13 +430,18 @@ fn message(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic".into())
 }
 
-fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<AtomicU64>) {
+fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<Mutex<u64>>) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = BRANCHES;
     builder.preemption_bound = model.preemptions;
     let (scenery, executions) = (Arc::clone(scenery), Arc::clone(executions));
     builder.check(move || {
-        if executions.fetch_add(1, Ordering::Relaxed) == model.at_most {
+        let count = {
+            let mut executions = executions.lock().unwrap();
+            *executions += 1;
+            *executions
+        };
+        if count > model.at_most {
             resume_unwind(Box::new(Cut::Enough));
         }
         let scenery = Arc::clone(&scenery);
