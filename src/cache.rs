@@ -2,7 +2,7 @@
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`,
-//! `grow`, `clean`), replaced (`generation`) and mended (`recover`), and who may (`writer`).
+//! `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
 
 mod clean;
 mod edit;
@@ -15,6 +15,7 @@ mod iter;
 mod options;
 mod read;
 mod recover;
+mod repair;
 mod stats;
 mod verify;
 mod version;
@@ -30,6 +31,7 @@ pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
 pub use iter::{Entries, Items, Keys};
 pub use options::{Durability, Options};
+pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
 pub use verify::{Fault, Report};
 pub use version::Version;
@@ -37,6 +39,7 @@ pub use writer::Writer;
 
 use crate::error::Result;
 use crate::format::index::word;
+use crate::sync::Relaxed;
 use handle::Handle;
 use read::Answer;
 
@@ -79,11 +82,16 @@ impl MmapCache {
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let handle = Handle::open(path, options)?;
-        let cache = Self { handle };
+        if !options.read_only {
+            judge_copy(&handle)?;
+        }
         if options.exclusive && !options.read_only {
             // Taken here, and by this handle's writers given back only when the handle goes.
-            drop(Writer::take(&cache.handle)?);
-        } else if !options.read_only {
+            drop(Writer::take(&handle)?);
+            return Ok(Self { handle });
+        }
+        let cache = Self { handle };
+        if !options.read_only {
             cache.mend()?;
         }
         Ok(cache)
@@ -94,10 +102,9 @@ impl MmapCache {
     fn mend(&self) -> Result<()> {
         let needed = {
             let (view, _) = self.handle.current()?;
-            let header = view.header();
-            let elsewhere = header.written_under() != (self.handle.boot, view.inode.1);
+            let (header, inode) = (view.header(), view.inode.1);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_dirty() && elsewhere
+            header.is_from_elsewhere(self.handle.boot, inode) || header.is_copied(inode)
         };
         if needed {
             drop(self.writer()?);
@@ -446,13 +453,36 @@ impl MmapCache {
     }
 }
 
+/// Checks a copy of a cache whose header says that it was flushed, once: if somebody wrote while
+/// it was made, its files do not agree, and the next writer rebuilds it from its heap.
+fn judge_copy(handle: &Handle) -> Result<()> {
+    let (view, _) = handle.current()?;
+    let (header, inode) = (view.header(), view.inode.1);
+    if !header.is_copied(inode) || header.is_dirty() {
+        return Ok(());
+    }
+    match Report::is_whole(handle) {
+        Ok(true) => handle.believed.store(inode, Relaxed),
+        Ok(false) => {}
+        Err(error) if error.is_corruption() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 impl Drop for MmapCache {
     fn drop(&mut self) {
         // An exclusive handle's lock is let go here; views that outlive the handle must not keep
         // it.
+        let view = self.handle.view.load();
         if self.handle.options.exclusive
-            && let Some(lock) = &self.handle.view.load().lock
+            && let Some(lock) = &view.lock
+            && lock.is_own()
         {
+            // Not in a forked child: there, by this process id, nobody ever held it.
+            if view.header().holder() == Some(std::process::id()) {
+                view.header().set(word::HOLDER, 0);
+            }
             lock.release();
         }
     }

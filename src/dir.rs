@@ -10,7 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::format::seal;
+#[cfg(any(test, fuzzing))]
+use crate::sync::fuse::{self, Step};
 
 /// The names of one cache's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +132,7 @@ fn real_path(path: &Path) -> Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(real) => return Ok(real),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if is_loop(&error) => return Err(not_regular(path)),
         Err(error) => return Err(Error::io(path, "resolve the path")(error)),
     }
     let name = path.file_name().ok_or_else(|| {
@@ -186,8 +188,8 @@ impl Access {
 
 /// Creates a file that was not there, whatever the umask, never through a symbolic link.
 pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Create(path));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -195,7 +197,14 @@ pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
-        .map_err(Error::io(path, "create the file"))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_exists(path),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
+                path: path.to_owned(),
+                needed: 0,
+            },
+            _ => Error::io(path, "create the file")(error),
+        })?;
     let granted = grant(&file, access).map_err(Error::io(path, "set owner and mode of the file"));
     if let Err(error) = granted {
         let _ = fs::remove_file(path);
@@ -204,27 +213,53 @@ pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
     Ok(file)
 }
 
+fn already_exists(path: &Path) -> Error {
+    Error::AlreadyExists {
+        path: path.to_owned(),
+    }
+}
+
+/// Only root may give files away, and others a group of theirs at most. Who writes to somebody
+/// else's cache without being root leaves files of their own; where it cannot be the group's, the
+/// new group gets no more than everybody.
 fn grant(file: &File, access: Access) -> io::Result<()> {
+    let mut mode = access.mode;
     if let Some((owner, group)) = access.owner {
         let meta = file.metadata()?;
-        if (meta.uid(), meta.gid()) != (owner, group) {
-            std::os::unix::fs::fchown(file, Some(owner), Some(group))?;
+        if meta.gid() != group && !give(file, None, Some(group))? {
+            mode = (mode & !0o070) | ((mode & 0o007) << 3);
+        }
+        if meta.uid() != owner {
+            give(file, Some(owner), None)?;
         }
     }
-    file.set_permissions(fs::Permissions::from_mode(access.mode))
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+/// Whether the file could be given away.
+fn give(file: &File, owner: Option<u32>, group: Option<u32>) -> io::Result<bool> {
+    match std::os::unix::fs::fchown(file, owner, group) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens an existing regular file. A FIFO or a device is refused, not waited for.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
+    open_regular(path, writable, 0)
+}
+
+fn open_regular(path: &Path, writable: bool, flags: i32) -> Result<File> {
     #[cfg(loom)]
     crate::sync::modelled::system_call();
     let file = OpenOptions::new()
         .read(true)
         .write(writable)
-        .custom_flags(libc::O_NONBLOCK)
+        .custom_flags(libc::O_NONBLOCK | flags)
         .open(path)
         .map_err(|error| match error.raw_os_error() {
-            Some(libc::EISDIR | libc::ENXIO) => not_regular(path),
+            Some(libc::EISDIR | libc::ENXIO | libc::ELOOP) => not_regular(path),
             _ => Error::io(path, "open the file")(error),
         })?;
     let meta = file
@@ -237,6 +272,11 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
     }
 }
 
+/// Whether a name leads round in a circle of symbolic links: nothing that was made by us does.
+pub(crate) fn is_loop(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
 fn not_regular(path: &Path) -> Error {
     Error::WrongMagic {
         path: path.to_owned(),
@@ -244,32 +284,60 @@ fn not_regular(path: &Path) -> Error {
     }
 }
 
-/// Opens the lock file, creating it where it is missing. It is never removed.
+/// Opens the lock file, creating it where it is missing. It is never removed, and always empty: any
+/// other file of this name is somebody else's, whom locking it would hinder.
 pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
     match create(path, Access { mode, owner: None }) {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-            open(path, true)
-        }
-        other => other,
+        Err(Error::AlreadyExists { .. }) => {}
+        other => return other,
+    }
+    let file = open_regular(path, true, libc::O_NOFOLLOW)?;
+    let meta = file
+        .metadata()
+        .map_err(Error::io(path, "read the size of the file"))?;
+    if meta.len() == 0 {
+        Ok(file)
+    } else {
+        Err(already_exists(path))
     }
 }
 
 /// Renames a file over another. The caller syncs the directory where it must.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     #[cfg(loom)]
     crate::sync::modelled::system_call();
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Rename(from, to));
+    rename_over(from, to)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn rename_over(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(Error::io(from, "rename the file"))
+}
+
+/// Gives a file a name that nothing else has, as far as the file system can see to that.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Rename(from, to));
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(already_exists(to)),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_over(from, to),
+        Err(error) => Err(Error::io(from, "rename the file")(error.into())),
+    }
 }
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     #[cfg(loom)]
     crate::sync::modelled::system_call();
-    #[cfg(test)]
-    crate::sync::fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::Remove(path));
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(path, "remove the file")(error))
@@ -278,41 +346,86 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether the file starts with this magic and, sixteen bytes on, with this cache id.
-pub(crate) fn is_ours(path: &Path, magic: [u8; 8], cache_id: Option<[u8; 16]>) -> bool {
-    let mut start = [0; 32];
-    let read = open(path, false).is_ok_and(|file| file.read_exact_at(&mut start, 0).is_ok());
-    read && start[seal::at::MAGIC] == magic && cache_id.is_none_or(|id| start[16..32] == id)
+/// Clears a name for a file of ours that is to be renamed to it. What is no regular file goes to
+/// another name; a regular one, which the rename itself will replace, gets a second one if it is
+/// to be kept. Returns where it is found now, if it was not left alone.
+pub(crate) fn set_aside(path: &Path, keep: bool) -> Result<Option<PathBuf>> {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return Ok(None);
+    };
+    if meta.is_file() && !keep {
+        return Ok(None);
+    }
+    let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+    let target = (0..u32::MAX)
+        .map(|count| match count {
+            0 => with_suffix(path, ".damaged"),
+            _ => with_suffix(path, &format!(".damaged.{count}")),
+        })
+        .find(free);
+    let Some(target) = target else {
+        return Ok(None);
+    };
+    if meta.is_file() {
+        fs::hard_link(path, &target).map_err(Error::io(path, "keep the file by another name"))?;
+    } else {
+        rename(path, &target)?;
+    }
+    Ok(Some(target))
 }
 
 /// Removes a file that an interrupted creation left, if it is one of ours or got no header before
-/// its maker was killed. Anybody else's file stays.
+/// its maker was killed. Anybody else's file stays, and so does a cache that bears such a name.
 pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
-    if is_ours_or_blank(path, magic) {
+    if is_ours_or_blank(path, magic)? && !is_cache(path) {
         remove(path)?;
     }
     Ok(())
 }
 
-/// Whether a file is one of ours, or was made and got no header before its maker, or the power, was
-/// gone.
-pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> bool {
-    is_ours(path, magic, None) || is_blank(path)
+/// Whether an index is a cache of its own, which has files of its own beside it; not the next index
+/// of another one.
+fn is_cache(path: &Path) -> bool {
+    [".lock", ".roster", ".roster.new"]
+        .iter()
+        .any(|suffix| with_suffix(path, suffix).symlink_metadata().is_ok())
 }
 
-fn is_blank(path: &Path) -> bool {
-    let mut start = [0; 128];
-    open(path, false).is_ok_and(|file| match file.read_at(&mut start, 0) {
-        Ok(count) => start[..count].iter().all(|&byte| byte == 0),
-        Err(_) => false,
-    })
+/// Whether a file starts with this magic. What cannot be looked at is an error, not somebody
+/// else's.
+pub(crate) fn is_ours(path: &Path, magic: [u8; 8]) -> Result<bool> {
+    Ok(start_of(path)?.is_some_and(|start| start == magic))
+}
+
+/// Whether a file is one of ours, or was made and got no header before its maker, or the power, was
+/// gone. A header of which a power loss left only some words may have lost its magic.
+pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> Result<bool> {
+    let blank = |start: &[u8]| start.iter().all(|&byte| byte == 0);
+    Ok(start_of(path)?.is_some_and(|start| start == magic || blank(&start)))
+}
+
+/// The first eight bytes of a regular file, or fewer; none where there is no such file.
+fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match open(path, false) {
+        Ok(file) => file,
+        Err(Error::WrongMagic { .. }) => return Ok(None),
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut start = vec![0; 8];
+    let count = file
+        .read_at(&mut start, 0)
+        .map_err(Error::io(path, "read the file"))?;
+    start.truncate(count);
+    Ok(Some(start))
 }
 
 /// Makes creations, renames and removals in a directory survive a power loss.
 fn sync_dir(path: &Path) -> Result<()> {
+    #[cfg(any(test, fuzzing))]
+    fuse::step(Step::SyncDir(path));
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
-    dir.sync_all()
-        .map_err(Error::io(path, "sync the directory"))
+    dir.sync_all().map_err(Error::io(path, Error::SYNC))
 }
 
 /// Whether the file stands on a network file system, where mappings and locks are not shared
@@ -330,7 +443,17 @@ pub(crate) fn on_network(path: &Path) -> bool {
         0x0102_1997, // 9P
         0x7461_636f, // OCFS2
     ];
+    #[cfg(test)]
+    if let Some(kind) = PRETENDED.get() {
+        return NETWORK.contains(&kind);
+    }
     rustix::fs::statfs(parent(path)).is_ok_and(|stat| NETWORK.contains(&(stat.f_type as u32)))
+}
+
+// The kind of file system that this thread's tests pretend to be on.
+#[cfg(all(test, target_os = "linux"))]
+thread_local! {
+    pub(crate) static PRETENDED: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether the file stands on a network file system; not known on this platform.

@@ -22,19 +22,23 @@ pub enum Error {
         /// The path that was opened.
         path: PathBuf,
     },
-    /// `create_new` was asked for, and something is there.
-    #[error("{}: something is there already; choose another path, or open it without `create_new`", path.display())]
+    /// `create_new` was asked for, and something is there; or somebody else's file stands where one
+    /// of the cache's is to be. It is left alone.
+    #[error("{}: something is there already; move it away, choose another path, or open it without `create_new`", path.display())]
     AlreadyExists {
-        /// The path that was opened.
+        /// What is there: the path that was opened, or a name that one of the cache's files needs.
         path: PathBuf,
     },
     /// Another thread or process held the writer lock for longer than the lock timeout.
-    #[error("{}: another writer held the lock for {waited:?}; try again, or raise `lock_timeout`", path.display())]
+    #[error("{}: another writer{} held the lock for {waited:?}; try again, or raise `lock_timeout`", path.display(), named(*holder))]
     Locked {
         /// The cache.
         path: PathBuf,
         /// How long this call waited.
         waited: Duration,
+        /// The process id of who held it then, as far as it said so: a hint, and meaningless across
+        /// containers.
+        holder: Option<u32>,
     },
     /// This thread already holds a writer of this cache: waiting for it would never end.
     #[error("{}: this thread already holds the writer; use that writer, or drop it first", path.display())]
@@ -123,15 +127,15 @@ pub enum Error {
         limit: u64,
     },
     /// The file system has no room. Found out before anything changed.
-    #[error("{}: no room for {needed} more bytes on the disk; free some and try again", path.display())]
+    #[error("{}: no room for {} on the disk; free some and try again", path.display(), wanted(*needed))]
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
-        /// Bytes asked for.
+        /// Bytes asked for; 0 where what lacked was room for one more file.
         needed: u64,
     },
     /// Something in the file cannot be true.
-    #[error("{}: damaged: {what} at byte {at}; see `mmapcache-inspect stats` and `verify`, or rebuild the cache", path.display())]
+    #[error("{}: damaged: {what} at byte {at}; repair it (`mmapcache-inspect repair`, or `Repair`), or make a new cache", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -180,6 +184,10 @@ pub enum Error {
     },
 }
 
+fn named(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |id| format!(" (process {id})"))
+}
+
 impl Error {
     /// Whether the files are at fault: bytes that no version of this crate wrote where they stand.
     ///
@@ -188,6 +196,14 @@ impl Error {
     /// corruption, and neither is a newer format.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::WrongMagic { .. })
+    }
+
+    /// What an [`Error::Io`] tried whose failure means that something may never come to the disk.
+    pub(crate) const SYNC: &'static str = "sync it to the disk";
+
+    /// Whether a sync failed: the system counts what it was about as written from now on.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io { action, .. } if *action == Self::SYNC)
     }
 
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
@@ -210,5 +226,12 @@ impl Error {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
             || matches!(self, Self::NotFound { .. })
+    }
+}
+
+fn wanted(needed: u64) -> String {
+    match needed {
+        0 => "another file".to_owned(),
+        bytes => format!("{bytes} more bytes"),
     }
 }

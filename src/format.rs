@@ -29,7 +29,7 @@ pub(crate) enum HashKind {
     /// XXH3, 64 bits, seeded.
     Xxh3,
     /// A few bits of it, so that tests meet collisions at every step.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     Colliding,
 }
 
@@ -37,7 +37,7 @@ impl HashKind {
     pub(crate) fn to_disk(self) -> u32 {
         match self {
             Self::Xxh3 => 1,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Self::Colliding => 0xffff,
         }
     }
@@ -45,7 +45,7 @@ impl HashKind {
     pub(crate) fn from_disk(value: u32) -> Option<Self> {
         match value {
             1 => Some(Self::Xxh3),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             0xffff => Some(Self::Colliding),
             _ => None,
         }

@@ -24,7 +24,7 @@ impl Hasher {
         let hash = xxh3_64_with_seed(key, self.seed);
         match self.kind {
             HashKind::Xxh3 => Hash(hash),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             HashKind::Colliding => Hash(hash & Hash::COLLIDING_BITS),
         }
     }
@@ -47,7 +47,7 @@ pub(crate) struct Hash(u64);
 
 impl Hash {
     /// Under the colliding test hash: one of two groups, four tags, and two directory bits.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     const COLLIDING_BITS: u64 = (1 << 42) | (1 << 50) | (1 << 53) | (1 << 1) | (1 << 60);
 
     /// Rebuilds the bits that matter from what a slot, its link and its control byte keep.

@@ -3,6 +3,7 @@
 //! A view over the header page: it knows where each word is and what it means, not when to change
 //! it. Only the holder of the writer lock stores; anybody loads.
 
+use crate::error::Result;
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
 use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
@@ -261,12 +262,21 @@ impl<'a> Header<'a> {
         self.set(word::DIRTY, MARKED);
     }
 
-    /// The boot id and the inode under which the files were last written.
-    pub(crate) fn written_under(&self) -> ([u64; 2], u64) {
-        (
-            [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)],
-            self.get(word::INODE),
-        )
+    /// The boot under which the files were last written.
+    pub(crate) fn written_under(&self) -> [u64; 2] {
+        [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)]
+    }
+
+    /// Whether this is a copy of the file that was written to. Its mark says nothing then: it may
+    /// have been copied while the files were clean, and the rest while somebody wrote to them.
+    pub(crate) fn is_copied(&self, inode: u64) -> bool {
+        self.get(word::INODE) != inode
+    }
+
+    /// Whether the last writer wrote under another boot, or to another inode, and did not flush.
+    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: u64) -> bool {
+        let here = self.written_under() == boot && boot != [0; 2] && !self.is_copied(inode);
+        self.is_dirty() && !here
     }
 
     pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {
@@ -274,6 +284,23 @@ impl<'a> Header<'a> {
         self.set(word::BOOT_ID + 1, boot[1]);
         self.set(word::INODE, inode);
         publish(&self.0[word::DIRTY], MARKING);
+    }
+
+    /// The process id of the writer, as far as it said so.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        u32::try_from(self.get(word::HOLDER))
+            .ok()
+            .filter(|&id| id != 0)
+    }
+
+    /// Remembers in the header that a sync failed: the system counts what it was about as written
+    /// from now on, so a later one that succeeds proves nothing.
+    pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
+        synced.inspect_err(|error| {
+            if error.is_failed_sync() {
+                self.set(word::SYNC_ERROR, 1);
+            }
+        })
     }
 
     /// A word without rules of its own, by its place in [`word`].

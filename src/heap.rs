@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::bytes;
 use crate::error::{Error, Result};
-use crate::format::record::{CRC_BYTES, Checksum, HEADER_BYTES, HEADER_WORDS, Header};
+use crate::format::record::{CRC_BYTES, Checksum, HEADER_BYTES, HEADER_WORDS, Header, Kind};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
 use crate::map::{MappedFile, Memory};
@@ -21,6 +21,10 @@ pub(crate) use walk::{Found, Walker};
 const SMALL: usize = 256;
 /// Larger ones go through a buffer of this size, which stays in the nearest cache.
 const CHUNK: usize = 4096;
+/// The most that one gap takes, and the least.
+const GAP: usize = 1 << 16;
+const GAP_LEAST: usize = HEADER_BYTES + 8;
+static ZEROS: [u8; GAP] = [0; GAP];
 
 /// One segment, mapped.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub(crate) struct Segment {
     heap_id: u64,
     number: u16,
     capacity: u64,
+    created: u64,
 }
 
 /// What reading a record for a key gave.
@@ -54,6 +59,7 @@ impl Segment {
             heap_id: header.heap_id,
             number: header.number as u16,
             capacity: window,
+            created: header.created,
         })
     }
 
@@ -64,6 +70,11 @@ impl Segment {
     /// Bytes that the segment may grow to.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// When the segment was made: no record that was written before has a higher version.
+    pub(crate) fn created(&self) -> u64 {
+        self.created
     }
 
     pub(crate) fn file(&self) -> &Arc<MappedFile> {
@@ -239,6 +250,12 @@ impl Segment {
         Ok(true)
     }
 
+    /// Bytes of a record by its header alone, whether it verifies or not; none where there cannot
+    /// be one.
+    pub(crate) fn stored_bytes(&self, unit: u32) -> Result<Option<u64>> {
+        Ok(self.record(unit)?.map(|(header, _)| header.stored_bytes()))
+    }
+
     /// Whether there is a record that verifies, and its header.
     pub(crate) fn verify(&self, unit: u32) -> Result<Option<Header>> {
         let Some((header, record)) = self.record(unit)? else {
@@ -317,14 +334,48 @@ impl Segment {
             .all(|word| load(word) == 0))
     }
 
+    /// Whether a range holds only zeros, as far as it is allocated.
+    pub(crate) fn is_zero(&self, from: u32, to: u32) -> Result<bool> {
+        let words = self.memory.window(0)?;
+        let to = words.len().min(to as usize);
+        let range = words.get(from as usize..to).unwrap_or(&[]);
+        Ok(range.iter().all(|word| load(word) == 0))
+    }
+
     /// Sets a range to zero: a record that never came to be.
     pub(crate) fn erase(&self, from: u32, to: u32) -> Result<()> {
         let words = self.memory.window(0)?;
         let to = words.len().min(to as usize);
         for word in words.get(from as usize..to).unwrap_or(&[]) {
-            store(word, 0);
+            if load(word) != 0 {
+                store(word, 0);
+            }
         }
         Ok(())
+    }
+
+    /// Fills a range in which no record verifies, and into which nobody links, with gaps up to the
+    /// record behind it: walks pass over them.
+    pub(crate) fn fill_gap(&self, from: u32, to: u32) -> Result<()> {
+        self.erase(from, to)?;
+        let mut unit = from;
+        loop {
+            let left = (to.saturating_sub(unit)) as usize * 8;
+            if left < GAP_LEAST {
+                // Nothing is left: no two records begin so near to each other.
+                return Ok(());
+            }
+            let bytes = if left <= GAP { left } else { GAP - GAP_LEAST };
+            let value = &ZEROS[..bytes - HEADER_BYTES - 1];
+            let header = Header {
+                value_len: value.len() as u32,
+                mtime: 0,
+                key_len: 1,
+                kind: Kind::Gap,
+            };
+            self.write(unit, header, &[0], value)?;
+            unit += (bytes / 8) as u32;
+        }
     }
 
     /// The words of a value, for reading in place.
@@ -400,7 +451,6 @@ fn copy_pieces<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::record::Kind;
 
     impl Segment {
         /// A segment in plain memory, without a file to grow into.
@@ -416,6 +466,7 @@ mod tests {
                 heap_id: 7,
                 number: 2,
                 capacity: bytes as u64,
+                created: 0,
             }
         }
 

@@ -56,6 +56,9 @@ mod cache;
 mod dir;
 mod error;
 mod format;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod header;
 mod heap;
@@ -67,7 +70,7 @@ mod sync;
 mod table;
 
 pub use cache::{
-    DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Report, Stats,
-    Update, ValueRef, Version, Writer,
+    DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Progress,
+    Repair, Repaired, Report, Stats, Update, ValueRef, Version, Writer,
 };
 pub use error::{Error, Result};

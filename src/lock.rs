@@ -17,8 +17,13 @@ use std::time::{Duration, Instant};
 
 use fs2::FileExt;
 
+use crate::error;
+
 /// How often this process is the child of a fork that happened since the first lock was opened.
 static FORKS: AtomicU64 = AtomicU64::new(0);
+/// Forks that threads of this process have begun, and that they have ended.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+static ENDED: AtomicU64 = AtomicU64::new(0);
 /// The lock descriptors of this process: what a forked child must close, or it would keep a dead
 /// parent's lock.
 static REGISTRY: Block = Block::new();
@@ -47,7 +52,7 @@ impl Block {
         loop {
             for cell in &block.descriptors {
                 if cell
-                    .compare_exchange(VACANT, descriptor, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(VACANT, descriptor, Ordering::SeqCst, Ordering::Relaxed)
                     .is_ok()
                 {
                     return cell;
@@ -58,10 +63,22 @@ impl Block {
     }
 }
 
+/// Runs in the parent before `fork`.
+extern "C" fn before() {
+    BEGUN.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Runs in the parent after `fork`, whether it failed or not.
+extern "C" fn after() {
+    ENDED.fetch_add(1, Ordering::SeqCst);
+}
+
 /// Runs in a child between `fork` and its first instruction; only touches atomics and closes
 /// descriptors.
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    // Whoever else was about to fork is not here.
+    ENDED.store(BEGUN.load(Ordering::Relaxed), Ordering::Relaxed);
     let mut block = Some(&REGISTRY);
     while let Some(this) = block {
         for cell in &this.descriptors {
@@ -85,8 +102,8 @@ pub(crate) fn epoch() -> u64 {
 fn watch_forks() {
     static WATCHED: OnceLock<()> = OnceLock::new();
     WATCHED.get_or_init(|| {
-        // SAFETY: L2: `in_child` is async-signal-safe and lives as long as the program.
-        let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: L2: the handlers are async-signal-safe and live as long as the program.
+        let failed = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(in_child)) };
         // It can fail for want of a few bytes of memory only; locks then are as safe as without
         // forks.
         debug_assert_eq!(failed, 0);
@@ -109,14 +126,24 @@ pub(crate) enum Refusal {
 }
 
 impl LockFile {
-    /// Takes over a description of the index that nothing else uses.
-    pub(crate) fn new(file: File) -> Self {
+    /// Takes a description of the file to lock, which nothing else uses.
+    ///
+    /// A child that another thread forks before the descriptor is registered would keep it, and
+    /// with it the lock of a parent that is killed: then the file is opened again.
+    pub(crate) fn open(open: impl Fn() -> error::Result<File>) -> error::Result<Self> {
         watch_forks();
-        let cell = REGISTRY.register(file.as_raw_fd());
-        Self {
-            file: ManuallyDrop::new(file),
-            cell,
-            epoch: epoch(),
+        loop {
+            let (ended, begun) = (ENDED.load(Ordering::SeqCst), BEGUN.load(Ordering::SeqCst));
+            let file = open()?;
+            let opened = Self {
+                cell: REGISTRY.register(file.as_raw_fd()),
+                file: ManuallyDrop::new(file),
+                epoch: epoch(),
+            };
+            if ended == begun && BEGUN.load(Ordering::SeqCst) == begun {
+                return Ok(opened);
+            }
+            std::thread::yield_now();
         }
     }
 
@@ -204,7 +231,8 @@ mod tests {
                 .open(&path)
                 .unwrap()
         };
-        let pair = (LockFile::new(open()), LockFile::new(open()));
+        let lock = || LockFile::open(|| Ok(open())).unwrap();
+        let pair = (lock(), lock());
         (dir, pair.0, pair.1)
     }
 
@@ -227,5 +255,56 @@ mod tests {
             .map(|(_, a, _)| std::ptr::from_ref(a.cell))
             .collect();
         assert_eq!(cells.len(), 200);
+    }
+
+    /// A forked child that lives until it is killed. Returns its process id.
+    fn forked() -> libc::pid_t {
+        // SAFETY: L2: the child does nothing but wait and end.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            // SAFETY: L2: longer than any of these tests, but not for ever.
+            unsafe { libc::sleep(60) };
+            // SAFETY: L2: ends the child with nothing that belongs to the parent.
+            unsafe { libc::_exit(0) };
+        }
+        pid
+    }
+
+    fn kill(pid: libc::pid_t) {
+        // SAFETY: L2: the child was not waited for, so the id is its own.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        // SAFETY: L2: the child is nobody else's, and its status is not asked for.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    }
+
+    #[test]
+    fn children_that_are_forked_while_a_lock_is_opened_do_not_keep_it() {
+        use std::sync::atomic::AtomicBool;
+        let dir = tempfile::tempdir().unwrap();
+        let create =
+            || File::create(dir.path().join("f")).map_err(error::Error::io(dir.path(), "create"));
+        drop(LockFile::open(create).unwrap());
+        let over = AtomicBool::new(false);
+        let taken = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let lock = LockFile::open(create).unwrap();
+                    let soon = Instant::now() + Duration::from_secs(5);
+                    lock.acquire(Some(soon), || {})?;
+                    // Closed, not unlocked: as when the process is killed.
+                }
+                Ok::<_, Refusal>(())
+            });
+            let mut children = Vec::new();
+            while children.len() < 100 && !taking.is_finished() {
+                children.push(forked());
+            }
+            over.store(true, Ordering::Relaxed);
+            let taken = taking.join();
+            children.into_iter().for_each(kill);
+            taken.unwrap()
+        });
+        assert!(taken.is_ok(), "a child has kept the lock: {taken:?}");
     }
 }

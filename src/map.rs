@@ -10,20 +10,27 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
+use memmap2::MmapOptions;
 #[cfg(not(loom))]
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::FallocateFlags;
+use memmap2::MmapRaw;
+use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
+#[cfg(any(test, fuzzing))]
+use crate::sync::fuse::{self, Step};
 use crate::sync::{Relaxed, Word, load};
 
 /// Fresh ranges up to this size are written with zeros at once.
 const WARM_MAX: u64 = 8 << 20;
+/// What `statfs` says of a file system in memory.
+#[cfg(target_os = "linux")]
+const TMPFS: u32 = 0x0102_1994;
 static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
 
 /// An open file that windows are mapped from.
@@ -71,34 +78,62 @@ impl MappedFile {
 
     /// Writes all data of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
+        #[cfg(any(test, fuzzing))]
+        fuse::step(Step::Sync(&self.file));
         self.file
             .sync_data()
-            .map_err(Error::io(&self.path, "sync the file"))
+            .map_err(Error::io(&self.path, Error::SYNC))
     }
 
     /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses
     /// the range yet.
     pub(crate) fn allocate(&self, at: u64, len: u64) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        self.check_limit(at + len)?;
+        // A large request that fails half-way may leave the disk full, so ask for the room first.
+        self.check_room(len)?;
         match self.preallocate(at, len) {
             Err(Error::Unsupported { .. }) => self.write_zeros(at, len),
             other => other,
         }
     }
 
+    /// Growing beyond the process's file size limit would be a signal, which ends the process
+    /// unless it is handled.
+    fn check_limit(&self, end: u64) -> Result<()> {
+        match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
+            Some(limit) if end > limit && end > self.len()? => {
+                let action = "grow the file beyond this process's limit (`ulimit -f`)";
+                let source = io::Error::from(io::ErrorKind::FileTooLarge);
+                Err(Error::io(&self.path, action)(source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_room(&self, len: u64) -> Result<()> {
+        match rustix::fs::fstatvfs(&self.file) {
+            Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < len => {
+                Err(self.disk_full(len))
+            }
+            // What cannot be asked turns out when it is tried.
+            _ => Ok(()),
+        }
+    }
+
+    fn disk_full(&self, needed: u64) -> Error {
+        Error::DiskFull {
+            path: self.path.clone(),
+            needed,
+        }
+    }
+
     /// Allocates blocks for a range that may be in use, where the file system can do that.
     fn preallocate(&self, at: u64, len: u64) -> Result<()> {
-        if len == 0 {
-            return Ok(());
-        }
-        // A large request that fails half-way may leave the disk full, so ask for the room first.
-        if let Ok(stat) = rustix::fs::fstatvfs(&self.file)
-            && stat.f_bavail.saturating_mul(stat.f_frsize) < len
-        {
-            return Err(Error::DiskFull {
-                path: self.path.clone(),
-                needed: len,
-            });
-        }
+        #[cfg(any(test, fuzzing))]
+        fuse::step(Step::Write);
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, len) {
                 Ok(()) => return Ok(()),
@@ -112,10 +147,7 @@ impl MappedFile {
                     });
                 }
                 Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                    return Err(Error::DiskFull {
-                        path: self.path.clone(),
-                        needed: len,
-                    });
+                    return Err(self.disk_full(len));
                 }
                 Err(error) => {
                     return Err(Error::io(&self.path, "allocate room in the file")(
@@ -127,13 +159,80 @@ impl MappedFile {
     }
 
     /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk
-    /// would be SIGBUS. `legitimate` bytes may be missing.
-    pub(crate) fn fill_holes(&self, legitimate: u64) -> Result<()> {
-        let len = self.len()?;
-        if self.disk_bytes()? >= len.saturating_sub(legitimate) {
+    /// would be SIGBUS. Only `legitimate` is left as it is.
+    pub(crate) fn fill_holes(&self, legitimate: Range<u64>) -> Result<()> {
+        let in_memory = self.is_in_memory();
+        if !self.writable && !in_memory {
             return Ok(());
         }
-        self.preallocate(legitimate, len.saturating_sub(legitimate))
+        let len = self.len()?;
+        let wanted = len.saturating_sub(legitimate.end - legitimate.start);
+        let blocks = self.disk_bytes()?;
+        let is = |bytes: u64| blocks == bytes.next_multiple_of(rustix::param::page_size() as u64);
+        if in_memory && (is(wanted) || is(len)) {
+            // There is nothing but data in the blocks there, and a look for holes walks all pages.
+            return Ok(());
+        }
+        let holes = || {
+            let before = self.holes(0..legitimate.start.min(len));
+            before.chain(self.holes(legitimate.end..len))
+        };
+        if holes().next().is_none() {
+            return Ok(());
+        }
+        // What is allocated but was never written looks like a hole: the blocks tell them apart.
+        self.check_room(wanted.saturating_sub(blocks))?;
+        for hole in holes() {
+            let count = hole.end - hole.start;
+            if self.writable {
+                self.preallocate(hole.start, count)?;
+            } else {
+                self.populate(hole.start, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The ranges without blocks, or without anything written to them. None where the file system
+    /// does not tell.
+    fn holes(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            if at >= range.end {
+                return None;
+            }
+            let start = rustix::fs::seek(&self.file, SeekFrom::Hole(at)).ok()?;
+            // There is no data behind the last hole.
+            at = rustix::fs::seek(&self.file, SeekFrom::Data(start)).unwrap_or(range.end);
+            let end = at.min(range.end);
+            (start < end).then_some(start..end)
+        })
+    }
+
+    /// Whether the file system is in memory, where reading a hole of a mapped file takes room.
+    fn is_in_memory(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return rustix::fs::fstatfs(&self.file).is_ok_and(|stat| stat.f_type as u32 == TMPFS);
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+
+    /// Reads a range through a mapping in such a way that want of room is an error, not a signal.
+    fn populate(&self, at: u64, len: u64) -> Result<()> {
+        let mut options = MmapOptions::new();
+        let map = options
+            .offset(at)
+            .len(len as usize)
+            .map_raw_read_only(&self.file)
+            .map_err(Error::io(&self.path, "map the file"))?;
+        #[cfg(target_os = "linux")]
+        return match map.advise(memmap2::Advice::PopulateRead) {
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(self.disk_full(len)),
+            // A kernel that does not know the advice is left to try it.
+            _ => Ok(()),
+        };
+        #[cfg(not(target_os = "linux"))]
+        return Ok(drop(map));
     }
 
     /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a
@@ -143,6 +242,8 @@ impl MappedFile {
     /// against 3 to 7 where each page is faulted in from an unwritten extent, by
     /// `MADV_POPULATE_WRITE` too.
     fn warm(&self, at: u64, len: u64) {
+        #[cfg(any(test, fuzzing))]
+        fuse::step(Step::Write);
         let mut from = at;
         while len <= WARM_MAX && from < at + len {
             let count = (at + len - from).min(ZEROS.len() as u64) as usize;
@@ -156,10 +257,7 @@ impl MappedFile {
     /// Where `fallocate` is missing: zeros all over a range that nobody uses.
     fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
         let fail = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
-                path: self.path.clone(),
-                needed: len,
-            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.disk_full(len),
             _ => Error::io(&self.path, "write zeros to the file")(source),
         };
         let mut from = at;

@@ -35,8 +35,8 @@ pub(crate) fn acquire(word: &Word) -> u64 {
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn store(word: &Word, value: u64) {
-    #[cfg(test)]
-    fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(fuse::Step::Store);
     word.store(value, Relaxed);
 }
 
@@ -44,8 +44,8 @@ pub(crate) fn store(word: &Word, value: u64) {
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn publish(word: &Word, value: u64) {
-    #[cfg(test)]
-    fuse::step();
+    #[cfg(any(test, fuzzing))]
+    fuse::step(fuse::Step::Store);
     word.store(value, Release);
 }
 
@@ -64,14 +64,33 @@ pub(crate) fn stores_done() {
 }
 
 /// Stops a thread at its n-th store or file operation, as a kill would: what came before it stands,
-/// nothing follows.
-#[cfg(test)]
+/// nothing follows. An observer is told of each of them.
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fuse {
     use std::cell::Cell;
+    use std::fs::File;
+    use std::path::Path;
+
+    /// What comes next; all that was told of before is done.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Step<'a> {
+        /// A store to a mapped file.
+        Store,
+        /// Bytes or blocks for a file, by a system call.
+        Write,
+        Sync(&'a File),
+        Create(&'a Path),
+        Rename(&'a Path, &'a Path),
+        Remove(&'a Path),
+        SyncDir(&'a Path),
+    }
+
+    type Observer = Box<dyn FnMut(Step<'_>)>;
 
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
         static INTERLUDE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+        static OBSERVER: Cell<Option<Observer>> = const { Cell::new(None) };
     }
 
     /// What a thread panics with when its fuse has blown.
@@ -94,8 +113,18 @@ pub(crate) mod fuse {
         LEFT.take().is_some()
     }
 
+    /// Tells somebody of each step of this thread before it happens, but of none of their own.
+    pub(crate) fn observe(observer: impl FnMut(Step<'_>) + 'static) {
+        OBSERVER.set(Some(Box::new(observer)));
+    }
+
+    /// Tells nobody any more.
+    pub(crate) fn look_away() {
+        OBSERVER.take();
+    }
+
     /// Counts a step, and stops at the last.
-    pub(crate) fn step() {
+    pub(crate) fn step(next: Step<'_>) {
         match LEFT.get() {
             None => {}
             Some(0) => {
@@ -106,6 +135,12 @@ pub(crate) mod fuse {
                 }
             }
             Some(left) => LEFT.set(Some(left - 1)),
+        }
+        if let Some(mut observer) = OBSERVER.take() {
+            let left = LEFT.take();
+            observer(next);
+            LEFT.set(left);
+            OBSERVER.set(Some(observer));
         }
     }
 }

@@ -6,18 +6,21 @@
 mod group;
 pub(crate) mod region;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{PAGE, Poll};
-use crate::format::region::Entry;
+use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
 use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
 use region::{Layout, Region};
 
+/// The largest piece in which the page cache holds a file, where pages have 4 KiB.
+const LARGE: u64 = 2 << 20;
 /// Regions to a window, as a power of two.
 const WINDOW_REGIONS_LOG2: u32 = 14;
 
@@ -109,6 +112,23 @@ impl Table {
         Ok(Entry(acquire(self.entry_word(index)?)))
     }
 
+    /// Whether the directory leads to a region for all hashes of a shape, and as far as one more
+    /// look can tell for no others. A replacement takes the place of the region in those entries.
+    pub(crate) fn leads_alone_to(&self, region: u32, shape: Shape) -> Result<bool> {
+        let depth = self.depth(self.header().poll())?;
+        if shape.depth > depth || !shape.holds(shape.prefix) {
+            return Ok(false);
+        }
+        for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
+            if self.entry(index)?.region() != region {
+                return Ok(false);
+            }
+        }
+        // The other half of what was split last.
+        let sibling = shape.prefix ^ ((1 << shape.depth) >> 1);
+        Ok(shape.depth == 0 || self.entry(sibling)?.region() != region)
+    }
+
     pub(crate) fn set_entry(&self, index: u32, entry: Entry) -> Result<()> {
         publish(self.entry_word(index)?, entry.0);
         Ok(())
@@ -172,12 +192,38 @@ impl Table {
     /// Makes room in the directory for all entries of a depth, of which the first `used` are in
     /// use.
     pub(crate) fn allocate_directory(&self, used: u64, depth: u32) -> Result<()> {
-        let (from, to) = (used * 8, 8_u64 << depth);
+        let from = PAGE + used * 8;
         // The room lies inside the file once there are regions: the file's length says nothing
         // about it.
-        self.file.allocate(PAGE + from, to - from)?;
+        let end = self.directory_hole(depth).start;
+        self.file.allocate(from, end.saturating_sub(from))?;
         self.head.refresh()?;
         Ok(())
+    }
+
+    /// What may be missing of a file whose directory has this depth.
+    ///
+    /// The page cache may hold a hole in one piece with its neighbours, and then storing to them
+    /// needs blocks for the hole as well: on a full disk that is SIGBUS. A file that is read from
+    /// its beginning comes in single pages first, then in pieces of up to [`LARGE`] bytes, each at
+    /// a multiple of its size.
+    fn directory_hole(&self, depth: u32) -> Range<u64> {
+        let end = PAGE + (8_u64 << depth);
+        let step = if end <= 4 * PAGE { PAGE } else { LARGE };
+        let last = self.geometry.regions_at() - PAGE;
+        end.next_multiple_of(step).min(last)..last
+    }
+
+    /// Allocates the room between the directory and the first region that must not be a hole.
+    pub(crate) fn allocate_margin(&self) -> Result<()> {
+        let last = self.directory_hole(0).end;
+        self.file.allocate(last, PAGE)
+    }
+
+    /// Fills the holes of a copy without zeros, but for the one that is meant to be there.
+    pub(crate) fn fill_holes(&self) -> Result<()> {
+        let depth = self.depth(self.header().poll())?;
+        self.file.fill_holes(self.directory_hole(depth))
     }
 
     /// Doubles the directory: both halves then say the same.

@@ -1,164 +1,680 @@
 //! A full disk: every write happens or is refused with the old value intact, deleting works, and
 //! nothing ends by SIGBUS.
 //!
-//! Needs a small file system of its own, mounted on a temporary directory, and so root. Without it
-//! the test says that it was not run, and fails where `CI` is set: there it has to be.
+//! What is done on a full disk is done by a child process: a signal then ends the child, and the
+//! test says which. Needs small file systems of its own, and so root; see `tests/volume/mod.rs`.
 
-use std::collections::HashMap;
+#![cfg(target_os = "linux")]
+
+mod child;
+mod volume;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use mmapcache::{Error, MmapCache, Options};
+use child::contents::Random;
+use child::{Child, Part, hear, say, tight};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
+use volume::{Kind, Volume};
 
-/// A tmpfs of some size on a directory, unmounted when it goes.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn mount(bytes: u64) -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a directory to mount on");
-        let size = format!("size={bytes}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "mmapcache-test"])
-            .arg(dir.path())
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then_some(Self(dir))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("works", works),
+        ("opens", opens),
+        ("counts", counts),
+        ("reads later", reads_later),
+        ("splits", splits),
+    ]);
 }
 
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The file system, or none where the machine does not allow it.
-fn small(bytes: u64) -> Option<Small> {
-    let small = Small::mount(bytes);
-    if small.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "CI must be able to mount a tmpfs"
-        );
-        eprintln!("NOT RUN: mounting a tmpfs needs root");
-    }
-    small
-}
+/// Where the index header says on which boot the files were written: `docs/format.md`.
+const BOOT_ID: u64 = 448;
 
-fn key(i: u32) -> Vec<u8> {
+fn key(i: u64) -> Vec<u8> {
     format!("key {i}").into_bytes()
 }
 
-fn assert_holds(cache: &MmapCache, expected: &HashMap<Vec<u8>, Vec<u8>>) {
-    assert_eq!(cache.len(), expected.len() as u64);
-    for (key, value) in expected {
-        assert_eq!(cache.get(key).expect("a look").as_ref(), Some(value));
-    }
-    let report = cache.verify().expect("a report");
-    assert!(report.is_clean(), "{:?}", report.faults);
+/// Regions of 16 slots and segments of 16 KiB, or the defaults.
+fn options(small: bool) -> Options {
+    if small { tight() } else { Options::new() }
 }
 
-/// Fills the disk with entries; returns what was acknowledged.
-fn fill(cache: &MmapCache, value_len: usize) -> HashMap<Vec<u8>, Vec<u8>> {
-    let mut expected = HashMap::new();
+/// A cache and what must be in it.
+struct Judge {
+    cache: MmapCache,
+    model: Model,
+    options: Options,
+    path: std::path::PathBuf,
+    random: Random,
+    /// Whether the disk may be full.
+    full: bool,
+    refused: u64,
+    /// Deletions since the last put that happened, which left the reserve whole.
+    deletions: u64,
+}
+
+/// Deletions that the reserve of the smallest heap is enough for.
+const RESERVED: u64 = 20;
+
+impl Judge {
+    /// Whether it happened. If not, it was refused for want of room, and that is allowed.
+    #[track_caller]
+    fn happened<T>(&mut self, what: &str, outcome: Result<T>) -> Option<T> {
+        match outcome {
+            Ok(done) => Some(done),
+            Err(error @ Error::DiskFull { .. }) if self.full => {
+                assert!(!error.is_corruption());
+                self.refused += 1;
+                None
+            }
+            Err(error) => panic!("{what}: {error:?}"),
+        }
+    }
+
+    fn put(&mut self, key: Vec<u8>, len: usize) {
+        let value = vec![self.random.below(256) as u8; len];
+        let outcome = self.cache.put(&key, &value);
+        if self.happened("put", outcome).is_some() {
+            self.model.insert(key.clone(), value);
+            self.deletions = 0;
+        }
+        let found = self.cache.get(&key).expect("a look");
+        assert_eq!(found.as_ref(), self.model.get(&key));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let outcome = self.cache.delete(key);
+        self.deletions += 1;
+        match self.happened("delete", outcome) {
+            Some(found) => assert_eq!(found, self.model.remove(key).is_some()),
+            None => assert!(self.deletions > RESERVED, "deleting works on a full disk"),
+        }
+        let found = self.cache.get(key).expect("a look");
+        assert_eq!(found.as_ref(), self.model.get(key));
+    }
+
+    fn open_again(&mut self) {
+        let outcome = self.options.open(&self.path);
+        if let Some(cache) = self.happened("open", outcome) {
+            self.cache = cache;
+        }
+    }
+
+    /// Some of the entries that there are.
+    fn some(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let first = self.random.below(self.model.len().max(1) as u64) as usize;
+        let keys = self.model.keys().skip(first).chain(self.model.keys());
+        keys.take(count).cloned().collect()
+    }
+
+    fn compare(&self) {
+        assert_eq!(self.cache.len(), self.model.len() as u64);
+        let listed: Model = self
+            .cache
+            .items()
+            .expect("a listing")
+            .map(|item| item.expect("an item"))
+            .collect();
+        assert_eq!(listed, self.model);
+        for (key, value) in &self.model {
+            assert_eq!(self.cache.get(key).expect("a look").as_ref(), Some(value));
+        }
+        let report = self.cache.verify().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.faults);
+    }
+
+    /// Every kind of operation, so that each meets the full disk in another state.
+    fn round(&mut self, round: u64) {
+        for i in 0..40 {
+            let len = [0, 30, 300, 1500][self.random.below(4) as usize];
+            self.put(key(1_000 * round + i), len);
+        }
+        for key in self.some(20) {
+            let len = self.random.below(900) as usize;
+            self.put(key, len);
+        }
+        for key in self.some(10) {
+            self.delete(&key);
+        }
+        let outcome = self.cache.compact();
+        self.happened("compact", outcome);
+        self.put(key(round), 100);
+        for key in self.some(30) {
+            self.delete(&key);
+        }
+        let items: Vec<_> = self.model.clone().into_iter().map(Ok::<_, Error>).collect();
+        let outcome = self.cache.atomic_rebuild(items);
+        self.happened("atomic_rebuild", outcome);
+        let outcome = self.cache.flush();
+        self.happened("flush", outcome);
+        self.put(key(round + 1), 3_000);
+        self.open_again();
+        self.compare();
+    }
+
+    /// The next to open the cache finds it written under another boot, and reads the heap.
+    fn recover(&mut self) {
+        self.put(key(7), 7);
+        let index = std::fs::File::options()
+            .write(true)
+            .open(&self.path)
+            .expect("the index");
+        let other = self.random.below(u64::MAX).to_le_bytes();
+        index.write_all_at(&other, BOOT_ID).expect("another boot");
+        // Until the heap has been read, which needs room, nothing can be written.
+        self.deletions = RESERVED;
+        self.open_again();
+        let mut reader = self.options.clone();
+        let reader = reader.read_only(true).open(&self.path).expect("a reader");
+        for (key, value) in &self.model {
+            assert_eq!(reader.get(key).expect("a look").as_ref(), Some(value));
+        }
+    }
+
+    fn clear(&mut self) {
+        let outcome = self.cache.clear();
+        if self.happened("clear", outcome).is_some() {
+            self.model.clear();
+        }
+        self.compare();
+    }
+}
+
+/// Works on a cache, first while the disk may be full and then with room. Its numbers say whether
+/// the cache is small, and the seed.
+fn works(part: &Part) {
+    let options = options(part.numbers[0] != 0);
+    let cache = options.open(&part.path).expect("a cache, full disk or not");
+    let items = cache.items().expect("a listing");
+    let model = items.map(|item| item.expect("an item")).collect();
+    let mut judge = Judge {
+        cache,
+        model,
+        options,
+        path: part.path.clone(),
+        random: Random::new(part.numbers[1]),
+        full: true,
+        refused: 0,
+        deletions: 0,
+    };
+    judge.compare();
+    judge.round(1);
+    judge.round(2);
+    judge.recover();
+    judge.clear();
+    judge.round(3);
+    say(judge.refused);
+    assert_eq!(hear().as_deref(), Some("there is room"));
+    judge.full = false;
+    // Tidying pauses for 256 writes where it was refused; that is no refusal of its own.
+    judge.round(4);
+    judge.recover();
+    judge.round(5);
+    judge.clear();
+    judge.round(6);
+}
+
+/// Makes a cache on a volume with some entries in it, of which the reader is not told.
+fn prepare(path: &Path, small: bool, entries: u64) {
+    let cache = options(small).open(path).expect("a cache");
+    for i in 0..entries {
+        let len = [0, 30, 300, 900][(i % 4) as usize];
+        cache.put(&key(i), &vec![i as u8; len]).expect("a put");
+    }
+}
+
+/// Works on a full disk of which `left` bytes are not taken. Returns how many operations were
+/// refused.
+fn work_with(kind: Kind, small: bool, left: u64) -> Option<u64> {
+    let volume = Volume::mount(kind, 8 << 20)?;
+    prepare(&volume.cache(), small, 150);
+    volume.forget_pages();
+    volume::read_all(volume.path());
+    volume.fill(left);
+    let numbers = [u64::from(small), left / 1024 + 1];
+    let mut child = Child::start("works", &volume.cache(), &numbers);
+    let refused = child.line();
+    let refused = refused.unwrap_or_else(|| panic!("{kind:?} {small} {left}: the child is gone"));
+    volume.make_room();
+    child.tell("there is room");
+    child.finish();
+    Some(refused.parse().expect("a number"))
+}
+
+/// Leaves so many KiB, one after the other.
+fn sweep(kind: Kind, small: bool, lefts: impl IntoIterator<Item = u64>) {
+    let mut refused = Vec::new();
+    for left in lefts {
+        let Some(count) = work_with(kind, small, left << 10) else {
+            return;
+        };
+        refused.push(count);
+    }
+    eprintln!("{kind:?}, small {small}: refused {refused:?}");
+    assert!(refused[0] > 50, "the disk was not full: {refused:?}");
+}
+
+#[test]
+fn whatever_room_a_tmpfs_has_left_each_operation_happens_or_is_refused() {
+    sweep(Kind::Tmpfs, true, [0, 4, 8, 12, 20, 32, 48, 64, 80, 104]);
+    sweep(Kind::Tmpfs, false, [0, 24, 64, 108]);
+}
+
+/// The files were read by somebody from their beginning to their end, holes and all: so the page
+/// cache holds them in large pieces, and storing to one needs blocks for the whole piece.
+#[test]
+fn whatever_room_an_ext4_has_left_each_operation_happens_or_is_refused() {
+    sweep(Kind::Ext4(4096), true, [0, 4, 16, 40, 72, 96]);
+    sweep(Kind::Ext4(4096), false, [0, 24, 64]);
+}
+
+#[test]
+fn blocks_that_are_smaller_than_a_page_are_no_trap() {
+    sweep(Kind::Ext4(1024), true, [0, 9, 36, 75]);
+    sweep(Kind::Ext4(1024), false, [0]);
+}
+
+/// The end of a directory of several pages lies where files are read in larger pieces.
+#[test]
+fn a_directory_of_many_pages_is_no_trap() {
+    for entries in [24_000, 12_000] {
+        let Some(volume) = Volume::mount(Kind::Ext4(4096), 32 << 20) else {
+            return;
+        };
+        let cache = Options::new().region_slots(16).open(volume.cache());
+        let cache = cache.expect("a cache");
+        let mut writer = cache.writer().expect("the lock");
+        for i in 0..entries {
+            writer.put(&key(i), b"v").expect("a put");
+        }
+        drop(writer);
+        drop(cache);
+        volume.forget_pages();
+        volume::read_all(volume.path());
+        volume.fill(0);
+        let split = Child::start("splits", &volume.cache(), &[entries]).finish();
+        assert!(split.parse::<u64>().expect("a number") > 0, "{split}");
+    }
+}
+
+/// Puts new keys until the disk is full; says how many regions were split for them.
+fn splits(part: &Part) {
+    let entries = part.numbers[0];
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    let before = cache.stats().expect("numbers").slots;
+    let mut next = entries;
+    while cache.put(&key(next), b"v").is_ok() {
+        next += 1;
+    }
+    for i in 0..next {
+        assert!(cache.get(&key(i)).expect("a look").is_some(), "{i}");
+    }
+    say((cache.stats().expect("numbers").slots - before) / 16);
+}
+
+#[test]
+#[ignore = "takes two minutes"]
+fn soak_every_four_kib_of_room_on_every_file_system() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
+        for small in [true, false] {
+            sweep(kind, small, (0..=128).step_by(4).chain([160, 256, 512]));
+        }
+    }
+}
+
+/// A cache of values that are mostly zeros, so that a copy of it can be full of holes.
+fn zeros(i: u64) -> Vec<u8> {
+    let mut value = vec![0; 6_000];
+    value[..8].copy_from_slice(&i.to_le_bytes());
+    value
+}
+
+const ZEROS: u64 = 200;
+
+fn assert_zeros(cache: &MmapCache) {
+    for i in 0..ZEROS {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(zeros(i)), "{i}");
+    }
+}
+
+/// Opens a copy that is full of holes for reading, and reads when the parent says so.
+fn reads_later(part: &Part) {
+    let cache = Options::new().read_only(true).open(&part.path);
+    let cache = cache.expect("a reader");
+    for i in [0, ZEROS - 1] {
+        assert_eq!(cache.get(&key(i)).expect("a look"), Some(zeros(i)));
+    }
+    say("opened");
+    assert_eq!(hear().as_deref(), Some("read"));
+    assert_zeros(&cache);
+}
+
+/// Opens a copy that is full of holes: for reading if the number says so, else for writing.
+fn opens(part: &Part) {
+    let reads = part.numbers[0] != 0;
+    let cache = match Options::new().read_only(reads).open(&part.path) {
+        Ok(cache) => cache,
+        Err(error @ Error::DiskFull { .. }) => {
+            assert!(!error.is_corruption());
+            return say("refused");
+        }
+        Err(error) => panic!("{error:?}"),
+    };
+    assert_zeros(&cache);
+    assert_eq!(cache.keys().expect("a listing").count() as u64, ZEROS);
+    if !reads {
+        for i in 0..ZEROS {
+            cache.put(&key(i), b"over it").expect("a put");
+        }
+        cache.compact().expect("room to compact");
+        let report = cache.verify().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.faults);
+    }
+    say("opened");
+}
+
+fn open_copy(path: &Path, reads: bool) -> String {
+    Child::start("opens", path, &[u64::from(reads)]).finish()
+}
+
+/// A copy without its zeros, where some of them have no room. On a disk, readers need no room for
+/// them.
+fn copy_with_holes(kind: Kind, reader: &str) {
+    let Some(volume) = Volume::mount(kind, 8 << 20) else {
+        return;
+    };
+    let source = tempfile::tempdir().expect("a directory");
+    let cache = MmapCache::open(source.path().join("cache")).expect("a cache");
+    for i in 0..ZEROS {
+        cache.put(&key(i), &zeros(i)).expect("a put");
+    }
+    cache.flush().expect("a flush");
+    drop(cache);
+    for (name, _) in volume::listing(source.path()) {
+        let copied = Command::new("cp")
+            .arg("--sparse=always")
+            .args([source.path().join(&name), volume.path().join(&name)])
+            .status();
+        assert!(copied.expect("cp").success());
+    }
+    volume.forget_pages();
+    volume.fill(0);
+    let before = volume.listing();
+    assert_eq!(open_copy(&volume.cache(), true), reader);
+    assert_eq!(open_copy(&volume.cache(), false), "refused");
+    assert_eq!(volume.listing(), before);
+    volume.make_room();
+    let mut reader = Child::start("reads later", &volume.cache(), &[]);
+    reader.expect("opened");
+    volume.fill(0);
+    reader.tell("read");
+    reader.finish();
+    volume.make_room();
+    assert_eq!(open_copy(&volume.cache(), true), "opened");
+    assert_eq!(open_copy(&volume.cache(), false), "opened");
+}
+
+#[test]
+fn a_copy_with_holes_on_a_full_disk_is_refused_to_writers_and_served_to_readers() {
+    copy_with_holes(Kind::Ext4(4096), "opened");
+    copy_with_holes(Kind::Ext4(1024), "opened");
+}
+
+#[test]
+fn a_copy_with_holes_on_a_full_tmpfs_where_reading_needs_room_too_is_refused_to_both() {
+    copy_with_holes(Kind::Tmpfs, "refused");
+}
+
+/// Holes, however few, are not overlooked; and where there is room for them, none is needed for
+/// the rest of the file.
+#[test]
+fn one_hole_needs_room_for_one_block_and_no_more() {
+    for kind in [Kind::Ext4(4096), Kind::Tmpfs] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        prepare(&volume.cache(), false, 2_000);
+        let heap = volume.path().join("cache.heap");
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&heap)
+            .expect("the heap");
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&file, flags, 8192, 4096).expect("a hole");
+        drop(file);
+        volume.fill(0);
+        assert_eq!(
+            Child::start("counts", &volume.cache(), &[]).finish(),
+            "refused"
+        );
+        volume.make_room();
+        volume.fill(16 << 10);
+        let found = Child::start("counts", &volume.cache(), &[]).finish();
+        assert!(found.parse::<u64>().expect("a number") > 1_900, "{found}");
+    }
+}
+
+/// Opens the cache for writing, deletes an entry and says how many others it finds.
+fn counts(part: &Part) {
+    let counted = MmapCache::open(&part.path).and_then(|cache| {
+        cache.delete(&key(1_999))?;
+        let items = cache.items()?.filter(Result::is_ok);
+        Ok(items.count())
+    });
+    match counted {
+        Ok(count) => say(count),
+        Err(Error::DiskFull { .. }) => say("refused"),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Puts entries with values of `len` bytes until the disk is full. Returns how many.
+fn fill_up(cache: &MmapCache, len: usize) -> u64 {
     for i in 0.. {
-        let value = vec![i as u8; value_len];
-        match cache.put(&key(i), &value) {
-            Ok(_) => drop(expected.insert(key(i), value)),
-            Err(Error::DiskFull { .. }) => return expected,
-            Err(error) => panic!("put {i}: {error:?}"),
+        match cache.put(&key(i), &vec![i as u8; len]) {
+            Ok(_) => {}
+            Err(Error::DiskFull { .. }) => return i,
+            Err(error) => panic!("{error:?}"),
         }
     }
     unreachable!("the disk is never full")
 }
 
+/// What a cache that fills its disk does by itself: it throws out its oldest entries.
 #[test]
-fn a_put_on_a_full_disk_is_refused_and_changes_nothing_and_deleting_makes_room() {
-    let Some(disk) = small(2 << 20) else { return };
-    for value_len in [0, 100, 3_000] {
-        let path = disk.path().join(format!("cache-{value_len}"));
-        let cache = Options::new()
-            .clean_when(20, 64 << 10)
-            .open(&path)
-            .expect("a cache");
-        let mut expected = fill(&cache, value_len);
-        assert!(expected.len() > 100, "{}", expected.len());
-        assert_holds(&cache, &expected);
-        // Overwriting may be refused as well; the old value stays.
-        for i in 0..50 {
-            match cache.put(&key(i), &vec![0xee; value_len + 200]) {
-                Ok(_) => drop(expected.insert(key(i), vec![0xee; value_len + 200])),
-                Err(error) => assert!(matches!(error, Error::DiskFull { .. }), "{error:?}"),
+fn the_oldest_entries_thrown_out_on_a_full_disk_make_room_for_new_ones() {
+    let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let cache = MmapCache::open(volume.cache()).expect("a cache");
+    let full = fill_up(&cache, 20_000);
+    assert!(full > 300, "{full}");
+    let mut next = full;
+    for round in 0..5 {
+        for i in 0..60 {
+            let found = cache.delete(&key(60 * round + i));
+            assert!(found.expect("deleting works on a full disk"));
+        }
+        // What has no room to be moved stays where it is.
+        match cache.compact() {
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        for _ in 0..20 {
+            cache.put(&key(next), &[1; 20_000]).expect("room again");
+            next += 1;
+        }
+    }
+    assert_eq!(cache.len(), next - 300);
+    for i in 300..full {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(vec![i as u8; 20_000]), "{i}");
+    }
+    let report = cache.verify().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+/// Overwriting leaves more dead bytes than a small disk has room for, long before there are so many
+/// that cleaning begins by itself.
+#[test]
+fn a_disk_that_is_full_of_dead_bytes_is_not_full() {
+    for (kind, mib, len) in [
+        (Kind::Tmpfs, 6, 60_000),
+        (Kind::Tmpfs, 6, 900),
+        (Kind::Ext4(4096), 12, 2_000_000),
+    ] {
+        let Some(volume) = Volume::mount(kind, mib << 20) else {
+            return;
+        };
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        let entries = (2 << 20) / len as u64 + 1;
+        let mut writer = cache.writer().expect("the lock");
+        for i in 0..20 * entries {
+            let value = vec![i as u8; len];
+            writer
+                .put(&key(i % entries), &value)
+                .expect("dead bytes make room");
+        }
+        drop(writer);
+        assert_eq!(cache.len(), entries);
+        for i in 19 * entries..20 * entries {
+            let found = cache.get(&key(i % entries)).expect("a look");
+            assert_eq!(found, Some(vec![i as u8; len]));
+        }
+        let report = cache.verify().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.faults);
+    }
+}
+
+/// How far the reserve goes: with no room at all, so many deletions are certain.
+#[test]
+fn eighty_deletions_are_certain_on_a_full_disk() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        let entries = fill_up(&cache, 100);
+        volume.fill(0);
+        let deleted = (0..entries).take_while(|&i| cache.delete(&key(i)).is_ok());
+        let deleted = deleted.count();
+        eprintln!("{kind:?}: {deleted} of {entries}");
+        assert!(deleted >= 80);
+        assert_eq!(cache.len(), entries - deleted as u64);
+    }
+}
+
+#[test]
+fn what_finds_no_room_to_be_made_leaves_nothing_behind() {
+    for (kind, step) in [
+        (Kind::Tmpfs, 4),
+        (Kind::Ext4(4096), 4),
+        (Kind::Ext4(1024), 3),
+    ] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let mut refused = 0;
+        for left in (0..=72).step_by(step) {
+            volume.fill(left << 10);
+            let before = volume.listing();
+            match MmapCache::open(volume.cache()) {
+                Ok(cache) => {
+                    cache.put(b"k", b"v").expect("the first page is there");
+                    drop(cache);
+                    for (name, _) in volume.listing() {
+                        if name.starts_with("cache") {
+                            std::fs::remove_file(volume.path().join(name)).expect("the cache");
+                        }
+                    }
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+                    refused += 1;
+                    let mut after = volume.listing();
+                    // It guards creation, and is never removed.
+                    after.retain(|(name, _)| name != "cache.lock");
+                    assert_eq!(after, before, "{left} KiB left");
+                }
             }
+            let _ = std::fs::remove_file(volume.path().join("cache.lock"));
+            volume.make_room();
         }
-        assert_holds(&cache, &expected);
-        for i in 0..40 {
-            assert!(
-                cache
-                    .delete(&key(i))
-                    .expect("deleting works on a full disk"),
-                "{i}"
-            );
-            expected.remove(&key(i));
-        }
-        assert_holds(&cache, &expected);
-        assert!(matches!(
-            cache.clear(),
-            Ok(()) | Err(Error::DiskFull { .. })
-        ));
+        assert!((10..=24).contains(&refused), "{refused}");
+        let cache = MmapCache::open(volume.cache()).expect("a cache");
+        cache.put(b"k", b"v").expect("a put");
+        let many = (0..200_000_u64).map(|i| Ok::<_, Error>((key(i), [0; 100])));
+        let error = cache.atomic_rebuild(many).expect_err("no room");
+        assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+        assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+        assert_eq!(volume.listing().len(), 4, "{:?}", volume.listing());
+    }
+}
+
+#[test]
+fn a_repair_that_finds_no_room_changes_nothing() {
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
+        let Some(volume) = Volume::mount(kind, 8 << 20) else {
+            return;
+        };
+        let path = volume.cache();
+        prepare(&path, true, 300);
+        let cache = MmapCache::open(&path).expect("the cache");
+        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        let model = listed.expect("no damage");
         drop(cache);
-        for entry in std::fs::read_dir(disk.path()).expect("the directory") {
-            std::fs::remove_file(entry.expect("an entry").path()).expect("room for the next");
+        std::fs::remove_file(volume.path().join("cache.roster")).expect("the roster");
+        for left in (0..48).step_by(8) {
+            volume.fill(left << 10);
+            let before = volume.listing();
+            let error = Repair::new(&path).run().expect_err("no room");
+            assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+            assert_eq!(volume.listing(), before);
+            volume.make_room();
         }
+        Repair::new(&path).run().expect("a repair");
+        let cache = MmapCache::open(&path).expect("the cache");
+        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        assert_eq!(listed.expect("no damage"), model);
     }
 }
 
 #[test]
-fn after_room_was_made_work_goes_on() {
-    let Some(disk) = small(2 << 20) else { return };
-    let ballast = disk.path().join("ballast");
-    std::fs::write(&ballast, vec![1; 1 << 20]).expect("room for the ballast");
-    let path = disk.path().join("cache");
-    let cache = MmapCache::open(&path).expect("a cache");
-    let mut expected = fill(&cache, 500);
-    std::fs::remove_file(ballast).expect("the ballast");
-    for i in 0..200 {
-        let i = 1_000_000 + i;
-        cache
-            .put(&key(i), b"afterwards")
-            .expect("there is room again");
-        expected.insert(key(i), b"afterwards".to_vec());
-    }
-    assert_holds(&cache, &expected);
-    drop(cache);
-    assert_holds(&MmapCache::open(&path).expect("the cache again"), &expected);
-}
-
-#[test]
-fn creating_or_rebuilding_where_there_is_no_room_leaves_nothing_behind() {
-    let Some(disk) = small(256 << 10) else { return };
-    let path = disk.path().join("cache");
-    let refused = Options::new().capacity(100_000).open(&path);
+fn no_room_for_another_file_is_a_full_disk_as_well() {
+    let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let limited = Command::new("mount")
+        .args(["-o", "remount,nr_inodes=8"])
+        .arg(volume.path())
+        .status();
+    assert!(limited.expect("mount").success());
+    let cache = tight().open(volume.cache()).expect("a cache");
+    let mut put = 0;
+    let full = loop {
+        match cache.put(&key(put), &[1; 3_000]) {
+            Ok(_) => put += 1,
+            Err(error) => break error,
+        }
+    };
     assert!(
-        matches!(refused, Err(Error::DiskFull { .. })),
-        "{refused:?}"
+        matches!(full, Error::DiskFull { needed: 0, .. }),
+        "{full:?}"
     );
-    let cache = MmapCache::open(&path).expect("a small cache fits");
-    cache.put(b"k", b"v").expect("a put");
-    let many = (0..100_000_u32).map(|i| Ok::<_, Error>((key(i), [0; 100])));
-    assert!(matches!(
-        cache.atomic_rebuild(many),
-        Err(Error::DiskFull { .. })
-    ));
-    assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
-    let names: Vec<_> = std::fs::read_dir(disk.path())
-        .expect("the directory")
-        .map(|entry| entry.expect("an entry").file_name())
-        .collect();
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert!(full.to_string().contains("another file"), "{full}");
+    for i in 0..put {
+        let found = cache.get(&key(i)).expect("a look");
+        assert_eq!(found, Some(vec![1; 3_000]), "{i}");
+    }
+    assert!(cache.delete(&key(0)).expect("deleting works"));
+    let error = cache.clear().expect_err("no room for a roster and a heap");
+    assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+    assert_eq!(cache.len(), put - 1);
 }

@@ -791,3 +791,72 @@ fn the_demonstration_notices_a_file_that_is_not_what_was_imported() {
         stderr(&changed)
     );
 }
+
+#[test]
+fn repair_brings_a_lost_index_back_and_says_what_it_did() {
+    let (_dir, cache) = place();
+    fill(&cache, &[(b"a", b"1"), (b"b", b"22"), (b"gone", b"x")]);
+    assert!(MmapCache::open(&cache).unwrap().delete(b"gone").unwrap());
+    let before = entries_of(&cache);
+    fs::write(&cache, b"no index any more").unwrap();
+    assert_code(&run([OsStr::new("list"), cache.as_os_str()]), 1);
+    let output = run([
+        OsStr::new("repair"),
+        cache.as_os_str(),
+        OsStr::new("--keep"),
+    ]);
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("made anew"), "{}", stdout(&output));
+    assert_eq!(
+        stderr(&output),
+        "",
+        "no progress bar where there is no terminal"
+    );
+    assert_eq!(entries_of(&cache), before);
+    let kept = cache.with_extension("damaged");
+    assert_eq!(fs::read(kept).unwrap(), b"no index any more");
+    assert_code(&run([OsStr::new("verify"), cache.as_os_str()]), 0);
+    let again = run([
+        OsStr::new("repair"),
+        cache.as_os_str(),
+        OsStr::new("--json"),
+    ]);
+    assert_code(&again, 0);
+    let report = json(&again);
+    assert_eq!(report["rebuilt"], false);
+    assert_eq!(report["entries"], 2);
+}
+
+#[test]
+fn repair_exits_with_1_where_something_is_lost_and_with_2_where_nothing_is() {
+    let (_dir, cache) = place();
+    let absent = run([OsStr::new("repair"), cache.as_os_str()]);
+    assert_code(&absent, 2);
+    assert!(
+        stderr(&absent).contains("no cache here"),
+        "{}",
+        stderr(&absent)
+    );
+    fill(&cache, &[(b"first", &[1; 200]), (b"second", &[2; 200])]);
+    let heap = fs::File::options()
+        .write(true)
+        .open(cache.with_extension("heap"))
+        .unwrap();
+    heap.write_all_at(&[0xaa; 16], 128 + 60).unwrap();
+    fs::remove_file(cache.with_extension("roster")).unwrap();
+    let output = run([
+        OsStr::new("repair"),
+        cache.as_os_str(),
+        OsStr::new("--json"),
+    ]);
+    assert_code(&output, 1);
+    assert_eq!(json(&output)["entries"], 1);
+    assert_eq!(json(&output)["entries_before"], 2);
+    let clean = run([
+        OsStr::new("repair"),
+        cache.as_os_str(),
+        OsStr::new("--rewrite"),
+    ]);
+    assert_code(&clean, 0);
+    assert_code(&run([OsStr::new("verify"), cache.as_os_str()]), 0);
+}

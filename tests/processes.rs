@@ -3,6 +3,7 @@
 mod child;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ fn child() {
         ("reads", reader::reads),
         ("churns", churns),
         ("writes until killed", kills::writes),
+        ("tells its versions", tells_its_versions),
     ]);
 }
 
@@ -320,6 +322,104 @@ fn churn_all(scratch: &Scratch, operations: u64) {
     }
 }
 
+/// Writes as often as it is told, now and then all at once, and says which versions it was given.
+fn tells_its_versions(part: &Part) {
+    let &[which, writes] = part.numbers.as_slice() else {
+        panic!("two numbers");
+    };
+    let cache = tight().open(&part.path).expect("the cache");
+    say("ready");
+    hear();
+    let key = format!("of {which}");
+    let mut versions: Vec<u64> = Vec::new();
+    for number in 0..writes {
+        if which == 0 && number % 100 == 99 {
+            let mut writer = cache.writer().expect("the writer");
+            let items = cache.items().expect("a listing");
+            writer.atomic_rebuild(items).expect("a rebuild");
+        }
+        let before = cache.mtime(key.as_bytes()).expect("a look");
+        let version = cache.put(key.as_bytes(), &[7; 50]).expect("a put");
+        assert!(before.is_none_or(|before| before < version));
+        versions.push(version.as_nanos());
+    }
+    let versions: Vec<String> = versions.iter().map(u64::to_string).collect();
+    say(versions.join(" "));
+}
+
+/// Where the header has the last version: `last_mtime` in `docs/format.md`.
+const LAST_MTIME: u64 = 280;
+
+#[test]
+fn versions_of_many_processes_grow_though_the_clock_was_set_back_by_an_hour() {
+    const EACH: u64 = 400;
+    let scratch = Scratch::new();
+    let cache = tight().open(&scratch.path).expect("a new cache");
+    let first = cache.put(b"first", b"1").expect("a put").as_nanos();
+    drop(cache);
+    // To a cache that was last written an hour ahead of the clock, the clock was set back.
+    let ahead = first + 3_600_000_000_000;
+    let index = std::fs::File::options().write(true).open(&scratch.path);
+    let index = index.expect("the index");
+    let done = index.write_all_at(&ahead.to_le_bytes(), LAST_MTIME);
+    done.expect("another last version");
+
+    let start = |which| Child::start("tells its versions", &scratch.path, &[which, EACH]);
+    let mut writers: Vec<_> = (0..4).map(start).collect();
+    writers.iter_mut().for_each(|writer| writer.expect("ready"));
+    writers.iter_mut().for_each(|writer| writer.tell("go"));
+    let told = writers.into_iter().map(Child::finish);
+    let mut all: Vec<u64> = Vec::new();
+    for line in told {
+        let versions: Vec<u64> = line
+            .split(' ')
+            .map(|one| one.parse().expect("it"))
+            .collect();
+        assert!(versions.is_sorted(), "versions that go back");
+        all.extend(versions);
+    }
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len() as u64, 4 * EACH, "two writes of one version");
+    assert!(all[0] > ahead, "{} is not after {ahead}", all[0]);
+    let cache = tight().open(&scratch.path).expect("the cache");
+    let newest = cache.put(b"last", b"1").expect("a put").as_nanos();
+    assert!(newest > *all.last().expect("a version"));
+    assert!(
+        newest < ahead + 1_000_000_000,
+        "they count up from the last one"
+    );
+    assert!(cache.verify().expect("a check").is_clean());
+}
+
+#[test]
+fn a_listing_whose_files_a_rebuild_has_removed_says_so_and_another_one_finds_everything() {
+    let scratch = Scratch::new();
+    let cache = tight().open(&scratch.path).expect("a new cache");
+    let mut other = Child::start("obeys", &scratch.path, &[]);
+    other.expect("ready");
+    for number in 0..100 {
+        put(&cache, &format!("key{number}"), "old").expect("a put");
+    }
+    let mut items = cache.items().expect("a listing");
+    items.next().expect("a first item").expect("an item");
+    // Into segments that the listing does not know, which the rebuild then removes.
+    let long = "n".repeat(900);
+    for number in 0..100 {
+        assert_eq!(other.ask(&format!("put key{number} {long}")), "done");
+    }
+    assert_eq!(other.ask("clear"), "done");
+    let listed: Vec<_> = items.collect();
+    let (end, before) = listed.split_last().expect("an end");
+    assert!(before.iter().all(Result::is_ok));
+    assert!(matches!(end, Err(Error::Superseded { .. })), "{end:?}");
+    assert!(end.as_ref().is_err_and(|error| !error.is_corruption()));
+    assert_eq!(cache.stats().expect("the counters").damaged_seen, 0);
+    assert_eq!(other.ask("put after 1"), "done");
+    assert_eq!(listing(&cache), "after");
+    other.finish();
+}
+
 #[test]
 fn a_writer_killed_at_any_moment_loses_nothing_that_it_acknowledged() {
     for (is_tight, rounds) in [(false, 15), (true, 45)] {
@@ -375,6 +475,65 @@ fn a_thread_that_holds_the_writer_is_told_so_instead_of_waiting_for_itself() {
         cache.get(b"key").expect("a look").as_deref(),
         Some(&b"3"[..])
     );
+}
+
+#[test]
+fn handles_through_symbolic_links_are_handles_on_one_cache() {
+    let scratch = Scratch::new();
+    let directory = scratch.path.parent().expect("a directory");
+    let cache = MmapCache::open(&scratch.path).expect("a new cache");
+    let (alias, linked) = (directory.join("alias"), directory.join("linked"));
+    std::os::unix::fs::symlink(&scratch.path, &alias).expect("a link to the index");
+    std::os::unix::fs::symlink(directory, &linked).expect("a link to the directory");
+    let mut others = Vec::new();
+    for path in [alias.clone(), linked.join("cache")] {
+        let handle = MmapCache::open(&path).expect("the cache");
+        assert_eq!(handle.path(), cache.path());
+        let mut other = Child::start("obeys", &path, &[]);
+        other.expect("ready");
+        others.push((handle, other));
+    }
+    let writer = cache.writer().expect("the writer");
+    for (handle, other) in &mut others {
+        assert!(matches!(handle.writer(), Err(Error::WriterHeld { .. })));
+        assert_eq!(other.ask("put theirs 1"), "locked");
+    }
+    drop(writer);
+    for (handle, other) in &mut others {
+        // A new generation takes the place of the file, not of the link.
+        assert_eq!(other.ask("clear"), "done");
+        assert!(alias.is_symlink() && linked.is_symlink());
+        put(handle, "mine", "2").expect("a put");
+        assert_eq!(other.ask("get mine"), "2");
+        assert_eq!(listing(&cache), "mine");
+    }
+    others
+        .into_iter()
+        .for_each(|(_, other)| drop(other.finish()));
+}
+
+#[test]
+fn threads_with_handles_of_their_own_or_a_common_one_exclude_each_other() {
+    const EACH: u64 = 1_000;
+    let scratch = Scratch::new();
+    let first = MmapCache::open(&scratch.path).expect("a new cache");
+    let second = MmapCache::open(&scratch.path).expect("another handle");
+    let add = |cache: &MmapCache| {
+        for _ in 0..EACH {
+            let changed = cache.update(b"counter", |entry| {
+                let count = entry.map_or(0, |entry| count_in(entry.value()));
+                Update::Put((count + 1).to_string().into_bytes())
+            });
+            assert!(changed.expect("an update"));
+        }
+    };
+    std::thread::scope(|scope| {
+        for cache in [&first, &first, &second, &second] {
+            scope.spawn(move || add(cache));
+        }
+    });
+    let end = first.get(b"counter").expect("a look").expect("a counter");
+    assert_eq!(count_in(&end), 4 * EACH);
 }
 
 #[test]

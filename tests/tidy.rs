@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 17] = [
+const LAYERS: [&[&str]; 19] = [
     &["error", "sync"],
+    &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
     &["map", "dir", "lock"],
@@ -34,6 +35,7 @@ const LAYERS: [&[&str]; 17] = [
         "cache::verify",
         "cache::in_place",
     ],
+    &["cache::repair"],
     &["cache"],
     &["inspect"],
 ];

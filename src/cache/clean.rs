@@ -116,14 +116,26 @@ impl Editor {
         if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }
-        self.roll(0)?;
-        let stop = u64::from(self.view.header().tail().segment);
-        while self.view.header().get(word::OLDEST) < stop {
-            self.clean_step(1 << 20)?;
+        if let Err(stop) = self.roll(0) {
+            if !stop.is_want_of_room() {
+                return Err(stop);
+            }
+            // On a full disk the segments that are dead altogether make room for the rest.
+            self.clean_before_last()?;
+            self.roll(0)?;
         }
+        self.clean_before_last()?;
         self.view
             .header()
             .set(word::COMPACTED, super::version::now());
+        Ok(())
+    }
+
+    fn clean_before_last(&mut self) -> Outcomes<()> {
+        let last = u64::from(self.view.header().tail().segment);
+        while self.view.header().get(word::OLDEST) < last {
+            self.clean_step(1 << 20)?;
+        }
         Ok(())
     }
 
@@ -138,7 +150,8 @@ impl Editor {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));
             }
-            // Removed by a cleaner that was killed before it could say so.
+            // Removed by a cleaner that was killed before it could say so, or sync that.
+            self.sync_removal()?;
             return self.advance(number);
         }
         // The segment stays mapped by this view, whatever appending does to the editor's.
@@ -264,10 +277,17 @@ impl Editor {
             self.sync_heap()?;
         }
         dir::remove(&self.names.segment(number, self.stage))?;
-        if self.view.header().get(word::FLUSHED) != 0 {
-            self.names.sync_heap_dir()?;
-        }
+        self.sync_removal()?;
         self.advance(number)
+    }
+
+    /// No later segment may go before this one is gone for good: it could have the deletions that
+    /// keep the entries of this one away.
+    fn sync_removal(&self) -> Result<()> {
+        if self.view.header().get(word::FLUSHED) != 0 {
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
+        }
+        Ok(())
     }
 
     /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal
@@ -316,17 +336,13 @@ impl Editor {
             return Ok(());
         }
         for number in from..=tail.segment {
-            let failed = match self.segment(number)? {
-                Some(segment) => segment.file().sync().err(),
-                None => None,
-            };
-            if let Some(error) = failed {
-                self.view.header().set(word::SYNC_ERROR, 1);
-                return Err(error);
+            if let Some(segment) = self.segment(number)? {
+                let synced = segment.file().sync();
+                self.view.header().note_sync(synced)?;
             }
         }
         if first_time {
-            self.names.sync_heap_dir()?;
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
         }
         let header = self.view.header();
         header.set(word::SYNCED, tail.to_word());

@@ -432,6 +432,8 @@ impl Editor {
                 roster.allocate(position + 1)?;
             }
         }
+        // Mapped here, where it may fail, and not when the intent is armed.
+        roster.get(position as u32)?;
         after.roster_len += 1;
         Ok(position as u32)
     }
@@ -718,7 +720,7 @@ impl Editor {
             self.view
                 .create_segment(&self.names, next, capacity, self.stage, self.access()?)?;
         if shared.get(word::FLUSHED) != 0 && self.stage == Stage::Final {
-            self.names.sync_heap_dir()?;
+            self.view.header().note_sync(self.names.sync_heap_dir())?;
         }
         let view = Arc::new(self.view.with_segment(segment));
         let first = crate::format::segment::first_place(next);

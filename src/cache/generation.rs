@@ -6,13 +6,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::dir::{self, Stage};
+use crate::dir::{self, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
+use crate::header::Header;
+use crate::lock;
+
+use crate::roster::Roster;
+use crate::table::Table;
+use crate::table::region::Slot;
 
 use super::edit::{Editor, Outcomes, Stop};
 use super::handle::{Handle, discard_staged, finish_renames, random};
@@ -29,7 +35,7 @@ pub(crate) enum Heap {
 }
 
 /// Words of the header that a new generation goes on with.
-const CARRIED: [usize; 6] = [
+pub(crate) const CARRIED: [usize; 6] = [
     word::LAST_MTIME,
     word::CHANGES,
     word::PUTS,
@@ -61,17 +67,18 @@ impl Handle {
     ) -> Outcomes<()> {
         self.clear_the_way(editor)?;
         if heap == Heap::Kept {
-            self.map_all(editor)?;
+            map_all(editor)?;
         }
+        let epoch = lock::epoch();
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
                 fill(&mut fresh)?;
                 self.commit(editor, &fresh)?;
                 Ok(())
             });
-        if built.is_err() {
+        if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next
-            // switch.
+            // switch. In a child that `fill` has forked, the files are the parent's.
             let _ = discard_staged(&self.names);
         }
         built
@@ -80,7 +87,7 @@ impl Handle {
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
         self.clear_the_way(editor)?;
-        self.map_all(editor)?;
+        map_all(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
             let _ = discard_staged(&self.names);
@@ -91,7 +98,7 @@ impl Handle {
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
         self.clear_the_way(editor)?;
-        self.map_all(editor)?;
+        map_all(editor)?;
         let geometry = *editor.view.table.geometry();
         let built = reindex(editor, geometry).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
         if built.is_err() {
@@ -111,12 +118,13 @@ impl Handle {
         );
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
             let (mut key, mut value) = (Vec::new(), Vec::new());
+            let mut listed = 0;
             for position in 0..source.view.roster_len() {
-                let Position::Slot(number) = roster.get(position)? else {
+                let Some(slot) = listed_slot(&table, &roster, position)? else {
                     continue;
                 };
-                let (region, index) = table.slot_home(number);
-                let place = table.region(region)?.slot(index).link().place();
+                listed += 1;
+                let place = slot.link().place();
                 key.clear();
                 value.clear();
                 let found = match source.segment(place.segment)? {
@@ -128,25 +136,8 @@ impl Handle {
                     None => fresh.view.header().add(word::DROPPED, 1),
                 }
             }
-            Ok(())
+            all_listed(&table, listed)
         })
-    }
-
-    /// Maps every segment of the heap that stands in the directory, whatever the header says.
-    fn map_all(&self, editor: &mut Editor) -> Result<()> {
-        let mut segments = Vec::new();
-        for number in self.names.segment_numbers()? {
-            let opened = match editor.view.open_segment(&self.names, number) {
-                Err(error) if !error.is_corruption() => return Err(error),
-                opened => opened.ok().flatten(),
-            };
-            match opened {
-                Some(segment) => segments.push(segment),
-                None => segments.extend(editor.view.salvage_segment(&self.names, number)?),
-            }
-        }
-        editor.view = Arc::new(editor.view.with_segments(segments));
-        Ok(())
     }
 
     /// Removes what an interrupted switch left under preliminary names. What a committed one left
@@ -158,58 +149,22 @@ impl Handle {
         discard_staged(&self.names)
     }
 
-    /// Makes a finished generation the one that counts: the rename of its index commits.
+    /// Makes a finished generation the one that counts, and the editor work on it.
     fn commit(&self, editor: &mut Editor, fresh: &Editor) -> Result<()> {
-        let view = &fresh.view;
-        view.header().set(word::RENAMES_PENDING, 1);
-        view.header().set(word::COMPACTED, version::now());
-        // To whoever polls it, replacing everything is a change too, though it be by nothing.
-        view.header().count_change();
-        if let Err(error) = view.sync_heap() {
-            // A kept segment: that its pages count as clean from now on must not be mistaken for
-            // written.
-            editor.view.header().set(word::SYNC_ERROR, 1);
-            return Err(error);
-        }
-        // All of it is on the disk, so from here on nothing of it may be removed before what
-        // replaces it is.
-        view.header()
-            .set(word::SYNCED, view.header().tail().to_word());
-        view.header().set(word::FLUSHED, 1);
-        view.sync_index()?;
-        self.names.sync_dirs()?;
-        // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
-        if let Some(lock) = &view.lock {
-            lock.acquire(Some(Instant::now()), || {})
-                .map_err(|_| Error::Locked {
-                    path: self.path.to_path_buf(),
-                    waited: std::time::Duration::ZERO,
-                })?;
-        }
-        let old = editor.view.header();
-        // Whoever began to wait for the old index's lock is to find the new one's free for a
-        // moment.
-        view.header().set(word::WAITING, old.get(word::WAITING));
-        old.set_poll(old.poll().with_superseded(true));
-        let renamed = dir::rename(
-            &self.names.index(Stage::New),
-            &self.names.index(Stage::Final),
-        );
-        if let Err(error) = renamed {
-            old.set_poll(old.poll().with_superseded(false));
-            return Err(error);
-        }
-        self.follow(editor, view);
+        let old = Arc::clone(&editor.view);
+        let heap = if old.ids.heap == fresh.view.ids.heap {
+            Heap::Kept
+        } else {
+            Heap::Fresh
+        };
+        commit(&self.names, &fresh.view, heap, Some(old.header()))?;
+        self.follow(editor, &fresh.view);
         Ok(())
     }
 
     /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
     fn follow(&self, editor: &mut Editor, view: &Arc<View>) {
-        let finished = self
-            .names
-            .sync_index_dir()
-            .and_then(|()| finish_renames(&self.names, view));
-        if let Err(error) = finished {
+        if let Err(error) = finish_renames(&self.names, view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         // Open by the final names, and keep the lock that is held.
@@ -226,6 +181,78 @@ impl Handle {
         editor.stage = Stage::Final;
         self.view.store(Arc::clone(&editor.view));
     }
+}
+
+/// Makes a finished generation the one that counts: the rename of its index commits. `old` is the
+/// header of the one that it replaces, where there is one that can be read.
+pub(crate) fn commit(
+    names: &Names,
+    view: &View,
+    heap: Heap,
+    old: Option<Header<'_>>,
+) -> Result<()> {
+    view.header().set(word::RENAMES_PENDING, 1);
+    view.header().set(word::COMPACTED, version::now());
+    // To whoever polls it, replacing everything is a change too, though it be by nothing.
+    view.header().count_change();
+    // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
+    let shared = old.filter(|_| heap == Heap::Kept);
+    note_sync(shared, view.sync_heap())?;
+    // All of it is on the disk, so from here on nothing of it may be removed before what replaces
+    // it is.
+    view.header()
+        .set(word::SYNCED, view.header().tail().to_word());
+    view.header().set(word::FLUSHED, 1);
+    view.sync_index()?;
+    note_sync(old, names.sync_dirs())?;
+    // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
+    if let Some(lock) = &view.lock {
+        lock.acquire(Some(Instant::now()), || {})
+            .map_err(|_| Error::Locked {
+                path: names.cache().to_owned(),
+                waited: std::time::Duration::ZERO,
+                holder: None,
+            })?;
+    }
+    if let Some(old) = old {
+        // Whoever began to wait for the old index's lock is to find the new one's free for a
+        // moment.
+        view.header().set(word::WAITING, old.get(word::WAITING));
+        old.set_poll(old.poll().with_superseded(true));
+    }
+    let renamed = dir::rename(&names.index(Stage::New), &names.index(Stage::Final));
+    if renamed.is_err()
+        && let Some(old) = old
+    {
+        old.set_poll(old.poll().with_superseded(false));
+    }
+    renamed
+}
+
+fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
+    match header {
+        Some(header) => header.note_sync(synced),
+        None => synced,
+    }
+}
+
+/// Maps every segment of the heap that stands in the directory, whatever the header says. A segment
+/// whose header is damaged gets it back, if its records are of this heap.
+pub(crate) fn map_all(editor: &mut Editor) -> Result<()> {
+    let names = Arc::clone(&editor.names);
+    let mut segments = Vec::new();
+    for number in names.segment_numbers()? {
+        let opened = match editor.view.open_segment(&names, number) {
+            Err(error) if !error.is_corruption() => return Err(error),
+            opened => opened.ok().flatten(),
+        };
+        match opened {
+            Some(segment) => segments.push(segment),
+            None => segments.extend(editor.view.salvage_segment(&names, number)?),
+        }
+    }
+    editor.view = Arc::new(editor.view.with_segments(segments));
+    Ok(())
 }
 
 /// An empty generation under preliminary names, and an editor for it.
@@ -293,16 +320,13 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
     let mut fresh = stage(old, Heap::Kept, geometry, old.view.header().occupied())?;
     let table = Arc::clone(&old.view.table);
     let mut key = Vec::new();
+    let mut listed = 0;
     for position in 0..old.view.roster_len() {
-        let Position::Slot(number) = old.view.roster.get(position)? else {
+        let Some(slot) = listed_slot(&table, &old.view.roster, position)? else {
             continue;
         };
-        let (region, index) = table.slot_home(number);
-        let slot = table.region(region)?.slot(index);
+        listed += 1;
         let link = slot.link();
-        if !link.is_entry() {
-            continue;
-        }
         let place = link.place();
         key.clear();
         let found = match old.segment(place.segment)? {
@@ -321,12 +345,37 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         let hash = fresh.view.hasher.hash(&key);
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
+    all_listed(&table, listed)?;
     fresh.view = Arc::new(
         fresh
             .view
             .with_segments(old.view.segments().cloned().collect()),
     );
     Ok(fresh)
+}
+
+/// The slot that a roster position leads to; none where it is a hole. What goes by the roster would
+/// leave out the entries that a damaged one does not know: the heap still has them.
+fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes<Option<Slot<'t>>> {
+    let Position::Slot(number) = roster.get(position)? else {
+        return Ok(None);
+    };
+    let (region, index) = table.slot_home(number);
+    let slot = table.region(region)?.slot(index);
+    if !slot.link().is_entry() || slot.identity().position != position {
+        return Err(Stop::Recover(
+            "a roster position that leads to no entry of its own",
+        ));
+    }
+    Ok(Some(slot))
+}
+
+/// Whether a roster listed as many entries as there are.
+fn all_listed(table: &Table, listed: u64) -> Outcomes<()> {
+    if listed == table.header().occupied() {
+        return Ok(());
+    }
+    Err(Stop::Recover("a roster that does not know every entry"))
 }
 
 /// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.

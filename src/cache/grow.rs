@@ -70,6 +70,11 @@ impl Editor {
         shape: Shape,
         split: bool,
     ) -> Outcomes<()> {
+        if !table.leads_alone_to(old.number(), shape)? {
+            return Err(Stop::Recover(
+                "a region that serves other hashes than it says",
+            ));
+        }
         if split && shape.depth >= table.depth(table.header().poll())? {
             table.double_directory()?;
         }

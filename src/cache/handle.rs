@@ -4,13 +4,13 @@
 //! Knows which generation is current and how to get to it: opening, creating, noticing that it was
 //! superseded. It does not know how entries are looked up or changed.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use fs2::FileExt;
 use parking_lot::Mutex;
 
 use crate::dir::{self, Access, Names, Stage};
@@ -19,7 +19,7 @@ use crate::format::index::{IndexHeader, Poll, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
-use crate::lock;
+use crate::lock::{self, LockFile, Refusal};
 use crate::sync::{Relaxed, Word};
 
 use super::options::Options;
@@ -46,6 +46,8 @@ pub(crate) struct Handle {
     pub token: u64,
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
+    /// The inode of an index that is a copy, and was found to agree with its heap.
+    pub believed: Word,
 }
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
@@ -67,14 +69,7 @@ impl Gate {
 impl Handle {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
-        if !options.network && dir::on_network(names.cache()) {
-            let what = "on a network file system, whose mappings and locks machines do not share; \
-                        move the cache to a local one, or open it with `allow_network(true)`";
-            return Err(Error::Unsupported {
-                path: names.cache().to_owned(),
-                what,
-            });
-        }
+        refuse_network(&names, options)?;
         let view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
         let path = Arc::from(names.cache());
@@ -87,9 +82,10 @@ impl Handle {
             damaged: Word::new(0),
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
-            boot: boot_id(),
+            boot: boot_id()?,
             token: random(),
             marked: Word::new(0),
+            believed: Word::new(0),
         })
     }
 
@@ -114,32 +110,41 @@ impl Handle {
     /// Opens the index anew if another inode stands at the path.
     #[cold]
     pub(crate) fn reopen_if_replaced(&self) -> Result<()> {
-        if self.inode_at_path()? == Some(self.view.load().inode) {
+        let stale = self.view.load_full();
+        if self.inode_at_path()? == Some(stale.inode) {
             return Ok(());
         }
-        self.reopen()
+        self.reopen(&stale)
     }
 
-    /// Opens whatever stands at the path now.
-    pub(crate) fn reopen(&self) -> Result<()> {
-        let view = if self.options.read_only {
-            View::open(&self.names, false)?
-        } else {
-            let options = Options {
-                create_new: false,
-                ..self.options.clone()
-            };
-            open_or_create(&self.names, &options)?
-        };
-        let view = Arc::new(view);
-        self.view.rcu(|current| {
-            // A writer of this handle may have switched meanwhile: its view holds the lock, and
-            // must stay.
-            let same = current.ids == view.ids && current.inode == view.inode;
-            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
-            Arc::clone(if same && usable { current } else { &view })
-        });
+    /// Opens whatever stands at the path now, in place of a view that is of no more use.
+    pub(crate) fn reopen(&self, stale: &View) -> Result<()> {
+        self.adopt(stale, Arc::new(self.open_anew()?));
         Ok(())
+    }
+
+    pub(crate) fn open_anew(&self) -> Result<View> {
+        if self.options.read_only {
+            return View::open(&self.names, false);
+        }
+        let options = Options {
+            create_new: false,
+            ..self.options.clone()
+        };
+        open_or_create(&self.names, &options)
+    }
+
+    /// Puts a view that was opened meanwhile in the place of a stale one.
+    ///
+    /// A writer of this handle may have switched since, and more than once: its view holds the
+    /// lock, and must stay.
+    pub(crate) fn adopt(&self, stale: &View, view: Arc<View>) {
+        self.view.rcu(|current| {
+            let is = |other: &View| current.ids == other.ids && current.inode == other.inode;
+            let newer = !is(stale) || is(&view);
+            let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
+            Arc::clone(if newer && usable { current } else { &view })
+        });
     }
 
     /// Device and inode at the cache's path; none where nothing is.
@@ -148,7 +153,7 @@ impl Handle {
         crate::sync::modelled::system_call();
         match std::fs::metadata(&self.path) {
             Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(&self.path, "look at the path")(error)),
         }
     }
@@ -209,6 +214,19 @@ impl Handle {
     }
 }
 
+/// Refuses a network file system, unless the caller vouches for it.
+pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
+    if options.network || !dir::on_network(names.cache()) {
+        return Ok(());
+    }
+    let what = "on a network file system, whose mappings and locks machines do not share; move \
+                the cache to a local one, or open it with `allow_network(true)`";
+    Err(Error::Unsupported {
+        path: names.cache().to_owned(),
+        what,
+    })
+}
+
 fn open_or_create(names: &Names, options: &Options) -> Result<View> {
     let opened = View::open(names, !options.read_only);
     match opened {
@@ -226,9 +244,7 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
 
 /// Creates the cache, unless somebody else did meanwhile.
 fn create(names: &Names, options: &Options) -> Result<View> {
-    let lock_path = names.lock();
-    let lock = dir::open_lock(&lock_path, options.mode)?;
-    FileExt::lock_exclusive(&lock).map_err(Error::io(&lock_path, "lock the file"))?;
+    let _creation = lock_creation(names, options)?;
     match View::open(names, true) {
         Err(Error::NotFound { .. }) => {}
         Ok(_) if options.create_new => {
@@ -247,7 +263,7 @@ fn create(names: &Names, options: &Options) -> Result<View> {
         .find(|&&(_, stage)| stage == Stage::Final)
     {
         let path = names.segment(number, Stage::Final);
-        if dir::is_ours(&path, SegmentHeader::MAGIC, None) {
+        if dir::is_ours(&path, SegmentHeader::MAGIC)? {
             return Err(Error::damaged(
                 &path,
                 "a heap whose index is missing (repair the cache, or remove it)",
@@ -256,6 +272,21 @@ fn create(names: &Names, options: &Options) -> Result<View> {
         }
     }
     discard_staged(names)?;
+    let made = make(names, options);
+    if made.is_err() {
+        // The first error is the one to report; what is left behind is removed by the next.
+        let _ = discard_staged(names);
+    }
+    // From here on it is a cache, whose files get their names from the next writer if not here.
+    let view = made?;
+    finish_renames(names, &view)?;
+    drop(view);
+    View::open(names, true)
+}
+
+/// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
+/// that is held.
+fn make(names: &Names, options: &Options) -> Result<View> {
     let plan = Plan {
         geometry: options.geometry(names.cache())?,
         hash_kind: options.hash_kind,
@@ -281,17 +312,39 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     // From the rename on others can open it, and even replace it: not before its files have their
     // names.
     if let Some(lock) = &view.lock {
-        let refused = |_| Error::Locked {
-            path: names.cache().to_owned(),
-            waited: Duration::ZERO,
-        };
-        lock.acquire(Some(Instant::now()), || {}).map_err(refused)?;
+        acquire(lock, Some(Instant::now()), names)?;
     }
-    dir::rename(&names.index(Stage::New), &names.index(Stage::Final))?;
-    names.sync_index_dir()?;
-    finish_renames(names, &view)?;
-    drop(view);
-    View::open(names, true)
+    dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
+    Ok(view)
+}
+
+/// Takes the lock under which caches are created and repaired; it goes with its guard.
+pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<LockFile> {
+    let path = names.lock();
+    let lock = LockFile::open(|| dir::open_lock(&path, options.mode))?;
+    acquire(&lock, deadline(options), names)?;
+    Ok(lock)
+}
+
+/// Until when a lock is waited for; none where that is for ever.
+pub(crate) fn deadline(options: &Options) -> Option<Instant> {
+    options
+        .lock_timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+/// Waits for a lock that no handle has.
+pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
+    let began = Instant::now();
+    lock.acquire(deadline, || {})
+        .map_err(|refusal| match refusal {
+            Refusal::TimedOut => Error::Locked {
+                path: names.cache().to_owned(),
+                waited: began.elapsed(),
+                holder: None,
+            },
+            Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
+        })
 }
 
 /// Removes what an interrupted creation or switch left under preliminary names.
@@ -312,23 +365,25 @@ pub(crate) fn discard_staged(names: &Names) -> Result<()> {
 /// The index names the ids of its files, so this can be done by whoever comes next, at any time,
 /// and again.
 pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
+    // Whoever committed may have been killed before this: the commit must be on the disk before
+    // anything that the old generation needs is gone.
+    view.header().note_sync(names.sync_index_dir())?;
     let ids = view.ids;
     let roster = names.roster(Stage::New);
-    if roster_id(&roster, ids.cache) == Some(ids.roster) {
+    if roster_id(&roster, ids.cache)? == Some(ids.roster) {
         dir::rename(&roster, &names.roster(Stage::Final))?;
     }
     let all = names.segments()?;
-    let heap_of =
-        |number, stage| -> Option<u64> { heap_id(&names.segment(number, stage), ids.cache) };
+    let heap_of = |number, stage| heap_id(&names.segment(number, stage), ids.cache);
     for &(number, stage) in &all {
-        if stage == Stage::Final && heap_of(number, stage).is_some_and(|heap| heap != ids.heap) {
+        if stage == Stage::Final && heap_of(number, stage)?.is_some_and(|heap| heap != ids.heap) {
             dir::remove(&names.segment(number, stage))?;
         }
     }
     for &(number, stage) in &all {
         if stage == Stage::New {
             let path = names.segment(number, stage);
-            match heap_of(number, stage) {
+            match heap_of(number, stage)? {
                 Some(heap) if heap == ids.heap => {
                     dir::rename(&path, &names.segment(number, Stage::Final))?
                 }
@@ -342,25 +397,36 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
 }
 
 /// The heap that a segment file of this cache belongs to.
-fn heap_id(path: &Path, cache_id: [u8; 16]) -> Option<u64> {
-    let header: SegmentHeader = read_sealed(path)?;
-    (header.cache_id == cache_id).then_some(header.heap_id)
+fn heap_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
+    let header = read_sealed::<SegmentHeader>(path)?;
+    Ok(header
+        .filter(|header| header.cache_id == cache_id)
+        .map(|header| header.heap_id))
 }
 
 /// The id of a roster file of this cache.
-fn roster_id(path: &Path, cache_id: [u8; 16]) -> Option<u64> {
-    let header: RosterHeader = read_sealed(path)?;
-    (header.cache_id == cache_id).then_some(header.roster_id)
+fn roster_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
+    let header = read_sealed::<RosterHeader>(path)?;
+    Ok(header
+        .filter(|header| header.cache_id == cache_id)
+        .map(|header| header.roster_id))
 }
 
-fn read_sealed<T: Sealed>(path: &Path) -> Option<T> {
+/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened
+/// does not mean so: what is taken for nobody's is removed.
+pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
     use std::os::unix::fs::FileExt as _;
+    let file = match dir::open(path, false) {
+        Ok(file) => file,
+        Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut bytes = vec![0; size_of::<T>()];
-    dir::open(path, false)
-        .ok()?
-        .read_exact_at(&mut bytes, 0)
-        .ok()?;
-    crate::format::seal::open(&bytes).ok()
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Ok(crate::format::seal::open(&bytes).ok()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(Error::io(path, "read the header")(error)),
+    }
 }
 
 /// Milliseconds of a clock that costs a few nanoseconds to read.
@@ -387,7 +453,15 @@ fn random_id() -> [u8; 16] {
     bytes
 }
 
-#[cfg(all(target_os = "linux", not(loom)))]
+/// A fuzzer's finding must come again: ids and seeds are counted, not drawn.
+#[cfg(fuzzing)]
+fn fill_random(bytes: &mut [u8]) {
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&crate::fuzzing::next_random().to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(any(fuzzing, loom))))]
 fn fill_random(bytes: &mut [u8]) {
     let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
     if got != Ok(bytes.len()) {
@@ -395,7 +469,7 @@ fn fill_random(bytes: &mut [u8]) {
     }
 }
 
-#[cfg(not(any(target_os = "linux", loom)))]
+#[cfg(not(any(target_os = "linux", fuzzing, loom)))]
 fn fill_random(bytes: &mut [u8]) {
     fill_from_hasher(bytes);
 }
@@ -409,7 +483,7 @@ fn fill_random(bytes: &mut [u8]) {
 }
 
 /// The standard library's hash maps are seeded by the system; so is this.
-#[cfg(not(loom))]
+#[cfg(not(any(fuzzing, loom)))]
 fn fill_from_hasher(bytes: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
     for chunk in bytes.chunks_mut(8) {
@@ -420,10 +494,19 @@ fn fill_from_hasher(bytes: &mut [u8]) {
 }
 
 /// The system's boot, or zeros where that cannot be told: dirty files then count as from another
-/// boot.
-fn boot_id() -> [u64; 2] {
-    let Ok(text) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
-        return [0; 2];
+/// boot. A want of descriptors tells nothing.
+pub(crate) fn boot_id() -> Result<[u64; 2]> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            return match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+                    Err(Error::io(path, "read the id of this boot")(error))
+                }
+                _ => Ok([0; 2]),
+            };
+        }
     };
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let half = |range: std::ops::Range<usize>| {
@@ -432,7 +515,7 @@ fn boot_id() -> [u64; 2] {
             .and_then(|part| u64::from_str_radix(part, 16).ok())
             .unwrap_or(0)
     };
-    [half(0..16), half(16..32)]
+    Ok([half(0..16), half(16..32)])
 }
 
 #[cfg(test)]
@@ -441,8 +524,9 @@ mod tests {
 
     #[test]
     fn the_boot_has_an_id() {
-        assert_ne!(boot_id(), [0; 2]);
-        assert_eq!(boot_id(), boot_id());
+        let id = boot_id().unwrap();
+        assert_ne!(id, [0; 2]);
+        assert_eq!(boot_id().unwrap(), id);
     }
 
     #[test]

@@ -134,7 +134,9 @@ impl Options {
     }
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
-    /// mode, owner and group, through rebuilds too. Default: `0o600`.
+    /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
+    /// Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
@@ -211,32 +213,46 @@ impl Options {
         self
     }
 
-    /// How long a write waits for another writer before it fails with [`Error::Locked`]; `None`
-    /// waits for ever. Concerns this handle only. Default: 60 s.
+    /// How long a write waits for another writer before it fails with [`Error::Locked`], and
+    /// opening for somebody who is creating the cache; `None` waits for ever. Concerns this handle
+    /// only. Default: 60 s.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.lock_timeout = timeout;
         self
     }
 
     /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
-    /// percentage of the live ones. Concerns this handle's writes only. Default: 100 % and 4 MiB.
+    /// percentage of the live ones, and before a full disk makes them fail. Concerns this handle's
+    /// writes only. Default: 100 % and 4 MiB.
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
         self
     }
 
+    /// Gives a cache that is created a directory of at most two to the power of `bits` entries and,
+    /// where it `collides`, a hash of five bits: every rare path becomes common.
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    pub fn narrow(&mut self, bits: u32, collides: bool) -> &mut Self {
+        self.directory_bits = bits;
+        if collides {
+            self.hash_kind = HashKind::Colliding;
+        }
+        self
+    }
+
     /// Opens the cache at `path`, or creates it.
     ///
     /// Costs some system calls, whatever the size of the cache. Only after a power loss with
-    /// unsynced writes is the heap read once, under the writer lock.
+    /// unsynced writes, and where the files are a copy, is the heap read once.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
     /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
-    /// [`Options::exclusive`], [`Error::Io`].
+    /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
     }

@@ -218,7 +218,7 @@ impl Handle {
             .inode_at_path()?
             .is_some_and(|inode| inode != view.inode);
         if replaced {
-            self.reopen()?;
+            self.reopen(view)?;
         }
         Ok(replaced)
     }

@@ -6,17 +6,21 @@
 
 use std::sync::Arc;
 
+use crate::dir::{self, Stage};
+use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
-use crate::format::segment::first_place;
+use crate::format::seal::Sealed;
+use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
-use crate::header::{Armed, Intent};
-use crate::heap::Found;
+use crate::header::{Armed, Header, Intent};
+use crate::heap::{Found, Segment};
 
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
 use super::generation::{Heap, reindex_larger};
-use super::handle::Handle;
+use super::handle::{Handle, read_sealed};
+use super::version::Version;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
@@ -122,12 +126,42 @@ impl Editor {
             header.set_tail(reserved);
             return Ok(());
         }
-        // Nobody links to it: zero it, lest it speak up when the heap is read one day.
+        if self.holds_others(tail, reserved)? {
+            return Err(Stop::Recover("the heap's end lies before its records"));
+        }
+        // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
+        // are to be synced too, by whoever syncs next.
+        let header = self.view.header();
+        if header.get(word::SYNCED) == tail.to_word() {
+            header.set(word::SYNCED, Place { unit: 0, ..tail }.to_word());
+        }
         if let Some(segment) = self.view.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
         }
         self.view.header().unreserve(tail);
         Ok(())
+    }
+
+    /// Whether the reserved range holds more than the one record that was under way: then its
+    /// beginning is damaged, and erasing it would cost records that are sound.
+    fn holds_others(&mut self, from: Place, to: Place) -> Outcomes<bool> {
+        let Some(segment) = self.segment(from.segment)? else {
+            return Ok(false);
+        };
+        let fills = |stored: u64| u64::from(to.unit - from.unit) * 8 == stored;
+        if segment.stored_bytes(from.unit)?.is_some_and(fills)
+            || segment.is_zero(from.unit, to.unit)?
+        {
+            return Ok(false);
+        }
+        // Killed within the first three words of a record, or damage: only now is it worth a walk.
+        let mut walker = segment.walk(0, to.unit);
+        while let Some(found) = walker.step()? {
+            if matches!(found, Found::Record(..)) && walker.unit() > from.unit {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the record that fills the reserved range is an entry's.
@@ -163,12 +197,51 @@ impl Editor {
     }
 }
 
-/// What reading the heap brought back.
+/// What reading the heap brought back so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salvage {
+    /// Bytes of the heap that were read, and that there are.
+    pub read_bytes: u64,
+    pub heap_bytes: u64,
     pub records: u64,
     pub damaged_bytes: u64,
 }
+
+/// What bytes are that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// From this place on, records that had not come to the disk when the power was lost, or whose
+    /// file was copied while they were written. Nobody was promised that they stay: gaps take their
+    /// place. What stands before it was synced, and is damaged.
+    NeverWritten(Place),
+    /// They are left as they are, for whoever wants to know.
+    Unknown,
+}
+
+impl Damage {
+    /// What the words of the last writer say of it.
+    fn of(header: Header<'_>, boot: [u64; 2], inode: u64) -> Self {
+        if header.is_copied(inode) {
+            // Synced by nobody, whatever was synced of its original.
+            Self::NeverWritten(Place::from_word(0))
+        } else if header.is_from_elsewhere(boot, inode) {
+            let synced = match header.get(word::FLUSHED) {
+                0 => 0,
+                _ => header.get(word::SYNCED),
+            };
+            Self::NeverWritten(Place::from_word(synced))
+        } else {
+            Self::Unknown
+        }
+    }
+
+    fn was_never_written(self, place: Place) -> bool {
+        matches!(self, Self::NeverWritten(from) if place >= from)
+    }
+}
+
+/// After so many bytes of heap whoever waits is told how far it is.
+const TELL_EACH: u64 = 1 << 20;
 
 impl Handle {
     /// Builds index and roster anew from the heap: of each key the newest record that verifies
@@ -179,17 +252,18 @@ impl Handle {
             self.path.display()
         );
         let mut salvage = Salvage::default();
-        let rebooted = editor.view.header().written_under().0 != self.boot;
+        let header = editor.view.header();
+        let rebooted = header.written_under() != self.boot;
+        let damage = Damage::of(header, self.boot, editor.view.inode.1);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            reset_heap_words(fresh)?;
+            salvage = refill(fresh, damage, &mut |_| {})?;
+            remove_unwritten(fresh, damage)?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
                 fresh.view.header().set(word::SYNC_ERROR, 0);
             }
-            salvage = index_heap(fresh)?;
-            sweep_deletions(fresh)?;
-            fresh.roll(0)
+            Ok(())
         })?;
         log::warn!(
             "{}: {} entries from {} records; {} bytes were damaged",
@@ -200,6 +274,20 @@ impl Handle {
         );
         Ok(())
     }
+}
+
+/// Fills an empty generation, which has all segments of the heap mapped, with what their records
+/// say, and begins a fresh segment. `told` hears how far it is.
+pub(crate) fn refill(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
+    reset_heap_words(fresh)?;
+    let salvage = index_heap(fresh, damage, told)?;
+    sweep_deletions(fresh)?;
+    fresh.roll(0)?;
+    Ok(salvage)
 }
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
@@ -244,21 +332,46 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
     Ok(())
 }
 
-fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
-    let mut salvage = Salvage::default();
+fn index_heap(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
-    let carried = fresh.view.header().get(word::LAST_MTIME);
-    let mut newest = if carried > super::version::Version::MAX {
-        0
-    } else {
-        carried
+    let mut salvage = Salvage {
+        heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
+        ..Salvage::default()
     };
+    let carried = fresh.view.header().get(word::LAST_MTIME);
+    let mut newest = segments
+        .iter()
+        .map(|segment| segment.created())
+        .chain([carried])
+        .filter(|&version| version <= Version::MAX)
+        .max()
+        .unwrap_or(0);
     let mut key = Vec::new();
+    let mut before = 0;
     for segment in segments {
         let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
         while let Some(found) = walker.step()? {
+            let read_bytes = before + u64::from(walker.unit()) * 8;
+            if read_bytes - salvage.read_bytes >= TELL_EACH {
+                salvage.read_bytes = read_bytes;
+                told(salvage);
+            }
             match found {
-                Found::Damage { from, to } => salvage.damaged_bytes += u64::from(to - from) * 8,
+                Found::Damage { from, to } => {
+                    salvage.damaged_bytes += u64::from(to - from) * 8;
+                    let place = Place {
+                        segment: segment.number(),
+                        unit: from,
+                    };
+                    if damage.was_never_written(place) && !walker.gave_up() {
+                        close_gap(&segment, from, to)?;
+                    }
+                }
+                Found::Record(_, header) if header.kind == Kind::Gap => {}
                 Found::Record(place, header) => {
                     key.clear();
                     if segment.read_any(place.unit, &mut key, None)?.is_some() {
@@ -269,9 +382,36 @@ fn index_heap(fresh: &mut Editor) -> Outcomes<Salvage> {
                 }
             }
         }
+        before += segment.allocated();
+        salvage.read_bytes = before;
+        told(salvage);
     }
     fresh.view.header().set(word::LAST_MTIME, newest);
     Ok(salvage)
+}
+
+/// Takes away what is no record: behind it the segment is at its end, or there is another record.
+fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
+    if segment.walk(to, segment.capacity_units()).step()?.is_some() {
+        segment.fill_gap(from, to)
+    } else {
+        segment.erase(from, to)
+    }
+}
+
+/// Removes the files of segments of which neither the header nor any record came to the disk: in
+/// the midst of the others they would be taken for damage when cleaning gets there.
+fn remove_unwritten(fresh: &Editor, damage: Damage) -> Result<()> {
+    for number in fresh.names.segment_numbers()? {
+        let path = fresh.names.segment(number, Stage::Final);
+        let unknown = damage.was_never_written(first_place(number))
+            && fresh.view.segment(number).is_none()
+            && read_sealed::<SegmentHeader>(&path)?.is_none();
+        if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {
+            dir::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets a record win or lose against what is known of its key.

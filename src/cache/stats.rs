@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::dir::Stage;
+use crate::dir::{self, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
@@ -124,7 +124,7 @@ impl Stats {
             changes: header.get(word::CHANGES),
             created: time(view.created),
             compacted: (compacted > 0).then(|| time(compacted)),
-            writer: Some(header.get(word::HOLDER) as u32).filter(|&pid| pid != 0),
+            writer: header.holder(),
             sync_failed: header.get(word::SYNC_ERROR) != 0,
         }
     }
@@ -157,6 +157,7 @@ impl DiskUsage {
             match std::fs::metadata(&path) {
                 Ok(meta) => heap += meta.blocks() * 512,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if dir::is_loop(&error) => {}
                 Err(error) => return Err(Error::io(&path, "read the size of the file")(error)),
             }
         }

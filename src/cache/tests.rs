@@ -1,11 +1,14 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
 mod damage;
+mod disk;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]
 mod model;
+mod power;
 mod recovery;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
@@ -715,4 +718,175 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
     let still = cache.handle.still(&view, &again, hash).unwrap();
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
+}
+
+#[test]
+fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_switched_again() {
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(tiny().exclusive(true));
+    let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
+    let locked = || matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. }));
+    let handle = &exclusive.handle;
+    let stale = handle.view.load_full();
+    exclusive.clear().unwrap();
+    // A thread that reads has seen the switch, and opens the new index while another one follows.
+    let opened = handle.open_anew().unwrap();
+    exclusive.clear().unwrap();
+    handle.adopt(&stale, std::sync::Arc::new(opened));
+    assert!(locked(), "the view with the lock was replaced");
+    exclusive.put(b"k", b"v").unwrap();
+    assert!(locked(), "another lock was taken in its place");
+    assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
+}
+
+#[test]
+fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switches() {
+    use crate::sync::{Relaxed, Word};
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(tiny().exclusive(true));
+    let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
+    let over = Word::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while over.load(Relaxed) == 0 {
+                    if let Some(value) = exclusive.get(b"k").unwrap() {
+                        assert_eq!(value, b"v");
+                    }
+                    assert!(exclusive.keys().unwrap().count() <= 1);
+                }
+            });
+        }
+        let writing = std::panic::AssertUnwindSafe(|| {
+            for _ in 0..50 {
+                exclusive.clear().unwrap();
+                let refused = other.put(b"k", b"theirs");
+                assert!(matches!(refused, Err(crate::Error::Locked { .. })));
+                exclusive.put(b"k", b"v").unwrap();
+            }
+        });
+        let written = std::panic::catch_unwind(writing);
+        over.store(1, Relaxed);
+        written.unwrap();
+    });
+    assert_clean(&exclusive);
+}
+
+#[test]
+fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
+    use crate::sync::fuse;
+    let mut planted = 0;
+    for steps in 0.. {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_owned();
+        fuse::interrupt(steps, move || {
+            if !path.exists() {
+                std::fs::write(path, "mine").unwrap();
+            }
+        });
+        let opened = tiny().open(scratch.path());
+        if fuse::clear() {
+            break;
+        }
+        if std::fs::read(scratch.path()).unwrap() == b"mine" {
+            planted += 1;
+            let error = opened.unwrap_err();
+            let early = error.is_corruption();
+            assert!(early || matches!(error, crate::Error::AlreadyExists { .. }));
+            let dir = scratch.path().parent().unwrap();
+            assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2, "and the lock");
+        } else {
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+    assert!(planted > 20, "{planted}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machine() {
+    const EXT4: u32 = 0xef53;
+    const NFS: u32 = 0x6969;
+    const CIFS: u32 = 0xff53_4d42;
+    let scratch = Scratch::new();
+    for (kind, refused) in [(NFS, true), (CIFS, true), (EXT4, false)] {
+        crate::dir::PRETENDED.set(Some(kind));
+        let opened = tiny().open(scratch.path());
+        let repaired = crate::Repair::new(scratch.path()).run();
+        let vouched = tiny().allow_network(true).open(scratch.path());
+        crate::dir::PRETENDED.set(None);
+        assert_eq!(
+            matches!(opened, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        assert_eq!(
+            matches!(repaired, Err(crate::Error::Unsupported { .. })),
+            refused
+        );
+        vouched.unwrap().put(b"k", b"v").unwrap();
+    }
+}
+
+#[test]
+fn a_cache_whose_creation_fails_behind_the_commit_keeps_its_files() {
+    use crate::sync::fuse;
+    let mut failed = 0;
+    for steps in 0.. {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_owned();
+        let roster = path.with_file_name("cache.roster");
+        let in_the_way = roster.clone();
+        fuse::interrupt(steps, move || {
+            if path.exists() && !in_the_way.exists() {
+                std::fs::create_dir(in_the_way).unwrap();
+            }
+        });
+        let opened = tiny().open(scratch.path());
+        if fuse::clear() {
+            break;
+        }
+        if opened.is_err() {
+            failed += 1;
+            std::fs::remove_dir(roster).unwrap();
+        }
+        let cache = scratch.open(&tiny());
+        cache.put(b"k", b"v").unwrap();
+        assert_clean(&cache);
+    }
+    assert!(failed > 0);
+}
+
+#[test]
+fn a_full_check_beside_single_insertions_and_deletions_reports_no_faults() {
+    let scratch = Scratch::new();
+    let (cache, other) = (scratch.open(&Options::new()), scratch.open(&Options::new()));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..40_000_u32 {
+                let key = (round.wrapping_mul(77) % 200).to_le_bytes();
+                if !cache.delete(&key).unwrap() {
+                    cache.put(&key, &[1; 60]).unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let report = other.verify().unwrap();
+            assert!(report.is_clean(), "{:?}", report.faults);
+        }
+    });
+    assert_clean(&other);
+}
+
+#[test]
+fn somebody_who_creates_a_cache_is_waited_for_no_longer_than_the_lock_timeout() {
+    use std::time::Duration;
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.lock_timeout(Some(Duration::from_millis(20)));
+    let names = crate::dir::Names::resolve(scratch.path(), None).unwrap();
+    let creating = handle::lock_creation(&names, &options).unwrap();
+    let refused = options.open(scratch.path()).unwrap_err();
+    assert!(matches!(refused, crate::Error::Locked { .. }), "{refused}");
+    drop(creating);
+    assert!(scratch.open(&options).is_empty());
 }

@@ -3,18 +3,19 @@
 //! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what
 //! looks wrong while somebody writes is looked at again before it is reported.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-#[cfg(not(loom))]
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::format::index::{Counters, word};
 use crate::format::record::Kind;
-use crate::format::region::{Counts, Stamp};
+use crate::format::region::Stamp;
 use crate::format::roster::Position;
 use crate::heap::{Found, Segment};
+use crate::sync::loads_done;
 use crate::table::region::Region;
 
 use super::handle::Handle;
@@ -24,6 +25,9 @@ use super::view::View;
 const LISTED: usize = 1_000;
 /// Second looks at what seems wrong while somebody writes.
 const LOOKS: u32 = 20;
+/// Pauses between looks that a check makes in all: where much is damaged, and a killed writer left
+/// word that it is at work, it would wait for that at each entry.
+const PAUSES: u32 = 200;
 /// Checks of generations that were replaced meanwhile, before the last is taken as it is.
 const TRIES: u32 = 5;
 
@@ -75,6 +79,16 @@ impl Report {
     }
 }
 
+/// What was read; none where it is damaged. That the system refuses to map a file is no fault of
+/// the file's.
+fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.is_corruption() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the slots of the whole table add up to.
 #[derive(Debug, Default)]
 struct Sums {
@@ -104,6 +118,7 @@ struct Check<'a> {
     report: Report,
     sums: Sums,
     key: Vec<u8>,
+    pauses: Cell<u32>,
 }
 
 impl Report {
@@ -121,6 +136,22 @@ impl Report {
         }
     }
 
+    /// Whether index, roster and heap agree, and nothing was written behind the heap's end.
+    pub(crate) fn is_whole(handle: &Handle) -> Result<bool> {
+        let view = Arc::clone(&handle.current()?.0);
+        let report = Self::of_view(handle, &view)?;
+        let tail = view.header().tail();
+        let newest = handle.names.segment_numbers()?.into_iter().max();
+        let Some(segment) = view.open_segment(&handle.names, tail.segment)? else {
+            return Ok(false);
+        };
+        let mut behind = segment.walk(tail.unit, segment.capacity_units());
+        Ok(report.is_clean()
+            && report.totals_compared
+            && newest == Some(tail.segment)
+            && behind.step()?.is_none())
+    }
+
     fn of_view(handle: &Handle, view: &View) -> Result<Self> {
         let mut check = Check {
             handle,
@@ -129,6 +160,7 @@ impl Report {
             report: Self::default(),
             sums: Sums::default(),
             key: Vec::new(),
+            pauses: Cell::new(PAUSES),
         };
         let header = view.header();
         let (changes, counters) = (header.changes(), header.counters());
@@ -137,10 +169,11 @@ impl Report {
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
         check.roster()?;
         check.heap()?;
+        check.end_of_heap()?;
         // A killed writer's last operation is finished by the next one; until then its counters are
-        // on the way.
-        let settled = header.reserved() == header.tail() && header.is_idle_since(changes);
-        if settled && header.counters() == counters {
+        // on the way. Asked first: an operation that ends after it has changed them.
+        let at_rest = header.reserved() == header.tail() && header.is_idle_since(changes);
+        if at_rest && header.counters() == counters {
             check.totals(view, &counters);
         }
         Ok(check.report)
@@ -223,8 +256,7 @@ impl<'v> Check<'v> {
                 Slotted::Wrong(what) => wrong.push((index, what)),
             }
         }
-        let changes = view.header().changes();
-        let (counts, stored) = (region.recount(), region.counts());
+        let counts = region.recount();
         if region.stamp_after() != stamp {
             return Ok(false);
         }
@@ -232,11 +264,7 @@ impl<'v> Check<'v> {
             let at = view.table.body_at(region.number(), index);
             self.fault_in_index(view, at, what);
         }
-        // Where they differ, somebody may be between two stores, or was killed there.
-        if counts != stored && view.header().is_idle_since(changes) {
-            let at = view.table.region_at(region.number()) + 16;
-            self.fault_in_index(view, at, "a region's counts");
-        }
+        self.compare_counts(view, region, stamp);
         self.report.regions += 1;
         self.report.entries += right;
         self.sums.occupied += u64::from(counts.occupied);
@@ -247,23 +275,31 @@ impl<'v> Check<'v> {
         Ok(true)
     }
 
-    /// Looks at a slot until it is right, or wrong and holding still.
+    fn compare_counts(&mut self, view: &View, region: Region<'_>, stamp: Stamp) {
+        for _ in 0..LOOKS {
+            let same = region.recount() == region.counts();
+            // An intent means that somebody is between two stores, or was killed there.
+            let busy = view.header().get(word::INTENT) != 0;
+            if same || busy || region.stamp_after() != stamp {
+                return;
+            }
+            self.pause(view);
+        }
+        let at = view.table.region_at(region.number()) + 16;
+        self.fault_in_index(view, at, "a region's counts");
+    }
+
+    /// Looks at a slot until it is right, or was wrong for as many looks. That nobody holds the
+    /// lock is no reason to look less often: whoever held it may have been done a moment ago.
     fn settled(&mut self, view: &View, region: Region<'_>, index: u32) -> Result<Slotted> {
         let mut looks = 0;
         loop {
-            let slot = region.slot(index);
-            let link = slot.link();
             let seen = self.slot(view, region, index)?;
             looks += 1;
-            match seen {
-                Slotted::Wrong(_)
-                    if looks < LOOKS
-                        && (slot.link_after() != link || view.header().get(word::HOLDER) != 0) =>
-                {
-                    self.pause(view);
-                }
-                seen => return Ok(seen),
+            if looks == LOOKS || !matches!(seen, Slotted::Wrong(_)) {
+                return Ok(seen);
             }
+            self.pause(view);
         }
     }
 
@@ -272,8 +308,9 @@ impl<'v> Check<'v> {
         let slot = region.slot(index);
         let link = slot.link();
         if !link.is_entry() {
+            // The byte that led here may be older than the link: it is asked again at the end.
             let busy = view.header().get(word::INTENT) != 0;
-            return Ok(if busy {
+            return Ok(if busy || region.control(index) < 0x80 {
                 Slotted::Vacant
             } else {
                 Slotted::Wrong("a full control byte over no entry")
@@ -296,6 +333,10 @@ impl<'v> Check<'v> {
         let hash = view.hasher.hash(&self.key);
         let inline = self.key.len().min(slot.key().len() * 8);
         let number = view.table.slot_number(region.number(), index);
+        let known = unless_damaged(view.roster.get(identity.position))?;
+        let known = known == Some(Position::Slot(number));
+        // A region that is being replaced is in the directory before the roster knows it.
+        let busy = view.header().get(word::INTENT) != 0;
         Ok(
             if hash.control() != control
                 || hash.tag() != link.tag()
@@ -310,7 +351,7 @@ impl<'v> Check<'v> {
                 Slotted::Wrong("a slot whose part of the key differs from its record's")
             } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
                 Slotted::Wrong("a slot whose version or length differs from its record's")
-            } else if view.roster.get(identity.position).ok() != Some(Position::Slot(number)) {
+            } else if !known && !busy {
                 Slotted::Wrong("an entry that the roster does not know")
             } else if !region.probe(hash).any(|(found, _, _)| found == index) {
                 Slotted::Wrong("an entry that no search reaches")
@@ -330,24 +371,24 @@ impl<'v> Check<'v> {
         for position in 0..end {
             let at = crate::format::roster::HEADER_BYTES + position * 4;
             for look in 0..=LOOKS {
+                let busy = view.header().get(word::INTENT) != 0;
                 let Ok(position) = u32::try_from(position) else {
                     return Ok(());
                 };
-                let changes = view.header().changes();
-                let Ok(found) = view.roster.get(position) else {
+                let Some(found) = unless_damaged(view.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
                 };
                 let Position::Slot(number) = found else { break };
                 let (region, index) = view.table.slot_home(number);
-                let knows = view.table.region(region).is_ok_and(|region| {
+                let knows = unless_damaged(view.table.region(region))?.is_some_and(|region| {
                     region.slot(index).link().is_entry()
                         && region.slot(index).identity().position == position
                 });
                 if knows || u64::from(position) >= view.header().counters().roster_len {
                     break;
                 }
-                if look == LOOKS && view.header().is_idle_since(changes) {
+                if look == LOOKS && !busy && view.header().get(word::INTENT) == 0 {
                     self.report.fault(
                         path.clone(),
                         at,
@@ -364,7 +405,13 @@ impl<'v> Check<'v> {
     fn heap(&mut self) -> Result<()> {
         let header = self.view.header();
         let tail = header.tail();
-        for number in header.get(word::OLDEST) as u16..=tail.segment {
+        // By what stands in the directory: a damaged header may name sixty thousand of them.
+        let known = header.get(word::OLDEST)..=u64::from(tail.segment);
+        let numbers = self.handle.names.segment_numbers()?;
+        for number in numbers
+            .into_iter()
+            .filter(|&number| known.contains(&u64::from(number)))
+        {
             let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.
                 continue;
@@ -386,6 +433,25 @@ impl<'v> Check<'v> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
+    fn end_of_heap(&mut self) -> Result<()> {
+        let view = self.view;
+        let tail = view.header().tail();
+        let Some(segment) = self.segment(tail.segment)? else {
+            return Ok(());
+        };
+        if segment.is_blank(tail.unit)? {
+            return Ok(());
+        }
+        // A writer announces a record before it stores it.
+        loads_done();
+        if view.header().reserved() == tail && view.header().tail() == tail {
+            let at = word::TAIL as u64 * 8;
+            self.fault_in_index(view, at, "something stands behind the heap's end");
         }
         Ok(())
     }
@@ -422,7 +488,9 @@ impl<'v> Check<'v> {
 
     /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
     fn pause(&self, view: &View) {
-        if view.header().get(word::HOLDER) != 0 {
+        let left = self.pauses.get();
+        if view.header().get(word::HOLDER) != 0 && left > 0 {
+            self.pauses.set(left - 1);
             #[cfg(not(loom))]
             std::thread::sleep(Duration::from_micros(500));
             #[cfg(loom)]

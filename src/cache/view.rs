@@ -179,7 +179,7 @@ impl View {
             roster: header.roster_id,
         };
         let lock = if writable {
-            Some(Arc::new(LockFile::new(dir::open(&path, true)?)))
+            Some(Arc::new(LockFile::open(|| dir::open(&path, true))?))
         } else {
             None
         };
@@ -192,12 +192,8 @@ impl View {
             ));
         }
         let roster = open_roster(names, ids, writable)?;
-        let mapped = MappedFile::new(file, &path, writable);
-        if writable {
-            // The room of the directory is the one legitimate hole.
-            mapped.fill_holes(geometry.regions_at())?;
-        }
-        let table = Table::new(mapped, geometry)?;
+        let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+        table.fill_holes()?;
         Ok(Self {
             table: Arc::new(table),
             roster: Arc::new(roster),
@@ -221,7 +217,7 @@ impl View {
             let path = names.segment(number, stage);
             let file = match dir::open(&path, writable) {
                 Ok(file) => file,
-                Err(error) if error.is_absent() => continue,
+                Err(error) if error.is_absent() || error.is_corruption() => continue,
                 Err(error) => return Err(error),
             };
             let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {
@@ -237,9 +233,7 @@ impl View {
                 && (PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&header.capacity)
             {
                 let mapped = MappedFile::new(file, &path, writable);
-                if writable {
-                    mapped.fill_holes(0)?;
-                }
+                mapped.fill_holes(0..0)?;
                 return Ok(Some(Arc::new(Segment::new(mapped, &header)?)));
             }
         }
@@ -255,15 +249,17 @@ impl View {
         number: u16,
     ) -> Result<Option<Arc<Segment>>> {
         let path = names.segment(number, Stage::Final);
-        let Ok(file) = dir::open(&path, true) else {
-            return Ok(None);
+        let file = match dir::open(&path, true) {
+            Ok(file) => file,
+            Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
+            Err(error) => return Err(error),
         };
         let mapped = MappedFile::new(file, &path, true);
         let capacity = mapped.len()?.next_multiple_of(PAGE);
         if !(PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&capacity) {
             return Ok(None);
         }
-        mapped.fill_holes(0)?;
+        mapped.fill_holes(0..0)?;
         let header = self.segment_header(number, capacity);
         let segment = Segment::new(Arc::clone(&mapped), &header)?;
         let mut walker = segment.walk(0, segment.capacity_units());
@@ -300,19 +296,21 @@ impl View {
     /// Makes a new generation under its preliminary names, with an empty table and no segment.
     pub(crate) fn create(names: &Names, plan: &Plan) -> Result<Self> {
         let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
-        let made = Self::create_files(names, plan);
-        if made.is_err() {
-            // The first error is the one to report.
+        // From here on the names are ours: what stands there is removed if the rest fails. The
+        // first error is the one to report.
+        let index = dir::create(&path, plan.access)?;
+        let roster = dir::create(&roster_path, plan.access).inspect_err(|_| {
+            let _ = dir::remove(&path);
+        })?;
+        Self::fill(names, plan, index, roster).inspect_err(|_| {
             let _ = dir::remove(&path);
             let _ = dir::remove(&roster_path);
-        }
-        made
+        })
     }
 
-    fn create_files(names: &Names, plan: &Plan) -> Result<Self> {
+    fn fill(names: &Names, plan: &Plan, file: File, roster: File) -> Result<Self> {
         let path = names.index(Stage::New);
         let hasher = Hasher::new(plan.hash_kind, plan.seed);
-        let file = dir::create(&path, plan.access)?;
         let mapped = MappedFile::new(
             file.try_clone()
                 .map_err(Error::io(&path, "open the file"))?,
@@ -321,10 +319,12 @@ impl View {
         );
         mapped.allocate(0, PAGE)?;
         write_header(&file, &path, &index_header(plan, hasher))?;
-        let lock = LockFile::new(dir::open(&path, true)?);
+        let lock = LockFile::open(|| dir::open(&path, true))?;
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, plan.capacity)?;
-        let roster = create_roster(names, plan)?;
+        let inode = inode_of(&file, &path)?;
+        table.header().set(word::INODE, inode.1);
+        let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
             roster: Arc::new(roster),
@@ -334,7 +334,7 @@ impl View {
             seed: plan.seed,
             created: plan.created,
             lock: Some(Arc::new(lock)),
-            inode: inode_of(&file, &path)?,
+            inode,
             first: 0,
             segments: Box::new([]),
         })
@@ -393,7 +393,8 @@ impl View {
             record_variant: record::VARIANT,
             max_segment_bytes: geometry.max_segment_bytes,
             max_entries: geometry.max_entries,
-            created: version::now(),
+            // Deletions are dropped with their segments; what is left remembers their versions.
+            created: version::now().max(self.header().get(word::LAST_MTIME)),
             ..bytemuck::Zeroable::zeroed()
         }
     }
@@ -484,7 +485,7 @@ impl View {
 
 /// Refuses to put a file of ours where one of somebody else's stands.
 pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
-    if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic) {
+    if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic)? {
         return Err(Error::AlreadyExists {
             path: path.to_owned(),
         });
@@ -528,6 +529,8 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
 }
 
 fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
+    #[cfg(any(test, fuzzing))]
+    crate::sync::fuse::step(crate::sync::fuse::Step::Write);
     file.write_all_at(&seal::seal(*header), 0)
         .map_err(Error::io(path, "write the header"))
 }
@@ -560,6 +563,7 @@ fn lay_out(table: &Table, capacity: u64) -> Result<()> {
     while depth < geometry.directory_bits && per_region << depth < capacity {
         depth += 1;
     }
+    table.allocate_margin()?;
     table.allocate_directory(0, depth)?;
     table.allocate_regions(1 << depth)?;
     for prefix in 0..1_u32 << depth {
@@ -589,26 +593,23 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
                 return Err(Error::damaged(&path, "a roster of another generation", 32));
             }
             let mapped = MappedFile::new(file, &path, writable);
-            if writable {
-                mapped.fill_holes(0)?;
-            }
+            mapped.fill_holes(0..0)?;
             Roster::new(mapped)
         });
         match opened {
             Ok(roster) => return Ok(roster),
-            Err(error) if stage == Stage::New && error.is_absent() => {}
-            Err(error) => last = Some(error),
+            Err(error) if error.is_absent() => {}
+            Err(error) if error.is_corruption() => last = Some(error),
+            // What cannot be opened is not known to be missing.
+            Err(error) => return Err(error),
         }
     }
     let path = names.roster(Stage::Final);
-    Err(last
-        .filter(|error| !error.is_absent())
-        .unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
+    Err(last.unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
 }
 
-fn create_roster(names: &Names, plan: &Plan) -> Result<Roster> {
+fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
     let path = names.roster(Stage::New);
-    let file = dir::create(&path, plan.access)?;
     let mapped = MappedFile::new(file, &path, true);
     mapped.allocate(0, ROSTER_START)?;
     let header = RosterHeader {

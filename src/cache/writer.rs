@@ -33,6 +33,8 @@ use super::view::View;
 const CLEAN_FACTOR: u64 = 4;
 /// Bytes that it walks at least.
 const CLEAN_LEAST: u64 = 2048;
+/// Bytes of the heap that a write walks at a time that would else be refused for want of room.
+const RECLAIM: u64 = 1 << 20;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
 const PAUSE: u64 = 256;
 /// Rosters up to this length are never too long.
@@ -97,6 +99,7 @@ impl<'a> Writer<'a> {
         let locked = || Error::Locked {
             path: handle.path.to_path_buf(),
             waited: began.elapsed(),
+            holder: handle.view.load().header().holder(),
         };
         let mutex = Arc::clone(&handle.gate().mutex);
         let gate = match deadline {
@@ -128,12 +131,14 @@ impl<'a> Writer<'a> {
         if header.get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.handle.names, &self.editor.view)?;
         }
-        let here = (self.handle.boot, self.editor.view.inode.1);
+        let boot = self.handle.boot;
         let header = self.editor.view.header();
-        let from_elsewhere =
-            header.is_dirty() && (header.written_under() != here || here.0 == [0; 2]);
-        let finished = if from_elsewhere && !self.has_marked() {
+        let inode = self.editor.view.inode.1;
+        let believed = self.handle.believed.load(Relaxed) == inode;
+        let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
+        } else if header.is_copied(inode) && !believed {
+            Err(Stop::Recover("a copy that does not agree with its heap"))
         } else if let Some(what) = self.editor.view.fault() {
             Err(Stop::Recover(what))
         } else {
@@ -150,17 +155,22 @@ impl<'a> Writer<'a> {
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(here.0, self.editor.view.inode.1);
-            self.editor.view.table.file().sync()?;
-            self.editor.view.header().mark_is_synced();
+            header.mark_dirty(boot, self.editor.view.inode.1);
+            // The mark is stored anew at the next try; what else of the index this was about is not.
+            let view = &self.editor.view;
+            view.header().note_sync(view.table.file().sync())?;
+            view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
         Ok(())
     }
 
-    /// Where the system has no boot id, the marks of this very handle are all that can be believed.
+    /// Where the system has no boot id, the marks of this very handle are all that can be believed,
+    /// as long as they are in this very file.
     fn has_marked(&self) -> bool {
-        self.handle.boot == [0; 2] && self.handle.marked.load(Relaxed) != 0
+        let view = &self.editor.view;
+        let marked = self.handle.marked.load(Relaxed) != 0;
+        self.handle.boot == [0; 2] && marked && view.header().get(word::INODE) == view.inode.1
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
@@ -177,8 +187,9 @@ impl<'a> Writer<'a> {
         {
             self.lock.release();
             self.lock = Arc::clone(lock);
-            self.unsynced = false;
             let header = self.editor.view.header();
+            // A switch is synced, unless it says that this failed.
+            self.unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(std::process::id()));
         }
     }
@@ -195,11 +206,7 @@ impl<'a> Writer<'a> {
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
     fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Result<T> {
-        if self.epoch != lock::epoch() {
-            return Err(Error::Forked {
-                path: self.handle.path.to_path_buf(),
-            });
-        }
+        refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
         self.unsynced = true;
@@ -222,13 +229,43 @@ impl<'a> Writer<'a> {
                     return Err(*error);
                 }
                 Err(Stop::Recover(what)) => self.recover(what)?,
-                Err(Stop::Enlarge) => self.replace(|handle, editor| handle.enlarge(editor))?,
+                Err(Stop::Enlarge) => self.rearrange(|handle, editor| handle.enlarge(editor))?,
                 Err(Stop::Renumber) => {
-                    self.replace(|handle, editor| handle.rebuild_from_itself(editor))?
+                    self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))?
                 }
             }
             self.mark_again()?;
         }
+    }
+
+    /// Runs a change; where the disk is full, reclaims what is dead and runs it once more.
+    fn run_with_room<T>(
+        &mut self,
+        bytes: usize,
+        mut change: impl FnMut(&mut Editor) -> Outcomes<T>,
+    ) -> Result<T> {
+        match self.run(&mut change) {
+            Err(Error::DiskFull { .. }) if self.reclaim(bytes as u64) => self.run(change),
+            other => other,
+        }
+    }
+
+    /// Cleans as if nothing dead were worth keeping, for a change that wants so many bytes. Whether
+    /// a segment went.
+    fn reclaim(&mut self, bytes: u64) -> bool {
+        let all = Threshold {
+            percent: 0,
+            floor: 0,
+        };
+        let before = self.editor.view.header().get(word::OLDEST);
+        for _ in 0..=bytes / RECLAIM {
+            // The refused change's error is the one to report.
+            if self.editor.clean_some(all, RECLAIM).is_err() {
+                break;
+            }
+        }
+        self.publish_view();
+        self.editor.view.header().get(word::OLDEST) != before
     }
 
     fn mark_again(&mut self) -> Result<()> {
@@ -240,10 +277,36 @@ impl<'a> Writer<'a> {
     }
 
     fn replace(&mut self, switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>) -> Result<()> {
+        let switched = self.switch(switch);
+        switched.map_err(|stop| give_up(stop, &self.editor))
+    }
+
+    /// Replaces the generation by one with the same entries. Where damage is in the way, the one
+    /// that is made from the heap will do.
+    fn rearrange(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+    ) -> Result<()> {
+        match self.switch(switch) {
+            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Failed(error)) if error.is_corruption() => {
+                self.recover("damage in what is to be replaced")
+            }
+            other => other.map_err(|stop| give_up(stop, &self.editor)),
+        }
+    }
+
+    fn switch(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+    ) -> Outcomes<()> {
+        if let Err(error) = refuse_forked(self.handle, self.epoch) {
+            return Err(error.into());
+        }
         let switched = switch(self.handle, &mut self.editor);
         self.relock();
         self.publish_view();
-        switched.map_err(|stop| give_up(stop, &self.editor))
+        switched
     }
 
     /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
@@ -257,8 +320,9 @@ impl<'a> Writer<'a> {
     /// [`Error::Io`]: the old value, if there was one, is still there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
-        let (version, _) = self.run(|editor| editor.put(key, value, None))?;
-        self.tidy(key.len() + value.len());
+        let bytes = key.len() + value.len();
+        let (version, _) = self.run_with_room(bytes, |editor| editor.put(key, value, None))?;
+        self.tidy(bytes);
         Ok(Version(version))
     }
 
@@ -271,7 +335,7 @@ impl<'a> Writer<'a> {
     /// [`Error::KeyLength`], [`Error::DiskFull`] when even the reserve is used up, [`Error::Io`].
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.handle.check_key(key)?;
-        let deleted = self.run(|editor| editor.delete(key))?;
+        let deleted = self.run_with_room(key.len(), |editor| editor.delete(key))?;
         if deleted {
             self.tidy(key.len());
         }
@@ -397,14 +461,9 @@ impl<'a> Writer<'a> {
         self.unsynced = false;
         self.publish_view();
         let view = &self.editor.view;
-        if let Err(error) = view.sync_index() {
-            // The system counts those pages as clean now: a later sync that succeeds would prove
-            // nothing.
-            view.header().set(word::SYNC_ERROR, 1);
-            return Err(error);
-        }
+        view.header().note_sync(view.sync_index())?;
         view.header().set(word::DIRTY, 0);
-        view.table.file().sync()
+        view.header().note_sync(view.table.file().sync())
     }
 
     /// Reclaims all dead bytes of the heap.
@@ -443,11 +502,12 @@ impl<'a> Writer<'a> {
         V: AsRef<[u8]>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let handle = self.handle;
+        let (handle, epoch) = (self.handle, self.epoch);
         let capacity = handle.options.capacity;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {
                 for item in items {
+                    refuse_forked(handle, epoch)?;
                     let (key, value) = item.map_err(|error| Error::Source {
                         path: handle.path.to_path_buf(),
                         source: error.into(),
@@ -455,11 +515,14 @@ impl<'a> Writer<'a> {
                     handle.check_key(key.as_ref())?;
                     put_staged(fresh, key.as_ref(), value.as_ref(), None)?;
                 }
-                Ok(())
+                Ok(refuse_forked(handle, epoch)?)
             })
-        })?;
-        debug_assert!(std::ptr::eq(handle, self.handle));
-        Ok(())
+        })
+    }
+
+    /// The same entries in a heap of their own: nothing that is dead or damaged is left.
+    pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
+        self.replace(|handle, editor| handle.rebuild_from_itself(editor))
     }
 
     /// What follows every change: some cleaning, and now and then a roster without its holes. It
@@ -483,7 +546,7 @@ impl<'a> Writer<'a> {
             }
             Err(Stop::Recover(what)) => self.recover(what),
             Err(Stop::Enlarge | Stop::Renumber) => {
-                self.replace(|handle, editor| handle.rebuild_from_itself(editor))
+                self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))
             }
             Err(Stop::Failed(error)) => Err(*error),
         };
@@ -500,7 +563,7 @@ impl<'a> Writer<'a> {
         if counters.roster_len <= ROSTER_LEAST || counters.occupied * 4 >= counters.roster_len {
             return Ok(());
         }
-        self.replace(|handle, editor| handle.shrink(editor))
+        self.rearrange(|handle, editor| handle.shrink(editor))
     }
 }
 
@@ -517,11 +580,22 @@ impl Drop for Writer<'_> {
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
         }
-        self.editor.view.header().set(word::HOLDER, 0);
         if !self.handle.options.exclusive {
+            self.editor.view.header().set(word::HOLDER, 0);
             self.lock.release();
         }
     }
+}
+
+/// An inherited writer is dead: the lock is the parent's. An iterator may fork, and both processes
+/// come back from it.
+fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
+    if epoch == lock::epoch() {
+        return Ok(());
+    }
+    Err(Error::Forked {
+        path: handle.path.to_path_buf(),
+    })
 }
 
 /// Locks the index that stands at the path, whichever that turns out to be.
@@ -535,7 +609,7 @@ fn lock_current(
         let lock = view.lock.clone().filter(|lock| lock.is_own());
         let Some(lock) = lock else {
             // Inherited by fork: the child opens the files for itself.
-            handle.reopen()?;
+            handle.reopen(&view)?;
             continue;
         };
         let header = view.header();
@@ -555,7 +629,7 @@ fn lock_current(
             if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
                 lock.release();
                 there?;
-                handle.reopen()?;
+                handle.reopen(&view)?;
                 continue;
             }
         }

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Entry,
     /// The key is gone.
     Deletion,
+    /// Nothing: it fills the place of records that a power loss took.
+    Gap,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Self::Entry => 1,
             Self::Deletion => 2,
+            Self::Gap => 3,
         }
     }
 
@@ -36,6 +39,7 @@ impl Kind {
         match byte {
             1 => Some(Self::Entry),
             2 => Some(Self::Deletion),
+            3 => Some(Self::Gap),
             _ => None,
         }
     }
@@ -130,7 +134,7 @@ mod tests {
     #[test]
     fn zeros_and_unknown_kinds_are_no_record() {
         assert_eq!(Header::from_words([0; 3]), None);
-        assert_eq!(Header::from_words([0, 1, (1 << 32) | (3 << 48)]), None);
+        assert_eq!(Header::from_words([0, 1, (1 << 32) | (4 << 48)]), None);
         assert_eq!(Header::from_words([0, 1, 1 << 48]), None, "no key");
     }
 

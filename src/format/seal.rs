@@ -48,7 +48,9 @@ pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Fault> {
         // Were all else right with this version's number in its place, the number is what is wrong.
         let mut ours = bytes.to_vec();
         ours[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
-        let damaged = u32_at(bytes, at::CRC) == checksum(&ours);
+        // And nobody ever wrote a 0 there: a power loss left a part of the header.
+        let crc = u32_at(bytes, at::CRC);
+        let damaged = crc == checksum(&ours) || version == 0 && crc != checksum(bytes);
         return Err(if damaged {
             Fault::Checksum
         } else {

@@ -6,6 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::seal::Sealed;
 use super::slot::Place;
+use super::{Geometry, HashKind};
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: u64 = 128;
@@ -44,6 +45,26 @@ const _: () = assert!(HEADER_BYTES == 128);
 
 impl Sealed for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MMCHEAP\0";
+}
+
+impl SegmentHeader {
+    /// The geometry of the index beside which the segment was made, if its numbers can be true.
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
+        let geometry = Geometry {
+            region_slots: self.region_slots,
+            inline_key: self.inline_key,
+            directory_bits: self.directory_bits,
+            max_segment_bytes: self.max_segment_bytes,
+            max_entries: self.max_entries,
+        };
+        let known = self.flags == 0 && self.record_variant == super::record::VARIANT;
+        (known && geometry.fault().is_none()).then_some(geometry)
+    }
+
+    /// The hash kind, if this crate knows it.
+    pub(crate) fn hash_kind(&self) -> Option<HashKind> {
+        HashKind::from_disk(self.hash_kind)
+    }
 }
 
 /// Where the first record of a segment stands.

@@ -45,6 +45,11 @@ impl<'a> Walker<'a> {
         self.unit
     }
 
+    /// Whether the walk ended before its time, and does not know what lies behind.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.budget == 0
+    }
+
     /// The next record or stretch of damage; none at the end.
     pub(crate) fn step(&mut self) -> Result<Option<Found>> {
         let from = self.unit;
@@ -113,6 +118,7 @@ impl<'a> Walker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::record::Kind;
     use crate::sync::store;
 
     fn walk(segment: &Segment) -> Vec<Found> {
@@ -178,6 +184,33 @@ mod tests {
             from: starts[3],
             to: starts[6]
         }));
+    }
+
+    #[test]
+    fn a_gap_is_walked_over_whatever_its_length() {
+        for value_len in [10, 60_000, 65_500, 65_536, 150_000] {
+            let segment = Segment::plain(1 << 19);
+            let second = segment.put(16, b"first", b"1");
+            let third = segment.put(second, b"second", &vec![7; value_len]);
+            segment.put(third, b"third", b"3");
+            store(segment.word(second as usize), 0);
+            assert!(
+                walk(&segment)
+                    .iter()
+                    .any(|found| matches!(found, Found::Damage { .. }))
+            );
+            segment.fill_gap(second, third).unwrap();
+            let kinds: Vec<_> = walk(&segment)
+                .into_iter()
+                .map(|found| match found {
+                    Found::Record(_, header) => header.kind,
+                    Found::Damage { .. } => panic!("{value_len}: {found:?}"),
+                })
+                .collect();
+            let gaps = kinds.iter().filter(|&&kind| kind == Kind::Gap).count();
+            assert_eq!(kinds.len(), gaps + 2, "{value_len}");
+            assert!(gaps > value_len >> 16, "{value_len}: {gaps}");
+        }
     }
 
     #[test]

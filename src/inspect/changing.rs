@@ -122,7 +122,7 @@ impl Changing {
     pub(super) fn decode(header: Header<'_>) -> Self {
         let poll = header.poll();
         let counters = header.counters();
-        let (boot, inode) = header.written_under();
+        let (boot, inode) = (header.written_under(), header.get(word::INODE));
         let cursor = Cursor::from_word(header.get(word::CURSOR));
         let at = |place| HeapPlace::from(Place::from_word(header.get(place)));
         let time = |place| {

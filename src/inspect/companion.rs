@@ -80,6 +80,11 @@ pub(super) fn all(names: &Names) -> Result<Vec<Companion>> {
 /// A file, if it is there.
 fn look(path: PathBuf, role: Role, stage: Stage) -> Result<Option<Companion>> {
     let meta = match std::fs::metadata(&path) {
+        // The link itself, where it leads nowhere: something stands there.
+        Err(error) if dir::is_loop(&error) => path.symlink_metadata(),
+        other => other,
+    };
+    let meta = match meta {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(&path, "read the size of the file")(error)),

@@ -32,6 +32,11 @@ pub(crate) fn passing(number: u64) -> String {
     key("comes", number)
 }
 
+/// A key that always exists, and that every writer writes.
+pub(crate) fn shared(number: u64) -> String {
+    key("ours", number)
+}
+
 fn key(word: &str, number: u64) -> String {
     let long = ", which is far too long for a slot";
     let tail = if number.is_multiple_of(2) { "" } else { long };
@@ -40,20 +45,21 @@ fn key(word: &str, number: u64) -> String {
 
 /// The number of a key that always exists.
 pub(crate) fn staying_number(key: &[u8]) -> Option<u64> {
-    let number = std::str::from_utf8(key).ok()?.strip_prefix("stays ")?;
-    number.split(',').next()?.parse().ok()
+    let (word, number) = parse_key(key)?;
+    (word == "stays").then_some(number)
 }
 
 /// Whether it is one of the keys above, to the last byte.
 pub(crate) fn is_key(bytes: &[u8]) -> bool {
-    let parsed = || {
-        let (word, rest) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
-        let number = rest.split(',').next()?.parse().ok()?;
-        Some((word, number))
-    };
-    parsed().is_some_and(|(word, number)| {
-        ["stays", "comes"].contains(&word) && key(word, number).as_bytes() == bytes
-    })
+    parse_key(bytes).is_some()
+}
+
+/// The word and the number of a key, if it is one of those above, to the last byte.
+pub(crate) fn parse_key(bytes: &[u8]) -> Option<(&str, u64)> {
+    let (word, rest) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
+    let number = rest.split(',').next()?.parse().ok()?;
+    let known = ["stays", "comes", "ours"].contains(&word);
+    (known && key(word, number).as_bytes() == bytes).then_some((word, number))
 }
 
 /// The value with this number for a key: some hundred bytes, now and then some thousand.

@@ -4,9 +4,14 @@
 #![allow(dead_code, reason = "each test binary uses another part of this")]
 
 pub(crate) mod contents;
+pub(crate) mod crew;
 pub(crate) mod kills;
+pub(crate) mod ledger;
+pub(crate) mod logbook;
 pub(crate) mod reader;
 pub(crate) mod rebuilds;
+pub(crate) mod witness;
+pub(crate) mod worker;
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -134,14 +139,38 @@ impl Child {
         self.line().expect("an answer")
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Stops the child where it stands, until it is woken.
+    #[expect(unsafe_code, reason = "kill is a call of the C library")]
+    pub(crate) fn stop(&self) {
+        // SAFETY: the process is a child that was not waited for, so its id is its own.
+        let failed = unsafe { libc::kill(self.process.id() as libc::pid_t, libc::SIGSTOP) };
+        assert_eq!(failed, 0, "a child to stop");
+    }
+
+    #[expect(unsafe_code, reason = "kill is a call of the C library")]
+    pub(crate) fn wake(&self) {
+        // SAFETY: the process is a child that was not waited for, so its id is its own.
+        let failed = unsafe { libc::kill(self.process.id() as libc::pid_t, libc::SIGCONT) };
+        assert_eq!(failed, 0, "a child to wake");
+    }
+
     pub(crate) fn is_alive(&mut self) -> bool {
         self.process.try_wait().expect("a look").is_none()
+    }
+
+    /// Closes the child's input: it has nothing more to do.
+    pub(crate) fn dismiss(&mut self) {
+        self.input = None;
     }
 
     /// Closes the child's input, lets it end, and returns the last line that it said.
     #[track_caller]
     pub(crate) fn finish(mut self) -> String {
-        self.input = None;
+        self.dismiss();
         let mut last = String::new();
         while let Some(line) = self.line() {
             last = line;
@@ -149,6 +178,11 @@ impl Child {
         let status = self.process.wait().expect("the end of the child");
         assert!(status.success(), "the child ended with {status}");
         last
+    }
+
+    /// Waits for the child's end, whatever that is.
+    pub(crate) fn wait(&mut self) -> process::ExitStatus {
+        self.process.wait().expect("the end of the child")
     }
 
     /// Ends the child at once, as the system does when memory runs out. Its output can still be

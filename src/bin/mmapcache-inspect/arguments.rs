@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{demo, export, get, import, key, list, stats, verify};
+use crate::{demo, export, get, import, key, list, repair, stats, verify};
 
 /// Looks into mmapcache's caches, checks them, fills and empties them.
 ///
@@ -66,6 +66,16 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Make a cache whole that cannot be opened or is not clean, from its heap alone if need be
+    ///
+    /// Everything that verifies comes back, deletions stay deleted. The damaged files are replaced
+    /// only when the new ones are complete; a repair that is interrupted has changed nothing. The
+    /// exit code is 1 where something was lost.
+    Repair {
+        cache: PathBuf,
+        #[command(flatten)]
+        request: repair::Request,
     },
     /// Store files under their paths, or lines of JSON; creates the cache if there is none
     ///
@@ -124,6 +134,7 @@ impl Arguments {
             }
             Command::Get { cache, key, json } => get::run(&at(cache), &parse(&key)?, json),
             Command::Verify { cache, json } => verify::run(&at(cache), json),
+            Command::Repair { cache, request } => repair::run(&at(cache), &request),
             Command::Import {
                 cache,
                 source,

@@ -18,6 +18,7 @@ mod list;
 mod moment;
 mod output;
 mod own;
+mod repair;
 mod site;
 mod stats;
 mod tally;

@@ -41,7 +41,8 @@ impl Site {
         self.heap.as_deref()
     }
 
-    fn options(&self) -> Options {
+    /// The options by which it is found.
+    pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
         if let Some(heap) = &self.heap {
             options.heap_path(heap);

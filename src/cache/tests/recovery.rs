@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
-use crate::sync::fuse;
+use crate::sync::{Relaxed, fuse};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -57,18 +57,32 @@ fn stop_at_every_step(
     prepare: impl Fn(&MmapCache),
     change: impl Fn(&MmapCache),
 ) -> u64 {
-    let (old, new) = {
+    stop_with(&options(), stride, prepare, &[&change])
+}
+
+/// The same with other options, and for a change in several parts, each of which is done or not.
+fn stop_with(
+    options: &Options,
+    stride: u64,
+    prepare: impl Fn(&MmapCache),
+    parts: &[&dyn Fn(&MmapCache)],
+) -> u64 {
+    let states = {
         let scratch = scratch();
-        let cache = scratch.open(&options());
+        let cache = scratch.open(options);
         prepare(&cache);
-        let old = contents(&cache);
-        change(&cache);
-        (old, contents(&cache))
+        let mut states = vec![contents(&cache)];
+        for part in parts {
+            part(&cache);
+            states.push(contents(&cache));
+        }
+        states
     };
+    let change = |cache: &MmapCache| parts.iter().for_each(|part| part(cache));
     let mut images = 0;
     for steps in (0..).step_by(stride as usize) {
         let scratch = scratch();
-        let cache = scratch.open(&options());
+        let cache = scratch.open(options);
         prepare(&cache);
         let reader = scratch.open(Options::new().read_only(true));
         fuse::set(steps);
@@ -83,7 +97,7 @@ fn stop_at_every_step(
         images += 1;
         // A killed process gives up its lock wherever it was, in the middle of releasing it too.
         drop(cache);
-        check_image(&scratch, &reader, &old, &new, steps);
+        check_image(&scratch, options, &reader, &states, steps);
         if outcome.is_ok() {
             return images;
         }
@@ -91,11 +105,18 @@ fn stop_at_every_step(
     images
 }
 
-fn check_image(scratch: &Scratch, reader: &MmapCache, old: &Contents, new: &Contents, steps: u64) {
+fn check_image(
+    scratch: &Scratch,
+    options: &Options,
+    reader: &MmapCache,
+    states: &[Contents],
+    steps: u64,
+) {
     let seen = contents(reader);
+    let before = states.iter().position(|state| *state == seen);
     assert!(
-        seen == *old || seen == *new,
-        "step {steps}: an open reader sees neither: {seen:?}"
+        before.is_some(),
+        "step {steps}: an open reader sees neither the old nor the new: {seen:?}"
     );
     let fresh = scratch.open(Options::new().read_only(true));
     assert_eq!(
@@ -103,18 +124,20 @@ fn check_image(scratch: &Scratch, reader: &MmapCache, old: &Contents, new: &Cont
         seen,
         "step {steps}: a new reader sees something else"
     );
+    // What is half done is no fault: a full check beside a writer that is stopped sees the same.
+    let report = fresh.verify().unwrap();
+    assert!(
+        report.is_clean(),
+        "step {steps}: before it is mended: {:?}",
+        report.faults
+    );
     // Whoever takes the lock finishes or takes back; that alone must make all of it right.
-    let next = scratch.open(&options());
+    let next = scratch.open(options);
     drop(next.writer().unwrap());
     let mended = contents(&next);
-    assert!(
-        mended == *old || mended == *new,
-        "step {steps}: mending made something else"
-    );
-    assert!(
-        seen == *old || mended == *new,
-        "step {steps}: mending lost what was seen"
-    );
+    let after = states.iter().rposition(|state| *state == mended);
+    assert!(after.is_some(), "step {steps}: mending made something else");
+    assert!(before <= after, "step {steps}: mending lost what was seen");
     let report = next.verify().unwrap();
     assert!(
         report.is_clean() && report.totals_compared,
@@ -254,7 +277,161 @@ fn the_beginning_of_a_segment_is_done_or_undone() {
 }
 
 #[test]
+fn a_segment_that_grows_is_as_long_as_before_or_longer() {
+    let prepare = |cache: &MmapCache| {
+        cache.put(b"small", b"1").unwrap();
+    };
+    let images = stop_at_every_step(1, prepare, |cache| {
+        cache.put(b"beyond the first blocks", &[2; 9_000]).unwrap();
+    });
+    assert!(images > 1_000, "{images}");
+}
+
+#[test]
+fn larger_regions_are_there_with_all_entries_or_not_at_all() {
+    // A directory that cannot grow: the seventeenth entry needs larger regions, whatever the hash.
+    let mut options = options();
+    options.directory_bits = 0;
+    larger_regions(&options, 13);
+}
+
+fn larger_regions(options: &Options, stride: u64) -> u64 {
+    let generation = |cache: &MmapCache| cache.stats().unwrap().generation;
+    let images = stop_with(
+        options,
+        stride,
+        fill(16),
+        &[&|cache| {
+            cache.put(&key(99), b"new").unwrap();
+            assert_eq!(generation(cache), 2, "the regions were not enlarged");
+        }],
+    );
+    assert!(images * stride > 500, "{images}");
+    images
+}
+
+#[test]
+fn a_roster_without_its_holes_is_there_or_the_one_with_them() {
+    roster_without_holes(9_000);
+}
+
+fn roster_without_holes(stride: u64) -> u64 {
+    let number = |i: u32| i.to_le_bytes();
+    let prepare = |cache: &MmapCache| {
+        cache.handle.clean_pause.store(1 << 20, Relaxed);
+        let mut writer = cache.writer().unwrap();
+        for i in 0..4_200 {
+            writer.put(&number(i), b"").unwrap();
+        }
+        for i in 0..3_700 {
+            writer.delete(&number(i)).unwrap();
+        }
+    };
+    let mut larger = tiny();
+    larger.region_slots(64).max_segment_bytes(1 << 20);
+    stop_with(
+        &larger,
+        stride,
+        prepare,
+        &[&|cache| {
+            let before = cache.stats().unwrap().generation;
+            cache.compact().unwrap();
+            let after = cache.stats().unwrap().generation;
+            assert_eq!(after, before + 1, "the roster was not rebuilt");
+        }],
+    )
+}
+
+#[test]
+fn a_flush_stopped_anywhere_changes_nothing() {
+    let images = stop_at_every_step(1, fill(5), |cache| cache.flush().unwrap());
+    assert!(images > 5, "{images}");
+}
+
+#[test]
+fn changes_of_durable_and_of_exclusive_handles_are_done_or_undone() {
+    let mut durable = options();
+    durable.durability(Durability::Sync);
+    let mut exclusive = options();
+    exclusive.exclusive(true);
+    for options in [durable, exclusive] {
+        for change in [
+            (99, Some(&b"new"[..])),
+            (2, Some(&b"another"[..])),
+            (2, None),
+        ] {
+            stop_with(
+                &options,
+                1,
+                fill(5),
+                &[&|cache| match change {
+                    (i, Some(value)) => assert!(cache.put(&key(i), value).is_ok()),
+                    (i, None) => assert!(cache.delete(&key(i)).unwrap()),
+                }],
+            );
+        }
+    }
+}
+
+#[test]
+fn a_batch_stopped_anywhere_is_done_up_to_some_change_and_not_beyond_it() {
+    stop_batch(1);
+}
+
+fn stop_batch(stride: u64) -> u64 {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    fill(12)(&cache);
+    let mut states = vec![contents(&cache)];
+    {
+        let mut writer = cache.writer().unwrap();
+        batch(&mut writer, |writer| {
+            let _ = writer;
+            states.push(contents(&cache));
+        });
+    }
+    let mut images = 0;
+    for steps in (0..).step_by(stride as usize) {
+        let scratch = super::recovery::scratch();
+        let cache = scratch.open(&options());
+        fill(12)(&cache);
+        let reader = scratch.open(Options::new().read_only(true));
+        fuse::set(steps);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut writer = cache.writer().unwrap();
+            batch(&mut writer, |_| {});
+            writer.commit().unwrap();
+        }));
+        fuse::clear();
+        drop(cache);
+        images += 1;
+        check_image(&scratch, &options(), &reader, &states, steps);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    images
+}
+
+/// Insertions that split a region, an overwrite and a deletion, under one lock.
+fn batch(writer: &mut Writer<'_>, mut done: impl FnMut(&Writer<'_>)) {
+    for i in 20..24 {
+        writer.put(&key(i), b"new").unwrap();
+        done(writer);
+    }
+    writer.put(&key(3), b"another").unwrap();
+    done(writer);
+    assert!(writer.delete(&key(4)).unwrap());
+    done(writer);
+}
+
+#[test]
 fn cleaning_stopped_anywhere_loses_nothing() {
+    let images = stop_cleaning(3);
+    assert!(images > 100, "{images}");
+}
+
+fn stop_cleaning(stride: u64) -> u64 {
     let prepare = |cache: &MmapCache| {
         fill(20)(cache);
         let mut paused = options();
@@ -264,16 +441,21 @@ fn cleaning_stopped_anywhere_loses_nothing() {
             cache.put(b"churned", &[round; 400]).unwrap();
         }
     };
-    let images = stop_at_every_step(3, prepare, |cache| cache.compact().unwrap());
-    assert!(images > 100, "{images}");
+    stop_at_every_step(stride, prepare, |cache| cache.compact().unwrap())
 }
 
 #[test]
 fn a_rebuild_stopped_anywhere_is_the_old_or_the_new_generation() {
-    let items = || (30..45_u32).map(|i| Ok::<_, crate::Error>((key(i), vec![i as u8; 20])));
-    let images = stop_at_every_step(7, fill(20), |cache| cache.atomic_rebuild(items()).unwrap());
+    let images = stop_rebuild(7);
     assert!(images > 50, "{images}");
     stop_at_every_step(1, fill(8), |cache| cache.clear().unwrap());
+}
+
+fn stop_rebuild(stride: u64) -> u64 {
+    let items = || (30..45_u32).map(|i| Ok::<_, crate::Error>((key(i), vec![i as u8; 20])));
+    stop_at_every_step(stride, fill(20), |cache| {
+        cache.atomic_rebuild(items()).unwrap()
+    })
 }
 
 #[test]
@@ -344,8 +526,36 @@ fn after_a_power_loss_index_and_roster_are_rebuilt_from_the_heap_alone() {
 }
 
 #[test]
+fn damage_to_what_was_synced_is_no_power_losss_work_and_stays_to_be_seen() {
+    for flushed_before in [true, false] {
+        let scratch = scratch();
+        let cache = scratch.open(&Options::new());
+        cache.flush().unwrap();
+        cache.put(b"first", &[1; 100]).unwrap();
+        if flushed_before {
+            cache.flush().unwrap();
+        }
+        cache.put(b"second", &[2; 100]).unwrap();
+        drop(cache);
+        let heap = PathBuf::from(format!("{}.heap", scratch.path().display()));
+        let file = std::fs::File::options().write(true).open(heap).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xaa; 8], 128 + 60).unwrap();
+        reboot(scratch.path());
+        let cache = scratch.open(&Options::new());
+        assert_eq!(cache.get(b"first").unwrap(), None);
+        assert_eq!(cache.get(b"second").unwrap().unwrap(), [2; 100]);
+        let damaged = cache.verify().unwrap().damaged_bytes;
+        assert_eq!(damaged > 0, flushed_before, "{damaged}");
+    }
+}
+
+#[test]
 fn recovery_from_the_heap_stopped_anywhere_can_begin_again() {
-    for steps in (0..).step_by(11) {
+    stop_recovery(11);
+}
+
+fn stop_recovery(stride: u64) -> u64 {
+    for (images, steps) in (1..).zip((0..).step_by(stride as usize)) {
         let scratch = scratch();
         let cache = scratch.open(&options());
         fill(40)(&cache);
@@ -363,15 +573,22 @@ fn recovery_from_the_heap_stopped_anywhere_can_begin_again() {
         assert_clean(&cache);
         if outcome.is_ok() {
             assert!(steps > 1_000, "{steps}");
-            return;
+            return images;
         }
     }
+    unreachable!("recovery has an end")
 }
 
 #[test]
 fn finishing_what_was_left_can_be_stopped_and_finished_by_the_next() {
-    for first in (5..400).step_by(9) {
+    stop_finishing(9);
+}
+
+fn stop_finishing(stride: usize) -> u64 {
+    let mut images = 0;
+    for first in (5..400).step_by(stride) {
         for second in 0.. {
+            images += 1;
             let scratch = scratch();
             let cache = scratch.open(&options());
             fill(14)(&cache);
@@ -391,6 +608,26 @@ fn finishing_what_was_left_can_be_stopped_and_finished_by_the_next() {
                 break;
             }
         }
+    }
+    images
+}
+
+/// What the tests above stop at some steps only, stopped at each.
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn everything_is_stopped_at_each_of_its_steps() {
+    let mut options = options();
+    options.directory_bits = 0;
+    let images = [
+        ("larger regions", larger_regions(&options, 1)),
+        ("a roster without its holes", roster_without_holes(97)),
+        ("cleaning", stop_cleaning(1)),
+        ("a rebuild", stop_rebuild(1)),
+        ("recovery", stop_recovery(1)),
+        ("finishing", stop_finishing(1)),
+    ];
+    for (name, images) in images {
+        println!("{name}: {images} images");
     }
 }
 
@@ -427,7 +664,7 @@ fn a_copy_of_live_files_is_noticed_and_recovered() {
     assert_eq!(
         third.open(&options()).stats().unwrap().generation,
         2,
-        "clean ones are"
+        "clean ones are, once they were found to agree"
     );
 }
 
@@ -461,6 +698,123 @@ fn a_segment_whose_header_a_power_loss_took_is_in_nobodys_way() {
         }
         assert_clean(&cache);
     }
+}
+
+/// Overwrites bytes of one of the cache's files, found by what follows the cache's path in its name.
+fn overwrite(scratch: &Scratch, suffix: &str, at: u64, bytes: &[u8]) {
+    let path = format!("{}{suffix}", scratch.path().display());
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+}
+
+#[test]
+fn records_that_a_power_loss_took_leave_gaps_and_a_clean_cache() {
+    for lost in [&[0; 300][..], &[0xaa; 300]] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        fill(20)(&cache);
+        let before = contents(&cache);
+        drop(cache);
+        reboot(scratch.path());
+        overwrite(&scratch, ".heap", 500, lost);
+        let cache = scratch.open(&options());
+        let after = contents(&cache);
+        assert!(after.len() < 20 && after.len() > 10, "{}", after.len());
+        assert!(after.iter().all(|(key, value)| before[key] == *value));
+        assert_clean(&cache);
+        let generation = cache.stats().unwrap().generation;
+        cache.compact().unwrap();
+        assert_eq!(contents(&cache), after);
+        assert_eq!(cache.stats().unwrap().generation, generation);
+        assert_clean(&cache);
+    }
+}
+
+#[test]
+fn damage_that_no_power_loss_explains_is_left_for_who_wants_to_know() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    fill(20)(&cache);
+    overwrite(&scratch, ".heap", 500, &[0xaa; 300]);
+    let header = cache.handle.view.load_full();
+    header.header().set(word::INTENT, 77);
+    drop(cache.writer().unwrap());
+    assert_eq!(cache.stats().unwrap().generation, 2, "it was rebuilt");
+    assert!(cache.verify().unwrap().damaged_bytes > 0);
+}
+
+#[test]
+fn versions_go_on_behind_a_deletion_of_which_nothing_is_left() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    let ahead = super::super::version::now() + 1_000_000_000_000;
+    let view = cache.handle.view.load_full();
+    view.header().set(word::LAST_MTIME, ahead);
+    fill(5)(&cache);
+    assert!(cache.delete(&key(4)).unwrap());
+    let last = view.header().get(word::LAST_MTIME);
+    cache.compact().unwrap();
+    cache.flush().unwrap();
+    cache.put(&key(0), b"not synced").unwrap();
+    drop((cache, view));
+    // The index as it came to the disk before all of that, and the last record not at all.
+    overwrite(&scratch, "", 8 * word::LAST_MTIME as u64, &[0; 8]);
+    reboot(scratch.path());
+    let cache = scratch.open(&options());
+    let version = cache.put(b"next", b"v").unwrap();
+    assert!(version.as_nanos() > last, "versions went back");
+}
+
+#[test]
+fn preliminary_files_with_part_of_a_header_are_in_nobodys_way() {
+    let scratch = scratch();
+    for suffix in [".new", ".roster.new", ".heap.new"] {
+        let path = format!("{}{suffix}", scratch.path().display());
+        let torn = [[0; 8], [1; 8]].concat();
+        std::fs::write(path, torn).unwrap();
+    }
+    let cache = scratch.open(&options());
+    fill(20)(&cache);
+    cache.clear().unwrap();
+    fill(3)(&cache);
+    assert_clean(&cache);
+    // A segment with its magic, and no version yet.
+    drop(cache);
+    reboot(scratch.path());
+    let path = format!("{}.heap.7", scratch.path().display());
+    std::fs::write(&path, [&b"MMCSEGMT"[..], &[0; 504]].concat()).unwrap();
+    let magic = <crate::format::segment::SegmentHeader as crate::format::seal::Sealed>::MAGIC;
+    overwrite(&scratch, ".heap.7", 0, &magic);
+    let cache = scratch.open(&options());
+    assert_clean(&cache);
+    assert!(!Path::new(&path).exists(), "there was nothing in it");
+}
+
+#[test]
+fn a_segment_that_never_came_to_the_disk_is_not_met_again_by_the_cleaner() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    cache.handle.clean_pause.store(1_000, Relaxed);
+    for i in 0..40 {
+        cache.put(&key(i), &[1; 1_500]).unwrap();
+    }
+    drop(cache);
+    reboot(scratch.path());
+    let path = format!("{}.heap.2", scratch.path().display());
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::write(&path, vec![0; length as usize]).unwrap();
+    let cache = scratch.open(&options());
+    let left = contents(&cache);
+    assert!(left.len() < 40 && left.len() > 20, "{}", left.len());
+    let generation = cache.stats().unwrap().generation;
+    cache.compact().unwrap();
+    assert_eq!(
+        cache.stats().unwrap().generation,
+        generation,
+        "rebuilt again"
+    );
+    assert_eq!(contents(&cache), left);
+    assert_clean(&cache);
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! Words of the index that no checksum covers (header words, directory, region headers, controls,
+//! links, bodies) and entries of the roster, set to values that could be true, or to anything; then
+//! every public operation.
+#![no_main]
+
+#[path = "../../tests/attack/mod.rs"]
+mod attack;
+
+use std::fmt::Write;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use attack::image::Image;
+use attack::layout::{FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at};
+use attack::look::Judge;
+use attack::mutation::Choices;
+use attack::reach::Reach;
+use attack::seals::{self, Seal};
+use attack::specimen::{Specimen, scratch};
+use libfuzzer_sys::fuzz_target;
+
+/// Values of one input.
+const MOST: usize = 12;
+
+/// The same in every run: one that was closed in order, and one whose writer was killed.
+static SPECIMENS: LazyLock<[Specimen; 2]> = LazyLock::new(|| {
+    mmapcache::fuzzing::reseed(0);
+    let closed = Specimen::make();
+    let live = closed.live();
+    [closed, live]
+});
+
+fuzz_target!(|data: &[u8]| {
+    let mut choices = Choices(data);
+    let specimen = &SPECIMENS[usize::from(choices.byte() & 1)];
+    mmapcache::fuzzing::reseed(1);
+    let (mut image, mut done) = (specimen.image.clone(), String::new());
+    for _ in 0..MOST {
+        if choices.is_empty() {
+            break;
+        }
+        set_a_field(&mut image, &mut choices, &mut done);
+    }
+    seals::repair(&mut image, &Seal::Cursor);
+    let reach = Reach::between(specimen, &image);
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    image.write_to(&path).expect("files");
+    Judge::new(specimen, &reach, &done).all(&path);
+});
+
+/// What a word is for, and where the words are that are for the same.
+struct Kind {
+    suffix: &'static str,
+    /// Of the first one.
+    at: usize,
+    /// From one to the next.
+    stride: usize,
+    count: usize,
+    /// Bytes of each: 1, 4 or 8.
+    width: usize,
+}
+
+impl Kind {
+    fn choose(image: &Image, choices: &mut Choices<'_>) -> Self {
+        let index = image.bytes("");
+        let geometry = Geometry::of(index);
+        let region = geometry.region(choices.below(regions(index, geometry)));
+        let (slots, body) = (geometry.slots, 40 + geometry.inline_key);
+        let bodies = region.start + 64 + 10 * slots;
+        let of_index = |at: usize, stride: usize, count: usize, width: usize| Self {
+            suffix: "",
+            at,
+            stride,
+            count,
+            width,
+        };
+        match choices.byte() % 12 {
+            0 => of_index(PAGE, 8, 1 << geometry.directory_bits, 8),
+            1 => of_index(
+                region.start + 8 * choices.below(4),
+                geometry.region_bytes(),
+                1,
+                8,
+            ),
+            2 => of_index(region.start + 64, 1, slots, 1),
+            3 | 4 => of_index(region.start + 64 + 2 * slots, 8, slots, 8),
+            5 => of_index(bodies, body, slots, 4),
+            6 => of_index(bodies + 4, body, slots, 4),
+            7 => of_index(bodies + 8 * choices.below(body / 8), body, slots, 8),
+            8 => of_index(header::POLL, 8, (header::END - header::POLL) / 8, 8),
+            9 => of_index(header::COUNTERS, 8, 15, 8),
+            10 => of_index(header::INTENT, 8, 4, 8),
+            _ => Self {
+                suffix: ".roster",
+                at: FIRST_POSITION,
+                stride: 4,
+                count: u64_at(index, header::ROSTER_LEN).min(1024) as usize,
+                width: 4,
+            },
+        }
+    }
+
+    fn place(&self, choices: &mut Choices<'_>) -> Range<usize> {
+        let at = self.at + self.stride * choices.below(self.count);
+        at..at + self.width
+    }
+}
+
+fn regions(index: &[u8], geometry: Geometry) -> usize {
+    (index.len() - geometry.regions_at()) / geometry.region_bytes()
+}
+
+/// Sets one, and says so in `done`, for whoever has to read a finding.
+fn set_a_field(image: &mut Image, choices: &mut Choices<'_>, done: &mut String) {
+    let kind = Kind::choose(image, choices);
+    let (to, like) = (kind.place(choices), kind.place(choices));
+    let bytes = image.bytes(kind.suffix);
+    if to.end > bytes.len() || like.end > bytes.len() {
+        return;
+    }
+    let read = |range: &Range<usize>| match kind.width {
+        1 => u64::from(bytes[range.start]),
+        4 => u64::from(u32_at(bytes, range.start)),
+        _ => u64_at(bytes, range.start),
+    };
+    let (old, other) = (read(&to), read(&like));
+    let value = match choices.byte() % 8 {
+        0 => 0,
+        1 | 2 => other,
+        3 => old.wrapping_add(u64::from(choices.byte())).wrapping_sub(8),
+        4 => old ^ (1 << (choices.byte() % 64)),
+        5 => u64::from(choices.byte()),
+        6 => u64::MAX >> (choices.byte() % 64),
+        _ => choices.word(),
+    };
+    // An inode or a boot of its own would only lead to a recovery, each time.
+    if kind.suffix.is_empty() && (448..472).contains(&to.start) {
+        return;
+    }
+    let _ = write!(done, "{}[{to:?}] {old:#x} -> {value:#x}; ", kind.suffix);
+    let Some(bytes) = image.bytes_mut(kind.suffix) else {
+        return;
+    };
+    match kind.width {
+        1 => bytes[to.start] = value as u8,
+        4 => set_u32(bytes, to.start, value as u32),
+        _ => set_u64(bytes, to.start, value),
+    }
+}

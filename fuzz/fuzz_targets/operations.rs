@@ -1,0 +1,537 @@
+//! Sequences of operations, by two writing handles and a reading one, against a map. Some are killed
+//! at one of their stores, some are looked at, or copied, in their midst.
+#![no_main]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
+use mmapcache::inspect::Overview;
+use mmapcache::{Error, Fault, MmapCache, Options, Result, Update, Version, Writer};
+use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
+
+/// Operations of one input: beyond them it only gets slower.
+const MOST: usize = 400;
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Unstructured::new(data);
+    let Ok(shape) = input.arbitrary::<Shape>() else {
+        return;
+    };
+    reseed(0);
+    let mut run = Run::new(&shape);
+    for _ in 0..MOST {
+        match input.arbitrary() {
+            Ok(operation) if !input.is_empty() => run.operate(operation),
+            _ => break,
+        }
+    }
+    run.compare();
+});
+
+/// How small the cache is.
+#[derive(Arbitrary, Debug)]
+struct Shape {
+    directory_bits: u8,
+    inline_words: u8,
+    collides: bool,
+    cleans_late: bool,
+}
+
+impl Shape {
+    fn options(&self) -> Options {
+        let mut options = Options::new();
+        options
+            .region_slots(16)
+            .max_segment_bytes(16 * 1024)
+            .inline_key_bytes(u32::from(self.inline_words % 5) * 8)
+            .narrow(
+                [1, 2, 3, 20][usize::from(self.directory_bits % 4)],
+                self.collides,
+            );
+        if !self.cleans_late {
+            options.clean_when(50, 1024);
+        }
+        options
+    }
+}
+
+/// One of few keys, of all lengths around what a slot holds, with the same beginning.
+#[derive(Arbitrary, Debug)]
+struct Key(u8);
+
+impl Key {
+    fn bytes(&self) -> Vec<u8> {
+        let len = match self.0 {
+            0 => return Vec::new(),
+            1 => 65_536,
+            2 => 65_535,
+            3..10 => 1_000 * usize::from(self.0),
+            _ => [1, 7, 8, 9, 16, 23, 24, 25, 31, 32, 33, 40, 60, 90, 120, 700]
+                [usize::from(self.0 % 16)],
+        };
+        let mut key = vec![b'k'; len];
+        key[len - 1] = self.0;
+        key
+    }
+}
+
+/// The length of a value; most are short.
+#[derive(Arbitrary, Debug)]
+struct Size(u8);
+
+impl Size {
+    fn bytes(&self) -> usize {
+        match usize::from(self.0) {
+            short @ 0..180 => short,
+            middling @ 180..244 => (middling - 150) * 30,
+            long => (long - 230) * 640,
+        }
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+enum Change {
+    Put(Key, Size),
+    PutAgain(Key, Size),
+    Delete(Key),
+    InsertIfAbsent(Key, Size),
+    PutIf(Key, Size, bool),
+    DeleteIf(Key, bool),
+    Append(Key),
+    UpdateToNothing(Key),
+}
+
+/// What a writing process does in one go.
+#[derive(Arbitrary, Debug)]
+enum Act {
+    Change(Change),
+    Batch(Vec<Change>),
+    Rebuild { count: u8, fails_at: u8 },
+    Thin(u8),
+    Compact,
+    Clear,
+    Flush,
+    Reopen,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Operation {
+    Change(bool, Change),
+    ChangeAgain(bool, Change),
+    Act(bool, Act),
+    Kill {
+        first: bool,
+        steps: u16,
+        act: Act,
+        mending_too: Option<u8>,
+    },
+    LookInTheMidst {
+        first: bool,
+        steps: u8,
+        change: Change,
+    },
+    CopyInTheMidst {
+        first: bool,
+        steps: u8,
+        act: Act,
+    },
+    List(bool),
+}
+
+/// What handles and writers have in common.
+trait Changes {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version>;
+    fn delete(&mut self, key: &[u8]) -> Result<bool>;
+    fn insert_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>>;
+    fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>>;
+    fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool>;
+    fn update(&mut self, key: &[u8], to: Update) -> Result<bool>;
+}
+
+macro_rules! changes {
+    ($of:ty, $by:ident) => {
+        impl Changes for $of {
+            fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
+                $by::put(self, key, value)
+            }
+            fn delete(&mut self, key: &[u8]) -> Result<bool> {
+                $by::delete(self, key)
+            }
+            fn insert_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+                $by::insert_if_absent(self, key, value)
+            }
+            fn put_if(
+                &mut self,
+                key: &[u8],
+                value: &[u8],
+                seen: Version,
+            ) -> Result<Option<Version>> {
+                $by::put_if(self, key, value, seen)
+            }
+            fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
+                $by::delete_if(self, key, seen)
+            }
+            fn update(&mut self, key: &[u8], to: Update) -> Result<bool> {
+                $by::update(self, key, |_| to)
+            }
+        }
+    };
+}
+
+changes!(Writer<'_>, Writer);
+changes!(&MmapCache, MmapCache);
+
+struct Run {
+    /// Before `scratch`: handles go before their files.
+    writing: [Rc<MmapCache>; 2],
+    reading: Rc<MmapCache>,
+    scratch: Scratch,
+    options: Options,
+    model: Model,
+    /// Values stored so far; each has a content of its own.
+    stored: u32,
+}
+
+impl Run {
+    fn new(shape: &Shape) -> Self {
+        let (scratch, options) = (Scratch::new(), shape.options());
+        let open = |options: &Options| Rc::new(options.open(scratch.cache()).expect("a cache"));
+        Self {
+            writing: [open(&options), open(&options)],
+            reading: open(Options::new().read_only(true)),
+            scratch,
+            options,
+            model: Model::default(),
+            stored: 0,
+        }
+    }
+
+    fn open(&self) -> Rc<MmapCache> {
+        Rc::new(
+            self.options
+                .open(self.scratch.cache())
+                .expect("the cache again"),
+        )
+    }
+
+    fn writing(&self, first: bool) -> Rc<MmapCache> {
+        Rc::clone(&self.writing[usize::from(first)])
+    }
+
+    fn operate(&mut self, operation: Operation) {
+        match operation {
+            Operation::Change(first, change) | Operation::ChangeAgain(first, change) => {
+                self.change(&change, &mut &*self.writing(first));
+            }
+            Operation::Act(first, act) => self.act(first, act),
+            Operation::Kill {
+                first,
+                steps,
+                act,
+                mending_too,
+            } => {
+                self.kill(first, u64::from(steps), act, mending_too);
+            }
+            Operation::LookInTheMidst {
+                first,
+                steps,
+                change,
+            } => {
+                self.look_in_the_midst(first, u64::from(steps), &change);
+            }
+            Operation::CopyInTheMidst { first, steps, act } => {
+                self.copy_in_the_midst(first, u64::from(steps), act);
+            }
+            Operation::List(true) => assert_eq!(contents(&self.reading), self.model.contents),
+            Operation::List(false) => assert_eq!(contents(&self.writing[0]), self.model.contents),
+        }
+    }
+
+    fn act(&mut self, first: bool, act: Act) {
+        let cache = self.writing(first);
+        match act {
+            Act::Change(change) => self.change(&change, &mut &*cache),
+            Act::Batch(changes) => {
+                let mut writer = cache.writer().expect("the lock");
+                for change in &changes {
+                    self.change(change, &mut writer);
+                }
+                writer.commit().expect("a commit");
+            }
+            Act::Rebuild { count, fails_at } => self.rebuild(&cache, count, fails_at),
+            Act::Thin(modulus) => self.thin(&cache, modulus),
+            Act::Compact => cache.compact().expect("compaction"),
+            Act::Clear => {
+                self.model.begun = Some(Effect::Replace(BTreeMap::new()));
+                cache.clear().expect("clearing");
+                self.model.finish(&Contents::new());
+            }
+            Act::Flush => cache.flush().expect("a flush"),
+            Act::Reopen => self.writing[usize::from(first)] = self.open(),
+        }
+    }
+
+    fn next_value(&mut self, size: &Size) -> Vec<u8> {
+        self.stored += 1;
+        let mut value = vec![self.stored as u8; size.bytes()];
+        for (byte, stamp) in value.iter_mut().zip(self.stored.to_le_bytes()) {
+            *byte = stamp;
+        }
+        value
+    }
+
+    fn change(&mut self, change: &Change, to: &mut impl Changes) {
+        match change {
+            Change::Put(key, size) | Change::PutAgain(key, size) => {
+                let (key, value) = (key.bytes(), self.next_value(size));
+                self.model.begun = Some(Effect::Put(key.clone(), value.clone()));
+                let done = to.put(&key, &value).map(Some);
+                self.stored_or_refused(key, value, done);
+            }
+            Change::InsertIfAbsent(key, size) => {
+                let (key, value) = (key.bytes(), self.next_value(size));
+                let absent = self.model.value(&key).is_none();
+                self.model.begun = absent.then(|| Effect::Put(key.clone(), value.clone()));
+                let done = to.insert_if_absent(&key, &value);
+                self.stored_or_refused(key, value, done);
+            }
+            Change::PutIf(key, size, right) => {
+                let (key, value) = (key.bytes(), self.next_value(size));
+                let seen = self.model.version(&key, *right);
+                let same = *right && self.model.value(&key).is_some();
+                self.model.begun = same.then(|| Effect::Put(key.clone(), value.clone()));
+                let done = to.put_if(&key, &value, seen);
+                self.stored_or_refused(key, value, done);
+            }
+            Change::Append(key) => self.append(key.bytes(), to),
+            Change::Delete(key) => {
+                let key = key.bytes();
+                self.delete(&key, true, |key| to.delete(key));
+            }
+            Change::DeleteIf(key, right) => {
+                let key = key.bytes();
+                let seen = self.model.version(&key, *right);
+                self.delete(&key, *right, |key| to.delete_if(key, seen));
+            }
+            Change::UpdateToNothing(key) => {
+                let key = key.bytes();
+                let there = self.model.value(&key).is_some();
+                let to = &mut *to;
+                self.delete(&key, there, |key| to.update(key, Update::Delete));
+            }
+        }
+    }
+
+    /// A value was to be stored, and was if the model expected that.
+    fn stored_or_refused(&mut self, key: Vec<u8>, value: Vec<u8>, done: Result<Option<Version>>) {
+        let expected = self.model.begun.is_some();
+        match done {
+            Ok(Some(version)) => {
+                assert!(expected && !key.is_empty());
+                self.model.put(key, value, version);
+            }
+            Ok(None) => assert!(!expected),
+            Err(error) => {
+                refused(&error, &key, value.len());
+                self.model.begun = None;
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &[u8], wanted: bool, delete: impl FnOnce(&[u8]) -> Result<bool>) {
+        let expected = wanted && self.model.value(key).is_some();
+        self.model.begun = expected.then(|| Effect::Delete(key.to_vec()));
+        match delete(key) {
+            Ok(deleted) => assert_eq!(deleted, expected),
+            Err(error) => refused(&error, key, 0),
+        }
+        if expected {
+            self.model.delete(key);
+        }
+    }
+
+    /// A value grows by one byte, decided under the lock.
+    fn append(&mut self, key: Vec<u8>, to: &mut impl Changes) {
+        let mut value = self.model.value(&key).unwrap_or_default().to_vec();
+        value.truncate(500);
+        value.push(b'+');
+        self.model.begun = Some(Effect::Put(key.clone(), value.clone()));
+        match to.update(&key, Update::Put(value.clone())) {
+            Ok(changed) => {
+                assert!(changed);
+                let version = self
+                    .reading
+                    .mtime(&key)
+                    .expect("a lookup")
+                    .expect("its version");
+                self.model.put(key, value, version);
+            }
+            Err(error) => {
+                refused(&error, &key, value.len());
+                self.model.begun = None;
+            }
+        }
+    }
+
+    fn rebuild(&mut self, cache: &MmapCache, count: u8, fails_at: u8) {
+        let items: BTreeMap<_, _> = (0..count % 64)
+            .map(|i| {
+                (
+                    Key(i.wrapping_mul(3) | 16).bytes(),
+                    self.next_value(&Size(i)),
+                )
+            })
+            .collect();
+        let fails = usize::from(fails_at) < items.len();
+        self.model.begun = (!fails).then(|| Effect::Replace(items.clone()));
+        let source = items.iter().enumerate().map(|(at, item)| {
+            if fails && at == usize::from(fails_at) {
+                Err("the source failed")
+            } else {
+                Ok(item)
+            }
+        });
+        match cache.atomic_rebuild(source) {
+            Ok(()) => {
+                assert!(!fails);
+                self.model.finish(&contents(cache));
+            }
+            Err(error) => assert!(fails && matches!(error, Error::Source { .. }), "{error:?}"),
+        }
+    }
+
+    /// A cache is rebuilt from itself, and some of it left out.
+    fn thin(&mut self, cache: &MmapCache, modulus: u8) {
+        let stays = |key: &[u8]| key.last().is_some_and(|last| last % (modulus % 8 + 1) == 0);
+        let kept = self.model.contents.iter().filter(|(key, _)| stays(key));
+        let kept = kept
+            .map(|(key, (value, _))| (key.clone(), value.clone()))
+            .collect();
+        self.model.begun = Some(Effect::Replace(kept));
+        let mut writer = cache.writer().expect("the lock");
+        let items = cache.items().expect("a listing");
+        let items = items.filter(|item| item.as_ref().is_ok_and(|(key, _)| stays(key)));
+        writer.atomic_rebuild(items).expect("a rebuild from itself");
+        drop(writer);
+        self.model.finish(&contents(cache));
+    }
+
+    /// Kills a process in its work and perhaps, as it mends, the next.
+    fn kill(&mut self, first: bool, steps: u64, act: Act, mending_too: Option<u8>) {
+        let killed = killed_after(steps, || self.act(first, act)).is_none();
+        if !killed {
+            return;
+        }
+        self.writing[usize::from(first)] = Rc::clone(&self.writing[usize::from(!first)]);
+        self.model.settle(&contents(&self.reading));
+        if let Some(steps) = mending_too {
+            killed_after(u64::from(steps), || {
+                drop(self.open().writer().expect("the lock"))
+            });
+        }
+        drop(self.writing[0].writer().expect("the lock"));
+        self.writing[usize::from(first)] = self.open();
+        self.model.settle(&contents(&self.reading));
+        // Whatever it was, it has happened or it never will.
+        self.model.begun = None;
+        self.check(&self.writing[0]);
+    }
+
+    /// Another process looks in the midst of a change: it sees all of it or nothing.
+    fn look_in_the_midst(&mut self, first: bool, steps: u64, change: &Change) {
+        let before = self.model.contents.clone();
+        let reading = Rc::clone(&self.reading);
+        let seen = Rc::new(RefCell::new(None));
+        let interlude = {
+            let seen = Rc::clone(&seen);
+            move || *seen.borrow_mut() = Some(contents(&reading))
+        };
+        let cache = self.writing(first);
+        interrupted_after(steps, interlude, || self.change(change, &mut &*cache));
+        if let Some(seen) = seen.take() {
+            assert!(seen == before || seen == self.model.contents, "{seen:?}");
+        }
+    }
+
+    /// All files are copied in the midst of something, and opened elsewhere: the copy is rebuilt
+    /// from its heap.
+    fn copy_in_the_midst(&mut self, first: bool, steps: u64, act: Act) {
+        let mut model = self.model.clone();
+        let from = self.scratch.path().to_owned();
+        let copy: Rc<RefCell<Option<Scratch>>> = Rc::default();
+        let interlude = {
+            let copy = Rc::clone(&copy);
+            move || *copy.borrow_mut() = Some(Scratch::copy_of(&from))
+        };
+        let is_batch = matches!(act, Act::Batch(_));
+        interrupted_after(steps, interlude, || self.act(first, act));
+        let Some(copy) = copy.take() else {
+            return;
+        };
+        let cache = self.options.open(copy.cache()).expect("a copy opens");
+        drop(cache.writer().expect("the lock of a copy"));
+        let listed = contents(&cache);
+        // What was half written when it was copied stays in the heap, until it is cleaned.
+        let report = cache.verify().expect("a check");
+        let torn = |fault: &Fault| fault.what == "bytes that are no record";
+        assert!(
+            report.fault_count <= 1 && report.faults.iter().all(torn),
+            "{:?}",
+            report.faults
+        );
+        assert_eq!(report.entries, cache.len());
+        if is_batch {
+            return;
+        }
+        model.begun = None;
+        assert!(
+            listed == model.contents || listed == self.model.contents,
+            "{listed:?}"
+        );
+    }
+
+    fn check(&self, cache: &MmapCache) {
+        let report = cache.verify().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.faults);
+        assert!(report.totals_compared);
+        assert_eq!(report.entries, cache.len());
+        let overview = Overview::read(cache.path(), None).expect("an overview");
+        assert!(
+            overview.implausible.is_empty(),
+            "{:?}",
+            overview.implausible
+        );
+    }
+
+    fn compare(&self) {
+        for cache in self.writing.iter().chain([&self.reading]) {
+            assert_eq!(contents(cache), self.model.contents);
+            assert_eq!(cache.len(), self.model.contents.len() as u64);
+            for key in &self.model.known {
+                let found = cache.get(key).expect("a lookup");
+                assert_eq!(found.as_deref(), self.model.value(key));
+            }
+        }
+        self.check(&self.reading);
+        let fresh: PathBuf = self.scratch.cache();
+        let fresh = Options::new()
+            .read_only(true)
+            .open(fresh)
+            .expect("the cache once more");
+        assert_eq!(contents(&fresh), self.model.contents);
+    }
+}
+
+/// The errors that a sound cache gives: a key or a value that no cache takes.
+fn refused(error: &Error, key: &[u8], value_len: usize) {
+    match error {
+        Error::KeyLength { len, .. } => assert!(*len == key.len() && !(1..=65_535).contains(len)),
+        Error::ValueTooLarge { max, .. } => assert!(value_len as u64 > *max),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,52 @@
+//! A directory for one input, in memory where the system has one: nothing here is about disks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// Removed with all that is in it when it goes.
+#[derive(Debug)]
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let dir = tempfile::Builder::new()
+            .prefix("mmapcache-fuzz-")
+            .tempdir_in(parent)
+            .expect("a directory for a cache");
+        Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The path of a cache in it.
+    pub fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    /// Copies all files that stand in `from`, as a careless backup would.
+    pub fn copy_of(from: &Path) -> Self {
+        let copy = Self::new();
+        for entry in fs::read_dir(from).expect("the directory of the cache") {
+            let path = entry.expect("an entry of the directory").path();
+            let name = path.file_name().expect("a file's name");
+            fs::copy(&path, copy.path().join(name)).expect("a copy of the file");
+        }
+        copy
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,121 @@
+//! `repair`: index and roster made anew from the heap, where nothing less helps.
+//!
+//! Knows how a repair is told to a person; what it does is the library's.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use mmapcache::{Repair, Repaired};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::grid::Grid;
+use crate::output::Output;
+use crate::site::Site;
+use crate::units;
+use crate::verdict::Verdict;
+
+/// What was asked for besides the repair itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Request {
+    /// Keep the damaged index and roster beside the new ones, as CACHE.damaged and
+    /// CACHE.roster.damaged
+    #[arg(long)]
+    keep: bool,
+    /// Write the heap anew afterwards, without its damaged bytes; needs room for all live entries
+    /// once more
+    #[arg(long)]
+    rewrite: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
+    let began = Instant::now();
+    // Drawn on standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(0).with_style(style());
+    let repaired = Repair::new(&site.cache)
+        .options(&site.options())
+        .keep_damaged(request.keep)
+        .rewrite_heap(request.rewrite)
+        .on_progress(|progress| {
+            bar.set_length(progress.heap_bytes);
+            bar.set_position(progress.read_bytes);
+        })
+        .run();
+    bar.finish_and_clear();
+    let repaired = repaired?;
+    let mut out = Output::new();
+    if request.json {
+        out.json(&value(&repaired, began.elapsed()))?;
+    } else {
+        out.line(&text(&repaired, began.elapsed()))?;
+    }
+    out.end()?;
+    let lost = repaired.damaged_bytes > 0 || !repaired.missing_segments.is_empty();
+    Ok(Verdict::wrong_if(lost))
+}
+
+fn style() -> ProgressStyle {
+    let template = "reading the heap {bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn text(repaired: &Repaired, time: Duration) -> String {
+    let mut grid = Grid::new();
+    grid.section(if repaired.rebuilt {
+        "repair: index and roster made anew"
+    } else {
+        "repair: nothing was to be made anew"
+    });
+    let before = repaired.entries_before.map_or_else(String::new, |count| {
+        format!("the old index said {}", units::count(count))
+    });
+    grid.row("entries", units::count(repaired.entries), &before);
+    let records = "that verify, in the heap; dead ones and deletions included";
+    grid.row("records", units::count(repaired.records), records);
+    let damaged = match repaired.damaged_bytes {
+        0 => "",
+        _ => "lost; they stay in the heap until it is rewritten (--rewrite)",
+    };
+    grid.row(
+        "damaged bytes",
+        units::count(repaired.damaged_bytes),
+        damaged,
+    );
+    if repaired.segments > 0 {
+        grid.row("segments", units::count(repaired.segments), "");
+    }
+    for number in &repaired.missing_segments {
+        grid.row(
+            "missing segment",
+            number.to_string(),
+            "what it held is lost",
+        );
+    }
+    for path in &repaired.kept {
+        grid.row("kept", path.display().to_string(), "");
+    }
+    grid.row("time", units::duration(time), "");
+    grid.text()
+}
+
+fn value(repaired: &Repaired, time: Duration) -> Value {
+    let kept: Vec<_> = repaired
+        .kept
+        .iter()
+        .map(|path| path.to_string_lossy())
+        .collect();
+    json!({
+        "rebuilt": repaired.rebuilt,
+        "entries": repaired.entries,
+        "entries_before": repaired.entries_before,
+        "records": repaired.records,
+        "damaged_bytes": repaired.damaged_bytes,
+        "segments": repaired.segments,
+        "missing_segments": repaired.missing_segments,
+        "kept": kept,
+        "seconds": time.as_secs_f64(),
+    })
+}

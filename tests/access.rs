@@ -1,0 +1,535 @@
+//! Who may touch a cache's files, and whose files a cache does not touch.
+//!
+//! Owners need root; without it these tests say that they were not run, and fail where `CI` is set.
+#![cfg(target_os = "linux")]
+#![expect(
+    unsafe_code,
+    reason = "becoming somebody else is a call of the C library"
+)]
+
+mod child;
+mod collider;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use child::{Child, Part, say, tight};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
+use rustix::fs::Mode;
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("has a umask", has_a_umask),
+        ("is somebody else", is_somebody_else),
+    ]);
+}
+
+/// A directory in memory where there is one: nothing here is about disks.
+fn directory() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
+}
+
+/// Where the index header says on which boot the files were written: `docs/format.md`.
+const BOOT_ID: u64 = 448;
+
+/// The next to open the cache finds it written under another boot, and reads the heap.
+fn reboot(path: &Path) {
+    let index = fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("the index");
+    index.write_all_at(&[7; 8], BOOT_ID).expect("another boot");
+}
+
+/// Everything that makes files: segments, generations, a larger table, recovery.
+fn everything(path: &Path, options: &Options) -> Result<()> {
+    let fill = |cache: &MmapCache| -> Result<()> {
+        for i in 0..300_u32 {
+            cache.put(&(i % 120).to_le_bytes(), &[i as u8; 200])?;
+        }
+        Ok(())
+    };
+    let cache = options.open(path)?;
+    fill(&cache)?;
+    cache.compact()?;
+    let items: Vec<_> = cache.items()?.collect();
+    cache.atomic_rebuild(items)?;
+    fill(&cache)?;
+    let seed = collider::seed_of(path);
+    for i in 0..40 {
+        cache.put(&collider::key(seed, i), b"outgrows regions of 16 slots")?;
+    }
+    cache.put(b"and so", b"there is something to recover")?;
+    drop(cache);
+    reboot(path);
+    fill(&options.open(path)?)?;
+    options.open(path)?.clear()?;
+    fill(&options.open(path)?)
+}
+
+/// Makes index and roster anew.
+fn repair(path: &Path) {
+    fs::remove_file(path.with_file_name("cache.roster")).expect("the roster");
+    let repaired = Repair::new(path).run().expect("a repair");
+    assert!(repaired.rebuilt);
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    let dir = path.parent().expect("a directory");
+    let entries = fs::read_dir(dir).expect("the directory");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
+}
+
+fn modes(path: &Path) -> BTreeSet<u32> {
+    files(path)
+        .iter()
+        .map(|file| file.metadata().expect("a mode").mode() & 0o7777)
+        .collect()
+}
+
+fn has_a_umask(part: &Part) {
+    rustix::process::umask(Mode::from_raw_mode(part.numbers[0] as u32));
+    let mut options = tight();
+    if part.numbers[1] != 0 {
+        options.mode(part.numbers[1] as u32);
+    }
+    everything(&part.path, &options).expect("nothing in the way");
+    repair(&part.path);
+}
+
+#[test]
+fn files_are_their_owners_alone_or_as_asked_for_whatever_the_umask() {
+    for umask in [0, 0o077, 0o777] {
+        for (asked, mode) in [(0, 0o600), (0o640, 0o640), (0o666, 0o666)] {
+            let dir = directory();
+            let path = dir.path().join("cache");
+            Child::start("has a umask", &path, &[umask, asked]).finish();
+            assert_eq!(modes(&path), BTreeSet::from([mode]), "{umask:o}");
+        }
+    }
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "CI must be root");
+        eprintln!("NOT RUN: owners need root");
+    }
+    root
+}
+
+/// A cache in a directory that everybody may write to, with all of its files given to somebody.
+fn of_somebody(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
+    let dir = directory();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
+    let path = dir.path().join("cache");
+    let cache = tight().open(&path).expect("a cache");
+    for i in 0..120_u32 {
+        cache.put(&i.to_le_bytes(), &[i as u8; 200]).expect("a put");
+    }
+    drop(cache);
+    for file in files(&path) {
+        chown(&file, Some(owner), Some(group)).expect("an owner");
+        fs::set_permissions(&file, Permissions::from_mode(mode)).expect("a mode");
+    }
+    (dir, path)
+}
+
+fn owners(path: &Path) -> BTreeSet<(u32, u32, u32)> {
+    let metas = files(path)
+        .into_iter()
+        .filter(|file| file.extension() != Some("lock".as_ref()))
+        .map(|file| file.metadata().expect("an owner"));
+    metas
+        .map(|meta| (meta.uid(), meta.gid(), meta.mode() & 0o7777))
+        .collect()
+}
+
+#[test]
+fn root_leaves_mode_owner_and_group_as_they_were() {
+    if !is_root() {
+        return;
+    }
+    for mode in [0o600, 0o640, 0o664] {
+        let (_dir, path) = of_somebody(1234, 5678, mode);
+        everything(&path, &tight()).expect("nothing in the way of root");
+        repair(&path);
+        assert_eq!(owners(&path), BTreeSet::from([(1234, 5678, mode)]));
+    }
+}
+
+/// Becomes the user and the group that the numbers say, and does everything.
+fn is_somebody_else(part: &Part) {
+    let (user, group) = (part.numbers[0] as u32, part.numbers[1] as u32);
+    // SAFETY: changes the credentials of this process only; no pointer is used for no groups.
+    let left = unsafe { libc::setgroups(0, std::ptr::null()) };
+    // SAFETY: changes the credentials of this process only.
+    let grouped = unsafe { libc::setresgid(group, group, group) };
+    // SAFETY: changes the credentials of this process only.
+    let changed = unsafe { libc::setresuid(user, user, user) };
+    assert_eq!((left, grouped, changed), (0, 0, 0));
+    match everything(&part.path, &tight()) {
+        Ok(()) => {
+            repair(&part.path);
+            say("done");
+        }
+        Err(Error::Io { source, path, .. }) => {
+            assert!(path.starts_with(part.path.parent().expect("a directory")));
+            say(source.kind());
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn others_who_may_write_can_do_everything_and_nobody_gains_rights_by_it() {
+    if !is_root() {
+        return;
+    }
+    let cases = [
+        // By the group's rights; by everybody's; not at all.
+        ((1234, 5678, 0o660), (4321, 5678), (4321, 5678, 0o660)),
+        ((1234, 5678, 0o666), (4321, 4321), (4321, 4321, 0o666)),
+        ((1234, 5678, 0o676), (4321, 4321), (4321, 4321, 0o666)),
+        ((1234, 5678, 0o600), (1234, 4321), (1234, 4321, 0o600)),
+        ((1234, 5678, 0o640), (1234, 4321), (1234, 4321, 0o600)),
+    ];
+    for (was, (user, group), becomes) in cases {
+        let (_dir, path) = of_somebody(was.0, was.1, was.2);
+        let said = Child::start("is somebody else", &path, &[user, group]).finish();
+        assert_eq!(said, "done", "{was:?}");
+        assert_eq!(owners(&path), BTreeSet::from([becomes]), "{was:?}");
+    }
+    let (_dir, path) = of_somebody(1234, 5678, 0o640);
+    let before = owners(&path);
+    let said = Child::start("is somebody else", &path, &[4321, 4321]).finish();
+    assert_eq!(said, "permission denied");
+    assert_eq!(owners(&path), before);
+}
+
+/// Every name beside a cache that the cache may come to use.
+const COMPANIONS: [&str; 10] = [
+    "cache.new",
+    "cache.heap",
+    "cache.heap.new",
+    "cache.heap.1",
+    "cache.heap.1.new",
+    "cache.heap.40",
+    "cache.heap.40.new",
+    "cache.roster",
+    "cache.roster.new",
+    "cache.lock",
+];
+
+/// What somebody with bad intent leaves under a name.
+#[derive(Clone, Copy, Debug)]
+enum Trap {
+    Link,
+    LinkToNothing,
+    LinkToAnEmptyFile,
+    HardLink,
+    HardLinkToAnEmptyFile,
+    File,
+    Folder,
+    Fifo,
+}
+
+const TRAPS: [Trap; 8] = [
+    Trap::Link,
+    Trap::LinkToNothing,
+    Trap::LinkToAnEmptyFile,
+    Trap::HardLink,
+    Trap::HardLinkToAnEmptyFile,
+    Trap::File,
+    Trap::Folder,
+    Trap::Fifo,
+];
+
+/// The files that must stay as they are.
+struct Victims {
+    dir: tempfile::TempDir,
+}
+
+impl Victims {
+    fn new() -> Self {
+        let dir = directory();
+        fs::write(dir.path().join("letter"), "dear diary").expect("a letter");
+        fs::write(dir.path().join("empty"), "").expect("an empty file");
+        Self { dir }
+    }
+
+    fn set(&self, trap: Trap, at: &Path) {
+        let victim = |name| self.dir.path().join(name);
+        let set = match trap {
+            Trap::Link => symlink(victim("letter"), at),
+            Trap::LinkToNothing => symlink(victim("nothing"), at),
+            Trap::LinkToAnEmptyFile => symlink(victim("empty"), at),
+            Trap::HardLink => fs::hard_link(victim("letter"), at),
+            Trap::HardLinkToAnEmptyFile => fs::hard_link(victim("empty"), at),
+            Trap::File => fs::write(at, "mine"),
+            Trap::Folder => fs::create_dir(at),
+            Trap::Fifo => {
+                let made = Command::new("mkfifo").arg(at).status();
+                made.map(|status| assert!(status.success()))
+            }
+        };
+        set.expect("a trap");
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self, trap: Trap, at: &Path) {
+        let letter = fs::read(self.dir.path().join("letter")).expect("the letter");
+        assert_eq!(letter, b"dear diary", "{trap:?} at {at:?}");
+        let empty = fs::read(self.dir.path().join("empty")).expect("the empty file");
+        assert_eq!(empty, b"", "{trap:?} at {at:?}");
+        assert!(!self.dir.path().join("nothing").exists(), "{at:?}");
+        match trap {
+            Trap::File => assert_eq!(fs::read(at).expect("the file"), b"mine", "{at:?}"),
+            Trap::Folder => assert!(at.is_dir(), "{at:?}"),
+            _ => {}
+        }
+    }
+
+    fn remove(&self, at: &Path) {
+        if at.is_dir() && !at.is_symlink() {
+            fs::remove_dir(at).expect("the trap");
+        } else if at.symlink_metadata().is_ok() {
+            fs::remove_file(at).expect("the trap");
+        }
+    }
+}
+
+/// It happened, or it was refused by an error that names a file of the cache's.
+#[track_caller]
+fn tolerate<T>(dir: &Path, outcome: Result<T>) -> Option<T> {
+    match outcome {
+        Ok(done) => Some(done),
+        Err(
+            Error::AlreadyExists { path }
+            | Error::WrongMagic { path, .. }
+            | Error::Damaged { path, .. }
+            | Error::Io { path, .. },
+        ) => {
+            assert!(path.starts_with(dir), "{path:?}");
+            None
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn nothing_that_stands_under_a_name_is_followed_or_written_when_a_cache_is_created() {
+    for trap in TRAPS {
+        for name in COMPANIONS {
+            let dir = directory();
+            let dir = dir.path();
+            let victims = Victims::new();
+            let at = dir.join(name);
+            victims.set(trap, &at);
+            let path = dir.join("cache");
+            tolerate(dir, everything(&path, &tight()));
+            victims.assert_untouched(trap, &at);
+            if !path.exists() {
+                victims.remove(&at);
+                everything(&path, &tight()).expect("nothing in the way any more");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_stands_under_a_name_is_followed_or_written_while_a_cache_is_used() {
+    for trap in TRAPS {
+        for name in COMPANIONS {
+            let dir = directory();
+            let dir = dir.path();
+            let path = dir.join("cache");
+            let cache = tight().open(&path).expect("a cache");
+            let mut model = BTreeMap::new();
+            for i in 0..20_u32 {
+                model.insert(i, vec![i as u8; 100]);
+                cache.put(&i.to_le_bytes(), &model[&i]).expect("a put");
+            }
+            let victims = Victims::new();
+            let at = dir.join(name);
+            if at.exists() {
+                continue;
+            }
+            victims.set(trap, &at);
+            let mut rebuilt = false;
+            for round in 1..=3 {
+                for i in 0..300_u32 {
+                    let value = vec![(i * round) as u8; 200];
+                    if tolerate(dir, cache.put(&(i % 60).to_le_bytes(), &value)).is_some() {
+                        model.insert(i % 60, value);
+                    }
+                }
+                let items: Vec<_> = cache.items().expect("a listing").collect();
+                rebuilt |= tolerate(dir, cache.atomic_rebuild(items)).is_some();
+                tolerate(dir, cache.compact());
+            }
+            victims.assert_untouched(trap, &at);
+            let holds = |cache: &MmapCache| {
+                assert_eq!(cache.len(), model.len() as u64);
+                for (i, value) in &model {
+                    let found = cache.get(&i.to_le_bytes()).expect("a look");
+                    assert_eq!(found.as_ref(), Some(value), "{trap:?} at {name}");
+                }
+            };
+            holds(&cache);
+            drop(cache);
+            // Recovery makes files, too.
+            reboot(&path);
+            drop(tolerate(dir, tight().open(&path)));
+            victims.assert_untouched(trap, &at);
+            if !rebuilt {
+                victims.remove(&at);
+            }
+            let cache = tight().open(&path).expect("nothing in the way any more");
+            holds(&cache);
+            assert!(cache.verify().expect("a report").is_clean());
+        }
+    }
+}
+
+/// Locking a file hinders others who lock it: only an empty file of the right name is ours to lock.
+#[test]
+fn a_lock_file_that_is_somebody_elses_is_not_locked() {
+    for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
+        let dir = directory();
+        let victims = Victims::new();
+        victims.set(trap, &dir.path().join("cache.lock"));
+        let letter = fs::File::open(victims.dir.path().join("letter")).expect("the letter");
+        let empty = fs::File::open(victims.dir.path().join("empty")).expect("the empty file");
+        letter.lock().expect("a lock");
+        empty.lock().expect("a lock");
+        let mut options = Options::new();
+        options.lock_timeout(Some(std::time::Duration::from_millis(50)));
+        let error = options.open(dir.path().join("cache"));
+        let error = error.expect_err("somebody else's file");
+        assert!(
+            matches!(
+                error,
+                Error::AlreadyExists { .. } | Error::WrongMagic { .. }
+            ),
+            "{trap:?}: {error:?}"
+        );
+    }
+}
+
+/// Caches whose names are those of each other's files.
+const NAMES: [&str; 10] = [
+    "c",
+    "c.new",
+    "c.heap",
+    "c.heap.new",
+    "c.heap.1",
+    "c.heap.1.new",
+    "c.roster",
+    "c.roster.new",
+    "c.lock",
+    "c.new.new",
+];
+
+/// One of them, and what was put into it.
+struct Neighbour {
+    path: PathBuf,
+    model: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Neighbour {
+    fn work(&mut self, round: u32) {
+        let dir = self.path.parent().expect("a directory").to_owned();
+        let Some(cache) = tolerate(&dir, tight().open(&self.path)) else {
+            return;
+        };
+        for i in 0..60 {
+            let value = vec![(i + round) as u8; 400];
+            if tolerate(&dir, cache.put(&i.to_le_bytes(), &value)).is_some() {
+                self.model.insert(i, value);
+            }
+        }
+        let items: Vec<_> = cache.items().expect("a listing").collect();
+        tolerate(&dir, cache.atomic_rebuild(items));
+        drop(cache);
+        reboot(&self.path);
+        drop(tolerate(&dir, tight().open(&self.path)));
+    }
+
+    fn check(&self) {
+        if self.model.is_empty() {
+            return;
+        }
+        // Another cache may stand where the next writer would have to make a file.
+        let cache = Options::new().read_only(true).open(&self.path);
+        let cache = cache.unwrap_or_else(|error| panic!("{:?}: {error}", self.path));
+        assert_eq!(cache.len(), self.model.len() as u64);
+        for (i, value) in &self.model {
+            let found = cache.get(&i.to_le_bytes()).expect("a look");
+            assert_eq!(found.as_ref(), Some(value), "{:?}", self.path);
+        }
+        let report = cache.verify().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.faults);
+    }
+}
+
+fn neighbours<'a>(names: impl IntoIterator<Item = &'a str>) {
+    let dir = directory();
+    let mut all = Vec::new();
+    for name in names {
+        all.push(Neighbour {
+            path: dir.path().join(name),
+            model: BTreeMap::new(),
+        });
+        for round in 0..2 {
+            for neighbour in &mut all {
+                neighbour.work(round);
+            }
+        }
+        all.iter().for_each(Neighbour::check);
+    }
+    assert!(all.iter().any(|neighbour| neighbour.model.len() == 60));
+}
+
+#[test]
+fn a_cache_named_like_another_ones_file_is_not_eaten_and_does_not_eat() {
+    for first in NAMES {
+        for second in NAMES {
+            if first != second {
+                neighbours([first, second]);
+            }
+        }
+    }
+}
+
+#[test]
+fn caches_of_all_such_names_in_one_directory_leave_each_other_alone() {
+    for start in 0..NAMES.len() {
+        neighbours((0..NAMES.len()).map(|i| NAMES[(start + i * 3) % NAMES.len()]));
+    }
+}
+
+/// Whoever holds the lock that guards creation does not hold others up for ever.
+#[test]
+fn creating_waits_for_another_creator_no_longer_than_for_another_writer() {
+    let dir = directory();
+    let path = dir.path().join("cache");
+    let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");
+    lock.try_lock().expect("the lock");
+    let mut options = Options::new();
+    options.lock_timeout(Some(std::time::Duration::from_millis(50)));
+    let error = options.open(&path).expect_err("somebody creates it");
+    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+    drop(lock);
+    options.open(&path).expect("a cache");
+}

@@ -1,0 +1,365 @@
+//! A change of a cache's files, with or without the checksums that cover it made right again.
+//!
+//! Knows the ways in which bytes are changed; what a change means is for others to say. It can be
+//! made from arbitrary bytes, so that a fuzzer may choose.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::image::{Image, Node};
+use super::layout::{self, PAGE, header};
+use super::seals::{self, Seal};
+use super::specimen::{Kin, Specimen};
+
+/// A change of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Bits of a byte are flipped.
+    Flip {
+        file: String,
+        at: usize,
+        mask: u8,
+    },
+    /// A word gets another value.
+    Set {
+        file: String,
+        at: usize,
+        value: u64,
+    },
+    /// Two words change places.
+    Swap {
+        file: String,
+        at: usize,
+        with: usize,
+    },
+    /// Bytes of one place stand at another as well.
+    Copy {
+        from: (String, usize),
+        to: (String, usize),
+        len: usize,
+    },
+    /// Bytes become zero: a page, as a rule.
+    Zero {
+        file: String,
+        at: usize,
+        len: usize,
+    },
+    /// The file ends earlier.
+    Cut {
+        file: String,
+        len: usize,
+    },
+    /// The file is another cache's, or of another time.
+    Replace {
+        file: String,
+        by: Relative,
+    },
+    Remove {
+        file: String,
+    },
+    /// Something stands there that is no regular file.
+    Become {
+        file: String,
+        kind: Odd,
+    },
+}
+
+/// Whose file stands in the place of the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relative {
+    Earlier,
+    Rebuilt,
+    Stranger,
+}
+
+/// What a name can stand for, other than a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Odd {
+    Directory,
+    /// A symbolic link to nothing.
+    Dangling,
+    /// A symbolic link to itself.
+    Loop,
+    /// A symbolic link to the index.
+    Index,
+    Fifo,
+}
+
+/// A change, and whether the checksums over it are repaired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mutation {
+    pub(crate) change: Change,
+    pub(crate) repaired: bool,
+}
+
+/// Arbitrary bytes, taken from the front; zeros behind their end.
+#[derive(Debug)]
+pub(crate) struct Choices<'a>(pub(crate) &'a [u8]);
+
+impl Choices<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    pub(crate) fn word(&mut self) -> u64 {
+        u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
+    }
+
+    /// A number below an end.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        let number = u32::from_le_bytes(std::array::from_fn(|_| self.byte()));
+        number as usize % end.max(1)
+    }
+}
+
+impl Mutation {
+    /// Reads a mutation of an image off arbitrary bytes.
+    pub(crate) fn choose(choices: &mut Choices<'_>, image: &Image) -> Self {
+        let repaired = choices.byte() & 1 == 1;
+        let change = Change::choose(choices, image);
+        Self { change, repaired }
+    }
+
+    /// Changes an image. Of the specimen it is told what the checksums covered, and whose files
+    /// there are.
+    pub(crate) fn apply(&self, image: &mut Image, specimen: &Specimen) {
+        let before = image.clone();
+        self.change.apply(image, specimen);
+        if !self.repaired {
+            return;
+        }
+        for (suffix, range) in self.change.ranges(&before) {
+            for seal in seals::covering(&specimen.records, &suffix, &range) {
+                if matches!(seal, Seal::Header { .. }) {
+                    self.adopt(image, &before, &suffix);
+                }
+                seals::repair(image, &seal);
+            }
+        }
+        if let Change::Copy { to: (file, at), .. } = &self.change
+            && let Some(segment) = super::image::segment_number(file)
+        {
+            // A record may have come to stand where there was none.
+            let suffix = file.clone();
+            seals::repair(
+                image,
+                &Seal::Record {
+                    suffix,
+                    segment,
+                    at: *at,
+                },
+            );
+        }
+    }
+
+    /// Gives a file that took another's place the ids of that.
+    fn adopt(&self, image: &mut Image, before: &Image, suffix: &str) {
+        if !matches!(self.change, Change::Replace { .. }) {
+            return;
+        }
+        let old = before.bytes(suffix).to_vec();
+        let ids = header::CACHE_ID..if suffix.is_empty() { 56 } else { 40 };
+        if let Some(bytes) = image.bytes_mut(suffix)
+            && bytes.len() >= ids.end
+            && old.len() >= ids.end
+        {
+            bytes[ids.clone()].copy_from_slice(&old[ids]);
+        }
+    }
+}
+
+impl Change {
+    fn choose(choices: &mut Choices<'_>, image: &Image) -> Self {
+        let files: Vec<(&str, usize)> = image
+            .files()
+            .map(|(suffix, bytes)| (suffix, bytes.len()))
+            .collect();
+        let kind = choices.byte() % 16;
+        let (file, len) = files
+            .get(choices.below(files.len()))
+            .copied()
+            .unwrap_or(("", 0));
+        let file = file.to_owned();
+        let at = choices.below(len);
+        let word = at & !7;
+        match kind {
+            0..=3 => Self::Flip {
+                file,
+                at,
+                mask: choices.byte().max(1),
+            },
+            4..=6 => Self::Set {
+                file,
+                at: word,
+                value: choices.word(),
+            },
+            7 => Self::Set {
+                file,
+                at: word,
+                value: choices.below(1 << 16) as u64,
+            },
+            8..=9 => Self::Swap {
+                file,
+                at: word,
+                with: choices.below(len) & !7,
+            },
+            10 => {
+                let (to, to_len) = files
+                    .get(choices.below(files.len()))
+                    .copied()
+                    .unwrap_or(("", 0));
+                let to = (to.to_owned(), choices.below(to_len) & !7);
+                Self::Copy {
+                    from: (file, word),
+                    to,
+                    len: choices.below(4096),
+                }
+            }
+            11 => Self::Zero {
+                file,
+                at: at & !(PAGE - 1),
+                len: PAGE,
+            },
+            12 => Self::Cut { file, len: at },
+            13 => {
+                let all = [Relative::Earlier, Relative::Rebuilt, Relative::Stranger];
+                Self::Replace {
+                    file,
+                    by: all[choices.below(all.len())],
+                }
+            }
+            14 => Self::Remove { file },
+            _ => {
+                let all = [
+                    Odd::Directory,
+                    Odd::Dangling,
+                    Odd::Loop,
+                    Odd::Index,
+                    Odd::Fifo,
+                ];
+                Self::Become {
+                    file,
+                    kind: all[choices.below(all.len())],
+                }
+            }
+        }
+    }
+
+    /// The stretches of files that are changed.
+    pub(crate) fn ranges(&self, before: &Image) -> Vec<(String, Range<usize>)> {
+        let whole = |file: &String| vec![(file.clone(), 0..before.bytes(file).len().max(1))];
+        match self {
+            Self::Flip { file, at, .. } => vec![(file.clone(), *at..at + 1)],
+            Self::Set { file, at, .. } => vec![(file.clone(), *at..at + 8)],
+            Self::Swap { file, at, with } => {
+                vec![(file.clone(), *at..at + 8), (file.clone(), *with..with + 8)]
+            }
+            Self::Copy {
+                to: (file, at),
+                len,
+                ..
+            }
+            | Self::Zero { file, at, len } => {
+                vec![(file.clone(), *at..at + len)]
+            }
+            Self::Cut { file, len } => {
+                vec![(file.clone(), *len..before.bytes(file).len().max(*len))]
+            }
+            Self::Replace { file, .. } | Self::Remove { file } | Self::Become { file, .. } => {
+                whole(file)
+            }
+        }
+    }
+
+    /// Whether the file stays as long as it is: whoever has it mapped may go on.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(
+            self,
+            Self::Flip { .. }
+                | Self::Set { .. }
+                | Self::Swap { .. }
+                | Self::Copy { .. }
+                | Self::Zero { .. }
+        )
+    }
+
+    fn apply(&self, image: &mut Image, specimen: &Specimen) {
+        match self {
+            Self::Flip { file, at, mask } => {
+                if let Some(byte) = image.bytes_mut(file).and_then(|bytes| bytes.get_mut(*at)) {
+                    *byte ^= mask;
+                }
+            }
+            Self::Set { file, at, value } => overwrite(image, file, *at, &value.to_le_bytes()),
+            Self::Swap { file, at, with } => {
+                let bytes = image.bytes(file);
+                if bytes.len() >= at.max(with) + 8 {
+                    let (a, b) = (layout::u64_at(bytes, *at), layout::u64_at(bytes, *with));
+                    overwrite(image, file, *at, &b.to_le_bytes());
+                    overwrite(image, file, *with, &a.to_le_bytes());
+                }
+            }
+            Self::Copy {
+                from: (source, from),
+                to: (file, at),
+                len,
+            } => {
+                let bytes = image.bytes(source);
+                let end = bytes.len().min(from + len);
+                let bytes = bytes.get(*from..end).unwrap_or(&[]).to_vec();
+                overwrite(image, file, *at, &bytes);
+            }
+            Self::Zero { file, at, len } => overwrite(image, file, *at, &vec![0; *len]),
+            Self::Cut { file, len } => {
+                if let Some(bytes) = image.bytes_mut(file) {
+                    bytes.truncate(*len);
+                }
+            }
+            Self::Replace { file, by } => {
+                let kin = &specimen.kin;
+                let relative = match by {
+                    Relative::Earlier => &kin.earlier,
+                    Relative::Rebuilt => &kin.rebuilt,
+                    Relative::Stranger => &kin.stranger,
+                };
+                if let Some(bytes) = Kin::file(relative, file) {
+                    image.nodes.insert(file.clone(), Node::File(bytes));
+                }
+            }
+            Self::Remove { file } => {
+                image.nodes.remove(file);
+            }
+            Self::Become { file, kind } => {
+                image.nodes.insert(file.clone(), kind.node(file));
+            }
+        }
+    }
+}
+
+impl Odd {
+    fn node(self, suffix: &str) -> Node {
+        match self {
+            Self::Directory => Node::Directory,
+            Self::Dangling => Node::Symlink(PathBuf::from("nothing at all")),
+            Self::Loop => Node::Symlink(PathBuf::from(format!("cache{suffix}"))),
+            Self::Index => Node::Symlink(PathBuf::from("cache")),
+            Self::Fifo => Node::Fifo,
+        }
+    }
+}
+
+/// Stores bytes over those of a file, as far as it goes.
+fn overwrite(image: &mut Image, file: &str, at: usize, with: &[u8]) {
+    if let Some(bytes) = image.bytes_mut(file) {
+        let end = bytes.len().min(at + with.len());
+        if at < end {
+            bytes[at..end].copy_from_slice(&with[..end - at]);
+        }
+    }
+}

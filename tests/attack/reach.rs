@@ -1,0 +1,222 @@
+//! How far a change reaches: which keys may give another answer than before, and which a right one
+//! still.
+//!
+//! Found by comparing the files before and after, so any number of changes may lie between. It
+//! knows what each byte says to a reader, by `docs/format.md`, not how the engine reads it.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::image::{Image, differences, segment_number};
+use super::layout::{self, FIRST_RECORD, Geometry, PAGE, Record, header, u32_at, u64_at};
+use super::seals;
+use super::specimen::{INLINE_KEY, Specimen};
+
+/// What a change of files may change in answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// All entries may be gone, or older than they were.
+    pub(crate) all_shaken: bool,
+    /// A key that is not there may give an error, or come back if it was deleted.
+    pub(crate) absent_shaken: bool,
+    /// These entries may be gone, or older than they were.
+    pub(crate) shaken: BTreeSet<Vec<u8>>,
+    /// These may have any value: there are records of them that the engine did not write, and whose
+    /// checksums are right all the same.
+    pub(crate) forged: BTreeSet<Vec<u8>>,
+    /// A listing may leave entries out, or give short keys that nobody put.
+    pub(crate) listing: bool,
+    /// A header names another version.
+    pub(crate) version: bool,
+    /// The mark of a failed sync stands where there was none.
+    pub(crate) sync_failed: bool,
+    /// The index says, under a right checksum, that other files belong to it, or that they are
+    /// laid out in another way.
+    pub(crate) estranged: bool,
+    /// A change seems to be under way: it is finished, and may leave a key with two entries.
+    pub(crate) armed: bool,
+    /// There is no index any more.
+    pub(crate) no_index: bool,
+    /// Insertions may be limited.
+    pub(crate) limited: bool,
+}
+
+/// How much an answer about a key must be worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Nothing that concerns it was changed: it must be right.
+    Sound,
+    /// Right, an earlier value, absent, or an error that says what is damaged.
+    Shaken,
+    /// Anything at all.
+    Forged,
+}
+
+impl Reach {
+    pub(crate) fn trust(&self, specimen: &Specimen, key: &[u8]) -> Trust {
+        let absent = self.absent_shaken && specimen.value(key).is_none();
+        if self.forged.contains(key) {
+            Trust::Forged
+        } else if self.all_shaken || absent || self.shaken.contains(key) {
+            Trust::Shaken
+        } else {
+            Trust::Sound
+        }
+    }
+
+    /// Compares the specimen's files with what was made of them.
+    pub(crate) fn between(specimen: &Specimen, after: &Image) -> Self {
+        let mut reach = Self::default();
+        reach.look_at_headers(specimen, after);
+        for (suffix, old) in specimen.image.files() {
+            for range in changed(old, after.bytes(suffix)) {
+                match suffix {
+                    "" => reach.index(specimen, old, &range),
+                    ".roster" => reach.listing = true,
+                    _ => {
+                        let cut = range.end > after.bytes(suffix).len();
+                        reach.segment(specimen, suffix, &range, cut);
+                    }
+                }
+            }
+        }
+        reach.forgeries(specimen, after);
+        reach
+    }
+
+    fn look_at_headers(&mut self, specimen: &Specimen, after: &Image) {
+        let index = after.bytes("");
+        let sealed = index.get(..128).unwrap_or(&[]);
+        self.estranged = sealed != &specimen.image.bytes("")[..128]
+            && sealed.len() == 128
+            && u32_at(sealed, header::CRC) == seals::header_sum(sealed);
+        self.no_index = !after.nodes.contains_key("")
+            || matches!(after.nodes.get(""), Some(super::image::Node::Symlink(_)));
+        self.version = after
+            .files()
+            .any(|(_, bytes)| bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1);
+        if index.len() >= header::END {
+            let cursor = u64_at(index, header::CURSOR);
+            let lies = cursor != u64_at(specimen.image.bytes(""), header::CURSOR)
+                && cursor == seals::checked_cursor(cursor);
+            // What cleaning seems to have behind it, it removes.
+            self.all_shaken |= lies;
+            self.armed = u64_at(index, header::INTENT) != 0;
+            self.sync_failed = u64_at(index, header::SYNC_ERROR) == 1;
+            self.limited = u64_at(index, header::MAX_ENTRIES) != 0;
+        }
+        if index.len() < specimen.image.bytes("").len() {
+            self.all_shaken = true;
+            self.listing = true;
+        }
+    }
+
+    /// A stretch of the index: sealed header, changing words, directory or a region.
+    fn index(&mut self, specimen: &Specimen, old: &[u8], range: &Range<usize>) {
+        self.listing = true;
+        let touches = |at: usize, len: usize| range.start < at + len && range.end > at;
+        // By these a reader finds regions and segments, and an armed intent is done once more.
+        let by_words = touches(0, header::POLL + 8)
+            || touches(header::RESERVED, 8)
+            || touches(header::OLDEST, 8)
+            || touches(
+                header::INTENT,
+                header::INTENT_COUNTERS + 64 - header::INTENT,
+            );
+        self.all_shaken |= by_words;
+        let slots = layout::slots(old);
+        let geometry = Geometry::of(old);
+        let mut regions = BTreeSet::new();
+        for entry in 0..1 << layout::depth(old) {
+            let number = layout::directory(old, entry);
+            let place = geometry.region(number);
+            if touches(PAGE + 8 * entry, 8) || touches(place.start, place.len()) {
+                regions.insert(number);
+            }
+        }
+        let there = slots
+            .iter()
+            .filter(|slot| slot.is_entry() && regions.contains(&slot.region));
+        for slot in there {
+            let record = specimen
+                .records
+                .iter()
+                .find(|r| (r.segment, r.at) == slot.record());
+            self.shaken
+                .insert(record.expect("each entry has a record").key.clone());
+        }
+        // Any key may have been looked for in that region.
+        self.absent_shaken |= !regions.is_empty();
+    }
+
+    /// A stretch of a segment: its header, and with it all of its records, or some of them.
+    fn segment(&mut self, specimen: &Specimen, suffix: &str, range: &Range<usize>, cut: bool) {
+        let number = segment_number(suffix);
+        let in_header = range.start < 120;
+        let touched = specimen.records.iter().filter(|record| {
+            let mut own = record.range();
+            // The padding says nothing, but a record whose padding is cut off does not end.
+            own.end = if cut {
+                own.end.next_multiple_of(8)
+            } else {
+                own.end
+            };
+            Some(record.segment) == number
+                && (in_header || range.start < own.end && range.end > own.start)
+        });
+        for record in touched {
+            let of_key = specimen
+                .records
+                .iter()
+                .filter(|other| other.key == record.key);
+            let newest = of_key.max_by_key(|other| (other.mtime, other.segment, other.at));
+            if newest == Some(record) {
+                self.shaken.insert(record.key.clone());
+            }
+        }
+    }
+
+    /// Finds the records that verify and that the engine did not write there.
+    fn forgeries(&mut self, specimen: &Specimen, after: &Image) {
+        let own = seals::heap_id(&specimen.image).expect("a sound index");
+        // By the heap's own id, which the segments know too, and by that which the index now says.
+        let said = seals::heap_id(after).filter(|&id| id != own);
+        for heap_id in std::iter::once(own).chain(said) {
+            for (suffix, bytes) in after.files() {
+                let Some(segment) = segment_number(suffix) else {
+                    continue;
+                };
+                if heap_id == own && bytes == specimen.image.bytes(suffix) {
+                    continue;
+                }
+                for at in (FIRST_RECORD..bytes.len()).step_by(8) {
+                    let Some(record) = Record::parse(bytes, segment, at) else {
+                        continue;
+                    };
+                    let known = || heap_id == own && specimen.records.contains(&record);
+                    if seals::is_sealed(bytes, heap_id, &record) && !known() {
+                        // What lies inside of it is a part of its value now.
+                        self.segment(specimen, suffix, &record.range(), false);
+                        self.forged.insert(record.key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a listing of keys alone may name this one, which nobody put: the index holds short
+    /// keys in full, and nothing sums them. Under another geometry they may seem to be longer.
+    pub(crate) fn allows_strange(&self, key: &[u8]) -> bool {
+        self.forged.contains(key) || self.estranged || (self.listing && key.len() <= INLINE_KEY)
+    }
+}
+
+/// What is not the same, of two files of any length.
+fn changed(old: &[u8], new: &[u8]) -> Vec<Range<usize>> {
+    let common = old.len().min(new.len());
+    let mut found = differences(&old[..common], &new[..common]);
+    if old.len() != new.len() {
+        found.push(common..old.len().max(new.len()));
+    }
+    found
+}

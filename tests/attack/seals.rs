@@ -1,0 +1,157 @@
+//! The checksums of the files, and how they are made right again behind a change.
+//!
+//! Follows `docs/format.md`. Whoever repairs a checksum lies: what it covers is then to be handled
+//! as if the engine had written it.
+
+use std::ops::Range;
+
+use super::image::{Image, segment_number};
+use super::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, place, set_u32, set_u64, u64_at};
+
+/// Multiplies a key of a checksum over all of a word's bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Something that a checksum covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// The sealed header of a file.
+    Header { suffix: String },
+    /// A record, where it stood before anything was changed.
+    Record {
+        suffix: String,
+        segment: u16,
+        at: usize,
+    },
+    /// The word that says how far cleaning has come.
+    Cursor,
+}
+
+/// Bytes of the sealed header in a file of this name.
+pub(crate) fn header_bytes(suffix: &str) -> usize {
+    match suffix {
+        "" => 128,
+        ".roster" => 64,
+        _ => 120,
+    }
+}
+
+/// The checksum of a sealed header.
+pub(crate) fn header_sum(bytes: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes[..header::CRC]);
+    crc.update(&bytes[header::CRC + 4..]);
+    crc.finalize()
+}
+
+/// The checksum of a record, whose bytes these are from its first to its last.
+pub(crate) fn record_sum(heap_id: u64, segment: u16, at: usize, record: &[u8]) -> u32 {
+    let mixed = (heap_id ^ place(segment, at)).wrapping_mul(SPREAD);
+    let mut crc = crc32fast::Hasher::new_with_initial((mixed >> 32) as u32);
+    crc.update(&record[4..]);
+    crc.finalize()
+}
+
+/// A cursor with the check that belongs to its lower bits.
+pub(crate) fn checked_cursor(word: u64) -> u64 {
+    let content = word & ((1 << 49) - 1);
+    let check = (content ^ (content >> 23)).wrapping_mul(SPREAD) >> 49;
+    content | (check << 49)
+}
+
+/// The heap's id, as the index says.
+pub(crate) fn heap_id(image: &Image) -> Option<u64> {
+    let index = image.bytes("");
+    (index.len() >= 128).then(|| u64_at(index, header::HEAP_ID))
+}
+
+/// Whether a record's checksum is right for its place in a heap.
+pub(crate) fn is_sealed(bytes: &[u8], heap_id: u64, record: &Record) -> bool {
+    let stored = super::layout::u32_at(bytes, record.at);
+    stored == record_sum(heap_id, record.segment, record.at, &bytes[record.range()])
+}
+
+/// The seals that cover a stretch of a file of the sound image `before`.
+pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) -> Vec<Seal> {
+    let mut found = Vec::new();
+    if range.start < header_bytes(suffix) {
+        found.push(Seal::Header {
+            suffix: suffix.to_owned(),
+        });
+    }
+    if suffix.is_empty() && range.start < header::CURSOR + 8 && range.end > header::CURSOR {
+        found.push(Seal::Cursor);
+    }
+    if let Some(segment) = segment_number(suffix) {
+        let touched = before.iter().filter(|record| {
+            let own = record.range();
+            record.segment == segment && range.start < own.end && range.end > own.start
+        });
+        found.extend(touched.map(|record| Seal::Record {
+            suffix: suffix.to_owned(),
+            segment,
+            at: record.at,
+        }));
+    }
+    found
+}
+
+/// Makes a checksum right for what stands there now. False where nothing can: where the file ends
+/// before, or the bytes are no record's.
+pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
+    match seal {
+        Seal::Header { suffix } => repair_header(image, suffix),
+        Seal::Record {
+            suffix,
+            segment,
+            at,
+        } => {
+            let heap_id = heap_id(image);
+            heap_id.is_some_and(|heap_id| repair_record(image, heap_id, suffix, *segment, *at))
+        }
+        Seal::Cursor => {
+            let Some(index) = image
+                .bytes_mut("")
+                .filter(|index| index.len() >= header::END)
+            else {
+                return false;
+            };
+            let word = checked_cursor(u64_at(index, header::CURSOR));
+            set_u64(index, header::CURSOR, word);
+            true
+        }
+    }
+}
+
+fn repair_header(image: &mut Image, suffix: &str) -> bool {
+    let length = header_bytes(suffix);
+    let Some(bytes) = image
+        .bytes_mut(suffix)
+        .filter(|bytes| bytes.len() >= length)
+    else {
+        return false;
+    };
+    if length > 64 {
+        // Not a checksum, but as good as one: it fits no other seed.
+        let seed = u64_at(bytes, header::HASH_SEED);
+        let check = xxhash_rust::xxh3::xxh3_64_with_seed(b"mmapcache hash check", seed);
+        set_u64(bytes, header::HASH_CHECK, check);
+    }
+    let sum = header_sum(&bytes[..length]);
+    set_u32(bytes, header::CRC, sum);
+    true
+}
+
+fn repair_record(image: &mut Image, heap_id: u64, suffix: &str, segment: u16, at: usize) -> bool {
+    let Some(bytes) = image.bytes_mut(suffix) else {
+        return false;
+    };
+    if at < FIRST_RECORD || bytes.len() < at + RECORD_HEADER {
+        return false;
+    }
+    let Some(record) = Record::parse(bytes, segment, at) else {
+        return false;
+    };
+    let sum = record_sum(heap_id, segment, at, &bytes[record.range()]);
+    set_u32(bytes, at, sum);
+    true
+}

@@ -1,0 +1,388 @@
+//! A small cache with every kind of entry, what was ever put into it, and files of its kin to put
+//! in the place of its own.
+//!
+//! Knows how the engine has to be used to make each kind; that all are there is seen in the files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mmapcache::{MmapCache, Options};
+
+use super::image::{Image, Node, segment_number};
+use super::layout::{self, Geometry, PAGE, Record, header, set_u32, u32_at, u64_at};
+use super::seals::{self, Seal};
+
+/// What a key had, one after the other; none where it was deleted.
+pub(crate) type History = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
+
+/// The directory has room for 32 entries instead of a million: so the index fits into 16 KiB.
+const DIRECTORY_BITS: u32 = 5;
+/// Bytes of a key that its slot repeats.
+pub(crate) const INLINE_KEY: usize = 8;
+
+/// A cache that was flushed and closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Specimen {
+    pub(crate) image: Image,
+    pub(crate) history: History,
+    /// The versions of the entries that are there.
+    pub(crate) versions: BTreeMap<Vec<u8>, u64>,
+    /// All records of the heap, dead ones included.
+    pub(crate) records: Vec<Record>,
+    pub(crate) kin: Kin,
+}
+
+/// Files that belong to something else than the specimen, or to another moment of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kin {
+    /// The same generation, some time before.
+    pub(crate) earlier: Image,
+    /// The same cache, replaced as a whole.
+    pub(crate) rebuilt: Image,
+    /// Another cache with the same keys.
+    pub(crate) stranger: Image,
+}
+
+/// A directory for caches that live for a moment: in memory, where the system has such a place.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let root = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    tempfile::Builder::new()
+        .prefix("mmapcache-")
+        .tempdir_in(root)
+        .expect("a scratch directory")
+}
+
+/// The options that fix the specimen's geometry.
+pub(crate) fn options() -> Options {
+    let mut options = Options::new();
+    options
+        .region_slots(16)
+        .inline_key_bytes(INLINE_KEY as u32)
+        .max_segment_bytes(16 * 1024)
+        .clean_when(0, u64::MAX);
+    options
+}
+
+impl Specimen {
+    /// Makes one. Where keys come to lie depends on the cache's random seed, so it may take some
+    /// tries until all kinds are there.
+    pub(crate) fn make() -> Self {
+        let mut missing = Vec::new();
+        for _ in 0..200 {
+            let mut specimen = Maker::new("own").make();
+            missing = Census::of(&specimen).missing();
+            if missing.is_empty() {
+                specimen.kin.stranger = Maker::new("strange").make().image;
+                return specimen;
+            }
+        }
+        panic!("a specimen has none of these: {missing:?}");
+    }
+
+    /// The same as a writer leaves it that is killed: marked as written under this boot, in these
+    /// very files.
+    pub(crate) fn live(&self) -> Self {
+        let mut live = self.clone();
+        let index = live.image.bytes_mut("").expect("a specimen has an index");
+        layout::set_u64(index, header::DIRTY, 2);
+        layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
+        live
+    }
+
+    /// The value that a key has.
+    pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        self.history.get(key)?.last()?.as_ref()
+    }
+
+    /// The entries that are there.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        let last = |values: &'_ Vec<Option<Vec<u8>>>| values.last().is_some_and(Option::is_some);
+        self.history
+            .iter()
+            .filter(move |(_, values)| last(values))
+            .map(|(key, values)| {
+                let value = values.last().and_then(Option::as_ref);
+                (key, value.expect("only those that have one"))
+            })
+    }
+}
+
+/// Puts a specimen together.
+struct Maker {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    salt: &'static str,
+    history: History,
+}
+
+/// The key with a number: of one byte up to hundreds, the first of which are in the slot.
+pub(crate) fn key(number: u8) -> Vec<u8> {
+    let length = match number % 6 {
+        0 => 1,
+        1 => 4,
+        2 => INLINE_KEY,
+        3 => INLINE_KEY + 1,
+        4 => 40,
+        _ => 150,
+    };
+    (0..length)
+        .map(|at| {
+            if at == 0 {
+                number
+            } else {
+                b'a' + (at % 23) as u8
+            }
+        })
+        .collect()
+}
+
+impl Maker {
+    fn new(salt: &'static str) -> Self {
+        let dir = scratch();
+        let path = dir.path().join("cache");
+        Self {
+            _dir: dir,
+            path,
+            salt,
+            history: History::new(),
+        }
+    }
+
+    /// A value that no other key has, nor this key at another time.
+    fn value(&self, number: u8, round: u8, length: usize) -> Vec<u8> {
+        let mut value = format!("{} {number} {round} ", self.salt).into_bytes();
+        value.resize(length.max(value.len()), number ^ round);
+        value
+    }
+
+    fn put(&mut self, cache: &MmapCache, number: u8, value: Vec<u8>) {
+        cache.put(&key(number), &value).expect("a put");
+        self.history
+            .entry(key(number))
+            .or_default()
+            .push(Some(value));
+    }
+
+    fn delete(&mut self, cache: &MmapCache, number: u8) {
+        assert!(cache.delete(&key(number)).expect("a deletion"));
+        self.history.entry(key(number)).or_default().push(None);
+    }
+
+    fn make(mut self) -> Specimen {
+        let cache = options().open(&self.path).expect("a new cache");
+        for number in 0..30 {
+            self.put(&cache, number, self.value(number, 0, 0));
+        }
+        for number in [3, 9, 14, 20] {
+            self.delete(&cache, number);
+        }
+        // Everything that is live moves to the next segment, and the first is removed.
+        cache.compact().expect("compacting");
+        cache.flush().expect("flushing");
+        let earlier = self.image();
+        self.second_half(&cache);
+        drop(cache);
+        self.clean_a_bit();
+        let (image, versions) = (self.image(), self.versions());
+        let rebuilt = self.rebuild();
+        Specimen {
+            records: layout::records(&image),
+            kin: Kin {
+                earlier,
+                rebuilt,
+                stranger: Image::default(),
+            },
+            history: self.history,
+            versions,
+            image,
+        }
+    }
+
+    /// Overwrites, deletions and holes in the roster, over what the first half left.
+    fn second_half(&mut self, cache: &MmapCache) {
+        for number in 20..32 {
+            let length = [0, 1, 7, 300, 64, 900][usize::from(number % 6)];
+            self.put(cache, number, self.value(number, 1, length));
+        }
+        self.put(cache, 7, Vec::new());
+        self.put(cache, 8, self.value(8, 1, 2_000));
+        self.put(cache, 7, self.value(7, 2, 10));
+        self.put(cache, 10, Vec::new());
+        for number in [0, 5, 12, 21, 22, 25] {
+            self.delete(cache, number);
+        }
+        // One comes back, into a hole of the roster; the others stay holes.
+        self.put(cache, 12, self.value(12, 3, 33));
+    }
+
+    /// Lets cleaning begin the next segment, and walk through a part of the one before.
+    fn clean_a_bit(&mut self) {
+        let cache = options()
+            .clean_when(0, 0)
+            .open(&self.path)
+            .expect("opening again");
+        self.put(&cache, 15, self.value(15, 4, 20));
+        self.put(&cache, 16, self.value(16, 4, 20));
+        drop(cache);
+        let cache = options().open(&self.path).expect("opening again");
+        self.delete(&cache, 17);
+        self.put(&cache, 18, self.value(18, 4, 700));
+        cache.flush().expect("flushing");
+    }
+
+    fn versions(&self) -> BTreeMap<Vec<u8>, u64> {
+        let cache = options()
+            .read_only(true)
+            .open(&self.path)
+            .expect("opening again");
+        let versions = |item: mmapcache::Result<(Vec<u8>, mmapcache::Entry)>| {
+            item.map(|(key, entry)| (key, entry.version().as_nanos()))
+                .expect("an entry")
+        };
+        cache.entries().expect("a listing").map(versions).collect()
+    }
+
+    fn rebuild(&self) -> Image {
+        let cache = options().open(&self.path).expect("opening again");
+        let items: Vec<_> = cache.items().expect("a listing").collect();
+        cache.atomic_rebuild(items).expect("a rebuild");
+        cache.flush().expect("flushing");
+        drop(cache);
+        self.image()
+    }
+
+    /// The files as they are, but for the directory's room.
+    fn image(&self) -> Image {
+        let mut image = Image::read(&self.path).expect("files to read");
+        let index = image.bytes_mut("").expect("an index");
+        *index = with_small_directory(index);
+        seals::repair(
+            &mut image,
+            &Seal::Header {
+                suffix: String::new(),
+            },
+        );
+        image
+    }
+}
+
+/// The same index with room for fewer directory entries than the engine gives: what is in use is
+/// far less, and nothing else depends on it.
+fn with_small_directory(index: &[u8]) -> Vec<u8> {
+    let old = Geometry::of(index);
+    let new = Geometry {
+        directory_bits: DIRECTORY_BITS,
+        ..old
+    };
+    assert!(layout::depth(index) <= DIRECTORY_BITS);
+    let mut small = index[..PAGE + (8 << DIRECTORY_BITS)].to_vec();
+    small.resize(new.regions_at(), 0);
+    small.extend_from_slice(&index[old.regions_at()..]);
+    set_u32(&mut small, header::DIRECTORY_BITS, DIRECTORY_BITS);
+    small
+}
+
+/// How many there are of each kind of thing in a specimen's files.
+#[derive(Clone, Debug)]
+pub(crate) struct Census(BTreeMap<&'static str, usize>);
+
+impl Census {
+    pub(crate) fn of(specimen: &Specimen) -> Self {
+        let mut counts = BTreeMap::new();
+        let index = specimen.image.bytes("");
+        let slots = layout::slots(index);
+        let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
+        counts.insert(
+            "tombstones",
+            slots.iter().filter(|slot| slot.control == 1).count(),
+        );
+        counts.insert(
+            "second pairs",
+            entries.iter().filter(|e| e.link >> 48 & 1 == 1).count(),
+        );
+        counts.insert("splits", layout::depth(index) as usize);
+        counts.insert(
+            "free regions",
+            usize::from(u64_at(index, header::FREE_REGION) != 0),
+        );
+        counts.insert("holes", usize::from(u64_at(index, header::HOLE_HEAD) != 0));
+        let cursor = u64_at(index, header::CURSOR) as u32 as usize * 8;
+        counts.insert(
+            "cleaning half-way",
+            usize::from(cursor > layout::FIRST_RECORD),
+        );
+        counts.insert("removed segments", u64_at(index, header::OLDEST) as usize);
+        let segments = specimen.image.suffixes();
+        let segments = segments
+            .iter()
+            .filter(|suffix| segment_number(suffix).is_some())
+            .count();
+        counts.insert("second segments", segments - 1);
+        let live = |record: &&Record| {
+            entries
+                .iter()
+                .any(|slot| slot.record() == (record.segment, record.at))
+        };
+        let records = &specimen.records;
+        counts.insert(
+            "deletions",
+            records.iter().filter(|record| record.is_deletion).count(),
+        );
+        counts.insert(
+            "dead records",
+            records.iter().filter(|record| !live(record)).count(),
+        );
+        let lives =
+            |test: fn(&Record) -> bool| records.iter().filter(live).filter(move |r| test(r));
+        counts.insert(
+            "empty values",
+            lives(|record| record.value.is_empty()).count(),
+        );
+        counts.insert(
+            "long values",
+            lives(|record| record.value.len() > 1_000).count(),
+        );
+        counts.insert("short keys", lives(|record| record.key.len() == 1).count());
+        counts.insert(
+            "whole keys",
+            lives(|record| record.key.len() == INLINE_KEY).count(),
+        );
+        counts.insert("long keys", lives(|record| record.key.len() > 100).count());
+        let number = u32_at(index, header::DIRECTORY_BITS);
+        counts.insert("small directories", usize::from(number == DIRECTORY_BITS));
+        Self(counts)
+    }
+
+    /// The kinds of which there is none.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        self.0
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(kind, _)| *kind)
+            .collect()
+    }
+}
+
+impl Kin {
+    /// The file of a relative that comes closest to that name.
+    pub(crate) fn file(image: &Image, suffix: &str) -> Option<Vec<u8>> {
+        let same = image.nodes.get(suffix);
+        let any_segment = || {
+            segment_number(suffix)?;
+            image
+                .nodes
+                .iter()
+                .find(|(name, _)| segment_number(name).is_some())
+                .map(|(_, node)| node)
+        };
+        match same.or_else(any_segment)? {
+            Node::File(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+}

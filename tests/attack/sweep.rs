@@ -1,0 +1,360 @@
+//! Lists of mutations: every one of a kind, for a specimen.
+//!
+//! Where a checksum covers what is changed, each comes twice: as it is, and with that repaired.
+
+use super::image::{Image, segment_number};
+use super::layout::{self, Geometry, PAGE, header};
+use super::mutation::{Change, Choices, Mutation, Odd, Relative};
+use super::seals;
+use super::specimen::Specimen;
+
+/// Values that are on an edge of something, wherever they stand.
+const EDGES: [u64; 13] = [
+    0,
+    1,
+    2,
+    3,
+    8,
+    0xffff,
+    0x7fff_ffff,
+    0xffff_ffff,
+    0x1_0000_0000,
+    1 << 40,
+    1 << 48,
+    1 << 63,
+    u64::MAX,
+];
+
+/// The change as it is and, if a checksum covers what it changes, the same with that repaired.
+fn with_repair(specimen: &Specimen, change: Change, all: &mut Vec<Mutation>) {
+    let covered = change
+        .ranges(&specimen.image)
+        .iter()
+        .any(|(suffix, range)| !seals::covering(&specimen.records, suffix, range).is_empty());
+    all.push(Mutation {
+        change: change.clone(),
+        repaired: false,
+    });
+    if covered {
+        all.push(Mutation {
+            change,
+            repaired: true,
+        });
+    }
+}
+
+fn flips(specimen: &Specimen, suffix: &str, at: usize, masks: &[u8], all: &mut Vec<Mutation>) {
+    for &mask in masks {
+        let file = suffix.to_owned();
+        with_repair(specimen, Change::Flip { file, at, mask }, all);
+    }
+}
+
+/// Each byte of each file, all of its bits at once.
+pub(crate) fn bytes(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for (suffix, bytes) in specimen.image.files() {
+        for at in 0..bytes.len() {
+            flips(specimen, suffix, at, &[0xff], &mut all);
+        }
+    }
+    all
+}
+
+/// Each bit of each header: of files, of regions, of records.
+pub(crate) fn bits(specimen: &Specimen) -> Vec<Mutation> {
+    const BITS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+    let mut all = Vec::new();
+    for (suffix, _) in specimen.image.files() {
+        let end = if suffix.is_empty() {
+            header::END
+        } else {
+            seals::header_bytes(suffix)
+        };
+        (0..end).for_each(|at| flips(specimen, suffix, at, &BITS, &mut all));
+    }
+    let index = specimen.image.bytes("");
+    let geometry = Geometry::of(index);
+    for region in 0..layout::u64_at(index, header::REGIONS) as usize {
+        let at = geometry.region(region).start;
+        (at..at + 32).for_each(|at| flips(specimen, "", at, &BITS, &mut all));
+    }
+    for record in &specimen.records {
+        let suffix = super::image::segment_suffix(record.segment);
+        let header = record.at..record.at + layout::RECORD_HEADER;
+        header.for_each(|at| flips(specimen, &suffix, at, &BITS, &mut all));
+    }
+    all
+}
+
+/// Each file, cut at every length.
+pub(crate) fn cuts(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for (suffix, bytes) in specimen.image.files() {
+        let cut = |len| Change::Cut {
+            file: suffix.to_owned(),
+            len,
+        };
+        all.extend((0..bytes.len()).map(|len| Mutation {
+            change: cut(len),
+            repaired: false,
+        }));
+    }
+    all
+}
+
+/// Pages of zeros, and smaller blocks of them.
+pub(crate) fn zeros(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for (suffix, bytes) in specimen.image.files() {
+        for len in [PAGE, 512, 64] {
+            for at in (0..bytes.len()).step_by(len) {
+                with_repair(
+                    specimen,
+                    Change::Zero {
+                        file: suffix.to_owned(),
+                        at,
+                        len,
+                    },
+                    &mut all,
+                );
+            }
+        }
+    }
+    all
+}
+
+/// Each file replaced by one of its kin, removed, or become something that is no file.
+pub(crate) fn files(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for suffix in specimen.image.suffixes() {
+        let file = || suffix.to_owned();
+        for by in [Relative::Earlier, Relative::Rebuilt, Relative::Stranger] {
+            with_repair(specimen, Change::Replace { file: file(), by }, &mut all);
+        }
+        let odd = [
+            Odd::Directory,
+            Odd::Dangling,
+            Odd::Loop,
+            Odd::Index,
+            Odd::Fifo,
+        ];
+        let odd = odd.map(|kind| Change::Become { file: file(), kind });
+        let gone = [Change::Remove { file: file() }];
+        let plain = odd.into_iter().chain(gone);
+        all.extend(plain.map(|change| Mutation {
+            change,
+            repaired: false,
+        }));
+    }
+    all
+}
+
+/// Each word that decides something, with each value on an edge, and its neighbours by one.
+pub(crate) fn words(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for (suffix, at) in deciding_words(&specimen.image) {
+        let now = layout::u64_at(specimen.image.bytes(&suffix), at);
+        let near = [now.wrapping_add(1), now.wrapping_sub(1), now << 1, now >> 1];
+        // The same for the upper half, which is often a field of its own.
+        let upper = [0, 1 << 32, u64::MAX << 32].map(|high| high | now & 0xffff_ffff);
+        for value in EDGES.into_iter().chain(near).chain(upper) {
+            with_repair(
+                specimen,
+                Change::Set {
+                    file: suffix.clone(),
+                    at,
+                    value,
+                },
+                &mut all,
+            );
+        }
+    }
+    all
+}
+
+/// Words of headers, the directory, links and bodies of slots, roster positions, record headers.
+fn deciding_words(image: &Image) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for (suffix, bytes) in image.files() {
+        let end = match segment_number(suffix) {
+            _ if suffix.is_empty() => header::END,
+            Some(_) => 128,
+            None => 64 + 4 * 48,
+        };
+        found.extend(
+            (0..end.min(bytes.len()))
+                .step_by(8)
+                .map(|at| (suffix.to_owned(), at)),
+        );
+    }
+    let index = image.bytes("");
+    found.extend((0..1 << layout::depth(index)).map(|entry| (String::new(), PAGE + 8 * entry)));
+    let geometry = Geometry::of(index);
+    for region in 0..layout::u64_at(index, header::REGIONS) as usize {
+        let at = geometry.region(region).start;
+        found.extend([0, 8, 16, 24, 64, 72].map(|offset| (String::new(), at + offset)));
+    }
+    for slot in layout::slots(index)
+        .into_iter()
+        .filter(layout::Slot::is_entry)
+    {
+        found.push((String::new(), slot.link_at));
+        found.extend([0, 8, 16].map(|offset| (String::new(), slot.body_at + offset)));
+    }
+    for record in layout::records(image) {
+        let suffix = super::image::segment_suffix(record.segment);
+        found.extend([0, 8, 16, 24].map(|offset| (suffix.clone(), record.at + offset)));
+    }
+    found
+}
+
+/// Things of one kind that change places, or stand at two: links, bodies, records.
+pub(crate) fn exchanges(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    let index = specimen.image.bytes("");
+    let entries: Vec<_> = layout::slots(index)
+        .into_iter()
+        .filter(|slot| slot.is_entry())
+        .collect();
+    for pair in entries.windows(2) {
+        let file = String::new;
+        let (a, b) = (pair[0], pair[1]);
+        let links = Change::Swap {
+            file: file(),
+            at: a.link_at,
+            with: b.link_at,
+        };
+        let bodies = Change::Swap {
+            file: file(),
+            at: a.body_at,
+            with: b.body_at,
+        };
+        let len = 40 + Geometry::of(index).inline_key;
+        let copy = Change::Copy {
+            from: (file(), a.body_at),
+            to: (file(), b.body_at),
+            len,
+        };
+        let (from, to) = (4 * a.position as usize, 4 * b.position as usize);
+        let file = || ".roster".to_owned();
+        let twice = Change::Copy {
+            from: (file(), 64 + from),
+            to: (file(), 64 + to),
+            len: 4,
+        };
+        let plain = [links, bodies, copy, twice];
+        all.extend(plain.map(|change| Mutation {
+            change,
+            repaired: false,
+        }));
+    }
+    for pair in specimen.records.windows(2) {
+        let (a, b) = (&pair[0], &pair[1]);
+        let file = super::image::segment_suffix;
+        let from = (file(a.segment), a.at);
+        let to = (file(b.segment), b.at);
+        let len = a.range().len();
+        with_repair(specimen, Change::Copy { from, to, len }, &mut all);
+    }
+    all
+}
+
+/// The words that name a place of the heap, with each place at which a record begins, and some
+/// at which none does.
+pub(crate) fn places(specimen: &Specimen) -> Vec<Mutation> {
+    let mut all = Vec::new();
+    for record in &specimen.records {
+        for off in [0, 8] {
+            let value = layout::place(record.segment, record.at + off);
+            for at in [
+                header::RESERVED,
+                header::TAIL,
+                header::CURSOR,
+                header::SYNCED,
+            ] {
+                with_repair(
+                    specimen,
+                    Change::Set {
+                        file: String::new(),
+                        at,
+                        value,
+                    },
+                    &mut all,
+                );
+            }
+        }
+    }
+    all
+}
+
+/// Intents that nobody armed: of each kind, for slots and positions that are in use or free, with
+/// the counters as they are, or all zero.
+pub(crate) fn intents(specimen: &Specimen) -> Vec<Vec<Mutation>> {
+    let index = specimen.image.bytes("");
+    let geometry = Geometry::of(index);
+    let slots = layout::slots(index);
+    let regions = layout::u64_at(index, header::REGIONS);
+    let mut all = Vec::new();
+    for (number, slot) in slots.iter().enumerate() {
+        let other = slots[(number * 7 + 3) % slots.len()];
+        let home = (slot.region * geometry.slots + slot.index) as u64;
+        let insert = |link| [home | (u64::from(slot.position) << 32), link, 0];
+        let low = number as u64 % regions;
+        let bodies = [
+            (1, insert(slot.link)),
+            (1, insert(other.link)),
+            (2, [home | (u64::from(slot.position) << 32), 0, 0]),
+            (2, [home | (u64::from(other.position) << 32), 1, 9]),
+            (3, [slot.region as u64 | (low << 32), 0, 0]),
+            (3, [slot.region as u64 | (low << 32), regions - low, 0]),
+        ];
+        for (kind, body) in bodies {
+            for right in [false, true] {
+                all.push(armed(index, kind, body, right));
+            }
+        }
+    }
+    all
+}
+
+/// The words of an intent, one by one.
+fn armed(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<Mutation> {
+    let counter = |at: usize| {
+        if right_counters {
+            layout::u64_at(index, at)
+        } else {
+            0
+        }
+    };
+    let counters = (0..8).map(|i| {
+        (
+            header::INTENT_COUNTERS + 8 * i,
+            counter(header::COUNTERS + 8 * i),
+        )
+    });
+    let body = (0..3).map(|i| (header::INTENT_BODY + 8 * i, body[i]));
+    let words = counters.chain(body).chain([(header::INTENT, kind)]);
+    let set = |(at, value)| Change::Set {
+        file: String::new(),
+        at,
+        value,
+    };
+    words
+        .map(|word| Mutation {
+            change: set(word),
+            repaired: false,
+        })
+        .collect()
+}
+
+/// Up to four mutations one on top of the other, chosen by a number.
+pub(crate) fn stack(specimen: &Specimen, number: u64) -> Vec<Mutation> {
+    let word = |at: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), number);
+    let bytes: Vec<u8> = (0..16).flat_map(|at| word(at).to_le_bytes()).collect();
+    let mut choices = Choices(&bytes);
+    let count = 1 + choices.below(4);
+    (0..count)
+        .map(|_| Mutation::choose(&mut choices, &specimen.image))
+        .collect()
+}

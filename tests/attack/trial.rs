@@ -1,0 +1,270 @@
+//! One mutation, tried out: every operation on the files that it leaves, under limits of time,
+//! memory and disk.
+//!
+//! Measures the whole process, so one trial runs at a time. A trial that hangs ends the process
+//! and is named.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use peak_alloc::PeakAlloc;
+
+use super::attack::image::Image;
+use super::attack::look::{Judge, read_only, writable};
+use super::attack::mending;
+use super::attack::mutation::Mutation;
+use super::attack::reach::Reach;
+use super::attack::specimen::{Specimen, scratch};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// All operations of a trial together may take this long: of the processor, each time, and by the
+/// clock, at least once. Others may have the processor meanwhile.
+const TIME: Duration = Duration::from_secs(1);
+const TRIES: u32 = 5;
+/// A trial that takes this long has hung.
+const HANG: Duration = Duration::from_secs(60);
+/// Bytes of memory, and of disk, that a trial may use on top of four times the files.
+const ROOM: usize = 16 << 20;
+/// Trials that fail before the others are left out.
+const ENOUGH: usize = 12;
+
+/// When the operations begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// On files that were changed before they were opened.
+    Closed,
+    /// Under handles that were open when the files were changed.
+    Open,
+    /// After a repair of the changed files.
+    Repaired,
+}
+
+/// What trials came to.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) trials: usize,
+    pub(crate) repaired: usize,
+    pub(crate) longest: Duration,
+    pub(crate) most_memory: usize,
+    /// What failed, by the beginning of the complaint.
+    failed: BTreeMap<String, (usize, String)>,
+}
+
+impl Tally {
+    /// Tries mutations that are applied together.
+    pub(crate) fn try_out(&mut self, specimen: &Specimen, mutations: &[Mutation], moment: Moment) {
+        if self.failed.len() >= ENOUGH {
+            return;
+        }
+        let name = format!("{moment:?} {mutations:?}");
+        self.trials += 1;
+        self.repaired += usize::from(mutations.iter().any(|mutation| mutation.repaired));
+        let mut image = specimen.image.clone();
+        for mutation in mutations {
+            mutation.apply(&mut image, specimen);
+        }
+        let alone = one_at_a_time(&name);
+        QUIET.set(true);
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            self.within_limits(specimen, &image, moment)
+        }));
+        QUIET.set(false);
+        drop(alone);
+        if let Err(panic) = tried {
+            let text = panic
+                .downcast_ref::<String>()
+                .map_or("a panic", String::as_str);
+            let kind: String = text.chars().take(50).collect();
+            if let Some((times, _)) = self.failed.get_mut(&kind) {
+                *times += 1;
+                return;
+            }
+            let kept = keep(specimen, &image);
+            let whole: String = text.chars().take(700).collect();
+            let complaint = format!("{name}\n    {whole}\n    kept at {}", kept.display());
+            println!("{complaint}");
+            self.failed.insert(kind, (1, complaint));
+        }
+    }
+
+    fn within_limits(&mut self, specimen: &Specimen, image: &Image, moment: Moment) {
+        let reach = Reach::between(specimen, image);
+        let allowed = 4 * specimen.image.total().max(image.total()) + ROOM;
+        let mut tries = 0;
+        loop {
+            MEMORY.reset_peak_usage();
+            let before = MEMORY.current_usage();
+            let (began, busy) = (Instant::now(), processor_time());
+            let disk = operate(specimen, image, &reach, moment);
+            let (took, busy) = (began.elapsed(), processor_time() - busy);
+            let memory = MEMORY.peak_usage().saturating_sub(before);
+            self.most_memory = self.most_memory.max(memory);
+            assert!(memory <= allowed, "{memory} bytes of memory");
+            assert!(disk <= allowed as u64, "{disk} bytes of disk");
+            assert!(busy <= TIME, "busy for {busy:?}");
+            self.longest = self.longest.max(busy);
+            tries += 1;
+            if took <= TIME {
+                return;
+            }
+            assert!(
+                tries < TRIES,
+                "each time longer than {TIME:?}, at last {took:?}"
+            );
+        }
+    }
+
+    /// Fails with all complaints, if there are any.
+    #[track_caller]
+    pub(crate) fn conclude(self, what: &str) {
+        println!(
+            "{what}: {} trials, {} of them with repaired checksums; at most {:?} and {} KiB each",
+            self.trials,
+            self.repaired,
+            self.longest,
+            self.most_memory >> 10
+        );
+        assert!(self.trials > 0, "{what}: nothing was tried");
+        let complaints: Vec<_> = self
+            .failed
+            .values()
+            .map(|(times, complaint)| format!("{times} times, first {complaint}"))
+            .collect();
+        assert!(complaints.is_empty(), "{what}:\n{}", complaints.join("\n"));
+    }
+}
+
+/// Every operation on a copy of the files; returns the blocks that they take at the most.
+fn operate(specimen: &Specimen, image: &Image, reach: &Reach, moment: Moment) -> u64 {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    let judge = Judge::new(specimen, reach, "");
+    match moment {
+        Moment::Closed => {
+            image.write_to(&path).expect("files to write");
+            judge.all(&path);
+        }
+        Moment::Repaired => {
+            image.write_to(&path).expect("files to write");
+            mending::repair(specimen, image, reach, &path);
+        }
+        Moment::Open => {
+            specimen.image.write_to(&path).expect("files to write");
+            let reader = read_only().open(&path).expect("a sound cache");
+            let writer = writable().open(&path).expect("a sound cache");
+            // Mapped, and seen as it was.
+            assert_eq!(
+                reader.items().expect("a listing").count(),
+                specimen.versions.len()
+            );
+            assert_eq!(
+                writer.keys().expect("a listing").count(),
+                specimen.versions.len()
+            );
+            image
+                .store_over(&specimen.image, &path)
+                .expect("files to change");
+            judge.look(&reader);
+            judge.work(&writer);
+            judge.look(&reader);
+            drop(writer);
+            judge.reopened();
+            judge.write(&path);
+        }
+    }
+    blocks(dir.path())
+}
+
+/// What this thread has had of the processor.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn blocks(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(dir).expect("a directory");
+    let blocks = entries
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .map(|meta| meta.blocks());
+    blocks.sum::<u64>() * 512
+}
+
+/// Puts a sound cache and its changed files where they stay.
+fn keep(specimen: &Specimen, image: &Image) -> PathBuf {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = tempfile::Builder::new().prefix("damage-").tempdir_in(root);
+    let dir = dir.expect("a place to keep files").keep();
+    for (name, image) in [("sound", &specimen.image), ("damaged", image)] {
+        let place = dir.join(name);
+        std::fs::create_dir(&place).expect("a directory");
+        image.write_to(&place.join("cache")).expect("files to keep");
+    }
+    dir
+}
+
+/// The trial that runs, and since when.
+type Running = Option<(String, Instant)>;
+
+struct Alone(#[expect(dead_code, reason = "is held")] MutexGuard<'static, ()>);
+
+/// Waits until no other trial runs, and has this one watched.
+fn one_at_a_time(name: &str) -> Alone {
+    static GATE: Mutex<()> = Mutex::new(());
+    let alone = GATE.lock().unwrap_or_else(PoisonError::into_inner);
+    *running() = Some((name.to_owned(), Instant::now()));
+    Alone(alone)
+}
+
+/// Runs something while no trial is measured.
+pub(crate) fn undisturbed<T>(run: impl FnOnce() -> T) -> T {
+    let _alone = one_at_a_time("preparing");
+    run()
+}
+
+thread_local! {
+    /// Whether a panic of this thread is a complaint that is collected.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the traces of collected complaints from being printed.
+fn quieten() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !QUIET.get() {
+            usual(panic);
+        }
+    }));
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        *running() = None;
+    }
+}
+
+fn running() -> MutexGuard<'static, Running> {
+    static RUNNING: OnceLock<Mutex<Running>> = OnceLock::new();
+    let running = RUNNING.get_or_init(|| {
+        quieten();
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(HANG / 10);
+                if let Some((name, since)) = &*running()
+                    && since.elapsed() > HANG
+                {
+                    eprintln!("hangs: {name}");
+                    std::process::abort();
+                }
+            }
+        });
+        Mutex::new(None)
+    });
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,244 @@
+//! Operations of several writers on one cache, each known by its number, and what they come to.
+//!
+//! Each writer has keys of its own, which must be exactly as its operations left them. Others it
+//! shares with everybody: their values say how often each writer has written them, so that a lost
+//! write of anybody shows.
+
+use std::collections::BTreeMap;
+
+use super::contents::{Random, number_of, parse_key, passing, shared, staying, value};
+
+pub(crate) const WRITERS: u64 = 4;
+/// Keys of each writer that always exist.
+pub(crate) const STAYING: u64 = 25;
+/// Keys of each writer that come and go.
+pub(crate) const PASSING: u64 = 800;
+/// Keys that all writers write.
+pub(crate) const SHARED: u64 = 16;
+/// Operations that a writer does while it holds the lock, and acknowledges together.
+pub(crate) const BATCH: u64 = 32;
+
+/// Writers of a trade of their own; the others do a bit of everything.
+const REBUILDER: u64 = 1;
+const GROWER: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// A key that always exists gets its next value.
+    Renew(u64),
+    Put(u64),
+    /// As a put, but on condition that the version is the one seen, or that there is no entry.
+    PutIf(u64),
+    Delete(u64),
+    /// As a deletion, on condition that the version is the one seen.
+    DeleteIf(u64),
+    /// One more in the writer's tally of a shared key.
+    Share(u64),
+    /// Everything again in a new generation.
+    Rebuild,
+    /// The same, but without every second key of the writer's that come and go.
+    Thin,
+    Compact,
+    Flush,
+}
+
+impl Operation {
+    /// Everything about an operation but its number, which is in the values that it puts.
+    pub(crate) fn of(writer: u64, number: u64) -> Self {
+        let mut random = Random::new(number.wrapping_mul(0xA5A5_5A5A_1234_5677) + writer);
+        let rare = match writer {
+            REBUILDER => number % 199,
+            _ => random.below(6_000),
+        };
+        match rare {
+            5 => return Self::Rebuild,
+            55 => return Self::Thin,
+            105 => return Self::Compact,
+            155 => return Self::Flush,
+            _ => {}
+        }
+        if writer == GROWER && !number.is_multiple_of(4) {
+            // Waves: the table grows by all keys, and loses them again.
+            let within = number % (2 * PASSING);
+            return match within < PASSING {
+                true => Self::Put(within),
+                false => Self::Delete(within - PASSING),
+            };
+        }
+        let key = random.below(PASSING);
+        match random.below(10) {
+            0 => Self::Renew(random.below(STAYING)),
+            1..4 => Self::Put(key),
+            4 => Self::PutIf(key),
+            5..7 => Self::Delete(key),
+            7 => Self::DeleteIf(key),
+            _ => Self::Share(random.below(SHARED)),
+        }
+    }
+}
+
+/// What the operations of one writer come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    pub(crate) writer: u64,
+    /// The number of the next operation.
+    pub(crate) next: u64,
+    /// The number of the value of each key of its own.
+    pub(crate) own: BTreeMap<Vec<u8>, u64>,
+    /// How often it has written each shared key.
+    pub(crate) tallies: [u64; SHARED as usize],
+}
+
+impl Ledger {
+    pub(crate) fn new(writer: u64) -> Self {
+        let own = (0..STAYING).map(|key| (own_staying(writer, key), writer));
+        Self {
+            writer,
+            next: 1,
+            own: own.collect(),
+            tallies: [0; SHARED as usize],
+        }
+    }
+
+    /// The ledger before the operation with this number.
+    pub(crate) fn at(writer: u64, next: u64) -> Self {
+        let mut ledger = Self::new(writer);
+        while ledger.next < next {
+            ledger.advance();
+        }
+        ledger
+    }
+
+    /// The number in the values of the next operation: it says whose it is, too.
+    pub(crate) fn number(&self) -> u64 {
+        self.next * WRITERS + self.writer
+    }
+
+    /// Writes down what the next operation does.
+    pub(crate) fn advance(&mut self) {
+        let number = self.number();
+        match Operation::of(self.writer, self.next) {
+            Operation::Renew(key) => {
+                self.own.insert(own_staying(self.writer, key), number);
+            }
+            Operation::Put(key) | Operation::PutIf(key) => {
+                self.own.insert(own_passing(self.writer, key), number);
+            }
+            Operation::Delete(key) | Operation::DeleteIf(key) => {
+                self.own.remove(&own_passing(self.writer, key));
+            }
+            Operation::Share(key) => self.tallies[key as usize] += 1,
+            Operation::Thin => self.own.retain(|key, _| !is_thinned(self.writer, key)),
+            Operation::Rebuild | Operation::Compact | Operation::Flush => {}
+        }
+        self.next += 1;
+    }
+}
+
+/// Whether a writer's thinning leaves a key out.
+pub(crate) fn is_thinned(writer: u64, key: &[u8]) -> bool {
+    parse_key(key).is_some_and(|(word, number)| {
+        word == "comes" && number % WRITERS == writer && (number / WRITERS) % 2 == 1
+    })
+}
+
+pub(crate) fn own_staying(writer: u64, key: u64) -> Vec<u8> {
+    staying(key * WRITERS + writer).into()
+}
+
+pub(crate) fn own_passing(writer: u64, key: u64) -> Vec<u8> {
+    passing(key * WRITERS + writer).into()
+}
+
+/// The only writer of a key; none where it is shared.
+///
+/// # Panics
+///
+/// Where it is no key of the ledgers.
+pub(crate) fn owner(key: &[u8]) -> Option<u64> {
+    match parse_key(key) {
+        Some(("ours", _)) => None,
+        Some((_, number)) => Some(number % WRITERS),
+        None => panic!("{:?} is no key", String::from_utf8_lossy(key)),
+    }
+}
+
+/// What a value says: the number of the operation that put it, and for shared keys the tallies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) number: u64,
+    pub(crate) tallies: [u64; WRITERS as usize],
+}
+
+impl Said {
+    pub(crate) fn writer(&self) -> u64 {
+        self.number % WRITERS
+    }
+
+    /// What the value of this key says.
+    ///
+    /// # Panics
+    ///
+    /// Unless the value is one that a writer made for this key, to the last byte.
+    #[track_caller]
+    pub(crate) fn of(key: &[u8], found: &[u8]) -> Self {
+        let (name, tallies) = match owner(key) {
+            Some(_) => (key.to_vec(), [0; WRITERS as usize]),
+            None => parse_tallies(key, found),
+        };
+        let said = Self {
+            number: number_of(&name, found),
+            tallies,
+        };
+        let right = owner(key).is_none_or(|owner| owner == said.writer());
+        let name = String::from_utf8_lossy(key);
+        assert!(right, "{name:?} was written by {}", said.writer());
+        said
+    }
+}
+
+/// The value that a shared key gets.
+pub(crate) fn shared_value(key: &[u8], said: &Said) -> Vec<u8> {
+    value(&tallied(key, &said.tallies), said.number)
+}
+
+/// A shared key with its tallies, which stand before the rest of its value.
+fn tallied(key: &[u8], tallies: &[u64]) -> Vec<u8> {
+    let tallies: Vec<String> = tallies.iter().map(u64::to_string).collect();
+    [key, b" [", tallies.join(" ").as_bytes(), b"]"].concat()
+}
+
+#[track_caller]
+fn parse_tallies(key: &[u8], found: &[u8]) -> (Vec<u8>, [u64; WRITERS as usize]) {
+    let parsed = || {
+        let rest = found.strip_prefix(key)?.strip_prefix(b" [")?;
+        let text = rest.split(|&byte| byte == b']').next()?;
+        let tallies = std::str::from_utf8(text).ok()?.split(' ');
+        let tallies: Vec<u64> = tallies.map_while(|tally| tally.parse().ok()).collect();
+        <[u64; WRITERS as usize]>::try_from(tallies).ok()
+    };
+    let tallies = parsed().unwrap_or_else(|| {
+        let shown = String::from_utf8_lossy(&found[..found.len().min(80)]);
+        panic!("{:?}: {shown:?}", String::from_utf8_lossy(key))
+    });
+    (tallied(key, &tallies), tallies)
+}
+
+/// Every key that always exists, with the value that it begins with.
+pub(crate) fn beginnings() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let own = (0..STAYING * WRITERS).map(|number| {
+        let key = staying(number).into_bytes();
+        let first = value(&key, number % WRITERS);
+        (key, first)
+    });
+    let ours = (0..SHARED).map(|number| {
+        let key = shared(number).into_bytes();
+        let nothing = Said {
+            number: 0,
+            tallies: [0; WRITERS as usize],
+        };
+        let first = shared_value(&key, &nothing);
+        (key, first)
+    });
+    own.chain(ours).collect()
+}

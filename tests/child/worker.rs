@@ -1,0 +1,354 @@
+//! A process that performs its ledger's operations on a cache that others write too.
+//!
+//! It knows what must be under its own keys, and looks before each change. What it has done it
+//! writes down: one by one, or a batch at its end, so that it is not always the acknowledgement
+//! where a kill strikes.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mmapcache::{Durability, Entry, MmapCache, Options, Result, Update, Version, Writer};
+
+use super::contents::{shared, value};
+use super::ledger::{
+    BATCH, Ledger, Operation, Said, is_thinned, own_passing, own_staying, shared_value,
+};
+use super::logbook::Logbook;
+use super::witness::Witness;
+use super::{Part, dismissal, say};
+
+/// Operations that a worker does one by one after each batch: each waits for its turn.
+const SINGLES: u64 = 8;
+
+/// Where a crew's files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Site(pub(crate) PathBuf);
+
+impl Site {
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.0.join("files/cache")
+    }
+
+    /// The same cache through a symbolic link to its index, or to its directory.
+    pub(crate) fn linked(&self, to_index: bool) -> PathBuf {
+        self.0.join(if to_index { "alias" } else { "linked/cache" })
+    }
+
+    pub(crate) fn logbook(&self, role: &str, which: u64) -> Logbook {
+        Logbook::open(&self.0.join(format!("{role} {which}")))
+    }
+}
+
+/// Each writer opens the cache in a way of its own. What is fixed at creation it takes as it is.
+fn open(site: &Site, writer: u64) -> MmapCache {
+    let mut options = Options::new();
+    options.clean_when(50, 1024);
+    let path = match writer {
+        0 => {
+            options.durability(Durability::Sync);
+            site.cache()
+        }
+        1 => site.linked(true),
+        2 => {
+            options
+                .staleness_check_interval(Duration::ZERO)
+                .lock_timeout(None);
+            site.linked(false)
+        }
+        _ => {
+            options.clean_when(200, 16 * 1024);
+            site.cache()
+        }
+    };
+    options.open(path).expect("the cache")
+}
+
+/// Works from the operation on that the second number names, as the writer that the first one
+/// names, until it is dismissed or killed. The last writer reads at the same time, with the same
+/// handle.
+pub(crate) fn works(part: &Part) {
+    let &[writer, next] = part.numbers.as_slice() else {
+        panic!("two numbers");
+    };
+    let dismissed = dismissal();
+    let site = Site(part.path.clone());
+    let cache = open(&site, writer);
+    let mut worker = Worker::new(&cache, Ledger::at(writer, next), &site);
+    say("ready");
+    std::thread::scope(|scope| {
+        let beside = (writer == 3).then(|| {
+            scope.spawn(|| {
+                let mut witness = Witness::new(next);
+                while !dismissed.load(Ordering::Relaxed) {
+                    witness.round(&cache);
+                }
+            })
+        });
+        let alone = || beside.as_ref().is_none_or(|beside| !beside.is_finished());
+        while !dismissed.load(Ordering::Relaxed) && alone() {
+            worker.work();
+        }
+    });
+    say("done");
+}
+
+#[derive(Debug)]
+struct Worker<'a> {
+    cache: &'a MmapCache,
+    ledger: Ledger,
+    log: Logbook,
+    /// The newest version that this process was given.
+    newest: Version,
+    rebuilds: u64,
+}
+
+/// Where a logbook has what.
+pub(crate) const NEXT: usize = 0;
+pub(crate) const REBUILDS: usize = 1;
+
+impl<'a> Worker<'a> {
+    fn new(cache: &'a MmapCache, ledger: Ledger, site: &Site) -> Self {
+        let log = site.logbook("writer", ledger.writer);
+        Self {
+            cache,
+            newest: Version::from_nanos(0),
+            rebuilds: log.read(REBUILDS),
+            ledger,
+            log,
+        }
+    }
+
+    /// A batch, acknowledged at its end, and some operations one by one.
+    fn work(&mut self) {
+        let cache = self.cache;
+        let mut writer = cache.writer().expect("the writer");
+        let before = cache.changes();
+        for _ in 0..BATCH {
+            let done = self.perform(&mut Held(&mut writer));
+            done.expect("an operation in a batch");
+        }
+        if self.ledger.next % 512 < BATCH + SINGLES {
+            // The others wait for longer.
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        assert!(cache.changes() > before, "a batch that counts as no change");
+        writer.commit().expect("the end of a batch");
+        self.acknowledge();
+        for _ in 0..SINGLES {
+            let mut alone = Alone(cache);
+            self.perform(&mut alone).expect("an operation");
+            self.acknowledge();
+        }
+    }
+
+    fn acknowledge(&self) {
+        self.log.write(REBUILDS, self.rebuilds);
+        self.log.write(NEXT, self.ledger.next);
+    }
+
+    fn perform(&mut self, store: &mut impl Store) -> Result<()> {
+        let writer = self.ledger.writer;
+        match Operation::of(writer, self.ledger.next) {
+            Operation::Renew(key) => self.put(store, &own_staying(writer, key))?,
+            Operation::Put(key) => self.put(store, &own_passing(writer, key))?,
+            Operation::PutIf(key) => self.put_if(store, &own_passing(writer, key))?,
+            Operation::Delete(key) => {
+                let key = own_passing(writer, key);
+                let there = self.look(store, &key)?.is_some();
+                assert_eq!(store.delete(&key)?, there);
+            }
+            Operation::DeleteIf(key) => self.delete_if(store, &own_passing(writer, key))?,
+            Operation::Share(key) => self.share(store, shared(key).as_bytes(), key)?,
+            Operation::Rebuild => self.rebuild(store, false)?,
+            Operation::Thin => self.rebuild(store, true)?,
+            Operation::Compact => store.compact()?,
+            Operation::Flush => store.flush()?,
+        }
+        self.ledger.advance();
+        Ok(())
+    }
+
+    /// The entry of a key of its own, which is exactly as this writer left it.
+    fn look(&self, store: &impl Store, key: &[u8]) -> Result<Option<Entry>> {
+        let entry = store.entry(key)?;
+        let found = entry.as_ref().map(|entry| Said::of(key, entry.value()));
+        let expected = self.ledger.own.get(key).copied();
+        let name = String::from_utf8_lossy(key);
+        let found = found.map(|said| said.number);
+        assert_eq!(found, expected, "{name:?} before {}", self.ledger.next);
+        Ok(entry)
+    }
+
+    fn put(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
+        let seen = self.look(store, key)?;
+        let version = store.put(key, &value(key, self.ledger.number()))?;
+        assert!(seen.is_none_or(|entry| entry.version() < version));
+        self.is_new(version);
+        Ok(())
+    }
+
+    fn put_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
+        let next = value(key, self.ledger.number());
+        let version = match self.look(store, key)? {
+            None => store.insert_if_absent(key, &next)?,
+            Some(seen) => {
+                let older = Version::from_nanos(seen.version().as_nanos() - 1);
+                assert_eq!(store.put_if(key, b"wrong", older)?, None);
+                assert_eq!(store.insert_if_absent(key, b"wrong")?, None);
+                self.put_unless_replaced(store, key, &next, seen.version())?
+            }
+        };
+        self.is_new(version.expect("the condition is true"));
+        Ok(())
+    }
+
+    /// A rebuild of somebody else's gives every entry a new version: then it is tried again.
+    fn put_unless_replaced(
+        &self,
+        store: &mut impl Store,
+        key: &[u8],
+        next: &[u8],
+        mut seen: Version,
+    ) -> Result<Option<Version>> {
+        loop {
+            if let Some(version) = store.put_if(key, next, seen)? {
+                return Ok(Some(version));
+            }
+            let now = self.look(store, key)?.expect("an entry of its own");
+            assert!(now.version() > seen, "refused, though nothing has changed");
+            seen = now.version();
+        }
+    }
+
+    fn delete_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
+        while let Some(entry) = self.look(store, key)? {
+            if store.delete_if(key, entry.version())? {
+                break;
+            }
+            let now = self.look(store, key)?.expect("an entry of its own");
+            assert!(now.version() > entry.version());
+        }
+        Ok(())
+    }
+
+    /// Adds one to its tally, and takes over those of the others.
+    fn share(&mut self, store: &mut impl Store, key: &[u8], index: u64) -> Result<()> {
+        let (writer, number) = (self.ledger.writer as usize, self.ledger.number());
+        let expected = self.ledger.tallies[index as usize];
+        let changed = store.update(key, &mut |entry| {
+            let entry = entry.expect("a shared key always exists");
+            let mut said = Said::of(key, entry.value());
+            assert_eq!(said.tallies[writer], expected, "a write was lost");
+            said.tallies[writer] += 1;
+            said.number = number;
+            Update::Put(shared_value(key, &said))
+        })?;
+        assert!(changed);
+        Ok(())
+    }
+
+    fn rebuild(&mut self, store: &mut impl Store, thin: bool) -> Result<()> {
+        self.rebuilds += 1;
+        let writer = self.ledger.writer;
+        store.rebuild_from(self.cache, &|key| !(thin && is_thinned(writer, key)))
+    }
+
+    /// Versions only grow.
+    fn is_new(&mut self, version: Version) {
+        assert!(version > self.newest, "{version} after {}", self.newest);
+        self.newest = version;
+    }
+}
+
+/// What becomes of an entry.
+type Decide<'a> = dyn FnMut(Option<&Entry>) -> Update + 'a;
+/// Which keys stay.
+type Keep<'a> = dyn Fn(&[u8]) -> bool + 'a;
+
+/// What a handle and a writer have in common.
+trait Store {
+    fn entry(&self, key: &[u8]) -> Result<Option<Entry>>;
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version>;
+    fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>>;
+    fn insert_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>>;
+    fn delete(&mut self, key: &[u8]) -> Result<bool>;
+    fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool>;
+    fn update(&mut self, key: &[u8], decide: &mut Decide<'_>) -> Result<bool>;
+    fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()>;
+    fn compact(&mut self) -> Result<()>;
+    fn flush(&mut self) -> Result<()>;
+}
+
+/// A handle that takes the lock for each operation.
+struct Alone<'a>(&'a MmapCache);
+
+macro_rules! by_itself {
+    () => {
+        fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
+            self.0.put(key, value)
+        }
+        fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+            self.0.put_if(key, value, seen)
+        }
+        fn insert_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+            self.0.insert_if_absent(key, value)
+        }
+        fn delete(&mut self, key: &[u8]) -> Result<bool> {
+            self.0.delete(key)
+        }
+        fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
+            self.0.delete_if(key, seen)
+        }
+        fn update(&mut self, key: &[u8], decide: &mut Decide<'_>) -> Result<bool> {
+            self.0.update(key, decide)
+        }
+        fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+            self.0.entry(key)
+        }
+    };
+}
+
+impl Store for Alone<'_> {
+    by_itself!();
+
+    fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
+        // Listed only when the lock is held: so it loses nothing.
+        let items = std::iter::once(()).flat_map(|()| cache.items().expect("a listing"));
+        self.0.atomic_rebuild(items.filter(|item| kept(item, keep)))
+    }
+
+    fn compact(&mut self) -> Result<()> {
+        self.0.compact()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A writer that is held.
+struct Held<'a, 'h>(&'a mut Writer<'h>);
+
+impl Store for Held<'_, '_> {
+    by_itself!();
+
+    fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
+        let items = cache.items()?.filter(|item| kept(item, keep));
+        self.0.atomic_rebuild(items)
+    }
+
+    /// Only a handle can.
+    fn compact(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Only a handle can.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn kept(item: &Result<(Vec<u8>, Vec<u8>)>, keep: &Keep<'_>) -> bool {
+    item.as_ref().map_or(true, |(key, _)| keep(key))
+}

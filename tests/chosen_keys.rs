@@ -1,0 +1,128 @@
+//! Keys chosen so that they collide: under another seed they are keys like any others, and even
+//! who knows the seed cannot make a cache degenerate beyond one region.
+
+mod collider;
+
+use mmapcache::{Error, MmapCache, Options};
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("cache")
+    }
+
+    fn open(&self) -> MmapCache {
+        MmapCache::open(self.path()).expect("a cache")
+    }
+}
+
+/// What a table looks like with these keys in it.
+#[derive(Debug)]
+struct Shape {
+    entries: u64,
+    slots: u64,
+    miss_groups: f64,
+    disk: u64,
+}
+
+fn shape(cache: &MmapCache) -> Shape {
+    let report = cache.verify().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.faults);
+    Shape {
+        entries: report.entries,
+        slots: cache.stats().expect("numbers").slots,
+        miss_groups: report.miss_groups,
+        disk: cache.disk_usage().expect("numbers").total(),
+    }
+}
+
+#[test]
+fn keys_that_collide_under_one_seed_are_ordinary_under_another() {
+    let known = 0x5eed_0000_dead_beef;
+    let (chosen, ordinary) = (Scratch::new(), Scratch::new());
+    let (chosen, ordinary) = (chosen.open(), ordinary.open());
+    for i in 0..20_000_u32 {
+        chosen.put(&collider::key(known, i), b"v").expect("a put");
+        ordinary
+            .put(&u64::from(i).to_le_bytes(), b"v")
+            .expect("a put");
+    }
+    let (chosen, ordinary) = (shape(&chosen), shape(&ordinary));
+    eprintln!("chosen {chosen:?}\nordinary {ordinary:?}");
+    assert_eq!(chosen.entries, 20_000);
+    assert!(chosen.miss_groups < ordinary.miss_groups + 0.2);
+    assert!(chosen.slots <= ordinary.slots * 5 / 4);
+}
+
+/// A rebuild hashes all keys under a new seed, and so does clearing.
+#[test]
+fn a_rebuild_takes_the_sting_out_of_keys_that_were_chosen_against_the_seed() {
+    let scratch = Scratch::new();
+    let cache = scratch.open();
+    let seed = collider::seed_of(&scratch.path());
+    let keys: Vec<_> = (0..800).map(|i| collider::key(seed, i)).collect();
+    for key in &keys {
+        cache.put(key, b"v").expect("a put");
+    }
+    let before = shape(&cache);
+    let items = keys.iter().map(|key| Ok::<_, Error>((key, b"v")));
+    cache.atomic_rebuild(items).expect("a rebuild");
+    let after = shape(&cache);
+    eprintln!("before {before:?}\nafter {after:?}");
+    assert_ne!(collider::seed_of(&scratch.path()), seed);
+    assert_eq!(after.entries, 800);
+    assert!(before.miss_groups > 30.0 && after.miss_groups < 6.0);
+}
+
+/// The worst that somebody can do who may read the file and choose keys: one region is full, the
+/// directory has its full depth, and further keys of that kind are refused.
+#[test]
+fn whoever_knows_the_seed_can_fill_one_region_and_no_more() {
+    for slots in [16, 512, 1024] {
+        let scratch = Scratch::new();
+        let cache = Options::new()
+            .region_slots(slots)
+            .open(scratch.path())
+            .expect("a cache");
+        for i in 0..5_000_u64 {
+            cache
+                .put(&[1, i as u8, (i >> 8) as u8], b"ordinary")
+                .expect("a put");
+        }
+        let before = shape(&cache);
+        let seed = collider::seed_of(&scratch.path());
+        let mut put = 0;
+        let refused = loop {
+            match cache.put(&collider::key(seed, put), &put.to_le_bytes()) {
+                Ok(_) => put += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, Error::TableFull { .. }), "{refused}");
+        assert!(!refused.is_corruption());
+        let full = shape(&cache);
+        eprintln!("{slots} slots: {put} of them fit; before {before:?}, full {full:?}");
+        assert!((900..=1_024).contains(&put), "{put}");
+        assert_eq!(full.entries, before.entries + u64::from(put));
+        assert!(full.disk < before.disk + (24 << 20), "{full:?}");
+        // Nobody else is hindered, and nothing of it grows.
+        for i in 0..200 {
+            assert!(cache.put(&collider::key(seed, put + i), b"v").is_err());
+            cache.put(&[2, i as u8], b"ordinary").expect("a put");
+        }
+        for i in 0..put {
+            let found = cache.get(&collider::key(seed, i)).expect("a look");
+            assert_eq!(found.as_deref(), Some(&i.to_le_bytes()[..]));
+        }
+        assert!(shape(&cache).disk < full.disk + (1 << 20));
+        assert!(cache.delete(&collider::key(seed, 0)).expect("a deletion"));
+        cache
+            .put(&collider::key(seed, put), b"v")
+            .expect("its place");
+    }
+}

@@ -1,0 +1,236 @@
+//! Damaged files, shown to the program `mmapcache-inspect`: every command that looks, and the
+//! repair.
+//!
+//! Whatever is in the files, the program ends by itself, soon, without much memory, with one of its
+//! three exit codes, and shows nothing that nobody put.
+#![cfg(feature = "inspect")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod attack;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use attack::image::Image;
+use attack::look::Judge;
+use attack::mutation::Mutation;
+use attack::reach::Reach;
+use attack::specimen::{Specimen, key, scratch};
+use attack::sweep;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+/// A command may take this long; others may have the processor, so it counts the best of some tries.
+const TIME: Duration = Duration::from_secs(1);
+const TRIES: u32 = 5;
+/// Memory in KiB that a command may have beside what is mapped from files: as for the engine, 16
+/// MiB and four times the files.
+const MEMORY: usize = 16 * 1024 + 4 * 48;
+
+/// Damaged files, and who judges what is said of them.
+struct Exhibit<'a> {
+    specimen: &'a Specimen,
+    image: Image,
+    reach: Reach,
+    name: String,
+}
+
+impl<'a> Exhibit<'a> {
+    fn new(specimen: &'a Specimen, mutations: &[Mutation]) -> Self {
+        let mut image = specimen.image.clone();
+        for mutation in mutations {
+            mutation.apply(&mut image, specimen);
+        }
+        Self {
+            reach: Reach::between(specimen, &image),
+            name: format!("{mutations:?}"),
+            specimen,
+            image,
+        }
+    }
+
+    /// Every command that looks; the files stay as they are. Then a repair.
+    fn show(&self) {
+        let dir = scratch();
+        let path = dir.path().join("cache");
+        self.image.write_to(&path).unwrap();
+        self.json(&self.run(&path, &["stats", "--json"]));
+        self.run(&path, &["stats"]);
+        self.keys(&self.run(&path, &["list", "--json"]));
+        self.entries(&self.run(&path, &["list", "--values", "--json"]));
+        self.entries(&self.run(&path, &["export"]));
+        self.json(&self.run(&path, &["verify", "--json"]));
+        for number in [8, 12, 20] {
+            self.get(&path, &key(number));
+        }
+        if self.image.nodes.len() == self.image.files().count() {
+            let now = Image::read(&path).unwrap();
+            assert!(
+                now == self.image,
+                "{}: looking changed the files",
+                self.name
+            );
+        }
+        self.json(&self.run(&path, &["repair", "--json"]));
+        self.entries(&self.run(&path, &["export"]));
+    }
+
+    /// Runs a command, by a shell that limits its memory and its time of the processor.
+    fn run(&self, path: &Path, arguments: &[&str]) -> Output {
+        let limit = format!("ulimit -d {MEMORY} && ulimit -t 1 && exec \"$0\" \"$@\"");
+        let (command, rest) = arguments.split_first().unwrap();
+        let mut took = Duration::MAX;
+        for _ in 0..TRIES {
+            let began = Instant::now();
+            let output = Command::new("sh")
+                .args([
+                    "-c",
+                    &limit,
+                    env!("CARGO_BIN_EXE_mmapcache-inspect"),
+                    command,
+                ])
+                .arg(path)
+                .args(rest)
+                .output()
+                .unwrap();
+            took = took.min(began.elapsed());
+            let (name, code) = (&self.name, output.status.code());
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            let known = matches!(code, Some(0..=2));
+            assert!(
+                known,
+                "{name}: {arguments:?}: {:?}: {complaint}",
+                output.status
+            );
+            assert!(
+                !complaint.contains("panicked"),
+                "{name}: {arguments:?}: {complaint}"
+            );
+            assert!(
+                code != Some(2) || self.may_be_refused(),
+                "{name}: {arguments:?}: {complaint}"
+            );
+            if took <= TIME {
+                return output;
+            }
+        }
+        panic!("{}: {arguments:?}: {took:?} at best", self.name);
+    }
+
+    /// Whether something is wrong that is no damage: nothing there, or another version of it.
+    fn may_be_refused(&self) -> bool {
+        self.reach.version || self.reach.no_index
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge::new(self.specimen, &self.reach, &self.name)
+    }
+
+    fn get(&self, path: &Path, key: &[u8]) {
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let output = self.run(path, &["get", &format!("hex:{hex}")]);
+        if output.status.success() {
+            self.judge().judge("get", key, Ok(Some(output.stdout)));
+        } else {
+            assert!(output.stdout.is_empty(), "{}: a part of a value", self.name);
+            assert!(!output.stderr.is_empty(), "{}: not a word", self.name);
+        }
+    }
+
+    /// All that a command printed is JSON.
+    fn json(&self, output: &Output) {
+        if !output.stdout.is_empty() {
+            let parsed: Result<Value, _> = serde_json::from_slice(&output.stdout);
+            assert!(parsed.is_ok(), "{}: {parsed:?}", self.name);
+        }
+    }
+
+    fn keys(&self, output: &Output) {
+        for line in lines(output) {
+            let key = member(&line, "key");
+            let known = self.specimen.history.contains_key(&key);
+            assert!(
+                known || self.reach.allows_strange(&key),
+                "{}: {key:?}",
+                self.name
+            );
+        }
+    }
+
+    fn entries(&self, output: &Output) {
+        for line in lines(output) {
+            self.judge()
+                .listed(&member(&line, "key"), &member(&line, "value"));
+        }
+    }
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let lines = output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// The bytes of a member, which are text or coded.
+fn member(line: &Value, name: &str) -> Vec<u8> {
+    match line.get(name) {
+        Some(text) => text.as_str().unwrap().as_bytes().to_vec(),
+        None => {
+            let coded = line[format!("{name}_base64")].as_str().unwrap();
+            STANDARD.decode(coded).unwrap()
+        }
+    }
+}
+
+/// About `count` of them, from the first to the last.
+fn some(mutations: Vec<Mutation>, count: usize) -> impl Iterator<Item = Vec<Mutation>> {
+    let stride = (mutations.len() / count).max(1);
+    mutations
+        .into_iter()
+        .step_by(stride)
+        .map(|mutation| vec![mutation])
+}
+
+#[test]
+fn the_program_shows_damaged_files_and_ends_well() {
+    let specimen = Specimen::make();
+    let samples: Vec<_> = some(sweep::files(&specimen), 40)
+        .chain(some(sweep::bytes(&specimen), 40))
+        .chain(some(sweep::bits(&specimen), 50))
+        .chain(some(sweep::cuts(&specimen), 25))
+        .chain(some(sweep::zeros(&specimen), 12))
+        .chain(some(sweep::words(&specimen), 30))
+        .chain((0..10).map(|number| sweep::stack(&specimen, number)))
+        .collect();
+    println!("{} samples", samples.len());
+    assert!(samples.len() >= 200);
+    for mutations in samples {
+        Exhibit::new(&specimen, &mutations).show();
+    }
+}
+
+#[test]
+fn the_limits_hold_the_program() {
+    let specimen = Specimen::make();
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    specimen.image.write_to(&path).unwrap();
+    let sound = Exhibit::new(&specimen, &[]);
+    let listed = lines(&sound.run(&path, &["export"]));
+    assert_eq!(listed.len(), specimen.versions.len());
+    assert_eq!(sound.run(&path, &["verify"]).status.code(), Some(0));
+    // A value of 64 MiB does not fit into the memory that a command may have.
+    let large = dir.path().join("large");
+    mmapcache::MmapCache::open(&large)
+        .unwrap()
+        .put(b"large", &vec![7; 64 << 20])
+        .unwrap();
+    let shown = std::panic::catch_unwind(|| sound.run(&large, &["get", "large"]));
+    assert!(shown.is_err(), "the program had 64 MiB");
+}

@@ -1,0 +1,113 @@
+//! What the fuzzers found, each as a test of its own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod attack;
+
+use attack::image::Image;
+use attack::layout::{self, FIRST_POSITION, Geometry, header, set_u32, set_u64};
+use attack::look::writable;
+use attack::specimen::{Specimen, scratch};
+use mmapcache::MmapCache;
+use mmapcache::inspect::Overview;
+
+/// A cache whose files were changed, open for writing.
+fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    image.write_to(&path).unwrap();
+    let cache = writable().open(path).unwrap();
+    (dir, cache)
+}
+
+/// Puts so many keys that every region is replaced, and looks whether each is there that was
+/// acknowledged.
+fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
+    let key = |number: u32| format!("acknowledged {number}").into_bytes();
+    for number in 0..200 {
+        cache.put(&key(number), &number.to_le_bytes()).unwrap();
+    }
+    for number in 0..200_u32 {
+        let value = cache.get(&key(number)).unwrap();
+        assert_eq!(
+            value.as_deref(),
+            Some(&number.to_le_bytes()[..]),
+            "{context}: {number}"
+        );
+    }
+    let report = cache.verify().unwrap();
+    assert!(report.is_clean(), "{context}: {:?}", report.faults);
+}
+
+#[test]
+fn a_region_whose_header_claims_the_hashes_of_others_does_not_take_their_place() {
+    let specimen = Specimen::make().live();
+    let index = specimen.image.bytes("");
+    let depth_at = 12;
+    let mut regions: Vec<_> = layout::slots(index)
+        .iter()
+        .map(|slot| slot.region)
+        .collect();
+    regions.dedup();
+    assert!(regions.len() > 1);
+    for region in regions {
+        for by in [1, u8::MAX] {
+            let mut image = specimen.image.clone();
+            let at = Geometry::of(index).region(region).start + depth_at;
+            let depth = &mut image.bytes_mut("").unwrap()[at];
+            *depth = depth.wrapping_add(by);
+            let (_dir, cache) = changed(&image);
+            every_acknowledged_key_is_there(&cache, &format!("region {region} deeper by {by}"));
+        }
+    }
+}
+
+#[test]
+fn an_overview_says_once_that_segments_are_missing_however_many_a_damaged_word_names() {
+    let mut image = Specimen::make().image;
+    set_u64(image.bytes_mut("").unwrap(), header::TAIL, 0xffff_0000_0000);
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    image.write_to(&path).unwrap();
+    let overview = Overview::read(&path, None).unwrap();
+    let missing = |what: &str| what.contains("missing");
+    assert!(overview.implausible.iter().any(|fault| missing(fault.what)));
+    assert!(
+        overview.implausible.len() < 10,
+        "{}",
+        overview.implausible.len()
+    );
+}
+
+#[test]
+fn an_entry_that_the_roster_does_not_know_is_not_lost_when_the_table_is_enlarged() {
+    const HOLE: u32 = 1 << 31;
+    let specimen = Specimen::make().live();
+    let slots = layout::slots(specimen.image.bytes(""));
+    let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
+    // A hole, and the slot of another entry.
+    for (slot, other) in entries.iter().zip(entries.iter().skip(1)) {
+        let slot_number = other.region as u32 * 16 + other.index as u32;
+        for value in [HOLE, slot_number] {
+            let mut image = specimen.image.clone();
+            let position = FIRST_POSITION + 4 * slot.position as usize;
+            set_u32(image.bytes_mut(".roster").unwrap(), position, value);
+            // Regions that think they are empty are never split: the table is enlarged instead,
+            // and that goes by the roster.
+            let index = image.bytes_mut("").unwrap();
+            let geometry = Geometry::of(index);
+            for region in slots.iter().map(|slot| geometry.region(slot.region)) {
+                set_u64(index, region.start + 16, 0);
+            }
+            let mut records = specimen.records.iter();
+            let own = records.find(|record| (record.segment, record.at) == slot.record());
+            let key = &own.unwrap().key;
+            let (_dir, cache) = changed(&image);
+            cache.put(key, b"acknowledged").unwrap();
+            every_acknowledged_key_is_there(&cache, &format!("{slot:?} {value:#x}"));
+            assert_eq!(
+                cache.get(key).unwrap().as_deref(),
+                Some(&b"acknowledged"[..])
+            );
+        }
+    }
+}

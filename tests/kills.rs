@@ -1,0 +1,233 @@
+//! Processes that write and read one cache, of which one after the other is killed, or stopped.
+//!
+//! The kills of a single writer are in `tests/processes.rs`.
+
+mod child;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use child::contents::Random;
+use child::crew::{Crew, Done};
+use child::{Child, Part, hear, say, witness, worker};
+use mmapcache::{Error, MmapCache, Options};
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("works", worker::works),
+        ("watches", witness::watches),
+        ("holds the writer", holds_the_writer),
+        ("holds the cache", holds_the_cache),
+        ("waits for the writer", waits_for_the_writer),
+        ("creates", creates),
+    ]);
+}
+
+const SOON: Duration = Duration::from_millis(150);
+
+struct Scratch {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        Self { _dir: dir, path }
+    }
+}
+
+/// A handle that is not patient.
+fn open(path: &Path) -> MmapCache {
+    let mut options = Options::new();
+    options.lock_timeout(Some(SOON));
+    options.open(path).expect("the cache")
+}
+
+/// Expects that a write is refused after the timeout, and that the holder is named.
+#[track_caller]
+fn assert_locked_by(cache: &MmapCache, id: u32) {
+    let refused = cache.put(b"mine", b"1").expect_err("the lock is held");
+    let Error::Locked { waited, holder, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert!((SOON..20 * SOON).contains(&waited), "{waited:?}");
+    assert_eq!(holder, Some(id));
+    let named = format!("(process {id})");
+    assert!(refused.to_string().contains(&named), "{refused}");
+}
+
+fn holds_the_writer(part: &Part) {
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"theirs", b"1").expect("a put");
+    say("held");
+    hear();
+    writer.put(b"theirs", b"2").expect("a put");
+    writer.commit().expect("the end of a batch");
+    say("done");
+    hear();
+}
+
+#[test]
+fn a_writer_that_is_stopped_is_named_to_those_who_wait_in_vain_and_goes_on_when_it_is_woken() {
+    let scratch = Scratch::new();
+    let cache = open(&scratch.path);
+    let mut other = Child::start("holds the writer", &scratch.path, &[]);
+    other.expect("held");
+    other.stop();
+    for _ in 0..2 {
+        assert_locked_by(&cache, other.id());
+        assert_locked_by(&open(&scratch.path), other.id());
+    }
+    assert_eq!(
+        cache.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"1"[..])
+    );
+    other.wake();
+    assert_eq!(other.ask("go on"), "done");
+    cache.put(b"mine", b"2").expect("a put");
+    assert_eq!(
+        cache.get(b"theirs").expect("a look").as_deref(),
+        Some(&b"2"[..])
+    );
+    assert!(cache.verify().expect("a check").is_clean());
+    other.finish();
+}
+
+fn holds_the_cache(part: &Part) {
+    let mut options = Options::new();
+    let cache = options.exclusive(true).open(&part.path);
+    let cache = cache.expect("the cache");
+    cache.put(b"theirs", b"1").expect("a put");
+    say("held");
+    hear();
+    drop(cache);
+    say("done");
+    hear();
+}
+
+#[test]
+fn an_exclusive_handle_is_named_between_its_writes_too_and_no_more_when_it_is_gone() {
+    let scratch = Scratch::new();
+    let cache = open(&scratch.path);
+    let mut other = Child::start("holds the cache", &scratch.path, &[]);
+    other.expect("held");
+    assert_locked_by(&cache, other.id());
+    assert_eq!(
+        cache.stats().expect("the counters").writer,
+        Some(other.id())
+    );
+    assert_eq!(other.ask("let go"), "done");
+    assert_eq!(cache.stats().expect("the counters").writer, None);
+    cache.put(b"mine", b"2").expect("a put");
+    other.finish();
+}
+
+fn waits_for_the_writer(part: &Part) {
+    let cache = MmapCache::open(&part.path).expect("the cache");
+    say("waits");
+    cache.put(b"theirs", b"1").expect("a put");
+    say("done");
+    hear();
+}
+
+#[test]
+fn a_writer_killed_while_it_waits_for_the_lock_keeps_nobody_from_it_and_has_written_nothing() {
+    let scratch = Scratch::new();
+    let cache = open(&scratch.path);
+    let mut writer = cache.writer().expect("the writer");
+    let start = || Child::start("waits for the writer", &scratch.path, &[]);
+    let mut others = [start(), start(), start()];
+    others.iter_mut().for_each(|other| other.expect("waits"));
+    std::thread::sleep(SOON / 3);
+    others[0].kill();
+    writer.put(b"mine", b"1").expect("a put");
+    assert!(!cache.contains(b"theirs").expect("a look"));
+    others[1].stop();
+    drop(writer);
+    // One is dead, one is stopped: the third gets its turn, and so does this process.
+    others[2].expect("done");
+    cache.put(b"mine", b"2").expect("a put");
+    assert!(cache.delete(b"theirs").expect("a deletion"));
+    others[1].wake();
+    others[1].expect("done");
+    assert!(cache.contains(b"theirs").expect("a look"));
+    assert!(cache.verify().expect("a check").is_clean());
+}
+
+fn creates(part: &Part) {
+    let number = part.numbers[0].to_string();
+    say("ready");
+    let cache = child::tight().open(&part.path).expect("a cache");
+    cache
+        .put(number.as_bytes(), number.as_bytes())
+        .expect("a put");
+    say("done");
+    hear();
+}
+
+#[test]
+fn whoever_is_killed_while_several_create_a_cache_the_others_get_it_whole() {
+    let mut random = Random::new(11);
+    let mut done = 0;
+    for _ in 0..25 {
+        let scratch = Scratch::new();
+        let start = |number| Child::start("creates", &scratch.path, &[number]);
+        let mut others = [start(0), start(1), start(2)];
+        others.iter_mut().for_each(|other| other.expect("ready"));
+        std::thread::sleep(Duration::from_micros(random.below(12_000)));
+        others[0].kill();
+        done += u32::from(others[0].line().is_some());
+        others[1].expect("done");
+        others[2].expect("done");
+        let cache = open(&scratch.path);
+        for number in ["1", "2"] {
+            let found = cache.get(number.as_bytes()).expect("a look");
+            assert_eq!(found.as_deref(), Some(number.as_bytes()));
+        }
+        assert!(cache.verify().expect("a check").is_clean());
+        cache.clear().expect("an empty cache");
+        let directory = scratch.path.parent().expect("a directory");
+        assert_eq!(std::fs::read_dir(directory).expect("it").count(), 4);
+    }
+    println!("{done} of 25 were done when they were killed");
+    assert!(done < 25, "nobody was killed in the middle");
+}
+
+/// Kills one of four writers and two readers at a random moment, as often as asked.
+fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut crew = Crew::start(root.path(), options, 2);
+    let mut random = Random::new(seed);
+    for _ in 0..rounds {
+        std::thread::sleep(Duration::from_micros(random.below(60_000)));
+        crew.kill_one(&mut random);
+    }
+    let done = crew.finish();
+    assert_eq!(done.kills, rounds);
+    done
+}
+
+#[test]
+fn whoever_is_killed_the_others_go_on_and_nothing_acknowledged_is_lost() {
+    for (options, rounds) in [(child::tight(), 10), (Options::new(), 4)] {
+        let done = kill(&options, rounds, 5);
+        println!("{done:?}");
+        assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
+    }
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn three_hundred_kills_among_four_writers_and_two_readers() {
+    for options in [Options::new(), child::tight()] {
+        let began = Instant::now();
+        let done = kill(&options, 300, 77);
+        println!("300 kills in {:?}: {done:#?}", began.elapsed());
+        assert!(done.operations > 10_000 && done.unsaid > 0, "{done:?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Four writers and four readers on one cache, each a process of its own, for as long as asked;
+//! some of them are killed or stopped now and then.
+
+mod child;
+
+use std::time::{Duration, Instant};
+
+use child::contents::Random;
+use child::crew::{Crew, Done};
+use child::{witness, worker};
+use mmapcache::Options;
+
+const READERS: u64 = 4;
+const PROCESSES: f64 = 8.0;
+/// How many seconds the long run takes; by default eight processes come to one hour together.
+const SECONDS: &str = "MMAPCACHE_STRESS_SECONDS";
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[("works", worker::works), ("watches", witness::watches)]);
+}
+
+/// Lets everybody work for so long. Every now and then one of them is stopped for some
+/// milliseconds; every tenth time one is killed instead.
+fn run(options: &Options, length: Duration, between: Duration) -> Done {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut crew = Crew::start(root.path(), options, READERS);
+    let mut random = Random::new(length.as_secs());
+    let began = Instant::now();
+    for turn in 1_u64.. {
+        let left = length.saturating_sub(began.elapsed());
+        std::thread::sleep(between.min(left));
+        if left <= between {
+            break;
+        }
+        if turn.is_multiple_of(10) {
+            crew.kill_one(&mut random);
+        } else {
+            let pause = Duration::from_micros(random.below(30_000));
+            crew.stop_one(&mut random, pause);
+        }
+    }
+    crew.finish()
+}
+
+#[test]
+fn four_writers_and_four_readers_agree_on_everything() {
+    let (length, between) = (Duration::from_secs(3), Duration::from_millis(60));
+    let done = run(&child::tight(), length, between);
+    println!("{done:?}");
+    assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
+    assert!(done.values > 1_000 && done.listings > 0, "{done:?}");
+    assert!(done.kills > 0 && done.stops > 0, "{done:?}");
+}
+
+#[test]
+#[ignore = "a soak: an hour of processes; see docs/testing.md"]
+fn an_hour_of_processes_on_one_cache() {
+    let seconds = std::env::var(SECONDS).map_or(450_u64, |seconds| {
+        seconds.parse().expect("a number of seconds")
+    });
+    let began = Instant::now();
+    for options in [Options::new(), child::tight()] {
+        let half = Duration::from_secs(seconds.div_ceil(2));
+        let done = run(&options, half, Duration::from_millis(500));
+        println!("{done:#?}");
+        assert!(done.operations > 25 * seconds && 8 * done.rebuilds > seconds);
+    }
+    let took = began.elapsed();
+    let hours = PROCESSES * took.as_secs_f64() / 3_600.0;
+    println!("{hours:.2} process-hours in {took:?}");
+    println!("{:.2} hours of CPU time", cpu_hours());
+}
+
+/// The CPU time of all child processes that have ended.
+#[expect(unsafe_code, reason = "getrusage is a call of the C library")]
+fn cpu_hours() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to room for one `rusage`.
+    let failed = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    assert_eq!(failed, 0, "the usage of the children");
+    // SAFETY: it is of integers, for which zeros would do too.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    (seconds(usage.ru_utime) + seconds(usage.ru_stime)) / 3_600.0
+}

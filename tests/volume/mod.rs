@@ -1,0 +1,199 @@
+//! Small file systems of their own for the tests, mounted on temporary directories.
+//!
+//! Mounting needs root. Without it a test says that it was not run, and fails where `CI` is set:
+//! there it has to be. Knows file systems, not what is tested on them.
+#![allow(dead_code, reason = "each test binary uses another part of this")]
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One volume at a time: while another test starts a child process, that holds for a moment whatever
+/// was open, and the room of removed files comes back later.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A mounted file system, unmounted when it goes.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    dir: tempfile::TempDir,
+    /// What is mounted, where that is an image in a file.
+    image: Option<tempfile::NamedTempFile>,
+    mounted: bool,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Which file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// In memory; has neither delayed allocation nor holes that can be read for nothing.
+    Tmpfs,
+    /// On a loop device, with blocks of this many bytes.
+    Ext4(u32),
+}
+
+impl Volume {
+    pub(crate) fn mount(kind: Kind, bytes: u64) -> Option<Self> {
+        let volume = Self::try_mount(kind, bytes);
+        if volume.is_none() {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI must be able to mount {kind:?}"
+            );
+            eprintln!("NOT RUN: mounting {kind:?} needs root");
+        }
+        volume
+    }
+
+    fn try_mount(kind: Kind, bytes: u64) -> Option<Self> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a directory to mount on");
+        let Kind::Ext4(block) = kind else {
+            let options = format!("size={bytes},mode=777");
+            let mounted = run(Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &options, "mmapcache-test"])
+                .arg(dir.path()));
+            let image = None;
+            return mounted.then_some(Self {
+                dir,
+                image,
+                mounted,
+                _alone,
+            });
+        };
+        // In memory where that can be: nothing here is about slow disks.
+        let image = tempfile::NamedTempFile::new_in("/dev/shm")
+            .or_else(|_| tempfile::NamedTempFile::new())
+            .expect("a file for the image");
+        image.as_file().set_len(bytes).expect("a sparse image");
+        let block = block.to_string();
+        let made = run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-m", "0", "-b", &block])
+            .arg(image.path()));
+        let image = Some(image);
+        let mut volume = Self {
+            dir,
+            image,
+            mounted: false,
+            _alone,
+        };
+        volume.mounted = made && volume.mount_image();
+        volume.mounted.then_some(volume)
+    }
+
+    fn mount_image(&self) -> bool {
+        let image = self.image.as_ref().expect("an image");
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(image.path())
+            .arg(self.path()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    /// Mounts the image again, so that nothing of it is in the page cache. In memory there is
+    /// nothing to do.
+    pub(crate) fn forget_pages(&self) {
+        if self.image.is_some() {
+            assert!(run(Command::new("umount").arg(self.path())));
+            assert!(self.mount_image());
+        }
+    }
+
+    /// From now on nothing on it can be changed.
+    pub(crate) fn make_read_only(&self) {
+        assert!(run(Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(self.path())));
+    }
+
+    /// Bytes that can still be allocated.
+    pub(crate) fn room(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.path()).expect("the state of the file system");
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// Takes all room but about `left` bytes, with a file that [`Volume::make_room`] removes.
+    pub(crate) fn fill(&self, left: u64) {
+        let mut ballast = File::options()
+            .create(true)
+            .append(true)
+            .open(self.ballast())
+            .expect("room for the ballast's name");
+        while self.room() > left {
+            let count = (self.room() - left).min(1 << 16) as usize;
+            match ballast.write_all(&vec![0xbb; count.min(1024)]) {
+                Ok(()) if count > 1024 => {
+                    // Errors show at the next turn.
+                    let _ = ballast.write_all(&vec![0xbb; count - 1024]);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+                    break;
+                }
+            }
+            ballast.sync_all().expect("the ballast on the disk");
+        }
+    }
+
+    pub(crate) fn make_room(&self) {
+        fs::remove_file(self.ballast()).expect("the ballast");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+
+    /// The names and lengths of all files, sorted.
+    pub(crate) fn listing(&self) -> Vec<(String, u64)> {
+        listing(self.path())
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if self.mounted {
+            run(Command::new("umount").arg("-l").arg(self.path()));
+        }
+    }
+}
+
+fn run(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// The names and lengths of a directory's files, sorted.
+pub(crate) fn listing(dir: &Path) -> Vec<(String, u64)> {
+    let mut all: Vec<_> = fs::read_dir(dir)
+        .expect("the directory")
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| entry.file_name() != "lost+found")
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let meta = entry.path().symlink_metadata().expect("the kind of a file");
+            (name, meta.len())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Reads every file from its first byte to its last, a page at a time.
+pub(crate) fn read_all(dir: &Path) {
+    for (name, _) in listing(dir) {
+        let path = dir.join(name);
+        if path.is_file() {
+            let mut file = File::open(path).expect("a readable file");
+            let mut page = [0; 4096];
+            while file.read(&mut page).expect("a readable file") > 0 {}
+        }
+    }
+}
