@@ -321,8 +321,8 @@ impl<'a> Header<'a> {
     /// Whether no change is under way, and none was finished since there had been so many. What was
     /// read in between is then no work in progress.
     pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
-        let idle = self.get(word::INTENT) == 0;
         loads_done();
+        let idle = acquire(&self.0[word::INTENT]) == 0;
         idle && self.changes() == changes
     }
 

@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::Result;
 use crate::format::index::{Counters, word};
@@ -492,7 +491,7 @@ impl<'v> Check<'v> {
         if view.header().get(word::HOLDER) != 0 && left > 0 {
             self.pauses.set(left - 1);
             #[cfg(not(loom))]
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(std::time::Duration::from_micros(500));
             #[cfg(loom)]
             crate::sync::modelled::pause();
         }

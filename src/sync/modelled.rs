@@ -9,6 +9,10 @@
 //!
 //! Loom runs all threads of a model on one thread of the system, so what is kept here is kept for
 //! each of those. This file does not know what the words mean.
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only the models begin executions")
+)]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

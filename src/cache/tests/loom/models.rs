@@ -224,6 +224,26 @@ fn link_comes_before_the_end(actor: &Actor) {
     }
 }
 
+/// Whoever sees a change counted sees all of it.
+fn counted_is_complete(actor: &Actor) {
+    let view = actor.view();
+    if view.header().changes() > actor.before().changes {
+        let entries = view.header().occupied();
+        actor.expect(entries == 1, || format!("{entries} entries"));
+    }
+}
+
+/// What was read while nobody was at work is no work in progress.
+fn idle_is_no_work_in_progress(actor: &Actor) {
+    let view = actor.view();
+    let header = view.header();
+    let changes = header.changes();
+    if header.occupied() == 2 && header.is_idle_since(changes) {
+        let finished = changes > actor.before().changes;
+        actor.expect(finished, || "an insertion that was not finished".into());
+    }
+}
+
 fn verify(actor: &Actor) {
     actor.verify();
 }
@@ -335,6 +355,18 @@ const fn sides(model: Model) -> Model {
 }
 
 pub(super) const MODELS: &[Model] = &[
+    model(
+        "delete, what is counted",
+        put_both,
+        delete,
+        &[counted_is_complete],
+    ),
+    model(
+        "insert, what is idle",
+        put_bystander,
+        insert,
+        &[idle_is_no_work_in_progress],
+    ),
     model(
         "a kill, the intent is whole",
         put_bystander,

@@ -175,7 +175,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
 ];
 
 #[test]
-#[ignore = "takes some ten minutes"]
+#[ignore = "takes some five minutes"]
 fn loom_notices_every_ordering_that_is_left_out() {
     let sites = all();
     let implied = BTreeMap::from(IMPLIED);
