@@ -224,8 +224,8 @@ impl MmapCache {
     /// a load, by which a process notices that another has written.
     pub fn changes(&self) -> u64 {
         match self.handle.current() {
-            Ok((view, _)) => view.header().get(word::CHANGES),
-            Err(_) => self.handle.view.load().header().get(word::CHANGES),
+            Ok((view, _)) => view.header().changes(),
+            Err(_) => self.handle.view.load().header().changes(),
         }
     }
 

@@ -278,6 +278,8 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
 }
 
 fn open_regular(path: &Path, writable: bool, flags: i32) -> Result<File> {
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     let file = OpenOptions::new()
         .read(true)
         .write(writable)
@@ -329,6 +331,8 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 
 /// Renames a file over another. The caller syncs the directory where it must.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Rename(from, to));
     rename_over(from, to)
@@ -343,6 +347,8 @@ fn rename_over(from: &Path, to: &Path) -> Result<()> {
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Rename(from, to));
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
@@ -355,6 +361,8 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
+    #[cfg(loom)]
+    crate::sync::modelled::system_call();
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Remove(path));
     match fs::remove_file(path) {

@@ -6,10 +6,13 @@
 use crate::error::Result;
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
-use crate::sync::{Word, acquire, load, publish, store, stores_done};
+use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
 
 /// Words of the header page.
 pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
+
+/// The roster's length among the counters.
+const ROSTER_LEN: usize = 4;
 
 /// Values of the dirty mark; 0 is clean.
 const MARKING: u64 = 1;
@@ -157,10 +160,21 @@ impl<'a> Header<'a> {
         Counters::from_words(std::array::from_fn(|i| load(&self.0[word::COUNTERS + i])))
     }
 
+    /// Whoever sees the roster's length finds its positions filled: a listing, which goes by it,
+    /// cannot tell one that was never used from a slot's number.
     pub(crate) fn set_counters(&self, counters: &Counters) {
         for (i, value) in counters.to_words().into_iter().enumerate() {
-            store(&self.0[word::COUNTERS + i], value);
+            if i == ROSTER_LEN {
+                publish(&self.0[word::COUNTERS + i], value);
+            } else {
+                store(&self.0[word::COUNTERS + i], value);
+            }
         }
+    }
+
+    /// Positions of the roster that were ever used, as it says itself.
+    pub(crate) fn roster_len(&self) -> u64 {
+        acquire(&self.0[word::COUNTERS + ROSTER_LEN])
     }
 
     pub(crate) fn occupied(&self) -> u64 {
@@ -177,9 +191,9 @@ impl<'a> Header<'a> {
         Place::from_word(load(&self.0[word::RESERVED]))
     }
 
-    /// Where the heap ends.
+    /// Where the heap ends. Whoever sees an end sees the records before it.
     pub(crate) fn tail(&self) -> Place {
-        Place::from_word(load(&self.0[word::TAIL]))
+        Place::from_word(acquire(&self.0[word::TAIL]))
     }
 
     /// Announces that bytes behind the tail are about to change.
@@ -297,6 +311,25 @@ impl<'a> Header<'a> {
     /// Stores a word without rules of its own.
     pub(crate) fn set(&self, at: usize, value: u64) {
         store(&self.0[at], value);
+    }
+
+    /// How many changes of entries there have been. Whoever sees one counted sees all of it.
+    pub(crate) fn changes(&self) -> u64 {
+        acquire(&self.0[word::CHANGES])
+    }
+
+    /// Whether no change is under way, and none was finished since there had been so many. What was
+    /// read in between is then no work in progress.
+    pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
+        loads_done();
+        let idle = acquire(&self.0[word::INTENT]) == 0;
+        idle && self.changes() == changes
+    }
+
+    /// Counts a change of an entry, behind its other stores.
+    pub(crate) fn count_change(&self) {
+        let word = &self.0[word::CHANGES];
+        publish(word, load(word).wrapping_add(1));
     }
 
     /// Adds to one of the totals.

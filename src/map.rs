@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapOptions;
+#[cfg(not(loom))]
+use memmap2::MmapRaw;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
@@ -300,9 +302,12 @@ struct Window {
 
 #[derive(Debug)]
 enum Owner {
+    #[cfg(not(loom))]
     Mapping(#[expect(dead_code, reason = "keeps the memory")] MmapRaw),
     #[cfg(test)]
     Plain(#[expect(dead_code, reason = "keeps the memory")] Box<[Word]>),
+    #[cfg(loom)]
+    Modelled(#[expect(dead_code, reason = "keeps the memory")] Arc<[Word]>),
 }
 
 // SAFETY: M1 (docs/design.md): a window is a region of memory that stays where it is until its
@@ -440,6 +445,7 @@ impl Memory {
     }
 }
 
+#[cfg(not(loom))]
 fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
     let mut options = MmapOptions::new();
     options.offset(at).len(bytes);
@@ -455,6 +461,19 @@ fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
         start,
         words: map.len() / 8,
         owner: Owner::Mapping(map),
+    })
+}
+
+/// Under loom a mapping is plain memory, the same for all who map the same range of a file.
+#[cfg(loom)]
+fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
+    let meta = file.file.metadata()?;
+    let inode = (meta.dev(), meta.ino());
+    let words = crate::sync::modelled::mapping(&file.file, inode, at, bytes / 8);
+    Ok(Window {
+        start: NonNull::from(&words[0]),
+        words: words.len(),
+        owner: Owner::Modelled(words),
     })
 }
 

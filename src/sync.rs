@@ -10,7 +10,9 @@
 pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64 as Word, fence};
+pub(crate) mod modelled;
+#[cfg(loom)]
+pub(crate) use modelled::{Word, fence};
 
 pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -22,6 +24,7 @@ pub(crate) fn load(word: &Word) -> u64 {
 
 /// A load that what follows it in program order cannot overtake.
 #[inline(always)]
+#[cfg_attr(loom, track_caller)]
 pub(crate) fn acquire(word: &Word) -> u64 {
     let value = word.load(Relaxed);
     fence(Acquire);
@@ -30,6 +33,7 @@ pub(crate) fn acquire(word: &Word) -> u64 {
 
 /// A relaxed store; only the holder of the writer lock calls it.
 #[inline(always)]
+#[cfg_attr(loom, track_caller)]
 pub(crate) fn store(word: &Word, value: u64) {
     #[cfg(any(test, fuzzing))]
     fuse::step(fuse::Step::Store);
@@ -38,6 +42,7 @@ pub(crate) fn store(word: &Word, value: u64) {
 
 /// A store that publishes: what precedes it in program order is seen by whoever sees it.
 #[inline(always)]
+#[cfg_attr(loom, track_caller)]
 pub(crate) fn publish(word: &Word, value: u64) {
     #[cfg(any(test, fuzzing))]
     fuse::step(fuse::Step::Store);
@@ -46,12 +51,14 @@ pub(crate) fn publish(word: &Word, value: u64) {
 
 /// Keeps every earlier load before every later access: the reader's half of a validation.
 #[inline(always)]
+#[cfg_attr(loom, track_caller)]
 pub(crate) fn loads_done() {
     fence(Acquire);
 }
 
 /// Keeps every earlier store before every later store: the writer's half of a validation.
 #[inline(always)]
+#[cfg_attr(loom, track_caller)]
 pub(crate) fn stores_done() {
     fence(Release);
 }

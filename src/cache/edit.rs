@@ -305,7 +305,7 @@ impl Editor {
             .set_link(Link::new(place, which, target.link.tag()));
         let shared = table.header();
         shared.set_live(live_after);
-        shared.add(word::CHANGES, 1);
+        shared.count_change();
         shared.add(word::PUTS, 1);
         shared.add(word::OVERWRITES, 1);
         self.close_record();
@@ -491,7 +491,7 @@ impl Editor {
         region.set_counts(plan.counts);
         region.set_control(index, hash.control());
         slot.set_link(link);
-        shared.add(word::CHANGES, 1);
+        shared.count_change();
         Ok(())
     }
 
@@ -605,7 +605,7 @@ impl Editor {
             occupied: counts.occupied.saturating_sub(1),
             deleted,
         });
-        table.header().add(word::CHANGES, 1);
+        table.header().count_change();
         Ok(())
     }
 

@@ -194,7 +194,7 @@ pub(crate) fn commit(
     view.header().set(word::RENAMES_PENDING, 1);
     view.header().set(word::COMPACTED, version::now());
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
-    view.header().add(word::CHANGES, 1);
+    view.header().count_change();
     // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
     let shared = old.filter(|_| heap == Heap::Kept);
     note_sync(shared, view.sync_heap())?;

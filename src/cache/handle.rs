@@ -149,6 +149,8 @@ impl Handle {
 
     /// Device and inode at the cache's path; none where nothing is.
     pub(crate) fn inode_at_path(&self) -> Result<Option<(u64, u64)>> {
+        #[cfg(loom)]
+        crate::sync::modelled::system_call();
         match std::fs::metadata(&self.path) {
             Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -459,7 +461,7 @@ fn fill_random(bytes: &mut [u8]) {
     }
 }
 
-#[cfg(all(target_os = "linux", not(fuzzing)))]
+#[cfg(all(target_os = "linux", not(any(fuzzing, loom))))]
 fn fill_random(bytes: &mut [u8]) {
     let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
     if got != Ok(bytes.len()) {
@@ -467,13 +469,21 @@ fn fill_random(bytes: &mut [u8]) {
     }
 }
 
-#[cfg(not(any(target_os = "linux", fuzzing)))]
+#[cfg(not(any(target_os = "linux", fuzzing, loom)))]
 fn fill_random(bytes: &mut [u8]) {
     fill_from_hasher(bytes);
 }
 
+#[cfg(loom)]
+fn fill_random(bytes: &mut [u8]) {
+    for chunk in bytes.chunks_mut(8) {
+        let number = crate::sync::modelled::number();
+        chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+    }
+}
+
 /// The standard library's hash maps are seeded by the system; so is this.
-#[cfg(not(fuzzing))]
+#[cfg(not(any(fuzzing, loom)))]
 fn fill_from_hasher(bytes: &mut [u8]) {
     use std::hash::{BuildHasher, Hasher};
     for chunk in bytes.chunks_mut(8) {

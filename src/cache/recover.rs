@@ -122,7 +122,7 @@ impl Editor {
         if self.is_linked(tail, reserved)? {
             let header = self.view.header();
             header.set_live(header.live_after());
-            header.add(word::CHANGES, 1);
+            header.count_change();
             header.set_tail(reserved);
             return Ok(());
         }

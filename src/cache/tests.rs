@@ -2,6 +2,9 @@
 
 mod damage;
 mod disk;
+#[cfg(loom)]
+mod loom;
+#[cfg(not(loom))]
 mod model;
 mod power;
 mod recovery;

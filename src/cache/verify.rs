@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::Result;
 use crate::format::index::{Counters, word};
@@ -162,7 +161,7 @@ impl Report {
             pauses: 0,
         };
         let header = view.header();
-        let before = (header.get(word::CHANGES), header.counters());
+        let (changes, counters) = (header.changes(), header.counters());
         check.regions()?;
         let groups = check.sums.groups.max(1);
         check.report.miss_groups = check.sums.miss_groups as f64 / groups as f64;
@@ -171,10 +170,9 @@ impl Report {
         check.end_of_heap()?;
         // A killed writer's last operation is finished by the next one; until then its counters are
         // on the way. Asked first: an operation that ends after it has changed them.
-        let at_rest = header.get(word::INTENT) == 0 && header.reserved() == header.tail();
-        loads_done();
-        if at_rest && (header.get(word::CHANGES), header.counters()) == before {
-            check.totals(view, &before.1);
+        let at_rest = header.reserved() == header.tail() && header.is_idle_since(changes);
+        if at_rest && header.counters() == counters {
+            check.totals(view, &counters);
         }
         Ok(check.report)
     }
@@ -502,7 +500,10 @@ impl<'v> Check<'v> {
         }
         if header.get(word::HOLDER) != 0 && self.pauses < LOOKS {
             self.pauses += 1;
-            std::thread::sleep(Duration::from_micros(500));
+            #[cfg(not(loom))]
+            std::thread::sleep(std::time::Duration::from_micros(500));
+            #[cfg(loom)]
+            crate::sync::modelled::pause();
         }
     }
 }

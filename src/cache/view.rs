@@ -434,7 +434,7 @@ impl View {
 
     /// Positions of the roster that can be looked at, whatever the header says of their number.
     pub(crate) fn roster_len(&self) -> u32 {
-        let said = self.header().counters().roster_len;
+        let said = self.header().roster_len();
         let there = if said > self.roster.room() {
             self.roster.refresh().unwrap_or(0)
         } else {
