@@ -32,11 +32,38 @@ impl Names {
     /// that two names of one cache become one.
     pub(crate) fn resolve(path: &Path, heap: Option<&Path>) -> Result<Self> {
         let index = real_path(path)?;
-        let heap = match heap {
-            Some(heap) => real_path(heap)?,
-            None => with_suffix(&index, ".heap"),
+        let Some(heap) = heap else {
+            let heap = with_suffix(&index, ".heap");
+            return Ok(Self { index, heap });
         };
-        Ok(Self { index, heap })
+        let names = Self {
+            index,
+            heap: real_path(heap)?,
+        };
+        if names.collide() {
+            return Err(Error::Unsupported {
+                path: names.heap,
+                what: "a heap here would have the name of another of its cache's files; choose \
+                       another `heap_path`",
+            });
+        }
+        Ok(names)
+    }
+
+    /// Whether a segment could get the name of another file of the cache.
+    fn collide(&self) -> bool {
+        let others = [
+            self.index(Stage::Final),
+            self.index(Stage::New),
+            self.roster(Stage::Final),
+            self.roster(Stage::New),
+            self.lock(),
+        ];
+        let is_segment = |name| self.parse_segment(name).is_some();
+        parent(&self.heap) == parent(&self.index)
+            && others
+                .iter()
+                .any(|path| path.file_name().is_some_and(is_segment))
     }
 
     /// The index, whose path is the cache's.

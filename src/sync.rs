@@ -66,6 +66,10 @@ pub(crate) fn stores_done() {
 /// Stops a thread at its n-th store or file operation, as a kill would: what came before it stands,
 /// nothing follows. An observer is told of each of them.
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "only the engine's own tests observe")
+)]
 pub(crate) mod fuse {
     use std::cell::Cell;
     use std::fs::File;

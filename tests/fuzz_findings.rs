@@ -4,11 +4,11 @@
 mod attack;
 
 use attack::image::Image;
-use attack::layout::{self, FIRST_POSITION, Geometry, header, set_u32, set_u64};
+use attack::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
 use attack::look::writable;
 use attack::specimen::{Specimen, scratch};
-use mmapcache::MmapCache;
 use mmapcache::inspect::Overview;
+use mmapcache::{Error, MmapCache, Options};
 
 /// A cache whose files were changed, open for writing.
 fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
@@ -109,5 +109,55 @@ fn an_entry_that_the_roster_does_not_know_is_not_lost_when_the_table_is_enlarged
                 Some(&b"acknowledged"[..])
             );
         }
+    }
+}
+
+#[test]
+fn a_check_does_not_wait_at_every_damaged_entry_for_a_writer_that_was_killed() {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    let cache = MmapCache::open(&path).unwrap();
+    let mut writer = cache.writer().unwrap();
+    for number in 0..3_000_u32 {
+        writer.put(&number.to_le_bytes(), b"value").unwrap();
+    }
+    drop(writer);
+    let mut image = Image::read(&path).unwrap();
+    let before = image.clone();
+    set_u64(image.bytes_mut("").unwrap(), header::HOLDER, 1);
+    image.bytes_mut(".heap").unwrap()[FIRST_RECORD..].fill(0);
+    image.store_over(&before, &path).unwrap();
+    let began = std::time::Instant::now();
+    let report = cache.verify().unwrap();
+    assert!(report.fault_count >= 3_000, "{}", report.fault_count);
+    // With ten milliseconds at each it would be thirty seconds.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_heap_is_not_put_where_the_other_files_of_its_cache_belong() {
+    let cases = [
+        ("cache", "cache"),
+        ("cache", "cache.new"),
+        ("cache", "cache.roster"),
+        ("cache", "cache.roster.new"),
+        ("cache", "cache.lock"),
+        // Segments are numbered: the third would be the index.
+        ("cache.2", "cache"),
+    ];
+    for (index, heap) in cases {
+        let dir = scratch();
+        let opened = Options::new()
+            .heap_path(dir.path().join(heap))
+            .open(dir.path().join(index));
+        assert!(
+            matches!(opened, Err(Error::Unsupported { .. })),
+            "{index} {heap}: {opened:?}"
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -317,7 +317,14 @@ fn exceptions_that_nobody_needs_any_more_are_struck_from_the_list() {
 
 #[test]
 fn every_file_says_first_what_it_is() {
-    for source in sources(&["src", "tests", "benches", "examples", "fuzz"]) {
+    for source in sources(&[
+        "src",
+        "tests",
+        "benches",
+        "examples",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+    ]) {
         assert!(
             source.text.starts_with("//! "),
             "{} does not open with `//!`",
@@ -492,4 +499,38 @@ fn the_scan_sees_code_and_only_code() {
     assert_eq!(lengths, [(1, 3), (6, 5)]);
     let test = "fn a() {}\n#[cfg(test)]\nmod tests {\n    unsafe\n}\n";
     assert_eq!(words(&code_of(test), "unsafe").count(), 0);
+}
+
+/// The tests that a document names as `file::test`.
+fn named_tests(document: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.split_once("::"))
+        .filter(|(file, test)| {
+            let plain = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            plain(file) && plain(test)
+        })
+        .map(|(file, test)| (file.to_owned(), test.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_readme_names_as_a_proof_is_one() {
+    let named = named_tests("README.md");
+    assert!(named.len() >= 18, "{named:?}");
+    for (file, test) in named {
+        let places = ["tests", "src/cache/tests", "src/cache"];
+        let texts = places
+            .iter()
+            .filter_map(|place| fs::read_to_string(format!("{ROOT}/{place}/{file}.rs")).ok());
+        let found = texts
+            .filter_map(|text| Some(text[..text.find(&format!("fn {test}()"))?].to_owned()))
+            .any(|before| {
+                let attributes = before.rsplit("fn ").next().unwrap();
+                attributes.contains("#[test]") && !attributes.contains("#[ignore")
+            });
+        assert!(found, "{file}::{test} is no test that is always run");
+    }
 }

@@ -143,7 +143,9 @@ impl Options {
     }
 
     /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written
-    /// down in the files: every handle must be given the same. Default: beside the index.
+    /// down in the files: every handle must be given the same. Segments get the path's name and
+    /// numbers behind it; a path by which one of them could become another of the cache's files is
+    /// [`Error::Unsupported`]. Default: beside the index.
     pub fn heap_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.heap_path = Some(path.into());
         self

@@ -3,7 +3,6 @@
 //! Knows what must hold between index, heap and roster. It changes nothing, and needs no lock: what
 //! looks wrong while somebody writes is looked at again before it is reported.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,9 +23,6 @@ use super::view::View;
 const LISTED: usize = 1_000;
 /// Second looks at what seems wrong while somebody writes.
 const LOOKS: u32 = 20;
-/// Pauses between looks that a check makes in all: where much is damaged, and a killed writer left
-/// word that it is at work, it would wait for that at each entry.
-const PAUSES: u32 = 200;
 /// Checks of generations that were replaced meanwhile, before the last is taken as it is.
 const TRIES: u32 = 5;
 
@@ -117,7 +113,9 @@ struct Check<'a> {
     report: Report,
     sums: Sums,
     key: Vec<u8>,
-    pauses: Cell<u32>,
+    /// Words of the header that a writer at work changes, and how often they were waited for.
+    seen: [u64; 4],
+    pauses: u32,
 }
 
 impl Report {
@@ -159,7 +157,8 @@ impl Report {
             report: Self::default(),
             sums: Sums::default(),
             key: Vec::new(),
-            pauses: Cell::new(PAUSES),
+            seen: [0; 4],
+            pauses: 0,
         };
         let header = view.header();
         let (changes, counters) = (header.changes(), header.counters());
@@ -485,11 +484,22 @@ impl<'v> Check<'v> {
         }
     }
 
-    /// Waits for a writer that seems to be at work; without one there is nothing to wait for.
-    fn pause(&self, view: &View) {
-        let left = self.pauses.get();
-        if view.header().get(word::HOLDER) != 0 && left > 0 {
-            self.pauses.set(left - 1);
+    /// Waits for a writer that seems to be at work; without one there is nothing to wait for, and
+    /// neither is there for one that does nothing: its name stays behind where it was killed.
+    fn pause(&mut self, view: &View) {
+        let header = view.header();
+        let at_work = [
+            word::CHANGES,
+            word::INTENT,
+            word::RESERVED,
+            word::INCARNATION,
+        ];
+        let now = at_work.map(|at| header.get(at));
+        if self.seen != now {
+            (self.seen, self.pauses) = (now, 0);
+        }
+        if header.get(word::HOLDER) != 0 && self.pauses < LOOKS {
+            self.pauses += 1;
             #[cfg(not(loom))]
             std::thread::sleep(std::time::Duration::from_micros(500));
             #[cfg(loom)]

@@ -115,7 +115,8 @@ impl<'a> Judge<'a> {
             // Its number is part of what was changed.
             Error::Version { .. } => self.reach.version,
             // Where there is no index, one may be asked for, or made: but not over what is there.
-            Error::NotFound { .. } | Error::AlreadyExists { .. } => self.reach.no_index,
+            Error::NotFound { .. } => self.reach.no_index,
+            Error::AlreadyExists { .. } => self.reach.no_index || self.reach.foreign,
             Error::SyncFailed { .. } => self.reach.sync_failed,
             Error::TableFull { .. } => self.reach.limited,
             other => other.is_corruption(),

@@ -70,8 +70,10 @@ fn compare(
     }
 }
 
-/// Whether the header of each segment is what it was, or cannot be believed, or is another cache's.
+/// Whether the header of each segment is what it was, or cannot be believed, or is another cache's
+/// while the index tells whose cache this is.
 fn segments_are_told_apart(specimen: &Specimen, image: &Image) -> bool {
+    let told = image.bytes("").get(..128) == specimen.image.bytes("").get(..128);
     image
         .files()
         .filter(|(suffix, _)| segment_number(suffix).is_some())
@@ -80,7 +82,8 @@ fn segments_are_told_apart(specimen: &Specimen, image: &Image) -> bool {
                 return true;
             };
             let valid = seals::header_sum(head) == u32_at(head, header::CRC);
-            !valid || sound.get(..120) == Some(head) || head[16..40] != sound[16..40]
+            let foreign = head[16..40] != sound[16..40];
+            !valid || sound.get(..120) == Some(head) || (told && foreign)
         })
 }
 

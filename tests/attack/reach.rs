@@ -39,6 +39,9 @@ pub(crate) struct Reach {
     pub(crate) no_index: bool,
     /// Insertions may be limited.
     pub(crate) limited: bool,
+    /// Something that is not a file of ours stands where a new segment may be wanted: nothing is
+    /// made in its place.
+    pub(crate) foreign: bool,
 }
 
 /// How much an answer about a key must be worth.
@@ -95,6 +98,12 @@ impl Reach {
         self.version = after
             .files()
             .any(|(_, bytes)| bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1);
+        self.foreign = after.nodes.iter().any(|(suffix, node)| match node {
+            super::image::Node::File(bytes) => {
+                segment_number(suffix).is_some() && !bytes.starts_with(b"MMCHEAP\0")
+            }
+            _ => true,
+        });
         if index.len() >= header::END {
             let cursor = u64_at(index, header::CURSOR);
             let lies = cursor != u64_at(specimen.image.bytes(""), header::CURSOR)

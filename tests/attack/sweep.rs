@@ -152,22 +152,25 @@ pub(crate) fn files(specimen: &Specimen) -> Vec<Mutation> {
 
 /// Each word that decides something, with each value on an edge, and its neighbours by one.
 pub(crate) fn words(specimen: &Specimen) -> Vec<Mutation> {
+    with_edges(specimen, deciding_words(&specimen.image))
+}
+
+/// The same for the words of the index header that change.
+pub(crate) fn header_words(specimen: &Specimen) -> Vec<Mutation> {
+    let words = (header::POLL..header::END).step_by(8);
+    with_edges(specimen, words.map(|at| (String::new(), at)).collect())
+}
+
+fn with_edges(specimen: &Specimen, words: Vec<(String, usize)>) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for (suffix, at) in deciding_words(&specimen.image) {
-        let now = layout::u64_at(specimen.image.bytes(&suffix), at);
+    for (file, at) in words {
+        let now = layout::u64_at(specimen.image.bytes(&file), at);
         let near = [now.wrapping_add(1), now.wrapping_sub(1), now << 1, now >> 1];
         // The same for the upper half, which is often a field of its own.
         let upper = [0, 1 << 32, u64::MAX << 32].map(|high| high | now & 0xffff_ffff);
         for value in EDGES.into_iter().chain(near).chain(upper) {
-            with_repair(
-                specimen,
-                Change::Set {
-                    file: suffix.clone(),
-                    at,
-                    value,
-                },
-                &mut all,
-            );
+            let file = file.clone();
+            with_repair(specimen, Change::Set { file, at, value }, &mut all);
         }
     }
     all

@@ -230,3 +230,30 @@ fn an_index_that_is_older_than_its_heap_is_not_called_clean() {
     assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
     assert_clean(&cache);
 }
+
+/// What looks wrong while somebody writes is looked at again after a pause; a killed writer says for
+/// ever that it writes.
+#[test]
+fn a_check_of_much_damage_beside_a_killed_writer_does_not_wait_for_it_at_each_entry() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    for i in 0..1_500_u32 {
+        cache.put(&i.to_le_bytes(), b"value").unwrap();
+    }
+    let view = cache.handle.view.load_full();
+    view.header().set(word::HOLDER, 1);
+    drop(cache);
+    for number in 0..4 {
+        let name = match number {
+            0 => files(scratch.path())[1].clone(),
+            number => files(scratch.path())[1].with_extension(format!("heap.{number}")),
+        };
+        let _ = std::fs::remove_file(name);
+    }
+    let cache = scratch.open(Options::new().read_only(true));
+    let began = std::time::Instant::now();
+    let report = cache.verify().unwrap();
+    assert!(report.fault_count >= 1_000, "{}", report.fault_count);
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(8), "{took:?}");
+}

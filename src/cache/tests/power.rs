@@ -882,7 +882,7 @@ fn kill_then_lose_power(
     for steps in steps {
         let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
         prepare(&mut scenario);
-        scenario.world.borrow_mut().every = [60, 2];
+        scenario.world.borrow_mut().every = [200, 1];
         let killed = scenario.killed_after(steps, &change);
         afterwards(&mut scenario);
         scenario.flush();
