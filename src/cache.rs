@@ -102,9 +102,9 @@ impl MmapCache {
     fn mend(&self) -> Result<()> {
         let needed = {
             let (view, _) = self.handle.current()?;
-            let (header, inode) = (view.header(), view.inode.1);
+            let (header, boot) = (view.header(), self.handle.boot);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_from_elsewhere(self.handle.boot, inode) || header.is_copied(inode)
+            header.is_from_elsewhere(boot, view.inode) || header.is_copied(boot, view.inode)
         };
         if needed {
             drop(self.writer()?);
@@ -457,12 +457,12 @@ impl MmapCache {
 /// it was made, its files do not agree, and the next writer rebuilds it from its heap.
 fn judge_copy(handle: &Handle) -> Result<()> {
     let (view, _) = handle.current()?;
-    let (header, inode) = (view.header(), view.inode.1);
-    if !header.is_copied(inode) || header.is_dirty() {
+    let header = view.header();
+    if !header.is_copied(handle.boot, view.inode) || header.is_dirty() {
         return Ok(());
     }
     match Report::is_whole(handle) {
-        Ok(true) => handle.believed.store(inode, Relaxed),
+        Ok(true) => handle.believed.store(view.inode.1, Relaxed),
         Ok(false) => {}
         Err(error) if error.is_corruption() => {}
         Err(error) => return Err(error),

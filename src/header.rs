@@ -57,6 +57,20 @@ impl Intent {
     const INSERT: u64 = 1;
     const DELETE: u64 = 2;
     const REPLACE: u64 = 3;
+    /// The bits of the arming word that hold the kind; the others check it and what belongs to it.
+    const KIND: u64 = 0xff;
+
+    /// The word that arms an intent: without the check, one flipped bit of it would arm again what
+    /// was last written down. The products do not wait for each other.
+    fn checked(kind: u64, body: [u64; 3], after: &Counters) -> u64 {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let words = body.into_iter().chain(after.to_words());
+        let sum = words.enumerate().fold(kind, |sum, (at, word)| {
+            sum.wrapping_add(word.wrapping_mul(ODD.wrapping_mul(2 * at as u64 + 3)))
+        });
+        let mixed = (sum ^ (sum >> 32)).wrapping_mul(ODD);
+        (mixed & !Self::KIND) | kind
+    }
 
     pub(crate) fn after(&self) -> Counters {
         match self {
@@ -217,14 +231,18 @@ impl<'a> Header<'a> {
     }
 
     pub(crate) fn intent(&self) -> Armed {
-        let kind = acquire(&self.0[word::INTENT]);
-        if kind == 0 {
+        let armed = acquire(&self.0[word::INTENT]);
+        if armed == 0 {
             return Armed::No;
         }
+        let kind = armed & Intent::KIND;
         let body = std::array::from_fn(|i| load(&self.0[word::INTENT_BODY + i]));
         let after = Counters::from_words(std::array::from_fn(|i| {
             load(&self.0[word::INTENT_COUNTERS + i])
         }));
+        if Intent::checked(kind, body, &after) != armed {
+            return Armed::Damaged;
+        }
         Intent::from_words(kind, body, after).map_or(Armed::Damaged, Armed::Yes)
     }
 
@@ -232,13 +250,14 @@ impl<'a> Header<'a> {
     /// process.
     pub(crate) fn arm(&self, intent: Intent) {
         let (kind, body) = intent.to_words();
+        let after = intent.after();
         for (i, value) in body.into_iter().enumerate() {
             store(&self.0[word::INTENT_BODY + i], value);
         }
-        for (i, value) in intent.after().to_words().into_iter().enumerate() {
+        for (i, value) in after.to_words().into_iter().enumerate() {
             store(&self.0[word::INTENT_COUNTERS + i], value);
         }
-        publish(&self.0[word::INTENT], kind);
+        publish(&self.0[word::INTENT], Intent::checked(kind, body, &after));
         stores_done();
     }
 
@@ -269,20 +288,23 @@ impl<'a> Header<'a> {
 
     /// Whether this is a copy of the file that was written to. Its mark says nothing then: it may
     /// have been copied while the files were clean, and the rest while somebody wrote to them.
-    pub(crate) fn is_copied(&self, inode: u64) -> bool {
-        self.get(word::INODE) != inode
+    pub(crate) fn is_copied(&self, boot: [u64; 2], (device, inode): (u64, u64)) -> bool {
+        // Devices are numbered anew at each boot.
+        let numbered = self.written_under() == boot && boot != [0; 2];
+        self.get(word::INODE) != inode || (numbered && self.get(word::DEVICE) != device)
     }
 
     /// Whether the last writer wrote under another boot, or to another inode, and did not flush.
-    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: u64) -> bool {
-        let here = self.written_under() == boot && boot != [0; 2] && !self.is_copied(inode);
+    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: (u64, u64)) -> bool {
+        let here = self.written_under() == boot && boot != [0; 2] && !self.is_copied(boot, inode);
         self.is_dirty() && !here
     }
 
-    pub(crate) fn mark_dirty(&self, boot: [u64; 2], inode: u64) {
+    pub(crate) fn mark_dirty(&self, boot: [u64; 2], (device, inode): (u64, u64)) {
         self.set(word::BOOT_ID, boot[0]);
         self.set(word::BOOT_ID + 1, boot[1]);
         self.set(word::INODE, inode);
+        self.set(word::DEVICE, device);
         publish(&self.0[word::DIRTY], MARKING);
     }
 
@@ -395,6 +417,40 @@ mod tests {
             assert_eq!(header.intent(), Armed::Yes(intent));
             header.disarm();
             assert_eq!(header.intent(), Armed::No);
+        }
+    }
+
+    #[test]
+    fn no_bit_of_an_intent_changes_unnoticed_and_none_arms_the_last_one_again() {
+        let page = page();
+        let header = Header::new(&page).unwrap();
+        let after = Counters {
+            occupied: 5,
+            live: 9,
+            ..Counters::default()
+        };
+        header.arm(Intent::Delete {
+            slot: 1,
+            position: 2,
+            vacant: Link::DELETED,
+            next_hole: 8,
+            after,
+        });
+        let armed = load(&page[word::INTENT]);
+        let body = word::INTENT_BODY..word::INTENT_BODY + 3;
+        let counters = word::INTENT_COUNTERS..word::INTENT_COUNTERS + 8;
+        for at in (word::INTENT..=word::INTENT).chain(body).chain(counters) {
+            for bit in 0..64 {
+                let was = load(&page[at]);
+                store(&page[at], was ^ (1 << bit));
+                assert_eq!(header.intent(), Armed::Damaged, "word {at}, bit {bit}");
+                store(&page[at], was);
+            }
+        }
+        assert!(matches!(header.intent(), Armed::Yes(_)));
+        for bit in 0..64 {
+            store(&page[word::INTENT], 1 << bit);
+            assert_eq!(header.intent(), Armed::Damaged, "{armed:#x}");
         }
     }
 

@@ -42,6 +42,7 @@ fuzz_target!(|data: &[u8]| {
         set_a_field(&mut image, &mut choices, &mut done);
     }
     seals::repair(&mut image, &Seal::Cursor);
+    seals::repair(&mut image, &Seal::Intent);
     let reach = Reach::between(specimen, &image);
     let dir = scratch();
     let path = dir.path().join("cache");

@@ -220,8 +220,8 @@ pub(crate) enum Damage {
 
 impl Damage {
     /// What the words of the last writer say of it.
-    fn of(header: Header<'_>, boot: [u64; 2], inode: u64) -> Self {
-        if header.is_copied(inode) {
+    fn of(header: Header<'_>, boot: [u64; 2], inode: (u64, u64)) -> Self {
+        if header.is_copied(boot, inode) {
             // Synced by nobody, whatever was synced of its original.
             Self::NeverWritten(Place::from_word(0))
         } else if header.is_from_elsewhere(boot, inode) {
@@ -254,7 +254,7 @@ impl Handle {
         let mut salvage = Salvage::default();
         let header = editor.view.header();
         let rebooted = header.written_under() != self.boot;
-        let damage = Damage::of(header, self.boot, editor.view.inode.1);
+        let damage = Damage::of(header, self.boot, editor.view.inode);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
             salvage = refill(fresh, damage, &mut |_| {})?;
             remove_unwritten(fresh, damage)?;

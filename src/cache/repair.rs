@@ -487,12 +487,21 @@ fn identify(names: &Names, old: &Old, segments: &[Found]) -> Result<Identity> {
     }
     // Of several heaps, one that has a final name: the others are of a switch that never came to
     // its commit, or are what a committed one had still to remove. Those are older.
-    let newest = segments
-        .iter()
-        .max_by_key(|found| (found.stage == Stage::Final, found.header.created));
+    // The roster knows no heap, but whose it is.
+    let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final))?;
+    let ours = |found: &Found| {
+        let cache = roster.map(|roster| roster.cache_id);
+        cache.is_none_or(|cache| cache == found.header.cache_id)
+    };
+    let newest = segments.iter().max_by_key(|found| {
+        (
+            ours(found),
+            found.stage == Stage::Final,
+            found.header.created,
+        )
+    });
     match newest.and_then(|found| Identity::of_segment(&found.header)) {
         Some(mut identity) => {
-            let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final))?;
             let known = roster.filter(|roster| roster.cache_id == identity.cache);
             identity.generation = known.map_or(1, |roster| roster.generation);
             identity.created = segments

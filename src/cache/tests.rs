@@ -667,7 +667,7 @@ fn a_writer_that_never_rests_lets_others_have_their_turn() {
     use std::time::{Duration, Instant};
     let scratch = Scratch::new();
     let mut options = tiny();
-    options.lock_timeout(Some(Duration::from_secs(1)));
+    options.lock_timeout(Some(Duration::from_secs(5)));
     let (busy, other) = (scratch.open(&options), scratch.open(&options));
     let (going, over) = channel::<()>();
     std::thread::scope(|scope| {

@@ -259,6 +259,7 @@ impl View {
         if !(PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&capacity) {
             return Ok(None);
         }
+        // Before anything of it is read: on a full tmpfs to read a hole is SIGBUS.
         mapped.fill_holes(0..0)?;
         let header = self.segment_header(number, capacity);
         let segment = Segment::new(Arc::clone(&mapped), &header)?;

@@ -133,11 +133,11 @@ impl<'a> Writer<'a> {
         }
         let boot = self.handle.boot;
         let header = self.editor.view.header();
-        let inode = self.editor.view.inode.1;
-        let believed = self.handle.believed.load(Relaxed) == inode;
+        let inode = self.editor.view.inode;
+        let believed = self.handle.believed.load(Relaxed) == inode.1;
         let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
             Err(Stop::Recover("written under another boot, or copied"))
-        } else if header.is_copied(inode) && !believed {
+        } else if header.is_copied(boot, inode) && !believed {
             Err(Stop::Recover("a copy that does not agree with its heap"))
         } else if let Some(what) = self.editor.view.fault() {
             Err(Stop::Recover(what))
@@ -155,7 +155,7 @@ impl<'a> Writer<'a> {
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(boot, self.editor.view.inode.1);
+            header.mark_dirty(boot, self.editor.view.inode);
             // The mark is stored anew at the next try; what else of the index this was about is not.
             let view = &self.editor.view;
             view.header().note_sync(view.table.file().sync())?;
@@ -168,9 +168,10 @@ impl<'a> Writer<'a> {
     /// Where the system has no boot id, the marks of this very handle are all that can be believed,
     /// as long as they are in this very file.
     fn has_marked(&self) -> bool {
-        let view = &self.editor.view;
+        let header = self.editor.view.header();
         let marked = self.handle.marked.load(Relaxed) != 0;
-        self.handle.boot == [0; 2] && marked && view.header().get(word::INODE) == view.inode.1
+        let there = (header.get(word::DEVICE), header.get(word::INODE));
+        self.handle.boot == [0; 2] && marked && there == self.editor.view.inode
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {

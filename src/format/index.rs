@@ -99,6 +99,7 @@ pub(crate) mod word {
     pub(crate) const DELETES: usize = 67;
     pub(crate) const DROPPED: usize = 68;
     pub(crate) const SYNCED: usize = 69;
+    pub(crate) const DEVICE: usize = 70;
     pub(crate) const HOLDER: usize = 72;
     /// Room for a lock word; zero.
     #[cfg(test)]

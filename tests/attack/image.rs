@@ -154,8 +154,9 @@ fn write_file(at: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = File::create_new(at)?;
     file.write_all_at(bytes, 0)?;
     if bytes.len() > header::INODE + 8 && layout::u64_at(bytes, header::INODE) == INODE_TO_COME {
-        let inode = file.metadata()?.ino();
-        file.write_all_at(&inode.to_le_bytes(), header::INODE as u64)?;
+        let meta = file.metadata()?;
+        file.write_all_at(&meta.ino().to_le_bytes(), header::INODE as u64)?;
+        file.write_all_at(&meta.dev().to_le_bytes(), header::DEVICE as u64)?;
     }
     Ok(())
 }

@@ -44,6 +44,7 @@ pub(crate) mod header {
     pub(crate) const INTENT_BODY: usize = 328;
     pub(crate) const INTENT_COUNTERS: usize = 384;
     pub(crate) const INODE: usize = 464;
+    pub(crate) const DEVICE: usize = 560;
     pub(crate) const DIRTY: usize = 472;
     pub(crate) const SYNC_ERROR: usize = 488;
     pub(crate) const SYNCED: usize = 552;

@@ -24,6 +24,8 @@ pub(crate) enum Seal {
     },
     /// The word that says how far cleaning has come.
     Cursor,
+    /// The word that arms a change, over what it is about.
+    Intent,
 }
 
 /// Bytes of the sealed header in a file of this name.
@@ -49,6 +51,16 @@ pub(crate) fn record_sum(heap_id: u64, segment: u16, at: usize, record: &[u8]) -
     let mut crc = crc32fast::Hasher::new_with_initial((mixed >> 32) as u32);
     crc.update(&record[4..]);
     crc.finalize()
+}
+
+/// The word that arms an intent of this kind, body and counters.
+pub(crate) fn checked_intent(kind: u64, words: &[u64; 11]) -> u64 {
+    let mut sum = kind;
+    for (at, word) in (0_u64..).zip(words) {
+        sum = sum.wrapping_add(word.wrapping_mul(SPREAD).wrapping_mul(2 * at + 3));
+    }
+    let mixed = (sum ^ (sum >> 32)).wrapping_mul(SPREAD);
+    (mixed >> 8 << 8) | kind
 }
 
 /// A cursor with the check that belongs to its lower bits.
@@ -80,6 +92,10 @@ pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) ->
     }
     if suffix.is_empty() && range.start < header::CURSOR + 8 && range.end > header::CURSOR {
         found.push(Seal::Cursor);
+    }
+    let end = header::INTENT_COUNTERS + 64;
+    if suffix.is_empty() && range.start < end && range.end > header::INTENT {
+        found.push(Seal::Intent);
     }
     if let Some(segment) = segment_number(suffix) {
         let touched = before.iter().filter(|record| {
@@ -119,7 +135,27 @@ pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
             set_u64(index, header::CURSOR, word);
             true
         }
+        Seal::Intent => repair_intent(image),
     }
+}
+
+/// Lets the armed kind stand for whatever is written down. What is not armed needs no check.
+fn repair_intent(image: &mut Image) -> bool {
+    let Some(index) = image
+        .bytes_mut("")
+        .filter(|index| index.len() >= header::END)
+    else {
+        return false;
+    };
+    let kind = u64_at(index, header::INTENT) & 0xff;
+    let words: [u64; 11] = std::array::from_fn(|at| match at {
+        ..3 => u64_at(index, header::INTENT_BODY + 8 * at),
+        _ => u64_at(index, header::INTENT_COUNTERS + 8 * (at - 3)),
+    });
+    if kind > 0 {
+        set_u64(index, header::INTENT, checked_intent(kind, &words));
+    }
+    true
 }
 
 fn repair_header(image: &mut Image, suffix: &str) -> bool {

@@ -90,7 +90,6 @@ impl Specimen {
         let mut live = self.clone();
         let index = live.image.bytes_mut("").expect("a specimen has an index");
         layout::set_u64(index, header::DIRTY, 2);
-        layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
         live
     }
 
@@ -260,6 +259,8 @@ impl Maker {
     fn image(&self) -> Image {
         let mut image = Image::read(&self.path).expect("files to read");
         let index = image.bytes_mut("").expect("an index");
+        // Else each that is written would be a copy, of which nothing is believed.
+        layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
         *index = with_small_directory(index);
         seals::repair(
             &mut image,

@@ -346,7 +346,7 @@ fn armed(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<M
     words
         .map(|word| Mutation {
             change: set(word),
-            repaired: false,
+            repaired: true,
         })
         .collect()
 }

@@ -669,6 +669,34 @@ fn a_copy_of_live_files_is_noticed_and_recovered() {
 }
 
 #[test]
+fn a_copy_on_another_device_is_noticed_though_its_inode_has_the_same_number() {
+    use std::os::unix::fs::FileExt;
+    for (boot_again, generation) in [(false, 2), (true, 1)] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        fill(60)(&cache);
+        let before = contents(&cache);
+        if boot_again {
+            // Then the mark is off, and devices may have other numbers.
+            cache.flush().unwrap();
+        }
+        drop(cache);
+        let file = std::fs::File::options()
+            .write(true)
+            .open(scratch.path())
+            .unwrap();
+        file.write_all_at(&[0x77; 8], 8 * word::DEVICE as u64)
+            .unwrap();
+        if boot_again {
+            reboot(scratch.path());
+        }
+        let cache = scratch.open(&options());
+        assert_eq!(contents(&cache), before);
+        assert_eq!(cache.stats().unwrap().generation, generation);
+    }
+}
+
+#[test]
 fn a_copy_that_was_begun_when_all_was_flushed_is_not_believed_if_it_was_ended_later() {
     // Of the index the first page, or all of it, is as it was flushed.
     for early in [4096, 1 << 20] {

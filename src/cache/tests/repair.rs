@@ -426,6 +426,27 @@ fn the_index_of_another_cache_does_not_speak_for_this_heap() {
 }
 
 #[test]
+fn a_segment_of_another_cache_does_not_speak_for_the_one_whose_roster_is_there() {
+    let (scratch, other) = (scratch(), super::recovery::scratch());
+    let cache = scratch.open(&tiny());
+    let expected = fill(&cache);
+    let later = other.open(&tiny());
+    later.put(b"other", b"v").unwrap();
+    drop((cache, later));
+    std::fs::remove_file(scratch.path()).unwrap();
+    let sealed_for_another_name = std::fs::read(named(&other, ".heap")).unwrap();
+    std::fs::write(named(&scratch, ".heap"), sealed_for_another_name).unwrap();
+    Repair::new(scratch.path()).run().unwrap();
+    let cache = scratch.open(&tiny());
+    assert_eq!(cache.get(b"other").unwrap(), None, "it is another cache's");
+    for (key, value) in contents(&cache) {
+        let newest = expected.get(&key);
+        assert!(newest.is_none_or(|newest| newest.len() == value.len()));
+    }
+    assert!(!cache.is_empty());
+}
+
+#[test]
 fn a_sync_that_failed_under_this_boot_is_not_forgotten_by_a_repair() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());

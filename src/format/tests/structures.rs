@@ -528,7 +528,8 @@ fn armed(intent: Intent) -> (u64, [u64; 3]) {
     let page: Vec<Word> = (0..WORDS).map(|_| Word::new(0)).collect();
     Header::new(&page).unwrap().arm(intent);
     let body = std::array::from_fn(|at| load(&page[index::word::INTENT_BODY + at]));
-    (load(&page[index::word::INTENT]), body)
+    // The other bits are a check.
+    (load(&page[index::word::INTENT]) & 0xff, body)
 }
 
 /// The one field of a body that is not zero.
