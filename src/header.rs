@@ -286,6 +286,28 @@ impl<'a> Header<'a> {
         [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)]
     }
 
+    /// The first segment that counts: 0, so that all do, where the word cannot be believed.
+    pub(crate) fn oldest(&self) -> u16 {
+        self.checked_oldest().unwrap_or(0)
+    }
+
+    /// As [`Header::oldest`]; none where the word cannot be believed.
+    pub(crate) fn checked_oldest(&self) -> Option<u16> {
+        let word = self.get(word::OLDEST);
+        (Self::oldest_word(word as u16) == word).then_some(word as u16)
+    }
+
+    pub(crate) fn set_oldest(&self, number: u16) {
+        self.set(word::OLDEST, Self::oldest_word(number));
+    }
+
+    /// The number with a check above it: were a damaged one believed, cleaning would drop deletions
+    /// before what they delete.
+    fn oldest_word(number: u16) -> u64 {
+        let check = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (check & !0xffff) | u64::from(number)
+    }
+
     /// Whether this is a copy of the file that was written to. Its mark says nothing then: it may
     /// have been copied while the files were clean, and the rest while somebody wrote to them.
     pub(crate) fn is_copied(&self, boot: [u64; 2], (device, inode): (u64, u64)) -> bool {
@@ -417,6 +439,29 @@ mod tests {
             assert_eq!(header.intent(), Armed::Yes(intent));
             header.disarm();
             assert_eq!(header.intent(), Armed::No);
+        }
+    }
+
+    #[test]
+    fn a_damaged_number_of_the_first_segment_stands_for_all_of_them() {
+        let page = page();
+        let header = Header::new(&page).unwrap();
+        for number in [0, 1, 2, 600, u16::MAX] {
+            header.set_oldest(number);
+            assert_eq!(
+                (header.oldest(), header.checked_oldest()),
+                (number, Some(number))
+            );
+            for bit in 0..64 {
+                let was = header.get(word::OLDEST);
+                header.set(word::OLDEST, was ^ (1 << bit));
+                assert_eq!(
+                    (header.oldest(), header.checked_oldest()),
+                    (0, None),
+                    "{bit}"
+                );
+                header.set(word::OLDEST, was);
+            }
         }
     }
 

@@ -103,7 +103,7 @@ impl Editor {
             return Ok(());
         }
         let header = self.view.header();
-        if header.get(word::OLDEST) == u64::from(header.tail().segment) {
+        if header.oldest() == header.tail().segment {
             // All that is dead lies in the last segment: go on in a new one.
             return self.roll(0);
         }
@@ -132,8 +132,8 @@ impl Editor {
     }
 
     fn clean_before_last(&mut self) -> Outcomes<()> {
-        let last = u64::from(self.view.header().tail().segment);
-        while self.view.header().get(word::OLDEST) < last {
+        let last = self.view.header().tail().segment;
+        while self.view.header().oldest() < last {
             self.clean_step(1 << 20)?;
         }
         Ok(())
@@ -142,7 +142,7 @@ impl Editor {
     /// Walks on through the oldest segment; at its end, removes it.
     fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
         let header = self.view.header();
-        let number = header.get(word::OLDEST) as u16;
+        let number = header.oldest();
         let cursor = Cursor::from_word(header.get(word::CURSOR))
             .filter(|cursor| cursor.place.segment == number)
             .unwrap_or(Cursor::at(first_place(number)));
@@ -308,7 +308,7 @@ impl Editor {
             word::CURSOR,
             Cursor::at(first_place(number.saturating_add(1))).to_word(),
         );
-        header.set(word::OLDEST, u64::from(number) + 1);
+        header.set_oldest(number.saturating_add(1));
         self.view = Arc::new(left);
         Ok(())
     }
@@ -325,7 +325,7 @@ impl Editor {
         }
         let synced = Place::from_word(header.get(word::SYNCED));
         let tail = header.tail();
-        let oldest = header.get(word::OLDEST) as u16;
+        let oldest = header.oldest();
         let first_time = header.get(word::FLUSHED) == 0;
         let from = if first_time {
             oldest

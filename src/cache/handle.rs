@@ -175,8 +175,8 @@ impl Handle {
     #[cold]
     pub(crate) fn map_segment(&self, view: &View, number: u16) -> Result<bool> {
         let header = view.header();
-        let (oldest, last) = (header.get(word::OLDEST), header.reserved().segment);
-        if u64::from(number) < oldest || number > last {
+        let (oldest, last) = (header.oldest(), header.reserved().segment);
+        if number < oldest || number > last {
             return Ok(false);
         }
         let Some(segment) = view.open_segment(&self.names, number)? else {

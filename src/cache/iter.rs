@@ -249,12 +249,12 @@ impl<'a> Cursor<'a> {
 /// The view with every segment mapped that its generation has now.
 fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
-    let known = header.get(word::OLDEST)..=u64::from(header.reserved().segment);
+    let known = header.oldest()..=header.reserved().segment;
     let mut all = Vec::new();
     let numbers = handle.names.segment_numbers()?;
     for number in numbers
         .into_iter()
-        .filter(|&number| known.contains(&u64::from(number)))
+        .filter(|&number| known.contains(&number))
     {
         match view.segments().find(|segment| segment.number() == number) {
             Some(segment) => all.push(Arc::clone(segment)),

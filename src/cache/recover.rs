@@ -319,7 +319,7 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
         before += last.bytes();
         last = first_place(highest);
     }
-    header.set(word::OLDEST, u64::from(first));
+    header.set_oldest(first);
     header.set(word::CURSOR, Cursor::at(first_place(first)).to_word());
     header.set(word::HEAP_BASE, before);
     header.unreserve(last);

@@ -114,7 +114,7 @@ impl Stats {
             heap_bytes,
             live_bytes: counters.live,
             dead_bytes: heap_bytes.saturating_sub(counters.live),
-            segments: (u64::from(tail.segment) + 1).saturating_sub(header.get(word::OLDEST)),
+            segments: (u64::from(tail.segment) + 1).saturating_sub(header.oldest().into()),
             generation: view.ids.generation,
             puts: header.get(word::PUTS),
             overwrites: header.get(word::OVERWRITES),

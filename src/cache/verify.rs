@@ -404,11 +404,11 @@ impl<'v> Check<'v> {
         let header = self.view.header();
         let tail = header.tail();
         // By what stands in the directory: a damaged header may name sixty thousand of them.
-        let known = header.get(word::OLDEST)..=u64::from(tail.segment);
+        let known = header.oldest()..=tail.segment;
         let numbers = self.handle.names.segment_numbers()?;
         for number in numbers
             .into_iter()
-            .filter(|&number| known.contains(&u64::from(number)))
+            .filter(|&number| known.contains(&number))
         {
             let Some(segment) = self.segment(number)? else {
                 // Cleaned away meanwhile, or lost: then its entries have told.

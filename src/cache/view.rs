@@ -96,7 +96,7 @@ impl View {
 
     /// The same generation with one more segment mapped, and without those that were cleaned away.
     pub(crate) fn with_segment(&self, segment: Arc<Segment>) -> Self {
-        let oldest = self.header().get(word::OLDEST) as u16;
+        let oldest = self.header().oldest();
         let kept = self
             .segments()
             .filter(|known| known.number() >= oldest && known.number() != segment.number());
@@ -466,7 +466,10 @@ impl View {
             Some("the number of entries")
         } else if counters.live > heap || heap > 1 << 62 {
             Some("the number of heap bytes")
-        } else if header.get(word::OLDEST) > u64::from(tail.segment) {
+        } else if header
+            .checked_oldest()
+            .is_none_or(|oldest| oldest > tail.segment)
+        {
             Some("the heap's first segment")
         } else if header.get(word::SYNC_ERROR) > 1 {
             Some("the mark of a failed sync")

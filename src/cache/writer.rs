@@ -258,7 +258,7 @@ impl<'a> Writer<'a> {
             percent: 0,
             floor: 0,
         };
-        let before = self.editor.view.header().get(word::OLDEST);
+        let before = self.editor.view.header().oldest();
         for _ in 0..=bytes / RECLAIM {
             // The refused change's error is the one to report.
             if self.editor.clean_some(all, RECLAIM).is_err() {
@@ -266,7 +266,7 @@ impl<'a> Writer<'a> {
             }
         }
         self.publish_view();
-        self.editor.view.header().get(word::OLDEST) != before
+        self.editor.view.header().oldest() != before
     }
 
     fn mark_again(&mut self) -> Result<()> {

@@ -79,7 +79,7 @@ pub struct Changing {
     pub changes: u64,
     /// Bytes of the segments before the last.
     pub heap_base: u64,
-    /// The number of the oldest segment.
+    /// The number of the oldest segment; `u64::MAX` where that cannot be believed.
     pub oldest_segment: u64,
     /// How far cleaning has come in it; none where that cannot be believed.
     pub cleaned: Option<HeapPlace>,
@@ -147,7 +147,7 @@ impl Changing {
             last_write: time(word::LAST_MTIME),
             changes: header.get(word::CHANGES),
             heap_base: header.get(word::HEAP_BASE),
-            oldest_segment: header.get(word::OLDEST),
+            oldest_segment: header.checked_oldest().map_or(u64::MAX, u64::from),
             cleaned: cursor.map(|cursor| cursor.place.into()),
             cleaning_met_damage: cursor.is_some_and(|cursor| cursor.damage),
             pending: pending(header),

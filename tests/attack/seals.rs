@@ -24,6 +24,8 @@ pub(crate) enum Seal {
     },
     /// The word that says how far cleaning has come.
     Cursor,
+    /// The number of the first segment.
+    Oldest,
     /// The word that arms a change, over what it is about.
     Intent,
 }
@@ -70,6 +72,12 @@ pub(crate) fn checked_cursor(word: u64) -> u64 {
     content | (check << 49)
 }
 
+/// A segment's number with the check that belongs to it.
+pub(crate) fn checked_oldest(word: u64) -> u64 {
+    let number = word & 0xffff;
+    (number.wrapping_mul(SPREAD) >> 16 << 16) | number
+}
+
 /// The heap's id, as the index says.
 pub(crate) fn heap_id(image: &Image) -> Option<u64> {
     let index = image.bytes("");
@@ -92,6 +100,9 @@ pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) ->
     }
     if suffix.is_empty() && range.start < header::CURSOR + 8 && range.end > header::CURSOR {
         found.push(Seal::Cursor);
+    }
+    if suffix.is_empty() && range.start < header::OLDEST + 8 && range.end > header::OLDEST {
+        found.push(Seal::Oldest);
     }
     let end = header::INTENT_COUNTERS + 64;
     if suffix.is_empty() && range.start < end && range.end > header::INTENT {
@@ -124,19 +135,23 @@ pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
             let heap_id = heap_id(image);
             heap_id.is_some_and(|heap_id| repair_record(image, heap_id, suffix, *segment, *at))
         }
-        Seal::Cursor => {
-            let Some(index) = image
-                .bytes_mut("")
-                .filter(|index| index.len() >= header::END)
-            else {
-                return false;
-            };
-            let word = checked_cursor(u64_at(index, header::CURSOR));
-            set_u64(index, header::CURSOR, word);
-            true
-        }
+        Seal::Cursor => repair_word(image, header::CURSOR, checked_cursor),
+        Seal::Oldest => repair_word(image, header::OLDEST, checked_oldest),
         Seal::Intent => repair_intent(image),
     }
+}
+
+/// Makes a word pass that checks itself.
+fn repair_word(image: &mut Image, at: usize, checked: fn(u64) -> u64) -> bool {
+    let Some(index) = image
+        .bytes_mut("")
+        .filter(|index| index.len() >= header::END)
+    else {
+        return false;
+    };
+    let word = checked(u64_at(index, at));
+    set_u64(index, at, word);
+    true
 }
 
 /// Lets the armed kind stand for whatever is written down. What is not armed needs no check.

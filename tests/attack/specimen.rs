@@ -317,7 +317,10 @@ impl Census {
             "cleaning half-way",
             usize::from(cursor > layout::FIRST_RECORD),
         );
-        counts.insert("removed segments", u64_at(index, header::OLDEST) as usize);
+        counts.insert(
+            "removed segments",
+            (u64_at(index, header::OLDEST) & 0xffff) as usize,
+        );
         let segments = specimen.image.suffixes();
         let segments = segments
             .iter()
