@@ -257,3 +257,32 @@ fn a_check_of_much_damage_beside_a_killed_writer_does_not_wait_for_it_at_each_en
     let took = began.elapsed();
     assert!(took < std::time::Duration::from_secs(8), "{took:?}");
 }
+
+#[test]
+fn a_damaged_number_of_the_first_segment_brings_no_deleted_entry_back() {
+    let scratch = scratch();
+    let mut paused = options();
+    paused.clean_when(10_000, 1 << 30);
+    let cache = scratch.open(&paused);
+    cache.put(b"deleted", b"old").unwrap();
+    for i in 0..100_u8 {
+        cache.put(&[i], &[i; 400]).unwrap();
+    }
+    assert!(cache.delete(b"deleted").unwrap());
+    let view = cache.handle.view.load_full();
+    let segment = view.header().tail().segment;
+    for i in 0..100_u8 {
+        cache.put(&[i], &[i; 400]).unwrap();
+    }
+    // As if nothing older than the deletion were left, so that it could be dropped.
+    view.header().set(word::OLDEST, u64::from(segment));
+    cache.compact().unwrap();
+    drop(cache);
+    let index = &files(scratch.path())[0];
+    std::fs::remove_file(index).unwrap();
+    crate::Repair::new(scratch.path()).run().unwrap();
+    let cache = scratch.open(&paused);
+    assert_eq!(cache.get(b"deleted").unwrap(), None);
+    assert_eq!(cache.len(), 100);
+    assert_clean(&cache);
+}
