@@ -161,3 +161,24 @@ fn a_heap_is_not_put_where_the_other_files_of_its_cache_belong() {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
+
+#[test]
+fn a_listing_of_a_damaged_cache_does_not_say_that_it_was_rebuilt() {
+    let mut image = Specimen::make().live().image;
+    let index = image.bytes_mut("").unwrap();
+    let poll = layout::u64_at(index, header::POLL);
+    set_u64(index, header::POLL, poll | 1 << 63);
+    let segments: Vec<_> = image.suffixes().into_iter().map(str::to_owned).collect();
+    for suffix in segments.iter().filter(|suffix| suffix.starts_with(".heap")) {
+        image.bytes_mut(suffix).unwrap()[..8].fill(0);
+    }
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    image.write_to(&path).unwrap();
+    let cache = Options::new().read_only(true).open(path).unwrap();
+    let errors: Vec<Error> = cache.items().unwrap().filter_map(Result::err).collect();
+    assert!(!errors.is_empty());
+    for error in errors {
+        assert!(error.is_corruption(), "{error}");
+    }
+}

@@ -236,7 +236,9 @@ impl<'a> Cursor<'a> {
             self.view = Arc::new(self.view.with_segments(all));
             return Ok(Look::Again);
         }
-        if self.view.header().poll().superseded() {
+        // Files go only behind the commit: the mark alone may be damage.
+        let replaced = || Ok(self.handle.inode_at_path()? != Some(self.view.inode));
+        if self.view.header().poll().superseded() && replaced()? {
             return Ok(Look::Superseded);
         }
         // If it was cleaned away between the link and now, the link has changed, and is looked at
