@@ -140,7 +140,9 @@ impl<'a> Judge<'a> {
     fn right(&self, key: &[u8]) -> Option<State> {
         match (self.trust(key), self.since.borrow().get(key)) {
             (Trust::Forged, _) | (Trust::Shaken, None) => None,
-            (Trust::Shaken, Some(_)) if self.reach.armed => None,
+            (Trust::Shaken, Some(_)) if self.reach.armed || self.reach.doubled.contains(key) => {
+                None
+            }
             (_, Some(value)) => Some(value.clone()),
             (Trust::Sound, None) => Some(self.specimen.value(key).cloned()),
         }

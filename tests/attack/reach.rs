@@ -35,6 +35,8 @@ pub(crate) struct Reach {
     pub(crate) estranged: bool,
     /// A change seems to be under way: it is finished, and may leave a key with two entries.
     pub(crate) armed: bool,
+    /// A changed link leads to a record of theirs: they may have two entries.
+    pub(crate) doubled: BTreeSet<Vec<u8>>,
     /// There is no index any more.
     pub(crate) no_index: bool,
     /// Insertions may be limited.
@@ -60,7 +62,11 @@ impl Reach {
         let absent = self.absent_shaken && specimen.value(key).is_none();
         if self.forged.contains(key) {
             Trust::Forged
-        } else if self.all_shaken || absent || self.shaken.contains(key) {
+        } else if self.all_shaken
+            || absent
+            || self.shaken.contains(key)
+            || self.doubled.contains(key)
+        {
             Trust::Shaken
         } else {
             Trust::Sound
@@ -74,7 +80,10 @@ impl Reach {
         for (suffix, old) in specimen.image.files() {
             for range in changed(old, after.bytes(suffix)) {
                 match suffix {
-                    "" => reach.index(specimen, old, &range),
+                    "" => {
+                        reach.index(specimen, old, &range);
+                        reach.links(specimen, after.bytes(""), &range);
+                    }
                     ".roster" => reach.listing = true,
                     _ => {
                         let cut = range.end > after.bytes(suffix).len();
@@ -156,6 +165,23 @@ impl Reach {
         }
         // Any key may have been looked for in that region.
         self.absent_shaken |= !regions.is_empty();
+    }
+
+    /// Words of the index that may be links now.
+    fn links(&mut self, specimen: &Specimen, new: &[u8], range: &Range<usize>) {
+        for at in (range.start / 8 * 8..range.end).step_by(8) {
+            if at < PAGE || at + 8 > new.len() {
+                continue;
+            }
+            let word = u64_at(new, at);
+            let place = (
+                (word >> 32) as u16,
+                (word as u32 as usize).saturating_mul(8),
+            );
+            let records = specimen.records.iter();
+            let led_to = records.filter(|record| (record.segment, record.at) == place);
+            self.doubled.extend(led_to.map(|record| record.key.clone()));
+        }
     }
 
     /// A stretch of a segment: its header, and with it all of its records, or some of them.
