@@ -56,6 +56,8 @@ impl<'a> Exhibit<'a> {
         let dir = scratch();
         let path = dir.path().join("cache");
         self.image.write_to(&path).unwrap();
+        let files_alone = self.image.nodes.len() == self.image.files().count();
+        let written = files_alone.then(|| Image::read(&path).unwrap());
         self.json(&self.run(&path, &["stats", "--json"]));
         self.run(&path, &["stats"]);
         self.keys(&self.run(&path, &["list", "--json"]));
@@ -65,13 +67,9 @@ impl<'a> Exhibit<'a> {
         for number in [8, 12, 20] {
             self.get(&path, &key(number));
         }
-        if self.image.nodes.len() == self.image.files().count() {
+        if let Some(written) = written {
             let now = Image::read(&path).unwrap();
-            assert!(
-                now == self.image,
-                "{}: looking changed the files",
-                self.name
-            );
+            assert!(now == written, "{}: looking changed the files", self.name);
         }
         self.json(&self.run(&path, &["repair", "--json"]));
         self.entries(&self.run(&path, &["export"]));
