@@ -132,6 +132,7 @@ impl Handle {
                     None => None,
                 };
                 match found {
+                    Some(_) if has_entry(fresh, &key)? => return Err(TWICE),
                     Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
                     None => fresh.view.header().add(word::DROPPED, 1),
                 }
@@ -343,6 +344,9 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
             0
         };
         let hash = fresh.view.hasher.hash(&key);
+        if has_entry(&mut fresh, &key)? {
+            return Err(TWICE);
+        }
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
     all_listed(&table, listed)?;
@@ -376,6 +380,15 @@ fn all_listed(table: &Table, listed: u64) -> Outcomes<()> {
         return Ok(());
     }
     Err(Stop::Recover("a roster that does not know every entry"))
+}
+
+/// One of them was hidden by damage; which is newer, the heap knows.
+const TWICE: Stop = Stop::Recover("a key with two entries");
+
+fn has_entry(fresh: &mut Editor, key: &[u8]) -> Outcomes<bool> {
+    let table = Arc::clone(&fresh.view.table);
+    let hash = fresh.view.hasher.hash(key);
+    Ok(fresh.find(&table, hash, key)?.is_some())
 }
 
 /// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.

@@ -286,3 +286,39 @@ fn a_damaged_number_of_the_first_segment_brings_no_deleted_entry_back() {
     assert_eq!(cache.len(), 100);
     assert_clean(&cache);
 }
+
+#[test]
+fn an_entry_that_damage_hid_does_not_replace_what_was_put_since() {
+    let scratch = scratch();
+    let mut options = tiny();
+    options.directory_bits = 0;
+    let cache = scratch.open(&options);
+    cache.put(b"key", b"old").unwrap();
+    let view = cache.handle.view.load_full();
+    let hash = view.hasher.hash(b"key");
+    let region = view
+        .table
+        .locate(view.header().poll(), hash)
+        .unwrap()
+        .region;
+    let (index, _, _) = region.probe(hash).next().unwrap();
+    let control = view.table.region_at(region.number()) + 64 + u64::from(index);
+    flip(&open_index(&scratch), control, 0x7f);
+    cache.put(b"key", b"new").unwrap();
+    // Beyond sixteen slots the table is made anew, with larger regions.
+    for i in 0..60_u8 {
+        cache.put(&[i], b"v").unwrap();
+    }
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_eq!(cache.len(), 61);
+    assert_clean(&cache);
+}
+
+fn open_index(scratch: &Scratch) -> std::fs::File {
+    let index = &files(scratch.path())[0];
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(index)
+        .unwrap()
+}
