@@ -523,7 +523,16 @@ impl<'a> Writer<'a> {
 
     /// The same entries in a heap of their own: nothing that is dead or damaged is left.
     pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
-        self.replace(|handle, editor| handle.rebuild_from_itself(editor))
+        let rewrite = |handle: &Handle, editor: &mut Editor| handle.rebuild_from_itself(editor);
+        match self.switch(rewrite) {
+            Err(Stop::Recover(what)) => self.recover(what)?,
+            Err(Stop::Failed(error)) if error.is_corruption() => {
+                self.recover("damage in what is to be rewritten")?;
+            }
+            other => return other.map_err(|stop| give_up(stop, &self.editor)),
+        }
+        // Recovery made the table anew, and kept the heap.
+        self.replace(rewrite)
     }
 
     /// What follows every change: some cleaning, and now and then a roster without its holes. It

@@ -293,7 +293,33 @@ fn an_entry_that_damage_hid_does_not_replace_what_was_put_since() {
     let mut options = tiny();
     options.directory_bits = 0;
     let cache = scratch.open(&options);
+    put_hide_and_put_again(&scratch, &cache);
+    // Beyond sixteen slots the table is made anew, with larger regions.
+    for i in 0..60_u8 {
+        cache.put(&[i], b"v").unwrap();
+    }
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_eq!(cache.len(), 61);
+    assert_clean(&cache);
+}
+
+#[test]
+fn an_entry_that_damage_hid_is_left_behind_when_a_heap_is_rewritten() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    put_hide_and_put_again(&scratch, &cache);
+    cache.writer().unwrap().rewrite_heap().unwrap();
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_eq!(cache.len(), 1);
+    assert_clean(&cache);
+}
+
+/// Leaves `key` with two entries: the older one behind a control byte that is not its own, and
+/// listed after the newer one.
+fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
+    cache.put(b"first listed", b"").unwrap();
     cache.put(b"key", b"old").unwrap();
+    cache.delete(b"first listed").unwrap();
     let view = cache.handle.view.load_full();
     let hash = view.hasher.hash(b"key");
     let region = view
@@ -303,15 +329,9 @@ fn an_entry_that_damage_hid_does_not_replace_what_was_put_since() {
         .region;
     let (index, _, _) = region.probe(hash).next().unwrap();
     let control = view.table.region_at(region.number()) + 64 + u64::from(index);
-    flip(&open_index(&scratch), control, 0x7f);
+    flip(&open_index(scratch), control, 0x7f);
     cache.put(b"key", b"new").unwrap();
-    // Beyond sixteen slots the table is made anew, with larger regions.
-    for i in 0..60_u8 {
-        cache.put(&[i], b"v").unwrap();
-    }
-    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
-    assert_eq!(cache.len(), 61);
-    assert_clean(&cache);
+    assert_eq!(cache.len(), 2, "the damage hid nothing");
 }
 
 fn open_index(scratch: &Scratch) -> std::fs::File {
