@@ -1,0 +1,73 @@
+//! What the machine itself imposes: pauses of a loop that only reads the clock, and of plain stores
+//! to mapped files whose blocks were there before.
+#![expect(unsafe_code, reason = "a mapping for plain stores")]
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use memmap2::MmapMut;
+use rustix::fs::FallocateFlags;
+
+use crate::record::Recorder;
+use crate::workload::mix;
+
+/// Bytes that a put stores: its record, one behind the other, and a slot somewhere.
+const RECORD: usize = 152;
+const SLOT: usize = 128;
+
+/// Reads the clock for some time, about as often as operations are measured.
+pub(crate) fn pauses(span: Duration) -> Recorder {
+    let mut recorder = Recorder::new(span.as_nanos() as u64 / 400);
+    let began = Instant::now();
+    loop {
+        let start = Instant::now();
+        // As long as a put, on the processor alone.
+        let mut sum = 0;
+        while start.elapsed() < Duration::from_nanos(500) {
+            sum = mix(sum);
+        }
+        std::hint::black_box(sum);
+        recorder.add(start.elapsed(), String::new);
+        if began.elapsed() > span {
+            return recorder;
+        }
+    }
+}
+
+/// Stores as much as that many puts to two files, one in order and one at random places.
+pub(crate) fn stores(path: &Path, entries: u64) -> Recorder {
+    let mut heap = map(&path.with_extension("heap"), entries as usize * RECORD);
+    let mut index = map(&path.with_extension("index"), entries as usize * SLOT);
+    let mut recorder = Recorder::new(2 * entries);
+    for turn in 0..2 * entries {
+        let number = (turn % entries) as usize;
+        let slot = (mix(turn) % entries) as usize;
+        let start = Instant::now();
+        heap[number * RECORD..][..RECORD].fill(turn as u8);
+        index[slot * SLOT..][..SLOT].fill(turn as u8);
+        recorder.add(start.elapsed(), String::new);
+    }
+    drop((heap, index));
+    for name in ["heap", "index"] {
+        std::fs::remove_file(path.with_extension(name)).expect("a file of ours");
+    }
+    recorder
+}
+
+fn map(path: &Path, bytes: usize) -> MmapMut {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .expect("a file");
+    let zeros = vec![0; 1 << 18];
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes as u64).expect("room");
+    for at in (0..bytes).step_by(zeros.len()) {
+        let count = zeros.len().min(bytes - at);
+        std::os::unix::fs::FileExt::write_all_at(&file, &zeros[..count], at as u64).expect("room");
+    }
+    // SAFETY: the file was made a moment ago, and nobody else knows it.
+    unsafe { MmapMut::map_mut(&file) }.expect("a mapping")
+}
