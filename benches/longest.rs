@@ -101,7 +101,7 @@ impl Run<'_> {
             let took = start.elapsed();
             let before = observer.look(&self.cache);
             if !observer.was_preempted(&before) {
-                undisturbed.add(took, String::new);
+                undisturbed.add(took, || observer.difference(&before));
             }
             recorder.add(took, || observer.difference(&before));
         }
@@ -129,8 +129,9 @@ impl Run<'_> {
         let wanted = self.arguments.phases.as_deref();
         if wanted.is_none_or(|wanted| name.contains(wanted)) {
             recorder.print_line(name);
-            undisturbed.print_line("the same, but what was preempted");
             recorder.print_longest();
+            undisturbed.print_line("the same, but what was preempted");
+            undisturbed.print_longest();
             plain::pauses(took.min(Duration::from_secs(10))).print_line("the clock alone");
         }
     }

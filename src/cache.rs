@@ -7,6 +7,7 @@
 mod clean;
 mod edit;
 mod entry;
+mod errand;
 mod generation;
 mod grow;
 mod handle;
@@ -16,6 +17,7 @@ mod options;
 mod read;
 mod recover;
 mod repair;
+mod retire;
 mod stats;
 mod verify;
 mod version;

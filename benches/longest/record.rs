@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// Operations whose causes are kept.
-const LONGEST: usize = 10;
+const LONGEST: usize = 8;
 
 pub(crate) struct Recorder {
-    nanos: Vec<u32>,
-    longest: Vec<(u32, u64, String)>,
+    nanos: Vec<u64>,
+    longest: Vec<(u64, u64, String)>,
 }
 
 impl Recorder {
@@ -23,7 +23,7 @@ impl Recorder {
 
     /// Takes down an operation; `cause` is asked only of one of the longest.
     pub(crate) fn add(&mut self, took: Duration, cause: impl FnOnce() -> String) {
-        let nanos = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
+        let nanos = took.as_nanos() as u64;
         let turn = self.nanos.len() as u64;
         self.nanos.push(nanos);
         let least = self.longest.last().map_or(0, |&(nanos, ..)| nanos);
@@ -42,10 +42,10 @@ impl Recorder {
     pub(crate) fn print_line(&mut self, name: &str) {
         self.nanos.sort_unstable();
         let count = self.nanos.len();
-        let us = |nanos: u32| f64::from(nanos) / 1000.0;
+        let us = |nanos: u64| nanos as f64 / 1000.0;
         let at = |share: f64| us(self.nanos[((count - 1) as f64 * share) as usize]);
-        let over = |nanos: u32| count - self.nanos.partition_point(|&other| other <= nanos);
-        let sum: u64 = self.nanos.iter().map(|&nanos| u64::from(nanos)).sum();
+        let over = |nanos: u64| count - self.nanos.partition_point(|&other| other <= nanos);
+        let sum: u64 = self.nanos.iter().sum();
         println!(
             "| {name} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} | {} | {} |",
             sum as f64 / count as f64 / 1000.0,
@@ -61,7 +61,7 @@ impl Recorder {
 
     pub(crate) fn print_longest(&self) {
         for (nanos, turn, cause) in &self.longest {
-            println!("    {:>9.1} us at {turn}: {cause}", f64::from(*nanos) / 1000.0);
+            println!("    {:>9.1} us at {turn}: {cause}", *nanos as f64 / 1000.0);
         }
     }
 }

@@ -1,12 +1,10 @@
 //! Reclaiming the heap, a few records at a time.
 //!
-//! The oldest segment's live records are appended again, then its file is removed. Knows when that
-//! is worth while and in which order it is safe; not who calls it.
+//! The oldest segment's live records are appended again; then it is spent. Knows when that is worth
+//! while, not how spent segments are removed.
 
 use std::sync::Arc;
 
-use crate::dir;
-use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
@@ -50,9 +48,15 @@ struct Batch {
 impl Batch {
     const SIZE: usize = 16;
 
-    /// Walks on until the batch is full or the segment ends.
-    fn fill(&mut self, view: &View, segment: &Segment, walker: &mut Walker<'_>) -> Outcomes<()> {
-        while self.records.len() < Self::SIZE {
+    /// Walks on until the batch is full, or has come beyond a place, or the segment ends.
+    fn fill(
+        &mut self,
+        view: &View,
+        segment: &Segment,
+        walker: &mut Walker<'_>,
+        until: u64,
+    ) -> Outcomes<()> {
+        while self.records.len() < Self::SIZE && u64::from(walker.unit()) <= until {
             match walker.step()? {
                 None => {
                     self.over = true;
@@ -91,7 +95,8 @@ impl Batch {
 impl Editor {
     fn is_worth_while(&self, threshold: Threshold) -> bool {
         let live = self.view.header().counters().live;
-        let dead = self.heap_bytes().saturating_sub(live);
+        let kept = live.saturating_add(self.spent_bytes());
+        let dead = self.heap_bytes().saturating_sub(kept);
         dead > threshold
             .floor
             .saturating_add(live / 100 * u64::from(threshold.percent))
@@ -102,8 +107,7 @@ impl Editor {
         if !self.is_worth_while(threshold) {
             return Ok(());
         }
-        let header = self.view.header();
-        if header.oldest() == header.tail().segment {
+        if self.cleaning().place.segment == self.view.header().tail().segment {
             // All that is dead lies in the last segment: go on in a new one.
             return self.roll(0);
         }
@@ -134,25 +138,25 @@ impl Editor {
     fn clean_before_last(&mut self) -> Outcomes<()> {
         let last = self.view.header().tail().segment;
         while self.view.header().oldest() < last {
-            self.clean_step(1 << 20)?;
+            self.retire_all()?;
+            if self.view.header().oldest() < last {
+                self.clean_step(1 << 20)?;
+            }
         }
         Ok(())
     }
 
-    /// Walks on through the oldest segment; at its end, removes it.
+    /// Walks on through the oldest segment that is not spent; at its end it is.
     fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
-        let header = self.view.header();
-        let number = header.oldest();
-        let cursor = Cursor::from_word(header.get(word::CURSOR))
-            .filter(|cursor| cursor.place.segment == number)
-            .unwrap_or(Cursor::at(first_place(number)));
+        let cursor = self.cleaning();
+        let number = cursor.place.segment;
         if self.segment(number)?.is_none() {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));
             }
-            // Removed by a cleaner that was killed before it could say so, or sync that.
-            self.sync_removal()?;
-            return self.advance(number);
+            // Nothing of it is left to be carried over.
+            self.spend(number);
+            return Ok(());
         }
         // The segment stays mapped by this view, whatever appending does to the editor's.
         let view = Arc::clone(&self.view);
@@ -165,8 +169,9 @@ impl Editor {
             damage: cursor.damage,
             ..Batch::default()
         };
-        while !batch.over && u64::from(walker.unit().saturating_sub(from)) * 8 <= budget {
-            batch.fill(&view, segment, &mut walker)?;
+        let until = u64::from(from).saturating_add(budget / 8);
+        while !batch.over && u64::from(walker.unit()) <= until {
+            batch.fill(&view, segment, &mut walker, until)?;
             for moving in std::mem::take(&mut batch.records) {
                 self.carry_over(&view, segment, moving, &mut batch)?;
             }
@@ -186,7 +191,14 @@ impl Editor {
         if batch.damage {
             self.sweep(number)?;
         }
-        self.retire(number)
+        self.spend(number);
+        Ok(())
+    }
+
+    /// A segment holds nothing live any more. A cursor behind it says so.
+    fn spend(&self, number: u16) {
+        let next = Cursor::at(first_place(number.saturating_add(1)));
+        self.view.header().set(word::CURSOR, next.to_word());
     }
 
     /// Appends a record again if an entry links to it. Deletion records end here: this is the
@@ -264,89 +276,6 @@ impl Editor {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Removes a segment that holds nothing live any more.
-    ///
-    /// A cache that was ever flushed first syncs its whole heap: not only the copies, for a newer
-    /// version that is not yet synced may be all that is left of a key whose flushed version stood
-    /// here. A failing sync forbids the rest.
-    fn retire(&mut self, number: u16) -> Outcomes<()> {
-        if self.view.header().get(word::FLUSHED) != 0 {
-            self.sync_heap()?;
-        }
-        dir::remove(&self.names.segment(number, self.stage))?;
-        self.sync_removal()?;
-        self.advance(number)
-    }
-
-    /// No later segment may go before this one is gone for good: it could have the deletions that
-    /// keep the entries of this one away.
-    fn sync_removal(&self) -> Result<()> {
-        if self.view.header().get(word::FLUSHED) != 0 {
-            self.view.header().note_sync(self.names.sync_heap_dir())?;
-        }
-        Ok(())
-    }
-
-    /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal
-    /// state, so a kill between the removal and these stores costs nothing.
-    fn advance(&mut self, number: u16) -> Outcomes<()> {
-        let tail = self.view.header().tail();
-        let left = self.view.with_segments(
-            self.view
-                .segments()
-                .filter(|segment| segment.number() != number)
-                .cloned()
-                .collect(),
-        );
-        let before = left.heap_bytes_before(&self.names, tail.segment)?;
-        let header = self.view.header();
-        header.set(word::HEAP_BASE, before);
-        header.set(
-            word::CURSOR,
-            Cursor::at(first_place(number.saturating_add(1))).to_word(),
-        );
-        header.set_oldest(number.saturating_add(1));
-        self.view = Arc::new(left);
-        Ok(())
-    }
-
-    /// Writes all records that may not be on the disk yet to it. An error is remembered in the
-    /// header: what it was about is lost to the system, and a later sync that succeeds proves
-    /// nothing.
-    pub(crate) fn sync_heap(&mut self) -> Result<()> {
-        let header = self.view.header();
-        if header.get(word::SYNC_ERROR) != 0 {
-            return Err(Error::SyncFailed {
-                path: self.names.cache().to_owned(),
-            });
-        }
-        let synced = Place::from_word(header.get(word::SYNCED));
-        let tail = header.tail();
-        let oldest = header.oldest();
-        let first_time = header.get(word::FLUSHED) == 0;
-        let from = if first_time {
-            oldest
-        } else {
-            synced.segment.max(oldest)
-        };
-        if !first_time && synced == tail {
-            return Ok(());
-        }
-        for number in from..=tail.segment {
-            if let Some(segment) = self.segment(number)? {
-                let synced = segment.file().sync();
-                self.view.header().note_sync(synced)?;
-            }
-        }
-        if first_time {
-            self.view.header().note_sync(self.names.sync_heap_dir())?;
-        }
-        let header = self.view.header();
-        header.set(word::SYNCED, tail.to_word());
-        header.set(word::FLUSHED, 1);
         Ok(())
     }
 }

@@ -24,6 +24,9 @@ use crate::table::region::{Region, Slot};
 use super::version::Version;
 use super::view::View;
 
+/// Positions by which the roster grows at once, at most: a MiB.
+const POSITIONS_AHEAD: u64 = 1 << 18;
+
 /// Why an editor stopped.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -65,6 +68,8 @@ pub(crate) struct Editor {
     pub stage: Stage,
     /// The view's table once more, kept over from the last change; see [`Editor::with_table`].
     table: Option<Arc<Table>>,
+    /// Segments whose files were removed; whoever drops them last gives back memory and blocks.
+    pub removed: Vec<Arc<Segment>>,
 }
 
 /// An entry as a writer found it.
@@ -93,6 +98,7 @@ impl Editor {
             names,
             stage,
             table: None,
+            removed: Vec::new(),
         }
     }
 
@@ -426,8 +432,10 @@ impl Editor {
             return Err(Stop::Enlarge);
         }
         if position >= roster.room() {
-            // A sixteenth more, so that a large roster does not grow page by page.
-            let more = (roster.room() + roster.room() / 16 + 1024).next_multiple_of(1024);
+            // A sixteenth more, so that a large roster does not grow page by page, and not so much
+            // that it takes long.
+            let ahead = (roster.room() / 16).min(POSITIONS_AHEAD) + 1024;
+            let more = (roster.room() + ahead).next_multiple_of(1024);
             if roster.allocate(more).is_err() {
                 roster.allocate(position + 1)?;
             }
@@ -719,9 +727,6 @@ impl Editor {
         let segment =
             self.view
                 .create_segment(&self.names, next, capacity, self.stage, self.access()?)?;
-        if shared.get(word::FLUSHED) != 0 && self.stage == Stage::Final {
-            self.view.header().note_sync(self.names.sync_heap_dir())?;
-        }
         let view = Arc::new(self.view.with_segment(segment));
         let first = crate::format::segment::first_place(next);
         shared.set(word::HEAP_BASE, before);

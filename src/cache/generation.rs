@@ -144,6 +144,13 @@ impl Handle {
     /// Removes what an interrupted switch left under preliminary names. What a committed one left
     /// there comes first to its final names: it is this very generation's.
     fn clear_the_way(&self, editor: &Editor) -> Result<()> {
+        // A sync that fails meanwhile would be forgotten with the old index.
+        if let Some(errand) = self.gate().errands.lock().under_way.take()
+            && let Some(outcome) = errand.collect()
+        {
+            // What it was about is done anew.
+            let _ = editor.view.header().note_sync(outcome);
+        }
         if editor.view.header().get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.names, &editor.view)?;
         }

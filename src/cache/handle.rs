@@ -22,6 +22,7 @@ use crate::format::segment::SegmentHeader;
 use crate::lock::{self, LockFile, Refusal};
 use crate::sync::{Relaxed, Word};
 
+use super::errand::Errands;
 use super::options::Options;
 use super::version;
 use super::view::{Ids, Plan, View, refuse_foreign};
@@ -54,6 +55,8 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub mutex: Arc<Mutex<()>>,
+    /// Only whoever has `mutex` takes it.
+    pub errands: Mutex<Errands>,
     epoch: u64,
 }
 
@@ -61,6 +64,7 @@ impl Gate {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             mutex: Arc::new(Mutex::new(())),
+            errands: Mutex::default(),
             epoch: lock::epoch(),
         })
     }

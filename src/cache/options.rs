@@ -57,6 +57,7 @@ pub struct Options {
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) clean_percent: u32,
     pub(crate) clean_floor: u64,
+    pub(crate) background: bool,
     pub(crate) hash_kind: HashKind,
     pub(crate) directory_bits: u32,
 }
@@ -94,6 +95,7 @@ impl Options {
             lock_timeout: Some(Duration::from_secs(60)),
             clean_percent: 100,
             clean_floor: 4 << 20,
+            background: true,
             hash_kind: HashKind::Xxh3,
             directory_bits: MAX_DIRECTORY_BITS,
         }
@@ -229,6 +231,16 @@ impl Options {
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
+        self
+    }
+
+    /// Whether writes may hand work to a short-lived thread: to give back the blocks of a heap
+    /// segment that was removed, and in a cache that was flushed to sync the heap before one is.
+    /// Without it the write that finishes a segment, one in so many thousands, does that itself: on
+    /// some disks this takes tenths of a second. Such a thread takes no lock and stores nothing but
+    /// that a sync failed. Concerns this handle only. Default: true.
+    pub fn background(&mut self, allowed: bool) -> &mut Self {
+        self.background = allowed;
         self
     }
 

@@ -331,7 +331,7 @@ fn compacting_leaves_almost_nothing_dead() {
 }
 
 #[test]
-fn a_table_emptied_again_lists_in_proportion_to_what_is_left() {
+fn a_table_emptied_and_compacted_lists_in_proportion_to_what_is_left() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let mut writer = cache.writer().unwrap();
@@ -342,6 +342,8 @@ fn a_table_emptied_again_lists_in_proportion_to_what_is_left() {
         assert!(writer.delete(&i.to_le_bytes()).unwrap());
     }
     drop(writer);
+    assert_eq!(cache.stats().unwrap().generation, 1, "no delete does that");
+    cache.compact().unwrap();
     assert_eq!(cache.keys().unwrap().count(), 10);
     assert!(
         cache.stats().unwrap().slots < 8_192,

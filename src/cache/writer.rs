@@ -21,6 +21,7 @@ use crate::sync::Relaxed;
 use super::clean::Threshold;
 use super::edit::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
+use super::errand;
 use super::generation::{Heap, give_up, put_staged};
 use super::handle::{Handle, discard_staged, finish_renames};
 use super::options::Durability;
@@ -202,6 +203,11 @@ impl<'a> Writer<'a> {
             self.handle.view.store(Arc::clone(&self.editor.view));
             self.published = current;
         }
+        // Behind the view that had them.
+        let removed = std::mem::take(&mut self.editor.removed);
+        if self.handle.options.background {
+            errand::release(removed);
+        }
     }
 
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
@@ -261,7 +267,8 @@ impl<'a> Writer<'a> {
         let before = self.editor.view.header().oldest();
         for _ in 0..=bytes / RECLAIM {
             // The refused change's error is the one to report.
-            if self.editor.clean_some(all, RECLAIM).is_err() {
+            let cleaned = self.editor.clean_some(all, RECLAIM);
+            if cleaned.and_then(|()| self.editor.retire_all()).is_err() {
                 break;
             }
         }
@@ -450,15 +457,29 @@ impl<'a> Writer<'a> {
         let wanted = self.unsynced && self.handle.options.durability == Durability::Sync;
         self.unsynced = false;
         if wanted && self.epoch == lock::epoch() {
-            self.editor.sync_heap()?;
+            self.sync_heap()?;
             self.publish_view();
         }
         Ok(())
     }
 
+    fn sync_heap(&mut self) -> Result<()> {
+        let gate = self.handle.gate();
+        let mut errands = gate.errands.lock();
+        if let Some(errand) = errands.under_way.take()
+            && let Err(stop) = self.editor.settle(errand, &mut errands)
+        {
+            return Err(give_up(stop, &self.editor));
+        }
+        self.editor.sync_heap()?;
+        let spent = self.editor.cleaning().place.segment;
+        errands.replaced = Some((self.editor.view.ids.heap, spent));
+        Ok(())
+    }
+
     /// Everything to the disk, and the mark off that says otherwise.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.editor.sync_heap()?;
+        self.sync_heap()?;
         self.unsynced = false;
         self.publish_view();
         let view = &self.editor.view;
@@ -535,8 +556,7 @@ impl<'a> Writer<'a> {
         self.replace(rewrite)
     }
 
-    /// What follows every change: some cleaning, and now and then a roster without its holes. It
-    /// never fails the change, which is done.
+    /// What follows every change: some cleaning. It never fails the change, which is done.
     fn tidy(&mut self, bytes: usize) {
         let pause = self.handle.clean_pause.load(Relaxed);
         if pause > 0 {
@@ -549,10 +569,11 @@ impl<'a> Writer<'a> {
             floor: options.clean_floor,
         };
         let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST;
-        let tidied = match self.editor.clean_some(threshold, budget) {
+        let cleaned = self.editor.clean_some(threshold, budget);
+        let tidied = match cleaned.and_then(|()| self.retire()) {
             Ok(()) => {
                 self.publish_view();
-                self.shrink_if_sparse()
+                Ok(())
             }
             Err(Stop::Recover(what)) => self.recover(what),
             Err(Stop::Enlarge | Stop::Renumber) => {
@@ -565,6 +586,19 @@ impl<'a> Writer<'a> {
             self.publish_view();
             self.handle.clean_pause.store(PAUSE, Relaxed);
         }
+    }
+
+    /// Goes on with removing what cleaning has come through.
+    fn retire(&mut self) -> Outcomes<()> {
+        if !self.editor.has_spent() {
+            return Ok(());
+        }
+        if !self.handle.options.background {
+            return self.editor.retire_all();
+        }
+        let gate = self.handle.gate();
+        let mut errands = gate.errands.lock();
+        self.editor.retire_some(&mut errands)
     }
 
     /// Listing costs what the roster is long: holes must not outnumber the entries three to one.

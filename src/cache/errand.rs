@@ -1,0 +1,172 @@
+//! Errands: work that a write hands to a thread of its own instead of waiting for the disk.
+//!
+//! An errand takes no lock. What comes of it counts when whoever holds the writer lock has
+//! collected it. Knows how work is handed over; what for is the caller's.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::slot::Place;
+
+/// What is done meanwhile, of which heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its records up to a place are synced. Those are all that replaces the records of the
+    /// segments below a number.
+    Heap { upto: Place, below: u16 },
+    /// The removal of a segment is synced.
+    Removal { number: u16 },
+}
+
+/// The errands of one handle: one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Errands {
+    pub under_way: Option<Errand>,
+    /// A heap, and a number: whatever replaces the records of its segments below that is synced.
+    pub replaced: Option<(u64, u16)>,
+}
+
+impl Errands {
+    /// Whether the copies and successors of all records of a segment are known to be synced.
+    pub(crate) fn is_replaced(&self, heap: u64, number: u16) -> bool {
+        self.replaced
+            .is_some_and(|(of, below)| of == heap && number < below)
+    }
+}
+
+/// One errand.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub heap: u64,
+    pub purpose: Purpose,
+    work: Work,
+}
+
+impl Errand {
+    /// Sets out; none where the system has no thread to give.
+    pub(crate) fn send(
+        heap: u64,
+        purpose: Purpose,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Option<Self> {
+        Some(Self {
+            heap,
+            purpose,
+            work: Work::begin(work)?,
+        })
+    }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.work.is_over()
+    }
+
+    /// Waits for the end. None where nothing can be said of the outcome.
+    pub(crate) fn collect(self) -> Option<Result<()>> {
+        self.work.collect()
+    }
+}
+
+#[cfg(not(any(test, fuzzing, loom)))]
+mod work {
+    use super::Result;
+    use crate::lock;
+    use std::thread::{Builder, JoinHandle};
+
+    #[derive(Debug)]
+    pub(super) struct Work {
+        thread: Option<JoinHandle<Result<()>>>,
+        epoch: u64,
+    }
+
+    impl Work {
+        pub(super) fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
+            let builder = Builder::new().name("mmapcache".into());
+            let thread = builder.stack_size(super::STACK).spawn(work).ok()?;
+            Some(Self {
+                thread: Some(thread),
+                epoch: lock::epoch(),
+            })
+        }
+
+        pub(super) fn is_over(&mut self) -> bool {
+            self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        }
+
+        pub(super) fn collect(mut self) -> Option<Result<()>> {
+            self.thread.take()?.join().ok()
+        }
+    }
+
+    impl Drop for Work {
+        fn drop(&mut self) {
+            // In a forked child there is no such thread, and nothing to let go of.
+            if self.epoch != lock::epoch() {
+                std::mem::forget(self.thread.take());
+            }
+        }
+    }
+}
+
+/// In tests, where each step is counted and can be the last, the work is done by the same thread, a
+/// few looks later.
+#[cfg(any(test, fuzzing, loom))]
+mod work {
+    use super::Result;
+
+    const LOOKS: u32 = 3;
+
+    pub(super) struct Work {
+        looks: u32,
+        work: Box<dyn FnOnce() -> Result<()> + Send>,
+    }
+
+    impl std::fmt::Debug for Work {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Work")
+        }
+    }
+
+    impl Work {
+        pub(super) fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
+            let work = Box::new(work);
+            Some(Self { looks: 0, work })
+        }
+
+        pub(super) fn is_over(&mut self) -> bool {
+            self.looks += 1;
+            self.looks >= LOOKS
+        }
+
+        pub(super) fn collect(self) -> Option<Result<()>> {
+            Some((self.work)())
+        }
+    }
+}
+
+use work::Work;
+
+/// Enough for system calls and what the standard library needs for them.
+#[cfg(not(any(test, fuzzing, loom)))]
+const STACK: usize = 64 * 1024;
+
+/// Gives back memory and blocks of what was removed. That may take the file system as long as the
+/// file was large, and whoever drops the last reference waits for it.
+pub(crate) fn release<T: Send + Sync + 'static>(removed: Vec<Arc<T>>) {
+    #[cfg(not(any(test, fuzzing, loom)))]
+    if !removed.is_empty() {
+        let work = move || {
+            for one in removed {
+                // A reader that is about to let go of it should not be the last.
+                let busy = |_: &u32| Arc::strong_count(&one) > 1;
+                for _ in (0..100).take_while(busy) {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            }
+        };
+        let builder = std::thread::Builder::new().name("mmapcache".into());
+        // Without a thread it is dropped here.
+        drop(builder.stack_size(STACK).spawn(work));
+    }
+    #[cfg(any(test, fuzzing, loom))]
+    drop(removed);
+}
