@@ -152,9 +152,13 @@ fn run(dir: &Path, arguments: &Arguments, mode: Mode) {
     let each = |turn: u64| (turn * 0x9e37_79b1) % entries;
     run.phase("load", mode, Change::Put, |turn| turn);
     run.phase("overwrite", mode, Change::Put, any);
-    run.phase("overwrite again", mode, Change::Put, |turn| any(turn + entries));
+    run.phase("overwrite again", mode, Change::Put, |turn| {
+        any(turn + entries)
+    });
     run.cache.flush().expect("a flush");
-    run.phase("overwrite what was flushed", mode, Change::Put, |turn| any(turn + 2 * entries));
+    run.phase("overwrite what was flushed", mode, Change::Put, |turn| {
+        any(turn + 2 * entries)
+    });
     run.phase("delete all", mode, Change::Delete, each);
     run.phase("put back", mode, Change::Put, each);
     println!("\n{:?}\n{:?}", run.cache.stats(), run.cache.disk_usage());
@@ -170,7 +174,11 @@ fn main() {
         None => tempfile::tempdir(),
     }
     .expect("a directory for the benchmark");
-    println!("{} entries in {}", arguments.entries, scratch.path().display());
+    println!(
+        "{} entries in {}",
+        arguments.entries,
+        scratch.path().display()
+    );
     Recorder::print_head();
     plain::stores(&scratch.path().join("plain"), arguments.entries).print_line("plain stores");
     for &mode in &arguments.modes {

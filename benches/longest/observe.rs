@@ -134,7 +134,10 @@ impl Observer {
             words.push(format!("segments {segments:+}"));
         }
         if new.dead_bytes < old.dead_bytes {
-            words.push(format!("reclaimed {}", kib(old.dead_bytes - new.dead_bytes)));
+            words.push(format!(
+                "reclaimed {}",
+                kib(old.dead_bytes - new.dead_bytes)
+            ));
         }
         for (at, name) in ["index", "roster", "segment"].iter().enumerate() {
             let (len, blocks) = (before.files[at], after.files[at]);
@@ -143,7 +146,10 @@ impl Observer {
             }
         }
         let processor = after.processor.saturating_sub(before.processor);
-        words.push(format!("on the processor {:.0} us", processor.as_secs_f64() * 1e6));
+        words.push(format!(
+            "on the processor {:.0} us",
+            processor.as_secs_f64() * 1e6
+        ));
         let (old, new) = (before.thread, after.thread);
         for (name, count) in [
             ("faults", new.small_faults - old.small_faults),

@@ -35,7 +35,9 @@ impl Recorder {
     }
 
     pub(crate) fn print_head() {
-        println!("\n| us | mean | 50 % | 99 % | 99.9 % | 99.99 % | longest | over 1 ms | over 10 ms |");
+        println!(
+            "\n| us | mean | 50 % | 99 % | 99.9 % | 99.99 % | longest | over 1 ms | over 10 ms |"
+        );
         println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     }
 

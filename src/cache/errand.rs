@@ -11,7 +11,7 @@ use crate::format::slot::Place;
 /// What is done meanwhile, of which heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Its records up to a place are synced. Those are all that replaces the records of the
+    /// Its records up to a place are synced, and with them all that replaces the records of the
     /// segments below a number.
     Heap { upto: Place, below: u16 },
     /// The removal of a segment is synced.
@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
 #[derive(Debug, Default)]
 pub(crate) struct Errands {
     pub under_way: Option<Errand>,
+    /// What is to be synced before segments may go.
+    pub awaited: Option<Awaited>,
     /// A heap, and a number: whatever replaces the records of its segments below that is synced.
     pub replaced: Option<(u64, u16)>,
 }
@@ -34,11 +36,21 @@ impl Errands {
     }
 }
 
+/// All that replaces the records of the segments below a number stands before a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    pub heap: u64,
+    pub below: u16,
+    pub upto: Place,
+}
+
 /// One errand.
 #[derive(Debug)]
 pub(crate) struct Errand {
     pub heap: u64,
     pub purpose: Purpose,
+    /// Bytes of the heap when it set out.
+    pub heap_bytes: u64,
     work: Work,
 }
 
@@ -47,11 +59,13 @@ impl Errand {
     pub(crate) fn send(
         heap: u64,
         purpose: Purpose,
+        heap_bytes: u64,
         work: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Option<Self> {
         Some(Self {
             heap,
             purpose,
+            heap_bytes,
             work: Work::begin(work)?,
         })
     }

@@ -13,11 +13,12 @@ use crate::format::slot::{Cursor, Place};
 use crate::map::MappedFile;
 
 use super::edit::{Editor, Outcomes, Stop};
-use super::errand::{Errand, Errands, Purpose};
+use super::errand::{Awaited, Errand, Errands, Purpose};
 use super::view::View;
 
-/// Bytes of spent segments, above half of the live ones, that may wait for an errand.
-const BACKLOG: u64 = 4 << 20;
+/// Bytes, above half of the live ones, by which the heap may grow before a write waits for an
+/// errand.
+const AHEAD: u64 = 64 << 20;
 
 impl Editor {
     /// How far cleaning has come. The segments before this place's, from the oldest on, are spent:
@@ -61,15 +62,15 @@ impl Editor {
     /// Goes on with the removal of the spent segments as far as it needs not wait for the disk, and
     /// sends an errand for the rest.
     ///
-    /// A cache that was ever flushed first syncs its whole heap: not only the copies, for a newer
-    /// version that is not yet synced may be all that is left of a key whose flushed version stood
-    /// here. A failing sync forbids the rest.
+    /// A cache that was ever flushed first syncs its heap as far as it went when cleaning had come
+    /// through: not only the copies, for a newer version that is not yet synced may be all that is
+    /// left of a key whose flushed version stood here. A failing sync forbids the rest.
     pub(crate) fn retire_some(&mut self, errands: &mut Errands) -> Outcomes<()> {
         if self.view.header().get(word::FLUSHED) == 0 {
             return self.retire_all();
         }
         if let Some(mut errand) = errands.under_way.take() {
-            if !errand.is_over() && !self.is_behind() {
+            if !errand.is_over() && !self.is_overdue(&errand) {
                 errands.under_way = Some(errand);
                 return Ok(());
             }
@@ -78,14 +79,32 @@ impl Editor {
         if !self.has_spent() {
             return Ok(());
         }
-        let number = self.view.header().oldest();
+        let (heap, number) = (self.view.ids.heap, self.view.header().oldest());
+        let tail = self.view.header().tail();
+        errands.awaited = errands
+            .awaited
+            .filter(|awaited| awaited.heap == heap && awaited.below > number);
+        if errands
+            .awaited
+            .is_some_and(|awaited| awaited.upto.segment == tail.segment)
+        {
+            return Ok(());
+        }
         let sent = if !self.is_there(number)? {
             self.send_removal(number)
-        } else if errands.is_replaced(self.view.ids.heap, number) {
+        } else if errands.is_replaced(heap, number) {
             dir::remove(&self.names.segment(number, self.stage))?;
             self.send_removal(number)
+        } else if let Some(awaited) = errands.awaited.take() {
+            self.send_sync(awaited.below)?
         } else {
-            self.send_sync()?
+            let below = self.cleaning().place.segment;
+            errands.awaited = Some(Awaited {
+                heap,
+                below,
+                upto: tail,
+            });
+            return Ok(());
         };
         match sent {
             Some(errand) => errands.under_way = Some(errand),
@@ -94,10 +113,11 @@ impl Editor {
         Ok(())
     }
 
-    /// Whether so much waits for an errand that the next write must wait too.
-    fn is_behind(&self) -> bool {
+    /// Whether so much was written meanwhile that the next write must wait: the disk is slower than
+    /// the writers.
+    fn is_overdue(&self, errand: &Errand) -> bool {
         let live = self.view.header().counters().live;
-        self.spent_bytes() > live / 2 + BACKLOG
+        self.heap_bytes().saturating_sub(errand.heap_bytes) > live / 2 + AHEAD
     }
 
     /// Whether the file of a spent segment is still there. One that cannot be opened is none that
@@ -117,9 +137,12 @@ impl Editor {
         self.send(Purpose::Removal { number }, move || names.sync_heap_dir())
     }
 
-    fn send_sync(&mut self) -> Outcomes<Option<Errand>> {
-        let (upto, below) = (self.view.header().tail(), self.cleaning().place.segment);
-        let files = self.unsynced()?;
+    /// Sends for a sync of the segments that are complete. The last one is left out: who stores to
+    /// pages that are being written waits for the disk.
+    fn send_sync(&mut self, below: u16) -> Outcomes<Option<Errand>> {
+        let upto = first_place(self.view.header().tail().segment);
+        let mut files = self.unsynced()?;
+        files.pop();
         let names = Arc::clone(&self.names);
         let work = move || {
             files.iter().try_for_each(|file| file.sync())?;
@@ -137,7 +160,7 @@ impl Editor {
     ) -> Option<Errand> {
         // Not the view: it has the lock's descriptor.
         let table = Arc::clone(&self.view.table);
-        Errand::send(self.view.ids.heap, purpose, move || {
+        Errand::send(self.view.ids.heap, purpose, self.heap_bytes(), move || {
             table.header().note_sync(work())
         })
     }
