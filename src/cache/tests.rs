@@ -9,6 +9,7 @@ mod model;
 mod power;
 mod recovery;
 mod repair;
+mod retire;
 
 use std::path::{Path, PathBuf};
 

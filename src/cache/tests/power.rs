@@ -836,11 +836,6 @@ fn lose_power_during(
 
 /// Every kind of change, one after the other.
 fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
-    let clean = |scenario: &mut Scenario| {
-        for _ in 0..20 {
-            scenario.put_this(&key(14), 10);
-        }
-    };
     let grow = |scenario: &mut Scenario| {
         for i in 20..150 {
             scenario.put_this(&key(i), 10);
@@ -966,6 +961,29 @@ fn churned(scenario: &mut Scenario) {
     pause(scenario, 0);
 }
 
+/// Comes through both of them, completes the segment that has the copies, and removes them.
+fn clean(scenario: &mut Scenario) {
+    for _ in 0..20 {
+        scenario.put_this(&key(14), 10);
+    }
+    for _ in 0..4 {
+        scenario.put_this(&key(13), 4_000);
+    }
+    for _ in 0..40 {
+        scenario.put_this(&key(14), 10);
+    }
+}
+
+#[test]
+fn what_is_cleaned_under_power_losses_is_removed_by_errands_in_the_end() {
+    let mut scenario = Scenario::of(PLAIN, [usize::MAX, usize::MAX], 1, 20, first_seed());
+    churned(&mut scenario);
+    let oldest = |scenario: &Scenario| scenario.cache().handle.view.load().header().oldest();
+    let before = oldest(&scenario);
+    clean(&mut scenario);
+    assert!(oldest(&scenario) >= before + 2, "{}", oldest(&scenario));
+}
+
 #[test]
 fn power_is_lost_before_each_step_of_a_put_and_of_a_deletion() {
     lose_power_during(PLAIN, [1, 1], filled, |scenario| {
@@ -1011,11 +1029,6 @@ fn what_a_killed_process_left_and_the_next_took_back_stays_away_when_the_power_g
 
 #[test]
 fn what_a_killed_cleaner_removed_does_not_come_back_when_the_power_goes() {
-    let clean = |scenario: &mut Scenario| {
-        for _ in 0..20 {
-            scenario.put_this(&key(14), 10);
-        }
-    };
     kill_then_lose_power(before_syncs(churned, clean), churned, clean, clean);
 }
 
