@@ -961,15 +961,17 @@ fn churned(scenario: &mut Scenario) {
     pause(scenario, 0);
 }
 
-/// Comes through both of them, completes the segment that has the copies, and removes them.
+/// Comes through both of them, completes the segments that have the copies, and removes them.
 fn clean(scenario: &mut Scenario) {
+    for _ in 0..2 {
+        for _ in 0..20 {
+            scenario.put_this(&key(14), 10);
+        }
+        for _ in 0..4 {
+            scenario.put_this(&key(13), 4_000);
+        }
+    }
     for _ in 0..20 {
-        scenario.put_this(&key(14), 10);
-    }
-    for _ in 0..4 {
-        scenario.put_this(&key(13), 4_000);
-    }
-    for _ in 0..40 {
         scenario.put_this(&key(14), 10);
     }
 }
