@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 19] = [
+const LAYERS: [&[&str]; 20] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -20,12 +20,13 @@ const LAYERS: [&[&str]; 19] = [
     &["map", "dir", "lock"],
     &["header"],
     &["table", "heap", "roster"],
-    &["cache::version"],
+    &["cache::version", "cache::errand"],
     &["cache::entry", "cache::options"],
     &["cache::view"],
     &["cache::handle"],
     &["cache::read", "cache::edit"],
-    &["cache::grow", "cache::clean"],
+    &["cache::grow", "cache::retire"],
+    &["cache::clean"],
     &["cache::generation"],
     &["cache::recover"],
     &[

@@ -4,9 +4,13 @@
 //! collected it. Knows how work is handed over; what for is the caller's.
 
 use std::sync::Arc;
+#[cfg(not(any(test, fuzzing, loom)))]
+use std::thread::{Builder, JoinHandle};
 
 use crate::error::Result;
 use crate::format::slot::Place;
+#[cfg(not(any(test, fuzzing, loom)))]
+use crate::lock;
 
 /// What is done meanwhile, of which heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,87 +85,79 @@ impl Errand {
 }
 
 #[cfg(not(any(test, fuzzing, loom)))]
-mod work {
-    use super::Result;
-    use crate::lock;
-    use std::thread::{Builder, JoinHandle};
+#[derive(Debug)]
+struct Work {
+    thread: Option<JoinHandle<Result<()>>>,
+    epoch: u64,
+}
 
-    #[derive(Debug)]
-    pub(super) struct Work {
-        thread: Option<JoinHandle<Result<()>>>,
-        epoch: u64,
+#[cfg(not(any(test, fuzzing, loom)))]
+impl Work {
+    fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
+        Some(Self {
+            thread: Some(thread().spawn(work).ok()?),
+            epoch: lock::epoch(),
+        })
     }
 
-    impl Work {
-        pub(super) fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
-            let builder = Builder::new().name("mmapcache".into());
-            let thread = builder.stack_size(super::STACK).spawn(work).ok()?;
-            Some(Self {
-                thread: Some(thread),
-                epoch: lock::epoch(),
-            })
-        }
-
-        pub(super) fn is_over(&mut self) -> bool {
-            self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-        }
-
-        pub(super) fn collect(mut self) -> Option<Result<()>> {
-            self.thread.take()?.join().ok()
-        }
+    fn is_over(&mut self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    impl Drop for Work {
-        fn drop(&mut self) {
-            // In a forked child there is no such thread, and nothing to let go of.
-            if self.epoch != lock::epoch() {
-                std::mem::forget(self.thread.take());
-            }
+    fn collect(mut self) -> Option<Result<()>> {
+        self.thread.take()?.join().ok()
+    }
+}
+
+#[cfg(not(any(test, fuzzing, loom)))]
+impl Drop for Work {
+    fn drop(&mut self) {
+        // In a forked child there is no such thread, and nothing to let go of.
+        if self.epoch != lock::epoch() {
+            std::mem::forget(self.thread.take());
         }
     }
+}
+
+/// A stack that is enough for system calls and what the standard library needs for them.
+#[cfg(not(any(test, fuzzing, loom)))]
+fn thread() -> Builder {
+    Builder::new()
+        .name("mmapcache".into())
+        .stack_size(64 * 1024)
 }
 
 /// In tests, where each step is counted and can be the last, the work is done by the same thread, a
 /// few looks later.
 #[cfg(any(test, fuzzing, loom))]
-mod work {
-    use super::Result;
+struct Work {
+    looks: u32,
+    work: Box<dyn FnOnce() -> Result<()> + Send>,
+}
 
-    const LOOKS: u32 = 3;
-
-    pub(super) struct Work {
-        looks: u32,
-        work: Box<dyn FnOnce() -> Result<()> + Send>,
-    }
-
-    impl std::fmt::Debug for Work {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("Work")
-        }
-    }
-
-    impl Work {
-        pub(super) fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
-            let work = Box::new(work);
-            Some(Self { looks: 0, work })
-        }
-
-        pub(super) fn is_over(&mut self) -> bool {
-            self.looks += 1;
-            self.looks >= LOOKS
-        }
-
-        pub(super) fn collect(self) -> Option<Result<()>> {
-            Some((self.work)())
-        }
+#[cfg(any(test, fuzzing, loom))]
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Work")
     }
 }
 
-use work::Work;
+#[cfg(any(test, fuzzing, loom))]
+impl Work {
+    fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
+        let work = Box::new(work);
+        Some(Self { looks: 0, work })
+    }
 
-/// Enough for system calls and what the standard library needs for them.
-#[cfg(not(any(test, fuzzing, loom)))]
-const STACK: usize = 64 * 1024;
+    fn is_over(&mut self) -> bool {
+        self.looks += 1;
+        self.looks > 2
+    }
+
+    fn collect(self) -> Option<Result<()>> {
+        Some((self.work)())
+    }
+}
 
 /// Gives back memory and blocks of what was removed. That may take the file system as long as the
 /// file was large, and whoever drops the last reference waits for it.
@@ -177,9 +173,8 @@ pub(crate) fn release<T: Send + Sync + 'static>(removed: Vec<Arc<T>>) {
                 }
             }
         };
-        let builder = std::thread::Builder::new().name("mmapcache".into());
         // Without a thread it is dropped here.
-        drop(builder.stack_size(STACK).spawn(work));
+        drop(thread().spawn(work));
     }
     #[cfg(any(test, fuzzing, loom))]
     drop(removed);
