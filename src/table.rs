@@ -290,6 +290,17 @@ impl Table {
             .grow(count * self.geometry.region_bytes() as u64)
     }
 
+    /// The same and, where that is much, on up to a multiple of a MiB: a file system finds room for
+    /// a power of two sooner.
+    pub(crate) fn allocate_ahead(&self, count: u64) -> Result<()> {
+        const STEP: u64 = 1 << 20;
+        let at = self.geometry.regions_at();
+        let bytes = count * self.geometry.region_bytes() as u64;
+        let more = (at + bytes).next_multiple_of(STEP) - at;
+        let much = bytes.saturating_sub(self.regions.known()) >= STEP;
+        self.regions.grow(if much { more } else { bytes })
+    }
+
     /// Regions for which the file has room.
     pub(crate) fn allocated_regions(&self) -> u64 {
         self.regions.known() / self.geometry.region_bytes() as u64

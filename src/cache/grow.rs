@@ -13,8 +13,8 @@ use crate::table::region::Region;
 
 use super::edit::{Editor, Outcomes, Stop};
 
-/// Regions by which the file grows at once, at most.
-const REGIONS_AHEAD: u64 = 64;
+/// Regions by which the file grows at once, at most: about a MiB.
+const REGIONS_AHEAD: u64 = 32;
 
 impl Editor {
     /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
@@ -266,7 +266,7 @@ fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
     }
     if number >= table.allocated_regions() {
         let ahead = (number / 8).clamp(1, REGIONS_AHEAD);
-        if table.allocate_regions(number + ahead).is_err() {
+        if table.allocate_ahead(number + ahead).is_err() {
             table.allocate_regions(number + 1)?;
         }
     }
