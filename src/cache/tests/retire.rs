@@ -1,11 +1,13 @@
 //! How segments go: which syncs come before, and which of them a write waits for.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use super::*;
 use crate::format::index::word;
+use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Place};
 use crate::sync::fuse::{self, Step};
 
@@ -60,6 +62,10 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
     cache.flush().unwrap();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.view.load().header().tail().segment;
+    let place = |at| Place::from_word(cache.handle.view.load().header().get(at));
+    let flushed = place(word::SYNCED);
+    // Of each segment that holds nothing any more, where the heap ended when that was first so.
+    let mut spent = BTreeMap::new();
     let (mut removed, mut dir_synced) = (0, false);
     for _ in 0..600 {
         let last = inode(&scratch, tail());
@@ -68,12 +74,20 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
         for event in events {
             match event {
                 Event::DirSynced => dir_synced = true,
-                Event::Removed(_) => {
+                Event::Removed(name) => {
+                    let number = name.rsplit('.').next().unwrap().parse().unwrap_or(0);
+                    assert!(place(word::SYNCED) >= spent[&number], "{name}");
                     assert!(dir_synced, "behind the last removal, or the first sync");
                     (removed, dir_synced) = (removed + 1, false);
                 }
                 Event::Synced(_) => {}
             }
+        }
+        let complete = first_place(tail());
+        assert!(place(word::SYNCED) <= complete.max(flushed));
+        let cleaning = Cursor::from_word(cache.handle.view.load().header().get(word::CURSOR));
+        for number in 0..cleaning.unwrap().place.segment {
+            spent.entry(number).or_insert(place(word::TAIL));
         }
     }
     assert!(removed > 3, "{removed}");
