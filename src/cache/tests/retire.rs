@@ -39,9 +39,13 @@ fn watched(change: impl FnOnce()) -> Vec<Event> {
     events.take()
 }
 
+/// Overwrites some of two hundred entries, which take three segments.
 fn overwrite(cache: &MmapCache, times: u32) {
-    for i in 0..times {
-        cache.put(&(i % 20).to_le_bytes(), &[i as u8; 200]).unwrap();
+    for _ in 0..times {
+        let turn = cache.stats().unwrap().puts as u32;
+        cache
+            .put(&(turn % 200).to_le_bytes(), &[turn as u8; 200])
+            .unwrap();
     }
 }
 
@@ -58,7 +62,7 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
 fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_before_the_next() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
-    overwrite(&cache, 50);
+    overwrite(&cache, 250);
     cache.flush().unwrap();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.view.load().header().tail().segment;
@@ -67,7 +71,13 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
     // Of each segment that holds nothing any more, where the heap ended when that was first so.
     let mut spent = BTreeMap::new();
     let (mut removed, mut dir_synced) = (0, false);
-    for _ in 0..600 {
+    for turn in 0..2_000 {
+        if turn % 300 == 0 {
+            // So much is dead then that several segments are spent one behind the other.
+            cache.handle.clean_pause.store(1_000, crate::sync::Relaxed);
+            overwrite(&cache, 400 + turn / 30);
+            cache.handle.clean_pause.store(0, crate::sync::Relaxed);
+        }
         let last = inode(&scratch, tail());
         let events = watched(|| overwrite(&cache, 1));
         assert!(!events.contains(&Event::Synced(last)), "{events:?}");
@@ -98,9 +108,9 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
 fn a_handle_that_may_send_nobody_removes_segments_as_it_comes_through_them() {
     let scratch = Scratch::new();
     let cache = scratch.open(tiny().background(false));
-    overwrite(&cache, 50);
+    overwrite(&cache, 250);
     cache.flush().unwrap();
-    for _ in 0..600 {
+    for _ in 0..1_500 {
         let events = watched(|| overwrite(&cache, 1));
         let at = events
             .iter()
@@ -126,9 +136,9 @@ fn a_handle_that_may_send_nobody_removes_segments_as_it_comes_through_them() {
 fn what_is_appended_while_an_errand_is_under_way_is_not_taken_for_synced() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
-    overwrite(&cache, 50);
+    overwrite(&cache, 250);
     cache.flush().unwrap();
-    for _ in 0..600 {
+    for _ in 0..1_500 {
         overwrite(&cache, 1);
         let view = cache.handle.view.load();
         let synced = Place::from_word(view.header().get(word::SYNCED));
