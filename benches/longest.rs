@@ -11,6 +11,7 @@ mod observe;
 mod plain;
 #[path = "longest/record.rs"]
 mod record;
+#[allow(dead_code, reason = "what the other benchmarks use of it")]
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -180,7 +181,10 @@ fn main() {
         scratch.path().display()
     );
     Recorder::print_head();
-    plain::stores(&scratch.path().join("plain"), arguments.entries).print_line("plain stores");
+    let path = scratch.path().join("plain");
+    let [mut all, mut undisturbed] = plain::stores(&path, arguments.entries);
+    all.print_line("plain stores");
+    undisturbed.print_line("the same, but what was preempted");
     for &mode in &arguments.modes {
         run(scratch.path(), &arguments, mode);
     }

@@ -24,15 +24,15 @@ pub(crate) struct Sight {
 
 /// What the system counts for a thread.
 #[derive(Clone, Copy, Default)]
-struct Thread {
+pub(crate) struct Thread {
     small_faults: i64,
     disk_faults: i64,
     waits: i64,
-    preemptions: i64,
+    pub(crate) preemptions: i64,
 }
 
 impl Thread {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         // SAFETY: all zeros are a valid `rusage`.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         // SAFETY: the pointer is that of a live `rusage`, which the call fills.

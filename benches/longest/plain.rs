@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use memmap2::MmapMut;
 use rustix::fs::FallocateFlags;
 
+use crate::observe::Thread;
 use crate::record::Recorder;
 use crate::workload::mix;
 
@@ -35,24 +36,32 @@ pub(crate) fn pauses(span: Duration) -> Recorder {
     }
 }
 
-/// Stores as much as that many puts to two files, one in order and one at random places.
-pub(crate) fn stores(path: &Path, entries: u64) -> Recorder {
+/// Stores as much as that many puts to two files, one in order and one at random places. Returns
+/// all of them, and those during which this thread was not preempted.
+pub(crate) fn stores(path: &Path, entries: u64) -> [Recorder; 2] {
     let mut heap = map(&path.with_extension("heap"), entries as usize * RECORD);
     let mut index = map(&path.with_extension("index"), entries as usize * SLOT);
     let mut recorder = Recorder::new(2 * entries);
+    let mut undisturbed = Recorder::new(2 * entries);
+    let mut preemptions = Thread::now().preemptions;
     for turn in 0..2 * entries {
         let number = (turn % entries) as usize;
         let slot = (mix(turn) % entries) as usize;
         let start = Instant::now();
         heap[number * RECORD..][..RECORD].fill(turn as u8);
         index[slot * SLOT..][..SLOT].fill(turn as u8);
-        recorder.add(start.elapsed(), String::new);
+        let took = start.elapsed();
+        let now = Thread::now().preemptions;
+        if std::mem::replace(&mut preemptions, now) == now {
+            undisturbed.add(took, String::new);
+        }
+        recorder.add(took, String::new);
     }
     drop((heap, index));
     for name in ["heap", "index"] {
         std::fs::remove_file(path.with_extension(name)).expect("a file of ours");
     }
-    recorder
+    [recorder, undisturbed]
 }
 
 fn map(path: &Path, bytes: usize) -> MmapMut {

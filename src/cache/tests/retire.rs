@@ -71,11 +71,11 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
     // Of each segment that holds nothing any more, where the heap ended when that was first so.
     let mut spent = BTreeMap::new();
     let (mut removed, mut dir_synced) = (0, false);
-    for turn in 0..2_000 {
-        if turn % 300 == 0 {
+    for turn in 0..4_000 {
+        if turn % 130 == 0 {
             // So much is dead then that several segments are spent one behind the other.
             cache.handle.clean_pause.store(1_000, crate::sync::Relaxed);
-            overwrite(&cache, 400 + turn / 30);
+            overwrite(&cache, 400 + turn / 13);
             cache.handle.clean_pause.store(0, crate::sync::Relaxed);
         }
         let last = inode(&scratch, tail());
