@@ -290,10 +290,10 @@ impl Table {
             .grow(count * self.geometry.region_bytes() as u64)
     }
 
-    /// The same and, where that is much, on up to a multiple of a MiB: a file system finds room for
-    /// a power of two sooner.
+    /// The same and, where that is much, on up to a multiple of 256 KiB, which the page cache takes
+    /// in large pieces.
     pub(crate) fn allocate_ahead(&self, count: u64) -> Result<()> {
-        const STEP: u64 = 1 << 20;
+        const STEP: u64 = 1 << 18;
         let at = self.geometry.regions_at();
         let bytes = count * self.geometry.region_bytes() as u64;
         let more = (at + bytes).next_multiple_of(STEP) - at;

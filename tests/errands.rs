@@ -60,7 +60,11 @@ fn segments_that_errands_remove_are_given_back_and_everything_else_is_there() {
         // Of 1.9 MB that were written, an eighth may be left; that the last errands come home takes
         // some puts.
         while cache.disk_usage().unwrap().heap > 512 * 1024 || removed_and_held(dir.path()) > 0 {
-            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", cache.stats());
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{:?}",
+                cache.stats()
+            );
             std::thread::sleep(Duration::from_millis(5));
             put(&cache, more);
             more += 1;

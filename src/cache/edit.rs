@@ -24,8 +24,8 @@ use crate::table::region::{Region, Slot};
 use super::version::Version;
 use super::view::View;
 
-/// Positions by which the roster grows at once, at most: a MiB.
-const POSITIONS_AHEAD: u64 = 1 << 18;
+/// Positions by which the roster grows at once, at most: 256 KiB.
+const POSITIONS_AHEAD: u64 = 1 << 16;
 
 /// Why an editor stopped.
 #[derive(Debug)]
@@ -696,10 +696,9 @@ impl Editor {
             .segment(tail.segment)
             .ok_or(Stop::Recover("the last segment is gone"))?;
         if end > segment.allocated() && end > segment.refresh()? {
-            // A quarter more at most; where that is too much for the disk, what is needed. A file
-            // system finds room for a power of two sooner: 0.2 ms a MiB on an old ext4, against 2.6
-            // for a page more.
-            let step = 1 << (used / 4).clamp(4096, 1 << 20).ilog2();
+            // A quarter more at most; where that is too much for the disk, what is needed. Where
+            // memory is short, zeros take 2 to 10 ms a MiB: a piece at a time.
+            let step = 1 << (used / 4).clamp(4096, 1 << 18).ilog2();
             let ahead = (end + 1).next_multiple_of(step);
             if segment.grow(ahead).is_err() {
                 segment.grow(end)?;

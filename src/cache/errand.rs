@@ -6,6 +6,7 @@
 use std::sync::Arc;
 #[cfg(not(any(test, fuzzing, loom)))]
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::format::slot::Place;
@@ -30,9 +31,31 @@ pub(crate) struct Errands {
     pub awaited: Option<Awaited>,
     /// A heap, and a number: whatever replaces the records of its segments below that is synced.
     pub replaced: Option<(u64, u16)>,
+    releases: Vec<Work>,
 }
 
 impl Errands {
+    /// Sends for memory and blocks of what was removed to be given back.
+    pub(crate) fn release<T: Send + Sync + 'static>(&mut self, removed: Vec<Arc<T>>) {
+        self.releases.retain_mut(|work| !work.is_over());
+        let work = move || {
+            give_back(removed);
+            Ok(())
+        };
+        // Without a thread it is dropped here.
+        self.releases.extend(Work::begin(work));
+    }
+
+    /// Waits until what was removed is given back. Whether there was anything.
+    pub(crate) fn await_releases(&mut self) -> bool {
+        let releases = std::mem::take(&mut self.releases);
+        let any = !releases.is_empty();
+        for work in releases {
+            work.collect();
+        }
+        any
+    }
+
     /// Whether the copies and successors of all records of a segment are known to be synced.
     pub(crate) fn is_replaced(&self, heap: u64, number: u16) -> bool {
         self.replaced
@@ -161,21 +184,12 @@ impl Work {
 
 /// Gives back memory and blocks of what was removed. That may take the file system as long as the
 /// file was large, and whoever drops the last reference waits for it.
-pub(crate) fn release<T: Send + Sync + 'static>(removed: Vec<Arc<T>>) {
-    #[cfg(not(any(test, fuzzing, loom)))]
-    if !removed.is_empty() {
-        let work = move || {
-            for one in removed {
-                // A reader that is about to let go of it should not be the last.
-                let busy = |_: &u32| Arc::strong_count(&one) > 1;
-                for _ in (0..100).take_while(busy) {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-            }
-        };
-        // Without a thread it is dropped here.
-        drop(thread().spawn(work));
+fn give_back<T>(removed: Vec<Arc<T>>) {
+    for one in removed {
+        // A reader that is about to let go of it should not be the last.
+        let busy = |_: &u32| Arc::strong_count(&one) > 1;
+        for _ in (0..100).take_while(busy) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
-    #[cfg(any(test, fuzzing, loom))]
-    drop(removed);
 }

@@ -13,8 +13,8 @@ use crate::table::region::Region;
 
 use super::edit::{Editor, Outcomes, Stop};
 
-/// Regions by which the file grows at once, at most: about a MiB.
-const REGIONS_AHEAD: u64 = 32;
+/// Regions by which the file grows at once, at most: about 256 KiB.
+const REGIONS_AHEAD: u64 = 8;
 
 impl Editor {
     /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.

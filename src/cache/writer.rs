@@ -21,7 +21,6 @@ use crate::sync::Relaxed;
 use super::clean::Threshold;
 use super::edit::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
-use super::errand;
 use super::generation::{Heap, give_up, put_staged};
 use super::handle::{Handle, discard_staged, finish_renames};
 use super::options::Durability;
@@ -205,8 +204,8 @@ impl<'a> Writer<'a> {
         }
         // Behind the view that had them.
         let removed = std::mem::take(&mut self.editor.removed);
-        if self.handle.options.background {
-            errand::release(removed);
+        if self.handle.options.background && !removed.is_empty() {
+            self.handle.gate().errands.lock().release(removed);
         }
     }
 
@@ -265,15 +264,18 @@ impl<'a> Writer<'a> {
             floor: 0,
         };
         let before = self.editor.view.header().oldest();
-        for _ in 0..=bytes / RECLAIM {
+        let budget = RECLAIM.max(2 * bytes);
+        // One may begin a segment, and one find that the oldest was at its end.
+        for _ in 0..bytes / RECLAIM + 3 {
             // The refused change's error is the one to report.
-            let cleaned = self.editor.clean_some(all, RECLAIM);
+            let cleaned = self.editor.clean_some(all, budget);
             if cleaned.and_then(|()| self.editor.retire_all()).is_err() {
                 break;
             }
         }
         self.publish_view();
-        self.editor.view.header().oldest() != before
+        let gave_back = self.handle.gate().errands.lock().await_releases();
+        gave_back || self.editor.view.header().oldest() != before
     }
 
     fn mark_again(&mut self) -> Result<()> {
