@@ -45,6 +45,24 @@ impl Scratch {
     }
 }
 
+/// A directory in memory where there is one: some tests make thousands of caches, and nothing of
+/// theirs is about disks.
+fn in_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
+}
+
+fn scratch() -> Scratch {
+    let dir = in_memory();
+    let path = dir.path().join("cache");
+    Scratch { _dir: dir, path }
+}
+
 /// Regions of sixteen slots, segments of sixteen KiB, cleaning from the first KiB on.
 fn tiny() -> Options {
     let mut options = Options::new();

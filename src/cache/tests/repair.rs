@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::recovery::scratch;
 use super::*;
 use crate::sync::fuse;
 use crate::{Error, Repair, Repaired};
@@ -415,7 +414,7 @@ fn a_repair_waits_for_whoever_creates_or_repairs_a_cache_here() {
 
 #[test]
 fn the_index_of_another_cache_does_not_speak_for_this_heap() {
-    let (scratch, other) = (scratch(), super::recovery::scratch());
+    let (scratch, other) = (scratch(), super::scratch());
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
     other.open(&tiny()).put(b"other", b"v").unwrap();
@@ -427,7 +426,7 @@ fn the_index_of_another_cache_does_not_speak_for_this_heap() {
 
 #[test]
 fn a_segment_of_another_cache_does_not_speak_for_the_one_whose_roster_is_there() {
-    let (scratch, other) = (scratch(), super::recovery::scratch());
+    let (scratch, other) = (scratch(), super::scratch());
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
     let later = other.open(&tiny());
