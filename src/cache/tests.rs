@@ -3,7 +3,6 @@
 mod checking;
 mod creation;
 mod damage;
-mod disk;
 mod growth;
 mod locking;
 #[cfg(loom)]
