@@ -362,6 +362,18 @@ fn a_handle_that_was_open_before_the_repair_goes_on_with_the_new_index() {
     assert_clean(&cache);
 }
 
+/// Repairs in vain while somebody holds a lock, and with success once the holder is gone.
+#[track_caller]
+fn assert_waits_for<T>(holder: T, scratch: &Scratch) {
+    let mut options = Options::new();
+    options.lock_timeout(Some(Duration::from_millis(20)));
+    let repair = || Repair::new(scratch.path()).options(&options).run();
+    let error = repair().unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    drop(holder);
+    assert!(repair().unwrap().rebuilt);
+}
+
 #[test]
 fn a_repair_waits_for_a_writer_of_the_damaged_index() {
     let scratch = scratch();
@@ -371,21 +383,7 @@ fn a_repair_waits_for_a_writer_of_the_damaged_index() {
     open_for_change(scratch.path())
         .write_all_at(&[0; 100], 0)
         .unwrap();
-    let mut options = Options::new();
-    options.lock_timeout(Some(Duration::from_millis(20)));
-    let error = Repair::new(scratch.path())
-        .options(&options)
-        .run()
-        .unwrap_err();
-    assert!(matches!(error, Error::Locked { .. }), "{error}");
-    drop(writer);
-    assert!(
-        Repair::new(scratch.path())
-            .options(&options)
-            .run()
-            .unwrap()
-            .rebuilt
-    );
+    assert_waits_for(writer, &scratch);
 }
 
 #[test]
@@ -395,21 +393,7 @@ fn a_repair_waits_for_whoever_creates_or_repairs_a_cache_here() {
     std::fs::remove_file(scratch.path()).unwrap();
     let creating = open_for_change(&named(&scratch, ".lock"));
     fs2::FileExt::lock_exclusive(&creating).unwrap();
-    let mut options = Options::new();
-    options.lock_timeout(Some(Duration::from_millis(20)));
-    let error = Repair::new(scratch.path())
-        .options(&options)
-        .run()
-        .unwrap_err();
-    assert!(matches!(error, Error::Locked { .. }), "{error}");
-    drop(creating);
-    assert!(
-        Repair::new(scratch.path())
-            .options(&options)
-            .run()
-            .unwrap()
-            .rebuilt
-    );
+    assert_waits_for(creating, &scratch);
 }
 
 #[test]

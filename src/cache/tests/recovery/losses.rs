@@ -61,15 +61,21 @@ fn damage_to_what_was_synced_is_no_power_losss_work_and_stays_to_be_seen() {
     }
 }
 
+/// Twenty entries that were not flushed, and another boot. Returns the entries.
+fn written_before_the_boot(scratch: &Scratch) -> Contents {
+    let cache = scratch.open(&options());
+    fill(20)(&cache);
+    let before = contents(&cache);
+    drop(cache);
+    reboot(scratch.path());
+    before
+}
+
 #[test]
 fn a_segment_whose_header_a_power_loss_took_is_in_nobodys_way() {
     for left in [&[][..], &[0; 8192], &[0xaa; 8192]] {
         let scratch = scratch();
-        let cache = scratch.open(&options());
-        fill(20)(&cache);
-        let before = contents(&cache);
-        drop(cache);
-        reboot(scratch.path());
+        let before = written_before_the_boot(&scratch);
         let name =
             |number: u32| PathBuf::from(format!("{}.heap.{number}", scratch.path().display()));
         std::fs::write(name(1), left).unwrap();
@@ -104,11 +110,7 @@ fn overwrite(scratch: &Scratch, suffix: &str, at: u64, bytes: &[u8]) {
 fn records_that_a_power_loss_took_leave_gaps_and_a_clean_cache() {
     for lost in [&[0; 300][..], &[0xaa; 300]] {
         let scratch = scratch();
-        let cache = scratch.open(&options());
-        fill(20)(&cache);
-        let before = contents(&cache);
-        drop(cache);
-        reboot(scratch.path());
+        let before = written_before_the_boot(&scratch);
         overwrite(&scratch, ".heap", 500, lost);
         let cache = scratch.open(&options());
         let after = contents(&cache);
