@@ -7,6 +7,9 @@ use crate::sync::{load, store};
 
 use super::*;
 
+#[cfg(loom)]
+mod loom;
+
 const KINDS: [LockKind; 2] = [LockKind::Flock, LockKind::Word];
 
 /// A file to lock, and words that would be mapped from it.
