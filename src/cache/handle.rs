@@ -278,6 +278,7 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     // From here on it is a cache, whose files get their names from the next writer if not here.
     let view = made?;
     finish_renames(names, &view)?;
+    view.unlock();
     drop(view);
     View::open(names, true)
 }
