@@ -7,8 +7,8 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -19,9 +19,11 @@ use crate::format::index::{IndexHeader, Poll, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
-use crate::lock::{self, LockFile, Refusal};
+use crate::header::Header;
+use crate::lock::{self, FileLock, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
+use super::edit::Editor;
 use super::errand::Errands;
 use super::options::Options;
 use super::version;
@@ -31,11 +33,12 @@ use super::view::{Ids, Plan, View, refuse_foreign};
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub names: Arc<Names>,
-    /// The cache's path, by which a thread knows the writers that it holds.
     pub path: Arc<Path>,
+    /// The path in a number, by which a thread knows the writers that it holds.
+    pub id: u64,
     pub options: Options,
     pub view: ArcSwap<View>,
-    gate: ArcSwap<Gate>,
+    gate: Gate,
     /// Damaged entries that this handle came by.
     pub damaged: Word,
     /// When the path was last looked at, in milliseconds of a coarse clock.
@@ -43,8 +46,6 @@ pub(crate) struct Handle {
     /// Puts for which cleaning pauses after it could not go on.
     pub clean_pause: Word,
     pub boot: [u64; 2],
-    /// By which this handle is told from the others that wait for the lock.
-    pub token: u64,
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
@@ -54,19 +55,24 @@ pub(crate) struct Handle {
 /// What keeps the threads of one handle apart before they compete for the file lock.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub mutex: Arc<Mutex<()>>,
-    /// Only whoever has `mutex` takes it.
+    /// The editor that the last writer left, for the next one: what it consists of is counted by
+    /// atomics, which wait for the stores of the last write (390 ns a single put, 670 without).
+    pub idle: Mutex<Option<Editor>>,
+    /// Only the holder of the writer lock takes it.
     pub errands: Mutex<Errands>,
     epoch: u64,
+    /// That of a forked child: the parent's may be held by a thread that does not exist there.
+    next: OnceLock<Box<Gate>>,
 }
 
 impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            mutex: Arc::new(Mutex::new(())),
+    fn new() -> Self {
+        Self {
+            idle: Mutex::new(None),
             errands: Mutex::default(),
             epoch: lock::epoch(),
-        })
+            next: OnceLock::new(),
+        }
     }
 }
 
@@ -76,18 +82,18 @@ impl Handle {
         refuse_network(&names, options)?;
         let view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
-        let path = Arc::from(names.cache());
+        let path: Arc<Path> = Arc::from(names.cache());
         Ok(Self {
             names: Arc::new(names),
+            id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
             path,
             options: options.clone(),
             view: ArcSwap::from_pointee(view),
-            gate: ArcSwap::new(Gate::new()),
+            gate: Gate::new(),
             damaged: Word::new(0),
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
             boot: boot_id()?,
-            token: random(),
             marked: Word::new(0),
             believed: Word::new(0),
         })
@@ -149,6 +155,11 @@ impl Handle {
             let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
             Arc::clone(if newer && usable { current } else { &view })
         });
+        // Else the old files would stay mapped until the next write. A writer that is at work sees
+        // for itself.
+        if let Some(mut idle) = self.gate().idle.try_lock() {
+            *idle = None;
+        }
     }
 
     /// Device and inode at the cache's path; none where nothing is.
@@ -196,21 +207,13 @@ impl Handle {
         Ok(true)
     }
 
-    /// The mutex of this process's threads. A forked child gets one of its own: the parent's may be
-    /// held by a thread that does not exist here.
-    pub(crate) fn gate(&self) -> Arc<Gate> {
-        let gate = self.gate.load_full();
-        if gate.epoch == lock::epoch() {
-            return gate;
+    /// The gate of this process's threads.
+    pub(crate) fn gate(&self) -> &Gate {
+        let (mut gate, epoch) = (&self.gate, lock::epoch());
+        while gate.epoch != epoch {
+            gate = gate.next.get_or_init(|| Box::new(Gate::new()));
         }
-        self.gate.rcu(|gate| {
-            if gate.epoch == lock::epoch() {
-                Arc::clone(gate)
-            } else {
-                Gate::new()
-            }
-        });
-        self.gate.load_full()
+        gate
     }
 
     pub(crate) fn saw_damage(&self) {
@@ -284,6 +287,7 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     // From here on it is a cache, whose files get their names from the next writer if not here.
     let view = made?;
     finish_renames(names, &view)?;
+    view.unlock();
     drop(view);
     View::open(names, true)
 }
@@ -302,6 +306,7 @@ fn make(names: &Names, options: &Options) -> Result<View> {
             roster: random(),
         },
         created: version::now(),
+        lock: options.lock_kind(),
         capacity: options.capacity,
         access: Access {
             mode: options.mode,
@@ -316,36 +321,38 @@ fn make(names: &Names, options: &Options) -> Result<View> {
     // From the rename on others can open it, and even replace it: not before its files have their
     // names.
     if let Some(lock) = &view.lock {
-        acquire(lock, Some(Instant::now()), names)?;
+        acquire(
+            lock,
+            Some(view.header()),
+            &Patience::new(Some(Duration::ZERO)),
+            names,
+        )?;
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
     Ok(view)
 }
 
 /// Takes the lock under which caches are created and repaired; it goes with its guard.
-pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<LockFile> {
+pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<FileLock> {
     let path = names.lock();
-    let lock = LockFile::open(|| dir::open_lock(&path, options.mode))?;
-    acquire(&lock, deadline(options), names)?;
+    let lock = FileLock::of_file(|| dir::open_lock(&path, options.mode))?;
+    acquire(&lock, None, &Patience::new(options.lock_timeout), names)?;
     Ok(lock)
 }
 
-/// Until when a lock is waited for; none where that is for ever.
-pub(crate) fn deadline(options: &Options) -> Option<Instant> {
-    options
-        .lock_timeout
-        .and_then(|timeout| Instant::now().checked_add(timeout))
-}
-
 /// Waits for a lock that no handle has.
-pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
-    let began = Instant::now();
-    lock.acquire(deadline, || {})
+pub(crate) fn acquire(
+    lock: &FileLock,
+    header: Option<Header<'_>>,
+    patience: &Patience,
+    names: &Names,
+) -> Result<()> {
+    lock.acquire(header.map(|header| header.lock_words()), patience)
         .map_err(|refusal| match refusal {
             Refusal::TimedOut => Error::Locked {
                 path: names.cache().to_owned(),
-                waited: began.elapsed(),
-                holder: None,
+                waited: patience.waited(),
+                holder: header.and_then(|header| header.holder()),
             },
             Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })

@@ -5,24 +5,22 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::Path;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Instant;
 
-use parking_lot::{ArcMutexGuard, RawMutex};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::dir::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::header::Header;
-use crate::lock::{self, LockFile, Refusal};
+use crate::lock::{self, Patience};
 use crate::sync::Relaxed;
 
 use super::clean::Threshold;
 use super::edit::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
 use super::generation::{Heap, give_up, put_staged};
-use super::handle::{Handle, discard_staged, finish_renames};
+use super::handle::{Handle, acquire, discard_staged, finish_renames};
 use super::options::Durability;
 use super::read::Answer;
 use super::version::Version;
@@ -43,7 +41,7 @@ const ROSTER_LEAST: u64 = 4096;
 thread_local! {
     /// The caches whose writers this thread holds, each with the epoch in which it was taken: a
     /// forked child inherits the list, and the writers in it are not its own.
-    static HELD: RefCell<Vec<(Arc<Path>, u64)>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The writer lock of a cache, held: a batch of changes under one lock and, where that is asked
@@ -59,9 +57,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Writer<'a> {
     handle: &'a Handle,
-    editor: Editor,
-    lock: Arc<LockFile>,
-    gate: Gate,
+    editor: Held<'a>,
     epoch: u64,
     /// Whether something was written that a durable writer still has to sync.
     unsynced: bool,
@@ -69,12 +65,30 @@ pub struct Writer<'a> {
     published: *const View,
 }
 
-/// The mutex of this process's threads, held.
-struct Gate(Option<ArcMutexGuard<RawMutex, ()>>);
+/// The gate of this process's threads, held, and the editor behind it.
+struct Held<'a>(Option<MappedMutexGuard<'a, Editor>>);
 
-impl fmt::Debug for Gate {
+impl Deref for Held<'_> {
+    type Target = Editor;
+
+    #[inline]
+    fn deref(&self) -> &Editor {
+        self.0.as_deref().expect("held until the writer is dropped")
+    }
+}
+
+impl DerefMut for Held<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Editor {
+        self.0
+            .as_deref_mut()
+            .expect("held until the writer is dropped")
+    }
+}
+
+impl fmt::Debug for Held<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        self.0.fmt(f)
     }
 }
 
@@ -85,36 +99,24 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let is_this = |held: &(Arc<Path>, u64)| held.0 == handle.path && held.1 == lock::epoch();
-        if HELD.with_borrow(|held| held.iter().any(is_this)) {
+        let (id, epoch) = (handle.id, lock::epoch());
+        if HELD.with_borrow(|held| held.contains(&(id, epoch))) {
             return Err(Error::WriterHeld {
                 path: handle.path.to_path_buf(),
             });
         }
-        let began = Instant::now();
-        let deadline = handle
-            .options
-            .lock_timeout
-            .and_then(|timeout| began.checked_add(timeout));
-        let locked = || Error::Locked {
+        let patience = Patience::new(handle.options.lock_timeout);
+        let mut gate = wait_for(&handle.gate().idle, &patience).ok_or_else(|| Error::Locked {
             path: handle.path.to_path_buf(),
-            waited: began.elapsed(),
+            waited: patience.waited(),
             holder: handle.view.load().header().holder(),
-        };
-        let mutex = Arc::clone(&handle.gate().mutex);
-        let gate = match deadline {
-            Some(deadline) => mutex.try_lock_arc_until(deadline).ok_or_else(locked)?,
-            None => mutex.lock_arc(),
-        };
-        let (editor, lock) = lock_current(handle, deadline, &locked)?;
-        let epoch = lock::epoch();
-        HELD.with_borrow_mut(|held| held.push((Arc::clone(&handle.path), epoch)));
+        })?;
+        let editor = lock_current(handle, gate.take(), &patience)?;
+        HELD.with_borrow_mut(|held| held.push((id, epoch)));
         let mut writer = Self {
             handle,
             published: Arc::as_ptr(&editor.view),
-            editor,
-            lock,
-            gate: Gate(Some(gate)),
+            editor: Held(Some(MutexGuard::map(gate, |idle| idle.insert(editor)))),
             epoch,
             unsynced: false,
         };
@@ -127,7 +129,7 @@ impl<'a> Writer<'a> {
     /// boot.
     fn prepare(&mut self) -> Result<()> {
         let header = self.editor.view.header();
-        header.set(word::HOLDER, u64::from(std::process::id()));
+        header.set(word::HOLDER, u64::from(lock::process()));
         if header.get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.handle.names, &self.editor.view)?;
         }
@@ -176,22 +178,22 @@ impl<'a> Writer<'a> {
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
         log::warn!("{}: {what}", self.handle.path.display());
+        let before = Arc::clone(&self.editor.view);
         let recovered = self.handle.recover_from_heap(&mut self.editor);
-        self.relock();
+        self.relock(&before);
         recovered.map_err(|stop| give_up(stop, &self.editor))
     }
 
     /// After a switch the lock that counts is the new index's; the old one is let go.
-    fn relock(&mut self) {
-        if let Some(lock) = &self.editor.view.lock
-            && !Arc::ptr_eq(lock, &self.lock)
-        {
-            self.lock.release();
-            self.lock = Arc::clone(lock);
-            let header = self.editor.view.header();
+    fn relock(&mut self, before: &View) {
+        let view = &self.editor.view;
+        if view.inode != before.inode {
+            before.unlock();
+            let header = view.header();
             // A switch is synced, unless it says that this failed.
-            self.unsynced = header.get(word::SYNC_ERROR) != 0;
-            header.set(word::HOLDER, u64::from(std::process::id()));
+            let unsynced = header.get(word::SYNC_ERROR) != 0;
+            header.set(word::HOLDER, u64::from(lock::process()));
+            self.unsynced = unsynced;
         }
     }
 
@@ -313,8 +315,9 @@ impl<'a> Writer<'a> {
         if let Err(error) = refuse_forked(self.handle, self.epoch) {
             return Err(error.into());
         }
+        let before = Arc::clone(&self.editor.view);
         let switched = switch(self.handle, &mut self.editor);
-        self.relock();
+        self.relock(&before);
         self.publish_view();
         switched
     }
@@ -615,20 +618,20 @@ impl<'a> Writer<'a> {
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
-        HELD.with_borrow_mut(|held| {
-            held.retain(|(path, epoch)| *path != self.handle.path || *epoch != self.epoch);
-        });
+        let this = (self.handle.id, self.epoch);
+        HELD.with_borrow_mut(|held| held.retain(|held| *held != this));
         if self.epoch != lock::epoch() {
             // A forked child: the lock and the mutex are the parent's.
-            std::mem::forget(self.gate.0.take());
+            std::mem::forget(self.editor.0.take());
             return;
         }
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
         }
         if !self.handle.options.exclusive {
-            self.editor.view.header().set(word::HOLDER, 0);
-            self.lock.release();
+            let view = &self.editor.view;
+            view.header().set(word::HOLDER, 0);
+            view.unlock();
         }
     }
 }
@@ -644,38 +647,43 @@ fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
     })
 }
 
-/// Locks the index that stands at the path, whichever that turns out to be.
-fn lock_current(
-    handle: &Handle,
-    deadline: Option<Instant>,
-    locked: &dyn Fn() -> Error,
-) -> Result<(Editor, Arc<LockFile>)> {
+/// The gate, held; none when patience is at its end.
+fn wait_for<'a>(
+    gate: &'a Mutex<Option<Editor>>,
+    patience: &Patience,
+) -> Option<MutexGuard<'a, Option<Editor>>> {
+    if let Some(guard) = gate.try_lock() {
+        return Some(guard);
+    }
+    match patience.left() {
+        Some(left) => gate.try_lock_for(left),
+        None => Some(gate.lock()),
+    }
+}
+
+/// Locks the index that stands at the path, whichever that turns out to be; most likely it is the
+/// one of the last write.
+fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) -> Result<Editor> {
     loop {
-        let view = handle.view.load_full();
-        let lock = view.lock.clone().filter(|lock| lock.is_own());
-        let Some(lock) = lock else {
+        let editor = idle.take().unwrap_or_else(|| {
+            let names = Arc::clone(&handle.names);
+            Editor::new(handle.view.load_full(), names, Stage::Final)
+        });
+        let view = &editor.view;
+        let Some(lock) = view.lock.as_ref().filter(|lock| lock.is_own()) else {
             // Inherited by fork: the child opens the files for itself.
-            handle.reopen(&view)?;
+            handle.reopen(view)?;
             continue;
         };
         let header = view.header();
-        give_way(header, handle.token);
-        let announce = || header.set(word::WAITING, handle.token);
-        lock.acquire(deadline, announce)
-            .map_err(|refusal| match refusal {
-                Refusal::TimedOut => locked(),
-                Refusal::Io(error) => Error::io(&handle.path, "lock the index")(error),
-            })?;
-        if header.get(word::WAITING) == handle.token {
-            header.set(word::WAITING, 0);
-        }
+        acquire(lock, Some(header), patience, &handle.names)?;
         let superseded = header.poll().superseded();
         if superseded || handle.due_for_look() {
             let there = handle.inode_at_path();
             if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
-                lock.release();
+                view.unlock();
                 there?;
-                handle.reopen(&view)?;
+                handle.reopen(view)?;
                 continue;
             }
         }
@@ -684,24 +692,10 @@ fn lock_current(
             // happened.
             header.set_poll(header.poll().with_superseded(false));
             if let Err(error) = discard_staged(&handle.names) {
-                lock.release();
+                view.unlock();
                 return Err(error);
             }
         }
-        let names = Arc::clone(&handle.names);
-        return Ok((Editor::new(view, names, Stage::Final), lock));
-    }
-}
-
-/// Lets whoever waits for the lock have it first: one who takes it again as soon as it is free
-/// would else keep all others out, for `flock` knows no queue. Without a waiter this costs a load.
-fn give_way(header: Header<'_>, token: u64) {
-    let waiting = header.get(word::WAITING);
-    if waiting != 0 && waiting != token {
-        std::thread::sleep(2 * lock::LONGEST_PAUSE);
-        // Once for each announcement: the waiter may be gone.
-        if header.get(word::WAITING) == waiting {
-            header.set(word::WAITING, 0);
-        }
+        return Ok(editor);
     }
 }
