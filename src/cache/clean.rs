@@ -95,11 +95,11 @@ impl Batch {
 impl Editor {
     fn is_worth_while(&self, threshold: Threshold) -> bool {
         let live = self.view.header().counters().live;
-        let kept = live.saturating_add(self.spent_bytes());
-        let dead = self.heap_bytes().saturating_sub(kept);
-        dead > threshold
+        let dead = self.heap_bytes().saturating_sub(live);
+        let most = threshold
             .floor
-            .saturating_add(live / 100 * u64::from(threshold.percent))
+            .saturating_add(live / 100 * u64::from(threshold.percent));
+        dead > most && dead.saturating_sub(self.spent_bytes()) > most
     }
 
     /// Cleans for about `budget` bytes' worth of walking, if that is worth while.

@@ -32,7 +32,12 @@ impl Editor {
     }
 
     pub(crate) fn has_spent(&self) -> bool {
-        self.cleaning().place.segment != self.view.header().oldest()
+        let header = self.view.header();
+        let oldest = header.oldest();
+        // Every write asks this, and mostly the two are the same.
+        Cursor::from_word(header.get(word::CURSOR))
+            .is_some_and(|cursor| cursor.place.segment != oldest)
+            && self.cleaning().place.segment != oldest
     }
 
     /// Bytes of the spent segments, as far as they are mapped.

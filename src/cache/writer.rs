@@ -252,10 +252,20 @@ impl<'a> Writer<'a> {
         bytes: usize,
         mut change: impl FnMut(&mut Editor) -> Outcomes<T>,
     ) -> Result<T> {
-        match self.run(&mut change) {
+        let mut done = self.run(&mut change);
+        // Room that is being given back first: cleaning would take it for what it moves.
+        if matches!(done, Err(Error::DiskFull { .. })) && self.await_releases() {
+            done = self.run(&mut change);
+        }
+        match done {
             Err(Error::DiskFull { .. }) if self.reclaim(bytes as u64) => self.run(change),
             other => other,
         }
+    }
+
+    /// Waits until what was removed is given back. Whether there was anything.
+    fn await_releases(&self) -> bool {
+        self.handle.gate().errands.lock().await_releases()
     }
 
     /// Cleans as if nothing dead were worth keeping, for a change that wants so many bytes. Whether
@@ -267,8 +277,12 @@ impl<'a> Writer<'a> {
         };
         let before = self.editor.view.header().oldest();
         let budget = RECLAIM.max(2 * bytes);
-        // One may begin a segment, and one find that the oldest was at its end.
-        for _ in 0..bytes / RECLAIM + 3 {
+        let wanted = bytes / RECLAIM;
+        // One step may begin a segment, and one find that the oldest was at its end.
+        for _ in 0..wanted + 3 {
+            if u64::from(self.editor.view.header().oldest().wrapping_sub(before)) > wanted {
+                break;
+            }
             // The refused change's error is the one to report.
             let cleaned = self.editor.clean_some(all, budget);
             if cleaned.and_then(|()| self.editor.retire_all()).is_err() {
@@ -276,8 +290,8 @@ impl<'a> Writer<'a> {
             }
         }
         self.publish_view();
-        let gave_back = self.handle.gate().errands.lock().await_releases();
-        gave_back || self.editor.view.header().oldest() != before
+        self.await_releases();
+        self.editor.view.header().oldest() != before
     }
 
     fn mark_again(&mut self) -> Result<()> {
