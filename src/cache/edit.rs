@@ -132,6 +132,8 @@ impl Editor {
     /// The region of a hash, checked against the directory entry that leads to it.
     fn region<'t>(&self, table: &'t Table, hash: Hash) -> Outcomes<Region<'t>> {
         let located = table.locate(table.header().poll(), hash)?;
+        // What the search begins with comes while the region is checked.
+        located.region.prefetch(hash);
         let (stamp, shape) = (located.region.stamp(), located.region.shape());
         if stamp != Stamp::live(located.entry.incarnation()) || !shape.holds(hash.directory()) {
             return Err(Stop::Recover("a directory entry and its region disagree"));
@@ -220,7 +222,6 @@ impl Editor {
     ) -> Outcomes<(u64, bool)> {
         let hash = self.view.hasher.hash(key);
         let region = self.region(table, hash)?;
-        region.prefetch(hash);
         let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
             self.overwrite(table, target, header, key, value)?;
