@@ -138,6 +138,8 @@ impl Editor {
     /// The region of a hash, checked against the directory entry that leads to it.
     fn region<'t>(&self, table: &'t Table, hash: Hash) -> Outcomes<Region<'t>> {
         let located = table.locate(table.header().poll(), hash)?;
+        // What the search begins with comes while the region is checked.
+        located.region.prefetch(hash);
         let (stamp, shape) = (located.region.stamp(), located.region.shape());
         if stamp != Stamp::live(located.entry.incarnation()) || !shape.holds(hash.directory()) {
             return Err(Stop::Recover("a directory entry and its region disagree"));
@@ -163,6 +165,8 @@ impl Editor {
         key: &[u8],
     ) -> Outcomes<Option<Target<'t>>> {
         for (index, slot, link) in region.probe(hash) {
+            // It comes while the record does.
+            slot.prefetch();
             let outcome = match self.segment(link.place().segment)? {
                 Some(segment) => segment.compare(link.place().unit, key)?,
                 None => Outcome::Damaged,
@@ -223,8 +227,8 @@ impl Editor {
         version: Option<u64>,
     ) -> Outcomes<(u64, bool)> {
         let hash = self.view.hasher.hash(key);
-        let header = self.entry_header(key, value, version)?;
         let region = self.region(table, hash)?;
+        let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
             self.overwrite(table, target, header, key, value)?;
             return Ok((header.mtime, true));
@@ -513,6 +517,7 @@ impl Editor {
         let Some(target) = self.find(table, hash, key)? else {
             return Ok(false);
         };
+        self.view.roster.prefetch(target.slot.identity().position);
         let mtime = Version::next(self.view.header().get(word::LAST_MTIME));
         let header = record::Header {
             value_len: 0,

@@ -39,7 +39,7 @@ pub struct Sealed {
     pub hash_check: u64,
     /// Which hash function: 1 is XXH3 with 64 bits.
     pub hash_kind: u32,
-    /// Feature flags; this version has none.
+    /// Feature flags. Bit 0: writers lock the cache by a word of the index, not by `flock`.
     pub flags: u32,
     /// Slots in a region.
     pub region_slots: u32,
