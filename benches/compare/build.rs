@@ -1,0 +1,30 @@
+//! Compiles the shims of the stores written in C++, and links the system's libraries: only those
+//! whose features are on.
+
+fn main() {
+    let on = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    for (feature, source) in [("KYOTO", "kyoto"), ("TKRZW", "tkrzw")] {
+        if on(feature) {
+            let path = format!("src/shims/{source}.cc");
+            println!("cargo::rerun-if-changed={path}");
+            cc::Build::new()
+                .cpp(true)
+                .std("c++17")
+                .opt_level(3)
+                .warnings(false)
+                .file(path)
+                .compile(&format!("{source}_shim"));
+        }
+    }
+    for (feature, library) in [
+        ("GDBM", "gdbm"),
+        ("KYOTO", "kyotocabinet"),
+        ("ROCKSDB", "rocksdb"),
+        ("TDB", "tdb"),
+        ("TKRZW", "tkrzw"),
+    ] {
+        if on(feature) {
+            println!("cargo::rustc-link-lib={library}");
+        }
+    }
+}

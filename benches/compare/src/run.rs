@@ -1,0 +1,214 @@
+//! Which store is measured when: rounds over all stores, the limit before and after each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::figures::Figures;
+use crate::plan::{Size, Workload};
+use crate::store::{Error, Result};
+use crate::stores::{ALL, LIMIT};
+
+/// A tmpfs is no disk.
+const TMPFS: i64 = 0x0102_1994;
+
+#[derive(Args)]
+pub(crate) struct Settings {
+    /// Stores to measure; all that were compiled in where none is named.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Workloads; where none is named, all at a million entries and those of one process elsewhere.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    workload: Vec<Workload>,
+    /// Only this many entries.
+    #[arg(long)]
+    entries: Option<u64>,
+    /// Bytes of each value, with `--entries`.
+    #[arg(long, default_value_t = 100)]
+    value: usize,
+    /// Also 10 million entries, with the stores that are compared there.
+    #[arg(long)]
+    soak: bool,
+    /// How often everything is measured; medians count.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Where the stores' files go: a real disk.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target"))]
+    dir: PathBuf,
+    /// Takes what an earlier run measured from its file, and measures nothing.
+    #[arg(long)]
+    render: Option<PathBuf>,
+    /// Puts tables and charts into docs/ as well.
+    #[arg(long)]
+    pub(crate) write: bool,
+}
+
+/// One store at one size in one round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) store: String,
+    pub(crate) size: Size,
+    pub(crate) figures: Figures,
+    /// The mean of the limit before and after it.
+    pub(crate) limit: Figures,
+    pub(crate) error: Option<String>,
+}
+
+struct Series {
+    size: Size,
+    stores: Vec<String>,
+    workload: Vec<Workload>,
+}
+
+pub(crate) fn records(settings: &Settings) -> Result<Vec<Record>> {
+    if let Some(path) = &settings.render {
+        return Ok(serde_json::from_slice(&fs::read(path)?)?);
+    }
+    fs::create_dir_all(&settings.dir)?;
+    if rustix::fs::statfs(&settings.dir)?.f_type == TMPFS {
+        return Err(Error::Failed(
+            "`--dir` lies in memory: name a directory on a disk".to_owned(),
+        ));
+    }
+    let scratch = tempfile::Builder::new()
+        .prefix("compare-")
+        .tempdir_in(&settings.dir)?;
+    let file = settings.dir.join("compare.json");
+    let mut records = Vec::new();
+    for round in 1..=settings.rounds {
+        for series in series(settings)? {
+            eprintln!("round {round}, {} entries", series.size.entries);
+            one_round(&series, scratch.path(), &mut records)?;
+            fs::write(&file, serde_json::to_vec(&records)?)?;
+        }
+    }
+    eprintln!("all figures are in {}", file.display());
+    Ok(records)
+}
+
+fn series(settings: &Settings) -> Result<Vec<Series>> {
+    use Workload::{Change, Latency, Load, Processes, Read, Reopen, Space, Threads};
+    let every = [
+        Load, Read, Change, Space, Reopen, Threads, Processes, Latency,
+    ];
+    let alone = [Load, Read, Change, Space, Reopen];
+    let size = |entries, value| Size { entries, value };
+    let sizes: Vec<(Size, &[Workload])> = match settings.entries {
+        Some(entries) => vec![(size(entries, settings.value), &every)],
+        None => vec![
+            (size(1_000_000, 100), &every),
+            (size(100_000, 100), &alone),
+            (size(200_000, 1024), &alone),
+        ],
+    };
+    let rivals: Vec<&str> = ALL.iter().map(|(name, _)| *name).skip(1).collect();
+    for name in &settings.only {
+        if !ALL.iter().any(|(known, _)| known == name) {
+            return Err(Error::Failed(format!(
+                "no store `{name}` was compiled in; there are {LIMIT}, {}",
+                rivals.join(", ")
+            )));
+        }
+    }
+    let wanted =
+        |name: &&str| settings.only.is_empty() || settings.only.iter().any(|only| only == name);
+    let chosen = |names: &[&str]| {
+        names
+            .iter()
+            .copied()
+            .filter(wanted)
+            .map(str::to_owned)
+            .collect()
+    };
+    let make = |size, workload: &[Workload], names: &[&str]| Series {
+        size,
+        stores: chosen(names),
+        workload: match settings.workload.as_slice() {
+            [] => workload.to_vec(),
+            asked => asked.to_vec(),
+        },
+    };
+    let mut all: Vec<_> = sizes
+        .into_iter()
+        .map(|(size, workload)| make(size, workload, &rivals))
+        .collect();
+    if settings.soak {
+        let few: Vec<&str> = rivals
+            .iter()
+            .copied()
+            .filter(|name| name.starts_with("mmapcache") || *name == "lmdb")
+            .collect();
+        all.push(make(size(10_000_000, 100), &every, &few));
+    }
+    Ok(all)
+}
+
+fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Result<()> {
+    let limit = |records: &mut Vec<Record>| -> Result<Figures> {
+        let figures = measured(LIMIT, series, scratch)?;
+        records.push(Record {
+            store: LIMIT.to_owned(),
+            size: series.size,
+            figures: figures.clone(),
+            limit: Figures::default(),
+            error: None,
+        });
+        Ok(figures)
+    };
+    let mut before = limit(records)?;
+    for store in &series.stores {
+        let result = measured(store, series, scratch);
+        let after = limit(records)?;
+        let (figures, error) = match result {
+            Ok(figures) => (figures, None),
+            Err(Error::Failed(reason)) => (Figures::default(), Some(reason)),
+            Err(error) => return Err(error),
+        };
+        records.push(Record {
+            store: store.clone(),
+            size: series.size,
+            figures,
+            limit: before.mean(&after),
+            error,
+        });
+        before = after;
+    }
+    Ok(())
+}
+
+/// In a process of its own.
+fn measured(store: &str, series: &Series, scratch: &Path) -> Result<Figures> {
+    eprintln!("  {store}");
+    let dir = scratch.join(store);
+    fs::create_dir_all(&dir)?;
+    let workload: Vec<String> = series
+        .workload
+        .iter()
+        .filter_map(|workload| {
+            Some(
+                clap::ValueEnum::to_possible_value(workload)?
+                    .get_name()
+                    .to_owned(),
+            )
+        })
+        .collect();
+    let output = Command::new(std::env::current_exe()?)
+        .args(["measure", "--store", store])
+        .args(["--entries", &series.size.entries.to_string()])
+        .args(["--value", &series.size.value.to_string()])
+        .args(["--workload", &workload.join(",")])
+        .arg("--dir")
+        .arg(&dir)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    // What a failed one left behind must not lie in the way of the next.
+    fs::remove_dir_all(&dir)?;
+    if !output.status.success() {
+        return Err(Error::Failed(format!("{store} failed: {}", output.status)));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
