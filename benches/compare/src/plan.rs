@@ -16,8 +16,10 @@ pub(crate) struct Size {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
-    /// Puts of new keys, one by one and by 1,000.
+    /// Puts of new keys, one by one.
     Load,
+    /// Puts of new keys by 1,000.
+    Batch,
     /// Gets, `contains`, listing.
     Read,
     /// Overwriting and deleting.
@@ -32,6 +34,14 @@ pub(crate) enum Workload {
     Processes,
     /// Percentiles of single puts and gets.
     Latency,
+}
+
+impl Workload {
+    /// Whether it makes a store of its own. It then has a process of its own too, whose memory
+    /// nothing has used before.
+    pub(crate) fn stands_alone(self) -> bool {
+        matches!(self, Self::Batch | Self::Latency)
+    }
 }
 
 #[derive(Args, Clone, Debug)]

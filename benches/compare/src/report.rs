@@ -11,7 +11,7 @@ use crate::plan::Size;
 use crate::run::Record;
 use crate::store::{Error, Result};
 use crate::stores::{self, LIMIT};
-use crate::workload::PERCENTILES;
+use crate::workload::{PERCENTILES, UNDISTURBED};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
@@ -206,7 +206,8 @@ fn cell(
 /// Percentiles of single operations, in microseconds.
 fn latency(results: &Results<'_>, size: Size) -> String {
     let mut text = String::new();
-    let names: Vec<_> = PERCENTILES.iter().map(|(name, _)| *name).collect();
+    let mut names: Vec<_> = PERCENTILES.iter().map(|(name, _)| *name).collect();
+    names.push(UNDISTURBED);
     for (what, title) in [
         ("put", "put of a new key, while the store grows"),
         ("overwrite", "overwrite, while the store cleans up"),
@@ -234,12 +235,10 @@ fn latency(results: &Results<'_>, size: Size) -> String {
     }
     let head = names
         .iter()
-        .map(|name| {
-            if *name == "max" {
-                "longest".to_owned()
-            } else {
-                format!("{name} %")
-            }
+        .map(|&name| match name {
+            "max" => "longest".to_owned(),
+            UNDISTURBED => "longest, not preempted".to_owned(),
+            name => format!("{name} %"),
         })
         .collect::<Vec<_>>()
         .join(" | ");

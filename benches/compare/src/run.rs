@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::figures::Figures;
@@ -90,11 +90,11 @@ pub(crate) fn records(settings: &Settings) -> Result<Vec<Record>> {
 }
 
 fn series(settings: &Settings) -> Result<Vec<Series>> {
-    use Workload::{Change, Latency, Load, Processes, Read, Reopen, Space, Threads};
+    use Workload::{Batch, Change, Latency, Load, Processes, Read, Reopen, Space, Threads};
     let every = [
-        Load, Read, Change, Space, Reopen, Threads, Processes, Latency,
+        Load, Batch, Read, Change, Space, Reopen, Threads, Processes, Latency,
     ];
-    let alone = [Load, Read, Change, Space, Reopen];
+    let alone = [Load, Batch, Read, Change, Space, Reopen];
     let size = |entries, value| Size { entries, value };
     let sizes: Vec<(Size, &[Workload])> = match settings.entries {
         Some(entries) => vec![(size(entries, settings.value), &every)],
@@ -179,34 +179,43 @@ fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Resu
     Ok(())
 }
 
-/// In a process of its own.
+/// All workloads on one store, in as few processes as they permit.
 fn measured(store: &str, series: &Series, scratch: &Path) -> Result<Figures> {
-    eprintln!("  {store}");
-    let dir = scratch.join(store);
-    fs::create_dir_all(&dir)?;
-    let workload: Vec<String> = series
+    let (alone, together): (Vec<_>, Vec<_>) = series
         .workload
         .iter()
-        .filter_map(|workload| {
-            Some(
-                clap::ValueEnum::to_possible_value(workload)?
-                    .get_name()
-                    .to_owned(),
-            )
-        })
+        .copied()
+        .partition(|workload| workload.stands_alone());
+    let mut figures = Figures::default();
+    let processes = std::iter::once(together).chain(alone.into_iter().map(|one| vec![one]));
+    for workload in processes.filter(|workload| !workload.is_empty()) {
+        let dir = scratch.join(store);
+        fs::create_dir_all(&dir)?;
+        let result = in_a_process(store, series.size, &workload, &dir);
+        // What a failed one left behind must not lie in the way of the next.
+        fs::remove_dir_all(&dir)?;
+        figures.0.extend(result?.0);
+    }
+    Ok(figures)
+}
+
+fn in_a_process(store: &str, size: Size, workload: &[Workload], dir: &Path) -> Result<Figures> {
+    let names: Vec<String> = workload
+        .iter()
+        .filter_map(ValueEnum::to_possible_value)
+        .map(|name| name.get_name().to_owned())
         .collect();
+    eprintln!("  {store}: {}", names.join(", "));
     let output = Command::new(std::env::current_exe()?)
         .args(["measure", "--store", store])
-        .args(["--entries", &series.size.entries.to_string()])
-        .args(["--value", &series.size.value.to_string()])
-        .args(["--workload", &workload.join(",")])
+        .args(["--entries", &size.entries.to_string()])
+        .args(["--value", &size.value.to_string()])
+        .args(["--workload", &names.join(",")])
         .arg("--dir")
-        .arg(&dir)
+        .arg(dir)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()?;
-    // What a failed one left behind must not lie in the way of the next.
-    fs::remove_dir_all(&dir)?;
     if !output.status.success() {
         return Err(Error::Failed(format!("{store} failed: {}", output.status)));
     }

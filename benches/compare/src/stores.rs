@@ -1,9 +1,35 @@
 //! The stores that were compiled in, by the names that the command line uses.
 
+#[cfg(feature = "candystore")]
+mod candystore;
+#[cfg(feature = "fjall")]
+mod fjall;
+#[cfg(any(
+    feature = "gdbm",
+    feature = "kyoto",
+    feature = "rocksdb",
+    feature = "tdb",
+    feature = "tkrzw"
+))]
+mod foreign;
+#[cfg(feature = "gdbm")]
+mod gdbm;
+#[cfg(feature = "kyoto")]
+mod kyoto;
 #[cfg(feature = "lmdb")]
 mod lmdb;
 mod map;
 mod mmapcache;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "tdb")]
+mod tdb;
+#[cfg(feature = "tkrzw")]
+mod tkrzw;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +68,24 @@ stores! {
     "mmapcache-exclusive", "**mmapcache**, exclusive" => mmapcache::Exclusive;
     #[cfg(feature = "lmdb")]
     "lmdb", "LMDB" => lmdb::Lmdb;
+    #[cfg(feature = "tdb")]
+    "tdb", "TDB, robust mutexes" => tdb::Tdb;
+    #[cfg(feature = "kyoto")]
+    "kyoto", "Kyoto Cabinet HashDB" => kyoto::Kyoto;
+    #[cfg(feature = "tkrzw")]
+    "tkrzw", "tkrzw HashDBM" => tkrzw::Tkrzw;
+    #[cfg(feature = "gdbm")]
+    "gdbm", "gdbm" => gdbm::Gdbm;
+    #[cfg(feature = "candystore")]
+    "candystore", "candystore" => candystore::Candystore;
+    #[cfg(feature = "redb")]
+    "redb", "redb" => redb::Redb;
+    #[cfg(feature = "fjall")]
+    "fjall", "fjall" => fjall::Fjall;
+    #[cfg(feature = "rocksdb")]
+    "rocksdb", "RocksDB, no log" => rocksdb::Rocksdb;
+    #[cfg(feature = "sqlite")]
+    "sqlite", "SQLite, WAL" => sqlite::Sqlite;
 }
 
 /// How tables call a store.

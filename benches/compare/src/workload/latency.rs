@@ -1,6 +1,8 @@
 //! How long single puts and gets take at worst: while the store grows, while it cleans up behind
 //! overwriting, and while somebody else writes.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +20,14 @@ use super::{hit, overwrite};
 
 /// How long the machine's own pauses are looked for.
 const PAUSES: Duration = Duration::from_secs(3);
+
+/// Who lost the processor was away for longer than this.
+const LONG: u64 = 100_000;
+/// Operations after which preemptions are counted at the latest.
+const LOOK: u64 = 256;
+
+/// The name of the longest time without a preemption.
+pub(crate) const UNDISTURBED: &str = "undisturbed";
 
 pub(crate) const PERCENTILES: [(&str, f64); 5] = [
     ("50", 50.0),
@@ -48,12 +58,79 @@ pub(super) fn measure<S: Store>(plan: &Plan, figures: &mut Figures) -> Result<()
     Ok(())
 }
 
-fn note(figures: &mut Figures, what: &str, times: Result<Histogram<u64>>) -> Result<()> {
+/// The times of single operations, in nanoseconds.
+struct Times {
+    all: Histogram<u64>,
+    /// The longest of those during which the processor was not given to somebody else.
+    longest_alone: u64,
+    preemptions: Preemptions,
+}
+
+impl Times {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            all: Histogram::new(3)?,
+            longest_alone: 0,
+            preemptions: Preemptions::new()?,
+        })
+    }
+
+    /// Called between operations: what it costs itself is in no time.
+    fn record(&mut self, time: Duration) -> Result<()> {
+        let nanoseconds = time.as_nanos() as u64;
+        self.all.record(nanoseconds)?;
+        let is_long = nanoseconds > LONG;
+        // Looked at every few operations too, so that a long one is excused by no preemption but
+        // its own.
+        let preempted =
+            (is_long || self.all.len().is_multiple_of(LOOK)) && self.preemptions.changed()?;
+        if !(is_long && preempted) {
+            self.longest_alone = self.longest_alone.max(nanoseconds);
+        }
+        Ok(())
+    }
+}
+
+/// How often this thread lost the processor before it gave it away.
+struct Preemptions {
+    status: File,
+    text: [u8; 4096],
+    count: u64,
+}
+
+impl Preemptions {
+    fn new() -> Result<Self> {
+        let mut new = Self {
+            status: File::open("/proc/thread-self/status")?,
+            text: [0; 4096],
+            count: 0,
+        };
+        new.changed()?;
+        Ok(new)
+    }
+
+    fn changed(&mut self) -> Result<bool> {
+        let len = self.status.read_at(&mut self.text, 0)?;
+        let text = std::str::from_utf8(&self.text[..len])?;
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))
+            .ok_or_else(|| Error::Failed("the system counts no preemptions".to_owned()))?;
+        let before = std::mem::replace(&mut self.count, count.trim().parse()?);
+        Ok(self.count != before)
+    }
+}
+
+fn note(figures: &mut Figures, what: &str, times: Result<Times>) -> Result<()> {
     match times {
-        Ok(times) => PERCENTILES.into_iter().try_for_each(|(name, percentile)| {
-            let nanoseconds = times.value_at_percentile(percentile) as f64;
-            figures.note(&format!("latency_{what}_{name}"), Ok(nanoseconds))
-        }),
+        Ok(times) => {
+            for (name, percentile) in PERCENTILES {
+                let nanoseconds = times.all.value_at_percentile(percentile) as f64;
+                figures.note(&format!("latency_{what}_{name}"), Ok(nanoseconds))?;
+            }
+            let alone = times.longest_alone as f64;
+            figures.note(&format!("latency_{what}_{UNDISTURBED}"), Ok(alone))
+        }
         Err(Error::Refused(reason)) => {
             figures.note(&format!("latency_{what}_max"), Err(Error::Refused(reason)))
         }
@@ -62,32 +139,30 @@ fn note(figures: &mut Figures, what: &str, times: Result<Histogram<u64>>) -> Res
 }
 
 /// The time of each operation by itself.
-fn each(count: u64, mut run: impl FnMut(u64) -> Result<()>) -> Result<Histogram<u64>> {
-    let mut times = Histogram::new(3)?;
-    let mut last = Instant::now();
+fn each(count: u64, mut run: impl FnMut(u64) -> Result<()>) -> Result<Times> {
+    let mut times = Times::new()?;
     for step in 0..count {
+        let start = Instant::now();
         run(step)?;
-        let now = Instant::now();
-        times.record((now - last).as_nanos() as u64)?;
-        last = now;
+        times.record(start.elapsed())?;
     }
     Ok(times)
 }
 
 /// What the clock shows where nothing is done: what the machine itself adds to the times above.
-fn pauses() -> Result<Histogram<u64>> {
-    let mut times = Histogram::new(3)?;
+fn pauses() -> Result<Times> {
+    let mut times = Times::new()?;
     let start = Instant::now();
     let mut last = start;
     while last - start < PAUSES {
         let now = Instant::now();
-        times.record((now - last).as_nanos() as u64)?;
+        times.record(now - last)?;
         last = now;
     }
     Ok(times)
 }
 
-fn gets(store: &mut impl Store, entries: u64, count: u64) -> Result<Histogram<u64>> {
+fn gets(store: &mut impl Store, entries: u64, count: u64) -> Result<Times> {
     let mut sum = 0;
     let times = each(count, |step| {
         let key = Key::new(mix(step) % entries);
@@ -98,7 +173,7 @@ fn gets(store: &mut impl Store, entries: u64, count: u64) -> Result<Histogram<u6
 }
 
 /// Another process writes where the store permits it, a thread otherwise.
-fn gets_beside_a_writer<S: Store>(mut store: S, plan: &Plan, dir: &Path) -> Result<Histogram<u64>> {
+fn gets_beside_a_writer<S: Store>(mut store: S, plan: &Plan, dir: &Path) -> Result<Times> {
     let (entries, count) = (plan.size.entries, 2 * plan.reads());
     if S::SHARING.has_readers_beside_a_writer() {
         if S::SHARING.lasts() {
