@@ -8,6 +8,7 @@ mod chart;
 mod figures;
 mod goals;
 mod keys;
+mod machine;
 mod peer;
 mod plan;
 mod report;
@@ -77,9 +78,9 @@ fn measure(plan: &Plan) -> Result<()> {
 }
 
 fn everything(settings: &run::Settings) -> Result<()> {
-    let records = run::records(settings)?;
-    report::publish(&records, settings.write)?;
-    if records.iter().any(|record| record.error.is_some()) {
+    let run = run::run(settings)?;
+    report::publish(&run, settings.write)?;
+    if run.records.iter().any(|record| record.error.is_some()) {
         return Err(Error::Failed("a store failed; its rows say so".to_owned()));
     }
     Ok(())

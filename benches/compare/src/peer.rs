@@ -20,7 +20,7 @@ pub(crate) struct Peer {
 }
 
 fn command(role: &str, plan: &Plan, dir: &Path) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new("/proc/self/exe");
     command
         .args([role, "--store", &plan.store])
         .args(["--entries", &plan.size.entries.to_string()])

@@ -42,6 +42,14 @@ impl Workload {
     pub(crate) fn stands_alone(self) -> bool {
         matches!(self, Self::Batch | Self::Latency)
     }
+
+    /// Whether a map in memory can be asked for it, and its figures are times to compare with.
+    pub(crate) fn has_a_limit(self) -> bool {
+        matches!(
+            self,
+            Self::Load | Self::Batch | Self::Read | Self::Change | Self::Threads
+        )
+    }
 }
 
 #[derive(Args, Clone, Debug)]

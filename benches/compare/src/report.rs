@@ -8,7 +8,7 @@ use crate::chart;
 use crate::figures::{Figure, median};
 use crate::goals;
 use crate::plan::Size;
-use crate::run::Record;
+use crate::run::{Record, Run};
 use crate::store::{Error, Result};
 use crate::stores::{self, LIMIT};
 use crate::workload::{PERCENTILES, UNDISTURBED};
@@ -273,17 +273,22 @@ fn tables(results: &Results<'_>) -> String {
 }
 
 /// Prints everything and, where asked to, puts it into the documents.
-pub(crate) fn publish(records: &[Record], write: bool) -> Result<()> {
-    let results = Results(records);
+pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
+    let results = Results(&run.records);
     let (tables, goals) = (tables(&results), goals::table(&results));
-    println!("{tables}\n### Goals\n\n{goals}");
+    println!("{}\n\n{tables}### Goals\n\n{goals}", run.machine);
     if !write {
         return Ok(());
     }
     let path = Path::new(DOCS).join("benchmarks.md");
     let mut page = fs::read_to_string(&path)?;
     let charts = chart::draw(&results, &Path::new(DOCS).join("benchmarks"))?;
-    for (name, text) in [("charts", &charts), ("tables", &tables), ("goals", &goals)] {
+    for (name, text) in [
+        ("machine", &run.machine),
+        ("charts", &charts),
+        ("goals", &goals),
+        ("tables", &tables),
+    ] {
         page = between(&page, name, text)?;
     }
     fs::write(&path, page)?;

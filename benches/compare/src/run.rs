@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::figures::Figures;
+use crate::machine;
 use crate::plan::{Size, Workload};
 use crate::store::{Error, Result};
 use crate::stores::{ALL, LIMIT};
@@ -63,7 +64,14 @@ struct Series {
     workload: Vec<Workload>,
 }
 
-pub(crate) fn records(settings: &Settings) -> Result<Vec<Record>> {
+/// All of one run.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) machine: String,
+    pub(crate) records: Vec<Record>,
+}
+
+pub(crate) fn run(settings: &Settings) -> Result<Run> {
     if let Some(path) = &settings.render {
         return Ok(serde_json::from_slice(&fs::read(path)?)?);
     }
@@ -77,16 +85,19 @@ pub(crate) fn records(settings: &Settings) -> Result<Vec<Record>> {
         .prefix("compare-")
         .tempdir_in(&settings.dir)?;
     let file = settings.dir.join("compare.json");
-    let mut records = Vec::new();
+    let mut run = Run {
+        machine: machine::describe(&settings.dir),
+        records: Vec::new(),
+    };
     for round in 1..=settings.rounds {
         for series in series(settings)? {
             eprintln!("round {round}, {} entries", series.size.entries);
-            one_round(&series, scratch.path(), &mut records)?;
-            fs::write(&file, serde_json::to_vec(&records)?)?;
+            one_round(&series, scratch.path(), &mut run.records)?;
+            fs::write(&file, serde_json::to_vec(&run)?)?;
         }
     }
     eprintln!("all figures are in {}", file.display());
-    Ok(records)
+    Ok(run)
 }
 
 fn series(settings: &Settings) -> Result<Vec<Series>> {
@@ -147,8 +158,8 @@ fn series(settings: &Settings) -> Result<Vec<Series>> {
 }
 
 fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Result<()> {
-    let limit = |records: &mut Vec<Record>| -> Result<Figures> {
-        let figures = measured(LIMIT, series, scratch)?;
+    let limit = |workload: &[Workload], records: &mut Vec<Record>| -> Result<Figures> {
+        let figures = measured(LIMIT, series.size, workload, scratch)?;
         records.push(Record {
             store: LIMIT.to_owned(),
             size: series.size,
@@ -158,10 +169,17 @@ fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Resu
         });
         Ok(figures)
     };
-    let mut before = limit(records)?;
+    // What other stores are compared by is measured again after each of them.
+    let compared: Vec<_> = series
+        .workload
+        .iter()
+        .copied()
+        .filter(|workload| workload.has_a_limit())
+        .collect();
+    let mut before = limit(&series.workload, records)?;
     for store in &series.stores {
-        let result = measured(store, series, scratch);
-        let after = limit(records)?;
+        let result = measured(store, series.size, &series.workload, scratch);
+        let after = limit(&compared, records)?;
         let (figures, error) = match result {
             Ok(figures) => (figures, None),
             Err(Error::Failed(reason)) => (Figures::default(), Some(reason)),
@@ -180,9 +198,8 @@ fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Resu
 }
 
 /// All workloads on one store, in as few processes as they permit.
-fn measured(store: &str, series: &Series, scratch: &Path) -> Result<Figures> {
-    let (alone, together): (Vec<_>, Vec<_>) = series
-        .workload
+fn measured(store: &str, size: Size, workload: &[Workload], scratch: &Path) -> Result<Figures> {
+    let (alone, together): (Vec<_>, Vec<_>) = workload
         .iter()
         .copied()
         .partition(|workload| workload.stands_alone());
@@ -191,7 +208,7 @@ fn measured(store: &str, series: &Series, scratch: &Path) -> Result<Figures> {
     for workload in processes.filter(|workload| !workload.is_empty()) {
         let dir = scratch.join(store);
         fs::create_dir_all(&dir)?;
-        let result = in_a_process(store, series.size, &workload, &dir);
+        let result = in_a_process(store, size, &workload, &dir);
         // What a failed one left behind must not lie in the way of the next.
         fs::remove_dir_all(&dir)?;
         figures.0.extend(result?.0);
@@ -206,7 +223,7 @@ fn in_a_process(store: &str, size: Size, workload: &[Workload], dir: &Path) -> R
         .map(|name| name.get_name().to_owned())
         .collect();
     eprintln!("  {store}: {}", names.join(", "));
-    let output = Command::new(std::env::current_exe()?)
+    let output = Command::new("/proc/self/exe")
         .args(["measure", "--store", store])
         .args(["--entries", &size.entries.to_string()])
         .args(["--value", &size.value.to_string()])

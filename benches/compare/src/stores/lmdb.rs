@@ -65,10 +65,10 @@ impl Store for Lmdb {
         Ok(txn.commit()?)
     }
 
-    fn get(&mut self, key: &[u8], mut see: impl FnMut(&[u8])) -> Result<bool> {
+    fn get(&mut self, key: &[u8], see: impl FnMut(&[u8])) -> Result<bool> {
         let txn = self.env.read_txn()?;
         let value = self.entries.get(&txn, key)?;
-        Ok(value.map(|value| see(value)).is_some())
+        Ok(value.map(see).is_some())
     }
 
     fn contains(&mut self, key: &[u8]) -> Result<bool> {
