@@ -93,6 +93,8 @@ struct World {
     sites: BTreeSet<Site>,
     weakened: BTreeSet<Site>,
     numbers: u64,
+    /// Contenders for a lock that were killed.
+    dead: BTreeSet<u32>,
 }
 
 thread_local! {
@@ -153,6 +155,33 @@ impl Word {
             });
         }
         self.plain.store(value, order);
+    }
+
+    #[track_caller]
+    pub(crate) fn compare_exchange(
+        &self,
+        expected: u64,
+        value: u64,
+        order: Ordering,
+        otherwise: Ordering,
+    ) -> Result<u64, u64> {
+        let is_ordered = order != Ordering::Relaxed;
+        let order = if is_ordered && is_weakened() {
+            Ordering::Relaxed
+        } else {
+            order
+        };
+        if let Some(shared) = self.shared() {
+            return act(|| shared.compare_exchange(expected, value, order, otherwise));
+        }
+        if let Some(id) = self.id {
+            world(|world| {
+                assert!(world.role != Role::Reader, "a reader stores into a file");
+                world.role == Role::Writer && world.stored.insert(id)
+            });
+        }
+        self.plain
+            .compare_exchange(expected, value, order, otherwise)
     }
 
     /// Only for words of one handle.
@@ -268,6 +297,7 @@ pub(crate) fn begin(image: &Image) {
         let files = world.inodes.iter().position(|inode| Some(*inode) == last);
         world.inodes.truncate(files.map_or(0, |last| last + 1));
         (world.numbers, world.role) = (0, Role::Alone);
+        world.dead.clear();
         for (mapping, values) in world.mappings.iter().zip(&image.0) {
             for (word, value) in mapping.words.iter().zip(values) {
                 word.plain.store(*value, Ordering::Relaxed);
@@ -329,6 +359,11 @@ pub(crate) fn weaken(sites: impl IntoIterator<Item = Site>) {
 /// The places that ordered memory in what ran so far.
 pub(crate) fn sites() -> BTreeSet<Site> {
     world(|world| world.sites.clone())
+}
+
+/// Whether the contender for a lock that drew a number was killed.
+pub(crate) fn is_dead(number: u32) -> bool {
+    world(|world| world.dead.contains(&number))
 }
 
 /// In place of random numbers: every execution must be the same.
