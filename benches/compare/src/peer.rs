@@ -19,7 +19,8 @@ pub(crate) struct Peer {
     answers: BufReader<ChildStdout>,
 }
 
-fn command(role: &str, plan: &Plan, dir: &Path) -> Result<Command> {
+/// This same program, though its file may have been built anew meanwhile.
+fn command(role: &str, plan: &Plan, dir: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
         .args([role, "--store", &plan.store])
@@ -27,7 +28,7 @@ fn command(role: &str, plan: &Plan, dir: &Path) -> Result<Command> {
         .args(["--value", &plan.size.value.to_string()])
         .arg("--dir")
         .arg(dir);
-    Ok(command)
+    command
 }
 
 impl Peer {
@@ -38,7 +39,7 @@ impl Peer {
             Access::Write => "write",
             Access::Read => "read",
         };
-        let mut child = command("peer", plan, dir)?
+        let mut child = command("peer", plan, dir)
             .args(["--access", access])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -158,7 +159,7 @@ impl Visit for FirstGet<'_> {
 }
 
 pub(crate) fn opened_to_first_get(plan: &Plan, dir: &Path) -> Result<f64> {
-    let output = command("first-get", plan, dir)?
+    let output = command("first-get", plan, dir)
         .stderr(Stdio::inherit())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -47,7 +47,7 @@ const SEVERAL: &[(&str, &str)] = &[
 ];
 const SPACE: &[(&str, &str)] = &[
     ("disk_growth", "disk, bytes per entry over the growth"),
-    ("disk_end", "at its end"),
+    ("disk_end", "after closing"),
     ("private_mb", "private memory, MB"),
     ("resident_mb", "resident, MB"),
     ("reopen_us", "reopen to first get, us"),

@@ -39,9 +39,9 @@ pub(crate) struct Settings {
     /// Where the stores' files go: a real disk.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target"))]
     dir: PathBuf,
-    /// Takes what an earlier run measured from its file, and measures nothing.
-    #[arg(long)]
-    render: Option<PathBuf>,
+    /// Takes what earlier runs measured from their files, and measures nothing.
+    #[arg(long, value_delimiter = ',')]
+    render: Vec<PathBuf>,
     /// Puts tables and charts into docs/ as well.
     #[arg(long)]
     pub(crate) write: bool,
@@ -72,8 +72,13 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn run(settings: &Settings) -> Result<Run> {
-    if let Some(path) = &settings.render {
-        return Ok(serde_json::from_slice(&fs::read(path)?)?);
+    if let [first, others @ ..] = settings.render.as_slice() {
+        let mut run: Run = serde_json::from_slice(&fs::read(first)?)?;
+        for other in others {
+            let other: Run = serde_json::from_slice(&fs::read(other)?)?;
+            run.records.extend(other.records);
+        }
+        return Ok(run);
     }
     fs::create_dir_all(&settings.dir)?;
     if rustix::fs::statfs(&settings.dir)?.f_type == TMPFS {

@@ -73,6 +73,8 @@ pub(crate) type Another<S> = Box<dyn FnOnce() -> Result<S> + Send>;
 /// A key-value store, as one thread sees it.
 pub(crate) trait Store: Sized + 'static {
     const SHARING: Sharing;
+    /// Whether many puts together cost it less than each by itself.
+    const BATCHES: bool = true;
 
     /// Opens the store in `dir`. Who needs to know how much it will hold is told by `entries`.
     fn open(dir: &Path, access: Access, entries: u64) -> Result<Self>;

@@ -54,7 +54,7 @@ impl Visit for &Plan {
         if self.wants(Workload::Threads) {
             sharing::threads(&mut store, self, &mut figures)?;
         }
-        if self.wants_any(&[Workload::Reopen, Workload::Processes]) {
+        if self.wants_any(&[Workload::Space, Workload::Reopen, Workload::Processes]) {
             store = elsewhere(store, self, &dir, &mut figures)?;
         }
         if self.wants(Workload::Change) {
@@ -73,6 +73,11 @@ fn elsewhere<S: Store>(store: S, plan: &Plan, dir: &Path, figures: &mut Figures)
         && let Some(store) = open.take()
     {
         store.close()?;
+    }
+    if plan.wants(Workload::Space) {
+        let bytes = asked(S::SHARING, S::SHARING != Sharing::Memory)
+            .and_then(|()| Ok(space::disk(dir)? as f64 / plan.size.entries as f64));
+        figures.note("disk_end", bytes)?;
     }
     if plan.wants(Workload::Reopen) {
         figures.note("reopen_us", sharing::reopen(S::SHARING, plan, dir))?;

@@ -13,6 +13,7 @@ pub(crate) struct Candystore(Arc<CandyStore>);
 
 impl Store for Candystore {
     const SHARING: Sharing = Sharing::Alone;
+    const BATCHES: bool = false;
 
     fn open(dir: &Path, _access: Access, _entries: u64) -> Result<Self> {
         let store = CandyStore::open(dir.join("candystore"), Config::default())?;

@@ -111,6 +111,7 @@ impl Drop for Gdbm {
 
 impl Store for Gdbm {
     const SHARING: Sharing = Sharing::Readers;
+    const BATCHES: bool = false;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("gdbm").as_os_str().as_bytes())?;

@@ -71,6 +71,7 @@ fn failed(what: &str) -> Error {
 
 impl Store for Kyoto {
     const SHARING: Sharing = Sharing::Readers;
+    const BATCHES: bool = false;
 
     fn open(dir: &Path, access: Access, entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("kyoto.kch").as_os_str().as_bytes())?;

@@ -114,6 +114,7 @@ fn failed(what: &str) -> Error {
 
 impl Store for Tdb {
     const SHARING: Sharing = Sharing::BesideWhileOpen;
+    const BATCHES: bool = false;
 
     fn open(dir: &Path, _access: Access, entries: u64) -> Result<Self> {
         // SAFETY: has no arguments. The answer is needed before the flag may be used.

@@ -98,6 +98,7 @@ fn failed(what: &str) -> Error {
 
 impl Store for Tkrzw {
     const SHARING: Sharing = Sharing::Readers;
+    const BATCHES: bool = false;
 
     fn open(dir: &Path, access: Access, entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("tkrzw.tkh").as_os_str().as_bytes())?;

@@ -166,12 +166,11 @@ fn overwrites(store: &mut impl Store, entries: u64, values: &mut Values) -> Resu
 /// What the clock shows where nothing is done: what the machine itself adds to the times above.
 fn pauses() -> Result<Times> {
     let mut times = Times::new()?;
-    let start = Instant::now();
-    let mut last = start;
-    while last - start < PAUSES {
-        let now = Instant::now();
-        times.record(now - last)?;
-        last = now;
+    let began = Instant::now();
+    let mut last = began;
+    while last - began < PAUSES {
+        times.record(last.elapsed())?;
+        last = Instant::now();
     }
     Ok(times)
 }

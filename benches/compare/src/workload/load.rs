@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::figures::Figures;
 use crate::keys::{Batch, Key, Values};
 use crate::plan::{Plan, Workload};
-use crate::store::{Access, Result, Store};
+use crate::store::{Access, Error, Result, Store};
 
 use super::space;
 
@@ -26,6 +26,9 @@ fn in_batches(store: &mut impl Store, plan: &Plan) -> Result<()> {
 
 /// A store of its own, thrown away afterwards.
 pub(super) fn by_thousand<S: Store>(plan: &Plan) -> Result<f64> {
+    if !S::BATCHES {
+        return Err(Error::Refused("gains nothing by putting several at once"));
+    }
     let dir = super::fresh(plan, "batches")?;
     let mut store = S::open(&dir, Access::Create, plan.size.entries)?;
     let time = super::time(plan.size.entries, || in_batches(&mut store, plan))?;
@@ -63,8 +66,6 @@ pub(super) fn one_by_one<S: Store>(plan: &Plan, dir: &Path, figures: &mut Figure
             |bytes| super::asked(S::SHARING, S::SHARING != super::Sharing::Memory).map(|()| bytes);
         let mean = per_entry.iter().sum::<f64>() / per_entry.len() as f64;
         figures.note("disk_growth", on_disk(mean))?;
-        let end = per_entry.last().copied().unwrap_or(0.0);
-        figures.note("disk_end", on_disk(end))?;
     }
     Ok(store)
 }
