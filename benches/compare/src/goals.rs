@@ -208,3 +208,43 @@ fn longest(results: &Results<'_>) -> Vec<Row> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SINGLE, table};
+    use crate::figures::{Figure, Figures};
+    use crate::report::{Results, USUAL};
+    use crate::run::Record;
+
+    fn miss(store: &str, own: f64, limit: f64) -> Record {
+        let figures = |number| Figures([("miss".to_owned(), Figure::Number(number))].into());
+        Record {
+            store: store.to_owned(),
+            size: USUAL,
+            figures: figures(own),
+            limit: figures(limit),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn a_goal_is_met_missed_or_not_measured() {
+        let records = [
+            miss(SINGLE, 60.0, 40.0),
+            miss(SINGLE, 60.0, 20.0),
+            miss(SINGLE, 60.0, 25.0),
+            miss("candystore", 70.0, 25.0),
+        ];
+        let table = table(&Results(&records));
+        let row = |goal: &str| table.lines().find(|line| line.contains(goal));
+        let limit = row("| miss | at most 2 x hashbrown").expect("the row");
+        assert!(limit.ends_with("| 2.40 | **no** |"), "{limit}");
+        let rival = row("| miss | at most 0.6 x candystore").expect("the row");
+        assert!(rival.ends_with("| 0.86 | **no** |"), "{rival}");
+        let records = [miss(SINGLE, 60.0, 40.0)];
+        let table = super::table(&Results(&records));
+        assert!(table.contains("| 1.50 | yes |"), "{table}");
+        assert_eq!(table.matches("yes").count(), 1);
+        assert!(!table.contains("**no**"));
+    }
+}

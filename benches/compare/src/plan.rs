@@ -76,6 +76,6 @@ impl Plan {
 
     /// Reads in one timed turn.
     pub(crate) fn reads(&self) -> u64 {
-        (self.size.entries / 2).clamp(50_000, 400_000)
+        (4 * self.size.entries).min(400_000)
     }
 }

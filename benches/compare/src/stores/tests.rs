@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{ALL, Visit, visit};
+use crate::figures::{Figure, Figures};
 use crate::keys::{Batch, Key, Values};
+use crate::plan::{Plan, Size, Workload};
 use crate::store::{Access, Error, Result, Sharing, Store};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -123,6 +125,52 @@ fn every_store_agrees_with_a_map_after_every_kind_of_change() {
         let dir = tempfile::tempdir().expect("a directory");
         if let Err(error) = visit(name, Agrees(dir.path())) {
             panic!("{name}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn every_store_gives_every_figure_of_one_process_or_says_why_not() {
+    use Workload::{Batch, Change, Load, Read, Space, Threads};
+    let size = Size {
+        entries: 2_000,
+        value: 100,
+    };
+    for (name, _) in ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut figures = Figures::default();
+        for workload in [vec![Load, Read, Change, Space, Threads], vec![Batch]] {
+            let plan = Plan {
+                store: (*name).to_owned(),
+                size,
+                dir: dir.path().to_owned(),
+                workload,
+            };
+            let measured = visit(name, &plan).expect("the workloads");
+            figures.0.extend(measured.0);
+        }
+        for figure in [
+            "put",
+            "put_1000",
+            "get",
+            "get_dependent",
+            "get_zipf",
+            "get_16",
+            "miss",
+            "contains",
+            "list",
+            "overwrite",
+            "delete",
+            "threads_1",
+            "threads_2",
+            "disk_growth",
+            "disk_end",
+        ] {
+            match figures.0.get(figure) {
+                Some(Figure::Number(number)) => assert!(*number > 0.0, "{name}: {figure}"),
+                Some(Figure::Refused(reason)) => assert!(!reason.is_empty()),
+                None => panic!("{name} has no {figure}"),
+            }
         }
     }
 }
