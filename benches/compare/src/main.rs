@@ -5,6 +5,7 @@
 //! and charts.
 
 mod chart;
+mod clock;
 mod figures;
 mod goals;
 mod keys;

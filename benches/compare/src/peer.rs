@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
 
+use crate::clock::Clock;
 use crate::keys::{Key, consume};
 use crate::plan::Plan;
 use crate::store::{Access, Error, Result, Store};
 use crate::stores::Visit;
-use crate::workload::{read_some, write_until};
+use crate::workload::{read_some, time, write_until};
 
 /// The other process, as the one sees it that started it.
 pub(crate) struct Peer {
@@ -107,9 +107,7 @@ impl Visit for Obey<'_> {
             if let Some(count) = order.strip_prefix("read ") {
                 let count: u64 = count.parse()?;
                 seed += 1;
-                let start = Instant::now();
-                read_some(&mut store, entries, count, seed)?;
-                answer(start.elapsed().as_nanos() as f64 / count as f64);
+                answer(time(count, || read_some(&mut store, entries, count, seed))?);
             } else if order == "write" {
                 let stop = || orders.try_recv().is_ok();
                 answer(write_until(&mut store, entries, value, stop)?);
@@ -145,15 +143,15 @@ impl Visit for FirstGet<'_> {
     fn visit<S: Store>(self) -> Result<()> {
         let key = Key::new(self.0.size.entries / 2);
         let mut sum = 0;
-        let start = Instant::now();
+        let clock = Clock::start()?;
         let mut store = S::open(&self.0.dir, Access::Write, self.0.size.entries)?;
         let found = store.get(key.bytes(), |value| sum = consume(value))?;
-        let took = start.elapsed();
+        let took = clock.elapsed()?;
         std::hint::black_box(sum);
         if !found {
             return Err(Error::Failed("the first get found nothing".to_owned()));
         }
-        answer(took.as_nanos() as f64 / 1e3);
+        answer(took as f64 / 1e3);
         store.close()
     }
 }

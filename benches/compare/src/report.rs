@@ -11,7 +11,7 @@ use crate::plan::Size;
 use crate::run::{Record, Run};
 use crate::store::{Error, Result};
 use crate::stores::{self, LIMIT};
-use crate::workload::{PERCENTILES, UNDISTURBED};
+use crate::workload::{PERCENTILES, WALL};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
@@ -68,7 +68,7 @@ impl Results<'_> {
         let numbers = self
             .of(size, store)
             .filter_map(|record| record.figures.number(figure));
-        if figure.ends_with("_max") || figure.ends_with(UNDISTURBED) {
+        if figure.ends_with("_max") || figure.ends_with(WALL) {
             return numbers.max_by(f64::total_cmp);
         }
         median(numbers.collect())
@@ -208,7 +208,7 @@ fn cell(
 fn latency(results: &Results<'_>, size: Size) -> String {
     let mut text = String::new();
     let mut names: Vec<_> = PERCENTILES.iter().map(|(name, _)| *name).collect();
-    names.push(UNDISTURBED);
+    names.push(WALL);
     for (what, title) in [
         ("put", "put of a new key, while the store grows"),
         ("overwrite", "overwrite, while the store cleans up"),
@@ -238,7 +238,7 @@ fn latency(results: &Results<'_>, size: Size) -> String {
         .iter()
         .map(|&name| match name {
             "max" => "longest".to_owned(),
-            UNDISTURBED => "longest, not preempted".to_owned(),
+            WALL => "longest, waiting included".to_owned(),
             name => format!("{name} %"),
         })
         .collect::<Vec<_>>()

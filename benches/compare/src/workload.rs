@@ -7,12 +7,12 @@ mod read;
 mod sharing;
 mod space;
 
-pub(crate) use latency::{PERCENTILES, UNDISTURBED};
+pub(crate) use latency::{PERCENTILES, WALL};
 pub(crate) use sharing::write_until;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use crate::clock::Clock;
 use crate::figures::{Figures, median};
 use crate::keys::{Key, Values, consume, mix};
 use crate::plan::{Plan, Workload};
@@ -106,10 +106,10 @@ fn fresh(plan: &Plan, name: &str) -> Result<PathBuf> {
 }
 
 /// Nanoseconds per operation of `count` operations.
-fn time(count: u64, run: impl FnOnce() -> Result<()>) -> Result<f64> {
-    let start = Instant::now();
+pub(crate) fn time(count: u64, run: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let clock = Clock::start()?;
     run()?;
-    Ok(start.elapsed().as_nanos() as f64 / count as f64)
+    Ok(clock.elapsed()? as f64 / count as f64)
 }
 
 /// The median of some turns, each told its number.

@@ -1,14 +1,13 @@
 //! How long single puts and gets take at worst: while the store grows, while it cleans up behind
 //! overwriting, and while somebody else writes.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::clock::Waited;
 use crate::figures::Figures;
 use crate::keys::{Key, Values, consume, mix};
 use crate::peer::Peer;
@@ -23,13 +22,13 @@ const PAUSES: Duration = Duration::from_secs(3);
 
 /// How long stores are overwritten that take more than some microseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Who lost the processor was away for longer than this.
+/// Who waited for a processor was away for longer than this, or it does not matter.
 const LONG: u64 = 100_000;
-/// Operations after which preemptions are counted at the latest.
+/// Operations after which the waiting is counted at the latest.
 const LOOK: u64 = 256;
 
-/// The name of the longest time without a preemption.
-pub(crate) const UNDISTURBED: &str = "undisturbed";
+/// The name of the longest time by the wall clock.
+pub(crate) const WALL: &str = "wall";
 
 pub(crate) const PERCENTILES: [(&str, f64); 5] = [
     ("50", 50.0),
@@ -61,63 +60,38 @@ pub(super) fn measure<S: Store>(plan: &Plan, figures: &mut Figures) -> Result<()
 /// The times of single operations, in nanoseconds.
 struct Times {
     all: Histogram<u64>,
-    /// The longest of those during which the processor was not given to somebody else.
-    longest_alone: u64,
-    preemptions: Preemptions,
+    /// The longest by the wall clock, waiting for a processor included.
+    longest: u64,
+    waited: Waited,
+    last: u64,
 }
 
 impl Times {
     fn new() -> Result<Self> {
+        let waited = Waited::new()?;
         Ok(Self {
             all: Histogram::new(3)?,
-            longest_alone: 0,
-            preemptions: Preemptions::new()?,
+            longest: 0,
+            last: waited.nanoseconds()?,
+            waited,
         })
     }
 
     /// Called between operations: what it costs itself is in no time.
     fn record(&mut self, time: Duration) -> Result<()> {
-        let nanoseconds = time.as_nanos() as u64;
-        self.all.record(nanoseconds)?;
+        let mut nanoseconds = time.as_nanos() as u64;
+        self.longest = self.longest.max(nanoseconds);
         let is_long = nanoseconds > LONG;
-        // Looked at every few operations too, so that a long one is excused by no preemption but
-        // its own.
-        let preempted =
-            (is_long || self.all.len().is_multiple_of(LOOK)) && self.preemptions.changed()?;
-        if !(is_long && preempted) {
-            self.longest_alone = self.longest_alone.max(nanoseconds);
+        // Looked at every few operations too, so that a long one is excused by no waiting but its
+        // own.
+        if is_long || self.all.len().is_multiple_of(LOOK) {
+            let now = self.waited.nanoseconds()?;
+            let waited = now - std::mem::replace(&mut self.last, now);
+            if is_long {
+                nanoseconds = nanoseconds.saturating_sub(waited);
+            }
         }
-        Ok(())
-    }
-}
-
-/// How often this thread lost the processor before it gave it away.
-struct Preemptions {
-    status: File,
-    text: [u8; 4096],
-    count: u64,
-}
-
-impl Preemptions {
-    fn new() -> Result<Self> {
-        let mut new = Self {
-            status: File::open("/proc/thread-self/status")?,
-            text: [0; 4096],
-            count: 0,
-        };
-        new.changed()?;
-        Ok(new)
-    }
-
-    fn changed(&mut self) -> Result<bool> {
-        let len = self.status.read_at(&mut self.text, 0)?;
-        let text = std::str::from_utf8(&self.text[..len])?;
-        let count = text
-            .lines()
-            .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))
-            .ok_or_else(|| Error::Failed("the system counts no preemptions".to_owned()))?;
-        let before = std::mem::replace(&mut self.count, count.trim().parse()?);
-        Ok(self.count != before)
+        Ok(self.all.record(nanoseconds)?)
     }
 }
 
@@ -128,8 +102,8 @@ fn note(figures: &mut Figures, what: &str, times: Result<Times>) -> Result<()> {
                 let nanoseconds = times.all.value_at_percentile(percentile) as f64;
                 figures.note(&format!("latency_{what}_{name}"), Ok(nanoseconds))?;
             }
-            let alone = times.longest_alone as f64;
-            figures.note(&format!("latency_{what}_{UNDISTURBED}"), Ok(alone))
+            let longest = times.longest as f64;
+            figures.note(&format!("latency_{what}_{WALL}"), Ok(longest))
         }
         Err(Error::Refused(reason)) => {
             figures.note(&format!("latency_{what}_max"), Err(Error::Refused(reason)))

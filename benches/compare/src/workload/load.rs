@@ -1,8 +1,8 @@
 //! Puts of new keys, into a store that grows from nothing.
 
 use std::path::Path;
-use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::figures::Figures;
 use crate::keys::{Batch, Key, Values};
 use crate::plan::{Plan, Workload};
@@ -47,19 +47,19 @@ pub(super) fn one_by_one<S: Store>(plan: &Plan, dir: &Path, figures: &mut Figure
     }
     let entries = plan.size.entries;
     let mut values = Values::new(plan.size.value);
-    let (mut elapsed, mut per_entry) = (Duration::ZERO, Vec::new());
+    let (mut elapsed, mut per_entry) = (0, Vec::new());
     let mut from = 0;
     for stop in (SAMPLES..=2 * SAMPLES).map(|sample| entries * sample / (2 * SAMPLES)) {
-        let start = std::time::Instant::now();
+        let clock = Clock::start()?;
         for number in from..stop {
             store.put(Key::new(number).bytes(), values.of(number, 0))?;
         }
-        elapsed += start.elapsed();
+        elapsed += clock.elapsed()?;
         from = stop;
         per_entry.push(space::disk(dir)? as f64 / stop as f64);
     }
     if plan.wants(Workload::Load) {
-        figures.note("put", Ok(elapsed.as_nanos() as f64 / entries as f64))?;
+        figures.note("put", Ok(elapsed as f64 / entries as f64))?;
     }
     if plan.wants(Workload::Space) {
         let on_disk =
