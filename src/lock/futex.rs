@@ -14,8 +14,9 @@ use crate::sync::Word;
 pub(super) fn wait(word: &Word, low: u32, most: Duration) {
     #[cfg(loom)]
     {
-        let _ = (word, low, most);
-        crate::sync::modelled::pause();
+        // Whoever relies on the end of a pause alone is found out.
+        let _ = most;
+        crate::sync::modelled::sleep(word, low);
     }
     #[cfg(all(target_os = "linux", not(loom)))]
     {
@@ -44,7 +45,12 @@ pub(super) fn wake(word: &Word, all: bool) {
         if all { i32::MAX as u32 } else { 1 },
         std::ptr::null(),
     );
-    #[cfg(any(loom, not(target_os = "linux")))]
+    #[cfg(loom)]
+    {
+        let _ = word;
+        crate::sync::modelled::wake(all);
+    }
+    #[cfg(all(not(target_os = "linux"), not(loom)))]
     let _ = (word, all);
 }
 

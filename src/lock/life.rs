@@ -101,7 +101,12 @@ pub(super) fn is_over(_file: &File, number: u32) -> io::Result<bool> {
     Ok(crate::sync::modelled::is_dead(number))
 }
 
-#[cfg(any(loom, not(target_os = "linux")))]
+#[cfg(loom)]
+pub(super) fn end(_file: &File, number: u32) {
+    crate::sync::modelled::kill(number);
+}
+
+#[cfg(all(not(target_os = "linux"), not(loom)))]
 pub(super) fn end(_file: &File, _number: u32) {}
 
 #[cfg(loom)]

@@ -9,21 +9,22 @@
 //! locks.
 
 use std::fs::File;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::sync::{Acquire, Relaxed, Release, exchange, load, store};
+use crate::sync::{Relaxed, Release, acquire, exchange, load, publish, store};
 
 use super::{Patience, Refusal, Words, futex, life};
 
 /// Looks at a lock that is held before its waiter sleeps: some two microseconds, in which a single
 /// write is over.
-const LOOKS: u32 = 48;
+const LOOKS: u32 = if cfg!(loom) { 0 } else { 48 };
 /// The first sleep, and the longest: so long a dead owner may go unnoticed.
 const PAUSES: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(16)];
-/// Whoever has waited so long is next.
-const ENOUGH: Duration = Duration::from_millis(1);
-/// So long is the lock kept for one who does not take it: it may be dead, or stopped.
-const KEPT: Duration = Duration::from_millis(10);
+/// Whoever has slept so often is next: after two milliseconds, or two turns that others had.
+const ENOUGH: u32 = if cfg!(loom) { 1 } else { 2 };
+/// So often do others sleep while the lock is kept for one who does not take it, for it may be dead,
+/// or stopped: sixteen milliseconds.
+const KEPT: u32 = if cfg!(loom) { 1 } else { 5 };
 
 /// The lock word.
 ///
@@ -79,12 +80,11 @@ pub(super) struct Contender<'a> {
 
 /// What a waiter has seen so far.
 struct Wait {
-    since: Instant,
     pause: Duration,
-    /// Whether this waiter has slept: then others may sleep too.
-    slept: bool,
-    /// Since when the lock has been free, but kept for another.
-    kept: Option<(u32, Instant)>,
+    /// How often this waiter has slept.
+    sleeps: u32,
+    /// For whom the lock has been kept, and since which sleep.
+    kept: Option<(u32, u32)>,
 }
 
 impl Contender<'_> {
@@ -92,27 +92,30 @@ impl Contender<'_> {
     pub(super) fn acquire(&self, patience: &Patience) -> Result<(), Refusal> {
         let own = State::FREE.owned_by(self.number);
         let Words { state, inside, .. } = self.words;
-        if exchange(state, State::FREE.0, own.0, Acquire) && load(inside) == 0 {
+        // The fence behind `inside` orders what was loaded before it too.
+        if exchange(state, State::FREE.0, own.0, Relaxed) && acquire(inside) == 0 {
             store(inside, u64::from(self.number));
             return Ok(());
         }
-        self.acquire_slowly(patience)
+        self.wait(patience)
+            .inspect_err(|_| self.withdraw())
+            .and_then(|()| self.enter(patience).inspect_err(|_| self.give_back()))
     }
 
+    /// Waits until the word is this contender's.
     #[cold]
-    fn acquire_slowly(&self, patience: &Patience) -> Result<(), Refusal> {
+    fn wait(&self, patience: &Patience) -> Result<(), Refusal> {
         let mut wait = Wait {
-            since: Instant::now(),
             pause: PAUSES[0],
-            slept: false,
+            sleeps: 0,
             kept: None,
         };
         let mut looks = 0;
         loop {
             let seen = self.look();
             if let Some(own) = self.claim(seen, &mut wait)? {
-                if exchange(self.words.state, seen.0, own.0, Acquire) {
-                    return self.enter(patience);
+                if exchange(self.words.state, seen.0, own.0, Relaxed) {
+                    return Ok(());
                 }
                 continue;
             }
@@ -122,7 +125,6 @@ impl Contender<'_> {
                 continue;
             }
             if patience.left().is_some_and(|left| left.is_zero()) {
-                self.withdraw();
                 return Err(Refusal::TimedOut);
             }
             let announced = self.announced(seen, &wait);
@@ -141,14 +143,15 @@ impl Contender<'_> {
         let next = seen.next();
         let own = seen.owned_by(self.number);
         // Whoever slept does not know who else does.
-        let own = if wait.slept { own.awaited() } else { own };
+        let slept = wait.sleeps > 0;
+        let own = if slept { own.awaited() } else { own };
         if seen.owner() == 0 {
             let free = next == 0 || next == self.number || wait.is_kept_too_long(next);
             return Ok(free.then(|| own.with_next(0)));
         }
         wait.kept = None;
         // Its own only if the fast path took a lock in which somebody seems to be.
-        if seen.owner() == self.number || (wait.slept && self.is_over(seen.owner())?) {
+        if seen.owner() == self.number || (slept && self.is_over(seen.owner())?) {
             let next = if next == self.number { 0 } else { next };
             return Ok(Some(own.with_next(next)));
         }
@@ -157,7 +160,7 @@ impl Contender<'_> {
 
     /// The state with this waiter in it: what it sleeps on.
     fn announced(&self, seen: State, wait: &Wait) -> State {
-        let starves = seen.next() == 0 && wait.since.elapsed() >= ENOUGH;
+        let starves = seen.next() == 0 && wait.sleeps >= ENOUGH;
         let next = if starves { self.number } else { seen.next() };
         seen.awaited().with_next(next)
     }
@@ -167,7 +170,7 @@ impl Contender<'_> {
             .left()
             .map_or(wait.pause, |left| wait.pause.min(left));
         futex::wait(self.words.state, announced.low(), pause);
-        wait.slept = true;
+        wait.sleeps += 1;
         wait.pause = (wait.pause * 2).min(PAUSES[1]);
     }
 
@@ -175,17 +178,17 @@ impl Contender<'_> {
     /// damage, or is dead.
     fn enter(&self, patience: &Patience) -> Result<(), Refusal> {
         loop {
-            let inside = load(self.words.inside);
+            let inside = acquire(self.words.inside);
             let of_nobody = inside == 0 || inside == u64::from(self.number);
             if of_nobody || u32::try_from(inside).map_or(Ok(true), |other| self.is_over(other))? {
                 store(self.words.inside, u64::from(self.number));
                 return Ok(());
             }
             if patience.left().is_some_and(|left| left.is_zero()) {
-                self.give_back();
                 return Err(Refusal::TimedOut);
             }
-            futex::wait(self.words.inside, inside as u32, PAUSES[0]);
+            // Nobody wakes one who waits for this.
+            pause();
         }
     }
 
@@ -198,14 +201,19 @@ impl Contender<'_> {
     }
 
     /// Is no longer next.
-    fn withdraw(&self) {
+    pub(super) fn withdraw(&self) {
         loop {
             let seen = self.look();
             if seen.next() != self.number {
                 return;
             }
-            if exchange(self.words.state, seen.0, seen.with_next(0).0, Relaxed) {
-                if seen.owner() == 0 {
+            // Where it was kept for this one, it is free now, and all who are about to sleep see it.
+            let left = match seen.owner() {
+                0 => State::FREE,
+                _ => seen.with_next(0),
+            };
+            if exchange(self.words.state, seen.0, left.0, Relaxed) {
+                if left == State::FREE {
                     futex::wake(self.words.state, true);
                 }
                 return;
@@ -215,7 +223,8 @@ impl Contender<'_> {
 
     #[inline]
     pub(super) fn release(&self) {
-        store(self.words.inside, 0);
+        // Where the lock word was lost, this is what the next goes by.
+        publish(self.words.inside, 0);
         self.give_back();
     }
 
@@ -254,14 +263,22 @@ impl Wait {
     /// Whether the lock was free, and kept for the same other, for as long as that may be.
     fn is_kept_too_long(&mut self, next: u32) -> bool {
         match self.kept {
-            Some((known, since)) if known == next => since.elapsed() >= KEPT,
+            Some((known, since)) if known == next => self.sleeps - since >= KEPT,
             _ => {
-                self.kept = Some((next, Instant::now()));
+                self.kept = Some((next, self.sleeps));
                 self.pause = PAUSES[0];
                 false
             }
         }
     }
+}
+
+/// Between two looks at what seldom happens.
+fn pause() {
+    #[cfg(loom)]
+    crate::sync::modelled::pause();
+    #[cfg(not(loom))]
+    std::thread::sleep(PAUSES[0]);
 }
 
 /// Between two looks.

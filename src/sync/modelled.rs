@@ -17,6 +17,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::mem::take;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +78,9 @@ struct Mapping {
 #[derive(Debug)]
 pub(crate) struct Image(Vec<Vec<u64>>);
 
+/// One for all words: whoever it wakes looks again.
+type Bell = (loom::sync::Mutex<()>, loom::sync::Condvar);
+
 #[derive(Default)]
 struct World {
     role: Role,
@@ -90,6 +94,8 @@ struct World {
     words: Vec<Rc<Shared>>,
     /// What system calls on names go through, as through the system's own locks.
     system: Option<Rc<Shared>>,
+    /// What wakes those that sleep on a word.
+    bell: Option<Rc<Bell>>,
     sites: BTreeSet<Site>,
     weakened: BTreeSet<Site>,
     numbers: u64,
@@ -275,7 +281,7 @@ impl Mapping {
 
 /// Forgets everything.
 pub(crate) fn forget() {
-    world(|world| std::mem::take(world));
+    world(|world| take(world));
 }
 
 /// What the files hold now. Outside of loom.
@@ -361,8 +367,76 @@ pub(crate) fn sites() -> BTreeSet<Site> {
     world(|world| world.sites.clone())
 }
 
+/// A word of loom's outside of any file, for a model of its own. Inside loom.
+pub(crate) fn shared(value: u64) -> Word {
+    let number = world(|world| {
+        world.words.push(Rc::new(Shared::new(value)));
+        world.words.len()
+    });
+    Word {
+        shared: AtomicUsize::new(number),
+        ..Word::new(0)
+    }
+}
+
+/// The contender that drew a number is dead, and the system knows it.
+pub(crate) fn kill(number: u32) {
+    system_call();
+    world(|world| world.dead.insert(number));
+    system_call();
+    // Sleep ends sooner or later: this is later.
+    wake(true);
+}
+
+/// Sleeps until somebody wakes, if the low half of a word is still this. Where somebody is dead,
+/// who wakes nobody, sleep ends by itself.
+pub(crate) fn sleep(word: &Word, low: u32) {
+    let bell = world(|world| world.bell.clone().filter(|_| world.dead.is_empty()));
+    let Some(bell) = bell else {
+        return pause();
+    };
+    act(|| {
+        let guard = bell.0.lock().unwrap();
+        if word.load(Ordering::SeqCst) as u32 == low {
+            drop(bell.1.wait(guard).unwrap());
+        }
+    });
+}
+
+/// Wakes one of those who sleep, or all.
+pub(crate) fn wake(all: bool) {
+    let Some(bell) = world(|world| world.bell.clone()) else {
+        return;
+    };
+    act(|| {
+        let _guard = bell.0.lock().unwrap();
+        if all {
+            bell.1.notify_all();
+        } else {
+            bell.1.notify_one();
+        }
+    });
+}
+
+/// Begins an execution without files. Inside loom, before any thread.
+pub(crate) fn begin_without_files() {
+    let system = Some(Rc::new(Shared::new(0)));
+    let bell = Some(Rc::new(Bell::default()));
+    world(|world| {
+        let (sites, weakened) = (take(&mut world.sites), take(&mut world.weakened));
+        *world = World {
+            system,
+            bell,
+            sites,
+            weakened,
+            ..World::default()
+        };
+    });
+}
+
 /// Whether the contender for a lock that drew a number was killed.
 pub(crate) fn is_dead(number: u32) -> bool {
+    system_call();
     world(|world| world.dead.contains(&number))
 }
 
