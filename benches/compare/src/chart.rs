@@ -16,6 +16,8 @@ const CHARTS: &[(&str, &str)] = &[
     ("list", "list all items, nanoseconds per entry"),
     ("disk_growth", "bytes on disk per entry of 128 bytes"),
 ];
+/// How many times the shortest bar is drawn in full.
+const CUT: f64 = 10.0;
 const WIDTH: f64 = 760.0;
 const NAMES: f64 = 230.0;
 const NUMBERS: f64 = 80.0;
@@ -41,23 +43,24 @@ pub(crate) fn draw(results: &Results<'_>, dir: &Path) -> Result<String> {
     Ok(markdown)
 }
 
-/// Bars by size, the shortest first. Their lengths are logarithms: the stores differ by a hundred
-/// times.
+/// Bars by size, the shortest first. The stores differ by a hundred times, so bars of more than
+/// some times the shortest are cut, and paler.
 fn chart(title: &str, bars: &[(&str, f64)]) -> String {
-    let least = bars.first().map_or(1.0, |bar| bar.1) / 2.0;
-    let most = bars.last().map_or(1.0, |bar| bar.1);
-    let scale = (WIDTH - NAMES - NUMBERS) / (most / least).ln();
+    let least = bars.first().map_or(1.0, |bar| bar.1);
+    let most = bars.last().map_or(1.0, |bar| bar.1).min(CUT * least);
+    let scale = (WIDTH - NAMES - NUMBERS) / most;
     let height = TOP + ROW * bars.len() as f64 + 12.0;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
          <text x=\"12\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{title} \
-         (logarithmic, shorter is better)</text>\n"
+         (shorter is better; pale: cut)</text>\n"
     );
     for (row, (store, number)) in (0_u32..).zip(bars) {
         let y = TOP + ROW * f64::from(row);
-        let length = scale * (number / least).ln();
+        let length = scale * number.min(most);
+        let opacity = if *number > most { 0.45 } else { 1.0 };
         let colour = match *store {
             LIMIT => "#9aa0a6",
             own if own.starts_with("mmapcache") => "#c2410c",
@@ -68,7 +71,7 @@ fn chart(title: &str, bars: &[(&str, f64)]) -> String {
         let _ = writeln!(
             text,
             "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{name}</text>\
-             <rect x=\"{NAMES}\" y=\"{}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/>\
+             <rect x=\"{NAMES}\" y=\"{}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\" fill-opacity=\"{opacity}\"/>\
              <text x=\"{end:.1}\" y=\"{middle}\">{}</text>",
             NAMES - 8.0,
             y + 3.0,
