@@ -17,7 +17,8 @@ pub(crate) fn describe(dir: &Path) -> String {
     format!(
         "{cores} cores of {cpu}, {memory:.0} GiB of memory, Linux {}, {}, {}; {load} other threads \
          wanted to run when it began.",
-        kernel.trim(),
+        // Without what its builder called it.
+        kernel.trim().split('-').next().unwrap_or_default(),
         file_system(dir).unwrap_or_else(|| "an unknown file system".to_owned()),
         env!("RUSTC_VERSION"),
     )
