@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 20] = [
     &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
-    &["map", "dir", "lock"],
+    &["boot", "map", "dir", "lock"],
     &["header"],
     &["table", "heap", "roster"],
     &["cache::version"],
