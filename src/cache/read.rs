@@ -23,6 +23,9 @@ use super::view::View;
 /// the wrong moment.
 const RESTARTS: u32 = 10_000;
 
+/// Keys of one call whose cache misses are waited for together.
+const LANES: usize = 16;
+
 /// What a lookup came to.
 #[derive(Debug)]
 pub(crate) enum Answer<T> {
@@ -70,6 +73,50 @@ impl Handle {
                 Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
             })
         })
+    }
+
+    /// Looks many keys up, one after the other as by themselves, and hands out their numbers and
+    /// values. What a group of them will touch is asked for ahead, so that it comes at once.
+    pub(crate) fn read_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl Iterator<Item = K>,
+        mut each: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let mut keys = keys.fuse();
+        let mut value = Vec::new();
+        let mut number = 0;
+        loop {
+            let group: [Option<K>; LANES] = std::array::from_fn(|_| keys.next());
+            self.prefetch(&group)?;
+            for key in &group {
+                let Some(key) = key else {
+                    return Ok(());
+                };
+                value.clear();
+                let answer = self.read(key.as_ref(), &mut value)?;
+                each(number, matches!(answer, Answer::Found(_)).then_some(&value));
+                number += 1;
+            }
+        }
+    }
+
+    /// Asks for what lookups of these keys will touch: first where their links stand, then the
+    /// records. Nothing that is seen here is believed later.
+    fn prefetch<K: AsRef<[u8]>>(&self, keys: &[Option<K>; LANES]) -> Result<()> {
+        let (view, poll) = self.current()?;
+        let searches: [_; LANES] = std::array::from_fn(|lane| {
+            let hash = view.hasher.hash(keys[lane].as_ref()?.as_ref());
+            Some((hash, view.table.approach(poll, hash)?))
+        });
+        for (hash, region) in searches.into_iter().flatten() {
+            if let Some((_, _, link)) = region.probe(hash).next() {
+                let place = link.place();
+                if let Some(segment) = view.segment(place.segment) {
+                    segment.prefetch(place.unit);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Looks a key up by keys alone: the value and its checksum are not looked at.
