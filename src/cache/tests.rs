@@ -5,6 +5,8 @@ mod disk;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]
+mod many;
+#[cfg(not(loom))]
 mod model;
 mod power;
 mod recovery;
