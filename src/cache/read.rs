@@ -213,7 +213,10 @@ impl Handle {
     /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
     /// found, for a record is bound to its key; a miss only if neither the depth nor the directory
     /// entry changed meanwhile.
-    #[inline(always)]
+    ///
+    /// Not inlined: compiled into one function with the loop and the loading of the view, a hit in
+    /// the nearest cache takes 90 ns and a miss 41, against 81 and 33.
+    #[inline(never)]
     fn attempt<T>(
         &self,
         view: &Guard<Arc<View>>,
