@@ -519,7 +519,7 @@ impl Drop for MmapCache {
             if view.header().holder() == Some(std::process::id()) {
                 view.header().set(word::HOLDER, 0);
             }
-            lock.release();
+            view.unlock();
         }
     }
 }

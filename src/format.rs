@@ -52,6 +52,15 @@ impl HashKind {
     }
 }
 
+/// How the writers of a cache keep each other out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockKind {
+    /// By `flock` on the index.
+    Flock,
+    /// By a word of the index, and locked bytes that prove life.
+    Word,
+}
+
 /// What decides the places of things in the files; never changes within a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {

@@ -6,6 +6,7 @@
 use crate::error::Result;
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
+use crate::lock;
 use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
 
 /// Words of the header page.
@@ -328,6 +329,15 @@ impl<'a> Header<'a> {
         self.set(word::INODE, inode);
         self.set(word::DEVICE, device);
         publish(&self.0[word::DIRTY], MARKING);
+    }
+
+    /// The words by which the index is locked.
+    pub(crate) fn lock_words(&self) -> lock::Words<'a> {
+        lock::Words {
+            state: &self.0[word::LOCK],
+            inside: &self.0[word::INSIDE],
+            waiting: &self.0[word::WAITING],
+        }
     }
 
     /// The process id of the writer, as far as it said so.

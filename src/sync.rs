@@ -14,7 +14,7 @@ pub(crate) mod modelled;
 #[cfg(loom)]
 pub(crate) use modelled::{Word, fence};
 
-pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+pub(crate) use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 /// A relaxed load.
 #[inline(always)]
@@ -47,6 +47,17 @@ pub(crate) fn publish(word: &Word, value: u64) {
     #[cfg(any(test, fuzzing))]
     fuse::step(fuse::Step::Store);
     word.store(value, Release);
+}
+
+/// Replaces a value that is still the expected one; whether it was. Where it was not, nothing is
+/// ordered.
+#[inline(always)]
+#[cfg_attr(loom, track_caller)]
+pub(crate) fn exchange(word: &Word, expected: u64, value: u64, order: Ordering) -> bool {
+    #[cfg(any(test, fuzzing))]
+    fuse::step(fuse::Step::Store);
+    word.compare_exchange(expected, value, order, Relaxed)
+        .is_ok()
 }
 
 /// Keeps every earlier load before every later access: the reader's half of a validation.

@@ -4,11 +4,12 @@
 
 mod child;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
 use child::crew::{Crew, Done};
+use child::scratch::Scratch;
 use child::{Child, Part, hear, say, witness, worker};
 use mmapcache::{Error, MmapCache, Options};
 
@@ -26,19 +27,6 @@ fn child() {
 }
 
 const SOON: Duration = Duration::from_millis(150);
-
-struct Scratch {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("cache");
-        Self { _dir: dir, path }
-    }
-}
 
 /// A handle that is not patient.
 fn open(path: &Path) -> MmapCache {

@@ -4,11 +4,11 @@ mod child;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use child::contents::{Random, number_of, passing, staying, value};
 use child::reader::Mode;
+use child::scratch::Scratch;
 use child::{Child, Part, hear, kills, reader, rebuilds, say, tight};
 use mmapcache::{Error, MmapCache, Options, Update, Version};
 
@@ -23,19 +23,6 @@ fn child() {
         ("writes until killed", kills::writes),
         ("tells its versions", tells_its_versions),
     ]);
-}
-
-struct Scratch {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("cache");
-        Self { _dir: dir, path }
-    }
 }
 
 /// Does what it is told, one operation for each line, with a handle that it opens first.

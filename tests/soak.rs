@@ -6,10 +6,10 @@
 mod child;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
+use child::scratch::Scratch;
 use child::{Child, Part, kills, reader, rebuilds, say, tight};
 use mmapcache::{MmapCache, Options, Stats};
 
@@ -23,18 +23,7 @@ fn child() {
     ]);
 }
 
-struct Scratch {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
 impl Scratch {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("cache");
-        Self { _dir: dir, path }
-    }
-
     fn open(&self) -> MmapCache {
         MmapCache::open(&self.path).expect("a cache")
     }

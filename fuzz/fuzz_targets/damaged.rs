@@ -16,12 +16,10 @@ use libfuzzer_sys::fuzz_target;
 /// Changes of one input: beyond them there is little left to believe.
 const MOST: usize = 6;
 
-/// The same in every run: one that was closed in order, and one whose writer was killed.
+/// The same in every run.
 static SPECIMENS: LazyLock<[Specimen; 2]> = LazyLock::new(|| {
     mmapcache::fuzzing::reseed(0);
-    let closed = Specimen::make();
-    let live = closed.live();
-    [closed, live]
+    Specimen::closed_and_live()
 });
 
 fuzz_target!(|data: &[u8]| {

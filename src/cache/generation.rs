@@ -4,24 +4,23 @@
 //! nothing is left of it when that fails. It does not know why it is built.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::dir::{self, Names, Stage};
 use crate::error::{Error, Result};
-use crate::format::Geometry;
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
+use crate::format::{Geometry, LockKind};
 use crate::header::Header;
-use crate::lock;
-
+use crate::lock::{self, Patience};
 use crate::roster::Roster;
 use crate::table::Table;
 use crate::table::region::Slot;
 
 use super::edit::{Editor, Outcomes, Stop};
-use super::handle::{Handle, discard_staged, finish_renames, random};
+use super::handle::{Handle, acquire, discard_staged, finish_renames, random};
 use super::version;
 use super::view::{Ids, Plan, View};
 
@@ -208,12 +207,8 @@ pub(crate) fn commit(
     note_sync(old, names.sync_dirs())?;
     // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
     if let Some(lock) = &view.lock {
-        lock.acquire(Some(Instant::now()), || {})
-            .map_err(|_| Error::Locked {
-                path: names.cache().to_owned(),
-                waited: std::time::Duration::ZERO,
-                holder: None,
-            })?;
+        let at_once = Patience::new(Some(Duration::ZERO));
+        acquire(lock, Some(view.header()), &at_once, names)?;
     }
     if let Some(old) = old {
         // Whoever began to wait for the old index's lock is to find the new one's free for a
@@ -273,6 +268,10 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
             roster: random(),
         },
         created: from.created,
+        lock: from
+            .lock
+            .as_ref()
+            .map_or(LockKind::Word, |lock| lock.kind()),
         capacity,
         access,
     };

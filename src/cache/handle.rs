@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -19,7 +19,8 @@ use crate::format::index::{IndexHeader, Poll, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
-use crate::lock::{self, LockFile, Refusal};
+use crate::header::Header;
+use crate::lock::{self, FileLock, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
 use super::options::Options;
@@ -42,8 +43,6 @@ pub(crate) struct Handle {
     /// Puts for which cleaning pauses after it could not go on.
     pub clean_pause: Word,
     pub boot: [u64; 2],
-    /// By which this handle is told from the others that wait for the lock.
-    pub token: u64,
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
@@ -83,7 +82,6 @@ impl Handle {
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
             boot: boot_id()?,
-            token: random(),
             marked: Word::new(0),
             believed: Word::new(0),
         })
@@ -286,6 +284,7 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     // From here on it is a cache, whose files get their names from the next writer if not here.
     let view = made?;
     finish_renames(names, &view)?;
+    view.unlock();
     drop(view);
     View::open(names, true)
 }
@@ -304,6 +303,7 @@ fn make(names: &Names, options: &Options) -> Result<View> {
             roster: random(),
         },
         created: version::now(),
+        lock: options.lock_kind(),
         capacity: options.capacity,
         access: Access {
             mode: options.mode,
@@ -318,36 +318,38 @@ fn make(names: &Names, options: &Options) -> Result<View> {
     // From the rename on others can open it, and even replace it: not before its files have their
     // names.
     if let Some(lock) = &view.lock {
-        acquire(lock, Some(Instant::now()), names)?;
+        acquire(
+            lock,
+            Some(view.header()),
+            &Patience::new(Some(Duration::ZERO)),
+            names,
+        )?;
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
     Ok(view)
 }
 
 /// Takes the lock under which caches are created and repaired; it goes with its guard.
-pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<LockFile> {
+pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<FileLock> {
     let path = names.lock();
-    let lock = LockFile::open(|| dir::open_lock(&path, options.mode))?;
-    acquire(&lock, deadline(options), names)?;
+    let lock = FileLock::of_file(|| dir::open_lock(&path, options.mode))?;
+    acquire(&lock, None, &Patience::new(options.lock_timeout), names)?;
     Ok(lock)
 }
 
-/// Until when a lock is waited for; none where that is for ever.
-pub(crate) fn deadline(options: &Options) -> Option<Instant> {
-    options
-        .lock_timeout
-        .and_then(|timeout| Instant::now().checked_add(timeout))
-}
-
 /// Waits for a lock that no handle has.
-pub(crate) fn acquire(lock: &LockFile, deadline: Option<Instant>, names: &Names) -> Result<()> {
-    let began = Instant::now();
-    lock.acquire(deadline, || {})
+pub(crate) fn acquire(
+    lock: &FileLock,
+    header: Option<Header<'_>>,
+    patience: &Patience,
+    names: &Names,
+) -> Result<()> {
+    lock.acquire(header.map(|header| header.lock_words()), patience)
         .map_err(|refusal| match refusal {
             Refusal::TimedOut => Error::Locked {
                 path: names.cache().to_owned(),
-                waited: began.elapsed(),
-                holder: None,
+                waited: patience.waited(),
+                holder: header.and_then(|header| header.holder()),
             },
             Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })

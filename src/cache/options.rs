@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::format::{Geometry, HashKind, MAX_DIRECTORY_BITS};
+use crate::format::{Geometry, HashKind, LockKind, MAX_DIRECTORY_BITS};
 
 use super::MmapCache;
 
@@ -55,6 +55,7 @@ pub struct Options {
     pub(crate) verify: bool,
     pub(crate) durability: Durability,
     pub(crate) lock_timeout: Option<Duration>,
+    pub(crate) flock: bool,
     pub(crate) clean_percent: u32,
     pub(crate) clean_floor: u64,
     pub(crate) hash_kind: HashKind,
@@ -92,6 +93,7 @@ impl Options {
             verify: true,
             durability: Durability::Process,
             lock_timeout: Some(Duration::from_secs(60)),
+            flock: false,
             clean_percent: 100,
             clean_floor: 4 << 20,
             hash_kind: HashKind::Xxh3,
@@ -223,6 +225,15 @@ impl Options {
         self
     }
 
+    /// Creates the cache with the lock that every Unix has, `flock`, in place of a word in the index
+    /// that costs no system call: for file systems on which locks of byte ranges do not work. A
+    /// cache that is there already keeps the lock it has. Default: `false`; where the system lacks
+    /// the means for the word, a cache is made with `flock` all the same.
+    pub fn lock_by_flock(&mut self, by_flock: bool) -> &mut Self {
+        self.flock = by_flock;
+        self
+    }
+
     /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
     /// percentage of the live ones, and before a full disk makes them fail. Concerns this handle's
     /// writes only. Default: 100 % and 4 MiB.
@@ -257,6 +268,14 @@ impl Options {
     /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
+    }
+
+    pub(crate) fn lock_kind(&self) -> LockKind {
+        if self.flock {
+            LockKind::Flock
+        } else {
+            LockKind::Word
+        }
     }
 
     /// The geometry of a cache that is created with these options.

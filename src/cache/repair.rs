@@ -6,7 +6,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
@@ -14,17 +13,17 @@ use crate::format::index::{IndexHeader, PAGE, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
-use crate::format::{Geometry, HashKind};
+use crate::format::{Geometry, HashKind, LockKind};
 use crate::hash::Hasher;
 use crate::header::Header;
-use crate::lock::LockFile;
+use crate::lock::{FileLock, Patience};
 use crate::map::{MappedFile, Memory};
 
 use super::edit::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
-    Handle, acquire, boot_id, deadline, discard_staged, finish_renames, lock_creation, random,
-    read_sealed, refuse_network,
+    Handle, acquire, boot_id, discard_staged, finish_renames, lock_creation, random, read_sealed,
+    refuse_network,
 };
 use super::options::Options;
 use super::recover::{Damage, Salvage, refill};
@@ -117,6 +116,7 @@ struct Identity {
     hash_kind: HashKind,
     geometry: Geometry,
     created: u64,
+    lock: LockKind,
 }
 
 /// A segment whose header can be believed.
@@ -126,11 +126,11 @@ struct Found {
     header: SegmentHeader,
 }
 
-/// What stands where the index belongs.
+/// What stands where the index belongs, locked.
 #[derive(Default)]
 struct Old {
     /// Held until the new index is in its place.
-    lock: Option<LockFile>,
+    lock: Option<FileLock>,
     /// The file's first page, as far as it goes.
     page: Option<Memory>,
     sealed: Option<IndexHeader>,
@@ -244,7 +244,7 @@ impl<'a> Repair<'a> {
     fn rebuild(&mut self, names: &Names) -> Result<Repaired> {
         // Nobody may create a cache here meanwhile, nor repair it.
         let _creation = lock_creation(names, &self.options)?;
-        let old = Old::lock(names, deadline(&self.options))?;
+        let old = Old::lock(names, &Patience::new(self.options.lock_timeout))?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
@@ -338,10 +338,17 @@ impl fmt::Debug for Repair<'_> {
     }
 }
 
+impl Drop for Old {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            lock.release(self.header().map(|header| header.lock_words()));
+        }
+    }
+}
+
 impl Old {
-    /// Locks whatever file stands where the index belongs, damaged or not: a writer of it would
-    /// hold the same lock.
-    fn lock(names: &Names, deadline: Option<Instant>) -> Result<Self> {
+    /// Locks whatever file stands where the index belongs, damaged or not, as a writer of it would.
+    fn lock(names: &Names, patience: &Patience) -> Result<Self> {
         let path = names.index(Stage::Final);
         loop {
             let file = match dir::open(&path, true) {
@@ -351,9 +358,21 @@ impl Old {
                 Err(error) if error.is_absent() => return Ok(Self::default()),
                 Err(error) => return Err(error),
             };
-            let lock = LockFile::open(|| dir::open(&path, true))?;
-            acquire(&lock, deadline, names)?;
             let inode = inode_of(&file, &path)?;
+            let access = Access::of(&file, &path)?;
+            let mapped = MappedFile::new(file, &path, true);
+            let whole = mapped.len()? >= PAGE;
+            let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
+            let mut old = Self {
+                lock: None,
+                page,
+                sealed: None,
+                access: Some(access),
+            };
+            // Which of the two its writers use, a damaged index does not say: both.
+            let lock = FileLock::of_file(|| dir::open(&path, true))?.with_word();
+            let lock = lock.or_else(|_| FileLock::of_file(|| dir::open(&path, true)))?;
+            acquire(&lock, old.header(), patience, names)?;
             let there = match dir::open(&path, true) {
                 Ok(file) => Some(inode_of(&file, &path)?),
                 Err(error) if error.is_absent() || error.is_corruption() => None,
@@ -362,17 +381,9 @@ impl Old {
             if inode_of(lock.file(), &path)? != inode || there != Some(inode) {
                 continue;
             }
-            let access = Access::of(&file, &path)?;
-            let sealed = read_sealed::<IndexHeader>(&path)?;
-            let mapped = MappedFile::new(file, &path, true);
-            let whole = mapped.len()? >= PAGE;
-            let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
-            return Ok(Self {
-                lock: Some(lock),
-                page,
-                sealed,
-                access: Some(access),
-            });
+            old.lock = Some(lock);
+            old.sealed = read_sealed::<IndexHeader>(&path)?;
+            return Ok(old);
         }
     }
 
@@ -413,6 +424,7 @@ impl Identity {
             hash_kind: header.hash_kind()?,
             geometry: header.geometry().ok()?,
             created: header.created,
+            lock: header.lock_kind(),
         }
         .checked(header.hash_check)
     }
@@ -426,6 +438,7 @@ impl Identity {
             hash_kind: header.hash_kind()?,
             geometry: header.geometry()?,
             created: header.created,
+            lock: LockKind::Word,
         }
         .checked(header.hash_check)
     }
@@ -451,6 +464,7 @@ impl Identity {
                 roster: random(),
             },
             created: self.created,
+            lock: self.lock,
             capacity,
             access,
         }

@@ -4,6 +4,7 @@
 //! a switch. It does not know how entries are looked up or changed.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +17,11 @@ use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::{self, SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Place};
-use crate::format::{Geometry, HashKind, VERSION, record};
+use crate::format::{Geometry, HashKind, LockKind, VERSION, record};
 use crate::hash::Hasher;
 use crate::header::Header;
 use crate::heap::{Found, Segment};
-use crate::lock::LockFile;
+use crate::lock::FileLock;
 use crate::map::MappedFile;
 use crate::roster::Roster;
 use crate::table::Table;
@@ -54,7 +55,7 @@ pub(crate) struct View {
     pub seed: u64,
     pub created: u64,
     /// The writer lock; none on a read-only handle.
-    pub lock: Option<Arc<LockFile>>,
+    pub lock: Option<Arc<FileLock>>,
     /// Device and inode of the index.
     pub inode: (u64, u64),
     /// The number of the first segment in `segments`.
@@ -70,6 +71,7 @@ pub(crate) struct Plan {
     pub seed: u64,
     pub ids: Ids,
     pub created: u64,
+    pub lock: LockKind,
     /// Entries to make room for.
     pub capacity: u64,
     pub access: Access,
@@ -79,6 +81,14 @@ impl View {
     #[inline]
     pub(crate) fn header(&self) -> Header<'_> {
         self.table.header()
+    }
+
+    /// Lets go of the writer lock.
+    #[inline]
+    pub(crate) fn unlock(&self) {
+        if let Some(lock) = &self.lock {
+            lock.release(Some(self.header().lock_words()));
+        }
     }
 
     /// A segment that is mapped already.
@@ -179,7 +189,7 @@ impl View {
             roster: header.roster_id,
         };
         let lock = if writable {
-            Some(Arc::new(LockFile::open(|| dir::open(&path, true))?))
+            Some(Arc::new(open_lock(&path, header.lock_kind())?))
         } else {
             None
         };
@@ -188,7 +198,7 @@ impl View {
             && inode_of(lock.file(), &path)? != inode
         {
             return Err(Error::io(&path, "open one index twice")(
-                std::io::ErrorKind::NotFound.into(),
+                io::ErrorKind::NotFound.into(),
             ));
         }
         let roster = open_roster(names, ids, writable)?;
@@ -319,8 +329,12 @@ impl View {
             true,
         );
         mapped.allocate(0, PAGE)?;
-        write_header(&file, &path, &index_header(plan, hasher))?;
-        let lock = LockFile::open(|| dir::open(&path, true))?;
+        let lock = new_lock(&path, plan.lock)?;
+        let header = IndexHeader {
+            flags: IndexHeader::flags_for(lock.kind()),
+            ..index_header(plan, hasher)
+        };
+        write_header(&file, &path, &header)?;
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, plan.capacity)?;
         let inode = inode_of(&file, &path)?;
@@ -512,7 +526,7 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
         match file.read_at(&mut bytes[have..], have as u64) {
             Ok(0) => break,
             Ok(count) => have += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Error::io(path, "read the header")(error)),
         }
     }
@@ -557,6 +571,32 @@ fn index_header(plan: &Plan, hasher: Hasher) -> IndexHeader {
         created: plan.created,
         ..bytemuck::Zeroable::zeroed()
     }
+}
+
+fn open_lock(path: &Path, kind: LockKind) -> Result<FileLock> {
+    FileLock::open(kind, || dir::open(path, true))?.map_err(|error| {
+        if is_no_such_lock(&error) {
+            return Error::Unsupported {
+                path: path.to_owned(),
+                what: "locked by a word of the index, for which this system or file system lacks \
+                       the means; read it, or make it anew here",
+            };
+        }
+        Error::io(path, "prepare the lock")(error)
+    })
+}
+
+/// The lock of a new index: by `flock` where the system has no better one.
+fn new_lock(path: &Path, kind: LockKind) -> Result<FileLock> {
+    match FileLock::open(kind, || dir::open(path, true))? {
+        Err(error) if is_no_such_lock(&error) => open_lock(path, LockKind::Flock),
+        opened => opened.map_err(Error::io(path, "prepare the lock")),
+    }
+}
+
+fn is_no_such_lock(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    matches!(error.kind(), InvalidInput | Unsupported)
 }
 
 /// Fills a new index with enough empty regions, one to each directory entry.

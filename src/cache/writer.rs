@@ -7,22 +7,20 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use parking_lot::{ArcMutexGuard, RawMutex};
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::dir::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::header::Header;
-use crate::lock::{self, LockFile, Refusal};
+use crate::lock::{self, Patience};
 use crate::sync::Relaxed;
 
 use super::clean::Threshold;
 use super::edit::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
 use super::generation::{Heap, give_up, put_staged};
-use super::handle::{Handle, discard_staged, finish_renames};
+use super::handle::{Handle, acquire, discard_staged, finish_renames};
 use super::options::Durability;
 use super::read::Answer;
 use super::version::Version;
@@ -60,7 +58,8 @@ thread_local! {
 pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Editor,
-    lock: Arc<LockFile>,
+    /// The view whose lock is held.
+    locked: Arc<View>,
     gate: Gate,
     epoch: u64,
     /// Whether something was written that a durable writer still has to sync.
@@ -91,29 +90,21 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let began = Instant::now();
-        let deadline = handle
-            .options
-            .lock_timeout
-            .and_then(|timeout| began.checked_add(timeout));
-        let locked = || Error::Locked {
-            path: handle.path.to_path_buf(),
-            waited: began.elapsed(),
-            holder: handle.view.load().header().holder(),
-        };
+        let patience = Patience::new(handle.options.lock_timeout);
         let mutex = Arc::clone(&handle.gate().mutex);
-        let gate = match deadline {
-            Some(deadline) => mutex.try_lock_arc_until(deadline).ok_or_else(locked)?,
-            None => mutex.lock_arc(),
-        };
-        let (editor, lock) = lock_current(handle, deadline, &locked)?;
+        let gate = wait_for(&mutex, &patience).ok_or_else(|| Error::Locked {
+            path: handle.path.to_path_buf(),
+            waited: patience.waited(),
+            holder: handle.view.load().header().holder(),
+        })?;
+        let editor = lock_current(handle, &patience)?;
         let epoch = lock::epoch();
         HELD.with_borrow_mut(|held| held.push((Arc::clone(&handle.path), epoch)));
         let mut writer = Self {
             handle,
             published: Arc::as_ptr(&editor.view),
+            locked: Arc::clone(&editor.view),
             editor,
-            lock,
             gate: Gate(Some(gate)),
             epoch,
             unsynced: false,
@@ -183,12 +174,11 @@ impl<'a> Writer<'a> {
 
     /// After a switch the lock that counts is the new index's; the old one is let go.
     fn relock(&mut self) {
-        if let Some(lock) = &self.editor.view.lock
-            && !Arc::ptr_eq(lock, &self.lock)
-        {
-            self.lock.release();
-            self.lock = Arc::clone(lock);
-            let header = self.editor.view.header();
+        let view = &self.editor.view;
+        if view.inode != self.locked.inode && view.lock.is_some() {
+            self.locked.unlock();
+            self.locked = Arc::clone(view);
+            let header = view.header();
             // A switch is synced, unless it says that this failed.
             self.unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(std::process::id()));
@@ -591,8 +581,8 @@ impl Drop for Writer<'_> {
             log::error!("{error}");
         }
         if !self.handle.options.exclusive {
-            self.editor.view.header().set(word::HOLDER, 0);
-            self.lock.release();
+            self.locked.header().set(word::HOLDER, 0);
+            self.locked.unlock();
         }
     }
 }
@@ -608,36 +598,33 @@ fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
     })
 }
 
+/// The mutex, held; none when patience is at its end.
+fn wait_for(mutex: &Arc<Mutex<()>>, patience: &Patience) -> Option<ArcMutexGuard<RawMutex, ()>> {
+    if let Some(guard) = mutex.try_lock_arc() {
+        return Some(guard);
+    }
+    match patience.left() {
+        Some(left) => mutex.try_lock_arc_for(left),
+        None => Some(mutex.lock_arc()),
+    }
+}
+
 /// Locks the index that stands at the path, whichever that turns out to be.
-fn lock_current(
-    handle: &Handle,
-    deadline: Option<Instant>,
-    locked: &dyn Fn() -> Error,
-) -> Result<(Editor, Arc<LockFile>)> {
+fn lock_current(handle: &Handle, patience: &Patience) -> Result<Editor> {
     loop {
         let view = handle.view.load_full();
-        let lock = view.lock.clone().filter(|lock| lock.is_own());
-        let Some(lock) = lock else {
+        let Some(lock) = view.lock.as_ref().filter(|lock| lock.is_own()) else {
             // Inherited by fork: the child opens the files for itself.
             handle.reopen(&view)?;
             continue;
         };
         let header = view.header();
-        give_way(header, handle.token);
-        let announce = || header.set(word::WAITING, handle.token);
-        lock.acquire(deadline, announce)
-            .map_err(|refusal| match refusal {
-                Refusal::TimedOut => locked(),
-                Refusal::Io(error) => Error::io(&handle.path, "lock the index")(error),
-            })?;
-        if header.get(word::WAITING) == handle.token {
-            header.set(word::WAITING, 0);
-        }
+        acquire(lock, Some(header), patience, &handle.names)?;
         let superseded = header.poll().superseded();
         if superseded || handle.due_for_look() {
             let there = handle.inode_at_path();
             if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
-                lock.release();
+                view.unlock();
                 there?;
                 handle.reopen(&view)?;
                 continue;
@@ -648,24 +635,11 @@ fn lock_current(
             // happened.
             header.set_poll(header.poll().with_superseded(false));
             if let Err(error) = discard_staged(&handle.names) {
-                lock.release();
+                view.unlock();
                 return Err(error);
             }
         }
         let names = Arc::clone(&handle.names);
-        return Ok((Editor::new(view, names, Stage::Final), lock));
-    }
-}
-
-/// Lets whoever waits for the lock have it first: one who takes it again as soon as it is free
-/// would else keep all others out, for `flock` knows no queue. Without a waiter this costs a load.
-fn give_way(header: Header<'_>, token: u64) {
-    let waiting = header.get(word::WAITING);
-    if waiting != 0 && waiting != token {
-        std::thread::sleep(2 * lock::LONGEST_PAUSE);
-        // Once for each announcement: the waiter may be gone.
-        if header.get(word::WAITING) == waiting {
-            header.set(word::WAITING, 0);
-        }
+        return Ok(Editor::new(view, names, Stage::Final));
     }
 }

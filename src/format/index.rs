@@ -5,10 +5,15 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::seal::Sealed;
-use super::{Geometry, HashKind};
+use super::{Geometry, HashKind, LockKind};
 
 /// Bytes of slot 0, the header page.
 pub(crate) const PAGE: u64 = 4096;
+
+/// The flag of [`LockKind::Word`].
+const LOCKED_BY_WORD: u32 = 1;
+/// All that this crate knows.
+const FLAGS: u32 = LOCKED_BY_WORD;
 
 /// The part of the header page that never changes within a generation.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -54,9 +59,25 @@ impl IndexHeader {
         };
         match geometry.fault() {
             Some(what) => Err(what),
-            None if self.flags != 0 => Err("feature flags"),
+            None if self.flags & !FLAGS != 0 => Err("feature flags"),
             None if self.record_variant != super::record::VARIANT => Err("record variant"),
             None => Ok(geometry),
+        }
+    }
+
+    pub(crate) fn lock_kind(&self) -> LockKind {
+        if self.flags & LOCKED_BY_WORD == 0 {
+            LockKind::Flock
+        } else {
+            LockKind::Word
+        }
+    }
+
+    /// The flags of a cache that is locked so.
+    pub(crate) fn flags_for(kind: LockKind) -> u32 {
+        match kind {
+            LockKind::Flock => 0,
+            LockKind::Word => LOCKED_BY_WORD,
         }
     }
 
@@ -101,10 +122,12 @@ pub(crate) mod word {
     pub(crate) const SYNCED: usize = 69;
     pub(crate) const DEVICE: usize = 70;
     pub(crate) const HOLDER: usize = 72;
-    /// Room for a lock word; zero.
-    #[cfg(test)]
-    pub(crate) const LOCK_WORD: usize = 73;
+    /// The lock word.
+    pub(crate) const LOCK: usize = 73;
+    /// Who waits for a `flock`.
     pub(crate) const WAITING: usize = 74;
+    /// Who is at work under the lock word.
+    pub(crate) const INSIDE: usize = 75;
 }
 
 /// The polled word: low byte the directory's depth, top bit the superseded mark.

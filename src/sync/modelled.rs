@@ -17,6 +17,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::mem::take;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +78,9 @@ struct Mapping {
 #[derive(Debug)]
 pub(crate) struct Image(Vec<Vec<u64>>);
 
+/// One for all words: whoever it wakes looks again.
+type Bell = (loom::sync::Mutex<()>, loom::sync::Condvar);
+
 #[derive(Default)]
 struct World {
     role: Role,
@@ -90,9 +94,13 @@ struct World {
     words: Vec<Rc<Shared>>,
     /// What system calls on names go through, as through the system's own locks.
     system: Option<Rc<Shared>>,
+    /// What wakes those that sleep on a word.
+    bell: Option<Rc<Bell>>,
     sites: BTreeSet<Site>,
     weakened: BTreeSet<Site>,
     numbers: u64,
+    /// Contenders for a lock that were killed.
+    dead: BTreeSet<u32>,
 }
 
 thread_local! {
@@ -153,6 +161,33 @@ impl Word {
             });
         }
         self.plain.store(value, order);
+    }
+
+    #[track_caller]
+    pub(crate) fn compare_exchange(
+        &self,
+        expected: u64,
+        value: u64,
+        order: Ordering,
+        otherwise: Ordering,
+    ) -> Result<u64, u64> {
+        let is_ordered = order != Ordering::Relaxed;
+        let order = if is_ordered && is_weakened() {
+            Ordering::Relaxed
+        } else {
+            order
+        };
+        if let Some(shared) = self.shared() {
+            return act(|| shared.compare_exchange(expected, value, order, otherwise));
+        }
+        if let Some(id) = self.id {
+            world(|world| {
+                assert!(world.role != Role::Reader, "a reader stores into a file");
+                world.role == Role::Writer && world.stored.insert(id)
+            });
+        }
+        self.plain
+            .compare_exchange(expected, value, order, otherwise)
     }
 
     /// Only for words of one handle.
@@ -246,7 +281,7 @@ impl Mapping {
 
 /// Forgets everything.
 pub(crate) fn forget() {
-    world(|world| std::mem::take(world));
+    world(|world| take(world));
 }
 
 /// What the files hold now. Outside of loom.
@@ -268,6 +303,7 @@ pub(crate) fn begin(image: &Image) {
         let files = world.inodes.iter().position(|inode| Some(*inode) == last);
         world.inodes.truncate(files.map_or(0, |last| last + 1));
         (world.numbers, world.role) = (0, Role::Alone);
+        world.dead.clear();
         for (mapping, values) in world.mappings.iter().zip(&image.0) {
             for (word, value) in mapping.words.iter().zip(values) {
                 word.plain.store(*value, Ordering::Relaxed);
@@ -329,6 +365,79 @@ pub(crate) fn weaken(sites: impl IntoIterator<Item = Site>) {
 /// The places that ordered memory in what ran so far.
 pub(crate) fn sites() -> BTreeSet<Site> {
     world(|world| world.sites.clone())
+}
+
+/// A word of loom's outside of any file, for a model of its own. Inside loom.
+pub(crate) fn shared(value: u64) -> Word {
+    let number = world(|world| {
+        world.words.push(Rc::new(Shared::new(value)));
+        world.words.len()
+    });
+    Word {
+        shared: AtomicUsize::new(number),
+        ..Word::new(0)
+    }
+}
+
+/// The contender that drew a number is dead, and the system knows it.
+pub(crate) fn kill(number: u32) {
+    system_call();
+    world(|world| world.dead.insert(number));
+    system_call();
+    // Sleep ends sooner or later: this is later.
+    wake(true);
+}
+
+/// Sleeps until somebody wakes, if the low half of a word is still this. Where somebody is dead,
+/// who wakes nobody, sleep ends by itself.
+pub(crate) fn sleep(word: &Word, low: u32) {
+    let bell = world(|world| world.bell.clone().filter(|_| world.dead.is_empty()));
+    let Some(bell) = bell else {
+        return pause();
+    };
+    act(|| {
+        let guard = bell.0.lock().unwrap();
+        if word.load(Ordering::SeqCst) as u32 == low {
+            drop(bell.1.wait(guard).unwrap());
+        }
+    });
+}
+
+/// Wakes one of those who sleep, or all.
+pub(crate) fn wake(all: bool) {
+    let Some(bell) = world(|world| world.bell.clone()) else {
+        return;
+    };
+    act(|| {
+        let _guard = bell.0.lock().unwrap();
+        if all {
+            bell.1.notify_all();
+        } else {
+            bell.1.notify_one();
+        }
+    });
+}
+
+/// Begins an execution without files. Inside loom, before any thread.
+pub(crate) fn begin_without_files() {
+    let system = Some(Rc::new(Shared::new(0)));
+    let bell = Some(Rc::new(Bell::default()));
+    world(|world| {
+        let (sites, weakened) = (take(&mut world.sites), take(&mut world.weakened));
+        *world = World {
+            system,
+            bell,
+            sites,
+            weakened,
+            ..World::default()
+        };
+    });
+}
+
+/// Whether the contender for a lock that drew a number was killed.
+pub(crate) fn is_dead(number: u32) -> bool {
+    system_call();
+    world(|world| world.dead.contains(&number))
 }
 
 /// In place of random numbers: every execution must be the same.

@@ -93,6 +93,13 @@ impl Specimen {
         live
     }
 
+    /// One that was closed in order, and the same as a killed writer leaves it.
+    pub(crate) fn closed_and_live() -> [Self; 2] {
+        let closed = Self::make();
+        let live = closed.live();
+        [closed, live]
+    }
+
     /// The value that a key has.
     pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
         self.history.get(key)?.last()?.as_ref()

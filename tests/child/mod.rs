@@ -10,6 +10,7 @@ pub(crate) mod ledger;
 pub(crate) mod logbook;
 pub(crate) mod reader;
 pub(crate) mod rebuilds;
+pub(crate) mod scratch;
 pub(crate) mod witness;
 pub(crate) mod worker;
 

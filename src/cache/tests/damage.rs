@@ -3,7 +3,6 @@
 
 use std::os::unix::fs::FileExt;
 
-use super::recovery::scratch;
 use super::*;
 
 fn options() -> Options {

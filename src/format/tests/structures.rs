@@ -258,7 +258,7 @@ fn changing_words() -> Vec<Field> {
     };
     let constants = word_constants(include_str!("../index.rs"));
     // What is read from the text is what the compiler sees.
-    assert!(constants.contains(&("lock_word".to_owned(), index::word::LOCK_WORD)));
+    assert!(constants.contains(&("lock".to_owned(), index::word::LOCK)));
     constants
         .iter()
         .map(|(name, word)| field(name, word * 8, size(name)))

@@ -313,13 +313,7 @@ struct Scenery {
 
 impl Scenery {
     fn new(model: &Model) -> Self {
-        let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() {
-            tempfile::tempdir_in(memory)
-        } else {
-            tempfile::tempdir()
-        }
-        .unwrap();
+        let dir = crate::cache::tests::in_memory();
         let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
         fs::create_dir(&work).unwrap();
         fs::create_dir(&kept).unwrap();

@@ -1,0 +1,105 @@
+//! Who holds the writer's lock, and for how long.
+//!
+//! Knows handles and threads of one process; several processes are met in `tests/`.
+
+use super::*;
+
+#[test]
+fn an_exclusive_handle_keeps_other_writers_out_until_it_is_dropped() {
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(Options::new().exclusive(true));
+    let other =
+        scratch.open(Options::new().lock_timeout(Some(std::time::Duration::from_millis(10))));
+    exclusive.put(b"k", b"v").unwrap();
+    assert!(matches!(
+        other.put(b"k", b"w"),
+        Err(crate::Error::Locked { .. })
+    ));
+    assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
+    exclusive.clear().unwrap();
+    assert!(
+        matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. })),
+        "also after a switch of generation"
+    );
+    drop(exclusive);
+    other.put(b"k", b"w").unwrap();
+}
+
+#[test]
+fn a_writer_that_never_rests_lets_others_have_their_turn() {
+    use std::sync::mpsc::{TryRecvError, channel};
+    use std::time::{Duration, Instant};
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.lock_timeout(Some(Duration::from_secs(5)));
+    let (busy, other) = (scratch.open(&options), scratch.open(&options));
+    let (going, over) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Until the sender is gone, by a panic too.
+            while over.try_recv() == Err(TryRecvError::Empty) {
+                busy.clear().unwrap();
+            }
+        });
+        let mut longest = Duration::ZERO;
+        for i in 0..10_u8 {
+            let began = Instant::now();
+            other.put(&[i], b"v").unwrap();
+            longest = longest.max(began.elapsed());
+        }
+        drop(going);
+        eprintln!("the longest of 10 waits took {longest:?}");
+    });
+}
+
+#[test]
+fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_switched_again() {
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(tiny().exclusive(true));
+    let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
+    let locked = || matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. }));
+    let handle = &exclusive.handle;
+    let stale = handle.view.load_full();
+    exclusive.clear().unwrap();
+    // A thread that reads has seen the switch, and opens the new index while another one follows.
+    let opened = handle.open_anew().unwrap();
+    exclusive.clear().unwrap();
+    handle.adopt(&stale, std::sync::Arc::new(opened));
+    assert!(locked(), "the view with the lock was replaced");
+    exclusive.put(b"k", b"v").unwrap();
+    assert!(locked(), "another lock was taken in its place");
+    assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
+}
+
+#[test]
+fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switches() {
+    use crate::sync::{Relaxed, Word};
+    let scratch = Scratch::new();
+    let exclusive = scratch.open(tiny().exclusive(true));
+    let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
+    let over = Word::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while over.load(Relaxed) == 0 {
+                    if let Some(value) = exclusive.get(b"k").unwrap() {
+                        assert_eq!(value, b"v");
+                    }
+                    assert!(exclusive.keys().unwrap().count() <= 1);
+                }
+            });
+        }
+        let writing = std::panic::AssertUnwindSafe(|| {
+            for _ in 0..50 {
+                exclusive.clear().unwrap();
+                let refused = other.put(b"k", b"theirs");
+                assert!(matches!(refused, Err(crate::Error::Locked { .. })));
+                exclusive.put(b"k", b"v").unwrap();
+            }
+        });
+        let written = std::panic::catch_unwind(writing);
+        over.store(1, Relaxed);
+        written.unwrap();
+    });
+    assert_clean(&exclusive);
+}

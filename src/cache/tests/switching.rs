@@ -1,0 +1,157 @@
+//! All of a cache replaced at once, and what handles and entries keep through it.
+//!
+//! Knows writers that come to their end; stopped ones are the matter of `recovery/`.
+
+use super::*;
+
+#[test]
+fn a_rebuild_replaces_everything_and_a_failing_one_nothing() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let reader = scratch.open(&tiny());
+    for i in 0..500_u32 {
+        cache.put(&i.to_le_bytes(), b"old").unwrap();
+    }
+    let last = cache.mtime(&499_u32.to_le_bytes()).unwrap().unwrap();
+    let failing = (0..300_u32).map(|i| {
+        if i < 299 {
+            Ok((i.to_le_bytes(), *b"new"))
+        } else {
+            Err("gave out")
+        }
+    });
+    assert!(matches!(
+        cache.atomic_rebuild(failing),
+        Err(crate::Error::Source { .. })
+    ));
+    assert_eq!(cache.len(), 500);
+    let names: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.to_string_lossy().ends_with(".new")),
+        "{names:?}"
+    );
+    let items = (0..300_u32)
+        .chain(0..300)
+        .enumerate()
+        .map(|(n, i)| Ok::<_, crate::Error>((i.to_le_bytes(), (n as u32).to_le_bytes())));
+    cache.atomic_rebuild(items).unwrap();
+    for handle in [&cache, &reader] {
+        assert_eq!(handle.len(), 300);
+        assert_eq!(
+            handle.get(&7_u32.to_le_bytes()).unwrap().as_deref(),
+            Some(&307_u32.to_le_bytes()[..])
+        );
+        assert_eq!(handle.get(&400_u32.to_le_bytes()).unwrap(), None);
+        assert!(handle.mtime(&7_u32.to_le_bytes()).unwrap().unwrap() > last);
+        assert_clean(handle);
+    }
+    reader.put(b"from the other handle", b"x").unwrap();
+    assert_eq!(
+        cache.get(b"from the other handle").unwrap().as_deref(),
+        Some(&b"x"[..])
+    );
+    cache.clear().unwrap();
+    assert!(reader.is_empty());
+    assert!(cache.put(b"k", b"v").unwrap() > last);
+    assert_clean(&reader);
+}
+
+#[test]
+fn versions_survive_cleaning_splitting_rebuilding_and_reopening() {
+    let scratch = Scratch::new();
+    let options = tiny();
+    let cache = scratch.open(&options);
+    let versions: Vec<_> = (0..200_u32)
+        .map(|i| cache.put(&i.to_le_bytes(), &[7; 50]).unwrap())
+        .collect();
+    for round in 0..2_000_u32 {
+        cache.put(b"noise", &[round as u8; 100]).unwrap();
+    }
+    cache.compact().unwrap();
+    drop(cache);
+    let cache = scratch.open(&options);
+    for (i, version) in (0..200_u32).zip(&versions) {
+        assert_eq!(cache.mtime(&i.to_le_bytes()).unwrap(), Some(*version));
+        assert_eq!(
+            cache.entry(&i.to_le_bytes()).unwrap().unwrap().version(),
+            *version
+        );
+    }
+    assert!(versions.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_clean(&cache);
+}
+
+#[test]
+fn files_removed_or_replaced_by_hand_are_noticed() {
+    let scratch = Scratch::new();
+    let mut options = Options::new();
+    options.staleness_check_interval(std::time::Duration::ZERO);
+    let cache = scratch.open(&options);
+    cache.put(b"k", b"v").unwrap();
+    for name in std::fs::read_dir(scratch.path().parent().unwrap()).unwrap() {
+        std::fs::remove_file(name.unwrap().path()).unwrap();
+    }
+    cache.put(b"n", b"w").unwrap();
+    assert_eq!(cache.get(b"n").unwrap().unwrap(), b"w");
+    assert_eq!(
+        scratch.open(&options).len(),
+        1,
+        "the put went to a new cache at the path"
+    );
+}
+
+#[test]
+fn in_place_reading_outlives_the_entry() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let version = cache.put(b"key", b"a value in place").unwrap();
+    #[expect(unsafe_code, reason = "nobody else writes to the files of this test")]
+    // SAFETY: M3: the files are this test's own.
+    let value = unsafe { cache.get_in_place(b"key") }.unwrap().unwrap();
+    assert_eq!(
+        (&value[..], value.version()),
+        (&b"a value in place"[..], version)
+    );
+    for round in 0..3_000_u32 {
+        cache.put(b"key", &round.to_le_bytes()).unwrap();
+    }
+    cache.clear().unwrap();
+    assert_eq!(&value[..], b"a value in place");
+}
+
+#[test]
+fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let (view, _) = cache.handle.current().unwrap();
+    let hashes: Vec<_> = (0..32_u8).map(|i| view.hasher.hash(&[i])).collect();
+    let mut i = 0_u32;
+    // Readers stop having found their regions, until one is split at an unchanged depth.
+    let (hash, located) = loop {
+        let poll = view.header().poll();
+        let locate = |hash| (hash, view.table.locate(poll, hash).unwrap());
+        let stopped: Vec<_> = hashes.iter().copied().map(locate).collect();
+        i += 1;
+        cache.put(&i.to_le_bytes(), b"v").unwrap();
+        let moved = stopped.into_iter().find(|(hash, located)| {
+            let (now, entry) = view.table.look_again(located, *hash).unwrap();
+            now == poll && entry != located.entry
+        });
+        if let Some(moved) = moved {
+            break moved;
+        }
+    };
+    // Then a switch begins, and takes long.
+    let (header, poll) = (view.header(), located.poll);
+    header.set_poll(poll.with_superseded(true));
+    assert!(!cache.handle.still(&view, &located, hash).unwrap());
+    let again = view.table.locate(poll, hash).unwrap();
+    let still = cache.handle.still(&view, &again, hash).unwrap();
+    assert!(still, "the mark alone is no reason");
+    header.set_poll(poll);
+}

@@ -1,0 +1,279 @@
+//! What both kinds of lock promise: turns, an end to waiting, and that the dead do not hold them.
+#![expect(unsafe_code, reason = "forks, and children that are killed")]
+
+use std::path::Path;
+
+use crate::sync::{load, store};
+
+use super::*;
+
+#[cfg(loom)]
+mod loom;
+
+const KINDS: [LockKind; 2] = [LockKind::Flock, LockKind::Word];
+
+/// A file to lock, and words that would be mapped from it.
+struct Locked {
+    _dir: tempfile::TempDir,
+    path: std::path::PathBuf,
+    words: [Word; 3],
+}
+
+impl Locked {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        File::create(&path).unwrap();
+        Self {
+            _dir: dir,
+            path,
+            words: [Word::new(0), Word::new(0), Word::new(0)],
+        }
+    }
+
+    fn words(&self) -> Option<Words<'_>> {
+        let [state, inside, waiting] = &self.words;
+        Some(Words {
+            state,
+            inside,
+            waiting,
+        })
+    }
+
+    fn lock(&self, kind: LockKind) -> FileLock {
+        FileLock::open(kind, || Ok(open(&self.path)))
+            .unwrap()
+            .unwrap()
+    }
+
+    fn acquire(&self, lock: &FileLock) {
+        let long = Patience::new(Some(Duration::from_secs(30)));
+        lock.acquire(self.words(), &long).unwrap();
+    }
+
+    /// Whether the lock could be taken within a moment.
+    fn try_acquire(&self, lock: &FileLock) -> bool {
+        let soon = Patience::new(Some(Duration::from_millis(20)));
+        match lock.acquire(self.words(), &soon) {
+            Ok(()) => true,
+            Err(Refusal::TimedOut) => false,
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    }
+}
+
+fn open(path: &Path) -> File {
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+#[test]
+fn two_handles_of_one_process_exclude_each_other() {
+    for kind in KINDS {
+        let file = Locked::new();
+        let (a, b) = (file.lock(kind), file.lock(kind));
+        file.acquire(&a);
+        assert!(!file.try_acquire(&b), "{kind:?}");
+        a.release(file.words());
+        assert!(file.try_acquire(&b), "{kind:?}");
+        assert!(!file.try_acquire(&a), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_lock_by_both_kinds_keeps_out_either() {
+    for kind in KINDS {
+        let file = Locked::new();
+        let open = || FileLock::of_file(|| Ok(open(&file.path))).unwrap();
+        let (both, one) = (open().with_word().unwrap(), file.lock(kind));
+        file.acquire(&both);
+        assert!(!file.try_acquire(&one), "{kind:?}");
+        both.release(file.words());
+        file.acquire(&one);
+        assert!(!file.try_acquire(&both), "{kind:?}");
+        one.release(file.words());
+        assert!(file.try_acquire(&both), "{kind:?}");
+    }
+}
+
+#[test]
+fn many_threads_take_turns_and_none_is_counted_twice() {
+    for kind in KINDS {
+        let file = Locked::new();
+        let count = Word::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let lock = file.lock(kind);
+                    for _ in 0..500 {
+                        file.acquire(&lock);
+                        // Two of them inside at once would lose a turn.
+                        let seen = load(&count);
+                        std::hint::black_box(std::thread::current().id());
+                        store(&count, seen + 1);
+                        lock.release(file.words());
+                    }
+                });
+            }
+        });
+        assert_eq!(load(&count), 2_000, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_handle_that_is_closed_while_it_holds_the_lock_leaves_it_to_the_next() {
+    for kind in KINDS {
+        let file = Locked::new();
+        let (a, b) = (file.lock(kind), file.lock(kind));
+        file.acquire(&a);
+        // As the system does when its process is killed.
+        drop(a);
+        assert!(file.try_acquire(&b), "{kind:?}");
+    }
+}
+
+#[test]
+fn whoever_has_waited_for_long_is_next() {
+    let file = Locked::new();
+    let (busy, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+    let state = &file.words[0];
+    file.acquire(&busy);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| file.acquire(&other));
+        let announced = || load(state) >> 32 != 0;
+        while !announced() {
+            assert!(!waiting.is_finished());
+            std::thread::yield_now();
+        }
+        busy.release(file.words());
+        // It would be had again at once, were it not kept.
+        assert!(load(state) != 0, "the lock is anybody's");
+        waiting.join().unwrap();
+    });
+    assert!(!file.try_acquire(&busy));
+    other.release(file.words());
+    assert!(file.try_acquire(&busy));
+}
+
+#[test]
+fn a_lock_is_not_kept_for_long_for_one_who_died_waiting() {
+    let file = Locked::new();
+    let (a, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+    let number = u64::from(dead.by_word.unwrap());
+    drop(dead);
+    file.acquire(&a);
+    store(&file.words[0], load(&file.words[0]) | (number << 32));
+    a.release(file.words());
+    assert_eq!(load(&file.words[0]) >> 32, number);
+    file.acquire(&a);
+    a.release(file.words());
+    assert_eq!(load(&file.words[0]), 0);
+}
+
+#[test]
+fn one_who_gives_up_waiting_is_not_waited_for() {
+    let file = Locked::new();
+    let (a, b) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+    file.acquire(&a);
+    assert!(!file.try_acquire(&b));
+    assert_eq!(load(&file.words[0]) >> 32, 0);
+    a.release(file.words());
+    assert!(file.try_acquire(&a));
+}
+
+#[test]
+fn no_damage_of_the_words_lets_two_in_or_keeps_all_out() {
+    for bit in 0..192_usize {
+        let file = Locked::new();
+        let (holder, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+        let damage = || {
+            let word = &file.words[bit / 64];
+            store(word, load(word) ^ (1 << (bit % 64)));
+        };
+        // While nobody holds it.
+        damage();
+        assert!(file.try_acquire(&other), "bit {bit} locks all out");
+        other.release(file.words());
+        damage();
+        // While somebody holds it, with one or the other word.
+        file.acquire(&holder);
+        damage();
+        assert!(!file.try_acquire(&other), "bit {bit} lets another in");
+        holder.release(file.words());
+        assert!(file.try_acquire(&other), "bit {bit} outlasts its damage");
+        other.release(file.words());
+        assert!(file.try_acquire(&holder), "bit {bit} outlasts its damage");
+    }
+}
+
+#[test]
+fn a_zeroed_lock_word_does_not_let_another_in() {
+    let file = Locked::new();
+    let (holder, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+    file.acquire(&holder);
+    store(&file.words[0], 0);
+    assert!(!file.try_acquire(&other));
+    holder.release(file.words());
+    assert!(file.try_acquire(&other));
+}
+
+#[test]
+fn words_of_another_boot_or_a_copy_are_of_nobody() {
+    let file = Locked::new();
+    let lock = file.lock(LockKind::Word);
+    for state in [0x0000_0000_1234_5678, 0x7654_3210_9234_5678, u64::MAX] {
+        store(&file.words[0], state);
+        store(&file.words[1], 0x1234_5678);
+        assert!(file.try_acquire(&lock), "{state:x}");
+        lock.release(file.words());
+    }
+}
+
+/// A forked child that lives until it is killed. Returns its process id.
+fn forked() -> libc::pid_t {
+    // SAFETY: L2: the child does nothing but wait and end.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        // SAFETY: L2: longer than any of these tests, but not for ever.
+        unsafe { libc::sleep(60) };
+        // SAFETY: L2: ends the child with nothing that belongs to the parent.
+        unsafe { libc::_exit(0) };
+    }
+    pid
+}
+
+fn kill(pid: libc::pid_t) {
+    // SAFETY: L2: the child was not waited for, so the id is its own.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // SAFETY: L2: the child is nobody else's, and its status is not asked for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
+#[test]
+fn children_that_are_forked_while_a_lock_is_opened_do_not_keep_it() {
+    for kind in KINDS {
+        let file = Locked::new();
+        drop(file.lock(kind));
+        let over = Word::new(0);
+        let taken = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                while load(&over) == 0 {
+                    let lock = file.lock(kind);
+                    let soon = Patience::new(Some(Duration::from_secs(5)));
+                    lock.acquire(file.words(), &soon)?;
+                    // Closed, not unlocked: as when the process is killed.
+                }
+                Ok::<_, Refusal>(())
+            });
+            let mut children = Vec::new();
+            while children.len() < 100 && !taking.is_finished() {
+                children.push(forked());
+            }
+            store(&over, 1);
+            let taken = taking.join();
+            children.into_iter().for_each(kill);
+            taken.unwrap()
+        });
+        assert!(taken.is_ok(), "{kind:?}: a child has kept it: {taken:?}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Handles and writers that a forked child inherits.
+//!
+//! Each test starts a process of its own which has nothing but the harness's idle thread beside the
+//! one that forks, unless it is about what other threads do meanwhile.
+#![expect(
+    unsafe_code,
+    reason = "fork, waitpid and _exit are calls of the C library"
+)]
+
+#[path = "../child/mod.rs"]
+mod child;
+mod handles;
+mod orphans;
+mod process;
+mod rebuilds;
+mod threads;
+mod writers;
+
+use std::path::Path;
+use std::time::Duration;
+
+use child::Child;
+use mmapcache::{Error, MmapCache, Options, Result};
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("uses a handle", handles::uses_a_handle),
+        ("forks twice", handles::forks_twice),
+        ("drops a handle", handles::drops_a_handle),
+        (
+            "drops an exclusive handle",
+            handles::drops_an_exclusive_handle,
+        ),
+        ("inherits a writer", writers::inherits_a_writer),
+        ("drops a writer", writers::drops_a_writer),
+        (
+            "waits for the parent's writer",
+            writers::waits_for_the_parents_writer,
+        ),
+        ("forks and is killed", orphans::forks_and_is_killed),
+        (
+            "leaves a great-grandchild",
+            orphans::leaves_a_great_grandchild,
+        ),
+        ("executes a program", orphans::executes_a_program),
+        (
+            "leaves a child amid a rebuild",
+            rebuilds::leaves_a_child_amid_a_rebuild,
+        ),
+        (
+            "leaves a child and rebuilds",
+            rebuilds::leaves_a_child_and_rebuilds,
+        ),
+        ("forks within a rebuild", rebuilds::forks_within_a_rebuild),
+        ("becomes a daemon", orphans::becomes_a_daemon),
+        (
+            "leaves a child that writes",
+            orphans::leaves_a_child_that_writes,
+        ),
+        ("forks amid its threads", threads::forks_amid_its_threads),
+        ("forks while it creates", threads::forks_while_it_creates),
+        ("forks while it lists", handles::forks_while_it_lists),
+    ]);
+}
+
+fn open(path: &Path, timeout: Duration) -> MmapCache {
+    let mut options = Options::new();
+    options.lock_timeout(Some(timeout));
+    options.open(path).expect("the cache")
+}
+
+const SOON: Duration = Duration::from_millis(100);
+
+const LATE: Duration = Duration::from_secs(10);
+
+#[track_caller]
+fn assert_value(cache: &MmapCache, key: &str, value: &str) {
+    let found = cache.get(key.as_bytes()).expect("a look");
+    assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
+}
+
+fn put(cache: &MmapCache, key: &str, value: &str) -> Result<()> {
+    cache.put(key.as_bytes(), value.as_bytes()).map(drop)
+}
+
+/// Starts a process in the role, and expects it to come to its end.
+#[track_caller]
+fn runs_well(role: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = Child::start(role, &dir.path().join("cache"), &[]);
+    child.expect("ran to its end");
+    child.finish();
+}
+
+#[track_caller]
+fn assert_locked(cache: &MmapCache) {
+    let refused = put(cache, "theirs", "");
+    assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
+}
+
+/// Whether the lock is held, as a process sees it that was not forked.
+#[track_caller]
+fn assert_locked_for_others(path: &Path) {
+    let mut other = Child::start("drops an exclusive handle", path, &[1]);
+    other.expect("locked");
+    other.finish();
+}

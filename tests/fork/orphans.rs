@@ -1,0 +1,188 @@
+//! Children that outlive a parent which was killed, or ended, with the lock.
+//!
+//! What they inherited must keep nobody waiting, unless it is their own by then.
+
+use std::time::Duration;
+
+use mmapcache::Options;
+
+use super::child::scratch::Scratch;
+use super::child::{Child, Part, hear, say};
+use super::process::{fork, join};
+use super::{LATE, SOON, assert_locked, assert_value, open, put};
+
+#[test]
+fn a_parent_killed_while_it_writes_blocks_nobody_though_its_forked_child_lives_on() {
+    let scratch = Scratch::new();
+    let mut parent = Child::start("forks and is killed", &scratch.path, &[]);
+    parent.expect("the child is there");
+    let cache = open(&scratch.path, SOON);
+    assert_locked(&cache);
+    parent.kill();
+    put(&cache, "mine", "1").expect("a put");
+    assert_value(&cache, "parents", "1");
+    assert_eq!(parent.ask("are you there?"), "yes");
+    put(&cache, "mine", "2").expect("a put");
+    assert!(cache.verify().expect("a check").is_clean());
+    assert_eq!(parent.ask("put"), "done");
+    assert_value(&cache, "orphans", "1");
+}
+
+/// The parent holds the writer until it is killed; its forked child answers in its place.
+pub(super) fn forks_and_is_killed(part: &Part) {
+    let cache = open(&part.path, LATE);
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"parents", b"1").expect("a put");
+    fork(|| {
+        say("the child is there");
+        while let Some(line) = hear() {
+            if line == "put" {
+                put(&open(&part.path, LATE), "orphans", "1").expect("a put");
+                say("done");
+            } else {
+                say("yes");
+            }
+        }
+    });
+    loop {
+        std::thread::sleep(LATE);
+    }
+}
+
+/// The parent holds the writer while it is killed, and a child far down still lives.
+#[test]
+fn a_killed_writer_blocks_nobody_though_its_great_grandchild_lives_on() {
+    outlives_its_parent("leaves a great-grandchild");
+}
+
+pub(super) fn leaves_a_great_grandchild(part: &Part) {
+    let cache = open(&part.path, LATE);
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"parents", b"1").expect("a put");
+    fork(|| join(fork(|| join(fork(answers)))));
+    loop {
+        std::thread::sleep(LATE);
+    }
+}
+
+/// Says that it lives, now and whenever it is asked.
+pub(super) fn answers() {
+    say("it lives");
+    while hear().is_some() {
+        say("it lives");
+    }
+}
+
+#[test]
+fn a_killed_writer_blocks_nobody_though_a_program_that_it_has_started_lives_on() {
+    outlives_its_parent("executes a program");
+}
+
+pub(super) fn executes_a_program(part: &Part) {
+    let cache = open(&part.path, LATE);
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"parents", b"1").expect("a put");
+    let answering = "while echo '> it lives'; do read line || exit 0; done";
+    let shell = std::process::Command::new("sh")
+        .args(["-c", answering])
+        .spawn();
+    // Killed while it waits.
+    let ended = shell.expect("a shell").wait();
+    ended.expect("the end of the shell");
+}
+
+/// Starts a process that takes the writer and leaves another one behind, kills it, and expects that
+/// everybody can write, while the one that is left still lives.
+pub(super) fn outlives_its_parent(role: &str) {
+    let scratch = Scratch::new();
+    let mut parent = Child::start(role, &scratch.path, &[]);
+    parent.expect("it lives");
+    let cache = open(&scratch.path, SOON);
+    assert_locked(&cache);
+    parent.kill();
+    put(&cache, "mine", "1").expect("a put");
+    assert_value(&cache, "parents", "1");
+    assert_eq!(parent.ask("do you live?"), "it lives");
+    put(&open(&scratch.path, SOON), "mine", "2").expect("a put");
+    assert!(cache.verify().expect("a check").is_clean());
+}
+
+#[test]
+fn an_exclusive_handle_that_a_daemon_inherits_is_exclusive_again_from_its_first_write_on() {
+    let scratch = Scratch::new();
+    let mut parent = Child::start("becomes a daemon", &scratch.path, &[]);
+    parent.expect("the daemon writes");
+    let cache = open(&scratch.path, SOON);
+    assert_locked(&cache);
+    assert_value(&cache, "daemons", "1");
+    assert_eq!(parent.ask("write once more"), "done");
+    assert_locked(&cache);
+    assert_eq!(parent.ask("let go"), "gone");
+    put(&cache, "mine", "1").expect("a put");
+    assert!(cache.verify().expect("a check").is_clean());
+}
+
+/// Opens the cache, forks, and ends, as services do that were started from a shell.
+pub(super) fn becomes_a_daemon(part: &Part) {
+    let mut options = Options::new();
+    let mut cache = Some(
+        options
+            .exclusive(true)
+            .open(&part.path)
+            .expect("a new cache"),
+    );
+    let parent = std::process::id();
+    fork(|| {
+        while std::os::unix::process::parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let inherited = cache.take().expect("a handle");
+        put(&inherited, "daemons", "1").expect("a put");
+        say("the daemon writes");
+        hear();
+        inherited.clear().expect("an empty cache");
+        put(&inherited, "daemons", "2").expect("a put");
+        say("done");
+        hear();
+        drop(inherited);
+        say("gone");
+        hear();
+    });
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(0) }
+}
+
+#[test]
+fn a_child_that_writes_while_its_parent_is_killed_keeps_its_own_lock_until_it_is_done() {
+    let scratch = Scratch::new();
+    let mut parent = Child::start("leaves a child that writes", &scratch.path, &[]);
+    parent.expect("the child writes");
+    let cache = open(&scratch.path, SOON);
+    parent.kill();
+    assert_locked(&cache);
+    assert_value(&cache, "parents", "1");
+    assert_value(&cache, "childs", "1");
+    assert_eq!(parent.ask("go on"), "done");
+    put(&cache, "mine", "1").expect("a put");
+    assert_value(&cache, "childs", "2");
+    assert!(cache.verify().expect("a check").is_clean());
+}
+
+/// With the very handle that its parent wrote with a moment ago.
+pub(super) fn leaves_a_child_that_writes(part: &Part) {
+    let cache = open(&part.path, LATE);
+    put(&cache, "parents", "1").expect("a put");
+    fork(|| {
+        let mut writer = cache.writer().expect("the writer");
+        writer.put(b"childs", b"1").expect("a put");
+        say("the child writes");
+        hear();
+        writer.put(b"childs", b"2").expect("a put");
+        writer.commit().expect("the end of a batch");
+        say("done");
+        hear();
+    });
+    loop {
+        std::thread::sleep(LATE);
+    }
+}

@@ -1,0 +1,42 @@
+//! Processes forked from this one, until they end.
+//!
+//! Knows nothing of caches; the rules of forking under threads are the tests' own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs the closure in a forked child, which never comes back from it. Returns the child's process
+/// id.
+pub(super) fn fork(body: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: no other thread of these processes holds a lock that is neither the C library's, which
+    // sees to it, nor the cache's, which is what is tested.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "a forked child");
+    if pid > 0 {
+        return pid;
+    }
+    let well = catch_unwind(AssertUnwindSafe(body)).is_ok();
+    // SAFETY: ends the process at once, with nothing that belongs to the parent.
+    unsafe { libc::_exit(if well { 0 } else { 1 }) }
+}
+
+/// Waits until the forked child has ended, and expects that it ended well.
+#[track_caller]
+pub(super) fn join(pid: libc::pid_t) {
+    let mut status = -1;
+    // SAFETY: `status` is a live integer, and the process is a child that nobody else waits for.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!((waited, status), (pid, 0), "the forked child failed");
+}
+
+/// Ends this process, should the rest of it take longer than a minute: a test that hangs fails.
+pub(super) fn end_if_it_hangs() {
+    // SAFETY: only sets a timer, whose signal ends the process.
+    unsafe { libc::alarm(60) };
+}
+
+pub(super) fn kill(pid: libc::pid_t) {
+    // SAFETY: the process is a child that was not waited for, so its id is its own.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // SAFETY: the process is a child that nobody else waits for; its status is not asked for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}

@@ -1,0 +1,89 @@
+//! Forks in the middle of a rebuild, of which only the parent's counts.
+//!
+//! Knows rebuilds as a handle and a writer offer them, not the files that they make.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mmapcache::Error;
+
+use super::child::{Part, say};
+use super::orphans::{answers, outlives_its_parent};
+use super::process::{fork, join};
+use super::{LATE, assert_value, open, put, runs_well};
+
+#[test]
+fn a_rebuild_killed_in_the_middle_blocks_nobody_though_a_child_forked_in_it_lives_on() {
+    outlives_its_parent("leaves a child amid a rebuild");
+}
+
+pub(super) fn leaves_a_child_amid_a_rebuild(part: &Part) {
+    let cache = open(&part.path, LATE);
+    put(&cache, "parents", "1").expect("a put");
+    let items = std::iter::once_with(|| {
+        fork(answers);
+        std::thread::sleep(6 * LATE);
+        Ok::<_, Error>((b"key", b"2"))
+    });
+    cache.atomic_rebuild(items).expect("to be killed before");
+}
+
+#[test]
+fn a_rebuild_that_is_committed_blocks_nobody_though_a_child_forked_in_it_lives_on() {
+    outlives_its_parent("leaves a child and rebuilds");
+}
+
+pub(super) fn leaves_a_child_and_rebuilds(part: &Part) {
+    let cache = open(&part.path, LATE);
+    let mut writer = cache.writer().expect("the writer");
+    writer.put(b"parents", b"0").expect("a put");
+    let items = std::iter::once_with(|| {
+        fork(|| {
+            while cache.get(b"parents").expect("a look").as_deref() != Some(b"1") {
+                std::thread::yield_now();
+            }
+            answers();
+        });
+        Ok::<_, Error>((b"parents", b"1"))
+    });
+    writer.atomic_rebuild(items).expect("a rebuild");
+    loop {
+        std::thread::sleep(LATE);
+    }
+}
+
+#[test]
+fn a_child_forked_in_a_rebuild_that_goes_on_with_it_is_refused_and_the_parents_is_done() {
+    runs_well("forks within a rebuild");
+}
+
+pub(super) fn forks_within_a_rebuild(part: &Part) {
+    for at in [0, 50, 100] {
+        let cache = open(&part.path, LATE);
+        put(&cache, "old", "1").expect("a put");
+        let mut writer = cache.writer().expect("the writer");
+        let mut pid = None;
+        let items = (0..=100).filter_map(|number| {
+            if number == at {
+                // SAFETY: as in `fork`; the child ends below.
+                pid = Some(unsafe { libc::fork() });
+            }
+            (number < 100).then(|| Ok::<_, Error>((format!("new {number}"), "2")))
+        });
+        let done = catch_unwind(AssertUnwindSafe(|| writer.atomic_rebuild(items)));
+        if pid == Some(0) {
+            let refused = matches!(done, Ok(Err(Error::Forked { .. })));
+            drop(writer);
+            let whole = cache.len() == 1 || cache.len() == 100;
+            // SAFETY: as in `fork`.
+            unsafe { libc::_exit(if refused && whole { 0 } else { 1 }) };
+        }
+        join(pid.expect("a forked child"));
+        done.expect("no panic").expect("a rebuild");
+        drop(writer);
+        assert_eq!(cache.len(), 100);
+        assert_value(&cache, "new 99", "2");
+        assert!(cache.verify().expect("a check").is_clean());
+        cache.clear().expect("an empty cache");
+    }
+    say("ran to its end");
+}
