@@ -1,9 +1,9 @@
 //! Many keys at once: what each of them gives is what it would give by itself.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::sync::{Word, load};
 
 /// What a call gives, its numbers checked.
 fn many<K: AsRef<[u8]>>(cache: &MmapCache, keys: &[K]) -> Vec<Option<Vec<u8>>> {
@@ -185,7 +185,7 @@ fn beside_a_writer_each_of_many_keys_is_between_what_get_gave_before_and_gives_a
     for key in &keys {
         cache.put(key, &value(0)).unwrap();
     }
-    let done = AtomicBool::new(false);
+    let done = Word::new(0);
     let write = || {
         for turn in 1..=40_u64 {
             for key in &keys {
@@ -207,11 +207,11 @@ fn beside_a_writer_each_of_many_keys_is_between_what_get_gave_before_and_gives_a
                 cache.atomic_rebuild(items).unwrap();
             }
         }
-        done.store(true, Ordering::Relaxed);
+        done.store(1, Relaxed);
     };
     let read = |reader: &MmapCache| {
         let calls = Cell::new(0);
-        while !done.load(Ordering::Relaxed) || calls.get() < 3 {
+        while load(&done) == 0 || calls.get() < 3 {
             let get = |key: &[u8; 4]| turn_of(reader.get(key).unwrap().as_deref());
             let before: Vec<_> = keys.iter().map(get).collect();
             let mut between = Vec::new();
