@@ -19,7 +19,7 @@ mod life;
 mod word;
 
 use description::Description;
-pub(crate) use description::epoch;
+pub(crate) use description::{epoch, process};
 use word::Contender;
 
 /// The words of a file by which it is locked.

@@ -202,7 +202,9 @@ fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
 
 #[test]
 fn whoever_is_killed_the_others_go_on_and_nothing_acknowledged_is_lost() {
-    for (options, rounds) in [(child::tight(), 10), (Options::new(), 4)] {
+    let mut by_flock = child::tight();
+    by_flock.lock_by_flock(true);
+    for (options, rounds) in [(child::tight(), 10), (Options::new(), 4), (by_flock, 4)] {
         let done = kill(&options, rounds, 5);
         println!("{done:?}");
         assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
@@ -212,7 +214,9 @@ fn whoever_is_killed_the_others_go_on_and_nothing_acknowledged_is_lost() {
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
 fn three_hundred_kills_among_four_writers_and_two_readers() {
-    for options in [Options::new(), child::tight()] {
+    let mut by_flock = child::tight();
+    by_flock.lock_by_flock(true);
+    for options in [Options::new(), child::tight(), by_flock] {
         let began = Instant::now();
         let done = kill(&options, 300, 77);
         println!("300 kills in {:?}: {done:#?}", began.elapsed());

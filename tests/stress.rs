@@ -46,12 +46,16 @@ fn run(options: &Options, length: Duration, between: Duration) -> Done {
 
 #[test]
 fn four_writers_and_four_readers_agree_on_everything() {
-    let (length, between) = (Duration::from_secs(3), Duration::from_millis(60));
-    let done = run(&child::tight(), length, between);
-    println!("{done:?}");
-    assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
-    assert!(done.values > 1_000 && done.listings > 0, "{done:?}");
-    assert!(done.kills > 0 && done.stops > 0, "{done:?}");
+    for by_flock in [false, true] {
+        let mut options = child::tight();
+        options.lock_by_flock(by_flock);
+        let (length, between) = (Duration::from_secs(3), Duration::from_millis(60));
+        let done = run(&options, length, between);
+        println!("{done:?}");
+        assert!(done.operations > 100 && done.rebuilds > 0, "{done:?}");
+        assert!(done.values > 1_000 && done.listings > 0, "{done:?}");
+        assert!(done.kills > 0 && done.stops > 0, "{done:?}");
+    }
 }
 
 #[test]

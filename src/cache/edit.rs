@@ -157,6 +157,8 @@ impl Editor {
         key: &[u8],
     ) -> Outcomes<Option<Target<'t>>> {
         for (index, slot, link) in region.probe(hash) {
+            // It comes while the record does.
+            slot.prefetch();
             let outcome = match self.segment(link.place().segment)? {
                 Some(segment) => segment.compare(link.place().unit, key)?,
                 None => Outcome::Damaged,
@@ -217,8 +219,9 @@ impl Editor {
         version: Option<u64>,
     ) -> Outcomes<(u64, bool)> {
         let hash = self.view.hasher.hash(key);
-        let header = self.entry_header(key, value, version)?;
         let region = self.region(table, hash)?;
+        region.prefetch(hash);
+        let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
             self.overwrite(table, target, header, key, value)?;
             return Ok((header.mtime, true));
@@ -505,6 +508,7 @@ impl Editor {
         let Some(target) = self.find(table, hash, key)? else {
             return Ok(false);
         };
+        self.view.roster.prefetch(target.slot.identity().position);
         let mtime = Version::next(self.view.header().get(word::LAST_MTIME));
         let header = record::Header {
             value_len: 0,

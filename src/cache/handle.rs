@@ -7,7 +7,7 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -23,6 +23,7 @@ use crate::header::Header;
 use crate::lock::{self, FileLock, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
+use super::edit::Editor;
 use super::options::Options;
 use super::version;
 use super::view::{Ids, Plan, View, refuse_foreign};
@@ -31,11 +32,12 @@ use super::view::{Ids, Plan, View, refuse_foreign};
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub names: Arc<Names>,
-    /// The cache's path, by which a thread knows the writers that it holds.
     pub path: Arc<Path>,
+    /// The path in a number, by which a thread knows the writers that it holds.
+    pub id: u64,
     pub options: Options,
     pub view: ArcSwap<View>,
-    gate: ArcSwap<Gate>,
+    gate: Gate,
     /// Damaged entries that this handle came by.
     pub damaged: Word,
     /// When the path was last looked at, in milliseconds of a coarse clock.
@@ -52,16 +54,21 @@ pub(crate) struct Handle {
 /// What keeps the threads of one handle apart before they compete for the file lock.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub mutex: Arc<Mutex<()>>,
+    /// The editor that the last writer left, for the next one: what it consists of is counted by
+    /// atomics, which wait for the stores of the last write (390 ns a single put, 670 without).
+    pub idle: Mutex<Option<Editor>>,
     epoch: u64,
+    /// That of a forked child: the parent's may be held by a thread that does not exist there.
+    next: OnceLock<Box<Gate>>,
 }
 
 impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            mutex: Arc::new(Mutex::new(())),
+    fn new() -> Self {
+        Self {
+            idle: Mutex::new(None),
             epoch: lock::epoch(),
-        })
+            next: OnceLock::new(),
+        }
     }
 }
 
@@ -71,13 +78,14 @@ impl Handle {
         refuse_network(&names, options)?;
         let view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
-        let path = Arc::from(names.cache());
+        let path: Arc<Path> = Arc::from(names.cache());
         Ok(Self {
             names: Arc::new(names),
+            id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
             path,
             options: options.clone(),
             view: ArcSwap::from_pointee(view),
-            gate: ArcSwap::new(Gate::new()),
+            gate: Gate::new(),
             damaged: Word::new(0),
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
@@ -143,6 +151,11 @@ impl Handle {
             let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
             Arc::clone(if newer && usable { current } else { &view })
         });
+        // Else the old files would stay mapped until the next write. A writer that is at work sees
+        // for itself.
+        if let Some(mut idle) = self.gate().idle.try_lock() {
+            *idle = None;
+        }
     }
 
     /// Device and inode at the cache's path; none where nothing is.
@@ -196,21 +209,13 @@ impl Handle {
         Ok(true)
     }
 
-    /// The mutex of this process's threads. A forked child gets one of its own: the parent's may be
-    /// held by a thread that does not exist here.
-    pub(crate) fn gate(&self) -> Arc<Gate> {
-        let gate = self.gate.load_full();
-        if gate.epoch == lock::epoch() {
-            return gate;
+    /// The gate of this process's threads.
+    pub(crate) fn gate(&self) -> &Gate {
+        let (mut gate, epoch) = (&self.gate, lock::epoch());
+        while gate.epoch != epoch {
+            gate = gate.next.get_or_init(|| Box::new(Gate::new()));
         }
-        self.gate.rcu(|gate| {
-            if gate.epoch == lock::epoch() {
-                Arc::clone(gate)
-            } else {
-                Gate::new()
-            }
-        });
-        self.gate.load_full()
+        gate
     }
 
     pub(crate) fn saw_damage(&self) {

@@ -5,10 +5,10 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::Path;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::dir::Stage;
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ const ROSTER_LEAST: u64 = 4096;
 thread_local! {
     /// The caches whose writers this thread holds, each with the epoch in which it was taken: a
     /// forked child inherits the list, and the writers in it are not its own.
-    static HELD: RefCell<Vec<(Arc<Path>, u64)>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The writer lock of a cache, held: a batch of changes under one lock and, where that is asked
@@ -57,10 +57,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Writer<'a> {
     handle: &'a Handle,
-    editor: Editor,
-    /// The view whose lock is held.
-    locked: Arc<View>,
-    gate: Gate,
+    editor: Held<'a>,
     epoch: u64,
     /// Whether something was written that a durable writer still has to sync.
     unsynced: bool,
@@ -68,12 +65,30 @@ pub struct Writer<'a> {
     published: *const View,
 }
 
-/// The mutex of this process's threads, held.
-struct Gate(Option<ArcMutexGuard<RawMutex, ()>>);
+/// The gate of this process's threads, held, and the editor behind it.
+struct Held<'a>(Option<MappedMutexGuard<'a, Editor>>);
 
-impl fmt::Debug for Gate {
+impl Deref for Held<'_> {
+    type Target = Editor;
+
+    #[inline]
+    fn deref(&self) -> &Editor {
+        self.0.as_deref().expect("held until the writer is dropped")
+    }
+}
+
+impl DerefMut for Held<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Editor {
+        self.0
+            .as_deref_mut()
+            .expect("held until the writer is dropped")
+    }
+}
+
+impl fmt::Debug for Held<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        self.0.fmt(f)
     }
 }
 
@@ -84,28 +99,24 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let is_this = |held: &(Arc<Path>, u64)| held.0 == handle.path && held.1 == lock::epoch();
-        if HELD.with_borrow(|held| held.iter().any(is_this)) {
+        let (id, epoch) = (handle.id, lock::epoch());
+        if HELD.with_borrow(|held| held.contains(&(id, epoch))) {
             return Err(Error::WriterHeld {
                 path: handle.path.to_path_buf(),
             });
         }
         let patience = Patience::new(handle.options.lock_timeout);
-        let mutex = Arc::clone(&handle.gate().mutex);
-        let gate = wait_for(&mutex, &patience).ok_or_else(|| Error::Locked {
+        let mut gate = wait_for(&handle.gate().idle, &patience).ok_or_else(|| Error::Locked {
             path: handle.path.to_path_buf(),
             waited: patience.waited(),
             holder: handle.view.load().header().holder(),
         })?;
-        let editor = lock_current(handle, &patience)?;
-        let epoch = lock::epoch();
-        HELD.with_borrow_mut(|held| held.push((Arc::clone(&handle.path), epoch)));
+        let editor = lock_current(handle, gate.take(), &patience)?;
+        HELD.with_borrow_mut(|held| held.push((id, epoch)));
         let mut writer = Self {
             handle,
             published: Arc::as_ptr(&editor.view),
-            locked: Arc::clone(&editor.view),
-            editor,
-            gate: Gate(Some(gate)),
+            editor: Held(Some(MutexGuard::map(gate, |idle| idle.insert(editor)))),
             epoch,
             unsynced: false,
         };
@@ -118,7 +129,7 @@ impl<'a> Writer<'a> {
     /// boot.
     fn prepare(&mut self) -> Result<()> {
         let header = self.editor.view.header();
-        header.set(word::HOLDER, u64::from(std::process::id()));
+        header.set(word::HOLDER, u64::from(lock::process()));
         if header.get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.handle.names, &self.editor.view)?;
         }
@@ -167,21 +178,22 @@ impl<'a> Writer<'a> {
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
         log::warn!("{}: {what}", self.handle.path.display());
+        let before = Arc::clone(&self.editor.view);
         let recovered = self.handle.recover_from_heap(&mut self.editor);
-        self.relock();
+        self.relock(&before);
         recovered.map_err(|stop| give_up(stop, &self.editor))
     }
 
     /// After a switch the lock that counts is the new index's; the old one is let go.
-    fn relock(&mut self) {
+    fn relock(&mut self, before: &View) {
         let view = &self.editor.view;
-        if view.inode != self.locked.inode && view.lock.is_some() {
-            self.locked.unlock();
-            self.locked = Arc::clone(view);
+        if view.inode != before.inode {
+            before.unlock();
             let header = view.header();
             // A switch is synced, unless it says that this failed.
-            self.unsynced = header.get(word::SYNC_ERROR) != 0;
-            header.set(word::HOLDER, u64::from(std::process::id()));
+            let unsynced = header.get(word::SYNC_ERROR) != 0;
+            header.set(word::HOLDER, u64::from(lock::process()));
+            self.unsynced = unsynced;
         }
     }
 
@@ -294,8 +306,9 @@ impl<'a> Writer<'a> {
         if let Err(error) = refuse_forked(self.handle, self.epoch) {
             return Err(error.into());
         }
+        let before = Arc::clone(&self.editor.view);
         let switched = switch(self.handle, &mut self.editor);
-        self.relock();
+        self.relock(&before);
         self.publish_view();
         switched
     }
@@ -569,20 +582,20 @@ impl<'a> Writer<'a> {
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
-        HELD.with_borrow_mut(|held| {
-            held.retain(|(path, epoch)| *path != self.handle.path || *epoch != self.epoch);
-        });
+        let this = (self.handle.id, self.epoch);
+        HELD.with_borrow_mut(|held| held.retain(|held| *held != this));
         if self.epoch != lock::epoch() {
             // A forked child: the lock and the mutex are the parent's.
-            std::mem::forget(self.gate.0.take());
+            std::mem::forget(self.editor.0.take());
             return;
         }
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
         }
         if !self.handle.options.exclusive {
-            self.locked.header().set(word::HOLDER, 0);
-            self.locked.unlock();
+            let view = &self.editor.view;
+            view.header().set(word::HOLDER, 0);
+            view.unlock();
         }
     }
 }
@@ -598,24 +611,32 @@ fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
     })
 }
 
-/// The mutex, held; none when patience is at its end.
-fn wait_for(mutex: &Arc<Mutex<()>>, patience: &Patience) -> Option<ArcMutexGuard<RawMutex, ()>> {
-    if let Some(guard) = mutex.try_lock_arc() {
+/// The gate, held; none when patience is at its end.
+fn wait_for<'a>(
+    gate: &'a Mutex<Option<Editor>>,
+    patience: &Patience,
+) -> Option<MutexGuard<'a, Option<Editor>>> {
+    if let Some(guard) = gate.try_lock() {
         return Some(guard);
     }
     match patience.left() {
-        Some(left) => mutex.try_lock_arc_for(left),
-        None => Some(mutex.lock_arc()),
+        Some(left) => gate.try_lock_for(left),
+        None => Some(gate.lock()),
     }
 }
 
-/// Locks the index that stands at the path, whichever that turns out to be.
-fn lock_current(handle: &Handle, patience: &Patience) -> Result<Editor> {
+/// Locks the index that stands at the path, whichever that turns out to be; most likely it is the
+/// one of the last write.
+fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) -> Result<Editor> {
     loop {
-        let view = handle.view.load_full();
+        let editor = idle.take().unwrap_or_else(|| {
+            let names = Arc::clone(&handle.names);
+            Editor::new(handle.view.load_full(), names, Stage::Final)
+        });
+        let view = &editor.view;
         let Some(lock) = view.lock.as_ref().filter(|lock| lock.is_own()) else {
             // Inherited by fork: the child opens the files for itself.
-            handle.reopen(&view)?;
+            handle.reopen(view)?;
             continue;
         };
         let header = view.header();
@@ -626,7 +647,7 @@ fn lock_current(handle: &Handle, patience: &Patience) -> Result<Editor> {
             if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
                 view.unlock();
                 there?;
-                handle.reopen(&view)?;
+                handle.reopen(view)?;
                 continue;
             }
         }
@@ -639,7 +660,6 @@ fn lock_current(handle: &Handle, patience: &Patience) -> Result<Editor> {
                 return Err(error);
             }
         }
-        let names = Arc::clone(&handle.names);
-        return Ok(Editor::new(view, names, Stage::Final));
+        return Ok(editor);
     }
 }

@@ -12,12 +12,14 @@ use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crate::error;
 
 /// How often this process is the child of a fork that happened since the first lock was opened.
 static FORKS: AtomicU64 = AtomicU64::new(0);
+/// This process's id; 0 where nobody has asked yet.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 /// Forks that threads of this process have begun, and that they have ended.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +74,7 @@ extern "C" fn after() {
 /// descriptors.
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    PROCESS.store(0, Ordering::Relaxed);
     // Whoever else was about to fork is not here.
     ENDED.store(BEGUN.load(Ordering::Relaxed), Ordering::Relaxed);
     let mut block = Some(&REGISTRY);
@@ -92,6 +95,17 @@ extern "C" fn in_child() {
 /// The number of forks that lie between this process and the one that first used a lock.
 pub(crate) fn epoch() -> u64 {
     FORKS.load(Ordering::Relaxed)
+}
+
+/// This process's id, asked of the system once.
+pub(crate) fn process() -> u32 {
+    let known = PROCESS.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let id = std::process::id();
+    PROCESS.store(id, Ordering::Relaxed);
+    id
 }
 
 fn watch_forks() {

@@ -26,33 +26,6 @@ fn an_exclusive_handle_keeps_other_writers_out_until_it_is_dropped() {
 }
 
 #[test]
-fn a_writer_that_never_rests_lets_others_have_their_turn() {
-    use std::sync::mpsc::{TryRecvError, channel};
-    use std::time::{Duration, Instant};
-    let scratch = Scratch::new();
-    let mut options = tiny();
-    options.lock_timeout(Some(Duration::from_secs(5)));
-    let (busy, other) = (scratch.open(&options), scratch.open(&options));
-    let (going, over) = channel::<()>();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // Until the sender is gone, by a panic too.
-            while over.try_recv() == Err(TryRecvError::Empty) {
-                busy.clear().unwrap();
-            }
-        });
-        let mut longest = Duration::ZERO;
-        for i in 0..10_u8 {
-            let began = Instant::now();
-            other.put(&[i], b"v").unwrap();
-            longest = longest.max(began.elapsed());
-        }
-        drop(going);
-        eprintln!("the longest of 10 waits took {longest:?}");
-    });
-}
-
-#[test]
 fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_switched_again() {
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));
