@@ -105,6 +105,7 @@ impl Handle {
             let looked = self.looked();
             let (view, poll) = self.current()?;
             let hashes = prefetch(&view, poll, &group);
+            let mut is_good = true;
             for (key, hash) in group.iter().zip(hashes) {
                 let (Some(key), Some(hash)) = (key, hash) else {
                     return Ok(());
@@ -112,14 +113,17 @@ impl Handle {
                 let key = key.as_ref();
                 self.check_key(key)?;
                 value.clear();
-                // The group's view saves the others' loads, as long as a load would give it again.
+                // One load of the view for the group, as long as a load would give it again.
                 let poll = view.header().poll();
+                is_good &= !poll.superseded() && self.looked() == looked;
                 let mut answer = None;
-                if !poll.superseded() && self.looked() == looked {
+                if is_good {
                     answer = self.attempt(&view, poll, hash, |view, _, slot, link| {
                         self.examine(view, slot, link, key, &mut value)
                     })?;
                 }
+                // A key that has to begin again may have found the view to lack a segment.
+                is_good = answer.is_some();
                 let answer = match answer {
                     Some(answer) => answer,
                     None => self.read(key, &mut value)?,
