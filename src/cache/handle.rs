@@ -182,6 +182,12 @@ impl Handle {
         due
     }
 
+    /// When the path was last looked at: who finds it changed loads the view anew.
+    #[inline]
+    pub(crate) fn looked(&self) -> u64 {
+        self.looked.load(Relaxed)
+    }
+
     /// Maps a segment that the view lacks. False where this generation has no such segment (any
     /// more).
     #[cold]
