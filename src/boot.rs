@@ -15,7 +15,11 @@ pub(crate) fn id() -> Result<[u64; 2]> {
         return Ok(*known);
     }
     let id = read()?;
-    Ok(*KNOWN.get_or_init(|| id))
+    // What could not be told now can perhaps be told later.
+    if id != [0; 2] {
+        let _ = KNOWN.set(id);
+    }
+    Ok(id)
 }
 
 fn read() -> Result<[u64; 2]> {

@@ -366,6 +366,7 @@ impl Scenery {
         };
         for (actor, view) in &self.actors {
             actor.cache.handle.view.store(Arc::clone(view));
+            *actor.cache.handle.gate().idle.lock() = None;
         }
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
         if inodes(&work) == inodes(&kept) {
