@@ -1,6 +1,7 @@
 //! The cache beside the in-memory map, in turns within one run, as a table of medians and ratios.
 //!
-//! `cargo bench --bench ratio` takes some minutes; `-- --entries 100000` measures one size only.
+//! `cargo bench --bench ratio` takes some minutes; `-- --entries 100000` measures one size only, and
+//! `-- --reads` only what changes nothing.
 
 mod workload;
 
@@ -11,6 +12,8 @@ use mmapcache::MmapCache;
 use workload::{Key, Map, Scratch, consume, fill_cache, fill_map, mix, value};
 
 const ROUNDS: usize = 7;
+/// Keys that the cache is asked for at once; all operations of a round are whole batches.
+const BATCH: usize = 16;
 
 /// Nanoseconds per operation of the map and of the cache, round by round.
 #[derive(Default)]
@@ -63,8 +66,21 @@ fn main() {
         );
         println!("| operation | hashbrown | mmapcache | ratio |");
         println!("|---|--:|--:|--:|");
-        measure(entries);
+        if arguments.iter().any(|argument| argument == "--reads") {
+            measure_reads(entries);
+        } else {
+            measure(entries);
+        }
     }
+}
+
+fn measure_reads(entries: u64) {
+    let scratch = Scratch::new();
+    let cache = scratch.open();
+    let mut map = Map::default();
+    fill_map(&mut map, 0..entries);
+    fill_cache(&mut cache.writer().expect("the lock"), 0..entries);
+    read(entries, &map, &cache);
 }
 
 fn measure(entries: u64) {
@@ -119,6 +135,7 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
     let mut buffer = Vec::new();
     let (mut latency, mut throughput, mut miss, mut has, mut list) =
         <(Pairs, Pairs, Pairs, Pairs, Pairs)>::default();
+    let mut many = Pairs::default();
     for round in 0..ROUNDS as u64 {
         let start = mix(round);
         latency.map.push(time(count, || {
@@ -152,6 +169,17 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
                         .expect("a value")
                 );
                 sum ^= consume(&buffer);
+            }
+            black_box(sum);
+        }));
+        many.map.push(throughput.map[throughput.map.len() - 1]);
+        many.cache.push(time(count, || {
+            let mut sum = 0;
+            for first in (0..count).step_by(BATCH) {
+                let keys: [Key; BATCH] = std::array::from_fn(|i| pick(first + i as u64));
+                let consume_hit = |_, value: Option<&[u8]>| sum ^= consume(value.expect("a hit"));
+                let keys = keys.iter().map(Key::bytes);
+                cache.get_many(keys, consume_hit).expect("values");
             }
             black_box(sum);
         }));
@@ -189,6 +217,7 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
     }
     latency.print("get hit, next key depends on the last value");
     throughput.print("get hit, independent keys");
+    many.print("get hit, independent keys, 16 at once; the map one at a time");
     miss.print("get miss");
     has.print("contains, hit");
     list.print("list all items, per entry");

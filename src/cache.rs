@@ -147,6 +147,42 @@ impl MmapCache {
         }
     }
 
+    /// The values of many keys: `each` gets the number of each key, from 0 on and in order, and
+    /// what [`get`](Self::get) would give for it.
+    ///
+    /// Each key is looked up as by itself, at a moment of its own: what is changed meanwhile, by
+    /// `each` too, some keys may show and others not. Takes keys in groups of 16 and asks the
+    /// memory for all that a group needs at once, where `get` waits for one piece after the other:
+    /// for a cache that is larger than the processor's, a fraction of the time. Allocates one
+    /// buffer, whatever the number of keys. Of keys that are all in the processor's cache it costs
+    /// a bit more than as many `get`s.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// cache.put(b"one", b"1")?;
+    /// cache.put(b"three", b"3")?;
+    ///
+    /// let mut values = Vec::new();
+    /// cache.get_many(["one", "two", "three"], |_, value| {
+    ///     values.push(value.map(<[u8]>::to_vec));
+    /// })?;
+    /// assert_eq!(values, [Some(b"1".to_vec()), None, Some(b"3".to_vec())]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), at the first key that has one: those before it were handed out, and
+    /// those behind it are not.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        each: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        self.handle.read_many(keys.into_iter(), each)
+    }
+
     /// The value of a key, where it lies in the mapped file.
     ///
     /// # Safety

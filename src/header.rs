@@ -317,10 +317,14 @@ impl<'a> Header<'a> {
         self.get(word::INODE) != inode || (numbered && self.get(word::DEVICE) != device)
     }
 
+    /// Whether the last writer wrote under this boot, and to this inode.
+    pub(crate) fn is_from_here(&self, boot: [u64; 2], inode: (u64, u64)) -> bool {
+        self.written_under() == boot && boot != [0; 2] && !self.is_copied(boot, inode)
+    }
+
     /// Whether the last writer wrote under another boot, or to another inode, and did not flush.
     pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: (u64, u64)) -> bool {
-        let here = self.written_under() == boot && boot != [0; 2] && !self.is_copied(boot, inode);
-        self.is_dirty() && !here
+        self.is_dirty() && !self.is_from_here(boot, inode)
     }
 
     pub(crate) fn mark_dirty(&self, boot: [u64; 2], (device, inode): (u64, u64)) {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{CRC_BYTES, Checksum, HEADER_BYTES, HEADER_WORDS, Header, Kind};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
-use crate::map::{MappedFile, Memory};
+use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, load, store};
 
 pub(crate) use walk::{Found, Walker};
@@ -21,6 +21,8 @@ pub(crate) use walk::{Found, Walker};
 const SMALL: usize = 256;
 /// Larger ones go through a buffer of this size, which stays in the nearest cache.
 const CHUNK: usize = 4096;
+/// Cache lines of a record that are asked for ahead of its reading.
+const PREFETCH_LINES: usize = 3;
 /// The most that one gap takes, and the least.
 const GAP: usize = 1 << 16;
 const GAP_LEAST: usize = HEADER_BYTES + 8;
@@ -254,6 +256,17 @@ impl Segment {
     /// be one.
     pub(crate) fn stored_bytes(&self, unit: u32) -> Result<Option<u64>> {
         Ok(self.record(unit)?.map(|(header, _)| header.stored_bytes()))
+    }
+
+    /// Asks for the first lines of a record; what lies behind them the processor finds by itself.
+    #[inline]
+    pub(crate) fn prefetch(&self, unit: u32) {
+        let words = self.memory.window(0).unwrap_or(&[]);
+        for line in 0..PREFETCH_LINES {
+            if let Some(word) = words.get(unit as usize + line * 8) {
+                prefetch(word);
+            }
+        }
     }
 
     /// Whether there is a record that verifies, and its header.

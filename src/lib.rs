@@ -51,6 +51,7 @@ compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mappe
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
+mod boot;
 mod bytes;
 mod cache;
 mod dir;

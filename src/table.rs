@@ -173,9 +173,19 @@ impl Table {
 
     /// Asks for the control bytes and links at which a search for a hash begins.
     pub(crate) fn prefetch_search(&self, hash: Hash) {
-        if let Ok(located) = self.locate(self.header().poll(), hash) {
-            located.region.prefetch(hash);
-        }
+        self.approach(self.header().poll(), hash);
+    }
+
+    /// The region in which a search for a hash would look now, its first lines asked for; none
+    /// where it is not known to be there. Only a hint.
+    #[inline]
+    pub(crate) fn approach(&self, poll: Poll, hash: Hash) -> Option<Region<'_>> {
+        let depth = self.depth(poll).ok()?;
+        let entry = self.entry(hash.directory() & ((1 << depth) - 1)).ok()?;
+        let words = self.region_words(entry.region()).ok()??;
+        let region = Region::new(words, self.layout, entry.region());
+        region.prefetch(hash);
+        Some(region)
     }
 
     /// Asks for a slot and its region's stamp.

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 21] = [
     &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
-    &["map", "dir", "lock"],
+    &["boot", "map", "dir", "lock"],
     &["header"],
     &["table", "heap", "roster"],
     &["cache::version", "cache::errand"],
@@ -138,7 +138,10 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect(&path, paths);
+            // What is built there was written by others.
+            if !path.ends_with("target") {
+                collect(&path, paths);
+            }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             paths.push(path);
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, Poll, word};
@@ -93,7 +94,7 @@ impl Handle {
             damaged: Word::new(0),
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
-            boot: boot_id()?,
+            boot: boot::id()?,
             marked: Word::new(0),
             believed: Word::new(0),
         })
@@ -183,6 +184,12 @@ impl Handle {
             self.looked.store(now, Relaxed);
         }
         due
+    }
+
+    /// When the path was last looked at: who finds it changed loads the view anew.
+    #[inline]
+    pub(crate) fn looked(&self) -> u64 {
+        self.looked.load(Relaxed)
     }
 
     /// Maps a segment that the view lacks. False where this generation has no such segment (any
@@ -504,41 +511,9 @@ fn fill_from_hasher(bytes: &mut [u8]) {
     }
 }
 
-/// The system's boot, or zeros where that cannot be told: dirty files then count as from another
-/// boot. A want of descriptors tells nothing.
-pub(crate) fn boot_id() -> Result<[u64; 2]> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            return match error.raw_os_error() {
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
-                    Err(Error::io(path, "read the id of this boot")(error))
-                }
-                _ => Ok([0; 2]),
-            };
-        }
-    };
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let half = |range: std::ops::Range<usize>| {
-        digits
-            .get(range)
-            .and_then(|part| u64::from_str_radix(part, 16).ok())
-            .unwrap_or(0)
-    };
-    Ok([half(0..16), half(16..32)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_boot_has_an_id() {
-        let id = boot_id().unwrap();
-        assert_ne!(id, [0; 2]);
-        assert_eq!(boot_id().unwrap(), id);
-    }
 
     #[test]
     fn ids_differ() {

@@ -8,6 +8,7 @@ use arc_swap::Guard;
 
 use crate::error::{Error, Result};
 use crate::format::MAX_KEY;
+use crate::format::index::Poll;
 use crate::format::record;
 use crate::format::region::Stamp;
 use crate::format::slot::{Link, Meta};
@@ -22,6 +23,9 @@ use super::view::View;
 /// Restarts after which a lookup gives up: each of them needs another change by a writer at just
 /// the wrong moment.
 const RESTARTS: u32 = 10_000;
+
+/// Keys of one call whose cache misses are waited for together.
+const LANES: usize = 16;
 
 /// What a lookup came to.
 #[derive(Debug)]
@@ -57,19 +61,77 @@ impl Handle {
     #[inline]
     pub(crate) fn read(&self, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<record::Header>> {
         self.check_key(key)?;
-        let verify = self.options.verify;
         self.search(key, |view, _, slot, link| {
-            let place = link.place();
-            let Some(segment) = view.segment(place.segment) else {
-                return Ok(Step::Unmapped(place.segment));
-            };
-            Ok(match segment.read(place.unit, key, verify, out)? {
+            self.examine(view, slot, link, key, out)
+        })
+    }
+
+    /// Whether the record of a link is the key's; then its value is appended to `out`.
+    #[inline(always)]
+    fn examine(
+        &self,
+        view: &View,
+        slot: Slot<'_>,
+        link: Link,
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Step<record::Header>> {
+        let place = link.place();
+        let Some(segment) = view.segment(place.segment) else {
+            return Ok(Step::Unmapped(place.segment));
+        };
+        Ok(
+            match segment.read(place.unit, key, self.options.verify, out)? {
                 Outcome::Match(header) => Step::Found(header),
                 Outcome::OtherKey => Step::Other,
                 Outcome::Damaged if slot.link_after() != link => Step::Restart,
                 Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
-            })
-        })
+            },
+        )
+    }
+
+    /// Looks many keys up, one after the other as by themselves, and hands out their numbers and
+    /// values. What a group of them will touch is asked for ahead, so that it comes at once.
+    pub(crate) fn read_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl Iterator<Item = K>,
+        mut each: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let mut keys = keys.fuse();
+        let mut value = Vec::new();
+        let mut number = 0;
+        loop {
+            let group: [Option<K>; LANES] = std::array::from_fn(|_| keys.next());
+            let looked = self.looked();
+            let (view, poll) = self.current()?;
+            let hashes = prefetch(&view, poll, &group);
+            let mut is_good = true;
+            for (key, hash) in group.iter().zip(hashes) {
+                let (Some(key), Some(hash)) = (key, hash) else {
+                    return Ok(());
+                };
+                let key = key.as_ref();
+                self.check_key(key)?;
+                value.clear();
+                // One load of the view for the group, as long as a load would give it again.
+                let poll = view.header().poll();
+                is_good &= !poll.superseded() && self.looked() == looked;
+                let mut answer = None;
+                if is_good {
+                    answer = self.attempt(&view, poll, hash, |view, _, slot, link| {
+                        self.examine(view, slot, link, key, &mut value)
+                    })?;
+                }
+                // A key that has to begin again may have found the view to lack a segment.
+                is_good = answer.is_some();
+                let answer = match answer {
+                    Some(answer) => answer,
+                    None => self.read(key, &mut value)?,
+                };
+                each(number, matches!(answer, Answer::Found(_)).then_some(&value));
+                number += 1;
+            }
+        }
     }
 
     /// Looks a key up by keys alone: the value and its checksum are not looked at.
@@ -131,58 +193,80 @@ impl Handle {
         })
     }
 
-    /// The loop of every lookup. A hit is valid wherever it was found, for a record is bound to its
-    /// key; a miss only if neither the depth nor the directory entry changed meanwhile.
+    /// The loop of every lookup.
     #[inline(always)]
     fn search<T>(
         &self,
         key: &[u8],
         mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
-        'restart: for _ in 0..RESTARTS {
+        for _ in 0..RESTARTS {
             let (view, poll) = self.current()?;
-            let hash: Hash = view.hasher.hash(key);
-            let located = match view.table.locate(poll, hash) {
-                Ok(located) => located,
-                Err(error) => return self.not_located(error),
-            };
-            let mut damaged = None;
-            for (_, slot, link) in located.region.probe(hash) {
-                match examine(&view, &located, slot, link)? {
-                    Step::Found(found) => return Ok(Answer::Found(found)),
-                    Step::Other => {}
-                    Step::Restart => continue 'restart,
-                    Step::Damaged(error) => damaged = Some(error),
-                    Step::Unmapped(number) => {
-                        if self.map_segment(&view, number)? || slot.link_after() != link {
-                            continue 'restart;
-                        }
-                        let at = view.table.region_at(located.region.number());
-                        damaged = Some(
-                            view.table
-                                .damaged("a link to a segment that is not there", at),
-                        );
-                    }
-                }
+            let hash = view.hasher.hash(key);
+            if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
+                return Ok(answer);
             }
-            if !self.still(&view, &located, hash)? {
-                continue;
-            }
-            if let Some(error) = damaged {
-                self.saw_damage();
-                return Ok(Answer::Damaged(error));
-            }
-            // A miss is the moment to look whether the files were replaced by hand.
-            if self.due_for_look() && self.replaced_by_hand(&view)? {
-                continue;
-            }
-            return Ok(Answer::Absent);
         }
         Err(Error::damaged(
             &self.path,
             "an entry that does not hold still",
             0,
         ))
+    }
+
+    /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
+    /// found, for a record is bound to its key; a miss only if neither the depth nor the directory
+    /// entry changed meanwhile.
+    ///
+    /// Not inlined: compiled into one function with the loop and the loading of the view, a hit in
+    /// the nearest cache takes 90 ns and a miss 41, against 81 and 33.
+    #[inline(never)]
+    fn attempt<T>(
+        &self,
+        view: &Guard<Arc<View>>,
+        poll: Poll,
+        hash: Hash,
+        mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
+    ) -> Result<Option<Answer<T>>> {
+        let located = match view.table.locate(poll, hash) {
+            Ok(located) => located,
+            Err(error) => return self.not_located(error).map(Some),
+        };
+        // The links come while the control bytes are waited for: a hit among a million entries
+        // takes 0.90 of an in-memory map's time, against 0.97; a miss has no use for them, and
+        // takes 1.85 against 1.81.
+        located.region.prefetch_links(hash);
+        let mut damaged = None;
+        for (_, slot, link) in located.region.probe(hash) {
+            match examine(view, &located, slot, link)? {
+                Step::Found(found) => return Ok(Some(Answer::Found(found))),
+                Step::Other => {}
+                Step::Restart => return Ok(None),
+                Step::Damaged(error) => damaged = Some(error),
+                Step::Unmapped(number) => {
+                    if self.map_segment(view, number)? || slot.link_after() != link {
+                        return Ok(None);
+                    }
+                    let at = view.table.region_at(located.region.number());
+                    damaged = Some(
+                        view.table
+                            .damaged("a link to a segment that is not there", at),
+                    );
+                }
+            }
+        }
+        if !self.still(view, &located, hash)? {
+            return Ok(None);
+        }
+        if let Some(error) = damaged {
+            self.saw_damage();
+            return Ok(Some(Answer::Damaged(error)));
+        }
+        // A miss is the moment to look whether the files were replaced by hand.
+        if self.due_for_look() && self.replaced_by_hand(view)? {
+            return Ok(None);
+        }
+        Ok(Some(Answer::Absent))
     }
 
     /// The validation of a miss. During an uncommitted switch the old generation is frozen, and
@@ -222,4 +306,29 @@ impl Handle {
         }
         Ok(replaced)
     }
+}
+
+/// Asks for what lookups of these keys will touch: first where their links stand, then the records.
+/// Nothing that is seen here is believed later. Returns the hashes.
+#[inline]
+fn prefetch<K: AsRef<[u8]>>(
+    view: &View,
+    poll: Poll,
+    keys: &[Option<K>; LANES],
+) -> [Option<Hash>; LANES] {
+    let hash = |key: &K| view.hasher.hash(key.as_ref());
+    let hashes = std::array::from_fn(|lane| keys[lane].as_ref().map(hash));
+    let regions = hashes.map(|hash| view.table.approach(poll, hash?));
+    for (hash, region) in hashes.into_iter().zip(regions) {
+        let (Some(hash), Some(region)) = (hash, region) else {
+            continue;
+        };
+        if let Some((_, _, link)) = region.probe(hash).next() {
+            let place = link.place();
+            if let Some(segment) = view.segment(place.segment) {
+                segment.prefetch(place.unit);
+            }
+        }
+    }
+    hashes
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE, word};
@@ -22,7 +23,7 @@ use crate::map::{MappedFile, Memory};
 use super::edit::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
-    Handle, acquire, boot_id, discard_staged, finish_renames, lock_creation, random, read_sealed,
+    Handle, acquire, discard_staged, finish_renames, lock_creation, random, read_sealed,
     refuse_network,
 };
 use super::options::Options;
@@ -271,7 +272,7 @@ impl<'a> Repair<'a> {
             for at in CARRIED {
                 view.header().set(at, header.get(at));
             }
-            if header.get(word::SYNC_ERROR) == 1 && header.written_under() == boot_id()? {
+            if header.get(word::SYNC_ERROR) == 1 && header.written_under() == boot::id()? {
                 view.header().set(word::SYNC_ERROR, 1);
             }
         }

@@ -8,6 +8,8 @@ mod locking;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]
+mod many;
+#[cfg(not(loom))]
 mod model;
 mod opening;
 mod power;

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{Counters, IndexHeader, PAGE, Poll, word};
@@ -203,7 +204,11 @@ impl View {
         }
         let roster = open_roster(names, ids, writable)?;
         let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
-        table.fill_holes()?;
+        // What was written to under this boot was filled before. (To look for holes in a million
+        // entries that are not on the disk yet takes 0.2 ms.)
+        if !table.header().is_from_here(boot::id()?, inode) {
+            table.fill_holes()?;
+        }
         Ok(Self {
             table: Arc::new(table),
             roster: Arc::new(roster),

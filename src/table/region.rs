@@ -147,10 +147,17 @@ impl<'a> Region<'a> {
     }
 
     /// Asks for the control bytes and the links of a hash's home group.
+    #[inline]
     pub(crate) fn prefetch(&self, hash: Hash) {
-        let home = self.home(hash);
-        prefetch(&self.words[CONTROLS_AT + home]);
-        prefetch(&self.words[self.layout.links_at as usize + home * Group::WIDTH as usize]);
+        prefetch(&self.words[CONTROLS_AT + self.home(hash)]);
+        self.prefetch_links(hash);
+    }
+
+    /// Asks for the links of a hash's home group: they share a cache line.
+    #[inline(always)]
+    pub(crate) fn prefetch_links(&self, hash: Hash) {
+        let first = self.home(hash) * Group::WIDTH as usize;
+        prefetch(&self.words[self.layout.links_at as usize + first]);
     }
 
     pub(crate) fn control(&self, index: u32) -> u8 {

@@ -198,6 +198,18 @@ impl<'a> Judge<'a> {
         keys
     }
 
+    fn look_at_many(&self, cache: &MmapCache) {
+        let keys = Vec::from_iter(self.keys());
+        let mut given = 0;
+        let all = cache.get_many(&keys, |number, value| {
+            given += 1;
+            self.judge("get_many", &keys[number], Ok(value.map(<[u8]>::to_vec)));
+        });
+        if self.tolerate("get_many", all).is_some() {
+            assert_eq!(given, keys.len(), "{}: get_many left keys out", self.name);
+        }
+    }
+
     /// Every way of reading.
     pub(crate) fn look(&self, cache: &MmapCache) {
         let mut buffer = b"what was there before".to_vec();
@@ -217,6 +229,7 @@ impl<'a> Judge<'a> {
             self.judge("get_in_place", &key, in_place(cache, &key));
             self.index_only(cache, &key);
         }
+        self.look_at_many(cache);
         self.list(cache);
         let _ = (cache.len(), cache.is_empty(), cache.changes(), cache.path());
         self.tolerate("stats", cache.stats());

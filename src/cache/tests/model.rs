@@ -269,6 +269,14 @@ impl Model {
                 expected.map(|(_, version)| *version)
             );
         }
+        let mut numbers = Vec::new();
+        let each = |number: usize, value: Option<&[u8]>| {
+            let expected = self.expected.get(&self.keys[number]);
+            assert_eq!(value, expected.map(|(value, _)| &value[..]));
+            numbers.push(number);
+        };
+        cache.get_many(&self.keys, each).unwrap();
+        assert_eq!(numbers, (0..self.keys.len()).collect::<Vec<_>>());
         self.compare_listing();
         assert_clean(cache);
     }

@@ -81,6 +81,17 @@ fn peek_then_entry(actor: &Actor) {
     actor.expect(second >= first, || format!("{first:?}, then {second:?}"));
 }
 
+fn many_times_the_changed(actor: &Actor) {
+    let key = changed(actor);
+    let [first, second] = actor.many([&key, &key]);
+    actor.expect(second >= first, || format!("{first:?}, then {second:?}"));
+}
+
+fn many_with_the_bystander(actor: &Actor) {
+    let [changed, found] = actor.many([&changed(actor), &bystander(actor)]);
+    actor.expect(found.is_some(), || format!("not found, beside {changed:?}"));
+}
+
 fn entry_of_the_bystander(actor: &Actor) {
     let found = actor.entry(&bystander(actor));
     actor.expect(found.is_some(), || "not found".into());
@@ -290,6 +301,11 @@ fn entries_of_both_sides(actor: &Actor) {
     }
 }
 
+fn many_of_both_sides(actor: &Actor) {
+    let found = actor.many([&actor.key(1, 0, 6), &actor.key(0, 0, 6)]);
+    actor.expect(found == [Some(1); 2], || format!("{found:?}"));
+}
+
 fn peek_at_both_sides(actor: &Actor) {
     for side in [1, 0] {
         let found = actor.peek(&actor.key(side, 0, 6));
@@ -305,6 +321,13 @@ fn rebuild(actor: &Actor) {
 fn entries_of_one_generation(actor: &Actor) {
     let first = actor.entry(&changed(actor));
     let second = actor.entry(&bystander(actor));
+    actor.expect(first.is_some() && second >= first, || {
+        format!("{first:?}, then {second:?}")
+    });
+}
+
+fn many_of_one_generation(actor: &Actor) {
+    let [first, second] = actor.many([&changed(actor), &bystander(actor)]);
     actor.expect(first.is_some() && second >= first, || {
         format!("{first:?}, then {second:?}")
     });
@@ -419,6 +442,12 @@ pub(super) const MODELS: &[Model] = &[
         &[entry_twice],
     ),
     model(
+        "overwrite twice, get many",
+        put_changed,
+        overwrite_twice,
+        &[many_times_the_changed],
+    ),
+    model(
         "overwrite twice, peek twice",
         put_changed,
         overwrite_twice,
@@ -459,6 +488,12 @@ pub(super) const MODELS: &[Model] = &[
         put_both,
         delete_and_insert_another,
         &[entry_of_the_bystander],
+    ),
+    model(
+        "re-use a slot, get many",
+        put_both,
+        delete_and_insert_another,
+        &[many_with_the_bystander],
     ),
     model(
         "re-use a slot, peek",
@@ -521,6 +556,12 @@ pub(super) const MODELS: &[Model] = &[
         &[entry_of_the_bystander],
     )),
     sides(model(
+        "re-use a region, get many",
+        leave_tombstones,
+        purge_both_sides,
+        &[many_with_the_bystander],
+    )),
+    sides(model(
         "re-use a region, peek",
         leave_tombstones,
         purge_both_sides,
@@ -539,6 +580,12 @@ pub(super) const MODELS: &[Model] = &[
         &[list_the_first_entry],
     )),
     model("split a region, get", fill, split, &[entries_of_both_sides]),
+    model(
+        "split a region, get many",
+        fill,
+        split,
+        &[many_of_both_sides],
+    ),
     model("split a region, peek", fill, split, &[peek_at_both_sides]),
     model(
         "split a region, list keys",
@@ -551,6 +598,12 @@ pub(super) const MODELS: &[Model] = &[
         put_both,
         rebuild,
         &[entries_of_one_generation],
+    ),
+    model(
+        "rebuild, get many",
+        put_both,
+        rebuild,
+        &[many_of_one_generation],
     ),
     model(
         "rebuild, peek",
@@ -575,6 +628,12 @@ pub(super) const MODELS: &[Model] = &[
         put_both_and_overwrite,
         compact,
         &[entry_of_the_bystander],
+    ),
+    model(
+        "compact, get many",
+        put_both_and_overwrite,
+        compact,
+        &[many_with_the_bystander],
     ),
     model(
         "compact, list entries",

@@ -192,6 +192,22 @@ impl Actor {
         number
     }
 
+    /// Looks keys up at once; the numbers of their values.
+    pub(super) fn many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<Number>; N] {
+        let mut found = [None; N];
+        let each = |at: usize, bytes: Option<&[u8]>| {
+            found[at] = bytes.map(|bytes| {
+                let number = bytes.len().saturating_sub(2) as Number;
+                self.expect(bytes == value(keys[at], number), || {
+                    format!("{:?} has the value {bytes:?}", keys[at])
+                });
+                number
+            });
+        };
+        self.sound(self.cache.get_many(keys, each));
+        found
+    }
+
     /// Looks a key up by its slot; the number of its value.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Number> {
         match self.sound(self.cache.handle.peek(key))? {
@@ -350,6 +366,7 @@ impl Scenery {
         };
         for (actor, view) in &self.actors {
             actor.cache.handle.view.store(Arc::clone(view));
+            *actor.cache.handle.gate().idle.lock() = None;
         }
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
         if inodes(&work) == inodes(&kept) {

@@ -1,0 +1,165 @@
+//! Another process that uses the same store, and does what it is told line by line.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use crate::clock::Clock;
+use crate::keys::{Key, consume};
+use crate::plan::Plan;
+use crate::store::{Access, Error, Result, Store};
+use crate::stores::Visit;
+use crate::workload::{read_some, time, write_until};
+
+/// The other process, as the one sees it that started it.
+pub(crate) struct Peer {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+/// This same program, though its file may have been built anew meanwhile.
+fn command(role: &str, plan: &Plan, dir: &Path) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args([role, "--store", &plan.store])
+        .args(["--entries", &plan.size.entries.to_string()])
+        .args(["--value", &plan.size.value.to_string()])
+        .arg("--dir")
+        .arg(dir);
+    command
+}
+
+impl Peer {
+    /// Returns when it has the store open and has read around in it.
+    pub(crate) fn start(plan: &Plan, dir: &Path, access: Access) -> Result<Self> {
+        let access = match access {
+            Access::Create => "create",
+            Access::Write => "write",
+            Access::Read => "read",
+        };
+        let mut child = command("peer", plan, dir)
+            .args(["--access", access])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let orders = child.stdin.take();
+        let answers = child.stdout.take().ok_or_else(gone)?;
+        let mut peer = Self {
+            child,
+            orders,
+            answers: BufReader::new(answers),
+        };
+        peer.answer()?;
+        Ok(peer)
+    }
+
+    pub(crate) fn tell(&mut self, order: &str) -> Result<()> {
+        let orders = self.orders.as_mut().ok_or_else(gone)?;
+        Ok(writeln!(orders, "{order}")?)
+    }
+
+    pub(crate) fn answer(&mut self) -> Result<f64> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        line.trim().parse().map_err(|_| gone())
+    }
+
+    pub(crate) fn ask(&mut self, order: &str) -> Result<f64> {
+        self.tell(order)?;
+        self.answer()
+    }
+}
+
+fn gone() -> Error {
+    Error::Failed("the other process ended early".to_owned())
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It ends when its orders do.
+        self.orders = None;
+        let _ended = self.child.wait();
+    }
+}
+
+/// The other process itself.
+pub(crate) struct Obey<'a>(pub(crate) &'a Plan, pub(crate) Access);
+
+impl Visit for Obey<'_> {
+    type Output = ();
+
+    fn visit<S: Store>(self) -> Result<()> {
+        let Self(plan, access) = self;
+        let (entries, value) = (plan.size.entries, plan.size.value);
+        let mut store = S::open(&plan.dir, access, entries)?;
+        read_some(
+            &mut store,
+            entries,
+            plan.reads(),
+            u64::from(std::process::id()),
+        )?;
+        answer(0.0);
+        let orders = orders();
+        let mut seed = u64::from(std::process::id()) << 20;
+        while let Ok(order) = orders.recv() {
+            if let Some(count) = order.strip_prefix("read ") {
+                let count: u64 = count.parse()?;
+                seed += 1;
+                answer(time(count, || read_some(&mut store, entries, count, seed))?);
+            } else if order == "write" {
+                let stop = || orders.try_recv().is_ok();
+                answer(write_until(&mut store, entries, value, stop)?);
+            }
+        }
+        store.close()
+    }
+}
+
+fn answer(number: f64) {
+    println!("{number}");
+}
+
+/// Orders as they come in, so that a loop can look for the next one without waiting.
+fn orders() -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(std::result::Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Opens a store that others made, gets one key, and answers with the microseconds.
+pub(crate) struct FirstGet<'a>(pub(crate) &'a Plan);
+
+impl Visit for FirstGet<'_> {
+    type Output = ();
+
+    fn visit<S: Store>(self) -> Result<()> {
+        let key = Key::new(self.0.size.entries / 2);
+        let mut sum = 0;
+        let clock = Clock::start()?;
+        let mut store = S::open(&self.0.dir, Access::Write, self.0.size.entries)?;
+        let found = store.get(key.bytes(), |value| sum = consume(value))?;
+        let took = clock.elapsed()?;
+        std::hint::black_box(sum);
+        if !found {
+            return Err(Error::Failed("the first get found nothing".to_owned()));
+        }
+        answer(took as f64 / 1e3);
+        store.close()
+    }
+}
+
+pub(crate) fn opened_to_first_get(plan: &Plan, dir: &Path) -> Result<f64> {
+    let output = command("first-get", plan, dir)
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().map_err(|_| gone())
+}

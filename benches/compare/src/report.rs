@@ -1,0 +1,329 @@
+//! Tables out of records, for the terminal and for docs/benchmarks.md.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use crate::chart;
+use crate::figures::{Figure, median};
+use crate::goals;
+use crate::plan::Size;
+use crate::run::{Record, Run};
+use crate::store::{Error, Result};
+use crate::stores::{self, LIMIT};
+use crate::workload::{PERCENTILES, WALL};
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+
+pub(crate) const USUAL: Size = Size {
+    entries: 1_000_000,
+    value: 100,
+};
+
+const READING: &[(&str, &str)] = &[
+    ("get_dependent", "hit, depends"),
+    ("get", "hit, independent"),
+    ("get_zipf", "hit, zipf"),
+    ("get_16", "hit, 16 a call"),
+    ("miss", "miss"),
+    ("contains", "contains"),
+    ("list", "list, per entry"),
+];
+const WRITING: &[(&str, &str)] = &[
+    ("put", "put new"),
+    ("put_1000", "put new, by 1,000"),
+    ("overwrite", "overwrite"),
+    ("delete", "delete"),
+];
+const SEVERAL: &[(&str, &str)] = &[
+    ("threads_1", "1 thread"),
+    ("threads_2", "2 threads"),
+    ("processes_1", "1 process"),
+    ("processes_2", "2 processes"),
+    ("beside_alone", "reader alone"),
+    ("beside_read", "beside a writer"),
+    ("beside_write", "that writer"),
+    ("beside_how", "they are"),
+];
+const SPACE: &[(&str, &str)] = &[
+    ("disk_growth", "disk, bytes per entry over the growth"),
+    ("disk_end", "after closing"),
+    ("private_mb", "private memory, MB"),
+    ("resident_mb", "resident, MB"),
+    ("reopen_us", "reopen to first get, us"),
+];
+
+/// All records of one run, asked by size, store and figure.
+pub(crate) struct Results<'a>(pub(crate) &'a [Record]);
+
+impl Results<'_> {
+    pub(crate) fn of(&self, size: Size, store: &str) -> impl Iterator<Item = &Record> {
+        self.0
+            .iter()
+            .filter(move |record| record.size == size && record.store == store)
+    }
+
+    /// The median over the rounds; of what is longest, the longest.
+    pub(crate) fn number(&self, size: Size, store: &str, figure: &str) -> Option<f64> {
+        let numbers = self
+            .of(size, store)
+            .filter_map(|record| record.figures.number(figure));
+        if figure.ends_with("_max") || figure.ends_with(WALL) {
+            return numbers.max_by(f64::total_cmp);
+        }
+        median(numbers.collect())
+    }
+
+    /// How many times what the limit took in the same round.
+    pub(crate) fn ratio(&self, size: Size, store: &str, figure: &str, limit: &str) -> Option<f64> {
+        let ratios = self.of(size, store).filter_map(|record| {
+            Some(record.figures.number(figure)? / record.limit.number(limit)?)
+        });
+        median(ratios.collect())
+    }
+
+    fn refusal(&self, size: Size, store: &str, figure: &str) -> Option<&str> {
+        self.of(size, store)
+            .find_map(|record| match record.figures.0.get(figure) {
+                Some(Figure::Refused(reason)) => Some(reason.as_str()),
+                _ => None,
+            })
+    }
+
+    pub(crate) fn sizes(&self) -> Vec<Size> {
+        let mut sizes: Vec<Size> = self.0.iter().map(|record| record.size).collect();
+        sizes.sort_by_key(|size| (size.entries, size.value));
+        sizes.dedup();
+        sizes
+    }
+
+    /// In the order in which tables show them.
+    pub(crate) fn stores(&self, size: Size) -> impl Iterator<Item = &'static str> {
+        stores::ALL
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(move |name| self.of(size, name).next().is_some())
+    }
+}
+
+/// A number as tables show it: three digits that count.
+pub(crate) fn shown(number: f64) -> String {
+    let digits = match number {
+        number if number < 10.0 => 2,
+        number if number < 100.0 => 1,
+        _ => return thousands(number.round() as u64),
+    };
+    let text = format!("{number:.digits$}");
+    match text.strip_suffix(".0") {
+        Some(whole) => whole.to_owned(),
+        None => text,
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A table with a row for each store, and the reasons for its gaps under it.
+fn table(results: &Results<'_>, size: Size, columns: &[(&str, &str)]) -> String {
+    let columns: Vec<_> = columns
+        .iter()
+        .filter(|(figure, _)| {
+            let has = |record: &Record| record.figures.0.contains_key(*figure);
+            results
+                .0
+                .iter()
+                .any(|record| record.size == size && has(record))
+        })
+        .collect();
+    if columns.is_empty() {
+        return String::new();
+    }
+    let titles: Vec<_> = columns.iter().map(|(_, title)| *title).collect();
+    let mut text = format!("| store | {} |\n|---|", titles.join(" | "));
+    text.push_str(&"--:|".repeat(columns.len()));
+    text.push('\n');
+    let mut reasons = Vec::new();
+    for store in results.stores(size) {
+        let _ = write!(text, "| {} |", stores::title(store));
+        for (figure, _) in &columns {
+            let _ = write!(
+                text,
+                " {} |",
+                cell(results, size, store, figure, &mut reasons)
+            );
+        }
+        text.push('\n');
+    }
+    if !reasons.is_empty() {
+        let notes: Vec<_> = (1..)
+            .zip(&reasons)
+            .map(|(number, reason)| format!("{number} {reason}"))
+            .collect();
+        let _ = write!(text, "\n`-`: {}.\n", notes.join("; "));
+    }
+    text
+}
+
+fn cell(
+    results: &Results<'_>,
+    size: Size,
+    store: &str,
+    figure: &str,
+    reasons: &mut Vec<String>,
+) -> String {
+    if results.of(size, store).any(|record| record.error.is_some()) {
+        return "failed".to_owned();
+    }
+    if let Some(number) = results.number(size, store, figure) {
+        let ratio = results.ratio(size, store, figure, figure);
+        return match ratio.filter(|_| store != LIMIT) {
+            Some(ratio) => format!("{} ({ratio:.2})", shown(number)),
+            None => shown(number),
+        };
+    }
+    match results.refusal(size, store, figure) {
+        Some(how) if figure == "beside_how" => how.to_owned(),
+        Some(reason) => {
+            let at = reasons.iter().position(|known| known == reason);
+            let at = at.unwrap_or_else(|| {
+                reasons.push(reason.to_owned());
+                reasons.len() - 1
+            });
+            format!("- <sup>{}</sup>", at + 1)
+        }
+        None => String::new(),
+    }
+}
+
+/// Percentiles of single operations, in microseconds.
+fn latency(results: &Results<'_>, size: Size) -> String {
+    let mut text = String::new();
+    let mut names: Vec<_> = PERCENTILES.iter().map(|(name, _)| *name).collect();
+    names.push(WALL);
+    for (what, title) in [
+        ("put", "put of a new key, while the store grows"),
+        ("overwrite", "overwrite, while the store cleans up"),
+        ("get", "get, while somebody else writes"),
+        ("nothing", "nothing at all: the machine's own pauses"),
+    ] {
+        for store in results.stores(size) {
+            let one = |name: &&str| {
+                let number = results.number(size, store, &format!("latency_{what}_{name}"))?;
+                Some(shown(number / 1e3))
+            };
+            let Some(cells) = names.iter().map(one).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            let store = if what == "nothing" {
+                ""
+            } else {
+                stores::title(store)
+            };
+            let _ = writeln!(text, "| {title} | {store} | {} |", cells.join(" | "));
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let head = names
+        .iter()
+        .map(|&name| match name {
+            "max" => "longest".to_owned(),
+            WALL => "longest, waiting included".to_owned(),
+            name => format!("{name} %"),
+        })
+        .collect::<Vec<_>>()
+        .join(" | ");
+    let rule = "--:|".repeat(names.len());
+    format!("| operation | store | {head} |\n|---|---|{rule}\n{text}")
+}
+
+fn tables(results: &Results<'_>) -> String {
+    let mut text = String::new();
+    let mut sizes = results.sizes();
+    sizes.sort_by_key(|&size| size != USUAL);
+    for size in sizes {
+        let _ = write!(
+            text,
+            "### {} entries of {} bytes\n\n",
+            thousands(size.entries),
+            thousands(size.value as u64)
+        );
+        for (title, table) in [
+            ("Reading", table(results, size, READING)),
+            ("Writing", table(results, size, WRITING)),
+            ("Several at once", table(results, size, SEVERAL)),
+            ("Space, and opening", table(results, size, SPACE)),
+            ("Single operations, microseconds", latency(results, size)),
+        ] {
+            if !table.is_empty() {
+                let _ = write!(text, "#### {title}\n\n{table}\n");
+            }
+        }
+    }
+    text
+}
+
+/// Prints everything and, where asked to, puts it into the documents.
+pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
+    let results = Results(&run.records);
+    let (tables, goals) = (tables(&results), goals::table(&results));
+    println!("{}\n\n{tables}### Goals\n\n{goals}", run.machine);
+    if !write {
+        return Ok(());
+    }
+    let path = Path::new(DOCS).join("benchmarks.md");
+    let mut page = fs::read_to_string(&path)?;
+    let charts = chart::draw(&results, &Path::new(DOCS).join("benchmarks"))?;
+    for (name, text) in [
+        ("machine", &run.machine),
+        ("charts", &charts),
+        ("goals", &goals),
+        ("tables", &tables),
+    ] {
+        page = between(&page, name, text)?;
+    }
+    fs::write(&path, page)?;
+    Ok(())
+}
+
+/// The page with a new text between two marks.
+fn between(page: &str, name: &str, text: &str) -> Result<String> {
+    let (begin, end) = (
+        format!("<!-- begin:{name} -->\n"),
+        format!("<!-- end:{name} -->"),
+    );
+    let missing = || Error::Failed(format!("docs/benchmarks.md has no marks for {name}"));
+    let (head, rest) = page.split_once(&begin).ok_or_else(missing)?;
+    let (_, tail) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{head}{begin}\n{}\n\n{end}{tail}", text.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{between, shown};
+
+    #[test]
+    fn numbers_show_three_digits_that_count() {
+        let texts = [0.987, 19.04, 99.96, 426.4, 1_234_567.0].map(shown);
+        assert_eq!(texts, ["0.99", "19", "100", "426", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_section_is_replaced_between_its_marks_and_nothing_else() {
+        let page = "a\n<!-- begin:x -->\nold\n<!-- end:x -->\nb\n";
+        let new = between(page, "x", "new\n").expect("the marks are there");
+        assert_eq!(new, "a\n<!-- begin:x -->\n\nnew\n\n<!-- end:x -->\nb\n");
+        assert_eq!(between(&new, "x", "new\n").expect("still"), new);
+        assert!(between(page, "y", "").is_err());
+    }
+}

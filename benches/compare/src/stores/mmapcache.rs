@@ -1,0 +1,172 @@
+//! This crate, with its checksums on, in three forms: a lock for each write, a `Writer` that is
+//! kept, and an exclusive handle.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mmapcache::{MmapCache, Options, Writer};
+
+use crate::keys::Batch;
+use crate::store::{Access, Another, Error, Result, Sharing, Store};
+
+/// A handle that takes the lock for each write, or once for all where it is exclusive.
+pub(crate) struct Handle<const EXCLUSIVE: bool> {
+    cache: Arc<MmapCache>,
+    value: Vec<u8>,
+}
+
+pub(crate) type Single = Handle<false>;
+pub(crate) type Exclusive = Handle<true>;
+
+impl<const EXCLUSIVE: bool> Handle<EXCLUSIVE> {
+    fn of(cache: &Arc<MmapCache>) -> Self {
+        Self {
+            cache: Arc::clone(cache),
+            value: Vec::new(),
+        }
+    }
+}
+
+fn open(dir: &Path, access: Access, exclusive: bool) -> Result<MmapCache> {
+    let mut options = Options::new();
+    options
+        .create_new(access == Access::Create)
+        .read_only(access == Access::Read)
+        .exclusive(exclusive && access != Access::Read);
+    Ok(options.open(dir.join("cache"))?)
+}
+
+fn list(cache: &MmapCache, mut see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    let (mut items, mut count) = (cache.items()?, 0);
+    while let Some(item) = items.next_borrowed() {
+        let (key, value) = item?;
+        see(key, value);
+        count += 1;
+    }
+    Ok(count)
+}
+
+impl<const EXCLUSIVE: bool> Store for Handle<EXCLUSIVE> {
+    const SHARING: Sharing = Sharing::Beside;
+
+    fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
+        Ok(Self::of(&Arc::new(open(dir, access, EXCLUSIVE)?)))
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.cache.put(key, value)?;
+        Ok(())
+    }
+
+    fn put_many(&mut self, batch: &Batch) -> Result<()> {
+        let mut writer = self.cache.writer()?;
+        for (key, value) in batch.items() {
+            writer.put(key, value)?;
+        }
+        Ok(writer.commit()?)
+    }
+
+    fn get(&mut self, key: &[u8], mut see: impl FnMut(&[u8])) -> Result<bool> {
+        let found = self.cache.get_into(key, &mut self.value)?;
+        if found {
+            see(&self.value);
+        }
+        Ok(found)
+    }
+
+    fn contains(&mut self, key: &[u8]) -> Result<bool> {
+        Ok(self.cache.contains(key)?)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.cache.delete(key)?;
+        Ok(())
+    }
+
+    fn list(&mut self, see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        list(&self.cache, see)
+    }
+
+    fn another(&mut self) -> Result<Another<Self>> {
+        let cache = Arc::clone(&self.cache);
+        Ok(Box::new(move || Ok(Self::of(&cache))))
+    }
+}
+
+/// A handle whose writer is taken when it is opened, and kept.
+pub(crate) struct Held {
+    /// Leaked, because the writer borrows it.
+    cache: &'static MmapCache,
+    writer: Option<Writer<'static>>,
+    value: Vec<u8>,
+}
+
+impl Held {
+    fn writer(&mut self) -> Result<&mut Writer<'static>> {
+        self.writer
+            .as_mut()
+            .ok_or(Error::Refused("only one thread holds the writer"))
+    }
+}
+
+impl Store for Held {
+    const SHARING: Sharing = Sharing::Beside;
+
+    fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
+        let cache: &'static MmapCache = Box::leak(Box::new(open(dir, access, false)?));
+        let writer = match access {
+            Access::Read => None,
+            Access::Create | Access::Write => Some(cache.writer()?),
+        };
+        Ok(Self {
+            cache,
+            writer,
+            value: Vec::new(),
+        })
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.writer()?.put(key, value)?;
+        Ok(())
+    }
+
+    fn put_many(&mut self, batch: &Batch) -> Result<()> {
+        let writer = self.writer()?;
+        for (key, value) in batch.items() {
+            writer.put(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, key: &[u8], mut see: impl FnMut(&[u8])) -> Result<bool> {
+        let found = self.cache.get_into(key, &mut self.value)?;
+        if found {
+            see(&self.value);
+        }
+        Ok(found)
+    }
+
+    fn contains(&mut self, key: &[u8]) -> Result<bool> {
+        Ok(self.cache.contains(key)?)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.writer()?.delete(key)?;
+        Ok(())
+    }
+
+    fn list(&mut self, see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        list(self.cache, see)
+    }
+
+    fn another(&mut self) -> Result<Another<Self>> {
+        let cache = self.cache;
+        Ok(Box::new(move || {
+            Ok(Self {
+                cache,
+                writer: None,
+                value: Vec::new(),
+            })
+        }))
+    }
+}

@@ -1,0 +1,198 @@
+//! Every store does what the trait says: it is compared with a map after each kind of change.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{ALL, Visit, visit};
+use crate::figures::{Figure, Figures};
+use crate::keys::{Batch, Key, Values};
+use crate::plan::{Plan, Size, Workload};
+use crate::store::{Access, Error, Result, Sharing, Store};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const ENTRIES: u64 = 3_000;
+
+struct Agrees<'a>(&'a Path);
+
+impl Visit for Agrees<'_> {
+    type Output = ();
+
+    fn visit<S: Store>(self) -> Result<()> {
+        let mut model = Model::new();
+        let mut values = Values::new(100);
+        let mut store = S::open(self.0, Access::Create, ENTRIES)?;
+        agree(&mut store, &model)?;
+        for number in 0..ENTRIES {
+            put(&mut store, &mut model, number, values.of(number, 0))?;
+        }
+        agree(&mut store, &model)?;
+        for number in 0..ENTRIES / 3 {
+            put(&mut store, &mut model, number, values.of(number, 1))?;
+        }
+        agree(&mut store, &model)?;
+        let mut batch = Batch::default();
+        batch.make(ENTRIES / 2..ENTRIES + 500, 2, &mut values);
+        store.put_many(&batch)?;
+        for (key, value) in batch.items() {
+            model.insert(key.to_vec(), value.to_vec());
+        }
+        agree(&mut store, &model)?;
+        for number in (0..ENTRIES).step_by(3) {
+            store.delete(Key::new(number).bytes())?;
+            model.remove(Key::new(number).bytes());
+        }
+        agree(&mut store, &model)?;
+        several(&mut store, &model)?;
+        threads(&mut store, &model)?;
+        store.close()?;
+        if S::SHARING.lasts() {
+            for access in [Access::Write, Access::Read] {
+                let mut store = S::open(self.0, access, ENTRIES)?;
+                agree(&mut store, &model)?;
+                store.close()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(store: &mut impl Store, model: &mut Model, number: u64, value: &[u8]) -> Result<()> {
+    let key = Key::new(number);
+    store.put(key.bytes(), value)?;
+    model.insert(key.bytes().to_vec(), value.to_vec());
+    Ok(())
+}
+
+/// The store has what the model has, by each way of looking.
+fn agree(store: &mut impl Store, model: &Model) -> Result<()> {
+    let mut listed = Model::new();
+    let count = store.list(|key, value| {
+        assert!(listed.insert(key.to_vec(), value.to_vec()).is_none());
+    })?;
+    assert_eq!(count, model.len() as u64);
+    assert!(listed == *model, "the listing differs");
+    for number in 0..ENTRIES + 1_000 {
+        let key = Key::new(number);
+        let wanted = model.get(key.bytes());
+        let mut seen = None;
+        let found = store.get(key.bytes(), |value| seen = Some(value.to_vec()))?;
+        assert_eq!(found, wanted.is_some());
+        assert_eq!(seen.as_ref(), wanted);
+        assert_eq!(store.contains(key.bytes())?, found);
+        assert!(!store.get(Key::absent(number).bytes(), |_| unreachable!())?);
+        assert!(!store.contains(Key::absent(number).bytes())?);
+    }
+    Ok(())
+}
+
+fn several(store: &mut impl Store, model: &Model) -> Result<()> {
+    let keys: Vec<_> = (0..16).map(|at| Key::new(at * 7)).collect();
+    let mut wanted: Vec<_> = keys
+        .iter()
+        .filter_map(|key| model.get(key.bytes()).cloned())
+        .collect();
+    let mut seen = Vec::new();
+    match store.get_many(&keys, |value| seen.push(value.to_vec())) {
+        Ok(count) => {
+            assert_eq!(count, wanted.len());
+            seen.sort();
+            wanted.sort();
+            assert_eq!(seen, wanted);
+            Ok(())
+        }
+        Err(Error::Refused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn threads<S: Store>(store: &mut S, model: &Model) -> Result<()> {
+    let another = match store.another() {
+        Ok(another) => another,
+        Err(Error::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(move || agree(&mut another()?, model));
+        agree(store, model)?;
+        other.join().expect("the other thread")
+    })
+}
+
+#[test]
+fn every_store_agrees_with_a_map_after_every_kind_of_change() {
+    for (name, _) in ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        if let Err(error) = visit(name, Agrees(dir.path())) {
+            panic!("{name}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn every_store_gives_every_figure_of_one_process_or_says_why_not() {
+    use Workload::{Batch, Change, Load, Read, Space, Threads};
+    let size = Size {
+        entries: 2_000,
+        value: 100,
+    };
+    for (name, _) in ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut figures = Figures::default();
+        for workload in [vec![Load, Read, Change, Space, Threads], vec![Batch]] {
+            let plan = Plan {
+                store: (*name).to_owned(),
+                size,
+                dir: dir.path().to_owned(),
+                workload,
+            };
+            let measured = visit(name, &plan).expect("the workloads");
+            figures.0.extend(measured.0);
+        }
+        for figure in [
+            "put",
+            "put_1000",
+            "get",
+            "get_dependent",
+            "get_zipf",
+            "get_16",
+            "miss",
+            "contains",
+            "list",
+            "overwrite",
+            "delete",
+            "threads_1",
+            "threads_2",
+            "disk_growth",
+            "disk_end",
+        ] {
+            match figures.0.get(figure) {
+                Some(Figure::Number(number)) => assert!(*number > 0.0, "{name}: {figure}"),
+                Some(Figure::Refused(reason)) => assert!(!reason.is_empty()),
+                None => panic!("{name} has no {figure}"),
+            }
+        }
+    }
+}
+
+struct SharingOf;
+
+impl Visit for SharingOf {
+    type Output = Sharing;
+
+    fn visit<S: Store>(self) -> Result<Sharing> {
+        Ok(S::SHARING)
+    }
+}
+
+#[test]
+fn only_the_limit_lives_in_memory() {
+    for (name, _) in ALL {
+        let sharing = visit(name, SharingOf).expect("it was compiled in");
+        assert_eq!(
+            sharing == Sharing::Memory,
+            *name == super::LIMIT,
+            "{name}: {sharing:?}"
+        );
+    }
+}

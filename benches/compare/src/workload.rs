@@ -1,0 +1,163 @@
+//! All workloads on one store, in the order in which they need each other: what one process runs.
+
+mod change;
+mod latency;
+mod load;
+mod read;
+mod sharing;
+mod space;
+
+pub(crate) use latency::{PERCENTILES, WALL};
+pub(crate) use sharing::write_until;
+
+use std::path::{Path, PathBuf};
+
+use crate::clock::Clock;
+use crate::figures::{Figures, median};
+use crate::keys::{Key, Values, consume, mix};
+use crate::plan::{Plan, Workload};
+use crate::store::{Access, Error, Result, Sharing, Store};
+use crate::stores::Visit;
+
+/// Turns of which the median counts.
+const TURNS: u64 = 3;
+
+impl Visit for &Plan {
+    type Output = Figures;
+
+    fn visit<S: Store>(self) -> Result<Figures> {
+        let mut figures = Figures::default();
+        match self.workload[..] {
+            [Workload::Latency] => {
+                latency::measure::<S>(self, &mut figures)?;
+                return Ok(figures);
+            }
+            [Workload::Batch] => {
+                figures.note("put_1000", load::by_thousand::<S>(self))?;
+                return Ok(figures);
+            }
+            _ => {}
+        }
+        let dir = fresh(self, "store")?;
+        let before = space::Memory::now()?;
+        let mut store = load::one_by_one::<S>(self, &dir, &mut figures)?;
+        if self.wants(Workload::Read) {
+            read::measure(&mut store, self, &mut figures)?;
+        } else {
+            read::warm(&mut store, self)?;
+        }
+        if self.wants(Workload::Space) {
+            let memory = space::Memory::now()?;
+            figures.note("private_mb", Ok(memory.private - before.private))?;
+            figures.note("resident_mb", Ok(memory.resident - before.resident))?;
+        }
+        if self.wants(Workload::Threads) {
+            sharing::threads(&mut store, self, &mut figures)?;
+        }
+        if self.wants_any(&[Workload::Space, Workload::Reopen, Workload::Processes]) {
+            store = elsewhere(store, self, &dir, &mut figures)?;
+        }
+        if self.wants(Workload::Change) {
+            change::measure(&mut store, self, &mut figures)?;
+        }
+        store.close()?;
+        std::fs::remove_dir_all(&dir)?;
+        Ok(figures)
+    }
+}
+
+/// What other processes do with the store. It is closed for them, unless it would not last.
+fn elsewhere<S: Store>(store: S, plan: &Plan, dir: &Path, figures: &mut Figures) -> Result<S> {
+    let mut open = Some(store);
+    if S::SHARING.lasts()
+        && let Some(store) = open.take()
+    {
+        store.close()?;
+    }
+    if plan.wants(Workload::Space) {
+        let bytes = asked(S::SHARING, S::SHARING != Sharing::Memory)
+            .and_then(|()| Ok(space::disk(dir)? as f64 / plan.size.entries as f64));
+        figures.note("disk_end", bytes)?;
+    }
+    if plan.wants(Workload::Reopen) {
+        figures.note("reopen_us", sharing::reopen(S::SHARING, plan, dir))?;
+    }
+    if plan.wants(Workload::Processes) {
+        sharing::processes(S::SHARING, plan, dir, figures)?;
+    }
+    let mut store = match open {
+        Some(store) => store,
+        None => S::open(dir, Access::Write, plan.size.entries)?,
+    };
+    if plan.wants(Workload::Processes) && !S::SHARING.has_readers_beside_a_writer() {
+        sharing::reader_beside_a_writing_thread(&mut store, plan, figures)?;
+    }
+    Ok(store)
+}
+
+/// An empty directory for a store.
+fn fresh(plan: &Plan, name: &str) -> Result<PathBuf> {
+    let dir = plan.dir.join(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// Nanoseconds per operation of `count` operations.
+pub(crate) fn time(count: u64, run: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let clock = Clock::start()?;
+    run()?;
+    Ok(clock.elapsed()? as f64 / count as f64)
+}
+
+/// The median of some turns, each told its number.
+fn turns(mut turn: impl FnMut(u64) -> Result<f64>) -> Result<f64> {
+    let times: Vec<f64> = (0..TURNS).map(&mut turn).collect::<Result<_>>()?;
+    median(times).ok_or(Error::Refused("was measured in no turn"))
+}
+
+/// Gets of keys that are there, in an order that looks random.
+pub(crate) fn read_some(store: &mut impl Store, entries: u64, count: u64, seed: u64) -> Result<()> {
+    let start = mix(seed);
+    let mut sum = 0;
+    for turn in 0..count {
+        let key = Key::new(mix(start ^ turn) % entries);
+        let found = store.get(key.bytes(), |value| sum ^= consume(value))?;
+        hit(found)?;
+    }
+    std::hint::black_box(sum);
+    Ok(())
+}
+
+/// A put over a key that is there.
+pub(crate) fn overwrite(
+    store: &mut impl Store,
+    entries: u64,
+    turn: u64,
+    values: &mut Values,
+) -> Result<()> {
+    let number = mix(!turn) % entries;
+    store.put(Key::new(number).bytes(), values.of(number, 1 + turn % 1000))
+}
+
+/// A store that loses entries is no store.
+fn hit(found: bool) -> Result<()> {
+    if found {
+        Ok(())
+    } else {
+        Err(Error::Failed("an entry is missing".to_owned()))
+    }
+}
+
+/// Whether processes can be asked, or why not.
+fn asked(sharing: Sharing, allowed: bool) -> Result<()> {
+    if allowed {
+        Ok(())
+    } else if sharing == Sharing::Memory {
+        Err(Error::Refused("lives in one process's memory"))
+    } else {
+        Err(Error::Refused("lets no second process in"))
+    }
+}

@@ -1,0 +1,190 @@
+//! How long single puts and gets take at worst: while the store grows, while it cleans up behind
+//! overwriting, and while somebody else writes.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::clock::Waited;
+use crate::figures::Figures;
+use crate::keys::{Key, Values, consume, mix};
+use crate::peer::Peer;
+use crate::plan::Plan;
+use crate::store::{Access, Error, Result, Sharing, Store};
+
+use super::sharing::write_until;
+use super::{hit, overwrite};
+
+/// How long the machine's own pauses are looked for.
+const PAUSES: Duration = Duration::from_secs(3);
+
+/// How long stores are overwritten that take more than some microseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Who waited for a processor was away for longer than this, or it does not matter.
+const LONG: u64 = 100_000;
+/// Operations after which the waiting is counted at the latest.
+const LOOK: u64 = 256;
+
+/// The name of the longest time by the wall clock.
+pub(crate) const WALL: &str = "wall";
+
+pub(crate) const PERCENTILES: [(&str, f64); 5] = [
+    ("50", 50.0),
+    ("99", 99.0),
+    ("99.9", 99.9),
+    ("99.99", 99.99),
+    ("max", 100.0),
+];
+
+pub(super) fn measure<S: Store>(plan: &Plan, figures: &mut Figures) -> Result<()> {
+    let dir = super::fresh(plan, "latency")?;
+    let entries = plan.size.entries;
+    let mut values = Values::new(plan.size.value);
+    if S::SHARING == Sharing::Memory {
+        note(figures, "nothing", Ok(pauses()?))?;
+    }
+    let mut store = S::open(&dir, Access::Create, entries)?;
+    let growing = each(entries, |number| {
+        store.put(Key::new(number).bytes(), values.of(number, 0))
+    });
+    note(figures, "put", growing)?;
+    let cleaning = overwrites(&mut store, entries, &mut values);
+    note(figures, "overwrite", cleaning)?;
+    note(figures, "get", gets_beside_a_writer(store, plan, &dir))?;
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// The times of single operations, in nanoseconds.
+struct Times {
+    all: Histogram<u64>,
+    /// The longest by the wall clock, waiting for a processor included.
+    longest: u64,
+    waited: Waited,
+    last: u64,
+}
+
+impl Times {
+    fn new() -> Result<Self> {
+        let waited = Waited::new()?;
+        Ok(Self {
+            all: Histogram::new(3)?,
+            longest: 0,
+            last: waited.nanoseconds()?,
+            waited,
+        })
+    }
+
+    /// Called between operations: what it costs itself is in no time.
+    fn record(&mut self, time: Duration) -> Result<()> {
+        let mut nanoseconds = time.as_nanos() as u64;
+        self.longest = self.longest.max(nanoseconds);
+        let is_long = nanoseconds > LONG;
+        // Looked at every few operations too, so that a long one is excused by no waiting but its
+        // own.
+        if is_long || self.all.len().is_multiple_of(LOOK) {
+            let now = self.waited.nanoseconds()?;
+            let waited = now - std::mem::replace(&mut self.last, now);
+            if is_long {
+                nanoseconds = nanoseconds.saturating_sub(waited);
+            }
+        }
+        Ok(self.all.record(nanoseconds)?)
+    }
+}
+
+fn note(figures: &mut Figures, what: &str, times: Result<Times>) -> Result<()> {
+    match times {
+        Ok(times) => {
+            for (name, percentile) in PERCENTILES {
+                let nanoseconds = times.all.value_at_percentile(percentile) as f64;
+                figures.note(&format!("latency_{what}_{name}"), Ok(nanoseconds))?;
+            }
+            let longest = times.longest as f64;
+            figures.note(&format!("latency_{what}_{WALL}"), Ok(longest))
+        }
+        Err(Error::Refused(reason)) => {
+            figures.note(&format!("latency_{what}_max"), Err(Error::Refused(reason)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The time of each operation by itself.
+fn each(count: u64, mut run: impl FnMut(u64) -> Result<()>) -> Result<Times> {
+    let mut times = Times::new()?;
+    for step in 0..count {
+        let start = Instant::now();
+        run(step)?;
+        times.record(start.elapsed())?;
+    }
+    Ok(times)
+}
+
+/// Two overwrites for each entry, or as many as there is time for.
+fn overwrites(store: &mut impl Store, entries: u64, values: &mut Values) -> Result<Times> {
+    let (began, mut times) = (Instant::now(), Times::new()?);
+    for step in 0..2 * entries {
+        let start = Instant::now();
+        if start - began > PATIENCE {
+            break;
+        }
+        overwrite(store, entries, step, values)?;
+        times.record(start.elapsed())?;
+    }
+    Ok(times)
+}
+
+/// What the clock shows where nothing is done: what the machine itself adds to the times above.
+fn pauses() -> Result<Times> {
+    let mut times = Times::new()?;
+    let began = Instant::now();
+    let mut last = began;
+    while last - began < PAUSES {
+        times.record(last.elapsed())?;
+        last = Instant::now();
+    }
+    Ok(times)
+}
+
+fn gets(store: &mut impl Store, entries: u64, count: u64) -> Result<Times> {
+    let mut sum = 0;
+    let times = each(count, |step| {
+        let key = Key::new(mix(step) % entries);
+        hit(store.get(key.bytes(), |value| sum ^= consume(value))?)
+    });
+    std::hint::black_box(sum);
+    times
+}
+
+/// Another process writes where the store permits it, a thread otherwise.
+fn gets_beside_a_writer<S: Store>(mut store: S, plan: &Plan, dir: &Path) -> Result<Times> {
+    let (entries, count) = (plan.size.entries, 2 * plan.reads());
+    if S::SHARING.has_readers_beside_a_writer() {
+        if S::SHARING.lasts() {
+            // Who holds the lock would keep the other process from writing.
+            store.close()?;
+            store = S::open(dir, Access::Read, entries)?;
+        }
+        let mut writer = Peer::start(plan, dir, Access::Write)?;
+        writer.tell("write")?;
+        let times = gets(&mut store, entries, count);
+        writer.ask("stop")?;
+        store.close()?;
+        return times;
+    }
+    let (another, stop) = (store.another()?, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let until = || stop.load(Ordering::Relaxed);
+            write_until(&mut another()?, entries, plan.size.value, until)
+        });
+        let times = gets(&mut store, entries, count);
+        stop.store(true, Ordering::Relaxed);
+        let panicked = || Error::Failed("the writing thread panicked".to_owned());
+        writer.join().map_err(|_| panicked())??;
+        times
+    })
+}
