@@ -4,17 +4,24 @@
 
 use super::*;
 
+/// Regions enough for any seed: larger ones would be another generation, without any copy.
+fn roomy() -> Options {
+    let mut options = options();
+    options.directory_bits = 10;
+    options
+}
+
 #[test]
 fn a_copy_of_live_files_is_noticed_and_recovered() {
     let scratch = scratch();
-    let cache = scratch.open(&options());
+    let cache = scratch.open(&roomy());
     fill(60)(&cache);
     let copy = super::scratch();
     for suffix in ["", ".heap", ".roster"] {
         let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
         std::fs::copy(name(scratch.path()), name(copy.path())).unwrap();
     }
-    let copied = copy.open(&options());
+    let copied = copy.open(&roomy());
     assert_eq!(contents(&copied), contents(&cache));
     assert_eq!(
         copied.stats().unwrap().generation,
@@ -35,7 +42,7 @@ fn a_copy_of_live_files_is_noticed_and_recovered() {
         .unwrap();
     }
     assert_eq!(
-        third.open(&options()).stats().unwrap().generation,
+        third.open(&roomy()).stats().unwrap().generation,
         2,
         "clean ones are, once they were found to agree"
     );
@@ -46,7 +53,7 @@ fn a_copy_on_another_device_is_noticed_though_its_inode_has_the_same_number() {
     use std::os::unix::fs::FileExt;
     for (boot_again, generation) in [(false, 2), (true, 1)] {
         let scratch = scratch();
-        let cache = scratch.open(&options());
+        let cache = scratch.open(&roomy());
         fill(60)(&cache);
         let before = contents(&cache);
         if boot_again {
@@ -63,7 +70,7 @@ fn a_copy_on_another_device_is_noticed_though_its_inode_has_the_same_number() {
         if boot_again {
             reboot(scratch.path());
         }
-        let cache = scratch.open(&options());
+        let cache = scratch.open(&roomy());
         assert_eq!(contents(&cache), before);
         assert_eq!(cache.stats().unwrap().generation, generation);
     }
@@ -74,7 +81,7 @@ fn a_copy_that_was_begun_when_all_was_flushed_is_not_believed_if_it_was_ended_la
     // Of the index the first page, or all of it, is as it was flushed.
     for early in [4096, 1 << 20] {
         let scratch = scratch();
-        let cache = scratch.open(&options());
+        let cache = scratch.open(&roomy());
         fill(30)(&cache);
         cache.flush().unwrap();
         let before = contents(&cache);
@@ -93,7 +100,7 @@ fn a_copy_that_was_begun_when_all_was_flushed_is_not_believed_if_it_was_ended_la
         let now = std::fs::read(scratch.path()).unwrap();
         index.extend_from_slice(now.get(index.len()..).unwrap_or(&[]));
         std::fs::write(copy.path(), &index).unwrap();
-        let copied = copy.open(&options());
+        let copied = copy.open(&roomy());
         let found = contents(&copied);
         for (key, value) in &before {
             assert_eq!(found.get(key), Some(value), "{early}");
