@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mmapcache::{MmapCache, Options, Writer};
 
-use crate::keys::Batch;
+use crate::keys::{Batch, Key};
 use crate::store::{Access, Another, Error, Result, Sharing, Store};
 
 /// A handle that takes the lock for each write, or once for all where it is exclusive.
@@ -46,6 +46,17 @@ fn list(cache: &MmapCache, mut see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
     Ok(count)
 }
 
+fn get_many(cache: &MmapCache, keys: &[Key], mut see: impl FnMut(&[u8])) -> Result<usize> {
+    let mut found = 0;
+    cache.get_many(keys.iter().map(Key::bytes), |_, value| {
+        if let Some(value) = value {
+            found += 1;
+            see(value);
+        }
+    })?;
+    Ok(found)
+}
+
 impl<const EXCLUSIVE: bool> Store for Handle<EXCLUSIVE> {
     const SHARING: Sharing = Sharing::Beside;
 
@@ -72,6 +83,10 @@ impl<const EXCLUSIVE: bool> Store for Handle<EXCLUSIVE> {
             see(&self.value);
         }
         Ok(found)
+    }
+
+    fn get_many(&mut self, keys: &[Key], see: impl FnMut(&[u8])) -> Result<usize> {
+        get_many(&self.cache, keys, see)
     }
 
     fn contains(&mut self, key: &[u8]) -> Result<bool> {
@@ -144,6 +159,10 @@ impl Store for Held {
             see(&self.value);
         }
         Ok(found)
+    }
+
+    fn get_many(&mut self, keys: &[Key], see: impl FnMut(&[u8])) -> Result<usize> {
+        get_many(self.cache, keys, see)
     }
 
     fn contains(&mut self, key: &[u8]) -> Result<bool> {
