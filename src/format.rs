@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod index;
+pub(crate) mod lock;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod roster;

@@ -15,11 +15,9 @@
 use std::fs::File;
 use std::io;
 
-/// The byte of number 0; no file is as long.
 #[cfg(all(target_os = "linux", not(loom)))]
-const FIRST: i64 = 1 << 62;
-/// Numbers are less than this.
-pub(super) const NUMBERS: u32 = 1 << 31;
+use crate::format::lock::FIRST_LIFE;
+use crate::format::lock::NUMBERS;
 
 /// Locks the byte of a number that nobody has, for as long as the description is open.
 pub(super) fn begin(file: &File) -> io::Result<u32> {
@@ -78,7 +76,7 @@ fn control(file: &File, command: i32, kind: i32, number: u32) -> io::Result<libc
     let mut byte = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: FIRST + i64::from(number),
+        l_start: FIRST_LIFE + i64::from(number),
         l_len: 1,
         l_pid: 0,
     };

@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::time::Duration;
 
+use crate::format::lock::{NUMBERS, State};
 use crate::sync::{Relaxed, Release, acquire, exchange, load, publish, store};
 
 use super::{Patience, Refusal, Words, futex, life};
@@ -25,49 +26,6 @@ const ENOUGH: u32 = if cfg!(loom) { 1 } else { 2 };
 /// So often do others sleep while the lock is kept for one who does not take it, for it may be dead,
 /// or stopped: sixteen milliseconds.
 const KEPT: u32 = if cfg!(loom) { 1 } else { 5 };
-
-/// The lock word.
-///
-/// Bits 0 to 30: the owner's number. Bit 31: somebody sleeps until this changes. From bit 32: the
-/// number of the waiter who is next. An owner who leaves with somebody next leaves the word without
-/// owner, and nobody else takes it for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State(u64);
-
-impl State {
-    const FREE: Self = Self(0);
-    const AWAITED: u64 = 1 << 31;
-    const OWNER: u64 = Self::AWAITED - 1;
-
-    fn owner(self) -> u32 {
-        (self.0 & Self::OWNER) as u32
-    }
-
-    fn is_awaited(self) -> bool {
-        self.0 & Self::AWAITED != 0
-    }
-
-    fn next(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    /// What sleeping waiters compare.
-    fn low(self) -> u32 {
-        self.0 as u32
-    }
-
-    fn owned_by(self, owner: u32) -> Self {
-        Self((self.0 & !Self::OWNER) | u64::from(owner))
-    }
-
-    fn awaited(self) -> Self {
-        Self(self.0 | Self::AWAITED)
-    }
-
-    fn with_next(self, next: u32) -> Self {
-        Self(u64::from(self.low()) | (u64::from(next) << 32))
-    }
-}
 
 /// One of those who take the lock in turn.
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +152,7 @@ impl Contender<'_> {
 
     fn is_over(&self, number: u32) -> Result<bool, Refusal> {
         // What no contender draws, nobody has.
-        if number >= life::NUMBERS {
+        if number >= NUMBERS {
             return Ok(true);
         }
         life::is_over(self.file, number).map_err(Refusal::Io)

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::variable;
 use crate::format::index::{self, Counters, IndexHeader, Poll};
+use crate::format::lock::{NUMBERS, State};
 use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
@@ -583,6 +584,15 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             vec![
                 bits("depth", u64::from(Poll(u64::MAX).depth())),
                 bits("superseded", superseded.0),
+            ],
+        ),
+        (
+            "The lock",
+            64,
+            vec![
+                bits("owner", State::FREE.owned_by(NUMBERS - 1).0),
+                bits("awaited", State::FREE.awaited().0),
+                bits("next", State::FREE.with_next(u32::MAX).0),
             ],
         ),
         (
