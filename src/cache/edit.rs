@@ -210,12 +210,7 @@ impl Editor {
     }
 
     /// Puts an entry. A version is given where an older one is repeated; else it is the next one.
-    pub(crate) fn put(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        version: Option<u64>,
-    ) -> Outcomes<(u64, bool)> {
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], version: Option<u64>) -> Outcomes<u64> {
         self.with_table(|editor, table| editor.put_into(table, key, value, version))
     }
 
@@ -225,19 +220,19 @@ impl Editor {
         key: &[u8],
         value: &[u8],
         version: Option<u64>,
-    ) -> Outcomes<(u64, bool)> {
+    ) -> Outcomes<u64> {
         let hash = self.view.hasher.hash(key);
         let region = self.region(table, hash)?;
         let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
             self.overwrite(table, target, header, key, value)?;
-            return Ok((header.mtime, true));
+            return Ok(header.mtime);
         }
         self.check_limit()?;
         let region = self.make_room(table, region, hash)?;
         let plan = self.plan_insert(table, region, hash, header.stored_bytes())?;
         self.insert(table, &plan, hash, header, key, value)?;
-        Ok((header.mtime, false))
+        Ok(header.mtime)
     }
 
     fn entry_header(
