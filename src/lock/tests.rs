@@ -207,6 +207,19 @@ fn no_damage_of_the_words_lets_two_in_or_keeps_all_out() {
 }
 
 #[test]
+fn one_who_waited_in_vain_takes_nothing_from_the_holder_by_letting_go() {
+    for kind in KINDS {
+        let file = Locked::new();
+        let (holder, other) = (file.lock(kind), file.lock(kind));
+        file.acquire(&holder);
+        let before = file.words.each_ref().map(load);
+        other.release(file.words());
+        assert_eq!(file.words.each_ref().map(load), before, "{kind:?}");
+        assert!(!file.try_acquire(&other), "{kind:?}");
+    }
+}
+
+#[test]
 fn a_zeroed_lock_word_does_not_let_another_in() {
     let file = Locked::new();
     let (holder, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));

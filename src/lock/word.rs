@@ -185,8 +185,11 @@ impl Contender<'_> {
 
     #[inline]
     pub(super) fn release(&self) {
-        // Where the lock word was lost, this is what the next goes by.
-        publish(self.words.inside, 0);
+        // Where the lock word was lost, this is what the next goes by. Not where it is another's: a
+        // handle that waited in vain may be told to let go too.
+        if load(self.words.inside) == u64::from(self.number) {
+            publish(self.words.inside, 0);
+        }
         self.give_back();
     }
 
