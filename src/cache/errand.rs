@@ -23,14 +23,22 @@ pub(crate) enum Purpose {
     Removal { number: u16 },
 }
 
+/// The heap that an errand is about, and the generation: recovery may link to records again that
+/// were replaced before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Era {
+    pub heap: u64,
+    pub generation: u64,
+}
+
 /// The errands of one handle: one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Errands {
     pub under_way: Option<Errand>,
     /// What is to be synced before segments may go.
     pub awaited: Option<Awaited>,
-    /// A heap, and a number: whatever replaces the records of its segments below that is synced.
-    pub replaced: Option<(u64, u16)>,
+    /// A number: whatever replaces the records of the segments below it is synced.
+    pub replaced: Option<(Era, u16)>,
     releases: Vec<Work>,
 }
 
@@ -57,16 +65,16 @@ impl Errands {
     }
 
     /// Whether the copies and successors of all records of a segment are known to be synced.
-    pub(crate) fn is_replaced(&self, heap: u64, number: u16) -> bool {
+    pub(crate) fn is_replaced(&self, era: Era, number: u16) -> bool {
         self.replaced
-            .is_some_and(|(of, below)| of == heap && number < below)
+            .is_some_and(|(of, below)| of == era && number < below)
     }
 }
 
 /// All that replaces the records of the segments below a number stands before a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Awaited {
-    pub heap: u64,
+    pub era: Era,
     pub below: u16,
     pub upto: Place,
 }
@@ -74,7 +82,7 @@ pub(crate) struct Awaited {
 /// One errand.
 #[derive(Debug)]
 pub(crate) struct Errand {
-    pub heap: u64,
+    pub era: Era,
     pub purpose: Purpose,
     /// Bytes of the heap when it set out.
     pub heap_bytes: u64,
@@ -84,13 +92,13 @@ pub(crate) struct Errand {
 impl Errand {
     /// Sets out; none where the system has no thread to give.
     pub(crate) fn send(
-        heap: u64,
+        era: Era,
         purpose: Purpose,
         heap_bytes: u64,
         work: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Option<Self> {
         Some(Self {
-            heap,
+            era,
             purpose,
             heap_bytes,
             work: Work::begin(work)?,

@@ -46,6 +46,8 @@ pub(crate) struct Handle {
     looked: Word,
     /// Puts for which cleaning pauses after it could not go on.
     pub clean_pause: Word,
+    /// Whether the idle editor is of an older view than the readers'.
+    pub outdated: Word,
     pub boot: [u64; 2],
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
@@ -94,6 +96,7 @@ impl Handle {
             damaged: Word::new(0),
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
+            outdated: Word::new(0),
             boot: boot::id()?,
             marked: Word::new(0),
             believed: Word::new(0),
@@ -156,8 +159,9 @@ impl Handle {
             let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
             Arc::clone(if newer && usable { current } else { &view })
         });
-        // Else the old files would stay mapped until the next write. A writer that is at work sees
-        // for itself.
+        // Else the old files would stay mapped until the next write. A writer that is at work leaves
+        // its editor behind all the same: it is not to be gone on with.
+        self.outdated.store(1, Relaxed);
         if let Some(mut idle) = self.gate().idle.try_lock() {
             *idle = None;
         }

@@ -13,7 +13,7 @@ use crate::format::slot::{Cursor, Place};
 use crate::map::MappedFile;
 
 use super::edit::{Editor, Outcomes, Stop};
-use super::errand::{Awaited, Errand, Errands, Purpose};
+use super::errand::{Awaited, Era, Errand, Errands, Purpose};
 use super::view::View;
 
 /// Bytes, above half of the live ones, by which the heap may grow before a write waits for an
@@ -84,11 +84,11 @@ impl Editor {
         if !self.has_spent() {
             return Ok(());
         }
-        let (heap, number) = (self.view.ids.heap, self.view.header().oldest());
+        let (era, number) = (self.era(), self.view.header().oldest());
         let tail = self.view.header().tail();
         errands.awaited = errands
             .awaited
-            .filter(|awaited| awaited.heap == heap && awaited.below > number);
+            .filter(|awaited| awaited.era == era && awaited.below > number);
         if errands
             .awaited
             .is_some_and(|awaited| awaited.upto.segment == tail.segment)
@@ -97,7 +97,7 @@ impl Editor {
         }
         let sent = if !self.is_there(number)? {
             self.send_removal(number)
-        } else if errands.is_replaced(heap, number) {
+        } else if errands.is_replaced(era, number) {
             dir::remove(&self.names.segment(number, self.stage))?;
             self.send_removal(number)
         } else if let Some(awaited) = errands.awaited.take() {
@@ -105,7 +105,7 @@ impl Editor {
         } else {
             let below = self.cleaning().place.segment;
             errands.awaited = Some(Awaited {
-                heap,
+                era,
                 below,
                 upto: tail,
             });
@@ -156,6 +156,14 @@ impl Editor {
         Ok(self.send(Purpose::Heap { upto, below }, work))
     }
 
+    pub(crate) fn era(&self) -> Era {
+        let ids = self.view.ids;
+        Era {
+            heap: ids.heap,
+            generation: ids.generation,
+        }
+    }
+
     /// Sends an errand. That it failed is remembered at once: the next to sync, in whichever
     /// process, may be told that all is well.
     fn send(
@@ -165,20 +173,24 @@ impl Editor {
     ) -> Option<Errand> {
         // Not the view: it has the lock's descriptor.
         let table = Arc::clone(&self.view.table);
-        Errand::send(self.view.ids.heap, purpose, self.heap_bytes(), move || {
+        Errand::send(self.era(), purpose, self.heap_bytes(), move || {
             table.header().note_sync(work())
         })
     }
 
     /// Takes down what came of an errand.
     pub(crate) fn settle(&mut self, errand: Errand, errands: &mut Errands) -> Outcomes<()> {
-        let (heap, purpose) = (errand.heap, errand.purpose);
+        let (era, purpose) = (errand.era, errand.purpose);
         let Some(outcome) = errand.collect() else {
             return Ok(());
         };
         let header = self.view.header();
+        if era.heap != self.view.ids.heap {
+            // Of files that are nobody's any more.
+            return Ok(());
+        }
         header.note_sync(outcome)?;
-        if heap != self.view.ids.heap {
+        if era != self.era() {
             return Ok(());
         }
         match purpose {
@@ -187,7 +199,7 @@ impl Editor {
             Purpose::Heap { upto, below } if upto < header.tail() => {
                 let synced = Place::from_word(header.get(word::SYNCED)).max(upto);
                 header.set(word::SYNCED, synced.to_word());
-                errands.replaced = Some((heap, below));
+                errands.replaced = Some((era, below));
             }
             Purpose::Removal { number } if number == header.oldest() && self.has_spent() => {
                 self.advance(number)?;

@@ -116,7 +116,12 @@ impl<'a> Writer<'a> {
             waited: patience.waited(),
             holder: handle.view.load().header().holder(),
         })?;
-        let editor = lock_current(handle, gate.take(), &patience)?;
+        let mut idle = gate.take();
+        if handle.outdated.load(Relaxed) != 0 {
+            handle.outdated.store(0, Relaxed);
+            idle = None;
+        }
+        let editor = lock_current(handle, idle, &patience)?;
         HELD.with_borrow_mut(|held| held.push((id, epoch)));
         let mut writer = Self {
             handle,
@@ -522,7 +527,7 @@ impl<'a> Writer<'a> {
         }
         self.editor.sync_heap()?;
         let spent = self.editor.cleaning().place.segment;
-        errands.replaced = Some((self.editor.view.ids.heap, spent));
+        errands.replaced = Some((self.editor.era(), spent));
         Ok(())
     }
 
@@ -724,9 +729,9 @@ fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) 
         let superseded = header.poll().superseded();
         if superseded || handle.due_for_look() {
             let there = handle.inode_at_path();
-            if !matches!(there, Ok(Some(inode)) if inode == view.inode) {
+            let there = there.inspect_err(|_| unlock_shared(handle, view))?;
+            if there != Some(view.inode) {
                 view.unlock();
-                there?;
                 handle.reopen(view)?;
                 continue;
             }
@@ -735,11 +740,15 @@ fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) 
             // The lock is held on the inode that counts, so the switch that marked it never
             // happened.
             header.set_poll(header.poll().with_superseded(false));
-            if let Err(error) = discard_staged(&handle.names) {
-                view.unlock();
-                return Err(error);
-            }
+            discard_staged(&handle.names).inspect_err(|_| unlock_shared(handle, view))?;
         }
         return Ok(editor);
+    }
+}
+
+/// Lets go of a lock that was taken in vain; an exclusive handle keeps it whatever happens.
+fn unlock_shared(handle: &Handle, view: &View) {
+    if !handle.options.exclusive {
+        view.unlock();
     }
 }

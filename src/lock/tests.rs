@@ -171,6 +171,21 @@ fn a_lock_is_not_kept_for_long_for_one_who_died_waiting() {
 }
 
 #[test]
+fn what_the_dead_hold_is_free_for_those_who_cannot_wait() {
+    let file = Locked::new();
+    let (lock, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
+    let number = u64::from(dead.by_word.unwrap());
+    drop(dead);
+    for state in [number, number << 32, (number << 32) | (1 << 31)] {
+        store(&file.words[0], state);
+        let at_once = Patience::new(Some(Duration::ZERO));
+        let taken = lock.acquire(file.words(), &at_once);
+        assert!(taken.is_ok(), "{state:x}: {taken:?}");
+        lock.release(file.words());
+    }
+}
+
+#[test]
 fn one_who_gives_up_waiting_is_not_waited_for() {
     let file = Locked::new();
     let (a, b) = (file.lock(LockKind::Word), file.lock(LockKind::Word));

@@ -41,6 +41,8 @@ struct Wait {
     pause: Duration,
     /// How often this waiter has slept.
     sleeps: u32,
+    /// Whether patience is at its end.
+    is_last: bool,
     /// For whom the lock has been kept, and since which sleep.
     kept: Option<(u32, u32)>,
 }
@@ -70,6 +72,7 @@ impl Contender<'_> {
         let mut wait = Wait {
             pause: PAUSES[0],
             sleeps: 0,
+            is_last: false,
             kept: None,
         };
         let mut looks = 0;
@@ -87,7 +90,12 @@ impl Contender<'_> {
                 continue;
             }
             if patience.left().is_some_and(|left| left.is_zero()) {
-                return Err(Refusal::TimedOut);
+                if wait.is_last {
+                    return Err(Refusal::TimedOut);
+                }
+                // What the dead hold is free for those who cannot wait too.
+                wait.is_last = true;
+                continue;
             }
             let announced = self.announced(seen, &wait);
             if announced == seen || exchange(self.words.state, seen.0, announced.0, Relaxed) {
@@ -108,12 +116,16 @@ impl Contender<'_> {
         let slept = wait.sleeps > 0;
         let own = if slept { own.awaited() } else { own };
         if seen.owner() == 0 {
-            let free = next == 0 || next == self.number || wait.is_kept_too_long(next);
+            let free = next == 0
+                || next == self.number
+                || wait.is_kept_too_long(next)
+                || (wait.is_last && self.is_over(next)?);
             return Ok(free.then(|| own.with_next(0)));
         }
         wait.kept = None;
         // Its own only if the fast path took a lock in which somebody seems to be.
-        if seen.owner() == self.number || (slept && self.is_over(seen.owner())?) {
+        let asks = slept || wait.is_last;
+        if seen.owner() == self.number || (asks && self.is_over(seen.owner())?) {
             let next = if next == self.number { 0 } else { next };
             return Ok(Some(own.with_next(next)));
         }
