@@ -79,6 +79,17 @@ impl Gate {
     }
 }
 
+impl Drop for Gate {
+    /// What a forked child inherited, one of the parent's threads may have been in the midst of
+    /// changing: it is left as it is.
+    fn drop(&mut self) {
+        if self.epoch != lock::epoch() {
+            std::mem::forget(self.idle.get_mut().take());
+            std::mem::forget(std::mem::take(self.errands.get_mut()));
+        }
+    }
+}
+
 impl Handle {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;

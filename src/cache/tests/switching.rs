@@ -155,3 +155,22 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
+
+#[test]
+fn a_writer_that_was_at_work_while_files_were_replaced_by_hand_leaves_no_editor_for_the_next() {
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.staleness_check_interval(std::time::Duration::from_secs(1 << 40));
+    let cache = scratch.open(&options);
+    cache.put(b"k", b"old").unwrap();
+    let writer = cache.writer().unwrap();
+    for found in std::fs::read_dir(scratch.path().parent().unwrap()).unwrap() {
+        std::fs::remove_file(found.unwrap().path()).unwrap();
+    }
+    let other = scratch.open(&options);
+    cache.handle.reopen_if_replaced().unwrap();
+    drop(writer);
+    cache.put(b"k", b"new").unwrap();
+    assert_eq!(cache.get(b"k").unwrap().unwrap(), b"new");
+    assert_eq!(other.get(b"k").unwrap().unwrap(), b"new");
+}
