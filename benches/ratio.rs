@@ -76,11 +76,16 @@ fn main() {
 
 fn measure_reads(entries: u64) {
     let scratch = Scratch::new();
-    let cache = scratch.open();
-    let mut map = Map::default();
+    let (map, cache) = filled(&scratch, entries);
+    read(entries, &map, &cache);
+}
+
+/// A map and a cache with the same entries.
+fn filled(scratch: &Scratch, entries: u64) -> (Map, MmapCache) {
+    let (mut map, cache) = (Map::default(), scratch.open());
     fill_map(&mut map, 0..entries);
     fill_cache(&mut cache.writer().expect("the lock"), 0..entries);
-    read(entries, &map, &cache);
+    (map, cache)
 }
 
 fn measure(entries: u64) {
@@ -90,10 +95,7 @@ fn measure(entries: u64) {
     }
     put.print("put new, in a `Writer`");
     let scratch = Scratch::new();
-    let cache = scratch.open();
-    let mut map = Map::default();
-    fill_map(&mut map, 0..entries);
-    fill_cache(&mut cache.writer().expect("the lock"), 0..entries);
+    let (mut map, cache) = filled(&scratch, entries);
     read(entries, &map, &cache);
     single.print("put new, one lock each");
     change(entries, &mut map, &cache);

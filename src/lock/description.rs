@@ -82,7 +82,7 @@ extern "C" fn in_child() {
         for cell in &this.descriptors {
             let descriptor = cell.swap(VACANT, Ordering::Relaxed);
             if descriptor != VACANT {
-                // SAFETY: L1 (docs/design.md): a registered descriptor is owned by a `LockFile` of
+                // SAFETY: L1 (docs/design.md): a registered descriptor is owned by a `Description` of
                 // the parent's epoch, which neither uses nor closes it in any later one, so this is
                 // the child's only close of it.
                 unsafe { libc::close(descriptor) };
