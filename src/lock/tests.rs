@@ -133,6 +133,19 @@ fn a_handle_that_is_closed_while_it_holds_the_lock_leaves_it_to_the_next() {
 }
 
 #[test]
+fn a_handle_that_is_closed_lets_go_though_a_child_has_its_description_too() {
+    for kind in KINDS {
+        let file = Locked::new();
+        let (a, b) = (file.lock(kind), file.lock(kind));
+        file.acquire(&a);
+        let inherited = a.file().try_clone().unwrap();
+        drop(a);
+        file.acquire(&b);
+        drop(inherited);
+    }
+}
+
+#[test]
 fn whoever_has_waited_for_long_is_next() {
     let file = Locked::new();
     let (busy, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
