@@ -105,6 +105,33 @@ fn files_removed_or_replaced_by_hand_are_noticed() {
     );
 }
 
+/// Misses in a row until a reader sees what was put at its path in place of its files.
+fn misses_until_replaced_files_are_seen(interval: std::time::Duration) -> u32 {
+    let scratch = Scratch::new();
+    let mut options = Options::new();
+    options.staleness_check_interval(interval);
+    let reader = scratch.open(&options);
+    for _ in 0..5 {
+        assert!(reader.get(b"new").unwrap().is_none());
+    }
+    for name in std::fs::read_dir(scratch.path().parent().unwrap()).unwrap() {
+        std::fs::remove_file(name.unwrap().path()).unwrap();
+    }
+    scratch.open(&Options::new()).put(b"new", b"v").unwrap();
+    // Longer than the interval, and than a tick of the coarse clock.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    (0..100)
+        .find(|_| reader.get(b"new").unwrap().is_some())
+        .expect("files that were replaced are never seen")
+}
+
+#[test]
+fn readers_that_miss_see_replaced_files_after_thirteen_misses_or_at_once_if_told_so() {
+    use std::time::Duration;
+    assert_eq!(misses_until_replaced_files_are_seen(Duration::ZERO), 0);
+    assert!(misses_until_replaced_files_are_seen(Duration::from_millis(1)) < 13);
+}
+
 #[test]
 fn in_place_reading_outlives_the_entry() {
     let scratch = Scratch::new();
