@@ -453,10 +453,10 @@ fn copy_pieces<const N: usize>(
             stored = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             skip = CRC_BYTES;
         }
+        take(piece * N, bytes);
         if verify {
             crc.update(&bytes[skip..]);
         }
-        take(piece * N, bytes);
     }
     !verify || crc.value() == stored
 }
