@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::bytes;
 use crate::error::{Error, Result};
-use crate::format::record::{CRC_BYTES, Checksum, HEADER_BYTES, HEADER_WORDS, Header, Kind};
+use crate::format::record::{
+    HEADER_BYTES, HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed,
+};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
 use crate::map::{MappedFile, Memory, prefetch};
@@ -17,9 +19,7 @@ use crate::sync::{Word, load, store};
 
 pub(crate) use walk::{Found, Walker};
 
-/// Records up to this size are copied and summed in one piece on the stack.
-const SMALL: usize = 256;
-/// Larger ones go through a buffer of this size, which stays in the nearest cache.
+/// Long records go through a buffer of this size, which stays in the nearest cache.
 const CHUNK: usize = 4096;
 /// Cache lines of a record that are asked for ahead of its reading.
 const PREFETCH_LINES: usize = 3;
@@ -290,11 +290,11 @@ impl Segment {
         verify: bool,
         take: impl FnMut(usize, &[u8]),
     ) -> bool {
-        let place = self.place(unit);
-        if record.len() * 8 <= SMALL {
-            copy_pieces::<SMALL>(self.heap_id, place, header, record, verify, take)
+        let seed = Seed::new(self.heap_id, self.place(unit));
+        if record.len() * 8 <= SHORT_BYTES {
+            copy_short(seed, header, record, verify, take)
         } else {
-            copy_pieces::<CHUNK>(self.heap_id, place, header, record, verify, take)
+            copy_long(seed, header, record, verify, take)
         }
     }
 
@@ -314,22 +314,22 @@ impl Segment {
         for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let mut crc = Checksum::new(self.heap_id, self.place(unit));
-        if count * 8 <= SMALL {
-            // One piece: the checksum runs at twice the speed of three small ones.
-            let mut record = [0_u8; SMALL];
+        let seed = Seed::new(self.heap_id, self.place(unit));
+        if count * 8 <= SHORT_BYTES {
+            let mut record = [0_u8; SHORT_BYTES];
             let end = HEADER_BYTES + key.len();
             record[..HEADER_BYTES].copy_from_slice(&fixed);
             record[HEADER_BYTES..end].copy_from_slice(key);
             record[end..end + value.len()].copy_from_slice(value);
-            crc.update(&record[CRC_BYTES..end + value.len()]);
-            record[..CRC_BYTES].copy_from_slice(&crc.value().to_le_bytes());
+            let sum = seed.sum_short(&record[SUM_BYTES..end + value.len()]);
+            record[..SUM_BYTES].copy_from_slice(&sum.to_le_bytes());
             bytes::copy_in(words, &[&record[..count * 8]]);
         } else {
-            crc.update(&fixed[CRC_BYTES..]);
-            crc.update(key);
-            crc.update(value);
-            fixed[..CRC_BYTES].copy_from_slice(&crc.value().to_le_bytes());
+            let mut sum = seed.long();
+            sum.update(&fixed[SUM_BYTES..]);
+            sum.update(key);
+            sum.update(value);
+            fixed[..SUM_BYTES].copy_from_slice(&sum.value().to_le_bytes());
             bytes::copy_in(words, &[&fixed, key, value]);
         }
         Ok(())
@@ -422,43 +422,67 @@ fn split(at: usize, bytes: &[u8], value_at: usize) -> (&[u8], &[u8]) {
     (&bytes[key_from..value_from], &bytes[value_from..])
 }
 
+/// [`Segment::copy`] of a record that is short by its header.
 #[inline(always)]
-fn copy_pieces<const N: usize>(
-    heap_id: u64,
-    place: Place,
+fn copy_short(
+    seed: Seed,
     header: Header,
     record: &[Word],
     verify: bool,
     mut take: impl FnMut(usize, &[u8]),
 ) -> bool {
-    let mut buffer = [0_u8; N];
-    let mut crc = Checksum::new(heap_id, place);
+    let mut buffer = [0_u8; SHORT_BYTES];
+    bytes::copy_out(record, &mut buffer);
+    let bytes = &buffer[..header.content_bytes() as usize];
+    if !says(bytes, header) {
+        return false;
+    }
+    take(0, bytes);
+    !verify || seed.sum_short(&bytes[SUM_BYTES..]) == stored_sum(bytes)
+}
+
+/// [`Segment::copy`] of a record that is long by its header.
+fn copy_long(
+    seed: Seed,
+    header: Header,
+    record: &[Word],
+    verify: bool,
+    mut take: impl FnMut(usize, &[u8]),
+) -> bool {
+    let mut buffer = [0_u8; CHUNK];
+    let mut sum = seed.long();
     let mut stored = 0;
     let mut left = header.content_bytes() as usize;
-    for (piece, words) in record.chunks(N / 8).enumerate() {
+    for (piece, words) in record.chunks(CHUNK / 8).enumerate() {
         bytes::copy_out(words, &mut buffer);
         let bytes = &buffer[..left.min(words.len() * 8)];
         left -= bytes.len();
         let mut skip = 0;
         if piece == 0 {
-            // The lengths were read before the copy was made: the copy must say the same.
-            if bytes[8..16] != header.mtime.to_le_bytes()
-                || bytes[20..22] != header.key_len.to_le_bytes()
-            {
+            if !says(bytes, header) {
                 return false;
             }
-            if bytes[4..8] != header.value_len.to_le_bytes() {
-                return false;
-            }
-            stored = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            skip = CRC_BYTES;
+            stored = stored_sum(bytes);
+            skip = SUM_BYTES;
         }
-        take(piece * N, bytes);
+        take(piece * CHUNK, bytes);
         if verify {
-            crc.update(&bytes[skip..]);
+            sum.update(&bytes[skip..]);
         }
     }
-    !verify || crc.value() == stored
+    !verify || sum.value() == stored
+}
+
+/// Whether the copy of a record says what its header said, by which it was copied.
+#[inline(always)]
+fn says(bytes: &[u8], header: Header) -> bool {
+    bytes[8..16] == header.mtime.to_le_bytes()
+        && bytes[20..22] == header.key_len.to_le_bytes()
+        && bytes[4..8] == header.value_len.to_le_bytes()
+}
+
+fn stored_sum(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 #[cfg(test)]

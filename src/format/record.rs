@@ -11,7 +11,11 @@ pub(crate) const HEADER_BYTES: usize = 24;
 /// The same in words.
 pub(crate) const HEADER_WORDS: usize = HEADER_BYTES / 8;
 /// The checksum's bytes, at the record's start; it covers what follows them.
-pub(crate) const CRC_BYTES: usize = 4;
+pub(crate) const SUM_BYTES: usize = 4;
+/// Bytes of header, key and value up to which a record is short.
+pub(crate) const SHORT_BYTES: usize = 256;
+/// Bytes of a short record that are hashed at once.
+const BLOCK_BYTES: usize = 128;
 
 const _: () = assert!(HEADER_BYTES == 24 && HEADER_WORDS * 8 == HEADER_BYTES);
 
@@ -91,19 +95,44 @@ impl Header {
     }
 }
 
-/// A running checksum, bound to one heap and one place: the same bytes elsewhere do not pass.
-#[derive(Clone, Debug)]
-pub(crate) struct Checksum(crc32fast::Hasher);
+/// What a checksum starts from. It binds a record to one heap and one place: the same bytes
+/// elsewhere do not pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seed(u64);
 
-impl Checksum {
+impl Seed {
     #[inline]
     pub(crate) fn new(heap_id: u64, place: Place) -> Self {
-        // Multiplying spreads neighbouring places over the seed; a CRC then differs for equal bytes
+        // Multiplying spreads neighbouring places over all bits: a sum then differs for equal bytes
         // with other seeds.
-        let mixed = (heap_id ^ place.to_word()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self(crc32fast::Hasher::new_with_initial((mixed >> 32) as u32))
+        Self((heap_id ^ place.to_word()).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
+    /// The checksum of a short record, from what follows the checksum in it.
+    ///
+    /// XXH3 in blocks that it is fastest at, each of which the hash of those before seeds: 11 ns for
+    /// 148 bytes, where CRC-32 takes 24 and XXH3 in one piece 17.
+    #[inline]
+    pub(crate) fn sum_short(self, content: &[u8]) -> u32 {
+        let sum = content.chunks(BLOCK_BYTES).fold(self.0, |before, block| {
+            xxhash_rust::xxh3::xxh3_64_with_seed(block, before)
+        });
+        sum as u32
+    }
+
+    /// The checksum of a long record, to be updated with what follows the checksum in it: CRC-32,
+    /// 69 ns for 4 KiB, where XXH3 takes 112.
+    #[inline]
+    pub(crate) fn long(self) -> LongSum {
+        LongSum(crc32fast::Hasher::new_with_initial((self.0 >> 32) as u32))
+    }
+}
+
+/// The running checksum of a long record.
+#[derive(Clone, Debug)]
+pub(crate) struct LongSum(crc32fast::Hasher);
+
+impl LongSum {
     #[inline]
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -140,14 +169,17 @@ mod tests {
 
     #[test]
     fn the_same_bytes_at_another_place_or_in_another_heap_do_not_pass() {
-        let sum = |heap, segment, unit| {
-            let mut crc = Checksum::new(heap, Place { segment, unit });
-            crc.update(b"some bytes");
-            crc.value()
+        let sums = |heap, segment, unit| {
+            let seed = Seed::new(heap, Place { segment, unit });
+            let mut long = seed.long();
+            long.update(b"some bytes");
+            [seed.sum_short(b"some bytes"), long.value()]
         };
-        assert_eq!(sum(1, 0, 16), sum(1, 0, 16));
-        assert_ne!(sum(1, 0, 16), sum(1, 0, 17));
-        assert_ne!(sum(1, 0, 16), sum(1, 1, 16));
-        assert_ne!(sum(1, 0, 16), sum(2, 0, 16));
+        let there = sums(1, 0, 16);
+        assert_eq!(there, sums(1, 0, 16));
+        for elsewhere in [sums(1, 0, 17), sums(1, 1, 16), sums(2, 0, 16)] {
+            assert_ne!(there[0], elsewhere[0]);
+            assert_ne!(there[1], elsewhere[1]);
+        }
     }
 }

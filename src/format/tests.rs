@@ -10,7 +10,7 @@ mod structures;
 use document::{Document, Row, evaluate};
 use structures::{Field, Structure};
 
-use super::record::Checksum;
+use super::record::{SHORT_BYTES, Seed};
 use super::slot::{Link, Place};
 use super::*;
 use crate::dir::{Names, Stage};
@@ -207,14 +207,26 @@ fn a_checksum_written_down_from_the_document_alone_is_the_one_in_the_records() {
         (0x1234_5678_9abc_def0, 7, 99),
         (u64::MAX, 65_535, u32::MAX),
     ] {
-        let bytes = b"\x05\0\0\0 and so on, to an end that is no multiple of eight";
-        let mut ours = Checksum::new(heap, Place { segment, unit });
-        let (first, rest) = bytes.split_at(11);
-        ours.update(first);
-        ours.update(rest);
         let place = u64::from(unit) | u64::from(segment) << 32;
         let mixed = (u128::from(heap ^ place) * 0x9E37_79B9_7F4A_7C15) as u64;
-        assert_eq!(ours.value(), crc32((mixed >> 32) as u32, bytes));
+        let seed = Seed::new(heap, Place { segment, unit });
+
+        let bytes: Vec<u8> = (0..=251).collect();
+        for len in [30, 128, 129, 252] {
+            let (first, rest) = bytes[..len].split_at(len.min(128));
+            let mut sum = xxhash_rust::xxh3::xxh3_64_with_seed(first, mixed);
+            if !rest.is_empty() {
+                sum = xxhash_rust::xxh3::xxh3_64_with_seed(rest, sum);
+            }
+            assert_eq!(seed.sum_short(&bytes[..len]), sum as u32);
+        }
+        assert_eq!(SHORT_BYTES, 256);
+
+        let mut long = seed.long();
+        let (first, rest) = bytes.split_at(11);
+        long.update(first);
+        long.update(rest);
+        assert_eq!(long.value(), crc32((mixed >> 32) as u32, &bytes));
     }
     // The check value that every catalogue of CRCs gives for CRC-32/ISO-HDLC.
     assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);

@@ -456,7 +456,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
     let end = value_at + value_len as usize;
     assert_eq!(whole.content_bytes(), end as u64);
     let fields = vec![
-        field("crc", 0, record::CRC_BYTES),
+        field("sum", 0, record::SUM_BYTES),
         bytes("value_len", 0, full[0]),
         bytes("mtime", 1, full[1]),
         bytes("key_len", 2, full[2] ^ zero[2]),
