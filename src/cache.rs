@@ -13,6 +13,7 @@ mod grow;
 mod handle;
 mod in_place;
 mod iter;
+mod number;
 mod options;
 mod read;
 mod recover;

@@ -126,6 +126,20 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// All ids were given, or may have been before a power loss. What has one is found as ever.
+    #[error("{}: all of {limit} ids are given; open another one, or raise `max_labels` in a new one", path.display())]
+    IdsExhausted {
+        /// The labels.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// What was put stays as it is: nothing is deleted, replaced or cleared.
+    #[error("{}: append-only: what was put stays as it is; make a new one in its place", path.display())]
+    AppendOnly {
+        /// The labels.
+        path: PathBuf,
+    },
     /// The file system has no room. Found out before anything changed.
     #[error("{}: no room for {} on the disk; free some and try again", path.display(), wanted(*needed))]
     DiskFull {

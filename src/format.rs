@@ -75,6 +75,8 @@ pub(crate) struct Geometry {
     pub max_segment_bytes: u64,
     /// Most entries; 0 for no limit.
     pub max_entries: u64,
+    /// How records are laid out, and with them the slots.
+    pub variant: record::Variant,
 }
 
 impl Geometry {
@@ -89,6 +91,9 @@ impl Geometry {
             return Some("slots per region");
         }
         if self.inline_key > Self::MAX_INLINE_KEY || !self.inline_key.is_multiple_of(8) {
+            return Some("inline key bytes");
+        }
+        if self.variant == record::Variant::Numbered && self.inline_key > 0 {
             return Some("inline key bytes");
         }
         if self.directory_bits > MAX_DIRECTORY_BITS {
@@ -112,7 +117,10 @@ impl Geometry {
 
     /// Bytes of a slot.
     pub(crate) fn slot_bytes(&self) -> usize {
-        slot::FIXED_BYTES + self.inline_key as usize
+        match self.variant {
+            record::Variant::Versioned => slot::FIXED_BYTES + self.inline_key as usize,
+            record::Variant::Numbered => slot::NUMBERED_BYTES,
+        }
     }
 
     /// Bytes of a slot's body: all of it but the link.

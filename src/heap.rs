@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::bytes;
 use crate::error::{Error, Result};
 use crate::format::record::{
-    HEADER_BYTES, HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed,
+    HEADER_BYTES, HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant,
 };
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
@@ -23,9 +23,8 @@ pub(crate) use walk::{Found, Walker};
 const CHUNK: usize = 4096;
 /// Cache lines of a record that are asked for ahead of its reading.
 const PREFETCH_LINES: usize = 3;
-/// The most that one gap takes, and the least.
+/// The most that one gap takes.
 const GAP: usize = 1 << 16;
-const GAP_LEAST: usize = HEADER_BYTES + 8;
 static ZEROS: [u8; GAP] = [0; GAP];
 
 /// One segment, mapped.
@@ -37,6 +36,7 @@ pub(crate) struct Segment {
     number: u16,
     capacity: u64,
     created: u64,
+    variant: Variant,
 }
 
 /// What reading a record for a key gave.
@@ -55,9 +55,12 @@ impl Segment {
     pub(crate) fn new(file: Arc<MappedFile>, header: &SegmentHeader) -> Result<Self> {
         let window = header.capacity & !7;
         let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
+        let variant = Variant::from_disk(header.record_variant)
+            .ok_or_else(|| Error::damaged(file.path(), "record variant", 0))?;
         Ok(Self {
             memory,
             file,
+            variant,
             heap_id: header.heap_id,
             number: header.number as u16,
             capacity: window,
@@ -132,9 +135,10 @@ impl Segment {
         unit: u32,
     ) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
         let rest = words.get(unit as usize..).ok_or(())?;
+        // No segment ends less than three words behind the last record that could stand in it.
         let first: &[Word; HEADER_WORDS] = rest.first_chunk().ok_or(())?;
-        let Some(header) = Header::from_words([load(&first[0]), load(&first[1]), load(&first[2])])
-        else {
+        let words = [load(&first[0]), load(&first[1]), load(&first[2])];
+        let Some(header) = Header::from_words(self.variant, words) else {
             return Ok(None);
         };
         let count = (header.stored_bytes() / 8) as usize;
@@ -164,11 +168,12 @@ impl Segment {
         }
         let start = out.len();
         let mut same = true;
+        let key_at = header.variant.header_bytes();
         let take = |at: usize, bytes: &[u8]| {
-            let (key_part, value_part) = split(at, bytes, HEADER_BYTES + key.len());
+            let (key_part, value_part) = split(at, bytes, key_at, key_at + key.len());
             same &= key_part.is_empty()
                 || key
-                    .get(at.max(HEADER_BYTES) - HEADER_BYTES..)
+                    .get(at.max(key_at) - key_at..)
                     .is_some_and(|rest| rest.starts_with(key_part));
             out.extend_from_slice(value_part);
         };
@@ -201,8 +206,7 @@ impl Segment {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(Outcome::Damaged);
         };
-        let same =
-            usize::from(header.key_len) == key.len() && bytes::equal(&record[HEADER_WORDS..], key);
+        let same = usize::from(header.key_len) == key.len() && holds_key(header, record, key);
         Ok(if same {
             Outcome::Match(header)
         } else {
@@ -221,9 +225,10 @@ impl Segment {
             return Ok(None);
         };
         let (key_start, value_start) = (key.len(), value.as_ref().map_or(0, |value| value.len()));
+        let key_at = header.variant.header_bytes();
+        let value_at = key_at + usize::from(header.key_len);
         let take = |at: usize, bytes: &[u8]| {
-            let (key_part, value_part) =
-                split(at, bytes, HEADER_BYTES + usize::from(header.key_len));
+            let (key_part, value_part) = split(at, bytes, key_at, value_at);
             key.extend_from_slice(key_part);
             if let Some(value) = value.as_deref_mut() {
                 value.extend_from_slice(value_part);
@@ -244,10 +249,13 @@ impl Segment {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(false);
         };
+        let key_at = header.variant.header_bytes();
+        let first = key_at % 8;
         let len = usize::from(header.key_len);
         key.clear();
-        key.resize(len.next_multiple_of(8), 0);
-        bytes::copy_out(&record[HEADER_WORDS..], key);
+        key.resize((first + len).next_multiple_of(8), 0);
+        bytes::copy_out(&record[key_at / 8..], key);
+        key.drain(..first);
         key.truncate(len);
         Ok(true)
     }
@@ -314,12 +322,13 @@ impl Segment {
         for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
+        let fixed = &mut fixed[..header.variant.header_bytes()];
         let seed = Seed::new(self.heap_id, self.place(unit));
         if count * 8 <= SHORT_BYTES {
             let mut record = [0_u8; SHORT_BYTES];
-            let end = HEADER_BYTES + key.len();
-            record[..HEADER_BYTES].copy_from_slice(&fixed);
-            record[HEADER_BYTES..end].copy_from_slice(key);
+            let end = fixed.len() + key.len();
+            record[..fixed.len()].copy_from_slice(fixed);
+            record[fixed.len()..end].copy_from_slice(key);
             record[end..end + value.len()].copy_from_slice(value);
             let sum = seed.sum_short(&record[SUM_BYTES..end + value.len()]);
             record[..SUM_BYTES].copy_from_slice(&sum.to_le_bytes());
@@ -330,7 +339,7 @@ impl Segment {
             sum.update(key);
             sum.update(value);
             fixed[..SUM_BYTES].copy_from_slice(&sum.value().to_le_bytes());
-            bytes::copy_in(words, &[&fixed, key, value]);
+            bytes::copy_in(words, &[fixed, key, value]);
         }
         Ok(())
     }
@@ -371,22 +380,28 @@ impl Segment {
     /// record behind it: walks pass over them.
     pub(crate) fn fill_gap(&self, from: u32, to: u32) -> Result<()> {
         self.erase(from, to)?;
+        let least = (self.variant.header_bytes() + 1).next_multiple_of(8);
         let mut unit = from;
         loop {
             let left = (to.saturating_sub(unit)) as usize * 8;
-            if left < GAP_LEAST {
+            if left < least {
                 // Nothing is left: no two records begin so near to each other.
                 return Ok(());
             }
-            let bytes = if left <= GAP { left } else { GAP - GAP_LEAST };
-            let value = &ZEROS[..bytes - HEADER_BYTES - 1];
+            let bytes = if left <= GAP { left } else { GAP - least };
+            let content = &ZEROS[..bytes - self.variant.header_bytes()];
+            let (key, value) = match self.variant {
+                Variant::Versioned => content.split_at(1),
+                Variant::Numbered => (content, &[][..]),
+            };
             let header = Header {
+                variant: self.variant,
                 value_len: value.len() as u32,
                 mtime: 0,
-                key_len: 1,
+                key_len: key.len() as u16,
                 kind: Kind::Gap,
             };
-            self.write(unit, header, &[0], value)?;
+            self.write(unit, header, key, value)?;
             unit += (bytes / 8) as u32;
         }
     }
@@ -397,7 +412,7 @@ impl Segment {
         unit: u32,
         header: Header,
     ) -> Result<Option<(&[Word], usize)>> {
-        let at = HEADER_BYTES + usize::from(header.key_len);
+        let at = header.variant.header_bytes() + usize::from(header.key_len);
         Ok(self
             .record(unit)?
             .map(|(_, record)| (&record[at / 8..], at % 8)))
@@ -416,8 +431,8 @@ impl Segment {
 
 /// The parts of a piece of a record that belong to its key and to its value.
 #[inline(always)]
-fn split(at: usize, bytes: &[u8], value_at: usize) -> (&[u8], &[u8]) {
-    let key_from = HEADER_BYTES.saturating_sub(at).min(bytes.len());
+fn split(at: usize, bytes: &[u8], key_at: usize, value_at: usize) -> (&[u8], &[u8]) {
+    let key_from = key_at.saturating_sub(at).min(bytes.len());
     let value_from = value_at.saturating_sub(at).min(bytes.len());
     (&bytes[key_from..value_from], &bytes[value_from..])
 }
@@ -434,7 +449,7 @@ fn copy_short(
     let mut buffer = [0_u8; SHORT_BYTES];
     bytes::copy_out(record, &mut buffer);
     let bytes = &buffer[..header.content_bytes() as usize];
-    if !says(bytes, header) {
+    if !header.is_of(bytes) {
         return false;
     }
     take(0, bytes);
@@ -459,7 +474,7 @@ fn copy_long(
         left -= bytes.len();
         let mut skip = 0;
         if piece == 0 {
-            if !says(bytes, header) {
+            if !header.is_of(bytes) {
                 return false;
             }
             stored = stored_sum(bytes);
@@ -473,12 +488,18 @@ fn copy_long(
     !verify || sum.value() == stored
 }
 
-/// Whether the copy of a record says what its header said, by which it was copied.
+/// Whether the key of a record is this one, which has its length.
 #[inline(always)]
-fn says(bytes: &[u8], header: Header) -> bool {
-    bytes[8..16] == header.mtime.to_le_bytes()
-        && bytes[20..22] == header.key_len.to_le_bytes()
-        && bytes[4..8] == header.value_len.to_le_bytes()
+fn holds_key(header: Header, record: &[Word], key: &[u8]) -> bool {
+    match header.variant {
+        Variant::Versioned => bytes::equal(&record[HEADER_WORDS..], key),
+        Variant::Numbered => {
+            // The key begins in the midst of the second word.
+            let (first, rest) = key.split_at(key.len().min(4));
+            load(&record[1]).to_le_bytes()[4..4 + first.len()] == *first
+                && bytes::equal(&record[2..], rest)
+        }
+    }
 }
 
 fn stored_sum(bytes: &[u8]) -> u32 {
@@ -504,6 +525,7 @@ mod tests {
                 number: 2,
                 capacity: bytes as u64,
                 created: 0,
+                variant: Variant::Versioned,
             }
         }
 
@@ -513,6 +535,7 @@ mod tests {
 
         pub(crate) fn put(&self, unit: u32, key: &[u8], value: &[u8]) -> u32 {
             let header = Header {
+                variant: Variant::Versioned,
                 value_len: value.len() as u32,
                 mtime: 5,
                 key_len: key.len() as u16,
@@ -599,6 +622,7 @@ mod tests {
     fn a_length_from_the_file_never_reads_beyond_the_segment() {
         let segment = Segment::plain(4096);
         let header = Header {
+            variant: Variant::Versioned,
             value_len: u32::MAX,
             mtime: 1,
             key_len: u16::MAX,

@@ -104,7 +104,8 @@ impl Editor {
 
     /// Cleans for about `budget` bytes' worth of walking, if that is worth while.
     pub(crate) fn clean_some(&mut self, threshold: Threshold, budget: u64) -> Outcomes<()> {
-        if !self.is_worth_while(threshold) {
+        // What takes room in a heap of numbered keys reserves numbers, or is damage.
+        if self.view.is_numbered() || !self.is_worth_while(threshold) {
             return Ok(());
         }
         if self.cleaning().place.segment == self.view.header().tail().segment {
@@ -117,6 +118,9 @@ impl Editor {
     /// Cleans every segment that there is now.
     pub(crate) fn clean_all(&mut self) -> Outcomes<()> {
         let live = self.view.header().counters().live;
+        if self.view.is_numbered() {
+            return Ok(());
+        }
         if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::dir::{Access, Names, Stage};
 use crate::error::{Error, Result};
+use crate::format::Geometry;
 use crate::format::index::{Counters, word};
-use crate::format::record::{self, Kind};
+use crate::format::record::{self, Kind, Variant};
 use crate::format::region::{Counts, DELETED, EMPTY, Stamp};
 use crate::format::roster::Position;
 use crate::format::segment::LAST_NUMBER;
@@ -225,12 +226,17 @@ impl Editor {
         let region = self.region(table, hash)?;
         let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
+            self.refuse_if_numbered()?;
             self.overwrite(table, target, header, key, value)?;
             return Ok(header.mtime);
         }
         self.check_limit()?;
+        if header.variant == Variant::Numbered {
+            self.reserve_number(header.mtime)?;
+        }
         let region = self.make_room(table, region, hash)?;
-        let plan = self.plan_insert(table, region, hash, header.stored_bytes())?;
+        let (bytes, version) = (header.stored_bytes(), header.mtime);
+        let plan = self.plan_insert(table, region, hash, bytes, version)?;
         self.insert(table, &plan, hash, header, key, value)?;
         Ok(header.mtime)
     }
@@ -241,10 +247,17 @@ impl Editor {
         value: &[u8],
         version: Option<u64>,
     ) -> Outcomes<record::Header> {
-        let most = self.view.table.geometry().max_segment_bytes;
+        let Geometry {
+            max_segment_bytes: most,
+            variant,
+            ..
+        } = *self.view.table.geometry();
         let overhead = record::HEADER_BYTES as u64 + key.len() as u64;
         let room = (most - crate::format::segment::HEADER_BYTES - margin(most)) & !7;
-        let max = room.saturating_sub(overhead).min(u64::from(u32::MAX) - 1);
+        let max = match variant {
+            Variant::Versioned => room.saturating_sub(overhead).min(u64::from(u32::MAX) - 1),
+            Variant::Numbered => 0,
+        };
         if value.len() as u64 > max {
             let path = self.names.cache().to_owned();
             return Err(Error::ValueTooLarge {
@@ -254,9 +267,13 @@ impl Editor {
             }
             .into());
         }
-        let mtime =
-            version.unwrap_or_else(|| Version::next(self.view.header().get(word::LAST_MTIME)));
+        let shared = self.view.header();
+        let mtime = version.unwrap_or_else(|| match variant {
+            Variant::Versioned => Version::next(shared.get(word::LAST_MTIME)),
+            Variant::Numbered => shared.counters().roster_len.saturating_add(1),
+        });
         Ok(record::Header {
+            variant,
             value_len: value.len() as u32,
             mtime,
             key_len: key.len() as u16,
@@ -265,7 +282,11 @@ impl Editor {
     }
 
     fn check_limit(&self) -> Outcomes<()> {
-        let limit = self.view.table.geometry().max_entries;
+        let geometry = self.view.table.geometry();
+        if geometry.variant == Variant::Numbered {
+            return self.check_numbers();
+        }
+        let limit = geometry.max_entries;
         if limit > 0 && self.view.header().occupied() >= limit {
             return Err(Error::TableFull {
                 path: self.names.cache().to_owned(),
@@ -358,7 +379,7 @@ impl Editor {
         let table = Arc::clone(&self.view.table);
         let region = self.region(&table, hash)?;
         let region = self.make_room(&table, region, hash)?;
-        let plan = self.plan_insert(&table, region, hash, bytes)?;
+        let plan = self.plan_insert(&table, region, hash, bytes, meta.mtime)?;
         self.link_new(
             &table,
             &plan,
@@ -388,13 +409,17 @@ impl Editor {
         region: Region<'_>,
         hash: Hash,
         bytes: u64,
+        version: u64,
     ) -> Outcomes<Plan> {
         let (index, control) = region.vacancy(hash).ok_or(Stop::Enlarge)?;
         // The slot comes while the record is being written: a put of a new key among a million cost
         // 577 ns without.
         region.slot(index).prefetch();
         let mut after = table.header().counters();
-        let position = self.take_position(&mut after)?;
+        let position = match table.geometry().variant {
+            Variant::Versioned => self.take_position(&mut after)?,
+            Variant::Numbered => self.position_of(version, &mut after)?,
+        };
         let slot = table.slot_number(region.number(), index);
         after.occupied = after.occupied.saturating_add(1);
         after.deleted = after.deleted.saturating_sub(u64::from(control == DELETED));
@@ -430,19 +455,26 @@ impl Editor {
         if position >= 1 << 31 {
             return Err(Stop::Enlarge);
         }
+        self.room_in_roster(position)?;
+        after.roster_len += 1;
+        Ok(position as u32)
+    }
+
+    /// Sees to it that a roster position is allocated and mapped: here, where that may fail, and
+    /// not when the intent is armed.
+    pub(crate) fn room_in_roster(&self, position: u64) -> Outcomes<()> {
+        let roster = &self.view.roster;
         if position >= roster.room() {
             // A sixteenth more, so that a large roster does not grow page by page, and not so much
             // that it takes long.
             let ahead = (roster.room() / 16).min(POSITIONS_AHEAD) + 1024;
-            let more = (roster.room() + ahead).next_multiple_of(1024);
+            let more = (roster.room().max(position) + ahead).next_multiple_of(1024);
             if roster.allocate(more).is_err() {
                 roster.allocate(position + 1)?;
             }
         }
-        // Mapped here, where it may fail, and not when the intent is armed.
         roster.get(position as u32)?;
-        after.roster_len += 1;
-        Ok(position as u32)
+        Ok(())
     }
 
     /// Publishes a new entry under an intent, which stays armed.
@@ -508,6 +540,7 @@ impl Editor {
     }
 
     fn delete_from(&mut self, table: &Table, key: &[u8]) -> Outcomes<bool> {
+        self.refuse_if_numbered()?;
         let hash = self.view.hasher.hash(key);
         let Some(target) = self.find(table, hash, key)? else {
             return Ok(false);
@@ -515,6 +548,7 @@ impl Editor {
         self.view.roster.prefetch(target.slot.identity().position);
         let mtime = Version::next(self.view.header().get(word::LAST_MTIME));
         let header = record::Header {
+            variant: Variant::Versioned,
             value_len: 0,
             mtime,
             key_len: key.len() as u16,
@@ -634,10 +668,11 @@ impl Editor {
             .view
             .segment(place.segment)
             .ok_or(Stop::Recover("the last segment is gone"))?;
-        shared.set(
-            word::LAST_MTIME,
-            header.mtime.max(shared.get(word::LAST_MTIME)),
-        );
+        // A reservation counts when it is on the disk.
+        if header.kind != Kind::Reservation {
+            let last = shared.get(word::LAST_MTIME);
+            shared.set(word::LAST_MTIME, header.mtime.max(last));
+        }
         shared.reserve(
             Place {
                 unit: place.unit + (bytes / 8) as u32,
@@ -771,7 +806,8 @@ pub(crate) fn old_bytes(target: &Target<'_>) -> u64 {
         None => {
             let meta = target.slot.meta(target.link.which());
             let key = u64::from(target.slot.identity().key_len);
-            (record::HEADER_BYTES as u64 + key + u64::from(meta.value_len)).next_multiple_of(8)
+            let fixed = target.slot.variant().header_bytes() as u64;
+            (fixed + key + u64::from(meta.value_len)).next_multiple_of(8)
         }
     }
 }

@@ -116,6 +116,9 @@ impl Handle {
             editor.stage,
         );
         self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
+            if fresh.view.is_numbered() {
+                fresh.append_reservation(table.header().get(word::LAST_MTIME))?;
+            }
             let (mut key, mut value) = (Vec::new(), Vec::new());
             let mut listed = 0;
             for position in 0..source.view.roster_len() {
@@ -136,6 +139,7 @@ impl Handle {
                     None => fresh.view.header().add(word::DROPPED, 1),
                 }
             }
+            fresh.go_on_behind(source.view.roster_len().into())?;
             all_listed(&table, listed)
         })
     }
@@ -355,6 +359,7 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         }
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
+    fresh.go_on_behind(old.view.roster_len().into())?;
     all_listed(&table, listed)?;
     fresh.view = Arc::new(
         fresh

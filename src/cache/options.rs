@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::format::record::Variant;
 use crate::format::{Geometry, HashKind, LockKind, MAX_DIRECTORY_BITS};
 
 use super::MmapCache;
@@ -52,6 +53,8 @@ pub struct Options {
     pub(crate) max_segment_bytes: Option<u64>,
     pub(crate) max_entries: Option<u64>,
     pub(crate) staleness: Duration,
+    /// What a cache is created as.
+    pub(crate) variant: Variant,
     pub(crate) verify: bool,
     pub(crate) durability: Durability,
     pub(crate) lock_timeout: Option<Duration>,
@@ -91,6 +94,7 @@ impl Options {
             max_segment_bytes: None,
             max_entries: None,
             staleness: Duration::from_millis(250),
+            variant: Variant::Versioned,
             verify: true,
             durability: Durability::Process,
             lock_timeout: Some(Duration::from_secs(60)),
@@ -296,10 +300,14 @@ impl Options {
     pub(crate) fn geometry(&self, path: &Path) -> Result<Geometry> {
         let geometry = Geometry {
             region_slots: self.region_slots.unwrap_or(Self::REGION_SLOTS),
-            inline_key: self.inline_key.unwrap_or(Self::INLINE_KEY),
+            inline_key: match self.variant {
+                Variant::Versioned => self.inline_key.unwrap_or(Self::INLINE_KEY),
+                Variant::Numbered => 0,
+            },
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes.unwrap_or(Self::MAX_SEGMENT_BYTES),
             max_entries: self.max_entries.unwrap_or(0),
+            variant: self.variant,
         };
         let refused = |option, asked, range| {
             Err(Error::Option {

@@ -14,12 +14,14 @@ use crate::format::roster::Position;
 use crate::format::seal::Sealed;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
+use crate::hash::Hash;
 use crate::header::{Armed, Header, Intent};
 use crate::heap::{Found, Segment};
 
 use super::edit::{Editor, Outcomes, Plan, Stop, Target};
 use super::generation::{Heap, reindex_larger};
 use super::handle::{Handle, read_sealed};
+use super::number::highest_reserved;
 use super::version::Version;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
@@ -285,7 +287,11 @@ pub(crate) fn refill(
 ) -> Outcomes<Salvage> {
     reset_heap_words(fresh)?;
     let salvage = index_heap(fresh, damage, told)?;
-    sweep_deletions(fresh)?;
+    if fresh.view.is_numbered() {
+        fresh.give_up_reserved()?;
+    } else {
+        sweep_deletions(fresh)?;
+    }
     fresh.roll(0)?;
     Ok(salvage)
 }
@@ -343,11 +349,11 @@ fn index_heap(
         ..Salvage::default()
     };
     let carried = fresh.view.header().get(word::LAST_MTIME);
-    let mut newest = segments
-        .iter()
-        .map(|segment| segment.created())
+    let is_numbered = fresh.view.is_numbered();
+    let known = segments.iter().map(|segment| segment.created());
+    let mut newest = known
         .chain([carried])
-        .filter(|&version| version <= Version::MAX)
+        .filter(|&version| version <= Version::MAX && !is_numbered)
         .max()
         .unwrap_or(0);
     let mut key = Vec::new();
@@ -377,7 +383,11 @@ fn index_heap(
                     if segment.read_any(place.unit, &mut key, None)?.is_some() {
                         salvage.records += 1;
                         newest = newest.max(header.mtime);
-                        index_record(fresh, place, header, &key)?;
+                        if is_numbered {
+                            index_numbered(fresh, place, header, &key)?;
+                        } else {
+                            index_record(fresh, place, header, &key)?;
+                        }
                     }
                 }
             }
@@ -385,6 +395,9 @@ fn index_heap(
         before += segment.allocated();
         salvage.read_bytes = before;
         told(salvage);
+    }
+    if is_numbered {
+        newest = highest_reserved(newest, carried);
     }
     fresh.view.header().set(word::LAST_MTIME, newest);
     Ok(salvage)
@@ -450,8 +463,43 @@ fn index_record(
         }
         return Ok(());
     }
+    adopt_enlarging(fresh, place, meta, bytes(header), hash, key)
+}
+
+/// Takes in the record of a numbered key. Of two for one key, or for one number, the first is the
+/// one that counts: to whoever wrote the second, damage had hidden it.
+fn index_numbered(
+    fresh: &mut Editor,
+    place: Place,
+    header: record::Header,
+    key: &[u8],
+) -> Outcomes<()> {
+    if header.kind != Kind::Entry || fresh.has_number(header.mtime)? {
+        return Ok(());
+    }
+    let hash = fresh.view.hasher.hash(key);
+    let table = Arc::clone(&fresh.view.table);
+    if fresh.find(&table, hash, key)?.is_some() {
+        return Ok(());
+    }
+    let meta = Meta {
+        mtime: header.mtime,
+        value_len: 0,
+    };
+    adopt_enlarging(fresh, place, meta, header.stored_bytes(), hash, key)
+}
+
+/// Links a record, in a larger table if it must be.
+fn adopt_enlarging(
+    fresh: &mut Editor,
+    place: Place,
+    meta: Meta,
+    bytes: u64,
+    hash: Hash,
+    key: &[u8],
+) -> Outcomes<()> {
     loop {
-        match fresh.adopt(place, meta, bytes(header), hash, key) {
+        match fresh.adopt(place, meta, bytes, hash, key) {
             Err(Stop::Enlarge) => {
                 let larger = reindex_larger(fresh)?;
                 *fresh = larger;

@@ -18,7 +18,7 @@ use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::{self, SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Place};
-use crate::format::{Geometry, HashKind, LockKind, VERSION, record};
+use crate::format::{Geometry, HashKind, LockKind, VERSION};
 use crate::hash::Hasher;
 use crate::header::Header;
 use crate::heap::{Found, Segment};
@@ -410,7 +410,7 @@ impl View {
             region_slots: geometry.region_slots,
             inline_key: geometry.inline_key,
             directory_bits: geometry.directory_bits,
-            record_variant: record::VARIANT,
+            record_variant: geometry.variant.to_disk(),
             max_segment_bytes: geometry.max_segment_bytes,
             max_entries: geometry.max_entries,
             // Deletions are dropped with their segments; what is left remembers their versions.
@@ -494,6 +494,8 @@ impl View {
             Some("the mark of a failed sync")
         } else if header.get(word::LAST_MTIME) > super::version::Version::MAX {
             Some("the last version")
+        } else if self.has_numbers_at_fault() {
+            Some("the numbers that are reserved")
         } else {
             None
         }
@@ -570,7 +572,7 @@ fn index_header(plan: &Plan, hasher: Hasher) -> IndexHeader {
         region_slots: plan.geometry.region_slots,
         inline_key: plan.geometry.inline_key,
         directory_bits: plan.geometry.directory_bits,
-        record_variant: record::VARIANT,
+        record_variant: plan.geometry.variant.to_disk(),
         max_segment_bytes: plan.geometry.max_segment_bytes,
         max_entries: plan.geometry.max_entries,
         created: plan.created,

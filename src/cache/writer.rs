@@ -579,6 +579,8 @@ impl<'a> Writer<'a> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (handle, epoch) = (self.handle, self.epoch);
+        let refused = self.editor.refuse_if_numbered();
+        refused.map_err(|stop| give_up(stop, &self.editor))?;
         let capacity = handle.options.capacity;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {

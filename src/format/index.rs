@@ -4,6 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::record::Variant;
 use super::seal::Sealed;
 use super::{Geometry, HashKind, LockKind};
 
@@ -56,11 +57,11 @@ impl IndexHeader {
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
+            variant: Variant::from_disk(self.record_variant).ok_or("record variant")?,
         };
         match geometry.fault() {
             Some(what) => Err(what),
             None if self.flags & !FLAGS != 0 => Err("feature flags"),
-            None if self.record_variant != super::record::VARIANT => Err("record variant"),
             None => Ok(geometry),
         }
     }

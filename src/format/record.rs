@@ -4,12 +4,12 @@
 
 use super::slot::Place;
 
-/// The variant with a 24-byte header.
-pub(crate) const VARIANT: u32 = 1;
-/// Bytes before the key.
+/// Bytes before the key of a versioned record, and the most that there are.
 pub(crate) const HEADER_BYTES: usize = 24;
 /// The same in words.
 pub(crate) const HEADER_WORDS: usize = HEADER_BYTES / 8;
+/// Bytes before the key of a numbered record.
+const NUMBERED_BYTES: usize = 12;
 /// The checksum's bytes, at the record's start; it covers what follows them.
 pub(crate) const SUM_BYTES: usize = 4;
 /// Bytes of header, key and value up to which a record is short.
@@ -18,6 +18,41 @@ pub(crate) const SHORT_BYTES: usize = 256;
 const BLOCK_BYTES: usize = 128;
 
 const _: () = assert!(HEADER_BYTES == 24 && HEADER_WORDS * 8 == HEADER_BYTES);
+
+/// How the records of a heap are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// With a value and the time of writing, which is its version.
+    Versioned,
+    /// Without a value: a key and its number, counted from 1. The number is its version.
+    Numbered,
+}
+
+impl Variant {
+    pub(crate) fn to_disk(self) -> u32 {
+        match self {
+            Self::Versioned => 1,
+            Self::Numbered => 2,
+        }
+    }
+
+    pub(crate) fn from_disk(value: u32) -> Option<Self> {
+        match value {
+            1 => Some(Self::Versioned),
+            2 => Some(Self::Numbered),
+            _ => None,
+        }
+    }
+
+    /// Bytes before the key.
+    #[inline]
+    pub(crate) fn header_bytes(self) -> usize {
+        match self {
+            Self::Versioned => HEADER_BYTES,
+            Self::Numbered => NUMBERED_BYTES,
+        }
+    }
+}
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +63,8 @@ pub(crate) enum Kind {
     Deletion,
     /// Nothing: it fills the place of records that a power loss took.
     Gap,
+    /// Numbers up to this one may have been given to keys. Among numbered records only.
+    Reservation,
 }
 
 impl Kind {
@@ -36,6 +73,7 @@ impl Kind {
             Self::Entry => 1,
             Self::Deletion => 2,
             Self::Gap => 3,
+            Self::Reservation => 4,
         }
     }
 
@@ -44,6 +82,7 @@ impl Kind {
             1 => Some(Self::Entry),
             2 => Some(Self::Deletion),
             3 => Some(Self::Gap),
+            4 => Some(Self::Reservation),
             _ => None,
         }
     }
@@ -52,31 +91,65 @@ impl Kind {
 /// A record's header, its checksum beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    pub variant: Variant,
+    /// 0 where records are numbered.
     pub value_len: u32,
+    /// The version: the time of writing, or the number.
     pub mtime: u64,
     pub key_len: u16,
     pub kind: Kind,
 }
 
 impl Header {
-    /// The three words, the checksum left zero.
+    /// The bytes before the key, the checksum left zero; of three words as many as the variant has.
     pub(crate) fn to_words(self) -> [u64; HEADER_WORDS] {
-        let last = (u64::from(self.key_len) << 32) | (self.kind.to_disk() << 48);
-        [u64::from(self.value_len) << 32, self.mtime, last]
+        let (key_len, kind) = (u64::from(self.key_len), self.kind.to_disk());
+        match self.variant {
+            Variant::Versioned => {
+                let last = (key_len << 32) | (kind << 48);
+                [u64::from(self.value_len) << 32, self.mtime, last]
+            }
+            Variant::Numbered => [self.mtime << 32, key_len | (kind << 16), 0],
+        }
     }
 
     /// Reads three words; none where they cannot be a record's.
-    #[inline]
-    pub(crate) fn from_words(words: [u64; HEADER_WORDS]) -> Option<Self> {
+    #[inline(always)]
+    pub(crate) fn from_words(variant: Variant, words: [u64; HEADER_WORDS]) -> Option<Self> {
+        match variant {
+            Variant::Versioned => Self::versioned(words),
+            Variant::Numbered => Self::numbered(words),
+        }
+    }
+
+    #[inline(always)]
+    fn versioned(words: [u64; HEADER_WORDS]) -> Option<Self> {
         let kind = Kind::from_disk((words[2] >> 48) as u8)?;
         let key_len = (words[2] >> 32) as u16;
         let reserved = words[2] & 0xff00_0000_ffff_ffff;
-        if key_len == 0 || reserved != 0 {
+        if key_len == 0 || reserved != 0 || kind == Kind::Reservation {
             return None;
         }
         Some(Self {
+            variant: Variant::Versioned,
             value_len: (words[0] >> 32) as u32,
             mtime: words[1],
+            key_len,
+            kind,
+        })
+    }
+
+    #[inline(always)]
+    fn numbered(words: [u64; HEADER_WORDS]) -> Option<Self> {
+        let kind = Kind::from_disk((words[1] >> 16) as u8)?;
+        let (key_len, reserved) = (words[1] as u16, words[1] & 0xff00_0000);
+        if key_len == 0 || reserved != 0 || kind == Kind::Deletion {
+            return None;
+        }
+        Some(Self {
+            variant: Variant::Numbered,
+            value_len: 0,
+            mtime: words[0] >> 32,
             key_len,
             kind,
         })
@@ -85,7 +158,24 @@ impl Header {
     /// Bytes of header, key and value; a damaged length cannot make this overflow.
     #[inline]
     pub(crate) fn content_bytes(&self) -> u64 {
-        HEADER_BYTES as u64 + u64::from(self.key_len) + u64::from(self.value_len)
+        let fixed = self.variant.header_bytes() as u64;
+        fixed + u64::from(self.key_len) + u64::from(self.value_len)
+    }
+
+    /// What the first bytes of a record repeat, behind the checksum.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, bytes: &[u8]) -> bool {
+        match self.variant {
+            Variant::Versioned => {
+                bytes[8..16] == self.mtime.to_le_bytes()
+                    && bytes[20..22] == self.key_len.to_le_bytes()
+                    && bytes[4..8] == self.value_len.to_le_bytes()
+            }
+            Variant::Numbered => {
+                bytes[4..8] == self.mtime.to_le_bytes()[..4]
+                    && bytes[8..10] == self.key_len.to_le_bytes()
+            }
+        }
     }
 
     /// Bytes that the record takes in the heap.
@@ -151,20 +241,31 @@ mod tests {
     #[test]
     fn a_header_gives_back_what_was_packed_into_it() {
         let header = Header {
+            variant: Variant::Versioned,
             value_len: u32::MAX,
             mtime: u64::MAX,
             key_len: u16::MAX,
             kind: Kind::Deletion,
         };
-        assert_eq!(Header::from_words(header.to_words()), Some(header));
+        assert_eq!(
+            Header::from_words(Variant::Versioned, header.to_words()),
+            Some(header)
+        );
         assert_eq!(header.content_bytes(), 24 + 65_535 + 0xffff_ffff);
     }
 
     #[test]
     fn zeros_and_unknown_kinds_are_no_record() {
-        assert_eq!(Header::from_words([0; 3]), None);
-        assert_eq!(Header::from_words([0, 1, (1 << 32) | (4 << 48)]), None);
-        assert_eq!(Header::from_words([0, 1, 1 << 48]), None, "no key");
+        assert_eq!(Header::from_words(Variant::Versioned, [0; 3]), None);
+        assert_eq!(
+            Header::from_words(Variant::Versioned, [0, 1, (1 << 32) | (4 << 48)]),
+            None
+        );
+        assert_eq!(
+            Header::from_words(Variant::Versioned, [0, 1, 1 << 48]),
+            None,
+            "no key"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::record::Variant;
 use super::seal::Sealed;
 use super::slot::Place;
 use super::{Geometry, HashKind};
@@ -56,8 +57,9 @@ impl SegmentHeader {
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
+            variant: Variant::from_disk(self.record_variant)?,
         };
-        let known = self.flags == 0 && self.record_variant == super::record::VARIANT;
+        let known = self.flags == 0;
         (known && geometry.fault().is_none()).then_some(geometry)
     }
 

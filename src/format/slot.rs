@@ -9,6 +9,9 @@ pub(crate) const FIXED_BYTES: usize = LINK_BYTES + 40;
 /// 500 ns with link and body in one place).
 pub(crate) const LINK_BYTES: usize = 8;
 
+/// Bytes of a slot where records are numbered: a link and an identity.
+pub(crate) const NUMBERED_BYTES: usize = LINK_BYTES + 8;
+
 /// Places in a slot's body, in words.
 pub(crate) mod word {
     pub(crate) const IDENTITY: usize = 0;

@@ -10,7 +10,7 @@ mod structures;
 use document::{Document, Row, evaluate};
 use structures::{Field, Structure};
 
-use super::record::{SHORT_BYTES, Seed};
+use super::record::{SHORT_BYTES, Seed, Variant};
 use super::slot::{Link, Place};
 use super::*;
 use crate::dir::{Names, Stage};
@@ -55,6 +55,7 @@ fn geometry(sizes: &[(&str, u64)]) -> Geometry {
         directory_bits: variable(sizes, "E").trailing_zeros(),
         max_segment_bytes: 1 << 20,
         max_entries: 0,
+        variant: Variant::Versioned,
     }
 }
 

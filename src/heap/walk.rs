@@ -217,6 +217,7 @@ mod tests {
     fn a_hostile_segment_costs_a_bounded_amount_of_work() {
         let segment = Segment::plain(1 << 16);
         let header = Header {
+            variant: crate::format::record::Variant::Versioned,
             value_len: 30_000,
             mtime: 1,
             key_len: 8,

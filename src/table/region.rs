@@ -5,6 +5,7 @@
 
 use super::group::Group;
 use crate::format::Geometry;
+use crate::format::record::Variant;
 use crate::format::region::{Counts, DELETED, EMPTY, HEADER_BYTES, Shape, Stamp, word};
 use crate::format::slot::{self, Identity, Link, Meta};
 use crate::hash::Hash;
@@ -337,7 +338,15 @@ impl<'a> Slot<'a> {
         store(&self.body[slot::word::IDENTITY], identity.to_word());
     }
 
+    /// Numbered entries have none of their own: their version is their number, which is their
+    /// position and one.
     pub(crate) fn meta(&self, which: bool) -> Meta {
+        if self.variant() == Variant::Numbered {
+            return Meta {
+                mtime: u64::from(self.identity().position) + 1,
+                value_len: 0,
+            };
+        }
         let at = slot::word::META + if which { 2 } else { 0 };
         Meta {
             mtime: load(&self.body[at]),
@@ -346,14 +355,26 @@ impl<'a> Slot<'a> {
     }
 
     pub(crate) fn set_meta(&self, which: bool, meta: Meta) {
+        if self.variant() == Variant::Numbered {
+            return;
+        }
         let at = slot::word::META + if which { 2 } else { 0 };
         store(&self.body[at], meta.mtime);
         store(&self.body[at + 1], u64::from(meta.value_len));
     }
 
+    /// How the records are laid out to which slots of this size lead.
+    pub(crate) fn variant(&self) -> Variant {
+        if self.body.len() == 1 {
+            Variant::Numbered
+        } else {
+            Variant::Versioned
+        }
+    }
+
     /// The words of the key's first bytes.
     pub(crate) fn key(&self) -> &'a [Word] {
-        &self.body[slot::word::KEY..]
+        self.body.get(slot::word::KEY..).unwrap_or(&[])
     }
 
     pub(crate) fn set_key(&self, key: &[u8]) {
@@ -387,6 +408,7 @@ mod tests {
             directory_bits: 4,
             max_segment_bytes: 1 << 20,
             max_entries: 0,
+            variant: Variant::Versioned,
         }
     }
 

@@ -429,6 +429,7 @@ fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32
 fn record(key_len: u16, value_len: u32) -> Structure {
     let header = |value_len, mtime, key_len, kind| {
         record::Header {
+            variant: record::Variant::Versioned,
             value_len,
             mtime,
             key_len,
@@ -442,6 +443,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
         header(u32::MAX, u64::MAX, u16::MAX, kind),
     );
     let whole = record::Header {
+        variant: record::Variant::Versioned,
         value_len,
         mtime: 0,
         key_len,
@@ -449,7 +451,11 @@ fn record(key_len: u16, value_len: u32) -> Structure {
     };
     for bit in (0..32).chain(56..64) {
         let words = [full[0], full[1], full[2] | 1 << bit];
-        assert_eq!(record::Header::from_words(words), None, "unused bit {bit}");
+        assert_eq!(
+            record::Header::from_words(record::Variant::Versioned, words),
+            None,
+            "unused bit {bit}"
+        );
     }
     let key_at = record::HEADER_BYTES;
     let value_at = key_at + usize::from(key_len);

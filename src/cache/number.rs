@@ -1,0 +1,169 @@
+//! Numbers of keys, in a cache that only grows: how the next one is come by, and kept from being
+//! given twice.
+//!
+//! A number is a roster position, plus one. Numbers are given from blocks: before the first of a
+//! block is used, a record that reserves it is on the disk. So whoever rebuilds the index from a
+//! heap of which the last records are lost knows which numbers may have been given. Knows nothing
+//! of what keys are.
+
+use crate::error::{Error, Result};
+use crate::format::index::{Counters, word};
+use crate::format::record::{self, Kind, Variant};
+use crate::format::roster::Position;
+
+use super::edit::{Editor, Need, Outcomes, Stop};
+use super::view::View;
+
+/// Numbers that are reserved at once: for each so many the heap is synced.
+pub(crate) const RESERVED_AHEAD: u64 = 1 << 14;
+/// The highest number: its position is the last that a roster can have.
+pub(crate) const HIGHEST: u64 = 1 << 31;
+/// Numbers that may be unused in a row. Each power loss costs at most as many as are reserved: where
+/// more are missing, a forged record would have the roster grow.
+const UNUSED_AT_MOST: u64 = 1 << 24;
+
+impl View {
+    /// Whether its entries are numbered, and never change.
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.table.geometry().variant == Variant::Numbered
+    }
+
+    /// Whether the numbers that are reserved are not those that come next.
+    pub(crate) fn has_numbers_at_fault(&self) -> bool {
+        let header = self.header();
+        let (given, reserved) = (header.counters().roster_len, header.get(word::LAST_MTIME));
+        self.is_numbered() && !(given..=given + RESERVED_AHEAD).contains(&reserved)
+    }
+}
+
+impl Editor {
+    /// Refuses what would take a key from its number.
+    pub(crate) fn refuse_if_numbered(&self) -> Outcomes<()> {
+        if !self.view.is_numbered() {
+            return Ok(());
+        }
+        let path = self.names.cache().to_owned();
+        Err(Error::AppendOnly { path }.into())
+    }
+
+    /// Refuses a new key where all numbers were given, or may have been.
+    pub(crate) fn check_numbers(&self) -> Outcomes<()> {
+        let limit = match self.view.table.geometry().max_entries {
+            0 => HIGHEST,
+            limit => limit.min(HIGHEST),
+        };
+        if self.view.header().counters().roster_len < limit {
+            return Ok(());
+        }
+        let path = self.names.cache().to_owned();
+        Err(Error::IdsExhausted { path, limit }.into())
+    }
+
+    /// Sees to it that a number may be given: that no power loss can have it given again.
+    pub(crate) fn reserve_number(&mut self, number: u64) -> Outcomes<()> {
+        if number <= self.view.header().get(word::LAST_MTIME) {
+            return Ok(());
+        }
+        let end = (number - 1 + RESERVED_AHEAD).min(HIGHEST);
+        self.append_reservation(end)?;
+        self.sync_heap()?;
+        self.view.header().set(word::LAST_MTIME, end);
+        Ok(())
+    }
+
+    /// Appends the record that reserves all numbers up to `end`.
+    pub(crate) fn append_reservation(&mut self, end: u64) -> Outcomes<()> {
+        let header = record::Header {
+            variant: Variant::Numbered,
+            value_len: 0,
+            mtime: end,
+            key_len: 1,
+            kind: Kind::Reservation,
+        };
+        let live = self.view.header().counters().live;
+        self.append(header, &[0], &[], live, Need::Ordinary)?;
+        self.close_record();
+        Ok(())
+    }
+
+    /// The roster position of a number, which nobody has. Positions that it leaves out become holes
+    /// for ever.
+    pub(crate) fn position_of(&self, number: u64, after: &mut Counters) -> Outcomes<u32> {
+        let fresh = after.roster_len.saturating_add(UNUSED_AT_MOST);
+        if number == 0 || number > fresh.min(HIGHEST) {
+            return Err(Stop::Recover("a number that was never reserved"));
+        }
+        let position = number - 1;
+        self.room_in_roster(position)?;
+        if self.is_given(position as u32)? {
+            return Err(Stop::Recover("a number that somebody has"));
+        }
+        if position >= after.roster_len {
+            self.leave_out(after.roster_len, position)?;
+            after.roster_len = number;
+        }
+        Ok(position as u32)
+    }
+
+    /// Gives up all numbers that are reserved and that nobody is known to have.
+    pub(crate) fn give_up_reserved(&self) -> Outcomes<()> {
+        self.go_on_behind(self.view.header().get(word::LAST_MTIME))
+    }
+
+    /// Leaves out what an older generation had given, or given up.
+    pub(crate) fn go_on_behind(&self, roster_len: u64) -> Outcomes<()> {
+        let header = self.view.header();
+        let mut counters = header.counters();
+        if self.view.is_numbered() && roster_len > counters.roster_len {
+            self.room_in_roster(roster_len - 1)?;
+            self.leave_out(counters.roster_len, roster_len)?;
+            counters.roster_len = roster_len;
+            header.set_counters(&counters);
+        }
+        Ok(())
+    }
+
+    /// Makes holes of positions behind the roster's end. Nobody looks at them before the length
+    /// says so.
+    fn leave_out(&self, from: u64, to: u64) -> Result<()> {
+        for position in from..to {
+            self.view.roster.set(position as u32, Position::Hole(0))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a position is that of an entry. What was never stored there reads as the first slot,
+    /// which knows its own position.
+    pub(crate) fn is_given(&self, position: u32) -> Outcomes<bool> {
+        let Position::Slot(number) = self.view.roster.get(position)? else {
+            return Ok(false);
+        };
+        let table = &self.view.table;
+        let (region, index) = table.slot_home(number);
+        let slot = table.region(region)?.slot(index);
+        Ok(slot.link().is_entry() && slot.identity().position == position)
+    }
+
+    /// Whether a record's number cannot be its key's: somebody has it, or nobody could have got it.
+    pub(crate) fn has_number(&self, number: u64) -> Outcomes<bool> {
+        let counters = self.view.header().counters();
+        let highest = counters
+            .roster_len
+            .saturating_add(UNUSED_AT_MOST)
+            .min(HIGHEST);
+        if !(1..=highest).contains(&number) {
+            return Ok(true);
+        }
+        Ok(number <= counters.roster_len && self.is_given(number as u32 - 1)?)
+    }
+}
+
+/// The highest number that may have been given, of which a heap and the header of an old index
+/// tell. No header says more than a block beyond the heap, unless it is damaged.
+pub(crate) fn highest_reserved(heap: u64, carried: u64) -> u64 {
+    if carried <= heap.saturating_add(UNUSED_AT_MOST) {
+        heap.max(carried)
+    } else {
+        heap
+    }
+}
