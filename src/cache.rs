@@ -115,6 +115,10 @@ impl MmapCache {
         Ok(())
     }
 
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// The path of the cache's index, every symbolic link followed.
     pub fn path(&self) -> &Path {
         &self.handle.path

@@ -134,6 +134,14 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// A label was asked for as text and is none.
+    #[error("{}: the label of id {id} is no UTF-8; read it as bytes", path.display())]
+    NotText {
+        /// The labels.
+        path: PathBuf,
+        /// The label's id.
+        id: u32,
+    },
     /// What was put stays as it is: nothing is deleted, replaced or cleared.
     #[error("{}: append-only: what was put stays as it is; make a new one in its place", path.display())]
     AppendOnly {

@@ -64,6 +64,7 @@ mod hash;
 mod header;
 mod heap;
 pub mod inspect;
+mod labels;
 mod lock;
 mod map;
 mod roster;
@@ -75,3 +76,4 @@ pub use cache::{
     Repair, Repaired, Report, Stats, Update, ValueRef, Version, Writer,
 };
 pub use error::{Error, Result};
+pub use labels::{LabelId, LabelIter, Labels};

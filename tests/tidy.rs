@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 21] = [
+const LAYERS: [&[&str]; 24] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 21] = [
     &["cache::edit"],
     &["cache::handle"],
     &["cache::read"],
-    &["cache::grow", "cache::retire"],
+    &["cache::grow", "cache::number", "cache::retire"],
     &["cache::clean"],
     &["cache::generation"],
     &["cache::recover"],
@@ -39,6 +39,9 @@ const LAYERS: [&[&str]; 21] = [
     ],
     &["cache::repair"],
     &["cache"],
+    &["labels::id"],
+    &["labels::iter"],
+    &["labels"],
     &["inspect"],
 ];
 

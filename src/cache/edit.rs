@@ -241,6 +241,26 @@ impl Editor {
         Ok(header.mtime)
     }
 
+    /// The version of a key's record. An entry whose record does not verify is dropped.
+    pub(crate) fn version_or_drop(&mut self, key: &[u8]) -> Outcomes<Option<u64>> {
+        self.with_table(|editor, table| {
+            let hash = editor.view.hasher.hash(key);
+            let Some(target) = editor.find(table, hash, key)? else {
+                return Ok(None);
+            };
+            let place = target.link.place();
+            let verified = match editor.view.segment(place.segment) {
+                Some(segment) => segment.verify(place.unit)?,
+                None => None,
+            };
+            if verified.is_none() {
+                editor.drop_entry(&target, old_bytes(&target))?;
+                editor.view.header().add(word::DROPPED, 1);
+            }
+            Ok(verified.map(|header| header.mtime))
+        })
+    }
+
     fn entry_header(
         &self,
         key: &[u8],

@@ -12,10 +12,15 @@ use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 
 use super::edit::{Editor, Need, Outcomes, Stop};
+use super::handle::Handle;
+use super::read::Answer;
 use super::view::View;
 
 /// Numbers that are reserved at once: for each so many the heap is synced.
+#[cfg(not(test))]
 pub(crate) const RESERVED_AHEAD: u64 = 1 << 14;
+#[cfg(test)]
+pub(crate) const RESERVED_AHEAD: u64 = 8;
 /// The highest number: its position is the last that a roster can have.
 pub(crate) const HIGHEST: u64 = 1 << 31;
 /// Numbers that may be unused in a row. Each power loss costs at most as many as are reserved: where
@@ -28,10 +33,22 @@ impl View {
         self.table.geometry().variant == Variant::Numbered
     }
 
+    /// Refuses what is not numbered: another cache may have taken the place of these files.
+    pub(crate) fn check_numbered(&self) -> Result<()> {
+        if self.is_numbered() {
+            return Ok(());
+        }
+        Err(Error::Mismatch {
+            path: self.table.file().path().to_owned(),
+            option: "record variant",
+            asked: Variant::Numbered.to_disk().into(),
+            found: Variant::Versioned.to_disk().into(),
+        })
+    }
+
     /// Whether the numbers that are reserved are not those that come next.
-    pub(crate) fn has_numbers_at_fault(&self) -> bool {
-        let header = self.header();
-        let (given, reserved) = (header.counters().roster_len, header.get(word::LAST_MTIME));
+    pub(crate) fn has_numbers_at_fault(&self, given: u64) -> bool {
+        let reserved = self.header().get(word::LAST_MTIME);
         self.is_numbered() && !(given..=given + RESERVED_AHEAD).contains(&reserved)
     }
 }
@@ -165,5 +182,111 @@ pub(crate) fn highest_reserved(heap: u64, carried: u64) -> u64 {
         heap.max(carried)
     } else {
         heap
+    }
+}
+
+/// Looks at one position after which it counts as damaged, not as busy.
+const ATTEMPTS: u32 = 10_000;
+
+/// What looking once for the key of a number came to.
+enum Look {
+    Found,
+    Nothing,
+    /// Something changed while it was read, or it is damaged.
+    Again,
+    /// The segment is not mapped.
+    Unmapped(u16),
+}
+
+impl Handle {
+    /// The number of a key, without a lock.
+    pub(crate) fn number_of(&self, key: &[u8]) -> Result<Option<u64>> {
+        let mut nothing = Vec::new();
+        match self.read(key, &mut nothing)? {
+            Answer::Found(header) if header.variant == Variant::Numbered => Ok(Some(header.mtime)),
+            Answer::Found(_) => self.current()?.0.check_numbered().map(|()| None),
+            // To whoever asks, a damaged key has no number; the damage was counted.
+            Answer::Absent | Answer::Damaged(_) => Ok(None),
+        }
+    }
+
+    /// Numbers that were given, or may have been.
+    pub(crate) fn numbers_given(&self) -> Result<u64> {
+        let (view, _) = self.current()?;
+        view.check_numbered()?;
+        Ok(view.roster_len().into())
+    }
+
+    /// Appends the key of a number, without a lock. False where nobody has the number, or what is
+    /// there is damaged.
+    ///
+    /// A record says its own number and is never changed or moved within its generation: one that
+    /// verifies and says it is the right one, however it was found.
+    pub(crate) fn key_of(&self, number: u64, out: &mut Vec<u8>) -> Result<bool> {
+        let mut doubted = None;
+        for _ in 0..ATTEMPTS {
+            let (view, _) = self.current()?;
+            let changes = view.header().changes();
+            match look(&view, number, out)? {
+                Look::Found => return Ok(true),
+                Look::Nothing => {
+                    view.check_numbered()?;
+                    return Ok(false);
+                }
+                Look::Unmapped(segment) if self.map_segment(&view, segment)? => continue,
+                Look::Unmapped(_) | Look::Again => {}
+            }
+            // Damage, if nothing was changed during a whole look.
+            if doubted.replace(changes) == Some(changes) {
+                break;
+            }
+        }
+        self.saw_damage();
+        Ok(false)
+    }
+}
+
+/// Looks once for the key of a number.
+fn look(view: &View, number: u64, out: &mut Vec<u8>) -> Result<Look> {
+    let position = match number.checked_sub(1) {
+        Some(position) if position < u64::from(view.roster_len()) => position as u32,
+        _ => return Ok(Look::Nothing),
+    };
+    if !view.is_numbered() {
+        return Ok(Look::Nothing);
+    }
+    let Position::Slot(slot) = view.roster.get(position)? else {
+        return Ok(Look::Nothing);
+    };
+    let (region, index) = view.table.slot_home(slot);
+    let Ok(region) = view.table.region(region) else {
+        return Ok(Look::Again);
+    };
+    let link = region.slot(index).link();
+    if !link.is_entry() {
+        return Ok(Look::Again);
+    }
+    let place = link.place();
+    let Some(segment) = view.segment(place.segment) else {
+        return Ok(Look::Unmapped(place.segment));
+    };
+    let start = out.len();
+    match segment.read_any(place.unit, out, None)? {
+        Some(header) if header.mtime == number && header.kind == Kind::Entry => Ok(Look::Found),
+        _ => {
+            out.truncate(start);
+            Ok(Look::Again)
+        }
+    }
+}
+
+impl Editor {
+    /// The number of a key, given to it now if it has none.
+    pub(crate) fn number(&mut self, key: &[u8]) -> Outcomes<u64> {
+        self.view.check_numbered()?;
+        match self.version_or_drop(key)? {
+            Some(number) => Ok(number),
+            None => self.put(key, &[], None),
+        }
     }
 }

@@ -357,6 +357,15 @@ impl Options {
             ),
             ("max_entries", self.max_entries, found.max_entries),
         ];
+        let numbered = Variant::Numbered;
+        if self.variant == numbered && found.variant != numbered {
+            return Err(Error::Mismatch {
+                path: path.to_owned(),
+                option: "record variant",
+                asked: numbered.to_disk().into(),
+                found: found.variant.to_disk().into(),
+            });
+        }
         for (option, asked, found) in fixed {
             // A cache outgrows its regions by itself, so what it was created with may be less than
             // what it has.

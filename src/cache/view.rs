@@ -20,7 +20,7 @@ use crate::format::segment::{self, SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Place};
 use crate::format::{Geometry, HashKind, LockKind, VERSION};
 use crate::hash::Hasher;
-use crate::header::Header;
+use crate::header::{Armed, Header};
 use crate::heap::{Found, Segment};
 use crate::lock::FileLock;
 use crate::map::MappedFile;
@@ -454,7 +454,10 @@ impl View {
 
     /// Positions of the roster that can be looked at, whatever the header says of their number.
     pub(crate) fn roster_len(&self) -> u32 {
-        let said = self.header().roster_len();
+        self.positions_there(self.header().roster_len())
+    }
+
+    fn positions_there(&self, said: u64) -> u32 {
         let there = if said > self.roster.room() {
             self.roster.refresh().unwrap_or(0)
         } else {
@@ -466,7 +469,12 @@ impl View {
     /// What cannot be true in the header's changing words, if anything cannot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let header = self.header();
-        let (counters, tail) = (header.counters(), header.tail());
+        let tail = header.tail();
+        // Of a change that was killed half-way some are as before it, and some as after it.
+        let counters = match header.intent() {
+            Armed::Yes(intent) => intent.after(),
+            Armed::No | Armed::Damaged => header.counters(),
+        };
         let geometry = self.table.geometry();
         let slots = counters
             .regions
@@ -474,7 +482,7 @@ impl View {
         let heap = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
         if counters.regions == 0 || counters.regions > self.table.regions_there() {
             Some("the number of regions")
-        } else if counters.roster_len != u64::from(self.roster_len())
+        } else if counters.roster_len != u64::from(self.positions_there(counters.roster_len))
             || counters.hole_head > counters.roster_len
         {
             Some("the roster's length or its list of holes")
@@ -494,7 +502,7 @@ impl View {
             Some("the mark of a failed sync")
         } else if header.get(word::LAST_MTIME) > super::version::Version::MAX {
             Some("the last version")
-        } else if self.has_numbers_at_fault() {
+        } else if self.has_numbers_at_fault(counters.roster_len) {
             Some("the numbers that are reserved")
         } else {
             None

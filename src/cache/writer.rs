@@ -388,6 +388,12 @@ impl<'a> Writer<'a> {
         Ok(Version(version))
     }
 
+    /// The number of a key, given to it now if it has none.
+    pub(crate) fn number(&mut self, key: &[u8]) -> Result<u64> {
+        self.handle.check_key(key)?;
+        self.run_with_room(key.len(), |editor| editor.number(key))
+    }
+
     /// Deletes a key's entry. False where there was none.
     ///
     /// Works on a full disk too, out of a small reserve.

@@ -9,6 +9,7 @@ mod copier;
 mod disk;
 mod history;
 mod look;
+mod numbered;
 mod place;
 mod random;
 mod scenario;

@@ -1,0 +1,62 @@
+//! All labels, in the order of their ids.
+//!
+//! Knows which ids there are and passes over those that nobody has.
+
+use super::id::LabelId;
+use crate::cache::MmapCache;
+use crate::error::Result;
+
+/// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
+#[derive(Debug)]
+pub struct LabelIter<'a> {
+    cache: &'a MmapCache,
+    /// The number of the next label, and the last one.
+    next: u64,
+    last: u64,
+    label: Vec<u8>,
+}
+
+impl<'a> LabelIter<'a> {
+    pub(super) fn new(cache: &'a MmapCache) -> Result<Self> {
+        Ok(Self {
+            cache,
+            next: 1,
+            last: cache.handle().numbers_given()?,
+            label: Vec::new(),
+        })
+    }
+
+    /// The next label, borrowed from a buffer that the next call uses again: listing without
+    /// allocations.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's items.
+    pub fn next_borrowed(&mut self) -> Option<Result<(LabelId, &[u8])>> {
+        while self.next <= self.last {
+            let number = self.next;
+            self.next += 1;
+            self.label.clear();
+            match self.cache.handle().key_of(number, &mut self.label) {
+                Ok(false) => {}
+                Ok(true) => return Some(Ok((LabelId::from_engine(number), &self.label))),
+                Err(error) => {
+                    self.next = self.last + 1;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Iterator for LabelIter<'_> {
+    type Item = Result<(LabelId, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_borrowed()?;
+        Some(next.map(|(id, label)| (id, label.to_vec())))
+    }
+}
+
+impl std::iter::FusedIterator for LabelIter<'_> {}

@@ -1,0 +1,361 @@
+//! What labels promise, to one process.
+
+use std::collections::{BTreeSet, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cache::Durability;
+use crate::sync::fuse;
+
+fn open(dir: &tempfile::TempDir) -> Labels {
+    Labels::open(dir.path().join("labels")).unwrap()
+}
+
+/// Regions of sixteen slots and segments of sixteen KiB: everything happens soon.
+fn tiny() -> Options {
+    let mut options = Options::new();
+    options.region_slots(16).max_segment_bytes(16 * 1024);
+    options
+}
+
+fn text(number: u32) -> String {
+    format!("label number {number}")
+}
+
+#[test]
+fn ids_count_up_in_the_order_of_first_insertion_and_stay_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = open(&dir);
+    for i in 0..5_000 {
+        assert_eq!(labels.get_or_insert(text(i)).unwrap().number(), i);
+    }
+    for labels in [labels, open(&dir)] {
+        assert_eq!(labels.len(), 5_000);
+        for i in 0..5_000 {
+            let id = LabelId::new(i);
+            assert_eq!(labels.get(text(i)).unwrap(), Some(id));
+            assert_eq!(labels.get_or_insert(text(i)).unwrap(), id);
+            assert_eq!(labels.get_str_by_id(id).unwrap(), Some(text(i)));
+        }
+        assert_eq!(labels.get_by_id(LabelId::new(5_000)).unwrap(), None);
+        assert_eq!(labels.get_by_id(LabelId::new(u32::MAX)).unwrap(), None);
+        assert!(!labels.contains("never seen").unwrap());
+        let listed: Vec<_> = labels.iter().unwrap().map(Result::unwrap).collect();
+        let known: Vec<_> = (0..5_000)
+            .map(|i| (LabelId::new(i), text(i).into_bytes()))
+            .collect();
+        assert_eq!(listed, known);
+        assert!(labels.verify().unwrap().is_clean());
+    }
+}
+
+#[test]
+fn labels_are_bytes_of_any_length_and_text_only_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = open(&dir);
+    let long = vec![7; 65_535];
+    let all: Vec<Vec<u8>> = (1..300_usize)
+        .map(|len| (0..len).map(|at| (at * len) as u8).collect())
+        .chain([long, b"\xff\xfe".to_vec(), b"nul\0inside".to_vec()])
+        .collect();
+    let ids = labels.get_or_insert_many(&all).unwrap();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), all.len());
+    let mut buffer = b"what was there before".to_vec();
+    for (id, label) in ids.iter().zip(&all) {
+        assert!(labels.get_by_id_into(*id, &mut buffer).unwrap());
+        assert_eq!(&buffer, label);
+        assert_eq!(labels.get(label).unwrap(), Some(*id));
+    }
+    let not_text = labels.get("\u{0}").unwrap();
+    assert!(not_text.is_some(), "one byte, zero, was the first label");
+    let id = labels.get(b"\xff\xfe").unwrap().unwrap();
+    assert!(matches!(
+        labels.get_str_by_id(id),
+        Err(Error::NotText { .. })
+    ));
+    for refused in [Vec::new(), vec![0; 65_536]] {
+        assert!(matches!(
+            labels.get_or_insert(&refused),
+            Err(Error::KeyLength { .. })
+        ));
+    }
+    assert!(labels.verify().unwrap().is_clean());
+}
+
+#[test]
+fn nothing_that_was_put_can_be_deleted_overwritten_or_cleared_through_any_door() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = open(&dir);
+    let id = labels.get_or_insert("kept").unwrap();
+    let cache = MmapCache::open(labels.path()).unwrap();
+    let append_only = |error: Error| matches!(error, Error::AppendOnly { .. });
+    assert!(append_only(cache.put(b"kept", b"").unwrap_err()));
+    assert!(append_only(cache.delete(b"kept").unwrap_err()));
+    assert!(append_only(cache.clear().unwrap_err()));
+    let items = [Ok::<_, Error>((b"other", b""))];
+    assert!(append_only(cache.atomic_rebuild(items).unwrap_err()));
+    assert!(matches!(
+        cache.put(b"new", b"a value"),
+        Err(Error::ValueTooLarge { max: 0, .. })
+    ));
+    cache.put(b"by the other door", b"").unwrap();
+    cache.compact().unwrap();
+    assert_eq!(labels.get_by_id(id).unwrap().as_deref(), Some(&b"kept"[..]));
+    assert_eq!(
+        labels.get("by the other door").unwrap(),
+        Some(LabelId::new(1))
+    );
+    let keys: Vec<_> = cache.keys().unwrap().map(Result::unwrap).collect();
+    assert_eq!(keys, [b"kept".to_vec(), b"by the other door".to_vec()]);
+    assert!(cache.verify().unwrap().is_clean());
+}
+
+#[test]
+fn a_cache_with_values_is_not_taken_for_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels");
+    MmapCache::open(&path).unwrap().put(b"k", b"v").unwrap();
+    assert!(matches!(Labels::open(&path), Err(Error::Mismatch { .. })));
+    let mut read_only = Options::new();
+    read_only.read_only(true);
+    let refused = Labels::open_with(&path, &read_only);
+    assert!(matches!(refused, Err(Error::Mismatch { .. })));
+}
+
+#[test]
+fn running_out_of_ids_is_an_error_and_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = tiny();
+    options.max_entries(100);
+    let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
+    for i in 0..100 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    for _ in 0..3 {
+        let refused = labels.get_or_insert("one too many");
+        assert!(matches!(
+            refused,
+            Err(Error::IdsExhausted { limit: 100, .. })
+        ));
+    }
+    assert_eq!(labels.get_or_insert(text(99)).unwrap().number(), 99);
+    assert_eq!(labels.len(), 100);
+}
+
+#[test]
+fn a_damaged_label_is_a_hole_and_gets_a_new_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
+    for i in 0..10 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    labels.flush().unwrap();
+    let heap = dir.path().join("labels.heap");
+    let bytes = std::fs::read(&heap).unwrap();
+    let at = bytes
+        .windows(14)
+        .position(|w| w == b"label number 4")
+        .unwrap();
+    for (back, what) in [(8, "the number"), (12, "the sum"), (0, "the label")] {
+        let mut damaged = bytes.clone();
+        damaged[at - back] ^= 0x10;
+        std::fs::write(&heap, &damaged).unwrap();
+        assert_eq!(labels.get_by_id(LabelId::new(4)).unwrap(), None, "{what}");
+        assert_eq!(labels.get(text(4)).unwrap(), None, "{what}");
+        assert_eq!(
+            labels.get_str_by_id(LabelId::new(5)).unwrap(),
+            Some(text(5))
+        );
+    }
+    let again = labels.get_or_insert(text(4)).unwrap();
+    assert_eq!(again.number(), 10);
+    assert_eq!(labels.get_by_id(LabelId::new(4)).unwrap(), None);
+    assert_eq!(labels.get_str_by_id(again).unwrap(), Some(text(4)));
+    assert_eq!(labels.iter().unwrap().count(), 10);
+}
+
+#[test]
+fn labels_outlast_growth_rewriting_and_recovery_with_their_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = tiny();
+    options.directory_bits = 3;
+    let path = dir.path().join("labels");
+    let labels = Labels::open_with(&path, &options).unwrap();
+    let check = |count: u32| {
+        for i in 0..count {
+            assert_eq!(labels.get(text(i)).unwrap(), Some(LabelId::new(i)), "{i}");
+            assert_eq!(
+                labels.get_str_by_id(LabelId::new(i)).unwrap(),
+                Some(text(i))
+            );
+        }
+        let report = labels.verify().unwrap();
+        assert!(report.is_clean(), "{:?}", report.faults);
+    };
+    let mut count = 0;
+    for _ in 0..4 {
+        for _ in 0..300 {
+            labels.get_or_insert(text(count)).unwrap();
+            count += 1;
+        }
+        check(count);
+        labels.cache.writer().unwrap().rewrite_heap().unwrap();
+        check(count);
+    }
+    // The counters cannot be believed: everything is made anew from the heap.
+    let view = labels.cache.handle().view.load_full();
+    view.header()
+        .set(crate::format::index::word::COUNTERS, u64::MAX);
+    let next = labels.get_or_insert("after it").unwrap().number();
+    assert!(next >= count, "{next} is another's");
+    check(count);
+}
+
+#[test]
+fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
+    for i in 0..20 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    let view = labels.cache.handle().view.load_full();
+    let mut counters = view.header().counters();
+    for shorter in [19, 18, 17] {
+        counters.roster_len = shorter;
+        counters.occupied = shorter;
+        view.header().set_counters(&counters);
+    }
+    let next = labels.get_or_insert("new").unwrap().number();
+    assert!(next >= 20, "{next} is another's");
+    for i in 0..20 {
+        assert_eq!(
+            labels.get_str_by_id(LabelId::new(i)).unwrap(),
+            Some(text(i))
+        );
+    }
+}
+
+/// Stops an insertion at every store and call, and has another handle go on.
+#[test]
+fn a_kill_at_any_step_of_an_insertion_leaves_ids_dense_and_each_label_with_one() {
+    for before in [0, 7, 8, 13, 55] {
+        for step in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("labels");
+            let labels = Labels::open_with(&path, &tiny()).unwrap();
+            for i in 0..before {
+                labels.get_or_insert(text(i)).unwrap();
+            }
+            fuse::set(step);
+            let inserted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                labels.get_or_insert(text(before))
+            }));
+            let is_over = fuse::clear();
+            drop(labels);
+            let labels = Labels::open_with(&path, &tiny()).unwrap();
+            if let Ok(inserted) = inserted {
+                assert_eq!(inserted.unwrap().number(), before);
+            }
+            assert_eq!(labels.get_or_insert(text(before)).unwrap().number(), before);
+            assert_eq!(labels.get_or_insert("next").unwrap().number(), before + 1);
+            let listed: Vec<_> = labels
+                .iter()
+                .unwrap()
+                .map(|it| it.unwrap().0.number())
+                .collect();
+            assert_eq!(listed, (0..before + 2).collect::<Vec<_>>());
+            let report = labels.verify().unwrap();
+            assert!(report.is_clean(), "step {step}: {:?}", report.faults);
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u8),
+    Many(Vec<u8>),
+    Get(u8),
+    Reopen,
+    Flush,
+    Rewrite,
+    /// Killed so many steps into the insertion.
+    Kill(u8, u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => any::<u8>().prop_map(Step::Insert),
+        1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Step::Many),
+        3 => any::<u8>().prop_map(Step::Get),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Rewrite),
+        2 => (any::<u8>(), 0..80_u8).prop_map(|(label, steps)| Step::Kill(label, steps)),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn labels_are_a_vector_and_a_map_whatever_happens(steps in steps(), durable: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("labels");
+        let mut options = tiny();
+        options.directory_bits = 4;
+        if durable {
+            options.durability(Durability::Sync);
+        }
+        let reopen = || Labels::open_with(&path, &options).unwrap();
+        let mut labels = reopen();
+        let (mut list, mut map) = (Vec::new(), HashMap::new());
+        let mut know = |label: &str, id: LabelId| {
+            let next = list.len() as u32;
+            let expected = *map.entry(label.to_owned()).or_insert_with(|| {
+                list.push(label.to_owned());
+                next
+            });
+            assert_eq!(id.number(), expected);
+        };
+        for step in steps {
+            match step {
+                Step::Insert(i) => know(&text(i.into()), labels.get_or_insert(text(i.into())).unwrap()),
+                Step::Many(all) => {
+                    let all: Vec<_> = all.into_iter().map(|i| text(i.into())).collect();
+                    for (label, id) in all.iter().zip(labels.get_or_insert_many(&all).unwrap()) {
+                        know(label, id);
+                    }
+                }
+                Step::Get(i) => {
+                    if let Some(id) = labels.get(text(i.into())).unwrap() {
+                        know(&text(i.into()), id);
+                    }
+                }
+                Step::Reopen => labels = reopen(),
+                Step::Flush => labels.flush().unwrap(),
+                Step::Rewrite => labels.cache.writer().unwrap().rewrite_heap().unwrap(),
+                Step::Kill(i, steps) => {
+                    fuse::set(steps.into());
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        labels.get_or_insert(text(i.into()))
+                    }));
+                    fuse::clear();
+                    drop(labels);
+                    labels = reopen();
+                    know(&text(i.into()), labels.get_or_insert(text(i.into())).unwrap());
+                }
+            }
+        }
+        prop_assert_eq!(labels.len() as usize, list.len());
+        for (id, label) in (0..).zip(&list) {
+            let found = labels.get_str_by_id(LabelId::new(id)).unwrap();
+            prop_assert_eq!(found.as_ref(), Some(label));
+        }
+        prop_assert!(labels.verify().unwrap().is_clean());
+    }
+}
