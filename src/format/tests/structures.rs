@@ -145,6 +145,7 @@ pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> 
         ),
         structure("Segment header", 0, segment::HEADER_BYTES, segment_header()),
         record(variable(sizes, "N") as u16, variable(sizes, "V") as u32),
+        numbered_record(variable(sizes, "N") as u16),
         structure("Roster header", 0, roster::HEADER_BYTES, roster_header()),
     ];
     for (name, _, fields) in intents() {
@@ -473,6 +474,43 @@ fn record(key_len: u16, value_len: u32) -> Structure {
         field("padding", end, whole.stored_bytes() as usize - end),
     ];
     structure("Record", 0, whole.stored_bytes(), fields)
+}
+
+fn numbered_record(key_len: u16) -> Structure {
+    let variant = record::Variant::Numbered;
+    let header = |mtime, key_len, kind| {
+        record::Header {
+            variant,
+            value_len: 0,
+            mtime,
+            key_len,
+            kind,
+        }
+        .to_words()
+    };
+    let kind = record::Kind::Reservation;
+    let (zero, full) = (header(0, 0, kind), header(u32::MAX.into(), u16::MAX, kind));
+    for bit in 24..32 {
+        let words = [full[0], full[1] | 1 << bit, full[2]];
+        assert_eq!(
+            record::Header::from_words(variant, words),
+            None,
+            "unused bit {bit}"
+        );
+    }
+    let whole = record::Header::from_words(variant, header(7, key_len, kind)).unwrap();
+    let key_at = variant.header_bytes();
+    let end = key_at + usize::from(key_len);
+    assert_eq!(whole.content_bytes(), end as u64);
+    let fields = vec![
+        field("sum", 0, record::SUM_BYTES),
+        bytes("number", 0, full[0]),
+        bytes("key_len", 1, full[1] ^ zero[1]),
+        field("kind", 8 + zero[1].trailing_zeros() as usize / 8, 1),
+        field("key", key_at, usize::from(key_len)),
+        field("padding", end, whole.stored_bytes() as usize - end),
+    ];
+    structure("Numbered record", 0, whole.stored_bytes(), fields)
 }
 
 /// The intents: name, kind on disk, fields of the body.
