@@ -2,9 +2,13 @@
 //!
 //! Knows no file format; whoever finds a fault names it.
 
+mod pool;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use pool::PoolError;
 
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -194,6 +198,9 @@ pub enum Error {
         /// What the iterator returned.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A pool in memory refused what was read from a file.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// The operating system refused.
     #[error("{}: could not {action}", path.display())]
     Io {

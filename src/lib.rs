@@ -22,6 +22,8 @@
 //! - [`Options`] say how a cache is opened or created: its capacity, limits, durability, file mode.
 //! - [`Writer`] holds the lock for a batch: many changes for the price of one lock and, where asked
 //!   for, one sync.
+//! - [`Labels`] give strings an id that stays, in every process and after every restart; a [`Pool`]
+//!   gives equal values one handle within a process, and a [`DecodeCache`] one decoded instance.
 //! - [`Error`] says what went wrong, where, and what to do;
 //!   [`is_corruption`](Error::is_corruption) says whether the files are at fault.
 //! - [`Stats`], [`DiskUsage`] and [`Report`] say how a cache is doing; [`mod@inspect`] decodes even
@@ -42,6 +44,7 @@
 //!
 //! # Features
 //!
+//! - `serde` serialises [`LabelId`] and [`Interned`].
 //! - `inspect` builds the program `mmapcache-inspect`. The library needs none of its dependencies.
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
@@ -54,6 +57,7 @@ struct ReadmeExamples;
 mod boot;
 mod bytes;
 mod cache;
+mod decode;
 mod dir;
 mod error;
 mod format;
@@ -67,6 +71,7 @@ pub mod inspect;
 mod labels;
 mod lock;
 mod map;
+mod pool;
 mod roster;
 mod sync;
 mod table;
@@ -75,5 +80,10 @@ pub use cache::{
     DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Progress,
     Repair, Repaired, Report, Stats, Update, ValueRef, Version, Writer,
 };
-pub use error::{Error, Result};
+pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
+pub use error::{Error, PoolError, Result};
 pub use labels::{LabelId, LabelIter, Labels};
+pub use pool::{
+    Interned, Pool, PoolOptions, PoolStats, Retention, StoredHash, Top, TopBy, TypedInterned,
+    TypedPool,
+};

@@ -6,6 +6,8 @@
 //! of memory that is mapped read-only is not promised to work on every machine. This file knows
 //! nothing of what the words mean.
 
+pub(crate) mod count;
+
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
 

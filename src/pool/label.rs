@@ -1,0 +1,36 @@
+//! From the id of a label, which stays, to a handle, which is fast.
+//!
+//! The other way there is nothing to do: a handle is bytes, so `labels.get_or_insert(&handle)`
+//! gives its id.
+
+use crate::error::Result;
+use crate::labels::{LabelId, Labels};
+
+use super::Pool;
+use super::handle::Interned;
+
+impl Pool {
+    /// The handle of the label that has an id; nothing where nobody has it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use mmapcache::{Labels, Pool};
+    ///
+    /// let labels = Labels::open(dir.path().join("labels"))?;
+    /// let pool = Pool::new();
+    /// let outfits = pool.intern("r/outfits");
+    /// let id = labels.get_or_insert(&outfits)?;
+    /// assert_eq!(pool.intern_label(&labels, id)?, Some(outfits));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Labels::get_by_id`], and [`Error::Pool`](crate::Error::Pool) where it does not fit.
+    pub fn intern_label(&self, labels: &Labels, id: LabelId) -> Result<Option<Interned>> {
+        match labels.get_by_id(id)? {
+            Some(label) => Ok(Some(self.try_intern(label)?)),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Memory that pools and caches take and give back, as the allocator counts it.
+//!
+//! Nothing leaks, not a byte that is only lost to its owner:
+//!
+//! ```sh
+//! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --leak-check=full \
+//!     --errors-for-leak-kinds=definite,indirect --error-exitcode=1" cargo test --test interning
+//! ```
+
+use std::hint::black_box;
+use std::sync::Mutex;
+
+use mmapcache::{DecodeCache, DecodeOptions, Pool, PoolOptions, Retention};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// One test at a time allocates.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const ALL: [Retention; 3] = [
+    Retention::Forever,
+    Retention::UntilReleased,
+    Retention::UntilReset,
+];
+
+fn pool(retention: Retention) -> Pool {
+    PoolOptions::new().retention(retention).build()
+}
+
+/// Runs something twice, and says by how many bytes the second run left more than it found: what
+/// is allocated once and for all, by the test harness too, is there after the first.
+fn grown_by(mut run: impl FnMut()) -> isize {
+    run();
+    let before = MEMORY.current_usage();
+    run();
+    MEMORY.current_usage() as isize - before as isize
+}
+
+#[test]
+fn memory_does_not_grow_however_often_one_value_is_interned() {
+    let _alone = ALONE.lock().unwrap();
+    for retention in ALL {
+        let pool = pool(retention);
+        let held = pool.intern("blocks");
+        let again = || {
+            for _ in 0..100_000 {
+                assert_eq!(black_box(pool.intern("blocks")), held);
+            }
+        };
+        assert_eq!(grown_by(again), 0, "{retention:?}");
+        assert_eq!(pool.stats().hits, 200_000);
+    }
+    let released = pool(Retention::UntilReleased);
+    let come_and_go = || (0..10_000).for_each(|i| drop(released.intern(format!("value {i}"))));
+    assert_eq!(grown_by(come_and_go), 0, "values that come and go");
+    let cache: DecodeCache<Vec<u8>> = DecodeOptions::new().max_entries(10).build();
+    let decode = || {
+        for i in 0..10_000_u32 {
+            let packed = i.to_le_bytes();
+            let decoded = cache.get_or_decode(packed, |packed| Ok::<_, ()>(packed.to_vec()));
+            assert_eq!(*decoded.unwrap(), packed);
+        }
+    };
+    assert_eq!(grown_by(decode), 0, "instances that come and go");
+}
+
+#[test]
+fn everything_is_given_back_when_pools_and_handles_are_gone_in_either_order() {
+    let _alone = ALONE.lock().unwrap();
+    for retention in ALL {
+        for pool_first in [true, false] {
+            let come_and_go = || {
+                let pool = pool(retention);
+                let handles: Vec<_> = (0..1_000).map(|i| pool.intern(format!("{i}"))).collect();
+                if pool_first {
+                    drop(pool);
+                    drop(handles);
+                } else {
+                    drop(handles);
+                    drop(pool);
+                }
+            };
+            assert_eq!(grown_by(come_and_go), 0, "{retention:?}");
+        }
+    }
+    let hold_beyond = || {
+        let cache: DecodeCache<String> = DecodeOptions::new().max_entries(10).build();
+        cache.pin("", String::new());
+        let decode = |i: u32| cache.get_or_decode(i.to_le_bytes(), |_| Ok::<_, ()>(i.to_string()));
+        let held: Vec<_> = (0..100).map(|i| decode(i).unwrap()).collect();
+        drop(cache);
+        drop(held);
+    };
+    assert_eq!(grown_by(hold_beyond), 0);
+}
+
+#[test]
+fn a_pool_says_how_many_bytes_it_holds_and_is_right() {
+    let _alone = ALONE.lock().unwrap();
+    for retention in ALL {
+        let pool = pool(retention);
+        let mut handles = Vec::with_capacity(10_000);
+        let before = MEMORY.current_usage() as u64;
+        let held_before = pool.stats().bytes_held;
+        for i in 0..10_000_usize {
+            let value = [i as u8; 40];
+            let mut value = value.to_vec();
+            value.extend(i.to_string().bytes());
+            handles.push(pool.intern(&value));
+        }
+        let held = pool.stats().bytes_held - held_before;
+        assert_eq!(held, MEMORY.current_usage() as u64 - before, "{retention:?}");
+    }
+}
+
+#[test]
+fn a_reset_and_a_shrink_give_memory_back_at_once() {
+    let _alone = ALONE.lock().unwrap();
+    let pool = pool(Retention::UntilReset);
+    let fill = || (0..10_000).for_each(|i| drop(pool.intern(format!("value {i}"))));
+    let empty = MEMORY.current_usage();
+    fill();
+    let full = MEMORY.current_usage();
+    assert!(full > empty + 10_000 * 56);
+    assert_eq!(pool.shrink(), 10_000);
+    assert_eq!(MEMORY.current_usage(), empty);
+    fill();
+    assert_eq!(MEMORY.current_usage(), full);
+    assert_eq!(pool.reset(), Ok(10_000));
+    assert_eq!(MEMORY.current_usage(), empty);
+}
