@@ -10,18 +10,219 @@ mod shelf;
 mod tests;
 
 use std::fmt;
+use std::mem::take;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use flight::Flight;
-use shelf::{Found, Shelf};
+use shelf::Shelf;
 
 pub use options::DecodeOptions;
 pub use shelf::DecodeStats;
 
+/// What was decoded before: equal bytes give the same instance, while anyone holds it, and for some
+/// time longer.
+///
+/// For what a protocol repeats in every message, and which is worth more decoded than packed. A few
+/// instances are kept, those that were asked for last; one that had to go, but that somebody still
+/// holds, is found all the same. Unlike in a [`Pool`](crate::Pool) the memory has a bound whatever
+/// comes in, and what is shared is a value of any type.
+///
+/// # Route distinguishers of VPN routes
+///
+/// ```
+/// use std::sync::{Arc, LazyLock};
+/// use mmapcache::{DecodeCache, DecodeOptions};
+///
+/// #[derive(Debug)]
+/// struct RouteDistinguisher(Option<[u8; 8]>);
+///
+/// static KNOWN: LazyLock<DecodeCache<RouteDistinguisher>> = LazyLock::new(|| {
+///     let cache = DecodeOptions::new().min_entries(50).max_entries(500).build();
+///     cache.pin(b"", RouteDistinguisher(None)); // What a route without one has.
+///     cache
+/// });
+///
+/// impl RouteDistinguisher {
+///     fn from_packed(packed: &[u8]) -> Result<Arc<Self>, std::array::TryFromSliceError> {
+///         KNOWN.get_or_decode(packed, |packed| Ok(Self(Some(packed.try_into()?))))
+///     }
+/// }
+///
+/// let routes: Vec<_> = (0..100_000_u64)
+///     .map(|route| RouteDistinguisher::from_packed(&(route % 10).to_be_bytes()))
+///     .collect::<Result<_, _>>()?;
+/// assert!(Arc::ptr_eq(&routes[3], &routes[99_993]));
+/// assert_eq!(KNOWN.stats().misses, 10);
+/// assert!(RouteDistinguisher::from_packed(b"")?.0.is_none());
+/// assert!(RouteDistinguisher::from_packed(b"short").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Concurrency
+///
+/// One lock, which is held for a lookup and never while anything is decoded. Of many threads that
+/// ask for the same new bytes at once, one decodes and the others wait for it; if it fails or
+/// panics, that is its own, and the next one tries. A decode function may use the cache for other
+/// bytes, but no two may wait for each other in a circle.
+///
+/// # Costs
+///
+/// For each instance that is kept: its bytes once, and some 100 more for the order, the table and
+/// the counts. An instance that was evicted while somebody held it is remembered until it was
+/// dropped and some others were evicted after it.
+pub struct DecodeCache<T> {
+    shelf: Mutex<Shelf<T>>,
+}
+
+/// What there is to do for some bytes.
+enum Step<T> {
+    Found(Arc<T>),
+    /// Another thread decodes them.
+    Wait(Arc<Flight<T>>),
+    /// The caller decodes them; others wait for it, where there is a flight.
+    Decode(Option<Arc<Flight<T>>>),
+}
+
 impl<T> DecodeCache<T> {
+    /// A cache with the default options.
+    pub fn new() -> Self {
+        DecodeOptions::new().build()
+    }
+
+    fn with_options(options: &DecodeOptions, number: options::Number<T>) -> Self {
+        Self {
+            shelf: Mutex::new(Shelf::new(options, number)),
+        }
+    }
+
+    /// The instance for some bytes, decoded now if there is none. O(1) but for decoding.
+    ///
+    /// # Errors
+    ///
+    /// What the decode function returns. Nothing is remembered of it.
+    pub fn get_or_decode<E>(
+        &self,
+        packed: impl AsRef<[u8]>,
+        decode: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let packed = packed.as_ref();
+        loop {
+            match self.step(packed) {
+                Step::Found(instance) => return Ok(instance),
+                Step::Wait(flight) => {
+                    if let Some(instance) = flight.wait() {
+                        self.open().count_hit();
+                        return Ok(instance);
+                    }
+                }
+                Step::Decode(flight) => {
+                    let attempt = Attempt {
+                        cache: self,
+                        packed,
+                        flight,
+                        is_over: false,
+                    };
+                    return decode(packed).map(|decoded| attempt.succeed(decoded));
+                }
+            }
+        }
+    }
+
+    fn step(&self, packed: &[u8]) -> Step<T> {
+        let mut shelf = self.open();
+        if let Some(instance) = shelf.find(packed) {
+            shelf.count_hit();
+            return Step::Found(instance);
+        }
+        if !shelf.is_on() {
+            shelf.count_miss();
+            return Step::Decode(None);
+        }
+        match shelf.flights.get(packed) {
+            Some(flight) if !flight.is_own() => Step::Wait(Arc::clone(flight)),
+            // It asks itself for what it is decoding: it is to get an answer, or run out of stack.
+            Some(_) => {
+                shelf.count_miss();
+                Step::Decode(None)
+            }
+            None => {
+                shelf.count_miss();
+                let flight = Arc::new(Flight::new());
+                shelf.flights.insert(packed.into(), Arc::clone(&flight));
+                Step::Decode(Some(flight))
+            }
+        }
+    }
+
+    /// The instance for some bytes, if there is one. O(1).
+    pub fn get(&self, packed: impl AsRef<[u8]>) -> Option<Arc<T>> {
+        let mut shelf = self.open();
+        let found = shelf.find(packed.as_ref())?;
+        shelf.count_hit();
+        Some(found)
+    }
+
+    /// The instance with a number, if there is one, in a cache made by
+    /// [`build_numbered`](DecodeOptions::build_numbered). Of instances with the same number, the first
+    /// one is found as long as it is there. O(1).
+    pub fn get_by_number(&self, number: u64) -> Option<Arc<T>> {
+        let mut shelf = self.open();
+        let found = shelf.find_number(number)?;
+        shelf.count_hit();
+        Some(found)
+    }
+
+    /// Keeps an instance for good: the known values of a small table, or, for no bytes at all, what
+    /// is to stand for nothing. Pinned instances are found even when the cache is
+    /// [off](DecodeCache::set_enabled).
+    ///
+    /// Returns the instance that is pinned now: the one that there is for these bytes, if there is
+    /// one, and not the one that was given.
+    pub fn pin(&self, packed: impl AsRef<[u8]>, instance: T) -> Arc<T> {
+        self.open().pin(packed.as_ref(), Arc::new(instance))
+    }
+
+    /// Turns the cache off, or on again. While it is off, everything that is not pinned is decoded
+    /// each time and nothing is kept; what was kept before is found again afterwards.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.open().set_on(enabled);
+    }
+
+    /// Whether the cache is on, as it is at first.
+    pub fn is_enabled(&self) -> bool {
+        self.open().is_on()
+    }
+
+    /// Evicts what nobody has asked for since too long, down to the minimum. This also happens
+    /// whenever an instance is added.
+    pub fn expire(&self) {
+        self.open().expire();
+    }
+
+    /// Evicts everything but what is pinned. What somebody holds is found as before.
+    pub fn clear(&self) {
+        self.open().clear();
+    }
+
+    /// Instances that are kept, pinned ones too.
+    pub fn len(&self) -> usize {
+        let stats = self.stats();
+        stats.entries + stats.pinned
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hits, misses, evictions. O(1).
+    pub fn stats(&self) -> DecodeStats {
+        self.open().stats()
+    }
+
     fn open(&self) -> Open<'_, T> {
         Open {
             shelf: self.shelf.lock(),

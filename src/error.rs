@@ -200,7 +200,7 @@ pub enum Error {
     },
     /// A pool in memory refused what was read from a file.
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Pool(PoolError),
     /// The operating system refused.
     #[error("{}: could not {action}", path.display())]
     Io {

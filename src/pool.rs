@@ -131,7 +131,10 @@ impl Pool {
 
     /// Values that are there now.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().table.len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().table.len())
+            .sum()
     }
 
     /// Whether no value is there.

@@ -111,7 +111,11 @@ fn a_pool_says_how_many_bytes_it_holds_and_is_right() {
             handles.push(pool.intern(&value));
         }
         let held = pool.stats().bytes_held - held_before;
-        assert_eq!(held, MEMORY.current_usage() as u64 - before, "{retention:?}");
+        assert_eq!(
+            held,
+            MEMORY.current_usage() as u64 - before,
+            "{retention:?}"
+        );
     }
 }
 

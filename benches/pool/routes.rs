@@ -22,7 +22,9 @@ struct Attribute {
 
 impl Attribute {
     fn decode(packed: &[u8]) -> Result<Self, std::convert::Infallible> {
-        let number = packed.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
+        let number = packed
+            .iter()
+            .fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
         Ok(Self {
             _packed: packed.into(),
             number,
@@ -121,7 +123,11 @@ pub(crate) fn measure() {
         let (decode, cached) = times(kind);
         println!(
             "| {} | {} | {}/{} | {without} | {calls_without} | {with} | {calls_with} | {:.2} % | {hit_rate:.2} % | {decode:.0} | {cached:.0} |",
-            kind.name, kind.distinct, kind.min, kind.max, saved(without, with),
+            kind.name,
+            kind.distinct,
+            kind.min,
+            kind.max,
+            saved(without, with),
         );
         all_without += without;
         all_with += with;

@@ -96,7 +96,10 @@ fn row(what: &str, run: impl Fn() + Sync) {
     }
     let (one, two) = (median(&mut one), median(&mut two));
     let each = calls as f64 / MESSAGES as f64;
-    println!("| {what} | {each:.3} | {one:.0} | {two:.0} | {:.2} |", two / one);
+    println!(
+        "| {what} | {each:.3} | {one:.0} | {two:.0} | {:.2} |",
+        two / one
+    );
 }
 
 pub(crate) fn measure() {

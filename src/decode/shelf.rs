@@ -231,7 +231,11 @@ impl<T> Shelf<T> {
         };
         let is_old = |kept: &Kept<T>| now.saturating_sub(kept.used) > max_age;
         while self.kept.len() > self.min_entries
-            && self.kept.iter().next().is_some_and(|(_, kept)| is_old(kept))
+            && self
+                .kept
+                .iter()
+                .next()
+                .is_some_and(|(_, kept)| is_old(kept))
         {
             self.evict();
         }

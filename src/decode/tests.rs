@@ -21,7 +21,10 @@ fn never(_: &[u8]) -> Text {
 }
 
 fn bounded(min: usize, max: usize) -> DecodeCache<String> {
-    DecodeOptions::new().min_entries(min).max_entries(max).build()
+    DecodeOptions::new()
+        .min_entries(min)
+        .max_entries(max)
+        .build()
 }
 
 /// A clock that shows what it was set to.
@@ -149,7 +152,10 @@ fn pinned_instances_stay_whatever_comes_and_stand_for_empty_input_too() {
     }
     cache.clear();
     cache.set_enabled(false);
-    assert!(Arc::ptr_eq(&empty, &cache.get_or_decode("", never).unwrap()));
+    assert!(Arc::ptr_eq(
+        &empty,
+        &cache.get_or_decode("", never).unwrap()
+    ));
     assert!(Arc::ptr_eq(&igp, &cache.get([0]).unwrap()));
     assert_eq!((cache.len(), cache.stats().pinned), (2, 2));
 }
@@ -179,19 +185,33 @@ fn an_instance_is_found_by_its_number_as_long_as_it_is_there() {
     let held = cache.get_or_decode("25", text).unwrap();
     cache.get_or_decode("26", text).unwrap();
     cache.get_or_decode("026", text).unwrap();
-    assert_eq!(*cache.get_by_number(26).unwrap(), "26", "the first one has it");
-    assert!(Arc::ptr_eq(&held, &cache.get_by_number(25).unwrap()), "evicted, but held");
+    assert_eq!(
+        *cache.get_by_number(26).unwrap(),
+        "26",
+        "the first one has it"
+    );
+    assert!(
+        Arc::ptr_eq(&held, &cache.get_by_number(25).unwrap()),
+        "evicted, but held"
+    );
     assert!(cache.get_by_number(2).is_none());
     drop(held);
     cache.clear();
     assert!(cache.get_by_number(25).is_none());
     assert!(cache.get_by_number(26).is_none());
     cache.get_or_decode("026", text).unwrap();
-    assert_eq!(*cache.get_by_number(26).unwrap(), "026", "its owner is gone");
+    assert_eq!(
+        *cache.get_by_number(26).unwrap(),
+        "026",
+        "its owner is gone"
+    );
     for i in 100..200 {
         cache.get_or_decode(i.to_string(), text).unwrap();
     }
-    assert!(cache.open().numbers_len() < 10, "numbers of what is gone go, too");
+    assert!(
+        cache.open().numbers_len() < 10,
+        "numbers of what is gone go, too"
+    );
     assert!(cache.get_by_number(1).is_some());
 }
 
@@ -225,7 +245,10 @@ fn of_eight_threads_that_ask_at_once_one_decodes() {
             })
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap().unwrap())
+            .collect()
     });
     assert_eq!(*decoded.lock(), 1);
     assert!(all.iter().all(|instance| Arc::ptr_eq(instance, &all[0])));
@@ -274,7 +297,10 @@ fn others_try_after(fail: fn() -> Text) {
             .collect();
         go_on.send(()).unwrap();
         assert!(!matches!(failing.join(), Ok(Ok(_))));
-        let all: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let all: Vec<_> = waiting
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect();
         assert!(all.iter().all(|instance| Arc::ptr_eq(instance, &all[0])));
     });
     let stats = cache.stats();

@@ -3,7 +3,7 @@
 //! The other way there is nothing to do: a handle is bytes, so `labels.get_or_insert(&handle)`
 //! gives its id.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::labels::{LabelId, Labels};
 
 use super::Pool;
@@ -26,11 +26,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Labels::get_by_id`], and [`Error::Pool`](crate::Error::Pool) where it does not fit.
+    /// As [`Labels::get_by_id`], and [`Error::Pool`] where it does not fit.
     pub fn intern_label(&self, labels: &Labels, id: LabelId) -> Result<Option<Interned>> {
-        match labels.get_by_id(id)? {
-            Some(label) => Ok(Some(self.try_intern(label)?)),
-            None => Ok(None),
-        }
+        let label = labels.get_by_id(id)?;
+        let handle = label.map(|label| self.try_intern(label));
+        handle.transpose().map_err(Error::Pool)
     }
 }

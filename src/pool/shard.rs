@@ -57,11 +57,7 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn intern(
-        self: &Arc<Self>,
-        hash: u64,
-        value: &[u8],
-    ) -> Result<Interned, PoolError> {
+    pub(super) fn intern(self: &Arc<Self>, hash: u64, value: &[u8]) -> Result<Interned, PoolError> {
         let mut state = self.lock();
         if let Some(handle) = state.take_up(hash, value) {
             return Ok(handle);
@@ -88,7 +84,9 @@ impl Shard {
         let counted = self.retention == Retention::UntilReleased;
         let entry = Entry::new(hash, counted.then(|| Arc::downgrade(self)), value);
         let before = state.table_bytes();
-        let added = state.table.insert_unique(hash, entry, |entry| entry.header().hash);
+        let added = state
+            .table
+            .insert_unique(hash, entry, |entry| entry.header().hash);
         added.get().count_use();
         let handle = Interned::adopt(added.get());
         state.tally.misses += 1;
@@ -107,7 +105,10 @@ impl Shard {
     #[cold]
     pub(super) fn release(&self, entry: &Entry) {
         let mut state = self.lock();
-        if !holds(Check::StillUnheld, entry.header().handles.load(Relaxed) == 0) {
+        if !holds(
+            Check::StillUnheld,
+            entry.header().handles.load(Relaxed) == 0,
+        ) {
             return;
         }
         let is_this = |other: &Entry| {

@@ -10,8 +10,10 @@ pub(crate) use std::sync::atomic::AtomicU64 as Count;
 #[cfg(not(loom))]
 pub(crate) use parking_lot::{Mutex as Lock, MutexGuard as Locked};
 
+#[cfg(all(loom, test))]
+pub(crate) use modelled::leave_out;
 #[cfg(loom)]
-pub(crate) use modelled::{Count, Lock, Locked, leave_out};
+pub(crate) use modelled::{Count, Lock, Locked};
 
 /// One of the questions that are asked under a lock and that a model can leave out, to see that it
 /// is missed.
@@ -69,7 +71,10 @@ mod modelled {
     }
 
     /// Leaves a check out of the models that follow, or none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only models leave something out"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "only models leave something out")
+    )]
     pub(crate) fn leave_out(check: Option<Check>) {
         LEFT_OUT.set(check);
     }

@@ -17,7 +17,10 @@ use crate::sync::count::{Check, leave_out};
 
 fn pool() -> Arc<Pool> {
     let mut options = PoolOptions::new();
-    options.retention(Retention::UntilReleased).shards(1).seed(7);
+    options
+        .retention(Retention::UntilReleased)
+        .shards(1)
+        .seed(7);
     Arc::new(options.build())
 }
 
@@ -32,7 +35,11 @@ fn spawn<T: 'static>(
 /// What must hold whenever nobody is at work.
 fn assert_is_the_one(pool: &Pool, handle: &Interned) {
     assert_eq!(pool.len(), 1);
-    assert_eq!(pool.lookup("a").as_ref(), Some(handle), "a value has two handles");
+    assert_eq!(
+        pool.lookup("a").as_ref(),
+        Some(handle),
+        "a value has two handles"
+    );
 }
 
 fn a_last_release_meets_a_new_intern() {

@@ -31,7 +31,11 @@ fn a_value_goes_with_its_last_handle_and_not_before() {
 
 #[test]
 fn a_handle_outlives_its_pool() {
-    for retention in [Retention::Forever, Retention::UntilReleased, Retention::UntilReset] {
+    for retention in [
+        Retention::Forever,
+        Retention::UntilReleased,
+        Retention::UntilReset,
+    ] {
         let pool = PoolOptions::new().retention(retention).build();
         let handle = pool.intern("left over");
         drop(pool);
@@ -44,7 +48,9 @@ fn a_handle_outlives_its_pool() {
 #[test]
 fn a_reset_forgets_everything_and_what_is_held_stays_readable_but_unequal() {
     let pool = PoolOptions::new().retention(Retention::UntilReset).build();
-    let before: Vec<_> = (0..100).map(|i| pool.intern(format!("value {i}"))).collect();
+    let before: Vec<_> = (0..100)
+        .map(|i| pool.intern(format!("value {i}")))
+        .collect();
     assert_eq!(pool.reset(), Ok(100));
     assert!(pool.is_empty());
     assert_eq!(pool.stats().bytes_held, 0);
@@ -70,7 +76,11 @@ fn shrinking_forgets_what_nobody_holds_where_a_reset_could_and_gives_back_tables
     assert!(shrunk < 200, "{shrunk} bytes for one value");
 
     let pool = released();
-    drop((0..1_000).map(|i| pool.intern(format!("value {i}"))).collect::<Vec<_>>());
+    drop(
+        (0..1_000)
+            .map(|i| pool.intern(format!("value {i}")))
+            .collect::<Vec<_>>(),
+    );
     assert!(pool.stats().bytes_held > 10_000, "the table is still there");
     assert_eq!(pool.shrink(), 0);
     assert_eq!(pool.stats().bytes_held, 0);
@@ -80,7 +90,10 @@ fn shrinking_forgets_what_nobody_holds_where_a_reset_could_and_gives_back_tables
 fn a_full_pool_refuses_what_is_new_finds_what_is_there_and_never_holds_more() {
     for limit in [0, 100, 1_000, 10_000, 50_000] {
         let mut options = PoolOptions::new();
-        options.retention(Retention::UntilReleased).max_bytes(limit).shards(4);
+        options
+            .retention(Retention::UntilReleased)
+            .max_bytes(limit)
+            .shards(4);
         let pool = options.build();
         let mut handles = Vec::new();
         let refused = loop {
@@ -90,7 +103,12 @@ fn a_full_pool_refuses_what_is_new_finds_what_is_there_and_never_holds_more() {
             }
             assert!(pool.stats().bytes_held <= limit);
         };
-        let PoolError::Full { limit: said, held, needed } = refused else {
+        let PoolError::Full {
+            limit: said,
+            held,
+            needed,
+        } = refused
+        else {
             panic!("{refused}");
         };
         assert_eq!((said, held), (limit, pool.stats().bytes_held));
@@ -102,7 +120,9 @@ fn a_full_pool_refuses_what_is_new_finds_what_is_there_and_never_holds_more() {
         let count = handles.len();
         drop(handles);
         pool.shrink();
-        let again: Vec<_> = (0..count).map(|i| pool.try_intern(format!("value {i}"))).collect();
+        let again: Vec<_> = (0..count)
+            .map(|i| pool.try_intern(format!("value {i}")))
+            .collect();
         assert!(again.iter().all(Result::is_ok));
     }
 }
@@ -110,13 +130,19 @@ fn a_full_pool_refuses_what_is_new_finds_what_is_there_and_never_holds_more() {
 #[test]
 #[should_panic(expected = "raise `max_bytes`")]
 fn interning_without_asking_panics_where_there_is_no_room() {
-    PoolOptions::new().max_bytes(10).build().intern("too long for this");
+    PoolOptions::new()
+        .max_bytes(10)
+        .build()
+        .intern("too long for this");
 }
 
 #[test]
 fn what_a_reset_gives_back_can_be_used_again() {
     let mut options = PoolOptions::new();
-    options.retention(Retention::UntilReset).max_bytes(2_000).shards(1);
+    options
+        .retention(Retention::UntilReset)
+        .max_bytes(2_000)
+        .shards(1);
     let pool = options.build();
     for _ in 0..100 {
         for i in 0..10 {
@@ -128,7 +154,10 @@ fn what_a_reset_gives_back_can_be_used_again() {
 
 #[test]
 fn eight_threads_that_take_and_drop_the_same_values_leave_nothing_behind() {
-    let pool = PoolOptions::new().retention(Retention::UntilReleased).shards(2).build();
+    let pool = PoolOptions::new()
+        .retention(Retention::UntilReleased)
+        .shards(2)
+        .build();
     let barrier = Barrier::new(8);
     std::thread::scope(|scope| {
         for thread in 0..8_usize {

@@ -20,7 +20,9 @@ fn a_handle_is_one_pointer_wide_and_so_is_none() {
 #[test]
 fn equal_bytes_are_one_handle_and_other_bytes_another() {
     let pool = Pool::new();
-    let values: Vec<Vec<u8>> = (0..2_000_usize).map(|len| vec![len as u8; len % 300]).collect();
+    let values: Vec<Vec<u8>> = (0..2_000_usize)
+        .map(|len| vec![len as u8; len % 300])
+        .collect();
     let distinct: BTreeSet<_> = values.iter().collect();
     let handles: Vec<_> = values.iter().map(|value| pool.intern(value)).collect();
     assert_eq!(pool.len(), distinct.len());
@@ -56,7 +58,10 @@ fn handles_show_their_value_as_text_and_hide_nothing_in_debug() {
     assert_eq!(format!("{broken:?}"), r#"Interned(b"caf\xe9\n")"#);
     assert_eq!(broken.to_string(), "caf\u{fffd}\n");
     assert_eq!(broken.as_str(), None);
-    assert_eq!(format!("{:>6}|", pool.intern("blocks".get(..3).unwrap())), "   blo|");
+    assert_eq!(
+        format!("{:>6}|", pool.intern("blocks".get(..3).unwrap())),
+        "   blo|"
+    );
 }
 
 #[test]
@@ -75,7 +80,13 @@ fn with_a_fixed_seed_maps_and_walks_have_the_same_order_in_every_run() {
     let (listed, walk) = order();
     assert_eq!(order(), (listed.clone(), walk));
     assert!(!listed.is_sorted(), "this is no order of hashes");
-    let hash = |seed| PoolOptions::new().seed(seed).build().intern("a").stored_hash();
+    let hash = |seed| {
+        PoolOptions::new()
+            .seed(seed)
+            .build()
+            .intern("a")
+            .stored_hash()
+    };
     assert_ne!(hash(1), hash(2));
 }
 
@@ -111,15 +122,25 @@ fn the_top_is_ranked_by_handles_or_by_uses_and_then_by_bytes() {
         let top = |count, by| -> Vec<_> {
             let all = pool.top(count, by);
             let all = all.iter();
-            all.map(|top| (top.handle.to_string(), top.references, top.uses)).collect()
+            all.map(|top| (top.handle.to_string(), top.references, top.uses))
+                .collect()
         };
         let entry = |value: &str, references, uses| (value.to_owned(), references, uses);
         let (held, used_entry) = (entry("held", 5, 5), entry("used", 1, 10));
         assert_eq!(top(2, TopBy::References), [held.clone(), entry("a", 1, 1)]);
-        assert_eq!(top(3, TopBy::Uses), [used_entry.clone(), held, entry("a", 1, 1)]);
+        assert_eq!(
+            top(3, TopBy::Uses),
+            [used_entry.clone(), held, entry("a", 1, 1)]
+        );
         assert_eq!(top(100, TopBy::Uses).len(), 6);
         assert_eq!(top(0, TopBy::Uses), []);
-        let _more = [used.clone(), used.clone(), used.clone(), used.clone(), used.clone()];
+        let _more = [
+            used.clone(),
+            used.clone(),
+            used.clone(),
+            used.clone(),
+            used.clone(),
+        ];
         assert_eq!(top(1, TopBy::References), [entry("used", 6, 10)]);
     }
 }
@@ -145,7 +166,10 @@ fn eight_threads_that_intern_the_same_values_at_once_get_the_same_handles() {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         assert_eq!(pool.len(), 500);
         let longest = all.iter().max_by_key(|handles| handles.len()).unwrap();
@@ -179,7 +203,10 @@ fn typed_handles_are_handles_and_their_text_comes_back() {
     assert_eq!(topics.try_intern("blöcke").as_ref(), Ok(&topic));
     assert_eq!(topics.lookup("blöcke"), Some(topic.clone()));
     assert_eq!(topics.lookup("none"), None);
-    assert_eq!(topics.pool().lookup("blöcke").as_ref(), Some(topic.untyped()));
+    assert_eq!(
+        topics.pool().lookup("blöcke").as_ref(),
+        Some(topic.untyped())
+    );
     drop(topic.into_untyped());
     assert!(topics.pool().is_empty());
 }
@@ -197,7 +224,10 @@ fn a_label_and_its_handle_lead_to_each_other() {
     assert_eq!(pool.intern_label(&labels, nobody).unwrap(), None);
     let long = labels.get_or_insert([7; 1_000]).unwrap();
     let refused = pool.intern_label(&labels, long).unwrap_err();
-    assert!(matches!(refused, crate::Error::Pool(PoolError::Full { .. })));
+    assert!(matches!(
+        refused,
+        crate::Error::Pool(PoolError::Full { .. })
+    ));
     assert!(!refused.is_corruption());
 }
 
@@ -240,7 +270,8 @@ impl Model {
     fn forget_unheld(&mut self) {
         let held = &self.held;
         self.known.retain(|&value, &mut generation| {
-            held.iter().any(|held| (held.0, held.1) == (value, generation))
+            held.iter()
+                .any(|held| (held.0, held.1) == (value, generation))
         });
     }
 }
