@@ -7,17 +7,13 @@
 //!     --errors-for-leak-kinds=definite,indirect --error-exitcode=1" cargo test --test interning
 //! ```
 
+#[path = "../benches/pool/counting.rs"]
+mod counting;
+
 use std::hint::black_box;
-use std::sync::Mutex;
 
+use counting::count;
 use mmapcache::{DecodeCache, DecodeOptions, Pool, PoolOptions, Retention};
-use peak_alloc::PeakAlloc;
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
-
-/// One test at a time allocates.
-static ALONE: Mutex<()> = Mutex::new(());
 
 const ALL: [Retention; 3] = [
     Retention::Forever,
@@ -29,18 +25,15 @@ fn pool(retention: Retention) -> Pool {
     PoolOptions::new().retention(retention).build()
 }
 
-/// Runs something twice, and says by how many bytes the second run left more than it found: what
-/// is allocated once and for all, by the test harness too, is there after the first.
+/// Runs something twice, and says how many bytes more there are after the second time: what is there
+/// once and for all is there after the first.
 fn grown_by(mut run: impl FnMut()) -> isize {
     run();
-    let before = MEMORY.current_usage();
-    run();
-    MEMORY.current_usage() as isize - before as isize
+    count(run).2
 }
 
 #[test]
 fn memory_does_not_grow_however_often_one_value_is_interned() {
-    let _alone = ALONE.lock().unwrap();
     for retention in ALL {
         let pool = pool(retention);
         let held = pool.intern("blocks");
@@ -68,7 +61,6 @@ fn memory_does_not_grow_however_often_one_value_is_interned() {
 
 #[test]
 fn everything_is_given_back_when_pools_and_handles_are_gone_in_either_order() {
-    let _alone = ALONE.lock().unwrap();
     for retention in ALL {
         for pool_first in [true, false] {
             let come_and_go = || {
@@ -98,40 +90,30 @@ fn everything_is_given_back_when_pools_and_handles_are_gone_in_either_order() {
 
 #[test]
 fn a_pool_says_how_many_bytes_it_holds_and_is_right() {
-    let _alone = ALONE.lock().unwrap();
     for retention in ALL {
         let pool = pool(retention);
         let mut handles = Vec::with_capacity(10_000);
-        let before = MEMORY.current_usage() as u64;
-        let held_before = pool.stats().bytes_held;
-        for i in 0..10_000_usize {
-            let value = [i as u8; 40];
-            let mut value = value.to_vec();
-            value.extend(i.to_string().bytes());
-            handles.push(pool.intern(&value));
-        }
-        let held = pool.stats().bytes_held - held_before;
-        assert_eq!(
-            held,
-            MEMORY.current_usage() as u64 - before,
-            "{retention:?}"
-        );
+        let ((), _, taken) = count(|| {
+            for i in 0..10_000_usize {
+                let value = format!("{i:>width$}", width = i % 50);
+                handles.push(pool.intern(&value));
+            }
+        });
+        assert_eq!(pool.stats().bytes_held, taken as u64, "{retention:?}");
     }
 }
 
 #[test]
 fn a_reset_and_a_shrink_give_memory_back_at_once() {
-    let _alone = ALONE.lock().unwrap();
     let pool = pool(Retention::UntilReset);
     let fill = || (0..10_000).for_each(|i| drop(pool.intern(format!("value {i}"))));
-    let empty = MEMORY.current_usage();
-    fill();
-    let full = MEMORY.current_usage();
-    assert!(full > empty + 10_000 * 56);
-    assert_eq!(pool.shrink(), 10_000);
-    assert_eq!(MEMORY.current_usage(), empty);
-    fill();
-    assert_eq!(MEMORY.current_usage(), full);
-    assert_eq!(pool.reset(), Ok(10_000));
-    assert_eq!(MEMORY.current_usage(), empty);
+    let ((), _, left) = count(|| {
+        let ((), _, taken) = count(fill);
+        assert!(taken > 10_000 * 56);
+        assert_eq!(pool.shrink(), 10_000);
+        let ((), _, again) = count(fill);
+        assert_eq!(again, taken);
+        assert_eq!(pool.reset(), Ok(10_000));
+    });
+    assert_eq!(left, 0);
 }
