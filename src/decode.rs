@@ -6,7 +6,7 @@
 mod flight;
 mod options;
 mod shelf;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

@@ -1,4 +1,5 @@
 //! What a cache of decoded instances promises.
+#![cfg(not(loom))]
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
