@@ -1,6 +1,5 @@
 //! Interning, by its own account: routes of which each has one of few distinguishers and labels, and
-//! topics that are published again and again. Allocations are counted; times are the least of many
-//! rounds.
+//! topics that are published again and again. Allocations are counted; times are medians.
 //!
 //! `cargo bench --bench pool`
 
@@ -18,14 +17,23 @@ fn main() {
     topics::measure();
 }
 
-/// The least of some figures: what the machine's other work did not add to.
-fn least(numbers: &[f64]) -> f64 {
-    numbers.iter().copied().fold(f64::INFINITY, f64::min)
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
-/// Nanoseconds per operation of `count` operations.
+/// Nanoseconds per operation of `count` operations, without what this thread waited for a processor
+/// that other programs had.
 fn time(count: usize, run: impl FnOnce()) -> f64 {
-    let start = Instant::now();
+    let (start, waited) = (Instant::now(), waited());
     run();
-    start.elapsed().as_nanos() as f64 / count as f64
+    let nanos = start.elapsed().as_nanos() as f64 - (self::waited() - waited);
+    nanos / count as f64
+}
+
+/// Nanoseconds for which this thread could have run, and was not let.
+fn waited() -> f64 {
+    let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = account.split_whitespace().nth(1);
+    waited.and_then(|nanos| nanos.parse().ok()).unwrap_or(0.0)
 }
