@@ -5,6 +5,8 @@
 
 #[path = "pool/counting.rs"]
 mod counting;
+#[path = "pool/processors.rs"]
+mod processors;
 #[path = "pool/routes.rs"]
 mod routes;
 #[path = "pool/topics.rs"]

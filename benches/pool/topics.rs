@@ -11,12 +11,12 @@ use std::sync::Barrier;
 use mmapcache::{Interned, Pool, PoolOptions, Retention, StoredHash};
 
 use crate::counting::count;
+use crate::processors::stay_on;
 use crate::{median, time};
 
 const TOPICS: usize = 64;
-/// So many that the system finds a processor for each of two threads.
-const MESSAGES: usize = 10_000_000;
-const ROUNDS: usize = 5;
+const MESSAGES: usize = 2_000_000;
+const ROUNDS: usize = 9;
 const QUEUE: usize = 256;
 
 /// What comes over the wire: topics of some forty bytes, as gossipsub's are.
@@ -90,17 +90,19 @@ fn row(what: &str, run: impl Fn() + Sync) {
     for _ in 0..ROUNDS {
         one.push(time(MESSAGES, &run));
         let barrier = Barrier::new(2);
-        let timed = || {
+        let timed = &|processor| {
+            stay_on(processor);
             barrier.wait();
             time(MESSAGES, &run)
         };
         std::thread::scope(|scope| {
-            let other = scope.spawn(timed);
-            two.push(timed());
-            two.push(other.join().expect("it publishes"));
+            let threads = [0, 1].map(|processor| scope.spawn(move || timed(processor)));
+            two.extend(threads.map(|thread| thread.join().expect("it publishes")));
         });
     }
-    let (one, two) = (median(&mut one), median(&mut two));
+    // Other programs keep the two apart for a while in most rounds, and nothing is contended then.
+    let two = two.into_iter().fold(0.0, f64::max);
+    let one = median(&mut one);
     let each = calls as f64 / MESSAGES as f64;
     println!(
         "| {what} | {each:.3} | {one:.0} | {two:.0} | {:.2} |",
@@ -111,7 +113,7 @@ fn row(what: &str, run: impl Fn() + Sync) {
 pub(crate) fn measure() {
     let wire = wire();
     println!("\n{TOPICS} topics of some 45 bytes, nanoseconds per message and thread\n");
-    println!("| | allocations per message | one thread | two threads | two / one |");
+    println!("| | allocations per message | one thread | two threads, at most | two / one |");
     println!("|---|--:|--:|--:|--:|");
     let strings: HashMap<Vec<u8>, u64> = wire.iter().cloned().zip(0..).collect();
     row("publish, strings", || publish_strings(&wire, &strings));
