@@ -155,6 +155,17 @@ impl<'a> Region<'a> {
         self.prefetch_links(hash);
     }
 
+    /// Asks for the bodies of a hash's home group, one of which a new entry most likely takes.
+    #[inline(always)]
+    pub(crate) fn prefetch_home_bodies(&self, hash: Hash) {
+        let (group, body) = (Group::WIDTH as usize, self.layout.body_words as usize);
+        let at = self.layout.bodies_at as usize + self.home(hash) * group * body;
+        let bodies = &self.words[at..at + group * body];
+        for index in 0..group {
+            prefetch(&bodies[index * body]);
+        }
+    }
+
     /// Asks for the links of a hash's home group: they share a cache line.
     #[inline(always)]
     pub(crate) fn prefetch_links(&self, hash: Hash) {
