@@ -9,7 +9,7 @@
 )]
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -26,9 +26,6 @@ use crate::error::{Error, Result};
 use crate::sync::fuse::{self, Step};
 use crate::sync::{Relaxed, Word, load};
 
-/// The largest piece in which the page cache holds a file, where pages have 4 KiB: one entry of the
-/// processor's tables maps it.
-pub(crate) const LARGE: u64 = 2 << 20;
 /// Fresh ranges up to this size are written with zeros at once.
 const WARM_MAX: u64 = 8 << 20;
 /// What `statfs` says of a file system in memory.
@@ -243,24 +240,17 @@ impl MappedFile {
     ///
     /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us,
     /// against 3 to 7 where each page is faulted in from an unwritten extent, by
-    /// `MADV_POPULATE_WRITE` too. What one system call writes can be one piece.
+    /// `MADV_POPULATE_WRITE` too.
     fn warm(&self, at: u64, len: u64) {
         #[cfg(any(test, fuzzing))]
         fuse::step(Step::Write);
-        let zeros = [IoSlice::new(&ZEROS); LARGE as usize / ZEROS.len()];
-        let end = at + len;
         let mut from = at;
-        while len <= WARM_MAX && from < end {
-            let count = end.min((from + 1).next_multiple_of(LARGE)) - from;
-            let (whole, rest) = (count as usize / ZEROS.len(), count as usize % ZEROS.len());
-            let written = match whole {
-                0 => self.file.write_at(&ZEROS[..rest], from),
-                _ => rustix::io::pwritev(&self.file, &zeros[..whole], from).map_err(Into::into),
-            };
-            match written {
-                Ok(written) if written > 0 => from += written as u64,
-                _ => return,
+        while len <= WARM_MAX && from < at + len {
+            let count = (at + len - from).min(ZEROS.len() as u64) as usize;
+            if self.file.write_all_at(&ZEROS[..count], from).is_err() {
+                return;
             }
+            from += count as u64;
         }
     }
 

@@ -15,10 +15,12 @@ use crate::format::index::{PAGE, Poll};
 use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
-use crate::map::{LARGE, MappedFile, Memory, prefetch};
+use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
 use region::{Layout, Region};
 
+/// The largest piece in which the page cache holds a file, where pages have 4 KiB.
+const LARGE: u64 = 2 << 20;
 /// Regions to a window, as a power of two.
 const WINDOW_REGIONS_LOG2: u32 = 14;
 
@@ -298,13 +300,15 @@ impl Table {
             .grow(count * self.geometry.region_bytes() as u64)
     }
 
-    /// The same, and on to a multiple of a sixteenth of it or of [`LARGE`] bytes, which the page cache
-    /// takes in one piece.
+    /// The same and, where that is much, on up to a multiple of 256 KiB, which the page cache takes
+    /// in large pieces.
     pub(crate) fn allocate_ahead(&self, count: u64) -> Result<()> {
+        const STEP: u64 = 1 << 18;
         let at = self.geometry.regions_at();
         let bytes = count * self.geometry.region_bytes() as u64;
-        let step = 1 << (bytes / 16).clamp(PAGE, LARGE).ilog2();
-        self.regions.grow((at + bytes).next_multiple_of(step) - at)
+        let more = (at + bytes).next_multiple_of(STEP) - at;
+        let much = bytes.saturating_sub(self.regions.known()) >= STEP;
+        self.regions.grow(if much { more } else { bytes })
     }
 
     /// Regions for which the file has room.

@@ -17,7 +17,6 @@ use crate::format::slot::{Identity, Link, Meta, Place};
 use crate::hash::Hash;
 use crate::header::Intent;
 use crate::heap::{Outcome, Segment};
-use crate::map::LARGE;
 use crate::sync::stores_done;
 use crate::table::Table;
 use crate::table::region::{Region, Slot};
@@ -708,9 +707,9 @@ impl Editor {
             .segment(tail.segment)
             .ok_or(Stop::Recover("the last segment is gone"))?;
         if end > segment.allocated() && end > segment.refresh()? {
-            // A sixteenth more at most; where that is too much for the disk, what is needed. Where
-            // the system has to find memory, zeros take 2 ms a MiB: a piece at a time.
-            let step = 1 << (used / 16).clamp(4096, LARGE).ilog2();
+            // A quarter more at most; where that is too much for the disk, what is needed. Where
+            // memory is short, zeros take 2 to 10 ms a MiB: a piece at a time.
+            let step = 1 << (used / 4).clamp(4096, 1 << 18).ilog2();
             let ahead = (end + 1).next_multiple_of(step);
             if segment.grow(ahead).is_err() {
                 segment.grow(end)?;

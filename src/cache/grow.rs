@@ -13,6 +13,9 @@ use crate::table::region::Region;
 
 use super::edit::{Editor, Outcomes, Stop};
 
+/// Regions by which the file grows at once, at most: about 256 KiB.
+const REGIONS_AHEAD: u64 = 8;
+
 impl Editor {
     /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
     /// Returns the region that is the hash's afterwards.
@@ -266,8 +269,11 @@ fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
     if number >= table.geometry().max_regions() {
         return Err(Stop::Enlarge);
     }
-    if number >= table.allocated_regions() && table.allocate_ahead(number + 1).is_err() {
-        table.allocate_regions(number + 1)?;
+    if number >= table.allocated_regions() {
+        let ahead = (number / 8).clamp(1, REGIONS_AHEAD);
+        if table.allocate_ahead(number + ahead).is_err() {
+            table.allocate_regions(number + 1)?;
+        }
     }
     after.regions += 1;
     Ok(number as u32)
