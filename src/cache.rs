@@ -4,6 +4,7 @@
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`,
 //! `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
 
+mod batch;
 mod clean;
 mod edit;
 mod entry;

@@ -16,11 +16,12 @@ use crate::format::segment::LAST_NUMBER;
 use crate::format::slot::{Identity, Link, Meta, Place};
 use crate::hash::Hash;
 use crate::header::Intent;
-use crate::heap::{Outcome, Segment};
+use crate::heap::{Dead, Outcome, Segment};
 use crate::sync::stores_done;
 use crate::table::Table;
 use crate::table::region::{Region, Slot};
 
+use super::batch::Batch;
 use super::version::Version;
 use super::view::View;
 
@@ -70,6 +71,10 @@ pub(crate) struct Editor {
     table: Option<Arc<Table>>,
     /// Segments whose files were removed; whoever drops them last gives back memory and blocks.
     pub removed: Vec<Arc<Segment>>,
+    /// What this editor superseded or deleted; see [`Editor::dead`].
+    dead: Dead,
+    /// The cleaner's, kept for the sake of its memory.
+    pub batch: Batch,
 }
 
 /// An entry as a writer found it.
@@ -79,7 +84,8 @@ pub(crate) struct Target<'a> {
     pub index: u32,
     pub slot: Slot<'a>,
     pub link: Link,
-    /// The record's header; none where the record cannot be believed and only the slot is known.
+    /// The record's header, which the slot repeats, or else its checksum proves; none where the
+    /// record cannot be believed and only the slot is known.
     pub record: Option<record::Header>,
 }
 
@@ -94,12 +100,39 @@ pub(crate) enum Need {
 impl Editor {
     pub(crate) fn new(view: Arc<View>, names: Arc<Names>, stage: Stage) -> Self {
         Self {
+            dead: Dead::new(view.ids.roster),
             view,
             names,
             stage,
             table: None,
             removed: Vec::new(),
+            batch: Batch::default(),
         }
+    }
+
+    /// What is known to be dead of this generation's heap.
+    pub(crate) fn dead(&mut self) -> &mut Dead {
+        let generation = self.view.ids.roster;
+        if self.dead.generation() != generation {
+            self.dead = Dead::new(generation);
+        }
+        &mut self.dead
+    }
+
+    /// Remembers that an entry's record is dead: nothing links to it any more.
+    fn bury(&mut self, target: &Target<'_>) {
+        if let Some(header) = target.record {
+            self.bury_record(target.link.place(), header);
+        }
+    }
+
+    fn bury_record(&mut self, place: Place, header: record::Header) {
+        let Some(segment) = self.view.segment(place.segment) else {
+            return;
+        };
+        let capacity = segment.capacity_units();
+        let units = (header.stored_bytes() / 8) as u32;
+        self.dead().mark(place, units, capacity);
     }
 
     /// Runs a change with the table beside the editor.
@@ -172,14 +205,16 @@ impl Editor {
         for (index, slot, link) in region.probe(hash) {
             // It comes while the record does.
             slot.prefetch();
-            let outcome = match self.segment(link.place().segment)? {
-                Some(segment) => segment.compare(link.place().unit, key)?,
-                None => Outcome::Damaged,
-            };
-            let record = match outcome {
-                Outcome::Match(header) => Some(header),
-                _ if slot_says(slot, key) => None,
-                _ => continue,
+            let record = match self.segment(link.place().segment)? {
+                Some(segment) => match segment.compare(link.place().unit, key)? {
+                    Outcome::Match(header) if slot_repeats(slot, link, header) => Some(header),
+                    // One of the two is damaged.
+                    Outcome::Match(_) => segment.verify(link.place().unit)?,
+                    _ if slot_says(slot, key) => None,
+                    _ => continue,
+                },
+                None if slot_says(slot, key) => None,
+                None => continue,
             };
             let region = region.number();
             return Ok(Some(Target {
@@ -323,6 +358,7 @@ impl Editor {
         shared.add(word::PUTS, 1);
         shared.add(word::OVERWRITES, 1);
         self.close_record();
+        self.bury(&target);
         Ok(())
     }
 
@@ -532,11 +568,14 @@ impl Editor {
             kind: Kind::Deletion,
         };
         let removal = self.plan_removal(table, &target, old_bytes(&target))?;
-        self.append(header, key, &[], removal.after().live, Need::Deletion)?;
+        let place = self.append(header, key, &[], removal.after().live, Need::Deletion)?;
         self.remove(table, &removal)?;
         table.header().add(word::DELETES, 1);
         self.close_record();
         table.header().disarm();
+        self.bury(&target);
+        // To cleaning, which comes to it in the oldest segment, a deletion is dead from the start.
+        self.bury_record(place, header);
         Ok(true)
     }
 
@@ -773,6 +812,13 @@ fn slot_says(slot: Slot<'_>, key: &[u8]) -> bool {
     whole
         && usize::from(slot.identity().key_len) == key.len()
         && crate::bytes::equal(slot.key(), key)
+}
+
+/// Whether a slot says the same of its record as the record's header, which is in another file.
+#[inline]
+fn slot_repeats(slot: Slot<'_>, link: Link, header: record::Header) -> bool {
+    let repeated = slot.meta(link.which());
+    (header.mtime, header.value_len) == (repeated.mtime, repeated.value_len)
 }
 
 /// Heap bytes of the record that an entry links to, by the record or else by the slot.

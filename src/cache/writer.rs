@@ -29,8 +29,10 @@ use super::view::View;
 /// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four,
 /// the dead bytes stay below twice the threshold.
 const CLEAN_FACTOR: u64 = 4;
-/// Bytes that it walks at least.
-const CLEAN_LEAST: u64 = 2048;
+/// Bytes that it walks at least: rarely and much at a time, so that the records' cache misses come
+/// together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is an
+/// eighth.
+const CLEAN_LEAST: u64 = 16 * 1024;
 /// Bytes of the heap that a write walks at a time that would else be refused for want of room.
 const RECLAIM: u64 = 1 << 20;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
@@ -626,7 +628,8 @@ impl<'a> Writer<'a> {
             percent: options.clean_percent,
             floor: options.clean_floor,
         };
-        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST;
+        let most = self.editor.view.table.geometry().max_segment_bytes;
+        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST.min(most / 8);
         let cleaned = self.editor.clean_some(threshold, budget);
         let tidied = match cleaned.and_then(|()| self.retire()) {
             Ok(()) => {
