@@ -222,6 +222,13 @@ impl<'a> Region<'a> {
         })
     }
 
+    /// Whether a search for a hash begins and ends at its home group, and finds nothing there.
+    #[inline(always)]
+    pub(crate) fn ends_at_home(&self, hash: Hash) -> bool {
+        let home = self.group(self.home(hash));
+        home.empty().any() && !home.matching(hash.control()).any()
+    }
+
     /// The slots that may hold the key of a hash, with the links they were found by.
     #[inline(always)]
     pub(crate) fn probe(&self, hash: Hash) -> Probe<'a> {
