@@ -4,8 +4,6 @@
 //! `cargo bench --bench labels` takes a minute, `-- --entries 10000000 --dir DIR` some, where DIR is
 //! on a real disk. Each store runs in a process of its own.
 
-mod workload;
-
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -15,12 +13,19 @@ use std::time::Instant;
 
 use lasso::{Key as _, Spur, ThreadedRodeo};
 use mmapcache::{LabelId, Labels};
-use workload::mix;
 
 const STORES: [&str; 4] = ["labels", "lasso", "dict", "map"];
 /// Lookups of each thread in a round; the best of so many rounds counts.
 const LOOKUPS: u64 = 500_000;
 const ROUNDS: usize = 5;
+
+/// A number that looks random, from one that does not.
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
 
 /// A label of 20 bytes.
 struct Label([u8; 20]);
@@ -248,7 +253,10 @@ fn report(
     let existing = |salt| {
         for number in 0..LOOKUPS {
             let number = mix(number ^ salt) % entries;
-            assert_eq!(u64::from(store.get_or_insert(Label::new(number).text())), number);
+            assert_eq!(
+                u64::from(store.get_or_insert(Label::new(number).text())),
+                number
+            );
         }
     };
     let by_id = |salt| {

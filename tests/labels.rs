@@ -24,7 +24,7 @@ fn mix(number: u64) -> u64 {
 }
 
 /// This very program again, running only the test `child`.
-fn child(path: &Path, task: &str, seed: u64) -> Child {
+fn start(path: &Path, task: &str, seed: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
         .env("LABELS_PATH", path)
@@ -122,7 +122,9 @@ fn threads_that_insert_the_same_labels_at_once_are_given_the_same_ids() {
 fn processes_that_insert_the_same_labels_at_once_are_given_the_same_ids() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
-    let mut children: Vec<_> = (0..PROCESSES).map(|seed| child(&path, "overlap", seed)).collect();
+    let mut children: Vec<_> = (0..PROCESSES)
+        .map(|seed| start(&path, "overlap", seed))
+        .collect();
     let mut known = BTreeMap::new();
     for child in &mut children {
         for (number, id) in said(child) {
@@ -143,7 +145,10 @@ fn kill_while_they_insert(rounds: u64) {
     drop(Labels::open_with(&path, &options).unwrap());
     let mut known = BTreeMap::new();
     for round in 0..rounds {
-        let mut pair = [child(&path, "endless", round), child(&path, "endless", round + 1)];
+        let mut pair = [
+            start(&path, "endless", round),
+            start(&path, "endless", round + 1),
+        ];
         std::thread::sleep(std::time::Duration::from_millis(8 + mix(round) % 25));
         for child in &mut pair {
             child.kill().unwrap();
@@ -163,8 +168,16 @@ fn kill_while_they_insert(rounds: u64) {
     }
     let labels = Labels::open(&path).unwrap();
     assert!(labels.verify().unwrap().is_clean());
-    let ids: Vec<_> = labels.iter().unwrap().map(|it| it.unwrap().0.number()).collect();
-    assert_eq!(ids, (0..ids.len() as u32).collect::<Vec<_>>(), "a kill leaves no hole");
+    let ids: Vec<_> = labels
+        .iter()
+        .unwrap()
+        .map(|it| it.unwrap().0.number())
+        .collect();
+    assert_eq!(
+        ids,
+        (0..ids.len() as u32).collect::<Vec<_>>(),
+        "a kill leaves no hole"
+    );
     assert!(known.len() > 100, "{} labels are no test", known.len());
 }
 

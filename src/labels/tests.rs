@@ -247,16 +247,25 @@ fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
     drop(labels);
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
-    assert!(Labels::open(&path).is_err(), "no new labels beside an old heap");
+    assert!(
+        Labels::open(&path).is_err(),
+        "no new labels beside an old heap"
+    );
     let repaired = crate::cache::Repair::new(&path).run().unwrap();
     assert_eq!(repaired.entries, 500);
     let labels = Labels::open(&path).unwrap();
     for i in 0..500 {
         assert_eq!(labels.get(text(i)).unwrap(), Some(LabelId::new(i)));
-        assert_eq!(labels.get_str_by_id(LabelId::new(i)).unwrap(), Some(text(i)));
+        assert_eq!(
+            labels.get_str_by_id(LabelId::new(i)).unwrap(),
+            Some(text(i))
+        );
     }
     let next = labels.get_or_insert("next").unwrap().number();
-    assert!((500..510).contains(&next), "behind all that may have been given: {next}");
+    assert!(
+        (500..510).contains(&next),
+        "behind all that may have been given: {next}"
+    );
     assert!(labels.verify().unwrap().is_clean());
 }
 
