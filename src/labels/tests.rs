@@ -269,6 +269,40 @@ fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
     assert!(labels.verify().unwrap().is_clean());
 }
 
+#[test]
+fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels");
+    let labels = Labels::open_with(&path, &tiny()).unwrap();
+    for i in 0..10 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    let reserved = 16;
+    let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
+    let spoil = |labels: &Labels| {
+        let view = labels.cache.handle().view.load_full();
+        let counters = crate::format::index::word::COUNTERS;
+        view.header().set(counters, u64::MAX);
+    };
+    // Whoever makes the index anew does not know whether more was given than he found.
+    spoil(&labels);
+    rewrite(&labels);
+    assert_eq!(labels.cache.handle().numbers_given().unwrap(), reserved);
+    rewrite(&labels);
+    assert_eq!(labels.cache.handle().numbers_given().unwrap(), reserved);
+    drop(labels);
+    // Nor does he where nothing but the heap is left.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
+    crate::cache::Repair::new(&path).run().unwrap();
+    let labels = Labels::open(&path).unwrap();
+    assert_eq!(
+        u64::from(labels.get_or_insert("new").unwrap().number()),
+        reserved
+    );
+    assert_eq!(labels.iter().unwrap().count(), 11);
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn ids_are_serialised_as_numbers() {
