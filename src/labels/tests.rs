@@ -303,6 +303,35 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
     assert_eq!(labels.iter().unwrap().count(), 11);
 }
 
+#[test]
+fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = tiny();
+    options.directory_bits = 0;
+    let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
+    let spoil = || {
+        let view = labels.cache.handle().view.load_full();
+        let counters = crate::format::index::word::COUNTERS;
+        view.header().set(counters, u64::MAX);
+    };
+    for i in 0..15 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    spoil();
+    assert_eq!(
+        labels
+            .get_or_insert("the last of the region")
+            .unwrap()
+            .number(),
+        16
+    );
+    assert_eq!(labels.cache.stats().unwrap().slots, 16);
+    // The index is made anew, with ids left out at its end, and then larger.
+    spoil();
+    assert_eq!(labels.get_or_insert("new").unwrap().number(), 24);
+    assert_eq!(labels.cache.stats().unwrap().slots, 32);
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn ids_are_serialised_as_numbers() {
