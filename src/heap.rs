@@ -53,12 +53,14 @@ pub(crate) enum Outcome {
 }
 
 impl Segment {
-    /// Maps a segment whose header was checked.
-    pub(crate) fn new(file: Arc<MappedFile>, header: &SegmentHeader) -> Result<Self> {
+    /// Maps a segment whose header was checked. How its records are laid out the index says.
+    pub(crate) fn new(
+        file: Arc<MappedFile>,
+        header: &SegmentHeader,
+        variant: Variant,
+    ) -> Result<Self> {
         let window = header.capacity & !7;
         let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
-        let variant = Variant::from_disk(header.record_variant)
-            .ok_or_else(|| Error::damaged(file.path(), "record variant", 0))?;
         Ok(Self {
             memory,
             file,
