@@ -4,6 +4,7 @@
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`,
 //! `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
 
+mod batch;
 mod clean;
 mod edit;
 mod entry;
@@ -287,7 +288,8 @@ impl MmapCache {
     fn write<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
         let mut writer = self.writer()?;
         let done = change(&mut writer)?;
-        writer.commit()?;
+        // Not `commit`: it moves the writer, and so waits for the stores of the change.
+        writer.sync_if_asked()?;
         Ok(done)
     }
 

@@ -3,6 +3,7 @@
 //! Knows how a record is written, read and verified, and nothing of the entries that link to it. A
 //! record is believed only as a private copy whose checksum was computed from that copy.
 
+mod dead;
 mod walk;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::format::slot::Place;
 use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, load, store};
 
+pub(crate) use dead::{Blocks, Dead};
 pub(crate) use walk::{Found, Walker};
 
 /// Long records go through a buffer of this size, which stays in the nearest cache.
@@ -51,12 +53,14 @@ pub(crate) enum Outcome {
 }
 
 impl Segment {
-    /// Maps a segment whose header was checked.
-    pub(crate) fn new(file: Arc<MappedFile>, header: &SegmentHeader) -> Result<Self> {
+    /// Maps a segment whose header was checked. How its records are laid out the index says.
+    pub(crate) fn new(
+        file: Arc<MappedFile>,
+        header: &SegmentHeader,
+        variant: Variant,
+    ) -> Result<Self> {
         let window = header.capacity & !7;
         let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
-        let variant = Variant::from_disk(header.record_variant)
-            .ok_or_else(|| Error::damaged(file.path(), "record variant", 0))?;
         Ok(Self {
             memory,
             file,
@@ -244,20 +248,33 @@ impl Segment {
         Ok(None)
     }
 
-    /// Copies the key of a record that was verified a moment ago, without summing it again.
-    pub(crate) fn key_of_verified(&self, unit: u32, key: &mut Vec<u8>) -> Result<bool> {
+    /// Reads any record, appending its key and, if it takes no more than `most` bytes, its value;
+    /// none where it does not verify.
+    pub(crate) fn read_small(
+        &self,
+        unit: u32,
+        most: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Header>> {
         let Some((header, record)) = self.record(unit)? else {
-            return Ok(false);
+            return Ok(None);
         };
+        let start = out.len();
+        let whole = header.stored_bytes() <= most;
         let key_at = header.variant.header_bytes();
-        let first = key_at % 8;
-        let len = usize::from(header.key_len);
-        key.clear();
-        key.resize((first + len).next_multiple_of(8), 0);
-        bytes::copy_out(&record[key_at / 8..], key);
-        key.drain(..first);
-        key.truncate(len);
-        Ok(true)
+        let value_at = key_at + usize::from(header.key_len);
+        let take = |at: usize, bytes: &[u8]| {
+            let (key, value) = split(at, bytes, key_at, value_at);
+            out.extend_from_slice(key);
+            if whole {
+                out.extend_from_slice(value);
+            }
+        };
+        if self.copy(unit, header, record, true, take) {
+            return Ok(Some(header));
+        }
+        out.truncate(start);
+        Ok(None)
     }
 
     /// Bytes of a record by its header alone, whether it verifies or not; none where there cannot

@@ -5,7 +5,8 @@
 
 mod id;
 mod iter;
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

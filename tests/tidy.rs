@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 25] = [
+const LAYERS: [&[&str]; 26] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 25] = [
     &["cache::version", "cache::errand"],
     &["cache::entry", "cache::options"],
     &["cache::view"],
+    &["cache::batch"],
     &["cache::edit"],
     &["cache::handle"],
     &["cache::read"],

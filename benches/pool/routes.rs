@@ -68,7 +68,7 @@ const KINDS: [Kind; 3] = [
 impl Kind {
     fn packed(&self, route: usize) -> [u8; 8] {
         let value = (route * 7_919 % self.distinct) as u64;
-        (value << (64 - 8 * self.bytes)).to_be_bytes()
+        value.to_le_bytes()
     }
 
     fn each(&self, mut take: impl FnMut(&[u8])) {

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use crate::format::index::word;
-use crate::format::record::{self, Kind};
+use crate::format::record::Kind;
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Meta, Place};
-use crate::hash::Hash;
-use crate::heap::{Found, Segment, Walker};
+use crate::heap::Segment;
 
+use super::batch::{Batch, Moving};
 use super::edit::{Editor, Need, Outcomes, Stop, Target, old_bytes};
 use super::view::View;
 
@@ -23,73 +23,6 @@ pub(crate) struct Threshold {
     pub percent: u32,
     /// Dead bytes on top of that.
     pub floor: u64,
-}
-
-/// A record of the oldest segment on its way to the newest, if an entry links to it.
-#[derive(Clone, Copy, Debug)]
-struct Moving {
-    place: Place,
-    header: record::Header,
-    hash: Hash,
-}
-
-/// Records that are looked for in the index together: their cache lines come at the same time.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<Moving>,
-    /// Whether the walk met damage.
-    damage: bool,
-    /// Whether it came to its end.
-    over: bool,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Batch {
-    const SIZE: usize = 16;
-
-    /// Walks on until the batch is full, or has come beyond a place, or the segment ends.
-    fn fill(
-        &mut self,
-        view: &View,
-        segment: &Segment,
-        walker: &mut Walker<'_>,
-        until: u64,
-    ) -> Outcomes<()> {
-        while self.records.len() < Self::SIZE && u64::from(walker.unit()) <= until {
-            match walker.step()? {
-                None => {
-                    self.over = true;
-                    return Ok(());
-                }
-                Some(Found::Damage { .. }) => self.damage = true,
-                Some(Found::Record(place, header)) if header.kind == Kind::Entry => {
-                    self.take(view, segment, place, header)?;
-                }
-                Some(Found::Record(..)) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn take(
-        &mut self,
-        view: &View,
-        segment: &Segment,
-        place: Place,
-        header: record::Header,
-    ) -> Outcomes<()> {
-        if segment.key_of_verified(place.unit, &mut self.key)? {
-            let hash = view.hasher.hash(&self.key);
-            view.table.prefetch_search(hash);
-            self.records.push(Moving {
-                place,
-                header,
-                hash,
-            });
-        }
-        Ok(())
-    }
 }
 
 impl Editor {
@@ -167,32 +100,28 @@ impl Editor {
         let Some(segment) = view.segment(number) else {
             return Err(Stop::Recover("the oldest segment is gone"));
         };
+        self.dead().forget_before(number);
         let mut walker = segment.walk(cursor.place.unit, segment.capacity_units());
         let from = walker.unit();
-        let mut batch = Batch {
-            damage: cursor.damage,
-            ..Batch::default()
-        };
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.begin(cursor.damage);
         let until = u64::from(from).saturating_add(budget / 8);
         while !batch.over && u64::from(walker.unit()) <= until {
-            batch.fill(&view, segment, &mut walker, until)?;
-            for moving in std::mem::take(&mut batch.records) {
-                self.carry_over(&view, segment, moving, &mut batch)?;
-            }
+            batch.fill(&view, &mut walker, self.dead().of(number), until)?;
+            self.carry_over(&view, segment, &mut batch)?;
         }
-        if !batch.over {
+        let (over, damage) = (batch.over, batch.damage);
+        self.batch = batch;
+        if !over {
             let place = Place {
                 segment: number,
                 unit: walker.unit(),
             };
-            let cursor = Cursor {
-                place,
-                damage: batch.damage,
-            };
+            let cursor = Cursor { place, damage };
             self.view.header().set(word::CURSOR, cursor.to_word());
             return Ok(());
         }
-        if batch.damage {
+        if damage {
             self.sweep(number)?;
         }
         self.spend(number);
@@ -205,34 +134,51 @@ impl Editor {
         self.view.header().set(word::CURSOR, next.to_word());
     }
 
-    /// Appends a record again if an entry links to it. Deletion records end here: this is the
-    /// oldest segment, so nothing older is left that they could keep from coming back.
-    fn carry_over(
+    /// Appends the records of a batch again to which an entry links, and empties it. Deletion
+    /// records end here: this is the oldest segment, so nothing older is left that they could keep
+    /// from coming back.
+    fn carry_over(&mut self, view: &View, segment: &Segment, batch: &mut Batch) -> Outcomes<()> {
+        for moving in &mut batch.records {
+            let found = self.find_place(&view.table, moving.hash, moving.place)?;
+            moving.slot = found.map(|target| {
+                // It comes while those of the others are looked for.
+                target.slot.prefetch();
+                view.table.slot_number(target.region, target.index)
+            });
+        }
+        for at in 0..batch.records.len() {
+            let moving = batch.records[at];
+            if let Some(slot) = moving.slot
+                && let Some((key, value)) = batch.content(segment, moving)?
+            {
+                self.move_record(view, moving, slot, key, value)?;
+            }
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    /// Like an overwrite, but with the old version: one link store, and nobody sees a change.
+    fn move_record(
         &mut self,
         view: &View,
-        segment: &Segment,
         moving: Moving,
-        batch: &mut Batch,
+        slot_number: u32,
+        key: &[u8],
+        value: &[u8],
     ) -> Outcomes<()> {
-        let Moving {
-            place,
-            header,
-            hash,
-        } = moving;
-        let Some(target) = self.find_place(&view.table, hash, place)? else {
-            return Ok(());
-        };
-        batch.key.clear();
-        batch.value.clear();
-        if segment
-            .read_any(place.unit, &mut batch.key, Some(&mut batch.value))?
-            .is_none()
-        {
-            return Ok(());
-        }
+        let header = moving.header;
         let live = view.header().counters().live;
-        // Like an overwrite, but with the old version: one link store, and nobody sees a change.
-        let copy = self.append(header, &batch.key, &batch.value, live, Need::Ordinary)?;
+        let copy = self.append(header, key, value, live, Need::Ordinary)?;
+        let (region, index) = view.table.slot_home(slot_number);
+        let slot = view.table.region(region)?.slot(index);
+        let target = Target {
+            region,
+            index,
+            slot,
+            link: slot.link(),
+            record: None,
+        };
         let meta = Meta {
             mtime: header.mtime,
             value_len: header.value_len,
@@ -260,13 +206,8 @@ impl Editor {
             if !link.is_entry() || link.place().segment != number {
                 continue;
             }
-            match segment.verify(link.place().unit)? {
-                Some(header) if header.kind == Kind::Entry => {
-                    batch.take(&view, segment, link.place(), header)?;
-                    for moving in std::mem::take(&mut batch.records) {
-                        self.carry_over(&view, segment, moving, &mut batch)?;
-                    }
-                }
+            match batch.take(&view, segment, link.place())? {
+                Some(Kind::Entry) => self.carry_over(&view, segment, &mut batch)?,
                 _ => {
                     let target = Target {
                         region,

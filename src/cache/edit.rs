@@ -17,11 +17,12 @@ use crate::format::segment::LAST_NUMBER;
 use crate::format::slot::{Identity, Link, Meta, Place};
 use crate::hash::Hash;
 use crate::header::Intent;
-use crate::heap::{Outcome, Segment};
+use crate::heap::{Dead, Outcome, Segment};
 use crate::sync::stores_done;
 use crate::table::Table;
 use crate::table::region::{Region, Slot};
 
+use super::batch::Batch;
 use super::version::Version;
 use super::view::View;
 
@@ -71,6 +72,10 @@ pub(crate) struct Editor {
     table: Option<Arc<Table>>,
     /// Segments whose files were removed; whoever drops them last gives back memory and blocks.
     pub removed: Vec<Arc<Segment>>,
+    /// What this editor superseded or deleted; see [`Editor::dead`].
+    dead: Dead,
+    /// The cleaner's, kept for the sake of its memory.
+    pub batch: Batch,
 }
 
 /// An entry as a writer found it.
@@ -80,7 +85,8 @@ pub(crate) struct Target<'a> {
     pub index: u32,
     pub slot: Slot<'a>,
     pub link: Link,
-    /// The record's header; none where the record cannot be believed and only the slot is known.
+    /// The record's header, which the slot repeats, or else its checksum proves; none where the
+    /// record cannot be believed and only the slot is known.
     pub record: Option<record::Header>,
 }
 
@@ -95,12 +101,39 @@ pub(crate) enum Need {
 impl Editor {
     pub(crate) fn new(view: Arc<View>, names: Arc<Names>, stage: Stage) -> Self {
         Self {
+            dead: Dead::new(view.ids.roster),
             view,
             names,
             stage,
             table: None,
             removed: Vec::new(),
+            batch: Batch::default(),
         }
+    }
+
+    /// What is known to be dead of this generation's heap.
+    pub(crate) fn dead(&mut self) -> &mut Dead {
+        let generation = self.view.ids.roster;
+        if self.dead.generation() != generation {
+            self.dead = Dead::new(generation);
+        }
+        &mut self.dead
+    }
+
+    /// Remembers that an entry's record is dead: nothing links to it any more.
+    fn bury(&mut self, target: &Target<'_>) {
+        if let Some(header) = target.record {
+            self.bury_record(target.link.place(), header);
+        }
+    }
+
+    fn bury_record(&mut self, place: Place, header: record::Header) {
+        let Some(segment) = self.view.segment(place.segment) else {
+            return;
+        };
+        let capacity = segment.capacity_units();
+        let units = (header.stored_bytes() / 8) as u32;
+        self.dead().mark(place, units, capacity);
     }
 
     /// Runs a change with the table beside the editor.
@@ -137,6 +170,10 @@ impl Editor {
     }
 
     /// The region of a hash, checked against the directory entry that leads to it.
+    ///
+    /// In line, like the other parts of a put: it takes 189 ns of the engine, 201 where they hand
+    /// their results on through memory.
+    #[inline(always)]
     fn region<'t>(&self, table: &'t Table, hash: Hash) -> Outcomes<Region<'t>> {
         let located = table.locate(table.header().poll(), hash)?;
         // What the search begins with comes while the region is checked.
@@ -159,6 +196,7 @@ impl Editor {
         self.find_in(region, hash, key)
     }
 
+    #[inline(always)]
     fn find_in<'t>(
         &mut self,
         region: Region<'t>,
@@ -168,14 +206,16 @@ impl Editor {
         for (index, slot, link) in region.probe(hash) {
             // It comes while the record does.
             slot.prefetch();
-            let outcome = match self.segment(link.place().segment)? {
-                Some(segment) => segment.compare(link.place().unit, key)?,
-                None => Outcome::Damaged,
-            };
-            let record = match outcome {
-                Outcome::Match(header) => Some(header),
-                _ if slot_says(slot, key) => None,
-                _ => continue,
+            let record = match self.segment(link.place().segment)? {
+                Some(segment) => match segment.compare(link.place().unit, key)? {
+                    Outcome::Match(header) if slot_repeats(slot, link, header) => Some(header),
+                    // One of the two is damaged.
+                    Outcome::Match(_) => segment.verify(link.place().unit)?,
+                    _ if slot_says(slot, key) => None,
+                    _ => continue,
+                },
+                None if slot_says(slot, key) => None,
+                None => continue,
             };
             let region = region.number();
             return Ok(Some(Target {
@@ -224,6 +264,9 @@ impl Editor {
     ) -> Outcomes<u64> {
         let hash = self.view.hasher.hash(key);
         let region = self.region(table, hash)?;
+        // Not only the slot that is chosen later: storing to it else is what the next put waits for
+        // (204 ns of the engine, 221 without).
+        region.prefetch_home_bodies(hash);
         let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
             self.refuse_if_numbered()?;
@@ -261,6 +304,7 @@ impl Editor {
         })
     }
 
+    #[inline(always)]
     fn entry_header(
         &self,
         key: &[u8],
@@ -355,10 +399,12 @@ impl Editor {
         shared.add(word::PUTS, 1);
         shared.add(word::OVERWRITES, 1);
         self.close_record();
+        self.bury(&target);
         Ok(())
     }
 
     /// Makes a new entry; there is room for it.
+    #[inline(always)]
     fn insert(
         &mut self,
         table: &Table,
@@ -423,6 +469,7 @@ impl Editor {
     }
 
     /// Chooses slot and roster position of a new entry. Whatever can fail, fails here.
+    #[inline(always)]
     fn plan_insert(
         &mut self,
         table: &Table,
@@ -575,11 +622,14 @@ impl Editor {
             kind: Kind::Deletion,
         };
         let removal = self.plan_removal(table, &target, old_bytes(&target))?;
-        self.append(header, key, &[], removal.after().live, Need::Deletion)?;
+        let place = self.append(header, key, &[], removal.after().live, Need::Deletion)?;
         self.remove(table, &removal)?;
         table.header().add(word::DELETES, 1);
         self.close_record();
         table.header().disarm();
+        self.bury(&target);
+        // To cleaning, which comes to it in the oldest segment, a deletion is dead from the start.
+        self.bury_record(place, header);
         Ok(true)
     }
 
@@ -817,6 +867,13 @@ fn slot_says(slot: Slot<'_>, key: &[u8]) -> bool {
     whole
         && usize::from(slot.identity().key_len) == key.len()
         && crate::bytes::equal(slot.key(), key)
+}
+
+/// Whether a slot says the same of its record as the record's header, which is in another file.
+#[inline]
+fn slot_repeats(slot: Slot<'_>, link: Link, header: record::Header) -> bool {
+    let repeated = slot.meta(link.which());
+    (header.mtime, header.value_len) == (repeated.mtime, repeated.value_len)
 }
 
 /// Heap bytes of the record that an entry links to, by the record or else by the slot.

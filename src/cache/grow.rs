@@ -75,6 +75,8 @@ impl Editor {
                 "a region that serves other hashes than it says",
             ));
         }
+        // They come while the new regions are emptied.
+        old.prefetch_bodies();
         if split && shape.depth >= table.depth(table.header().poll())? {
             table.double_directory()?;
         }
@@ -104,8 +106,7 @@ impl Editor {
         after.deleted = after.deleted.saturating_sub(deleted);
         for region in std::iter::once(low_region).chain(high_region) {
             let top = region
-                .full()
-                .last()
+                .last_full()
                 .map(|index| table.slot_number(region.number(), index));
             after.high_water = after
                 .high_water
@@ -141,12 +142,14 @@ impl Editor {
         high: Option<Region<'_>>,
     ) -> Outcomes<()> {
         // The positions lie far apart: ask for all of them before the first is needed.
-        for index in old.full() {
-            self.view
-                .roster
-                .prefetch(old.slot(index).identity().position);
-        }
+        let mut roster = self.view.roster.walk();
         let positions = table.header().counters().roster_len;
+        for index in old.full() {
+            let position = old.slot(index).identity().position;
+            if u64::from(position) < positions {
+                roster.at(position)?.prefetch();
+            }
+        }
         for index in old.full() {
             let slot = old.slot(index);
             let link = slot.link();
@@ -154,7 +157,7 @@ impl Editor {
             let position = slot.identity().position;
             let number = table.slot_number(old.number(), index);
             let known = u64::from(position) < positions
-                && self.view.roster.get(position)? == Position::Slot(number);
+                && roster.at(position)?.get() == Position::Slot(number);
             if !known || !link.is_entry() || !shape.holds(hash.directory()) {
                 return Err(Stop::Recover("a damaged entry in a region that is rebuilt"));
             }
@@ -220,17 +223,19 @@ impl Editor {
         old: u32,
         after: &Counters,
     ) -> Outcomes<()> {
+        let mut roster = self.view.roster.walk();
         for index in region.full() {
             let position = region.slot(index).identity().position;
             if u64::from(position) >= after.roster_len {
                 continue;
             }
             // A damaged position must not take another entry's place.
-            if let Position::Slot(slot) = self.view.roster.get(position)?
+            let place = roster.at(position)?;
+            if let Position::Slot(slot) = place.get()
                 && table.slot_home(slot).0 == old
             {
                 let number = table.slot_number(region.number(), index);
-                self.view.roster.set(position, Position::Slot(number))?;
+                place.set(Position::Slot(number));
             }
         }
         Ok(())

@@ -30,7 +30,12 @@ const UNUSED_AT_MOST: u64 = 1 << 24;
 impl View {
     /// Whether its entries are numbered, and never change.
     pub(crate) fn is_numbered(&self) -> bool {
-        self.table.geometry().variant == Variant::Numbered
+        self.variant() == Variant::Numbered
+    }
+
+    /// How its records are laid out.
+    pub(crate) fn variant(&self) -> Variant {
+        self.table.geometry().variant
     }
 
     /// Refuses what is not numbered: another cache may have taken the place of these files.

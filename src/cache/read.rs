@@ -38,6 +38,13 @@ thread_local! {
     static MISSES: Cell<u32> = const { Cell::new(0) };
 }
 
+/// What executions of a model have in common must not make them differ: there it is none. The short
+/// way, which is not gone then, is the beginning of the other, and valid by the same look back.
+#[inline(always)]
+fn misses_in_a_row() -> u32 {
+    if cfg!(loom) { 0 } else { MISSES.get() }
+}
+
 /// What a lookup came to.
 #[derive(Debug)]
 pub(crate) enum Answer<T> {
@@ -214,6 +221,10 @@ impl Handle {
         for _ in 0..RESTARTS {
             let (view, poll) = self.current()?;
             let hash = view.hasher.hash(key);
+            let misses = misses_in_a_row();
+            if misses != 0 && self.is_surely_absent(&view, poll, hash, misses)? {
+                return Ok(Answer::Absent);
+            }
             if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
                 return Ok(answer);
             }
@@ -223,6 +234,25 @@ impl Handle {
             "an entry that does not hold still",
             0,
         ))
+    }
+
+    /// Whether the group at which a search begins ends it, as most do, and nothing in it has the
+    /// hash's tag. By itself, for where misses are to be expected, because [`Handle::attempt`] has
+    /// much to keep at hand for what it might find: a miss takes 40 ns so, 43 without.
+    #[inline(never)]
+    fn is_surely_absent(&self, view: &View, poll: Poll, hash: Hash, misses: u32) -> Result<bool> {
+        let looks_at_clock = misses.is_multiple_of(MISSES_A_LOOK);
+        if looks_at_clock || self.options.staleness.is_zero() {
+            return Ok(false);
+        }
+        let Ok(located) = view.table.locate(poll, hash) else {
+            return Ok(false);
+        };
+        let is_absent = located.region.ends_at_home(hash) && self.still(view, &located, hash)?;
+        if is_absent {
+            MISSES.set(misses.wrapping_add(1));
+        }
+        Ok(is_absent)
     }
 
     /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
@@ -246,7 +276,7 @@ impl Handle {
         // Where a hit is to be expected, the links come while the control bytes are waited for: a
         // hit among a million entries takes 0.90 of an in-memory map's time, against 0.97. A miss
         // has no use for them: it takes 43 ns without, 53 with them.
-        let misses = MISSES.get();
+        let misses = misses_in_a_row();
         if misses == 0 {
             located.region.prefetch_links(hash);
         }

@@ -1,6 +1,7 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
 mod checking;
+mod cleaning;
 mod creation;
 mod damage;
 mod growth;

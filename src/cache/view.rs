@@ -249,7 +249,11 @@ impl View {
             {
                 let mapped = MappedFile::new(file, &path, writable);
                 mapped.fill_holes(0..0)?;
-                return Ok(Some(Arc::new(Segment::new(mapped, &header)?)));
+                return Ok(Some(Arc::new(Segment::new(
+                    mapped,
+                    &header,
+                    self.variant(),
+                )?)));
             }
         }
         Ok(None)
@@ -277,7 +281,7 @@ impl View {
         // Before anything of it is read: on a full tmpfs to read a hole is SIGBUS.
         mapped.fill_holes(0..0)?;
         let header = self.segment_header(number, capacity);
-        let segment = Segment::new(Arc::clone(&mapped), &header)?;
+        let segment = Segment::new(Arc::clone(&mapped), &header, self.variant())?;
         let mut walker = segment.walk(0, segment.capacity_units());
         while let Some(found) = walker.step()? {
             if matches!(found, Found::Record(..)) {
@@ -392,9 +396,10 @@ impl View {
             return Ok(Arc::new(Segment::new(
                 MappedFile::new(file, &target, true),
                 &header,
+                self.variant(),
             )?));
         }
-        Ok(Arc::new(Segment::new(mapped, &header)?))
+        Ok(Arc::new(Segment::new(mapped, &header, self.variant())?))
     }
 
     fn segment_header(&self, number: u16, capacity: u64) -> SegmentHeader {

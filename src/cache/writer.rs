@@ -29,8 +29,10 @@ use super::view::View;
 /// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four,
 /// the dead bytes stay below twice the threshold.
 const CLEAN_FACTOR: u64 = 4;
-/// Bytes that it walks at least.
-const CLEAN_LEAST: u64 = 2048;
+/// Bytes that it walks at least: rarely and much at a time, so that the records' cache misses come
+/// together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is an
+/// eighth.
+const CLEAN_LEAST: u64 = 16 * 1024;
 /// Bytes of the heap that a write walks at a time that would else be refused for want of room.
 const RECLAIM: u64 = 1 << 20;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
@@ -116,17 +118,20 @@ impl<'a> Writer<'a> {
             waited: patience.waited(),
             holder: handle.view.load().header().holder(),
         })?;
-        let mut idle = gate.take();
         if handle.outdated.load(Relaxed) != 0 {
             handle.outdated.store(0, Relaxed);
-            idle = None;
+            *gate = None;
         }
-        let editor = lock_current(handle, idle, &patience)?;
+        if let Err(error) = lock_current(handle, &mut gate, &patience) {
+            *gate = None;
+            return Err(error);
+        }
         HELD.with_borrow_mut(|held| held.push((id, epoch)));
+        let editor = MutexGuard::map(gate, |idle| idle.as_mut().expect("locked a moment ago"));
         let mut writer = Self {
             handle,
             published: Arc::as_ptr(&editor.view),
-            editor: Held(Some(MutexGuard::map(gate, |idle| idle.insert(editor)))),
+            editor: Held(Some(editor)),
             epoch,
             unsynced: false,
         };
@@ -513,7 +518,8 @@ impl<'a> Writer<'a> {
         self.sync_if_asked()
     }
 
-    fn sync_if_asked(&mut self) -> Result<()> {
+    /// Syncs what was changed, where that was asked for.
+    pub(crate) fn sync_if_asked(&mut self) -> Result<()> {
         let wanted = self.unsynced && self.handle.options.durability == Durability::Sync;
         self.unsynced = false;
         if wanted && self.epoch == lock::epoch() {
@@ -630,7 +636,8 @@ impl<'a> Writer<'a> {
             percent: options.clean_percent,
             floor: options.clean_floor,
         };
-        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST;
+        let most = self.editor.view.table.geometry().max_segment_bytes;
+        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST.min(most / 8);
         let cleaned = self.editor.clean_some(threshold, budget);
         let tidied = match cleaned.and_then(|()| self.retire()) {
             Ok(()) => {
@@ -719,10 +726,10 @@ fn wait_for<'a>(
 }
 
 /// Locks the index that stands at the path, whichever that turns out to be; most likely it is the
-/// one of the last write.
-fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) -> Result<Editor> {
+/// one of the last write. The editor stays where it is: moving it costs 9 ns.
+fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience) -> Result<()> {
     loop {
-        let editor = idle.take().unwrap_or_else(|| {
+        let editor = idle.get_or_insert_with(|| {
             let names = Arc::clone(&handle.names);
             Editor::new(handle.view.load_full(), names, Stage::Final)
         });
@@ -730,6 +737,7 @@ fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) 
         let Some(lock) = view.lock.as_ref().filter(|lock| lock.is_own()) else {
             // Inherited by fork: the child opens the files for itself.
             handle.reopen(view)?;
+            *idle = None;
             continue;
         };
         let header = view.header();
@@ -741,6 +749,7 @@ fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) 
             if there != Some(view.inode) {
                 view.unlock();
                 handle.reopen(view)?;
+                *idle = None;
                 continue;
             }
         }
@@ -750,7 +759,7 @@ fn lock_current(handle: &Handle, mut idle: Option<Editor>, patience: &Patience) 
             header.set_poll(header.poll().with_superseded(false));
             discard_staged(&handle.names).inspect_err(|_| unlock_shared(handle, view))?;
         }
-        return Ok(editor);
+        return Ok(());
     }
 }
 

@@ -3,7 +3,7 @@
 //! The one walker of cleaning, recovery and verification. It knows records, not whether anything
 //! links to them.
 
-use super::Segment;
+use super::{Blocks, Segment};
 use crate::error::Result;
 use crate::format::record::Header;
 use crate::format::slot::Place;
@@ -50,10 +50,47 @@ impl<'a> Walker<'a> {
         self.budget == 0
     }
 
+    /// Passes over the record here by its length alone if all of it is known to be dead. Whether it
+    /// did.
+    ///
+    /// A damaged length leads nowhere else than to another place among the dead: the walk goes on
+    /// there, and finds the way again as behind any damage.
+    #[inline]
+    pub(crate) fn pass_dead(&mut self, dead: &Blocks) -> Result<bool> {
+        let Some((header, _)) = self.segment.record(self.unit)? else {
+            return Ok(false);
+        };
+        let next = u64::from(self.unit) + header.stored_bytes() / 8;
+        if next > u64::from(self.end) || !dead.cover(self.unit..next as u32) {
+            return Ok(false);
+        }
+        self.unit = next as u32;
+        Ok(true)
+    }
+
     /// The next record or stretch of damage; none at the end.
     pub(crate) fn step(&mut self) -> Result<Option<Found>> {
+        self.step_by(Segment::verify)
+    }
+
+    /// As [`Walker::step`]; of a record the key is appended to `out` and, if it takes no more than
+    /// `most` bytes, the value.
+    pub(crate) fn step_reading(&mut self, most: u64, out: &mut Vec<u8>) -> Result<Option<Found>> {
+        let start = out.len();
+        let found = self.step_by(|segment, unit| segment.read_small(unit, most, out))?;
+        if !matches!(found, Some(Found::Record(..))) {
+            out.truncate(start);
+        }
+        Ok(found)
+    }
+
+    #[inline(always)]
+    fn step_by(
+        &mut self,
+        mut verify: impl FnMut(&Segment, u32) -> Result<Option<Header>>,
+    ) -> Result<Option<Found>> {
         let from = self.unit;
-        if let Some(header) = self.record_at(from)? {
+        if let Some(header) = self.record_at(from, &mut verify)? {
             return Ok(Some(self.pass(header)));
         }
         let Some(next) = self.next_nonzero(from)? else {
@@ -63,7 +100,7 @@ impl<'a> Walker<'a> {
         };
         let mut at = next;
         while at < self.end && self.budget > 0 {
-            if self.record_at(at)?.is_some() {
+            if self.record_at(at, &mut verify)?.is_some() {
                 break;
             }
             at += 1;
@@ -85,7 +122,11 @@ impl<'a> Walker<'a> {
     }
 
     /// A record that verifies and ends before the walk does.
-    fn record_at(&mut self, unit: u32) -> Result<Option<Header>> {
+    fn record_at(
+        &mut self,
+        unit: u32,
+        mut verify: impl FnMut(&Segment, u32) -> Result<Option<Header>>,
+    ) -> Result<Option<Header>> {
         if unit >= self.end {
             return Ok(None);
         }
@@ -97,7 +138,7 @@ impl<'a> Walker<'a> {
             self.budget = self.budget.saturating_sub(8);
             return Ok(None);
         }
-        let verified = self.segment.verify(unit)?;
+        let verified = verify(self.segment, unit)?;
         if verified.is_none() {
             self.budget = self.budget.saturating_sub(header.stored_bytes());
         }

@@ -236,6 +236,111 @@ fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
     }
 }
 
+#[test]
+fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels");
+    let labels = Labels::open_with(&path, &tiny()).unwrap();
+    for i in 0..500 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    drop(labels);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
+    assert!(
+        Labels::open(&path).is_err(),
+        "no new labels beside an old heap"
+    );
+    let repaired = crate::cache::Repair::new(&path).run().unwrap();
+    assert_eq!(repaired.entries, 500);
+    let labels = Labels::open(&path).unwrap();
+    for i in 0..500 {
+        assert_eq!(labels.get(text(i)).unwrap(), Some(LabelId::new(i)));
+        assert_eq!(
+            labels.get_str_by_id(LabelId::new(i)).unwrap(),
+            Some(text(i))
+        );
+    }
+    let next = labels.get_or_insert("next").unwrap().number();
+    assert!(
+        (500..510).contains(&next),
+        "behind all that may have been given: {next}"
+    );
+    assert!(labels.verify().unwrap().is_clean());
+}
+
+#[test]
+fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels");
+    let labels = Labels::open_with(&path, &tiny()).unwrap();
+    for i in 0..10 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    let reserved = 16;
+    let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
+    let spoil = |labels: &Labels| {
+        let view = labels.cache.handle().view.load_full();
+        let counters = crate::format::index::word::COUNTERS;
+        view.header().set(counters, u64::MAX);
+    };
+    // Whoever makes the index anew does not know whether more was given than he found.
+    spoil(&labels);
+    rewrite(&labels);
+    assert_eq!(labels.cache.handle().numbers_given().unwrap(), reserved);
+    rewrite(&labels);
+    assert_eq!(labels.cache.handle().numbers_given().unwrap(), reserved);
+    drop(labels);
+    // Nor does he where nothing but the heap is left.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
+    crate::cache::Repair::new(&path).run().unwrap();
+    let labels = Labels::open(&path).unwrap();
+    assert_eq!(
+        u64::from(labels.get_or_insert("new").unwrap().number()),
+        reserved
+    );
+    assert_eq!(labels.iter().unwrap().count(), 11);
+}
+
+#[test]
+fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = tiny();
+    options.directory_bits = 0;
+    let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
+    let spoil = || {
+        let view = labels.cache.handle().view.load_full();
+        let counters = crate::format::index::word::COUNTERS;
+        view.header().set(counters, u64::MAX);
+    };
+    for i in 0..15 {
+        labels.get_or_insert(text(i)).unwrap();
+    }
+    spoil();
+    assert_eq!(
+        labels
+            .get_or_insert("the last of the region")
+            .unwrap()
+            .number(),
+        16
+    );
+    assert_eq!(labels.cache.stats().unwrap().slots, 16);
+    // The index is made anew, with ids left out at its end, and then larger.
+    spoil();
+    assert_eq!(labels.get_or_insert("new").unwrap().number(), 24);
+    assert_eq!(labels.cache.stats().unwrap().slots, 32);
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn ids_are_serialised_as_numbers() {
+    let id = LabelId::new(7);
+    let text = serde_json::to_string(&id).unwrap();
+    assert_eq!(text, "7");
+    assert_eq!(serde_json::from_str::<LabelId>(&text).unwrap(), id);
+}
+
 /// Stops an insertion at every store and call, and has another handle go on.
 #[test]
 fn a_kill_at_any_step_of_an_insertion_leaves_ids_dense_and_each_label_with_one() {

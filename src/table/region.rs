@@ -21,6 +21,8 @@ pub(crate) struct Layout {
     bodies_at: u32,
 }
 
+/// Words to a cache line.
+const LINE: usize = 8;
 const CONTROLS_AT: usize = HEADER_BYTES / 8;
 
 impl Layout {
@@ -154,6 +156,17 @@ impl<'a> Region<'a> {
         self.prefetch_links(hash);
     }
 
+    /// Asks for the bodies of a hash's home group, one of which a new entry most likely takes.
+    #[inline(always)]
+    pub(crate) fn prefetch_home_bodies(&self, hash: Hash) {
+        let (group, body) = (Group::WIDTH as usize, self.layout.body_words as usize);
+        let at = self.layout.bodies_at as usize + self.home(hash) * group * body;
+        let bodies = &self.words[at..at + group * body];
+        for index in 0..group {
+            prefetch(&bodies[index * body]);
+        }
+    }
+
     /// Asks for the links of a hash's home group: they share a cache line.
     #[inline(always)]
     pub(crate) fn prefetch_links(&self, hash: Hash) {
@@ -201,6 +214,21 @@ impl<'a> Region<'a> {
             .flat_map(|(group, at)| group.full().map(move |index| at * Group::WIDTH + index))
     }
 
+    /// The last of them.
+    pub(crate) fn last_full(&self) -> Option<u32> {
+        (0..self.layout.groups()).rev().find_map(|at| {
+            let last = self.group(at).full().last_member()?;
+            Some(at as u32 * Group::WIDTH + last)
+        })
+    }
+
+    /// Whether a search for a hash begins and ends at its home group, and finds nothing there.
+    #[inline(always)]
+    pub(crate) fn ends_at_home(&self, hash: Hash) -> bool {
+        let home = self.group(self.home(hash));
+        home.empty().any() && !home.matching(hash.control()).any()
+    }
+
     /// The slots that may hold the key of a hash, with the links they were found by.
     #[inline(always)]
     pub(crate) fn probe(&self, hash: Hash) -> Probe<'a> {
@@ -246,12 +274,27 @@ impl<'a> Region<'a> {
         self.layout.groups() as u64
     }
 
+    /// Asks for all of the slots' bodies.
+    pub(crate) fn prefetch_bodies(&self) {
+        let bodies = &self.words[self.layout.bodies_at as usize..];
+        for body in bodies.chunks_exact(self.layout.body_words as usize) {
+            prefetch(&body[0]);
+        }
+    }
+
     /// Takes an entry over from another region, as it is there; only into a region that is being
     /// built.
     pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash) -> Option<u32> {
         let (index, _) = self.vacancy(hash)?;
         let to = self.slot(index);
-        for (target, source) in to.body.iter().zip(from.body) {
+        let (targets, rest) = to.body.as_chunks::<LINE>();
+        let (sources, others) = from.body.as_chunks::<LINE>();
+        for (target, source) in targets.iter().zip(sources) {
+            for word in 0..LINE {
+                store(&target[word], load(&source[word]));
+            }
+        }
+        for (target, source) in rest.iter().zip(others) {
             store(target, load(source));
         }
         store(to.link, load(from.link));
@@ -452,6 +495,7 @@ mod tests {
             }
         );
         assert_eq!(region.full().count(), 32);
+        assert_eq!(region.last_full(), Some(31));
     }
 
     #[test]
@@ -478,6 +522,9 @@ mod tests {
             halves[(hash.directory() & 1) as usize]
                 .adopt(slot, hash)
                 .unwrap();
+        }
+        for half in halves {
+            assert_eq!(half.last_full(), half.full().last());
         }
         for i in 0..50_u32 {
             let hash = hasher.hash(&i.to_le_bytes());

@@ -104,20 +104,20 @@ const IMPLIED: [(&str, &str); 14] = [
         "the fence behind the directory entry, in listing the one behind the link, is as good",
     ),
     (
-        "Roster::get acquire",
-        "the fence behind the link comes before anything that is compared",
-    ),
-    (
-        "Roster::set publish",
-        "the fence behind the intent says that it is armed, and that new regions are complete",
-    ),
-    (
         "Slot::link_after loads_done",
         "the stamp is compared first, behind a fence; a record does not change",
     ),
     (
         "Slot::set_link stores_done",
         "before the other meta is written again, `reserve` and the record have fences of their own",
+    ),
+    (
+        "Spot::get acquire",
+        "the fence behind the link comes before anything that is compared",
+    ),
+    (
+        "Spot::set publish",
+        "the fence behind the intent says that it is armed, and that new regions are complete",
     ),
     (
         "Table::look_again loads_done",
@@ -149,7 +149,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
     ),
     (
         "a kill, the intent comes first",
-        &["Roster::set publish", "Header::arm stores_done"],
+        &["Spot::set publish", "Header::arm stores_done"],
     ),
     (
         "purge a region, get",
