@@ -32,9 +32,10 @@ struct Label([u8; 20]);
 
 impl Label {
     fn new(number: u64) -> Self {
-        let mut bytes = *b"r/topic-000000000000";
+        let mut bytes = *b"r/t-0000000000000000";
+        // All of it: no two numbers have the same label.
         let mut rest = mix(number);
-        for byte in &mut bytes[8..] {
+        for byte in &mut bytes[4..] {
             *byte = b"0123456789abcdef"[(rest & 15) as usize];
             rest >>= 4;
         }
