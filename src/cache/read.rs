@@ -240,7 +240,13 @@ impl Handle {
     /// hash's tag. By itself, for where misses are to be expected, because [`Handle::attempt`] has
     /// much to keep at hand for what it might find: a miss takes 40 ns so, 43 without.
     #[inline(never)]
-    fn is_surely_absent(&self, view: &View, poll: Poll, hash: Hash, misses: u32) -> Result<bool> {
+    pub(super) fn is_surely_absent(
+        &self,
+        view: &View,
+        poll: Poll,
+        hash: Hash,
+        misses: u32,
+    ) -> Result<bool> {
         let looks_at_clock = misses.is_multiple_of(MISSES_A_LOOK);
         if looks_at_clock || self.options.staleness.is_zero() {
             return Ok(false);

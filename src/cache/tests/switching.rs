@@ -184,6 +184,30 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
 }
 
 #[test]
+fn the_short_way_of_a_miss_believes_no_region_that_was_split_meanwhile() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let (view, _) = cache.handle.current().unwrap();
+    let mut elsewhere = 0;
+    for i in 0..2_000_u32 {
+        // A reader stops having polled, until the directory has doubled.
+        let poll = view.header().poll();
+        cache.put(&i.to_le_bytes(), b"v").unwrap();
+        if view.header().poll() == poll {
+            continue;
+        }
+        for key in 0..=i {
+            let hash = view.hasher.hash(&key.to_le_bytes());
+            let located = view.table.locate(poll, hash).unwrap();
+            elsewhere += u32::from(located.region.ends_at_home(hash));
+            let absent = cache.handle.is_surely_absent(&view, poll, hash, 1);
+            assert!(!absent.unwrap(), "{key} is there");
+        }
+    }
+    assert!(elsewhere > 10, "no region had lost a key");
+}
+
+#[test]
 fn a_writer_that_was_at_work_while_files_were_replaced_by_hand_leaves_no_editor_for_the_next() {
     let scratch = Scratch::new();
     let mut options = tiny();
