@@ -141,7 +141,7 @@ impl Editor {
     /// The table's count is not touched each time: an atomic increment waits until all stores
     /// before it are in the cache, and those of a put mostly miss it (650 ns a put with it, 520
     /// without).
-    fn with_table<T>(&mut self, change: impl FnOnce(&mut Self, &Table) -> T) -> T {
+    pub(crate) fn with_table<T>(&mut self, change: impl FnOnce(&mut Self, &Table) -> T) -> T {
         let kept = self
             .table
             .take()
@@ -282,26 +282,6 @@ impl Editor {
         let plan = self.plan_insert(table, region, hash, bytes, version)?;
         self.insert(table, &plan, hash, header, key, value)?;
         Ok(header.mtime)
-    }
-
-    /// The version of a key's record. An entry whose record does not verify is dropped.
-    pub(crate) fn version_or_drop(&mut self, key: &[u8]) -> Outcomes<Option<u64>> {
-        self.with_table(|editor, table| {
-            let hash = editor.view.hasher.hash(key);
-            let Some(target) = editor.find(table, hash, key)? else {
-                return Ok(None);
-            };
-            let place = target.link.place();
-            let verified = match editor.view.segment(place.segment) {
-                Some(segment) => segment.verify(place.unit)?,
-                None => None,
-            };
-            if verified.is_none() {
-                editor.drop_entry(&target, old_bytes(&target))?;
-                editor.view.header().add(word::DROPPED, 1);
-            }
-            Ok(verified.map(|header| header.mtime))
-        })
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use crate::format::index::{Counters, word};
 use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 
-use super::edit::{Editor, Need, Outcomes, Stop};
+use super::edit::{Editor, Need, Outcomes, Stop, old_bytes};
 use super::handle::Handle;
 use super::read::Answer;
 use super::view::View;
@@ -286,6 +286,26 @@ fn look(view: &View, number: u64, out: &mut Vec<u8>) -> Result<Look> {
 }
 
 impl Editor {
+    /// The version of a key's record. An entry whose record does not verify is dropped.
+    fn version_or_drop(&mut self, key: &[u8]) -> Outcomes<Option<u64>> {
+        self.with_table(|editor, table| {
+            let hash = editor.view.hasher.hash(key);
+            let Some(target) = editor.find(table, hash, key)? else {
+                return Ok(None);
+            };
+            let place = target.link.place();
+            let verified = match editor.view.segment(place.segment) {
+                Some(segment) => segment.verify(place.unit)?,
+                None => None,
+            };
+            if verified.is_none() {
+                editor.drop_entry(&target, old_bytes(&target))?;
+                editor.view.header().add(word::DROPPED, 1);
+            }
+            Ok(verified.map(|header| header.mtime))
+        })
+    }
+
     /// The number of a key, given to it now if it has none.
     pub(crate) fn number(&mut self, key: &[u8]) -> Outcomes<u64> {
         self.view.check_numbered()?;
