@@ -376,8 +376,9 @@ impl MmapCache {
     /// comes as an error that [`is_corruption`](crate::Error::is_corruption), and the walk goes on
     /// behind it; any other error ends it.
     ///
-    /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table.
-    /// Keys that the index holds in full are listed without looking at their checksums.
+    /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table or
+    /// of the values, which are not looked at, nor are checksums: a key is listed whose value is
+    /// damaged. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
     ///
     /// # Errors
     ///

@@ -248,6 +248,22 @@ impl Segment {
         Ok(None)
     }
 
+    /// Reads the key of any record into `key`, in place of what was there, and touches no more of
+    /// the record than that: no checksum is computed, so it is for the caller to find out whether
+    /// the key can be believed. None where there cannot be a record, or where it is numbered.
+    pub(crate) fn read_key(&self, unit: u32, key: &mut Vec<u8>) -> Result<Option<Header>> {
+        key.clear();
+        let found = self.record(unit)?;
+        let Some((header, record)) = found.filter(|_| self.variant == Variant::Versioned) else {
+            return Ok(None);
+        };
+        let wanted = usize::from(header.key_len);
+        key.resize(wanted.next_multiple_of(8), 0);
+        bytes::copy_out(&record[HEADER_WORDS..], key);
+        key.truncate(wanted);
+        Ok(Some(header))
+    }
+
     /// Reads any record, appending its key and, if it takes no more than `most` bytes, its value;
     /// none where it does not verify.
     pub(crate) fn read_small(

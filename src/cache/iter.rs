@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::format::record;
 use crate::format::roster::Position;
-use crate::format::slot::{Link, Meta};
+use crate::format::slot::{Identity, Link, Meta};
 
 use super::entry::Entry;
 use super::handle::Handle;
@@ -184,7 +184,7 @@ impl<'a> Cursor<'a> {
         if stamp.is_live() && link.is_entry() && identity.position == position {
             return match inline {
                 true => Ok(Look::Entry(Version(meta.mtime))),
-                false => self.read_unless_moved(number, link, meta, with_value),
+                false => self.read_unless_moved(number, link, identity, meta, with_value),
             };
         }
         if !link.is_entry() && writing {
@@ -202,10 +202,11 @@ impl<'a> Cursor<'a> {
         &mut self,
         number: u32,
         link: Link,
+        identity: Identity,
         meta: Meta,
         with_value: bool,
     ) -> Result<Look> {
-        let read = self.read_record(link, meta, with_value)?;
+        let read = self.read_record(link, identity, meta, with_value)?;
         if matches!(read, Look::Damaged(_)) {
             let (region, index) = self.view.table.slot_home(number);
             if self.view.table.region(region)?.slot(index).link_after() != link {
@@ -216,13 +217,31 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads the record behind a link that was valid a moment ago: records do not change.
-    fn read_record(&mut self, link: Link, meta: Meta, with_value: bool) -> Result<Look> {
+    ///
+    /// A key alone is read without the checksum, which would take the value too: the 31 bits that
+    /// slot and link keep of its hash prove it as well.
+    fn read_record(
+        &mut self,
+        link: Link,
+        identity: Identity,
+        meta: Meta,
+        with_value: bool,
+    ) -> Result<Look> {
         let place = link.place();
         let Some(segment) = self.view.segment(place.segment) else {
             return self.find_segment(place.segment);
         };
-        let value = with_value.then_some(&mut self.value);
-        let header: Option<record::Header> = segment.read_any(place.unit, &mut self.key, value)?;
+        let header = if with_value || self.view.is_numbered() {
+            let value = with_value.then_some(&mut self.value);
+            segment.read_any(place.unit, &mut self.key, value)?
+        } else {
+            let header = segment.read_key(place.unit, &mut self.key)?;
+            header.filter(|header| {
+                let hash = self.view.hasher.hash(&self.key);
+                (hash.stored(), hash.tag()) == (identity.hash, link.tag())
+                    && (header.key_len, header.value_len) == (identity.key_len, meta.value_len)
+            })
+        };
         Ok(match header {
             Some(header) if header.kind == record::Kind::Entry && header.mtime == meta.mtime => {
                 Look::Entry(Version(header.mtime))
@@ -283,6 +302,39 @@ pub struct Entries<'a>(Cursor<'a>);
 impl<'a> Keys<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
         Cursor::new(handle).map(Self)
+    }
+
+    /// The next key, borrowed from a buffer that the next call uses again, and its version: listing
+    /// without allocations, and without values.
+    ///
+    /// A key that the index holds in full costs one slot of it, version included, and a longer one
+    /// the beginning of its record besides; no value is touched, however long it is. In the files
+    /// of [`Labels`](crate::Labels) the version is the label's id plus one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// cache.put(b"old", b"1")?;
+    /// let newer = cache.put(b"new", b"2")?;
+    ///
+    /// let mut keys = cache.keys()?;
+    /// let mut newest = None;
+    /// while let Some(listed) = keys.next_borrowed() {
+    ///     let (key, version) = listed?;
+    ///     if newest.as_ref().is_none_or(|(_, seen)| *seen < version) {
+    ///         newest = Some((key.to_vec(), version));
+    ///     }
+    /// }
+    /// assert_eq!(newest, Some((b"new".to_vec(), newer)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's items.
+    pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], Version)>> {
+        let stepped = self.0.step(false)?;
+        Some(stepped.map(|version| (&self.0.key[..], version)))
     }
 }
 

@@ -5,6 +5,8 @@ mod cleaning;
 mod creation;
 mod damage;
 mod growth;
+#[cfg(not(loom))]
+mod listing;
 mod locking;
 #[cfg(loom)]
 mod loom;

@@ -293,6 +293,14 @@ impl<'a> Judge<'a> {
                 keys.insert(key);
             }
         }
+        if let Some(mut listed) = self.tolerate("keys", cache.keys()) {
+            while let Some(next) = listed.next_borrowed() {
+                if let Some((key, _)) = self.tolerate("a borrowed key", next) {
+                    let known = put.contains(key) || self.reach.allows_strange(key);
+                    assert!(known, "{}: borrowed {key:?}, never put", self.name);
+                }
+            }
+        }
         if !self.reach.listing && !self.reach.version {
             self.complete("items", &seen);
             self.complete("keys", &keys);
