@@ -1,11 +1,12 @@
 //! The engine: table, heap and roster as one persistent map.
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
-//! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`), changed (`edit`,
-//! `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
+//! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`, `draw`), changed
+//! (`edit`, `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
 
 mod batch;
 mod clean;
+mod draw;
 mod edit;
 mod entry;
 mod errand;
@@ -386,6 +387,35 @@ impl MmapCache {
     /// [`Error::Superseded`](crate::Error::Superseded).
     pub fn keys(&self) -> Result<Keys<'_>> {
         Keys::new(&self.handle)
+    }
+
+    /// A key by chance, each that there is as likely as any other; `None` where the cache is empty.
+    ///
+    /// Takes no lock and lists nothing: it looks at positions of the roster until one has an entry.
+    /// That is at the first look where nothing was ever deleted, and takes as many looks on average
+    /// as there were entries, at the most there ever were since the last
+    /// [`compact`](Self::compact), for each that is left. It costs one system call, for the chance,
+    /// and at most what listing all keys costs, which is what it comes to where nearly all is gone.
+    ///
+    /// A key that others insert or delete meanwhile may be drawn or not, so that it can be gone by
+    /// the time of a [`get`](Self::get). Damaged entries are passed over and counted in
+    /// [`Stats::damaged_seen`]; as in [`keys`](Self::keys), no value is looked at.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// assert_eq!(cache.random_key()?, None);
+    /// cache.put(b"only", b"1")?;
+    /// assert_eq!(cache.random_key()?.as_deref(), Some(&b"only"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`](crate::Error::Damaged) where there are entries and none can be read,
+    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    pub fn random_key(&self) -> Result<Option<Vec<u8>>> {
+        self.handle.random_key()
     }
 
     /// The keys and values; as [`keys`](Self::keys), with every value verified.

@@ -38,7 +38,7 @@ const LAYERS: [&[&str]; 26] = [
         "cache::verify",
         "cache::in_place",
     ],
-    &["cache::repair"],
+    &["cache::repair", "cache::draw"],
     &["cache"],
     &["labels::id"],
     &["labels::iter"],

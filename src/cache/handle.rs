@@ -21,6 +21,7 @@ use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::header::Header;
+use crate::heap::Segment;
 use crate::lock::{self, FileLock, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
@@ -219,14 +220,19 @@ impl Handle {
         let Some(segment) = view.open_segment(&self.names, number)? else {
             return Ok(false);
         };
+        self.share_segment(view, &segment);
+        Ok(true)
+    }
+
+    /// Lets all readers of this handle use a segment that was mapped for one.
+    pub(crate) fn share_segment(&self, view: &View, segment: &Arc<Segment>) {
         self.view.rcu(|current| {
-            if current.ids == view.ids && current.segment(number).is_none() {
-                Arc::new(current.with_segment(Arc::clone(&segment)))
+            if current.ids == view.ids && current.segment(segment.number()).is_none() {
+                Arc::new(current.with_segment(Arc::clone(segment)))
             } else {
                 Arc::clone(current)
             }
         });
-        Ok(true)
     }
 
     /// The gate of this process's threads.

@@ -23,18 +23,20 @@ const AHEAD: u32 = 16;
 
 /// A walk over the positions of one generation.
 #[derive(Debug)]
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
     view: Arc<View>,
     position: u32,
-    end: u32,
-    key: Vec<u8>,
+    /// Positions there are.
+    pub end: u32,
+    /// The key of the entry that was seen last.
+    pub key: Vec<u8>,
     value: Vec<u8>,
     over: bool,
 }
 
 /// What stands at a position.
-enum Seen {
+pub(crate) enum Seen {
     Entry(Version),
     Nothing,
 }
@@ -69,14 +71,22 @@ impl<'a> Cursor<'a> {
         };
         let (view, end) = view;
         Ok(Self {
-            handle,
-            view,
-            position: 0,
             end,
+            ..Self::of(handle, view)
+        })
+    }
+
+    /// Over the positions of a view as it is: segments are mapped where a link leads to them.
+    pub(crate) fn of(handle: &'a Handle, view: Arc<View>) -> Self {
+        Self {
+            handle,
+            position: 0,
+            end: view.roster_len(),
+            view,
             key: Vec::new(),
             value: Vec::new(),
             over: false,
-        })
+        }
     }
 
     /// The next entry that is there, its key (and value) in the cursor's buffers.
@@ -121,7 +131,7 @@ impl<'a> Cursor<'a> {
     /// What looks like damage counts only if no change was finished during a whole look: between a
     /// deletion and the insertion that takes its slot and position, all that is compared can be the
     /// same again. (Each look ends with a fence.)
-    fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
+    pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
         let mut doubted = None;
         for _ in 0..ATTEMPTS {
             match self.look(position, with_value)? {
@@ -253,6 +263,7 @@ impl<'a> Cursor<'a> {
     /// Maps a segment that was begun after the walk, and keeps all that the walk has mapped before.
     fn find_segment(&mut self, number: u16) -> Result<Look> {
         if let Some(segment) = self.view.open_segment(&self.handle.names, number)? {
+            self.handle.share_segment(&self.view, &segment);
             let all = self.view.segments().cloned().chain([segment]).collect();
             self.view = Arc::new(self.view.with_segments(all));
             return Ok(Look::Again);

@@ -4,6 +4,8 @@ mod checking;
 mod cleaning;
 mod creation;
 mod damage;
+#[cfg(not(loom))]
+mod drawing;
 mod growth;
 #[cfg(not(loom))]
 mod listing;

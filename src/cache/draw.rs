@@ -1,0 +1,111 @@
+//! A key by chance: every live one as likely as any other.
+//!
+//! Each entry has one position of the roster, so positions are drawn until one has an entry. Knows
+//! for how long that is worth while, and that a listing finds whatever is left.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+use super::handle::{Handle, random};
+use super::iter::{Cursor, Keys, Seen};
+use super::view::View;
+
+/// Positions that are drawn before all are listed, however few there are.
+const DRAWS: u32 = 64;
+/// Positions of the roster for each draw more. A listing takes them in their order, for a small
+/// part of what one out of order costs.
+const POSITIONS_PER_DRAW: u32 = 32;
+/// Times that all is begun anew where others change the cache all the while.
+const ROUNDS: u32 = 64;
+
+/// Numbers that nobody can foresee, all from one of the system's (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn new() -> Self {
+        Self(random())
+    }
+
+    /// One of the first `count` numbers. That some are likelier than others, by one part in 2^32 at
+    /// most, nobody can notice.
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mixed = mixed ^ (mixed >> 31);
+        ((u128::from(mixed) * u128::from(count)) >> 64) as u64
+    }
+}
+
+impl Handle {
+    /// A live key, each as likely as any other; none where there is no entry.
+    pub(crate) fn random_key(&self) -> Result<Option<Vec<u8>>> {
+        let mut chance = Chance::new();
+        for _ in 0..ROUNDS {
+            let view = Arc::clone(&self.current()?.0);
+            let header = view.header();
+            let changes = header.changes();
+            let found = match draw(self, Arc::clone(&view), &mut chance) {
+                Ok(None) if view.roster_len() > 0 => list(self, &mut chance),
+                drawn => drawn,
+            };
+            // What is seen amid changes may be of several moments.
+            let idle = || header.changes() == changes;
+            match found {
+                Ok(None) if header.occupied() > 0 && idle() => break,
+                Ok(None) if header.occupied() > 0 => {}
+                Err(Error::Superseded { .. }) => {}
+                found => return found,
+            }
+        }
+        let view = Arc::clone(&self.current()?.0);
+        Err(view
+            .table
+            .damaged("entries of which no listing finds one", 0))
+    }
+}
+
+/// Draws positions until one has an entry. What is damaged is passed over.
+fn draw(handle: &Handle, view: Arc<View>, chance: &mut Chance) -> Result<Option<Vec<u8>>> {
+    let occupied = view.header().occupied();
+    let mut cursor = Cursor::of(handle, view);
+    let all = cursor.end;
+    if all == 0 {
+        return Ok(None);
+    }
+    let further = match occupied {
+        0 => 0,
+        _ => all / POSITIONS_PER_DRAW,
+    };
+    for _ in 0..DRAWS + further {
+        let position = chance.below(all.into()) as u32;
+        match cursor.settle(position, false) {
+            Ok(Seen::Entry(_)) => return Ok(Some(cursor.key)),
+            Ok(Seen::Nothing) => {}
+            Err(error) if error.is_corruption() => handle.saw_damage(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Lists all keys and takes one of them; none where there are only damaged ones.
+fn list(handle: &Handle, chance: &mut Chance) -> Result<Option<Vec<u8>>> {
+    let (mut taken, mut seen) = (None, 0);
+    let mut keys = Keys::new(handle)?;
+    while let Some(next) = keys.next_borrowed() {
+        match next {
+            Ok((key, _)) => {
+                seen += 1;
+                // The last of so many stays with the chance of one in so many, as each before it.
+                if chance.below(seen) == 0 {
+                    taken = Some(key.to_vec());
+                }
+            }
+            Err(error) if error.is_corruption() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
+}
