@@ -3,11 +3,13 @@
 //!
 //! Knows what a dictionary offers, and what follows from its few basic operations.
 
+mod cached;
 mod condition;
 mod error;
 mod etag;
 mod format;
 mod key;
+mod local;
 mod mmap;
 mod newest;
 mod outcome;
@@ -25,11 +27,13 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
+pub use cached::CachedDict;
 pub use condition::{Condition, Retrieve};
 pub use error::{Coding, DictError, KeyError, Policy, Result};
 pub use etag::{ETag, ETagState};
 pub use format::{Format, UnknownFormat, Value};
 pub use key::DictKey;
+pub use local::{LocalDict, LocalOptions};
 pub use mmap::MmapDict;
 pub use outcome::{Conditional, Fetched, Outcome, Tagged};
 pub use params::Params;

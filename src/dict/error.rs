@@ -54,6 +54,12 @@ pub enum KeyError {
         /// Its length in bytes.
         len: usize,
     },
+    /// A key has at most 255 segments.
+    #[error("a key of {segments} segments; 255 are the most: put some into one")]
+    ManySegments {
+        /// How many there are.
+        segments: usize,
+    },
     /// All segments and what stands between them have at most 65,000 bytes.
     #[error("a key of {len} bytes; 65,000 are the most: use fewer or shorter segments")]
     LongKey {

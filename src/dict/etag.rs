@@ -21,10 +21,6 @@ impl ETag {
         Self(version)
     }
 
-    pub(super) fn version(self) -> Version {
-        self.0
-    }
-
     /// When the write happened, within some milliseconds; later than that where a clock was set
     /// back, because tags only grow.
     pub(super) fn time(self) -> SystemTime {

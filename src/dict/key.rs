@@ -34,8 +34,8 @@ impl DictKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`], where there is no segment, where one of them is not safe, and where all
-    /// together are longer than 65,000 bytes.
+    /// [`KeyError`], where there is no segment, where one of them is not safe, and where there are
+    /// more than 255, or all together are longer than 65,000 bytes.
     pub fn new(segments: impl Segments) -> Result<Self, KeyError> {
         segments.to_key()
     }
@@ -57,6 +57,11 @@ impl DictKey {
             return Err(KeyError::NoSegment);
         }
         Ok(Self(prefix))
+    }
+
+    /// Segments joined by `/` that are known to be safe, and of which there is one at least.
+    pub(super) fn trusted(text: &str) -> Self {
+        Self(Prefix::trusted(text))
     }
 
     /// This key with more segments behind it.

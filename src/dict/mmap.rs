@@ -295,17 +295,12 @@ impl Store for Engine {
 
     fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Vec<u8>)>> {
         self.keys(scope.clone()).filter_map(move |item| {
-            let (key, _) = match item {
-                Ok(item) => item,
-                Err(error) => return Some(Err(error)),
-            };
-            let at = match scope.place(&key) {
-                Ok(at) => at,
-                Err(error) => return Some(Err(error)),
-            };
-            // What was deleted since its key was listed is passed over.
-            let loaded = self.load(&at).transpose()?;
-            Some(loaded.map(|(etag, stored)| (key, etag, stored)))
+            let loaded = item.and_then(|(key, _)| {
+                let loaded = self.load(&scope.place(&key)?)?;
+                // What was deleted since its key was listed is passed over.
+                Ok(loaded.map(|(etag, stored)| (key, etag, stored)))
+            });
+            loaded.transpose()
         })
     }
 

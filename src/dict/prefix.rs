@@ -13,6 +13,9 @@ use super::segments::Segments;
 /// Stands between two segments. It is outside their alphabet.
 pub(super) const SEPARATOR: char = '/';
 
+/// The most segments that a key may have: trees of them are walked by recursion.
+const MAX_SEGMENTS: usize = 255;
+
 /// The most bytes that all segments of a key may have together, separators included. A little less
 /// than what the engine's keys may have, for what stores put in front.
 pub(super) const MAX_BYTES: usize = 65_000;
@@ -29,8 +32,8 @@ impl Prefix {
     ///
     /// # Errors
     ///
-    /// [`KeyError`], where one of them is no safe segment, and where all together are longer than
-    /// 65,000 bytes.
+    /// [`KeyError`], where one of them is no safe segment, and where there are more than 255, or
+    /// all together are longer than 65,000 bytes.
     pub fn new(segments: impl Segments) -> Result<Self, KeyError> {
         segments.to_prefix()
     }
@@ -71,7 +74,7 @@ impl Prefix {
         joined.into_prefix()
     }
 
-    /// A text that is known to be of safe segments.
+    /// Segments joined by [`SEPARATOR`] that are known to be safe.
     pub(super) fn trusted(text: &str) -> Self {
         Self(text.into())
     }
@@ -81,7 +84,19 @@ impl Prefix {
         for (number, segment) in text.split(SEPARATOR).enumerate() {
             segment::check(number, segment)?;
         }
-        Ok(Self(text.into()))
+        Self(text.into()).checked()
+    }
+
+    /// This prefix, if it is no longer than one may be.
+    fn checked(self) -> Result<Self, KeyError> {
+        let (len, segments) = (self.0.len(), self.len());
+        if segments > MAX_SEGMENTS {
+            return Err(KeyError::ManySegments { segments });
+        }
+        if len > MAX_BYTES {
+            return Err(KeyError::LongKey { len });
+        }
+        Ok(self)
     }
 
     /// The segments from left to right.
@@ -157,11 +172,6 @@ impl Joined {
     }
 
     fn into_prefix(self) -> Result<Prefix, KeyError> {
-        if self.text.len() > MAX_BYTES {
-            return Err(KeyError::LongKey {
-                len: self.text.len(),
-            });
-        }
-        Ok(Prefix(self.text.into()))
+        Prefix(self.text.into()).checked()
     }
 }

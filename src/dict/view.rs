@@ -40,6 +40,15 @@ impl<S: Store, V: Value> View<S, V> {
         }
     }
 
+    /// The same place in another store.
+    pub(super) fn on<T>(&self, store: T) -> View<T, V> {
+        View {
+            store,
+            scope: self.scope.clone(),
+            values: PhantomData,
+        }
+    }
+
     /// The same storage from further below.
     pub(super) fn below(&self, prefix: impl Segments) -> Result<Self> {
         let mut view = self.clone();
