@@ -275,7 +275,10 @@ pub trait Dict<V: Value>: Clone {
     fn write(&self, key: impl Segments, write: Write<V>) -> Result<()> {
         match write {
             Write::Value(value) => self.insert(key, value).map(drop),
-            Write::KeepCurrent => Ok(drop(key.to_key()?)),
+            Write::KeepCurrent => {
+                key.to_key()?;
+                Ok(())
+            }
             Write::DeleteCurrent => self.discard(key).map(drop),
         }
     }
