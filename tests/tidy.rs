@@ -462,6 +462,17 @@ fn functions(code: &str) -> Vec<(usize, Range<usize>)> {
         if !is_function || line.trim_end().ends_with([';', '}']) {
             continue;
         }
+        // One that a trait only names ends where its parameters do.
+        let parameters_end = format!("{})", " ".repeat(indent));
+        let head = lines[at..]
+            .iter()
+            .take_while(|line| !line.trim_end().ends_with('{'));
+        if head
+            .into_iter()
+            .any(|line| line.starts_with(&parameters_end) && line.trim_end().ends_with(';'))
+        {
+            continue;
+        }
         let closing = format!("{}}}", " ".repeat(indent));
         let end = lines[at..]
             .iter()

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::error::Error;
+
 use super::format::Format;
 use super::key::DictKey;
 
@@ -163,12 +165,12 @@ pub enum DictError {
         /// The item, if it was about one.
         key: Option<DictKey>,
         /// What the engine said: where, and what to do.
-        source: crate::Error,
+        source: Error,
     },
 }
 
 impl DictError {
-    /// Whether the files are at fault; see [`Error::is_corruption`](crate::Error::is_corruption).
+    /// Whether the files are at fault; see [`Error::is_corruption`].
     /// A value that does not decode was written by others, or as another type: its checksum holds.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Backend { source, .. } if source.is_corruption())

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cache::{MmapCache, Options, Version, Writer};
+use crate::error::{self, Error};
 
 use super::error::{DictError, Policy, Result};
 use super::etag::ETag;
@@ -132,10 +133,10 @@ pub struct Locked<'a> {
 }
 
 /// What is said where the engine fails at an item, or at none.
-fn failed(operation: &'static str, at: Option<&Place>) -> impl FnOnce(crate::Error) -> DictError {
+fn failed(operation: &'static str, at: Option<&Place>) -> impl FnOnce(Error) -> DictError {
     let key = at.map(|at| at.key.clone());
     move |source| match source {
-        crate::Error::AppendOnly { .. } => DictError::MutationPolicy {
+        Error::AppendOnly { .. } => DictError::MutationPolicy {
             policy: Policy::AppendOnly,
             key,
         },
@@ -265,7 +266,7 @@ impl Store for Engine {
 
     fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
         let key = engine_key(at);
-        let version: crate::Result<Option<Version>> = if self.is_append_only() {
+        let version: error::Result<Option<Version>> = if self.is_append_only() {
             self.0.insert_if_absent(&key, encoded)
         } else {
             self.0.put(&key, encoded).map(Some)
@@ -342,7 +343,7 @@ const CLEARED_AT_ONCE: usize = 256;
 const RANDOM_TRIES: usize = 100;
 
 /// A listing that began, or the error why it did not.
-fn begun<T, I>(listing: crate::Result<T>) -> (Option<T>, Option<Result<I>>) {
+fn begun<T, I>(listing: error::Result<T>) -> (Option<T>, Option<Result<I>>) {
     match listing {
         Ok(listing) => (Some(listing), None),
         Err(error) => (None, Some(Err(failed("list the keys", None)(error)))),
