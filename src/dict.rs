@@ -191,7 +191,7 @@ pub trait Dict<V: Value>: Clone {
     ///
     /// # Errors
     ///
-    /// As the trait says; some items may be gone then.
+    /// As the trait says, and the first error of [`Dict::keys_and_etags`], after all else is gone.
     fn clear(&self) -> Result<()>;
 
     /// One of the keys, each as likely as any other; none in an empty dictionary.

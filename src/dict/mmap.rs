@@ -307,14 +307,19 @@ impl Store for Engine {
 
     fn clear(&self, scope: &Scope) -> Result<()> {
         let mut keys = self.keys(scope.clone());
+        let mut cleared = Ok(());
         loop {
             let batch: Vec<_> = keys.by_ref().take(CLEARED_AT_ONCE).collect();
             if batch.is_empty() {
-                return Ok(());
+                return cleared;
             }
             let mut session = self.begin()?;
             for item in batch {
-                session.delete(&scope.place(&item?.0)?)?;
+                match item {
+                    Ok((key, _)) => drop(session.delete(&scope.place(&key)?)?),
+                    // What cannot be read, or is no item, does not keep the others.
+                    Err(error) => cleared = cleared.and(Err(error)),
+                }
             }
             session.finish()?;
         }
