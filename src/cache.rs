@@ -270,6 +270,15 @@ impl MmapCache {
         self.len() == 0
     }
 
+    /// Whether what was put stays as it is: see [`Options::append_only`]. So it is in the files of
+    /// [`Labels`](crate::Labels) too.
+    pub fn is_append_only(&self) -> bool {
+        match self.handle.current() {
+            Ok((view, _)) => view.is_append_only(),
+            Err(_) => self.handle.view.load().is_append_only(),
+        }
+    }
+
     /// How many changes there have been: a number that grows with every one, read for the price of
     /// a load, by which a process notices that another has written.
     pub fn changes(&self) -> u64 {
@@ -452,8 +461,9 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Source`](crate::Error::Source) where the iterator gave an error, and those of
-    /// [`put`](Self::put). After any of them the cache is as it was.
+    /// [`Error::Source`](crate::Error::Source) where the iterator gave an error,
+    /// [`Error::AppendOnly`](crate::Error::AppendOnly), and those of [`put`](Self::put). After any
+    /// of them the cache is as it was.
     pub fn atomic_rebuild<K, V, E>(
         &self,
         items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,

@@ -146,10 +146,11 @@ pub enum Error {
         /// The label's id.
         id: u32,
     },
-    /// What was put stays as it is: nothing is deleted, replaced or cleared.
+    /// What was put stays as it is: nothing is deleted, replaced or cleared. So it is in labels, and
+    /// in a cache that was made with `append_only`.
     #[error("{}: append-only: what was put stays as it is; make a new one in its place", path.display())]
     AppendOnly {
-        /// The labels.
+        /// The cache or the labels.
         path: PathBuf,
     },
     /// The file system has no room. Found out before anything changed.

@@ -75,6 +75,8 @@ pub(crate) struct Geometry {
     pub max_segment_bytes: u64,
     /// Most entries; 0 for no limit.
     pub max_entries: u64,
+    /// Whether what was put stays as it is. Numbered entries do in any case, and do not say it.
+    pub append_only: bool,
     /// How records are laid out, and with them the slots.
     pub variant: record::Variant,
 }
@@ -103,6 +105,11 @@ impl Geometry {
             return Some("largest segment");
         }
         None
+    }
+
+    /// Whether what was put stays as it is.
+    pub(crate) fn is_append_only(&self) -> bool {
+        self.append_only || self.variant == record::Variant::Numbered
     }
 
     /// Bytes of the directory's room.

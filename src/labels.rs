@@ -77,7 +77,7 @@ impl Labels {
     }
 
     /// Opens labels with other options than the default ones. [`Options::max_entries`] is the number
-    /// of ids; those that concern values and cleaning have nothing to say here.
+    /// of ids; those that concern values, changes and cleaning have nothing to say here.
     ///
     /// # Errors
     ///
@@ -86,6 +86,7 @@ impl Labels {
         let options = Options {
             variant: Variant::Numbered,
             inline_key: None,
+            append_only: None,
             ..options.clone()
         };
         let cache = MmapCache::open_with(path.as_ref(), &options)?;

@@ -269,7 +269,7 @@ impl Editor {
         region.prefetch_home_bodies(hash);
         let header = self.entry_header(key, value, version)?;
         if let Some(target) = self.find_in(region, hash, key)? {
-            self.refuse_if_numbered()?;
+            self.refuse_overwriting(&target)?;
             self.overwrite(table, target, header, key, value)?;
             return Ok(header.mtime);
         }
@@ -323,6 +323,33 @@ impl Editor {
             key_len: key.len() as u16,
             kind: Kind::Entry,
         })
+    }
+
+    /// Refuses, where what was put stays as it is, whatever would change it.
+    pub(crate) fn refuse_if_append_only(&self) -> Outcomes<()> {
+        if !self.view.is_append_only() {
+            return Ok(());
+        }
+        let path = self.names.cache().to_owned();
+        Err(Error::AppendOnly { path }.into())
+    }
+
+    /// The same for another value of an entry. What damage has taken may be put again, but for a
+    /// number, which would have to be another one.
+    fn refuse_overwriting(&self, target: &Target<'_>) -> Outcomes<()> {
+        if self.view.is_append_only() && !self.view.is_numbered() && !self.is_sound(target)? {
+            return Ok(());
+        }
+        self.refuse_if_append_only()
+    }
+
+    /// Whether the record of an entry verifies.
+    fn is_sound(&self, target: &Target<'_>) -> Result<bool> {
+        let place = target.link.place();
+        match self.view.segment(place.segment) {
+            Some(segment) if target.record.is_some() => Ok(segment.verify(place.unit)?.is_some()),
+            _ => Ok(false),
+        }
     }
 
     fn check_limit(&self) -> Outcomes<()> {
@@ -587,7 +614,7 @@ impl Editor {
     }
 
     fn delete_from(&mut self, table: &Table, key: &[u8]) -> Outcomes<bool> {
-        self.refuse_if_numbered()?;
+        self.refuse_if_append_only()?;
         let hash = self.view.hasher.hash(key);
         let Some(target) = self.find(table, hash, key)? else {
             return Ok(false);

@@ -59,15 +59,6 @@ impl View {
 }
 
 impl Editor {
-    /// Refuses what would take a key from its number.
-    pub(crate) fn refuse_if_numbered(&self) -> Outcomes<()> {
-        if !self.view.is_numbered() {
-            return Ok(());
-        }
-        let path = self.names.cache().to_owned();
-        Err(Error::AppendOnly { path }.into())
-    }
-
     /// Refuses a new key where all numbers were given, or may have been.
     pub(crate) fn check_numbers(&self) -> Outcomes<()> {
         let limit = match self.view.table.geometry().max_entries {

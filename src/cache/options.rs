@@ -52,6 +52,7 @@ pub struct Options {
     pub(crate) region_slots: Option<u32>,
     pub(crate) max_segment_bytes: Option<u64>,
     pub(crate) max_entries: Option<u64>,
+    pub(crate) append_only: Option<bool>,
     pub(crate) staleness: Duration,
     /// What a cache is created as.
     pub(crate) variant: Variant,
@@ -93,6 +94,7 @@ impl Options {
             region_slots: None,
             max_segment_bytes: None,
             max_entries: None,
+            append_only: None,
             staleness: Duration::from_millis(250),
             variant: Variant::Versioned,
             verify: true,
@@ -197,6 +199,28 @@ impl Options {
     /// file's is [`Error::Mismatch`]. Default: no limit, or the file's.
     pub fn max_entries(&mut self, entries: u64) -> &mut Self {
         self.max_entries = Some(entries);
+        self
+    }
+
+    /// Whether what is put stays as it is: new keys may be put, and whatever would overwrite an
+    /// entry, delete, clear or rebuild is [`Error::AppendOnly`] and changes nothing, in this handle
+    /// and in every other one. Only an entry that damage has taken may be put again. Fixed at
+    /// creation; another value than the file's is [`Error::Mismatch`]. Default: `false`, or the
+    /// file's.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use mmapcache::{Error, MmapCache, Options};
+    ///
+    /// let path = dir.path().join("ledger");
+    /// let ledger = Options::new().append_only(true).open(&path)?;
+    /// ledger.put(b"2026-11-21", b"what was paid")?;
+    /// assert!(matches!(ledger.put(b"2026-11-21", b"less"), Err(Error::AppendOnly { .. })));
+    /// assert!(matches!(MmapCache::open(&path)?.clear(), Err(Error::AppendOnly { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn append_only(&mut self, append_only: bool) -> &mut Self {
+        self.append_only = Some(append_only);
         self
     }
 
@@ -307,6 +331,7 @@ impl Options {
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes.unwrap_or(Self::MAX_SEGMENT_BYTES),
             max_entries: self.max_entries.unwrap_or(0),
+            append_only: self.append_only == Some(true) && self.variant == Variant::Versioned,
             variant: self.variant,
         };
         let refused = |option, asked, range| {
@@ -356,6 +381,11 @@ impl Options {
                 found.max_segment_bytes,
             ),
             ("max_entries", self.max_entries, found.max_entries),
+            (
+                "append_only",
+                self.append_only.map(u64::from),
+                found.is_append_only().into(),
+            ),
         ];
         let numbered = Variant::Numbered;
         if self.variant == numbered && found.variant != numbered {

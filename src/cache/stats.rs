@@ -60,6 +60,8 @@ pub struct Stats {
     pub writer: Option<u32>,
     /// Whether an earlier sync failed.
     pub sync_failed: bool,
+    /// Whether what was put stays as it is.
+    pub append_only: bool,
 }
 
 /// Bytes on the disk; made by [`MmapCache::disk_usage`](crate::MmapCache::disk_usage).
@@ -126,6 +128,7 @@ impl Stats {
             compacted: (compacted > 0).then(|| time(compacted)),
             writer: header.holder(),
             sync_failed: header.get(word::SYNC_ERROR) != 0,
+            append_only: view.is_append_only(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of the engine from inside: with geometries and hashes that make every rare path common.
 
+#[cfg(not(loom))]
+mod append_only;
 mod checking;
 mod cleaning;
 mod creation;

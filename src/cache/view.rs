@@ -84,6 +84,11 @@ impl View {
         self.table.header()
     }
 
+    /// Whether what was put stays as it is.
+    pub(crate) fn is_append_only(&self) -> bool {
+        self.table.geometry().is_append_only()
+    }
+
     /// Lets go of the writer lock.
     #[inline]
     pub(crate) fn unlock(&self) {
@@ -340,7 +345,7 @@ impl View {
         mapped.allocate(0, PAGE)?;
         let lock = new_lock(&path, plan.lock)?;
         let header = IndexHeader {
-            flags: IndexHeader::flags_for(lock.kind()),
+            flags: IndexHeader::flags_for(lock.kind(), &plan.geometry),
             ..index_header(plan, hasher)
         };
         write_header(&file, &path, &header)?;
@@ -409,6 +414,7 @@ impl View {
             heap_id: self.ids.heap,
             capacity,
             number: u32::from(number),
+            flags: SegmentHeader::flags_for(geometry),
             hash_seed: self.seed,
             hash_check: self.hasher.check_value(),
             hash_kind: self.hash_kind.to_disk(),

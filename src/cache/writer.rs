@@ -384,7 +384,9 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`],
-    /// [`Error::Io`]: the old value, if there was one, is still there.
+    /// [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
+    /// [append-only](crate::Options::append_only) cache: the old value, if there was one, is still
+    /// there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
         let bytes = key.len() + value.len();
@@ -405,7 +407,9 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::KeyLength`], [`Error::DiskFull`] when even the reserve is used up, [`Error::Io`].
+    /// [`Error::KeyLength`], [`Error::DiskFull`] when even the reserve is used up, [`Error::Io`];
+    /// [`Error::AppendOnly`] in an [append-only](crate::Options::append_only) cache, whether there
+    /// is an entry or not.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.handle.check_key(key)?;
         let deleted = self.run_with_room(key.len(), |editor| editor.delete(key))?;
@@ -458,8 +462,10 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Writer::put`].
+    /// As [`Writer::put`]; in an append-only cache it is [`Error::AppendOnly`] in any case.
     pub fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+        self.handle.check_key(key)?;
+        self.refuse_if_append_only()?;
         if self
             .entry_or_damaged(key)?
             .is_none_or(|entry| entry.version != seen)
@@ -476,6 +482,8 @@ impl<'a> Writer<'a> {
     ///
     /// As [`Writer::delete`].
     pub fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
+        self.handle.check_key(key)?;
+        self.refuse_if_append_only()?;
         if self
             .entry_or_damaged(key)?
             .is_none_or(|entry| entry.version != seen)
@@ -579,8 +587,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Source`] where the iterator gave an error, and those of [`Writer::put`]. After any
-    /// of them the cache is as it was.
+    /// [`Error::Source`] where the iterator gave an error, [`Error::AppendOnly`], and those of
+    /// [`Writer::put`]. After any of them the cache is as it was.
     pub fn atomic_rebuild<K, V, E>(
         &mut self,
         items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
@@ -591,8 +599,7 @@ impl<'a> Writer<'a> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (handle, epoch) = (self.handle, self.epoch);
-        let refused = self.editor.refuse_if_numbered();
-        refused.map_err(|stop| give_up(stop, &self.editor))?;
+        self.refuse_if_append_only()?;
         let capacity = handle.options.capacity;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {
@@ -622,6 +629,12 @@ impl<'a> Writer<'a> {
         }
         // Recovery made the table anew, and kept the heap.
         self.replace(rewrite)
+    }
+
+    /// Refuses, where what was put stays as it is, what could only change it.
+    fn refuse_if_append_only(&self) -> Result<()> {
+        let refused = self.editor.refuse_if_append_only();
+        refused.map_err(|stop| give_up(stop, &self.editor))
     }
 
     /// What follows every change: some cleaning. It never fails the change, which is done.

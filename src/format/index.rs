@@ -13,8 +13,10 @@ pub(crate) const PAGE: u64 = 4096;
 
 /// The flag of [`LockKind::Word`].
 const LOCKED_BY_WORD: u32 = 1;
+/// The flag of a cache in which what was put stays as it is; segments have it too.
+pub(super) const APPEND_ONLY: u32 = 2;
 /// All that this crate knows.
-const FLAGS: u32 = LOCKED_BY_WORD;
+const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY;
 
 /// The part of the header page that never changes within a generation.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -57,6 +59,7 @@ impl IndexHeader {
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
+            append_only: self.flags & APPEND_ONLY != 0,
             variant: Variant::from_disk(self.record_variant).ok_or("record variant")?,
         };
         match geometry.fault() {
@@ -64,6 +67,12 @@ impl IndexHeader {
             None if self.flags & !FLAGS != 0 => Err("feature flags"),
             None => Ok(geometry),
         }
+    }
+
+    /// Whether it says that what was put stays as it is, whatever else it says.
+    pub(crate) fn is_append_only(&self) -> bool {
+        let numbered = self.record_variant == Variant::Numbered.to_disk();
+        numbered || self.flags & APPEND_ONLY != 0
     }
 
     pub(crate) fn lock_kind(&self) -> LockKind {
@@ -74,12 +83,14 @@ impl IndexHeader {
         }
     }
 
-    /// The flags of a cache that is locked so.
-    pub(crate) fn flags_for(kind: LockKind) -> u32 {
-        match kind {
+    /// The flags of a cache that is locked so, and has this geometry.
+    pub(crate) fn flags_for(kind: LockKind, geometry: &Geometry) -> u32 {
+        let lock = match kind {
             LockKind::Flock => 0,
             LockKind::Word => LOCKED_BY_WORD,
-        }
+        };
+        let append_only = if geometry.append_only { APPEND_ONLY } else { 0 };
+        lock | append_only
     }
 
     /// The hash kind, if this crate knows it.

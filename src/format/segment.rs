@@ -4,6 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::index::APPEND_ONLY;
 use super::record::Variant;
 use super::seal::Sealed;
 use super::slot::Place;
@@ -57,10 +58,16 @@ impl SegmentHeader {
             directory_bits: self.directory_bits,
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
+            append_only: self.flags & APPEND_ONLY != 0,
             variant: Variant::from_disk(self.record_variant)?,
         };
-        let known = self.flags == 0;
+        let known = self.flags & !APPEND_ONLY == 0;
         (known && geometry.fault().is_none()).then_some(geometry)
+    }
+
+    /// The flags of a segment that is made beside an index of this geometry.
+    pub(crate) fn flags_for(geometry: &Geometry) -> u32 {
+        if geometry.append_only { APPEND_ONLY } else { 0 }
     }
 
     /// The hash kind, if this crate knows it.

@@ -55,6 +55,7 @@ fn geometry(sizes: &[(&str, u64)]) -> Geometry {
         directory_bits: variable(sizes, "E").trailing_zeros(),
         max_segment_bytes: 1 << 20,
         max_entries: 0,
+        append_only: false,
         variant: Variant::Versioned,
     }
 }

@@ -39,8 +39,11 @@ pub struct Sealed {
     pub hash_check: u64,
     /// Which hash function: 1 is XXH3 with 64 bits.
     pub hash_kind: u32,
-    /// Feature flags. Bit 0: writers lock the cache by a word of the index, not by `flock`.
+    /// Feature flags. Bit 0: writers lock the cache by a word of the index, not by `flock`. Bit 1:
+    /// append-only.
     pub flags: u32,
+    /// Whether what was put stays as it is: by its flag, or because its entries are numbered.
+    pub append_only: bool,
     /// Slots in a region.
     pub region_slots: u32,
     /// Bytes of each key that its slot repeats.
@@ -74,6 +77,7 @@ impl Sealed {
             hash_check: header.hash_check,
             hash_kind: header.hash_kind,
             flags: header.flags,
+            append_only: header.is_append_only(),
             region_slots: header.region_slots,
             inline_key_bytes: header.inline_key,
             directory_bits: header.directory_bits,

@@ -451,6 +451,7 @@ mod tests {
             directory_bits: 4,
             max_segment_bytes: 1 << 20,
             max_entries: 0,
+            append_only: false,
             variant: Variant::Versioned,
         }
     }

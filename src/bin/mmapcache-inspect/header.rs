@@ -46,6 +46,7 @@ fn sealed_fields(header: &Sealed) -> Fields {
         ("hash_seed", id(header.hash_seed)),
         ("hash_check", id(header.hash_check)),
         ("flags", header.flags.into()),
+        ("append_only", header.append_only.into()),
         ("region_slots", header.region_slots.into()),
         ("inline_key_bytes", header.inline_key_bytes.into()),
         ("directory_bits", header.directory_bits.into()),

@@ -160,12 +160,13 @@ fn history(grid: &mut Grid, stats: &Stats) {
 
 fn state(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.section("state");
+    let yes_no = |yes| if yes { "yes" } else { "no" };
+    grid.row("append-only", yes_no(stats.append_only), "");
     let writer = stats
         .writer
         .map_or("none".to_owned(), |pid| pid.to_string());
     grid.row("writer's process", writer, "");
     if let Some(header) = &overview.changing {
-        let yes_no = |yes| if yes { "yes" } else { "no" };
         let note = "changes that a power loss could take";
         grid.row("unsynced", yes_no(header.dirty), note);
         let note = "a writer is at work, or was killed at it";
@@ -226,6 +227,7 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
         "compacted_nanos": stats.compacted.map(moment::nanos),
         "writer": stats.writer,
         "sync_failed": stats.sync_failed,
+        "append_only": stats.append_only,
         "disk": {
             "index": disk.index,
             "heap": disk.heap,
@@ -251,6 +253,7 @@ fn remains(overview: &Overview) -> Map<String, Value> {
         "dead_bytes": header.map(|header| header.dead_bytes()),
         "generation": overview.sealed.as_ref().map(|header| header.generation),
         "changes": header.map(|header| header.changes),
+        "append_only": overview.sealed.as_ref().map(|header| header.append_only),
     }))
 }
 

@@ -103,7 +103,49 @@ impl Model {
         }
     }
 
+    /// Whether what was put stays as it is, and this would change it: then it is refused.
+    fn refuses(&mut self, operation: &Operation) -> bool {
+        if self.options.append_only != Some(true) {
+            return false;
+        }
+        let cache = self.cache();
+        let is_there = |key: &Index| self.expected.contains_key(&self.key(key));
+        let refused = match operation {
+            Operation::Put(key, len) if is_there(key) => {
+                cache.put(&self.key(key), &vec![0; *len]).err()
+            }
+            Operation::Append(key) if is_there(key) => {
+                let put = |_: Option<&Entry>| Update::Put(b"+".to_vec());
+                cache.update(&self.key(key), put).err()
+            }
+            Operation::Delete(key) => cache.delete(&self.key(key)).err(),
+            Operation::PutIf(key, len, right) => {
+                let (key, value) = (self.key(key), vec![0; *len]);
+                cache.put_if(&key, &value, self.seen(&key, *right)).err()
+            }
+            Operation::DeleteIf(key, right) => {
+                let key = self.key(key);
+                cache.delete_if(&key, self.seen(&key, *right)).err()
+            }
+            Operation::Rebuild(_) => cache
+                .writer()
+                .unwrap()
+                .atomic_rebuild(cache.items().unwrap())
+                .err(),
+            Operation::Clear => cache.clear().err(),
+            _ => return false,
+        };
+        assert!(
+            matches!(refused, Some(crate::Error::AppendOnly { .. })),
+            "{operation:?}: {refused:?}"
+        );
+        true
+    }
+
     fn apply(&mut self, operation: Operation) {
+        if self.refuses(&operation) {
+            return;
+        }
         match operation {
             Operation::Put(key, len) => {
                 let (key, value) = (self.key(&key), self.value(len));
@@ -175,8 +217,12 @@ impl Model {
         let cache = self.cache.take().unwrap();
         let mut writer = cache.writer().unwrap();
         for (key, value) in items {
-            let version = writer.put(&key, &value).unwrap();
-            self.note(&key, value, version);
+            let stays = self.options.append_only == Some(true) && self.expected.contains_key(&key);
+            match writer.put(&key, &value) {
+                Ok(version) if !stays => self.note(&key, value, version),
+                Err(crate::Error::AppendOnly { .. }) if stays => {}
+                other => panic!("{other:?}"),
+            }
         }
         writer.commit().unwrap();
         self.cache = Some(cache);
@@ -308,6 +354,13 @@ proptest! {
     #[test]
     fn a_tiny_cache_does_what_a_map_does(operations in operations()) {
         run(tiny(), operations);
+    }
+
+    #[test]
+    fn an_append_only_cache_does_what_a_map_does_that_nothing_is_taken_from(operations in operations()) {
+        let mut options = tiny();
+        options.append_only(true);
+        run(options, operations);
     }
 
     #[test]

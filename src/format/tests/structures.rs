@@ -14,7 +14,7 @@ use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::{self, Identity, Link, Place};
-use crate::format::{Geometry, record, seal};
+use crate::format::{Geometry, LockKind, record, seal};
 use crate::header::{Header, Intent, WORDS};
 use crate::sync::{Word, load};
 use crate::table::region::{Layout, Region};
@@ -621,7 +621,22 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
     assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
     let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
     let segment = |number: u16| u64::from(number) << 32;
+    let flags = |lock, append_only| {
+        let geometry = Geometry {
+            append_only,
+            ..super::geometry(super::SIZES[0])
+        };
+        u64::from(IndexHeader::flags_for(lock, &geometry))
+    };
     vec![
+        (
+            "Flags",
+            32,
+            vec![
+                bits("locked_by_word", flags(LockKind::Word, false)),
+                bits("append_only", flags(LockKind::Flock, true)),
+            ],
+        ),
         (
             "Poll word",
             64,
