@@ -121,11 +121,6 @@ impl MmapCache {
         &self.handle
     }
 
-    /// Whether what was put stays as it is.
-    pub fn is_append_only(&self) -> bool {
-        false
-    }
-
     /// The path of the cache's index, every symbolic link followed.
     pub fn path(&self) -> &Path {
         &self.handle.path
