@@ -159,8 +159,12 @@ impl<S: Store, V: Value> View<S, V> {
         current: Option<(ETag, S::Stored)>,
         write: Write<V>,
     ) -> Result<Option<Tagged<V>>> {
-        let is_kept = matches!(write, Write::KeepCurrent);
-        if !is_kept && (current.is_some() || matches!(write, Write::DeleteCurrent)) {
+        let write = match write {
+            // What is absent stays so, which no policy refuses.
+            Write::DeleteCurrent if current.is_none() => Write::KeepCurrent,
+            write => write,
+        };
+        if current.is_some() && !matches!(write, Write::KeepCurrent) {
             self.may_change(at)?;
         }
         let encoded = write.try_map(|value| Self::encode(at, value))?;
