@@ -1,8 +1,14 @@
 //! What only dictionaries in memory have: shared values, a tree to tidy up, and conflicts.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use mmapcache::dict::{Dict, DictError, Format, LocalDict, LocalOptions, Result, Retries, Write};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use mmapcache::dict::{
+    Condition, Dict, DictError, ETagState, Format, LocalDict, LocalOptions, Result, Retries,
+    Retrieve, Write,
+};
 
 #[test]
 fn all_who_ask_for_a_shared_value_get_the_same_until_it_is_written() -> Result<()> {
@@ -170,4 +176,79 @@ fn point_12_dictionaries_in_memory_are_apart_unless_they_are_clones() -> Result<
         "compared by items, not by parameters"
     );
     Ok(())
+}
+
+/// Where a [`Nosy`] counts what is done to it: the tree that it is put into itself.
+static TREE: LazyLock<LocalDict<u32>> = LazyLock::new(LocalDict::new);
+
+fn count() {
+    let counted = TREE.transform("count", |count| Write::Value(count.unwrap_or(0) + 1));
+    counted.expect("a transformation");
+}
+
+/// A value that uses the dictionary it lies in whenever its own code runs.
+struct Nosy;
+
+impl Clone for Nosy {
+    fn clone(&self) -> Self {
+        count();
+        Self
+    }
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        count();
+    }
+}
+
+impl Serialize for Nosy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        count();
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Nosy {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
+        count();
+        <()>::deserialize(input)?;
+        Ok(Self)
+    }
+}
+
+fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
+    dict.insert(["a", "b"], Nosy)?;
+    let shared = dict.get_shared(["a", "b"])?;
+    dict.insert(["a", "b"], Nosy)?;
+    drop(shared);
+    dict.get(["a", "b"])?;
+    let (write, absent) = (Write::Value(Nosy), ETagState::Absent);
+    let put = dict.set_if(["a", "b"], write, Condition::Any, absent, Retrieve::Always)?;
+    assert!(put.was_mutated());
+    dict.setdefault(["a", "b"], Nosy)?;
+    dict.transform(["a", "b"], |_| Write::Value(Nosy))?;
+    dict.transform(["a", "b"], |_| Write::KeepCurrent)?;
+    assert_eq!(dict.values().count(), 1);
+    dict.pop(["a", "b"])?;
+    for n in 0..100 {
+        dict.insert(["a".to_owned(), n.to_string()], Nosy)?;
+        dict.get_shared(["a".to_owned(), n.to_string()])?;
+    }
+    dict.clear()
+}
+
+#[test]
+fn a_values_own_code_may_use_the_tree_that_it_lies_in() {
+    let (done, waits) = std::sync::mpsc::channel();
+    // A thread that waits for itself is left behind.
+    std::thread::spawn(move || {
+        let used = use_everything(&TREE.with_format(Format::MessagePack));
+        done.send(used).expect("the test waits");
+    });
+    let used = waits.recv_timeout(Duration::from_secs(30));
+    used.expect("it waits for its own lock")
+        .expect("all went well");
+    let counted = TREE.get("count").expect("a look").expect("it was used");
+    assert!(counted > 300, "{counted}");
 }
