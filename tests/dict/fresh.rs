@@ -5,7 +5,7 @@
 use std::ops::Deref;
 
 use mmapcache::Options;
-use mmapcache::dict::{Format, LocalDict, LocalOptions, MmapDict, Value};
+use mmapcache::dict::{CachedDict, Format, LocalDict, LocalOptions, MmapDict, Value};
 
 use crate::child::scratch::Scratch;
 
@@ -74,6 +74,32 @@ pub(crate) mod mmap {
         Fresh {
             dict: dict.expect("a new dictionary"),
             _scratch: Some(scratch),
+        }
+    }
+}
+
+pub(crate) mod cached {
+    use super::*;
+
+    pub(crate) const KIND: &str = "CachedDict";
+
+    /// Of JSON values, without a policy.
+    pub(crate) fn fresh<V: Value>() -> Fresh<CachedDict<V>> {
+        of(mmap::fresh())
+    }
+
+    pub(crate) fn in_format<V: Value>(format: Format) -> Fresh<CachedDict<V>> {
+        of(mmap::in_format(format))
+    }
+
+    pub(crate) fn append_only<V: Value>() -> Fresh<CachedDict<V>> {
+        of(mmap::append_only())
+    }
+
+    fn of<V: Value>(files: Fresh<MmapDict<V>>) -> Fresh<CachedDict<V>> {
+        Fresh {
+            dict: CachedDict::new(files.dict),
+            _scratch: files._scratch,
         }
     }
 }

@@ -16,8 +16,29 @@ mod fresh;
 mod keys;
 mod memory;
 mod model;
+mod pair;
 mod proofs;
 mod races;
+
+/// The suite on dictionaries in files with memory in front of them.
+#[path = "suite"]
+mod cached {
+    use crate::fresh::cached::*;
+
+    mod conditional;
+    mod etags;
+    mod items;
+    mod listing;
+    mod params;
+    mod plain;
+    mod policies;
+    mod subdicts;
+    mod threads;
+    mod times;
+    mod transform;
+    mod values;
+    mod writes;
+}
 
 /// The suite on dictionaries in memory.
 #[path = "suite"]
