@@ -58,6 +58,8 @@ mod boot;
 mod bytes;
 mod cache;
 mod decode;
+#[cfg(feature = "dict")]
+pub mod dict;
 mod dir;
 mod error;
 mod format;

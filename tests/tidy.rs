@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 26] = [
+const LAYERS: [&[&str]; 27] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -44,6 +44,7 @@ const LAYERS: [&[&str]; 26] = [
     &["labels::iter"],
     &["labels"],
     &["pool", "decode"],
+    &["dict"],
     &["inspect"],
 ];
 
@@ -459,6 +460,17 @@ fn functions(code: &str) -> Vec<(usize, Range<usize>)> {
                     .all(|word| !word.contains(['=', ':', '<', '&']))
         });
         if !is_function || line.trim_end().ends_with([';', '}']) {
+            continue;
+        }
+        // One that a trait only names ends where its parameters do.
+        let parameters_end = format!("{})", " ".repeat(indent));
+        let head = lines[at..]
+            .iter()
+            .take_while(|line| !line.trim_end().ends_with('{'));
+        if head
+            .into_iter()
+            .any(|line| line.starts_with(&parameters_end) && line.trim_end().ends_with(';'))
+        {
             continue;
         }
         let closing = format!("{}}}", " ".repeat(indent));

@@ -1,0 +1,230 @@
+//! A dictionary in files with one in memory in front of it.
+//!
+//! Knows which of the two is asked for what, and when what is held in memory is still true.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::Result;
+use super::etag::ETag;
+use super::format::{Format, Value};
+use super::key::DictKey;
+use super::local::{Held, LocalOptions, Memory};
+use super::mmap::{Engine, Locked, MmapDict};
+use super::segments::Segments;
+use super::semantics::OnStore;
+use super::store::{Lookup, Place, Scope, Session, Store};
+use super::view::View;
+
+/// An [`MmapDict`] that keeps what it has read decoded in memory, as a
+/// [`LocalDict`](super::LocalDict) does, so that values which are read again need no decoding.
+///
+/// Never stale: each read asks the files for the item's tag, which costs one lookup without its
+/// value, and what is held in memory counts only if it has that tag. Everything else goes to the
+/// files, with all that they promise, and other processes need not know of it.
+///
+/// Memory grows with the items that were read until [`forget`](Self::forget); of items that were
+/// deleted or replaced through others it learns when they are asked for. For values under keys of
+/// one's own, bounded by count or bytes, there is [`DecodeCache`](crate::DecodeCache).
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use std::sync::Arc;
+/// use mmapcache::dict::{CachedDict, Dict, MmapDict};
+///
+/// let files = MmapDict::<Vec<u32>>::open(dir.path().join("primes"))?;
+/// let primes = CachedDict::new(files.clone());
+/// files.insert("small", vec![2, 3, 5])?;
+///
+/// let first = primes.get_shared("small")?.expect("it was put");
+/// let again = primes.get_shared("small")?.expect("it was put");
+/// assert!(Arc::ptr_eq(&first, &again), "decoded once");
+///
+/// files.insert("small", vec![2, 3, 5, 7])?;
+/// assert_eq!(primes.get("small")?.expect("it was put").len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct CachedDict<V>(View<Pair, V>);
+
+impl<V> Clone for CachedDict<V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<V: Value> CachedDict<V> {
+    /// The same items as another dictionary's, from the same place on.
+    pub fn new(files: MmapDict<V>) -> Self {
+        let front = Memory::new(LocalOptions::new().prune_interval(None));
+        let behind = files.view();
+        let pair = Pair {
+            front,
+            engine: behind.store.clone(),
+        };
+        Self(behind.on(pair))
+    }
+
+    /// The dictionary of another format, or type, at the same place, with the same memory in front.
+    pub fn with_format<W: Value>(&self, format: Format) -> CachedDict<W> {
+        CachedDict(self.0.of_format(format))
+    }
+
+    /// An item's value without a copy of its own: all who ask get the same, until the item is
+    /// written again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dict::get`](super::Dict::get).
+    pub fn get_shared(&self, key: impl Segments) -> Result<Option<Arc<V>>> {
+        let at = self.0.place(key)?;
+        let held = self.0.store.load(&at)?;
+        held.map(|(_, held)| held.shared(&at)).transpose()
+    }
+
+    /// Lets go of all that is held in memory, for all clones and views.
+    pub fn forget(&self) {
+        self.0.store.front.forget_all();
+    }
+
+    /// How many values are held in memory, by all clones and views.
+    pub fn held(&self) -> u64 {
+        self.0.store.front.count()
+    }
+}
+
+impl<V: Value> OnStore<V> for CachedDict<V> {
+    type Store = Pair;
+
+    fn view(&self) -> &View<Pair, V> {
+        &self.0
+    }
+
+    fn with_view(&self, view: View<Pair, V>) -> Self {
+        Self(view)
+    }
+}
+
+/// A cache, and what was read of it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    front: Memory,
+    engine: Engine,
+}
+
+/// The writer lock of the cache.
+#[derive(Debug)]
+pub struct Both<'a> {
+    pair: &'a Pair,
+    locked: Locked<'a>,
+}
+
+impl Pair {
+    /// What is held of an item, or would be: of the write with this tag, or a later one.
+    fn held(
+        &self,
+        at: &Place,
+        etag: Option<ETag>,
+        read: impl FnOnce() -> Result<Option<(ETag, Vec<u8>)>>,
+    ) -> Result<Option<(ETag, Arc<Held>)>> {
+        let known = self.front.load(at)?;
+        if let (Some(etag), Some((held, value))) = (etag, known)
+            && etag == held
+        {
+            return Ok(Some((etag, value)));
+        }
+        let read = if etag.is_some() { read()? } else { None };
+        Ok(match read {
+            Some((etag, encoded)) => Some((etag, self.front.hold(at, etag, &encoded))),
+            None => {
+                self.front.forget(at);
+                None
+            }
+        })
+    }
+}
+
+impl Lookup for Pair {
+    type Stored = Arc<Held>;
+
+    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
+        self.engine.etag(at)
+    }
+
+    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
+        self.held(at, self.engine.etag(at)?, || self.engine.load(at))
+    }
+}
+
+impl Lookup for Both<'_> {
+    type Stored = Arc<Held>;
+
+    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
+        self.locked.etag(at)
+    }
+
+    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
+        let etag = self.locked.etag(at)?;
+        self.pair.held(at, etag, || self.locked.load(at))
+    }
+}
+
+impl Session for Both<'_> {
+    fn put(&mut self, at: &Place, encoded: &[u8]) -> Result<ETag> {
+        self.locked.put(at, encoded)
+    }
+
+    fn delete(&mut self, at: &Place) -> Result<bool> {
+        self.locked.delete(at)
+    }
+
+    fn finish(self) -> Result<()> {
+        self.locked.finish()
+    }
+}
+
+impl Store for Pair {
+    type Session<'a> = Both<'a>;
+
+    const TRANSFORMS_IN_SESSION: bool = true;
+    const NAME: &'static str = "CachedDict";
+
+    fn is_append_only(&self) -> bool {
+        self.engine.is_append_only()
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.engine.path()
+    }
+
+    fn begin(&self) -> Result<Both<'_>> {
+        let locked = self.engine.begin()?;
+        Ok(Both { pair: self, locked })
+    }
+
+    fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
+        self.engine.put(at, encoded)
+    }
+
+    fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
+        self.engine.keys(scope)
+    }
+
+    fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
+        self.engine.keys(scope.clone()).filter_map(move |item| {
+            let loaded = item.and_then(|(key, _)| {
+                let loaded = self.load(&scope.place(&key)?)?;
+                Ok(loaded.map(|(etag, held)| (key, etag, held)))
+            });
+            loaded.transpose()
+        })
+    }
+
+    fn clear(&self, scope: &Scope) -> Result<()> {
+        self.engine.clear(scope)
+    }
+
+    fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        self.engine.random(scope)
+    }
+}

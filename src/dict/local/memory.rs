@@ -1,0 +1,277 @@
+//! The tree that dictionaries in memory share.
+//!
+//! Knows who may look at it when, and which tag comes next.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use crate::cache::Version;
+use crate::dict::error::Result;
+use crate::dict::etag::ETag;
+use crate::dict::format::Format;
+use crate::dict::key::DictKey;
+use crate::dict::sample;
+use crate::dict::store::{Lookup, Place, Scope, Session, Store};
+
+use super::held::Held;
+use super::options::LocalOptions;
+use super::tree::Node;
+
+/// Items that a listing takes with it for one hold of the lock.
+const LISTED_AT_ONCE: usize = 64;
+
+/// A tree that dictionaries share.
+#[derive(Clone)]
+pub struct Memory(Arc<Shared>);
+
+struct Shared {
+    tree: RwLock<Tree>,
+    append_only: bool,
+    prune_interval: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Tree {
+    root: Node<Arc<Held>>,
+    /// The last tag that was given, as a version.
+    last: u64,
+    /// Deletions since empty nodes were last removed.
+    deletions: u32,
+}
+
+/// Sole access to the tree. What it took out goes when it has left: values may do anything as they
+/// go, and ask for the tree as well.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    tree: RwLockWriteGuard<'a, Tree>,
+    prune_interval: Option<u32>,
+    removed: Vec<Arc<Held>>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory")
+    }
+}
+
+impl Memory {
+    pub(in crate::dict) fn new(options: &LocalOptions) -> Self {
+        let tree = Tree {
+            root: Node::default(),
+            last: 0,
+            deletions: 0,
+        };
+        Self(Arc::new(Shared {
+            tree: RwLock::new(tree),
+            append_only: options.append_only,
+            prune_interval: options.prune_interval,
+        }))
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.0.tree.read().root.nodes()
+    }
+
+    /// Holds a value that has its tag from elsewhere, unless a newer one is held.
+    pub(in crate::dict) fn hold(&self, at: &Place, etag: ETag, encoded: &[u8]) -> Arc<Held> {
+        let held = Arc::new(Held::new(etag, encoded));
+        let mut locked = self.lock();
+        let known = locked.tree.root.get(at.format, at.key.as_str());
+        if known.is_none_or(|known| known.etag < etag) {
+            let before = locked
+                .tree
+                .root
+                .insert(at.format, at.key.as_str(), Arc::clone(&held));
+            locked.removed.extend(before);
+        }
+        held
+    }
+
+    /// Lets go of what is held of an item.
+    pub(in crate::dict) fn forget(&self, at: &Place) {
+        if self.0.tree.read().get(at).is_some() {
+            let mut locked = self.lock();
+            let removed = locked.tree.root.remove(at.format, at.key.as_str());
+            locked.removed.extend(removed);
+        }
+    }
+
+    /// Lets go of everything.
+    pub(in crate::dict) fn forget_all(&self) {
+        let all = std::mem::take(&mut self.0.tree.write().root);
+        drop(all);
+    }
+
+    /// Items in all formats.
+    pub(in crate::dict) fn count(&self) -> u64 {
+        let tree = self.0.tree.read();
+        Format::ALL
+            .into_iter()
+            .map(|format| tree.root.count(format))
+            .sum()
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            tree: self.0.tree.write(),
+            prune_interval: self.0.prune_interval,
+            removed: Vec::new(),
+        }
+    }
+
+    /// Some items of a scope behind a key.
+    fn some(&self, scope: &Scope, behind: Option<&DictKey>) -> Vec<(DictKey, Arc<Held>)> {
+        let mut some = Vec::with_capacity(LISTED_AT_ONCE);
+        let tree = self.0.tree.read();
+        if let Some(node) = tree.root.at(&scope.within) {
+            let mut path = String::new();
+            let behind = behind.map(DictKey::as_str);
+            node.walk(scope.format, behind, &mut path, &mut |key, held| {
+                some.push((DictKey::trusted(key), Arc::clone(held)));
+                some.len() < LISTED_AT_ONCE
+            });
+        }
+        some
+    }
+
+    fn items(&self, scope: Scope) -> impl Iterator<Item = (DictKey, Arc<Held>)> {
+        let mut some = Vec::new().into_iter();
+        let mut behind: Option<DictKey> = None;
+        std::iter::from_fn(move || {
+            if some.len() == 0 {
+                some = self.some(&scope, behind.as_ref()).into_iter();
+            }
+            let (key, held) = some.next()?;
+            behind = Some(key.clone());
+            Some((key, held))
+        })
+    }
+}
+
+impl Tree {
+    fn get(&self, at: &Place) -> Option<&Arc<Held>> {
+        self.root.get(at.format, at.key.as_str())
+    }
+}
+
+impl Locked<'_> {
+    /// Counts a deletion, and removes empty nodes where enough of them have come together.
+    fn has_deleted(&mut self) {
+        let Some(interval) = self.prune_interval else {
+            return;
+        };
+        self.tree.deletions += 1;
+        if self.tree.deletions >= interval {
+            self.tree.deletions = 0;
+            self.tree.root.prune();
+        }
+    }
+}
+
+impl Lookup for Memory {
+    type Stored = Arc<Held>;
+
+    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
+        Ok(self.0.tree.read().get(at).map(|held| held.etag))
+    }
+
+    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
+        let held = self.0.tree.read().get(at).cloned();
+        Ok(held.map(|held| (held.etag, held)))
+    }
+}
+
+impl Lookup for Locked<'_> {
+    type Stored = Arc<Held>;
+
+    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
+        Ok(self.tree.get(at).map(|held| held.etag))
+    }
+
+    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
+        let held = self.tree.get(at).cloned();
+        Ok(held.map(|held| (held.etag, held)))
+    }
+}
+
+impl Session for Locked<'_> {
+    fn put(&mut self, at: &Place, encoded: &[u8]) -> Result<ETag> {
+        self.tree.last = Version::next(self.tree.last);
+        let etag = ETag::new(Version::from_nanos(self.tree.last));
+        let held = Arc::new(Held::new(etag, encoded));
+        let before = self.tree.root.insert(at.format, at.key.as_str(), held);
+        self.removed.extend(before);
+        Ok(etag)
+    }
+
+    fn delete(&mut self, at: &Place) -> Result<bool> {
+        let Some(held) = self.tree.root.remove(at.format, at.key.as_str()) else {
+            return Ok(false);
+        };
+        self.removed.push(held);
+        self.has_deleted();
+        Ok(true)
+    }
+
+    fn finish(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Store for Memory {
+    type Session<'a> = Locked<'a>;
+
+    const TRANSFORMS_IN_SESSION: bool = false;
+    const NAME: &'static str = "LocalDict";
+
+    fn is_append_only(&self) -> bool {
+        self.0.append_only
+    }
+
+    fn prune_interval(&self) -> Option<u32> {
+        self.0.prune_interval
+    }
+
+    fn begin(&self) -> Result<Locked<'_>> {
+        Ok(self.lock())
+    }
+
+    fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
+        let mut locked = self.lock();
+        if self.0.append_only && locked.tree.get(at).is_some() {
+            return Ok(None);
+        }
+        locked.put(at, encoded).map(Some)
+    }
+
+    fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
+        self.items(scope).map(|(key, held)| Ok((key, held.etag)))
+    }
+
+    fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
+        self.items(scope)
+            .map(|(key, held)| Ok((key, held.etag, held)))
+    }
+
+    fn len(&self, scope: &Scope) -> Result<u64> {
+        let tree = self.0.tree.read();
+        Ok(tree
+            .root
+            .at(&scope.within)
+            .map_or(0, |node| node.count(scope.format)))
+    }
+
+    fn clear(&self, scope: &Scope) -> Result<()> {
+        let mut locked = self.lock();
+        let Locked { tree, removed, .. } = &mut locked;
+        tree.root.clear(scope.format, &scope.within, removed);
+        locked.has_deleted();
+        Ok(())
+    }
+
+    fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        sample::of(self.keys(scope.clone()))
+    }
+}

@@ -1,0 +1,141 @@
+//! What only the tree's own shape and locks show.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dict::{Dict, LocalDict, LocalOptions};
+
+#[test]
+fn empty_nodes_stay_until_enough_was_deleted() {
+    let dict = LocalDict::<u8>::with(LocalOptions::new().prune_interval(3));
+    for name in ["a", "b", "c"] {
+        dict.insert([name, "x", "leaf"], 1).unwrap();
+    }
+    assert_eq!(dict.nodes(), 7);
+    dict.remove(["a", "x", "leaf"]).unwrap();
+    assert!(!dict.discard(["a", "x", "leaf"]).unwrap(), "not counted");
+    dict.subdict(["b"]).unwrap().clear().unwrap();
+    assert_eq!(dict.nodes(), 7);
+    dict.insert(["b", "y"], 2).unwrap();
+    dict.remove(["c", "x", "leaf"]).unwrap();
+    assert_eq!(dict.nodes(), 2, "the root, and what holds b/y");
+}
+
+#[test]
+fn without_an_interval_empty_nodes_stay() {
+    for interval in [None, Some(0)] {
+        let dict = LocalDict::<u8>::with(LocalOptions::new().prune_interval(interval));
+        for _ in 0..200 {
+            dict.insert(["a", "b"], 1).unwrap();
+            dict.remove(["a", "b"]).unwrap();
+        }
+        assert_eq!((dict.nodes(), dict.params().prune_interval), (2, None));
+    }
+}
+
+#[test]
+fn a_view_makes_no_nodes() {
+    let dict = LocalDict::<u8>::new();
+    let view = dict.subdict(["a", "b", "c"]).unwrap();
+    assert_eq!((view.get("x").unwrap(), view.len().unwrap()), (None, 0));
+    assert_eq!(dict.nodes(), 1);
+}
+
+#[test]
+fn a_listing_of_many_levels_meets_each_item_once_though_it_takes_them_in_parts() {
+    let dict = LocalDict::<u32>::new();
+    let mut expected = Vec::new();
+    for n in 0..1_000u32 {
+        let (a, b) = (format!("{}", n % 7), format!("{}", n % 31));
+        let segments = [&a[..], &b, &n.to_string()];
+        let key = &segments[..1 + n as usize % 3];
+        let at = dict.insert(key, n).unwrap();
+        expected.retain(|(it, _): &(Vec<String>, _)| it.iter().ne(key.iter()));
+        expected.push((key.iter().map(ToString::to_string).collect(), at));
+    }
+    let listed = dict.keys_and_etags().map(Result::unwrap);
+    let mut listed: Vec<(Vec<String>, _)> = listed
+        .map(|(key, etag)| (key.segments().map(str::to_owned).collect(), etag))
+        .collect();
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected);
+    assert_eq!(dict.len().unwrap(), expected.len() as u64);
+}
+
+#[test]
+fn a_listing_goes_on_behind_what_is_deleted_under_it() {
+    let dict = LocalDict::<u32>::new();
+    for n in 0..500 {
+        dict.insert([format!("{:03}", n / 10), n.to_string()], n)
+            .unwrap();
+    }
+    let mut met = 0;
+    for key in dict.keys() {
+        dict.discard(key.unwrap()).unwrap();
+        met += 1;
+    }
+    assert_eq!((met, dict.len().unwrap()), (500, 0));
+}
+
+#[test]
+fn the_longest_key_is_no_trap_for_the_stack() {
+    let dict = LocalDict::<u8>::with(LocalOptions::new().prune_interval(1));
+    let key = vec!["x"; 255];
+    dict.insert(&key, 1).unwrap();
+    assert_eq!((dict.len().unwrap(), dict.nodes()), (1, 255));
+    assert_eq!(dict.keys().next().unwrap().unwrap().len(), 255);
+    dict.remove(&key).unwrap();
+    assert_eq!(dict.nodes(), 1);
+}
+
+/// A value that looks into its dictionary as it goes.
+#[derive(Clone, Serialize, Deserialize)]
+struct Curious;
+
+static ASKED: OnceLock<LocalDict<Curious>> = OnceLock::new();
+static ANSWERS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        if let Some(dict) = ASKED.get() {
+            let len = dict.len().expect("nobody holds the tree");
+            ANSWERS.lock().expect("no other test").push(len);
+        }
+    }
+}
+
+#[test]
+fn a_value_may_ask_its_dictionary_as_it_goes() {
+    let dict = ASKED.get_or_init(LocalDict::new);
+    dict.insert("a", Curious).unwrap();
+    for change in 0..3 {
+        // Read, so that a decoded value is held.
+        drop(dict.get_shared("a").unwrap());
+        match change {
+            0 => drop(dict.insert("a", Curious).unwrap()),
+            1 => dict.remove("a").unwrap(),
+            _ => dict.clear().unwrap(),
+        }
+        dict.setdefault("a", Curious).map(drop).unwrap();
+    }
+    assert!(ANSWERS.lock().unwrap().len() > 6);
+}
+
+#[test]
+fn what_was_decoded_once_is_shared_until_the_item_is_written_again() {
+    let dict = LocalDict::<String>::new();
+    dict.insert("a", "x".to_owned()).unwrap();
+    let first = dict.get_shared("a").unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first, &dict.get_shared("a").unwrap().unwrap()));
+    dict.insert("a", "x".to_owned()).unwrap();
+    assert!(!Arc::ptr_eq(
+        &first,
+        &dict.get_shared("a").unwrap().unwrap()
+    ));
+    // Asked for as another type, it is decoded as that.
+    let chars = dict.with_format::<char>(dict.format());
+    assert_eq!(chars.get("a").unwrap(), Some('x'));
+    assert_eq!(dict.get("a").unwrap().as_deref(), Some("x"));
+}
