@@ -24,6 +24,8 @@
 //!   for, one sync.
 //! - [`Labels`] give strings an id that stays, in every process and after every restart; a [`Pool`]
 //!   gives equal values one handle within a process, and a [`DecodeCache`] one decoded instance.
+//! - A dictionary ([`mod@dict`], with the feature `dict`) has hierarchical keys, values of any type
+//!   that serde knows, ETags, conditional operations and policies: in a cache, or in memory.
 //! - [`Error`] says what went wrong, where, and what to do;
 //!   [`is_corruption`](Error::is_corruption) says whether the files are at fault.
 //! - [`Stats`], [`DiskUsage`] and [`Report`] say how a cache is doing; [`mod@inspect`] decodes even
@@ -45,6 +47,7 @@
 //! # Features
 //!
 //! - `serde` serialises [`LabelId`] and [`Interned`].
+//! - `dict` has dictionaries, with serde and the formats of their values.
 //! - `inspect` builds the program `mmapcache-inspect`. The library needs none of its dependencies.
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
