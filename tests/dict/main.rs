@@ -85,6 +85,7 @@ mod mmap {
 fn child() {
     child::play(&[
         ("counts", races::counts),
+        ("counts until killed", races::counts_until_killed),
         ("watches counters", races::watches),
     ]);
 }
