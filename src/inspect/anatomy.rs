@@ -22,10 +22,13 @@ use crate::table::region::{Layout as Places, Region as View};
 use super::census::{Census, Counting};
 use super::changing::HeapPlace;
 use super::companion::{Companion, Role};
+use super::field::FileHeader;
 use super::layout::{Knowledge, Known, Layout};
+use super::lock_state::LockState;
 use super::overview::Overview;
 use super::record::Record;
 use super::region::Region;
+use super::residency::Residency;
 use super::segment::Segment;
 use super::slot::{RosterEntry, Slot, Surroundings};
 use super::source::{self, Source};
@@ -102,6 +105,34 @@ impl Anatomy {
     /// What the headers say.
     pub fn overview(&self) -> &Overview {
         &self.overview
+    }
+
+    /// The header of one of the files that the [overview](Self::overview) lists, field by field.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the file cannot be read.
+    pub fn header(&self, file: &Companion) -> Result<FileHeader> {
+        FileHeader::read(file, &self.overview)
+    }
+
+    /// How much of one of the files that the [overview](Self::overview) lists is in memory; none
+    /// where the system does not tell, or where it is gone. Reads up to 256 single bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the file cannot be opened.
+    pub fn residency(&self, file: &Companion) -> Result<Option<Residency>> {
+        Residency::look(file)
+    }
+
+    /// Who holds the writer lock, without taking it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the system does not tell.
+    pub fn lock(&self) -> Result<LockState> {
+        LockState::look(&self.index, &self.overview)
     }
 
     /// Where things stand in the index. Where its own header is damaged, what that says all the

@@ -38,6 +38,10 @@ impl Source {
         &self.path
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     pub(super) fn into_file(self) -> File {
         self.file
     }

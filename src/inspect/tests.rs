@@ -367,12 +367,80 @@ fn numbered_keys_are_read_as_such() {
     assert_eq!(numbers, (1..=500).collect::<Vec<_>>());
 }
 
+#[test]
+fn who_holds_the_lock_is_seen_without_taking_it() {
+    let (_dir, path, _) = small();
+    let cache = options().open(&path).unwrap();
+    let look = || Anatomy::open(&path, None).unwrap().lock().unwrap();
+    assert_eq!(look().holder, Holder::Nobody);
+    let writer = cache.writer().unwrap();
+    let held = look();
+    assert_eq!(held.holder, Holder::Alive);
+    assert_eq!(held.process, Some(std::process::id()));
+    drop(writer);
+    assert_eq!(look().holder, Holder::Nobody);
+    if held.by_word {
+        set(&path, 584, &held.number.to_le_bytes());
+        assert_eq!(look().holder, Holder::Alive, "the handle lives");
+        drop(cache);
+        assert_eq!(look().holder, Holder::Dead);
+    }
+}
+
+#[test]
+fn every_field_of_a_sound_cache_is_plausible_and_a_damaged_one_is_not() {
+    let (_dir, path, _) = small();
+    let doubted = || {
+        let anatomy = Anatomy::open(&path, None).unwrap();
+        let mut found = Vec::new();
+        for file in &anatomy.overview().files {
+            let header = anatomy.header(file).unwrap();
+            assert_eq!(header.fields.is_empty(), file.role == Role::Lock);
+            let doubted = header.fields.iter().filter(|field| field.doubt.is_some());
+            found.extend(doubted.map(|field| (file.role, field.name)));
+        }
+        found
+    };
+    assert_eq!(doubted(), []);
+    set(&path, 136, &[1]);
+    set(&path, 240, &[0xff; 8]);
+    set(&heap(&path, 1), 48, &[7]);
+    set(&heap(&path, 2), 40, &[7]);
+    let found = doubted();
+    for wrong in [
+        (Role::Index, "unused"),
+        (Role::Index, "counters.regions"),
+        (Role::Segment(1), "number"),
+        (Role::Segment(1), "crc"),
+        (Role::Segment(2), "crc"),
+    ] {
+        assert!(found.contains(&wrong), "{found:?}");
+    }
+}
+
+#[test]
+fn what_was_just_written_is_in_memory() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    for file in &anatomy.overview().files {
+        // Not every file system can tell.
+        if let Some(found) = anatomy.residency(file).unwrap() {
+            assert_eq!(found.asked, file.len.div_ceil(4096).min(256));
+            assert!(found.bytes() <= file.len);
+            assert!(found.resident > 0 || file.len == 0, "{found:?}");
+        }
+    }
+}
+
 /// Runs everything over what is there.
 fn look_at_everything(path: &Path) {
     let Ok(anatomy) = Anatomy::open(path, None) else {
         return;
     };
-    let _ = anatomy.census();
+    let _ = (anatomy.census(), anatomy.lock());
+    for file in &anatomy.overview().files {
+        anatomy.header(file).unwrap();
+    }
     let Ok(layout) = anatomy.layout().cloned() else {
         return;
     };
