@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{demo, export, get, import, key, list, repair, stats, verify};
+use crate::{demo, export, get, import, key, list, repair, report, stats, verify};
 
 /// Looks into mmapcache's caches, checks them, fills and empties them.
 ///
@@ -98,6 +98,12 @@ enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// One page on a cache: what is in it, how it is filled, and what is wrong with it
+    ///
+    /// The page is a file of HTML that needs neither network nor script. Of a cache that cannot be
+    /// opened it shows what can still be read, and why. Reads headers and index, not the heap; takes
+    /// no lock. Example: `mmapcache-inspect report /var/tmp/docs --html docs.html`
+    Report(report::Arguments),
     /// Fill a cache from real files, read it back in one process while another writes, and check
     /// everything
     Demo(demo::Arguments),
@@ -141,6 +147,7 @@ impl Arguments {
                 json,
             } => import::run(&at(cache), &source, json),
             Command::Export { cache, dir } => export::run(&at(cache), dir.as_deref()),
+            Command::Report(arguments) => report::run(&arguments, heap),
             Command::Demo(arguments) => demo::run(arguments, heap),
             Command::DemoRead(arguments) => demo::read::run(&arguments, heap),
             Command::DemoWrite(arguments) => demo::write::run(&arguments, heap),
