@@ -289,8 +289,8 @@ pub(super) struct Cell {
 }
 
 impl Occupancy {
-    /// Cells at most.
-    const CELLS: usize = 960;
+    /// Cells at most: so the page stays below 300 KB whatever is in them.
+    const CELLS: usize = 720;
 
     pub(super) fn new(regions: &[RegionCount]) -> Self {
         let per_cell = regions.len().div_ceil(Self::CELLS).max(1);

@@ -137,11 +137,11 @@ fn occupancy(page: &mut Markup, map: &Occupancy) {
         return;
     }
     page.raw(
-        "<p class=\"about\" id=\"occupancy-desc\">Regions of the index, from the first to the last; each square is ",
+        "<p class=\"about\" id=\"occupancy-desc\">Regions of the index, from the first to the last; each square stands ",
     );
     match map.per_cell {
-        1 => page.raw("one of them"),
-        many => page.text(&units::count(many as u64)).raw(" of them"),
+        1 => page.raw("for one"),
+        many => page.raw("for ").text(&units::count(many as u64)),
     };
     page.raw(", filled by the share of its slots in use.</p>");
     legend(
@@ -166,7 +166,7 @@ fn occupancy(page: &mut Markup, map: &Occupancy) {
     ];
     table(page, &heads, |page| {
         for cell in &map.cells {
-            page.element("<tr><th scope=\"row\">", &cell.name(), "</th>");
+            page.element("<tr><th scope=\"row\">", &cell.name(), "");
             for number in [
                 cell.slots,
                 cell.occupied,
