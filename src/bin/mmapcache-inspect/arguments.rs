@@ -10,7 +10,10 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{demo, export, get, import, key, list, repair, stats, verify};
+use crate::{
+    demo, export, get, headers, heap, histogram, import, key, list, map, record, repair, slot,
+    stats, verify,
+};
 
 /// Looks into mmapcache's caches, checks them, fills and empties them.
 ///
@@ -67,6 +70,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// One slot of the index: what it holds, what it links to, and what is wrong with it
+    Slot(slot::Arguments),
+    /// One record of the heap: decoded, and byte by byte
+    Record(record::Arguments),
+    /// The records of the heap, dead ones included, in the order in which they stand there
+    Heap(heap::Arguments),
+    /// Every field of the headers of all files, and whether it can be true
+    Header(headers::Arguments),
+    /// How long searches, keys and values are, and how old entries, as bars
+    Histogram(histogram::Arguments),
+    /// A picture of the index's regions and the heap's segments: how full, how much of it dead
+    Map(map::Arguments),
     /// Make a cache whole that cannot be opened or is not clean, from its heap alone if need be
     ///
     /// Everything that verifies comes back, deletions stay deleted. The damaged files are replaced
@@ -126,15 +141,25 @@ impl Arguments {
             } => {
                 let request = list::Request {
                     limit,
-                    prefix: parse(&prefix)?,
+                    prefix: key::of_argument(&prefix)?,
                     values,
                     json,
                 };
                 list::run(&at(cache), &request)
             }
-            Command::Get { cache, key, json } => get::run(&at(cache), &parse(&key)?, json),
+            Command::Get { cache, key, json } => {
+                get::run(&at(cache), &key::of_argument(&key)?, json)
+            }
             Command::Verify { cache, json } => verify::run(&at(cache), json),
             Command::Repair { cache, request } => repair::run(&at(cache), &request),
+            Command::Slot(arguments) => slot::run(&at(arguments.cache.clone()), &arguments),
+            Command::Record(arguments) => record::run(&at(arguments.cache.clone()), &arguments),
+            Command::Heap(arguments) => heap::run(&at(arguments.cache.clone()), &arguments),
+            Command::Header(arguments) => headers::run(&at(arguments.cache.clone()), &arguments),
+            Command::Histogram(arguments) => {
+                histogram::run(&at(arguments.cache.clone()), &arguments)
+            }
+            Command::Map(arguments) => map::run(&at(arguments.cache.clone()), &arguments),
             Command::Import {
                 cache,
                 source,
@@ -146,9 +171,4 @@ impl Arguments {
             Command::DemoWrite(arguments) => demo::write::run(&arguments, heap),
         }
     }
-}
-
-fn parse(text: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
-    let refuse = |what| Failure::Request(format!("the key {}: {what}", text.display()));
-    key::parse(text).map_err(refuse)
 }
