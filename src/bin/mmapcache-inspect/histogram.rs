@@ -92,10 +92,9 @@ fn remarks(census: &Census) -> String {
 
 /// The buckets from the first to the last that has something in it.
 fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
-    let used = |(_, count): &(usize, &u64)| **count > 0;
     let first = histogram.buckets.iter().position(|&count| count > 0);
-    let last = histogram.buckets.iter().enumerate().filter(used).last();
-    let (Some(first), Some((last, _))) = (first, last) else {
+    let last = histogram.buckets.iter().rposition(|&count| count > 0);
+    let (Some(first), Some(last)) = (first, last) else {
         return Vec::new();
     };
     (first..=last)
