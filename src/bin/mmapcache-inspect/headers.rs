@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use mmapcache::Fault;
 use mmapcache::inspect::{Field, FieldValue, FileHeader};
 use serde_json::{Map, Value, json};
 
@@ -35,6 +36,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let overview = anatomy.overview();
     let (mut out, paint) = (Output::new(), Paint::new());
     let mut wrong = !overview.implausible.is_empty();
+    let mut said = Vec::new();
     if arguments.json {
         out.line("{\"files\":[")?;
     }
@@ -49,13 +51,18 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
             out.line(&format!("{comma}{}", value(&shown)))?;
         } else if !(shown.fields.is_empty() && arguments.doubtful) {
             out.line(&text(&shown, paint))?;
+            if shown.path == overview.path {
+                said.extend(shown.fields.iter().filter_map(|field| field.doubt));
+            }
         }
     }
     let implausible = verify::fault_values(&overview.implausible);
     if arguments.json {
         out.line(&format!("],\"implausible\":{implausible}}}"))?;
     } else {
-        for fault in &overview.implausible {
+        // What stands behind no field: of whole files, or a second one of the same field.
+        let unsaid = |fault: &&Fault| !said.contains(&fault.what);
+        for fault in overview.implausible.iter().filter(unsaid) {
             out.line(&paint.text(paint::WRONG, &verify::fault_line(fault)))?;
         }
     }

@@ -57,7 +57,8 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     if let Some(number) = arguments.segment
         && !all.contains(&number)
     {
-        return Err(Failure::Request(format!("there is no segment {number}")));
+        output::remark(&format!("there is no segment {number}"));
+        return Ok(Verdict::Wrong);
     }
     let wanted = |number: &&u16| arguments.segment.is_none_or(|wanted| wanted == **number);
     for &number in all.iter().filter(wanted) {

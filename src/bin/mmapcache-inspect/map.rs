@@ -188,9 +188,12 @@ fn segments(lines: &mut Vec<String>, census: &Census, paint: Paint) {
     let rows: Vec<Row> = census.segments.chunks(each).map(Row::of).collect();
     let total = Row::of(&census.segments);
     lines.push(format!(
-        "{} segments, {}: {} live, {} dead; █ live, ▒ dead, · not in use",
-        units::count(census.segments.len() as u64),
+        "heap of {} in {}: {} live, {} dead; █ live, ▒ dead, · not in use",
         units::bytes(total.len),
+        match census.segments.len() {
+            1 => "one segment".to_owned(),
+            count => format!("{} segments", units::count(count as u64)),
+        },
         units::bytes(total.live),
         units::bytes(total.dead),
     ));

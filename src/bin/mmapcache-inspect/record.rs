@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::hexdump::{self, Mark};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::paint::Paint;
 use crate::site::Site;
 use crate::verdict::Verdict;
@@ -45,8 +45,11 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
             .map(u16::to_string)
             .collect();
         let number = arguments.place.segment;
-        let none = format!("there is no segment {number}, but {}", there.join(", "));
-        return Err(Failure::Request(none));
+        output::remark(&format!(
+            "there is no segment {number}, but {}",
+            there.join(", ")
+        ));
+        return Ok(Verdict::Wrong);
     };
     let mut out = Output::new();
     if arguments.json {
