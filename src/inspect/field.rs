@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::error::Result;
 use crate::format::index::{IndexHeader, PAGE};
+use crate::format::record::Variant;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault as SealFault, Sealed as Header};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
@@ -231,7 +232,13 @@ impl FileHeader {
         let index = overview.sealed.as_ref();
         let index = index.filter(|index| index.checksum_ok == Some(true) && index.version_ok);
         match file.role {
-            Role::Index if file.path == overview.path => header.repeat(overview),
+            Role::Index if file.path == overview.path => {
+                header.repeat(overview);
+                let numbered = Variant::Numbered.to_disk();
+                if (overview.sealed.as_ref()).is_some_and(|it| it.record_variant == numbered) {
+                    header.count_versions(&bytes);
+                }
+            }
             Role::Index => header.doubt_seal::<IndexHeader>(&bytes),
             Role::Segment(number) => {
                 header.doubt_seal::<SegmentHeader>(&bytes);
@@ -264,6 +271,18 @@ impl FileHeader {
             if let Some(field) = self.fields.iter_mut().find(holds) {
                 field.doubt = Some(fault.what);
             }
+        }
+    }
+
+    /// Where entries are numbered, the highest version is a number, and no moment.
+    fn count_versions(&mut self, bytes: &[u8]) {
+        let field = self
+            .fields
+            .iter_mut()
+            .find(|field| field.name == "last_mtime");
+        if let Some(field) = field {
+            let at = field.at as usize..field.at as usize + field.len as usize;
+            field.value = bytes.get(at).map(|bytes| Number.read(bytes));
         }
     }
 

@@ -200,7 +200,9 @@ impl Record {
             ),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
-        Ok(wrong.map(|(_, at, what)| file.fault(at, what)).collect())
+        let mut doubts: Vec<Fault> = wrong.map(|(_, at, what)| file.fault(at, what)).collect();
+        doubts.sort_by_key(|fault| fault.at);
+        Ok(doubts)
     }
 }
 

@@ -4,23 +4,34 @@
 //! command.
 
 mod arguments;
+mod bar;
 mod batch;
+mod count;
 mod demo;
 mod export;
 mod failure;
 mod get;
 mod grid;
 mod header;
+mod headers;
+mod heap;
+mod hexdump;
+mod histogram;
 mod import;
 mod json_line;
 mod key;
 mod list;
+mod map;
 mod moment;
 mod output;
 mod own;
+mod paint;
+mod place;
+mod record;
 mod repair;
 mod report;
 mod site;
+mod slot;
 mod staged;
 mod stats;
 mod tally;
@@ -28,6 +39,7 @@ mod tree;
 mod units;
 mod verdict;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 

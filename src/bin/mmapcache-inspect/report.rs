@@ -9,18 +9,17 @@ mod findings;
 mod markup;
 mod page;
 
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{header, moment, staged, verify};
+use crate::{header, moment, staged, stats, verify};
 use bars::Occupancy;
+pub(crate) use figures::held;
 use findings::{Findings, State};
 
 /// By which a page is known as one of this command's.
@@ -54,12 +53,7 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
         cache: arguments.cache.clone(),
         heap,
     };
-    let bar = progress_bar();
-    let found = Findings::gather(&site, |done, all| {
-        bar.set_length(all.into());
-        bar.set_position(done.into());
-    })?;
-    bar.finish_and_clear();
+    let found = Findings::gather(&site)?;
     let mut out = Output::new();
     match &arguments.html {
         Some(_) if page_to_output => {
@@ -78,19 +72,6 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
     }
     out.end()?;
     end(found)
-}
-
-/// A bar on a terminal's standard error; elsewhere one that nobody sees.
-fn progress_bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} regions");
-    let bar = ProgressBar::new(0);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// A refusal is reported as any failure is, after all that could be shown.
@@ -145,7 +126,7 @@ fn value(found: &Findings) -> Value {
         "implausible": verify::fault_values(&overview.implausible),
         "census": census,
         "disk": { "index": index, "heap": heap, "roster": roster },
-        "lock": found.lock.as_ref().map(|lock| figures::held(lock).0),
+        "lock": found.lock.as_ref().map(stats::lock_value),
         "header": {
             "sealed": header::object(header::sealed(overview)),
             "changing": header::object(header::changing(overview)),

@@ -8,7 +8,7 @@ use mmapcache::inspect::{Anatomy, Census, Changing, Holder, LockState, Overview,
 
 use crate::failure::Failure;
 use crate::site::Site;
-use crate::{output, units, verify};
+use crate::{count, output, units, verify};
 
 /// Faults that are shown one by one.
 const SHOWN: usize = 40;
@@ -46,8 +46,8 @@ pub(super) struct Judgement {
 }
 
 impl Findings {
-    /// Looks at a cache; `progress` is told how many regions were counted, and of how many.
-    pub(super) fn gather(site: &Site, mut progress: impl FnMut(u32, u32)) -> Result<Self, Failure> {
+    /// Looks at a cache.
+    pub(super) fn gather(site: &Site) -> Result<Self, Failure> {
         let taken = SystemTime::now();
         let refused = site.look().err();
         let anatomy = match site.anatomy() {
@@ -55,14 +55,10 @@ impl Findings {
             // Without headers there is nothing to show, and the engine's own words are better.
             Err(failure) => return Err(refused.unwrap_or(failure)),
         };
-        let census = anatomy.census_with(|done, all| {
-            progress(done, all);
-            true
-        });
         Ok(Self {
             taken,
             refused,
-            census: census.map_err(Failure::from),
+            census: count::census(&anatomy),
             lock: anatomy.lock().ok(),
             anatomy,
         })
