@@ -67,6 +67,7 @@ impl<'a> Exhibit<'a> {
         for number in [8, 12, 20] {
             self.get(&path, &key(number));
         }
+        self.views(&path);
         self.anatomy(&path);
         if let Some(written) = written {
             let now = Image::read(&path).unwrap();
@@ -104,6 +105,22 @@ impl<'a> Exhibit<'a> {
             self.json(&self.run(path, &[arguments[0], arguments[1], "--json"]));
         }
         self.run(path, &["slot", "--key", &format!("hex:{hex}")]);
+    }
+
+    /// The commands that show a cache from afar.
+    fn views(&self, path: &Path) {
+        self.json(&self.run(path, &["report", "--json"]));
+        let page = self.run(path, &["report", "--html", "-"]).stdout;
+        assert!(
+            page.is_empty() || page.ends_with(b"</html>\n"),
+            "{}",
+            self.name
+        );
+        self.json(&self.run(path, &["metrics", "--json"]));
+        let up = self.run(path, &["metrics"]).stdout;
+        assert!(up.starts_with(b"# HELP mmapcache_up "), "{}", self.name);
+        let watch = ["watch", "--json", "--count", "1", "--interval", "10ms"];
+        self.json(&self.run(path, &watch));
     }
 
     /// Runs a command, by a shell that limits its memory and its time of the processor.

@@ -4,5 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod browser;
+mod metrics;
 mod program;
 mod report;
+mod terminal;
+mod watch;

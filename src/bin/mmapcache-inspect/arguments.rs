@@ -11,8 +11,8 @@ use crate::failure::Failure;
 use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{
-    demo, export, get, headers, heap, histogram, import, key, list, map, record, repair, report,
-    slot, stats, verify, watch,
+    demo, export, get, headers, heap, histogram, import, key, list, map, metrics, record, repair,
+    report, slot, stats, verify, watch,
 };
 
 /// Looks into mmapcache's caches, checks them, fills and empties them.
@@ -137,6 +137,14 @@ enum Command {
     ///
     /// Example: `mmapcache-inspect watch /var/tmp/docs --interval 500ms`
     Watch(watch::Arguments),
+    /// The numbers of one cache or several, once, for Prometheus
+    ///
+    /// In the text format 0.0.4, each number with the label `cache`. A cache that cannot be opened
+    /// has `mmapcache_up 0`, and the others go on; the exit code is then 1 for damage, 2 for anything
+    /// else. Takes no lock. Needs 0.3 MB of memory, however large the caches.
+    ///
+    /// Example: `mmapcache-inspect metrics /var/tmp/docs --output /var/lib/node_exporter/docs.prom`
+    Metrics(metrics::Arguments),
     /// Fill a cache from real files, read it back in one process while another writes, and check
     /// everything
     Demo(demo::Arguments),
@@ -192,6 +200,7 @@ impl Arguments {
             Command::Export { cache, dir } => export::run(&at(cache), dir.as_deref()),
             Command::Report(arguments) => report::run(&arguments, heap),
             Command::Watch(arguments) => watch::run(&arguments, heap),
+            Command::Metrics(arguments) => metrics::run(&arguments, heap),
             Command::Demo(arguments) => demo::run(arguments, heap),
             Command::DemoRead(arguments) => demo::read::run(&arguments, heap),
             Command::DemoWrite(arguments) => demo::write::run(&arguments, heap),

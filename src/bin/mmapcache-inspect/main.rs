@@ -22,6 +22,7 @@ mod json_line;
 mod key;
 mod list;
 mod map;
+mod metrics;
 mod moment;
 mod output;
 mod own;

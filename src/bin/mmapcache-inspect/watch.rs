@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use mmapcache::Error;
+
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use sample::{Look, Sample, Step};
+use sample::{Sample, Step};
 use screen::Screen;
 
 /// Which cache, and how often.
@@ -36,6 +38,9 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// Why nothing can be seen of a file.
+const CUT: &str = "the file ends within its header page";
+
 /// How what is seen is shown.
 enum View {
     Screen(Box<Screen>),
@@ -50,9 +55,8 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
     };
     let stop = interruption()?;
     let mut out = Output::new();
-    let mut last = match Sample::take(&site)? {
-        Look::There(sample) => sample,
-        other => return Ok(end_of(&other, &site.cache)),
+    let Some(mut last) = Sample::take(&site)? else {
+        return Ok(end(&site.cache, CUT));
     };
     let mut view = View::choose(arguments);
     view.begin(&mut out, &last)?;
@@ -63,11 +67,18 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
         due = (due + arguments.interval).max(Instant::now());
         match stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(Verdict::Fine),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                view.leave(&mut out)?;
+                return Ok(Verdict::Fine);
+            }
         }
-        let now = match Sample::take(&site)? {
-            Look::There(sample) => sample,
-            other => return Ok(end_of(&other, &site.cache)),
+        let now = match Sample::take(&site) {
+            Ok(Some(sample)) => sample,
+            Ok(None) => return Ok(end(&site.cache, CUT)),
+            Err(Failure::Engine(Error::NotFound { .. })) => {
+                return Ok(end(&site.cache, "the cache is gone"));
+            }
+            Err(failure) => return Err(failure),
         };
         view.show(&mut out, &Step::between(last, now.clone()))?;
         last = now;
@@ -89,11 +100,7 @@ fn interruption() -> Result<Receiver<()>, Failure> {
 }
 
 /// Says why there is nothing more to see.
-fn end_of(look: &Look, cache: &Path) -> Verdict {
-    let why = match look {
-        Look::Gone => "the cache is gone",
-        _ => "the file ends within its header page",
-    };
+fn end(cache: &Path, why: &str) -> Verdict {
     output::remark(&format!("{}: {why}", cache.display()));
     Verdict::Wrong
 }
@@ -115,6 +122,14 @@ impl View {
     fn begin(&mut self, out: &mut Output, sample: &Sample) -> Result<(), Failure> {
         if let Self::Screen(screen) = self {
             screen.show(out, &Step::first(sample.clone()))?;
+        }
+        out.flush()
+    }
+
+    /// Ends what was interrupted: the terminal may have shown the keys on the line of the cursor.
+    fn leave(&self, out: &mut Output) -> Result<(), Failure> {
+        if let Self::Screen(_) = self {
+            out.line("")?;
         }
         out.flush()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// From which on looking is no burden, and up to which it makes sense.
-const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
+const RANGE: std::ops::RangeInclusive<f64> = 0.01..=86_400.0;
 
 /// A number with `ms`, `s`, `m` or `h` behind it; of seconds where there is none of them.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
@@ -15,7 +15,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let seconds = number.parse::<f64>().map(|number| number * length);
     match seconds {
         Ok(seconds) if RANGE.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        Ok(_) => Err("from 50ms to 24h".to_owned()),
+        Ok(_) => Err("from 10ms to 24h".to_owned()),
         Err(_) => Err("a number and ms, s, m or h, such as 500ms".to_owned()),
     }
 }
@@ -37,7 +37,7 @@ mod tests {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in [
-            "", "s", "1x", "-1s", "0", "49ms", "25h", "nan", "inf", "1e300s", "1 s m",
+            "", "s", "1x", "-1s", "0", "9ms", "25h", "nan", "inf", "1e300s", "1 s m",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -4,21 +4,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use mmapcache::Error;
 use mmapcache::inspect::{Anatomy, Changing, LockState, Sealed};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::site::Site;
 use crate::{moment, stats};
-
-/// What was found where a cache should be.
-pub(super) enum Look {
-    There(Sample),
-    Gone,
-    /// A file that is too short for a header.
-    Cut,
-}
 
 /// A cache at a moment.
 #[derive(Clone, Debug)]
@@ -66,13 +57,9 @@ pub(super) struct Rates {
 }
 
 impl Sample {
-    pub(super) fn take(site: &Site) -> Result<Look, Failure> {
-        let anatomy = match site.anatomy() {
-            Ok(anatomy) => anatomy,
-            Err(Failure::Engine(Error::NotFound { .. })) => return Ok(Look::Gone),
-            Err(failure) => return Err(failure),
-        };
-        Ok(Self::of(&anatomy).map_or(Look::Cut, Look::There))
+    /// Looks at a cache; none where the file is too short for a header.
+    pub(super) fn take(site: &Site) -> Result<Option<Self>, Failure> {
+        Ok(Self::of(&site.anatomy()?))
     }
 
     fn of(anatomy: &Anatomy) -> Option<Self> {

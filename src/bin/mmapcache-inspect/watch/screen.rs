@@ -52,6 +52,8 @@ impl Screen {
     pub(super) fn show(&mut self, out: &mut Output, step: &Step) -> Result<(), Failure> {
         self.remember(step);
         let (width, height) = size();
+        // In the last column some terminals hold the next character back, and would erase this one.
+        let width = width - 1;
         let mut lines = self.lines(step, width);
         // The cursor stands below the last line, and what scrolled away could not be redrawn.
         lines.truncate(height.saturating_sub(1).max(1));
@@ -105,18 +107,17 @@ impl Screen {
     }
 
     fn head(&self, step: &Step, width: usize) -> Vec<Line> {
-        let now = &step.now;
-        let mut second = vec![(
-            FAINT,
-            format!(
-                "{} \u{b7} every {} \u{b7} generation {}",
-                moment::show(now.moment),
-                units::duration(self.interval)
-                    .replace(".00 s", " s")
-                    .replace(".0 ms", " ms"),
-                units::count(now.generation)
-            ),
-        )];
+        let generation = format!("generation {}", units::count(step.now.generation));
+        let moment = moment::show(step.now.moment);
+        let every = units::duration(self.interval);
+        let every = every.replace(".00 s", " s").replace(".0 ms", " ms");
+        let mut second = match width {
+            64.. => vec![(
+                FAINT,
+                format!("{moment} \u{b7} every {every} \u{b7} {generation}"),
+            )],
+            _ => vec![(FAINT, format!("{} \u{b7} {generation}", &moment[11..19]))],
+        };
         if let Some(switched) = &self.switched {
             second.push((WARNING, format!(" \u{b7} {switched}")));
         }
