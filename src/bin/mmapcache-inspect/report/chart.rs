@@ -21,7 +21,11 @@ const LABELS: usize = 6;
 
 /// A column chart.
 pub(super) fn columns(page: &mut Markup, bars: &Bars) {
-    page.raw("<svg viewBox=\"0 0 360 214\" role=\"img\" aria-labelledby=\"");
+    page.raw("<svg viewBox=\"0 0 ")
+        .number(WIDTH)
+        .raw(" ")
+        .number(HEIGHT);
+    page.raw("\" role=\"img\" aria-labelledby=\"");
     page.raw(bars.id)
         .raw("-title ")
         .raw(bars.id)
@@ -147,7 +151,6 @@ fn labels(page: &mut Markup, bars: &Bars, width: f64) {
         .raw("\">")
         .text(bars.across.0)
         .raw("</text>");
-    debug_assert!(RIGHT < WIDTH);
 }
 
 /// Round numbers from 0 to the highest value or a little more: five at most.
