@@ -25,8 +25,8 @@ use super::slot::{distance, is_reached};
 /// While somebody writes, the numbers are of different moments, and slots can seem implausible that
 /// never were; [`steady`](Self::steady) says whether anybody did.
 ///
-/// It keeps 16 bytes for each region, which is less than a thousandth of the index where regions
-/// have 64 slots or more, and 48 bytes for each segment.
+/// It keeps 16 bytes for each region, which is a 2,500th of an index of the default kind and never
+/// more than a twentieth, and 48 bytes for each segment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Census {

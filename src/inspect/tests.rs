@@ -305,15 +305,16 @@ fn a_damaged_slot_says_where_it_is_wrong() {
 #[test]
 fn an_index_whose_header_is_damaged_is_read_by_what_the_segments_say() {
     let (_dir, path, expected) = small();
-    // The sizes, and with them the checksum.
-    for (damage, source) in [
-        ((80, [0xff; 16]), LayoutSource::Segment(0)),
-        ((96, [0; 16]), LayoutSource::Segment(0)),
-        ((32, [0xff; 16]), LayoutSource::DamagedIndex),
-    ] {
+    // The sizes, and with them the checksum; the last ones could be right, and are not.
+    let damages: [(u64, &[u8], LayoutSource); 4] = [
+        (80, &[0xff; 16], LayoutSource::Segment(0)),
+        (96, &[0; 16], LayoutSource::Segment(0)),
+        (32, &[0xff; 16], LayoutSource::DamagedIndex),
+        (80, &[32, 0, 0, 0, 16], LayoutSource::Segment(0)),
+    ];
+    for (at, bytes, source) in damages {
         let before = fs::read(&path).unwrap();
-        let (at, bytes) = damage;
-        set(&path, at, &bytes);
+        set(&path, at, bytes);
         let anatomy = Anatomy::open(&path, None).unwrap();
         let found = anatomy.layout().unwrap().source;
         let same_kind = std::mem::discriminant(&found) == std::mem::discriminant(&source);
@@ -322,6 +323,23 @@ fn an_index_whose_header_is_damaged_is_read_by_what_the_segments_say() {
         assert_eq!(anatomy.census().unwrap().entries, expected.len() as u64);
         fs::write(&path, before).unwrap();
     }
+}
+
+#[test]
+fn what_a_writer_has_not_finished_is_no_damage() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let tail = anatomy.overview().changing.as_ref().unwrap().tail;
+    set(&heap(&path, tail.segment), tail.at, b"half of a record");
+    let segment = anatomy.segment(tail.segment).unwrap().unwrap();
+    assert_eq!(segment.end(), tail.at);
+    let damage = |found| matches!(found, Ok(Stretch::Damage { .. }));
+    assert!(!segment.records().any(damage));
+    // Where the header cannot be believed, all of the file is looked at.
+    set(&path, 240, &[0xff; 8]);
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let segment = anatomy.segment(tail.segment).unwrap().unwrap();
+    assert!(segment.records().any(damage));
 }
 
 #[test]
