@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::dir::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::PAGE;
+use crate::format::index::{PAGE, word};
 use crate::format::region::Entry;
 use crate::format::roster::{HEADER_BYTES as ROSTER_HEADER, Position};
 use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
@@ -364,8 +364,9 @@ impl Anatomy {
         let known = self.known()?;
         let places = Places::new(&known.geometry);
         let (size, all) = (known.layout.region_bytes, known.layout.regions);
+        // Asked before the segments' lengths: what is linked to later may lie behind their ends.
+        let before = self.quiet_since()?;
         let mut counting = Counting::new(known, self.segment_lengths()?, &self.overview);
-        let before = self.changes()?;
         let (mut bytes, mut words, mut number) = (Vec::new(), Vec::new(), 0);
         while number < all {
             let at = region_at(&known.geometry, number);
@@ -385,7 +386,7 @@ impl Anatomy {
                 break;
             }
         }
-        let steady = number == all && before.is_some() && before == self.changes()?;
+        let steady = number == all && before.is_some() && before == self.quiet_since()?;
         Ok(counting.end(steady))
     }
 
@@ -406,11 +407,14 @@ impl Anatomy {
         header.map_or(0, |header| header.depth.min(known.geometry.directory_bits))
     }
 
-    /// The header's count of changes.
-    fn changes(&self) -> Result<Option<u64>> {
-        let at = crate::format::index::word::CHANGES as u64 * 8;
-        let bytes = self.index.read(at, 8)?;
-        Ok(bytes.try_into().ok().map(u64::from_le_bytes))
+    /// The header's count of changes; none while one is under way.
+    fn quiet_since(&self) -> Result<Option<u64>> {
+        let word = |word: usize| -> Result<Option<u64>> {
+            let bytes = self.index.read(word as u64 * 8, 8)?;
+            Ok(bytes.try_into().ok().map(u64::from_le_bytes))
+        };
+        let quiet = word(word::INTENT)? == Some(0);
+        Ok(word(word::CHANGES)?.filter(|_| quiet))
     }
 
     fn directory_entry(&self, known: &Known, index: u32) -> Result<Option<Entry>> {

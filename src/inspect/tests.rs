@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -168,6 +169,8 @@ fn a_walk_comes_by_every_record_of_the_heap_and_each_can_be_read_by_its_place() 
     let (mut puts, mut deletions) = (0, 0);
     for number in anatomy.segments() {
         let segment = anatomy.segment(number).unwrap().unwrap();
+        let all = anatomy.bytes(number, 0, u64::MAX).unwrap();
+        assert_eq!(all, fs::read(segment.path()).unwrap());
         let mut at = 128;
         for found in segment.records() {
             let Stretch::Record(walked) = found.unwrap() else {
@@ -234,13 +237,15 @@ type SlotDamage = (u64, Vec<u8>, u64, &'static str);
 fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
     let (control, link, body) = (slot.control_at, slot.link_at, slot.body_at);
     let other_hash = vec![0xff ^ slot.control | 0x80];
+    // The lowest bits by which a region is found.
+    let other_region = vec![(slot.link >> 56) as u8 ^ 0xf0];
     let at_link: [(u64, &[u8], &'static str); 4] = [
         (0, &[0; 8], "a full control byte over no entry"),
         (4, &[0xff, 0xee], "a link to a segment that is not there"),
         (0, &[2, 0, 0, 0], "a link into a segment's header"),
         (3, &[0x7f], "a link behind the end of its segment"),
     ];
-    let at_body: [(u64, Vec<u8>, u64, &'static str); 5] = [
+    let at_body: [(u64, Vec<u8>, u64, &'static str); 4] = [
         (
             0,
             vec![0xff; 4],
@@ -250,12 +255,6 @@ fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
         (0, vec![0; 4], 0, "an entry that the roster does not know"),
         (4, vec![0, 0], 4, "an entry without a key"),
         (40, b"x".to_vec(), 6, "an entry under another key's hash"),
-        (
-            6,
-            vec![!slot.stored_hash as u8],
-            6,
-            "an entry in a region that is not its own",
-        ),
     ];
     let mut all = vec![
         (
@@ -275,6 +274,12 @@ fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
             other_hash,
             body + 6,
             "an entry under another key's hash",
+        ),
+        (
+            link + 7,
+            other_region,
+            body + 6,
+            "an entry in a region that is not its own",
         ),
     ];
     all.extend(at_link.map(|(at, bytes, what)| (link + at, bytes.to_vec(), link, what)));
@@ -447,8 +452,72 @@ fn what_was_just_written_is_in_memory() {
             assert_eq!(found.asked, file.len.div_ceil(4096).min(256));
             assert!(found.bytes() <= file.len);
             assert!(found.resident > 0 || file.len == 0, "{found:?}");
+            // The directory's room is a hole.
+            let holes = file.role == Role::Index;
+            assert!(found.resident < found.asked || !holes, "{found:?}");
         }
     }
+}
+
+#[test]
+fn what_the_system_was_told_to_forget_is_not_in_memory() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let file = fs::File::open(heap(&path, 0)).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut files = anatomy.overview().files.iter();
+    let segment = files.find(|file| file.role == Role::Segment(0)).unwrap();
+    if let Some(found) = anatomy.residency(segment).unwrap() {
+        assert!(found.resident < found.asked, "{found:?}");
+    }
+}
+
+#[test]
+fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
+    let (_dir, path, _) = small();
+    let (stop, cache) = (AtomicBool::new(false), options().open(&path).unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // An end of its own, should the other side fail.
+            for round in 0..20_000_u32 {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let number = round * 17 % (2 * KEYS);
+                cache.put(&key(number), &value(number + round)).unwrap();
+                cache.delete(&key(round * 5 % (2 * KEYS))).unwrap();
+            }
+        });
+        for _ in 0..60 {
+            let anatomy = Anatomy::open(&path, None).unwrap();
+            let census = anatomy.census().unwrap();
+            assert!(census.entries <= 4 * u64::from(KEYS));
+            assert!(!census.steady || census.implausible == 0, "{census:?}");
+            anatomy.lock().unwrap();
+            let number = *anatomy.segments().last().unwrap();
+            let segment = anatomy.segment(number).unwrap();
+            for found in segment.iter().flat_map(Segment::records).take(50) {
+                found.unwrap();
+            }
+            anatomy.slot(census.entries as u32).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_census_of_what_a_killed_writer_left_accuses_nobody() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let slots = all_slots(&anatomy);
+    let slot = slots.iter().find(|slot| slot.is_entry()).unwrap();
+    // Between the control byte and the link, the intent armed.
+    set(&path, slot.link_at, &[0; 8]);
+    assert!(anatomy.census().unwrap().steady);
+    set(&path, 320, &[1; 8]);
+    let census = anatomy.census().unwrap();
+    assert_eq!((census.steady, census.implausible), (false, 1));
 }
 
 /// Runs everything over what is there.
@@ -478,7 +547,7 @@ fn look_at_everything(path: &Path) {
             && let Ok(Some(record)) = anatomy.record(place)
         {
             let _ = slot.differences(&record, path);
-            let _ = anatomy.value(&record, 1 << 20);
+            let _ = anatomy.value(&record, u64::MAX);
         }
     }
     for number in anatomy.segments() {
