@@ -32,8 +32,8 @@ use super::slot::{distance, is_reached};
 pub struct Census {
     /// When it began. Ages are counted back from here.
     pub taken: SystemTime,
-    /// Whether no entry changed meanwhile, no change was under way, be it that of a writer killed at
-    /// it, and the pass came to its end. Then an implausible slot is damage.
+    /// Whether no entry has changed since the files were opened, no change was under way, be it that
+    /// of a writer killed at it, and the pass came to its end. Then an implausible slot is damage.
     pub steady: bool,
     /// Slots of live regions that hold an entry, as far as the index tells.
     pub entries: u64,
