@@ -100,4 +100,26 @@ impl Work {
     pub(crate) fn sum(&self) -> u64 {
         self.inserted.iter().map(|(_, item)| item.count).sum()
     }
+
+    /// Checksums over all that is written, for the other side's work to be compared with.
+    pub(crate) fn fingerprints(&self) -> [u32; 3] {
+        let (inserted, changed) = (self.inserted.iter(), self.changed.iter());
+        [
+            fingerprint(inserted.map(|(key, item)| (key, item))),
+            fingerprint(changed.clone().map(|it| (&it.key, &it.second))),
+            fingerprint(changed.map(|it| (&it.key, &it.third))),
+        ]
+    }
+}
+
+fn fingerprint<'a>(items: impl Iterator<Item = (&'a Key, &'a Item)>) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    for (key, item) in items {
+        let (key, tags) = (key.join("/"), item.tags.join("/"));
+        let Item {
+            name, count, ratio, ..
+        } = item;
+        crc.update(format!("{key}/{name}/{count}/{ratio:.6}/{tags}").as_bytes());
+    }
+    crc.finalize()
 }
