@@ -93,7 +93,7 @@ impl Memory {
     pub(in crate::dict) fn forget(&self, at: &Place) {
         if self.0.tree.read().get(at).is_some() {
             let mut locked = self.lock();
-            let removed = locked.tree.root.remove(at.format, at.key.as_str());
+            let removed = locked.tree.root.take(at.format, at.key.as_str());
             locked.removed.extend(removed);
         }
     }
