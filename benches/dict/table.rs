@@ -38,6 +38,10 @@ impl Rounds {
         self.0.entry(dictionary).or_default().push(figures);
     }
 
+    pub(crate) fn has(&self, dictionary: &str) -> bool {
+        self.0.contains_key(dictionary)
+    }
+
     /// The figures of an operation; none where it was not measured.
     fn of(&self, dictionary: &str, operation: &str) -> Option<Vec<f64>> {
         let rounds = self.0.get(dictionary)?;
@@ -61,7 +65,7 @@ impl Rounds {
 
     /// Nanoseconds of the first dictionary, and of each of the others with the ratio.
     pub(crate) fn print(&self, first: &str, others: &[&str]) {
-        if !self.0.contains_key(first) {
+        if !self.has(first) {
             return;
         }
         print!("\n| nanoseconds | {first} |");
@@ -103,16 +107,14 @@ impl Rounds {
                 .filter(|(_, ratio)| *ratio < factor)
                 .map(|(name, ratio)| format!("{name} ({})", short(*ratio)))
                 .collect();
-            if !ratios.is_empty() {
-                println!(
-                    "{dictionary}, {what} at least {factor} times as fast as {}: {} of {} are{}{}",
-                    goal.than,
-                    ratios.len() - missed.len(),
-                    ratios.len(),
-                    if missed.is_empty() { "" } else { ", not " },
-                    missed.join(", ")
-                );
-            }
+            println!(
+                "{dictionary}, {what} at least {factor} times as fast as {}: {} of {} are{}{}",
+                goal.than,
+                ratios.len() - missed.len(),
+                ratios.len(),
+                if missed.is_empty() { "" } else { ", not " },
+                missed.join(", ")
+            );
         }
     }
 }
