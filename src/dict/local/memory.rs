@@ -79,12 +79,16 @@ impl Memory {
         let held = Arc::new(Held::new(etag, encoded));
         let mut locked = self.lock();
         let known = locked.tree.root.get(at.format, at.key.as_str());
-        if known.is_none_or(|known| known.etag < etag) {
-            let before = locked
-                .tree
-                .root
-                .insert(at.format, at.key.as_str(), Arc::clone(&held));
-            locked.removed.extend(before);
+        match known {
+            // Who has read it at the same time was first.
+            Some(known) if known.etag == etag => return Arc::clone(known),
+            Some(known) if known.etag > etag => {}
+            _ => {
+                let shared = Arc::clone(&held);
+                let root = &mut locked.tree.root;
+                let before = root.insert(at.format, at.key.as_str(), shared);
+                locked.removed.extend(before);
+            }
         }
         held
     }
