@@ -7,6 +7,7 @@ mod cached;
 mod condition;
 mod error;
 mod etag;
+mod finite;
 mod format;
 mod key;
 mod local;

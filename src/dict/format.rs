@@ -2,11 +2,15 @@
 //!
 //! Knows two forms and their names, not where the bytes go.
 
+use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::finite;
 
 /// What a dictionary can hold: anything that serde can write and read again, and that can be shared
 /// among threads.
@@ -47,7 +51,7 @@ impl Format {
 
     pub(super) fn encode<V: Serialize>(self, value: &V) -> Result<Vec<u8>, Fault> {
         Ok(match self {
-            Self::Json => serde_json::to_vec(value)?,
+            Self::Json => to_json(value)?,
             Self::MessagePack => rmp_serde::to_vec_named(value)?,
         })
     }
@@ -64,6 +68,30 @@ impl Format {
                 Ok(value)
             }
         }
+    }
+}
+
+/// As `serde_json::to_vec`, but a number that is infinite or none is an error instead of a `null`.
+fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let (mut encoded, has_null) = (Vec::with_capacity(128), Cell::new(false));
+    let noticing = Noticing(&has_null);
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut encoded,
+        noticing,
+    ))?;
+    if has_null.get() {
+        finite::check(value)?;
+    }
+    Ok(encoded)
+}
+
+/// Writes as little as can be, and notices a `null`.
+struct Noticing<'a>(&'a Cell<bool>);
+
+impl serde_json::ser::Formatter for Noticing<'_> {
+    fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.set(true);
+        writer.write_all(b"null")
     }
 }
 

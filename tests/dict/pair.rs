@@ -9,8 +9,10 @@ use mmapcache::dict::{
 
 use crate::child::scratch::Scratch;
 
+type Numbers = Vec<u32>;
+
 /// A dictionary in files, and the same with memory in front of it.
-fn pair(scratch: &Scratch) -> Result<(MmapDict<Vec<u32>>, CachedDict<Vec<u32>>)> {
+fn pair(scratch: &Scratch) -> Result<(MmapDict<Numbers>, CachedDict<Numbers>)> {
     let files = MmapDict::open(&scratch.path)?;
     Ok((files.clone(), CachedDict::new(files)))
 }
@@ -45,7 +47,7 @@ fn point_40_what_another_handle_rebuilds_is_read_anew() -> Result<()> {
     let (_, cached) = pair(&scratch)?;
     cached.insert("k", vec![1])?;
     assert_eq!(cached.get("k")?, Some(vec![1]));
-    let other = MmapDict::<Vec<u32>>::open(&scratch.path)?;
+    let other = MmapDict::<Numbers>::open(&scratch.path)?;
     let items = [Ok::<_, mmapcache::Error>((b"json/k", b"[2]"))];
     other.cache().atomic_rebuild(items).expect("a rebuild");
     assert_eq!(cached.get("k")?, Some(vec![2]));

@@ -220,3 +220,68 @@ fn point_10_what_is_done_to_a_value_outside_does_not_reach_the_item() -> Result<
     assert_eq!(dict.get("k")?, Some(vec![1, 2, 3]));
     Ok(())
 }
+
+/// Numbers in every place that serde knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Places {
+    Newtype(f64),
+    Tuple(u8, f32),
+    Struct { number: Option<f64> },
+    Within(Vec<(BTreeMap<String, Wrapped>, Pair)>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Wrapped(f64);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pair(f64, ());
+
+fn places(number: f64) -> [Places; 5] {
+    let within = |inner, outer| {
+        let table = BTreeMap::from([("k".to_owned(), Wrapped(inner))]);
+        Places::Within(vec![(table, Pair(outer, ()))])
+    };
+    let optional = Some(number);
+    [
+        Places::Newtype(number),
+        Places::Tuple(0, number as f32),
+        Places::Struct { number: optional },
+        within(number, 0.5),
+        within(0.5, number),
+    ]
+}
+
+#[test]
+fn point_10_no_number_that_json_has_no_text_for_is_stored_as_something_else() -> Result<()> {
+    let json = fresh();
+    let packed = json.with_format::<Places>(Format::MessagePack);
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for value in places(number) {
+            let refusal = json.insert("k", value.clone()).unwrap_err();
+            let DictError::InvalidValue { source, .. } = &refusal else {
+                panic!("{refusal}");
+            };
+            assert!(
+                source
+                    .to_string()
+                    .contains(&format!("{number} is no number")),
+                "{source}"
+            );
+            packed.insert("k", value.clone())?;
+            let read = packed.require("k")?;
+            assert_eq!(
+                format!("{read:?}"),
+                format!("{value:?}"),
+                "the other format can"
+            );
+        }
+    }
+    for value in places(f64::MAX / 1e280) {
+        json.insert("k", value.clone())?;
+        assert_eq!(json.get("k")?, Some(value));
+    }
+    let absent = Places::Struct { number: None };
+    json.insert("k", absent.clone())?;
+    assert_eq!(json.get("k")?, Some(absent), "what is `null` by right");
+    Ok(())
+}
