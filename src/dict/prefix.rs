@@ -64,10 +64,10 @@ impl Prefix {
     }
 
     pub(super) fn joined<S: Segments + ?Sized>(&self, segments: &S) -> Result<Self, KeyError> {
-        let mut joined = Joined {
-            text: self.0.to_string(),
-            count: 0,
-        };
+        let mut joined = Joined::default();
+        // Most keys fit, so that their text is not moved as it grows.
+        joined.text.reserve(self.0.len() + 64);
+        joined.text.push_str(&self.0);
         segments.each(&mut |segment| joined.push(segment))?;
         joined.into_prefix()
     }
