@@ -7,8 +7,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use super::finite;
 
@@ -25,7 +25,7 @@ pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
 /// the same format over the same storage: an item of one format is absent in the other.
 ///
 /// Both forms name the fields of structs, so fields may be reordered, and added where they have a
-/// default.
+/// default. Both hold at most 127 lists, maps, structs and enums within each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -52,7 +52,11 @@ impl Format {
     pub(super) fn encode<V: Serialize>(self, value: &V) -> Result<Vec<u8>, Fault> {
         Ok(match self {
             Self::Json => to_json(value)?,
-            Self::MessagePack => rmp_serde::to_vec_named(value)?,
+            Self::MessagePack => {
+                let encoded = rmp_serde::to_vec_named(value)?;
+                refuse_deep(&encoded)?;
+                encoded
+            }
         })
     }
 
@@ -60,6 +64,7 @@ impl Format {
         match self {
             Self::Json => Ok(serde_json::from_slice(bytes)?),
             Self::MessagePack => {
+                refuse_deep(bytes)?;
                 let mut rest = bytes;
                 let value = V::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
                 if !rest.is_empty() {
@@ -71,10 +76,31 @@ impl Format {
     }
 }
 
-/// As `serde_json::to_vec`, but a number that is infinite or none is an error instead of a `null`.
+/// The most lists and maps that may lie within each other: as many as `serde_json` reads. Decoding
+/// takes stack for each of them.
+const DEEPEST: usize = 127;
+
+/// Refuses a value in MessagePack that is nested too deeply. The decoder counts the levels of lists,
+/// but not those of enums.
+fn refuse_deep(encoded: &[u8]) -> Result<(), rmp_serde::decode::Error> {
+    // Each level has a byte that begins a list or a map: most values cannot be that deep.
+    let begins = |byte: &&u8| matches!(byte, 0x80..=0x9f | 0xdc..=0xdf);
+    if encoded.len() > DEEPEST && encoded.iter().filter(begins).count() > DEEPEST {
+        let mut passing = rmp_serde::Deserializer::from_read_ref(encoded);
+        passing.set_max_depth(DEEPEST + 1);
+        IgnoredAny::deserialize(&mut passing)?;
+    }
+    Ok(())
+}
+
+/// As `serde_json::to_vec`, but what cannot be read back is an error: numbers that are infinite or
+/// none, which would be a `null`, and what is nested too deeply.
 fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let (mut encoded, has_null) = (Vec::with_capacity(128), Cell::new(false));
-    let noticing = Noticing(&has_null);
+    let noticing = Noticing {
+        has_null: &has_null,
+        depth: 0,
+    };
     value.serialize(&mut serde_json::Serializer::with_formatter(
         &mut encoded,
         noticing,
@@ -85,13 +111,47 @@ fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(encoded)
 }
 
-/// Writes as little as can be, and notices a `null`.
-struct Noticing<'a>(&'a Cell<bool>);
+/// Writes as little as can be, notices a `null`, and counts levels.
+struct Noticing<'a> {
+    has_null: &'a Cell<bool>,
+    depth: usize,
+}
+
+impl Noticing<'_> {
+    fn begin(&mut self) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            let said = format!("more than {DEEPEST} lists or maps within each other");
+            return Err(io::Error::other(said));
+        }
+        Ok(())
+    }
+}
 
 impl serde_json::ser::Formatter for Noticing<'_> {
     fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.set(true);
+        self.has_null.set(true);
         writer.write_all(b"null")
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin()?;
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(b"]")
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin()?;
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(b"}")
     }
 }
 

@@ -285,3 +285,48 @@ fn point_10_no_number_that_json_has_no_text_for_is_stored_as_something_else() ->
     assert_eq!(json.get("k")?, Some(absent), "what is `null` by right");
     Ok(())
 }
+
+/// A value within itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Nested {
+    Leaf,
+    List(Vec<Nested>),
+    Within(Box<Nested>),
+}
+
+/// So many lists within each other, and so many variants within each other below them.
+fn nested(lists: u32, variants: u32) -> Nested {
+    let within = (0..variants).fold(Nested::Leaf, |inner, _| Nested::Within(inner.into()));
+    (0..lists).fold(within, |inner, _| Nested::List(vec![inner]))
+}
+
+#[test]
+fn point_10_no_value_is_stored_that_is_nested_too_deeply_to_be_read() -> Result<()> {
+    for format in Format::ALL {
+        let dict = in_format(format);
+        // A list is a level in its variant, which is another.
+        for deepest in [nested(63, 1), nested(0, 127), nested(10, 107)] {
+            dict.insert("k", deepest.clone())?;
+            assert_eq!(dict.get("k")?, Some(deepest), "{format}");
+        }
+        for deeper in [
+            nested(64, 0),
+            nested(63, 2),
+            nested(0, 128),
+            nested(0, 1_000),
+        ] {
+            let refusal = dict.insert("k", deeper).unwrap_err();
+            let DictError::InvalidValue {
+                coding: Coding::Encode,
+                ..
+            } = refusal
+            else {
+                panic!("{format}: {refusal}");
+            };
+        }
+        let wide = Nested::List(vec![nested(2, 2); 1_000]);
+        dict.insert("k", wide.clone())?;
+        assert_eq!(dict.get("k")?, Some(wide), "{format}: wide is not deep");
+    }
+    Ok(())
+}
