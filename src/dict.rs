@@ -5,6 +5,7 @@
 
 mod cached;
 mod condition;
+mod depth;
 mod error;
 mod etag;
 mod finite;

@@ -7,10 +7,10 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::finite;
+use super::{depth, finite};
 
 /// What a dictionary can hold: anything that serde can write and read again, and that can be shared
 /// among threads.
@@ -82,15 +82,20 @@ const DEEPEST: usize = 127;
 
 /// Refuses a value in MessagePack that is nested too deeply. The decoder counts the levels of lists,
 /// but not those of enums.
-fn refuse_deep(encoded: &[u8]) -> Result<(), rmp_serde::decode::Error> {
+fn refuse_deep(encoded: &[u8]) -> Result<(), Fault> {
     // Each level has a byte that begins a list or a map: most values cannot be that deep.
     let begins = |byte: &&u8| matches!(byte, 0x80..=0x9f | 0xdc..=0xdf);
-    if encoded.len() > DEEPEST && encoded.iter().filter(begins).count() > DEEPEST {
-        let mut passing = rmp_serde::Deserializer::from_read_ref(encoded);
-        passing.set_max_depth(DEEPEST + 1);
-        IgnoredAny::deserialize(&mut passing)?;
+    if encoded.len() > DEEPEST
+        && encoded.iter().filter(begins).count() > DEEPEST
+        && depth::exceeds(DEEPEST, encoded)
+    {
+        return Err(too_deep().into());
     }
     Ok(())
+}
+
+fn too_deep() -> String {
+    format!("more than {DEEPEST} lists or maps within each other")
 }
 
 /// As `serde_json::to_vec`, but what cannot be read back is an error: numbers that are infinite or
@@ -121,8 +126,7 @@ impl Noticing<'_> {
     fn begin(&mut self) -> io::Result<()> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            let said = format!("more than {DEEPEST} lists or maps within each other");
-            return Err(io::Error::other(said));
+            return Err(io::Error::other(too_deep()));
         }
         Ok(())
     }
