@@ -102,7 +102,9 @@ mod tests {
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
-            (-200_i64..200).prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            (-40_000..70_000).prop_map(Value::from),
+            (-200..300).prop_map(Value::from),
             any::<f64>().prop_map(Value::from),
             (0_usize..70_000).prop_map(|len| "x".repeat(len % 300 * (len % 300)).into()),
         ];

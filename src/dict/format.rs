@@ -84,6 +84,8 @@ const DEEPEST: usize = 127;
 /// but not those of enums.
 fn refuse_deep(encoded: &[u8]) -> Result<(), Fault> {
     // Each level has a byte that begins a list or a map: most values cannot be that deep.
+    // The others are gone through: writing a thousand structs takes 61 µs so, and 42 without;
+    // by the decoder, passing over everything, 84.
     let begins = |byte: &&u8| matches!(byte, 0x80..=0x9f | 0xdc..=0xdf);
     if encoded.len() > DEEPEST
         && encoded.iter().filter(begins).count() > DEEPEST
