@@ -24,7 +24,7 @@
 //!   for, one sync.
 //! - [`Labels`] give strings an id that stays, in every process and after every restart; a [`Pool`]
 //!   gives equal values one handle within a process, and a [`DecodeCache`] one decoded instance.
-//! - A dictionary ([`mod@dict`], with the feature `dict`) has hierarchical keys, values of any type
+//! - A dictionary (`dict`, with the feature of that name) has hierarchical keys, values of any type
 //!   that serde knows, ETags, conditional operations and policies: in a cache, or in memory.
 //! - [`Error`] says what went wrong, where, and what to do;
 //!   [`is_corruption`](Error::is_corruption) says whether the files are at fault.
@@ -56,6 +56,10 @@ compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mappe
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(all(doctest, feature = "dict"))]
+#[doc = include_str!("../docs/dictionary.md")]
+struct DictionaryExamples;
 
 mod boot;
 mod bytes;

@@ -467,6 +467,42 @@ fn stats_for_programs_have_the_numbers_that_the_library_gives() {
     }));
 }
 
+#[test]
+fn an_append_only_cache_says_so_and_an_import_adds_to_it_and_changes_nothing() {
+    let (_dir, cache) = place();
+    let opened = Options::new().append_only(true).open(&cache).unwrap();
+    opened.put(b"there", b"as it was").unwrap();
+    let import = |line: &[u8]| {
+        let arguments = [OsStr::new("import"), cache.as_ref(), "-".as_ref()];
+        run_with_input(arguments, line)
+    };
+    assert_code(&import(br#"{"key": "new", "value": "added"}"#), 0);
+    let refused = import(br#"{"key": "there", "value": "another"}"#);
+    assert_code(&refused, 2);
+    assert_eq!(stderr(&refused).lines().count(), 1);
+    assert!(stderr(&refused).contains("append-only: what was put stays as it is"));
+    assert_eq!(opened.get(b"there").unwrap().unwrap(), b"as it was");
+    assert_eq!(opened.get(b"new").unwrap().unwrap(), b"added");
+    let (_other, plain) = place();
+    fill(&plain, &[(b"key", b"value")]);
+    for (path, append_only) in [(&cache, true), (&plain, false)] {
+        let value = json(&run([
+            OsStr::new("stats"),
+            path.as_ref(),
+            "--json".as_ref(),
+        ]));
+        assert_eq!(value["append_only"], append_only);
+        assert_eq!(value["header"]["sealed"]["append_only"], append_only);
+        let text = stdout(&run([OsStr::new("stats"), path.as_ref()]));
+        let word = if append_only { "yes" } else { "no" };
+        assert!(
+            text.lines()
+                .any(|line| line.split_whitespace().eq(["append-only", word])),
+            "{text}"
+        );
+    }
+}
+
 /// Where in a file some bytes stand.
 fn find(path: &Path, wanted: &[u8]) -> u64 {
     let bytes = fs::read(path).unwrap();

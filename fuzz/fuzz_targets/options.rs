@@ -75,6 +75,7 @@ struct Wish {
     clean: (u32, u64),
     heap: u8,
     directory_bits: u8,
+    append_only: Option<bool>,
 }
 
 impl Wish {
@@ -195,6 +196,9 @@ impl Wish {
         if let Some(most) = self.max_entries() {
             options.max_entries(most);
         }
+        if let Some(append_only) = self.append_only {
+            options.append_only(append_only);
+        }
         if let Some(heap) = self.heap(path) {
             options.heap_path(heap);
         }
@@ -284,6 +288,9 @@ impl Run {
             || wish
                 .max_entries()
                 .is_some_and(|asked| asked != first.max_entries().unwrap_or(0))
+            || wish
+                .append_only
+                .is_some_and(|asked| asked != first.append_only.unwrap_or(false))
     }
 
     /// Whether a wish is for larger regions than those of the beginning: by now they may be.
@@ -360,7 +367,13 @@ impl Run {
         let Ok(mut writer) = cache.writer() else {
             return Ok(());
         };
-        writer.atomic_rebuild(cache.items()?)
+        match writer.atomic_rebuild(cache.items()?) {
+            Err(Error::AppendOnly { .. }) if cache.is_append_only() => Ok(()),
+            done => {
+                assert!(done.is_err() || !cache.is_append_only());
+                done
+            }
+        }
     }
 
     fn compare(&self, cache: &MmapCache) {

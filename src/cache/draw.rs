@@ -50,11 +50,13 @@ impl Handle {
                 Ok(None) if view.roster_len() > 0 => list(self, &mut chance),
                 drawn => drawn,
             };
-            // What is seen amid changes may be of several moments.
-            let idle = || header.changes() == changes;
+            // Counted before it is asked who counts: an insertion does so before it links.
+            let counted = header.occupied();
             match found {
-                Ok(None) if header.occupied() > 0 && idle() => break,
-                Ok(None) if header.occupied() > 0 => {}
+                Ok(None) if counted > 0 && header.is_idle_since(changes) => break,
+                // The only one is that of a change under way, whose writer may be dead.
+                Ok(None) if counted == 1 && header.changes() == changes => return Ok(None),
+                Ok(None) if counted > 0 => {}
                 Err(Error::Superseded { .. }) => {}
                 found => return found,
             }

@@ -7,7 +7,7 @@ use super::key::DictKey;
 use super::prefix::Prefix;
 
 /// What segments can be taken from: a text (one segment, never parsed), a [`DictKey`], a
-/// [`Prefix`], `()` for none, and any array, slice, `Vec` or pair of such, however deep.
+/// [`Prefix`], `()` for none, and any array, slice, `Vec` or tuple of up to three such, however deep.
 ///
 /// ```
 /// use mmapcache::dict::DictKey;
@@ -115,6 +115,12 @@ impl<T: Segments, const N: usize> Segments for [T; N] {
 impl<T: Segments> Segments for Vec<T> {
     fn each(&self, each: &mut dyn FnMut(&str) -> Result<(), KeyError>) -> Result<(), KeyError> {
         self.as_slice().each(each)
+    }
+}
+
+impl<A: Segments> Segments for (A,) {
+    fn each(&self, each: &mut dyn FnMut(&str) -> Result<(), KeyError>) -> Result<(), KeyError> {
+        self.0.each(each)
     }
 }
 

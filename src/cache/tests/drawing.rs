@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 use crate::format::record::Variant;
 use crate::format::roster::HEADER_BYTES;
+use crate::sync::fuse;
 
 /// How often each key comes.
 fn draw(cache: &MmapCache, times: usize) -> BTreeMap<Vec<u8>, usize> {
@@ -188,6 +190,36 @@ fn a_cache_that_is_emptied_and_filled_meanwhile_is_not_taken_for_damaged() {
         }
     });
     assert_eq!(cache.random_key().unwrap(), None);
+}
+
+#[test]
+fn a_writer_that_is_stopped_amid_the_only_change_leaves_one_key_or_none_and_no_damage() {
+    let put = |cache: &MmapCache| assert!(cache.put(&key(1), b"").is_ok());
+    let delete = |cache: &MmapCache| assert!(cache.delete(&key(1)).unwrap());
+    for filled in [false, true] {
+        let mut seen = [0, 0];
+        for steps in 0.. {
+            let scratch = scratch();
+            let cache = scratch.open(&tiny());
+            if filled {
+                put(&cache);
+            }
+            let reader = scratch.open(Options::new().read_only(true));
+            fuse::set(steps);
+            let outcome = catch_unwind(AssertUnwindSafe(|| match filled {
+                false => put(&cache),
+                true => delete(&cache),
+            }));
+            fuse::clear();
+            let drawn = reader.random_key().unwrap();
+            assert!(drawn.is_none() || drawn == Some(key(1)), "step {steps}");
+            seen[usize::from(drawn.is_some())] += 1;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        assert!(seen.into_iter().all(|times| times > 0), "{seen:?}");
+    }
 }
 
 /// Stores a word to the roster, from this position on.

@@ -82,6 +82,50 @@ fn changes_of_durable_and_of_exclusive_handles_are_done_or_undone() {
 }
 
 #[test]
+fn an_append_only_cache_that_is_stopped_anywhere_has_all_that_was_put_and_takes_no_less() {
+    let mut append_only = options();
+    append_only.append_only(true);
+    append_only.directory_bits = 0;
+    let refused = |done: Result<bool>| {
+        assert!(
+            matches!(done, Err(crate::Error::AppendOnly { .. })),
+            "{done:?}"
+        );
+    };
+    let version = Version::from_nanos(1);
+    let images = stop_with(
+        &append_only,
+        1,
+        fill(5),
+        &[
+            &|cache| assert!(cache.insert_if_absent(&key(90), b"new").unwrap().is_some()),
+            &|cache| refused(cache.put(&key(90), b"other").map(|_| true)),
+            &|cache| refused(cache.update(&key(2), |_| Update::Put(b"other".to_vec()))),
+            &|cache| refused(cache.put_if(&key(2), b"other", version).map(|_| true)),
+            &|cache| refused(cache.delete_if(&key(2), version)),
+            &|cache| refused(cache.delete(&key(2))),
+            &|cache| refused(cache.clear().map(|()| true)),
+            &|cache| {
+                assert!(
+                    cache
+                        .update(&key(91), |_| Update::Put(b"new".to_vec()))
+                        .unwrap()
+                )
+            },
+        ],
+    );
+    assert!(images > 80, "{images}");
+    // The one region is full: the next entry begins a generation with larger ones.
+    let images = stop_with(
+        &append_only,
+        3,
+        fill(16),
+        &[&|cache| assert!(cache.put(&key(90), b"new").is_ok())],
+    );
+    assert!(images > 60, "{images}");
+}
+
+#[test]
 fn a_batch_stopped_anywhere_is_done_up_to_some_change_and_not_beyond_it() {
     stop_batch(1);
 }
