@@ -5,8 +5,10 @@
 
 mod cached;
 mod condition;
+mod depth;
 mod error;
 mod etag;
+mod finite;
 mod format;
 mod key;
 mod local;
@@ -180,7 +182,8 @@ pub trait Dict<V: Value>: Clone {
         transformer: impl FnMut(Option<V>) -> Result<Write<V>, E>,
     ) -> Result<Option<Tagged<V>>, E>;
 
-    /// How many items there are. Takes time for every item; on files, for every key of the storage.
+    /// How many items there are. Takes time for every item; on files, for every key of the storage,
+    /// 30 ns each. There an entry that is no item counts as well, if its key begins as theirs do.
     ///
     /// # Errors
     ///

@@ -355,7 +355,10 @@ impl<V: Value, D: OnStore<V>> Dict<V> for D {
         if D::Store::TRANSFORMS_IN_SESSION {
             view.transform_in_session(&at, &mut transformer)
         } else {
-            view.transform_beside(&at, retries, &mut transformer)
+            let store = &view.store;
+            store.in_turn(&at, || {
+                view.transform_beside(&at, retries, &mut transformer)
+            })
         }
     }
 

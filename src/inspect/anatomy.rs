@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::dir::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::PAGE;
+use crate::format::index::{PAGE, Poll, word};
 use crate::format::region::Entry;
 use crate::format::roster::{HEADER_BYTES as ROSTER_HEADER, Position};
 use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
@@ -39,7 +39,8 @@ use super::source::{self, Source};
 /// maps that segment. Nothing is locked, changed, mended or created, so this is safe on a damaged
 /// cache, on a copy, and on one that others write to. What is read while somebody writes is of
 /// different moments: a slot and its roster position, or a region's header and its slots, can
-/// disagree then without being wrong.
+/// disagree then without being wrong. Regions and segments are those that were there when the files
+/// were opened; to see later ones, open another.
 ///
 /// Nothing that a file says is believed further than the file is long: a damaged count or length
 /// costs neither memory nor time.
@@ -365,7 +366,6 @@ impl Anatomy {
         let places = Places::new(&known.geometry);
         let (size, all) = (known.layout.region_bytes, known.layout.regions);
         let mut counting = Counting::new(known, self.segment_lengths()?, &self.overview);
-        let before = self.changes()?;
         let (mut bytes, mut words, mut number) = (Vec::new(), Vec::new(), 0);
         while number < all {
             let at = region_at(&known.geometry, number);
@@ -385,7 +385,9 @@ impl Anatomy {
                 break;
             }
         }
-        let steady = number == all && before.is_some() && before == self.changes()?;
+        // The segments are those that were there when the header was read.
+        let before = self.overview.changing.as_ref().map(|header| header.changes);
+        let steady = number == all && self.overview.steady && self.quiet_since()? == before;
         Ok(counting.end(steady))
     }
 
@@ -406,11 +408,16 @@ impl Anatomy {
         header.map_or(0, |header| header.depth.min(known.geometry.directory_bits))
     }
 
-    /// The header's count of changes.
-    fn changes(&self) -> Result<Option<u64>> {
-        let at = crate::format::index::word::CHANGES as u64 * 8;
-        let bytes = self.index.read(at, 8)?;
-        Ok(bytes.try_into().ok().map(u64::from_le_bytes))
+    /// The header's count of changes; none while one is under way, or where another index has taken
+    /// this one's place.
+    fn quiet_since(&self) -> Result<Option<u64>> {
+        let word = |word: usize| -> Result<Option<u64>> {
+            let bytes = self.index.read(word as u64 * 8, 8)?;
+            Ok(bytes.try_into().ok().map(u64::from_le_bytes))
+        };
+        let superseded = word(word::POLL)?.is_none_or(|word| Poll(word).superseded());
+        let quiet = word(word::INTENT)? == Some(0) && !superseded;
+        Ok(word(word::CHANGES)?.filter(|_| quiet))
     }
 
     fn directory_entry(&self, known: &Known, index: u32) -> Result<Option<Entry>> {

@@ -25,14 +25,15 @@ use super::slot::{distance, is_reached};
 /// While somebody writes, the numbers are of different moments, and slots can seem implausible that
 /// never were; [`steady`](Self::steady) says whether anybody did.
 ///
-/// It keeps 16 bytes for each region, which is less than a thousandth of the index where regions
-/// have 64 slots or more, and 48 bytes for each segment.
+/// It keeps 16 bytes for each region, which is a 2,500th of an index of the default kind and never
+/// more than a twentieth, and 48 bytes for each segment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Census {
     /// When it began. Ages are counted back from here.
     pub taken: SystemTime,
-    /// Whether no entry changed meanwhile, and the pass came to its end.
+    /// Whether no entry has changed since the files were opened, no change was under way, be it that
+    /// of a writer killed at it, and the pass came to its end. Then an implausible slot is damage.
     pub steady: bool,
     /// Slots of live regions that hold an entry, as far as the index tells.
     pub entries: u64,

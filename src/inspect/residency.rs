@@ -16,7 +16,7 @@ const PAGE: u64 = 4096;
 
 /// How much of a file is in memory, in the page cache that all processes share.
 ///
-/// An estimate from up to 256 of its pages, right to within some 6 % of the file. Pages of a
+/// Holes count as not there. An estimate from up to 256 of its pages, right to within some 6 % of the file. Pages of a
 /// sample that were not there can be in memory afterwards: the system begins to fetch what it could
 /// not give at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +47,7 @@ impl Residency {
             return Ok(None);
         };
         // Else the system would fetch the neighbours of what is missing as well.
-        let all = std::num::NonZeroU64::new(0);
-        let _ = rustix::fs::fadvise(source.file(), 0, all, rustix::fs::Advice::Random);
+        let _ = rustix::fs::fadvise(source.file(), 0, None, rustix::fs::Advice::Random);
         let len = source.len()?;
         let pages = len.div_ceil(PAGE);
         let asked = pages.min(SAMPLE);
@@ -75,7 +74,14 @@ impl Residency {
 /// Whether a byte can be read at once; none where that cannot be asked.
 #[cfg(target_os = "linux")]
 fn is_resident(source: &Source, at: u64) -> Option<bool> {
+    use rustix::fs::{SeekFrom, seek};
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    // A hole is given at once, for it need not be fetched; and it is nowhere.
+    match seek(source.file(), SeekFrom::Data(at)) {
+        Ok(data) if data > at => return Some(false),
+        Err(Errno::NXIO) => return Some(false),
+        _ => {}
+    }
     let mut byte = [0];
     let mut buffers = [std::io::IoSliceMut::new(&mut byte)];
     match preadv2(source.file(), &mut buffers, at, ReadWriteFlags::NOWAIT) {

@@ -34,7 +34,7 @@ fn point_1_owned_and_borrowed_texts_make_the_same_key() -> Result {
     let owned = String::from("a");
     let expected = DictKey::new("a")?;
     assert_eq!(DictKey::new(&owned)?, expected);
-    assert_eq!(DictKey::new(&&owned)?, expected);
+    assert_eq!(DictKey::new([&[&owned]])?, expected);
     assert_eq!(DictKey::new([&owned])?, expected);
     assert_eq!(DictKey::new(vec![owned.clone()])?, expected);
     assert_eq!(DictKey::new(owned)?, expected);

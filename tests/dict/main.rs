@@ -86,6 +86,7 @@ fn child() {
     child::play(&[
         ("counts", races::counts),
         ("counts until killed", races::counts_until_killed),
+        ("takes items", races::takes),
         ("watches counters", races::watches),
     ]);
 }

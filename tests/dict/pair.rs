@@ -9,8 +9,10 @@ use mmapcache::dict::{
 
 use crate::child::scratch::Scratch;
 
+type Numbers = Vec<u32>;
+
 /// A dictionary in files, and the same with memory in front of it.
-fn pair(scratch: &Scratch) -> Result<(MmapDict<Vec<u32>>, CachedDict<Vec<u32>>)> {
+fn pair(scratch: &Scratch) -> Result<(MmapDict<Numbers>, CachedDict<Numbers>)> {
     let files = MmapDict::open(&scratch.path)?;
     Ok((files.clone(), CachedDict::new(files)))
 }
@@ -28,7 +30,12 @@ fn point_40_a_value_is_decoded_once_and_never_stale() -> Result<()> {
     files.insert(["a", "b"], vec![2])?;
     assert_eq!(cached.get(["a", "b"])?, Some(vec![2]));
     files.transform(["a", "b"], |_| Write::Value(vec![3]))?;
-    assert_eq!(shared()?.as_deref(), Some(&vec![3]));
+    let third = shared()?.expect("it is there");
+    assert_eq!(*third, [3]);
+    assert!(
+        Arc::ptr_eq(&third, &shared()?.expect("it is there")),
+        "held in place of the first"
+    );
     files.remove(["a", "b"])?;
     assert_eq!(cached.get(["a", "b"])?, None);
     assert_eq!(shared()?, None);
@@ -45,7 +52,7 @@ fn point_40_what_another_handle_rebuilds_is_read_anew() -> Result<()> {
     let (_, cached) = pair(&scratch)?;
     cached.insert("k", vec![1])?;
     assert_eq!(cached.get("k")?, Some(vec![1]));
-    let other = MmapDict::<Vec<u32>>::open(&scratch.path)?;
+    let other = MmapDict::<Numbers>::open(&scratch.path)?;
     let items = [Ok::<_, mmapcache::Error>((b"json/k", b"[2]"))];
     other.cache().atomic_rebuild(items).expect("a rebuild");
     assert_eq!(cached.get("k")?, Some(vec![2]));
@@ -150,5 +157,28 @@ fn clearing_a_view_lets_go_of_what_lies_below_it_only() -> Result<()> {
     assert_eq!(cached.held(), 3);
     cached.subdict("a")?.clear()?;
     assert_eq!(cached.held(), 2);
+    Ok(())
+}
+
+#[test]
+fn threads_that_read_a_value_first_at_once_share_it() -> Result<()> {
+    let scratch = Scratch::new();
+    let (files, cached) = pair(&scratch)?;
+    for round in 0..300 {
+        files.insert("k", vec![round; 1_000])?;
+        let barrier = std::sync::Barrier::new(2);
+        let look = || {
+            barrier.wait();
+            cached
+                .get_shared("k")
+                .expect("a look")
+                .expect("it is there")
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(look);
+            (look(), other.join().expect("a thread"))
+        });
+        assert!(Arc::ptr_eq(&one, &other));
+    }
     Ok(())
 }

@@ -110,9 +110,9 @@ pub(crate) fn counts(part: &Part) {
     say(late);
 }
 
-/// A process that watches.
+/// A process that watches, with memory in front of the files.
 pub(crate) fn watches(part: &Part) {
-    let dict = MmapDict::open(&part.path).expect("the dictionary");
+    let dict = CachedDict::new(MmapDict::open(&part.path).expect("the dictionary"));
     let dismissed = dismissal();
     say("ready");
     say(watch(&dict, &dismissed).expect("looks"));
@@ -207,4 +207,36 @@ fn point_32_a_kill_loses_no_increment_that_was_done_and_adds_none() {
     }
     dict.transform(TRANSFORMED, |_| Write::DeleteCurrent)
         .expect("nobody holds the lock");
+}
+
+/// A process that takes items, one after the other, as long as there are any. Says what it took.
+pub(crate) fn takes(part: &Part) {
+    let dict = CachedDict::<u64>::new(MmapDict::open(&part.path).expect("the dictionary"));
+    say("ready");
+    hear();
+    let take = || dict.pop_item().expect("an answer");
+    let taken: Vec<_> = std::iter::from_fn(take)
+        .map(|(_, n)| n.to_string())
+        .collect();
+    assert_eq!(dict.held(), 0);
+    say(taken.join(" "));
+}
+
+#[test]
+fn point_16_what_many_processes_take_each_gets_once() {
+    let scratch = Scratch::new();
+    let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
+    let items = (0..4_000).map(|n| (["queue".to_owned(), n.to_string()], n));
+    dict.update(items).expect("items");
+    let mut takers: Vec<_> = (0..PROCESSES)
+        .map(|_| Child::start("takes items", &scratch.path, &[]))
+        .collect();
+    takers.iter_mut().for_each(|child| child.expect("ready"));
+    takers.iter_mut().for_each(|child| child.tell("go"));
+    let said: Vec<_> = takers.into_iter().map(Child::finish).collect();
+    let numbers = said.iter().flat_map(|said| said.split_whitespace());
+    let mut taken: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
+    taken.sort_unstable();
+    assert!(taken.into_iter().eq(0..4_000), "each once");
+    assert!(dict.is_empty().expect("a look"));
 }

@@ -33,8 +33,9 @@ pub(crate) struct Arguments {
 enum Command {
     /// How a cache is doing; of one that cannot be opened, what can still be read, and why
     ///
-    /// Shown at once, from the headers alone; with `--full` from all of the index: 160 MB for a
-    /// million entries, and memory for a MiB of it and 16 bytes for each region.
+    /// Shown at once, from the headers alone; with `--full` after a pass over the index, of 160 MB
+    /// for a million entries. That needs memory for a MiB of the index, twice, and 16 bytes for each
+    /// region: 2.4 MiB at a million entries.
     #[command(after_help = "Example: mmapcache-inspect stats thumbnails --full")]
     Stats {
         cache: PathBuf,
@@ -77,17 +78,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// One slot of the index: what it holds, what it links to, and what is wrong with it
     Slot(slot::Arguments),
-    /// One record of the heap: decoded, and byte by byte
     Record(record::Arguments),
-    /// The records of the heap, dead ones included, in the order in which they stand there
     Heap(heap::Arguments),
-    /// Every field of the headers of all files, and whether it can be true
     Header(headers::Arguments),
-    /// How long searches, keys and values are, and how old entries, as bars
     Histogram(histogram::Arguments),
-    /// A picture of the index's regions and the heap's segments: how full, how much of it dead
     Map(map::Arguments),
     /// Make a cache whole that cannot be opened or is not clean, from its heap alone if need be
     ///

@@ -15,10 +15,11 @@ use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{header, key, moment, place, units, verify};
 
-/// What to show of the headers, and how.
+/// Every field of the headers of all files, with its place, and whether it can be true
 ///
 /// The files may be damaged, missing or another version's: what is there is shown. The exit code is
-/// 1 where something cannot be true. Needs memory for one header.
+/// 1 where something cannot be true. Needs memory for one header and for the names of the files: 0.4
+/// MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect header thumbnails --doubtful")]
 pub(crate) struct Arguments {

@@ -12,10 +12,10 @@ use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{bar, count, units};
 
-/// How to show the histograms.
+/// How long searches, keys and values are, and how old entries, as bars
 ///
 /// Reads the whole index once, and nothing of the heap: 160 MB for a million entries. Needs memory
-/// for a MiB of the index and 16 bytes for each region, which is a ten-thousandth or so of the index.
+/// for a MiB of the index, twice, and 16 bytes for each region: 2.4 MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect histogram thumbnails")]
 pub(crate) struct Arguments {

@@ -17,9 +17,10 @@ use crate::{json_line, key, moment, place, units, verify};
 /// Bytes that are shown of a place where the lengths cannot be believed.
 const LEAST: u64 = 64;
 
-/// Which record to show, and how.
+/// One record of the heap: decoded, and byte by byte, with what is wrong pointed at
 ///
-/// Needs memory for its key and for the bytes that are shown.
+/// Decodes damaged files too. Needs memory for its key and for the bytes that are shown: 0.4 MiB,
+/// however many entries there are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect record thumbnails 3:4096")]
 pub(crate) struct Arguments {

@@ -14,9 +14,10 @@ use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{json_line, key, place, record, units, verify};
 
-/// Which slot to show, and how.
+/// One slot of the index: what it holds, what it links to, and what is wrong with it
 ///
-/// Needs memory for one region of the index, at most a MiB, and for one key.
+/// Decodes damaged files too. Needs memory for one region of the index, at most a MiB, and for one
+/// key: 0.4 MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect slot thumbnails --key photos/cat.jpg")]
 pub(crate) struct Arguments {

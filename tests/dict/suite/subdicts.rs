@@ -164,7 +164,7 @@ fn point_35_keys_of_a_view_are_without_its_prefix() -> Result<()> {
     let expected = DictKey::new(["b", "c"])?;
     assert_eq!(sub.keys().next().expect("a key")?, expected);
     assert_eq!(sub.entries().next().expect("an item")?.0, expected);
-    assert_eq!(sub.newest_keys(Some(1))?, [expected.clone()]);
+    assert_eq!(sub.newest_keys(None)?.first(), Some(&expected));
     assert_eq!(sub.random_key()?, Some(expected.clone()));
     assert_eq!(sub.pop_item()?, Some((expected, 1)));
     Ok(())

@@ -220,3 +220,113 @@ fn point_10_what_is_done_to_a_value_outside_does_not_reach_the_item() -> Result<
     assert_eq!(dict.get("k")?, Some(vec![1, 2, 3]));
     Ok(())
 }
+
+/// Numbers in every place that serde knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Places {
+    Newtype(f64),
+    Tuple(u8, f32),
+    Struct { number: Option<f64> },
+    Within(Vec<(BTreeMap<String, Wrapped>, Pair)>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Wrapped(f64);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pair(f64, ());
+
+fn places(number: f64) -> [Places; 5] {
+    let within = |inner, outer| {
+        let table = BTreeMap::from([("k".to_owned(), Wrapped(inner))]);
+        Places::Within(vec![(table, Pair(outer, ()))])
+    };
+    let optional = Some(number);
+    [
+        Places::Newtype(number),
+        Places::Tuple(0, number as f32),
+        Places::Struct { number: optional },
+        within(number, 0.5),
+        within(0.5, number),
+    ]
+}
+
+#[test]
+fn point_10_no_number_that_json_has_no_text_for_is_stored_as_something_else() -> Result<()> {
+    let json = fresh();
+    let packed = json.with_format::<Places>(Format::MessagePack);
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for value in places(number) {
+            let refusal = json.insert("k", value.clone()).unwrap_err();
+            let DictError::InvalidValue { source, .. } = &refusal else {
+                panic!("{refusal}");
+            };
+            assert!(
+                source
+                    .to_string()
+                    .contains(&format!("{number} is no number")),
+                "{source}"
+            );
+            packed.insert("k", value.clone())?;
+            let read = packed.require("k")?;
+            assert_eq!(
+                format!("{read:?}"),
+                format!("{value:?}"),
+                "the other format can"
+            );
+        }
+    }
+    for value in places(f64::MAX / 1e280) {
+        json.insert("k", value.clone())?;
+        assert_eq!(json.get("k")?, Some(value));
+    }
+    let absent = Places::Struct { number: None };
+    json.insert("k", absent.clone())?;
+    assert_eq!(json.get("k")?, Some(absent), "what is `null` by right");
+    Ok(())
+}
+
+/// A value within itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Nested {
+    Leaf,
+    List(Vec<Nested>),
+    Within(Box<Nested>),
+}
+
+/// So many lists within each other, and so many variants within each other below them.
+fn nested(lists: u32, variants: u32) -> Nested {
+    let within = (0..variants).fold(Nested::Leaf, |inner, _| Nested::Within(inner.into()));
+    (0..lists).fold(within, |inner, _| Nested::List(vec![inner]))
+}
+
+#[test]
+fn point_10_no_value_is_stored_that_is_nested_too_deeply_to_be_read() -> Result<()> {
+    for format in Format::ALL {
+        let dict = in_format(format);
+        // A list is a level in its variant, which is another.
+        for deepest in [nested(63, 1), nested(0, 127), nested(10, 107)] {
+            dict.insert("k", deepest.clone())?;
+            assert_eq!(dict.get("k")?, Some(deepest), "{format}");
+        }
+        for deeper in [
+            nested(64, 0),
+            nested(63, 2),
+            nested(0, 128),
+            nested(0, 1_000),
+        ] {
+            let refusal = dict.insert("k", deeper).unwrap_err();
+            let DictError::InvalidValue {
+                coding: Coding::Encode,
+                ..
+            } = refusal
+            else {
+                panic!("{format}: {refusal}");
+            };
+        }
+        let wide = Nested::List(vec![nested(2, 2); 1_000]);
+        dict.insert("k", wide.clone())?;
+        assert_eq!(dict.get("k")?, Some(wide), "{format}: wide is not deep");
+    }
+    Ok(())
+}
