@@ -156,7 +156,8 @@ impl Findings {
             ),
             (
                 moving && self.refused.is_none(),
-                "Somebody wrote while this was counted: the numbers are of different moments.",
+                "Somebody wrote while this was counted, or was killed in a change: numbers can be of \
+                 different moments.",
             ),
         ];
         let told = notes.into_iter().filter(|(holds, _)| *holds);
