@@ -151,6 +151,7 @@ fn frames(count: usize, width: u32) -> String {
 onload = () => {{
   const seen = [...document.querySelectorAll('iframe')].map(frame => {{
     const page = frame.contentDocument, charts = {{}};
+    for (const details of page.querySelectorAll('details')) details.open = true;
     for (const section of page.querySelectorAll('section[id]')) {{
       const chart = section.querySelector('[role=img]');
       if (!chart) continue;
