@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use mmapcache::{MmapCache, Options};
@@ -14,10 +15,13 @@ use serde_json::Value;
 use crate::program::{fill, flip, place, program, run, stderr, stdout, tiny};
 use crate::terminal::Terminal;
 
+/// Against a watcher that is silent.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// A watcher that prints JSON, a line every 50 ms.
 struct Watcher {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Watcher {
@@ -29,12 +33,31 @@ impl Watcher {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, lines) = mpsc::channel();
+        // Closes the pipe when nobody wants more.
+        std::thread::spawn(move || {
+            while let Some(Ok(line)) = printed.next()
+                && sender.send(line).is_ok()
+            {}
+        });
         Self { child, lines }
     }
 
     fn next(&mut self) -> Value {
-        serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
+        self.line().expect("a line")
+    }
+
+    /// A line; none where there are no more.
+    fn line(&mut self) -> Option<Value> {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(line) => Some(serde_json::from_str(&line).unwrap()),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                self.child.kill().unwrap();
+                panic!("it prints nothing and does not end");
+            }
+        }
     }
 
     /// Lines until one fits, and that one.
@@ -148,7 +171,7 @@ fn a_cache_that_goes_away_ends_it_with_a_word_and_one_that_was_never_there_is_a_
     for entry in fs::read_dir(dir.path()).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    while watcher.lines.next().is_some() {}
+    while watcher.line().is_some() {}
     let (code, complaint) = watcher.end();
     assert_eq!(code, Some(1));
     assert!(complaint.contains("the cache is gone"), "{complaint}");
