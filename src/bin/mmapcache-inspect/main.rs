@@ -17,6 +17,7 @@ mod headers;
 mod heap;
 mod hexdump;
 mod histogram;
+mod holder;
 mod import;
 mod json_line;
 mod key;

@@ -19,7 +19,6 @@ use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{header, moment, staged, stats, verify};
 use bars::Occupancy;
-pub(crate) use figures::held;
 use findings::{Findings, State};
 
 /// By which a page is known as one of this command's.

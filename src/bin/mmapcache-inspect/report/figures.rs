@@ -4,10 +4,10 @@
 
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Changing, Holder, LockState, Role};
+use mmapcache::inspect::{Changing, LockState, Role};
 
 use super::findings::Findings;
-use crate::{moment, units};
+use crate::{holder, moment, units};
 
 /// A number and what may be said of it.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) fn all(found: &Findings) -> Vec<Figure> {
         figures.extend(history(found, header));
     }
     if let Some(lock) = &found.lock {
-        figures.push(holder(lock));
+        figures.push(writer(lock));
     }
     figures
 }
@@ -127,22 +127,7 @@ fn span_between(from: SystemTime, to: SystemTime) -> String {
     units::span(to.duration_since(from).unwrap_or_default().as_secs())
 }
 
-fn holder(lock: &LockState) -> Figure {
-    let (value, note) = held(lock);
+fn writer(lock: &LockState) -> Figure {
+    let (value, note) = holder::words(lock);
     figure("Writer lock", value, note)
-}
-
-/// Who holds the lock, and what follows.
-pub(crate) fn held(lock: &LockState) -> (String, &'static str) {
-    let who = match lock.process {
-        Some(process) => format!("process {process}"),
-        None => "held".to_owned(),
-    };
-    match lock.holder {
-        Holder::Nobody => ("free".to_owned(), "nobody writes"),
-        Holder::Alive if lock.awaited => (who, "writes; others wait"),
-        Holder::Alive => (who, "writes"),
-        Holder::Dead => ("free".to_owned(), "whoever held it died"),
-        _ => ("unknown".to_owned(), "the system does not tell"),
-    }
 }

@@ -11,7 +11,7 @@ use mmapcache::inspect::{Holder, LockState};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::paint::{FAINT, Paint, WARNING, WRONG};
-use crate::{moment, units};
+use crate::{holder, moment, units};
 
 use super::sample::{Rates, Step, Switch};
 use super::trace::{KEPT, Trace, signed};
@@ -242,7 +242,7 @@ fn standing(step: &Step) -> Vec<Line> {
 }
 
 fn locked(lock: &LockState) -> Line {
-    let (value, note) = crate::report::held(lock);
+    let (value, note) = holder::words(lock);
     let mut line = named("writer", &value);
     let style = if lock.holder == Holder::Dead {
         WARNING
