@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -476,19 +476,20 @@ fn what_the_system_was_told_to_forget_is_not_in_memory() {
 #[test]
 fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
     let (_dir, path, _) = small();
-    let (stop, cache) = (AtomicBool::new(false), options().open(&path).unwrap());
+    let cache = options().open(&path).unwrap();
+    let (looking, watch) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // An end of its own, should the other side fail.
-            for round in 0..20_000_u32 {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
+        // Ends with the looks, also where they fail.
+        scope.spawn(move || {
+            let mut round = 0;
+            while watch.try_recv() == Err(TryRecvError::Empty) {
                 let number = round * 17 % (2 * KEYS);
                 cache.put(&key(number), &value(number + round)).unwrap();
                 cache.delete(&key(round * 5 % (2 * KEYS))).unwrap();
+                round += 1;
             }
         });
+        let looking = looking;
         for _ in 0..60 {
             let anatomy = Anatomy::open(&path, None).unwrap();
             let census = anatomy.census().unwrap();
@@ -503,7 +504,7 @@ fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
             }
             anatomy.slot(census.entries as u32).unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(looking);
     });
 }
 
