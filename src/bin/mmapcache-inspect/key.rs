@@ -5,6 +5,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::failure::Failure;
+
 /// The bytes that a text stands for: `\xNN` is a byte, `\\` a backslash, `hex:` starts nothing but
 /// hex digits.
 pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
@@ -27,6 +29,12 @@ pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
         rest = after;
     }
     Ok(bytes)
+}
+
+/// The same for what was given on the command line, where a refusal ends the command.
+pub(crate) fn of_argument(text: &OsStr) -> Result<Vec<u8>, Failure> {
+    let refuse = |what| Failure::Request(format!("the key {}: {what}", text.display()));
+    parse(text).map_err(refuse)
 }
 
 fn parse_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
