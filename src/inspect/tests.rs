@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Labels, Options};
+use crate::{Fault, Labels, Options};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
 const KEYS: u32 = 300;
@@ -229,6 +229,74 @@ fn a_damaged_record_says_where_it_is_wrong_and_the_walk_goes_on_behind_it() {
     }
     set(&heap(&path, 1), second.place.at + 30, &[0xee]);
     assert_eq!(doubts()[0].what, "the record's checksum does not fit");
+}
+
+#[test]
+fn a_damaged_region_says_where_it_is_wrong_and_a_sound_one_does_not() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let regions: Vec<Region> = (0..anatomy.layout().unwrap().regions)
+        .map(|number| anatomy.region(number).unwrap().unwrap())
+        .collect();
+    assert!(regions.iter().all(|region| region.doubts.is_empty()));
+    let live = |region: &&Region| region.state == RegionState::Live && region.depth > 0;
+    let region = regions.iter().find(live).unwrap();
+    for (offset, bytes, word, what) in [
+        (
+            0,
+            &[9][..],
+            0,
+            "a region's state is none that this crate writes",
+        ),
+        (
+            6,
+            &[1, 1],
+            0,
+            "a region's incarnation is higher than any that is given",
+        ),
+        (
+            1,
+            &[0xee],
+            8,
+            "a live region to which the directory does not lead",
+        ),
+        (
+            8,
+            &[0xff; 4],
+            8,
+            "a region serves hashes that the directory has no place for",
+        ),
+        (
+            12,
+            &[21],
+            8,
+            "a region serves hashes that the directory has no place for",
+        ),
+        (
+            16,
+            &[0xff],
+            16,
+            "a region's counts differ from its control bytes",
+        ),
+        (
+            20,
+            &[0xff],
+            16,
+            "a region's counts differ from its control bytes",
+        ),
+    ] {
+        let at = region.at + offset;
+        let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
+        set(&path, at, bytes);
+        let found = anatomy.region(region.number).unwrap().unwrap().doubts;
+        let told = |fault: &Fault| fault.at == region.at + word && fault.what == what;
+        assert!(found.iter().any(told), "{what}: {found:?}");
+        set(&path, at, &before);
+    }
+    assert_eq!(
+        anatomy.region(region.number).unwrap().as_ref(),
+        Some(region)
+    );
 }
 
 /// What is stored where in a slot, and which fault that is, where.
@@ -476,19 +544,20 @@ fn what_the_system_was_told_to_forget_is_not_in_memory() {
 #[test]
 fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
     let (_dir, path, _) = small();
-    let (stop, cache) = (AtomicBool::new(false), options().open(&path).unwrap());
+    let cache = options().open(&path).unwrap();
+    let (looking, watch) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // An end of its own, should the other side fail.
-            for round in 0..20_000_u32 {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
+        // Ends with the looks, also where they fail.
+        scope.spawn(move || {
+            let mut round = 0;
+            while watch.try_recv() == Err(TryRecvError::Empty) {
                 let number = round * 17 % (2 * KEYS);
                 cache.put(&key(number), &value(number + round)).unwrap();
                 cache.delete(&key(round * 5 % (2 * KEYS))).unwrap();
+                round += 1;
             }
         });
+        let looking = looking;
         for _ in 0..60 {
             let anatomy = Anatomy::open(&path, None).unwrap();
             let census = anatomy.census().unwrap();
@@ -503,7 +572,7 @@ fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
             }
             anatomy.slot(census.entries as u32).unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(looking);
     });
 }
 
