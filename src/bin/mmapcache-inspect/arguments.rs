@@ -120,7 +120,7 @@ enum Command {
     /// The page is a file of HTML that needs neither network nor script. Of a cache that cannot be
     /// opened it shows what can still be read, and why. Reads headers and index once, not the heap;
     /// takes no lock. Needs 2.4 MB of memory at a million entries: 2 MB, 16 bytes for each region of
-    /// the index, and some 300 for each segment of the heap.
+    /// the index, and some 450 for each segment of the heap.
     ///
     /// Example: `mmapcache-inspect report /var/tmp/docs --html docs.html`
     Report(report::Arguments),
@@ -128,7 +128,7 @@ enum Command {
     ///
     /// Drawn in place on a terminal, else a line for each interval; ctrl-c ends it. Reads the header
     /// alone, by its totals; takes no lock. Goes on when the cache is rebuilt; ends with exit code 1
-    /// when it is gone. Needs 0.4 MB of memory, and some 300 bytes for each segment of the heap.
+    /// when it is gone. Needs 0.4 MB of memory, and some 450 bytes for each segment of the heap.
     ///
     /// Example: `mmapcache-inspect watch /var/tmp/docs --interval 500ms`
     Watch(watch::Arguments),
@@ -136,7 +136,7 @@ enum Command {
     ///
     /// In the text format 0.0.4, each number with the label `cache`. A cache that cannot be opened
     /// has `mmapcache_up 0`, and the others go on; the exit code is then 1 for damage, 2 for anything
-    /// else. Takes no lock. Needs 0.4 MB of memory, and some 300 bytes for each segment of a heap.
+    /// else. Takes no lock. Needs 0.4 MB of memory, and some 450 bytes for each segment of a heap.
     ///
     /// Example: `mmapcache-inspect metrics /var/tmp/docs --output /var/lib/node_exporter/docs.prom`
     Metrics(metrics::Arguments),
