@@ -6,12 +6,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mmapcache::{MmapCache, Options};
 use serde_json::Value;
 
 use crate::browser;
-use crate::program::{fill, flip, json, place, run, stderr, stdout, tiny};
+use crate::program::{fill, flip, json, place, program, run, stderr, stdout, tiny};
 
 /// The charts by their anchors.
 const CHARTS: [&str; 6] = [
@@ -187,6 +188,38 @@ fn what_is_no_cache_has_a_page_without_charts_and_what_is_not_there_has_none() {
     );
     assert!(stderr(&output).contains("absent"), "{}", stderr(&output));
     assert!(!file.exists());
+}
+
+#[test]
+fn a_cache_at_work_is_never_called_wrong() {
+    let (_dir, path) = place();
+    let cache = fill(&tiny(), &path, 500);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut turn = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                let key = format!("key {}", turn % 900);
+                match turn % 3 {
+                    0 => cache.delete(key.as_bytes()).map(drop).unwrap(),
+                    _ => cache.put(key.as_bytes(), &[7; 200]).map(drop).unwrap(),
+                }
+                turn = turn.wrapping_add(1);
+            }
+        });
+        for _ in 0..15 {
+            let output = program()
+                .args([OsStr::new("report"), path.as_ref(), "--json".as_ref()])
+                .output()
+                .unwrap();
+            let verdict = json(&output)["verdict"].clone();
+            if output.status.code() != Some(0) || verdict == "wrong" {
+                stop.store(true, Ordering::Relaxed);
+                panic!("{}", stdout(&output));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
