@@ -205,6 +205,14 @@ pub trait Dict<V: Value>: Clone {
     /// As the trait says.
     fn random_key(&self) -> Result<Option<DictKey>>;
 
+    /// The key of some item, whichever is found soonest; none where there is no item. Entries that are
+    /// no items are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As the trait says.
+    fn any_key(&self) -> Result<Option<DictKey>>;
+
     /// All keys with their items' tags, lazily and in no defined order. Values are not read. What
     /// is written during the iteration may be met or not; what stays is met once.
     ///
@@ -259,16 +267,13 @@ pub trait Dict<V: Value>: Clone {
         Ok(self.etag(key)?.map(ETag::time))
     }
 
-    /// Whether there is no item. Ends at the first one it meets.
+    /// Whether there is no item. Ends at the first one that is found.
     ///
     /// # Errors
     ///
     /// As the trait says.
     fn is_empty(&self) -> Result<bool> {
-        self.keys_and_etags()
-            .next()
-            .transpose()
-            .map(|it| it.is_none())
+        Ok(self.any_key()?.is_none())
     }
 
     /// Puts, keeps or deletes an item.
@@ -341,7 +346,7 @@ pub trait Dict<V: Value>: Clone {
     fn pop_item(&self) -> Result<Option<(DictKey, V)>> {
         may_delete(self, None)?;
         loop {
-            let Some(key) = self.keys().next().transpose()? else {
+            let Some(key) = self.any_key()? else {
                 return Ok(None);
             };
             // Somebody else may have been quicker: then it is another one's turn.

@@ -75,6 +75,11 @@ impl<V: Value> CachedDict<V> {
         CachedDict(self.0.of_format(format))
     }
 
+    /// The same items without the memory in front.
+    pub fn files(&self) -> MmapDict<V> {
+        MmapDict::of_view(self.0.on(self.0.store.engine.clone()))
+    }
+
     /// An item's value without a copy of its own: all who ask get the same, until the item is
     /// written again.
     ///
@@ -239,6 +244,10 @@ impl Store for Pair {
         let cleared = self.engine.clear(scope);
         self.front.clear(scope)?;
         cleared
+    }
+
+    fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        self.engine.any(scope)
     }
 
     fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {

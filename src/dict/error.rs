@@ -114,7 +114,9 @@ pub enum DictError {
     InvalidKey(#[from] KeyError),
     /// An entry of the storage lies in this dictionary's namespace under a key that no dictionary
     /// gives. Somebody else wrote it; it is left alone.
-    #[error("an entry under {key:?}, which is no dictionary's key; it was put by other means")]
+    #[error(
+        "an entry under {key:?}, which is no dictionary's key; it was put by other means: delete it through the cache"
+    )]
     ForeignKey {
         /// The entry's key in the storage, as text as far as it is text.
         key: String,

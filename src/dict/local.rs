@@ -31,14 +31,15 @@ pub use options::LocalOptions;
 ///
 /// Clones, sub-dictionaries and dictionaries of [other formats](Self::with_format) share one tree,
 /// and may be used by many threads. A transformation runs its closure beside the tree, and again
-/// where somebody else wrote the item meanwhile; transformations of one item take turns.
+/// where somebody else wrote the item meanwhile. Transformations of one item take turns, but wait no
+/// longer than a second: a closure that waits for another one's is slow, and not stuck.
 ///
 /// # Cost
 ///
 /// A read takes a shared lock and a walk down the segments, a write the same with the exclusive
 /// lock, and neither allocates for the tree but for new segments. Listing takes the lock for a few
 /// items at a time. An item takes its encoded bytes, the decoded value once it was read, and some
-/// 150 bytes.
+/// 200 bytes.
 ///
 /// Deletions leave empty nodes behind; each so many of them
 /// ([`prune_interval`](LocalOptions::prune_interval)) the tree is searched for these.

@@ -2,6 +2,9 @@
 //!
 //! Knows how they flatten from left to right, not what becomes of them.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::error::KeyError;
 use super::key::DictKey;
 use super::prefix::Prefix;
@@ -136,5 +139,23 @@ impl<A: Segments, B: Segments, C: Segments> Segments for (A, B, C) {
         self.0.each(each)?;
         self.1.each(each)?;
         self.2.each(each)
+    }
+}
+
+impl Segments for Box<str> {
+    fn each(&self, each: &mut dyn FnMut(&str) -> Result<(), KeyError>) -> Result<(), KeyError> {
+        each(self)
+    }
+}
+
+impl Segments for Arc<str> {
+    fn each(&self, each: &mut dyn FnMut(&str) -> Result<(), KeyError>) -> Result<(), KeyError> {
+        each(self)
+    }
+}
+
+impl Segments for Cow<'_, str> {
+    fn each(&self, each: &mut dyn FnMut(&str) -> Result<(), KeyError>) -> Result<(), KeyError> {
+        each(self)
     }
 }

@@ -378,6 +378,11 @@ impl<V: Value, D: OnStore<V>> Dict<V> for D {
         view.store.random(&view.scope)
     }
 
+    fn any_key(&self) -> Result<Option<DictKey>> {
+        let view = self.view();
+        view.store.any(&view.scope)
+    }
+
     fn keys_and_etags(&self) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
         let view = self.view();
         view.store.keys(view.scope.clone())

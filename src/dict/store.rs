@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::error::Result;
+use super::error::{DictError, Result};
 use super::etag::ETag;
 use super::format::{Format, Value};
 use super::key::DictKey;
@@ -121,6 +121,13 @@ pub trait Store: Lookup + Clone + fmt::Debug {
 
     /// Deletes all items of the scope that are there when it begins.
     fn clear(&self, scope: &Scope) -> Result<()>;
+
+    /// One of the keys, whichever is found soonest. Entries that are no items are passed over.
+    fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        let mut keys = self.keys(scope.clone());
+        let key = keys.find(|key| !matches!(key, Err(DictError::ForeignKey { .. })));
+        Ok(key.transpose()?.map(|(key, _)| key))
+    }
 
     /// One of the keys, each as likely as any other.
     fn random(&self, scope: &Scope) -> Result<Option<DictKey>>;

@@ -360,3 +360,23 @@ fn point_43_a_forged_value_that_never_ends_is_an_error_and_no_end_of_the_stack()
     }
     Ok(())
 }
+
+#[test]
+fn what_is_no_item_keeps_nobody_from_taking_items() -> Result<()> {
+    let scratch = Scratch::new();
+    let dict = open(&scratch);
+    dict.cache()
+        .put(b"json/a//b", b"\"theirs\"")
+        .expect("a put");
+    assert!(dict.is_empty()?);
+    assert_eq!(dict.pop_item()?, None);
+    for n in 0..100 {
+        dict.insert(["k".to_owned(), n.to_string()], text("item"))?;
+    }
+    let mut popped = 0;
+    while dict.pop_item()?.is_some() {
+        popped += 1;
+    }
+    assert_eq!((popped, dict.cache().len()), (100, 1));
+    Ok(())
+}

@@ -330,3 +330,16 @@ fn point_10_no_value_is_stored_that_is_nested_too_deeply_to_be_read() -> Result<
     }
     Ok(())
 }
+
+#[test]
+fn point_10_a_number_comes_back_to_the_last_bit() -> Result<()> {
+    for format in Format::ALL {
+        let dict = in_format::<Vec<f64>>(format);
+        let numbers: Vec<f64> = (0..2_000)
+            .map(|n| f64::from(n) * 0.123456789 + 0.1)
+            .collect();
+        dict.insert("k", numbers.clone())?;
+        assert_eq!(dict.get("k")?, Some(numbers));
+    }
+    Ok(())
+}
