@@ -2,10 +2,11 @@
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`, `draw`), changed
-//! (`edit`, `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
+//! (`edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`) and mended (`recover`, `repair`), and who may (`writer`).
 
 mod batch;
 mod clean;
+mod copy;
 mod draw;
 mod edit;
 mod entry;
@@ -32,6 +33,7 @@ mod tests;
 
 use std::path::Path;
 
+pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
 pub use iter::{Entries, Items, Keys};
@@ -505,6 +507,11 @@ impl MmapCache {
     /// [`writer`](Self::writer).
     pub fn flush(&self) -> Result<()> {
         self.writer()?.flush()
+    }
+
+    /// A copy of this cache while others go on writing to it: where to, and more, its methods say.
+    pub fn hot_copy(&self) -> HotCopy<'_> {
+        HotCopy::new(&self.handle)
     }
 
     /// Counters and totals, from the header: O(1).

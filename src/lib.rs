@@ -60,6 +60,7 @@ struct ReadmeExamples;
 mod boot;
 mod bytes;
 mod cache;
+mod clone;
 mod decode;
 #[cfg(feature = "dict")]
 pub mod dict;
@@ -82,8 +83,9 @@ mod sync;
 mod table;
 
 pub use cache::{
-    DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Progress,
-    Repair, Repaired, Report, Stats, Update, ValueRef, Version, Writer,
+    Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy, Items, Keys,
+    MmapCache, Options, Progress, Repair, Repaired, Report, Stats, Update, ValueRef, Version,
+    Writer,
 };
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
 pub use error::{Error, PoolError, Result};

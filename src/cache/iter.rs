@@ -282,7 +282,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The view with every segment mapped that its generation has now.
-fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
+pub(crate) fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
     let known = header.oldest()..=header.reserved().segment;
     let mut all = Vec::new();
