@@ -36,11 +36,11 @@ use std::path::Path;
 pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
-pub use iter::{Entries, Items, Keys};
+pub use iter::{Entries, Items, Keys, Listed};
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
-pub use verify::{Fault, Report};
+pub use verify::{CheckProgress, Fault, Level, Report, Verification};
 pub use version::Version;
 pub use writer::Writer;
 
@@ -533,9 +533,15 @@ impl MmapCache {
         DiskUsage::of(&self.handle)
     }
 
+    /// A check of which less can be asked than of [`verify`](Self::verify), or more threads: what,
+    /// its methods say.
+    pub fn check(&self) -> Verification<'_> {
+        Verification::new(&self.handle)
+    }
+
     /// Checks every entry, record and roster position, and the counters if nobody writes meanwhile.
     ///
-    /// Reads all of it: O(size). Takes no lock and changes nothing. What it finds is in the report,
+    /// Reads all of it: O(size), by one thread. Takes no lock and changes nothing. What it finds is in the report,
     /// not an error.
     ///
     /// # Errors

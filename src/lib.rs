@@ -83,9 +83,9 @@ mod sync;
 mod table;
 
 pub use cache::{
-    Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy, Items, Keys,
-    MmapCache, Options, Progress, Repair, Repaired, Report, Stats, Update, ValueRef, Version,
-    Writer,
+    CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
+    Items, Keys, Level, Listed, MmapCache, Options, Progress, Repair, Repaired, Report, Stats,
+    Update, ValueRef, Verification, Version, Writer,
 };
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
 pub use error::{Error, PoolError, Result};

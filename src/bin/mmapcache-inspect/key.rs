@@ -5,6 +5,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::failure::Failure;
+
 /// The bytes that a text stands for: `\xNN` is a byte, `\\` a backslash, `hex:` starts nothing but
 /// hex digits.
 pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
@@ -27,6 +29,12 @@ pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
         rest = after;
     }
     Ok(bytes)
+}
+
+/// The bytes that an argument stands for; `what` it is, is said where it is none.
+pub(crate) fn asked(text: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
+    let refuse = |why| Failure::Request(format!("the {what} {}: {why}", text.display()));
+    parse(text).map_err(refuse)
 }
 
 fn parse_hex(digits: &[u8]) -> Result<Vec<u8>, String> {

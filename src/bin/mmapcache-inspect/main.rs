@@ -4,7 +4,13 @@
 //! command.
 
 mod arguments;
+mod bar;
 mod batch;
+mod change;
+mod compact;
+mod completions;
+mod copy;
+mod delete;
 mod demo;
 mod export;
 mod failure;
@@ -14,14 +20,18 @@ mod header;
 mod import;
 mod json_line;
 mod key;
+mod labels;
 mod list;
+mod man;
 mod moment;
 mod output;
 mod own;
+mod put;
 mod repair;
 mod site;
 mod stats;
 mod tally;
+mod transfer;
 mod tree;
 mod units;
 mod verdict;
