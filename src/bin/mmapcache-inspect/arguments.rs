@@ -72,7 +72,7 @@ enum Command {
     ///
     /// The exit code is 1 where one of them was not there. Refused where the cache is append-only, or
     /// holds labels.
-    #[command(after_help = "Example:\n  mmapcache-inspect delete cache stale hex:00ff")]
+    #[command(after_help = "Example:\n  mmapcache-inspect delete cache stale hex:ff01")]
     Delete(delete::Arguments),
     /// Give the room of dead records back to the disk
     ///

@@ -60,7 +60,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
 
 fn text(copied: &Copied, time: Duration) -> String {
     let mut grid = Grid::new();
-    grid.section("copy: complete, synced and clean");
+    grid.section("copy: whole and clean");
     grid.row("entries", units::count(copied.entries), "");
     let records = "in its heap, dead ones and deletions included";
     grid.row("records", units::count(copied.records), records);

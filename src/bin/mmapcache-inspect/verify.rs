@@ -106,11 +106,8 @@ fn text_of(report: &Report, level: Depth, time: Duration) -> String {
         "DAMAGED"
     };
     match level {
-        Depth::Headers => grid.section(&format!("verify: {verdict}, as far as headers tell")),
-        Depth::Slots => grid.section(&format!(
-            "verify: {verdict}, as far as index and roster tell"
-        )),
         Depth::Records => grid.section(&format!("verify: {verdict}")),
+        _ => grid.section(&format!("verify {}: {verdict}", level.name())),
     }
     let totals = if report.totals_compared {
         "compared with the counters of the index"
