@@ -57,6 +57,10 @@ compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mappe
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
+#[cfg(all(doctest, feature = "dict"))]
+#[doc = include_str!("../docs/dictionary.md")]
+struct DictionaryExamples;
+
 mod boot;
 mod bytes;
 mod cache;

@@ -62,12 +62,6 @@ pub enum KeyError {
         /// How many there are.
         segments: usize,
     },
-    /// All segments and what stands between them have at most 65,000 bytes.
-    #[error("a key of {len} bytes; 65,000 are the most: use fewer or shorter segments")]
-    LongKey {
-        /// The length in bytes.
-        len: usize,
-    },
 }
 
 /// What a dictionary refuses by its policy.

@@ -8,7 +8,7 @@ use super::error::KeyError;
 use super::prefix::Prefix;
 use super::segments::Segments;
 
-/// One or more safe segments: ASCII letters, digits and `( ) _ - ~ . =`, at most 253 bytes each,
+/// One to 255 safe segments: ASCII letters, digits and `( ) _ - ~ . =`, at most 253 bytes each,
 /// none of them empty, `.` or `..`.
 ///
 /// A key and a longer key that begins with it are two items, and may both be there. Ordered segment
@@ -35,7 +35,7 @@ impl DictKey {
     /// # Errors
     ///
     /// [`KeyError`], where there is no segment, where one of them is not safe, and where there are
-    /// more than 255, or all together are longer than 65,000 bytes.
+    /// more than 255.
     pub fn new(segments: impl Segments) -> Result<Self, KeyError> {
         segments.to_key()
     }

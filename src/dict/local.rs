@@ -31,7 +31,7 @@ pub use options::LocalOptions;
 ///
 /// Clones, sub-dictionaries and dictionaries of [other formats](Self::with_format) share one tree,
 /// and may be used by many threads. A transformation runs its closure beside the tree, and again
-/// where somebody else wrote the item meanwhile.
+/// where somebody else wrote the item meanwhile; transformations of one item take turns.
 ///
 /// # Cost
 ///

@@ -294,6 +294,18 @@ impl Store for Engine {
         error.into_iter().chain(items)
     }
 
+    /// Counts what begins as its keys do, as fast as the keys can be listed.
+    fn len(&self, scope: &Scope) -> Result<u64> {
+        let prefix = scope.engine_prefix();
+        let mut keys = self.0.keys().map_err(failed("list the keys", None))?;
+        let mut len = 0;
+        while let Some(key) = keys.next_borrowed() {
+            let (key, _) = key.map_err(failed("list the keys", None))?;
+            len += u64::from(key.starts_with(prefix.as_bytes()));
+        }
+        Ok(len)
+    }
+
     fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Vec<u8>)>> {
         self.keys(scope.clone()).filter_map(move |item| {
             let loaded = item.and_then(|(key, _)| {

@@ -16,9 +16,8 @@ pub(super) const SEPARATOR: char = '/';
 /// The most segments that a key may have: trees of them are walked by recursion.
 const MAX_SEGMENTS: usize = 255;
 
-/// The most bytes that all segments of a key may have together, separators included. A little less
-/// than what the engine's keys may have, for what stores put in front.
-pub(super) const MAX_BYTES: usize = 65_000;
+// The longest key fits into one of the engine's, with what stores put in front.
+const _: () = assert!(16 + MAX_SEGMENTS * (segment::MAX_SEGMENT + 1) <= u16::MAX as usize);
 
 /// Any number of safe segments, or none: the place in the tree where a
 /// [view](super::Dict::subdict) begins.
@@ -32,8 +31,7 @@ impl Prefix {
     ///
     /// # Errors
     ///
-    /// [`KeyError`], where one of them is no safe segment, and where there are more than 255, or
-    /// all together are longer than 65,000 bytes.
+    /// [`KeyError`], where one of them is no safe segment, and where there are more than 255.
     pub fn new(segments: impl Segments) -> Result<Self, KeyError> {
         segments.to_prefix()
     }
@@ -66,10 +64,10 @@ impl Prefix {
     }
 
     pub(super) fn joined<S: Segments + ?Sized>(&self, segments: &S) -> Result<Self, KeyError> {
-        let mut joined = Joined {
-            text: self.0.to_string(),
-            count: 0,
-        };
+        let mut joined = Joined::default();
+        // Most keys fit, so that their text is not moved as it grows.
+        joined.text.reserve(self.0.len() + 64);
+        joined.text.push_str(&self.0);
         segments.each(&mut |segment| joined.push(segment))?;
         joined.into_prefix()
     }
@@ -89,12 +87,9 @@ impl Prefix {
 
     /// This prefix, if it is no longer than one may be.
     fn checked(self) -> Result<Self, KeyError> {
-        let (len, segments) = (self.0.len(), self.len());
+        let segments = self.len();
         if segments > MAX_SEGMENTS {
             return Err(KeyError::ManySegments { segments });
-        }
-        if len > MAX_BYTES {
-            return Err(KeyError::LongKey { len });
         }
         Ok(self)
     }

@@ -120,8 +120,8 @@ impl<S: Store, V: Value> View<S, V> {
         let current = session.load(at)?;
         let value = current.as_ref().map(|(_, stored)| stored.decode(at));
         let write = transformer(value.transpose()?)?;
-        let tagged = self.write_through(session, at, current, write)?;
-        Ok(tagged)
+        let encoded = write.try_map(|value| Self::encode(at, value))?;
+        Ok(self.write_through(session, at, current, (write, encoded))?)
     }
 
     /// Runs the closure beside the storage, and again where the item was written meanwhile.
@@ -136,10 +136,12 @@ impl<S: Store, V: Value> View<S, V> {
             let current = self.store.load(at)?;
             let value = current.as_ref().map(|(_, stored)| stored.decode(at));
             let write = transformer(value.transpose()?)?;
+            // What belongs to the caller, as all that encodes, runs without the lock.
+            let encoded = write.try_map(|value| Self::encode(at, value))?;
             let session = self.store.begin()?;
             let seen = current.as_ref().map(|&(etag, _)| etag);
             if session.etag(at)? == seen {
-                return Ok(self.write_through(session, at, current, write)?);
+                return Ok(self.write_through(session, at, current, (write, encoded))?);
             }
             drop(session);
             attempts += 1;
@@ -157,14 +159,17 @@ impl<S: Store, V: Value> View<S, V> {
         mut session: S::Session<'_>,
         at: &Place,
         current: Option<(ETag, S::Stored)>,
-        write: Write<V>,
+        (write, encoded): (Write<V>, Write<Vec<u8>>),
     ) -> Result<Option<Tagged<V>>> {
-        let is_kept = matches!(write, Write::KeepCurrent);
-        if !is_kept && (current.is_some() || matches!(write, Write::DeleteCurrent)) {
+        if current.is_some() && !matches!(write, Write::KeepCurrent) {
             self.may_change(at)?;
         }
-        let encoded = write.try_map(|value| Self::encode(at, value))?;
-        let etag = apply(&mut session, at, &encoded)?;
+        // What is absent stays so without a deletion, which a policy would refuse.
+        let etag = if current.is_none() && matches!(write, Write::DeleteCurrent) {
+            None
+        } else {
+            apply(&mut session, at, &encoded)?
+        };
         session.finish()?;
         match (write, etag) {
             (Write::Value(value), Some(etag)) => Ok(Some(Tagged { value, etag })),
@@ -350,7 +355,10 @@ impl<V: Value, D: OnStore<V>> Dict<V> for D {
         if D::Store::TRANSFORMS_IN_SESSION {
             view.transform_in_session(&at, &mut transformer)
         } else {
-            view.transform_beside(&at, retries, &mut transformer)
+            let store = &view.store;
+            store.in_turn(&at, || {
+                view.transform_beside(&at, retries, &mut transformer)
+            })
         }
     }
 

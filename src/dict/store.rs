@@ -94,6 +94,12 @@ pub trait Store: Lookup + Clone + fmt::Debug {
 
     fn begin(&self) -> Result<Self::Session<'_>>;
 
+    /// Runs a transformation of an item beside the storage, and as far as possible not while others
+    /// of the same item run.
+    fn in_turn<R>(&self, _at: &Place, transform: impl FnOnce() -> R) -> R {
+        transform()
+    }
+
     /// Puts an item. None where it is there already and the storage is append-only.
     fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>>;
 

@@ -35,9 +35,9 @@ impl Held {
             return Ok(value);
         }
         let value = Arc::new(at.decode::<V>(&self.encoded)?);
-        // Whoever was first has set it: then this is one of its own.
-        let _ = self.decoded.set(Arc::clone(&value) as _);
-        Ok(value)
+        // Who decoded it at the same time, and was first, has set it: then all get that.
+        let decoded = self.decoded.get_or_init(|| Arc::clone(&value) as _);
+        Ok(Arc::clone(decoded).downcast().unwrap_or(value))
     }
 }
 

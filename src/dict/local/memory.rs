@@ -3,9 +3,11 @@
 //! Knows who may look at it when, and which tag comes next.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::{ReentrantMutex, RwLock, RwLockWriteGuard};
 
 use crate::cache::Version;
 use crate::dict::error::Result;
@@ -22,12 +24,21 @@ use super::tree::Node;
 /// Items that a listing takes with it for one hold of the lock.
 const LISTED_AT_ONCE: usize = 64;
 
+/// Transformations of so many items can run at a time; more where they meet by chance.
+const TURNS: usize = 16;
+
+/// How long a transformation waits for its turn: one that waits for another would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A tree that dictionaries share.
 #[derive(Clone)]
 pub struct Memory(Arc<Shared>);
 
 struct Shared {
     tree: RwLock<Tree>,
+    /// Who transforms an item holds the turn of its key, so that many who do it at a time are not
+    /// in each other's way again and again. A closure may transform items too.
+    turns: [ReentrantMutex<()>; TURNS],
     append_only: bool,
     prune_interval: Option<u32>,
 }
@@ -65,6 +76,7 @@ impl Memory {
         };
         Self(Arc::new(Shared {
             tree: RwLock::new(tree),
+            turns: Default::default(),
             append_only: options.append_only,
             prune_interval: options.prune_interval,
         }))
@@ -79,12 +91,16 @@ impl Memory {
         let held = Arc::new(Held::new(etag, encoded));
         let mut locked = self.lock();
         let known = locked.tree.root.get(at.format, at.key.as_str());
-        if known.is_none_or(|known| known.etag < etag) {
-            let before = locked
-                .tree
-                .root
-                .insert(at.format, at.key.as_str(), Arc::clone(&held));
-            locked.removed.extend(before);
+        match known {
+            // Who has read it at the same time was first.
+            Some(known) if known.etag == etag => return Arc::clone(known),
+            Some(known) if known.etag > etag => {}
+            _ => {
+                let shared = Arc::clone(&held);
+                let root = &mut locked.tree.root;
+                let before = root.insert(at.format, at.key.as_str(), shared);
+                locked.removed.extend(before);
+            }
         }
         held
     }
@@ -93,7 +109,7 @@ impl Memory {
     pub(in crate::dict) fn forget(&self, at: &Place) {
         if self.0.tree.read().get(at).is_some() {
             let mut locked = self.lock();
-            let removed = locked.tree.root.remove(at.format, at.key.as_str());
+            let removed = locked.tree.root.take(at.format, at.key.as_str());
             locked.removed.extend(removed);
         }
     }
@@ -236,6 +252,14 @@ impl Store for Memory {
 
     fn begin(&self) -> Result<Locked<'_>> {
         Ok(self.lock())
+    }
+
+    fn in_turn<R>(&self, at: &Place, transform: impl FnOnce() -> R) -> R {
+        let mut hasher = DefaultHasher::new();
+        at.key.hash(&mut hasher);
+        let turn = &self.0.turns[hasher.finish() as usize % TURNS];
+        let _held = turn.try_lock_for(PATIENCE);
+        transform()
     }
 
     fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {

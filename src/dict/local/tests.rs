@@ -4,7 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dict::{Dict, LocalDict, LocalOptions};
+use crate::cache::Version;
+use crate::dict::etag::ETag;
+use crate::dict::store::Place;
+use crate::dict::{Dict, DictError, DictKey, Format, LocalDict, LocalOptions, Retries, Write};
+
+use super::Memory;
 
 #[test]
 fn empty_nodes_stay_until_enough_was_deleted() {
@@ -138,4 +143,51 @@ fn what_was_decoded_once_is_shared_until_the_item_is_written_again() {
     let chars = dict.with_format::<char>(dict.format());
     assert_eq!(chars.get("a").unwrap(), Some('x'));
     assert_eq!(dict.get("a").unwrap().as_deref(), Some("x"));
+}
+
+#[test]
+fn transformations_that_wait_for_each_other_are_not_stuck_for_ever() {
+    let dict = LocalDict::<u8>::new();
+    let at = std::sync::Barrier::new(2);
+    let increment = |value: Option<u8>| Write::Value(value.unwrap_or(0) + 1);
+    std::thread::scope(|scope| {
+        for (mine, theirs) in [("a", "b"), ("b", "a")] {
+            let (dict, at) = (&dict, &at);
+            let mut met = false;
+            scope.spawn(move || {
+                dict.try_transform(mine, Retries::Unbounded, |value| {
+                    if !std::mem::replace(&mut met, true) {
+                        at.wait();
+                        dict.transform(theirs, increment)?;
+                    }
+                    Ok::<_, DictError>(increment(value))
+                })
+                .unwrap();
+            });
+        }
+    });
+    assert_eq!(
+        (dict.get("a").unwrap(), dict.get("b").unwrap()),
+        (Some(2), Some(2))
+    );
+}
+
+#[test]
+fn what_is_forgotten_takes_its_empty_nodes_along() {
+    let memory = Memory::new(LocalOptions::new().prune_interval(None));
+    let at = |key: [&str; 3]| Place {
+        format: Format::Json,
+        key: DictKey::new(key).unwrap(),
+    };
+    let etag = ETag::new(Version::from_nanos(1));
+    for key in [["a", "b", "c"], ["a", "d", "e"]] {
+        memory.hold(&at(key), etag, b"1");
+    }
+    assert_eq!(memory.nodes(), 4);
+    for _ in 0..2 {
+        memory.forget(&at(["a", "b", "c"]));
+        assert_eq!(memory.nodes(), 3);
+    }
+    memory.forget(&at(["a", "d", "e"]));
+    assert_eq!(memory.nodes(), 1);
 }

@@ -72,6 +72,23 @@ impl<T> Node<T> {
         Some(item)
     }
 
+    /// Takes an item away, and the nodes that are empty without it.
+    pub(super) fn take(&mut self, format: Format, key: &str) -> Option<T> {
+        let Some((segment, rest)) = key.split_once(SEPARATOR) else {
+            return self.remove(format, key);
+        };
+        let child = self.children.get_mut(segment)?;
+        let item = child.take(format, rest);
+        if child.is_empty() {
+            self.children.remove(segment);
+        }
+        item
+    }
+
+    fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.buckets.is_empty()
+    }
+
     /// Takes all items of a format below some segments away. Nodes stay.
     pub(super) fn clear(&mut self, format: Format, within: &Prefix, removed: &mut Vec<T>) {
         let mut segments = within.segments();
@@ -96,7 +113,7 @@ impl<T> Node<T> {
     /// Removes the nodes without items below this one; whether this is one itself.
     pub(super) fn prune(&mut self) -> bool {
         self.children.retain(|_, child| !child.prune());
-        self.children.is_empty() && self.buckets.is_empty()
+        self.is_empty()
     }
 
     /// Items of a format.

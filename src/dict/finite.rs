@@ -1,0 +1,176 @@
+//! Looks for numbers in a value that JSON has no text for: infinite ones, and those that are none.
+//!
+//! `serde_json` writes them as `null`, which reads as something else or not at all. Knows the shapes
+//! of serde's data model, and writes nothing.
+
+use serde::Serialize;
+use serde::ser::{self, Error as _, Serializer};
+use serde_json::Error;
+
+/// Whether all numbers of a value are finite.
+///
+/// # Errors
+///
+/// One that names the first that is not.
+pub(super) fn check(value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+    value.serialize(Finite)
+}
+
+/// Goes through a value.
+struct Finite;
+
+type Done = Result<(), Error>;
+
+/// What holds no number that could be other than finite.
+macro_rules! passes {
+    ($($method:ident: $type:ty),*) => {
+        $(fn $method(self, _: $type) -> Done {
+            Ok(())
+        })*
+    };
+}
+
+/// What is made of others, one after the other, with names or without.
+macro_rules! goes_through {
+    ($($part:ident: $method:ident($($name:ty)?)),*) => {
+        $(impl ser::$part for Finite {
+            type Ok = ();
+            type Error = Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Done {
+                check(value)
+            }
+
+            fn end(self) -> Done {
+                Ok(())
+            }
+        })*
+    };
+}
+
+goes_through!(
+    SerializeSeq: serialize_element(),
+    SerializeTuple: serialize_element(),
+    SerializeTupleStruct: serialize_field(),
+    SerializeTupleVariant: serialize_field(),
+    SerializeStruct: serialize_field(&'static str),
+    SerializeStructVariant: serialize_field(&'static str)
+);
+
+impl ser::SerializeMap for Finite {
+    type Ok = ();
+    type Error = Error;
+
+    /// Keys are texts in JSON, and refused there where they cannot be.
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Done {
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+        check(value)
+    }
+
+    fn end(self) -> Done {
+        Ok(())
+    }
+}
+
+impl Serializer for Finite {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    passes!(
+        serialize_bool: bool, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
+        serialize_i128: i128, serialize_u128: u128, serialize_unit_struct: &'static str
+    );
+
+    fn serialize_f32(self, number: f32) -> Done {
+        self.serialize_f64(number.into())
+    }
+
+    fn serialize_f64(self, number: f64) -> Done {
+        if number.is_finite() {
+            return Ok(());
+        }
+        Err(Error::custom(format_args!("{number} is no number in JSON")))
+    }
+
+    fn serialize_none(self) -> Done {
+        Ok(())
+    }
+
+    fn serialize_unit(self) -> Done {
+        Ok(())
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Done {
+        check(value)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Done {
+        Ok(())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Done {
+        check(value)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Done {
+        check(value)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Error> {
+        Ok(self)
+    }
+}

@@ -1,0 +1,362 @@
+//! What only dictionaries in files have: they last, others share them, and files can be damaged.
+
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mmapcache::dict::{Dict, DictError, Format, MmapDict, Result, Write};
+use mmapcache::{Error, MmapCache, Options};
+
+use crate::child::scratch::Scratch;
+
+fn open(scratch: &Scratch) -> MmapDict<String> {
+    MmapDict::open(&scratch.path).expect("a dictionary")
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+#[test]
+fn point_21_items_and_tags_are_there_after_a_restart_and_tags_go_on_growing() -> Result<()> {
+    let scratch = Scratch::new();
+    let (kept, gone) = {
+        let dict = open(&scratch);
+        let kept = dict.insert(["a", "b"], text("kept"))?;
+        let gone = dict.insert("c", text("gone"))?;
+        dict.remove("c")?;
+        (kept, gone)
+    };
+    let dict = open(&scratch);
+    assert_eq!(dict.get(["a", "b"])?.as_deref(), Some("kept"));
+    assert_eq!(dict.etag(["a", "b"])?, Some(kept));
+    assert!(dict.insert("c", text("again"))? > gone.max(kept));
+    Ok(())
+}
+
+#[test]
+fn point_33_what_one_handle_writes_another_sees_at_once() -> Result<()> {
+    let scratch = Scratch::new();
+    let (one, other) = (open(&scratch), open(&scratch));
+    let etag = one.insert(["a", "b"], text("v"))?;
+    assert_eq!(other.subdict("a")?.etag("b")?, Some(etag));
+    other.clear()?;
+    assert!(one.is_empty()?);
+    assert_eq!(one.params(), other.params());
+    Ok(())
+}
+
+#[test]
+fn point_11_the_policy_is_in_the_files_and_holds_for_everybody() -> Result<()> {
+    let scratch = Scratch::new();
+    let options = Options::new().append_only(true).clone();
+    let made = MmapDict::<String>::open_with(&scratch.path, Format::Json, &options)?;
+    made.insert("k", text("v"))?;
+    let dict = open(&scratch);
+    assert!(dict.is_append_only());
+    for error in [
+        dict.insert("k", text("w")).unwrap_err(),
+        dict.remove("k").unwrap_err(),
+    ] {
+        assert!(matches!(error, DictError::MutationPolicy { .. }), "{error}");
+    }
+    let cache = MmapCache::open(&scratch.path).expect("a cache");
+    assert!(matches!(
+        cache.delete(b"json/k"),
+        Err(Error::AppendOnly { .. })
+    ));
+    assert!(matches!(cache.clear(), Err(Error::AppendOnly { .. })));
+    assert_eq!(made.get("k")?.as_deref(), Some("v"));
+    Ok(())
+}
+
+#[test]
+fn an_item_is_the_entry_of_its_format_and_its_segments() -> Result<()> {
+    let scratch = Scratch::new();
+    let dict = open(&scratch);
+    let etag = dict.insert(["users", "42"], text("Ada"))?;
+    let packed = dict.with_format::<u8>(Format::MessagePack);
+    packed.insert("k", 7)?;
+    let cache = dict.cache();
+    let entry = cache
+        .entry(b"json/users/42")
+        .expect("a look")
+        .expect("it is there");
+    assert_eq!(entry.value(), b"\"Ada\"");
+    assert_eq!(entry.version().to_string(), etag.to_string());
+    assert_eq!(
+        cache.get(b"msgpack/k").expect("a look").as_deref(),
+        Some(&[7][..])
+    );
+    Ok(())
+}
+
+#[test]
+fn entries_of_others_in_the_same_cache_are_no_items_and_stay() -> Result<()> {
+    let scratch = Scratch::new();
+    let cache = Arc::new(MmapCache::open(&scratch.path).expect("a cache"));
+    let dict = MmapDict::on(Arc::clone(&cache), Format::Json);
+    for key in [&b"other"[..], b"json", b"jsonk", b"yaml/k", b"\xff/k"] {
+        cache.put(key, b"\"mine\"").expect("a put");
+    }
+    assert!(dict.is_empty()?);
+    assert_eq!(dict.len()?, 0);
+    dict.insert("k", text("item"))?;
+    assert_eq!(dict.len()?, 1);
+    assert_eq!(dict.random_key()?.expect("a key").as_str(), "k");
+    dict.clear()?;
+    assert_eq!(cache.len(), 5);
+    Ok(())
+}
+
+#[test]
+fn point_15_an_entry_in_the_namespace_that_is_no_item_is_an_error_and_hides_nothing() -> Result<()>
+{
+    let scratch = Scratch::new();
+    let dict = open(&scratch);
+    dict.insert("k", text("item"))?;
+    let foreign = [
+        &b"json/"[..],
+        b"json/a//b",
+        b"json/not safe",
+        b"json/..",
+        b"json/\xff",
+    ];
+    for key in foreign {
+        dict.cache().put(key, b"\"theirs\"").expect("a put");
+    }
+    let (keys, errors): (Vec<_>, Vec<_>) = dict.keys().partition(Result::is_ok);
+    assert_eq!(keys.len(), 1);
+    assert_eq!(errors.len(), foreign.len());
+    for error in errors {
+        let error = error.unwrap_err();
+        assert!(matches!(error, DictError::ForeignKey { .. }), "{error}");
+        assert!(!error.is_corruption());
+    }
+    assert_eq!(dict.len()?, 1 + foreign.len() as u64);
+    assert_eq!(dict.get("k")?.as_deref(), Some("item"));
+
+    dict.clear().unwrap_err();
+    assert_eq!(dict.get("k")?, None, "cleared all the same");
+    assert_eq!(dict.cache().len(), foreign.len() as u64, "left alone");
+    Ok(())
+}
+
+/// Changes a byte of a value where it lies in the heap.
+fn damage(scratch: &Scratch, value: &str) {
+    let path = scratch.path.with_extension("heap");
+    let heap = std::fs::read(&path).expect("the heap");
+    let mut places = heap.windows(value.len()).enumerate();
+    let (at, _) = places
+        .find(|(_, bytes)| *bytes == value.as_bytes())
+        .expect("the value");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .expect("the heap");
+    file.write_all_at(b"#", at as u64).expect("a write");
+}
+
+#[test]
+fn point_43_a_damaged_item_is_an_error_of_corruption_and_can_be_replaced_and_deleted() -> Result<()>
+{
+    let scratch = Scratch::new();
+    let dict = open(&scratch);
+    for (key, value) in [
+        ("a", "first-value"),
+        ("b", "second-value"),
+        ("c", "third-value"),
+    ] {
+        dict.insert(key, text(value))?;
+        if key != "c" {
+            damage(&scratch, value);
+        }
+    }
+    let results = [
+        dict.get("a").map(drop),
+        dict.pop("a").map(drop),
+        dict.transform("a", |_| Write::KeepCurrent).map(drop),
+        dict.setdefault("a", text("default")).map(drop),
+    ];
+    for result in results {
+        let error = result.unwrap_err();
+        assert!(error.is_corruption(), "{error}");
+        let DictError::Backend {
+            key: Some(key),
+            operation,
+            ..
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((key.as_str(), *operation), ("a", "read the item"));
+    }
+    assert_eq!(dict.len()?, 3, "its key is sound");
+    assert_eq!(
+        dict.items().filter(Result::is_ok).count(),
+        1,
+        "and hides no other item"
+    );
+    dict.insert("a", text("anew"))?;
+    assert_eq!(dict.get("a")?.as_deref(), Some("anew"));
+    assert!(dict.discard("b")?);
+    assert!(!dict.contains("b")?);
+    assert_eq!(dict.get("c")?.as_deref(), Some("third-value"));
+    Ok(())
+}
+
+#[test]
+fn point_30_a_closure_that_writes_to_the_same_files_is_refused_instead_of_waiting_for_itself()
+-> Result<()> {
+    let scratch = Scratch::new();
+    let dict = open(&scratch);
+    let sub = dict.subdict("a")?;
+    let packed = dict.with_format::<u8>(Format::MessagePack);
+    dict.insert("k", text("before"))?;
+    dict.transform("k", |_| {
+        let refusals = [
+            sub.insert("b", text("inner")).map(drop),
+            packed.insert("b", 1).map(drop),
+            dict.discard("k").map(drop),
+            dict.transform("other", |_| Write::DeleteCurrent).map(drop),
+        ];
+        for refusal in refusals {
+            let Err(DictError::Backend {
+                source: Error::WriterHeld { .. },
+                ..
+            }) = refusal
+            else {
+                panic!("{refusal:?}");
+            };
+        }
+        Write::Value(text("after"))
+    })?;
+    assert_eq!(dict.get("k")?.as_deref(), Some("after"));
+    assert_eq!((dict.len()?, packed.len()?), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn point_43_who_waits_in_vain_for_the_lock_is_told_and_readers_do_not_wait() -> Result<()> {
+    let scratch = Scratch::new();
+    let other = open(&scratch);
+    let mut options = Options::new();
+    options.lock_timeout(Some(Duration::from_millis(20)));
+    let dict = MmapDict::<String>::open_with(&scratch.path, Format::Json, &options)?;
+    dict.insert("k", text("v"))?;
+    let writer = other.cache().writer().expect("the lock");
+    // Another thread: this one would be told that it has the lock itself.
+    let refusal = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| dict.insert("k", text("w")));
+        waits.join().expect("a thread")
+    });
+    let Err(DictError::Backend {
+        source: Error::Locked { .. },
+        ..
+    }) = refusal
+    else {
+        panic!("{refusal:?}");
+    };
+    let seen = dict.get_with_etag("k")?.expect("it is there");
+    assert_eq!(seen.value, "v");
+    assert_eq!(
+        dict.setdefault("k", text("w"))?,
+        "v",
+        "what changes nothing needs no lock"
+    );
+    writer.commit().expect("the end");
+    dict.insert("k", text("w"))?;
+    Ok(())
+}
+
+#[test]
+fn point_43_a_handle_that_only_reads_reads_and_refuses_the_rest() -> Result<()> {
+    let scratch = Scratch::new();
+    open(&scratch).insert("k", text("v"))?;
+    let options = Options::new().read_only(true).clone();
+    let dict = MmapDict::<String>::open_with(&scratch.path, Format::Json, &options)?;
+    assert_eq!(dict.get("k")?.as_deref(), Some("v"));
+    assert_eq!(dict.len()?, 1);
+    for refused in [dict.insert("k", text("w")).map(drop), dict.clear()] {
+        let Err(DictError::Backend {
+            source: Error::ReadOnly { .. },
+            ..
+        }) = refused
+        else {
+            panic!("{refused:?}");
+        };
+    }
+    Ok(())
+}
+
+#[test]
+fn point_21_compacting_keeps_tags_and_a_rebuild_gives_greater_ones() -> Result<()> {
+    let scratch = Scratch::new();
+    let dict = open(&scratch);
+    dict.update((0..200).map(|n| (format!("k{n}"), text("v"))))?;
+    let etag = dict.etag("k7")?;
+    dict.cache().compact().expect("a compaction");
+    assert_eq!(dict.etag("k7")?, etag);
+
+    let before = dict.newest_keys(Some(1))?;
+    let last = dict.etag(&before[0])?;
+    let cache = dict.cache();
+    let mut writer = cache.writer().expect("the lock");
+    writer
+        .atomic_rebuild(cache.items().expect("a listing"))
+        .expect("a rebuild");
+    drop(writer);
+    assert_eq!(dict.len()?, 200);
+    for item in dict.keys_and_etags() {
+        assert!(Some(item?.1) > last);
+    }
+    Ok(())
+}
+
+#[test]
+fn point_43_what_cannot_be_opened_says_why() {
+    let scratch = Scratch::new();
+    let options = Options::new().create(false).clone();
+    let error = MmapDict::<u32>::open_with(&scratch.path, Format::Json, &options).unwrap_err();
+    let DictError::Backend {
+        source: Error::NotFound { .. },
+        operation,
+        key: None,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(*operation, "open the cache");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+/// A value within itself.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Nested {
+    Within(Box<Nested>),
+    List(Vec<Nested>),
+}
+
+#[test]
+fn point_43_a_forged_value_that_never_ends_is_an_error_and_no_end_of_the_stack() -> Result<()> {
+    let scratch = Scratch::new();
+    let files = open(&scratch).with_format::<Nested>(Format::MessagePack);
+    let json = files.with_format::<Nested>(Format::Json);
+    let forged = [
+        [&b"\x81\xa6Within"[..], b"msgpack/k"],
+        [b"\x91", b"msgpack/k"],
+        [b"{\"Within\":", b"json/k"],
+        [b"[", b"json/k"],
+    ];
+    for [level, key] in forged {
+        files
+            .cache()
+            .put(key, &level.repeat(300_000))
+            .expect("a put");
+        let dict = if key == b"json/k" { &json } else { &files };
+        let error = dict.get("k").unwrap_err();
+        assert!(matches!(error, DictError::InvalidValue { .. }), "{error}");
+        dict.remove("k")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Keys and prefixes by themselves, without a dictionary.
+
+use std::collections::{BTreeSet, HashSet};
+
+use mmapcache::dict::{DictKey, KeyError, Prefix, is_safe_char, replace_unsafe_chars, safe_chars};
+
+type Result = std::result::Result<(), KeyError>;
+
+fn texts(key: &DictKey) -> Vec<&str> {
+    key.segments().collect()
+}
+
+#[test]
+fn point_1_parts_are_flattened_from_left_to_right_however_deep_they_lie() -> Result {
+    let inner = DictKey::new(["c", "d"])?;
+    let tail = Prefix::new("f")?;
+    let key = DictKey::new((
+        "a",
+        vec![["b"].as_slice(), &[]],
+        (inner, "e", ((), [[tail]])),
+    ))?;
+    assert_eq!(texts(&key), ["a", "b", "c", "d", "e", "f"]);
+    assert_eq!(key.len(), 6);
+    assert_eq!(
+        key,
+        DictKey::from_segments("abcdef".chars().map(String::from))?
+    );
+    assert_eq!(key.as_prefix(), &Prefix::from_segments(texts(&key))?);
+    Ok(())
+}
+
+#[test]
+fn point_1_owned_and_borrowed_texts_make_the_same_key() -> Result {
+    let owned = String::from("a");
+    let expected = DictKey::new("a")?;
+    assert_eq!(DictKey::new(&owned)?, expected);
+    assert_eq!(DictKey::new([&[&owned]])?, expected);
+    assert_eq!(DictKey::new([&owned])?, expected);
+    assert_eq!(DictKey::new(vec![owned.clone()])?, expected);
+    assert_eq!(DictKey::new(owned)?, expected);
+    Ok(())
+}
+
+#[test]
+fn point_2_letters_digits_and_seven_marks_are_safe_and_nothing_else() {
+    let safe: HashSet<char> = safe_chars().collect();
+    assert_eq!(safe.len(), 26 + 26 + 10 + 7);
+    assert!("()_-~.=".chars().all(|mark| safe.contains(&mark)));
+    for character in (0..0x2_0000).filter_map(char::from_u32) {
+        let expected = character.is_ascii_alphanumeric() || "()_-~.=".contains(character);
+        assert_eq!(is_safe_char(character), expected, "{character:?}");
+        assert_eq!(safe.contains(&character), expected, "{character:?}");
+        let segment = format!("x{character}");
+        assert_eq!(DictKey::new(segment).is_ok(), expected, "{character:?}");
+    }
+}
+
+#[test]
+fn point_2_an_unsafe_character_is_named_with_its_segment_and_its_place() {
+    let error = DictKey::new(("ok", ["also-ok", "né/t"])).unwrap_err();
+    let expected = KeyError::Character {
+        number: 2,
+        segment: "né/t".to_owned(),
+        position: 1,
+        character: 'é',
+    };
+    assert_eq!(error, expected);
+    assert!(error.to_string().contains("'é' at 1"), "{error}");
+}
+
+#[test]
+fn point_2_each_unsafe_character_is_replaced_by_the_same_text() -> Result {
+    assert_eq!(replace_unsafe_chars("a b/ü", "_"), "a_b__");
+    assert_eq!(replace_unsafe_chars("a b/ü", ""), "ab");
+    assert_eq!(replace_unsafe_chars("a b", "(-)"), "a(-)b");
+    assert_eq!(replace_unsafe_chars("safe.already", "_"), "safe.already");
+    DictKey::new(replace_unsafe_chars("https://example.org/?q=1", "~"))?;
+    Ok(())
+}
+
+#[test]
+fn point_3_a_segment_has_one_to_253_bytes() -> Result {
+    assert_eq!(
+        DictKey::new(["a", ""]).unwrap_err(),
+        KeyError::EmptySegment { number: 1 }
+    );
+    let longest = "x".repeat(253);
+    assert_eq!(DictKey::new(&longest)?.first(), longest);
+    let (number, len) = (0, 254);
+    assert_eq!(
+        DictKey::new("x".repeat(254)).unwrap_err(),
+        KeyError::LongSegment { number, len }
+    );
+    Ok(())
+}
+
+#[test]
+fn point_3_one_dot_and_two_are_refused_and_their_likes_are_not() -> Result {
+    for (number, dots) in [(0, "."), (1, "..")] {
+        let parts = &["a", dots][1 - number..];
+        let segment = dots.to_owned();
+        let expected = KeyError::Dots { number, segment };
+        assert_eq!(DictKey::new(parts).unwrap_err(), expected);
+    }
+    for fine in [".hidden", "...", "a..b", "a.", "..a"] {
+        DictKey::new(fine)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn point_3_a_key_has_at_most_255_segments_of_any_length() -> Result {
+    let longest = vec!["x".repeat(253); 255];
+    let fits = DictKey::new(&longest)?;
+    assert_eq!((fits.len(), fits.as_str().len()), (255, 255 * 254 - 1));
+    let many = Err(KeyError::ManySegments { segments: 256 });
+    assert_eq!(DictKey::new((&longest, "y")), many);
+    assert_eq!(fits.join("y"), many);
+    assert_eq!(fits.as_prefix().join("y").map(drop), many.map(drop));
+    Ok(())
+}
+
+#[test]
+fn point_4_a_prefix_may_be_empty_and_a_key_may_not() -> Result {
+    let none: [&str; 0] = [];
+    for empty in [Prefix::new(())?, Prefix::new(none)?, Prefix::default()] {
+        assert!(empty.is_empty());
+        assert_eq!((empty.len(), empty.as_str()), (0, ""));
+        assert_eq!(empty.segments().next(), None);
+        assert_eq!(DictKey::new(&empty), Err(KeyError::NoSegment));
+    }
+    assert_eq!(DictKey::new(()), Err(KeyError::NoSegment));
+    assert_eq!(DictKey::new(none), Err(KeyError::NoSegment));
+    assert_eq!(DictKey::from_segments(none), Err(KeyError::NoSegment));
+    assert_eq!(
+        Prefix::default().join(["a", "b"])?,
+        Prefix::new(["a", "b"])?
+    );
+    Ok(())
+}
+
+#[test]
+fn point_5_keys_are_equal_and_hashed_by_their_segments() -> Result {
+    let key = DictKey::new(["a", "b"])?;
+    let set = HashSet::from([key.clone(), DictKey::new(("a", "b"))?]);
+    assert_eq!(set.len(), 1);
+    assert!(set.contains(&DictKey::new("a")?.join("b")?));
+    assert_ne!(key, DictKey::new("ab")?);
+    assert_ne!(key, DictKey::new(["b", "a"])?);
+    assert_ne!(key, DictKey::new(["A", "b"])?, "case counts");
+    Ok(())
+}
+
+#[test]
+fn point_5_keys_are_joined_counted_and_read_from_both_ends() -> Result {
+    let key = DictKey::new("a")?.join(["b", "c"])?;
+    assert_eq!(
+        key.as_prefix(),
+        &Prefix::new(["a", "b"])?.join("c")?.join(())?
+    );
+    let backwards: Vec<_> = key.segments().rev().collect();
+    assert_eq!(backwards, ["c", "b", "a"]);
+    assert!(key.segments().any(|segment| segment == "b"));
+    assert_eq!((key.len(), key.first()), (3, "a"));
+    assert_eq!(key.to_string(), "a/b/c");
+    assert_eq!(format!("{key:?}"), "DictKey(\"a/b/c\")");
+    Ok(())
+}
+
+#[test]
+fn point_5_keys_are_ordered_segment_by_segment() -> Result {
+    let ordered = [
+        DictKey::new("a")?,
+        DictKey::new(["a", "b"])?,
+        DictKey::new(["a", "b", "a"])?,
+        DictKey::new(["a", "c"])?,
+        // As one text it would come first: `-` is less than the separator.
+        DictKey::new("a-")?,
+        DictKey::new("b")?,
+    ];
+    let set: BTreeSet<_> = ordered.iter().rev().cloned().collect();
+    assert!(set.iter().eq(&ordered));
+    Ok(())
+}

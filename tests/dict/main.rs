@@ -1,0 +1,92 @@
+//! What dictionaries promise, point by point: `docs/dictionary.md` says which test proves which
+//! point, and `cargo test --all-features --test dict mmap::` runs the suite on one kind only.
+//!
+//! The suite runs once for each kind of dictionary, and knows nothing of any of them. What only one
+//! kind has stands in a file of its own, and so do the model and the races.
+#![expect(
+    clippy::duplicate_mod,
+    reason = "the suite is compiled once for each kind of dictionary"
+)]
+
+#[path = "../child/mod.rs"]
+mod child;
+mod errors;
+mod files;
+mod fresh;
+mod keys;
+mod memory;
+mod model;
+mod pair;
+mod proofs;
+mod races;
+
+/// The suite on dictionaries in files with memory in front of them.
+#[path = "suite"]
+mod cached {
+    use crate::fresh::cached::*;
+
+    mod conditional;
+    mod etags;
+    mod items;
+    mod listing;
+    mod params;
+    mod plain;
+    mod policies;
+    mod subdicts;
+    mod threads;
+    mod times;
+    mod transform;
+    mod values;
+    mod writes;
+}
+
+/// The suite on dictionaries in memory.
+#[path = "suite"]
+mod local {
+    use crate::fresh::local::*;
+
+    mod conditional;
+    mod etags;
+    mod items;
+    mod listing;
+    mod params;
+    mod plain;
+    mod policies;
+    mod subdicts;
+    mod threads;
+    mod times;
+    mod transform;
+    mod values;
+    mod writes;
+}
+
+/// The suite on dictionaries in files.
+#[path = "suite"]
+mod mmap {
+    use crate::fresh::mmap::*;
+
+    mod conditional;
+    mod etags;
+    mod items;
+    mod listing;
+    mod params;
+    mod plain;
+    mod policies;
+    mod subdicts;
+    mod threads;
+    mod times;
+    mod transform;
+    mod values;
+    mod writes;
+}
+
+/// No test of its own: what the races start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("counts", races::counts),
+        ("counts until killed", races::counts_until_killed),
+        ("takes items", races::takes),
+        ("watches counters", races::watches),
+    ]);
+}

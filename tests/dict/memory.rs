@@ -1,0 +1,254 @@
+//! What only dictionaries in memory have: shared values, a tree to tidy up, and conflicts.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use mmapcache::dict::{
+    Condition, Dict, DictError, ETagState, Format, LocalDict, LocalOptions, Result, Retries,
+    Retrieve, Write,
+};
+
+#[test]
+fn all_who_ask_for_a_shared_value_get_the_same_until_it_is_written() -> Result<()> {
+    let dict = LocalDict::new();
+    dict.insert(["a", "b"], vec![1, 2])?;
+    let shared = || Ok::<_, DictError>(dict.get_shared(["a", "b"])?.expect("it is there"));
+    let first = shared()?;
+    dict.get(["a", "b"])?;
+    assert!(Arc::ptr_eq(&first, &shared()?));
+    let below = dict.subdict("a")?.get_shared("b")?.expect("it is there");
+    assert!(Arc::ptr_eq(&first, &below));
+
+    dict.insert(["a", "b"], vec![1, 2])?;
+    let second = shared()?;
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert_eq!(first, second);
+    dict.remove(["a", "b"])?;
+    assert_eq!(dict.get_shared(["a", "b"])?, None);
+    assert_eq!(*second, [1, 2], "for as long as anyone holds it");
+    Ok(())
+}
+
+#[test]
+fn threads_that_read_a_value_first_at_once_share_it_too() -> Result<()> {
+    for _ in 0..200 {
+        let dict = LocalDict::new();
+        dict.insert("k", vec![7; 1_000])?;
+        let barrier = std::sync::Barrier::new(2);
+        let look = || {
+            barrier.wait();
+            dict.get_shared("k").expect("a look").expect("it is there")
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(look);
+            (look(), other.join().expect("a thread"))
+        });
+        assert!(Arc::ptr_eq(&one, &other));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_value_that_was_read_as_one_type_can_be_read_as_another() -> Result<()> {
+    let narrow = LocalDict::<u8>::new();
+    let wide = narrow.with_format::<u64>(Format::Json);
+    narrow.insert("k", 7)?;
+    assert_eq!(narrow.get("k")?, Some(7));
+    assert_eq!(wide.get("k")?, Some(7));
+    assert_eq!(wide.get_shared("k")?.as_deref(), Some(&7));
+    assert_eq!(narrow.get("k")?, Some(7));
+    Ok(())
+}
+
+/// Puts and deletes an item below a node of its own, so many times.
+fn come_and_go(dict: &LocalDict<u32>, times: u32) -> Result<()> {
+    for n in 0..times {
+        let key = [format!("node{n}"), "leaf".to_owned()];
+        dict.insert(&key, n)?;
+        dict.remove(&key)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn point_33_empty_nodes_go_after_so_many_deletions() -> Result<()> {
+    let dict = LocalDict::with(LocalOptions::new().prune_interval(10));
+    dict.insert(["stays", "a", "b"], 1)?;
+    assert_eq!(dict.nodes(), 3);
+    come_and_go(&dict, 9)?;
+    assert_eq!(dict.nodes(), 3 + 9);
+    come_and_go(&dict, 1)?;
+    assert_eq!(dict.nodes(), 3);
+    assert_eq!(dict.get(["stays", "a", "b"])?, Some(1));
+    assert_eq!(LocalDict::<u32>::new().params().prune_interval, Some(64));
+    Ok(())
+}
+
+#[test]
+fn point_33_empty_nodes_stay_where_no_interval_is_set() -> Result<()> {
+    let options = [
+        LocalOptions::new().prune_interval(0).clone(),
+        LocalOptions::new().prune_interval(None).clone(),
+    ];
+    for options in options {
+        let dict = LocalDict::with(&options);
+        assert_eq!(dict.params().prune_interval, None);
+        come_and_go(&dict, 200)?;
+        assert_eq!(dict.nodes(), 1 + 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn point_33_nodes_that_hold_items_of_another_format_stay() -> Result<()> {
+    let json = LocalDict::<u32>::with(LocalOptions::new().prune_interval(1));
+    let packed = json.with_format::<u32>(Format::MessagePack);
+    json.insert(["a", "b"], 1)?;
+    packed.insert(["a", "b"], 2)?;
+    json.clear()?;
+    assert_eq!(packed.get(["a", "b"])?, Some(2));
+    assert_eq!(json.nodes(), 2);
+    packed.clear()?;
+    assert_eq!(json.nodes(), 1);
+    Ok(())
+}
+
+#[test]
+fn point_30_a_transformation_runs_again_after_a_conflict_and_gives_up_after_so_many() -> Result<()>
+{
+    for (retries, expected) in [
+        (Retries::Times(0), 1),
+        (Retries::Times(3), 4),
+        (Retries::default(), 7),
+    ] {
+        let dict = LocalDict::new();
+        let mut runs = 0;
+        // The closure itself is the other one who writes.
+        let failed = dict.try_transform(["a", "b"], retries, |_| {
+            runs += 1;
+            dict.insert(["a", "b"], runs)?;
+            Ok::<_, DictError>(Write::Value(0))
+        });
+        let error = failed.unwrap_err();
+        let DictError::Conflict { key, attempts } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!((key.as_str(), *attempts, runs), ("a/b", expected, expected));
+        assert_eq!(
+            dict.get(["a", "b"])?,
+            Some(expected),
+            "what the others wrote"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn point_30_after_a_conflict_the_closure_sees_what_was_written_meanwhile() -> Result<()> {
+    let dict = LocalDict::new();
+    let mut seen = Vec::new();
+    let done = dict.try_transform("k", Retries::Unbounded, |value| {
+        seen.push(value);
+        match seen.len() {
+            1 => drop(dict.insert("k", 10)?),
+            2 => dict.remove("k")?,
+            3 => drop(dict.insert("k", 30)?),
+            _ => {}
+        }
+        Ok::<_, DictError>(Write::Value(value.unwrap_or(0) + 1))
+    })?;
+    assert_eq!(seen, [None, Some(10), None, Some(30)]);
+    assert_eq!(done.expect("it was put").value, 31);
+    assert_eq!(dict.get("k")?, Some(31));
+    Ok(())
+}
+
+#[test]
+fn point_12_dictionaries_in_memory_are_apart_unless_they_are_clones() -> Result<()> {
+    let (one, other) = (LocalDict::new(), LocalDict::default());
+    one.insert("k", 1)?;
+    assert!(other.is_empty()?);
+    assert_eq!(one.params(), other.params());
+    assert!(
+        !one.same_items(&other)?,
+        "compared by items, not by parameters"
+    );
+    Ok(())
+}
+
+/// Where a [`Nosy`] counts what is done to it: the tree that it is put into itself.
+static TREE: LazyLock<LocalDict<u32>> = LazyLock::new(LocalDict::new);
+
+fn count() {
+    let counted = TREE.transform("count", |count| Write::Value(count.unwrap_or(0) + 1));
+    counted.expect("a transformation");
+}
+
+/// A value that uses the dictionary it lies in whenever its own code runs.
+struct Nosy;
+
+impl Clone for Nosy {
+    fn clone(&self) -> Self {
+        count();
+        Self
+    }
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        count();
+    }
+}
+
+impl Serialize for Nosy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        count();
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Nosy {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
+        count();
+        <()>::deserialize(input)?;
+        Ok(Self)
+    }
+}
+
+fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
+    dict.insert(["a", "b"], Nosy)?;
+    let shared = dict.get_shared(["a", "b"])?;
+    dict.insert(["a", "b"], Nosy)?;
+    drop(shared);
+    dict.get(["a", "b"])?;
+    let (write, absent) = (Write::Value(Nosy), ETagState::Absent);
+    let put = dict.set_if(["a", "b"], write, Condition::Any, absent, Retrieve::Always)?;
+    assert!(put.was_mutated());
+    dict.setdefault(["a", "b"], Nosy)?;
+    dict.transform(["a", "b"], |_| Write::Value(Nosy))?;
+    dict.transform(["a", "b"], |_| Write::KeepCurrent)?;
+    assert_eq!(dict.values().count(), 1);
+    dict.pop(["a", "b"])?;
+    for n in 0..100 {
+        dict.insert(["a".to_owned(), n.to_string()], Nosy)?;
+        dict.get_shared(["a".to_owned(), n.to_string()])?;
+    }
+    dict.clear()
+}
+
+#[test]
+fn a_values_own_code_may_use_the_tree_that_it_lies_in() {
+    let (done, waits) = std::sync::mpsc::channel();
+    // A thread that waits for itself is left behind.
+    std::thread::spawn(move || {
+        let used = use_everything(&TREE.with_format(Format::MessagePack));
+        done.send(used).expect("the test waits");
+    });
+    let used = waits.recv_timeout(Duration::from_secs(30));
+    used.expect("it waits for its own lock")
+        .expect("all went well");
+    let counted = TREE.get("count").expect("a look").expect("it was used");
+    assert!(counted > 300, "{counted}");
+}

@@ -1,0 +1,549 @@
+//! Random operations on a dictionary and on a sorted map, which must agree after each of them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod kind;
+mod operation;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mmapcache::dict::{
+    Condition, Conditional, Dict, DictError, DictKey, ETag, ETagState, Format, Outcome, Prefix,
+    Retrieve, Tagged, Write,
+};
+use proptest::prelude::*;
+
+use kind::{InBoth, InFiles, InMemory, Kind};
+use operation::{Action, Expected, Operation, Segments, Tending, Test, operations};
+
+/// Where an item lies: its format, and its segments from the root on.
+type Place = (Format, Segments);
+
+struct Model<K: Kind> {
+    kind: K,
+    append_only: bool,
+    expected: BTreeMap<Place, (String, ETag)>,
+    /// All tags that were ever given.
+    given: Vec<ETag>,
+}
+
+/// A view, as the model sees it.
+struct View<'a, D> {
+    dict: D,
+    format: Format,
+    prefix: &'a Segments,
+}
+
+impl<D> View<'_, D> {
+    fn place(&self, key: &Segments) -> Place {
+        (self.format, [&self.prefix[..], key].concat())
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, DictError>) {
+    let Err(DictError::MutationPolicy { .. }) = result else {
+        panic!("{result:?}");
+    };
+}
+
+impl<K: Kind> Model<K> {
+    fn new(append_only: bool) -> Self {
+        Self {
+            kind: K::new(append_only),
+            append_only,
+            expected: BTreeMap::new(),
+            given: Vec::new(),
+        }
+    }
+
+    fn view<'a>(&self, format: Format, prefix: &'a Segments) -> View<'a, K::Dict> {
+        let dict = self.kind.dict(format).subdict(prefix).unwrap();
+        View {
+            dict,
+            format,
+            prefix,
+        }
+    }
+
+    fn etag(&self, place: &Place) -> ETagState {
+        self.expected.get(place).map(|(_, etag)| *etag).into()
+    }
+
+    fn value(&self, place: &Place) -> Option<String> {
+        self.expected.get(place).map(|(value, _)| value.clone())
+    }
+
+    /// Whether nothing there may be changed.
+    fn is_fixed(&self, place: &Place) -> bool {
+        self.append_only && self.expected.contains_key(place)
+    }
+
+    fn put(&mut self, place: Place, value: String, etag: ETag) {
+        assert!(self.given.last() < Some(&etag), "tags only grow");
+        self.given.push(etag);
+        self.expected.insert(place, (value, etag));
+    }
+
+    /// The items of a view, by their keys relative to it.
+    fn below(&self, view: &View<'_, K::Dict>) -> BTreeMap<DictKey, (String, ETag)> {
+        let all = self.expected.iter();
+        let below = all.filter_map(|((format, key), item)| {
+            let rest = key.strip_prefix(&view.prefix[..])?;
+            let is_below = *format == view.format && !rest.is_empty();
+            is_below.then(|| (DictKey::new(rest).unwrap(), item.clone()))
+        });
+        below.collect()
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        let view = self.view(operation.format, &operation.view);
+        match &operation.action {
+            Action::Insert(key, value) => self.insert(&view, key, value),
+            Action::Write(key, write) => self.write(&view, key, write),
+            Action::Update(items) => self.update(&view, items),
+            Action::SetIf(key, write, test) => self.set_if(&view, key, write, *test),
+            Action::SetDefaultIf(key, value, test) => self.setdefault_if(&view, key, value, *test),
+            Action::DiscardIf(key, test) => self.discard_if(&view, key, *test),
+            Action::GetIf(key, test) => self.get_if(&view, key, *test),
+            Action::SetDefault(key, value) => self.setdefault(&view, key, value),
+            Action::Transform(key, write) => self.transform(&view, key, write),
+            Action::Discard(key) => self.discard(&view, key),
+            Action::Remove(key) => self.remove(&view, key),
+            Action::Pop(key) => self.pop(&view, key),
+            Action::PopItem => self.pop_item(&view),
+            Action::Clear => self.clear(&view),
+            Action::Look(key) => self.look(&view, key),
+            Action::List => self.list(&view),
+            Action::Newest(at_most) => self.newest(&view, *at_most),
+            Action::Random => {
+                let drawn = view.dict.random_key().unwrap();
+                let below = self.below(&view);
+                assert_eq!(drawn.is_none(), below.is_empty());
+                assert!(drawn.is_none_or(|key| below.contains_key(&key)));
+            }
+            Action::Tend(tending) => {
+                drop(view);
+                self.tend(*tending);
+            }
+        }
+    }
+
+    fn insert(&mut self, view: &View<'_, K::Dict>, key: &Segments, value: &str) {
+        let place = view.place(key);
+        let inserted = view.dict.insert(key, value.to_owned());
+        if self.is_fixed(&place) {
+            return refused(inserted);
+        }
+        self.put(place, value.to_owned(), inserted.unwrap());
+    }
+
+    fn write(&mut self, view: &View<'_, K::Dict>, key: &Segments, write: &Write<String>) {
+        let place = view.place(key);
+        let written = view.dict.write(key, write.clone());
+        let deletes = *write == Write::DeleteCurrent;
+        let keeps = *write == Write::KeepCurrent;
+        if !keeps && (self.is_fixed(&place) || self.append_only && deletes) {
+            return refused(written);
+        }
+        written.unwrap();
+        match write {
+            Write::Value(value) => {
+                let etag = view.dict.etag(key).unwrap().unwrap();
+                self.put(place, value.clone(), etag);
+            }
+            Write::KeepCurrent => {}
+            Write::DeleteCurrent => drop(self.expected.remove(&place)),
+        }
+    }
+
+    fn update(&mut self, view: &View<'_, K::Dict>, items: &[(Segments, String)]) {
+        let updated = view.dict.update(items.iter().cloned());
+        let mut put = BTreeMap::new();
+        let mut items = items.iter();
+        let stopped = items.any(|(key, value)| {
+            let place = view.place(key);
+            if self.is_fixed(&place) || self.append_only && put.contains_key(&place) {
+                return true;
+            }
+            let etag = view.dict.etag(key).unwrap().unwrap();
+            put.insert(place, (value.clone(), etag));
+            false
+        });
+        let mut put: Vec<_> = put.into_iter().collect();
+        put.sort_unstable_by_key(|(_, (_, etag))| *etag);
+        for (place, (value, etag)) in put {
+            self.put(place, value, etag);
+        }
+        if stopped {
+            return refused(updated);
+        }
+        updated.unwrap();
+    }
+
+    /// The tag that is expected, and whether the condition holds.
+    fn judge(&self, place: &Place, test: Test) -> (ETagState, bool) {
+        let actual = self.etag(place);
+        let expected = match test.expected {
+            Expected::Fresh => actual,
+            Expected::Stale(index) if !self.given.is_empty() => (*index.get(&self.given)).into(),
+            Expected::Stale(_) | Expected::Absent => ETagState::Absent,
+        };
+        let holds = match test.condition {
+            Condition::Any => true,
+            Condition::Same => expected == actual,
+            Condition::Changed => expected != actual,
+        };
+        (expected, holds)
+    }
+
+    /// What a conditional operation must come to that leaves the item as it is.
+    fn left(&self, place: &Place, test: Test) -> Conditional<String> {
+        let (expected, satisfied) = self.judge(place, test);
+        let outcome = match self.expected.get(place) {
+            None => Outcome::Absent,
+            Some((value, etag)) => {
+                let wanted = match test.retrieve {
+                    Retrieve::Always => true,
+                    Retrieve::IfChanged => expected != (*etag).into(),
+                    Retrieve::Never => false,
+                };
+                let value = wanted.then(|| value.clone());
+                Outcome::Unchanged { etag: *etag, value }
+            }
+        };
+        Conditional { satisfied, outcome }
+    }
+
+    fn get_if(&self, view: &View<'_, K::Dict>, key: &Segments, test: Test) {
+        let place = view.place(key);
+        let (expected, _) = self.judge(&place, test);
+        let looked = view
+            .dict
+            .get_if(key, test.condition, expected, test.retrieve);
+        assert_eq!(looked.unwrap(), self.left(&place, test));
+    }
+
+    fn set_if(
+        &mut self,
+        view: &View<'_, K::Dict>,
+        key: &Segments,
+        write: &Write<String>,
+        test: Test,
+    ) {
+        let place = view.place(key);
+        let (expected, holds) = self.judge(&place, test);
+        let Test {
+            condition,
+            retrieve,
+            ..
+        } = test;
+        let result = view
+            .dict
+            .set_if(key, write.clone(), condition, expected, retrieve);
+        let changes = match write {
+            Write::Value(_) => holds,
+            Write::KeepCurrent => false,
+            Write::DeleteCurrent => holds && self.etag(&place) != ETagState::Absent,
+        };
+        self.came_to(place, write, test, changes, result);
+    }
+
+    fn setdefault_if(&mut self, view: &View<'_, K::Dict>, key: &Segments, value: &str, test: Test) {
+        let place = view.place(key);
+        let (expected, holds) = self.judge(&place, test);
+        let Test {
+            condition,
+            retrieve,
+            ..
+        } = test;
+        let default = value.to_owned();
+        let result = view
+            .dict
+            .setdefault_if(key, default.clone(), condition, expected, retrieve);
+        let changes = holds && self.etag(&place) == ETagState::Absent;
+        self.came_to(place, &Write::Value(default), test, changes, result);
+    }
+
+    fn discard_if(&mut self, view: &View<'_, K::Dict>, key: &Segments, test: Test) {
+        let place = view.place(key);
+        let (expected, holds) = self.judge(&place, test);
+        let result = view.dict.discard_if(key, test.condition, expected);
+        let changes = holds && self.etag(&place) != ETagState::Absent;
+        let test = Test {
+            retrieve: Retrieve::Never,
+            ..test
+        };
+        self.came_to(place, &Write::DeleteCurrent, test, changes, result);
+    }
+
+    /// Compares a conditional operation's result with what it must be, and notes the change.
+    fn came_to(
+        &mut self,
+        place: Place,
+        write: &Write<String>,
+        test: Test,
+        changes: bool,
+        result: Result<Conditional<String>, DictError>,
+    ) {
+        if !changes {
+            return assert_eq!(result.unwrap(), self.left(&place, test));
+        }
+        if self.is_fixed(&place) {
+            return refused(result);
+        }
+        let result = result.unwrap();
+        assert!(result.satisfied);
+        match (write, result.outcome) {
+            (
+                Write::Value(value),
+                Outcome::Written {
+                    before,
+                    etag,
+                    value: written,
+                },
+            ) => {
+                assert_eq!((before, &written), (self.etag(&place), value));
+                self.put(place, written, etag);
+            }
+            (Write::DeleteCurrent, Outcome::Deleted { before }) => {
+                assert_eq!(ETagState::from(before), self.etag(&place));
+                self.expected.remove(&place);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn setdefault(&mut self, view: &View<'_, K::Dict>, key: &Segments, default: &str) {
+        let place = view.place(key);
+        let value = view.dict.setdefault(key, default.to_owned()).unwrap();
+        if let Some(there) = self.value(&place) {
+            return assert_eq!(value, there);
+        }
+        assert_eq!(value, default);
+        let etag = view.dict.etag(key).unwrap().unwrap();
+        self.put(place, value, etag);
+    }
+
+    fn transform(&mut self, view: &View<'_, K::Dict>, key: &Segments, write: &Write<String>) {
+        let place = view.place(key);
+        let there = self.value(&place);
+        let result = view.dict.transform(key, |value| {
+            assert_eq!(value, there);
+            write.clone()
+        });
+        if *write != Write::KeepCurrent && self.is_fixed(&place) {
+            return refused(result);
+        }
+        match (write, result.unwrap()) {
+            (Write::Value(value), Some(tagged)) => {
+                assert_eq!(*value, tagged.value);
+                self.put(place, tagged.value, tagged.etag);
+            }
+            (Write::KeepCurrent, kept) => {
+                let kept = kept.map(|it| (it.value, it.etag));
+                assert_eq!(kept.as_ref(), self.expected.get(&place));
+            }
+            (Write::DeleteCurrent, None) => drop(self.expected.remove(&place)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn discard(&mut self, view: &View<'_, K::Dict>, key: &Segments) {
+        let discarded = view.dict.discard(key);
+        if self.append_only {
+            return refused(discarded);
+        }
+        let there = self.expected.remove(&view.place(key));
+        assert_eq!(discarded.unwrap(), there.is_some());
+    }
+
+    fn remove(&mut self, view: &View<'_, K::Dict>, key: &Segments) {
+        let removed = view.dict.remove(key);
+        if self.append_only {
+            return refused(removed);
+        }
+        match (self.expected.remove(&view.place(key)), removed) {
+            (Some(_), Ok(())) | (None, Err(DictError::KeyNotFound { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pop(&mut self, view: &View<'_, K::Dict>, key: &Segments) {
+        let popped = view.dict.pop(key);
+        if self.append_only {
+            return refused(popped);
+        }
+        let there = self.expected.remove(&view.place(key));
+        assert_eq!(popped.unwrap(), there.map(|(value, _)| value));
+    }
+
+    fn pop_item(&mut self, view: &View<'_, K::Dict>) {
+        let popped = view.dict.pop_item();
+        if self.append_only {
+            return refused(popped);
+        }
+        let Some((key, value)) = popped.unwrap() else {
+            return assert!(self.below(view).is_empty());
+        };
+        let is_it = |(_, at): &&Place| {
+            let below = at.strip_prefix(&view.prefix[..]);
+            below.is_some_and(|rest| rest.iter().copied().eq(key.segments()))
+        };
+        let mut places = self
+            .expected
+            .keys()
+            .filter(|(format, _)| *format == view.format);
+        let place = places.find(is_it).cloned().unwrap();
+        assert_eq!(self.expected.remove(&place).unwrap().0, value);
+    }
+
+    fn clear(&mut self, view: &View<'_, K::Dict>) {
+        let cleared = view.dict.clear();
+        if self.append_only {
+            return refused(cleared);
+        }
+        cleared.unwrap();
+        let (format, prefix) = (view.format, view.prefix);
+        self.expected.retain(|(of, key), _| {
+            *of != format || !key.starts_with(prefix) || key.len() == prefix.len()
+        });
+    }
+
+    fn look(&self, view: &View<'_, K::Dict>, key: &Segments) {
+        let there = self.expected.get(&view.place(key));
+        let value = there.map(|(value, _)| value.clone());
+        let etag = there.map(|(_, etag)| *etag);
+        assert_eq!(view.dict.get(key).unwrap(), value);
+        assert_eq!(view.dict.etag(key).unwrap(), etag);
+        assert_eq!(view.dict.contains(key).unwrap(), there.is_some());
+        assert_eq!(view.dict.timestamp(key).unwrap().is_some(), there.is_some());
+        let tagged = value.zip(etag).map(|(value, etag)| Tagged { value, etag });
+        assert_eq!(view.dict.get_with_etag(key).unwrap(), tagged);
+        match (view.dict.require(key), there) {
+            (Ok(value), Some((there, _))) => assert_eq!(value, *there),
+            (Err(DictError::KeyNotFound { key: named }), None) => {
+                assert_eq!(named, DictKey::new(key).unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn list(&self, view: &View<'_, K::Dict>) {
+        let below = self.below(view);
+        let mut listed = BTreeMap::new();
+        for entry in view.dict.entries() {
+            let (key, tagged) = entry.unwrap();
+            let twice = listed.insert(key, (tagged.value, tagged.etag));
+            assert_eq!(twice, None);
+        }
+        assert_eq!(listed, below);
+        let keys: Result<Vec<_>, _> = view.dict.keys_and_etags().collect();
+        let keys: BTreeSet<_> = keys.unwrap().into_iter().collect();
+        assert!(
+            keys.into_iter()
+                .eq(below.iter().map(|(key, (_, etag))| (key.clone(), *etag)))
+        );
+        assert_eq!(view.dict.len().unwrap(), below.len() as u64);
+        assert_eq!(view.dict.is_empty().unwrap(), below.is_empty());
+        let firsts: BTreeSet<_> = below.keys().map(DictKey::first).collect();
+        assert!(view.dict.subdicts().unwrap().keys().eq(&firsts));
+        assert_eq!(view.dict.prefix(), &Prefix::new(view.prefix).unwrap());
+    }
+
+    fn newest(&self, view: &View<'_, K::Dict>, at_most: usize) {
+        let below = self.below(view);
+        let mut by_tag: Vec<_> = below
+            .iter()
+            .map(|(key, (value, etag))| (*etag, key, value))
+            .collect();
+        by_tag.sort_unstable();
+        let oldest = view.dict.oldest_keys(Some(at_most)).unwrap();
+        assert!(
+            oldest
+                .iter()
+                .eq(by_tag.iter().take(at_most).map(|(_, key, _)| *key))
+        );
+        let oldest = view.dict.oldest_values(None).unwrap();
+        assert!(oldest.iter().eq(by_tag.iter().map(|(_, _, value)| *value)));
+        by_tag.reverse();
+        let newest = view.dict.newest_values(Some(at_most)).unwrap();
+        assert!(
+            newest
+                .iter()
+                .eq(by_tag.iter().take(at_most).map(|(_, _, value)| *value))
+        );
+        let newest = view.dict.newest_keys(None).unwrap();
+        assert!(newest.iter().eq(by_tag.iter().map(|(_, key, _)| *key)));
+    }
+
+    fn tend(&mut self, tending: Tending) {
+        if self.kind.tend(tending) {
+            let before = self.given.last().copied();
+            let places: Vec<Place> = self.expected.keys().cloned().collect();
+            for place in places {
+                let etag = self.kind.dict(place.0).etag(&place.1).unwrap().unwrap();
+                assert!(Some(etag) > before, "a rebuild gives new tags");
+                self.given.push(etag);
+                self.expected.get_mut(&place).unwrap().1 = etag;
+            }
+            self.given.sort_unstable();
+        }
+        self.compare();
+    }
+
+    fn compare(&self) {
+        for format in Format::ALL {
+            self.list(&self.view(format, &Segments::new()));
+        }
+    }
+}
+
+fn run<K: Kind>(append_only: bool, operations: Vec<Operation>) {
+    let mut model = Model::<K>::new(append_only);
+    for operation in &operations {
+        model.apply(operation);
+    }
+    model.compare();
+}
+
+fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig {
+        cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(count),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+
+    #[test]
+    fn a_dictionary_in_memory_does_what_a_map_does(operations in operations()) {
+        run::<InMemory>(false, operations);
+    }
+
+    #[test]
+    fn an_append_only_dictionary_in_memory_does_what_a_map_does(operations in operations()) {
+        run::<InMemory>(true, operations);
+    }
+
+    #[test]
+    fn a_dictionary_in_files_does_what_a_map_does(operations in operations()) {
+        run::<InFiles>(false, operations);
+    }
+
+    #[test]
+    fn an_append_only_dictionary_in_files_does_what_a_map_does(operations in operations()) {
+        run::<InFiles>(true, operations);
+    }
+
+    #[test]
+    fn a_dictionary_in_files_with_memory_in_front_does_what_a_map_does(operations in operations()) {
+        run::<InBoth>(false, operations);
+    }
+
+    #[test]
+    fn an_append_only_one_with_memory_in_front_does_what_a_map_does(operations in operations()) {
+        run::<InBoth>(true, operations);
+    }
+}

@@ -1,0 +1,184 @@
+//! What only dictionaries in files with memory in front of them have: what is held, and for how
+//! long.
+
+use std::sync::Arc;
+
+use mmapcache::dict::{
+    CachedDict, Condition, Dict, ETagState, Format, MmapDict, Result, Retrieve, Write,
+};
+
+use crate::child::scratch::Scratch;
+
+type Numbers = Vec<u32>;
+
+/// A dictionary in files, and the same with memory in front of it.
+fn pair(scratch: &Scratch) -> Result<(MmapDict<Numbers>, CachedDict<Numbers>)> {
+    let files = MmapDict::open(&scratch.path)?;
+    Ok((files.clone(), CachedDict::new(files)))
+}
+
+#[test]
+fn point_40_a_value_is_decoded_once_and_never_stale() -> Result<()> {
+    let scratch = Scratch::new();
+    let (files, cached) = pair(&scratch)?;
+    let shared = || cached.get_shared(["a", "b"]);
+    files.insert(["a", "b"], vec![1])?;
+    let first = shared()?.expect("it is there");
+    assert!(Arc::ptr_eq(&first, &shared()?.expect("it is there")));
+
+    // Behind its back, by every way of writing.
+    files.insert(["a", "b"], vec![2])?;
+    assert_eq!(cached.get(["a", "b"])?, Some(vec![2]));
+    files.transform(["a", "b"], |_| Write::Value(vec![3]))?;
+    let third = shared()?.expect("it is there");
+    assert_eq!(*third, [3]);
+    assert!(
+        Arc::ptr_eq(&third, &shared()?.expect("it is there")),
+        "held in place of the first"
+    );
+    files.remove(["a", "b"])?;
+    assert_eq!(cached.get(["a", "b"])?, None);
+    assert_eq!(shared()?, None);
+    files.insert(["a", "b"], vec![4])?;
+    assert_eq!(cached.entries().next().expect("an item")?.1.value, [4]);
+    files.clear()?;
+    assert_eq!(cached.get(["a", "b"])?, None);
+    Ok(())
+}
+
+#[test]
+fn point_40_what_another_handle_rebuilds_is_read_anew() -> Result<()> {
+    let scratch = Scratch::new();
+    let (_, cached) = pair(&scratch)?;
+    cached.insert("k", vec![1])?;
+    assert_eq!(cached.get("k")?, Some(vec![1]));
+    let other = MmapDict::<Numbers>::open(&scratch.path)?;
+    let items = [Ok::<_, mmapcache::Error>((b"json/k", b"[2]"))];
+    other.cache().atomic_rebuild(items).expect("a rebuild");
+    assert_eq!(cached.get("k")?, Some(vec![2]));
+    Ok(())
+}
+
+#[test]
+fn point_40_a_transformation_starts_from_what_is_in_the_files() -> Result<()> {
+    let scratch = Scratch::new();
+    let (files, cached) = pair(&scratch)?;
+    cached.insert("k", vec![1])?;
+    cached.get("k")?;
+    files.insert("k", vec![2])?;
+    cached.transform("k", |value| {
+        let mut value = value.expect("it is there");
+        value.push(3);
+        Write::Value(value)
+    })?;
+    assert_eq!(files.get("k")?, Some(vec![2, 3]));
+    Ok(())
+}
+
+#[test]
+fn memory_holds_what_was_read_until_it_is_forgotten() -> Result<()> {
+    let scratch = Scratch::new();
+    let (files, cached) = pair(&scratch)?;
+    for n in 0..10 {
+        files.insert(["a".to_owned(), n.to_string()], vec![n])?;
+    }
+    assert_eq!(cached.held(), 0);
+    assert_eq!(cached.values().count(), 10);
+    assert_eq!(cached.held(), 10);
+    let kept = cached.get_shared(["a", "7"])?.expect("it is there");
+    cached.subdict("a")?.forget();
+    assert_eq!(cached.held(), 0);
+    assert_eq!(*kept, [7]);
+    assert_eq!(cached.get(["a", "7"])?, Some(vec![7]));
+    assert_eq!(cached.clone().held(), 1);
+    Ok(())
+}
+
+#[test]
+fn what_goes_through_the_pair_itself_is_not_held_any_longer() -> Result<()> {
+    let scratch = Scratch::new();
+    let (_, cached) = pair(&scratch)?;
+    let read = |key: &str| -> Result<()> {
+        cached.insert(key, vec![1])?;
+        cached.get(key)?;
+        assert_eq!(cached.held(), 1);
+        Ok(())
+    };
+    let gone = || assert_eq!(cached.held(), 0);
+    let (any, absent, never) = (Condition::Any, ETagState::Absent, Retrieve::Never);
+    read("a")?;
+    assert!(cached.discard("a")?);
+    gone();
+    read("b")?;
+    cached.pop("b")?;
+    gone();
+    read("c")?;
+    assert!(cached.discard_if("c", any, absent)?.was_mutated());
+    gone();
+    read("d")?;
+    cached.insert("d", vec![2])?;
+    gone();
+    read("e")?;
+    assert!(
+        cached
+            .set_if("e", Write::Value(vec![2]), any, absent, never)?
+            .was_mutated()
+    );
+    gone();
+    read("f")?;
+    cached.transform("f", |_| Write::Value(vec![2]))?;
+    gone();
+    read("g")?;
+    cached.clear()?;
+    gone();
+    Ok(())
+}
+
+#[test]
+fn a_queue_that_is_filled_and_emptied_takes_no_memory_for_what_has_gone_through() -> Result<()> {
+    let scratch = Scratch::new();
+    let (_, cached) = pair(&scratch)?;
+    for n in 0..500 {
+        cached.insert(["queue".to_owned(), n.to_string()], vec![n])?;
+        cached.pop_item()?.expect("an item");
+    }
+    assert_eq!(cached.held(), 0);
+    Ok(())
+}
+
+#[test]
+fn clearing_a_view_lets_go_of_what_lies_below_it_only() -> Result<()> {
+    let scratch = Scratch::new();
+    let (_, cached) = pair(&scratch)?;
+    let packed = cached.with_format::<u8>(Format::MessagePack);
+    packed.insert(["a", "b"], 1)?;
+    cached.update([(["a", "b"], vec![1]), (["c", "d"], vec![2])])?;
+    assert_eq!((cached.values().count(), packed.values().count()), (2, 1));
+    assert_eq!(cached.held(), 3);
+    cached.subdict("a")?.clear()?;
+    assert_eq!(cached.held(), 2);
+    Ok(())
+}
+
+#[test]
+fn threads_that_read_a_value_first_at_once_share_it() -> Result<()> {
+    let scratch = Scratch::new();
+    let (files, cached) = pair(&scratch)?;
+    for round in 0..300 {
+        files.insert("k", vec![round; 1_000])?;
+        let barrier = std::sync::Barrier::new(2);
+        let look = || {
+            barrier.wait();
+            cached
+                .get_shared("k")
+                .expect("a look")
+                .expect("it is there")
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(look);
+            (look(), other.join().expect("a thread"))
+        });
+        assert!(Arc::ptr_eq(&one, &other));
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! The table of `docs/dictionary.md`: every test that it names is one, and every point is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const POINTS: u32 = 44;
+
+/// The tests in a text, as the document names them.
+fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|code| code.split_once("::"))
+        .filter(|(file, test)| {
+            let plain = |name: &str| {
+                let mut bytes = name.bytes();
+                bytes.all(|byte| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            };
+            plain(file) && plain(test)
+        })
+}
+
+/// The table's rows: a point's number, and all that is said about it.
+fn rows(document: &str) -> Vec<(u32, &str)> {
+    let (_, table) = document.split_once("## Point by point").expect("the table");
+    let rows = table.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("| ")?.split_once(" |")?;
+        Some((number.parse().ok()?, rest))
+    });
+    rows.collect()
+}
+
+fn document() -> String {
+    fs::read_to_string(Path::new(ROOT).join("docs/dictionary.md")).expect("the document")
+}
+
+/// Whether a file has a test of this name that is always run.
+fn is_test(file: &str, test: &str) -> bool {
+    let folder = Path::new(ROOT).join("tests/dict");
+    let places = [format!("{file}.rs"), format!("suite/{file}.rs")];
+    let mut texts = places
+        .iter()
+        .filter_map(|place| fs::read_to_string(folder.join(place)).ok());
+    texts.any(|text| {
+        let Some(at) = text.find(&format!("fn {test}(")) else {
+            return false;
+        };
+        let attributes = text[..at].rsplit('}').next().unwrap_or_default();
+        attributes.contains("#[test]") && !attributes.contains("#[ignore")
+    })
+}
+
+#[test]
+fn every_test_that_the_guide_names_is_one_that_is_always_run() {
+    let document = document();
+    let named: BTreeSet<_> = named(&document).collect();
+    assert!(named.len() > 80, "only {} tests are named", named.len());
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|(file, test)| !is_test(file, test))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn every_point_has_a_row_with_tests_of_its_number_or_a_reason_why_not() {
+    let document = document();
+    let rows = rows(&document);
+    assert!(
+        rows.iter().map(|(number, _)| *number).eq(1..=POINTS),
+        "each point once, in order"
+    );
+    for (number, row) in rows {
+        let columns: Vec<_> = row.split(" |").map(str::trim).collect();
+        let [what, proof, beside, ""] = columns[..] else {
+            panic!("{number}: {columns:?}");
+        };
+        assert_eq!(
+            what.is_empty(),
+            proof.is_empty(),
+            "{number}: what holds is proved"
+        );
+        assert!(
+            !proof.is_empty() || !beside.is_empty(),
+            "{number}: neither a test nor a reason"
+        );
+        let beginning = format!("point_{number}_");
+        for (file, test) in named(proof) {
+            assert!(test.starts_with(&beginning), "{number}: {file}::{test}");
+        }
+    }
+}
+
+#[test]
+fn the_scan_finds_tests_and_only_tests() {
+    assert!(is_test("proofs", "the_scan_finds_tests_and_only_tests"));
+    assert!(is_test(
+        "plain",
+        "point_17_discard_says_whether_there_was_an_item"
+    ));
+    assert!(!is_test("proofs", "is_test"));
+    assert!(!is_test(
+        "keys",
+        "point_17_discard_says_whether_there_was_an_item"
+    ));
+    assert!(!is_test("none", "the_scan_finds_tests_and_only_tests"));
+    let text = "`a::b_1`, `Condition::Any`, and `c`";
+    assert!(named(text).eq([("a", "b_1")]));
+}

@@ -1,0 +1,242 @@
+//! Processes and threads that increment the same counters, and others that watch them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mmapcache::dict::{
+    CachedDict, Condition, Dict, DictError, ETag, ETagState, LocalDict, MmapDict, Outcome, Result,
+    Retries, Retrieve, Write,
+};
+
+use crate::child::logbook::Logbook;
+use crate::child::scratch::Scratch;
+use crate::child::{Child, Part, dismissal, hear, say};
+
+const PROCESSES: u64 = 4;
+const THREADS: u64 = 2;
+const TRANSFORMED: [&str; 2] = ["counters", "transformed"];
+const SWAPPED: [&str; 2] = ["counters", "swapped"];
+
+/// One thread's share: so many increments of each counter. How often a swap came too late.
+fn increment(dict: &(impl Dict<u64> + Sync), times: u64) -> Result<u64> {
+    let (mut newest, mut late) = (None, 0);
+    let mut is_new = |etag: ETag| {
+        assert!(newest < Some(etag), "{newest:?}, and then {etag}");
+        newest = Some(etag);
+    };
+    let (mut seen, mut count) = (ETagState::Absent, 0);
+    for _ in 0..times {
+        let grow = |count: Option<u64>| Ok::<_, DictError>(Write::Value(count.unwrap_or(0) + 1));
+        let grown = dict.try_transform(TRANSFORMED, Retries::Unbounded, grow)?;
+        is_new(grown.expect("it was put").etag);
+        loop {
+            let write = Write::Value(count + 1);
+            let swapped = dict.set_if(SWAPPED, write, Condition::Same, seen, Retrieve::Always)?;
+            assert_eq!(swapped.satisfied, swapped.was_mutated());
+            seen = swapped.resulting_etag();
+            match swapped.outcome {
+                Outcome::Written { etag, value, .. } => {
+                    is_new(etag);
+                    count = value;
+                    break;
+                }
+                Outcome::Unchanged { value, .. } => count = value.expect("it was asked for"),
+                other => panic!("{other:?}"),
+            }
+            late += 1;
+        }
+    }
+    Ok(late)
+}
+
+/// A counter as it was seen last: it only goes up, and so does its tag, and both together.
+#[derive(Debug, Default)]
+struct Watch {
+    last: Option<(ETag, u64)>,
+    /// How many states of it were seen.
+    states: u64,
+}
+
+impl Watch {
+    fn look(&mut self, dict: &impl Dict<u64>, key: [&str; 2]) -> Result<()> {
+        let now = dict.get_with_etag(key)?.map(|it| (it.etag, it.value));
+        let (before, after) = (self.last, now);
+        let grown = match (before, after) {
+            (Some((old, less)), Some((new, more))) if old != new => old < new && less < more,
+            (None, Some(_)) => true,
+            _ => {
+                assert_eq!(before, after, "{key:?}: the same tag, another value");
+                return Ok(());
+            }
+        };
+        assert!(grown, "{key:?}: {before:?}, and then {after:?}");
+        self.last = now;
+        self.states += 1;
+        Ok(())
+    }
+}
+
+/// Watches both counters until it is told to end. How many states of them it has seen.
+fn watch(dict: &impl Dict<u64>, ended: &AtomicBool) -> Result<u64> {
+    let mut watches =
+        BTreeMap::from([(TRANSFORMED, Watch::default()), (SWAPPED, Watch::default())]);
+    loop {
+        let last = ended.load(Ordering::Relaxed);
+        for (key, watch) in &mut watches {
+            watch.look(dict, *key)?;
+        }
+        if last {
+            return Ok(watches.values().map(|watch| watch.states).sum());
+        }
+    }
+}
+
+/// A process with two threads that increment.
+pub(crate) fn counts(part: &Part) {
+    let dict = MmapDict::open(&part.path).expect("the dictionary");
+    say("ready");
+    hear();
+    let late: u64 = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| scope.spawn(|| increment(&dict, part.numbers[0]).expect("increments")))
+            .collect();
+        threads
+            .into_iter()
+            .map(|one| one.join().expect("a thread"))
+            .sum()
+    });
+    say(late);
+}
+
+/// A process that watches, with memory in front of the files.
+pub(crate) fn watches(part: &Part) {
+    let dict = CachedDict::new(MmapDict::open(&part.path).expect("the dictionary"));
+    let dismissed = dismissal();
+    say("ready");
+    say(watch(&dict, &dismissed).expect("looks"));
+}
+
+/// Lets four processes increment, and others watch; every increment must have counted.
+fn race(times: u64) {
+    let scratch = Scratch::new();
+    let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
+    let start = |role| {
+        let mut child = Child::start(role, &scratch.path, &[times]);
+        child.expect("ready");
+        child
+    };
+    let watcher = start("watches counters");
+    let mut counters: Vec<_> = (0..PROCESSES).map(|_| start("counts")).collect();
+    let ended = AtomicBool::new(false);
+    let began = Instant::now();
+    let seen = thread::scope(|scope| {
+        let pair = CachedDict::new(dict.clone());
+        let of_pair = scope.spawn({
+            let ended = &ended;
+            move || watch(&pair, ended)
+        });
+        let of_files = scope.spawn(|| watch(&dict, &ended));
+        counters.iter_mut().for_each(|child| child.tell("go"));
+        let late: Vec<_> = counters.drain(..).map(Child::finish).collect();
+        println!("{:?}; swaps that came too late: {late:?}", began.elapsed());
+        ended.store(true, Ordering::Relaxed);
+        [of_pair, of_files].map(|one| one.join().expect("a thread").expect("looks"))
+    });
+    let elsewhere: u64 = watcher.finish().parse().expect("a number");
+    println!("states seen: {seen:?} and {elsewhere}");
+    let all = PROCESSES * THREADS * times;
+    assert_eq!(dict.get(TRANSFORMED).expect("a look"), Some(all));
+    assert_eq!(dict.get(SWAPPED).expect("a look"), Some(all));
+    assert!(seen.into_iter().chain([elsewhere]).all(|states| states > 2));
+}
+
+#[test]
+fn point_32_no_increment_of_four_processes_with_two_threads_each_is_lost() {
+    race(10_000);
+}
+
+#[test]
+fn point_32_no_increment_of_eight_threads_is_lost_in_memory() {
+    let dict = LocalDict::<u64>::new();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(&dict, &ended));
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| increment(&dict, 500)))
+            .collect();
+        for one in threads {
+            one.join().expect("a thread").expect("increments");
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert!(watcher.join().expect("a thread").expect("looks") > 2);
+    });
+    assert_eq!(dict.get(TRANSFORMED).expect("a look"), Some(4_000));
+    assert_eq!(dict.get(SWAPPED).expect("a look"), Some(4_000));
+}
+
+/// A process that increments until it is killed, and writes down each increment that was done.
+pub(crate) fn counts_until_killed(part: &Part) {
+    let dict = MmapDict::<u64>::open(&part.path).expect("the dictionary");
+    let log = Logbook::open(&part.path.with_extension("log"));
+    let acknowledged = log.read(0);
+    say("ready");
+    for done in acknowledged + 1.. {
+        increment(&dict, 1).expect("an increment");
+        log.write(0, done);
+    }
+}
+
+#[test]
+fn point_32_a_kill_loses_no_increment_that_was_done_and_adds_none() {
+    let scratch = Scratch::new();
+    let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
+    let kills = 20;
+    for round in 0..kills {
+        let mut child = Child::start("counts until killed", &scratch.path, &[]);
+        child.expect("ready");
+        child.kill_after(Duration::from_micros(10_000 + 1_700 * round));
+    }
+    let acknowledged = Logbook::open(&scratch.path.with_extension("log")).read(0);
+    assert!(acknowledged > kills, "{acknowledged}");
+    for key in [TRANSFORMED, SWAPPED] {
+        let counted = dict.get(key).expect("a look").expect("it is there");
+        let possible = acknowledged..=acknowledged + kills;
+        assert!(possible.contains(&counted), "{counted} of {possible:?}");
+    }
+    dict.transform(TRANSFORMED, |_| Write::DeleteCurrent)
+        .expect("nobody holds the lock");
+}
+
+/// A process that takes items, one after the other, as long as there are any. Says what it took.
+pub(crate) fn takes(part: &Part) {
+    let dict = CachedDict::<u64>::new(MmapDict::open(&part.path).expect("the dictionary"));
+    say("ready");
+    hear();
+    let take = || dict.pop_item().expect("an answer");
+    let taken: Vec<_> = std::iter::from_fn(take)
+        .map(|(_, n)| n.to_string())
+        .collect();
+    assert_eq!(dict.held(), 0);
+    say(taken.join(" "));
+}
+
+#[test]
+fn point_16_what_many_processes_take_each_gets_once() {
+    let scratch = Scratch::new();
+    let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
+    let items = (0..4_000).map(|n| (["queue".to_owned(), n.to_string()], n));
+    dict.update(items).expect("items");
+    let mut takers: Vec<_> = (0..PROCESSES)
+        .map(|_| Child::start("takes items", &scratch.path, &[]))
+        .collect();
+    takers.iter_mut().for_each(|child| child.expect("ready"));
+    takers.iter_mut().for_each(|child| child.tell("go"));
+    let said: Vec<_> = takers.into_iter().map(Child::finish).collect();
+    let numbers = said.iter().flat_map(|said| said.split_whitespace());
+    let mut taken: Vec<u64> = numbers.map(|n| n.parse().expect("a number")).collect();
+    taken.sort_unstable();
+    assert!(taken.into_iter().eq(0..4_000), "each once");
+    assert!(dict.is_empty().expect("a look"));
+}

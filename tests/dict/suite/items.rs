@@ -1,0 +1,101 @@
+//! Which item a key is of.
+
+use mmapcache::dict::{Dict, DictError, DictKey, KeyError, Prefix, Result};
+
+use super::fresh;
+
+#[test]
+fn point_6_all_ways_to_write_a_key_address_one_item() -> Result<()> {
+    let dict = fresh();
+    let key = DictKey::new("k")?;
+    dict.insert("k", 1)?;
+    assert_eq!(dict.get(["k"])?, Some(1));
+    assert_eq!(dict.get(("k", ()))?, Some(1));
+    assert_eq!(dict.get(vec!["k".to_owned()])?, Some(1));
+    assert_eq!(dict.get(&key)?, Some(1));
+    assert_eq!(dict.get(key.as_prefix())?, Some(1));
+    dict.insert(key, 2)?;
+    assert_eq!(dict.get("k")?, Some(2));
+    assert_eq!(dict.len()?, 1);
+    Ok(())
+}
+
+#[test]
+fn point_6_a_text_is_one_segment_and_never_taken_apart() -> Result<()> {
+    let dict = fresh();
+    dict.insert(["a", "b"], 1)?;
+    for joined in ["a.b", "a-b", "a=b", "ab"] {
+        assert_eq!(dict.get(joined)?, None, "{joined}");
+    }
+    let error = dict.get("a/b").unwrap_err();
+    let DictError::InvalidKey(KeyError::Character { character, .. }) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(character, '/');
+    Ok(())
+}
+
+#[test]
+fn point_4_an_operation_on_an_item_needs_a_segment() {
+    let dict = fresh::<u32>();
+    let none = |error| matches!(error, DictError::InvalidKey(KeyError::NoSegment));
+    assert!(none(dict.get(()).unwrap_err()));
+    assert!(none(dict.insert(Prefix::default(), 1).unwrap_err()));
+    assert!(none(dict.discard(()).unwrap_err()));
+    assert!(none(dict.etag(()).unwrap_err()));
+    let sub = dict.subdict("a").unwrap();
+    assert!(
+        none(sub.insert((), 1).unwrap_err()),
+        "not the prefix's own item"
+    );
+}
+
+#[test]
+fn point_8_a_key_and_longer_keys_that_begin_with_it_live_side_by_side() -> Result<()> {
+    let dict = fresh();
+    dict.insert("p", 1)?;
+    dict.insert(["p", "q"], 2)?;
+    dict.insert(["p", "q", "r"], 3)?;
+    assert_eq!(dict.get("p")?, Some(1));
+    assert_eq!(dict.get(["p", "q"])?, Some(2));
+    assert_eq!(dict.len()?, 3);
+
+    assert!(dict.discard(["p", "q"])?);
+    assert_eq!(dict.get("p")?, Some(1));
+    assert_eq!(dict.get(["p", "q"])?, None);
+    assert_eq!(dict.get(["p", "q", "r"])?, Some(3));
+    assert!(dict.discard("p")?);
+    assert_eq!(dict.get(["p", "q", "r"])?, Some(3));
+    Ok(())
+}
+
+#[test]
+fn point_8_a_key_in_the_midst_of_a_longer_one_is_absent() -> Result<()> {
+    let dict = fresh();
+    dict.insert(["a", "b", "c"], 1)?;
+    for midst in [&["a"][..], &["a", "b"]] {
+        assert!(!dict.contains(midst)?);
+        assert!(!dict.discard(midst)?);
+        assert_eq!(dict.pop(midst)?, None);
+    }
+    assert_eq!(dict.get(["a", "b", "c"])?, Some(1));
+    Ok(())
+}
+
+#[test]
+fn point_3_the_longest_key_is_one_for_a_dictionary_too() -> Result<()> {
+    let dict = fresh();
+    let longest = DictKey::new(vec!["x".repeat(253); 255])?;
+    dict.insert(&longest, 1)?;
+    assert_eq!(dict.get(&longest)?, Some(1));
+    assert_eq!(dict.keys().next().expect("a key")?, longest);
+    let below = dict.subdict(vec!["x".repeat(253); 254])?;
+    assert_eq!(below.get("x".repeat(253))?, Some(1));
+
+    // A view's prefix counts too.
+    let error = below.insert(["a", "b"], 1).unwrap_err();
+    let DictError::InvalidKey(KeyError::ManySegments { segments: 256 }) = error else {
+        panic!("{error}");
+    };
+    Ok(())
+}

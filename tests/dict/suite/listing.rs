@@ -1,0 +1,161 @@
+//! Iterating over keys, values and times.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mmapcache::dict::{Dict, DictKey, Format, Result};
+
+use super::{fresh, in_format};
+
+fn key(n: u32) -> DictKey {
+    DictKey::new([format!("group-{}", n % 7), format!("{n}")]).expect("a key")
+}
+
+#[test]
+fn point_15_all_iterators_show_the_same_items() -> Result<()> {
+    let dict = fresh();
+    let mut expected = BTreeMap::new();
+    for n in 0..500 {
+        let etag = dict.insert(key(n), n)?;
+        expected.insert(key(n), (n, etag));
+    }
+    let entries: Vec<_> = dict.entries().collect::<Result<_>>()?;
+    assert_eq!(entries.len(), 500, "each once");
+    let listed: BTreeMap<_, _> = entries
+        .into_iter()
+        .map(|(key, it)| (key, (it.value, it.etag)))
+        .collect();
+    assert_eq!(listed, expected);
+
+    let keys: BTreeSet<_> = dict.keys().collect::<Result<_>>()?;
+    assert!(keys.iter().eq(expected.keys()));
+    let mut values: Vec<_> = dict.values().collect::<Result<_>>()?;
+    values.sort_unstable();
+    assert!(values.into_iter().eq(0..500));
+    let items: BTreeMap<_, _> = dict.items().collect::<Result<_>>()?;
+    assert!(items.iter().all(|(key, value)| expected[key].0 == *value));
+    for item in dict.keys_and_etags() {
+        let (key, etag) = item?;
+        assert_eq!(expected[&key].1, etag);
+    }
+    Ok(())
+}
+
+#[test]
+fn point_15_times_go_with_their_keys_and_values() -> Result<()> {
+    let dict = fresh();
+    for n in 0..20 {
+        dict.insert(key(n), n)?;
+    }
+    let mut seen = 0;
+    for item in dict.items_and_timestamps() {
+        let (key, value, time) = item?;
+        assert_eq!(dict.timestamp(&key)?, Some(time));
+        assert_eq!(dict.get(&key)?, Some(value));
+        seen += 1;
+    }
+    assert_eq!(seen, 20);
+    for item in dict.keys_and_timestamps() {
+        let (key, time) = item?;
+        assert_eq!(dict.timestamp(&key)?, Some(time));
+    }
+    for item in dict.values_and_timestamps() {
+        let (value, time) = item?;
+        assert_eq!(dict.timestamp(key(value))?, Some(time));
+    }
+    Ok(())
+}
+
+#[test]
+fn point_15_a_dictionary_can_be_changed_while_it_is_iterated() -> Result<()> {
+    let dict = fresh();
+    for n in 0..300 {
+        dict.insert(key(n), n)?;
+    }
+    let mut seen = BTreeSet::new();
+    for item in dict.items() {
+        let (at, n) = item?;
+        assert!(seen.insert(n) || n >= 300, "{n} came twice");
+        if n % 2 == 1 && n < 300 {
+            dict.remove(&at)?;
+        }
+        if n < 300 {
+            dict.insert(["new".to_owned(), n.to_string()], 1_000 + n)?;
+        }
+    }
+    assert!(
+        (0..300).all(|n| seen.contains(&n)),
+        "all that was there came"
+    );
+    assert_eq!(dict.len()?, 150 + 300);
+    Ok(())
+}
+
+#[test]
+fn point_15_what_is_deleted_before_its_turn_is_passed_over() -> Result<()> {
+    let dict = fresh();
+    for n in 0..300 {
+        dict.insert(key(n), n)?;
+    }
+    let mut values = dict.values();
+    values.next().expect("a value")?;
+    dict.clear()?;
+    // A store may have taken some along already.
+    let rest = values.collect::<Result<Vec<u32>>>()?.len();
+    assert!(rest < 150, "{rest} of 299");
+    Ok(())
+}
+
+#[test]
+fn point_15_a_value_that_cannot_be_read_does_not_end_the_iteration() -> Result<()> {
+    let texts = fresh::<String>();
+    let numbers = texts.with_format::<u32>(Format::Json);
+    texts.insert("bad", "text".to_owned())?;
+    for n in 0..100 {
+        numbers.insert(key(n), n)?;
+    }
+    let (good, bad): (Vec<_>, Vec<_>) = numbers.items().partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (100, 1));
+    assert_eq!(numbers.keys().filter(Result::is_ok).count(), 101);
+    Ok(())
+}
+
+#[test]
+fn point_19_a_random_key_is_each_as_likely_as_any_other() -> Result<()> {
+    let dict = fresh::<u32>();
+    assert_eq!(dict.random_key()?, None);
+    let keys: Vec<_> = (0..8).map(key).collect();
+    for (key, n) in keys.iter().zip(0..) {
+        dict.insert(key, n)?;
+    }
+    let mut drawn = BTreeMap::<_, u32>::new();
+    for _ in 0..8_000 {
+        *drawn.entry(dict.random_key()?.expect("a key")).or_default() += 1;
+    }
+    assert!(drawn.keys().eq(keys.iter().collect::<BTreeSet<_>>()));
+    // 1,000 each are expected; a fair draw is 170 off once in some millions of tests.
+    assert!(
+        drawn.values().all(|count| (830..=1_170).contains(count)),
+        "{drawn:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn point_19_a_random_key_is_one_of_the_view_and_of_the_format() -> Result<()> {
+    let dict = in_format::<u32>(Format::Json);
+    let packed = dict.with_format::<u32>(Format::MessagePack);
+    for n in 0..500 {
+        packed.insert(key(n), n)?;
+    }
+    assert_eq!(dict.random_key()?, None);
+    dict.insert(["a", "b"], 1)?;
+    dict.insert(["a", "c"], 2)?;
+    dict.insert("other", 3)?;
+    let sub = dict.subdict("a")?;
+    let drawn: BTreeSet<_> = (0..64)
+        .map(|_| Ok(sub.random_key()?.expect("a key").to_string()))
+        .collect::<Result<_>>()?;
+    assert!(drawn.iter().eq(["b", "c"]), "{drawn:?}");
+    assert_eq!(dict.subdict("none")?.random_key()?, None);
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! What every map does: get, put, delete, and what is made of these.
+
+use std::collections::BTreeMap;
+
+use mmapcache::dict::{Dict, DictError, DictKey, Format, Result};
+
+use super::{fresh, in_format};
+
+#[test]
+fn point_14_an_item_is_there_from_its_insertion_to_its_deletion() -> Result<()> {
+    let dict = fresh();
+    assert_eq!(dict.get("k")?, None);
+    assert!(!dict.contains("k")?);
+    dict.insert("k", "v".to_owned())?;
+    assert_eq!(dict.get("k")?.as_deref(), Some("v"));
+    assert_eq!(dict.require("k")?, "v");
+    assert!(dict.contains("k")?);
+    dict.insert("k", "w".to_owned())?;
+    assert_eq!(dict.get("k")?.as_deref(), Some("w"));
+    dict.remove("k")?;
+    assert_eq!(dict.get("k")?, None);
+    assert!(!dict.contains("k")?);
+    Ok(())
+}
+
+#[test]
+fn point_14_what_has_to_be_there_and_is_not_is_an_error_with_its_key() -> Result<()> {
+    let dict = fresh::<u32>();
+    let key = DictKey::new(["a", "b"])?;
+    for error in [
+        dict.require(&key).unwrap_err(),
+        dict.remove(&key).unwrap_err(),
+    ] {
+        let DictError::KeyNotFound { key: named } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(named, key);
+    }
+    Ok(())
+}
+
+#[test]
+fn point_14_len_counts_items_and_emptiness_agrees() -> Result<()> {
+    let dict = fresh();
+    assert!(dict.is_empty()?);
+    for n in 0..100_u32 {
+        dict.insert(["k".to_owned(), n.to_string()], n)?;
+        assert_eq!(dict.len()?, u64::from(n) + 1);
+    }
+    assert!(!dict.is_empty()?);
+    dict.insert(["k", "7"], 7)?;
+    assert_eq!(dict.len()?, 100, "replaced, not added");
+    for n in 0..100 {
+        dict.remove(["k".to_owned(), n.to_string()])?;
+    }
+    assert_eq!(dict.len()?, 0);
+    assert!(dict.is_empty()?);
+    Ok(())
+}
+
+#[test]
+fn point_16_setdefault_returns_what_is_there_or_puts_the_default() -> Result<()> {
+    let dict = fresh();
+    assert_eq!(dict.setdefault("k", 1)?, 1);
+    let etag = dict.etag("k")?;
+    assert_eq!(dict.setdefault("k", 2)?, 1);
+    assert_eq!(dict.get("k")?, Some(1));
+    assert_eq!(dict.etag("k")?, etag, "nothing was written");
+    Ok(())
+}
+
+#[test]
+fn point_16_pop_deletes_an_item_and_returns_its_value() -> Result<()> {
+    let dict = fresh();
+    dict.insert(["a", "b"], 1)?;
+    assert_eq!(dict.pop(["a", "b"])?, Some(1));
+    assert_eq!(dict.pop(["a", "b"])?, None);
+    assert!(dict.is_empty()?);
+    Ok(())
+}
+
+#[test]
+fn point_16_pop_item_returns_each_item_once_until_none_is_left() -> Result<()> {
+    let dict = fresh();
+    let mut expected = BTreeMap::new();
+    for n in 0..20_u32 {
+        let key = DictKey::new(("k", n.to_string()))?;
+        dict.insert(&key, n)?;
+        expected.insert(key, n);
+    }
+    let popped: BTreeMap<_, _> =
+        std::iter::from_fn(|| dict.pop_item().transpose()).collect::<Result<_>>()?;
+    assert_eq!(popped, expected);
+    assert_eq!(dict.pop_item()?, None);
+    Ok(())
+}
+
+#[test]
+fn point_16_update_puts_many_items_and_replaces_those_that_are_there() -> Result<()> {
+    let dict = fresh();
+    dict.insert("a", 1)?;
+    dict.update([("a", 10), ("b", 20)])?;
+    dict.update(BTreeMap::from([(vec!["c", "d"], 30)]))?;
+    assert_eq!(dict.get("a")?, Some(10));
+    assert_eq!(dict.get("b")?, Some(20));
+    assert_eq!(dict.get(["c", "d"])?, Some(30));
+    Ok(())
+}
+
+#[test]
+fn point_16_an_update_that_fails_keeps_what_came_before() -> Result<()> {
+    let dict = fresh();
+    let error = dict
+        .update([("a", 1), ("not/safe", 2), ("c", 3)])
+        .unwrap_err();
+    assert!(matches!(error, DictError::InvalidKey(_)), "{error}");
+    assert_eq!(dict.get("a")?, Some(1));
+    assert_eq!(dict.len()?, 1);
+    Ok(())
+}
+
+#[test]
+fn point_17_clear_deletes_the_items_of_its_format_only() -> Result<()> {
+    let json = in_format::<u32>(Format::Json);
+    let packed = json.with_format::<u32>(Format::MessagePack);
+    for n in 0..600_u32 {
+        json.insert(["j".to_owned(), n.to_string()], n)?;
+    }
+    packed.insert(["j", "1"], 1)?;
+    json.clear()?;
+    assert!(json.is_empty()?);
+    assert_eq!(json.len()?, 0);
+    assert_eq!(packed.get(["j", "1"])?, Some(1));
+    json.clear()?;
+    json.insert("again", 1)?;
+    assert_eq!(json.len()?, 1);
+    Ok(())
+}
+
+#[test]
+fn point_17_clear_of_a_view_deletes_what_lies_below_it() -> Result<()> {
+    let dict = fresh();
+    dict.update([
+        (vec!["a"], 1),
+        (vec!["a", "b"], 2),
+        (vec!["a", "b", "c"], 3),
+        (vec!["ab"], 4),
+    ])?;
+    dict.subdict("a")?.clear()?;
+    assert_eq!(
+        dict.get("a")?,
+        Some(1),
+        "the item at its beginning is not below it"
+    );
+    assert_eq!(dict.get("ab")?, Some(4));
+    assert_eq!(dict.len()?, 2);
+    Ok(())
+}
+
+#[test]
+fn point_17_discard_says_whether_there_was_an_item() -> Result<()> {
+    let dict = fresh();
+    assert!(!dict.discard("k")?);
+    dict.insert("k", 1)?;
+    assert!(dict.discard("k")?);
+    assert!(!dict.discard("k")?);
+    assert!(!dict.contains("k")?);
+    Ok(())
+}
+
+#[test]
+fn point_18_two_dictionaries_are_compared_item_by_item() -> Result<()> {
+    let (one, other) = (fresh(), in_format(Format::MessagePack));
+    assert!(one.same_items(&*other)?);
+    one.update([(["a", "b"], 1), (["a", "c"], 2)])?;
+    other.update([(["a", "c"], 2), (["a", "b"], 1)])?;
+    assert!(
+        one.same_items(&*other)?,
+        "whatever the order and the format"
+    );
+    assert!(one.same_items(&*one)?);
+
+    other.insert("more", 3)?;
+    assert!(!one.same_items(&*other)?);
+    assert!(!other.same_items(&*one)?);
+    one.insert("more", 4)?;
+    assert!(!one.same_items(&*other)?, "another value");
+    one.remove("more")?;
+    one.insert("else", 3)?;
+    assert!(!one.same_items(&*other)?, "another key");
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Views of what lies below a prefix.
+
+use mmapcache::dict::{Dict, DictError, DictKey, Format, Prefix, Result};
+
+use super::fresh;
+
+#[test]
+fn point_33_a_view_and_its_dictionary_see_each_others_writes() -> Result<()> {
+    let dict = fresh();
+    let sub = dict.subdict("a")?;
+    dict.insert(["a", "b"], 1)?;
+    assert_eq!(sub.get("b")?, Some(1));
+    sub.insert(["c", "d"], 2)?;
+    assert_eq!(dict.get(["a", "c", "d"])?, Some(2));
+    sub.remove("b")?;
+    assert_eq!(dict.get(["a", "b"])?, None);
+    dict.clear()?;
+    assert!(sub.is_empty()?);
+    sub.insert("b", 3)?;
+    assert_eq!(dict.get(["a", "b"])?, Some(3));
+    Ok(())
+}
+
+#[test]
+fn point_33_the_view_of_an_empty_prefix_is_the_whole_dictionary() -> Result<()> {
+    let dict = fresh();
+    dict.update([(vec!["a"], 1), (vec!["b", "c"], 2)])?;
+    let all = dict.subdict(())?;
+    assert!(all.same_items(&*dict)?);
+    assert_eq!(all.params(), dict.params());
+    Ok(())
+}
+
+#[test]
+fn point_33_a_view_of_nothing_is_empty_and_leaves_no_trace() -> Result<()> {
+    let dict = fresh::<u32>();
+    let sub = dict.subdict(["none", "at", "all"])?;
+    assert!(sub.is_empty()?);
+    assert_eq!(sub.len()?, 0);
+    assert_eq!(sub.keys().count(), 0);
+    assert_eq!(sub.get("k")?, None);
+    assert!(!sub.discard("k")?);
+    sub.clear()?;
+    assert!(dict.subdicts()?.is_empty());
+    assert!(dict.is_empty()?);
+    Ok(())
+}
+
+#[test]
+fn point_33_a_view_has_the_type_and_the_parameters_of_its_dictionary() -> Result<()> {
+    let dict = fresh::<u32>();
+    let sub = dict.subdict("a")?;
+    let (whole, part) = (dict.params(), sub.params());
+    assert_eq!((part.kind, part.format), (whole.kind, whole.format));
+    assert_eq!(
+        (part.append_only, &part.path),
+        (whole.append_only, &whole.path)
+    );
+    assert_eq!(part.prune_interval, whole.prune_interval);
+    Ok(())
+}
+
+#[test]
+fn point_33_views_can_be_nested_and_have_longer_prefixes() -> Result<()> {
+    let dict = fresh();
+    dict.insert(["a", "b", "c", "d"], 1)?;
+    let nested = dict.subdict("a")?.subdict(("b", "c"))?;
+    assert_eq!(nested.get("d")?, Some(1));
+    assert_eq!(nested.prefix(), &Prefix::new(["a", "b", "c"])?);
+    assert_eq!(dict.subdict(["a", "b", "c"])?.get("d")?, Some(1));
+    let other = nested.with_format::<String>(Format::MessagePack);
+    assert_eq!(other.prefix(), nested.prefix());
+    other.insert("d", "text".to_owned())?;
+    assert_eq!(nested.len()?, 1);
+    Ok(())
+}
+
+#[test]
+fn point_33_a_view_outlives_the_items_and_the_dictionary_that_it_came_from() -> Result<()> {
+    let dict = fresh();
+    let root = dict.clone();
+    let sub = {
+        let parent = dict.subdict("a")?;
+        parent.insert(["b", "c"], 1)?;
+        parent.subdict("b")?
+    };
+    // Enough deletions for any store to tidy up.
+    for n in 0..200_u32 {
+        root.insert(["a", "b", "c"], n)?;
+        root.remove(["a", "b", "c"])?;
+    }
+    sub.insert("c", 2)?;
+    assert_eq!(root.get(["a", "b", "c"])?, Some(2));
+    Ok(())
+}
+
+#[test]
+fn point_33_only_whole_segments_count_as_a_prefix() -> Result<()> {
+    let dict = fresh();
+    dict.update([
+        (["ab", "x"], 1),
+        (["a", "x"], 2),
+        (["a-", "x"], 3),
+        (["a.b", "x"], 4),
+    ])?;
+    let sub = dict.subdict("a")?;
+    assert_eq!(sub.len()?, 1);
+    assert_eq!(sub.values().collect::<Result<Vec<_>>>()?, [2]);
+    Ok(())
+}
+
+#[test]
+fn point_33_a_prefix_is_checked_as_keys_are() {
+    let dict = fresh::<u32>();
+    let error = dict.subdict("not/safe").unwrap_err();
+    assert!(matches!(error, DictError::InvalidKey(_)), "{error}");
+}
+
+#[test]
+fn point_34_each_first_segment_has_a_view() -> Result<()> {
+    let dict = fresh();
+    dict.update([
+        (vec!["a", "x"], 1),
+        (vec!["a", "y"], 2),
+        (vec!["b", "z", "z"], 3),
+    ])?;
+    let subdicts = dict.subdicts()?;
+    assert!(subdicts.keys().eq(["a", "b"]));
+    assert_eq!(subdicts["a"].len()?, 2);
+    assert_eq!(subdicts["b"].get(["z", "z"])?, Some(3));
+    subdicts["b"].insert("new", 4)?;
+    assert_eq!(dict.get(["b", "new"])?, Some(4));
+    let below = dict.subdict("b")?.subdicts()?;
+    assert!(below.keys().eq(["new", "z"]));
+    Ok(())
+}
+
+#[test]
+fn point_34_an_item_without_any_below_it_gives_an_empty_view() -> Result<()> {
+    let dict = fresh();
+    dict.update([(vec!["leaf"], 1), (vec!["both"], 2), (vec!["both", "x"], 3)])?;
+    let subdicts = dict.subdicts()?;
+    assert!(subdicts.keys().eq(["both", "leaf"]));
+    assert!(subdicts["leaf"].is_empty()?);
+    assert_eq!(subdicts["both"].len()?, 1);
+    Ok(())
+}
+
+#[test]
+fn point_34_items_of_other_formats_give_no_views() -> Result<()> {
+    let dict = fresh::<u32>();
+    let packed = dict.with_format::<u32>(Format::MessagePack);
+    packed.insert(["only", "packed"], 1)?;
+    assert!(dict.subdicts()?.is_empty());
+    assert!(packed.subdicts()?.keys().eq(["only"]));
+    Ok(())
+}
+
+#[test]
+fn point_35_keys_of_a_view_are_without_its_prefix() -> Result<()> {
+    let dict = fresh();
+    dict.insert(["a", "b", "c"], 1)?;
+    let sub = dict.subdict("a")?;
+    let expected = DictKey::new(["b", "c"])?;
+    assert_eq!(sub.keys().next().expect("a key")?, expected);
+    assert_eq!(sub.entries().next().expect("an item")?.0, expected);
+    assert_eq!(sub.newest_keys(None)?.first(), Some(&expected));
+    assert_eq!(sub.random_key()?, Some(expected.clone()));
+    assert_eq!(sub.pop_item()?, Some((expected, 1)));
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What holds where several threads use one dictionary.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use mmapcache::dict::{
+    Condition, Dict, DictError, ETagState, Outcome, Result, Retries, Retrieve, Write,
+};
+
+use super::fresh;
+
+#[test]
+fn point_31_value_and_tag_are_of_one_write_while_others_write() -> Result<()> {
+    let dict = fresh();
+    dict.insert("k", 0_u64)?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let tags: Result<Vec<_>> = (1..=3_000_u64).map(|n| dict.insert("k", n)).collect();
+            done.store(true, Ordering::Relaxed);
+            tags
+        });
+        let mut seen = BTreeSet::new();
+        while !done.load(Ordering::Relaxed) {
+            let tagged = dict.get_with_etag("k")?.expect("it is always there");
+            seen.insert((tagged.etag, tagged.value));
+            let looked = dict.get_if("k", Condition::Any, ETagState::Absent, Retrieve::Always)?;
+            let Outcome::Unchanged {
+                etag,
+                value: Some(value),
+            } = looked.outcome
+            else {
+                panic!("{looked:?}");
+            };
+            seen.insert((etag, value));
+        }
+        let tags = writer.join().expect("the writer")?;
+        for (etag, value) in seen {
+            let of_write = value.checked_sub(1).map(|n| tags[n as usize]);
+            assert!(of_write.is_none_or(|expected| expected == etag), "{value}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn point_32_of_many_who_put_what_is_absent_one_succeeds() -> Result<()> {
+    let dict = fresh();
+    for round in 0..50_u32 {
+        let key = format!("k{round}");
+        let won: u32 = thread::scope(|scope| {
+            let all: Vec<_> = (0..4_u32)
+                .map(|n| {
+                    let (dict, key) = (&dict, &key);
+                    scope.spawn(move || {
+                        let (write, absent) = (Write::Value(n), ETagState::Absent);
+                        dict.set_if(key, write, Condition::Same, absent, Retrieve::Never)
+                    })
+                })
+                .collect();
+            let results = all.into_iter().map(|one| one.join().expect("a thread"));
+            results
+                .map(|result| u32::from(result.expect("an answer").satisfied))
+                .sum()
+        });
+        assert_eq!(won, 1, "{key}");
+    }
+    Ok(())
+}
+
+#[test]
+fn point_16_all_who_set_a_default_get_the_same_one() -> Result<()> {
+    let dict = fresh();
+    for round in 0..50_u32 {
+        let key = format!("k{round}");
+        let values: BTreeSet<u32> = thread::scope(|scope| {
+            let all: Vec<_> = (0..4_u32)
+                .map(|n| {
+                    let (dict, key) = (&dict, &key);
+                    scope.spawn(move || dict.setdefault(key, n).expect("a value"))
+                })
+                .collect();
+            all.into_iter()
+                .map(|one| one.join().expect("a thread"))
+                .collect()
+        });
+        assert_eq!(values.len(), 1, "{values:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn point_16_what_many_pop_each_gets_once() -> Result<()> {
+    let dict = fresh();
+    for n in 0..300_u32 {
+        dict.insert(["queue".to_owned(), n.to_string()], n)?;
+    }
+    let popped: Vec<u32> = thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let next = || dict.pop_item().expect("an answer");
+                    std::iter::from_fn(next)
+                        .map(|(_, value)| value)
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        all.into_iter()
+            .flat_map(|one| one.join().expect("a thread"))
+            .collect()
+    });
+    assert_eq!(popped.len(), 300);
+    assert_eq!(BTreeSet::from_iter(popped).len(), 300);
+    assert!(dict.is_empty()?);
+    Ok(())
+}
+
+#[test]
+fn point_30_no_transformation_of_many_threads_is_lost() -> Result<()> {
+    let dict = fresh();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let grow =
+                    |count: Option<u32>| Ok::<_, DictError>(Write::Value(count.unwrap_or(0) + 1));
+                for _ in 0..500 {
+                    let grown = dict.try_transform(["a", "count"], Retries::Unbounded, grow);
+                    assert!(grown.expect("an answer").is_some());
+                }
+            });
+        }
+    });
+    assert_eq!(dict.get(["a", "count"])?, Some(2_000));
+    Ok(())
+}

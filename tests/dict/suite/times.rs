@@ -1,0 +1,77 @@
+//! When items were written, and which came first.
+
+use std::time::{Duration, SystemTime};
+
+use mmapcache::dict::{Dict, DictKey, Result};
+
+use super::fresh;
+
+fn names(keys: &[DictKey]) -> Vec<&str> {
+    keys.iter().map(DictKey::as_str).collect()
+}
+
+#[test]
+fn point_20_a_timestamp_is_when_the_item_was_written_last() -> Result<()> {
+    let dict = fresh();
+    assert_eq!(dict.timestamp("k")?, None);
+    // The clock of file systems may be some milliseconds behind.
+    let early = SystemTime::now() - Duration::from_millis(50);
+    dict.insert("k", 1)?;
+    let first = dict.timestamp("k")?.expect("it is there");
+    assert!(early < first && first < SystemTime::now() + Duration::from_millis(50));
+    assert_eq!(dict.timestamp("k")?, Some(first));
+    std::thread::sleep(Duration::from_millis(30));
+    dict.insert("k", 1)?;
+    let second = dict.timestamp("k")?.expect("it is there");
+    assert!(
+        second > first + Duration::from_millis(10),
+        "the same value, written again"
+    );
+    Ok(())
+}
+
+#[test]
+fn point_20_the_oldest_and_the_newest_come_in_their_order() -> Result<()> {
+    let dict = fresh();
+    dict.update([("a", 1), ("b", 2), ("c", 3), ("d", 4)])?;
+    dict.insert("b", 20)?;
+    assert_eq!(names(&dict.oldest_keys(None)?), ["a", "c", "d", "b"]);
+    assert_eq!(names(&dict.newest_keys(None)?), ["b", "d", "c", "a"]);
+    assert_eq!(names(&dict.oldest_keys(Some(2))?), ["a", "c"]);
+    assert_eq!(names(&dict.newest_keys(Some(2))?), ["b", "d"]);
+    assert_eq!(dict.oldest_values(Some(3))?, [1, 3, 4]);
+    assert_eq!(dict.newest_values(Some(3))?, [20, 4, 3]);
+    assert_eq!(dict.oldest_values(None)?, [1, 3, 4, 20]);
+    assert_eq!(dict.newest_values(None)?, [20, 4, 3, 1]);
+    Ok(())
+}
+
+#[test]
+fn point_20_none_are_asked_for_or_more_than_there_are() -> Result<()> {
+    let dict = fresh();
+    assert!(dict.oldest_keys(None)?.is_empty());
+    dict.update([("a", 1), ("b", 2)])?;
+    assert!(dict.oldest_keys(Some(0))?.is_empty());
+    assert!(dict.newest_keys(Some(0))?.is_empty());
+    assert!(dict.oldest_values(Some(0))?.is_empty());
+    assert!(dict.newest_values(Some(0))?.is_empty());
+    assert_eq!(names(&dict.oldest_keys(Some(usize::MAX))?), ["a", "b"]);
+    assert_eq!(names(&dict.newest_keys(Some(3))?), ["b", "a"]);
+    Ok(())
+}
+
+#[test]
+fn point_20_of_many_a_few_are_chosen_rightly_and_within_a_view() -> Result<()> {
+    let dict = fresh();
+    for n in 0..400_u32 {
+        // An order that is not that of names.
+        let name = format!("{:03}", n * 263 % 400);
+        dict.insert(["a".to_owned(), name], n)?;
+        dict.insert(["b".to_owned(), n.to_string()], n)?;
+    }
+    let sub = dict.subdict("a")?;
+    assert_eq!(sub.oldest_values(Some(5))?, [0, 1, 2, 3, 4]);
+    assert_eq!(sub.newest_values(Some(5))?, [399, 398, 397, 396, 395]);
+    assert!(sub.oldest_values(None)?.into_iter().eq(0..400));
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Transformations: a closure says what becomes of an item.
+
+use mmapcache::dict::{Dict, DictError, Format, Result, Retries, Tagged, Write};
+
+use super::fresh;
+
+#[test]
+fn point_30_a_closure_sees_the_value_and_says_what_becomes_of_it() -> Result<()> {
+    let dict = fresh();
+    let put = dict.transform("k", |none| {
+        assert_eq!(none, None);
+        Write::Value(1)
+    })?;
+    let put = put.expect("it was put");
+    assert_eq!((put.value, Some(put.etag)), (1, dict.etag("k")?));
+
+    let grown = dict.transform("k", |one| Write::Value(one.expect("it is there") + 1))?;
+    assert_eq!(grown, dict.get_with_etag("k")?);
+    assert_eq!(grown.expect("it is there").value, 2);
+    assert_eq!(dict.transform("k", |_| Write::DeleteCurrent)?, None);
+    assert!(dict.is_empty()?);
+    Ok(())
+}
+
+#[test]
+fn point_30_keeping_returns_the_value_with_its_tag() -> Result<()> {
+    let dict = fresh();
+    let etag = dict.insert("k", 7)?;
+    let kept = dict.transform("k", |_| Write::KeepCurrent)?;
+    assert_eq!(kept, Some(Tagged { value: 7, etag }));
+    assert_eq!(dict.etag("k")?, Some(etag));
+    Ok(())
+}
+
+#[derive(Debug)]
+enum Failure {
+    Mine(u32),
+    Dict(DictError),
+}
+
+impl From<DictError> for Failure {
+    fn from(error: DictError) -> Self {
+        Self::Dict(error)
+    }
+}
+
+#[test]
+fn point_30_the_closures_own_error_comes_through_and_nothing_is_changed() -> Result<()> {
+    let dict = fresh();
+    let etag = dict.insert("k", 7)?;
+    let failed = dict.try_transform("k", Retries::default(), |value| {
+        Err(Failure::Mine(value.expect("it is there")))
+    });
+    let Err(Failure::Mine(7)) = failed else {
+        panic!("{failed:?}");
+    };
+    assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 7, etag }));
+    let failed = dict.try_transform("not/safe", Retries::default(), |_| {
+        Ok::<_, Failure>(Write::Value(1))
+    });
+    let Err(Failure::Dict(DictError::InvalidKey(_))) = failed else {
+        panic!("{failed:?}");
+    };
+    // The storage is as usable as before.
+    dict.insert("k", 8)?;
+    Ok(())
+}
+
+#[test]
+fn point_30_a_closure_that_panics_changes_nothing_and_leaves_no_lock_behind() -> Result<()> {
+    let dict = fresh();
+    let etag = dict.insert("k", 7)?;
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = dict.transform("k", |_| std::panic::resume_unwind(Box::new("mine")));
+    }));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"mine"));
+    assert_eq!(dict.etag("k")?, Some(etag));
+    dict.insert("k", 8)?;
+    Ok(())
+}
+
+#[test]
+fn point_30_a_closure_may_read_the_same_storage() -> Result<()> {
+    let dict = fresh();
+    let packed = dict.with_format::<u32>(Format::MessagePack);
+    dict.update([(["a", "b"], 1), (["a", "c"], 2)])?;
+    packed.insert("d", 4)?;
+    let sub = dict.subdict("a")?;
+    dict.transform("sum", |_| {
+        let here: u32 = sub.values().map(|value| value.expect("a value")).sum();
+        let there = packed.get("d").expect("a look").expect("it is there");
+        assert_eq!(dict.len().expect("a count"), 2);
+        assert_eq!(dict.get("sum").expect("a look"), None);
+        Write::Value(here + there)
+    })?;
+    assert_eq!(dict.get("sum")?, Some(7));
+    Ok(())
+}
+
+#[test]
+fn point_30_transformations_count_within_a_view_too() -> Result<()> {
+    let dict = fresh();
+    let sub = dict.subdict(["a", "b"])?;
+    for n in 1..=10_u32 {
+        let put = sub.transform("count", |count| Write::Value(count.unwrap_or(0) + 1))?;
+        assert_eq!(put.expect("it was put").value, n);
+    }
+    assert_eq!(dict.get(["a", "b", "count"])?, Some(10));
+    assert_eq!(dict.len()?, 1);
+    Ok(())
+}

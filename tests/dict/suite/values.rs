@@ -1,0 +1,332 @@
+//! What values may be, and what becomes of those that a format or a type does not allow.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mmapcache::dict::{
+    Coding, Condition, Dict, DictError, ETagState, Format, Result, Retrieve, Write,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{fresh, in_format};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Unit,
+    Newtype(u8),
+    Tuple(i64, String),
+    Struct {
+        name: String,
+        points: Vec<(f64, f32)>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Everything {
+    shapes: Vec<Shape>,
+    text: String,
+    present: Option<u64>,
+    absent: Option<u64>,
+    table: BTreeMap<String, Vec<i32>>,
+    large: (u64, i64, u128),
+    character: char,
+    flag: bool,
+    unit: (),
+}
+
+fn everything() -> Everything {
+    let points = vec![(0.1 + 0.2, 0.3), (-0.0, f32::MIN_POSITIVE), (1e300, 1e30)];
+    Everything {
+        shapes: vec![
+            Shape::Unit,
+            Shape::Newtype(255),
+            Shape::Tuple(-1, "ä\u{0}\n\"\\".to_owned()),
+            Shape::Struct {
+                name: String::new(),
+                points,
+            },
+        ],
+        text: "日本語 🦀".to_owned(),
+        present: Some(0),
+        absent: None,
+        table: BTreeMap::from([
+            ("with / and .".to_owned(), vec![1, -1]),
+            (String::new(), vec![]),
+        ]),
+        large: (u64::MAX, i64::MIN, 1 << 80),
+        character: '🦀',
+        flag: true,
+        unit: (),
+    }
+}
+
+#[test]
+fn point_9_values_of_every_shape_come_back_in_both_formats() -> Result<()> {
+    for format in Format::ALL {
+        let dict = in_format(format);
+        dict.insert("k", everything())?;
+        assert_eq!(dict.get("k")?, Some(everything()), "{format}");
+    }
+    Ok(())
+}
+
+#[test]
+fn point_9_large_and_empty_values_come_back() -> Result<()> {
+    for format in Format::ALL {
+        let dict = in_format(format);
+        for len in [0, 1, 100_000] {
+            dict.insert("k", "x".repeat(len))?;
+            assert_eq!(
+                dict.get("k")?.map(|value| value.len()),
+                Some(len),
+                "{format}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn point_9_formats_are_namespaces_of_one_storage() -> Result<()> {
+    let json = in_format::<u32>(Format::Json);
+    let packed = json.with_format::<String>(Format::MessagePack);
+    json.insert("k", 1)?;
+    assert_eq!(packed.get("k")?, None);
+    packed.insert("k", "one".to_owned())?;
+    packed.insert("l", "two".to_owned())?;
+    assert_eq!((json.len()?, packed.len()?), (1, 2));
+    assert_eq!(json.get("k")?, Some(1));
+    assert!(packed.discard("k")?);
+    assert_eq!(json.get("k")?, Some(1));
+    Ok(())
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Old {
+    name: String,
+    size: u32,
+}
+
+/// The same with its fields in another order, and one more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct New {
+    #[serde(default)]
+    colour: Option<String>,
+    size: u32,
+    name: String,
+}
+
+#[test]
+fn point_9_a_type_may_grow_fields_with_defaults_and_order_them_anew() -> Result<()> {
+    for format in Format::ALL {
+        let old = in_format::<Old>(format);
+        let new = old.with_format::<New>(format);
+        let (name, size) = ("n".to_owned(), 7);
+        old.insert(
+            "k",
+            Old {
+                name: name.clone(),
+                size,
+            },
+        )?;
+        let colour = None;
+        assert_eq!(new.get("k")?, Some(New { colour, size, name }), "{format}");
+    }
+    Ok(())
+}
+
+#[test]
+fn point_10_a_value_of_another_type_is_an_error_and_stays() -> Result<()> {
+    let texts = fresh::<String>();
+    let numbers = texts.with_format::<u32>(Format::Json);
+    texts.insert(["a", "b"], "one".to_owned())?;
+    let error = numbers.get(["a", "b"]).unwrap_err();
+    let DictError::InvalidValue {
+        key,
+        coding,
+        format,
+        type_name,
+        ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((key.as_str(), *coding), ("a/b", Coding::Decode));
+    assert_eq!((*format, *type_name), (Format::Json, "u32"));
+    assert!(!error.is_corruption());
+
+    assert!(numbers.contains(["a", "b"])?);
+    assert!(numbers.etag(["a", "b"])?.is_some());
+    assert!(numbers.items().next().expect("an item").is_err());
+    assert!(numbers.pop(["a", "b"]).is_err());
+    assert!(numbers.setdefault(["a", "b"], 1).is_err());
+    assert!(numbers.transform(["a", "b"], |_| Write::Value(1)).is_err());
+    assert_eq!(texts.get(["a", "b"])?.as_deref(), Some("one"), "as it was");
+
+    numbers.insert(["a", "b"], 1)?;
+    assert_eq!(numbers.get(["a", "b"])?, Some(1), "it can be replaced");
+    texts.insert("c", String::new())?;
+    assert!(numbers.discard("c")?, "and deleted");
+    Ok(())
+}
+
+/// A map that JSON cannot express, unless it is empty.
+type ByPair = HashMap<(u8, u8), u8>;
+
+#[test]
+fn point_10_a_value_that_the_format_cannot_express_is_refused_and_changes_nothing() -> Result<()> {
+    let dict = fresh::<ByPair>();
+    let bad = || ByPair::from([((1, 2), 3)]);
+    let etag = dict.insert("k", ByPair::new())?;
+    let refused = |error: DictError| {
+        let DictError::InvalidValue {
+            key,
+            coding: Coding::Encode,
+            ..
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        key.as_str().to_owned()
+    };
+    assert_eq!(refused(dict.insert("k", bad()).unwrap_err()), "k");
+    assert_eq!(refused(dict.setdefault("new", bad()).unwrap_err()), "new");
+    assert_eq!(refused(dict.update([("k", bad())]).unwrap_err()), "k");
+    assert_eq!(
+        refused(dict.transform("k", |_| Write::Value(bad())).unwrap_err()),
+        "k"
+    );
+    let (write, any, never) = (Write::Value(bad()), Condition::Any, Retrieve::Never);
+    let refusal = dict
+        .set_if("k", write, any, ETagState::Absent, never)
+        .unwrap_err();
+    assert_eq!(refused(refusal), "k");
+
+    assert_eq!(dict.etag("k")?, Some(etag));
+    assert_eq!(dict.len()?, 1);
+    let packed = in_format(Format::MessagePack);
+    packed.insert("k", bad())?;
+    assert_eq!(packed.get("k")?, Some(bad()), "the other format can");
+    Ok(())
+}
+
+#[test]
+fn point_10_what_is_done_to_a_value_outside_does_not_reach_the_item() -> Result<()> {
+    let dict = fresh();
+    let mut value = vec![1, 2, 3];
+    dict.insert("k", value.clone())?;
+    value.push(4);
+    let mut read = dict.require("k")?;
+    read.clear();
+    assert_eq!(dict.get("k")?, Some(vec![1, 2, 3]));
+    Ok(())
+}
+
+/// Numbers in every place that serde knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Places {
+    Newtype(f64),
+    Tuple(u8, f32),
+    Struct { number: Option<f64> },
+    Within(Vec<(BTreeMap<String, Wrapped>, Pair)>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Wrapped(f64);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pair(f64, ());
+
+fn places(number: f64) -> [Places; 5] {
+    let within = |inner, outer| {
+        let table = BTreeMap::from([("k".to_owned(), Wrapped(inner))]);
+        Places::Within(vec![(table, Pair(outer, ()))])
+    };
+    let optional = Some(number);
+    [
+        Places::Newtype(number),
+        Places::Tuple(0, number as f32),
+        Places::Struct { number: optional },
+        within(number, 0.5),
+        within(0.5, number),
+    ]
+}
+
+#[test]
+fn point_10_no_number_that_json_has_no_text_for_is_stored_as_something_else() -> Result<()> {
+    let json = fresh();
+    let packed = json.with_format::<Places>(Format::MessagePack);
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for value in places(number) {
+            let refusal = json.insert("k", value.clone()).unwrap_err();
+            let DictError::InvalidValue { source, .. } = &refusal else {
+                panic!("{refusal}");
+            };
+            assert!(
+                source
+                    .to_string()
+                    .contains(&format!("{number} is no number")),
+                "{source}"
+            );
+            packed.insert("k", value.clone())?;
+            let read = packed.require("k")?;
+            assert_eq!(
+                format!("{read:?}"),
+                format!("{value:?}"),
+                "the other format can"
+            );
+        }
+    }
+    for value in places(f64::MAX / 1e280) {
+        json.insert("k", value.clone())?;
+        assert_eq!(json.get("k")?, Some(value));
+    }
+    let absent = Places::Struct { number: None };
+    json.insert("k", absent.clone())?;
+    assert_eq!(json.get("k")?, Some(absent), "what is `null` by right");
+    Ok(())
+}
+
+/// A value within itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Nested {
+    Leaf,
+    List(Vec<Nested>),
+    Within(Box<Nested>),
+}
+
+/// So many lists within each other, and so many variants within each other below them.
+fn nested(lists: u32, variants: u32) -> Nested {
+    let within = (0..variants).fold(Nested::Leaf, |inner, _| Nested::Within(inner.into()));
+    (0..lists).fold(within, |inner, _| Nested::List(vec![inner]))
+}
+
+#[test]
+fn point_10_no_value_is_stored_that_is_nested_too_deeply_to_be_read() -> Result<()> {
+    for format in Format::ALL {
+        let dict = in_format(format);
+        // A list is a level in its variant, which is another.
+        for deepest in [nested(63, 1), nested(0, 127), nested(10, 107)] {
+            dict.insert("k", deepest.clone())?;
+            assert_eq!(dict.get("k")?, Some(deepest), "{format}");
+        }
+        for deeper in [
+            nested(64, 0),
+            nested(63, 2),
+            nested(0, 128),
+            nested(0, 1_000),
+        ] {
+            let refusal = dict.insert("k", deeper).unwrap_err();
+            let DictError::InvalidValue {
+                coding: Coding::Encode,
+                ..
+            } = refusal
+            else {
+                panic!("{format}: {refusal}");
+            };
+        }
+        let wide = Nested::List(vec![nested(2, 2); 1_000]);
+        dict.insert("k", wide.clone())?;
+        assert_eq!(dict.get("k")?, Some(wide), "{format}: wide is not deep");
+    }
+    Ok(())
+}
