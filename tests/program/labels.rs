@@ -65,3 +65,33 @@ fn a_cache_with_values_has_no_labels() {
         refused.err()
     );
 }
+
+#[test]
+fn damaged_labels_are_left_out_or_refused_and_never_shown_otherwise() {
+    use std::os::unix::fs::FileExt;
+    for file in ["labels", "labels.heap", "labels.roster"] {
+        for at in (0..4_400).step_by(211) {
+            let desk = labelled();
+            let sound = desk.run(0, &["labels", "labels"]).lines();
+            let damaged = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(desk.path(file));
+            let damaged = damaged.unwrap();
+            let mut byte = [0];
+            if damaged.read_at(&mut byte, at).unwrap() == 1 {
+                damaged.write_all_at(&[!byte[0]], at).unwrap();
+            }
+            let said = desk.try_run(&["labels", "labels"]);
+            let code = said.0.status.code();
+            assert!(
+                matches!(code, Some(0..=2)),
+                "{file} at {at}: {}",
+                said.err()
+            );
+            for line in said.lines() {
+                assert!(sound.contains(&line), "{file} at {at}: {line}");
+            }
+        }
+    }
+}
