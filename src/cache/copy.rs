@@ -86,6 +86,9 @@ pub struct CopyProgress {
 pub struct Copied {
     /// Live entries of the copy.
     pub entries: u64,
+    /// Live entries of the original at that moment by its own count, where nobody was writing: if
+    /// there were more, something of the original is damaged or lost.
+    pub entries_before: Option<u64>,
     /// Records in its heap, dead ones and deletions included.
     pub records: u64,
     /// Bytes of its heap.
@@ -103,6 +106,8 @@ pub struct Copied {
 struct Moment {
     view: Arc<View>,
     end: Place,
+    /// Entries there were, if nobody was writing.
+    entries: Option<u64>,
     /// Numbers that had been given, or given up, in a cache that has them.
     given: u64,
 }
@@ -208,6 +213,7 @@ impl<'a> HotCopy<'a> {
         let heap_bytes = segments.iter().map(|&(_, len)| len).sum();
         let mut copied = Copied {
             heap_bytes,
+            entries_before: moment.entries,
             ..Copied::default()
         };
         let mut before = 0;
@@ -279,12 +285,15 @@ impl Moment {
             let view = with_all_segments(handle, Arc::clone(&handle.current()?.0))?;
             loads_done();
             let header = view.header();
+            let (changes, entries) = (header.changes(), header.occupied());
             let (tail, oldest) = (header.tail(), header.oldest());
             let Some(missing) = first_missing(&view, oldest, tail.segment) else {
                 if !view.plausible(tail) {
                     return Err(view.table.damaged("the heap's end", word::TAIL as u64 * 8));
                 }
+                let at_rest = header.reserved() == tail && header.is_idle_since(changes);
                 return Ok(Self {
+                    entries: at_rest.then_some(entries),
                     end: Self::end(handle, &view, tail)?,
                     given: header.counters().roster_len,
                     view,
@@ -344,12 +353,9 @@ impl Moment {
             .segments()
             .filter(move |segment| segment.number() <= end.segment)
             .map(move |segment| {
-                let len = if segment.number() == end.segment {
-                    end.bytes()
-                } else {
-                    segment.file().len()?
-                };
-                Ok((segment, len))
+                let there = segment.file().len()?;
+                let last = segment.number() == end.segment;
+                Ok((segment, if last { there.min(end.bytes()) } else { there }))
             })
     }
 

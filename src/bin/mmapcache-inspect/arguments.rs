@@ -41,15 +41,16 @@ enum Command {
     },
     /// The keys, escaped so that they can be pasted between single quotes
     ///
-    /// Needs no memory to speak of, however many entries there are, unless it sorts: then it keeps
-    /// MEMORY_SORT, or only the entries that are within the limit.
+    /// Needs less than 1 MiB of memory, however many entries there are, unless it sorts: then it
+    /// keeps each key and some 60 bytes beside it (84 MiB for a million keys of 28 bytes), or of no
+    /// more entries than `--limit` says.
     #[command(
         after_help = "Example:\n  mmapcache-inspect list cache --sort size --limit 10 --long"
     )]
     List(list::Arguments),
     /// The labels of a cache that gives them ids, by their ids
     ///
-    /// Needs no memory to speak of, however many labels there are.
+    /// Needs less than 1 MiB of memory, however many labels there are.
     #[command(after_help = "Example:\n  mmapcache-inspect labels labels --prefix r/ --limit 10")]
     Labels(labels::Arguments),
     /// The value of a key, byte for byte
@@ -77,7 +78,7 @@ enum Command {
     /// Give the room of dead records back to the disk
     ///
     /// Writes clean up as they go, so nobody needs this; it goes further, and writers wait for it
-    /// while readers go on. Needs COMPACT_MEMORY of memory, however large the cache is.
+    /// while readers go on. Needs less than 1 MiB of memory, however large the cache is.
     #[command(after_help = "Example:\n  mmapcache-inspect compact cache")]
     Compact(compact::Arguments),
     /// Copy a cache as it is at one moment, while others go on writing to it
@@ -86,13 +87,13 @@ enum Command {
     /// and can be written to. Nobody is locked out, and nothing of the original is touched. A copy
     /// that is interrupted leaves no cache at DESTINATION, only files whose names end in `.new`,
     /// which the next copy there removes. The exit code is 1 where some of the original was damaged
-    /// and is not in the copy. Needs COPY_MEMORY of memory, however large the cache is.
+    /// and is not in the copy. Needs less than 1 MiB of memory, however large the cache is.
     #[command(after_help = "Example:\n  mmapcache-inspect copy cache backup")]
     Copy(copy::Arguments),
     /// Check every entry, record and counter
     ///
-    /// Takes no lock and changes nothing; it can be interrupted. Needs VERIFY_MEMORY of memory,
-    /// however large the cache is.
+    /// Takes no lock and changes nothing; it can be interrupted. Needs less than 1 MiB of
+    /// memory, however large the cache is.
     #[command(after_help = "Example:\n  mmapcache-inspect verify cache --level slots")]
     Verify(verify::Arguments),
     /// Make a cache whole that cannot be opened or is not clean, from its heap alone if need be
@@ -112,12 +113,13 @@ enum Command {
     /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a tree the
     /// regular files are taken, and no symbolic link in it is followed. What cannot be read, or is
     /// too large for the cache, is reported and skipped; the exit code is then 2. Needs
-    /// IMPORT_MEMORY of memory, and that of the largest value.
+    /// memory for 256 entries, or 4 MiB of them and one more, however many there are.
     #[command(after_help = "Example:\n  mmapcache-inspect import cache --from-cache other")]
     Import(import::Arguments),
     /// Print all entries as lines of JSON, which `import` reads back byte for byte
     ///
-    /// Needs memory for the largest value, however many there are.
+    /// Needs less than 1 MiB of memory beside the largest value, however many there are; with
+    /// `--to-cache` that of 256 entries, or 4 MiB of them and one more.
     #[command(after_help = "Example:\n  mmapcache-inspect export cache --dir files")]
     Export(export::Arguments),
     /// Fill a cache from real files, read it back in one process while another writes, and check

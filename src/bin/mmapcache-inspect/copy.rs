@@ -55,13 +55,25 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         out.line(&text(&copied, time))?;
     }
     out.end()?;
-    Ok(Verdict::wrong_if(copied.damaged_bytes > 0))
+    Ok(Verdict::wrong_if(
+        copied.damaged_bytes > 0 || missing(&copied) > 0,
+    ))
+}
+
+/// Entries that the original's index counted and whose records are lost.
+fn missing(copied: &Copied) -> u64 {
+    let before = copied.entries_before.unwrap_or(copied.entries);
+    before.saturating_sub(copied.entries)
 }
 
 fn text(copied: &Copied, time: Duration) -> String {
     let mut grid = Grid::new();
     grid.section("copy: whole and clean");
-    grid.row("entries", units::count(copied.entries), "");
+    let lost = match missing(copied) {
+        0 => String::new(),
+        count => format!("{} more were in the original's index", units::count(count)),
+    };
+    grid.row("entries", units::count(copied.entries), lost);
     let records = "in its heap, dead ones and deletions included";
     grid.row("records", units::count(copied.records), records);
     let shared = match copied.shared_bytes {
@@ -80,6 +92,7 @@ fn text(copied: &Copied, time: Duration) -> String {
 fn value(copied: &Copied, time: Duration) -> Value {
     json!({
         "entries": copied.entries,
+        "entries_before": copied.entries_before,
         "records": copied.records,
         "heap_bytes": copied.heap_bytes,
         "shared_bytes": copied.shared_bytes,

@@ -215,10 +215,8 @@ impl Lister<'_> {
         version: Version,
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
-        let (id, time) = match self.numbered {
-            true => (Some(version.as_nanos().saturating_sub(1)), None),
-            false => (None, Some(moment::show(version.to_system_time()))),
-        };
+        let id = self.numbered.then(|| version.as_nanos().saturating_sub(1));
+        let time = || moment::show(version.to_system_time());
         if self.arguments.json {
             let mut object = Map::new();
             json_line::insert(&mut object, "key", key);
@@ -229,21 +227,16 @@ impl Lister<'_> {
             if let Some(id) = id {
                 object.insert("id".to_owned(), id.into());
             } else {
-                object.insert("time".to_owned(), time.into());
+                object.insert("time".to_owned(), time().into());
                 object.insert("version".to_owned(), version.as_nanos().into());
             }
             return self.out.line(&Value::Object(object).to_string());
         }
-        let mut line = String::new();
-        if self.arguments.long {
-            line = match (id, time) {
-                (Some(id), _) => format!("{id:>10}  "),
-                (None, time) => {
-                    let size = units::bytes(value_len);
-                    format!("{size:>10}  {}  ", time.unwrap_or_default())
-                }
-            };
-        }
+        let mut line = match (self.arguments.long, id) {
+            (false, _) => String::new(),
+            (true, Some(id)) => format!("{id:>10}  "),
+            (true, None) => format!("{:>10}  {}  ", units::bytes(value_len), time()),
+        };
         line.push_str(&key::show(key));
         if let Some(value) = value {
             line.push('\t');

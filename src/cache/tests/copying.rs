@@ -221,9 +221,29 @@ fn a_record_that_is_damaged_is_left_out_and_the_copy_is_clean() {
         .unwrap();
     heap.write_all_at(&[0xAA; 8], 5_000).unwrap();
     let copied = cache.hot_copy().to(other.path()).unwrap();
-    assert_eq!(copied.entries, 99);
+    assert_eq!((copied.entries, copied.entries_before), (99, Some(100)));
     assert!((100..300).contains(&copied.damaged_bytes), "{copied:?}");
     assert_eq!(assert_works(other.path()).len(), 99);
+}
+
+#[test]
+fn entries_whose_records_were_cut_off_are_missing_in_the_count() {
+    for cut in [3_000, 9_000] {
+        let (source, other) = (scratch(), scratch());
+        let cache = source.open(&Options::new());
+        for i in 0..100 {
+            cache.put(&key(i), &[5; 100]).unwrap();
+        }
+        let heap = std::fs::File::options()
+            .write(true)
+            .open(beside(&source, "cache.heap"))
+            .unwrap();
+        heap.set_len(cut).unwrap();
+        let copied = look(source.path()).hot_copy().to(other.path()).unwrap();
+        assert_eq!(copied.entries_before, Some(100));
+        assert!(copied.entries < 100, "{copied:?}");
+        assert_eq!(assert_works(other.path()).len() as u64, copied.entries);
+    }
 }
 
 #[test]
