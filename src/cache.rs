@@ -5,6 +5,7 @@
 //! (`edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`) and mended (`recover`, `repair`), and who may (`writer`).
 
 mod batch;
+mod check;
 mod clean;
 mod copy;
 mod draw;
@@ -33,6 +34,7 @@ mod tests;
 
 use std::path::Path;
 
+pub use check::{Fault, Level, Report};
 pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
@@ -40,7 +42,7 @@ pub use iter::{Entries, Items, Keys, Listed};
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
-pub use verify::{CheckProgress, Fault, Level, Report, Verification};
+pub use verify::{CheckProgress, Verification};
 pub use version::Version;
 pub use writer::Writer;
 

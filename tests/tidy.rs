@@ -35,6 +35,7 @@ const LAYERS: [&[&str]; 28] = [
         "cache::writer",
         "cache::iter",
         "cache::stats",
+        "cache::check",
         "cache::in_place",
     ],
     &["cache::verify"],

@@ -3,11 +3,8 @@
 //! Knows which pieces there are to check, and what all of them come to. It changes nothing, and
 //! needs no lock: what looks wrong while somebody writes is looked at again before it is reported.
 
-mod check;
-
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,98 +14,16 @@ use crate::format::index::Counters;
 use crate::format::roster::Position;
 use crate::roster::Spot;
 
+use super::check::{Check, Level, Piece, Report, Sums};
 use super::handle::Handle;
 use super::iter::with_all_segments;
 use super::view::View;
-use check::Check;
 
-/// Faults that are listed one by one; beyond them they are only counted.
-const LISTED: usize = 1_000;
 /// Directory entries, and roster positions, that are checked in one piece.
 const ENTRIES: u32 = 64;
 const POSITIONS: u32 = 1 << 16;
 /// Checks of generations that were replaced meanwhile, before the last is taken as it is.
 const TRIES: u32 = 5;
-
-/// Something that cannot be true.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Fault {
-    /// The file it is in.
-    pub path: PathBuf,
-    /// Where, in bytes from the file's start.
-    pub at: u64,
-    /// What is wrong.
-    pub what: &'static str,
-}
-
-/// How much of a cache is checked. Each level has all that the ones before it have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Level {
-    /// The headers of all files and regions, and the directory: what an operation needs to get
-    /// anywhere. Takes time by the number of regions and segments.
-    Headers,
-    /// Every slot and roster position, and the counters, without the records that they lead to. Of
-    /// the files, only index and roster are read.
-    Slots,
-    /// Every record of the heap by its checksum, dead ones too, and every slot against its record.
-    #[default]
-    Records,
-}
-
-/// The result of a check; made by [`MmapCache::verify`](crate::MmapCache::verify) and
-/// [`Verification::run`].
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Report {
-    /// Entries that were checked and found right.
-    pub entries: u64,
-    /// Records in the heap that verify, live or dead.
-    pub records: u64,
-    /// Regions that were checked.
-    pub regions: u64,
-    /// Groups of eight slots that a search for an absent key looks at, on average; 1 at best.
-    pub miss_groups: f64,
-    /// Bytes of the heap that are no record where one should be.
-    pub damaged_bytes: u64,
-    /// Everything that is wrong, or the first thousand of it.
-    pub faults: Vec<Fault>,
-    /// How many faults there are in all.
-    pub fault_count: u64,
-    /// Whether nobody wrote meanwhile, so that the totals could be compared as well.
-    pub totals_compared: bool,
-}
-
-/// What the slots of the whole table add up to.
-#[derive(Debug, Default)]
-struct Sums {
-    occupied: u64,
-    deleted: u64,
-    live: u64,
-    groups: u64,
-    miss_groups: u64,
-}
-
-/// What one thread checks at a time.
-#[derive(Clone, Debug)]
-enum Piece {
-    /// Directory entries, with the regions that they lead to, under a depth of the directory.
-    Entries(Range<u32>, u32),
-    Positions(Range<u32>),
-    /// A segment, and how many bytes it has.
-    Segment(u16, u64),
-}
-
-impl Sums {
-    fn add(&mut self, other: &Self) {
-        self.occupied += other.occupied;
-        self.deleted += other.deleted;
-        self.live += other.live;
-        self.groups += other.groups;
-        self.miss_groups += other.miss_groups;
-    }
-}
 
 impl Report {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
@@ -129,28 +44,6 @@ impl Report {
             && report.totals_compared
             && newest == Some(tail.segment)
             && behind.step()?.is_none())
-    }
-
-    /// Whether nothing is wrong.
-    pub fn is_clean(&self) -> bool {
-        self.fault_count == 0
-    }
-
-    fn fault(&mut self, path: PathBuf, at: u64, what: &'static str) {
-        self.fault_count += 1;
-        if self.faults.len() < LISTED {
-            self.faults.push(Fault { path, at, what });
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.entries += other.entries;
-        self.records += other.records;
-        self.regions += other.regions;
-        self.damaged_bytes += other.damaged_bytes;
-        self.fault_count += other.fault_count;
-        let room = LISTED - self.faults.len();
-        self.faults.extend(other.faults.into_iter().take(room));
     }
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.

@@ -1,10 +1,11 @@
 //! Looking at one piece of a cache, slot by slot, position by position, record by record.
 //!
 //! Knows what must hold, and how often to look again while somebody writes. Which pieces there are,
-//! and what all of them come to, it leaves to its parent.
+//! and in which order they are looked at, it does not know.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::dir::Stage;
@@ -20,14 +21,119 @@ use crate::heap::{Found, Segment};
 use crate::sync::loads_done;
 use crate::table::region::{Region, Slot};
 
-use super::super::handle::Handle;
-use super::super::view::View;
-use super::{Level, Piece, Report, Sums};
+use super::handle::Handle;
+use super::view::View;
 
+/// Faults that are listed one by one; beyond them they are only counted.
+const LISTED: usize = 1_000;
 /// Second looks at what seems wrong while somebody writes.
 const LOOKS: u32 = 20;
 /// Slots and positions whose memory is asked for before it is looked at.
 const AHEAD: usize = 32;
+
+/// Something that cannot be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fault {
+    /// The file it is in.
+    pub path: PathBuf,
+    /// Where, in bytes from the file's start.
+    pub at: u64,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+/// How much of a cache is checked. Each level has all that the ones before it have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Level {
+    /// The headers of all files and regions, and the directory: what an operation needs to get
+    /// anywhere. Takes time by the number of regions and segments.
+    Headers,
+    /// Every slot and roster position, and the counters, without the records that they lead to. Of
+    /// the files, only index and roster are read.
+    Slots,
+    /// Every record of the heap by its checksum, dead ones too, and every slot against its record.
+    #[default]
+    Records,
+}
+
+/// The result of a check; made by [`MmapCache::verify`](crate::MmapCache::verify) and
+/// [`Verification::run`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Entries that were checked and found right.
+    pub entries: u64,
+    /// Records in the heap that verify, live or dead.
+    pub records: u64,
+    /// Regions that were checked.
+    pub regions: u64,
+    /// Groups of eight slots that a search for an absent key looks at, on average; 1 at best.
+    pub miss_groups: f64,
+    /// Bytes of the heap that are no record where one should be.
+    pub damaged_bytes: u64,
+    /// Everything that is wrong, or the first thousand of it.
+    pub faults: Vec<Fault>,
+    /// How many faults there are in all.
+    pub fault_count: u64,
+    /// Whether nobody wrote meanwhile, so that the totals could be compared as well.
+    pub totals_compared: bool,
+}
+
+/// What the slots of the whole table add up to.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    pub occupied: u64,
+    pub deleted: u64,
+    pub live: u64,
+    pub groups: u64,
+    pub miss_groups: u64,
+}
+
+/// What one thread checks at a time.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    /// Directory entries, with the regions that they lead to, under a depth of the directory.
+    Entries(Range<u32>, u32),
+    Positions(Range<u32>),
+    /// A segment, and how many bytes it has.
+    Segment(u16, u64),
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.occupied += other.occupied;
+        self.deleted += other.deleted;
+        self.live += other.live;
+        self.groups += other.groups;
+        self.miss_groups += other.miss_groups;
+    }
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.fault_count == 0
+    }
+
+    pub(crate) fn fault(&mut self, path: PathBuf, at: u64, what: &'static str) {
+        self.fault_count += 1;
+        if self.faults.len() < LISTED {
+            self.faults.push(Fault { path, at, what });
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.records += other.records;
+        self.regions += other.regions;
+        self.damaged_bytes += other.damaged_bytes;
+        self.fault_count += other.fault_count;
+        let room = LISTED - self.faults.len();
+        self.faults.extend(other.faults.into_iter().take(room));
+    }
+}
 
 /// What was read; none where it is damaged. That the system refuses to map a file is no fault of
 /// the file's.
@@ -56,14 +162,14 @@ enum Slotted {
 }
 
 /// A check of some pieces of one generation, by one thread.
-pub(super) struct Check<'a> {
+pub(crate) struct Check<'a> {
     handle: &'a Handle,
     view: &'a View,
     level: Level,
     /// Segments that the view did not have mapped.
     segments: BTreeMap<u16, Option<Arc<Segment>>>,
-    pub(super) report: Report,
-    pub(super) sums: Sums,
+    pub report: Report,
+    pub sums: Sums,
     key: Vec<u8>,
     /// Words of the header that a writer at work changes, and how often they were waited for.
     seen: [u64; 4],
@@ -71,7 +177,7 @@ pub(super) struct Check<'a> {
 }
 
 impl<'v> Check<'v> {
-    pub(super) fn new(handle: &'v Handle, view: &'v View, level: Level) -> Self {
+    pub(crate) fn new(handle: &'v Handle, view: &'v View, level: Level) -> Self {
         Self {
             handle,
             view,
@@ -91,7 +197,7 @@ impl<'v> Check<'v> {
     }
 
     /// Checks what a piece is about.
-    pub(super) fn piece(&mut self, piece: &Piece) -> Result<()> {
+    pub(crate) fn piece(&mut self, piece: &Piece) -> Result<()> {
         match *piece {
             Piece::Entries(ref range, depth) => {
                 range.clone().try_for_each(|index| self.entry(index, depth))
@@ -445,7 +551,7 @@ impl<'v> Check<'v> {
     }
 
     /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
-    pub(super) fn end_of_heap(&mut self) -> Result<()> {
+    pub(crate) fn end_of_heap(&mut self) -> Result<()> {
         let view = self.view;
         let tail = view.header().tail();
         let Some(segment) = self.segment(tail.segment)? else {
