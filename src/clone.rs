@@ -7,9 +7,9 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::map::MappedFile;
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
 
@@ -18,38 +18,35 @@ const PIECE: u64 = 8 << 20;
 /// Bytes that are copied at once where the kernel does not do it.
 const BUFFER: usize = 256 << 10;
 
-/// A file to be filled.
-#[derive(Debug)]
-pub(crate) struct Target<'a> {
-    pub file: &'a File,
-    pub path: &'a Path,
-}
-
 /// Has an empty file begin with the first `len` bytes of another one. Whether they share their
 /// blocks. `told` hears how many bytes there are so far.
 pub(crate) fn clone_start(
     from: &File,
-    to: &Target<'_>,
+    to: &MappedFile,
     len: u64,
     told: &mut dyn FnMut(u64),
 ) -> Result<bool> {
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Write);
-    let fail = |source: io::Error| to.failure(len, source);
-    if from.metadata().map_err(fail)?.len() == len && share(from, to.file) {
+    let fail = |source: io::Error| failure(to, len, source);
+    // Beyond it, a signal would end the process.
+    to.check_limit(len)?;
+    if from.metadata().map_err(fail)?.len() == len && share(from, to.file()) {
         told(len);
         return Ok(true);
     }
+    // Where there is no room for all of it, nothing is copied.
+    to.allocate(0, len)?;
     let mut at = 0;
     let mut in_kernel = true;
     while at < len {
         let most = PIECE.min(len - at);
         if in_kernel {
-            let count = copy_in_kernel(from, to.file, at, most).map_err(fail)?;
+            let count = copy_in_kernel(from, to.file(), at, most).map_err(fail)?;
             in_kernel = count > 0;
             at += count;
         } else {
-            copy_by_buffer(from, to.file, at, most).map_err(fail)?;
+            copy_by_buffer(from, to.file(), at, most).map_err(fail)?;
             at += most;
         }
         told(at);
@@ -57,15 +54,13 @@ pub(crate) fn clone_start(
     Ok(false)
 }
 
-impl Target<'_> {
-    fn failure(&self, needed: u64, source: io::Error) -> Error {
-        match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull {
-                path: self.path.to_owned(),
-                needed,
-            },
-            _ => Error::io(self.path, "copy the file")(source),
-        }
+fn failure(to: &MappedFile, needed: u64, source: io::Error) -> Error {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull {
+            path: to.path().to_owned(),
+            needed,
+        },
+        _ => Error::io(to.path(), "copy the file")(source),
     }
 }
 
@@ -120,7 +115,14 @@ fn copy_by_buffer(from: &File, to: &File, at: u64, len: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
     use super::*;
+
+    fn target() -> Arc<MappedFile> {
+        MappedFile::new(tempfile::tempfile().unwrap(), Path::new("copy"), true)
+    }
 
     fn bytes(len: usize) -> Vec<u8> {
         (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
@@ -142,14 +144,10 @@ mod tests {
     fn the_beginning_of_a_file_is_copied_and_nothing_behind_it() {
         let whole = bytes(3 * PIECE as usize / 2);
         for len in [0, 1, 4095, 4096, PIECE as usize + 1, whole.len()] {
-            let (from, to) = (file_of(&whole), tempfile::tempfile().unwrap());
-            let target = Target {
-                file: &to,
-                path: Path::new("copy"),
-            };
+            let (from, to) = (file_of(&whole), target());
             let mut last = 0;
-            clone_start(&from, &target, len as u64, &mut |so_far| last = so_far).unwrap();
-            assert!(content_of(&to) == whole[..len], "{len} bytes");
+            clone_start(&from, &to, len as u64, &mut |so_far| last = so_far).unwrap();
+            assert!(content_of(to.file()) == whole[..len], "{len} bytes");
             assert_eq!(last, len as u64);
         }
     }
@@ -164,12 +162,7 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_too_early_is_an_error_and_no_shorter_copy() {
-        let (from, to) = (file_of(b"short"), tempfile::tempfile().unwrap());
-        let target = Target {
-            file: &to,
-            path: Path::new("copy"),
-        };
-        let copied = clone_start(&from, &target, 6, &mut |_| {});
+        let copied = clone_start(&file_of(b"short"), &target(), 6, &mut |_| {});
         assert!(matches!(copied, Err(Error::Io { .. })), "{copied:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! processes that are killed.
 
 mod child;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,6 +14,8 @@ use child::contents::{Random, number_of, passing, value};
 use child::logbook::Logbook;
 use child::scratch::Scratch;
 use child::{Child, Part, dismissal, say, tight};
+use volume::{Kind, Volume};
+
 use mmapcache::{Error, LabelId, Labels, MmapCache, Options};
 
 const WRITERS: u64 = 4;
@@ -439,4 +442,36 @@ fn a_copy_goes_to_another_file_system_and_its_heap_elsewhere() {
     assert!(other.path().join("records.1").exists());
     let copy = options.open(&path).expect("the copy");
     assert_eq!(contents_of(&copy), contents_of(&cache));
+}
+
+#[test]
+fn a_copy_that_finds_no_room_leaves_nothing_and_can_be_made_when_there_is_some() {
+    let scratch = Scratch::new();
+    let cache = Options::new().open(&scratch.path).expect("a new cache");
+    for number in 0..300 {
+        cache
+            .put(passing(number).as_bytes(), &[7; 10_000])
+            .expect("a put");
+    }
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
+        let Some(volume) = Volume::mount(kind, 16 << 20) else {
+            return;
+        };
+        for left in [0, 100_000, 1 << 20, 2_900_000] {
+            volume.fill(left);
+            let copied = cache.hot_copy().to(volume.cache());
+            assert!(
+                matches!(copied, Err(Error::DiskFull { .. })),
+                "{left}: {copied:?}"
+            );
+            let names = volume.listing().into_iter().map(|(name, _)| name);
+            assert!(names.clone().all(|name| !name.ends_with(".new")), "{left}");
+            assert!(!volume.cache().exists());
+            volume.make_room();
+        }
+        cache.hot_copy().to(volume.cache()).expect("a copy");
+        let copy = look(&volume.cache());
+        assert_clean(&copy);
+        assert_eq!(copy.len(), 300);
+    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clone::{Target, clone_start};
+use crate::clone::clone_start;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, word};
@@ -17,6 +17,7 @@ use crate::format::record::Kind;
 use crate::format::slot::Place;
 use crate::heap::Segment;
 use crate::lock::FileLock;
+use crate::map::MappedFile;
 use crate::sync::loads_done;
 
 use super::edit::{Editor, Outcomes};
@@ -220,10 +221,7 @@ impl<'a> HotCopy<'a> {
         for (segment, len) in segments {
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
-            let target = Target {
-                file: &file,
-                path: &path,
-            };
+            let target = MappedFile::new(file, &path, true);
             let told = &mut self.told;
             let shared = clone_start(segment.file().file(), &target, len, &mut |so_far| {
                 told(CopyProgress {
