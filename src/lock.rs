@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error;
 use crate::format::LockKind;
+use crate::format::lock::NUMBERS;
 use crate::sync::Word;
 
 mod description;
@@ -75,6 +76,11 @@ impl Patience {
     pub(crate) fn waited(&self) -> Duration {
         self.began.get_or_init(Instant::now).elapsed()
     }
+}
+
+/// Whether somebody has a number that stands in the lock word, by a look that locks nothing.
+pub(crate) fn is_alive(file: &File, number: u32) -> io::Result<bool> {
+    Ok(number != 0 && number < NUMBERS && !life::is_over(file, number)?)
 }
 
 impl FileLock {

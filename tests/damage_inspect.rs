@@ -72,6 +72,8 @@ impl<'a> Exhibit<'a> {
         for number in [8, 12, 20] {
             self.get(&path, &key(number));
         }
+        self.views(&path);
+        self.anatomy(&path);
         if let Some(written) = written {
             let now = Image::read(&path).unwrap();
             assert!(now == written, "{}: looking changed the files", self.name);
@@ -95,6 +97,52 @@ impl<'a> Exhibit<'a> {
             assert!(sound, "{}: {verified:?}", self.name);
             self.entries(&self.run(&copy, &["export"]));
         }
+    }
+
+    /// The commands that decode single files.
+    fn anatomy(&self, path: &Path) {
+        self.json(&self.run(path, &["stats", "--full", "--json"]));
+        self.json(&self.run(path, &["header", "--json"]));
+        self.json(&self.run(path, &["histogram", "--json"]));
+        self.json(&self.run(path, &["map", "--json"]));
+        self.run(path, &["map"]);
+        for line in lines(&self.run(path, &["heap", "--json"])) {
+            let shown = line["kind"] == "damage" || line["kind"] == "gap";
+            let key = if shown {
+                Vec::new()
+            } else {
+                member(&line, "key")
+            };
+            let known = shown
+                || self.specimen.history.contains_key(&key)
+                || self.reach.allows_strange(&key);
+            assert!(known, "{}: {key:?}", self.name);
+        }
+        let hex: String = key(12).iter().map(|byte| format!("{byte:02x}")).collect();
+        for arguments in [
+            ["slot", "3"],
+            ["record", "1:136"],
+            ["record", "0:99999999999"],
+        ] {
+            self.json(&self.run(path, &[arguments[0], arguments[1], "--json"]));
+        }
+        self.run(path, &["slot", "--key", &format!("hex:{hex}")]);
+    }
+
+    /// The commands that show a cache from afar.
+    fn views(&self, path: &Path) {
+        self.json(&self.run(path, &["report", "--json"]));
+        let page = self.run(path, &["report", "--html", "-"]).stdout;
+        assert!(
+            page.is_empty() || page.ends_with(b"</html>\n"),
+            "{}",
+            self.name
+        );
+        self.json(&self.run(path, &["metrics", "--json"]));
+        let up = self.run(path, &["metrics"]).stdout;
+        assert!(up.starts_with(b"# HELP mmapcache_up "), "{}", self.name);
+        let watch = ["watch", "--json", "--count", "1", "--interval", "10ms"];
+        self.json(&self.run(path, &watch));
     }
 
     /// Runs a command, by a shell that limits its memory and its time of the processor.

@@ -20,6 +20,7 @@ use super::segments::Segments;
 /// let key = DictKey::new("reports")?.join(["2026", "november.txt"])?;
 /// assert_eq!(key.to_string(), "reports/2026/november.txt");
 /// assert_eq!(key.segments().last(), Some("november.txt"));
+/// assert_eq!(DictKey::parse(key.as_str())?, key);
 ///
 /// // A text is one segment, and is never taken apart.
 /// let error = DictKey::new("reports/2026").unwrap_err();
@@ -49,6 +50,15 @@ impl DictKey {
         segments: impl IntoIterator<Item = S>,
     ) -> Result<Self, KeyError> {
         Self::of(Prefix::from_segments(segments)?)
+    }
+
+    /// Reads a key's segments joined by `/`, as [`DictKey::as_str`] and its text give them.
+    ///
+    /// # Errors
+    ///
+    /// As [`DictKey::new`].
+    pub fn parse(joined: &str) -> Result<Self, KeyError> {
+        Self::of(Prefix::parse(joined)?)
     }
 
     /// The key of a prefix, where that is not empty.

@@ -13,7 +13,7 @@ use super::error::{DictError, Policy, Result};
 use super::etag::ETag;
 use super::format::{Format, Value};
 use super::key::DictKey;
-use super::prefix::{Prefix, SEPARATOR};
+use super::prefix::SEPARATOR;
 use super::semantics::OnStore;
 use super::store::{Lookup, Place, Scope, Session, Store, Stored};
 use super::view::View;
@@ -170,7 +170,7 @@ impl Scope {
 fn relative(prefix: &str, engine_key: &[u8]) -> Option<Result<DictKey>> {
     let rest = engine_key.strip_prefix(prefix.as_bytes())?;
     let key = match std::str::from_utf8(rest) {
-        Ok(text) => Prefix::parse(text).and_then(DictKey::of).map_err(Some),
+        Ok(text) => DictKey::parse(text).map_err(Some),
         Err(_) => Err(None),
     };
     Some(key.map_err(|source| DictError::ForeignKey {

@@ -20,6 +20,13 @@ pub struct HeapPlace {
     pub at: u64,
 }
 
+impl HeapPlace {
+    /// The place so many bytes from a segment's start.
+    pub fn new(segment: u16, at: u64) -> Self {
+        Self { segment, at }
+    }
+}
+
 impl From<Place> for HeapPlace {
     fn from(place: Place) -> Self {
         Self {

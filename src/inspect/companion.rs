@@ -149,9 +149,14 @@ fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Sai
 /// Reads from the start of a file until the buffer is full or the file ends; returns how much that
 /// was.
 pub(super) fn read_up_to(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
+    read_from(file, 0, bytes)
+}
+
+/// The same from an offset on.
+pub(super) fn read_from(file: &File, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let mut have = 0;
     while have < bytes.len() {
-        match file.read_at(&mut bytes[have..], have as u64) {
+        match file.read_at(&mut bytes[have..], at.saturating_add(have as u64)) {
             Ok(0) => break,
             Ok(count) => have += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -17,6 +17,7 @@ use super::changing::Changing;
 use super::companion::{self, Companion};
 use super::doubt;
 use super::sealed::Sealed;
+use super::source;
 
 /// Reads of the page after which a busy writer is given up on.
 const TRIES: u32 = 64;
@@ -72,7 +73,7 @@ impl Overview {
             .metadata()
             .map_err(Error::io(&path, "read the size of the file"))?
             .len();
-        let words: Vec<Word> = page.chunks_exact(8).map(to_word).collect();
+        let words: Vec<Word> = source::words(&page).collect();
         let mut overview = Self {
             len,
             steady,
@@ -118,12 +119,6 @@ fn read_page(file: &File, path: &Path) -> Result<Vec<u8>> {
         companion::read_up_to(file, &mut bytes).map_err(Error::io(path, "read the header"))?;
     bytes.truncate(have);
     Ok(bytes)
-}
-
-fn to_word(bytes: &[u8]) -> Word {
-    let mut eight = [0; 8];
-    eight.copy_from_slice(bytes);
-    Word::new(u64::from_le_bytes(eight))
 }
 
 const _: () = assert!(WORDS * 8 == PAGE as usize);

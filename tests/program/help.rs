@@ -23,11 +23,12 @@ fn commands(desk: &Desk) -> Vec<String> {
 /// The lines of a command's help that can be typed.
 fn examples(desk: &Desk, command: &str) -> Vec<String> {
     let help = desk.run(0, &[command, "--help"]).out();
-    let (_, examples) = help.split_once("Example").unwrap_or_default();
-    let typed = examples.lines().map(str::trim);
+    let (_, examples) = help.rsplit_once("Example: ").unwrap_or_default();
+    // As one line: help wraps what is long.
+    let examples = examples.split_whitespace().collect::<Vec<_>>().join(" ");
+    let typed = examples.split("mmapcache-inspect ").skip(1);
     typed
-        .filter(|line| line.starts_with("mmapcache-inspect "))
-        .map(str::to_owned)
+        .map(|rest| format!("mmapcache-inspect {rest}"))
         .collect()
 }
 
@@ -39,6 +40,9 @@ fn furnished() -> Desk {
     desk.open("cache").put(b"key \x01", b"a value").unwrap();
     desk.open("cache").put(b"stale", b"").unwrap();
     desk.open("cache").put(b"\xff\x01", b"").unwrap();
+    for name in ["thumbnails", "docs"] {
+        desk.open(name).put(b"photos/cat.jpg", b"small").unwrap();
+    }
     let labels = Labels::open(desk.path("labels")).unwrap();
     labels.get_or_insert("r/rust").unwrap();
     std::fs::create_dir(desk.path("tree")).unwrap();

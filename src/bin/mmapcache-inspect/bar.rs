@@ -1,26 +1,75 @@
-//! How far a long piece of work is, on standard error, and only where that is a terminal.
+//! Bars and levels made of block characters.
 //!
-//! Knows how it is drawn, not what the work is.
+//! Knows shares of a whole, not of what.
 
-use indicatif::{ProgressBar, ProgressStyle};
+/// The eighths of a cell, from the left.
+const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+/// Levels from low to full.
+const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A bar for so many bytes, named by what is done to them.
-pub(crate) fn of_bytes(what: &str) -> ProgressBar {
-    let place = "{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
-    drawn(&format!("{what} {place}"))
+/// A bar that takes a share of `width` cells, to an eighth of a cell; something always shows.
+pub(crate) fn bar(share: f64, width: usize) -> String {
+    let share = if share.is_finite() {
+        share.clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
+    let eighths = (share * width as f64 * 8.0).round() as usize;
+    let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
-/// A bar for so many entries.
-pub(crate) fn of_entries(what: &str, count: u64) -> ProgressBar {
-    let bar = drawn(&format!(
-        "{what} {{bar:30}} {{human_pos}}/{{human_len}}, {{eta}} left"
-    ));
-    bar.set_length(count);
-    bar
+/// One cell that is filled from below by a share; empty only where the share is nothing.
+pub(crate) fn level(share: f64) -> char {
+    if share > 0.0 {
+        let step = (share * LEVELS.len() as f64).ceil() as usize;
+        LEVELS[step.clamp(1, LEVELS.len()) - 1]
+    } else {
+        ' '
+    }
 }
 
-fn drawn(template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
+/// Whole cells for parts of a whole, as many as `width` in all where the parts make up the whole: a
+/// part that is there at all gets a cell while there are any.
+pub(crate) fn cells(parts: &[u64], whole: u64, width: usize) -> Vec<usize> {
+    let mut left = width;
+    let share = |part: u64| part as f64 / whole.max(1) as f64 * width as f64;
+    let mut cells = Vec::with_capacity(parts.len());
+    for &part in parts {
+        let wanted = (share(part).round() as usize).max(usize::from(part > 0));
+        let given = wanted.min(left);
+        left -= given;
+        cells.push(given);
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_its_share_and_never_longer_than_its_room() {
+        assert_eq!(bar(0.0, 10), "");
+        assert_eq!(bar(1e-9, 10), "▏");
+        assert_eq!(bar(0.5, 3), "█▌");
+        assert_eq!(bar(1.0, 4), "████");
+        assert_eq!(bar(7.0, 4), "████");
+        assert_eq!(bar(f64::NAN, 4), "");
+    }
+
+    #[test]
+    fn a_level_is_empty_only_for_nothing() {
+        assert_eq!(
+            [0.0, 0.001, 0.5, 0.95, 1.0, 2.0].map(level),
+            [' ', '▁', '▄', '█', '█', '█']
+        );
+    }
+
+    #[test]
+    fn every_part_that_is_there_gets_a_cell() {
+        assert_eq!(cells(&[1, 1_000_000], 1_000_001, 10), [1, 9]);
+        assert_eq!(cells(&[0, 5, 5], 10, 4), [0, 2, 2]);
+        assert_eq!(cells(&[10, 10], 10, 4), [4, 0]);
+    }
 }

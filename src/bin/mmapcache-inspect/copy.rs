@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use mmapcache::{Copied, Options};
 use serde_json::{Value, json};
 
-use crate::bar;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 use crate::units;
 use crate::verdict::Verdict;
@@ -37,7 +37,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     if let Some(heap) = &arguments.destination_heap {
         options.heap_path(heap);
     }
-    let bar = bar::of_bytes("copying and reading the heap");
+    let bar = progress::of_bytes("copying and reading the heap");
     let copied = cache
         .hot_copy()
         .options(&options)

@@ -35,6 +35,11 @@ impl Grid {
         if let Some(column) = self.0.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+        self.left_text()
+    }
+
+    /// The text, its values flush left: where they are words, not numbers.
+    pub(crate) fn left_text(mut self) -> String {
         if let Some(column) = self.0.column_mut(0) {
             column.set_padding((0, 1));
         }

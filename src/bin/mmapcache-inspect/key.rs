@@ -37,6 +37,11 @@ pub(crate) fn asked(text: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
     parse(text).map_err(refuse)
 }
 
+/// The same for a key.
+pub(crate) fn of_argument(text: &OsStr) -> Result<Vec<u8>, Failure> {
+    asked(text, "key")
+}
+
 fn parse_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
     let pairs = digits.chunks(2).map(|pair| match pair {
         [high, low] => byte(*high, *low),

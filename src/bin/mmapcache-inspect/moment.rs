@@ -1,6 +1,6 @@
 //! Moments as calendar dates, in UTC.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 86_400;
 
@@ -15,6 +15,11 @@ pub(crate) fn show(moment: SystemTime) -> String {
     let of_day = seconds % DAY;
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// A version, which is a moment in nanoseconds since the epoch, as the same.
+pub(crate) fn show_nanos(nanos: u64) -> String {
+    show(UNIX_EPOCH + Duration::from_nanos(nanos))
 }
 
 /// Nanoseconds since the epoch, as the files count.
@@ -51,7 +56,6 @@ fn is_leap(year: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn known_moments_have_their_known_dates() {

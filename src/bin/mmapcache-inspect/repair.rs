@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use mmapcache::{Repair, Repaired};
 use serde_json::{Value, json};
 
-use crate::bar;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 use crate::units;
 use crate::verdict::Verdict;
@@ -33,7 +33,7 @@ pub(crate) struct Request {
 
 pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
     let began = Instant::now();
-    let bar = bar::of_bytes("reading the heap");
+    let bar = progress::of_bytes("reading the heap");
     let repaired = Repair::new(&site.cache)
         .options(&site.options())
         .keep_damaged(request.keep)

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mmapcache::inspect::Overview;
+use mmapcache::inspect::{Anatomy, Overview};
 use mmapcache::{MmapCache, Options};
 
 use crate::failure::Failure;
@@ -35,6 +35,11 @@ impl Site {
     /// Reads the headers, without opening the cache.
     pub(crate) fn overview(&self) -> Result<Overview, Failure> {
         Ok(Overview::read(&self.cache, self.heap())?)
+    }
+
+    /// Opens the files to look at what is in them, without opening the cache.
+    pub(crate) fn anatomy(&self) -> Result<Anatomy, Failure> {
+        Ok(Anatomy::open(&self.cache, self.heap())?)
     }
 
     pub(crate) fn heap(&self) -> Option<&Path> {

@@ -1,7 +1,12 @@
 //! `stats`: how a cache is doing; or, where the engine refuses to open it, what can still be read
 //! and why it refused.
 
-use mmapcache::inspect::Overview;
+mod full;
+
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
+
+use mmapcache::inspect::{Anatomy, Holder, LockState, Overview};
 use mmapcache::{DiskUsage, Error, Stats};
 use serde_json::{Map, Value, json};
 
@@ -11,17 +16,23 @@ use crate::header::{self, Fields};
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{moment, units, verify};
+use crate::{key, moment, units, verify};
+use full::Full;
 
 /// What there is to say of a cache.
 struct Picture {
     /// What the engine says, or why it refused.
     engine: Result<(Stats, DiskUsage), Failure>,
-    overview: Overview,
+    anatomy: Anatomy,
+    lock: Option<LockState>,
+    full: Option<Full>,
 }
 
-pub(crate) fn run(site: &Site, json: bool) -> Result<Verdict, Failure> {
-    let picture = look(site)?;
+pub(crate) fn run(site: &Site, full: bool, json: bool) -> Result<Verdict, Failure> {
+    let mut picture = look(site)?;
+    if full {
+        picture.full = Some(Full::look(&picture.anatomy)?);
+    }
     let mut out = Output::new();
     if json {
         out.json(&picture.value())?;
@@ -41,17 +52,27 @@ fn look(site: &Site) -> Result<Picture, Failure> {
     let engine = site
         .look()
         .and_then(|cache| Ok((cache.stats()?, cache.disk_usage()?)));
-    match site.overview() {
-        Ok(overview) => Ok(Picture { engine, overview }),
+    match site.anatomy() {
+        Ok(anatomy) => Ok(Picture {
+            engine,
+            // What the system does not tell is left out.
+            lock: anatomy.lock().ok(),
+            anatomy,
+            full: None,
+        }),
         // Without headers there is nothing to show, and the engine's own words are the better ones.
         Err(failure) => Err(engine.err().unwrap_or(failure)),
     }
 }
 
 impl Picture {
+    fn overview(&self) -> &Overview {
+        self.anatomy.overview()
+    }
+
     /// A refusal is reported as any failure is, after all that could be shown.
     fn end(self) -> Result<Verdict, Failure> {
-        let implausible = !self.overview.implausible.is_empty();
+        let implausible = !self.overview().implausible.is_empty();
         match self.engine {
             Ok(_) => Ok(Verdict::wrong_if(implausible)),
             Err(failure) if implausible && !failure.is_damage() => {
@@ -70,17 +91,21 @@ impl Picture {
         let mut grid = Grid::new();
         match &self.engine {
             Ok((stats, _)) => {
-                table(&mut grid, stats, &self.overview);
-                history(&mut grid, stats);
-                state(&mut grid, stats, &self.overview);
+                table(&mut grid, stats, self.overview());
+                history(&mut grid, stats, self.overview());
+                state(&mut grid, stats, self.overview(), self.lock.as_ref());
             }
             Err(_) => {
-                fields(&mut grid, "header", header::sealed(&self.overview));
-                fields(&mut grid, "counters", header::changing(&self.overview));
+                fields(&mut grid, "header", header::sealed(self.overview()));
+                fields(&mut grid, "counters", header::changing(self.overview()));
             }
         }
-        files(&mut grid, &self.overview);
-        let mut text = format!("{}\n", self.overview.path.display());
+        files(&mut grid, self.overview());
+        if let Some(full) = &self.full {
+            full.rows(&mut grid);
+        }
+        let path = key::show(self.overview().path.as_os_str().as_bytes());
+        let mut text = format!("{path}\n");
         if let Err(failure) = &self.engine {
             text.push_str("the engine refuses to open it: ");
             text.push_str(&output::chain(failure));
@@ -88,10 +113,10 @@ impl Picture {
         }
         text.push('\n');
         text.push_str(&grid.text());
-        if !self.overview.implausible.is_empty() {
+        if !self.overview().implausible.is_empty() {
             text.push_str("\n\nimplausible");
         }
-        for fault in &self.overview.implausible {
+        for fault in &self.overview().implausible {
             text.push_str("\n  ");
             text.push_str(&verify::fault_line(fault));
         }
@@ -102,12 +127,12 @@ impl Picture {
         let mut value = match &self.engine {
             Ok((stats, disk)) => stats_value(stats, disk),
             Err(failure) => {
-                let mut value = remains(&self.overview);
+                let mut value = remains(self.overview());
                 value.insert("refused".to_owned(), output::chain(failure).into());
                 value
             }
         };
-        let overview = &self.overview;
+        let overview = self.overview();
         let path = overview.path.to_string_lossy();
         let header = json!({
             "sealed": header::object(header::sealed(overview)),
@@ -119,6 +144,9 @@ impl Picture {
         value.insert("files".to_owned(), header::files(&overview.files));
         let implausible = verify::fault_values(&overview.implausible);
         value.insert("implausible".to_owned(), implausible);
+        value.insert("lock".to_owned(), self.lock.as_ref().map(lock_value).into());
+        let full = self.full.as_ref().map_or(Value::Null, Full::value);
+        value.insert("full".to_owned(), full);
         value.into()
     }
 }
@@ -144,12 +172,22 @@ fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.row("dead", units::bytes(dead), share(dead));
 }
 
-fn history(grid: &mut Grid, stats: &Stats) {
+fn history(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.section("history");
     grid.row("generation", units::count(stats.generation), "");
-    grid.row("created", moment::show(stats.created), "");
+    let created = moment::show(stats.created);
+    grid.row("created", created, ago(Some(stats.created)));
     let compacted = stats.compacted.map_or("never".to_owned(), moment::show);
-    grid.row("rebuilt or compacted", compacted, "");
+    grid.row("rebuilt or compacted", compacted, ago(stats.compacted));
+    // Numbers in the place of versions are no moments.
+    let numbered = overview
+        .sealed
+        .as_ref()
+        .is_some_and(|it| it.record_variant == 2);
+    if let Some(header) = overview.changing.as_ref().filter(|_| !numbered) {
+        let written = header.last_write.map_or("never".to_owned(), moment::show);
+        grid.row("last write", written, ago(header.last_write));
+    }
     let overwrites = format!("{} of them overwrites", units::count(stats.overwrites));
     grid.row("puts", units::count(stats.puts), overwrites);
     grid.row("deletes", units::count(stats.deletes), "");
@@ -158,7 +196,15 @@ fn history(grid: &mut Grid, stats: &Stats) {
     grid.row("changes", units::count(stats.changes), "");
 }
 
-fn state(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+/// How long ago a moment was.
+fn ago(moment: Option<SystemTime>) -> String {
+    let age = moment.and_then(|moment| SystemTime::now().duration_since(moment).ok());
+    age.map_or_else(String::new, |age| {
+        format!("{} ago", units::span(age.as_secs()))
+    })
+}
+
+fn state(grid: &mut Grid, stats: &Stats, overview: &Overview, lock: Option<&LockState>) {
     grid.section("state");
     let yes_no = |yes| if yes { "yes" } else { "no" };
     grid.row("append-only", yes_no(stats.append_only), "");
@@ -166,6 +212,19 @@ fn state(grid: &mut Grid, stats: &Stats, overview: &Overview) {
         .writer
         .map_or("none".to_owned(), |pid| pid.to_string());
     grid.row("writer's process", writer, "");
+    if let Some(lock) = lock {
+        let by = if lock.by_word {
+            "by a word of the index"
+        } else {
+            "by flock"
+        };
+        let waiting = if lock.awaited {
+            "; others wait for it"
+        } else {
+            ""
+        };
+        grid.row("writer lock", holder(lock.holder), format!("{by}{waiting}"));
+    }
     if let Some(header) = &overview.changing {
         let note = "changes that a power loss could take";
         grid.row("unsynced", yes_no(header.dirty), note);
@@ -174,6 +233,31 @@ fn state(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     }
     let failed = if stats.sync_failed { "FAILED" } else { "no" };
     grid.row("failed sync", failed, "");
+}
+
+fn holder(holder: Holder) -> &'static str {
+    match holder {
+        Holder::Nobody => "free",
+        Holder::Alive => "held",
+        Holder::Dead => "held by a dead one",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn lock_value(lock: &LockState) -> Value {
+    json!({
+        "by_word": lock.by_word,
+        "holder": match lock.holder {
+            Holder::Nobody => "nobody",
+            Holder::Alive => "alive",
+            Holder::Dead => "dead",
+            _ => "unknown",
+        },
+        "number": lock.number,
+        "next": lock.next,
+        "awaited": lock.awaited,
+        "process": lock.process,
+    })
 }
 
 fn fields(grid: &mut Grid, title: &str, fields: Option<Fields>) {

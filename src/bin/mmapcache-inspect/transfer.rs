@@ -6,7 +6,7 @@ use crate::batch::Batch;
 use crate::failure::Failure;
 use crate::site::Site;
 use crate::tally::Tally;
-use crate::{bar, change};
+use crate::{change, progress};
 
 /// Puts every sound entry into the other cache, which is made if there is none. Each gets a new
 /// version.
@@ -21,7 +21,7 @@ pub(crate) fn run(from: &Site, to: &Site) -> Result<Tally, Failure> {
         let what = format!("{path}: the entries are there already; name another cache");
         return Err(Failure::Request(what));
     }
-    let bar = bar::of_entries("storing", source.len());
+    let bar = progress::of_entries("storing", source.len());
     let mut batch = Batch::new(&target);
     for item in source.items()? {
         match item {

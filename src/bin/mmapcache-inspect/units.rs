@@ -50,6 +50,16 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// A span of time so many seconds long, rounded to the unit that suits it.
+pub(crate) fn span(seconds: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("a", 31_557_600), ("d", 86_400), ("h", 3_600), ("min", 60)];
+    let unit = UNITS.into_iter().find(|(_, length)| seconds >= 2 * length);
+    match unit {
+        Some((name, length)) => format!("{:.1} {name}", seconds as f64 / length as f64),
+        None => format!("{seconds} s"),
+    }
+}
+
 /// How many in a second.
 pub(crate) fn rate(number: u64, time: Duration) -> u64 {
     (number as f64 / time.as_secs_f64().max(1e-9)) as u64
@@ -65,6 +75,16 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");
         assert_eq!(count(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn spans_take_the_unit_in_which_they_are_short() {
+        assert_eq!(span(0), "0 s");
+        assert_eq!(span(119), "119 s");
+        assert_eq!(span(150), "2.5 min");
+        assert_eq!(span(86_400), "24.0 h");
+        assert_eq!(span(3 * 86_400), "3.0 d");
+        assert_eq!(span(u64::MAX), "584542046090.6 a");
     }
 
     #[test]

@@ -8,10 +8,10 @@ use clap::ValueEnum;
 use mmapcache::{Fault, Level, Report};
 use serde_json::{Value, json};
 
-use crate::bar;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 use crate::units;
 use crate::verdict::Verdict;
@@ -63,7 +63,7 @@ impl Depth {
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let began = Instant::now();
     let cache = site.look()?;
-    let bar = bar::of_bytes("checking");
+    let bar = progress::of_bytes("checking");
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let report = cache
         .check()

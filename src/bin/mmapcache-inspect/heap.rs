@@ -1,0 +1,145 @@
+//! `heap`: the records of the heap, in the order in which they stand there.
+
+use std::path::PathBuf;
+
+use mmapcache::inspect::{Anatomy, Stretch, Walked};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{self, Output};
+use crate::paint::{self, Paint};
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{json_line, key, place, record, units};
+
+/// The records of the heap, dead ones included, in the order in which they stand there
+///
+/// A line has place, kind, time or number, length of the value, and key. Every record is verified by
+/// its checksum; the exit code is 1 where bytes are none. Needs memory for one key, 0.4 MiB at a
+/// million entries; the segments are mapped one by one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: mmapcache-inspect heap thumbnails 0 --limit 100")]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// Only the segment with this number
+    segment: Option<u16>,
+    /// Stop after so many records
+    #[arg(long)]
+    limit: Option<u64>,
+    /// Only what is no record where one should be
+    #[arg(long)]
+    damage: bool,
+    /// Print a line of JSON for each record
+    #[arg(long)]
+    json: bool,
+}
+
+/// A walk under way.
+struct Lister<'a> {
+    arguments: &'a Arguments,
+    numbered: bool,
+    out: Output,
+    paint: Paint,
+    left: u64,
+    damage: bool,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+    let anatomy = site.anatomy()?;
+    let mut lister = Lister {
+        arguments,
+        numbered: anatomy.layout()?.numbered,
+        out: Output::new(),
+        paint: Paint::new(),
+        left: arguments.limit.unwrap_or(u64::MAX),
+        damage: false,
+    };
+    let all = anatomy.segments();
+    if let Some(number) = arguments.segment
+        && !all.contains(&number)
+    {
+        output::remark(&format!("there is no segment {number}"));
+        return Ok(Verdict::Wrong);
+    }
+    let wanted = |number: &&u16| arguments.segment.is_none_or(|wanted| wanted == **number);
+    for &number in all.iter().filter(wanted) {
+        if lister.left > 0 {
+            lister.segment(&anatomy, number)?;
+        }
+    }
+    lister.out.end()?;
+    Ok(Verdict::wrong_if(lister.damage))
+}
+
+impl Lister<'_> {
+    fn segment(&mut self, anatomy: &Anatomy, number: u16) -> Result<(), Failure> {
+        let Some(segment) = anatomy.segment(number)? else {
+            self.damage = true;
+            output::remark(&format!("segment {number} is too short to be one, or gone"));
+            return Ok(());
+        };
+        let mut records = segment.records();
+        while self.left > 0
+            && let Some(found) = records.next()
+        {
+            match found? {
+                Stretch::Record(_) if self.arguments.damage => {}
+                Stretch::Record(walked) => {
+                    self.left -= 1;
+                    self.record(&walked)?;
+                }
+                Stretch::Damage { from, bytes } => {
+                    self.left -= 1;
+                    self.damage = true;
+                    self.stretch(&place::show(from), bytes)?;
+                }
+                _ => {}
+            }
+        }
+        if records.gave_up() {
+            let at = records.at();
+            output::remark(&format!("segment {number}: gave up before byte {at}"));
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, walked: &Walked) -> Result<(), Failure> {
+        let kind = record::kind(walked.kind);
+        let shown = place::show(walked.place);
+        if self.arguments.json {
+            let (version, bytes, len) = (walked.version, walked.bytes, walked.value_len);
+            return self.out.with(|out| {
+                write!(
+                    out,
+                    "{{\"place\":\"{shown}\",\"kind\":\"{kind}\",\"bytes\":{bytes},"
+                )?;
+                write!(out, "\"version\":{version},\"value_len\":{len},")?;
+                // The rest of the line is an object of its own, but for its first brace.
+                let mut rest = Vec::new();
+                json_line::write(&mut rest, &walked.key, None)?;
+                out.write_all(&rest[1..])
+            });
+        }
+        let version = record::version(walked.version, self.numbered);
+        let value = units::bytes(walked.value_len.into());
+        let key = key::show(&walked.key);
+        let line = format!("{shown:>14}  {kind:<8}  {version:>23}  {value:>10}  {key}");
+        let live = matches!(walked.kind, mmapcache::inspect::RecordKind::Entry);
+        let style = if live {
+            Default::default()
+        } else {
+            paint::FAINT
+        };
+        self.out.line(&self.paint.text(style, &line))
+    }
+
+    fn stretch(&mut self, from: &str, bytes: u64) -> Result<(), Failure> {
+        if self.arguments.json {
+            let line = json!({ "place": from, "kind": "damage", "bytes": bytes });
+            return self.out.line(&line.to_string());
+        }
+        let size = units::bytes(bytes);
+        let line = format!("{from:>14}  DAMAGE    {:>23}  {size:>10}  no record", "");
+        self.out.line(&self.paint.text(paint::WRONG, &line))
+    }
+}

@@ -1,0 +1,282 @@
+//! `map`: a picture of the index's regions and the heap's segments.
+
+use std::path::PathBuf;
+
+use anstyle::Style;
+use mmapcache::inspect::{Census, RegionCount, RegionState, SegmentCount};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::paint::{self, Paint};
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{bar, count, slot, units};
+
+/// Rows that the regions take at most, and the segments.
+const REGION_ROWS: usize = 12;
+const SEGMENT_ROWS: usize = 40;
+/// The share of deleted slots at which the engine rebuilds a region.
+const MOST_DELETED: f64 = 1.0 / 8.0;
+
+/// A picture of the index's regions and the heap's segments: how full, how much of it dead
+///
+/// Reads the whole index once, and nothing of the heap: 160 MB for a million entries. Needs memory
+/// for a MiB of the index, twice, 16 bytes for each region and 48 for each segment: 2.4 MiB at a
+/// million entries.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: mmapcache-inspect map thumbnails")]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// Print JSON: each region and each segment
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+    let anatomy = site.anatomy()?;
+    let census = count::census(&anatomy)?;
+    let mut out = Output::new();
+    if arguments.json {
+        write_json(&census, &mut out)?;
+    } else {
+        for line in lines(&census, Paint::new()) {
+            out.line(&line)?;
+        }
+    }
+    out.end()?;
+    Ok(Verdict::wrong_if(census.steady && census.implausible > 0))
+}
+
+fn lines(census: &Census, paint: Paint) -> Vec<String> {
+    let room = paint.width.saturating_sub(4);
+    let each = census.regions.len().div_ceil(room * REGION_ROWS).max(1);
+    let live = |region: &&RegionCount| region.state == RegionState::Live;
+    let full = census.entries as f64 / census.slots().max(1) as f64;
+    let mut lines = vec![
+        format!(
+            "{} live regions of {}: {} entries in {} slots, {}",
+            units::count(census.regions.iter().filter(live).count() as u64),
+            units::count(census.regions.len() as u64),
+            units::count(census.entries),
+            units::count(census.slots()),
+            units::percent(full),
+        ),
+        match each {
+            1 => "a cell is a region, and as high as that is full".to_owned(),
+            _ => format!("a cell is {each} regions, and as high as they are full"),
+        },
+    ];
+    let cells: Vec<Cell> = census.regions.chunks(each).map(Cell::of).collect();
+    lines.extend(rows(&cells, room, paint, Cell::occupancy));
+    lines.extend(legend(&cells));
+    if census.deleted > 0 {
+        lines.push(String::new());
+        lines.push(format!(
+            "{} deleted slots that searches still pass; in a full cell it is an eighth of all",
+            units::count(census.deleted),
+        ));
+        lines.extend(rows(&cells, room, paint, Cell::tombstones));
+    }
+    lines.push(String::new());
+    segments(&mut lines, census, paint);
+    lines
+}
+
+/// Some neighbouring regions, drawn as one character.
+#[derive(Default)]
+struct Cell {
+    live: u64,
+    building: u64,
+    unknown: u64,
+    slots: u64,
+    occupied: u64,
+    deleted: u64,
+    implausible: u64,
+}
+
+impl Cell {
+    fn of(regions: &[RegionCount]) -> Self {
+        let mut cell = Self::default();
+        for region in regions {
+            match region.state {
+                RegionState::Live => cell.live += 1,
+                RegionState::Building => cell.building += 1,
+                RegionState::Free | RegionState::Unused => {}
+                _ => cell.unknown += 1,
+            }
+            if region.state == RegionState::Live {
+                cell.slots += u64::from(region.slots);
+                cell.occupied += u64::from(region.occupied);
+                cell.deleted += u64::from(region.deleted);
+                cell.implausible += u64::from(region.implausible);
+            }
+        }
+        cell
+    }
+
+    fn is_wrong(&self) -> bool {
+        self.implausible + self.unknown > 0
+    }
+
+    fn occupancy(&self) -> (Style, char) {
+        if self.is_wrong() {
+            return (paint::WRONG, '!');
+        }
+        if self.live == 0 {
+            return (paint::FAINT, if self.building > 0 { '+' } else { '·' });
+        }
+        let share = self.occupied as f64 / self.slots as f64;
+        (paint::FINE, bar::level(share))
+    }
+
+    fn tombstones(&self) -> (Style, char) {
+        let share = self.deleted as f64 / self.slots.max(1) as f64 / MOST_DELETED;
+        let style = if share > 0.5 {
+            paint::WARNING
+        } else {
+            Style::new()
+        };
+        (style, bar::level(share))
+    }
+}
+
+fn rows(
+    cells: &[Cell],
+    room: usize,
+    paint: Paint,
+    draw: fn(&Cell) -> (Style, char),
+) -> Vec<String> {
+    cells
+        .chunks(room)
+        .map(|row| {
+            let mut line = String::from("  ");
+            // Neighbours in one style share it.
+            let drawn: Vec<_> = row.iter().map(draw).collect();
+            for run in drawn.chunk_by(|one, next| one.0 == next.0) {
+                let text: String = run.iter().map(|(_, shown)| shown).collect();
+                line.push_str(&paint.text(run[0].0, &text));
+            }
+            line.trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// What the signs stand for that are there, if any are.
+fn legend(cells: &[Cell]) -> Option<String> {
+    let mut known = Vec::new();
+    for (there, what) in [
+        (
+            cells.iter().any(Cell::is_wrong),
+            "! something in it cannot be right",
+        ),
+        (
+            cells.iter().any(|cell| cell.occupancy().1 == '+'),
+            "+ being built",
+        ),
+        (cells.iter().any(|cell| cell.occupancy().1 == '·'), "· free"),
+    ] {
+        if there {
+            known.push(what);
+        }
+    }
+    (!known.is_empty()).then(|| format!("  {}", known.join("   ")))
+}
+
+fn segments(lines: &mut Vec<String>, census: &Census, paint: Paint) {
+    let each = census.segments.len().div_ceil(SEGMENT_ROWS).max(1);
+    let rows: Vec<Row> = census.segments.chunks(each).map(Row::of).collect();
+    let total = Row::of(&census.segments);
+    lines.push(format!(
+        "heap of {} in {}: {} live, {} dead; █ live, ▒ dead, · not in use",
+        units::bytes(total.len),
+        match census.segments.len() {
+            1 => "one segment".to_owned(),
+            count => format!("{} segments", units::count(count as u64)),
+        },
+        units::bytes(total.live),
+        units::bytes(total.dead),
+    ));
+    let longest = rows.iter().map(|row| row.len).max().unwrap_or(0);
+    let labels = rows.iter().map(|row| row.label.len()).max().unwrap_or(0);
+    let room = paint.width.saturating_sub(labels + 36).max(10);
+    for row in rows {
+        let width = room as f64 * row.len as f64 / longest.max(1) as f64;
+        let width = (width.round() as usize).max(1);
+        let rest = row.len.saturating_sub(row.live + row.dead);
+        let cells = bar::cells(&[row.live, row.dead, rest], row.len, width);
+        let drawn = [
+            paint.text(paint::FINE, &"█".repeat(cells[0])),
+            paint.text(paint::WARNING, &"▒".repeat(cells[1])),
+            paint.text(paint::FAINT, &"·".repeat(cells[2])),
+        ];
+        let share = row.live as f64 / (row.live + row.dead).max(1) as f64;
+        lines.push(format!(
+            "  {:>labels$}  {:>10}  {:>7} live  {}",
+            row.label,
+            units::bytes(row.len),
+            units::percent(share),
+            drawn.concat(),
+        ));
+    }
+}
+
+/// Some neighbouring segments, drawn as one bar.
+struct Row {
+    label: String,
+    len: u64,
+    live: u64,
+    dead: u64,
+}
+
+impl Row {
+    fn of(segments: &[SegmentCount]) -> Self {
+        let sum = |of: fn(&SegmentCount) -> u64| segments.iter().map(of).sum();
+        let label = match segments {
+            [only] => only.number.to_string(),
+            [first, .., last] => format!("{}-{}", first.number, last.number),
+            [] => String::new(),
+        };
+        Self {
+            label,
+            len: sum(|segment| segment.len),
+            live: sum(|segment| segment.live_bytes),
+            dead: sum(|segment| segment.dead_bytes),
+        }
+    }
+}
+
+/// Region by region, so that no large value is ever put together.
+fn write_json(census: &Census, out: &mut Output) -> Result<(), Failure> {
+    out.line(&format!("{{\"steady\":{},\"regions\":[", census.steady))?;
+    for (number, region) in census.regions.iter().enumerate() {
+        let line = json!({
+            "number": region.number,
+            "state": slot::region(region.state),
+            "slots": region.slots,
+            "occupied": region.occupied,
+            "deleted": region.deleted,
+            "implausible": region.implausible,
+        });
+        let comma = if number > 0 { "," } else { "" };
+        out.line(&format!("{comma}{line}"))?;
+    }
+    out.line("],\"segments\":[")?;
+    for (number, segment) in census.segments.iter().enumerate() {
+        let comma = if number > 0 { "," } else { "" };
+        out.line(&format!("{comma}{}", segment_value(segment)))?;
+    }
+    out.line("]}")
+}
+
+/// A segment for programs.
+pub(crate) fn segment_value(segment: &SegmentCount) -> serde_json::Value {
+    json!({
+        "number": segment.number,
+        "len": segment.len,
+        "used": segment.used,
+        "live_records": segment.live_records,
+        "live_bytes": segment.live_bytes,
+        "dead_bytes": segment.dead_bytes,
+    })
+}

@@ -1,0 +1,136 @@
+//! `report`: a cache on one page, to look at, to keep or to send.
+//!
+//! Knows where the page goes and in which form; what is on it, the files beside this one know.
+
+mod bars;
+mod chart;
+mod figures;
+mod findings;
+mod markup;
+mod page;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+use crate::output::{self, Output};
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{header, moment, staged, stats, verify};
+use bars::Occupancy;
+use findings::{Findings, State};
+
+/// By which a page is known as one of this command's.
+const MARK: &str = "<meta name=\"generator\" content=\"mmapcache-inspect report\">";
+
+/// Which cache, and where the report goes.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("form").required(true).multiple(true))]
+pub(crate) struct Arguments {
+    cache: PathBuf,
+    /// Write the page here, whole or not at all; `-` for standard output
+    ///
+    /// An earlier report is replaced; any other file only with --force.
+    #[arg(long, value_name = "FILE", group = "form")]
+    html: Option<PathBuf>,
+    /// Print the same numbers as JSON
+    #[arg(long, group = "form")]
+    json: bool,
+    /// Replace a file that is no report
+    #[arg(long, requires = "html")]
+    force: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
+    let page_to_output = arguments.html.as_deref() == Some(Path::new("-"));
+    if page_to_output && arguments.json {
+        let what = "page and JSON cannot both go to standard output; name a file for the page";
+        return Err(Failure::Request(what.to_owned()));
+    }
+    let site = Site {
+        cache: arguments.cache.clone(),
+        heap,
+    };
+    let found = Findings::gather(&site)?;
+    let mut out = Output::new();
+    match &arguments.html {
+        Some(_) if page_to_output => {
+            out.with(|out| out.write_all(page::html(&found).as_bytes()))?
+        }
+        Some(path) => staged::write(
+            path,
+            page::html(&found).as_bytes(),
+            &[MARK],
+            arguments.force,
+        )?,
+        None => {}
+    }
+    if arguments.json {
+        out.json(&value(&found))?;
+    }
+    out.end()?;
+    end(found)
+}
+
+/// A refusal is reported as any failure is, after all that could be shown.
+fn end(found: Findings) -> Result<Verdict, Failure> {
+    let wrong = found.judge().state == State::Wrong;
+    match found.refused {
+        Some(failure) => Err(failure),
+        None => Ok(Verdict::wrong_if(wrong)),
+    }
+}
+
+fn value(found: &Findings) -> Value {
+    let judgement = found.judge();
+    let overview = found.overview();
+    let [index, heap, roster] = figures::disk_bytes(found);
+    let census = match &found.census {
+        Ok(census) => {
+            let mut charts = Map::new();
+            charts.insert(
+                "occupancy".to_owned(),
+                Occupancy::new(&census.regions).value(),
+            );
+            for bars in bars::all(census) {
+                charts.insert(bars.id.to_owned(), bars.value());
+            }
+            json!({
+                "steady": census.steady,
+                "entries": census.entries,
+                "deleted": census.deleted,
+                "free": census.empty,
+                "implausible": census.implausible,
+                "slots": census.slots(),
+                "load": census.entries as f64 / census.slots().max(1) as f64,
+                "hit_groups": census.hit_groups(),
+                "miss_groups": census.miss_groups,
+                "live_bytes": census.live_bytes,
+                "charts": charts,
+            })
+        }
+        Err(failure) => json!({ "failed": output::chain(failure) }),
+    };
+    json!({
+        "path": overview.path.to_string_lossy(),
+        "taken_nanos": moment::nanos(found.taken),
+        "verdict": match judgement.state {
+            State::Fine => "fine",
+            State::Notable => "notable",
+            State::Wrong => "wrong",
+        },
+        "remarks": judgement.remarks,
+        "refused": found.refused.as_ref().map(|failure| output::chain(failure)),
+        "implausible": verify::fault_values(&overview.implausible),
+        "census": census,
+        "disk": { "index": index, "heap": heap, "roster": roster },
+        "lock": found.lock.as_ref().map(stats::lock_value),
+        "header": {
+            "sealed": header::object(header::sealed(overview)),
+            "changing": header::object(header::changing(overview)),
+            "steady": overview.steady,
+        },
+        "files": header::files(&overview.files),
+    })
+}

@@ -1,0 +1,133 @@
+//! The figures at the head of a report.
+//!
+//! Knows what each number is called, and in which unit people read it.
+
+use std::time::SystemTime;
+
+use mmapcache::inspect::{Changing, LockState, Role};
+
+use super::findings::Findings;
+use crate::{holder, moment, units};
+
+/// A number and what may be said of it.
+#[derive(Debug)]
+pub(super) struct Figure {
+    pub(super) label: &'static str,
+    pub(super) value: String,
+    pub(super) note: String,
+}
+
+fn figure(label: &'static str, value: String, note: impl Into<String>) -> Figure {
+    Figure {
+        label,
+        value,
+        note: note.into(),
+    }
+}
+
+/// All figures that the files give.
+pub(super) fn all(found: &Findings) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    if let Some(header) = found.header() {
+        figures.extend(contents(found, header));
+    }
+    figures.push(disk(found));
+    if let Some(header) = found.header() {
+        figures.extend(history(found, header));
+    }
+    if let Some(lock) = &found.lock {
+        figures.push(writer(lock));
+    }
+    figures
+}
+
+fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
+    let limit = found.sealed().map_or(0, |sealed| sealed.max_entries);
+    let limit = match limit {
+        0 => "no limit".to_owned(),
+        limit => format!("at most {}", units::count(limit)),
+    };
+    let mut figures = vec![figure("Entries", units::count(header.occupied), limit)];
+    if let Ok(census) = &found.census {
+        let load = census.entries as f64 / census.slots().max(1) as f64;
+        let slots = format!("of {} slots in use", units::count(census.slots()));
+        figures.push(figure("Load", units::percent(load), slots));
+    }
+    let live = header.live_bytes;
+    let dead = match &found.census {
+        // The headers of segments are no dead bytes, though cleaning counts them as such.
+        Ok(census) => census
+            .segments
+            .iter()
+            .map(|segment| segment.dead_bytes)
+            .sum(),
+        Err(_) => header.dead_bytes(),
+    };
+    let all = live.saturating_add(dead).max(1);
+    let share = |part: u64| format!("{} of the heap", units::percent(part as f64 / all as f64));
+    figures.push(figure("Live", units::bytes(live), share(live)));
+    figures.push(figure("Dead", units::bytes(dead), share(dead)));
+    figures
+}
+
+/// Bytes on the disk by what the files are: index, heap, roster.
+pub(super) fn disk_bytes(found: &Findings) -> [u64; 3] {
+    let mut sums = [0_u64; 3];
+    for file in &found.overview().files {
+        let sum = match file.role {
+            Role::Index => 0,
+            Role::Segment(_) => 1,
+            Role::Roster => 2,
+            _ => continue,
+        };
+        sums[sum] = sums[sum].saturating_add(file.allocated);
+    }
+    sums
+}
+
+fn disk(found: &Findings) -> Figure {
+    let [index, heap, roster] = disk_bytes(found);
+    let total = units::bytes(index.saturating_add(heap).saturating_add(roster));
+    let [index, heap, roster] = [index, heap, roster].map(units::bytes);
+    let note = format!("index {index}, heap {heap}, roster {roster}");
+    figure("On the disk", total, note)
+}
+
+fn history(found: &Findings, header: &Changing) -> Vec<Figure> {
+    let ago = |moment| span_between(moment, found.taken);
+    let mut figures = Vec::new();
+    if let Some(sealed) = found.sealed() {
+        let created = format!("created {}", moment::show(sealed.created));
+        figures.push(figure("Age", ago(sealed.created), created));
+        let replaced = match header.compacted {
+            Some(at) => format!("the last one {}", moment::show(at)),
+            None => "never rebuilt".to_owned(),
+        };
+        let generation = units::count(sealed.generation);
+        figures.push(figure("Generation", generation, replaced));
+    }
+    figures.push(match header.last_write {
+        Some(at) => figure("Last write", format!("{} ago", ago(at)), moment::show(at)),
+        None => figure("Last write", "never".to_owned(), ""),
+    });
+    let overwrites = format!("{} of them overwrites", units::count(header.overwrites));
+    figures.push(figure("Puts", units::count(header.puts), overwrites));
+    let dropped = format!("{} given up as damaged", units::count(header.dropped));
+    figures.push(figure("Deletes", units::count(header.deletes), dropped));
+    let (value, note) = match (header.sync_failed, header.dirty) {
+        (true, _) => ("failed", "a sync went wrong"),
+        (false, true) => ("not yet", "a power loss can take changes"),
+        (false, false) => ("yes", "nothing waits for the disk"),
+    };
+    figures.push(figure("Synced", value.to_owned(), note));
+    figures
+}
+
+fn span_between(from: SystemTime, to: SystemTime) -> String {
+    units::span(to.duration_since(from).unwrap_or_default().as_secs())
+}
+
+fn writer(lock: &LockState) -> Figure {
+    let (value, note) = holder::words(lock);
+    figure("Writer lock", value, note)
+}

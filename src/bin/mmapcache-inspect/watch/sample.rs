@@ -1,0 +1,177 @@
+//! What the header of a cache says at a moment, and what changed from one moment to the next.
+//!
+//! Totals that go back, or that are another cache's, make no rate.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use mmapcache::inspect::{Anatomy, Changing, LockState, Sealed};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::site::Site;
+use crate::{moment, stats};
+
+/// A cache at a moment.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    taken: Instant,
+    pub(super) moment: SystemTime,
+    cache_id: [u8; 16],
+    pub(super) generation: u64,
+    /// Slots of all regions, also of those that wait for their next use.
+    pub(super) slots: u64,
+    pub(super) header: Changing,
+    pub(super) lock: Option<LockState>,
+    /// How many things in it cannot be true.
+    pub(super) implausible: usize,
+}
+
+/// Two moments, one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) now: Sample,
+    pub(super) time: Duration,
+    /// None for the first moment, and where the two cannot be compared.
+    pub(super) rates: Option<Rates>,
+    pub(super) switch: Option<Switch>,
+}
+
+/// What became another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// The same cache, rebuilt.
+    Generation,
+    /// A cache that was made in the place of the other.
+    Cache,
+}
+
+/// What happened in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rates {
+    pub(super) puts: f64,
+    pub(super) overwrites: f64,
+    pub(super) deletes: f64,
+    /// Bytes by which the heap grew, or shrank.
+    pub(super) heap: f64,
+    pub(super) dead: f64,
+}
+
+impl Sample {
+    /// Looks at a cache; none where the file is too short for a header.
+    pub(super) fn take(site: &Site) -> Result<Option<Self>, Failure> {
+        Ok(Self::of(&site.anatomy()?))
+    }
+
+    fn of(anatomy: &Anatomy) -> Option<Self> {
+        let overview = anatomy.overview();
+        let (sealed, header) = (overview.sealed.as_ref()?, overview.changing.as_ref()?);
+        Some(Self {
+            taken: Instant::now(),
+            moment: SystemTime::now(),
+            cache_id: sealed.cache_id,
+            generation: sealed.generation,
+            slots: slots(sealed, header),
+            header: header.clone(),
+            lock: anatomy.lock().ok(),
+            implausible: overview.implausible.len(),
+        })
+    }
+
+    pub(super) fn load(&self) -> f64 {
+        self.header.occupied as f64 / self.slots.max(1) as f64
+    }
+
+    /// Segments of the heap, by their first and last number.
+    pub(super) fn segments(&self) -> u64 {
+        let last = u64::from(self.header.tail.segment);
+        (last + 1).saturating_sub(self.header.oldest_segment)
+    }
+}
+
+fn slots(sealed: &Sealed, header: &Changing) -> u64 {
+    header.regions.saturating_mul(sealed.region_slots.into())
+}
+
+impl Step {
+    /// A moment with none before it.
+    pub(super) fn first(now: Sample) -> Self {
+        Self {
+            now,
+            time: Duration::ZERO,
+            rates: None,
+            switch: None,
+        }
+    }
+
+    pub(super) fn between(before: Sample, now: Sample) -> Self {
+        let time = now.taken - before.taken;
+        let switch = if before.cache_id != now.cache_id {
+            Some(Switch::Cache)
+        } else if before.generation != now.generation {
+            Some(Switch::Generation)
+        } else {
+            None
+        };
+        let rates = match switch {
+            None => Rates::between(&before.header, &now.header, time),
+            Some(_) => None,
+        };
+        Self {
+            now,
+            time,
+            rates,
+            switch,
+        }
+    }
+
+    /// All of it for programs.
+    pub(super) fn value(&self) -> Value {
+        let (now, header) = (&self.now, &self.now.header);
+        let rate = |of: fn(&Rates) -> f64| self.rates.as_ref().map(of);
+        json!({
+            "moment_nanos": moment::nanos(now.moment),
+            "seconds": self.time.as_secs_f64(),
+            "switched": self.switch.map(|switch| match switch {
+                Switch::Generation => "generation",
+                Switch::Cache => "cache",
+            }),
+            "generation": now.generation,
+            "entries": header.occupied,
+            "slots": now.slots,
+            "load": now.load(),
+            "puts": header.puts,
+            "puts_per_second": rate(|rates| rates.puts),
+            "overwrites": header.overwrites,
+            "overwrites_per_second": rate(|rates| rates.overwrites),
+            "deletes": header.deletes,
+            "deletes_per_second": rate(|rates| rates.deletes),
+            "dropped": header.dropped,
+            "changes": header.changes,
+            "heap_bytes": header.heap_bytes(),
+            "heap_bytes_per_second": rate(|rates| rates.heap),
+            "live_bytes": header.live_bytes,
+            "dead_bytes": header.dead_bytes(),
+            "dead_bytes_per_second": rate(|rates| rates.dead),
+            "segments": now.segments(),
+            "lock": now.lock.as_ref().map(stats::lock_value),
+            "unsynced": header.dirty,
+            "sync_failed": header.sync_failed,
+            "implausible": now.implausible,
+        })
+    }
+}
+
+impl Rates {
+    fn between(before: &Changing, now: &Changing, time: Duration) -> Option<Self> {
+        let seconds = time.as_secs_f64().max(1e-9);
+        let rise = |from: u64, to: u64| Some(to.checked_sub(from)? as f64 / seconds);
+        let change = |from: u64, to: u64| (to as f64 - from as f64) / seconds;
+        Some(Self {
+            puts: rise(before.puts, now.puts)?,
+            overwrites: rise(before.overwrites, now.overwrites)?,
+            deletes: rise(before.deletes, now.deletes)?,
+            heap: change(before.heap_bytes(), now.heap_bytes()),
+            dead: change(before.dead_bytes(), now.dead_bytes()),
+        })
+    }
+}

@@ -1,0 +1,664 @@
+//! Sound files seen from outside, and files of which any byte may be wrong.
+#![cfg(not(loom))]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, TryRecvError};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Fault, Labels, Options};
+
+/// Entries of the small cache, some of them deleted, some overwritten.
+const KEYS: u32 = 300;
+
+fn key(number: u32) -> Vec<u8> {
+    format!("{number} {}", "k".repeat(number as usize % 40)).into_bytes()
+}
+
+fn value(number: u32) -> Vec<u8> {
+    vec![number as u8; number as usize % 700]
+}
+
+fn options() -> Options {
+    let mut options = Options::new();
+    options
+        .region_slots(16)
+        .inline_key_bytes(8)
+        .max_segment_bytes(16 * 1024);
+    options
+}
+
+/// A cache of several segments and regions, and what is in it.
+fn small() -> (TempDir, PathBuf, BTreeMap<Vec<u8>, Vec<u8>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = options().clean_when(0, u64::MAX).open(&path).unwrap();
+    for number in 0..KEYS {
+        cache.put(&key(number), b"first").unwrap();
+        cache.put(&key(number), &value(number)).unwrap();
+    }
+    for number in (0..KEYS).step_by(7) {
+        cache.delete(&key(number)).unwrap();
+    }
+    cache.flush().unwrap();
+    let entries = cache.items().unwrap().map(Result::unwrap).collect();
+    (dir, path, entries)
+}
+
+fn all_slots(anatomy: &Anatomy) -> Vec<Slot> {
+    (0..anatomy.slots().unwrap())
+        .map(|number| anatomy.slot(number).unwrap().unwrap())
+        .collect()
+}
+
+/// What the slots lead to.
+fn entries(anatomy: &Anatomy) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for slot in all_slots(anatomy).iter().filter(|slot| slot.is_entry()) {
+        assert_eq!(slot.doubts, []);
+        let record = anatomy.record(slot.place.unwrap()).unwrap().unwrap();
+        assert!(record.is_sound(), "{record:?}");
+        assert_eq!(
+            slot.differences(&record, anatomy.overview().path.as_path()),
+            []
+        );
+        let value = anatomy.value(&record, u64::MAX).unwrap();
+        found.insert(record.key, value);
+    }
+    found
+}
+
+fn set(path: &Path, at: u64, bytes: &[u8]) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+}
+
+fn heap(path: &Path, number: u16) -> PathBuf {
+    let suffix = if number == 0 {
+        ".heap".to_owned()
+    } else {
+        format!(".heap.{number}")
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[test]
+fn every_entry_is_found_from_its_slot_and_nothing_else_is() {
+    let (_dir, path, expected) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    assert_eq!(entries(&anatomy), expected);
+    assert_eq!(anatomy.layout().unwrap().source, LayoutSource::Index);
+    for key in expected.keys() {
+        let slots = anatomy.slots_of(key).unwrap();
+        let found = slots.iter().any(|&number| {
+            let slot = anatomy.slot(number).unwrap().unwrap();
+            let record = anatomy.record(slot.place.unwrap()).unwrap().unwrap();
+            slot.probe.is_some() && record.key == *key
+        });
+        assert!(found);
+    }
+    assert_eq!(anatomy.slot(u32::MAX).unwrap(), None);
+}
+
+#[test]
+fn a_census_counts_what_single_looks_see() {
+    let (_dir, path, expected) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let census = anatomy.census().unwrap();
+    let slots = all_slots(&anatomy);
+    let live = |slot: &&Slot| slot.region_state == RegionState::Live;
+    let of = |state| {
+        slots
+            .iter()
+            .filter(live)
+            .filter(move |slot| slot.state == state)
+    };
+    assert!(census.steady);
+    assert_eq!(census.entries, expected.len() as u64);
+    assert_eq!(census.deleted, of(SlotState::Deleted).count() as u64);
+    assert_eq!(census.empty, of(SlotState::Empty).count() as u64);
+    assert_eq!(census.implausible, 0);
+    assert_eq!(census.slots(), slots.iter().filter(live).count() as u64);
+    for (groups, count) in (1..).zip(&census.probes) {
+        let found = of(SlotState::Full).filter(|slot| slot.probe == Some(groups));
+        assert_eq!(*count, found.count() as u64);
+    }
+    assert_eq!(census.probes.iter().sum::<u64>(), census.entries);
+    let bytes = |len: fn(&(&Vec<u8>, &Vec<u8>)) -> usize| -> u128 {
+        expected.iter().map(|entry| len(&entry) as u128).sum()
+    };
+    assert_eq!(census.key_bytes.sum, bytes(|(key, _)| key.len()));
+    assert_eq!(census.value_bytes.sum, bytes(|(_, value)| value.len()));
+    assert_eq!(census.ages.count(), census.entries);
+}
+
+#[test]
+fn the_segments_of_a_census_add_up_to_what_the_header_counts() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let census = anatomy.census().unwrap();
+    let header = anatomy.overview().changing.clone().unwrap();
+    let sum = |of: fn(&SegmentCount) -> u64| -> u64 { census.segments.iter().map(of).sum() };
+    assert!(census.segments.len() > 3);
+    assert_eq!(sum(|segment| segment.used), header.heap_bytes());
+    assert_eq!(sum(|segment| segment.live_bytes), header.live_bytes);
+    assert_eq!(sum(|segment| segment.live_records), header.occupied);
+    assert_eq!(
+        sum(|segment| segment.dead_bytes) + 128 * census.segments.len() as u64,
+        header.dead_bytes()
+    );
+    let regions: u64 = census
+        .regions
+        .iter()
+        .map(|region| u64::from(region.occupied))
+        .sum();
+    assert_eq!(regions, header.occupied);
+}
+
+#[test]
+fn a_walk_comes_by_every_record_of_the_heap_and_each_can_be_read_by_its_place() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let (mut puts, mut deletions) = (0, 0);
+    for number in anatomy.segments() {
+        let segment = anatomy.segment(number).unwrap().unwrap();
+        let all = anatomy.bytes(number, 0, u64::MAX).unwrap();
+        assert_eq!(all, fs::read(segment.path()).unwrap());
+        let mut at = 128;
+        for found in segment.records() {
+            let Stretch::Record(walked) = found.unwrap() else {
+                panic!("damage in a sound heap");
+            };
+            assert_eq!(walked.place, HeapPlace::new(number, at));
+            at += walked.bytes;
+            let record = anatomy.record(walked.place).unwrap().unwrap();
+            assert!(record.is_sound());
+            assert_eq!((record.end, &record.key), (at, &walked.key));
+            assert_eq!(record.kind, Some(walked.kind));
+            match walked.kind {
+                RecordKind::Entry => puts += 1,
+                RecordKind::Deletion => deletions += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(puts, 2 * KEYS);
+    assert_eq!(deletions, KEYS.div_ceil(7));
+}
+
+#[test]
+fn a_damaged_record_says_where_it_is_wrong_and_the_walk_goes_on_behind_it() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let segment = anatomy.segment(1).unwrap().unwrap();
+    let walk =
+        |segment: &Segment| -> Vec<Stretch> { segment.records().map(Result::unwrap).collect() };
+    let sound = walk(&segment);
+    let Stretch::Record(second) = sound[1].clone() else {
+        panic!("damage in a sound heap");
+    };
+    let at = second.place.at;
+    let doubts = || anatomy.record(second.place).unwrap().unwrap().doubts;
+    for (offset, bytes, what) in [
+        (22, &[9][..], "a kind that no record of this heap has"),
+        (20, &[0, 0], "a record without a key"),
+        (16, &[1], "something where the record has nothing"),
+        (4, &[0xff; 4], "a record that ends behind its file"),
+    ] {
+        let before = anatomy.bytes(1, at + offset, bytes.len() as u64).unwrap();
+        set(&heap(&path, 1), at + offset, bytes);
+        let found = doubts();
+        assert!(
+            found
+                .iter()
+                .any(|fault| fault.at == at + offset && fault.what == what),
+            "{found:?}"
+        );
+        let walked = walk(&segment);
+        assert_eq!(walked.len(), sound.len());
+        assert!(matches!(walked[1], Stretch::Damage { from, .. } if from == second.place));
+        set(&heap(&path, 1), at + offset, &before);
+        assert_eq!(doubts(), []);
+    }
+    set(&heap(&path, 1), second.place.at + 30, &[0xee]);
+    assert_eq!(doubts()[0].what, "the record's checksum does not fit");
+}
+
+#[test]
+fn a_damaged_region_says_where_it_is_wrong_and_a_sound_one_does_not() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let regions: Vec<Region> = (0..anatomy.layout().unwrap().regions)
+        .map(|number| anatomy.region(number).unwrap().unwrap())
+        .collect();
+    assert!(regions.iter().all(|region| region.doubts.is_empty()));
+    let live = |region: &&Region| region.state == RegionState::Live && region.depth > 0;
+    let region = regions.iter().find(live).unwrap();
+    for (offset, bytes, word, what) in [
+        (
+            0,
+            &[9][..],
+            0,
+            "a region's state is none that this crate writes",
+        ),
+        (
+            6,
+            &[1, 1],
+            0,
+            "a region's incarnation is higher than any that is given",
+        ),
+        (
+            1,
+            &[0xee],
+            8,
+            "a live region to which the directory does not lead",
+        ),
+        (
+            8,
+            &[0xff; 4],
+            8,
+            "a region serves hashes that the directory has no place for",
+        ),
+        (
+            12,
+            &[21],
+            8,
+            "a region serves hashes that the directory has no place for",
+        ),
+        (
+            16,
+            &[0xff],
+            16,
+            "a region's counts differ from its control bytes",
+        ),
+        (
+            20,
+            &[0xff],
+            16,
+            "a region's counts differ from its control bytes",
+        ),
+    ] {
+        let at = region.at + offset;
+        let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
+        set(&path, at, bytes);
+        let found = anatomy.region(region.number).unwrap().unwrap().doubts;
+        let told = |fault: &Fault| fault.at == region.at + word && fault.what == what;
+        assert!(found.iter().any(told), "{what}: {found:?}");
+        set(&path, at, &before);
+    }
+    assert_eq!(
+        anatomy.region(region.number).unwrap().as_ref(),
+        Some(region)
+    );
+}
+
+/// What is stored where in a slot, and which fault that is, where.
+type SlotDamage = (u64, Vec<u8>, u64, &'static str);
+
+fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
+    let (control, link, body) = (slot.control_at, slot.link_at, slot.body_at);
+    let other_hash = vec![0xff ^ slot.control | 0x80];
+    // The lowest bits by which a region is found.
+    let other_region = vec![(slot.link >> 56) as u8 ^ 0xf0];
+    let at_link: [(u64, &[u8], &'static str); 4] = [
+        (0, &[0; 8], "a full control byte over no entry"),
+        (4, &[0xff, 0xee], "a link to a segment that is not there"),
+        (0, &[2, 0, 0, 0], "a link into a segment's header"),
+        (3, &[0x7f], "a link behind the end of its segment"),
+    ];
+    let at_body: [(u64, Vec<u8>, u64, &'static str); 4] = [
+        (
+            0,
+            vec![0xff; 4],
+            0,
+            "a roster position behind the roster's end",
+        ),
+        (0, vec![0; 4], 0, "an entry that the roster does not know"),
+        (4, vec![0, 0], 4, "an entry without a key"),
+        (40, b"x".to_vec(), 6, "an entry under another key's hash"),
+    ];
+    let mut all = vec![
+        (
+            control,
+            vec![0x33],
+            control,
+            "a control byte that no version of this crate writes",
+        ),
+        (
+            control,
+            vec![0],
+            control,
+            "an entry whose control byte is not full",
+        ),
+        (
+            control,
+            other_hash,
+            body + 6,
+            "an entry under another key's hash",
+        ),
+        (
+            link + 7,
+            other_region,
+            body + 6,
+            "an entry in a region that is not its own",
+        ),
+    ];
+    all.extend(at_link.map(|(at, bytes, what)| (link + at, bytes.to_vec(), link, what)));
+    all.extend(at_body.map(|(at, bytes, place, what)| (body + at, bytes, body + place, what)));
+    all
+}
+
+#[test]
+fn a_damaged_slot_says_where_it_is_wrong() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let slots = all_slots(&anatomy);
+    let short = |slot: &&Slot| slot.is_entry() && slot.key_len <= 8 && slot.position > 0;
+    let slot = slots.iter().find(short).unwrap();
+    for (at, bytes, place, what) in slot_damages(slot) {
+        let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
+        set(&path, at, &bytes);
+        let found = anatomy.slot(slot.number).unwrap().unwrap().doubts;
+        let told = found
+            .iter()
+            .any(|fault| fault.at == place && fault.what == what);
+        assert!(told, "{what}: {found:?}");
+        set(&path, at, &before);
+        assert_eq!(anatomy.slot(slot.number).unwrap().unwrap(), *slot);
+    }
+}
+
+#[test]
+fn an_index_whose_header_is_damaged_is_read_by_what_the_segments_say() {
+    let (_dir, path, expected) = small();
+    // The sizes, and with them the checksum; the last ones could be right, and are not.
+    let damages: [(u64, &[u8], LayoutSource); 4] = [
+        (80, &[0xff; 16], LayoutSource::Segment(0)),
+        (96, &[0; 16], LayoutSource::Segment(0)),
+        (32, &[0xff; 16], LayoutSource::DamagedIndex),
+        (80, &[32, 0, 0, 0, 16], LayoutSource::Segment(0)),
+    ];
+    for (at, bytes, source) in damages {
+        let before = fs::read(&path).unwrap();
+        set(&path, at, bytes);
+        let anatomy = Anatomy::open(&path, None).unwrap();
+        let found = anatomy.layout().unwrap().source;
+        let same_kind = std::mem::discriminant(&found) == std::mem::discriminant(&source);
+        assert!(same_kind, "{found:?}");
+        assert_eq!(entries(&anatomy), expected);
+        assert_eq!(anatomy.census().unwrap().entries, expected.len() as u64);
+        fs::write(&path, before).unwrap();
+    }
+}
+
+#[test]
+fn what_a_writer_has_not_finished_is_no_damage() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let tail = anatomy.overview().changing.as_ref().unwrap().tail;
+    set(&heap(&path, tail.segment), tail.at, b"half of a record");
+    let segment = anatomy.segment(tail.segment).unwrap().unwrap();
+    assert_eq!(segment.end(), tail.at);
+    let damage = |found| matches!(found, Ok(Stretch::Damage { .. }));
+    assert!(!segment.records().any(damage));
+    // Where the header cannot be believed, all of the file is looked at.
+    set(&path, 240, &[0xff; 8]);
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let segment = anatomy.segment(tail.segment).unwrap().unwrap();
+    assert!(segment.records().any(damage));
+}
+
+#[test]
+fn without_any_header_that_can_be_believed_an_error_says_so() {
+    let (_dir, path, _) = small();
+    set(&path, 80, &[0xff; 16]);
+    for number in 0.. {
+        let segment = heap(&path, number);
+        if !segment.exists() {
+            break;
+        }
+        set(&segment, 16, &[0xff; 60]);
+    }
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let refused = anatomy.slot(0).unwrap_err();
+    assert!(refused.is_corruption(), "{refused}");
+    assert!(anatomy.census().is_err() && anatomy.segment(0).is_err());
+}
+
+#[test]
+fn numbered_keys_are_read_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels");
+    let labels = Labels::open(&path).unwrap();
+    for number in 0..500_u32 {
+        labels.get_or_insert(key(number)).unwrap();
+    }
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    assert!(anatomy.layout().unwrap().numbered);
+    let census = anatomy.census().unwrap();
+    assert_eq!((census.entries, census.implausible), (500, 0));
+    let mut numbers = Vec::new();
+    for slot in all_slots(&anatomy).iter().filter(|slot| slot.is_entry()) {
+        let record = anatomy.record(slot.place.unwrap()).unwrap().unwrap();
+        assert!(record.is_sound(), "{record:?}");
+        assert_eq!(
+            slot.differences(&record, anatomy.overview().path.as_path()),
+            []
+        );
+        assert_eq!(record.version, u64::from(slot.position) + 1);
+        numbers.push(record.version);
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=500).collect::<Vec<_>>());
+}
+
+#[test]
+fn who_holds_the_lock_is_seen_without_taking_it() {
+    let (_dir, path, _) = small();
+    let cache = options().open(&path).unwrap();
+    let look = || Anatomy::open(&path, None).unwrap().lock().unwrap();
+    assert_eq!(look().holder, Holder::Nobody);
+    let writer = cache.writer().unwrap();
+    let held = look();
+    assert_eq!(held.holder, Holder::Alive);
+    assert_eq!(held.process, Some(std::process::id()));
+    drop(writer);
+    assert_eq!(look().holder, Holder::Nobody);
+    if held.by_word {
+        set(&path, 584, &held.number.to_le_bytes());
+        assert_eq!(look().holder, Holder::Alive, "the handle lives");
+        drop(cache);
+        assert_eq!(look().holder, Holder::Dead);
+    }
+}
+
+#[test]
+fn every_field_of_a_sound_cache_is_plausible_and_a_damaged_one_is_not() {
+    let (_dir, path, _) = small();
+    let doubted = || {
+        let anatomy = Anatomy::open(&path, None).unwrap();
+        let mut found = Vec::new();
+        for file in &anatomy.overview().files {
+            let header = anatomy.header(file).unwrap();
+            assert_eq!(header.fields.is_empty(), file.role == Role::Lock);
+            let doubted = header.fields.iter().filter(|field| field.doubt.is_some());
+            found.extend(doubted.map(|field| (file.role, field.name)));
+        }
+        found
+    };
+    assert_eq!(doubted(), []);
+    set(&path, 136, &[1]);
+    set(&path, 240, &[0xff; 8]);
+    set(&heap(&path, 1), 48, &[7]);
+    set(&heap(&path, 2), 40, &[7]);
+    let found = doubted();
+    for wrong in [
+        (Role::Index, "unused"),
+        (Role::Index, "counters.regions"),
+        (Role::Segment(1), "number"),
+        (Role::Segment(1), "crc"),
+        (Role::Segment(2), "crc"),
+    ] {
+        assert!(found.contains(&wrong), "{found:?}");
+    }
+}
+
+#[test]
+fn what_was_just_written_is_in_memory() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    for file in &anatomy.overview().files {
+        // Not every file system can tell.
+        if let Some(found) = anatomy.residency(file).unwrap() {
+            assert_eq!(found.asked, file.len.div_ceil(4096).min(256));
+            assert!(found.bytes() <= file.len);
+            assert!(found.resident > 0 || file.len == 0, "{found:?}");
+            // The directory's room is a hole.
+            let holes = file.role == Role::Index;
+            assert!(found.resident < found.asked || !holes, "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_system_was_told_to_forget_is_not_in_memory() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let file = fs::File::open(heap(&path, 0)).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut files = anatomy.overview().files.iter();
+    let segment = files.find(|file| file.role == Role::Segment(0)).unwrap();
+    if let Some(found) = anatomy.residency(segment).unwrap() {
+        assert!(found.resident < found.asked, "{found:?}");
+    }
+}
+
+#[test]
+fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
+    let (_dir, path, _) = small();
+    let cache = options().open(&path).unwrap();
+    let (looking, watch) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        // Ends with the looks, also where they fail.
+        scope.spawn(move || {
+            let mut round = 0;
+            while watch.try_recv() == Err(TryRecvError::Empty) {
+                let number = round * 17 % (2 * KEYS);
+                cache.put(&key(number), &value(number + round)).unwrap();
+                cache.delete(&key(round * 5 % (2 * KEYS))).unwrap();
+                round += 1;
+            }
+        });
+        let looking = looking;
+        for _ in 0..60 {
+            let anatomy = Anatomy::open(&path, None).unwrap();
+            let census = anatomy.census().unwrap();
+            assert!(census.entries <= 4 * u64::from(KEYS));
+            let accused = census.steady && census.implausible > 0;
+            assert!(!accused, "{} slots", census.implausible);
+            anatomy.lock().unwrap();
+            let number = *anatomy.segments().last().unwrap();
+            let segment = anatomy.segment(number).unwrap();
+            for found in segment.iter().flat_map(Segment::records).take(50) {
+                found.unwrap();
+            }
+            anatomy.slot(census.entries as u32).unwrap();
+        }
+        drop(looking);
+    });
+}
+
+#[test]
+fn a_census_of_what_a_killed_writer_left_accuses_nobody() {
+    let (_dir, path, _) = small();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let slots = all_slots(&anatomy);
+    let slot = slots.iter().find(|slot| slot.is_entry()).unwrap();
+    // Between the control byte and the link, the intent armed.
+    set(&path, slot.link_at, &[0; 8]);
+    assert!(anatomy.census().unwrap().steady);
+    set(&path, 320, &[1; 8]);
+    let census = anatomy.census().unwrap();
+    assert_eq!((census.steady, census.implausible), (false, 1));
+}
+
+/// Runs everything over what is there.
+fn look_at_everything(path: &Path) {
+    let Ok(anatomy) = Anatomy::open(path, None) else {
+        return;
+    };
+    let _ = (anatomy.census(), anatomy.lock());
+    for file in &anatomy.overview().files {
+        anatomy.header(file).unwrap();
+    }
+    let Ok(layout) = anatomy.layout().cloned() else {
+        return;
+    };
+    for number in (0..layout.regions).chain([u32::MAX]) {
+        let _ = anatomy.region(number);
+    }
+    let step = (anatomy.slots().unwrap() / 500).max(1);
+    for number in (0..anatomy.slots().unwrap())
+        .step_by(step as usize)
+        .chain([u32::MAX])
+    {
+        let Ok(Some(slot)) = anatomy.slot(number) else {
+            continue;
+        };
+        if let Some(place) = slot.place
+            && let Ok(Some(record)) = anatomy.record(place)
+        {
+            let _ = slot.differences(&record, path);
+            let _ = anatomy.value(&record, u64::MAX);
+        }
+    }
+    for number in anatomy.segments() {
+        if let Ok(Some(segment)) = anatomy.segment(number) {
+            for found in segment.records() {
+                found.unwrap();
+            }
+        }
+        for at in [0, 1, 128, 129, 16_000, u64::MAX] {
+            let _ = anatomy.record(HeapPlace::new(number, at));
+        }
+    }
+    let _ = anatomy.slots_of(&key(1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_bytes_are_wrong_every_look_ends(
+        damages in prop::collection::vec((0..4_usize, any::<prop::sample::Index>(), any::<u64>()), 1..12),
+        cut in prop::option::of((0..3_usize, any::<prop::sample::Index>())),
+    ) {
+        let (_dir, path, _) = small();
+        let mut roster = path.as_os_str().to_owned();
+        roster.push(".roster");
+        // The header page is struck as often as all the rest of the index.
+        let files = [path.clone(), path.clone(), heap(&path, 0), roster.into()];
+        for (file, at, word) in damages {
+            let len = if file == 0 { 608 } else { fs::metadata(&files[file]).unwrap().len() };
+            set(&files[file], at.index(len as usize - 8) as u64, &word.to_le_bytes());
+        }
+        if let Some((file, at)) = cut {
+            let file = fs::File::options().write(true).open(&files[file + 1]).unwrap();
+            let len = file.metadata().unwrap().len();
+            file.set_len(at.index(len as usize) as u64).unwrap();
+        }
+        look_at_everything(&path);
+    }
+}

@@ -1,0 +1,444 @@
+//! What the commands of `mmapcache-inspect` show that decode single files: `slot`, `record`, `heap`,
+//! `header`, `histogram`, `map` and `stats --full`.
+//!
+//! They look at the golden cache, of which every byte is known, so what they print is compared with
+//! `tests/snapshots` as it is; paths alone are replaced. `UPDATE_SNAPSHOTS=1` writes those files.
+#![cfg(feature = "inspect")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use mmapcache::inspect::Anatomy;
+use mmapcache::{Labels, MmapCache};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The golden cache's files, and what follows the cache's path in their names.
+const FILES: [(&str, &str); 3] = [("index", ""), ("heap", ".heap"), ("roster", ".roster")];
+
+/// The golden cache, in a directory of its own.
+struct Golden {
+    _dir: TempDir,
+    path: PathBuf,
+}
+
+impl Golden {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("cache");
+        for (name, suffix) in FILES {
+            let text = fs::read_to_string(format!("{ROOT}/tests/golden/v1/{name}.hex")).unwrap();
+            restore(&text, &beside(&path, suffix));
+        }
+        Self { _dir: dir, path }
+    }
+
+    fn change(&self, suffix: &str, at: u64, bytes: &[u8]) {
+        let file = File::options().write(true).open(beside(&self.path, suffix));
+        file.unwrap().write_all_at(bytes, at).unwrap();
+    }
+
+    /// What a command prints, its paths replaced, and how it ends.
+    #[track_caller]
+    fn shows(&self, code: i32, arguments: &[&str]) -> String {
+        let output = run(&self.path, arguments);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{complaint}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        shown.replace(self.path.to_str().unwrap(), "CACHE")
+    }
+
+    /// The place of the record that a key has.
+    fn place(&self, key: &str) -> (u64, String) {
+        let json = self.shows(0, &["slot", "--key", key, "--json"]);
+        let value: Value = serde_json::from_str(&json).unwrap();
+        let place = value["place"].as_str().unwrap().to_owned();
+        let at = place.split_once(':').unwrap().1.parse().unwrap();
+        (at, place)
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn restore(text: &str, path: &Path) {
+    let file = File::create_new(path).unwrap();
+    let (length, lines) = text.split_once('\n').unwrap();
+    let length = length.strip_prefix("length ").unwrap();
+    file.set_len(length.parse().unwrap()).unwrap();
+    for line in lines.lines() {
+        let (at, digits) = line.split_once(' ').unwrap();
+        let digits = digits.as_bytes().chunks(2);
+        let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16);
+        let bytes: Vec<u8> = digits.map(|two| byte(two).unwrap()).collect();
+        let at = u64::from_str_radix(at, 16).unwrap();
+        file.write_all_at(&bytes, at).unwrap();
+    }
+}
+
+fn command(path: &Path, arguments: &[&str]) -> Command {
+    let (first, rest) = arguments.split_first().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mmapcache-inspect"));
+    command.arg(first).arg(path).args(rest);
+    command.env_remove("CLICOLOR_FORCE").env_remove("NO_COLOR");
+    command
+}
+
+fn run(path: &Path, arguments: &[&str]) -> Output {
+    command(path, arguments).output().unwrap()
+}
+
+fn json(path: &Path, arguments: &[&str]) -> Value {
+    let output = run(path, arguments);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[track_caller]
+fn assert_shown(name: &str, shown: &str) {
+    let path = format!("{ROOT}/tests/snapshots/{name}.txt");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, shown).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    assert!(shown == expected, "{name}:\n{shown}\nexpected:\n{expected}");
+}
+
+/// Every command that looks at single files, with arguments that suit the golden cache.
+const COMMANDS: [&[&str]; 7] = [
+    &["slot", "--key", "empty"],
+    &["record", "0:128"],
+    &["heap"],
+    &["header"],
+    &["histogram"],
+    &["map"],
+    &["stats", "--full"],
+];
+
+#[test]
+fn a_slot_is_shown_with_the_record_that_it_links_to() {
+    let golden = Golden::new();
+    assert_shown(
+        "slot",
+        &golden.shows(0, &["slot", "--key", "nul\\x00inside"]),
+    );
+    let shown = json(&golden.path, &["slot", "--key", "k", "--json"]);
+    assert_eq!(shown["inline_key"], "k");
+    assert_eq!(shown["record"]["sound"], true);
+    assert_eq!(shown["roster_slot"], shown["number"]);
+    let number = shown["number"].to_string();
+    assert_eq!(json(&golden.path, &["slot", &number, "--json"]), shown);
+}
+
+#[test]
+fn a_damaged_slot_names_each_byte_that_is_wrong() {
+    let golden = Golden::new();
+    let slot = json(&golden.path, &["slot", "--key", "k", "--json"]);
+    let number = slot["number"].to_string();
+    let body = slot["body_at"].as_u64().unwrap();
+    golden.change("", body, &[0xff; 4]);
+    golden.change("", body + 4, &[9]);
+    golden.change("", body + 8, &[9]);
+    assert_shown("slot_damaged", &golden.shows(1, &["slot", &number]));
+}
+
+#[test]
+fn what_is_not_there_is_absent_and_no_failure() {
+    let golden = Golden::new();
+    for arguments in [
+        &["slot", "--key", "no such key"][..],
+        &["slot", "4000000000"],
+        &["record", "7:128"],
+        &["heap", "7"],
+    ] {
+        let output = run(&golden.path, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+    let output = run(&golden.path, &["record", "seven"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_record_is_shown_field_by_field_and_byte_by_byte() {
+    let golden = Golden::new();
+    let (_, place) = golden.place("three hundred bytes");
+    assert_shown(
+        "record",
+        &golden.shows(0, &["record", &place, "--limit", "80"]),
+    );
+    let shown = json(&golden.path, &["record", &place, "--json"]);
+    assert_eq!(
+        (&shown["key_len"], &shown["value_len"]),
+        (&19.into(), &300.into())
+    );
+    assert_eq!(shown["bytes"].as_str().unwrap().len(), 2 * 256);
+}
+
+#[test]
+fn the_bytes_that_are_wrong_in_a_record_are_pointed_at() {
+    let golden = Golden::new();
+    let (at, place) = golden.place("overwritten");
+    golden.change(".heap", at + 16, &[0, 0, 7]);
+    golden.change(".heap", at + 22, &[9]);
+    golden.change(".heap", at + 24 + 11 + 16, &[1]);
+    assert_shown("record_damaged", &golden.shows(1, &["record", &place]));
+    let shown = json(&golden.path, &["record", &place, "--json"]);
+    assert_eq!(shown["doubts"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn the_heap_is_shown_record_by_record_and_damage_in_its_place() {
+    let golden = Golden::new();
+    assert_shown("heap", &golden.shows(0, &["heap"]));
+    let (at, _) = golden.place("empty");
+    golden.change(".heap", at + 8, &[0xee]);
+    assert_shown("heap_damage", &golden.shows(1, &["heap", "0", "--damage"]));
+    let lines = golden.shows(1, &["heap", "--json"]);
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let wrong: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["kind"] == "damage")
+        .collect();
+    assert_eq!(wrong.len(), 1);
+    assert_eq!(wrong[0]["place"], format!("0:{at}"));
+    let keys = |name: &str| lines.iter().filter(|line| line["key"] == name).count();
+    assert_eq!((keys("overwritten"), keys("empty")), (2, 0));
+    assert_eq!(
+        golden.shows(0, &["heap", "--limit", "3"]).lines().count(),
+        3
+    );
+}
+
+#[test]
+fn every_header_is_shown_field_by_field() {
+    let golden = Golden::new();
+    assert_shown("header", &golden.shows(0, &["header"]));
+    assert_eq!(golden.shows(0, &["header", "--doubtful"]), "");
+    let shown = json(&golden.path, &["header", "--json"]);
+    assert_eq!(shown["files"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["files"][0]["fields"][11]["name"], "region_slots");
+    assert_eq!(shown["files"][0]["fields"][11]["value"], 16);
+}
+
+#[test]
+fn what_cannot_be_true_in_a_header_is_named_at_its_field() {
+    let golden = Golden::new();
+    golden.change("", 40, &[7; 8]);
+    golden.change("", 240, &[0xff; 8]);
+    golden.change(".roster", 40, &[9]);
+    golden.change(".heap", 48, &[5]);
+    golden.change(".heap", 124, &[5]);
+    assert_shown(
+        "header_doubtful",
+        &golden.shows(1, &["header", "--doubtful"]),
+    );
+}
+
+#[test]
+fn histograms_and_maps_are_drawn_without_a_terminal() {
+    let golden = Golden::new();
+    let histogram = golden.shows(0, &["histogram"]);
+    // The ages grow from day to day.
+    let (before, after) = histogram.split_once("ages: ").unwrap();
+    let (_, after) = after.split_once("\n\n").unwrap();
+    assert_shown("histogram", &format!("{before}{after}"));
+    assert_shown("map", &golden.shows(0, &["map"]));
+    let shown = json(&golden.path, &["histogram", "--json"]);
+    let entries = shown["entries"].as_u64().unwrap();
+    assert_eq!(shown["key_bytes"]["count"], entries);
+    assert_eq!(shown["age_seconds"]["count"], entries);
+    let shown = json(&golden.path, &["map", "--json"]);
+    let regions = shown["regions"].as_array().unwrap();
+    let occupied: u64 = regions
+        .iter()
+        .map(|it| it["occupied"].as_u64().unwrap())
+        .sum();
+    assert_eq!(occupied, entries);
+    assert_eq!(shown["segments"][0]["live_records"], entries);
+}
+
+#[test]
+fn a_map_marks_the_region_in_which_something_cannot_be_right() {
+    let golden = Golden::new();
+    let slot = json(&golden.path, &["slot", "--key", "k", "--json"]);
+    golden.change("", slot["link_at"].as_u64().unwrap() + 4, &[9]);
+    let shown = golden.shows(1, &["map"]);
+    assert!(
+        shown.contains("! something in it cannot be right"),
+        "{shown}"
+    );
+    let full = json(&golden.path, &["stats", "--full", "--json"]);
+    assert_eq!(full["full"]["census"]["implausible"], 1);
+}
+
+#[test]
+fn statistics_tell_who_holds_the_lock_and_how_searches_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = MmapCache::open(&path).unwrap();
+    cache.put(b"key", b"value").unwrap();
+    let stats = || json(&path, &["stats", "--full", "--json"]);
+    assert_eq!(stats()["lock"]["holder"], "nobody");
+    let writer = cache.writer().unwrap();
+    let held = stats();
+    assert_eq!(held["lock"]["holder"], "alive");
+    assert_eq!(held["lock"]["process"], std::process::id());
+    drop(writer);
+    let full = &held["full"];
+    assert_eq!(full["census"]["hit_groups"], 1.0);
+    assert_eq!(full["census"]["segments"][0]["live_records"], 1);
+    let index = &full["memory"][0];
+    assert_eq!(index["role"], "index");
+    assert_eq!(index["mapped"], fs::metadata(&path).unwrap().len());
+    let shown = String::from_utf8(run(&path, &["stats", "--full"]).stdout).unwrap();
+    for row in [
+        "writer lock",
+        "of keys that are not",
+        "segment 0",
+        "all files",
+    ] {
+        assert!(shown.contains(row), "{row}: {shown}");
+    }
+    assert_eq!(json(&path, &["stats", "--json"])["full"], Value::Null);
+}
+
+#[test]
+fn numbered_keys_are_shown_with_their_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels");
+    let labels = Labels::open(&path).unwrap();
+    for label in ["one", "two", "three"] {
+        labels.get_or_insert(label).unwrap();
+    }
+    drop(labels);
+    let slot = json(&path, &["slot", "--key", "three", "--json"]);
+    assert_eq!(
+        (&slot["version"], &slot["record"]["version"]),
+        (&3.into(), &3.into())
+    );
+    assert_eq!(slot["doubts"], Value::Array(Vec::new()));
+    for arguments in COMMANDS.iter().filter(|command| command[0] != "slot") {
+        let output = run(&path, arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn looking_changes_no_byte_and_waits_for_nobody() {
+    let golden = Golden::new();
+    let state = || {
+        FILES.map(|(_, suffix)| {
+            let path = beside(&golden.path, suffix);
+            let meta = path.metadata().unwrap();
+            (fs::read(path).unwrap(), meta.mtime_nsec(), meta.ino())
+        })
+    };
+    let before = state();
+    for arguments in COMMANDS {
+        run(&golden.path, arguments);
+    }
+    assert!(state() == before);
+    assert_eq!(
+        fs::read_dir(golden.path.parent().unwrap()).unwrap().count(),
+        3
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = MmapCache::open(&path).unwrap();
+    let mut writer = cache.writer().unwrap();
+    writer.put(b"empty", b"").unwrap();
+    for arguments in COMMANDS {
+        let output = run(&path, arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_insist() {
+    let golden = Golden::new();
+    let drawn = |set: &[&str]| {
+        let mut map = command(&golden.path, &["map"]);
+        map.envs(set.iter().map(|name| (name, "1")));
+        map.env("TERM", "xterm")
+            .output()
+            .unwrap()
+            .stdout
+            .contains(&0x1b)
+    };
+    assert!(!drawn(&[]));
+    assert!(drawn(&["CLICOLOR_FORCE"]));
+}
+
+#[test]
+fn keys_reach_a_terminal_escaped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = MmapCache::open(&path).unwrap();
+    cache.put(b"\x1b[2Jkey", b"\x1b[2J").unwrap();
+    for arguments in [
+        &["heap"][..],
+        &["slot", "--key", "hex:1b5b324a6b6579"],
+        &["record", "0:128"],
+    ] {
+        let output = run(&path, arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            shown.contains("\\x1b[2Jkey") && !shown.contains('\x1b'),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = MmapCache::open(&path).unwrap();
+    for number in 0..20_000_u32 {
+        cache.put(&number.to_le_bytes(), b"value").unwrap();
+    }
+    let mut child = command(&path, &["heap"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn an_index_without_a_header_is_shown_by_what_its_heap_says() {
+    let golden = Golden::new();
+    let before = golden.shows(0, &["histogram", "--json"]);
+    golden.change("", 80, &[0xff; 24]);
+    let layout = |path: &Path| {
+        Anatomy::open(path, None)
+            .unwrap()
+            .layout()
+            .cloned()
+            .unwrap()
+    };
+    assert_eq!(layout(&golden.path).region_slots, 16);
+    let after = golden.shows(0, &["histogram", "--json"]);
+    let entries =
+        |json: &str| -> Value { serde_json::from_str::<Value>(json).unwrap()["entries"].take() };
+    assert_eq!(entries(&before), entries(&after));
+    assert_eq!(
+        run(&golden.path, &["stats"]).status.code(),
+        Some(1),
+        "the engine refuses it"
+    );
+}
