@@ -2,10 +2,12 @@
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`, `draw`), changed
-//! (`edit`, `grow`, `clean`), replaced (`generation`) and mended (`recover`, `repair`), and who may (`writer`).
+//! (`edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`) and mended (`recover`, `repair`), and who may (`writer`).
 
 mod batch;
+mod check;
 mod clean;
+mod copy;
 mod draw;
 mod edit;
 mod entry;
@@ -32,13 +34,15 @@ mod tests;
 
 use std::path::Path;
 
+pub use check::{Fault, Level, Report};
+pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
-pub use iter::{Entries, Items, Keys};
+pub use iter::{Entries, Items, Keys, Listed};
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
-pub use verify::{Fault, Report};
+pub use verify::{CheckProgress, Verification};
 pub use version::Version;
 pub use writer::Writer;
 
@@ -507,6 +511,11 @@ impl MmapCache {
         self.writer()?.flush()
     }
 
+    /// A copy of this cache while others go on writing to it: where to, and more, its methods say.
+    pub fn hot_copy(&self) -> HotCopy<'_> {
+        HotCopy::new(&self.handle)
+    }
+
     /// Counters and totals, from the header: O(1).
     ///
     /// # Errors
@@ -526,9 +535,15 @@ impl MmapCache {
         DiskUsage::of(&self.handle)
     }
 
+    /// A check of which less can be asked than of [`verify`](Self::verify), or more threads: what,
+    /// its methods say.
+    pub fn check(&self) -> Verification<'_> {
+        Verification::new(&self.handle)
+    }
+
     /// Checks every entry, record and roster position, and the counters if nobody writes meanwhile.
     ///
-    /// Reads all of it: O(size). Takes no lock and changes nothing. What it finds is in the report,
+    /// Reads all of it: O(size), by one thread. Takes no lock and changes nothing. What it finds is in the report,
     /// not an error.
     ///
     /// # Errors

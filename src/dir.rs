@@ -66,6 +66,29 @@ impl Names {
                 .any(|path| path.file_name().is_some_and(is_segment))
     }
 
+    /// Whether a file of one cache could get the name of one of another's.
+    pub(crate) fn overlap(&self, other: &Self) -> bool {
+        self.names_one_of(other) || other.names_one_of(self)
+    }
+
+    fn names_one_of(&self, other: &Self) -> bool {
+        let names = |all: &Self| {
+            let staged = [Stage::Final, Stage::New]
+                .map(|stage| [all.index(stage), all.roster(stage), all.segment(0, stage)]);
+            let mut paths = staged.concat();
+            paths.push(all.lock());
+            paths
+        };
+        let theirs = names(other);
+        names(self).iter().any(|path| {
+            theirs.contains(path)
+                || parent(path) == parent(&other.heap)
+                    && path
+                        .file_name()
+                        .is_some_and(|name| other.parse_segment(name).is_some())
+        })
+    }
+
     /// The index, whose path is the cache's.
     pub(crate) fn cache(&self) -> &Path {
         &self.index

@@ -11,7 +11,7 @@ mod tests;
 
 use std::path::Path;
 
-use crate::cache::{DiskUsage, MmapCache, Options, Report};
+use crate::cache::{DiskUsage, HotCopy, MmapCache, Options, Report};
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
 
@@ -237,6 +237,14 @@ impl Labels {
     /// As [`MmapCache::verify`].
     pub fn verify(&self) -> Result<Report> {
         self.cache.verify()
+    }
+
+    /// A copy of these labels, with their ids, while others go on inserting: where to, and more, its
+    /// methods say.
+    ///
+    /// Ids that are given here afterwards, the copy gives to other labels.
+    pub fn hot_copy(&self) -> HotCopy<'_> {
+        self.cache.hot_copy()
     }
 
     /// Bytes on the disk, by file.

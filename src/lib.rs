@@ -64,6 +64,7 @@ struct DictionaryExamples;
 mod boot;
 mod bytes;
 mod cache;
+mod clone;
 mod decode;
 #[cfg(feature = "dict")]
 pub mod dict;
@@ -86,8 +87,9 @@ mod sync;
 mod table;
 
 pub use cache::{
-    DiskUsage, Durability, Entries, Entry, Fault, Items, Keys, MmapCache, Options, Progress,
-    Repair, Repaired, Report, Stats, Update, ValueRef, Version, Writer,
+    CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
+    Items, Keys, Level, Listed, MmapCache, Options, Progress, Repair, Repaired, Report, Stats,
+    Update, ValueRef, Verification, Version, Writer,
 };
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
 pub use error::{Error, PoolError, Result};

@@ -102,7 +102,7 @@ impl MappedFile {
 
     /// Growing beyond the process's file size limit would be a signal, which ends the process
     /// unless it is handled.
-    fn check_limit(&self, end: u64) -> Result<()> {
+    pub(crate) fn check_limit(&self, end: u64) -> Result<()> {
         match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
             Some(limit) if end > limit && end > self.len()? => {
                 let action = "grow the file beyond this process's limit (`ulimit -f`)";

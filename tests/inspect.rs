@@ -360,10 +360,13 @@ fn a_listing_keeps_to_its_prefix_and_limit() {
         list(&["--prefix", "a/", "--values"]),
         ["a/1\tone", "a/2\tt\\x09wo"]
     );
+    let lines = list(&["--prefix", "b", "--values", "--json"]);
+    let line: Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(
-        list(&["--prefix", "b", "--values", "--json"]),
-        [r#"{"key":"b/1","value":"three"}"#]
+        (&line["key"], &line["value"]),
+        (&"b/1".into(), &"three".into())
     );
+    assert_eq!((&line["size"], lines.len()), (&5.into(), 1));
 }
 
 #[test]

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 27] = [
+const LAYERS: [&[&str]; 29] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
     &["boot", "map", "dir", "lock"],
+    &["clone"],
     &["header"],
     &["table", "heap", "roster"],
     &["cache::version", "cache::errand"],
@@ -35,10 +36,11 @@ const LAYERS: [&[&str]; 27] = [
         "cache::writer",
         "cache::iter",
         "cache::stats",
-        "cache::verify",
+        "cache::check",
         "cache::in_place",
     ],
-    &["cache::repair", "cache::draw"],
+    &["cache::verify"],
+    &["cache::repair", "cache::draw", "cache::copy"],
     &["cache"],
     &["labels::id"],
     &["labels::iter"],

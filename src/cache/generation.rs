@@ -202,6 +202,31 @@ pub(crate) fn commit(
     heap: Heap,
     old: Option<Header<'_>>,
 ) -> Result<()> {
+    make_ready(names, view, heap, old)?;
+    if let Some(old) = old {
+        // Whoever began to wait for the old index's lock is to find the new one's free for a
+        // moment.
+        view.header().set(word::WAITING, old.get(word::WAITING));
+        old.set_poll(old.poll().with_superseded(true));
+    }
+    let renamed = dir::rename(&names.index(Stage::New), &names.index(Stage::Final));
+    if renamed.is_err()
+        && let Some(old) = old
+    {
+        old.set_poll(old.poll().with_superseded(false));
+    }
+    renamed
+}
+
+/// Makes a finished generation a cache where there is none.
+pub(crate) fn commit_new(names: &Names, view: &View) -> Result<()> {
+    make_ready(names, view, Heap::Fresh, None)?;
+    dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))
+}
+
+/// Sees to it that all files of a finished generation are on the disk, and takes its lock, before
+/// anybody can.
+fn make_ready(names: &Names, view: &View, heap: Heap, old: Option<Header<'_>>) -> Result<()> {
     view.header().set(word::RENAMES_PENDING, 1);
     view.header().set(word::COMPACTED, version::now());
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
@@ -221,19 +246,7 @@ pub(crate) fn commit(
         let at_once = Patience::new(Some(Duration::ZERO));
         acquire(lock, Some(view.header()), &at_once, names)?;
     }
-    if let Some(old) = old {
-        // Whoever began to wait for the old index's lock is to find the new one's free for a
-        // moment.
-        view.header().set(word::WAITING, old.get(word::WAITING));
-        old.set_poll(old.poll().with_superseded(true));
-    }
-    let renamed = dir::rename(&names.index(Stage::New), &names.index(Stage::Final));
-    if renamed.is_err()
-        && let Some(old) = old
-    {
-        old.set_poll(old.poll().with_superseded(false));
-    }
-    renamed
+    Ok(())
 }
 
 fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {

@@ -32,6 +32,8 @@ pub(crate) struct Cursor<'a> {
     /// The key of the entry that was seen last.
     pub key: Vec<u8>,
     value: Vec<u8>,
+    /// The length of its value.
+    value_len: u32,
     over: bool,
 }
 
@@ -85,6 +87,7 @@ impl<'a> Cursor<'a> {
             view,
             key: Vec::new(),
             value: Vec::new(),
+            value_len: 0,
             over: false,
         }
     }
@@ -171,6 +174,7 @@ impl<'a> Cursor<'a> {
         let meta = slot.meta(link.which());
         self.key.clear();
         self.value.clear();
+        self.value_len = meta.value_len;
         let wanted = usize::from(identity.key_len);
         let inline = !with_value && wanted > 0 && wanted <= slot.key().len() * 8;
         if inline {
@@ -282,7 +286,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The view with every segment mapped that its generation has now.
-fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
+pub(crate) fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
     let known = header.oldest()..=header.reserved().segment;
     let mut all = Vec::new();
@@ -297,6 +301,18 @@ fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
         }
     }
     Ok(Arc::new(view.with_segments(all)))
+}
+
+/// An entry of a listing, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed<'a> {
+    /// The entry's key.
+    pub key: &'a [u8],
+    /// The length of its value in bytes.
+    pub value_len: u64,
+    /// When it was put.
+    pub version: Version,
 }
 
 /// The keys of a cache; made by [`MmapCache::keys`](crate::MmapCache::keys).
@@ -345,8 +361,23 @@ impl<'a> Keys<'a> {
     ///
     /// As the iterator's items.
     pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], Version)>> {
+        let listed = self.next_listed()?;
+        Some(listed.map(|listed| (listed.key, listed.version)))
+    }
+
+    /// As [`next_borrowed`](Self::next_borrowed), with the length of the value, which is not looked
+    /// at for that.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's items.
+    pub fn next_listed(&mut self) -> Option<Result<Listed<'_>>> {
         let stepped = self.0.step(false)?;
-        Some(stepped.map(|version| (&self.0.key[..], version)))
+        Some(stepped.map(|version| Listed {
+            key: &self.0.key,
+            value_len: self.0.value_len.into(),
+            version,
+        }))
     }
 }
 

@@ -285,14 +285,26 @@ pub(crate) fn refill(
     damage: Damage,
     told: &mut dyn FnMut(Salvage),
 ) -> Outcomes<Salvage> {
-    reset_heap_words(fresh)?;
-    let salvage = index_heap(fresh, damage, told)?;
+    let salvage = read_heap(fresh, damage, told)?;
     if fresh.view.is_numbered() {
         fresh.give_up_reserved()?;
-    } else {
-        sweep_deletions(fresh)?;
     }
     fresh.roll(0)?;
+    Ok(salvage)
+}
+
+/// As [`refill`], but that numbers which may have been given are not given up, and that the last
+/// segment stays the last.
+pub(crate) fn read_heap(
+    fresh: &mut Editor,
+    damage: Damage,
+    told: &mut dyn FnMut(Salvage),
+) -> Outcomes<Salvage> {
+    reset_heap_words(fresh)?;
+    let salvage = index_heap(fresh, damage, told)?;
+    if !fresh.view.is_numbered() {
+        sweep_deletions(fresh)?;
+    }
     Ok(salvage)
 }
 

@@ -20,6 +20,7 @@ use crate::header::Header;
 use crate::lock::{FileLock, Patience};
 use crate::map::{MappedFile, Memory};
 
+use super::check::Report;
 use super::edit::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
@@ -28,7 +29,6 @@ use super::handle::{
 };
 use super::options::Options;
 use super::recover::{Damage, Salvage, refill};
-use super::verify::Report;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 use super::writer::Writer;
 

@@ -4,6 +4,8 @@
 mod append_only;
 mod checking;
 mod cleaning;
+#[cfg(not(loom))]
+mod copying;
 mod creation;
 mod damage;
 #[cfg(not(loom))]

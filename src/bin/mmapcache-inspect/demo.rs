@@ -52,11 +52,14 @@ struct Findings {
     report: Report,
 }
 
-pub(crate) fn run(arguments: Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
     let mut out = Output::new();
-    let source = Source::choose(&arguments)?;
-    let (site, scratch) = match arguments.cache {
-        Some(cache) => (Site { cache, heap }, None),
+    let source = Source::choose(arguments)?;
+    let (site, scratch) = match &arguments.cache {
+        Some(cache) => {
+            let cache = cache.clone();
+            (Site { cache, heap }, None)
+        }
         None => {
             let dir = scratch_dir()?;
             let cache = dir.join("cache");

@@ -3,7 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use mmapcache::MmapCache;
 
@@ -11,14 +12,44 @@ use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{json_line, key, tree, units};
+use crate::{json_line, key, transfer, tree, units};
 
-pub(crate) fn run(site: &Site, dir: Option<&Path>) -> Result<Verdict, Failure> {
+/// Where to export to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// Write each value to a file in this new or empty directory, at the path that is its key.
+    /// Keys that are no safe relative path are reported and left out; the exit code is then 2
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Put each entry into another cache, which is made if there is none; all get new versions
+    /// (`copy` keeps them)
+    #[arg(long, value_name = "OTHER", conflicts_with = "dir")]
+    to_cache: Option<PathBuf>,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+    if let Some(other) = &arguments.to_cache {
+        return to_cache(site, other);
+    }
     let cache = site.look()?;
-    match dir {
+    match &arguments.dir {
         Some(dir) => to_files(&cache, dir),
         None => to_lines(&cache),
     }
+}
+
+fn to_cache(site: &Site, other: &Path) -> Result<Verdict, Failure> {
+    let began = Instant::now();
+    let other = Site {
+        cache: other.to_owned(),
+        heap: None,
+    };
+    let tally = transfer::run(site, &other)?;
+    let mut out = Output::new();
+    out.line(&tally.text(began.elapsed()))?;
+    out.end()?;
+    Ok(tally.verdict())
 }
 
 fn to_lines(cache: &MmapCache) -> Result<Verdict, Failure> {

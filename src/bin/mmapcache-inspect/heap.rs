@@ -18,7 +18,7 @@ use crate::{json_line, key, place, record, units};
 /// its checksum; the exit code is 1 where bytes are none. Needs memory for one key, 0.4 MiB at a
 /// million entries; the segments are mapped one by one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mmapcache-inspect heap thumbnails 3 --limit 100")]
+#[command(after_help = "Example: mmapcache-inspect heap thumbnails 0 --limit 100")]
 pub(crate) struct Arguments {
     pub(crate) cache: PathBuf,
     /// Only the segment with this number

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mmapcache::MmapCache;
@@ -13,6 +13,7 @@ use crate::output::{self, Output};
 use crate::own::Own;
 use crate::site::Site;
 use crate::tally::Tally;
+use crate::transfer;
 use crate::tree::{self, Selection, Step, Tree};
 use crate::verdict::Verdict;
 
@@ -20,9 +21,31 @@ use crate::verdict::Verdict;
 const LINE_FACTOR: u64 = 6;
 const LINE_EXTRA: u64 = 1 << 20;
 
-pub(crate) fn run(site: &Site, source: &Path, json: bool) -> Result<Verdict, Failure> {
+/// What to import.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// A directory; or a file of lines, `-` for standard input
+    #[arg(required_unless_present = "from_cache")]
+    source: Option<PathBuf>,
+    /// The entries of another cache, which get new versions (`copy` keeps them)
+    #[arg(long, value_name = "OTHER", conflicts_with = "source")]
+    from_cache: Option<PathBuf>,
+    /// Print the counts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let began = Instant::now();
-    let tally = if source == Path::new("-") {
+    let source = arguments.source.as_deref().unwrap_or(Path::new("-"));
+    let tally = if let Some(other) = &arguments.from_cache {
+        let other = Site {
+            cache: other.clone(),
+            heap: None,
+        };
+        transfer::run(&other, site)?
+    } else if source == Path::new("-") {
         lines(
             &site.change()?,
             site,
@@ -38,7 +61,7 @@ pub(crate) fn run(site: &Site, source: &Path, json: bool) -> Result<Verdict, Fai
     };
     let time = began.elapsed();
     let mut out = Output::new();
-    if json {
+    if arguments.json {
         out.json(&tally.json(time))?;
     } else {
         out.line(&tally.text(time))?;

@@ -31,10 +31,15 @@ pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The same for what was given on the command line, where a refusal ends the command.
-pub(crate) fn of_argument(text: &OsStr) -> Result<Vec<u8>, Failure> {
-    let refuse = |what| Failure::Request(format!("the key {}: {what}", text.display()));
+/// The bytes that an argument stands for; `what` it is, is said where it is none.
+pub(crate) fn asked(text: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
+    let refuse = |why| Failure::Request(format!("the {what} {}: {why}", text.display()));
     parse(text).map_err(refuse)
+}
+
+/// The same for a key.
+pub(crate) fn of_argument(text: &OsStr) -> Result<Vec<u8>, Failure> {
+    asked(text, "key")
 }
 
 fn parse_hex(digits: &[u8]) -> Result<Vec<u8>, String> {

@@ -22,7 +22,7 @@ const LEAST: u64 = 64;
 /// Decodes damaged files too. Needs memory for its key and for the bytes that are shown: 0.4 MiB,
 /// however many entries there are.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mmapcache-inspect record thumbnails 3:4096")]
+#[command(after_help = "Example: mmapcache-inspect record thumbnails 0:128")]
 pub(crate) struct Arguments {
     pub(crate) cache: PathBuf,
     /// Segment and byte, as SEGMENT:BYTE; the byte may be hexadecimal, as 0x1000

@@ -4,13 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use mmapcache::{Repair, Repaired};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 use crate::units;
 use crate::verdict::Verdict;
@@ -33,8 +33,7 @@ pub(crate) struct Request {
 
 pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
     let began = Instant::now();
-    // Drawn on standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(0).with_style(style());
+    let bar = progress::of_bytes("reading the heap");
     let repaired = Repair::new(&site.cache)
         .options(&site.options())
         .keep_damaged(request.keep)
@@ -55,11 +54,6 @@ pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
     out.end()?;
     let lost = repaired.damaged_bytes > 0 || !repaired.missing_segments.is_empty();
     Ok(Verdict::wrong_if(lost))
-}
-
-fn style() -> ProgressStyle {
-    let template = "reading the heap {bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn text(repaired: &Repaired, time: Duration) -> String {

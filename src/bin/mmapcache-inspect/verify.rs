@@ -1,26 +1,86 @@
 //! `verify`: everything in a cache, checked against everything else.
 
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Fault, Report};
+use clap::ValueEnum;
+use mmapcache::{Fault, Level, Report};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 use crate::units;
 use crate::verdict::Verdict;
 
-pub(crate) fn run(site: &Site, json: bool) -> Result<Verdict, Failure> {
+/// How much to check.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// How much is checked
+    #[arg(long, value_enum, default_value_t = Depth::Records)]
+    level: Depth,
+    /// Threads; by default one for each processor
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The levels of a check, by the names they have here.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Depth {
+    /// The headers of files and regions, and the directory; milliseconds
+    Headers,
+    /// Index and roster in full, but no record of the heap; a third of the whole
+    Slots,
+    /// Everything
+    Records,
+}
+
+impl Depth {
+    fn level(self) -> Level {
+        match self {
+            Self::Headers => Level::Headers,
+            Self::Slots => Level::Slots,
+            Self::Records => Level::Records,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Slots => "slots",
+            Self::Records => "records",
+        }
+    }
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let began = Instant::now();
-    let report = site.look()?.verify()?;
-    let time = began.elapsed();
+    let cache = site.look()?;
+    let bar = progress::of_bytes("checking");
+    let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let report = cache
+        .check()
+        .level(arguments.level.level())
+        .jobs(arguments.jobs.map_or_else(processors, NonZero::get))
+        .on_progress(|progress| {
+            bar.set_length(progress.all_bytes);
+            bar.set_position(progress.checked_bytes);
+        })
+        .run();
+    bar.finish_and_clear();
+    let (report, time) = (report?, began.elapsed());
     let mut out = Output::new();
-    if json {
-        out.json(&value(&report, time))?;
+    if arguments.json {
+        out.json(&value(&report, arguments.level, time))?;
     } else {
-        out.line(&text(&report, time))?;
+        out.line(&text_of(&report, arguments.level, time))?;
         for fault in &report.faults {
             out.line(&fault_line(fault))?;
         }
@@ -33,26 +93,39 @@ pub(crate) fn run(site: &Site, json: bool) -> Result<Verdict, Failure> {
     Ok(Verdict::wrong_if(!report.is_clean()))
 }
 
-/// The counts of a check, as a table.
+/// The counts of a full check, as a table.
 pub(crate) fn text(report: &Report, time: Duration) -> String {
+    text_of(report, Depth::Records, time)
+}
+
+fn text_of(report: &Report, level: Depth, time: Duration) -> String {
     let mut grid = Grid::new();
     let verdict = if report.is_clean() {
         "nothing is wrong"
     } else {
         "DAMAGED"
     };
-    grid.section(&format!("verify: {verdict}"));
+    match level {
+        Depth::Records => grid.section(&format!("verify: {verdict}")),
+        _ => grid.section(&format!("verify {}: {verdict}", level.name())),
+    }
     let totals = if report.totals_compared {
         "compared with the counters of the index"
     } else {
         "not compared with the counters: somebody wrote meanwhile, or was killed in a change"
     };
-    grid.row("entries right", units::count(report.entries), totals);
-    let records = "in the heap, dead ones included";
-    grid.row("records right", units::count(report.records), records);
+    if !matches!(level, Depth::Headers) {
+        grid.row("entries right", units::count(report.entries), totals);
+    }
+    if matches!(level, Depth::Records) {
+        let records = "in the heap, dead ones included";
+        grid.row("records right", units::count(report.records), records);
+    }
     grid.row("regions", units::count(report.regions), "");
-    let damaged = units::count(report.damaged_bytes);
-    grid.row("damaged bytes", damaged, "in the heap");
+    if matches!(level, Depth::Records) {
+        let damaged = units::count(report.damaged_bytes);
+        grid.row("damaged bytes", damaged, "in the heap");
+    }
     grid.row("faults", units::count(report.fault_count), "");
     grid.row("time", units::duration(time), "");
     grid.text()
@@ -75,8 +148,9 @@ pub(crate) fn fault_values(faults: &[Fault]) -> Value {
         .collect()
 }
 
-fn value(report: &Report, time: Duration) -> Value {
+fn value(report: &Report, level: Depth, time: Duration) -> Value {
     json!({
+        "level": level.name(),
         "clean": report.is_clean(),
         "entries": report.entries,
         "records": report.records,

@@ -1,0 +1,102 @@
+//! `copy`: a cache as it was at one moment, while others go on writing to it.
+//!
+//! Knows how a copy is told to a person; what it does is the library's.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mmapcache::{Copied, Options};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::grid::Grid;
+use crate::output::Output;
+use crate::progress;
+use crate::site::Site;
+use crate::units;
+use crate::verdict::Verdict;
+
+/// What to copy where.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// Where the copy is made; nothing may be there yet
+    destination: PathBuf,
+    /// Where the copy's heap goes, if not beside its index
+    #[arg(long, value_name = "PATH")]
+    destination_heap: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+    let began = Instant::now();
+    let cache = site.look()?;
+    let mut options = Options::new();
+    if let Some(heap) = &arguments.destination_heap {
+        options.heap_path(heap);
+    }
+    let bar = progress::of_bytes("copying and reading the heap");
+    let copied = cache
+        .hot_copy()
+        .options(&options)
+        .on_progress(|progress| {
+            bar.set_length(2 * progress.heap_bytes);
+            bar.set_position(progress.copied_bytes + progress.read_bytes);
+        })
+        .to(&arguments.destination);
+    bar.finish_and_clear();
+    let (copied, time) = (copied?, began.elapsed());
+    let mut out = Output::new();
+    if arguments.json {
+        out.json(&value(&copied, time))?;
+    } else {
+        out.line(&text(&copied, time))?;
+    }
+    out.end()?;
+    Ok(Verdict::wrong_if(
+        copied.damaged_bytes > 0 || missing(&copied) > 0,
+    ))
+}
+
+/// Entries that the original's index counted and whose records are lost.
+fn missing(copied: &Copied) -> u64 {
+    let before = copied.entries_before.unwrap_or(copied.entries);
+    before.saturating_sub(copied.entries)
+}
+
+fn text(copied: &Copied, time: Duration) -> String {
+    let mut grid = Grid::new();
+    grid.section("copy: whole and clean");
+    let lost = match missing(copied) {
+        0 => String::new(),
+        count => format!("{} more were in the original's index", units::count(count)),
+    };
+    grid.row("entries", units::count(copied.entries), lost);
+    let records = "in its heap, dead ones and deletions included";
+    grid.row("records", units::count(copied.records), records);
+    let shared = match copied.shared_bytes {
+        0 => String::new(),
+        bytes => format!("{} shared with the original", units::bytes(bytes)),
+    };
+    grid.row("heap", units::bytes(copied.heap_bytes), shared);
+    if copied.damaged_bytes > 0 {
+        let damaged = "of the original's heap; what they held is not in the copy";
+        grid.row("damaged bytes", units::count(copied.damaged_bytes), damaged);
+    }
+    grid.row("time", units::duration(time), "");
+    grid.text()
+}
+
+fn value(copied: &Copied, time: Duration) -> Value {
+    json!({
+        "entries": copied.entries,
+        "entries_before": copied.entries_before,
+        "records": copied.records,
+        "heap_bytes": copied.heap_bytes,
+        "shared_bytes": copied.shared_bytes,
+        "damaged_bytes": copied.damaged_bytes,
+        "seconds": time.as_secs_f64(),
+    })
+}

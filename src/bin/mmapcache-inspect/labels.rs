@@ -1,0 +1,70 @@
+//! `labels`: what has an id, by its id.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use mmapcache::{LabelId, Labels};
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+use crate::output::{self, Output};
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{json_line, key};
+
+/// Which labels.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// Only the label of this id; the exit code is 1 if nobody has it
+    #[arg(long, conflicts_with_all = ["limit", "prefix"])]
+    id: Option<u32>,
+    /// Stop after so many labels
+    #[arg(long)]
+    limit: Option<u64>,
+    /// Only labels that start like this; written as for `get`
+    #[arg(long, default_value = "", hide_default_value = true)]
+    prefix: OsString,
+    /// Print a line of JSON for each label
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+    let prefix = key::asked(&arguments.prefix, "prefix")?;
+    let labels = Labels::open_with(&site.cache, site.options().read_only(true))?;
+    let mut out = Output::new();
+    if let Some(id) = arguments.id {
+        let Some(label) = labels.get_by_id(LabelId::new(id))? else {
+            let path = labels.path().display();
+            output::remark(&format!("{path}: nobody has the id {id}"));
+            return Ok(Verdict::Wrong);
+        };
+        show(&mut out, id, &label, arguments.json)?;
+        out.end()?;
+        return Ok(Verdict::Fine);
+    }
+    let mut left = arguments.limit.unwrap_or(u64::MAX);
+    let mut all = labels.iter()?;
+    while left > 0
+        && let Some(listed) = all.next_borrowed()
+    {
+        let (id, label) = listed?;
+        if label.starts_with(&prefix) {
+            left -= 1;
+            show(&mut out, id.number(), label, arguments.json)?;
+        }
+    }
+    out.end()?;
+    Ok(Verdict::Fine)
+}
+
+fn show(out: &mut Output, id: u32, label: &[u8], json: bool) -> Result<(), Failure> {
+    if !json {
+        return out.line(&format!("{id}\t{}", key::show(label)));
+    }
+    let mut object = Map::new();
+    object.insert("id".to_owned(), id.into());
+    json_line::insert(&mut object, "label", label);
+    out.line(&Value::Object(object).to_string())
+}

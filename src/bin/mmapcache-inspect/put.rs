@@ -1,0 +1,85 @@
+//! `put`: a value under a key.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::change::Change;
+use crate::failure::Failure;
+use crate::output::{self, Output};
+use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{key, units};
+
+/// What to put where.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    pub(crate) cache: PathBuf,
+    /// Written as for `get`
+    key: OsString,
+    /// Written as the key is; `-` for standard input, byte for byte
+    #[arg(required_unless_present = "file")]
+    value: Option<OsString>,
+    /// The value is what this file contains
+    #[arg(long, value_name = "PATH", conflicts_with = "value")]
+    file: Option<PathBuf>,
+    /// Only if the key has no value yet; the exit code is 1 if it has
+    #[arg(long)]
+    if_absent: bool,
+    /// Make the cache if there is none
+    #[arg(long)]
+    create: bool,
+    #[command(flatten)]
+    change: Change,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+    let key = key::asked(&arguments.key, "key")?;
+    // Read before the cache is opened: nobody waits for a pipe.
+    let value = arguments.value()?;
+    let cache = arguments.change.open(site, arguments.create)?;
+    let version = if arguments.if_absent {
+        cache.insert_if_absent(&key, &value)?
+    } else {
+        Some(cache.put(&key, &value)?)
+    };
+    arguments.change.end(&cache)?;
+    let mut out = Output::new();
+    if arguments.json {
+        out.json(&json!({
+            "stored": version.is_some(),
+            "bytes": value.len(),
+            "version": version.map(|version| version.as_nanos()),
+        }))?;
+    } else if let Some(version) = version {
+        let bytes = units::bytes(value.len() as u64);
+        out.line(&format!("stored {bytes}, version {}", version.as_nanos()))?;
+    } else {
+        output::remark(&format!("{}: has a value already", key::show(&key)));
+    }
+    out.end()?;
+    Ok(Verdict::wrong_if(version.is_none()))
+}
+
+impl Arguments {
+    fn value(&self) -> Result<Vec<u8>, Failure> {
+        if let Some(path) = &self.file {
+            return std::fs::read(path).map_err(Failure::file(path, "read the value"));
+        }
+        let text = self.value.as_deref().unwrap_or_default();
+        if text != "-" {
+            return key::asked(text, "value");
+        }
+        let mut value = Vec::new();
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut value)
+            .map_err(Failure::file(Path::new("standard input"), "read the value"))?;
+        Ok(value)
+    }
+}

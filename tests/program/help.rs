@@ -1,0 +1,123 @@
+//! What the program says of itself: examples that run, completions, manual pages.
+
+use std::process::Command;
+
+use mmapcache::Labels;
+
+use crate::run::Desk;
+
+/// The commands that `--help` names.
+fn commands(desk: &Desk) -> Vec<String> {
+    let help = desk.run(0, &["--help"]).out();
+    let (_, listed) = help.split_once("Commands:\n").unwrap();
+    let (listed, _) = listed.split_once("\n\n").unwrap();
+    let names = listed.lines().filter_map(|line| {
+        let name = line.strip_prefix("  ")?.split(' ').next()?;
+        (!name.is_empty() && name != "help").then(|| name.to_owned())
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    names
+}
+
+/// The lines of a command's help that can be typed.
+fn examples(desk: &Desk, command: &str) -> Vec<String> {
+    let help = desk.run(0, &[command, "--help"]).out();
+    let (_, examples) = help.rsplit_once("Example: ").unwrap_or_default();
+    // As one line: help wraps what is long.
+    let examples = examples.split_whitespace().collect::<Vec<_>>().join(" ");
+    let typed = examples.split("mmapcache-inspect ").skip(1);
+    typed
+        .map(|rest| format!("mmapcache-inspect {rest}"))
+        .collect()
+}
+
+/// All that the examples name.
+fn furnished() -> Desk {
+    let desk = Desk::new();
+    desk.fill("cache", 50);
+    desk.fill("other", 60);
+    desk.open("cache").put(b"key \x01", b"a value").unwrap();
+    desk.open("cache").put(b"stale", b"").unwrap();
+    desk.open("cache").put(b"\xff\x01", b"").unwrap();
+    for name in ["thumbnails", "docs"] {
+        desk.open(name).put(b"photos/cat.jpg", b"small").unwrap();
+    }
+    let labels = Labels::open(desk.path("labels")).unwrap();
+    labels.get_or_insert("r/rust").unwrap();
+    std::fs::create_dir(desk.path("tree")).unwrap();
+    std::fs::write(desk.path("tree/file"), b"content").unwrap();
+    desk
+}
+
+#[test]
+fn every_command_has_an_example_and_each_of_them_runs() {
+    let desk = Desk::new();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_mmapcache-inspect"));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", program.parent().unwrap().display());
+    for command in commands(&desk) {
+        let examples = examples(&desk, &command);
+        assert!(!examples.is_empty(), "{command}: no example");
+        for example in examples {
+            let desk = furnished();
+            let output = Command::new("sh")
+                .args(["-c", &example])
+                .env("PATH", &path)
+                .current_dir(desk.0.path())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{example}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn completions_know_every_command_in_every_shell() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = desk.run(0, &["completions", shell]).out();
+        for command in commands(&desk) {
+            assert!(script.contains(&command), "{shell}: {command}");
+        }
+        assert!(script.contains("heap-path"), "{shell}");
+    }
+    let script = desk.run(0, &["completions", "bash"]).out();
+    std::fs::write(desk.path("completions.bash"), script).unwrap();
+    let typed = r#"
+        . ./completions.bash
+        function=$(complete -p mmapcache-inspect | sed 's/.*-F \([^ ]*\).*/\1/')
+        COMP_WORDS=(mmapcache-inspect ver) COMP_CWORD=1
+        $function mmapcache-inspect ver mmapcache-inspect
+        echo "${COMPREPLY[@]}""#;
+    let mut bash = Command::new("bash");
+    let completed = bash
+        .args(["-c", typed])
+        .current_dir(desk.0.path())
+        .output()
+        .unwrap();
+    assert_eq!(completed.stdout, b"verify\n", "{completed:?}");
+    desk.run(2, &["completions", "no-such-shell"]);
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let desk = Desk::new();
+    desk.run(0, &["man", "--dir", "deep/man1"]);
+    for command in commands(&desk) {
+        let name = format!("deep/man1/mmapcache-inspect-{command}.1");
+        let page = std::fs::read_to_string(desk.path(&name)).unwrap();
+        assert!(
+            page.contains(".SH SYNOPSIS") && page.contains("Example"),
+            "{page}"
+        );
+        let shown = desk.run(0, &["man", &command]).out();
+        assert!(
+            shown.contains(&format!(".TH mmapcache-inspect-{command} 1")),
+            "{shown}"
+        );
+    }
+    assert!(desk.path("deep/man1/mmapcache-inspect.1").exists());
+    assert!(desk.run(0, &["man"]).out().contains(".SH NAME"));
+    desk.run(2, &["man", "no-such-command"]);
+}

@@ -1,0 +1,97 @@
+//! `labels`: by id, by beginning, one alone.
+
+use mmapcache::Labels;
+use serde_json::json;
+
+use crate::run::Desk;
+
+fn labelled() -> Desk {
+    let desk = Desk::new();
+    let labels = Labels::open(desk.path("labels")).unwrap();
+    for label in [&b"r/aww"[..], b"r/rust", b"\xff\n", b"u/me", b"r/art"] {
+        labels.get_or_insert(label).unwrap();
+    }
+    desk
+}
+
+#[test]
+fn labels_come_in_the_order_of_their_ids() {
+    let desk = labelled();
+    let all = desk.run(0, &["labels", "labels"]);
+    let lines = [
+        "0\tr/aww",
+        "1\tr/rust",
+        "2\t\\xff\\x0a",
+        "3\tu/me",
+        "4\tr/art",
+    ];
+    assert_eq!(all.lines(), lines);
+    let some = desk.run(0, &["labels", "labels", "--prefix", "r/", "--limit", "2"]);
+    assert_eq!(some.lines(), ["0\tr/aww", "1\tr/rust"]);
+    let arguments = ["labels", "labels", "--prefix", "hex:ff", "--json"];
+    let coded = desk.run(0, &arguments).json_lines();
+    assert_eq!(coded, [json!({ "id": 2, "label_base64": "/wo=" })]);
+}
+
+#[test]
+fn an_id_is_looked_up_and_absence_is_told() {
+    let desk = labelled();
+    assert_eq!(
+        desk.run(0, &["labels", "labels", "--id", "3"]).out(),
+        "3\tu/me\n"
+    );
+    let absent = desk.run(1, &["labels", "labels", "--id", "5"]);
+    assert!(absent.out().is_empty() && absent.err().contains("nobody has the id 5"));
+}
+
+#[test]
+fn a_listing_of_labels_has_ids_and_no_times() {
+    let desk = labelled();
+    let arguments = ["list", "labels", "--json", "--prefix", "r/r"];
+    let listed = desk.run(0, &arguments).json_lines();
+    assert_eq!(listed, [json!({ "key": "r/rust", "id": 1, "size": 0 })]);
+    let long = desk.run(0, &["list", "labels", "--long", "--prefix", "u"]);
+    assert_eq!(long.out(), "         3  u/me\n");
+}
+
+#[test]
+fn a_cache_with_values_has_no_labels() {
+    let desk = Desk::new();
+    desk.fill("cache", 3);
+    let refused = desk.run(2, &["labels", "cache"]);
+    assert!(
+        refused.err().contains("record variant"),
+        "{}",
+        refused.err()
+    );
+}
+
+#[test]
+fn damaged_labels_are_left_out_or_refused_and_never_shown_otherwise() {
+    use std::os::unix::fs::FileExt;
+    for file in ["labels", "labels.heap", "labels.roster"] {
+        for at in (0..4_400).step_by(211) {
+            let desk = labelled();
+            let sound = desk.run(0, &["labels", "labels"]).lines();
+            let damaged = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(desk.path(file));
+            let damaged = damaged.unwrap();
+            let mut byte = [0];
+            if damaged.read_at(&mut byte, at).unwrap() == 1 {
+                damaged.write_all_at(&[!byte[0]], at).unwrap();
+            }
+            let said = desk.try_run(&["labels", "labels"]);
+            let code = said.0.status.code();
+            assert!(
+                matches!(code, Some(0..=2)),
+                "{file} at {at}: {}",
+                said.err()
+            );
+            for line in said.lines() {
+                assert!(sound.contains(&line), "{file} at {at}: {line}");
+            }
+        }
+    }
+}
