@@ -95,3 +95,23 @@ fn damaged_labels_are_left_out_or_refused_and_never_shown_otherwise() {
         }
     }
 }
+
+#[test]
+fn lines_become_labels_once_and_what_is_no_label_is_told() {
+    let desk = Desk::new();
+    let mut text = b"r/aww\nr/rust\n\nr/aww\n".to_vec();
+    text.extend([b'x'; 65_535]);
+    text.push(b'\n');
+    text.extend([b'y'; 65_536]);
+    text.extend(b"\nlast");
+    std::fs::write(desk.path("lines"), text).unwrap();
+    let told = desk.run(2, &["import", "--labels", "labels", "lines"]);
+    assert_eq!(told.out(), "5 lines, 4 new labels\n");
+    assert!(told.err().contains("2 lines skipped"));
+    let again = desk.run(2, &["import", "--labels", "labels", "lines", "--json"]);
+    assert_eq!(again.json()["new"], 0);
+    let last = desk.run(0, &["labels", "labels", "--id", "3"]);
+    assert_eq!(last.out(), "3\tlast\n");
+    let refused = desk.run(2, &["import", "labels", "lines"]);
+    assert!(!refused.err().is_empty());
+}

@@ -9,6 +9,7 @@ use mmapcache::MmapCache;
 
 use crate::batch::Batch;
 use crate::failure::Failure;
+use crate::intern;
 use crate::output::{self, Output};
 use crate::own::Own;
 use crate::site::Site;
@@ -31,6 +32,9 @@ pub(crate) struct Arguments {
     /// The entries of another cache, which get new versions (`copy` keeps them)
     #[arg(long, value_name = "OTHER", conflicts_with = "source")]
     from_cache: Option<PathBuf>,
+    /// The lines are labels, which get ids where they have none; the cache is one of labels
+    #[arg(long, conflicts_with = "from_cache", requires = "source")]
+    labels: bool,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -39,6 +43,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let began = Instant::now();
     let source = arguments.source.as_deref().unwrap_or(Path::new("-"));
+    if arguments.labels {
+        return labels(site, source, arguments.json);
+    }
     let tally = if let Some(other) = &arguments.from_cache {
         let other = Site {
             cache: other.clone(),
@@ -68,6 +75,14 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     }
     out.end()?;
     Ok(tally.verdict())
+}
+
+fn labels(site: &Site, source: &Path, json: bool) -> Result<Verdict, Failure> {
+    if source == Path::new("-") {
+        return intern::run(site, &mut io::stdin().lock(), json);
+    }
+    let file = File::open(source).map_err(Failure::file(source, "open the file"))?;
+    intern::run(site, &mut BufReader::new(file), json)
 }
 
 fn is_dir(source: &Path) -> Result<bool, Failure> {

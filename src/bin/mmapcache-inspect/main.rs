@@ -24,6 +24,7 @@ mod hexdump;
 mod histogram;
 mod holder;
 mod import;
+mod intern;
 mod json_line;
 mod key;
 mod labels;
