@@ -98,6 +98,8 @@ pub struct Repaired {
     /// Bytes where records should have been and none verified. What they held is lost. They stay
     /// in the heap until it is cleaned, or rewritten with [`Repair::rewrite_heap`].
     pub damaged_bytes: u64,
+    /// Whether the heap was rewritten, so that these bytes are gone.
+    pub rewritten: bool,
     /// Segments that were read; 0 where a writer's own mending was enough.
     pub segments: u64,
     /// Numbers between those of the first and the last segment that was read under which there
@@ -206,7 +208,7 @@ impl<'a> Repair<'a> {
         if self.rewrite && repaired.damaged_bytes > 0 {
             let handle = Handle::open(&self.path, &self.options)?;
             Writer::take(&handle)?.rewrite_heap()?;
-            repaired.damaged_bytes = 0;
+            repaired.rewritten = true;
         }
         Ok(repaired)
     }
@@ -295,6 +297,7 @@ impl<'a> Repair<'a> {
             entries_before: old.sealed.and(old.header()).map(|header| header.occupied()),
             records: salvage.records,
             damaged_bytes: salvage.damaged_bytes,
+            rewritten: false,
             segments: numbers.len() as u64,
             missing_segments: missing.collect(),
             kept,

@@ -121,3 +121,20 @@ fn there_is_a_manual_page_for_every_command() {
     assert!(desk.run(0, &["man"]).out().contains(".SH NAME"));
     desk.run(2, &["man", "no-such-command"]);
 }
+
+#[test]
+fn the_tour_shows_what_every_command_prints() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/inspect.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let shown: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ mmapcache-inspect "))
+        .collect();
+    // The README begins with a demonstration.
+    for command in commands(&Desk::new()).iter().filter(|&name| name != "demo") {
+        let is_shown = shown
+            .iter()
+            .any(|line| line.starts_with(&format!("{command} ")));
+        assert!(is_shown, "docs/inspect.md lacks `{command}`");
+    }
+}

@@ -69,9 +69,10 @@ fn text(repaired: &Repaired, time: Duration) -> String {
     grid.row("entries", units::count(repaired.entries), &before);
     let records = "that verify, in the heap; dead ones and deletions included";
     grid.row("records", units::count(repaired.records), records);
-    let damaged = match repaired.damaged_bytes {
-        0 => "",
-        _ => "lost; they stay in the heap until it is rewritten (--rewrite)",
+    let damaged = match (repaired.damaged_bytes, repaired.rewritten) {
+        (0, _) => "",
+        (_, true) => "lost; the heap was rewritten without them",
+        (_, false) => "lost; they stay in the heap until it is rewritten (--rewrite)",
     };
     grid.row(
         "damaged bytes",
@@ -107,6 +108,7 @@ fn value(repaired: &Repaired, time: Duration) -> Value {
         "entries_before": repaired.entries_before,
         "records": repaired.records,
         "damaged_bytes": repaired.damaged_bytes,
+        "rewritten": repaired.rewritten,
         "segments": repaired.segments,
         "missing_segments": repaired.missing_segments,
         "kept": kept,

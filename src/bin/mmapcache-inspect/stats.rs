@@ -6,7 +6,7 @@ mod full;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Anatomy, Holder, LockState, Overview};
+use mmapcache::inspect::{Anatomy, Companion, Holder, LockState, Overview, Role};
 use mmapcache::{DiskUsage, Error, Stats};
 use serde_json::{Map, Value, json};
 
@@ -165,7 +165,8 @@ fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     }
     grid.section("heap");
     let share = |part| units::percent(part as f64 / stats.heap_bytes.max(1) as f64);
-    let segments = format!("in {} segments", units::count(stats.segments));
+    let plural = if stats.segments == 1 { "" } else { "s" };
+    let segments = format!("in {} segment{plural}", units::count(stats.segments));
     grid.row("size", units::bytes(stats.heap_bytes), segments);
     let (live, dead) = (stats.live_bytes, stats.dead_bytes);
     grid.row("live", units::bytes(live), share(live));
@@ -272,11 +273,27 @@ fn fields(grid: &mut Grid, title: &str, fields: Option<Fields>) {
     }
 }
 
+/// Segments of which nothing is to be told share a row where there are more than so many.
+const SEGMENTS_BY_THEMSELVES: usize = 8;
+
 fn files(grid: &mut Grid, overview: &Overview) {
     grid.section("files");
-    let mut total = 0;
+    let is_ordinary = |file: &Companion| {
+        matches!(file.role, Role::Segment(_)) && !file.staged && file.fault.is_none()
+    };
+    let ordinary = overview
+        .files
+        .iter()
+        .filter(|file| is_ordinary(file))
+        .count();
+    let together = ordinary > SEGMENTS_BY_THEMSELVES;
+    let (mut total, mut len, mut allocated) = (0, 0, 0);
     for file in &overview.files {
         total += file.allocated;
+        if together && is_ordinary(file) {
+            (len, allocated) = (len + file.len, allocated + file.allocated);
+            continue;
+        }
         let mut note = format!("{} on the disk", units::bytes(file.allocated));
         if file.staged {
             note.push_str(", under a preliminary name");
@@ -285,6 +302,11 @@ fn files(grid: &mut Grid, overview: &Overview) {
             note.push_str(&format!(", but {fault}"));
         }
         grid.row(&header::role(file.role), units::bytes(file.len), note);
+    }
+    if together {
+        let name = format!("{} segments", units::count(ordinary as u64));
+        let note = format!("{} on the disk; see `map`", units::bytes(allocated));
+        grid.row(&name, units::bytes(len), note);
     }
     grid.row("on the disk", units::bytes(total), "");
 }
