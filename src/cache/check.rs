@@ -59,7 +59,7 @@ pub enum Level {
 }
 
 /// The result of a check; made by [`MmapCache::verify`](crate::MmapCache::verify) and
-/// [`Verification::run`].
+/// [`Verification::run`](crate::Verification::run).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
