@@ -182,3 +182,21 @@ fn a_listing_of_a_damaged_cache_does_not_say_that_it_was_rebuilt() {
         assert!(error.is_corruption(), "{error}");
     }
 }
+
+#[test]
+fn a_check_takes_no_count_of_regions_for_true_that_the_file_has_no_room_for() {
+    let sound = changed(&Specimen::make().live().image);
+    let entries = sound.1.verify().unwrap().entries;
+    for shift in 0..64 {
+        let mut image = Specimen::make().live().image;
+        let index = image.bytes_mut("").unwrap();
+        set_u64(index, header::REGIONS, u64::MAX >> shift);
+        let dir = scratch();
+        let path = dir.path().join("cache");
+        image.write_to(&path).unwrap();
+        match Options::new().read_only(true).open(path) {
+            Ok(cache) => assert_eq!(cache.verify().unwrap().entries, entries, "{shift}"),
+            Err(error) => assert!(error.is_corruption(), "{error}"),
+        }
+    }
+}

@@ -290,7 +290,8 @@ impl View {
 fn weight(view: &View, piece: &Piece) -> u64 {
     match *piece {
         Piece::Entries(ref range, depth) => {
-            let regions = view.header().counters().regions >> depth.min(63);
+            // By the file: a damaged count may say anything.
+            let regions = view.table.allocated_regions() >> depth.min(63);
             regions.max(1) * range.len() as u64 * view.table.geometry().region_bytes() as u64
         }
         Piece::Positions(ref range) => 4 * range.len() as u64,
