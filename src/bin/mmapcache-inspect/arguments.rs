@@ -111,7 +111,8 @@ enum Command {
     ///
     /// Everything that verifies comes back, deletions stay deleted. The damaged files are replaced
     /// only when the new ones are complete; a repair that is interrupted has changed nothing. The
-    /// exit code is 1 where something was lost.
+    /// exit code is 1 where something was lost. Needs less than 1 MiB of memory, however large the
+    /// cache is.
     #[command(after_help = "Example: mmapcache-inspect repair cache --keep")]
     Repair {
         cache: PathBuf,
