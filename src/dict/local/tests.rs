@@ -191,3 +191,30 @@ fn what_is_forgotten_takes_its_empty_nodes_along() {
     memory.forget(&at(["a", "d", "e"]));
     assert_eq!(memory.nodes(), 1);
 }
+
+#[test]
+fn a_transformation_waits_for_its_turn_instead_of_spoiling_anothers() {
+    let dict = LocalDict::<u8>::new();
+    let (begun, ran) = (std::sync::Barrier::new(2), Mutex::new(0));
+    let increment = |value: Option<u8>| {
+        *ran.lock().unwrap() += 1;
+        Write::Value(value.unwrap_or(0) + 1)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut is_first = true;
+            dict.transform("a", |value| {
+                if std::mem::take(&mut is_first) {
+                    begun.wait();
+                    // Long enough for the other one to be done, if it did not wait.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+                increment(value)
+            })
+            .unwrap();
+        });
+        begun.wait();
+        dict.transform("a", increment).unwrap();
+    });
+    assert_eq!((dict.get("a").unwrap(), *ran.lock().unwrap()), (Some(2), 2));
+}
