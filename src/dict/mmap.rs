@@ -15,7 +15,7 @@ use super::format::{Format, Value};
 use super::key::DictKey;
 use super::prefix::SEPARATOR;
 use super::semantics::OnStore;
-use super::store::{Lookup, Place, Scope, Session, Store, Stored};
+use super::store::{Lookup, Place, Scope, Session, Store, Stored, first_item};
 use super::view::View;
 
 /// A dictionary in the files of an [`MmapCache`], shared by threads and processes.
@@ -352,9 +352,7 @@ impl Store for Engine {
                 Drawn::Nothing => return Ok(None),
             }
         }
-        let mut keys = self.keys(scope.clone());
-        let key = keys.find(|key| !matches!(key, Err(DictError::ForeignKey { .. })));
-        Ok(key.transpose()?.map(|(key, _)| key))
+        first_item(self.keys(scope.clone()))
     }
 
     fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {

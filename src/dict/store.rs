@@ -124,11 +124,17 @@ pub trait Store: Lookup + Clone + fmt::Debug {
 
     /// One of the keys, whichever is found soonest. Entries that are no items are passed over.
     fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
-        let mut keys = self.keys(scope.clone());
-        let key = keys.find(|key| !matches!(key, Err(DictError::ForeignKey { .. })));
-        Ok(key.transpose()?.map(|(key, _)| key))
+        first_item(self.keys(scope.clone()))
     }
 
     /// One of the keys, each as likely as any other.
     fn random(&self, scope: &Scope) -> Result<Option<DictKey>>;
+}
+
+/// The first key that is an item's.
+pub(super) fn first_item(
+    mut keys: impl Iterator<Item = Result<(DictKey, ETag)>>,
+) -> Result<Option<DictKey>> {
+    let key = keys.find(|key| !matches!(key, Err(DictError::ForeignKey { .. })));
+    Ok(key.transpose()?.map(|(key, _)| key))
 }
