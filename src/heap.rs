@@ -119,13 +119,13 @@ impl Segment {
     /// The header of a record and its words; none where they cannot be a record's.
     #[inline(always)]
     fn record(&self, unit: u32) -> Result<Option<(Header, &[Word])>> {
-        match self.record_within(self.memory.window(0)?, unit) {
+        match self.record_within(self.memory.first(), unit) {
             Ok(found) => Ok(found),
             Err(_beyond) => {
                 // Written by another process since the size was last looked at, or damage.
                 self.memory.refresh()?;
                 Ok(self
-                    .record_within(self.memory.window(0)?, unit)
+                    .record_within(self.memory.first(), unit)
                     .unwrap_or(None))
             }
         }
@@ -302,7 +302,7 @@ impl Segment {
     /// Asks for the first lines of a record; what lies behind them the processor finds by itself.
     #[inline]
     pub(crate) fn prefetch(&self, unit: u32) {
-        let words = self.memory.window(0).unwrap_or(&[]);
+        let words = self.memory.first();
         for line in 0..PREFETCH_LINES {
             if let Some(word) = words.get(unit as usize + line * 8) {
                 prefetch(word);
@@ -346,7 +346,7 @@ impl Segment {
             (key.len(), value.len())
         );
         let count = (header.stored_bytes() / 8) as usize;
-        let words = self.memory.window(0)?;
+        let words = self.memory.first();
         let range = unit as usize..unit as usize + count;
         let words = words
             .get(range)
@@ -380,7 +380,7 @@ impl Segment {
     /// Whether nothing was ever written at a place; what lies behind the allocated end counts as
     /// blank.
     pub(crate) fn is_blank(&self, unit: u32) -> Result<bool> {
-        let words = self.memory.window(0)?;
+        let words = self.memory.first();
         Ok(words
             .get(unit as usize..)
             .unwrap_or(&[])
@@ -391,7 +391,7 @@ impl Segment {
 
     /// Whether a range holds only zeros, as far as it is allocated.
     pub(crate) fn is_zero(&self, from: u32, to: u32) -> Result<bool> {
-        let words = self.memory.window(0)?;
+        let words = self.memory.first();
         let to = words.len().min(to as usize);
         let range = words.get(from as usize..to).unwrap_or(&[]);
         Ok(range.iter().all(|word| load(word) == 0))
@@ -399,7 +399,7 @@ impl Segment {
 
     /// Sets a range to zero: a record that never came to be.
     pub(crate) fn erase(&self, from: u32, to: u32) -> Result<()> {
-        let words = self.memory.window(0)?;
+        let words = self.memory.first();
         let to = words.len().min(to as usize);
         for word in words.get(from as usize..to).unwrap_or(&[]) {
             if load(word) != 0 {
@@ -563,7 +563,7 @@ mod tests {
         }
 
         pub(crate) fn word(&self, at: usize) -> &Word {
-            &self.memory.window(0).unwrap()[at]
+            &self.memory.first()[at]
         }
 
         pub(crate) fn put(&self, unit: u32, key: &[u8], value: &[u8]) -> u32 {

@@ -279,7 +279,9 @@ pub(crate) struct Memory {
     /// Where the first window starts in the file.
     base: u64,
     window_bytes: u64,
-    windows: Box<[OnceLock<Window>]>,
+    /// The first window, which everybody needs, and those behind it, mapped on first use.
+    first: Window,
+    others: Box<[OnceLock<Window>]>,
     /// Bytes behind `base` that are known to be allocated.
     known: Word,
 }
@@ -338,13 +340,13 @@ impl Memory {
         window_bytes: u64,
         count: usize,
     ) -> Result<Self> {
-        debug_assert!(base.is_multiple_of(8) && window_bytes.is_multiple_of(8));
-        let windows = (0..count).map(|_| OnceLock::new()).collect();
+        debug_assert!(base.is_multiple_of(8) && window_bytes.is_multiple_of(8) && count > 0);
         let memory = Self {
+            first: map_file(&file, base, window_bytes as usize)?,
+            others: (1..count).map(|_| OnceLock::new()).collect(),
             source: Source::File(file),
             base,
             window_bytes,
-            windows,
             known: Word::new(0),
         };
         memory.refresh()?;
@@ -360,31 +362,47 @@ impl Memory {
             words: area.len(),
             owner: Owner::Plain(area),
         };
-        let cell = OnceLock::new();
-        cell.set(window).unwrap();
-        let known = Word::new(bytes as u64);
         Self {
             source: Source::Plain,
             base: 0,
             window_bytes: bytes as u64,
-            windows: Box::new([cell]),
-            known,
+            first: window,
+            others: Box::new([]),
+            known: Word::new(bytes as u64),
         }
+    }
+
+    /// The allocated part of the first window, which may be empty.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> &[Word] {
+        self.first.words(self.known_words(0))
     }
 
     /// The allocated part of window `index`; empty where nothing of it is allocated.
     #[inline(always)]
     pub(crate) fn window(&self, index: usize) -> Result<&[Word]> {
-        let Some(cell) = self.windows.get(index) else {
+        match index {
+            0 => Ok(self.first()),
+            _ => self.other(index),
+        }
+    }
+
+    fn other(&self, index: usize) -> Result<&[Word]> {
+        let Some(cell) = self.others.get(index - 1) else {
             return Ok(&[]);
         };
         let window = match cell.get() {
             Some(window) => window,
             None => self.map(index, cell)?,
         };
-        let before = self.window_bytes * index as u64;
+        Ok(window.words(self.known_words(self.window_bytes * index as u64)))
+    }
+
+    /// Words behind a place that are known to be allocated.
+    #[inline(always)]
+    fn known_words(&self, before: u64) -> usize {
         let count = load(&self.known).saturating_sub(before) / 8;
-        Ok(window.words(usize::try_from(count).unwrap_or(usize::MAX)))
+        usize::try_from(count).unwrap_or(usize::MAX)
     }
 
     /// Maps a window; of two threads that do it at once, one mapping is dropped.
@@ -393,8 +411,7 @@ impl Memory {
         let window = match &self.source {
             Source::File(file) => {
                 let at = self.base + self.window_bytes * index as u64;
-                map_file(file, at, self.window_bytes as usize)
-                    .map_err(Error::io(&file.path, "map the file"))?
+                map_file(file, at, self.window_bytes as usize)?
             }
             #[cfg(test)]
             Source::Plain => unreachable!("plain memory has its only window from the start"),
@@ -410,7 +427,7 @@ impl Memory {
             #[cfg(test)]
             Source::Plain => load(&self.known),
         };
-        let capacity = self.window_bytes * self.windows.len() as u64;
+        let capacity = self.window_bytes * (self.others.len() as u64 + 1);
         let len = len.min(capacity) & !7;
         // Never back: another thread may have seen the file longer meanwhile.
         Ok(self.known.fetch_max(len, Relaxed).max(len))
@@ -446,17 +463,20 @@ impl Memory {
 }
 
 #[cfg(not(loom))]
-fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
+fn map_file(file: &MappedFile, at: u64, bytes: usize) -> Result<Window> {
     let mut options = MmapOptions::new();
     options.offset(at).len(bytes);
+    let fail = || Error::io(&file.path, "map the file");
     let map = if file.writable {
-        options.map_raw(&file.file)?
+        options.map_raw(&file.file)
     } else {
-        options.map_raw_read_only(&file.file)?
+        options.map_raw_read_only(&file.file)
     };
+    let map = map.map_err(fail())?;
     let start = NonNull::new(map.as_mut_ptr().cast::<Word>())
         .filter(|start| start.is_aligned())
-        .ok_or_else(|| io::Error::other("the mapping is not aligned"))?;
+        .ok_or_else(|| io::Error::other("the mapping is not aligned"))
+        .map_err(fail())?;
     Ok(Window {
         start,
         words: map.len() / 8,
@@ -466,8 +486,9 @@ fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
 
 /// Under loom a mapping is plain memory, the same for all who map the same range of a file.
 #[cfg(loom)]
-fn map_file(file: &MappedFile, at: u64, bytes: usize) -> io::Result<Window> {
-    let meta = file.file.metadata()?;
+fn map_file(file: &MappedFile, at: u64, bytes: usize) -> Result<Window> {
+    let meta = file.file.metadata();
+    let meta = meta.map_err(Error::io(&file.path, "map the file"))?;
     let inode = (meta.dev(), meta.ino());
     let words = crate::sync::modelled::mapping(&file.file, inode, at, bytes / 8);
     Ok(Window {
@@ -527,17 +548,13 @@ mod tests {
     fn a_window_ends_where_the_file_ends_and_follows_its_growth() {
         let (_dir, file) = file(4096 + 100);
         let memory = Memory::new(file, 4096, 1 << 16, 2).unwrap();
-        assert_eq!(
-            memory.window(0).unwrap().len(),
-            12,
-            "100 bytes are twelve whole words"
-        );
+        assert_eq!(memory.first().len(), 12, "100 bytes are twelve whole words");
         assert_eq!(memory.window(1).unwrap().len(), 0);
-        let early = memory.window(0).unwrap();
+        let early = memory.first();
         memory.grow((1 << 16) + 80).unwrap();
-        store(&memory.window(0).unwrap()[3], 77);
+        store(&memory.first()[3], 77);
         assert_eq!(load(&early[3]), 77, "nothing was moved");
-        assert_eq!(memory.window(0).unwrap().len(), 1 << 13);
+        assert_eq!(memory.first().len(), 1 << 13);
         assert_eq!(memory.window(1).unwrap().len(), 10);
         assert_eq!(memory.window(2).unwrap().len(), 0);
     }

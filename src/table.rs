@@ -17,6 +17,7 @@ use crate::hash::Hash;
 use crate::header::{Header, WORDS};
 use crate::map::{MappedFile, Memory, prefetch};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
+use group::Group;
 use region::{Layout, Region};
 
 /// The largest piece in which the page cache holds a file, where pages have 4 KiB.
@@ -58,7 +59,7 @@ impl Table {
             geometry,
             layout,
         };
-        if table.head.window(0)?.len() < WORDS {
+        if table.head.first().len() < WORDS {
             return Err(table.damaged("a header page cut short", 0));
         }
         Ok(table)
@@ -84,24 +85,20 @@ impl Table {
             clippy::expect_used,
             reason = "checked by `new`; known lengths never shrink below a page"
         )]
-        self.head
-            .window(0)
-            .ok()
-            .and_then(Header::new)
-            .expect("the header page is mapped")
+        Header::new(self.head.first()).expect("the header page is mapped")
     }
 
     /// Allocated room of the directory, in entries.
     #[inline(always)]
-    fn directory(&self) -> Result<&[Word]> {
-        Ok(self.head.window(0)?.get(WORDS..).unwrap_or(&[]))
+    fn directory(&self) -> &[Word] {
+        self.head.first().get(WORDS..).unwrap_or(&[])
     }
 
     /// The word of a directory entry.
     #[inline(always)]
     fn entry_word(&self, index: u32) -> Result<&Word> {
         let at = PAGE + u64::from(index) * 8;
-        self.directory()?
+        self.directory()
             .get(index as usize)
             .ok_or_else(|| self.damaged("a directory cut short", at))
     }
@@ -169,6 +166,36 @@ impl Table {
         let poll = self.header().poll();
         let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
         Ok((poll, self.entry(index)?))
+    }
+
+    /// Whether the group at which a search begins ends it, as most do, and holds nothing of the
+    /// hash: then there is no such key. Whatever else it is that stands in the way of this answer,
+    /// the full search deals with it.
+    #[inline(always)]
+    pub(crate) fn surely_lacks(&self, poll: Poll, hash: Hash) -> bool {
+        let depth = poll.depth();
+        if depth > self.geometry.directory_bits {
+            return false;
+        }
+        let head = self.head.first();
+        let at = WORDS + (hash.directory() & ((1 << depth) - 1)) as usize;
+        let (Some(header), Some(entry)) = (Header::new(head), head.get(at)) else {
+            return false;
+        };
+        let seen = Entry(acquire(entry));
+        let words = self.layout.region_words();
+        let at = seen.region() as usize * words;
+        let first = self.regions.first();
+        let home = match first.get(at + self.layout.home(hash)) {
+            // All of the region must be there.
+            Some(home) if first.len() - at >= words => home,
+            _ => return false,
+        };
+        if !Group(load(home)).shows_absence(hash.control()) {
+            return false;
+        }
+        loads_done();
+        header.poll() == poll && Entry(acquire(entry)) == seen
     }
 
     /// Asks for the control bytes and links at which a search for a hash begins.
@@ -241,7 +268,7 @@ impl Table {
         let poll = self.header().poll();
         let depth = self.depth(poll)?;
         self.allocate_directory(1 << depth, depth + 1)?;
-        let entries = self.directory()?;
+        let entries = self.directory();
         let half = 1_usize << depth;
         let (low, high) = match entries.get(..2 * half) {
             Some(entries) => entries.split_at(half),

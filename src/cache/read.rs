@@ -219,10 +219,13 @@ impl Handle {
         mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
         for _ in 0..RESTARTS {
-            let (view, poll) = self.current()?;
+            let view = self.view.load();
+            let Some(poll) = self.poll(&view)? else {
+                continue;
+            };
             let hash = view.hasher.hash(key);
             let misses = misses_in_a_row();
-            if misses != 0 && self.is_surely_absent(&view, poll, hash, misses)? {
+            if misses != 0 && self.is_surely_absent(&view, poll, hash, misses) {
                 return Ok(Answer::Absent);
             }
             if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
@@ -236,29 +239,19 @@ impl Handle {
         ))
     }
 
-    /// Whether the group at which a search begins ends it, as most do, and nothing in it has the
-    /// hash's tag. By itself, for where misses are to be expected, because [`Handle::attempt`] has
-    /// much to keep at hand for what it might find: a miss takes 40 ns so, 43 without.
-    #[inline(never)]
-    pub(super) fn is_surely_absent(
-        &self,
-        view: &View,
-        poll: Poll,
-        hash: Hash,
-        misses: u32,
-    ) -> Result<bool> {
+    /// Whether a short look says that the key is not there. By itself, for where misses are to be
+    /// expected, because [`Handle::attempt`] has much to keep at hand for what it might find.
+    #[inline(always)]
+    fn is_surely_absent(&self, view: &View, poll: Poll, hash: Hash, misses: u32) -> bool {
         let looks_at_clock = misses.is_multiple_of(MISSES_A_LOOK);
         if looks_at_clock || self.options.staleness.is_zero() {
-            return Ok(false);
+            return false;
         }
-        let Ok(located) = view.table.locate(poll, hash) else {
-            return Ok(false);
-        };
-        let is_absent = located.region.ends_at_home(hash) && self.still(view, &located, hash)?;
+        let is_absent = view.table.surely_lacks(poll, hash);
         if is_absent {
             MISSES.set(misses.wrapping_add(1));
         }
-        Ok(is_absent)
+        is_absent
     }
 
     /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was

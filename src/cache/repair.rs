@@ -393,7 +393,7 @@ impl Old {
 
     /// The header's words, believable or not.
     fn header(&self) -> Option<Header<'_>> {
-        let words = self.page.as_ref()?.window(0).ok()?;
+        let words = self.page.as_ref()?.first();
         Header::new(words)
     }
 

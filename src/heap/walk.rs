@@ -146,7 +146,7 @@ impl<'a> Walker<'a> {
     }
 
     fn next_nonzero(&self, from: u32) -> Result<Option<u32>> {
-        let words = self.segment.memory.window(0)?;
+        let words = self.segment.memory.first();
         let end = words.len().min(self.end as usize);
         let rest = words.get(from as usize..end).unwrap_or(&[]);
         Ok(rest

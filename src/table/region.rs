@@ -50,6 +50,12 @@ impl Layout {
     fn groups(&self) -> usize {
         (self.slots / Group::WIDTH) as usize
     }
+
+    /// The word of a region that holds the group at which a search begins.
+    #[inline(always)]
+    pub(crate) fn home(&self, hash: Hash) -> usize {
+        CONTROLS_AT + (hash.group() & (self.groups() - 1))
+    }
 }
 
 /// A view over one region.
@@ -220,13 +226,6 @@ impl<'a> Region<'a> {
             let last = self.group(at).full().last_member()?;
             Some(at as u32 * Group::WIDTH + last)
         })
-    }
-
-    /// Whether a search for a hash begins and ends at its home group, and finds nothing there.
-    #[inline(always)]
-    pub(crate) fn ends_at_home(&self, hash: Hash) -> bool {
-        let home = self.group(self.home(hash));
-        home.empty().any() && !home.matching(hash.control()).any()
     }
 
     /// The slots that may hold the key of a hash, with the links they were found by.
