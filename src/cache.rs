@@ -152,7 +152,7 @@ impl MmapCache {
     /// As [`get`](Self::get).
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
         value.clear();
-        match self.handle.read(key, value)? {
+        match self.handle.read_value(key, value)? {
             Answer::Found(_) => Ok(true),
             Answer::Absent | Answer::Damaged(_) => Ok(false),
         }
@@ -242,10 +242,7 @@ impl MmapCache {
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
         let mut value = Vec::new();
         match self.handle.read(key, &mut value)? {
-            Answer::Found(header) => Ok(Some(Entry {
-                value,
-                version: Version(header.mtime),
-            })),
+            Answer::Found(version) => Ok(Some(Entry { value, version })),
             Answer::Absent => Ok(None),
             Answer::Damaged(error) => Err(error),
         }

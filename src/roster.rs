@@ -78,9 +78,18 @@ impl Roster {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn get(&self, position: u32) -> Result<Position> {
-        let (word, shift) = self.word(position)?;
-        Ok(Spot { word, shift }.get())
+        // Most rosters are one window.
+        match self.memory.first().get(position as usize / 2) {
+            Some(word) if position < FIRST => Ok(Spot::new(word, position).get()),
+            _ => self.get_anywhere(position),
+        }
+    }
+
+    fn get_anywhere(&self, position: u32) -> Result<Position> {
+        let (word, _) = self.word(position)?;
+        Ok(Spot::new(word, position).get())
     }
 
     /// For many positions, one after the other: to find the window anew for each took a fifth of the

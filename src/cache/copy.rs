@@ -333,7 +333,7 @@ impl Moment {
             return Ok(tail);
         }
         let seen = match handle.read(&key, &mut Vec::new())? {
-            Answer::Found(found) => Some(found.mtime),
+            Answer::Found(version) => Some(version.0),
             Answer::Absent | Answer::Damaged(_) => None,
         };
         let visible = match record.kind {

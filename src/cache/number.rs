@@ -198,7 +198,7 @@ impl Handle {
     /// The number of a key, without a lock.
     pub(crate) fn number_of(&self, key: &[u8]) -> Result<Option<u64>> {
         let mut nothing = Vec::new();
-        match self.read(key, &mut nothing)? {
+        match self.read_and(key, &mut nothing, |header| header)? {
             Answer::Found(header) if header.variant == Variant::Numbered => Ok(Some(header.mtime)),
             Answer::Found(_) => self.current()?.0.check_numbered().map(|()| None),
             // To whoever asks, a damaged key has no number; the damage was counted.

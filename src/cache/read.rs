@@ -19,6 +19,7 @@ use crate::table::Located;
 use crate::table::region::Slot;
 
 use super::handle::Handle;
+use super::version::Version;
 use super::view::View;
 
 /// Restarts after which a lookup gives up: each of them needs another change by a writer at just
@@ -75,32 +76,51 @@ impl Handle {
         Ok(())
     }
 
+    /// Looks a key up and appends its value to `out`; says when it was written.
+    #[inline]
+    pub(crate) fn read(&self, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<Version>> {
+        self.read_and(key, out, |header| Version(header.mtime))
+    }
+
     /// Looks a key up and appends its value to `out`.
     #[inline]
-    pub(crate) fn read(&self, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<record::Header>> {
+    pub(crate) fn read_value(&self, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<()>> {
+        self.read_and(key, out, |_| ())
+    }
+
+    /// Looks a key up, appends its value to `out`, and keeps what is wanted of its record's header:
+    /// all of it would be stored in pieces and loaded in larger ones, which the processor waits for.
+    #[inline(always)]
+    pub(crate) fn read_and<T>(
+        &self,
+        key: &[u8],
+        out: &mut Vec<u8>,
+        keep: impl Fn(record::Header) -> T,
+    ) -> Result<Answer<T>> {
         self.check_key(key)?;
         self.search(key, |view, _, slot, link| {
-            self.examine(view, slot, link, key, out)
+            self.examine(view, slot, link, key, out, &keep)
         })
     }
 
     /// Whether the record of a link is the key's; then its value is appended to `out`.
     #[inline(always)]
-    fn examine(
+    fn examine<T>(
         &self,
         view: &View,
         slot: Slot<'_>,
         link: Link,
         key: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Step<record::Header>> {
+        keep: impl Fn(record::Header) -> T,
+    ) -> Result<Step<T>> {
         let place = link.place();
         let Some(segment) = view.segment(place.segment) else {
             return Ok(Step::Unmapped(place.segment));
         };
         Ok(
             match segment.read(place.unit, key, self.options.verify, out)? {
-                Outcome::Match(header) => Step::Found(header),
+                Outcome::Match(header) => Step::Found(keep(header)),
                 Outcome::OtherKey => Step::Other,
                 Outcome::Damaged if slot.link_after() != link => Step::Restart,
                 Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
@@ -137,14 +157,14 @@ impl Handle {
                 let mut answer = None;
                 if is_good {
                     answer = self.attempt(&view, poll, hash, |view, _, slot, link| {
-                        self.examine(view, slot, link, key, &mut value)
+                        self.examine(view, slot, link, key, &mut value, |_| ())
                     })?;
                 }
                 // A key that has to begin again may have found the view to lack a segment.
                 is_good = answer.is_some();
                 let answer = match answer {
                     Some(answer) => answer,
-                    None => self.read(key, &mut value)?,
+                    None => self.read_value(key, &mut value)?,
                 };
                 each(number, matches!(answer, Answer::Found(_)).then_some(&value));
                 number += 1;

@@ -427,10 +427,7 @@ impl<'a> Writer<'a> {
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
         let mut value = Vec::new();
         match self.handle.read(key, &mut value)? {
-            Answer::Found(header) => Ok(Some(Entry {
-                value,
-                version: Version(header.mtime),
-            })),
+            Answer::Found(version) => Ok(Some(Entry { value, version })),
             Answer::Absent => Ok(None),
             Answer::Damaged(error) => Err(error),
         }
