@@ -48,11 +48,23 @@ impl Roster {
         self.memory.grow((count * 4).next_multiple_of(8))
     }
 
-    /// The word that holds a position, and how far it is shifted.
-    #[inline]
-    fn word(&self, position: u32) -> Result<(&Word, u32)> {
-        if let Some(found) = self.word_within(position)? {
-            return Ok(found);
+    /// The place of a position.
+    #[inline(always)]
+    fn spot(&self, position: u32) -> Result<Spot<'_>> {
+        // Most rosters are one window.
+        let word = match self.memory.first().get(position as usize / 2) {
+            Some(word) => word,
+            None => self.word_anywhere(position)?,
+        };
+        Ok(Spot {
+            word,
+            shift: 32 * (position & 1),
+        })
+    }
+
+    fn word_anywhere(&self, position: u32) -> Result<&Word> {
+        if let Some(word) = self.word_within(position)? {
+            return Ok(word);
         }
         self.memory.refresh()?;
         let at = HEADER_BYTES + u64::from(position) * 4;
@@ -60,36 +72,24 @@ impl Roster {
             .ok_or_else(|| Error::damaged(self.file.path(), "a position beyond the file's end", at))
     }
 
-    #[inline]
-    fn word_within(&self, position: u32) -> Result<Option<(&Word, u32)>> {
+    fn word_within(&self, position: u32) -> Result<Option<&Word>> {
         let at = u64::from(position) * 4;
         let window = self.memory.window((at >> WINDOW_LOG2) as usize)?;
         let within = (at & ((1 << WINDOW_LOG2) - 1)) / 8;
-        Ok(window
-            .get(within as usize)
-            .map(|word| (word, 32 * (position & 1))))
+        Ok(window.get(within as usize))
     }
 
     /// Asks for a position's cache line.
     #[inline]
     pub(crate) fn prefetch(&self, position: u32) {
-        if let Ok(Some((word, _))) = self.word_within(position) {
+        if let Ok(Some(word)) = self.word_within(position) {
             prefetch(word);
         }
     }
 
     #[inline(always)]
     pub(crate) fn get(&self, position: u32) -> Result<Position> {
-        // Most rosters are one window.
-        match self.memory.first().get(position as usize / 2) {
-            Some(word) if position < FIRST => Ok(Spot::new(word, position).get()),
-            _ => self.get_anywhere(position),
-        }
-    }
-
-    fn get_anywhere(&self, position: u32) -> Result<Position> {
-        let (word, _) = self.word(position)?;
-        Ok(Spot::new(word, position).get())
+        Ok(self.spot(position)?.get())
     }
 
     /// For many positions, one after the other: to find the window anew for each took a fifth of the
@@ -105,8 +105,7 @@ impl Roster {
     /// Only the holder of the writer lock stores: half of a word is changed by loading and storing
     /// it.
     pub(crate) fn set(&self, position: u32, value: Position) -> Result<()> {
-        let (word, shift) = self.word(position)?;
-        Spot { word, shift }.set(value);
+        self.spot(position)?.set(value);
         Ok(())
     }
 }
@@ -140,7 +139,7 @@ impl<'a> Walk<'a> {
 
     #[cold]
     fn look(&mut self, position: u32, window: usize) -> Result<&'a Word> {
-        let (word, _) = self.roster.word(position)?;
+        let word = self.roster.word_anywhere(position)?;
         self.words = self.roster.memory.window(window)?;
         self.window = window;
         Ok(word)
