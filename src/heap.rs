@@ -248,6 +248,28 @@ impl Segment {
         Ok(None)
     }
 
+    /// Reads the record of an entry, appending its key and its value, and returns its version, where
+    /// that takes no look at the file's size; none where there is no such record, or none that
+    /// verifies.
+    #[inline(always)]
+    pub(crate) fn entry_at_hand(
+        &self,
+        unit: u32,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
+        let key_at = header.variant.header_bytes();
+        let value_at = key_at + usize::from(header.key_len);
+        let take = |at: usize, bytes: &[u8]| {
+            let (key_part, value_part) = split(at, bytes, key_at, value_at);
+            key.extend_from_slice(key_part);
+            value.extend_from_slice(value_part);
+        };
+        let is_sound = self.copy(unit, header, record, true, take);
+        (is_sound && header.kind == Kind::Entry).then_some(header.mtime)
+    }
+
     /// Reads the key of any record into `key`, in place of what was there, and touches no more of
     /// the record than that: no checksum is computed, so it is for the caller to find out whether
     /// the key can be believed. None where there cannot be a record, or where it is numbered.

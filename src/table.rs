@@ -15,7 +15,7 @@ use crate::format::index::{PAGE, Poll};
 use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
-use crate::map::{MappedFile, Memory, prefetch};
+use crate::map::{MappedFile, Memory};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
 use group::Group;
 use region::{Layout, Region};
@@ -215,15 +215,23 @@ impl Table {
         Some(region)
     }
 
-    /// Asks for a slot and its region's stamp.
+    /// Asks for a slot and its region's stamp, where they are known to be.
+    #[inline(always)]
     pub(crate) fn prefetch_slot(&self, number: u32) {
         let (region, index) = self.slot_home(number);
-        if let Ok(Some(words)) = self.region_words(region) {
-            prefetch(&words[0]);
-            Region::new(words, self.layout, region)
-                .slot(index)
-                .prefetch();
+        if let Some(region) = self.region_at_hand(region) {
+            region.prefetch_stamp();
+            region.slot(index).prefetch();
         }
+    }
+
+    /// A region by its number, where that takes no mapping and no look at the file's size.
+    #[inline(always)]
+    pub(crate) fn region_at_hand(&self, number: u32) -> Option<Region<'_>> {
+        let words = self.layout.region_words();
+        let at = number as usize * words;
+        let region = self.regions.first().get(at..at + words)?;
+        Some(Region::new(region, self.layout, number))
     }
 
     /// Makes room in the directory for all entries of a depth, of which the first `used` are in

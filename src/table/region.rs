@@ -155,6 +155,11 @@ impl<'a> Region<'a> {
         hash.group() & (self.layout.groups() - 1)
     }
 
+    #[inline(always)]
+    pub(crate) fn prefetch_stamp(&self) {
+        prefetch(&self.words[word::STAMP]);
+    }
+
     /// Asks for the control bytes and the links of a hash's home group.
     #[inline]
     pub(crate) fn prefetch(&self, hash: Hash) {
