@@ -171,6 +171,51 @@ impl Segment {
             return self.other(unit, header, record, verify);
         }
         let start = out.len();
+        let (same, sound) = self.copy_value(unit, header, record, (key, verify), out);
+        if same && sound {
+            return Ok(Outcome::Match(header));
+        }
+        out.truncate(start);
+        Ok(if same || !sound {
+            Outcome::Damaged
+        } else {
+            Outcome::OtherKey
+        })
+    }
+
+    /// Reads the record of `key` as [`Self::read`] does, and returns its version; none where it is
+    /// another's, damaged, or behind what is known of the file.
+    #[inline(always)]
+    pub(crate) fn value_at_hand(
+        &self,
+        unit: u32,
+        key: &[u8],
+        verify: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
+        if usize::from(header.key_len) != key.len() {
+            return None;
+        }
+        let start = out.len();
+        let (same, sound) = self.copy_value(unit, header, record, (key, verify), out);
+        if same && sound {
+            return Some(header.mtime);
+        }
+        out.truncate(start);
+        None
+    }
+
+    /// Whether a record has this key, which has its length, and is sound. Appends its value.
+    #[inline(always)]
+    fn copy_value(
+        &self,
+        unit: u32,
+        header: Header,
+        record: &[Word],
+        (key, verify): (&[u8], bool),
+        out: &mut Vec<u8>,
+    ) -> (bool, bool) {
         let mut same = true;
         let key_at = header.variant.header_bytes();
         let take = |at: usize, bytes: &[u8]| {
@@ -182,15 +227,7 @@ impl Segment {
             out.extend_from_slice(value_part);
         };
         let sound = self.copy(unit, header, record, verify, take);
-        if same && sound {
-            return Ok(Outcome::Match(header));
-        }
-        out.truncate(start);
-        Ok(if same || !sound {
-            Outcome::Damaged
-        } else {
-            Outcome::OtherKey
-        })
+        (same, sound)
     }
 
     /// A record whose key has another length: another key's, or one whose length was damaged.
