@@ -53,6 +53,12 @@ fn overwrite_twice(actor: &Actor) {
     actor.put(&changed(actor), 3);
 }
 
+/// Listing looks three times, with a glance, before it believes in damage.
+fn overwrite_thrice(actor: &Actor) {
+    overwrite_twice(actor);
+    actor.put(&changed(actor), 4);
+}
+
 fn delete(actor: &Actor) {
     actor.delete(&changed(actor));
 }
@@ -466,9 +472,9 @@ pub(super) const MODELS: &[Model] = &[
         &[list_keys_with_the_changed],
     ),
     model(
-        "overwrite twice, list entries",
+        "overwrite thrice, list entries",
         put_changed,
-        overwrite_twice,
+        overwrite_thrice,
         &[list_entries_with_the_changed],
     ),
     model(
