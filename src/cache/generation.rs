@@ -19,7 +19,7 @@ use crate::roster::Roster;
 use crate::table::Table;
 use crate::table::region::Slot;
 
-use super::edit::{Editor, Outcomes, Stop};
+use super::editor::{Editor, Outcomes, Stop};
 use super::handle::{Handle, acquire, discard_staged, finish_renames, random};
 use super::version;
 use super::view::{Ids, Plan, View};

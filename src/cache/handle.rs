@@ -25,7 +25,7 @@ use crate::heap::Segment;
 use crate::lock::{self, FileLock, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
-use super::edit::Editor;
+use super::editor::Editor;
 use super::errand::Errands;
 use super::options::Options;
 use super::version;

@@ -21,7 +21,7 @@ use crate::lock::{FileLock, Patience};
 use crate::map::{MappedFile, Memory};
 
 use super::check::Report;
-use super::edit::{Editor, Outcomes};
+use super::editor::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
     Handle, acquire, discard_staged, finish_renames, lock_creation, random, read_sealed,
