@@ -191,7 +191,7 @@ impl<'a> Repair<'a> {
     ///
     /// [`Error::NotFound`] where there is neither an index nor a segment; [`Error::Damaged`] where
     /// no segment says whose heap it is, and no index either; [`Error::Version`] for a cache of
-    /// another format version; [`Error::AlreadyExists`] where somebody else's file has the name of
+    /// another release; [`Error::AlreadyExists`] where somebody else's file has the name of
     /// a segment; [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], [`Error::Io`].
     /// After an error index, roster and records are as they were.
     pub fn run(mut self) -> Result<Repaired> {
