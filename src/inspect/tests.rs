@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::format::index::IndexHeader;
 use crate::format::seal;
+use crate::format::segment::SegmentHeader;
 use crate::{Error, Fault, Labels, Options};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
@@ -456,6 +457,25 @@ fn an_index_of_a_newer_release_is_not_decoded_as_one_of_ours() {
     let header = anatomy.header(&overview.files[0]).unwrap();
     let flags = header.fields.iter().find(|field| field.name == "flags");
     assert_eq!(flags.unwrap().doubt, Some(what));
+}
+
+#[test]
+fn a_segment_of_a_newer_release_says_so_in_its_header() {
+    let (_dir, path, _) = small();
+    let file = heap(&path, 0);
+    let bytes = fs::read(&file).unwrap();
+    let mut header: SegmentHeader = bytemuck::pod_read_unaligned(&bytes[..120]);
+    header.flags |= 1 << 31;
+    set(&file, 0, &seal::seal(header));
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let files = &anatomy.overview().files;
+    let segment = files.iter().find(|one| one.role == Role::Segment(0));
+    let what = Some("feature flags that this crate does not know");
+    assert_eq!(segment.unwrap().fault, what);
+    let header = anatomy.header(segment.unwrap()).unwrap();
+    let doubtful = header.fields.iter().filter(|field| field.doubt.is_some());
+    let doubtful: Vec<_> = doubtful.map(|field| (field.name, field.doubt)).collect();
+    assert_eq!(doubtful, [("flags", what)]);
 }
 
 #[test]
