@@ -156,10 +156,7 @@ impl MmapCache {
     /// As [`get`](Self::get).
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
         value.clear();
-        match self.handle.read_value(key, value)? {
-            Answer::Found(_) => Ok(true),
-            Answer::Absent | Answer::Damaged(_) => Ok(false),
-        }
+        self.handle.read_value(key, value)
     }
 
     /// The values of many keys: `each` gets the number of each key, from 0 on and in order, and

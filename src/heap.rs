@@ -171,6 +171,51 @@ impl Segment {
             return self.other(unit, header, record, verify);
         }
         let start = out.len();
+        let (same, sound) = self.copy_value(unit, header, record, (key, verify), out);
+        if same && sound {
+            return Ok(Outcome::Match(header));
+        }
+        out.truncate(start);
+        Ok(if same || !sound {
+            Outcome::Damaged
+        } else {
+            Outcome::OtherKey
+        })
+    }
+
+    /// Reads the record of `key` as [`Self::read`] does, and returns its version; none where it is
+    /// another's, damaged, or behind what is known of the file.
+    #[inline(always)]
+    pub(crate) fn value_at_hand(
+        &self,
+        unit: u32,
+        key: &[u8],
+        verify: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
+        if usize::from(header.key_len) != key.len() {
+            return None;
+        }
+        let start = out.len();
+        let (same, sound) = self.copy_value(unit, header, record, (key, verify), out);
+        if same && sound {
+            return Some(header.mtime);
+        }
+        out.truncate(start);
+        None
+    }
+
+    /// Whether a record has this key, which has its length, and is sound. Appends its value.
+    #[inline(always)]
+    fn copy_value(
+        &self,
+        unit: u32,
+        header: Header,
+        record: &[Word],
+        (key, verify): (&[u8], bool),
+        out: &mut Vec<u8>,
+    ) -> (bool, bool) {
         let mut same = true;
         let key_at = header.variant.header_bytes();
         let take = |at: usize, bytes: &[u8]| {
@@ -182,15 +227,7 @@ impl Segment {
             out.extend_from_slice(value_part);
         };
         let sound = self.copy(unit, header, record, verify, take);
-        if same && sound {
-            return Ok(Outcome::Match(header));
-        }
-        out.truncate(start);
-        Ok(if same || !sound {
-            Outcome::Damaged
-        } else {
-            Outcome::OtherKey
-        })
+        (same, sound)
     }
 
     /// A record whose key has another length: another key's, or one whose length was damaged.
@@ -246,6 +283,28 @@ impl Segment {
             value.truncate(value_start);
         }
         Ok(None)
+    }
+
+    /// Reads the record of an entry, appending its key and its value, and returns its version, where
+    /// that takes no look at the file's size; none where there is no such record, or none that
+    /// verifies.
+    #[inline(always)]
+    pub(crate) fn entry_at_hand(
+        &self,
+        unit: u32,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
+        let key_at = header.variant.header_bytes();
+        let value_at = key_at + usize::from(header.key_len);
+        let take = |at: usize, bytes: &[u8]| {
+            let (key_part, value_part) = split(at, bytes, key_at, value_at);
+            key.extend_from_slice(key_part);
+            value.extend_from_slice(value_part);
+        };
+        let is_sound = self.copy(unit, header, record, true, take);
+        (is_sound && header.kind == Kind::Entry).then_some(header.mtime)
     }
 
     /// Reads the key of any record into `key`, in place of what was there, and touches no more of

@@ -15,9 +15,9 @@ use crate::format::index::{PAGE, Poll};
 use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
-use crate::map::{MappedFile, Memory, prefetch};
+use crate::map::{MappedFile, Memory};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
-use group::Group;
+pub(crate) use region::Glance;
 use region::{Layout, Region};
 
 /// The largest piece in which the page cache holds a file, where pages have 4 KiB.
@@ -162,40 +162,38 @@ impl Table {
     /// depth.
     #[inline(always)]
     pub(crate) fn look_again(&self, located: &Located<'_>, hash: Hash) -> Result<(Poll, Entry)> {
-        loads_done();
-        let poll = self.header().poll();
         let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
-        Ok((poll, self.entry(index)?))
+        Ok(seen_again(self.header(), self.entry_word(index)?))
     }
 
-    /// Whether the group at which a search begins ends it, as most do, and holds nothing of the
-    /// hash: then there is no such key. Whatever else it is that stands in the way of this answer,
-    /// the full search deals with it.
+    /// The beginning of a search, which is the end of most: what the first group says of the hash.
+    /// Links are asked for while its control bytes are waited for if `links_ahead`.
     #[inline(always)]
-    pub(crate) fn surely_lacks(&self, poll: Poll, hash: Hash) -> bool {
+    pub(crate) fn glance(&self, poll: Poll, hash: Hash, links_ahead: bool) -> Glance {
         let depth = poll.depth();
         if depth > self.geometry.directory_bits {
-            return false;
+            return Glance::Unsure;
         }
         let head = self.head.first();
         let at = WORDS + (hash.directory() & ((1 << depth) - 1)) as usize;
         let (Some(header), Some(entry)) = (Header::new(head), head.get(at)) else {
-            return false;
+            return Glance::Unsure;
         };
         let seen = Entry(acquire(entry));
-        let words = self.layout.region_words();
-        let at = seen.region() as usize * words;
-        let first = self.regions.first();
-        let home = match first.get(at + self.layout.home(hash)) {
-            // All of the region must be there.
-            Some(home) if first.len() - at >= words => home,
-            _ => return false,
+        let Some(region) = self.region_at_hand(seen.region()) else {
+            return Glance::Unsure;
         };
-        if !Group(load(home)).shows_absence(hash.control()) {
-            return false;
+        if links_ahead {
+            region.prefetch_links(hash);
         }
-        loads_done();
-        header.poll() == poll && Entry(acquire(entry)) == seen
+        let home = region.glance(hash);
+        if home != Glance::Absent {
+            return home;
+        }
+        match seen_again(header, entry) == (poll, seen) {
+            true => Glance::Absent,
+            false => Glance::Unsure,
+        }
     }
 
     /// Asks for the control bytes and links at which a search for a hash begins.
@@ -215,15 +213,23 @@ impl Table {
         Some(region)
     }
 
-    /// Asks for a slot and its region's stamp.
+    /// Asks for a slot and its region's stamp, where they are known to be.
+    #[inline(always)]
     pub(crate) fn prefetch_slot(&self, number: u32) {
         let (region, index) = self.slot_home(number);
-        if let Ok(Some(words)) = self.region_words(region) {
-            prefetch(&words[0]);
-            Region::new(words, self.layout, region)
-                .slot(index)
-                .prefetch();
+        if let Some(region) = self.region_at_hand(region) {
+            region.prefetch_stamp();
+            region.slot(index).prefetch();
         }
+    }
+
+    /// A region by its number, where that takes no mapping and no look at the file's size.
+    #[inline(always)]
+    pub(crate) fn region_at_hand(&self, number: u32) -> Option<Region<'_>> {
+        let words = self.layout.region_words();
+        let at = number as usize * words;
+        let region = self.regions.first().get(at..at + words)?;
+        Some(Region::new(region, self.layout, number))
     }
 
     /// Makes room in the directory for all entries of a depth, of which the first `used` are in
@@ -365,4 +371,11 @@ impl Table {
         let shift = self.geometry.region_slots.trailing_zeros();
         (number >> shift, number & (self.geometry.region_slots - 1))
     }
+}
+
+/// The polled word and a directory entry, behind everything that was read before.
+#[inline(always)]
+fn seen_again(header: Header<'_>, entry: &Word) -> (Poll, Entry) {
+    loads_done();
+    (header.poll(), Entry(load(entry)))
 }

@@ -207,16 +207,21 @@ impl Handle {
         }
     }
 
-    /// Whether it is time to look at the path again: at most once in each staleness interval.
+    /// Whether it is time to look at the path again: at most once in each staleness interval. Who
+    /// asks looks, then.
     #[inline]
     pub(crate) fn due_for_look(&self) -> bool {
-        let now = coarse_millis();
-        let due = now.wrapping_sub(self.looked.load(Relaxed))
-            >= self.options.staleness.as_millis() as u64;
+        let due = self.is_due_for_look();
         if due {
-            self.looked.store(now, Relaxed);
+            self.looked.store(coarse_millis(), Relaxed);
         }
         due
+    }
+
+    /// The same, for who leaves the look to others.
+    pub(crate) fn is_due_for_look(&self) -> bool {
+        coarse_millis().wrapping_sub(self.looked.load(Relaxed))
+            >= self.options.staleness.as_millis() as u64
     }
 
     /// When the path was last looked at: who finds it changed loads the view anew.

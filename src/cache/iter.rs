@@ -43,6 +43,15 @@ pub(crate) enum Seen {
     Nothing,
 }
 
+/// A glance at a position.
+enum Glance {
+    /// With its version.
+    Entry(u64),
+    Hole,
+    /// It takes a look.
+    Unsure,
+}
+
 /// One look at a position.
 enum Look {
     Entry(Version),
@@ -102,6 +111,11 @@ impl<'a> Cursor<'a> {
                 self.look_ahead(position);
             }
             self.position += 1;
+            match self.glance(position, with_value) {
+                Glance::Entry(version) => return Some(Ok(Version(version))),
+                Glance::Hole => continue,
+                Glance::Unsure => {}
+            }
             match self.settle(position, with_value) {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Entry(version)) => return Some(Ok(version)),
@@ -130,12 +144,55 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A look at a position where everything is as it mostly is. What it says is right by the same
+    /// comparisons as in [`Self::look`]; it has no words for anything else, which would go through
+    /// memory with each answer (list all items: 60 ns an entry without, 54 with it).
+    #[inline(always)]
+    fn glance(&mut self, position: u32, with_value: bool) -> Glance {
+        if !with_value {
+            // Keys come from slots, mostly: there is nothing to be gained.
+            return Glance::Unsure;
+        }
+        let view = &*self.view;
+        let number = match view.roster.get(position) {
+            Ok(Position::Slot(number)) => number,
+            Ok(Position::Hole(_)) => return Glance::Hole,
+            Err(_) => return Glance::Unsure,
+        };
+        let (region, index) = view.table.slot_home(number);
+        let Some(region) = view.table.region_at_hand(region) else {
+            return Glance::Unsure;
+        };
+        let stamp = region.stamp();
+        let slot = region.slot(index);
+        let link = slot.link();
+        let identity = slot.identity();
+        let meta = slot.meta(link.which());
+        let is_entry = stamp.is_live() && link.is_entry() && identity.position == position;
+        let is_still = region.stamp_after() == stamp
+            && slot.link_after() == link
+            && matches!(view.roster.get(position), Ok(Position::Slot(again)) if again == number);
+        if !(is_entry && is_still) {
+            return Glance::Unsure;
+        }
+        let place = link.place();
+        let Some(segment) = view.segment(place.segment) else {
+            return Glance::Unsure;
+        };
+        self.key.clear();
+        self.value.clear();
+        self.value_len = meta.value_len;
+        match segment.entry_at_hand(place.unit, &mut self.key, &mut self.value) {
+            Some(mtime) if mtime == meta.mtime => Glance::Entry(mtime),
+            _ => Glance::Unsure,
+        }
+    }
+
     /// Looks at a position until it held still for one look.
     ///
     /// What looks like damage counts only if no change was finished during a whole look: between a
     /// deletion and the insertion that takes its slot and position, all that is compared can be the
     /// same again. (Each look ends with a fence.)
-    #[inline(always)]
     pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
         let mut doubted = None;
         for _ in 0..ATTEMPTS {
@@ -162,7 +219,6 @@ impl<'a> Cursor<'a> {
         ))
     }
 
-    #[inline(always)]
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
         let view = &*self.view;
         let Position::Slot(number) = view.roster.get(position)? else {
@@ -215,7 +271,6 @@ impl<'a> Cursor<'a> {
 
     /// Reads the record behind a link, and looks at the link again where it was missing or wrong:
     /// it may have been moved away a moment ago.
-    #[inline(always)]
     fn read_unless_moved(
         &mut self,
         number: u32,
@@ -239,7 +294,6 @@ impl<'a> Cursor<'a> {
     /// A key alone is read without the checksum, which would take the value too: the 31 bits that
     /// slot and link keep of its hash prove it as well (keys of 40 bytes with values of 4,000:
     /// 57 ns each, 938 with the checksum).
-    #[inline(always)]
     fn read_record(
         &mut self,
         link: Link,

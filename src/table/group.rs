@@ -34,12 +34,6 @@ impl Group {
         Matches(!self.0 & !(self.0 << 7) & HIGH)
     }
 
-    /// Whether a search that begins here ends here, and finds nothing.
-    #[inline(always)]
-    pub(crate) fn shows_absence(self, control: u8) -> bool {
-        self.empty().any() && !self.matching(control).any()
-    }
-
     /// The bytes of slots that may be taken: empty and deleted ones.
     #[inline]
     pub(crate) fn vacant(self) -> Matches {

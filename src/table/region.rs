@@ -50,12 +50,17 @@ impl Layout {
     fn groups(&self) -> usize {
         (self.slots / Group::WIDTH) as usize
     }
+}
 
-    /// The word of a region that holds the group at which a search begins.
-    #[inline(always)]
-    pub(crate) fn home(&self, hash: Hash) -> usize {
-        CONTROLS_AT + (hash.group() & (self.groups() - 1))
-    }
+/// What the group says at which a search begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Glance {
+    /// This is the first link that may lead to the key's record.
+    Link(Link),
+    /// The search ends here, without any.
+    Absent,
+    /// It takes the whole search.
+    Unsure,
 }
 
 /// A view over one region.
@@ -155,6 +160,11 @@ impl<'a> Region<'a> {
         hash.group() & (self.layout.groups() - 1)
     }
 
+    #[inline(always)]
+    pub(crate) fn prefetch_stamp(&self) {
+        prefetch(&self.words[word::STAMP]);
+    }
+
     /// Asks for the control bytes and the links of a hash's home group.
     #[inline]
     pub(crate) fn prefetch(&self, hash: Hash) {
@@ -226,6 +236,27 @@ impl<'a> Region<'a> {
             let last = self.group(at).full().last_member()?;
             Some(at as u32 * Group::WIDTH + last)
         })
+    }
+
+    /// The beginning of [`Self::probe`].
+    #[inline(always)]
+    pub(crate) fn glance(&self, hash: Hash) -> Glance {
+        let home = self.home(hash);
+        let group = self.group(home);
+        let matches = group.matching(hash.control());
+        if !matches.any() {
+            return match group.empty().any() {
+                true => Glance::Absent,
+                false => Glance::Unsure,
+            };
+        }
+        for within in matches {
+            let link = self.link(home as u32 * Group::WIDTH + within);
+            if link.is_entry() && link.tag() == hash.tag() {
+                return Glance::Link(link);
+            }
+        }
+        Glance::Unsure
     }
 
     /// The slots that may hold the key of a hash, with the links they were found by.

@@ -120,7 +120,7 @@ const IMPLIED: [(&str, &str); 14] = [
         "the fence behind the intent says that it is armed, and that new regions are complete",
     ),
     (
-        "Table::look_again loads_done",
+        "Table::seen_again loads_done",
         "the polled word is loaded first, and the fence behind it comes before the entry",
     ),
     (
@@ -161,7 +161,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
     ),
     (
         "re-use a region, get",
-        &["Header::poll acquire", "Table::look_again loads_done"],
+        &["Header::poll acquire", "Table::seen_again loads_done"],
     ),
     (
         "re-use a region, peek",
