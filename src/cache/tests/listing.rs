@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 use crate::format::record::Variant;
+use crate::format::roster::Position;
 
 /// What borrowing gives, and how often it failed.
 fn borrowed(cache: &MmapCache) -> (BTreeMap<Vec<u8>, Version>, usize) {
@@ -107,4 +108,62 @@ fn the_version_of_a_numbered_key_is_its_number() {
         numbers.insert(key, Version(number));
     }
     assert_eq!(borrowed(&cache), (numbers, 0));
+}
+
+/// Stores a word of a file.
+fn overwrite_word(path: &std::path::Path, at: u64, change: impl FnOnce(u64) -> u64) {
+    let mut options = std::fs::File::options();
+    let file = options.read(true).write(true).open(path).unwrap();
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, at).unwrap();
+    let changed = change(u64::from_le_bytes(word)).to_le_bytes();
+    file.write_all_at(&changed, at).unwrap();
+}
+
+/// What a listing of items gives, and how often it failed.
+fn items(cache: &MmapCache) -> (Vec<Vec<u8>>, usize) {
+    let (mut keys, mut failed) = (Vec::new(), 0);
+    for item in cache.items().unwrap() {
+        match item {
+            Ok((key, _)) => keys.push(key),
+            Err(error) => {
+                assert!(error.is_corruption());
+                failed += 1;
+            }
+        }
+    }
+    (keys, failed)
+}
+
+#[test]
+fn a_position_that_leads_to_the_slot_of_another_lists_nothing_twice() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    for key in [b"a", b"b"] {
+        cache.put(key, b"value").unwrap();
+    }
+    // Both positions in one word.
+    let at = crate::format::roster::HEADER_BYTES;
+    let roster = scratch.path().with_extension("roster");
+    overwrite_word(&roster, at, |word| word & 0xffff_ffff | word << 32);
+    assert_eq!(items(&cache), (vec![b"a".to_vec()], 1));
+}
+
+#[test]
+fn a_slot_that_says_another_version_than_its_record_is_damage_in_a_listing() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    cache.put(b"key", b"value").unwrap();
+    let (view, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = view.roster.get(0).unwrap() else {
+        unreachable!("the only entry");
+    };
+    let (region, index) = view.table.slot_home(number);
+    // The first word of pair a.
+    overwrite_word(
+        scratch.path(),
+        view.table.body_at(region, index) + 8,
+        |mtime| mtime ^ 1,
+    );
+    assert_eq!(items(&cache), (vec![], 1));
 }

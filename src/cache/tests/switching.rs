@@ -185,6 +185,39 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
 }
 
 #[test]
+fn every_way_of_asking_is_the_first_to_see_that_everything_was_replaced() {
+    let ways: [fn(&MmapCache) -> bool; 6] = [
+        |reader| reader.get(b"key").unwrap().unwrap() == b"new",
+        |reader| reader.get(b"gone").unwrap().is_none(),
+        |reader| reader.entry(b"key").unwrap().unwrap().value == b"new",
+        |reader| reader.contains(b"gone").unwrap().eq(&false),
+        |reader| {
+            let mut values = Vec::new();
+            let each = |_, value: Option<&[u8]>| values.push(value.map(<[u8]>::to_vec));
+            reader.get_many(["gone", "key"], each).unwrap();
+            values == [None, Some(b"new".to_vec())]
+        },
+        |reader| {
+            let items: Vec<_> = reader.items().unwrap().map(Result::unwrap).collect();
+            items == [(b"key".to_vec(), b"new".to_vec())]
+        },
+    ];
+    for (way, sees_it) in ways.iter().enumerate() {
+        let scratch = Scratch::new();
+        let cache = scratch.open(&tiny());
+        cache.put(b"key", b"old").unwrap();
+        cache.put(b"gone", b"old").unwrap();
+        let reader = scratch.open(&tiny());
+        assert_eq!(reader.get(b"key").unwrap().unwrap(), b"old");
+        assert_eq!(reader.get(b"nobody").unwrap(), None);
+        cache
+            .atomic_rebuild([Ok::<_, crate::Error>((b"key", b"new"))])
+            .unwrap();
+        assert!(sees_it(&reader), "way {way}");
+    }
+}
+
+#[test]
 fn a_glance_believes_no_region_that_was_split_meanwhile() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
