@@ -2,14 +2,17 @@
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
 //! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`, `draw`), changed
-//! (`edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`) and mended (`recover`, `repair`), and who may (`writer`).
+//! (`editor`, `append`, `plan`, `edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`)
+//! and mended (`recover`, `repair`), and who may (`writer`).
 
+mod append;
 mod batch;
 mod check;
 mod clean;
 mod copy;
 mod draw;
 mod edit;
+mod editor;
 mod entry;
 mod errand;
 mod generation;
@@ -19,6 +22,7 @@ mod in_place;
 mod iter;
 mod number;
 mod options;
+mod plan;
 mod read;
 mod recover;
 mod repair;

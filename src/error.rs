@@ -64,8 +64,9 @@ pub enum Error {
         /// What was expected.
         what: &'static str,
     },
-    /// The file has a format version that this crate does not read.
-    #[error("{}: format version {found}, this crate reads {supported}; use a matching release or make a new cache", path.display())]
+    /// The file is of another release: of a format version that this crate does not read, or with a
+    /// feature that it does not know. Nobody changes it, nor mends it.
+    #[error("{}: {}, or make a new cache", path.display(), unknown(*found, *supported, *flags))]
     Version {
         /// The file.
         path: PathBuf,
@@ -73,6 +74,9 @@ pub enum Error {
         found: u32,
         /// The version that this crate reads.
         supported: u32,
+        /// The feature flags in the file that this crate does not know; none are looked for where
+        /// the version is another.
+        flags: u32,
     },
     /// The file was made with another value of an option that is fixed at creation.
     #[error("{}: made with {option} {found}, opened with {asked}; leave the option out to take the file's own value", path.display())]
@@ -223,7 +227,7 @@ impl Error {
     ///
     /// True for [`Error::Damaged`] and [`Error::WrongMagic`]. A killed process never causes it. A
     /// full disk, a missing permission, too many open files and a misuse of the API are no
-    /// corruption, and neither is a newer format.
+    /// corruption, and neither is a file of a newer release.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::WrongMagic { .. })
     }
@@ -256,6 +260,16 @@ impl Error {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
             || matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// What a release does not read, and which one does.
+fn unknown(found: u32, supported: u32, flags: u32) -> String {
+    match flags {
+        0 => {
+            format!("format version {found}, this crate reads {supported}; use a matching release")
+        }
+        flags => format!("feature flags {flags:#x} of a newer release; use that one"),
     }
 }
 

@@ -5,11 +5,12 @@
 //! the change. The ignored test writes the cache anew.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use mmapcache::{Error, MmapCache, Options, Version};
+use mmapcache::{Durability, Error, MmapCache, Options, Repair, Version};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
 /// The files' names in the golden directory, and what follows the cache's path in theirs.
@@ -81,18 +82,75 @@ impl Copy {
 impl Copy {
     /// Makes one of the files look like one of another version: number and checksum of its header.
     fn raise(&self, suffix: &str, version: u32) {
+        self.change(suffix, 8, &version.to_le_bytes());
+        self.seal(suffix);
+    }
+
+    /// Gives a file a feature flag beside those that it has, under a right checksum.
+    fn flag(&self, suffix: &str, bit: u32) {
+        let at = if suffix.is_empty() { 76 } else { 52 };
+        let byte = at + bit as usize / 8;
+        let flags = fs::read(self.file(suffix)).unwrap()[byte] | 1 << (bit % 8);
+        self.change(suffix, byte as u64, &[flags]);
+        self.seal(suffix);
+    }
+
+    /// Puts the checksum of a header right.
+    fn seal(&self, suffix: &str) {
         let length = if suffix == ".roster" {
             64
         } else {
             HEADER - 8 * u64::from(suffix == ".heap")
         };
-        self.change(suffix, 8, &version.to_le_bytes());
         let header = &fs::read(self.file(suffix)).unwrap()[..length as usize];
         let mut crc = crc32fast::Hasher::new();
         crc.update(&header[..12]);
         crc.update(&header[16..]);
         self.change(suffix, 12, &crc.finalize().to_le_bytes());
     }
+
+    /// Every file of the directory, but for the empty one that is locked while a cache is made.
+    fn image(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = fs::read_dir(self.path.parent().unwrap()).unwrap();
+        let paths = files.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| *path != self.file(".lock"))
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
+    }
+
+    /// Whoever opens the cache, and whoever repairs it, is told that this file is of a newer
+    /// release; and nobody changes a byte.
+    fn assert_left_to_a_newer_release(&self, suffix: &str) {
+        let before = self.image();
+        let opened = |options: &mut Options| options.open(&self.path).map(drop);
+        let repaired = |repair: Repair<'_>| repair.run().map(drop);
+        let refusals = [
+            opened(Options::new().read_only(true)),
+            opened(&mut Options::new()),
+            opened(Options::new().exclusive(true).durability(Durability::Sync)),
+            repaired(Repair::new(&self.path)),
+            repaired(Repair::new(&self.path).rewrite_heap(true)),
+            repaired(Repair::new(&self.path).keep_damaged(true)),
+        ];
+        for (number, refusal) in refusals.into_iter().enumerate() {
+            // Who only reads makes nothing of a heap without an index.
+            if number == 0 && !self.path.exists() {
+                assert!(matches!(refusal, Err(Error::NotFound { .. })));
+                continue;
+            }
+            let error = refusal.unwrap_err();
+            assert_is_of_a_newer_release(&error, &self.file(suffix));
+            assert!(self.image() == before, "refusal {number} changed a file");
+        }
+    }
+}
+
+fn assert_is_of_a_newer_release(error: &Error, file: &Path) {
+    let said = matches!(error, Error::Version { path, .. } if path == file);
+    assert!(said && !error.is_corruption(), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("release"), "{text}");
 }
 
 /// Bytes of the index's sealed header; a segment's has eight less, a roster's 64.
@@ -245,6 +303,115 @@ fn a_segment_of_another_version_is_an_error_and_never_a_miss() {
         cache.get(b"k"),
         Err(Error::Version { found: 2, .. })
     ));
+}
+
+#[test]
+fn an_index_with_a_feature_of_a_newer_release_is_left_to_it() {
+    for bit in 2..32 {
+        let copy = Copy::new();
+        copy.flag("", bit);
+        copy.assert_left_to_a_newer_release("");
+    }
+}
+
+/// The flag may change what the other fields mean: they are not judged.
+#[test]
+fn of_a_newer_release_nothing_but_its_flag_is_judged() {
+    let copy = Copy::new();
+    copy.change("", 80, &7_u32.to_le_bytes());
+    copy.flag("", 31);
+    copy.assert_left_to_a_newer_release("");
+}
+
+#[test]
+fn a_heap_with_a_feature_of_a_newer_release_gives_no_new_index_for_a_lost_one() {
+    for bit in (0..32).filter(|&bit| bit != 1) {
+        let copy = Copy::new();
+        fs::remove_file(&copy.path).unwrap();
+        copy.flag(".heap", bit);
+        copy.assert_left_to_a_newer_release(".heap");
+    }
+}
+
+#[test]
+fn a_heap_of_another_version_gives_no_new_index_for_a_lost_one() {
+    let copy = Copy::new();
+    fs::remove_file(&copy.path).unwrap();
+    copy.raise(".heap", 2);
+    copy.assert_left_to_a_newer_release(".heap");
+}
+
+#[test]
+fn a_damaged_index_of_a_newer_release_is_not_repaired_from_its_heap() {
+    for at in [0, 40] {
+        let copy = Copy::new();
+        copy.change("", at, b"?");
+        copy.flag(".heap", 31);
+        let before = copy.image();
+        assert!(MmapCache::open(&copy.path).unwrap_err().is_corruption());
+        let error = Repair::new(&copy.path).run().unwrap_err();
+        assert_is_of_a_newer_release(&error, &copy.file(".heap"));
+        assert!(copy.image() == before, "byte {at}");
+    }
+}
+
+#[test]
+fn a_segment_with_a_feature_of_a_newer_release_is_an_error_and_never_a_miss() {
+    let copy = Copy::new();
+    copy.flag(".heap", 31);
+    let (file, before) = (copy.file(".heap"), copy.image());
+    let cache = Options::new().read_only(true).open(&copy.path).unwrap();
+    let copied = cache.hot_copy().to(copy.file(".copy")).map(drop);
+    fs::remove_file(copy.file(".copy.lock")).unwrap();
+    for refusal in [
+        cache.get(b"k").map(drop),
+        cache
+            .get(b"absent")
+            .map(drop)
+            .and(cache.entry(b"k").map(drop)),
+        cache.verify().map(drop),
+        copied,
+        MmapCache::open(&copy.path).map(drop),
+        Repair::new(&copy.path).run().map(drop),
+    ] {
+        assert_is_of_a_newer_release(&refusal.unwrap_err(), &file);
+        assert!(copy.image() == before);
+    }
+}
+
+#[test]
+fn a_segment_of_a_newer_release_is_not_written_to_though_the_index_is_ours() {
+    let copy = Copy::new();
+    // From here on the index says that it was written under this boot: nobody needs to judge it.
+    drop(MmapCache::open(&copy.path).unwrap().writer().unwrap());
+    copy.flag(".heap", 31);
+    let (file, before) = (copy.file(".heap"), copy.image());
+    let cache = MmapCache::open(&copy.path).unwrap();
+    for refusal in [
+        cache.put(b"k", b"v").map(drop),
+        cache.put(b"new", b"v").map(drop),
+        cache.delete(b"k").map(drop),
+        cache.compact().map(drop),
+        cache.clear().map(drop),
+        Repair::new(&copy.path).run().map(drop),
+    ] {
+        assert_is_of_a_newer_release(&refusal.unwrap_err(), &file);
+    }
+    let after = copy.image();
+    assert!(before.keys().eq(after.keys()), "{:?}", after.keys());
+    for suffix in [".heap", ".roster"] {
+        assert!(before[&copy.file(suffix)] == after[&copy.file(suffix)]);
+    }
+}
+
+#[test]
+fn a_flag_under_a_wrong_checksum_is_damage_and_no_newer_release() {
+    let copy = Copy::new();
+    copy.change("", 79, &[0x80]);
+    assert!(MmapCache::open(&copy.path).unwrap_err().is_corruption());
+    copy.change(".heap", 55, &[0x80]);
+    let error = Repair::new(&copy.path).run().unwrap_err();
+    assert!(error.is_corruption(), "{error:?}");
 }
 
 #[test]

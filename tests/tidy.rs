@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 29] = [
+const LAYERS: [&[&str]; 31] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -25,6 +25,8 @@ const LAYERS: [&[&str]; 29] = [
     &["cache::entry", "cache::options"],
     &["cache::view"],
     &["cache::batch"],
+    &["cache::editor"],
+    &["cache::append", "cache::plan"],
     &["cache::edit"],
     &["cache::handle"],
     &["cache::read"],

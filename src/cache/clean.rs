@@ -12,8 +12,9 @@ use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Meta, Place};
 use crate::heap::Segment;
 
+use super::append::Need;
 use super::batch::{Batch, Moving};
-use super::edit::{Editor, Need, Outcomes, Stop, Target, old_bytes};
+use super::editor::{Editor, Outcomes, Stop, Target, old_bytes};
 use super::view::View;
 
 /// When cleaning is worth while.

@@ -20,7 +20,7 @@ use crate::lock::FileLock;
 use crate::map::MappedFile;
 use crate::sync::loads_done;
 
-use super::edit::{Editor, Outcomes};
+use super::editor::{Editor, Outcomes};
 use super::generation::{CARRIED, commit_new, give_up, map_all};
 use super::handle::{
     Handle, discard_staged, finish_renames, lock_creation, random, read_sealed, refuse_network,

@@ -12,6 +12,7 @@ use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
 use crate::format::seal::Sealed;
+use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, LockKind};
 use crate::header::Header;
 use crate::lock::{self, Patience};
@@ -19,8 +20,8 @@ use crate::roster::Roster;
 use crate::table::Table;
 use crate::table::region::Slot;
 
-use super::edit::{Editor, Outcomes, Stop};
-use super::handle::{Handle, acquire, discard_staged, finish_renames, random};
+use super::editor::{Editor, Outcomes, Stop};
+use super::handle::{Handle, acquire, discard_staged, finish_renames, random, read_sealed};
 use super::version;
 use super::view::{Ids, Plan, View};
 
@@ -145,7 +146,8 @@ impl Handle {
     }
 
     /// Removes what an interrupted switch left under preliminary names. What a committed one left
-    /// there comes first to its final names: it is this very generation's.
+    /// there comes first to its final names: it is this very generation's. Refuses to replace what
+    /// is of another release.
     fn clear_the_way(&self, editor: &Editor) -> Result<()> {
         // A sync that fails meanwhile would be forgotten with the old index.
         if let Some(errand) = self.gate().errands.lock().under_way.take()
@@ -156,6 +158,9 @@ impl Handle {
         }
         if editor.view.header().get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.names, &editor.view)?;
+        }
+        for number in self.names.segment_numbers()? {
+            read_sealed::<SegmentHeader>(&self.names.segment(number, Stage::Final))?;
         }
         discard_staged(&self.names)
     }

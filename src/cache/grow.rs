@@ -11,7 +11,7 @@ use crate::header::Intent;
 use crate::table::Table;
 use crate::table::region::Region;
 
-use super::edit::{Editor, Outcomes, Stop};
+use super::editor::{Editor, Outcomes, Stop};
 
 /// Regions by which the file grows at once, at most: about 256 KiB.
 const REGIONS_AHEAD: u64 = 8;

@@ -18,18 +18,18 @@ use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, Poll, word};
 use crate::format::roster::RosterHeader;
-use crate::format::seal::Sealed;
+use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::SegmentHeader;
 use crate::header::Header;
 use crate::heap::Segment;
 use crate::lock::{self, FileLock, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
-use super::edit::Editor;
+use super::editor::Editor;
 use super::errand::Errands;
 use super::options::Options;
 use super::version;
-use super::view::{Ids, Plan, View, refuse_foreign};
+use super::view::{Ids, Plan, View, refusal, refuse_foreign};
 
 /// One opened cache.
 #[derive(Debug)]
@@ -321,6 +321,7 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     {
         let path = names.segment(number, Stage::Final);
         if dir::is_ours(&path, SegmentHeader::MAGIC)? {
+            read_sealed::<SegmentHeader>(&path)?;
             return Err(Error::damaged(
                 &path,
                 "a heap whose index is missing (repair the cache, or remove it)",
@@ -473,8 +474,8 @@ fn roster_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
         .map(|header| header.roster_id))
 }
 
-/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened
-/// does not mean so: what is taken for nobody's is removed.
+/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened,
+/// or is of another release, does not mean so: what is taken for nobody's is removed.
 pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
     use std::os::unix::fs::FileExt as _;
     let file = match dir::open(path, false) {
@@ -484,7 +485,11 @@ pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
     };
     let mut bytes = vec![0; size_of::<T>()];
     match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => Ok(crate::format::seal::open(&bytes).ok()),
+        Ok(()) => match seal::open(&bytes) {
+            Ok(header) => Ok(Some(header)),
+            Err(fault @ (Fault::Version(_) | Fault::Flags(_))) => Err(refusal(path, "", fault)),
+            Err(_) => Ok(None),
+        },
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(Error::io(path, "read the header")(error)),
     }

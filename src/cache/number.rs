@@ -11,7 +11,8 @@ use crate::format::index::{Counters, word};
 use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 
-use super::edit::{Editor, Need, Outcomes, Stop, old_bytes};
+use super::append::Need;
+use super::editor::{Editor, Outcomes, Stop, old_bytes};
 use super::handle::Handle;
 use super::read::Answer;
 use super::view::View;

@@ -18,10 +18,11 @@ use crate::hash::Hash;
 use crate::header::{Armed, Header, Intent};
 use crate::heap::{Found, Segment};
 
-use super::edit::{Editor, Outcomes, Plan, Stop, Target};
+use super::editor::{Editor, Outcomes, Stop, Target};
 use super::generation::{Heap, reindex_larger};
 use super::handle::{Handle, read_sealed};
 use super::number::highest_reserved;
+use super::plan::Insertion;
 use super::version::Version;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
@@ -93,7 +94,7 @@ impl Editor {
         if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
             return Err(Stop::Recover("an intent for a slot of other keys"));
         }
-        let plan = Plan {
+        let plan = Insertion {
             slot,
             position,
             counts: region.counts(),

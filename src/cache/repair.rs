@@ -21,7 +21,7 @@ use crate::lock::{FileLock, Patience};
 use crate::map::{MappedFile, Memory};
 
 use super::check::Report;
-use super::edit::{Editor, Outcomes};
+use super::editor::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
 use super::handle::{
     Handle, acquire, discard_staged, finish_renames, lock_creation, random, read_sealed,
@@ -191,7 +191,7 @@ impl<'a> Repair<'a> {
     ///
     /// [`Error::NotFound`] where there is neither an index nor a segment; [`Error::Damaged`] where
     /// no segment says whose heap it is, and no index either; [`Error::Version`] for a cache of
-    /// another format version; [`Error::AlreadyExists`] where somebody else's file has the name of
+    /// another release; [`Error::AlreadyExists`] where somebody else's file has the name of
     /// a segment; [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], [`Error::Io`].
     /// After an error index, roster and records are as they were.
     pub fn run(mut self) -> Result<Repaired> {

@@ -12,7 +12,7 @@ use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Place};
 use crate::map::MappedFile;
 
-use super::edit::{Editor, Outcomes, Stop};
+use super::editor::{Editor, Outcomes, Stop};
 use super::errand::{Awaited, Era, Errand, Errands, Purpose};
 use super::view::View;
 

@@ -558,18 +558,28 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
     }
     seal::open(&bytes[..have]).map_err(|fault| match fault {
         Fault::Short if have == 0 => Error::damaged(path, "an empty file", 0),
+        fault => refusal(path, what, fault),
+    })
+}
+
+/// Why a file is not read whose header has this fault; `what` is the kind of file it should be.
+pub(crate) fn refusal(path: &Path, what: &'static str, fault: Fault) -> Error {
+    let of_release = |found, flags| Error::Version {
+        path: path.to_owned(),
+        found,
+        supported: VERSION,
+        flags,
+    };
+    match fault {
         Fault::Short => Error::damaged(path, "a header cut short", 0),
         Fault::Magic => Error::WrongMagic {
             path: path.to_owned(),
             what,
         },
-        Fault::Version(found) => Error::Version {
-            path: path.to_owned(),
-            found,
-            supported: VERSION,
-        },
+        Fault::Version(found) => of_release(found, 0),
+        Fault::Flags(flags) => of_release(VERSION, flags),
         Fault::Checksum => Error::damaged(path, "the header's checksum", 12),
-    })
+    }
 }
 
 fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {

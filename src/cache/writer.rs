@@ -17,7 +17,7 @@ use crate::lock::{self, Patience};
 use crate::sync::Relaxed;
 
 use super::clean::Threshold;
-use super::edit::{Editor, Outcomes, Stop};
+use super::editor::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
 use super::generation::{Heap, give_up, put_staged};
 use super::handle::{Handle, acquire, discard_staged, finish_renames};

@@ -48,6 +48,10 @@ const _: () = assert!(size_of::<IndexHeader>() == word::POLL * 8);
 
 impl Sealed for IndexHeader {
     const MAGIC: [u8; 8] = *b"MMCINDEX";
+
+    fn unknown_flags(&self) -> u32 {
+        self.flags & !FLAGS
+    }
 }
 
 impl IndexHeader {
@@ -64,7 +68,6 @@ impl IndexHeader {
         };
         match geometry.fault() {
             Some(what) => Err(what),
-            None if self.flags & !FLAGS != 0 => Err("feature flags"),
             None => Ok(geometry),
         }
     }

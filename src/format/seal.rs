@@ -16,6 +16,11 @@ pub(crate) mod at {
 /// A header that never changes after its file was made.
 pub(crate) trait Sealed: Pod {
     const MAGIC: [u8; 8];
+
+    /// The feature flags that this crate does not know.
+    fn unknown_flags(&self) -> u32 {
+        0
+    }
 }
 
 /// Why bytes are not a header of this kind.
@@ -25,6 +30,8 @@ pub(crate) enum Fault {
     Magic,
     Version(u32),
     Checksum,
+    /// A newer release gave the file these features: what they change of the rest nobody knows here.
+    Flags(u32),
 }
 
 /// Fills in magic, version and checksum.
@@ -60,7 +67,11 @@ pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Fault> {
     if u32_at(bytes, at::CRC) != checksum(bytes) {
         return Err(Fault::Checksum);
     }
-    Ok(bytemuck::pod_read_unaligned(bytes))
+    let header: T = bytemuck::pod_read_unaligned(bytes);
+    match header.unknown_flags() {
+        0 => Ok(header),
+        flags => Err(Fault::Flags(flags)),
+    }
 }
 
 /// CRC-32 over the header, its own field left out.

@@ -47,6 +47,10 @@ const _: () = assert!(HEADER_BYTES == 128);
 
 impl Sealed for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MMCHEAP\0";
+
+    fn unknown_flags(&self) -> u32 {
+        self.flags & !APPEND_ONLY
+    }
 }
 
 impl SegmentHeader {
@@ -61,8 +65,7 @@ impl SegmentHeader {
             append_only: self.flags & APPEND_ONLY != 0,
             variant: Variant::from_disk(self.record_variant)?,
         };
-        let known = self.flags & !APPEND_ONLY == 0;
-        (known && geometry.fault().is_none()).then_some(geometry)
+        geometry.fault().is_none().then_some(geometry)
     }
 
     /// The flags of a segment that is made beside an index of this geometry.

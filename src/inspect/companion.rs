@@ -14,6 +14,8 @@ use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::SegmentHeader;
 
+use super::sealed::UNKNOWN_FLAGS;
+
 /// What a file is to its cache, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,6 +144,7 @@ fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Sai
         Err(Fault::Short) => Err("the header is cut short"),
         Err(Fault::Magic) => Err("the magic is another file's"),
         Err(Fault::Version(_)) => Err("the version is not one that this crate reads"),
+        Err(Fault::Flags(_)) => Err(UNKNOWN_FLAGS),
         Err(Fault::Checksum) => Err("the header's checksum does not fit"),
     }
 }

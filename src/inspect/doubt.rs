@@ -8,12 +8,14 @@ use std::path::Path;
 
 use crate::cache::Fault;
 use crate::format::index::{IndexHeader, PAGE, word};
+use crate::format::seal::Sealed as _;
 use crate::format::{Geometry, roster};
 use crate::hash::Hasher;
 
 use super::changing::{Changing, PendingChange};
 use super::companion::{Companion, Role};
 use super::overview::Overview;
+use super::sealed::{Sealed, UNKNOWN_FLAGS};
 
 /// The faults found so far, in one file.
 struct Doubts<'a> {
@@ -67,7 +69,6 @@ pub(super) fn all(overview: &Overview, page: &[u8]) -> Vec<Fault> {
 
 /// Checks the static header. Returns its geometry if the rest can be judged by it.
 fn sealed(doubts: &mut Doubts<'_>, header: &IndexHeader) -> Option<Geometry> {
-    use super::sealed::Sealed;
     let sealed = Sealed::decode(header);
     doubts.check(
         sealed.magic_ok,
@@ -105,6 +106,11 @@ fn sealed(doubts: &mut Doubts<'_>, header: &IndexHeader) -> Option<Geometry> {
         offset_of!(IndexHeader, hash_check),
         "the hash check value is not this function's",
     );
+    let known = header.unknown_flags() == 0;
+    doubts.check(known, offset_of!(IndexHeader, flags), UNKNOWN_FLAGS);
+    if !known {
+        return None;
+    }
     match header.geometry() {
         Ok(geometry) => Some(geometry),
         Err(what) => {
@@ -121,7 +127,6 @@ fn place_of(what: &str) -> usize {
         "inline key bytes" => offset_of!(IndexHeader, inline_key),
         "directory bits" => offset_of!(IndexHeader, directory_bits),
         "largest segment" => offset_of!(IndexHeader, max_segment_bytes),
-        "feature flags" => offset_of!(IndexHeader, flags),
         "record variant" => offset_of!(IndexHeader, record_variant),
         _ => 0,
     }

@@ -19,7 +19,7 @@ use crate::hash::Hasher;
 use super::changing::HeapPlace;
 use super::companion::{Companion, Role};
 use super::overview::Overview;
-use super::sealed::{Sealed, moment};
+use super::sealed::{Sealed, UNKNOWN_FLAGS, moment};
 use super::source::Source;
 
 /// A field of a header.
@@ -303,6 +303,11 @@ impl FileHeader {
             fault != Some(SealFault::Checksum),
             "crc",
             "the header's checksum does not fit",
+        );
+        self.doubt(
+            !matches!(fault, Some(SealFault::Flags(_))),
+            "flags",
+            UNKNOWN_FLAGS,
         );
     }
 

@@ -70,8 +70,8 @@ pub(super) struct Knowledge {
     pub(super) known: Option<Known>,
     pub(super) heap_id: Option<u64>,
     pub(super) hasher: Option<Hasher>,
-    /// Another version of the format in the index's header.
-    pub(super) other_version: Option<u32>,
+    /// Version and unknown flags of the index's header, where it is of another release.
+    pub(super) other_release: Option<(u32, u32)>,
 }
 
 /// One who says what the geometry is.
@@ -86,27 +86,29 @@ impl Knowledge {
     pub(super) fn gather(names: &Names, index: &Source, overview: &Overview) -> Result<Self> {
         let bytes = index.read(0, size_of::<IndexHeader>() as u64)?;
         let own = bytemuck::try_pod_read_unaligned::<IndexHeader>(&bytes).ok();
+        let other_release = match seal::open::<IndexHeader>(&bytes) {
+            Err(SealFault::Version(found)) => Some((found, 0)),
+            Err(SealFault::Flags(flags)) => Some((VERSION, flags)),
+            _ => None,
+        };
         let trusted = overview
             .sealed
             .as_ref()
-            .is_some_and(|sealed| sealed.checksum_ok == Some(true));
-        let other_version = match seal::open::<IndexHeader>(&bytes) {
-            Err(SealFault::Version(found)) => Some(found),
-            _ => None,
-        };
+            .is_some_and(|sealed| sealed.checksum_ok == Some(true))
+            && other_release.is_none();
         let own = own.map(|header| by_index(&header, trusted));
         if let Some(own) = own.as_ref().filter(|own| trusted && own.geometry.is_some()) {
             return Ok(Self {
                 known: own.layout(index, overview)?,
                 heap_id: Some(own.heap_id),
                 hasher: own.hasher,
-                other_version,
+                other_release,
             });
         }
         let segments = by_segments(names, overview)?;
         let heap_id = heap_id(own.as_ref(), &segments, trusted);
         // A witness of another heap tells of another index; the index itself comes first.
-        let believed = other_version.is_none();
+        let believed = other_release.is_none();
         let heard: Vec<Witness> = own
             .filter(|_| believed)
             .into_iter()
@@ -131,17 +133,18 @@ impl Knowledge {
             known,
             heap_id,
             hasher: heard.iter().find_map(|one| one.hasher),
-            other_version,
+            other_release,
         })
     }
 
     /// The layout, or why there is none.
     pub(super) fn known(&self, index: &Source) -> Result<&Known> {
-        self.known.as_ref().ok_or_else(|| match self.other_version {
-            Some(found) => Error::Version {
+        self.known.as_ref().ok_or_else(|| match self.other_release {
+            Some((found, flags)) => Error::Version {
                 path: index.path().to_owned(),
                 found,
                 supported: VERSION,
+                flags,
             },
             None => Error::damaged(
                 index.path(),

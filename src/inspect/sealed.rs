@@ -8,6 +8,9 @@ use crate::format::VERSION;
 use crate::format::index::IndexHeader;
 use crate::format::seal::{self, Fault, Sealed as _};
 
+/// What is said of a header with flags of a newer release, or damaged ones.
+pub(super) const UNKNOWN_FLAGS: &str = "feature flags that this crate does not know";
+
 /// The fields of an index header that are written once, when a generation is made.
 ///
 /// Where [`checksum_ok`](Self::checksum_ok) is not `Some(true)`, any of the others can be wrong.
@@ -97,7 +100,7 @@ fn checksum_ok(header: &IndexHeader) -> Option<bool> {
         ..*header
     };
     match seal::open::<IndexHeader>(bytemuck::bytes_of(&header)) {
-        Ok(_) => Some(true),
+        Ok(_) | Err(Fault::Flags(_)) => Some(true),
         Err(Fault::Version(_)) => None,
         Err(_) => Some(false),
     }

@@ -11,7 +11,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Fault, Labels, Options};
+use crate::format::index::IndexHeader;
+use crate::format::seal;
+use crate::format::segment::SegmentHeader;
+use crate::{Error, Fault, Labels, Options};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
 const KEYS: u32 = 300;
@@ -430,6 +433,49 @@ fn without_any_header_that_can_be_believed_an_error_says_so() {
     let refused = anatomy.slot(0).unwrap_err();
     assert!(refused.is_corruption(), "{refused}");
     assert!(anatomy.census().is_err() && anatomy.segment(0).is_err());
+}
+
+#[test]
+fn an_index_of_a_newer_release_is_not_decoded_as_one_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    drop(options().open(&path).unwrap());
+    let mut header: IndexHeader = bytemuck::pod_read_unaligned(&fs::read(&path).unwrap()[..128]);
+    header.flags |= 1 << 31;
+    set(&path, 0, &seal::seal(header));
+    fs::remove_file(heap(&path, 0)).unwrap();
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let refused = anatomy.layout().unwrap_err();
+    let said = matches!(refused, Error::Version { flags, .. } if flags == 1 << 31);
+    assert!(said && !refused.is_corruption(), "{refused:?}");
+    let overview = anatomy.overview();
+    assert_eq!(overview.sealed.as_ref().unwrap().checksum_ok, Some(true));
+    let what = "feature flags that this crate does not know";
+    let first = &overview.implausible[0];
+    assert_eq!((first.at, first.what), (76, what));
+    assert_eq!(overview.files[0].fault, Some(what));
+    let header = anatomy.header(&overview.files[0]).unwrap();
+    let flags = header.fields.iter().find(|field| field.name == "flags");
+    assert_eq!(flags.unwrap().doubt, Some(what));
+}
+
+#[test]
+fn a_segment_of_a_newer_release_says_so_in_its_header() {
+    let (_dir, path, _) = small();
+    let file = heap(&path, 0);
+    let bytes = fs::read(&file).unwrap();
+    let mut header: SegmentHeader = bytemuck::pod_read_unaligned(&bytes[..120]);
+    header.flags |= 1 << 31;
+    set(&file, 0, &seal::seal(header));
+    let anatomy = Anatomy::open(&path, None).unwrap();
+    let files = &anatomy.overview().files;
+    let segment = files.iter().find(|one| one.role == Role::Segment(0));
+    let what = Some("feature flags that this crate does not know");
+    assert_eq!(segment.unwrap().fault, what);
+    let header = anatomy.header(segment.unwrap()).unwrap();
+    let doubtful = header.fields.iter().filter(|field| field.doubt.is_some());
+    let doubtful: Vec<_> = doubtful.map(|field| (field.name, field.doubt)).collect();
+    assert_eq!(doubtful, [("flags", what)]);
 }
 
 #[test]

@@ -22,9 +22,11 @@ pub(crate) mod header {
     pub(crate) const GENERATION: usize = 32;
     pub(crate) const HEAP_ID: usize = 40;
     pub(crate) const ROSTER_ID: usize = 48;
+    pub(crate) const SEGMENT_FLAGS: usize = 52;
     /// Here in the index as well as in a segment.
     pub(crate) const HASH_SEED: usize = 56;
     pub(crate) const HASH_CHECK: usize = 64;
+    pub(crate) const FLAGS: usize = 76;
     pub(crate) const REGION_SLOTS: usize = 80;
     pub(crate) const INLINE_KEY: usize = 84;
     pub(crate) const DIRECTORY_BITS: usize = 88;

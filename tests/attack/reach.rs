@@ -26,7 +26,7 @@ pub(crate) struct Reach {
     pub(crate) forged: BTreeSet<Vec<u8>>,
     /// A listing may leave entries out, or give short keys that nobody put.
     pub(crate) listing: bool,
-    /// A header names another version.
+    /// A header names another version, or a feature that no release knows.
     pub(crate) version: bool,
     /// The mark of a failed sync stands where there was none.
     pub(crate) sync_failed: bool,
@@ -106,7 +106,7 @@ impl Reach {
             || matches!(after.nodes.get(""), Some(super::image::Node::Symlink(_)));
         self.version = after
             .files()
-            .any(|(_, bytes)| bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1);
+            .any(|(suffix, bytes)| is_of_another_release(suffix, bytes));
         self.foreign = after.nodes.iter().any(|(suffix, node)| match node {
             super::image::Node::File(bytes) => {
                 segment_number(suffix).is_some() && !bytes.starts_with(b"MMCHEAP\0")
@@ -244,6 +244,22 @@ impl Reach {
     pub(crate) fn allows_strange(&self, key: &[u8]) -> bool {
         self.forged.contains(key) || self.estranged || (self.listing && key.len() <= INLINE_KEY)
     }
+}
+
+/// Whether a header names another version; or, under a right checksum, a flag that the format has
+/// not.
+fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
+    let (at, known) = match suffix {
+        "" => (header::FLAGS, 3),
+        ".roster" => (header::VERSION, u32::MAX),
+        _ => (header::SEGMENT_FLAGS, 2),
+    };
+    let flagged = bytes
+        .get(..seals::header_bytes(suffix))
+        .is_some_and(|head| {
+            u32_at(head, header::CRC) == seals::header_sum(head) && u32_at(head, at) & !known != 0
+        });
+    flagged || bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1
 }
 
 /// What is not the same, of two files of any length.

@@ -63,6 +63,13 @@ fn beside(scratch: &Scratch, name: &str) -> PathBuf {
     scratch.path().with_file_name(name)
 }
 
+fn open_heap(scratch: &Scratch) -> std::fs::File {
+    std::fs::File::options()
+        .write(true)
+        .open(beside(scratch, "cache.heap"))
+        .unwrap()
+}
+
 #[test]
 fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
     let (source, other) = (scratch(), scratch());
@@ -215,15 +222,49 @@ fn a_record_that_is_damaged_is_left_out_and_the_copy_is_clean() {
     for i in 0..100 {
         cache.put(&key(i), &[5; 100]).unwrap();
     }
-    let heap = std::fs::File::options()
-        .write(true)
-        .open(beside(&source, "cache.heap"))
-        .unwrap();
+    let heap = open_heap(&source);
     heap.write_all_at(&[0xAA; 8], 5_000).unwrap();
     let copied = cache.hot_copy().to(other.path()).unwrap();
     assert_eq!((copied.entries, copied.entries_before), (99, Some(100)));
     assert!((100..300).contains(&copied.damaged_bytes), "{copied:?}");
     assert_eq!(assert_works(other.path()).len(), 99);
+}
+
+/// The clock was set back by an hour, or it would hide what is forgotten: a version of the copy that
+/// was the original's too would be one tag for two values.
+#[test]
+fn versions_of_a_copy_go_on_behind_the_newest_entry_though_it_was_deleted_and_its_records_are_lost()
+{
+    use std::os::unix::fs::FileExt;
+    for lost in [false, true] {
+        let (source, other) = (scratch(), scratch());
+        let cache = source.open(&Options::new());
+        cache.put(b"stays", b"v").unwrap();
+        let end = || cache.handle.view.load().header().tail().bytes();
+        let last = || cache.handle.view.load().header().get(word::LAST_MTIME);
+        let ahead = last() + 3_600_000_000_000;
+        cache
+            .handle
+            .view
+            .load()
+            .header()
+            .set(word::LAST_MTIME, ahead);
+        let from = end();
+        let newest = cache.put(b"newest", b"v").unwrap();
+        assert!(cache.delete(b"newest").unwrap());
+        assert!(newest.as_nanos() > ahead && last() > newest.as_nanos());
+        if lost {
+            let damage = vec![0xAA; (end() - from) as usize];
+            let heap = open_heap(&source);
+            heap.write_all_at(&damage, from).unwrap();
+        }
+        let copied = look(source.path()).hot_copy().to(other.path()).unwrap();
+        assert_eq!((copied.entries, copied.damaged_bytes > 0), (1, lost));
+        let copy = MmapCache::open(other.path()).unwrap();
+        let version = copy.put(b"newest", b"another").unwrap();
+        assert!(version.as_nanos() > last(), "{version} behind {}", last());
+        assert_clean(&copy);
+    }
 }
 
 #[test]
@@ -234,10 +275,7 @@ fn entries_whose_records_were_cut_off_are_missing_in_the_count() {
         for i in 0..100 {
             cache.put(&key(i), &[5; 100]).unwrap();
         }
-        let heap = std::fs::File::options()
-            .write(true)
-            .open(beside(&source, "cache.heap"))
-            .unwrap();
+        let heap = open_heap(&source);
         heap.set_len(cut).unwrap();
         let copied = look(source.path()).hot_copy().to(other.path()).unwrap();
         assert_eq!(copied.entries_before, Some(100));
