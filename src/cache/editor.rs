@@ -109,12 +109,8 @@ impl Editor {
     }
 
     pub(crate) fn bury_record(&mut self, place: Place, header: record::Header) {
-        let Some(segment) = self.view.segment(place.segment) else {
-            return;
-        };
-        let capacity = segment.capacity_units();
         let units = (header.stored_bytes() / 8) as u32;
-        self.dead().mark(place, units, capacity);
+        self.dead().mark(place, units);
     }
 
     /// Runs a change with the table beside the editor.

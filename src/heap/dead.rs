@@ -11,8 +11,10 @@ use crate::format::slot::Place;
 /// Units of heap for which there is one bit, that of the record which covers the first of them. No
 /// record is shorter, so each has a bit of its own.
 const BLOCK_UNITS: u32 = 4;
-/// Words of bits that are kept at most: 64 MiB, for 16 GiB of heap.
-const MOST_WORDS: usize = 8 << 20;
+/// Words of bits that are taken at once, for 16 MiB of heap.
+const PIECE_WORDS: usize = 8 << 10;
+/// Pieces that are kept at most: 64 MiB, for 16 GiB of heap.
+const MOST_PIECES: usize = 1 << 10;
 
 const _: () = assert!(crate::format::record::HEADER_BYTES < BLOCK_UNITS as usize * 8);
 
@@ -24,7 +26,8 @@ pub(crate) struct Dead {
     /// The number of the first segment in `segments`.
     first: u16,
     segments: Vec<Option<Blocks>>,
-    words: usize,
+    /// That are taken, of all segments together.
+    pieces: usize,
 }
 
 impl Dead {
@@ -33,7 +36,7 @@ impl Dead {
             generation,
             first: 0,
             segments: Vec::new(),
-            words: 0,
+            pieces: 0,
         }
     }
 
@@ -42,37 +45,28 @@ impl Dead {
     }
 
     /// A record is dead, and will be for as long as the generation lasts.
-    pub(crate) fn mark(&mut self, place: Place, units: u32, capacity_units: u32) {
+    pub(crate) fn mark(&mut self, place: Place, units: u32) {
         if self.segments.is_empty() {
             self.first = place.segment;
         }
         let Some(at) = place.segment.checked_sub(self.first).map(usize::from) else {
-            return self.mark_before(place, units, capacity_units);
+            return self.mark_before(place, units);
         };
         if at >= self.segments.len() {
             self.segments.resize_with(at + 1, || None);
         }
-        let segment = &mut self.segments[at];
-        if segment.is_none() {
-            let blocks = Blocks::new(capacity_units);
-            if self.words + blocks.0.len() > MOST_WORDS {
-                return;
-            }
-            self.words += blocks.0.len();
-            *segment = Some(blocks);
-        }
-        if let Some(blocks) = segment {
-            blocks.set(place.unit..place.unit.saturating_add(units));
-        }
+        let blocks = self.segments[at].get_or_insert_default();
+        let units = place.unit..place.unit.saturating_add(units);
+        blocks.set(units, &mut self.pieces);
     }
 
     #[cold]
-    fn mark_before(&mut self, place: Place, units: u32, capacity_units: u32) {
+    fn mark_before(&mut self, place: Place, units: u32) {
         let more = usize::from(self.first - place.segment);
         self.segments
             .splice(0..0, std::iter::repeat_with(|| None).take(more));
         self.first = place.segment;
-        self.mark(place, units, capacity_units);
+        self.mark(place, units);
     }
 
     /// Forgets what is known of the segments before one.
@@ -82,7 +76,7 @@ impl Dead {
         }
         let gone = usize::from(number - self.first).min(self.segments.len());
         for blocks in self.segments.drain(..gone).flatten() {
-            self.words -= blocks.0.len();
+            self.pieces -= blocks.0.iter().flatten().count();
         }
         self.first = number;
     }
@@ -95,31 +89,48 @@ impl Dead {
 }
 
 /// A segment's dead records: a bit for each block whose first unit is one of a dead record's.
-#[derive(Debug)]
-pub(crate) struct Blocks(Box<[u64]>);
+///
+/// In pieces, each taken when something in it is marked: what a file says of its size takes no
+/// memory.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks(Vec<Option<Box<[u64; PIECE_WORDS]>>>);
 
 impl Blocks {
-    /// Nothing is dead. Memory is taken only by what is marked: the system gives zeros when they
-    /// are first stored to.
-    fn new(capacity_units: u32) -> Self {
-        let blocks = capacity_units.div_ceil(BLOCK_UNITS) as usize;
-        Self(vec![0; blocks.div_ceil(64)].into_boxed_slice())
-    }
-
-    fn set(&mut self, units: Range<u32>) {
+    fn set(&mut self, units: Range<u32>, taken: &mut usize) {
         for (at, mask) in masks(&units) {
-            if let Some(word) = self.0.get_mut(at) {
-                *word |= mask;
+            match self.piece(at / PIECE_WORDS, taken) {
+                Some(piece) => piece[at % PIECE_WORDS] |= mask,
+                None => return,
             }
         }
+    }
+
+    /// A piece to mark in; none where there are as many as may be.
+    fn piece(&mut self, at: usize, taken: &mut usize) -> Option<&mut [u64; PIECE_WORDS]> {
+        if at >= self.0.len() {
+            self.0.resize_with(at + 1, || None);
+        }
+        let piece = &mut self.0[at];
+        if piece.is_none() {
+            if *taken == MOST_PIECES {
+                return None;
+            }
+            *taken += 1;
+            *piece = vec![0; PIECE_WORDS].try_into().ok();
+        }
+        piece.as_deref_mut()
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        let piece = self.0.get(at / PIECE_WORDS).and_then(Option::as_ref);
+        piece.map_or(0, |piece| piece[at % PIECE_WORDS])
     }
 
     /// Whether no record that is not known to be dead covers a block's first unit here. Since each
     /// record covers one, whoever passes over such a range misses nothing that is live, whatever
     /// made it believe that a record reaches so far.
     pub(crate) fn cover(&self, units: Range<u32>) -> bool {
-        let known = |at: usize| self.0.get(at).copied().unwrap_or(0);
-        !units.is_empty() && masks(&units).all(|(at, mask)| known(at) & mask == mask)
+        !units.is_empty() && masks(&units).all(|(at, mask)| self.word(at) & mask == mask)
     }
 }
 
@@ -162,7 +173,7 @@ mod tests {
         let mut known = Dead::new(1);
         for (units, dead) in &records {
             if *dead {
-                known.mark(place(3, units.start), units.len() as u32, unit);
+                known.mark(place(3, units.start), units.len() as u32);
             }
         }
         let blocks = known.of(3).unwrap();
@@ -181,7 +192,7 @@ mod tests {
     fn segments_are_known_in_whichever_order_they_are_marked_until_they_are_forgotten() {
         let mut known = Dead::new(1);
         for number in [7, 9, 4] {
-            known.mark(place(number, 100), 50, 1000);
+            known.mark(place(number, 100), 50);
         }
         let knows = |known: &Dead, number| known.of(number).is_some_and(|it| it.cover(100..150));
         assert_eq!(
@@ -194,22 +205,47 @@ mod tests {
             [9]
         );
         known.forget_before(600);
-        assert_eq!(known.words, 0);
-        known.mark(place(601, 100), 50, 1000);
+        assert_eq!(known.pieces, 0);
+        known.mark(place(601, 100), 50);
         assert!(knows(&known, 601));
     }
+
+    /// Units of heap to a piece.
+    const PIECE_UNITS: u32 = BLOCK_UNITS * 64 * PIECE_WORDS as u32;
 
     #[test]
     fn no_more_is_remembered_than_memory_was_set_aside_for() {
         let mut known = Dead::new(1);
-        let capacity = 1 << 31;
+        let knows = |known: &Dead, number, unit| {
+            let blocks = known.of(number);
+            blocks.is_some_and(|blocks| blocks.cover(unit..unit + 50))
+        };
         for number in 0..3 {
-            known.mark(place(number, 100), 50, capacity);
+            for piece in 0..MOST_PIECES as u32 * 2 / 3 {
+                known.mark(place(number, piece * PIECE_UNITS + 100), 50);
+            }
         }
-        assert!(known.words <= MOST_WORDS);
-        assert!(known.of(0).is_some() && known.of(1).is_none());
+        assert_eq!(known.pieces, MOST_PIECES);
+        assert!(knows(&known, 0, 100) && knows(&known, 1, 100) && !knows(&known, 2, 100));
         known.forget_before(1);
-        known.mark(place(1, 100), 50, capacity);
-        assert!(known.of(1).is_some());
+        known.mark(place(2, 100), 50);
+        assert!(knows(&known, 2, 100));
+    }
+
+    #[test]
+    fn a_mark_far_behind_in_a_segment_takes_one_piece() {
+        let mut known = Dead::new(1);
+        known.mark(place(0, u32::MAX - 99), 50);
+        assert_eq!(known.pieces, 1);
+        assert!(known.of(0).unwrap().cover(u32::MAX - 99..u32::MAX - 49));
+    }
+
+    #[test]
+    fn a_record_over_the_end_of_a_piece_is_known_as_a_whole() {
+        let mut known = Dead::new(1);
+        let units = PIECE_UNITS - 10..PIECE_UNITS + 30;
+        known.mark(place(0, units.start), 40);
+        assert_eq!(known.pieces, 2);
+        assert!(known.of(0).unwrap().cover(units));
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod header {
     pub(crate) const HASH_SEED: usize = 56;
     pub(crate) const HASH_CHECK: usize = 64;
     pub(crate) const FLAGS: usize = 76;
+    pub(crate) const APPEND_ONLY: u32 = 2;
     pub(crate) const REGION_SLOTS: usize = 80;
     pub(crate) const INLINE_KEY: usize = 84;
     pub(crate) const DIRECTORY_BITS: usize = 88;

@@ -119,6 +119,7 @@ impl<'a> Judge<'a> {
             Error::AlreadyExists { .. } => self.reach.no_index || self.reach.foreign,
             Error::SyncFailed { .. } => self.reach.sync_failed,
             Error::TableFull { .. } => self.reach.limited,
+            Error::AppendOnly { .. } => self.reach.append_only,
             other => other.is_corruption(),
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Reach {
     pub(crate) no_index: bool,
     /// Insertions may be limited.
     pub(crate) limited: bool,
+    /// What was put is said to stay as it is.
+    pub(crate) append_only: bool,
     /// Something that is not a file of ours stands where a new segment may be wanted: nothing is
     /// made in its place.
     pub(crate) foreign: bool,
@@ -122,6 +124,7 @@ impl Reach {
             self.armed = u64_at(index, header::INTENT) != 0;
             self.sync_failed = u64_at(index, header::SYNC_ERROR) == 1;
             self.limited = u64_at(index, header::MAX_ENTRIES) != 0;
+            self.append_only = u32_at(index, header::FLAGS) & header::APPEND_ONLY != 0;
         }
         if index.len() < specimen.image.bytes("").len() {
             self.all_shaken = true;
