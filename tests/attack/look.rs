@@ -144,6 +144,7 @@ impl<'a> Judge<'a> {
             (Trust::Shaken, Some(_)) if self.reach.armed || self.reach.doubled.contains(key) => {
                 None
             }
+            (Trust::Shaken, Some(None)) if self.reach.rehashed => None,
             (_, Some(value)) => Some(value.clone()),
             (Trust::Sound, None) => Some(self.specimen.value(key).cloned()),
         }

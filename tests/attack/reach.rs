@@ -33,6 +33,9 @@ pub(crate) struct Reach {
     /// The index says, under a right checksum, that other files belong to it, or that they are
     /// laid out in another way.
     pub(crate) estranged: bool,
+    /// And that keys are hashed in another way: an old entry, whose key cannot be found any more, may
+    /// have all that the index keeps of another key's hash.
+    pub(crate) rehashed: bool,
     /// A change seems to be under way: it is finished, and may leave a key with two entries.
     pub(crate) armed: bool,
     /// A changed link leads to a record of theirs: they may have two entries.
@@ -104,6 +107,9 @@ impl Reach {
         self.estranged = sealed != &specimen.image.bytes("")[..128]
             && sealed.len() == 128
             && u32_at(sealed, header::CRC) == seals::header_sum(sealed);
+        self.rehashed = self.estranged
+            && u64_at(sealed, header::HASH_SEED)
+                != u64_at(specimen.image.bytes(""), header::HASH_SEED);
         self.no_index = !after.nodes.contains_key("")
             || matches!(after.nodes.get(""), Some(super::image::Node::Symlink(_)));
         self.version = after
