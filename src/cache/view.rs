@@ -700,8 +700,10 @@ fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
     };
     write_header(mapped.file(), &path, &header)?;
     let roster = Roster::new(mapped)?;
+    // As many as there can be at the directory's full depth.
+    let most = u64::from(plan.geometry.region_slots) << plan.geometry.directory_bits;
     if plan.capacity > 0 {
-        roster.allocate(plan.capacity)?;
+        roster.allocate(plan.capacity.min(most))?;
     }
     Ok(roster)
 }

@@ -151,3 +151,24 @@ fn a_fresh_cache_with_one_entry_is_small_on_the_disk() {
     let usage = cache.disk_usage().unwrap();
     assert!(usage.total() <= 64 * 1024, "{usage:?}");
 }
+
+#[test]
+fn room_for_more_entries_than_there_can_be_is_room_for_as_many_as_can() {
+    for capacity in [1 << 62, (1 << 62) + 1, u64::MAX] {
+        let scratch = Scratch::new();
+        let mut options = tiny();
+        options.directory_bits = 4;
+        let cache = scratch.open(options.capacity(capacity));
+        cache.put(b"key", b"value").unwrap();
+        let (view, _) = cache.handle.current().unwrap();
+        let geometry = *view.table.geometry();
+        let most = u64::from(geometry.region_slots) << geometry.directory_bits;
+        assert!(view.roster.room() >= most);
+        assert!(
+            view.roster.room() < most + 100_000,
+            "{}",
+            view.roster.room()
+        );
+        assert_clean(&cache);
+    }
+}
