@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::format::index::Home;
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
 
@@ -115,7 +116,17 @@ impl Names {
         staged(path, stage)
     }
 
-    /// The segments of either stage that stand in the directory, by their names alone.
+    /// Whether the heap has its default path, next to the index, or another one.
+    pub(crate) fn heap_home(&self) -> Home {
+        if self.heap == with_suffix(&self.index, ".heap") {
+            Home::NextToIndex
+        } else {
+            Home::Elsewhere
+        }
+    }
+
+    /// The segments of either stage that stand in the directory, by their names alone. It lists the
+    /// directory, which may have any number of other files: only for repair and recovery.
     pub(crate) fn segments(&self) -> Result<Vec<(u16, Stage)>> {
         let dir = parent(&self.heap);
         let fail = |source| Error::io(dir, "list the directory")(source);

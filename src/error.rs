@@ -175,6 +175,28 @@ pub enum Error {
         /// Where, in bytes from the file's start.
         at: u64,
     },
+    /// A segment that the heap must have is not at its path, or something else is there. Most likely
+    /// the disk that it is on is not mounted, or the cache was opened without its
+    /// [`heap_path`](crate::Options::heap_path): then nothing is lost, and nothing was changed.
+    ///
+    /// A handle that only reads may still be opened; what is in that segment is a miss to `get`, and
+    /// this error to `entry`. Where one segment of several is lost for good, [`Repair`](crate::Repair)
+    /// keeps what the others have. Where the whole heap is lost, remove the index and the roster:
+    /// then a new cache can be made.
+    #[error("{}: {found} where {} has its heap, which counts {entries} entries; is its disk mounted, or was `heap_path` forgotten?{} Nothing was changed", path.display(), cache.display(), stored(*elsewhere))]
+    HeapMissing {
+        /// The segment's path.
+        path: PathBuf,
+        /// The cache.
+        cache: PathBuf,
+        /// Entries that the index counts.
+        entries: u64,
+        /// Whether the heap was stored at another path than the default one when it was last
+        /// written; none where the files do not say, because an older release wrote them.
+        elsewhere: Option<bool>,
+        /// What is at the path: "nothing", or what else it is.
+        found: &'static str,
+    },
     /// A listing could not go on: the cache was rebuilt, and what it still had to read is gone.
     #[error("{}: the cache was rebuilt during the listing; start it again", path.display())]
     Superseded {
@@ -260,6 +282,14 @@ impl Error {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
             || matches!(self, Self::NotFound { .. })
+    }
+}
+
+fn stored(elsewhere: Option<bool>) -> &'static str {
+    match elsewhere {
+        Some(true) => " It was last stored at a `heap_path` of its own.",
+        Some(false) => " It was last stored next to the index.",
+        None => "",
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 31] = [
+const LAYERS: [&[&str]; 33] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -24,6 +24,8 @@ const LAYERS: [&[&str]; 31] = [
     &["cache::version", "cache::errand"],
     &["cache::entry", "cache::options"],
     &["cache::view"],
+    &["cache::extent", "cache::presence"],
+    &["cache::staged"],
     &["cache::batch"],
     &["cache::editor"],
     &["cache::append", "cache::plan"],

@@ -15,6 +15,7 @@ use crate::heap::Segment;
 use super::append::Need;
 use super::batch::{Batch, Moving};
 use super::editor::{Editor, Outcomes, Stop, Target, old_bytes};
+use super::presence::missing_segment;
 use super::view::View;
 
 /// When cleaning is worth while.
@@ -91,6 +92,9 @@ impl Editor {
         if self.segment(number)?.is_none() {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));
+            }
+            if let Some(error) = missing_segment(&self.view, &self.names, number)? {
+                return Err(error.into());
             }
             // Nothing of it is left to be carried over.
             self.spend(number);

@@ -21,15 +21,16 @@ use crate::map::MappedFile;
 use crate::sync::loads_done;
 
 use super::editor::{Editor, Outcomes};
-use super::generation::{CARRIED, commit_new, give_up, map_all};
-use super::handle::{
-    Handle, discard_staged, finish_renames, lock_creation, random, read_sealed, refuse_network,
-};
+use super::extent::{Extent, is_there, left_segment};
+use super::generation::{CARRIED, commit_new, give_up, map_known};
+use super::handle::{Handle, lock_creation, random, refuse_network};
 use super::iter::with_all_segments;
 use super::options::Options;
+use super::presence;
 use super::read::Answer;
 use super::recover::{Damage, Salvage, read_heap};
-use super::view::{Ids, Plan, View};
+use super::staged::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
+use super::view::{Ids, Plan, View, read_sealed};
 
 /// Generations that may take each other's place before a moment was caught.
 const TRIES: u32 = 1_000;
@@ -164,23 +165,37 @@ impl<'a> HotCopy<'a> {
                        another path",
             });
         }
-        refuse_existing(&names)?;
+        let was_used = is_there(&names.lock());
+        refuse_existing(&names, was_used)?;
         let index = source.index(Stage::Final);
         let access = Access::of(&dir::open(&index, false)?, &index)?;
         self.options.mode = access.mode;
         let lock = lock_creation(&names, &self.options)?;
-        let made = self.make(&names, access, &lock);
+        let guard = DiscardOnPanic::new(&names);
+        let made = self.make(&names, access, was_used, &lock);
         if made.is_err() {
             // The first error is the one to report; what is left behind is removed by the next.
-            let _ = discard_staged(&names);
+            let _ = discard_listed(&names);
         }
+        drop(guard);
         made
     }
 
     /// Makes the files, under the lock that keeps other makers away.
-    fn make(&mut self, names: &Names, access: Access, _creation: &FileLock) -> Result<Copied> {
-        refuse_existing(names)?;
-        discard_staged(names)?;
+    fn make(
+        &mut self,
+        names: &Names,
+        access: Access,
+        was_used: bool,
+        _creation: &FileLock,
+    ) -> Result<Copied> {
+        refuse_existing(names, was_used)?;
+        if was_used {
+            // An interrupted copy may have left any number.
+            discard_listed(names)?;
+        } else {
+            discard_staged(names, Extent::NONE)?;
+        }
         let moment = Moment::catch(self.handle)?;
         let mut copied = self.copy_heap(&moment, names, access)?;
         let plan = moment.plan(self.handle, access)?;
@@ -192,8 +207,10 @@ impl<'a> HotCopy<'a> {
                 view.header().set(at, header.get(at));
             }
         }
+        view.header().set_oldest(moment.first());
+        view.header().unreserve(moment.end);
         let mut fresh = Editor::new(Arc::new(view), Arc::new(names.clone()), Stage::New);
-        map_all(&mut fresh)?;
+        map_known(&mut fresh)?;
         let salvage = self
             .index(&mut fresh, &moment, copied.heap_bytes)
             .map_err(|stop| give_up(stop, &fresh))?;
@@ -219,6 +236,10 @@ impl<'a> HotCopy<'a> {
         };
         let mut before = 0;
         for (segment, len) in segments {
+            let target = names.segment(segment.number(), Stage::Final);
+            if is_there(&target) {
+                return Err(Error::AlreadyExists { path: target });
+            }
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
             let target = MappedFile::new(file, &path, true);
@@ -241,7 +262,7 @@ impl<'a> HotCopy<'a> {
         let told = &mut self.told;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
         let damage = Damage::NeverWritten(Place::from_word(0));
-        let salvage = read_heap(fresh, damage, &mut |salvage| {
+        let salvage = read_heap(fresh, moment.end.segment, damage, &mut |salvage| {
             told(CopyProgress {
                 copied_bytes: heap_bytes,
                 read_bytes: salvage.read_bytes,
@@ -305,8 +326,7 @@ impl Moment {
             missed = Some((generation, missing, looks));
             // A generation's files go only behind the commit of the next one.
             if looks >= LOOKS && handle.inode_at_path()? == Some(view.inode) {
-                let path = handle.names.segment(missing, Stage::Final);
-                return Err(Error::damaged(&path, "a segment that is lost", 0));
+                return Err(presence::missing(&view, &handle.names, missing, "nothing"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -342,6 +362,12 @@ impl Moment {
             _ => false,
         };
         Ok(if visible { reserved } else { tail })
+    }
+
+    /// The number of the first segment.
+    fn first(&self) -> u16 {
+        let mut all = self.view.segments();
+        all.next().map_or(self.end.segment, |first| first.number())
     }
 
     /// The segments, and how many bytes of each belong to the moment.
@@ -386,15 +412,13 @@ fn first_missing(view: &View, oldest: u16, last: u16) -> Option<u16> {
     missing.next()
 }
 
-/// Refuses a path where any file has the name of one that the copy will have.
-fn refuse_existing(names: &Names) -> Result<()> {
+/// Refuses a path where a file has the name of one that the copy will have, as far as that is known
+/// before it is caught.
+fn refuse_existing(names: &Names, was_used: bool) -> Result<()> {
     let (index, roster) = (names.index(Stage::Final), names.roster(Stage::Final));
-    let segments = names.segments()?.into_iter();
-    let taken = segments
-        .filter(|&(_, stage)| stage == Stage::Final)
-        .map(|(number, stage)| names.segment(number, stage));
+    let taken = left_segment(names, was_used)?.map(|number| names.segment(number, Stage::Final));
     let mut all = [index, roster].into_iter().chain(taken);
-    match all.find(|path: &PathBuf| path.symlink_metadata().is_ok()) {
+    match all.find(|path: &PathBuf| is_there(path)) {
         Some(path) => Err(Error::AlreadyExists { path }),
         None => Ok(()),
     }

@@ -13,6 +13,7 @@ use crate::format::slot::{Identity, Link, Meta};
 
 use super::entry::Entry;
 use super::handle::Handle;
+use super::presence::missing_segment;
 use super::version::Version;
 use super::view::View;
 
@@ -339,21 +340,18 @@ impl<'a> Cursor<'a> {
         }
         // If it was cleaned away between the link and now, the link has changed, and is looked at
         // again.
+        let missing = missing_segment(&self.view, &self.handle.names, number)?;
         let what = "a link to a segment that is not there";
-        Ok(Look::Damaged(self.view.table.damaged(what, 0)))
+        let damaged = || self.view.table.damaged(what, 0);
+        Ok(Look::Damaged(missing.unwrap_or_else(damaged)))
     }
 }
 
 /// The view with every segment mapped that its generation has now.
 pub(crate) fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
-    let known = header.oldest()..=header.reserved().segment;
     let mut all = Vec::new();
-    let numbers = handle.names.segment_numbers()?;
-    for number in numbers
-        .into_iter()
-        .filter(|&number| known.contains(&number))
-    {
+    for number in header.oldest()..=header.reserved().segment {
         match view.segments().find(|segment| segment.number() == number) {
             Some(segment) => all.push(Arc::clone(segment)),
             None => all.extend(view.open_segment(&handle.names, number)?),

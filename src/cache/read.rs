@@ -19,6 +19,7 @@ use crate::table::region::Slot;
 use crate::table::{Glance, Located};
 
 use super::handle::Handle;
+use super::presence::missing_segment;
 use super::version::Version;
 use super::view::View;
 
@@ -359,10 +360,7 @@ impl Handle {
                         return Ok(None);
                     }
                     let at = view.table.region_at(located.region.number());
-                    damaged = Some(
-                        view.table
-                            .damaged("a link to a segment that is not there", at),
-                    );
+                    damaged = Some(self.lost_link(view, number, at)?);
                 }
             }
         }
@@ -396,6 +394,14 @@ impl Handle {
         // Superseded: by a switch that is not committed yet, or by one that this handle must
         // follow.
         Ok(self.inode_at_path()? == Some(view.inode))
+    }
+
+    /// The error for a link, stored at a place of the index, to a segment that is not there.
+    #[cold]
+    fn lost_link(&self, view: &View, number: u16, at: u64) -> Result<Error> {
+        let missing = missing_segment(view, &self.names, number)?;
+        let damaged = || view.table.damaged("a link to a segment that is not there", at);
+        Ok(missing.unwrap_or_else(damaged))
     }
 
     #[cold]

@@ -23,13 +23,12 @@ use crate::map::{MappedFile, Memory};
 use super::check::Report;
 use super::editor::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
-use super::handle::{
-    Handle, acquire, discard_staged, finish_renames, lock_creation, random, read_sealed,
-    refuse_network,
-};
+use super::handle::{Handle, acquire, lock_creation, random, refuse_network};
 use super::options::Options;
+use super::presence;
 use super::recover::{Damage, Salvage, refill};
-use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
+use super::staged::{DiscardOnPanic, discard_listed, finish_renames};
+use super::view::{Ids, Plan, View, inode_of, read_sealed, refuse_foreign};
 use super::writer::Writer;
 
 /// A repair of a cache that cannot be opened, or that is not clean.
@@ -238,7 +237,8 @@ impl<'a> Repair<'a> {
                 damaged_bytes: report.damaged_bytes,
                 ..Repaired::default()
             })),
-            Err(Error::NotFound { .. }) => Ok(None),
+            // Whoever asks for a repair wants what the other segments have.
+            Err(Error::NotFound { .. } | Error::HeapMissing { .. }) => Ok(None),
             Err(error) if error.is_corruption() => Ok(None),
             Err(error) => Err(error),
         }
@@ -258,12 +258,14 @@ impl<'a> Repair<'a> {
                 dir::rename(&names.segment(found.number, Stage::New), &target)?;
             }
         }
-        discard_staged(names)?;
+        discard_listed(names)?;
+        let guard = DiscardOnPanic::new(names);
         let built = self.build(names, &old, &identity);
         if built.is_err() {
             // The first error is the one to report.
-            let _ = discard_staged(names);
+            let _ = discard_listed(names);
         }
+        drop(guard);
         built
     }
 
@@ -281,8 +283,7 @@ impl<'a> Repair<'a> {
         let mut fresh = Editor::new(Arc::new(view), Arc::new(names.clone()), Stage::Final);
         map_all(&mut fresh)?;
         if fresh.view.segments().next().is_none() {
-            let path = names.segment(0, Stage::Final);
-            return Err(Error::damaged(&path, "no segment of this cache's heap", 0));
+            return Err(presence::missing_all(&fresh.view, names, old.header()));
         }
         let numbers: Vec<u16> = fresh.view.segments().map(|found| found.number()).collect();
         let salvage = self

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
 
+use super::extent::{Extent, staged_numbers};
 use super::handle::Handle;
 use super::view::View;
 
@@ -155,8 +156,12 @@ impl DiskUsage {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
         let (view, _) = handle.current()?;
         let mut heap = 0;
-        for (number, stage) in handle.names.segments()? {
-            let path = handle.names.segment(number, stage);
+        let staged = staged_numbers(&handle.names, Extent::of(view.header()));
+        let stages = [Stage::Final, Stage::New];
+        let paths = staged
+            .into_iter()
+            .flat_map(|number| stages.map(|stage| handle.names.segment(number, stage)));
+        for path in paths {
             match std::fs::metadata(&path) {
                 Ok(meta) => heap += meta.blocks() * 512,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

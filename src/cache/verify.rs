@@ -35,14 +35,15 @@ impl Report {
         let view = Arc::clone(&handle.current()?.0);
         let report = Verification::new(handle).of_view(&view)?;
         let tail = view.header().tail();
-        let newest = handle.names.segment_numbers()?.into_iter().max();
+        let following = tail.segment.checked_add(1);
+        let is_last = following.is_none_or(|next| !View::has_segment_file(&handle.names, next));
         let Some(segment) = view.open_segment(&handle.names, tail.segment)? else {
             return Ok(false);
         };
         let mut behind = segment.walk(tail.unit, segment.capacity_units());
         Ok(report.is_clean()
             && report.totals_compared
-            && newest == Some(tail.segment)
+            && is_last
             && behind.step()?.is_none())
     }
 
@@ -207,9 +208,9 @@ impl<'a> Verification<'a> {
             }
         }
         let known = view.header().oldest()..=view.header().tail().segment;
-        // By what stands in the directory: a damaged header may name sixty thousand of them.
-        for number in self.handle.names.segment_numbers()? {
-            if known.contains(&number) {
+        // By the files that are there: a damaged header may name sixty thousand of them.
+        for number in known {
+            if View::has_segment_file(&self.handle.names, number) {
                 let segment = view.segment(number);
                 let bytes = segment.map_or(0, |segment| segment.allocated());
                 pieces.push(Piece::Segment(number, bytes));

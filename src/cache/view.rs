@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
-use crate::format::index::{Counters, IndexHeader, PAGE, Poll, word};
+use crate::format::index::{Counters, HeapHome, IndexHeader, PAGE, Poll, word};
 use crate::format::region::{Entry, Shape, Stamp};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
@@ -287,14 +287,23 @@ impl View {
         mapped.fill_holes(0..0)?;
         let header = self.segment_header(number, capacity);
         let segment = Segment::new(Arc::clone(&mapped), &header, self.variant())?;
-        let mut walker = segment.walk(0, segment.capacity_units());
-        while let Some(found) = walker.step()? {
-            if matches!(found, Found::Record(..)) {
-                write_header(mapped.file(), &path, &header)?;
-                return Ok(Some(Arc::new(segment)));
-            }
+        if has_record(&segment)? {
+            write_header(mapped.file(), &path, &header)?;
+            return Ok(Some(Arc::new(segment)));
         }
         Ok(None)
+    }
+
+    /// Whether a file whose header cannot be believed has a record of this heap.
+    pub(crate) fn has_records(&self, file: File, path: &Path, number: u16) -> Result<bool> {
+        let mapped = MappedFile::new(file, path, false);
+        let capacity = mapped.len()?.next_multiple_of(PAGE);
+        if !(PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&capacity) {
+            return Ok(false);
+        }
+        mapped.fill_holes(0..0)?;
+        let header = self.segment_header(number, capacity);
+        has_record(&Segment::new(mapped, &header, self.variant())?)
     }
 
     /// Whether a file stands under the name of a segment, whatever is in it.
@@ -303,11 +312,10 @@ impl View {
         stands(Stage::Final) || stands(Stage::New)
     }
 
-    /// Bytes of the segment files below `number`.
+    /// Bytes of the segment files from the oldest up to the one before `number`.
     pub(crate) fn heap_bytes_before(&self, names: &Names, number: u16) -> Result<u64> {
         let mut total = 0;
-        let numbers = names.segment_numbers()?;
-        for found in numbers.into_iter().filter(|&found| found < number) {
+        for found in self.header().oldest()..number {
             total += match self.segment(found) {
                 Some(segment) => segment.file().len()?,
                 None => self
@@ -353,6 +361,11 @@ impl View {
         lay_out(&table, plan.capacity)?;
         let inode = inode_of(&file, &path)?;
         table.header().set(word::INODE, inode.1);
+        let home = HeapHome {
+            home: names.heap_home(),
+            whole_from: 0,
+        };
+        table.header().set(word::HEAP_HOME, home.to_word());
         let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
@@ -379,6 +392,8 @@ impl View {
         access: Access,
     ) -> Result<Arc<Segment>> {
         let path = names.segment(number, Stage::New);
+        let target = names.segment(number, Stage::Final);
+        refuse_other_segment(&target, self.ids.cache)?;
         dir::remove_stale(&path, SegmentHeader::MAGIC)?;
         let file = dir::create(&path, access)?;
         let header = self.segment_header(number, capacity);
@@ -391,8 +406,6 @@ impl View {
             return Err(error);
         }
         if stage == Stage::Final {
-            let target = names.segment(number, stage);
-            refuse_foreign(&target, SegmentHeader::MAGIC)?;
             dir::rename(&path, &target)?;
             let file = mapped
                 .file()
@@ -527,6 +540,16 @@ impl View {
     }
 }
 
+fn has_record(segment: &Segment) -> Result<bool> {
+    let mut walker = segment.walk(0, segment.capacity_units());
+    while let Some(found) = walker.step()? {
+        if matches!(found, Found::Record(..)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Refuses to put a file of ours where one of somebody else's stands.
 pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
     if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic)? {
@@ -535,6 +558,18 @@ pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Refuses to put a segment of a cache where there is something else: no segment, or one of another
+/// cache or of another release.
+pub(crate) fn refuse_other_segment(path: &Path, cache_id: [u8; 16]) -> Result<()> {
+    refuse_foreign(path, SegmentHeader::MAGIC)?;
+    match read_sealed::<SegmentHeader>(path)? {
+        Some(header) if header.cache_id != cache_id => Err(Error::AlreadyExists {
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Device and inode of an open file.
@@ -560,6 +595,26 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
         Fault::Short if have == 0 => Error::damaged(path, "an empty file", 0),
         fault => refusal(path, what, fault),
     })
+}
+
+/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened,
+/// or is of another release, does not mean so: what is taken for nobody's is removed.
+pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
+    let file = match dir::open(path, false) {
+        Ok(file) => file,
+        Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = vec![0; size_of::<T>()];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => match seal::open(&bytes) {
+            Ok(header) => Ok(Some(header)),
+            Err(fault @ (Fault::Version(_) | Fault::Flags(_))) => Err(refusal(path, "", fault)),
+            Err(_) => Ok(None),
+        },
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(Error::io(path, "read the header")(error)),
+    }
 }
 
 /// Why a file is not read whose header has this fault; `what` is the kind of file it should be.

@@ -20,9 +20,11 @@ use super::clean::Threshold;
 use super::editor::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
 use super::generation::{Heap, give_up, put_staged};
-use super::handle::{Handle, acquire, discard_staged, finish_renames};
+use super::extent::Extent;
+use super::handle::{Handle, acquire};
 use super::options::Durability;
 use super::read::Answer;
+use super::staged::discard_staged;
 use super::version::Version;
 use super::view::View;
 
@@ -145,8 +147,9 @@ impl<'a> Writer<'a> {
     fn prepare(&mut self) -> Result<()> {
         let header = self.editor.view.header();
         header.set(word::HOLDER, u64::from(lock::process()));
-        if header.get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.handle.names, &self.editor.view)?;
+        let settled = self.handle.settled.load(Relaxed) == self.editor.view.inode.1;
+        if !settled || header.get(word::RENAMES_PENDING) != 0 {
+            self.handle.settle(&self.editor.view)?;
         }
         let boot = self.handle.boot;
         let header = self.editor.view.header();
@@ -208,6 +211,8 @@ impl<'a> Writer<'a> {
             // A switch is synced, unless it says that this failed.
             let unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(lock::process()));
+            // Its files were made, or looked at, by this very writer.
+            self.handle.heap_found.store(view.inode.1, Relaxed);
             self.unsynced = unsynced;
         }
     }
@@ -767,7 +772,8 @@ fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience)
             // The lock is held on the inode that counts, so the switch that marked it never
             // happened.
             header.set_poll(header.poll().with_superseded(false));
-            discard_staged(&handle.names).inspect_err(|_| unlock_shared(handle, view))?;
+            discard_staged(&handle.names, Extent::of(header))
+                .inspect_err(|_| unlock_shared(handle, view))?;
         }
         return Ok(());
     }
