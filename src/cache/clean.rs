@@ -15,7 +15,6 @@ use crate::heap::Segment;
 use super::append::Need;
 use super::batch::{Batch, Moving};
 use super::editor::{Editor, Outcomes, Stop, Target, old_bytes};
-use super::presence::missing_segment;
 use super::view::View;
 
 /// When cleaning is worth while.
@@ -45,7 +44,7 @@ impl Editor {
         }
         if self.cleaning().place.segment == self.view.header().tail().segment {
             // All that is dead lies in the last segment: go on in a new one.
-            return self.roll(0);
+            return self.roll_whole(0);
         }
         self.clean_step(budget)
     }
@@ -59,13 +58,13 @@ impl Editor {
         if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }
-        if let Err(stop) = self.roll(0) {
+        if let Err(stop) = self.roll_whole(0) {
             if !stop.is_want_of_room() {
                 return Err(stop);
             }
             // On a full disk the segments that are dead altogether make room for the rest.
             self.clean_before_last()?;
-            self.roll(0)?;
+            self.roll_whole(0)?;
         }
         self.clean_before_last()?;
         self.view
@@ -93,9 +92,7 @@ impl Editor {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));
             }
-            if let Some(error) = missing_segment(&self.view, &self.names, number)? {
-                return Err(error.into());
-            }
+            self.refuse_missing(number)?;
             // Nothing of it is left to be carried over.
             self.spend(number);
             return Ok(());

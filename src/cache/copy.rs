@@ -152,6 +152,7 @@ impl<'a> HotCopy<'a> {
     /// [`Error::AlreadyExists`] where any file has the name of one of the copy's;
     /// [`Error::Unsupported`] where the two caches' names would collide, or on a network file
     /// system; [`Error::Damaged`] where the original has to be repaired first;
+    /// [`Error::HeapMissing`] where a segment of it is not there;
     /// [`Error::Superseded`] where it was rebuilt again and again; [`Error::Locked`] where somebody
     /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`].
     pub fn to(mut self, path: impl AsRef<Path>) -> Result<Copied> {
@@ -227,6 +228,13 @@ impl<'a> HotCopy<'a> {
     }
 
     fn copy_heap(&mut self, moment: &Moment, names: &Names, access: Access) -> Result<Copied> {
+        // Those before the first as well: they are what a rebuild of the copy begins with.
+        for number in 0..=moment.end.segment {
+            let path = names.segment(number, Stage::Final);
+            if is_there(&path) {
+                return Err(Error::AlreadyExists { path });
+            }
+        }
         let segments: Vec<_> = moment.segments().collect::<Result<_>>()?;
         let heap_bytes = segments.iter().map(|&(_, len)| len).sum();
         let mut copied = Copied {
@@ -236,10 +244,6 @@ impl<'a> HotCopy<'a> {
         };
         let mut before = 0;
         for (segment, len) in segments {
-            let target = names.segment(segment.number(), Stage::Final);
-            if is_there(&target) {
-                return Err(Error::AlreadyExists { path: target });
-            }
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
             let target = MappedFile::new(file, &path, true);

@@ -8,8 +8,10 @@ use std::path::Path;
 use crate::dir::{Names, Stage};
 use crate::error::Result;
 use crate::format::index::word;
-use crate::format::segment::LAST_NUMBER;
 use crate::header::Header;
+
+/// Numbers that a header can name.
+const NUMBERS: u32 = 1 << 16;
 
 /// A range of segment numbers: the first, and one past the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ impl Extent {
         let last = header.reserved().segment.max(first);
         Self {
             first,
-            end: (u32::from(last) + 2).min(LAST_NUMBER + 1),
+            end: (u32::from(last) + 2).min(NUMBERS),
         }
     }
 
@@ -40,7 +42,7 @@ impl Extent {
             header.get(word::REPLACED_END),
         );
         let first = u16::try_from(first).ok()?;
-        (end != 0 && end <= u64::from(LAST_NUMBER) + 1 && u64::from(first) <= end).then_some(Self {
+        (end != 0 && end <= u64::from(NUMBERS) && u64::from(first) <= end).then_some(Self {
             first,
             end: end as u32,
         })
@@ -66,7 +68,11 @@ pub(crate) fn staged_numbers(names: &Names, extent: Extent) -> Vec<u16> {
     };
     let mut numbers: Vec<u16> = (0..=u16::MAX).take_while(staged).collect();
     let beyond = numbers.len();
-    numbers.extend(extent.numbers().filter(|&number| usize::from(number) >= beyond));
+    numbers.extend(
+        extent
+            .numbers()
+            .filter(|&number| usize::from(number) >= beyond),
+    );
     numbers
 }
 
@@ -109,7 +115,10 @@ mod tests {
         let page = page();
         let header = Header::new(&page).unwrap();
         header.set_oldest(3);
-        header.unreserve(Place { segment: 5, unit: 9 });
+        header.unreserve(Place {
+            segment: 5,
+            unit: 9,
+        });
         let numbers: Vec<_> = Extent::of(header).numbers().collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
         header.unreserve(Place {
@@ -125,7 +134,10 @@ mod tests {
         let header = Header::new(&page).unwrap();
         assert_eq!(Extent::replaced(header), None, "a file of an older release");
         Extent::NONE.set_replaced(header);
-        assert_eq!(Extent::replaced(header).map(|none| none.numbers().count()), Some(0));
+        assert_eq!(
+            Extent::replaced(header).map(|none| none.numbers().count()),
+            Some(0)
+        );
         for (first, end) in [(2, 1), (1 << 16, 1 << 16), (0, (1 << 16) + 1)] {
             header.set(word::REPLACED_FIRST, first);
             header.set(word::REPLACED_END, end);

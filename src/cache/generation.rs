@@ -23,7 +23,6 @@ use crate::table::region::Slot;
 use super::editor::{Editor, Outcomes, Stop};
 use super::extent::Extent;
 use super::handle::{Handle, acquire, random};
-use super::presence::missing_segment;
 use super::staged::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
 use super::version;
 use super::view::{Ids, Plan, View, read_sealed};
@@ -146,7 +145,10 @@ impl Handle {
                 value.clear();
                 let found = match source.segment(place.segment)? {
                     Some(segment) => segment.read_any(place.unit, &mut key, Some(&mut value))?,
-                    None => refuse_missing(&source, place.segment)?,
+                    None => {
+                        source.refuse_missing(place.segment)?;
+                        None
+                    }
                 };
                 match found {
                     Some(_) if has_entry(fresh, &key)? => return Err(TWICE),
@@ -390,7 +392,11 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         key.clear();
         let found = match old.segment(place.segment)? {
             Some(segment) => segment.read_any(place.unit, &mut key, None)?,
-            None => refuse_missing(old, place.segment)?,
+            None => {
+                // It may come back.
+                old.refuse_missing(place.segment)?;
+                None
+            }
         };
         let Some(found) = found else {
             fresh.view.header().add(word::DROPPED, 1);
@@ -431,14 +437,6 @@ fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes
         ));
     }
     Ok(Some(slot))
-}
-
-/// An entry whose segment is not there is not dropped: the segment may come back.
-fn refuse_missing<T>(editor: &Editor, number: u16) -> Outcomes<Option<T>> {
-    match missing_segment(&editor.view, &editor.names, number)? {
-        Some(error) => Err(error.into()),
-        None => Ok(None),
-    }
 }
 
 /// Whether a roster listed as many entries as there are.

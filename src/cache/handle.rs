@@ -336,7 +336,8 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
         }
         Err(error @ Error::NotFound { .. }) => {
             // Whether the index is lost: its files may have come since it was looked for.
-            let left = left_without_index(names, is_there(&names.lock()))?;
+            // No listing: whoever waits for a cache may open it again and again.
+            let left = left_without_index(names, false)?;
             match View::open(names, !options.read_only) {
                 Err(Error::NotFound { .. }) => Err(left.map_or(error, |path| index_lost(&path))),
                 other => other,

@@ -153,7 +153,9 @@ impl Options {
     }
 
     /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written
-    /// down in the files: every handle must be given the same. Segments get the path's name and
+    /// down in the files: every handle must be given the same. Without it, or while its disk is not
+    /// mounted, opening for writing is [`Error::HeapMissing`], and a handle that only reads misses
+    /// what it asks for. Segments get the path's name and
     /// numbers behind it; a path by which one of them could become another of the cache's files is
     /// [`Error::Unsupported`]. Default: beside the index.
     pub fn heap_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
@@ -299,14 +301,15 @@ impl Options {
 
     /// Opens the cache at `path`, or creates it.
     ///
-    /// Costs some system calls, whatever the size of the cache. Only after a power loss with
+    /// Costs some system calls, and to write four more for each heap segment, whatever else is in the
+    /// directory. Only after a power loss with
     /// unsynced writes, and where the files are a copy, is the heap read once.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
-    /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
+    /// [`Error::HeapMissing`] unless the handle only reads, [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
     /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)

@@ -56,6 +56,17 @@ pub(crate) fn check(view: &View, names: &Names, boot: [u64; 2]) -> Result<()> {
     Ok(())
 }
 
+/// The same for the segments that are not mapped, while a writer is at work: no state that recovery
+/// leaves explains a missing one then.
+pub(crate) fn check_unmapped(view: &View, names: &Names) -> Result<()> {
+    for number in required(view.header()).into_iter().flatten() {
+        if let Some(error) = missing_segment(view, names, number)? {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// The error for a segment that an entry links to, if nothing of it is there though it must be;
 /// none where the link itself is to be doubted.
 pub(crate) fn missing_segment(view: &View, names: &Names, number: u16) -> Result<Option<Error>> {
@@ -127,7 +138,8 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     let (tail, reserved) = (header.tail(), header.reserved());
     let oldest = header.checked_oldest()?;
     let is_place = |place: Place| place.unit >= first_place(0).unit && place.to_word() >> 48 == 0;
-    let agree = reserved.segment == tail.segment || reserved.segment == tail.segment.wrapping_add(1);
+    let agree =
+        reserved.segment == tail.segment || reserved.segment == tail.segment.wrapping_add(1);
     if !is_place(tail) || !is_place(reserved) || !agree || oldest > tail.segment {
         return None;
     }
@@ -161,13 +173,15 @@ fn may_be_missing(view: &View, names: &Names, boot: [u64; 2]) -> Result<bool> {
         // on a disk that is not mounted.
         return Ok(lost_power && !is_copy && !flushed && home.home == Home::NextToIndex);
     };
-    // Names up to here were synced, and segments are removed in order.
-    let synced = Place::from_word(header.get(word::SYNCED)).segment;
+    // What was synced before this place has its names on the disk, and is removed in order. One of
+    // which nothing was synced, a recovery that did not come to its end may have removed.
+    let synced = Place::from_word(header.get(word::SYNCED));
+    let was_synced = |number: u16| flushed && first_place(number) < synced;
     let is_gap = |number: u16| {
-        let was_there = !lost_power || (flushed && number <= synced);
+        let was_there = !lost_power || was_synced(number);
         was_there && number >= home.whole_from && !there.contains(&number)
     };
-    let is_cut = lost_power && !is_copy && flushed && last < synced;
+    let is_cut = lost_power && !is_copy && last.checked_add(1).is_some_and(was_synced);
     let is_known = home.home != Home::Unknown;
     Ok(!is_cut && !(is_known && (first..last).any(is_gap)))
 }
@@ -194,7 +208,9 @@ fn look(view: &View, names: &Names, number: u16) -> Result<Under> {
     let path = names.segment(number, Stage::Final);
     let meta = match path.symlink_metadata() {
         Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Under::Other("nothing")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Under::Other("nothing"));
+        }
         Err(error) => return Err(Error::io(&path, "look at the path")(error)),
     };
     if !meta.is_file() {
@@ -229,7 +245,8 @@ fn look_without_header(view: &View, path: &Path, number: u16) -> Result<Under> {
         }
     }
     let start = &start[..len];
-    let begins = |bytes: &[u8], at: usize| start.get(at..).is_some_and(|rest| rest.starts_with(bytes));
+    let begins =
+        |bytes: &[u8], at: usize| start.get(at..).is_some_and(|rest| rest.starts_with(bytes));
     let is_blank = start.iter().all(|&byte| byte == 0);
     let is_ours = begins(&SegmentHeader::MAGIC, 0)
         || begins(&view.ids.cache, 16)

@@ -400,7 +400,10 @@ impl Handle {
     #[cold]
     fn lost_link(&self, view: &View, number: u16, at: u64) -> Result<Error> {
         let missing = missing_segment(view, &self.names, number)?;
-        let damaged = || view.table.damaged("a link to a segment that is not there", at);
+        let damaged = || {
+            view.table
+                .damaged("a link to a segment that is not there", at)
+        };
         Ok(missing.unwrap_or_else(damaged))
     }
 

@@ -189,7 +189,8 @@ impl<'a> Repair<'a> {
     /// # Errors
     ///
     /// [`Error::NotFound`] where there is neither an index nor a segment; [`Error::Damaged`] where
-    /// no segment says whose heap it is, and no index either; [`Error::Version`] for a cache of
+    /// no segment says whose heap it is, and no index either; [`Error::HeapMissing`] where the index
+    /// is sound and there is no segment of its heap; [`Error::Version`] for a cache of
     /// another release; [`Error::AlreadyExists`] where somebody else's file has the name of
     /// a segment; [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], [`Error::Io`].
     /// After an error index, roster and records are as they were.

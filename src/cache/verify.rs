@@ -41,10 +41,7 @@ impl Report {
             return Ok(false);
         };
         let mut behind = segment.walk(tail.unit, segment.capacity_units());
-        Ok(report.is_clean()
-            && report.totals_compared
-            && is_last
-            && behind.step()?.is_none())
+        Ok(report.is_clean() && report.totals_compared && is_last && behind.step()?.is_none())
     }
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.

@@ -297,7 +297,7 @@ fn a_segment_that_is_lost_is_named_and_nothing_is_made() {
     std::fs::remove_file(&lost).unwrap();
     let path = beside(&source, "copy");
     match look(source.path()).hot_copy().to(&path) {
-        Err(Error::Damaged { path, .. }) => assert_eq!(path, lost),
+        Err(Error::HeapMissing { path, .. }) => assert_eq!(path, lost),
         other => panic!("{other:?}"),
     }
     assert!(!path.exists());

@@ -123,14 +123,13 @@ fn a_heap_elsewhere_stays_there_through_rebuilding_cleaning_and_recovery() {
             .iter()
             .all(|name| name.starts_with("values"))
     );
-    // Without the option the heap is not found, and nothing wrong is said.
+    // Without the option the heap is not found, and a reader is told so.
     let lost = scratch.open(Options::new().read_only(true));
     assert_eq!(lost.get(&7_u32.to_le_bytes()).unwrap(), None);
-    assert!(
-        lost.entry(&7_u32.to_le_bytes())
-            .unwrap_err()
-            .is_corruption()
-    );
+    assert!(matches!(
+        lost.entry(&7_u32.to_le_bytes()),
+        Err(crate::Error::HeapMissing { .. })
+    ));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::ops::Range;
 
 use super::variable;
-use crate::format::index::{self, Counters, IndexHeader, Poll};
+use crate::format::index::{self, Counters, HeapHome, Home, IndexHeader, Poll};
 use crate::format::lock::{NUMBERS, State};
 use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::{self, Position, RosterHeader};
@@ -621,6 +621,16 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
     assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
     let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
     let segment = |number: u16| u64::from(number) << 32;
+    // Its bits are those that change it.
+    let home = (0..64)
+        .map(|bit| 1_u64 << bit)
+        .filter(|bit| HeapHome::from_word(1 ^ bit).home != Home::NextToIndex)
+        .sum();
+    for home in [Home::Unknown, Home::NextToIndex, Home::Elsewhere] {
+        let whole_from = 7;
+        let both = HeapHome { home, whole_from };
+        assert_eq!(HeapHome::from_word(both.to_word()), both);
+    }
     let flags = |lock, append_only| {
         let geometry = Geometry {
             append_only,
@@ -643,6 +653,21 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             vec![
                 bits("depth", u64::from(Poll(u64::MAX).depth())),
                 bits("superseded", superseded.0),
+            ],
+        ),
+        (
+            "Heap home",
+            64,
+            vec![
+                bits("home", home),
+                bits(
+                    "whole_from",
+                    HeapHome {
+                        home: Home::Unknown,
+                        whole_from: u16::MAX,
+                    }
+                    .to_word(),
+                ),
             ],
         ),
         (
