@@ -611,16 +611,7 @@ fn high_in_body() -> Field {
     field("high", 8, 8)
 }
 
-/// Every word that has a table of bits: its title, its bits, the fields.
-pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
-    let place = |segment, unit| Place { segment, unit }.to_word();
-    let link = |place: u64, which: bool, tag| Link::new(Place::from_word(place), which, tag).0;
-    // Where ones do not fit, the difference to a link without them shows the field.
-    let base = link(2, false, 0);
-    let superseded = Poll(0).with_superseded(true);
-    assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
-    let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
-    let segment = |number: u16| u64::from(number) << 32;
+fn heap_home() -> Vec<Bits> {
     // Its bits are those that change it.
     let home = (0..64)
         .map(|bit| 1_u64 << bit)
@@ -631,6 +622,23 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
         let both = HeapHome { home, whole_from };
         assert_eq!(HeapHome::from_word(both.to_word()), both);
     }
+    let whole_from = HeapHome {
+        home: Home::Unknown,
+        whole_from: u16::MAX,
+    };
+    vec![bits("home", home), bits("whole_from", whole_from.to_word())]
+}
+
+/// Every word that has a table of bits: its title, its bits, the fields.
+pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
+    let place = |segment, unit| Place { segment, unit }.to_word();
+    let link = |place: u64, which: bool, tag| Link::new(Place::from_word(place), which, tag).0;
+    // Where ones do not fit, the difference to a link without them shows the field.
+    let base = link(2, false, 0);
+    let superseded = Poll(0).with_superseded(true);
+    assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
+    let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
+    let segment = |number: u16| u64::from(number) << 32;
     let flags = |lock, append_only| {
         let geometry = Geometry {
             append_only,
@@ -655,21 +663,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
                 bits("superseded", superseded.0),
             ],
         ),
-        (
-            "Heap home",
-            64,
-            vec![
-                bits("home", home),
-                bits(
-                    "whole_from",
-                    HeapHome {
-                        home: Home::Unknown,
-                        whole_from: u16::MAX,
-                    }
-                    .to_word(),
-                ),
-            ],
-        ),
+        ("Heap home", 64, heap_home()),
         (
             "The lock",
             64,
