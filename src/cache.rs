@@ -28,6 +28,7 @@ mod recover;
 mod repair;
 mod retire;
 mod stats;
+mod tally;
 mod verify;
 mod version;
 mod view;
@@ -42,6 +43,7 @@ pub use check::{Fault, Level, Report};
 pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
+pub(crate) use number::NumberTally;
 pub use iter::{Entries, Items, Keys, Listed};
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
@@ -117,7 +119,10 @@ impl MmapCache {
             let (view, _) = self.handle.current()?;
             let (header, boot) = (view.header(), self.handle.boot);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_from_elsewhere(boot, view.inode) || header.is_copied(boot, view.inode)
+            header.is_from_elsewhere(boot, view.inode)
+                || header.is_copied(boot, view.inode)
+                // The heap has all that such a roster lacks.
+                || view.check_roster_length().is_err()
         };
         if needed {
             drop(self.writer()?);

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use crate::bytes;
 use crate::error::{Error, Result};
 use crate::format::record::{
-    HEADER_BYTES, HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant,
+    HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed,
+    Variant,
 };
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
@@ -139,9 +140,14 @@ impl Segment {
         unit: u32,
     ) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
         let rest = words.get(unit as usize..).ok_or(())?;
-        // No segment ends less than three words behind the last record that could stand in it.
-        let first: &[Word; HEADER_WORDS] = rest.first_chunk().ok_or(())?;
-        let words = [load(&first[0]), load(&first[1]), load(&first[2])];
+        // A short record may end at the segment's end: only the words of its own header are read.
+        let words = match self.variant {
+            Variant::Versioned => first_words::<HEADER_WORDS>(rest)?,
+            Variant::Numbered => {
+                let [first, second] = first_words::<NUMBERED_WORDS>(rest)?;
+                [first, second, 0]
+            }
+        };
         let Some(header) = Header::from_words(self.variant, words) else {
             return Ok(None);
         };
@@ -519,6 +525,13 @@ impl Segment {
     pub(crate) fn capacity_units(&self) -> u32 {
         u32::try_from(self.capacity / 8).unwrap_or(u32::MAX)
     }
+}
+
+/// The first words of a record; an error where the segment ends before them.
+#[inline(always)]
+fn first_words<const COUNT: usize>(rest: &[Word]) -> std::result::Result<[u64; COUNT], ()> {
+    let first: &[Word; COUNT] = rest.first_chunk().ok_or(())?;
+    Ok(std::array::from_fn(|at| load(&first[at])))
 }
 
 /// The parts of a piece of a record that belong to its key and to its value.

@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 31] = [
     &["cache::version", "cache::errand"],
     &["cache::entry", "cache::options"],
     &["cache::view"],
-    &["cache::batch"],
+    &["cache::batch", "cache::tally"],
     &["cache::editor"],
     &["cache::append", "cache::plan"],
     &["cache::edit"],

@@ -13,10 +13,11 @@ use crate::format::slot::{Identity, Link, Meta};
 
 use super::entry::Entry;
 use super::handle::Handle;
+use super::tally::Tally;
 use super::version::Version;
 use super::view::View;
 
-/// Looks at one position after which it counts as damaged, not as busy.
+/// Looks at one position after which a listing gives up.
 const ATTEMPTS: u32 = 10_000;
 /// Positions whose slots are asked for together.
 const AHEAD: u32 = 16;
@@ -34,6 +35,12 @@ pub(crate) struct Cursor<'a> {
     value: Vec<u8>,
     /// The length of its value.
     value_len: u32,
+    /// What the header counted at the beginning.
+    tally: Tally,
+    /// Entries that were found.
+    found: u64,
+    /// Whether an error was returned: whoever lists knows that something is missing.
+    failed: bool,
     over: bool,
 }
 
@@ -70,19 +77,21 @@ impl<'a> Cursor<'a> {
         let view = loop {
             let (guard, poll) = handle.current()?;
             let view = Arc::clone(&guard);
+            let tally = Tally::of(&view);
             let end = view.roster_len();
             let view = with_all_segments(handle, view)?;
             if view.header().poll().superseded() == poll.superseded() {
-                break (view, end);
+                break (view, end, tally);
             }
             // Marked while we looked: go on with it unless another generation has taken its place.
             if handle.inode_at_path()? == Some(view.inode) {
-                break (view, end);
+                break (view, end, tally);
             }
         };
-        let (view, end) = view;
+        let (view, end, tally) = view;
         Ok(Self {
             end,
+            tally,
             ..Self::of(handle, view)
         })
     }
@@ -92,6 +101,9 @@ impl<'a> Cursor<'a> {
         Self {
             handle,
             position: 0,
+            tally: Tally::of(&view),
+            found: 0,
+            failed: false,
             end: view.roster_len(),
             view,
             key: Vec::new(),
@@ -112,14 +124,21 @@ impl<'a> Cursor<'a> {
             }
             self.position += 1;
             match self.glance(position, with_value) {
-                Glance::Entry(version) => return Some(Ok(Version(version))),
+                Glance::Entry(version) => {
+                    self.found += 1;
+                    return Some(Ok(Version(version)));
+                }
                 Glance::Hole => continue,
                 Glance::Unsure => {}
             }
             match self.settle(position, with_value) {
                 Ok(Seen::Nothing) => {}
-                Ok(Seen::Entry(version)) => return Some(Ok(version)),
+                Ok(Seen::Entry(version)) => {
+                    self.found += 1;
+                    return Some(Ok(version));
+                }
                 Err(error) => {
+                    self.failed = true;
                     if error.is_corruption() {
                         self.handle.saw_damage();
                     } else {
@@ -129,7 +148,34 @@ impl<'a> Cursor<'a> {
                 }
             }
         }
-        None
+        self.conclude()
+    }
+
+    /// The error of a listing that has come to its end without one, and lacks entries.
+    #[cold]
+    fn conclude(&mut self) -> Option<Result<Version>> {
+        if std::mem::replace(&mut self.over, true) || self.failed {
+            return None;
+        }
+        let error = self.tally.check(&self.view, self.found).err()?;
+        if error.is_corruption() {
+            self.handle.saw_damage();
+        }
+        Some(Err(error))
+    }
+
+    /// Looks again at the position that was listed last, and appends its value to `value` if the
+    /// entry of that key is still there. The cursor's key and value are then those of this look.
+    pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
+        let key = std::mem::take(&mut self.key);
+        let seen = self.settle(self.position - 1, true)?;
+        Ok(match seen {
+            Seen::Entry(version) if self.key == key => {
+                value.extend_from_slice(&self.value);
+                Some(version)
+            }
+            _ => None,
+        })
     }
 
     /// Asks for a slot that comes some positions later: they lie all over the index (list all items:
@@ -193,15 +239,18 @@ impl<'a> Cursor<'a> {
     /// What looks like damage counts only if no change was finished during a whole look: between a
     /// deletion and the insertion that takes its slot and position, all that is compared can be the
     /// same again. (Each look ends with a fence.)
+    ///
+    /// After many looks it is damage if each of them found the same, and otherwise contention.
     pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
-        let mut doubted = None;
-        for _ in 0..ATTEMPTS {
+        let (mut doubted, mut changed) = (None, false);
+        for attempt in 1..=ATTEMPTS {
             match self.look(position, with_value)? {
                 Look::Entry(version) => return Ok(Seen::Entry(version)),
                 Look::Nothing => return Ok(Seen::Nothing),
                 Look::Damaged(error) => {
                     let changes = self.view.header().changes();
-                    if doubted.replace(changes) == Some(changes) {
+                    let is_last = attempt == ATTEMPTS && !changed;
+                    if doubted.replace(changes) == Some(changes) || is_last {
                         return Err(error);
                     }
                 }
@@ -210,13 +259,17 @@ impl<'a> Cursor<'a> {
                         path: self.handle.path.to_path_buf(),
                     });
                 }
-                Look::Again => std::hint::spin_loop(),
+                Look::Again => {
+                    changed = true;
+                    std::hint::spin_loop();
+                }
             }
         }
-        Err(self.view.table.damaged(
-            "a roster position that does not hold still",
-            u64::from(position),
-        ))
+        Err(Error::Contended {
+            path: self.handle.path.to_path_buf(),
+            what: "an entry of a listing",
+            looks: ATTEMPTS,
+        })
     }
 
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
@@ -225,7 +278,13 @@ impl<'a> Cursor<'a> {
             return Ok(Look::Nothing);
         };
         let (region_number, index) = view.table.slot_home(number);
-        let region = view.table.region(region_number)?;
+        let region = match view.table.region(region_number) {
+            Err(error) if error.is_corruption() => {
+                let what = "a position that leads to no slot";
+                return Ok(Look::Damaged(view.roster.damaged(position, what)));
+            }
+            region => region?,
+        };
         let stamp = region.stamp();
         let slot = region.slot(index);
         let link = slot.link();
@@ -255,17 +314,22 @@ impl<'a> Cursor<'a> {
             return Ok(Look::Again);
         }
         if stamp.is_live() && link.is_entry() && identity.position == position {
-            return match inline {
-                true => Ok(Look::Entry(Version(meta.mtime))),
-                false => self.read_unless_moved(number, link, identity, meta, with_value),
-            };
+            if !inline {
+                return self.read_unless_moved(number, link, identity, meta, with_value);
+            }
+            if is_key_of(view, &self.key, identity, link) {
+                return Ok(Look::Entry(Version(meta.mtime)));
+            }
+            let what = "a key that does not fit the hash in its slot";
+            let at = view.table.body_at(region_number, index);
+            return Ok(Look::Damaged(view.table.damaged(what, at)));
         }
         if !link.is_entry() && writing {
             // Not yet published, or gone already; where the writer was killed, this can last.
             return Ok(Look::Nothing);
         }
         let what = "a slot that does not know its roster position";
-        let at = view.table.region_at(region_number);
+        let at = view.table.body_at(region_number, index);
         Ok(Look::Damaged(view.table.damaged(what, at)))
     }
 
@@ -279,7 +343,7 @@ impl<'a> Cursor<'a> {
         meta: Meta,
         with_value: bool,
     ) -> Result<Look> {
-        let read = self.read_record(link, identity, meta, with_value)?;
+        let read = self.read_record(number, link, identity, meta, with_value)?;
         if matches!(read, Look::Damaged(_)) {
             let (region, index) = self.view.table.slot_home(number);
             if self.view.table.region(region)?.slot(index).link_after() != link {
@@ -296,6 +360,7 @@ impl<'a> Cursor<'a> {
     /// 57 ns each, 938 with the checksum).
     fn read_record(
         &mut self,
+        slot_number: u32,
         link: Link,
         identity: Identity,
         meta: Meta,
@@ -303,7 +368,7 @@ impl<'a> Cursor<'a> {
     ) -> Result<Look> {
         let place = link.place();
         let Some(segment) = self.view.segment(place.segment) else {
-            return self.find_segment(place.segment);
+            return self.find_segment(place.segment, slot_number);
         };
         let header = if with_value || self.view.is_numbered() {
             let value = with_value.then_some(&mut self.value);
@@ -311,8 +376,7 @@ impl<'a> Cursor<'a> {
         } else {
             let header = segment.read_key(place.unit, &mut self.key)?;
             header.filter(|header| {
-                let hash = self.view.hasher.hash(&self.key);
-                (hash.stored(), hash.tag()) == (identity.hash, link.tag())
+                is_key_of(&self.view, &self.key, identity, link)
                     && (header.key_len, header.value_len) == (identity.key_len, meta.value_len)
             })
         };
@@ -325,7 +389,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Maps a segment that was begun after the walk, and keeps all that the walk has mapped before.
-    fn find_segment(&mut self, number: u16) -> Result<Look> {
+    fn find_segment(&mut self, number: u16, slot_number: u32) -> Result<Look> {
         if let Some(segment) = self.view.open_segment(&self.handle.names, number)? {
             self.handle.share_segment(&self.view, &segment);
             let all = self.view.segments().cloned().chain([segment]).collect();
@@ -340,8 +404,18 @@ impl<'a> Cursor<'a> {
         // If it was cleaned away between the link and now, the link has changed, and is looked at
         // again.
         let what = "a link to a segment that is not there";
-        Ok(Look::Damaged(self.view.table.damaged(what, 0)))
+        let (region, index) = self.view.table.slot_home(slot_number);
+        let at = self.view.table.body_at(region, index);
+        Ok(Look::Damaged(self.view.table.damaged(what, at)))
     }
+}
+
+/// Whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a slot: a
+/// key that damage changed passes with a probability of 2^-31.
+#[inline(always)]
+fn is_key_of(view: &View, key: &[u8], identity: Identity, link: Link) -> bool {
+    let hash = view.hasher.hash(key);
+    (hash.stored(), hash.tag()) == (identity.hash, link.tag())
 }
 
 /// The view with every segment mapped that its generation has now.
@@ -437,6 +511,14 @@ impl<'a> Keys<'a> {
             value_len: self.0.value_len.into(),
             version,
         }))
+    }
+}
+
+impl Keys<'_> {
+    /// Appends the value of the entry that was listed last to `value`, and returns its version;
+    /// none where it was deleted since. Reads the same slot again, so it costs no search.
+    pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
+        self.0.value_of_last(value)
     }
 }
 

@@ -300,6 +300,7 @@ impl Handle {
         key: &[u8],
         mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
+        let mut began = None;
         for _ in 0..RESTARTS {
             let view = self.view.load();
             let Some(poll) = self.poll(&view)? else {
@@ -309,12 +310,23 @@ impl Handle {
             if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
                 return Ok(answer);
             }
+            began.get_or_insert_with(|| view.header().changes());
         }
-        Err(Error::damaged(
-            &self.path,
-            "an entry that does not hold still",
-            0,
-        ))
+        Err(self.never_still(began))
+    }
+
+    /// The error of a lookup that gave up: contention, unless nobody changed anything meanwhile.
+    #[cold]
+    fn never_still(&self, began: Option<u64>) -> Error {
+        let view = self.view.load();
+        if began == Some(view.header().changes()) {
+            return view.table.damaged("an entry that contradicts itself", 0);
+        }
+        Error::Contended {
+            path: self.path.to_path_buf(),
+            what: "the entry of a key",
+            looks: RESTARTS,
+        }
     }
 
     /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
