@@ -227,7 +227,8 @@ impl MmapCache {
         Ok(matches!(self.handle.peek(key)?, Answer::Found(_)))
     }
 
-    /// When a key's entry was written, from the index alone: it looks at no checksum.
+    /// When a key's entry was written, from the index alone: it looks at no checksum. It may lie up
+    /// to 10 ms before the call that wrote it; see [`Version`].
     ///
     /// # Errors
     ///
@@ -393,9 +394,16 @@ impl MmapCache {
     /// comes as an error that [`is_corruption`](crate::Error::is_corruption), and the walk goes on
     /// behind it; any other error ends it.
     ///
+    /// A listing that returned no error until then ends with
+    /// [`Error::Incomplete`](crate::Error::Incomplete) if it found fewer entries than the index
+    /// counted when it began, so that damage cannot make it shorter unnoticed. This is exact where
+    /// nobody writes; where others do, each of their changes is taken for a deletion.
+    ///
     /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table or
     /// of the values, which are not looked at, nor are checksums: a key is listed whose value is
-    /// damaged. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
+    /// damaged. Keys are compared with the 31 bits of their hash that the index keeps beside them:
+    /// one that damage changed is listed with a probability of 2^-31. Versions and lengths are
+    /// returned as the index has them. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
     ///
     /// # Errors
     ///

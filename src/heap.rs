@@ -681,6 +681,38 @@ mod tests {
         }
     }
 
+    /// A numbered record with a key of up to four bytes has two words, and a segment may end behind
+    /// it.
+    #[test]
+    fn short_records_may_end_their_segment() {
+        for key_len in 1..=24_usize {
+            let header = Header {
+                variant: Variant::Numbered,
+                value_len: 0,
+                mtime: 9,
+                key_len: key_len as u16,
+                kind: Kind::Entry,
+            };
+            let mut segment = Segment::plain(128 + header.stored_bytes() as usize);
+            segment.variant = Variant::Numbered;
+            let key = vec![b'k'; key_len];
+            segment.write(16, header, &key, &[]).unwrap();
+            let mut out = Vec::new();
+            assert_eq!(segment.read_any(16, &mut out, None).unwrap(), Some(header));
+            assert_eq!(out, key);
+            assert_eq!(segment.verify(16).unwrap(), Some(header));
+            assert_eq!(segment.stored_bytes(16).unwrap(), Some(header.stored_bytes()));
+            let matched = Outcome::Match(header);
+            assert_eq!(segment.compare(16, &key).unwrap(), matched);
+            assert_eq!(segment.read(16, &key, true, &mut out).unwrap(), matched);
+            assert_eq!(segment.value_at_hand(16, &key, true, &mut out), Some(9));
+            let mut walker = segment.walk(0, segment.capacity_units());
+            let found = walker.step().unwrap();
+            assert!(matches!(found, Some(Found::Record(place, _)) if place.unit == 16));
+            assert_eq!(walker.step().unwrap(), None);
+        }
+    }
+
     #[test]
     fn another_key_of_the_same_length_is_told_from_damage() {
         let segment = Segment::plain(4096);

@@ -235,40 +235,16 @@ impl<'a> Cursor<'a> {
     }
 
     /// Looks at a position until it held still for one look.
-    ///
-    /// What looks like damage counts only if no change was finished during a whole look: between a
-    /// deletion and the insertion that takes its slot and position, all that is compared can be the
-    /// same again. (Each look ends with a fence.)
-    ///
-    /// After many looks it is damage if each of them found the same, and otherwise contention.
+    #[inline(always)]
     pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
-        let (mut doubted, mut changed) = (None, false);
-        for attempt in 1..=ATTEMPTS {
-            match self.look(position, with_value)? {
-                Look::Entry(version) => return Ok(Seen::Entry(version)),
-                Look::Nothing => return Ok(Seen::Nothing),
-                Look::Damaged(error) => {
-                    let changes = self.view.header().changes();
-                    let is_last = attempt == ATTEMPTS && !changed;
-                    if doubted.replace(changes) == Some(changes) || is_last {
-                        return Err(error);
-                    }
-                }
-                Look::Superseded => {
-                    return Err(Error::Superseded {
-                        path: self.handle.path.to_path_buf(),
-                    });
-                }
-                Look::Again => {
-                    changed = true;
-                    std::hint::spin_loop();
-                }
-            }
-        }
-        Err(Error::Contended {
-            path: self.handle.path.to_path_buf(),
-            what: "an entry of a listing",
-            looks: ATTEMPTS,
+        let handle = self.handle;
+        settled(handle, || {
+            let look = self.look(position, with_value)?;
+            let changes = match look {
+                Look::Damaged(_) => self.view.header().changes(),
+                _ => 0,
+            };
+            Ok((look, changes))
         })
     }
 
@@ -408,6 +384,44 @@ impl<'a> Cursor<'a> {
         let at = self.view.table.body_at(region, index);
         Ok(Look::Damaged(self.view.table.damaged(what, at)))
     }
+}
+
+/// Looks until one look held still. `look` returns how many changes there had been behind a look
+/// that found damage.
+///
+/// What looks like damage counts only if no change was finished during a whole look: between a
+/// deletion and the insertion that takes its slot and position, all that is compared can be the
+/// same again. (Each look ends with a fence.) After [`ATTEMPTS`] looks it is damage if each of them
+/// found some, and contention if any was disturbed.
+#[inline(always)]
+fn settled(handle: &Handle, mut look: impl FnMut() -> Result<(Look, u64)>) -> Result<Seen> {
+    let (mut doubted, mut was_disturbed) = (None, false);
+    for attempt in 1..=ATTEMPTS {
+        match look()? {
+            (Look::Entry(version), _) => return Ok(Seen::Entry(version)),
+            (Look::Nothing, _) => return Ok(Seen::Nothing),
+            (Look::Damaged(error), changes) => {
+                let is_last = attempt == ATTEMPTS && !was_disturbed;
+                if doubted.replace(changes) == Some(changes) || is_last {
+                    return Err(error);
+                }
+            }
+            (Look::Superseded, _) => {
+                return Err(Error::Superseded {
+                    path: handle.path.to_path_buf(),
+                });
+            }
+            (Look::Again, _) => {
+                was_disturbed = true;
+                std::hint::spin_loop();
+            }
+        }
+    }
+    Err(Error::Contended {
+        path: handle.path.to_path_buf(),
+        what: "an entry of a listing",
+        looks: ATTEMPTS,
+    })
 }
 
 /// Whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a slot: a
@@ -583,3 +597,34 @@ impl Iterator for Entries<'_> {
 impl std::iter::FusedIterator for Keys<'_> {}
 impl std::iter::FusedIterator for Items<'_> {}
 impl std::iter::FusedIterator for Entries<'_> {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A position at which each look loses a race is contention; one at which each look finds damage
+    /// is damage, however much is changed elsewhere.
+    #[test]
+    fn lost_races_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        let handle = cache.handle();
+        let damage = || Look::Damaged(Error::damaged(&handle.path, "a test", 0));
+        let mut changes = 0;
+        let mut lost = |is_race: fn(u64) -> bool| {
+            let result = settled(handle, || {
+                changes += 1;
+                let look = if is_race(changes) { Look::Again } else { damage() };
+                Ok((look, changes))
+            });
+            result.err().unwrap()
+        };
+        for error in [lost(|_| true), lost(|changes| changes % 1_000 == 0)] {
+            assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+            assert!(!error.is_corruption());
+        }
+        assert!(lost(|_| false).is_corruption());
+        let still = settled(handle, || Ok((damage(), 7)));
+        assert!(still.err().unwrap().is_corruption());
+    }
+}

@@ -419,8 +419,8 @@ impl Handle {
         Err(error)
     }
 
-    /// Whether another file stands at the path; the handle is on it then. Files that were only
-    /// removed stay readable.
+    /// Whether another file stands at the path; the handle is on it then. Of files that were only
+    /// removed it keeps what it has mapped.
     #[cold]
     fn replaced_by_hand(&self, view: &View) -> Result<bool> {
         let replaced = self
@@ -456,4 +456,32 @@ fn prefetch<K: AsRef<[u8]>>(
         }
     }
     hashes
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A lookup that loses every race says that it did; one that never ends though nobody changes
+    /// anything has found damage.
+    #[test]
+    fn lost_races_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        cache.put(b"key", b"value").unwrap();
+        let handle = cache.handle();
+        let restart = |is_changed: bool| {
+            let answer = handle.search(b"key", |view, _, _, _| {
+                if is_changed {
+                    view.header().count_change();
+                }
+                Ok(Step::<()>::Restart)
+            });
+            answer.unwrap_err()
+        };
+        let error = restart(true);
+        assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+        assert!(!error.is_corruption());
+        assert!(restart(false).is_corruption());
+    }
 }
