@@ -11,8 +11,7 @@ use std::sync::Arc;
 use crate::bytes;
 use crate::error::{Error, Result};
 use crate::format::record::{
-    HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed,
-    Variant,
+    HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed, Variant,
 };
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
@@ -701,7 +700,10 @@ mod tests {
             assert_eq!(segment.read_any(16, &mut out, None).unwrap(), Some(header));
             assert_eq!(out, key);
             assert_eq!(segment.verify(16).unwrap(), Some(header));
-            assert_eq!(segment.stored_bytes(16).unwrap(), Some(header.stored_bytes()));
+            assert_eq!(
+                segment.stored_bytes(16).unwrap(),
+                Some(header.stored_bytes())
+            );
             let matched = Outcome::Match(header);
             assert_eq!(segment.compare(16, &key).unwrap(), matched);
             assert_eq!(segment.read(16, &key, true, &mut out).unwrap(), matched);

@@ -95,7 +95,11 @@ impl Trial<'_> {
 
     fn counted<E: Debug>(&self, door: &str, counted: Result<u64, E>) {
         let put = self.ledger.len() as u64;
-        assert!(counted.is_err() || counted.unwrap() == put, "{}: {door}", self.name);
+        assert!(
+            counted.is_err() || counted.unwrap() == put,
+            "{}: {door}",
+            self.name
+        );
     }
 }
 
@@ -158,7 +162,10 @@ fn check_dictionary(trial: &Trial<'_>, dict: &impl Dict<String>) {
     trial.items("dict items", pairs);
     trial.counted("dict len", dict.len());
     let drawn = dict.random_key();
-    trial.drawn("dict random_key", drawn.map(|key| key.map(|key| bytes(&key))));
+    trial.drawn(
+        "dict random_key",
+        drawn.map(|key| key.map(|key| bytes(&key))),
+    );
     let any = dict.any_key();
     trial.drawn("dict any_key", any.map(|key| key.map(|key| bytes(&key))));
 }
@@ -220,7 +227,8 @@ fn dictionaries() -> Sample {
     for number in 0..24 {
         let key = format!("group-{}/{}", number % 3, "k".repeat(1 + number));
         let value = format!("value {number}");
-        dict.insert(key.split('/').collect::<Vec<_>>(), value.clone()).unwrap();
+        dict.insert(key.split('/').collect::<Vec<_>>(), value.clone())
+            .unwrap();
         ledger.insert(key.into_bytes(), value.into_bytes());
     }
     dict.cache().flush().unwrap();

@@ -614,7 +614,11 @@ mod tests {
         let mut lost = |is_race: fn(u64) -> bool| {
             let result = settled(handle, || {
                 changes += 1;
-                let look = if is_race(changes) { Look::Again } else { damage() };
+                let look = if is_race(changes) {
+                    Look::Again
+                } else {
+                    damage()
+                };
                 Ok((look, changes))
             });
             result.err().unwrap()

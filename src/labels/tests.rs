@@ -173,7 +173,11 @@ fn check_damage_before_a_label(back: usize) {
     let (listed, failed): (Vec<_>, Vec<_>) = labels.iter().unwrap().partition(Result::is_ok);
     assert_eq!(listed.len(), 10);
     assert!(failed.len() <= 1);
-    assert!(failed.into_iter().all(|error| error.unwrap_err().is_corruption()));
+    assert!(
+        failed
+            .into_iter()
+            .all(|error| error.unwrap_err().is_corruption())
+    );
 }
 
 #[test]

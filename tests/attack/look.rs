@@ -318,7 +318,11 @@ impl<'a> Judge<'a> {
 
     fn known(&self, door: &str, key: &[u8]) {
         let is_known = self.keys().contains(key) || self.reach.allows_strange(key);
-        assert!(is_known, "{}: {door} gives {key:?}, which was never put", self.name);
+        assert!(
+            is_known,
+            "{}: {door} gives {key:?}, which was never put",
+            self.name
+        );
     }
 
     /// Compares a listing with what was put, where the change lets it be known.
@@ -337,7 +341,11 @@ impl<'a> Judge<'a> {
             assert_eq!(count, seen.len(), "{}: {door} gives a key twice", self.name);
             let entries = self.specimen.entries().map(|(key, _)| key);
             let all: BTreeSet<_> = entries.cloned().collect();
-            assert!(seen.is_subset(&all), "{}: {door} gives a deleted key", self.name);
+            assert!(
+                seen.is_subset(&all),
+                "{}: {door} gives a deleted key",
+                self.name
+            );
             assert!(failed || seen == all, "{}: {door} is short", self.name);
         }
         let can_tell = !self.reach.listing || (self.reach.one_byte && !failed);

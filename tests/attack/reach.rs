@@ -277,9 +277,13 @@ fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
 
 /// Whether all files but one are the same, and that one but for a byte.
 fn is_one_byte_apart(before: &Image, after: &Image) -> bool {
-    let pairs = || before.files().map(|(suffix, old)| (old, after.bytes(suffix)));
-    let is_same_shape = before.suffixes() == after.suffixes()
-        && pairs().all(|(old, new)| old.len() == new.len());
+    let pairs = || {
+        before
+            .files()
+            .map(|(suffix, old)| (old, after.bytes(suffix)))
+    };
+    let is_same_shape =
+        before.suffixes() == after.suffixes() && pairs().all(|(old, new)| old.len() == new.len());
     let ranges = pairs().flat_map(|(old, new)| differences(old, new));
     is_same_shape && ranges.map(|range| range.len()).sum::<usize>() == 1
 }

@@ -433,12 +433,18 @@ fn copies_beside_writers_miss_losses_never() {
     drop(cache);
     let reader = look(source.path());
     let counted = Counted::at_rest(&reader.handle.view.load());
-    assert!(counted.entries.is_none() && counted.least == 100, "{:?}", counted.least);
+    assert!(
+        counted.entries.is_none() && counted.least == 100,
+        "{:?}",
+        counted.least
+    );
     reader.hot_copy().to(beside(&source, "whole")).unwrap();
     // Zeros are no damage to a walk; the count tells.
     let view = reader.handle.view.load_full();
     let end = view.header().tail().bytes() as usize;
-    open_heap(&source).write_all_at(&vec![0; 3_000], end as u64 - 3_000).unwrap();
+    open_heap(&source)
+        .write_all_at(&vec![0; 3_000], end as u64 - 3_000)
+        .unwrap();
     let refused = reader.hot_copy().to(beside(&source, "copy")).unwrap_err();
     assert!(
         matches!(refused, Error::Incomplete { counted: 100, .. }),

@@ -209,10 +209,8 @@ fn cut_rosters_end_listings_with_errors() {
         let reader = scratch.open(Options::new().read_only(true));
         assert_all_listings_fail(&reader);
         assert_eq!(reader.get(b"key 9").unwrap().unwrap(), b"value");
-        let dict = crate::dict::MmapDict::<u8>::on(
-            std::sync::Arc::new(reader),
-            crate::dict::Format::Json,
-        );
+        let dict =
+            crate::dict::MmapDict::<u8>::on(std::sync::Arc::new(reader), crate::dict::Format::Json);
         assert!(crate::dict::Dict::len(&dict).is_err());
         drop(dict);
 
@@ -341,7 +339,11 @@ fn changed_keys_in_slots_are_not_listed() {
         overwrite_word(scratch.path(), at, |word| word ^ mask);
         let (listed, failed) = borrowed(&cache);
         assert_eq!((listed.len(), failed), (49, 1), "{mask:#x}");
-        assert!(listed.keys().all(|key| key.len() == 5 && key[2..] == [9; 3]));
+        assert!(
+            listed
+                .keys()
+                .all(|key| key.len() == 5 && key[2..] == [9; 3])
+        );
         for _ in 0..200 {
             let drawn = cache.random_key().unwrap().unwrap();
             assert!(listed.contains_key(&drawn), "{drawn:?} was never put");
