@@ -147,7 +147,8 @@ impl MmapCache {
     /// # Errors
     ///
     /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file
-    /// cannot be mapped.
+    /// cannot be mapped, [`Error::Contended`](crate::Error::Contended) where other writers changed
+    /// the entry each time that it was looked at.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = Vec::new();
         Ok(self.get_into(key, &mut value)?.then_some(value))
@@ -408,7 +409,8 @@ impl MmapCache {
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped. Items can also be
-    /// [`Error::Superseded`](crate::Error::Superseded).
+    /// [`Error::Superseded`](crate::Error::Superseded) and
+    /// [`Error::Contended`](crate::Error::Contended), which end the walk.
     pub fn keys(&self) -> Result<Keys<'_>> {
         Keys::new(&self.handle)
     }
@@ -436,8 +438,10 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged) where there are entries and none can be read,
-    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    /// [`Error::Incomplete`](crate::Error::Incomplete) where there are entries and none can be read,
+    /// [`Error::Damaged`](crate::Error::Damaged) where the roster was cut, so that some keys could
+    /// never be drawn, [`Error::Contended`](crate::Error::Contended) where others changed everything
+    /// all the while, [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
     pub fn random_key(&self) -> Result<Option<Vec<u8>>> {
         self.handle.random_key()
     }
