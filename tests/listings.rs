@@ -351,8 +351,8 @@ fn changed_bytes_never_shorten_cache_listings() {
 #[test]
 fn changed_bytes_never_shorten_dictionary_listings() {
     let sample = dictionaries();
-    try_readers(&sample, 11, 1);
-    try_writers(&sample, 101, 1);
+    try_readers(&sample, 37, 1);
+    try_writers(&sample, 211, 1);
 }
 
 #[test]

@@ -166,6 +166,7 @@ impl<'a> Cursor<'a> {
 
     /// Looks again at the position that was listed last, and appends its value to `value` if the
     /// entry of that key is still there. The cursor's key and value are then those of this look.
+    #[cfg(feature = "dict")]
     pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
         let key = std::mem::take(&mut self.key);
         let seen = self.settle(self.position - 1, true)?;
@@ -528,6 +529,7 @@ impl<'a> Keys<'a> {
     }
 }
 
+#[cfg(feature = "dict")]
 impl Keys<'_> {
     /// Appends the value of the entry that was listed last to `value`, and returns its version;
     /// none where it was deleted since. Reads the same slot again, so it costs no search.
@@ -598,7 +600,8 @@ impl std::iter::FusedIterator for Keys<'_> {}
 impl std::iter::FusedIterator for Items<'_> {}
 impl std::iter::FusedIterator for Entries<'_> {}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -458,7 +458,8 @@ fn prefetch<K: AsRef<[u8]>>(
     hashes
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
