@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use attack::image::{Image, with_suffix};
+use attack::layout::{self, Geometry};
 use attack::look::{read_only, writable};
 use attack::specimen::{image_of, options, scratch};
 use mmapcache::dict::{CachedDict, Dict, Format, MmapDict};
@@ -269,16 +270,34 @@ fn open_to_change(path: &Path) -> File {
 
 /// Changes each `stride`-th byte and opens the files for reading.
 fn try_readers(sample: &Sample, stride: usize, copied: usize) {
+    try_readers_at(sample, copied, |_, bytes| {
+        (0..bytes.len()).step_by(stride).collect()
+    });
+}
+
+/// The control bytes of all entries: a lookup does not find a key whose byte is another.
+fn controls(suffix: &str, bytes: &[u8]) -> Vec<usize> {
+    if !suffix.is_empty() {
+        return Vec::new();
+    }
+    let geometry = Geometry::of(bytes);
+    let slots = layout::slots(bytes).into_iter();
+    let entries = slots.filter(layout::Slot::is_entry);
+    let control = |slot: layout::Slot| geometry.region(slot.region).start + 64 + slot.index;
+    entries.map(control).collect()
+}
+
+fn try_readers_at(sample: &Sample, copied: usize, offsets: impl Fn(&str, &[u8]) -> Vec<usize>) {
     let dir = scratch();
     let path = dir.path().join("cache");
     sample.image.write_to(&path).unwrap();
     let mut trials = 0;
     for (suffix, bytes) in sample.image.files() {
         let file = open_to_change(&with_suffix(&path, suffix));
-        for at in (0..bytes.len()).step_by(stride) {
+        for (turn, at) in offsets(suffix, bytes).into_iter().enumerate() {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at as u64).unwrap();
-            let mask = MASKS[(at / stride) % MASKS.len()];
+            let mask = MASKS[turn % MASKS.len()];
             file.write_all_at(&[byte[0] ^ mask], at as u64).unwrap();
             (sample.check)(&Trial {
                 name: format!("reader, {suffix:?} byte {at} mask {mask:#x}"),
@@ -291,7 +310,7 @@ fn try_readers(sample: &Sample, stride: usize, copied: usize) {
             trials += 1;
         }
     }
-    assert!(trials > 100, "{trials}");
+    assert!(trials > 20, "{trials}");
 }
 
 /// The same for handles that may write: they may recover, so each has files of its own.
@@ -351,6 +370,7 @@ fn changed_bytes_never_shorten_cache_listings() {
 #[test]
 fn changed_bytes_never_shorten_dictionary_listings() {
     let sample = dictionaries();
+    try_readers_at(&sample, 1, controls);
     try_readers(&sample, 37, 1);
     try_writers(&sample, 211, 1);
 }
