@@ -31,6 +31,7 @@ mod repair;
 mod retire;
 mod staged;
 mod stats;
+mod tally;
 mod verify;
 mod version;
 mod view;
@@ -46,6 +47,7 @@ pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
 pub use iter::{Entries, Items, Keys, Listed};
+pub(crate) use number::NumberTally;
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
@@ -120,7 +122,10 @@ impl MmapCache {
             let (view, _) = self.handle.current()?;
             let (header, boot) = (view.header(), self.handle.boot);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_from_elsewhere(boot, view.inode) || header.is_copied(boot, view.inode)
+            header.is_from_elsewhere(boot, view.inode)
+                || header.is_copied(boot, view.inode)
+                // The heap has all that such a roster lacks.
+                || view.check_roster_length().is_err()
         };
         if needed {
             drop(self.writer()?);
@@ -145,7 +150,8 @@ impl MmapCache {
     /// # Errors
     ///
     /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file
-    /// cannot be mapped.
+    /// cannot be mapped, [`Error::Contended`](crate::Error::Contended) where other writers changed
+    /// the entry each time that it was looked at.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = Vec::new();
         Ok(self.get_into(key, &mut value)?.then_some(value))
@@ -225,7 +231,8 @@ impl MmapCache {
         Ok(matches!(self.handle.peek(key)?, Answer::Found(_)))
     }
 
-    /// When a key's entry was written, from the index alone: it looks at no checksum.
+    /// When a key's entry was written, from the index alone: it looks at no checksum. It may lie up
+    /// to 10 ms before the call that wrote it; see [`Version`].
     ///
     /// # Errors
     ///
@@ -391,14 +398,22 @@ impl MmapCache {
     /// comes as an error that [`is_corruption`](crate::Error::is_corruption), and the walk goes on
     /// behind it; any other error ends it.
     ///
+    /// A listing that returned no error until then ends with
+    /// [`Error::Incomplete`](crate::Error::Incomplete) if it found fewer entries than the index
+    /// counted when it began, so that damage cannot make it shorter unnoticed. This is exact where
+    /// nobody writes; where others do, each of their changes is taken for a deletion.
+    ///
     /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table or
     /// of the values, which are not looked at, nor are checksums: a key is listed whose value is
-    /// damaged. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
+    /// damaged. Keys are compared with the 31 bits of their hash that the index keeps beside them:
+    /// one that damage changed is listed with a probability of 2^-31. Versions and lengths are
+    /// returned as the index has them. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped. Items can also be
-    /// [`Error::Superseded`](crate::Error::Superseded).
+    /// [`Error::Superseded`](crate::Error::Superseded) and
+    /// [`Error::Contended`](crate::Error::Contended), which end the walk.
     pub fn keys(&self) -> Result<Keys<'_>> {
         Keys::new(&self.handle)
     }
@@ -426,8 +441,10 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged) where there are entries and none can be read,
-    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    /// [`Error::Incomplete`](crate::Error::Incomplete) where there are entries and none can be read,
+    /// [`Error::Damaged`](crate::Error::Damaged) where the roster was cut, so that some keys could
+    /// never be drawn, [`Error::Contended`](crate::Error::Contended) where others changed everything
+    /// all the while, [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
     pub fn random_key(&self) -> Result<Option<Vec<u8>>> {
         self.handle.random_key()
     }

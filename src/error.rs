@@ -197,6 +197,30 @@ pub enum Error {
         /// What is at the path: "nothing", or what else it is.
         found: &'static str,
     },
+    /// A listing, a draw or a copy found fewer entries than the index counts, or bytes that may have
+    /// held entries. What it returned before this error is sound, but not all there was.
+    #[error("{}: {found} of {counted} entries found{}; repair it (`mmapcache-inspect repair`, or `Repair`)", path.display(), beside(*damaged_bytes))]
+    Incomplete {
+        /// The index.
+        path: PathBuf,
+        /// Entries that were found.
+        found: u64,
+        /// Entries that the index counted when it began.
+        counted: u64,
+        /// Bytes of the heap that do not verify; only a copy looks for them.
+        damaged_bytes: u64,
+    },
+    /// Other writers changed what a reader looked at, each of the many times that it looked. Nothing
+    /// is damaged: the same call can be made again.
+    #[error("{}: other writers changed {what} each of the {looks} times that it was looked at; try again", path.display())]
+    Contended {
+        /// The cache.
+        path: PathBuf,
+        /// What was looked at.
+        what: &'static str,
+        /// How often.
+        looks: u32,
+    },
     /// A listing could not go on: the cache was rebuilt, and what it still had to read is gone.
     #[error("{}: the cache was rebuilt during the listing; start it again", path.display())]
     Superseded {
@@ -247,11 +271,14 @@ fn named(holder: Option<u32>) -> String {
 impl Error {
     /// Whether the files are at fault: bytes that no version of this crate wrote where they stand.
     ///
-    /// True for [`Error::Damaged`] and [`Error::WrongMagic`]. A killed process never causes it. A
-    /// full disk, a missing permission, too many open files and a misuse of the API are no
-    /// corruption, and neither is a file of a newer release.
+    /// True for [`Error::Damaged`], [`Error::Incomplete`] and [`Error::WrongMagic`]. A killed process
+    /// never causes it. A full disk, a missing permission, too many open files, contention and a
+    /// misuse of the API are no corruption, and neither is a file of a newer release.
     pub fn is_corruption(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::WrongMagic { .. })
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Incomplete { .. } | Self::WrongMagic { .. }
+        )
     }
 
     /// What an [`Error::Io`] tried whose failure means that something may never come to the disk.
@@ -300,6 +327,13 @@ fn unknown(found: u32, supported: u32, flags: u32) -> String {
             format!("format version {found}, this crate reads {supported}; use a matching release")
         }
         flags => format!("feature flags {flags:#x} of a newer release; use that one"),
+    }
+}
+
+fn beside(damaged_bytes: u64) -> String {
+    match damaged_bytes {
+        0 => String::new(),
+        bytes => format!(", and {bytes} damaged bytes that may have held others, or newer values"),
     }
 }
 

@@ -81,6 +81,15 @@ impl Intent {
         }
     }
 
+    /// The number of entries before the change or after it, whichever is lower.
+    pub(crate) fn fewest_entries(&self) -> u64 {
+        let after = self.after().occupied;
+        match self {
+            Self::Insert { .. } => after.saturating_sub(1),
+            Self::Delete { .. } | Self::Replace { .. } => after,
+        }
+    }
+
     fn to_words(self) -> (u64, [u64; 3]) {
         match self {
             Self::Insert {

@@ -67,9 +67,15 @@ impl Roster {
             return Ok(word);
         }
         self.memory.refresh()?;
-        let at = HEADER_BYTES + u64::from(position) * 4;
         self.word_within(position)?
-            .ok_or_else(|| Error::damaged(self.file.path(), "a position beyond the file's end", at))
+            .ok_or_else(|| self.damaged(position, "a position beyond the file's end"))
+    }
+
+    /// The error for a position that is damaged, with its byte in the roster file.
+    #[cold]
+    pub(crate) fn damaged(&self, position: u32, what: &'static str) -> Error {
+        let at = HEADER_BYTES + u64::from(position) * 4;
+        Error::damaged(self.file.path(), what, at)
     }
 
     fn word_within(&self, position: u32) -> Result<Option<&Word>> {

@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 33] = [
     &["cache::view"],
     &["cache::extent", "cache::presence"],
     &["cache::staged"],
-    &["cache::batch"],
+    &["cache::batch", "cache::tally"],
     &["cache::editor"],
     &["cache::append", "cache::plan"],
     &["cache::edit"],

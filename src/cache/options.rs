@@ -227,8 +227,9 @@ impl Options {
     }
 
     /// How often misses and writes look whether the files were removed or replaced by hand, which
-    /// no mark inside them can tell. What was put in their place is opened; what was only removed
-    /// stays readable, until the next write makes a new cache at the path. Files that are changed
+    /// no mark inside them can tell. What was put in their place is opened. Of what was only removed
+    /// a handle goes on reading what it has mapped, until the next write makes a new cache at the
+    /// path: the segments that it has read from, or written to; entries in others are misses. Files that are changed
     /// in place, by copying over them, are damaged. Of a thread's misses in a row the first and then
     /// every thirteenth looks at the clock, unless the interval is zero: then each looks at the
     /// files. Concerns this handle only. Default: 0.25 s.

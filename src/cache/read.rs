@@ -301,6 +301,7 @@ impl Handle {
         key: &[u8],
         mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
+        let mut began = None;
         for _ in 0..RESTARTS {
             let view = self.view.load();
             let Some(poll) = self.poll(&view)? else {
@@ -310,12 +311,23 @@ impl Handle {
             if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
                 return Ok(answer);
             }
+            began.get_or_insert_with(|| view.header().changes());
         }
-        Err(Error::damaged(
-            &self.path,
-            "an entry that does not hold still",
-            0,
-        ))
+        Err(self.never_still(began))
+    }
+
+    /// The error of a lookup that gave up: contention, unless nobody changed anything meanwhile.
+    #[cold]
+    fn never_still(&self, began: Option<u64>) -> Error {
+        let view = self.view.load();
+        if began == Some(view.header().changes()) {
+            return view.table.damaged("an entry that contradicts itself", 0);
+        }
+        Error::Contended {
+            path: self.path.to_path_buf(),
+            what: "the entry of a key",
+            looks: RESTARTS,
+        }
     }
 
     /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
@@ -416,8 +428,8 @@ impl Handle {
         Err(error)
     }
 
-    /// Whether another file stands at the path; the handle is on it then. Files that were only
-    /// removed stay readable.
+    /// Whether another file stands at the path; the handle is on it then. Of files that were only
+    /// removed it keeps what it has mapped.
     #[cold]
     fn replaced_by_hand(&self, view: &View) -> Result<bool> {
         let replaced = self
@@ -453,4 +465,33 @@ fn prefetch<K: AsRef<[u8]>>(
         }
     }
     hashes
+}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lookup that loses every race says that it did; one that never ends though nobody changes
+    /// anything has found damage.
+    #[test]
+    fn lost_races_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        cache.put(b"key", b"value").unwrap();
+        let handle = cache.handle();
+        let restart = |is_changed: bool| {
+            let answer = handle.search(b"key", |view, _, _, _| {
+                if is_changed {
+                    view.header().count_change();
+                }
+                Ok(Step::<()>::Restart)
+            });
+            answer.unwrap_err()
+        };
+        let error = restart(true);
+        assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+        assert!(!error.is_corruption());
+        assert!(restart(false).is_corruption());
+    }
 }

@@ -490,6 +490,18 @@ impl View {
         said.min(there).min(1 << 31) as u32
     }
 
+    /// An error if the header counts more positions than the roster file has room for: what goes by
+    /// the roster would leave out entries. A writer makes room before it counts.
+    pub(crate) fn check_roster_length(&self) -> Result<()> {
+        let said = self.header().roster_len();
+        let there = self.positions_there(said);
+        if u64::from(there) == said {
+            return Ok(());
+        }
+        let what = "a roster that ends before the positions that the index counts";
+        Err(self.roster.damaged(there, what))
+    }
+
     /// What cannot be true in the header's changing words, if anything cannot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let header = self.header();

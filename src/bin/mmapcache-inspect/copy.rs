@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Where the copy's heap goes, if not beside its index
     #[arg(long, value_name = "PATH")]
     destination_heap: Option<PathBuf>,
+    /// Copy what there is of a damaged cache too; the exit code is then 1
+    #[arg(long)]
+    allow_losses: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -41,6 +44,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let copied = cache
         .hot_copy()
         .options(&options)
+        .allow_losses(arguments.allow_losses)
         .on_progress(|progress| {
             bar.set_length(2 * progress.heap_bytes);
             bar.set_position(progress.copied_bytes + progress.read_bytes);
