@@ -169,7 +169,7 @@ impl<'a> HotCopy<'a> {
         let access = Access::of(&dir::open(&index, false)?, &index)?;
         self.options.mode = access.mode;
         let lock = lock_creation(&names, &self.options)?;
-        let made = self.make(&names, access, &lock);
+        let made = self.make(&names, &access, &lock);
         if made.is_err() {
             // The first error is the one to report; what is left behind is removed by the next.
             let _ = discard_staged(&names);
@@ -178,12 +178,12 @@ impl<'a> HotCopy<'a> {
     }
 
     /// Makes the files, under the lock that keeps other makers away.
-    fn make(&mut self, names: &Names, access: Access, _creation: &FileLock) -> Result<Copied> {
+    fn make(&mut self, names: &Names, access: &Access, _creation: &FileLock) -> Result<Copied> {
         refuse_existing(names)?;
         discard_staged(names)?;
         let moment = Moment::catch(self.handle)?;
         let mut copied = self.copy_heap(&moment, names, access)?;
-        let plan = moment.plan(self.handle, access)?;
+        let plan = moment.plan(self.handle, access.clone())?;
         let view = View::create(names, &plan)?;
         let header = moment.view.header();
         for at in CARRIED {
@@ -209,7 +209,7 @@ impl<'a> HotCopy<'a> {
         Ok(copied)
     }
 
-    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: Access) -> Result<Copied> {
+    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: &Access) -> Result<Copied> {
         let segments: Vec<_> = moment.segments().collect::<Result<_>>()?;
         let heap_bytes = segments.iter().map(|&(_, len)| len).sum();
         let mut copied = Copied {

@@ -309,7 +309,7 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
         made.header().set(at, from.header().get(at));
     }
     let view = match heap {
-        Heap::Fresh => made.with_first_segment(&old.names, access)?,
+        Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
         Heap::Kept => {
             for at in HEAP_WORDS {
                 made.header().set(at, from.header().get(at));

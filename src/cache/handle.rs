@@ -271,17 +271,15 @@ impl Handle {
     }
 }
 
-/// Refuses a network file system, unless the caller vouches for it.
+/// Refuses a file system that several machines may have mounted, unless the caller vouches for it.
 pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
-    if options.network || !dir::on_network(names.cache()) {
-        return Ok(());
+    match names.shared_by_machines() {
+        Some((path, what)) if !options.network => Err(Error::Unsupported {
+            path: path.to_owned(),
+            what,
+        }),
+        _ => Ok(()),
     }
-    let what = "on a network file system, whose mappings and locks machines do not share; move \
-                the cache to a local one, or open it with `allow_network(true)`";
-    Err(Error::Unsupported {
-        path: names.cache().to_owned(),
-        what,
-    })
 }
 
 fn open_or_create(names: &Names, options: &Options) -> Result<View> {
@@ -359,12 +357,9 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         created: version::now(),
         lock: options.lock_kind(),
         capacity: options.capacity,
-        access: Access {
-            mode: options.mode,
-            owner: None,
-        },
+        access: Access::new(options.mode),
     };
-    let view = View::create(names, &plan)?.with_first_segment(names, plan.access)?;
+    let view = View::create(names, &plan)?.with_first_segment(names, &plan.access)?;
     view.header().set(word::RENAMES_PENDING, 1);
     view.sync_heap()?;
     view.sync_index()?;

@@ -65,7 +65,7 @@ pub(crate) struct View {
 }
 
 /// What a new generation is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub geometry: Geometry,
     pub hash_kind: HashKind,
@@ -237,7 +237,11 @@ impl View {
             let path = names.segment(number, stage);
             let file = match dir::open(&path, writable) {
                 Ok(file) => file,
-                Err(error) if error.is_absent() || error.is_corruption() => continue,
+                Err(error) if error.is_absent() => continue,
+                Err(error) if error.is_corruption() => {
+                    self.refuse_linked(&path)?;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {
@@ -262,6 +266,29 @@ impl View {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses a symbolic link to a segment of this heap. Links are not followed, but its entries
+    /// are not lost either: recovery must not leave them out.
+    fn refuse_linked(&self, path: &Path) -> Result<()> {
+        let Some(target) = dir::link_target(path) else {
+            return Ok(());
+        };
+        let opened = dir::open(&target, false);
+        let header =
+            opened.and_then(|file| read_header::<SegmentHeader>(&file, &target, "a heap segment"));
+        let ours = |header: SegmentHeader| {
+            header.cache_id == self.ids.cache && header.heap_id == self.ids.heap
+        };
+        if header.is_ok_and(ours) {
+            let what = "a symbolic link to a segment of this heap; links are not followed: move \
+                        the file back, or name its place with `heap_path`";
+            return Err(Error::Unsupported {
+                path: path.to_owned(),
+                what,
+            });
+        }
+        Ok(())
     }
 
     /// Opens a segment whose header cannot be believed, if records of this heap stand in it all
@@ -323,8 +350,8 @@ impl View {
         let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
         // From here on the names are ours: what stands there is removed if the rest fails. The
         // first error is the one to report.
-        let index = dir::create(&path, plan.access)?;
-        let roster = dir::create(&roster_path, plan.access).inspect_err(|_| {
+        let index = dir::create(&path, &plan.access)?;
+        let roster = dir::create(&roster_path, &plan.access).inspect_err(|_| {
             let _ = dir::remove(&path);
         })?;
         Self::fill(names, plan, index, roster).inspect_err(|_| {
@@ -376,7 +403,7 @@ impl View {
         number: u16,
         capacity: u64,
         stage: Stage,
-        access: Access,
+        access: &Access,
     ) -> Result<Arc<Segment>> {
         let path = names.segment(number, Stage::New);
         dir::remove_stale(&path, SegmentHeader::MAGIC)?;
@@ -441,7 +468,7 @@ impl View {
     }
 
     /// Begins the heap of a new generation with its first segment.
-    pub(crate) fn with_first_segment(self, names: &Names, access: Access) -> Result<Self> {
+    pub(crate) fn with_first_segment(self, names: &Names, access: &Access) -> Result<Self> {
         let capacity = self.next_capacity(0, 0);
         let segment = self.create_segment(names, 0, capacity, Stage::New, access)?;
         let header = self.header();
