@@ -4,6 +4,7 @@
 //! Knows which generation is current and how to get to it: opening, creating, noticing that it was
 //! superseded. It does not know how entries are looked up or changed.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -32,7 +33,6 @@ use super::version;
 use super::view::{Ids, Plan, View, refusal, refuse_foreign};
 
 /// One opened cache.
-#[derive(Debug)]
 pub(crate) struct Handle {
     pub names: Arc<Names>,
     pub path: Arc<Path>,
@@ -91,7 +91,32 @@ impl Drop for Gate {
     }
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe("Handle", f)
+    }
+}
+
 impl Handle {
+    /// What `{:?}` shows of a handle and of what is made from it: one line, without anything that
+    /// the files contain. Above all not the hash seed, on which resistance to chosen keys rests.
+    pub(crate) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match &self.options {
+            Options {
+                read_only: true, ..
+            } => "read-only",
+            Options {
+                exclusive: true, ..
+            } => "exclusive",
+            _ => "read-write",
+        };
+        f.debug_struct(name)
+            .field("path", &self.path)
+            .field("entries", &self.view.load().header().occupied())
+            .field("mode", &mode)
+            .finish()
+    }
+
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
         refuse_network(&names, options)?;

@@ -3,6 +3,7 @@
 //! Walks the roster's positions, each of which belongs to one entry for its whole life: so what
 //! exists during the whole walk comes exactly once, wherever it is moved meanwhile.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -22,7 +23,6 @@ const ATTEMPTS: u32 = 10_000;
 const AHEAD: u32 = 16;
 
 /// A walk over the positions of one generation.
-#[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
     view: Arc<View>,
@@ -35,6 +35,17 @@ pub(crate) struct Cursor<'a> {
     /// The length of its value.
     value_len: u32,
     over: bool,
+}
+
+impl fmt::Debug for Cursor<'_> {
+    /// Without the entry that was seen last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("path", &self.handle.path)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What stands at a position.

@@ -3,6 +3,7 @@
 //! Knows how files are opened, checked and made, and which of two names a file stands under during
 //! a switch. It does not know how entries are looked up or changed.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -46,7 +47,6 @@ pub(crate) struct Ids {
 }
 
 /// One generation, mapped. Immutable but for the words in the files: a handle swaps views whole.
-#[derive(Debug)]
 pub(crate) struct View {
     pub table: Arc<Table>,
     pub roster: Arc<Roster>,
@@ -62,6 +62,16 @@ pub(crate) struct View {
     /// The number of the first segment in `segments`.
     first: u16,
     segments: Box<[Option<Arc<Segment>>]>,
+}
+
+impl fmt::Debug for View {
+    /// Without the hash seed, and without what is mapped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("generation", &self.ids.generation)
+            .field("inode", &self.inode)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a new generation is made with.

@@ -61,7 +61,6 @@ thread_local! {
 ///
 /// A writer stays on the thread that took it. In a forked child it is dead: it changes nothing and
 /// releases nothing.
-#[derive(Debug)]
 pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Held<'a>,
@@ -93,9 +92,9 @@ impl DerefMut for Held<'_> {
     }
 }
 
-impl fmt::Debug for Held<'_> {
+impl fmt::Debug for Writer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.handle.describe("Writer", f)
     }
 }
 
