@@ -22,6 +22,7 @@ mod in_place;
 mod iter;
 mod number;
 mod options;
+mod overlay;
 mod plan;
 mod read;
 mod recover;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use access::Access;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use filesystem::PRETENDED;
-pub(crate) use filesystem::is_on_overlay;
+pub(crate) use filesystem::pinned;
 
 use crate::error::{Error, Result};
 #[cfg(any(test, fuzzing))]
@@ -171,6 +171,12 @@ impl Names {
             let what = filesystem::shared_by_machines(parent(path))?;
             Some((path.as_path(), what))
         })
+    }
+
+    /// Whether one of the two directories is on overlayfs.
+    pub(crate) fn are_on_overlay(&self) -> bool {
+        let on_overlay = |path| filesystem::is_overlay(parent(path));
+        on_overlay(&self.index) || on_overlay(&self.heap)
     }
 
     /// The directories that hold the files.

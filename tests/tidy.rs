@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 31] = [
+const LAYERS: [&[&str]; 33] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
-    &["boot", "map", "dir", "lock"],
+    &["boot", "dir", "lock"],
+    &["map"],
     &["clone"],
     &["header"],
     &["table", "heap", "roster"],
@@ -28,6 +29,7 @@ const LAYERS: [&[&str]; 31] = [
     &["cache::editor"],
     &["cache::append", "cache::plan"],
     &["cache::edit"],
+    &["cache::overlay"],
     &["cache::handle"],
     &["cache::read"],
     &["cache::grow", "cache::number", "cache::retire"],

@@ -29,6 +29,7 @@ use crate::sync::{Relaxed, Word};
 use super::editor::Editor;
 use super::errand::Errands;
 use super::options::Options;
+use super::overlay;
 use super::version;
 use super::view::{Ids, Plan, View, refusal, refuse_foreign};
 
@@ -52,6 +53,10 @@ pub(crate) struct Handle {
     pub boot: [u64; 2],
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
+    /// Whether files may be copied to another layer while this handle, which only reads, has them
+    /// mapped; and the count of changes that it saw last.
+    pub on_overlay: bool,
+    pub overlay_changes: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
     pub believed: Word,
 }
@@ -123,6 +128,7 @@ impl Handle {
         let view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
         let path: Arc<Path> = Arc::from(names.cache());
+        let on_overlay = options.read_only && names.are_on_overlay();
         Ok(Self {
             names: Arc::new(names),
             id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
@@ -136,6 +142,8 @@ impl Handle {
             outdated: Word::new(0),
             boot: boot::id()?,
             marked: Word::new(0),
+            on_overlay,
+            overlay_changes: Word::new(0),
             believed: Word::new(0),
         })
     }
@@ -143,11 +151,18 @@ impl Handle {
     /// The current view and what its polled word said. A view that was superseded is left for the
     /// new one.
     pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
+        let mut is_fresh = false;
         loop {
             let view = self.view.load();
-            if let Some(poll) = self.poll(&view)? {
+            let Some(poll) = self.poll(&view)? else {
+                continue;
+            };
+            // A file there may have grown behind what its mapping can count on.
+            if !self.on_overlay || is_fresh || !view.lacks_positions() {
                 return Ok((view, poll));
             }
+            self.reopen_on_overlay()?;
+            is_fresh = true;
         }
     }
 
@@ -160,14 +175,20 @@ impl Handle {
     #[inline(always)]
     pub(crate) fn poll(&self, view: &View) -> Result<Option<Poll>> {
         let poll = view.header().poll();
-        if !poll.superseded() {
+        if !poll.superseded() && !self.is_due_on_overlay() {
             return Ok(Some(poll));
         }
-        self.poll_superseded(view, poll)
+        self.poll_again(view, poll)
     }
 
     #[cold]
-    fn poll_superseded(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
+    fn poll_again(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
+        if self.on_overlay && self.follow_copy_up(view)? {
+            return Ok(None);
+        }
+        if !poll.superseded() {
+            return Ok(Some(poll));
+        }
         self.reopen_if_replaced()?;
         // Where it is still the current one, the switch is not yet committed, and the old generation
         // is the one that counts.
@@ -247,6 +268,50 @@ impl Handle {
     pub(crate) fn is_due_for_look(&self) -> bool {
         coarse_millis().wrapping_sub(self.looked.load(Relaxed))
             >= self.options.staleness.as_millis() as u64
+    }
+
+    /// Whether this handle must look at the path now, though nothing was marked.
+    #[inline(always)]
+    pub(crate) fn is_due_on_overlay(&self) -> bool {
+        self.on_overlay && self.is_due_for_look()
+    }
+
+    /// On overlayfs, opens the files anew if another process has written since the last look. False
+    /// where the view can be used on.
+    fn follow_copy_up(&self, view: &View) -> Result<bool> {
+        if !self.due_for_look() {
+            return Ok(false);
+        }
+        // Files that were only removed stay readable.
+        let Some(seen) = overlay::look(&self.names)? else {
+            return Ok(false);
+        };
+        let is_known = self.overlay_changes.swap(seen.changes, Relaxed) == seen.changes;
+        if is_known && seen.inode == view.inode {
+            return Ok(false);
+        }
+        self.open_again(view)?;
+        Ok(true)
+    }
+
+    /// Opens the files anew on overlayfs, for a reader that found damage: a segment that was copied
+    /// up since it was mapped lacks what was appended to it. False elsewhere.
+    #[cold]
+    pub(crate) fn reopen_on_overlay(&self) -> Result<bool> {
+        if self.on_overlay {
+            self.open_again(&self.view.load_full())?;
+        }
+        Ok(self.on_overlay)
+    }
+
+    /// Opens the files anew. By ids and inode the new view may be the same as the stale one.
+    fn open_again(&self, stale: &View) -> Result<()> {
+        let fresh = Arc::new(self.open_anew()?);
+        self.view.rcu(|current| {
+            let is_stale = std::ptr::eq(&**current, stale);
+            Arc::clone(if is_stale { &fresh } else { current })
+        });
+        Ok(())
     }
 
     /// When the path was last looked at: who finds it changed loads the view anew.

@@ -206,6 +206,7 @@ impl<'a> Cursor<'a> {
     /// same again. (Each look ends with a fence.)
     pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
         let mut doubted = None;
+        let mut is_fresh = false;
         for _ in 0..ATTEMPTS {
             match self.look(position, with_value)? {
                 Look::Entry(version) => return Ok(Seen::Entry(version)),
@@ -213,7 +214,12 @@ impl<'a> Cursor<'a> {
                 Look::Damaged(error) => {
                     let changes = self.view.header().changes();
                     if doubted.replace(changes) == Some(changes) {
-                        return Err(error);
+                        if is_fresh || !self.handle.on_overlay {
+                            return Err(error);
+                        }
+                        // Copied up since it was mapped: it is opened again.
+                        self.view = Arc::new(self.view.with_segments(Vec::new()));
+                        is_fresh = true;
                     }
                 }
                 Look::Superseded => {

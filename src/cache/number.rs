@@ -221,6 +221,7 @@ impl Handle {
     /// verifies and says it is the right one, however it was found.
     pub(crate) fn key_of(&self, number: u64, out: &mut Vec<u8>) -> Result<bool> {
         let mut doubted = None;
+        let mut is_fresh = false;
         for _ in 0..ATTEMPTS {
             let (view, _) = self.current()?;
             let changes = view.header().changes();
@@ -235,7 +236,10 @@ impl Handle {
             }
             // Damage, if nothing was changed during a whole look.
             if doubted.replace(changes) == Some(changes) {
-                break;
+                if is_fresh || !self.reopen_on_overlay()? {
+                    break;
+                }
+                is_fresh = true;
             }
         }
         self.saw_damage();

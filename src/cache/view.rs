@@ -505,6 +505,11 @@ impl View {
         self.positions_there(self.header().roster_len())
     }
 
+    /// Whether the header counts positions that the roster, as it is mapped, does not have.
+    pub(crate) fn lacks_positions(&self) -> bool {
+        self.header().roster_len() > u64::from(self.roster_len())
+    }
+
     fn positions_there(&self, said: u64) -> u32 {
         let there = if said > self.roster.room() {
             self.roster.refresh().unwrap_or(0)

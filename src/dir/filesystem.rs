@@ -2,6 +2,11 @@
 //!
 //! Knows file systems by the number that `statfs(2)` reports. Calls the system only.
 
+use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::fs::Metadata;
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The start of the message about a file system that several machines may have mounted.
@@ -96,17 +101,53 @@ pub(crate) fn shared_by_machines(_dir: &Path) -> Option<&'static str> {
     None
 }
 
-/// Whether a file is on overlayfs, which puts another file in the place of an open one when somebody
-/// opens it for writing: the mappings of the first one stay what they were.
+/// Whether a directory is on overlayfs, which puts another file in the place of an open one when
+/// somebody opens it for writing: the mappings of the first one stay what they were.
 #[cfg(target_os = "linux")]
-pub(crate) fn is_on_overlay(file: &std::fs::File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type as u32 == OVERLAY)
+pub(super) fn is_overlay(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|stat| stat.f_type as u32 == OVERLAY)
 }
 
 /// The same; there is no overlayfs on this platform.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn is_on_overlay(_file: &std::fs::File) -> bool {
+pub(super) fn is_overlay(_dir: &Path) -> bool {
     false
+}
+
+/// A file that was opened for reading, and how many bytes of it a mapping can count on; none off
+/// overlayfs, where that is as many as it has.
+///
+/// On overlayfs the size that an open file reports is that of its copy in the upper layer, as soon
+/// as there is one, while a mapping stays that of the lower file: to read behind its end is SIGBUS.
+/// So the size is taken before the file is opened: none of ours is ever made shorter.
+#[cfg(target_os = "linux")]
+pub(crate) fn pinned(file: File, path: &Path) -> (File, Option<u64>) {
+    let on_overlay = rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type as u32 == OVERLAY);
+    if !on_overlay {
+        return (file, None);
+    }
+    let identity = |meta: &Metadata| (meta.dev(), meta.ino());
+    let before = path.symlink_metadata().ok();
+    let opened = super::open(path, false).ok();
+    let is_same = |again: &File| {
+        let (now, first) = (again.metadata().ok(), file.metadata().ok());
+        let all = [now.as_ref(), first.as_ref(), before.as_ref()].map(|meta| meta.map(identity));
+        all[0] == all[1] && all[1] == all[2]
+    };
+    match (before.as_ref(), opened.filter(is_same)) {
+        (Some(meta), Some(again)) => (again, Some(meta.len())),
+        // Renamed or removed meanwhile: nobody writes to it any more, or it was written before.
+        _ => {
+            let len = file.metadata().map_or(0, |meta| meta.len());
+            (file, Some(len))
+        }
+    }
+}
+
+/// The same; there is no overlayfs on this platform.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn pinned(file: File, _path: &Path) -> (File, Option<u64>) {
+    (file, None)
 }
 
 // The file system that a directory is on, as far as this thread's tests are concerned.
