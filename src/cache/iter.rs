@@ -208,17 +208,22 @@ impl<'a> Cursor<'a> {
         let mut doubted = None;
         let mut is_fresh = false;
         for _ in 0..ATTEMPTS {
-            match self.look(position, with_value)? {
+            let look = match self.look(position, with_value) {
+                Err(error) if error.is_corruption() && !is_fresh && self.reopen()? => {
+                    is_fresh = true;
+                    continue;
+                }
+                look => look?,
+            };
+            match look {
                 Look::Entry(version) => return Ok(Seen::Entry(version)),
                 Look::Nothing => return Ok(Seen::Nothing),
                 Look::Damaged(error) => {
                     let changes = self.view.header().changes();
                     if doubted.replace(changes) == Some(changes) {
-                        if is_fresh || !self.handle.on_overlay {
+                        if is_fresh || !self.reopen()? {
                             return Err(error);
                         }
-                        // Copied up since it was mapped: it is opened again.
-                        self.view = Arc::new(self.view.with_segments(Vec::new()));
                         is_fresh = true;
                     }
                 }
@@ -234,6 +239,23 @@ impl<'a> Cursor<'a> {
             "a roster position that does not hold still",
             u64::from(position),
         ))
+    }
+
+    /// On overlayfs, opens the files of this generation anew: what is mapped may be less than there
+    /// is. False elsewhere.
+    #[cold]
+    fn reopen(&mut self) -> Result<bool> {
+        if !self.handle.reopen_on_overlay()? {
+            return Ok(false);
+        }
+        let view = self.handle.view.load_full();
+        if view.ids != self.view.ids {
+            return Err(Error::Superseded {
+                path: self.handle.path.to_path_buf(),
+            });
+        }
+        self.view = view;
+        Ok(true)
     }
 
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
