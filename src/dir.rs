@@ -10,7 +10,7 @@ mod filesystem;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) use access::Access;
@@ -171,6 +171,19 @@ impl Names {
             let what = filesystem::shared_by_machines(parent(path))?;
             Some((path.as_path(), what))
         })
+    }
+
+    /// Refuses a switch of generations that could not come to its end, because index or roster, or
+    /// segments if they are to go, are another user's in a directory with the sticky bit.
+    pub(crate) fn check_replaceable(&self, with_heap: bool) -> Result<()> {
+        check_removable(&self.index)?;
+        check_removable(&self.roster(Stage::Final))?;
+        if with_heap {
+            for (number, stage) in self.segments()? {
+                check_removable(&self.segment(number, stage))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether one of the two directories is on overlayfs.
@@ -363,7 +376,10 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 fn rename_over(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(Error::io(from, "rename the file"))
+    fs::rename(from, to).map_err(|error| match is_another_users(&error) {
+        true => not_removable(to, error),
+        false => Error::io(from, "rename the file")(error),
+    })
 }
 
 /// Gives a file a name that nothing else has, as far as the file system can see to that.
@@ -389,8 +405,42 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Remove(path));
     match fs::remove_file(path) {
+        Err(error) if is_another_users(&error) => Err(not_removable(path, error)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(path, "remove the file")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a removal was refused because of the file, and not because of its directory: by the
+/// sticky bit, or by an attribute that makes the file immutable.
+fn is_another_users(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
+fn not_removable(path: &Path, source: io::Error) -> Error {
+    Error::NotRemovable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Refuses what would replace or remove a file that this user cannot remove, before anything is
+/// done. Absent files count as removable; of a user with special capabilities more is true.
+fn check_removable(path: &Path) -> Result<()> {
+    let me = rustix::process::geteuid();
+    let dir = fs::metadata(parent(path)).map_err(Error::io(parent(path), "read the mode"))?;
+    if dir.mode() & libc::S_ISVTX == 0 || me.is_root() || dir.uid() == me.as_raw() {
+        return Ok(());
+    }
+    match path.symlink_metadata() {
+        Ok(meta) if meta.uid() != me.as_raw() => Err(not_removable(
+            path,
+            io::Error::from_raw_os_error(libc::EPERM),
+        )),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(path, "read the owner of the file")(error))
         }
         _ => Ok(()),
     }
@@ -480,8 +530,6 @@ fn sync_dir(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]

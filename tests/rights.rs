@@ -9,10 +9,11 @@ mod child;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use child::user::{become_user, is_root};
-use child::{Child, Part, dismissal, say, tight};
-use mmapcache::Repair;
+use child::{Child, Part, dismissal, hear, say, tight};
+use mmapcache::{Error, MmapCache, Repair, Result};
 use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -31,6 +32,7 @@ fn child() {
     child::play(&[
         ("churns", churns),
         ("churns without ACLs", churns_without_acls),
+        ("serves", serves),
         ("opens", opens),
         ("lurks", lurks),
     ]);
@@ -132,7 +134,7 @@ fn lurks(part: &Part) {
     let dismissed = dismissal();
     let mut opened = 0;
     say("here");
-    while !dismissed.load(std::sync::atomic::Ordering::Relaxed) {
+    while !dismissed.load(Ordering::Relaxed) {
         for entry in fs::read_dir(part.path.parent().expect("a directory")).expect("a listing") {
             opened += u32::from(File::open(entry.expect("an entry").path()).is_ok());
         }
@@ -270,4 +272,130 @@ fn new_files_are_never_open_to_more() {
     assert_eq!(lurking.finish(), "0");
     expect_rights(&path, OWNER, true);
     expect_rights(&path, NAMED, false);
+}
+
+// ---- directories with the sticky bit
+
+/// As a user, with one handle, does what the parent says and answers what came of it.
+fn serves(part: &Part) {
+    become_user(part.numbers[0] as u32, part.numbers[1] as u32);
+    let cache = tight().mode(0o666).open(&part.path).expect("a cache");
+    say("here");
+    while let Some(line) = hear() {
+        match obey(&cache, &line) {
+            Ok(()) => say("done"),
+            Err(error @ Error::NotRemovable { .. }) => {
+                assert!(error.to_string().contains("sticky bit"), "{error}");
+                assert!(!error.is_corruption());
+                say("not removable");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+fn obey(cache: &MmapCache, line: &str) -> Result<()> {
+    let key = |i: u32| (i % 60).to_le_bytes();
+    match line {
+        "overwrite" => (0..20_000).try_for_each(|i| cache.put(&key(i), &[i as u8; 200]).map(drop)),
+        "put" => cache.put(&key(0), b"new").map(drop),
+        "read" => {
+            (0..60).try_for_each(|i| cache.get(&key(i)).map(|found| assert!(found.is_some())))
+        }
+        "delete" => cache.delete(&key(59)).map(|there| assert!(there)),
+        "compact" => cache.compact(),
+        "flush" => cache.flush(),
+        "clear" => cache.clear(),
+        "rebuild" => {
+            let items: Vec<_> = cache.items()?.collect();
+            cache.atomic_rebuild(items)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn serving(path: &Path, user: (u64, u64)) -> Child {
+    let mut child = Child::start("serves", path, &[user.0, user.1]);
+    child.expect("here");
+    child
+}
+
+fn bytes(dir: &Path) -> u64 {
+    let len = |file: &PathBuf| file.metadata().expect("a size").len();
+    files(dir)
+        .iter()
+        .filter(|file| file.to_string_lossy().contains("heap"))
+        .map(len)
+        .sum()
+}
+
+/// One user's segments cannot be removed by the other: space stays bounded by refused puts, and the
+/// first who may goes on with the removal.
+#[test]
+fn unremovable_segments_refuse_puts() {
+    if !is_root() {
+        return;
+    }
+    for flushed in [false, true] {
+        let dir = directory(0o1777);
+        let path = dir.path().join("cache");
+        let mut owner = serving(&path, OWNER);
+        assert_eq!(owner.ask("overwrite"), "done");
+        if flushed {
+            assert_eq!(owner.ask("flush"), "done");
+        }
+        let mut other = serving(&path, NAMED);
+        assert_eq!(other.ask("overwrite"), "not removable");
+        // 12 KiB are live, and twice the threshold of half of that and 1 KiB may be dead.
+        assert!(bytes(dir.path()) < 200_000, "{}", bytes(dir.path()));
+        assert_eq!(other.ask("put"), "not removable");
+        assert_eq!(other.ask("compact"), "not removable");
+        assert_eq!(other.ask("read"), "done");
+        assert_eq!(other.ask("delete"), "done");
+        // The owner removes his own segments, and is stopped by the first of the other's, who
+        // removes those.
+        owner.ask("overwrite");
+        owner.ask("compact");
+        assert_eq!(other.ask("put"), "done");
+        owner.finish();
+        other.finish();
+        let cache = tight().open(&path).expect("a cache");
+        assert!(cache.verify().expect("a report").is_clean());
+    }
+}
+
+/// A switch that could not be finished is refused before it begins, whoever asks for it.
+#[test]
+fn unremovable_files_refuse_rebuilds() {
+    if !is_root() {
+        return;
+    }
+    let dir = directory(0o1777);
+    let path = dir.path().join("cache");
+    let mut owner = serving(&path, OWNER);
+    assert_eq!(owner.ask("overwrite"), "done");
+    assert_eq!(owner.ask("rebuild"), "done");
+    let mut other = serving(&path, NAMED);
+    assert_eq!(other.ask("put"), "done", "after the owner's rebuild");
+    assert_eq!(
+        other.ask("rebuild"),
+        "not removable",
+        "of the owner's index"
+    );
+    // Until it has segments of its own.
+    other.ask("overwrite");
+    let before = files(dir.path());
+    assert_eq!(owner.ask("rebuild"), "not removable");
+    assert_eq!(owner.ask("clear"), "not removable");
+    assert_eq!(files(dir.path()), before);
+    assert_eq!(owner.ask("read"), "done");
+    owner.ask("compact");
+    assert_eq!(other.ask("put"), "done");
+    owner.finish();
+    other.finish();
+    // Root can do all of it.
+    let cache = tight().open(&path).expect("a cache");
+    let items: Vec<_> = cache.items().expect("a listing").collect();
+    cache.atomic_rebuild(items).expect("a rebuild");
+    assert!(cache.verify().expect("a report").is_clean());
 }

@@ -65,6 +65,7 @@ impl Handle {
         capacity: u64,
         fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
+        self.names.check_replaceable(heap == Heap::Fresh)?;
         self.clear_the_way(editor)?;
         if heap == Heap::Kept {
             map_all(editor)?;
@@ -86,6 +87,7 @@ impl Handle {
 
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
+        self.names.check_replaceable(false)?;
         self.clear_the_way(editor)?;
         map_all(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
@@ -97,6 +99,7 @@ impl Handle {
 
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
+        self.names.check_replaceable(false)?;
         self.clear_the_way(editor)?;
         map_all(editor)?;
         let geometry = *editor.view.table.geometry();

@@ -383,11 +383,12 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`],
-    /// [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
+    /// [`Error::NotRemovable`], [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
     /// [append-only](crate::Options::append_only) cache: the old value, if there was one, is still
     /// there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
+        self.refuse_unbounded()?;
         let bytes = key.len() + value.len();
         let version = self.run_with_room(bytes, |editor| editor.put(key, value, None))?;
         self.tidy(bytes);
@@ -633,6 +634,31 @@ impl<'a> Writer<'a> {
         refused.map_err(|stop| give_up(stop, &self.editor))
     }
 
+    fn threshold(&self) -> Threshold {
+        Threshold {
+            percent: self.handle.options.clean_percent,
+            floor: self.handle.options.clean_floor,
+        }
+    }
+
+    /// Refuses a put where dead segments cannot be removed, and already take twice what they may.
+    fn refuse_unbounded(&mut self) -> Result<()> {
+        if !self.editor.has_spent() {
+            return Ok(());
+        }
+        let live = self.editor.view.header().counters().live;
+        let Threshold { percent, floor } = self.threshold();
+        let most = floor.saturating_add(live / 100 * u64::from(percent));
+        if self.editor.dead_bytes() / 2 <= most {
+            return Ok(());
+        }
+        match self.retire() {
+            Err(Stop::Failed(error)) if matches!(*error, Error::NotRemovable { .. }) => Err(*error),
+            // Whatever else it is, tidying meets it again after the put.
+            _ => Ok(()),
+        }
+    }
+
     /// What follows every change: some cleaning. It never fails the change, which is done.
     fn tidy(&mut self, bytes: usize) {
         let pause = self.handle.clean_pause.load(Relaxed);
@@ -640,11 +666,7 @@ impl<'a> Writer<'a> {
             self.handle.clean_pause.store(pause - 1, Relaxed);
             return;
         }
-        let options = &self.handle.options;
-        let threshold = Threshold {
-            percent: options.clean_percent,
-            floor: options.clean_floor,
-        };
+        let threshold = self.threshold();
         let most = self.editor.view.table.geometry().max_segment_bytes;
         let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST.min(most / 8);
         let cleaned = self.editor.clean_some(threshold, budget);
