@@ -1,5 +1,6 @@
 //! Symbolic links, hard links and devices under the names of a cache's files.
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "files are moved by hand")]
 
 mod child;
 

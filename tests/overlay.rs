@@ -1,3 +1,5 @@
+//! File systems of which one file is not one file: overlayfs, and FUSE.
+//!
 //! A cache on overlayfs, as in a container: the first writer has its files copied to the upper layer,
 //! below readers that have the lower ones mapped.
 //!
@@ -12,8 +14,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use child::{Child, Part, hear, say};
-use mmapcache::{Labels, MmapCache, Options};
-use volume::Overlay;
+use mmapcache::{Error, Labels, MmapCache, Options};
+use volume::{Bound, Overlay};
 
 const ENTRIES: u32 = 200;
 
@@ -144,8 +146,12 @@ fn sees_appended_records(part: &Part) {
         first.keys().expect("a listing").count(),
         3_000 + ENTRIES as usize
     );
-    let listed = listing.by_ref().map(|item| item.expect("an item")).count();
-    assert_eq!(listed, ENTRIES as usize);
+    let mut listed = 0;
+    for item in listing.by_ref() {
+        item.expect("an item");
+        listed += 1;
+    }
+    assert_eq!(listed, ENTRIES);
     assert!(second.verify().expect("a report").is_clean());
     say("done");
 }
@@ -199,4 +205,35 @@ fn appended_labels_are_no_damage() {
     let path = overlay.path().join("cache");
     let said = Child::start("sees appended labels", &path, &[]).finish();
     assert_eq!(said, "done");
+}
+
+/// Two FUSE mounts of one directory are as two machines: each has its own pages. So FUSE is refused,
+/// for the index and for the heap, unless the caller vouches for a single mount.
+#[test]
+fn fuse_is_refused_unless_vouched_for() {
+    let Some(fuse) = Bound::mount() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |result: mmapcache::Result<MmapCache>| {
+        let error = result.expect_err("FUSE");
+        let text = error.to_string();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        assert!(
+            text.contains("FUSE") && text.contains("allow_network(true)"),
+            "{text}"
+        );
+    };
+    refused(MmapCache::open(fuse.path().join("cache")));
+    let heap = fuse.path().join("heap");
+    refused(
+        Options::new()
+            .heap_path(&heap)
+            .open(dir.path().join("cache")),
+    );
+    let mut options = Options::new();
+    let cache = options.allow_network(true).open(fuse.path().join("cache"));
+    let cache = cache.expect("a cache, by its caller's word");
+    cache.put(b"k", b"v").expect("a put");
+    assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
 }

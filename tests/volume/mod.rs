@@ -207,6 +207,42 @@ impl Drop for Overlay {
     }
 }
 
+/// A FUSE file system: a directory mounted once more by `bindfs`.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    mounted: tempfile::TempDir,
+    _original: tempfile::TempDir,
+}
+
+impl Bound {
+    pub(crate) fn mount() -> Option<Self> {
+        let original = tempfile::tempdir().expect("a directory");
+        let mounted = tempfile::tempdir().expect("a directory");
+        let done = run(Command::new("bindfs")
+            .arg(original.path())
+            .arg(mounted.path()));
+        if !done {
+            assert!(std::env::var_os("CI").is_none(), "CI must have `bindfs`");
+            eprintln!("NOT RUN: FUSE needs root, /dev/fuse and `bindfs`");
+            return None;
+        }
+        Some(Self {
+            mounted,
+            _original: original,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.mounted.path()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.path()));
+    }
+}
+
 fn run(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
