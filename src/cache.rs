@@ -23,6 +23,7 @@ mod in_place;
 mod iter;
 mod number;
 mod options;
+mod overlay;
 mod plan;
 mod presence;
 mod read;
@@ -40,6 +41,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 pub use check::{Fault, Level, Report};
@@ -83,9 +85,14 @@ use read::Answer;
 /// # After a fork
 ///
 /// A forked child may go on using an inherited handle: it opens the files anew by itself.
-#[derive(Debug)]
 pub struct MmapCache {
     handle: Handle,
+}
+
+impl fmt::Debug for MmapCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.describe("MmapCache", f)
+    }
 }
 
 impl MmapCache {

@@ -165,6 +165,16 @@ pub enum Error {
         /// Bytes asked for; 0 where what lacked was room for one more file.
         needed: u64,
     },
+    /// A file that is of no more use could not be removed or replaced: in a directory with the sticky
+    /// bit only its owner, the directory's owner and root can do that. Puts are refused with this
+    /// error where dead entries would else take more and more room; deletions still work.
+    #[error("{}: only its owner, the directory's owner or root can remove or replace this file; let one of them write to the cache, or move it to a directory without the sticky bit", path.display())]
+    NotRemovable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Something in the file cannot be true.
     #[error("{}: damaged: {what} at byte {at}; repair it (`mmapcache-inspect repair`, or `Repair`), or make a new cache", path.display())]
     Damaged {

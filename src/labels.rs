@@ -9,6 +9,7 @@ mod iter;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 use crate::cache::{DiskUsage, HotCopy, MmapCache, Options, Report};
@@ -60,9 +61,14 @@ pub use iter::LabelIter;
 /// The files are those of an [`MmapCache`] whose entries have no value and never change; the
 /// documents call their records numbered. Opened as one they can be listed and verified;
 /// overwriting, deleting and clearing is [`Error::AppendOnly`].
-#[derive(Debug)]
 pub struct Labels {
     cache: MmapCache,
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cache.handle().describe("Labels", f)
+    }
 }
 
 impl Labels {

@@ -21,6 +21,7 @@ use memmap2::MmapOptions;
 use memmap2::MmapRaw;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
+use crate::dir;
 use crate::error::{Error, Result};
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
@@ -39,14 +40,22 @@ pub(crate) struct MappedFile {
     file: File,
     path: PathBuf,
     writable: bool,
+    /// Bytes that a mapping has though the file grows: of a file on overlayfs that is open for
+    /// reading only. See [`dir::pinned`].
+    pinned: Option<u64>,
 }
 
 impl MappedFile {
     pub(crate) fn new(file: File, path: &Path, writable: bool) -> Arc<Self> {
+        let (file, pinned) = match writable {
+            true => (file, None),
+            false => dir::pinned(file, path),
+        };
         Arc::new(Self {
             file,
             path: path.to_owned(),
             writable,
+            pinned,
         })
     }
 
@@ -58,13 +67,14 @@ impl MappedFile {
         &self.file
     }
 
-    /// The file's real size in bytes, asked of the system.
+    /// The file's real size in bytes, asked of the system, as far as a mapping has it.
     pub(crate) fn len(&self) -> Result<u64> {
-        Ok(self
+        let len = self
             .file
             .metadata()
             .map_err(Error::io(&self.path, "read the size of the file"))?
-            .len())
+            .len();
+        Ok(self.pinned.map_or(len, |pinned| len.min(pinned)))
     }
 
     /// Bytes of the blocks that the file takes on the disk.

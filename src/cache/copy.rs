@@ -190,7 +190,7 @@ impl<'a> HotCopy<'a> {
         self.options.mode = access.mode;
         let lock = lock_creation(&names, &self.options)?;
         let guard = DiscardOnPanic::new(&names);
-        let made = self.make(&names, access, was_used, &lock);
+        let made = self.make(&names, &access, was_used, &lock);
         if made.is_err() {
             // The first error is the one to report; what is left behind is removed by the next.
             let _ = discard_listed(&names);
@@ -203,7 +203,7 @@ impl<'a> HotCopy<'a> {
     fn make(
         &mut self,
         names: &Names,
-        access: Access,
+        access: &Access,
         was_used: bool,
         _creation: &FileLock,
     ) -> Result<Copied> {
@@ -216,7 +216,7 @@ impl<'a> HotCopy<'a> {
         }
         let moment = Moment::catch(self.handle)?;
         let mut copied = self.copy_heap(&moment, names, access)?;
-        let plan = moment.plan(self.handle, access)?;
+        let plan = moment.plan(self.handle, access.clone())?;
         let view = View::create(names, &plan)?;
         let header = moment.view.header();
         for at in CARRIED {
@@ -262,7 +262,7 @@ impl<'a> HotCopy<'a> {
         })
     }
 
-    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: Access) -> Result<Copied> {
+    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: &Access) -> Result<Copied> {
         // Those before the first as well: they are what a rebuild of the copy begins with.
         for number in 0..=moment.end.segment {
             let path = names.segment(number, Stage::Final);

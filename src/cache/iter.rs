@@ -3,6 +3,7 @@
 //! Walks the roster's positions, each of which belongs to one entry for its whole life: so what
 //! exists during the whole walk comes exactly once, wherever it is moved meanwhile.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -24,7 +25,6 @@ const ATTEMPTS: u32 = 10_000;
 const AHEAD: u32 = 16;
 
 /// A walk over the positions of one generation.
-#[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
     view: Arc<View>,
@@ -43,6 +43,17 @@ pub(crate) struct Cursor<'a> {
     /// Whether an error was returned: whoever lists knows that something is missing.
     failed: bool,
     over: bool,
+}
+
+impl fmt::Debug for Cursor<'_> {
+    /// Without the entry that was seen last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("path", &self.handle.path)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What stands at a position.
@@ -240,14 +251,40 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
         let handle = self.handle;
-        settled(handle, || {
-            let look = self.look(position, with_value)?;
-            let changes = match look {
-                Look::Damaged(_) => self.view.header().changes(),
-                _ => 0,
-            };
-            Ok((look, changes))
-        })
+        let mut is_fresh = false;
+        loop {
+            let seen = settled(handle, || {
+                let look = self.look(position, with_value)?;
+                let changes = match look {
+                    Look::Damaged(_) => self.view.header().changes(),
+                    _ => 0,
+                };
+                Ok((look, changes))
+            });
+            match seen {
+                Err(error) if error.is_corruption() && !is_fresh && self.reopen()? => {
+                    is_fresh = true;
+                }
+                seen => return seen,
+            }
+        }
+    }
+
+    /// On overlayfs, opens the files of this generation anew: what is mapped may be less than there
+    /// is. False elsewhere.
+    #[cold]
+    fn reopen(&mut self) -> Result<bool> {
+        if !self.handle.reopen_on_overlay()? {
+            return Ok(false);
+        }
+        let view = self.handle.view.load_full();
+        if view.ids != self.view.ids {
+            return Err(Error::Superseded {
+                path: self.handle.path.to_path_buf(),
+            });
+        }
+        self.view = view;
+        Ok(true)
     }
 
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {

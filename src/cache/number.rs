@@ -222,6 +222,7 @@ impl Handle {
     /// verifies and says it is the right one, however it was found.
     pub(crate) fn key_of(&self, number: u64, out: &mut Vec<u8>) -> Result<bool> {
         let mut doubted = None;
+        let mut is_fresh = false;
         for _ in 0..ATTEMPTS {
             let (view, _) = self.current()?;
             let changes = view.header().changes();
@@ -236,8 +237,11 @@ impl Handle {
             }
             // Damage, if nothing was changed during a whole look.
             if doubted.replace(changes) == Some(changes) {
-                self.saw_damage();
-                return Ok(false);
+                if is_fresh || !self.reopen_on_overlay()? {
+                    self.saw_damage();
+                    return Ok(false);
+                }
+                is_fresh = true;
             }
         }
         Err(Error::Contended {

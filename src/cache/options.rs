@@ -136,8 +136,11 @@ impl Options {
         self
     }
 
-    /// Whether a network file system is accepted. Mappings and locks are not shared between its
-    /// machines, so this is right only where a single machine uses the cache. Default: false.
+    /// Whether a file system is accepted that several machines may have mounted: network and cluster
+    /// file systems, folders shared with a host, and FUSE, which does not say what is below it
+    /// (sshfs and virtiofs, but also ntfs-3g or mergerfs). Mappings and locks are not shared between
+    /// machines, nor between two FUSE mounts, so this is right only where a single machine uses the
+    /// cache through a single mount. Counts for the directory of the heap as well. Default: false.
     pub fn allow_network(&mut self, allow: bool) -> &mut Self {
         self.network = allow;
         self
@@ -145,8 +148,9 @@ impl Options {
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
     /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
-    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
-    /// Default: `0o600`.
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody. A POSIX
+    /// ACL of the index is kept in the same way. A directory's default ACL applies to a new cache,
+    /// reduced by this mode. Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
@@ -310,7 +314,8 @@ impl Options {
     ///
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
-    /// [`Error::HeapMissing`] unless the handle only reads, [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
+    /// [`Error::HeapMissing`] unless the handle only reads, [`Error::Unsupported`] on a file system
+    /// that several machines may have mounted, [`Error::Locked`] with
     /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)

@@ -120,7 +120,7 @@ impl Handle {
     fn glance(&self, key: &[u8], out: &mut Vec<u8>) -> Glimpse {
         let view = self.view.load();
         let poll = view.header().poll();
-        if poll.superseded() {
+        if poll.superseded() || self.is_due_on_overlay() {
             return Glimpse::Unsure;
         }
         let misses = misses_in_a_row();
@@ -301,15 +301,19 @@ impl Handle {
         key: &[u8],
         mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
-        let mut began = None;
+        let (mut began, mut is_fresh) = (None, false);
         for _ in 0..RESTARTS {
             let view = self.view.load();
             let Some(poll) = self.poll(&view)? else {
                 continue;
             };
             let hash = view.hasher.hash(key);
-            if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
-                return Ok(answer);
+            match self.attempt(&view, poll, hash, &mut examine)? {
+                Some(Answer::Damaged(_)) if !is_fresh && self.reopen_on_overlay()? => {
+                    is_fresh = true;
+                }
+                Some(answer) => return Ok(answer),
+                None => {}
             }
             began.get_or_insert_with(|| view.header().changes());
         }

@@ -401,8 +401,8 @@ impl Old {
 
     /// Who may touch the files that are made.
     fn access_or_of_heap(&self, names: &Names) -> Result<Access> {
-        if let (Some(access), Some(_)) = (self.access, &self.lock) {
-            return Ok(access);
+        if let (Some(access), Some(_)) = (&self.access, &self.lock) {
+            return Ok(access.clone());
         }
         // Something else than a file may stand under a segment's name, beside sound ones.
         let mut first = Err(Error::NotFound {

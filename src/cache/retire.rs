@@ -48,6 +48,12 @@ impl Editor {
             .sum()
     }
 
+    /// Bytes of the heap that no entry needs.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let live = self.view.header().counters().live;
+        self.heap_bytes().saturating_sub(live)
+    }
+
     /// Removes the spent segments, and waits for the disk where it must.
     pub(crate) fn retire_all(&mut self) -> Outcomes<()> {
         while self.has_spent() {

@@ -147,6 +147,7 @@ impl<'a> Verification<'a> {
         loop {
             // One generation for the whole check; if another takes its place meanwhile, that is the
             // one to check.
+            self.handle.reopen_on_overlay()?;
             let view = Arc::clone(&self.handle.current()?.0);
             let report = self.of_view(&view)?;
             tries += 1;

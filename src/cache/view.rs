@@ -3,6 +3,7 @@
 //! Knows how files are opened, checked and made, and which of two names a file stands under during
 //! a switch. It does not know how entries are looked up or changed.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -46,7 +47,6 @@ pub(crate) struct Ids {
 }
 
 /// One generation, mapped. Immutable but for the words in the files: a handle swaps views whole.
-#[derive(Debug)]
 pub(crate) struct View {
     pub table: Arc<Table>,
     pub roster: Arc<Roster>,
@@ -64,8 +64,18 @@ pub(crate) struct View {
     segments: Box<[Option<Arc<Segment>>]>,
 }
 
+impl fmt::Debug for View {
+    /// Without the hash seed, and without what is mapped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("generation", &self.ids.generation)
+            .field("inode", &self.inode)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a new generation is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub geometry: Geometry,
     pub hash_kind: HashKind,
@@ -237,7 +247,11 @@ impl View {
             let path = names.segment(number, stage);
             let file = match dir::open(&path, writable) {
                 Ok(file) => file,
-                Err(error) if error.is_absent() || error.is_corruption() => continue,
+                Err(error) if error.is_absent() => continue,
+                Err(error) if error.is_corruption() => {
+                    self.refuse_linked(&path)?;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {
@@ -262,6 +276,29 @@ impl View {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses a symbolic link to a segment of this heap. Links are not followed, but its entries
+    /// are not lost either: recovery must not leave them out.
+    fn refuse_linked(&self, path: &Path) -> Result<()> {
+        let Some(target) = dir::link_target(path) else {
+            return Ok(());
+        };
+        let opened = dir::open(&target, false);
+        let header =
+            opened.and_then(|file| read_header::<SegmentHeader>(&file, &target, "a heap segment"));
+        let ours = |header: SegmentHeader| {
+            header.cache_id == self.ids.cache && header.heap_id == self.ids.heap
+        };
+        if header.is_ok_and(ours) {
+            let what = "a symbolic link to a segment of this heap; links are not followed: move \
+                        the file back, or name its place with `heap_path`";
+            return Err(Error::Unsupported {
+                path: path.to_owned(),
+                what,
+            });
+        }
+        Ok(())
     }
 
     /// Opens a segment whose header cannot be believed, if records of this heap stand in it all
@@ -331,8 +368,8 @@ impl View {
         let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
         // From here on the names are ours: what stands there is removed if the rest fails. The
         // first error is the one to report.
-        let index = dir::create(&path, plan.access)?;
-        let roster = dir::create(&roster_path, plan.access).inspect_err(|_| {
+        let index = dir::create(&path, &plan.access)?;
+        let roster = dir::create(&roster_path, &plan.access).inspect_err(|_| {
             let _ = dir::remove(&path);
         })?;
         Self::fill(names, plan, index, roster).inspect_err(|_| {
@@ -389,7 +426,7 @@ impl View {
         number: u16,
         capacity: u64,
         stage: Stage,
-        access: Access,
+        access: &Access,
     ) -> Result<Arc<Segment>> {
         let path = names.segment(number, Stage::New);
         let target = names.segment(number, Stage::Final);
@@ -454,7 +491,7 @@ impl View {
     }
 
     /// Begins the heap of a new generation with its first segment.
-    pub(crate) fn with_first_segment(self, names: &Names, access: Access) -> Result<Self> {
+    pub(crate) fn with_first_segment(self, names: &Names, access: &Access) -> Result<Self> {
         let capacity = self.next_capacity(0, 0);
         let segment = self.create_segment(names, 0, capacity, Stage::New, access)?;
         let header = self.header();
@@ -479,6 +516,11 @@ impl View {
     /// Positions of the roster that can be looked at, whatever the header says of their number.
     pub(crate) fn roster_len(&self) -> u32 {
         self.positions_there(self.header().roster_len())
+    }
+
+    /// Whether the header counts positions that the roster, as it is mapped, does not have.
+    pub(crate) fn lacks_positions(&self) -> bool {
+        self.header().roster_len() > u64::from(self.roster_len())
     }
 
     fn positions_there(&self, said: u64) -> u32 {

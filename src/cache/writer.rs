@@ -63,7 +63,6 @@ thread_local! {
 ///
 /// A writer stays on the thread that took it. In a forked child it is dead: it changes nothing and
 /// releases nothing.
-#[derive(Debug)]
 pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Held<'a>,
@@ -95,9 +94,9 @@ impl DerefMut for Held<'_> {
     }
 }
 
-impl fmt::Debug for Held<'_> {
+impl fmt::Debug for Writer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.handle.describe("Writer", f)
     }
 }
 
@@ -389,11 +388,12 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`],
-    /// [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
+    /// [`Error::NotRemovable`], [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
     /// [append-only](crate::Options::append_only) cache: the old value, if there was one, is still
     /// there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
+        self.refuse_unbounded()?;
         let bytes = key.len() + value.len();
         let version = self.run_with_room(bytes, |editor| editor.put(key, value, None))?;
         self.tidy(bytes);
@@ -640,6 +640,31 @@ impl<'a> Writer<'a> {
         refused.map_err(|stop| give_up(stop, &self.editor))
     }
 
+    fn threshold(&self) -> Threshold {
+        Threshold {
+            percent: self.handle.options.clean_percent,
+            floor: self.handle.options.clean_floor,
+        }
+    }
+
+    /// Refuses a put where dead segments cannot be removed, and already take twice what they may.
+    fn refuse_unbounded(&mut self) -> Result<()> {
+        if !self.editor.has_spent() {
+            return Ok(());
+        }
+        let live = self.editor.view.header().counters().live;
+        let Threshold { percent, floor } = self.threshold();
+        let most = floor.saturating_add(live / 100 * u64::from(percent));
+        if self.editor.dead_bytes() / 2 <= most {
+            return Ok(());
+        }
+        match self.retire() {
+            Err(Stop::Failed(error)) if matches!(*error, Error::NotRemovable { .. }) => Err(*error),
+            // Whatever else it is, tidying meets it again after the put.
+            _ => Ok(()),
+        }
+    }
+
     /// What follows every change: some cleaning. It never fails the change, which is done.
     fn tidy(&mut self, bytes: usize) {
         let pause = self.handle.clean_pause.load(Relaxed);
@@ -647,11 +672,7 @@ impl<'a> Writer<'a> {
             self.handle.clean_pause.store(pause - 1, Relaxed);
             return;
         }
-        let options = &self.handle.options;
-        let threshold = Threshold {
-            percent: options.clean_percent,
-            floor: options.clean_floor,
-        };
+        let threshold = self.threshold();
         let most = self.editor.view.table.geometry().max_segment_bytes;
         let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST.min(most / 8);
         let cleaned = self.editor.clean_some(threshold, budget);

@@ -125,7 +125,7 @@ pub struct Engine(Arc<MmapCache>);
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Engine").field(&self.0.path()).finish()
+        self.0.fmt(f)
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Knows which ids there are and passes over those that nobody has.
 
+use std::fmt;
+
 use super::id::LabelId;
 use crate::cache::MmapCache;
 use crate::cache::NumberTally;
 use crate::error::Result;
 
 /// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
-#[derive(Debug)]
 pub struct LabelIter<'a> {
     cache: &'a MmapCache,
     /// The number of the next label, and the last one.
@@ -18,6 +19,16 @@ pub struct LabelIter<'a> {
     /// Labels that were found.
     found: u64,
     label: Vec<u8>,
+}
+
+impl fmt::Debug for LabelIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LabelIter")
+            .field("path", &self.cache.path())
+            .field("position", &(self.next - 1))
+            .field("end", &self.last)
+            .finish()
+    }
 }
 
 impl<'a> LabelIter<'a> {

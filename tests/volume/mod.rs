@@ -166,6 +166,83 @@ impl Drop for Volume {
     }
 }
 
+/// An overlayfs whose layers are on a tmpfs: `lower` holds what is there when it is mounted.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    base: Volume,
+}
+
+impl Overlay {
+    /// Lets `fill` make the files of the lower layer, and mounts the overlay over them.
+    pub(crate) fn mount(fill: impl FnOnce(&Path)) -> Option<Self> {
+        let base = Volume::mount(Kind::Tmpfs, 256 << 20)?;
+        for name in ["lower", "upper", "work", "merged"] {
+            fs::create_dir(base.path().join(name)).expect("a directory");
+        }
+        fill(&base.path().join("lower"));
+        let overlay = Self { base };
+        let at = |name| overlay.base.path().join(name).display().to_string();
+        let (lower, upper, work) = (at("lower"), at("upper"), at("work"));
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let mounted = run(Command::new("mount")
+            .args(["-t", "overlay", "-o", &options, "mmapcache-test"])
+            .arg(overlay.path()));
+        assert!(mounted, "an overlay, where a tmpfs can be mounted");
+        Some(overlay)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.base.path().join("merged")
+    }
+
+    /// Whether a file was copied to the upper layer, or created there.
+    pub(crate) fn is_upper(&self, name: &str) -> bool {
+        self.base.path().join("upper").join(name).exists()
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.path()));
+    }
+}
+
+/// A FUSE file system: a directory mounted once more by `bindfs`.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    mounted: tempfile::TempDir,
+    _original: tempfile::TempDir,
+}
+
+impl Bound {
+    pub(crate) fn mount() -> Option<Self> {
+        let original = tempfile::tempdir().expect("a directory");
+        let mounted = tempfile::tempdir().expect("a directory");
+        let done = run(Command::new("bindfs")
+            .arg(original.path())
+            .arg(mounted.path()));
+        if !done {
+            assert!(std::env::var_os("CI").is_none(), "CI must have `bindfs`");
+            eprintln!("NOT RUN: FUSE needs root, /dev/fuse and `bindfs`");
+            return None;
+        }
+        Some(Self {
+            mounted,
+            _original: original,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.mounted.path()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.path()));
+    }
+}
+
 fn run(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
