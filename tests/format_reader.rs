@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mmapcache::{MmapCache, Options};
 
@@ -159,8 +159,9 @@ impl Ledger {
     }
 
     fn wait_for_rebuild(&self) {
-        let before = self.rebuilds.load(Ordering::SeqCst);
+        let (before, began) = (self.rebuilds.load(Ordering::SeqCst), Instant::now());
         while self.rebuilds.load(Ordering::SeqCst) == before {
+            assert!(began.elapsed() < Duration::from_secs(120), "no rebuild");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -72,6 +72,7 @@ fn a_copy_of_a_damaged_cache_is_clean_and_says_what_is_missing() {
     heap.write_all_at(&[0x55; 8], 4_000).unwrap();
     let text = desk.run(1, &["copy", "cache", "copy"]).out();
     assert!(text.contains("damaged bytes"), "{text}");
+    assert!(text.starts_with("copy: clean, but NOT WHOLE"), "{text}");
     desk.run(0, &["verify", "copy"]);
     assert_eq!(desk.look("copy").len(), 99);
 }
