@@ -175,9 +175,8 @@ fn every_argument_is_described() {
         let is_name = |line: &str| line.starts_with("  <") || line.starts_with("  [");
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_name(line)) {
             let beside = line.trim().contains("  ");
-            let below = lines
-                .get(at + 1)
-                .is_some_and(|next| next.starts_with("      "));
+            let text = |next: &&str| next.starts_with("      ") && !next.trim().is_empty();
+            let below = lines.get(at + 1).is_some_and(text);
             assert!(beside || below, "{command}: nothing on {line}");
         }
     }
