@@ -114,6 +114,10 @@ fn damaged_entries_are_named_by_keys() {
     assert!(text.contains("; key short\\x0a\n"), "{text}");
     assert!(text.contains(&format!("; key {long}\n")), "{text}");
     assert!(!text.contains("sound"), "{text}");
+    assert!(
+        text.contains("\nnext: `mmapcache-inspect repair cache`"),
+        "{text}"
+    );
     // The key itself, behind what the slot repeats of it.
     flip(b"xxxxxxxx");
     let text = desk.run(1, &["verify", "cache"]).out();

@@ -71,7 +71,11 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     if let Some(number) = arguments.segment
         && !all.contains(&number)
     {
-        output::remark(&format!("there is no segment {number}"));
+        let (first, last) = (all.first().copied(), all.last().copied());
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        output::remark(&format!(
+            "there is no segment {number}; the first is {first}, the last {last}: see `map`"
+        ));
         return Ok(Verdict::Wrong);
     }
     let wanted = |number: &&u16| arguments.segment.is_none_or(|wanted| wanted == **number);

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use mmapcache::inspect::{Anatomy, Companion, Holder, LockState, Overview, Role};
-use mmapcache::{DiskUsage, Error, Stats};
+use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -77,12 +77,8 @@ impl Picture {
         match self.engine {
             Ok(_) => Ok(Verdict::wrong_if(implausible)),
             Err(failure) if implausible && !failure.is_damage() => {
-                // Another version's header is not damaged because this version cannot read it.
-                if !matches!(failure, Failure::Engine(Error::Version { .. })) {
-                    output::complain(&failure);
-                    return Ok(Verdict::Wrong);
-                }
-                Err(failure)
+                output::complain(&failure);
+                Ok(Verdict::Wrong)
             }
             Err(failure) => Err(failure),
         }

@@ -88,6 +88,12 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         if unlisted > 0 {
             out.line(&format!("and {} more", units::count(unlisted)))?;
         }
+        if !report.is_clean() {
+            let path = site.cache.display();
+            out.line(&format!(
+                "next: `mmapcache-inspect repair {path}` keeps all that verifies; or put the keys again"
+            ))?;
+        }
     }
     out.end()?;
     Ok(Verdict::wrong_if(!report.is_clean()))
