@@ -576,3 +576,38 @@ fn every_test_that_the_readme_names_as_a_proof_is_one() {
         assert!(found, "{file}::{test} is no test that is always run");
     }
 }
+
+/// The blocks of Rust in a document, as they are shown.
+fn blocks(text: &str) -> impl Iterator<Item = &str> {
+    let blocks = text.split("\n```rust\n").skip(1);
+    blocks.map(|rest| rest.split("\n```").next().unwrap())
+}
+
+/// A forge shows the lines that rustdoc hides, and a reader copies what is shown.
+#[test]
+fn examples_in_documents_are_whole() {
+    for document in ["README.md", "docs/dictionary.md"] {
+        let text = fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
+        assert!(blocks(&text).count() >= 2, "{document}");
+        for block in blocks(&text) {
+            let hidden = block
+                .lines()
+                .find(|line| line.starts_with("# ") || *line == "#");
+            assert_eq!(hidden, None, "{document}: {block}");
+            assert!(block.contains("fn main()"), "{document}: {block}");
+        }
+    }
+}
+
+#[test]
+fn headings_of_the_readme_differ() {
+    let text = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with("## "));
+    let mut plain: Vec<String> = headings
+        .map(|line| line.chars().filter(char::is_ascii_alphanumeric).collect())
+        .collect();
+    let all = plain.len();
+    plain.sort();
+    plain.dedup();
+    assert!(all > 5 && plain.len() == all, "{plain:?}");
+}

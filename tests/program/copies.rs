@@ -77,6 +77,7 @@ fn a_copy_of_a_damaged_cache_is_clean_and_says_what_is_missing() {
         .run(1, &["copy", "cache", "copy", "--allow-losses"])
         .out();
     assert!(text.contains("damaged bytes"), "{text}");
+    assert!(text.starts_with("copy: clean, but NOT WHOLE"), "{text}");
     desk.run(0, &["verify", "copy"]);
     assert_eq!(desk.look("copy").len(), 99);
 }
