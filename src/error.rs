@@ -50,8 +50,9 @@ pub enum Error {
         /// The cache.
         path: PathBuf,
     },
-    /// This writer's process was forked after the writer was taken; the lock belongs to the parent.
-    #[error("{}: this writer was inherited by fork and is dead here; take a new one", path.display())]
+    /// This process is a forked child, and the writer, copy or repair was begun by its parent, which
+    /// goes on with it; the lock is the parent's.
+    #[error("{}: begun before a fork, and left to the parent process; begin anew in this one, with a new writer, copy or repair", path.display())]
     Forked {
         /// The cache.
         path: PathBuf,

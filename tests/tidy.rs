@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 31] = [
+const LAYERS: [&[&str]; 32] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
     &["hash", "bytes"],
-    &["boot", "map", "dir", "lock"],
+    &["lock"],
+    &["boot", "map", "dir"],
     &["clone"],
     &["header"],
     &["table", "heap", "roster"],
@@ -60,17 +61,23 @@ const UPWARD: [(&str, &str, &str); 1] = [(
 )];
 
 /// Where atomics may be named: everybody else takes them from `sync`.
-const ATOMIC_FILES: [&str; 4] = [
+const ATOMIC_FILES: [&str; 7] = [
     "src/sync.rs",
     "src/sync/count.rs",
     "src/sync/modelled.rs",
     "src/lock/description.rs",
+    // Locks between the threads of one process, which no model has in it.
+    "src/lock/inherit.rs",
+    "src/lock/state.rs",
+    "src/lock/futex.rs",
 ];
 /// Where unsafe code may stand, and how often each file says the word.
-const UNSAFE_FILES: [(&str, usize); 6] = [
+const UNSAFE_FILES: [(&str, usize); 7] = [
     ("src/map.rs", 6),
     ("src/lock/description.rs", 3),
     ("src/lock/futex.rs", 1),
+    // Promises to `lock_api`: four traits, three ways of giving a lock back.
+    ("src/lock/mutex.rs", 7),
     ("src/lock/life.rs", 1),
     ("src/cache/in_place.rs", 2),
     // One function, which hands its contract on.
@@ -374,7 +381,7 @@ fn atomics_come_from_one_file() {
 }
 
 #[test]
-fn unsafe_code_stands_in_six_files_and_nowhere_else() {
+fn unsafe_code_is_in_seven_files() {
     for source in sources(&["src"]).iter().filter(|source| !source.is_test()) {
         let allowed = UNSAFE_FILES
             .iter()

@@ -16,7 +16,7 @@ use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::slot::Place;
 use crate::heap::Segment;
-use crate::lock::FileLock;
+use crate::lock::{self, FileLock};
 use crate::map::MappedFile;
 use crate::sync::loads_done;
 
@@ -65,6 +65,7 @@ pub struct HotCopy<'a> {
     handle: &'a Handle,
     options: Options,
     told: Box<dyn FnMut(CopyProgress) + 'a>,
+    epoch: u64,
 }
 
 /// How far a copy is.
@@ -119,6 +120,7 @@ impl<'a> HotCopy<'a> {
             handle,
             options: Options::new(),
             told: Box::new(|_| {}),
+            epoch: lock::epoch(),
         }
     }
 
@@ -152,8 +154,10 @@ impl<'a> HotCopy<'a> {
     /// [`Error::Unsupported`] where the two caches' names would collide, or on a network file
     /// system; [`Error::Damaged`] where the original has to be repaired first;
     /// [`Error::Superseded`] where it was rebuilt again and again; [`Error::Locked`] where somebody
-    /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`].
+    /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`]. Where the function that hears of
+    /// the progress forks, the copy is the parent's, and the child's result is [`Error::Forked`].
     pub fn to(mut self, path: impl AsRef<Path>) -> Result<Copied> {
+        self.epoch = lock::epoch();
         let source = &self.handle.names;
         let names = Names::resolve(path.as_ref(), self.options.heap_path.as_deref())?;
         refuse_network(&names, &self.options)?;
@@ -170,7 +174,7 @@ impl<'a> HotCopy<'a> {
         self.options.mode = access.mode;
         let lock = lock_creation(&names, &self.options)?;
         let made = self.make(&names, access, &lock);
-        if made.is_err() {
+        if made.is_err() && self.epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next.
             let _ = discard_staged(&names);
         }
@@ -222,13 +226,14 @@ impl<'a> HotCopy<'a> {
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
             let target = MappedFile::new(file, &path, true);
-            let told = &mut self.told;
+            let (told, epoch) = (&mut self.told, self.epoch);
             let shared = clone_start(segment.file().file(), &target, len, &mut |so_far| {
                 told(CopyProgress {
                     copied_bytes: before + so_far,
                     heap_bytes,
                     ..CopyProgress::default()
                 });
+                lock::refuse_forked(epoch, names.cache())
             })?;
             before += len;
             copied.shared_bytes += if shared { len } else { 0 };
@@ -238,7 +243,8 @@ impl<'a> HotCopy<'a> {
 
     /// Makes index and roster of the copied heap.
     fn index(&mut self, fresh: &mut Editor, moment: &Moment, heap_bytes: u64) -> Outcomes<Salvage> {
-        let told = &mut self.told;
+        let (told, epoch) = (&mut self.told, self.epoch);
+        let path = &self.handle.path;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
         let damage = Damage::NeverWritten(Place::from_word(0));
         let salvage = read_heap(fresh, damage, &mut |salvage| {
@@ -248,6 +254,7 @@ impl<'a> HotCopy<'a> {
                 heap_bytes,
                 records: salvage.records,
             });
+            lock::refuse_forked(epoch, path)
         })?;
         fresh.roll(0)?;
         if fresh.view.is_numbered() {

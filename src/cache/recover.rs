@@ -259,7 +259,7 @@ impl Handle {
         let rebooted = header.written_under() != self.boot;
         let damage = Damage::of(header, self.boot, editor.view.inode);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, damage, &mut |_| {})?;
+            salvage = refill(fresh, damage, &mut |_| Ok(()))?;
             remove_unwritten(fresh, damage)?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
@@ -280,11 +280,12 @@ impl Handle {
 }
 
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
-/// say, and begins a fresh segment. `told` hears how far it is.
+/// say, and begins a fresh segment. `told` hears how far it is,
+/// and can end it by an error.
 pub(crate) fn refill(
     fresh: &mut Editor,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     let salvage = read_heap(fresh, damage, told)?;
     if fresh.view.is_numbered() {
@@ -299,7 +300,7 @@ pub(crate) fn refill(
 pub(crate) fn read_heap(
     fresh: &mut Editor,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     reset_heap_words(fresh)?;
     let salvage = index_heap(fresh, damage, told)?;
@@ -354,7 +355,7 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
 fn index_heap(
     fresh: &mut Editor,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
     let mut salvage = Salvage {
@@ -377,7 +378,7 @@ fn index_heap(
             let read_bytes = before + u64::from(walker.unit()) * 8;
             if read_bytes - salvage.read_bytes >= TELL_EACH {
                 salvage.read_bytes = read_bytes;
-                told(salvage);
+                told(salvage)?;
             }
             match found {
                 Found::Damage { from, to } => {
@@ -407,7 +408,7 @@ fn index_heap(
         }
         before += segment.allocated();
         salvage.read_bytes = before;
-        told(salvage);
+        told(salvage)?;
     }
     if is_numbered {
         newest = highest_reserved(newest, carried);
