@@ -136,7 +136,7 @@ pub enum Error {
         limit: u64,
     },
     /// All ids were given, or may have been before a power loss. What has one is found as ever.
-    #[error("{}: all of {limit} ids are given; open another one, or raise `max_labels` in a new one", path.display())]
+    #[error("{}: all of {limit} ids are given; use other labels, or raise `max_entries` in new ones", path.display())]
     IdsExhausted {
         /// The labels.
         path: PathBuf,

@@ -579,3 +579,40 @@ fn every_test_that_the_readme_names_as_a_proof_is_one() {
         assert!(found, "{file}::{test} is no test that is always run");
     }
 }
+
+/// What the errors and logs of the library put in backticks: options, methods and programs that a
+/// reader is to look up.
+#[test]
+fn messages_name_what_exists() {
+    const PROGRAMS: [&str; 2] = ["mmapcache-inspect", "ulimit"];
+    let all = sources(&["src"]);
+    let public = |name: &str| {
+        ["fn", "struct", "enum"].iter().any(|kind| {
+            let item = format!("pub {kind} {name}");
+            all.iter()
+                .any(|source| words(&source.code, &item).next().is_some())
+        })
+    };
+    let (mut named, mut complaints) = (0, Vec::new());
+    let library = |source: &&Source| !source.is_test() && !source.path.starts_with("src/bin/");
+    for source in all.iter().filter(library) {
+        for (number, line) in source.lines() {
+            let code = line.trim_start();
+            if code.starts_with("//") || code.contains("reason =") || !code.contains('"') {
+                continue;
+            }
+            for name in code.split('`').skip(1).step_by(2) {
+                let first = name.split([' ', '(', ':']).next().unwrap_or(name);
+                named += 1;
+                if !PROGRAMS.contains(&first) && !public(first) {
+                    let place = format!("{}:{number}", source.path);
+                    complaints.push(format!(
+                        "{place}: `{name}` is in a message and nowhere else"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(named > 10, "{named} names in messages");
+    complain(&complaints);
+}

@@ -5,6 +5,10 @@
 //! at that moment stays half-changed in the child, and the lock that it held stays held. So the
 //! handler that runs before a fork takes all locks of this file, and the child finds them free and
 //! what they guard complete. It does not know what they guard.
+#![cfg_attr(
+    not(feature = "dict"),
+    allow(dead_code, reason = "dictionaries alone use some of it")
+)]
 
 use std::cell::Cell;
 use std::ops::Deref;

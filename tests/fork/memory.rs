@@ -17,7 +17,7 @@ use super::process::{fork, join_in_time};
 use super::runs_well;
 
 /// Forks of each test. Without a handler that waits for other threads one of some hundred hangs.
-const FORKS: usize = 200;
+const FORKS: usize = 120;
 
 /// Forks again and again while four threads run `busy`; each child runs `body`.
 pub(super) fn fork_amid(busy: impl Fn(u64) + Sync, body: impl Fn(usize)) {

@@ -1,17 +1,18 @@
 //! Locks between threads, and what a forked child finds of them.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::{child_finds, child_finds_at_once};
 use crate::lock::inherit::SharedLock;
 use crate::lock::{Lock, Lost, Mutex, PerProcess, set_once};
+use crate::sync::Relaxed;
+use crate::sync::count::Count;
 
 /// Adds one to a number some thousand times in each of four threads, by a load and a store.
-fn count(add: impl Fn(&AtomicU64) + Sync) {
-    let number = AtomicU64::new(0);
+fn count(add: impl Fn(&Count) + Sync) {
+    let number = Count::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..20_000).for_each(|_| add(&number)));
@@ -20,8 +21,8 @@ fn count(add: impl Fn(&AtomicU64) + Sync) {
     assert_eq!(number.into_inner(), 80_000);
 }
 
-fn add_one(number: &AtomicU64) {
-    number.store(number.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+fn add_one(number: &Count) {
+    number.store(number.load(Relaxed) + 1, Relaxed);
 }
 
 #[test]
@@ -45,11 +46,11 @@ fn locks_exclude_threads() {
 #[test]
 fn readers_share_and_let_writers_in() {
     let lock = SharedLock::new(0_u64);
-    let over = AtomicBool::new(false);
+    let over = Count::new(0);
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while over.load(Relaxed) == 0 {
                     let first = lock.read().unwrap();
                     thread::sleep(Duration::from_micros(50));
                     drop(first);
@@ -60,7 +61,7 @@ fn readers_share_and_let_writers_in() {
         for _ in 0..200 {
             *lock.write().unwrap() += 1;
         }
-        over.store(true, Ordering::Relaxed);
+        over.store(1, Relaxed);
     });
     let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
     assert_eq!((*one, *two), (200, 200));
@@ -79,11 +80,11 @@ fn waiting_ends_in_time() {
 #[test]
 fn fork_waits_for_the_holder() {
     let (lock, shared) = (Lock::new((0, 0)), SharedLock::new((0, 0)));
-    let over = AtomicBool::new(false);
+    let over = Count::new(0);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while over.load(Relaxed) == 0 {
                     let mut both = lock.lock().unwrap();
                     both.0 += 1;
                     thread::yield_now();
@@ -104,7 +105,7 @@ fn fork_waits_for_the_holder() {
                     && shared.write().is_ok_and(|both| equal(*both))
             })
         });
-        over.store(true, Ordering::Relaxed);
+        over.store(1, Relaxed);
         assert!(
             right,
             "a child found a lock held, or what it guards half-changed"
@@ -148,14 +149,14 @@ fn threads_that_fork_at_once_both_do() {
 
 #[test]
 fn cells_are_never_inherited_half_set() {
-    let over = AtomicBool::new(false);
+    let over = Count::new(0);
     let cells: Vec<_> = (0..100_000).map(|_| OnceLock::new()).collect();
-    let next = AtomicU64::new(0);
+    let next = Count::new(0);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
+                while over.load(Relaxed) == 0 {
+                    let at = next.fetch_add(1, Relaxed);
                     let Some(cell) = cells.get(at as usize) else {
                         return;
                     };
@@ -167,14 +168,14 @@ fn cells_are_never_inherited_half_set() {
             });
         }
         let right = (0..50).all(|_| {
-            let now = next.load(Ordering::Relaxed) as usize;
+            let now = next.load(Relaxed) as usize;
             let near = now.saturating_sub(4)..(now + 20).min(cells.len());
             child_finds(|| {
                 near.clone()
                     .all(|at| *set_once(&cells[at], || at as u64) == at as u64)
             })
         });
-        over.store(true, Ordering::Relaxed);
+        over.store(1, Relaxed);
         assert!(right);
     });
 }
