@@ -266,12 +266,8 @@ impl MmapCache {
         }
     }
 
-    /// Entries in the cache. One load.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be
-    /// opened; the number is then that of the old ones.
+    /// Entries in the cache. One load. Where the cache was rebuilt and its new files cannot be opened,
+    /// the number is that of the old ones.
     pub fn len(&self) -> u64 {
         match self.handle.current() {
             Ok((view, _)) => view.header().occupied(),

@@ -50,8 +50,9 @@ pub enum Error {
         /// The cache.
         path: PathBuf,
     },
-    /// This writer's process was forked after the writer was taken; the lock belongs to the parent.
-    #[error("{}: this writer was inherited by fork and is dead here; take a new one", path.display())]
+    /// This process is a forked child, and the writer, copy or repair was begun by its parent, which
+    /// goes on with it; the lock is the parent's.
+    #[error("{}: begun before a fork, and left to the parent process; begin anew in this one, with a new writer, copy or repair", path.display())]
     Forked {
         /// The cache.
         path: PathBuf,
@@ -135,7 +136,7 @@ pub enum Error {
         limit: u64,
     },
     /// All ids were given, or may have been before a power loss. What has one is found as ever.
-    #[error("{}: all of {limit} ids are given; open another one, or raise `max_labels` in a new one", path.display())]
+    #[error("{}: all of {limit} ids are given; use other labels, or raise `max_entries` in new ones", path.display())]
     IdsExhausted {
         /// The labels.
         path: PathBuf,

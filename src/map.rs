@@ -23,6 +23,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::dir;
 use crate::error::{Error, Result};
+use crate::lock::set_once;
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
 use crate::sync::{Relaxed, Word, load};
@@ -426,7 +427,7 @@ impl Memory {
             #[cfg(test)]
             Source::Plain => unreachable!("plain memory has its only window from the start"),
         };
-        Ok(cell.get_or_init(|| window))
+        Ok(set_once(cell, || window))
     }
 
     /// Looks at the file's real size again; returns the bytes that are allocated behind the base.

@@ -16,7 +16,7 @@ use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::slot::Place;
 use crate::heap::Segment;
-use crate::lock::FileLock;
+use crate::lock::{self, FileLock};
 use crate::map::MappedFile;
 use crate::sync::loads_done;
 
@@ -70,6 +70,7 @@ pub struct HotCopy<'a> {
     options: Options,
     losses: bool,
     told: Box<dyn FnMut(CopyProgress) + 'a>,
+    epoch: u64,
 }
 
 /// How far a copy is.
@@ -127,6 +128,7 @@ impl<'a> HotCopy<'a> {
             options: Options::new(),
             losses: false,
             told: Box::new(|_| {}),
+            epoch: lock::epoch(),
         }
     }
 
@@ -171,8 +173,10 @@ impl<'a> HotCopy<'a> {
     /// system; [`Error::Damaged`] where the original has to be repaired first;
     /// [`Error::HeapMissing`] where a segment of it is not there;
     /// [`Error::Superseded`] where it was rebuilt again and again; [`Error::Locked`] where somebody
-    /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`].
+    /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`]. Where the function that hears of
+    /// the progress forks, the copy is the parent's, and the child's result is [`Error::Forked`].
     pub fn to(mut self, path: impl AsRef<Path>) -> Result<Copied> {
+        self.epoch = lock::epoch();
         let source = &self.handle.names;
         let names = Names::resolve(path.as_ref(), self.options.heap_path.as_deref())?;
         refuse_network(&names, &self.options)?;
@@ -191,7 +195,7 @@ impl<'a> HotCopy<'a> {
         let lock = lock_creation(&names, &self.options)?;
         let guard = DiscardOnPanic::new(&names);
         let made = self.make(&names, &access, was_used, &lock);
-        if made.is_err() {
+        if made.is_err() && self.epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next.
             let _ = discard_listed(&names);
         }
@@ -282,13 +286,14 @@ impl<'a> HotCopy<'a> {
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
             let target = MappedFile::new(file, &path, true);
-            let told = &mut self.told;
+            let (told, epoch) = (&mut self.told, self.epoch);
             let shared = clone_start(segment.file().file(), &target, len, &mut |so_far| {
                 told(CopyProgress {
                     copied_bytes: before + so_far,
                     heap_bytes,
                     ..CopyProgress::default()
                 });
+                lock::refuse_forked(epoch, names.cache())
             })?;
             before += len;
             copied.shared_bytes += if shared { len } else { 0 };
@@ -298,7 +303,8 @@ impl<'a> HotCopy<'a> {
 
     /// Makes index and roster of the copied heap.
     fn index(&mut self, fresh: &mut Editor, moment: &Moment, heap_bytes: u64) -> Outcomes<Salvage> {
-        let told = &mut self.told;
+        let (told, epoch) = (&mut self.told, self.epoch);
+        let path = &self.handle.path;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
         let damage = Damage::NeverWritten(Place::from_word(0));
         let salvage = read_heap(fresh, moment.end.segment, damage, &mut |salvage| {
@@ -308,6 +314,7 @@ impl<'a> HotCopy<'a> {
                 heap_bytes,
                 records: salvage.records,
             });
+            lock::refuse_forked(epoch, path)
         })?;
         fresh.roll(0)?;
         if fresh.view.is_numbered() {

@@ -12,7 +12,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::Mutex;
 
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
@@ -23,7 +22,7 @@ use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::header::Header;
 use crate::heap::Segment;
-use crate::lock::{self, FileLock, Patience, Refusal};
+use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
 use crate::sync::{Relaxed, Word};
 
 use super::editor::Editor;
@@ -390,7 +389,10 @@ impl Handle {
     pub(crate) fn gate(&self) -> &Gate {
         let (mut gate, epoch) = (&self.gate, lock::epoch());
         while gate.epoch != epoch {
-            gate = gate.next.get_or_init(|| Box::new(Gate::new()));
+            gate = match gate.next.get() {
+                Some(next) => next,
+                None => &**lock::set_once(&gate.next, || Box::new(Gate::new())),
+            };
         }
         gate
     }

@@ -183,9 +183,10 @@ impl Options {
         self
     }
 
-    /// Slots in a region, the unit by which the index grows: a power of two from 16 to 1,024. Fixed
-    /// at creation; another value than the file's is [`Error::Mismatch`]. Default: 512, or the
-    /// file's.
+    /// Slots in a region, the unit by which the index grows: a power of two from 16 to 1,024. What a
+    /// cache is created with is the least: one that is large enlarges its regions by itself. A value
+    /// above the file's is [`Error::Mismatch`], a smaller one is taken for what it was created with.
+    /// Default: 512, or the file's.
     pub fn region_slots(&mut self, slots: u32) -> &mut Self {
         self.region_slots = Some(slots);
         self

@@ -8,12 +8,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
-
 use crate::dir::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::lock::{self, Patience};
+use crate::lock::{self, MappedMutexGuard, Mutex, MutexGuard, Patience};
 use crate::sync::Relaxed;
 
 use super::clean::Threshold;
@@ -61,8 +59,8 @@ thread_local! {
 /// writer releases the lock; with [`Durability::Sync`] call [`Writer::commit`] to learn whether the
 /// sync succeeded.
 ///
-/// A writer stays on the thread that took it. In a forked child it is dead: it changes nothing and
-/// releases nothing.
+/// A writer stays on the thread that took it. In a forked child it is dead: every method returns
+/// [`Error::Forked`], and dropping it releases nothing.
 pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Held<'a>,
@@ -430,6 +428,8 @@ impl<'a> Writer<'a> {
     ///
     /// As [`MmapCache::entry`](crate::MmapCache::entry).
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+        // Without the lock it would not say what the next change meets.
+        refuse_forked(self.handle, self.epoch)?;
         let mut value = Vec::new();
         match self.handle.read(key, &mut value)? {
             Answer::Found(version) => Ok(Some(Entry { value, version })),
@@ -467,6 +467,7 @@ impl<'a> Writer<'a> {
     /// As [`Writer::put`]; in an append-only cache it is [`Error::AppendOnly`] in any case.
     pub fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
         self.handle.check_key(key)?;
+        refuse_forked(self.handle, self.epoch)?;
         self.refuse_if_append_only()?;
         if self
             .entry_or_damaged(key)?
@@ -485,6 +486,7 @@ impl<'a> Writer<'a> {
     /// As [`Writer::delete`].
     pub fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
         self.handle.check_key(key)?;
+        refuse_forked(self.handle, self.epoch)?;
         self.refuse_if_append_only()?;
         if self
             .entry_or_damaged(key)?
@@ -512,7 +514,8 @@ impl<'a> Writer<'a> {
     ) -> Result<bool> {
         let entry = self.entry_or_damaged(key)?;
         match decide(entry.as_ref()) {
-            Update::Keep => Ok(false),
+            // The closure may have forked.
+            Update::Keep => refuse_forked(self.handle, self.epoch).map(|()| false),
             Update::Put(value) => self.put(key, &value).map(|_| true),
             Update::Delete => self.delete(key),
         }
@@ -530,9 +533,10 @@ impl<'a> Writer<'a> {
 
     /// Syncs what was changed, where that was asked for.
     pub(crate) fn sync_if_asked(&mut self) -> Result<()> {
+        refuse_forked(self.handle, self.epoch)?;
         let wanted = self.unsynced && self.handle.options.durability == Durability::Sync;
         self.unsynced = false;
-        if wanted && self.epoch == lock::epoch() {
+        if wanted {
             self.sync_heap()?;
             self.publish_view();
         }
@@ -555,6 +559,7 @@ impl<'a> Writer<'a> {
 
     /// Everything to the disk, and the mark off that says otherwise.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        refuse_forked(self.handle, self.epoch)?;
         self.sync_heap()?;
         self.unsynced = false;
         self.publish_view();
@@ -602,6 +607,7 @@ impl<'a> Writer<'a> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (handle, epoch) = (self.handle, self.epoch);
+        refuse_forked(handle, epoch)?;
         self.refuse_if_append_only()?;
         let capacity = handle.options.capacity;
         self.replace(|handle, editor| {
@@ -740,12 +746,7 @@ impl Drop for Writer<'_> {
 /// An inherited writer is dead: the lock is the parent's. An iterator may fork, and both processes
 /// come back from it.
 fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
-    if epoch == lock::epoch() {
-        return Ok(());
-    }
-    Err(Error::Forked {
-        path: handle.path.to_path_buf(),
-    })
+    lock::refuse_forked(epoch, &handle.path)
 }
 
 /// The gate, held; none when patience is at its end.
