@@ -46,10 +46,26 @@ fn overwrite(cache: &MmapCache, seed: u64, count: u64) {
     }
 }
 
+/// The same in one batch, which a durable handle syncs once.
+fn overwrite_at_once(cache: &MmapCache, seed: u64, count: u64) {
+    let mut random = Random::new(seed);
+    let mut writer = cache.writer().expect("the writer");
+    for _ in 0..count {
+        let key = random.below(ENTRIES).to_le_bytes();
+        writer.put(&key, &[seed as u8; VALUE]).expect("a put");
+    }
+    writer.commit().expect("the end of a batch");
+}
+
 /// All entries, and a flush, which makes syncs come before each removal from then on.
 fn filled(options: &Options, path: &Path) {
     let cache = options.open(path).expect("a new cache");
-    (0..ENTRIES).for_each(|number| put(&cache, number, 0));
+    let mut writer = cache.writer().expect("the writer");
+    for number in 0..ENTRIES {
+        let put = writer.put(&number.to_le_bytes(), &[0; VALUE]);
+        put.expect("a put");
+    }
+    writer.commit().expect("the end of a batch");
     cache.flush().expect("a flush");
 }
 
@@ -137,7 +153,7 @@ fn churn_by_handles(options: &Options, handles: u64) {
     let live = live(&scratch);
     for seed in 1..=handles {
         let cache = options.open(&scratch.path).expect("the cache");
-        overwrite(&cache, seed, 200);
+        overwrite_at_once(&cache, seed, 200);
         drop(cache);
         assert_bounded(&scratch, live, 16 * MIB);
     }
