@@ -277,6 +277,14 @@ impl Options {
     /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
     /// percentage of the live ones, and before a full disk makes them fail. Concerns this handle's
     /// writes only. Default: 100 % and 4 MiB.
+    ///
+    /// If the entries that are overwritten or replaced are of similar sizes, the dead bytes then stay
+    /// below twice this threshold and one segment, which is at most a quarter of the live bytes.
+    /// Deleting many entries leaves more, which the writes that follow reclaim. The lower the
+    /// threshold, the more a write does: for each byte that it appends it reads `live / threshold + 1`
+    /// bytes of the heap and moves what is live of them; at least 4, at most 101, so a threshold
+    /// below 1 % of the live bytes is not kept. In a cache that was flushed, up to half of the live
+    /// bytes and 64 MiB may wait for the disk beside that.
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;

@@ -26,13 +26,6 @@ use super::staged::discard_staged;
 use super::version::Version;
 use super::view::View;
 
-/// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four,
-/// the dead bytes stay below twice the threshold.
-const CLEAN_FACTOR: u64 = 4;
-/// Bytes that it walks at least: rarely and much at a time, so that the records' cache misses come
-/// together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is an
-/// eighth.
-const CLEAN_LEAST: u64 = 16 * 1024;
 /// Bytes of the heap that a write walks at a time that would else be refused for want of room.
 const RECLAIM: u64 = 1 << 20;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
@@ -547,14 +540,11 @@ impl<'a> Writer<'a> {
         let gate = self.handle.gate();
         let mut errands = gate.errands.lock();
         if let Some(errand) = errands.under_way.take()
-            && let Err(stop) = self.editor.settle(errand, &mut errands)
+            && let Err(stop) = self.editor.settle(errand)
         {
             return Err(give_up(stop, &self.editor));
         }
-        self.editor.sync_heap()?;
-        let spent = self.editor.cleaning().place.segment;
-        errands.replaced = Some((self.editor.era(), spent));
-        Ok(())
+        self.editor.sync_heap()
     }
 
     /// Everything to the disk, and the mark off that says otherwise.
@@ -679,9 +669,7 @@ impl<'a> Writer<'a> {
             return;
         }
         let threshold = self.threshold();
-        let most = self.editor.view.table.geometry().max_segment_bytes;
-        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST.min(most / 8);
-        let cleaned = self.editor.clean_some(threshold, budget);
+        let cleaned = self.editor.clean_behind(threshold, bytes as u64);
         let tidied = match cleaned.and_then(|()| self.retire()) {
             Ok(()) => {
                 self.publish_view();
