@@ -256,7 +256,9 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged), and those of [`get`](Self::get).
+    /// [`Error::Damaged`](crate::Error::Damaged),
+    /// [`Error::HeapMissing`](crate::Error::HeapMissing) where the segment with the value is not at
+    /// its path, and those of [`get`](Self::get).
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
         let mut value = Vec::new();
         match self.handle.read(key, &mut value)? {
@@ -305,7 +307,7 @@ impl MmapCache {
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Locked`](crate::Error::Locked) after
     /// the lock timeout, [`Error::WriterHeld`](crate::Error::WriterHeld) where this thread holds a
     /// writer of this cache already, [`Error::DiskFull`](crate::Error::DiskFull),
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::HeapMissing`](crate::Error::HeapMissing), [`Error::Io`](crate::Error::Io).
     pub fn writer(&self) -> Result<Writer<'_>> {
         Writer::take(&self.handle)
     }
@@ -497,7 +499,7 @@ impl MmapCache {
     }
 
     /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on
-    /// growing.
+    /// growing. A handle that was opened while the heap was there clears though it has gone since.
     ///
     /// # Errors
     ///

@@ -611,6 +611,14 @@ fn high_in_body() -> Field {
     field("high", 8, 8)
 }
 
+fn flags(lock: LockKind, append_only: bool) -> u64 {
+    let geometry = Geometry {
+        append_only,
+        ..super::geometry(super::SIZES[0])
+    };
+    u64::from(IndexHeader::flags_for(lock, &geometry))
+}
+
 fn heap_home() -> Vec<Bits> {
     // Its bits are those that change it.
     let home = (0..64)
@@ -639,13 +647,6 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
     assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
     let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
     let segment = |number: u16| u64::from(number) << 32;
-    let flags = |lock, append_only| {
-        let geometry = Geometry {
-            append_only,
-            ..super::geometry(super::SIZES[0])
-        };
-        u64::from(IndexHeader::flags_for(lock, &geometry))
-    };
     vec![
         (
             "Flags",
