@@ -279,7 +279,10 @@ fn new_files_are_never_open_to_more() {
 /// As a user, with one handle, does what the parent says and answers what came of it.
 fn serves(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
-    let cache = tight().mode(0o666).open(&part.path).expect("a cache");
+    let mut options = tight();
+    // With a thread for the syncs that a removal waits for, space runs ahead of it for a while.
+    options.mode(0o666).background(false);
+    let cache = options.open(&part.path).expect("a cache");
     say("here");
     while let Some(line) = hear() {
         match obey(&cache, &line) {
