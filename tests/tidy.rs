@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 34] = [
+const LAYERS: [&[&str]; 36] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
