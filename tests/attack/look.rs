@@ -123,6 +123,7 @@ impl<'a> Judge<'a> {
             // Where there is no index, one may be asked for, or made: but not over what is there.
             Error::NotFound { .. } => self.reach.no_index,
             Error::AlreadyExists { .. } => self.reach.no_index || self.reach.foreign,
+            Error::HeapMissing { .. } => self.reach.lacks_segment,
             Error::SyncFailed { .. } => self.reach.sync_failed,
             Error::TableFull { .. } => self.reach.limited,
             Error::AppendOnly { .. } => self.reach.append_only,

@@ -52,6 +52,8 @@ pub(crate) struct Reach {
     /// Something that is not a file of ours stands where a new segment may be wanted: nothing is
     /// made in its place.
     pub(crate) foreign: bool,
+    /// A segment is gone, or something else has its name: nobody writes without it.
+    pub(crate) lacks_segment: bool,
 }
 
 /// How much an answer about a key must be worth.
@@ -125,6 +127,11 @@ impl Reach {
             }
             _ => true,
         });
+        let segments = specimen.image.files();
+        let mut segments = segments.filter(|(suffix, _)| segment_number(suffix).is_some());
+        // Magic, version, checksum and both ids.
+        self.lacks_segment = self.estranged
+            || segments.any(|(suffix, sound)| after.bytes(suffix).get(..40) != sound.get(..40));
         if index.len() >= header::END {
             let cursor = u64_at(index, header::CURSOR);
             let lies = cursor != u64_at(specimen.image.bytes(""), header::CURSOR)
