@@ -109,10 +109,6 @@ pub(crate) struct Seated {
 }
 
 impl Place for Seated {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "it only names a static"
-    )]
     const INIT: Self = Self {
         seat: &SETTING,
         block: None,

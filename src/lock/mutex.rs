@@ -68,10 +68,6 @@ const LOST: &str = "locks that a fork can lose are taken with a time limit";
 // SAFETY: L5: `hold` returns a guard only after it changed the state from free to held, and nothing
 // but `unlock` changes it back.
 unsafe impl<P: Place> RawMutex for Raw<P> {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "as `lock_api` wants it"
-    )]
     const INIT: Self = Self(P::INIT);
 
     type Guard = GuardNoSend;
@@ -113,10 +109,6 @@ unsafe impl<P: Place> RawMutexTimed for Raw<P> {
 // SAFETY: L5: `hold` needs a state without readers, `share` one that is not held; each returns a
 // guard only after it changed the state, and nothing but the matching `unlock` changes it back.
 unsafe impl<P: Place> RawRwLock for Raw<P> {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "as `lock_api` wants it"
-    )]
     const INIT: Self = Self(P::INIT);
 
     type SharedGuard = GuardNoSend;

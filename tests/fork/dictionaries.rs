@@ -137,7 +137,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
         let done: Result<_, DictError> = dict.try_transform("key", Retries::default(), |_| {
             // SAFETY: as in `fork`; the child ends below.
             pid = Some(unsafe { libc::fork() });
-            Ok(write.clone())
+            Ok(write)
         });
         if pid == Some(0) {
             let source = Error::Forked {

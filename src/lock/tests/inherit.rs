@@ -194,7 +194,7 @@ fn each_process_has_its_own_value() {
 
 #[test]
 fn more_locks_than_a_block_holds() {
-    let locks: Vec<_> = (0..200).map(|number| Lock::new(number)).collect();
+    let locks: Vec<_> = (0..200).map(Lock::new).collect();
     let held: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
     assert!(held.iter().enumerate().all(|(at, value)| **value == at));
     drop(held);
