@@ -384,6 +384,47 @@ fn atomics_come_from_one_file() {
     complain(&complaints);
 }
 
+/// Invariant L3: files of those who hold no writer lock name none of the calls by which a header's
+/// words are stored. An errand gets the words that it may store as `SyncNotes`.
+#[test]
+fn readers_and_errands_store_no_header_word() {
+    const WITHOUT_LOCK: [&str; 9] = [
+        "read", "iter", "stats", "draw", "verify", "check", "in_place", "errand", "entry",
+    ];
+    const STORES: [&str; 9] = [
+        ".set(word::",
+        ".add(word::",
+        "set_poll(",
+        "set_counters(",
+        "set_tail(",
+        "set_oldest(",
+        "set_live(",
+        "mark_dirty(",
+        "count_change(",
+    ];
+    let mut complaints = Vec::new();
+    let mut looked = 0;
+    for source in sources(&["src"]) {
+        let module = source.module().unwrap_or_default();
+        let engine = module.strip_prefix("cache::");
+        if module != "inspect" && !engine.is_some_and(|name| WITHOUT_LOCK.contains(&name)) {
+            continue;
+        }
+        looked += 1;
+        for call in STORES {
+            if let Some(at) = source.code.find(call) {
+                let line = source.line_at(at);
+                complaints.push(format!(
+                    "{}:{line}: `{call}` without the lock (L3)",
+                    source.path
+                ));
+            }
+        }
+    }
+    assert!(looked > WITHOUT_LOCK.len(), "{looked}");
+    complain(&complaints);
+}
+
 #[test]
 fn unsafe_code_is_in_seven_files() {
     for source in sources(&["src"]).iter().filter(|source| !source.is_test()) {
