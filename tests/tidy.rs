@@ -42,7 +42,12 @@ const LAYERS: [&[&str]; 31] = [
         "cache::in_place",
     ],
     &["cache::verify"],
-    &["cache::repair", "cache::draw", "cache::copy"],
+    &[
+        "cache::repair",
+        "cache::draw",
+        "cache::copy",
+        "cache::clear",
+    ],
     &["cache"],
     &["labels::id"],
     &["labels::iter"],
@@ -67,8 +72,9 @@ const ATOMIC_FILES: [&str; 4] = [
     "src/lock/description.rs",
 ];
 /// Where unsafe code may stand, and how often each file says the word.
-const UNSAFE_FILES: [(&str, usize); 6] = [
+const UNSAFE_FILES: [(&str, usize); 7] = [
     ("src/map.rs", 6),
+    ("src/map/file_system.rs", 1),
     ("src/lock/description.rs", 3),
     ("src/lock/futex.rs", 1),
     ("src/lock/life.rs", 1),
@@ -374,7 +380,7 @@ fn atomics_come_from_one_file() {
 }
 
 #[test]
-fn unsafe_code_stands_in_six_files_and_nowhere_else() {
+fn unsafe_code_stands_in_seven_files_and_nowhere_else() {
     for source in sources(&["src"]).iter().filter(|source| !source.is_test()) {
         let allowed = UNSAFE_FILES
             .iter()
