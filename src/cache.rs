@@ -9,6 +9,7 @@ mod append;
 mod batch;
 mod check;
 mod clean;
+mod clear;
 mod copy;
 mod draw;
 mod edit;
@@ -501,13 +502,17 @@ impl MmapCache {
     /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on
     /// growing. A handle that was opened while the heap was there clears though it has gone since.
     ///
+    /// Works on a full disk too, where there is no room for new files beside the old ones: then the
+    /// entries go one after the other, in time proportional to their number, and a kill or a power
+    /// loss meanwhile leaves some of them.
+    ///
     /// # Errors
     ///
-    /// As [`atomic_rebuild`](Self::atomic_rebuild).
+    /// As [`atomic_rebuild`](Self::atomic_rebuild). [`Error::DiskFull`](crate::Error::DiskFull)
+    /// only where another process keeps the room of the removed files, which it does until it uses
+    /// the cache again; the entries may be gone then.
     pub fn clear(&self) -> Result<()> {
-        let nothing =
-            std::iter::empty::<std::result::Result<(&[u8], &[u8]), std::convert::Infallible>>();
-        self.write(|writer| writer.atomic_rebuild(nothing))
+        self.write(|writer| writer.clear())
     }
 
     /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they

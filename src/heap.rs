@@ -15,7 +15,7 @@ use crate::format::record::{
 };
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
-use crate::map::{MappedFile, Memory, prefetch};
+use crate::map::{Extent, MappedFile, Memory, Stores, prefetch};
 use crate::sync::{Word, load, store};
 
 pub(crate) use dead::{Blocks, Dead};
@@ -60,7 +60,14 @@ impl Segment {
         variant: Variant,
     ) -> Result<Self> {
         let window = header.capacity & !7;
-        let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
+        let extent = Extent {
+            base: 0,
+            unit_bytes: window,
+            units: 1,
+            first_log2: 0,
+            stores: Stores::InOrder,
+        };
+        let memory = Memory::new(Arc::clone(&file), extent)?;
         Ok(Self {
             memory,
             file,

@@ -47,7 +47,12 @@ const LAYERS: [&[&str]; 36] = [
         "cache::in_place",
     ],
     &["cache::verify"],
-    &["cache::repair", "cache::draw", "cache::copy"],
+    &[
+        "cache::repair",
+        "cache::draw",
+        "cache::copy",
+        "cache::clear",
+    ],
     &["cache"],
     &["labels::id"],
     &["labels::iter"],
@@ -76,8 +81,9 @@ const ATOMIC_FILES: [&str; 7] = [
     "src/lock/futex.rs",
 ];
 /// Where unsafe code may stand, and how often each file says the word.
-const UNSAFE_FILES: [(&str, usize); 7] = [
+const UNSAFE_FILES: [(&str, usize); 8] = [
     ("src/map.rs", 6),
+    ("src/map/file_system.rs", 1),
     ("src/lock/description.rs", 3),
     ("src/lock/futex.rs", 1),
     // Promises to `lock_api`: four traits, three ways of giving a lock back.
@@ -426,7 +432,7 @@ fn readers_and_errands_store_no_header_word() {
 }
 
 #[test]
-fn unsafe_code_is_in_seven_files() {
+fn unsafe_code_is_in_eight_files() {
     for source in sources(&["src"]).iter().filter(|source| !source.is_test()) {
         let allowed = UNSAFE_FILES
             .iter()

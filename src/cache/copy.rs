@@ -285,9 +285,12 @@ impl<'a> HotCopy<'a> {
         for (segment, len) in segments {
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
-            let target = MappedFile::new(file, &path, true);
+            let target = MappedFile::created(file, &path);
             let (told, epoch) = (&mut self.told, self.epoch);
-            let shared = clone_start(segment.file().file(), &target, len, &mut |so_far| {
+            // To the last one the original is going to append.
+            let is_complete = segment.number() < moment.end.segment;
+            let wanted = (len, is_complete);
+            let shared = clone_start(segment.file().file(), &target, wanted, &mut |so_far| {
                 told(CopyProgress {
                     copied_bytes: before + so_far,
                     heap_bytes,

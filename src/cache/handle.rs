@@ -23,6 +23,7 @@ use crate::format::segment::SegmentHeader;
 use crate::header::Header;
 use crate::heap::Segment;
 use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
+use crate::map::coarse_millis;
 use crate::sync::{Relaxed, Word};
 
 use super::editor::Editor;
@@ -514,8 +515,10 @@ fn create(names: &Names, options: &Options) -> Result<View> {
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
 /// that is held.
 fn make(names: &Names, options: &Options) -> Result<View> {
+    let geometry = options.geometry(names.cache())?;
     let plan = Plan {
-        geometry: options.geometry(names.cache())?,
+        capacity: options.capacity_within(&geometry, names.cache())?,
+        geometry,
         hash_kind: options.hash_kind,
         seed: random(),
         ids: Ids {
@@ -526,7 +529,6 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         },
         created: version::now(),
         lock: options.lock_kind(),
-        capacity: options.capacity,
         access: Access::new(options.mode),
     };
     let view = View::create(names, &plan)?.with_first_segment(names, &plan.access)?;
@@ -573,17 +575,6 @@ pub(crate) fn acquire(
             },
             Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })
-}
-
-/// Milliseconds of a clock that costs a few nanoseconds to read.
-#[inline]
-fn coarse_millis() -> u64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::MonotonicCoarse;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// A number that nobody can foresee; never zero.

@@ -168,7 +168,10 @@ impl Options {
     }
 
     /// Entries to make room for at once, on the disk too. The cache grows beyond it by itself. Only
-    /// looked at when a cache is created, cleared or rebuilt. Default: 0, the smallest cache.
+    /// looked at when a cache is created, cleared or rebuilt. More than the disk has room for is
+    /// [`Error::DiskFull`] then, and more than there can be (1,048,576 times
+    /// [`Options::region_slots`]) [`Error::Option`]; nothing is allocated. Default: 0, the smallest
+    /// cache.
     pub fn capacity(&mut self, entries: u64) -> &mut Self {
         self.capacity = entries;
         self
@@ -378,6 +381,20 @@ impl Options {
                 "16 KiB to 16 GiB",
             ),
         }
+    }
+
+    /// The capacity that was asked for, if a table of this geometry can have so many slots.
+    pub(crate) fn capacity_within(&self, geometry: &Geometry, path: &Path) -> Result<u64> {
+        let most = u64::from(geometry.region_slots) << geometry.directory_bits;
+        if self.capacity <= most {
+            return Ok(self.capacity);
+        }
+        Err(Error::Option {
+            path: path.to_owned(),
+            option: "capacity",
+            asked: self.capacity,
+            range: "at most 1,048,576 times `region_slots`",
+        })
     }
 
     /// Compares what was asked for with what a file has.

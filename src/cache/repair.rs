@@ -371,7 +371,10 @@ impl Old {
             let access = Access::of(&file, &path)?;
             let mapped = MappedFile::new(file, &path, true);
             let whole = mapped.len()? >= PAGE;
-            let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
+            if whole {
+                mapped.own_blocks(std::slice::from_ref(&(0..PAGE)))?;
+            }
+            let page = whole.then(|| Memory::page(mapped)).transpose()?;
             let mut old = Self {
                 lock: None,
                 page,

@@ -231,7 +231,7 @@ impl<'a> Writer<'a> {
 
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
-    fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
+    pub(super) fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
         refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
@@ -239,6 +239,7 @@ impl<'a> Writer<'a> {
         let mut tries = 0;
         loop {
             tries += 1;
+            self.editor.view.table.count_change();
             match change(&mut self.editor) {
                 Ok(done) => {
                     // Said here, behind any switch: that synced what was before it.
@@ -299,7 +300,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits until what was removed is given back. Whether there was anything.
-    fn await_releases(&self) -> bool {
+    pub(super) fn await_releases(&self) -> bool {
         self.handle.gate().errands.lock().await_releases()
     }
 
@@ -599,7 +600,8 @@ impl<'a> Writer<'a> {
         let (handle, epoch) = (self.handle, self.epoch);
         refuse_forked(handle, epoch)?;
         self.refuse_if_append_only()?;
-        let capacity = handle.options.capacity;
+        let geometry = self.editor.view.table.geometry();
+        let capacity = handle.options.capacity_within(geometry, &handle.path)?;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {
                 for item in items {
@@ -766,6 +768,8 @@ fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience)
             *idle = None;
             continue;
         };
+        // Before the first store, which is that of the lock.
+        view.own_blocks()?;
         let header = view.header();
         acquire(lock, Some(header), patience, &handle.names)?;
         let superseded = header.poll().superseded();
