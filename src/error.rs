@@ -292,6 +292,11 @@ impl Error {
         )
     }
 
+    /// Whether one entry cannot be read, and the others may be.
+    pub(crate) fn is_of_one_entry(&self) -> bool {
+        self.is_corruption() || matches!(self, Self::HeapMissing { .. })
+    }
+
     /// What an [`Error::Io`] tried whose failure means that something may never come to the disk.
     pub(crate) const SYNC: &'static str = "sync it to the disk";
 

@@ -96,7 +96,7 @@ fn draw(handle: &Handle, view: Arc<View>, chance: &mut Chance) -> Result<Option<
         match cursor.settle(position, false) {
             Ok(Seen::Entry(_)) => return Ok(Some(cursor.key)),
             Ok(Seen::Nothing) => {}
-            Err(error) if error.is_corruption() => handle.saw_damage(),
+            Err(error) if error.is_of_one_entry() => handle.saw_damage(),
             Err(error) => return Err(error),
         }
     }
@@ -116,7 +116,7 @@ fn list(handle: &Handle, chance: &mut Chance) -> Result<Option<Vec<u8>>> {
                     taken = Some(key.to_vec());
                 }
             }
-            Err(error) if error.is_corruption() => {}
+            Err(error) if error.is_of_one_entry() => {}
             Err(error) => return Err(error),
         }
     }

@@ -59,6 +59,45 @@ impl Extent {
     }
 }
 
+/// Missing numbers in a row after which no more are looked for from that end.
+const GAP: usize = 64;
+
+/// The numbers from `first` to `last` under which there is a file, from low to high.
+///
+/// Looked for from both ends, up to a gap of [`GAP`] numbers: a damaged header may name sixty
+/// thousand segments that are not there.
+pub(crate) fn present_numbers(names: &Names, first: u16, last: u16) -> Vec<u16> {
+    let is_there = |number| {
+        let has = |stage| is_there(&names.segment(number, stage));
+        has(Stage::Final) || has(Stage::New)
+    };
+    let mut from_first = take_present(first..=last, &is_there);
+    let reached = from_first.last().map_or(first, |&number| number);
+    let rest = reached.max(first)..=last;
+    let mut from_last = take_present(rest.rev(), &is_there);
+    from_last.reverse();
+    from_first.extend(from_last);
+    from_first.dedup();
+    from_first
+}
+
+fn take_present(numbers: impl Iterator<Item = u16>, is_there: &impl Fn(u16) -> bool) -> Vec<u16> {
+    let mut missed = 0;
+    let mut present = Vec::new();
+    for number in numbers {
+        if is_there(number) {
+            missed = 0;
+            present.push(number);
+        } else {
+            missed += 1;
+            if missed == GAP {
+                break;
+            }
+        }
+    }
+    present
+}
+
 /// The numbers under which segments may have preliminary names, from low to high: those of
 /// `extent`, and those from 0 up to the first that is not there, since a new heap begins at 0.
 pub(crate) fn staged_numbers(names: &Names, extent: Extent) -> Vec<u16> {
@@ -126,6 +165,17 @@ mod tests {
             unit: 9,
         });
         assert_eq!(Extent::of(header).numbers().last(), Some(u16::MAX));
+    }
+
+    #[test]
+    fn damaged_header_costs_few_lookups() {
+        let looked = std::cell::Cell::new(0);
+        let is_there = |number| {
+            looked.set(looked.get() + 1);
+            [3, 4, 6, 70].contains(&number)
+        };
+        assert_eq!(take_present(3..=u16::MAX, &is_there), [3, 4, 6, 70]);
+        assert_eq!(looked.get(), 68 + GAP);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::format::roster::Position;
 use crate::format::slot::{Identity, Link, Meta};
 
 use super::entry::Entry;
+use super::extent::present_numbers;
 use super::handle::Handle;
 use super::presence::missing_segment;
 use super::tally::Tally;
@@ -151,7 +152,7 @@ impl<'a> Cursor<'a> {
                 }
                 Err(error) => {
                     self.failed = true;
-                    if error.is_corruption() {
+                    if error.is_of_one_entry() {
                         self.handle.saw_damage();
                     } else {
                         self.over = true;
@@ -479,7 +480,8 @@ fn is_key_of(view: &View, key: &[u8], identity: Identity, link: Link) -> bool {
 pub(crate) fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
     let mut all = Vec::new();
-    for number in header.oldest()..=header.reserved().segment {
+    let (oldest, last) = (header.oldest(), header.reserved().segment);
+    for number in present_numbers(&handle.names, oldest, last) {
         match view.segments().find(|segment| segment.number() == number) {
             Some(segment) => all.push(Arc::clone(segment)),
             None => all.extend(view.open_segment(&handle.names, number)?),

@@ -14,6 +14,7 @@ use crate::lock::Mutex;
 use crate::roster::Spot;
 
 use super::check::{Check, Level, Piece, Report, Sums};
+use super::extent::present_numbers;
 use super::handle::Handle;
 use super::iter::with_all_segments;
 use super::view::View;
@@ -204,14 +205,11 @@ impl<'a> Verification<'a> {
                 report.fault(path, 128, "the directory's depth");
             }
         }
-        let known = view.header().oldest()..=view.header().tail().segment;
-        // By the files that are there: a damaged header may name sixty thousand of them.
-        for number in known {
-            if View::has_segment_file(&self.handle.names, number) {
-                let segment = view.segment(number);
-                let bytes = segment.map_or(0, |segment| segment.allocated());
-                pieces.push(Piece::Segment(number, bytes));
-            }
+        let (oldest, last) = (view.header().oldest(), view.header().tail().segment);
+        for number in present_numbers(&self.handle.names, oldest, last) {
+            let segment = view.segment(number);
+            let bytes = segment.map_or(0, |segment| segment.allocated());
+            pieces.push(Piece::Segment(number, bytes));
         }
         Ok(pieces)
     }
