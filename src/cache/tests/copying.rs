@@ -105,7 +105,7 @@ fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
     let before = contents(&cache);
     let mut made = 0;
     let all = steps_of(|| {
-        let _copied = cache.hot_copy().to(beside(&source, "first")).unwrap();
+        cache.hot_copy().to(beside(&source, "first")).unwrap();
     });
     // The last ones, behind the rename, are few.
     let stops = (0..all - 40).step_by(23).chain((all - 40..).step_by(4));
