@@ -183,7 +183,8 @@ fn may_be_missing(view: &View, names: &Names, boot: [u64; 2]) -> Result<bool> {
     };
     let is_cut = lost_power && !is_copy && last.checked_add(1).is_some_and(was_synced);
     let is_known = home.home != Home::Unknown;
-    Ok(!is_cut && !(is_known && (first..last).any(is_gap)))
+    let has_gap = is_known && (first..last).any(is_gap);
+    Ok(!(is_cut || has_gap))
 }
 
 /// The numbers of the segments of this heap in the directory.
