@@ -19,6 +19,7 @@ pub(crate) use filesystem::PRETENDED;
 pub(crate) use filesystem::pinned;
 
 use crate::error::{Error, Result};
+use crate::format::index::Home;
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
 
@@ -124,7 +125,17 @@ impl Names {
         staged(path, stage)
     }
 
-    /// The segments of either stage that stand in the directory, by their names alone.
+    /// Whether the heap has its default path, next to the index, or another one.
+    pub(crate) fn heap_home(&self) -> Home {
+        if self.heap == with_suffix(&self.index, ".heap") {
+            Home::NextToIndex
+        } else {
+            Home::Elsewhere
+        }
+    }
+
+    /// The segments of either stage that stand in the directory, by their names alone. It lists the
+    /// directory, which may have any number of other files: only for repair and recovery.
     pub(crate) fn segments(&self) -> Result<Vec<(u16, Stage)>> {
         let dir = parent(&self.heap);
         let fail = |source| Error::io(dir, "list the directory")(source);
@@ -384,17 +395,32 @@ fn rename_over(from: &Path, to: &Path) -> Result<()> {
 
 /// Gives a file a name that nothing else has, as far as the file system can see to that.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
     #[cfg(loom)]
     crate::sync::modelled::system_call();
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Rename(from, to));
+    move_to_free_name(from, to)
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn move_to_free_name(from: &Path, to: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(already_exists(to)),
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_over(from, to),
         Err(error) => Err(Error::io(from, "rename the file")(error.into())),
+    }
+}
+
+/// A second name for the file, which is refused where there is such a file, and then none but that.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn move_to_free_name(from: &Path, to: &Path) -> Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from).map_err(Error::io(from, "remove the file's first name")),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(already_exists(to)),
+        Err(error) => Err(Error::io(from, "rename the file")(error)),
     }
 }
 

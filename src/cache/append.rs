@@ -13,6 +13,7 @@ use crate::format::slot::Place;
 use crate::sync::stores_done;
 
 use super::editor::{Editor, Outcomes, Stop};
+use super::presence;
 
 /// Whether an appended record may use the heap's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Editor {
             .ok_or(Stop::Recover("the last segment is gone"))?;
         let mut capacity = segment.capacity();
         if tail.bytes() + bytes + spare(capacity) > capacity {
-            self.roll(bytes)?;
+            self.roll_whole(bytes)?;
             tail = self.view.header().tail();
             capacity = self
                 .segment(tail.segment)?
@@ -115,6 +116,13 @@ impl Editor {
             return Err(Stop::Recover("something stands behind the heap's end"));
         }
         Ok(tail)
+    }
+
+    /// As [`Editor::roll`], where all segments are known to be there. One that is missing would not
+    /// be counted, and the header would contradict itself.
+    pub(crate) fn roll_whole(&mut self, need: u64) -> Outcomes<()> {
+        presence::check_unmapped(&self.view, &self.names)?;
+        self.roll(need)
     }
 
     /// Begins the next segment, for a record of `need` bytes or for what comes.

@@ -12,26 +12,31 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::Mutex;
 
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
-use crate::format::index::{IndexHeader, Poll, word};
+use crate::format::index::{Poll, word};
 use crate::format::roster::RosterHeader;
-use crate::format::seal::{self, Fault, Sealed};
+use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::header::Header;
 use crate::heap::Segment;
-use crate::lock::{self, FileLock, Patience, Refusal};
+use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
+use crate::map::coarse_millis;
 use crate::sync::{Relaxed, Word};
 
 use super::editor::Editor;
 use super::errand::Errands;
+use super::extent::{Extent, is_there};
 use super::options::Options;
 use super::overlay;
+use super::presence;
+use super::staged::{
+    discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
+};
 use super::version;
-use super::view::{Ids, Plan, View, refusal, refuse_foreign};
+use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 
 /// One opened cache.
 pub(crate) struct Handle {
@@ -59,6 +64,10 @@ pub(crate) struct Handle {
     pub overlay_changes: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
     pub believed: Word,
+    /// The inode of the index whose heap this handle has found at its path.
+    pub heap_found: Word,
+    /// The inode of the index for which this handle has done what a first write does.
+    pub settled: Word,
 }
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
@@ -125,8 +134,14 @@ impl Handle {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
         refuse_network(&names, options)?;
-        let view = open_or_create(&names, options)?;
+        let mut view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
+        let boot = boot::id()?;
+        let mut heap_found = 0;
+        if !options.read_only {
+            view = with_heap(view, &names, options, boot)?;
+            heap_found = view.inode.1;
+        }
         let path: Arc<Path> = Arc::from(names.cache());
         let on_overlay = options.read_only && names.are_on_overlay();
         Ok(Self {
@@ -140,11 +155,13 @@ impl Handle {
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
             outdated: Word::new(0),
-            boot: boot::id()?,
+            boot,
             marked: Word::new(0),
             on_overlay,
             overlay_changes: Word::new(0),
             believed: Word::new(0),
+            heap_found: Word::new(heap_found),
+            settled: Word::new(0),
         })
     }
 
@@ -347,11 +364,36 @@ impl Handle {
         });
     }
 
+    /// Does what the first write of a handle to an index does, under its lock: looks whether the
+    /// heap is there, finishes an interrupted switch, and removes what one left.
+    #[cold]
+    pub(crate) fn settle(&self, view: &View) -> Result<()> {
+        let (header, inode) = (view.header(), view.inode.1);
+        if self.heap_found.load(Relaxed) != inode {
+            presence::check(view, &self.names, self.boot)?;
+            self.heap_found.store(inode, Relaxed);
+        }
+        if header.get(word::RENAMES_PENDING) != 0 {
+            finish_renames(&self.names, view)?;
+        }
+        presence::note_home(header, &self.names);
+        if has_staged(&self.names)
+            && let Err(error) = discard_staged(&self.names, Extent::of(header))
+        {
+            log::warn!("{error}: files of an interrupted rebuild are left");
+        }
+        self.settled.store(inode, Relaxed);
+        Ok(())
+    }
+
     /// The gate of this process's threads.
     pub(crate) fn gate(&self) -> &Gate {
         let (mut gate, epoch) = (&self.gate, lock::epoch());
         while gate.epoch != epoch {
-            gate = gate.next.get_or_init(|| Box::new(Gate::new()));
+            gate = match gate.next.get() {
+                Some(next) => next,
+                None => &**lock::set_once(&gate.next, || Box::new(Gate::new())),
+            };
         }
         gate
     }
@@ -383,12 +425,58 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
         {
             create(names, options)
         }
+        Err(error @ Error::NotFound { .. }) => {
+            // Whether the index is lost: its files may have come since it was looked for.
+            // No listing: whoever waits for a cache may open it again and again.
+            let left = left_without_index(names, false)?;
+            match View::open(names, !options.read_only) {
+                Err(Error::NotFound { .. }) => Err(left.map_or(error, |path| index_lost(&path))),
+                other => other,
+            }
+        }
         other => other,
     }
 }
 
+/// Looks whether the heap is where it must be, before anything is written.
+///
+/// No lock is held: what seems to be missing may have been cleaned or replaced a moment ago.
+fn with_heap(view: View, names: &Names, options: &Options, boot: [u64; 2]) -> Result<View> {
+    let mut view = view;
+    let mut tries = 0;
+    loop {
+        let words = |view: &View| {
+            let header = view.header();
+            [word::POLL, word::OLDEST, word::CURSOR, word::TAIL].map(|at| header.get(at))
+        };
+        let before = words(&view);
+        let error = match presence::check(&view, names, boot) {
+            Ok(()) => return Ok(view),
+            Err(error) => error,
+        };
+        let path = names.index(Stage::Final);
+        let there = dir::open(&path, false).and_then(|file| inode_of(&file, &path));
+        let is_still = there.is_ok_and(|there| there == view.inode) && words(&view) == before;
+        tries += 1;
+        if is_still || tries > 100 {
+            return Err(error);
+        }
+        let existing = Options {
+            create_new: false,
+            ..options.clone()
+        };
+        view = open_or_create(names, &existing)?;
+    }
+}
+
+fn index_lost(path: &Path) -> Error {
+    let what = "a file of a cache whose index is missing (repair the cache, or remove its files)";
+    Error::damaged(path, what, 0)
+}
+
 /// Creates the cache, unless somebody else did meanwhile.
 fn create(names: &Names, options: &Options) -> Result<View> {
+    let was_used = is_there(&names.lock());
     let _creation = lock_creation(names, options)?;
     match View::open(names, true) {
         Err(Error::NotFound { .. }) => {}
@@ -402,26 +490,19 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     refuse_foreign(&names.roster(Stage::Final), RosterHeader::MAGIC)?;
     let heap = names.segment(0, Stage::Final);
     refuse_foreign(&heap, SegmentHeader::MAGIC)?;
-    if let Some(&(number, _)) = names
-        .segments()?
-        .iter()
-        .find(|&&(_, stage)| stage == Stage::Final)
-    {
-        let path = names.segment(number, Stage::Final);
-        if dir::is_ours(&path, SegmentHeader::MAGIC)? {
-            read_sealed::<SegmentHeader>(&path)?;
-            return Err(Error::damaged(
-                &path,
-                "a heap whose index is missing (repair the cache, or remove it)",
-                0,
-            ));
-        }
+    if let Some(path) = left_without_index(names, was_used)? {
+        return Err(index_lost(&path));
     }
-    discard_staged(names)?;
+    if was_used {
+        // An interrupted copy or a power loss may have left any number.
+        discard_listed(names)?;
+    } else {
+        discard_staged(names, Extent::NONE)?;
+    }
     let made = make(names, options);
     if made.is_err() {
         // The first error is the one to report; what is left behind is removed by the next.
-        let _ = discard_staged(names);
+        let _ = discard_staged(names, Extent::NONE);
     }
     // From here on it is a cache, whose files get their names from the next writer if not here.
     let view = made?;
@@ -434,8 +515,10 @@ fn create(names: &Names, options: &Options) -> Result<View> {
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
 /// that is held.
 fn make(names: &Names, options: &Options) -> Result<View> {
+    let geometry = options.geometry(names.cache())?;
     let plan = Plan {
-        geometry: options.geometry(names.cache())?,
+        capacity: options.capacity_within(&geometry, names.cache())?,
+        geometry,
         hash_kind: options.hash_kind,
         seed: random(),
         ids: Ids {
@@ -446,11 +529,11 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         },
         created: version::now(),
         lock: options.lock_kind(),
-        capacity: options.capacity,
         access: Access::new(options.mode),
     };
     let view = View::create(names, &plan)?.with_first_segment(names, &plan.access)?;
     view.header().set(word::RENAMES_PENDING, 1);
+    Extent::NONE.set_replaced(view.header());
     view.sync_heap()?;
     view.sync_index()?;
     names.sync_dirs()?;
@@ -492,103 +575,6 @@ pub(crate) fn acquire(
             },
             Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })
-}
-
-/// Removes what an interrupted creation or switch left under preliminary names.
-pub(crate) fn discard_staged(names: &Names) -> Result<()> {
-    dir::remove_stale(&names.index(Stage::New), IndexHeader::MAGIC)?;
-    dir::remove_stale(&names.roster(Stage::New), RosterHeader::MAGIC)?;
-    for (number, stage) in names.segments()? {
-        if stage == Stage::New {
-            dir::remove_stale(&names.segment(number, stage), SegmentHeader::MAGIC)?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives the files of a committed generation their final names and removes those of the one before
-/// it.
-///
-/// The index names the ids of its files, so this can be done by whoever comes next, at any time,
-/// and again.
-pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
-    // Whoever committed may have been killed before this: the commit must be on the disk before
-    // anything that the old generation needs is gone.
-    view.header().note_sync(names.sync_index_dir())?;
-    let ids = view.ids;
-    let roster = names.roster(Stage::New);
-    if roster_id(&roster, ids.cache)? == Some(ids.roster) {
-        dir::rename(&roster, &names.roster(Stage::Final))?;
-    }
-    let all = names.segments()?;
-    let heap_of = |number, stage| heap_id(&names.segment(number, stage), ids.cache);
-    for &(number, stage) in &all {
-        if stage == Stage::Final && heap_of(number, stage)?.is_some_and(|heap| heap != ids.heap) {
-            dir::remove(&names.segment(number, stage))?;
-        }
-    }
-    for &(number, stage) in &all {
-        if stage == Stage::New {
-            let path = names.segment(number, stage);
-            match heap_of(number, stage)? {
-                Some(heap) if heap == ids.heap => {
-                    dir::rename(&path, &names.segment(number, Stage::Final))?
-                }
-                _ => dir::remove_stale(&path, SegmentHeader::MAGIC)?,
-            }
-        }
-    }
-    names.sync_dirs()?;
-    view.header().set(word::RENAMES_PENDING, 0);
-    Ok(())
-}
-
-/// The heap that a segment file of this cache belongs to.
-fn heap_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
-    let header = read_sealed::<SegmentHeader>(path)?;
-    Ok(header
-        .filter(|header| header.cache_id == cache_id)
-        .map(|header| header.heap_id))
-}
-
-/// The id of a roster file of this cache.
-fn roster_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
-    let header = read_sealed::<RosterHeader>(path)?;
-    Ok(header
-        .filter(|header| header.cache_id == cache_id)
-        .map(|header| header.roster_id))
-}
-
-/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened,
-/// or is of another release, does not mean so: what is taken for nobody's is removed.
-pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
-    use std::os::unix::fs::FileExt as _;
-    let file = match dir::open(path, false) {
-        Ok(file) => file,
-        Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = vec![0; size_of::<T>()];
-    match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => match seal::open(&bytes) {
-            Ok(header) => Ok(Some(header)),
-            Err(fault @ (Fault::Version(_) | Fault::Flags(_))) => Err(refusal(path, "", fault)),
-            Err(_) => Ok(None),
-        },
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(Error::io(path, "read the header")(error)),
-    }
-}
-
-/// Milliseconds of a clock that costs a few nanoseconds to read.
-#[inline]
-fn coarse_millis() -> u64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::MonotonicCoarse;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// A number that nobody can foresee; never zero.

@@ -123,14 +123,13 @@ fn a_heap_elsewhere_stays_there_through_rebuilding_cleaning_and_recovery() {
             .iter()
             .all(|name| name.starts_with("values"))
     );
-    // Without the option the heap is not found, and nothing wrong is said.
+    // Without the option the heap is not found, and a reader is told so.
     let lost = scratch.open(Options::new().read_only(true));
     assert_eq!(lost.get(&7_u32.to_le_bytes()).unwrap(), None);
-    assert!(
-        lost.entry(&7_u32.to_le_bytes())
-            .unwrap_err()
-            .is_corruption()
-    );
+    assert!(matches!(
+        lost.entry(&7_u32.to_le_bytes()),
+        Err(crate::Error::HeapMissing { .. })
+    ));
 }
 
 #[test]
@@ -180,6 +179,27 @@ fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machi
         );
         vouched.unwrap().put(b"k", b"v").unwrap();
     }
+}
+
+/// Of files that were only removed a handle serves the segments that it has mapped. One that had not
+/// read yet has mapped none: its lookups miss, and its listing fails.
+#[test]
+fn removed_files_serve_mapped_segments() {
+    let scratch = Scratch::new();
+    let writer = scratch.open(&Options::new());
+    writer.put(b"key", b"value").unwrap();
+    drop(writer);
+    let (reader, other) = (
+        scratch.open(Options::new().read_only(true)),
+        scratch.open(Options::new().read_only(true)),
+    );
+    assert_eq!(reader.get(b"key").unwrap().unwrap(), b"value");
+    std::fs::remove_dir_all(scratch.path().parent().unwrap()).unwrap();
+    assert_eq!(reader.get(b"key").unwrap().unwrap(), b"value");
+    assert_eq!(other.get(b"key").unwrap(), None);
+    assert!(other.entry(b"key").unwrap_err().is_corruption());
+    let listed: crate::Result<Vec<_>> = other.items().and_then(Iterator::collect);
+    assert!(listed.is_err());
 }
 
 /// The heap may be on another file system than the index.
