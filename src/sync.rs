@@ -33,7 +33,7 @@ pub(crate) fn acquire(word: &Word) -> u64 {
     value
 }
 
-/// A relaxed store; only the holder of the writer lock calls it.
+/// A relaxed store. Who may store to which word says invariant L3 in `docs/design.md`.
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn store(word: &Word, value: u64) {

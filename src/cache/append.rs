@@ -143,7 +143,7 @@ impl Editor {
         let capacity = self.view.next_capacity(size, need + margin(most));
         let segment =
             self.view
-                .create_segment(&self.names, next, capacity, self.stage, self.access()?)?;
+                .create_segment(&self.names, next, capacity, self.stage, &self.access()?)?;
         let view = Arc::new(self.view.with_segment(segment));
         let first = first_place(next);
         shared.set(word::HEAP_BASE, before);

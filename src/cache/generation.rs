@@ -68,6 +68,7 @@ impl Handle {
         capacity: u64,
         fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
+        self.names.check_replaceable(heap == Heap::Fresh)?;
         self.clear_the_way(editor)?;
         if heap == Heap::Kept {
             // A recovery: what the header says of the heap may be older than the heap.
@@ -93,6 +94,7 @@ impl Handle {
 
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
+        self.names.check_replaceable(false)?;
         self.clear_the_way(editor)?;
         map_known(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| {
@@ -107,6 +109,7 @@ impl Handle {
 
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
+        self.names.check_replaceable(false)?;
         self.clear_the_way(editor)?;
         map_known(editor)?;
         let geometry = *editor.view.table.geometry();
@@ -341,7 +344,7 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
         made.header().set(at, from.header().get(at));
     }
     let view = match heap {
-        Heap::Fresh => made.with_first_segment(&old.names, access)?,
+        Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
         Heap::Kept => {
             for at in HEAP_WORDS {
                 made.header().set(at, from.header().get(at));

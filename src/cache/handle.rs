@@ -4,6 +4,7 @@
 //! Knows which generation is current and how to get to it: opening, creating, noticing that it was
 //! superseded. It does not know how entries are looked up or changed.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,7 +12,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::Mutex;
 
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
@@ -22,13 +22,15 @@ use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::header::Header;
 use crate::heap::Segment;
-use crate::lock::{self, FileLock, Patience, Refusal};
+use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
+use crate::map::coarse_millis;
 use crate::sync::{Relaxed, Word};
 
 use super::editor::Editor;
 use super::errand::Errands;
 use super::extent::{Extent, is_there};
 use super::options::Options;
+use super::overlay;
 use super::presence;
 use super::staged::{
     discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
@@ -37,7 +39,6 @@ use super::version;
 use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 
 /// One opened cache.
-#[derive(Debug)]
 pub(crate) struct Handle {
     pub names: Arc<Names>,
     pub path: Arc<Path>,
@@ -57,6 +58,10 @@ pub(crate) struct Handle {
     pub boot: [u64; 2],
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
+    /// Whether files may be copied to another layer while this handle, which only reads, has them
+    /// mapped; and the count of changes that it saw last.
+    pub on_overlay: bool,
+    pub overlay_changes: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
     pub believed: Word,
     /// The inode of the index whose heap this handle has found at its path.
@@ -100,7 +105,32 @@ impl Drop for Gate {
     }
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe("Handle", f)
+    }
+}
+
 impl Handle {
+    /// What `{:?}` shows of a handle and of what is made from it: one line, without anything that
+    /// the files contain. Above all not the hash seed, on which resistance to chosen keys rests.
+    pub(crate) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match &self.options {
+            Options {
+                read_only: true, ..
+            } => "read-only",
+            Options {
+                exclusive: true, ..
+            } => "exclusive",
+            _ => "read-write",
+        };
+        f.debug_struct(name)
+            .field("path", &self.path)
+            .field("entries", &self.view.load().header().occupied())
+            .field("mode", &mode)
+            .finish()
+    }
+
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
         refuse_network(&names, options)?;
@@ -113,6 +143,7 @@ impl Handle {
             heap_found = view.inode.1;
         }
         let path: Arc<Path> = Arc::from(names.cache());
+        let on_overlay = options.read_only && names.are_on_overlay();
         Ok(Self {
             names: Arc::new(names),
             id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
@@ -126,6 +157,8 @@ impl Handle {
             outdated: Word::new(0),
             boot,
             marked: Word::new(0),
+            on_overlay,
+            overlay_changes: Word::new(0),
             believed: Word::new(0),
             heap_found: Word::new(heap_found),
             settled: Word::new(0),
@@ -135,11 +168,18 @@ impl Handle {
     /// The current view and what its polled word said. A view that was superseded is left for the
     /// new one.
     pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
+        let mut is_fresh = false;
         loop {
             let view = self.view.load();
-            if let Some(poll) = self.poll(&view)? {
+            let Some(poll) = self.poll(&view)? else {
+                continue;
+            };
+            // A file there may have grown behind what its mapping can count on.
+            if !self.on_overlay || is_fresh || !view.lacks_positions() {
                 return Ok((view, poll));
             }
+            self.reopen_on_overlay()?;
+            is_fresh = true;
         }
     }
 
@@ -152,14 +192,20 @@ impl Handle {
     #[inline(always)]
     pub(crate) fn poll(&self, view: &View) -> Result<Option<Poll>> {
         let poll = view.header().poll();
-        if !poll.superseded() {
+        if !poll.superseded() && !self.is_due_on_overlay() {
             return Ok(Some(poll));
         }
-        self.poll_superseded(view, poll)
+        self.poll_again(view, poll)
     }
 
     #[cold]
-    fn poll_superseded(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
+    fn poll_again(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
+        if self.on_overlay && self.follow_copy_up(view)? {
+            return Ok(None);
+        }
+        if !poll.superseded() {
+            return Ok(Some(poll));
+        }
         self.reopen_if_replaced()?;
         // Where it is still the current one, the switch is not yet committed, and the old generation
         // is the one that counts.
@@ -241,6 +287,50 @@ impl Handle {
             >= self.options.staleness.as_millis() as u64
     }
 
+    /// Whether this handle must look at the path now, though nothing was marked.
+    #[inline(always)]
+    pub(crate) fn is_due_on_overlay(&self) -> bool {
+        self.on_overlay && self.is_due_for_look()
+    }
+
+    /// On overlayfs, opens the files anew if another process has written since the last look. False
+    /// where the view can be used on.
+    fn follow_copy_up(&self, view: &View) -> Result<bool> {
+        if !self.due_for_look() {
+            return Ok(false);
+        }
+        // Files that were only removed stay readable.
+        let Some(seen) = overlay::look(&self.names)? else {
+            return Ok(false);
+        };
+        let is_known = self.overlay_changes.swap(seen.changes, Relaxed) == seen.changes;
+        if is_known && seen.inode == view.inode {
+            return Ok(false);
+        }
+        self.open_again(view)?;
+        Ok(true)
+    }
+
+    /// Opens the files anew on overlayfs, for a reader that found damage: a segment that was copied
+    /// up since it was mapped lacks what was appended to it. False elsewhere.
+    #[cold]
+    pub(crate) fn reopen_on_overlay(&self) -> Result<bool> {
+        if self.on_overlay {
+            self.open_again(&self.view.load_full())?;
+        }
+        Ok(self.on_overlay)
+    }
+
+    /// Opens the files anew. By ids and inode the new view may be the same as the stale one.
+    fn open_again(&self, stale: &View) -> Result<()> {
+        let fresh = Arc::new(self.open_anew()?);
+        self.view.rcu(|current| {
+            let is_stale = std::ptr::eq(&**current, stale);
+            Arc::clone(if is_stale { &fresh } else { current })
+        });
+        Ok(())
+    }
+
     /// When the path was last looked at: who finds it changed loads the view anew.
     #[inline]
     pub(crate) fn looked(&self) -> u64 {
@@ -300,7 +390,10 @@ impl Handle {
     pub(crate) fn gate(&self) -> &Gate {
         let (mut gate, epoch) = (&self.gate, lock::epoch());
         while gate.epoch != epoch {
-            gate = gate.next.get_or_init(|| Box::new(Gate::new()));
+            gate = match gate.next.get() {
+                Some(next) => next,
+                None => &**lock::set_once(&gate.next, || Box::new(Gate::new())),
+            };
         }
         gate
     }
@@ -310,17 +403,15 @@ impl Handle {
     }
 }
 
-/// Refuses a network file system, unless the caller vouches for it.
+/// Refuses a file system that several machines may have mounted, unless the caller vouches for it.
 pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
-    if options.network || !dir::on_network(names.cache()) {
-        return Ok(());
+    match names.shared_by_machines() {
+        Some((path, what)) if !options.network => Err(Error::Unsupported {
+            path: path.to_owned(),
+            what,
+        }),
+        _ => Ok(()),
     }
-    let what = "on a network file system, whose mappings and locks machines do not share; move \
-                the cache to a local one, or open it with `allow_network(true)`";
-    Err(Error::Unsupported {
-        path: names.cache().to_owned(),
-        what,
-    })
 }
 
 fn open_or_create(names: &Names, options: &Options) -> Result<View> {
@@ -424,8 +515,10 @@ fn create(names: &Names, options: &Options) -> Result<View> {
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
 /// that is held.
 fn make(names: &Names, options: &Options) -> Result<View> {
+    let geometry = options.geometry(names.cache())?;
     let plan = Plan {
-        geometry: options.geometry(names.cache())?,
+        capacity: options.capacity_within(&geometry, names.cache())?,
+        geometry,
         hash_kind: options.hash_kind,
         seed: random(),
         ids: Ids {
@@ -436,13 +529,9 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         },
         created: version::now(),
         lock: options.lock_kind(),
-        capacity: options.capacity,
-        access: Access {
-            mode: options.mode,
-            owner: None,
-        },
+        access: Access::new(options.mode),
     };
-    let view = View::create(names, &plan)?.with_first_segment(names, plan.access)?;
+    let view = View::create(names, &plan)?.with_first_segment(names, &plan.access)?;
     view.header().set(word::RENAMES_PENDING, 1);
     Extent::NONE.set_replaced(view.header());
     view.sync_heap()?;
@@ -486,17 +575,6 @@ pub(crate) fn acquire(
             },
             Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })
-}
-
-/// Milliseconds of a clock that costs a few nanoseconds to read.
-#[inline]
-fn coarse_millis() -> u64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::MonotonicCoarse;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// A number that nobody can foresee; never zero.

@@ -264,7 +264,7 @@ impl Handle {
         let rebooted = header.written_under() != self.boot;
         let damage = Damage::of(header, self.boot, editor.view.inode);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, damage, &mut |_| {})?;
+            salvage = refill(fresh, damage, &mut |_| Ok(()))?;
             remove_unwritten(fresh, damage)?;
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
@@ -285,11 +285,12 @@ impl Handle {
 }
 
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
-/// say, and begins a fresh segment. `told` hears how far it is.
+/// say, and begins a fresh segment. `told` hears how far it is,
+/// and can end it by an error.
 pub(crate) fn refill(
     fresh: &mut Editor,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     // A segment whose header never came to the disk has a name all the same: the next number lies
     // behind that.
@@ -309,7 +310,7 @@ pub(crate) fn read_heap(
     fresh: &mut Editor,
     highest: u16,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     reset_heap_words(fresh, highest)?;
     let salvage = index_heap(fresh, damage, told)?;
@@ -357,7 +358,7 @@ fn reset_heap_words(fresh: &Editor, highest: u16) -> Outcomes<()> {
 fn index_heap(
     fresh: &mut Editor,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
     let mut salvage = Salvage {
@@ -380,7 +381,7 @@ fn index_heap(
             let read_bytes = before + u64::from(walker.unit()) * 8;
             if read_bytes - salvage.read_bytes >= TELL_EACH {
                 salvage.read_bytes = read_bytes;
-                told(salvage);
+                told(salvage)?;
             }
             match found {
                 Found::Damage { from, to } => {
@@ -410,7 +411,7 @@ fn index_heap(
         }
         before += segment.allocated();
         salvage.read_bytes = before;
-        told(salvage);
+        told(salvage)?;
     }
     if is_numbered {
         newest = highest_reserved(newest, carried);

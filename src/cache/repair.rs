@@ -17,7 +17,7 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, HashKind, LockKind};
 use crate::hash::Hasher;
 use crate::header::Header;
-use crate::lock::{FileLock, Patience};
+use crate::lock::{self, FileLock, Patience};
 use crate::map::{MappedFile, Memory};
 
 use super::check::Report;
@@ -193,7 +193,8 @@ impl<'a> Repair<'a> {
     /// is sound and there is no segment of its heap; [`Error::Version`] for a cache of
     /// another release; [`Error::AlreadyExists`] where somebody else's file has the name of
     /// a segment; [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], [`Error::Io`].
-    /// After an error index, roster and records are as they were.
+    /// Where the function that hears of the progress forks, the repair is the parent's, and the
+    /// child's result is [`Error::Forked`]. After an error index, roster and records are as they were.
     pub fn run(mut self) -> Result<Repaired> {
         self.options.create = false;
         self.options.create_new = false;
@@ -261,8 +262,9 @@ impl<'a> Repair<'a> {
         }
         discard_listed(names)?;
         let guard = DiscardOnPanic::new(names);
+        let epoch = lock::epoch();
         let built = self.build(names, &old, &identity);
-        if built.is_err() {
+        if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report.
             let _ = discard_listed(names);
         }
@@ -307,13 +309,14 @@ impl<'a> Repair<'a> {
     }
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
-        let told = &mut self.told;
+        let (told, epoch, path) = (&mut self.told, lock::epoch(), &self.path);
         refill(fresh, Damage::Unknown, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,
                 records: salvage.records,
             });
+            lock::refuse_forked(epoch, path)
         })
     }
 
@@ -368,7 +371,10 @@ impl Old {
             let access = Access::of(&file, &path)?;
             let mapped = MappedFile::new(file, &path, true);
             let whole = mapped.len()? >= PAGE;
-            let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
+            if whole {
+                mapped.own_blocks(std::slice::from_ref(&(0..PAGE)))?;
+            }
+            let page = whole.then(|| Memory::page(mapped)).transpose()?;
             let mut old = Self {
                 lock: None,
                 page,
@@ -401,8 +407,8 @@ impl Old {
 
     /// Who may touch the files that are made.
     fn access_or_of_heap(&self, names: &Names) -> Result<Access> {
-        if let (Some(access), Some(_)) = (self.access, &self.lock) {
-            return Ok(access);
+        if let (Some(access), Some(_)) = (&self.access, &self.lock) {
+            return Ok(access.clone());
         }
         // Something else than a file may stand under a segment's name, beside sound ones.
         let mut first = Err(Error::NotFound {

@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::dir::{self, Stage};
+use crate::dir::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
@@ -168,10 +168,9 @@ impl DiskUsage {
             .into_iter()
             .flat_map(|number| stages.map(|stage| handle.names.segment(number, stage)));
         for path in paths {
-            match std::fs::metadata(&path) {
+            match path.symlink_metadata() {
                 Ok(meta) => heap += meta.blocks() * 512,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) if dir::is_loop(&error) => {}
                 Err(error) => return Err(Error::io(&path, "read the size of the file")(error)),
             }
         }

@@ -7,11 +7,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::error::Result;
 use crate::format::index::Counters;
 use crate::format::roster::Position;
+use crate::lock::Mutex;
 use crate::roster::Spot;
 
 use super::check::{Check, Level, Piece, Report, Sums};
@@ -131,7 +130,7 @@ impl<'a> Verification<'a> {
         self
     }
 
-    /// Calls `told` behind each piece, from whichever thread checked it.
+    /// Calls `told` behind each piece, from whichever thread checked it. It must not fork.
     #[must_use]
     pub fn on_progress(mut self, told: impl FnMut(CheckProgress) + Send + 'a) -> Self {
         self.told = Mutex::new(Box::new(told));
@@ -148,6 +147,7 @@ impl<'a> Verification<'a> {
         loop {
             // One generation for the whole check; if another takes its place meanwhile, that is the
             // one to check.
+            self.handle.reopen_on_overlay()?;
             let view = Arc::clone(&self.handle.current()?.0);
             let report = self.of_view(&view)?;
             tries += 1;

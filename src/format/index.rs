@@ -126,6 +126,10 @@ pub(crate) mod word {
     pub(crate) const INTENT: usize = 40;
     /// What the intent is about.
     pub(crate) const INTENT_BODY: usize = 41;
+    /// See [`crate::format::slot::Replaced`].
+    pub(crate) const REPLACED: usize = 44;
+    /// The removals of all segments below this number are synced.
+    pub(crate) const REMOVALS_SYNCED: usize = 45;
     /// The counters as they will be.
     pub(crate) const INTENT_COUNTERS: usize = 48;
     pub(crate) const BOOT_ID: usize = 56;

@@ -3,6 +3,7 @@
 //! Knows nothing of caches; the rules of forking under threads are the tests' own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 /// Runs the closure in a forked child, which never comes back from it. Returns the child's process
 /// id.
@@ -26,6 +27,27 @@ pub(super) fn join(pid: libc::pid_t) {
     // SAFETY: `status` is a live integer, and the process is a child that nobody else waits for.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!((waited, status), (pid, 0), "the forked child failed");
+}
+
+/// The same, but a child that does not end within a quarter of a minute hangs: it is killed, and that
+/// is a failure.
+#[track_caller]
+pub(super) fn join_in_time(pid: libc::pid_t) {
+    let begun = Instant::now();
+    loop {
+        let mut status = -1;
+        // SAFETY: as in `join`.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if waited != 0 {
+            assert_eq!((waited, status), (pid, 0), "the forked child failed");
+            return;
+        }
+        if begun.elapsed() > Duration::from_secs(15) {
+            kill(pid);
+            panic!("the forked child hangs");
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }
 
 /// Ends this process, should the rest of it take longer than a minute: a test that hangs fails.
