@@ -43,26 +43,36 @@ fn linked_heap_is_refused_without_loss() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = dir.path().join("cache");
     filled(&path, 120);
+    let reader = Options::new()
+        .read_only(true)
+        .open(&path)
+        .expect("a reader");
+    let writer = tight().open(&path).expect("a handle");
     let heap = dir.path().join("cache.heap");
     let target = elsewhere.path().join("moved");
     move_and_link(&heap, &target);
     let bytes = fs::read(&target).expect("the heap");
 
     let is_refused = |error: &Error| {
-        let named =
-            matches!(error, Error::Unsupported { path, .. } if path.ends_with("cache.heap"));
-        assert!(named && !error.is_corruption(), "{error:?}");
-        assert!(error.to_string().contains("heap_path"), "{error}");
+        let (Error::Unsupported { path, .. } | Error::HeapMissing { path, .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert!(path.ends_with("cache.heap") && !error.is_corruption());
+        let text = error.to_string();
+        assert!(
+            text.contains("symbolic link") && text.contains("heap_path"),
+            "{text}"
+        );
     };
-    let reader = Options::new()
-        .read_only(true)
-        .open(&path)
-        .expect("a reader");
     is_refused(&reader.get(&0_u32.to_le_bytes()).expect_err("a link"));
-    let cache = tight().open(&path).expect("a handle");
-    is_refused(&cache.put(&0_u32.to_le_bytes(), b"new").expect_err("a link"));
-    is_refused(&cache.compact().expect_err("a link"));
-    drop((reader, cache));
+    is_refused(
+        &writer
+            .put(&0_u32.to_le_bytes(), b"new")
+            .expect_err("a link"),
+    );
+    is_refused(&writer.compact().expect_err("a link"));
+    drop((reader, writer));
+    is_refused(&tight().open(&path).expect_err("a link"));
     // An index that has to be made anew is made from all of the heap, or not at all.
     fs::remove_file(dir.path().join("cache.roster")).expect("the roster");
     is_refused(&Repair::new(&path).run().expect_err("a link"));

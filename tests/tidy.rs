@@ -670,7 +670,12 @@ fn headings_of_the_readme_differ() {
 /// reader is to look up.
 #[test]
 fn messages_name_what_exists() {
-    const PROGRAMS: [&str; 2] = ["mmapcache-inspect", "ulimit"];
+    const PROGRAMS: [&str; 4] = [
+        "mmapcache-inspect",
+        "ulimit",
+        "mlockall",
+        "vm.max_map_count",
+    ];
     let all = sources(&["src"]);
     let public = |name: &str| {
         ["fn", "struct", "enum"].iter().any(|kind| {

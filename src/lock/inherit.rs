@@ -27,7 +27,7 @@ use super::state::State;
 #[cfg(not(test))]
 const PATIENCE: Duration = Duration::from_secs(10);
 #[cfg(test)]
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A lock that a fork takes. Two cache lines, which processors fetch together: locks disturb each
 /// other least so.

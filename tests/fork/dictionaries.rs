@@ -5,7 +5,7 @@ use mmapcache::{Error, Options};
 
 use super::child::{Part, say};
 use super::memory::{fork_amid, with_two_threads};
-use super::process::{fork, join_in_time};
+use super::process::{end, fork, fork_here, join_in_time};
 use super::runs_well;
 
 /// Everything that changes or reads a dictionary.
@@ -103,16 +103,14 @@ pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
     let dict = LocalDict::<u64>::new();
     let mut pid = None;
     let done = dict.transform("key", |_| {
-        // SAFETY: as in `fork`; the child ends below.
-        pid = Some(unsafe { libc::fork() });
+        pid = Some(fork_here());
         Write::Value(1)
     });
     let right = done.is_ok() && dict.get("key").is_ok_and(|value| value == Some(1));
     if pid == Some(0) {
         // Others have their turns in the child, and do not wait for those of the parent.
         let next = dict.transform("key", |_| Write::Value(2)).is_ok();
-        // SAFETY: as in `fork`.
-        unsafe { libc::_exit(if right && next { 0 } else { 1 }) };
+        end(right && next);
     }
     join_in_time(pid.expect("a forked child"));
     assert!(right);
@@ -135,8 +133,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
     for write in [Write::Value(2), Write::KeepCurrent, Write::DeleteCurrent] {
         let mut pid = None;
         let done: Result<_, DictError> = dict.try_transform("key", Retries::default(), |_| {
-            // SAFETY: as in `fork`; the child ends below.
-            pid = Some(unsafe { libc::fork() });
+            pid = Some(fork_here());
             Ok(write)
         });
         if pid == Some(0) {
@@ -147,8 +144,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
                 DictError::Backend { source: found, .. } => found.to_string() == source.to_string(),
                 _ => false,
             });
-            // SAFETY: as in `fork`.
-            unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+            end(refused);
         }
         join_in_time(pid.expect("a forked child"));
         done.expect("a transformation");

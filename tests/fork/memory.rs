@@ -13,7 +13,7 @@ use mmapcache::{
 };
 
 use super::child::{Part, say};
-use super::process::{fork, join_in_time};
+use super::process::{end, fork, fork_here, join_in_time};
 use super::runs_well;
 
 /// Forks of each test. Without a handler that waits for other threads one of some hundred hangs.
@@ -231,8 +231,7 @@ pub(super) fn forks_while_it_decodes(_: &Part) {
         let mut pid = None;
         let decoded = cache.get_or_decode("value", |packed| {
             begun.wait();
-            // SAFETY: as in `fork`; the child ends below.
-            pid = Some(unsafe { libc::fork() });
+            pid = Some(fork_here());
             if pid != Some(0) {
                 forked.wait();
             }
@@ -242,8 +241,7 @@ pub(super) fn forks_while_it_decodes(_: &Part) {
             let decoded = decoded.expect("a text");
             let found = cache.get("value");
             let kept = found.is_some_and(|found| Arc::ptr_eq(&found, &decoded));
-            // SAFETY: as in `fork`.
-            unsafe { libc::_exit(if kept { 0 } else { 1 }) };
+            end(kept);
         }
         join_in_time(pid.expect("a forked child"));
         assert_eq!(*decoded.expect("a text"), "value");

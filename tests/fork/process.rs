@@ -20,6 +20,25 @@ pub(super) fn fork(body: impl FnOnce()) -> libc::pid_t {
     unsafe { libc::_exit(if well { 0 } else { 1 }) }
 }
 
+/// Forks in the middle of something: both processes come back. A child that panics fails at once: the
+/// end of its only thread would pass for success.
+pub(super) fn fork_here() -> libc::pid_t {
+    // SAFETY: as in `fork`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "a forked child");
+    if pid == 0 {
+        // SAFETY: ends the process at once, with nothing that belongs to the parent.
+        std::panic::set_hook(Box::new(|_| unsafe { libc::_exit(2) }));
+    }
+    pid
+}
+
+/// Ends a child that came back from [`fork_here`].
+pub(super) fn end(well: bool) -> ! {
+    // SAFETY: ends the process at once, with nothing that belongs to the parent.
+    unsafe { libc::_exit(if well { 0 } else { 1 }) }
+}
+
 /// Waits until the forked child has ended, and expects that it ended well.
 #[track_caller]
 pub(super) fn join(pid: libc::pid_t) {

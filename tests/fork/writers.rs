@@ -5,7 +5,7 @@
 use mmapcache::{Durability, Error, Options, Result, Update, Version, Writer};
 
 use super::child::{Part, say};
-use super::process::{fork, join};
+use super::process::{end, fork, fork_here, join};
 use super::{
     LATE, SOON, assert_locked, assert_locked_for_others, assert_value, open, put, runs_well,
 };
@@ -76,13 +76,11 @@ pub(super) fn commits_an_inherited_writer(part: &Part) {
             if changed {
                 held.put(b"key", b"1").expect("a put");
             }
-            // SAFETY: as in `fork`; the child ends at once.
-            let pid = unsafe { libc::fork() };
+            let pid = fork_here();
             let committed = writer.take().expect("the writer").commit();
             if pid == 0 {
                 let refused = matches!(committed, Err(Error::Forked { .. }));
-                // SAFETY: as in `fork`.
-                unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+                end(refused);
             }
             join(pid);
             committed.expect("the end of a batch");
@@ -104,14 +102,12 @@ pub(super) fn forks_in_an_update(part: &Part) {
         put(&cache, "key", "1").expect("a put");
         let mut pid = None;
         let done = cache.update(b"key", |_| {
-            // SAFETY: as in `fork`; the child ends below.
-            pid = Some(unsafe { libc::fork() });
+            pid = Some(fork_here());
             update
         });
         if pid == Some(0) {
             let refused = matches!(done, Err(Error::Forked { .. }));
-            // SAFETY: as in `fork`.
-            unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+            end(refused);
         }
         join(pid.expect("a forked child"));
         done.expect("an update");
@@ -138,8 +134,7 @@ pub(super) fn forks_in_a_copy(part: &Part) {
             .hot_copy()
             .on_progress(|_| {
                 if heard == at {
-                    // SAFETY: as in `fork`; the child ends below.
-                    pid = Some(unsafe { libc::fork() });
+                    pid = Some(fork_here());
                     if pid != Some(0) {
                         // The child has done what it would do.
                         std::thread::sleep(SOON);
@@ -150,8 +145,7 @@ pub(super) fn forks_in_a_copy(part: &Part) {
             .to(&target);
         if pid == Some(0) {
             let refused = matches!(copied, Err(Error::Forked { .. }));
-            // SAFETY: as in `fork`.
-            unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+            end(refused);
         }
         join(pid.expect("a forked child"));
         assert_eq!(copied.expect("a copy").entries, 100);
@@ -178,8 +172,7 @@ pub(super) fn forks_in_a_repair(part: &Part) {
     let repaired = mmapcache::Repair::new(&part.path)
         .on_progress(|_| {
             if pid.is_none() {
-                // SAFETY: as in `fork`; the child ends below.
-                pid = Some(unsafe { libc::fork() });
+                pid = Some(fork_here());
                 if pid != Some(0) {
                     // The child has done what it would do.
                     std::thread::sleep(SOON);
@@ -189,8 +182,7 @@ pub(super) fn forks_in_a_repair(part: &Part) {
         .run();
     if pid == Some(0) {
         let refused = matches!(repaired, Err(Error::Forked { .. }));
-        // SAFETY: as in `fork`.
-        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+        end(refused);
     }
     join(pid.expect("a forked child"));
     assert_eq!(repaired.expect("a repair").entries, 100);

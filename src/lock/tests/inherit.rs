@@ -117,7 +117,7 @@ fn fork_waits_for_the_holder() {
 #[test]
 fn lock_that_stays_held_is_lost() {
     let (lock, shared) = (Lock::new(1), SharedLock::new(1));
-    for _ in 0..2 {
+    {
         let held = (lock.lock().unwrap(), shared.read().unwrap());
         assert!(child_finds(|| {
             lock.lock().err() == Some(Lost)
