@@ -195,6 +195,12 @@ impl Word {
         assert!(self.id.is_none());
         self.plain.fetch_max(value, order)
     }
+
+    /// Only for words of one handle.
+    pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
+        assert!(self.id.is_none());
+        self.plain.swap(value, order)
+    }
 }
 
 #[track_caller]
@@ -391,16 +397,23 @@ pub(crate) fn kill(number: u32) {
 /// Sleeps until somebody wakes, if the low half of a word is still this. Where somebody is dead,
 /// who wakes nobody, sleep ends by itself.
 pub(crate) fn sleep(word: &Word, low: u32) {
-    let bell = world(|world| world.bell.clone().filter(|_| world.dead.is_empty()));
-    let Some(bell) = bell else {
-        return pause();
-    };
-    act(|| {
-        let guard = bell.0.lock().unwrap();
-        if word.load(Ordering::SeqCst) as u32 == low {
-            drop(bell.1.wait(guard).unwrap());
-        }
+    let bell = world(|world| world.bell.clone());
+    let has_slept = bell.is_some_and(|bell| {
+        act(|| {
+            let guard = bell.0.lock().unwrap();
+            // Looked at under the bell: whoever dies later finds this one asleep, and wakes it.
+            if world(|world| !world.dead.is_empty()) {
+                return false;
+            }
+            if word.load(Ordering::SeqCst) as u32 == low {
+                drop(bell.1.wait(guard).unwrap());
+            }
+            true
+        })
     });
+    if !has_slept {
+        pause();
+    }
 }
 
 /// Wakes one of those who sleep, or all.
