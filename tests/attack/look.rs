@@ -392,14 +392,18 @@ impl<'a> Judge<'a> {
 
     fn delete(&self, cache: &MmapCache, key: &[u8]) {
         let deleted = cache.delete(key);
-        // Files of another version are not touched, nor rebuilt without them.
-        let refused = matches!(deleted, Err(Error::Version { .. }));
+        // Nothing is written where a file is of another version, or a segment is missing.
+        let refused = matches!(
+            deleted,
+            Err(Error::Version { .. } | Error::HeapMissing { .. })
+        );
+        let said = format!("{deleted:?}");
         let deleted = self.tolerate("delete", deleted);
         if let Some(right) = self.right(key).filter(|_| !refused) {
             assert_eq!(
                 deleted,
                 Some(right.is_some()),
-                "{}: delete {key:?}",
+                "{}: delete gave {said}, key {key:?}",
                 self.name
             );
         }

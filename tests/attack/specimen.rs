@@ -229,7 +229,8 @@ impl Maker {
     /// Lets cleaning begin the next segment, and walk through a part of the one before.
     fn clean_a_bit(&mut self) {
         let cache = options()
-            .clean_when(0, 0)
+            // A lower threshold has each write clean a whole segment.
+            .clean_when(34, 0)
             .open(&self.path)
             .expect("opening again");
         self.put(&cache, 15, self.value(15, 4, 20));
