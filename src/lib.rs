@@ -88,8 +88,8 @@ mod table;
 
 pub use cache::{
     CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
-    Items, Keys, Level, Listed, MmapCache, Options, Progress, Repair, Repaired, Report, Stats,
-    Update, ValueRef, Verification, Version, Writer,
+    Items, Keys, Level, Listed, MmapCache, Options, Progress, Recovery, Repair, Repaired, Report,
+    Stats, Update, ValueRef, Verification, Version, Writer,
 };
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
 pub use error::{Error, PoolError, Result};

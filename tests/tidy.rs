@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 31] = [
+const LAYERS: [&[&str]; 33] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -23,17 +23,19 @@ const LAYERS: [&[&str]; 31] = [
     &["table", "heap", "roster"],
     &["cache::version", "cache::errand"],
     &["cache::entry", "cache::options"],
+    &["cache::seen"],
     &["cache::view"],
     &["cache::batch"],
     &["cache::editor"],
     &["cache::append", "cache::plan"],
     &["cache::edit"],
+    &["cache::loss"],
     &["cache::handle"],
     &["cache::read"],
     &["cache::grow", "cache::number", "cache::retire"],
     &["cache::clean"],
     &["cache::generation"],
-    &["cache::recover"],
+    &["cache::recover", "cache::leftover"],
     &[
         "cache::writer",
         "cache::iter",

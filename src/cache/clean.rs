@@ -88,6 +88,7 @@ impl Editor {
     fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
         let cursor = self.cleaning();
         let number = cursor.place.segment;
+        self.view.note_visit();
         if self.segment(number)?.is_none() {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));

@@ -240,8 +240,8 @@ impl<'a> HotCopy<'a> {
     fn index(&mut self, fresh: &mut Editor, moment: &Moment, heap_bytes: u64) -> Outcomes<Salvage> {
         let told = &mut self.told;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
-        let damage = Damage::NeverWritten(Place::from_word(0));
-        let salvage = read_heap(fresh, damage, &mut |salvage| {
+        let damage = Damage::Copied(Place::LAST);
+        let salvage = read_heap(fresh, damage, None, &mut |salvage| {
             told(CopyProgress {
                 copied_bytes: heap_bytes,
                 read_bytes: salvage.read_bytes,

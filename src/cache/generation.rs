@@ -35,13 +35,14 @@ pub(crate) enum Heap {
 }
 
 /// Words of the header that a new generation goes on with.
-pub(crate) const CARRIED: [usize; 6] = [
+pub(crate) const CARRIED: [usize; 7] = [
     word::LAST_MTIME,
     word::CHANGES,
     word::PUTS,
     word::OVERWRITES,
     word::DELETES,
     word::DROPPED,
+    word::RECOVERIES,
 ];
 /// Words that describe the heap, and go where it goes.
 const HEAP_WORDS: [usize; 8] = [
@@ -250,6 +251,7 @@ fn make_ready(names: &Names, view: &View, heap: Heap, old: Option<Header<'_>>) -
     if let Some(lock) = &view.lock {
         let at_once = Patience::new(Some(Duration::ZERO));
         acquire(lock, Some(view.header()), &at_once, names)?;
+        view.note_visit();
     }
     Ok(())
 }

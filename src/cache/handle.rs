@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 
 use crate::boot;
@@ -27,6 +27,7 @@ use crate::sync::{Relaxed, Word};
 
 use super::editor::Editor;
 use super::errand::Errands;
+use super::loss::Recovery;
 use super::options::Options;
 use super::version;
 use super::view::{Ids, Plan, View, refusal, refuse_foreign};
@@ -54,6 +55,8 @@ pub(crate) struct Handle {
     pub marked: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
     pub believed: Word,
+    /// What became of the last recovery by this handle.
+    pub recovered: ArcSwapOption<Recovery>,
 }
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
@@ -112,6 +115,7 @@ impl Handle {
             boot: boot::id()?,
             marked: Word::new(0),
             believed: Word::new(0),
+            recovered: ArcSwapOption::empty(),
         })
     }
 
@@ -257,6 +261,16 @@ impl Handle {
         });
     }
 
+    /// Whether a living writer is at work, as far as the lock word tells.
+    pub(crate) fn is_written(&self, view: &View) -> Result<bool> {
+        let inside = u32::try_from(view.header().get(word::INSIDE)).unwrap_or(0);
+        match &view.lock {
+            Some(lock) => lock::is_alive(lock.file(), inside)
+                .map_err(Error::io(&self.path, "look for the owner of the lock")),
+            None => Ok(false),
+        }
+    }
+
     /// The gate of this process's threads.
     pub(crate) fn gate(&self) -> &Gate {
         let (mut gate, epoch) = (&self.gate, lock::epoch());
@@ -378,6 +392,7 @@ fn make(names: &Names, options: &Options) -> Result<View> {
             &Patience::new(Some(Duration::ZERO)),
             names,
         )?;
+        view.note_visit();
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
     Ok(view)
@@ -430,6 +445,8 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
     // Whoever committed may have been killed before this: the commit must be on the disk before
     // anything that the old generation needs is gone.
     view.header().note_sync(names.sync_index_dir())?;
+    // A rename moves the time of the file.
+    view.note_visit();
     let ids = view.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {
@@ -453,7 +470,9 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
             }
         }
     }
+    view.note_visit();
     names.sync_dirs()?;
+    view.note_visit();
     view.header().set(word::RENAMES_PENDING, 0);
     Ok(())
 }

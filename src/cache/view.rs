@@ -27,6 +27,7 @@ use crate::map::MappedFile;
 use crate::roster::Roster;
 use crate::table::Table;
 
+use super::seen::{Seen, last_visit};
 use super::version;
 
 /// Blocks that a fresh segment starts with.
@@ -59,6 +60,8 @@ pub(crate) struct View {
     pub lock: Option<Arc<FileLock>>,
     /// Device and inode of the index.
     pub inode: (u64, u64),
+    /// What the file system said of the files when they were opened for writing.
+    pub seen: Seen,
     /// The number of the first segment in `segments`.
     first: u16,
     segments: Box<[Option<Arc<Segment>>]>,
@@ -87,6 +90,38 @@ impl View {
     /// Whether what was put stays as it is.
     pub(crate) fn is_append_only(&self) -> bool {
         self.table.geometry().is_append_only()
+    }
+
+    /// Whether the index is a copy of the file that was written to; see [`Header::is_copied`].
+    pub(crate) fn is_copied(&self, boot: [u64; 2]) -> bool {
+        let header = self.header();
+        let (born, known) = (self.seen.born, header.get(word::BORN));
+        // A file that was removed and made again may have the same inode number.
+        header.is_copied(boot, self.inode) || (born != 0 && known != 0 && born != known)
+    }
+
+    /// Whether the files were not flushed, and the last writer of this very index wrote under
+    /// another boot, or wrote to another file.
+    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2]) -> bool {
+        let header = self.header();
+        header.is_dirty() && (self.is_copied(boot) || !header.is_from_here(boot, self.inode))
+    }
+
+    /// Whether somebody else than a writer changed a file since the last one left.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.seen.latest > self.last_visit()
+    }
+
+    /// The latest time that the last writer's own stores can have given a file.
+    #[inline]
+    pub(crate) fn last_visit(&self) -> u64 {
+        last_visit(self.header(), self.variant())
+    }
+
+    /// Notes that a writer is inside, and with it that all changes seen so far are accounted for.
+    pub(crate) fn note_visit(&self) {
+        self.header()
+            .note_visit(version::now().max(self.seen.latest));
     }
 
     /// Lets go of the writer lock.
@@ -150,6 +185,7 @@ impl View {
             seed: self.seed,
             created: self.created,
             inode: self.inode,
+            seen: self.seen,
         }
     }
 
@@ -207,14 +243,24 @@ impl View {
                 io::ErrorKind::NotFound.into(),
             ));
         }
-        let roster = open_roster(names, ids, writable)?;
         let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+        let words = table.header();
+        let seen = if writable {
+            Seen::of(names, table.file().file(), words)
+        } else {
+            Seen::default()
+        };
         // What was written to under this boot was filled before. (To look for holes in a million
-        // entries that are not on the disk yet takes 0.2 ms.)
-        if !table.header().is_from_here(boot::id()?, inode) {
+        // entries that are not on the disk yet takes 0.2 ms, and to fill those that were allocated
+        // and not yet written moves the files' times.)
+        let is_filled = words.is_from_here(boot::id()?, inode)
+            && seen.latest <= last_visit(words, geometry.variant);
+        if !is_filled {
             table.fill_holes()?;
         }
+        let roster = open_roster(names, ids, writable, is_filled && writable)?;
         Ok(Self {
+            seen: Seen { is_filled, ..seen },
             table: Arc::new(table),
             roster: Arc::new(roster),
             ids,
@@ -253,7 +299,9 @@ impl View {
                 && (PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&header.capacity)
             {
                 let mapped = MappedFile::new(file, &path, writable);
-                mapped.fill_holes(0..0)?;
+                if !(writable && self.seen.is_filled) {
+                    mapped.fill_holes(0..0)?;
+                }
                 return Ok(Some(Arc::new(Segment::new(
                     mapped,
                     &header,
@@ -353,6 +401,8 @@ impl View {
         lay_out(&table, plan.capacity)?;
         let inode = inode_of(&file, &path)?;
         table.header().set(word::INODE, inode.1);
+        let seen = Seen::of_new(&file);
+        table.header().set(word::BORN, seen.born);
         let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
@@ -364,6 +414,7 @@ impl View {
             created: plan.created,
             lock: Some(Arc::new(lock)),
             inode,
+            seen,
             first: 0,
             segments: Box::new([]),
         })
@@ -663,7 +714,7 @@ fn lay_out(table: &Table, capacity: u64) -> Result<()> {
     Ok(())
 }
 
-fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
+fn open_roster(names: &Names, ids: Ids, writable: bool, is_filled: bool) -> Result<Roster> {
     let mut last = None;
     for stage in [Stage::Final, Stage::New, Stage::Final] {
         let path = names.roster(stage);
@@ -673,7 +724,9 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
                 return Err(Error::damaged(&path, "a roster of another generation", 32));
             }
             let mapped = MappedFile::new(file, &path, writable);
-            mapped.fill_holes(0..0)?;
+            if !is_filled {
+                mapped.fill_holes(0..0)?;
+            }
             Roster::new(mapped)
         });
         match opened {

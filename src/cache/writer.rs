@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -23,6 +24,7 @@ use super::generation::{Heap, give_up, put_staged};
 use super::handle::{Handle, acquire, discard_staged, finish_renames};
 use super::options::Durability;
 use super::read::Answer;
+use super::recover::Origin;
 use super::version::Version;
 use super::view::View;
 
@@ -66,6 +68,8 @@ pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Held<'a>,
     epoch: u64,
+    /// Whether the files are whole, and their times accounted for.
+    prepared: bool,
     /// Whether something was written that a durable writer still has to sync.
     unsynced: bool,
     /// The view that this process's readers were given last; only compared.
@@ -101,6 +105,11 @@ impl fmt::Debug for Held<'_> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn take(handle: &'a Handle) -> Result<Self> {
+        Self::take_within(handle, handle.options.lock_timeout)
+    }
+
+    /// As [`Writer::take`], with another patience than the handle's.
+    pub(crate) fn take_within(handle: &'a Handle, timeout: Option<Duration>) -> Result<Self> {
         if handle.options.read_only {
             return Err(Error::ReadOnly {
                 path: handle.path.to_path_buf(),
@@ -112,7 +121,7 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let patience = Patience::new(handle.options.lock_timeout);
+        let patience = Patience::new(timeout);
         let mut gate = wait_for(&handle.gate().idle, &patience).ok_or_else(|| Error::Locked {
             path: handle.path.to_path_buf(),
             waited: patience.waited(),
@@ -133,6 +142,7 @@ impl<'a> Writer<'a> {
             published: Arc::as_ptr(&editor.view),
             editor: Held(Some(editor)),
             epoch,
+            prepared: false,
             unsynced: false,
         };
         // From here on dropping the writer undoes all of this.
@@ -143,19 +153,26 @@ impl<'a> Writer<'a> {
     /// Mends what the last writer left, if it was killed, and marks the files as written under this
     /// boot.
     fn prepare(&mut self) -> Result<()> {
-        let header = self.editor.view.header();
+        let boot = self.handle.boot;
+        let view = &self.editor.view;
+        let believed = self.handle.believed.load(Relaxed) == view.inode.1;
+        // Asked before this writer is seen to be at work: the name of one that was killed tells.
+        let floor = view.last_visit();
+        let touched = view.seen.latest > floor;
+        let header = view.header();
         header.set(word::HOLDER, u64::from(lock::process()));
         if header.get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.handle.names, &self.editor.view)?;
+            finish_renames(&self.handle.names, view)?;
         }
-        let boot = self.handle.boot;
-        let header = self.editor.view.header();
-        let inode = self.editor.view.inode;
-        let believed = self.handle.believed.load(Relaxed) == inode.1;
-        let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
+        let elsewhere = view.is_from_elsewhere(boot) && !self.has_marked();
+        let doubtful = (view.is_copied(boot) || touched) && !believed;
+        if elsewhere || doubtful {
+            self.editor.remove_leftovers(boot, floor)?;
+        }
+        let finished = if elsewhere {
             Err(Stop::Recover("written under another boot, or copied"))
-        } else if header.is_copied(boot, inode) && !believed {
-            Err(Stop::Recover("a copy that does not agree with its heap"))
+        } else if doubtful {
+            Err(Stop::Recover("copied or restored files that do not agree"))
         } else if let Some(what) = self.editor.view.fault() {
             Err(Stop::Recover(what))
         } else {
@@ -163,6 +180,7 @@ impl<'a> Writer<'a> {
         };
         match finished {
             Ok(()) => self.publish_view(),
+            Err(Stop::Recover(what)) if doubtful => self.recover_from(what, Origin::Elsewhere)?,
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be finished")?
             }
@@ -172,13 +190,16 @@ impl<'a> Writer<'a> {
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(boot, self.editor.view.inode);
+            let view = &self.editor.view;
+            header.mark_dirty(boot, view.inode, view.seen.born);
             // The mark is stored anew at the next try; what else of the index this was about is not.
             let view = &self.editor.view;
             view.header().note_sync(view.table.file().sync())?;
             view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
+        self.editor.view.note_visit();
+        self.prepared = true;
         Ok(())
     }
 
@@ -192,9 +213,13 @@ impl<'a> Writer<'a> {
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
+        self.recover_from(what, Origin::Here)
+    }
+
+    fn recover_from(&mut self, what: &'static str, origin: Origin) -> Result<()> {
         log::warn!("{}: {what}", self.handle.path.display());
         let before = Arc::clone(&self.editor.view);
-        let recovered = self.handle.recover_from_heap(&mut self.editor);
+        let recovered = self.handle.recover_from_heap(&mut self.editor, origin);
         self.relock(&before);
         recovered.map_err(|stop| give_up(stop, &self.editor))
     }
@@ -555,6 +580,7 @@ impl<'a> Writer<'a> {
         self.publish_view();
         let view = &self.editor.view;
         view.header().note_sync(view.sync_index())?;
+        view.note_visit();
         view.header().set(word::DIRTY, 0);
         view.header().note_sync(view.table.file().sync())
     }
@@ -701,6 +727,9 @@ impl Drop for Writer<'_> {
         }
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
+        }
+        if self.prepared {
+            self.editor.view.note_visit();
         }
         if !self.handle.options.exclusive {
             let view = &self.editor.view;

@@ -107,7 +107,7 @@ pub(crate) fn from_tree(
 ) -> Result<Tally, Failure> {
     let limit = value_limit(site)?;
     let own = Own::new(cache.path(), site);
-    let mut batch = Batch::new(cache);
+    let mut batch = Batch::new(cache)?;
     let mut tree = Tree::new(root, selection, own)?;
     for step in tree.by_ref() {
         let found = match step {
@@ -153,7 +153,7 @@ fn lines(
     let limit = value_limit(site)?
         .saturating_mul(LINE_FACTOR)
         .saturating_add(LINE_EXTRA);
-    let mut batch = Batch::new(cache);
+    let mut batch = Batch::new(cache)?;
     let mut line = Vec::new();
     for number in 1_u64.. {
         let whole = read_line(source, &mut line, limit)
