@@ -293,6 +293,42 @@ fn restored_backup_in_memory_is_the_backup() {
     restore_all(root.path());
 }
 
+/// What was flushed is newer to programs that go by times, in memory too.
+#[test]
+fn flush_moves_times_of_changed_files() {
+    for root in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+        let Ok(dir) = tempfile::tempdir_in(&root) else {
+            eprintln!("NOT RUN: there is no {}", root.display());
+            continue;
+        };
+        let path = dir.path().join("cache");
+        let cache = MmapCache::open(&path).expect("a cache");
+        for number in 0..50 {
+            cache.put(&key(number), b"old").expect("a put");
+        }
+        cache.flush().expect("a flush");
+        let written = |suffix: &str| {
+            let path = format!("{}{suffix}", path.display());
+            fs::metadata(path)
+                .expect("a file")
+                .modified()
+                .expect("its time")
+        };
+        for _ in 0..3 {
+            let before = ["", ".heap"].map(written);
+            std::thread::sleep(SOON);
+            cache.put(&key(7), b"new").expect("a put");
+            cache.flush().expect("a flush");
+            let after = ["", ".heap"].map(written);
+            let told = root.display();
+            assert!(
+                after[0] > before[0] && after[1] > before[1],
+                "{told}: {before:?} {after:?}"
+            );
+        }
+    }
+}
+
 /// Pages that this thread has touched for the first time, or anew.
 fn faults() -> u64 {
     let stat = fs::read_to_string("/proc/thread-self/stat").expect("this thread's numbers");

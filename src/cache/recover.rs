@@ -17,10 +17,12 @@ use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::hash::Hash;
 use crate::header::{Armed, Intent};
 use crate::heap::{Found, Segment};
+use crate::lock;
+use crate::sync::Relaxed;
 
-use super::editor::{Editor, Outcomes, Stop, Target};
+use super::editor::{At, Editor, Outcomes, Stop, Target};
 use super::generation::{Heap, reindex_larger};
-use super::handle::{Handle, read_sealed};
+use super::handle::{Handle, finish_renames, read_sealed};
 use super::loss::{Missing, Recovery};
 use super::number::highest_reserved;
 use super::plan::Insertion;
@@ -31,11 +33,55 @@ use super::view::View;
 const GONE: u32 = u32::MAX;
 
 impl Editor {
+    /// Looks at what the last writer left, whether it was killed, or somebody else has changed it
+    /// since, and finishes it where that is enough. What a recovery would be about is told beside.
+    pub(crate) fn examine(
+        &mut self,
+        handle: &Handle,
+        has_marked: bool,
+    ) -> Result<(Origin, Outcomes<()>)> {
+        // Not cloned: an atomic count would wait for the stores of the last write.
+        let (view, boot) = (&self.view, handle.boot);
+        let believed = handle.believed.load(Relaxed) == view.inode.1;
+        // Asked before this writer is seen to be at work: the name of one that was killed tells.
+        let floor = view.last_visit();
+        let header = view.header();
+        header.set(word::HOLDER, u64::from(lock::process()));
+        if header.get(word::RENAMES_PENDING) != 0 {
+            finish_renames(&handle.names, view)?;
+        }
+        let elsewhere = view.is_from_elsewhere(boot) && !has_marked;
+        let doubtful = (view.is_copied(boot) || view.seen.latest > floor) && !believed;
+        if elsewhere || doubtful {
+            self.remove_leftovers(boot, floor)?;
+        }
+        let finished = if elsewhere {
+            let what = "written under another boot, or copied";
+            Err(Stop::Recover(what, At::Word(word::DIRTY)))
+        } else if doubtful {
+            let what = "copied or restored files that do not agree";
+            Err(Stop::Recover(what, At::Word(word::INODE)))
+        } else if let Some((what, at)) = self.view.fault() {
+            Err(Stop::Recover(what, At::Word(at)))
+        } else {
+            self.finish()
+        };
+        let origin = if doubtful {
+            Origin::Elsewhere
+        } else {
+            Origin::Here
+        };
+        Ok((origin, finished))
+    }
+
     /// Finishes or takes back the operation that a killed writer left half done.
     pub(crate) fn finish(&mut self) -> Outcomes<()> {
         match self.view.header().intent() {
             Armed::No => self.finish_record(),
-            Armed::Damaged => Err(Stop::Recover("an intent that nobody armed")),
+            Armed::Damaged => Err(Stop::Recover(
+                "an intent that nobody armed",
+                At::Word(word::INTENT),
+            )),
             Armed::Yes(intent) => {
                 self.finish_intent(&intent)?;
                 self.close_record();
@@ -89,12 +135,18 @@ impl Editor {
             None => None,
         };
         let Some(header) = found.filter(|header| header.kind == Kind::Entry) else {
-            return Err(Stop::Recover("an intent whose record is damaged"));
+            return Err(Stop::Recover(
+                "an intent whose record is damaged",
+                At::Heap(place),
+            ));
         };
         let hash = self.view.hasher.hash(&key);
         let region = table.region(table.slot_home(slot).0)?;
         if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
-            return Err(Stop::Recover("an intent for a slot of other keys"));
+            return Err(Stop::Recover(
+                "an intent for a slot of other keys",
+                At::Word(word::INTENT_BODY),
+            ));
         }
         let plan = Insertion {
             slot,
@@ -122,7 +174,10 @@ impl Editor {
         }
         self.segment(tail.segment)?;
         if reserved.unit < tail.unit || !self.view.plausible(reserved) {
-            return Err(Stop::Recover("the heap's end lies before its end"));
+            return Err(Stop::Recover(
+                "the heap's end lies before its end",
+                At::Word(word::RESERVED),
+            ));
         }
         if self.is_linked(tail, reserved)? {
             let header = self.view.header();
@@ -132,7 +187,10 @@ impl Editor {
             return Ok(());
         }
         if self.holds_others(tail, reserved)? {
-            return Err(Stop::Recover("the heap's end lies before its records"));
+            return Err(Stop::Recover(
+                "the heap's end lies before its records",
+                At::Heap(tail),
+            ));
         }
         // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
         // are to be synced too, by whoever syncs next.
@@ -191,7 +249,10 @@ impl Editor {
         let begun = reserved == first_place(reserved.segment)
             && reserved.segment == tail.segment.wrapping_add(1);
         if !begun {
-            return Err(Stop::Recover("the heap's end lies in two segments"));
+            return Err(Stop::Recover(
+                "the heap's end lies in two segments",
+                At::Word(word::RESERVED),
+            ));
         }
         if self.segment(reserved.segment)?.is_some() {
             self.view.header().set_tail(reserved);

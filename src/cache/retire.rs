@@ -12,7 +12,7 @@ use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Place};
 use crate::map::MappedFile;
 
-use super::editor::{Editor, Outcomes, Stop};
+use super::editor::{At, Editor, Outcomes, Stop};
 use super::errand::{Awaited, Era, Errand, Errands, Purpose};
 use super::view::View;
 
@@ -133,7 +133,10 @@ impl Editor {
         }
         match self.segment(number)? {
             Some(_) => Ok(true),
-            None => Err(Stop::Recover("the oldest segment cannot be opened")),
+            None => Err(Stop::Recover(
+                "the oldest segment cannot be opened",
+                At::Heap(first_place(number)),
+            )),
         }
     }
 

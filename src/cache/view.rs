@@ -528,8 +528,8 @@ impl View {
         said.min(there).min(1 << 31) as u32
     }
 
-    /// What cannot be true in the header's changing words, if anything cannot.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    /// What cannot be true in the header's changing words, if anything cannot, and the word.
+    pub(crate) fn fault(&self) -> Option<(&'static str, usize)> {
         let header = self.header();
         let tail = header.tail();
         // Of a change that was killed half-way some are as before it, and some as after it.
@@ -543,29 +543,32 @@ impl View {
             .saturating_mul(u64::from(geometry.region_slots));
         let heap = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
         if counters.regions == 0 || counters.regions > self.table.regions_there() {
-            Some("the number of regions")
+            Some(("the number of regions", word::COUNTERS + 6))
         } else if counters.roster_len != u64::from(self.positions_there(counters.roster_len))
             || counters.hole_head > counters.roster_len
         {
-            Some("the roster's length or its list of holes")
+            Some((
+                "the roster's length or its list of holes",
+                word::COUNTERS + 4,
+            ))
         } else if counters.occupied > counters.roster_len
             || counters.deleted > slots
             || counters.high_water > slots
         {
-            Some("the number of entries")
+            Some(("the number of entries", word::COUNTERS))
         } else if counters.live > heap || heap > 1 << 62 {
-            Some("the number of heap bytes")
+            Some(("the number of heap bytes", word::COUNTERS + 7))
         } else if header
             .checked_oldest()
             .is_none_or(|oldest| oldest > tail.segment)
         {
-            Some("the heap's first segment")
+            Some(("the heap's first segment", word::OLDEST))
         } else if header.get(word::SYNC_ERROR) > 1 {
-            Some("the mark of a failed sync")
+            Some(("the mark of a failed sync", word::SYNC_ERROR))
         } else if header.get(word::LAST_MTIME) > super::version::Version::MAX {
-            Some("the last version")
+            Some(("the last version", word::LAST_MTIME))
         } else if self.has_numbers_at_fault(counters.roster_len) {
-            Some("the numbers that are reserved")
+            Some(("the numbers that are reserved", word::LAST_MTIME))
         } else {
             None
         }

@@ -21,7 +21,7 @@ use super::clean::Threshold;
 use super::editor::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
 use super::generation::{Heap, give_up, put_staged};
-use super::handle::{Handle, acquire, discard_staged, finish_renames};
+use super::handle::{Handle, acquire, discard_staged};
 use super::options::Durability;
 use super::read::Answer;
 use super::recover::Origin;
@@ -154,37 +154,14 @@ impl<'a> Writer<'a> {
     /// boot.
     fn prepare(&mut self) -> Result<()> {
         let boot = self.handle.boot;
-        let view = &self.editor.view;
-        let believed = self.handle.believed.load(Relaxed) == view.inode.1;
-        // Asked before this writer is seen to be at work: the name of one that was killed tells.
-        let floor = view.last_visit();
-        let touched = view.seen.latest > floor;
-        let header = view.header();
-        header.set(word::HOLDER, u64::from(lock::process()));
-        if header.get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.handle.names, view)?;
-        }
-        let elsewhere = view.is_from_elsewhere(boot) && !self.has_marked();
-        let doubtful = (view.is_copied(boot) || touched) && !believed;
-        if elsewhere || doubtful {
-            self.editor.remove_leftovers(boot, floor)?;
-        }
-        let finished = if elsewhere {
-            Err(Stop::Recover("written under another boot, or copied"))
-        } else if doubtful {
-            Err(Stop::Recover("copied or restored files that do not agree"))
-        } else if let Some(what) = self.editor.view.fault() {
-            Err(Stop::Recover(what))
-        } else {
-            self.editor.finish()
-        };
+        let has_marked = self.has_marked();
+        let (origin, finished) = self.editor.examine(self.handle, has_marked)?;
         match finished {
             Ok(()) => self.publish_view(),
-            Err(Stop::Recover(what)) if doubtful => self.recover_from(what, Origin::Elsewhere)?,
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be finished")?
             }
-            Err(Stop::Recover(what)) => self.recover(what)?,
+            Err(Stop::Recover(what, _)) => self.recover_from(what, origin)?,
             Err(stop) => return Err(give_up(stop, &self.editor)),
         }
         let header = self.editor.view.header();
@@ -284,7 +261,7 @@ impl<'a> Writer<'a> {
                     self.publish_view();
                     return Err(error);
                 }
-                Err(Stop::Recover(what)) => self.recover(what)?,
+                Err(Stop::Recover(what, _)) => self.recover(what)?,
                 Err(Stop::Enlarge) => self.rearrange(|handle, editor| handle.enlarge(editor))?,
                 Err(Stop::Renumber) => {
                     self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))?
@@ -379,7 +356,7 @@ impl<'a> Writer<'a> {
         switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
     ) -> Result<()> {
         match self.switch(switch) {
-            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Recover(what, _)) => self.recover(what),
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be replaced")
             }
@@ -644,7 +621,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
         let rewrite = |handle: &Handle, editor: &mut Editor| handle.rebuild_from_itself(editor);
         match self.switch(rewrite) {
-            Err(Stop::Recover(what)) => self.recover(what)?,
+            Err(Stop::Recover(what, _)) => self.recover(what)?,
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be rewritten")?;
             }
@@ -680,7 +657,7 @@ impl<'a> Writer<'a> {
                 self.publish_view();
                 Ok(())
             }
-            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Recover(what, _)) => self.recover(what),
             Err(Stop::Enlarge | Stop::Renumber) => {
                 self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))
             }

@@ -268,6 +268,8 @@ impl Maker {
         let index = image.bytes_mut("").expect("an index");
         // Else each that is written would be a copy, of which nothing is believed.
         layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
+        layout::set_u64(index, header::BORN, 0);
+        layout::set_u64(index, header::VISITED, 1 << 62);
         *index = with_small_directory(index);
         seals::repair(
             &mut image,

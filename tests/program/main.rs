@@ -11,5 +11,6 @@ mod copies;
 mod help;
 mod labels;
 mod listing;
+mod losses;
 mod run;
 mod transfer;

@@ -8,6 +8,7 @@
 
 mod changes;
 mod copies;
+mod counts;
 mod creation;
 mod losses;
 mod mending;
