@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use mmapcache::MmapCache;
-use workload::{Key, Map, Scratch, consume, fill_cache, fill_map, mix, value};
+use workload::{Key, Keys, Map, Scratch, consume, fill_cache, fill_map, mix, value};
 
 const ROUNDS: usize = 7;
 /// Keys that the cache is asked for at once; all operations of a round are whole batches.
@@ -45,7 +45,7 @@ fn median(numbers: &mut [f64]) -> f64 {
 }
 
 /// Nanoseconds per operation of `count` operations.
-fn time(count: u64, run: impl FnOnce()) -> f64 {
+fn time(count: usize, run: impl FnOnce()) -> f64 {
     let start = Instant::now();
     run();
     start.elapsed().as_nanos() as f64 / count as f64
@@ -106,11 +106,11 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
     let cache = scratch.open();
     let mut map = Map::default();
     let fill_both = |pairs: &mut Pairs, map: &mut Map, cache: &MmapCache| {
-        pairs.map.push(time(entries, || fill_map(map, 0..entries)));
+        pairs.map.push(time(entries as usize, || fill_map(map, 0..entries)));
         let mut writer = cache.writer().expect("the lock");
         pairs
             .cache
-            .push(time(entries, || fill_cache(&mut writer, 0..entries)));
+            .push(time(entries as usize, || fill_cache(&mut writer, 0..entries)));
     };
     fill_both(put, &mut map, &cache);
     if round < 3 {
@@ -118,8 +118,8 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
         let after = entries..entries + few;
         single
             .map
-            .push(time(few, || fill_map(&mut map, after.clone())));
-        single.cache.push(time(few, || {
+            .push(time(few as usize, || fill_map(&mut map, after.clone())));
+        single.cache.push(time(few as usize, || {
             for number in after {
                 cache
                     .put(Key::new(number).bytes(), &value(number))
@@ -133,96 +133,147 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
 }
 
 fn read(entries: u64, map: &Map, cache: &MmapCache) {
-    let count = 500_000;
-    let mut buffer = Vec::new();
-    let (mut latency, mut throughput, mut miss, mut has, mut list) =
-        <(Pairs, Pairs, Pairs, Pairs, Pairs)>::default();
-    let mut many = Pairs::default();
-    for round in 0..ROUNDS as u64 {
-        let start = mix(round);
-        latency.map.push(time(count, || {
-            let mut last = start;
-            for i in 0..count {
-                // The turn `i` keeps the walk out of cycles, which would soon lie in the nearest
-                // cache.
-                last = consume(&map[Key::new(mix(last ^ i) % entries).bytes()]);
-            }
-            black_box(last);
-        }));
-        latency.cache.push(time(count, || {
-            let mut last = start;
-            for i in 0..count {
-                let key = Key::new(mix(last ^ i) % entries);
-                assert!(cache.get_into(key.bytes(), &mut buffer).expect("a value"));
-                last = consume(&buffer);
-            }
-            black_box(last);
-        }));
-        let pick = |i: u64| Key::new(mix(start ^ i) % entries);
-        throughput.map.push(time(count, || {
-            black_box((0..count).fold(0, |sum, i| sum ^ consume(&map[pick(i).bytes()])));
-        }));
-        throughput.cache.push(time(count, || {
-            let mut sum = 0;
-            for i in 0..count {
-                assert!(
-                    cache
-                        .get_into(pick(i).bytes(), &mut buffer)
-                        .expect("a value")
-                );
-                sum ^= consume(&buffer);
-            }
-            black_box(sum);
-        }));
-        many.map.push(throughput.map[throughput.map.len() - 1]);
-        many.cache.push(time(count, || {
-            let mut sum = 0;
-            for first in (0..count).step_by(BATCH) {
-                let keys: [Key; BATCH] = std::array::from_fn(|i| pick(first + i as u64));
-                let consume_hit = |_, value: Option<&[u8]>| sum ^= consume(value.expect("a hit"));
-                let keys = keys.iter().map(Key::bytes);
-                cache.get_many(keys, consume_hit).expect("values");
-            }
-            black_box(sum);
-        }));
-        let absent = |i: u64| Key::new((mix(start ^ i) % entries) + (1 << 40));
-        miss.map.push(time(count, || {
-            assert!((0..count).all(|i| !map.contains_key(absent(i).bytes())));
-        }));
-        miss.cache.push(time(count, || {
-            assert!((0..count).all(|i| {
-                !cache
-                    .get_into(absent(i).bytes(), &mut buffer)
-                    .expect("a miss")
-            }));
-        }));
-        has.map.push(time(count, || {
-            assert!((0..count).all(|i| map.contains_key(pick(i).bytes())))
-        }));
-        has.cache.push(time(count, || {
-            assert!((0..count).all(|i| cache.contains(pick(i).bytes()).expect("an answer")));
-        }));
-        list.map.push(time(entries, || {
-            black_box(
-                map.iter()
-                    .fold(0, |sum, (key, value)| sum ^ consume(key) ^ consume(value)),
-            );
-        }));
-        list.cache.push(time(entries, || {
-            let (mut items, mut sum) = (cache.items().expect("a listing"), 0);
-            while let Some(item) = items.next_borrowed() {
-                let (key, value) = item.expect("an item");
-                sum ^= consume(key) ^ consume(value);
-            }
-            black_box(sum);
-        }));
+    let count = 500_000 / BATCH * BATCH;
+    let chosen = |seed: u64| {
+        let start = mix(seed);
+        (0..count as u64).map(move |step| mix(start ^ step) % entries)
+    };
+    let rounds = ROUNDS as u64;
+    let (mut dependent, mut made) = <(Pairs, Pairs)>::default();
+    let (mut independent, mut many) = <(Pairs, Pairs)>::default();
+    for round in 0..rounds {
+        let keys = Keys::of(chosen(round));
+        measure_dependent(&keys, map, cache, &mut dependent);
+        measure_hits(&keys, map, cache, &mut independent);
+        many.map.push(independent.map[independent.map.len() - 1]);
+        many.cache.push(measure_batches(&keys, count, cache));
+        measure_made(chosen(round), count, map, cache, &mut made);
     }
-    latency.print("get hit, next key depends on the last value");
-    throughput.print("get hit, independent keys");
+    let (mut miss, mut has, mut list) = <(Pairs, Pairs, Pairs)>::default();
+    for round in 0..rounds {
+        let absent = Keys::of(chosen(round).map(|number| number + (1 << 40)));
+        measure_misses(&absent, map, cache, &mut miss);
+        measure_contains(&Keys::of(chosen(round)), map, cache, &mut has);
+        measure_listing(entries, map, cache, &mut list);
+    }
+    dependent.print("get hit, next key depends on the last value");
+    independent.print("get hit, independent keys");
     many.print("get hit, independent keys, 16 at once; the map one at a time");
+    made.print("get hit, key made just before the call");
     miss.print("get miss");
     has.print("contains, hit");
     list.print("list all items, per entry");
+}
+
+/// Where the next key lies depends on the last value; the keys are read in their order all the same.
+fn measure_dependent(keys: &Keys, map: &Map, cache: &MmapCache, pairs: &mut Pairs) {
+    // What the compiler must take for a number like any other.
+    let nothing = black_box(0);
+    let (count, mut buffer) = (keys.iter().count(), Vec::new());
+    pairs.map.push(time(count, || {
+        let mut last = 0;
+        for step in 0..count {
+            last = consume(&map[keys.at(step + (last & nothing) as usize)]);
+        }
+        black_box(last);
+    }));
+    pairs.cache.push(time(count, || {
+        let mut last = 0;
+        for step in 0..count {
+            let key = keys.at(step + (last & nothing) as usize);
+            assert!(cache.get_into(key, &mut buffer).expect("a value"));
+            last = consume(&buffer);
+        }
+        black_box(last);
+    }));
+}
+
+fn measure_hits(keys: &Keys, map: &Map, cache: &MmapCache, pairs: &mut Pairs) {
+    let (count, mut buffer) = (keys.iter().count(), Vec::new());
+    pairs.map.push(time(count, || {
+        black_box(keys.iter().fold(0, |sum, key| sum ^ consume(&map[key])));
+    }));
+    pairs.cache.push(time(count, || {
+        let mut sum = 0;
+        for key in keys.iter() {
+            assert!(cache.get_into(key, &mut buffer).expect("a value"));
+            sum ^= consume(&buffer);
+        }
+        black_box(sum);
+    }));
+}
+
+fn measure_batches(keys: &Keys, count: usize, cache: &MmapCache) -> f64 {
+    time(count, || {
+        let mut sum = 0;
+        for first in (0..count).step_by(BATCH) {
+            let keys: [&[u8]; BATCH] = std::array::from_fn(|at| keys.at(first + at));
+            let consume_hit = |_, value: Option<&[u8]>| sum ^= consume(value.expect("a hit"));
+            cache.get_many(keys, consume_hit).expect("values");
+        }
+        black_box(sum);
+    })
+}
+
+fn measure_made(
+    numbers: impl Iterator<Item = u64> + Clone,
+    count: usize,
+    map: &Map,
+    cache: &MmapCache,
+    pairs: &mut Pairs,
+) {
+    let mut buffer = Vec::new();
+    pairs.map.push(time(count, || {
+        let numbers = numbers.clone();
+        black_box(numbers.fold(0, |sum, number| sum ^ consume(&map[Key::new(number).bytes()])));
+    }));
+    pairs.cache.push(time(count, || {
+        let mut sum = 0;
+        for number in numbers {
+            let key = Key::new(number);
+            assert!(cache.get_into(key.bytes(), &mut buffer).expect("a value"));
+            sum ^= consume(&buffer);
+        }
+        black_box(sum);
+    }));
+}
+
+fn measure_misses(keys: &Keys, map: &Map, cache: &MmapCache, pairs: &mut Pairs) {
+    let (count, mut buffer) = (keys.iter().count(), Vec::new());
+    pairs.map.push(time(count, || {
+        assert!(keys.iter().all(|key| !map.contains_key(key)));
+    }));
+    pairs.cache.push(time(count, || {
+        let mut absent = |key| !cache.get_into(key, &mut buffer).expect("a miss");
+        assert!(keys.iter().all(&mut absent));
+    }));
+}
+
+fn measure_contains(keys: &Keys, map: &Map, cache: &MmapCache, pairs: &mut Pairs) {
+    let count = keys.iter().count();
+    pairs.map.push(time(count, || {
+        assert!(keys.iter().all(|key| map.contains_key(key)));
+    }));
+    pairs.cache.push(time(count, || {
+        assert!(keys.iter().all(|key| cache.contains(key).expect("an answer")));
+    }));
+}
+
+fn measure_listing(entries: u64, map: &Map, cache: &MmapCache, pairs: &mut Pairs) {
+    pairs.map.push(time(entries as usize, || {
+        black_box(
+            map.iter()
+                .fold(0, |sum, (key, value)| sum ^ consume(key) ^ consume(value)),
+        );
+    }));
+    pairs.cache.push(time(entries as usize, || {
+        let (mut items, mut sum) = (cache.items().expect("a listing"), 0);
+        while let Some(item) = items.next_borrowed() {
+            let (key, value) = item.expect("an item");
+            sum ^= consume(key) ^ consume(value);
+        }
+        black_box(sum);
+    }));
 }
 
 fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
@@ -230,7 +281,7 @@ fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
     let (mut overwrite, mut single, mut delete) = <(Pairs, Pairs, Pairs)>::default();
     for round in 0..ROUNDS as u64 {
         let pick = |i: u64| mix(mix(round) ^ i) % entries;
-        overwrite.map.push(time(count, || {
+        overwrite.map.push(time(count as usize, || {
             for i in 0..count {
                 let number = pick(i);
                 map.insert(
@@ -240,7 +291,7 @@ fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
             }
         }));
         let mut writer = cache.writer().expect("the lock");
-        overwrite.cache.push(time(count, || {
+        overwrite.cache.push(time(count as usize, || {
             for i in 0..count {
                 let number = pick(i);
                 writer
@@ -251,7 +302,7 @@ fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
         drop(writer);
         let few = count / 5;
         single.map.push(overwrite.map[overwrite.map.len() - 1]);
-        single.cache.push(time(few, || {
+        single.cache.push(time(few as usize, || {
             for i in 0..few {
                 let number = pick(i);
                 cache
@@ -262,13 +313,13 @@ fn change(entries: u64, map: &mut Map, cache: &MmapCache) {
     }
     for round in 0..3 {
         let part = entries / 4 * round..entries / 4 * (round + 1);
-        delete.map.push(time(entries / 4, || {
+        delete.map.push(time(entries as usize / 4, || {
             for number in part.clone() {
                 assert!(map.remove(Key::new(number).bytes()).is_some());
             }
         }));
         let mut writer = cache.writer().expect("the lock");
-        delete.cache.push(time(entries / 4, || {
+        delete.cache.push(time(entries as usize / 4, || {
             for number in part {
                 assert!(writer.delete(Key::new(number).bytes()).expect("room"));
             }

@@ -1,6 +1,7 @@
-//! What the benchmarks have in common: keys made on the fly, values, and the two stores under test.
+//! What the benchmarks have in common: keys, values, and the two stores under test.
 //!
-//! Keys cost some arithmetic and no cache miss; both stores pay for it alike.
+//! [`Keys`] lie in memory before the clock starts. A [`Key`] is made just before the call; its
+//! stores must retire before a store can load it, so that no two gets overlap.
 
 use std::path::PathBuf;
 
@@ -41,6 +42,35 @@ impl Key {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+}
+
+/// Keys at rest: laid out one after another, before the clock starts.
+#[allow(dead_code, reason = "not every benchmark reads")]
+#[derive(Default)]
+pub(crate) struct Keys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+#[allow(dead_code, reason = "not every benchmark reads")]
+impl Keys {
+    pub(crate) fn of(numbers: impl Iterator<Item = u64>) -> Self {
+        let mut keys = Self::default();
+        for number in numbers {
+            keys.bytes.extend_from_slice(Key::new(number).bytes());
+            keys.ends.push(keys.bytes.len());
+        }
+        keys
+    }
+
+    pub(crate) fn at(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[index]]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).map(|index| self.at(index))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::keys::{Key, consume};
 use crate::plan::Plan;
 use crate::store::{Access, Error, Result, Store};
 use crate::stores::Visit;
-use crate::workload::{read_some, time, write_until};
+use crate::workload::{get_each, keys_to_get, time, write_until};
 
 /// The other process, as the one sees it that started it.
 pub(crate) struct Peer {
@@ -94,20 +94,17 @@ impl Visit for Obey<'_> {
         let Self(plan, access) = self;
         let (entries, value) = (plan.size.entries, plan.size.value);
         let mut store = S::open(&plan.dir, access, entries)?;
-        read_some(
-            &mut store,
-            entries,
-            plan.reads(),
-            u64::from(std::process::id()),
-        )?;
+        let seed = u64::from(std::process::id());
+        get_each(&mut store, &keys_to_get(entries, plan.reads(), seed))?;
         answer(0.0);
         let orders = orders();
-        let mut seed = u64::from(std::process::id()) << 20;
+        let mut seed = seed << 20;
         while let Ok(order) = orders.recv() {
             if let Some(count) = order.strip_prefix("read ") {
                 let count: u64 = count.parse()?;
                 seed += 1;
-                answer(time(count, || read_some(&mut store, entries, count, seed))?);
+                let keys = keys_to_get(entries, count, seed);
+                answer(time(count, || get_each(&mut store, &keys))?);
             } else if order == "write" {
                 let stop = || orders.try_recv().is_ok();
                 answer(write_until(&mut store, entries, value, stop)?);

@@ -23,6 +23,7 @@ pub(crate) const USUAL: Size = Size {
 const READING: &[(&str, &str)] = &[
     ("get_dependent", "hit, depends"),
     ("get", "hit, independent"),
+    ("get_made", "hit, key just made"),
     ("get_zipf", "hit, zipf"),
     ("get_16", "hit, 16 a call"),
     ("miss", "miss"),
@@ -32,8 +33,10 @@ const READING: &[(&str, &str)] = &[
 const WRITING: &[(&str, &str)] = &[
     ("put", "put new"),
     ("put_1000", "put new, by 1,000"),
-    ("overwrite", "overwrite"),
-    ("delete", "delete"),
+    ("overwrite_synced", "overwrite after a sync"),
+    ("overwrite", "overwrite, steady"),
+    ("delete_synced", "delete after a sync"),
+    ("delete", "delete, steady"),
 ];
 const SEVERAL: &[(&str, &str)] = &[
     ("threads_1", "1 thread"),
@@ -273,11 +276,15 @@ fn tables(results: &Results<'_>) -> String {
     text
 }
 
+fn machine_of(run: &Run) -> String {
+    format!("{}\n\nVersions: {}.", run.machine, run.versions)
+}
+
 /// Prints everything and, where asked to, puts it into the documents.
 pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     let results = Results(&run.records);
     let (tables, goals) = (tables(&results), goals::table(&results));
-    println!("{}\n\n{tables}### Goals\n\n{goals}", run.machine);
+    println!("{}\n\n{tables}### Goals\n\n{goals}", machine_of(run));
     if !write {
         return Ok(());
     }
@@ -285,7 +292,7 @@ pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     let mut page = fs::read_to_string(&path)?;
     let charts = chart::draw(&results, &Path::new(DOCS).join("benchmarks"))?;
     for (name, text) in [
-        ("machine", &run.machine),
+        ("machine", &machine_of(run)),
         ("charts", &charts),
         ("goals", &goals),
         ("tables", &tables),

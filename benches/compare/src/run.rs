@@ -11,8 +11,10 @@ use crate::figures::Figures;
 use crate::machine;
 use crate::plan::{Size, Workload};
 use crate::store::{Error, Result};
-use crate::stores::{ALL, LIMIT};
+use crate::stores::{ALL, LIMIT, is_durable};
 
+/// Entries of the stores that sync each write.
+const DURABLE: u64 = 20_000;
 /// A tmpfs is no disk.
 const TMPFS: i64 = 0x0102_1994;
 
@@ -68,6 +70,8 @@ struct Series {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) machine: String,
+    /// What was compared: each library with its version.
+    pub(crate) versions: String,
     pub(crate) records: Vec<Record>,
 }
 
@@ -92,6 +96,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Run> {
     let file = settings.dir.join("compare.json");
     let mut run = Run {
         machine: machine::describe(&settings.dir),
+        versions: env!("VERSIONS").to_owned(),
         records: Vec::new(),
     };
     for round in 1..=settings.rounds {
@@ -147,12 +152,22 @@ fn series(settings: &Settings) -> Result<Vec<Series>> {
             asked => asked.to_vec(),
         },
     };
+    // A store that syncs each write is compared with its like, at a size that takes no hours.
+    let is_named = |name: &str| settings.only.iter().any(|only| only == name);
+    let (durable, cached): (Vec<&str>, Vec<&str>) = rivals
+        .iter()
+        .partition(|name| is_durable(name) && !(settings.entries.is_some() && is_named(name)));
     let mut all: Vec<_> = sizes
         .into_iter()
-        .map(|(size, workload)| make(size, workload, &rivals))
+        .map(|(size, workload)| make(size, workload, &cached))
         .collect();
+    if settings.entries.is_none() {
+        let workload = [Load, Batch, Read, Change, Space, Reopen, Processes];
+        all.push(make(size(DURABLE, 100), &workload, &durable));
+    }
+    all.retain(|series| !series.stores.is_empty());
     if settings.soak {
-        let few: Vec<&str> = rivals
+        let few: Vec<&str> = cached
             .iter()
             .copied()
             .filter(|name| name.starts_with("mmapcache") || *name == "lmdb")

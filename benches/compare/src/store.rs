@@ -1,11 +1,12 @@
 //! What is asked of every store, in the words that the workloads use.
 //!
-//! A store is opened at a directory of its own. None is ever told to sync: what is compared is a
-//! cache that a killed process does not lose, and a power loss may.
+//! A store is opened in a directory of its own. No operation syncs, except those of the stores that
+//! are named durable: what is compared is a cache that survives a kill, and may lose recent writes
+//! to a power loss. Some workloads sync everything once before they start.
 
 use std::path::Path;
 
-use crate::keys::{Batch, Key};
+use crate::keys::Batch;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ pub(crate) trait Store: Sized + 'static {
     fn get(&mut self, key: &[u8], see: impl FnMut(&[u8])) -> Result<bool>;
 
     /// Shows the values of many keys, in one call of the store's own. The number of those found.
-    fn get_many(&mut self, _keys: &[Key], _see: impl FnMut(&[u8])) -> Result<usize> {
+    fn get_many(&mut self, _keys: &[&[u8]], _see: impl FnMut(&[u8])) -> Result<usize> {
         Err(Error::Refused("has no call that gets several keys"))
     }
 
@@ -103,6 +104,12 @@ pub(crate) trait Store: Sized + 'static {
 
     /// Another handle of the same store for another thread of this process.
     fn another(&mut self) -> Result<Another<Self>>;
+
+    /// Makes everything durable that was put. The caller writes back the page cache afterwards, so a
+    /// store that has nothing else to do leaves this as it is.
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     fn close(self) -> Result<()> {
         Ok(())

@@ -80,12 +80,20 @@ stores! {
     "candystore", "candystore" => candystore::Candystore;
     #[cfg(feature = "redb")]
     "redb", "redb" => redb::Redb;
+    "mmapcache-durable", "**mmapcache**, a sync each" => mmapcache::Durable;
+    #[cfg(feature = "redb")]
+    "redb-shared", "redb, `MultiWriter`, a sync each" => redb::Shared;
     #[cfg(feature = "fjall")]
     "fjall", "fjall" => fjall::Fjall;
     #[cfg(feature = "rocksdb")]
     "rocksdb", "RocksDB, no log" => rocksdb::Rocksdb;
     #[cfg(feature = "sqlite")]
     "sqlite", "SQLite, WAL" => sqlite::Sqlite;
+}
+
+/// Whether each write of a store is synced: it is then compared with its like only.
+pub(crate) fn is_durable(name: &str) -> bool {
+    ["mmapcache-durable", "redb-shared"].contains(&name)
 }
 
 /// How tables call a store.

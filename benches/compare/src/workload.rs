@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::Clock;
 use crate::figures::{Figures, median};
-use crate::keys::{Key, Values, consume, mix};
+use crate::keys::{Batch, Keys, Values, consume, mix};
 use crate::plan::{Plan, Workload};
 use crate::store::{Access, Error, Result, Sharing, Store};
 use crate::stores::Visit;
 
 /// Turns of which the median counts.
 const TURNS: u64 = 3;
+/// Items whose keys and values are made at a time.
+const BATCH: usize = 1_000;
 
 impl Visit for &Plan {
     type Output = Figures;
@@ -58,7 +60,7 @@ impl Visit for &Plan {
             store = elsewhere(store, self, &dir, &mut figures)?;
         }
         if self.wants(Workload::Change) {
-            change::measure(&mut store, self, &mut figures)?;
+            change::measure(&mut store, self, &dir, &mut figures)?;
         }
         store.close()?;
         std::fs::remove_dir_all(&dir)?;
@@ -118,28 +120,73 @@ fn turns(mut turn: impl FnMut(u64) -> Result<f64>) -> Result<f64> {
     median(times).ok_or(Error::Refused("was measured in no turn"))
 }
 
-/// Gets of keys that are there, in an order that looks random.
-pub(crate) fn read_some(store: &mut impl Store, entries: u64, count: u64, seed: u64) -> Result<()> {
+/// The numbers of keys that are there, in an order that looks random.
+fn numbers(entries: u64, count: u64, seed: u64) -> impl Iterator<Item = u64> {
     let start = mix(seed);
+    (0..count).map(move |step| mix(start ^ step) % entries)
+}
+
+/// Keys to get, all of which are there.
+pub(crate) fn keys_to_get(entries: u64, count: u64, seed: u64) -> Keys {
+    Keys::of(numbers(entries, count, seed))
+}
+
+/// Gets each of some keys, all of which are there.
+pub(crate) fn get_each(store: &mut impl Store, keys: &Keys) -> Result<()> {
     let mut sum = 0;
-    for turn in 0..count {
-        let key = Key::new(mix(start ^ turn) % entries);
-        let found = store.get(key.bytes(), |value| sum ^= consume(value))?;
-        hit(found)?;
+    for key in keys.iter() {
+        hit(store.get(key, |value| sum ^= consume(value))?)?;
     }
     std::hint::black_box(sum);
     Ok(())
 }
 
-/// A put over a key that is there.
-pub(crate) fn overwrite(
-    store: &mut impl Store,
-    entries: u64,
+/// Makes the keys and values of `count` puts, a thousand at a time, and hands each thousand to
+/// `put`. What that takes is all that a caller should time.
+fn in_batches(
+    numbers: impl Iterator<Item = u64>,
     turn: u64,
-    values: &mut Values,
+    value: usize,
+    mut put: impl FnMut(&Batch) -> Result<()>,
 ) -> Result<()> {
-    let number = mix(!turn) % entries;
-    store.put(Key::new(number).bytes(), values.of(number, 1 + turn % 1000))
+    let (mut batch, mut values) = (Batch::default(), Values::new(value));
+    let mut numbers = numbers.peekable();
+    while numbers.peek().is_some() {
+        batch.make(numbers.by_ref().take(BATCH), turn, &mut values);
+        put(&batch)?;
+    }
+    Ok(())
+}
+
+/// Puts each item by itself.
+fn put_each(store: &mut impl Store, batch: &Batch) -> Result<()> {
+    batch
+        .items()
+        .try_for_each(|(key, value)| store.put(key, value))
+}
+
+/// Nanoseconds per put of `count` puts. Keys and values are made while the clock stands still.
+fn time_puts(
+    store: &mut impl Store,
+    (numbers, count): (impl Iterator<Item = u64>, u64),
+    turn: u64,
+    value: usize,
+) -> Result<f64> {
+    let mut elapsed = 0;
+    in_batches(numbers, turn, value, |batch| {
+        let clock = Clock::start()?;
+        put_each(store, batch)?;
+        elapsed += clock.elapsed()?;
+        Ok(())
+    })?;
+    Ok(elapsed as f64 / count as f64)
+}
+
+/// Syncs the store, and writes back whatever else of its file system is dirty: the next store to any
+/// mapped page is a page fault then.
+fn sync_all(store: &mut impl Store, dir: &Path) -> Result<()> {
+    store.sync()?;
+    Ok(rustix::fs::syncfs(std::fs::File::open(dir)?)?)
 }
 
 /// A store that loses entries is no store.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::keys::Batch;
 use crate::store::{Access, Another, Result, Sharing, Store};
@@ -58,6 +58,10 @@ impl Store for Fjall {
             count += 1;
         }
         Ok(count)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(self.database.persist(PersistMode::SyncAll)?)
     }
 
     fn another(&mut self) -> Result<Another<Self>> {

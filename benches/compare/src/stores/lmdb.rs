@@ -92,6 +92,10 @@ impl Store for Lmdb {
         Ok(count)
     }
 
+    fn sync(&mut self) -> Result<()> {
+        Ok(self.env.force_sync()?)
+    }
+
     fn another(&mut self) -> Result<Another<Self>> {
         let other = self.clone();
         Ok(Box::new(|| Ok(other)))

@@ -1,38 +1,66 @@
-//! This crate, with its checksums on, in three forms: a lock for each write, a `Writer` that is
-//! kept, and an exclusive handle.
+//! This crate, with its checksums on, in four forms: a lock for each write, the same with a sync of
+//! each write, a `Writer` that is kept, and an exclusive handle.
 
+use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use mmapcache::{MmapCache, Options, Writer};
+use mmapcache::{Durability, MmapCache, Options, Writer};
 
-use crate::keys::{Batch, Key};
+use crate::keys::Batch;
 use crate::store::{Access, Another, Error, Result, Sharing, Store};
 
-/// A handle that takes the lock for each write, or once for all where it is exclusive.
-pub(crate) struct Handle<const EXCLUSIVE: bool> {
+/// How a handle locks and syncs.
+pub(crate) trait Mode: 'static {
+    const EXCLUSIVE: bool = false;
+    const DURABLE: bool = false;
+}
+
+/// A lock for each write.
+pub(crate) struct LockEach;
+/// The lock is kept as long as the handle is open.
+pub(crate) struct LockOnce;
+/// A lock and a sync for each write.
+pub(crate) struct SyncEach;
+
+impl Mode for LockEach {}
+impl Mode for LockOnce {
+    const EXCLUSIVE: bool = true;
+}
+impl Mode for SyncEach {
+    const DURABLE: bool = true;
+}
+
+/// A handle that locks and syncs as its mode says.
+pub(crate) struct Handle<M: Mode> {
+    mode: PhantomData<M>,
     cache: Arc<MmapCache>,
     value: Vec<u8>,
 }
 
-pub(crate) type Single = Handle<false>;
-pub(crate) type Exclusive = Handle<true>;
+pub(crate) type Single = Handle<LockEach>;
+pub(crate) type Exclusive = Handle<LockOnce>;
+pub(crate) type Durable = Handle<SyncEach>;
 
-impl<const EXCLUSIVE: bool> Handle<EXCLUSIVE> {
+impl<M: Mode> Handle<M> {
     fn of(cache: &Arc<MmapCache>) -> Self {
         Self {
+            mode: PhantomData,
             cache: Arc::clone(cache),
             value: Vec::new(),
         }
     }
 }
 
-fn open(dir: &Path, access: Access, exclusive: bool) -> Result<MmapCache> {
+fn open<M: Mode>(dir: &Path, access: Access) -> Result<MmapCache> {
     let mut options = Options::new();
     options
         .create_new(access == Access::Create)
         .read_only(access == Access::Read)
-        .exclusive(exclusive && access != Access::Read);
+        .exclusive(M::EXCLUSIVE && access != Access::Read);
+    if M::DURABLE {
+        options.durability(Durability::Sync);
+    }
     Ok(options.open(dir.join("cache"))?)
 }
 
@@ -46,9 +74,9 @@ fn list(cache: &MmapCache, mut see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
     Ok(count)
 }
 
-fn get_many(cache: &MmapCache, keys: &[Key], mut see: impl FnMut(&[u8])) -> Result<usize> {
+fn get_many(cache: &MmapCache, keys: &[&[u8]], mut see: impl FnMut(&[u8])) -> Result<usize> {
     let mut found = 0;
-    cache.get_many(keys.iter().map(Key::bytes), |_, value| {
+    cache.get_many(keys, |_, value| {
         if let Some(value) = value {
             found += 1;
             see(value);
@@ -57,11 +85,11 @@ fn get_many(cache: &MmapCache, keys: &[Key], mut see: impl FnMut(&[u8])) -> Resu
     Ok(found)
 }
 
-impl<const EXCLUSIVE: bool> Store for Handle<EXCLUSIVE> {
+impl<M: Mode> Store for Handle<M> {
     const SHARING: Sharing = Sharing::Beside;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
-        Ok(Self::of(&Arc::new(open(dir, access, EXCLUSIVE)?)))
+        Ok(Self::of(&Arc::new(open::<M>(dir, access)?)))
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -85,7 +113,7 @@ impl<const EXCLUSIVE: bool> Store for Handle<EXCLUSIVE> {
         Ok(found)
     }
 
-    fn get_many(&mut self, keys: &[Key], see: impl FnMut(&[u8])) -> Result<usize> {
+    fn get_many(&mut self, keys: &[&[u8]], see: impl FnMut(&[u8])) -> Result<usize> {
         get_many(&self.cache, keys, see)
     }
 
@@ -100,6 +128,10 @@ impl<const EXCLUSIVE: bool> Store for Handle<EXCLUSIVE> {
 
     fn list(&mut self, see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
         list(&self.cache, see)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(self.cache.flush()?)
     }
 
     fn another(&mut self) -> Result<Another<Self>> {
@@ -128,7 +160,7 @@ impl Store for Held {
     const SHARING: Sharing = Sharing::Beside;
 
     fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
-        let cache: &'static MmapCache = Box::leak(Box::new(open(dir, access, false)?));
+        let cache: &'static MmapCache = Box::leak(Box::new(open::<LockEach>(dir, access)?));
         let writer = match access {
             Access::Read => None,
             Access::Create | Access::Write => Some(cache.writer()?),
@@ -161,7 +193,7 @@ impl Store for Held {
         Ok(found)
     }
 
-    fn get_many(&mut self, keys: &[Key], see: impl FnMut(&[u8])) -> Result<usize> {
+    fn get_many(&mut self, keys: &[&[u8]], see: impl FnMut(&[u8])) -> Result<usize> {
         get_many(self.cache, keys, see)
     }
 
@@ -176,6 +208,13 @@ impl Store for Held {
 
     fn list(&mut self, see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
         list(self.cache, see)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.writer = None;
+        self.cache.flush()?;
+        self.writer = Some(self.cache.writer()?);
+        Ok(())
     }
 
     fn another(&mut self) -> Result<Another<Self>> {

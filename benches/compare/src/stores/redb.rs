@@ -1,10 +1,12 @@
-//! redb: a transaction for each call, none of them made durable before the store is closed.
+//! redb: a transaction for each call. As one process's store none of them is durable before it is
+//! closed; shared by several writing processes, which redb allows only so, each of them is.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+    Builder, ConcurrencyMode, Database, Durability, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::keys::Batch;
@@ -13,24 +15,41 @@ use crate::store::{Access, Another, Result, Sharing, Store};
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entries");
 
 #[derive(Clone)]
-pub(crate) struct Redb(Arc<Database>);
+pub(crate) struct Handle<const SHARED: bool>(Arc<Database>);
 
-impl Redb {
+/// One process's.
+pub(crate) type Redb = Handle<false>;
+/// Many processes', all of which may write.
+pub(crate) type Shared = Handle<true>;
+
+impl<const SHARED: bool> Handle<SHARED> {
     fn write(&self) -> Result<WriteTransaction> {
         let mut txn = self.0.begin_write()?;
-        txn.set_durability(Durability::None)?;
+        if !SHARED {
+            txn.set_durability(Durability::None)?;
+        }
         Ok(txn)
     }
 }
 
-impl Store for Redb {
-    const SHARING: Sharing = Sharing::Alone;
+impl<const SHARED: bool> Store for Handle<SHARED> {
+    const SHARING: Sharing = if SHARED {
+        Sharing::Beside
+    } else {
+        Sharing::Alone
+    };
 
-    fn open(dir: &Path, _access: Access, _entries: u64) -> Result<Self> {
-        let store = Self(Arc::new(Database::create(dir.join("redb"))?));
-        let txn = store.write()?;
-        txn.open_table(TABLE)?;
-        txn.commit()?;
+    fn open(dir: &Path, access: Access, _entries: u64) -> Result<Self> {
+        let mut builder = Builder::new();
+        if SHARED {
+            builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
+        }
+        let store = Self(Arc::new(builder.create(dir.join("redb"))?));
+        if access == Access::Create {
+            let txn = store.write()?;
+            txn.open_table(TABLE)?;
+            txn.commit()?;
+        }
         Ok(store)
     }
 
@@ -82,10 +101,15 @@ impl Store for Redb {
         Ok(Box::new(|| Ok(other)))
     }
 
-    fn close(self) -> Result<()> {
-        // What no durable transaction follows would be gone.
+    fn sync(&mut self) -> Result<()> {
+        // Makes the transactions before it durable, too.
         let mut txn = self.0.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         Ok(txn.commit()?)
+    }
+
+    fn close(mut self) -> Result<()> {
+        // Transactions that no durable one follows would be gone.
+        self.sync()
     }
 }

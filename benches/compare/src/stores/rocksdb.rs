@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::foreign::bytes;
-use crate::keys::{Batch, Key};
+use crate::keys::Batch;
 use crate::store::{Access, Another, Error, Result, Sharing, Store};
 
 type Any = *mut c_void;
@@ -216,10 +216,10 @@ impl Store for Rocksdb {
         Ok(true)
     }
 
-    fn get_many(&mut self, keys: &[Key], mut see: impl FnMut(&[u8])) -> Result<usize> {
+    fn get_many(&mut self, keys: &[&[u8]], mut see: impl FnMut(&[u8])) -> Result<usize> {
         let Open { db, read, .. } = &*self.0;
-        let starts: Vec<_> = keys.iter().map(|key| key.bytes().as_ptr()).collect();
-        let lens: Vec<_> = keys.iter().map(|key| key.bytes().len()).collect();
+        let starts: Vec<_> = keys.iter().map(|key| key.as_ptr()).collect();
+        let lens: Vec<_> = keys.iter().map(|key| key.len()).collect();
         let mut values = vec![ptr::null_mut(); keys.len()];
         let mut value_lens = vec![0; keys.len()];
         let mut errors = vec![ptr::null_mut(); keys.len()];

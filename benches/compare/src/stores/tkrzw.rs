@@ -1,4 +1,4 @@
-//! tkrzw's HashDBM, with as many buckets as it will have entries.
+//! tkrzw's HashDBM, with twice as many buckets as it will have entries, as its documentation advises.
 #![expect(unsafe_code, reason = "the store is a C++ library")]
 
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -103,7 +103,7 @@ impl Store for Tkrzw {
     fn open(dir: &Path, access: Access, entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("tkrzw.tkh").as_os_str().as_bytes())?;
         // The default, a million, or more where there will be more.
-        let buckets = i64::try_from(entries)?.max(1_048_583);
+        let buckets = i64::try_from(2 * entries)?.max(1_048_583);
         let write = c_int::from(access != Access::Read);
         // SAFETY: the path is a C string.
         let db = unsafe { tkrzw_open(path.as_ptr(), write, buckets) };

@@ -1,51 +1,71 @@
-//! Overwriting and deleting; one thread.
+//! Overwriting and deleting, just after a sync and in steady state; one thread.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::figures::Figures;
-use crate::keys::{Batch, Key, Values, mix};
+use crate::keys::Keys;
 use crate::plan::Plan;
-use crate::store::{Result, Store};
+use crate::store::{Result, Sharing, Store};
 
-use super::{TURNS, overwrite, time, turns};
+use super::{TURNS, in_batches, numbers, sync_all, time, time_puts, turns};
 
-/// How long overwriting is rehearsed at most.
-const REHEARSAL: Duration = Duration::from_secs(10);
+/// The time after which the overwrites that lead to the steady state end at the latest.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Overwrites and deletions of one turn, as a part of the entries.
+const PART: u64 = 8;
 
-pub(super) fn measure(store: &mut impl Store, plan: &Plan, figures: &mut Figures) -> Result<()> {
-    let entries = plan.size.entries;
-    let mut values = Values::new(plan.size.value);
-    rehearse(store, entries, &mut values)?;
-    let count = entries / 4;
-    let overwriting = turns(|turn| {
-        time(count, || {
-            (count * turn..count * (turn + 1))
-                .try_for_each(|step| overwrite(store, entries, step, &mut values))
-        })
+pub(super) fn measure<S: Store>(
+    store: &mut S,
+    plan: &Plan,
+    dir: &Path,
+    figures: &mut Figures,
+) -> Result<()> {
+    let sync = |store: &mut S| match S::SHARING {
+        Sharing::Memory => Ok(()),
+        _ => sync_all(store, dir),
+    };
+    let (entries, value) = (plan.size.entries, plan.size.value);
+    let count = entries / PART;
+    let overwrite = |store: &mut S, turn: u64| {
+        let chosen = numbers(entries, count, !turn);
+        time_puts(store, (chosen, count), turn + 1, value)
+    };
+    let delete = |store: &mut S, turn: u64| {
+        let part = count / TURNS;
+        let keys = Keys::of(part * turn..part * (turn + 1));
+        time(part, || keys.iter().try_for_each(|key| store.delete(key)))
+    };
+    let synced = turns(|turn| {
+        sync(store)?;
+        overwrite(store, turn)
     });
-    figures.note("overwrite", overwriting)?;
-    let part = entries / 4 / TURNS;
-    let deleting = turns(|turn| {
-        time(part, || {
-            (part * turn..part * (turn + 1))
-                .try_for_each(|number| store.delete(Key::new(number).bytes()))
-        })
+    figures.note("overwrite_synced", synced)?;
+    sync(store)?;
+    reach_steady_state(store, entries, value)?;
+    figures.note("overwrite", turns(|turn| overwrite(store, TURNS + turn)))?;
+    figures.note("delete", turns(|turn| delete(store, turn)))?;
+    let synced = turns(|turn| {
+        sync(store)?;
+        delete(store, TURNS + turn)
     });
-    figures.note("delete", deleting)
+    figures.note("delete_synced", synced)
 }
 
-/// Overwrites one and a half times as many keys as there are, so that stores that put off their
-/// cleaning have begun with it.
-fn rehearse(store: &mut impl Store, entries: u64, values: &mut Values) -> Result<()> {
+/// Overwrites one and a half times as many keys as there are, so that a store that cleans up in
+/// arrears has begun to.
+fn reach_steady_state(store: &mut impl Store, entries: u64, value: usize) -> Result<()> {
     let began = Instant::now();
-    let mut batch = Batch::default();
-    for first in (0..entries + entries / 2).step_by(1_000) {
-        if began.elapsed() > REHEARSAL {
-            break;
-        }
-        let numbers = (first..first + 1_000).map(|step| mix(step) % entries);
-        batch.make(numbers, first, values);
-        store.put_many(&batch)?;
-    }
-    Ok(())
+    let count = entries + entries / 2;
+    in_batches(
+        numbers(entries, count, !(2 * TURNS)),
+        1_000,
+        value,
+        |batch| {
+            if began.elapsed() > PATIENCE {
+                return Ok(());
+            }
+            store.put_many(batch)
+        },
+    )
 }

@@ -9,13 +9,13 @@ use hdrhistogram::Histogram;
 
 use crate::clock::Waited;
 use crate::figures::Figures;
-use crate::keys::{Key, Values, consume, mix};
+use crate::keys::consume;
 use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::store::{Access, Error, Result, Sharing, Store};
 
 use super::sharing::write_until;
-use super::{hit, overwrite};
+use super::{hit, in_batches, keys_to_get, numbers};
 
 /// How long the machine's own pauses are looked for.
 const PAUSES: Duration = Duration::from_secs(3);
@@ -41,16 +41,15 @@ pub(crate) const PERCENTILES: [(&str, f64); 5] = [
 pub(super) fn measure<S: Store>(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let dir = super::fresh(plan, "latency")?;
     let entries = plan.size.entries;
-    let mut values = Values::new(plan.size.value);
+    let value = plan.size.value;
     if S::SHARING == Sharing::Memory {
         note(figures, "nothing", Ok(pauses()?))?;
     }
     let mut store = S::open(&dir, Access::Create, entries)?;
-    let growing = each(entries, |number| {
-        store.put(Key::new(number).bytes(), values.of(number, 0))
-    });
-    note(figures, "put", growing)?;
-    let cleaning = overwrites(&mut store, entries, &mut values);
+    note(figures, "put", puts(&mut store, 0..entries, 0, value))?;
+    // Two overwrites for each entry, or as many as there is time for.
+    let chosen = numbers(entries, 2 * entries, !0);
+    let cleaning = puts(&mut store, chosen, 1, value);
     note(figures, "overwrite", cleaning)?;
     note(figures, "get", gets_beside_a_writer(store, plan, &dir))?;
     std::fs::remove_dir_all(&dir)?;
@@ -112,28 +111,25 @@ fn note(figures: &mut Figures, what: &str, times: Result<Times>) -> Result<()> {
     }
 }
 
-/// The time of each operation by itself.
-fn each(count: u64, mut run: impl FnMut(u64) -> Result<()>) -> Result<Times> {
-    let mut times = Times::new()?;
-    for step in 0..count {
-        let start = Instant::now();
-        run(step)?;
-        times.record(start.elapsed())?;
-    }
-    Ok(times)
-}
-
-/// Two overwrites for each entry, or as many as there is time for.
-fn overwrites(store: &mut impl Store, entries: u64, values: &mut Values) -> Result<Times> {
+/// The time of each put by itself, or of as many as there is patience for.
+fn puts(
+    store: &mut impl Store,
+    numbers: impl Iterator<Item = u64>,
+    turn: u64,
+    value: usize,
+) -> Result<Times> {
     let (began, mut times) = (Instant::now(), Times::new()?);
-    for step in 0..2 * entries {
-        let start = Instant::now();
-        if start - began > PATIENCE {
-            break;
+    in_batches(numbers, turn, value, |batch| {
+        for (key, value) in batch.items() {
+            let start = Instant::now();
+            if turn > 0 && start - began > PATIENCE {
+                break;
+            }
+            store.put(key, value)?;
+            times.record(start.elapsed())?;
         }
-        overwrite(store, entries, step, values)?;
-        times.record(start.elapsed())?;
-    }
+        Ok(())
+    })?;
     Ok(times)
 }
 
@@ -150,13 +146,14 @@ fn pauses() -> Result<Times> {
 }
 
 fn gets(store: &mut impl Store, entries: u64, count: u64) -> Result<Times> {
-    let mut sum = 0;
-    let times = each(count, |step| {
-        let key = Key::new(mix(step) % entries);
-        hit(store.get(key.bytes(), |value| sum ^= consume(value))?)
-    });
+    let (mut sum, mut times) = (0, Times::new()?);
+    for key in keys_to_get(entries, count, 0).iter() {
+        let start = Instant::now();
+        hit(store.get(key, |value| sum ^= consume(value))?)?;
+        times.record(start.elapsed())?;
+    }
     std::hint::black_box(sum);
-    times
+    Ok(times)
 }
 
 /// Another process writes where the store permits it, a thread otherwise.

@@ -4,24 +4,17 @@ use std::path::Path;
 
 use crate::clock::Clock;
 use crate::figures::Figures;
-use crate::keys::{Batch, Key, Values};
 use crate::plan::{Plan, Workload};
 use crate::store::{Access, Error, Result, Store};
 
-use super::space;
+use super::{in_batches, space};
 
-const BATCH: u64 = 1_000;
 /// Times that the disk is looked at between half of the entries and all.
 const SAMPLES: u64 = 64;
 
-fn in_batches(store: &mut impl Store, plan: &Plan) -> Result<()> {
-    let (mut batch, mut values) = (Batch::default(), Values::new(plan.size.value));
-    for start in (0..plan.size.entries).step_by(BATCH as usize) {
-        let end = (start + BATCH).min(plan.size.entries);
-        batch.make(start..end, 0, &mut values);
-        store.put_many(&batch)?;
-    }
-    Ok(())
+fn fill(store: &mut impl Store, plan: &Plan) -> Result<()> {
+    let all = 0..plan.size.entries;
+    in_batches(all, 0, plan.size.value, |batch| store.put_many(batch))
 }
 
 /// A store of its own, thrown away afterwards.
@@ -31,10 +24,16 @@ pub(super) fn by_thousand<S: Store>(plan: &Plan) -> Result<f64> {
     }
     let dir = super::fresh(plan, "batches")?;
     let mut store = S::open(&dir, Access::Create, plan.size.entries)?;
-    let time = super::time(plan.size.entries, || in_batches(&mut store, plan))?;
+    let mut elapsed = 0;
+    in_batches(0..plan.size.entries, 0, plan.size.value, |batch| {
+        let clock = Clock::start()?;
+        store.put_many(batch)?;
+        elapsed += clock.elapsed()?;
+        Ok(())
+    })?;
     store.close()?;
     std::fs::remove_dir_all(&dir)?;
-    Ok(time)
+    Ok(elapsed as f64 / plan.size.entries as f64)
 }
 
 /// The store that all other workloads use. Where nobody wants to know how long single puts take, it
@@ -42,24 +41,21 @@ pub(super) fn by_thousand<S: Store>(plan: &Plan) -> Result<f64> {
 pub(super) fn one_by_one<S: Store>(plan: &Plan, dir: &Path, figures: &mut Figures) -> Result<S> {
     let mut store = S::open(dir, Access::Create, plan.size.entries)?;
     if !plan.wants_any(&[Workload::Load, Workload::Space]) {
-        in_batches(&mut store, plan)?;
+        fill(&mut store, plan)?;
         return Ok(store);
     }
     let entries = plan.size.entries;
-    let mut values = Values::new(plan.size.value);
-    let (mut elapsed, mut per_entry) = (0, Vec::new());
+    let (mut elapsed, mut per_entry) = (0.0, Vec::new());
     let mut from = 0;
     for stop in (SAMPLES..=2 * SAMPLES).map(|sample| entries * sample / (2 * SAMPLES)) {
-        let clock = Clock::start()?;
-        for number in from..stop {
-            store.put(Key::new(number).bytes(), values.of(number, 0))?;
-        }
-        elapsed += clock.elapsed()?;
+        let count = stop - from;
+        let each = super::time_puts(&mut store, (from..stop, count), 0, plan.size.value)?;
+        elapsed += each * count as f64;
         from = stop;
         per_entry.push(space::disk(dir)? as f64 / stop as f64);
     }
     if plan.wants(Workload::Load) {
-        figures.note("put", Ok(elapsed as f64 / entries as f64))?;
+        figures.note("put", Ok(elapsed / entries as f64))?;
     }
     if plan.wants(Workload::Space) {
         let on_disk =

@@ -7,11 +7,11 @@ use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Zipf};
 
 use crate::figures::Figures;
-use crate::keys::{Key, consume, mix};
+use crate::keys::{Key, Keys, consume, mix};
 use crate::plan::Plan;
 use crate::store::{Error, Result, Store};
 
-use super::{hit, read_some, time, turns};
+use super::{get_each, hit, keys_to_get, numbers, time, turns};
 
 /// Keys that are asked for in one call.
 const SEVERAL: usize = 16;
@@ -20,17 +20,19 @@ const SKEW: f64 = 0.99;
 
 /// Reads as the workloads will, so that what they need is in memory and in the store's own caches.
 pub(super) fn warm(store: &mut impl Store, plan: &Plan) -> Result<()> {
-    read_some(store, plan.size.entries, plan.reads(), !0)
+    get_each(store, &keys_to_get(plan.size.entries, plan.reads(), !0))
 }
 
 pub(super) fn measure(store: &mut impl Store, plan: &Plan, figures: &mut Figures) -> Result<()> {
     warm(store, plan)?;
     let (entries, count) = (plan.size.entries, plan.reads());
     figures.note("get_dependent", dependent(store, entries, count))?;
-    figures.note(
-        "get",
-        turns(|turn| time(count, || read_some(store, entries, count, turn))),
-    )?;
+    let independent = turns(|turn| {
+        let keys = keys_to_get(entries, count, turn);
+        time(count, || get_each(store, &keys))
+    });
+    figures.note("get", independent)?;
+    figures.note("get_made", made(store, entries, count))?;
     figures.note("get_zipf", zipf(store, entries, count))?;
     figures.note("get_16", several(store, entries, count))?;
     figures.note("miss", miss(store, entries, count))?;
@@ -38,15 +40,19 @@ pub(super) fn measure(store: &mut impl Store, plan: &Plan, figures: &mut Figures
     figures.note("list", list(store, entries))
 }
 
-/// The next key depends on the last value, so that one get ends before the next begins.
+/// Where the next key lies depends on the last value, so that one get ends before the next begins.
+/// The keys are read in their order all the same: only the dependence is measured, not another cache
+/// miss for each key.
 fn dependent(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
+    // What the compiler must take for a number like any other.
+    let nothing = black_box(0);
     turns(|turn| {
+        let keys = keys_to_get(entries, count, turn + 50);
         time(count, || {
-            let mut last = mix(turn);
-            for step in 0..count {
-                // The step keeps the walk out of cycles, which would soon lie in the nearest cache.
-                let key = Key::new(mix(last ^ step) % entries);
-                hit(store.get(key.bytes(), |value| last = consume(value))?)?;
+            let mut last = 0;
+            for step in 0..keys.len() {
+                let key = keys.at(step + (last & nothing) as usize);
+                hit(store.get(key, |value| last = consume(value))?)?;
             }
             black_box(last);
             Ok(())
@@ -54,18 +60,14 @@ fn dependent(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     })
 }
 
-/// Some keys come much more often than others. Which, is drawn before the clock starts.
-fn zipf(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
-    let ranks = Zipf::new(entries as f64, SKEW)?;
+/// Each key is made just before the call. Until its stores have retired, the store cannot load it:
+/// no two gets overlap.
+fn made(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     turns(|turn| {
-        let mut random = SmallRng::seed_from_u64(turn);
-        let numbers: Vec<u32> = (0..count)
-            .map(|_| (mix(ranks.sample(&mut random) as u64) % entries) as u32)
-            .collect();
         time(count, || {
             let mut sum = 0;
-            for &number in &numbers {
-                let key = Key::new(u64::from(number));
+            for number in numbers(entries, count, turn) {
+                let key = Key::new(number);
                 hit(store.get(key.bytes(), |value| sum ^= consume(value))?)?;
             }
             black_box(sum);
@@ -74,18 +76,26 @@ fn zipf(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     })
 }
 
+/// Some keys come much more often than others.
+fn zipf(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
+    let ranks = Zipf::new(entries as f64, SKEW)?;
+    turns(|turn| {
+        let mut random = SmallRng::seed_from_u64(turn);
+        let keys = Keys::of((0..count).map(|_| mix(ranks.sample(&mut random) as u64) % entries));
+        time(count, || get_each(store, &keys))
+    })
+}
+
 /// Per key.
 fn several(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
+    let count = count - count % SEVERAL as u64;
     turns(|turn| {
-        let start = mix(turn);
-        let mut keys = [Key::new(0); SEVERAL];
+        let keys = keys_to_get(entries, count, turn);
         time(count, || {
             let mut sum = 0;
-            for first in (0..count).step_by(SEVERAL) {
-                for (at, key) in (first..).zip(&mut keys) {
-                    *key = Key::new(mix(start ^ at) % entries);
-                }
-                let found = store.get_many(&keys, |value| sum ^= consume(value))?;
+            for first in (0..keys.len()).step_by(SEVERAL) {
+                let asked: [&[u8]; SEVERAL] = std::array::from_fn(|at| keys.at(first + at));
+                let found = store.get_many(&asked, |value| sum ^= consume(value))?;
                 hit(found == SEVERAL)?;
             }
             black_box(sum);
@@ -96,12 +106,11 @@ fn several(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
 
 fn miss(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     turns(|turn| {
-        let start = mix(turn);
+        let keys = Keys::absent(numbers(entries, count, turn));
         time(count, || {
             let mut sum = 0;
-            for step in 0..count {
-                let key = Key::absent(mix(start ^ step) % entries);
-                if store.get(key.bytes(), |value| sum ^= consume(value))? {
+            for key in keys.iter() {
+                if store.get(key, |value| sum ^= consume(value))? {
                     return Err(Error::Failed("a key was found that nobody put".to_owned()));
                 }
             }
@@ -113,12 +122,9 @@ fn miss(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
 
 fn contains(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     turns(|turn| {
-        let start = mix(turn);
+        let keys = keys_to_get(entries, count, turn);
         time(count, || {
-            for step in 0..count {
-                hit(store.contains(Key::new(mix(start ^ step) % entries).bytes())?)?;
-            }
-            Ok(())
+            keys.iter().try_for_each(|key| hit(store.contains(key)?))
         })
     })
 }

@@ -6,17 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Clock;
 use crate::figures::Figures;
-use crate::keys::Values;
 use crate::peer::{Peer, opened_to_first_get};
 use crate::plan::Plan;
 use crate::store::{Access, Error, Result, Sharing, Store};
 
-use super::{asked, overwrite, read_some, time, turns};
+use super::{asked, get_each, in_batches, keys_to_get, numbers, put_each, time, turns};
+
+/// Overwrites of which the keys and values are made at a time.
+const OVERWRITES: u64 = 64;
 
 /// The time of the slower one over all operations of both.
 pub(super) fn threads<S: Store>(store: &mut S, plan: &Plan, figures: &mut Figures) -> Result<()> {
     let (entries, count) = (plan.size.entries, plan.reads());
-    let one = turns(|turn| time(count, || read_some(store, entries, count, turn)));
+    let one = turns(|turn| {
+        let keys = keys_to_get(entries, count, turn);
+        time(count, || get_each(store, &keys))
+    });
     figures.note("threads_1", one)?;
     figures.note("threads_2", turns(|turn| two_threads(store, plan, turn)))
 }
@@ -24,18 +29,17 @@ pub(super) fn threads<S: Store>(store: &mut S, plan: &Plan, figures: &mut Figure
 fn two_threads<S: Store>(store: &mut S, plan: &Plan, turn: u64) -> Result<f64> {
     let (entries, count) = (plan.size.entries, plan.reads());
     let another = store.another()?;
+    let [keys, others] = [turn, turn + 100].map(|seed| keys_to_get(entries, count, seed));
     let start = Barrier::new(2);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             let opened = another();
             start.wait();
             let mut opened = opened?;
-            time(2 * count, || {
-                read_some(&mut opened, entries, count, turn + 100)
-            })
+            time(2 * count, || get_each(&mut opened, &others))
         });
         start.wait();
-        let own = time(2 * count, || read_some(store, entries, count, turn))?;
+        let own = time(2 * count, || get_each(store, &keys))?;
         Ok(own.max(joined(other)?))
     })
 }
@@ -140,7 +144,8 @@ pub(super) fn reader_beside_a_writing_thread<S: Store>(
 
 fn beside_a_thread<S: Store>(store: &mut S, plan: &Plan, turn: u64) -> Result<[f64; 3]> {
     let (entries, count) = (plan.size.entries, plan.reads());
-    let alone = time(count, || read_some(store, entries, count, turn))?;
+    let [first, second] = [turn, turn + 10].map(|seed| keys_to_get(entries, count, seed));
+    let alone = time(count, || get_each(store, &first))?;
     let (another, stop) = (store.another()?, AtomicBool::new(false));
     let (start, value) = (Barrier::new(2), plan.size.value);
     std::thread::scope(|scope| {
@@ -152,7 +157,7 @@ fn beside_a_thread<S: Store>(store: &mut S, plan: &Plan, turn: u64) -> Result<[f
             })
         });
         start.wait();
-        let beside = time(count, || read_some(store, entries, count, turn + 10));
+        let beside = time(count, || get_each(store, &second));
         stop.store(true, Ordering::Relaxed);
         let writes = joined(writer)?;
         Ok([alone, beside?, writes])
@@ -166,15 +171,19 @@ pub(crate) fn write_until(
     value: usize,
     mut stop: impl FnMut() -> bool,
 ) -> Result<f64> {
-    let mut values = Values::new(value);
-    let (clock, mut count) = (Clock::start()?, 0);
-    loop {
-        for _ in 0..16 {
-            overwrite(store, entries, count, &mut values)?;
-            count += 1;
-        }
+    let (mut elapsed, mut count) = (0, 0);
+    for turn in 1.. {
+        let chosen = numbers(entries, OVERWRITES, turn);
+        in_batches(chosen, turn, value, |batch| {
+            let clock = Clock::start()?;
+            put_each(store, batch)?;
+            elapsed += clock.elapsed()?;
+            count += OVERWRITES;
+            Ok(())
+        })?;
         if stop() {
-            return Ok(clock.elapsed()? as f64 / count as f64);
+            break;
         }
     }
+    Ok(elapsed as f64 / count as f64)
 }
