@@ -106,11 +106,13 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
     let cache = scratch.open();
     let mut map = Map::default();
     let fill_both = |pairs: &mut Pairs, map: &mut Map, cache: &MmapCache| {
-        pairs.map.push(time(entries as usize, || fill_map(map, 0..entries)));
-        let mut writer = cache.writer().expect("the lock");
         pairs
-            .cache
-            .push(time(entries as usize, || fill_cache(&mut writer, 0..entries)));
+            .map
+            .push(time(entries as usize, || fill_map(map, 0..entries)));
+        let mut writer = cache.writer().expect("the lock");
+        pairs.cache.push(time(entries as usize, || {
+            fill_cache(&mut writer, 0..entries)
+        }));
     };
     fill_both(put, &mut map, &cache);
     if round < 3 {
@@ -225,7 +227,9 @@ fn measure_made(
     let mut buffer = Vec::new();
     pairs.map.push(time(count, || {
         let numbers = numbers.clone();
-        black_box(numbers.fold(0, |sum, number| sum ^ consume(&map[Key::new(number).bytes()])));
+        black_box(numbers.fold(0, |sum, number| {
+            sum ^ consume(&map[Key::new(number).bytes()])
+        }));
     }));
     pairs.cache.push(time(count, || {
         let mut sum = 0;
@@ -255,7 +259,10 @@ fn measure_contains(keys: &Keys, map: &Map, cache: &MmapCache, pairs: &mut Pairs
         assert!(keys.iter().all(|key| map.contains_key(key)));
     }));
     pairs.cache.push(time(count, || {
-        assert!(keys.iter().all(|key| cache.contains(key).expect("an answer")));
+        assert!(
+            keys.iter()
+                .all(|key| cache.contains(key).expect("an answer"))
+        );
     }));
 }
 

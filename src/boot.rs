@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::lock::set_once;
 
 /// The system's boot, or zeros where that cannot be told: dirty files then count as from another
 /// boot. A want of descriptors tells nothing.
@@ -17,7 +18,7 @@ pub(crate) fn id() -> Result<[u64; 2]> {
     let id = read()?;
     // What could not be told now can perhaps be told later.
     if id != [0; 2] {
-        let _ = KNOWN.set(id);
+        set_once(&KNOWN, || id);
     }
     Ok(id)
 }

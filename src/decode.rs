@@ -13,10 +13,12 @@ use std::fmt;
 use std::mem::take;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::lock::{Lock, Locked};
 
-use flight::Flight;
+use flight::{Flight, Pilot};
+use options::Clock;
 use shelf::Shelf;
 
 pub use options::DecodeOptions;
@@ -63,10 +65,20 @@ pub use shelf::DecodeStats;
 ///
 /// # Concurrency
 ///
-/// One lock, which is held for a lookup and never while anything is decoded. Of many threads that
+/// One lock, which is held for a lookup and never while code of the caller runs. Of many threads that
 /// ask for the same new bytes at once, one decodes and the others wait for it; if it fails or
 /// panics, that is its own, and the next one tries. A decode function may use the cache for other
 /// bytes, but no two may wait for each other in a circle.
+///
+/// # After a fork
+///
+/// A forked child has what was kept and pinned at the fork, and goes on with it for itself; `fork`
+/// waits for the threads that are at work in a cache, which takes microseconds. What another thread
+/// of the parent was decoding, the child decodes itself.
+///
+/// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
+/// of a call of this cache, or a thread is stopped there. The child then does without the cache:
+/// everything is decoded each time, and nothing is found, kept or pinned.
 ///
 /// # Costs
 ///
@@ -74,7 +86,10 @@ pub use shelf::DecodeStats;
 /// the counts. An instance that was evicted while somebody held it is remembered until it was
 /// dropped and some others were evicted after it.
 pub struct DecodeCache<T> {
-    shelf: Mutex<Shelf<T>>,
+    shelf: Lock<Shelf<T>>,
+    /// Where age evicts.
+    clock: Option<Clock>,
+    number: options::Number<T>,
 }
 
 /// What there is to do for some bytes.
@@ -94,7 +109,9 @@ impl<T> DecodeCache<T> {
 
     fn with_options(options: &DecodeOptions, number: options::Number<T>) -> Self {
         Self {
-            shelf: Mutex::new(Shelf::new(options, number)),
+            shelf: Lock::new(Shelf::new(options)),
+            clock: options.max_age.map(|_| options.clock.clone()),
+            number,
         }
     }
 
@@ -114,7 +131,9 @@ impl<T> DecodeCache<T> {
                 Step::Found(instance) => return Ok(instance),
                 Step::Wait(flight) => {
                     if let Some(instance) = flight.wait() {
-                        self.open().count_hit();
+                        if let Some(mut shelf) = self.open() {
+                            shelf.count_hit();
+                        }
                         return Ok(instance);
                     }
                 }
@@ -132,7 +151,9 @@ impl<T> DecodeCache<T> {
     }
 
     fn step(&self, packed: &[u8]) -> Step<T> {
-        let mut shelf = self.open();
+        let Some(mut shelf) = self.open() else {
+            return Step::Decode(None);
+        };
         if let Some(instance) = shelf.find(packed) {
             shelf.count_hit();
             return Step::Found(instance);
@@ -141,14 +162,15 @@ impl<T> DecodeCache<T> {
             shelf.count_miss();
             return Step::Decode(None);
         }
-        match shelf.flights.get(packed) {
-            Some(flight) if !flight.is_own() => Step::Wait(Arc::clone(flight)),
+        let flight = shelf.flights.get(packed);
+        match flight.map(|flight| (flight.pilot(), flight)) {
+            Some((Pilot::Other, flight)) => Step::Wait(Arc::clone(flight)),
             // It asks itself for what it is decoding: it is to get an answer, or run out of stack.
-            Some(_) => {
+            Some((Pilot::Own, _)) => {
                 shelf.count_miss();
                 Step::Decode(None)
             }
-            None => {
+            Some((Pilot::Gone, _)) | None => {
                 shelf.count_miss();
                 let flight = Arc::new(Flight::new());
                 shelf.flights.insert(packed.into(), Arc::clone(&flight));
@@ -159,7 +181,7 @@ impl<T> DecodeCache<T> {
 
     /// The instance for some bytes, if there is one. O(1).
     pub fn get(&self, packed: impl AsRef<[u8]>) -> Option<Arc<T>> {
-        let mut shelf = self.open();
+        let mut shelf = self.open()?;
         let found = shelf.find(packed.as_ref())?;
         shelf.count_hit();
         Some(found)
@@ -169,7 +191,7 @@ impl<T> DecodeCache<T> {
     /// [`build_numbered`](DecodeOptions::build_numbered). Of instances with the same number, the first
     /// one is found as long as it is there. O(1).
     pub fn get_by_number(&self, number: u64) -> Option<Arc<T>> {
-        let mut shelf = self.open();
+        let mut shelf = self.open()?;
         let found = shelf.find_number(number)?;
         shelf.count_hit();
         Some(found)
@@ -182,29 +204,40 @@ impl<T> DecodeCache<T> {
     /// Returns the instance that is pinned now: the one that there is for these bytes, if there is
     /// one, and not the one that was given.
     pub fn pin(&self, packed: impl AsRef<[u8]>, instance: T) -> Arc<T> {
-        self.open().pin(packed.as_ref(), Arc::new(instance))
+        let instance = Arc::new(instance);
+        let number = (self.number)(&instance);
+        match self.open() {
+            Some(mut shelf) => shelf.pin(packed.as_ref(), instance, number),
+            None => instance,
+        }
     }
 
     /// Turns the cache off, or on again. While it is off, everything that is not pinned is decoded
     /// each time and nothing is kept; what was kept before is found again afterwards.
     pub fn set_enabled(&self, enabled: bool) {
-        self.open().set_on(enabled);
+        if let Some(mut shelf) = self.open() {
+            shelf.set_on(enabled);
+        }
     }
 
     /// Whether the cache is on, as it is at first.
     pub fn is_enabled(&self) -> bool {
-        self.open().is_on()
+        self.open().is_some_and(|shelf| shelf.is_on())
     }
 
     /// Evicts what nobody has asked for since too long, down to the minimum. This also happens
     /// whenever an instance is added.
     pub fn expire(&self) {
-        self.open().expire();
+        if let Some(mut shelf) = self.open() {
+            shelf.expire();
+        }
     }
 
     /// Evicts everything but what is pinned. What somebody holds is found as before.
     pub fn clear(&self) {
-        self.open().clear();
+        if let Some(mut shelf) = self.open() {
+            shelf.clear();
+        }
     }
 
     /// Instances that are kept, pinned ones too.
@@ -220,14 +253,20 @@ impl<T> DecodeCache<T> {
 
     /// Hits, misses, evictions. O(1).
     pub fn stats(&self) -> DecodeStats {
-        self.open().stats()
+        self.open()
+            .map_or_else(DecodeStats::default, |shelf| shelf.stats())
     }
 
-    fn open(&self) -> Open<'_, T> {
-        Open {
-            shelf: self.shelf.lock(),
+    /// The shelf at this time; none in a forked child that lost it. The clock is the caller's, so it
+    /// is looked at before the lock is taken.
+    fn open(&self) -> Option<Open<'_, T>> {
+        let now = self.clock.as_ref().map_or(Duration::ZERO, Clock::now);
+        let mut shelf = self.shelf.lock().ok()?;
+        shelf.set_time(now);
+        Some(Open {
+            shelf,
             gone: Vec::new(),
-        }
+        })
     }
 }
 
@@ -235,7 +274,7 @@ impl<T> DecodeCache<T> {
 /// of those whose instances they are.
 struct Open<'a, T> {
     // Dropped in this order.
-    shelf: MutexGuard<'a, Shelf<T>>,
+    shelf: Locked<'a, Shelf<T>>,
     gone: Vec<Arc<T>>,
 }
 
@@ -269,20 +308,30 @@ struct Attempt<'a, T> {
 
 impl<T> Attempt<'_, T> {
     fn succeed(mut self, decoded: T) -> Arc<T> {
+        let decoded = Arc::new(decoded);
+        let number = (self.cache.number)(&decoded);
         let mut shelf = self.cache.open();
-        let instance = shelf.insert(self.packed, Arc::new(decoded));
+        let instance = match &mut shelf {
+            Some(shelf) => shelf.insert(self.packed, decoded, number),
+            None => decoded,
+        };
         self.land(shelf, Some(&instance));
         instance
     }
 
-    fn land(&mut self, mut shelf: Open<'_, T>, instance: Option<&Arc<T>>) {
+    fn land(&mut self, shelf: Option<Open<'_, T>>, instance: Option<&Arc<T>>) {
         self.is_over = true;
         let Some(flight) = self.flight.take() else {
             return;
         };
-        // In one go with the insertion: nobody decodes again what is there.
-        shelf.flights.remove(self.packed);
-        drop(shelf);
+        if let Some(mut shelf) = shelf {
+            // In one go with the insertion: nobody decodes again what is there. In a forked child
+            // another thread may have begun anew.
+            let is_this = |there: &Arc<_>| Arc::ptr_eq(there, &flight);
+            if shelf.flights.get(self.packed).is_some_and(is_this) {
+                shelf.flights.remove(self.packed);
+            }
+        }
         flight.land(instance.cloned());
     }
 }
@@ -291,7 +340,9 @@ impl<T> Drop for Attempt<'_, T> {
     fn drop(&mut self) {
         if !self.is_over {
             let mut shelf = self.cache.open();
-            shelf.count_failure();
+            if let Some(shelf) = &mut shelf {
+                shelf.count_failure();
+            }
             self.land(shelf, None);
         }
     }

@@ -50,6 +50,13 @@
 //! - `dict` has dictionaries, with serde and the formats of their values.
 //! - `inspect` builds the program `mmapcache-inspect`. The library needs none of its dependencies.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    docsrs,
+    doc(auto_cfg(hide(unix, target_endian = "little", target_pointer_width = "64")))
+)]
+
+// What stands below is for these machines only, so that on others this is the one error.
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
 compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mapped, not parsed");
 
@@ -61,39 +68,65 @@ struct ReadmeExamples;
 #[doc = include_str!("../docs/dictionary.md")]
 struct DictionaryExamples;
 
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod boot;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod bytes;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod cache;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod clone;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod decode;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 #[cfg(feature = "dict")]
 pub mod dict;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod dir;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod error;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod format;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod hash;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod header;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod heap;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub mod inspect;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod labels;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod lock;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod map;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod pool;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod roster;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod sync;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod table;
 
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use cache::{
     CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
     Items, Keys, Level, Listed, MmapCache, Options, Progress, Recovery, Repair, Repaired, Report,
     Stats, Update, ValueRef, Verification, Version, Writer,
 };
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use error::{Error, PoolError, Result};
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use labels::{LabelId, LabelIter, Labels};
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use pool::{
     Interned, Pool, PoolOptions, PoolStats, Retention, StoredHash, Top, TopBy, TypedInterned,
     TypedPool,

@@ -1,11 +1,12 @@
-//! The writer lock of a file, safe across `fork`, kill and restart.
+//! The writer lock of a file, safe across `fork`, kill and restart; and the locks between threads.
 //!
 //! Knows one file, two words of it, and the process's forks. Threads of one handle exclude each
-//! other one layer above; it does not know what the lock guards.
+//! other one layer above; it does not know what a lock guards.
 
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error;
@@ -16,11 +17,18 @@ use crate::sync::Word;
 mod description;
 mod flock;
 mod futex;
+mod inherit;
 mod life;
+mod mutex;
+mod state;
 mod word;
 
 use description::Description;
 pub(crate) use description::{epoch, process};
+pub(crate) use inherit::{Lock, Locked, Lost, set_once};
+#[cfg(feature = "dict")]
+pub(crate) use inherit::{PerProcess, Read, SharedLock, Written};
+pub(crate) use mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use word::Contender;
 
 /// The words of a file by which it is locked.
@@ -76,6 +84,16 @@ impl Patience {
     pub(crate) fn waited(&self) -> Duration {
         self.began.get_or_init(Instant::now).elapsed()
     }
+}
+
+/// Ends in a forked child what its parent began: the parent goes on with it.
+pub(crate) fn refuse_forked(epoch: u64, path: &Path) -> error::Result<()> {
+    if epoch == description::epoch() {
+        return Ok(());
+    }
+    Err(error::Error::Forked {
+        path: path.to_owned(),
+    })
 }
 
 /// Whether somebody has a number that stands in the lock word, by a look that locks nothing.
@@ -207,4 +225,4 @@ impl Drop for FileLock {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

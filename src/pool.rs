@@ -23,6 +23,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::PoolError;
+use crate::lock::Lost;
 
 use budget::Budget;
 use shard::Shard;
@@ -69,6 +70,18 @@ pub use typed::{TypedInterned, TypedPool};
 /// of a value's last handle where it is [`UntilReleased`](Retention::UntilReleased): whether the
 /// value goes, or was interned again at that moment, is decided under the lock.
 ///
+/// # After a fork
+///
+/// A forked child has the pool as it was at the fork, with handles that are equal to those of later
+/// calls, and goes on with it; from then on, parent and child each have their own. `fork` waits for
+/// the threads that are at work in a pool, which takes microseconds. What handles other threads of
+/// the parent had, the child counts as held for good.
+///
+/// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
+/// of a call of this pool, or a thread is stopped there. The child then does without that part of
+/// the pool: [`try_intern`](Pool::try_intern) is [`PoolError::Forked`] for values that belong there,
+/// and everything else passes over it. Handles stay valid.
+///
 /// # Costs
 ///
 /// A value takes 48 bytes and its own, rounded up to eight, in one allocation, and 10 to 21 bytes of
@@ -100,7 +113,7 @@ impl Pool {
     /// # Panics
     ///
     /// Where the pool has a [limit](PoolOptions::max_bytes), and the value is new and does not fit:
-    /// there, use [`try_intern`](Pool::try_intern).
+    /// there, use [`try_intern`](Pool::try_intern). It panics where that returns any error.
     #[inline]
     pub fn intern(&self, value: impl AsRef<[u8]>) -> Interned {
         match self.try_intern(value) {
@@ -113,7 +126,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`PoolError::Full`], never without a limit.
+    /// [`PoolError::Full`], never without a limit; [`PoolError::Forked`], only
+    /// [after a fork](Pool#after-a-fork).
     #[inline]
     pub fn try_intern(&self, value: impl AsRef<[u8]>) -> Result<Interned, PoolError> {
         let value = value.as_ref();
@@ -133,7 +147,8 @@ impl Pool {
     pub fn len(&self) -> usize {
         self.shards
             .iter()
-            .map(|shard| shard.lock().table.len())
+            .filter_map(|shard| shard.lock().ok())
+            .map(|state| state.table.len())
             .sum()
     }
 
@@ -154,7 +169,11 @@ impl Pool {
     /// there from beginning to end, and at most once with what comes or goes.
     pub fn for_each(&self, mut look: impl FnMut(&Interned)) {
         for shard in &self.shards {
-            let handles: Vec<_> = shard.lock().table.iter().map(Interned::adopt).collect();
+            let Ok(state) = shard.lock() else {
+                continue;
+            };
+            let handles: Vec<_> = state.table.iter().map(Interned::adopt).collect();
+            drop(state);
             handles.iter().for_each(&mut look);
         }
     }
@@ -163,7 +182,9 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         let mut stats = PoolStats::default();
         for shard in &self.shards {
-            stats.add(&shard.lock());
+            if let Ok(state) = shard.lock() {
+                stats.add(&state);
+            }
         }
         stats
     }
@@ -183,14 +204,20 @@ impl Pool {
     /// # Errors
     ///
     /// [`PoolError::Kept`], but in a pool made with [`Retention::UntilReset`]: others promise that
-    /// handles stay equal to those of later calls.
+    /// handles stay equal to those of later calls. [`PoolError::Forked`], only
+    /// [after a fork](Pool#after-a-fork); what comes before the lost part is forgotten then.
     pub fn reset(&self) -> Result<usize, PoolError> {
         if self.retention != Retention::UntilReset {
             let until = self.retention.until();
             return Err(PoolError::Kept { until });
         }
-        // Each table is freed without its lock.
-        Ok(self.shards.iter().map(|shard| shard.reset().len()).sum())
+        let mut forgotten = 0;
+        for shard in &self.shards {
+            // The table is freed without its lock.
+            let table = shard.reset().map_err(|Lost| PoolError::Forked)?;
+            forgotten += table.len();
+        }
+        Ok(forgotten)
     }
 
     /// Gives back memory that nobody needs: spare room of the tables and, where values stay until

@@ -61,10 +61,12 @@ pub(crate) struct Missing {
 
 impl Missing {
     /// Looks for each entry of the old index in the new one, which still has the keys that were
-    /// deleted. None where the old one cannot be believed.
+    /// deleted. None where the old one cannot be believed. `is_older` where it may be of an earlier
+    /// moment than the heap.
     pub(crate) fn of(
         old: &View,
         fresh: &Editor,
+        is_older: bool,
         was_never_written: impl Fn(Place) -> bool,
     ) -> Outcomes<Option<Self>> {
         if old.fault().is_some() {
@@ -80,9 +82,10 @@ impl Missing {
             listed += 1;
             let link = slot.link();
             let place = link.place();
-            // The oldest segments go when all that was live in them was moved. What is not found
-            // anywhere else was deleted since.
-            if place.segment < first || is_known(fresh, region, (slot, link, index), position)? {
+            // The oldest segments go when all that was live in them was moved. What a later heap does
+            // not have anywhere else was deleted since.
+            let is_gone = is_older && place.segment < first;
+            if is_gone || is_known(fresh, region, (slot, link, index), position)? {
                 continue;
             }
             if was_never_written(place) {

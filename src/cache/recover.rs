@@ -22,12 +22,13 @@ use crate::sync::Relaxed;
 
 use super::editor::{At, Editor, Outcomes, Stop, Target};
 use super::generation::{Heap, reindex_larger};
-use super::handle::{Handle, finish_renames, read_sealed};
+use super::handle::Handle;
 use super::loss::{Missing, Recovery};
 use super::number::highest_reserved;
 use super::plan::Insertion;
+use super::presence;
 use super::version::Version;
-use super::view::View;
+use super::view::{View, read_sealed};
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
@@ -47,8 +48,9 @@ impl Editor {
         let floor = view.last_visit();
         let header = view.header();
         header.set(word::HOLDER, u64::from(lock::process()));
-        if header.get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&handle.names, view)?;
+        let settled = handle.settled.load(Relaxed) == view.inode.1;
+        if !settled || header.get(word::RENAMES_PENDING) != 0 {
+            handle.settle(view)?;
         }
         let elsewhere = view.is_from_elsewhere(boot) && !has_marked;
         let doubtful = (view.is_copied(boot) || view.seen.latest > floor) && !believed;
@@ -322,6 +324,10 @@ impl Damage {
         matches!(self, Self::NeverWritten(from) | Self::Copied(from) if place >= from)
     }
 
+    fn is_by_power_loss(self) -> bool {
+        matches!(self, Self::NeverWritten(_))
+    }
+
     /// Whether what is no record is taken away there.
     fn is_cleared(self, place: Place) -> bool {
         matches!(self, Self::Copied(_)) || self.was_never_written(place)
@@ -334,7 +340,10 @@ const TELL_EACH: u64 = 1 << 20;
 impl Handle {
     /// Builds index and roster anew from the heap: of each key the newest record that verifies
     /// wins, and a deletion wins like any other. Appends then go to a fresh segment.
+    ///
+    /// Refuses where the heap, or a part of it, is not there: it would be dropped.
     pub(crate) fn recover_from_heap(&self, editor: &mut Editor, origin: Origin) -> Outcomes<()> {
+        presence::check(&editor.view, &self.names, self.boot)?;
         log::warn!(
             "{}: rebuilding index and roster from the heap",
             self.path.display()
@@ -344,7 +353,7 @@ impl Handle {
         let rebooted = old.header().written_under() != self.boot;
         let damage = Damage::of(&old, self.boot, origin);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, damage, Some(&old), &mut |_| {})?;
+            salvage = refill(fresh, damage, Some(&old), &mut |_| Ok(()))?;
             remove_unwritten(fresh, damage)?;
             let header = fresh.view.header();
             if rebooted {
@@ -385,35 +394,43 @@ impl Salvage {
 }
 
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
-/// say, and begins a fresh segment. `told` hears how far it is. Entries of the old index, where
-/// there is one, are looked for.
+/// say, and begins a fresh segment. `told` hears how far it is, and can end it by an error. Entries
+/// of the old index, where there is one, are looked for.
 pub(crate) fn refill(
     fresh: &mut Editor,
     damage: Damage,
     old: Option<&View>,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
-    let salvage = read_heap(fresh, damage, old, told)?;
+    // A segment whose header never came to the disk has a name all the same: the next number lies
+    // behind that.
+    let all = fresh.names.segment_numbers()?;
+    let highest = all.last().copied().unwrap_or(0);
+    let salvage = read_heap(fresh, highest, damage, old, told)?;
     if fresh.view.is_numbered() {
         fresh.give_up_reserved()?;
     }
     fresh.roll(0)?;
+    presence::whole_from_tail(fresh.view.header());
     Ok(salvage)
 }
 
 /// As [`refill`], but that numbers which may have been given are not given up, and that the last
-/// segment stays the last.
+/// segment stays the last. `highest` is the highest number that a segment's file has.
 pub(crate) fn read_heap(
     fresh: &mut Editor,
+    highest: u16,
     damage: Damage,
     old: Option<&View>,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
-    reset_heap_words(fresh)?;
+    reset_heap_words(fresh, highest)?;
     let mut salvage = index_heap(fresh, damage, told)?;
     if let Some(old) = old {
         // While the table still knows the keys whose newest record is a deletion.
-        salvage.missing = Missing::of(old, fresh, |place| damage.was_never_written(place))?;
+        salvage.missing = Missing::of(old, fresh, damage.is_by_power_loss(), |place| {
+            damage.was_never_written(place)
+        })?;
     }
     if !fresh.view.is_numbered() {
         sweep_deletions(fresh)?;
@@ -423,7 +440,7 @@ pub(crate) fn read_heap(
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
 /// the heap is.
-fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
+fn reset_heap_words(fresh: &Editor, highest: u16) -> Outcomes<()> {
     let header = fresh.view.header();
     let first = fresh
         .view
@@ -439,13 +456,6 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
             unit: (segment.file().len()? / 8) as u32,
         };
     }
-    // A segment whose header never came to the disk has a name all the same: the next number lies
-    // behind that.
-    let highest = fresh
-        .names
-        .segments()?
-        .last()
-        .map_or(first, |&(number, _)| number);
     if highest > last.segment {
         before += last.bytes();
         last = first_place(highest);
@@ -466,7 +476,7 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
 fn index_heap(
     fresh: &mut Editor,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage),
+    told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     let segments: Vec<_> = fresh.view.segments().cloned().collect();
     let mut salvage = Salvage {
@@ -489,7 +499,7 @@ fn index_heap(
             let read_bytes = before + u64::from(walker.unit()) * 8;
             if read_bytes - salvage.read_bytes >= TELL_EACH {
                 salvage.read_bytes = read_bytes;
-                told(salvage);
+                told(salvage)?;
             }
             match found {
                 Found::Damage { from, to } => {
@@ -522,7 +532,7 @@ fn index_heap(
         }
         before += segment.allocated();
         salvage.read_bytes = before;
-        told(salvage);
+        told(salvage)?;
     }
     if is_numbered {
         newest = highest_reserved(newest, carried);

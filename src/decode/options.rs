@@ -74,8 +74,9 @@ impl DecodeOptions {
         self
     }
 
-    /// What tells the time: how long ago some moment was, always the same one. Called under the
-    /// lock of the cache, which it must not use. Default: the time since the machine was started.
+    /// What tells the time: how long ago some moment was, always the same one. Called by every use
+    /// of the cache, not under its lock, unless it is [ageless](DecodeOptions::ageless); it must not use
+    /// the cache itself. Default: the time since the machine was started.
     pub fn clock(&mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> &mut Self {
         self.clock = Clock(Arc::new(clock));
         self
@@ -87,7 +88,8 @@ impl DecodeOptions {
     }
 
     /// Makes a cache whose instances are found by a number as well, which each instance knows (or
-    /// none); see [`DecodeCache::get_by_number`]. Called under the lock of the cache.
+    /// none); see [`DecodeCache::get_by_number`]. Called once for each instance that was decoded or
+    /// given to be pinned, not under the lock of the cache.
     pub fn build_numbered<T>(&self, number: fn(&T) -> Option<u64>) -> DecodeCache<T> {
         DecodeCache::with_options(self, number)
     }

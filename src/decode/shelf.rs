@@ -10,7 +10,7 @@ use std::time::Duration;
 use hashlink::{DefaultHashBuilder, LinkedHashMap, LruCache};
 
 use super::flight::Flight;
-use super::options::{Clock, DecodeOptions, Number};
+use super::options::DecodeOptions;
 
 /// The bytes that an instance was decoded from.
 type Packed = Arc<[u8]>;
@@ -66,10 +66,11 @@ pub(super) struct Shelf<T> {
     max_entries: usize,
     min_entries: usize,
     max_age: Option<Duration>,
-    clock: Clock,
-    number: Number<T>,
+    /// The time by the caller's clock; zero where age evicts nothing.
+    now: Duration,
     is_on: bool,
-    pinned: Map<Packed, Arc<T>>,
+    /// Each with its number.
+    pinned: Map<Packed, (Arc<T>, Option<u64>)>,
     /// The least recently used first.
     kept: LruCache<Packed, Kept<T>>,
     /// Evicted; some of them are held by somebody. The next one to look after first.
@@ -82,13 +83,12 @@ pub(super) struct Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    pub(super) fn new(options: &DecodeOptions, number: Number<T>) -> Self {
+    pub(super) fn new(options: &DecodeOptions) -> Self {
         Self {
             max_entries: options.max_entries,
             min_entries: options.min_entries,
             max_age: options.max_age,
-            clock: options.clock.clone(),
-            number,
+            now: Duration::ZERO,
             is_on: true,
             pinned: Map::default(),
             kept: LruCache::new_unbounded(),
@@ -98,6 +98,12 @@ impl<T> Shelf<T> {
             stats: DecodeStats::default(),
             gone: Vec::new(),
         }
+    }
+
+    /// Tells the time, before anything else is asked for. Of threads that looked at the clock one
+    /// after the other, the later one may be here first.
+    pub(super) fn set_time(&mut self, now: Duration) {
+        self.now = now;
     }
 
     pub(super) fn stats(&self) -> DecodeStats {
@@ -130,16 +136,14 @@ impl<T> Shelf<T> {
 
     /// The instance for some bytes: pinned, kept or held.
     pub(super) fn find(&mut self, packed: &[u8]) -> Option<Arc<T>> {
-        if let Some(pinned) = self.pinned.get(packed) {
+        if let Some((pinned, _)) = self.pinned.get(packed) {
             return Some(Arc::clone(pinned));
         }
         if !self.is_on {
             return None;
         }
         if let Some(kept) = self.kept.get_mut(packed) {
-            if self.max_age.is_some() {
-                kept.used = self.clock.now();
-            }
+            kept.used = self.now;
             return Some(Arc::clone(&kept.instance));
         }
         let instance = self.evicted.get(packed)?.instance.upgrade()?;
@@ -155,14 +159,19 @@ impl<T> Shelf<T> {
     }
 
     /// Keeps an instance; where there is one for these bytes, that one stays and is returned.
-    pub(super) fn insert(&mut self, packed: &[u8], instance: Arc<T>) -> Arc<T> {
+    pub(super) fn insert(
+        &mut self,
+        packed: &[u8],
+        instance: Arc<T>,
+        number: Option<u64>,
+    ) -> Arc<T> {
         if let Some(there) = self.find(packed) {
             self.gone.push(instance);
             return there;
         }
         if self.is_on {
             let packed = Packed::from(packed);
-            let number = self.give_number(&packed, &instance);
+            self.give_number(&packed, number);
             // What nobody holds any more may still stand there.
             self.evicted.remove(&packed);
             self.keep(packed, Arc::clone(&instance), number);
@@ -171,32 +180,38 @@ impl<T> Shelf<T> {
     }
 
     /// Keeps an instance for good; where there is one for these bytes, that one.
-    pub(super) fn pin(&mut self, packed: &[u8], instance: Arc<T>) -> Arc<T> {
-        let kept = self.kept.remove(packed).map(|kept| kept.instance);
-        let held = |this: &mut Self| this.evicted.remove(packed)?.instance.upgrade();
+    /// `number` is that of the given instance.
+    pub(super) fn pin(&mut self, packed: &[u8], instance: Arc<T>, number: Option<u64>) -> Arc<T> {
+        let kept = self.kept.remove(packed);
+        let kept = kept.map(|kept| (kept.instance, kept.number));
+        let held = |this: &mut Self| {
+            let evicted = this.evicted.remove(packed)?;
+            Some((evicted.instance.upgrade()?, evicted.number))
+        };
         let pinned = self.pinned.get(packed).cloned();
         let there = pinned.or(kept).or_else(|| held(self));
-        let pinned = match there {
+        let (pinned, number) = match there {
             Some(there) => {
                 self.gone.push(instance);
                 there
             }
-            None => instance,
+            None => (instance, number),
         };
         let packed = Packed::from(packed);
-        self.give_number(&packed, &pinned);
-        self.pinned.insert(packed, Arc::clone(&pinned));
+        self.give_number(&packed, number);
+        self.pinned.insert(packed, (Arc::clone(&pinned), number));
         pinned
     }
 
     /// Of those with the same number, the first one that is still there has it.
-    fn give_number(&mut self, packed: &Packed, instance: &T) -> Option<u64> {
-        let number = (self.number)(instance)?;
+    fn give_number(&mut self, packed: &Packed, number: Option<u64>) {
+        let Some(number) = number else {
+            return;
+        };
         let owner = self.numbers.get(&number);
         if owner.is_none_or(|owner| owner == packed || !self.is_there(owner)) {
             self.numbers.insert(number, Arc::clone(packed));
         }
-        Some(number)
     }
 
     fn is_there(&self, packed: &Packed) -> bool {
@@ -207,25 +222,21 @@ impl<T> Shelf<T> {
     }
 
     fn keep(&mut self, packed: Packed, instance: Arc<T>, number: Option<u64>) {
-        let used = self.max_age.map_or(Duration::ZERO, |_| self.clock.now());
         let kept = Kept {
             instance,
-            used,
+            used: self.now,
             number,
         };
         self.kept.insert(packed, kept);
         while self.kept.len() > self.max_entries {
             self.evict();
         }
-        self.expire_at(used);
+        self.expire();
     }
 
     /// Evicts what nobody has asked for since too long.
     pub(super) fn expire(&mut self) {
-        self.expire_at(self.clock.now());
-    }
-
-    fn expire_at(&mut self, now: Duration) {
+        let now = self.now;
         let Some(max_age) = self.max_age else {
             return;
         };

@@ -27,6 +27,10 @@ use super::view::View;
 /// 0.25 µs whatever the value, from four short texts in JSON on, and [`get`](super::Dict::get), which
 /// clones, from sixteen. Smaller values are read faster from the files alone.
 ///
+/// A forked child has the files with all that they promise after a [fork](crate::MmapCache), and what
+/// was held in memory at the fork; where that was lost, as [`LocalDict`](super::LocalDict) says, it
+/// reads from the files each time.
+///
 /// Memory grows with the items that were read until [`forget`](Self::forget). What is deleted or
 /// replaced through the pair is let go of; of what others delete or replace it learns when it is
 /// asked for. For values under keys of one's own, bounded by count or bytes, there is
@@ -97,6 +101,11 @@ impl<V: Value> CachedDict<V> {
         self.0.store.front.forget_all();
     }
 
+    #[cfg(test)]
+    pub(super) fn front(&self) -> &Memory {
+        &self.0.store.front
+    }
+
     /// How many values are held in memory, by all clones and views.
     pub fn held(&self) -> u64 {
         self.0.store.front.count()
@@ -137,7 +146,8 @@ impl Pair {
         etag: Option<ETag>,
         read: impl FnOnce() -> Result<Option<(ETag, Vec<u8>)>>,
     ) -> Result<Option<(ETag, Arc<Held>)>> {
-        let known = self.front.load(at)?;
+        // A child that lost the memory in a fork reads from the files each time.
+        let known = self.front.load(at).unwrap_or_default();
         if let (Some(etag), Some((held, value))) = (etag, known)
             && etag == held
         {
@@ -231,18 +241,18 @@ impl Store for Pair {
     }
 
     fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
-        self.engine.keys(scope.clone()).filter_map(move |item| {
-            let loaded = item.and_then(|(key, _)| {
-                let loaded = self.load(&scope.place(&key)?)?;
-                Ok(loaded.map(|(etag, held)| (key, etag, held)))
-            });
-            loaded.transpose()
+        let place = scope.clone();
+        self.engine.listing(scope, move |key, etag, read| {
+            let at = place.place(&key)?;
+            let held = self.held(&at, Some(etag), || read(&key))?;
+            Ok(held.map(|(etag, held)| (key, etag, held)))
         })
     }
 
     fn clear(&self, scope: &Scope) -> Result<()> {
         let cleared = self.engine.clear(scope);
-        self.front.clear(scope)?;
+        // What was lost in a fork is held no more.
+        let _ = self.front.clear(scope);
         cleared
     }
 

@@ -153,6 +153,12 @@ pub enum DictError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// This process is a forked child, and a thread of its parent was changing this dictionary in
+    /// memory; see [`LocalDict`](super::LocalDict#after-a-fork).
+    #[error(
+        "a fork left this dictionary in memory half-changed; use another one in this process, or fork while no thread uses it"
+    )]
+    Forked,
     /// The engine refused or failed.
     #[error("{}could not {operation}", about(.key.as_ref()))]
     Backend {

@@ -8,6 +8,7 @@ mod options;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod tree;
+mod turns;
 
 use std::sync::Arc;
 
@@ -40,6 +41,16 @@ pub use options::LocalOptions;
 /// lock, and neither allocates for the tree but for new segments. Listing takes the lock for a few
 /// items at a time. An item takes its encoded bytes, the decoded value once it was read, and some
 /// 200 bytes.
+///
+/// # After a fork
+///
+/// A forked child has all items of the fork, and goes on with a dictionary of its own; `fork` waits
+/// for the threads that are at work in the tree, which takes microseconds, and as long as `len`,
+/// `clear` and the like take. Transformations that other threads had begun are not done in the child.
+///
+/// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
+/// of a call of this dictionary, or a thread is stopped there. In the child everything that reads or
+/// writes the tree is [`DictError::Forked`](super::DictError::Forked) then.
 ///
 /// Deletions leave empty nodes behind; each so many of them
 /// ([`prune_interval`](LocalOptions::prune_interval)) the tree is searched for these.

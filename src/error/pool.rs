@@ -16,6 +16,12 @@ pub enum PoolError {
         /// Bytes that the new value takes, with its share of a table.
         needed: u64,
     },
+    /// This process is a forked child, and a thread of its parent was changing the part of the pool
+    /// that the value belongs to; see [`Pool`](crate::Pool#after-a-fork).
+    #[error(
+        "a fork left this part of the pool half-changed; use another pool in this process, or fork while no thread uses this one"
+    )]
+    Forked,
     /// The pool promised to keep its values.
     #[error("values of this pool stay {until}; make it with `Retention::UntilReset` to reset it")]
     Kept {

@@ -47,6 +47,7 @@ impl Residency {
             return Ok(None);
         };
         // Else the system would fetch the neighbours of what is missing as well.
+        #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(source.file(), 0, None, rustix::fs::Advice::Random);
         let len = source.len()?;
         let pages = len.div_ceil(PAGE);

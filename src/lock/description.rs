@@ -16,10 +16,14 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crate::error;
 
+use super::inherit;
+
 /// How often this process is the child of a fork that happened since the first lock was opened.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 /// This process's id; 0 where nobody has asked yet.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// Whether the fork handlers are known to the system: 0 for no, 1 for almost, 2 for yes.
+static WATCHED: AtomicU32 = AtomicU32::new(0);
 /// Forks that threads of this process have begun, and that they have ended.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
@@ -55,19 +59,24 @@ impl Block {
                     return cell;
                 }
             }
-            block = block.next.get_or_init(|| Box::leak(Box::new(Self::new())));
+            block = match block.next.get() {
+                Some(next) => next,
+                None => *inherit::set_once(&block.next, || Box::leak(Box::new(Self::new()))),
+            };
         }
     }
 }
 
 /// Runs in the parent before `fork`.
 extern "C" fn before() {
+    inherit::before_fork();
     BEGUN.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Runs in the parent after `fork`, whether it failed or not.
 extern "C" fn after() {
     ENDED.fetch_add(1, Ordering::SeqCst);
+    inherit::after_fork();
 }
 
 /// Runs in a child between `fork` and its first instruction; only touches atomics and closes
@@ -75,6 +84,7 @@ extern "C" fn after() {
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     PROCESS.store(0, Ordering::Relaxed);
+    inherit::in_child();
     // Whoever else was about to fork is not here.
     ENDED.store(BEGUN.load(Ordering::Relaxed), Ordering::Relaxed);
     let mut block = Some(&REGISTRY);
@@ -108,15 +118,25 @@ pub(crate) fn process() -> u32 {
     id
 }
 
-fn watch_forks() {
-    static WATCHED: OnceLock<()> = OnceLock::new();
-    WATCHED.get_or_init(|| {
-        // SAFETY: L2: the handlers are async-signal-safe and live as long as the program.
-        let failed = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(in_child)) };
-        // It can fail for want of a few bytes of memory only; locks then are as safe as without
-        // forks.
-        debug_assert_eq!(failed, 0);
-    });
+/// Makes the handlers known to the system, once.
+///
+/// A thread that finds another one at it waits for that, but not for ever: a child that was forked
+/// meanwhile does not have the other thread. Handlers that are known twice do no harm.
+pub(super) fn watch_forks() {
+    const KNOWN: u32 = 2;
+    for _ in 0..1_000 {
+        match WATCHED.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Acquire) {
+            Err(KNOWN) => return,
+            Err(_) => std::thread::yield_now(),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: L2: the handler of the child is async-signal-safe, all of them live as long as the
+    // program, and none of them calls the code of others.
+    let failed = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(in_child)) };
+    // It can fail for want of a few bytes of memory only; locks then are as safe as without forks.
+    debug_assert_eq!(failed, 0);
+    WATCHED.store(KNOWN, Ordering::SeqCst);
 }
 
 /// An open description that nothing but a lock uses.

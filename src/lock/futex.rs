@@ -1,11 +1,13 @@
 //! Waiting until a word changes, without running meanwhile: `futex`.
 //!
-//! Knows one system call. A return says nothing: whoever waited looks at the word again.
+//! Knows one system call, for words that processes share and for those of one process. A return
+//! says nothing: whoever waited looks at the word again.
 #![cfg_attr(
     all(target_os = "linux", not(loom)),
     expect(unsafe_code, reason = "a system call that takes the address of a word")
 )]
 
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::sync::Word;
@@ -20,14 +22,7 @@ pub(super) fn wait(word: &Word, low: u32, most: Duration) {
     }
     #[cfg(all(target_os = "linux", not(loom)))]
     {
-        let most = libc::timespec {
-            tv_sec: most.as_secs().min(1 << 20) as libc::time_t,
-            tv_nsec: libc::c_long::from(most.subsec_nanos()),
-        };
-        let failed = call(word, libc::FUTEX_WAIT, low, &raw const most);
-        if failed && last_error() == Some(libc::ENOSYS) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        sleep(low_half(word), libc::FUTEX_WAIT, low, most);
     }
     #[cfg(all(not(target_os = "linux"), not(loom)))]
     {
@@ -40,7 +35,7 @@ pub(super) fn wait(word: &Word, low: u32, most: Duration) {
 pub(super) fn wake(word: &Word, all: bool) {
     #[cfg(all(target_os = "linux", not(loom)))]
     call(
-        word,
+        low_half(word),
         libc::FUTEX_WAKE,
         if all { i32::MAX as u32 } else { 1 },
         std::ptr::null(),
@@ -54,17 +49,59 @@ pub(super) fn wake(word: &Word, all: bool) {
     let _ = (word, all);
 }
 
-#[cfg(all(target_os = "linux", not(loom)))]
-fn last_error() -> Option<i32> {
-    std::io::Error::last_os_error().raw_os_error()
+/// Waits until a thread of this process wakes this one, if the word is still `value`; without
+/// `most`, for as long as it takes.
+pub(super) fn wait_here(word: &AtomicU32, value: u32, most: Option<Duration>) {
+    let most = most.unwrap_or(Duration::MAX);
+    #[cfg(all(target_os = "linux", not(loom)))]
+    {
+        let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        sleep(std::ptr::from_ref(word).cast(), operation, value, most);
+    }
+    // Loom's threads take turns on one thread of the system.
+    #[cfg(any(not(target_os = "linux"), loom))]
+    {
+        let _ = (word, value);
+        std::thread::sleep(most.min(Duration::from_millis(1)));
+    }
 }
 
-/// The system reads the half of the word that stands first, which on a little-endian machine is the
-/// low one. Whether the call failed.
+/// Wakes one of the threads of this process that wait for this word, or all of them.
+pub(super) fn wake_here(word: &AtomicU32, all: bool) {
+    #[cfg(all(target_os = "linux", not(loom)))]
+    call(
+        std::ptr::from_ref(word).cast(),
+        libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+        if all { i32::MAX as u32 } else { 1 },
+        std::ptr::null(),
+    );
+    #[cfg(any(not(target_os = "linux"), loom))]
+    let _ = (word, all);
+}
+
+/// The half of the word that stands first, which on a little-endian machine is the low one.
 #[cfg(all(target_os = "linux", not(loom)))]
-fn call(word: &Word, operation: i32, value: u32, most: *const libc::timespec) -> bool {
-    let address = std::ptr::from_ref(word).cast::<u32>();
-    // SAFETY: M1: the word stays mapped for as long as it is borrowed, and the system only loads
-    // it; `most` is null, or points to a time that outlives the call.
-    unsafe { libc::syscall(libc::SYS_futex, address, operation, value, most) == -1 }
+fn low_half(word: &Word) -> *const u32 {
+    std::ptr::from_ref(word).cast()
+}
+
+#[cfg(all(target_os = "linux", not(loom)))]
+fn sleep(word: *const u32, operation: i32, value: u32, most: Duration) {
+    let most = libc::timespec {
+        tv_sec: most.as_secs().min(1 << 20) as libc::time_t,
+        tv_nsec: libc::c_long::from(most.subsec_nanos()),
+    };
+    let failed = call(word, operation, value, &raw const most);
+    if failed && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the call failed.
+#[cfg(all(target_os = "linux", not(loom)))]
+fn call(word: *const u32, operation: i32, value: u32, most: *const libc::timespec) -> bool {
+    // SAFETY: M1: the word is borrowed by the caller and so stays where it is, mapped or in this
+    // process's memory, and the system only loads it; `most` is null, or points to a time that
+    // outlives the call.
+    unsafe { libc::syscall(libc::SYS_futex, word, operation, value, most) == -1 }
 }

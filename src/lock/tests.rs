@@ -7,6 +7,8 @@ use crate::sync::{load, store};
 
 use super::*;
 
+#[cfg(not(loom))]
+mod inherit;
 #[cfg(loom)]
 mod loom;
 
@@ -282,6 +284,53 @@ fn forked() -> libc::pid_t {
         unsafe { libc::_exit(0) };
     }
     pid
+}
+
+/// What a forked child finds, which must not take it more than a few seconds. It may not panic: that
+/// prints, and another thread may have held the lock of the output at the fork.
+///
+/// One test at a time: some hold a lock over a fork, for which the forks of others would wait.
+#[cfg(not(loom))]
+pub(crate) fn child_finds(check: impl FnOnce() -> bool) -> bool {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    thread_local! {
+        static IS_CHILD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+    let turn =
+        (!IS_CHILD.get()).then(|| TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let found = child_finds_at_once(|| {
+        IS_CHILD.set(true);
+        check()
+    });
+    drop(turn);
+    found
+}
+
+/// The same, while other threads may do so too.
+#[cfg(not(loom))]
+fn child_finds_at_once(check: impl FnOnce() -> bool) -> bool {
+    // SAFETY: L2: the child runs the check, which uses locks of this crate only, and ends.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        let found = check();
+        // SAFETY: L2: ends the child with nothing that belongs to the parent.
+        unsafe { libc::_exit(if found { 0 } else { 1 }) };
+    }
+    let begun = Instant::now();
+    loop {
+        let mut status = -1;
+        // SAFETY: L2: `status` is a live integer, and the child is nobody else's.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if waited != 0 {
+            return status == 0;
+        }
+        if begun.elapsed() > Duration::from_secs(10) {
+            kill(pid);
+            panic!("the forked child hangs");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn kill(pid: libc::pid_t) {

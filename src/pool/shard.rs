@@ -9,8 +9,9 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashTable;
 
 use crate::error::PoolError;
+use crate::lock::{Lock, Locked, Lost};
 use crate::sync::Relaxed;
-use crate::sync::count::{Check, Lock, Locked, holds};
+use crate::sync::count::{Check, holds};
 
 use super::budget::Budget;
 use super::entry::Entry;
@@ -52,13 +53,15 @@ impl Shard {
         }
     }
 
-    pub(super) fn lock(&self) -> Locked<'_, State> {
+    /// What is here, unless this is a forked child and a thread of its parent was changing it.
+    #[inline]
+    pub(super) fn lock(&self) -> Result<Locked<'_, State>, Lost> {
         self.state.lock()
     }
 
     #[inline]
     pub(super) fn intern(self: &Arc<Self>, hash: u64, value: &[u8]) -> Result<Interned, PoolError> {
-        let mut state = self.lock();
+        let mut state = self.lock().map_err(|Lost| PoolError::Forked)?;
         if let Some(handle) = state.take_up(hash, value) {
             return Ok(handle);
         }
@@ -67,7 +70,7 @@ impl Shard {
 
     #[inline]
     pub(super) fn lookup(&self, hash: u64, value: &[u8]) -> Option<Interned> {
-        self.lock().take_up(hash, value)
+        self.lock().ok()?.take_up(hash, value)
     }
 
     #[cold]
@@ -104,7 +107,9 @@ impl Shard {
     /// finds nothing, or another entry with the same value.
     #[cold]
     pub(super) fn release(&self, entry: &Entry) {
-        let mut state = self.lock();
+        let Ok(mut state) = self.lock() else {
+            return;
+        };
         if !holds(
             Check::StillUnheld,
             entry.header().handles.load(Relaxed) == 0,
@@ -124,18 +129,20 @@ impl Shard {
     }
 
     /// Empties the shard, and gives back what its table held.
-    pub(super) fn reset(&self) -> HashTable<Entry> {
-        let mut state = self.lock();
+    pub(super) fn reset(&self) -> Result<HashTable<Entry>, Lost> {
+        let mut state = self.lock()?;
         let bytes = state.entry_bytes + state.table_bytes();
         state.entry_bytes = 0;
         self.give(bytes);
-        std::mem::take(&mut state.table)
+        Ok(std::mem::take(&mut state.table))
     }
 
     /// Gives back spare room, and what nobody has a handle of where it need not stay. What is to be
     /// freed is returned, for the caller to do it without the lock.
     pub(super) fn shrink(&self) -> Vec<Entry> {
-        let mut state = self.lock();
+        let Ok(mut state) = self.lock() else {
+            return Vec::new();
+        };
         let before = state.entry_bytes + state.table_bytes();
         let mut unheld = Vec::new();
         if self.retention == Retention::UntilReset {

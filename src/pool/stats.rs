@@ -80,7 +80,9 @@ impl Top {
 
 /// The first `count` of a shard, in no order.
 fn of_shard(shard: &Shard, count: usize, by: TopBy) -> Vec<Top> {
-    let state = shard.lock();
+    let Ok(state) = shard.lock() else {
+        return Vec::new();
+    };
     // Counts of handles change meanwhile: each is read once.
     let counted = |entry| (Entry::references(entry), Entry::uses(entry), entry);
     let mut all: Vec<(u64, u64, &Entry)> = state.table.iter().map(counted).collect();

@@ -1,5 +1,7 @@
 //! What a pool promises, to the threads of one process.
 
+#[cfg(not(loom))]
+mod forked;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]

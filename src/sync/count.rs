@@ -1,14 +1,11 @@
-//! Counters and locks in the memory of one process, from the standard library and `parking_lot` or,
-//! under `--cfg loom`, from loom.
+//! Counters in the memory of one process, from the standard library or, under `--cfg loom`, from
+//! loom; and loom's locks, which take the place of those of `lock`.
 //!
 //! Unlike a [`Word`](super::Word) they are seen by no other process, and every kind of atomic access
 //! is allowed. This file knows nothing of what is counted.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::AtomicU64 as Count;
-
-#[cfg(not(loom))]
-pub(crate) use parking_lot::{Mutex as Lock, MutexGuard as Locked};
 
 #[cfg(all(loom, test))]
 pub(crate) use modelled::leave_out;
@@ -48,7 +45,7 @@ mod modelled {
 
     use super::Check;
 
-    /// A lock without poisoning, as `parking_lot` has it.
+    /// A lock without poisoning.
     #[derive(Debug)]
     pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
 

@@ -9,7 +9,10 @@
 
 #[path = "../child/mod.rs"]
 mod child;
+#[cfg(feature = "dict")]
+mod dictionaries;
 mod handles;
+mod memory;
 mod orphans;
 mod process;
 mod rebuilds;
@@ -22,48 +25,113 @@ use std::time::Duration;
 use child::Child;
 use mmapcache::{Error, MmapCache, Options, Result};
 
+type Role = (&'static str, fn(&child::Part));
+
 /// No test of its own: what the other tests start as their child processes.
 #[test]
 fn child() {
-    child::play(&[
-        ("uses a handle", handles::uses_a_handle),
-        ("forks twice", handles::forks_twice),
-        ("drops a handle", handles::drops_a_handle),
-        (
-            "drops an exclusive handle",
-            handles::drops_an_exclusive_handle,
-        ),
-        ("inherits a writer", writers::inherits_a_writer),
-        ("drops a writer", writers::drops_a_writer),
-        (
-            "waits for the parent's writer",
-            writers::waits_for_the_parents_writer,
-        ),
-        ("forks and is killed", orphans::forks_and_is_killed),
-        (
-            "leaves a great-grandchild",
-            orphans::leaves_a_great_grandchild,
-        ),
-        ("executes a program", orphans::executes_a_program),
-        (
-            "leaves a child amid a rebuild",
-            rebuilds::leaves_a_child_amid_a_rebuild,
-        ),
-        (
-            "leaves a child and rebuilds",
-            rebuilds::leaves_a_child_and_rebuilds,
-        ),
-        ("forks within a rebuild", rebuilds::forks_within_a_rebuild),
-        ("becomes a daemon", orphans::becomes_a_daemon),
-        (
-            "leaves a child that writes",
-            orphans::leaves_a_child_that_writes,
-        ),
-        ("forks amid its threads", threads::forks_amid_its_threads),
-        ("forks while it creates", threads::forks_while_it_creates),
-        ("forks while it lists", handles::forks_while_it_lists),
-    ]);
+    let roles = [HANDLES, MEMORY, DICTIONARIES].concat();
+    child::play(&roles);
 }
+
+const MEMORY: &[Role] = &[
+    ("uses a pool amid threads", memory::uses_a_pool_amid_threads),
+    (
+        "uses a typed pool amid threads",
+        memory::uses_a_typed_pool_amid_threads,
+    ),
+    (
+        "drops handles amid threads",
+        memory::drops_handles_amid_threads,
+    ),
+    (
+        "uses decoded instances amid threads",
+        memory::uses_decoded_instances_amid_threads,
+    ),
+    (
+        "decodes what another thread decodes",
+        memory::decodes_what_another_thread_decodes,
+    ),
+    ("forks while it decodes", memory::forks_while_it_decodes),
+    ("uses labels amid threads", memory::uses_labels_amid_threads),
+    ("makes pools amid threads", memory::makes_pools_amid_threads),
+];
+
+#[cfg(not(feature = "dict"))]
+const DICTIONARIES: &[Role] = &[];
+#[cfg(feature = "dict")]
+const DICTIONARIES: &[Role] = &[
+    (
+        "uses a dictionary in memory amid threads",
+        dictionaries::uses_a_dictionary_in_memory_amid_threads,
+    ),
+    (
+        "uses a dictionary with two layers amid threads",
+        dictionaries::uses_a_dictionary_with_two_layers_amid_threads,
+    ),
+    (
+        "uses a dictionary in files amid threads",
+        dictionaries::uses_a_dictionary_in_files_amid_threads,
+    ),
+    (
+        "forks in a transformation in memory",
+        dictionaries::forks_in_a_transformation_in_memory,
+    ),
+    (
+        "forks in a transformation in files",
+        dictionaries::forks_in_a_transformation_in_files,
+    ),
+    (
+        "forks while it lists a dictionary",
+        dictionaries::forks_while_it_lists_a_dictionary,
+    ),
+];
+
+const HANDLES: &[Role] = &[
+    ("uses a handle", handles::uses_a_handle),
+    ("forks twice", handles::forks_twice),
+    ("drops a handle", handles::drops_a_handle),
+    (
+        "drops an exclusive handle",
+        handles::drops_an_exclusive_handle,
+    ),
+    ("inherits a writer", writers::inherits_a_writer),
+    (
+        "commits an inherited writer",
+        writers::commits_an_inherited_writer,
+    ),
+    ("forks in an update", writers::forks_in_an_update),
+    ("forks in a copy", writers::forks_in_a_copy),
+    ("forks in a repair", writers::forks_in_a_repair),
+    ("drops a writer", writers::drops_a_writer),
+    (
+        "waits for the parent's writer",
+        writers::waits_for_the_parents_writer,
+    ),
+    ("forks and is killed", orphans::forks_and_is_killed),
+    (
+        "leaves a great-grandchild",
+        orphans::leaves_a_great_grandchild,
+    ),
+    ("executes a program", orphans::executes_a_program),
+    (
+        "leaves a child amid a rebuild",
+        rebuilds::leaves_a_child_amid_a_rebuild,
+    ),
+    (
+        "leaves a child and rebuilds",
+        rebuilds::leaves_a_child_and_rebuilds,
+    ),
+    ("forks within a rebuild", rebuilds::forks_within_a_rebuild),
+    ("becomes a daemon", orphans::becomes_a_daemon),
+    (
+        "leaves a child that writes",
+        orphans::leaves_a_child_that_writes,
+    ),
+    ("forks amid its threads", threads::forks_amid_its_threads),
+    ("forks while it creates", threads::forks_while_it_creates),
+    ("forks while it lists", handles::forks_while_it_lists),
+];
 
 fn open(path: &Path, timeout: Duration) -> MmapCache {
     let mut options = Options::new();

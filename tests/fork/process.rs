@@ -3,6 +3,7 @@
 //! Knows nothing of caches; the rules of forking under threads are the tests' own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 /// Runs the closure in a forked child, which never comes back from it. Returns the child's process
 /// id.
@@ -19,6 +20,25 @@ pub(super) fn fork(body: impl FnOnce()) -> libc::pid_t {
     unsafe { libc::_exit(if well { 0 } else { 1 }) }
 }
 
+/// Forks in the middle of something: both processes come back. A child that panics fails at once: the
+/// end of its only thread would pass for success.
+pub(super) fn fork_here() -> libc::pid_t {
+    // SAFETY: as in `fork`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "a forked child");
+    if pid == 0 {
+        // SAFETY: ends the process at once, with nothing that belongs to the parent.
+        std::panic::set_hook(Box::new(|_| unsafe { libc::_exit(2) }));
+    }
+    pid
+}
+
+/// Ends a child that came back from [`fork_here`].
+pub(super) fn end(well: bool) -> ! {
+    // SAFETY: ends the process at once, with nothing that belongs to the parent.
+    unsafe { libc::_exit(if well { 0 } else { 1 }) }
+}
+
 /// Waits until the forked child has ended, and expects that it ended well.
 #[track_caller]
 pub(super) fn join(pid: libc::pid_t) {
@@ -26,6 +46,27 @@ pub(super) fn join(pid: libc::pid_t) {
     // SAFETY: `status` is a live integer, and the process is a child that nobody else waits for.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!((waited, status), (pid, 0), "the forked child failed");
+}
+
+/// The same, but a child that does not end within a quarter of a minute hangs: it is killed, and that
+/// is a failure.
+#[track_caller]
+pub(super) fn join_in_time(pid: libc::pid_t) {
+    let begun = Instant::now();
+    loop {
+        let mut status = -1;
+        // SAFETY: as in `join`.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if waited != 0 {
+            assert_eq!((waited, status), (pid, 0), "the forked child failed");
+            return;
+        }
+        if begun.elapsed() > Duration::from_secs(15) {
+            kill(pid);
+            panic!("the forked child hangs");
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }
 
 /// Ends this process, should the rest of it take longer than a minute: a test that hangs fails.

@@ -2,10 +2,10 @@
 //!
 //! Both live on here; parents that are killed are the matter of `orphans.rs`.
 
-use mmapcache::{Error, Update, Writer};
+use mmapcache::{Durability, Error, Options, Result, Update, Version, Writer};
 
 use super::child::{Part, say};
-use super::process::{fork, join};
+use super::process::{end, fork, fork_here, join};
 use super::{
     LATE, SOON, assert_locked, assert_locked_for_others, assert_value, open, put, runs_well,
 };
@@ -31,6 +31,7 @@ pub(super) fn inherits_a_writer(part: &Part) {
         assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
         let forked = writer.update(b"key", |_| Update::Delete).map(drop);
         assert!(matches!(forked, Err(Error::Forked { .. })), "{forked:?}");
+        every_method_is_refused(&mut writer);
         assert_value(&cache, "key", "1");
         assert!(staged.exists(), "the parent's file");
     });
@@ -38,6 +39,154 @@ pub(super) fn inherits_a_writer(part: &Part) {
     writer.put(b"key", b"3").expect("a put");
     writer.commit().expect("the end of a batch");
     assert_value(&cache, "key", "3");
+    say("ran to its end");
+}
+
+/// Also what would change nothing, for it would look as if it had been decided under the lock.
+fn every_method_is_refused(writer: &mut Writer<'_>) {
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(result: Result<T>) {
+        assert!(matches!(result, Err(Error::Forked { .. })), "{result:?}");
+    }
+    refused(writer.entry(b"key"));
+    refused(writer.entry(b"absent"));
+    refused(writer.insert_if_absent(b"key", b"2"));
+    refused(writer.insert_if_absent(b"new", b"2"));
+    let other = Version::from_nanos(1);
+    refused(writer.put_if(b"key", b"2", other));
+    refused(writer.delete_if(b"key", other));
+    refused(writer.update(b"key", |_| panic!("it is not asked")));
+    refused(writer.delete(b"absent"));
+}
+
+#[test]
+fn inherited_commit_is_refused() {
+    runs_well("commits an inherited writer");
+}
+
+pub(super) fn commits_an_inherited_writer(part: &Part) {
+    for durability in [Durability::Process, Durability::Sync] {
+        let cache = Options::new()
+            .durability(durability)
+            .open(part.path.with_extension(format!("{durability:?}")))
+            .expect("a new cache");
+        for changed in [false, true] {
+            let mut writer = Some(cache.writer().expect("the writer"));
+            let held = writer.as_mut().expect("the writer");
+            if changed {
+                held.put(b"key", b"1").expect("a put");
+            }
+            let pid = fork_here();
+            let committed = writer.take().expect("the writer").commit();
+            if pid == 0 {
+                let refused = matches!(committed, Err(Error::Forked { .. }));
+                end(refused);
+            }
+            join(pid);
+            committed.expect("the end of a batch");
+        }
+        assert_value(&cache, "key", "1");
+    }
+    say("ran to its end");
+}
+
+/// `update` on the handle takes the writer, and both processes come back from the closure.
+#[test]
+fn update_that_forks_is_refused() {
+    runs_well("forks in an update");
+}
+
+pub(super) fn forks_in_an_update(part: &Part) {
+    let cache = open(&part.path, LATE);
+    for update in [Update::Keep, Update::Put(b"2".to_vec()), Update::Delete] {
+        put(&cache, "key", "1").expect("a put");
+        let mut pid = None;
+        let done = cache.update(b"key", |_| {
+            pid = Some(fork_here());
+            update
+        });
+        if pid == Some(0) {
+            let refused = matches!(done, Err(Error::Forked { .. }));
+            end(refused);
+        }
+        join(pid.expect("a forked child"));
+        done.expect("an update");
+    }
+    assert_eq!(cache.len(), 0);
+    say("ran to its end");
+}
+
+/// Both processes come back from the function that hears of the progress.
+#[test]
+fn copies_that_fork_are_the_parents() {
+    runs_well("forks in a copy");
+}
+
+pub(super) fn forks_in_a_copy(part: &Part) {
+    let cache = open(&part.path, LATE);
+    for number in 0..100 {
+        put(&cache, &format!("key {number}"), "1").expect("a put");
+    }
+    for at in 0..2 {
+        let target = part.path.with_extension(format!("copy{at}"));
+        let (mut pid, mut heard) = (None, 0);
+        let copied = cache
+            .hot_copy()
+            .on_progress(|_| {
+                if heard == at {
+                    pid = Some(fork_here());
+                    if pid != Some(0) {
+                        // The child has done what it would do.
+                        std::thread::sleep(SOON);
+                    }
+                }
+                heard += 1;
+            })
+            .to(&target);
+        if pid == Some(0) {
+            let refused = matches!(copied, Err(Error::Forked { .. }));
+            end(refused);
+        }
+        join(pid.expect("a forked child"));
+        assert_eq!(copied.expect("a copy").entries, 100);
+        let copy = open(&target, LATE);
+        assert!(copy.verify().expect("a check").is_clean());
+        assert_eq!(copy.len(), 100);
+    }
+    say("ran to its end");
+}
+
+#[test]
+fn repairs_that_fork_are_the_parents() {
+    runs_well("forks in a repair");
+}
+
+pub(super) fn forks_in_a_repair(part: &Part) {
+    let cache = open(&part.path, LATE);
+    for number in 0..100 {
+        put(&cache, &format!("key {number}"), "1").expect("a put");
+    }
+    drop(cache);
+    std::fs::remove_file(&part.path).expect("the index");
+    let mut pid = None;
+    let repaired = mmapcache::Repair::new(&part.path)
+        .on_progress(|_| {
+            if pid.is_none() {
+                pid = Some(fork_here());
+                if pid != Some(0) {
+                    // The child has done what it would do.
+                    std::thread::sleep(SOON);
+                }
+            }
+        })
+        .run();
+    if pid == Some(0) {
+        let refused = matches!(repaired, Err(Error::Forked { .. }));
+        end(refused);
+    }
+    join(pid.expect("a forked child"));
+    assert_eq!(repaired.expect("a repair").entries, 100);
+    assert!(open(&part.path, LATE).verify().expect("a check").is_clean());
     say("ran to its end");
 }
 

@@ -10,6 +10,7 @@ use crate::dict::error::Result;
 use crate::dict::etag::ETag;
 use crate::dict::format::Value;
 use crate::dict::store::{Place, Stored};
+use crate::lock::set_once;
 
 /// An encoded value, and the decoded one once it was asked for.
 pub struct Held {
@@ -36,7 +37,7 @@ impl Held {
         }
         let value = Arc::new(at.decode::<V>(&self.encoded)?);
         // Who decoded it at the same time, and was first, has set it: then all get that.
-        let decoded = self.decoded.get_or_init(|| Arc::clone(&value) as _);
+        let decoded = set_once(&self.decoded, || Arc::clone(&value) as _);
         Ok(Arc::clone(decoded).downcast().unwrap_or(value))
     }
 }

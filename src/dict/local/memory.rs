@@ -5,40 +5,32 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
-
-use parking_lot::{ReentrantMutex, RwLock, RwLockWriteGuard};
 
 use crate::cache::Version;
-use crate::dict::error::Result;
+use crate::dict::error::{DictError, Result};
 use crate::dict::etag::ETag;
 use crate::dict::format::Format;
 use crate::dict::key::DictKey;
 use crate::dict::sample;
 use crate::dict::store::{Lookup, Place, Scope, Session, Store};
 
+use crate::lock::{Lost, PerProcess, Read, SharedLock, Written};
+
 use super::held::Held;
 use super::options::LocalOptions;
 use super::tree::Node;
+use super::turns::Turns;
 
 /// Items that a listing takes with it for one hold of the lock.
 const LISTED_AT_ONCE: usize = 64;
-
-/// Transformations of so many items can run at a time; more where they meet by chance.
-const TURNS: usize = 16;
-
-/// How long a transformation waits for its turn: one that waits for another would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A tree that dictionaries share.
 #[derive(Clone)]
 pub struct Memory(Arc<Shared>);
 
 struct Shared {
-    tree: RwLock<Tree>,
-    /// Who transforms an item holds the turn of its key, so that many who do it at a time are not
-    /// in each other's way again and again. A closure may transform items too.
-    turns: [ReentrantMutex<()>; TURNS],
+    tree: SharedLock<Tree>,
+    turns: PerProcess<Turns>,
     append_only: bool,
     prune_interval: Option<u32>,
 }
@@ -56,7 +48,7 @@ struct Tree {
 /// go, and ask for the tree as well.
 #[derive(Debug)]
 pub struct Locked<'a> {
-    tree: RwLockWriteGuard<'a, Tree>,
+    tree: Written<'a, Tree>,
     prune_interval: Option<u32>,
     removed: Vec<Arc<Held>>,
 }
@@ -75,21 +67,23 @@ impl Memory {
             deletions: 0,
         };
         Self(Arc::new(Shared {
-            tree: RwLock::new(tree),
-            turns: Default::default(),
+            tree: SharedLock::new(tree),
+            turns: PerProcess::new(),
             append_only: options.append_only,
             prune_interval: options.prune_interval,
         }))
     }
 
     pub(super) fn nodes(&self) -> usize {
-        self.0.tree.read().root.nodes()
+        self.read().map_or(0, |tree| tree.root.nodes())
     }
 
     /// Holds a value that has its tag from elsewhere, unless a newer one is held.
     pub(in crate::dict) fn hold(&self, at: &Place, etag: ETag, encoded: &[u8]) -> Arc<Held> {
         let held = Arc::new(Held::new(etag, encoded));
-        let mut locked = self.lock();
+        let Ok(mut locked) = self.lock() else {
+            return held;
+        };
         let known = locked.tree.root.get(at.format, at.key.as_str());
         match known {
             // Who has read it at the same time was first.
@@ -107,8 +101,8 @@ impl Memory {
 
     /// Lets go of what is held of an item.
     pub(in crate::dict) fn forget(&self, at: &Place) {
-        if self.0.tree.read().get(at).is_some() {
-            let mut locked = self.lock();
+        let is_held = self.read().is_ok_and(|tree| tree.get(at).is_some());
+        if is_held && let Ok(mut locked) = self.lock() {
             let removed = locked.tree.root.take(at.format, at.key.as_str());
             locked.removed.extend(removed);
         }
@@ -116,31 +110,40 @@ impl Memory {
 
     /// Lets go of everything.
     pub(in crate::dict) fn forget_all(&self) {
-        let all = std::mem::take(&mut self.0.tree.write().root);
-        drop(all);
+        if let Ok(mut tree) = self.0.tree.write() {
+            let all = std::mem::take(&mut tree.root);
+            drop(tree);
+            drop(all);
+        }
     }
 
     /// Items in all formats.
     pub(in crate::dict) fn count(&self) -> u64 {
-        let tree = self.0.tree.read();
+        let Ok(tree) = self.read() else {
+            return 0;
+        };
         Format::ALL
             .into_iter()
             .map(|format| tree.root.count(format))
             .sum()
     }
 
-    fn lock(&self) -> Locked<'_> {
-        Locked {
-            tree: self.0.tree.write(),
+    fn read(&self) -> Result<Read<'_, Tree>> {
+        self.0.tree.read().map_err(|Lost| DictError::Forked)
+    }
+
+    pub(super) fn lock(&self) -> Result<Locked<'_>> {
+        Ok(Locked {
+            tree: self.0.tree.write().map_err(|Lost| DictError::Forked)?,
             prune_interval: self.0.prune_interval,
             removed: Vec::new(),
-        }
+        })
     }
 
     /// Some items of a scope behind a key.
-    fn some(&self, scope: &Scope, behind: Option<&DictKey>) -> Vec<(DictKey, Arc<Held>)> {
+    fn some(&self, scope: &Scope, behind: Option<&DictKey>) -> Result<Vec<(DictKey, Arc<Held>)>> {
         let mut some = Vec::with_capacity(LISTED_AT_ONCE);
-        let tree = self.0.tree.read();
+        let tree = self.read()?;
         if let Some(node) = tree.root.at(&scope.within) {
             let mut path = String::new();
             let behind = behind.map(DictKey::as_str);
@@ -149,19 +152,26 @@ impl Memory {
                 some.len() < LISTED_AT_ONCE
             });
         }
-        some
+        Ok(some)
     }
 
-    fn items(&self, scope: Scope) -> impl Iterator<Item = (DictKey, Arc<Held>)> {
+    fn items(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, Arc<Held>)>> {
         let mut some = Vec::new().into_iter();
         let mut behind: Option<DictKey> = None;
+        let mut is_over = false;
         std::iter::from_fn(move || {
-            if some.len() == 0 {
-                some = self.some(&scope, behind.as_ref()).into_iter();
+            if some.len() == 0 && !is_over {
+                match self.some(&scope, behind.as_ref()) {
+                    Ok(more) => some = more.into_iter(),
+                    Err(error) => {
+                        is_over = true;
+                        return Some(Err(error));
+                    }
+                }
             }
             let (key, held) = some.next()?;
             behind = Some(key.clone());
-            Some((key, held))
+            Some(Ok((key, held)))
         })
     }
 }
@@ -190,11 +200,11 @@ impl Lookup for Memory {
     type Stored = Arc<Held>;
 
     fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        Ok(self.0.tree.read().get(at).map(|held| held.etag))
+        Ok(self.read()?.get(at).map(|held| held.etag))
     }
 
     fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
-        let held = self.0.tree.read().get(at).cloned();
+        let held = self.read()?.get(at).cloned();
         Ok(held.map(|held| (held.etag, held)))
     }
 }
@@ -251,19 +261,17 @@ impl Store for Memory {
     }
 
     fn begin(&self) -> Result<Locked<'_>> {
-        Ok(self.lock())
+        self.lock()
     }
 
     fn in_turn<R>(&self, at: &Place, transform: impl FnOnce() -> R) -> R {
         let mut hasher = DefaultHasher::new();
         at.key.hash(&mut hasher);
-        let turn = &self.0.turns[hasher.finish() as usize % TURNS];
-        let _held = turn.try_lock_for(PATIENCE);
-        transform()
+        self.0.turns.run(hasher.finish(), transform)
     }
 
     fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
-        let mut locked = self.lock();
+        let mut locked = self.lock()?;
         if self.0.append_only && locked.tree.get(at).is_some() {
             return Ok(None);
         }
@@ -271,16 +279,17 @@ impl Store for Memory {
     }
 
     fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
-        self.items(scope).map(|(key, held)| Ok((key, held.etag)))
+        self.items(scope)
+            .map(|item| item.map(|(key, held)| (key, held.etag)))
     }
 
     fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
         self.items(scope)
-            .map(|(key, held)| Ok((key, held.etag, held)))
+            .map(|item| item.map(|(key, held)| (key, held.etag, held)))
     }
 
     fn len(&self, scope: &Scope) -> Result<u64> {
-        let tree = self.0.tree.read();
+        let tree = self.read()?;
         Ok(tree
             .root
             .at(&scope.within)
@@ -288,7 +297,7 @@ impl Store for Memory {
     }
 
     fn clear(&self, scope: &Scope) -> Result<()> {
-        let mut locked = self.lock();
+        let mut locked = self.lock()?;
         let Locked { tree, removed, .. } = &mut locked;
         tree.root.clear(scope.format, &scope.within, removed);
         locked.has_deleted();

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Version;
 use crate::dict::etag::ETag;
 use crate::dict::store::Place;
-use crate::dict::{Dict, DictError, DictKey, Format, LocalDict, LocalOptions, Retries, Write};
+use crate::dict::{
+    CachedDict, Dict, DictError, DictKey, Format, LocalDict, LocalOptions, MmapDict, Retries, Write,
+};
 
 use super::Memory;
 
@@ -217,4 +219,52 @@ fn a_transformation_waits_for_its_turn_instead_of_spoiling_anothers() {
         dict.transform("a", increment).unwrap();
     });
     assert_eq!((dict.get("a").unwrap(), *ran.lock().unwrap()), (Some(2), 2));
+}
+
+/// The thread that forks holds the lock, as one that is interrupted by a signal may.
+#[test]
+fn lost_tree_is_an_error() {
+    let dict = LocalDict::<u8>::new();
+    dict.insert("key", 1).unwrap();
+    let held = dict.0.store.lock().unwrap();
+    assert!(crate::lock::tests::child_finds(|| {
+        fn is_lost<T>(result: Result<T, DictError>) -> bool {
+            matches!(result, Err(DictError::Forked))
+        }
+        let mut listed = dict.items();
+        is_lost(dict.get("key"))
+            && is_lost(dict.insert("key", 2))
+            && is_lost(dict.transform("key", |_| Write::DeleteCurrent))
+            && is_lost(dict.discard("key"))
+            && is_lost(dict.clear())
+            && is_lost(dict.len())
+            && is_lost(dict.random_key())
+            && listed.next().is_some_and(is_lost)
+            && listed.next().is_none()
+            && dict.nodes() == 0
+    }));
+    drop(held);
+    assert_eq!(dict.get("key").unwrap(), Some(1));
+}
+
+/// What is held in front of files can be read again.
+#[test]
+fn lost_front_reads_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = MmapDict::<u8>::open(dir.path().join("d")).unwrap();
+    let dict = CachedDict::new(files);
+    dict.insert("key", 1).unwrap();
+    dict.get("key").unwrap();
+    let held = dict.front().lock().unwrap();
+    assert!(crate::lock::tests::child_finds(|| {
+        let found = dict.get("key").is_ok_and(|value| value == Some(1));
+        let put = dict.insert("key", 2).is_ok();
+        let again = dict
+            .get_shared("key")
+            .is_ok_and(|value| value.is_some_and(|it| *it == 2));
+        dict.forget();
+        found && put && again && dict.held() == 0 && dict.clear().is_ok()
+    }));
+    drop(held);
+    assert_eq!(dict.get("key").unwrap(), None);
 }

@@ -1,0 +1,205 @@
+//! Locks between threads, and what a forked child finds of them.
+
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use super::{child_finds, child_finds_at_once};
+use crate::lock::inherit::SharedLock;
+use crate::lock::{Lock, Lost, Mutex, PerProcess, set_once};
+use crate::sync::Relaxed;
+use crate::sync::count::Count;
+
+/// Adds one to a number some thousand times in each of four threads, by a load and a store.
+fn count(add: impl Fn(&Count) + Sync) {
+    let number = Count::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..20_000).for_each(|_| add(&number)));
+        }
+    });
+    assert_eq!(number.into_inner(), 80_000);
+}
+
+fn add_one(number: &Count) {
+    number.store(number.load(Relaxed) + 1, Relaxed);
+}
+
+#[test]
+fn locks_exclude_threads() {
+    let (lock, shared, mutex) = (Lock::new(()), SharedLock::new(()), Mutex::new(()));
+    count(|number| {
+        let _held = lock.lock().unwrap();
+        add_one(number);
+    });
+    count(|number| {
+        drop(shared.read().unwrap());
+        let _held = shared.write().unwrap();
+        add_one(number);
+    });
+    count(|number| {
+        let _held = mutex.lock();
+        add_one(number);
+    });
+}
+
+#[test]
+fn readers_share_and_let_writers_in() {
+    let lock = SharedLock::new(0_u64);
+    let over = Count::new(0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while over.load(Relaxed) == 0 {
+                    let first = lock.read().unwrap();
+                    thread::sleep(Duration::from_micros(50));
+                    drop(first);
+                }
+            });
+        }
+        // Someone reads at every moment: a writer that had to wait for none would wait for ever.
+        for _ in 0..200 {
+            *lock.write().unwrap() += 1;
+        }
+        over.store(1, Relaxed);
+    });
+    let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
+    assert_eq!((*one, *two), (200, 200));
+}
+
+#[test]
+fn waiting_ends_in_time() {
+    let mutex = Mutex::new(());
+    let held = mutex.lock();
+    assert!(mutex.try_lock().is_none());
+    assert!(mutex.try_lock_for(Duration::from_millis(20)).is_none());
+    drop(held);
+    assert!(mutex.try_lock_for(Duration::from_millis(20)).is_some());
+}
+
+#[test]
+fn fork_waits_for_the_holder() {
+    let (lock, shared) = (Lock::new((0, 0)), SharedLock::new((0, 0)));
+    let over = Count::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while over.load(Relaxed) == 0 {
+                    let mut both = lock.lock().unwrap();
+                    both.0 += 1;
+                    thread::yield_now();
+                    both.1 += 1;
+                    drop(both);
+                    let mut both = shared.write().unwrap();
+                    both.0 += 1;
+                    thread::yield_now();
+                    both.1 += 1;
+                }
+            });
+        }
+        let right = (0..100).all(|_| {
+            child_finds(|| {
+                let equal = |both: (u64, u64)| both.0 == both.1;
+                lock.lock().is_ok_and(|both| equal(*both))
+                    && shared.read().is_ok_and(|both| equal(*both))
+                    && shared.write().is_ok_and(|both| equal(*both))
+            })
+        });
+        over.store(1, Relaxed);
+        assert!(
+            right,
+            "a child found a lock held, or what it guards half-changed"
+        );
+    });
+}
+
+/// As where a signal handler forks: the thread that forks holds the lock itself.
+#[test]
+fn lock_that_stays_held_is_lost() {
+    let (lock, shared) = (Lock::new(1), SharedLock::new(1));
+    {
+        let held = (lock.lock().unwrap(), shared.read().unwrap());
+        assert!(child_finds(|| {
+            lock.lock().err() == Some(Lost)
+                && shared.read().err() == Some(Lost)
+                && shared.write().err() == Some(Lost)
+                // Another lock is what it was.
+                && Lock::new(2).lock().is_ok_and(|new| *new == 2)
+        }));
+        drop(held);
+        assert_eq!((*lock.lock().unwrap(), *shared.write().unwrap()), (1, 1));
+    }
+}
+
+#[test]
+fn threads_that_fork_at_once_both_do() {
+    let lock = Lock::new(7);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..30 {
+                    assert!(child_finds_at_once(|| lock
+                        .lock()
+                        .is_ok_and(|value| *value == 7)));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn cells_are_never_inherited_half_set() {
+    let over = Count::new(0);
+    let cells: Vec<_> = (0..100_000).map(|_| OnceLock::new()).collect();
+    let next = Count::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while over.load(Relaxed) == 0 {
+                    let at = next.fetch_add(1, Relaxed);
+                    let Some(cell) = cells.get(at as usize) else {
+                        return;
+                    };
+                    set_once(cell, || {
+                        thread::sleep(Duration::from_micros(50));
+                        at
+                    });
+                }
+            });
+        }
+        let right = (0..50).all(|_| {
+            let now = next.load(Relaxed) as usize;
+            let near = now.saturating_sub(4)..(now + 20).min(cells.len());
+            child_finds(|| {
+                near.clone()
+                    .all(|at| *set_once(&cells[at], || at as u64) == at as u64)
+            })
+        });
+        over.store(1, Relaxed);
+        assert!(right);
+    });
+}
+
+#[test]
+fn each_process_has_its_own_value() {
+    let own = PerProcess::<Mutex<u32>>::new();
+    *own.lock() = 1;
+    let held = own.lock();
+    assert!(child_finds(|| {
+        let fresh = own.try_lock().is_some_and(|value| *value == 0);
+        fresh && child_finds(|| own.try_lock().is_some_and(|value| *value == 0))
+    }));
+    assert_eq!(*held, 1);
+}
+
+#[test]
+fn more_locks_than_a_block_holds() {
+    let locks: Vec<_> = (0..200).map(Lock::new).collect();
+    let held: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
+    assert!(held.iter().enumerate().all(|(at, value)| **value == at));
+    drop(held);
+    assert!(child_finds(|| {
+        let all: Vec<_> = locks.iter().map(Lock::lock).collect();
+        all.iter().all(Result::is_ok)
+    }));
+}

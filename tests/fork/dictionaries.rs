@@ -1,0 +1,177 @@
+//! Dictionaries that a forked child inherits while other threads of the parent use them.
+
+use mmapcache::dict::{CachedDict, Dict, DictError, LocalDict, MmapDict, Retries, Write};
+use mmapcache::{Error, Options};
+
+use super::child::{Part, say};
+use super::memory::{fork_amid, with_two_threads};
+use super::process::{end, fork, fork_here, join_in_time};
+use super::runs_well;
+
+/// Everything that changes or reads a dictionary.
+fn use_dict(dict: &impl Dict<u64>, number: u64) {
+    let key = ["busy".to_owned(), (number % 17).to_string()];
+    dict.insert(&key, number).expect("an insertion");
+    dict.transform(&key, |value| Write::Value(value.unwrap_or(0) + 1))
+        .expect("a transformation");
+    dict.get(&key).expect("a look");
+    if number.is_multiple_of(16) {
+        dict.discard(&key).expect("a deletion");
+        let listed: Result<Vec<_>, _> = dict.items().collect();
+        listed.expect("a listing");
+    }
+}
+
+/// What each child finds and does.
+fn child_uses_dict(dict: &(impl Dict<u64> + Sync), number: usize) {
+    assert_eq!(dict.get("known").expect("a look"), Some(7));
+    let key = format!("child {number}").replace(' ', "-");
+    dict.insert(&key, number as u64).expect("an insertion");
+    assert_eq!(dict.require(&key).expect("it is there"), number as u64);
+    assert_eq!(dict.pop(&key).expect("a deletion"), Some(number as u64));
+    assert!(dict.len().expect("a count") >= 1);
+    assert!(dict.random_key().expect("a draw").is_some());
+    with_two_threads(|| (0..20).for_each(|number| use_dict(dict, number)));
+}
+
+#[test]
+fn local_dict_works_in_forked_children() {
+    runs_well("uses a dictionary in memory amid threads");
+}
+
+pub(super) fn uses_a_dictionary_in_memory_amid_threads(_: &Part) {
+    let dict = LocalDict::<u64>::new();
+    dict.insert("known", 7).expect("an insertion");
+    fork_amid(
+        |number| use_dict(&dict, number),
+        |number| {
+            child_uses_dict(&dict, number);
+            dict.clear().expect("an empty dictionary");
+            assert_eq!(dict.get_shared("known").expect("a look"), None);
+        },
+    );
+    assert_eq!(dict.get("known").expect("a look"), Some(7));
+    say("ran to its end");
+}
+
+#[test]
+fn cached_dict_works_in_forked_children() {
+    runs_well("uses a dictionary with two layers amid threads");
+}
+
+pub(super) fn uses_a_dictionary_with_two_layers_amid_threads(part: &Part) {
+    let files = MmapDict::<u64>::open(&part.path).expect("a new dictionary");
+    let dict = CachedDict::new(files.clone());
+    dict.insert("known", 7).expect("an insertion");
+    fork_amid(
+        |number| use_dict(&dict, number),
+        |number| {
+            assert_eq!(
+                dict.get_shared("known").expect("a look").as_deref(),
+                Some(&7)
+            );
+            child_uses_dict(&dict, number);
+            dict.forget();
+        },
+    );
+    assert_eq!(files.get("known").expect("a look"), Some(7));
+    say("ran to its end");
+}
+
+#[test]
+fn mmap_dict_works_in_forked_children() {
+    runs_well("uses a dictionary in files amid threads");
+}
+
+pub(super) fn uses_a_dictionary_in_files_amid_threads(part: &Part) {
+    let dict = MmapDict::<u64>::open(&part.path).expect("a new dictionary");
+    dict.insert("known", 7).expect("an insertion");
+    fork_amid(
+        |number| use_dict(&dict, number),
+        |number| child_uses_dict(&dict, number),
+    );
+    say("ran to its end");
+}
+
+/// A transformation in memory runs beside the tree: both processes go on with it, each in its own.
+#[test]
+fn local_transformation_may_fork() {
+    runs_well("forks in a transformation in memory");
+}
+
+pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
+    let dict = LocalDict::<u64>::new();
+    let mut pid = None;
+    let done = dict.transform("key", |_| {
+        pid = Some(fork_here());
+        Write::Value(1)
+    });
+    let right = done.is_ok() && dict.get("key").is_ok_and(|value| value == Some(1));
+    if pid == Some(0) {
+        // Others have their turns in the child, and do not wait for those of the parent.
+        let next = dict.transform("key", |_| Write::Value(2)).is_ok();
+        end(right && next);
+    }
+    join_in_time(pid.expect("a forked child"));
+    assert!(right);
+    say("ran to its end");
+}
+
+/// In files it holds the writer lock, which stays the parent's: whatever the closure says, the child
+/// gets an error.
+#[test]
+fn transformation_in_files_ends_in_children() {
+    runs_well("forks in a transformation in files");
+}
+
+pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
+    let dict = Options::new()
+        .open(&part.path)
+        .map(|cache| MmapDict::<u64>::on(cache.into(), Default::default()))
+        .expect("a new dictionary");
+    dict.insert("key", 1).expect("an insertion");
+    for write in [Write::Value(2), Write::KeepCurrent, Write::DeleteCurrent] {
+        let mut pid = None;
+        let done: Result<_, DictError> = dict.try_transform("key", Retries::default(), |_| {
+            pid = Some(fork_here());
+            Ok(write)
+        });
+        if pid == Some(0) {
+            let source = Error::Forked {
+                path: dict.cache().path().to_owned(),
+            };
+            let refused = done.is_err_and(|error| match error {
+                DictError::Backend { source: found, .. } => found.to_string() == source.to_string(),
+                _ => false,
+            });
+            end(refused);
+        }
+        join_in_time(pid.expect("a forked child"));
+        done.expect("a transformation");
+    }
+    assert_eq!(dict.get("key").expect("a look"), None);
+    say("ran to its end");
+}
+
+/// An iterator takes a few items at a time, and goes on in both processes.
+#[test]
+fn local_listing_goes_on_in_children() {
+    runs_well("forks while it lists a dictionary");
+}
+
+pub(super) fn forks_while_it_lists_a_dictionary(_: &Part) {
+    let dict = LocalDict::<u64>::new();
+    for number in 0..300 {
+        dict.insert(number.to_string(), number)
+            .expect("an insertion");
+    }
+    let items = std::cell::RefCell::new(dict.items());
+    let list = |count| {
+        let mut items = items.borrow_mut();
+        items.by_ref().take(count).filter(Result::is_ok).count()
+    };
+    assert_eq!(list(100), 100);
+    join_in_time(fork(|| assert_eq!(list(1_000), 200)));
+    assert_eq!(list(1_000), 200);
+    say("ran to its end");
+}
