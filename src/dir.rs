@@ -185,12 +185,12 @@ impl Names {
     }
 
     /// Refuses a switch of generations that could not come to its end, because index or roster, or
-    /// segments if they are to go, are another user's in a directory with the sticky bit.
-    pub(crate) fn check_replaceable(&self, with_heap: bool) -> Result<()> {
+    /// one of the segments that are to go, are another user's in a directory with the sticky bit.
+    pub(crate) fn check_replaceable(&self, segments: impl Iterator<Item = u16>) -> Result<()> {
         check_removable(&self.index)?;
         check_removable(&self.roster(Stage::Final))?;
-        if with_heap {
-            for (number, stage) in self.segments()? {
+        for number in segments {
+            for stage in [Stage::Final, Stage::New] {
                 check_removable(&self.segment(number, stage))?;
             }
         }

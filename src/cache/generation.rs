@@ -69,7 +69,11 @@ impl Handle {
         capacity: u64,
         fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
-        self.names.check_replaceable(heap == Heap::Fresh)?;
+        let replaced = match heap {
+            Heap::Fresh => Extent::of(editor.view.header()),
+            Heap::Kept => Extent::NONE,
+        };
+        self.names.check_replaceable(replaced.numbers())?;
         self.clear_the_way(editor)?;
         if heap == Heap::Kept {
             // A recovery: what the header says of the heap may be older than the heap.
@@ -95,7 +99,7 @@ impl Handle {
 
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
-        self.names.check_replaceable(false)?;
+        self.names.check_replaceable(Extent::NONE.numbers())?;
         self.clear_the_way(editor)?;
         map_known(editor)?;
         let built = reindex_larger(editor).and_then(|fresh| {
@@ -110,7 +114,7 @@ impl Handle {
 
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
-        self.names.check_replaceable(false)?;
+        self.names.check_replaceable(Extent::NONE.numbers())?;
         self.clear_the_way(editor)?;
         map_known(editor)?;
         let geometry = *editor.view.table.geometry();

@@ -48,6 +48,7 @@ pub(crate) fn check(view: &View, names: &Names, boot: [u64; 2]) -> Result<()> {
     };
     for number in required {
         if let Under::Other(what) = look(view, names, number)?
+            && !is_cleared(view)
             && !may_be_missing(view, names, boot)?
         {
             return Err(missing(view, names, number, what));
@@ -153,6 +154,13 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
         _ => cleaned.unwrap_or(oldest).max(home.whole_from),
     };
     Some(from.min(tail.segment)..=tail.segment)
+}
+
+/// Whether there is nothing to lose: a clear on a full disk that was stopped has removed the last
+/// segment, and begun none. Numbers are given for good, so a heap that has them is never cleared.
+fn is_cleared(view: &View) -> bool {
+    let counters = view.header().counters();
+    counters.occupied == 0 && counters.live == 0 && !view.is_append_only()
 }
 
 /// Whether recovery explains that segments are missing: a power loss took names that were not

@@ -2,9 +2,12 @@
 //!
 //! Knows the words of the lock and how the system tells of other processes' locks. It takes none.
 
+#[cfg(target_os = "linux")]
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Error, Result};
+#[cfg(target_os = "linux")]
+use crate::error::Error;
+use crate::error::Result;
 use crate::format::index::{IndexHeader, word};
 use crate::format::lock::State;
 use crate::lock;

@@ -88,7 +88,7 @@ fn low_half(word: &Word) -> *const u32 {
 #[cfg(all(target_os = "linux", not(loom)))]
 fn sleep(word: *const u32, operation: i32, value: u32, most: Duration) {
     let most = libc::timespec {
-        tv_sec: most.as_secs().min(1 << 20) as libc::time_t,
+        tv_sec: most.as_secs().min(1 << 20) as _,
         tv_nsec: libc::c_long::from(most.subsec_nanos()),
     };
     let failed = call(word, operation, value, &raw const most);

@@ -17,6 +17,7 @@ use std::io;
 
 #[cfg(all(target_os = "linux", not(loom)))]
 use crate::format::lock::FIRST_LIFE;
+#[cfg(any(target_os = "linux", loom))]
 use crate::format::lock::NUMBERS;
 
 /// Locks the byte of a number that nobody has, for as long as the description is open.
