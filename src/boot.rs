@@ -23,6 +23,22 @@ pub(crate) fn id() -> Result<[u64; 2]> {
     Ok(id)
 }
 
+/// When the system was started, in nanoseconds since the epoch by the clock as it is set now.
+pub(crate) fn began() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let nanos = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(time.tv_nsec as u64)
+    };
+    nanos(rustix::time::ClockId::Realtime).saturating_sub(nanos(clock))
+}
+
 fn read() -> Result<[u64; 2]> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = match std::fs::read_to_string(path) {

@@ -22,6 +22,8 @@ mod grow;
 mod handle;
 mod in_place;
 mod iter;
+mod leftover;
+mod loss;
 mod number;
 mod options;
 mod overlay;
@@ -31,6 +33,7 @@ mod read;
 mod recover;
 mod repair;
 mod retire;
+mod seen;
 mod staged;
 mod stats;
 mod tally;
@@ -44,12 +47,14 @@ mod tests;
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 pub use check::{Fault, Level, Report};
 pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
 pub use iter::{Entries, Items, Keys, Listed};
+pub use loss::Recovery;
 pub(crate) use number::NumberTally;
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
@@ -58,7 +63,7 @@ pub use verify::{CheckProgress, Verification};
 pub use version::Version;
 pub use writer::Writer;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
 use handle::Handle;
@@ -126,17 +131,25 @@ impl MmapCache {
     /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is
     /// nothing.
     fn mend(&self) -> Result<()> {
-        let needed = {
+        let (needed, touched) = {
             let (view, _) = self.handle.current()?;
-            let (header, boot) = (view.header(), self.handle.boot);
+            let boot = self.handle.boot;
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_from_elsewhere(boot, view.inode)
-                || header.is_copied(boot, view.inode)
+            let needed = view.is_from_elsewhere(boot)
+                || view.is_copied(boot)
                 // The heap has all that such a roster lacks.
-                || view.check_roster_length().is_err()
+                || view.check_roster_length().is_err();
+            (needed, view.is_touched())
         };
         if needed {
             drop(self.writer()?);
+        } else if touched {
+            // Most likely somebody is writing for long: then the next write of this handle asks
+            // again, and opening need not wait.
+            match Writer::take_within(&self.handle, Some(Duration::ZERO)) {
+                Err(Error::Locked { .. }) => {}
+                taken => drop(taken?),
+            }
         }
         Ok(())
     }
@@ -554,6 +567,28 @@ impl MmapCache {
         Stats::of(&self.handle)
     }
 
+    /// What this handle's last recovery came to: index and roster were made anew from the heap. None
+    /// where this handle made none; that another process did shows in [`Stats::recoveries`].
+    ///
+    /// A recovery takes place when a cache is opened for writing, or written to for the first time,
+    /// after a power loss or where its files were copied, restored or damaged. The operation in
+    /// whose way it was goes on behind it and returns as ever, though entries may have been given
+    /// up: this tells, as do [`Stats::dropped`] and a warning by the `log` crate.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// if let Some(recovery) = cache.last_recovery()
+    ///     && recovery.dropped > 0
+    /// {
+    ///     eprintln!("{recovery}");
+    /// }
+    /// # Ok::<(), mmapcache::Error>(())
+    /// ```
+    pub fn last_recovery(&self) -> Option<Recovery> {
+        self.handle.recovered.load().as_deref().copied()
+    }
+
     /// Blocks that the files take on the disk: less than their lengths where they have holes.
     ///
     /// # Errors
@@ -582,12 +617,14 @@ impl MmapCache {
     }
 }
 
-/// Checks a copy of a cache whose header says that it was flushed, once: if somebody wrote while
-/// it was made, its files do not agree, and the next writer rebuilds it from its heap.
+/// Checks files that somebody else than a writer made or changed, once, where their header says
+/// that they count as they are: if they do not agree, the next writer rebuilds the cache from its
+/// heap.
 fn judge_copy(handle: &Handle) -> Result<()> {
     let (view, _) = handle.current()?;
-    let header = view.header();
-    if !header.is_copied(handle.boot, view.inode) || header.is_dirty() {
+    let doubtful = view.is_copied(handle.boot) || view.is_touched();
+    // Whoever is at work changes the files by right.
+    if !doubtful || view.is_from_elsewhere(handle.boot) || handle.is_written(&view)? {
         return Ok(());
     }
     match Report::is_whole(handle) {
@@ -610,6 +647,7 @@ impl Drop for MmapCache {
         {
             // Not in a forked child: there, by this process id, nobody ever held it.
             if view.header().holder() == Some(std::process::id()) {
+                view.note_visit();
                 view.header().set(word::HOLDER, 0);
             }
             view.unlock();

@@ -333,17 +333,22 @@ impl<'a> Header<'a> {
         self.written_under() == boot && boot != [0; 2] && !self.is_copied(boot, inode)
     }
 
-    /// Whether the last writer wrote under another boot, or to another inode, and did not flush.
-    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2], inode: (u64, u64)) -> bool {
-        self.is_dirty() && !self.is_from_here(boot, inode)
-    }
-
-    pub(crate) fn mark_dirty(&self, boot: [u64; 2], (device, inode): (u64, u64)) {
+    pub(crate) fn mark_dirty(&self, boot: [u64; 2], (device, inode): (u64, u64), born: u64) {
         self.set(word::BOOT_ID, boot[0]);
         self.set(word::BOOT_ID + 1, boot[1]);
         self.set(word::INODE, inode);
         self.set(word::DEVICE, device);
+        self.set(word::BORN, born);
         publish(&self.0[word::DIRTY], MARKING);
+    }
+
+    /// Notes that a writer is inside at this moment. It never goes back, whatever the clock does.
+    #[inline]
+    pub(crate) fn note_visit(&self, now: u64) {
+        // A model has no clock, and each store would be one more step of it.
+        if !cfg!(loom) {
+            self.set(word::VISITED, now.max(self.get(word::VISITED)));
+        }
     }
 
     /// The words by which the index is locked.

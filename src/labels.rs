@@ -12,7 +12,7 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-use crate::cache::{DiskUsage, HotCopy, MmapCache, Options, Report};
+use crate::cache::{DiskUsage, HotCopy, MmapCache, Options, Recovery, Report};
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
 
@@ -249,6 +249,12 @@ impl Labels {
     /// As [`MmapCache::verify`].
     pub fn verify(&self) -> Result<Report> {
         self.cache.verify()
+    }
+
+    /// What this handle's last recovery came to, as
+    /// [`MmapCache::last_recovery`](crate::MmapCache::last_recovery).
+    pub fn last_recovery(&self) -> Option<Recovery> {
+        self.cache.last_recovery()
     }
 
     /// A copy of these labels, with their ids, while others go on inserting: where to, and more, its

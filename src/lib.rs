@@ -117,8 +117,8 @@ mod table;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use cache::{
     CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
-    Items, Keys, Level, Listed, MmapCache, Options, Progress, Repair, Repaired, Report, Stats,
-    Update, ValueRef, Verification, Version, Writer,
+    Items, Keys, Level, Listed, MmapCache, Options, Progress, Recovery, Repair, Repaired, Report,
+    Stats, Update, ValueRef, Verification, Version, Writer,
 };
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};

@@ -147,9 +147,28 @@ impl MappedFile {
     pub(crate) fn sync(&self) -> Result<()> {
         #[cfg(any(test, fuzzing))]
         fuse::step(Step::Sync(&self.file));
+        if self.writable && file_system::is_in_memory(&self.file) {
+            self.touch();
+        }
         self.file
             .sync_data()
             .map_err(Error::io(&self.path, Error::SYNC))
+    }
+
+    /// Moves the file's times to now: in memory stores to a mapping do not, and who copies files by
+    /// their times would miss them. Only a hint.
+    fn touch(&self) {
+        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+        // Both, as whoever may write may ask for that.
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let _ = futimens(&self.file, &times);
     }
 
     /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses

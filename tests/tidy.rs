@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row.
-const LAYERS: [&[&str]; 36] = [
+const LAYERS: [&[&str]; 38] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
@@ -25,6 +25,7 @@ const LAYERS: [&[&str]; 36] = [
     &["table", "heap", "roster"],
     &["cache::version", "cache::errand"],
     &["cache::entry", "cache::options"],
+    &["cache::seen"],
     &["cache::view"],
     &["cache::extent", "cache::presence"],
     &["cache::staged"],
@@ -32,13 +33,14 @@ const LAYERS: [&[&str]; 36] = [
     &["cache::editor"],
     &["cache::append", "cache::plan"],
     &["cache::edit"],
+    &["cache::loss"],
     &["cache::overlay"],
     &["cache::handle"],
     &["cache::read"],
     &["cache::grow", "cache::number", "cache::retire"],
     &["cache::clean"],
     &["cache::generation"],
-    &["cache::recover"],
+    &["cache::recover", "cache::leftover"],
     &[
         "cache::writer",
         "cache::iter",

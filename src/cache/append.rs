@@ -12,7 +12,7 @@ use crate::format::segment::{LAST_NUMBER, first_place};
 use crate::format::slot::Place;
 use crate::sync::stores_done;
 
-use super::editor::{Editor, Outcomes, Stop};
+use super::editor::{At, Editor, Outcomes, Stop};
 use super::presence;
 
 /// Whether an appended record may use the heap's reserve.
@@ -37,10 +37,7 @@ impl Editor {
         let bytes = header.stored_bytes();
         let place = self.room_in_heap(bytes, need)?;
         let shared = self.view.header();
-        let segment = self
-            .view
-            .segment(place.segment)
-            .ok_or(Stop::Recover("the last segment is gone"))?;
+        let segment = self.view.segment(place.segment).ok_or(gone(place))?;
         // A reservation counts when it is on the disk.
         if header.kind != Kind::Reservation {
             let last = shared.get(word::LAST_MTIME);
@@ -85,24 +82,16 @@ impl Editor {
                 0
             }
         };
-        let segment = self
-            .segment(tail.segment)?
-            .ok_or(Stop::Recover("the last segment is gone"))?;
+        let segment = self.segment(tail.segment)?.ok_or(gone(tail))?;
         let mut capacity = segment.capacity();
         if tail.bytes() + bytes + spare(capacity) > capacity {
             self.roll_whole(bytes)?;
             tail = self.view.header().tail();
-            capacity = self
-                .segment(tail.segment)?
-                .ok_or(Stop::Recover("the last segment is gone"))?
-                .capacity();
+            capacity = self.segment(tail.segment)?.ok_or(gone(tail))?.capacity();
         }
         let end = (tail.bytes() + bytes + spare(capacity)).min(capacity);
         let used = self.heap_bytes();
-        let segment = self
-            .view
-            .segment(tail.segment)
-            .ok_or(Stop::Recover("the last segment is gone"))?;
+        let segment = self.view.segment(tail.segment).ok_or(gone(tail))?;
         if end > segment.allocated() && end > segment.refresh()? {
             // A quarter more at most; where that is too much for the disk, what is needed. Where
             // memory is short, zeros take 2 to 10 ms a MiB: a piece at a time.
@@ -113,7 +102,10 @@ impl Editor {
             }
         }
         if !segment.is_blank(tail.unit)? {
-            return Err(Stop::Recover("something stands behind the heap's end"));
+            return Err(Stop::Recover(
+                "something stands behind the heap's end",
+                At::Heap(tail),
+            ));
         }
         Ok(tail)
     }
@@ -152,6 +144,10 @@ impl Editor {
         self.view = view;
         Ok(())
     }
+}
+
+fn gone(place: Place) -> Stop {
+    Stop::Recover("the last segment is gone", At::Heap(place))
 }
 
 /// Bytes at a segment's end that only deletions may use.

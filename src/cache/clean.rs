@@ -14,7 +14,7 @@ use crate::heap::Segment;
 
 use super::append::Need;
 use super::batch::{Batch, Moving};
-use super::editor::{Editor, Outcomes, Stop, Target, old_bytes};
+use super::editor::{At, Editor, Outcomes, Stop, Target, old_bytes};
 use super::view::View;
 
 /// Bytes that a write walks at least: rarely and much at a time, so that the records' cache misses
@@ -125,9 +125,13 @@ impl Editor {
     fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
         let cursor = self.cleaning();
         let number = cursor.place.segment;
+        self.view.note_visit();
         if self.segment(number)?.is_none() {
             if View::has_segment_file(&self.names, number) {
-                return Err(Stop::Recover("the oldest segment cannot be opened"));
+                return Err(Stop::Recover(
+                    "the oldest segment cannot be opened",
+                    At::Heap(first_place(number)),
+                ));
             }
             self.refuse_missing(number)?;
             // Nothing of it is left to be carried over.
@@ -137,7 +141,10 @@ impl Editor {
         // The segment stays mapped by this view, whatever appending does to the editor's.
         let view = Arc::clone(&self.view);
         let Some(segment) = view.segment(number) else {
-            return Err(Stop::Recover("the oldest segment is gone"));
+            return Err(Stop::Recover(
+                "the oldest segment is gone",
+                At::Heap(first_place(number)),
+            ));
         };
         self.dead().forget_before(number);
         let mut walker = segment.walk(cursor.place.unit, segment.capacity_units());
@@ -232,7 +239,10 @@ impl Editor {
     fn sweep(&mut self, number: u16) -> Outcomes<()> {
         let view = Arc::clone(&self.view);
         let Some(segment) = view.segment(number) else {
-            return Err(Stop::Recover("the oldest segment is gone"));
+            return Err(Stop::Recover(
+                "the oldest segment is gone",
+                At::Heap(first_place(number)),
+            ));
         };
         let mut batch = Batch::default();
         for position in 0..view.roster_len() {

@@ -13,7 +13,7 @@ use crate::format::roster::Position;
 use crate::format::segment::first_place;
 use crate::format::slot::Cursor;
 
-use super::editor::{Editor, Outcomes, Stop, Target, old_bytes};
+use super::editor::{At, Editor, Outcomes, Stop, Target, old_bytes};
 use super::writer::Writer;
 
 impl Writer<'_> {
@@ -75,7 +75,8 @@ impl Editor {
             let slot = view.table.region(region)?.slot(index);
             let link = slot.link();
             if !link.is_entry() {
-                return Err(Stop::Recover("a roster position that leads to no entry"));
+                let what = "a roster position that leads to no entry";
+                return Err(Stop::Recover(what, At::Roster(position)));
             }
             let target = Target {
                 region,
@@ -87,7 +88,8 @@ impl Editor {
             self.drop_entry(&target, old_bytes(&target))?;
         }
         if view.header().occupied() > 0 {
-            return Err(Stop::Recover("a roster that does not know every entry"));
+            let what = "a roster that does not know every entry";
+            return Err(Stop::Recover(what, At::Word(word::COUNTERS)));
         }
         self.remove_spent()
     }

@@ -309,8 +309,8 @@ impl<'a> HotCopy<'a> {
         let (told, epoch) = (&mut self.told, self.epoch);
         let path = &self.handle.path;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
-        let damage = Damage::NeverWritten(Place::from_word(0));
-        let salvage = read_heap(fresh, moment.end.segment, damage, &mut |salvage| {
+        let damage = Damage::Copied(Place::LAST);
+        let salvage = read_heap(fresh, moment.end.segment, damage, None, &mut |salvage| {
             told(CopyProgress {
                 copied_bytes: heap_bytes,
                 read_bytes: salvage.read_bytes,

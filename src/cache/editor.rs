@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::dir::{Access, Names, Stage};
 use crate::error::{Error, Result};
-use crate::format::record;
 use crate::format::region::Stamp;
 use crate::format::slot::{Link, Place};
+use crate::format::{record, roster};
 use crate::hash::Hash;
 use crate::heap::{Dead, Outcome, Segment};
 use crate::table::Table;
@@ -24,12 +24,26 @@ use super::view::View;
 pub(crate) enum Stop {
     /// Boxed, to keep results small: they are copied while the stores of a change are on their way.
     Failed(Box<Error>),
-    /// The shared state contradicts itself: index and roster must be rebuilt from the heap.
-    Recover(&'static str),
+    /// The shared state contradicts itself, and where that was seen: index and roster must be rebuilt
+    /// from the heap.
+    Recover(&'static str, At),
     /// The table can grow no further with its geometry.
     Enlarge,
     /// The heap has used up its segment numbers.
     Renumber,
+}
+
+/// A place in one of a generation's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// A word of the index header.
+    Word(usize),
+    /// A byte of the index.
+    Index(u64),
+    /// A position of the roster.
+    Roster(u32),
+    /// A place in the heap.
+    Heap(Place),
 }
 
 impl Stop {
@@ -38,7 +52,7 @@ impl Stop {
         match self {
             Self::Failed(error) => matches!(**error, Error::DiskFull { .. }),
             Self::Enlarge => true,
-            Self::Recover(_) | Self::Renumber => false,
+            Self::Recover(..) | Self::Renumber => false,
         }
     }
 }
@@ -114,6 +128,22 @@ impl Editor {
         self.dead().mark(place, units);
     }
 
+    /// The error of a contradiction that no recovery ends.
+    pub(crate) fn damaged(&self, what: &'static str, at: At) -> Error {
+        match at {
+            At::Word(word) => self.view.table.damaged(what, word as u64 * 8),
+            At::Index(at) => self.view.table.damaged(what, at),
+            At::Roster(position) => {
+                let at = roster::HEADER_BYTES + u64::from(position) * 4;
+                Error::damaged(self.view.roster.file().path(), what, at)
+            }
+            At::Heap(place) => {
+                let path = self.names.segment(place.segment, self.stage);
+                Error::damaged(&path, what, place.bytes())
+            }
+        }
+    }
+
     /// Runs a change with the table beside the editor.
     ///
     /// The table's count is not touched each time: an atomic increment waits until all stores
@@ -158,7 +188,11 @@ impl Editor {
         located.region.prefetch(hash);
         let (stamp, shape) = (located.region.stamp(), located.region.shape());
         if stamp != Stamp::live(located.entry.incarnation()) || !shape.holds(hash.directory()) {
-            return Err(Stop::Recover("a directory entry and its region disagree"));
+            let at = At::Index(table.region_at(located.region.number()));
+            return Err(Stop::Recover(
+                "a directory entry and its region disagree",
+                at,
+            ));
         }
         Ok(located.region)
     }

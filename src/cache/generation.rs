@@ -20,7 +20,7 @@ use crate::roster::Roster;
 use crate::table::Table;
 use crate::table::region::Slot;
 
-use super::editor::{Editor, Outcomes, Stop};
+use super::editor::{At, Editor, Outcomes, Stop};
 use super::extent::Extent;
 use super::handle::{Handle, acquire, random};
 use super::staged::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
@@ -37,13 +37,14 @@ pub(crate) enum Heap {
 }
 
 /// Words of the header that a new generation goes on with.
-pub(crate) const CARRIED: [usize; 6] = [
+pub(crate) const CARRIED: [usize; 7] = [
     word::LAST_MTIME,
     word::CHANGES,
     word::PUTS,
     word::OVERWRITES,
     word::DELETES,
     word::DROPPED,
+    word::RECOVERIES,
 ];
 /// Words that describe the heap, and go where it goes.
 const HEAP_WORDS: [usize; 9] = [
@@ -158,7 +159,7 @@ impl Handle {
                     }
                 };
                 match found {
-                    Some(_) if has_entry(fresh, &key)? => return Err(TWICE),
+                    Some(_) if has_entry(fresh, &key)? => return Err(twice(position)),
                     Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
                     None => fresh.view.header().add(word::DROPPED, 1),
                 }
@@ -278,6 +279,7 @@ fn make_ready(names: &Names, view: &View, heap: Heap, old: Option<Header<'_>>) -
     if let Some(lock) = &view.lock {
         let at_once = Patience::new(Some(Duration::ZERO));
         acquire(lock, Some(view.header()), &at_once, names)?;
+        view.note_visit();
     }
     Ok(())
 }
@@ -416,7 +418,7 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         };
         let hash = fresh.view.hasher.hash(&key);
         if has_entry(&mut fresh, &key)? {
-            return Err(TWICE);
+            return Err(twice(position));
         }
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
@@ -441,6 +443,7 @@ fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes
     if !slot.link().is_entry() || slot.identity().position != position {
         return Err(Stop::Recover(
             "a roster position that leads to no entry of its own",
+            At::Roster(position),
         ));
     }
     Ok(Some(slot))
@@ -451,11 +454,16 @@ fn all_listed(table: &Table, listed: u64) -> Outcomes<()> {
     if listed == table.header().occupied() {
         return Ok(());
     }
-    Err(Stop::Recover("a roster that does not know every entry"))
+    Err(Stop::Recover(
+        "a roster that does not know every entry",
+        At::Word(word::COUNTERS),
+    ))
 }
 
 /// One of them was hidden by damage; which is newer, the heap knows.
-const TWICE: Stop = Stop::Recover("a key with two entries");
+fn twice(position: u32) -> Stop {
+    Stop::Recover("a key with two entries", At::Roster(position))
+}
 
 fn has_entry(fresh: &mut Editor, key: &[u8]) -> Outcomes<bool> {
     let table = Arc::clone(&fresh.view.table);
@@ -485,7 +493,7 @@ pub(crate) fn put_staged(
 pub(crate) fn give_up(stop: Stop, editor: &Editor) -> Error {
     match stop {
         Stop::Failed(error) => *error,
-        Stop::Recover(what) => editor.view.table.damaged(what, 0),
+        Stop::Recover(what, at) => editor.damaged(what, at),
         Stop::Enlarge | Stop::Renumber => Error::TableFull {
             path: editor.names.cache().to_owned(),
             limit: editor.view.header().occupied(),

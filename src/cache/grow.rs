@@ -11,7 +11,7 @@ use crate::header::Intent;
 use crate::table::Table;
 use crate::table::region::Region;
 
-use super::editor::{Editor, Outcomes, Stop};
+use super::editor::{At, Editor, Outcomes, Stop};
 
 /// Regions by which the file grows at once, at most: about 256 KiB.
 const REGIONS_AHEAD: u64 = 8;
@@ -73,6 +73,7 @@ impl Editor {
         if !table.leads_alone_to(old.number(), shape)? {
             return Err(Stop::Recover(
                 "a region that serves other hashes than it says",
+                At::Index(table.region_at(old.number())),
             ));
         }
         // They come while the new regions are emptied.
@@ -159,12 +160,17 @@ impl Editor {
             let known = u64::from(position) < positions
                 && roster.at(position)?.get() == Position::Slot(number);
             if !known || !link.is_entry() || !shape.holds(hash.directory()) {
-                return Err(Stop::Recover("a damaged entry in a region that is rebuilt"));
+                let at = At::Index(table.body_at(old.number(), index));
+                return Err(Stop::Recover(
+                    "a damaged entry in a region that is rebuilt",
+                    at,
+                ));
             }
             let upper = hash.directory() & (1 << shape.depth) != 0;
             let target = if upper { high.unwrap_or(low) } else { low };
             if target.adopt(slot, hash).is_none() {
-                return Err(Stop::Recover("more entries than a region has slots"));
+                let at = At::Index(table.region_at(old.number()));
+                return Err(Stop::Recover("more entries than a region has slots", at));
             }
         }
         for region in std::iter::once(low).chain(high) {
@@ -187,7 +193,10 @@ impl Editor {
             after,
         } = intent
         else {
-            return Err(Stop::Recover("an intent of another kind"));
+            return Err(Stop::Recover(
+                "an intent of another kind",
+                At::Word(word::INTENT),
+            ));
         };
         let depth = table.depth(table.header().poll())?;
         let old_region = table.region(old)?;
@@ -200,7 +209,10 @@ impl Editor {
                 || !shape.holds(shape.prefix)
                 || number == old
             {
-                return Err(Stop::Recover("an intent names a region that is not ready"));
+                return Err(Stop::Recover(
+                    "an intent names a region that is not ready",
+                    At::Word(word::INTENT_BODY),
+                ));
             }
             let entry = Entry::new(number, stamp.incarnation() & MAX_INCARNATION);
             for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
@@ -29,6 +29,7 @@ use crate::sync::{Relaxed, Word};
 use super::editor::Editor;
 use super::errand::Errands;
 use super::extent::{Extent, is_there};
+use super::loss::Recovery;
 use super::options::Options;
 use super::overlay;
 use super::presence;
@@ -64,6 +65,8 @@ pub(crate) struct Handle {
     pub overlay_changes: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
     pub believed: Word,
+    /// What became of the last recovery by this handle.
+    pub recovered: ArcSwapOption<Recovery>,
     /// The inode of the index whose heap this handle has found at its path.
     pub heap_found: Word,
     /// The inode of the index for which this handle has done what a first write does.
@@ -160,6 +163,7 @@ impl Handle {
             on_overlay,
             overlay_changes: Word::new(0),
             believed: Word::new(0),
+            recovered: ArcSwapOption::empty(),
             heap_found: Word::new(heap_found),
             settled: Word::new(0),
         })
@@ -364,6 +368,16 @@ impl Handle {
         });
     }
 
+    /// Whether a living writer is at work, as far as the lock word tells.
+    pub(crate) fn is_written(&self, view: &View) -> Result<bool> {
+        let inside = u32::try_from(view.header().get(word::INSIDE)).unwrap_or(0);
+        match &view.lock {
+            Some(lock) => lock::is_alive(lock.file(), inside)
+                .map_err(Error::io(&self.path, "look for the owner of the lock")),
+            None => Ok(false),
+        }
+    }
+
     /// Does what the first write of a handle to an index does, under its lock: looks whether the
     /// heap is there, finishes an interrupted switch, and removes what one left.
     #[cold]
@@ -546,6 +560,7 @@ fn make(names: &Names, options: &Options) -> Result<View> {
             &Patience::new(Some(Duration::ZERO)),
             names,
         )?;
+        view.note_visit();
     }
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
     Ok(view)

@@ -12,7 +12,7 @@ use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 
 use super::append::Need;
-use super::editor::{Editor, Outcomes, Stop, old_bytes};
+use super::editor::{At, Editor, Outcomes, Stop, old_bytes};
 use super::handle::Handle;
 use super::read::Answer;
 use super::tally::Tally;
@@ -106,12 +106,18 @@ impl Editor {
     pub(crate) fn position_of(&self, number: u64, after: &mut Counters) -> Outcomes<u32> {
         let fresh = after.roster_len.saturating_add(UNUSED_AT_MOST);
         if number == 0 || number > fresh.min(HIGHEST) {
-            return Err(Stop::Recover("a number that was never reserved"));
+            return Err(Stop::Recover(
+                "a number that was never reserved",
+                At::Word(word::LAST_MTIME),
+            ));
         }
         let position = number - 1;
         self.room_in_roster(position)?;
         if self.is_given(position as u32)? {
-            return Err(Stop::Recover("a number that somebody has"));
+            return Err(Stop::Recover(
+                "a number that somebody has",
+                At::Roster(position as u32),
+            ));
         }
         if position >= after.roster_len {
             self.leave_out(after.roster_len, position)?;

@@ -5,7 +5,7 @@
 //! there on whoever takes the lock next can only finish: the stores may be repeated, for they are
 //! of values that the plan names. Knows nothing of the heap, nor when an intent may be cleared.
 
-use crate::format::index::Counters;
+use crate::format::index::{Counters, word};
 use crate::format::record::Variant;
 use crate::format::region::{Counts, DELETED, EMPTY};
 use crate::format::roster::Position;
@@ -15,7 +15,7 @@ use crate::header::Intent;
 use crate::table::Table;
 use crate::table::region::Region;
 
-use super::editor::{Editor, Outcomes, Stop, Target};
+use super::editor::{At, Editor, Outcomes, Stop, Target};
 
 /// Positions by which the roster grows at once, at most: 256 KiB.
 const POSITIONS_AHEAD: u64 = 1 << 16;
@@ -219,7 +219,10 @@ impl Editor {
             after,
         } = removal
         else {
-            return Err(Stop::Recover("an intent of another kind"));
+            return Err(Stop::Recover(
+                "an intent of another kind",
+                At::Word(word::INTENT),
+            ));
         };
         let (region, index) = table.slot_home(slot);
         let region = table.region(region)?;

@@ -167,9 +167,10 @@ fn is_cleared(view: &View) -> bool {
 /// synced, or a copy was made while others wrote. What is there must go together.
 fn may_be_missing(view: &View, names: &Names, boot: [u64; 2]) -> Result<bool> {
     let header = view.header();
-    let is_copy = header.is_copied(boot, view.inode);
     let is_same_boot = header.written_under() == boot && boot != [0; 2];
     let lost_power = header.is_dirty() && !is_same_boot;
+    // Restored files are copies; after a power loss it may be that only a right was changed.
+    let is_copy = view.is_copied(boot) || (!lost_power && view.is_touched());
     if !is_copy && !lost_power {
         return Ok(false);
     }

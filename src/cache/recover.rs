@@ -15,27 +15,75 @@ use crate::format::seal::Sealed;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::hash::Hash;
-use crate::header::{Armed, Header, Intent};
+use crate::header::{Armed, Intent};
 use crate::heap::{Found, Segment};
+use crate::lock;
+use crate::sync::Relaxed;
 
-use super::editor::{Editor, Outcomes, Stop, Target};
+use super::editor::{At, Editor, Outcomes, Stop, Target};
 use super::generation::{Heap, reindex_larger};
 use super::handle::Handle;
+use super::loss::{Missing, Recovery};
 use super::number::highest_reserved;
 use super::plan::Insertion;
 use super::presence;
 use super::version::Version;
-use super::view::read_sealed;
+use super::view::{View, read_sealed};
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
 
 impl Editor {
+    /// Looks at what the last writer left, whether it was killed, or somebody else has changed it
+    /// since, and finishes it where that is enough. What a recovery would be about is told beside.
+    pub(crate) fn examine(
+        &mut self,
+        handle: &Handle,
+        has_marked: bool,
+    ) -> Result<(Origin, Outcomes<()>)> {
+        // Not cloned: an atomic count would wait for the stores of the last write.
+        let (view, boot) = (&self.view, handle.boot);
+        let believed = handle.believed.load(Relaxed) == view.inode.1;
+        // Asked before this writer is seen to be at work: the name of one that was killed tells.
+        let floor = view.last_visit();
+        let header = view.header();
+        header.set(word::HOLDER, u64::from(lock::process()));
+        let settled = handle.settled.load(Relaxed) == view.inode.1;
+        if !settled || header.get(word::RENAMES_PENDING) != 0 {
+            handle.settle(view)?;
+        }
+        let elsewhere = view.is_from_elsewhere(boot) && !has_marked;
+        let doubtful = (view.is_copied(boot) || view.seen.latest > floor) && !believed;
+        if elsewhere || doubtful {
+            self.remove_leftovers(boot, floor)?;
+        }
+        let finished = if elsewhere {
+            let what = "written under another boot, or copied";
+            Err(Stop::Recover(what, At::Word(word::DIRTY)))
+        } else if doubtful {
+            let what = "copied or restored files that do not agree";
+            Err(Stop::Recover(what, At::Word(word::INODE)))
+        } else if let Some((what, at)) = self.view.fault() {
+            Err(Stop::Recover(what, At::Word(at)))
+        } else {
+            self.finish()
+        };
+        let origin = if doubtful {
+            Origin::Elsewhere
+        } else {
+            Origin::Here
+        };
+        Ok((origin, finished))
+    }
+
     /// Finishes or takes back the operation that a killed writer left half done.
     pub(crate) fn finish(&mut self) -> Outcomes<()> {
         match self.view.header().intent() {
             Armed::No => self.finish_record(),
-            Armed::Damaged => Err(Stop::Recover("an intent that nobody armed")),
+            Armed::Damaged => Err(Stop::Recover(
+                "an intent that nobody armed",
+                At::Word(word::INTENT),
+            )),
             Armed::Yes(intent) => {
                 self.finish_intent(&intent)?;
                 self.close_record();
@@ -89,12 +137,18 @@ impl Editor {
             None => None,
         };
         let Some(header) = found.filter(|header| header.kind == Kind::Entry) else {
-            return Err(Stop::Recover("an intent whose record is damaged"));
+            return Err(Stop::Recover(
+                "an intent whose record is damaged",
+                At::Heap(place),
+            ));
         };
         let hash = self.view.hasher.hash(&key);
         let region = table.region(table.slot_home(slot).0)?;
         if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
-            return Err(Stop::Recover("an intent for a slot of other keys"));
+            return Err(Stop::Recover(
+                "an intent for a slot of other keys",
+                At::Word(word::INTENT_BODY),
+            ));
         }
         let plan = Insertion {
             slot,
@@ -122,7 +176,10 @@ impl Editor {
         }
         self.segment(tail.segment)?;
         if reserved.unit < tail.unit || !self.view.plausible(reserved) {
-            return Err(Stop::Recover("the heap's end lies before its end"));
+            return Err(Stop::Recover(
+                "the heap's end lies before its end",
+                At::Word(word::RESERVED),
+            ));
         }
         if self.is_linked(tail, reserved)? {
             let header = self.view.header();
@@ -132,7 +189,10 @@ impl Editor {
             return Ok(());
         }
         if self.holds_others(tail, reserved)? {
-            return Err(Stop::Recover("the heap's end lies before its records"));
+            return Err(Stop::Recover(
+                "the heap's end lies before its records",
+                At::Heap(tail),
+            ));
         }
         // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
         // are to be synced too, by whoever syncs next.
@@ -191,7 +251,10 @@ impl Editor {
         let begun = reserved == first_place(reserved.segment)
             && reserved.segment == tail.segment.wrapping_add(1);
         if !begun {
-            return Err(Stop::Recover("the heap's end lies in two segments"));
+            return Err(Stop::Recover(
+                "the heap's end lies in two segments",
+                At::Word(word::RESERVED),
+            ));
         }
         if self.segment(reserved.segment)?.is_some() {
             self.view.header().set_tail(reserved);
@@ -209,27 +272,43 @@ pub(crate) struct Salvage {
     pub read_bytes: u64,
     pub heap_bytes: u64,
     pub records: u64,
+    /// Bytes that are damaged, and how many stretches of them there are.
     pub damaged_bytes: u64,
+    pub stretches: u64,
+    /// Entries of the old index that did not come back; none where it told nothing.
+    pub missing: Option<Missing>,
+}
+
+/// Whose files they are that a recovery is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A writer wrote them where they are.
+    Here,
+    /// Somebody copied or restored them.
+    Elsewhere,
 }
 
 /// What bytes are that are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// From this place on, records that had not come to the disk when the power was lost, or whose
-    /// file was copied while they were written. Nobody was promised that they stay: gaps take their
-    /// place. What stands before it was synced, and is damaged.
+    /// From this place on, records that had not come to the disk when the power was lost. Nobody
+    /// was promised that they stay: gaps take their place. What stands before it was synced, and is
+    /// damaged.
     NeverWritten(Place),
+    /// The files are copies: gaps take the place of all of it. What stands before the end of the
+    /// heap is damaged; what stands behind it was written while it was copied.
+    Copied(Place),
     /// They are left as they are, for whoever wants to know.
     Unknown,
 }
 
 impl Damage {
     /// What the words of the last writer say of it.
-    fn of(header: Header<'_>, boot: [u64; 2], inode: (u64, u64)) -> Self {
-        if header.is_copied(boot, inode) {
-            // Synced by nobody, whatever was synced of its original.
-            Self::NeverWritten(Place::from_word(0))
-        } else if header.is_from_elsewhere(boot, inode) {
+    fn of(view: &View, boot: [u64; 2], origin: Origin) -> Self {
+        let header = view.header();
+        if origin == Origin::Elsewhere || view.is_copied(boot) {
+            Self::Copied(header.tail())
+        } else if view.is_from_elsewhere(boot) {
             let synced = match header.get(word::FLUSHED) {
                 0 => 0,
                 _ => header.get(word::SYNCED),
@@ -240,8 +319,18 @@ impl Damage {
         }
     }
 
-    fn was_never_written(self, place: Place) -> bool {
-        matches!(self, Self::NeverWritten(from) if place >= from)
+    /// Whether nothing was lost at a place: no record ever came to stand there.
+    pub(crate) fn was_never_written(self, place: Place) -> bool {
+        matches!(self, Self::NeverWritten(from) | Self::Copied(from) if place >= from)
+    }
+
+    fn is_by_power_loss(self) -> bool {
+        matches!(self, Self::NeverWritten(_))
+    }
+
+    /// Whether what is no record is taken away there.
+    fn is_cleared(self, place: Place) -> bool {
+        matches!(self, Self::Copied(_)) || self.was_never_written(place)
     }
 }
 
@@ -253,49 +342,71 @@ impl Handle {
     /// wins, and a deletion wins like any other. Appends then go to a fresh segment.
     ///
     /// Refuses where the heap, or a part of it, is not there: it would be dropped.
-    pub(crate) fn recover_from_heap(&self, editor: &mut Editor) -> Outcomes<()> {
+    pub(crate) fn recover_from_heap(&self, editor: &mut Editor, origin: Origin) -> Outcomes<()> {
         presence::check(&editor.view, &self.names, self.boot)?;
         log::warn!(
             "{}: rebuilding index and roster from the heap",
             self.path.display()
         );
         let mut salvage = Salvage::default();
-        let header = editor.view.header();
-        let rebooted = header.written_under() != self.boot;
-        let damage = Damage::of(header, self.boot, editor.view.inode);
+        let old = Arc::clone(&editor.view);
+        let rebooted = old.header().written_under() != self.boot;
+        let damage = Damage::of(&old, self.boot, origin);
         self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, damage, &mut |_| Ok(()))?;
+            salvage = refill(fresh, damage, Some(&old), &mut |_| Ok(()))?;
             remove_unwritten(fresh, damage)?;
+            let header = fresh.view.header();
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
-                fresh.view.header().set(word::SYNC_ERROR, 0);
+                header.set(word::SYNC_ERROR, 0);
             }
+            header.add(word::DROPPED, salvage.dropped());
+            header.add(word::RECOVERIES, 1);
             Ok(())
         })?;
-        log::warn!(
-            "{}: {} entries from {} records; {} bytes were damaged",
-            self.path.display(),
-            editor.view.header().occupied(),
-            salvage.records,
-            salvage.damaged_bytes
-        );
+        let recovery = salvage.recovery(editor.view.header().occupied());
+        log::warn!("{}: {recovery}", self.path.display());
+        self.recovered.store(Some(Arc::new(recovery)));
         Ok(())
     }
 }
 
+impl Salvage {
+    /// Entries that are given up. Where no index told of them, each stretch of damage was one at
+    /// least.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.missing
+            .map_or(self.stretches, |missing| missing.dropped)
+    }
+
+    fn recovery(&self, entries: u64) -> Recovery {
+        let missing = self.missing.unwrap_or_default();
+        Recovery {
+            entries_before: missing.entries_before,
+            entries,
+            records: self.records,
+            dropped: self.dropped(),
+            unwritten: missing.unwritten,
+            damaged_bytes: self.damaged_bytes,
+        }
+    }
+}
+
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
-/// say, and begins a fresh segment. `told` hears how far it is,
-/// and can end it by an error.
+/// say, and begins a fresh segment. `told` hears how far it is, and can end it by an error. Entries
+/// of the old index, where there is one, are looked for.
 pub(crate) fn refill(
     fresh: &mut Editor,
     damage: Damage,
+    old: Option<&View>,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     // A segment whose header never came to the disk has a name all the same: the next number lies
     // behind that.
     let all = fresh.names.segment_numbers()?;
-    let salvage = read_heap(fresh, all.last().copied().unwrap_or(0), damage, told)?;
+    let highest = all.last().copied().unwrap_or(0);
+    let salvage = read_heap(fresh, highest, damage, old, told)?;
     if fresh.view.is_numbered() {
         fresh.give_up_reserved()?;
     }
@@ -310,10 +421,17 @@ pub(crate) fn read_heap(
     fresh: &mut Editor,
     highest: u16,
     damage: Damage,
+    old: Option<&View>,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
     reset_heap_words(fresh, highest)?;
-    let salvage = index_heap(fresh, damage, told)?;
+    let mut salvage = index_heap(fresh, damage, told)?;
+    if let Some(old) = old {
+        // While the table still knows the keys whose newest record is a deletion.
+        salvage.missing = Missing::of(old, fresh, damage.is_by_power_loss(), |place| {
+            damage.was_never_written(place)
+        })?;
+    }
     if !fresh.view.is_numbered() {
         sweep_deletions(fresh)?;
     }
@@ -385,12 +503,15 @@ fn index_heap(
             }
             match found {
                 Found::Damage { from, to } => {
-                    salvage.damaged_bytes += u64::from(to - from) * 8;
                     let place = Place {
                         segment: segment.number(),
                         unit: from,
                     };
-                    if damage.was_never_written(place) && !walker.gave_up() {
+                    if !damage.was_never_written(place) {
+                        salvage.damaged_bytes += u64::from(to - from) * 8;
+                        salvage.stretches += 1;
+                    }
+                    if damage.is_cleared(place) && !walker.gave_up() {
                         close_gap(&segment, from, to)?;
                     }
                 }
@@ -434,7 +555,7 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
 fn remove_unwritten(fresh: &Editor, damage: Damage) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
-        let unknown = damage.was_never_written(first_place(number))
+        let unknown = damage.is_cleared(first_place(number))
             && fresh.view.segment(number).is_none()
             && read_sealed::<SegmentHeader>(&path)?.is_none();
         if unknown && dir::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {

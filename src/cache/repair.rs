@@ -92,6 +92,13 @@ pub struct Repaired {
     pub entries: u64,
     /// Live entries before, if the index still told: a hint, it may be damaged like the rest.
     pub entries_before: Option<u64>,
+    /// Entries that the old index had and that were given up: their records are damaged or gone.
+    /// [`Stats::dropped`](crate::Stats::dropped) counts them too. Where the index could not be
+    /// opened, it is by how many fewer entries there are, or else the number of damaged stretches.
+    pub dropped: u64,
+    /// Entries that the old index had and whose records were never synced, and did not come to the
+    /// disk before a power loss. They are not damage.
+    pub unwritten: u64,
     /// Records that verified, of live and dead entries and of deletions.
     pub records: u64,
     /// Bytes where records should have been and none verified. What they held is lost. They stay
@@ -218,9 +225,8 @@ impl<'a> Repair<'a> {
     /// enough.
     fn mend(&self) -> Result<Option<Repaired>> {
         let checked = Handle::open(&self.path, &self.options).and_then(|handle| {
-            let before = handle.view.load().ids.generation;
             drop(Writer::take(&handle)?);
-            let rebuilt = handle.view.load().ids.generation != before;
+            let recovery = handle.recovered.load_full();
             let report = Report::of(&handle)?;
             let index = handle.names.index(Stage::Final);
             let roster = handle.names.roster(Stage::Final);
@@ -229,15 +235,23 @@ impl<'a> Repair<'a> {
                 report.faults.iter().all(|fault| right(&fault.path))
                     && report.faults.len() as u64 == report.fault_count
             };
-            Ok(only_heap(&report).then_some((report, rebuilt)))
+            Ok(only_heap(&report).then_some((report, recovery)))
         });
         match checked {
-            Ok(right) => Ok(right.map(|(report, rebuilt)| Repaired {
-                rebuilt,
-                entries: report.entries,
-                records: report.records,
-                damaged_bytes: report.damaged_bytes,
-                ..Repaired::default()
+            Ok(right) => Ok(right.map(|(report, recovery)| {
+                let before = recovery.as_deref().map(|recovery| recovery.entries_before);
+                let recovery = recovery.as_deref().copied().unwrap_or_default();
+                Repaired {
+                    rebuilt: before.is_some(),
+                    entries: report.entries,
+                    entries_before: before.unwrap_or(Some(report.entries)),
+                    dropped: recovery.dropped,
+                    unwritten: recovery.unwritten,
+                    records: report.records,
+                    // In the place of some of them there are gaps now.
+                    damaged_bytes: report.damaged_bytes.max(recovery.damaged_bytes),
+                    ..Repaired::default()
+                }
             })),
             // Whoever asks for a repair wants what the other segments have.
             Err(Error::NotFound { .. } | Error::HeapMissing { .. }) => Ok(None),
@@ -292,13 +306,24 @@ impl<'a> Repair<'a> {
         let salvage = self
             .fill(&mut fresh)
             .map_err(|stop| give_up(stop, &fresh))?;
+        let entries = fresh.view.header().occupied();
+        let entries_before = old.sealed.and(old.header()).map(|header| header.occupied());
+        let dropped = entries_before.map_or(salvage.stretches, |before| {
+            // No table has room for more.
+            let before = if before > 1 << 31 { entries } else { before };
+            before.saturating_sub(entries)
+        });
+        fresh.view.header().add(word::DROPPED, dropped);
+        fresh.view.header().add(word::RECOVERIES, 1);
         let kept = self.replace(names, old, &fresh.view)?;
         let missing =
             (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));
         Ok(Repaired {
             rebuilt: true,
-            entries: fresh.view.header().occupied(),
-            entries_before: old.sealed.and(old.header()).map(|header| header.occupied()),
+            entries,
+            entries_before,
+            dropped,
+            unwritten: 0,
             records: salvage.records,
             damaged_bytes: salvage.damaged_bytes,
             rewritten: false,
@@ -310,7 +335,7 @@ impl<'a> Repair<'a> {
 
     fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
         let (told, epoch, path) = (&mut self.told, lock::epoch(), &self.path);
-        refill(fresh, Damage::Unknown, &mut |salvage| {
+        refill(fresh, Damage::Unknown, None, &mut |salvage| {
             told(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,

@@ -13,7 +13,7 @@ use crate::format::slot::{Cursor, Place, Replaced};
 use crate::header::SyncNotes;
 use crate::map::MappedFile;
 
-use super::editor::{Editor, Outcomes, Stop};
+use super::editor::{At, Editor, Outcomes, Stop};
 use super::errand::{Errand, Errands};
 use super::view::View;
 
@@ -198,7 +198,10 @@ impl Editor {
         }
         match self.segment(number)? {
             Some(_) => Ok(true),
-            None => Err(Stop::Recover("the oldest segment cannot be opened")),
+            None => Err(Stop::Recover(
+                "the oldest segment cannot be opened",
+                At::Heap(first_place(number)),
+            )),
         }
     }
 

@@ -88,6 +88,8 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
     // anything that the old generation needs is gone.
     let header = view.header();
     header.note_sync(names.sync_index_dir())?;
+    // A rename moves the time of the file.
+    view.note_visit();
     let ids = view.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {
@@ -123,7 +125,9 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
             dir::remove_stale(&path, SegmentHeader::MAGIC)?;
         }
     }
+    view.note_visit();
     names.sync_dirs()?;
+    view.note_visit();
     header.set(word::RENAMES_PENDING, 0);
     Ok(())
 }

@@ -46,8 +46,13 @@ pub struct Stats {
     pub overwrites: u64,
     /// Entries deleted.
     pub deletes: u64,
-    /// Damaged entries that were given up by cleaning or rebuilding.
+    /// Entries that were given up since the cache was created, by cleaning, rebuilding or
+    /// recovering, because their records were damaged or gone.
     pub dropped: u64,
+    /// How often index and roster were made anew from the heap: after a power loss, where files
+    /// were copied or restored, where damage was in the way, and by [`Repair`](crate::Repair). What
+    /// the last one by a handle came to, [`last_recovery`](crate::MmapCache::last_recovery) tells.
+    pub recoveries: u64,
     /// Damaged entries that this handle came by.
     pub damaged_seen: u64,
     /// Changes so far, of any kind.
@@ -123,6 +128,7 @@ impl Stats {
             overwrites: header.get(word::OVERWRITES),
             deletes: header.get(word::DELETES),
             dropped: header.get(word::DROPPED),
+            recoveries: header.get(word::RECOVERIES),
             damaged_seen: 0,
             changes: header.get(word::CHANGES),
             created: time(view.created),

@@ -28,6 +28,7 @@ use crate::map::{MappedFile, page_bytes};
 use crate::roster::Roster;
 use crate::table::Table;
 
+use super::seen::{Seen, last_visit};
 use super::version;
 
 /// Blocks that a fresh segment starts with.
@@ -59,6 +60,8 @@ pub(crate) struct View {
     pub lock: Option<Arc<FileLock>>,
     /// Device and inode of the index.
     pub inode: (u64, u64),
+    /// What the file system said of the files when they were opened for writing.
+    pub seen: Seen,
     /// The number of the first segment in `segments`.
     first: u16,
     segments: Box<[Option<Arc<Segment>>]>,
@@ -97,6 +100,38 @@ impl View {
     /// Whether what was put stays as it is.
     pub(crate) fn is_append_only(&self) -> bool {
         self.table.geometry().is_append_only()
+    }
+
+    /// Whether the index is a copy of the file that was written to; see [`Header::is_copied`].
+    pub(crate) fn is_copied(&self, boot: [u64; 2]) -> bool {
+        let header = self.header();
+        let (born, known) = (self.seen.born, header.get(word::BORN));
+        // A file that was removed and made again may have the same inode number.
+        header.is_copied(boot, self.inode) || (born != 0 && known != 0 && born != known)
+    }
+
+    /// Whether the files were not flushed, and the last writer of this very index wrote under
+    /// another boot, or wrote to another file.
+    pub(crate) fn is_from_elsewhere(&self, boot: [u64; 2]) -> bool {
+        let header = self.header();
+        header.is_dirty() && (self.is_copied(boot) || !header.is_from_here(boot, self.inode))
+    }
+
+    /// Whether somebody else than a writer changed a file since the last one left.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.seen.latest > self.last_visit()
+    }
+
+    /// The latest time that the last writer's own stores can have given a file.
+    #[inline]
+    pub(crate) fn last_visit(&self) -> u64 {
+        last_visit(self.header(), self.variant())
+    }
+
+    /// Notes that a writer is inside, and with it that all changes seen so far are accounted for.
+    pub(crate) fn note_visit(&self) {
+        self.header()
+            .note_visit(version::now().max(self.seen.latest));
     }
 
     /// Lets go of the writer lock.
@@ -160,6 +195,7 @@ impl View {
             seed: self.seed,
             created: self.created,
             inode: self.inode,
+            seen: self.seen,
         }
     }
 
@@ -217,14 +253,24 @@ impl View {
                 io::ErrorKind::NotFound.into(),
             ));
         }
-        let roster = open_roster(names, ids, writable)?;
         let table = Table::new(MappedFile::new(file, &path, writable), geometry)?;
+        let words = table.header();
+        let seen = if writable {
+            Seen::of(names, table.file().file(), words)
+        } else {
+            Seen::default()
+        };
         // What was written to under this boot was filled before. (To look for holes in a million
-        // entries that are not on the disk yet takes 0.2 ms.)
-        if !table.header().is_from_here(boot::id()?, inode) {
+        // entries that are not on the disk yet takes 0.2 ms, and to fill those that were allocated
+        // and not yet written moves the files' times.)
+        let is_filled = words.is_from_here(boot::id()?, inode)
+            && seen.latest <= last_visit(words, geometry.variant);
+        if !is_filled {
             table.fill_holes()?;
         }
+        let roster = open_roster(names, ids, writable, is_filled && writable)?;
         Ok(Self {
+            seen: Seen { is_filled, ..seen },
             table: Arc::new(table),
             roster: Arc::new(roster),
             ids,
@@ -267,7 +313,9 @@ impl View {
                 && (PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&header.capacity)
             {
                 let mapped = MappedFile::new(file, &path, writable);
-                mapped.fill_holes(0..0)?;
+                if !(writable && self.seen.is_filled) {
+                    mapped.fill_holes(0..0)?;
+                }
                 if number == self.header().tail().segment {
                     self.own_end_of(&mapped)?;
                 }
@@ -404,6 +452,8 @@ impl View {
         lay_out(&table, depth)?;
         let inode = inode_of(&file, &path)?;
         table.header().set(word::INODE, inode.1);
+        let seen = Seen::of_new(&file);
+        table.header().set(word::BORN, seen.born);
         let home = HeapHome {
             home: names.heap_home(),
             whole_from: 0,
@@ -420,6 +470,7 @@ impl View {
             created: plan.created,
             lock: Some(Arc::new(lock)),
             inode,
+            seen,
             first: 0,
             segments: Box::new([]),
         })
@@ -575,8 +626,8 @@ impl View {
         Err(self.roster.damaged(there, what))
     }
 
-    /// What cannot be true in the header's changing words, if anything cannot.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    /// What cannot be true in the header's changing words, if anything cannot, and the word.
+    pub(crate) fn fault(&self) -> Option<(&'static str, usize)> {
         let header = self.header();
         let tail = header.tail();
         // Of a change that was killed half-way some are as before it, and some as after it.
@@ -590,29 +641,32 @@ impl View {
             .saturating_mul(u64::from(geometry.region_slots));
         let heap = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
         if counters.regions == 0 || counters.regions > self.table.regions_there() {
-            Some("the number of regions")
+            Some(("the number of regions", word::COUNTERS + 6))
         } else if counters.roster_len != u64::from(self.positions_there(counters.roster_len))
             || counters.hole_head > counters.roster_len
         {
-            Some("the roster's length or its list of holes")
+            Some((
+                "the roster's length or its list of holes",
+                word::COUNTERS + 4,
+            ))
         } else if counters.occupied > counters.roster_len
             || counters.deleted > slots
             || counters.high_water > slots
         {
-            Some("the number of entries")
+            Some(("the number of entries", word::COUNTERS))
         } else if counters.live > heap || heap > 1 << 62 {
-            Some("the number of heap bytes")
+            Some(("the number of heap bytes", word::COUNTERS + 7))
         } else if header
             .checked_oldest()
             .is_none_or(|oldest| oldest > tail.segment)
         {
-            Some("the heap's first segment")
+            Some(("the heap's first segment", word::OLDEST))
         } else if header.get(word::SYNC_ERROR) > 1 {
-            Some("the mark of a failed sync")
+            Some(("the mark of a failed sync", word::SYNC_ERROR))
         } else if header.get(word::LAST_MTIME) > super::version::Version::MAX {
-            Some("the last version")
+            Some(("the last version", word::LAST_MTIME))
         } else if self.has_numbers_at_fault(counters.roster_len) {
-            Some("the numbers that are reserved")
+            Some(("the numbers that are reserved", word::LAST_MTIME))
         } else {
             None
         }
@@ -822,7 +876,7 @@ fn lay_out(table: &Table, depth: u32) -> Result<()> {
     Ok(())
 }
 
-fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
+fn open_roster(names: &Names, ids: Ids, writable: bool, is_filled: bool) -> Result<Roster> {
     let mut last = None;
     for stage in [Stage::Final, Stage::New, Stage::Final] {
         let path = names.roster(stage);
@@ -832,7 +886,9 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
                 return Err(Error::damaged(&path, "a roster of another generation", 32));
             }
             let mapped = MappedFile::new(file, &path, writable);
-            mapped.fill_holes(0..0)?;
+            if !is_filled {
+                mapped.fill_holes(0..0)?;
+            }
             Roster::new(mapped)
         });
         match opened {

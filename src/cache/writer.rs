@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dir::Stage;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ use super::generation::{Heap, give_up, put_staged};
 use super::handle::{Handle, acquire};
 use super::options::Durability;
 use super::read::Answer;
+use super::recover::Origin;
 use super::staged::discard_staged;
 use super::version::Version;
 use super::view::View;
@@ -58,6 +60,8 @@ pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Held<'a>,
     epoch: u64,
+    /// Whether the files are whole, and their times accounted for.
+    prepared: bool,
     /// Whether something was written that a durable writer still has to sync.
     unsynced: bool,
     /// The view that this process's readers were given last; only compared.
@@ -93,6 +97,11 @@ impl fmt::Debug for Writer<'_> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn take(handle: &'a Handle) -> Result<Self> {
+        Self::take_within(handle, handle.options.lock_timeout)
+    }
+
+    /// As [`Writer::take`], with another patience than the handle's.
+    pub(crate) fn take_within(handle: &'a Handle, timeout: Option<Duration>) -> Result<Self> {
         if handle.options.read_only {
             return Err(Error::ReadOnly {
                 path: handle.path.to_path_buf(),
@@ -104,7 +113,7 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let patience = Patience::new(handle.options.lock_timeout);
+        let patience = Patience::new(timeout);
         let mut gate = wait_for(&handle.gate().idle, &patience).ok_or_else(|| Error::Locked {
             path: handle.path.to_path_buf(),
             waited: patience.waited(),
@@ -125,6 +134,7 @@ impl<'a> Writer<'a> {
             published: Arc::as_ptr(&editor.view),
             editor: Held(Some(editor)),
             epoch,
+            prepared: false,
             unsynced: false,
         };
         // From here on dropping the writer undoes all of this.
@@ -135,43 +145,30 @@ impl<'a> Writer<'a> {
     /// Mends what the last writer left, if it was killed, and marks the files as written under this
     /// boot.
     fn prepare(&mut self) -> Result<()> {
-        let header = self.editor.view.header();
-        header.set(word::HOLDER, u64::from(lock::process()));
-        let settled = self.handle.settled.load(Relaxed) == self.editor.view.inode.1;
-        if !settled || header.get(word::RENAMES_PENDING) != 0 {
-            self.handle.settle(&self.editor.view)?;
-        }
         let boot = self.handle.boot;
-        let header = self.editor.view.header();
-        let inode = self.editor.view.inode;
-        let believed = self.handle.believed.load(Relaxed) == inode.1;
-        let finished = if header.is_from_elsewhere(boot, inode) && !self.has_marked() {
-            Err(Stop::Recover("written under another boot, or copied"))
-        } else if header.is_copied(boot, inode) && !believed {
-            Err(Stop::Recover("a copy that does not agree with its heap"))
-        } else if let Some(what) = self.editor.view.fault() {
-            Err(Stop::Recover(what))
-        } else {
-            self.editor.finish()
-        };
+        let has_marked = self.has_marked();
+        let (origin, finished) = self.editor.examine(self.handle, has_marked)?;
         match finished {
             Ok(()) => self.publish_view(),
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be finished")?
             }
-            Err(Stop::Recover(what)) => self.recover(what)?,
+            Err(Stop::Recover(what, _)) => self.recover_from(what, origin)?,
             Err(stop) => return Err(give_up(stop, &self.editor)),
         }
         let header = self.editor.view.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            header.mark_dirty(boot, self.editor.view.inode);
+            let view = &self.editor.view;
+            header.mark_dirty(boot, view.inode, view.seen.born);
             // The mark is stored anew at the next try; what else of the index this was about is not.
             let view = &self.editor.view;
             view.header().note_sync(view.table.file().sync())?;
             view.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
+        self.editor.view.note_visit();
+        self.prepared = true;
         Ok(())
     }
 
@@ -185,9 +182,13 @@ impl<'a> Writer<'a> {
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
+        self.recover_from(what, Origin::Here)
+    }
+
+    fn recover_from(&mut self, what: &'static str, origin: Origin) -> Result<()> {
         log::warn!("{}: {what}", self.handle.path.display());
         let before = Arc::clone(&self.editor.view);
-        let recovered = self.handle.recover_from_heap(&mut self.editor);
+        let recovered = self.handle.recover_from_heap(&mut self.editor, origin);
         self.relock(&before);
         recovered.map_err(|stop| give_up(stop, &self.editor))
     }
@@ -255,7 +256,7 @@ impl<'a> Writer<'a> {
                     self.publish_view();
                     return Err(error);
                 }
-                Err(Stop::Recover(what)) => self.recover(what)?,
+                Err(Stop::Recover(what, _)) => self.recover(what)?,
                 Err(Stop::Enlarge) => self.rearrange(|handle, editor| handle.enlarge(editor))?,
                 Err(Stop::Renumber) => {
                     self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))?
@@ -350,7 +351,7 @@ impl<'a> Writer<'a> {
         switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
     ) -> Result<()> {
         match self.switch(switch) {
-            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Recover(what, _)) => self.recover(what),
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be replaced")
             }
@@ -556,6 +557,7 @@ impl<'a> Writer<'a> {
         self.publish_view();
         let view = &self.editor.view;
         view.header().note_sync(view.sync_index())?;
+        view.note_visit();
         view.header().set(word::DIRTY, 0);
         view.header().note_sync(view.table.file().sync())
     }
@@ -622,7 +624,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
         let rewrite = |handle: &Handle, editor: &mut Editor| handle.rebuild_from_itself(editor);
         match self.switch(rewrite) {
-            Err(Stop::Recover(what)) => self.recover(what)?,
+            Err(Stop::Recover(what, _)) => self.recover(what)?,
             Err(Stop::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be rewritten")?;
             }
@@ -677,7 +679,7 @@ impl<'a> Writer<'a> {
                 self.publish_view();
                 Ok(())
             }
-            Err(Stop::Recover(what)) => self.recover(what),
+            Err(Stop::Recover(what, _)) => self.recover(what),
             Err(Stop::Enlarge | Stop::Renumber) => {
                 self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))
             }
@@ -724,6 +726,9 @@ impl Drop for Writer<'_> {
         }
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
+        }
+        if self.prepared {
+            self.editor.view.note_visit();
         }
         if !self.handle.options.exclusive {
             let view = &self.editor.view;

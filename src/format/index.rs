@@ -153,6 +153,12 @@ pub(crate) mod word {
     pub(crate) const WAITING: usize = 74;
     /// Who is at work under the lock word.
     pub(crate) const INSIDE: usize = 75;
+    /// When a writer was last inside, by the clock of file systems.
+    pub(crate) const VISITED: usize = 76;
+    /// When the index file was created, as its file system says.
+    pub(crate) const BORN: usize = 77;
+    /// How often index and roster were made anew from the heap.
+    pub(crate) const RECOVERIES: usize = 78;
 }
 
 /// Where the heap is stored.

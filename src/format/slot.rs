@@ -33,6 +33,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Behind every record.
+    pub(crate) const LAST: Self = Self {
+        segment: u16::MAX,
+        unit: u32::MAX,
+    };
+
     #[inline]
     pub(crate) fn to_word(self) -> u64 {
         u64::from(self.unit) | (u64::from(self.segment) << 32)

@@ -160,7 +160,10 @@ const INDEX: &[Row] = &[
     ("lock", 584, Id),
     ("waiting", 592, Id),
     ("inside", 600, Number),
-    ("unused", 608, Unused),
+    ("visited", 608, Time),
+    ("born", 616, Time),
+    ("recoveries", 624, Number),
+    ("unused", 632, Unused),
 ];
 
 const SEGMENT: &[Row] = &[

@@ -52,8 +52,10 @@ pub(crate) mod header {
     pub(crate) const SYNC_ERROR: usize = 488;
     pub(crate) const SYNCED: usize = 552;
     pub(crate) const HOLDER: usize = 576;
+    pub(crate) const VISITED: usize = 608;
+    pub(crate) const BORN: usize = 616;
     /// Behind the last word that means something.
-    pub(crate) const END: usize = 600;
+    pub(crate) const END: usize = 632;
 }
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {

@@ -274,6 +274,8 @@ pub(crate) fn image_of(path: &Path) -> Image {
     let index = image.bytes_mut("").expect("an index");
     // Else each that is written would be a copy, of which nothing is believed.
     layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
+    layout::set_u64(index, header::BORN, 0);
+    layout::set_u64(index, header::VISITED, 1 << 62);
     *index = with_small_directory(index);
     let suffix = String::new();
     seals::repair(&mut image, &Seal::Header { suffix });

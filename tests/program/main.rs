@@ -12,6 +12,7 @@ mod help;
 mod json;
 mod labels;
 mod listing;
+mod losses;
 mod progress;
 mod run;
 mod transfer;

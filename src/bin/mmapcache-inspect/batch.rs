@@ -6,6 +6,7 @@
 
 use mmapcache::{Error, MmapCache};
 
+use crate::change::Losses;
 use crate::failure::Failure;
 use crate::output;
 use crate::tally::Tally;
@@ -21,18 +22,20 @@ pub(crate) struct Batch<'a> {
     cache: &'a MmapCache,
     waiting: Vec<(Vec<u8>, Vec<u8>)>,
     bytes: usize,
+    losses: Losses,
     /// What became of everything so far.
     pub(crate) tally: Tally,
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn new(cache: &'a MmapCache) -> Self {
-        Self {
+    pub(crate) fn new(cache: &'a MmapCache) -> Result<Self, Failure> {
+        Ok(Self {
             cache,
             waiting: Vec::new(),
             bytes: 0,
+            losses: Losses::before(cache)?,
             tally: Tally::default(),
-        }
+        })
     }
 
     /// Adds an entry, and stores the batch if that fills it.
@@ -54,6 +57,7 @@ impl<'a> Batch<'a> {
     /// Stores what still waits, and returns the tally.
     pub(crate) fn end(mut self) -> Result<Tally, Failure> {
         self.store()?;
+        self.tally.dropped = self.losses.since(self.cache)?;
         Ok(self.tally)
     }
 

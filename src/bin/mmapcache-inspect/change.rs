@@ -8,6 +8,8 @@ use mmapcache::MmapCache;
 
 use crate::failure::Failure;
 use crate::site::Site;
+use crate::verdict::Verdict;
+use crate::{output, units};
 
 /// The variant of records that have no values.
 const NUMBERED: u32 = 2;
@@ -42,6 +44,40 @@ impl Change {
             cache.flush()?;
         }
         Ok(())
+    }
+}
+
+/// What a cache had lost when a command began to change it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Losses {
+    dropped: u64,
+}
+
+impl Losses {
+    /// Before a recovery that opening the cache led to.
+    pub(crate) fn before(cache: &MmapCache) -> Result<Self, Failure> {
+        let recovered = cache.last_recovery().map_or(0, |recovery| recovery.dropped);
+        let dropped = cache.stats()?.dropped.saturating_sub(recovered);
+        Ok(Self { dropped })
+    }
+
+    /// Entries that were given up since; nobody asked for that.
+    pub(crate) fn since(self, cache: &MmapCache) -> Result<u64, Failure> {
+        Ok(cache.stats()?.dropped.saturating_sub(self.dropped))
+    }
+
+    /// What a command comes to that would come to `verdict`: who lost entries on the way says so.
+    pub(crate) fn judge(self, cache: &MmapCache, verdict: Verdict) -> Result<Verdict, Failure> {
+        let count = self.since(cache)?;
+        if count == 0 {
+            return Ok(verdict);
+        }
+        let path = cache.path().display();
+        let count = units::count(count);
+        output::remark(&format!(
+            "{path}: entries given up, because their records are damaged or gone: {count}"
+        ));
+        Ok(verdict.and_wrong())
     }
 }
 

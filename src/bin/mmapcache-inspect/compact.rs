@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mmapcache::{DiskUsage, MmapCache, Stats};
 use serde_json::{Value, json};
 
-use crate::change::Change;
+use crate::change::{Change, Losses};
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
@@ -54,24 +54,27 @@ impl Size {
 
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let cache = arguments.change.open(site, false)?;
+    let losses = Losses::before(&cache)?;
     let (before, began) = (Size::of(&cache)?, Instant::now());
     let progress = progress::of_time("compacting");
     cache.compact()?;
     arguments.change.end(&cache)?;
     drop(progress);
     let (after, time) = (Size::of(&cache)?, began.elapsed());
+    let dropped = losses.since(&cache)?;
     let mut out = Output::new();
     if arguments.json {
         out.json(&json!({
             "before": before.value(),
             "after": after.value(),
+            "dropped": dropped,
             "seconds": time.as_secs_f64(),
         }))?;
     } else {
         out.line(&text(&before, &after, time))?;
     }
     out.end()?;
-    Ok(Verdict::Fine)
+    losses.judge(&cache, Verdict::Fine)
 }
 
 fn text(before: &Size, after: &Size, time: Duration) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use crate::change::Change;
+use crate::change::{Change, Losses};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::progress;
@@ -34,6 +34,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
     let progress = progress::of_time("waiting for the lock or the disk");
     let cache = arguments.change.open(site, false)?;
+    let losses = Losses::before(&cache)?;
     let mut absent = Vec::new();
     let mut writer = cache.writer()?;
     for key in &keys {
@@ -63,5 +64,5 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         }
     }
     out.end()?;
-    Ok(Verdict::wrong_if(!absent.is_empty()))
+    losses.judge(&cache, Verdict::wrong_if(!absent.is_empty()))
 }

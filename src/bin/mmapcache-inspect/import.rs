@@ -108,7 +108,7 @@ pub(crate) fn from_tree(
 ) -> Result<Tally, Failure> {
     let limit = value_limit(site)?;
     let own = Own::new(cache.path(), site);
-    let mut batch = Batch::new(cache);
+    let mut batch = Batch::new(cache)?;
     let mut tree = Tree::new(root, selection, own)?;
     let progress = progress::of_unknown("importing: files");
     for step in tree.by_ref() {
@@ -156,7 +156,7 @@ fn lines(
     let limit = value_limit(site)?
         .saturating_mul(LINE_FACTOR)
         .saturating_add(LINE_EXTRA);
-    let mut batch = Batch::new(cache);
+    let mut batch = Batch::new(cache)?;
     let mut line = Vec::new();
     let progress = progress::of_unknown("importing: lines");
     for number in 1_u64.. {

@@ -42,9 +42,12 @@ pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Ve
     labels.get_or_insert_many(&batch)?;
     drop(progress);
     let new = labels.len().saturating_sub(before);
+    let dropped = labels
+        .last_recovery()
+        .map_or(0, |recovery| recovery.dropped);
     let mut out = Output::new();
     if json {
-        out.json(&json!({ "lines": taken, "skipped": skipped, "new": new }))?;
+        out.json(&json!({ "lines": taken, "skipped": skipped, "new": new, "dropped": dropped }))?;
     } else {
         let (taken, new) = (units::count(taken), units::count(new));
         out.line(&format!("{taken} lines, {new} new labels"))?;
@@ -57,7 +60,13 @@ pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Ve
         ));
         return Ok(Verdict::Incomplete);
     }
-    Ok(Verdict::Fine)
+    if dropped > 0 {
+        let dropped = units::count(dropped);
+        output::remark(&format!(
+            "labels given up, because their records are damaged or gone: {dropped}"
+        ));
+    }
+    Ok(Verdict::wrong_if(dropped > 0))
 }
 
 /// The next line; an inner none for one that is no label. None at the end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::change::Change;
+use crate::change::{Change, Losses};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::progress;
@@ -46,6 +46,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let value = arguments.value()?;
     let progress = progress::of_time("waiting for the lock or the disk");
     let cache = arguments.change.open(site, arguments.create)?;
+    let losses = Losses::before(&cache)?;
     let version = if arguments.if_absent {
         cache.insert_if_absent(&key, &value)?
     } else {
@@ -67,7 +68,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         output::remark(&format!("{}: has a value already", key::show(&key)));
     }
     out.end()?;
-    Ok(Verdict::wrong_if(version.is_none()))
+    losses.judge(&cache, Verdict::wrong_if(version.is_none()))
 }
 
 impl Arguments {

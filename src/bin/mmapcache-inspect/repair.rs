@@ -50,7 +50,13 @@ pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
         out.line(&text(&repaired, began.elapsed()))?;
     }
     out.end()?;
-    let lost = repaired.damaged_bytes > 0 || !repaired.missing_segments.is_empty();
+    let fewer = repaired
+        .entries_before
+        .is_some_and(|before| before > repaired.entries + repaired.unwritten);
+    let lost = repaired.damaged_bytes > 0
+        || repaired.dropped > 0
+        || fewer
+        || !repaired.missing_segments.is_empty();
     Ok(Verdict::wrong_if(lost))
 }
 
@@ -65,12 +71,20 @@ fn text(repaired: &Repaired, time: Duration) -> String {
         format!("the old index said {}", units::count(count))
     });
     grid.row("entries", units::count(repaired.entries), &before);
+    if repaired.dropped > 0 {
+        let dropped = "entries given up: their records are damaged or gone";
+        grid.row("dropped", units::count(repaired.dropped), dropped);
+    }
+    if repaired.unwritten > 0 {
+        let unwritten = "entries that were not synced before the power loss";
+        grid.row("never written", units::count(repaired.unwritten), unwritten);
+    }
     let records = "that verify, in the heap; dead ones and deletions included";
     grid.row("records", units::count(repaired.records), records);
     let damaged = match (repaired.damaged_bytes, repaired.rewritten) {
         (0, _) => "",
         (_, true) => "lost; the heap was rewritten without them",
-        (_, false) => "lost; they stay in the heap until it is rewritten (--rewrite)",
+        (_, false) => "lost; those that are left in the heap go when it is rewritten (--rewrite)",
     };
     grid.row(
         "damaged bytes",
@@ -104,6 +118,8 @@ fn value(repaired: &Repaired, time: Duration) -> Value {
         "rebuilt": repaired.rebuilt,
         "entries": repaired.entries,
         "entries_before": repaired.entries_before,
+        "dropped": repaired.dropped,
+        "unwritten": repaired.unwritten,
         "records": repaired.records,
         "damaged_bytes": repaired.damaged_bytes,
         "rewritten": repaired.rewritten,

@@ -191,6 +191,8 @@ fn history(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.row("deletes", units::count(stats.deletes), "");
     let dropped = "entries given up as damaged";
     grid.row("dropped", units::count(stats.dropped), dropped);
+    let recoveries = "times that the index was made anew from the heap";
+    grid.row("recoveries", units::count(stats.recoveries), recoveries);
     grid.row("changes", units::count(stats.changes), "");
 }
 
@@ -324,6 +326,7 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
         "overwrites": stats.overwrites,
         "deletes": stats.deletes,
         "dropped": stats.dropped,
+        "recoveries": stats.recoveries,
         "damaged_seen": stats.damaged_seen,
         "changes": stats.changes,
         "created_nanos": exact::wide(moment::nanos(stats.created)),

@@ -20,6 +20,8 @@ pub(crate) struct Tally {
     pub(crate) unfit: u64,
     /// Files or lines that could not be read.
     pub(crate) unreadable: u64,
+    /// Entries that the cache gave up meanwhile, because their records are damaged or gone.
+    pub(crate) dropped: u64,
     /// Whether the walk ended at the limit that it was given.
     pub(crate) cut: bool,
 }
@@ -29,7 +31,7 @@ impl Tally {
         if self.unfit + self.unreadable > 0 {
             Verdict::Incomplete
         } else {
-            Verdict::Fine
+            Verdict::wrong_if(self.dropped > 0)
         }
     }
 
@@ -40,6 +42,7 @@ impl Tally {
             "passed": self.passed,
             "unfit": self.unfit,
             "unreadable": self.unreadable,
+            "dropped": self.dropped,
             "seconds": time.as_secs_f64(),
         })
     }
@@ -60,6 +63,10 @@ impl Tally {
             ),
             (self.unfit, "skipped: the cache cannot hold them"),
             (self.unreadable, "skipped: could not be read"),
+            (
+                self.dropped,
+                "entries of the cache given up: their records are damaged or gone",
+            ),
         ] {
             if count > 0 {
                 text.push_str(&format!("\n{} {what}", units::count(count)));

@@ -22,7 +22,7 @@ pub(crate) fn run(from: &Site, to: &Site) -> Result<Tally, Failure> {
         return Err(Failure::Request(what));
     }
     let progress = progress::of_count("storing entries", source.len());
-    let mut batch = Batch::new(&target);
+    let mut batch = Batch::new(&target)?;
     for item in source.items()? {
         match item {
             Ok((key, value)) => batch.push(key, value)?,

@@ -24,6 +24,15 @@ impl Verdict {
         }
     }
 
+    /// The same, but not fine.
+    pub(crate) fn and_wrong(self) -> Self {
+        if self == Self::Fine {
+            Self::Wrong
+        } else {
+            self
+        }
+    }
+
     /// Wrong if that is so, else fine.
     pub(crate) fn wrong_if(wrong: bool) -> Self {
         if wrong { Self::Wrong } else { Self::Fine }

@@ -9,6 +9,7 @@
 mod changes;
 mod clearing;
 mod copies;
+mod counts;
 mod creation;
 mod losses;
 mod mending;

@@ -116,3 +116,39 @@ fn every_change_is_counted_and_clearing_is_one() {
     cache.clear().unwrap();
     grown("clear");
 }
+
+#[test]
+fn given_up_recovery_names_file_and_place() {
+    use crate::cache::editor::{At, Editor, Stop};
+    use crate::cache::generation::give_up;
+    use crate::dir::Stage;
+    use crate::format::slot::Place;
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let handle = &cache.handle;
+    let editor = Editor::new(
+        handle.view.load_full(),
+        std::sync::Arc::clone(&handle.names),
+        Stage::Final,
+    );
+    let place = Place {
+        segment: 3,
+        unit: 100,
+    };
+    for (at, suffix, byte) in [
+        (At::Word(word::TAIL), "", 264),
+        (At::Index(5_000), "", 5_000),
+        (At::Roster(7), ".roster", 64 + 28),
+        (At::Heap(place), ".heap.3", 800),
+    ] {
+        let error = give_up(Stop::Recover("why", at), &editor);
+        let crate::Error::Damaged { path, what, at } = error else {
+            panic!("{error}");
+        };
+        assert_eq!((what, at), ("why", byte));
+        assert!(
+            path.to_string_lossy().ends_with(&format!("cache{suffix}")),
+            "{path:?}"
+        );
+    }
+}
