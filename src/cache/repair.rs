@@ -395,7 +395,8 @@ impl Old {
             let inode = inode_of(&file, &path)?;
             let access = Access::of(&file, &path)?;
             let mapped = MappedFile::new(file, &path, true);
-            let whole = mapped.len()? >= PAGE;
+            // A file that is nobody's index is locked without a store to it.
+            let whole = mapped.len()? >= PAGE && Self::is_of_a_cache(names)?;
             if whole {
                 mapped.own_blocks(std::slice::from_ref(&(0..PAGE)))?;
             }
@@ -422,6 +423,15 @@ impl Old {
             old.sealed = read_sealed::<IndexHeader>(&path)?;
             return Ok(old);
         }
+    }
+
+    /// Whether the file at the path is an index by its magic, or has files of a cache next to it.
+    fn is_of_a_cache(names: &Names) -> Result<bool> {
+        Ok(
+            dir::is_ours(&names.index(Stage::Final), IndexHeader::MAGIC)?
+                || dir::is_ours(&names.roster(Stage::Final), RosterHeader::MAGIC)?
+                || !names.segments()?.is_empty(),
+        )
     }
 
     /// The header's words, believable or not.

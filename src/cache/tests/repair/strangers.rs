@@ -37,3 +37,20 @@ fn a_segment_of_another_cache_does_not_speak_for_the_one_whose_roster_is_there()
     }
     assert!(!cache.is_empty());
 }
+
+/// A repair locks the file at the path as its writers would, by a store to it. A file that is no
+/// index and has no files of a cache next to it has no such writers, and stays as it is.
+#[test]
+fn foreign_file_stays_unchanged() {
+    let scratch = scratch();
+    let foreign = vec![0xff; 5_000];
+    std::fs::write(scratch.path(), &foreign).unwrap();
+    Repair::new(scratch.path()).run().unwrap_err();
+    assert_eq!(std::fs::read(scratch.path()).unwrap(), foreign);
+    let beside: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| !name.to_string_lossy().ends_with(".lock"))
+        .collect();
+    assert_eq!(beside, [scratch.path().file_name().unwrap()]);
+}
