@@ -9,12 +9,14 @@ mod append;
 mod batch;
 mod check;
 mod clean;
+mod clear;
 mod copy;
 mod draw;
 mod edit;
 mod editor;
 mod entry;
 mod errand;
+mod extent;
 mod generation;
 mod grow;
 mod handle;
@@ -22,12 +24,16 @@ mod in_place;
 mod iter;
 mod number;
 mod options;
+mod overlay;
 mod plan;
+mod presence;
 mod read;
 mod recover;
 mod repair;
 mod retire;
+mod staged;
 mod stats;
+mod tally;
 mod verify;
 mod version;
 mod view;
@@ -36,6 +42,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 pub use check::{Fault, Level, Report};
@@ -43,6 +50,7 @@ pub use copy::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
 pub use in_place::ValueRef;
 pub use iter::{Entries, Items, Keys, Listed};
+pub(crate) use number::NumberTally;
 pub use options::{Durability, Options};
 pub use repair::{Progress, Repair, Repaired};
 pub use stats::{DiskUsage, Stats};
@@ -78,9 +86,14 @@ use read::Answer;
 /// # After a fork
 ///
 /// A forked child may go on using an inherited handle: it opens the files anew by itself.
-#[derive(Debug)]
 pub struct MmapCache {
     handle: Handle,
+}
+
+impl fmt::Debug for MmapCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.describe("MmapCache", f)
+    }
 }
 
 impl MmapCache {
@@ -117,7 +130,10 @@ impl MmapCache {
             let (view, _) = self.handle.current()?;
             let (header, boot) = (view.header(), self.handle.boot);
             // Renames left over are not waited for: most likely their writer is about to do them.
-            header.is_from_elsewhere(boot, view.inode) || header.is_copied(boot, view.inode)
+            header.is_from_elsewhere(boot, view.inode)
+                || header.is_copied(boot, view.inode)
+                // The heap has all that such a roster lacks.
+                || view.check_roster_length().is_err()
         };
         if needed {
             drop(self.writer()?);
@@ -142,7 +158,8 @@ impl MmapCache {
     /// # Errors
     ///
     /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file
-    /// cannot be mapped.
+    /// cannot be mapped, [`Error::Contended`](crate::Error::Contended) where other writers changed
+    /// the entry each time that it was looked at.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = Vec::new();
         Ok(self.get_into(key, &mut value)?.then_some(value))
@@ -222,7 +239,8 @@ impl MmapCache {
         Ok(matches!(self.handle.peek(key)?, Answer::Found(_)))
     }
 
-    /// When a key's entry was written, from the index alone: it looks at no checksum.
+    /// When a key's entry was written, from the index alone: it looks at no checksum. It may lie up
+    /// to 10 ms before the call that wrote it; see [`Version`].
     ///
     /// # Errors
     ///
@@ -239,7 +257,9 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged), and those of [`get`](Self::get).
+    /// [`Error::Damaged`](crate::Error::Damaged),
+    /// [`Error::HeapMissing`](crate::Error::HeapMissing) where the segment with the value is not at
+    /// its path, and those of [`get`](Self::get).
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
         let mut value = Vec::new();
         match self.handle.read(key, &mut value)? {
@@ -288,7 +308,7 @@ impl MmapCache {
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Locked`](crate::Error::Locked) after
     /// the lock timeout, [`Error::WriterHeld`](crate::Error::WriterHeld) where this thread holds a
     /// writer of this cache already, [`Error::DiskFull`](crate::Error::DiskFull),
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::HeapMissing`](crate::Error::HeapMissing), [`Error::Io`](crate::Error::Io).
     pub fn writer(&self) -> Result<Writer<'_>> {
         Writer::take(&self.handle)
     }
@@ -384,14 +404,22 @@ impl MmapCache {
     /// comes as an error that [`is_corruption`](crate::Error::is_corruption), and the walk goes on
     /// behind it; any other error ends it.
     ///
+    /// A listing that returned no error until then ends with
+    /// [`Error::Incomplete`](crate::Error::Incomplete) if it found fewer entries than the index
+    /// counted when it began, so that damage cannot make it shorter unnoticed. This is exact where
+    /// nobody writes; where others do, each of their changes is taken for a deletion.
+    ///
     /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table or
     /// of the values, which are not looked at, nor are checksums: a key is listed whose value is
-    /// damaged. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
+    /// damaged. Keys are compared with the 31 bits of their hash that the index keeps beside them:
+    /// one that damage changed is listed with a probability of 2^-31. Versions and lengths are
+    /// returned as the index has them. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped. Items can also be
-    /// [`Error::Superseded`](crate::Error::Superseded).
+    /// [`Error::Superseded`](crate::Error::Superseded) and
+    /// [`Error::Contended`](crate::Error::Contended), which end the walk.
     pub fn keys(&self) -> Result<Keys<'_>> {
         Keys::new(&self.handle)
     }
@@ -419,8 +447,10 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged) where there are entries and none can be read,
-    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    /// [`Error::Incomplete`](crate::Error::Incomplete) where there are entries and none can be read,
+    /// [`Error::Damaged`](crate::Error::Damaged) where the roster was cut, so that some keys could
+    /// never be drawn, [`Error::Contended`](crate::Error::Contended) where others changed everything
+    /// all the while, [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
     pub fn random_key(&self) -> Result<Option<Vec<u8>>> {
         self.handle.random_key()
     }
@@ -470,15 +500,19 @@ impl MmapCache {
     }
 
     /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on
-    /// growing.
+    /// growing. A handle that was opened while the heap was there clears though it has gone since.
+    ///
+    /// Works on a full disk too, where there is no room for new files beside the old ones: then the
+    /// entries go one after the other, in time proportional to their number, and a kill or a power
+    /// loss meanwhile leaves some of them.
     ///
     /// # Errors
     ///
-    /// As [`atomic_rebuild`](Self::atomic_rebuild).
+    /// As [`atomic_rebuild`](Self::atomic_rebuild). [`Error::DiskFull`](crate::Error::DiskFull)
+    /// only where another process keeps the room of the removed files, which it does until it uses
+    /// the cache again; the entries may be gone then.
     pub fn clear(&self) -> Result<()> {
-        let nothing =
-            std::iter::empty::<std::result::Result<(&[u8], &[u8]), std::convert::Infallible>>();
-        self.write(|writer| writer.atomic_rebuild(nothing))
+        self.write(|writer| writer.clear())
     }
 
     /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they

@@ -19,11 +19,13 @@ const PIECE: u64 = 8 << 20;
 const BUFFER: usize = 256 << 10;
 
 /// Has an empty file begin with the first `len` bytes of another one. Whether they share their
-/// blocks. `told` hears how many bytes there are so far, and can end it by an error.
+/// blocks, which is for files that nobody stores to any more: a store to a shared block needs
+/// another one, and on a full disk that is SIGBUS. `told` hears how many bytes there are so far, and
+/// can end it by an error.
 pub(crate) fn clone_start(
     from: &File,
     to: &MappedFile,
-    len: u64,
+    (len, may_share): (u64, bool),
     told: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<bool> {
     #[cfg(any(test, fuzzing))]
@@ -31,14 +33,15 @@ pub(crate) fn clone_start(
     let fail = |source: io::Error| failure(to, len, source);
     // Beyond it, a signal would end the process.
     to.check_limit(len)?;
-    if from.metadata().map_err(fail)?.len() == len && share(from, to.file()) {
+    if may_share && from.metadata().map_err(fail)?.len() == len && share(from, to.file()) {
         told(len)?;
         return Ok(true);
     }
     // Where there is no room for all of it, nothing is copied.
     to.allocate(0, len)?;
     let mut at = 0;
-    let mut in_kernel = true;
+    // The kernel's copy shares blocks too where it can: btrfs, XFS.
+    let mut in_kernel = may_share;
     while at < len {
         let most = PIECE.min(len - at);
         if in_kernel {
@@ -146,7 +149,7 @@ mod tests {
         for len in [0, 1, 4095, 4096, PIECE as usize + 1, whole.len()] {
             let (from, to) = (file_of(&whole), target());
             let mut last = 0;
-            clone_start(&from, &to, len as u64, &mut |so_far| {
+            clone_start(&from, &to, (len as u64, true), &mut |so_far| {
                 last = so_far;
                 Ok(())
             })
@@ -166,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_too_early_is_an_error_and_no_shorter_copy() {
-        let copied = clone_start(&file_of(b"short"), &target(), 6, &mut |_| Ok(()));
+        let copied = clone_start(&file_of(b"short"), &target(), (6, true), &mut |_| Ok(()));
         assert!(matches!(copied, Err(Error::Io { .. })), "{copied:?}");
     }
 }

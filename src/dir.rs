@@ -3,13 +3,23 @@
 //! Knows where files are and how they are created, replaced and removed; not what they contain
 //! beyond the magic that tells our files from others.
 
+mod access;
+mod acl;
+mod filesystem;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+pub(crate) use access::Access;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use filesystem::PRETENDED;
+pub(crate) use filesystem::pinned;
+
 use crate::error::{Error, Result};
+use crate::format::index::Home;
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
 
@@ -115,7 +125,17 @@ impl Names {
         staged(path, stage)
     }
 
-    /// The segments of either stage that stand in the directory, by their names alone.
+    /// Whether the heap has its default path, next to the index, or another one.
+    pub(crate) fn heap_home(&self) -> Home {
+        if self.heap == with_suffix(&self.index, ".heap") {
+            Home::NextToIndex
+        } else {
+            Home::Elsewhere
+        }
+    }
+
+    /// The segments of either stage that stand in the directory, by their names alone. It lists the
+    /// directory, which may have any number of other files: only for repair and recovery.
     pub(crate) fn segments(&self) -> Result<Vec<(u16, Stage)>> {
         let dir = parent(&self.heap);
         let fail = |source| Error::io(dir, "list the directory")(source);
@@ -153,6 +173,34 @@ impl Names {
         let number: u16 = digits.parse().ok()?;
         // "01" and "+1" parse too, but are not names that we give.
         (number > 0 && digits == number.to_string()).then_some((number, stage))
+    }
+
+    /// The path of a file in a directory that several machines may have mounted, and what to do;
+    /// none where both directories are this machine's own.
+    pub(crate) fn shared_by_machines(&self) -> Option<(&Path, &'static str)> {
+        [&self.index, &self.heap].into_iter().find_map(|path| {
+            let what = filesystem::shared_by_machines(parent(path))?;
+            Some((path.as_path(), what))
+        })
+    }
+
+    /// Refuses a switch of generations that could not come to its end, because index or roster, or
+    /// one of the segments that are to go, are another user's in a directory with the sticky bit.
+    pub(crate) fn check_replaceable(&self, segments: impl Iterator<Item = u16>) -> Result<()> {
+        check_removable(&self.index)?;
+        check_removable(&self.roster(Stage::Final))?;
+        for number in segments {
+            for stage in [Stage::Final, Stage::New] {
+                check_removable(&self.segment(number, stage))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one of the two directories is on overlayfs.
+    pub(crate) fn are_on_overlay(&self) -> bool {
+        let on_overlay = |path| filesystem::is_overlay(parent(path));
+        on_overlay(&self.index) || on_overlay(&self.heap)
     }
 
     /// The directories that hold the files.
@@ -215,29 +263,9 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Who may touch a file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Access {
-    pub mode: u32,
-    /// Owner and group to give the file, when it replaces one of theirs.
-    pub owner: Option<(u32, u32)>,
-}
-
-impl Access {
-    /// The access of an existing file, to be repeated on what replaces it.
-    pub(crate) fn of(file: &File, path: &Path) -> Result<Self> {
-        let meta = file
-            .metadata()
-            .map_err(Error::io(path, "read the mode of the file"))?;
-        Ok(Self {
-            mode: meta.mode() & 0o7777,
-            owner: Some((meta.uid(), meta.gid())),
-        })
-    }
-}
-
-/// Creates a file that was not there, whatever the umask, never through a symbolic link.
-pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
+/// Creates a file that was not there, whatever the umask, never through a symbolic link. Until it
+/// has the rights that are given, only its creator can open it.
+pub(crate) fn create(path: &Path, access: &Access) -> Result<File> {
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Create(path));
     let file = OpenOptions::new()
@@ -255,7 +283,9 @@ pub(crate) fn create(path: &Path, access: Access) -> Result<File> {
             },
             _ => Error::io(path, "create the file")(error),
         })?;
-    let granted = grant(&file, access).map_err(Error::io(path, "set owner and mode of the file"));
+    let granted = access
+        .grant(&file, path)
+        .map_err(Error::io(path, "set owner and mode of the file"));
     if let Err(error) = granted {
         let _ = fs::remove_file(path);
         return Err(error);
@@ -269,62 +299,56 @@ fn already_exists(path: &Path) -> Error {
     }
 }
 
-/// Only root may give files away, and others a group of theirs at most. Who writes to somebody
-/// else's cache without being root leaves files of their own; where it cannot be the group's, the
-/// new group gets no more than everybody.
-fn grant(file: &File, access: Access) -> io::Result<()> {
-    let mut mode = access.mode;
-    if let Some((owner, group)) = access.owner {
-        let meta = file.metadata()?;
-        if meta.gid() != group && !give(file, None, Some(group))? {
-            mode = (mode & !0o070) | ((mode & 0o007) << 3);
-        }
-        if meta.uid() != owner {
-            give(file, Some(owner), None)?;
-        }
-    }
-    file.set_permissions(fs::Permissions::from_mode(mode))
-}
-
-/// Whether the file could be given away.
-fn give(file: &File, owner: Option<u32>, group: Option<u32>) -> io::Result<bool> {
-    match std::os::unix::fs::fchown(file, owner, group) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Opens an existing regular file. A FIFO or a device is refused, not waited for.
+/// Opens an existing regular file. Symbolic links are not followed, and a FIFO or a device is not
+/// opened: for some devices opening alone has effects.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
-    open_regular(path, writable, 0)
-}
-
-fn open_regular(path: &Path, writable: bool, flags: i32) -> Result<File> {
     #[cfg(loom)]
     crate::sync::modelled::system_call();
+    let fail = |action| {
+        move |error: io::Error| match error.raw_os_error() {
+            Some(libc::ELOOP) => link(path),
+            Some(libc::EISDIR | libc::ENXIO) => not_regular(path),
+            _ => Error::io(path, action)(error),
+        }
+    };
+    let is_regular = |meta: fs::Metadata| match meta.is_file() {
+        true => Ok(()),
+        false if meta.is_symlink() => Err(link(path)),
+        false => Err(not_regular(path)),
+    };
+    fs::symlink_metadata(path)
+        .map_err(fail("open the file"))
+        .and_then(is_regular)?;
     let file = OpenOptions::new()
         .read(true)
         .write(writable)
-        .custom_flags(libc::O_NONBLOCK | flags)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
         .open(path)
-        .map_err(|error| match error.raw_os_error() {
-            Some(libc::EISDIR | libc::ENXIO | libc::ELOOP) => not_regular(path),
-            _ => Error::io(path, "open the file")(error),
-        })?;
-    let meta = file
-        .metadata()
-        .map_err(Error::io(path, "read the kind of the file"))?;
-    if meta.is_file() {
-        Ok(file)
-    } else {
-        Err(not_regular(path))
-    }
+        .map_err(fail("open the file"))?;
+    // Another file may have got the name since.
+    file.metadata()
+        .map_err(fail("read the kind of the file"))
+        .and_then(is_regular)?;
+    Ok(file)
 }
 
 /// Whether a name leads round in a circle of symbolic links: nothing that was made by us does.
 pub(crate) fn is_loop(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
+}
+
+/// What a symbolic link leads to, if that is a regular file.
+pub(crate) fn link_target(path: &Path) -> Option<PathBuf> {
+    let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    let is_file = is_link && path.metadata().is_ok_and(|meta| meta.is_file());
+    is_file.then(|| fs::canonicalize(path).ok()).flatten()
+}
+
+fn link(path: &Path) -> Error {
+    Error::WrongMagic {
+        path: path.to_owned(),
+        what: "a symbolic link, which is not followed",
+    }
 }
 
 fn not_regular(path: &Path) -> Error {
@@ -337,11 +361,11 @@ fn not_regular(path: &Path) -> Error {
 /// Opens the lock file, creating it where it is missing. It is never removed, and always empty: any
 /// other file of this name is somebody else's, whom locking it would hinder.
 pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
-    match create(path, Access { mode, owner: None }) {
+    match create(path, &Access::new(mode)) {
         Err(Error::AlreadyExists { .. }) => {}
         other => return other,
     }
-    let file = open_regular(path, true, libc::O_NOFOLLOW)?;
+    let file = open(path, true)?;
     let meta = file
         .metadata()
         .map_err(Error::io(path, "read the size of the file"))?;
@@ -363,7 +387,10 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 fn rename_over(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(Error::io(from, "rename the file"))
+    fs::rename(from, to).map_err(|error| match is_another_users(&error) {
+        true => not_removable(to, error),
+        false => Error::io(from, "rename the file")(error),
+    })
 }
 
 /// Gives a file a name that nothing else has, as far as the file system can see to that.
@@ -404,8 +431,42 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     #[cfg(any(test, fuzzing))]
     fuse::step(Step::Remove(path));
     match fs::remove_file(path) {
+        Err(error) if is_another_users(&error) => Err(not_removable(path, error)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(path, "remove the file")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a removal was refused because of the file, and not because of its directory: by the
+/// sticky bit, or by an attribute that makes the file immutable.
+fn is_another_users(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
+fn not_removable(path: &Path, source: io::Error) -> Error {
+    Error::NotRemovable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Refuses what would replace or remove a file that this user cannot remove, before anything is
+/// done. Absent files count as removable; of a user with special capabilities more is true.
+fn check_removable(path: &Path) -> Result<()> {
+    let me = rustix::process::geteuid();
+    let dir = fs::metadata(parent(path)).map_err(Error::io(parent(path), "read the mode"))?;
+    if dir.mode() & libc::S_ISVTX == 0 || me.is_root() || dir.uid() == me.as_raw() {
+        return Ok(());
+    }
+    match path.symlink_metadata() {
+        Ok(meta) if meta.uid() != me.as_raw() => Err(not_removable(
+            path,
+            io::Error::from_raw_os_error(libc::EPERM),
+        )),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(path, "read the owner of the file")(error))
         }
         _ => Ok(()),
     }
@@ -493,40 +554,6 @@ fn sync_dir(path: &Path) -> Result<()> {
     dir.sync_all().map_err(Error::io(path, Error::SYNC))
 }
 
-/// Whether the file stands on a network file system, where mappings and locks are not shared
-/// between machines.
-#[cfg(target_os = "linux")]
-pub(crate) fn on_network(path: &Path) -> bool {
-    const NETWORK: [u32; 9] = [
-        0x6969,      // NFS
-        0x517b,      // SMB
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB2
-        0x5346_414f, // AFS
-        0x6b41_4653, // kAFS
-        0x00c3_6400, // Ceph
-        0x0102_1997, // 9P
-        0x7461_636f, // OCFS2
-    ];
-    #[cfg(test)]
-    if let Some(kind) = PRETENDED.get() {
-        return NETWORK.contains(&kind);
-    }
-    rustix::fs::statfs(parent(path)).is_ok_and(|stat| NETWORK.contains(&(stat.f_type as u32)))
-}
-
-// The kind of file system that this thread's tests pretend to be on.
-#[cfg(all(test, target_os = "linux"))]
-thread_local! {
-    pub(crate) static PRETENDED: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
-}
-
-/// Whether the file stands on a network file system; not known on this platform.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn on_network(_path: &Path) -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -576,27 +603,11 @@ mod tests {
     fn a_created_file_has_the_mode_asked_for_and_follows_no_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let file = create(
-            &path,
-            Access {
-                mode: 0o664,
-                owner: None,
-            },
-        )
-        .unwrap();
+        let file = create(&path, &Access::new(0o664)).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o664);
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
-        assert!(
-            create(
-                &link,
-                Access {
-                    mode: 0o600,
-                    owner: None
-                }
-            )
-            .is_err()
-        );
+        assert!(create(&link, &Access::new(0o600)).is_err());
         assert!(!dir.path().join("elsewhere").exists());
     }
 }

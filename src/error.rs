@@ -166,6 +166,16 @@ pub enum Error {
         /// Bytes asked for; 0 where what lacked was room for one more file.
         needed: u64,
     },
+    /// A file that is of no more use could not be removed or replaced: in a directory with the sticky
+    /// bit only its owner, the directory's owner and root can do that. Puts are refused with this
+    /// error where dead entries would else take more and more room; deletions still work.
+    #[error("{}: only its owner, the directory's owner or root can remove or replace this file; let one of them write to the cache, or move it to a directory without the sticky bit", path.display())]
+    NotRemovable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Something in the file cannot be true.
     #[error("{}: damaged: {what} at byte {at}; repair it (`mmapcache-inspect repair`, or `Repair`), or make a new cache", path.display())]
     Damaged {
@@ -175,6 +185,52 @@ pub enum Error {
         what: &'static str,
         /// Where, in bytes from the file's start.
         at: u64,
+    },
+    /// A segment that the heap must have is not at its path, or something else is there. Most likely
+    /// the disk that it is on is not mounted, or the cache was opened without its
+    /// [`heap_path`](crate::Options::heap_path): then nothing is lost, and nothing was changed.
+    ///
+    /// A handle that only reads may still be opened; what is in that segment is a miss to `get`, and
+    /// this error to `entry`. Where one segment of several is lost for good, [`Repair`](crate::Repair)
+    /// keeps what the others have. Where the whole heap is lost, remove the index and the roster:
+    /// then a new cache can be made.
+    #[error("{}: {found} where {} has its heap, which counts {entries} entries; is its disk mounted, or was `heap_path` forgotten?{} Nothing was changed", path.display(), cache.display(), stored(*elsewhere))]
+    HeapMissing {
+        /// The segment's path.
+        path: PathBuf,
+        /// The cache.
+        cache: PathBuf,
+        /// Entries that the index counts.
+        entries: u64,
+        /// Whether the heap was stored at another path than the default one when it was last
+        /// written; none where the files do not say, because an older release wrote them.
+        elsewhere: Option<bool>,
+        /// What is at the path: "nothing", or what else it is.
+        found: &'static str,
+    },
+    /// A listing, a draw or a copy found fewer entries than the index counts, or bytes that may have
+    /// held entries. What it returned before this error is sound, but not all there was.
+    #[error("{}: {found} of {counted} entries found{}; repair it (`mmapcache-inspect repair`, or `Repair`)", path.display(), beside(*damaged_bytes))]
+    Incomplete {
+        /// The index.
+        path: PathBuf,
+        /// Entries that were found.
+        found: u64,
+        /// Entries that the index counted when it began.
+        counted: u64,
+        /// Bytes of the heap that do not verify; only a copy looks for them.
+        damaged_bytes: u64,
+    },
+    /// Other writers changed what a reader looked at, each of the many times that it looked. Nothing
+    /// is damaged: the same call can be made again.
+    #[error("{}: other writers changed {what} each of the {looks} times that it was looked at; try again", path.display())]
+    Contended {
+        /// The cache.
+        path: PathBuf,
+        /// What was looked at.
+        what: &'static str,
+        /// How often.
+        looks: u32,
     },
     /// A listing could not go on: the cache was rebuilt, and what it still had to read is gone.
     #[error("{}: the cache was rebuilt during the listing; start it again", path.display())]
@@ -226,11 +282,19 @@ fn named(holder: Option<u32>) -> String {
 impl Error {
     /// Whether the files are at fault: bytes that no version of this crate wrote where they stand.
     ///
-    /// True for [`Error::Damaged`] and [`Error::WrongMagic`]. A killed process never causes it. A
-    /// full disk, a missing permission, too many open files and a misuse of the API are no
-    /// corruption, and neither is a file of a newer release.
+    /// True for [`Error::Damaged`], [`Error::Incomplete`] and [`Error::WrongMagic`]. A killed process
+    /// never causes it. A full disk, a missing permission, too many open files, contention and a
+    /// misuse of the API are no corruption, and neither is a file of a newer release.
     pub fn is_corruption(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::WrongMagic { .. })
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Incomplete { .. } | Self::WrongMagic { .. }
+        )
+    }
+
+    /// Whether one entry cannot be read, and the others may be.
+    pub(crate) fn is_of_one_entry(&self) -> bool {
+        self.is_corruption() || matches!(self, Self::HeapMissing { .. })
     }
 
     /// What an [`Error::Io`] tried whose failure means that something may never come to the disk.
@@ -264,6 +328,14 @@ impl Error {
     }
 }
 
+fn stored(elsewhere: Option<bool>) -> &'static str {
+    match elsewhere {
+        Some(true) => " It was last stored at a `heap_path` of its own.",
+        Some(false) => " It was last stored next to the index.",
+        None => "",
+    }
+}
+
 /// What a release does not read, and which one does.
 fn unknown(found: u32, supported: u32, flags: u32) -> String {
     match flags {
@@ -271,6 +343,13 @@ fn unknown(found: u32, supported: u32, flags: u32) -> String {
             format!("format version {found}, this crate reads {supported}; use a matching release")
         }
         flags => format!("feature flags {flags:#x} of a newer release; use that one"),
+    }
+}
+
+fn beside(damaged_bytes: u64) -> String {
+    match damaged_bytes {
+        0 => String::new(),
+        bytes => format!(", and {bytes} damaged bytes that may have held others, or newer values"),
     }
 }
 

@@ -1,13 +1,15 @@
 //! The changing words of the index header, by name.
 //!
 //! A view over the header page: it knows where each word is and what it means, not when to change
-//! it. Only the holder of the writer lock stores; anybody loads.
+//! it. Anybody loads; who may store says invariant L3 in `docs/design.md`.
 
 use crate::error::Result;
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
 use crate::lock;
-use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
+use crate::sync::{
+    Relaxed, Word, acquire, exchange, load, loads_done, publish, store, stores_done,
+};
 
 /// Words of the header page.
 pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
@@ -78,6 +80,15 @@ impl Intent {
             Self::Insert { after, .. }
             | Self::Delete { after, .. }
             | Self::Replace { after, .. } => *after,
+        }
+    }
+
+    /// The number of entries before the change or after it, whichever is lower.
+    pub(crate) fn fewest_entries(&self) -> u64 {
+        let after = self.after().occupied;
+        match self {
+            Self::Insert { .. } => after.saturating_sub(1),
+            Self::Delete { .. } | Self::Replace { .. } => after,
         }
     }
 
@@ -351,14 +362,18 @@ impl<'a> Header<'a> {
             .filter(|&id| id != 0)
     }
 
-    /// Remembers in the header that a sync failed: the system counts what it was about as written
-    /// from now on, so a later one that succeeds proves nothing.
+    /// See [`SyncNotes::note_sync`].
     pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
-        synced.inspect_err(|error| {
-            if error.is_failed_sync() {
-                self.set(word::SYNC_ERROR, 1);
-            }
-        })
+        self.sync_notes().note_sync(synced)
+    }
+
+    /// The words for the results of syncs.
+    pub(crate) fn sync_notes(&self) -> SyncNotes<'a> {
+        SyncNotes {
+            failed: &self.0[word::SYNC_ERROR],
+            synced: &self.0[word::SYNCED],
+            removals: &self.0[word::REMOVALS_SYNCED],
+        }
     }
 
     /// A word without rules of its own, by its place in [`word`].
@@ -393,6 +408,52 @@ impl<'a> Header<'a> {
     /// Adds to one of the totals.
     pub(crate) fn add(&self, at: usize, more: u64) {
         store(&self.0[at], load(&self.0[at]).wrapping_add(more));
+    }
+}
+
+/// The words that a thread may store which holds no writer lock (invariant L3): what a sync that it
+/// made has shown. Each only ever grows here, so two threads cannot undo each other's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SyncNotes<'a> {
+    failed: &'a Word,
+    synced: &'a Word,
+    removals: &'a Word,
+}
+
+impl SyncNotes<'_> {
+    /// Remembers in the header that a sync failed: the system counts what it was about as written
+    /// from now on, so a later one that succeeds proves nothing.
+    pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
+        synced.inspect_err(|error| {
+            if error.is_failed_sync() {
+                raise(self.failed, 1);
+            }
+        })
+    }
+
+    /// All segments below a number are synced. The place of this is the beginning of the file, which
+    /// says nothing about the segment itself, nor about zeros in it.
+    pub(crate) fn segments_are_synced(&self, below: u16) {
+        let place = Place {
+            segment: below,
+            unit: 0,
+        };
+        raise(self.synced, place.to_word());
+    }
+
+    /// The removals of all segments below a number are synced.
+    pub(crate) fn removals_are_synced(&self, below: u16) {
+        raise(self.removals, u64::from(below));
+    }
+}
+
+/// Stores a value that is larger than the word's.
+fn raise(word: &Word, value: u64) {
+    loop {
+        let seen = load(word);
+        if seen >= value || exchange(word, seen, value, Relaxed) {
+            return;
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crate::bytes;
 use crate::error::{Error, Result};
 use crate::format::record::{
-    HEADER_BYTES, HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant,
+    HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed, Variant,
 };
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
-use crate::map::{MappedFile, Memory, prefetch};
+use crate::map::{Extent, MappedFile, Memory, Stores, prefetch};
 use crate::sync::{Word, load, store};
 
 pub(crate) use dead::{Blocks, Dead};
@@ -60,7 +60,14 @@ impl Segment {
         variant: Variant,
     ) -> Result<Self> {
         let window = header.capacity & !7;
-        let memory = Memory::new(Arc::clone(&file), 0, window, 1)?;
+        let extent = Extent {
+            base: 0,
+            unit_bytes: window,
+            units: 1,
+            first_log2: 0,
+            stores: Stores::InOrder,
+        };
+        let memory = Memory::new(Arc::clone(&file), extent)?;
         Ok(Self {
             memory,
             file,
@@ -139,9 +146,14 @@ impl Segment {
         unit: u32,
     ) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
         let rest = words.get(unit as usize..).ok_or(())?;
-        // No segment ends less than three words behind the last record that could stand in it.
-        let first: &[Word; HEADER_WORDS] = rest.first_chunk().ok_or(())?;
-        let words = [load(&first[0]), load(&first[1]), load(&first[2])];
+        // A short record may end at the segment's end: only the words of its own header are read.
+        let words = match self.variant {
+            Variant::Versioned => first_words::<HEADER_WORDS>(rest)?,
+            Variant::Numbered => {
+                let [first, second] = first_words::<NUMBERED_WORDS>(rest)?;
+                [first, second, 0]
+            }
+        };
         let Some(header) = Header::from_words(self.variant, words) else {
             return Ok(None);
         };
@@ -521,6 +533,13 @@ impl Segment {
     }
 }
 
+/// The first words of a record; an error where the segment ends before them.
+#[inline(always)]
+fn first_words<const COUNT: usize>(rest: &[Word]) -> std::result::Result<[u64; COUNT], ()> {
+    let first: &[Word; COUNT] = rest.first_chunk().ok_or(())?;
+    Ok(std::array::from_fn(|at| load(&first[at])))
+}
+
 /// The parts of a piece of a record that belong to its key and to its value.
 #[inline(always)]
 fn split(at: usize, bytes: &[u8], key_at: usize, value_at: usize) -> (&[u8], &[u8]) {
@@ -665,6 +684,41 @@ mod tests {
                 segment.erase(16, end).unwrap();
                 assert!(segment.is_blank(16).unwrap());
             }
+        }
+    }
+
+    /// A numbered record with a key of up to four bytes has two words, and a segment may end behind
+    /// it.
+    #[test]
+    fn short_records_may_end_their_segment() {
+        for key_len in 1..=24_usize {
+            let header = Header {
+                variant: Variant::Numbered,
+                value_len: 0,
+                mtime: 9,
+                key_len: key_len as u16,
+                kind: Kind::Entry,
+            };
+            let mut segment = Segment::plain(128 + header.stored_bytes() as usize);
+            segment.variant = Variant::Numbered;
+            let key = vec![b'k'; key_len];
+            segment.write(16, header, &key, &[]).unwrap();
+            let mut out = Vec::new();
+            assert_eq!(segment.read_any(16, &mut out, None).unwrap(), Some(header));
+            assert_eq!(out, key);
+            assert_eq!(segment.verify(16).unwrap(), Some(header));
+            assert_eq!(
+                segment.stored_bytes(16).unwrap(),
+                Some(header.stored_bytes())
+            );
+            let matched = Outcome::Match(header);
+            assert_eq!(segment.compare(16, &key).unwrap(), matched);
+            assert_eq!(segment.read(16, &key, true, &mut out).unwrap(), matched);
+            assert_eq!(segment.value_at_hand(16, &key, true, &mut out), Some(9));
+            let mut walker = segment.walk(0, segment.capacity_units());
+            let found = walker.step().unwrap();
+            assert!(matches!(found, Some(Found::Record(place, _)) if place.unit == 16));
+            assert_eq!(walker.step().unwrap(), None);
         }
     }
 

@@ -9,6 +9,7 @@ mod iter;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 use crate::cache::{DiskUsage, HotCopy, MmapCache, Options, Report};
@@ -60,9 +61,14 @@ pub use iter::LabelIter;
 /// The files are those of an [`MmapCache`] whose entries have no value and never change; the
 /// documents call their records numbered. Opened as one they can be listed and verified;
 /// overwriting, deleting and clearing is [`Error::AppendOnly`].
-#[derive(Debug)]
 pub struct Labels {
     cache: MmapCache,
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cache.handle().describe("Labels", f)
+    }
 }
 
 impl Labels {
@@ -168,7 +174,8 @@ impl Labels {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where a file could not be opened anew.
+    /// [`Error::Io`] where a file could not be opened anew, [`Error::Contended`] where other writers
+    /// changed the label's slot each time that it was looked at.
     pub fn get_by_id(&self, id: LabelId) -> Result<Option<Vec<u8>>> {
         let mut label = Vec::new();
         Ok(self.get_by_id_into(id, &mut label)?.then_some(label))
@@ -214,9 +221,14 @@ impl Labels {
 
     /// All labels in the order of their ids: those that were there when it began, each once.
     ///
+    /// Damaged labels are passed over; a listing that found fewer labels than the index counts then
+    /// ends with [`Error::Incomplete`].
+    ///
     /// # Errors
     ///
-    /// As [`Labels::get_by_id`].
+    /// As [`Labels::get_by_id`]. Items can also be [`Error::Incomplete`], [`Error::Damaged`] where the
+    /// list of ids was cut, and [`Error::Superseded`] where the files were replaced meanwhile by ones
+    /// with fewer labels.
     pub fn iter(&self) -> Result<LabelIter<'_>> {
         LabelIter::new(&self.cache)
     }

@@ -8,6 +8,9 @@
     reason = "a mapping is memory that the compiler cannot see; this is the module that vouches for it"
 )]
 
+mod burst;
+mod file_system;
+
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -21,18 +24,57 @@ use memmap2::MmapOptions;
 use memmap2::MmapRaw;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
+use crate::dir;
 use crate::error::{Error, Result};
 use crate::lock::set_once;
 #[cfg(any(test, fuzzing))]
 use crate::sync::fuse::{self, Step};
 use crate::sync::{Relaxed, Word, load};
+pub(crate) use burst::Burst;
+use file_system::FileSystem;
 
 /// Fresh ranges up to this size are written with zeros at once.
 const WARM_MAX: u64 = 8 << 20;
-/// What `statfs` says of a file system in memory.
-#[cfg(target_os = "linux")]
-const TMPFS: u32 = 0x0102_1994;
 static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
+
+/// How a file is stored to once it has data: that decides by which pieces it is best filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stores {
+    /// From its beginning to its end, once.
+    InOrder,
+    /// A word here and there.
+    Scattered,
+}
+
+impl Stores {
+    /// Bytes of zeros that one call writes: the page cache holds them in one piece from then on,
+    /// and where it does, a store to one page makes the whole piece dirty (ext4 and XFS from Linux
+    /// 6.16 on).
+    fn piece(self, file_system: FileSystem) -> u64 {
+        match self {
+            Self::Scattered if file_system != FileSystem::CopiesOnWrite => page_bytes(),
+            _ => ZEROS.len() as u64,
+        }
+    }
+}
+
+/// Milliseconds for which blocks that were made a file's own are taken for it.
+const OWNED_FOR: u64 = 250;
+
+/// Bytes of a page of the page cache; not of anything in a file.
+pub(crate) fn page_bytes() -> u64 {
+    (rustix::param::page_size() as u64).max(4096)
+}
+
+/// Milliseconds of a clock that costs a few nanoseconds to read.
+pub(crate) fn coarse_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::MonotonicCoarse;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+}
 
 /// An open file that windows are mapped from.
 #[derive(Debug)]
@@ -40,15 +82,38 @@ pub(crate) struct MappedFile {
     file: File,
     path: PathBuf,
     writable: bool,
+    /// Bytes that a mapping has though the file grows: of a file on overlayfs that is open for
+    /// reading only. See [`dir::pinned`].
+    pinned: Option<u64>,
+    file_system: FileSystem,
+    /// When its blocks were last made its own, in milliseconds of a coarse clock.
+    owned: Word,
 }
 
 impl MappedFile {
     pub(crate) fn new(file: File, path: &Path, writable: bool) -> Arc<Self> {
+        let (file, pinned) = match writable {
+            true => (file, None),
+            false => dir::pinned(file, path),
+        };
         Arc::new(Self {
+            file_system: FileSystem::of(&file),
             file,
             path: path.to_owned(),
             writable,
+            pinned,
+            owned: Word::new(0),
         })
+    }
+
+    /// A file that was created a moment ago and is still empty. On a copy-on-write file system it
+    /// becomes one that is stored to in place.
+    pub(crate) fn created(file: File, path: &Path) -> Arc<Self> {
+        let created = Self::new(file, path, true);
+        if created.file_system == FileSystem::CopiesOnWrite {
+            file_system::store_in_place(&created.file);
+        }
+        created
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -59,13 +124,14 @@ impl MappedFile {
         &self.file
     }
 
-    /// The file's real size in bytes, asked of the system.
+    /// The file's real size in bytes, asked of the system, as far as a mapping has it.
     pub(crate) fn len(&self) -> Result<u64> {
-        Ok(self
+        let len = self
             .file
             .metadata()
             .map_err(Error::io(&self.path, "read the size of the file"))?
-            .len())
+            .len();
+        Ok(self.pinned.map_or(len, |pinned| len.min(pinned)))
     }
 
     /// Bytes of the blocks that the file takes on the disk.
@@ -92,7 +158,8 @@ impl MappedFile {
         if len == 0 {
             return Ok(());
         }
-        self.check_limit(at + len)?;
+        let end = at.saturating_add(len);
+        self.check_limit(end)?;
         // A large request that fails half-way may leave the disk full, so ask for the room first.
         self.check_room(len)?;
         match self.preallocate(at, len) {
@@ -114,8 +181,59 @@ impl MappedFile {
         }
     }
 
-    fn check_room(&self, len: u64) -> Result<()> {
+    /// Whether each page that is dirtied alone costs far more than many in a row.
+    #[inline]
+    pub(crate) fn copies_on_write(&self) -> bool {
+        self.file_system == FileSystem::CopiesOnWrite
+    }
+
+    /// Whether the file may share blocks with others, so that a store to one may need another.
+    #[inline]
+    pub(crate) fn shares_blocks(&self) -> bool {
+        self.file_system == FileSystem::Shares && self.writable
+    }
+
+    /// Gives the file blocks of its own where it shares some, as the copy by another program may
+    /// have it do: storing to one on a full disk would be SIGBUS. Looks again after a while only.
+    /// The ranges must have no holes that are to stay.
+    pub(crate) fn own_blocks(&self, ranges: &[Range<u64>]) -> Result<()> {
+        let now = coarse_millis();
+        if !self.shares_blocks() || now.wrapping_sub(load(&self.owned)) < OWNED_FOR {
+            return Ok(());
+        }
+        for range in ranges {
+            // Asked for first, because unsharing needs free blocks even where nothing is shared.
+            if file_system::is_shared(&self.file, range.clone()) {
+                self.unshare(range.start, range.end - range.start)?;
+            }
+        }
+        self.owned.store(now, Relaxed);
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unshare(&self, at: u64, len: u64) -> Result<()> {
+        use rustix::io::Errno;
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::UNSHARE_RANGE, at, len) {
+                Err(Errno::INTR) => {}
+                Err(Errno::NOSPC | Errno::DQUOT) => return Err(self.disk_full(len)),
+                // Where blocks cannot be shared there is nothing to be done.
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn unshare(&self, _at: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the disk has room for so many more bytes, as far as it can be asked.
+    pub(crate) fn check_room(&self, len: u64) -> Result<()> {
         match rustix::fs::fstatvfs(&self.file) {
+            // Some file systems tell no sizes: ramfs, and some that are served by a program.
+            Ok(stat) if stat.f_blocks == 0 => Ok(()),
             Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < len => {
                 Err(self.disk_full(len))
             }
@@ -162,7 +280,7 @@ impl MappedFile {
     /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk
     /// would be SIGBUS. Only `legitimate` is left as it is.
     pub(crate) fn fill_holes(&self, legitimate: Range<u64>) -> Result<()> {
-        let in_memory = self.is_in_memory();
+        let in_memory = file_system::is_in_memory(&self.file);
         if !self.writable && !in_memory {
             return Ok(());
         }
@@ -210,14 +328,6 @@ impl MappedFile {
         })
     }
 
-    /// Whether the file system is in memory, where reading a hole of a mapped file takes room.
-    fn is_in_memory(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        return rustix::fs::fstatfs(&self.file).is_ok_and(|stat| stat.f_type as u32 == TMPFS);
-        #[cfg(not(target_os = "linux"))]
-        return false;
-    }
-
     /// Reads a range through a mapping in such a way that want of room is an error, not a signal.
     fn populate(&self, at: u64, len: u64) -> Result<()> {
         let mut options = MmapOptions::new();
@@ -242,16 +352,24 @@ impl MappedFile {
     /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us,
     /// against 3 to 7 where each page is faulted in from an unwritten extent, by
     /// `MADV_POPULATE_WRITE` too.
-    fn warm(&self, at: u64, len: u64) {
+    fn warm(&self, at: u64, len: u64, stores: Stores) {
         #[cfg(any(test, fuzzing))]
         fuse::step(Step::Write);
+        // On btrfs all of it, in order: there each page that is dirtied alone reserves metadata
+        // (200,000 entries copied in 57 s, and in 0.9 where the index was written first).
+        if len > WARM_MAX && self.file_system != FileSystem::CopiesOnWrite {
+            return;
+        }
+        let piece = stores.piece(self.file_system);
         let mut from = at;
-        while len <= WARM_MAX && from < at + len {
-            let count = (at + len - from).min(ZEROS.len() as u64) as usize;
-            if self.file.write_all_at(&ZEROS[..count], from).is_err() {
+        while from < at + len {
+            // The pieces end at multiples of their size, where the page cache's do.
+            let end = (from + 1).next_multiple_of(piece).min(at + len);
+            let zeros = &ZEROS[..(end - from) as usize];
+            if self.file.write_all_at(zeros, from).is_err() {
                 return;
             }
-            from += count as u64;
+            from = end;
         }
     }
 
@@ -273,18 +391,69 @@ impl MappedFile {
     }
 }
 
-/// Shared memory in windows of one size.
+/// Shared memory in windows: the first, and each of the others as large as all before it.
+///
+/// It is counted in units of the user's choice, none of which lies in two windows.
 #[derive(Debug)]
 pub(crate) struct Memory {
     source: Source,
     /// Where the first window starts in the file.
     base: u64,
-    window_bytes: u64,
+    unit_bytes: u64,
+    /// Units there can be.
+    units: u64,
+    /// Units of the first window, as a power of two.
+    first_log2: u32,
     /// The first window, which everybody needs, and those behind it, mapped on first use.
     first: Window,
     others: Box<[OnceLock<Window>]>,
     /// Bytes behind `base` that are known to be allocated.
     known: Word,
+    stores: Stores,
+}
+
+/// What is mapped, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Where it starts in the file, a multiple of eight.
+    pub base: u64,
+    /// Bytes of a unit, a multiple of eight.
+    pub unit_bytes: u64,
+    /// Units there can be.
+    pub units: u64,
+    /// The most units of the first window, as a power of two.
+    pub first_log2: u32,
+    pub stores: Stores,
+}
+
+/// The least that the first window has, in bytes, if there can be so much.
+const FIRST_LEAST: u64 = 1 << 18;
+
+impl Extent {
+    /// Units of the first window, as a power of two, for a file that has `len` bytes of this.
+    ///
+    /// As large as may be, for what lies in it is found fastest. Where the process's address space
+    /// is limited, twice what the file has.
+    fn first_log2(&self, len: u64) -> u32 {
+        match address_limit() {
+            Some(_) => self.log2_of(len.saturating_mul(2)),
+            None => self.first_log2,
+        }
+    }
+
+    /// Units for so many bytes, as a power of two.
+    fn log2_of(&self, bytes: u64) -> u32 {
+        let units = bytes.max(FIRST_LEAST).div_ceil(self.unit_bytes);
+        units.next_power_of_two().ilog2().min(self.first_log2)
+    }
+}
+
+/// The limit of this process's address space, if it has one.
+fn address_limit() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return rustix::process::getrlimit(rustix::process::Resource::As).current;
+    #[cfg(not(target_os = "linux"))]
+    return None;
 }
 
 #[derive(Debug)]
@@ -299,14 +468,15 @@ enum Source {
 struct Window {
     start: NonNull<Word>,
     words: usize,
-    #[expect(dead_code, reason = "keeps the memory that `start` points to")]
+    /// Keeps the memory that `start` points to.
+    #[cfg_attr(any(loom, not(target_os = "linux")), expect(dead_code))]
     owner: Owner,
 }
 
 #[derive(Debug)]
 enum Owner {
     #[cfg(not(loom))]
-    Mapping(#[expect(dead_code, reason = "keeps the memory")] MmapRaw),
+    Mapping(MmapRaw),
     #[cfg(test)]
     Plain(#[expect(dead_code, reason = "keeps the memory")] Box<[Word]>),
     #[cfg(loom)]
@@ -330,28 +500,61 @@ impl Window {
         // touched atomically.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), count) }
     }
+
+    /// Makes the first pages dirty, as stores would. A kernel that cannot leaves them as they are.
+    fn dirty(&self, bytes: usize) {
+        #[cfg(all(target_os = "linux", not(loom)))]
+        if bytes > 0
+            && let Owner::Mapping(map) = &self.owner
+        {
+            let _ = map.advise_range(memmap2::Advice::PopulateWrite, 0, bytes);
+        }
+        #[cfg(not(all(target_os = "linux", not(loom))))]
+        let _ = bytes;
+    }
 }
 
 impl Memory {
-    /// Windows over `file` from byte `base` on: up to `count` of `window_bytes` each, both
-    /// multiples of eight.
-    pub(crate) fn new(
-        file: Arc<MappedFile>,
-        base: u64,
-        window_bytes: u64,
-        count: usize,
-    ) -> Result<Self> {
-        debug_assert!(base.is_multiple_of(8) && window_bytes.is_multiple_of(8) && count > 0);
+    /// Windows over a file.
+    pub(crate) fn new(file: Arc<MappedFile>, extent: Extent) -> Result<Self> {
+        debug_assert!(extent.base.is_multiple_of(8) && extent.unit_bytes.is_multiple_of(8));
+        let len = file.len()?.saturating_sub(extent.base);
+        let least = extent.log2_of(len.min(extent.unit_bytes << extent.first_log2));
+        let mut first_log2 = extent.first_log2(len);
+        let first = loop {
+            let units = extent.units.min(1 << first_log2);
+            match map_file(&file, extent.base, units * extent.unit_bytes) {
+                // What the process may not have, it may not need.
+                Err(_) if first_log2 > least => first_log2 -= 1,
+                mapped => break mapped?,
+            }
+        };
+        let others = window_of(extent.units.saturating_sub(1), first_log2).0;
         let memory = Self {
-            first: map_file(&file, base, window_bytes as usize)?,
-            others: (1..count).map(|_| OnceLock::new()).collect(),
+            first,
+            others: (0..others).map(|_| OnceLock::new()).collect(),
             source: Source::File(file),
-            base,
-            window_bytes,
+            base: extent.base,
+            unit_bytes: extent.unit_bytes,
+            units: extent.units,
+            first_log2,
             known: Word::new(0),
+            stores: extent.stores,
         };
         memory.refresh()?;
         Ok(memory)
+    }
+
+    /// The first 4 KiB of a file, which has so much.
+    pub(crate) fn page(file: Arc<MappedFile>) -> Result<Self> {
+        let extent = Extent {
+            base: 0,
+            unit_bytes: 4096,
+            units: 1,
+            first_log2: 0,
+            stores: Stores::Scattered,
+        };
+        Self::new(file, extent)
     }
 
     /// One window of plain zeroed memory.
@@ -366,10 +569,13 @@ impl Memory {
         Self {
             source: Source::Plain,
             base: 0,
-            window_bytes: bytes as u64,
+            unit_bytes: bytes as u64,
+            units: 1,
+            first_log2: 0,
             first: window,
             others: Box::new([]),
             known: Word::new(bytes as u64),
+            stores: Stores::InOrder,
         }
     }
 
@@ -379,24 +585,27 @@ impl Memory {
         self.first.words(self.known_words(0))
     }
 
-    /// The allocated part of window `index`; empty where nothing of it is allocated.
+    /// The allocated part of the window that a unit lies in, which may be empty, and the first unit
+    /// of that window.
     #[inline(always)]
-    pub(crate) fn window(&self, index: usize) -> Result<&[Word]> {
-        match index {
-            0 => Ok(self.first()),
-            _ => self.other(index),
+    pub(crate) fn window(&self, unit: u64) -> Result<(&[Word], u64)> {
+        match window_of(unit, self.first_log2) {
+            (0, _) => Ok((self.first(), 0)),
+            (index, start) => Ok((self.other(index, start)?, start)),
         }
     }
 
-    fn other(&self, index: usize) -> Result<&[Word]> {
-        let Some(cell) = self.others.get(index - 1) else {
+    fn other(&self, index: usize, start: u64) -> Result<&[Word]> {
+        let before = start * self.unit_bytes;
+        let known = self.known_words(before);
+        let Some(cell) = self.others.get(index - 1).filter(|_| known > 0) else {
             return Ok(&[]);
         };
         let window = match cell.get() {
             Some(window) => window,
-            None => self.map(index, cell)?,
+            None => self.map(start, cell)?,
         };
-        Ok(window.words(self.known_words(self.window_bytes * index as u64)))
+        Ok(window.words(known))
     }
 
     /// Words behind a place that are known to be allocated.
@@ -408,11 +617,12 @@ impl Memory {
 
     /// Maps a window; of two threads that do it at once, one mapping is dropped.
     #[cold]
-    fn map<'a>(&self, index: usize, cell: &'a OnceLock<Window>) -> Result<&'a Window> {
+    fn map<'a>(&self, start: u64, cell: &'a OnceLock<Window>) -> Result<&'a Window> {
         let window = match &self.source {
             Source::File(file) => {
-                let at = self.base + self.window_bytes * index as u64;
-                map_file(file, at, self.window_bytes as usize)?
+                let at = self.base + start * self.unit_bytes;
+                let units = start.min(self.units - start);
+                map_file(file, at, units * self.unit_bytes)?
             }
             #[cfg(test)]
             Source::Plain => unreachable!("plain memory has its only window from the start"),
@@ -428,10 +638,23 @@ impl Memory {
             #[cfg(test)]
             Source::Plain => load(&self.known),
         };
-        let capacity = self.window_bytes * (self.others.len() as u64 + 1);
-        let len = len.min(capacity) & !7;
+        let len = len.min(self.unit_bytes * self.units) & !7;
         // Never back: another thread may have seen the file longer meanwhile.
         Ok(self.known.fetch_max(len, Relaxed).max(len))
+    }
+
+    /// Makes every page that is mapped dirty, one after the other. Only a hint.
+    ///
+    /// For file systems that reserve more for pages that are dirtied here and there.
+    pub(crate) fn dirty_all(&self) {
+        let windows =
+            std::iter::once(&self.first).chain(self.others.iter().filter_map(OnceLock::get));
+        let mut left = load(&self.known);
+        for window in windows {
+            let bytes = left.min(window.words as u64 * 8);
+            window.dirty(bytes as usize);
+            left -= bytes;
+        }
     }
 
     /// Bytes behind the base that are known to be allocated.
@@ -448,7 +671,7 @@ impl Memory {
         match &self.source {
             Source::File(file) => {
                 file.allocate(self.base + known, bytes - known)?;
-                file.warm(self.base + known, bytes - known);
+                file.warm(self.base + known, bytes - known, self.stores);
             }
             #[cfg(test)]
             Source::Plain => {
@@ -463,21 +686,35 @@ impl Memory {
     }
 }
 
+/// The number of the window that a unit lies in, and the first unit of that window.
+#[inline(always)]
+fn window_of(unit: u64, first_log2: u32) -> (usize, u64) {
+    match unit >> first_log2 {
+        0 => (0, 0),
+        beyond => (
+            beyond.ilog2() as usize + 1,
+            1 << beyond.ilog2() << first_log2,
+        ),
+    }
+}
+
 #[cfg(not(loom))]
-fn map_file(file: &MappedFile, at: u64, bytes: usize) -> Result<Window> {
+fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
     let mut options = MmapOptions::new();
-    options.offset(at).len(bytes);
-    let fail = || Error::io(&file.path, "map the file");
+    options
+        .offset(at)
+        .len(usize::try_from(bytes).unwrap_or(usize::MAX));
+    let fail = |error: io::Error| Error::io(&file.path, refusal(&error))(error);
     let map = if file.writable {
         options.map_raw(&file.file)
     } else {
         options.map_raw_read_only(&file.file)
     };
-    let map = map.map_err(fail())?;
+    let map = map.map_err(fail)?;
     let start = NonNull::new(map.as_mut_ptr().cast::<Word>())
         .filter(|start| start.is_aligned())
         .ok_or_else(|| io::Error::other("the mapping is not aligned"))
-        .map_err(fail())?;
+        .map_err(fail)?;
     Ok(Window {
         start,
         words: map.len() / 8,
@@ -485,13 +722,34 @@ fn map_file(file: &MappedFile, at: u64, bytes: usize) -> Result<Window> {
     })
 }
 
+/// What could not be done because a mapping was refused, with the limit that most likely refused
+/// it.
+#[cfg(not(loom))]
+fn refusal(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            "map the file: the process locks its memory (`mlockall`) and may lock no more; raise \
+             RLIMIT_MEMLOCK (`ulimit -l`)"
+        }
+        Some(libc::ENOMEM) if address_limit().is_some() => {
+            "map the file: the process may have no more address space; raise RLIMIT_AS \
+             (`ulimit -v`), or close other handles"
+        }
+        Some(libc::ENOMEM) => {
+            "map the file: the process has too many mappings, or no memory is left; raise \
+             `vm.max_map_count`, or close other handles"
+        }
+        _ => "map the file",
+    }
+}
+
 /// Under loom a mapping is plain memory, the same for all who map the same range of a file.
 #[cfg(loom)]
-fn map_file(file: &MappedFile, at: u64, bytes: usize) -> Result<Window> {
+fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
     let meta = file.file.metadata();
     let meta = meta.map_err(Error::io(&file.path, "map the file"))?;
     let inode = (meta.dev(), meta.ino());
-    let words = crate::sync::modelled::mapping(&file.file, inode, at, bytes / 8);
+    let words = crate::sync::modelled::mapping(&file.file, inode, at, bytes as usize / 8);
     Ok(Window {
         start: NonNull::from(&words[0]),
         words: words.len(),
@@ -545,25 +803,66 @@ mod tests {
         (dir, mapped)
     }
 
+    fn extent(base: u64, unit_bytes: u64, units: u64) -> Extent {
+        Extent {
+            base,
+            unit_bytes,
+            units,
+            first_log2: 0,
+            stores: Stores::Scattered,
+        }
+    }
+
     #[test]
     fn a_window_ends_where_the_file_ends_and_follows_its_growth() {
         let (_dir, file) = file(4096 + 100);
-        let memory = Memory::new(file, 4096, 1 << 16, 2).unwrap();
+        let memory = Memory::new(file, extent(4096, 1 << 16, 2)).unwrap();
         assert_eq!(memory.first().len(), 12, "100 bytes are twelve whole words");
-        assert_eq!(memory.window(1).unwrap().len(), 0);
+        assert_eq!(memory.window(1).unwrap().0.len(), 0);
         let early = memory.first();
         memory.grow((1 << 16) + 80).unwrap();
         store(&memory.first()[3], 77);
         assert_eq!(load(&early[3]), 77, "nothing was moved");
         assert_eq!(memory.first().len(), 1 << 13);
-        assert_eq!(memory.window(1).unwrap().len(), 10);
-        assert_eq!(memory.window(2).unwrap().len(), 0);
+        assert_eq!(memory.window(1).unwrap().0.len(), 10);
+        assert_eq!(memory.window(2).unwrap().0.len(), 0);
+    }
+
+    #[test]
+    fn windows_double_and_miss_no_unit() {
+        for first_log2 in [0, 3] {
+            let mut last = (0, 0);
+            for unit in 0..1 << 12 {
+                let (index, start) = window_of(unit, first_log2);
+                let end = if index == 0 {
+                    1 << first_log2
+                } else {
+                    2 * start
+                };
+                assert!((start..end).contains(&unit), "{unit}");
+                assert!(index == 0 || start == 1 << (first_log2 as usize + index - 1));
+                assert!(index == last.0 || (index == last.0 + 1 && start == unit));
+                last = (index, start);
+            }
+        }
+        let (_dir, file) = file(0);
+        let memory = Memory::new(file, extent(0, 1 << 12, 7)).unwrap();
+        memory.grow(7 << 12).unwrap();
+        for unit in 0..8 {
+            let (words, start) = memory.window(unit).unwrap();
+            let within = (unit - start) as usize * 512;
+            assert_eq!(words.get(within).is_some(), unit < 7, "{unit}");
+            if let Some(word) = words.get(within) {
+                assert_eq!(load(word), 0);
+                store(word, unit + 1);
+            }
+        }
     }
 
     #[test]
     fn growth_allocates_blocks() {
         let (_dir, file) = file(0);
-        let memory = Memory::new(Arc::clone(&file), 0, 1 << 20, 1).unwrap();
+        let memory = Memory::new(Arc::clone(&file), extent(0, 1 << 20, 1)).unwrap();
         memory.grow(1 << 18).unwrap();
         assert!(
             file.disk_bytes().unwrap() >= 1 << 18,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::roster::{HEADER_BYTES, Position};
-use crate::map::{MappedFile, Memory, prefetch};
+use crate::map::{Extent, MappedFile, Memory, Stores, prefetch};
 use crate::sync::{Word, acquire, load, publish};
 
-/// Bytes to a window, as a power of two.
-const WINDOW_LOG2: u32 = 26;
-/// Room for 2^31 positions.
-const WINDOWS: usize = (4_u64 << 31 >> WINDOW_LOG2) as usize;
+/// Words to the first window at most, as a power of two: 64 MiB.
+const FIRST_LOG2: u32 = 23;
+/// Words for 2^31 positions.
+const WORDS: u64 = 1 << 30;
 
 /// The roster file, mapped.
 #[derive(Debug)]
@@ -25,7 +25,14 @@ pub(crate) struct Roster {
 impl Roster {
     /// Maps a roster file whose header was checked.
     pub(crate) fn new(file: Arc<MappedFile>) -> Result<Self> {
-        let memory = Memory::new(Arc::clone(&file), HEADER_BYTES, 1 << WINDOW_LOG2, WINDOWS)?;
+        let extent = Extent {
+            base: HEADER_BYTES,
+            unit_bytes: 8,
+            units: WORDS,
+            first_log2: FIRST_LOG2,
+            stores: Stores::Scattered,
+        };
+        let memory = Memory::new(Arc::clone(&file), extent)?;
         Ok(Self { memory, file })
     }
 
@@ -67,16 +74,21 @@ impl Roster {
             return Ok(word);
         }
         self.memory.refresh()?;
-        let at = HEADER_BYTES + u64::from(position) * 4;
         self.word_within(position)?
-            .ok_or_else(|| Error::damaged(self.file.path(), "a position beyond the file's end", at))
+            .ok_or_else(|| self.damaged(position, "a position beyond the file's end"))
+    }
+
+    /// The error for a position that is damaged, with its byte in the roster file.
+    #[cold]
+    pub(crate) fn damaged(&self, position: u32, what: &'static str) -> Error {
+        let at = HEADER_BYTES + u64::from(position) * 4;
+        Error::damaged(self.file.path(), what, at)
     }
 
     fn word_within(&self, position: u32) -> Result<Option<&Word>> {
-        let at = u64::from(position) * 4;
-        let window = self.memory.window((at >> WINDOW_LOG2) as usize)?;
-        let within = (at & ((1 << WINDOW_LOG2) - 1)) / 8;
-        Ok(window.get(within as usize))
+        let word = u64::from(position) / 2;
+        let (words, start) = self.memory.window(word)?;
+        Ok(words.get((word - start) as usize))
     }
 
     /// Asks for a position's cache line.
@@ -97,7 +109,7 @@ impl Roster {
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk {
             roster: self,
-            window: usize::MAX,
+            start: 0,
             words: &[],
         }
     }
@@ -114,7 +126,8 @@ impl Roster {
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
     roster: &'a Roster,
-    window: usize,
+    /// The first of `words`, counted from the roster's first.
+    start: usize,
     words: &'a [Word],
 }
 
@@ -122,14 +135,10 @@ impl<'a> Walk<'a> {
     /// What stands at a position, in its place.
     #[inline(always)]
     pub(crate) fn at(&mut self, position: u32) -> Result<Spot<'a>> {
-        let window = position as usize >> (WINDOW_LOG2 - 2);
-        let within = (position as usize & ((1 << (WINDOW_LOG2 - 2)) - 1)) / 2;
-        let known = (window == self.window)
-            .then(|| self.words.get(within))
-            .flatten();
-        let word = match known {
+        let within = (position as usize / 2).wrapping_sub(self.start);
+        let word = match self.words.get(within) {
             Some(word) => word,
-            None => self.look(position, window)?,
+            None => self.look(position)?,
         };
         Ok(Spot {
             word,
@@ -138,10 +147,10 @@ impl<'a> Walk<'a> {
     }
 
     #[cold]
-    fn look(&mut self, position: u32, window: usize) -> Result<&'a Word> {
+    fn look(&mut self, position: u32) -> Result<&'a Word> {
         let word = self.roster.word_anywhere(position)?;
-        self.words = self.roster.memory.window(window)?;
-        self.window = window;
+        let (words, start) = self.roster.memory.window(u64::from(position) / 2)?;
+        (self.words, self.start) = (words, start as usize);
         Ok(word)
     }
 }
@@ -179,10 +188,9 @@ mod tests {
     #[test]
     fn a_walk_goes_back_and_forth_over_the_end_of_a_window() {
         let file = tempfile::tempfile().unwrap();
-        file.set_len(HEADER_BYTES + (1 << WINDOW_LOG2) + 64)
-            .unwrap();
+        file.set_len(HEADER_BYTES + (8 << FIRST_LOG2) + 64).unwrap();
         let roster = Roster::new(MappedFile::new(file, std::path::Path::new("r"), true)).unwrap();
-        let first = 1 << (WINDOW_LOG2 - 2);
+        let first = 2 << FIRST_LOG2;
         let positions = [first - 1, first, 5, first + 9, first - 2, first + 15];
         let mut walk = roster.walk();
         for position in positions {

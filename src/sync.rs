@@ -33,7 +33,7 @@ pub(crate) fn acquire(word: &Word) -> u64 {
     value
 }
 
-/// A relaxed store; only the holder of the writer lock calls it.
+/// A relaxed store. Who may store to which word says invariant L3 in `docs/design.md`.
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn store(word: &Word, value: u64) {
@@ -108,6 +108,7 @@ pub(crate) mod fuse {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
         static INTERLUDE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
         static OBSERVER: Cell<Option<Observer>> = const { Cell::new(None) };
+        static BLOWN: Cell<bool> = const { Cell::new(false) };
     }
 
     /// What a thread panics with when its fuse has blown.
@@ -116,6 +117,12 @@ pub(crate) mod fuse {
     /// Lets `steps` more steps happen on this thread.
     pub(crate) fn set(steps: u64) {
         LEFT.set(Some(steps));
+        BLOWN.set(false);
+    }
+
+    /// Whether this thread was stopped, and its fuse not cleared since.
+    pub(crate) fn has_blown() -> bool {
+        BLOWN.get()
     }
 
     /// Runs something of somebody else's before the step that would be stopped, and goes on.
@@ -127,6 +134,7 @@ pub(crate) mod fuse {
     /// Lets everything happen again. Whether the fuse had not blown.
     pub(crate) fn clear() -> bool {
         INTERLUDE.take();
+        BLOWN.set(false);
         LEFT.take().is_some()
     }
 
@@ -148,7 +156,10 @@ pub(crate) mod fuse {
                 LEFT.set(None);
                 match INTERLUDE.take() {
                     Some(interlude) => interlude(),
-                    None => std::panic::resume_unwind(Box::new(Blown)),
+                    None => {
+                        BLOWN.set(true);
+                        std::panic::resume_unwind(Box::new(Blown))
+                    }
                 }
             }
             Some(left) => LEFT.set(Some(left - 1)),

@@ -15,14 +15,14 @@ use crate::format::index::{PAGE, Poll};
 use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::header::{Header, WORDS};
-use crate::map::{MappedFile, Memory};
+use crate::map::{Burst, Extent, MappedFile, Memory, Stores, coarse_millis, page_bytes};
 use crate::sync::{Word, acquire, load, loads_done, publish, store};
 pub(crate) use region::Glance;
 use region::{Layout, Region};
 
-/// The largest piece in which the page cache holds a file, where pages have 4 KiB.
-const LARGE: u64 = 2 << 20;
-/// Regions to a window, as a power of two.
+/// Pages of the largest piece in which the page cache holds a file: 2 MiB, where they have 4 KiB.
+const LARGE: u64 = 512;
+/// Regions to the first window at most, as a power of two.
 const WINDOW_REGIONS_LOG2: u32 = 14;
 
 /// The index file, mapped: header page, directory, regions.
@@ -34,6 +34,7 @@ pub(crate) struct Table {
     file: Arc<MappedFile>,
     geometry: Geometry,
     layout: Layout,
+    burst: Burst,
 }
 
 /// The region that serves a hash, and what was read to find it.
@@ -48,16 +49,29 @@ impl Table {
     /// Maps an index file whose geometry is known.
     pub(crate) fn new(file: Arc<MappedFile>, geometry: Geometry) -> Result<Self> {
         let layout = Layout::new(&geometry);
-        let head = Memory::new(Arc::clone(&file), 0, geometry.regions_at(), 1)?;
-        let window = (geometry.region_bytes() as u64) << WINDOW_REGIONS_LOG2;
-        let windows = geometry.max_regions().div_ceil(1 << WINDOW_REGIONS_LOG2) as usize;
-        let regions = Memory::new(Arc::clone(&file), geometry.regions_at(), window, windows)?;
+        let head = Extent {
+            base: 0,
+            unit_bytes: geometry.regions_at(),
+            units: 1,
+            first_log2: 0,
+            stores: Stores::Scattered,
+        };
+        let regions = Extent {
+            base: geometry.regions_at(),
+            unit_bytes: geometry.region_bytes() as u64,
+            units: geometry.max_regions(),
+            first_log2: WINDOW_REGIONS_LOG2,
+            stores: Stores::Scattered,
+        };
+        let head = Memory::new(Arc::clone(&file), head)?;
+        let regions = Memory::new(Arc::clone(&file), regions)?;
         let table = Self {
             head,
             regions,
             file,
             geometry,
             layout,
+            burst: Burst::new(),
         };
         if table.head.first().len() < WORDS {
             return Err(table.damaged("a header page cut short", 0));
@@ -75,6 +89,41 @@ impl Table {
 
     pub(crate) fn damaged(&self, what: &'static str, at: u64) -> Error {
         Error::damaged(self.file.path(), what, at)
+    }
+
+    /// Counts a change that is about to be made. On btrfs, where so many came together that most
+    /// pages are going to be stored to, makes all of them dirty in their order: dirtied one by one,
+    /// each reserves room for metadata of its own, until the disk has to be written to free some.
+    #[inline]
+    pub(crate) fn count_change(&self) {
+        if self.file.copies_on_write() {
+            self.count_scattered();
+        }
+    }
+
+    #[cold]
+    fn count_scattered(&self) {
+        let pages = self.regions.known() / page_bytes();
+        if self.burst.count((pages / 64).max(256), coarse_millis) {
+            self.regions.dirty_all();
+        }
+    }
+
+    /// Writes all of the file to the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.burst.end();
+        self.file.sync()
+    }
+
+    /// Sees to it that storing to the file needs no blocks that it shares now.
+    pub(crate) fn own_blocks(&self) -> Result<()> {
+        // Of a damaged one the next is made anew.
+        let Ok(depth) = self.depth(self.header().poll()) else {
+            return Ok(());
+        };
+        let hole = self.directory_hole(depth);
+        self.file
+            .own_blocks(&[0..hole.start, hole.end..self.file.len()?])
     }
 
     /// The header page's words.
@@ -245,22 +294,14 @@ impl Table {
     }
 
     /// What may be missing of a file whose directory has this depth.
-    ///
-    /// The page cache may hold a hole in one piece with its neighbours, and then storing to them
-    /// needs blocks for the hole as well: on a full disk that is SIGBUS. A file that is read from
-    /// its beginning comes in single pages first, then in pieces of up to [`LARGE`] bytes, each at
-    /// a multiple of its size.
     fn directory_hole(&self, depth: u32) -> Range<u64> {
-        let end = PAGE + (8_u64 << depth);
-        let step = if end <= 4 * PAGE { PAGE } else { LARGE };
-        let last = self.geometry.regions_at() - PAGE;
-        end.next_multiple_of(step).min(last)..last
+        directory_hole(&self.geometry, depth, page_bytes())
     }
 
     /// Allocates the room between the directory and the first region that must not be a hole.
     pub(crate) fn allocate_margin(&self) -> Result<()> {
         let last = self.directory_hole(0).end;
-        self.file.allocate(last, PAGE)
+        self.file.allocate(last, self.geometry.regions_at() - last)
     }
 
     /// Fills the holes of a copy without zeros, but for the one that is meant to be there.
@@ -298,10 +339,8 @@ impl Table {
 
     #[inline(always)]
     fn region_words(&self, number: u32) -> Result<Option<&[Word]>> {
-        let window = self
-            .regions
-            .window((number >> WINDOW_REGIONS_LOG2) as usize)?;
-        let within = (number & ((1 << WINDOW_REGIONS_LOG2) - 1)) as usize;
+        let (window, start) = self.regions.window(number.into())?;
+        let within = (u64::from(number) - start) as usize;
         let words = self.layout.region_words();
         Ok(window.get(within * words..(within + 1) * words))
     }
@@ -373,9 +412,76 @@ impl Table {
     }
 }
 
+/// What may be missing of a file whose directory has this depth, where pages have so many bytes.
+///
+/// The page cache may hold a hole in one piece with its neighbours, and then storing to them
+/// needs blocks for the hole as well: on a full disk that is SIGBUS. A file that is read from
+/// its beginning comes in single pages first, then in pieces of up to [`LARGE`] pages, each at
+/// a multiple of its size.
+fn directory_hole(geometry: &Geometry, depth: u32, page: u64) -> Range<u64> {
+    let end = PAGE + (8_u64 << depth);
+    let step = if end <= 4 * page { page } else { LARGE * page };
+    // The page that ends at the first region, or holds its beginning, is there in any case.
+    let regions = geometry.regions_at();
+    let last = (regions - 1) / page * page;
+    let start = end.next_multiple_of(step);
+    if start < last {
+        start..last
+    } else {
+        regions..regions
+    }
+}
+
 /// The polled word and a directory entry, behind everything that was read before.
 #[inline(always)]
 fn seen_again(header: Header<'_>, entry: &Word) -> (Poll, Entry) {
     loads_done();
     (header.poll(), Entry(load(entry)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Variant;
+
+    fn geometry(directory_bits: u32) -> Geometry {
+        Geometry {
+            region_slots: 512,
+            inline_key: 24,
+            directory_bits,
+            max_segment_bytes: 1 << 30,
+            max_entries: 0,
+            append_only: false,
+            variant: Variant::Versioned,
+        }
+    }
+
+    /// A page of the page cache that is partly a hole would need blocks when it is stored to.
+    #[test]
+    fn directory_hole_consists_of_whole_pages() {
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            for bits in [0, 4, 9, 13, 17, 20] {
+                let geometry = geometry(bits);
+                for depth in 0..=bits {
+                    let hole = directory_hole(&geometry, depth, page);
+                    let what = format!("pages of {page}, {bits} bits, depth {depth}: {hole:?}");
+                    assert!(hole.start >= PAGE + (8 << depth), "{what}");
+                    assert!(hole.end <= geometry.regions_at(), "{what}");
+                    if !hole.is_empty() {
+                        assert!(hole.start.is_multiple_of(page), "{what}");
+                        assert!(hole.end.is_multiple_of(page), "{what}");
+                        assert!(geometry.regions_at() > hole.end, "{what}");
+                    }
+                    let end = PAGE + (8_u64 << depth);
+                    let large = (LARGE * page).min(geometry.regions_at());
+                    assert!(
+                        hole.is_empty() || end <= 4 * page || hole.start.is_multiple_of(large),
+                        "{what}"
+                    );
+                }
+            }
+        }
+        let usual = directory_hole(&geometry(20), 0, 4096);
+        assert_eq!(usual, 8192..8 << 20);
+    }
 }

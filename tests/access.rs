@@ -2,10 +2,6 @@
 //!
 //! Owners need root; without it these tests say that they were not run, and fail where `CI` is set.
 #![cfg(target_os = "linux")]
-#![expect(
-    unsafe_code,
-    reason = "becoming somebody else is a call of the C library"
-)]
 
 mod child;
 mod collider;
@@ -16,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use child::user::is_root;
 use child::{Child, Part, say, tight};
 use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use rustix::fs::Mode;
@@ -119,15 +116,6 @@ fn files_are_their_owners_alone_or_as_asked_for_whatever_the_umask() {
     }
 }
 
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        assert!(std::env::var_os("CI").is_none(), "CI must be root");
-        eprintln!("NOT RUN: owners need root");
-    }
-    root
-}
-
 /// A cache in a directory that everybody may write to, with all of its files given to somebody.
 fn of_somebody(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
     let dir = directory();
@@ -171,13 +159,7 @@ fn root_leaves_mode_owner_and_group_as_they_were() {
 /// Becomes the user and the group that the numbers say, and does everything.
 fn is_somebody_else(part: &Part) {
     let (user, group) = (part.numbers[0] as u32, part.numbers[1] as u32);
-    // SAFETY: changes the credentials of this process only; no pointer is used for no groups.
-    let left = unsafe { libc::setgroups(0, std::ptr::null()) };
-    // SAFETY: changes the credentials of this process only.
-    let grouped = unsafe { libc::setresgid(group, group, group) };
-    // SAFETY: changes the credentials of this process only.
-    let changed = unsafe { libc::setresuid(user, user, user) };
-    assert_eq!((left, grouped, changed), (0, 0, 0));
+    child::user::become_user(user, group);
     match everything(&part.path, &tight()) {
         Ok(()) => {
             repair(&part.path);

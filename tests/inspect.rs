@@ -626,31 +626,71 @@ fn a_cache_with_a_broken_header_still_shows_what_its_header_says() {
 }
 
 #[test]
-fn files_that_are_no_cache_at_all_are_described_not_feared() {
+fn foreign_files_are_refused_and_not_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let noise: Vec<u8> = (0..20_000_u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
     for (name, content) in [
         ("empty", &b""[..]),
-        ("short", b"MMCINDEX"),
+        ("text", b"A text of two lines,\nand nothing else.\n"),
         ("ones", &[0xff; 5000]),
         ("zeros", &[0; 5000]),
         ("noise", &noise),
     ] {
         let path = dir.path().join(name);
         fs::write(&path, content).unwrap();
-        let output = run([OsStr::new("stats"), path.as_ref(), "--json".as_ref()]);
-        assert_code(&output, 1);
-        let value = json(&output);
-        assert!(
-            !value["implausible"].as_array().unwrap().is_empty(),
-            "{name}"
-        );
-        assert_eq!(value["files"][0]["len"], content.len(), "{name}");
-        assert!(value["refused"].is_string(), "{name}");
-        assert_eq!(fs::read(&path).unwrap(), content);
+        for command in ["stats", "header", "map", "list", "verify", "repair"] {
+            let output = run([OsStr::new(command), path.as_ref()]);
+            assert_code(&output, 1);
+            assert_eq!(stdout(&output), "", "{command} {name}");
+            let said = stderr(&output);
+            let told = said.contains("not a cache") && said.contains("check the path");
+            assert!(
+                told && said.lines().count() == 1,
+                "{command} {name}: {said}"
+            );
+        }
+        assert!(fs::read(&path).unwrap() == content, "{name}: was changed");
     }
+    // A directory is nothing to be moved away.
+    let output = run([OsStr::new("stats"), dir.path().as_ref()]);
+    assert_code(&output, 1);
+    let said = stderr(&output);
+    assert!(
+        said.contains("not a cache") && !said.contains("move"),
+        "{said}"
+    );
+}
+
+#[test]
+fn index_cut_short_is_still_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("short");
+    fs::write(&path, b"MMCINDEX").unwrap();
+    let output = run([OsStr::new("stats"), path.as_ref(), "--json".as_ref()]);
+    assert_code(&output, 1);
+    let value = json(&output);
+    assert!(!value["implausible"].as_array().unwrap().is_empty());
+    assert_eq!(value["files"][0]["len"], 8);
+    assert!(value["refused"].is_string());
+}
+
+#[test]
+fn lost_index_is_told_from_no_cache() {
+    let (dir, cache) = place();
+    fill(&cache, &[(b"key", b"value")]);
+    fs::remove_file(&cache).unwrap();
+    for command in [["stats"].as_slice(), &["list"], &["verify"], &["metrics"]] {
+        let output = run([OsStr::new(command[0]), cache.as_ref()]);
+        assert_code(&output, 2);
+        let said = stderr(&output);
+        assert!(said.contains("cache.heap"), "{command:?}: {said}");
+        assert!(said.contains("repair"), "{command:?}: {said}");
+    }
+    let nowhere = dir.path().join("nowhere");
+    let said = stderr(&run([OsStr::new("stats"), nowhere.as_ref()]));
+    assert!(said.contains("no cache here"), "{said}");
 }
 
 #[test]

@@ -147,6 +147,66 @@ fn a_writer_killed_while_it_waits_for_the_lock_keeps_nobody_from_it_and_has_writ
     assert!(cache.verify().expect("a check").is_clean());
 }
 
+/// Kills a process inside a held write, and returns how long the next writer took from then on. It
+/// waits since before the kill, or comes when the process is gone.
+fn wait_after_a_kill(waits_before: bool) -> Duration {
+    let scratch = Scratch::new();
+    let cache = MmapCache::open(&scratch.path).expect("the cache");
+    cache.put(b"mine", b"0").expect("a put");
+    let mut other = Child::start("holds the writer", &scratch.path, &[]);
+    other.expect("held");
+    if !waits_before {
+        other.kill();
+        let began = Instant::now();
+        cache.put(b"mine", b"1").expect("a put");
+        return began.elapsed();
+    }
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            cache.put(b"mine", b"1").expect("a put");
+            Instant::now()
+        });
+        // The pauses of a waiter have become as long as they get.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiter.is_finished());
+        let began = Instant::now();
+        other.kill();
+        waiter.join().expect("the waiter") - began
+    })
+}
+
+/// The waits after so many kills, the shortest first.
+fn waits_after_kills(waits_before: bool, kills: usize) -> Vec<Duration> {
+    let mut waits: Vec<_> = (0..kills)
+        .map(|_| wait_after_a_kill(waits_before))
+        .collect();
+    waits.sort();
+    let at = |share: usize| waits[(kills - 1) * share / 100];
+    let (median, most) = (at(50), at(100));
+    println!(
+        "waits before: {waits_before}; median {median:?}, 90 %: {:?}, most {most:?}",
+        at(90)
+    );
+    waits
+}
+
+/// A busy machine may delay one of them, not most.
+#[test]
+fn killed_holders_lock_is_soon_free() {
+    let waits = waits_after_kills(true, 9);
+    assert!(waits[4] < Duration::from_millis(3), "{waits:?}");
+    let waits = waits_after_kills(false, 9);
+    assert!(waits[4] < Duration::from_micros(400), "{waits:?}");
+}
+
+#[test]
+#[ignore = "a measurement; see docs/testing.md"]
+fn waits_after_two_hundred_kills() {
+    for waits_before in [true, false] {
+        assert_eq!(waits_after_kills(waits_before, 200).len(), 200);
+    }
+}
+
 fn creates(part: &Part) {
     let number = part.numbers[0].to_string();
     say("ready");

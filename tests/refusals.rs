@@ -276,7 +276,7 @@ fn what_could_not_be_looked_at_for_a_moment_is_not_removed_as_a_leftover() {
         fs::rename(dir.path().join(name), to).expect("a rename");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+                let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOFOLLOW;
                 refuse_if(&[libc::SYS_openat], 2, &[flags as u64], Errno::MFILE);
                 let error = cache.put(b"k", b"v").expect_err("no descriptor");
                 assert!(is_io_of(&error, &[Errno::MFILE]), "{error:?}");

@@ -8,13 +8,17 @@ mod attack;
 use std::sync::LazyLock;
 
 use attack::look::Judge;
-use attack::mutation::{Choices, Mutation};
+use attack::mutation::{Change, Choices, Mutation};
 use attack::reach::Reach;
 use attack::specimen::{Specimen, scratch};
 use libfuzzer_sys::fuzz_target;
 
 /// Changes of one input: beyond them there is little left to believe.
 const MOST: usize = 6;
+
+/// From this first byte on an input changes one byte of one file: then each listing must be exactly
+/// what was put, or have an error.
+const ONE_BYTE: u8 = 0xc0;
 
 /// The same in every run.
 static SPECIMENS: LazyLock<[Specimen; 2]> = LazyLock::new(|| {
@@ -28,11 +32,14 @@ fuzz_target!(|data: &[u8]| {
     let specimen = &SPECIMENS[usize::from(how & 1)];
     mmapcache::fuzzing::reseed(1);
     let (mut image, mut done) = (specimen.image.clone(), Vec::new());
-    for _ in 0..MOST {
+    for _ in 0..if how >= ONE_BYTE { 1 } else { MOST } {
         if choices.is_empty() {
             break;
         }
-        let mutation = Mutation::choose(&mut choices, &image);
+        let mutation = match how {
+            ONE_BYTE.. => one_byte(&mut choices, specimen),
+            _ => Mutation::choose(&mut choices, &image),
+        };
         mutation.apply(&mut image, specimen);
         done.push(mutation);
     }
@@ -56,3 +63,18 @@ fuzz_target!(|data: &[u8]| {
         judge.all(&path);
     }
 });
+
+/// Any change of any byte of any file.
+fn one_byte(choices: &mut Choices<'_>, specimen: &Specimen) -> Mutation {
+    let files: Vec<_> = specimen.image.files().collect();
+    let (suffix, bytes) = files[choices.below(files.len())];
+    let change = Change::Flip {
+        file: suffix.to_owned(),
+        at: choices.below(bytes.len()),
+        mask: choices.byte().max(1),
+    };
+    Mutation {
+        change,
+        repaired: false,
+    }
+}

@@ -13,6 +13,7 @@ use crate::format::slot::Place;
 use crate::sync::stores_done;
 
 use super::editor::{Editor, Outcomes, Stop};
+use super::presence;
 
 /// Whether an appended record may use the heap's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Editor {
             .ok_or(Stop::Recover("the last segment is gone"))?;
         let mut capacity = segment.capacity();
         if tail.bytes() + bytes + spare(capacity) > capacity {
-            self.roll(bytes)?;
+            self.roll_whole(bytes)?;
             tail = self.view.header().tail();
             capacity = self
                 .segment(tail.segment)?
@@ -117,6 +118,13 @@ impl Editor {
         Ok(tail)
     }
 
+    /// As [`Editor::roll`], where all segments are known to be there. One that is missing would not
+    /// be counted, and the header would contradict itself.
+    pub(crate) fn roll_whole(&mut self, need: u64) -> Outcomes<()> {
+        presence::check_unmapped(&self.view, &self.names)?;
+        self.roll(need)
+    }
+
     /// Begins the next segment, for a record of `need` bytes or for what comes.
     ///
     /// The segment is complete, and its name final, before `reserved` and `tail` name it; a kill
@@ -135,7 +143,7 @@ impl Editor {
         let capacity = self.view.next_capacity(size, need + margin(most));
         let segment =
             self.view
-                .create_segment(&self.names, next, capacity, self.stage, self.access()?)?;
+                .create_segment(&self.names, next, capacity, self.stage, &self.access()?)?;
         let view = Arc::new(self.view.with_segment(segment));
         let first = first_place(next);
         shared.set(word::HEAP_BASE, before);

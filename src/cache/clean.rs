@@ -17,6 +17,11 @@ use super::batch::{Batch, Moving};
 use super::editor::{Editor, Outcomes, Stop, Target, old_bytes};
 use super::view::View;
 
+/// Bytes that a write walks at least: rarely and much at a time, so that the records' cache misses
+/// come together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is
+/// an eighth.
+const CLEAN_LEAST: u64 = 16 * 1024;
+
 /// When cleaning is worth while.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Threshold {
@@ -26,14 +31,46 @@ pub(crate) struct Threshold {
     pub floor: u64,
 }
 
+impl Threshold {
+    /// Bytes of the heap that a write walks for each byte that it appends, at least: enough for the
+    /// default threshold with a margin of two.
+    const LEAST_EFFORT: u64 = 4;
+    /// And at most: what a threshold of 1 % takes.
+    const MOST_EFFORT: u64 = 101;
+
+    /// Dead bytes that are left alone.
+    fn most(&self, live: u64) -> u64 {
+        let share = u128::from(live) * u128::from(self.percent) / 100;
+        let share = u64::try_from(share).unwrap_or(u64::MAX);
+        self.floor.saturating_add(share)
+    }
+
+    /// Bytes of the heap to walk for each byte that is appended.
+    ///
+    /// A pass over all that was in the heap when the threshold was exceeded, the live bytes and the
+    /// threshold's, reclaims all that was dead then. If the writes of one pass append no more than
+    /// the threshold, the dead bytes stay below twice the threshold, wherever in the heap they are.
+    fn effort(&self, live: u64) -> u64 {
+        let most = self.most(live).max(1);
+        let passed = live.saturating_add(most).div_ceil(most);
+        passed.clamp(Self::LEAST_EFFORT, Self::MOST_EFFORT)
+    }
+}
+
 impl Editor {
     fn is_worth_while(&self, threshold: Threshold) -> bool {
         let live = self.view.header().counters().live;
         let dead = self.heap_bytes().saturating_sub(live);
-        let most = threshold
-            .floor
-            .saturating_add(live / 100 * u64::from(threshold.percent));
+        let most = threshold.most(live);
         dead > most && dead.saturating_sub(self.spent_bytes()) > most
+    }
+
+    /// Cleans as much as follows from a write of so many bytes, if that is worth while.
+    pub(crate) fn clean_behind(&mut self, threshold: Threshold, written: u64) -> Outcomes<()> {
+        let live = self.view.header().counters().live;
+        let most = self.view.table.geometry().max_segment_bytes;
+        let budget = threshold.effort(live).saturating_mul(written) + CLEAN_LEAST.min(most / 8);
+        self.clean_some(threshold, budget)
     }
 
     /// Cleans for about `budget` bytes' worth of walking, if that is worth while.
@@ -44,7 +81,7 @@ impl Editor {
         }
         if self.cleaning().place.segment == self.view.header().tail().segment {
             // All that is dead lies in the last segment: go on in a new one.
-            return self.roll(0);
+            return self.roll_whole(0);
         }
         self.clean_step(budget)
     }
@@ -58,13 +95,13 @@ impl Editor {
         if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }
-        if let Err(stop) = self.roll(0) {
+        if let Err(stop) = self.roll_whole(0) {
             if !stop.is_want_of_room() {
                 return Err(stop);
             }
             // On a full disk the segments that are dead altogether make room for the rest.
             self.clean_before_last()?;
-            self.roll(0)?;
+            self.roll_whole(0)?;
         }
         self.clean_before_last()?;
         self.view
@@ -92,6 +129,7 @@ impl Editor {
             if View::has_segment_file(&self.names, number) {
                 return Err(Stop::Recover("the oldest segment cannot be opened"));
             }
+            self.refuse_missing(number)?;
             // Nothing of it is left to be carried over.
             self.spend(number);
             return Ok(());

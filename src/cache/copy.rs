@@ -21,20 +21,24 @@ use crate::map::MappedFile;
 use crate::sync::loads_done;
 
 use super::editor::{Editor, Outcomes};
-use super::generation::{CARRIED, commit_new, give_up, map_all};
-use super::handle::{
-    Handle, discard_staged, finish_renames, lock_creation, random, read_sealed, refuse_network,
-};
+use super::extent::{Extent, is_there, left_segment};
+use super::generation::{CARRIED, commit_new, give_up, map_known};
+use super::handle::{Handle, lock_creation, random, refuse_network};
 use super::iter::with_all_segments;
 use super::options::Options;
+use super::presence;
 use super::read::Answer;
 use super::recover::{Damage, Salvage, read_heap};
-use super::view::{Ids, Plan, View};
+use super::staged::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
+use super::tally::Tally;
+use super::view::{Ids, Plan, View, read_sealed};
 
 /// Generations that may take each other's place before a moment was caught.
 const TRIES: u32 = 1_000;
 /// Looks that all miss the same segment after which it counts as lost.
 const LOOKS: u32 = 20;
+/// Looks for a moment at which nobody writes, whose entries are counted exactly.
+const RESTS: u32 = 1_000;
 
 /// A copy of a cache while any number of others read and write it; made by
 /// [`MmapCache::hot_copy`](crate::MmapCache::hot_copy) and
@@ -64,6 +68,7 @@ const LOOKS: u32 = 20;
 pub struct HotCopy<'a> {
     handle: &'a Handle,
     options: Options,
+    losses: bool,
     told: Box<dyn FnMut(CopyProgress) + 'a>,
     epoch: u64,
 }
@@ -110,6 +115,8 @@ struct Moment {
     end: Place,
     /// Entries there were, if nobody was writing.
     entries: Option<u64>,
+    /// The fewest that there were in any case.
+    least: u64,
     /// Numbers that had been given, or given up, in a cache that has them.
     given: u64,
 }
@@ -119,6 +126,7 @@ impl<'a> HotCopy<'a> {
         Self {
             handle,
             options: Options::new(),
+            losses: false,
             told: Box::new(|_| {}),
             epoch: lock::epoch(),
         }
@@ -129,6 +137,14 @@ impl<'a> HotCopy<'a> {
     #[must_use]
     pub fn options(mut self, options: &Options) -> Self {
         self.options = options.clone();
+        self
+    }
+
+    /// Copies what there is of a damaged cache too, instead of failing with
+    /// [`Error::Incomplete`]; [`Copied`] then says what is missing. False if not set.
+    #[must_use]
+    pub fn allow_losses(mut self, allow: bool) -> Self {
+        self.losses = allow;
         self
     }
 
@@ -150,9 +166,12 @@ impl<'a> HotCopy<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`] where any file has the name of one of the copy's;
+    /// [`Error::Incomplete`] where the copy would have fewer entries than the original counted, or the
+    /// heap has damaged bytes, whose entries and deletions nobody knows, unless
+    /// [`allow_losses`](Self::allow_losses) was set; [`Error::AlreadyExists`] where any file has the name of one of the copy's;
     /// [`Error::Unsupported`] where the two caches' names would collide, or on a network file
     /// system; [`Error::Damaged`] where the original has to be repaired first;
+    /// [`Error::HeapMissing`] where a segment of it is not there;
     /// [`Error::Superseded`] where it was rebuilt again and again; [`Error::Locked`] where somebody
     /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`]. Where the function that hears of
     /// the progress forks, the copy is the parent's, and the child's result is [`Error::Forked`].
@@ -168,26 +187,40 @@ impl<'a> HotCopy<'a> {
                        another path",
             });
         }
-        refuse_existing(&names)?;
+        let was_used = is_there(&names.lock());
+        refuse_existing(&names, was_used)?;
         let index = source.index(Stage::Final);
         let access = Access::of(&dir::open(&index, false)?, &index)?;
         self.options.mode = access.mode;
         let lock = lock_creation(&names, &self.options)?;
-        let made = self.make(&names, access, &lock);
+        let guard = DiscardOnPanic::new(&names);
+        let made = self.make(&names, &access, was_used, &lock);
         if made.is_err() && self.epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next.
-            let _ = discard_staged(&names);
+            let _ = discard_listed(&names);
         }
+        drop(guard);
         made
     }
 
     /// Makes the files, under the lock that keeps other makers away.
-    fn make(&mut self, names: &Names, access: Access, _creation: &FileLock) -> Result<Copied> {
-        refuse_existing(names)?;
-        discard_staged(names)?;
+    fn make(
+        &mut self,
+        names: &Names,
+        access: &Access,
+        was_used: bool,
+        _creation: &FileLock,
+    ) -> Result<Copied> {
+        refuse_existing(names, was_used)?;
+        if was_used {
+            // An interrupted copy may have left any number.
+            discard_listed(names)?;
+        } else {
+            discard_staged(names, Extent::NONE)?;
+        }
         let moment = Moment::catch(self.handle)?;
         let mut copied = self.copy_heap(&moment, names, access)?;
-        let plan = moment.plan(self.handle, access)?;
+        let plan = moment.plan(self.handle, access.clone())?;
         let view = View::create(names, &plan)?;
         let header = moment.view.header();
         for at in CARRIED {
@@ -196,24 +229,51 @@ impl<'a> HotCopy<'a> {
                 view.header().set(at, header.get(at));
             }
         }
+        view.header().set_oldest(moment.first());
+        view.header().unreserve(moment.end);
         let mut fresh = Editor::new(Arc::new(view), Arc::new(names.clone()), Stage::New);
-        map_all(&mut fresh)?;
+        map_known(&mut fresh)?;
         let salvage = self
             .index(&mut fresh, &moment, copied.heap_bytes)
             .map_err(|stop| give_up(stop, &fresh))?;
+        copied.entries = fresh.view.header().occupied();
+        copied.records = salvage.records;
+        copied.damaged_bytes = salvage.damaged_bytes;
+        self.compare(&moment, &copied)?;
         commit_new(names, &fresh.view)?;
         // What follows cannot undo it: the next writer would finish it.
         if let Err(error) = finish_renames(names, &fresh.view) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         fresh.view.unlock();
-        copied.entries = fresh.view.header().occupied();
-        copied.records = salvage.records;
-        copied.damaged_bytes = salvage.damaged_bytes;
         Ok(copied)
     }
 
-    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: Access) -> Result<Copied> {
+    /// Refuses a copy that lacks something of the original, before it becomes a cache.
+    fn compare(&self, moment: &Moment, copied: &Copied) -> Result<()> {
+        let all_there = match moment.entries {
+            Some(counted) => copied.entries == counted,
+            None => copied.entries >= moment.least,
+        };
+        if self.losses || (all_there && copied.damaged_bytes == 0) {
+            return Ok(());
+        }
+        Err(Error::Incomplete {
+            path: self.handle.path.to_path_buf(),
+            found: copied.entries,
+            counted: moment.entries.unwrap_or(moment.least),
+            damaged_bytes: copied.damaged_bytes,
+        })
+    }
+
+    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: &Access) -> Result<Copied> {
+        // Those before the first as well: they are what a rebuild of the copy begins with.
+        for number in 0..=moment.end.segment {
+            let path = names.segment(number, Stage::Final);
+            if is_there(&path) {
+                return Err(Error::AlreadyExists { path });
+            }
+        }
         let segments: Vec<_> = moment.segments().collect::<Result<_>>()?;
         let heap_bytes = segments.iter().map(|&(_, len)| len).sum();
         let mut copied = Copied {
@@ -225,9 +285,12 @@ impl<'a> HotCopy<'a> {
         for (segment, len) in segments {
             let path = names.segment(segment.number(), Stage::New);
             let file = dir::create(&path, access)?;
-            let target = MappedFile::new(file, &path, true);
+            let target = MappedFile::created(file, &path);
             let (told, epoch) = (&mut self.told, self.epoch);
-            let shared = clone_start(segment.file().file(), &target, len, &mut |so_far| {
+            // To the last one the original is going to append.
+            let is_complete = segment.number() < moment.end.segment;
+            let wanted = (len, is_complete);
+            let shared = clone_start(segment.file().file(), &target, wanted, &mut |so_far| {
                 told(CopyProgress {
                     copied_bytes: before + so_far,
                     heap_bytes,
@@ -247,7 +310,7 @@ impl<'a> HotCopy<'a> {
         let path = &self.handle.path;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
         let damage = Damage::NeverWritten(Place::from_word(0));
-        let salvage = read_heap(fresh, damage, &mut |salvage| {
+        let salvage = read_heap(fresh, moment.end.segment, damage, &mut |salvage| {
             told(CopyProgress {
                 copied_bytes: heap_bytes,
                 read_bytes: salvage.read_bytes,
@@ -274,7 +337,48 @@ impl fmt::Debug for HotCopy<'_> {
         f.debug_struct("HotCopy")
             .field("path", &self.handle.path)
             .field("options", &self.options)
+            .field("losses", &self.losses)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where the heap ended, and how many entries there were, by the header.
+pub(crate) struct Counted {
+    tail: Place,
+    oldest: u16,
+    pub(crate) entries: Option<u64>,
+    pub(crate) least: u64,
+}
+
+impl Counted {
+    /// At a moment at which nobody writes if one comes soon, else at any.
+    pub(crate) fn at_rest(view: &View) -> Self {
+        let mut looks = 0;
+        loop {
+            let counted = Self::now(view);
+            looks += 1;
+            if counted.entries.is_some() || looks == RESTS {
+                return counted;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn now(view: &View) -> Self {
+        loads_done();
+        let (header, tally) = (view.header(), Tally::of(view));
+        let changes = header.changes();
+        let (tail, oldest) = (header.tail(), header.oldest());
+        loads_done();
+        let is_at_rest = header.reserved() == tail && header.is_idle_since(changes);
+        let least = tally.least(view);
+        let is_exact = is_at_rest && least == tally.counted();
+        Self {
+            tail,
+            oldest,
+            entries: is_exact.then_some(least),
+            least,
+        }
     }
 }
 
@@ -288,17 +392,16 @@ impl Moment {
         let mut missed: Option<(u64, u16, u32)> = None;
         for _ in 0..TRIES {
             let view = with_all_segments(handle, Arc::clone(&handle.current()?.0))?;
-            loads_done();
+            let counted = Counted::at_rest(&view);
+            let (tail, oldest) = (counted.tail, counted.oldest);
             let header = view.header();
-            let (changes, entries) = (header.changes(), header.occupied());
-            let (tail, oldest) = (header.tail(), header.oldest());
             let Some(missing) = first_missing(&view, oldest, tail.segment) else {
                 if !view.plausible(tail) {
                     return Err(view.table.damaged("the heap's end", word::TAIL as u64 * 8));
                 }
-                let at_rest = header.reserved() == tail && header.is_idle_since(changes);
                 return Ok(Self {
-                    entries: at_rest.then_some(entries),
+                    entries: counted.entries,
+                    least: counted.least,
                     end: Self::end(handle, &view, tail)?,
                     given: header.counters().roster_len,
                     view,
@@ -312,8 +415,7 @@ impl Moment {
             missed = Some((generation, missing, looks));
             // A generation's files go only behind the commit of the next one.
             if looks >= LOOKS && handle.inode_at_path()? == Some(view.inode) {
-                let path = handle.names.segment(missing, Stage::Final);
-                return Err(Error::damaged(&path, "a segment that is lost", 0));
+                return Err(presence::missing(&view, &handle.names, missing, "nothing"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -349,6 +451,12 @@ impl Moment {
             _ => false,
         };
         Ok(if visible { reserved } else { tail })
+    }
+
+    /// The number of the first segment.
+    fn first(&self) -> u16 {
+        let mut all = self.view.segments();
+        all.next().map_or(self.end.segment, |first| first.number())
     }
 
     /// The segments, and how many bytes of each belong to the moment.
@@ -393,15 +501,13 @@ fn first_missing(view: &View, oldest: u16, last: u16) -> Option<u16> {
     missing.next()
 }
 
-/// Refuses a path where any file has the name of one that the copy will have.
-fn refuse_existing(names: &Names) -> Result<()> {
+/// Refuses a path where a file has the name of one that the copy will have, as far as that is known
+/// before it is caught.
+fn refuse_existing(names: &Names, was_used: bool) -> Result<()> {
     let (index, roster) = (names.index(Stage::Final), names.roster(Stage::Final));
-    let segments = names.segments()?.into_iter();
-    let taken = segments
-        .filter(|&(_, stage)| stage == Stage::Final)
-        .map(|(number, stage)| names.segment(number, stage));
+    let taken = left_segment(names, was_used)?.map(|number| names.segment(number, Stage::Final));
     let mut all = [index, roster].into_iter().chain(taken);
-    match all.find(|path: &PathBuf| path.symlink_metadata().is_ok()) {
+    match all.find(|path: &PathBuf| is_there(path)) {
         Some(path) => Err(Error::AlreadyExists { path }),
         None => Ok(()),
     }

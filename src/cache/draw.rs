@@ -44,6 +44,9 @@ impl Handle {
         let mut chance = Chance::new();
         for _ in 0..ROUNDS {
             let view = Arc::clone(&self.current()?.0);
+            // Else keys whose positions are cut off would never be drawn.
+            view.check_roster_length()
+                .inspect_err(|_| self.saw_damage())?;
             let header = view.header();
             let changes = header.changes();
             let found = match draw(self, Arc::clone(&view), &mut chance) {
@@ -53,7 +56,14 @@ impl Handle {
             // Counted before it is asked who counts: an insertion does so before it links.
             let counted = header.occupied();
             match found {
-                Ok(None) if counted > 0 && header.is_idle_since(changes) => break,
+                Ok(None) if counted > 0 && header.is_idle_since(changes) => {
+                    return Err(Error::Incomplete {
+                        path: self.path.to_path_buf(),
+                        found: 0,
+                        counted,
+                        damaged_bytes: 0,
+                    });
+                }
                 // The only one is that of a change under way, whose writer may be dead.
                 Ok(None) if counted == 1 && header.changes() == changes => return Ok(None),
                 Ok(None) if counted > 0 => {}
@@ -61,10 +71,11 @@ impl Handle {
                 found => return found,
             }
         }
-        let view = Arc::clone(&self.current()?.0);
-        Err(view
-            .table
-            .damaged("entries of which no listing finds one", 0))
+        Err(Error::Contended {
+            path: self.path.to_path_buf(),
+            what: "all entries",
+            looks: ROUNDS,
+        })
     }
 }
 
@@ -85,7 +96,7 @@ fn draw(handle: &Handle, view: Arc<View>, chance: &mut Chance) -> Result<Option<
         match cursor.settle(position, false) {
             Ok(Seen::Entry(_)) => return Ok(Some(cursor.key)),
             Ok(Seen::Nothing) => {}
-            Err(error) if error.is_corruption() => handle.saw_damage(),
+            Err(error) if error.is_of_one_entry() => handle.saw_damage(),
             Err(error) => return Err(error),
         }
     }
@@ -105,7 +116,7 @@ fn list(handle: &Handle, chance: &mut Chance) -> Result<Option<Vec<u8>>> {
                     taken = Some(key.to_vec());
                 }
             }
-            Err(error) if error.is_corruption() => {}
+            Err(error) if error.is_of_one_entry() => {}
             Err(error) => return Err(error),
         }
     }

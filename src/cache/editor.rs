@@ -16,6 +16,7 @@ use crate::table::Table;
 use crate::table::region::{Region, Slot};
 
 use super::batch::Batch;
+use super::presence::missing_segment;
 use super::view::View;
 
 /// Why an editor stopped.
@@ -192,7 +193,10 @@ impl Editor {
                     _ => continue,
                 },
                 None if slot_says(slot, key) => None,
-                None => continue,
+                None => {
+                    self.refuse_missing(link.place().segment)?;
+                    continue;
+                }
             };
             let region = region.number();
             return Ok(Some(Target {
@@ -204,6 +208,15 @@ impl Editor {
             }));
         }
         Ok(None)
+    }
+
+    /// Refuses to take a key for absent whose entry may be in a segment that is not there.
+    #[cold]
+    pub(crate) fn refuse_missing(&self, number: u16) -> Outcomes<()> {
+        match missing_segment(&self.view, &self.names, number)? {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// Finds the entry whose record stands at a place.

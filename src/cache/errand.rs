@@ -1,7 +1,8 @@
 //! Errands: work that a write hands to a thread of its own instead of waiting for the disk.
 //!
-//! An errand takes no lock. What comes of it counts when whoever holds the writer lock has
-//! collected it. Knows how work is handed over; what for is the caller's.
+//! An errand takes no lock. It stores what it achieved in the index header itself (invariant L3), so
+//! the next writer finds it there, whichever handle or process that is; a handle only remembers
+//! whether one is under way. Knows how work is handed over; what for is the caller's.
 
 use std::sync::Arc;
 #[cfg(not(any(test, fuzzing, loom)))]
@@ -9,36 +10,15 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::format::slot::Place;
 #[cfg(not(any(test, fuzzing, loom)))]
 use crate::lock;
-
-/// What is done meanwhile, of which heap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Its records up to a place are synced, and with them all that replaces the records of the
-    /// segments below a number.
-    Heap { upto: Place, below: u16 },
-    /// The removal of a segment is synced.
-    Removal { number: u16 },
-}
-
-/// The heap that an errand is about, and the generation: recovery may link to records again that
-/// were replaced before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Era {
-    pub heap: u64,
-    pub generation: u64,
-}
 
 /// The errands of one handle: one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Errands {
     pub under_way: Option<Errand>,
-    /// What is to be synced before segments may go.
-    pub awaited: Option<Awaited>,
-    /// A number: whatever replaces the records of the segments below it is synced.
-    pub replaced: Option<(Era, u16)>,
+    /// Whether this handle lived long enough to see an errand of its own end.
+    pub has_collected: bool,
     releases: Vec<Work>,
 }
 
@@ -63,27 +43,13 @@ impl Errands {
         }
         any
     }
-
-    /// Whether the copies and successors of all records of a segment are known to be synced.
-    pub(crate) fn is_replaced(&self, era: Era, number: u16) -> bool {
-        self.replaced
-            .is_some_and(|(of, below)| of == era && number < below)
-    }
-}
-
-/// All that replaces the records of the segments below a number stands before a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Awaited {
-    pub era: Era,
-    pub below: u16,
-    pub upto: Place,
 }
 
 /// One errand.
 #[derive(Debug)]
 pub(crate) struct Errand {
-    pub era: Era,
-    pub purpose: Purpose,
+    /// The id of the heap that it is about.
+    pub heap: u64,
     /// Bytes of the heap when it set out.
     pub heap_bytes: u64,
     work: Work,
@@ -92,14 +58,12 @@ pub(crate) struct Errand {
 impl Errand {
     /// Sets out; none where the system has no thread to give.
     pub(crate) fn send(
-        era: Era,
-        purpose: Purpose,
+        heap: u64,
         heap_bytes: u64,
         work: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Option<Self> {
         Some(Self {
-            era,
-            purpose,
+            heap,
             heap_bytes,
             work: Work::begin(work)?,
         })

@@ -21,9 +21,11 @@ use crate::table::Table;
 use crate::table::region::Slot;
 
 use super::editor::{Editor, Outcomes, Stop};
-use super::handle::{Handle, acquire, discard_staged, finish_renames, random, read_sealed};
+use super::extent::Extent;
+use super::handle::{Handle, acquire, random};
+use super::staged::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
 use super::version;
-use super::view::{Ids, Plan, View};
+use super::view::{Ids, Plan, View, read_sealed};
 
 /// What becomes of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,8 @@ pub(crate) const CARRIED: [usize; 6] = [
     word::DROPPED,
 ];
 /// Words that describe the heap, and go where it goes.
-const HEAP_WORDS: [usize; 8] = [
+const HEAP_WORDS: [usize; 9] = [
+    word::HEAP_HOME,
     word::RESERVED,
     word::TAIL,
     word::HEAP_BASE,
@@ -65,44 +68,61 @@ impl Handle {
         capacity: u64,
         fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
     ) -> Outcomes<()> {
+        let replaced = match heap {
+            Heap::Fresh => Extent::of(editor.view.header()),
+            Heap::Kept => Extent::NONE,
+        };
+        self.names.check_replaceable(replaced.numbers())?;
         self.clear_the_way(editor)?;
         if heap == Heap::Kept {
+            // A recovery: what the header says of the heap may be older than the heap.
+            discard_listed(&self.names)?;
             map_all(editor)?;
         }
         let epoch = lock::epoch();
         let built =
             stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
+                let guard = DiscardOnPanic::new(&self.names);
                 fill(&mut fresh)?;
+                drop(guard);
                 self.commit(editor, &fresh)?;
                 Ok(())
             });
         if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next
-            // switch. In a child that `fill` has forked, the files are the parent's.
-            let _ = discard_staged(&self.names);
+            // writer. In a child that `fill` has forked, the files are the parent's.
+            let _ = discard_staged(&self.names, Extent::NONE);
         }
         built
     }
 
     /// The same entries in a table with larger regions, over the same heap.
     pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
+        self.names.check_replaceable(Extent::NONE.numbers())?;
         self.clear_the_way(editor)?;
-        map_all(editor)?;
-        let built = reindex_larger(editor).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
+        map_known(editor)?;
+        let built = reindex_larger(editor).and_then(|fresh| {
+            Extent::NONE.set_replaced(fresh.view.header());
+            Ok(self.commit(editor, &fresh)?)
+        });
         if built.is_err() {
-            let _ = discard_staged(&self.names);
+            let _ = discard_staged(&self.names, Extent::NONE);
         }
         built
     }
 
     /// The same entries in a table and a roster of the right size, over the same heap.
     pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
+        self.names.check_replaceable(Extent::NONE.numbers())?;
         self.clear_the_way(editor)?;
-        map_all(editor)?;
+        map_known(editor)?;
         let geometry = *editor.view.table.geometry();
-        let built = reindex(editor, geometry).and_then(|fresh| Ok(self.commit(editor, &fresh)?));
+        let built = reindex(editor, geometry).and_then(|fresh| {
+            Extent::NONE.set_replaced(fresh.view.header());
+            Ok(self.commit(editor, &fresh)?)
+        });
         if built.is_err() {
-            let _ = discard_staged(&self.names);
+            let _ = discard_staged(&self.names, Extent::NONE);
         }
         built
     }
@@ -132,7 +152,10 @@ impl Handle {
                 value.clear();
                 let found = match source.segment(place.segment)? {
                     Some(segment) => segment.read_any(place.unit, &mut key, Some(&mut value))?,
-                    None => None,
+                    None => {
+                        source.refuse_missing(place.segment)?;
+                        None
+                    }
                 };
                 match found {
                     Some(_) if has_entry(fresh, &key)? => return Err(TWICE),
@@ -159,10 +182,11 @@ impl Handle {
         if editor.view.header().get(word::RENAMES_PENDING) != 0 {
             finish_renames(&self.names, &editor.view)?;
         }
-        for number in self.names.segment_numbers()? {
+        let extent = Extent::of(editor.view.header());
+        for number in extent.numbers() {
             read_sealed::<SegmentHeader>(&self.names.segment(number, Stage::Final))?;
         }
-        discard_staged(&self.names)
+        discard_staged(&self.names, extent)
     }
 
     /// Makes a finished generation the one that counts, and the editor work on it.
@@ -225,6 +249,7 @@ pub(crate) fn commit(
 
 /// Makes a finished generation a cache where there is none.
 pub(crate) fn commit_new(names: &Names, view: &View) -> Result<()> {
+    Extent::NONE.set_replaced(view.header());
     make_ready(names, view, Heap::Fresh, None)?;
     dir::rename_new(&names.index(Stage::New), &names.index(Stage::Final))
 }
@@ -234,6 +259,9 @@ pub(crate) fn commit_new(names: &Names, view: &View) -> Result<()> {
 fn make_ready(names: &Names, view: &View, heap: Heap, old: Option<Header<'_>>) -> Result<()> {
     view.header().set(word::RENAMES_PENDING, 1);
     view.header().set(word::COMPACTED, version::now());
+    if let (Heap::Fresh, Some(old)) = (heap, old) {
+        Extent::of(old).set_replaced(view.header());
+    }
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
     view.header().count_change();
     // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
@@ -261,12 +289,23 @@ fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
     }
 }
 
-/// Maps every segment of the heap that stands in the directory, whatever the header says. A segment
-/// whose header is damaged gets it back, if its records are of this heap.
+/// Maps every segment of the heap that stands in the directory, whatever the header says.
 pub(crate) fn map_all(editor: &mut Editor) -> Result<()> {
+    let numbers = editor.names.segment_numbers()?;
+    map_numbers(editor, numbers.into_iter())
+}
+
+/// Maps every segment of the heap that the header knows.
+pub(crate) fn map_known(editor: &mut Editor) -> Result<()> {
+    let extent = Extent::of(editor.view.header());
+    map_numbers(editor, extent.numbers())
+}
+
+/// A segment whose header is damaged gets it back, if its records are of this heap.
+fn map_numbers(editor: &mut Editor, numbers: impl Iterator<Item = u16>) -> Result<()> {
     let names = Arc::clone(&editor.names);
     let mut segments = Vec::new();
-    for number in names.segment_numbers()? {
+    for number in numbers {
         let opened = match editor.view.open_segment(&names, number) {
             Err(error) if !error.is_corruption() => return Err(error),
             opened => opened.ok().flatten(),
@@ -309,7 +348,7 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
         made.header().set(at, from.header().get(at));
     }
     let view = match heap {
-        Heap::Fresh => made.with_first_segment(&old.names, access)?,
+        Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
         Heap::Kept => {
             for at in HEAP_WORDS {
                 made.header().set(at, from.header().get(at));
@@ -360,7 +399,11 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         key.clear();
         let found = match old.segment(place.segment)? {
             Some(segment) => segment.read_any(place.unit, &mut key, None)?,
-            None => None,
+            None => {
+                // It may come back.
+                old.refuse_missing(place.segment)?;
+                None
+            }
         };
         let Some(found) = found else {
             fresh.view.header().add(word::DROPPED, 1);

@@ -4,6 +4,7 @@
 //! Knows which generation is current and how to get to it: opening, creating, noticing that it was
 //! superseded. It does not know how entries are looked up or changed.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,23 +16,29 @@ use arc_swap::{ArcSwap, Guard};
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
-use crate::format::index::{IndexHeader, Poll, word};
+use crate::format::index::{Poll, word};
 use crate::format::roster::RosterHeader;
-use crate::format::seal::{self, Fault, Sealed};
+use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::header::Header;
 use crate::heap::Segment;
 use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
+use crate::map::coarse_millis;
 use crate::sync::{Relaxed, Word};
 
 use super::editor::Editor;
 use super::errand::Errands;
+use super::extent::{Extent, is_there};
 use super::options::Options;
+use super::overlay;
+use super::presence;
+use super::staged::{
+    discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
+};
 use super::version;
-use super::view::{Ids, Plan, View, refusal, refuse_foreign};
+use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
 
 /// One opened cache.
-#[derive(Debug)]
 pub(crate) struct Handle {
     pub names: Arc<Names>,
     pub path: Arc<Path>,
@@ -51,8 +58,16 @@ pub(crate) struct Handle {
     pub boot: [u64; 2],
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
+    /// Whether files may be copied to another layer while this handle, which only reads, has them
+    /// mapped; and the count of changes that it saw last.
+    pub on_overlay: bool,
+    pub overlay_changes: Word,
     /// The inode of an index that is a copy, and was found to agree with its heap.
     pub believed: Word,
+    /// The inode of the index whose heap this handle has found at its path.
+    pub heap_found: Word,
+    /// The inode of the index for which this handle has done what a first write does.
+    pub settled: Word,
 }
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
@@ -90,13 +105,45 @@ impl Drop for Gate {
     }
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe("Handle", f)
+    }
+}
+
 impl Handle {
+    /// What `{:?}` shows of a handle and of what is made from it: one line, without anything that
+    /// the files contain. Above all not the hash seed, on which resistance to chosen keys rests.
+    pub(crate) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match &self.options {
+            Options {
+                read_only: true, ..
+            } => "read-only",
+            Options {
+                exclusive: true, ..
+            } => "exclusive",
+            _ => "read-write",
+        };
+        f.debug_struct(name)
+            .field("path", &self.path)
+            .field("entries", &self.view.load().header().occupied())
+            .field("mode", &mode)
+            .finish()
+    }
+
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
         refuse_network(&names, options)?;
-        let view = open_or_create(&names, options)?;
+        let mut view = open_or_create(&names, options)?;
         options.accept(view.table.geometry(), names.cache())?;
+        let boot = boot::id()?;
+        let mut heap_found = 0;
+        if !options.read_only {
+            view = with_heap(view, &names, options, boot)?;
+            heap_found = view.inode.1;
+        }
         let path: Arc<Path> = Arc::from(names.cache());
+        let on_overlay = options.read_only && names.are_on_overlay();
         Ok(Self {
             names: Arc::new(names),
             id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
@@ -108,20 +155,31 @@ impl Handle {
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
             outdated: Word::new(0),
-            boot: boot::id()?,
+            boot,
             marked: Word::new(0),
+            on_overlay,
+            overlay_changes: Word::new(0),
             believed: Word::new(0),
+            heap_found: Word::new(heap_found),
+            settled: Word::new(0),
         })
     }
 
     /// The current view and what its polled word said. A view that was superseded is left for the
     /// new one.
     pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
+        let mut is_fresh = false;
         loop {
             let view = self.view.load();
-            if let Some(poll) = self.poll(&view)? {
+            let Some(poll) = self.poll(&view)? else {
+                continue;
+            };
+            // A file there may have grown behind what its mapping can count on.
+            if !self.on_overlay || is_fresh || !view.lacks_positions() {
                 return Ok((view, poll));
             }
+            self.reopen_on_overlay()?;
+            is_fresh = true;
         }
     }
 
@@ -134,14 +192,20 @@ impl Handle {
     #[inline(always)]
     pub(crate) fn poll(&self, view: &View) -> Result<Option<Poll>> {
         let poll = view.header().poll();
-        if !poll.superseded() {
+        if !poll.superseded() && !self.is_due_on_overlay() {
             return Ok(Some(poll));
         }
-        self.poll_superseded(view, poll)
+        self.poll_again(view, poll)
     }
 
     #[cold]
-    fn poll_superseded(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
+    fn poll_again(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
+        if self.on_overlay && self.follow_copy_up(view)? {
+            return Ok(None);
+        }
+        if !poll.superseded() {
+            return Ok(Some(poll));
+        }
         self.reopen_if_replaced()?;
         // Where it is still the current one, the switch is not yet committed, and the old generation
         // is the one that counts.
@@ -223,6 +287,50 @@ impl Handle {
             >= self.options.staleness.as_millis() as u64
     }
 
+    /// Whether this handle must look at the path now, though nothing was marked.
+    #[inline(always)]
+    pub(crate) fn is_due_on_overlay(&self) -> bool {
+        self.on_overlay && self.is_due_for_look()
+    }
+
+    /// On overlayfs, opens the files anew if another process has written since the last look. False
+    /// where the view can be used on.
+    fn follow_copy_up(&self, view: &View) -> Result<bool> {
+        if !self.due_for_look() {
+            return Ok(false);
+        }
+        // Files that were only removed stay readable.
+        let Some(seen) = overlay::look(&self.names)? else {
+            return Ok(false);
+        };
+        let is_known = self.overlay_changes.swap(seen.changes, Relaxed) == seen.changes;
+        if is_known && seen.inode == view.inode {
+            return Ok(false);
+        }
+        self.open_again(view)?;
+        Ok(true)
+    }
+
+    /// Opens the files anew on overlayfs, for a reader that found damage: a segment that was copied
+    /// up since it was mapped lacks what was appended to it. False elsewhere.
+    #[cold]
+    pub(crate) fn reopen_on_overlay(&self) -> Result<bool> {
+        if self.on_overlay {
+            self.open_again(&self.view.load_full())?;
+        }
+        Ok(self.on_overlay)
+    }
+
+    /// Opens the files anew. By ids and inode the new view may be the same as the stale one.
+    fn open_again(&self, stale: &View) -> Result<()> {
+        let fresh = Arc::new(self.open_anew()?);
+        self.view.rcu(|current| {
+            let is_stale = std::ptr::eq(&**current, stale);
+            Arc::clone(if is_stale { &fresh } else { current })
+        });
+        Ok(())
+    }
+
     /// When the path was last looked at: who finds it changed loads the view anew.
     #[inline]
     pub(crate) fn looked(&self) -> u64 {
@@ -256,6 +364,28 @@ impl Handle {
         });
     }
 
+    /// Does what the first write of a handle to an index does, under its lock: looks whether the
+    /// heap is there, finishes an interrupted switch, and removes what one left.
+    #[cold]
+    pub(crate) fn settle(&self, view: &View) -> Result<()> {
+        let (header, inode) = (view.header(), view.inode.1);
+        if self.heap_found.load(Relaxed) != inode {
+            presence::check(view, &self.names, self.boot)?;
+            self.heap_found.store(inode, Relaxed);
+        }
+        if header.get(word::RENAMES_PENDING) != 0 {
+            finish_renames(&self.names, view)?;
+        }
+        presence::note_home(header, &self.names);
+        if has_staged(&self.names)
+            && let Err(error) = discard_staged(&self.names, Extent::of(header))
+        {
+            log::warn!("{error}: files of an interrupted rebuild are left");
+        }
+        self.settled.store(inode, Relaxed);
+        Ok(())
+    }
+
     /// The gate of this process's threads.
     pub(crate) fn gate(&self) -> &Gate {
         let (mut gate, epoch) = (&self.gate, lock::epoch());
@@ -273,17 +403,15 @@ impl Handle {
     }
 }
 
-/// Refuses a network file system, unless the caller vouches for it.
+/// Refuses a file system that several machines may have mounted, unless the caller vouches for it.
 pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
-    if options.network || !dir::on_network(names.cache()) {
-        return Ok(());
+    match names.shared_by_machines() {
+        Some((path, what)) if !options.network => Err(Error::Unsupported {
+            path: path.to_owned(),
+            what,
+        }),
+        _ => Ok(()),
     }
-    let what = "on a network file system, whose mappings and locks machines do not share; move \
-                the cache to a local one, or open it with `allow_network(true)`";
-    Err(Error::Unsupported {
-        path: names.cache().to_owned(),
-        what,
-    })
 }
 
 fn open_or_create(names: &Names, options: &Options) -> Result<View> {
@@ -297,12 +425,58 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
         {
             create(names, options)
         }
+        Err(error @ Error::NotFound { .. }) => {
+            // Whether the index is lost: its files may have come since it was looked for.
+            // No listing: whoever waits for a cache may open it again and again.
+            let left = left_without_index(names, false)?;
+            match View::open(names, !options.read_only) {
+                Err(Error::NotFound { .. }) => Err(left.map_or(error, |path| index_lost(&path))),
+                other => other,
+            }
+        }
         other => other,
     }
 }
 
+/// Looks whether the heap is where it must be, before anything is written.
+///
+/// No lock is held: what seems to be missing may have been cleaned or replaced a moment ago.
+fn with_heap(view: View, names: &Names, options: &Options, boot: [u64; 2]) -> Result<View> {
+    let mut view = view;
+    let mut tries = 0;
+    loop {
+        let words = |view: &View| {
+            let header = view.header();
+            [word::POLL, word::OLDEST, word::CURSOR, word::TAIL].map(|at| header.get(at))
+        };
+        let before = words(&view);
+        let error = match presence::check(&view, names, boot) {
+            Ok(()) => return Ok(view),
+            Err(error) => error,
+        };
+        let path = names.index(Stage::Final);
+        let there = dir::open(&path, false).and_then(|file| inode_of(&file, &path));
+        let is_still = there.is_ok_and(|there| there == view.inode) && words(&view) == before;
+        tries += 1;
+        if is_still || tries > 100 {
+            return Err(error);
+        }
+        let existing = Options {
+            create_new: false,
+            ..options.clone()
+        };
+        view = open_or_create(names, &existing)?;
+    }
+}
+
+fn index_lost(path: &Path) -> Error {
+    let what = "a file of a cache whose index is missing (repair the cache, or remove its files)";
+    Error::damaged(path, what, 0)
+}
+
 /// Creates the cache, unless somebody else did meanwhile.
 fn create(names: &Names, options: &Options) -> Result<View> {
+    let was_used = is_there(&names.lock());
     let _creation = lock_creation(names, options)?;
     match View::open(names, true) {
         Err(Error::NotFound { .. }) => {}
@@ -316,26 +490,19 @@ fn create(names: &Names, options: &Options) -> Result<View> {
     refuse_foreign(&names.roster(Stage::Final), RosterHeader::MAGIC)?;
     let heap = names.segment(0, Stage::Final);
     refuse_foreign(&heap, SegmentHeader::MAGIC)?;
-    if let Some(&(number, _)) = names
-        .segments()?
-        .iter()
-        .find(|&&(_, stage)| stage == Stage::Final)
-    {
-        let path = names.segment(number, Stage::Final);
-        if dir::is_ours(&path, SegmentHeader::MAGIC)? {
-            read_sealed::<SegmentHeader>(&path)?;
-            return Err(Error::damaged(
-                &path,
-                "a heap whose index is missing (repair the cache, or remove it)",
-                0,
-            ));
-        }
+    if let Some(path) = left_without_index(names, was_used)? {
+        return Err(index_lost(&path));
     }
-    discard_staged(names)?;
+    if was_used {
+        // An interrupted copy or a power loss may have left any number.
+        discard_listed(names)?;
+    } else {
+        discard_staged(names, Extent::NONE)?;
+    }
     let made = make(names, options);
     if made.is_err() {
         // The first error is the one to report; what is left behind is removed by the next.
-        let _ = discard_staged(names);
+        let _ = discard_staged(names, Extent::NONE);
     }
     // From here on it is a cache, whose files get their names from the next writer if not here.
     let view = made?;
@@ -348,8 +515,10 @@ fn create(names: &Names, options: &Options) -> Result<View> {
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
 /// that is held.
 fn make(names: &Names, options: &Options) -> Result<View> {
+    let geometry = options.geometry(names.cache())?;
     let plan = Plan {
-        geometry: options.geometry(names.cache())?,
+        capacity: options.capacity_within(&geometry, names.cache())?,
+        geometry,
         hash_kind: options.hash_kind,
         seed: random(),
         ids: Ids {
@@ -360,14 +529,11 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         },
         created: version::now(),
         lock: options.lock_kind(),
-        capacity: options.capacity,
-        access: Access {
-            mode: options.mode,
-            owner: None,
-        },
+        access: Access::new(options.mode),
     };
-    let view = View::create(names, &plan)?.with_first_segment(names, plan.access)?;
+    let view = View::create(names, &plan)?.with_first_segment(names, &plan.access)?;
     view.header().set(word::RENAMES_PENDING, 1);
+    Extent::NONE.set_replaced(view.header());
     view.sync_heap()?;
     view.sync_index()?;
     names.sync_dirs()?;
@@ -409,103 +575,6 @@ pub(crate) fn acquire(
             },
             Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })
-}
-
-/// Removes what an interrupted creation or switch left under preliminary names.
-pub(crate) fn discard_staged(names: &Names) -> Result<()> {
-    dir::remove_stale(&names.index(Stage::New), IndexHeader::MAGIC)?;
-    dir::remove_stale(&names.roster(Stage::New), RosterHeader::MAGIC)?;
-    for (number, stage) in names.segments()? {
-        if stage == Stage::New {
-            dir::remove_stale(&names.segment(number, stage), SegmentHeader::MAGIC)?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives the files of a committed generation their final names and removes those of the one before
-/// it.
-///
-/// The index names the ids of its files, so this can be done by whoever comes next, at any time,
-/// and again.
-pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
-    // Whoever committed may have been killed before this: the commit must be on the disk before
-    // anything that the old generation needs is gone.
-    view.header().note_sync(names.sync_index_dir())?;
-    let ids = view.ids;
-    let roster = names.roster(Stage::New);
-    if roster_id(&roster, ids.cache)? == Some(ids.roster) {
-        dir::rename(&roster, &names.roster(Stage::Final))?;
-    }
-    let all = names.segments()?;
-    let heap_of = |number, stage| heap_id(&names.segment(number, stage), ids.cache);
-    for &(number, stage) in &all {
-        if stage == Stage::Final && heap_of(number, stage)?.is_some_and(|heap| heap != ids.heap) {
-            dir::remove(&names.segment(number, stage))?;
-        }
-    }
-    for &(number, stage) in &all {
-        if stage == Stage::New {
-            let path = names.segment(number, stage);
-            match heap_of(number, stage)? {
-                Some(heap) if heap == ids.heap => {
-                    dir::rename(&path, &names.segment(number, Stage::Final))?
-                }
-                _ => dir::remove_stale(&path, SegmentHeader::MAGIC)?,
-            }
-        }
-    }
-    names.sync_dirs()?;
-    view.header().set(word::RENAMES_PENDING, 0);
-    Ok(())
-}
-
-/// The heap that a segment file of this cache belongs to.
-fn heap_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
-    let header = read_sealed::<SegmentHeader>(path)?;
-    Ok(header
-        .filter(|header| header.cache_id == cache_id)
-        .map(|header| header.heap_id))
-}
-
-/// The id of a roster file of this cache.
-fn roster_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
-    let header = read_sealed::<RosterHeader>(path)?;
-    Ok(header
-        .filter(|header| header.cache_id == cache_id)
-        .map(|header| header.roster_id))
-}
-
-/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened,
-/// or is of another release, does not mean so: what is taken for nobody's is removed.
-pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
-    use std::os::unix::fs::FileExt as _;
-    let file = match dir::open(path, false) {
-        Ok(file) => file,
-        Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = vec![0; size_of::<T>()];
-    match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => match seal::open(&bytes) {
-            Ok(header) => Ok(Some(header)),
-            Err(fault @ (Fault::Version(_) | Fault::Flags(_))) => Err(refusal(path, "", fault)),
-            Err(_) => Ok(None),
-        },
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(Error::io(path, "read the header")(error)),
-    }
-}
-
-/// Milliseconds of a clock that costs a few nanoseconds to read.
-#[inline]
-fn coarse_millis() -> u64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::MonotonicCoarse;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// A number that nobody can foresee; never zero.

@@ -3,6 +3,7 @@
 //! Walks the roster's positions, each of which belongs to one entry for its whole life: so what
 //! exists during the whole walk comes exactly once, wherever it is moved meanwhile.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -12,17 +13,19 @@ use crate::format::roster::Position;
 use crate::format::slot::{Identity, Link, Meta};
 
 use super::entry::Entry;
+use super::extent::present_numbers;
 use super::handle::Handle;
+use super::presence::missing_segment;
+use super::tally::Tally;
 use super::version::Version;
 use super::view::View;
 
-/// Looks at one position after which it counts as damaged, not as busy.
+/// Looks at one position after which a listing gives up.
 const ATTEMPTS: u32 = 10_000;
 /// Positions whose slots are asked for together.
 const AHEAD: u32 = 16;
 
 /// A walk over the positions of one generation.
-#[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
     view: Arc<View>,
@@ -34,7 +37,24 @@ pub(crate) struct Cursor<'a> {
     value: Vec<u8>,
     /// The length of its value.
     value_len: u32,
+    /// What the header counted at the beginning.
+    tally: Tally,
+    /// Entries that were found.
+    found: u64,
+    /// Whether an error was returned: whoever lists knows that something is missing.
+    failed: bool,
     over: bool,
+}
+
+impl fmt::Debug for Cursor<'_> {
+    /// Without the entry that was seen last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("path", &self.handle.path)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What stands at a position.
@@ -70,19 +90,21 @@ impl<'a> Cursor<'a> {
         let view = loop {
             let (guard, poll) = handle.current()?;
             let view = Arc::clone(&guard);
+            let tally = Tally::of(&view);
             let end = view.roster_len();
             let view = with_all_segments(handle, view)?;
             if view.header().poll().superseded() == poll.superseded() {
-                break (view, end);
+                break (view, end, tally);
             }
             // Marked while we looked: go on with it unless another generation has taken its place.
             if handle.inode_at_path()? == Some(view.inode) {
-                break (view, end);
+                break (view, end, tally);
             }
         };
-        let (view, end) = view;
+        let (view, end, tally) = view;
         Ok(Self {
             end,
+            tally,
             ..Self::of(handle, view)
         })
     }
@@ -92,6 +114,9 @@ impl<'a> Cursor<'a> {
         Self {
             handle,
             position: 0,
+            tally: Tally::of(&view),
+            found: 0,
+            failed: false,
             end: view.roster_len(),
             view,
             key: Vec::new(),
@@ -112,15 +137,22 @@ impl<'a> Cursor<'a> {
             }
             self.position += 1;
             match self.glance(position, with_value) {
-                Glance::Entry(version) => return Some(Ok(Version(version))),
+                Glance::Entry(version) => {
+                    self.found += 1;
+                    return Some(Ok(Version(version)));
+                }
                 Glance::Hole => continue,
                 Glance::Unsure => {}
             }
             match self.settle(position, with_value) {
                 Ok(Seen::Nothing) => {}
-                Ok(Seen::Entry(version)) => return Some(Ok(version)),
+                Ok(Seen::Entry(version)) => {
+                    self.found += 1;
+                    return Some(Ok(version));
+                }
                 Err(error) => {
-                    if error.is_corruption() {
+                    self.failed = true;
+                    if error.is_of_one_entry() {
                         self.handle.saw_damage();
                     } else {
                         self.over = true;
@@ -129,7 +161,35 @@ impl<'a> Cursor<'a> {
                 }
             }
         }
-        None
+        self.conclude()
+    }
+
+    /// The error of a listing that has come to its end without one, and lacks entries.
+    #[cold]
+    fn conclude(&mut self) -> Option<Result<Version>> {
+        if std::mem::replace(&mut self.over, true) || self.failed {
+            return None;
+        }
+        let error = self.tally.check(&self.view, self.found).err()?;
+        if error.is_corruption() {
+            self.handle.saw_damage();
+        }
+        Some(Err(error))
+    }
+
+    /// Looks again at the position that was listed last, and appends its value to `value` if the
+    /// entry of that key is still there. The cursor's key and value are then those of this look.
+    #[cfg(feature = "dict")]
+    pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
+        let key = std::mem::take(&mut self.key);
+        let seen = self.settle(self.position - 1, true)?;
+        Ok(match seen {
+            Seen::Entry(version) if self.key == key => {
+                value.extend_from_slice(&self.value);
+                Some(version)
+            }
+            _ => None,
+        })
     }
 
     /// Asks for a slot that comes some positions later: they lie all over the index (list all items:
@@ -189,34 +249,43 @@ impl<'a> Cursor<'a> {
     }
 
     /// Looks at a position until it held still for one look.
-    ///
-    /// What looks like damage counts only if no change was finished during a whole look: between a
-    /// deletion and the insertion that takes its slot and position, all that is compared can be the
-    /// same again. (Each look ends with a fence.)
+    #[inline(always)]
     pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
-        let mut doubted = None;
-        for _ in 0..ATTEMPTS {
-            match self.look(position, with_value)? {
-                Look::Entry(version) => return Ok(Seen::Entry(version)),
-                Look::Nothing => return Ok(Seen::Nothing),
-                Look::Damaged(error) => {
-                    let changes = self.view.header().changes();
-                    if doubted.replace(changes) == Some(changes) {
-                        return Err(error);
-                    }
+        let handle = self.handle;
+        let mut is_fresh = false;
+        loop {
+            let seen = settled(handle, || {
+                let look = self.look(position, with_value)?;
+                let changes = match look {
+                    Look::Damaged(_) => self.view.header().changes(),
+                    _ => 0,
+                };
+                Ok((look, changes))
+            });
+            match seen {
+                Err(error) if error.is_corruption() && !is_fresh && self.reopen()? => {
+                    is_fresh = true;
                 }
-                Look::Superseded => {
-                    return Err(Error::Superseded {
-                        path: self.handle.path.to_path_buf(),
-                    });
-                }
-                Look::Again => std::hint::spin_loop(),
+                seen => return seen,
             }
         }
-        Err(self.view.table.damaged(
-            "a roster position that does not hold still",
-            u64::from(position),
-        ))
+    }
+
+    /// On overlayfs, opens the files of this generation anew: what is mapped may be less than there
+    /// is. False elsewhere.
+    #[cold]
+    fn reopen(&mut self) -> Result<bool> {
+        if !self.handle.reopen_on_overlay()? {
+            return Ok(false);
+        }
+        let view = self.handle.view.load_full();
+        if view.ids != self.view.ids {
+            return Err(Error::Superseded {
+                path: self.handle.path.to_path_buf(),
+            });
+        }
+        self.view = view;
+        Ok(true)
     }
 
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
@@ -225,7 +294,13 @@ impl<'a> Cursor<'a> {
             return Ok(Look::Nothing);
         };
         let (region_number, index) = view.table.slot_home(number);
-        let region = view.table.region(region_number)?;
+        let region = match view.table.region(region_number) {
+            Err(error) if error.is_corruption() => {
+                let what = "a position that leads to no slot";
+                return Ok(Look::Damaged(view.roster.damaged(position, what)));
+            }
+            region => region?,
+        };
         let stamp = region.stamp();
         let slot = region.slot(index);
         let link = slot.link();
@@ -255,17 +330,22 @@ impl<'a> Cursor<'a> {
             return Ok(Look::Again);
         }
         if stamp.is_live() && link.is_entry() && identity.position == position {
-            return match inline {
-                true => Ok(Look::Entry(Version(meta.mtime))),
-                false => self.read_unless_moved(number, link, identity, meta, with_value),
-            };
+            if !inline {
+                return self.read_unless_moved(number, link, identity, meta, with_value);
+            }
+            if is_key_of(view, &self.key, identity, link) {
+                return Ok(Look::Entry(Version(meta.mtime)));
+            }
+            let what = "a key that does not fit the hash in its slot";
+            let at = view.table.body_at(region_number, index);
+            return Ok(Look::Damaged(view.table.damaged(what, at)));
         }
         if !link.is_entry() && writing {
             // Not yet published, or gone already; where the writer was killed, this can last.
             return Ok(Look::Nothing);
         }
         let what = "a slot that does not know its roster position";
-        let at = view.table.region_at(region_number);
+        let at = view.table.body_at(region_number, index);
         Ok(Look::Damaged(view.table.damaged(what, at)))
     }
 
@@ -279,7 +359,7 @@ impl<'a> Cursor<'a> {
         meta: Meta,
         with_value: bool,
     ) -> Result<Look> {
-        let read = self.read_record(link, identity, meta, with_value)?;
+        let read = self.read_record(number, link, identity, meta, with_value)?;
         if matches!(read, Look::Damaged(_)) {
             let (region, index) = self.view.table.slot_home(number);
             if self.view.table.region(region)?.slot(index).link_after() != link {
@@ -296,6 +376,7 @@ impl<'a> Cursor<'a> {
     /// 57 ns each, 938 with the checksum).
     fn read_record(
         &mut self,
+        slot_number: u32,
         link: Link,
         identity: Identity,
         meta: Meta,
@@ -303,7 +384,7 @@ impl<'a> Cursor<'a> {
     ) -> Result<Look> {
         let place = link.place();
         let Some(segment) = self.view.segment(place.segment) else {
-            return self.find_segment(place.segment);
+            return self.find_segment(place.segment, slot_number);
         };
         let header = if with_value || self.view.is_numbered() {
             let value = with_value.then_some(&mut self.value);
@@ -311,8 +392,7 @@ impl<'a> Cursor<'a> {
         } else {
             let header = segment.read_key(place.unit, &mut self.key)?;
             header.filter(|header| {
-                let hash = self.view.hasher.hash(&self.key);
-                (hash.stored(), hash.tag()) == (identity.hash, link.tag())
+                is_key_of(&self.view, &self.key, identity, link)
                     && (header.key_len, header.value_len) == (identity.key_len, meta.value_len)
             })
         };
@@ -325,7 +405,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Maps a segment that was begun after the walk, and keeps all that the walk has mapped before.
-    fn find_segment(&mut self, number: u16) -> Result<Look> {
+    fn find_segment(&mut self, number: u16, slot_number: u32) -> Result<Look> {
         if let Some(segment) = self.view.open_segment(&self.handle.names, number)? {
             self.handle.share_segment(&self.view, &segment);
             let all = self.view.segments().cloned().chain([segment]).collect();
@@ -339,21 +419,69 @@ impl<'a> Cursor<'a> {
         }
         // If it was cleaned away between the link and now, the link has changed, and is looked at
         // again.
+        let missing = missing_segment(&self.view, &self.handle.names, number)?;
         let what = "a link to a segment that is not there";
-        Ok(Look::Damaged(self.view.table.damaged(what, 0)))
+        let (region, index) = self.view.table.slot_home(slot_number);
+        let damaged = || {
+            let at = self.view.table.body_at(region, index);
+            self.view.table.damaged(what, at)
+        };
+        Ok(Look::Damaged(missing.unwrap_or_else(damaged)))
     }
+}
+
+/// Looks until one look held still. `look` returns how many changes there had been behind a look
+/// that found damage.
+///
+/// What looks like damage counts only if no change was finished during a whole look: between a
+/// deletion and the insertion that takes its slot and position, all that is compared can be the
+/// same again. (Each look ends with a fence.) After [`ATTEMPTS`] looks it is damage if each of them
+/// found some, and contention if any was disturbed.
+#[inline(always)]
+fn settled(handle: &Handle, mut look: impl FnMut() -> Result<(Look, u64)>) -> Result<Seen> {
+    let (mut doubted, mut was_disturbed) = (None, false);
+    for attempt in 1..=ATTEMPTS {
+        match look()? {
+            (Look::Entry(version), _) => return Ok(Seen::Entry(version)),
+            (Look::Nothing, _) => return Ok(Seen::Nothing),
+            (Look::Damaged(error), changes) => {
+                let is_last = attempt == ATTEMPTS && !was_disturbed;
+                if doubted.replace(changes) == Some(changes) || is_last {
+                    return Err(error);
+                }
+            }
+            (Look::Superseded, _) => {
+                return Err(Error::Superseded {
+                    path: handle.path.to_path_buf(),
+                });
+            }
+            (Look::Again, _) => {
+                was_disturbed = true;
+                std::hint::spin_loop();
+            }
+        }
+    }
+    Err(Error::Contended {
+        path: handle.path.to_path_buf(),
+        what: "an entry of a listing",
+        looks: ATTEMPTS,
+    })
+}
+
+/// Whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a slot: a
+/// key that damage changed passes with a probability of 2^-31.
+#[inline(always)]
+fn is_key_of(view: &View, key: &[u8], identity: Identity, link: Link) -> bool {
+    let hash = view.hasher.hash(key);
+    (hash.stored(), hash.tag()) == (identity.hash, link.tag())
 }
 
 /// The view with every segment mapped that its generation has now.
 pub(crate) fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
     let header = view.header();
-    let known = header.oldest()..=header.reserved().segment;
     let mut all = Vec::new();
-    let numbers = handle.names.segment_numbers()?;
-    for number in numbers
-        .into_iter()
-        .filter(|&number| known.contains(&number))
-    {
+    let (oldest, last) = (header.oldest(), header.reserved().segment);
+    for number in present_numbers(&handle.names, oldest, last) {
         match view.segments().find(|segment| segment.number() == number) {
             Some(segment) => all.push(Arc::clone(segment)),
             None => all.extend(view.open_segment(&handle.names, number)?),
@@ -440,6 +568,15 @@ impl<'a> Keys<'a> {
     }
 }
 
+#[cfg(feature = "dict")]
+impl Keys<'_> {
+    /// Appends the value of the entry that was listed last to `value`, and returns its version;
+    /// none where it was deleted since. Reads the same slot again, so it costs no search.
+    pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
+        self.0.value_of_last(value)
+    }
+}
+
 impl<'a> Items<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
         Cursor::new(handle).map(Self)
@@ -501,3 +638,39 @@ impl Iterator for Entries<'_> {
 impl std::iter::FusedIterator for Keys<'_> {}
 impl std::iter::FusedIterator for Items<'_> {}
 impl std::iter::FusedIterator for Entries<'_> {}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A position at which each look loses a race is contention; one at which each look finds damage
+    /// is damage, however much is changed elsewhere.
+    #[test]
+    fn lost_races_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        let handle = cache.handle();
+        let damage = || Look::Damaged(Error::damaged(&handle.path, "a test", 0));
+        let mut changes = 0;
+        let mut lost = |is_race: fn(u64) -> bool| {
+            let result = settled(handle, || {
+                changes += 1;
+                let look = if is_race(changes) {
+                    Look::Again
+                } else {
+                    damage()
+                };
+                Ok((look, changes))
+            });
+            result.err().unwrap()
+        };
+        for error in [lost(|_| true), lost(|changes| changes % 1_000 == 0)] {
+            assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+            assert!(!error.is_corruption());
+        }
+        assert!(lost(|_| false).is_corruption());
+        let still = settled(handle, || Ok((damage(), 7)));
+        assert!(still.err().unwrap().is_corruption());
+    }
+}

@@ -15,6 +15,7 @@ use super::append::Need;
 use super::editor::{Editor, Outcomes, Stop, old_bytes};
 use super::handle::Handle;
 use super::read::Answer;
+use super::tally::Tally;
 use super::view::View;
 
 /// Numbers that are reserved at once: for each so many the heap is synced.
@@ -182,7 +183,7 @@ pub(crate) fn highest_reserved(heap: u64, carried: u64) -> u64 {
     }
 }
 
-/// Looks at one position after which it counts as damaged, not as busy.
+/// Looks at one position after which a lookup gives up.
 const ATTEMPTS: u32 = 10_000;
 
 /// What looking once for the key of a number came to.
@@ -215,12 +216,13 @@ impl Handle {
     }
 
     /// Appends the key of a number, without a lock. False where nobody has the number, or what is
-    /// there is damaged.
+    /// there is damaged; [`Error::Contended`] where others changed it at each look.
     ///
     /// A record says its own number and is never changed or moved within its generation: one that
     /// verifies and says it is the right one, however it was found.
     pub(crate) fn key_of(&self, number: u64, out: &mut Vec<u8>) -> Result<bool> {
         let mut doubted = None;
+        let mut is_fresh = false;
         for _ in 0..ATTEMPTS {
             let (view, _) = self.current()?;
             let changes = view.header().changes();
@@ -235,11 +237,57 @@ impl Handle {
             }
             // Damage, if nothing was changed during a whole look.
             if doubted.replace(changes) == Some(changes) {
-                break;
+                if is_fresh || !self.reopen_on_overlay()? {
+                    self.saw_damage();
+                    return Ok(false);
+                }
+                is_fresh = true;
             }
         }
-        self.saw_damage();
-        Ok(false)
+        Err(Error::Contended {
+            path: self.path.to_path_buf(),
+            what: "the key of a number",
+            looks: ATTEMPTS,
+        })
+    }
+}
+
+/// How many labels a listing of them has to find: what a [`Tally`] says, which counts for the
+/// generation in which it was taken.
+#[derive(Debug)]
+pub(crate) struct NumberTally {
+    tally: Tally,
+    generation: u64,
+}
+
+impl NumberTally {
+    /// Taken before the last number is asked for.
+    pub(crate) fn of(handle: &Handle) -> Result<Self> {
+        let (view, _) = handle.current()?;
+        Ok(Self {
+            tally: Tally::of(&view),
+            generation: view.ids.roster,
+        })
+    }
+
+    /// An error if a listing that found `found` labels and came to its end lacks some.
+    pub(crate) fn check(&self, handle: &Handle, found: u64) -> Result<()> {
+        let (view, _) = handle.current()?;
+        let checked = if view.ids.roster == self.generation {
+            self.tally.check(&view, found)
+        } else if found < self.tally.counted() {
+            // Another generation took its place meanwhile, which may lack what was damaged.
+            Err(Error::Superseded {
+                path: handle.path.to_path_buf(),
+            })
+        } else {
+            Ok(())
+        };
+        checked.inspect_err(|error| {
+            if error.is_corruption() {
+                handle.saw_damage();
+            }
+        })
     }
 }
 

@@ -136,8 +136,11 @@ impl Options {
         self
     }
 
-    /// Whether a network file system is accepted. Mappings and locks are not shared between its
-    /// machines, so this is right only where a single machine uses the cache. Default: false.
+    /// Whether a file system is accepted that several machines may have mounted: network and cluster
+    /// file systems, folders shared with a host, and FUSE, which does not say what is below it
+    /// (sshfs and virtiofs, but also ntfs-3g or mergerfs). Mappings and locks are not shared between
+    /// machines, nor between two FUSE mounts, so this is right only where a single machine uses the
+    /// cache through a single mount. Counts for the directory of the heap as well. Default: false.
     pub fn allow_network(&mut self, allow: bool) -> &mut Self {
         self.network = allow;
         self
@@ -145,15 +148,18 @@ impl Options {
 
     /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
     /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
-    /// away: where the group cannot be kept, the new one gets no more rights than everybody.
-    /// Default: `0o600`.
+    /// away: where the group cannot be kept, the new one gets no more rights than everybody. A POSIX
+    /// ACL of the index is kept in the same way. A directory's default ACL applies to a new cache,
+    /// reduced by this mode. Default: `0o600`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
     }
 
     /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written
-    /// down in the files: every handle must be given the same. Segments get the path's name and
+    /// down in the files: every handle must be given the same. Without it, or while its disk is not
+    /// mounted, opening for writing is [`Error::HeapMissing`], and a handle that only reads misses
+    /// what it asks for. Segments get the path's name and
     /// numbers behind it; a path by which one of them could become another of the cache's files is
     /// [`Error::Unsupported`]. Default: beside the index.
     pub fn heap_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
@@ -162,7 +168,10 @@ impl Options {
     }
 
     /// Entries to make room for at once, on the disk too. The cache grows beyond it by itself. Only
-    /// looked at when a cache is created, cleared or rebuilt. Default: 0, the smallest cache.
+    /// looked at when a cache is created, cleared or rebuilt. More than the disk has room for is
+    /// [`Error::DiskFull`] then, and more than there can be (1,048,576 times
+    /// [`Options::region_slots`]) [`Error::Option`]; nothing is allocated. Default: 0, the smallest
+    /// cache.
     pub fn capacity(&mut self, entries: u64) -> &mut Self {
         self.capacity = entries;
         self
@@ -226,8 +235,9 @@ impl Options {
     }
 
     /// How often misses and writes look whether the files were removed or replaced by hand, which
-    /// no mark inside them can tell. What was put in their place is opened; what was only removed
-    /// stays readable, until the next write makes a new cache at the path. Files that are changed
+    /// no mark inside them can tell. What was put in their place is opened. Of what was only removed
+    /// a handle goes on reading what it has mapped, until the next write makes a new cache at the
+    /// path: the segments that it has read from, or written to; entries in others are misses. Files that are changed
     /// in place, by copying over them, are damaged. Of a thread's misses in a row the first and then
     /// every thirteenth looks at the clock, unless the interval is zero: then each looks at the
     /// files. Concerns this handle only. Default: 0.25 s.
@@ -270,6 +280,14 @@ impl Options {
     /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
     /// percentage of the live ones, and before a full disk makes them fail. Concerns this handle's
     /// writes only. Default: 100 % and 4 MiB.
+    ///
+    /// If the entries that are overwritten or replaced are of similar sizes, the dead bytes then stay
+    /// below twice this threshold and one segment, which is at most a quarter of the live bytes.
+    /// Deleting many entries leaves more, which the writes that follow reclaim. The lower the
+    /// threshold, the more a write does: for each byte that it appends it reads `live / threshold + 1`
+    /// bytes of the heap and moves what is live of them; at least 4, at most 101, so a threshold
+    /// below 1 % of the live bytes is not kept. In a cache that was flushed, up to half of the live
+    /// bytes and 64 MiB may wait for the disk beside that.
     pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
@@ -300,14 +318,16 @@ impl Options {
 
     /// Opens the cache at `path`, or creates it.
     ///
-    /// Costs some system calls, whatever the size of the cache. Only after a power loss with
+    /// Costs some system calls, and to write four more for each heap segment, whatever else is in the
+    /// directory. Only after a power loss with
     /// unsynced writes, and where the files are a copy, is the heap read once.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
     /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
-    /// [`Error::Unsupported`] on a network file system, [`Error::Locked`] with
+    /// [`Error::HeapMissing`] unless the handle only reads, [`Error::Unsupported`] on a file system
+    /// that several machines may have mounted, [`Error::Locked`] with
     /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
@@ -361,6 +381,20 @@ impl Options {
                 "16 KiB to 16 GiB",
             ),
         }
+    }
+
+    /// The capacity that was asked for, if a table of this geometry can have so many slots.
+    pub(crate) fn capacity_within(&self, geometry: &Geometry, path: &Path) -> Result<u64> {
+        let most = u64::from(geometry.region_slots) << geometry.directory_bits;
+        if self.capacity <= most {
+            return Ok(self.capacity);
+        }
+        Err(Error::Option {
+            path: path.to_owned(),
+            option: "capacity",
+            asked: self.capacity,
+            range: "at most 1,048,576 times `region_slots`",
+        })
     }
 
     /// Compares what was asked for with what a file has.

@@ -19,6 +19,7 @@ use crate::table::region::Slot;
 use crate::table::{Glance, Located};
 
 use super::handle::Handle;
+use super::presence::missing_segment;
 use super::version::Version;
 use super::view::View;
 
@@ -119,7 +120,7 @@ impl Handle {
     fn glance(&self, key: &[u8], out: &mut Vec<u8>) -> Glimpse {
         let view = self.view.load();
         let poll = view.header().poll();
-        if poll.superseded() {
+        if poll.superseded() || self.is_due_on_overlay() {
             return Glimpse::Unsure;
         }
         let misses = misses_in_a_row();
@@ -300,21 +301,37 @@ impl Handle {
         key: &[u8],
         mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
+        let (mut began, mut is_fresh) = (None, false);
         for _ in 0..RESTARTS {
             let view = self.view.load();
             let Some(poll) = self.poll(&view)? else {
                 continue;
             };
             let hash = view.hasher.hash(key);
-            if let Some(answer) = self.attempt(&view, poll, hash, &mut examine)? {
-                return Ok(answer);
+            match self.attempt(&view, poll, hash, &mut examine)? {
+                Some(Answer::Damaged(_)) if !is_fresh && self.reopen_on_overlay()? => {
+                    is_fresh = true;
+                }
+                Some(answer) => return Ok(answer),
+                None => {}
             }
+            began.get_or_insert_with(|| view.header().changes());
         }
-        Err(Error::damaged(
-            &self.path,
-            "an entry that does not hold still",
-            0,
-        ))
+        Err(self.never_still(began))
+    }
+
+    /// The error of a lookup that gave up: contention, unless nobody changed anything meanwhile.
+    #[cold]
+    fn never_still(&self, began: Option<u64>) -> Error {
+        let view = self.view.load();
+        if began == Some(view.header().changes()) {
+            return view.table.damaged("an entry that contradicts itself", 0);
+        }
+        Error::Contended {
+            path: self.path.to_path_buf(),
+            what: "the entry of a key",
+            looks: RESTARTS,
+        }
     }
 
     /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
@@ -359,10 +376,7 @@ impl Handle {
                         return Ok(None);
                     }
                     let at = view.table.region_at(located.region.number());
-                    damaged = Some(
-                        view.table
-                            .damaged("a link to a segment that is not there", at),
-                    );
+                    damaged = Some(self.lost_link(view, number, at)?);
                 }
             }
         }
@@ -398,6 +412,17 @@ impl Handle {
         Ok(self.inode_at_path()? == Some(view.inode))
     }
 
+    /// The error for a link, stored at a place of the index, to a segment that is not there.
+    #[cold]
+    fn lost_link(&self, view: &View, number: u16, at: u64) -> Result<Error> {
+        let missing = missing_segment(view, &self.names, number)?;
+        let damaged = || {
+            view.table
+                .damaged("a link to a segment that is not there", at)
+        };
+        Ok(missing.unwrap_or_else(damaged))
+    }
+
     #[cold]
     fn not_located<T>(&self, error: Error) -> Result<Answer<T>> {
         if error.is_corruption() {
@@ -407,8 +432,8 @@ impl Handle {
         Err(error)
     }
 
-    /// Whether another file stands at the path; the handle is on it then. Files that were only
-    /// removed stay readable.
+    /// Whether another file stands at the path; the handle is on it then. Of files that were only
+    /// removed it keeps what it has mapped.
     #[cold]
     fn replaced_by_hand(&self, view: &View) -> Result<bool> {
         let replaced = self
@@ -444,4 +469,33 @@ fn prefetch<K: AsRef<[u8]>>(
         }
     }
     hashes
+}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lookup that loses every race says that it did; one that never ends though nobody changes
+    /// anything has found damage.
+    #[test]
+    fn lost_races_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        cache.put(b"key", b"value").unwrap();
+        let handle = cache.handle();
+        let restart = |is_changed: bool| {
+            let answer = handle.search(b"key", |view, _, _, _| {
+                if is_changed {
+                    view.header().count_change();
+                }
+                Ok(Step::<()>::Restart)
+            });
+            answer.unwrap_err()
+        };
+        let error = restart(true);
+        assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+        assert!(!error.is_corruption());
+        assert!(restart(false).is_corruption());
+    }
 }

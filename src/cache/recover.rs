@@ -20,10 +20,12 @@ use crate::heap::{Found, Segment};
 
 use super::editor::{Editor, Outcomes, Stop, Target};
 use super::generation::{Heap, reindex_larger};
-use super::handle::{Handle, read_sealed};
+use super::handle::Handle;
 use super::number::highest_reserved;
 use super::plan::Insertion;
+use super::presence;
 use super::version::Version;
+use super::view::read_sealed;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
@@ -249,7 +251,10 @@ const TELL_EACH: u64 = 1 << 20;
 impl Handle {
     /// Builds index and roster anew from the heap: of each key the newest record that verifies
     /// wins, and a deletion wins like any other. Appends then go to a fresh segment.
+    ///
+    /// Refuses where the heap, or a part of it, is not there: it would be dropped.
     pub(crate) fn recover_from_heap(&self, editor: &mut Editor) -> Outcomes<()> {
+        presence::check(&editor.view, &self.names, self.boot)?;
         log::warn!(
             "{}: rebuilding index and roster from the heap",
             self.path.display()
@@ -287,22 +292,27 @@ pub(crate) fn refill(
     damage: Damage,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
-    let salvage = read_heap(fresh, damage, told)?;
+    // A segment whose header never came to the disk has a name all the same: the next number lies
+    // behind that.
+    let all = fresh.names.segment_numbers()?;
+    let salvage = read_heap(fresh, all.last().copied().unwrap_or(0), damage, told)?;
     if fresh.view.is_numbered() {
         fresh.give_up_reserved()?;
     }
     fresh.roll(0)?;
+    presence::whole_from_tail(fresh.view.header());
     Ok(salvage)
 }
 
 /// As [`refill`], but that numbers which may have been given are not given up, and that the last
-/// segment stays the last.
+/// segment stays the last. `highest` is the highest number that a segment's file has.
 pub(crate) fn read_heap(
     fresh: &mut Editor,
+    highest: u16,
     damage: Damage,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> Outcomes<Salvage> {
-    reset_heap_words(fresh)?;
+    reset_heap_words(fresh, highest)?;
     let salvage = index_heap(fresh, damage, told)?;
     if !fresh.view.is_numbered() {
         sweep_deletions(fresh)?;
@@ -312,7 +322,7 @@ pub(crate) fn read_heap(
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
 /// the heap is.
-fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
+fn reset_heap_words(fresh: &Editor, highest: u16) -> Outcomes<()> {
     let header = fresh.view.header();
     let first = fresh
         .view
@@ -328,13 +338,6 @@ fn reset_heap_words(fresh: &Editor) -> Outcomes<()> {
             unit: (segment.file().len()? / 8) as u32,
         };
     }
-    // A segment whose header never came to the disk has a name all the same: the next number lies
-    // behind that.
-    let highest = fresh
-        .names
-        .segments()?
-        .last()
-        .map_or(first, |&(number, _)| number);
     if highest > last.segment {
         before += last.bytes();
         last = first_place(highest);

@@ -23,13 +23,12 @@ use crate::map::{MappedFile, Memory};
 use super::check::Report;
 use super::editor::{Editor, Outcomes};
 use super::generation::{CARRIED, Heap, commit, give_up, map_all};
-use super::handle::{
-    Handle, acquire, discard_staged, finish_renames, lock_creation, random, read_sealed,
-    refuse_network,
-};
+use super::handle::{Handle, acquire, lock_creation, random, refuse_network};
 use super::options::Options;
+use super::presence;
 use super::recover::{Damage, Salvage, refill};
-use super::view::{Ids, Plan, View, inode_of, refuse_foreign};
+use super::staged::{DiscardOnPanic, discard_listed, finish_renames};
+use super::view::{Ids, Plan, View, inode_of, read_sealed, refuse_foreign};
 use super::writer::Writer;
 
 /// A repair of a cache that cannot be opened, or that is not clean.
@@ -190,7 +189,8 @@ impl<'a> Repair<'a> {
     /// # Errors
     ///
     /// [`Error::NotFound`] where there is neither an index nor a segment; [`Error::Damaged`] where
-    /// no segment says whose heap it is, and no index either; [`Error::Version`] for a cache of
+    /// no segment says whose heap it is, and no index either; [`Error::HeapMissing`] where the index
+    /// is sound and there is no segment of its heap; [`Error::Version`] for a cache of
     /// another release; [`Error::AlreadyExists`] where somebody else's file has the name of
     /// a segment; [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], [`Error::Io`].
     /// Where the function that hears of the progress forks, the repair is the parent's, and the
@@ -239,7 +239,8 @@ impl<'a> Repair<'a> {
                 damaged_bytes: report.damaged_bytes,
                 ..Repaired::default()
             })),
-            Err(Error::NotFound { .. }) => Ok(None),
+            // Whoever asks for a repair wants what the other segments have.
+            Err(Error::NotFound { .. } | Error::HeapMissing { .. }) => Ok(None),
             Err(error) if error.is_corruption() => Ok(None),
             Err(error) => Err(error),
         }
@@ -259,13 +260,15 @@ impl<'a> Repair<'a> {
                 dir::rename(&names.segment(found.number, Stage::New), &target)?;
             }
         }
-        discard_staged(names)?;
+        discard_listed(names)?;
+        let guard = DiscardOnPanic::new(names);
         let epoch = lock::epoch();
         let built = self.build(names, &old, &identity);
         if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report.
-            let _ = discard_staged(names);
+            let _ = discard_listed(names);
         }
+        drop(guard);
         built
     }
 
@@ -283,8 +286,7 @@ impl<'a> Repair<'a> {
         let mut fresh = Editor::new(Arc::new(view), Arc::new(names.clone()), Stage::Final);
         map_all(&mut fresh)?;
         if fresh.view.segments().next().is_none() {
-            let path = names.segment(0, Stage::Final);
-            return Err(Error::damaged(&path, "no segment of this cache's heap", 0));
+            return Err(presence::missing_all(&fresh.view, names, old.header()));
         }
         let numbers: Vec<u16> = fresh.view.segments().map(|found| found.number()).collect();
         let salvage = self
@@ -369,7 +371,10 @@ impl Old {
             let access = Access::of(&file, &path)?;
             let mapped = MappedFile::new(file, &path, true);
             let whole = mapped.len()? >= PAGE;
-            let page = whole.then(|| Memory::new(mapped, 0, PAGE, 1)).transpose()?;
+            if whole {
+                mapped.own_blocks(std::slice::from_ref(&(0..PAGE)))?;
+            }
+            let page = whole.then(|| Memory::page(mapped)).transpose()?;
             let mut old = Self {
                 lock: None,
                 page,
@@ -402,8 +407,8 @@ impl Old {
 
     /// Who may touch the files that are made.
     fn access_or_of_heap(&self, names: &Names) -> Result<Access> {
-        if let (Some(access), Some(_)) = (self.access, &self.lock) {
-            return Ok(access);
+        if let (Some(access), Some(_)) = (&self.access, &self.lock) {
+            return Ok(access.clone());
         }
         // Something else than a file may stand under a segment's name, beside sound ones.
         let mut first = Err(Error::NotFound {

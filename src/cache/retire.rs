@@ -9,16 +9,21 @@ use crate::dir;
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::format::segment::first_place;
-use crate::format::slot::{Cursor, Place};
+use crate::format::slot::{Cursor, Place, Replaced};
+use crate::header::SyncNotes;
 use crate::map::MappedFile;
 
 use super::editor::{Editor, Outcomes, Stop};
-use super::errand::{Awaited, Era, Errand, Errands, Purpose};
+use super::errand::{Errand, Errands};
 use super::view::View;
 
 /// Bytes, above half of the live ones, by which the heap may grow before a write waits for an
 /// errand.
 const AHEAD: u64 = 64 << 20;
+/// Bytes of spent segments, above half of the live ones, at which a write of a young handle syncs
+/// the heap itself. A handle that lives for one write never sees the end of an errand, and the
+/// errand of a process that ends goes with it.
+const AHEAD_OF_YOUNG: u64 = 8 << 20;
 
 impl Editor {
     /// How far cleaning has come. The segments before this place's, from the oldest on, are spent:
@@ -40,12 +45,23 @@ impl Editor {
             && self.cleaning().place.segment != oldest
     }
 
-    /// Bytes of the spent segments, as far as they are mapped.
+    /// Bytes of the spent segments, whether this handle has mapped them or not.
     pub(crate) fn spent_bytes(&self) -> u64 {
-        (self.view.header().oldest()..self.cleaning().place.segment)
-            .filter_map(|number| self.view.segment(number))
-            .map(|segment| segment.allocated())
-            .sum()
+        let bytes = |number| match self.view.segment(number) {
+            Some(segment) => segment.allocated(),
+            None => {
+                let there = self.names.segment(number, self.stage).symlink_metadata();
+                there.map_or(0, |there| there.len())
+            }
+        };
+        let spent = self.view.header().oldest()..self.cleaning().place.segment;
+        spent.map(bytes).sum()
+    }
+
+    /// Bytes of the heap that no entry needs.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let live = self.view.header().counters().live;
+        self.heap_bytes().saturating_sub(live)
     }
 
     /// Removes the spent segments, and waits for the disk where it must.
@@ -53,7 +69,7 @@ impl Editor {
         while self.has_spent() {
             let number = self.view.header().oldest();
             if self.is_there(number)? {
-                if self.view.header().get(word::FLUSHED) != 0 {
+                if self.view.header().get(word::FLUSHED) != 0 && !self.is_replaced(number) {
                     self.sync_heap()?;
                 }
                 dir::remove(&self.names.segment(number, self.stage))?;
@@ -65,11 +81,15 @@ impl Editor {
     }
 
     /// Goes on with the removal of the spent segments as far as it needs not wait for the disk, and
-    /// sends an errand for the rest.
+    /// sends an errand for the rest. Waits for the disk all the same where too much has become spent:
+    /// the handles before this one may each have ended before their errands did.
     ///
     /// A cache that was ever flushed first syncs its heap as far as it went when cleaning had come
     /// through: not only the copies, for a newer version that is not yet synced may be all that is
     /// left of a key whose flushed version stood here. A failing sync forbids the rest.
+    ///
+    /// All that this goes by is in the index header and in the directory, so that it makes no
+    /// difference which handle takes the next step.
     pub(crate) fn retire_some(&mut self, errands: &mut Errands) -> Outcomes<()> {
         if self.view.header().get(word::FLUSHED) == 0 {
             return self.retire_all();
@@ -79,43 +99,88 @@ impl Editor {
                 errands.under_way = Some(errand);
                 return Ok(());
             }
-            self.settle(errand, errands)?;
+            errands.has_collected = true;
+            self.settle(errand)?;
         }
-        if !self.has_spent() {
+        while self.has_spent() {
+            let number = self.view.header().oldest();
+            let is_there = self.is_there(number)?;
+            if !is_there && self.view.header().get(word::REMOVALS_SYNCED) > u64::from(number) {
+                self.advance(number)?;
+                continue;
+            }
+            if self.spent_bytes() > self.most_spent(errands) {
+                return self.retire_all();
+            }
+            let sent = if !is_there {
+                self.send_removal(number)
+            } else if self.is_replaced(number) {
+                dir::remove(&self.names.segment(number, self.stage))?;
+                self.send_removal(number)
+            } else if self.is_complete_behind(number) {
+                self.send_sync()?
+            } else {
+                return Ok(());
+            };
+            match sent {
+                Some(errand) => errands.under_way = Some(errand),
+                None => self.retire_all()?,
+            }
             return Ok(());
-        }
-        let (era, number) = (self.era(), self.view.header().oldest());
-        let tail = self.view.header().tail();
-        errands.awaited = errands
-            .awaited
-            .filter(|awaited| awaited.era == era && awaited.below > number);
-        if errands
-            .awaited
-            .is_some_and(|awaited| awaited.upto.segment == tail.segment)
-        {
-            return Ok(());
-        }
-        let sent = if !self.is_there(number)? {
-            self.send_removal(number)
-        } else if errands.is_replaced(era, number) {
-            dir::remove(&self.names.segment(number, self.stage))?;
-            self.send_removal(number)
-        } else if let Some(awaited) = errands.awaited.take() {
-            self.send_sync(awaited.below)?
-        } else {
-            let below = self.cleaning().place.segment;
-            errands.awaited = Some(Awaited {
-                era,
-                below,
-                upto: tail,
-            });
-            return Ok(());
-        };
-        match sent {
-            Some(errand) => errands.under_way = Some(errand),
-            None => self.retire_all()?,
         }
         Ok(())
+    }
+
+    /// Bytes of spent segments at which a write no longer leaves them to an errand.
+    fn most_spent(&self, errands: &Errands) -> u64 {
+        let live = self.view.header().counters().live;
+        let ahead = if errands.has_collected {
+            AHEAD
+        } else {
+            AHEAD_OF_YOUNG
+        };
+        live / 2 + ahead
+    }
+
+    /// What is known of the records that replace those of a spent segment, as the header has it.
+    fn replaced(&self, number: u16) -> Option<Replaced> {
+        let header = self.view.header();
+        let replaced = Replaced::from_word(header.get(word::REPLACED));
+        let counts = number < replaced.below
+            && replaced.below <= self.cleaning().place.segment
+            && replaced.upto <= header.tail();
+        counts.then_some(replaced)
+    }
+
+    /// Whether all that replaces the records of a spent segment is synced.
+    fn is_replaced(&self, number: u16) -> bool {
+        let synced = Place::from_word(self.view.header().get(word::SYNCED));
+        self.replaced(number)
+            .is_some_and(|replaced| replaced.upto <= synced)
+    }
+
+    /// Whether the segment that has the last record which replaces one of a spent segment is
+    /// complete, so that it can be synced while others write. Takes down which one that is, if it is
+    /// not known yet.
+    fn is_complete_behind(&self, number: u16) -> bool {
+        let tail = self.view.header().tail();
+        match self.replaced(number) {
+            Some(replaced) => replaced.upto.segment != tail.segment,
+            None => {
+                self.note_replaced();
+                false
+            }
+        }
+    }
+
+    /// All that replaces the records of the segments that are spent now stands before the tail.
+    fn note_replaced(&self) {
+        let header = self.view.header();
+        let replaced = Replaced {
+            below: self.cleaning().place.segment,
+            upto: header.tail(),
+        };
+        header.set(word::REPLACED, replaced.to_word());
     }
 
     /// Whether so much was written meanwhile that the next write must wait: the disk is slower than
@@ -139,74 +204,52 @@ impl Editor {
 
     fn send_removal(&self, number: u16) -> Option<Errand> {
         let names = Arc::clone(&self.names);
-        self.send(Purpose::Removal { number }, move || names.sync_heap_dir())
+        self.send(move |notes| {
+            names.sync_heap_dir()?;
+            notes.removals_are_synced(number.saturating_add(1));
+            Ok(())
+        })
     }
 
     /// Sends for a sync of the segments that are complete. The last one is left out: who stores to
     /// pages that are being written waits for the disk.
-    fn send_sync(&mut self, below: u16) -> Outcomes<Option<Errand>> {
-        let upto = first_place(self.view.header().tail().segment);
+    fn send_sync(&mut self) -> Outcomes<Option<Errand>> {
+        let last = self.view.header().tail().segment;
         let mut files = self.unsynced()?;
         files.pop();
         let names = Arc::clone(&self.names);
-        let work = move || {
+        Ok(self.send(move |notes| {
             files.iter().try_for_each(|file| file.sync())?;
-            names.sync_heap_dir()
-        };
-        Ok(self.send(Purpose::Heap { upto, below }, work))
+            names.sync_heap_dir()?;
+            notes.segments_are_synced(last);
+            Ok(())
+        }))
     }
 
-    pub(crate) fn era(&self) -> Era {
-        let ids = self.view.ids;
-        Era {
-            heap: ids.heap,
-            generation: ids.generation,
-        }
-    }
-
-    /// Sends an errand. That it failed is remembered at once: the next to sync, in whichever
-    /// process, may be told that all is well.
+    /// Sends an errand, which stores its result in the header at once. That it failed must be known
+    /// to the next to sync, in whichever process: it may be told that all is well.
     fn send(
         &self,
-        purpose: Purpose,
-        work: impl FnOnce() -> Result<()> + Send + 'static,
+        work: impl FnOnce(SyncNotes<'_>) -> Result<()> + Send + 'static,
     ) -> Option<Errand> {
         // Not the view: it has the lock's descriptor.
         let table = Arc::clone(&self.view.table);
-        Errand::send(self.era(), purpose, self.heap_bytes(), move || {
-            table.header().note_sync(work())
+        Errand::send(self.view.ids.heap, self.heap_bytes(), move || {
+            let notes = table.header().sync_notes();
+            notes.note_sync(work(notes))
         })
     }
 
-    /// Takes down what came of an errand.
-    pub(crate) fn settle(&mut self, errand: Errand, errands: &mut Errands) -> Outcomes<()> {
-        let (era, purpose) = (errand.era, errand.purpose);
-        let Some(outcome) = errand.collect() else {
-            return Ok(());
-        };
-        let header = self.view.header();
-        if era.heap != self.view.ids.heap {
-            // Of files that are nobody's any more.
-            return Ok(());
-        }
-        header.note_sync(outcome)?;
-        if era != self.era() {
-            return Ok(());
-        }
-        match purpose {
-            // Where nothing was appended since, what a killed writer had begun behind this place
-            // may have come to the disk, and not that it was erased.
-            Purpose::Heap { upto, below } if upto < header.tail() => {
-                let synced = Place::from_word(header.get(word::SYNCED)).max(upto);
-                header.set(word::SYNCED, synced.to_word());
-                errands.replaced = Some((era, below));
+    /// Waits for an errand. That it failed is told to this generation too, if the heap is the same.
+    pub(crate) fn settle(&mut self, errand: Errand) -> Outcomes<()> {
+        let heap = errand.heap;
+        match errand.collect() {
+            Some(outcome) if heap == self.view.ids.heap => {
+                Ok(self.view.header().note_sync(outcome)?)
             }
-            Purpose::Removal { number } if number == header.oldest() && self.has_spent() => {
-                self.advance(number)?;
-            }
-            _ => {}
+            // Of files that are nobody's any more, or nothing is known of it.
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// No later segment may go before this one is gone for good: it could have the deletions that
@@ -260,6 +303,9 @@ impl Editor {
         }
         header.set(word::SYNCED, tail.to_word());
         header.set(word::FLUSHED, 1);
+        if self.has_spent() {
+            self.note_replaced();
+        }
         Ok(())
     }
 

@@ -5,11 +5,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::dir::{self, Stage};
+use crate::dir::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
 
+use super::extent::{Extent, present_numbers, staged_numbers};
 use super::handle::Handle;
 use super::view::View;
 
@@ -155,12 +156,21 @@ impl DiskUsage {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
         let (view, _) = handle.current()?;
         let mut heap = 0;
-        for (number, stage) in handle.names.segments()? {
-            let path = handle.names.segment(number, stage);
-            match std::fs::metadata(&path) {
+        let header = view.header();
+        let (oldest, last) = (header.oldest(), header.reserved().segment);
+        // With what was begun, and what an interrupted switch left.
+        let mut numbers = present_numbers(&handle.names, oldest, last.saturating_add(1));
+        numbers.extend(staged_numbers(&handle.names, Extent::NONE));
+        numbers.sort_unstable();
+        numbers.dedup();
+        let stages = [Stage::Final, Stage::New];
+        let paths = numbers
+            .into_iter()
+            .flat_map(|number| stages.map(|stage| handle.names.segment(number, stage)));
+        for path in paths {
+            match path.symlink_metadata() {
                 Ok(meta) => heap += meta.blocks() * 512,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) if dir::is_loop(&error) => {}
                 Err(error) => return Err(Error::io(&path, "read the size of the file")(error)),
             }
         }

@@ -12,12 +12,16 @@ mod damage;
 mod drawing;
 mod growth;
 #[cfg(not(loom))]
+mod leftovers;
+#[cfg(not(loom))]
 mod listing;
 mod locking;
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]
 mod many;
+#[cfg(not(loom))]
+mod missing;
 #[cfg(not(loom))]
 mod model;
 mod opening;

@@ -14,6 +14,7 @@ use crate::lock::Mutex;
 use crate::roster::Spot;
 
 use super::check::{Check, Level, Piece, Report, Sums};
+use super::extent::present_numbers;
 use super::handle::Handle;
 use super::iter::with_all_segments;
 use super::view::View;
@@ -34,15 +35,13 @@ impl Report {
         let view = Arc::clone(&handle.current()?.0);
         let report = Verification::new(handle).of_view(&view)?;
         let tail = view.header().tail();
-        let newest = handle.names.segment_numbers()?.into_iter().max();
+        let following = tail.segment.checked_add(1);
+        let is_last = following.is_none_or(|next| !View::has_segment_file(&handle.names, next));
         let Some(segment) = view.open_segment(&handle.names, tail.segment)? else {
             return Ok(false);
         };
         let mut behind = segment.walk(tail.unit, segment.capacity_units());
-        Ok(report.is_clean()
-            && report.totals_compared
-            && newest == Some(tail.segment)
-            && behind.step()?.is_none())
+        Ok(report.is_clean() && report.totals_compared && is_last && behind.step()?.is_none())
     }
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.
@@ -148,6 +147,7 @@ impl<'a> Verification<'a> {
         loop {
             // One generation for the whole check; if another takes its place meanwhile, that is the
             // one to check.
+            self.handle.reopen_on_overlay()?;
             let view = Arc::clone(&self.handle.current()?.0);
             let report = self.of_view(&view)?;
             tries += 1;
@@ -205,14 +205,11 @@ impl<'a> Verification<'a> {
                 report.fault(path, 128, "the directory's depth");
             }
         }
-        let known = view.header().oldest()..=view.header().tail().segment;
-        // By what stands in the directory: a damaged header may name sixty thousand of them.
-        for number in self.handle.names.segment_numbers()? {
-            if known.contains(&number) {
-                let segment = view.segment(number);
-                let bytes = segment.map_or(0, |segment| segment.allocated());
-                pieces.push(Piece::Segment(number, bytes));
-            }
+        let (oldest, last) = (view.header().oldest(), view.header().tail().segment);
+        for number in present_numbers(&self.handle.names, oldest, last) {
+            let segment = view.segment(number);
+            let bytes = segment.map_or(0, |segment| segment.allocated());
+            pieces.push(Piece::Segment(number, bytes));
         }
         Ok(pieces)
     }

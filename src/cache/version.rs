@@ -8,6 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The moment at which an entry was written: nanoseconds since the Unix epoch, strictly increasing
 /// within a cache.
 ///
+/// The clock is the one that file systems stamp files with. It ticks every 1 to 10 ms, by the
+/// system's configuration, so a version may lie by up to one tick before a moment that the caller
+/// took from [`SystemTime::now`] ahead of the write. To ask whether an entry was written since some
+/// moment, compare with a version or an entry that was read then, or allow for 10 ms.
+///
 /// No two writes of one cache share a version, whatever the clock does, and whatever was cleared,
 /// rebuilt or restarted in between. A clock that was set back delays it: versions then count up
 /// from the last one.
@@ -52,7 +57,7 @@ impl fmt::Display for Version {
 /// The clock in nanoseconds since the epoch, within what fits and is plausible.
 ///
 /// On Linux it is the clock that file systems stamp files with: it ticks every few milliseconds,
-/// and costs 5 ns instead of 30. Versions differ all the same.
+/// and costs 5 ns instead of 30. Versions differ all the same. [`Version`] says so to callers.
 pub(crate) fn now() -> u64 {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::RealtimeCoarse;
@@ -69,6 +74,22 @@ pub(crate) fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the documentation of [`Version`] allows for.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn clock_lags_by_one_tick_at_most() {
+        let tick = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
+        assert!(tick.tv_sec == 0 && tick.tv_nsec <= 10_000_000, "{tick:?}");
+        let mut most = 0;
+        for _ in 0..100_000 {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            let before = since.unwrap().as_nanos() as u64;
+            most = most.max(before.saturating_sub(now()));
+        }
+        // A tick may come late where the machine is busy.
+        assert!(most <= 5 * tick.tv_nsec as u64, "{most} ns");
+    }
 
     #[test]
     fn versions_grow_even_where_the_clock_stands_far_behind() {

@@ -3,6 +3,7 @@
 //! Knows how files are opened, checked and made, and which of two names a file stands under during
 //! a switch. It does not know how entries are looked up or changed.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use crate::boot;
 use crate::dir::{self, Access, Names, Stage};
 use crate::error::{Error, Result};
-use crate::format::index::{Counters, IndexHeader, PAGE, Poll, word};
+use crate::format::index::{Counters, HeapHome, IndexHeader, PAGE, Poll, word};
 use crate::format::region::{Entry, Shape, Stamp};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
@@ -23,7 +24,7 @@ use crate::hash::Hasher;
 use crate::header::{Armed, Header};
 use crate::heap::{Found, Segment};
 use crate::lock::FileLock;
-use crate::map::MappedFile;
+use crate::map::{MappedFile, page_bytes};
 use crate::roster::Roster;
 use crate::table::Table;
 
@@ -46,7 +47,6 @@ pub(crate) struct Ids {
 }
 
 /// One generation, mapped. Immutable but for the words in the files: a handle swaps views whole.
-#[derive(Debug)]
 pub(crate) struct View {
     pub table: Arc<Table>,
     pub roster: Arc<Roster>,
@@ -64,8 +64,18 @@ pub(crate) struct View {
     segments: Box<[Option<Arc<Segment>>]>,
 }
 
+impl fmt::Debug for View {
+    /// Without the hash seed, and without what is mapped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("generation", &self.ids.generation)
+            .field("inode", &self.inode)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a new generation is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub geometry: Geometry,
     pub hash_kind: HashKind,
@@ -237,7 +247,11 @@ impl View {
             let path = names.segment(number, stage);
             let file = match dir::open(&path, writable) {
                 Ok(file) => file,
-                Err(error) if error.is_absent() || error.is_corruption() => continue,
+                Err(error) if error.is_absent() => continue,
+                Err(error) if error.is_corruption() => {
+                    self.refuse_linked(&path)?;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let header: SegmentHeader = match read_header(&file, &path, "a heap segment") {
@@ -254,6 +268,9 @@ impl View {
             {
                 let mapped = MappedFile::new(file, &path, writable);
                 mapped.fill_holes(0..0)?;
+                if number == self.header().tail().segment {
+                    self.own_end_of(&mapped)?;
+                }
                 return Ok(Some(Arc::new(Segment::new(
                     mapped,
                     &header,
@@ -262,6 +279,29 @@ impl View {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses a symbolic link to a segment of this heap. Links are not followed, but its entries
+    /// are not lost either: recovery must not leave them out.
+    fn refuse_linked(&self, path: &Path) -> Result<()> {
+        let Some(target) = dir::link_target(path) else {
+            return Ok(());
+        };
+        let opened = dir::open(&target, false);
+        let header =
+            opened.and_then(|file| read_header::<SegmentHeader>(&file, &target, "a heap segment"));
+        let ours = |header: SegmentHeader| {
+            header.cache_id == self.ids.cache && header.heap_id == self.ids.heap
+        };
+        if header.is_ok_and(ours) {
+            let what = "a symbolic link to a segment of this heap; links are not followed: move \
+                        the file back, or name its place with `heap_path`";
+            return Err(Error::Unsupported {
+                path: path.to_owned(),
+                what,
+            });
+        }
+        Ok(())
     }
 
     /// Opens a segment whose header cannot be believed, if records of this heap stand in it all
@@ -287,14 +327,23 @@ impl View {
         mapped.fill_holes(0..0)?;
         let header = self.segment_header(number, capacity);
         let segment = Segment::new(Arc::clone(&mapped), &header, self.variant())?;
-        let mut walker = segment.walk(0, segment.capacity_units());
-        while let Some(found) = walker.step()? {
-            if matches!(found, Found::Record(..)) {
-                write_header(mapped.file(), &path, &header)?;
-                return Ok(Some(Arc::new(segment)));
-            }
+        if has_record(&segment)? {
+            write_header(mapped.file(), &path, &header)?;
+            return Ok(Some(Arc::new(segment)));
         }
         Ok(None)
+    }
+
+    /// Whether a file whose header cannot be believed has a record of this heap.
+    pub(crate) fn has_records(&self, file: File, path: &Path, number: u16) -> Result<bool> {
+        let mapped = MappedFile::new(file, path, false);
+        let capacity = mapped.len()?.next_multiple_of(PAGE);
+        if !(PAGE..=*Geometry::SEGMENT_BYTES.end() + PAGE).contains(&capacity) {
+            return Ok(false);
+        }
+        mapped.fill_holes(0..0)?;
+        let header = self.segment_header(number, capacity);
+        has_record(&Segment::new(mapped, &header, self.variant())?)
     }
 
     /// Whether a file stands under the name of a segment, whatever is in it.
@@ -303,11 +352,10 @@ impl View {
         stands(Stage::Final) || stands(Stage::New)
     }
 
-    /// Bytes of the segment files below `number`.
+    /// Bytes of the segment files from the oldest up to the one before `number`.
     pub(crate) fn heap_bytes_before(&self, names: &Names, number: u16) -> Result<u64> {
         let mut total = 0;
-        let numbers = names.segment_numbers()?;
-        for found in numbers.into_iter().filter(|&found| found < number) {
+        for found in self.header().oldest()..number {
             total += match self.segment(found) {
                 Some(segment) => segment.file().len()?,
                 None => self
@@ -323,8 +371,8 @@ impl View {
         let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
         // From here on the names are ours: what stands there is removed if the rest fails. The
         // first error is the one to report.
-        let index = dir::create(&path, plan.access)?;
-        let roster = dir::create(&roster_path, plan.access).inspect_err(|_| {
+        let index = dir::create(&path, &plan.access)?;
+        let roster = dir::create(&roster_path, &plan.access).inspect_err(|_| {
             let _ = dir::remove(&path);
         })?;
         Self::fill(names, plan, index, roster).inspect_err(|_| {
@@ -336,12 +384,15 @@ impl View {
     fn fill(names: &Names, plan: &Plan, file: File, roster: File) -> Result<Self> {
         let path = names.index(Stage::New);
         let hasher = Hasher::new(plan.hash_kind, plan.seed);
-        let mapped = MappedFile::new(
+        let mapped = MappedFile::created(
             file.try_clone()
                 .map_err(Error::io(&path, "open the file"))?,
             &path,
-            true,
         );
+        // Before anything is allocated of what there is no room for.
+        let depth = depth_for(&plan.geometry, plan.capacity);
+        let regions = (plan.geometry.region_bytes() as u64) << depth;
+        mapped.check_room((8 << depth) + regions + roster_bytes(plan))?;
         mapped.allocate(0, PAGE)?;
         let lock = new_lock(&path, plan.lock)?;
         let header = IndexHeader {
@@ -350,9 +401,14 @@ impl View {
         };
         write_header(&file, &path, &header)?;
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
-        lay_out(&table, plan.capacity)?;
+        lay_out(&table, depth)?;
         let inode = inode_of(&file, &path)?;
         table.header().set(word::INODE, inode.1);
+        let home = HeapHome {
+            home: names.heap_home(),
+            whole_from: 0,
+        };
+        table.header().set(word::HEAP_HOME, home.to_word());
         let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
@@ -376,13 +432,15 @@ impl View {
         number: u16,
         capacity: u64,
         stage: Stage,
-        access: Access,
+        access: &Access,
     ) -> Result<Arc<Segment>> {
         let path = names.segment(number, Stage::New);
+        let target = names.segment(number, Stage::Final);
+        refuse_other_segment(&target, self.ids.cache)?;
         dir::remove_stale(&path, SegmentHeader::MAGIC)?;
         let file = dir::create(&path, access)?;
         let header = self.segment_header(number, capacity);
-        let mapped = MappedFile::new(file, &path, true);
+        let mapped = MappedFile::created(file, &path);
         let made = mapped
             .allocate(0, SEGMENT_START.min(capacity))
             .and_then(|()| write_header(mapped.file(), &path, &header));
@@ -391,8 +449,6 @@ impl View {
             return Err(error);
         }
         if stage == Stage::Final {
-            let target = names.segment(number, stage);
-            refuse_foreign(&target, SegmentHeader::MAGIC)?;
             dir::rename(&path, &target)?;
             let file = mapped
                 .file()
@@ -435,13 +491,11 @@ impl View {
     pub(crate) fn next_capacity(&self, heap_bytes: u64, need: u64) -> u64 {
         let most = self.table.geometry().max_segment_bytes;
         let share = (heap_bytes / 8).clamp(SEGMENT_MIN.min(most), most);
-        share
-            .max(need + segment::HEADER_BYTES)
-            .next_multiple_of(PAGE)
+        whole_pages(share.max(need + segment::HEADER_BYTES), page_bytes())
     }
 
     /// Begins the heap of a new generation with its first segment.
-    pub(crate) fn with_first_segment(self, names: &Names, access: Access) -> Result<Self> {
+    pub(crate) fn with_first_segment(self, names: &Names, access: &Access) -> Result<Self> {
         let capacity = self.next_capacity(0, 0);
         let segment = self.create_segment(names, 0, capacity, Stage::New, access)?;
         let header = self.header();
@@ -457,15 +511,47 @@ impl View {
             .try_for_each(|segment| segment.file().sync())
     }
 
+    /// Sees to it that no store needs blocks that files share, as far as it can be foreseen: they
+    /// may since another program copied them.
+    #[inline]
+    pub(crate) fn own_blocks(&self) -> Result<()> {
+        if self.table.file().shares_blocks() {
+            return self.own_shared_blocks();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn own_shared_blocks(&self) -> Result<()> {
+        self.table.own_blocks()?;
+        let roster = self.roster.file();
+        roster.own_blocks(std::slice::from_ref(&(0..roster.len()?)))?;
+        match self.segment(self.header().tail().segment) {
+            Some(last) => self.own_end_of(last.file()),
+            None => Ok(()),
+        }
+    }
+
+    /// Of the last segment only what is stored to, and what the page cache may hold with it.
+    fn own_end_of(&self, file: &MappedFile) -> Result<()> {
+        let from = self.header().tail().bytes() & !((1 << 21) - 1);
+        file.own_blocks(std::slice::from_ref(&(from..file.len()?)))
+    }
+
     /// Writes roster and index to the disk.
     pub(crate) fn sync_index(&self) -> Result<()> {
         self.roster.file().sync()?;
-        self.table.file().sync()
+        self.table.sync()
     }
 
     /// Positions of the roster that can be looked at, whatever the header says of their number.
     pub(crate) fn roster_len(&self) -> u32 {
         self.positions_there(self.header().roster_len())
+    }
+
+    /// Whether the header counts positions that the roster, as it is mapped, does not have.
+    pub(crate) fn lacks_positions(&self) -> bool {
+        self.header().roster_len() > u64::from(self.roster_len())
     }
 
     fn positions_there(&self, said: u64) -> u32 {
@@ -475,6 +561,18 @@ impl View {
             said
         };
         said.min(there).min(1 << 31) as u32
+    }
+
+    /// An error if the header counts more positions than the roster file has room for: what goes by
+    /// the roster would leave out entries. A writer makes room before it counts.
+    pub(crate) fn check_roster_length(&self) -> Result<()> {
+        let said = self.header().roster_len();
+        let there = self.positions_there(said);
+        if u64::from(there) == said {
+            return Ok(());
+        }
+        let what = "a roster that ends before the positions that the index counts";
+        Err(self.roster.damaged(there, what))
     }
 
     /// What cannot be true in the header's changing words, if anything cannot.
@@ -527,6 +625,24 @@ impl View {
     }
 }
 
+fn has_record(segment: &Segment) -> Result<bool> {
+    let mut walker = segment.walk(0, segment.capacity_units());
+    while let Some(found) = walker.step()? {
+        if matches!(found, Found::Record(..)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The capacity of a segment that has room for so many bytes: whole pages of the page cache, and no
+/// more than a segment may have.
+fn whole_pages(bytes: u64, page: u64) -> u64 {
+    bytes
+        .next_multiple_of(page)
+        .min(*Geometry::SEGMENT_BYTES.end() + PAGE)
+}
+
 /// Refuses to put a file of ours where one of somebody else's stands.
 pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
     if path.symlink_metadata().is_ok() && !dir::is_ours_or_blank(path, magic)? {
@@ -535,6 +651,18 @@ pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Refuses to put a segment of a cache where there is something else: no segment, or one of another
+/// cache or of another release.
+pub(crate) fn refuse_other_segment(path: &Path, cache_id: [u8; 16]) -> Result<()> {
+    refuse_foreign(path, SegmentHeader::MAGIC)?;
+    match read_sealed::<SegmentHeader>(path)? {
+        Some(header) if header.cache_id != cache_id => Err(Error::AlreadyExists {
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Device and inode of an open file.
@@ -560,6 +688,26 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
         Fault::Short if have == 0 => Error::damaged(path, "an empty file", 0),
         fault => refusal(path, what, fault),
     })
+}
+
+/// The header of a file; none where it is not there, or not of this kind. That it cannot be opened,
+/// or is of another release, does not mean so: what is taken for nobody's is removed.
+pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
+    let file = match dir::open(path, false) {
+        Ok(file) => file,
+        Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = vec![0; size_of::<T>()];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => match seal::open(&bytes) {
+            Ok(header) => Ok(Some(header)),
+            Err(fault @ (Fault::Version(_) | Fault::Flags(_))) => Err(refusal(path, "", fault)),
+            Err(_) => Ok(None),
+        },
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(Error::io(path, "read the header")(error)),
+    }
 }
 
 /// Why a file is not read whose header has this fault; `what` is the kind of file it should be.
@@ -635,14 +783,25 @@ fn is_no_such_lock(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | Unsupported)
 }
 
-/// Fills a new index with enough empty regions, one to each directory entry.
-fn lay_out(table: &Table, capacity: u64) -> Result<()> {
-    let geometry = table.geometry();
+/// The directory's depth of a new index with room for so many entries.
+fn depth_for(geometry: &Geometry, capacity: u64) -> u32 {
     let per_region = u64::from(geometry.region_slots) * 3 / 4;
     let mut depth = 0;
     while depth < geometry.directory_bits && per_region << depth < capacity {
         depth += 1;
     }
+    depth
+}
+
+/// Positions to make room for, in bytes: as many as there can be at the directory's full depth, at
+/// most.
+fn roster_bytes(plan: &Plan) -> u64 {
+    let most = u64::from(plan.geometry.region_slots) << plan.geometry.directory_bits;
+    plan.capacity.min(most) * 4
+}
+
+/// Fills a new index with empty regions, one to each directory entry.
+fn lay_out(table: &Table, depth: u32) -> Result<()> {
     table.allocate_margin()?;
     table.allocate_directory(0, depth)?;
     table.allocate_regions(1 << depth)?;
@@ -690,7 +849,7 @@ fn open_roster(names: &Names, ids: Ids, writable: bool) -> Result<Roster> {
 
 fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
     let path = names.roster(Stage::New);
-    let mapped = MappedFile::new(file, &path, true);
+    let mapped = MappedFile::created(file, &path);
     mapped.allocate(0, ROSTER_START)?;
     let header = RosterHeader {
         cache_id: plan.ids.cache,
@@ -700,10 +859,29 @@ fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
     };
     write_header(mapped.file(), &path, &header)?;
     let roster = Roster::new(mapped)?;
-    // As many as there can be at the directory's full depth.
-    let most = u64::from(plan.geometry.region_slots) << plan.geometry.directory_bits;
     if plan.capacity > 0 {
-        roster.allocate(plan.capacity.min(most))?;
+        roster.allocate(roster_bytes(plan) / 4)?;
     }
     Ok(roster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_capacities_are_whole_pages() {
+        let most = *Geometry::SEGMENT_BYTES.end();
+        for page in [4 << 10, 64 << 10] {
+            for bytes in [1, 4096, 4097, 1 << 20, (1 << 20) + 1] {
+                let capacity = whole_pages(bytes, page);
+                assert!(
+                    capacity >= bytes && capacity.is_multiple_of(page),
+                    "{page} {bytes}"
+                );
+            }
+            // Whoever opens a segment refuses more.
+            assert_eq!(whole_pages(most + 64, page), most + PAGE);
+        }
+    }
 }

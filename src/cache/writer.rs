@@ -17,20 +17,15 @@ use crate::sync::Relaxed;
 use super::clean::Threshold;
 use super::editor::{Editor, Outcomes, Stop};
 use super::entry::{Entry, Update};
+use super::extent::Extent;
 use super::generation::{Heap, give_up, put_staged};
-use super::handle::{Handle, acquire, discard_staged, finish_renames};
+use super::handle::{Handle, acquire};
 use super::options::Durability;
 use super::read::Answer;
+use super::staged::discard_staged;
 use super::version::Version;
 use super::view::View;
 
-/// Bytes of the heap that a write walks for cleaning, for each byte that it appended. With four,
-/// the dead bytes stay below twice the threshold.
-const CLEAN_FACTOR: u64 = 4;
-/// Bytes that it walks at least: rarely and much at a time, so that the records' cache misses come
-/// together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is an
-/// eighth.
-const CLEAN_LEAST: u64 = 16 * 1024;
 /// Bytes of the heap that a write walks at a time that would else be refused for want of room.
 const RECLAIM: u64 = 1 << 20;
 /// Writes for which tidying pauses after it failed, for want of disk most likely.
@@ -59,7 +54,6 @@ thread_local! {
 ///
 /// A writer stays on the thread that took it. In a forked child it is dead: every method returns
 /// [`Error::Forked`], and dropping it releases nothing.
-#[derive(Debug)]
 pub struct Writer<'a> {
     handle: &'a Handle,
     editor: Held<'a>,
@@ -91,9 +85,9 @@ impl DerefMut for Held<'_> {
     }
 }
 
-impl fmt::Debug for Held<'_> {
+impl fmt::Debug for Writer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.handle.describe("Writer", f)
     }
 }
 
@@ -143,8 +137,9 @@ impl<'a> Writer<'a> {
     fn prepare(&mut self) -> Result<()> {
         let header = self.editor.view.header();
         header.set(word::HOLDER, u64::from(lock::process()));
-        if header.get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.handle.names, &self.editor.view)?;
+        let settled = self.handle.settled.load(Relaxed) == self.editor.view.inode.1;
+        if !settled || header.get(word::RENAMES_PENDING) != 0 {
+            self.handle.settle(&self.editor.view)?;
         }
         let boot = self.handle.boot;
         let header = self.editor.view.header();
@@ -206,6 +201,8 @@ impl<'a> Writer<'a> {
             // A switch is synced, unless it says that this failed.
             let unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(lock::process()));
+            // Its files were made, or looked at, by this very writer.
+            self.handle.heap_found.store(view.inode.1, Relaxed);
             self.unsynced = unsynced;
         }
     }
@@ -234,7 +231,7 @@ impl<'a> Writer<'a> {
 
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
-    fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
+    pub(super) fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
         refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
@@ -242,6 +239,7 @@ impl<'a> Writer<'a> {
         let mut tries = 0;
         loop {
             tries += 1;
+            self.editor.view.table.count_change();
             match change(&mut self.editor) {
                 Ok(done) => {
                     // Said here, behind any switch: that synced what was before it.
@@ -302,7 +300,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits until what was removed is given back. Whether there was anything.
-    fn await_releases(&self) -> bool {
+    pub(super) fn await_releases(&self) -> bool {
         self.handle.gate().errands.lock().await_releases()
     }
 
@@ -382,11 +380,12 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`], [`Error::DiskFull`],
-    /// [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
+    /// [`Error::NotRemovable`], [`Error::Io`], and [`Error::AppendOnly`] where there is an entry in an
     /// [append-only](crate::Options::append_only) cache: the old value, if there was one, is still
     /// there.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         self.handle.check_key(key)?;
+        self.refuse_unbounded()?;
         let bytes = key.len() + value.len();
         let version = self.run_with_room(bytes, |editor| editor.put(key, value, None))?;
         self.tidy(bytes);
@@ -542,14 +541,11 @@ impl<'a> Writer<'a> {
         let gate = self.handle.gate();
         let mut errands = gate.errands.lock();
         if let Some(errand) = errands.under_way.take()
-            && let Err(stop) = self.editor.settle(errand, &mut errands)
+            && let Err(stop) = self.editor.settle(errand)
         {
             return Err(give_up(stop, &self.editor));
         }
-        self.editor.sync_heap()?;
-        let spent = self.editor.cleaning().place.segment;
-        errands.replaced = Some((self.editor.era(), spent));
-        Ok(())
+        self.editor.sync_heap()
     }
 
     /// Everything to the disk, and the mark off that says otherwise.
@@ -581,7 +577,8 @@ impl<'a> Writer<'a> {
     /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
     /// # cache.put(b"keep", b"")?;
     /// let mut writer = cache.writer()?;
-    /// let kept = cache.items()?.filter(|item| item.as_ref().is_ok_and(|(key, _)| key != b"drop"));
+    /// // Errors are kept: a rebuild that met one changes nothing.
+    /// let kept = cache.items()?.filter(|item| !matches!(item, Ok((key, _)) if key == b"drop"));
     /// writer.atomic_rebuild(kept)?;
     /// # assert_eq!(cache.len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -603,7 +600,8 @@ impl<'a> Writer<'a> {
         let (handle, epoch) = (self.handle, self.epoch);
         refuse_forked(handle, epoch)?;
         self.refuse_if_append_only()?;
-        let capacity = handle.options.capacity;
+        let geometry = self.editor.view.table.geometry();
+        let capacity = handle.options.capacity_within(geometry, &handle.path)?;
         self.replace(|handle, editor| {
             handle.switch(editor, Heap::Fresh, capacity, |fresh| {
                 for item in items {
@@ -640,6 +638,31 @@ impl<'a> Writer<'a> {
         refused.map_err(|stop| give_up(stop, &self.editor))
     }
 
+    fn threshold(&self) -> Threshold {
+        Threshold {
+            percent: self.handle.options.clean_percent,
+            floor: self.handle.options.clean_floor,
+        }
+    }
+
+    /// Refuses a put where dead segments cannot be removed, and already take twice what they may.
+    fn refuse_unbounded(&mut self) -> Result<()> {
+        if !self.editor.has_spent() {
+            return Ok(());
+        }
+        let live = self.editor.view.header().counters().live;
+        let Threshold { percent, floor } = self.threshold();
+        let most = floor.saturating_add(live / 100 * u64::from(percent));
+        if self.editor.dead_bytes() / 2 <= most {
+            return Ok(());
+        }
+        match self.retire() {
+            Err(Stop::Failed(error)) if matches!(*error, Error::NotRemovable { .. }) => Err(*error),
+            // Whatever else it is, tidying meets it again after the put.
+            _ => Ok(()),
+        }
+    }
+
     /// What follows every change: some cleaning. It never fails the change, which is done.
     fn tidy(&mut self, bytes: usize) {
         let pause = self.handle.clean_pause.load(Relaxed);
@@ -647,14 +670,8 @@ impl<'a> Writer<'a> {
             self.handle.clean_pause.store(pause - 1, Relaxed);
             return;
         }
-        let options = &self.handle.options;
-        let threshold = Threshold {
-            percent: options.clean_percent,
-            floor: options.clean_floor,
-        };
-        let most = self.editor.view.table.geometry().max_segment_bytes;
-        let budget = CLEAN_FACTOR * bytes as u64 + CLEAN_LEAST.min(most / 8);
-        let cleaned = self.editor.clean_some(threshold, budget);
+        let threshold = self.threshold();
+        let cleaned = self.editor.clean_behind(threshold, bytes as u64);
         let tidied = match cleaned.and_then(|()| self.retire()) {
             Ok(()) => {
                 self.publish_view();
@@ -751,6 +768,8 @@ fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience)
             *idle = None;
             continue;
         };
+        // Before the first store, which is that of the lock.
+        view.own_blocks()?;
         let header = view.header();
         acquire(lock, Some(header), patience, &handle.names)?;
         let superseded = header.poll().superseded();
@@ -768,7 +787,8 @@ fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience)
             // The lock is held on the inode that counts, so the switch that marked it never
             // happened.
             header.set_poll(header.poll().with_superseded(false));
-            discard_staged(&handle.names).inspect_err(|_| unlock_shared(handle, view))?;
+            discard_staged(&handle.names, Extent::of(header))
+                .inspect_err(|_| unlock_shared(handle, view))?;
         }
         return Ok(());
     }

@@ -241,12 +241,11 @@ impl Store for Pair {
     }
 
     fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
-        self.engine.keys(scope.clone()).filter_map(move |item| {
-            let loaded = item.and_then(|(key, _)| {
-                let loaded = self.load(&scope.place(&key)?)?;
-                Ok(loaded.map(|(etag, held)| (key, etag, held)))
-            });
-            loaded.transpose()
+        let place = scope.clone();
+        self.engine.listing(scope, move |key, etag, read| {
+            let at = place.place(&key)?;
+            let held = self.held(&at, Some(etag), || read(&key))?;
+            Ok(held.map(|(etag, held)| (key, etag, held)))
         })
     }
 

@@ -125,7 +125,7 @@ pub struct Engine(Arc<MmapCache>);
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Engine").field(&self.0.path()).finish()
+        self.0.fmt(f)
     }
 }
 
@@ -280,22 +280,7 @@ impl Store for Engine {
     }
 
     fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
-        let prefix = scope.engine_prefix();
-        let (keys, error) = begun(self.0.keys());
-        let mut keys = keys;
-        let items = std::iter::from_fn(move || {
-            let keys = keys.as_mut()?;
-            loop {
-                let (key, version) = match keys.next_borrowed()? {
-                    Ok(item) => item,
-                    Err(error) => return Some(Err(failed("list the keys", None)(error))),
-                };
-                if let Some(key) = relative(&prefix, key) {
-                    return Some(key.map(|key| (key, ETag::new(version))));
-                }
-            }
-        });
-        error.into_iter().chain(items)
+        self.listing(scope, |key, etag, _| Ok(Some((key, etag))))
     }
 
     /// Counts what begins as its keys do, as fast as the keys can be listed.
@@ -311,13 +296,8 @@ impl Store for Engine {
     }
 
     fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Vec<u8>)>> {
-        self.keys(scope.clone()).filter_map(move |item| {
-            let loaded = item.and_then(|(key, _)| {
-                let loaded = self.load(&scope.place(&key)?)?;
-                // What was deleted since its key was listed is passed over.
-                Ok(loaded.map(|(etag, stored)| (key, etag, stored)))
-            });
-            loaded.transpose()
+        self.listing(scope, |key, _, read| {
+            Ok(read(&key)?.map(|(etag, stored)| (key, etag, stored)))
         })
     }
 
@@ -377,7 +357,52 @@ enum Drawn {
     Nothing,
 }
 
+/// Reads the value of the item that was listed last; none where it was deleted since.
+pub(super) type ReadListed<'r> = &'r mut dyn FnMut(&DictKey) -> Result<Option<(ETag, Vec<u8>)>>;
+
 impl Engine {
+    /// Lists the items of a scope. `each` makes of a key, its tag and its value, if it reads it, what
+    /// is listed, or nothing.
+    ///
+    /// The value is read from the slot that was listed, not looked up by its key: a damaged index may
+    /// list a key that a lookup does not find, and it must not be passed over as if it were deleted.
+    pub(super) fn listing<T>(
+        &self,
+        scope: Scope,
+        mut each: impl FnMut(DictKey, ETag, ReadListed<'_>) -> Result<Option<T>>,
+    ) -> impl Iterator<Item = Result<T>> {
+        let prefix = scope.engine_prefix();
+        let (mut keys, error) = begun(self.0.keys());
+        let items = std::iter::from_fn(move || {
+            let keys = keys.as_mut()?;
+            loop {
+                let (key, version) = match keys.next_borrowed()? {
+                    Ok(item) => item,
+                    Err(error) => return Some(Err(failed("list the keys", None)(error))),
+                };
+                let key = match relative(&prefix, key) {
+                    Some(Ok(key)) => key,
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => continue,
+                };
+                let mut read = |key: &DictKey| {
+                    let mut value = Vec::new();
+                    match keys.value_of_last(&mut value) {
+                        Ok(version) => Ok(version.map(|version| (ETag::new(version), value))),
+                        Err(error) => {
+                            let at = scope.place(key)?;
+                            Err(failed("read the item", Some(&at))(error))
+                        }
+                    }
+                };
+                if let Some(item) = each(key, ETag::new(version), &mut read).transpose() {
+                    return Some(item);
+                }
+            }
+        });
+        error.into_iter().chain(items)
+    }
+
     /// Draws an entry of the whole cache.
     fn draw(&self, scope: &Scope) -> Result<Drawn> {
         let drawn = self.0.random_key();

@@ -2,6 +2,7 @@
 //!
 //! Knows how keys become places. What operations mean is written in `semantics`.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use super::error::{Coding, DictError, Policy, Result};
@@ -13,11 +14,19 @@ use super::segments::Segments;
 use super::store::{Lookup, Place, Scope, Store};
 
 /// The items of a storage below one place, in one format, as values of one type.
-#[derive(Debug)]
 pub struct View<S, V> {
     pub(super) store: S,
     pub(super) scope: Scope,
     values: PhantomData<fn() -> V>,
+}
+
+impl<S: fmt::Debug, V> fmt::Debug for View<S, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("store", &self.store)
+            .field("scope", &self.scope)
+            .finish()
+    }
 }
 
 impl<S: Clone, V> Clone for View<S, V> {

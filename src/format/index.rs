@@ -106,6 +106,12 @@ impl IndexHeader {
 pub(crate) mod word {
     /// Directory depth and the superseded mark: the word that every reader polls.
     pub(crate) const POLL: usize = 16;
+    /// Where the heap is stored, and which of its segments must be there.
+    pub(crate) const HEAP_HOME: usize = 17;
+    /// The segment numbers of the heap that this generation replaced: the first, and one past the
+    /// last. An end of 0 means unknown.
+    pub(crate) const REPLACED_FIRST: usize = 18;
+    pub(crate) const REPLACED_END: usize = 19;
     /// The eight words of [`super::Counters`].
     pub(crate) const COUNTERS: usize = 24;
     pub(crate) const RESERVED: usize = 32;
@@ -120,6 +126,10 @@ pub(crate) mod word {
     pub(crate) const INTENT: usize = 40;
     /// What the intent is about.
     pub(crate) const INTENT_BODY: usize = 41;
+    /// See [`crate::format::slot::Replaced`].
+    pub(crate) const REPLACED: usize = 44;
+    /// The removals of all segments below this number are synced.
+    pub(crate) const REMOVALS_SYNCED: usize = 45;
     /// The counters as they will be.
     pub(crate) const INTENT_COUNTERS: usize = 48;
     pub(crate) const BOOT_ID: usize = 56;
@@ -143,6 +153,48 @@ pub(crate) mod word {
     pub(crate) const WAITING: usize = 74;
     /// Who is at work under the lock word.
     pub(crate) const INSIDE: usize = 75;
+}
+
+/// Where the heap is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// A file of an older release.
+    Unknown,
+    /// At the default path, next to the index.
+    NextToIndex,
+    /// At another path, which the files do not name.
+    Elsewhere,
+}
+
+/// The word `heap_home`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeapHome {
+    pub home: Home,
+    /// From this segment on none is missing unless it was cleaned. A recovery may have left out
+    /// some before it.
+    pub whole_from: u16,
+}
+
+impl HeapHome {
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self {
+            home: match word & 0xff {
+                1 => Home::NextToIndex,
+                2 => Home::Elsewhere,
+                _ => Home::Unknown,
+            },
+            whole_from: (word >> 32) as u16,
+        }
+    }
+
+    pub(crate) fn to_word(self) -> u64 {
+        let home = match self.home {
+            Home::Unknown => 0,
+            Home::NextToIndex => 1,
+            Home::Elsewhere => 2,
+        };
+        home | (u64::from(self.whole_from) << 32)
+    }
 }
 
 /// The polled word: low byte the directory's depth, top bit the superseded mark.

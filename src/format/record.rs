@@ -10,6 +10,8 @@ pub(crate) const HEADER_BYTES: usize = 24;
 pub(crate) const HEADER_WORDS: usize = HEADER_BYTES / 8;
 /// Bytes before the key of a numbered record.
 const NUMBERED_BYTES: usize = 12;
+/// Words that a numbered record has at least; its header ends within the last of them.
+pub(crate) const NUMBERED_WORDS: usize = 2;
 /// The checksum's bytes, at the record's start; it covers what follows them.
 pub(crate) const SUM_BYTES: usize = 4;
 /// Bytes of header, key and value up to which a record is short.
@@ -18,6 +20,7 @@ pub(crate) const SHORT_BYTES: usize = 256;
 const BLOCK_BYTES: usize = 128;
 
 const _: () = assert!(HEADER_BYTES == 24 && HEADER_WORDS * 8 == HEADER_BYTES);
+const _: () = assert!((NUMBERED_BYTES + 1).next_multiple_of(8) == NUMBERED_WORDS * 8);
 
 /// How the records of a heap are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +116,8 @@ impl Header {
         }
     }
 
-    /// Reads three words; none where they cannot be a record's.
+    /// Reads three words; none where they cannot be a record's. The third of a numbered record is
+    /// not looked at.
     #[inline(always)]
     pub(crate) fn from_words(variant: Variant, words: [u64; HEADER_WORDS]) -> Option<Self> {
         match variant {

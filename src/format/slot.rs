@@ -93,6 +93,27 @@ impl Cursor {
     }
 }
 
+/// Where the records end that replace those of the segments below a number: once the heap is synced
+/// up to there, these segments may be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    pub below: u16,
+    pub upto: Place,
+}
+
+impl Replaced {
+    pub(crate) fn to_word(self) -> u64 {
+        self.upto.to_word() | u64::from(self.below) << 48
+    }
+
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self {
+            below: (word >> 48) as u16,
+            upto: Place::from_word(word),
+        }
+    }
+}
+
 /// The word that says what a slot holds: nothing, a deleted entry, or the place of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link(pub u64);

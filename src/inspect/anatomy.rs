@@ -3,6 +3,7 @@
 //! Knows where everything stands and how to get at its bytes. What the bytes mean, and whether they
 //! can be true, the files beside this one know.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::dir::{Names, Stage};
@@ -66,13 +67,20 @@ use super::source::{self, Source};
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Anatomy {
     overview: Overview,
     names: Names,
     index: Source,
     roster: Option<Source>,
     knowledge: Knowledge,
+}
+
+impl fmt::Debug for Anatomy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Anatomy")
+            .field("path", &self.overview.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Anatomy {

@@ -81,12 +81,7 @@ pub(super) fn all(names: &Names) -> Result<Vec<Companion>> {
 
 /// A file, if it is there.
 fn look(path: PathBuf, role: Role, stage: Stage) -> Result<Option<Companion>> {
-    let meta = match std::fs::metadata(&path) {
-        // The link itself, where it leads nowhere: something stands there.
-        Err(error) if dir::is_loop(&error) => path.symlink_metadata(),
-        other => other,
-    };
-    let meta = match meta {
+    let meta = match path.symlink_metadata() {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(&path, "read the size of the file")(error)),
@@ -136,7 +131,10 @@ fn segment(header: &SegmentHeader) -> Said {
 }
 
 fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Said, &'static str> {
-    let file = dir::open(path, false).map_err(|_| "cannot be opened")?;
+    let file = dir::open(path, false).map_err(|error| match error {
+        Error::WrongMagic { what, .. } => what,
+        _ => "cannot be opened",
+    })?;
     let mut bytes = vec![0; size_of::<T>()];
     let have = read_up_to(&file, &mut bytes).map_err(|_| "cannot be read")?;
     match seal::open::<T>(&bytes[..have]) {

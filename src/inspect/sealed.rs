@@ -2,6 +2,7 @@
 //!
 //! Decodes whatever bytes are there; it does not know which of them are plausible.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::format::VERSION;
@@ -14,7 +15,7 @@ pub(super) const UNKNOWN_FLAGS: &str = "feature flags that this crate does not k
 /// The fields of an index header that are written once, when a generation is made.
 ///
 /// Where [`checksum_ok`](Self::checksum_ok) is not `Some(true)`, any of the others can be wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sealed {
     /// The first eight bytes of the file.
@@ -61,6 +62,19 @@ pub struct Sealed {
     pub max_entries: u64,
     /// When the cache was created.
     pub created: SystemTime,
+}
+
+impl fmt::Debug for Sealed {
+    /// Without the hash seed: who reads it in a log can choose keys that collide.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed")
+            .field("version", &self.version)
+            .field("checksum_ok", &self.checksum_ok)
+            .field("generation", &self.generation)
+            .field("flags", &self.flags)
+            .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sealed {

@@ -3,6 +3,7 @@
 //! The one place of this module that maps a file: the walk is the engine's own, by which cleaning
 //! and recovery find their way behind damage. Whether anything links to a record it does not know.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::error::Result;
@@ -12,7 +13,6 @@ use super::changing::HeapPlace;
 use super::record::RecordKind;
 
 /// A segment of the heap; made by [`Anatomy::segment`](super::Anatomy::segment).
-#[derive(Debug)]
 pub struct Segment {
     pub(super) inner: heap::Segment,
     pub(super) end: u32,
@@ -52,12 +52,30 @@ pub enum Stretch {
 }
 
 /// A walk over the records of a segment; made by [`Segment::records`].
-#[derive(Debug)]
 pub struct Records<'a> {
     walker: Walker<'a>,
     number: u16,
     key: Vec<u8>,
     failed: bool,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("path", &self.inner.file().path())
+            .field("number", &self.number())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    /// Without the key of the record that was walked last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("segment", &self.number)
+            .field("unit", &self.walker.unit())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Segment {

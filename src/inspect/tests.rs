@@ -540,7 +540,7 @@ fn every_field_of_a_sound_cache_is_plausible_and_a_damaged_one_is_not() {
         found
     };
     assert_eq!(doubted(), []);
-    set(&path, 136, &[1]);
+    set(&path, 160, &[1]);
     set(&path, 240, &[0xff; 8]);
     set(&heap(&path, 1), 48, &[7]);
     set(&heap(&path, 2), 40, &[7]);

@@ -2,26 +2,45 @@
 //!
 //! Knows which ids there are and passes over those that nobody has.
 
+use std::fmt;
+
 use super::id::LabelId;
 use crate::cache::MmapCache;
+use crate::cache::NumberTally;
 use crate::error::Result;
 
 /// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
-#[derive(Debug)]
 pub struct LabelIter<'a> {
     cache: &'a MmapCache,
     /// The number of the next label, and the last one.
     next: u64,
     last: u64,
+    tally: NumberTally,
+    /// Labels that were found.
+    found: u64,
     label: Vec<u8>,
+}
+
+impl fmt::Debug for LabelIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LabelIter")
+            .field("path", &self.cache.path())
+            .field("position", &(self.next - 1))
+            .field("end", &self.last)
+            .finish()
+    }
 }
 
 impl<'a> LabelIter<'a> {
     pub(super) fn new(cache: &'a MmapCache) -> Result<Self> {
+        // Before the last number is read.
+        let tally = NumberTally::of(cache.handle())?;
         Ok(Self {
             cache,
             next: 1,
             last: cache.handle().numbers_given()?,
+            tally,
+            found: 0,
             label: Vec::new(),
         })
     }
@@ -39,14 +58,23 @@ impl<'a> LabelIter<'a> {
             self.label.clear();
             match self.cache.handle().key_of(number, &mut self.label) {
                 Ok(false) => {}
-                Ok(true) => return Some(Ok((LabelId::from_engine(number), &self.label))),
+                Ok(true) => {
+                    self.found += 1;
+                    return Some(Ok((LabelId::from_engine(number), &self.label)));
+                }
                 Err(error) => {
-                    self.next = self.last + 1;
+                    self.next = self.last.saturating_add(2);
                     return Some(Err(error));
                 }
             }
         }
-        None
+        // Compared once: the next call finds the end behind it.
+        if self.next > self.last.saturating_add(1) {
+            return None;
+        }
+        self.next = self.last.saturating_add(2);
+        let checked = self.tally.check(self.cache.handle(), self.found);
+        checked.err().map(Err)
     }
 }
 

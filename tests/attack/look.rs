@@ -4,7 +4,7 @@
 //! other errors that are the plain truth; see [`Judge::allows`]. How right an answer must be is
 //! known by the change's [`Reach`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub(crate) struct Judge<'a> {
     since: RefCell<BTreeMap<Vec<u8>, State>>,
     /// What was acknowledged before that, or under a header that does not count any more.
     outdated: RefCell<BTreeSet<(Vec<u8>, State)>>,
+    /// Whether nobody can have mended anything yet: then each listing is all that was there, or has
+    /// an error.
+    exact: Cell<bool>,
 }
 
 /// Opens for writing, without a wish as to the geometry.
@@ -55,6 +58,7 @@ impl<'a> Judge<'a> {
             name,
             since: RefCell::default(),
             outdated: RefCell::default(),
+            exact: Cell::new(false),
         }
     }
 
@@ -63,7 +67,9 @@ impl<'a> Judge<'a> {
     pub(crate) fn all(&self, path: &Path) {
         self.outside(path);
         if let Some(cache) = self.tolerate("open to read", read_only().open(path)) {
+            self.exact.set(self.reach.one_byte);
             self.look(&cache);
+            self.exact.set(false);
         }
         self.write(path);
         self.outside(path);
@@ -117,6 +123,7 @@ impl<'a> Judge<'a> {
             // Where there is no index, one may be asked for, or made: but not over what is there.
             Error::NotFound { .. } => self.reach.no_index,
             Error::AlreadyExists { .. } => self.reach.no_index || self.reach.foreign,
+            Error::HeapMissing { .. } => self.reach.lacks_segment,
             Error::SyncFailed { .. } => self.reach.sync_failed,
             Error::TableFull { .. } => self.reach.limited,
             Error::AppendOnly { .. } => self.reach.append_only,
@@ -264,48 +271,87 @@ impl<'a> Judge<'a> {
 
     /// Every way of listing.
     fn list(&self, cache: &MmapCache) {
-        let mut seen = BTreeSet::new();
-        for item in self.tolerate("items", cache.items()).into_iter().flatten() {
-            if let Some((key, value)) = self.tolerate("an item", item) {
-                self.listed(&key, &value);
-                seen.insert(key);
+        self.items("items", self.tolerate("items", cache.items()));
+        let entries = self.tolerate("entries", cache.entries());
+        let pair = |(key, entry): (_, mmapcache::Entry)| (key, entry.into_value());
+        self.items("entries", entries.map(|all| all.map(move |e| e.map(pair))));
+        let borrowed = self.tolerate("items", cache.items()).map(|mut items| {
+            std::iter::from_fn(move || {
+                let item = items.next_borrowed()?;
+                Some(item.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            })
+        });
+        self.items("borrowed items", borrowed);
+        self.keys_of("keys", self.tolerate("keys", cache.keys()));
+        let borrowed = self.tolerate("keys", cache.keys()).map(|mut keys| {
+            std::iter::from_fn(move || Some(keys.next_borrowed()?.map(|(key, _)| key.to_vec())))
+        });
+        self.keys_of("borrowed keys", borrowed);
+        for _ in 0..2 {
+            if let Some(drawn) = self.tolerate("random_key", cache.random_key()).flatten() {
+                self.known("random_key", &drawn);
             }
         }
-        for item in self
-            .tolerate("entries", cache.entries())
-            .into_iter()
-            .flatten()
-        {
-            if let Some((key, entry)) = self.tolerate("an entry", item) {
-                self.listed(&key, entry.value());
-            }
-        }
-        if let Some(mut items) = self.tolerate("items", cache.items()) {
-            while let Some(item) = items.next_borrowed() {
-                if let Some((key, value)) = self.tolerate("a borrowed item", item) {
-                    self.listed(key, value);
+    }
+
+    fn items(&self, door: &str, items: Option<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>>>) {
+        let keys = items.map(|items| {
+            items.map(|item| {
+                item.map(|(key, value)| {
+                    self.listed(&key, &value);
+                    key
+                })
+            })
+        });
+        self.compared(door, keys);
+    }
+
+    fn keys_of(&self, door: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
+        let keys = keys.map(|keys| {
+            keys.inspect(|key| {
+                if let Ok(key) = key {
+                    self.known(door, key);
                 }
-            }
-        }
-        let (put, mut keys) = (self.keys(), BTreeSet::new());
-        for key in self.tolerate("keys", cache.keys()).into_iter().flatten() {
-            if let Some(key) = self.tolerate("a key", key) {
-                let known = put.contains(&key) || self.reach.allows_strange(&key);
-                assert!(known, "{}: listed {key:?}, which was never put", self.name);
-                keys.insert(key);
-            }
-        }
-        if let Some(mut listed) = self.tolerate("keys", cache.keys()) {
-            while let Some(next) = listed.next_borrowed() {
-                if let Some((key, _)) = self.tolerate("a borrowed key", next) {
-                    let known = put.contains(key) || self.reach.allows_strange(key);
-                    assert!(known, "{}: borrowed {key:?}, never put", self.name);
+            })
+        });
+        self.compared(door, keys);
+    }
+
+    fn known(&self, door: &str, key: &[u8]) {
+        let is_known = self.keys().contains(key) || self.reach.allows_strange(key);
+        assert!(
+            is_known,
+            "{}: {door} gives {key:?}, which was never put",
+            self.name
+        );
+    }
+
+    /// Compares a listing with what was put, where the change lets it be known.
+    fn compared(&self, door: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
+        let (mut seen, mut failed, mut count) = (BTreeSet::new(), keys.is_none(), 0);
+        for key in keys.into_iter().flatten() {
+            match self.tolerate(door, key) {
+                Some(key) => {
+                    count += 1;
+                    seen.insert(key);
                 }
+                None => failed = true,
             }
         }
-        if !self.reach.listing && !self.reach.version {
-            self.complete("items", &seen);
-            self.complete("keys", &keys);
+        if self.exact.get() {
+            assert_eq!(count, seen.len(), "{}: {door} gives a key twice", self.name);
+            let entries = self.specimen.entries().map(|(key, _)| key);
+            let all: BTreeSet<_> = entries.cloned().collect();
+            assert!(
+                seen.is_subset(&all),
+                "{}: {door} gives a deleted key",
+                self.name
+            );
+            assert!(failed || seen == all, "{}: {door} is short", self.name);
+        }
+        let can_tell = !self.reach.listing || (self.reach.one_byte && !failed);
+        if can_tell && !self.reach.version {
+            self.complete(door, &seen);
         }
     }
 

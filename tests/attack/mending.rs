@@ -40,6 +40,12 @@ pub(crate) fn repair(specimen: &Specimen, image: &Image, reach: &Reach, path: &P
             assert!(right, "after a repair: {:?}", report.faults);
         }
         Err(Error::Version { .. }) if reach.version => {}
+        Err(Error::HeapMissing { .. }) if reach.lacks_segment => {
+            assert!(
+                !believable || !says_what_it_is(specimen, image),
+                "a repair has a segment to go by"
+            );
+        }
         Err(error) => {
             assert!(error.is_corruption(), "repair: {error:?}");
             assert!(

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::image::{Image, differences, segment_number};
 use super::layout::{self, FIRST_RECORD, Geometry, PAGE, Record, header, u32_at, u64_at};
 use super::seals;
-use super::specimen::{INLINE_KEY, Specimen};
+use super::specimen::Specimen;
 
 /// What a change of files may change in answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,11 @@ pub(crate) struct Reach {
     /// These may have any value: there are records of them that the engine did not write, and whose
     /// checksums are right all the same.
     pub(crate) forged: BTreeSet<Vec<u8>>,
-    /// A listing may leave entries out, or give short keys that nobody put.
+    /// A listing may leave entries out.
     pub(crate) listing: bool,
+    /// One byte of one file is another, and nothing else: no listing may leave entries out without an
+    /// error.
+    pub(crate) one_byte: bool,
     /// A header names another version, or a feature that no release knows.
     pub(crate) version: bool,
     /// The mark of a failed sync stands where there was none.
@@ -49,6 +52,8 @@ pub(crate) struct Reach {
     /// Something that is not a file of ours stands where a new segment may be wanted: nothing is
     /// made in its place.
     pub(crate) foreign: bool,
+    /// A segment is gone, or something else has its name: nobody writes without it.
+    pub(crate) lacks_segment: bool,
 }
 
 /// How much an answer about a key must be worth.
@@ -82,6 +87,7 @@ impl Reach {
     pub(crate) fn between(specimen: &Specimen, after: &Image) -> Self {
         let mut reach = Self::default();
         reach.look_at_headers(specimen, after);
+        reach.one_byte = is_one_byte_apart(&specimen.image, after);
         for (suffix, old) in specimen.image.files() {
             for range in changed(old, after.bytes(suffix)) {
                 match suffix {
@@ -121,6 +127,11 @@ impl Reach {
             }
             _ => true,
         });
+        let segments = specimen.image.files();
+        let mut segments = segments.filter(|(suffix, _)| segment_number(suffix).is_some());
+        // Magic, version, checksum and both ids.
+        self.lacks_segment = self.estranged
+            || segments.any(|(suffix, sound)| after.bytes(suffix).get(..40) != sound.get(..40));
         if index.len() >= header::END {
             let cursor = u64_at(index, header::CURSOR);
             let lies = cursor != u64_at(specimen.image.bytes(""), header::CURSOR)
@@ -248,10 +259,10 @@ impl Reach {
         }
     }
 
-    /// Whether a listing of keys alone may name this one, which nobody put: the index holds short
-    /// keys in full, and nothing sums them. Under another geometry they may seem to be longer.
+    /// Whether a listing of keys alone may name this one, which nobody put. The index holds short
+    /// keys in full, beside bits of their hash: under another seed those may be of another key.
     pub(crate) fn allows_strange(&self, key: &[u8]) -> bool {
-        self.forged.contains(key) || self.estranged || (self.listing && key.len() <= INLINE_KEY)
+        self.forged.contains(key) || self.estranged
     }
 }
 
@@ -269,6 +280,19 @@ fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
             u32_at(head, header::CRC) == seals::header_sum(head) && u32_at(head, at) & !known != 0
         });
     flagged || bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1
+}
+
+/// Whether all files but one are the same, and that one but for a byte.
+fn is_one_byte_apart(before: &Image, after: &Image) -> bool {
+    let pairs = || {
+        before
+            .files()
+            .map(|(suffix, old)| (old, after.bytes(suffix)))
+    };
+    let is_same_shape =
+        before.suffixes() == after.suffixes() && pairs().all(|(old, new)| old.len() == new.len());
+    let ranges = pairs().flat_map(|(old, new)| differences(old, new));
+    is_same_shape && ranges.map(|range| range.len()).sum::<usize>() == 1
 }
 
 /// What is not the same, of two files of any length.

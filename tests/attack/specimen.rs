@@ -262,21 +262,21 @@ impl Maker {
         self.image()
     }
 
-    /// The files as they are, but for the directory's room.
     fn image(&self) -> Image {
-        let mut image = Image::read(&self.path).expect("files to read");
-        let index = image.bytes_mut("").expect("an index");
-        // Else each that is written would be a copy, of which nothing is believed.
-        layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
-        *index = with_small_directory(index);
-        seals::repair(
-            &mut image,
-            &Seal::Header {
-                suffix: String::new(),
-            },
-        );
-        image
+        image_of(&self.path)
     }
+}
+
+/// The files of the cache at a path as they are, but for the directory's room.
+pub(crate) fn image_of(path: &Path) -> Image {
+    let mut image = Image::read(path).expect("files to read");
+    let index = image.bytes_mut("").expect("an index");
+    // Else each that is written would be a copy, of which nothing is believed.
+    layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
+    *index = with_small_directory(index);
+    let suffix = String::new();
+    seals::repair(&mut image, &Seal::Header { suffix });
+    image
 }
 
 /// The same index with room for fewer directory entries than the engine gives: what is in use is

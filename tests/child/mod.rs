@@ -11,6 +11,7 @@ pub(crate) mod logbook;
 pub(crate) mod reader;
 pub(crate) mod rebuilds;
 pub(crate) mod scratch;
+pub(crate) mod user;
 pub(crate) mod witness;
 pub(crate) mod worker;
 

@@ -380,3 +380,43 @@ fn what_is_no_item_keeps_nobody_from_taking_items() -> Result<()> {
     assert_eq!((popped, dict.cache().len()), (100, 1));
     Ok(())
 }
+
+/// The rows of a table in `docs/format.md`.
+fn rows_below(heading: &str) -> Vec<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/format.md");
+    let document = std::fs::read_to_string(path).expect("the document");
+    let lines = document.lines().skip_while(|line| *line != heading);
+    let rows = lines
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| {
+        row.trim_matches('|')
+            .split('|')
+            .map(|it| it.trim().to_owned())
+            .collect()
+    };
+    rows.skip(2).map(cells).collect()
+}
+
+#[test]
+fn engine_keys_are_those_of_the_document() -> Result<()> {
+    let rows = rows_below("## Keys of dictionaries");
+    assert_eq!(rows.len(), Format::ALL.len());
+    for (format, row) in Format::ALL.into_iter().zip(rows) {
+        let scratch = Scratch::new();
+        let dict = MmapDict::<String>::open_with(&scratch.path, format, &Options::new())?;
+        let etag = dict.insert(["users", "42"], text("v"))?;
+        let cache = MmapCache::open(&scratch.path).expect("a cache");
+        let first = cache.entries().expect("entries").next();
+        let (key, entry) = first.expect("an entry").expect("it is right");
+        let beginning = row[1].trim_matches('`');
+        assert_eq!(key, format!("{beginning}users/42").into_bytes());
+        assert_eq!(entry.version().as_nanos().to_string(), etag.to_string());
+        let expected: &[u8] = match format {
+            Format::Json => b"\"v\"",
+            _ => b"\xa1v",
+        };
+        assert_eq!(entry.value(), expected);
+    }
+    Ok(())
+}

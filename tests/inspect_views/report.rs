@@ -170,7 +170,11 @@ fn a_cache_that_is_refused_has_a_page_that_says_why_and_what_is_left() {
 #[test]
 fn what_is_no_cache_has_a_page_without_charts_and_what_is_not_there_has_none() {
     let (dir, path) = place();
-    fs::write(&path, vec![0xff; 5000]).unwrap();
+    fs::write(
+        &path,
+        [b"MMCINDEX\x01\0\0\0".as_slice(), &[0xff; 5000]].concat(),
+    )
+    .unwrap();
     let (page, numbers) = report(&path, 1);
     assert!(page.contains("There are none: "), "{page}");
     assert!(numbers["census"]["failed"].is_string());

@@ -46,7 +46,7 @@ fn what_was_put_is_told_with_its_version() {
         .unwrap()
         .unwrap()
         .version();
-    let told = json!({ "stored": true, "bytes": 3, "version": version.as_nanos() });
+    let told = json!({ "stored": true, "bytes": 3, "version": version.as_nanos().to_string() });
     assert_eq!(put.json(), told);
     let arguments = ["put", "cache", "key 001", "newer", "--if-absent", "--json"];
     let kept = desk.run(1, &arguments);

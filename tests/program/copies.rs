@@ -70,8 +70,14 @@ fn a_copy_of_a_damaged_cache_is_clean_and_says_what_is_missing() {
         .open(desk.path("cache.heap"))
         .unwrap();
     heap.write_all_at(&[0x55; 8], 4_000).unwrap();
-    let text = desk.run(1, &["copy", "cache", "copy"]).out();
+    let refused = desk.run(1, &["copy", "cache", "copy"]).err();
+    assert!(refused.contains("99 of 100 entries"), "{refused}");
+    assert!(!desk.path("copy").exists());
+    let text = desk
+        .run(1, &["copy", "cache", "copy", "--allow-losses"])
+        .out();
     assert!(text.contains("damaged bytes"), "{text}");
+    assert!(text.starts_with("copy: clean, but NOT WHOLE"), "{text}");
     desk.run(0, &["verify", "copy"]);
     assert_eq!(desk.look("copy").len(), 99);
 }

@@ -7,7 +7,7 @@ use mmapcache::Labels;
 use crate::run::Desk;
 
 /// The commands that `--help` names.
-fn commands(desk: &Desk) -> Vec<String> {
+pub(crate) fn commands(desk: &Desk) -> Vec<String> {
     let help = desk.run(0, &["--help"]).out();
     let (_, listed) = help.split_once("Commands:\n").unwrap();
     let (listed, _) = listed.split_once("\n\n").unwrap();
@@ -82,22 +82,104 @@ fn completions_know_every_command_in_every_shell() {
         }
         assert!(script.contains("heap-path"), "{shell}");
     }
+    desk.run(2, &["completions", "no-such-shell"]);
+}
+
+/// What bash offers for the last of some words.
+fn complete(desk: &Desk, words: &[&str]) -> Vec<String> {
     let script = desk.run(0, &["completions", "bash"]).out();
     std::fs::write(desk.path("completions.bash"), script).unwrap();
     let typed = r#"
         . ./completions.bash
         function=$(complete -p mmapcache-inspect | sed 's/.*-F \([^ ]*\).*/\1/')
-        COMP_WORDS=(mmapcache-inspect ver) COMP_CWORD=1
-        $function mmapcache-inspect ver mmapcache-inspect
-        echo "${COMPREPLY[@]}""#;
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        $function "$1" "${@: -1}" "${@: -2:1}"
+        printf '%s\n' "${COMPREPLY[@]}""#;
     let mut bash = Command::new("bash");
     let completed = bash
-        .args(["-c", typed])
+        .args(["-c", typed, "bash", "mmapcache-inspect"])
+        .args(words)
         .current_dir(desk.0.path())
         .output()
         .unwrap();
-    assert_eq!(completed.stdout, b"verify\n", "{completed:?}");
-    desk.run(2, &["completions", "no-such-shell"]);
+    assert!(
+        completed.status.success() && completed.stderr.is_empty(),
+        "{completed:?}"
+    );
+    let lines = String::from_utf8(completed.stdout).unwrap();
+    lines.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    let desk = Desk::new();
+    assert_eq!(complete(&desk, &["ver"]), ["verify"]);
+    assert_eq!(complete(&desk, &["--heap"]), ["--heap-path"]);
+    assert_eq!(complete(&desk, &["stats", "--fu"]), ["--full"]);
+    assert_eq!(complete(&desk, &["stats", "cache", "--fu"]), ["--full"]);
+    assert_eq!(
+        complete(&desk, &["verify", "cache", "--level", "s"]),
+        ["slots"]
+    );
+    for command in commands(&desk) {
+        let help = desk.run(0, &[&command, "--help"]).out();
+        let offered = complete(&desk, &[&command, "--"]);
+        let words = help.split([' ', '\n', ',']);
+        let named = words.filter(|word| word.starts_with("--") && word.len() > 2);
+        // Those that the options' own lines begin with, not those that texts mention.
+        let lines: Vec<_> = help.lines().map(str::trim_start).collect();
+        let begins = |word: &&str| {
+            lines
+                .iter()
+                .any(|line| line.starts_with(word) || line.contains(&format!(", {word}")))
+        };
+        for option in named.filter(begins) {
+            assert!(
+                offered.iter().any(|one| one == option),
+                "{command}: {option} in {offered:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn help_fits_the_terminal() {
+    let desk = Desk::new();
+    for command in commands(&desk).iter().map(String::as_str).chain([""]) {
+        let arguments: Vec<_> = [command, "--help"]
+            .into_iter()
+            .filter(|it| !it.is_empty())
+            .collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_mmapcache-inspect"))
+            .args(&arguments)
+            .env("COLUMNS", "60")
+            .output()
+            .unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        for line in help.lines().filter(|line| !line.starts_with("Usage: ")) {
+            assert!(line.chars().count() <= 60, "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_argument_is_described() {
+    let desk = Desk::new();
+    for command in commands(&desk) {
+        let help = desk.run(0, &[&command, "--help"]).out();
+        let Some((_, arguments)) = help.split_once("\nArguments:\n") else {
+            continue;
+        };
+        let (arguments, _) = arguments.split_once("\nOptions:\n").unwrap();
+        let lines: Vec<_> = arguments.lines().collect();
+        let is_name = |line: &str| line.starts_with("  <") || line.starts_with("  [");
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_name(line)) {
+            let beside = line.trim().contains("  ");
+            let text = |next: &&str| next.starts_with("      ") && !next.trim().is_empty();
+            let below = lines.get(at + 1).is_some_and(text);
+            assert!(beside || below, "{command}: nothing on {line}");
+        }
+    }
 }
 
 #[test]
@@ -112,10 +194,13 @@ fn there_is_a_manual_page_for_every_command() {
             "{page}"
         );
         let shown = desk.run(0, &["man", &command]).out();
-        assert!(
-            shown.contains(&format!(".TH mmapcache-inspect-{command} 1")),
-            "{shown}"
-        );
+        let head = format!(".TH mmapcache-inspect-{command} 1");
+        let version = concat!("\"mmapcache-inspect ", env!("CARGO_PKG_VERSION"), "\"");
+        for text in [&shown, &page] {
+            let mut lines = text.lines();
+            let found = lines.find(|line| line.starts_with(&head)).unwrap();
+            assert!(found.contains(version), "{found}");
+        }
     }
     assert!(desk.path("deep/man1/mmapcache-inspect.1").exists());
     assert!(desk.run(0, &["man"]).out().contains(".SH NAME"));

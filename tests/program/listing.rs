@@ -48,7 +48,7 @@ fn sizes_times_and_values_stand_beside_the_keys() {
     let version = desk.look("cache").mtime(b"b").unwrap().unwrap();
     assert_eq!(listed[0]["key"], "b");
     assert_eq!(listed[0]["size"], 4_000);
-    assert_eq!(listed[0]["version"], version.as_nanos());
+    assert_eq!(listed[0]["version"], version.as_nanos().to_string());
     let time = listed[0]["time"].as_str().unwrap().to_owned();
     assert!(time.ends_with(" UTC"), "{time}");
     let arguments = ["list", "cache", "--prefix", "b", "--long"];

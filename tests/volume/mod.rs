@@ -31,6 +31,30 @@ pub(crate) enum Kind {
     Tmpfs,
     /// On a loop device, with blocks of this many bytes.
     Ext4(u32),
+    /// On a loop device: every change of a file's bytes is written to new blocks.
+    Btrfs,
+    /// On a loop device, 300 MB at least: files may share blocks.
+    Xfs,
+    /// In memory, without a limit, and without saying how much room there is.
+    Ramfs,
+}
+
+impl Kind {
+    /// The command that makes such a file system in an image; none where it needs no image.
+    fn maker(self) -> Option<Command> {
+        let (program, arguments): (&str, &[&str]) = match self {
+            Self::Tmpfs | Self::Ramfs => return None,
+            Self::Ext4(_) => ("mkfs.ext4", &["-q", "-F", "-m", "0", "-b"]),
+            Self::Btrfs => ("mkfs.btrfs", &["-q", "-f"]),
+            Self::Xfs => ("mkfs.xfs", &["-q", "-f"]),
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        if let Self::Ext4(block) = self {
+            command.arg(block.to_string());
+        }
+        Some(command)
+    }
 }
 
 impl Volume {
@@ -41,7 +65,7 @@ impl Volume {
                 std::env::var_os("CI").is_none(),
                 "CI must be able to mount {kind:?}"
             );
-            eprintln!("NOT RUN: mounting {kind:?} needs root");
+            eprintln!("NOT RUN: mounting {kind:?} needs root and its mkfs");
         }
         volume
     }
@@ -49,10 +73,13 @@ impl Volume {
     fn try_mount(kind: Kind, bytes: u64) -> Option<Self> {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a directory to mount on");
-        let Kind::Ext4(block) = kind else {
-            let options = format!("size={bytes},mode=777");
+        let Some(mut maker) = kind.maker() else {
+            let (name, options) = match kind {
+                Kind::Ramfs => ("ramfs", "mode=777".to_owned()),
+                _ => ("tmpfs", format!("size={bytes},mode=777")),
+            };
             let mounted = run(Command::new("mount")
-                .args(["-t", "tmpfs", "-o", &options, "mmapcache-test"])
+                .args(["-t", name, "-o", &options, "mmapcache-test"])
                 .arg(dir.path()));
             let image = None;
             return mounted.then_some(Self {
@@ -67,10 +94,7 @@ impl Volume {
             .or_else(|_| tempfile::NamedTempFile::new())
             .expect("a file for the image");
         image.as_file().set_len(bytes).expect("a sparse image");
-        let block = block.to_string();
-        let made = run(Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0", "-b", &block])
-            .arg(image.path()));
+        let made = run(maker.arg(image.path()));
         let image = Some(image);
         let mut volume = Self {
             dir,
@@ -140,7 +164,10 @@ impl Volume {
                     break;
                 }
             }
-            ballast.sync_all().expect("the ballast on the disk");
+            match ballast.sync_all() {
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                synced => synced.expect("the ballast on the disk"),
+            }
         }
     }
 
@@ -163,6 +190,83 @@ impl Drop for Volume {
         if self.mounted {
             run(Command::new("umount").arg("-l").arg(self.path()));
         }
+    }
+}
+
+/// An overlayfs whose layers are on a tmpfs: `lower` holds what is there when it is mounted.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    base: Volume,
+}
+
+impl Overlay {
+    /// Lets `fill` make the files of the lower layer, and mounts the overlay over them.
+    pub(crate) fn mount(fill: impl FnOnce(&Path)) -> Option<Self> {
+        let base = Volume::mount(Kind::Tmpfs, 256 << 20)?;
+        for name in ["lower", "upper", "work", "merged"] {
+            fs::create_dir(base.path().join(name)).expect("a directory");
+        }
+        fill(&base.path().join("lower"));
+        let overlay = Self { base };
+        let at = |name| overlay.base.path().join(name).display().to_string();
+        let (lower, upper, work) = (at("lower"), at("upper"), at("work"));
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let mounted = run(Command::new("mount")
+            .args(["-t", "overlay", "-o", &options, "mmapcache-test"])
+            .arg(overlay.path()));
+        assert!(mounted, "an overlay, where a tmpfs can be mounted");
+        Some(overlay)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.base.path().join("merged")
+    }
+
+    /// Whether a file was copied to the upper layer, or created there.
+    pub(crate) fn is_upper(&self, name: &str) -> bool {
+        self.base.path().join("upper").join(name).exists()
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.path()));
+    }
+}
+
+/// A FUSE file system: a directory mounted once more by `bindfs`.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    mounted: tempfile::TempDir,
+    _original: tempfile::TempDir,
+}
+
+impl Bound {
+    pub(crate) fn mount() -> Option<Self> {
+        let original = tempfile::tempdir().expect("a directory");
+        let mounted = tempfile::tempdir().expect("a directory");
+        let done = run(Command::new("bindfs")
+            .arg(original.path())
+            .arg(mounted.path()));
+        if !done {
+            assert!(std::env::var_os("CI").is_none(), "CI must have `bindfs`");
+            eprintln!("NOT RUN: FUSE needs root, /dev/fuse and `bindfs`");
+            return None;
+        }
+        Some(Self {
+            mounted,
+            _original: original,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.mounted.path()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.path()));
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -12,7 +13,8 @@ use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{
     compact, completions, copy, delete, demo, export, get, headers, heap, histogram, import, key,
-    labels, list, man, map, metrics, put, record, repair, report, slot, stats, verify, watch,
+    labels, list, man, map, metrics, progress, put, record, repair, report, slot, stats, verify,
+    watch,
 };
 
 /// Looks into mmapcache's caches, checks them, fills and empties them.
@@ -25,6 +27,15 @@ pub(crate) struct Arguments {
     /// Where the heap's segments stand, if not beside the index
     #[arg(long, global = true, value_name = "PATH")]
     heap_path: Option<PathBuf>,
+    /// Show progress after so many milliseconds, for tests
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "MS",
+        default_value_t = 1000
+    )]
+    progress_after: u64,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,6 +49,7 @@ enum Command {
     /// region: 2.4 MiB at a million entries.
     #[command(after_help = "Example: mmapcache-inspect stats thumbnails --full")]
     Stats {
+        /// The cache: the path of its index
         cache: PathBuf,
         /// How searches go, the heap by segment, and how much of each file is in memory
         #[arg(long)]
@@ -61,6 +73,7 @@ enum Command {
     /// The value of a key, byte for byte
     #[command(after_help = "Example: mmapcache-inspect get cache 'key \\x01'")]
     Get {
+        /// The cache: the path of its index
         cache: PathBuf,
         /// As text in which `\xNN` is a byte and `\\` a backslash, or `hex:` and hex digits
         key: OsString,
@@ -115,6 +128,7 @@ enum Command {
     /// cache is.
     #[command(after_help = "Example: mmapcache-inspect repair cache --keep")]
     Repair {
+        /// The cache: the path of its index
         cache: PathBuf,
         #[command(flatten)]
         request: repair::Request,
@@ -175,6 +189,7 @@ enum Command {
 impl Arguments {
     /// Carries the command out.
     pub(crate) fn run(self) -> Result<Verdict, Failure> {
+        progress::after(Duration::from_millis(self.progress_after));
         let heap = self.heap_path;
         let at = |cache: &PathBuf| Site {
             cache: cache.clone(),

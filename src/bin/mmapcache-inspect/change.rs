@@ -29,7 +29,8 @@ impl Change {
         let mut options = site.options();
         options.create(create);
         options.lock_timeout(Some(Duration::from_secs(self.wait)));
-        let cache = options.open(&site.cache)?;
+        let opened = options.open(&site.cache);
+        let cache = opened.map_err(|error| site.explain(error))?;
         let instead = "nothing of them changes or goes, and new ones come by `Labels`";
         refuse_labels(site, instead)?;
         Ok(cache)

@@ -10,6 +10,7 @@ use crate::change::Change;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 use crate::units;
 use crate::verdict::Verdict;
@@ -17,6 +18,7 @@ use crate::verdict::Verdict;
 /// What to compact.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     #[command(flatten)]
     change: Change,
@@ -53,8 +55,10 @@ impl Size {
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let cache = arguments.change.open(site, false)?;
     let (before, began) = (Size::of(&cache)?, Instant::now());
+    let progress = progress::of_time("compacting");
     cache.compact()?;
     arguments.change.end(&cache)?;
+    drop(progress);
     let (after, time) = (Size::of(&cache)?, began.elapsed());
     let mut out = Output::new();
     if arguments.json {

@@ -19,12 +19,16 @@ use crate::verdict::Verdict;
 /// What to copy where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Where the copy is made; nothing may be there yet
     destination: PathBuf,
     /// Where the copy's heap goes, if not beside its index
     #[arg(long, value_name = "PATH")]
     destination_heap: Option<PathBuf>,
+    /// Copy what there is of a damaged cache too; the exit code is then 1
+    #[arg(long)]
+    allow_losses: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,16 +41,17 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     if let Some(heap) = &arguments.destination_heap {
         options.heap_path(heap);
     }
-    let bar = progress::of_bytes("copying and reading the heap");
+    let progress = progress::of_bytes("copying and reading the heap");
     let copied = cache
         .hot_copy()
         .options(&options)
-        .on_progress(|progress| {
-            bar.set_length(2 * progress.heap_bytes);
-            bar.set_position(progress.copied_bytes + progress.read_bytes);
+        .allow_losses(arguments.allow_losses)
+        .on_progress(|now| {
+            let done = now.copied_bytes.saturating_add(now.read_bytes);
+            progress.set(done, now.heap_bytes.saturating_mul(2));
         })
         .to(&arguments.destination);
-    bar.finish_and_clear();
+    drop(progress);
     let (copied, time) = (copied?, began.elapsed());
     let mut out = Output::new();
     if arguments.json {
@@ -68,7 +73,10 @@ fn missing(copied: &Copied) -> u64 {
 
 fn text(copied: &Copied, time: Duration) -> String {
     let mut grid = Grid::new();
-    grid.section("copy: whole and clean");
+    grid.section(match (copied.damaged_bytes, missing(copied)) {
+        (0, 0) => "copy: whole and clean",
+        _ => "copy: clean, but NOT WHOLE: a part of the original was damaged",
+    });
     let lost = match missing(copied) {
         0 => String::new(),
         count => format!("{} more were in the original's index", units::count(count)),
@@ -82,7 +90,7 @@ fn text(copied: &Copied, time: Duration) -> String {
     };
     grid.row("heap", units::bytes(copied.heap_bytes), shared);
     if copied.damaged_bytes > 0 {
-        let damaged = "of the original's heap; what they held is not in the copy";
+        let damaged = "of the original's heap, not copied; `verify` of the original names the keys";
         grid.row("damaged bytes", units::count(copied.damaged_bytes), damaged);
     }
     grid.row("time", units::duration(time), "");

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::change::Change;
 use crate::failure::Failure;
 use crate::output::{self, Output};
+use crate::progress;
 use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{json_line, key, units};
@@ -15,6 +16,7 @@ use crate::{json_line, key, units};
 /// What to delete.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Written as for `get`
     #[arg(required = true)]
@@ -30,6 +32,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     // All of them are read before the first goes.
     let keys = arguments.keys.iter().map(|text| key::asked(text, "key"));
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
+    let progress = progress::of_time("waiting for the lock or the disk");
     let cache = arguments.change.open(site, false)?;
     let mut absent = Vec::new();
     let mut writer = cache.writer()?;
@@ -40,6 +43,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     }
     writer.commit()?;
     arguments.change.end(&cache)?;
+    drop(progress);
     let deleted = keys.len() - absent.len();
     let mut out = Output::new();
     if arguments.json {

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::import;
 use crate::output::{self, Output};
+use crate::progress;
 use crate::site::Site;
 use crate::tally::Tally;
 use crate::verdict::Verdict;
@@ -132,8 +133,11 @@ fn notes(source: &Source, tally: &Tally) -> Vec<String> {
             "the tree has more; stopped at {limit} (--total-limit)"
         ));
     }
-    if source.is_default && tally.stored < 10_000 {
-        notes.push("fewer than 10,000 files: this toolchain has no more to give".to_owned());
+    if source.is_default && tally.stored < 10_000 && !tally.cut {
+        notes.push(
+            "fewer than 10,000 files: this toolchain has no more; name another directory for more"
+                .to_owned(),
+        );
     }
     notes
 }
@@ -144,6 +148,7 @@ fn read_while_writing(
     source: &Source,
     site: &Site,
 ) -> Result<(read::Report, write::Report), Failure> {
+    let _progress = progress::of_time("reading back while another process writes");
     let mut writer = Child::start("demo-write", source, site)?;
     writer.wait_for_line()?;
     let reader = Child::start("demo-read", source, site)?;
@@ -156,7 +161,9 @@ fn read_while_writing(
 fn look_at(site: &Site) -> Result<(Stats, Report, Duration), Failure> {
     let cache = site.look()?;
     let began = Instant::now();
+    let progress = progress::of_time("checking everything");
     let report = cache.verify()?;
+    drop(progress);
     let time = began.elapsed();
     for fault in &report.faults {
         output::remark(&verify::fault_line(fault));
@@ -212,4 +219,29 @@ fn scratch_dir() -> Result<PathBuf, Failure> {
         .create(&dir)
         .map_err(Failure::file(&dir, "create the directory"))?;
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Selection;
+
+    #[test]
+    fn notes_do_not_contradict_each_other() {
+        let source = Source {
+            root: "/".into(),
+            selection: Selection::all(),
+            is_default: true,
+        };
+        let told = |cut| {
+            let tally = Tally {
+                stored: 9_000,
+                cut,
+                ..Tally::default()
+            };
+            notes(&source, &tally)
+        };
+        assert!(told(true).len() == 1 && told(true)[0].contains("the tree has more"));
+        assert!(told(false).len() == 1 && told(false)[0].contains("no more"));
+    }
 }

@@ -10,6 +10,7 @@ use mmapcache::MmapCache;
 
 use crate::failure::Failure;
 use crate::output::{self, Output};
+use crate::progress::{self, Progress};
 use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{json_line, key, transfer, tree, units};
@@ -17,6 +18,7 @@ use crate::{json_line, key, transfer, tree, units};
 /// Where to export to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Write each value to a file in this new or empty directory, at the path that is its key.
     /// Keys that are no safe relative path are reported and left out; the exit code is then 2
@@ -67,9 +69,11 @@ fn each(
     cache: &MmapCache,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>,
 ) -> Result<bool, Failure> {
+    let progress = progress::of_printing("exporting entries", cache.len());
     let mut items = cache.items()?;
     let mut damage = false;
     while let Some(item) = items.next_borrowed() {
+        progress.iter().for_each(Progress::step);
         match item {
             Ok((key, value)) => take(key, value)?,
             Err(error) if error.is_corruption() => {

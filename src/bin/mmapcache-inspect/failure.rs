@@ -12,6 +12,12 @@ pub(crate) enum Failure {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] mmapcache::Error),
+    /// There is something else than a cache at the path.
+    #[error("{}: not a cache: neither this nor a file beside it has the header of one; check the path", path.display())]
+    NoCache { path: PathBuf },
+    /// The index is not there, but a segment of its heap is.
+    #[error("{}: the index is missing, but {} of its heap is there; put the index back, or make it anew from the heap: `mmapcache-inspect repair {}`", path.display(), segment.display(), path.display())]
+    LostIndex { path: PathBuf, segment: PathBuf },
     /// Standard output took no more.
     #[error("could not write to standard output")]
     Output(#[source] io::Error),
@@ -43,7 +49,16 @@ impl Failure {
 
     /// Whether a cache's files are at fault.
     pub(crate) fn is_damage(&self) -> bool {
-        matches!(self, Self::Engine(error) if error.is_corruption())
+        match self {
+            Self::Engine(error) => error.is_corruption(),
+            Self::NoCache { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the files are of another release, whose fields may mean something else.
+    pub(crate) fn is_other_release(&self) -> bool {
+        matches!(self, Self::Engine(mmapcache::Error::Version { .. }))
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

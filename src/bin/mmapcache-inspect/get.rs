@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{json_line, key};
+use crate::{exact, json_line, key};
 
 pub(crate) fn run(site: &Site, wanted: &[u8], json: bool) -> Result<Verdict, Failure> {
     let cache = site.look()?;
@@ -24,7 +24,10 @@ pub(crate) fn run(site: &Site, wanted: &[u8], json: bool) -> Result<Verdict, Fai
         let mut object = Map::new();
         json_line::insert(&mut object, "key", wanted);
         json_line::insert(&mut object, "value", entry.value());
-        object.insert("version".to_owned(), entry.version().as_nanos().into());
+        object.insert(
+            "version".to_owned(),
+            exact::wide(entry.version().as_nanos()),
+        );
         out.json(&Value::Object(object))?;
     } else {
         out.with(|out| out.write_all(entry.value()))?;

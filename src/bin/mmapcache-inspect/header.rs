@@ -4,7 +4,7 @@
 use mmapcache::inspect::{Changing, Companion, HeapPlace, Overview, PendingChange, Role, Sealed};
 use serde_json::{Map, Value, json};
 
-use crate::moment;
+use crate::{exact, moment};
 
 /// Names and values, in the order in which people read them.
 pub(crate) type Fields = Vec<(&'static str, Value)>;
@@ -81,7 +81,7 @@ fn changing_fields(header: &Changing) -> Fields {
         ("changes", header.changes.into()),
         ("last_write", time(header.last_write)),
         ("boot", format!("{:032x}", header.boot).into()),
-        ("inode", header.inode.into()),
+        ("inode", exact::wide(header.inode)),
         ("dirty", header.dirty.into()),
         ("flushed", header.flushed.into()),
         ("synced", place(header.synced)),

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::paint::{self, Paint};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{header, key, moment, place, units, verify};
+use crate::{exact, header, key, moment, place, units, verify};
 
 /// Every field of the headers of all files, with its place, and whether it can be true
 ///
@@ -23,6 +23,7 @@ use crate::{header, key, moment, place, units, verify};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect header thumbnails --doubtful")]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Only what cannot be true
     #[arg(long)]
@@ -49,7 +50,9 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         }
         if arguments.json {
             let comma = if number > 0 { "," } else { "" };
-            out.line(&format!("{comma}{}", value(&shown)))?;
+            let mut value = value(&shown);
+            exact::settle(&mut value);
+            out.line(&format!("{comma}{value}"))?;
         } else if !(shown.fields.is_empty() && arguments.doubtful) {
             out.line(&text(&shown, paint))?;
             if shown.path == overview.path {
@@ -57,7 +60,8 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
             }
         }
     }
-    let implausible = verify::fault_values(&overview.implausible);
+    let mut implausible = verify::fault_values(&overview.implausible);
+    exact::settle(&mut implausible);
     if arguments.json {
         out.line(&format!("],\"implausible\":{implausible}}}"))?;
     } else {
@@ -110,8 +114,14 @@ fn value(header: &FileHeader) -> Value {
         .map(|field| {
             let value = match &field.value {
                 None => Value::Null,
+                // Whatever the file system takes for one.
+                Some(FieldValue::Number(id)) if matches!(field.name, "inode" | "device") => {
+                    exact::wide(*id)
+                }
                 Some(FieldValue::Number(number)) => (*number).into(),
-                Some(FieldValue::Time(time)) => time.map(moment::nanos).into(),
+                Some(FieldValue::Time(time)) => {
+                    time.map(|at| exact::wide(moment::nanos(at))).into()
+                }
                 Some(FieldValue::Unused(zero)) => {
                     let mut object = Map::new();
                     object.insert("zero".to_owned(), (*zero).into());

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use mmapcache::inspect::{Anatomy, Stretch, Walked};
+use mmapcache::inspect::{Anatomy, Role, Stretch, Walked};
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::paint::{self, Paint};
+use crate::progress::{self, Progress};
 use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{json_line, key, place, record, units};
@@ -20,6 +21,7 @@ use crate::{json_line, key, place, record, units};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect heap thumbnails 0 --limit 100")]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Only the segment with this number
     segment: Option<u16>,
@@ -42,6 +44,10 @@ struct Lister<'a> {
     paint: Paint,
     left: u64,
     damage: bool,
+    progress: Option<Progress>,
+    /// Bytes of the segments that were walked over, and of all of them.
+    walked: u64,
+    all: u64,
 }
 
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
@@ -53,15 +59,31 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         paint: Paint::new(),
         left: arguments.limit.unwrap_or(u64::MAX),
         damage: false,
+        // Damage is rare: its lines go around the bar.
+        progress: match arguments.damage {
+            true => Some(progress::of_bytes("reading the heap")),
+            false => progress::of_printing("reading the heap: bytes", 0),
+        },
+        walked: 0,
+        all: 0,
     };
     let all = anatomy.segments();
     if let Some(number) = arguments.segment
         && !all.contains(&number)
     {
-        output::remark(&format!("there is no segment {number}"));
+        let (first, last) = (all.first().copied(), all.last().copied());
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        output::remark(&format!(
+            "there is no segment {number}; the first is {first}, the last {last}: see `map`"
+        ));
         return Ok(Verdict::Wrong);
     }
     let wanted = |number: &&u16| arguments.segment.is_none_or(|wanted| wanted == **number);
+    for file in &anatomy.overview().files {
+        if matches!(file.role, Role::Segment(number) if wanted(&&number)) {
+            lister.all = lister.all.saturating_add(file.len);
+        }
+    }
     for &number in all.iter().filter(wanted) {
         if lister.left > 0 {
             lister.segment(&anatomy, number)?;
@@ -82,6 +104,9 @@ impl Lister<'_> {
         while self.left > 0
             && let Some(found) = records.next()
         {
+            if let Some(progress) = &self.progress {
+                progress.set(self.walked.saturating_add(records.at()), self.all);
+            }
             match found? {
                 Stretch::Record(_) if self.arguments.damage => {}
                 Stretch::Record(walked) => {
@@ -96,6 +121,7 @@ impl Lister<'_> {
                 _ => {}
             }
         }
+        self.walked = self.walked.saturating_add(records.at());
         if records.gave_up() {
             let at = records.at();
             output::remark(&format!("segment {number}: gave up before byte {at}"));
@@ -113,7 +139,7 @@ impl Lister<'_> {
                     out,
                     "{{\"place\":\"{shown}\",\"kind\":\"{kind}\",\"bytes\":{bytes},"
                 )?;
-                write!(out, "\"version\":{version},\"value_len\":{len},")?;
+                write!(out, "\"version\":\"{version}\",\"value_len\":{len},")?;
                 // The rest of the line is an object of its own, but for its first brace.
                 let mut rest = Vec::new();
                 json_line::write(&mut rest, &walked.key, None)?;
@@ -136,10 +162,13 @@ impl Lister<'_> {
     fn stretch(&mut self, from: &str, bytes: u64) -> Result<(), Failure> {
         if self.arguments.json {
             let line = json!({ "place": from, "kind": "damage", "bytes": bytes });
-            return self.out.line(&line.to_string());
+            return self.out.json_line(line);
         }
         let size = units::bytes(bytes);
         let line = format!("{from:>14}  DAMAGE    {:>23}  {size:>10}  no record", "");
-        self.out.line(&self.paint.text(paint::WRONG, &line))
+        let line = self.paint.text(paint::WRONG, &line);
+        let mut shown = Ok(());
+        progress::around(|| shown = self.out.line(&line).and_then(|()| self.out.flush()));
+        shown
     }
 }

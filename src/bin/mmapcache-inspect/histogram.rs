@@ -19,6 +19,7 @@ use crate::{bar, count, units};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect histogram thumbnails")]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Print JSON
     #[arg(long)]

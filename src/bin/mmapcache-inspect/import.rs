@@ -14,9 +14,9 @@ use crate::output::{self, Output};
 use crate::own::Own;
 use crate::site::Site;
 use crate::tally::Tally;
-use crate::transfer;
 use crate::tree::{self, Selection, Step, Tree};
 use crate::verdict::Verdict;
+use crate::{progress, transfer};
 
 /// A byte takes at most six characters of JSON; the rest is for key and punctuation.
 const LINE_FACTOR: u64 = 6;
@@ -25,6 +25,7 @@ const LINE_EXTRA: u64 = 1 << 20;
 /// What to import.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// A directory; or a file of lines, `-` for standard input
     #[arg(required_unless_present = "from_cache")]
@@ -109,7 +110,9 @@ pub(crate) fn from_tree(
     let own = Own::new(cache.path(), site);
     let mut batch = Batch::new(cache);
     let mut tree = Tree::new(root, selection, own)?;
+    let progress = progress::of_unknown("importing: files");
     for step in tree.by_ref() {
+        progress.step();
         let found = match step {
             Ok(Step::File(found)) => found,
             Ok(Step::Passed) => {
@@ -155,7 +158,9 @@ fn lines(
         .saturating_add(LINE_EXTRA);
     let mut batch = Batch::new(cache);
     let mut line = Vec::new();
+    let progress = progress::of_unknown("importing: lines");
     for number in 1_u64.. {
+        progress.step();
         let whole = read_line(source, &mut line, limit)
             .map_err(Failure::file(Path::new(name), "read the lines"))?;
         if line.is_empty() && whole {

@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
-use crate::units;
 use crate::verdict::Verdict;
+use crate::{progress, units};
 
 /// Lines that are interned under one lock.
 const AT_ONCE: usize = 256;
@@ -19,11 +19,14 @@ const LONGEST: u64 = 65_536;
 
 /// Interns each line of a text, without its end. Empty lines and those that are too long are skipped.
 pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Verdict, Failure> {
-    let labels = Labels::open_with(&site.cache, &site.options())?;
+    let opened = Labels::open_with(&site.cache, &site.options());
+    let labels = opened.map_err(|error| site.explain(error))?;
     let before = labels.len();
     let (mut taken, mut skipped) = (0u64, 0u64);
     let mut batch = Vec::with_capacity(AT_ONCE);
+    let progress = progress::of_unknown("importing: labels");
     while let Some(line) = next(lines)? {
+        progress.step();
         match line {
             Some(line) => {
                 taken += 1;
@@ -37,6 +40,7 @@ pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Ve
         }
     }
     labels.get_or_insert_many(&batch)?;
+    drop(progress);
     let new = labels.len().saturating_sub(before);
     let mut out = Output::new();
     if json {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::output::{self, Output};
+use crate::progress::{self, Progress};
 use crate::site::Site;
 use crate::verdict::Verdict;
 use crate::{json_line, key};
@@ -15,6 +16,7 @@ use crate::{json_line, key};
 /// Which labels.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Only the label of this id; the exit code is 1 if nobody has it
     #[arg(long, conflicts_with_all = ["limit", "prefix"])]
@@ -32,7 +34,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let prefix = key::asked(&arguments.prefix, "prefix")?;
-    let labels = Labels::open_with(&site.cache, site.options().read_only(true))?;
+    let opened = Labels::open_with(&site.cache, site.options().read_only(true));
+    let labels = opened.map_err(|error| site.explain(error))?;
     let mut out = Output::new();
     if let Some(id) = arguments.id {
         let Some(label) = labels.get_by_id(LabelId::new(id))? else {
@@ -46,9 +49,11 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     }
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut all = labels.iter()?;
+    let progress = progress::of_printing("listing labels", labels.len());
     while left > 0
         && let Some(listed) = all.next_borrowed()
     {
+        progress.iter().for_each(Progress::step);
         let (id, label) = listed?;
         if label.starts_with(&prefix) {
             left -= 1;
@@ -66,5 +71,5 @@ fn show(out: &mut Output, id: u32, label: &[u8], json: bool) -> Result<(), Failu
     let mut object = Map::new();
     object.insert("id".to_owned(), id.into());
     json_line::insert(&mut object, "label", label);
-    out.line(&Value::Object(object).to_string())
+    out.json_line(Value::Object(object))
 }

@@ -11,13 +11,15 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::output::{self, Output};
+use crate::progress::{self, Progress};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{change, json_line, key, moment, units};
+use crate::{change, exact, json_line, key, moment, units};
 
 /// What to list, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Stop after so many entries
     #[arg(long)]
@@ -130,9 +132,11 @@ impl Lister<'_> {
     fn keys_alone(&mut self) -> Result<(), Failure> {
         let mut keys = self.cache.keys()?;
         let mut left = self.limit();
+        let progress = progress::of_printing("listing entries", self.cache.len());
         while left > 0
             && let Some(found) = keys.next_listed()
         {
+            progress.iter().for_each(Progress::step);
             if let Some(listed) = self.sound(found)?
                 && listed.key.starts_with(&self.prefix)
             {
@@ -145,7 +149,9 @@ impl Lister<'_> {
 
     fn with_values(&mut self) -> Result<(), Failure> {
         let mut left = self.limit();
+        let progress = progress::of_printing("listing entries", self.cache.len());
         for found in self.cache.entries()? {
+            progress.iter().for_each(Progress::step);
             if left == 0 {
                 break;
             }
@@ -167,6 +173,7 @@ impl Lister<'_> {
         } else {
             self.first(|listed| Kept::of(listed, order))?
         };
+        let progress = progress::of_printing("listing entries", kept.len() as u64);
         for Kept {
             key,
             value_len,
@@ -174,6 +181,7 @@ impl Lister<'_> {
             ..
         } in kept
         {
+            progress.iter().for_each(Progress::step);
             if !self.arguments.values {
                 self.show(&key, value_len, version, None)?;
                 continue;
@@ -193,7 +201,9 @@ impl Lister<'_> {
         let limit = self.limit();
         let mut keys = self.cache.keys()?;
         let mut kept = BinaryHeap::new();
+        let progress = progress::of_count("sorting entries", self.cache.len());
         while let Some(found) = keys.next_listed() {
+            progress.step();
             let Some(listed) = self.sound(found)? else {
                 continue;
             };
@@ -228,9 +238,9 @@ impl Lister<'_> {
                 object.insert("id".to_owned(), id.into());
             } else {
                 object.insert("time".to_owned(), time().into());
-                object.insert("version".to_owned(), version.as_nanos().into());
+                object.insert("version".to_owned(), exact::wide(version.as_nanos()));
             }
-            return self.out.line(&Value::Object(object).to_string());
+            return self.out.json_line(Value::Object(object));
         }
         let mut line = match (self.arguments.long, id) {
             (false, _) => String::new(),

@@ -22,21 +22,43 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(program: Command, arguments: &Arguments) -> Result<Verdict, Failure> {
     if let Some(dir) = &arguments.dir {
-        std::fs::create_dir_all(dir).map_err(Failure::file(dir, "create the directory"))?;
-        clap_mangen::generate_to(program, dir).map_err(Failure::file(dir, "write the pages"))?;
+        write_all(program, dir)?;
         return Ok(Verdict::Fine);
     }
     let page = match &arguments.command {
-        None => Man::new(program),
-        Some(name) => Man::new(page_of(program, name)?),
+        None => text(program)?,
+        Some(name) => text(page_of(program, name)?)?,
     };
-    let mut text = Vec::new();
-    page.render(&mut text)
-        .map_err(Failure::file(Path::new("the page"), "write it"))?;
     let mut out = Output::new();
-    out.with(|out| out.write_all(&text))?;
+    out.with(|out| out.write_all(&page))?;
     out.end()?;
     Ok(Verdict::Fine)
+}
+
+/// Writes a page for the program and one for each of its commands.
+fn write_all(mut program: Command, dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(Failure::file(dir, "create the directory"))?;
+    program.build();
+    let has_page = |one: &&Command| !one.is_hide_set() && one.get_name() != "help";
+    let commands = program.get_subcommands().filter(has_page);
+    for command in commands.chain([&program]) {
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        let path = dir.join(format!("{name}.1"));
+        let page = text(command.clone())?;
+        std::fs::write(&path, page).map_err(Failure::file(&path, "write the page"))?;
+    }
+    Ok(())
+}
+
+/// The page of a command, with the program's name and version in its footer.
+fn text(command: Command) -> Result<Vec<u8>, Failure> {
+    let source = concat!("mmapcache-inspect ", env!("CARGO_PKG_VERSION"));
+    let mut text = Vec::new();
+    Man::new(command)
+        .source(source)
+        .render(&mut text)
+        .map_err(Failure::file(Path::new("the page"), "write it"))?;
+    Ok(text)
 }
 
 /// The command of a name, as its page names it.

@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::paint::{self, Paint};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{bar, count, slot, units};
+use crate::{bar, count, exact, slot, units};
 
 /// Rows that the regions take at most, and the segments.
 const REGION_ROWS: usize = 12;
@@ -27,6 +27,7 @@ const MOST_DELETED: f64 = 1.0 / 8.0;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect map thumbnails")]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Print JSON: each region and each segment
     #[arg(long)]
@@ -264,7 +265,9 @@ fn write_json(census: &Census, out: &mut Output) -> Result<(), Failure> {
     out.line("],\"segments\":[")?;
     for (number, segment) in census.segments.iter().enumerate() {
         let comma = if number > 0 { "," } else { "" };
-        out.line(&format!("{comma}{}", segment_value(segment)))?;
+        let mut value = segment_value(segment);
+        exact::settle(&mut value);
+        out.line(&format!("{comma}{value}"))?;
     }
     out.line("]}")
 }

@@ -25,7 +25,8 @@ const MARKS: [&str; 2] = ["# HELP mmapcache_up ", "[\n  {\n    \"cache\": "];
 /// Which caches, and where their numbers go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Each becomes the label `cache` as it is written here; one named twice counts once
+    /// Caches, by the paths of their indexes; each becomes the label `cache` as it is written here, and
+    /// one named twice counts once
     #[arg(required = true, value_name = "CACHE")]
     caches: Vec<PathBuf>,
     /// Write a file, whole or not at all, as node_exporter's textfile collector wants it

@@ -7,7 +7,9 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 
 use serde_json::Value;
 
+use crate::exact;
 use crate::failure::Failure;
+use crate::progress;
 
 /// Standard output, buffered. Flushed by [`Output::end`], whose error would be lost in a drop.
 #[derive(Debug)]
@@ -33,7 +35,15 @@ impl Output {
 
     /// Writes a value for programs, indented for people too.
     pub(crate) fn json(&mut self, value: &Value) -> Result<(), Failure> {
+        let mut value = value.clone();
+        exact::settle(&mut value);
         self.line(&format!("{value:#}"))
+    }
+
+    /// Writes a value for programs as one line.
+    pub(crate) fn json_line(&mut self, mut value: Value) -> Result<(), Failure> {
+        exact::settle(&mut value);
+        self.line(&value.to_string())
     }
 
     /// Hands everything to the system now, as before a long silence.
@@ -64,7 +74,9 @@ pub(crate) fn remark(text: &str) {
         }
     }
     line.push('\n');
-    let _ = io::stderr().write_all(line.as_bytes());
+    progress::around(|| {
+        let _ = io::stderr().write_all(line.as_bytes());
+    });
 }
 
 /// An error and all its causes.

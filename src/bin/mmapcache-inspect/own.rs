@@ -36,6 +36,23 @@ impl Own {
         }
     }
 
+    /// Where the heap's segments are: their directory, and the name of the first.
+    pub(crate) fn heap(&self) -> (&Path, &OsStr) {
+        (&self.heap.0, &self.heap.1)
+    }
+
+    /// Whether a name is that of a segment.
+    pub(crate) fn is_segment(&self, name: &OsStr) -> bool {
+        let rest = name.as_bytes().strip_prefix(self.heap.1.as_bytes());
+        match rest {
+            Some([b'.', digits @ ..]) => {
+                !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+            }
+            Some(rest) => rest.is_empty(),
+            None => false,
+        }
+    }
+
     /// Whether a file in a directory, no symbolic link in its path, is one of them.
     pub(crate) fn has(&self, dir: &Path, name: &OsStr) -> bool {
         let rest = |(own_dir, own): &(PathBuf, OsString)| {

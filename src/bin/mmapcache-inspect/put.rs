@@ -9,13 +9,15 @@ use serde_json::json;
 use crate::change::Change;
 use crate::failure::Failure;
 use crate::output::{self, Output};
+use crate::progress;
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{key, units};
+use crate::{exact, key, units};
 
 /// What to put where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Written as for `get`
     key: OsString,
@@ -42,6 +44,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let key = key::asked(&arguments.key, "key")?;
     // Read before the cache is opened: nobody waits for a pipe.
     let value = arguments.value()?;
+    let progress = progress::of_time("waiting for the lock or the disk");
     let cache = arguments.change.open(site, arguments.create)?;
     let version = if arguments.if_absent {
         cache.insert_if_absent(&key, &value)?
@@ -49,12 +52,13 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         Some(cache.put(&key, &value)?)
     };
     arguments.change.end(&cache)?;
+    drop(progress);
     let mut out = Output::new();
     if arguments.json {
         out.json(&json!({
             "stored": version.is_some(),
             "bytes": value.len(),
-            "version": version.map(|version| version.as_nanos()),
+            "version": version.map(|version| exact::wide(version.as_nanos())),
         }))?;
     } else if let Some(version) = version {
         let bytes = units::bytes(value.len() as u64);

@@ -12,7 +12,7 @@ use crate::output::{self, Output};
 use crate::paint::Paint;
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{json_line, key, moment, place, units, verify};
+use crate::{exact, json_line, key, moment, place, units, verify};
 
 /// Bytes that are shown of a place where the lengths cannot be believed.
 const LEAST: u64 = 64;
@@ -24,6 +24,7 @@ const LEAST: u64 = 64;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect record thumbnails 0:128")]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Segment and byte, as SEGMENT:BYTE; the byte may be hexadecimal, as 0x1000
     #[arg(value_parser = place::parse)]
@@ -194,7 +195,7 @@ pub(crate) fn value(record: &Record) -> Value {
         "sound": record.is_sound(),
         "kind": record.kind.map(kind),
         "numbered": record.numbered,
-        "version": record.version,
+        "version": exact::wide(record.version),
         "key_len": record.key_len,
         "value_len": record.value_len,
         "value_at": record.value_at,

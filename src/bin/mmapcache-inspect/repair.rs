@@ -32,19 +32,17 @@ pub(crate) struct Request {
 }
 
 pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
+    site.refuse_foreign()?;
     let began = Instant::now();
-    let bar = progress::of_bytes("reading the heap");
+    let progress = progress::of_bytes("reading the heap");
     let repaired = Repair::new(&site.cache)
         .options(&site.options())
         .keep_damaged(request.keep)
         .rewrite_heap(request.rewrite)
-        .on_progress(|progress| {
-            bar.set_length(progress.heap_bytes);
-            bar.set_position(progress.read_bytes);
-        })
+        .on_progress(|now| progress.set(now.read_bytes, now.heap_bytes))
         .run();
-    bar.finish_and_clear();
-    let repaired = repaired?;
+    drop(progress);
+    let repaired = repaired.map_err(|error| site.explain(error))?;
     let mut out = Output::new();
     if request.json {
         out.json(&value(&repaired, began.elapsed()))?;

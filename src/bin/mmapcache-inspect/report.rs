@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{header, moment, staged, stats, verify};
+use crate::{exact, header, moment, staged, stats, verify};
 use bars::Occupancy;
 use findings::{Findings, State};
 
@@ -28,6 +28,7 @@ const MARK: &str = "<meta name=\"generator\" content=\"mmapcache-inspect report\
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("form").required(true).multiple(true))]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     cache: PathBuf,
     /// Write the page here, whole or not at all; `-` for standard output
     ///
@@ -114,7 +115,7 @@ fn value(found: &Findings) -> Value {
     };
     json!({
         "path": overview.path.to_string_lossy(),
-        "taken_nanos": moment::nanos(found.taken),
+        "taken_nanos": exact::wide(moment::nanos(found.taken)),
         "verdict": match judgement.state {
             State::Fine => "fine",
             State::Notable => "notable",

@@ -12,7 +12,7 @@ use crate::grid::Grid;
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{json_line, key, place, record, units, verify};
+use crate::{exact, json_line, key, place, record, units, verify};
 
 /// One slot of the index: what it holds, what it links to, and what is wrong with it
 ///
@@ -21,6 +21,7 @@ use crate::{json_line, key, place, record, units, verify};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect slot thumbnails --key photos/cat.jpg")]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// The slot's number in the index
     #[arg(required_unless_present = "key")]
@@ -60,7 +61,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         let shown = Found::new(&anatomy, slot)?;
         wrong |= !shown.doubts.is_empty();
         if arguments.json {
-            out.line(&shown.value().to_string())?;
+            out.json_line(shown.value())?;
         } else {
             let gap = if found > 0 { "\n" } else { "" };
             out.line(&format!("{gap}{}", shown.text()))?;
@@ -194,7 +195,7 @@ impl Found {
             "stored_hash": slot.stored_hash,
             "tag": slot.tag,
             "directory_bits": slot.directory_bits,
-            "version": slot.version,
+            "version": exact::wide(slot.version),
             "value_len": slot.value_len,
             "record": self.record.as_ref().map(record::value),
             "doubts": verify::fault_values(&self.doubts),

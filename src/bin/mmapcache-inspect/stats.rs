@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use mmapcache::inspect::{Anatomy, Companion, Holder, LockState, Overview, Role};
-use mmapcache::{DiskUsage, Error, Stats};
+use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -16,7 +16,7 @@ use crate::header::{self, Fields};
 use crate::output::{self, Output};
 use crate::site::Site;
 use crate::verdict::Verdict;
-use crate::{key, moment, units, verify};
+use crate::{exact, key, moment, units, verify};
 use full::Full;
 
 /// What there is to say of a cache.
@@ -61,6 +61,7 @@ fn look(site: &Site) -> Result<Picture, Failure> {
             full: None,
         }),
         // Without headers there is nothing to show, and the engine's own words are the better ones.
+        Err(failure @ Failure::NoCache { .. }) => Err(failure),
         Err(failure) => Err(engine.err().unwrap_or(failure)),
     }
 }
@@ -76,12 +77,8 @@ impl Picture {
         match self.engine {
             Ok(_) => Ok(Verdict::wrong_if(implausible)),
             Err(failure) if implausible && !failure.is_damage() => {
-                // Another version's header is not damaged because this version cannot read it.
-                if !matches!(failure, Failure::Engine(Error::Version { .. })) {
-                    output::complain(&failure);
-                    return Ok(Verdict::Wrong);
-                }
-                Err(failure)
+                output::complain(&failure);
+                Ok(Verdict::Wrong)
             }
             Err(failure) => Err(failure),
         }
@@ -329,8 +326,8 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
         "dropped": stats.dropped,
         "damaged_seen": stats.damaged_seen,
         "changes": stats.changes,
-        "created_nanos": moment::nanos(stats.created),
-        "compacted_nanos": stats.compacted.map(moment::nanos),
+        "created_nanos": exact::wide(moment::nanos(stats.created)),
+        "compacted_nanos": stats.compacted.map(|at| exact::wide(moment::nanos(at))),
         "writer": stats.writer,
         "sync_failed": stats.sync_failed,
         "append_only": stats.append_only,

@@ -21,7 +21,7 @@ pub(crate) fn run(from: &Site, to: &Site) -> Result<Tally, Failure> {
         let what = format!("{path}: the entries are there already; name another cache");
         return Err(Failure::Request(what));
     }
-    let bar = progress::of_entries("storing", source.len());
+    let progress = progress::of_count("storing entries", source.len());
     let mut batch = Batch::new(&target);
     for item in source.items()? {
         match item {
@@ -29,8 +29,7 @@ pub(crate) fn run(from: &Site, to: &Site) -> Result<Tally, Failure> {
             Err(error) if error.is_corruption() => batch.unreadable(&error.into()),
             Err(error) => return Err(error.into()),
         }
-        bar.inc(1);
+        progress.step();
     }
-    bar.finish_and_clear();
     batch.end()
 }

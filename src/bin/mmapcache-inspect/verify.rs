@@ -8,17 +8,19 @@ use clap::ValueEnum;
 use mmapcache::{Fault, Level, Report};
 use serde_json::{Value, json};
 
+use crate::culprit::Culprit;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
 use crate::progress;
 use crate::site::Site;
-use crate::units;
 use crate::verdict::Verdict;
+use crate::{culprit, json_line, key, units};
 
 /// How much to check.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// How much is checked
     #[arg(long, value_enum, default_value_t = Depth::Records)]
@@ -63,34 +65,60 @@ impl Depth {
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
     let began = Instant::now();
     let cache = site.look()?;
-    let bar = progress::of_bytes("checking");
+    let progress = progress::of_bytes("checking");
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let report = cache
         .check()
         .level(arguments.level.level())
         .jobs(arguments.jobs.map_or_else(processors, NonZero::get))
-        .on_progress(|progress| {
-            bar.set_length(progress.all_bytes);
-            bar.set_position(progress.checked_bytes);
-        })
+        .on_progress(|now| progress.set(now.checked_bytes, now.all_bytes))
         .run();
-    bar.finish_and_clear();
+    drop(progress);
     let (report, time) = (report?, began.elapsed());
     let mut out = Output::new();
+    let culprits = culprits(site, &report)?;
     if arguments.json {
-        out.json(&value(&report, arguments.level, time))?;
+        out.json(&value(&report, &culprits, arguments.level, time))?;
     } else {
         out.line(&text_of(&report, arguments.level, time))?;
-        for fault in &report.faults {
-            out.line(&fault_line(fault))?;
+        for (fault, culprit) in report.faults.iter().zip(&culprits) {
+            out.line(&line(fault, culprit.as_ref()))?;
         }
         let unlisted = report.fault_count - report.faults.len() as u64;
         if unlisted > 0 {
             out.line(&format!("and {} more", units::count(unlisted)))?;
         }
+        if !report.is_clean() {
+            let path = site.cache.display();
+            out.line(&format!(
+                "next: `mmapcache-inspect repair {path}` keeps all that verifies; or put the keys again"
+            ))?;
+        }
     }
     out.end()?;
     Ok(Verdict::wrong_if(!report.is_clean()))
+}
+
+/// The keys of the entries in which faults were found, one for each fault.
+fn culprits(site: &Site, report: &Report) -> Result<Vec<Option<Culprit>>, Failure> {
+    if report.faults.is_empty() {
+        return Ok(Vec::new());
+    }
+    let anatomy = site.anatomy()?;
+    let faults = report.faults.iter();
+    Ok(faults.map(|fault| culprit::of(&anatomy, fault)).collect())
+}
+
+/// A fault, with the key of its entry if that is known.
+fn line(fault: &Fault, culprit: Option<&Culprit>) -> String {
+    let fault = fault_line(fault);
+    match culprit {
+        None => fault,
+        Some(Culprit::Key(key)) => format!("{fault}; key {}", key::show(key)),
+        Some(Culprit::Start(start)) => {
+            format!("{fault}; a key that starts with {}", key::show(start))
+        }
+    }
 }
 
 /// The counts of a full check, as a table.
@@ -148,7 +176,16 @@ pub(crate) fn fault_values(faults: &[Fault]) -> Value {
         .collect()
 }
 
-fn value(report: &Report, level: Depth, time: Duration) -> Value {
+fn value(report: &Report, culprits: &[Option<Culprit>], level: Depth, time: Duration) -> Value {
+    let mut faults = fault_values(&report.faults);
+    let objects = faults.as_array_mut().into_iter().flatten();
+    for (object, culprit) in objects.filter_map(Value::as_object_mut).zip(culprits) {
+        match culprit {
+            None => {}
+            Some(Culprit::Key(key)) => json_line::insert(object, "key", key),
+            Some(Culprit::Start(start)) => json_line::insert(object, "key_start", start),
+        }
+    }
     json!({
         "level": level.name(),
         "clean": report.is_clean(),
@@ -157,7 +194,7 @@ fn value(report: &Report, level: Depth, time: Duration) -> Value {
         "regions": report.regions,
         "damaged_bytes": report.damaged_bytes,
         "fault_count": report.fault_count,
-        "faults": fault_values(&report.faults),
+        "faults": faults,
         "totals_compared": report.totals_compared,
         "seconds": time.as_secs_f64(),
     })

@@ -26,6 +26,7 @@ use screen::Screen;
 /// Which cache, and how often.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The cache: the path of its index
     cache: PathBuf,
     /// Time from one look to the next, such as 500ms, 1s or 2m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval::parse)]
@@ -75,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
         let now = match Sample::take(&site) {
             Ok(Some(sample)) => sample,
             Ok(None) => return Ok(end(&site.cache, CUT)),
-            Err(Failure::Engine(Error::NotFound { .. })) => {
+            Err(Failure::Engine(Error::NotFound { .. }) | Failure::LostIndex { .. }) => {
                 return Ok(end(&site.cache, "the cache is gone"));
             }
             Err(failure) => return Err(failure),
@@ -138,7 +139,7 @@ impl View {
         match self {
             Self::Screen(screen) => screen.show(out, step)?,
             Self::Plain(lines) => lines.show(out, step)?,
-            Self::Json => out.line(&step.value().to_string())?,
+            Self::Json => out.json_line(step.value())?,
         }
         out.flush()
     }

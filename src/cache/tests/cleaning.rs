@@ -232,3 +232,33 @@ fn records_of_every_size_come_through_cleaning_as_they_were() {
     }
     assert_clean(&cache);
 }
+
+/// A twentieth of the entries is overwritten again and again, so cleaning meets mostly what is live:
+/// the dead bytes stay below twice the threshold, and what one segment and the unused ends of
+/// segments take.
+#[test]
+fn dead_bytes_stay_within_a_users_threshold() {
+    const SEGMENT: u64 = 512 * 1024;
+    // So large that the bytes which follow from the size of a write count, not the least ones, and
+    // so that 32 records fill a segment.
+    let value = vec![7; 16_200];
+    for percent in [4, 30] {
+        let scratch = Scratch::new();
+        let mut options = Options::new();
+        options.max_segment_bytes(SEGMENT).clean_when(percent, 0);
+        let cache = scratch.open(&options);
+        (0..1_024_u32).for_each(|i| {
+            cache.put(&i.to_le_bytes(), &value).unwrap();
+        });
+        let mut most = 0;
+        for turn in 0..700_u32 {
+            cache.put(&(turn % 51).to_le_bytes(), &value).unwrap();
+            most = most.max(cache.stats().unwrap().dead_bytes);
+        }
+        let live = cache.stats().unwrap().live_bytes;
+        let bound = 2 * live * u64::from(percent) / 100 + SEGMENT + live / 64;
+        println!("{percent} %: {most} dead, {bound} allowed, {live} live");
+        assert!(most <= bound, "{percent} %: {most} of {bound}");
+        assert_clean(&cache);
+    }
+}

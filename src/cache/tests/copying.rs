@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 use crate::Error;
+use crate::cache::copy::Counted;
 use crate::sync::fuse;
 
 type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;
@@ -86,6 +87,16 @@ fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
     assert_eq!(geometry(&look(other.path())), geometry(&cache));
 }
 
+/// How many steps something takes.
+fn steps_of(work: impl FnOnce()) -> u64 {
+    let count = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = std::rc::Rc::clone(&count);
+    fuse::observe(move |_| seen.set(seen.get() + 1));
+    work();
+    fuse::look_away();
+    count.get()
+}
+
 #[test]
 fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
     let source = scratch();
@@ -93,7 +104,12 @@ fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
     fill(&cache);
     let before = contents(&cache);
     let mut made = 0;
-    for steps in (0..).step_by(23) {
+    let all = steps_of(|| {
+        cache.hot_copy().to(beside(&source, "first")).unwrap();
+    });
+    // The last ones, behind the rename, are few.
+    let stops = (0..all - 40).step_by(23).chain((all - 40..).step_by(4));
+    for steps in stops {
         let path = beside(&source, "copy");
         fuse::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&path).unwrap()));
@@ -224,7 +240,19 @@ fn a_record_that_is_damaged_is_left_out_and_the_copy_is_clean() {
     }
     let heap = open_heap(&source);
     heap.write_all_at(&[0xAA; 8], 5_000).unwrap();
-    let copied = cache.hot_copy().to(other.path()).unwrap();
+    let refused = cache.hot_copy().to(other.path()).unwrap_err();
+    let Error::Incomplete {
+        found: 99,
+        counted: 100,
+        damaged_bytes: 100..300,
+        ..
+    } = refused
+    else {
+        panic!("{refused:?}");
+    };
+    assert!(refused.is_corruption() && !other.path().exists());
+    let lossy = cache.hot_copy().allow_losses(true);
+    let copied = lossy.to(other.path()).unwrap();
     assert_eq!((copied.entries, copied.entries_before), (99, Some(100)));
     assert!((100..300).contains(&copied.damaged_bytes), "{copied:?}");
     assert_eq!(assert_works(other.path()).len(), 99);
@@ -258,7 +286,14 @@ fn versions_of_a_copy_go_on_behind_the_newest_entry_though_it_was_deleted_and_it
             let heap = open_heap(&source);
             heap.write_all_at(&damage, from).unwrap();
         }
-        let copied = look(source.path()).hot_copy().to(other.path()).unwrap();
+        let reader = look(source.path());
+        if lost {
+            // Nobody knows what the damaged bytes held.
+            let refused = reader.hot_copy().to(other.path()).unwrap_err();
+            assert!(matches!(refused, Error::Incomplete { .. }), "{refused:?}");
+        }
+        let lossy = reader.hot_copy().allow_losses(lost);
+        let copied = lossy.to(other.path()).unwrap();
         assert_eq!((copied.entries, copied.damaged_bytes > 0), (1, lost));
         let copy = MmapCache::open(other.path()).unwrap();
         let version = copy.put(b"newest", b"another").unwrap();
@@ -277,7 +312,14 @@ fn entries_whose_records_were_cut_off_are_missing_in_the_count() {
         }
         let heap = open_heap(&source);
         heap.set_len(cut).unwrap();
-        let copied = look(source.path()).hot_copy().to(other.path()).unwrap();
+        let reader = look(source.path());
+        let refused = reader.hot_copy().to(other.path()).unwrap_err();
+        assert!(
+            matches!(refused, Error::Incomplete { counted: 100, .. }),
+            "{refused:?}"
+        );
+        let lossy = reader.hot_copy().allow_losses(true);
+        let copied = lossy.to(other.path()).unwrap();
         assert_eq!(copied.entries_before, Some(100));
         assert!(copied.entries < 100, "{copied:?}");
         assert_eq!(assert_works(other.path()).len() as u64, copied.entries);
@@ -297,7 +339,7 @@ fn a_segment_that_is_lost_is_named_and_nothing_is_made() {
     std::fs::remove_file(&lost).unwrap();
     let path = beside(&source, "copy");
     match look(source.path()).hot_copy().to(&path) {
-        Err(Error::Damaged { path, .. }) => assert_eq!(path, lost),
+        Err(Error::HeapMissing { path, .. }) => assert_eq!(path, lost),
         other => panic!("{other:?}"),
     }
     assert!(!path.exists());
@@ -333,4 +375,94 @@ fn nothing_that_stands_in_the_way_is_touched() {
         );
     }
     assert_clean(&cache);
+}
+
+/// Records of labels of up to four bytes are two words long, and a copied heap ends behind its last
+/// record: a copy made after each insertion has all labels, the last one too, under their ids.
+#[test]
+fn copied_labels_have_every_length() {
+    let source = scratch();
+    let labels = crate::Labels::open(source.path()).unwrap();
+    let mut ids = BTreeMap::new();
+    for round in 0..4_u8 {
+        for len in (1..=20).rev() {
+            let label = vec![b'a' + round; len];
+            ids.insert(labels.get_or_insert(&label).unwrap(), label);
+            let path = beside(&source, &format!("copy {round} {len}"));
+            let copied = labels.hot_copy().to(&path).unwrap();
+            assert_eq!((copied.entries, copied.damaged_bytes), (labels.len(), 0));
+            let copy = crate::Labels::open(&path).unwrap();
+            let listed: BTreeMap<_, _> = copy.iter().unwrap().map(Result::unwrap).collect();
+            assert_eq!(listed, ids, "round {round}, length {len}");
+            let next = copy.get_or_insert("another label").unwrap();
+            assert!(ids.keys().all(|id| *id < next));
+            assert!(copy.verify().unwrap().is_clean());
+        }
+    }
+}
+
+/// The same for whoever else reads a heap that ends behind a short record: a repair, and the next
+/// writer's recovery.
+#[test]
+fn short_labels_survive_cut_heaps() {
+    for (len, is_repaired) in (1..=8).flat_map(|len| [(len, false), (len, true)]) {
+        let source = scratch();
+        let labels = crate::Labels::open(source.path()).unwrap();
+        for label in ["first label", &"x".repeat(len)] {
+            labels.get_or_insert(label).unwrap();
+        }
+        labels.flush().unwrap();
+        let cache = MmapCache::open(source.path()).unwrap();
+        let end = cache.handle.view.load().header().tail().bytes();
+        drop((labels, cache));
+        open_heap(&source).set_len(end).unwrap();
+        if is_repaired {
+            let repaired = Repair::new(source.path()).run().unwrap();
+            assert_eq!((repaired.entries, repaired.damaged_bytes), (2, 0));
+        }
+        let labels = crate::Labels::open(source.path()).unwrap();
+        let last = labels.get("x".repeat(len)).unwrap().unwrap();
+        assert_eq!(last.number(), 1, "length {len}");
+        assert_eq!(labels.get_by_id(last).unwrap().unwrap().len(), len);
+        assert!(labels.verify().unwrap().is_clean());
+        assert!(labels.get_or_insert("the next").unwrap() > last);
+    }
+}
+
+/// Beside a writer that never rests the copy compares with the fewest entries that there were.
+#[test]
+fn copies_beside_writers_miss_losses_never() {
+    use std::os::unix::fs::FileExt;
+    let source = scratch();
+    let cache = source.open(&Options::new());
+    for i in 0..100 {
+        cache.put(&key(i), &[5; 100]).unwrap();
+    }
+    let counted = Counted::at_rest(&cache.handle.view.load());
+    assert_eq!((counted.entries, counted.least), (Some(100), 100));
+    // A writer was killed in the midst of a change, so nobody knows the exact number.
+    fuse::set(12);
+    let killed = catch_unwind(AssertUnwindSafe(|| cache.put(b"another key", &[1; 100])));
+    fuse::clear();
+    assert!(killed.is_err());
+    drop(cache);
+    let reader = look(source.path());
+    let counted = Counted::at_rest(&reader.handle.view.load());
+    assert!(
+        counted.entries.is_none() && counted.least == 100,
+        "{:?}",
+        counted.least
+    );
+    reader.hot_copy().to(beside(&source, "whole")).unwrap();
+    // Zeros are no damage to a walk; the count tells.
+    let view = reader.handle.view.load_full();
+    let end = view.header().tail().bytes() as usize;
+    open_heap(&source)
+        .write_all_at(&vec![0; 3_000], end as u64 - 3_000)
+        .unwrap();
+    let refused = reader.hot_copy().to(beside(&source, "copy")).unwrap_err();
+    assert!(
+        matches!(refused, Error::Incomplete { counted: 100, .. }),
+        "{refused:?}"
+    );
 }

@@ -153,22 +153,52 @@ fn a_fresh_cache_with_one_entry_is_small_on_the_disk() {
 }
 
 #[test]
-fn room_for_more_entries_than_there_can_be_is_room_for_as_many_as_can() {
-    for capacity in [1 << 62, (1 << 62) + 1, u64::MAX] {
-        let scratch = Scratch::new();
-        let mut options = tiny();
-        options.directory_bits = 4;
-        let cache = scratch.open(options.capacity(capacity));
-        cache.put(b"key", b"value").unwrap();
-        let (view, _) = cache.handle.current().unwrap();
-        let geometry = *view.table.geometry();
-        let most = u64::from(geometry.region_slots) << geometry.directory_bits;
-        assert!(view.roster.room() >= most);
+fn impossible_capacity_is_a_typed_error() {
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.directory_bits = 4;
+    let most = u64::from(options.region_slots.unwrap()) << 4;
+    for capacity in [most + 1, 1 << 62, u64::MAX] {
+        let refused = options.capacity(capacity).open(scratch.path()).unwrap_err();
         assert!(
-            view.roster.room() < most + 100_000,
-            "{}",
-            view.roster.room()
+            matches!(refused, crate::Error::Option { option: "capacity", asked, .. } if asked == capacity),
+            "{refused:?}"
         );
-        assert_clean(&cache);
+        assert!(!scratch.path().exists());
     }
+    let cache = scratch.open(options.capacity(most));
+    cache.put(b"key", b"value").unwrap();
+    let (view, _) = cache.handle.current().unwrap();
+    assert!(view.roster.room() >= most);
+    drop(view);
+    // An existing cache is opened, and refuses when it is to be made anew.
+    let cache = scratch.open(options.capacity(most + 1));
+    assert!(matches!(cache.clear(), Err(crate::Error::Option { .. })));
+    assert_eq!(cache.len(), 1);
+    assert_clean(&cache);
+}
+
+/// Whatever the disk: some thousand million entries take more than it has.
+#[test]
+fn capacity_beyond_the_disk_allocates_nothing() {
+    let scratch = Scratch::new();
+    let room = rustix::fs::statvfs(scratch.path().parent().unwrap()).unwrap();
+    let most = 1024_u64 << 20;
+    // Slots of 1,072 bytes: more than a terabyte.
+    if room.f_bavail * room.f_frsize >= most * 1_072 {
+        eprintln!("NOT RUN: this disk has room for all that there can be");
+        return;
+    }
+    let mut options = crate::Options::new();
+    options
+        .region_slots(1024)
+        .inline_key_bytes(1024)
+        .capacity(most);
+    let refused = options.open(scratch.path()).unwrap_err();
+    assert!(
+        matches!(refused, crate::Error::DiskFull { .. }),
+        "{refused:?}"
+    );
+    let left = std::fs::read_dir(scratch.path().parent().unwrap()).unwrap();
+    assert_eq!(left.count(), 1, "the lock");
 }

@@ -123,14 +123,13 @@ fn a_heap_elsewhere_stays_there_through_rebuilding_cleaning_and_recovery() {
             .iter()
             .all(|name| name.starts_with("values"))
     );
-    // Without the option the heap is not found, and nothing wrong is said.
+    // Without the option the heap is not found, and a reader is told so.
     let lost = scratch.open(Options::new().read_only(true));
     assert_eq!(lost.get(&7_u32.to_le_bytes()).unwrap(), None);
-    assert!(
-        lost.entry(&7_u32.to_le_bytes())
-            .unwrap_err()
-            .is_corruption()
-    );
+    assert!(matches!(
+        lost.entry(&7_u32.to_le_bytes()),
+        Err(crate::Error::HeapMissing { .. })
+    ));
 }
 
 #[test]
@@ -161,9 +160,11 @@ fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machi
     const EXT4: u32 = 0xef53;
     const NFS: u32 = 0x6969;
     const CIFS: u32 = 0xff53_4d42;
+    const FUSE: u32 = 0x6573_5546;
     let scratch = Scratch::new();
-    for (kind, refused) in [(NFS, true), (CIFS, true), (EXT4, false)] {
-        crate::dir::PRETENDED.set(Some(kind));
+    for (kind, refused) in [(NFS, true), (CIFS, true), (FUSE, true), (EXT4, false)] {
+        let dir = scratch.path().parent().unwrap().canonicalize().unwrap();
+        crate::dir::PRETENDED.set(Some((dir, kind)));
         let opened = tiny().open(scratch.path());
         let repaired = crate::Repair::new(scratch.path()).run();
         let vouched = tiny().allow_network(true).open(scratch.path());
@@ -178,4 +179,57 @@ fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machi
         );
         vouched.unwrap().put(b"k", b"v").unwrap();
     }
+}
+
+/// Of files that were only removed a handle serves the segments that it has mapped. One that had not
+/// read yet has mapped none: its lookups miss, and its listing fails.
+#[test]
+fn removed_files_serve_mapped_segments() {
+    let scratch = Scratch::new();
+    let writer = scratch.open(&Options::new());
+    writer.put(b"key", b"value").unwrap();
+    drop(writer);
+    let (reader, other) = (
+        scratch.open(Options::new().read_only(true)),
+        scratch.open(Options::new().read_only(true)),
+    );
+    assert_eq!(reader.get(b"key").unwrap().unwrap(), b"value");
+    std::fs::remove_dir_all(scratch.path().parent().unwrap()).unwrap();
+    assert_eq!(reader.get(b"key").unwrap().unwrap(), b"value");
+    assert_eq!(other.get(b"key").unwrap(), None);
+    let missing = other.entry(b"key").unwrap_err();
+    assert!(
+        matches!(missing, crate::Error::HeapMissing { .. }),
+        "{missing:?}"
+    );
+    let listed: crate::Result<Vec<_>> = other.items().and_then(Iterator::collect);
+    assert!(listed.is_err());
+}
+
+/// The heap may be on another file system than the index.
+#[test]
+#[cfg(target_os = "linux")]
+fn heap_on_a_shared_filesystem_is_refused() {
+    const LUSTRE: u32 = 0x0bd0_0bd0;
+    let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
+    let dir = elsewhere.path().parent().unwrap().canonicalize().unwrap();
+    crate::dir::PRETENDED.set(Some((dir.clone(), LUSTRE)));
+    let opened = tiny()
+        .heap_path(elsewhere.path())
+        .open(scratch.path())
+        .unwrap_err();
+    let vouched = tiny()
+        .heap_path(elsewhere.path())
+        .allow_network(true)
+        .open(scratch.path());
+    crate::dir::PRETENDED.set(None);
+    let text = opened.to_string();
+    assert!(
+        matches!(opened, crate::Error::Unsupported { path, .. } if path.parent() == Some(&dir))
+    );
+    assert!(
+        text.contains("Lustre") && text.contains("allow_network"),
+        "{text}"
+    );
+    vouched.unwrap().put(b"k", b"v").unwrap();
 }

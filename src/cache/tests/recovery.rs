@@ -7,6 +7,7 @@
 //! the lock's release.
 
 mod changes;
+mod clearing;
 mod copies;
 mod creation;
 mod losses;

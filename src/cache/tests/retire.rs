@@ -177,3 +177,65 @@ fn a_small_write_does_not_carry_over_many_large_values() {
     }
     assert!(carried > 400_000, "cleaning went on: {carried}");
 }
+
+/// Each handle writes twice and is dropped with its errand under way, which so never ends: as in a
+/// process that ends.
+fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
+    for _ in 0..handles {
+        overwrite(&scratch.open(&tiny()), 2);
+    }
+}
+
+fn spent_segments(cache: &MmapCache) -> u16 {
+    let view = cache.handle.view.load();
+    let cursor = Cursor::from_word(view.header().get(word::CURSOR)).unwrap();
+    cursor.place.segment - view.header().oldest()
+}
+
+/// What short-lived handles left, a handle that stays removes, without a wait for the disk.
+#[test]
+fn long_lived_writer_removes_what_others_spent() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    drop(cache);
+    overwrite_by_short_lived_handles(&scratch, 2_000);
+    let cache = scratch.open(&tiny());
+    assert!(spent_segments(&cache) > 20, "{}", spent_segments(&cache));
+    let last = |cache: &MmapCache| cache.handle.view.load().header().tail().segment;
+    for _ in 0..600 {
+        let tail = inode(&scratch, last(&cache));
+        let events = watched(|| overwrite(&cache, 1));
+        assert!(!events.contains(&Event::Synced(tail)), "{events:?}");
+    }
+    assert!(spent_segments(&cache) < 10, "{}", spent_segments(&cache));
+    assert_clean(&cache);
+}
+
+/// The place of the next step is in the header: the handle that sent for a sync, the one that
+/// removes the file and the one that goes on behind it are three.
+#[test]
+fn every_step_of_a_removal_may_be_another_handles() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    overwrite(&cache, 600);
+    let before = cache.handle.view.load().header().oldest();
+    drop(cache);
+    for _ in 0..1_000 {
+        let cache = scratch.open(&tiny());
+        overwrite(&cache, 1);
+        // What an errand does in a program, whether somebody looks at its end or not.
+        let errand = cache.handle.gate().errands.lock().under_way.take();
+        if let Some(errand) = errand {
+            errand.collect().unwrap().unwrap();
+        }
+    }
+    let cache = scratch.open(&tiny());
+    let oldest = cache.handle.view.load().header().oldest();
+    assert!(oldest > before + 5, "{before} to {oldest}");
+    assert!(spent_segments(&cache) < 10, "{}", spent_segments(&cache));
+    assert_clean(&cache);
+}

@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::ops::Range;
 
 use super::variable;
-use crate::format::index::{self, Counters, IndexHeader, Poll};
+use crate::format::index::{self, Counters, HeapHome, Home, IndexHeader, Poll};
 use crate::format::lock::{NUMBERS, State};
 use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::{self, Position, RosterHeader};
@@ -611,6 +611,32 @@ fn high_in_body() -> Field {
     field("high", 8, 8)
 }
 
+fn flags(lock: LockKind, append_only: bool) -> u64 {
+    let geometry = Geometry {
+        append_only,
+        ..super::geometry(super::SIZES[0])
+    };
+    u64::from(IndexHeader::flags_for(lock, &geometry))
+}
+
+fn heap_home() -> Vec<Bits> {
+    // Its bits are those that change it.
+    let home = (0..64)
+        .map(|bit| 1_u64 << bit)
+        .filter(|bit| HeapHome::from_word(1 ^ bit).home != Home::NextToIndex)
+        .sum();
+    for home in [Home::Unknown, Home::NextToIndex, Home::Elsewhere] {
+        let whole_from = 7;
+        let both = HeapHome { home, whole_from };
+        assert_eq!(HeapHome::from_word(both.to_word()), both);
+    }
+    let whole_from = HeapHome {
+        home: Home::Unknown,
+        whole_from: u16::MAX,
+    };
+    vec![bits("home", home), bits("whole_from", whole_from.to_word())]
+}
+
 /// Every word that has a table of bits: its title, its bits, the fields.
 pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
     let place = |segment, unit| Place { segment, unit }.to_word();
@@ -621,13 +647,6 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
     assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
     let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
     let segment = |number: u16| u64::from(number) << 32;
-    let flags = |lock, append_only| {
-        let geometry = Geometry {
-            append_only,
-            ..super::geometry(super::SIZES[0])
-        };
-        u64::from(IndexHeader::flags_for(lock, &geometry))
-    };
     vec![
         (
             "Flags",
@@ -645,6 +664,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
                 bits("superseded", superseded.0),
             ],
         ),
+        ("Heap home", 64, heap_home()),
         (
             "The lock",
             64,

@@ -16,7 +16,7 @@ use crate::own::Own;
 use crate::site::Site;
 use crate::tree::{self, Selection, Step, Tree};
 use crate::verdict::Verdict;
-use crate::{key, units};
+use crate::{exact, key, units};
 
 use super::churn;
 
@@ -75,7 +75,7 @@ pub(crate) struct Report {
 impl Report {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
-        let number = |name: &str| value[name].as_u64();
+        let number = |name: &str| exact::read(&value[name]);
         Some(Self {
             read: number("read")?,
             bytes: number("bytes")?,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mmapcache::MmapCache;
 use serde_json::{Value, json};
 
+use crate::exact;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::output::Output;
@@ -43,7 +44,7 @@ pub(crate) struct Report {
 impl Report {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
-        let number = |name: &str| value[name].as_u64();
+        let number = |name: &str| exact::read(&value[name]);
         Some(Self {
             rewrites: number("rewrites")?,
             bytes: number("bytes")?,

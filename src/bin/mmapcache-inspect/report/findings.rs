@@ -53,6 +53,7 @@ impl Findings {
         let anatomy = match site.anatomy() {
             Ok(anatomy) => anatomy,
             // Without headers there is nothing to show, and the engine's own words are better.
+            Err(failure @ Failure::NoCache { .. }) => return Err(failure),
             Err(failure) => return Err(refused.unwrap_or(failure)),
         };
         Ok(Self {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::site::Site;
-use crate::{moment, stats};
+use crate::{exact, moment, stats};
 
 /// A cache at a moment.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl Step {
         let (now, header) = (&self.now, &self.now.header);
         let rate = |of: fn(&Rates) -> f64| self.rates.as_ref().map(of);
         json!({
-            "moment_nanos": moment::nanos(now.moment),
+            "moment_nanos": exact::wide(moment::nanos(now.moment)),
             "seconds": self.time.as_secs_f64(),
             "switched": self.switch.map(|switch| match switch {
                 Switch::Generation => "generation",

@@ -1,0 +1,25 @@
+//! Child processes of other users.
+#![expect(unsafe_code, reason = "changing the user is a call of the C library")]
+
+/// Whether this process is root, which alone can become other users. Without it a test says that it
+/// was not run, and fails where `CI` is set.
+pub(crate) fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "CI must be root");
+        eprintln!("NOT RUN: other users need root");
+    }
+    root
+}
+
+/// Makes this process one of a user with one group and no others. Only for a process of its own:
+/// there is no way back.
+pub(crate) fn become_user(user: u32, group: u32) {
+    // SAFETY: changes the credentials of this process only; no pointer is used for no groups.
+    let left = unsafe { libc::setgroups(0, std::ptr::null()) };
+    // SAFETY: changes the credentials of this process only.
+    let grouped = unsafe { libc::setresgid(group, group, group) };
+    // SAFETY: changes the credentials of this process only.
+    let changed = unsafe { libc::setresuid(user, user, user) };
+    assert_eq!((left, grouped, changed), (0, 0, 0));
+}

@@ -1,0 +1,392 @@
+//! One changed byte anywhere in the files, and then every way to list or to draw: what comes is what
+//! was put, and all of it, or there is an error.
+//!
+//! Compared with a ledger of what was put. `tests/damage.rs` tries more kinds of damage and more
+//! operations; here each listing must be exact.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod attack;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use attack::image::{Image, with_suffix};
+use attack::layout::{self, Geometry};
+use attack::look::{read_only, writable};
+use attack::specimen::{image_of, options, scratch};
+use mmapcache::dict::{CachedDict, Dict, Format, MmapDict};
+use mmapcache::{Labels, MmapCache, Options};
+
+/// Changes of a byte: the lowest bit, the highest, and all.
+const MASKS: [u8; 3] = [1, 0x80, 0xff];
+
+/// What was put.
+type Ledger = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Files and what they hold.
+struct Sample {
+    image: Image,
+    ledger: Ledger,
+    check: fn(&Trial<'_>),
+}
+
+/// One change, and the files that have it.
+struct Trial<'a> {
+    name: String,
+    path: &'a Path,
+    options: Options,
+    ledger: &'a Ledger,
+    /// Whether a copy is made, too, which takes its time.
+    is_copied: bool,
+}
+
+impl Trial<'_> {
+    /// A listing whose items are pairs of the ledger's.
+    fn items<E: Debug>(
+        &self,
+        door: &str,
+        listing: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
+    ) {
+        self.listing(door, listing, |(key, value)| {
+            assert_eq!(self.ledger.get(&key), Some(&value), "{}: {door}", self.name);
+            key
+        });
+    }
+
+    /// A listing of which `key` makes the ledger's keys: each at most once, and all of them unless an
+    /// error says otherwise.
+    fn listing<T, E: Debug>(
+        &self,
+        door: &str,
+        listing: impl Iterator<Item = Result<T, E>>,
+        key: impl Fn(T) -> Vec<u8>,
+    ) {
+        let (mut seen, mut failed) = (BTreeMap::new(), false);
+        for item in listing {
+            match item {
+                Ok(item) => {
+                    let key = key(item);
+                    let is_known = self.ledger.contains_key(&key);
+                    assert!(is_known, "{}: {door}: {key:?} was never put", self.name);
+                    let before = seen.insert(key.clone(), ());
+                    assert_eq!(before, None, "{}: {door}: {key:?} twice", self.name);
+                }
+                Err(_) => failed = true,
+            }
+        }
+        let (listed, put) = (seen.len(), self.ledger.len());
+        let is_short = listed < put && !failed;
+        assert!(!is_short, "{}: {door}: {listed} of {put}", self.name);
+    }
+
+    fn drawn<E: Debug>(&self, door: &str, drawn: Result<Option<Vec<u8>>, E>) {
+        match drawn {
+            Ok(Some(key)) => {
+                let is_known = self.ledger.contains_key(&key);
+                assert!(is_known, "{}: {door}: {key:?} was never put", self.name);
+            }
+            Ok(None) => panic!("{}: {door}: nothing to draw", self.name),
+            Err(_) => {}
+        }
+    }
+
+    fn counted<E: Debug>(&self, door: &str, counted: Result<u64, E>) {
+        let put = self.ledger.len() as u64;
+        assert!(
+            counted.is_err() || counted.unwrap() == put,
+            "{}: {door}",
+            self.name
+        );
+    }
+}
+
+/// What makes a listing that did not begin one that fails.
+fn begun<I, T>(listing: mmapcache::Result<I>) -> impl Iterator<Item = mmapcache::Result<T>>
+where
+    I: Iterator<Item = mmapcache::Result<T>>,
+{
+    let (listing, error) = match listing {
+        Ok(listing) => (Some(listing), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    error.into_iter().chain(listing.into_iter().flatten())
+}
+
+fn check_cache(trial: &Trial<'_>) {
+    let Ok(cache) = trial.options.open(trial.path) else {
+        return;
+    };
+    check_open_cache(trial, &cache);
+    if trial.is_copied {
+        let elsewhere = scratch();
+        let path = elsewhere.path().join("copy");
+        if cache.hot_copy().to(&path).is_ok() {
+            let copy = MmapCache::open(&path).unwrap();
+            check_open_cache(trial, &copy);
+            assert_eq!(copy.len() as usize, trial.ledger.len(), "{}", trial.name);
+        }
+    }
+}
+
+fn check_open_cache(trial: &Trial<'_>, cache: &MmapCache) {
+    trial.listing("keys", begun(cache.keys()), |key| key);
+    trial.items("items", begun(cache.items()));
+    let entries = begun(cache.entries());
+    let pairs = entries.map(|item| item.map(|(key, entry)| (key, entry.into_value())));
+    trial.items("entries", pairs);
+    for _ in 0..3 {
+        trial.drawn("random_key", cache.random_key());
+    }
+}
+
+fn check_dictionaries(trial: &Trial<'_>) {
+    let Ok(cache) = trial.options.open(trial.path) else {
+        return;
+    };
+    let dict = MmapDict::<String>::on(Arc::new(cache), Format::Json);
+    check_dictionary(trial, &dict);
+    // Twice, for the second time some of it comes from memory.
+    let cached = CachedDict::new(dict);
+    check_dictionary(trial, &cached);
+    check_dictionary(trial, &cached);
+}
+
+fn check_dictionary(trial: &Trial<'_>, dict: &impl Dict<String>) {
+    let bytes = |key: &mmapcache::dict::DictKey| key.as_str().as_bytes().to_vec();
+    trial.listing("dict keys", dict.keys(), |key| bytes(&key));
+    let items = dict.items();
+    let pairs = items.map(|item| item.map(|(key, value)| (bytes(&key), value.into_bytes())));
+    trial.items("dict items", pairs);
+    trial.counted("dict len", dict.len());
+    let drawn = dict.random_key();
+    trial.drawn(
+        "dict random_key",
+        drawn.map(|key| key.map(|key| bytes(&key))),
+    );
+    let any = dict.any_key();
+    trial.drawn("dict any_key", any.map(|key| key.map(|key| bytes(&key))));
+}
+
+fn check_labels(trial: &Trial<'_>) {
+    let Ok(labels) = Labels::open_with(trial.path, &trial.options) else {
+        return;
+    };
+    check_open_labels(trial, &labels);
+    if trial.is_copied {
+        let elsewhere = scratch();
+        let path = elsewhere.path().join("copy");
+        if labels.hot_copy().to(&path).is_ok() {
+            check_open_labels(trial, &Labels::open(&path).unwrap());
+        }
+    }
+}
+
+fn check_open_labels(trial: &Trial<'_>, labels: &Labels) {
+    let all = begun(labels.iter());
+    let pairs = all.map(|item| item.map(|(id, label)| (label, id.number().to_le_bytes().to_vec())));
+    trial.items("labels", pairs);
+}
+
+/// Keys of all lengths around what the index holds, overwritten and deleted ones among them.
+fn caches() -> Sample {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    let cache = options().open(&path).unwrap();
+    let mut ledger = Ledger::new();
+    for number in 0..40_u8 {
+        let key = vec![number; 1 + usize::from(number) * 3 % 20];
+        for round in 0..=number % 2 {
+            let value = vec![round; usize::from(number) * 7 % 90];
+            cache.put(&key, &value).unwrap();
+            ledger.insert(key.clone(), value);
+        }
+        if number % 5 == 0 {
+            cache.delete(&key).unwrap();
+            ledger.remove(&key);
+        }
+    }
+    cache.flush().unwrap();
+    drop(cache);
+    Sample {
+        image: image_of(&path),
+        ledger,
+        check: check_cache,
+    }
+}
+
+fn dictionaries() -> Sample {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    let mut options = options();
+    options.inline_key_bytes(24);
+    let dict = MmapDict::<String>::open_with(&path, Format::Json, &options).unwrap();
+    let mut ledger = Ledger::new();
+    for number in 0..24 {
+        let key = format!("group-{}/{}", number % 3, "k".repeat(1 + number));
+        let value = format!("value {number}");
+        dict.insert(key.split('/').collect::<Vec<_>>(), value.clone())
+            .unwrap();
+        ledger.insert(key.into_bytes(), value.into_bytes());
+    }
+    dict.cache().flush().unwrap();
+    drop(dict);
+    Sample {
+        image: image_of(&path),
+        ledger,
+        check: check_dictionaries,
+    }
+}
+
+/// Labels by their ids.
+fn labels() -> Sample {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    let mut options = Options::new();
+    options.region_slots(16).max_segment_bytes(16 * 1024);
+    let labels = Labels::open_with(&path, &options).unwrap();
+    let mut ledger = Ledger::new();
+    for number in 0..30_u8 {
+        let label = vec![b'a' + number; 1 + usize::from(number) % 11];
+        let id = labels.get_or_insert(&label).unwrap();
+        ledger.insert(label, id.number().to_le_bytes().to_vec());
+    }
+    labels.flush().unwrap();
+    drop(labels);
+    Sample {
+        image: image_of(&path),
+        ledger,
+        check: check_labels,
+    }
+}
+
+fn open_to_change(path: &Path) -> File {
+    let mut options = File::options();
+    options.read(true).write(true).open(path).unwrap()
+}
+
+/// Changes each `stride`-th byte and opens the files for reading.
+fn try_readers(sample: &Sample, stride: usize, copied: usize) {
+    try_readers_at(sample, copied, |_, bytes| {
+        (0..bytes.len()).step_by(stride).collect()
+    });
+}
+
+/// The control bytes of all entries: a lookup does not find a key whose byte is another.
+fn controls(suffix: &str, bytes: &[u8]) -> Vec<usize> {
+    if !suffix.is_empty() {
+        return Vec::new();
+    }
+    let geometry = Geometry::of(bytes);
+    let slots = layout::slots(bytes).into_iter();
+    let entries = slots.filter(layout::Slot::is_entry);
+    let control = |slot: layout::Slot| geometry.region(slot.region).start + 64 + slot.index;
+    entries.map(control).collect()
+}
+
+fn try_readers_at(sample: &Sample, copied: usize, offsets: impl Fn(&str, &[u8]) -> Vec<usize>) {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    sample.image.write_to(&path).unwrap();
+    let mut trials = 0;
+    for (suffix, bytes) in sample.image.files() {
+        let file = open_to_change(&with_suffix(&path, suffix));
+        for (turn, at) in offsets(suffix, bytes).into_iter().enumerate() {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at as u64).unwrap();
+            let mask = MASKS[turn % MASKS.len()];
+            file.write_all_at(&[byte[0] ^ mask], at as u64).unwrap();
+            (sample.check)(&Trial {
+                name: format!("reader, {suffix:?} byte {at} mask {mask:#x}"),
+                path: &path,
+                options: read_only(),
+                ledger: &sample.ledger,
+                is_copied: trials % copied == 0,
+            });
+            file.write_all_at(&byte, at as u64).unwrap();
+            trials += 1;
+        }
+    }
+    assert!(trials > 20, "{trials}");
+}
+
+/// The same for handles that may write: they may recover, so each has files of its own.
+fn try_writers(sample: &Sample, stride: usize, copied: usize) {
+    let mut trials = 0;
+    for (suffix, bytes) in sample.image.files() {
+        for at in (0..bytes.len()).step_by(stride) {
+            let dir = scratch();
+            let path = dir.path().join("cache");
+            let mask = MASKS[(at / stride) % MASKS.len()];
+            sample.image.write_to(&path).unwrap();
+            let file = open_to_change(&with_suffix(&path, suffix));
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at as u64).unwrap();
+            file.write_all_at(&[byte[0] ^ mask], at as u64).unwrap();
+            (sample.check)(&Trial {
+                name: format!("writer, {suffix:?} byte {at} mask {mask:#x}"),
+                path: &path,
+                options: writable(),
+                ledger: &sample.ledger,
+                is_copied: trials % copied == 0,
+            });
+            trials += 1;
+        }
+    }
+    assert!(trials > 100, "{trials}");
+}
+
+#[test]
+fn unchanged_files_are_listed_in_full() {
+    for sample in [caches(), dictionaries(), labels()] {
+        let dir = scratch();
+        let path = dir.path().join("cache");
+        sample.image.write_to(&path).unwrap();
+        for options in [read_only(), writable()] {
+            (sample.check)(&Trial {
+                name: "unchanged".to_owned(),
+                path: &path,
+                options,
+                ledger: &sample.ledger,
+                is_copied: true,
+            });
+        }
+        let cache = MmapCache::open(&path).unwrap();
+        assert_eq!(cache.keys().unwrap().count(), sample.ledger.len());
+        assert!(cache.keys().unwrap().all(|key| key.is_ok()));
+    }
+}
+
+#[test]
+fn changed_bytes_never_shorten_cache_listings() {
+    let sample = caches();
+    try_readers(&sample, 7, 50);
+    try_writers(&sample, 53, 20);
+}
+
+#[test]
+fn changed_bytes_never_shorten_dictionary_listings() {
+    let sample = dictionaries();
+    try_readers_at(&sample, 1, controls);
+    try_readers(&sample, 37, 1);
+    try_writers(&sample, 211, 1);
+}
+
+#[test]
+fn changed_bytes_never_shorten_label_listings() {
+    let sample = labels();
+    try_readers(&sample, 7, 20);
+    try_writers(&sample, 53, 20);
+}
+
+#[test]
+#[ignore = "a soak; see docs/testing.md"]
+fn every_byte_of_listed_files() {
+    for sample in [caches(), dictionaries(), labels()] {
+        try_readers(&sample, 1, 50);
+        try_writers(&sample, 3, 50);
+    }
+}

@@ -1,0 +1,239 @@
+//! File systems of which one file is not one file: overlayfs, and FUSE.
+//!
+//! A cache on overlayfs, as in a container: the first writer has its files copied to the upper layer,
+//! below readers that have the lower ones mapped.
+//!
+//! Readers run in child processes, so that a signal shows as theirs.
+#![cfg(target_os = "linux")]
+
+mod child;
+mod volume;
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use child::{Child, Part, hear, say};
+use mmapcache::{Error, Labels, MmapCache, Options};
+use volume::{Bound, Overlay};
+
+const ENTRIES: u32 = 200;
+
+/// No test of its own: what the other tests start as their child processes.
+#[test]
+fn child() {
+    child::play(&[
+        ("follows", follows),
+        ("sees appended records", sees_appended_records),
+        ("sees appended labels", sees_appended_labels),
+    ]);
+}
+
+fn value(i: u32, round: u32) -> Vec<u8> {
+    vec![(i + round * 7) as u8; 300]
+}
+
+fn write(cache: &MmapCache, round: u32) {
+    for i in 0..ENTRIES {
+        cache
+            .put(&i.to_le_bytes(), &value(i, round))
+            .expect("a put");
+    }
+}
+
+fn reader(path: &Path, interval: Duration) -> MmapCache {
+    let mut options = Options::new();
+    options.read_only(true).staleness_check_interval(interval);
+    options.open(path).expect("a reader")
+}
+
+/// Hits only, of every kind, of the round that the parent says.
+fn follows(part: &Part) {
+    let cache = reader(&part.path, Duration::from_millis(20));
+    let mut keys = Vec::new();
+    keys.extend((0..ENTRIES).map(u32::to_le_bytes));
+    let seen = |round: u32| {
+        let got = (0..ENTRIES)
+            .all(|i| cache.get(&i.to_le_bytes()).expect("a look") == Some(value(i, round)));
+        let mut many = 0;
+        let each = |i: usize, found: Option<&[u8]>| {
+            many += u32::from(found == Some(&value(i as u32, round)[..]));
+        };
+        cache.get_many(&keys, each).expect("a look");
+        let mut listed = 0;
+        for item in cache.items().expect("a listing") {
+            let (key, found) = item.expect("an item");
+            let i = u32::from_le_bytes(key[..4].try_into().expect("a key"));
+            listed += u32::from(found == value(i, round));
+        }
+        got && many == ENTRIES && listed == ENTRIES
+    };
+    assert!(seen(0));
+    say("read");
+    while let Some(line) = hear() {
+        let round = line.parse().expect("a round");
+        let start = Instant::now();
+        while !seen(round) {
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "stale in round {round}"
+            );
+        }
+        say("seen");
+    }
+    assert!(cache.verify().expect("a report").is_clean());
+}
+
+#[test]
+fn hits_follow_the_first_writer() {
+    let fill = |dir: &Path| write(&MmapCache::open(dir.join("cache")).expect("a cache"), 0);
+    let Some(overlay) = Overlay::mount(fill) else {
+        return;
+    };
+    let path = overlay.path().join("cache");
+    let mut reading = Child::start("follows", &path, &[]);
+    reading.expect("read");
+    assert!(!overlay.is_upper("cache"));
+    let cache = MmapCache::open(&path).expect("a writer");
+    for round in 1..6 {
+        write(&cache, round);
+        assert!(overlay.is_upper("cache"));
+        assert_eq!(reading.ask(&round.to_string()), "seen");
+    }
+    let items: Vec<_> = cache.items().expect("a listing").collect();
+    cache.atomic_rebuild(items).expect("a rebuild");
+    write(&cache, 6);
+    assert_eq!(reading.ask("6"), "seen");
+    reading.finish();
+}
+
+/// Has the index and the roster copied up, and the heap not: as between two steps of a first writer.
+fn copy_up_index(path: &Path) {
+    for name in ["cache", "cache.roster"] {
+        let path = path.with_file_name(name);
+        File::options().write(true).open(path).expect("the file");
+    }
+}
+
+/// The reader has the live index mapped and the lower segment, whose copy grows: what is appended
+/// there is neither damage nor a signal.
+fn sees_appended_records(part: &Part) {
+    copy_up_index(&part.path);
+    let hour = Duration::from_secs(3_600);
+    let (first, second) = (reader(&part.path, hour), reader(&part.path, hour));
+    for cache in [&first, &second] {
+        assert_eq!(
+            cache.get(&0_u32.to_le_bytes()).expect("a look"),
+            Some(value(0, 0))
+        );
+    }
+    let mut listing = second.items().expect("a listing");
+    let writer = MmapCache::open(&part.path).expect("a writer");
+    for round in 1..4 {
+        write(&writer, round);
+        for i in 0..ENTRIES {
+            let found = first.get(&i.to_le_bytes()).expect("a look");
+            assert_eq!(found, Some(value(i, round)), "round {round}");
+        }
+    }
+    // More entries than the roster had room for.
+    for i in 0..3_000_u32 {
+        writer
+            .put(format!("more {i}").as_bytes(), b"v")
+            .expect("a put");
+    }
+    assert_eq!(
+        first.keys().expect("a listing").count(),
+        3_000 + ENTRIES as usize
+    );
+    let mut listed = 0;
+    for item in listing.by_ref() {
+        item.expect("an item");
+        listed += 1;
+    }
+    assert_eq!(listed, ENTRIES);
+    assert!(second.verify().expect("a report").is_clean());
+    say("done");
+}
+
+#[test]
+fn appended_records_are_no_damage() {
+    let fill = |dir: &Path| {
+        let cache = MmapCache::open(dir.join("cache")).expect("a cache");
+        write(&cache, 0);
+        cache.flush().expect("a flush");
+    };
+    let Some(overlay) = Overlay::mount(fill) else {
+        return;
+    };
+    let path = overlay.path().join("cache");
+    let said = Child::start("sees appended records", &path, &[]).finish();
+    assert_eq!(said, "done");
+}
+
+fn sees_appended_labels(part: &Part) {
+    copy_up_index(&part.path);
+    let mut options = Options::new();
+    options
+        .read_only(true)
+        .staleness_check_interval(Duration::from_secs(3_600));
+    let reader = Labels::open_with(&part.path, &options).expect("a reader");
+    assert!(reader.get("label 0").expect("a look").is_some());
+    let labels = Labels::open(&part.path).expect("a writer");
+    for i in 0..2_000 {
+        let label = format!("label {i}");
+        let id = labels.get_or_insert(&label).expect("an id");
+        assert_eq!(
+            reader.get_by_id(id).expect("a look"),
+            Some(label.clone().into_bytes())
+        );
+        assert_eq!(reader.get(&label).expect("a look"), Some(id));
+    }
+    say("done");
+}
+
+#[test]
+fn appended_labels_are_no_damage() {
+    let fill = |dir: &Path| {
+        let labels = Labels::open(dir.join("cache")).expect("labels");
+        labels.get_or_insert("label 0").expect("an id");
+        labels.flush().expect("a flush");
+    };
+    let Some(overlay) = Overlay::mount(fill) else {
+        return;
+    };
+    let path = overlay.path().join("cache");
+    let said = Child::start("sees appended labels", &path, &[]).finish();
+    assert_eq!(said, "done");
+}
+
+/// Two FUSE mounts of one directory are as two machines: each has its own pages. So FUSE is refused,
+/// for the index and for the heap, unless the caller vouches for a single mount.
+#[test]
+fn fuse_is_refused_unless_vouched_for() {
+    let Some(fuse) = Bound::mount() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |result: mmapcache::Result<MmapCache>| {
+        let error = result.expect_err("FUSE");
+        let text = error.to_string();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        assert!(
+            text.contains("FUSE") && text.contains("allow_network(true)"),
+            "{text}"
+        );
+    };
+    refused(MmapCache::open(fuse.path().join("cache")));
+    let heap = fuse.path().join("heap");
+    refused(
+        Options::new()
+            .heap_path(&heap)
+            .open(dir.path().join("cache")),
+    );
+    let mut options = Options::new();
+    let cache = options.allow_network(true).open(fuse.path().join("cache"));
+    let cache = cache.expect("a cache, by its caller's word");
+    cache.put(b"k", b"v").expect("a put");
+    assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+}

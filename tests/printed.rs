@@ -1,0 +1,189 @@
+//! What `{:?}` shows of the public types: short, and nothing that is to stay in the files.
+//!
+//! A handle's text ends up in logs. Who reads the hash seed there can choose keys that collide.
+
+mod child;
+mod collider;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use child::tight;
+use mmapcache::inspect::{Anatomy, Overview};
+use mmapcache::{DecodeCache, Labels, Pool, PoolOptions, Repair, TypedPool};
+
+/// What stands for files, memory or a piece of work: looked at below.
+const HANDLES: [&str; 24] = [
+    "Anatomy",
+    "CachedDict",
+    "DecodeCache",
+    "DecodeOptions",
+    "Entries",
+    "HotCopy",
+    "Items",
+    "Keys",
+    "LabelIter",
+    "Labels",
+    "LocalDict",
+    "LocalOptions",
+    "MmapCache",
+    "MmapDict",
+    "Options",
+    "Pool",
+    "PoolOptions",
+    "Records",
+    "Repair",
+    "Segment",
+    "Sealed",
+    "TypedPool",
+    "Verification",
+    "Writer",
+];
+
+/// What is a value that the caller asked for, and shows what it holds. `FileHeader` and its parts
+/// are a header's raw bytes, decoded: showing them is what they are for.
+const VALUES: &str = "Census Changing CheckProgress Coding Companion Condition Conditional Copied \
+    CopyProgress DecodeStats DictError DictKey DiskUsage Durability ETag ETagState Entry Error \
+    Fault Fetched Field FieldValue FileHeader Format HeapPlace Histogram Holder Interned KeyError \
+    LabelId Layout LayoutSource Level Listed LockState Outcome Overview Params PendingChange \
+    Policy PoolError PoolStats Prefix Progress Record RecordKind Region RegionCount RegionState \
+    Repaired Report Residency Result Retention Retries Retrieve Role RosterEntry SegmentCount \
+    Segments Slot SlotState Stats StoredHash Stretch Tagged Top TopBy TypedInterned UnknownFormat \
+    Update Value ValueRef Version Walked Write";
+
+/// A type that is new must be put into one of the two lists.
+#[test]
+fn public_types_are_all_listed() {
+    let sources = [
+        include_str!("../src/lib.rs"),
+        include_str!("../src/inspect.rs"),
+        include_str!("../src/dict.rs"),
+    ];
+    let mut exported = BTreeSet::new();
+    for statement in sources
+        .iter()
+        .flat_map(|source| source.split("pub use ").skip(1))
+    {
+        let statement = statement.split(';').next().expect("a statement");
+        let names = statement.split(|c: char| !c.is_alphanumeric() && c != '_');
+        exported.extend(names.filter(|name| name.starts_with(|c: char| c.is_uppercase())));
+    }
+    let listed: BTreeSet<_> = HANDLES
+        .into_iter()
+        .chain(VALUES.split_whitespace())
+        .collect();
+    let unlisted: Vec<_> = exported.difference(&listed).collect();
+    assert!(exported.len() > 60 && unlisted.is_empty(), "{unlisted:?}");
+}
+
+/// Texts of handles, one after the other.
+struct Texts {
+    seed: u64,
+    checked: u32,
+}
+
+impl Texts {
+    #[track_caller]
+    fn check(&mut self, shown: &dyn Debug) {
+        let text = format!("{shown:?}");
+        assert!(text.len() < 1_000, "{} bytes: {text}", text.len());
+        assert!(!text.contains('\n'), "{text}");
+        assert!(!text.contains("uninit"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+        assert!(!text.contains(&self.seed.to_string()), "{text}");
+        assert!(!text.contains(&format!("{:x}", self.seed)), "{text}");
+        self.checked += 1;
+    }
+}
+
+#[test]
+fn handles_show_one_short_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("cache");
+    let cache = tight().open(&path).expect("a cache");
+    for i in 0..2_000_u32 {
+        cache
+            .put(format!("secret {i}").as_bytes(), b"secret")
+            .expect("a put");
+    }
+    let mut texts = Texts {
+        seed: collider::seed_of(&path),
+        checked: 0,
+    };
+    let text = format!("{cache:?}");
+    assert_eq!(
+        text,
+        format!(
+            "MmapCache {{ path: {:?}, entries: 2000, mode: \"read-write\" }}",
+            cache.path()
+        )
+    );
+    let reader = tight().read_only(true).open(&path).expect("a reader");
+    assert!(format!("{reader:?}").ends_with("mode: \"read-only\" }"));
+    texts.check(&reader);
+    let (mut keys, mut items) = (cache.keys().expect("keys"), cache.items().expect("items"));
+    let mut entries = cache.entries().expect("entries");
+    assert!(keys.next().is_some() && items.next().is_some() && entries.next().is_some());
+    texts.check(&keys);
+    texts.check(&items);
+    texts.check(&entries);
+    texts.check(&cache.writer().expect("a writer"));
+    texts.check(&cache.check());
+    texts.check(&cache.hot_copy());
+    texts.check(&Repair::new(&path));
+    texts.check(&tight());
+    let overview = Overview::read(&path, None).expect("an overview");
+    texts.check(&overview.sealed.expect("a header"));
+    let anatomy = Anatomy::open(&path, None).expect("an anatomy");
+    texts.check(&anatomy);
+    let segment = anatomy.segment(0).expect("a look").expect("a segment");
+    let mut records = segment.records();
+    assert!(records.next().is_some());
+    texts.check(&records);
+    texts.check(&segment);
+
+    let path = dir.path().join("labels");
+    let labels = Labels::open(&path).expect("labels");
+    labels.get_or_insert("secret").expect("an id");
+    texts.seed = collider::seed_of(&path);
+    let mut all = labels.iter().expect("a listing");
+    assert!(all.next().is_some());
+    texts.check(&all);
+    texts.check(&labels);
+    assert!(format!("{labels:?}").starts_with("Labels { path: "));
+
+    let pool = Pool::new();
+    let held = pool.intern(b"secret");
+    texts.check(&pool);
+    texts.check(&PoolOptions::default());
+    texts.check(&TypedPool::<str>::default());
+    texts.check(&DecodeCache::<String>::new());
+    drop(held);
+    assert_eq!(texts.checked, 19);
+}
+
+#[cfg(feature = "dict")]
+#[test]
+fn dictionaries_show_one_short_line() {
+    use mmapcache::dict::{CachedDict, Dict, LocalDict, MmapDict};
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("cache");
+    let files = MmapDict::<String>::open(&path).expect("a dictionary");
+    files.insert("secret", "secret".into()).expect("an item");
+    let mut texts = Texts {
+        seed: collider::seed_of(&path),
+        checked: 0,
+    };
+    let cached = CachedDict::new(files.clone());
+    assert!(cached.get("secret").expect("a look").is_some());
+    let local = LocalDict::<String>::new();
+    local.insert("secret", "secret".into()).expect("an item");
+    texts.check(&files);
+    texts.check(&cached);
+    texts.check(&local);
+    let text = format!("{files:?}");
+    assert!(
+        text.contains("entries: 1") && text.contains("read-write"),
+        "{text}"
+    );
+}
