@@ -98,11 +98,24 @@ pub(crate) struct Child {
     output: BufReader<ChildStdout>,
 }
 
+/// The start of a command that runs a test binary: by itself or, for one of another architecture, by
+/// the emulator that the environment names.
+fn run(program: &Path) -> Command {
+    let emulator = std::env::var("MMAPCACHE_TEST_RUNNER").unwrap_or_default();
+    let mut words = emulator.split_whitespace();
+    let Some(first) = words.next() else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(first);
+    command.args(words).arg(program);
+    command
+}
+
 impl Child {
     pub(crate) fn start(role: &str, path: &Path, numbers: &[u64]) -> Self {
         let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
         let program = std::env::current_exe().expect("the path of the test binary");
-        let mut process = Command::new(program)
+        let mut process = run(&program)
             .args(["child", "--exact", "--nocapture", "--test-threads=1", "-q"])
             .env(ROLE, role)
             .env(PATH, path)

@@ -23,8 +23,8 @@
 //! - The order of system calls on different files: each call that makes or finds a name is taken to
 //!   go through one lock of the system.
 //! - Two threads on one handle beyond what handles on one file share: the words of a handle itself
-//!   (sizes that only grow, counts) order nothing, and `arc-swap` and `parking_lot` have models of
-//!   their own.
+//!   (sizes that only grow, counts) order nothing, `arc-swap` has models of its own, and the locks
+//!   between threads are tested with real threads alone, in `src/lock/tests/inherit.rs`.
 //! - Recovery and the lock: see `recovery`. The models named "a kill" look, as any thread could, at
 //!   what the next holder of the lock would find, whatever order the compiler chose.
 
