@@ -583,7 +583,7 @@ impl MmapCache {
     /// {
     ///     eprintln!("{recovery}");
     /// }
-    /// # Ok::<(), mmapcache::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn last_recovery(&self) -> Option<Recovery> {
         self.handle.recovered.load().as_deref().copied()

@@ -177,7 +177,7 @@ impl<'a> Exhibit<'a> {
                 "{name}: {arguments:?}: {complaint}"
             );
             assert!(
-                code != Some(2) || self.may_be_refused(),
+                code != Some(2) || self.may_be_refused() || is_missing_heap(&complaint),
                 "{name}: {arguments:?}: {complaint}"
             );
             if took <= TIME {
@@ -281,6 +281,11 @@ fn the_program_shows_damaged_files_and_ends_well() {
     for mutations in samples {
         Exhibit::new(&specimen, &mutations).show();
     }
+}
+
+/// Whether the program says that a segment is missing, which is no damage of what is there.
+fn is_missing_heap(complaint: &str) -> bool {
+    complaint.contains("is its disk mounted")
 }
 
 #[test]

@@ -46,8 +46,8 @@ const VALUES: &str = "Census Changing CheckProgress Coding Companion Condition C
     CopyProgress DecodeStats DictError DictKey DiskUsage Durability ETag ETagState Entry Error \
     Fault Fetched Field FieldValue FileHeader Format HeapPlace Histogram Holder Interned KeyError \
     LabelId Layout LayoutSource Level Listed LockState Outcome Overview Params PendingChange \
-    Policy PoolError PoolStats Prefix Progress Record RecordKind Region RegionCount RegionState \
-    Repaired Report Residency Result Retention Retries Retrieve Role RosterEntry SegmentCount \
+    Policy PoolError PoolStats Prefix Progress Record RecordKind Region Recovery RegionCount \
+    RegionState Repaired Report Residency Result Retention Retries Retrieve Role RosterEntry SegmentCount \
     Segments Slot SlotState Stats StoredHash Stretch Tagged Top TopBy TypedInterned UnknownFormat \
     Update Value ValueRef Version Walked Write";
 

@@ -78,6 +78,17 @@ impl Site {
                 Some(segment) => Failure::LostIndex { path, segment },
                 None => Error::NotFound { path }.into(),
             },
+            // The engine tells so where it finds a file of the cache next to the missing index.
+            Error::Damaged { path, what, at } if !self.cache.exists() => {
+                let index = self.cache.clone();
+                match self.lone_segment(&index) {
+                    Some(segment) => Failure::LostIndex {
+                        path: index,
+                        segment,
+                    },
+                    None => Error::Damaged { path, what, at }.into(),
+                }
+            }
             Error::WrongMagic { path, .. } | Error::Damaged { path, .. }
                 if self.is_cache(&path) && !self.may_be_index() =>
             {
