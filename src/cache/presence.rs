@@ -68,6 +68,18 @@ pub(crate) fn check_unmapped(view: &View, names: &Names) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is a segment of this heap before the first one that counts. A writer removes the file
+/// before it stores that the next one is the first, so the header is corrupt then: whoever believed
+/// it would drop deletions, and a later recovery would find what they had deleted.
+pub(crate) fn has_older(view: &View, names: &Names) -> Result<bool> {
+    let oldest = view.header().checked_oldest();
+    let Some(before) = oldest.and_then(|oldest| oldest.checked_sub(1)) else {
+        return Ok(false);
+    };
+    let header = read_sealed::<SegmentHeader>(&names.segment(before, Stage::Final))?;
+    Ok(header.is_some_and(|header| is_of(view, &header, before)))
+}
+
 /// The error for a segment that an entry links to, if nothing of it is there though it must be;
 /// none where the link itself is to be doubted.
 pub(crate) fn missing_segment(view: &View, names: &Names, number: u16) -> Result<Option<Error>> {

@@ -65,6 +65,9 @@ impl Editor {
             Err(Stop::Recover(what, At::Word(word::INODE)))
         } else if let Some((what, at)) = self.view.fault() {
             Err(Stop::Recover(what, At::Word(at)))
+        } else if !settled && presence::has_older(&self.view, &handle.names)? {
+            let what = "the heap's first segment, before which there is another";
+            Err(Stop::Recover(what, At::Word(word::OLDEST)))
         } else {
             self.finish()
         };

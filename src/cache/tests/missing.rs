@@ -492,3 +492,19 @@ fn lost_index_is_told() {
     let none = Options::new().create(false).open(empty.path());
     assert!(matches!(none, Err(Error::NotFound { .. })));
 }
+
+/// Who believed a header that leaves out the first segment would drop the deletions of that
+/// segment's keys, and a recovery would bring the keys back.
+#[test]
+fn forgotten_segment_is_recovered() {
+    let scratch = Scratch::new();
+    filled(&scratch, &tiny());
+    let cache = scratch.open(&tiny());
+    let oldest = cache.handle.view.load().header().oldest();
+    cache.handle.view.load().header().set_oldest(oldest + 1);
+    drop(cache);
+    let cache = scratch.open(&tiny());
+    cache.put(&key(0), &[0; 300]).unwrap();
+    assert_eq!(cache.last_recovery().unwrap().dropped, 0);
+    holds_all(&cache);
+}
