@@ -14,7 +14,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// No test of its own: what the other tests start as their child processes.
 #[test]
 fn child() {
-    child::play(&[("limited", limited), ("too many", too_many)]);
+    child::play(&[
+        ("limited", limited),
+        ("too many", too_many),
+        ("a thousand", thousand),
+        ("locked", locked),
+    ]);
 }
 
 /// Bytes of this process's address space.
@@ -71,6 +76,61 @@ fn too_many(part: &Part) {
         .put(b"k", b"v")
         .expect("those that are open work");
     say(handles.len());
+}
+
+/// Opens a thousand handles within 16 GiB, and uses each.
+fn thousand(part: &Part) {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let files = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    setrlimit(Resource::Nofile, files).expect("as many files as may be");
+    limit(Resource::As, used() + (16 << 30));
+    let handles: Vec<_> = (0..1_000)
+        .map(|number| MmapCache::open(&part.path).unwrap_or_else(|e| panic!("{number}: {e}")))
+        .collect();
+    for (number, cache) in (0_u32..).zip(&handles) {
+        cache.put(&number.to_le_bytes(), b"v").expect("a put");
+    }
+    assert_eq!(handles[0].len(), 1_000);
+    say(handles.len());
+}
+
+/// Locks all memory that is mapped from here on, and may lock 4 MiB: a limit that does not bind root.
+fn locked(part: &Part) {
+    let most = getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX);
+    limit(Resource::Memlock, most.min(4 << 20));
+    let nobody = rustix::process::Uid::from_raw(65_534);
+    rustix::thread::set_thread_uid(nobody).expect("another user");
+    let resident = std::fs::read_to_string("/proc/thread-self/status").expect("a status");
+    assert!(resident.contains("CapEff:\t0000000000000000"), "{resident}");
+    rustix::mm::mlockall(rustix::mm::MlockAllFlags::FUTURE).expect("to lock memory");
+    // The directory alone takes more of the address space.
+    let error = MmapCache::open(&part.path).expect_err("a mapping that may not be locked");
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
+    say(error);
+}
+
+#[test]
+fn thousand_handles_fit_the_limit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let opened = Child::start("a thousand", &dir.path().join("cache"), &[]).finish();
+    assert_eq!(opened, "1000");
+}
+
+#[test]
+fn locked_memory_names_the_limit() {
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT RUN: becoming another user needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let all = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), all).expect("a directory for everybody");
+    let said = Child::start("locked", &dir.path().join("cache"), &[]).finish();
+    assert!(said.contains("RLIMIT_MEMLOCK"), "{said}");
 }
 
 #[test]
