@@ -399,10 +399,13 @@ impl Moment {
                 if !view.plausible(tail) {
                     return Err(view.table.damaged("the heap's end", word::TAIL as u64 * 8));
                 }
+                let end = Self::end(handle, &view, tail)?;
+                // A change that began after the count: one entry more, or one less.
+                let is_behind = end != tail;
                 return Ok(Self {
-                    entries: counted.entries,
-                    least: counted.least,
-                    end: Self::end(handle, &view, tail)?,
+                    entries: counted.entries.filter(|_| !is_behind),
+                    least: counted.least.saturating_sub(u64::from(is_behind)),
+                    end,
                     given: header.counters().roster_len,
                     view,
                 });
