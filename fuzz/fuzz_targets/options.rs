@@ -141,6 +141,7 @@ impl Wish {
             && inline <= 1024
             && inline.is_multiple_of(8)
             && (16 << 10..=16 << 30).contains(&segment)
+            && self.capacity() <= u64::from(slots) << 20
     }
 
     fn heap(&self, path: &Path) -> Option<PathBuf> {
