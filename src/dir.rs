@@ -452,12 +452,15 @@ fn not_removable(path: &Path, source: io::Error) -> Error {
     }
 }
 
+/// The bit of a directory's mode in which only owners remove files. Systems give it different types.
+const STICKY: u32 = 0o1000;
+
 /// Refuses what would replace or remove a file that this user cannot remove, before anything is
 /// done. Absent files count as removable; of a user with special capabilities more is true.
 fn check_removable(path: &Path) -> Result<()> {
     let me = rustix::process::geteuid();
     let dir = fs::metadata(parent(path)).map_err(Error::io(parent(path), "read the mode"))?;
-    if dir.mode() & libc::S_ISVTX == 0 || me.is_root() || dir.uid() == me.as_raw() {
+    if dir.mode() & STICKY == 0 || me.is_root() || dir.uid() == me.as_raw() {
         return Ok(());
     }
     match path.symlink_metadata() {

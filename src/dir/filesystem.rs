@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The start of the message about a file system that several machines may have mounted.
+#[cfg(any(target_os = "linux", test))]
 macro_rules! refused {
     ($name:literal) => {
         concat!(
@@ -22,6 +23,7 @@ macro_rules! refused {
     };
 }
 
+#[cfg(any(target_os = "linux", test))]
 const FUSE: &str = "on FUSE, whose program (sshfs, s3fs, glusterfs, virtiofs, but also ntfs-3g or \
                     mergerfs) the system cannot tell apart: machines may share it, and not its \
                     mappings and locks; move the cache to another file system, or, if one mount on \

@@ -55,11 +55,15 @@ impl FileSystem {
 }
 
 /// Whether the file system is in memory, where reading a hole of a mapped file takes room.
+#[cfg(target_os = "linux")]
 pub(super) fn is_in_memory(file: &File) -> bool {
-    #[cfg(target_os = "linux")]
-    return magic(file) == Some(TMPFS);
-    #[cfg(not(target_os = "linux"))]
-    return false;
+    magic(file) == Some(TMPFS)
+}
+
+/// Elsewhere nothing is known of file systems.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_in_memory(_file: &File) -> bool {
+    false
 }
 
 /// Asks for an empty file that is stored to in place (`chattr +C`). btrfs then keeps no checksums
