@@ -104,6 +104,9 @@ impl Editor {
         }
         while self.has_spent() {
             let number = self.view.header().oldest();
+            if self.waits_for_records(number, errands) {
+                return Ok(());
+            }
             let is_there = self.is_there(number)?;
             if !is_there && self.view.header().get(word::REMOVALS_SYNCED) > u64::from(number) {
                 self.advance(number)?;
@@ -129,6 +132,15 @@ impl Editor {
             return Ok(());
         }
         Ok(())
+    }
+
+    /// Whether nothing can be done about a spent segment before more records are appended. Every write
+    /// asks this, so it makes no system call.
+    fn waits_for_records(&self, number: u16, errands: &Errands) -> bool {
+        self.view.header().get(word::REMOVALS_SYNCED) <= u64::from(number)
+            && !self.is_replaced(number)
+            && !self.is_complete_behind(number)
+            && self.spent_bytes() <= self.most_spent(errands)
     }
 
     /// Bytes of spent segments at which a write no longer leaves them to an errand.
