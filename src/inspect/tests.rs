@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, TryRecvError};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
+use crate::inspect::*;
 use crate::format::index::IndexHeader;
 use crate::format::seal;
 use crate::format::segment::SegmentHeader;

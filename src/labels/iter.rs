@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use super::id::LabelId;
+use crate::labels::id::LabelId;
 use crate::cache::MmapCache;
-use crate::cache::NumberTally;
+use crate::engine::NumberTally;
 use crate::error::Result;
 
 /// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).

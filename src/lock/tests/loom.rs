@@ -9,9 +9,10 @@ use std::sync::Arc;
 use ::loom::thread;
 
 use crate::sync::load;
-use crate::sync::modelled::{self, Role, Site};
+use crate::sync::modelled;
+use crate::sync::modelled::{Role, Site};
 
-use super::*;
+use crate::lock::tests::*;
 
 /// What three contenders at most have in common.
 struct Stage {
