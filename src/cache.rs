@@ -5,17 +5,19 @@
 //! (`editor`, `append`, `plan`, `edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`)
 //! and mended (`recover`, `repair`), and who may (`writer`).
 
-
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-
+use crate::engine::handle::Handle;
+use crate::engine::read::lookup::Answer;
+use crate::engine::{
+    DiskUsage, Entries, Entry, HotCopy, Items, Keys, Options, Recovery, Report, Stats, Update,
+    ValueRef, Verification, Version, Writer,
+};
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
-use crate::engine::handle::Handle;
-use crate::engine::read::lookup::Answer;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
 ///
@@ -40,7 +42,7 @@ use crate::engine::read::lookup::Answer;
 ///
 /// A forked child may go on using an inherited handle: it opens the files anew by itself.
 pub struct MmapCache {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 impl fmt::Debug for MmapCache {

@@ -12,7 +12,8 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-use crate::engine::{DiskUsage, HotCopy, MmapCache, Options, Recovery, Report};
+use crate::cache::MmapCache;
+use crate::engine::{DiskUsage, HotCopy, Options, Recovery, Report};
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
 

@@ -76,12 +76,6 @@ pub mod dict;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod engine;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod index;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod os;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod intern;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod error;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod format;
@@ -94,11 +88,17 @@ mod hash;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod heap;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+mod index;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub mod inspect;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+mod intern;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod labels;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod lock;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+mod os;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod sync;
 
@@ -107,8 +107,8 @@ pub use cache::MmapCache;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use engine::{
     CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
-    Items, Keys, Level, Listed, Options, Progress, Recovery, Repair, Repaired, Report, Stats, Update,
-    ValueRef, Verification, Version, Writer,
+    Items, Keys, Level, Listed, Options, Progress, Recovery, Repair, Repaired, Report, Stats,
+    Update, ValueRef, Verification, Version, Writer,
 };
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use error::{Error, PoolError, Result};

@@ -14,22 +14,22 @@ use crate::format::LockKind;
 use crate::format::lock::NUMBERS;
 use crate::sync::Word;
 
-mod ofd;
 mod flock;
-mod futex;
 mod fork;
+mod futex;
+mod futex_lock;
 mod liveness;
 mod mutex;
 mod mutex_state;
-mod futex_lock;
+mod ofd;
 
-use crate::lock::ofd::Description;
-pub(crate) use crate::lock::ofd::{epoch, process};
 pub(crate) use crate::lock::fork::{Lock, Locked, Lost, set_once};
 #[cfg(feature = "dict")]
 pub(crate) use crate::lock::fork::{PerProcess, Read, SharedLock, Written};
-pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::futex_lock::Contender;
+pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
+use crate::lock::ofd::Description;
+pub(crate) use crate::lock::ofd::{epoch, process};
 
 /// The words of a file by which it is locked.
 #[derive(Clone, Copy, Debug)]

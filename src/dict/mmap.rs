@@ -6,9 +6,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{MmapCache, Options, Version, Writer};
-use crate::error;
-use crate::error::Error;
+use crate::cache::MmapCache;
+use crate::engine::{Options, Version, Writer};
+use crate::error::{self, Error};
 
 use crate::dict::error::{DictError, Policy, Result};
 use crate::dict::etag::ETag;

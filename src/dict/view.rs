@@ -101,7 +101,11 @@ impl<S: Store, V: Value> View<S, V> {
 }
 
 impl Place {
-    pub(super) fn invalid<V>(&self, coding: Coding, source: crate::dict::format::Fault) -> DictError {
+    pub(super) fn invalid<V>(
+        &self,
+        coding: Coding,
+        source: crate::dict::format::Fault,
+    ) -> DictError {
         DictError::InvalidValue {
             key: self.key.clone(),
             coding,

@@ -9,31 +9,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::os::reflink::clone_start;
-use crate::os::files;
-use crate::os::files::{Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::slot::Place;
 use crate::heap::Segment;
-use crate::lock;
-use crate::lock::FileLock;
+use crate::lock::{self, FileLock};
+use crate::os::files::{self, Access, Names, Stage};
 use crate::os::mmap::MappedFile;
+use crate::os::reflink::clone_start;
 use crate::sync::loads_done;
 
-use crate::engine::write::mutator::{Editor, Outcomes};
-use crate::engine::segment_numbers::{Extent, is_there, left_segment};
-use crate::engine::switch::{CARRIED, commit_new, give_up, map_known};
+use crate::engine::generation::{Ids, Plan, View, read_sealed};
 use crate::engine::handle::{Handle, lock_creation, random, refuse_network};
-use crate::engine::read::iter::with_all_segments;
-use crate::engine::options::Options;
 use crate::engine::heap_presence;
+use crate::engine::options::Options;
+use crate::engine::read::expected_count::Tally;
+use crate::engine::read::iter::with_all_segments;
 use crate::engine::read::lookup::Answer;
 use crate::engine::recovery::from_heap::{Damage, Salvage, read_heap};
+use crate::engine::segment_numbers::{Extent, is_there, left_segment};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
-use crate::engine::read::expected_count::Tally;
-use crate::engine::generation::{Ids, Plan, View, read_sealed};
+use crate::engine::switch::{CARRIED, commit_new, give_up, map_known};
+use crate::engine::write::mutator::{Editor, Outcomes};
 
 /// Generations that may take each other's place before a moment was caught.
 const TRIES: u32 = 1_000;
@@ -420,7 +418,12 @@ impl Moment {
             missed = Some((generation, missing, looks));
             // A generation's files go only behind the commit of the next one.
             if looks >= LOOKS && handle.inode_at_path()? == Some(view.inode) {
-                return Err(heap_presence::missing(&view, &handle.names, missing, "nothing"));
+                return Err(heap_presence::missing(
+                    &view,
+                    &handle.names,
+                    missing,
+                    "nothing",
+                ));
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -6,10 +6,9 @@
 
 use std::os::unix::fs::FileExt;
 
-use crate::os::files;
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::word;
+use crate::os::files::{self, Names, Stage};
 
 use crate::engine::generation::inode_of;
 

@@ -9,10 +9,10 @@ use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
-use crate::os::files::{Names, Stage};
 use crate::format::index::word;
 use crate::format::record::Variant;
 use crate::index::header::Header;
+use crate::os::files::{Names, Stage};
 
 /// Nanoseconds by which a file's time may exceed what its last writer noted: a tick of the clock of
 /// file systems is at most 10 ms.

@@ -13,31 +13,31 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
-use crate::os::boot_id;
-use crate::os::files;
-use crate::os::files::{Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{Poll, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
-use crate::index::header::Header;
 use crate::heap::Segment;
-use crate::lock;
-use crate::lock::{FileLock, Mutex, Patience, Refusal};
+use crate::index::header::Header;
+use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
+use crate::os::boot_id;
+use crate::os::files::{self, Access, Names, Stage};
 use crate::os::mmap::coarse_millis;
 use crate::sync::{Relaxed, Word};
 
-use crate::engine::write::mutator::Editor;
 use crate::engine::clean::background::Errands;
-use crate::engine::segment_numbers::{Extent, is_there};
-use crate::engine::recovery::losses::Recovery;
-use crate::engine::options::Options;
 use crate::engine::copy_up;
-use crate::engine::heap_presence;
-use crate::engine::staging::{discard_listed, discard_staged, finish_renames, has_staged, left_without_index};
-use crate::engine::version;
 use crate::engine::generation::{Ids, Plan, View, inode_of, refuse_foreign};
+use crate::engine::heap_presence;
+use crate::engine::options::Options;
+use crate::engine::recovery::losses::Recovery;
+use crate::engine::segment_numbers::{Extent, is_there};
+use crate::engine::staging::{
+    discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
+};
+use crate::engine::version;
+use crate::engine::write::mutator::Editor;
 
 /// One opened cache.
 pub(crate) struct Handle {

@@ -9,14 +9,13 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
-use crate::os::files;
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{HeapHome, Home, PAGE, word};
 use crate::format::seal::Sealed;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Place};
 use crate::index::header::Header;
+use crate::os::files::{self, Names, Stage};
 
 use crate::engine::generation::{View, read_sealed};
 

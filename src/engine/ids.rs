@@ -8,16 +8,15 @@
 
 use crate::error::{Error, Result};
 use crate::format::index::{Counters, word};
-use crate::format::record;
-use crate::format::record::{Kind, Variant};
+use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 
+use crate::engine::generation::View;
+use crate::engine::handle::Handle;
+use crate::engine::read::expected_count::Tally;
+use crate::engine::read::lookup::Answer;
 use crate::engine::write::heap_end::Need;
 use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, old_bytes};
-use crate::engine::handle::Handle;
-use crate::engine::read::lookup::Answer;
-use crate::engine::read::expected_count::Tally;
-use crate::engine::generation::View;
 
 /// Numbers that are reserved at once: for each so many the heap is synced.
 #[cfg(not(test))]

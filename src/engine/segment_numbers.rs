@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use crate::os::files::{Names, Stage};
 use crate::error::Result;
 use crate::format::index::word;
 use crate::index::header::Header;
+use crate::os::files::{Names, Stage};
 
 /// Numbers that a header can name.
 const NUMBERS: u32 = 1 << 16;

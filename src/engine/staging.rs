@@ -6,17 +6,16 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::os::files;
-use crate::os::files::{Names, Stage};
 use crate::error::Result;
 use crate::format::index::{IndexHeader, word};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::lock;
+use crate::os::files::{self, Names, Stage};
 
-use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
 use crate::engine::generation::{View, read_sealed, refuse_other_segment};
+use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
 
 /// Removes what an interrupted creation, copy or switch left under preliminary names. `heap` is the
 /// extent of the cache at the path: a writer that was killed as it began a segment left a file too.

@@ -5,14 +5,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::os::files::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
+use crate::os::files::Stage;
 use crate::sync::Relaxed;
 
-use crate::engine::segment_numbers::{Extent, present_numbers, staged_numbers};
-use crate::engine::handle::Handle;
 use crate::engine::generation::View;
+use crate::engine::handle::Handle;
+use crate::engine::segment_numbers::{Extent, present_numbers, staged_numbers};
 
 /// Counters of a cache at one moment; made by [`MmapCache::stats`](crate::MmapCache::stats).
 ///

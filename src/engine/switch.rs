@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::os::files;
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
@@ -16,18 +14,18 @@ use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, LockKind};
 use crate::index::header::Header;
-use crate::lock;
-use crate::lock::Patience;
+use crate::index::region::Slot;
 use crate::index::roster::Roster;
 use crate::index::table::Table;
-use crate::index::region::Slot;
+use crate::lock::{self, Patience};
+use crate::os::files::{self, Names, Stage};
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
-use crate::engine::segment_numbers::Extent;
+use crate::engine::generation::{Ids, Plan, View, read_sealed};
 use crate::engine::handle::{Handle, acquire, random};
+use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
 use crate::engine::version;
-use crate::engine::generation::{Ids, Plan, View, read_sealed};
+use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
 
 /// What becomes of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,8 +34,12 @@ mod writing;
 
 use std::path::{Path, PathBuf};
 
+use crate::cache::MmapCache;
 use crate::engine::*;
+use crate::error::Result;
 use crate::format::HashKind;
+use crate::format::index::word;
+use crate::sync::Relaxed;
 
 /// A cache in a directory of its own, with regions and segments so small that everything happens
 /// soon.

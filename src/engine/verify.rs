@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::index::Counters;
 use crate::format::roster::Position;
-use crate::lock::Mutex;
 use crate::index::roster::Spot;
+use crate::lock::Mutex;
 
-use crate::engine::verify::checks::{Check, Level, Piece, Report, Sums};
-use crate::engine::segment_numbers::present_numbers;
+use crate::engine::generation::View;
 use crate::engine::handle::Handle;
 use crate::engine::read::iter::with_all_segments;
-use crate::engine::generation::View;
+use crate::engine::segment_numbers::present_numbers;
+use crate::engine::verify::checks::{Check, Level, Piece, Report, Sums};
 
 /// Directory entries, and roster positions, that are checked in one piece.
 const ENTRIES: u32 = 64;

@@ -14,8 +14,8 @@ use crate::format::tests::structures::{Field, Structure};
 use crate::format::record::{SHORT_BYTES, Seed, Variant};
 use crate::format::slot::{Link, Place};
 use crate::format::*;
-use crate::os::files::{Names, Stage};
 use crate::hash::Hasher;
+use crate::os::files::{Names, Stage};
 
 /// Values of the variables in the document's expressions, for which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [

@@ -3,10 +3,10 @@
 //! The one walker of cleaning, recovery and verification. It knows records, not whether anything
 //! links to them.
 
-use crate::heap::{Blocks, Segment};
 use crate::error::Result;
 use crate::format::record::Header;
 use crate::format::slot::Place;
+use crate::heap::{Blocks, Segment};
 use crate::sync::load;
 
 /// A walk over the records of a segment.

@@ -3,18 +3,18 @@
 //! Knows how a record is written, read and verified, and nothing of the entries that link to it. A
 //! record is believed only as a private copy whose checksum was computed from that copy.
 
-
 use std::sync::Arc;
 
-use crate::os::words;
 use crate::error::{Error, Result};
-use crate::format::record::{HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed, Variant};
-use crate::format::segment;
-use crate::format::segment::SegmentHeader;
+use crate::format::record::{
+    HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed, Variant,
+};
+use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::Place;
+use crate::heap::Walker;
 use crate::os::mmap::{Extent, MappedFile, Memory, Stores, prefetch};
+use crate::os::words;
 use crate::sync::{Word, load, store};
-
 
 /// Long records go through a buffer of this size, which stays in the nearest cache.
 const CHUNK: usize = 4096;
@@ -27,7 +27,7 @@ static ZEROS: [u8; GAP] = [0; GAP];
 /// One segment, mapped.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    memory: Memory,
+    pub(super) memory: Memory,
     file: Arc<MappedFile>,
     heap_id: u64,
     number: u16,
@@ -120,7 +120,7 @@ impl Segment {
 
     /// The header of a record and its words; none where they cannot be a record's.
     #[inline(always)]
-    fn record(&self, unit: u32) -> Result<Option<(Header, &[Word])>> {
+    pub(super) fn record(&self, unit: u32) -> Result<Option<(Header, &[Word])>> {
         match self.record_within(self.memory.first(), unit) {
             Ok(found) => Ok(found),
             Err(_beyond) => {
@@ -712,7 +712,9 @@ mod tests {
             assert_eq!(segment.value_at_hand(16, &key, true, &mut out), Some(9));
             let mut walker = segment.walk(0, segment.capacity_units());
             let found = walker.step().unwrap();
-            assert!(matches!(found, Some(Found::Record(place, _)) if place.unit == 16));
+            assert!(
+                matches!(found, Some(crate::heap::Found::Record(place, _)) if place.unit == 16)
+            );
             assert_eq!(walker.step().unwrap(), None);
         }
     }

@@ -7,7 +7,9 @@ use crate::error::Result;
 use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
 use crate::lock;
-use crate::sync::{Relaxed, Word, acquire, exchange, load, loads_done, publish, store, stores_done};
+use crate::sync::{
+    Relaxed, Word, acquire, exchange, load, loads_done, publish, store, stores_done,
+};
 
 /// Words of the header page.
 pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;

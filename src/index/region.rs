@@ -3,13 +3,12 @@
 //! Probing is linear over groups and ends at a group with an empty byte, at the latest after all of
 //! them. Knows its own words, not the directory that leads to it.
 
-use crate::index::group::Group;
 use crate::format::Geometry;
 use crate::format::record::Variant;
 use crate::format::region::{Counts, DELETED, EMPTY, HEADER_BYTES, Shape, Stamp, word};
-use crate::format::slot;
-use crate::format::slot::{Identity, Link, Meta};
+use crate::format::slot::{self, Identity, Link, Meta};
 use crate::hash::Hash;
+use crate::index::group::Group;
 use crate::os::mmap::prefetch;
 use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
 

@@ -3,7 +3,6 @@
 //! Knows slots, links and hash bits. It does not know what a link leads to, nor the order in which
 //! an operation stores: that is the engine's.
 
-
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,10 +12,10 @@ use crate::format::index::{PAGE, Poll};
 use crate::format::region::{Entry, Shape};
 use crate::hash::Hash;
 use crate::index::header::{Header, WORDS};
-use crate::os::mmap::{Burst, Extent, MappedFile, Memory, Stores, coarse_millis, page_bytes};
-use crate::sync::{Word, acquire, load, loads_done, publish, store};
 pub(crate) use crate::index::region::Glance;
 use crate::index::region::{Layout, Region};
+use crate::os::mmap::{Burst, Extent, MappedFile, Memory, Stores, coarse_millis, page_bytes};
+use crate::sync::{Word, acquire, load, loads_done, publish, store};
 
 /// Pages of the largest piece in which the page cache holds a file: 2 MiB, where they have 4 KiB.
 const LARGE: u64 = 512;

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{PAGE, Poll, word};
@@ -16,9 +15,10 @@ use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
 use crate::format::slot::{Identity, Link};
 use crate::hash::Hasher;
 use crate::heap::segment;
+use crate::index::region::{Layout as Places, Region as View};
+use crate::os::files::{Names, Stage};
 use crate::os::mmap::MappedFile;
 use crate::sync::Word;
-use crate::index::region::{Layout as Places, Region as View};
 
 use crate::inspect::census::{Census, Counting};
 use crate::inspect::changing::HeapPlace;
@@ -32,8 +32,7 @@ use crate::inspect::region::Region;
 use crate::inspect::residency::Residency;
 use crate::inspect::segment::Segment;
 use crate::inspect::slot::{RosterEntry, Slot, Surroundings};
-use crate::inspect::source;
-use crate::inspect::source::Source;
+use crate::inspect::source::{self, Source};
 
 /// A cache's files, whatever state they are in, opened for looking.
 ///

@@ -7,14 +7,12 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::os::files;
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
-use crate::format::seal;
-use crate::format::seal::{Fault, Sealed};
+use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::SegmentHeader;
+use crate::os::files::{self, Names, Stage};
 
 use crate::inspect::sealed::UNKNOWN_FLAGS;
 

@@ -3,17 +3,16 @@
 //! Knows who else says how large regions are, and how to choose among those who disagree. Does not
 //! know what is in a region.
 
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::IndexHeader;
 use crate::format::record::Variant;
-use crate::format::region;
-use crate::format::region::{Counts, MAX_INCARNATION, Shape, Stamp, word};
+use crate::format::region::{self, Counts, MAX_INCARNATION, Shape, Stamp, word};
 use crate::format::seal;
 use crate::format::seal::Fault as SealFault;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, VERSION};
 use crate::hash::Hasher;
+use crate::os::files::{Names, Stage};
 
 use crate::inspect::companion::{Companion, Role};
 use crate::inspect::overview::Overview;

@@ -7,16 +7,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::engine::Fault;
-use crate::os::files;
-use crate::os::files::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::index::header::{Header, WORDS};
+use crate::os::files::{self, Names, Stage};
 use crate::sync::Word;
 
 use crate::inspect::changing::Changing;
-use crate::inspect::companion;
-use crate::inspect::companion::Companion;
+use crate::inspect::companion::{self, Companion};
 use crate::inspect::doubt;
 use crate::inspect::sealed::Sealed;
 use crate::inspect::source;

@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::format::VERSION;
 use crate::format::index::IndexHeader;
-use crate::format::seal;
-use crate::format::seal::{Fault, Sealed as _};
+use crate::format::seal::{self, Fault, Sealed as _};
 
 /// What is said of a header with flags of a newer release, or damaged ones.
 pub(super) const UNKNOWN_FLAGS: &str = "feature flags that this crate does not know";

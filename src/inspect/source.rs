@@ -6,8 +6,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::engine::Fault;
-use crate::os::files;
 use crate::error::{Error, Result};
+use crate::os::files;
 use crate::sync::Word;
 
 /// A regular file, open for reading.

@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use crate::labels::id::LabelId;
 use crate::cache::MmapCache;
 use crate::engine::NumberTally;
 use crate::error::Result;
+use crate::labels::id::LabelId;
 
 /// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
 pub struct LabelIter<'a> {

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
-use crate::labels::*;
 use crate::engine::Durability;
+use crate::labels::*;
 use crate::sync::fuse;
 
 fn open(dir: &tempfile::TempDir) -> Labels {

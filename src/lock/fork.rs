@@ -17,9 +17,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use crate::lock::ofd::{epoch, watch_forks};
 use crate::lock::mutex::{Place, Raw};
 use crate::lock::mutex_state::State;
+use crate::lock::ofd::{epoch, watch_forks};
 
 /// How long a fork waits for the threads that are at work under the locks of this file. None of them
 /// runs code of the caller meanwhile, so it is the time that they need to go on at all. Afterwards

@@ -3,9 +3,9 @@
 //! Knows where files are and how they are created, replaced and removed; not what they contain
 //! beyond the magic that tells our files from others.
 
-mod permissions;
 mod acl;
 mod fs_type;
+mod permissions;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,16 +13,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub(crate) use crate::os::files::permissions::Access;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use crate::os::files::fs_type::PRETENDED;
 pub(crate) use crate::os::files::fs_type::pinned;
+pub(crate) use crate::os::files::permissions::Access;
 
 use crate::error::{Error, Result};
 use crate::format::index::Home;
 #[cfg(any(test, fuzzing))]
-use crate::sync::fuse;
-use crate::sync::fuse::Step;
+use crate::sync::fuse::{self, Step};
 
 /// The names of one cache's files.
 #[derive(Clone, Debug, PartialEq, Eq)]

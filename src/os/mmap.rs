@@ -24,15 +24,14 @@ use memmap2::MmapOptions;
 use memmap2::MmapRaw;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use crate::os::files;
 use crate::error::{Error, Result};
 use crate::lock::set_once;
-#[cfg(any(test, fuzzing))]
-use crate::sync::fuse;
-use crate::sync::fuse::Step;
-use crate::sync::{Relaxed, Word, load};
+use crate::os::files;
 pub(crate) use crate::os::mmap::burst::Burst;
 use crate::os::mmap::cow::FileSystem;
+#[cfg(any(test, fuzzing))]
+use crate::sync::fuse::{self, Step};
+use crate::sync::{Relaxed, Word, load};
 
 /// Fresh ranges up to this size are written with zeros at once.
 const WARM_MAX: u64 = 8 << 20;

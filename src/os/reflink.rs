@@ -11,8 +11,7 @@ use std::os::unix::fs::FileExt;
 use crate::error::{Error, Result};
 use crate::os::mmap::MappedFile;
 #[cfg(any(test, fuzzing))]
-use crate::sync::fuse;
-use crate::sync::fuse::Step;
+use crate::sync::fuse::{self, Step};
 
 /// Bytes that are copied between two looks at how far it is.
 const PIECE: u64 = 8 << 20;

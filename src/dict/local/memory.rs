@@ -6,13 +6,13 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::engine::Version;
 use crate::dict::error::{DictError, Result};
 use crate::dict::etag::ETag;
 use crate::dict::format::Format;
 use crate::dict::key::DictKey;
 use crate::dict::sample;
 use crate::dict::store::{Lookup, Place, Scope, Session, Store};
+use crate::engine::Version;
 
 use crate::lock::{Lost, PerProcess, Read, SharedLock, Written};
 

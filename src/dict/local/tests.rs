@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Version;
 use crate::dict::etag::ETag;
 use crate::dict::store::Place;
-use crate::dict::{CachedDict, Dict, DictError, DictKey, Format, LocalDict, LocalOptions, MmapDict, Retries, Write};
+use crate::dict::{
+    CachedDict, Dict, DictError, DictKey, Format, LocalDict, LocalOptions, MmapDict, Retries, Write,
+};
+use crate::engine::Version;
 
 use crate::dict::local::Memory;
 

@@ -3,8 +3,7 @@
 //! Knows how they are gathered, and what they hold; not where they go.
 
 use crate::error::Result;
-use crate::format::record;
-use crate::format::record::Kind;
+use crate::format::record::{self, Kind};
 use crate::format::slot::Place;
 use crate::hash::Hash;
 use crate::heap::{Blocks, Found, Segment, Walker};

@@ -12,10 +12,10 @@ use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Meta, Place};
 use crate::heap::Segment;
 
-use crate::engine::write::heap_end::Need;
 use crate::engine::clean::batch::{Batch, Moving};
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target, old_bytes};
 use crate::engine::generation::View;
+use crate::engine::write::heap_end::Need;
+use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target, old_bytes};
 
 /// Bytes that a write walks at least: rarely and much at a time, so that the records' cache misses
 /// come together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is

@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use crate::os::files;
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Place, Replaced};
 use crate::index::header::SyncNotes;
+use crate::os::files;
 use crate::os::mmap::MappedFile;
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
 use crate::engine::clean::background::{Errand, Errands};
 use crate::engine::generation::View;
+use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
 
 /// Bytes, above half of the live ones, by which the heap may grow before a write waits for an
 /// errand.

@@ -13,12 +13,12 @@ use crate::format::roster::Position;
 use crate::format::slot::{Identity, Link, Meta};
 
 use crate::engine::entry::Entry;
-use crate::engine::segment_numbers::present_numbers;
+use crate::engine::generation::View;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
 use crate::engine::read::expected_count::Tally;
+use crate::engine::segment_numbers::present_numbers;
 use crate::engine::version::Version;
-use crate::engine::generation::View;
 
 /// Looks at one position after which a listing gives up.
 const ATTEMPTS: u32 = 10_000;

@@ -18,10 +18,10 @@ use crate::heap::Outcome;
 use crate::index::region::Slot;
 use crate::index::table::{Glance, Located};
 
+use crate::engine::generation::View;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
 use crate::engine::version::Version;
-use crate::engine::generation::View;
 
 /// Restarts after which a lookup gives up: each of them needs another change by a writer at just
 /// the wrong moment.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
+use crate::engine::generation::View;
 use crate::engine::handle::{Handle, random};
 use crate::engine::read::iter::{Cursor, Keys, Seen};
-use crate::engine::generation::View;
 
 /// Positions that are drawn before all are listed, however few there are.
 const DRAWS: u32 = 64;

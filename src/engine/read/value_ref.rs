@@ -12,10 +12,10 @@ use crate::format::record;
 use crate::format::slot::Place;
 use crate::os::mmap;
 
+use crate::engine::generation::View;
 use crate::engine::handle::Handle;
 use crate::engine::read::lookup::Answer;
 use crate::engine::version::Version;
-use crate::engine::generation::View;
 
 /// A value in the mapped heap; made by [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
 ///

@@ -6,31 +6,29 @@
 
 use std::sync::Arc;
 
-use crate::os::files;
-use crate::os::files::Stage;
 use crate::error::Result;
 use crate::format::index::word;
-use crate::format::record;
-use crate::format::record::Kind;
+use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
 use crate::format::seal::Sealed;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::hash::Hash;
-use crate::index::header::{Armed, Intent};
 use crate::heap::{Found, Segment};
+use crate::index::header::{Armed, Intent};
 use crate::lock;
+use crate::os::files::{self, Stage};
 use crate::sync::Relaxed;
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target};
-use crate::engine::switch::{Heap, reindex_larger};
-use crate::engine::handle::Handle;
-use crate::engine::recovery::losses::{Missing, Recovery};
-use crate::engine::ids::highest_reserved;
-use crate::engine::write::publish::Insertion;
-use crate::engine::heap_presence;
-use crate::engine::version::Version;
 use crate::engine::generation::{View, read_sealed};
+use crate::engine::handle::Handle;
+use crate::engine::heap_presence;
+use crate::engine::ids::highest_reserved;
+use crate::engine::recovery::losses::{Missing, Recovery};
+use crate::engine::switch::{Heap, reindex_larger};
+use crate::engine::version::Version;
+use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target};
+use crate::engine::write::publish::Insertion;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;

@@ -7,11 +7,11 @@ use std::fmt;
 
 use crate::format::roster::Position;
 use crate::format::slot::{Link, Place};
-use crate::index::table::Table;
 use crate::index::region::{Region, Slot};
+use crate::index::table::Table;
 
-use crate::engine::write::mutator::{Editor, Outcomes};
 use crate::engine::generation::View;
+use crate::engine::write::mutator::{Editor, Outcomes};
 
 /// What became of a recovery: index and roster were made anew from the heap; see
 /// [`MmapCache::last_recovery`](crate::MmapCache::last_recovery).

@@ -7,9 +7,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::os::boot_id;
-use crate::os::files;
-use crate::os::files::{Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE, word};
 use crate::format::roster::RosterHeader;
@@ -18,19 +15,20 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, HashKind, LockKind};
 use crate::hash::Hasher;
 use crate::index::header::Header;
-use crate::lock;
-use crate::lock::{FileLock, Patience};
+use crate::lock::{self, FileLock, Patience};
+use crate::os::boot_id;
+use crate::os::files::{self, Access, Names, Stage};
 use crate::os::mmap::{MappedFile, Memory};
 
-use crate::engine::verify::checks::Report;
-use crate::engine::write::mutator::{Editor, Outcomes};
-use crate::engine::switch::{CARRIED, Heap, commit, give_up, map_all};
+use crate::engine::generation::{Ids, Plan, View, inode_of, read_sealed, refuse_foreign};
 use crate::engine::handle::{Handle, acquire, lock_creation, random, refuse_network};
-use crate::engine::options::Options;
 use crate::engine::heap_presence;
+use crate::engine::options::Options;
 use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
-use crate::engine::generation::{Ids, Plan, View, inode_of, read_sealed, refuse_foreign};
+use crate::engine::switch::{CARRIED, Heap, commit, give_up, map_all};
+use crate::engine::verify::checks::Report;
+use crate::engine::write::mutator::{Editor, Outcomes};
 use crate::engine::write::writer::Writer;
 
 /// A repair of a cache that cannot be opened, or that is not clean.

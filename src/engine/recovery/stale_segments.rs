@@ -3,16 +3,15 @@
 //! Nobody but the file system can tell them from those that an index lost sight of in a power loss.
 //! Knows by which times it does so; how the rest is made whole it leaves to `recover`.
 
-use crate::os::boot_id;
-use crate::os::files;
-use crate::os::files::Stage;
 use crate::error::Result;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
+use crate::os::boot_id;
+use crate::os::files::{self, Stage};
 
-use crate::engine::write::mutator::Editor;
 use crate::engine::file_identity::Times;
 use crate::engine::generation::View;
+use crate::engine::write::mutator::Editor;
 
 /// Nanoseconds between a change of a file's contents and the last one of its name, where it was a
 /// writer that made both. A program that restores a file keeps the older of the two times apart.

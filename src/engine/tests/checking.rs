@@ -153,7 +153,10 @@ fn each_level_notices_what_it_looks_at() {
 
     let of_segment = verdicts(|cache| {
         let number = cache.handle.view.load().header().tail().segment - 1;
-        let path = cache.handle.names.segment(number, crate::os::files::Stage::Final);
+        let path = cache
+            .handle
+            .names
+            .segment(number, crate::os::files::Stage::Final);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 0).unwrap();
     });

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::tests::*;
 use crate::Error;
 use crate::engine::backup::Counted;
+use crate::engine::tests::*;
 use crate::sync::fuse;
 
 type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;

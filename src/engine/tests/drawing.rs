@@ -131,7 +131,7 @@ fn numbered_keys_are_drawn_past_the_numbers_that_nobody_has() {
     let names = std::sync::Arc::clone(&cache.handle.names);
     let view = std::sync::Arc::clone(&view);
     // What a power loss leaves.
-    editor::Editor::new(view, names, crate::os::files::Stage::Final)
+    crate::engine::write::mutator::Editor::new(view, names, crate::os::files::Stage::Final)
         .give_up_reserved()
         .unwrap();
     let mut writer = cache.writer().unwrap();

@@ -20,13 +20,13 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use crate::engine::tests::*;
-use crate::sync::fuse;
 use crate::engine::tests::power::copier::Copier;
 use crate::engine::tests::power::history::History;
 use crate::engine::tests::power::place::{Kind, PLAIN};
 use crate::engine::tests::power::scenario::Scenario;
 use crate::engine::tests::power::values::key;
+use crate::engine::tests::*;
+use crate::sync::fuse;
 
 const NEVER: [usize; 2] = [usize::MAX; 2];
 

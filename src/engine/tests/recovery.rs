@@ -19,9 +19,11 @@ mod syncs;
 
 use std::collections::BTreeMap;
 
-use crate::engine::tests::*;
 use crate::engine::tests::recovery::mending::{stop_finishing, stop_recovery};
-use crate::engine::tests::recovery::rearrangement::{larger_regions, roster_without_holes, stop_cleaning, stop_rebuild};
+use crate::engine::tests::recovery::rearrangement::{
+    larger_regions, roster_without_holes, stop_cleaning, stop_rebuild,
+};
+use crate::engine::tests::*;
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -9,8 +9,7 @@ use crate::engine::tests::*;
 use crate::format::index::word;
 use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Place};
-use crate::sync::fuse;
-use crate::sync::fuse::Step;
+use crate::sync::fuse::{self, Step};
 
 /// What was done to files, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]

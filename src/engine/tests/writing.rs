@@ -119,10 +119,10 @@ fn every_change_is_counted_and_clearing_is_one() {
 
 #[test]
 fn given_up_recovery_names_file_and_place() {
-    use crate::engine::write::mutator::{At, Editor, Stop};
     use crate::engine::switch::give_up;
-    use crate::os::files::Stage;
+    use crate::engine::write::mutator::{At, Editor, Stop};
     use crate::format::slot::Place;
+    use crate::os::files::Stage;
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let handle = &cache.handle;

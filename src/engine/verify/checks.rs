@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::os::files::Stage;
 use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::Kind;
@@ -18,11 +17,12 @@ use crate::format::segment;
 use crate::format::slot::{Link, Meta};
 use crate::hash::Hash;
 use crate::heap::{Found, Segment};
-use crate::sync::loads_done;
 use crate::index::region::{Region, Slot};
+use crate::os::files::Stage;
+use crate::sync::loads_done;
 
-use crate::engine::handle::Handle;
 use crate::engine::generation::View;
+use crate::engine::handle::Handle;
 
 /// Faults that are listed one by one; beyond them they are only counted.
 const LISTED: usize = 1_000;

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use crate::os::files;
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
 use crate::format::slot::Cursor;
+use crate::os::files;
 
 use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target, old_bytes};
 use crate::engine::write::writer::Writer;
@@ -65,7 +65,7 @@ impl Editor {
     ///
     /// There are no deletion records: what they would keep from coming back is removed with the
     /// segments, the oldest first, so that recovery finds the newest records of the rest.
-    pub(super) fn remove_entries(&mut self) -> Outcomes<()> {
+    pub(crate) fn remove_entries(&mut self) -> Outcomes<()> {
         let view = Arc::clone(&self.view);
         for position in 0..view.roster_len() {
             let Position::Slot(number) = view.roster.get(position)? else {
@@ -95,7 +95,7 @@ impl Editor {
     }
 
     /// Removes all segments but the last, none of which holds anything live.
-    pub(super) fn remove_spent(&mut self) -> Outcomes<()> {
+    pub(crate) fn remove_spent(&mut self) -> Outcomes<()> {
         let header = self.view.header();
         let cursor = Cursor::at(first_place(header.tail().segment));
         header.set(word::CURSOR, cursor.to_word());
@@ -104,7 +104,7 @@ impl Editor {
 
     /// Removes the last segment, and does not keep it mapped. An exception to H3: no segment takes
     /// its place yet. Who comes next after a kill finds it missing, and nothing left to recover.
-    pub(super) fn remove_last_segment(&mut self) -> Outcomes<()> {
+    pub(crate) fn remove_last_segment(&mut self) -> Outcomes<()> {
         let number = self.view.header().tail().segment;
         files::remove(&self.names.segment(number, self.stage))?;
         self.sync_removal()?;
@@ -115,7 +115,7 @@ impl Editor {
     }
 
     /// Begins a segment behind the one that was removed.
-    pub(super) fn begin_again(&mut self) -> Outcomes<()> {
+    pub(crate) fn begin_again(&mut self) -> Outcomes<()> {
         let gone = self.view.header().tail().segment;
         self.roll(0)?;
         self.advance(gone)

@@ -7,14 +7,13 @@
 use std::sync::Arc;
 
 use crate::format::index::word;
-use crate::format::record;
-use crate::format::record::Kind;
+use crate::format::record::{self, Kind};
 use crate::format::segment::{LAST_NUMBER, first_place};
 use crate::format::slot::Place;
 use crate::sync::stores_done;
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
 use crate::engine::heap_presence;
+use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
 
 /// Whether an appended record may use the heap's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,19 +5,19 @@
 
 use std::sync::Arc;
 
-use crate::os::files::{Access, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::region::Stamp;
 use crate::format::slot::{Link, Place};
 use crate::format::{record, roster};
 use crate::hash::Hash;
 use crate::heap::{Dead, Outcome, Segment};
-use crate::index::table::Table;
 use crate::index::region::{Region, Slot};
+use crate::index::table::Table;
+use crate::os::files::{Access, Names, Stage};
 
 use crate::engine::clean::batch::Batch;
-use crate::engine::heap_presence::missing_segment;
 use crate::engine::generation::View;
+use crate::engine::heap_presence::missing_segment;
 
 /// Why an editor stopped.
 #[derive(Debug)]

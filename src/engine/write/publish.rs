@@ -12,8 +12,8 @@ use crate::format::roster::Position;
 use crate::format::slot::{Identity, Link, Meta};
 use crate::hash::Hash;
 use crate::index::header::Intent;
-use crate::index::table::Table;
 use crate::index::region::Region;
+use crate::index::table::Table;
 
 use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target};
 

@@ -9,17 +9,16 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::word;
-use crate::format::record;
-use crate::format::record::{Kind, Variant};
+use crate::format::record::{self, Kind, Variant};
 use crate::format::segment;
 use crate::format::slot::{Link, Meta, Place};
 use crate::hash::Hash;
 use crate::index::table::Table;
 
+use crate::engine::version::Version;
 use crate::engine::write::heap_end::{Need, margin};
 use crate::engine::write::mutator::{Editor, Outcomes, Target, old_bytes};
 use crate::engine::write::publish::Insertion;
-use crate::engine::version::Version;
 
 impl Editor {
     /// Puts an entry. A version is given where an older one is repeated; else it is the next one.

@@ -8,8 +8,8 @@ use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::Position;
 use crate::hash::Hash;
 use crate::index::header::Intent;
-use crate::index::table::Table;
 use crate::index::region::Region;
+use crate::index::table::Table;
 
 use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
 

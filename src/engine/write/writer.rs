@@ -9,25 +9,24 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::os::files::Stage;
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::lock;
-use crate::lock::{MappedMutexGuard, Mutex, MutexGuard, Patience};
+use crate::lock::{self, MappedMutexGuard, Mutex, MutexGuard, Patience};
+use crate::os::files::Stage;
 use crate::sync::Relaxed;
 
 use crate::engine::clean::evacuate::Threshold;
-use crate::engine::write::mutator::{Editor, Outcomes, Stop};
 use crate::engine::entry::{Entry, Update};
-use crate::engine::segment_numbers::Extent;
-use crate::engine::switch::{Heap, give_up, put_staged};
+use crate::engine::generation::View;
 use crate::engine::handle::{Handle, acquire};
 use crate::engine::options::Durability;
 use crate::engine::read::lookup::Answer;
 use crate::engine::recovery::from_heap::Origin;
+use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::discard_staged;
+use crate::engine::switch::{Heap, give_up, put_staged};
 use crate::engine::version::Version;
-use crate::engine::generation::View;
+use crate::engine::write::mutator::{Editor, Outcomes, Stop};
 
 /// Bytes of the heap that a write walks at a time that would else be refused for want of room.
 const RECLAIM: u64 = 1 << 20;
@@ -233,7 +232,7 @@ impl<'a> Writer<'a> {
 
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
-    pub(super) fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
+    pub(crate) fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
         refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;

@@ -7,22 +7,17 @@
 use std::mem::offset_of;
 use std::ops::Range;
 
-use crate::format::tests::variable;
-use crate::format::index;
-use crate::format::index::{Counters, HeapHome, Home, IndexHeader, Poll};
+use crate::format::index::{self, Counters, HeapHome, Home, IndexHeader, Poll};
 use crate::format::lock::{NUMBERS, State};
-use crate::format::region;
-use crate::format::region::{Counts, Entry, MAX_INCARNATION, Shape, Stamp};
-use crate::format::roster;
-use crate::format::roster::{Position, RosterHeader};
-use crate::format::segment;
-use crate::format::segment::SegmentHeader;
-use crate::format::slot;
-use crate::format::slot::{Identity, Link, Place};
+use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
+use crate::format::roster::{self, Position, RosterHeader};
+use crate::format::segment::{self, SegmentHeader};
+use crate::format::slot::{self, Identity, Link, Place};
+use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
 use crate::index::header::{Header, Intent, WORDS};
-use crate::sync::{Word, load};
 use crate::index::region::{Layout, Region};
+use crate::sync::{Word, load};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Field {

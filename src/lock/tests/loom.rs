@@ -9,8 +9,7 @@ use std::sync::Arc;
 use ::loom::thread;
 
 use crate::sync::load;
-use crate::sync::modelled;
-use crate::sync::modelled::{Role, Site};
+use crate::sync::modelled::{self, Role, Site};
 
 use crate::lock::tests::*;
 

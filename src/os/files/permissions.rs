@@ -8,9 +8,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::os::files::acl;
-use crate::os::files::acl::Acl;
 use crate::error::{Error, Result};
+use crate::os::files::acl::{self, Acl};
 
 /// Who may use a file.
 #[derive(Clone, Debug)]

@@ -14,12 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::read::lookup::Answer;
 use crate::engine::generation::View;
+use crate::engine::read::lookup::Answer;
 use crate::format::slot::Place;
 use crate::index::header::Header;
-use crate::sync::modelled;
-use crate::sync::modelled::{Image, Role, Site};
+use crate::sync::modelled::{self, Image, Role, Site};
 use crate::{Entry, MmapCache, Options, Version};
 
 /// Stack of a model's threads, in words.

@@ -4,8 +4,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::tests::editor::Editor;
 use crate::engine::tests::recovery::*;
+use crate::engine::write::mutator::Editor;
 use crate::sync::fuse;
 
 /// The steps of clearing for which there is no room at all.

@@ -5,8 +5,8 @@
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use crate::engine::tests::repair::*;
 use crate::Repair;
+use crate::engine::tests::repair::*;
 
 #[test]
 fn damage_to_slots_is_repaired_though_the_cache_opens() {

@@ -4,8 +4,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::tests::repair::*;
 use crate::Repair;
+use crate::engine::tests::repair::*;
 use crate::sync::fuse;
 
 #[test]

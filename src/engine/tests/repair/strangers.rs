@@ -2,8 +2,8 @@
 //!
 //! They are whole: only what they say of themselves tells them apart.
 
-use crate::engine::tests::repair::*;
 use crate::Repair;
+use crate::engine::tests::repair::*;
 
 #[test]
 fn the_index_of_another_cache_does_not_speak_for_this_heap() {
