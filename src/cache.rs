@@ -5,69 +5,19 @@
 //! (`editor`, `append`, `plan`, `edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`)
 //! and mended (`recover`, `repair`), and who may (`writer`).
 
-mod append;
-mod batch;
-mod check;
-mod clean;
-mod clear;
-mod copy;
-mod draw;
-mod edit;
-mod editor;
-mod entry;
-mod errand;
-mod extent;
-mod generation;
-mod grow;
-mod handle;
-mod in_place;
-mod iter;
-mod leftover;
-mod loss;
-mod number;
-mod options;
-mod overlay;
-mod plan;
-mod presence;
-mod read;
-mod recover;
-mod repair;
-mod retire;
-mod seen;
-mod staged;
-mod stats;
-mod tally;
-mod verify;
-mod version;
-mod view;
-mod writer;
-
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-pub use check::{Fault, Level, Report};
-pub use copy::{Copied, CopyProgress, HotCopy};
-pub use entry::{Entry, Update};
-pub use in_place::ValueRef;
-pub use iter::{Entries, Items, Keys, Listed};
-pub use loss::Recovery;
-pub(crate) use number::NumberTally;
-pub use options::{Durability, Options};
-pub use repair::{Progress, Repair, Repaired};
-pub use stats::{DiskUsage, Stats};
-pub use verify::{CheckProgress, Verification};
-pub use version::Version;
-pub use writer::Writer;
-
+use crate::engine::handle::Handle;
+use crate::engine::read::lookup::Answer;
+use crate::engine::{
+    DiskUsage, Entries, Entry, HotCopy, Items, Keys, Options, Recovery, Report, Stats, Update,
+    ValueRef, Verification, Version, Writer,
+};
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
-use handle::Handle;
-use read::Answer;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
 ///
@@ -92,7 +42,7 @@ use read::Answer;
 ///
 /// A forked child may go on using an inherited handle: it opens the files anew by itself.
 pub struct MmapCache {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 impl fmt::Debug for MmapCache {

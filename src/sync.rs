@@ -14,7 +14,7 @@ pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
 #[cfg(loom)]
 pub(crate) mod modelled;
 #[cfg(loom)]
-pub(crate) use modelled::{Word, fence};
+pub(crate) use crate::sync::modelled::{Word, fence};
 
 pub(crate) use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 

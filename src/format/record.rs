@@ -2,7 +2,7 @@
 //!
 //! Knows the packing and the checksum, not where records are kept.
 
-use super::slot::Place;
+use crate::format::slot::Place;
 
 /// Bytes before the key of a versioned record, and the most that there are.
 pub(crate) const HEADER_BYTES: usize = 24;

@@ -8,14 +8,14 @@ mod document;
 mod structures;
 mod vectors;
 
-use document::{Document, Row, evaluate};
-use structures::{Field, Structure};
+use crate::format::tests::document::{Document, Row, evaluate};
+use crate::format::tests::structures::{Field, Structure};
 
-use super::record::{SHORT_BYTES, Seed, Variant};
-use super::slot::{Link, Place};
-use super::*;
-use crate::dir::{Names, Stage};
+use crate::format::record::{SHORT_BYTES, Seed, Variant};
+use crate::format::slot::{Link, Place};
+use crate::format::*;
 use crate::hash::Hasher;
+use crate::os::files::{Names, Stage};
 
 /// Values of the variables in the document's expressions, for which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [
@@ -296,7 +296,7 @@ fn values_and_names_are_those_of_the_document() {
             magic.escape_ascii().to_string().replace("\\x00", "\\0")
         )
     };
-    use super::seal::Sealed;
+    use crate::format::seal::Sealed;
     assert_eq!(
         pairs("Start of every header#2", "name", "magic"),
         owned(&[

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::dir::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{PAGE, Poll, word};
@@ -15,24 +14,25 @@ use crate::format::roster::{HEADER_BYTES as ROSTER_HEADER, Position};
 use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
 use crate::format::slot::{Identity, Link};
 use crate::hash::Hasher;
-use crate::heap;
-use crate::map::MappedFile;
+use crate::heap::segment;
+use crate::index::region::{Layout as Places, Region as View};
+use crate::os::files::{Names, Stage};
+use crate::os::mmap::MappedFile;
 use crate::sync::Word;
-use crate::table::region::{Layout as Places, Region as View};
 
-use super::census::{Census, Counting};
-use super::changing::HeapPlace;
-use super::companion::{Companion, Role};
-use super::field::FileHeader;
-use super::layout::{Knowledge, Known, Layout};
-use super::lock_state::LockState;
-use super::overview::Overview;
-use super::record::Record;
-use super::region::Region;
-use super::residency::Residency;
-use super::segment::Segment;
-use super::slot::{RosterEntry, Slot, Surroundings};
-use super::source::{self, Source};
+use crate::inspect::census::{Census, Counting};
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::companion::{Companion, Role};
+use crate::inspect::field::FileHeader;
+use crate::inspect::layout::{Knowledge, Known, Layout};
+use crate::inspect::lock_state::LockState;
+use crate::inspect::overview::Overview;
+use crate::inspect::record::Record;
+use crate::inspect::region::Region;
+use crate::inspect::residency::Residency;
+use crate::inspect::segment::Segment;
+use crate::inspect::slot::{RosterEntry, Slot, Surroundings};
+use crate::inspect::source::{self, Source};
 
 /// A cache's files, whatever state they are in, opened for looking.
 ///
@@ -343,7 +343,7 @@ impl Anatomy {
         };
         let path = file.path().to_owned();
         let mapped = MappedFile::new(file.into_file(), &path, false);
-        let inner = heap::Segment::new(mapped, &header, known.geometry.variant)?;
+        let inner = segment::Segment::new(mapped, &header, known.geometry.variant)?;
         let end = self.end_of(number).map_or(u64::MAX, |at| at / 8);
         let end = end.min(inner.capacity_units().into()) as u32;
         Ok(Some(Segment { inner, end }))

@@ -10,15 +10,15 @@ use crate::format::record::{Header, Kind, Variant};
 use crate::format::region::{DELETED, EMPTY};
 use crate::format::segment::HEADER_BYTES;
 use crate::format::slot::{Link, Meta};
-use crate::table::region::{Region as View, Slot as SlotView};
+use crate::index::region::{Region as View, Slot as SlotView};
 
-use super::histogram::Histogram;
-use super::layout::Known;
-use super::overview::Overview;
-use super::region::RegionState;
-use super::slot::{distance, is_reached};
+use crate::inspect::histogram::Histogram;
+use crate::inspect::layout::Known;
+use crate::inspect::overview::Overview;
+use crate::inspect::region::RegionState;
+use crate::inspect::slot::{distance, is_reached};
 
-/// What is in an index, counted; made by [`Anatomy::census`](super::Anatomy::census).
+/// What is in an index, counted; made by [`Anatomy::census`](crate::inspect::Anatomy::census).
 ///
 /// One pass reads the whole index once, a MiB at a time, and never the heap: 160 MB, which is a
 /// million entries of the default kind, take some 0.1 s from the page cache. It takes no lock.

@@ -3,11 +3,11 @@
 //! Knows what a region's header says and what its control bytes add up to; of its slots it knows
 //! nothing else.
 
-use crate::cache::Fault;
+use crate::engine::Fault;
 use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp, word};
-use crate::table::region::Region as View;
+use crate::index::region::Region as View;
 
-use super::source::Source;
+use crate::inspect::source::Source;
 
 /// What a region is, by its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

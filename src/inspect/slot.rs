@@ -3,17 +3,17 @@
 //! Knows what index and roster say of an entry. What stands in the heap it does not know: see
 //! [`Slot::differences`] for what the two say of each other.
 
-use crate::cache::Fault;
+use crate::engine::Fault;
 use crate::format::Geometry;
 use crate::format::region::{DELETED, EMPTY, HEADER_BYTES};
 use crate::format::slot::Link;
 use crate::hash::{Hash, Hasher};
-use crate::table::region::{Region as View, Slot as SlotView};
+use crate::index::region::{Region as View, Slot as SlotView};
 
-use super::changing::HeapPlace;
-use super::record::Record;
-use super::region::RegionState;
-use super::source::Source;
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::record::Record;
+use crate::inspect::region::RegionState;
+use crate::inspect::source::Source;
 
 /// What a slot is, by its control byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub(super) fn is_reached(view: View<'_>, hash: Hash, index: u32) -> bool {
 /// The key's first bytes, of which a slot keeps no more than it has room for.
 fn key_part(slot: SlotView<'_>, key_len: u16) -> Vec<u8> {
     let mut key = vec![0; slot.key().len() * 8];
-    crate::bytes::copy_out(slot.key(), &mut key);
+    crate::os::words::copy_out(slot.key(), &mut key);
     key.truncate(key.len().min(key_len.into()));
     key
 }
@@ -315,7 +315,7 @@ impl Slot {
             doubts.check(same, body + 6, "an entry under another key's hash");
         }
         let mut padded = vec![0; room];
-        crate::bytes::copy_out(slot.key(), &mut padded);
+        crate::os::words::copy_out(slot.key(), &mut padded);
         doubts.check(
             padded[self.key.len()..].iter().all(|&byte| byte == 0),
             body + 40 + self.key.len() as u64,

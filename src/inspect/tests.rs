@@ -10,10 +10,10 @@ use std::sync::mpsc::{self, TryRecvError};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
 use crate::format::index::IndexHeader;
 use crate::format::seal;
 use crate::format::segment::SegmentHeader;
+use crate::inspect::*;
 use crate::{Error, Fault, Labels, Options};
 
 /// Entries of the small cache, some of them deleted, some overwritten.

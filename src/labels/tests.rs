@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::cache::Durability;
+use crate::engine::Durability;
+use crate::labels::*;
 use crate::sync::fuse;
 
 fn open(dir: &tempfile::TempDir) -> Labels {
@@ -264,7 +264,7 @@ fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
         Labels::open(&path).is_err(),
         "no new labels beside an old heap"
     );
-    let repaired = crate::cache::Repair::new(&path).run().unwrap();
+    let repaired = crate::engine::Repair::new(&path).run().unwrap();
     assert_eq!(repaired.entries, 500);
     let labels = Labels::open(&path).unwrap();
     for i in 0..500 {
@@ -307,7 +307,7 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
     // Nor does he where nothing but the heap is left.
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
-    crate::cache::Repair::new(&path).run().unwrap();
+    crate::engine::Repair::new(&path).run().unwrap();
     let labels = Labels::open(&path).unwrap();
     assert_eq!(
         u64::from(labels.get_or_insert("new").unwrap().number()),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::sync::{load, store};
 
-use super::*;
+use crate::lock::*;
 
 #[cfg(not(loom))]
 mod inherit;

@@ -1,7 +1,7 @@
 //! Counters in the memory of one process, from the standard library or, under `--cfg loom`, from
 //! loom; and loom's locks, which take the place of those of `lock`.
 //!
-//! Unlike a [`Word`](super::Word) they are seen by no other process, and every kind of atomic access
+//! Unlike a [`Word`](crate::sync::Word) they are seen by no other process, and every kind of atomic access
 //! is allowed. This file knows nothing of what is counted.
 
 #[cfg(not(loom))]
@@ -43,7 +43,7 @@ mod modelled {
     pub(crate) use loom::sync::MutexGuard as Locked;
     pub(crate) use loom::sync::atomic::AtomicU64 as Count;
 
-    use super::Check;
+    use crate::sync::Check;
 
     /// A lock without poisoning.
     #[derive(Debug)]

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Version;
 use crate::dict::etag::ETag;
 use crate::dict::store::Place;
 use crate::dict::{
     CachedDict, Dict, DictError, DictKey, Format, LocalDict, LocalOptions, MmapDict, Retries, Write,
 };
+use crate::engine::Version;
 
-use super::Memory;
+use crate::dict::local::Memory;
 
 #[test]
 fn empty_nodes_stay_until_enough_was_deleted() {

@@ -1,9 +1,9 @@
 //! The test vectors of `docs/format.md`, computed by the code.
 
-use super::document::{Document, Row};
 use crate::format::record::{Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant};
 use crate::format::roster::RosterHeader;
 use crate::format::slot::Place;
+use crate::format::tests::document::{Document, Row};
 use crate::format::{HashKind, seal};
 use crate::hash::Hasher;
 

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use super::{child_finds, child_finds_at_once};
-use crate::lock::inherit::{PerProcess, SharedLock};
+use crate::lock::fork::{PerProcess, SharedLock};
+use crate::lock::tests::{child_finds, child_finds_at_once};
 use crate::lock::{Lock, Lost, Mutex, set_once};
 use crate::sync::Relaxed;
 use crate::sync::count::Count;

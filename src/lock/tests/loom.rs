@@ -11,7 +11,7 @@ use ::loom::thread;
 use crate::sync::load;
 use crate::sync::modelled::{self, Role, Site};
 
-use super::*;
+use crate::lock::tests::*;
 
 /// What three contenders at most have in common.
 struct Stage {

@@ -1,0 +1,65 @@
+//! A creation stopped anywhere, or met by somebody in a hurry.
+//!
+//! Knows no entries but those that show that a cache works.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::engine::tests::recovery::*;
+use crate::sync::fuse;
+
+#[test]
+fn creating_stopped_anywhere_leaves_nothing_or_an_empty_cache() {
+    for steps in 0.. {
+        let scratch = scratch();
+        fuse::set(steps);
+        let outcome = catch_unwind(AssertUnwindSafe(|| drop(scratch.open(&options()))));
+        fuse::clear();
+        let cache = scratch.open(&options());
+        assert!(cache.is_empty());
+        cache.put(b"k", b"v").unwrap();
+        assert_clean(&cache);
+        let names: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names.len(), 4, "step {steps}: {names:?}");
+        if outcome.is_ok() {
+            assert!(steps > 20);
+            return;
+        }
+    }
+}
+
+#[test]
+fn nobody_can_replace_a_cache_before_its_creator_has_named_all_its_files() {
+    for steps in 0.. {
+        let scratch = scratch();
+        let path = scratch.path().to_owned();
+        fuse::interrupt(steps, move || {
+            let mut impatient = options();
+            impatient
+                .create(false)
+                .lock_timeout(Some(std::time::Duration::from_millis(1)));
+            // Whoever comes this early finds nothing, or a lock that is held.
+            if let Ok(early) = impatient.open(&path) {
+                let _ = early.atomic_rebuild([Ok::<_, crate::Error>((b"early", b"bird"))]);
+            }
+        });
+        let created = options().open(scratch.path());
+        let over = fuse::clear();
+        let cache = created.unwrap();
+        for i in 0..100 {
+            cache.put(&key(i), b"v").unwrap();
+        }
+        assert_clean(&cache);
+        let early = cache.get(b"early").unwrap();
+        assert_eq!(
+            cache.len(),
+            100 + u64::from(early.is_some()),
+            "step {steps}"
+        );
+        if over {
+            return;
+        }
+    }
+}
