@@ -495,8 +495,8 @@ fn the_invariants_that_safety_notes_cite_stand_in_the_design() {
     let design = fs::read_to_string(path).expect("docs/design.md holds the invariants");
     let defined = |id: &str| {
         design.lines().any(|line| {
-            let text = line.trim_start().trim_start_matches(['#', '-', '*', ' ']);
-            // The bold marks of a list item are trimmed with its bullet.
+            let text = line.trim_start().trim_start_matches(['|', '#', '-', '*', ' ']);
+            // The bold marks are trimmed with the beginning of the table's row.
             line.contains(&format!("**{id}")) && leading_name(text) == id
         })
     };
@@ -592,80 +592,6 @@ fn the_scan_sees_code_and_only_code() {
     assert_eq!(lengths, [(1, 3), (6, 5)]);
     let test = "fn a() {}\n#[cfg(test)]\nmod tests {\n    unsafe\n}\n";
     assert_eq!(words(&code_of(test), "unsafe").count(), 0);
-}
-
-/// The tests that a document names as `file::test`.
-fn named_tests(document: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
-    text.split('`')
-        .skip(1)
-        .step_by(2)
-        .filter_map(|code| code.split_once("::"))
-        .filter(|(file, test)| {
-            let plain = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-            plain(file) && plain(test)
-        })
-        .map(|(file, test)| (file.to_owned(), test.to_owned()))
-        .collect()
-}
-
-#[test]
-fn every_test_that_the_readme_names_as_a_proof_is_one() {
-    let named = named_tests("README.md");
-    assert!(named.len() >= 18, "{named:?}");
-    let all = sources(&["tests", "src/cache"]);
-    for (file, test) in named {
-        // A file, or what it was split into: the folder of its name.
-        let (own, parts) = (format!("/{file}.rs"), format!("/{file}/"));
-        let places = all
-            .iter()
-            .filter(|source| source.path.ends_with(&own) || source.path.contains(&parts));
-        let found = places
-            .filter_map(|source| {
-                let at = source.text.find(&format!("fn {test}()"))?;
-                Some(source.text[..at].to_owned())
-            })
-            .any(|before| {
-                let attributes = before.rsplit("fn ").next().unwrap();
-                attributes.contains("#[test]") && !attributes.contains("#[ignore")
-            });
-        assert!(found, "{file}::{test} is no test that is always run");
-    }
-}
-
-/// The blocks of Rust in a document, as they are shown.
-fn blocks(text: &str) -> impl Iterator<Item = &str> {
-    let blocks = text.split("\n```rust\n").skip(1);
-    blocks.map(|rest| rest.split("\n```").next().unwrap())
-}
-
-/// A forge shows the lines that rustdoc hides, and a reader copies what is shown.
-#[test]
-fn examples_in_documents_are_whole() {
-    for document in ["README.md", "docs/dictionary.md"] {
-        let text = fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
-        assert!(blocks(&text).count() >= 2, "{document}");
-        for block in blocks(&text) {
-            let hidden = block
-                .lines()
-                .find(|line| line.starts_with("# ") || *line == "#");
-            assert_eq!(hidden, None, "{document}: {block}");
-            assert!(block.contains("fn main()"), "{document}: {block}");
-        }
-    }
-}
-
-#[test]
-fn headings_of_the_readme_differ() {
-    let text = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    let headings = text.lines().filter(|line| line.starts_with("## "));
-    let mut plain: Vec<String> = headings
-        .map(|line| line.chars().filter(char::is_ascii_alphanumeric).collect())
-        .collect();
-    let all = plain.len();
-    plain.sort();
-    plain.dedup();
-    assert!(all > 5 && plain.len() == all, "{plain:?}");
 }
 
 /// What the errors and logs of the library put in backticks: options, methods and programs that a
