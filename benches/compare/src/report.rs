@@ -215,7 +215,7 @@ fn latency(results: &Results<'_>, size: Size) -> String {
     for (what, title) in [
         ("put", "put of a new key, while the store grows"),
         ("overwrite", "overwrite, while the store cleans up"),
-        ("get", "get, while somebody else writes"),
+        ("get", "get, beside a writer"),
         ("nothing", "nothing at all: the machine's own pauses"),
     ] {
         for store in results.stores(size) {
