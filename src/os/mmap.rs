@@ -53,7 +53,7 @@ impl Stores {
     fn piece(self, file_system: FileSystem) -> u64 {
         match self {
             // Single pages are read at half the speed, 256 KiB write four times as much for a small
-            // change (docs/design.md, section 8).
+            // change (docs/decisions.md, section 2).
             Self::Scattered if file_system != FileSystem::CopiesOnWrite => {
                 page_bytes().max(16 << 10)
             }
