@@ -94,7 +94,7 @@ impl<'a> Walker<'a> {
             return Ok(Some(self.pass(header)));
         }
         let Some(next) = self.next_nonzero(from)? else {
-            // Zeros to the end: what a roll left over, or what was never written.
+            // Zeros to the end: what a rotate left over, or what was never written.
             self.unit = self.end;
             return Ok(None);
         };

@@ -1,6 +1,6 @@
 //! The changing words of the index header, by name.
 //!
-//! A view over the header page: it knows where each word is and what it means, not when to change
+//! A generation over the header page: it knows where each word is and what it means, not when to change
 //! it. Anybody loads; who may store says invariant L3 in `docs/design.md`.
 
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
 use crate::lock;
 use crate::sync::{
-    Relaxed, Word, acquire, exchange, load, loads_done, publish, store, stores_done,
+    Relaxed, Word, acquire, acquire_fence, exchange, load, publish, release_fence, store,
 };
 
 /// Words of the header page.
@@ -21,7 +21,7 @@ const ROSTER_LEN: usize = 4;
 const MARKING: u64 = 1;
 const MARKED: u64 = 2;
 
-/// A view over the header page.
+/// A generation over the header page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header<'a>(&'a [Word; WORDS]);
 
@@ -226,7 +226,7 @@ impl<'a> Header<'a> {
     pub(crate) fn reserve(&self, end: Place, live_after: u64) {
         store(&self.0[word::LIVE_AFTER], live_after);
         publish(&self.0[word::RESERVED], end.to_word());
-        stores_done();
+        release_fence();
     }
 
     /// Takes back what was reserved.
@@ -270,12 +270,12 @@ impl<'a> Header<'a> {
             store(&self.0[word::INTENT_COUNTERS + i], value);
         }
         publish(&self.0[word::INTENT], Intent::checked(kind, body, &after));
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn disarm(&self) {
         publish(&self.0[word::INTENT], 0);
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -399,7 +399,7 @@ impl<'a> Header<'a> {
     /// Whether no change is under way, and none was finished since there had been so many. What was
     /// read in between is then no work in progress.
     pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
-        loads_done();
+        acquire_fence();
         let idle = acquire(&self.0[word::INTENT]) == 0;
         idle && self.changes() == changes
     }

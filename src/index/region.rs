@@ -10,7 +10,7 @@ use crate::format::slot::{self, Identity, Link, Meta};
 use crate::hash::Hash;
 use crate::index::group::Group;
 use crate::os::mmap::prefetch;
-use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
+use crate::sync::{Word, acquire, acquire_fence, load, publish, release_fence, store};
 
 /// Places inside a region, in words, as the geometry decides them.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub(crate) enum Glance {
     Unsure,
 }
 
-/// A view over one region.
+/// A generation over one region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region<'a> {
     words: &'a [Word],
@@ -95,13 +95,13 @@ impl<'a> Region<'a> {
     /// The stamp again, after everything that was read under it.
     #[inline]
     pub(crate) fn stamp_after(&self) -> Stamp {
-        loads_done();
+        acquire_fence();
         Stamp(load(&self.words[word::STAMP]))
     }
 
     pub(crate) fn set_stamp(&self, stamp: Stamp) {
         publish(&self.words[word::STAMP], stamp.0);
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -370,7 +370,7 @@ impl<'a> Iterator for Probe<'a> {
     }
 }
 
-/// A view over one slot.
+/// A generation over one slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot<'a> {
     link: &'a Word,
@@ -393,14 +393,14 @@ impl<'a> Slot<'a> {
     /// The link again, after everything that was read under it.
     #[inline]
     pub(crate) fn link_after(&self) -> Link {
-        loads_done();
+        acquire_fence();
         Link(load(self.link))
     }
 
     /// The one store that makes an entry appear, change or go.
     pub(crate) fn set_link(&self, link: Link) {
         publish(self.link, link.0);
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::engine::Durability;
 use crate::labels::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 fn open(dir: &tempfile::TempDir) -> Labels {
     Labels::open(dir.path().join("labels")).unwrap()
@@ -217,8 +217,9 @@ fn labels_outlast_growth_rewriting_and_recovery_with_their_ids() {
         check(count);
     }
     // The counters cannot be believed: everything is made anew from the heap.
-    let view = labels.cache.handle().view.load_full();
-    view.header()
+    let generation = labels.cache.handle().generation.load_full();
+    generation
+        .header()
         .set(crate::format::index::word::COUNTERS, u64::MAX);
     let next = labels.get_or_insert("after it").unwrap().number();
     assert!(next >= count, "{next} is another's");
@@ -232,12 +233,12 @@ fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
     for i in 0..20 {
         labels.get_or_insert(text(i)).unwrap();
     }
-    let view = labels.cache.handle().view.load_full();
-    let mut counters = view.header().counters();
+    let generation = labels.cache.handle().generation.load_full();
+    let mut counters = generation.header().counters();
     for shorter in [19, 18, 17] {
         counters.roster_len = shorter;
         counters.occupied = shorter;
-        view.header().set_counters(&counters);
+        generation.header().set_counters(&counters);
     }
     let next = labels.get_or_insert("new").unwrap().number();
     assert!(next >= 20, "{next} is another's");
@@ -293,9 +294,9 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
     let reserved = 16;
     let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
     let spoil = |labels: &Labels| {
-        let view = labels.cache.handle().view.load_full();
+        let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
-        view.header().set(counters, u64::MAX);
+        generation.header().set(counters, u64::MAX);
     };
     // Whoever makes the index anew does not know whether more was given than he found.
     spoil(&labels);
@@ -323,9 +324,9 @@ fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
     options.directory_bits = 0;
     let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
     let spoil = || {
-        let view = labels.cache.handle().view.load_full();
+        let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
-        view.header().set(counters, u64::MAX);
+        generation.header().set(counters, u64::MAX);
     };
     for i in 0..15 {
         labels.get_or_insert(text(i)).unwrap();
@@ -365,11 +366,11 @@ fn a_kill_at_any_step_of_an_insertion_leaves_ids_dense_and_each_label_with_one()
             for i in 0..before {
                 labels.get_or_insert(text(i)).unwrap();
             }
-            fuse::set(step);
+            failpoint::set(step);
             let inserted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 labels.get_or_insert(text(before))
             }));
-            let is_over = fuse::clear();
+            let is_over = failpoint::clear();
             drop(labels);
             let labels = Labels::open_with(&path, &tiny()).unwrap();
             if let Ok(inserted) = inserted {
@@ -462,11 +463,11 @@ proptest! {
                 Step::Flush => labels.flush().unwrap(),
                 Step::Rewrite => labels.cache.writer().unwrap().rewrite_heap().unwrap(),
                 Step::Kill(i, steps) => {
-                    fuse::set(steps.into());
+                    failpoint::set(steps.into());
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                         labels.get_or_insert(text(i.into()))
                     }));
-                    fuse::clear();
+                    failpoint::clear();
                     drop(labels);
                     labels = reopen();
                     know(&text(i.into()), labels.get_or_insert(text(i.into())).unwrap());

@@ -98,17 +98,17 @@ fn draw() -> u32 {
 
 #[cfg(loom)]
 fn draw() -> u32 {
-    (crate::sync::modelled::number() % u64::from(NUMBERS)) as u32
+    (crate::sync::loom_model::number() % u64::from(NUMBERS)) as u32
 }
 
 #[cfg(loom)]
 pub(super) fn is_over(_file: &File, number: u32) -> io::Result<bool> {
-    Ok(crate::sync::modelled::is_dead(number))
+    Ok(crate::sync::loom_model::is_dead(number))
 }
 
 #[cfg(loom)]
 pub(super) fn end(_file: &File, number: u32) {
-    crate::sync::modelled::kill(number);
+    crate::sync::loom_model::kill(number);
 }
 
 #[cfg(all(not(target_os = "linux"), not(loom)))]

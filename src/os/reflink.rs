@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use crate::error::{Error, Result};
 use crate::os::mmap::MappedFile;
 #[cfg(any(test, fuzzing))]
-use crate::sync::fuse::{self, Step};
+use crate::sync::failpoint::{self, Step};
 
 /// Bytes that are copied between two looks at how far it is.
 const PIECE: u64 = 8 << 20;
@@ -29,7 +29,7 @@ pub(crate) fn clone_start(
     told: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<bool> {
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::Write);
+    failpoint::step(Step::Write);
     let fail = |source: io::Error| failure(to, len, source);
     // Beyond it, a signal would end the process.
     to.check_limit(len)?;

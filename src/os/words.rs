@@ -1,4 +1,4 @@
-//! Moving bytes between private memory and shared words.
+//! PendingMove bytes between private memory and shared words.
 //!
 //! Bytes lie little-endian in words. Nothing here lends out shared memory as bytes: it copies, word
 //! by word, with relaxed loads and stores. It does not know what the bytes mean.

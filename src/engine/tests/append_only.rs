@@ -204,8 +204,8 @@ fn the_flag_outlives_growth_compaction_and_every_new_generation() {
     let cache = scratch.open(&options);
     // More than 64 entries for regions of 16 slots and a directory of four: larger regions.
     fill(&cache, 0..300);
-    let view = |cache: &MmapCache| Arc::clone(&cache.handle.view.load());
-    assert!(view(&cache).table.geometry().region_slots > 16);
+    let generation = |cache: &MmapCache| Arc::clone(&cache.handle.generation.load());
+    assert!(generation(&cache).table.geometry().region_slots > 16);
     assert!(cache.stats().unwrap().segments > 3);
     assert_closed(&cache);
     cache.compact().unwrap();

@@ -114,9 +114,9 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
 fn each_level_notices_what_it_looks_at() {
     let nothing: Vec<&str> = Vec::new();
     let of_record = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let number = view.header().tail().segment - 1;
-        let found = view.open_segment(&cache.handle.names, number);
+        let (generation, _) = cache.handle.current().unwrap();
+        let number = generation.header().tail().segment - 1;
+        let found = generation.open_segment(&cache.handle.names, number);
         let segment = found.unwrap().unwrap();
         segment.erase(1_001, 1_002).unwrap();
     });
@@ -124,10 +124,10 @@ fn each_level_notices_what_it_looks_at() {
     assert!(!of_record[2].is_empty());
 
     let of_slot = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let region = view
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
             .table
-            .region(view.table.entry(0).unwrap().region())
+            .region(generation.table.entry(0).unwrap().region())
             .unwrap();
         let slot = region.slot(region.full().next().unwrap());
         slot.set_key(b"!");
@@ -137,10 +137,10 @@ fn each_level_notices_what_it_looks_at() {
     assert!(of_slot[2][0].contains("part of the key differs"));
 
     let of_place = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let region = view
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
             .table
-            .region(view.table.entry(0).unwrap().region())
+            .region(generation.table.entry(0).unwrap().region())
             .unwrap();
         let slot = region.slot(region.full().next().unwrap());
         let meta = slot.meta(slot.link().which());
@@ -152,7 +152,7 @@ fn each_level_notices_what_it_looks_at() {
     assert!(of_place[2].contains(&"a slot whose version or length differs from its record's"));
 
     let of_segment = verdicts(|cache| {
-        let number = cache.handle.view.load().header().tail().segment - 1;
+        let number = cache.handle.generation.load().header().tail().segment - 1;
         let path = cache
             .handle
             .names
@@ -165,10 +165,10 @@ fn each_level_notices_what_it_looks_at() {
     assert!(of_segment[2].contains(&"an entry whose record is damaged"));
 
     let of_region = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let region = view
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
             .table
-            .region(view.table.entry(0).unwrap().region())
+            .region(generation.table.entry(0).unwrap().region())
             .unwrap();
         region.set_stamp(crate::format::region::Stamp::building(7));
     });
@@ -180,17 +180,17 @@ fn each_level_notices_what_it_looks_at() {
 #[test]
 fn a_position_that_nobody_knows_is_noticed_though_all_entries_are_right() {
     let of_roster = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let hole = (0..view.roster_len())
-            .find(|&position| matches!(view.roster.get(position).unwrap(), Position::Hole(_)))
+        let (generation, _) = cache.handle.current().unwrap();
+        let hole = (0..generation.roster_len())
+            .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Hole(_)))
             .unwrap();
-        let known = (0..view.roster_len())
-            .find_map(|position| match view.roster.get(position).unwrap() {
+        let known = (0..generation.roster_len())
+            .find_map(|position| match generation.roster.get(position).unwrap() {
                 Position::Slot(number) => Some(number),
                 Position::Hole(_) => None,
             })
             .unwrap();
-        view.roster.set(hole, Position::Slot(known)).unwrap();
+        generation.roster.set(hole, Position::Slot(known)).unwrap();
     });
     let what = "a roster position that leads to no entry of its own";
     assert_eq!(of_roster[1], [what]);

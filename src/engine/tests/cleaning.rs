@@ -89,7 +89,8 @@ fn clean_a_step(cache: &MmapCache) -> Cursor {
     pause(cache, 0);
     put(cache, 0, 0);
     pause(cache, 10_000);
-    let cursor = Cursor::from_word(cache.handle.view.load().header().get(word::CURSOR)).unwrap();
+    let cursor =
+        Cursor::from_word(cache.handle.generation.load().header().get(word::CURSOR)).unwrap();
     assert_eq!(cursor.place.segment, 0);
     assert!(cursor.place.bytes() > record_at(DEAD + 1));
     cursor
@@ -159,14 +160,14 @@ fn a_record_that_recovery_brings_back_is_not_dead_to_whoever_overwrote_it() {
     for elsewhere in [false, true] {
         let scratch = scratch();
         let cache = filled(&scratch);
-        let view = cache.handle.view.load_full();
-        let newest = view.header().tail();
+        let generation = cache.handle.generation.load_full();
+        let newest = generation.header().tail();
         put(&cache, DEAD, 99);
         let path = format!("{}.heap.{}", scratch.path().display(), newest.segment);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.write_all_at(&[0; 8], newest.bytes() + 100).unwrap();
         // What cannot be true of the header sends the next writer to the heap.
-        view.header().set(word::OLDEST, 77);
+        generation.header().set(word::OLDEST, 77);
         let other = paused(&scratch);
         put(if elsewhere { &other } else { &cache }, 0, 0);
         assert_eq!(
@@ -223,9 +224,9 @@ fn records_of_every_size_come_through_cleaning_as_they_were() {
     for &size in &sizes {
         versions.push(cache.put(&size.to_le_bytes(), &value(size)).unwrap());
     }
-    let before = cache.handle.view.load().header().tail().segment;
+    let before = cache.handle.generation.load().header().tail().segment;
     cache.compact().unwrap();
-    assert!(cache.handle.view.load().header().oldest() > before);
+    assert!(cache.handle.generation.load().header().oldest() > before);
     for (&size, version) in sizes.iter().zip(versions) {
         let entry = cache.entry(&size.to_le_bytes()).unwrap().unwrap();
         assert_eq!(entry.value(), value(size), "{size}");

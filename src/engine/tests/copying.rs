@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::Error;
 use crate::engine::backup::Counted;
 use crate::engine::tests::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;
 
@@ -83,7 +83,7 @@ fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
     assert_eq!(assert_works(other.path()), before);
     assert_eq!(contents(&cache), before, "the copy's changes");
     assert_clean(&cache);
-    let geometry = |cache: &MmapCache| *cache.handle.view.load().table.geometry();
+    let geometry = |cache: &MmapCache| *cache.handle.generation.load().table.geometry();
     assert_eq!(geometry(&look(other.path())), geometry(&cache));
 }
 
@@ -91,9 +91,9 @@ fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
 fn steps_of(work: impl FnOnce()) -> u64 {
     let count = std::rc::Rc::new(std::cell::Cell::new(0));
     let seen = std::rc::Rc::clone(&count);
-    fuse::observe(move |_| seen.set(seen.get() + 1));
+    failpoint::observe(move |_| seen.set(seen.get() + 1));
     work();
-    fuse::look_away();
+    failpoint::look_away();
     count.get()
 }
 
@@ -111,11 +111,11 @@ fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
     let stops = (0..all - 40).step_by(23).chain((all - 40..).step_by(4));
     for steps in stops {
         let path = beside(&source, "copy");
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&path).unwrap()));
-        let over = !fuse::clear() && outcome.is_err();
+        let over = !failpoint::clear() && outcome.is_err();
         if let Err(payload) = &outcome {
-            assert!(payload.is::<fuse::Blown>() && over, "step {steps}");
+            assert!(payload.is::<failpoint::Blown>() && over, "step {steps}");
         }
         if path.exists() {
             // It was stopped behind the rename that makes it a cache.
@@ -170,10 +170,10 @@ fn whatever_others_do_at_any_step_of_a_copy_it_is_of_one_moment() {
             fill(&cache);
             let before = contents(&cache);
             let path = source.path().to_owned();
-            fuse::interrupt(steps, move || change(&MmapCache::open(path).unwrap()));
+            failpoint::interrupt(steps, move || change(&MmapCache::open(path).unwrap()));
             let copy = beside(&source, "copy");
             let copied = look(source.path()).hot_copy().to(&copy);
-            let over = fuse::clear();
+            let over = failpoint::clear();
             copied.unwrap();
             let found = assert_works(&copy);
             let after = contents(&cache);
@@ -210,9 +210,9 @@ fn what_a_killed_writer_left_is_in_the_copy_as_readers_see_it() {
             let source = scratch();
             let cache = source.open(&tiny());
             fill(&cache);
-            fuse::set(steps);
+            failpoint::set(steps);
             let outcome = catch_unwind(AssertUnwindSafe(|| change(&cache)));
-            fuse::clear();
+            failpoint::clear();
             drop(cache);
             let reader = look(source.path());
             let copy = beside(&source, "copy");
@@ -268,12 +268,19 @@ fn versions_of_a_copy_go_on_behind_the_newest_entry_though_it_was_deleted_and_it
         let (source, other) = (scratch(), scratch());
         let cache = source.open(&Options::new());
         cache.put(b"stays", b"v").unwrap();
-        let end = || cache.handle.view.load().header().tail().bytes();
-        let last = || cache.handle.view.load().header().get(word::LAST_MTIME);
+        let end = || cache.handle.generation.load().header().tail().bytes();
+        let last = || {
+            cache
+                .handle
+                .generation
+                .load()
+                .header()
+                .get(word::LAST_MTIME)
+        };
         let ahead = last() + 3_600_000_000_000;
         cache
             .handle
-            .view
+            .generation
             .load()
             .header()
             .set(word::LAST_MTIME, ahead);
@@ -413,7 +420,7 @@ fn short_labels_survive_cut_heaps() {
         }
         labels.flush().unwrap();
         let cache = MmapCache::open(source.path()).unwrap();
-        let end = cache.handle.view.load().header().tail().bytes();
+        let end = cache.handle.generation.load().header().tail().bytes();
         drop((labels, cache));
         open_heap(&source).set_len(end).unwrap();
         if is_repaired {
@@ -438,16 +445,16 @@ fn copies_beside_writers_miss_losses_never() {
     for i in 0..100 {
         cache.put(&key(i), &[5; 100]).unwrap();
     }
-    let counted = Counted::at_rest(&cache.handle.view.load());
+    let counted = Counted::at_rest(&cache.handle.generation.load());
     assert_eq!((counted.entries, counted.least), (Some(100), 100));
     // A writer was killed in the midst of a change, so nobody knows the exact number.
-    fuse::set(12);
+    failpoint::set(12);
     let killed = catch_unwind(AssertUnwindSafe(|| cache.put(b"another key", &[1; 100])));
-    fuse::clear();
+    failpoint::clear();
     assert!(killed.is_err());
     drop(cache);
     let reader = look(source.path());
-    let counted = Counted::at_rest(&reader.handle.view.load());
+    let counted = Counted::at_rest(&reader.handle.generation.load());
     assert!(
         counted.entries.is_none() && counted.least == 100,
         "{:?}",
@@ -455,8 +462,8 @@ fn copies_beside_writers_miss_losses_never() {
     );
     reader.hot_copy().to(beside(&source, "whole")).unwrap();
     // Zeros are no damage to a walk; the count tells.
-    let view = reader.handle.view.load_full();
-    let end = view.header().tail().bytes() as usize;
+    let generation = reader.handle.generation.load_full();
+    let end = generation.header().tail().bytes() as usize;
     open_heap(&source)
         .write_all_at(&vec![0; 3_000], end as u64 - 3_000)
         .unwrap();

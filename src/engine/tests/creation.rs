@@ -26,18 +26,18 @@ fn many_threads_that_open_a_new_cache_at_once_all_get_it() {
 
 #[test]
 fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
-    use crate::sync::fuse;
+    use crate::sync::failpoint;
     let mut planted = 0;
     for steps in 0.. {
         let scratch = Scratch::new();
         let path = scratch.path().to_owned();
-        fuse::interrupt(steps, move || {
+        failpoint::interrupt(steps, move || {
             if !path.exists() {
                 std::fs::write(path, "mine").unwrap();
             }
         });
         let opened = tiny().open(scratch.path());
-        if fuse::clear() {
+        if failpoint::clear() {
             break;
         }
         if std::fs::read(scratch.path()).unwrap() == b"mine" {
@@ -56,20 +56,20 @@ fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
 
 #[test]
 fn a_cache_whose_creation_fails_behind_the_commit_keeps_its_files() {
-    use crate::sync::fuse;
+    use crate::sync::failpoint;
     let mut failed = 0;
     for steps in 0.. {
         let scratch = Scratch::new();
         let path = scratch.path().to_owned();
         let roster = path.with_file_name("cache.roster");
         let in_the_way = roster.clone();
-        fuse::interrupt(steps, move || {
+        failpoint::interrupt(steps, move || {
             if path.exists() && !in_the_way.exists() {
                 std::fs::create_dir(in_the_way).unwrap();
             }
         });
         let opened = tiny().open(scratch.path());
-        if fuse::clear() {
+        if failpoint::clear() {
             break;
         }
         if opened.is_err() {

@@ -153,11 +153,11 @@ fn an_entry_with_a_damaged_position_is_not_lost_when_its_region_is_rebuilt() {
     for i in 0..10_u32 {
         cache.put(&i.to_le_bytes(), b"old").unwrap();
     }
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(&3_u32.to_le_bytes());
-    let region = view
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(&3_u32.to_le_bytes());
+    let region = generation
         .table
-        .locate(view.header().poll(), hash)
+        .locate(generation.header().poll(), hash)
         .unwrap()
         .region;
     let (_, slot, _) = region.probe(hash).next().unwrap();
@@ -185,10 +185,10 @@ fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
         for i in 0..40_u32 {
             cache.put(&i.to_le_bytes(), &[7; 60]).unwrap();
         }
-        let view = cache.handle.view.load_full();
-        let mut end = view.header().tail();
+        let generation = cache.handle.generation.load_full();
+        let mut end = generation.header().tail();
         end.unit -= units;
-        view.header().set(word::TAIL, end.to_word());
+        generation.header().set(word::TAIL, end.to_word());
         cache.put(b"another", b"value").unwrap();
         for i in 0..40_u32 {
             assert_eq!(
@@ -239,8 +239,8 @@ fn a_check_of_much_damage_beside_a_killed_writer_does_not_wait_for_it_at_each_en
     for i in 0..1_500_u32 {
         cache.put(&i.to_le_bytes(), b"value").unwrap();
     }
-    let view = cache.handle.view.load_full();
-    view.header().set(word::HOLDER, 1);
+    let generation = cache.handle.generation.load_full();
+    generation.header().set(word::HOLDER, 1);
     drop(cache);
     for number in 0..4 {
         let name = match number {
@@ -268,13 +268,13 @@ fn a_damaged_number_of_the_first_segment_brings_no_deleted_entry_back() {
         cache.put(&[i], &[i; 400]).unwrap();
     }
     assert!(cache.delete(b"deleted").unwrap());
-    let view = cache.handle.view.load_full();
-    let segment = view.header().tail().segment;
+    let generation = cache.handle.generation.load_full();
+    let segment = generation.header().tail().segment;
     for i in 0..100_u8 {
         cache.put(&[i], &[i; 400]).unwrap();
     }
     // As if nothing older than the deletion were left, so that it could be dropped.
-    view.header().set(word::OLDEST, u64::from(segment));
+    generation.header().set(word::OLDEST, u64::from(segment));
     cache.compact().unwrap();
     drop(cache);
     let index = &files(scratch.path())[0];
@@ -319,15 +319,15 @@ fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
     cache.put(b"first listed", b"").unwrap();
     cache.put(b"key", b"old").unwrap();
     cache.delete(b"first listed").unwrap();
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(b"key");
-    let region = view
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(b"key");
+    let region = generation
         .table
-        .locate(view.header().poll(), hash)
+        .locate(generation.header().poll(), hash)
         .unwrap()
         .region;
     let (index, _, _) = region.probe(hash).next().unwrap();
-    let control = view.table.region_at(region.number()) + 64 + u64::from(index);
+    let control = generation.table.region_at(region.number()) + 64 + u64::from(index);
     flip(&open_index(scratch), control, 0x7f);
     cache.put(b"key", b"new").unwrap();
     assert_eq!(cache.len(), 2, "the damage hid nothing");

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::engine::tests::*;
 use crate::format::record::Variant;
 use crate::format::roster::HEADER_BYTES;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 /// How often each key comes.
 fn draw(cache: &MmapCache, times: usize) -> BTreeMap<Vec<u8>, usize> {
@@ -127,11 +127,11 @@ fn numbered_keys_are_drawn_past_the_numbers_that_nobody_has() {
         writer.number(key).unwrap();
     }
     drop(writer);
-    let (view, _) = cache.handle.current().unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
     let names = std::sync::Arc::clone(&cache.handle.names);
-    let view = std::sync::Arc::clone(&view);
+    let generation = std::sync::Arc::clone(&generation);
     // What a power loss leaves.
-    crate::engine::write::mutator::Editor::new(view, names, crate::os::files::Stage::Final)
+    crate::engine::write::mutator::Mutator::new(generation, names, crate::os::files::Stage::Final)
         .give_up_reserved()
         .unwrap();
     let mut writer = cache.writer().unwrap();
@@ -205,12 +205,12 @@ fn a_writer_that_is_stopped_amid_the_only_change_leaves_one_key_or_none_and_no_d
                 put(&cache);
             }
             let reader = scratch.open(Options::new().read_only(true));
-            fuse::set(steps);
+            failpoint::set(steps);
             let outcome = catch_unwind(AssertUnwindSafe(|| match filled {
                 false => put(&cache),
                 true => delete(&cache),
             }));
-            fuse::clear();
+            failpoint::clear();
             let drawn = reader.random_key().unwrap();
             assert!(drawn.is_none() || drawn == Some(key(1)), "step {steps}");
             seen[usize::from(drawn.is_some())] += 1;

@@ -168,9 +168,9 @@ fn impossible_capacity_is_a_typed_error() {
     }
     let cache = scratch.open(options.capacity(most));
     cache.put(b"key", b"value").unwrap();
-    let (view, _) = cache.handle.current().unwrap();
-    assert!(view.roster.room() >= most);
-    drop(view);
+    let (generation, _) = cache.handle.current().unwrap();
+    assert!(generation.roster.room() >= most);
+    drop(generation);
     // An existing cache is opened, and refuses when it is to be made anew.
     let cache = scratch.open(options.capacity(most + 1));
     assert!(matches!(cache.clear(), Err(crate::Error::Option { .. })));

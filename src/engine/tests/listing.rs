@@ -29,12 +29,16 @@ fn borrowed(cache: &MmapCache) -> (BTreeMap<Vec<u8>, Version>, usize) {
 
 /// Changes a byte of the record of a key, so far from its beginning.
 fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
-    let (view, _) = cache.handle.current().unwrap();
-    let located = view
+    let (generation, _) = cache.handle.current().unwrap();
+    let located = generation
         .table
-        .locate(view.header().poll(), view.hasher.hash(key))
+        .locate(generation.header().poll(), generation.hasher.hash(key))
         .unwrap();
-    let (_, _, link) = located.region.probe(view.hasher.hash(key)).next().unwrap();
+    let (_, _, link) = located
+        .region
+        .probe(generation.hasher.hash(key))
+        .next()
+        .unwrap();
     let heap = scratch.path().with_extension("heap");
     let file = std::fs::File::options()
         .read(true)
@@ -155,15 +159,15 @@ fn a_slot_that_says_another_version_than_its_record_is_damage_in_a_listing() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     cache.put(b"key", b"value").unwrap();
-    let (view, _) = cache.handle.current().unwrap();
-    let Position::Slot(number) = view.roster.get(0).unwrap() else {
+    let (generation, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = generation.roster.get(0).unwrap() else {
         unreachable!("the only entry");
     };
-    let (region, index) = view.table.slot_home(number);
+    let (region, index) = generation.table.slot_home(number);
     // The first word of pair a.
     overwrite_word(
         scratch.path(),
-        view.table.body_at(region, index) + 8,
+        generation.table.body_at(region, index) + 8,
         |mtime| mtime ^ 1,
     );
     assert_eq!(items(&cache), (vec![], 1));
@@ -292,7 +296,7 @@ fn listings_beside_changes_are_complete() {
 /// which still tell that an entry is missing.
 #[test]
 fn killed_writers_leave_listings_exact() {
-    use crate::sync::fuse;
+    use crate::sync::failpoint;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     for is_deletion in [false, true] {
         for steps in 0.. {
@@ -301,12 +305,12 @@ fn killed_writers_leave_listings_exact() {
             for i in 0..20_u8 {
                 cache.put(&[b'k', i], b"value").unwrap();
             }
-            fuse::set(steps);
+            failpoint::set(steps);
             let outcome = catch_unwind(AssertUnwindSafe(|| match is_deletion {
                 false => drop(cache.put(b"new", b"value").unwrap()),
                 true => assert!(cache.delete(&[b'k', 3]).unwrap()),
             }));
-            fuse::clear();
+            failpoint::clear();
             let reader = scratch.open(Options::new().read_only(true));
             let listed: Result<Vec<_>> = reader.keys().unwrap().collect();
             assert!((19..=21).contains(&listed.unwrap().len()), "step {steps}");
@@ -333,12 +337,12 @@ fn changed_keys_in_slots_are_not_listed() {
     for i in 0..50_u8 {
         cache.put(&[b'k', i, 9, 9, 9], b"value").unwrap();
     }
-    let (view, _) = cache.handle.current().unwrap();
-    let Position::Slot(number) = view.roster.get(7).unwrap() else {
+    let (generation, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = generation.roster.get(7).unwrap() else {
         unreachable!("nothing was deleted");
     };
-    let (region, index) = view.table.slot_home(number);
-    let body = view.table.body_at(region, index);
+    let (region, index) = generation.table.slot_home(number);
+    let body = generation.table.body_at(region, index);
     // Its key, and in the first word the length of the key and the hash.
     for (at, mask) in [(body + 40, 0x100), (body, 1 << 32), (body, 1 << 50)] {
         overwrite_word(scratch.path(), at, |word| word ^ mask);

@@ -32,13 +32,13 @@ fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_swit
     let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
     let locked = || matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. }));
     let handle = &exclusive.handle;
-    let stale = handle.view.load_full();
+    let stale = handle.generation.load_full();
     exclusive.clear().unwrap();
     // A thread that reads has seen the switch, and opens the new index while another one follows.
     let opened = handle.open_anew().unwrap();
     exclusive.clear().unwrap();
     handle.adopt(&stale, std::sync::Arc::new(opened));
-    assert!(locked(), "the view with the lock was replaced");
+    assert!(locked(), "the generation with the lock was replaced");
     exclusive.put(b"k", b"v").unwrap();
     assert!(locked(), "another lock was taken in its place");
     assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");

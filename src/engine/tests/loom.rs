@@ -5,7 +5,7 @@
 //! A model is a cache of a few keys, a writer that changes it and a reader that looks meanwhile,
 //! each with a handle of its own, as processes have. Nothing of the engine is copied: handles are
 //! opened, the lock is taken, files are made and renamed. Only a mapping is different: plain memory
-//! in which those words are loom's that one thread stores and another loads (`sync::modelled`).
+//! in which those words are loom's that one thread stores and another loads (`sync::model`).
 //! Readers never store, so a second one beside the first could see nothing that this one cannot.
 //!
 //! What was explored:

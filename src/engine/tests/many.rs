@@ -88,9 +88,12 @@ fn a_damaged_entry_among_many_is_a_miss_that_is_counted() {
     for i in 0..32 {
         cache.put(&key(i), &[i; 300]).unwrap();
     }
-    let (view, _) = cache.handle.current().unwrap();
-    let hash = view.hasher.hash(&key(20));
-    let located = view.table.locate(view.header().poll(), hash).unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
+    let hash = generation.hasher.hash(&key(20));
+    let located = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap();
     let (_, _, link) = located.region.probe(hash).next().unwrap();
     let heap = scratch.path().with_extension("heap");
     let file = std::fs::File::options().write(true).open(heap).unwrap();

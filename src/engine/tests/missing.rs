@@ -274,9 +274,14 @@ fn cleaned_segment_may_be_missing() {
         cache.put(&key(i), &[i as u8; 300]).unwrap();
     }
     cache.compact().unwrap();
-    let oldest = cache.handle.view.load().header().oldest();
+    let oldest = cache.handle.generation.load().header().oldest();
     assert!(oldest > 0 && !heap(&scratch, oldest - 1).exists());
-    cache.handle.view.load().header().set_oldest(oldest - 1);
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set_oldest(oldest - 1);
     drop(cache);
     holds_all(&scratch.open(&tiny()));
 }
@@ -500,8 +505,13 @@ fn forgotten_segment_is_recovered() {
     let scratch = Scratch::new();
     filled(&scratch, &tiny());
     let cache = scratch.open(&tiny());
-    let oldest = cache.handle.view.load().header().oldest();
-    cache.handle.view.load().header().set_oldest(oldest + 1);
+    let oldest = cache.handle.generation.load().header().oldest();
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set_oldest(oldest + 1);
     drop(cache);
     let cache = scratch.open(&tiny());
     cache.put(&key(0), &[0; 300]).unwrap();

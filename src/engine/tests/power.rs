@@ -26,7 +26,7 @@ use crate::engine::tests::power::place::{Kind, PLAIN};
 use crate::engine::tests::power::scenario::Scenario;
 use crate::engine::tests::power::values::key;
 use crate::engine::tests::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 const NEVER: [usize; 2] = [usize::MAX; 2];
 
@@ -119,14 +119,14 @@ fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario))
     prepare(&mut scenario);
     let found = Rc::new(RefCell::new(Vec::new()));
     let (calls, mut count) = (Rc::clone(&found), 0);
-    fuse::observe(move |step| {
-        if matches!(step, fuse::Step::SyncDir(_)) {
+    failpoint::observe(move |step| {
+        if matches!(step, failpoint::Step::SyncDir(_)) {
             calls.borrow_mut().push(count);
         }
         count += 1;
     });
     change(&mut scenario);
-    fuse::look_away();
+    failpoint::look_away();
     found.take()
 }
 
@@ -204,7 +204,7 @@ fn clean(scenario: &mut Scenario) {
 fn what_is_cleaned_under_power_losses_is_removed_by_errands_in_the_end() {
     let mut scenario = Scenario::of(PLAIN, [usize::MAX, usize::MAX], 1, 20, first_seed());
     churned(&mut scenario);
-    let oldest = |scenario: &Scenario| scenario.cache().handle.view.load().header().oldest();
+    let oldest = |scenario: &Scenario| scenario.cache().handle.generation.load().header().oldest();
     let before = oldest(&scenario);
     clean(&mut scenario);
     assert!(oldest(&scenario) >= before + 2, "{}", oldest(&scenario));
@@ -277,14 +277,14 @@ fn copy_alive(seed: u64) -> bool {
     let copier = Copier::new(&scenario.world, seed);
     let copier = Rc::new(RefCell::new(copier));
     let observer = Rc::clone(&copier);
-    fuse::observe(move |_| observer.borrow_mut().step());
+    failpoint::observe(move |_| observer.borrow_mut().step());
     for _ in 0..40 {
         if copier.borrow().done {
             break;
         }
         scenario.work();
     }
-    fuse::look_away();
+    failpoint::look_away();
     let checked = catch_unwind(AssertUnwindSafe(|| copier.borrow_mut().check()));
     checked.unwrap_or_else(|payload| {
         eprintln!("seed {seed}, a copy");

@@ -79,7 +79,12 @@ fn a_sync_that_failed_under_this_boot_is_not_forgotten_by_a_repair() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.put(b"k", b"v").unwrap();
-    cache.handle.view.load().header().set(word::SYNC_ERROR, 1);
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set(word::SYNC_ERROR, 1);
     drop(cache);
     std::fs::remove_file(named(&scratch, ".roster")).unwrap();
     assert!(Repair::new(scratch.path()).run().unwrap().rebuilt);

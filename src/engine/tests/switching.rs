@@ -156,18 +156,18 @@ fn in_place_reading_outlives_the_entry() {
 fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
-    let (view, _) = cache.handle.current().unwrap();
-    let hashes: Vec<_> = (0..32_u8).map(|i| view.hasher.hash(&[i])).collect();
+    let (generation, _) = cache.handle.current().unwrap();
+    let hashes: Vec<_> = (0..32_u8).map(|i| generation.hasher.hash(&[i])).collect();
     let mut i = 0_u32;
     // Readers stop having found their regions, until one is split at an unchanged depth.
     let (hash, located) = loop {
-        let poll = view.header().poll();
-        let locate = |hash| (hash, view.table.locate(poll, hash).unwrap());
+        let poll = generation.header().poll();
+        let locate = |hash| (hash, generation.table.locate(poll, hash).unwrap());
         let stopped: Vec<_> = hashes.iter().copied().map(locate).collect();
         i += 1;
         cache.put(&i.to_le_bytes(), b"v").unwrap();
         let moved = stopped.into_iter().find(|(hash, located)| {
-            let (now, entry) = view.table.look_again(located, *hash).unwrap();
+            let (now, entry) = generation.table.look_again(located, *hash).unwrap();
             now == poll && entry != located.entry
         });
         if let Some(moved) = moved {
@@ -175,11 +175,11 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
         }
     };
     // Then a switch begins, and takes long.
-    let (header, poll) = (view.header(), located.poll);
+    let (header, poll) = (generation.header(), located.poll);
     header.set_poll(poll.with_superseded(true));
-    assert!(!cache.handle.still(&view, &located, hash).unwrap());
-    let again = view.table.locate(poll, hash).unwrap();
-    let still = cache.handle.still(&view, &again, hash).unwrap();
+    assert!(!cache.handle.still(&generation, &located, hash).unwrap());
+    let again = generation.table.locate(poll, hash).unwrap();
+    let still = cache.handle.still(&generation, &again, hash).unwrap();
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
@@ -221,20 +221,20 @@ fn every_way_of_asking_is_the_first_to_see_that_everything_was_replaced() {
 fn a_glance_believes_no_region_that_was_split_meanwhile() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
-    let (view, _) = cache.handle.current().unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
     let mut elsewhere = 0;
     for i in 0..2_000_u32 {
         // A reader stops having polled, until the directory has doubled.
-        let poll = view.header().poll();
+        let poll = generation.header().poll();
         cache.put(&i.to_le_bytes(), b"v").unwrap();
-        if view.header().poll() == poll {
+        if generation.header().poll() == poll {
             continue;
         }
         for key in 0..=i {
-            let hash = view.hasher.hash(&key.to_le_bytes());
-            let located = view.table.locate(poll, hash).unwrap();
+            let hash = generation.hasher.hash(&key.to_le_bytes());
+            let located = generation.table.locate(poll, hash).unwrap();
             elsewhere += u32::from(located.region.probe(hash).next().is_none());
-            let glance = view.table.glance(poll, hash, false);
+            let glance = generation.table.glance(poll, hash, false);
             assert_ne!(glance, Glance::Absent, "{key} is there");
         }
     }

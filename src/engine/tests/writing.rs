@@ -120,14 +120,14 @@ fn every_change_is_counted_and_clearing_is_one() {
 #[test]
 fn given_up_recovery_names_file_and_place() {
     use crate::engine::switch::give_up;
-    use crate::engine::write::mutator::{At, Editor, Stop};
+    use crate::engine::write::mutator::{Abort, At, Mutator};
     use crate::format::slot::Place;
     use crate::os::files::Stage;
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let handle = &cache.handle;
-    let editor = Editor::new(
-        handle.view.load_full(),
+    let mutator = Mutator::new(
+        handle.generation.load_full(),
         std::sync::Arc::clone(&handle.names),
         Stage::Final,
     );
@@ -141,7 +141,7 @@ fn given_up_recovery_names_file_and_place() {
         (At::Roster(7), ".roster", 64 + 28),
         (At::Heap(place), ".heap.3", 800),
     ] {
-        let error = give_up(Stop::Recover("why", at), &editor);
+        let error = give_up(Abort::Recover("why", at), &mutator);
         let crate::Error::Damaged { path, what, at } = error else {
             panic!("{error}");
         };

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::stop::{check_image, stop_at_every_step, stop_with};
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 #[test]
 fn an_insertion_stopped_anywhere_is_done_or_undone() {
@@ -148,13 +148,13 @@ fn stop_batch(stride: u64) -> u64 {
         let cache = scratch.open(&options());
         fill(12)(&cache);
         let reader = scratch.open(Options::new().read_only(true));
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut writer = cache.writer().unwrap();
             batch(&mut writer, |_| {});
             writer.commit().unwrap();
         }));
-        fuse::clear();
+        failpoint::clear();
         drop(cache);
         images += 1;
         check_image(&scratch, &options(), &reader, &states, steps);

@@ -27,9 +27,12 @@ fn damage(scratch: &Scratch, suffix: &str, at: u64) {
 
 /// Where the record of a key stands.
 fn place(cache: &MmapCache, key: &[u8]) -> (u16, u64) {
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(key);
-    let located = view.table.locate(view.header().poll(), hash).unwrap();
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(key);
+    let located = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap();
     let mut found = located.region.probe(hash);
     let place = found.next().unwrap().2.place();
     (place.segment, place.bytes())
@@ -158,7 +161,12 @@ fn recovery_without_old_index_counts_stretches() {
     fill(20)(&cache);
     let places = [3, 9].map(|i| place(&cache, &key(i)).1);
     // A header that cannot be true.
-    cache.handle.view.load().header().set(word::SYNC_ERROR, 9);
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set(word::SYNC_ERROR, 9);
     for at in places {
         damage(&scratch, ".heap", at + 30);
     }

@@ -131,7 +131,7 @@ fn damage_that_no_power_loss_explains_is_left_for_who_wants_to_know() {
     let cache = scratch.open(&options());
     fill(20)(&cache);
     overwrite(&scratch, ".heap", 500, &[0xaa; 300]);
-    let header = cache.handle.view.load_full();
+    let header = cache.handle.generation.load_full();
     header.header().set(word::INTENT, 77);
     drop(cache.writer().unwrap());
     assert_eq!(cache.stats().unwrap().generation, 2, "it was rebuilt");
@@ -143,14 +143,14 @@ fn versions_go_on_behind_a_deletion_of_which_nothing_is_left() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     let ahead = crate::engine::version::now() + 1_000_000_000_000;
-    let view = cache.handle.view.load_full();
-    view.header().set(word::LAST_MTIME, ahead);
+    let generation = cache.handle.generation.load_full();
+    generation.header().set(word::LAST_MTIME, ahead);
     fill(5)(&cache);
     assert!(cache.delete(&key(4)).unwrap());
-    let last = view.header().get(word::LAST_MTIME);
+    let last = generation.header().get(word::LAST_MTIME);
     cache.compact().unwrap();
     cache.flush().unwrap();
-    drop((cache, view));
+    drop((cache, generation));
     // The index as it came to the disk before all of that.
     overwrite(&scratch, "", 8 * word::LAST_MTIME as u64, &[0; 8]);
     overwrite(&scratch, "", 8 * word::DIRTY as u64, &[2]);

@@ -5,14 +5,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 #[test]
 fn what_a_rebuild_has_synced_is_not_removed_before_its_copies_are() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
-    let word = |at| cache.handle.view.load().header().get(at);
+    let word = |at| cache.handle.generation.load().header().get(at);
     assert_eq!(
         word(word::FLUSHED),
         0,
@@ -35,10 +35,10 @@ fn a_durable_put_that_had_to_replace_the_table_is_synced_like_any_other() {
     for i in 0..300 {
         let before = cache.stats().unwrap().generation;
         cache.put(&key(i), b"durable").unwrap();
-        let view = cache.handle.view.load();
+        let generation = cache.handle.generation.load();
         assert_eq!(
-            view.header().get(word::SYNCED),
-            view.header().get(word::TAIL),
+            generation.header().get(word::SYNCED),
+            generation.header().get(word::TAIL),
             "put {i}"
         );
         switches += u32::from(cache.stats().unwrap().generation > before);
@@ -51,11 +51,11 @@ fn a_mark_that_a_killed_writer_did_not_sync_is_synced_by_the_next() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     cache.flush().unwrap();
-    let header_word = || cache.handle.view.load().header().get(word::DIRTY);
+    let header_word = || cache.handle.generation.load().header().get(word::DIRTY);
     for steps in 0..20 {
-        fuse::set(steps);
+        failpoint::set(steps);
         let _ = catch_unwind(AssertUnwindSafe(|| cache.put(b"k", b"v").map(drop)));
-        fuse::clear();
+        failpoint::clear();
         if header_word() == 1 {
             cache.put(b"other", b"v").unwrap();
             assert_eq!(header_word(), 2);

@@ -13,16 +13,16 @@ fn damage_to_slots_is_repaired_though_the_cache_opens() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(expected.keys().next().unwrap());
-    let region = view
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(expected.keys().next().unwrap());
+    let region = generation
         .table
-        .locate(view.header().poll(), hash)
+        .locate(generation.header().poll(), hash)
         .unwrap()
         .region;
     // Behind the header, the control bytes and the marks: its links.
-    let at = view.table.region_at(region.number()) + 64 + 32;
-    drop((cache, view));
+    let at = generation.table.region_at(region.number()) + 64 + 32;
+    drop((cache, generation));
     open_for_change(scratch.path())
         .write_all_at(&[0x5a; 128], at)
         .unwrap();

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::Repair;
 use crate::engine::tests::repair::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 #[test]
 fn a_repair_stopped_anywhere_can_begin_again() {
@@ -23,11 +23,11 @@ fn a_repair_stopped_anywhere_can_begin_again() {
             expected.remove(&vec![3]);
             drop(cache);
             std::fs::remove_file(named(&scratch, lost)).unwrap();
-            fuse::set(steps);
+            failpoint::set(steps);
             let stopped = catch_unwind(AssertUnwindSafe(|| {
                 Repair::new(scratch.path()).run().map(drop)
             }));
-            fuse::clear();
+            failpoint::clear();
             assert_repaired(&scratch, &expected);
             if stopped.is_ok() {
                 assert!(steps > 300, "{steps}");
@@ -48,9 +48,9 @@ fn an_index_lost_in_the_middle_of_a_switch_brings_back_the_generation_that_count
         }
         let old = contents(&cache);
         let new: Contents = (0..20_u8).map(|i| (vec![b'n', i], vec![i; 30])).collect();
-        fuse::set(steps);
+        failpoint::set(steps);
         let stopped = catch_unwind(AssertUnwindSafe(|| cache.atomic_rebuild(items())));
-        fuse::clear();
+        failpoint::clear();
         drop(cache);
         let counted = contents(&scratch.open(Options::new().read_only(true)));
         assert!(counted == old || counted == new);
