@@ -310,7 +310,7 @@ fn complain(complaints: &[String]) {
 }
 
 #[test]
-fn every_file_names_only_modules_that_lie_below_its_own() {
+fn modules_name_only_lower_layers() {
     let mut complaints = Vec::new();
     for source in sources(&["src"]) {
         let Some(module) = source.module() else {
@@ -343,7 +343,7 @@ fn every_file_names_only_modules_that_lie_below_its_own() {
 }
 
 #[test]
-fn exceptions_that_nobody_needs_any_more_are_struck_from_the_list() {
+fn layer_exceptions_are_all_used() {
     let all = sources(&["src"]);
     for (from, to, _reason) in UPWARD {
         let used = all.iter().any(|source| {
@@ -357,7 +357,7 @@ fn exceptions_that_nobody_needs_any_more_are_struck_from_the_list() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is() {
+fn files_begin_with_their_purpose() {
     for source in sources(&[
         "src",
         "tests",
@@ -395,7 +395,7 @@ fn atomics_come_from_one_file() {
 /// Invariant L3: files of those who hold no writer lock name none of the calls by which a header's
 /// words are stored. An errand gets the words that it may store as `SyncNotes`.
 #[test]
-fn readers_and_errands_store_no_header_word() {
+fn only_writers_store_header_words() {
     const WITHOUT_LOCK: [&str; 9] = [
         "read", "iter", "stats", "draw", "verify", "check", "in_place", "errand", "entry",
     ];
@@ -434,7 +434,7 @@ fn readers_and_errands_store_no_header_word() {
 }
 
 #[test]
-fn unsafe_code_is_in_eight_files() {
+fn unsafe_code_stays_in_listed_files() {
     for source in sources(&["src"]).iter().filter(|source| !source.is_test()) {
         let allowed = UNSAFE_FILES
             .iter()
@@ -483,14 +483,14 @@ fn is_invariant(word: &str) -> bool {
 }
 
 #[test]
-fn every_safety_note_cites_an_invariant() {
+fn safety_notes_cite_an_invariant() {
     let (ids, without) = cited();
     assert!(!ids.is_empty());
     complain(&without);
 }
 
 #[test]
-fn the_invariants_that_safety_notes_cite_stand_in_the_design() {
+fn cited_invariants_exist_in_design() {
     let path = Path::new(ROOT).join("docs/design.md");
     let design = fs::read_to_string(path).expect("docs/design.md holds the invariants");
     let defined = |id: &str| {
@@ -549,7 +549,7 @@ fn functions(code: &str) -> Vec<(usize, Range<usize>)> {
 }
 
 #[test]
-fn no_function_is_longer_than_a_screen() {
+fn functions_fit_on_a_screen() {
     let (mut complaints, mut count) = (Vec::new(), 0);
     for source in sources(&["src"]) {
         let code = if source.is_test() {
@@ -573,7 +573,7 @@ fn no_function_is_longer_than_a_screen() {
 }
 
 #[test]
-fn the_scan_sees_code_and_only_code() {
+fn scan_sees_only_code() {
     let code = code_of(
         "let a = \"unsafe \\\" crate::x\"; // unsafe\nlet b = 'u'; unsafe {}\n/* unsafe */ r#\"unsafe\"#",
     );
@@ -609,8 +609,9 @@ fn named_tests(document: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+// Every test that the README names as a proof is one that is always run.
 #[test]
-fn every_test_that_the_readme_names_as_a_proof_is_one() {
+fn readme_proofs_are_run_tests() {
     let named = named_tests("README.md");
     assert!(named.len() >= 18, "{named:?}");
     let all = sources(&["tests", "src/cache"]);
@@ -641,7 +642,7 @@ fn blocks(text: &str) -> impl Iterator<Item = &str> {
 
 /// A forge shows the lines that rustdoc hides, and a reader copies what is shown.
 #[test]
-fn examples_in_documents_are_whole() {
+fn document_examples_are_whole() {
     for document in ["README.md", "docs/dictionary.md"] {
         let text = fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
         assert!(blocks(&text).count() >= 2, "{document}");
@@ -656,7 +657,7 @@ fn examples_in_documents_are_whole() {
 }
 
 #[test]
-fn headings_of_the_readme_differ() {
+fn readme_headings_differ() {
     let text = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let headings = text.lines().filter(|line| line.starts_with("## "));
     let mut plain: Vec<String> = headings
@@ -671,7 +672,7 @@ fn headings_of_the_readme_differ() {
 /// What the errors and logs of the library put in backticks: options, methods and programs that a
 /// reader is to look up.
 #[test]
-fn messages_name_what_exists() {
+fn messages_name_existing_items() {
     const PROGRAMS: [&str; 4] = [
         "mmapcache-inspect",
         "ulimit",

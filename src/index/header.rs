@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_armed_intent_is_read_back_by_whoever_takes_the_lock_next() {
+    fn committed_redo_record_is_read_back() {
         let page = page();
         let header = Header::new(&page).unwrap();
         let after = Counters {
@@ -522,8 +522,9 @@ mod tests {
         }
     }
 
+    // If the number of the oldest segment is corrupt, every segment counts as in use.
     #[test]
-    fn a_damaged_number_of_the_first_segment_stands_for_all_of_them() {
+    fn corrupt_oldest_segment_means_all() {
         let page = page();
         let header = Header::new(&page).unwrap();
         for number in [0, 1, 2, 600, u16::MAX] {
@@ -545,8 +546,9 @@ mod tests {
         }
     }
 
+    // No changed bit is unnoticed, and none commits the last redo record again.
     #[test]
-    fn no_bit_of_an_intent_changes_unnoticed_and_none_arms_the_last_one_again() {
+    fn redo_record_detects_flipped_bits() {
         let page = page();
         let header = Header::new(&page).unwrap();
         let after = Counters {
@@ -580,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_the_intent_is_damage_not_an_intent() {
+    fn invalid_redo_record_is_corrupt() {
         let page = page();
         let header = Header::new(&page).unwrap();
         header.set(word::INTENT, 77);

@@ -501,8 +501,9 @@ mod tests {
             .any(|(_, _, link)| link.place().unit == unit)
     }
 
+    // A region filled to its last slot finds every entry, and every probe ends.
     #[test]
-    fn a_region_filled_to_its_last_slot_still_finds_everything_and_ends_every_probe() {
+    fn full_region_finds_everything() {
         let geometry = geometry(32);
         let layout = Layout::new(&geometry);
         let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
@@ -530,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_split_by_what_its_slots_keep_needs_no_key() {
+    fn region_split_needs_no_keys() {
         let geometry = geometry(64);
         let layout = Layout::new(&geometry);
         let area = || -> Vec<Word> { (0..layout.region_words()).map(|_| Word::new(0)).collect() };
@@ -570,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_keys_of_every_length_are_padded_with_zeros() {
+    fn inline_keys_are_zero_padded() {
         let layout = Layout::new(&geometry(16));
         let words: Vec<Word> = (0..layout.region_words())
             .map(|_| Word::new(u64::MAX))

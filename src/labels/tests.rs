@@ -23,8 +23,9 @@ fn text(number: u32) -> String {
     format!("label number {number}")
 }
 
+// Ids count up in the order of first insertion, and stay after reopening.
 #[test]
-fn ids_count_up_in_the_order_of_first_insertion_and_stay_after_reopening() {
+fn ids_follow_first_insertion() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     for i in 0..5_000 {
@@ -50,8 +51,9 @@ fn ids_count_up_in_the_order_of_first_insertion_and_stay_after_reopening() {
     }
 }
 
+// Only labels that are UTF-8 can be read as text.
 #[test]
-fn labels_are_bytes_of_any_length_and_text_only_where_they_are() {
+fn labels_are_bytes_of_any_length() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     let long = vec![7; 65_535];
@@ -83,8 +85,9 @@ fn labels_are_bytes_of_any_length_and_text_only_where_they_are() {
     assert!(labels.verify().unwrap().is_clean());
 }
 
+// No operation deletes, overwrites or clears a label.
 #[test]
-fn nothing_that_was_put_can_be_deleted_overwritten_or_cleared_through_any_door() {
+fn labels_can_never_be_changed() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     let id = labels.get_or_insert("kept").unwrap();
@@ -112,7 +115,7 @@ fn nothing_that_was_put_can_be_deleted_overwritten_or_cleared_through_any_door()
 }
 
 #[test]
-fn a_cache_with_values_is_not_taken_for_labels() {
+fn value_caches_are_no_labels() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     MmapCache::open(&path).unwrap().put(b"k", b"v").unwrap();
@@ -124,7 +127,7 @@ fn a_cache_with_values_is_not_taken_for_labels() {
 }
 
 #[test]
-fn running_out_of_ids_is_an_error_and_takes_nothing() {
+fn exhausted_ids_take_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = tiny();
     options.max_entries(100);
@@ -181,15 +184,16 @@ fn check_damage_before_a_label(back: usize) {
 }
 
 #[test]
-fn a_damaged_label_is_a_hole_and_gets_a_new_id() {
+fn corrupt_label_gets_new_id() {
     // The label, its number, its checksum.
     for back in [0, 8, 12] {
         check_damage_before_a_label(back);
     }
 }
 
+// Labels outlast growth, rewriting and recovery with their ids.
 #[test]
-fn labels_outlast_growth_rewriting_and_recovery_with_their_ids() {
+fn ids_outlast_growth_and_recovery() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = tiny();
     options.directory_bits = 3;
@@ -226,8 +230,9 @@ fn labels_outlast_growth_rewriting_and_recovery_with_their_ids() {
     check(count);
 }
 
+// A roster length that corruption made shorter gives no id twice.
 #[test]
-fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
+fn shortened_roster_repeats_no_id() {
     let dir = tempfile::tempdir().unwrap();
     let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
     for i in 0..20 {
@@ -251,7 +256,7 @@ fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
 }
 
 #[test]
-fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
+fn repair_without_index_keeps_ids() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let labels = Labels::open_with(&path, &tiny()).unwrap();
@@ -283,8 +288,9 @@ fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
     assert!(labels.verify().unwrap().is_clean());
 }
 
+// Ids that may have been given stay unused through rewriting and repair.
 #[test]
-fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
+fn reserved_ids_survive_repair_unused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let labels = Labels::open_with(&path, &tiny()).unwrap();
@@ -318,7 +324,7 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
 }
 
 #[test]
-fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
+fn reserved_ids_survive_growth_unused() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = tiny();
     options.directory_bits = 0;
@@ -348,7 +354,7 @@ fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn ids_are_serialised_as_numbers() {
+fn ids_serialize_as_numbers() {
     let id = LabelId::new(7);
     let text = serde_json::to_string(&id).unwrap();
     assert_eq!(text, "7");
@@ -357,7 +363,7 @@ fn ids_are_serialised_as_numbers() {
 
 /// Stops an insertion at every store and call, and has another handle go on.
 #[test]
-fn a_kill_at_any_step_of_an_insertion_leaves_ids_dense_and_each_label_with_one() {
+fn stopped_insertion_leaves_ids_dense() {
     for before in [0, 7, 8, 13, 55] {
         for step in 0.. {
             let dir = tempfile::tempdir().unwrap();
@@ -426,7 +432,7 @@ proptest! {
     })]
 
     #[test]
-    fn labels_are_a_vector_and_a_map_whatever_happens(steps in steps(), durable: bool) {
+    fn labels_behave_like_a_map(steps in steps(), durable: bool) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("labels");
         let mut options = tiny();
@@ -485,7 +491,7 @@ proptest! {
 
 /// Labels whose roster was cut, or lost a position, are listed with an error at the end.
 #[test]
-fn short_listings_of_labels_end_with_errors() {
+fn short_label_listings_end_with_errors() {
     use std::os::unix::fs::FileExt;
     for is_cut in [false, true] {
         let dir = tempfile::tempdir().unwrap();

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_lives_as_long_as_the_description_that_drew_it() {
+    fn liveness_lasts_as_long_as_description() {
         let named = tempfile::NamedTempFile::new().unwrap();
         let open = || File::options().write(true).open(named.path()).unwrap();
         let (owner, other) = (open(), open());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_a_file_has_none_of_its_lives() {
+    fn copied_file_has_no_living_owners() {
         let (there, here) = (
             tempfile::NamedTempFile::new().unwrap(),
             tempfile::NamedTempFile::new().unwrap(),

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_descriptions_than_one_block_holds_are_all_registered() {
+    fn descriptions_may_fill_several_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let create =
             || File::create(dir.path().join("f")).map_err(error::Error::io(dir.path(), "create"));

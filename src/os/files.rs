@@ -562,7 +562,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_we_give_are_read_as_segments() {
+    fn only_canonical_names_are_segments() {
         let dir = tempfile::tempdir().unwrap();
         let names = Names::resolve(&dir.path().join("c"), None).unwrap();
         for name in [
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn two_names_of_one_cache_are_one_cache() {
+    fn aliased_names_resolve_to_one_cache() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("c"), b"").unwrap();
         std::os::unix::fs::symlink(dir.path().join("c"), dir.path().join("alias")).unwrap();
@@ -602,8 +602,9 @@ mod tests {
         assert_eq!(straight, detour);
     }
 
+    // A created file has the mode that was asked for, and follows no link.
     #[test]
-    fn a_created_file_has_the_mode_asked_for_and_follows_no_link() {
+    fn created_file_follows_no_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         let file = create(&path, &Access::new(0o664)).unwrap();

@@ -836,8 +836,9 @@ mod tests {
         }
     }
 
+    // A window ends where the file ends, and follows its growth.
     #[test]
-    fn a_window_ends_where_the_file_ends_and_follows_its_growth() {
+    fn window_follows_file_growth() {
         let (_dir, file) = file(4096 + 100);
         let memory = Memory::new(file, extent(4096, 1 << 16, 2)).unwrap();
         assert_eq!(memory.first().len(), 12, "100 bytes are twelve whole words");
@@ -852,7 +853,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_double_and_miss_no_unit() {
+    fn windows_double_and_are_contiguous() {
         for first_log2 in [0, 3] {
             let mut last = (0, 0);
             for unit in 0..1 << 12 {

@@ -665,7 +665,7 @@ mod tests {
     /// A position at which each look loses a race is contention; one at which each look finds damage
     /// is damage, however much is changed elsewhere.
     #[test]
-    fn lost_races_are_no_damage() {
+    fn lost_listing_races_are_no_corruption() {
         let dir = tempfile::tempdir().unwrap();
         let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
         let handle = cache.handle();

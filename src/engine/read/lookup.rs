@@ -501,7 +501,7 @@ mod tests {
     /// A lookup that loses every race says that it did; one that never ends though nobody changes
     /// anything has found damage.
     #[test]
-    fn lost_races_are_no_damage() {
+    fn lost_lookup_races_are_no_corruption() {
         let dir = tempfile::tempdir().unwrap();
         let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
         cache.put(b"key", b"value").unwrap();

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recovery_tells_all_counts() {
+    fn recovery_reports_all_counts() {
         let told = Recovery {
             entries_before: Some(5),
             entries: 3,

@@ -6,8 +6,9 @@ use crate::engine::tests::*;
 use crate::format::roster::Position;
 use crate::format::slot::Meta;
 
+// A full check beside a writer that clears and grows the cache reports no corruption.
 #[test]
-fn a_full_check_beside_clearing_and_growing_reports_no_faults() {
+fn check_beside_growth_finds_nothing() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let done = std::thread::scope(|scope| {
@@ -32,8 +33,9 @@ fn a_full_check_beside_clearing_and_growing_reports_no_faults() {
     assert!(done > 0);
 }
 
+// A full check beside single insertions and deletions reports no corruption.
 #[test]
-fn a_full_check_beside_single_insertions_and_deletions_reports_no_faults() {
+fn check_beside_puts_finds_nothing() {
     let scratch = Scratch::new();
     let (cache, other) = (scratch.open(&Options::new()), scratch.open(&Options::new()));
     std::thread::scope(|scope| {
@@ -65,8 +67,9 @@ fn filled() -> Scratch {
     scratch
 }
 
+// Several threads find at each level what one thread finds.
 #[test]
-fn several_threads_find_what_one_finds_at_every_level() {
+fn parallel_check_equals_sequential_check() {
     let scratch = filled();
     let cache = scratch.open(&Options::new());
     for level in [Level::Headers, Level::Slots, Level::Records] {
@@ -110,8 +113,9 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
     })
 }
 
+// Each level notices corruption in what it reads, and in nothing else.
 #[test]
-fn each_level_notices_what_it_looks_at() {
+fn check_levels_notice_their_corruption() {
     let nothing: Vec<&str> = Vec::new();
     let of_record = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
@@ -177,8 +181,9 @@ fn each_level_notices_what_it_looks_at() {
     }
 }
 
+// A roster position that leads to no entry of its own is found, though all entries are valid.
 #[test]
-fn a_position_that_nobody_knows_is_noticed_though_all_entries_are_right() {
+fn check_notices_ownerless_roster_position() {
     let of_roster = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let hole = (0..generation.roster_len())

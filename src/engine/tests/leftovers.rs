@@ -114,7 +114,7 @@ fn panicking_progress_removes_staged_files() {
 
 // A copy that was killed leaves segments that do not begin at 0.
 #[test]
-fn next_copy_removes_what_one_left() {
+fn next_copy_removes_staged_files() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     fill(&cache);

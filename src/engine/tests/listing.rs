@@ -51,8 +51,9 @@ fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
+// Borrowed keys of any length come with the versions of their last puts.
 #[test]
-fn borrowed_keys_of_any_length_come_with_the_versions_of_their_last_puts() {
+fn borrowed_keys_carry_their_versions() {
     for options in [Options::new(), tiny(), colliding()] {
         let scratch = Scratch::new();
         let cache = scratch.open(&options);
@@ -77,8 +78,9 @@ fn borrowed_keys_of_any_length_come_with_the_versions_of_their_last_puts() {
     }
 }
 
+// Keys are listed without their values, and a corrupt key is never listed.
 #[test]
-fn keys_are_listed_without_a_look_at_their_values_and_never_wrong() {
+fn listing_keys_reads_no_values() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let key = |i: u8| [b'a' + i; 40];
@@ -100,8 +102,9 @@ fn keys_are_listed_without_a_look_at_their_values_and_never_wrong() {
     assert_eq!(Vec::from_iter(listed.into_keys()), expected);
 }
 
+// The version of a listed key that has an id is its id.
 #[test]
-fn the_version_of_a_numbered_key_is_its_number() {
+fn listed_versions_are_the_ids() {
     let scratch = Scratch::new();
     let mut options = tiny();
     options.variant = Variant::Numbered;
@@ -140,8 +143,9 @@ fn items(cache: &MmapCache) -> (Vec<Vec<u8>>, usize) {
     (keys, failed)
 }
 
+// A position that leads to another entry's slot lists no entry twice.
 #[test]
-fn a_position_that_leads_to_the_slot_of_another_lists_nothing_twice() {
+fn misled_position_lists_nothing_twice() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for key in [b"a", b"b"] {
@@ -154,8 +158,9 @@ fn a_position_that_leads_to_the_slot_of_another_lists_nothing_twice() {
     assert_eq!(items(&cache), (vec![b"a".to_vec()], 1));
 }
 
+// A listing reports a slot whose version differs from its record's as corrupt.
 #[test]
-fn a_slot_that_says_another_version_than_its_record_is_damage_in_a_listing() {
+fn slot_version_mismatch_is_corrupt() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     cache.put(b"key", b"value").unwrap();
@@ -208,7 +213,7 @@ fn assert_dictionary_fails(cache: MmapCache) {
 /// A roster that another program cut. Readers list what is left and then fail; whoever opens for
 /// writing makes the roster again from the heap.
 #[test]
-fn cut_rosters_end_listings_with_errors() {
+fn truncated_rosters_end_listings_with_errors() {
     for (count, len) in [(10, 64), (10, 100), (1_000, 64), (1_000, 464)] {
         let scratch = Scratch::new();
         let cache = scratch.open(&Options::new());
@@ -331,7 +336,7 @@ fn killed_writers_leave_listings_exact() {
 
 /// No checksum covers the keys that slots hold: they are compared with the bits of their hash there.
 #[test]
-fn changed_keys_in_slots_are_not_listed() {
+fn altered_inline_keys_are_not_listed() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for i in 0..50_u8 {
@@ -364,7 +369,7 @@ fn changed_keys_in_slots_are_not_listed() {
 
 /// A damaged position is named by its byte in the roster, not in the index.
 #[test]
-fn damaged_positions_are_named_in_the_roster() {
+fn corrupt_positions_name_roster_bytes() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for i in 0..10_u8 {

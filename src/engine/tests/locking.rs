@@ -5,7 +5,7 @@
 use crate::engine::tests::*;
 
 #[test]
-fn an_exclusive_handle_keeps_other_writers_out_until_it_is_dropped() {
+fn exclusive_handle_locks_until_dropped() {
     let scratch = Scratch::new();
     let exclusive = scratch.open(Options::new().exclusive(true));
     let other =
@@ -25,8 +25,10 @@ fn an_exclusive_handle_keeps_other_writers_out_until_it_is_dropped() {
     other.put(b"k", b"w").unwrap();
 }
 
+// A reader that follows a generation switch late does not replace the lock of a writer that has
+// switched again.
 #[test]
-fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_switched_again() {
+fn late_reader_keeps_the_writer_lock() {
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));
     let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
@@ -44,8 +46,9 @@ fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_swit
     assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
 }
 
+// An exclusive handle keeps its lock while its other threads follow its generation switches.
 #[test]
-fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switches() {
+fn exclusive_lock_survives_generation_switches() {
     use crate::sync::{Relaxed, Word};
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));

@@ -57,9 +57,10 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
     std::fs::metadata(path).unwrap().ino()
 }
 
+// Complete segments are synced before one is removed, and the directory before the next removal.
 /// The tail's segment is left out: who stores to pages that are being written waits for the disk.
 #[test]
-fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_before_the_next() {
+fn segments_are_synced_before_removal() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
@@ -104,8 +105,9 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
     assert_clean(&cache);
 }
 
+// A handle without background tasks removes segments as it cleans them.
 #[test]
-fn a_handle_that_may_send_nobody_removes_segments_as_it_comes_through_them() {
+fn foreground_handle_reclaims_segments_itself() {
     let scratch = Scratch::new();
     let cache = scratch.open(tiny().background(false));
     overwrite(&cache, 250);
@@ -133,7 +135,7 @@ fn a_handle_that_may_send_nobody_removes_segments_as_it_comes_through_them() {
 
 /// Nobody may say of records that they are synced because an task had begun before them.
 #[test]
-fn what_is_appended_while_an_errand_is_under_way_is_not_taken_for_synced() {
+fn background_sync_excludes_later_appends() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
@@ -154,7 +156,7 @@ fn what_is_appended_while_an_errand_is_under_way_is_not_taken_for_synced() {
 
 /// Sixteen records are looked up together, but a small write carries over no more than it is large.
 #[test]
-fn a_small_write_does_not_carry_over_many_large_values() {
+fn small_write_evacuates_few_values() {
     let scratch = Scratch::new();
     let mut options = Options::new();
     let cache = scratch.open(options.clean_when(0, 0));
@@ -198,7 +200,7 @@ fn spent_segments(cache: &MmapCache) -> u16 {
 /// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much
 /// that is depends on how many of their tasks ended in time.
 #[test]
-fn long_lived_writer_removes_what_others_spent() {
+fn long_lived_writer_reclaims_segments() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
@@ -219,7 +221,7 @@ fn long_lived_writer_removes_what_others_spent() {
 /// The place of the next step is in the header: the handle that sent for a sync, the one that
 /// removes the file and the one that goes on behind it are three.
 #[test]
-fn every_step_of_a_removal_may_be_another_handles() {
+fn removal_steps_may_change_handles() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);

@@ -177,7 +177,7 @@ const MODELS: [(&str, fn()); 6] = [
 ];
 
 #[test]
-fn loom_lets_nobody_into_the_lock_beside_another() {
+fn loom_lock_excludes_contenders() {
     for (name, model) in MODELS {
         let began = Instant::now();
         let (broken, executions) = explore(model);
@@ -187,7 +187,7 @@ fn loom_lets_nobody_into_the_lock_beside_another() {
 }
 
 #[test]
-fn loom_misses_each_ordering_of_the_lock_word_that_is_left_out() {
+fn loom_lock_needs_every_ordering() {
     for (_, model) in MODELS {
         assert_eq!(explore(model).0, None);
     }

@@ -178,7 +178,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
 
 #[test]
 #[ignore = "takes some five minutes"]
-fn loom_notices_every_ordering_that_is_left_out() {
+fn loom_notices_every_missing_ordering() {
     let sites = all();
     let implied = BTreeMap::from(IMPLIED);
     let mut wrong = Vec::new();
@@ -194,8 +194,9 @@ fn loom_notices_every_ordering_that_is_left_out() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+// An ordering that others imply is left out together with them, and a model notices.
 #[test]
-fn loom_notices_orderings_that_are_left_out_with_those_that_imply_them() {
+fn loom_notices_missing_groups_of_orderings() {
     let sites = all();
     let mut wrong = Vec::new();
     for (model, names) in TOGETHER {

@@ -141,8 +141,9 @@ fn run(seed: u64, keys: u32, every: usize) -> u32 {
     world.borrow().images
 }
 
+// No power loss has an id given twice, or takes an id that was flushed.
 #[test]
-fn no_power_loss_has_a_number_given_twice_or_takes_what_was_flushed() {
+fn ids_survive_power_loss() {
     let mut images = 0;
     for seed in first_seed()..first_seed() + 6 {
         images += run(seed, 60, 25);

@@ -69,7 +69,7 @@ fn stop_at(steps: u64, flushed: bool, reboots: bool) -> (bool, bool) {
 }
 
 #[test]
-fn clearing_in_place_stopped_anywhere_recovers() {
+fn stopped_clear_in_place_recovers() {
     for (flushed, reboots) in [(false, false), (true, false), (true, true)] {
         let mut end = 0;
         while !stop_at(end, flushed, reboots).0 {

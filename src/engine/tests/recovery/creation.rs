@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::engine::tests::recovery::*;
 use crate::sync::failpoint;
 
+// A creation stopped at any step leaves nothing, or an empty cache.
 #[test]
-fn creating_stopped_anywhere_leaves_nothing_or_an_empty_cache() {
+fn stopped_creation_leaves_nothing_partial() {
     for steps in 0.. {
         let scratch = scratch();
         failpoint::set(steps);
@@ -30,8 +31,9 @@ fn creating_stopped_anywhere_leaves_nothing_or_an_empty_cache() {
     }
 }
 
+// No process can rebuild a cache before its creator has renamed all its files.
 #[test]
-fn nobody_can_replace_a_cache_before_its_creator_has_named_all_its_files() {
+fn unfinished_creation_cannot_be_replaced() {
     for steps in 0.. {
         let scratch = scratch();
         let path = scratch.path().to_owned();

@@ -8,7 +8,7 @@ use crate::engine::tests::recovery::*;
 use crate::sync::failpoint;
 
 #[test]
-fn recovery_from_the_heap_stopped_anywhere_can_begin_again() {
+fn stopped_heap_recovery_can_restart() {
     stop_recovery(11);
 }
 
@@ -37,8 +37,9 @@ pub(super) fn stop_recovery(stride: u64) -> u64 {
     unreachable!("recovery has an end")
 }
 
+// A recovery of the operation in flight can be stopped, and finished by the next writer.
 #[test]
-fn finishing_what_was_left_can_be_stopped_and_finished_by_the_next() {
+fn stopped_recovery_is_finished_later() {
     stop_finishing(9);
 }
 

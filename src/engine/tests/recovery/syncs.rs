@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::engine::tests::recovery::*;
 use crate::sync::failpoint;
 
+// Records that a rebuild has synced are not removed before their copies are synced.
 #[test]
-fn what_a_rebuild_has_synced_is_not_removed_before_its_copies_are() {
+fn rebuild_marks_its_heap_synced() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
@@ -25,8 +26,9 @@ fn what_a_rebuild_has_synced_is_not_removed_before_its_copies_are() {
     assert_eq!(word(word::SYNCED), word(word::TAIL));
 }
 
+// A durable put that had to replace the table is synced like any other.
 #[test]
-fn a_durable_put_that_had_to_replace_the_table_is_synced_like_any_other() {
+fn durable_table_replacement_is_synced() {
     let scratch = scratch();
     let mut options = options();
     options.durability(Durability::Sync);
@@ -46,8 +48,9 @@ fn a_durable_put_that_had_to_replace_the_table_is_synced_like_any_other() {
     assert!(switches > 0);
 }
 
+// A dirty mark that a killed writer did not sync is synced by the next writer.
 #[test]
-fn a_mark_that_a_killed_writer_did_not_sync_is_synced_by_the_next() {
+fn next_writer_syncs_unsynced_mark() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     cache.flush().unwrap();

@@ -9,7 +9,7 @@ use crate::engine::tests::repair::*;
 use crate::sync::failpoint;
 
 #[test]
-fn a_repair_stopped_anywhere_can_begin_again() {
+fn stopped_repair_can_restart() {
     for lost in ["", ".roster"] {
         for steps in (0..).step_by(7) {
             let scratch = scratch();
@@ -37,8 +37,9 @@ fn a_repair_stopped_anywhere_can_begin_again() {
     }
 }
 
+// An index lost in the middle of a generation switch is restored as the generation that counted.
 #[test]
-fn an_index_lost_in_the_middle_of_a_switch_brings_back_the_generation_that_counted() {
+fn index_lost_mid_switch_restores_generation() {
     let items = || (0..20_u8).map(|i| Ok::<_, Error>(([b'n', i], [i; 30])));
     for steps in 0.. {
         let scratch = scratch();
