@@ -28,7 +28,7 @@ pub(crate) use crate::lock::fork::{Lock, Locked, Lost, set_once};
 pub(crate) use crate::lock::fork::{PerProcess, Read, SharedLock, Written};
 use crate::lock::futex_lock::Contender;
 pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
-use crate::lock::ofd::Description;
+use crate::lock::ofd::OpenDescription;
 pub(crate) use crate::lock::ofd::{epoch, process};
 
 /// The words of a file by which it is locked.
@@ -45,7 +45,7 @@ pub(crate) struct Words<'a> {
 /// One who takes a file's lock in turn with others: threads, processes, other handles.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    description: Description,
+    description: OpenDescription,
     by_flock: bool,
     /// By which number, where by the word.
     by_word: Option<u32>,
@@ -120,7 +120,7 @@ impl FileLock {
     /// A lock by `flock`, for files without words.
     pub(crate) fn of_file(open: impl Fn() -> error::Result<File>) -> error::Result<Self> {
         Ok(Self {
-            description: Description::open(open)?,
+            description: OpenDescription::open(open)?,
             by_flock: true,
             by_word: None,
         })

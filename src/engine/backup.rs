@@ -18,20 +18,20 @@ use crate::lock::{self, FileLock};
 use crate::os::files::{self, Access, Names, Stage};
 use crate::os::mmap::MappedFile;
 use crate::os::reflink::clone_start;
-use crate::sync::loads_done;
+use crate::sync::acquire_fence;
 
-use crate::engine::generation::{Ids, Plan, View, read_sealed};
+use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
 use crate::engine::handle::{Handle, lock_creation, random, refuse_network};
 use crate::engine::heap_presence;
 use crate::engine::options::Options;
-use crate::engine::read::expected_count::Tally;
+use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::iter::with_all_segments;
 use crate::engine::read::lookup::Answer;
 use crate::engine::recovery::from_heap::{Damage, Salvage, read_heap};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
 use crate::engine::switch::{CARRIED, commit_new, give_up, map_known};
-use crate::engine::write::mutator::{Editor, Outcomes};
+use crate::engine::write::mutator::{Mutator, WriteResult};
 
 /// Generations that may take each other's place before a moment was caught.
 const TRIES: u32 = 1_000;
@@ -110,8 +110,8 @@ pub struct Copied {
 
 /// A heap as it was at one moment: nothing before its end ever changes, and files that are removed
 /// stay as long as they are open.
-struct Moment {
-    view: Arc<View>,
+struct Snapshot {
+    generation: Arc<Generation>,
     end: Place,
     /// Entries there were, if nobody was writing.
     entries: Option<u64>,
@@ -218,39 +218,39 @@ impl<'a> HotCopy<'a> {
         } else {
             discard_staged(names, Extent::NONE)?;
         }
-        let moment = Moment::catch(self.handle)?;
+        let moment = Snapshot::catch(self.handle)?;
         let mut copied = self.copy_heap(&moment, names, access)?;
         let plan = moment.plan(self.handle, access.clone())?;
-        let view = View::create(names, &plan)?;
-        let header = moment.view.header();
+        let generation = Generation::create(names, &plan)?;
+        let header = moment.generation.header();
         for at in CARRIED {
             // The highest number is what the copied heap says.
-            if at != word::LAST_MTIME || !view.is_numbered() {
-                view.header().set(at, header.get(at));
+            if at != word::LAST_MTIME || !generation.is_numbered() {
+                generation.header().set(at, header.get(at));
             }
         }
-        view.header().set_oldest(moment.first());
-        view.header().unreserve(moment.end);
-        let mut fresh = Editor::new(Arc::new(view), Arc::new(names.clone()), Stage::New);
+        generation.header().set_oldest(moment.first());
+        generation.header().unreserve(moment.end);
+        let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::New);
         map_known(&mut fresh)?;
         let salvage = self
             .index(&mut fresh, &moment, copied.heap_bytes)
             .map_err(|stop| give_up(stop, &fresh))?;
-        copied.entries = fresh.view.header().occupied();
+        copied.entries = fresh.generation.header().occupied();
         copied.records = salvage.records;
         copied.damaged_bytes = salvage.damaged_bytes;
         self.compare(&moment, &copied)?;
-        commit_new(names, &fresh.view)?;
+        commit_new(names, &fresh.generation)?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = finish_renames(names, &fresh.view) {
+        if let Err(error) = finish_renames(names, &fresh.generation) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
-        fresh.view.unlock();
+        fresh.generation.unlock();
         Ok(copied)
     }
 
     /// Refuses a copy that lacks something of the original, before it becomes a cache.
-    fn compare(&self, moment: &Moment, copied: &Copied) -> Result<()> {
+    fn compare(&self, moment: &Snapshot, copied: &Copied) -> Result<()> {
         let all_there = match moment.entries {
             Some(counted) => copied.entries == counted,
             None => copied.entries >= moment.least,
@@ -266,7 +266,7 @@ impl<'a> HotCopy<'a> {
         })
     }
 
-    fn copy_heap(&mut self, moment: &Moment, names: &Names, access: &Access) -> Result<Copied> {
+    fn copy_heap(&mut self, moment: &Snapshot, names: &Names, access: &Access) -> Result<Copied> {
         // Those before the first as well: they are what a rebuild of the copy begins with.
         for number in 0..=moment.end.segment {
             let path = names.segment(number, Stage::Final);
@@ -305,7 +305,12 @@ impl<'a> HotCopy<'a> {
     }
 
     /// Makes index and roster of the copied heap.
-    fn index(&mut self, fresh: &mut Editor, moment: &Moment, heap_bytes: u64) -> Outcomes<Salvage> {
+    fn index(
+        &mut self,
+        fresh: &mut Mutator,
+        moment: &Snapshot,
+        heap_bytes: u64,
+    ) -> WriteResult<Salvage> {
         let (told, epoch) = (&mut self.told, self.epoch);
         let path = &self.handle.path;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
@@ -319,13 +324,16 @@ impl<'a> HotCopy<'a> {
             });
             lock::refuse_forked(epoch, path)
         })?;
-        fresh.roll(0)?;
-        if fresh.view.is_numbered() {
+        fresh.rotate(0)?;
+        if fresh.generation.is_numbered() {
             fresh.go_on_behind(moment.given)?;
             // Given by the original while it was copied, from a block that was reserved since.
-            if moment.given > fresh.view.header().get(word::LAST_MTIME) {
+            if moment.given > fresh.generation.header().get(word::LAST_MTIME) {
                 fresh.append_reservation(moment.given)?;
-                fresh.view.header().set(word::LAST_MTIME, moment.given);
+                fresh
+                    .generation
+                    .header()
+                    .set(word::LAST_MTIME, moment.given);
             }
         }
         Ok(salvage)
@@ -352,10 +360,10 @@ pub(crate) struct Counted {
 
 impl Counted {
     /// At a moment at which nobody writes if one comes soon, else at any.
-    pub(crate) fn at_rest(view: &View) -> Self {
+    pub(crate) fn at_rest(generation: &Generation) -> Self {
         let mut looks = 0;
         loop {
-            let counted = Self::now(view);
+            let counted = Self::now(generation);
             looks += 1;
             if counted.entries.is_some() || looks == RESTS {
                 return counted;
@@ -364,14 +372,14 @@ impl Counted {
         }
     }
 
-    fn now(view: &View) -> Self {
-        loads_done();
-        let (header, tally) = (view.header(), Tally::of(view));
+    fn now(generation: &Generation) -> Self {
+        acquire_fence();
+        let (header, tally) = (generation.header(), ExpectedCount::of(generation));
         let changes = header.changes();
         let (tail, oldest) = (header.tail(), header.oldest());
-        loads_done();
+        acquire_fence();
         let is_at_rest = header.reserved() == tail && header.is_idle_since(changes);
-        let least = tally.least(view);
+        let least = tally.least(generation);
         let is_exact = is_at_rest && least == tally.counted();
         Self {
             tail,
@@ -382,7 +390,7 @@ impl Counted {
     }
 }
 
-impl Moment {
+impl Snapshot {
     /// Opens all segments of the current generation, and then sees where its heap ends.
     ///
     /// In this order: what is live at the end's moment is in the segments that were there then, and
@@ -391,15 +399,17 @@ impl Moment {
     fn catch(handle: &Handle) -> Result<Self> {
         let mut missed: Option<(u64, u16, u32)> = None;
         for _ in 0..TRIES {
-            let view = with_all_segments(handle, Arc::clone(&handle.current()?.0))?;
-            let counted = Counted::at_rest(&view);
+            let generation = with_all_segments(handle, Arc::clone(&handle.current()?.0))?;
+            let counted = Counted::at_rest(&generation);
             let (tail, oldest) = (counted.tail, counted.oldest);
-            let header = view.header();
-            let Some(missing) = first_missing(&view, oldest, tail.segment) else {
-                if !view.plausible(tail) {
-                    return Err(view.table.damaged("the heap's end", word::TAIL as u64 * 8));
+            let header = generation.header();
+            let Some(missing) = first_missing(&generation, oldest, tail.segment) else {
+                if !generation.plausible(tail) {
+                    return Err(generation
+                        .table
+                        .damaged("the heap's end", word::TAIL as u64 * 8));
                 }
-                let end = Self::end(handle, &view, tail)?;
+                let end = Self::end(handle, &generation, tail)?;
                 // A change that began after the count: one entry more, or one less.
                 let is_behind = end != tail;
                 return Ok(Self {
@@ -407,19 +417,19 @@ impl Moment {
                     least: counted.least.saturating_sub(u64::from(is_behind)),
                     end,
                     given: header.counters().roster_len,
-                    view,
+                    generation,
                 });
             };
-            let generation = view.ids.roster;
+            let roster = generation.ids.roster;
             let looks = match missed {
-                Some((of, number, looks)) if (of, number) == (generation, missing) => looks + 1,
+                Some((of, number, looks)) if (of, number) == (roster, missing) => looks + 1,
                 _ => 1,
             };
-            missed = Some((generation, missing, looks));
+            missed = Some((roster, missing, looks));
             // A generation's files go only behind the commit of the next one.
-            if looks >= LOOKS && handle.inode_at_path()? == Some(view.inode) {
+            if looks >= LOOKS && handle.inode_at_path()? == Some(generation.inode) {
                 return Err(heap_presence::missing(
-                    &view,
+                    &generation,
                     &handle.names,
                     missing,
                     "nothing",
@@ -434,9 +444,9 @@ impl Moment {
 
     /// Behind the heap's end there may be one more record, of a change that readers see already but
     /// whose writer has not come to its end, or was killed before.
-    fn end(handle: &Handle, view: &View, tail: Place) -> Result<Place> {
-        let reserved = view.header().reserved();
-        let Some(segment) = view.segment(tail.segment) else {
+    fn end(handle: &Handle, generation: &Generation, tail: Place) -> Result<Place> {
+        let reserved = generation.header().reserved();
+        let Some(segment) = generation.segment(tail.segment) else {
             return Ok(tail);
         };
         let mut key = Vec::new();
@@ -463,14 +473,14 @@ impl Moment {
 
     /// The number of the first segment.
     fn first(&self) -> u16 {
-        let mut all = self.view.segments();
+        let mut all = self.generation.segments();
         all.next().map_or(self.end.segment, |first| first.number())
     }
 
     /// The segments, and how many bytes of each belong to the moment.
     fn segments(&self) -> impl Iterator<Item = Result<(&Arc<Segment>, u64)>> {
         let end = self.end;
-        self.view
+        self.generation
             .segments()
             .filter(move |segment| segment.number() <= end.segment)
             .map(move |segment| {
@@ -481,31 +491,31 @@ impl Moment {
     }
 
     fn plan(&self, handle: &Handle, access: Access) -> Result<Plan> {
-        let view = &self.view;
+        let generation = &self.generation;
         let index = read_sealed::<IndexHeader>(&handle.names.index(Stage::Final))?;
         Ok(Plan {
-            geometry: *view.table.geometry(),
-            hash_kind: view.hash_kind,
-            seed: view.seed,
+            geometry: *generation.table.geometry(),
+            hash_kind: generation.hash_kind,
+            seed: generation.seed,
             ids: Ids {
                 // The records are bound to their heap's id by their checksums.
-                cache: view.ids.cache,
-                generation: view.ids.generation.wrapping_add(1),
-                heap: view.ids.heap,
+                cache: generation.ids.cache,
+                generation: generation.ids.generation.wrapping_add(1),
+                heap: generation.ids.heap,
                 roster: random(),
             },
-            created: view.created,
+            created: generation.created,
             lock: index.map_or(Options::new().lock_kind(), |index| index.lock_kind()),
-            capacity: view.header().occupied(),
+            capacity: generation.header().occupied(),
             access,
         })
     }
 }
 
 /// The first segment that a heap must have and that could not be opened. The oldest may be gone.
-fn first_missing(view: &View, oldest: u16, last: u16) -> Option<u16> {
+fn first_missing(generation: &Generation, oldest: u16, last: u16) -> Option<u16> {
     let needed = oldest.saturating_add(1).min(last)..=last.max(oldest);
-    let mut missing = needed.filter(|&number| view.segment(number).is_none());
+    let mut missing = needed.filter(|&number| generation.segment(number).is_none());
     missing.next()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The first open for writing copies a file to the upper layer. What was opened for reading before
 //! keeps its mapping of the lower file, in which no change ever appears, and neither path nor inode
-//! tells. So the count of changes is read anew from the path. May call `dir` and `view`.
+//! tells. So the count of changes is read anew from the path. May call `dir` and `generation`.
 
 use std::os::unix::fs::FileExt;
 

@@ -47,8 +47,8 @@ pub(crate) struct Ids {
     pub roster: u64,
 }
 
-/// One generation, mapped. Immutable but for the words in the files: a handle swaps views whole.
-pub(crate) struct View {
+/// One generation, mapped. Immutable but for the words in the files: a handle swaps generations whole.
+pub(crate) struct Generation {
     pub table: Arc<Table>,
     pub roster: Arc<Roster>,
     pub ids: Ids,
@@ -67,10 +67,10 @@ pub(crate) struct View {
     segments: Box<[Option<Arc<Segment>>]>,
 }
 
-impl fmt::Debug for View {
+impl fmt::Debug for Generation {
     /// Without the hash seed, and without what is mapped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View")
+        f.debug_struct("Generation")
             .field("generation", &self.ids.generation)
             .field("inode", &self.inode)
             .finish_non_exhaustive()
@@ -91,7 +91,7 @@ pub(crate) struct Plan {
     pub access: Access,
 }
 
-impl View {
+impl Generation {
     #[inline]
     pub(crate) fn header(&self) -> Header<'_> {
         self.table.header()
@@ -786,7 +786,7 @@ pub(crate) fn refusal(path: &Path, what: &'static str, fault: Fault) -> Error {
 
 fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
     #[cfg(any(test, fuzzing))]
-    crate::sync::fuse::step(crate::sync::fuse::Step::Write);
+    crate::sync::failpoint::step(crate::sync::failpoint::Step::Write);
     file.write_all_at(&seal::seal(*header), 0)
         .map_err(Error::io(path, "write the header"))
 }

@@ -1,4 +1,4 @@
-//! What a handle on a cache shares between its threads: the names, the options, and the view in
+//! What a handle on a cache shares between its threads: the names, the options, and the generation in
 //! use.
 //!
 //! Knows which generation is current and how to get to it: opening, creating, noticing that it was
@@ -26,9 +26,9 @@ use crate::os::files::{self, Access, Names, Stage};
 use crate::os::mmap::coarse_millis;
 use crate::sync::{Relaxed, Word};
 
-use crate::engine::clean::background::Errands;
+use crate::engine::clean::background::BackgroundTasks;
 use crate::engine::copy_up;
-use crate::engine::generation::{Ids, Plan, View, inode_of, refuse_foreign};
+use crate::engine::generation::{Generation, Ids, Plan, inode_of, refuse_foreign};
 use crate::engine::heap_presence;
 use crate::engine::options::Options;
 use crate::engine::recovery::losses::Recovery;
@@ -37,7 +37,7 @@ use crate::engine::staging::{
     discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
 };
 use crate::engine::version;
-use crate::engine::write::mutator::Editor;
+use crate::engine::write::mutator::Mutator;
 
 /// One opened cache.
 pub(crate) struct Handle {
@@ -46,15 +46,15 @@ pub(crate) struct Handle {
     /// The path in a number, by which a thread knows the writers that it holds.
     pub id: u64,
     pub options: Options,
-    pub view: ArcSwap<View>,
-    gate: Gate,
+    pub generation: ArcSwap<Generation>,
+    writer_mutex: WriterMutex,
     /// Damaged entries that this handle came by.
     pub damaged: Word,
     /// When the path was last looked at, in milliseconds of a coarse clock.
     looked: Word,
     /// Puts for which cleaning pauses after it could not go on.
     pub clean_pause: Word,
-    /// Whether the idle editor is of an older view than the readers'.
+    /// Whether the idle mutator is of an older generation than the readers'.
     pub outdated: Word,
     pub boot: [u64; 2],
     /// Whether this handle has marked files as dirty.
@@ -75,35 +75,35 @@ pub(crate) struct Handle {
 
 /// What keeps the threads of one handle apart before they compete for the file lock.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    /// The editor that the last writer left, for the next one: what it consists of is counted by
+pub(crate) struct WriterMutex {
+    /// The mutator that the last writer left, for the next one: what it consists of is counted by
     /// atomics, which wait for the stores of the last write (390 ns a single put, 670 without).
-    pub idle: Mutex<Option<Editor>>,
+    pub idle: Mutex<Option<Mutator>>,
     /// Only the holder of the writer lock takes it.
-    pub errands: Mutex<Errands>,
+    pub tasks: Mutex<BackgroundTasks>,
     epoch: u64,
     /// That of a forked child: the parent's may be held by a thread that does not exist there.
-    next: OnceLock<Box<Gate>>,
+    next: OnceLock<Box<WriterMutex>>,
 }
 
-impl Gate {
+impl WriterMutex {
     fn new() -> Self {
         Self {
             idle: Mutex::new(None),
-            errands: Mutex::default(),
+            tasks: Mutex::default(),
             epoch: lock::epoch(),
             next: OnceLock::new(),
         }
     }
 }
 
-impl Drop for Gate {
+impl Drop for WriterMutex {
     /// What a forked child inherited, one of the parent's threads may have been in the midst of
     /// changing: it is left as it is.
     fn drop(&mut self) {
         if self.epoch != lock::epoch() {
             std::mem::forget(self.idle.get_mut().take());
-            std::mem::forget(std::mem::take(self.errands.get_mut()));
+            std::mem::forget(std::mem::take(self.tasks.get_mut()));
         }
     }
 }
@@ -129,7 +129,7 @@ impl Handle {
         };
         f.debug_struct(name)
             .field("path", &self.path)
-            .field("entries", &self.view.load().header().occupied())
+            .field("entries", &self.generation.load().header().occupied())
             .field("mode", &mode)
             .finish()
     }
@@ -137,13 +137,13 @@ impl Handle {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let names = Names::resolve(path, options.heap_path.as_deref())?;
         refuse_network(&names, options)?;
-        let mut view = open_or_create(&names, options)?;
-        options.accept(view.table.geometry(), names.cache())?;
+        let mut generation = open_or_create(&names, options)?;
+        options.accept(generation.table.geometry(), names.cache())?;
         let boot = boot_id::id()?;
         let mut heap_found = 0;
         if !options.read_only {
-            view = with_heap(view, &names, options, boot)?;
-            heap_found = view.inode.1;
+            generation = with_heap(generation, &names, options, boot)?;
+            heap_found = generation.inode.1;
         }
         let path: Arc<Path> = Arc::from(names.cache());
         let on_overlay = options.read_only && names.are_on_overlay();
@@ -152,8 +152,8 @@ impl Handle {
             id: xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()),
             path,
             options: options.clone(),
-            view: ArcSwap::from_pointee(view),
-            gate: Gate::new(),
+            generation: ArcSwap::from_pointee(generation),
+            writer_mutex: WriterMutex::new(),
             damaged: Word::new(0),
             looked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
@@ -169,42 +169,42 @@ impl Handle {
         })
     }
 
-    /// The current view and what its polled word said. A view that was superseded is left for the
+    /// The current generation and what its polled word said. A generation that was superseded is left for the
     /// new one.
-    pub(crate) fn current(&self) -> Result<(Guard<Arc<View>>, Poll)> {
+    pub(crate) fn current(&self) -> Result<(Guard<Arc<Generation>>, Poll)> {
         let mut is_fresh = false;
         loop {
-            let view = self.view.load();
-            let Some(poll) = self.poll(&view)? else {
+            let generation = self.generation.load();
+            let Some(poll) = self.poll(&generation)? else {
                 continue;
             };
             // A file there may have grown behind what its mapping can count on.
-            if !self.on_overlay || is_fresh || !view.lacks_positions() {
-                return Ok((view, poll));
+            if !self.on_overlay || is_fresh || !generation.lacks_positions() {
+                return Ok((generation, poll));
             }
             self.reopen_on_overlay()?;
             is_fresh = true;
         }
     }
 
-    /// What the polled word of a loaded view says. None where the view is not the current one any
+    /// What the polled word of a loaded generation says. None where the generation is not the current one any
     /// more, because it was superseded.
     ///
-    /// Apart from the loading, so that a lookup has the view where it was loaded to: a guard that is
+    /// Apart from the loading, so that a lookup has the generation where it was loaded to: a guard that is
     /// handed on goes through memory, is stored in two pieces and loaded in one, for which the
     /// processor waits until all before is done (a miss took 49 ns so, and takes 36).
     #[inline(always)]
-    pub(crate) fn poll(&self, view: &View) -> Result<Option<Poll>> {
-        let poll = view.header().poll();
+    pub(crate) fn poll(&self, generation: &Generation) -> Result<Option<Poll>> {
+        let poll = generation.header().poll();
         if !poll.superseded() && !self.is_due_on_overlay() {
             return Ok(Some(poll));
         }
-        self.poll_again(view, poll)
+        self.poll_again(generation, poll)
     }
 
     #[cold]
-    fn poll_again(&self, view: &View, poll: Poll) -> Result<Option<Poll>> {
-        if self.on_overlay && self.follow_copy_up(view)? {
+    fn poll_again(&self, generation: &Generation, poll: Poll) -> Result<Option<Poll>> {
+        if self.on_overlay && self.follow_copy_up(generation)? {
             return Ok(None);
         }
         if !poll.superseded() {
@@ -213,29 +213,29 @@ impl Handle {
         self.reopen_if_replaced()?;
         // Where it is still the current one, the switch is not yet committed, and the old generation
         // is the one that counts.
-        let is_current = std::ptr::eq(&**self.view.load(), view);
+        let is_current = std::ptr::eq(&**self.generation.load(), generation);
         Ok(is_current.then(|| poll.with_superseded(false)))
     }
 
     /// Opens the index anew if another inode stands at the path.
     #[cold]
     pub(crate) fn reopen_if_replaced(&self) -> Result<()> {
-        let stale = self.view.load_full();
+        let stale = self.generation.load_full();
         if self.inode_at_path()? == Some(stale.inode) {
             return Ok(());
         }
         self.reopen(&stale)
     }
 
-    /// Opens whatever stands at the path now, in place of a view that is of no more use.
-    pub(crate) fn reopen(&self, stale: &View) -> Result<()> {
+    /// Opens whatever stands at the path now, in place of a generation that is of no more use.
+    pub(crate) fn reopen(&self, stale: &Generation) -> Result<()> {
         self.adopt(stale, Arc::new(self.open_anew()?));
         Ok(())
     }
 
-    pub(crate) fn open_anew(&self) -> Result<View> {
+    pub(crate) fn open_anew(&self) -> Result<Generation> {
         if self.options.read_only {
-            return View::open(&self.names, false);
+            return Generation::open(&self.names, false);
         }
         let options = Options {
             create_new: false,
@@ -244,21 +244,25 @@ impl Handle {
         open_or_create(&self.names, &options)
     }
 
-    /// Puts a view that was opened meanwhile in the place of a stale one.
+    /// Puts a generation that was opened meanwhile in the place of a stale one.
     ///
-    /// A writer of this handle may have switched since, and more than once: its view holds the
+    /// A writer of this handle may have switched since, and more than once: its generation holds the
     /// lock, and must stay.
-    pub(crate) fn adopt(&self, stale: &View, view: Arc<View>) {
-        self.view.rcu(|current| {
-            let is = |other: &View| current.ids == other.ids && current.inode == other.inode;
-            let newer = !is(stale) || is(&view);
+    pub(crate) fn adopt(&self, stale: &Generation, generation: Arc<Generation>) {
+        self.generation.rcu(|current| {
+            let is = |other: &Generation| current.ids == other.ids && current.inode == other.inode;
+            let newer = !is(stale) || is(&generation);
             let usable = current.lock.as_ref().is_none_or(|lock| lock.is_own());
-            Arc::clone(if newer && usable { current } else { &view })
+            Arc::clone(if newer && usable {
+                current
+            } else {
+                &generation
+            })
         });
         // Else the old files would stay mapped until the next write. A writer that is at work leaves
-        // its editor behind all the same: it is not to be gone on with.
+        // its mutator behind all the same: it is not to be gone on with.
         self.outdated.store(1, Relaxed);
-        if let Some(mut idle) = self.gate().idle.try_lock() {
+        if let Some(mut idle) = self.writer_mutex().idle.try_lock() {
             *idle = None;
         }
     }
@@ -266,7 +270,7 @@ impl Handle {
     /// Device and inode at the cache's path; none where nothing is.
     pub(crate) fn inode_at_path(&self) -> Result<Option<(u64, u64)>> {
         #[cfg(loom)]
-        crate::sync::modelled::system_call();
+        crate::sync::loom_model::system_call();
         match std::fs::metadata(&self.path) {
             Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -298,8 +302,8 @@ impl Handle {
     }
 
     /// On overlayfs, opens the files anew if another process has written since the last look. False
-    /// where the view can be used on.
-    fn follow_copy_up(&self, view: &View) -> Result<bool> {
+    /// where the generation can be used on.
+    fn follow_copy_up(&self, generation: &Generation) -> Result<bool> {
         if !self.due_for_look() {
             return Ok(false);
         }
@@ -308,10 +312,10 @@ impl Handle {
             return Ok(false);
         };
         let is_known = self.overlay_changes.swap(seen.changes, Relaxed) == seen.changes;
-        if is_known && seen.inode == view.inode {
+        if is_known && seen.inode == generation.inode {
             return Ok(false);
         }
-        self.open_again(view)?;
+        self.open_again(generation)?;
         Ok(true)
     }
 
@@ -320,47 +324,47 @@ impl Handle {
     #[cold]
     pub(crate) fn reopen_on_overlay(&self) -> Result<bool> {
         if self.on_overlay {
-            self.open_again(&self.view.load_full())?;
+            self.open_again(&self.generation.load_full())?;
         }
         Ok(self.on_overlay)
     }
 
-    /// Opens the files anew. By ids and inode the new view may be the same as the stale one.
-    fn open_again(&self, stale: &View) -> Result<()> {
+    /// Opens the files anew. By ids and inode the new generation may be the same as the stale one.
+    fn open_again(&self, stale: &Generation) -> Result<()> {
         let fresh = Arc::new(self.open_anew()?);
-        self.view.rcu(|current| {
+        self.generation.rcu(|current| {
             let is_stale = std::ptr::eq(&**current, stale);
             Arc::clone(if is_stale { &fresh } else { current })
         });
         Ok(())
     }
 
-    /// When the path was last looked at: who finds it changed loads the view anew.
+    /// When the path was last looked at: who finds it changed loads the generation anew.
     #[inline]
     pub(crate) fn looked(&self) -> u64 {
         self.looked.load(Relaxed)
     }
 
-    /// Maps a segment that the view lacks. False where this generation has no such segment (any
+    /// Maps a segment that the generation lacks. False where this generation has no such segment (any
     /// more).
     #[cold]
-    pub(crate) fn map_segment(&self, view: &View, number: u16) -> Result<bool> {
-        let header = view.header();
+    pub(crate) fn map_segment(&self, generation: &Generation, number: u16) -> Result<bool> {
+        let header = generation.header();
         let (oldest, last) = (header.oldest(), header.reserved().segment);
         if number < oldest || number > last {
             return Ok(false);
         }
-        let Some(segment) = view.open_segment(&self.names, number)? else {
+        let Some(segment) = generation.open_segment(&self.names, number)? else {
             return Ok(false);
         };
-        self.share_segment(view, &segment);
+        self.share_segment(generation, &segment);
         Ok(true)
     }
 
     /// Lets all readers of this handle use a segment that was mapped for one.
-    pub(crate) fn share_segment(&self, view: &View, segment: &Arc<Segment>) {
-        self.view.rcu(|current| {
-            if current.ids == view.ids && current.segment(segment.number()).is_none() {
+    pub(crate) fn share_segment(&self, generation: &Generation, segment: &Arc<Segment>) {
+        self.generation.rcu(|current| {
+            if current.ids == generation.ids && current.segment(segment.number()).is_none() {
                 Arc::new(current.with_segment(Arc::clone(segment)))
             } else {
                 Arc::clone(current)
@@ -369,9 +373,9 @@ impl Handle {
     }
 
     /// Whether a living writer is at work, as far as the lock word tells.
-    pub(crate) fn is_written(&self, view: &View) -> Result<bool> {
-        let inside = u32::try_from(view.header().get(word::INSIDE)).unwrap_or(0);
-        match &view.lock {
+    pub(crate) fn is_written(&self, generation: &Generation) -> Result<bool> {
+        let inside = u32::try_from(generation.header().get(word::INSIDE)).unwrap_or(0);
+        match &generation.lock {
             Some(lock) => lock::is_alive(lock.file(), inside)
                 .map_err(Error::io(&self.path, "look for the owner of the lock")),
             None => Ok(false),
@@ -381,14 +385,14 @@ impl Handle {
     /// Does what the first write of a handle to an index does, under its lock: looks whether the
     /// heap is there, finishes an interrupted switch, and removes what one left.
     #[cold]
-    pub(crate) fn settle(&self, view: &View) -> Result<()> {
-        let (header, inode) = (view.header(), view.inode.1);
+    pub(crate) fn settle(&self, generation: &Generation) -> Result<()> {
+        let (header, inode) = (generation.header(), generation.inode.1);
         if self.heap_found.load(Relaxed) != inode {
-            heap_presence::check(view, &self.names, self.boot)?;
+            heap_presence::check(generation, &self.names, self.boot)?;
             self.heap_found.store(inode, Relaxed);
         }
         if header.get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.names, view)?;
+            finish_renames(&self.names, generation)?;
         }
         heap_presence::note_home(header, &self.names);
         if has_staged(&self.names)
@@ -400,16 +404,16 @@ impl Handle {
         Ok(())
     }
 
-    /// The gate of this process's threads.
-    pub(crate) fn gate(&self) -> &Gate {
-        let (mut gate, epoch) = (&self.gate, lock::epoch());
-        while gate.epoch != epoch {
-            gate = match gate.next.get() {
+    /// The writer_mutex of this process's threads.
+    pub(crate) fn writer_mutex(&self) -> &WriterMutex {
+        let (mut writer_mutex, epoch) = (&self.writer_mutex, lock::epoch());
+        while writer_mutex.epoch != epoch {
+            writer_mutex = match writer_mutex.next.get() {
                 Some(next) => next,
-                None => &**lock::set_once(&gate.next, || Box::new(Gate::new())),
+                None => &**lock::set_once(&writer_mutex.next, || Box::new(WriterMutex::new())),
             };
         }
-        gate
+        writer_mutex
     }
 
     pub(crate) fn saw_damage(&self) {
@@ -428,8 +432,8 @@ pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
     }
 }
 
-fn open_or_create(names: &Names, options: &Options) -> Result<View> {
-    let opened = View::open(names, !options.read_only);
+fn open_or_create(names: &Names, options: &Options) -> Result<Generation> {
+    let opened = Generation::open(names, !options.read_only);
     match opened {
         Ok(_) if options.create_new => Err(Error::AlreadyExists {
             path: names.cache().to_owned(),
@@ -443,7 +447,7 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
             // Whether the index is lost: its files may have come since it was looked for.
             // No listing: whoever waits for a cache may open it again and again.
             let left = left_without_index(names, false)?;
-            match View::open(names, !options.read_only) {
+            match Generation::open(names, !options.read_only) {
                 Err(Error::NotFound { .. }) => Err(left.map_or(error, |path| index_lost(&path))),
                 other => other,
             }
@@ -455,22 +459,28 @@ fn open_or_create(names: &Names, options: &Options) -> Result<View> {
 /// Looks whether the heap is where it must be, before anything is written.
 ///
 /// No lock is held: what seems to be missing may have been cleaned or replaced a moment ago.
-fn with_heap(view: View, names: &Names, options: &Options, boot: [u64; 2]) -> Result<View> {
-    let mut view = view;
+fn with_heap(
+    generation: Generation,
+    names: &Names,
+    options: &Options,
+    boot: [u64; 2],
+) -> Result<Generation> {
+    let mut generation = generation;
     let mut tries = 0;
     loop {
-        let words = |view: &View| {
-            let header = view.header();
+        let words = |generation: &Generation| {
+            let header = generation.header();
             [word::POLL, word::OLDEST, word::CURSOR, word::TAIL].map(|at| header.get(at))
         };
-        let before = words(&view);
-        let error = match heap_presence::check(&view, names, boot) {
-            Ok(()) => return Ok(view),
+        let before = words(&generation);
+        let error = match heap_presence::check(&generation, names, boot) {
+            Ok(()) => return Ok(generation),
             Err(error) => error,
         };
         let path = names.index(Stage::Final);
         let there = files::open(&path, false).and_then(|file| inode_of(&file, &path));
-        let is_still = there.is_ok_and(|there| there == view.inode) && words(&view) == before;
+        let is_still =
+            there.is_ok_and(|there| there == generation.inode) && words(&generation) == before;
         tries += 1;
         if is_still || tries > 100 {
             return Err(error);
@@ -479,7 +489,7 @@ fn with_heap(view: View, names: &Names, options: &Options, boot: [u64; 2]) -> Re
             create_new: false,
             ..options.clone()
         };
-        view = open_or_create(names, &existing)?;
+        generation = open_or_create(names, &existing)?;
     }
 }
 
@@ -489,10 +499,10 @@ fn index_lost(path: &Path) -> Error {
 }
 
 /// Creates the cache, unless somebody else did meanwhile.
-fn create(names: &Names, options: &Options) -> Result<View> {
+fn create(names: &Names, options: &Options) -> Result<Generation> {
     let was_used = is_there(&names.lock());
     let _creation = lock_creation(names, options)?;
-    match View::open(names, true) {
+    match Generation::open(names, true) {
         Err(Error::NotFound { .. }) => {}
         Ok(_) if options.create_new => {
             return Err(Error::AlreadyExists {
@@ -519,16 +529,16 @@ fn create(names: &Names, options: &Options) -> Result<View> {
         let _ = discard_staged(names, Extent::NONE);
     }
     // From here on it is a cache, whose files get their names from the next writer if not here.
-    let view = made?;
-    finish_renames(names, &view)?;
-    view.unlock();
-    drop(view);
-    View::open(names, true)
+    let generation = made?;
+    finish_renames(names, &generation)?;
+    generation.unlock();
+    drop(generation);
+    Generation::open(names, true)
 }
 
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
 /// that is held.
-fn make(names: &Names, options: &Options) -> Result<View> {
+fn make(names: &Names, options: &Options) -> Result<Generation> {
     let geometry = options.geometry(names.cache())?;
     let plan = Plan {
         capacity: options.capacity_within(&geometry, names.cache())?,
@@ -545,25 +555,25 @@ fn make(names: &Names, options: &Options) -> Result<View> {
         lock: options.lock_kind(),
         access: Access::new(options.mode),
     };
-    let view = View::create(names, &plan)?.with_first_segment(names, &plan.access)?;
-    view.header().set(word::RENAMES_PENDING, 1);
-    Extent::NONE.set_replaced(view.header());
-    view.sync_heap()?;
-    view.sync_index()?;
+    let generation = Generation::create(names, &plan)?.with_first_segment(names, &plan.access)?;
+    generation.header().set(word::RENAMES_PENDING, 1);
+    Extent::NONE.set_replaced(generation.header());
+    generation.sync_heap()?;
+    generation.sync_index()?;
     names.sync_dirs()?;
     // From the rename on others can open it, and even replace it: not before its files have their
     // names.
-    if let Some(lock) = &view.lock {
+    if let Some(lock) = &generation.lock {
         acquire(
             lock,
-            Some(view.header()),
+            Some(generation.header()),
             &Patience::new(Some(Duration::ZERO)),
             names,
         )?;
-        view.note_visit();
+        generation.note_visit();
     }
     files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
-    Ok(view)
+    Ok(generation)
 }
 
 /// Takes the lock under which caches are created and repaired; it goes with its guard.
@@ -629,7 +639,7 @@ fn fill_random(bytes: &mut [u8]) {
 #[cfg(loom)]
 fn fill_random(bytes: &mut [u8]) {
     for chunk in bytes.chunks_mut(8) {
-        let number = crate::sync::modelled::number();
+        let number = crate::sync::loom_model::number();
         chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
     }
 }

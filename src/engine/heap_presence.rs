@@ -17,7 +17,7 @@ use crate::format::slot::{Cursor, Place};
 use crate::index::header::Header;
 use crate::os::files::{self, Names, Stage};
 
-use crate::engine::generation::{View, read_sealed};
+use crate::engine::generation::{Generation, read_sealed};
 
 /// What is under the name of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,21 +37,21 @@ enum Under {
 /// # Errors
 ///
 /// [`Error::HeapMissing`]; [`Error::Version`] for a segment of another release, [`Error::Io`].
-pub(crate) fn check(view: &View, names: &Names, boot: [u64; 2]) -> Result<()> {
-    let header = view.header();
+pub(crate) fn check(generation: &Generation, names: &Names, boot: [u64; 2]) -> Result<()> {
+    let header = generation.header();
     let Some(required) = required(header) else {
         // The header cannot be believed: recovery goes by what it finds, if it finds anything.
-        return match found(view, names)?.is_empty() {
-            true => Err(missing(view, names, header.oldest(), "nothing")),
+        return match found(generation, names)?.is_empty() {
+            true => Err(missing(generation, names, header.oldest(), "nothing")),
             false => Ok(()),
         };
     };
     for number in required {
-        if let Under::Other(what) = look(view, names, number)?
-            && !is_cleared(view)
-            && !may_be_missing(view, names, boot)?
+        if let Under::Other(what) = look(generation, names, number)?
+            && !is_cleared(generation)
+            && !may_be_missing(generation, names, boot)?
         {
-            return Err(missing(view, names, number, what));
+            return Err(missing(generation, names, number, what));
         }
     }
     Ok(())
@@ -59,9 +59,9 @@ pub(crate) fn check(view: &View, names: &Names, boot: [u64; 2]) -> Result<()> {
 
 /// The same for the segments that are not mapped, while a writer is at work: no state that recovery
 /// leaves explains a missing one then.
-pub(crate) fn check_unmapped(view: &View, names: &Names) -> Result<()> {
-    for number in required(view.header()).into_iter().flatten() {
-        if let Some(error) = missing_segment(view, names, number)? {
+pub(crate) fn check_unmapped(generation: &Generation, names: &Names) -> Result<()> {
+    for number in required(generation.header()).into_iter().flatten() {
+        if let Some(error) = missing_segment(generation, names, number)? {
             return Err(error);
         }
     }
@@ -71,31 +71,40 @@ pub(crate) fn check_unmapped(view: &View, names: &Names) -> Result<()> {
 /// Whether there is a segment of this heap before the first one that counts. A writer removes the file
 /// before it stores that the next one is the first, so the header is corrupt then: whoever believed
 /// it would drop deletions, and a later recovery would find what they had deleted.
-pub(crate) fn has_older(view: &View, names: &Names) -> Result<bool> {
-    let oldest = view.header().checked_oldest();
+pub(crate) fn has_older(generation: &Generation, names: &Names) -> Result<bool> {
+    let oldest = generation.header().checked_oldest();
     let Some(before) = oldest.and_then(|oldest| oldest.checked_sub(1)) else {
         return Ok(false);
     };
     let header = read_sealed::<SegmentHeader>(&names.segment(before, Stage::Final))?;
-    Ok(header.is_some_and(|header| is_of(view, &header, before)))
+    Ok(header.is_some_and(|header| is_of(generation, &header, before)))
 }
 
 /// The error for a segment that an entry links to, if nothing of it is there though it must be;
 /// none where the link itself is to be doubted.
-pub(crate) fn missing_segment(view: &View, names: &Names, number: u16) -> Result<Option<Error>> {
-    let is_required = required(view.header()).is_some_and(|all| all.contains(&number));
-    if !is_required || view.segment(number).is_some() {
+pub(crate) fn missing_segment(
+    generation: &Generation,
+    names: &Names,
+    number: u16,
+) -> Result<Option<Error>> {
+    let is_required = required(generation.header()).is_some_and(|all| all.contains(&number));
+    if !is_required || generation.segment(number).is_some() {
         return Ok(None);
     }
-    Ok(match look(view, names, number)? {
+    Ok(match look(generation, names, number)? {
         Under::Segment => None,
-        Under::Other(what) => Some(missing(view, names, number, what)),
+        Under::Other(what) => Some(missing(generation, names, number, what)),
     })
 }
 
 /// The error for a segment, with what is there instead.
-pub(crate) fn missing(view: &View, names: &Names, number: u16, found: &'static str) -> Error {
-    missing_for(view.header(), names, number, found)
+pub(crate) fn missing(
+    generation: &Generation,
+    names: &Names,
+    number: u16,
+    found: &'static str,
+) -> Error {
+    missing_for(generation.header(), names, number, found)
 }
 
 fn missing_for(header: Header<'_>, names: &Names, number: u16, found: &'static str) -> Error {
@@ -113,8 +122,12 @@ fn missing_for(header: Header<'_>, names: &Names, number: u16, found: &'static s
 }
 
 /// The error for a heap of which nothing is there. `old` is the header that counts its entries.
-pub(crate) fn missing_all(view: &View, names: &Names, old: Option<Header<'_>>) -> Error {
-    let header = old.unwrap_or(view.header());
+pub(crate) fn missing_all(
+    generation: &Generation,
+    names: &Names,
+    old: Option<Header<'_>>,
+) -> Error {
+    let header = old.unwrap_or(generation.header());
     missing_for(header, names, header.oldest(), "nothing")
 }
 
@@ -170,25 +183,25 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
 
 /// Whether there is nothing to lose: a clear on a full disk that was stopped has removed the last
 /// segment, and begun none. Numbers are given for good, so a heap that has them is never cleared.
-fn is_cleared(view: &View) -> bool {
-    let counters = view.header().counters();
-    counters.occupied == 0 && counters.live == 0 && !view.is_append_only()
+fn is_cleared(generation: &Generation) -> bool {
+    let counters = generation.header().counters();
+    counters.occupied == 0 && counters.live == 0 && !generation.is_append_only()
 }
 
 /// Whether recovery explains that segments are missing: a power loss took names that were not
 /// synced, or a copy was made while others wrote. What is there must go together.
-fn may_be_missing(view: &View, names: &Names, boot: [u64; 2]) -> Result<bool> {
-    let header = view.header();
+fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Result<bool> {
+    let header = generation.header();
     let is_same_boot = header.written_under() == boot && boot != [0; 2];
     let lost_power = header.is_dirty() && !is_same_boot;
     // Restored files are copies; after a power loss it may be that only a right was changed.
-    let is_copy = view.is_copied(boot) || (!lost_power && view.is_touched());
+    let is_copy = generation.is_copied(boot) || (!lost_power && generation.is_touched());
     if !is_copy && !lost_power {
         return Ok(false);
     }
     let flushed = header.get(word::FLUSHED) != 0;
     let home = HeapHome::from_word(header.get(word::HEAP_HOME));
-    let there = found(view, names)?;
+    let there = found(generation, names)?;
     let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
         // Before the first flush no name is known to be on the disk; but a heap elsewhere may be
         // on a disk that is not mounted.
@@ -209,21 +222,21 @@ fn may_be_missing(view: &View, names: &Names, boot: [u64; 2]) -> Result<bool> {
 }
 
 /// The numbers of the segments of this heap in the directory.
-fn found(view: &View, names: &Names) -> Result<Vec<u16>> {
+fn found(generation: &Generation, names: &Names) -> Result<Vec<u16>> {
     let mut found = Vec::new();
     for number in names.segment_numbers()? {
-        if look(view, names, number)? == Under::Segment {
+        if look(generation, names, number)? == Under::Segment {
             found.push(number);
         }
     }
     Ok(found)
 }
 
-fn look(view: &View, names: &Names, number: u16) -> Result<Under> {
+fn look(generation: &Generation, names: &Names, number: u16) -> Result<Under> {
     // Twice the final name: a rename may happen between the two looks.
     for stage in [Stage::Final, Stage::New, Stage::Final] {
         let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;
-        if header.is_some_and(|header| is_of(view, &header, number)) {
+        if header.is_some_and(|header| is_of(generation, &header, number)) {
             return Ok(Under::Segment);
         }
     }
@@ -239,22 +252,22 @@ fn look(view: &View, names: &Names, number: u16) -> Result<Under> {
         return Ok(Under::Other(kind(meta.file_type(), &path)));
     }
     match read_sealed::<SegmentHeader>(&path)? {
-        Some(header) if header.cache_id != view.ids.cache => {
+        Some(header) if header.cache_id != generation.ids.cache => {
             Ok(Under::Other("a heap segment of another cache"))
         }
         Some(_) => Ok(Under::Other("a heap segment of another time of this cache")),
-        None => look_without_header(view, &path, number),
+        None => look_without_header(generation, &path, number),
     }
 }
 
-fn is_of(view: &View, header: &SegmentHeader, number: u16) -> bool {
-    header.cache_id == view.ids.cache
-        && header.heap_id == view.ids.heap
+fn is_of(generation: &Generation, header: &SegmentHeader, number: u16) -> bool {
+    header.cache_id == generation.ids.cache
+        && header.heap_id == generation.ids.heap
         && header.number == u32::from(number)
 }
 
 /// A regular file without a header that can be believed: a damaged segment, if anything says so.
-fn look_without_header(view: &View, path: &Path, number: u16) -> Result<Under> {
+fn look_without_header(generation: &Generation, path: &Path, number: u16) -> Result<Under> {
     let file = files::open(path, false)?;
     let mut start = vec![0; PAGE as usize];
     let mut len = 0;
@@ -271,9 +284,9 @@ fn look_without_header(view: &View, path: &Path, number: u16) -> Result<Under> {
         |bytes: &[u8], at: usize| start.get(at..).is_some_and(|rest| rest.starts_with(bytes));
     let is_blank = start.iter().all(|&byte| byte == 0);
     let is_ours = begins(&SegmentHeader::MAGIC, 0)
-        || begins(&view.ids.cache, 16)
-        || begins(&view.ids.heap.to_le_bytes(), 32);
-    if is_blank || is_ours || view.has_records(file, path, number)? {
+        || begins(&generation.ids.cache, 16)
+        || begins(&generation.ids.heap.to_le_bytes(), 32);
+    if is_blank || is_ours || generation.has_records(file, path, number)? {
         return Ok(Under::Segment);
     }
     Ok(Under::Other("a file that is no heap segment"))

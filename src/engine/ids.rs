@@ -11,12 +11,12 @@ use crate::format::index::{Counters, word};
 use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
-use crate::engine::read::expected_count::Tally;
+use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::lookup::Answer;
 use crate::engine::write::heap_end::Need;
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, old_bytes};
+use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult, old_bytes};
 
 /// Numbers that are reserved at once: for each so many the heap is synced.
 #[cfg(not(test))]
@@ -29,7 +29,7 @@ pub(crate) const HIGHEST: u64 = 1 << 31;
 /// more are missing, a forged record would have the roster grow.
 const UNUSED_AT_MOST: u64 = 1 << 24;
 
-impl View {
+impl Generation {
     /// Whether its entries are numbered, and never change.
     pub(crate) fn is_numbered(&self) -> bool {
         self.variant() == Variant::Numbered
@@ -60,14 +60,14 @@ impl View {
     }
 }
 
-impl Editor {
+impl Mutator {
     /// Refuses a new key where all numbers were given, or may have been.
-    pub(crate) fn check_numbers(&self) -> Outcomes<()> {
-        let limit = match self.view.table.geometry().max_entries {
+    pub(crate) fn check_numbers(&self) -> WriteResult<()> {
+        let limit = match self.generation.table.geometry().max_entries {
             0 => HIGHEST,
             limit => limit.min(HIGHEST),
         };
-        if self.view.header().counters().roster_len < limit {
+        if self.generation.header().counters().roster_len < limit {
             return Ok(());
         }
         let path = self.names.cache().to_owned();
@@ -75,19 +75,19 @@ impl Editor {
     }
 
     /// Sees to it that a number may be given: that no power loss can have it given again.
-    pub(crate) fn reserve_number(&mut self, number: u64) -> Outcomes<()> {
-        if number <= self.view.header().get(word::LAST_MTIME) {
+    pub(crate) fn reserve_number(&mut self, number: u64) -> WriteResult<()> {
+        if number <= self.generation.header().get(word::LAST_MTIME) {
             return Ok(());
         }
         let end = (number - 1 + RESERVED_AHEAD).min(HIGHEST);
         self.append_reservation(end)?;
         self.sync_heap()?;
-        self.view.header().set(word::LAST_MTIME, end);
+        self.generation.header().set(word::LAST_MTIME, end);
         Ok(())
     }
 
     /// Appends the record that reserves all numbers up to `end`.
-    pub(crate) fn append_reservation(&mut self, end: u64) -> Outcomes<()> {
+    pub(crate) fn append_reservation(&mut self, end: u64) -> WriteResult<()> {
         let header = record::Header {
             variant: Variant::Numbered,
             value_len: 0,
@@ -95,7 +95,7 @@ impl Editor {
             key_len: 1,
             kind: Kind::Reservation,
         };
-        let live = self.view.header().counters().live;
+        let live = self.generation.header().counters().live;
         self.append(header, &[0], &[], live, Need::Ordinary)?;
         self.close_record();
         Ok(())
@@ -103,10 +103,10 @@ impl Editor {
 
     /// The roster position of a number, which nobody has. Positions that it leaves out become holes
     /// for ever.
-    pub(crate) fn position_of(&self, number: u64, after: &mut Counters) -> Outcomes<u32> {
+    pub(crate) fn position_of(&self, number: u64, after: &mut Counters) -> WriteResult<u32> {
         let fresh = after.roster_len.saturating_add(UNUSED_AT_MOST);
         if number == 0 || number > fresh.min(HIGHEST) {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "a number that was never reserved",
                 At::Word(word::LAST_MTIME),
             ));
@@ -114,7 +114,7 @@ impl Editor {
         let position = number - 1;
         self.room_in_roster(position)?;
         if self.is_given(position as u32)? {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "a number that somebody has",
                 At::Roster(position as u32),
             ));
@@ -127,15 +127,15 @@ impl Editor {
     }
 
     /// Gives up all numbers that are reserved and that nobody is known to have.
-    pub(crate) fn give_up_reserved(&self) -> Outcomes<()> {
-        self.go_on_behind(self.view.header().get(word::LAST_MTIME))
+    pub(crate) fn give_up_reserved(&self) -> WriteResult<()> {
+        self.go_on_behind(self.generation.header().get(word::LAST_MTIME))
     }
 
     /// Leaves out what an older generation had given, or given up.
-    pub(crate) fn go_on_behind(&self, roster_len: u64) -> Outcomes<()> {
-        let header = self.view.header();
+    pub(crate) fn go_on_behind(&self, roster_len: u64) -> WriteResult<()> {
+        let header = self.generation.header();
         let mut counters = header.counters();
-        if self.view.is_numbered() && roster_len > counters.roster_len {
+        if self.generation.is_numbered() && roster_len > counters.roster_len {
             self.room_in_roster(roster_len - 1)?;
             self.leave_out(counters.roster_len, roster_len)?;
             counters.roster_len = roster_len;
@@ -148,26 +148,28 @@ impl Editor {
     /// says so.
     fn leave_out(&self, from: u64, to: u64) -> Result<()> {
         for position in from..to {
-            self.view.roster.set(position as u32, Position::Hole(0))?;
+            self.generation
+                .roster
+                .set(position as u32, Position::Hole(0))?;
         }
         Ok(())
     }
 
     /// Whether a position is that of an entry. What was never stored there reads as the first slot,
     /// which knows its own position.
-    pub(crate) fn is_given(&self, position: u32) -> Outcomes<bool> {
-        let Position::Slot(number) = self.view.roster.get(position)? else {
+    pub(crate) fn is_given(&self, position: u32) -> WriteResult<bool> {
+        let Position::Slot(number) = self.generation.roster.get(position)? else {
             return Ok(false);
         };
-        let table = &self.view.table;
+        let table = &self.generation.table;
         let (region, index) = table.slot_home(number);
         let slot = table.region(region)?.slot(index);
         Ok(slot.link().is_entry() && slot.identity().position == position)
     }
 
     /// Whether a record's number cannot be its key's: somebody has it, or nobody could have got it.
-    pub(crate) fn has_number(&self, number: u64) -> Outcomes<bool> {
-        let counters = self.view.header().counters();
+    pub(crate) fn has_number(&self, number: u64) -> WriteResult<bool> {
+        let counters = self.generation.header().counters();
         let highest = counters
             .roster_len
             .saturating_add(UNUSED_AT_MOST)
@@ -216,9 +218,9 @@ impl Handle {
 
     /// Numbers that were given, or may have been.
     pub(crate) fn numbers_given(&self) -> Result<u64> {
-        let (view, _) = self.current()?;
-        view.check_numbered()?;
-        Ok(view.roster_len().into())
+        let (generation, _) = self.current()?;
+        generation.check_numbered()?;
+        Ok(generation.roster_len().into())
     }
 
     /// Appends the key of a number, without a lock. False where nobody has the number, or what is
@@ -230,15 +232,15 @@ impl Handle {
         let mut doubted = None;
         let mut is_fresh = false;
         for _ in 0..ATTEMPTS {
-            let (view, _) = self.current()?;
-            let changes = view.header().changes();
-            match look(&view, number, out)? {
+            let (generation, _) = self.current()?;
+            let changes = generation.header().changes();
+            match look(&generation, number, out)? {
                 Look::Found => return Ok(true),
                 Look::Nothing => {
-                    view.check_numbered()?;
+                    generation.check_numbered()?;
                     return Ok(false);
                 }
-                Look::Unmapped(segment) if self.map_segment(&view, segment)? => continue,
+                Look::Unmapped(segment) if self.map_segment(&generation, segment)? => continue,
                 Look::Unmapped(_) | Look::Again => {}
             }
             // Damage, if nothing was changed during a whole look.
@@ -258,29 +260,29 @@ impl Handle {
     }
 }
 
-/// How many labels a listing of them has to find: what a [`Tally`] says, which counts for the
+/// How many labels a listing of them has to find: what a [`ExpectedCount`] says, which counts for the
 /// generation in which it was taken.
 #[derive(Debug)]
 pub(crate) struct NumberTally {
-    tally: Tally,
+    tally: ExpectedCount,
     generation: u64,
 }
 
 impl NumberTally {
     /// Taken before the last number is asked for.
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
-        let (view, _) = handle.current()?;
+        let (generation, _) = handle.current()?;
         Ok(Self {
-            tally: Tally::of(&view),
-            generation: view.ids.roster,
+            tally: ExpectedCount::of(&generation),
+            generation: generation.ids.roster,
         })
     }
 
     /// An error if a listing that found `found` labels and came to its end lacks some.
     pub(crate) fn check(&self, handle: &Handle, found: u64) -> Result<()> {
-        let (view, _) = handle.current()?;
-        let checked = if view.ids.roster == self.generation {
-            self.tally.check(&view, found)
+        let (generation, _) = handle.current()?;
+        let checked = if generation.ids.roster == self.generation {
+            self.tally.check(&generation, found)
         } else if found < self.tally.counted() {
             // Another generation took its place meanwhile, which may lack what was damaged.
             Err(Error::Superseded {
@@ -298,19 +300,19 @@ impl NumberTally {
 }
 
 /// Looks once for the key of a number.
-fn look(view: &View, number: u64, out: &mut Vec<u8>) -> Result<Look> {
+fn look(generation: &Generation, number: u64, out: &mut Vec<u8>) -> Result<Look> {
     let position = match number.checked_sub(1) {
-        Some(position) if position < u64::from(view.roster_len()) => position as u32,
+        Some(position) if position < u64::from(generation.roster_len()) => position as u32,
         _ => return Ok(Look::Nothing),
     };
-    if !view.is_numbered() {
+    if !generation.is_numbered() {
         return Ok(Look::Nothing);
     }
-    let Position::Slot(slot) = view.roster.get(position)? else {
+    let Position::Slot(slot) = generation.roster.get(position)? else {
         return Ok(Look::Nothing);
     };
-    let (region, index) = view.table.slot_home(slot);
-    let Ok(region) = view.table.region(region) else {
+    let (region, index) = generation.table.slot_home(slot);
+    let Ok(region) = generation.table.region(region) else {
         return Ok(Look::Again);
     };
     let link = region.slot(index).link();
@@ -318,7 +320,7 @@ fn look(view: &View, number: u64, out: &mut Vec<u8>) -> Result<Look> {
         return Ok(Look::Again);
     }
     let place = link.place();
-    let Some(segment) = view.segment(place.segment) else {
+    let Some(segment) = generation.segment(place.segment) else {
         return Ok(Look::Unmapped(place.segment));
     };
     let start = out.len();
@@ -331,30 +333,30 @@ fn look(view: &View, number: u64, out: &mut Vec<u8>) -> Result<Look> {
     }
 }
 
-impl Editor {
+impl Mutator {
     /// The version of a key's record. An entry whose record does not verify is dropped.
-    fn version_or_drop(&mut self, key: &[u8]) -> Outcomes<Option<u64>> {
-        self.with_table(|editor, table| {
-            let hash = editor.view.hasher.hash(key);
-            let Some(target) = editor.find(table, hash, key)? else {
+    fn version_or_drop(&mut self, key: &[u8]) -> WriteResult<Option<u64>> {
+        self.with_table(|mutator, table| {
+            let hash = mutator.generation.hasher.hash(key);
+            let Some(target) = mutator.find(table, hash, key)? else {
                 return Ok(None);
             };
             let place = target.link.place();
-            let verified = match editor.view.segment(place.segment) {
+            let verified = match mutator.generation.segment(place.segment) {
                 Some(segment) => segment.verify(place.unit)?,
                 None => None,
             };
             if verified.is_none() {
-                editor.drop_entry(&target, old_bytes(&target))?;
-                editor.view.header().add(word::DROPPED, 1);
+                mutator.drop_entry(&target, old_bytes(&target))?;
+                mutator.generation.header().add(word::DROPPED, 1);
             }
             Ok(verified.map(|header| header.mtime))
         })
     }
 
     /// The number of a key, given to it now if it has none.
-    pub(crate) fn number(&mut self, key: &[u8]) -> Outcomes<u64> {
-        self.view.check_numbered()?;
+    pub(crate) fn number(&mut self, key: &[u8]) -> WriteResult<u64> {
+        self.generation.check_numbered()?;
         match self.version_or_drop(key)? {
             Some(number) => Ok(number),
             None => self.put(key, &[], None),

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_header_costs_few_lookups() {
+    fn corrupt_header_costs_few_lookups() {
         let looked = std::cell::Cell::new(0);
         let is_there = |number| {
             looked.set(looked.get() + 1);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_replaced_extent_is_unknown() {
+    fn corrupt_replaced_extent_is_unknown() {
         let page = page();
         let header = Header::new(&page).unwrap();
         assert_eq!(Extent::replaced(header), None, "a file of an older release");

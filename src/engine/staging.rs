@@ -14,7 +14,7 @@ use crate::format::segment::SegmentHeader;
 use crate::lock;
 use crate::os::files::{self, Names, Stage};
 
-use crate::engine::generation::{View, read_sealed, refuse_other_segment};
+use crate::engine::generation::{Generation, read_sealed, refuse_other_segment};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
 
 /// Removes what an interrupted creation, copy or switch left under preliminary names. `heap` is the
@@ -68,7 +68,7 @@ impl Drop for DiscardOnPanic<'_> {
     fn drop(&mut self) {
         // A test that stops a thread at a store plays a kill: nobody tidies up after one.
         #[cfg(any(test, fuzzing))]
-        if crate::sync::fuse::has_blown() {
+        if crate::sync::failpoint::has_blown() {
             return;
         }
         if std::thread::panicking() && self.epoch == lock::epoch() {
@@ -83,14 +83,14 @@ impl Drop for DiscardOnPanic<'_> {
 ///
 /// The index names the ids of its files, so this can be done by whoever comes next, at any time,
 /// and again.
-pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
+pub(crate) fn finish_renames(names: &Names, generation: &Generation) -> Result<()> {
     // Whoever committed may have been killed before this: the commit must be on the disk before
     // anything that the old generation needs is gone.
-    let header = view.header();
+    let header = generation.header();
     header.note_sync(names.sync_index_dir())?;
     // A rename moves the time of the file.
-    view.note_visit();
-    let ids = view.ids;
+    generation.note_visit();
+    let ids = generation.ids;
     let roster = names.roster(Stage::New);
     if roster_id(&roster, ids.cache)? == Some(ids.roster) {
         files::rename(&roster, &names.roster(Stage::Final))?;
@@ -125,9 +125,9 @@ pub(crate) fn finish_renames(names: &Names, view: &View) -> Result<()> {
             files::remove_stale(&path, SegmentHeader::MAGIC)?;
         }
     }
-    view.note_visit();
+    generation.note_visit();
     names.sync_dirs()?;
-    view.note_visit();
+    generation.note_visit();
     header.set(word::RENAMES_PENDING, 0);
     Ok(())
 }

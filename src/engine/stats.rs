@@ -10,7 +10,7 @@ use crate::format::index::word;
 use crate::os::files::Stage;
 use crate::sync::Relaxed;
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::segment_numbers::{Extent, present_numbers, staged_numbers};
 
@@ -91,21 +91,21 @@ impl DiskUsage {
 
 impl Stats {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
-        let (view, _) = handle.current()?;
-        let mut stats = Self::of_view(&view);
+        let (generation, _) = handle.current()?;
+        let mut stats = Self::of_view(&generation);
         stats.damaged_seen = handle.damaged.load(Relaxed);
         Ok(stats)
     }
 
     /// What the header of a generation says.
-    pub(crate) fn of_view(view: &View) -> Self {
-        let header = view.header();
+    pub(crate) fn of_view(generation: &Generation) -> Self {
+        let header = generation.header();
         let counters = header.counters();
-        let free = free_regions(view, counters.free_region, counters.regions);
+        let free = free_regions(generation, counters.free_region, counters.regions);
         let slots = counters
             .regions
             .saturating_sub(free)
-            .saturating_mul(u64::from(view.table.geometry().region_slots));
+            .saturating_mul(u64::from(generation.table.geometry().region_slots));
         let tail = header.tail();
         let heap_bytes = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
         let compacted = header.get(word::COMPACTED);
@@ -123,7 +123,7 @@ impl Stats {
             live_bytes: counters.live,
             dead_bytes: heap_bytes.saturating_sub(counters.live),
             segments: (u64::from(tail.segment) + 1).saturating_sub(header.oldest().into()),
-            generation: view.ids.generation,
+            generation: generation.ids.generation,
             puts: header.get(word::PUTS),
             overwrites: header.get(word::OVERWRITES),
             deletes: header.get(word::DELETES),
@@ -131,22 +131,22 @@ impl Stats {
             recoveries: header.get(word::RECOVERIES),
             damaged_seen: 0,
             changes: header.get(word::CHANGES),
-            created: time(view.created),
+            created: time(generation.created),
             compacted: (compacted > 0).then(|| time(compacted)),
             writer: header.holder(),
             sync_failed: header.get(word::SYNC_ERROR) != 0,
-            append_only: view.is_append_only(),
+            append_only: generation.is_append_only(),
         }
     }
 }
 
 /// Regions on the free list. It is short: a rebuild takes from it what an earlier one gave.
-fn free_regions(view: &View, head: u64, regions: u64) -> u64 {
+fn free_regions(generation: &Generation, head: u64, regions: u64) -> u64 {
     let (mut next, mut count) = (head, 0);
     while let Some(number) = next.checked_sub(1)
         && number < regions
         && count < 64
-        && let Ok(region) = view.table.region(number as u32)
+        && let Ok(region) = generation.table.region(number as u32)
     {
         count += 1;
         next = region.next_free();
@@ -160,9 +160,9 @@ fn time(nanos: u64) -> SystemTime {
 
 impl DiskUsage {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
-        let (view, _) = handle.current()?;
+        let (generation, _) = handle.current()?;
         let mut heap = 0;
-        let header = view.header();
+        let header = generation.header();
         let (oldest, last) = (header.oldest(), header.reserved().segment);
         // With what was begun, and what an interrupted switch left.
         let mut numbers = present_numbers(&handle.names, oldest, last.saturating_add(1));
@@ -182,9 +182,9 @@ impl DiskUsage {
         }
         debug_assert!(handle.names.index(Stage::Final) == *handle.path);
         Ok(Self {
-            index: view.table.file().disk_bytes()?,
+            index: generation.table.file().disk_bytes()?,
             heap,
-            roster: view.roster.file().disk_bytes()?,
+            roster: generation.roster.file().disk_bytes()?,
         })
     }
 }

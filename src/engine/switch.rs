@@ -20,12 +20,12 @@ use crate::index::table::Table;
 use crate::lock::{self, Patience};
 use crate::os::files::{self, Names, Stage};
 
-use crate::engine::generation::{Ids, Plan, View, read_sealed};
+use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
 use crate::engine::handle::{Handle, acquire, random};
 use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
 use crate::engine::version;
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
+use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 
 /// What becomes of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,35 +60,40 @@ const HEAP_WORDS: [usize; 9] = [
 ];
 
 impl Handle {
-    /// Builds a new generation with `fill` and makes it the one that counts. The editor, whose lock
+    /// Builds a new generation with `fill` and makes it the one that counts. The mutator, whose lock
     /// is held, works on it afterwards. If anything fails before the commit, all is as before.
     pub(crate) fn switch(
         &self,
-        editor: &mut Editor,
+        mutator: &mut Mutator,
         heap: Heap,
         capacity: u64,
-        fill: impl FnOnce(&mut Editor) -> Outcomes<()>,
-    ) -> Outcomes<()> {
+        fill: impl FnOnce(&mut Mutator) -> WriteResult<()>,
+    ) -> WriteResult<()> {
         let replaced = match heap {
-            Heap::Fresh => Extent::of(editor.view.header()),
+            Heap::Fresh => Extent::of(mutator.generation.header()),
             Heap::Kept => Extent::NONE,
         };
         self.names.check_replaceable(replaced.numbers())?;
-        self.clear_the_way(editor)?;
+        self.clear_the_way(mutator)?;
         if heap == Heap::Kept {
             // A recovery: what the header says of the heap may be older than the heap.
             discard_listed(&self.names)?;
-            map_all(editor)?;
+            map_all(mutator)?;
         }
         let epoch = lock::epoch();
-        let built =
-            stage(editor, heap, *editor.view.table.geometry(), capacity).and_then(|mut fresh| {
-                let guard = DiscardOnPanic::new(&self.names);
-                fill(&mut fresh)?;
-                drop(guard);
-                self.commit(editor, &fresh)?;
-                Ok(())
-            });
+        let built = stage(
+            mutator,
+            heap,
+            *mutator.generation.table.geometry(),
+            capacity,
+        )
+        .and_then(|mut fresh| {
+            let guard = DiscardOnPanic::new(&self.names);
+            fill(&mut fresh)?;
+            drop(guard);
+            self.commit(mutator, &fresh)?;
+            Ok(())
+        });
         if built.is_err() && epoch == lock::epoch() {
             // The first error is the one to report; what is left behind is removed by the next
             // writer. In a child that `fill` has forked, the files are the parent's.
@@ -98,13 +103,13 @@ impl Handle {
     }
 
     /// The same entries in a table with larger regions, over the same heap.
-    pub(crate) fn enlarge(&self, editor: &mut Editor) -> Outcomes<()> {
+    pub(crate) fn enlarge(&self, mutator: &mut Mutator) -> WriteResult<()> {
         self.names.check_replaceable(Extent::NONE.numbers())?;
-        self.clear_the_way(editor)?;
-        map_known(editor)?;
-        let built = reindex_larger(editor).and_then(|fresh| {
-            Extent::NONE.set_replaced(fresh.view.header());
-            Ok(self.commit(editor, &fresh)?)
+        self.clear_the_way(mutator)?;
+        map_known(mutator)?;
+        let built = reindex_larger(mutator).and_then(|fresh| {
+            Extent::NONE.set_replaced(fresh.generation.header());
+            Ok(self.commit(mutator, &fresh)?)
         });
         if built.is_err() {
             let _ = discard_staged(&self.names, Extent::NONE);
@@ -113,14 +118,14 @@ impl Handle {
     }
 
     /// The same entries in a table and a roster of the right size, over the same heap.
-    pub(crate) fn shrink(&self, editor: &mut Editor) -> Outcomes<()> {
+    pub(crate) fn shrink(&self, mutator: &mut Mutator) -> WriteResult<()> {
         self.names.check_replaceable(Extent::NONE.numbers())?;
-        self.clear_the_way(editor)?;
-        map_known(editor)?;
-        let geometry = *editor.view.table.geometry();
-        let built = reindex(editor, geometry).and_then(|fresh| {
-            Extent::NONE.set_replaced(fresh.view.header());
-            Ok(self.commit(editor, &fresh)?)
+        self.clear_the_way(mutator)?;
+        map_known(mutator)?;
+        let geometry = *mutator.generation.table.geometry();
+        let built = reindex(mutator, geometry).and_then(|fresh| {
+            Extent::NONE.set_replaced(fresh.generation.header());
+            Ok(self.commit(mutator, &fresh)?)
         });
         if built.is_err() {
             let _ = discard_staged(&self.names, Extent::NONE);
@@ -129,21 +134,21 @@ impl Handle {
     }
 
     /// The same entries, with their versions, in a heap of their own: what is dead is left behind.
-    pub(crate) fn rebuild_from_itself(&self, editor: &mut Editor) -> Outcomes<()> {
-        let table = Arc::clone(&editor.view.table);
-        let roster = Arc::clone(&editor.view.roster);
-        let mut source = Editor::new(
-            Arc::clone(&editor.view),
-            Arc::clone(&editor.names),
-            editor.stage,
+    pub(crate) fn rebuild_from_itself(&self, mutator: &mut Mutator) -> WriteResult<()> {
+        let table = Arc::clone(&mutator.generation.table);
+        let roster = Arc::clone(&mutator.generation.roster);
+        let mut source = Mutator::new(
+            Arc::clone(&mutator.generation),
+            Arc::clone(&mutator.names),
+            mutator.stage,
         );
-        self.switch(editor, Heap::Fresh, table.header().occupied(), |fresh| {
-            if fresh.view.is_numbered() {
+        self.switch(mutator, Heap::Fresh, table.header().occupied(), |fresh| {
+            if fresh.generation.is_numbered() {
                 fresh.append_reservation(table.header().get(word::LAST_MTIME))?;
             }
             let (mut key, mut value) = (Vec::new(), Vec::new());
             let mut listed = 0;
-            for position in 0..source.view.roster_len() {
+            for position in 0..source.generation.roster_len() {
                 let Some(slot) = listed_slot(&table, &roster, position)? else {
                     continue;
                 };
@@ -161,10 +166,10 @@ impl Handle {
                 match found {
                     Some(_) if has_entry(fresh, &key)? => return Err(twice(position)),
                     Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
-                    None => fresh.view.header().add(word::DROPPED, 1),
+                    None => fresh.generation.header().add(word::DROPPED, 1),
                 }
             }
-            fresh.go_on_behind(source.view.roster_len().into())?;
+            fresh.go_on_behind(source.generation.roster_len().into())?;
             all_listed(&table, listed)
         })
     }
@@ -172,55 +177,55 @@ impl Handle {
     /// Removes what an interrupted switch left under preliminary names. What a committed one left
     /// there comes first to its final names: it is this very generation's. Refuses to replace what
     /// is of another release.
-    fn clear_the_way(&self, editor: &Editor) -> Result<()> {
+    fn clear_the_way(&self, mutator: &Mutator) -> Result<()> {
         // A sync that fails meanwhile would be forgotten with the old index.
-        if let Some(errand) = self.gate().errands.lock().under_way.take()
-            && let Some(outcome) = errand.collect()
+        if let Some(task) = self.writer_mutex().tasks.lock().under_way.take()
+            && let Some(outcome) = task.collect()
         {
             // What it was about is done anew.
-            let _ = editor.view.header().note_sync(outcome);
+            let _ = mutator.generation.header().note_sync(outcome);
         }
-        if editor.view.header().get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.names, &editor.view)?;
+        if mutator.generation.header().get(word::RENAMES_PENDING) != 0 {
+            finish_renames(&self.names, &mutator.generation)?;
         }
-        let extent = Extent::of(editor.view.header());
+        let extent = Extent::of(mutator.generation.header());
         for number in extent.numbers() {
             read_sealed::<SegmentHeader>(&self.names.segment(number, Stage::Final))?;
         }
         discard_staged(&self.names, extent)
     }
 
-    /// Makes a finished generation the one that counts, and the editor work on it.
-    fn commit(&self, editor: &mut Editor, fresh: &Editor) -> Result<()> {
-        let old = Arc::clone(&editor.view);
-        let heap = if old.ids.heap == fresh.view.ids.heap {
+    /// Makes a finished generation the one that counts, and the mutator work on it.
+    fn commit(&self, mutator: &mut Mutator, fresh: &Mutator) -> Result<()> {
+        let old = Arc::clone(&mutator.generation);
+        let heap = if old.ids.heap == fresh.generation.ids.heap {
             Heap::Kept
         } else {
             Heap::Fresh
         };
-        commit(&self.names, &fresh.view, heap, Some(old.header()))?;
-        self.follow(editor, &fresh.view);
+        commit(&self.names, &fresh.generation, heap, Some(old.header()))?;
+        self.follow(mutator, &fresh.generation);
         Ok(())
     }
 
     /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
-    fn follow(&self, editor: &mut Editor, view: &Arc<View>) {
-        if let Err(error) = finish_renames(&self.names, view) {
+    fn follow(&self, mutator: &mut Mutator, generation: &Arc<Generation>) {
+        if let Err(error) = finish_renames(&self.names, generation) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         // Open by the final names, and keep the lock that is held.
-        let mut reopened = View::open(&self.names, true);
+        let mut reopened = Generation::open(&self.names, true);
         if let Ok(opened) = &mut reopened
-            && opened.ids == view.ids
+            && opened.ids == generation.ids
         {
-            opened.lock.clone_from(&view.lock);
+            opened.lock.clone_from(&generation.lock);
         }
-        editor.view = match reopened {
-            Ok(opened) if opened.ids == view.ids => Arc::new(opened),
-            _ => Arc::clone(view),
+        mutator.generation = match reopened {
+            Ok(opened) if opened.ids == generation.ids => Arc::new(opened),
+            _ => Arc::clone(generation),
         };
-        editor.stage = Stage::Final;
-        self.view.store(Arc::clone(&editor.view));
+        mutator.stage = Stage::Final;
+        self.generation.store(Arc::clone(&mutator.generation));
     }
 }
 
@@ -228,15 +233,17 @@ impl Handle {
 /// header of the one that it replaces, where there is one that can be read.
 pub(crate) fn commit(
     names: &Names,
-    view: &View,
+    generation: &Generation,
     heap: Heap,
     old: Option<Header<'_>>,
 ) -> Result<()> {
-    make_ready(names, view, heap, old)?;
+    make_ready(names, generation, heap, old)?;
     if let Some(old) = old {
         // Whoever began to wait for the old index's lock is to find the new one's free for a
         // moment.
-        view.header().set(word::WAITING, old.get(word::WAITING));
+        generation
+            .header()
+            .set(word::WAITING, old.get(word::WAITING));
         old.set_poll(old.poll().with_superseded(true));
     }
     let renamed = files::rename(&names.index(Stage::New), &names.index(Stage::Final));
@@ -249,37 +256,43 @@ pub(crate) fn commit(
 }
 
 /// Makes a finished generation a cache where there is none.
-pub(crate) fn commit_new(names: &Names, view: &View) -> Result<()> {
-    Extent::NONE.set_replaced(view.header());
-    make_ready(names, view, Heap::Fresh, None)?;
+pub(crate) fn commit_new(names: &Names, generation: &Generation) -> Result<()> {
+    Extent::NONE.set_replaced(generation.header());
+    make_ready(names, generation, Heap::Fresh, None)?;
     files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))
 }
 
 /// Sees to it that all files of a finished generation are on the disk, and takes its lock, before
 /// anybody can.
-fn make_ready(names: &Names, view: &View, heap: Heap, old: Option<Header<'_>>) -> Result<()> {
-    view.header().set(word::RENAMES_PENDING, 1);
-    view.header().set(word::COMPACTED, version::now());
+fn make_ready(
+    names: &Names,
+    generation: &Generation,
+    heap: Heap,
+    old: Option<Header<'_>>,
+) -> Result<()> {
+    generation.header().set(word::RENAMES_PENDING, 1);
+    generation.header().set(word::COMPACTED, version::now());
     if let (Heap::Fresh, Some(old)) = (heap, old) {
-        Extent::of(old).set_replaced(view.header());
+        Extent::of(old).set_replaced(generation.header());
     }
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
-    view.header().count_change();
+    generation.header().count_change();
     // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
     let shared = old.filter(|_| heap == Heap::Kept);
-    note_sync(shared, view.sync_heap())?;
+    note_sync(shared, generation.sync_heap())?;
     // All of it is on the disk, so from here on nothing of it may be removed before what replaces
     // it is.
-    view.header()
-        .set(word::SYNCED, view.header().tail().to_word());
-    view.header().set(word::FLUSHED, 1);
-    view.sync_index()?;
+    generation
+        .header()
+        .set(word::SYNCED, generation.header().tail().to_word());
+    generation.header().set(word::FLUSHED, 1);
+    generation.sync_index()?;
     note_sync(old, names.sync_dirs())?;
     // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
-    if let Some(lock) = &view.lock {
+    if let Some(lock) = &generation.lock {
         let at_once = Patience::new(Some(Duration::ZERO));
-        acquire(lock, Some(view.header()), &at_once, names)?;
-        view.note_visit();
+        acquire(lock, Some(generation.header()), &at_once, names)?;
+        generation.note_visit();
     }
     Ok(())
 }
@@ -292,38 +305,38 @@ fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
 }
 
 /// Maps every segment of the heap that stands in the directory, whatever the header says.
-pub(crate) fn map_all(editor: &mut Editor) -> Result<()> {
-    let numbers = editor.names.segment_numbers()?;
-    map_numbers(editor, numbers.into_iter())
+pub(crate) fn map_all(mutator: &mut Mutator) -> Result<()> {
+    let numbers = mutator.names.segment_numbers()?;
+    map_numbers(mutator, numbers.into_iter())
 }
 
 /// Maps every segment of the heap that the header knows.
-pub(crate) fn map_known(editor: &mut Editor) -> Result<()> {
-    let extent = Extent::of(editor.view.header());
-    map_numbers(editor, extent.numbers())
+pub(crate) fn map_known(mutator: &mut Mutator) -> Result<()> {
+    let extent = Extent::of(mutator.generation.header());
+    map_numbers(mutator, extent.numbers())
 }
 
 /// A segment whose header is damaged gets it back, if its records are of this heap.
-fn map_numbers(editor: &mut Editor, numbers: impl Iterator<Item = u16>) -> Result<()> {
-    let names = Arc::clone(&editor.names);
+fn map_numbers(mutator: &mut Mutator, numbers: impl Iterator<Item = u16>) -> Result<()> {
+    let names = Arc::clone(&mutator.names);
     let mut segments = Vec::new();
     for number in numbers {
-        let opened = match editor.view.open_segment(&names, number) {
+        let opened = match mutator.generation.open_segment(&names, number) {
             Err(error) if !error.is_corruption() => return Err(error),
             opened => opened.ok().flatten(),
         };
         match opened {
             Some(segment) => segments.push(segment),
-            None => segments.extend(editor.view.salvage_segment(&names, number)?),
+            None => segments.extend(mutator.generation.salvage_segment(&names, number)?),
         }
     }
-    editor.view = Arc::new(editor.view.with_segments(segments));
+    mutator.generation = Arc::new(mutator.generation.with_segments(segments));
     Ok(())
 }
 
-/// An empty generation under preliminary names, and an editor for it.
-fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcomes<Editor> {
-    let (from, access) = (&old.view, old.access()?);
+/// An empty generation under preliminary names, and an mutator for it.
+fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteResult<Mutator> {
+    let (from, access) = (&old.generation, old.access()?);
     let fresh_heap = heap == Heap::Fresh;
     let plan = Plan {
         geometry,
@@ -345,11 +358,11 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
         capacity,
         access,
     };
-    let made = View::create(&old.names, &plan)?;
+    let made = Generation::create(&old.names, &plan)?;
     for at in CARRIED {
         made.header().set(at, from.header().get(at));
     }
-    let view = match heap {
+    let generation = match heap {
         Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
         Heap::Kept => {
             for at in HEAP_WORDS {
@@ -360,12 +373,16 @@ fn stage(old: &Editor, heap: Heap, geometry: Geometry, capacity: u64) -> Outcome
     };
     // A kept heap's segments stand under their final names already.
     let stage = if fresh_heap { Stage::New } else { old.stage };
-    Ok(Editor::new(Arc::new(view), Arc::clone(&old.names), stage))
+    Ok(Mutator::new(
+        Arc::new(generation),
+        Arc::clone(&old.names),
+        stage,
+    ))
 }
 
 /// The same entries with regions of twice the slots, or four times, up to the most.
-pub(crate) fn reindex_larger(old: &mut Editor) -> Outcomes<Editor> {
-    let mut geometry = *old.view.table.geometry();
+pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
+    let mut geometry = *old.generation.table.geometry();
     loop {
         if geometry.region_slots * 2 > *Geometry::REGION_SLOTS.end() {
             let limit = u64::from(geometry.region_slots) << geometry.directory_bits;
@@ -377,22 +394,27 @@ pub(crate) fn reindex_larger(old: &mut Editor) -> Outcomes<Editor> {
         }
         geometry.region_slots *= 2;
         match reindex(old, geometry) {
-            Err(Stop::Enlarge) => {}
+            Err(Abort::Enlarge) => {}
             other => return other,
         }
     }
 }
 
 /// The same entries, in roster order, in a new index and roster over the same heap.
-fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
+fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
     files::remove_stale(&old.names.index(Stage::New), IndexHeader::MAGIC)?;
     files::remove_stale(&old.names.roster(Stage::New), RosterHeader::MAGIC)?;
-    let mut fresh = stage(old, Heap::Kept, geometry, old.view.header().occupied())?;
-    let table = Arc::clone(&old.view.table);
+    let mut fresh = stage(
+        old,
+        Heap::Kept,
+        geometry,
+        old.generation.header().occupied(),
+    )?;
+    let table = Arc::clone(&old.generation.table);
     let mut key = Vec::new();
     let mut listed = 0;
-    for position in 0..old.view.roster_len() {
-        let Some(slot) = listed_slot(&table, &old.view.roster, position)? else {
+    for position in 0..old.generation.roster_len() {
+        let Some(slot) = listed_slot(&table, &old.generation.roster, position)? else {
             continue;
         };
         listed += 1;
@@ -408,7 +430,7 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
             }
         };
         let Some(found) = found else {
-            fresh.view.header().add(word::DROPPED, 1);
+            fresh.generation.header().add(word::DROPPED, 1);
             continue;
         };
         let bytes = if found.kind == Kind::Entry {
@@ -416,32 +438,36 @@ fn reindex(old: &mut Editor, geometry: Geometry) -> Outcomes<Editor> {
         } else {
             0
         };
-        let hash = fresh.view.hasher.hash(&key);
+        let hash = fresh.generation.hasher.hash(&key);
         if has_entry(&mut fresh, &key)? {
             return Err(twice(position));
         }
         fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
     }
-    fresh.go_on_behind(old.view.roster_len().into())?;
+    fresh.go_on_behind(old.generation.roster_len().into())?;
     all_listed(&table, listed)?;
-    fresh.view = Arc::new(
+    fresh.generation = Arc::new(
         fresh
-            .view
-            .with_segments(old.view.segments().cloned().collect()),
+            .generation
+            .with_segments(old.generation.segments().cloned().collect()),
     );
     Ok(fresh)
 }
 
 /// The slot that a roster position leads to; none where it is a hole. What goes by the roster would
 /// leave out the entries that a damaged one does not know: the heap still has them.
-fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes<Option<Slot<'t>>> {
+fn listed_slot<'t>(
+    table: &'t Table,
+    roster: &Roster,
+    position: u32,
+) -> WriteResult<Option<Slot<'t>>> {
     let Position::Slot(number) = roster.get(position)? else {
         return Ok(None);
     };
     let (region, index) = table.slot_home(number);
     let slot = table.region(region)?.slot(index);
     if !slot.link().is_entry() || slot.identity().position != position {
-        return Err(Stop::Recover(
+        return Err(Abort::Recover(
             "a roster position that leads to no entry of its own",
             At::Roster(position),
         ));
@@ -450,39 +476,39 @@ fn listed_slot<'t>(table: &'t Table, roster: &Roster, position: u32) -> Outcomes
 }
 
 /// Whether a roster listed as many entries as there are.
-fn all_listed(table: &Table, listed: u64) -> Outcomes<()> {
+fn all_listed(table: &Table, listed: u64) -> WriteResult<()> {
     if listed == table.header().occupied() {
         return Ok(());
     }
-    Err(Stop::Recover(
+    Err(Abort::Recover(
         "a roster that does not know every entry",
         At::Word(word::COUNTERS),
     ))
 }
 
 /// One of them was hidden by damage; which is newer, the heap knows.
-fn twice(position: u32) -> Stop {
-    Stop::Recover("a key with two entries", At::Roster(position))
+fn twice(position: u32) -> Abort {
+    Abort::Recover("a key with two entries", At::Roster(position))
 }
 
-fn has_entry(fresh: &mut Editor, key: &[u8]) -> Outcomes<bool> {
-    let table = Arc::clone(&fresh.view.table);
-    let hash = fresh.view.hasher.hash(key);
+fn has_entry(fresh: &mut Mutator, key: &[u8]) -> WriteResult<bool> {
+    let table = Arc::clone(&fresh.generation.table);
+    let hash = fresh.generation.hasher.hash(key);
     Ok(fresh.find(&table, hash, key)?.is_some())
 }
 
 /// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.
 pub(crate) fn put_staged(
-    editor: &mut Editor,
+    mutator: &mut Mutator,
     key: &[u8],
     value: &[u8],
     version: Option<u64>,
-) -> Outcomes<()> {
+) -> WriteResult<()> {
     loop {
-        match editor.put(key, value, version) {
-            Err(Stop::Enlarge) => {
-                let larger = reindex_larger(editor)?;
-                *editor = larger;
+        match mutator.put(key, value, version) {
+            Err(Abort::Enlarge) => {
+                let larger = reindex_larger(mutator)?;
+                *mutator = larger;
             }
             other => return other.map(|_| ()),
         }
@@ -490,13 +516,13 @@ pub(crate) fn put_staged(
 }
 
 /// The error of a stop that no further step can mend.
-pub(crate) fn give_up(stop: Stop, editor: &Editor) -> Error {
+pub(crate) fn give_up(stop: Abort, mutator: &Mutator) -> Error {
     match stop {
-        Stop::Failed(error) => *error,
-        Stop::Recover(what, at) => editor.damaged(what, at),
-        Stop::Enlarge | Stop::Renumber => Error::TableFull {
-            path: editor.names.cache().to_owned(),
-            limit: editor.view.header().occupied(),
+        Abort::Failed(error) => *error,
+        Abort::Recover(what, at) => mutator.damaged(what, at),
+        Abort::Enlarge | Abort::Renumber => Error::TableFull {
+            path: mutator.names.cache().to_owned(),
+            limit: mutator.generation.header().occupied(),
         },
     }
 }

@@ -26,9 +26,9 @@ mod missing;
 mod model;
 mod opening;
 mod power;
+mod reclaim;
 mod recovery;
 mod repair;
-mod retire;
 mod switching;
 mod writing;
 
@@ -39,6 +39,7 @@ use crate::engine::*;
 use crate::error::Result;
 use crate::format::HashKind;
 use crate::format::index::word;
+#[cfg(not(loom))]
 use crate::sync::Relaxed;
 
 /// A cache in a directory of its own, with regions and segments so small that everything happens

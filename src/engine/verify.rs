@@ -15,7 +15,7 @@ use crate::format::roster::Position;
 use crate::index::roster::Spot;
 use crate::lock::Mutex;
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::read::iter::with_all_segments;
 use crate::engine::segment_numbers::present_numbers;
@@ -34,12 +34,13 @@ impl Report {
 
     /// Whether index, roster and heap agree, and nothing was written behind the heap's end.
     pub(crate) fn is_whole(handle: &Handle) -> Result<bool> {
-        let view = Arc::clone(&handle.current()?.0);
-        let report = Verification::new(handle).of_view(&view)?;
-        let tail = view.header().tail();
+        let generation = Arc::clone(&handle.current()?.0);
+        let report = Verification::new(handle).of_view(&generation)?;
+        let tail = generation.header().tail();
         let following = tail.segment.checked_add(1);
-        let is_last = following.is_none_or(|next| !View::has_segment_file(&handle.names, next));
-        let Some(segment) = view.open_segment(&handle.names, tail.segment)? else {
+        let is_last =
+            following.is_none_or(|next| !Generation::has_segment_file(&handle.names, next));
+        let Some(segment) = generation.open_segment(&handle.names, tail.segment)? else {
             return Ok(false);
         };
         let mut behind = segment.walk(tail.unit, segment.capacity_units());
@@ -47,7 +48,7 @@ impl Report {
     }
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.
-    fn compare_totals(&mut self, view: &View, stored: &Counters, counted: &Sums) {
+    fn compare_totals(&mut self, generation: &Generation, stored: &Counters, counted: &Sums) {
         self.totals_compared = true;
         for (at, stored, counted, what) in [
             (
@@ -66,7 +67,7 @@ impl Report {
         ] {
             // Where entries are damaged, the numbers that depend on them cannot agree.
             if stored != counted && self.fault_count == 0 {
-                self.fault(view.table.file().path().to_owned(), at, what);
+                self.fault(generation.table.file().path().to_owned(), at, what);
             }
         }
     }
@@ -150,33 +151,33 @@ impl<'a> Verification<'a> {
             // One generation for the whole check; if another takes its place meanwhile, that is the
             // one to check.
             self.handle.reopen_on_overlay()?;
-            let view = Arc::clone(&self.handle.current()?.0);
-            let report = self.of_view(&view)?;
+            let generation = Arc::clone(&self.handle.current()?.0);
+            let report = self.of_view(&generation)?;
             tries += 1;
-            if tries == TRIES || self.handle.current()?.0.ids == view.ids {
+            if tries == TRIES || self.handle.current()?.0.ids == generation.ids {
                 return Ok(report);
             }
         }
     }
 
-    fn of_view(&self, view: &Arc<View>) -> Result<Report> {
-        let view = with_all_segments(self.handle, Arc::clone(view))?;
-        let header = view.header();
+    fn of_view(&self, generation: &Arc<Generation>) -> Result<Report> {
+        let generation = with_all_segments(self.handle, Arc::clone(generation))?;
+        let header = generation.header();
         let (changes, counters) = (header.changes(), header.counters());
-        let mut last = Check::new(self.handle, &view, self.level);
-        let pieces = self.pieces(&view, &mut last.report)?;
+        let mut last = Check::new(self.handle, &generation, self.level);
+        let pieces = self.pieces(&generation, &mut last.report)?;
         let progress = Mutex::new(CheckProgress::default());
-        let (mut report, sums) = self.check_all(&view, &pieces, &progress)?;
+        let (mut report, sums) = self.check_all(&generation, &pieces, &progress)?;
         if self.level > Level::Headers {
             report.miss_groups = sums.miss_groups as f64 / sums.groups.max(1) as f64;
             // Each entry that was found right has a position of its own. So if there are no more
             // positions in use than entries, all of them lead to entries that know them, and need
             // not be followed through the whole index (200 ns an entry instead of 150).
-            if !header.is_idle_since(changes) || view.positions_in_use()? != report.entries {
-                let positions: Vec<_> = parts(view.roster_len(), POSITIONS)
+            if !header.is_idle_since(changes) || generation.positions_in_use()? != report.entries {
+                let positions: Vec<_> = parts(generation.roster_len(), POSITIONS)
                     .map(Piece::Positions)
                     .collect();
-                report.add(self.check_all(&view, &positions, &progress)?.0);
+                report.add(self.check_all(&generation, &positions, &progress)?.0);
             }
         }
         last.end_of_heap()?;
@@ -185,7 +186,7 @@ impl<'a> Verification<'a> {
         // on the way. Asked first: an operation that ends after it has changed them.
         let at_rest = header.reserved() == header.tail() && header.is_idle_since(changes);
         if at_rest && header.counters() == counters && self.level > Level::Headers {
-            report.compare_totals(&view, &counters, &sums);
+            report.compare_totals(&generation, &counters, &sums);
         }
         // By where they are, whichever thread came by them first.
         report
@@ -195,21 +196,24 @@ impl<'a> Verification<'a> {
     }
 
     /// What there is to check besides the roster, in the order in which one thread does it.
-    fn pieces(&self, view: &View, report: &mut Report) -> Result<Vec<Piece>> {
+    fn pieces(&self, generation: &Generation, report: &mut Report) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
-        match view.table.depth(view.header().poll()) {
+        match generation.table.depth(generation.header().poll()) {
             Ok(depth) => {
                 let entries = parts(1 << depth, ENTRIES);
                 pieces.extend(entries.map(|range| Piece::Entries(range, depth)));
             }
             Err(_) => {
-                let path = view.table.file().path().to_owned();
+                let path = generation.table.file().path().to_owned();
                 report.fault(path, 128, "the directory's depth");
             }
         }
-        let (oldest, last) = (view.header().oldest(), view.header().tail().segment);
+        let (oldest, last) = (
+            generation.header().oldest(),
+            generation.header().tail().segment,
+        );
         for number in present_numbers(&self.handle.names, oldest, last) {
-            let segment = view.segment(number);
+            let segment = generation.segment(number);
             let bytes = segment.map_or(0, |segment| segment.allocated());
             pieces.push(Piece::Segment(number, bytes));
         }
@@ -219,15 +223,15 @@ impl<'a> Verification<'a> {
     /// Checks all pieces, and adds up what they come to.
     fn check_all(
         &self,
-        view: &View,
+        generation: &Generation,
         pieces: &[Piece],
         progress: &Mutex<CheckProgress>,
     ) -> Result<(Report, Sums)> {
-        let weight = |piece: &Piece| weight(view, piece);
+        let weight = |piece: &Piece| weight(generation, piece);
         progress.lock().all_bytes += pieces.iter().map(weight).sum::<u64>();
         let queue = Mutex::new(pieces.iter());
         let work = || -> Result<(Report, Sums)> {
-            let mut check = Check::new(self.handle, view, self.level);
+            let mut check = Check::new(self.handle, generation, self.level);
             loop {
                 let next = queue.lock().next();
                 let Some(piece) = next else {
@@ -267,7 +271,7 @@ impl fmt::Debug for Verification<'_> {
     }
 }
 
-impl View {
+impl Generation {
     /// Roster positions that lead to a slot, as far as they can be read.
     fn positions_in_use(&self) -> Result<u64> {
         let mut walk = self.roster.walk();
@@ -285,12 +289,12 @@ impl View {
 }
 
 /// Bytes of a piece, about.
-fn weight(view: &View, piece: &Piece) -> u64 {
+fn weight(generation: &Generation, piece: &Piece) -> u64 {
     match *piece {
         Piece::Entries(ref range, depth) => {
             // By the file: a damaged count may say anything.
-            let regions = view.table.allocated_regions() >> depth.min(63);
-            regions.max(1) * range.len() as u64 * view.table.geometry().region_bytes() as u64
+            let regions = generation.table.allocated_regions() >> depth.min(63);
+            regions.max(1) * range.len() as u64 * generation.table.geometry().region_bytes() as u64
         }
         Piece::Positions(ref range) => 4 * range.len() as u64,
         Piece::Segment(_, bytes) => bytes,

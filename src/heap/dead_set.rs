@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn of_records_of_any_length_just_those_that_were_marked_are_known() {
+    fn exactly_the_marked_records_are_dead() {
         // Lengths around a block's and a word's, at all distances from their beginnings.
         let lengths = [4, 5, 6, 7, 8, 9, 19, 255, 256, 257, 4, 300, 4, 4, 1021];
         let mut records = Vec::new();
@@ -188,8 +188,9 @@ mod tests {
         assert!(!blocks.cover(20..20));
     }
 
+    // Segments may be marked in any order; their marks last until they are forgotten.
     #[test]
-    fn segments_are_known_in_whichever_order_they_are_marked_until_they_are_forgotten() {
+    fn dead_marks_last_until_forgotten() {
         let mut known = Dead::new(1);
         for number in [7, 9, 4] {
             known.mark(place(number, 100), 50);
@@ -214,7 +215,7 @@ mod tests {
     const PIECE_UNITS: u32 = BLOCK_UNITS * 64 * PIECE_WORDS as u32;
 
     #[test]
-    fn no_more_is_remembered_than_memory_was_set_aside_for() {
+    fn dead_set_respects_memory_limit() {
         let mut known = Dead::new(1);
         let knows = |known: &Dead, number, unit| {
             let blocks = known.of(number);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_far_behind_in_a_segment_takes_one_piece() {
+    fn distant_mark_takes_one_piece() {
         let mut known = Dead::new(1);
         known.mark(place(0, u32::MAX - 99), 50);
         assert_eq!(known.pieces, 1);
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_over_the_end_of_a_piece_is_known_as_a_whole() {
+    fn dead_record_may_span_pieces() {
         let mut known = Dead::new(1);
         let units = PIECE_UNITS - 10..PIECE_UNITS + 30;
         known.mark(place(0, units.start), 40);

@@ -94,7 +94,7 @@ impl<'a> Walker<'a> {
             return Ok(Some(self.pass(header)));
         }
         let Some(next) = self.next_nonzero(from)? else {
-            // Zeros to the end: what a roll left over, or what was never written.
+            // Zeros to the end: what a rotate left over, or what was never written.
             self.unit = self.end;
             return Ok(None);
         };
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_segment_is_walked_record_by_record_to_its_zeros() {
+    fn walk_visits_records_until_zeros() {
         let (segment, starts) = filled();
         let found = walk(&segment);
         assert_eq!(found.len(), 10);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_record_behind_a_damaged_one_is_found_again() {
+    fn walk_finds_records_after_corruption() {
         for damaged in 0..10 {
             for word in 0..4 {
                 let (segment, starts) = filled();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zeroed_page_in_the_middle_hides_only_what_was_in_it() {
+    fn zeroed_page_hides_only_itself() {
         let (segment, starts) = filled();
         segment.erase(starts[3], starts[6]).unwrap();
         let found = walk(&segment);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_walked_over_whatever_its_length() {
+    fn filler_record_of_any_length_passes() {
         for value_len in [10, 60_000, 65_500, 65_536, 150_000] {
             let segment = Segment::plain(1 << 19);
             let second = segment.put(16, b"first", b"1");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_segment_costs_a_bounded_amount_of_work() {
+    fn hostile_segment_costs_bounded_work() {
         let segment = Segment::plain(1 << 16);
         let header = Header {
             variant: crate::format::record::Variant::Versioned,

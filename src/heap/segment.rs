@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_every_size_around_the_buffers_come_back_and_verify() {
+    fn records_of_any_size_verify() {
         let segment = Segment::plain(1 << 20);
         for value_len in (0..40)
             .chain(200..280)
@@ -720,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_of_the_same_length_is_told_from_damage() {
+    fn other_key_differs_from_corruption() {
         let segment = Segment::plain(4096);
         segment.put(16, b"some key", b"value");
         let mut out = Vec::new();
@@ -741,7 +741,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_bit_of_a_record_is_noticed() {
+    fn any_changed_bit_is_noticed() {
         let segment = Segment::plain(4096);
         let key = b"the key";
         segment.put(16, key, b"the value");
@@ -762,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_from_the_file_never_reads_beyond_the_segment() {
+    fn corrupt_length_stays_within_segment() {
         let segment = Segment::plain(4096);
         let header = Header {
             variant: Variant::Versioned,

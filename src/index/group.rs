@@ -91,8 +91,9 @@ impl Iterator for Matches {
 mod tests {
     use super::*;
 
+    // Each pair of neighbouring bytes matches as it would one byte at a time.
     #[test]
-    fn every_neighbour_of_every_byte_matches_as_one_byte_at_a_time_would() {
+    fn group_matches_every_byte_pair() {
         let bytes = [EMPTY, DELETED, 0x80, 0x81, 0xff, 0xfe];
         for a in bytes {
             for b in bytes {
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn changing_one_byte_leaves_its_neighbours() {
+    fn changed_byte_leaves_its_neighbours() {
         let group = Group(u64::MAX).with_byte(3, 0x81);
         assert_eq!(
             (group.byte(2), group.byte(3), group.byte(4)),

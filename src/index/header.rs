@@ -1,6 +1,6 @@
 //! The changing words of the index header, by name.
 //!
-//! A view over the header page: it knows where each word is and what it means, not when to change
+//! A generation over the header page: it knows where each word is and what it means, not when to change
 //! it. Anybody loads; who may store says invariant L3 in `docs/design.md`.
 
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::format::index::{Counters, Poll, word};
 use crate::format::slot::{Link, Place};
 use crate::lock;
 use crate::sync::{
-    Relaxed, Word, acquire, exchange, load, loads_done, publish, store, stores_done,
+    Relaxed, Word, acquire, acquire_fence, exchange, load, publish, release_fence, store,
 };
 
 /// Words of the header page.
@@ -21,7 +21,7 @@ const ROSTER_LEN: usize = 4;
 const MARKING: u64 = 1;
 const MARKED: u64 = 2;
 
-/// A view over the header page.
+/// A generation over the header page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header<'a>(&'a [Word; WORDS]);
 
@@ -226,7 +226,7 @@ impl<'a> Header<'a> {
     pub(crate) fn reserve(&self, end: Place, live_after: u64) {
         store(&self.0[word::LIVE_AFTER], live_after);
         publish(&self.0[word::RESERVED], end.to_word());
-        stores_done();
+        release_fence();
     }
 
     /// Takes back what was reserved.
@@ -270,12 +270,12 @@ impl<'a> Header<'a> {
             store(&self.0[word::INTENT_COUNTERS + i], value);
         }
         publish(&self.0[word::INTENT], Intent::checked(kind, body, &after));
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn disarm(&self) {
         publish(&self.0[word::INTENT], 0);
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -399,7 +399,7 @@ impl<'a> Header<'a> {
     /// Whether no change is under way, and none was finished since there had been so many. What was
     /// read in between is then no work in progress.
     pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
-        loads_done();
+        acquire_fence();
         let idle = acquire(&self.0[word::INTENT]) == 0;
         idle && self.changes() == changes
     }
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_armed_intent_is_read_back_by_whoever_takes_the_lock_next() {
+    fn committed_redo_record_is_read_back() {
         let page = page();
         let header = Header::new(&page).unwrap();
         let after = Counters {
@@ -522,8 +522,9 @@ mod tests {
         }
     }
 
+    // If the number of the oldest segment is corrupt, every segment counts as in use.
     #[test]
-    fn a_damaged_number_of_the_first_segment_stands_for_all_of_them() {
+    fn corrupt_oldest_segment_means_all() {
         let page = page();
         let header = Header::new(&page).unwrap();
         for number in [0, 1, 2, 600, u16::MAX] {
@@ -545,8 +546,9 @@ mod tests {
         }
     }
 
+    // No changed bit is unnoticed, and none commits the last redo record again.
     #[test]
-    fn no_bit_of_an_intent_changes_unnoticed_and_none_arms_the_last_one_again() {
+    fn redo_record_detects_flipped_bits() {
         let page = page();
         let header = Header::new(&page).unwrap();
         let after = Counters {
@@ -580,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_the_intent_is_damage_not_an_intent() {
+    fn invalid_redo_record_is_corrupt() {
         let page = page();
         let header = Header::new(&page).unwrap();
         header.set(word::INTENT, 77);

@@ -10,7 +10,7 @@ use crate::format::slot::{self, Identity, Link, Meta};
 use crate::hash::Hash;
 use crate::index::group::Group;
 use crate::os::mmap::prefetch;
-use crate::sync::{Word, acquire, load, loads_done, publish, store, stores_done};
+use crate::sync::{Word, acquire, acquire_fence, load, publish, release_fence, store};
 
 /// Places inside a region, in words, as the geometry decides them.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub(crate) enum Glance {
     Unsure,
 }
 
-/// A view over one region.
+/// A generation over one region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region<'a> {
     words: &'a [Word],
@@ -95,13 +95,13 @@ impl<'a> Region<'a> {
     /// The stamp again, after everything that was read under it.
     #[inline]
     pub(crate) fn stamp_after(&self) -> Stamp {
-        loads_done();
+        acquire_fence();
         Stamp(load(&self.words[word::STAMP]))
     }
 
     pub(crate) fn set_stamp(&self, stamp: Stamp) {
         publish(&self.words[word::STAMP], stamp.0);
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -370,7 +370,7 @@ impl<'a> Iterator for Probe<'a> {
     }
 }
 
-/// A view over one slot.
+/// A generation over one slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot<'a> {
     link: &'a Word,
@@ -393,14 +393,14 @@ impl<'a> Slot<'a> {
     /// The link again, after everything that was read under it.
     #[inline]
     pub(crate) fn link_after(&self) -> Link {
-        loads_done();
+        acquire_fence();
         Link(load(self.link))
     }
 
     /// The one store that makes an entry appear, change or go.
     pub(crate) fn set_link(&self, link: Link) {
         publish(self.link, link.0);
-        stores_done();
+        release_fence();
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -501,8 +501,9 @@ mod tests {
             .any(|(_, _, link)| link.place().unit == unit)
     }
 
+    // A region filled to its last slot finds every entry, and every probe ends.
     #[test]
-    fn a_region_filled_to_its_last_slot_still_finds_everything_and_ends_every_probe() {
+    fn full_region_finds_everything() {
         let geometry = geometry(32);
         let layout = Layout::new(&geometry);
         let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
@@ -530,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_split_by_what_its_slots_keep_needs_no_key() {
+    fn region_split_needs_no_keys() {
         let geometry = geometry(64);
         let layout = Layout::new(&geometry);
         let area = || -> Vec<Word> { (0..layout.region_words()).map(|_| Word::new(0)).collect() };
@@ -570,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_keys_of_every_length_are_padded_with_zeros() {
+    fn inline_keys_are_zero_padded() {
         let layout = Layout::new(&geometry(16));
         let words: Vec<Word> = (0..layout.region_words())
             .map(|_| Word::new(u64::MAX))

@@ -185,8 +185,9 @@ impl Spot<'_> {
 mod tests {
     use super::*;
 
+    // A walk goes back and forth over the end of a window.
     #[test]
-    fn a_walk_goes_back_and_forth_over_the_end_of_a_window() {
+    fn walk_crosses_window_ends() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(HEADER_BYTES + (8 << FIRST_LOG2) + 64).unwrap();
         let roster = Roster::new(MappedFile::new(file, std::path::Path::new("r"), true)).unwrap();
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_positions_do_not_disturb_each_other() {
+    fn neighbouring_positions_are_independent() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(64).unwrap();
         let roster = Roster::new(MappedFile::new(file, std::path::Path::new("r"), true)).unwrap();

@@ -15,7 +15,7 @@ use crate::index::header::{Header, WORDS};
 pub(crate) use crate::index::region::Glance;
 use crate::index::region::{Layout, Region};
 use crate::os::mmap::{Burst, Extent, MappedFile, Memory, Stores, coarse_millis, page_bytes};
-use crate::sync::{Word, acquire, load, loads_done, publish, store};
+use crate::sync::{Word, acquire, acquire_fence, load, publish, store};
 
 /// Pages of the largest piece in which the page cache holds a file: 2 MiB, where they have 4 KiB.
 const LARGE: u64 = 512;
@@ -432,7 +432,7 @@ fn directory_hole(geometry: &Geometry, depth: u32, page: u64) -> Range<u64> {
 /// The polled word and a directory entry, behind everything that was read before.
 #[inline(always)]
 fn seen_again(header: Header<'_>, entry: &Word) -> (Poll, Entry) {
-    loads_done();
+    acquire_fence();
     (header.poll(), Entry(load(entry)))
 }
 

@@ -15,7 +15,7 @@ use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
 use crate::format::slot::{Identity, Link};
 use crate::hash::Hasher;
 use crate::heap::segment;
-use crate::index::region::{Layout as Places, Region as View};
+use crate::index::region::{Layout as Places, Region as Generation};
 use crate::os::files::{Names, Stage};
 use crate::os::mmap::MappedFile;
 use crate::sync::Word;
@@ -178,15 +178,21 @@ impl Anatomy {
         let Some(words) = self.region_words(known, number)? else {
             return Ok(None);
         };
-        let view = View::new(&words, Places::new(&known.geometry), number);
-        let shape = view.shape();
+        let generation = Generation::new(&words, Places::new(&known.geometry), number);
+        let shape = generation.shape();
         let entry = match shape.depth <= self.depth(known) {
             true => self.directory_entry(known, shape.prefix)?,
             false => None,
         };
         let bits = known.geometry.directory_bits;
         let at = region_at(&known.geometry, number);
-        Ok(Some(Region::decode(view, at, bits, entry, &self.index)))
+        Ok(Some(Region::decode(
+            generation,
+            at,
+            bits,
+            entry,
+            &self.index,
+        )))
     }
 
     /// A slot of the index, by its number, whether it holds an entry or not; none where there is no
@@ -202,9 +208,9 @@ impl Anatomy {
         let Some(words) = self.region_words(known, region)? else {
             return Ok(None);
         };
-        let view = View::new(&words, Places::new(&known.geometry), region);
-        let link = view.link(index);
-        let Identity { position, .. } = view.slot(index).identity();
+        let generation = Generation::new(&words, Places::new(&known.geometry), region);
+        let link = generation.link(index);
+        let Identity { position, .. } = generation.slot(index).identity();
         let around = Surroundings {
             geometry: &known.geometry,
             index: &self.index,
@@ -214,7 +220,7 @@ impl Anatomy {
             roster: self.roster_entry(position)?,
             segment_len: self.segment_len(link)?,
         };
-        Ok(Some(Slot::decode(view, index, &around)))
+        Ok(Some(Slot::decode(generation, index, &around)))
     }
 
     /// The numbers of the slots in which a search for a key looks closer, in its order: those whose
@@ -233,9 +239,12 @@ impl Anatomy {
         let Some(words) = self.region_words(known, entry.region())? else {
             return Ok(Vec::new());
         };
-        let view = View::new(&words, Places::new(&known.geometry), entry.region());
+        let generation = Generation::new(&words, Places::new(&known.geometry), entry.region());
         let first = entry.region() * known.geometry.region_slots;
-        Ok(view.probe(hash).map(|(index, ..)| first + index).collect())
+        Ok(generation
+            .probe(hash)
+            .map(|(index, ..)| first + index)
+            .collect())
     }
 
     /// What the roster has at a position; none where there is no roster or no such position.
@@ -386,7 +395,7 @@ impl Anatomy {
                 break;
             }
             for region in regions {
-                counting.region(View::new(region, places, number));
+                counting.region(Generation::new(region, places, number));
                 number += 1;
             }
             if !progress(number, all) {

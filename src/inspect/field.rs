@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_field_is_shown_at_its_place() {
+    fn documented_fields_have_their_place() {
         for (rows, end, headings) in [
             (
                 INDEX,

@@ -82,7 +82,7 @@ impl Source {
     }
 }
 
-/// Bytes as the words that the engine's views look at; what is left over at the end is dropped.
+/// Bytes as the words that the engine's generations look at; what is left over at the end is dropped.
 pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = Word> + '_ {
     let (whole, _) = bytes.as_chunks::<8>();
     whole

@@ -261,7 +261,7 @@ impl Wait {
 /// Between two looks at what seldom happens.
 fn pause() {
     #[cfg(loom)]
-    crate::sync::modelled::pause();
+    crate::sync::loom_model::pause();
     #[cfg(not(loom))]
     std::thread::sleep(PAUSES[0]);
 }
@@ -269,7 +269,7 @@ fn pause() {
 /// Between two looks.
 fn spin() {
     #[cfg(loom)]
-    crate::sync::modelled::pause();
+    crate::sync::loom_model::pause();
     #[cfg(not(loom))]
     std::hint::spin_loop();
 }

@@ -98,17 +98,17 @@ fn draw() -> u32 {
 
 #[cfg(loom)]
 fn draw() -> u32 {
-    (crate::sync::modelled::number() % u64::from(NUMBERS)) as u32
+    (crate::sync::loom_model::number() % u64::from(NUMBERS)) as u32
 }
 
 #[cfg(loom)]
 pub(super) fn is_over(_file: &File, number: u32) -> io::Result<bool> {
-    Ok(crate::sync::modelled::is_dead(number))
+    Ok(crate::sync::loom_model::is_dead(number))
 }
 
 #[cfg(loom)]
 pub(super) fn end(_file: &File, number: u32) {
-    crate::sync::modelled::kill(number);
+    crate::sync::loom_model::kill(number);
 }
 
 #[cfg(all(not(target_os = "linux"), not(loom)))]
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_lives_as_long_as_the_description_that_drew_it() {
+    fn liveness_lasts_as_long_as_description() {
         let named = tempfile::NamedTempFile::new().unwrap();
         let open = || File::options().write(true).open(named.path()).unwrap();
         let (owner, other) = (open(), open());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_a_file_has_none_of_its_lives() {
+    fn copied_file_has_no_living_owners() {
         let (there, here) = (
             tempfile::NamedTempFile::new().unwrap(),
             tempfile::NamedTempFile::new().unwrap(),

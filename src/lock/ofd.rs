@@ -92,7 +92,7 @@ extern "C" fn in_child() {
         for cell in &this.descriptors {
             let descriptor = cell.swap(VACANT, Ordering::Relaxed);
             if descriptor != VACANT {
-                // SAFETY: L1 (docs/design.md): a registered descriptor is owned by a `Description` of
+                // SAFETY: L1 (docs/design.md): a registered descriptor is owned by a `OpenDescription` of
                 // the parent's epoch, which neither uses nor closes it in any later one, so this is
                 // the child's only close of it.
                 unsafe { libc::close(descriptor) };
@@ -141,13 +141,13 @@ pub(super) fn watch_forks() {
 
 /// An open description that nothing but a lock uses.
 #[derive(Debug)]
-pub(super) struct Description {
+pub(super) struct OpenDescription {
     file: ManuallyDrop<File>,
     cell: &'static AtomicI32,
     epoch: u64,
 }
 
-impl Description {
+impl OpenDescription {
     /// Takes a description of the file to lock, which nothing else uses.
     ///
     /// A child that another thread forks before the descriptor is registered would keep it, and
@@ -181,7 +181,7 @@ impl Description {
     }
 }
 
-impl Drop for Description {
+impl Drop for OpenDescription {
     fn drop(&mut self) {
         if self.is_own() {
             self.cell.store(VACANT, Ordering::Release);
@@ -196,12 +196,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_descriptions_than_one_block_holds_are_all_registered() {
+    fn descriptions_may_fill_several_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let create =
             || File::create(dir.path().join("f")).map_err(error::Error::io(dir.path(), "create"));
         let held: Vec<_> = (0..200)
-            .map(|_| Description::open(create).unwrap())
+            .map(|_| OpenDescription::open(create).unwrap())
             .collect();
         let cells: std::collections::HashSet<_> = held
             .iter()

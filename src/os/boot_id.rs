@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_boot_has_an_id() {
+    fn boot_has_an_id() {
         assert_ne!(id().unwrap(), [0; 2]);
         assert_eq!(id().unwrap(), read().unwrap());
     }

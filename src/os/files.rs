@@ -21,7 +21,7 @@ pub(crate) use crate::os::files::permissions::Access;
 use crate::error::{Error, Result};
 use crate::format::index::Home;
 #[cfg(any(test, fuzzing))]
-use crate::sync::fuse::{self, Step};
+use crate::sync::failpoint::{self, Step};
 
 /// The names of one cache's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,7 +267,7 @@ fn parent(path: &Path) -> &Path {
 /// has the rights that are given, only its creator can open it.
 pub(crate) fn create(path: &Path, access: &Access) -> Result<File> {
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::Create(path));
+    failpoint::step(Step::Create(path));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -303,7 +303,7 @@ fn already_exists(path: &Path) -> Error {
 /// opened: for some devices opening alone has effects.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
     #[cfg(loom)]
-    crate::sync::modelled::system_call();
+    crate::sync::loom_model::system_call();
     let fail = |action| {
         move |error: io::Error| match error.raw_os_error() {
             Some(libc::ELOOP) => link(path),
@@ -379,9 +379,9 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
 /// Renames a file over another. The caller syncs the directory where it must.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     #[cfg(loom)]
-    crate::sync::modelled::system_call();
+    crate::sync::loom_model::system_call();
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::Rename(from, to));
+    failpoint::step(Step::Rename(from, to));
     rename_over(from, to)
 }
 
@@ -396,9 +396,9 @@ fn rename_over(from: &Path, to: &Path) -> Result<()> {
 /// Gives a file a name that nothing else has, as far as the file system can see to that.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
     #[cfg(loom)]
-    crate::sync::modelled::system_call();
+    crate::sync::loom_model::system_call();
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::Rename(from, to));
+    failpoint::step(Step::Rename(from, to));
     move_to_free_name(from, to)
 }
 
@@ -427,9 +427,9 @@ fn move_to_free_name(from: &Path, to: &Path) -> Result<()> {
 /// Removes a file; one that is not there counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     #[cfg(loom)]
-    crate::sync::modelled::system_call();
+    crate::sync::loom_model::system_call();
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::Remove(path));
+    failpoint::step(Step::Remove(path));
     match fs::remove_file(path) {
         Err(error) if is_another_users(&error) => Err(not_removable(path, error)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -552,7 +552,7 @@ fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
 /// Makes creations, renames and removals in a directory survive a power loss.
 fn sync_dir(path: &Path) -> Result<()> {
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::SyncDir(path));
+    failpoint::step(Step::SyncDir(path));
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
     dir.sync_all().map_err(Error::io(path, Error::SYNC))
 }
@@ -562,7 +562,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_we_give_are_read_as_segments() {
+    fn only_canonical_names_are_segments() {
         let dir = tempfile::tempdir().unwrap();
         let names = Names::resolve(&dir.path().join("c"), None).unwrap();
         for name in [
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn two_names_of_one_cache_are_one_cache() {
+    fn aliased_names_resolve_to_one_cache() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("c"), b"").unwrap();
         std::os::unix::fs::symlink(dir.path().join("c"), dir.path().join("alias")).unwrap();
@@ -602,8 +602,9 @@ mod tests {
         assert_eq!(straight, detour);
     }
 
+    // A created file has the mode that was asked for, and follows no link.
     #[test]
-    fn a_created_file_has_the_mode_asked_for_and_follows_no_link() {
+    fn created_file_follows_no_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         let file = create(&path, &Access::new(0o664)).unwrap();

@@ -30,7 +30,7 @@ use crate::os::files;
 pub(crate) use crate::os::mmap::burst::Burst;
 use crate::os::mmap::cow::FileSystem;
 #[cfg(any(test, fuzzing))]
-use crate::sync::fuse::{self, Step};
+use crate::sync::failpoint::{self, Step};
 use crate::sync::{Relaxed, Word, load};
 
 /// Fresh ranges up to this size are written with zeros at once.
@@ -150,7 +150,7 @@ impl MappedFile {
     /// Writes all data of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         #[cfg(any(test, fuzzing))]
-        fuse::step(Step::Sync(&self.file));
+        failpoint::step(Step::Sync(&self.file));
         if self.writable && cow::is_in_memory(&self.file) {
             self.touch();
         }
@@ -275,7 +275,7 @@ impl MappedFile {
     /// Allocates blocks for a range that may be in use, where the file system can do that.
     fn preallocate(&self, at: u64, len: u64) -> Result<()> {
         #[cfg(any(test, fuzzing))]
-        fuse::step(Step::Write);
+        failpoint::step(Step::Write);
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, len) {
                 Ok(()) => return Ok(()),
@@ -377,7 +377,7 @@ impl MappedFile {
     /// `MADV_POPULATE_WRITE` too.
     fn warm(&self, at: u64, len: u64, stores: Stores) {
         #[cfg(any(test, fuzzing))]
-        fuse::step(Step::Write);
+        failpoint::step(Step::Write);
         // On btrfs all of it, in order: there each page that is dirtied alone reserves metadata
         // (200,000 entries copied in 57 s, and in 0.9 where the index was written first).
         if len > WARM_MAX && self.file_system != FileSystem::CopiesOnWrite {
@@ -772,7 +772,7 @@ fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
     let meta = file.file.metadata();
     let meta = meta.map_err(Error::io(&file.path, "map the file"))?;
     let inode = (meta.dev(), meta.ino());
-    let words = crate::sync::modelled::mapping(&file.file, inode, at, bytes as usize / 8);
+    let words = crate::sync::loom_model::mapping(&file.file, inode, at, bytes as usize / 8);
     Ok(Window {
         start: NonNull::from(&words[0]),
         words: words.len(),
@@ -836,8 +836,9 @@ mod tests {
         }
     }
 
+    // A window ends where the file ends, and follows its growth.
     #[test]
-    fn a_window_ends_where_the_file_ends_and_follows_its_growth() {
+    fn window_follows_file_growth() {
         let (_dir, file) = file(4096 + 100);
         let memory = Memory::new(file, extent(4096, 1 << 16, 2)).unwrap();
         assert_eq!(memory.first().len(), 12, "100 bytes are twelve whole words");
@@ -852,7 +853,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_double_and_miss_no_unit() {
+    fn windows_double_and_are_contiguous() {
         for first_log2 in [0, 3] {
             let mut last = (0, 0);
             for unit in 0..1 << 12 {

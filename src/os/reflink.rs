@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use crate::error::{Error, Result};
 use crate::os::mmap::MappedFile;
 #[cfg(any(test, fuzzing))]
-use crate::sync::fuse::{self, Step};
+use crate::sync::failpoint::{self, Step};
 
 /// Bytes that are copied between two looks at how far it is.
 const PIECE: u64 = 8 << 20;
@@ -29,7 +29,7 @@ pub(crate) fn clone_start(
     told: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<bool> {
     #[cfg(any(test, fuzzing))]
-    fuse::step(Step::Write);
+    failpoint::step(Step::Write);
     let fail = |source: io::Error| failure(to, len, source);
     // Beyond it, a signal would end the process.
     to.check_limit(len)?;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_file_is_copied_and_nothing_behind_it() {
+    fn only_the_prefix_is_copied() {
         let whole = bytes(3 * PIECE as usize / 2);
         for len in [0, 1, 4095, 4096, PIECE as usize + 1, whole.len()] {
             let (from, to) = (file_of(&whole), target());
@@ -160,15 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_copies_what_the_kernel_would() {
+    fn buffered_copy_equals_kernel_copy() {
         let whole = bytes(2 * BUFFER + 77);
         let (from, to) = (file_of(&whole), file_of(&whole[..100]));
         copy_by_buffer(&from, &to, 100, whole.len() as u64 - 100).unwrap();
         assert!(content_of(&to) == whole);
     }
 
+    // A file that ends too early is an error, and gives no shorter copy.
     #[test]
-    fn a_file_that_ends_too_early_is_an_error_and_no_shorter_copy() {
+    fn short_source_is_an_error() {
         let copied = clone_start(&file_of(b"short"), &target(), (6, true), &mut |_| Ok(()));
         assert!(matches!(copied, Err(Error::Io { .. })), "{copied:?}");
     }

@@ -1,4 +1,4 @@
-//! Moving bytes between private memory and shared words.
+//! PendingMove bytes between private memory and shared words.
 //!
 //! Bytes lie little-endian in words. Nothing here lends out shared memory as bytes: it copies, word
 //! by word, with relaxed loads and stores. It does not know what the bytes mean.
@@ -93,8 +93,9 @@ mod tests {
         (0..count).map(|_| Word::new(u64::MAX)).collect()
     }
 
+    // Pieces of every length are read back as one string of bytes.
     #[test]
-    fn pieces_of_every_length_come_back_as_one_string_of_bytes() {
+    fn split_bytes_are_read_back_whole() {
         let text: Vec<u8> = (1..=40).collect();
         for first in 0..20 {
             for second in 0..20 {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn equality_sees_one_changed_byte_at_any_place() {
+    fn equality_sees_any_changed_byte() {
         let text: Vec<u8> = (1..=23).collect();
         let area = words(3);
         copy_in(&area, &[&text]);

@@ -1,6 +1,6 @@
-//! Errands: work that a write hands to a thread of its own instead of waiting for the disk.
+//! BackgroundTasks: work that a write hands to a thread of its own instead of waiting for the disk.
 //!
-//! An errand takes no lock. It stores what it achieved in the index header itself (invariant L3), so
+//! An task takes no lock. It stores what it achieved in the index header itself (invariant L3), so
 //! the next writer finds it there, whichever handle or process that is; a handle only remembers
 //! whether one is under way. Knows how work is handed over; what for is the caller's.
 
@@ -13,16 +13,16 @@ use crate::error::Result;
 #[cfg(not(any(test, fuzzing, loom)))]
 use crate::lock;
 
-/// The errands of one handle: one at a time.
+/// The tasks of one handle: one at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Errands {
-    pub under_way: Option<Errand>,
-    /// Whether this handle lived long enough to see an errand of its own end.
+pub(crate) struct BackgroundTasks {
+    pub under_way: Option<BackgroundTask>,
+    /// Whether this handle lived long enough to see an task of its own end.
     pub has_collected: bool,
     releases: Vec<Work>,
 }
 
-impl Errands {
+impl BackgroundTasks {
     /// Sends for memory and blocks of what was removed to be given back.
     pub(crate) fn release<T: Send + Sync + 'static>(&mut self, removed: Vec<Arc<T>>) {
         self.releases.retain_mut(|work| !work.is_over());
@@ -45,9 +45,9 @@ impl Errands {
     }
 }
 
-/// One errand.
+/// One task.
 #[derive(Debug)]
-pub(crate) struct Errand {
+pub(crate) struct BackgroundTask {
     /// The id of the heap that it is about.
     pub heap: u64,
     /// Bytes of the heap when it set out.
@@ -55,7 +55,7 @@ pub(crate) struct Errand {
     work: Work,
 }
 
-impl Errand {
+impl BackgroundTask {
     /// Sets out; none where the system has no thread to give.
     pub(crate) fn send(
         heap: u64,

@@ -8,11 +8,11 @@ use crate::format::slot::Place;
 use crate::hash::Hash;
 use crate::heap::{Blocks, Found, Segment, Walker};
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 
 /// A record on its way to the newest segment, if an entry links to it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moving {
+pub(crate) struct PendingMove {
     pub place: Place,
     pub header: record::Header,
     pub hash: Hash,
@@ -25,7 +25,7 @@ pub(crate) struct Moving {
 /// Records whose cache lines in the index come at the same time.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub records: Vec<Moving>,
+    pub records: Vec<PendingMove>,
     /// Whether the walk met damage.
     pub damage: bool,
     /// Whether it came to its end.
@@ -63,7 +63,7 @@ impl Batch {
     /// known to be dead is passed over.
     pub(crate) fn fill(
         &mut self,
-        view: &View,
+        generation: &Generation,
         walker: &mut Walker<'_>,
         dead: Option<&Blocks>,
         until: u64,
@@ -81,7 +81,7 @@ impl Batch {
                     return Ok(());
                 }
                 Some(Found::Damage { .. }) => self.damage = true,
-                Some(Found::Record(place, header)) => self.push(view, place, header, at),
+                Some(Found::Record(place, header)) => self.push(generation, place, header, at),
             }
         }
         Ok(())
@@ -90,27 +90,27 @@ impl Batch {
     /// Takes one record from its place. What kind it is of; none where it does not verify.
     pub(crate) fn take(
         &mut self,
-        view: &View,
+        generation: &Generation,
         segment: &Segment,
         place: Place,
     ) -> Result<Option<Kind>> {
         let at = self.bytes.len();
         let found = segment.read_small(place.unit, Self::SMALL, &mut self.bytes)?;
         Ok(found.map(|header| {
-            self.push(view, place, header, at);
+            self.push(generation, place, header, at);
             header.kind
         }))
     }
 
-    fn push(&mut self, view: &View, place: Place, header: record::Header, at: usize) {
+    fn push(&mut self, generation: &Generation, place: Place, header: record::Header, at: usize) {
         if header.kind != Kind::Entry {
             self.bytes.truncate(at);
             return;
         }
         let key = &self.bytes[at..at + usize::from(header.key_len)];
-        let hash = view.hasher.hash(key);
-        view.table.prefetch_search(hash);
-        self.records.push(Moving {
+        let hash = generation.hasher.hash(key);
+        generation.table.prefetch_search(hash);
+        self.records.push(PendingMove {
             place,
             header,
             hash,
@@ -123,7 +123,7 @@ impl Batch {
     pub(crate) fn content(
         &mut self,
         segment: &Segment,
-        moving: Moving,
+        moving: PendingMove,
     ) -> Result<Option<(&[u8], &[u8])>> {
         let value_at = moving.at + usize::from(moving.header.key_len);
         if moving.header.stored_bytes() > Self::SMALL {

@@ -12,10 +12,10 @@ use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Meta, Place};
 use crate::heap::Segment;
 
-use crate::engine::clean::batch::{Batch, Moving};
-use crate::engine::generation::View;
+use crate::engine::clean::batch::{Batch, PendingMove};
+use crate::engine::generation::Generation;
 use crate::engine::write::heap_end::Need;
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target, old_bytes};
+use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
 
 /// Bytes that a write walks at least: rarely and much at a time, so that the records' cache misses
 /// come together (deletes among a million entries 850 ns, with 2 KiB 890). Of a small segment it is
@@ -24,14 +24,14 @@ const CLEAN_LEAST: u64 = 16 * 1024;
 
 /// When cleaning is worth while.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Threshold {
+pub(crate) struct CleanThreshold {
     /// Dead bytes in percent of the live ones.
     pub percent: u32,
     /// Dead bytes on top of that.
     pub floor: u64,
 }
 
-impl Threshold {
+impl CleanThreshold {
     /// Bytes of the heap that a write walks for each byte that it appends, at least: enough for the
     /// default threshold with a margin of two.
     const LEAST_EFFORT: u64 = 4;
@@ -57,64 +57,68 @@ impl Threshold {
     }
 }
 
-impl Editor {
-    fn is_worth_while(&self, threshold: Threshold) -> bool {
-        let live = self.view.header().counters().live;
+impl Mutator {
+    fn is_worth_while(&self, threshold: CleanThreshold) -> bool {
+        let live = self.generation.header().counters().live;
         let dead = self.heap_bytes().saturating_sub(live);
         let most = threshold.most(live);
-        dead > most && dead.saturating_sub(self.spent_bytes()) > most
+        dead > most && dead.saturating_sub(self.evacuated_bytes()) > most
     }
 
     /// Cleans as much as follows from a write of so many bytes, if that is worth while.
-    pub(crate) fn clean_behind(&mut self, threshold: Threshold, written: u64) -> Outcomes<()> {
-        let live = self.view.header().counters().live;
-        let most = self.view.table.geometry().max_segment_bytes;
+    pub(crate) fn clean_behind(
+        &mut self,
+        threshold: CleanThreshold,
+        written: u64,
+    ) -> WriteResult<()> {
+        let live = self.generation.header().counters().live;
+        let most = self.generation.table.geometry().max_segment_bytes;
         let budget = threshold.effort(live).saturating_mul(written) + CLEAN_LEAST.min(most / 8);
         self.clean_some(threshold, budget)
     }
 
     /// Cleans for about `budget` bytes' worth of walking, if that is worth while.
-    pub(crate) fn clean_some(&mut self, threshold: Threshold, budget: u64) -> Outcomes<()> {
+    pub(crate) fn clean_some(&mut self, threshold: CleanThreshold, budget: u64) -> WriteResult<()> {
         // What takes room in a heap of numbered keys reserves numbers, or is damage.
-        if self.view.is_numbered() || !self.is_worth_while(threshold) {
+        if self.generation.is_numbered() || !self.is_worth_while(threshold) {
             return Ok(());
         }
-        if self.cleaning().place.segment == self.view.header().tail().segment {
+        if self.cleaning().place.segment == self.generation.header().tail().segment {
             // All that is dead lies in the last segment: go on in a new one.
-            return self.roll_whole(0);
+            return self.rotate_whole(0);
         }
         self.clean_step(budget)
     }
 
     /// Cleans every segment that there is now.
-    pub(crate) fn clean_all(&mut self) -> Outcomes<()> {
-        let live = self.view.header().counters().live;
-        if self.view.is_numbered() {
+    pub(crate) fn clean_all(&mut self) -> WriteResult<()> {
+        let live = self.generation.header().counters().live;
+        if self.generation.is_numbered() {
             return Ok(());
         }
         if self.heap_bytes() <= live.saturating_add(crate::format::segment::HEADER_BYTES) {
             return Ok(());
         }
-        if let Err(stop) = self.roll_whole(0) {
+        if let Err(stop) = self.rotate_whole(0) {
             if !stop.is_want_of_room() {
                 return Err(stop);
             }
             // On a full disk the segments that are dead altogether make room for the rest.
             self.clean_before_last()?;
-            self.roll_whole(0)?;
+            self.rotate_whole(0)?;
         }
         self.clean_before_last()?;
-        self.view
+        self.generation
             .header()
             .set(word::COMPACTED, crate::engine::version::now());
         Ok(())
     }
 
-    fn clean_before_last(&mut self) -> Outcomes<()> {
-        let last = self.view.header().tail().segment;
-        while self.view.header().oldest() < last {
-            self.retire_all()?;
-            if self.view.header().oldest() < last {
+    fn clean_before_last(&mut self) -> WriteResult<()> {
+        let last = self.generation.header().tail().segment;
+        while self.generation.header().oldest() < last {
+            self.reclaim_all()?;
+            if self.generation.header().oldest() < last {
                 self.clean_step(1 << 20)?;
             }
         }
@@ -122,13 +126,13 @@ impl Editor {
     }
 
     /// Walks on through the oldest segment that is not spent; at its end it is.
-    fn clean_step(&mut self, budget: u64) -> Outcomes<()> {
+    fn clean_step(&mut self, budget: u64) -> WriteResult<()> {
         let cursor = self.cleaning();
         let number = cursor.place.segment;
-        self.view.note_visit();
+        self.generation.note_visit();
         if self.segment(number)?.is_none() {
-            if View::has_segment_file(&self.names, number) {
-                return Err(Stop::Recover(
+            if Generation::has_segment_file(&self.names, number) {
+                return Err(Abort::Recover(
                     "the oldest segment cannot be opened",
                     At::Heap(first_place(number)),
                 ));
@@ -138,10 +142,10 @@ impl Editor {
             self.spend(number);
             return Ok(());
         }
-        // The segment stays mapped by this view, whatever appending does to the editor's.
-        let view = Arc::clone(&self.view);
-        let Some(segment) = view.segment(number) else {
-            return Err(Stop::Recover(
+        // The segment stays mapped by this generation, whatever appending does to the mutator's.
+        let generation = Arc::clone(&self.generation);
+        let Some(segment) = generation.segment(number) else {
+            return Err(Abort::Recover(
                 "the oldest segment is gone",
                 At::Heap(first_place(number)),
             ));
@@ -153,8 +157,8 @@ impl Editor {
         batch.begin(cursor.damage);
         let until = u64::from(from).saturating_add(budget / 8);
         while !batch.over && u64::from(walker.unit()) <= until {
-            batch.fill(&view, &mut walker, self.dead().of(number), until)?;
-            self.carry_over(&view, segment, &mut batch)?;
+            batch.fill(&generation, &mut walker, self.dead().of(number), until)?;
+            self.evacuate_batch(&generation, segment, &mut batch)?;
         }
         let (over, damage) = (batch.over, batch.damage);
         self.batch = batch;
@@ -164,7 +168,7 @@ impl Editor {
                 unit: walker.unit(),
             };
             let cursor = Cursor { place, damage };
-            self.view.header().set(word::CURSOR, cursor.to_word());
+            self.generation.header().set(word::CURSOR, cursor.to_word());
             return Ok(());
         }
         if damage {
@@ -177,19 +181,24 @@ impl Editor {
     /// A segment holds nothing live any more. A cursor behind it says so.
     fn spend(&self, number: u16) {
         let next = Cursor::at(first_place(number.saturating_add(1)));
-        self.view.header().set(word::CURSOR, next.to_word());
+        self.generation.header().set(word::CURSOR, next.to_word());
     }
 
     /// Appends the records of a batch again to which an entry links, and empties it. Deletion
     /// records end here: this is the oldest segment, so nothing older is left that they could keep
     /// from coming back.
-    fn carry_over(&mut self, view: &View, segment: &Segment, batch: &mut Batch) -> Outcomes<()> {
+    fn evacuate_batch(
+        &mut self,
+        generation: &Generation,
+        segment: &Segment,
+        batch: &mut Batch,
+    ) -> WriteResult<()> {
         for moving in &mut batch.records {
-            let found = self.find_place(&view.table, moving.hash, moving.place)?;
+            let found = self.find_place(&generation.table, moving.hash, moving.place)?;
             moving.slot = found.map(|target| {
                 // It comes while those of the others are looked for.
                 target.slot.prefetch();
-                view.table.slot_number(target.region, target.index)
+                generation.table.slot_number(target.region, target.index)
             });
         }
         for at in 0..batch.records.len() {
@@ -197,7 +206,7 @@ impl Editor {
             if let Some(slot) = moving.slot
                 && let Some((key, value)) = batch.content(segment, moving)?
             {
-                self.move_record(view, moving, slot, key, value)?;
+                self.move_record(generation, moving, slot, key, value)?;
             }
         }
         batch.clear();
@@ -207,17 +216,17 @@ impl Editor {
     /// Like an overwrite, but with the old version: one link store, and nobody sees a change.
     fn move_record(
         &mut self,
-        view: &View,
-        moving: Moving,
+        generation: &Generation,
+        moving: PendingMove,
         slot_number: u32,
         key: &[u8],
         value: &[u8],
-    ) -> Outcomes<()> {
+    ) -> WriteResult<()> {
         let header = moving.header;
-        let live = view.header().counters().live;
+        let live = generation.header().counters().live;
         let copy = self.append(header, key, value, live, Need::Ordinary)?;
-        let (region, index) = view.table.slot_home(slot_number);
-        let slot = view.table.region(region)?.slot(index);
+        let (region, index) = generation.table.slot_home(slot_number);
+        let slot = generation.table.region(region)?.slot(index);
         let target = Target {
             region,
             index,
@@ -236,27 +245,27 @@ impl Editor {
 
     /// Looks through all entries for links into a segment in which damage may have hidden their
     /// records from the walk.
-    fn sweep(&mut self, number: u16) -> Outcomes<()> {
-        let view = Arc::clone(&self.view);
-        let Some(segment) = view.segment(number) else {
-            return Err(Stop::Recover(
+    fn sweep(&mut self, number: u16) -> WriteResult<()> {
+        let generation = Arc::clone(&self.generation);
+        let Some(segment) = generation.segment(number) else {
+            return Err(Abort::Recover(
                 "the oldest segment is gone",
                 At::Heap(first_place(number)),
             ));
         };
         let mut batch = Batch::default();
-        for position in 0..view.roster_len() {
-            let Position::Slot(slot_number) = view.roster.get(position)? else {
+        for position in 0..generation.roster_len() {
+            let Position::Slot(slot_number) = generation.roster.get(position)? else {
                 continue;
             };
-            let (region, index) = view.table.slot_home(slot_number);
-            let slot = view.table.region(region)?.slot(index);
+            let (region, index) = generation.table.slot_home(slot_number);
+            let slot = generation.table.region(region)?.slot(index);
             let link = slot.link();
             if !link.is_entry() || link.place().segment != number {
                 continue;
             }
-            match batch.take(&view, segment, link.place())? {
-                Some(Kind::Entry) => self.carry_over(&view, segment, &mut batch)?,
+            match batch.take(&generation, segment, link.place())? {
+                Some(Kind::Entry) => self.evacuate_batch(&generation, segment, &mut batch)?,
                 _ => {
                     let target = Target {
                         region,
@@ -266,7 +275,7 @@ impl Editor {
                         record: None,
                     };
                     self.drop_entry(&target, old_bytes(&target))?;
-                    view.header().add(word::DROPPED, 1);
+                    generation.header().add(word::DROPPED, 1);
                 }
             }
         }

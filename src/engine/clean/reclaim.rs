@@ -13,31 +13,31 @@ use crate::index::header::SyncNotes;
 use crate::os::files;
 use crate::os::mmap::MappedFile;
 
-use crate::engine::clean::background::{Errand, Errands};
-use crate::engine::generation::View;
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
+use crate::engine::clean::background::{BackgroundTask, BackgroundTasks};
+use crate::engine::generation::Generation;
+use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 
 /// Bytes, above half of the live ones, by which the heap may grow before a write waits for an
-/// errand.
+/// task.
 const AHEAD: u64 = 64 << 20;
 /// Bytes of spent segments, above half of the live ones, at which a write of a young handle syncs
-/// the heap itself. A handle that lives for one write never sees the end of an errand, and the
-/// errand of a process that ends goes with it.
+/// the heap itself. A handle that lives for one write never sees the end of an task, and the
+/// task of a process that ends goes with it.
 const AHEAD_OF_YOUNG: u64 = 8 << 20;
 
-impl Editor {
+impl Mutator {
     /// How far cleaning has come. The segments before this place's, from the oldest on, are spent:
     /// they hold nothing live, and wait for their removal.
     pub(crate) fn cleaning(&self) -> Cursor {
-        let header = self.view.header();
+        let header = self.generation.header();
         let (oldest, last) = (header.oldest(), header.tail().segment);
         Cursor::from_word(header.get(word::CURSOR))
             .filter(|cursor| (oldest..=last).contains(&cursor.place.segment))
             .unwrap_or(Cursor::at(first_place(oldest)))
     }
 
-    pub(crate) fn has_spent(&self) -> bool {
-        let header = self.view.header();
+    pub(crate) fn has_evacuated(&self) -> bool {
+        let header = self.generation.header();
         let oldest = header.oldest();
         // Every write asks this, and mostly the two are the same.
         Cursor::from_word(header.get(word::CURSOR))
@@ -46,30 +46,30 @@ impl Editor {
     }
 
     /// Bytes of the spent segments, whether this handle has mapped them or not.
-    pub(crate) fn spent_bytes(&self) -> u64 {
-        let bytes = |number| match self.view.segment(number) {
+    pub(crate) fn evacuated_bytes(&self) -> u64 {
+        let bytes = |number| match self.generation.segment(number) {
             Some(segment) => segment.allocated(),
             None => {
                 let there = self.names.segment(number, self.stage).symlink_metadata();
                 there.map_or(0, |there| there.len())
             }
         };
-        let spent = self.view.header().oldest()..self.cleaning().place.segment;
+        let spent = self.generation.header().oldest()..self.cleaning().place.segment;
         spent.map(bytes).sum()
     }
 
     /// Bytes of the heap that no entry needs.
     pub(crate) fn dead_bytes(&self) -> u64 {
-        let live = self.view.header().counters().live;
+        let live = self.generation.header().counters().live;
         self.heap_bytes().saturating_sub(live)
     }
 
     /// Removes the spent segments, and waits for the disk where it must.
-    pub(crate) fn retire_all(&mut self) -> Outcomes<()> {
-        while self.has_spent() {
-            let number = self.view.header().oldest();
+    pub(crate) fn reclaim_all(&mut self) -> WriteResult<()> {
+        while self.has_evacuated() {
+            let number = self.generation.header().oldest();
             if self.is_there(number)? {
-                if self.view.header().get(word::FLUSHED) != 0 && !self.is_replaced(number) {
+                if self.generation.header().get(word::FLUSHED) != 0 && !self.is_replaced(number) {
                     self.sync_heap()?;
                 }
                 files::remove(&self.names.segment(number, self.stage))?;
@@ -81,8 +81,8 @@ impl Editor {
     }
 
     /// Goes on with the removal of the spent segments as far as it needs not wait for the disk, and
-    /// sends an errand for the rest. Waits for the disk all the same where too much has become spent:
-    /// the handles before this one may each have ended before their errands did.
+    /// sends an task for the rest. Waits for the disk all the same where too much has become spent:
+    /// the handles before this one may each have ended before their tasks did.
     ///
     /// A cache that was ever flushed first syncs its heap as far as it went when cleaning had come
     /// through: not only the copies, for a newer version that is not yet synced may be all that is
@@ -90,30 +90,31 @@ impl Editor {
     ///
     /// All that this goes by is in the index header and in the directory, so that it makes no
     /// difference which handle takes the next step.
-    pub(crate) fn retire_some(&mut self, errands: &mut Errands) -> Outcomes<()> {
-        if self.view.header().get(word::FLUSHED) == 0 {
-            return self.retire_all();
+    pub(crate) fn reclaim_some(&mut self, tasks: &mut BackgroundTasks) -> WriteResult<()> {
+        if self.generation.header().get(word::FLUSHED) == 0 {
+            return self.reclaim_all();
         }
-        if let Some(mut errand) = errands.under_way.take() {
-            if !errand.is_over() && !self.is_overdue(&errand) {
-                errands.under_way = Some(errand);
+        if let Some(mut task) = tasks.under_way.take() {
+            if !task.is_over() && !self.is_overdue(&task) {
+                tasks.under_way = Some(task);
                 return Ok(());
             }
-            errands.has_collected = true;
-            self.settle(errand)?;
+            tasks.has_collected = true;
+            self.settle(task)?;
         }
-        while self.has_spent() {
-            let number = self.view.header().oldest();
-            if self.waits_for_records(number, errands) {
+        while self.has_evacuated() {
+            let number = self.generation.header().oldest();
+            if self.waits_for_records(number, tasks) {
                 return Ok(());
             }
             let is_there = self.is_there(number)?;
-            if !is_there && self.view.header().get(word::REMOVALS_SYNCED) > u64::from(number) {
+            if !is_there && self.generation.header().get(word::REMOVALS_SYNCED) > u64::from(number)
+            {
                 self.advance(number)?;
                 continue;
             }
-            if self.spent_bytes() > self.most_spent(errands) {
-                return self.retire_all();
+            if self.evacuated_bytes() > self.most_evacuated(tasks) {
+                return self.reclaim_all();
             }
             let sent = if !is_there {
                 self.send_removal(number)
@@ -126,8 +127,8 @@ impl Editor {
                 return Ok(());
             };
             match sent {
-                Some(errand) => errands.under_way = Some(errand),
-                None => self.retire_all()?,
+                Some(task) => tasks.under_way = Some(task),
+                None => self.reclaim_all()?,
             }
             return Ok(());
         }
@@ -136,17 +137,17 @@ impl Editor {
 
     /// Whether nothing can be done about a spent segment before more records are appended. Every write
     /// asks this, so it makes no system call.
-    fn waits_for_records(&self, number: u16, errands: &Errands) -> bool {
-        self.view.header().get(word::REMOVALS_SYNCED) <= u64::from(number)
+    fn waits_for_records(&self, number: u16, tasks: &BackgroundTasks) -> bool {
+        self.generation.header().get(word::REMOVALS_SYNCED) <= u64::from(number)
             && !self.is_replaced(number)
             && !self.is_complete_behind(number)
-            && self.spent_bytes() <= self.most_spent(errands)
+            && self.evacuated_bytes() <= self.most_evacuated(tasks)
     }
 
-    /// Bytes of spent segments at which a write no longer leaves them to an errand.
-    fn most_spent(&self, errands: &Errands) -> u64 {
-        let live = self.view.header().counters().live;
-        let ahead = if errands.has_collected {
+    /// Bytes of spent segments at which a write no longer leaves them to an task.
+    fn most_evacuated(&self, tasks: &BackgroundTasks) -> u64 {
+        let live = self.generation.header().counters().live;
+        let ahead = if tasks.has_collected {
             AHEAD
         } else {
             AHEAD_OF_YOUNG
@@ -156,7 +157,7 @@ impl Editor {
 
     /// What is known of the records that replace those of a spent segment, as the header has it.
     fn replaced(&self, number: u16) -> Option<Replaced> {
-        let header = self.view.header();
+        let header = self.generation.header();
         let replaced = Replaced::from_word(header.get(word::REPLACED));
         let counts = number < replaced.below
             && replaced.below <= self.cleaning().place.segment
@@ -166,7 +167,7 @@ impl Editor {
 
     /// Whether all that replaces the records of a spent segment is synced.
     fn is_replaced(&self, number: u16) -> bool {
-        let synced = Place::from_word(self.view.header().get(word::SYNCED));
+        let synced = Place::from_word(self.generation.header().get(word::SYNCED));
         self.replaced(number)
             .is_some_and(|replaced| replaced.upto <= synced)
     }
@@ -175,7 +176,7 @@ impl Editor {
     /// complete, so that it can be synced while others write. Takes down which one that is, if it is
     /// not known yet.
     fn is_complete_behind(&self, number: u16) -> bool {
-        let tail = self.view.header().tail();
+        let tail = self.generation.header().tail();
         match self.replaced(number) {
             Some(replaced) => replaced.upto.segment != tail.segment,
             None => {
@@ -187,7 +188,7 @@ impl Editor {
 
     /// All that replaces the records of the segments that are spent now stands before the tail.
     fn note_replaced(&self) {
-        let header = self.view.header();
+        let header = self.generation.header();
         let replaced = Replaced {
             below: self.cleaning().place.segment,
             upto: header.tail(),
@@ -197,27 +198,27 @@ impl Editor {
 
     /// Whether so much was written meanwhile that the next write must wait: the disk is slower than
     /// the writers.
-    fn is_overdue(&self, errand: &Errand) -> bool {
-        let live = self.view.header().counters().live;
-        self.heap_bytes().saturating_sub(errand.heap_bytes) > live / 2 + AHEAD
+    fn is_overdue(&self, task: &BackgroundTask) -> bool {
+        let live = self.generation.header().counters().live;
+        self.heap_bytes().saturating_sub(task.heap_bytes) > live / 2 + AHEAD
     }
 
     /// Whether the file of a spent segment is still there. One that cannot be opened is none that
     /// may be removed.
-    fn is_there(&mut self, number: u16) -> Outcomes<bool> {
-        if !View::has_segment_file(&self.names, number) {
+    fn is_there(&mut self, number: u16) -> WriteResult<bool> {
+        if !Generation::has_segment_file(&self.names, number) {
             return Ok(false);
         }
         match self.segment(number)? {
             Some(_) => Ok(true),
-            None => Err(Stop::Recover(
+            None => Err(Abort::Recover(
                 "the oldest segment cannot be opened",
                 At::Heap(first_place(number)),
             )),
         }
     }
 
-    fn send_removal(&self, number: u16) -> Option<Errand> {
+    fn send_removal(&self, number: u16) -> Option<BackgroundTask> {
         let names = Arc::clone(&self.names);
         self.send(move |notes| {
             names.sync_heap_dir()?;
@@ -228,8 +229,8 @@ impl Editor {
 
     /// Sends for a sync of the segments that are complete. The last one is left out: who stores to
     /// pages that are being written waits for the disk.
-    fn send_sync(&mut self) -> Outcomes<Option<Errand>> {
-        let last = self.view.header().tail().segment;
+    fn send_sync(&mut self) -> WriteResult<Option<BackgroundTask>> {
+        let last = self.generation.header().tail().segment;
         let mut files = self.unsynced()?;
         files.pop();
         let names = Arc::clone(&self.names);
@@ -241,26 +242,26 @@ impl Editor {
         }))
     }
 
-    /// Sends an errand, which stores its result in the header at once. That it failed must be known
+    /// Sends an task, which stores its result in the header at once. That it failed must be known
     /// to the next to sync, in whichever process: it may be told that all is well.
     fn send(
         &self,
         work: impl FnOnce(SyncNotes<'_>) -> Result<()> + Send + 'static,
-    ) -> Option<Errand> {
-        // Not the view: it has the lock's descriptor.
-        let table = Arc::clone(&self.view.table);
-        Errand::send(self.view.ids.heap, self.heap_bytes(), move || {
+    ) -> Option<BackgroundTask> {
+        // Not the generation: it has the lock's descriptor.
+        let table = Arc::clone(&self.generation.table);
+        BackgroundTask::send(self.generation.ids.heap, self.heap_bytes(), move || {
             let notes = table.header().sync_notes();
             notes.note_sync(work(notes))
         })
     }
 
-    /// Waits for an errand. That it failed is told to this generation too, if the heap is the same.
-    pub(crate) fn settle(&mut self, errand: Errand) -> Outcomes<()> {
-        let heap = errand.heap;
-        match errand.collect() {
-            Some(outcome) if heap == self.view.ids.heap => {
-                Ok(self.view.header().note_sync(outcome)?)
+    /// Waits for an task. That it failed is told to this generation too, if the heap is the same.
+    pub(crate) fn settle(&mut self, task: BackgroundTask) -> WriteResult<()> {
+        let heap = task.heap;
+        match task.collect() {
+            Some(outcome) if heap == self.generation.ids.heap => {
+                Ok(self.generation.header().note_sync(outcome)?)
             }
             // Of files that are nobody's any more, or nothing is known of it.
             _ => Ok(()),
@@ -270,32 +271,34 @@ impl Editor {
     /// No later segment may go before this one is gone for good: it could have the deletions that
     /// keep the entries of this one away.
     pub(crate) fn sync_removal(&self) -> Result<()> {
-        if self.view.header().get(word::FLUSHED) != 0 {
-            self.view.header().note_sync(self.names.sync_heap_dir())?;
+        if self.generation.header().get(word::FLUSHED) != 0 {
+            self.generation
+                .header()
+                .note_sync(self.names.sync_heap_dir())?;
         }
         Ok(())
     }
 
     /// The heap begins behind a segment whose file is gone. "The oldest is missing" is a normal
     /// state, so a kill between the removal and these stores costs nothing.
-    pub(crate) fn advance(&mut self, number: u16) -> Outcomes<()> {
-        let tail = self.view.header().tail();
+    pub(crate) fn advance(&mut self, number: u16) -> WriteResult<()> {
+        let tail = self.generation.header().tail();
         let next = number.saturating_add(1);
         let cleaning = self.cleaning();
         let (gone, left) = self
-            .view
+            .generation
             .segments()
             .cloned()
             .partition(|segment| segment.number() == number);
-        let left = self.view.with_segments(left);
+        let left = self.generation.with_segments(left);
         let before = left.heap_bytes_before(&self.names, tail.segment)?;
-        let header = self.view.header();
+        let header = self.generation.header();
         header.set(word::HEAP_BASE, before);
         if cleaning.place.segment == number {
             header.set(word::CURSOR, Cursor::at(first_place(next)).to_word());
         }
         header.set_oldest(next);
-        self.view = Arc::new(left);
+        self.generation = Arc::new(left);
         let gone: Vec<_> = gone;
         self.removed.extend(gone);
         Ok(())
@@ -305,12 +308,12 @@ impl Editor {
     /// header: what it was about is lost to the system, and a later sync that succeeds proves
     /// nothing.
     pub(crate) fn sync_heap(&mut self) -> Result<()> {
-        let tail = self.view.header().tail();
+        let tail = self.generation.header().tail();
         let files = self.unsynced()?;
         for file in &files {
-            self.view.header().note_sync(file.sync())?;
+            self.generation.header().note_sync(file.sync())?;
         }
-        let header = self.view.header();
+        let header = self.generation.header();
         let first_time = header.get(word::FLUSHED) == 0;
         // The names of segments that were begun since.
         if first_time || Place::from_word(header.get(word::SYNCED)).segment != tail.segment {
@@ -318,7 +321,7 @@ impl Editor {
         }
         header.set(word::SYNCED, tail.to_word());
         header.set(word::FLUSHED, 1);
-        if self.has_spent() {
+        if self.has_evacuated() {
             self.note_replaced();
         }
         Ok(())
@@ -326,7 +329,7 @@ impl Editor {
 
     /// The segments that have records which may not be on the disk yet.
     fn unsynced(&mut self) -> Result<Vec<Arc<MappedFile>>> {
-        let header = self.view.header();
+        let header = self.generation.header();
         if header.get(word::SYNC_ERROR) != 0 {
             return Err(Error::SyncFailed {
                 path: self.names.cache().to_owned(),

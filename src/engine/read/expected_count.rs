@@ -1,29 +1,29 @@
 //! How many entries a listing has to find, by the header's count.
 //!
-//! Knows views and their headers. A listing takes a tally before its first position and compares
+//! Knows generations and their headers. A listing takes a tally before its first position and compares
 //! after its last one, so that damage cannot make it shorter unnoticed.
 
 use crate::error::{Error, Result};
 use crate::index::header::Armed;
-use crate::sync::loads_done;
+use crate::sync::acquire_fence;
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 
 /// The header's count at the beginning of a listing.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tally {
+pub(crate) struct ExpectedCount {
     /// Loaded before the count: a change that is not in the count is one since.
     changes: u64,
     occupied: u64,
 }
 
-impl Tally {
+impl ExpectedCount {
     /// Taken before the roster's length and any position are read.
-    pub(crate) fn of(view: &View) -> Self {
-        let header = view.header();
+    pub(crate) fn of(generation: &Generation) -> Self {
+        let header = generation.header();
         let changes = header.changes();
         let occupied = header.occupied();
-        loads_done();
+        acquire_fence();
         Self { changes, occupied }
     }
 
@@ -34,9 +34,9 @@ impl Tally {
 
     /// The fewest entries that were there all the time from the tally until now. Each change since
     /// then may have removed one, and so may the one that is under way, whose writer may be dead.
-    pub(crate) fn least(&self, view: &View) -> u64 {
-        let header = view.header();
-        loads_done();
+    pub(crate) fn least(&self, generation: &Generation) -> u64 {
+        let header = generation.header();
+        acquire_fence();
         // The intent first: a change that is not under way any more was counted before.
         let least = match header.intent() {
             Armed::No => self.occupied,
@@ -49,10 +49,10 @@ impl Tally {
     /// An error if a listing that found `found` entries and came to its end lacks some.
     ///
     /// Exact where nobody writes; each change by others since the tally is taken for a deletion.
-    pub(crate) fn check(&self, view: &View, found: u64) -> Result<()> {
-        view.check_roster_length()?;
-        let path = view.table.file().path();
-        if found < self.least(view) {
+    pub(crate) fn check(&self, generation: &Generation, found: u64) -> Result<()> {
+        generation.check_roster_length()?;
+        let path = generation.table.file().path();
+        if found < self.least(generation) {
             return Err(Error::Incomplete {
                 path: path.to_owned(),
                 found,
@@ -61,8 +61,8 @@ impl Tally {
             });
         }
         // Counters that were overwritten with zeros agree with an empty listing.
-        if view.header().counters().regions == 0 {
-            return Err(view.table.damaged("the number of regions", 0));
+        if generation.header().counters().regions == 0 {
+            return Err(generation.table.damaged("the number of regions", 0));
         }
         Ok(())
     }

@@ -13,10 +13,10 @@ use crate::format::roster::Position;
 use crate::format::slot::{Identity, Link, Meta};
 
 use crate::engine::entry::Entry;
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
-use crate::engine::read::expected_count::Tally;
+use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::segment_numbers::present_numbers;
 use crate::engine::version::Version;
 
@@ -28,7 +28,7 @@ const AHEAD: u32 = 16;
 /// A walk over the positions of one generation.
 pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
-    view: Arc<View>,
+    generation: Arc<Generation>,
     position: u32,
     /// Positions there are.
     pub end: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Cursor<'a> {
     /// The length of its value.
     value_len: u32,
     /// What the header counted at the beginning.
-    tally: Tally,
+    tally: ExpectedCount,
     /// Entries that were found.
     found: u64,
     /// Whether an error was returned: whoever lists knows that something is missing.
@@ -87,38 +87,38 @@ impl<'a> Cursor<'a> {
     fn new(handle: &'a Handle) -> Result<Self> {
         // The upper bound first, then all segments, then a look whether they were still the
         // generation's.
-        let view = loop {
+        let generation = loop {
             let (guard, poll) = handle.current()?;
-            let view = Arc::clone(&guard);
-            let tally = Tally::of(&view);
-            let end = view.roster_len();
-            let view = with_all_segments(handle, view)?;
-            if view.header().poll().superseded() == poll.superseded() {
-                break (view, end, tally);
+            let generation = Arc::clone(&guard);
+            let tally = ExpectedCount::of(&generation);
+            let end = generation.roster_len();
+            let generation = with_all_segments(handle, generation)?;
+            if generation.header().poll().superseded() == poll.superseded() {
+                break (generation, end, tally);
             }
             // Marked while we looked: go on with it unless another generation has taken its place.
-            if handle.inode_at_path()? == Some(view.inode) {
-                break (view, end, tally);
+            if handle.inode_at_path()? == Some(generation.inode) {
+                break (generation, end, tally);
             }
         };
-        let (view, end, tally) = view;
+        let (generation, end, tally) = generation;
         Ok(Self {
             end,
             tally,
-            ..Self::of(handle, view)
+            ..Self::of(handle, generation)
         })
     }
 
-    /// Over the positions of a view as it is: segments are mapped where a link leads to them.
-    pub(crate) fn of(handle: &'a Handle, view: Arc<View>) -> Self {
+    /// Over the positions of a generation as it is: segments are mapped where a link leads to them.
+    pub(crate) fn of(handle: &'a Handle, generation: Arc<Generation>) -> Self {
         Self {
             handle,
             position: 0,
-            tally: Tally::of(&view),
+            tally: ExpectedCount::of(&generation),
             found: 0,
             failed: false,
-            end: view.roster_len(),
-            view,
+            end: generation.roster_len(),
+            generation,
             key: Vec::new(),
             value: Vec::new(),
             value_len: 0,
@@ -170,7 +170,7 @@ impl<'a> Cursor<'a> {
         if std::mem::replace(&mut self.over, true) || self.failed {
             return None;
         }
-        let error = self.tally.check(&self.view, self.found).err()?;
+        let error = self.tally.check(&self.generation, self.found).err()?;
         if error.is_corruption() {
             self.handle.saw_damage();
         }
@@ -198,9 +198,9 @@ impl<'a> Cursor<'a> {
     fn look_ahead(&self, position: u32) {
         let ahead = position.saturating_add(AHEAD);
         if ahead < self.end
-            && let Ok(Position::Slot(number)) = self.view.roster.get(ahead)
+            && let Ok(Position::Slot(number)) = self.generation.roster.get(ahead)
         {
-            self.view.table.prefetch_slot(number);
+            self.generation.table.prefetch_slot(number);
         }
     }
 
@@ -213,14 +213,14 @@ impl<'a> Cursor<'a> {
             // Keys come from slots, mostly: there is nothing to be gained.
             return Glance::Unsure;
         }
-        let view = &*self.view;
-        let number = match view.roster.get(position) {
+        let generation = &*self.generation;
+        let number = match generation.roster.get(position) {
             Ok(Position::Slot(number)) => number,
             Ok(Position::Hole(_)) => return Glance::Hole,
             Err(_) => return Glance::Unsure,
         };
-        let (region, index) = view.table.slot_home(number);
-        let Some(region) = view.table.region_at_hand(region) else {
+        let (region, index) = generation.table.slot_home(number);
+        let Some(region) = generation.table.region_at_hand(region) else {
             return Glance::Unsure;
         };
         let stamp = region.stamp();
@@ -231,12 +231,12 @@ impl<'a> Cursor<'a> {
         let is_entry = stamp.is_live() && link.is_entry() && identity.position == position;
         let is_still = region.stamp_after() == stamp
             && slot.link_after() == link
-            && matches!(view.roster.get(position), Ok(Position::Slot(again)) if again == number);
+            && matches!(generation.roster.get(position), Ok(Position::Slot(again)) if again == number);
         if !(is_entry && is_still) {
             return Glance::Unsure;
         }
         let place = link.place();
-        let Some(segment) = view.segment(place.segment) else {
+        let Some(segment) = generation.segment(place.segment) else {
             return Glance::Unsure;
         };
         self.key.clear();
@@ -257,7 +257,7 @@ impl<'a> Cursor<'a> {
             let seen = settled(handle, || {
                 let look = self.look(position, with_value)?;
                 let changes = match look {
-                    Look::Damaged(_) => self.view.header().changes(),
+                    Look::Damaged(_) => self.generation.header().changes(),
                     _ => 0,
                 };
                 Ok((look, changes))
@@ -278,26 +278,26 @@ impl<'a> Cursor<'a> {
         if !self.handle.reopen_on_overlay()? {
             return Ok(false);
         }
-        let view = self.handle.view.load_full();
-        if view.ids != self.view.ids {
+        let generation = self.handle.generation.load_full();
+        if generation.ids != self.generation.ids {
             return Err(Error::Superseded {
                 path: self.handle.path.to_path_buf(),
             });
         }
-        self.view = view;
+        self.generation = generation;
         Ok(true)
     }
 
     fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
-        let view = &*self.view;
-        let Position::Slot(number) = view.roster.get(position)? else {
+        let generation = &*self.generation;
+        let Position::Slot(number) = generation.roster.get(position)? else {
             return Ok(Look::Nothing);
         };
-        let (region_number, index) = view.table.slot_home(number);
-        let region = match view.table.region(region_number) {
+        let (region_number, index) = generation.table.slot_home(number);
+        let region = match generation.table.region(region_number) {
             Err(error) if error.is_corruption() => {
                 let what = "a position that leads to no slot";
-                return Ok(Look::Damaged(view.roster.damaged(position, what)));
+                return Ok(Look::Damaged(generation.roster.damaged(position, what)));
             }
             region => region?,
         };
@@ -318,13 +318,13 @@ impl<'a> Cursor<'a> {
         }
         // Asked after the link was read and before all is compared again: a writer between its
         // stores has said so.
-        let writing = view.header().get(word::INTENT) != 0;
+        let writing = generation.header().get(word::INTENT) != 0;
         // What was read counts only if region, slot and roster are what they were before.
         let still = || {
             let same_stamp = region.stamp_after() == stamp;
             same_stamp
                 && slot.link_after() == link
-                && view.roster.get(position).ok() == Some(Position::Slot(number))
+                && generation.roster.get(position).ok() == Some(Position::Slot(number))
         };
         if !still() {
             return Ok(Look::Again);
@@ -333,20 +333,20 @@ impl<'a> Cursor<'a> {
             if !inline {
                 return self.read_unless_moved(number, link, identity, meta, with_value);
             }
-            if is_key_of(view, &self.key, identity, link) {
+            if is_key_of(generation, &self.key, identity, link) {
                 return Ok(Look::Entry(Version(meta.mtime)));
             }
             let what = "a key that does not fit the hash in its slot";
-            let at = view.table.body_at(region_number, index);
-            return Ok(Look::Damaged(view.table.damaged(what, at)));
+            let at = generation.table.body_at(region_number, index);
+            return Ok(Look::Damaged(generation.table.damaged(what, at)));
         }
         if !link.is_entry() && writing {
             // Not yet published, or gone already; where the writer was killed, this can last.
             return Ok(Look::Nothing);
         }
         let what = "a slot that does not know its roster position";
-        let at = view.table.body_at(region_number, index);
-        Ok(Look::Damaged(view.table.damaged(what, at)))
+        let at = generation.table.body_at(region_number, index);
+        Ok(Look::Damaged(generation.table.damaged(what, at)))
     }
 
     /// Reads the record behind a link, and looks at the link again where it was missing or wrong:
@@ -361,8 +361,15 @@ impl<'a> Cursor<'a> {
     ) -> Result<Look> {
         let read = self.read_record(number, link, identity, meta, with_value)?;
         if matches!(read, Look::Damaged(_)) {
-            let (region, index) = self.view.table.slot_home(number);
-            if self.view.table.region(region)?.slot(index).link_after() != link {
+            let (region, index) = self.generation.table.slot_home(number);
+            if self
+                .generation
+                .table
+                .region(region)?
+                .slot(index)
+                .link_after()
+                != link
+            {
                 return Ok(Look::Again);
             }
         }
@@ -383,16 +390,16 @@ impl<'a> Cursor<'a> {
         with_value: bool,
     ) -> Result<Look> {
         let place = link.place();
-        let Some(segment) = self.view.segment(place.segment) else {
+        let Some(segment) = self.generation.segment(place.segment) else {
             return self.find_segment(place.segment, slot_number);
         };
-        let header = if with_value || self.view.is_numbered() {
+        let header = if with_value || self.generation.is_numbered() {
             let value = with_value.then_some(&mut self.value);
             segment.read_any(place.unit, &mut self.key, value)?
         } else {
             let header = segment.read_key(place.unit, &mut self.key)?;
             header.filter(|header| {
-                is_key_of(&self.view, &self.key, identity, link)
+                is_key_of(&self.generation, &self.key, identity, link)
                     && (header.key_len, header.value_len) == (identity.key_len, meta.value_len)
             })
         };
@@ -406,25 +413,30 @@ impl<'a> Cursor<'a> {
 
     /// Maps a segment that was begun after the walk, and keeps all that the walk has mapped before.
     fn find_segment(&mut self, number: u16, slot_number: u32) -> Result<Look> {
-        if let Some(segment) = self.view.open_segment(&self.handle.names, number)? {
-            self.handle.share_segment(&self.view, &segment);
-            let all = self.view.segments().cloned().chain([segment]).collect();
-            self.view = Arc::new(self.view.with_segments(all));
+        if let Some(segment) = self.generation.open_segment(&self.handle.names, number)? {
+            self.handle.share_segment(&self.generation, &segment);
+            let all = self
+                .generation
+                .segments()
+                .cloned()
+                .chain([segment])
+                .collect();
+            self.generation = Arc::new(self.generation.with_segments(all));
             return Ok(Look::Again);
         }
         // Files go only behind the commit: the mark alone may be damage.
-        let replaced = || Ok(self.handle.inode_at_path()? != Some(self.view.inode));
-        if self.view.header().poll().superseded() && replaced()? {
+        let replaced = || Ok(self.handle.inode_at_path()? != Some(self.generation.inode));
+        if self.generation.header().poll().superseded() && replaced()? {
             return Ok(Look::Superseded);
         }
         // If it was cleaned away between the link and now, the link has changed, and is looked at
         // again.
-        let missing = missing_segment(&self.view, &self.handle.names, number)?;
+        let missing = missing_segment(&self.generation, &self.handle.names, number)?;
         let what = "a link to a segment that is not there";
-        let (region, index) = self.view.table.slot_home(slot_number);
+        let (region, index) = self.generation.table.slot_home(slot_number);
         let damaged = || {
-            let at = self.view.table.body_at(region, index);
-            self.view.table.damaged(what, at)
+            let at = self.generation.table.body_at(region, index);
+            self.generation.table.damaged(what, at)
         };
         Ok(Look::Damaged(missing.unwrap_or_else(damaged)))
     }
@@ -471,23 +483,29 @@ fn settled(handle: &Handle, mut look: impl FnMut() -> Result<(Look, u64)>) -> Re
 /// Whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a slot: a
 /// key that damage changed passes with a probability of 2^-31.
 #[inline(always)]
-fn is_key_of(view: &View, key: &[u8], identity: Identity, link: Link) -> bool {
-    let hash = view.hasher.hash(key);
+fn is_key_of(generation: &Generation, key: &[u8], identity: Identity, link: Link) -> bool {
+    let hash = generation.hasher.hash(key);
     (hash.stored(), hash.tag()) == (identity.hash, link.tag())
 }
 
-/// The view with every segment mapped that its generation has now.
-pub(crate) fn with_all_segments(handle: &Handle, view: Arc<View>) -> Result<Arc<View>> {
-    let header = view.header();
+/// The generation with every segment mapped that its generation has now.
+pub(crate) fn with_all_segments(
+    handle: &Handle,
+    generation: Arc<Generation>,
+) -> Result<Arc<Generation>> {
+    let header = generation.header();
     let mut all = Vec::new();
     let (oldest, last) = (header.oldest(), header.reserved().segment);
     for number in present_numbers(&handle.names, oldest, last) {
-        match view.segments().find(|segment| segment.number() == number) {
+        match generation
+            .segments()
+            .find(|segment| segment.number() == number)
+        {
             Some(segment) => all.push(Arc::clone(segment)),
-            None => all.extend(view.open_segment(&handle.names, number)?),
+            None => all.extend(generation.open_segment(&handle.names, number)?),
         }
     }
-    Ok(Arc::new(view.with_segments(all)))
+    Ok(Arc::new(generation.with_segments(all)))
 }
 
 /// An entry of a listing, without its value.
@@ -647,7 +665,7 @@ mod tests {
     /// A position at which each look loses a race is contention; one at which each look finds damage
     /// is damage, however much is changed elsewhere.
     #[test]
-    fn lost_races_are_no_damage() {
+    fn lost_listing_races_are_no_corruption() {
         let dir = tempfile::tempdir().unwrap();
         let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
         let handle = cache.handle();

@@ -18,7 +18,7 @@ use crate::heap::Outcome;
 use crate::index::region::Slot;
 use crate::index::table::{Glance, Located};
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
 use crate::engine::version::Version;
@@ -70,7 +70,7 @@ enum Step<T> {
     Other,
     Damaged(Error),
     Restart,
-    /// The segment is not mapped in this view.
+    /// The segment is not mapped in this generation.
     Unmapped(u16),
 }
 
@@ -118,17 +118,20 @@ impl Handle {
     /// has much to keep at hand for what it might find.
     #[inline(always)]
     fn glance(&self, key: &[u8], out: &mut Vec<u8>) -> Glimpse {
-        let view = self.view.load();
-        let poll = view.header().poll();
+        let generation = self.generation.load();
+        let poll = generation.header().poll();
         if poll.superseded() || self.is_due_on_overlay() {
             return Glimpse::Unsure;
         }
         let misses = misses_in_a_row();
-        match view.table.glance(poll, view.hasher.hash(key), misses == 0) {
+        match generation
+            .table
+            .glance(poll, generation.hasher.hash(key), misses == 0)
+        {
             Glance::Link(link) => {
                 let place = link.place();
                 let verify = self.options.verify;
-                let mtime = view
+                let mtime = generation
                     .segment(place.segment)
                     .and_then(|segment| segment.value_at_hand(place.unit, key, verify, out));
                 if misses != 0 && mtime.is_some() {
@@ -161,8 +164,8 @@ impl Handle {
         keep: impl Fn(record::Header) -> T,
     ) -> Result<Answer<T>> {
         self.check_key(key)?;
-        self.search(key, |view, _, slot, link| {
-            self.examine(view, slot, link, key, out, &keep)
+        self.search(key, |generation, _, slot, link| {
+            self.examine(generation, slot, link, key, out, &keep)
         })
     }
 
@@ -170,7 +173,7 @@ impl Handle {
     #[inline(always)]
     fn examine<T>(
         &self,
-        view: &View,
+        generation: &Generation,
         slot: Slot<'_>,
         link: Link,
         key: &[u8],
@@ -178,7 +181,7 @@ impl Handle {
         keep: impl Fn(record::Header) -> T,
     ) -> Result<Step<T>> {
         let place = link.place();
-        let Some(segment) = view.segment(place.segment) else {
+        let Some(segment) = generation.segment(place.segment) else {
             return Ok(Step::Unmapped(place.segment));
         };
         Ok(
@@ -204,8 +207,8 @@ impl Handle {
         loop {
             let group: [Option<K>; LANES] = std::array::from_fn(|_| keys.next());
             let looked = self.looked();
-            let (view, poll) = self.current()?;
-            let hashes = prefetch(&view, poll, &group);
+            let (generation, poll) = self.current()?;
+            let hashes = prefetch(&generation, poll, &group);
             let mut is_good = true;
             for (key, hash) in group.iter().zip(hashes) {
                 let (Some(key), Some(hash)) = (key, hash) else {
@@ -214,16 +217,17 @@ impl Handle {
                 let key = key.as_ref();
                 self.check_key(key)?;
                 value.clear();
-                // One load of the view for the group, as long as a load would give it again.
-                let poll = view.header().poll();
+                // One load of the generation for the group, as long as a load would give it again.
+                let poll = generation.header().poll();
                 is_good &= !poll.superseded() && self.looked() == looked;
                 let mut answer = None;
                 if is_good {
-                    answer = self.attempt(&view, poll, hash, |view, _, slot, link| {
-                        self.examine(view, slot, link, key, &mut value, |_| ())
-                    })?;
+                    answer =
+                        self.attempt(&generation, poll, hash, |generation, _, slot, link| {
+                            self.examine(generation, slot, link, key, &mut value, |_| ())
+                        })?;
                 }
-                // A key that has to begin again may have found the view to lack a segment.
+                // A key that has to begin again may have found the generation to lack a segment.
                 is_good = answer.is_some();
                 let is_there = match answer {
                     Some(answer) => matches!(answer, Answer::Found(())),
@@ -238,7 +242,7 @@ impl Handle {
     /// Looks a key up by keys alone: the value and its checksum are not looked at.
     pub(crate) fn peek(&self, key: &[u8]) -> Result<Answer<Meta>> {
         self.check_key(key)?;
-        self.search(key, |view, located, slot, link| {
+        self.search(key, |generation, located, slot, link| {
             let stamp = located.region.stamp();
             if stamp != Stamp::live(located.entry.incarnation()) {
                 return Ok(Step::Restart);
@@ -258,7 +262,7 @@ impl Handle {
                 return Ok(Step::Found(meta));
             }
             let place = link.place();
-            let Some(segment) = view.segment(place.segment) else {
+            let Some(segment) = generation.segment(place.segment) else {
                 return Ok(Step::Unmapped(place.segment));
             };
             Ok(match segment.compare(place.unit, key)? {
@@ -270,22 +274,22 @@ impl Handle {
         })
     }
 
-    /// The view and place of a key's verified record, for reading it where it lies.
+    /// The generation and place of a key's verified record, for reading it where it lies.
     pub(crate) fn find_in_place(
         &self,
         key: &[u8],
-    ) -> Result<Answer<(Arc<View>, Link, record::Header)>> {
+    ) -> Result<Answer<(Arc<Generation>, Link, record::Header)>> {
         self.check_key(key)?;
         let mut copy = Vec::new();
-        self.search(key, |view, _, slot, link| {
+        self.search(key, |generation, _, slot, link| {
             let place = link.place();
-            let Some(segment) = view.segment(place.segment) else {
+            let Some(segment) = generation.segment(place.segment) else {
                 return Ok(Step::Unmapped(place.segment));
             };
             copy.clear();
             Ok(
                 match segment.read(place.unit, key, self.options.verify, &mut copy)? {
-                    Outcome::Match(header) => Step::Found((Arc::clone(view), link, header)),
+                    Outcome::Match(header) => Step::Found((Arc::clone(generation), link, header)),
                     Outcome::OtherKey => Step::Other,
                     Outcome::Damaged if slot.link_after() != link => Step::Restart,
                     Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
@@ -299,23 +303,28 @@ impl Handle {
     fn search<T>(
         &self,
         key: &[u8],
-        mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
+        mut examine: impl FnMut(
+            &Guard<Arc<Generation>>,
+            &Located<'_>,
+            Slot<'_>,
+            Link,
+        ) -> Result<Step<T>>,
     ) -> Result<Answer<T>> {
         let (mut began, mut is_fresh) = (None, false);
         for _ in 0..RESTARTS {
-            let view = self.view.load();
-            let Some(poll) = self.poll(&view)? else {
+            let generation = self.generation.load();
+            let Some(poll) = self.poll(&generation)? else {
                 continue;
             };
-            let hash = view.hasher.hash(key);
-            match self.attempt(&view, poll, hash, &mut examine)? {
+            let hash = generation.hasher.hash(key);
+            match self.attempt(&generation, poll, hash, &mut examine)? {
                 Some(Answer::Damaged(_)) if !is_fresh && self.reopen_on_overlay()? => {
                     is_fresh = true;
                 }
                 Some(answer) => return Ok(answer),
                 None => {}
             }
-            began.get_or_insert_with(|| view.header().changes());
+            began.get_or_insert_with(|| generation.header().changes());
         }
         Err(self.never_still(began))
     }
@@ -323,9 +332,11 @@ impl Handle {
     /// The error of a lookup that gave up: contention, unless nobody changed anything meanwhile.
     #[cold]
     fn never_still(&self, began: Option<u64>) -> Error {
-        let view = self.view.load();
-        if began == Some(view.header().changes()) {
-            return view.table.damaged("an entry that contradicts itself", 0);
+        let generation = self.generation.load();
+        if began == Some(generation.header().changes()) {
+            return generation
+                .table
+                .damaged("an entry that contradicts itself", 0);
         }
         Error::Contended {
             path: self.path.to_path_buf(),
@@ -338,17 +349,22 @@ impl Handle {
     /// found, for a record is bound to its key; a miss only if neither the depth nor the directory
     /// entry changed meanwhile.
     ///
-    /// Not inlined: compiled into one function with the loop and the loading of the view, a hit in
+    /// Not inlined: compiled into one function with the loop and the loading of the generation, a hit in
     /// the nearest cache takes 90 ns and a miss 41, against 81 and 33.
     #[inline(never)]
     fn attempt<T>(
         &self,
-        view: &Guard<Arc<View>>,
+        generation: &Guard<Arc<Generation>>,
         poll: Poll,
         hash: Hash,
-        mut examine: impl FnMut(&Guard<Arc<View>>, &Located<'_>, Slot<'_>, Link) -> Result<Step<T>>,
+        mut examine: impl FnMut(
+            &Guard<Arc<Generation>>,
+            &Located<'_>,
+            Slot<'_>,
+            Link,
+        ) -> Result<Step<T>>,
     ) -> Result<Option<Answer<T>>> {
-        let located = match view.table.locate(poll, hash) {
+        let located = match generation.table.locate(poll, hash) {
             Ok(located) => located,
             Err(error) => return self.not_located(error).map(Some),
         };
@@ -361,7 +377,7 @@ impl Handle {
         }
         let mut damaged = None;
         for (_, slot, link) in located.region.probe(hash) {
-            match examine(view, &located, slot, link)? {
+            match examine(generation, &located, slot, link)? {
                 Step::Found(found) => {
                     if misses != 0 {
                         MISSES.set(0);
@@ -372,15 +388,15 @@ impl Handle {
                 Step::Restart => return Ok(None),
                 Step::Damaged(error) => damaged = Some(error),
                 Step::Unmapped(number) => {
-                    if self.map_segment(view, number)? || slot.link_after() != link {
+                    if self.map_segment(generation, number)? || slot.link_after() != link {
                         return Ok(None);
                     }
-                    let at = view.table.region_at(located.region.number());
-                    damaged = Some(self.lost_link(view, number, at)?);
+                    let at = generation.table.region_at(located.region.number());
+                    damaged = Some(self.lost_link(generation, number, at)?);
                 }
             }
         }
-        if !self.still(view, &located, hash)? {
+        if !self.still(generation, &located, hash)? {
             return Ok(None);
         }
         if let Some(error) = damaged {
@@ -390,7 +406,7 @@ impl Handle {
         MISSES.set(misses.wrapping_add(1));
         // A miss is the moment to look whether the files were replaced by hand.
         let has_look = misses.is_multiple_of(MISSES_A_LOOK) || self.options.staleness.is_zero();
-        if has_look && self.due_for_look() && self.replaced_by_hand(view)? {
+        if has_look && self.due_for_look() && self.replaced_by_hand(generation)? {
             return Ok(None);
         }
         Ok(Some(Answer::Absent))
@@ -399,8 +415,13 @@ impl Handle {
     /// The validation of a miss. During an uncommitted switch the old generation is frozen, and
     /// only marked.
     #[inline(always)]
-    pub(crate) fn still(&self, view: &View, located: &Located<'_>, hash: Hash) -> Result<bool> {
-        let (poll, entry) = view.table.look_again(located, hash)?;
+    pub(crate) fn still(
+        &self,
+        generation: &Generation,
+        located: &Located<'_>,
+        hash: Hash,
+    ) -> Result<bool> {
+        let (poll, entry) = generation.table.look_again(located, hash)?;
         if poll == located.poll {
             return Ok(entry == located.entry);
         }
@@ -409,15 +430,16 @@ impl Handle {
         }
         // Superseded: by a switch that is not committed yet, or by one that this handle must
         // follow.
-        Ok(self.inode_at_path()? == Some(view.inode))
+        Ok(self.inode_at_path()? == Some(generation.inode))
     }
 
     /// The error for a link, stored at a place of the index, to a segment that is not there.
     #[cold]
-    fn lost_link(&self, view: &View, number: u16, at: u64) -> Result<Error> {
-        let missing = missing_segment(view, &self.names, number)?;
+    fn lost_link(&self, generation: &Generation, number: u16, at: u64) -> Result<Error> {
+        let missing = missing_segment(generation, &self.names, number)?;
         let damaged = || {
-            view.table
+            generation
+                .table
                 .damaged("a link to a segment that is not there", at)
         };
         Ok(missing.unwrap_or_else(damaged))
@@ -435,12 +457,12 @@ impl Handle {
     /// Whether another file stands at the path; the handle is on it then. Of files that were only
     /// removed it keeps what it has mapped.
     #[cold]
-    fn replaced_by_hand(&self, view: &View) -> Result<bool> {
+    fn replaced_by_hand(&self, generation: &Generation) -> Result<bool> {
         let replaced = self
             .inode_at_path()?
-            .is_some_and(|inode| inode != view.inode);
+            .is_some_and(|inode| inode != generation.inode);
         if replaced {
-            self.reopen(view)?;
+            self.reopen(generation)?;
         }
         Ok(replaced)
     }
@@ -450,20 +472,20 @@ impl Handle {
 /// Nothing that is seen here is believed later. Returns the hashes.
 #[inline]
 fn prefetch<K: AsRef<[u8]>>(
-    view: &View,
+    generation: &Generation,
     poll: Poll,
     keys: &[Option<K>; LANES],
 ) -> [Option<Hash>; LANES] {
-    let hash = |key: &K| view.hasher.hash(key.as_ref());
+    let hash = |key: &K| generation.hasher.hash(key.as_ref());
     let hashes = std::array::from_fn(|lane| keys[lane].as_ref().map(hash));
-    let regions = hashes.map(|hash| view.table.approach(poll, hash?));
+    let regions = hashes.map(|hash| generation.table.approach(poll, hash?));
     for (hash, region) in hashes.into_iter().zip(regions) {
         let (Some(hash), Some(region)) = (hash, region) else {
             continue;
         };
         if let Some((_, _, link)) = region.probe(hash).next() {
             let place = link.place();
-            if let Some(segment) = view.segment(place.segment) {
+            if let Some(segment) = generation.segment(place.segment) {
                 segment.prefetch(place.unit);
             }
         }
@@ -479,15 +501,15 @@ mod tests {
     /// A lookup that loses every race says that it did; one that never ends though nobody changes
     /// anything has found damage.
     #[test]
-    fn lost_races_are_no_damage() {
+    fn lost_lookup_races_are_no_corruption() {
         let dir = tempfile::tempdir().unwrap();
         let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
         cache.put(b"key", b"value").unwrap();
         let handle = cache.handle();
         let restart = |is_changed: bool| {
-            let answer = handle.search(b"key", |view, _, _, _| {
+            let answer = handle.search(b"key", |generation, _, _, _| {
                 if is_changed {
-                    view.header().count_change();
+                    generation.header().count_change();
                 }
                 Ok(Step::<()>::Restart)
             });

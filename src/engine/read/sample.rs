@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::{Handle, random};
 use crate::engine::read::iter::{Cursor, Keys, Seen};
 
@@ -20,9 +20,9 @@ const POSITIONS_PER_DRAW: u32 = 32;
 const ROUNDS: u32 = 64;
 
 /// Numbers that nobody can foresee, all from one of the system's (SplitMix64).
-struct Chance(u64);
+struct Rng(u64);
 
-impl Chance {
+impl Rng {
     fn new() -> Self {
         Self(random())
     }
@@ -41,16 +41,17 @@ impl Chance {
 impl Handle {
     /// A live key, each as likely as any other; none where there is no entry.
     pub(crate) fn random_key(&self) -> Result<Option<Vec<u8>>> {
-        let mut chance = Chance::new();
+        let mut chance = Rng::new();
         for _ in 0..ROUNDS {
-            let view = Arc::clone(&self.current()?.0);
+            let generation = Arc::clone(&self.current()?.0);
             // Else keys whose positions are cut off would never be drawn.
-            view.check_roster_length()
+            generation
+                .check_roster_length()
                 .inspect_err(|_| self.saw_damage())?;
-            let header = view.header();
+            let header = generation.header();
             let changes = header.changes();
-            let found = match draw(self, Arc::clone(&view), &mut chance) {
-                Ok(None) if view.roster_len() > 0 => list(self, &mut chance),
+            let found = match draw(self, Arc::clone(&generation), &mut chance) {
+                Ok(None) if generation.roster_len() > 0 => list(self, &mut chance),
                 drawn => drawn,
             };
             // Counted before it is asked who counts: an insertion does so before it links.
@@ -80,9 +81,9 @@ impl Handle {
 }
 
 /// Draws positions until one has an entry. What is damaged is passed over.
-fn draw(handle: &Handle, view: Arc<View>, chance: &mut Chance) -> Result<Option<Vec<u8>>> {
-    let occupied = view.header().occupied();
-    let mut cursor = Cursor::of(handle, view);
+fn draw(handle: &Handle, generation: Arc<Generation>, chance: &mut Rng) -> Result<Option<Vec<u8>>> {
+    let occupied = generation.header().occupied();
+    let mut cursor = Cursor::of(handle, generation);
     let all = cursor.end;
     if all == 0 {
         return Ok(None);
@@ -104,7 +105,7 @@ fn draw(handle: &Handle, view: Arc<View>, chance: &mut Chance) -> Result<Option<
 }
 
 /// Lists all keys and takes one of them; none where there are only damaged ones.
-fn list(handle: &Handle, chance: &mut Chance) -> Result<Option<Vec<u8>>> {
+fn list(handle: &Handle, chance: &mut Rng) -> Result<Option<Vec<u8>>> {
     let (mut taken, mut seen) = (None, 0);
     let mut keys = Keys::new(handle)?;
     while let Some(next) = keys.next_borrowed() {

@@ -12,7 +12,7 @@ use crate::format::record;
 use crate::format::slot::Place;
 use crate::os::mmap;
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::read::lookup::Answer;
 use crate::engine::version::Version;
@@ -21,7 +21,7 @@ use crate::engine::version::Version;
 ///
 /// It keeps its segment mapped, and the blocks of the segment's file taken, until it is dropped.
 pub struct ValueRef {
-    view: Arc<View>,
+    generation: Arc<Generation>,
     place: Place,
     header: record::Header,
 }
@@ -32,8 +32,8 @@ impl ValueRef {
     /// As [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
     pub(crate) unsafe fn find(handle: &Handle, key: &[u8]) -> Result<Option<Self>> {
         Ok(match handle.find_in_place(key)? {
-            Answer::Found((view, link, header)) => Some(Self {
-                view,
+            Answer::Found((generation, link, header)) => Some(Self {
+                generation,
                 place: link.place(),
                 header,
             }),
@@ -51,7 +51,7 @@ impl Deref for ValueRef {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let segment = self.view.segment(self.place.segment);
+        let segment = self.generation.segment(self.place.segment);
         let found = segment.and_then(|segment| {
             segment
                 .value_words(self.place.unit, self.header)
@@ -61,7 +61,7 @@ impl Deref for ValueRef {
         let Some((words, skip)) = found else {
             return &[];
         };
-        // SAFETY: M3 (docs/design.md): records are never changed while a view that maps them lives,
+        // SAFETY: M3 (docs/design.md): records are never changed while a generation that maps them lives,
         // and the caller of `get_in_place` promised that no other program changes them either.
         let bytes = unsafe { mmap::as_bytes(words) };
         bytes

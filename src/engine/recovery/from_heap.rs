@@ -20,54 +20,54 @@ use crate::lock;
 use crate::os::files::{self, Stage};
 use crate::sync::Relaxed;
 
-use crate::engine::generation::{View, read_sealed};
+use crate::engine::generation::{Generation, read_sealed};
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence;
 use crate::engine::ids::highest_reserved;
 use crate::engine::recovery::losses::{Missing, Recovery};
 use crate::engine::switch::{Heap, reindex_larger};
 use crate::engine::version::Version;
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target};
+use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult};
 use crate::engine::write::publish::Insertion;
 
 /// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
 
-impl Editor {
+impl Mutator {
     /// Looks at what the last writer left, whether it was killed, or somebody else has changed it
     /// since, and finishes it where that is enough. What a recovery would be about is told beside.
     pub(crate) fn examine(
         &mut self,
         handle: &Handle,
         has_marked: bool,
-    ) -> Result<(Origin, Outcomes<()>)> {
+    ) -> Result<(Origin, WriteResult<()>)> {
         // Not cloned: an atomic count would wait for the stores of the last write.
-        let (view, boot) = (&self.view, handle.boot);
-        let believed = handle.believed.load(Relaxed) == view.inode.1;
+        let (generation, boot) = (&self.generation, handle.boot);
+        let believed = handle.believed.load(Relaxed) == generation.inode.1;
         // Asked before this writer is seen to be at work: the name of one that was killed tells.
-        let floor = view.last_visit();
-        let header = view.header();
+        let floor = generation.last_visit();
+        let header = generation.header();
         header.set(word::HOLDER, u64::from(lock::process()));
-        let settled = handle.settled.load(Relaxed) == view.inode.1;
+        let settled = handle.settled.load(Relaxed) == generation.inode.1;
         if !settled || header.get(word::RENAMES_PENDING) != 0 {
-            handle.settle(view)?;
+            handle.settle(generation)?;
         }
-        let elsewhere = view.is_from_elsewhere(boot) && !has_marked;
-        let doubtful = (view.is_copied(boot) || view.seen.latest > floor) && !believed;
+        let elsewhere = generation.is_from_elsewhere(boot) && !has_marked;
+        let doubtful = (generation.is_copied(boot) || generation.seen.latest > floor) && !believed;
         if elsewhere || doubtful {
             self.remove_leftovers(boot, floor)?;
         }
         let finished = if elsewhere {
             let what = "written under another boot, or copied";
-            Err(Stop::Recover(what, At::Word(word::DIRTY)))
+            Err(Abort::Recover(what, At::Word(word::DIRTY)))
         } else if doubtful {
             let what = "copied or restored files that do not agree";
-            Err(Stop::Recover(what, At::Word(word::INODE)))
-        } else if let Some((what, at)) = self.view.fault() {
-            Err(Stop::Recover(what, At::Word(at)))
-        } else if !settled && heap_presence::has_older(&self.view, &handle.names)? {
+            Err(Abort::Recover(what, At::Word(word::INODE)))
+        } else if let Some((what, at)) = self.generation.fault() {
+            Err(Abort::Recover(what, At::Word(at)))
+        } else if !settled && heap_presence::has_older(&self.generation, &handle.names)? {
             let what = "the heap's first segment, before which there is another";
-            Err(Stop::Recover(what, At::Word(word::OLDEST)))
+            Err(Abort::Recover(what, At::Word(word::OLDEST)))
         } else {
             self.finish()
         };
@@ -80,17 +80,17 @@ impl Editor {
     }
 
     /// Finishes or takes back the operation that a killed writer left half done.
-    pub(crate) fn finish(&mut self) -> Outcomes<()> {
-        match self.view.header().intent() {
+    pub(crate) fn finish(&mut self) -> WriteResult<()> {
+        match self.generation.header().intent() {
             Armed::No => self.finish_record(),
-            Armed::Damaged => Err(Stop::Recover(
+            Armed::Damaged => Err(Abort::Recover(
                 "an intent that nobody armed",
                 At::Word(word::INTENT),
             )),
             Armed::Yes(intent) => {
                 self.finish_intent(&intent)?;
                 self.close_record();
-                self.view.header().disarm();
+                self.generation.header().disarm();
                 Ok(())
             }
         }
@@ -98,8 +98,8 @@ impl Editor {
 
     /// Stores again what the intent was armed for; the stores that were done before the kill change
     /// nothing.
-    fn finish_intent(&mut self, intent: &Intent) -> Outcomes<()> {
-        let table = Arc::clone(&self.view.table);
+    fn finish_intent(&mut self, intent: &Intent) -> WriteResult<()> {
+        let table = Arc::clone(&self.generation.table);
         let region = match *intent {
             Intent::Insert {
                 slot,
@@ -131,8 +131,8 @@ impl Editor {
         position: u32,
         link: Link,
         after: crate::format::index::Counters,
-    ) -> Outcomes<()> {
-        let table = Arc::clone(&self.view.table);
+    ) -> WriteResult<()> {
+        let table = Arc::clone(&self.generation.table);
         let mut key = Vec::new();
         let place = link.place();
         let found = match self.segment(place.segment)? {
@@ -140,15 +140,15 @@ impl Editor {
             None => None,
         };
         let Some(header) = found.filter(|header| header.kind == Kind::Entry) else {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "an intent whose record is damaged",
                 At::Heap(place),
             ));
         };
-        let hash = self.view.hasher.hash(&key);
+        let hash = self.generation.hasher.hash(&key);
         let region = table.region(table.slot_home(slot).0)?;
         if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "an intent for a slot of other keys",
                 At::Word(word::INTENT_BODY),
             ));
@@ -168,8 +168,8 @@ impl Editor {
 
     /// Without an intent, the operation was an overwrite, a copy of the cleaner's, or the beginning
     /// of a segment; or it had not come to its intent.
-    fn finish_record(&mut self) -> Outcomes<()> {
-        let header = self.view.header();
+    fn finish_record(&mut self) -> WriteResult<()> {
+        let header = self.generation.header();
         let (tail, reserved) = (header.tail(), header.reserved());
         if tail == reserved {
             return Ok(());
@@ -178,41 +178,41 @@ impl Editor {
             return self.finish_roll(tail, reserved);
         }
         self.segment(tail.segment)?;
-        if reserved.unit < tail.unit || !self.view.plausible(reserved) {
-            return Err(Stop::Recover(
+        if reserved.unit < tail.unit || !self.generation.plausible(reserved) {
+            return Err(Abort::Recover(
                 "the heap's end lies before its end",
                 At::Word(word::RESERVED),
             ));
         }
         if self.is_linked(tail, reserved)? {
-            let header = self.view.header();
+            let header = self.generation.header();
             header.set_live(header.live_after());
             header.count_change();
             header.set_tail(reserved);
             return Ok(());
         }
         if self.holds_others(tail, reserved)? {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "the heap's end lies before its records",
                 At::Heap(tail),
             ));
         }
         // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
         // are to be synced too, by whoever syncs next.
-        let header = self.view.header();
+        let header = self.generation.header();
         if header.get(word::SYNCED) == tail.to_word() {
             header.set(word::SYNCED, Place { unit: 0, ..tail }.to_word());
         }
-        if let Some(segment) = self.view.segment(tail.segment) {
+        if let Some(segment) = self.generation.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
         }
-        self.view.header().unreserve(tail);
+        self.generation.header().unreserve(tail);
         Ok(())
     }
 
     /// Whether the reserved range holds more than the one record that was under way: then its
     /// beginning is damaged, and erasing it would cost records that are sound.
-    fn holds_others(&mut self, from: Place, to: Place) -> Outcomes<bool> {
+    fn holds_others(&mut self, from: Place, to: Place) -> WriteResult<bool> {
         let Some(segment) = self.segment(from.segment)? else {
             return Ok(false);
         };
@@ -233,7 +233,7 @@ impl Editor {
     }
 
     /// Whether the record that fills the reserved range is an entry's.
-    fn is_linked(&mut self, from: Place, to: Place) -> Outcomes<bool> {
+    fn is_linked(&mut self, from: Place, to: Place) -> WriteResult<bool> {
         let mut key = Vec::new();
         let Some(segment) = self.segment(from.segment)? else {
             return Ok(false);
@@ -244,25 +244,25 @@ impl Editor {
         if u64::from(to.unit - from.unit) * 8 != header.stored_bytes() {
             return Ok(false);
         }
-        let table = Arc::clone(&self.view.table);
+        let table = Arc::clone(&self.generation.table);
         Ok(self
-            .find_place(&table, self.view.hasher.hash(&key), from)?
+            .find_place(&table, self.generation.hasher.hash(&key), from)?
             .is_some())
     }
 
-    fn finish_roll(&mut self, tail: Place, reserved: Place) -> Outcomes<()> {
+    fn finish_roll(&mut self, tail: Place, reserved: Place) -> WriteResult<()> {
         let begun = reserved == first_place(reserved.segment)
             && reserved.segment == tail.segment.wrapping_add(1);
         if !begun {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "the heap's end lies in two segments",
                 At::Word(word::RESERVED),
             ));
         }
         if self.segment(reserved.segment)?.is_some() {
-            self.view.header().set_tail(reserved);
+            self.generation.header().set_tail(reserved);
         } else {
-            self.view.header().unreserve(tail);
+            self.generation.header().unreserve(tail);
         }
         Ok(())
     }
@@ -307,11 +307,11 @@ pub(crate) enum Damage {
 
 impl Damage {
     /// What the words of the last writer say of it.
-    fn of(view: &View, boot: [u64; 2], origin: Origin) -> Self {
-        let header = view.header();
-        if origin == Origin::Elsewhere || view.is_copied(boot) {
+    fn of(generation: &Generation, boot: [u64; 2], origin: Origin) -> Self {
+        let header = generation.header();
+        if origin == Origin::Elsewhere || generation.is_copied(boot) {
             Self::Copied(header.tail())
-        } else if view.is_from_elsewhere(boot) {
+        } else if generation.is_from_elsewhere(boot) {
             let synced = match header.get(word::FLUSHED) {
                 0 => 0,
                 _ => header.get(word::SYNCED),
@@ -345,20 +345,24 @@ impl Handle {
     /// wins, and a deletion wins like any other. Appends then go to a fresh segment.
     ///
     /// Refuses where the heap, or a part of it, is not there: it would be dropped.
-    pub(crate) fn recover_from_heap(&self, editor: &mut Editor, origin: Origin) -> Outcomes<()> {
-        heap_presence::check(&editor.view, &self.names, self.boot)?;
+    pub(crate) fn recover_from_heap(
+        &self,
+        mutator: &mut Mutator,
+        origin: Origin,
+    ) -> WriteResult<()> {
+        heap_presence::check(&mutator.generation, &self.names, self.boot)?;
         log::warn!(
             "{}: rebuilding index and roster from the heap",
             self.path.display()
         );
         let mut salvage = Salvage::default();
-        let old = Arc::clone(&editor.view);
+        let old = Arc::clone(&mutator.generation);
         let rebooted = old.header().written_under() != self.boot;
         let damage = Damage::of(&old, self.boot, origin);
-        self.switch(editor, Heap::Kept, self.options.capacity, |fresh| {
+        self.switch(mutator, Heap::Kept, self.options.capacity, |fresh| {
             salvage = refill(fresh, damage, Some(&old), &mut |_| Ok(()))?;
             remove_unwritten(fresh, damage)?;
-            let header = fresh.view.header();
+            let header = fresh.generation.header();
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
@@ -368,7 +372,7 @@ impl Handle {
             header.add(word::RECOVERIES, 1);
             Ok(())
         })?;
-        let recovery = salvage.recovery(editor.view.header().occupied());
+        let recovery = salvage.recovery(mutator.generation.header().occupied());
         log::warn!("{}: {recovery}", self.path.display());
         self.recovered.store(Some(Arc::new(recovery)));
         Ok(())
@@ -400,33 +404,33 @@ impl Salvage {
 /// say, and begins a fresh segment. `told` hears how far it is, and can end it by an error. Entries
 /// of the old index, where there is one, are looked for.
 pub(crate) fn refill(
-    fresh: &mut Editor,
+    fresh: &mut Mutator,
     damage: Damage,
-    old: Option<&View>,
+    old: Option<&Generation>,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
-) -> Outcomes<Salvage> {
+) -> WriteResult<Salvage> {
     // A segment whose header never came to the disk has a name all the same: the next number lies
     // behind that.
     let all = fresh.names.segment_numbers()?;
     let highest = all.last().copied().unwrap_or(0);
     let salvage = read_heap(fresh, highest, damage, old, told)?;
-    if fresh.view.is_numbered() {
+    if fresh.generation.is_numbered() {
         fresh.give_up_reserved()?;
     }
-    fresh.roll(0)?;
-    heap_presence::whole_from_tail(fresh.view.header());
+    fresh.rotate(0)?;
+    heap_presence::whole_from_tail(fresh.generation.header());
     Ok(salvage)
 }
 
 /// As [`refill`], but that numbers which may have been given are not given up, and that the last
 /// segment stays the last. `highest` is the highest number that a segment's file has.
 pub(crate) fn read_heap(
-    fresh: &mut Editor,
+    fresh: &mut Mutator,
     highest: u16,
     damage: Damage,
-    old: Option<&View>,
+    old: Option<&Generation>,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
-) -> Outcomes<Salvage> {
+) -> WriteResult<Salvage> {
     reset_heap_words(fresh, highest)?;
     let mut salvage = index_heap(fresh, damage, told)?;
     if let Some(old) = old {
@@ -435,7 +439,7 @@ pub(crate) fn read_heap(
             damage.was_never_written(place)
         })?;
     }
-    if !fresh.view.is_numbered() {
+    if !fresh.generation.is_numbered() {
         sweep_deletions(fresh)?;
     }
     Ok(salvage)
@@ -443,16 +447,16 @@ pub(crate) fn read_heap(
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
 /// the heap is.
-fn reset_heap_words(fresh: &Editor, highest: u16) -> Outcomes<()> {
-    let header = fresh.view.header();
+fn reset_heap_words(fresh: &Mutator, highest: u16) -> WriteResult<()> {
+    let header = fresh.generation.header();
     let first = fresh
-        .view
+        .generation
         .segments()
         .next()
         .map_or(0, |segment| segment.number());
     let mut before = 0;
     let mut last = first_place(first);
-    for segment in fresh.view.segments() {
+    for segment in fresh.generation.segments() {
         before += last.bytes();
         last = Place {
             segment: segment.number(),
@@ -477,17 +481,17 @@ fn reset_heap_words(fresh: &Editor, highest: u16) -> Outcomes<()> {
 }
 
 fn index_heap(
-    fresh: &mut Editor,
+    fresh: &mut Mutator,
     damage: Damage,
     told: &mut dyn FnMut(Salvage) -> Result<()>,
-) -> Outcomes<Salvage> {
-    let segments: Vec<_> = fresh.view.segments().cloned().collect();
+) -> WriteResult<Salvage> {
+    let segments: Vec<_> = fresh.generation.segments().cloned().collect();
     let mut salvage = Salvage {
         heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
         ..Salvage::default()
     };
-    let carried = fresh.view.header().get(word::LAST_MTIME);
-    let is_numbered = fresh.view.is_numbered();
+    let carried = fresh.generation.header().get(word::LAST_MTIME);
+    let is_numbered = fresh.generation.is_numbered();
     let known = segments.iter().map(|segment| segment.created());
     let mut newest = known
         .chain([carried])
@@ -540,7 +544,7 @@ fn index_heap(
     if is_numbered {
         newest = highest_reserved(newest, carried);
     }
-    fresh.view.header().set(word::LAST_MTIME, newest);
+    fresh.generation.header().set(word::LAST_MTIME, newest);
     Ok(salvage)
 }
 
@@ -555,11 +559,11 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
 
 /// Removes the files of segments of which neither the header nor any record came to the disk: in
 /// the midst of the others they would be taken for damage when cleaning gets there.
-fn remove_unwritten(fresh: &Editor, damage: Damage) -> Result<()> {
+fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
         let unknown = damage.is_cleared(first_place(number))
-            && fresh.view.segment(number).is_none()
+            && fresh.generation.segment(number).is_none()
             && read_sealed::<SegmentHeader>(&path)?.is_none();
         if unknown && files::is_ours_or_blank(&path, SegmentHeader::MAGIC)? {
             files::remove(&path)?;
@@ -570,12 +574,12 @@ fn remove_unwritten(fresh: &Editor, damage: Damage) -> Result<()> {
 
 /// Lets a record win or lose against what is known of its key.
 fn index_record(
-    fresh: &mut Editor,
+    fresh: &mut Mutator,
     place: Place,
     header: record::Header,
     key: &[u8],
-) -> Outcomes<()> {
-    let hash = fresh.view.hasher.hash(key);
+) -> WriteResult<()> {
+    let hash = fresh.generation.hasher.hash(key);
     let gone = header.kind == Kind::Deletion;
     let meta = Meta {
         mtime: header.mtime,
@@ -588,7 +592,7 @@ fn index_record(
             0
         }
     };
-    let table = Arc::clone(&fresh.view.table);
+    let table = Arc::clone(&fresh.generation.table);
     if let Some(target) = fresh.find(&table, hash, key)? {
         let known = target.record.map_or((0, target.link.place()), |known| {
             (known.mtime, target.link.place())
@@ -610,16 +614,16 @@ fn index_record(
 /// Takes in the record of a numbered key. Of two for one key, or for one number, the first is the
 /// one that counts: to whoever wrote the second, damage had hidden it.
 fn index_numbered(
-    fresh: &mut Editor,
+    fresh: &mut Mutator,
     place: Place,
     header: record::Header,
     key: &[u8],
-) -> Outcomes<()> {
+) -> WriteResult<()> {
     if header.kind != Kind::Entry || fresh.has_number(header.mtime)? {
         return Ok(());
     }
-    let hash = fresh.view.hasher.hash(key);
-    let table = Arc::clone(&fresh.view.table);
+    let hash = fresh.generation.hasher.hash(key);
+    let table = Arc::clone(&fresh.generation.table);
     if fresh.find(&table, hash, key)?.is_some() {
         return Ok(());
     }
@@ -632,16 +636,16 @@ fn index_numbered(
 
 /// Links a record, in a larger table if it must be.
 fn adopt_enlarging(
-    fresh: &mut Editor,
+    fresh: &mut Mutator,
     place: Place,
     meta: Meta,
     bytes: u64,
     hash: Hash,
     key: &[u8],
-) -> Outcomes<()> {
+) -> WriteResult<()> {
     loop {
         match fresh.adopt(place, meta, bytes, hash, key) {
-            Err(Stop::Enlarge) => {
+            Err(Abort::Enlarge) => {
                 let larger = reindex_larger(fresh)?;
                 *fresh = larger;
             }
@@ -651,10 +655,10 @@ fn adopt_enlarging(
 }
 
 /// Takes out the keys whose newest record is a deletion.
-fn sweep_deletions(fresh: &mut Editor) -> Outcomes<()> {
-    let table = Arc::clone(&fresh.view.table);
-    for position in 0..fresh.view.roster_len() {
-        let Position::Slot(number) = fresh.view.roster.get(position)? else {
+fn sweep_deletions(fresh: &mut Mutator) -> WriteResult<()> {
+    let table = Arc::clone(&fresh.generation.table);
+    for position in 0..fresh.generation.roster_len() {
+        let Position::Slot(number) = fresh.generation.roster.get(position)? else {
             continue;
         };
         let (region, index) = table.slot_home(number);

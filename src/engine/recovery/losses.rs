@@ -10,8 +10,8 @@ use crate::format::slot::{Link, Place};
 use crate::index::region::{Region, Slot};
 use crate::index::table::Table;
 
-use crate::engine::generation::View;
-use crate::engine::write::mutator::{Editor, Outcomes};
+use crate::engine::generation::Generation;
+use crate::engine::write::mutator::{Mutator, WriteResult};
 
 /// What became of a recovery: index and roster were made anew from the heap; see
 /// [`MmapCache::last_recovery`](crate::MmapCache::last_recovery).
@@ -64,15 +64,15 @@ impl Missing {
     /// deleted. None where the old one cannot be believed. `is_older` where it may be of an earlier
     /// moment than the heap.
     pub(crate) fn of(
-        old: &View,
-        fresh: &Editor,
+        old: &Generation,
+        fresh: &Mutator,
         is_older: bool,
         was_never_written: impl Fn(Place) -> bool,
-    ) -> Outcomes<Option<Self>> {
+    ) -> WriteResult<Option<Self>> {
         if old.fault().is_some() {
             return Ok(None);
         }
-        let first = fresh.view.segments().next();
+        let first = fresh.generation.segments().next();
         let first = first.map_or(0, |segment| segment.number());
         let (mut missing, mut listed) = (Self::default(), 0);
         for position in 0..old.roster_len() {
@@ -102,12 +102,12 @@ impl Missing {
 
 /// The entry that a roster position leads to; none where it is a hole, or leads to no entry of its
 /// own.
-fn entry_at(view: &View, position: u32) -> Option<(Region<'_>, Slot<'_>, u32)> {
-    let Ok(Position::Slot(number)) = view.roster.get(position) else {
+fn entry_at(generation: &Generation, position: u32) -> Option<(Region<'_>, Slot<'_>, u32)> {
+    let Ok(Position::Slot(number)) = generation.roster.get(position) else {
         return None;
     };
-    let (region, index) = view.table.slot_home(number);
-    let region = view.table.region(region).ok()?;
+    let (region, index) = generation.table.slot_home(number);
+    let region = generation.table.region(region).ok()?;
     let slot = region.slot(index);
     let own = slot.link().is_entry() && slot.identity().position == position;
     own.then_some((region, slot, index))
@@ -116,17 +116,17 @@ fn entry_at(view: &View, position: u32) -> Option<(Region<'_>, Slot<'_>, u32)> {
 /// Whether the new index has this entry, or a newer one of what must be the same key: forty bits of
 /// its hash agree, and so does its length.
 fn is_known(
-    fresh: &Editor,
+    fresh: &Mutator,
     region: Region<'_>,
     (slot, link, index): (Slot<'_>, Link, u32),
     position: u32,
-) -> Outcomes<bool> {
-    if fresh.view.is_numbered() {
+) -> WriteResult<bool> {
+    if fresh.generation.is_numbered() {
         return fresh.has_number(u64::from(position) + 1);
     }
-    let table: &Table = &fresh.view.table;
+    let table: &Table = &fresh.generation.table;
     let hash = slot.hash(link, region.control(index));
-    let located = table.locate(fresh.view.header().poll(), hash)?;
+    let located = table.locate(fresh.generation.header().poll(), hash)?;
     let (version, len) = (slot.meta(link.which()).mtime, slot.identity().key_len);
     Ok(located.region.probe(hash).any(|(_, found, to)| {
         found.meta(to.which()).mtime >= version && found.identity().key_len == len
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recovery_tells_all_counts() {
+    fn recovery_reports_all_counts() {
         let told = Recovery {
             entries_before: Some(5),
             entries: 3,

@@ -20,7 +20,7 @@ use crate::os::boot_id;
 use crate::os::files::{self, Access, Names, Stage};
 use crate::os::mmap::{MappedFile, Memory};
 
-use crate::engine::generation::{Ids, Plan, View, inode_of, read_sealed, refuse_foreign};
+use crate::engine::generation::{Generation, Ids, Plan, inode_of, read_sealed, refuse_foreign};
 use crate::engine::handle::{Handle, acquire, lock_creation, random, refuse_network};
 use crate::engine::heap_presence;
 use crate::engine::options::Options;
@@ -28,7 +28,7 @@ use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
 use crate::engine::switch::{CARRIED, Heap, commit, give_up, map_all};
 use crate::engine::verify::checks::Report;
-use crate::engine::write::mutator::{Editor, Outcomes};
+use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
 
 /// A repair of a cache that cannot be opened, or that is not clean.
@@ -288,34 +288,42 @@ impl<'a> Repair<'a> {
 
     fn build(&mut self, names: &Names, old: &Old, identity: &Identity) -> Result<Repaired> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
-        let view = View::create(names, &plan)?;
+        let generation = Generation::create(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
             for at in CARRIED {
-                view.header().set(at, header.get(at));
+                generation.header().set(at, header.get(at));
             }
             if header.get(word::SYNC_ERROR) == 1 && header.written_under() == boot_id::id()? {
-                view.header().set(word::SYNC_ERROR, 1);
+                generation.header().set(word::SYNC_ERROR, 1);
             }
         }
-        let mut fresh = Editor::new(Arc::new(view), Arc::new(names.clone()), Stage::Final);
+        let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::Final);
         map_all(&mut fresh)?;
-        if fresh.view.segments().next().is_none() {
-            return Err(heap_presence::missing_all(&fresh.view, names, old.header()));
+        if fresh.generation.segments().next().is_none() {
+            return Err(heap_presence::missing_all(
+                &fresh.generation,
+                names,
+                old.header(),
+            ));
         }
-        let numbers: Vec<u16> = fresh.view.segments().map(|found| found.number()).collect();
+        let numbers: Vec<u16> = fresh
+            .generation
+            .segments()
+            .map(|found| found.number())
+            .collect();
         let salvage = self
             .fill(&mut fresh)
             .map_err(|stop| give_up(stop, &fresh))?;
-        let entries = fresh.view.header().occupied();
+        let entries = fresh.generation.header().occupied();
         let entries_before = old.sealed.and(old.header()).map(|header| header.occupied());
         let dropped = entries_before.map_or(salvage.stretches, |before| {
             // No table has room for more.
             let before = if before > 1 << 31 { entries } else { before };
             before.saturating_sub(entries)
         });
-        fresh.view.header().add(word::DROPPED, dropped);
-        fresh.view.header().add(word::RECOVERIES, 1);
-        let kept = self.replace(names, old, &fresh.view)?;
+        fresh.generation.header().add(word::DROPPED, dropped);
+        fresh.generation.header().add(word::RECOVERIES, 1);
+        let kept = self.replace(names, old, &fresh.generation)?;
         let missing =
             (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));
         Ok(Repaired {
@@ -333,7 +341,7 @@ impl<'a> Repair<'a> {
         })
     }
 
-    fn fill(&mut self, fresh: &mut Editor) -> Outcomes<Salvage> {
+    fn fill(&mut self, fresh: &mut Mutator) -> WriteResult<Salvage> {
         let (told, epoch, path) = (&mut self.told, lock::epoch(), &self.path);
         refill(fresh, Damage::Unknown, None, &mut |salvage| {
             told(Progress {
@@ -346,15 +354,15 @@ impl<'a> Repair<'a> {
     }
 
     /// Puts the new generation where the old one stood.
-    fn replace(&self, names: &Names, old: &Old, view: &View) -> Result<Vec<PathBuf>> {
+    fn replace(&self, names: &Names, old: &Old, generation: &Generation) -> Result<Vec<PathBuf>> {
         let (index, roster) = (names.index(Stage::Final), names.roster(Stage::Final));
         let mut kept = Vec::new();
         for path in [&index, &roster] {
             kept.extend(files::set_aside(path, self.keep)?);
         }
-        commit(names, view, Heap::Kept, old.header())?;
+        commit(names, generation, Heap::Kept, old.header())?;
         // What follows cannot undo it: the next writer would finish it.
-        if let Err(error) = finish_renames(names, view) {
+        if let Err(error) = finish_renames(names, generation) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
         Ok(kept)

@@ -119,8 +119,9 @@ fn assert_open(cache: &MmapCache, fresh: u32) {
     cache.flush().unwrap();
 }
 
+// Every operation that would change an entry is refused; new keys are stored.
 #[test]
-fn every_door_that_would_change_an_entry_is_closed_and_new_keys_come_in() {
+fn append_only_allows_only_new_keys() {
     for mut options in [Options::new(), tiny(), colliding()] {
         let scratch = scratch();
         let cache = scratch.open(options.append_only(true));
@@ -136,8 +137,9 @@ fn every_door_that_would_change_an_entry_is_closed_and_new_keys_come_in() {
     }
 }
 
+// Exclusive and durable handles of an append-only cache refuse changes too.
 #[test]
-fn an_exclusive_and_a_durable_handle_refuse_as_well() {
+fn exclusive_and_durable_handles_refuse_too() {
     let scratch = scratch();
     let mut options = options();
     let cache = scratch.open(options.exclusive(true).durability(Durability::Sync));
@@ -147,7 +149,7 @@ fn an_exclusive_and_a_durable_handle_refuse_as_well() {
 }
 
 #[test]
-fn what_is_asked_for_must_be_what_the_file_has() {
+fn append_only_option_must_match_file() {
     for made in [false, true] {
         let scratch = scratch();
         let open = |asked: Option<bool>| {
@@ -180,8 +182,9 @@ fn what_is_asked_for_must_be_what_the_file_has() {
     );
 }
 
+// A cache with ids is append-only, whatever the options say.
 #[test]
-fn files_of_numbers_are_append_only_whatever_they_say() {
+fn labels_are_append_only_regardless() {
     let scratch = scratch();
     let mut options = tiny();
     options.variant = Variant::Numbered;
@@ -196,16 +199,17 @@ fn files_of_numbers_are_append_only_whatever_they_say() {
     assert!(matches!(other, Err(Error::Mismatch { .. })));
 }
 
+// The flag outlives growth, compaction, and every new generation.
 #[test]
-fn the_flag_outlives_growth_compaction_and_every_new_generation() {
+fn append_only_outlives_every_rewrite() {
     let scratch = scratch();
     let mut options = options();
     options.directory_bits = 2;
     let cache = scratch.open(&options);
     // More than 64 entries for regions of 16 slots and a directory of four: larger regions.
     fill(&cache, 0..300);
-    let view = |cache: &MmapCache| Arc::clone(&cache.handle.view.load());
-    assert!(view(&cache).table.geometry().region_slots > 16);
+    let generation = |cache: &MmapCache| Arc::clone(&cache.handle.generation.load());
+    assert!(generation(&cache).table.geometry().region_slots > 16);
     assert!(cache.stats().unwrap().segments > 3);
     assert_closed(&cache);
     cache.compact().unwrap();
@@ -221,8 +225,9 @@ fn the_flag_outlives_growth_compaction_and_every_new_generation() {
     assert_closed(&scratch.open(&Options::new()));
 }
 
+// Recovery and repair keep the flag, also if the index is lost.
 #[test]
-fn recovery_and_repair_keep_the_flag_though_the_index_is_lost() {
+fn append_only_outlives_a_lost_index() {
     let lost: [fn(&Path); 4] = [
         |path| {
             let file = std::fs::File::options().write(true).open(path).unwrap();
@@ -251,8 +256,9 @@ fn recovery_and_repair_keep_the_flag_though_the_index_is_lost() {
     }
 }
 
+// A segment whose header is restored is append-only again.
 #[test]
-fn a_segment_that_gets_its_header_back_gets_the_flag_back() {
+fn restored_segment_header_keeps_the_flag() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(&cache, 0..30);
@@ -270,7 +276,7 @@ fn a_segment_that_gets_its_header_back_gets_the_flag_back() {
 }
 
 #[test]
-fn a_flipped_flag_breaks_the_seal() {
+fn flipped_flag_breaks_the_checksum() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(&cache, 0..10);
@@ -299,8 +305,9 @@ fn a_flipped_flag_breaks_the_seal() {
     );
 }
 
+// A key whose record was corrupted may be put again, and is then immutable.
 #[test]
-fn what_damage_has_taken_may_be_put_again_and_then_stays() {
+fn lost_entry_may_be_put_once() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(&cache, 0..10);
@@ -334,8 +341,9 @@ fn what_damage_has_taken_may_be_put_again_and_then_stays() {
     assert_refused(&cache, cache.delete(&key(6)));
 }
 
+// Two handles put one key at the same time: both find the value of one of them.
 #[test]
-fn two_handles_that_put_one_key_at_once_agree_on_whose_it_is() {
+fn concurrent_puts_have_one_winner() {
     let scratch = scratch();
     let handles = [scratch.open(&options()), scratch.open(&Options::new())];
     let won: Vec<Vec<bool>> = std::thread::scope(|scope| {

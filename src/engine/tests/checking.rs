@@ -6,8 +6,9 @@ use crate::engine::tests::*;
 use crate::format::roster::Position;
 use crate::format::slot::Meta;
 
+// A full check beside a writer that clears and grows the cache reports no corruption.
 #[test]
-fn a_full_check_beside_clearing_and_growing_reports_no_faults() {
+fn check_beside_growth_finds_nothing() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let done = std::thread::scope(|scope| {
@@ -32,8 +33,9 @@ fn a_full_check_beside_clearing_and_growing_reports_no_faults() {
     assert!(done > 0);
 }
 
+// A full check beside single insertions and deletions reports no corruption.
 #[test]
-fn a_full_check_beside_single_insertions_and_deletions_reports_no_faults() {
+fn check_beside_puts_finds_nothing() {
     let scratch = Scratch::new();
     let (cache, other) = (scratch.open(&Options::new()), scratch.open(&Options::new()));
     std::thread::scope(|scope| {
@@ -65,8 +67,9 @@ fn filled() -> Scratch {
     scratch
 }
 
+// Several threads find at each level what one thread finds.
 #[test]
-fn several_threads_find_what_one_finds_at_every_level() {
+fn parallel_check_equals_sequential_check() {
     let scratch = filled();
     let cache = scratch.open(&Options::new());
     for level in [Level::Headers, Level::Slots, Level::Records] {
@@ -110,13 +113,14 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
     })
 }
 
+// Each level notices corruption in what it reads, and in nothing else.
 #[test]
-fn each_level_notices_what_it_looks_at() {
+fn check_levels_notice_their_corruption() {
     let nothing: Vec<&str> = Vec::new();
     let of_record = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let number = view.header().tail().segment - 1;
-        let found = view.open_segment(&cache.handle.names, number);
+        let (generation, _) = cache.handle.current().unwrap();
+        let number = generation.header().tail().segment - 1;
+        let found = generation.open_segment(&cache.handle.names, number);
         let segment = found.unwrap().unwrap();
         segment.erase(1_001, 1_002).unwrap();
     });
@@ -124,10 +128,10 @@ fn each_level_notices_what_it_looks_at() {
     assert!(!of_record[2].is_empty());
 
     let of_slot = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let region = view
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
             .table
-            .region(view.table.entry(0).unwrap().region())
+            .region(generation.table.entry(0).unwrap().region())
             .unwrap();
         let slot = region.slot(region.full().next().unwrap());
         slot.set_key(b"!");
@@ -137,10 +141,10 @@ fn each_level_notices_what_it_looks_at() {
     assert!(of_slot[2][0].contains("part of the key differs"));
 
     let of_place = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let region = view
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
             .table
-            .region(view.table.entry(0).unwrap().region())
+            .region(generation.table.entry(0).unwrap().region())
             .unwrap();
         let slot = region.slot(region.full().next().unwrap());
         let meta = slot.meta(slot.link().which());
@@ -152,7 +156,7 @@ fn each_level_notices_what_it_looks_at() {
     assert!(of_place[2].contains(&"a slot whose version or length differs from its record's"));
 
     let of_segment = verdicts(|cache| {
-        let number = cache.handle.view.load().header().tail().segment - 1;
+        let number = cache.handle.generation.load().header().tail().segment - 1;
         let path = cache
             .handle
             .names
@@ -165,10 +169,10 @@ fn each_level_notices_what_it_looks_at() {
     assert!(of_segment[2].contains(&"an entry whose record is damaged"));
 
     let of_region = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let region = view
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
             .table
-            .region(view.table.entry(0).unwrap().region())
+            .region(generation.table.entry(0).unwrap().region())
             .unwrap();
         region.set_stamp(crate::format::region::Stamp::building(7));
     });
@@ -177,20 +181,21 @@ fn each_level_notices_what_it_looks_at() {
     }
 }
 
+// A roster position that leads to no entry of its own is found, though all entries are valid.
 #[test]
-fn a_position_that_nobody_knows_is_noticed_though_all_entries_are_right() {
+fn check_notices_ownerless_roster_position() {
     let of_roster = verdicts(|cache| {
-        let (view, _) = cache.handle.current().unwrap();
-        let hole = (0..view.roster_len())
-            .find(|&position| matches!(view.roster.get(position).unwrap(), Position::Hole(_)))
+        let (generation, _) = cache.handle.current().unwrap();
+        let hole = (0..generation.roster_len())
+            .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Hole(_)))
             .unwrap();
-        let known = (0..view.roster_len())
-            .find_map(|position| match view.roster.get(position).unwrap() {
+        let known = (0..generation.roster_len())
+            .find_map(|position| match generation.roster.get(position).unwrap() {
                 Position::Slot(number) => Some(number),
                 Position::Hole(_) => None,
             })
             .unwrap();
-        view.roster.set(hole, Position::Slot(known)).unwrap();
+        generation.roster.set(hole, Position::Slot(known)).unwrap();
     });
     let what = "a roster position that leads to no entry of its own";
     assert_eq!(of_roster[1], [what]);

@@ -89,14 +89,16 @@ fn clean_a_step(cache: &MmapCache) -> Cursor {
     pause(cache, 0);
     put(cache, 0, 0);
     pause(cache, 10_000);
-    let cursor = Cursor::from_word(cache.handle.view.load().header().get(word::CURSOR)).unwrap();
+    let cursor =
+        Cursor::from_word(cache.handle.generation.load().header().get(word::CURSOR)).unwrap();
     assert_eq!(cursor.place.segment, 0);
     assert!(cursor.place.bytes() > record_at(DEAD + 1));
     cursor
 }
 
+// The handle that overwrote a record passes over it while cleaning, without a read.
 #[test]
-fn whoever_overwrote_a_record_cleans_past_it_without_reading_it() {
+fn overwriter_cleans_dead_records_unread() {
     for elsewhere in [false, true] {
         let scratch = scratch();
         let cache = filled(&scratch);
@@ -109,8 +111,9 @@ fn whoever_overwrote_a_record_cleans_past_it_without_reading_it() {
     }
 }
 
+// The handle that deleted an entry passes over its record while cleaning, without a read.
 #[test]
-fn whoever_deleted_an_entry_cleans_past_its_record_without_reading_it() {
+fn deleter_cleans_dead_records_unread() {
     let scratch = scratch();
     let cache = filled(&scratch);
     assert!(cache.delete(&[b'k', DEAD]).unwrap());
@@ -120,8 +123,9 @@ fn whoever_deleted_an_entry_cleans_past_its_record_without_reading_it() {
     assert_all_there(&cache, &[(DEAD, 99)]);
 }
 
+// A dead record with a corrupt length hides no live record from the cleaner.
 #[test]
-fn a_dead_record_whose_length_was_damaged_hides_no_live_one_from_cleaning() {
+fn corrupt_dead_length_hides_no_record() {
     for neighbours in [1, 2, 50] {
         let scratch = scratch();
         let cache = filled(&scratch);
@@ -131,8 +135,9 @@ fn a_dead_record_whose_length_was_damaged_hides_no_live_one_from_cleaning() {
     }
 }
 
+// A dead record whose corrupt length spans other dead records is passed over with them.
 #[test]
-fn a_dead_record_that_seems_to_reach_over_other_dead_ones_is_passed_with_them() {
+fn dead_record_may_overlap_dead_ones() {
     let scratch = scratch();
     let cache = filled(&scratch);
     for key in DEAD..DEAD + 3 {
@@ -143,8 +148,9 @@ fn a_dead_record_that_seems_to_reach_over_other_dead_ones_is_passed_with_them() 
     assert_all_there(&cache, &[(DEAD, 99), (DEAD + 1, 99), (DEAD + 2, 99)]);
 }
 
+// A length that was corrupted before its record was overwritten does not mislead the cleaner.
 #[test]
-fn a_record_whose_length_was_damaged_before_it_was_overwritten_is_not_taken_at_its_word() {
+fn overwritten_corrupt_length_is_ignored() {
     let scratch = scratch();
     let cache = filled(&scratch);
     lengthen(&scratch, DEAD, 1);
@@ -155,18 +161,18 @@ fn a_record_whose_length_was_damaged_before_it_was_overwritten_is_not_taken_at_i
 /// The newest record of a key is damaged, and the index made anew from the heap: the one before it,
 /// which had been overwritten, is the entry's again.
 #[test]
-fn a_record_that_recovery_brings_back_is_not_dead_to_whoever_overwrote_it() {
+fn recovered_record_is_no_longer_dead() {
     for elsewhere in [false, true] {
         let scratch = scratch();
         let cache = filled(&scratch);
-        let view = cache.handle.view.load_full();
-        let newest = view.header().tail();
+        let generation = cache.handle.generation.load_full();
+        let newest = generation.header().tail();
         put(&cache, DEAD, 99);
         let path = format!("{}.heap.{}", scratch.path().display(), newest.segment);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.write_all_at(&[0; 8], newest.bytes() + 100).unwrap();
         // What cannot be true of the header sends the next writer to the heap.
-        view.header().set(word::OLDEST, 77);
+        generation.header().set(word::OLDEST, 77);
         let other = paused(&scratch);
         put(if elsewhere { &other } else { &cache }, 0, 0);
         assert_eq!(
@@ -179,8 +185,9 @@ fn a_record_that_recovery_brings_back_is_not_dead_to_whoever_overwrote_it() {
     }
 }
 
+// Two handles write in turns; each cleans what either left dead, and no live entry.
 #[test]
-fn two_handles_that_write_in_turns_clean_away_what_either_left_and_nothing_else() {
+fn handles_clean_each_others_dead_records() {
     let scratch = scratch();
     let mut options = tiny();
     options.clean_when(20, 0);
@@ -211,7 +218,7 @@ fn two_handles_that_write_in_turns_clean_away_what_either_left_and_nothing_else(
 }
 
 #[test]
-fn records_of_every_size_come_through_cleaning_as_they_were() {
+fn cleaning_keeps_records_of_any_size() {
     let scratch = scratch();
     let cache = paused(&scratch);
     let sizes: Vec<u32> = (0..40)
@@ -223,9 +230,9 @@ fn records_of_every_size_come_through_cleaning_as_they_were() {
     for &size in &sizes {
         versions.push(cache.put(&size.to_le_bytes(), &value(size)).unwrap());
     }
-    let before = cache.handle.view.load().header().tail().segment;
+    let before = cache.handle.generation.load().header().tail().segment;
     cache.compact().unwrap();
-    assert!(cache.handle.view.load().header().oldest() > before);
+    assert!(cache.handle.generation.load().header().oldest() > before);
     for (&size, version) in sizes.iter().zip(versions) {
         let entry = cache.entry(&size.to_le_bytes()).unwrap().unwrap();
         assert_eq!(entry.value(), value(size), "{size}");
@@ -238,7 +245,7 @@ fn records_of_every_size_come_through_cleaning_as_they_were() {
 /// the dead bytes stay below twice the threshold, and what one segment and the unused ends of
 /// segments take.
 #[test]
-fn dead_bytes_stay_within_a_users_threshold() {
+fn dead_bytes_respect_clean_threshold() {
     const SEGMENT: u64 = 512 * 1024;
     // So large that the bytes which follow from the size of a write count, not the least ones, and
     // so that 32 records fill a segment.

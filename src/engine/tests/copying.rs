@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::Error;
 use crate::engine::backup::Counted;
 use crate::engine::tests::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;
 
@@ -71,8 +71,9 @@ fn open_heap(scratch: &Scratch) -> std::fs::File {
         .unwrap()
 }
 
+// A copy has every entry with its version, and changes independently of the original.
 #[test]
-fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
+fn copy_is_complete_and_independent() {
     let (source, other) = (scratch(), scratch());
     let cache = source.open(&tiny());
     fill(&cache);
@@ -83,7 +84,7 @@ fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
     assert_eq!(assert_works(other.path()), before);
     assert_eq!(contents(&cache), before, "the copy's changes");
     assert_clean(&cache);
-    let geometry = |cache: &MmapCache| *cache.handle.view.load().table.geometry();
+    let geometry = |cache: &MmapCache| *cache.handle.generation.load().table.geometry();
     assert_eq!(geometry(&look(other.path())), geometry(&cache));
 }
 
@@ -91,14 +92,15 @@ fn a_copy_has_every_entry_with_its_version_and_goes_its_own_way() {
 fn steps_of(work: impl FnOnce()) -> u64 {
     let count = std::rc::Rc::new(std::cell::Cell::new(0));
     let seen = std::rc::Rc::clone(&count);
-    fuse::observe(move |_| seen.set(seen.get() + 1));
+    failpoint::observe(move |_| seen.set(seen.get() + 1));
     work();
-    fuse::look_away();
+    failpoint::look_away();
     count.get()
 }
 
+// A copy stopped at any step leaves no cache, and the next copy is complete.
 #[test]
-fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
+fn stopped_copy_leaves_no_cache() {
     let source = scratch();
     let cache = source.open(&tiny());
     fill(&cache);
@@ -111,11 +113,11 @@ fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
     let stops = (0..all - 40).step_by(23).chain((all - 40..).step_by(4));
     for steps in stops {
         let path = beside(&source, "copy");
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&path).unwrap()));
-        let over = !fuse::clear() && outcome.is_err();
+        let over = !failpoint::clear() && outcome.is_err();
         if let Err(payload) = &outcome {
-            assert!(payload.is::<fuse::Blown>() && over, "step {steps}");
+            assert!(payload.is::<failpoint::Blown>() && over, "step {steps}");
         }
         if path.exists() {
             // It was stopped behind the rename that makes it a cache.
@@ -144,8 +146,9 @@ fn a_copy_stopped_anywhere_leaves_no_cache_and_the_next_one_is_whole() {
     }
 }
 
+// Other handles change the cache at any step of a copy: the copy still shows a single moment.
 #[test]
-fn whatever_others_do_at_any_step_of_a_copy_it_is_of_one_moment() {
+fn copy_is_of_one_moment() {
     type Change = fn(&MmapCache);
     let changes: [(&str, Change); 4] = [
         ("compact", |cache| cache.compact().unwrap()),
@@ -170,10 +173,10 @@ fn whatever_others_do_at_any_step_of_a_copy_it_is_of_one_moment() {
             fill(&cache);
             let before = contents(&cache);
             let path = source.path().to_owned();
-            fuse::interrupt(steps, move || change(&MmapCache::open(path).unwrap()));
+            failpoint::interrupt(steps, move || change(&MmapCache::open(path).unwrap()));
             let copy = beside(&source, "copy");
             let copied = look(source.path()).hot_copy().to(&copy);
-            let over = fuse::clear();
+            let over = failpoint::clear();
             copied.unwrap();
             let found = assert_works(&copy);
             let after = contents(&cache);
@@ -190,8 +193,9 @@ fn whatever_others_do_at_any_step_of_a_copy_it_is_of_one_moment() {
     }
 }
 
+// A copy made after a writer was killed has exactly the entries that readers see.
 #[test]
-fn what_a_killed_writer_left_is_in_the_copy_as_readers_see_it() {
+fn copy_matches_readers_after_a_kill() {
     type Change = fn(&MmapCache);
     let changes: [(&str, Change); 4] = [
         ("insert", |cache| {
@@ -210,9 +214,9 @@ fn what_a_killed_writer_left_is_in_the_copy_as_readers_see_it() {
             let source = scratch();
             let cache = source.open(&tiny());
             fill(&cache);
-            fuse::set(steps);
+            failpoint::set(steps);
             let outcome = catch_unwind(AssertUnwindSafe(|| change(&cache)));
-            fuse::clear();
+            failpoint::clear();
             drop(cache);
             let reader = look(source.path());
             let copy = beside(&source, "copy");
@@ -230,8 +234,9 @@ fn what_a_killed_writer_left_is_in_the_copy_as_readers_see_it() {
     }
 }
 
+// A corrupt record is left out, and the copy is clean.
 #[test]
-fn a_record_that_is_damaged_is_left_out_and_the_copy_is_clean() {
+fn copy_omits_corrupt_records() {
     use std::os::unix::fs::FileExt;
     let (source, other) = (scratch(), scratch());
     let cache = source.open(&Options::new());
@@ -258,22 +263,29 @@ fn a_record_that_is_damaged_is_left_out_and_the_copy_is_clean() {
     assert_eq!(assert_works(other.path()).len(), 99);
 }
 
+// Versions of a copy follow the newest entry's, though it was deleted and its records are lost.
 /// The clock was set back by an hour, or it would hide what is forgotten: a version of the copy that
 /// was the original's too would be one tag for two values.
 #[test]
-fn versions_of_a_copy_go_on_behind_the_newest_entry_though_it_was_deleted_and_its_records_are_lost()
-{
+fn copied_versions_never_go_back() {
     use std::os::unix::fs::FileExt;
     for lost in [false, true] {
         let (source, other) = (scratch(), scratch());
         let cache = source.open(&Options::new());
         cache.put(b"stays", b"v").unwrap();
-        let end = || cache.handle.view.load().header().tail().bytes();
-        let last = || cache.handle.view.load().header().get(word::LAST_MTIME);
+        let end = || cache.handle.generation.load().header().tail().bytes();
+        let last = || {
+            cache
+                .handle
+                .generation
+                .load()
+                .header()
+                .get(word::LAST_MTIME)
+        };
         let ahead = last() + 3_600_000_000_000;
         cache
             .handle
-            .view
+            .generation
             .load()
             .header()
             .set(word::LAST_MTIME, ahead);
@@ -302,8 +314,10 @@ fn versions_of_a_copy_go_on_behind_the_newest_entry_though_it_was_deleted_and_it
     }
 }
 
+// Entries whose records were cut off are missing in the count: the copy fails, unless losses are
+// allowed.
 #[test]
-fn entries_whose_records_were_cut_off_are_missing_in_the_count() {
+fn copy_refuses_truncated_entries() {
     for cut in [3_000, 9_000] {
         let (source, other) = (scratch(), scratch());
         let cache = source.open(&Options::new());
@@ -326,8 +340,9 @@ fn entries_whose_records_were_cut_off_are_missing_in_the_count() {
     }
 }
 
+// A copy without one of its segments fails, names the segment, and leaves nothing.
 #[test]
-fn a_segment_that_is_lost_is_named_and_nothing_is_made() {
+fn copy_names_the_lost_segment() {
     let source = scratch();
     let cache = source.open(&tiny());
     fill(&cache);
@@ -346,7 +361,7 @@ fn a_segment_that_is_lost_is_named_and_nothing_is_made() {
 }
 
 #[test]
-fn nothing_that_stands_in_the_way_is_touched() {
+fn copy_overwrites_no_existing_file() {
     let source = scratch();
     let cache = source.open(&tiny());
     fill(&cache);
@@ -380,7 +395,7 @@ fn nothing_that_stands_in_the_way_is_touched() {
 /// Records of labels of up to four bytes are two words long, and a copied heap ends behind its last
 /// record: a copy made after each insertion has all labels, the last one too, under their ids.
 #[test]
-fn copied_labels_have_every_length() {
+fn copied_labels_may_have_any_length() {
     let source = scratch();
     let labels = crate::Labels::open(source.path()).unwrap();
     let mut ids = BTreeMap::new();
@@ -404,7 +419,7 @@ fn copied_labels_have_every_length() {
 /// The same for whoever else reads a heap that ends behind a short record: a repair, and the next
 /// writer's recovery.
 #[test]
-fn short_labels_survive_cut_heaps() {
+fn short_labels_survive_truncated_heaps() {
     for (len, is_repaired) in (1..=8).flat_map(|len| [(len, false), (len, true)]) {
         let source = scratch();
         let labels = crate::Labels::open(source.path()).unwrap();
@@ -413,7 +428,7 @@ fn short_labels_survive_cut_heaps() {
         }
         labels.flush().unwrap();
         let cache = MmapCache::open(source.path()).unwrap();
-        let end = cache.handle.view.load().header().tail().bytes();
+        let end = cache.handle.generation.load().header().tail().bytes();
         drop((labels, cache));
         open_heap(&source).set_len(end).unwrap();
         if is_repaired {
@@ -431,23 +446,23 @@ fn short_labels_survive_cut_heaps() {
 
 /// Beside a writer that never rests the copy compares with the fewest entries that there were.
 #[test]
-fn copies_beside_writers_miss_losses_never() {
+fn copies_beside_writers_notice_losses() {
     use std::os::unix::fs::FileExt;
     let source = scratch();
     let cache = source.open(&Options::new());
     for i in 0..100 {
         cache.put(&key(i), &[5; 100]).unwrap();
     }
-    let counted = Counted::at_rest(&cache.handle.view.load());
+    let counted = Counted::at_rest(&cache.handle.generation.load());
     assert_eq!((counted.entries, counted.least), (Some(100), 100));
     // A writer was killed in the midst of a change, so nobody knows the exact number.
-    fuse::set(12);
+    failpoint::set(12);
     let killed = catch_unwind(AssertUnwindSafe(|| cache.put(b"another key", &[1; 100])));
-    fuse::clear();
+    failpoint::clear();
     assert!(killed.is_err());
     drop(cache);
     let reader = look(source.path());
-    let counted = Counted::at_rest(&reader.handle.view.load());
+    let counted = Counted::at_rest(&reader.handle.generation.load());
     assert!(
         counted.entries.is_none() && counted.least == 100,
         "{:?}",
@@ -455,8 +470,8 @@ fn copies_beside_writers_miss_losses_never() {
     );
     reader.hot_copy().to(beside(&source, "whole")).unwrap();
     // Zeros are no damage to a walk; the count tells.
-    let view = reader.handle.view.load_full();
-    let end = view.header().tail().bytes() as usize;
+    let generation = reader.handle.generation.load_full();
+    let end = generation.header().tail().bytes() as usize;
     open_heap(&source)
         .write_all_at(&vec![0; 3_000], end as u64 - 3_000)
         .unwrap();

@@ -4,8 +4,9 @@
 
 use crate::engine::tests::*;
 
+// Many threads open a new cache at the same time; all of them get the same one.
 #[test]
-fn many_threads_that_open_a_new_cache_at_once_all_get_it() {
+fn concurrent_creators_share_one_cache() {
     for _ in 0..30 {
         let scratch = Scratch::new();
         std::thread::scope(|scope| {
@@ -24,20 +25,21 @@ fn many_threads_that_open_a_new_cache_at_once_all_get_it() {
     }
 }
 
+// A file that appears at the path during creation is not replaced.
 #[test]
-fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
-    use crate::sync::fuse;
+fn creation_replaces_no_file() {
+    use crate::sync::failpoint;
     let mut planted = 0;
     for steps in 0.. {
         let scratch = Scratch::new();
         let path = scratch.path().to_owned();
-        fuse::interrupt(steps, move || {
+        failpoint::interrupt(steps, move || {
             if !path.exists() {
                 std::fs::write(path, "mine").unwrap();
             }
         });
         let opened = tiny().open(scratch.path());
-        if fuse::clear() {
+        if failpoint::clear() {
             break;
         }
         if std::fs::read(scratch.path()).unwrap() == b"mine" {
@@ -54,22 +56,23 @@ fn what_appears_at_the_path_while_a_cache_is_created_there_is_not_replaced() {
     assert!(planted > 20, "{planted}");
 }
 
+// A creation that fails after its commit keeps the files.
 #[test]
-fn a_cache_whose_creation_fails_behind_the_commit_keeps_its_files() {
-    use crate::sync::fuse;
+fn committed_creation_keeps_its_files() {
+    use crate::sync::failpoint;
     let mut failed = 0;
     for steps in 0.. {
         let scratch = Scratch::new();
         let path = scratch.path().to_owned();
         let roster = path.with_file_name("cache.roster");
         let in_the_way = roster.clone();
-        fuse::interrupt(steps, move || {
+        failpoint::interrupt(steps, move || {
             if path.exists() && !in_the_way.exists() {
                 std::fs::create_dir(in_the_way).unwrap();
             }
         });
         let opened = tiny().open(scratch.path());
-        if fuse::clear() {
+        if failpoint::clear() {
             break;
         }
         if opened.is_err() {
@@ -83,8 +86,9 @@ fn a_cache_whose_creation_fails_behind_the_commit_keeps_its_files() {
     assert!(failed > 0);
 }
 
+// Opening waits for another creator at most as long as the lock timeout.
 #[test]
-fn somebody_who_creates_a_cache_is_waited_for_no_longer_than_the_lock_timeout() {
+fn waiting_for_creator_times_out() {
     use std::time::Duration;
     let scratch = Scratch::new();
     let mut options = tiny();

@@ -25,8 +25,9 @@ fn flip(file: &std::fs::File, at: u64, mask: u8) {
     }
 }
 
+// The cleaner finds the live records that follow a corrupt one.
 #[test]
-fn cleaning_finds_the_live_records_that_damage_hid_from_its_walk() {
+fn cleaning_finds_records_after_corruption() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     let first = cache.put(b"damaged", &[1; 200]).unwrap();
@@ -68,8 +69,9 @@ fn cleaning_finds_the_live_records_that_damage_hid_from_its_walk() {
     assert_eq!(cache.get(b"damaged").unwrap().unwrap(), b"whole again");
 }
 
+// The records still have all that a corrupt segment header had.
 #[test]
-fn a_damaged_segment_header_costs_nothing_that_its_records_still_say() {
+fn corrupt_segment_header_costs_nothing() {
     for at in [3, 8, 20, 40, 57, 70] {
         let scratch = scratch();
         let cache = scratch.open(&options());
@@ -105,8 +107,9 @@ fn a_damaged_segment_header_costs_nothing_that_its_records_still_say() {
     }
 }
 
+// A segment that cannot be opened is not taken for one that was cleaned and removed.
 #[test]
-fn a_segment_that_cannot_be_opened_is_not_taken_for_one_that_was_cleaned_away() {
+fn corrupt_segments_count_as_present() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     for round in 0..3_u8 {
@@ -146,18 +149,19 @@ fn a_segment_that_cannot_be_opened_is_not_taken_for_one_that_was_cleaned_away() 
     assert_clean(&cache);
 }
 
+// An entry with a corrupt roster position is not lost when its region is rebuilt.
 #[test]
-fn an_entry_with_a_damaged_position_is_not_lost_when_its_region_is_rebuilt() {
+fn corrupt_position_keeps_its_entry() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     for i in 0..10_u32 {
         cache.put(&i.to_le_bytes(), b"old").unwrap();
     }
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(&3_u32.to_le_bytes());
-    let region = view
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(&3_u32.to_le_bytes());
+    let region = generation
         .table
-        .locate(view.header().poll(), hash)
+        .locate(generation.header().poll(), hash)
         .unwrap()
         .region;
     let (_, slot, _) = region.probe(hash).next().unwrap();
@@ -177,7 +181,7 @@ fn an_entry_with_a_damaged_position_is_not_lost_when_its_region_is_rebuilt() {
 /// The end of the heap, changed to lie in the middle of it: what stands behind is not a record that
 /// was under way, and must not be erased as such.
 #[test]
-fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
+fn corrupt_heap_end_costs_nothing() {
     // Each record takes eleven units: at the first of one, and within.
     for units in [1, 7, 11, 22, 45, 200] {
         let scratch = scratch();
@@ -185,10 +189,10 @@ fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
         for i in 0..40_u32 {
             cache.put(&i.to_le_bytes(), &[7; 60]).unwrap();
         }
-        let view = cache.handle.view.load_full();
-        let mut end = view.header().tail();
+        let generation = cache.handle.generation.load_full();
+        let mut end = generation.header().tail();
         end.unit -= units;
-        view.header().set(word::TAIL, end.to_word());
+        generation.header().set(word::TAIL, end.to_word());
         cache.put(b"another", b"value").unwrap();
         for i in 0..40_u32 {
             assert_eq!(
@@ -201,10 +205,11 @@ fn a_damaged_end_of_the_heap_costs_none_of_the_records_behind_it() {
     }
 }
 
+// An index and a roster that are older than their heap are not called clean.
 /// An index and a roster that were put back from a copy, beside a heap that went on: they agree with
 /// each other in everything.
 #[test]
-fn an_index_that_is_older_than_its_heap_is_not_called_clean() {
+fn stale_index_is_not_clean() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     cache.put(b"key", b"old").unwrap();
@@ -230,17 +235,18 @@ fn an_index_that_is_older_than_its_heap_is_not_called_clean() {
     assert_clean(&cache);
 }
 
+// A check of much corruption does not wait at each entry for a killed writer.
 /// What looks wrong while somebody writes is looked at again after a pause; a killed writer says for
 /// ever that it writes.
 #[test]
-fn a_check_of_much_damage_beside_a_killed_writer_does_not_wait_for_it_at_each_entry() {
+fn check_beside_killed_writer_is_fast() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     for i in 0..1_500_u32 {
         cache.put(&i.to_le_bytes(), b"value").unwrap();
     }
-    let view = cache.handle.view.load_full();
-    view.header().set(word::HOLDER, 1);
+    let generation = cache.handle.generation.load_full();
+    generation.header().set(word::HOLDER, 1);
     drop(cache);
     for number in 0..4 {
         let name = match number {
@@ -257,8 +263,9 @@ fn a_check_of_much_damage_beside_a_killed_writer_does_not_wait_for_it_at_each_en
     assert!(took < std::time::Duration::from_secs(8), "{took:?}");
 }
 
+// A corrupt number of the oldest segment brings no deleted entry back.
 #[test]
-fn a_damaged_number_of_the_first_segment_brings_no_deleted_entry_back() {
+fn corrupt_oldest_segment_resurrects_nothing() {
     let scratch = scratch();
     let mut paused = options();
     paused.clean_when(10_000, 1 << 30);
@@ -268,13 +275,13 @@ fn a_damaged_number_of_the_first_segment_brings_no_deleted_entry_back() {
         cache.put(&[i], &[i; 400]).unwrap();
     }
     assert!(cache.delete(b"deleted").unwrap());
-    let view = cache.handle.view.load_full();
-    let segment = view.header().tail().segment;
+    let generation = cache.handle.generation.load_full();
+    let segment = generation.header().tail().segment;
     for i in 0..100_u8 {
         cache.put(&[i], &[i; 400]).unwrap();
     }
     // As if nothing older than the deletion were left, so that it could be dropped.
-    view.header().set(word::OLDEST, u64::from(segment));
+    generation.header().set(word::OLDEST, u64::from(segment));
     cache.compact().unwrap();
     drop(cache);
     let index = &files(scratch.path())[0];
@@ -286,8 +293,9 @@ fn a_damaged_number_of_the_first_segment_brings_no_deleted_entry_back() {
     assert_clean(&cache);
 }
 
+// An entry that corruption hid does not replace a newer value of its key when the table grows.
 #[test]
-fn an_entry_that_damage_hid_does_not_replace_what_was_put_since() {
+fn hidden_entry_replaces_no_newer_value() {
     let scratch = scratch();
     let mut options = tiny();
     options.directory_bits = 0;
@@ -302,8 +310,9 @@ fn an_entry_that_damage_hid_does_not_replace_what_was_put_since() {
     assert_clean(&cache);
 }
 
+// An entry that corruption hid is left out when the heap is rewritten.
 #[test]
-fn an_entry_that_damage_hid_is_left_behind_when_a_heap_is_rewritten() {
+fn heap_rewrite_drops_hidden_entry() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     put_hide_and_put_again(&scratch, &cache);
@@ -319,15 +328,15 @@ fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
     cache.put(b"first listed", b"").unwrap();
     cache.put(b"key", b"old").unwrap();
     cache.delete(b"first listed").unwrap();
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(b"key");
-    let region = view
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(b"key");
+    let region = generation
         .table
-        .locate(view.header().poll(), hash)
+        .locate(generation.header().poll(), hash)
         .unwrap()
         .region;
     let (index, _, _) = region.probe(hash).next().unwrap();
-    let control = view.table.region_at(region.number()) + 64 + u64::from(index);
+    let control = generation.table.region_at(region.number()) + 64 + u64::from(index);
     flip(&open_index(scratch), control, 0x7f);
     cache.put(b"key", b"new").unwrap();
     assert_eq!(cache.len(), 2, "the damage hid nothing");

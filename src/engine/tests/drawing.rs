@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::engine::tests::*;
 use crate::format::record::Variant;
 use crate::format::roster::HEADER_BYTES;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 /// How often each key comes.
 fn draw(cache: &MmapCache, times: usize) -> BTreeMap<Vec<u8>, usize> {
@@ -36,8 +36,9 @@ fn key(i: usize) -> Vec<u8> {
     key
 }
 
+// Each key of a cache is sampled as often as any other.
 #[test]
-fn each_of_some_keys_is_drawn_as_often_as_any_other() {
+fn random_keys_are_uniform() {
     for options in [Options::new(), tiny(), colliding()] {
         let scratch = scratch();
         let cache = scratch.open(&options);
@@ -56,8 +57,9 @@ fn each_of_some_keys_is_drawn_as_often_as_any_other() {
     }
 }
 
+// Deleted entries are not sampled, and the rest stay uniform.
 #[test]
-fn what_was_deleted_is_not_drawn_and_the_rest_is_as_even_as_before() {
+fn random_keys_skip_deleted_entries() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     for i in 0..400 {
@@ -78,8 +80,9 @@ fn what_was_deleted_is_not_drawn_and_the_rest_is_as_even_as_before() {
     assert_even(&cache, &grown);
 }
 
+// After nearly all entries were deleted, the few others are sampled uniformly.
 #[test]
-fn where_nearly_all_is_gone_the_few_that_are_left_come_as_evenly() {
+fn random_keys_stay_uniform_when_sparse() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
     let mut writer = cache.writer().unwrap();
@@ -99,8 +102,9 @@ fn where_nearly_all_is_gone_the_few_that_are_left_come_as_evenly() {
     assert_eq!(cache.random_key().unwrap().unwrap(), b"the only one");
 }
 
+// Sampling returns no key only if the cache is empty.
 #[test]
-fn only_of_an_empty_cache_no_key_is_drawn() {
+fn random_key_fails_only_when_empty() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     assert_eq!(cache.random_key().unwrap(), None);
@@ -115,8 +119,9 @@ fn only_of_an_empty_cache_no_key_is_drawn() {
     assert_eq!(cache.random_key().unwrap(), None);
 }
 
+// Sampling passes over ids that were never given to a key.
 #[test]
-fn numbered_keys_are_drawn_past_the_numbers_that_nobody_has() {
+fn random_keys_skip_unused_ids() {
     let scratch = scratch();
     let mut options = tiny();
     options.variant = Variant::Numbered;
@@ -127,11 +132,11 @@ fn numbered_keys_are_drawn_past_the_numbers_that_nobody_has() {
         writer.number(key).unwrap();
     }
     drop(writer);
-    let (view, _) = cache.handle.current().unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
     let names = std::sync::Arc::clone(&cache.handle.names);
-    let view = std::sync::Arc::clone(&view);
+    let generation = std::sync::Arc::clone(&generation);
     // What a power loss leaves.
-    crate::engine::write::mutator::Editor::new(view, names, crate::os::files::Stage::Final)
+    crate::engine::write::mutator::Mutator::new(generation, names, crate::os::files::Stage::Final)
         .give_up_reserved()
         .unwrap();
     let mut writer = cache.writer().unwrap();
@@ -142,8 +147,9 @@ fn numbered_keys_are_drawn_past_the_numbers_that_nobody_has() {
     assert_even(&cache, &keys);
 }
 
+// Beside a writer each sampled key was there, and keys that stay are sampled uniformly.
 #[test]
-fn beside_a_writer_only_keys_come_that_were_there_and_those_that_stay_come_as_ever() {
+fn random_keys_beside_writer_stay_uniform() {
     let scratch = scratch();
     let (cache, other) = (scratch.open(&tiny()), scratch.open(&tiny()));
     let stay: Vec<_> = (0..16).map(|i| key(1_000 + i)).collect();
@@ -172,8 +178,9 @@ fn beside_a_writer_only_keys_come_that_were_there_and_those_that_stay_come_as_ev
     assert_clean(&cache);
 }
 
+// A cache that another handle empties and fills during sampling is not called corrupt.
 #[test]
-fn a_cache_that_is_emptied_and_filled_meanwhile_is_not_taken_for_damaged() {
+fn concurrent_emptying_is_no_corruption() {
     let scratch = scratch();
     let (cache, other) = (scratch.open(&tiny()), scratch.open(&tiny()));
     std::thread::scope(|scope| {
@@ -192,8 +199,9 @@ fn a_cache_that_is_emptied_and_filled_meanwhile_is_not_taken_for_damaged() {
     assert_eq!(cache.random_key().unwrap(), None);
 }
 
+// A writer stopped in the only change leaves one key or none to sample, and no corruption.
 #[test]
-fn a_writer_that_is_stopped_amid_the_only_change_leaves_one_key_or_none_and_no_damage() {
+fn stopped_change_samples_key_or_none() {
     let put = |cache: &MmapCache| assert!(cache.put(&key(1), b"").is_ok());
     let delete = |cache: &MmapCache| assert!(cache.delete(&key(1)).unwrap());
     for filled in [false, true] {
@@ -205,12 +213,12 @@ fn a_writer_that_is_stopped_amid_the_only_change_leaves_one_key_or_none_and_no_d
                 put(&cache);
             }
             let reader = scratch.open(Options::new().read_only(true));
-            fuse::set(steps);
+            failpoint::set(steps);
             let outcome = catch_unwind(AssertUnwindSafe(|| match filled {
                 false => put(&cache),
                 true => delete(&cache),
             }));
-            fuse::clear();
+            failpoint::clear();
             let drawn = reader.random_key().unwrap();
             assert!(drawn.is_none() || drawn == Some(key(1)), "step {steps}");
             seen[usize::from(drawn.is_some())] += 1;
@@ -232,8 +240,9 @@ fn overwrite_roster(scratch: &Scratch, positions: std::ops::Range<u64>, word: u3
     }
 }
 
+// Corrupt positions are passed over, and no corruption makes a cache look empty.
 #[test]
-fn damaged_positions_are_passed_over_and_no_damage_makes_a_cache_look_empty() {
+fn random_keys_skip_corrupt_positions() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
     let keys: Vec<_> = (0..200).map(key).collect();

@@ -4,8 +4,9 @@
 
 use crate::engine::tests::*;
 
+// Thousands of entries split regions and rotate segments; all of them are there after reopening.
 #[test]
-fn thousands_of_entries_split_regions_roll_segments_and_are_all_there_after_reopening() {
+fn growing_cache_keeps_all_entries() {
     for options in [tiny(), Options::new()] {
         let scratch = Scratch::new();
         let key = |i: u32| format!("key number {i}, some of them longer than a slot");
@@ -33,7 +34,7 @@ fn thousands_of_entries_split_regions_roll_segments_and_are_all_there_after_reop
 }
 
 #[test]
-fn churn_on_few_keys_keeps_the_files_small() {
+fn churn_keeps_files_small() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let mut writer = cache.writer().unwrap();
@@ -57,8 +58,9 @@ fn churn_on_few_keys_keeps_the_files_small() {
     );
 }
 
+// Keys that all collide coexist until the largest regions are full.
 #[test]
-fn keys_that_all_collide_are_told_apart_until_the_largest_regions_are_full() {
+fn colliding_keys_coexist_until_full() {
     let scratch = Scratch::new();
     let cache = scratch.open(&colliding());
     let mut put = 0_u32;
@@ -87,7 +89,7 @@ fn keys_that_all_collide_are_told_apart_until_the_largest_regions_are_full() {
 }
 
 #[test]
-fn the_limit_stops_insertions_and_nothing_else() {
+fn max_entries_stops_only_insertions() {
     let scratch = Scratch::new();
     let cache = scratch.open(tiny().max_entries(100));
     for i in 0..100_u32 {
@@ -106,7 +108,7 @@ fn the_limit_stops_insertions_and_nothing_else() {
 }
 
 #[test]
-fn compacting_leaves_almost_nothing_dead() {
+fn compacting_leaves_little_dead() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for i in 0..3_000_u32 {
@@ -120,8 +122,9 @@ fn compacting_leaves_almost_nothing_dead() {
     assert_clean(&cache);
 }
 
+// A table that was emptied and compacted has slots in proportion to its entries.
 #[test]
-fn a_table_emptied_and_compacted_lists_in_proportion_to_what_is_left() {
+fn compacting_shrinks_a_sparse_table() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let mut writer = cache.writer().unwrap();
@@ -144,7 +147,7 @@ fn a_table_emptied_and_compacted_lists_in_proportion_to_what_is_left() {
 }
 
 #[test]
-fn a_fresh_cache_with_one_entry_is_small_on_the_disk() {
+fn fresh_cache_takes_little_disk() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     cache.put(b"k", b"v").unwrap();
@@ -168,9 +171,9 @@ fn impossible_capacity_is_a_typed_error() {
     }
     let cache = scratch.open(options.capacity(most));
     cache.put(b"key", b"value").unwrap();
-    let (view, _) = cache.handle.current().unwrap();
-    assert!(view.roster.room() >= most);
-    drop(view);
+    let (generation, _) = cache.handle.current().unwrap();
+    assert!(generation.roster.room() >= most);
+    drop(generation);
     // An existing cache is opened, and refuses when it is to be made anew.
     let cache = scratch.open(options.capacity(most + 1));
     assert!(matches!(cache.clear(), Err(crate::Error::Option { .. })));

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::*;
 use crate::error::Error;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 fn staged(scratch: &Scratch) -> Vec<String> {
     let dir = fs::read_dir(scratch.path().parent().unwrap()).unwrap();
@@ -32,17 +32,17 @@ fn next_writer_removes_staged_files() {
         let scratch = scratch();
         let cache = scratch.open(&tiny());
         fill(&cache);
-        fuse::set(steps);
+        failpoint::set(steps);
         let rebuilt = catch_unwind(AssertUnwindSafe(|| cache.atomic_rebuild(items(60))));
-        fuse::clear();
+        failpoint::clear();
         drop(cache);
         let left = staged(&scratch);
         seen += usize::from(!left.is_empty());
         let next = scratch.open(&tiny());
         if steps % 2 == 0 {
-            fuse::set(steps % 7);
+            failpoint::set(steps % 7);
             again += u32::from(catch_unwind(AssertUnwindSafe(|| next.delete(b"none"))).is_err());
-            fuse::clear();
+            failpoint::clear();
         }
         drop(next);
         let next = scratch.open(&tiny());
@@ -85,7 +85,7 @@ fn panicking_progress_removes_staged_files() {
     for _ in 0..150 {
         cache.put(b"churn", &[1; 4000]).unwrap();
     }
-    assert!(cache.handle.view.load().header().oldest() > 0);
+    assert!(cache.handle.generation.load().header().oldest() > 0);
     let target = scratch.path().with_extension("copy");
     let mut left = Vec::new();
     let copied = catch_unwind(AssertUnwindSafe(|| {
@@ -114,7 +114,7 @@ fn panicking_progress_removes_staged_files() {
 
 // A copy that was killed leaves segments that do not begin at 0.
 #[test]
-fn next_copy_removes_what_one_left() {
+fn next_copy_removes_staged_files() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     fill(&cache);
@@ -123,9 +123,9 @@ fn next_copy_removes_what_one_left() {
     }
     let target = scratch.path().with_extension("copy");
     for steps in (2..).step_by(97) {
-        fuse::set(steps);
+        failpoint::set(steps);
         let copied = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&target)));
-        fuse::clear();
+        failpoint::clear();
         if copied.is_ok() {
             assert!(steps > 2);
             break;

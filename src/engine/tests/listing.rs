@@ -29,12 +29,16 @@ fn borrowed(cache: &MmapCache) -> (BTreeMap<Vec<u8>, Version>, usize) {
 
 /// Changes a byte of the record of a key, so far from its beginning.
 fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
-    let (view, _) = cache.handle.current().unwrap();
-    let located = view
+    let (generation, _) = cache.handle.current().unwrap();
+    let located = generation
         .table
-        .locate(view.header().poll(), view.hasher.hash(key))
+        .locate(generation.header().poll(), generation.hasher.hash(key))
         .unwrap();
-    let (_, _, link) = located.region.probe(view.hasher.hash(key)).next().unwrap();
+    let (_, _, link) = located
+        .region
+        .probe(generation.hasher.hash(key))
+        .next()
+        .unwrap();
     let heap = scratch.path().with_extension("heap");
     let file = std::fs::File::options()
         .read(true)
@@ -47,8 +51,9 @@ fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
+// Borrowed keys of any length come with the versions of their last puts.
 #[test]
-fn borrowed_keys_of_any_length_come_with_the_versions_of_their_last_puts() {
+fn borrowed_keys_carry_their_versions() {
     for options in [Options::new(), tiny(), colliding()] {
         let scratch = Scratch::new();
         let cache = scratch.open(&options);
@@ -73,8 +78,9 @@ fn borrowed_keys_of_any_length_come_with_the_versions_of_their_last_puts() {
     }
 }
 
+// Keys are listed without their values, and a corrupt key is never listed.
 #[test]
-fn keys_are_listed_without_a_look_at_their_values_and_never_wrong() {
+fn listing_keys_reads_no_values() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let key = |i: u8| [b'a' + i; 40];
@@ -96,8 +102,9 @@ fn keys_are_listed_without_a_look_at_their_values_and_never_wrong() {
     assert_eq!(Vec::from_iter(listed.into_keys()), expected);
 }
 
+// The version of a listed key that has an id is its id.
 #[test]
-fn the_version_of_a_numbered_key_is_its_number() {
+fn listed_versions_are_the_ids() {
     let scratch = Scratch::new();
     let mut options = tiny();
     options.variant = Variant::Numbered;
@@ -136,8 +143,9 @@ fn items(cache: &MmapCache) -> (Vec<Vec<u8>>, usize) {
     (keys, failed)
 }
 
+// A position that leads to another entry's slot lists no entry twice.
 #[test]
-fn a_position_that_leads_to_the_slot_of_another_lists_nothing_twice() {
+fn misled_position_lists_nothing_twice() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for key in [b"a", b"b"] {
@@ -150,20 +158,21 @@ fn a_position_that_leads_to_the_slot_of_another_lists_nothing_twice() {
     assert_eq!(items(&cache), (vec![b"a".to_vec()], 1));
 }
 
+// A listing reports a slot whose version differs from its record's as corrupt.
 #[test]
-fn a_slot_that_says_another_version_than_its_record_is_damage_in_a_listing() {
+fn slot_version_mismatch_is_corrupt() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     cache.put(b"key", b"value").unwrap();
-    let (view, _) = cache.handle.current().unwrap();
-    let Position::Slot(number) = view.roster.get(0).unwrap() else {
+    let (generation, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = generation.roster.get(0).unwrap() else {
         unreachable!("the only entry");
     };
-    let (region, index) = view.table.slot_home(number);
+    let (region, index) = generation.table.slot_home(number);
     // The first word of pair a.
     overwrite_word(
         scratch.path(),
-        view.table.body_at(region, index) + 8,
+        generation.table.body_at(region, index) + 8,
         |mtime| mtime ^ 1,
     );
     assert_eq!(items(&cache), (vec![], 1));
@@ -204,7 +213,7 @@ fn assert_dictionary_fails(cache: MmapCache) {
 /// A roster that another program cut. Readers list what is left and then fail; whoever opens for
 /// writing makes the roster again from the heap.
 #[test]
-fn cut_rosters_end_listings_with_errors() {
+fn truncated_rosters_end_listings_with_errors() {
     for (count, len) in [(10, 64), (10, 100), (1_000, 64), (1_000, 464)] {
         let scratch = Scratch::new();
         let cache = scratch.open(&Options::new());
@@ -292,7 +301,7 @@ fn listings_beside_changes_are_complete() {
 /// which still tell that an entry is missing.
 #[test]
 fn killed_writers_leave_listings_exact() {
-    use crate::sync::fuse;
+    use crate::sync::failpoint;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     for is_deletion in [false, true] {
         for steps in 0.. {
@@ -301,12 +310,12 @@ fn killed_writers_leave_listings_exact() {
             for i in 0..20_u8 {
                 cache.put(&[b'k', i], b"value").unwrap();
             }
-            fuse::set(steps);
+            failpoint::set(steps);
             let outcome = catch_unwind(AssertUnwindSafe(|| match is_deletion {
                 false => drop(cache.put(b"new", b"value").unwrap()),
                 true => assert!(cache.delete(&[b'k', 3]).unwrap()),
             }));
-            fuse::clear();
+            failpoint::clear();
             let reader = scratch.open(Options::new().read_only(true));
             let listed: Result<Vec<_>> = reader.keys().unwrap().collect();
             assert!((19..=21).contains(&listed.unwrap().len()), "step {steps}");
@@ -327,18 +336,18 @@ fn killed_writers_leave_listings_exact() {
 
 /// No checksum covers the keys that slots hold: they are compared with the bits of their hash there.
 #[test]
-fn changed_keys_in_slots_are_not_listed() {
+fn altered_inline_keys_are_not_listed() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for i in 0..50_u8 {
         cache.put(&[b'k', i, 9, 9, 9], b"value").unwrap();
     }
-    let (view, _) = cache.handle.current().unwrap();
-    let Position::Slot(number) = view.roster.get(7).unwrap() else {
+    let (generation, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = generation.roster.get(7).unwrap() else {
         unreachable!("nothing was deleted");
     };
-    let (region, index) = view.table.slot_home(number);
-    let body = view.table.body_at(region, index);
+    let (region, index) = generation.table.slot_home(number);
+    let body = generation.table.body_at(region, index);
     // Its key, and in the first word the length of the key and the hash.
     for (at, mask) in [(body + 40, 0x100), (body, 1 << 32), (body, 1 << 50)] {
         overwrite_word(scratch.path(), at, |word| word ^ mask);
@@ -360,7 +369,7 @@ fn changed_keys_in_slots_are_not_listed() {
 
 /// A damaged position is named by its byte in the roster, not in the index.
 #[test]
-fn damaged_positions_are_named_in_the_roster() {
+fn corrupt_positions_name_roster_bytes() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     for i in 0..10_u8 {

@@ -5,7 +5,7 @@
 use crate::engine::tests::*;
 
 #[test]
-fn an_exclusive_handle_keeps_other_writers_out_until_it_is_dropped() {
+fn exclusive_handle_locks_until_dropped() {
     let scratch = Scratch::new();
     let exclusive = scratch.open(Options::new().exclusive(true));
     let other =
@@ -25,27 +25,30 @@ fn an_exclusive_handle_keeps_other_writers_out_until_it_is_dropped() {
     other.put(b"k", b"w").unwrap();
 }
 
+// A reader that follows a generation switch late does not replace the lock of a writer that has
+// switched again.
 #[test]
-fn a_reader_that_follows_a_switch_late_takes_no_lock_from_a_writer_that_has_switched_again() {
+fn late_reader_keeps_the_writer_lock() {
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));
     let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
     let locked = || matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. }));
     let handle = &exclusive.handle;
-    let stale = handle.view.load_full();
+    let stale = handle.generation.load_full();
     exclusive.clear().unwrap();
     // A thread that reads has seen the switch, and opens the new index while another one follows.
     let opened = handle.open_anew().unwrap();
     exclusive.clear().unwrap();
     handle.adopt(&stale, std::sync::Arc::new(opened));
-    assert!(locked(), "the view with the lock was replaced");
+    assert!(locked(), "the generation with the lock was replaced");
     exclusive.put(b"k", b"v").unwrap();
     assert!(locked(), "another lock was taken in its place");
     assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
 }
 
+// An exclusive handle keeps its lock while its other threads follow its generation switches.
 #[test]
-fn an_exclusive_handle_keeps_its_lock_while_its_other_threads_follow_its_switches() {
+fn exclusive_lock_survives_generation_switches() {
     use crate::sync::{Relaxed, Word};
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));

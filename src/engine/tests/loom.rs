@@ -5,7 +5,7 @@
 //! A model is a cache of a few keys, a writer that changes it and a reader that looks meanwhile,
 //! each with a handle of its own, as processes have. Nothing of the engine is copied: handles are
 //! opened, the lock is taken, files are made and renamed. Only a mapping is different: plain memory
-//! in which those words are loom's that one thread stores and another loads (`sync::modelled`).
+//! in which those words are loom's that one thread stores and another loads (`sync::model`).
 //! Readers never store, so a second one beside the first could see nothing that this one cannot.
 //!
 //! What was explored:
@@ -78,7 +78,7 @@ fn hold(change: impl Fn(&Model) -> Model) {
 }
 
 #[test]
-fn loom_finds_no_order_that_breaks_a_promise() {
+fn loom_promises_hold_in_every_order() {
     hold(|model| Model {
         preemptions: Some(2),
         at_most: EXECUTIONS,
@@ -86,9 +86,10 @@ fn loom_finds_no_order_that_breaks_a_promise() {
     });
 }
 
+// Explores every order, with any number of preemptions.
 #[test]
 #[ignore = "takes an hour; LOOM_EXECUTIONS is the most for each model"]
-fn loom_finds_no_order_that_breaks_a_promise_with_any_number_of_switches() {
+fn loom_promises_hold_with_unbounded_preemptions() {
     let most = std::env::var("LOOM_EXECUTIONS").map_or(Ok(200_000), |most| most.parse());
     let at_most = most.unwrap();
     hold(|model| Model {

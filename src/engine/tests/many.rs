@@ -23,7 +23,7 @@ fn one_by_one<K: AsRef<[u8]>>(cache: &MmapCache, keys: &[K]) -> Vec<Option<Vec<u
 }
 
 #[test]
-fn any_number_of_keys_gives_what_each_gives_by_itself() {
+fn get_many_equals_single_gets() {
     for options in [Options::new(), tiny(), colliding()] {
         let scratch = Scratch::new();
         let cache = scratch.open(&options);
@@ -46,8 +46,9 @@ fn any_number_of_keys_gives_what_each_gives_by_itself() {
     }
 }
 
+// A key that `get` refuses ends the call, after the keys before it were answered.
 #[test]
-fn a_key_that_get_refuses_ends_the_call_behind_those_before_it() {
+fn get_many_stops_at_invalid_key() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     cache.put(b"k", b"v").unwrap();
@@ -66,8 +67,9 @@ fn a_key_that_get_refuses_ends_the_call_behind_those_before_it() {
     }
 }
 
+// An iterator that would go on after its end is not asked again.
 #[test]
-fn an_iterator_that_goes_on_behind_its_end_is_not_asked_again() {
+fn exhausted_iterator_is_not_polled_again() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let mut turn = 0;
@@ -80,17 +82,21 @@ fn an_iterator_that_goes_on_behind_its_end_is_not_asked_again() {
     assert_eq!((given, turn), (3, 4));
 }
 
+// A corrupt entry among many keys is a miss, and is counted.
 #[test]
-fn a_damaged_entry_among_many_is_a_miss_that_is_counted() {
+fn get_many_counts_corrupt_entries() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let key = |i: u8| [b'k', i];
     for i in 0..32 {
         cache.put(&key(i), &[i; 300]).unwrap();
     }
-    let (view, _) = cache.handle.current().unwrap();
-    let hash = view.hasher.hash(&key(20));
-    let located = view.table.locate(view.header().poll(), hash).unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
+    let hash = generation.hasher.hash(&key(20));
+    let located = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap();
     let (_, _, link) = located.region.probe(hash).next().unwrap();
     let heap = scratch.path().with_extension("heap");
     let file = std::fs::File::options().write(true).open(heap).unwrap();
@@ -104,8 +110,9 @@ fn a_damaged_entry_among_many_is_a_miss_that_is_counted() {
     assert_eq!(cache.stats().unwrap().damaged_seen, 1);
 }
 
+// A change between two keys of one call shows in the second key.
 #[test]
-fn what_is_changed_between_two_keys_of_a_call_shows_in_the_second() {
+fn get_many_sees_changes_between_keys() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let key = |i: usize| format!("key {i}").into_bytes();
@@ -140,8 +147,9 @@ fn what_is_changed_between_two_keys_of_a_call_shows_in_the_second() {
     assert_eq!(seen, (0..16).map(value).collect::<Vec<_>>());
 }
 
+// One call follows segments that were added and removed, and a generation switch.
 #[test]
-fn segments_that_came_and_went_and_a_switch_are_followed_within_one_call() {
+fn get_many_follows_removed_files() {
     let scratch = Scratch::new();
     let (writer, reader) = (scratch.open(&tiny()), scratch.open(&tiny()));
     let keys: Vec<_> = (0..300_u32).map(u32::to_le_bytes).collect();
@@ -167,10 +175,11 @@ fn segments_that_came_and_went_and_a_switch_are_followed_within_one_call() {
     assert_eq!(reader.stats().unwrap().damaged_seen, 0);
 }
 
+// Beside a writer each key's value lies between those of a `get` before the call and one after it.
 /// Counts in the values what the writer has done, so that a value from before or after its time
 /// shows.
 #[test]
-fn beside_a_writer_each_of_many_keys_is_between_what_get_gave_before_and_gives_after() {
+fn get_many_agrees_with_neighbouring_gets() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let other = scratch.open(&tiny());

@@ -242,7 +242,7 @@ fn missing_segment_refuses_writers() {
 
 // After a restart, a segment that was synced is not one that the power loss took.
 #[test]
-fn synced_segment_missing_after_restart() {
+fn missing_synced_segment_refuses_writers() {
     for number in 1.. {
         let scratch = scratch();
         filled(&scratch, &tiny());
@@ -274,16 +274,21 @@ fn cleaned_segment_may_be_missing() {
         cache.put(&key(i), &[i as u8; 300]).unwrap();
     }
     cache.compact().unwrap();
-    let oldest = cache.handle.view.load().header().oldest();
+    let oldest = cache.handle.generation.load().header().oldest();
     assert!(oldest > 0 && !heap(&scratch, oldest - 1).exists());
-    cache.handle.view.load().header().set_oldest(oldest - 1);
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set_oldest(oldest - 1);
     drop(cache);
     holds_all(&scratch.open(&tiny()));
 }
 
 // The file goes while a handle is open that has not read it.
 #[test]
-fn open_handle_keeps_entries_of_missing_segment() {
+fn open_handle_outlives_missing_segment() {
     let scratch = scratch();
     filled(&scratch, &tiny());
     let aside = scratch.path().with_extension("aside");
@@ -333,7 +338,7 @@ fn open_handle_keeps_entries_of_missing_segment() {
 
 // A key whose record is out of reach is not absent: it would get a second entry.
 #[test]
-fn key_in_missing_segment_is_not_absent() {
+fn key_in_missing_segment_exists() {
     let scratch = scratch();
     filled(&scratch, &tiny());
     let (path, aside) = (heap(&scratch, 2), scratch.path().with_extension("aside"));
@@ -360,7 +365,7 @@ fn key_in_missing_segment_is_not_absent() {
 }
 
 #[test]
-fn readers_miss_and_are_told() {
+fn readers_miss_and_report_missing_segment() {
     let (scratch, other) = (scratch(), in_memory());
     let mut elsewhere = tiny();
     elsewhere.heap_path(other.path().join("h"));
@@ -387,7 +392,7 @@ fn readers_miss_and_are_told() {
 }
 
 #[test]
-fn labels_refuse_a_missing_heap() {
+fn labels_refuse_missing_heap() {
     let (scratch, other) = (scratch(), in_memory());
     let mut options = Options::new();
     options.heap_path(other.path().join("h"));
@@ -403,7 +408,7 @@ fn labels_refuse_a_missing_heap() {
 
 // Without any segment a repair has nothing to go by; of one that is missing it tells.
 #[test]
-fn repair_needs_some_segment() {
+fn repair_needs_a_segment() {
     let (scratch, other) = (scratch(), in_memory());
     let mut elsewhere = tiny();
     elsewhere.heap_path(other.path().join("h"));
@@ -464,7 +469,7 @@ fn heap_home_follows_the_heap() {
 
 // Whoever may not create is told that the index is lost, not that there is no cache.
 #[test]
-fn lost_index_is_told() {
+fn lost_index_is_reported() {
     for removed in [
         &["cache"][..],
         &["cache", "cache.heap"],
@@ -500,8 +505,13 @@ fn forgotten_segment_is_recovered() {
     let scratch = Scratch::new();
     filled(&scratch, &tiny());
     let cache = scratch.open(&tiny());
-    let oldest = cache.handle.view.load().header().oldest();
-    cache.handle.view.load().header().set_oldest(oldest + 1);
+    let oldest = cache.handle.generation.load().header().oldest();
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set_oldest(oldest + 1);
     drop(cache);
     let cache = scratch.open(&tiny());
     cache.put(&key(0), &[0; 300]).unwrap();

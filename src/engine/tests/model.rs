@@ -352,19 +352,19 @@ proptest! {
     #![proptest_config(cases(96))]
 
     #[test]
-    fn a_tiny_cache_does_what_a_map_does(operations in operations()) {
+    fn tiny_cache_behaves_like_a_map(operations in operations()) {
         run(tiny(), operations);
     }
 
     #[test]
-    fn an_append_only_cache_does_what_a_map_does_that_nothing_is_taken_from(operations in operations()) {
+    fn append_only_cache_behaves_like_map(operations in operations()) {
         let mut options = tiny();
         options.append_only(true);
         run(options, operations);
     }
 
     #[test]
-    fn a_cache_of_colliding_keys_does_what_a_map_does(operations in operations()) {
+    fn colliding_cache_behaves_like_a_map(operations in operations()) {
         run(colliding(), operations);
     }
 }

@@ -5,7 +5,7 @@
 use crate::engine::tests::*;
 
 #[test]
-fn a_read_only_handle_creates_nothing_and_writes_nothing() {
+fn read_only_handle_writes_nothing() {
     let scratch = Scratch::new();
     let mut options = Options::new();
     options.read_only(true);
@@ -32,7 +32,7 @@ fn a_read_only_handle_creates_nothing_and_writes_nothing() {
 }
 
 #[test]
-fn options_fixed_at_creation_are_adopted_or_refused() {
+fn fixed_options_are_adopted_or_refused() {
     let scratch = Scratch::new();
     drop(scratch.open(&tiny()));
     drop(scratch.open(&Options::new()));
@@ -66,7 +66,7 @@ fn options_fixed_at_creation_are_adopted_or_refused() {
 }
 
 #[test]
-fn a_name_that_is_no_text_is_a_name_like_any_other() {
+fn non_utf8_names_are_accepted() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(std::ffi::OsStr::from_bytes(b"c\xff\xfe"));
@@ -86,8 +86,9 @@ fn a_name_that_is_no_text_is_a_name_like_any_other() {
     assert_clean(&cache);
 }
 
+// A heap at a path of its own stays there through rebuilding, cleaning and recovery.
 #[test]
-fn a_heap_elsewhere_stays_there_through_rebuilding_cleaning_and_recovery() {
+fn separate_heap_stays_separate() {
     let scratch = Scratch::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let mut options = tiny();
@@ -132,8 +133,9 @@ fn a_heap_elsewhere_stays_there_through_rebuilding_cleaning_and_recovery() {
     ));
 }
 
+// Files get the mode that was asked for, and keep the one they have.
 #[test]
-fn files_get_the_mode_asked_for_and_keep_the_one_they_have() {
+fn files_get_and_keep_their_mode() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let scratch = Scratch::new();
     let cache = scratch.open(tiny().mode(0o640));
@@ -154,9 +156,10 @@ fn files_get_the_mode_asked_for_and_keep_the_one_they_have() {
     assert_eq!(plain.path().metadata().unwrap().mode() & 0o777, 0o600);
 }
 
+// A network file system is refused unless the caller vouches for a single machine.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_network_file_system_is_refused_unless_the_caller_vouches_for_a_single_machine() {
+fn network_file_system_needs_a_voucher() {
     const EXT4: u32 = 0xef53;
     const NFS: u32 = 0x6969;
     const CIFS: u32 = 0xff53_4d42;
@@ -209,7 +212,7 @@ fn removed_files_serve_mapped_segments() {
 /// The heap may be on another file system than the index.
 #[test]
 #[cfg(target_os = "linux")]
-fn heap_on_a_shared_filesystem_is_refused() {
+fn shared_heap_file_system_is_refused() {
     const LUSTRE: u32 = 0x0bd0_0bd0;
     let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
     let dir = elsewhere.path().parent().unwrap().canonicalize().unwrap();

@@ -26,7 +26,7 @@ use crate::engine::tests::power::place::{Kind, PLAIN};
 use crate::engine::tests::power::scenario::Scenario;
 use crate::engine::tests::power::values::key;
 use crate::engine::tests::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 const NEVER: [usize; 2] = [usize::MAX; 2];
 
@@ -119,19 +119,19 @@ fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario))
     prepare(&mut scenario);
     let found = Rc::new(RefCell::new(Vec::new()));
     let (calls, mut count) = (Rc::clone(&found), 0);
-    fuse::observe(move |step| {
-        if matches!(step, fuse::Step::SyncDir(_)) {
+    failpoint::observe(move |step| {
+        if matches!(step, failpoint::Step::SyncDir(_)) {
             calls.borrow_mut().push(count);
         }
         count += 1;
     });
     change(&mut scenario);
-    fuse::look_away();
+    failpoint::look_away();
     found.take()
 }
 
 #[test]
-fn a_power_loss_at_any_moment_takes_nothing_that_was_flushed() {
+fn flushed_entries_survive_power_loss() {
     let mut images = 0;
     for seed in first_seed()..first_seed() + 12 {
         images += run(seed, 30, [400, 20]);
@@ -141,7 +141,7 @@ fn a_power_loss_at_any_moment_takes_nothing_that_was_flushed() {
 
 #[test]
 #[ignore = "a soak: ten minutes; see docs/testing.md"]
-fn power_is_lost_for_ten_minutes() {
+fn random_work_survives_power_losses() {
     let minutes = std::env::var("POWER_MINUTES").ok();
     let minutes: u64 = minutes.and_then(|text| text.parse().ok()).unwrap_or(10);
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60 * minutes);
@@ -200,18 +200,20 @@ fn clean(scenario: &mut Scenario) {
     }
 }
 
+// Segments cleaned under power losses are removed by background tasks in the end.
 #[test]
-fn what_is_cleaned_under_power_losses_is_removed_by_errands_in_the_end() {
+fn background_removal_survives_power_losses() {
     let mut scenario = Scenario::of(PLAIN, [usize::MAX, usize::MAX], 1, 20, first_seed());
     churned(&mut scenario);
-    let oldest = |scenario: &Scenario| scenario.cache().handle.view.load().header().oldest();
+    let oldest = |scenario: &Scenario| scenario.cache().handle.generation.load().header().oldest();
     let before = oldest(&scenario);
     clean(&mut scenario);
     assert!(oldest(&scenario) >= before + 2, "{}", oldest(&scenario));
 }
 
+// The power is lost before each step of a put, and of a deletion.
 #[test]
-fn power_is_lost_before_each_step_of_a_put_and_of_a_deletion() {
+fn put_and_delete_survive_power_loss() {
     lose_power_during(PLAIN, [1, 1], filled, |scenario| {
         scenario.put_this(&key(1), 20);
         scenario.put_this(&key(5), 20);
@@ -220,14 +222,14 @@ fn power_is_lost_before_each_step_of_a_put_and_of_a_deletion() {
 }
 
 #[test]
-fn power_is_lost_during_each_kind_of_change() {
+fn each_change_survives_power_loss() {
     let images = lose_power_during_everything(PLAIN, [400, 8]);
     assert!(images > 150, "{images}");
 }
 
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn power_is_lost_before_each_step_of_everything() {
+fn all_work_survives_power_loss() {
     let durable = Kind {
         durable: true,
         ..PLAIN
@@ -242,8 +244,9 @@ fn power_is_lost_before_each_step_of_everything() {
     }
 }
 
+// A change that a killed process left, and the next one undid, does not return after a power loss.
 #[test]
-fn what_a_killed_process_left_and_the_next_took_back_stays_away_when_the_power_goes() {
+fn undone_change_survives_power_loss() {
     for change in [
         |scenario: &mut Scenario| scenario.put_this(&key(1), 20),
         |scenario: &mut Scenario| scenario.put_this(&key(5), 20),
@@ -253,13 +256,15 @@ fn what_a_killed_process_left_and_the_next_took_back_stays_away_when_the_power_g
     }
 }
 
+// Segments that a killed cleaner removed do not return after a power loss.
 #[test]
-fn what_a_killed_cleaner_removed_does_not_come_back_when_the_power_goes() {
+fn removed_segments_survive_power_loss() {
     kill_then_lose_power(before_syncs(churned, clean), churned, clean, clean);
 }
 
+// A generation switch that a killed process committed is synced before the old files are removed.
 #[test]
-fn a_switch_that_a_killed_process_had_committed_is_on_the_disk_before_the_old_files_go() {
+fn committed_switch_precedes_removal() {
     let rebuild = |scenario: &mut Scenario| scenario.rebuild(3);
     kill_then_lose_power(before_syncs(filled, rebuild), filled, rebuild, |_| {});
 }
@@ -277,14 +282,14 @@ fn copy_alive(seed: u64) -> bool {
     let copier = Copier::new(&scenario.world, seed);
     let copier = Rc::new(RefCell::new(copier));
     let observer = Rc::clone(&copier);
-    fuse::observe(move |_| observer.borrow_mut().step());
+    failpoint::observe(move |_| observer.borrow_mut().step());
     for _ in 0..40 {
         if copier.borrow().done {
             break;
         }
         scenario.work();
     }
-    fuse::look_away();
+    failpoint::look_away();
     let checked = catch_unwind(AssertUnwindSafe(|| copier.borrow_mut().check()));
     checked.unwrap_or_else(|payload| {
         eprintln!("seed {seed}, a copy");
@@ -292,8 +297,9 @@ fn copy_alive(seed: u64) -> bool {
     })
 }
 
+// A copy of files that are being written has all that was there when copying began.
 #[test]
-fn a_copy_of_files_that_are_written_has_all_that_was_there_when_it_began() {
+fn copy_of_live_files_is_complete() {
     let copies = (0..40).filter(|seed| copy_alive(first_seed() + seed));
     let count = copies.count();
     println!("{count} copies");

@@ -73,7 +73,7 @@ fn reboot(path: &Path) {
 /// What the tests above stop at some steps only, stopped at each.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn everything_is_stopped_at_each_of_its_steps() {
+fn all_operations_recover_from_every_stop() {
     let mut options = options();
     options.directory_bits = 0;
     let images = [

@@ -64,7 +64,7 @@ fn assert_repaired(scratch: &Scratch, expected: &Contents) -> Repaired {
 }
 
 #[test]
-fn a_sound_cache_is_left_as_it_is() {
+fn repair_leaves_valid_cache_alone() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
@@ -74,12 +74,18 @@ fn a_sound_cache_is_left_as_it_is() {
     assert_eq!(cache.stats().unwrap().generation, generation);
 }
 
+// A sync that failed under this boot is still reported after a repair.
 #[test]
-fn a_sync_that_failed_under_this_boot_is_not_forgotten_by_a_repair() {
+fn repair_keeps_the_sync_error() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.put(b"k", b"v").unwrap();
-    cache.handle.view.load().header().set(word::SYNC_ERROR, 1);
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set(word::SYNC_ERROR, 1);
     drop(cache);
     std::fs::remove_file(named(&scratch, ".roster")).unwrap();
     assert!(Repair::new(scratch.path()).run().unwrap().rebuilt);
@@ -88,7 +94,7 @@ fn a_sync_that_failed_under_this_boot_is_not_forgotten_by_a_repair() {
 }
 
 #[test]
-fn progress_goes_up_to_the_whole_heap() {
+fn repair_progress_reaches_heap_end() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
     for i in 0..5_000_u32 {

@@ -6,7 +6,7 @@ use crate::engine::tests::*;
 use crate::index::table::Glance;
 
 #[test]
-fn a_rebuild_replaces_everything_and_a_failing_one_nothing() {
+fn rebuild_replaces_all_or_nothing() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let reader = scratch.open(&tiny());
@@ -62,8 +62,9 @@ fn a_rebuild_replaces_everything_and_a_failing_one_nothing() {
     assert_clean(&reader);
 }
 
+// Versions survive cleaning, splitting, rebuilding and reopening.
 #[test]
-fn versions_survive_cleaning_splitting_rebuilding_and_reopening() {
+fn versions_survive_all_rewrites() {
     let scratch = Scratch::new();
     let options = tiny();
     let cache = scratch.open(&options);
@@ -88,7 +89,7 @@ fn versions_survive_cleaning_splitting_rebuilding_and_reopening() {
 }
 
 #[test]
-fn files_removed_or_replaced_by_hand_are_noticed() {
+fn manual_file_replacement_is_noticed() {
     let scratch = Scratch::new();
     let mut options = Options::new();
     options.staleness_check_interval(std::time::Duration::ZERO);
@@ -126,15 +127,17 @@ fn misses_until_replaced_files_are_seen(interval: std::time::Duration) -> u32 {
         .expect("files that were replaced are never seen")
 }
 
+// Readers that miss see replaced files after fewer than thirteen misses, or at once if the options
+// say so.
 #[test]
-fn readers_that_miss_see_replaced_files_after_thirteen_misses_or_at_once_if_told_so() {
+fn misses_reveal_replaced_files() {
     use std::time::Duration;
     assert_eq!(misses_until_replaced_files_are_seen(Duration::ZERO), 0);
     assert!(misses_until_replaced_files_are_seen(Duration::from_millis(1)) < 13);
 }
 
 #[test]
-fn in_place_reading_outlives_the_entry() {
+fn in_place_value_outlives_its_entry() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let version = cache.put(b"key", b"a value in place").unwrap();
@@ -152,22 +155,23 @@ fn in_place_reading_outlives_the_entry() {
     assert_eq!(&value[..], b"a value in place");
 }
 
+// A miss in a region that was replaced before a generation switch began does not count.
 #[test]
-fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
+fn stale_region_miss_is_retried() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
-    let (view, _) = cache.handle.current().unwrap();
-    let hashes: Vec<_> = (0..32_u8).map(|i| view.hasher.hash(&[i])).collect();
+    let (generation, _) = cache.handle.current().unwrap();
+    let hashes: Vec<_> = (0..32_u8).map(|i| generation.hasher.hash(&[i])).collect();
     let mut i = 0_u32;
     // Readers stop having found their regions, until one is split at an unchanged depth.
     let (hash, located) = loop {
-        let poll = view.header().poll();
-        let locate = |hash| (hash, view.table.locate(poll, hash).unwrap());
+        let poll = generation.header().poll();
+        let locate = |hash| (hash, generation.table.locate(poll, hash).unwrap());
         let stopped: Vec<_> = hashes.iter().copied().map(locate).collect();
         i += 1;
         cache.put(&i.to_le_bytes(), b"v").unwrap();
         let moved = stopped.into_iter().find(|(hash, located)| {
-            let (now, entry) = view.table.look_again(located, *hash).unwrap();
+            let (now, entry) = generation.table.look_again(located, *hash).unwrap();
             now == poll && entry != located.entry
         });
         if let Some(moved) = moved {
@@ -175,17 +179,18 @@ fn a_miss_in_a_region_that_was_replaced_before_a_switch_began_does_not_count() {
         }
     };
     // Then a switch begins, and takes long.
-    let (header, poll) = (view.header(), located.poll);
+    let (header, poll) = (generation.header(), located.poll);
     header.set_poll(poll.with_superseded(true));
-    assert!(!cache.handle.still(&view, &located, hash).unwrap());
-    let again = view.table.locate(poll, hash).unwrap();
-    let still = cache.handle.still(&view, &again, hash).unwrap();
+    assert!(!cache.handle.still(&generation, &located, hash).unwrap());
+    let again = generation.table.locate(poll, hash).unwrap();
+    let still = cache.handle.still(&generation, &again, hash).unwrap();
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
 
+// Each kind of read may be the first to see that everything was replaced.
 #[test]
-fn every_way_of_asking_is_the_first_to_see_that_everything_was_replaced() {
+fn every_read_notices_a_rebuild() {
     let ways: [fn(&MmapCache) -> bool; 6] = [
         |reader| reader.get(b"key").unwrap().unwrap() == b"new",
         |reader| reader.get(b"gone").unwrap().is_none(),
@@ -218,31 +223,32 @@ fn every_way_of_asking_is_the_first_to_see_that_everything_was_replaced() {
 }
 
 #[test]
-fn a_glance_believes_no_region_that_was_split_meanwhile() {
+fn fast_path_rejects_split_regions() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
-    let (view, _) = cache.handle.current().unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
     let mut elsewhere = 0;
     for i in 0..2_000_u32 {
         // A reader stops having polled, until the directory has doubled.
-        let poll = view.header().poll();
+        let poll = generation.header().poll();
         cache.put(&i.to_le_bytes(), b"v").unwrap();
-        if view.header().poll() == poll {
+        if generation.header().poll() == poll {
             continue;
         }
         for key in 0..=i {
-            let hash = view.hasher.hash(&key.to_le_bytes());
-            let located = view.table.locate(poll, hash).unwrap();
+            let hash = generation.hasher.hash(&key.to_le_bytes());
+            let located = generation.table.locate(poll, hash).unwrap();
             elsewhere += u32::from(located.region.probe(hash).next().is_none());
-            let glance = view.table.glance(poll, hash, false);
+            let glance = generation.table.glance(poll, hash, false);
             assert_ne!(glance, Glance::Absent, "{key} is there");
         }
     }
     assert!(elsewhere > 10, "no region had lost a key");
 }
 
+// A writer that was at work while files were replaced leaves no mutator to the next one.
 #[test]
-fn a_writer_that_was_at_work_while_files_were_replaced_by_hand_leaves_no_editor_for_the_next() {
+fn replaced_files_reset_the_mutator() {
     let scratch = Scratch::new();
     let mut options = tiny();
     options.staleness_check_interval(std::time::Duration::from_secs(1 << 40));

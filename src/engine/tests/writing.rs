@@ -4,8 +4,9 @@
 
 use crate::engine::tests::*;
 
+// A value is read back as it was put, and an empty one is not an absent one.
 #[test]
-fn a_value_comes_back_and_an_empty_one_is_not_an_absent_one() {
+fn values_round_trip_even_empty() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     assert_eq!(cache.get(b"k").unwrap(), None);
@@ -20,7 +21,7 @@ fn a_value_comes_back_and_an_empty_one_is_not_an_absent_one() {
 }
 
 #[test]
-fn conditional_writes_decide_by_what_is_there() {
+fn conditional_writes_check_the_state() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let first = cache.insert_if_absent(b"k", b"1").unwrap().unwrap();
@@ -45,8 +46,9 @@ fn conditional_writes_decide_by_what_is_there() {
     assert_eq!(cache.put_if(b"k", b"x", second).unwrap(), None);
 }
 
+// A closure that panics leaves entry and lock alone; one that writes gets an error.
 #[test]
-fn a_panicking_closure_leaves_entry_and_lock_alone_and_one_that_writes_gets_an_error() {
+fn panicking_closure_changes_nothing() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let other = scratch.open(&Options::new());
@@ -72,8 +74,9 @@ fn a_panicking_closure_leaves_entry_and_lock_alone_and_one_that_writes_gets_an_e
     cache.put(b"k", b"u").unwrap();
 }
 
+// The error says what length is accepted.
 #[test]
-fn keys_and_values_beyond_their_limits_are_refused_with_what_fits() {
+fn oversized_keys_and_values_are_refused() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     assert!(matches!(
@@ -97,8 +100,9 @@ fn keys_and_values_beyond_their_limits_are_refused_with_what_fits() {
     assert_clean(&cache);
 }
 
+// Every change is counted, and clearing is one.
 #[test]
-fn every_change_is_counted_and_clearing_is_one() {
+fn changes_counts_puts_and_clears() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let other = scratch.open(Options::new().read_only(true));
@@ -118,16 +122,16 @@ fn every_change_is_counted_and_clearing_is_one() {
 }
 
 #[test]
-fn given_up_recovery_names_file_and_place() {
+fn abandoned_recovery_names_its_place() {
     use crate::engine::switch::give_up;
-    use crate::engine::write::mutator::{At, Editor, Stop};
+    use crate::engine::write::mutator::{Abort, At, Mutator};
     use crate::format::slot::Place;
     use crate::os::files::Stage;
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let handle = &cache.handle;
-    let editor = Editor::new(
-        handle.view.load_full(),
+    let mutator = Mutator::new(
+        handle.generation.load_full(),
         std::sync::Arc::clone(&handle.names),
         Stage::Final,
     );
@@ -141,7 +145,7 @@ fn given_up_recovery_names_file_and_place() {
         (At::Roster(7), ".roster", 64 + 28),
         (At::Heap(place), ".heap.3", 800),
     ] {
-        let error = give_up(Stop::Recover("why", at), &editor);
+        let error = give_up(Abort::Recover("why", at), &mutator);
         let crate::Error::Damaged { path, what, at } = error else {
             panic!("{error}");
         };

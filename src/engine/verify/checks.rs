@@ -19,9 +19,9 @@ use crate::hash::Hash;
 use crate::heap::{Found, Segment};
 use crate::index::region::{Region, Slot};
 use crate::os::files::Stage;
-use crate::sync::loads_done;
+use crate::sync::acquire_fence;
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 
 /// Faults that are listed one by one; beyond them they are only counted.
@@ -146,8 +146,8 @@ fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
 }
 
 /// Whether the bits that the index keeps are those of a key's hash.
-fn is_hash_of(view: &View, said: Hash, key: &[u8]) -> bool {
-    let hash = view.hasher.hash(key);
+fn is_hash_of(generation: &Generation, said: Hash, key: &[u8]) -> bool {
+    let hash = generation.hasher.hash(key);
     hash.control() == said.control() && hash.tag() == said.tag() && hash.stored() == said.stored()
 }
 
@@ -164,9 +164,9 @@ enum Slotted {
 /// A check of some pieces of one generation, by one thread.
 pub(crate) struct Check<'a> {
     handle: &'a Handle,
-    view: &'a View,
+    generation: &'a Generation,
     level: Level,
-    /// Segments that the view did not have mapped.
+    /// Segments that the generation did not have mapped.
     segments: BTreeMap<u16, Option<Arc<Segment>>>,
     pub report: Report,
     pub sums: Sums,
@@ -177,10 +177,10 @@ pub(crate) struct Check<'a> {
 }
 
 impl<'v> Check<'v> {
-    pub(crate) fn new(handle: &'v Handle, view: &'v View, level: Level) -> Self {
+    pub(crate) fn new(handle: &'v Handle, generation: &'v Generation, level: Level) -> Self {
         Self {
             handle,
-            view,
+            generation,
             level,
             segments: BTreeMap::new(),
             report: Report::default(),
@@ -191,9 +191,9 @@ impl<'v> Check<'v> {
         }
     }
 
-    fn fault_in_index(&mut self, view: &View, at: u64, what: &'static str) {
+    fn fault_in_index(&mut self, generation: &Generation, at: u64, what: &'static str) {
         self.report
-            .fault(view.table.file().path().to_owned(), at, what);
+            .fault(generation.table.file().path().to_owned(), at, what);
     }
 
     /// Checks what a piece is about.
@@ -209,11 +209,11 @@ impl<'v> Check<'v> {
 
     /// A segment of the generation, mapped for this check if it was not.
     fn segment(&mut self, number: u16) -> Result<Option<&Segment>> {
-        if self.view.segment(number).is_some() {
-            return Ok(self.view.segment(number));
+        if self.generation.segment(number).is_some() {
+            return Ok(self.generation.segment(number));
         }
         if !self.segments.contains_key(&number) {
-            let found = self.view.open_segment(&self.handle.names, number)?;
+            let found = self.generation.open_segment(&self.handle.names, number)?;
             self.segments.insert(number, found);
         }
         Ok(self.segments.get(&number).and_then(Option::as_deref))
@@ -222,16 +222,16 @@ impl<'v> Check<'v> {
     /// Checks a directory entry, and its region if this is the first entry that leads there.
     fn entry(&mut self, index: u32, depth: u32) -> Result<()> {
         for look in 0..=LOOKS {
-            let view = self.view;
+            let generation = self.generation;
             let at = crate::format::index::PAGE + u64::from(index) * 8;
-            let (entry, region) = match view
+            let (entry, region) = match generation
                 .table
                 .entry(index)
-                .and_then(|entry| Ok((entry, view.table.region(entry.region())?)))
+                .and_then(|entry| Ok((entry, generation.table.region(entry.region())?)))
             {
                 Ok(found) => found,
                 Err(error) if error.is_corruption() => {
-                    self.fault_in_index(view, at, "a directory entry that leads nowhere");
+                    self.fault_in_index(generation, at, "a directory entry that leads nowhere");
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -240,7 +240,11 @@ impl<'v> Check<'v> {
             let stamp = region.stamp();
             let right = stamp == Stamp::live(entry.incarnation())
                 && shape.holds(index)
-                && shape.depth <= view.table.depth(view.header().poll()).unwrap_or(depth);
+                && shape.depth
+                    <= generation
+                        .table
+                        .depth(generation.header().poll())
+                        .unwrap_or(depth);
             if right && index != shape.prefix {
                 return Ok(());
             }
@@ -248,21 +252,26 @@ impl<'v> Check<'v> {
                 self.report.regions += 1;
                 return Ok(());
             }
-            if right && self.region(view, region, stamp)? {
+            if right && self.region(generation, region, stamp)? {
                 return Ok(());
             }
             if look == LOOKS {
                 let what = "a directory entry and its region disagree";
-                self.fault_in_index(view, at, what);
+                self.fault_in_index(generation, at, what);
             } else {
-                self.pause(view);
+                self.pause(generation);
             }
         }
         Ok(())
     }
 
     /// Checks a region's slots. False if it was replaced meanwhile.
-    fn region(&mut self, view: &View, region: Region<'_>, stamp: Stamp) -> Result<bool> {
+    fn region(
+        &mut self,
+        generation: &Generation,
+        region: Region<'_>,
+        stamp: Stamp,
+    ) -> Result<bool> {
         let (mut live, mut right, mut wrong) = (0, 0, Vec::new());
         let mut ahead = region.full();
         for index in ahead.by_ref().take(AHEAD) {
@@ -272,7 +281,7 @@ impl<'v> Check<'v> {
             if let Some(next) = ahead.next() {
                 self.look_ahead(region, next);
             }
-            match self.settled(view, region, index)? {
+            match self.settled(generation, region, index)? {
                 Slotted::Right { live: bytes } => {
                     right += 1;
                     live += bytes;
@@ -286,10 +295,10 @@ impl<'v> Check<'v> {
             return Ok(false);
         }
         for (index, what) in wrong {
-            let at = view.table.body_at(region.number(), index);
-            self.fault_in_index(view, at, what);
+            let at = generation.table.body_at(region.number(), index);
+            self.fault_in_index(generation, at, what);
         }
-        self.compare_counts(view, region, stamp);
+        self.compare_counts(generation, region, stamp);
         self.report.regions += 1;
         self.report.entries += right;
         self.sums.occupied += u64::from(counts.occupied);
@@ -300,31 +309,36 @@ impl<'v> Check<'v> {
         Ok(true)
     }
 
-    fn compare_counts(&mut self, view: &View, region: Region<'_>, stamp: Stamp) {
+    fn compare_counts(&mut self, generation: &Generation, region: Region<'_>, stamp: Stamp) {
         for _ in 0..LOOKS {
             let same = region.recount() == region.counts();
             // An intent means that somebody is between two stores, or was killed there.
-            let busy = view.header().get(word::INTENT) != 0;
+            let busy = generation.header().get(word::INTENT) != 0;
             if same || busy || region.stamp_after() != stamp {
                 return;
             }
-            self.pause(view);
+            self.pause(generation);
         }
-        let at = view.table.region_at(region.number()) + 16;
-        self.fault_in_index(view, at, "a region's counts");
+        let at = generation.table.region_at(region.number()) + 16;
+        self.fault_in_index(generation, at, "a region's counts");
     }
 
     /// Looks at a slot until it is right, or was wrong for as many looks. That nobody holds the
     /// lock is no reason to look less often: whoever held it may have been done a moment ago.
-    fn settled(&mut self, view: &View, region: Region<'_>, index: u32) -> Result<Slotted> {
+    fn settled(
+        &mut self,
+        generation: &Generation,
+        region: Region<'_>,
+        index: u32,
+    ) -> Result<Slotted> {
         let mut looks = 0;
         loop {
-            let seen = self.slot(view, region, index)?;
+            let seen = self.slot(generation, region, index)?;
             looks += 1;
             if looks == LOOKS || !matches!(seen, Slotted::Wrong(_)) {
                 return Ok(seen);
             }
-            self.pause(view);
+            self.pause(generation);
         }
     }
 
@@ -338,22 +352,22 @@ impl<'v> Check<'v> {
         }
         let slot = region.slot(index);
         let link = slot.link();
-        self.view.roster.prefetch(slot.identity().position);
+        self.generation.roster.prefetch(slot.identity().position);
         if self.level == Level::Records
             && link.is_entry()
-            && let Some(segment) = self.view.segment(link.place().segment)
+            && let Some(segment) = self.generation.segment(link.place().segment)
         {
             segment.prefetch(link.place().unit);
         }
     }
 
     /// Checks one slot against its record and its roster position.
-    fn slot(&mut self, view: &View, region: Region<'_>, index: u32) -> Result<Slotted> {
+    fn slot(&mut self, generation: &Generation, region: Region<'_>, index: u32) -> Result<Slotted> {
         let slot = region.slot(index);
         let link = slot.link();
         if !link.is_entry() {
             // The byte that led here may be older than the link: it is asked again at the end.
-            let busy = view.header().get(word::INTENT) != 0;
+            let busy = generation.header().get(word::INTENT) != 0;
             return Ok(if busy || region.control(index) < 0x80 {
                 Slotted::Vacant
             } else {
@@ -367,15 +381,15 @@ impl<'v> Check<'v> {
         );
         let said = slot.hash(link, control);
         let contents = if self.level == Level::Records {
-            self.record(view, slot, link, meta, said)?
+            self.record(generation, slot, link, meta, said)?
         } else {
-            self.link(view, slot, link, meta, said)?
+            self.link(generation, slot, link, meta, said)?
         };
-        let number = view.table.slot_number(region.number(), index);
-        let known = unless_damaged(view.roster.get(identity.position))?;
+        let number = generation.table.slot_number(region.number(), index);
+        let known = unless_damaged(generation.roster.get(identity.position))?;
         let known = known == Some(Position::Slot(number));
         // A region that is being replaced is in the directory before the roster knows it.
-        let busy = view.header().get(word::INTENT) != 0;
+        let busy = generation.header().get(word::INTENT) != 0;
         Ok(match contents {
             Slotted::Right { live } => {
                 if control < 0x80 {
@@ -397,7 +411,7 @@ impl<'v> Check<'v> {
     /// Compares a slot with the record that it leads to.
     fn record(
         &mut self,
-        view: &View,
+        generation: &Generation,
         slot: Slot<'_>,
         link: Link,
         meta: Meta,
@@ -412,7 +426,7 @@ impl<'v> Check<'v> {
         };
         let slotted = match record.filter(|header| header.kind == Kind::Entry) {
             None => Slotted::Wrong("an entry whose record is damaged"),
-            Some(_) if !is_hash_of(view, said, &key) => {
+            Some(_) if !is_hash_of(generation, said, &key) => {
                 Slotted::Wrong("an entry under another key's hash")
             }
             Some(header) => {
@@ -438,7 +452,7 @@ impl<'v> Check<'v> {
     /// under the hash of its key, if it has all of that.
     fn link(
         &mut self,
-        view: &View,
+        generation: &Generation,
         slot: Slot<'_>,
         link: Link,
         meta: Meta,
@@ -462,7 +476,7 @@ impl<'v> Check<'v> {
         self.key.resize(len.next_multiple_of(8), 0);
         crate::os::words::copy_out(slot.key(), &mut self.key);
         self.key.truncate(len);
-        Ok(if is_hash_of(view, said, &self.key) {
+        Ok(if is_hash_of(generation, said, &self.key) {
             Slotted::Right { live }
         } else {
             Slotted::Wrong("an entry under another key's hash")
@@ -471,40 +485,41 @@ impl<'v> Check<'v> {
 
     /// Checks that each position of the roster leads to a slot that knows it.
     fn roster(&mut self, positions: Range<u32>) -> Result<()> {
-        let view = self.view;
-        let path = view.roster.file().path().to_owned();
+        let generation = self.generation;
+        let path = generation.roster.file().path().to_owned();
         for position in positions.clone() {
             let at = crate::format::roster::HEADER_BYTES + u64::from(position) * 4;
             let ahead = position.saturating_add(AHEAD as u32);
             if !cfg!(loom)
                 && positions.contains(&ahead)
-                && let Ok(Position::Slot(number)) = view.roster.get(ahead)
+                && let Ok(Position::Slot(number)) = generation.roster.get(ahead)
             {
-                view.table.prefetch_slot(number);
+                generation.table.prefetch_slot(number);
             }
             for look in 0..=LOOKS {
-                let busy = view.header().get(word::INTENT) != 0;
-                let Some(found) = unless_damaged(view.roster.get(position))? else {
+                let busy = generation.header().get(word::INTENT) != 0;
+                let Some(found) = unless_damaged(generation.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
                 };
                 let Position::Slot(number) = found else { break };
-                let (region, index) = view.table.slot_home(number);
-                let knows = unless_damaged(view.table.region(region))?.is_some_and(|region| {
-                    region.slot(index).link().is_entry()
-                        && region.slot(index).identity().position == position
-                });
-                if knows || u64::from(position) >= view.header().counters().roster_len {
+                let (region, index) = generation.table.slot_home(number);
+                let knows =
+                    unless_damaged(generation.table.region(region))?.is_some_and(|region| {
+                        region.slot(index).link().is_entry()
+                            && region.slot(index).identity().position == position
+                    });
+                if knows || u64::from(position) >= generation.header().counters().roster_len {
                     break;
                 }
-                if look == LOOKS && !busy && view.header().get(word::INTENT) == 0 {
+                if look == LOOKS && !busy && generation.header().get(word::INTENT) == 0 {
                     self.report.fault(
                         path.clone(),
                         at,
                         "a roster position that leads to no entry of its own",
                     );
                 }
-                self.pause(view);
+                self.pause(generation);
             }
         }
         Ok(())
@@ -512,13 +527,13 @@ impl<'v> Check<'v> {
 
     /// Walks a segment.
     fn heap(&mut self, number: u16) -> Result<()> {
-        let view = self.view;
-        let tail = view.header().tail();
+        let generation = self.generation;
+        let tail = generation.header().tail();
         let level = self.level;
         let path = self.handle.names.segment(number, Stage::Final);
         let Some(segment) = self.segment(number)? else {
             // Cleaned away meanwhile, or lost: then its entries have told.
-            if level != Level::Records && View::has_segment_file(&self.handle.names, number) {
+            if level != Level::Records && Generation::has_segment_file(&self.handle.names, number) {
                 let what = "a segment whose header is damaged";
                 self.report.fault(path, 0, what);
             }
@@ -552,8 +567,8 @@ impl<'v> Check<'v> {
 
     /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
     pub(crate) fn end_of_heap(&mut self) -> Result<()> {
-        let view = self.view;
-        let tail = view.header().tail();
+        let generation = self.generation;
+        let tail = generation.header().tail();
         let Some(segment) = self.segment(tail.segment)? else {
             return Ok(());
         };
@@ -561,18 +576,18 @@ impl<'v> Check<'v> {
             return Ok(());
         }
         // A writer announces a record before it stores it.
-        loads_done();
-        if view.header().reserved() == tail && view.header().tail() == tail {
+        acquire_fence();
+        if generation.header().reserved() == tail && generation.header().tail() == tail {
             let at = word::TAIL as u64 * 8;
-            self.fault_in_index(view, at, "something stands behind the heap's end");
+            self.fault_in_index(generation, at, "something stands behind the heap's end");
         }
         Ok(())
     }
 
     /// Waits for a writer that seems to be at work; without one there is nothing to wait for, and
     /// neither is there for one that does nothing: its name stays behind where it was killed.
-    fn pause(&mut self, view: &View) {
-        let header = view.header();
+    fn pause(&mut self, generation: &Generation) {
+        let header = generation.header();
         let at_work = [
             word::CHANGES,
             word::INTENT,
@@ -588,7 +603,7 @@ impl<'v> Check<'v> {
             #[cfg(not(loom))]
             std::thread::sleep(std::time::Duration::from_micros(500));
             #[cfg(loom)]
-            crate::sync::modelled::pause();
+            crate::sync::loom_model::pause();
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::format::segment::first_place;
 use crate::format::slot::Cursor;
 use crate::os::files;
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target, old_bytes};
+use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::writer::Writer;
 
 impl Writer<'_> {
@@ -24,19 +24,22 @@ impl Writer<'_> {
             Err(error @ Error::DiskFull { .. }) => error,
             other => return other,
         };
-        self.run(Editor::remove_entries).map_err(|error| *error)?;
+        self.run(Mutator::remove_entries).map_err(|error| *error)?;
         self.await_releases();
         // The segments before the last may have made room for a new one, or for all.
         if is_full(self.replace_by_nothing())? {
-            let began = self.run(|editor| editor.roll(0)).map_err(|error| *error);
+            let began = self
+                .run(|mutator| mutator.rotate(0))
+                .map_err(|error| *error);
             if is_full(began)? {
-                self.run(Editor::remove_last_segment)
+                self.run(Mutator::remove_last_segment)
                     .map_err(|error| *error)?;
                 self.await_releases();
                 // Another process may hold what was removed.
-                self.run(Editor::begin_again).map_err(|_| full)?;
+                self.run(Mutator::begin_again).map_err(|_| full)?;
             }
-            self.run(Editor::remove_spent).map_err(|error| *error)?;
+            self.run(Mutator::remove_evacuated)
+                .map_err(|error| *error)?;
             self.await_releases();
             // Index and roster have the size that they had; smaller ones may have room now.
             is_full(self.replace_by_nothing())?;
@@ -60,23 +63,23 @@ fn is_full(outcome: Result<()>) -> Result<bool> {
     }
 }
 
-impl Editor {
+impl Mutator {
     /// Takes every entry out of index and roster, and removes all segments but the last.
     ///
     /// There are no deletion records: what they would keep from coming back is removed with the
     /// segments, the oldest first, so that recovery finds the newest records of the rest.
-    pub(crate) fn remove_entries(&mut self) -> Outcomes<()> {
-        let view = Arc::clone(&self.view);
-        for position in 0..view.roster_len() {
-            let Position::Slot(number) = view.roster.get(position)? else {
+    pub(crate) fn remove_entries(&mut self) -> WriteResult<()> {
+        let generation = Arc::clone(&self.generation);
+        for position in 0..generation.roster_len() {
+            let Position::Slot(number) = generation.roster.get(position)? else {
                 continue;
             };
-            let (region, index) = view.table.slot_home(number);
-            let slot = view.table.region(region)?.slot(index);
+            let (region, index) = generation.table.slot_home(number);
+            let slot = generation.table.region(region)?.slot(index);
             let link = slot.link();
             if !link.is_entry() {
                 let what = "a roster position that leads to no entry";
-                return Err(Stop::Recover(what, At::Roster(position)));
+                return Err(Abort::Recover(what, At::Roster(position)));
             }
             let target = Target {
                 region,
@@ -87,37 +90,37 @@ impl Editor {
             };
             self.drop_entry(&target, old_bytes(&target))?;
         }
-        if view.header().occupied() > 0 {
+        if generation.header().occupied() > 0 {
             let what = "a roster that does not know every entry";
-            return Err(Stop::Recover(what, At::Word(word::COUNTERS)));
+            return Err(Abort::Recover(what, At::Word(word::COUNTERS)));
         }
-        self.remove_spent()
+        self.remove_evacuated()
     }
 
     /// Removes all segments but the last, none of which holds anything live.
-    pub(crate) fn remove_spent(&mut self) -> Outcomes<()> {
-        let header = self.view.header();
+    pub(crate) fn remove_evacuated(&mut self) -> WriteResult<()> {
+        let header = self.generation.header();
         let cursor = Cursor::at(first_place(header.tail().segment));
         header.set(word::CURSOR, cursor.to_word());
-        self.retire_all()
+        self.reclaim_all()
     }
 
     /// Removes the last segment, and does not keep it mapped. An exception to H3: no segment takes
     /// its place yet. Who comes next after a kill finds it missing, and nothing left to recover.
-    pub(crate) fn remove_last_segment(&mut self) -> Outcomes<()> {
-        let number = self.view.header().tail().segment;
+    pub(crate) fn remove_last_segment(&mut self) -> WriteResult<()> {
+        let number = self.generation.header().tail().segment;
         files::remove(&self.names.segment(number, self.stage))?;
         self.sync_removal()?;
-        let gone = self.view.segments().cloned().collect::<Vec<_>>();
-        self.view = Arc::new(self.view.with_segments(Vec::new()));
+        let gone = self.generation.segments().cloned().collect::<Vec<_>>();
+        self.generation = Arc::new(self.generation.with_segments(Vec::new()));
         self.removed.extend(gone);
         Ok(())
     }
 
     /// Begins a segment behind the one that was removed.
-    pub(crate) fn begin_again(&mut self) -> Outcomes<()> {
-        let gone = self.view.header().tail().segment;
-        self.roll(0)?;
+    pub(crate) fn begin_again(&mut self) -> WriteResult<()> {
+        let gone = self.generation.header().tail().segment;
+        self.rotate(0)?;
         self.advance(gone)
     }
 }

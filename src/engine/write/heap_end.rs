@@ -10,10 +10,10 @@ use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::segment::{LAST_NUMBER, first_place};
 use crate::format::slot::Place;
-use crate::sync::stores_done;
+use crate::sync::release_fence;
 
 use crate::engine::heap_presence;
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
+use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 
 /// Whether an appended record may use the heap's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Need {
     Deletion,
 }
 
-impl Editor {
+impl Mutator {
     /// Appends a record, which is then complete but neither linked nor counted: the heap's end is
     /// announced as `reserved`, and `tail` follows when the operation is done.
     pub(crate) fn append(
@@ -33,11 +33,11 @@ impl Editor {
         value: &[u8],
         live_after: u64,
         need: Need,
-    ) -> Outcomes<Place> {
+    ) -> WriteResult<Place> {
         let bytes = header.stored_bytes();
         let place = self.room_in_heap(bytes, need)?;
-        let shared = self.view.header();
-        let segment = self.view.segment(place.segment).ok_or(gone(place))?;
+        let shared = self.generation.header();
+        let segment = self.generation.segment(place.segment).ok_or(gone(place))?;
         // A reservation counts when it is on the disk.
         if header.kind != Kind::Reservation {
             let last = shared.get(word::LAST_MTIME);
@@ -54,27 +54,27 @@ impl Editor {
             shared.unreserve(place);
             return Err(error.into());
         }
-        stores_done();
+        release_fence();
         Ok(place)
     }
 
     /// The heap ends behind the record that was just appended.
     pub(crate) fn close_record(&self) {
-        let shared = self.view.header();
+        let shared = self.generation.header();
         shared.set_tail(shared.reserved());
     }
 
     /// Bytes of all segments up to the heap's end.
     pub(crate) fn heap_bytes(&self) -> u64 {
-        let header = self.view.header();
+        let header = self.generation.header();
         header
             .get(word::HEAP_BASE)
             .saturating_add(header.tail().bytes())
     }
 
     /// The place of the next record; it is allocated, and nothing stands there.
-    fn room_in_heap(&mut self, bytes: u64, need: Need) -> Outcomes<Place> {
-        let mut tail = self.view.header().tail();
+    fn room_in_heap(&mut self, bytes: u64, need: Need) -> WriteResult<Place> {
+        let mut tail = self.generation.header().tail();
         let spare = |capacity| {
             if need == Need::Ordinary {
                 margin(capacity)
@@ -85,13 +85,13 @@ impl Editor {
         let segment = self.segment(tail.segment)?.ok_or(gone(tail))?;
         let mut capacity = segment.capacity();
         if tail.bytes() + bytes + spare(capacity) > capacity {
-            self.roll_whole(bytes)?;
-            tail = self.view.header().tail();
+            self.rotate_whole(bytes)?;
+            tail = self.generation.header().tail();
             capacity = self.segment(tail.segment)?.ok_or(gone(tail))?.capacity();
         }
         let end = (tail.bytes() + bytes + spare(capacity)).min(capacity);
         let used = self.heap_bytes();
-        let segment = self.view.segment(tail.segment).ok_or(gone(tail))?;
+        let segment = self.generation.segment(tail.segment).ok_or(gone(tail))?;
         if end > segment.allocated() && end > segment.refresh()? {
             // A quarter more at most; where that is too much for the disk, what is needed. Where
             // memory is short, zeros take 2 to 10 ms a MiB: a piece at a time.
@@ -102,7 +102,7 @@ impl Editor {
             }
         }
         if !segment.is_blank(tail.unit)? {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "something stands behind the heap's end",
                 At::Heap(tail),
             ));
@@ -110,44 +110,48 @@ impl Editor {
         Ok(tail)
     }
 
-    /// As [`Editor::roll`], where all segments are known to be there. One that is missing would not
+    /// As [`Mutator::rotate`], where all segments are known to be there. One that is missing would not
     /// be counted, and the header would contradict itself.
-    pub(crate) fn roll_whole(&mut self, need: u64) -> Outcomes<()> {
-        heap_presence::check_unmapped(&self.view, &self.names)?;
-        self.roll(need)
+    pub(crate) fn rotate_whole(&mut self, need: u64) -> WriteResult<()> {
+        heap_presence::check_unmapped(&self.generation, &self.names)?;
+        self.rotate(need)
     }
 
     /// Begins the next segment, for a record of `need` bytes or for what comes.
     ///
     /// The segment is complete, and its name final, before `reserved` and `tail` name it; a kill
     /// between the two leaves a `tail` in the segment before, which whoever comes next moves on.
-    pub(crate) fn roll(&mut self, need: u64) -> Outcomes<()> {
-        let shared = self.view.header();
+    pub(crate) fn rotate(&mut self, need: u64) -> WriteResult<()> {
+        let shared = self.generation.header();
         let tail = shared.tail();
         let following = tail.segment.checked_add(1);
         let next = following
             .filter(|&next| u32::from(next) <= LAST_NUMBER)
-            .ok_or(Stop::Renumber)?;
-        let before = self.view.heap_bytes_before(&self.names, next)?;
+            .ok_or(Abort::Renumber)?;
+        let before = self.generation.heap_bytes_before(&self.names, next)?;
         // What dead records take is going to be cleaned: it must not make the segments ever larger.
         let size = before.min(shared.counters().live.saturating_mul(2));
-        let most = self.view.table.geometry().max_segment_bytes;
-        let capacity = self.view.next_capacity(size, need + margin(most));
-        let segment =
-            self.view
-                .create_segment(&self.names, next, capacity, self.stage, &self.access()?)?;
-        let view = Arc::new(self.view.with_segment(segment));
+        let most = self.generation.table.geometry().max_segment_bytes;
+        let capacity = self.generation.next_capacity(size, need + margin(most));
+        let segment = self.generation.create_segment(
+            &self.names,
+            next,
+            capacity,
+            self.stage,
+            &self.access()?,
+        )?;
+        let generation = Arc::new(self.generation.with_segment(segment));
         let first = first_place(next);
         shared.set(word::HEAP_BASE, before);
         shared.unreserve(first);
         shared.set_tail(first);
-        self.view = view;
+        self.generation = generation;
         Ok(())
     }
 }
 
-fn gone(place: Place) -> Stop {
-    Stop::Recover("the last segment is gone", At::Heap(place))
+fn gone(place: Place) -> Abort {
+    Abort::Recover("the last segment is gone", At::Heap(place))
 }
 
 /// Bytes at a segment's end that only deletions may use.

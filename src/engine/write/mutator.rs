@@ -1,4 +1,4 @@
-//! An editor: one generation that is being changed, and what its parts say of a key.
+//! An mutator: one generation that is being changed, and what its parts say of a key.
 //!
 //! It works on a generation whose writer lock is held, or which nobody else can see yet. Knows how
 //! an entry is found to be changed and which records are dead since; not how anything is stored.
@@ -16,12 +16,12 @@ use crate::index::table::Table;
 use crate::os::files::{Access, Names, Stage};
 
 use crate::engine::clean::batch::Batch;
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::heap_presence::missing_segment;
 
-/// Why an editor stopped.
+/// Why an mutator stopped.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum Abort {
     /// Boxed, to keep results small: they are copied while the stores of a change are on their way.
     Failed(Box<Error>),
     /// The shared state contradicts itself, and where that was seen: index and roster must be rebuilt
@@ -46,7 +46,7 @@ pub(crate) enum At {
     Heap(Place),
 }
 
-impl Stop {
+impl Abort {
     /// Whether a larger table or a larger disk would have helped.
     pub(crate) fn is_want_of_room(&self) -> bool {
         match self {
@@ -57,26 +57,26 @@ impl Stop {
     }
 }
 
-impl From<Error> for Stop {
+impl From<Error> for Abort {
     fn from(error: Error) -> Self {
         Self::Failed(Box::new(error))
     }
 }
 
-pub(crate) type Outcomes<T> = std::result::Result<T, Stop>;
+pub(crate) type WriteResult<T> = std::result::Result<T, Abort>;
 
 /// Changes one generation.
 #[derive(Debug)]
-pub(crate) struct Editor {
-    pub view: Arc<View>,
+pub(crate) struct Mutator {
+    pub generation: Arc<Generation>,
     pub names: Arc<Names>,
     /// Under which names this generation's segments are made.
     pub stage: Stage,
-    /// The view's table once more, kept over from the last change; see [`Editor::with_table`].
+    /// The generation's table once more, kept over from the last change; see [`Mutator::with_table`].
     table: Option<Arc<Table>>,
     /// Segments whose files were removed; whoever drops them last gives back memory and blocks.
     pub removed: Vec<Arc<Segment>>,
-    /// What this editor superseded or deleted; see [`Editor::dead`].
+    /// What this mutator superseded or deleted; see [`Mutator::dead`].
     dead: Dead,
     /// The cleaner's, kept for the sake of its memory.
     pub batch: Batch,
@@ -94,11 +94,11 @@ pub(crate) struct Target<'a> {
     pub record: Option<record::Header>,
 }
 
-impl Editor {
-    pub(crate) fn new(view: Arc<View>, names: Arc<Names>, stage: Stage) -> Self {
+impl Mutator {
+    pub(crate) fn new(generation: Arc<Generation>, names: Arc<Names>, stage: Stage) -> Self {
         Self {
-            dead: Dead::new(view.ids.roster),
-            view,
+            dead: Dead::new(generation.ids.roster),
+            generation,
             names,
             stage,
             table: None,
@@ -109,7 +109,7 @@ impl Editor {
 
     /// What is known to be dead of this generation's heap.
     pub(crate) fn dead(&mut self) -> &mut Dead {
-        let generation = self.view.ids.roster;
+        let generation = self.generation.ids.roster;
         if self.dead.generation() != generation {
             self.dead = Dead::new(generation);
         }
@@ -117,13 +117,13 @@ impl Editor {
     }
 
     /// Remembers that an entry's record is dead: nothing links to it any more.
-    pub(crate) fn bury(&mut self, target: &Target<'_>) {
+    pub(crate) fn mark_dead(&mut self, target: &Target<'_>) {
         if let Some(header) = target.record {
-            self.bury_record(target.link.place(), header);
+            self.mark_record_dead(target.link.place(), header);
         }
     }
 
-    pub(crate) fn bury_record(&mut self, place: Place, header: record::Header) {
+    pub(crate) fn mark_record_dead(&mut self, place: Place, header: record::Header) {
         let units = (header.stored_bytes() / 8) as u32;
         self.dead().mark(place, units);
     }
@@ -131,11 +131,11 @@ impl Editor {
     /// The error of a contradiction that no recovery ends.
     pub(crate) fn damaged(&self, what: &'static str, at: At) -> Error {
         match at {
-            At::Word(word) => self.view.table.damaged(what, word as u64 * 8),
-            At::Index(at) => self.view.table.damaged(what, at),
+            At::Word(word) => self.generation.table.damaged(what, word as u64 * 8),
+            At::Index(at) => self.generation.table.damaged(what, at),
             At::Roster(position) => {
                 let at = roster::HEADER_BYTES + u64::from(position) * 4;
-                Error::damaged(self.view.roster.file().path(), what, at)
+                Error::damaged(self.generation.roster.file().path(), what, at)
             }
             At::Heap(place) => {
                 let path = self.names.segment(place.segment, self.stage);
@@ -144,7 +144,7 @@ impl Editor {
         }
     }
 
-    /// Runs a change with the table beside the editor.
+    /// Runs a change with the table beside the mutator.
     ///
     /// The table's count is not touched each time: an atomic increment waits until all stores
     /// before it are in the cache, and those of a put mostly miss it (650 ns a put with it, 520
@@ -153,8 +153,8 @@ impl Editor {
         let kept = self
             .table
             .take()
-            .filter(|table| Arc::ptr_eq(table, &self.view.table));
-        let table = kept.unwrap_or_else(|| Arc::clone(&self.view.table));
+            .filter(|table| Arc::ptr_eq(table, &self.generation.table));
+        let table = kept.unwrap_or_else(|| Arc::clone(&self.generation.table));
         let done = change(self, &table);
         self.table = Some(table);
         done
@@ -162,19 +162,19 @@ impl Editor {
 
     /// Who may touch this generation's files, and so those that are made for it.
     pub(crate) fn access(&self) -> Result<Access> {
-        let index = self.view.table.file();
+        let index = self.generation.table.file();
         Access::of(index.file(), index.path())
     }
 
     /// A segment of the heap, mapped if it was not; none where its file is gone.
     pub(crate) fn segment(&mut self, number: u16) -> Result<Option<&Segment>> {
-        if self.view.segment(number).is_none() {
-            let Some(segment) = self.view.open_segment(&self.names, number)? else {
+        if self.generation.segment(number).is_none() {
+            let Some(segment) = self.generation.open_segment(&self.names, number)? else {
                 return Ok(None);
             };
-            self.view = Arc::new(self.view.with_segment(segment));
+            self.generation = Arc::new(self.generation.with_segment(segment));
         }
-        Ok(self.view.segment(number))
+        Ok(self.generation.segment(number))
     }
 
     /// The region of a hash, checked against the directory entry that leads to it.
@@ -182,14 +182,14 @@ impl Editor {
     /// In line, like the other parts of a put: it takes 189 ns of the engine, 201 where they hand
     /// their results on through memory.
     #[inline(always)]
-    pub(crate) fn region<'t>(&self, table: &'t Table, hash: Hash) -> Outcomes<Region<'t>> {
+    pub(crate) fn region<'t>(&self, table: &'t Table, hash: Hash) -> WriteResult<Region<'t>> {
         let located = table.locate(table.header().poll(), hash)?;
         // What the search begins with comes while the region is checked.
         located.region.prefetch(hash);
         let (stamp, shape) = (located.region.stamp(), located.region.shape());
         if stamp != Stamp::live(located.entry.incarnation()) || !shape.holds(hash.directory()) {
             let at = At::Index(table.region_at(located.region.number()));
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "a directory entry and its region disagree",
                 at,
             ));
@@ -203,7 +203,7 @@ impl Editor {
         table: &'t Table,
         hash: Hash,
         key: &[u8],
-    ) -> Outcomes<Option<Target<'t>>> {
+    ) -> WriteResult<Option<Target<'t>>> {
         let region = self.region(table, hash)?;
         self.find_in(region, hash, key)
     }
@@ -214,7 +214,7 @@ impl Editor {
         region: Region<'t>,
         hash: Hash,
         key: &[u8],
-    ) -> Outcomes<Option<Target<'t>>> {
+    ) -> WriteResult<Option<Target<'t>>> {
         for (index, slot, link) in region.probe(hash) {
             // It comes while the record does.
             slot.prefetch();
@@ -246,8 +246,8 @@ impl Editor {
 
     /// Refuses to take a key for absent whose entry may be in a segment that is not there.
     #[cold]
-    pub(crate) fn refuse_missing(&self, number: u16) -> Outcomes<()> {
-        match missing_segment(&self.view, &self.names, number)? {
+    pub(crate) fn refuse_missing(&self, number: u16) -> WriteResult<()> {
+        match missing_segment(&self.generation, &self.names, number)? {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
@@ -259,8 +259,8 @@ impl Editor {
         table: &'t Table,
         hash: Hash,
         place: Place,
-    ) -> Outcomes<Option<Target<'t>>> {
-        let located = table.locate(self.view.header().poll(), hash)?;
+    ) -> WriteResult<Option<Target<'t>>> {
+        let located = table.locate(self.generation.header().poll(), hash)?;
         let found = located
             .region
             .probe(hash)

@@ -15,7 +15,7 @@ use crate::index::header::Intent;
 use crate::index::region::Region;
 use crate::index::table::Table;
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop, Target};
+use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult};
 
 /// Positions by which the roster grows at once, at most: 256 KiB.
 const POSITIONS_AHEAD: u64 = 1 << 16;
@@ -31,7 +31,7 @@ pub(crate) struct Insertion {
     pub after: Counters,
 }
 
-impl Editor {
+impl Mutator {
     /// Chooses slot and roster position of a new entry. Whatever can fail, fails here.
     #[inline(always)]
     pub(crate) fn plan_insert(
@@ -41,8 +41,8 @@ impl Editor {
         hash: Hash,
         bytes: u64,
         version: u64,
-    ) -> Outcomes<Insertion> {
-        let (index, control) = region.vacancy(hash).ok_or(Stop::Enlarge)?;
+    ) -> WriteResult<Insertion> {
+        let (index, control) = region.vacancy(hash).ok_or(Abort::Enlarge)?;
         // The slot comes while the record is being written: a put of a new key among a million cost
         // 577 ns without.
         region.slot(index).prefetch();
@@ -69,8 +69,8 @@ impl Editor {
 
     /// A roster position for a new entry: the first hole, if it really is one, or the next at the
     /// end.
-    fn take_position(&mut self, after: &mut Counters) -> Outcomes<u32> {
-        let roster = &self.view.roster;
+    fn take_position(&mut self, after: &mut Counters) -> WriteResult<u32> {
+        let roster = &self.generation.roster;
         if let Some(position) = after.hole_head.checked_sub(1) {
             if position < after.roster_len
                 && let Position::Hole(next) = roster.get(position as u32)?
@@ -84,7 +84,7 @@ impl Editor {
         }
         let position = after.roster_len;
         if position >= 1 << 31 {
-            return Err(Stop::Enlarge);
+            return Err(Abort::Enlarge);
         }
         self.room_in_roster(position)?;
         after.roster_len += 1;
@@ -93,8 +93,8 @@ impl Editor {
 
     /// Sees to it that a roster position is allocated and mapped: here, where that may fail, and
     /// not when the intent is armed.
-    pub(crate) fn room_in_roster(&self, position: u64) -> Outcomes<()> {
-        let roster = &self.view.roster;
+    pub(crate) fn room_in_roster(&self, position: u64) -> WriteResult<()> {
+        let roster = &self.generation.roster;
         if position >= roster.room() {
             // A sixteenth more, so that a large roster does not grow page by page, and not so much
             // that it takes long.
@@ -122,7 +122,7 @@ impl Editor {
         hash: Hash,
         meta: Meta,
         key: &[u8],
-    ) -> Outcomes<()> {
+    ) -> WriteResult<()> {
         let (slot, position, after) = (plan.slot, plan.position, plan.after);
         table.header().arm(Intent::Insert {
             slot,
@@ -142,7 +142,7 @@ impl Editor {
         hash: Hash,
         meta: Meta,
         key: &[u8],
-    ) -> Outcomes<()> {
+    ) -> WriteResult<()> {
         let (region, index) = table.slot_home(plan.slot);
         let region = table.region(region)?;
         let slot = region.slot(index);
@@ -153,7 +153,7 @@ impl Editor {
         });
         slot.set_meta(link.which(), meta);
         slot.set_key(key);
-        self.view
+        self.generation
             .roster
             .set(plan.position, Position::Slot(plan.slot))?;
         let shared = table.header();
@@ -170,7 +170,7 @@ impl Editor {
         table: &Table,
         target: &Target<'_>,
         bytes: u64,
-    ) -> Outcomes<Intent> {
+    ) -> WriteResult<Intent> {
         let region = table.region(target.region)?;
         let mut after = table.header().counters();
         let vacant = if region.group_has_empty(target.index) {
@@ -182,7 +182,7 @@ impl Editor {
         let mut position = target.slot.identity().position;
         let next_hole = after.hole_head as u32;
         let in_roster = u64::from(position) < after.roster_len
-            && self.view.roster.get(position)? == Position::Slot(slot);
+            && self.generation.roster.get(position)? == Position::Slot(slot);
         if in_roster {
             after.hole_head = u64::from(position) + 1;
         } else {
@@ -204,13 +204,13 @@ impl Editor {
 
     /// Publishes a deletion under an intent, which stays armed. The link goes first: it is what
     /// readers believe.
-    pub(crate) fn remove(&self, table: &Table, removal: &Intent) -> Outcomes<()> {
+    pub(crate) fn remove(&self, table: &Table, removal: &Intent) -> WriteResult<()> {
         table.header().arm(*removal);
         self.apply_delete(table, removal)
     }
 
     /// The stores of a deletion behind its intent; storing them twice is the same as once.
-    pub(crate) fn apply_delete(&self, table: &Table, removal: &Intent) -> Outcomes<()> {
+    pub(crate) fn apply_delete(&self, table: &Table, removal: &Intent) -> WriteResult<()> {
         let &Intent::Delete {
             slot,
             position,
@@ -219,7 +219,7 @@ impl Editor {
             after,
         } = removal
         else {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "an intent of another kind",
                 At::Word(word::INTENT),
             ));
@@ -236,7 +236,9 @@ impl Editor {
             },
         );
         if position != NO_POSITION {
-            self.view.roster.set(position, Position::Hole(next_hole))?;
+            self.generation
+                .roster
+                .set(position, Position::Hole(next_hole))?;
         }
         table.header().set_counters(&after);
         let counts = region.counts();

@@ -17,13 +17,18 @@ use crate::index::table::Table;
 
 use crate::engine::version::Version;
 use crate::engine::write::heap_end::{Need, margin};
-use crate::engine::write::mutator::{Editor, Outcomes, Target, old_bytes};
+use crate::engine::write::mutator::{Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::publish::Insertion;
 
-impl Editor {
+impl Mutator {
     /// Puts an entry. A version is given where an older one is repeated; else it is the next one.
-    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], version: Option<u64>) -> Outcomes<u64> {
-        self.with_table(|editor, table| editor.put_into(table, key, value, version))
+    pub(crate) fn put(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        version: Option<u64>,
+    ) -> WriteResult<u64> {
+        self.with_table(|mutator, table| mutator.put_into(table, key, value, version))
     }
 
     fn put_into(
@@ -32,8 +37,8 @@ impl Editor {
         key: &[u8],
         value: &[u8],
         version: Option<u64>,
-    ) -> Outcomes<u64> {
-        let hash = self.view.hasher.hash(key);
+    ) -> WriteResult<u64> {
+        let hash = self.generation.hasher.hash(key);
         let region = self.region(table, hash)?;
         // Not only the slot that is chosen later: storing to it else is what the next put waits for
         // (204 ns of the engine, 221 without).
@@ -61,12 +66,12 @@ impl Editor {
         key: &[u8],
         value: &[u8],
         version: Option<u64>,
-    ) -> Outcomes<record::Header> {
+    ) -> WriteResult<record::Header> {
         let Geometry {
             max_segment_bytes: most,
             variant,
             ..
-        } = *self.view.table.geometry();
+        } = *self.generation.table.geometry();
         let overhead = record::HEADER_BYTES as u64 + key.len() as u64;
         let room = (most - segment::HEADER_BYTES - margin(most)) & !7;
         let max = match variant {
@@ -82,7 +87,7 @@ impl Editor {
             }
             .into());
         }
-        let shared = self.view.header();
+        let shared = self.generation.header();
         let mtime = version.unwrap_or_else(|| match variant {
             Variant::Versioned => Version::next(shared.get(word::LAST_MTIME)),
             Variant::Numbered => shared.counters().roster_len.saturating_add(1),
@@ -97,8 +102,8 @@ impl Editor {
     }
 
     /// Refuses, where what was put stays as it is, whatever would change it.
-    pub(crate) fn refuse_if_append_only(&self) -> Outcomes<()> {
-        if !self.view.is_append_only() {
+    pub(crate) fn refuse_if_append_only(&self) -> WriteResult<()> {
+        if !self.generation.is_append_only() {
             return Ok(());
         }
         let path = self.names.cache().to_owned();
@@ -107,8 +112,11 @@ impl Editor {
 
     /// The same for another value of an entry. What damage has taken may be put again, but for a
     /// number, which would have to be another one.
-    fn refuse_overwriting(&self, target: &Target<'_>) -> Outcomes<()> {
-        if self.view.is_append_only() && !self.view.is_numbered() && !self.is_sound(target)? {
+    fn refuse_overwriting(&self, target: &Target<'_>) -> WriteResult<()> {
+        if self.generation.is_append_only()
+            && !self.generation.is_numbered()
+            && !self.is_sound(target)?
+        {
             return Ok(());
         }
         self.refuse_if_append_only()
@@ -117,19 +125,19 @@ impl Editor {
     /// Whether the record of an entry verifies.
     fn is_sound(&self, target: &Target<'_>) -> Result<bool> {
         let place = target.link.place();
-        match self.view.segment(place.segment) {
+        match self.generation.segment(place.segment) {
             Some(segment) if target.record.is_some() => Ok(segment.verify(place.unit)?.is_some()),
             _ => Ok(false),
         }
     }
 
-    fn check_limit(&self) -> Outcomes<()> {
-        let geometry = self.view.table.geometry();
+    fn check_limit(&self) -> WriteResult<()> {
+        let geometry = self.generation.table.geometry();
         if geometry.variant == Variant::Numbered {
             return self.check_numbers();
         }
         let limit = geometry.max_entries;
-        if limit > 0 && self.view.header().occupied() >= limit {
+        if limit > 0 && self.generation.header().occupied() >= limit {
             return Err(Error::TableFull {
                 path: self.names.cache().to_owned(),
                 limit,
@@ -152,8 +160,8 @@ impl Editor {
         header: record::Header,
         key: &[u8],
         value: &[u8],
-    ) -> Outcomes<()> {
-        let live = self.view.header().counters().live;
+    ) -> WriteResult<()> {
+        let live = self.generation.header().counters().live;
         let live_after = live
             .saturating_sub(old_bytes(&target))
             .saturating_add(header.stored_bytes());
@@ -177,7 +185,7 @@ impl Editor {
         shared.add(word::PUTS, 1);
         shared.add(word::OVERWRITES, 1);
         self.close_record();
-        self.bury(&target);
+        self.mark_dead(&target);
         Ok(())
     }
 
@@ -191,7 +199,7 @@ impl Editor {
         header: record::Header,
         key: &[u8],
         value: &[u8],
-    ) -> Outcomes<()> {
+    ) -> WriteResult<()> {
         let place = self.append(header, key, value, plan.after.live, Need::Ordinary)?;
         let meta = Meta {
             mtime: header.mtime,
@@ -219,8 +227,8 @@ impl Editor {
         bytes: u64,
         hash: Hash,
         key: &[u8],
-    ) -> Outcomes<()> {
-        let table = Arc::clone(&self.view.table);
+    ) -> WriteResult<()> {
+        let table = Arc::clone(&self.generation.table);
         let region = self.region(&table, hash)?;
         let region = self.make_room(&table, region, hash)?;
         let plan = self.plan_insert(&table, region, hash, bytes, meta.mtime)?;
@@ -243,22 +251,24 @@ impl Editor {
         target
             .slot
             .set_link(Link::new(place, which, target.link.tag()));
-        self.view.header().set_live(live_after);
+        self.generation.header().set_live(live_after);
     }
 
     /// Deletes the entry of a key. False where there is none.
-    pub(crate) fn delete(&mut self, key: &[u8]) -> Outcomes<bool> {
-        self.with_table(|editor, table| editor.delete_from(table, key))
+    pub(crate) fn delete(&mut self, key: &[u8]) -> WriteResult<bool> {
+        self.with_table(|mutator, table| mutator.delete_from(table, key))
     }
 
-    fn delete_from(&mut self, table: &Table, key: &[u8]) -> Outcomes<bool> {
+    fn delete_from(&mut self, table: &Table, key: &[u8]) -> WriteResult<bool> {
         self.refuse_if_append_only()?;
-        let hash = self.view.hasher.hash(key);
+        let hash = self.generation.hasher.hash(key);
         let Some(target) = self.find(table, hash, key)? else {
             return Ok(false);
         };
-        self.view.roster.prefetch(target.slot.identity().position);
-        let mtime = Version::next(self.view.header().get(word::LAST_MTIME));
+        self.generation
+            .roster
+            .prefetch(target.slot.identity().position);
+        let mtime = Version::next(self.generation.header().get(word::LAST_MTIME));
         let header = record::Header {
             variant: Variant::Versioned,
             value_len: 0,
@@ -272,16 +282,16 @@ impl Editor {
         table.header().add(word::DELETES, 1);
         self.close_record();
         table.header().disarm();
-        self.bury(&target);
+        self.mark_dead(&target);
         // To cleaning, which comes to it in the oldest segment, a deletion is dead from the start.
-        self.bury_record(place, header);
+        self.mark_record_dead(place, header);
         Ok(true)
     }
 
     /// Takes an entry out of index and roster without a record of it: one that is lost already.
     /// `bytes` of live records go with it.
-    pub(crate) fn drop_entry(&self, target: &Target<'_>, bytes: u64) -> Outcomes<()> {
-        let table = Arc::clone(&self.view.table);
+    pub(crate) fn drop_entry(&self, target: &Target<'_>, bytes: u64) -> WriteResult<()> {
+        let table = Arc::clone(&self.generation.table);
         let removal = self.plan_removal(&table, target, bytes)?;
         self.remove(&table, &removal)?;
         table.header().disarm();

@@ -11,12 +11,12 @@ use crate::index::header::Intent;
 use crate::index::region::Region;
 use crate::index::table::Table;
 
-use crate::engine::write::mutator::{At, Editor, Outcomes, Stop};
+use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 
 /// Regions by which the file grows at once, at most: about 256 KiB.
 const REGIONS_AHEAD: u64 = 8;
 
-impl Editor {
+impl Mutator {
     /// Sees to it that a new entry with this hash finds a slot, and its neighbours short probes.
     /// Returns the region that is the hash's afterwards.
     pub(crate) fn make_room<'t>(
@@ -24,7 +24,7 @@ impl Editor {
         table: &'t Table,
         region: Region<'t>,
         hash: Hash,
-    ) -> Outcomes<Region<'t>> {
+    ) -> WriteResult<Region<'t>> {
         let mut region = region;
         // A split may leave all entries on one side, where their next hash bits are the same.
         while table.geometry().is_crowded(region.counts()) {
@@ -41,7 +41,7 @@ impl Editor {
     }
 
     /// Splits a region, or purges it of tombstones.
-    fn relieve(&mut self, table: &Table, region: Region<'_>) -> Outcomes<()> {
+    fn relieve(&mut self, table: &Table, region: Region<'_>) -> WriteResult<()> {
         let counts = region.recount();
         let slots = table.geometry().region_slots;
         let shape = region.shape();
@@ -57,7 +57,7 @@ impl Editor {
         if splittable {
             return self.replace(table, region, shape, true);
         }
-        Err(Stop::Enlarge)
+        Err(Abort::Enlarge)
     }
 
     /// Rebuilds a region aside and swaps it in. A kill before the intent leaves free regions that
@@ -69,9 +69,9 @@ impl Editor {
         old: Region<'_>,
         shape: Shape,
         split: bool,
-    ) -> Outcomes<()> {
+    ) -> WriteResult<()> {
         if !table.leads_alone_to(old.number(), shape)? {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "a region that serves other hashes than it says",
                 At::Index(table.region_at(old.number())),
             ));
@@ -141,9 +141,9 @@ impl Editor {
         shape: Shape,
         low: Region<'_>,
         high: Option<Region<'_>>,
-    ) -> Outcomes<()> {
+    ) -> WriteResult<()> {
         // The positions lie far apart: ask for all of them before the first is needed.
-        let mut roster = self.view.roster.walk();
+        let mut roster = self.generation.roster.walk();
         let positions = table.header().counters().roster_len;
         for index in old.full() {
             let position = old.slot(index).identity().position;
@@ -161,7 +161,7 @@ impl Editor {
                 && roster.at(position)?.get() == Position::Slot(number);
             if !known || !link.is_entry() || !shape.holds(hash.directory()) {
                 let at = At::Index(table.body_at(old.number(), index));
-                return Err(Stop::Recover(
+                return Err(Abort::Recover(
                     "a damaged entry in a region that is rebuilt",
                     at,
                 ));
@@ -170,7 +170,7 @@ impl Editor {
             let target = if upper { high.unwrap_or(low) } else { low };
             if target.adopt(slot, hash).is_none() {
                 let at = At::Index(table.region_at(old.number()));
-                return Err(Stop::Recover("more entries than a region has slots", at));
+                return Err(Abort::Recover("more entries than a region has slots", at));
             }
         }
         for region in std::iter::once(low).chain(high) {
@@ -185,7 +185,7 @@ impl Editor {
     /// Directory entries are switched one by one: until the lock is released the old region, still
     /// intact, says the same as the new ones. Then the roster follows, and only then is the old
     /// region given up.
-    pub(crate) fn apply_replace(&self, table: &Table, intent: &Intent) -> Outcomes<()> {
+    pub(crate) fn apply_replace(&self, table: &Table, intent: &Intent) -> WriteResult<()> {
         let &Intent::Replace {
             old,
             low,
@@ -193,7 +193,7 @@ impl Editor {
             after,
         } = intent
         else {
-            return Err(Stop::Recover(
+            return Err(Abort::Recover(
                 "an intent of another kind",
                 At::Word(word::INTENT),
             ));
@@ -209,7 +209,7 @@ impl Editor {
                 || !shape.holds(shape.prefix)
                 || number == old
             {
-                return Err(Stop::Recover(
+                return Err(Abort::Recover(
                     "an intent names a region that is not ready",
                     At::Word(word::INTENT_BODY),
                 ));
@@ -234,8 +234,8 @@ impl Editor {
         region: Region<'_>,
         old: u32,
         after: &Counters,
-    ) -> Outcomes<()> {
-        let mut roster = self.view.roster.walk();
+    ) -> WriteResult<()> {
+        let mut roster = self.generation.roster.walk();
         for index in region.full() {
             let position = region.slot(index).identity().position;
             if u64::from(position) >= after.roster_len {
@@ -255,10 +255,10 @@ impl Editor {
 }
 
 /// Stamps a region as being built, and empties it.
-fn begin(table: &Table, number: u32, shape: Shape) -> Outcomes<Region<'_>> {
+fn begin(table: &Table, number: u32, shape: Shape) -> WriteResult<Region<'_>> {
     let incarnation = table.header().get(word::INCARNATION);
     if incarnation > MAX_INCARNATION {
-        return Err(Stop::Enlarge);
+        return Err(Abort::Enlarge);
     }
     table.header().set(word::INCARNATION, incarnation + 1);
     let region = table.region(number)?;
@@ -268,7 +268,7 @@ fn begin(table: &Table, number: u32, shape: Shape) -> Outcomes<Region<'_>> {
 }
 
 /// A region that nothing leads to: from the free list, if its head really is free, or a new one.
-fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
+fn take_region(table: &Table, after: &mut Counters) -> WriteResult<u32> {
     if let Some(number) = after.free_region.checked_sub(1) {
         if number < after.regions && is_free(table, number as u32)? {
             let next = table.region(number as u32)?.next_free();
@@ -279,7 +279,7 @@ fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
     }
     let number = after.regions;
     if number >= table.geometry().max_regions() {
-        return Err(Stop::Enlarge);
+        return Err(Abort::Enlarge);
     }
     if number >= table.allocated_regions() {
         let ahead = (number / 8).clamp(1, REGIONS_AHEAD);
@@ -293,7 +293,7 @@ fn take_region(table: &Table, after: &mut Counters) -> Outcomes<u32> {
 
 /// Whether no directory entry leads to a region, which a killed builder may have stamped as
 /// anything.
-fn is_free(table: &Table, number: u32) -> Outcomes<bool> {
+fn is_free(table: &Table, number: u32) -> WriteResult<bool> {
     let region = table.region(number)?;
     let shape = region.shape();
     let depth = table.depth(table.header().poll())?;

@@ -1,7 +1,7 @@
 //! The one writer of a cache, as a type: whoever has a [`Writer`] holds the lock.
 //!
 //! Knows how the lock is taken and given back, what must be mended before the first change, and
-//! what is tidied up after each. How a change is stored it leaves to the editor.
+//! what is tidied up after each. How a change is stored it leaves to the mutator.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,9 +15,9 @@ use crate::lock::{self, MappedMutexGuard, Mutex, MutexGuard, Patience};
 use crate::os::files::Stage;
 use crate::sync::Relaxed;
 
-use crate::engine::clean::evacuate::Threshold;
+use crate::engine::clean::evacuate::CleanThreshold;
 use crate::engine::entry::{Entry, Update};
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::handle::{Handle, acquire};
 use crate::engine::options::Durability;
 use crate::engine::read::lookup::Answer;
@@ -26,7 +26,7 @@ use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::discard_staged;
 use crate::engine::switch::{Heap, give_up, put_staged};
 use crate::engine::version::Version;
-use crate::engine::write::mutator::{Editor, Outcomes, Stop};
+use crate::engine::write::mutator::{Abort, Mutator, WriteResult};
 
 /// Bytes of the heap that a write walks at a time that would else be refused for want of room.
 const RECLAIM: u64 = 1 << 20;
@@ -58,31 +58,31 @@ thread_local! {
 /// [`Error::Forked`], and dropping it releases nothing.
 pub struct Writer<'a> {
     handle: &'a Handle,
-    editor: Held<'a>,
+    mutator: Held<'a>,
     epoch: u64,
     /// Whether the files are whole, and their times accounted for.
     prepared: bool,
     /// Whether something was written that a durable writer still has to sync.
     unsynced: bool,
-    /// The view that this process's readers were given last; only compared.
-    published: *const View,
+    /// The generation that this process's readers were given last; only compared.
+    published: *const Generation,
 }
 
-/// The gate of this process's threads, held, and the editor behind it.
-struct Held<'a>(Option<MappedMutexGuard<'a, Editor>>);
+/// The writer_mutex of this process's threads, held, and the mutator behind it.
+struct Held<'a>(Option<MappedMutexGuard<'a, Mutator>>);
 
 impl Deref for Held<'_> {
-    type Target = Editor;
+    type Target = Mutator;
 
     #[inline]
-    fn deref(&self) -> &Editor {
+    fn deref(&self) -> &Mutator {
         self.0.as_deref().expect("held until the writer is dropped")
     }
 }
 
 impl DerefMut for Held<'_> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut Editor {
+    fn deref_mut(&mut self) -> &mut Mutator {
         self.0
             .as_deref_mut()
             .expect("held until the writer is dropped")
@@ -114,25 +114,28 @@ impl<'a> Writer<'a> {
             });
         }
         let patience = Patience::new(timeout);
-        let mut gate = wait_for(&handle.gate().idle, &patience).ok_or_else(|| Error::Locked {
-            path: handle.path.to_path_buf(),
-            waited: patience.waited(),
-            holder: handle.view.load().header().holder(),
-        })?;
+        let mut writer_mutex =
+            wait_for(&handle.writer_mutex().idle, &patience).ok_or_else(|| Error::Locked {
+                path: handle.path.to_path_buf(),
+                waited: patience.waited(),
+                holder: handle.generation.load().header().holder(),
+            })?;
         if handle.outdated.load(Relaxed) != 0 {
             handle.outdated.store(0, Relaxed);
-            *gate = None;
+            *writer_mutex = None;
         }
-        if let Err(error) = lock_current(handle, &mut gate, &patience) {
-            *gate = None;
+        if let Err(error) = lock_current(handle, &mut writer_mutex, &patience) {
+            *writer_mutex = None;
             return Err(error);
         }
         HELD.with_borrow_mut(|held| held.push((id, epoch)));
-        let editor = MutexGuard::map(gate, |idle| idle.as_mut().expect("locked a moment ago"));
+        let mutator = MutexGuard::map(writer_mutex, |idle| {
+            idle.as_mut().expect("locked a moment ago")
+        });
         let mut writer = Self {
             handle,
-            published: Arc::as_ptr(&editor.view),
-            editor: Held(Some(editor)),
+            published: Arc::as_ptr(&mutator.generation),
+            mutator: Held(Some(mutator)),
             epoch,
             prepared: false,
             unsynced: false,
@@ -147,27 +150,29 @@ impl<'a> Writer<'a> {
     fn prepare(&mut self) -> Result<()> {
         let boot = self.handle.boot;
         let has_marked = self.has_marked();
-        let (origin, finished) = self.editor.examine(self.handle, has_marked)?;
+        let (origin, finished) = self.mutator.examine(self.handle, has_marked)?;
         match finished {
             Ok(()) => self.publish_view(),
-            Err(Stop::Failed(error)) if error.is_corruption() => {
+            Err(Abort::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be finished")?
             }
-            Err(Stop::Recover(what, _)) => self.recover_from(what, origin)?,
-            Err(stop) => return Err(give_up(stop, &self.editor)),
+            Err(Abort::Recover(what, _)) => self.recover_from(what, origin)?,
+            Err(stop) => return Err(give_up(stop, &self.mutator)),
         }
-        let header = self.editor.view.header();
+        let header = self.mutator.generation.header();
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
-            let view = &self.editor.view;
-            header.mark_dirty(boot, view.inode, view.seen.born);
+            let generation = &self.mutator.generation;
+            header.mark_dirty(boot, generation.inode, generation.seen.born);
             // The mark is stored anew at the next try; what else of the index this was about is not.
-            let view = &self.editor.view;
-            view.header().note_sync(view.table.file().sync())?;
-            view.header().mark_is_synced();
+            let generation = &self.mutator.generation;
+            generation
+                .header()
+                .note_sync(generation.table.file().sync())?;
+            generation.header().mark_is_synced();
             self.handle.marked.store(1, Relaxed);
         }
-        self.editor.view.note_visit();
+        self.mutator.generation.note_visit();
         self.prepared = true;
         Ok(())
     }
@@ -175,10 +180,10 @@ impl<'a> Writer<'a> {
     /// Where the system has no boot id, the marks of this very handle are all that can be believed,
     /// as long as they are in this very file.
     fn has_marked(&self) -> bool {
-        let header = self.editor.view.header();
+        let header = self.mutator.generation.header();
         let marked = self.handle.marked.load(Relaxed) != 0;
         let there = (header.get(word::DEVICE), header.get(word::INODE));
-        self.handle.boot == [0; 2] && marked && there == self.editor.view.inode
+        self.handle.boot == [0; 2] && marked && there == self.mutator.generation.inode
     }
 
     fn recover(&mut self, what: &'static str) -> Result<()> {
@@ -187,52 +192,57 @@ impl<'a> Writer<'a> {
 
     fn recover_from(&mut self, what: &'static str, origin: Origin) -> Result<()> {
         log::warn!("{}: {what}", self.handle.path.display());
-        let before = Arc::clone(&self.editor.view);
-        let recovered = self.handle.recover_from_heap(&mut self.editor, origin);
+        let before = Arc::clone(&self.mutator.generation);
+        let recovered = self.handle.recover_from_heap(&mut self.mutator, origin);
         self.relock(&before);
-        recovered.map_err(|stop| give_up(stop, &self.editor))
+        recovered.map_err(|stop| give_up(stop, &self.mutator))
     }
 
     /// After a switch the lock that counts is the new index's; the old one is let go.
-    fn relock(&mut self, before: &View) {
-        let view = &self.editor.view;
-        if view.inode != before.inode {
+    fn relock(&mut self, before: &Generation) {
+        let generation = &self.mutator.generation;
+        if generation.inode != before.inode {
             before.unlock();
-            let header = view.header();
+            let header = generation.header();
             // A switch is synced, unless it says that this failed.
             let unsynced = header.get(word::SYNC_ERROR) != 0;
             header.set(word::HOLDER, u64::from(lock::process()));
             // Its files were made, or looked at, by this very writer.
-            self.handle.heap_found.store(view.inode.1, Relaxed);
+            self.handle.heap_found.store(generation.inode.1, Relaxed);
             self.unsynced = unsynced;
         }
     }
 
-    /// Lets this process's readers use the segments that the editor has mapped.
+    /// Lets this process's readers use the segments that the mutator has mapped.
     fn publish_view(&mut self) {
-        let current = Arc::as_ptr(&self.editor.view);
+        let current = Arc::as_ptr(&self.mutator.generation);
         if current != self.published {
-            self.handle.view.store(Arc::clone(&self.editor.view));
+            self.handle
+                .generation
+                .store(Arc::clone(&self.mutator.generation));
             self.published = current;
         }
         // Looked at first: taking an empty list each time costs what copying a result does.
-        if !self.editor.removed.is_empty() {
+        if !self.mutator.removed.is_empty() {
             self.release_removed();
         }
     }
 
-    /// Gives back what was removed, behind the view that had it.
+    /// Gives back what was removed, behind the generation that had it.
     #[cold]
     fn release_removed(&mut self) {
-        let removed = std::mem::take(&mut self.editor.removed);
+        let removed = std::mem::take(&mut self.mutator.removed);
         if self.handle.options.background {
-            self.handle.gate().errands.lock().release(removed);
+            self.handle.writer_mutex().tasks.lock().release(removed);
         }
     }
 
     /// Runs a change; where the generation must be replaced for it, replaces it and runs the change
     /// again.
-    pub(crate) fn run<T>(&mut self, mut change: impl FnMut(&mut Editor) -> Outcomes<T>) -> Done<T> {
+    pub(crate) fn run<T>(
+        &mut self,
+        mut change: impl FnMut(&mut Mutator) -> WriteResult<T>,
+    ) -> Done<T> {
         refuse_forked(self.handle, self.epoch)?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
@@ -240,26 +250,26 @@ impl<'a> Writer<'a> {
         let mut tries = 0;
         loop {
             tries += 1;
-            self.editor.view.table.count_change();
-            match change(&mut self.editor) {
+            self.mutator.generation.table.count_change();
+            match change(&mut self.mutator) {
                 Ok(done) => {
                     // Said here, behind any switch: that synced what was before it.
                     self.unsynced = true;
                     self.publish_view();
                     return Ok(done);
                 }
-                Err(stop) if tries > 8 => return Err(Box::new(give_up(stop, &self.editor))),
-                Err(Stop::Failed(error)) if error.is_corruption() && tries == 1 => {
+                Err(stop) if tries > 8 => return Err(Box::new(give_up(stop, &self.mutator))),
+                Err(Abort::Failed(error)) if error.is_corruption() && tries == 1 => {
                     self.recover("damage in the way of a change")?;
                 }
-                Err(Stop::Failed(error)) => {
+                Err(Abort::Failed(error)) => {
                     self.publish_view();
                     return Err(error);
                 }
-                Err(Stop::Recover(what, _)) => self.recover(what)?,
-                Err(Stop::Enlarge) => self.rearrange(|handle, editor| handle.enlarge(editor))?,
-                Err(Stop::Renumber) => {
-                    self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))?
+                Err(Abort::Recover(what, _)) => self.recover(what)?,
+                Err(Abort::Enlarge) => self.rearrange(|handle, mutator| handle.enlarge(mutator))?,
+                Err(Abort::Renumber) => {
+                    self.rearrange(|handle, mutator| handle.rebuild_from_itself(mutator))?
                 }
             }
             self.mark_again()?;
@@ -270,7 +280,7 @@ impl<'a> Writer<'a> {
     fn run_with_room<T>(
         &mut self,
         bytes: usize,
-        mut change: impl FnMut(&mut Editor) -> Outcomes<T>,
+        mut change: impl FnMut(&mut Mutator) -> WriteResult<T>,
     ) -> Result<T> {
         self.run(&mut change)
             .or_else(|error| self.run_again(bytes, change, *error))
@@ -282,7 +292,7 @@ impl<'a> Writer<'a> {
     fn run_again<T>(
         &mut self,
         bytes: usize,
-        mut change: impl FnMut(&mut Editor) -> Outcomes<T>,
+        mut change: impl FnMut(&mut Mutator) -> WriteResult<T>,
         error: Error,
     ) -> Result<T> {
         let is_full = |error: &Error| matches!(error, Error::DiskFull { .. });
@@ -294,7 +304,7 @@ impl<'a> Writer<'a> {
                 Ok(done) => return Ok(done),
             }
         }
-        if is_full(&error) && self.reclaim(bytes as u64) {
+        if is_full(&error) && self.make_room(bytes as u64) {
             return self.run(change).map_err(|error| *error);
         }
         Err(error)
@@ -302,72 +312,82 @@ impl<'a> Writer<'a> {
 
     /// Waits until what was removed is given back. Whether there was anything.
     pub(super) fn await_releases(&self) -> bool {
-        self.handle.gate().errands.lock().await_releases()
+        self.handle.writer_mutex().tasks.lock().await_releases()
     }
 
     /// Cleans as if nothing dead were worth keeping, for a change that wants so many bytes. Whether
     /// a segment went.
-    fn reclaim(&mut self, bytes: u64) -> bool {
-        let all = Threshold {
+    fn make_room(&mut self, bytes: u64) -> bool {
+        let all = CleanThreshold {
             percent: 0,
             floor: 0,
         };
-        let before = self.editor.view.header().oldest();
+        let before = self.mutator.generation.header().oldest();
         let budget = RECLAIM.max(2 * bytes);
         let wanted = bytes / RECLAIM;
         // One step may begin a segment, and one find that the oldest was at its end.
         for _ in 0..wanted + 3 {
-            if u64::from(self.editor.view.header().oldest().wrapping_sub(before)) > wanted {
+            if u64::from(
+                self.mutator
+                    .generation
+                    .header()
+                    .oldest()
+                    .wrapping_sub(before),
+            ) > wanted
+            {
                 break;
             }
             // The refused change's error is the one to report.
-            let cleaned = self.editor.clean_some(all, budget);
-            if cleaned.and_then(|()| self.editor.retire_all()).is_err() {
+            let cleaned = self.mutator.clean_some(all, budget);
+            if cleaned.and_then(|()| self.mutator.reclaim_all()).is_err() {
                 break;
             }
         }
         self.publish_view();
         self.await_releases();
-        self.editor.view.header().oldest() != before
+        self.mutator.generation.header().oldest() != before
     }
 
     fn mark_again(&mut self) -> Result<()> {
-        if self.editor.view.header().is_marked() {
+        if self.mutator.generation.header().is_marked() {
             Ok(())
         } else {
             self.prepare()
         }
     }
 
-    fn replace(&mut self, switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>) -> Result<()> {
+    fn replace(
+        &mut self,
+        switch: impl FnOnce(&Handle, &mut Mutator) -> WriteResult<()>,
+    ) -> Result<()> {
         let switched = self.switch(switch);
-        switched.map_err(|stop| give_up(stop, &self.editor))
+        switched.map_err(|stop| give_up(stop, &self.mutator))
     }
 
     /// Replaces the generation by one with the same entries. Where damage is in the way, the one
     /// that is made from the heap will do.
     fn rearrange(
         &mut self,
-        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
+        switch: impl FnOnce(&Handle, &mut Mutator) -> WriteResult<()>,
     ) -> Result<()> {
         match self.switch(switch) {
-            Err(Stop::Recover(what, _)) => self.recover(what),
-            Err(Stop::Failed(error)) if error.is_corruption() => {
+            Err(Abort::Recover(what, _)) => self.recover(what),
+            Err(Abort::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be replaced")
             }
-            other => other.map_err(|stop| give_up(stop, &self.editor)),
+            other => other.map_err(|stop| give_up(stop, &self.mutator)),
         }
     }
 
     fn switch(
         &mut self,
-        switch: impl FnOnce(&Handle, &mut Editor) -> Outcomes<()>,
-    ) -> Outcomes<()> {
+        switch: impl FnOnce(&Handle, &mut Mutator) -> WriteResult<()>,
+    ) -> WriteResult<()> {
         if let Err(error) = refuse_forked(self.handle, self.epoch) {
             return Err(error.into());
         }
-        let before = Arc::clone(&self.editor.view);
-        let switched = switch(self.handle, &mut self.editor);
+        let before = Arc::clone(&self.mutator.generation);
+        let switched = switch(self.handle, &mut self.mutator);
         self.relock(&before);
         self.publish_view();
         switched
@@ -388,7 +408,7 @@ impl<'a> Writer<'a> {
         self.handle.check_key(key)?;
         self.refuse_unbounded()?;
         let bytes = key.len() + value.len();
-        let version = self.run_with_room(bytes, |editor| editor.put(key, value, None))?;
+        let version = self.run_with_room(bytes, |mutator| mutator.put(key, value, None))?;
         self.tidy(bytes);
         Ok(Version(version))
     }
@@ -396,7 +416,7 @@ impl<'a> Writer<'a> {
     /// The number of a key, given to it now if it has none.
     pub(crate) fn number(&mut self, key: &[u8]) -> Result<u64> {
         self.handle.check_key(key)?;
-        self.run_with_room(key.len(), |editor| editor.number(key))
+        self.run_with_room(key.len(), |mutator| mutator.number(key))
     }
 
     /// Deletes a key's entry. False where there was none.
@@ -410,7 +430,7 @@ impl<'a> Writer<'a> {
     /// is an entry or not.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.handle.check_key(key)?;
-        let deleted = self.run_with_room(key.len(), |editor| editor.delete(key))?;
+        let deleted = self.run_with_room(key.len(), |mutator| mutator.delete(key))?;
         if deleted {
             self.tidy(key.len());
         }
@@ -539,14 +559,14 @@ impl<'a> Writer<'a> {
     }
 
     fn sync_heap(&mut self) -> Result<()> {
-        let gate = self.handle.gate();
-        let mut errands = gate.errands.lock();
-        if let Some(errand) = errands.under_way.take()
-            && let Err(stop) = self.editor.settle(errand)
+        let writer_mutex = self.handle.writer_mutex();
+        let mut tasks = writer_mutex.tasks.lock();
+        if let Some(task) = tasks.under_way.take()
+            && let Err(stop) = self.mutator.settle(task)
         {
-            return Err(give_up(stop, &self.editor));
+            return Err(give_up(stop, &self.mutator));
         }
-        self.editor.sync_heap()
+        self.mutator.sync_heap()
     }
 
     /// Everything to the disk, and the mark off that says otherwise.
@@ -555,16 +575,18 @@ impl<'a> Writer<'a> {
         self.sync_heap()?;
         self.unsynced = false;
         self.publish_view();
-        let view = &self.editor.view;
-        view.header().note_sync(view.sync_index())?;
-        view.note_visit();
-        view.header().set(word::DIRTY, 0);
-        view.header().note_sync(view.table.file().sync())
+        let generation = &self.mutator.generation;
+        generation.header().note_sync(generation.sync_index())?;
+        generation.note_visit();
+        generation.header().set(word::DIRTY, 0);
+        generation
+            .header()
+            .note_sync(generation.table.file().sync())
     }
 
     /// Reclaims all dead bytes of the heap.
     pub(crate) fn compact(&mut self) -> Result<()> {
-        self.run(Editor::clean_all).map_err(|error| *error)?;
+        self.run(Mutator::clean_all).map_err(|error| *error)?;
         self.shrink_if_sparse()
     }
 
@@ -602,10 +624,10 @@ impl<'a> Writer<'a> {
         let (handle, epoch) = (self.handle, self.epoch);
         refuse_forked(handle, epoch)?;
         self.refuse_if_append_only()?;
-        let geometry = self.editor.view.table.geometry();
+        let geometry = self.mutator.generation.table.geometry();
         let capacity = handle.options.capacity_within(geometry, &handle.path)?;
-        self.replace(|handle, editor| {
-            handle.switch(editor, Heap::Fresh, capacity, |fresh| {
+        self.replace(|handle, mutator| {
+            handle.switch(mutator, Heap::Fresh, capacity, |fresh| {
                 for item in items {
                     refuse_forked(handle, epoch)?;
                     let (key, value) = item.map_err(|error| Error::Source {
@@ -622,13 +644,13 @@ impl<'a> Writer<'a> {
 
     /// The same entries in a heap of their own: nothing that is dead or damaged is left.
     pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
-        let rewrite = |handle: &Handle, editor: &mut Editor| handle.rebuild_from_itself(editor);
+        let rewrite = |handle: &Handle, mutator: &mut Mutator| handle.rebuild_from_itself(mutator);
         match self.switch(rewrite) {
-            Err(Stop::Recover(what, _)) => self.recover(what)?,
-            Err(Stop::Failed(error)) if error.is_corruption() => {
+            Err(Abort::Recover(what, _)) => self.recover(what)?,
+            Err(Abort::Failed(error)) if error.is_corruption() => {
                 self.recover("damage in what is to be rewritten")?;
             }
-            other => return other.map_err(|stop| give_up(stop, &self.editor)),
+            other => return other.map_err(|stop| give_up(stop, &self.mutator)),
         }
         // Recovery made the table anew, and kept the heap.
         self.replace(rewrite)
@@ -636,12 +658,12 @@ impl<'a> Writer<'a> {
 
     /// Refuses, where what was put stays as it is, what could only change it.
     fn refuse_if_append_only(&self) -> Result<()> {
-        let refused = self.editor.refuse_if_append_only();
-        refused.map_err(|stop| give_up(stop, &self.editor))
+        let refused = self.mutator.refuse_if_append_only();
+        refused.map_err(|stop| give_up(stop, &self.mutator))
     }
 
-    fn threshold(&self) -> Threshold {
-        Threshold {
+    fn threshold(&self) -> CleanThreshold {
+        CleanThreshold {
             percent: self.handle.options.clean_percent,
             floor: self.handle.options.clean_floor,
         }
@@ -649,17 +671,19 @@ impl<'a> Writer<'a> {
 
     /// Refuses a put where dead segments cannot be removed, and already take twice what they may.
     fn refuse_unbounded(&mut self) -> Result<()> {
-        if !self.editor.has_spent() {
+        if !self.mutator.has_evacuated() {
             return Ok(());
         }
-        let live = self.editor.view.header().counters().live;
-        let Threshold { percent, floor } = self.threshold();
+        let live = self.mutator.generation.header().counters().live;
+        let CleanThreshold { percent, floor } = self.threshold();
         let most = floor.saturating_add(live / 100 * u64::from(percent));
-        if self.editor.dead_bytes() / 2 <= most {
+        if self.mutator.dead_bytes() / 2 <= most {
             return Ok(());
         }
-        match self.retire() {
-            Err(Stop::Failed(error)) if matches!(*error, Error::NotRemovable { .. }) => Err(*error),
+        match self.reclaim() {
+            Err(Abort::Failed(error)) if matches!(*error, Error::NotRemovable { .. }) => {
+                Err(*error)
+            }
             // Whatever else it is, tidying meets it again after the put.
             _ => Ok(()),
         }
@@ -673,17 +697,17 @@ impl<'a> Writer<'a> {
             return;
         }
         let threshold = self.threshold();
-        let cleaned = self.editor.clean_behind(threshold, bytes as u64);
-        let tidied = match cleaned.and_then(|()| self.retire()) {
+        let cleaned = self.mutator.clean_behind(threshold, bytes as u64);
+        let tidied = match cleaned.and_then(|()| self.reclaim()) {
             Ok(()) => {
                 self.publish_view();
                 Ok(())
             }
-            Err(Stop::Recover(what, _)) => self.recover(what),
-            Err(Stop::Enlarge | Stop::Renumber) => {
-                self.rearrange(|handle, editor| handle.rebuild_from_itself(editor))
+            Err(Abort::Recover(what, _)) => self.recover(what),
+            Err(Abort::Enlarge | Abort::Renumber) => {
+                self.rearrange(|handle, mutator| handle.rebuild_from_itself(mutator))
             }
-            Err(Stop::Failed(error)) => Err(*error),
+            Err(Abort::Failed(error)) => Err(*error),
         };
         if let Err(error) = tidied {
             log::warn!("{error}: tidying pauses");
@@ -693,25 +717,25 @@ impl<'a> Writer<'a> {
     }
 
     /// Goes on with removing what cleaning has come through.
-    fn retire(&mut self) -> Outcomes<()> {
-        if !self.editor.has_spent() {
+    fn reclaim(&mut self) -> WriteResult<()> {
+        if !self.mutator.has_evacuated() {
             return Ok(());
         }
         if !self.handle.options.background {
-            return self.editor.retire_all();
+            return self.mutator.reclaim_all();
         }
-        let gate = self.handle.gate();
-        let mut errands = gate.errands.lock();
-        self.editor.retire_some(&mut errands)
+        let writer_mutex = self.handle.writer_mutex();
+        let mut tasks = writer_mutex.tasks.lock();
+        self.mutator.reclaim_some(&mut tasks)
     }
 
     /// Listing costs what the roster is long: holes must not outnumber the entries three to one.
     fn shrink_if_sparse(&mut self) -> Result<()> {
-        let counters = self.editor.view.header().counters();
+        let counters = self.mutator.generation.header().counters();
         if counters.roster_len <= ROSTER_LEAST || counters.occupied * 4 >= counters.roster_len {
             return Ok(());
         }
-        self.rearrange(|handle, editor| handle.shrink(editor))
+        self.rearrange(|handle, mutator| handle.shrink(mutator))
     }
 }
 
@@ -721,19 +745,19 @@ impl Drop for Writer<'_> {
         HELD.with_borrow_mut(|held| held.retain(|held| *held != this));
         if self.epoch != lock::epoch() {
             // A forked child: the lock and the mutex are the parent's.
-            std::mem::forget(self.editor.0.take());
+            std::mem::forget(self.mutator.0.take());
             return;
         }
         if let Err(error) = self.sync_if_asked() {
             log::error!("{error}");
         }
         if self.prepared {
-            self.editor.view.note_visit();
+            self.mutator.generation.note_visit();
         }
         if !self.handle.options.exclusive {
-            let view = &self.editor.view;
-            view.header().set(word::HOLDER, 0);
-            view.unlock();
+            let generation = &self.mutator.generation;
+            generation.header().set(word::HOLDER, 0);
+            generation.unlock();
         }
     }
 }
@@ -744,46 +768,46 @@ fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
     lock::refuse_forked(epoch, &handle.path)
 }
 
-/// The gate, held; none when patience is at its end.
+/// The writer_mutex, held; none when patience is at its end.
 fn wait_for<'a>(
-    gate: &'a Mutex<Option<Editor>>,
+    writer_mutex: &'a Mutex<Option<Mutator>>,
     patience: &Patience,
-) -> Option<MutexGuard<'a, Option<Editor>>> {
-    if let Some(guard) = gate.try_lock() {
+) -> Option<MutexGuard<'a, Option<Mutator>>> {
+    if let Some(guard) = writer_mutex.try_lock() {
         return Some(guard);
     }
     match patience.left() {
-        Some(left) => gate.try_lock_for(left),
-        None => Some(gate.lock()),
+        Some(left) => writer_mutex.try_lock_for(left),
+        None => Some(writer_mutex.lock()),
     }
 }
 
 /// Locks the index that stands at the path, whichever that turns out to be; most likely it is the
-/// one of the last write. The editor stays where it is: moving it costs 9 ns.
-fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience) -> Result<()> {
+/// one of the last write. The mutator stays where it is: moving it costs 9 ns.
+fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, patience: &Patience) -> Result<()> {
     loop {
-        let editor = idle.get_or_insert_with(|| {
+        let mutator = idle.get_or_insert_with(|| {
             let names = Arc::clone(&handle.names);
-            Editor::new(handle.view.load_full(), names, Stage::Final)
+            Mutator::new(handle.generation.load_full(), names, Stage::Final)
         });
-        let view = &editor.view;
-        let Some(lock) = view.lock.as_ref().filter(|lock| lock.is_own()) else {
+        let generation = &mutator.generation;
+        let Some(lock) = generation.lock.as_ref().filter(|lock| lock.is_own()) else {
             // Inherited by fork: the child opens the files for itself.
-            handle.reopen(view)?;
+            handle.reopen(generation)?;
             *idle = None;
             continue;
         };
         // Before the first store, which is that of the lock.
-        view.own_blocks()?;
-        let header = view.header();
+        generation.own_blocks()?;
+        let header = generation.header();
         acquire(lock, Some(header), patience, &handle.names)?;
         let superseded = header.poll().superseded();
         if superseded || handle.due_for_look() {
             let there = handle.inode_at_path();
-            let there = there.inspect_err(|_| unlock_shared(handle, view))?;
-            if there != Some(view.inode) {
-                view.unlock();
-                handle.reopen(view)?;
+            let there = there.inspect_err(|_| unlock_shared(handle, generation))?;
+            if there != Some(generation.inode) {
+                generation.unlock();
+                handle.reopen(generation)?;
                 *idle = None;
                 continue;
             }
@@ -793,15 +817,15 @@ fn lock_current(handle: &Handle, idle: &mut Option<Editor>, patience: &Patience)
             // happened.
             header.set_poll(header.poll().with_superseded(false));
             discard_staged(&handle.names, Extent::of(header))
-                .inspect_err(|_| unlock_shared(handle, view))?;
+                .inspect_err(|_| unlock_shared(handle, generation))?;
         }
         return Ok(());
     }
 }
 
 /// Lets go of a lock that was taken in vain; an exclusive handle keeps it whatever happens.
-fn unlock_shared(handle: &Handle, view: &View) {
+fn unlock_shared(handle: &Handle, generation: &Generation) {
     if !handle.options.exclusive {
-        view.unlock();
+        generation.unlock();
     }
 }

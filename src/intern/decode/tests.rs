@@ -63,7 +63,7 @@ fn equal_bytes_are_decoded_once() {
 }
 
 #[test]
-fn what_could_not_be_decoded_is_not_remembered() {
+fn decode_failures_are_not_cached() {
     let cache = bounded(10, 100);
     for _ in 0..2 {
         assert!(cache.get_or_decode(b"\xff", text).is_err());
@@ -75,7 +75,7 @@ fn what_could_not_be_decoded_is_not_remembered() {
 }
 
 #[test]
-fn the_least_recently_used_goes_first() {
+fn least_recently_used_is_evicted() {
     let cache = bounded(0, 3);
     for value in ["a", "b", "c", "a", "d"] {
         cache.get_or_decode(value, text).unwrap();
@@ -89,7 +89,7 @@ fn the_least_recently_used_goes_first() {
 }
 
 #[test]
-fn what_somebody_holds_is_found_after_its_eviction() {
+fn held_instances_survive_eviction() {
     let cache = bounded(0, 2);
     let held = cache.get_or_decode("held", text).unwrap();
     for i in 0..1_000 {
@@ -107,7 +107,7 @@ fn what_somebody_holds_is_found_after_its_eviction() {
 }
 
 #[test]
-fn age_evicts_what_nobody_asks_for_down_to_the_minimum() {
+fn age_evicts_down_to_minimum() {
     let hand = Hand::default();
     let cache: DecodeCache<String> = hand.options(2, 100, 10).build();
     for (second, value) in [(0, "a"), (1, "b"), (2, "c"), (3, "d")] {
@@ -133,7 +133,7 @@ fn age_evicts_what_nobody_asks_for_down_to_the_minimum() {
 }
 
 #[test]
-fn an_ageless_cache_does_not_look_at_the_clock() {
+fn ageless_cache_never_reads_clock() {
     let mut options = DecodeOptions::new();
     options.clock(|| panic!("it did")).ageless().max_entries(1);
     let cache: DecodeCache<String> = options.build();
@@ -145,8 +145,9 @@ fn an_ageless_cache_does_not_look_at_the_clock() {
     assert_eq!(cache.len(), 0);
 }
 
+// Pinned instances stay whatever is decoded, and may answer for empty input.
 #[test]
-fn pinned_instances_stay_whatever_comes_and_stand_for_empty_input_too() {
+fn pinned_instances_are_never_evicted() {
     let cache = bounded(0, 1);
     let empty = cache.pin("", "nothing".to_owned());
     let igp = cache.pin([0], "IGP".to_owned());
@@ -164,7 +165,7 @@ fn pinned_instances_stay_whatever_comes_and_stand_for_empty_input_too() {
 }
 
 #[test]
-fn pinning_takes_the_instance_that_there_is() {
+fn pinning_reuses_existing_instance() {
     let cache = bounded(0, 1);
     let kept = cache.get_or_decode("kept", text).unwrap();
     let pinned = cache.pin("kept", "another".to_owned());
@@ -177,8 +178,9 @@ fn pinning_takes_the_instance_that_there_is() {
     assert_eq!((stats.entries, stats.pinned), (1, 2));
 }
 
+// An instance is found by its id as long as it is cached or held.
 #[test]
-fn an_instance_is_found_by_its_number_as_long_as_it_is_there() {
+fn instances_are_found_by_id() {
     let number = |text: &String| text.parse().ok();
     let mut options = DecodeOptions::new();
     let cache = options.min_entries(0).max_entries(2).build_numbered(number);
@@ -219,7 +221,7 @@ fn an_instance_is_found_by_its_number_as_long_as_it_is_there() {
 }
 
 #[test]
-fn a_cache_that_is_off_decodes_each_time_and_keeps_nothing() {
+fn disabled_cache_decodes_each_time() {
     let cache = bounded(0, 10);
     let before = cache.get_or_decode("a", text).unwrap();
     cache.set_enabled(false);
@@ -234,7 +236,7 @@ fn a_cache_that_is_off_decodes_each_time_and_keeps_nothing() {
 }
 
 #[test]
-fn of_eight_threads_that_ask_at_once_one_decodes() {
+fn concurrent_threads_decode_once() {
     let cache = bounded(0, 0);
     let barrier = Barrier::new(8);
     let decoded = std::sync::Mutex::new(0);
@@ -260,7 +262,7 @@ fn of_eight_threads_that_ask_at_once_one_decodes() {
 }
 
 #[test]
-fn nobody_waits_for_the_decoding_of_other_bytes() {
+fn decoding_blocks_no_other_bytes() {
     let cache = bounded(0, 10);
     let ((begin, begun), (go_on, gone_on)) = (mpsc::channel(), mpsc::channel());
     std::thread::scope(|scope| {
@@ -312,12 +314,12 @@ fn others_try_after(fail: fn() -> Text) {
 }
 
 #[test]
-fn a_decoding_that_fails_lets_the_others_try() {
+fn failed_decoding_lets_others_try() {
     others_try_after(|| text(b"\xff"));
 }
 
 #[test]
-fn a_decoding_that_panics_lets_the_others_try() {
+fn panicking_decoding_lets_others_try() {
     others_try_after(|| panic!("as it was to"));
     let cache = bounded(0, 10);
     for _ in 0..2 {
@@ -326,8 +328,9 @@ fn a_decoding_that_panics_lets_the_others_try() {
     }
 }
 
+// A decode function may ask the cache, even for its own bytes.
 #[test]
-fn a_decode_function_may_ask_the_cache_even_for_its_own_bytes() {
+fn decode_function_may_reenter_cache() {
     let cache = bounded(0, 10);
     let outer = cache.get_or_decode("a", |packed| {
         let other = cache.get_or_decode("b", text)?;
@@ -351,7 +354,7 @@ impl Drop for Asking {
 }
 
 #[test]
-fn an_instance_may_use_the_cache_when_it_is_dropped() {
+fn instance_drop_may_reenter_cache() {
     let cache = Arc::new(std::sync::OnceLock::new());
     let mut options = DecodeOptions::new();
     options.max_entries(1);
@@ -438,7 +441,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_cache_keeps_and_forgets_what_a_list_would(
+    fn cache_behaves_like_a_list(
         steps in prop::collection::vec(step(), 1..150),
     ) {
         let hand = Hand::default();

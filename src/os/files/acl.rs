@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_read_as_written() {
+    fn acl_bytes_round_trip() {
         let list = acl(&[
             (tag::OWNER, 6, NO_ID),
             (tag::USER, 6, 1234),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_group_gets_what_everybody_has() {
+    fn replaced_group_gets_rights_of_others() {
         let mut list = acl(&[
             (tag::OWNER, 6, NO_ID),
             (tag::USER, 6, 1234),

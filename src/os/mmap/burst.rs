@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn burst_takes_many_changes_together() {
+    fn burst_counts_changes_together() {
         let burst = Burst::new();
         let count = |at: u64| (0..4).filter(|_| burst.count(4, || at)).count();
         assert_eq!(count(10_000), 1);

@@ -7,7 +7,7 @@ use crate::engine::tests::loom::stage::{Actor, Model, Part};
 use crate::engine::tests::loom::{EXECUTIONS, options, two_sides};
 use crate::format::index::word;
 use crate::index::header::{Armed, Intent};
-use crate::sync::loads_done;
+use crate::sync::acquire_fence;
 
 /// Listing to the end.
 const ALL: usize = usize::MAX;
@@ -171,10 +171,10 @@ fn list_the_first_entry(actor: &Actor) {
 
 /// An armed intent is whole, and so is the record that it names.
 fn intent_is_whole(actor: &Actor) {
-    let view = actor.view();
-    let armed = view.header().intent();
+    let generation = actor.generation();
+    let armed = generation.header().intent();
     if let Armed::Yes(Intent::Insert { link, after, .. }) = armed {
-        let record = view
+        let record = generation
             .segment(link.place().segment)
             .unwrap()
             .verify(link.place().unit);
@@ -189,10 +189,10 @@ fn intent_is_whole(actor: &Actor) {
 
 /// Nothing of an insertion is there before its intent is armed, but for the record.
 fn intent_comes_first(actor: &Actor) {
-    let view = actor.view();
-    if view.header().occupied() == 2 {
-        loads_done();
-        let armed = view.header().get(word::INTENT) != 0;
+    let generation = actor.generation();
+    if generation.header().occupied() == 2 {
+        acquire_fence();
+        let armed = generation.header().get(word::INTENT) != 0;
         let done = armed || actor.entry(&changed(actor)).is_some();
         actor.expect(done, || "half an insertion that nobody would finish".into());
     }
@@ -200,10 +200,10 @@ fn intent_comes_first(actor: &Actor) {
 
 /// The intent stands until the heap ends behind the record.
 fn intent_stands_until_the_end(actor: &Actor) {
-    let view = actor.view();
-    let header = view.header();
+    let generation = actor.generation();
+    let header = generation.header();
     if actor.entry(&changed(actor)).is_some() && header.get(word::INTENT) == 0 {
-        loads_done();
+        acquire_fence();
         let (tail, reserved) = (header.get(word::TAIL), header.get(word::RESERVED));
         actor.expect(tail == reserved, || "a linked record behind the end".into());
     }
@@ -211,20 +211,20 @@ fn intent_stands_until_the_end(actor: &Actor) {
 
 /// Nothing stands behind what is reserved, and what becomes of the live bytes is known before.
 fn reservation_comes_first(actor: &Actor) {
-    let view = actor.view();
-    let header = view.header();
+    let generation = actor.generation();
+    let header = generation.header();
     let end = actor.before().end;
-    let blank = view
+    let blank = generation
         .segment(end.segment)
         .unwrap()
         .is_blank(end.unit)
         .unwrap();
-    loads_done();
+    acquire_fence();
     let reserved = header.reserved();
     actor.expect(blank || reserved > end, || {
         "bytes that nobody reserved".into()
     });
-    loads_done();
+    acquire_fence();
     if reserved > end {
         let live = header.live_after();
         actor.expect(live == 2 * actor.before().live, || {
@@ -235,7 +235,7 @@ fn reservation_comes_first(actor: &Actor) {
 
 /// The heap ends behind a record only when it is linked.
 fn link_comes_before_the_end(actor: &Actor) {
-    if actor.view().header().tail() > actor.before().end {
+    if actor.generation().header().tail() > actor.before().end {
         let found = actor.entry(&changed(actor));
         actor.expect(found == Some(2), || format!("{found:?}"));
     }
@@ -243,17 +243,17 @@ fn link_comes_before_the_end(actor: &Actor) {
 
 /// Whoever sees a change counted sees all of it.
 fn counted_is_complete(actor: &Actor) {
-    let view = actor.view();
-    if view.header().changes() > actor.before().changes {
-        let entries = view.header().occupied();
+    let generation = actor.generation();
+    if generation.header().changes() > actor.before().changes {
+        let entries = generation.header().occupied();
         actor.expect(entries == 1, || format!("{entries} entries"));
     }
 }
 
 /// What was read while nobody was at work is no work in progress.
 fn idle_is_no_work_in_progress(actor: &Actor) {
-    let view = actor.view();
-    let header = view.header();
+    let generation = actor.generation();
+    let header = generation.header();
     let changes = header.changes();
     if header.occupied() == 2 && header.is_idle_since(changes) {
         let finished = changes > actor.before().changes;

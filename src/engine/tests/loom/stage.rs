@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::generation::View;
+use crate::engine::generation::Generation;
 use crate::engine::read::lookup::Answer;
 use crate::format::slot::Place;
 use crate::index::header::Header;
-use crate::sync::modelled::{self, Image, Role, Site};
+use crate::sync::loom_model::{self, Image, Role, Site};
 use crate::{Entry, MmapCache, Options, Version};
 
 /// Stack of a model's threads, in words.
@@ -93,7 +93,7 @@ impl Actor {
     /// The n-th key that belongs on this side of the hash space and begins in this group of slots.
     /// All of them have the same tag and control byte.
     pub(super) fn key(&self, side: u32, group: usize, n: usize) -> Vec<u8> {
-        let hasher = self.cache.handle.view.load().hasher;
+        let hasher = self.cache.handle.generation.load().hasher;
         let model = (0..u64::MAX).map(u64::to_le_bytes).filter(|key| {
             let hash = hasher.hash(key);
             let same = hash.tag() & 0x7fe == 0 && hash.control() == 0x80 && hash.stored() == 0;
@@ -137,11 +137,11 @@ impl Actor {
 
     /// How many sides the hash space has, each with a region of its own, before anybody writes.
     pub(super) fn sides(&self) -> u32 {
-        1 << self.cache.handle.view.load().header().poll().depth()
+        1 << self.cache.handle.generation.load().header().poll().depth()
     }
 
-    pub(super) fn view(&self) -> Arc<View> {
-        self.cache.handle.view.load_full()
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.cache.handle.generation.load_full()
     }
 
     pub(super) fn before(&self) -> Before {
@@ -164,7 +164,7 @@ impl Actor {
 
     /// Appends one record that leaves room for nothing else.
     pub(super) fn fill_the_segment(&self) {
-        let header = self.cache.handle.view.load();
+        let header = self.cache.handle.generation.load();
         let tail = header.header().tail().bytes();
         let key = self.key(1, 1, 0);
         let room = 16 * 1024 - 1024 - tail as usize - 24 - key.len();
@@ -306,7 +306,7 @@ struct Scenery {
     dir: tempfile::TempDir,
     files: Vec<(PathBuf, u64)>,
     image: Image,
-    actors: Vec<(Arc<Actor>, Arc<View>)>,
+    actors: Vec<(Arc<Actor>, Arc<Generation>)>,
     notes: Arc<Mutex<Notes>>,
     wrote: Vec<(Vec<u8>, Number, Version)>,
 }
@@ -317,7 +317,7 @@ impl Scenery {
         let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
         fs::create_dir(&work).unwrap();
         fs::create_dir(&kept).unwrap();
-        modelled::forget();
+        loom_model::forget();
         let notes = Arc::<Mutex<Notes>>::default();
         let before = Arc::new(OnceLock::new());
         let actors: Vec<_> = (0..=model.readers.len())
@@ -329,15 +329,17 @@ impl Scenery {
             })
             .collect();
         (model.before)(&actors[0]);
-        before.set(Before::of(actors[0].view().header())).unwrap();
+        before
+            .set(Before::of(actors[0].generation().header()))
+            .unwrap();
         let actors = actors.into_iter().map(|actor| {
             // Everything that can be mapped is mapped.
             assert!(actor.cache.verify().unwrap().is_clean());
             for (key, ..) in &notes.lock().unwrap().wrote {
                 let _ = actor.cache.get(key).unwrap();
             }
-            let view = actor.cache.handle.view.load_full();
-            (Arc::new(actor), view)
+            let generation = actor.cache.handle.generation.load_full();
+            (Arc::new(actor), generation)
         });
         let actors = actors.collect();
         let mut noted = std::mem::take(&mut *notes.lock().unwrap());
@@ -350,7 +352,7 @@ impl Scenery {
         });
         Self {
             files: files.collect(),
-            image: modelled::image(),
+            image: loom_model::image(),
             actors,
             notes,
             wrote: noted.wrote,
@@ -364,9 +366,9 @@ impl Scenery {
             wrote: self.wrote.clone(),
             ..Notes::default()
         };
-        for (actor, view) in &self.actors {
-            actor.cache.handle.view.store(Arc::clone(view));
-            *actor.cache.handle.gate().idle.lock() = None;
+        for (actor, generation) in &self.actors {
+            actor.cache.handle.generation.store(Arc::clone(generation));
+            *actor.cache.handle.writer_mutex().idle.lock() = None;
         }
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
         if inodes(&work) == inodes(&kept) {
@@ -402,7 +404,7 @@ enum Cut {
 pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
     let began = Instant::now();
     let scenery = Arc::new(Scenery::new(&model));
-    modelled::weaken(weakened.iter().copied());
+    loom_model::weaken(weakened.iter().copied());
     let executions = Arc::new(Mutex::new(0));
     let mut is_whole = false;
     let broken = loop {
@@ -420,13 +422,13 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
             },
         }
     };
-    modelled::play(Role::Alone);
-    modelled::weaken([]);
+    loom_model::play(Role::Alone);
+    loom_model::weaken([]);
     let executions = (*executions.lock().unwrap()).min(model.at_most);
     Explored {
         executions,
-        words: modelled::shared_words(),
-        sites: modelled::sites(),
+        words: loom_model::shared_words(),
+        sites: loom_model::sites(),
         took: began.elapsed(),
         is_whole,
         broken,
@@ -469,7 +471,7 @@ fn thread(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> 
 /// One execution.
 fn execute(model: Model, scenery: &Scenery) {
     scenery.restore();
-    modelled::begin(&scenery.image);
+    loom_model::begin(&scenery.image);
     let parts = std::iter::once(model.writer).chain(model.readers.iter().copied());
     let actors = scenery.actors.iter().map(|(actor, _)| Arc::clone(actor));
     let threads: Vec<_> = actors
@@ -477,18 +479,18 @@ fn execute(model: Model, scenery: &Scenery) {
         .map(|(actor, part)| {
             let writes = actor.who == 0;
             thread(move || {
-                modelled::play(if writes { Role::Writer } else { Role::Reader });
+                loom_model::play(if writes { Role::Writer } else { Role::Reader });
                 part(&actor);
-                modelled::play(Role::Alone);
+                loom_model::play(Role::Alone);
             })
         })
         .collect();
     for thread in threads {
         let joined = thread.join();
-        modelled::play(Role::Alone);
+        loom_model::play(Role::Alone);
         joined.unwrap();
     }
-    if modelled::learnt() {
+    if loom_model::learnt() {
         resume_unwind(Box::new(Cut::Learnt));
     }
     if let Some(broken) = scenery.notes.lock().unwrap().judge() {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::engine::tests::power::random::Random;
-use crate::sync::fuse::Step;
+use crate::sync::failpoint::Step;
 
 const PAGE: usize = 4096;
 /// States of a page that are kept; beyond them a random one is forgotten.

@@ -44,7 +44,7 @@ pub(super) fn look_closely(cache: &MmapCache, history: &History) -> Seen {
 /// Work goes on, under higher versions than before, without another recovery, and takes nothing
 /// from what there was.
 pub(super) fn work_on(cache: &MmapCache, before: &Seen, version: u64) {
-    let slots = |cache: &MmapCache| cache.handle.view.load().table.geometry().region_slots;
+    let slots = |cache: &MmapCache| cache.handle.generation.load().table.geometry().region_slots;
     let (generation, region) = (cache.stats().unwrap().generation, slots(cache));
     for i in 0..12_u32 {
         let key = format!("afterwards {}", i % 8).into_bytes();

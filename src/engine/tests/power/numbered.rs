@@ -9,7 +9,7 @@ use crate::engine::tests::power::place::{PLAIN, Place};
 use crate::engine::tests::power::random::Random;
 use crate::engine::tests::power::*;
 use crate::format::record::Variant;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 fn open(place: &Place) -> MmapCache {
     let mut options = place.options();
@@ -77,7 +77,7 @@ struct World {
 }
 
 impl World {
-    fn before(&mut self, step: fuse::Step<'_>) {
+    fn before(&mut self, step: failpoint::Step<'_>) {
         if !self.disk.before(step) || !self.random.once_in(self.every) {
             return;
         }
@@ -117,7 +117,7 @@ fn run(seed: u64, keys: u32, every: usize) -> u32 {
         every,
     }));
     let observer = Rc::clone(&world);
-    fuse::observe(move |step| {
+    failpoint::observe(move |step| {
         if let Ok(mut world) = observer.try_borrow_mut() {
             world.before(step);
         }
@@ -136,13 +136,14 @@ fn run(seed: u64, keys: u32, every: usize) -> u32 {
             world.borrow_mut().promises.flushed = given;
         }
     }
-    fuse::look_away();
+    failpoint::look_away();
     world.borrow().promises.check(&cache);
     world.borrow().images
 }
 
+// No power loss has an id given twice, or takes an id that was flushed.
 #[test]
-fn no_power_loss_has_a_number_given_twice_or_takes_what_was_flushed() {
+fn ids_survive_power_loss() {
     let mut images = 0;
     for seed in first_seed()..first_seed() + 6 {
         images += run(seed, 60, 25);

@@ -14,7 +14,7 @@ use crate::engine::tests::power::random::Random;
 use crate::engine::tests::power::values::{Key, key, name, number};
 use crate::engine::tests::power::world::World;
 use crate::engine::tests::power::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 /// One cache, worked on until the power is lost for good.
 pub(super) struct Scenario {
@@ -52,8 +52,8 @@ impl Scenario {
         if scenario.random.once_in(3) {
             // The clock was once set wrong, and back since: versions count up from where it was.
             let ahead = crate::engine::tests::power::version::now() + 1_000_000_000_000;
-            let view = scenario.cache().handle.view.load_full();
-            view.header().set(word::LAST_MTIME, ahead);
+            let generation = scenario.cache().handle.generation.load_full();
+            generation.header().set(word::LAST_MTIME, ahead);
             scenario.flush();
         }
         scenario
@@ -61,7 +61,7 @@ impl Scenario {
 
     fn watch(&self) {
         let world = Rc::clone(&self.world);
-        fuse::observe(move |step| {
+        failpoint::observe(move |step| {
             // It is borrowed while an image is examined: those steps are not the disk's.
             if let Ok(mut world) = world.try_borrow_mut() {
                 world.before(step);
@@ -89,7 +89,7 @@ impl Scenario {
     fn last_version(&self) -> u64 {
         self.cache()
             .handle
-            .view
+            .generation
             .load()
             .header()
             .get(word::LAST_MTIME)
@@ -264,11 +264,11 @@ impl Scenario {
     pub(super) fn killed_after(&mut self, steps: u64, change: impl FnOnce(&mut Self)) -> bool {
         self.log(format!("to be killed after {steps}"));
         let eras = self.history(|history| history.eras.len());
-        fuse::set(steps);
+        failpoint::set(steps);
         let killed = catch_unwind(AssertUnwindSafe(|| change(self)));
-        fuse::clear();
+        failpoint::clear();
         let Err(payload) = killed else { return false };
-        if !payload.is::<fuse::Blown>() {
+        if !payload.is::<failpoint::Blown>() {
             resume_unwind(payload);
         }
         self.log("killed".to_owned());
@@ -291,7 +291,7 @@ impl Scenario {
     pub(super) fn lose_power(&mut self) {
         let loss = Loss::ALL[self.random.below(Loss::ALL.len())];
         self.log(format!("power lost, {loss:?}"));
-        fuse::look_away();
+        failpoint::look_away();
         let image = {
             let mut world = self.world.borrow_mut();
             world.disk.settle();
@@ -318,7 +318,7 @@ impl Scenario {
     }
 
     pub(super) fn end(&mut self) -> u64 {
-        fuse::look_away();
+        failpoint::look_away();
         let mut world = self.world.borrow_mut();
         world.disk.settle();
         for loss in Loss::ALL {
@@ -330,7 +330,7 @@ impl Scenario {
 
 impl Drop for Scenario {
     fn drop(&mut self) {
-        fuse::look_away();
+        failpoint::look_away();
         if std::thread::panicking() {
             let world = self.world.borrow();
             let log = &world.history.log;

@@ -12,7 +12,7 @@ use crate::engine::tests::power::look::{look, look_closely, read_only, work_on};
 use crate::engine::tests::power::place::{Kind, Place};
 use crate::engine::tests::power::random::Random;
 use crate::engine::tests::power::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 /// A cache's directories while it is worked on, and what is known of it.
 pub(super) struct World {
@@ -43,15 +43,15 @@ impl World {
         }
     }
 
-    pub(super) fn before(&mut self, step: fuse::Step<'_>) {
-        let store = matches!(step, fuse::Step::Store);
+    pub(super) fn before(&mut self, step: failpoint::Step<'_>) {
+        let store = matches!(step, failpoint::Step::Store);
         let every = self.every[usize::from(!store)];
         if !self.disk.before(step) || !self.disk.random.once_in(every) {
             return;
         }
         let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
         self.lose_power(loss, &format!("{step:?}"));
-        if let fuse::Step::SyncDir(_) = step {
+        if let failpoint::Step::SyncDir(_) = step {
             for image in self.disk.images_of_directories(loss) {
                 self.examine(&image, loss, &format!("{step:?}"));
             }
@@ -115,9 +115,9 @@ impl World {
         again.depth = self.depth - 1;
         let world = Rc::new(RefCell::new(again));
         let observer = Rc::clone(&world);
-        fuse::observe(move |step| observer.borrow_mut().before(step));
+        failpoint::observe(move |step| observer.borrow_mut().before(step));
         let cache = place.open();
-        fuse::look_away();
+        failpoint::look_away();
         self.images += world.borrow().images;
         cache
     }

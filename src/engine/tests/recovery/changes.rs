@@ -6,18 +6,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::stop::{check_image, stop_at_every_step, stop_with};
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 #[test]
-fn an_insertion_stopped_anywhere_is_done_or_undone() {
+fn stopped_insertion_is_atomic() {
     let images = stop_at_every_step(1, fill(5), |cache| {
         cache.put(&key(99), b"new").unwrap();
     });
     assert!(images > 40, "{images}");
 }
 
+// An insertion into a deleted slot and a free roster position is done or undone.
 #[test]
-fn an_insertion_into_a_deleted_slot_and_a_roster_hole_is_done_or_undone() {
+fn stopped_slot_reuse_is_atomic() {
     let prepare = |cache: &MmapCache| {
         fill(13)(cache);
         for i in 0..6 {
@@ -30,7 +31,7 @@ fn an_insertion_into_a_deleted_slot_and_a_roster_hole_is_done_or_undone() {
 }
 
 #[test]
-fn an_overwrite_stopped_anywhere_leaves_the_old_or_the_new_value() {
+fn stopped_overwrite_is_atomic() {
     stop_at_every_step(1, fill(5), |cache| {
         cache.put(&key(2), b"another, longer value").unwrap();
     });
@@ -44,20 +45,21 @@ fn an_overwrite_stopped_anywhere_leaves_the_old_or_the_new_value() {
 }
 
 #[test]
-fn a_deletion_stopped_anywhere_is_done_or_undone() {
+fn stopped_deletion_is_atomic() {
     stop_at_every_step(1, fill(5), |cache| assert!(cache.delete(&key(2)).unwrap()));
     // In a full group, where a tombstone stays.
     stop_at_every_step(1, fill(14), |cache| assert!(cache.delete(&key(2)).unwrap()));
 }
 
 #[test]
-fn a_flush_stopped_anywhere_changes_nothing() {
+fn stopped_flush_changes_nothing() {
     let images = stop_at_every_step(1, fill(5), |cache| cache.flush().unwrap());
     assert!(images > 5, "{images}");
 }
 
+// Changes of durable and of exclusive handles, stopped at any step, are done or undone.
 #[test]
-fn changes_of_durable_and_of_exclusive_handles_are_done_or_undone() {
+fn stopped_durable_changes_are_atomic() {
     let mut durable = options();
     durable.durability(Durability::Sync);
     let mut exclusive = options();
@@ -81,8 +83,9 @@ fn changes_of_durable_and_of_exclusive_handles_are_done_or_undone() {
     }
 }
 
+// An append-only cache that is stopped at any step has all that was put, and accepts new keys.
 #[test]
-fn an_append_only_cache_that_is_stopped_anywhere_has_all_that_was_put_and_takes_no_less() {
+fn stopped_append_only_cache_keeps_all() {
     let mut append_only = options();
     append_only.append_only(true);
     append_only.directory_bits = 0;
@@ -125,8 +128,9 @@ fn an_append_only_cache_that_is_stopped_anywhere_has_all_that_was_put_and_takes_
     assert!(images > 60, "{images}");
 }
 
+// A batch stopped at any step is done up to some change, and not beyond it.
 #[test]
-fn a_batch_stopped_anywhere_is_done_up_to_some_change_and_not_beyond_it() {
+fn stopped_batch_keeps_a_prefix() {
     stop_batch(1);
 }
 
@@ -148,13 +152,13 @@ fn stop_batch(stride: u64) -> u64 {
         let cache = scratch.open(&options());
         fill(12)(&cache);
         let reader = scratch.open(Options::new().read_only(true));
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut writer = cache.writer().unwrap();
             batch(&mut writer, |_| {});
             writer.commit().unwrap();
         }));
-        fuse::clear();
+        failpoint::clear();
         drop(cache);
         images += 1;
         check_image(&scratch, &options(), &reader, &states, steps);

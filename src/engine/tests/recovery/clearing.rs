@@ -5,17 +5,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::engine::write::mutator::Editor;
-use crate::sync::fuse;
+use crate::engine::write::mutator::Mutator;
+use crate::sync::failpoint;
 
 /// The steps of clearing for which there is no room at all.
 fn clear_in_place(cache: &MmapCache) {
     let mut writer = cache.writer().unwrap();
     for step in [
-        Editor::remove_entries,
-        Editor::remove_last_segment,
-        Editor::begin_again,
-        Editor::remove_spent,
+        Mutator::remove_entries,
+        Mutator::remove_last_segment,
+        Mutator::begin_again,
+        Mutator::remove_evacuated,
     ] {
         writer.run(step).unwrap();
     }
@@ -49,9 +49,9 @@ fn stop_at(steps: u64, flushed: bool, reboots: bool) -> (bool, bool) {
     let cache = scratch.open(&options());
     let all = prepare(&cache, flushed);
     let reader = scratch.open(Options::new().read_only(true));
-    fuse::set(steps);
+    failpoint::set(steps);
     let outcome = catch_unwind(AssertUnwindSafe(|| clear_in_place(&cache)));
-    fuse::clear();
+    failpoint::clear();
     drop(cache);
     assert_part(&contents(&reader), &all, &what);
     if reboots {
@@ -69,7 +69,7 @@ fn stop_at(steps: u64, flushed: bool, reboots: bool) -> (bool, bool) {
 }
 
 #[test]
-fn clearing_in_place_stopped_anywhere_recovers() {
+fn stopped_clear_in_place_recovers() {
     for (flushed, reboots) in [(false, false), (true, false), (true, true)] {
         let mut end = 0;
         while !stop_at(end, flushed, reboots).0 {

@@ -12,7 +12,7 @@ fn roomy() -> Options {
 }
 
 #[test]
-fn a_copy_of_live_files_is_noticed_and_recovered() {
+fn copied_files_are_noticed_and_recovered() {
     let scratch = scratch();
     let cache = scratch.open(&roomy());
     fill(60)(&cache);
@@ -48,8 +48,9 @@ fn a_copy_of_live_files_is_noticed_and_recovered() {
     );
 }
 
+// A copy on another device is noticed, though its inode has the same number.
 #[test]
-fn a_copy_on_another_device_is_noticed_though_its_inode_has_the_same_number() {
+fn copy_with_equal_inode_is_noticed() {
     use std::os::unix::fs::FileExt;
     for (boot_again, generation) in [(false, 2), (true, 1)] {
         let scratch = scratch();
@@ -76,8 +77,9 @@ fn a_copy_on_another_device_is_noticed_though_its_inode_has_the_same_number() {
     }
 }
 
+// A copy begun when all was flushed, and ended later, is recovered.
 #[test]
-fn a_copy_that_was_begun_when_all_was_flushed_is_not_believed_if_it_was_ended_later() {
+fn torn_copy_is_recovered() {
     // Of the index the first page, or all of it, is as it was flushed.
     for early in [4096, 1 << 20] {
         let scratch = scratch();

@@ -27,16 +27,19 @@ fn damage(scratch: &Scratch, suffix: &str, at: u64) {
 
 /// Where the record of a key stands.
 fn place(cache: &MmapCache, key: &[u8]) -> (u16, u64) {
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(key);
-    let located = view.table.locate(view.header().poll(), hash).unwrap();
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(key);
+    let located = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap();
     let mut found = located.region.probe(hash);
     let place = found.next().unwrap().2.place();
     (place.segment, place.bytes())
 }
 
 #[test]
-fn damage_in_copy_is_counted() {
+fn corrupt_copy_counts_losses() {
     for flushed in [true, false] {
         let scratch = scratch();
         let cache = scratch.open(&options());
@@ -65,7 +68,7 @@ fn damage_in_copy_is_counted() {
 }
 
 #[test]
-fn older_value_that_returns_is_counted() {
+fn returning_older_value_is_counted() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
@@ -82,7 +85,7 @@ fn older_value_that_returns_is_counted() {
 }
 
 #[test]
-fn lost_segment_of_copy_is_counted() {
+fn copy_counts_lost_segment() {
     let scratch = scratch();
     let mut options = options();
     options.clean_when(10_000, 1 << 30);
@@ -101,7 +104,7 @@ fn lost_segment_of_copy_is_counted() {
 }
 
 #[test]
-fn sound_recovery_gives_nothing_up() {
+fn valid_recovery_counts_no_losses() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(200)(&cache);
@@ -129,7 +132,7 @@ fn sound_recovery_gives_nothing_up() {
 
 /// What was not synced before a power loss is told apart from damage.
 #[test]
-fn unwritten_entries_are_no_damage() {
+fn unwritten_entries_are_no_corruption() {
     for synced in [false, true] {
         let scratch = scratch();
         let cache = scratch.open(&options());
@@ -152,13 +155,18 @@ fn unwritten_entries_are_no_damage() {
 }
 
 #[test]
-fn recovery_without_old_index_counts_stretches() {
+fn recovery_without_index_counts_stretches() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
     let places = [3, 9].map(|i| place(&cache, &key(i)).1);
     // A header that cannot be true.
-    cache.handle.view.load().header().set(word::SYNC_ERROR, 9);
+    cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .set(word::SYNC_ERROR, 9);
     for at in places {
         damage(&scratch, ".heap", at + 30);
     }
@@ -169,7 +177,7 @@ fn recovery_without_old_index_counts_stretches() {
 }
 
 #[test]
-fn lost_label_of_copy_is_counted() {
+fn copy_counts_lost_label() {
     let scratch = scratch();
     let labels = Labels::open(scratch.path()).unwrap();
     for i in 0..20 {

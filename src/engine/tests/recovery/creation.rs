@@ -5,15 +5,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
+// A creation stopped at any step leaves nothing, or an empty cache.
 #[test]
-fn creating_stopped_anywhere_leaves_nothing_or_an_empty_cache() {
+fn stopped_creation_leaves_nothing_partial() {
     for steps in 0.. {
         let scratch = scratch();
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| drop(scratch.open(&options()))));
-        fuse::clear();
+        failpoint::clear();
         let cache = scratch.open(&options());
         assert!(cache.is_empty());
         cache.put(b"k", b"v").unwrap();
@@ -30,12 +31,13 @@ fn creating_stopped_anywhere_leaves_nothing_or_an_empty_cache() {
     }
 }
 
+// No process can rebuild a cache before its creator has renamed all its files.
 #[test]
-fn nobody_can_replace_a_cache_before_its_creator_has_named_all_its_files() {
+fn unfinished_creation_cannot_be_replaced() {
     for steps in 0.. {
         let scratch = scratch();
         let path = scratch.path().to_owned();
-        fuse::interrupt(steps, move || {
+        failpoint::interrupt(steps, move || {
             let mut impatient = options();
             impatient
                 .create(false)
@@ -46,7 +48,7 @@ fn nobody_can_replace_a_cache_before_its_creator_has_named_all_its_files() {
             }
         });
         let created = options().open(scratch.path());
-        let over = fuse::clear();
+        let over = failpoint::clear();
         let cache = created.unwrap();
         for i in 0..100 {
             cache.put(&key(i), b"v").unwrap();

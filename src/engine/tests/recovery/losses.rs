@@ -5,8 +5,9 @@
 use crate::engine::tests::recovery::*;
 use crate::sync::Relaxed;
 
+// After a power loss index and roster are rebuilt from the heap alone.
 #[test]
-fn after_a_power_loss_index_and_roster_are_rebuilt_from_the_heap_alone() {
+fn power_loss_rebuilds_from_heap() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(200)(&cache);
@@ -37,8 +38,9 @@ fn after_a_power_loss_index_and_roster_are_rebuilt_from_the_heap_alone() {
     assert_clean(&again);
 }
 
+// Corruption of synced records is no power loss's work, and stays visible to `verify`.
 #[test]
-fn damage_to_what_was_synced_is_no_power_losss_work_and_stays_to_be_seen() {
+fn synced_corruption_stays_visible() {
     for flushed_before in [true, false] {
         let scratch = scratch();
         let cache = scratch.open(&Options::new());
@@ -71,8 +73,9 @@ fn written_before_the_boot(scratch: &Scratch) -> Contents {
     before
 }
 
+// A segment whose header a power loss took is in no writer's way.
 #[test]
-fn a_segment_whose_header_a_power_loss_took_is_in_nobodys_way() {
+fn unwritten_segment_header_blocks_nothing() {
     for left in [&[][..], &[0; 8192], &[0xaa; 8192]] {
         let scratch = scratch();
         let before = written_before_the_boot(&scratch);
@@ -106,8 +109,9 @@ fn overwrite(scratch: &Scratch, suffix: &str, at: u64, bytes: &[u8]) {
     std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
 }
 
+// Records that a power loss took become filler records in a clean cache.
 #[test]
-fn records_that_a_power_loss_took_leave_gaps_and_a_clean_cache() {
+fn lost_records_become_filler() {
     for lost in [&[0; 300][..], &[0xaa; 300]] {
         let scratch = scratch();
         let before = written_before_the_boot(&scratch);
@@ -125,32 +129,34 @@ fn records_that_a_power_loss_took_leave_gaps_and_a_clean_cache() {
     }
 }
 
+// Corruption that no power loss explains is left for `verify` to report.
 #[test]
-fn damage_that_no_power_loss_explains_is_left_for_who_wants_to_know() {
+fn unexplained_corruption_stays_visible() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
     overwrite(&scratch, ".heap", 500, &[0xaa; 300]);
-    let header = cache.handle.view.load_full();
+    let header = cache.handle.generation.load_full();
     header.header().set(word::INTENT, 77);
     drop(cache.writer().unwrap());
     assert_eq!(cache.stats().unwrap().generation, 2, "it was rebuilt");
     assert!(cache.verify().unwrap().damaged_bytes > 0);
 }
 
+// Versions go on after those of a deletion of which nothing is left.
 #[test]
-fn versions_go_on_behind_a_deletion_of_which_nothing_is_left() {
+fn versions_outlive_a_lost_deletion() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     let ahead = crate::engine::version::now() + 1_000_000_000_000;
-    let view = cache.handle.view.load_full();
-    view.header().set(word::LAST_MTIME, ahead);
+    let generation = cache.handle.generation.load_full();
+    generation.header().set(word::LAST_MTIME, ahead);
     fill(5)(&cache);
     assert!(cache.delete(&key(4)).unwrap());
-    let last = view.header().get(word::LAST_MTIME);
+    let last = generation.header().get(word::LAST_MTIME);
     cache.compact().unwrap();
     cache.flush().unwrap();
-    drop((cache, view));
+    drop((cache, generation));
     // The index as it came to the disk before all of that.
     overwrite(&scratch, "", 8 * word::LAST_MTIME as u64, &[0; 8]);
     overwrite(&scratch, "", 8 * word::DIRTY as u64, &[2]);
@@ -160,8 +166,9 @@ fn versions_go_on_behind_a_deletion_of_which_nothing_is_left() {
     assert!(version.as_nanos() > last, "versions went back");
 }
 
+// Staged files with part of a header are in no writer's way.
 #[test]
-fn preliminary_files_with_part_of_a_header_are_in_nobodys_way() {
+fn torn_staged_files_block_nothing() {
     let scratch = scratch();
     for suffix in [".new", ".roster.new", ".heap.new"] {
         let path = format!("{}{suffix}", scratch.path().display());
@@ -185,8 +192,9 @@ fn preliminary_files_with_part_of_a_header_are_in_nobodys_way() {
     assert!(!Path::new(&path).exists(), "there was nothing in it");
 }
 
+// A segment that was never written to the disk is not met again by the cleaner.
 #[test]
-fn a_segment_that_never_came_to_the_disk_is_not_met_again_by_the_cleaner() {
+fn cleaner_skips_never_written_segment() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     cache.handle.clean_pause.store(1_000, Relaxed);

@@ -5,10 +5,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 #[test]
-fn recovery_from_the_heap_stopped_anywhere_can_begin_again() {
+fn stopped_heap_recovery_can_restart() {
     stop_recovery(11);
 }
 
@@ -23,9 +23,9 @@ pub(super) fn stop_recovery(stride: u64) -> u64 {
         let before = contents(&cache);
         drop(cache);
         reboot(scratch.path());
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| drop(scratch.open(&options()))));
-        fuse::clear();
+        failpoint::clear();
         let cache = scratch.open(&options());
         assert_eq!(contents(&cache), before, "step {steps}");
         assert_clean(&cache);
@@ -37,8 +37,9 @@ pub(super) fn stop_recovery(stride: u64) -> u64 {
     unreachable!("recovery has an end")
 }
 
+// A recovery of the operation in flight can be stopped, and finished by the next writer.
 #[test]
-fn finishing_what_was_left_can_be_stopped_and_finished_by_the_next() {
+fn stopped_recovery_is_finished_later() {
     stop_finishing(9);
 }
 
@@ -53,11 +54,11 @@ pub(super) fn stop_finishing(stride: usize) -> u64 {
             let old = contents(&cache);
             let mut new = old.clone();
             new.insert(key(99), b"new".to_vec());
-            fuse::set(first);
+            failpoint::set(first);
             let _ = catch_unwind(AssertUnwindSafe(|| drop(cache.put(&key(99), b"new"))));
-            fuse::set(second);
+            failpoint::set(second);
             let outcome = catch_unwind(AssertUnwindSafe(|| drop(cache.writer().unwrap())));
-            fuse::clear();
+            failpoint::clear();
             drop(cache.writer().unwrap());
             let seen = contents(&cache);
             assert!(seen == old || seen == new, "{first}, {second}");

@@ -7,8 +7,9 @@ use crate::engine::tests::recovery::stop::{stop_at_every_step, stop_with};
 use crate::engine::tests::recovery::*;
 use crate::sync::Relaxed;
 
+// A split of a region and a doubling of the directory are done or undone.
 #[test]
-fn a_split_of_a_region_and_a_doubling_of_the_directory_are_done_or_undone() {
+fn stopped_split_is_atomic() {
     // Fourteen of sixteen slots are the limit: the next insertion splits, and a directory of one
     // entry doubles.
     let images = stop_at_every_step(1, fill(14), |cache| {
@@ -18,7 +19,7 @@ fn a_split_of_a_region_and_a_doubling_of_the_directory_are_done_or_undone() {
 }
 
 #[test]
-fn a_purge_of_tombstones_is_done_or_undone() {
+fn stopped_tombstone_purge_is_atomic() {
     let prepare = |cache: &MmapCache| {
         fill(14)(cache);
         for i in 0..8 {
@@ -40,8 +41,9 @@ fn a_purge_of_tombstones_is_done_or_undone() {
     });
 }
 
+// A table that outgrows its directory is the old or the new one.
 #[test]
-fn a_table_that_outgrows_its_directory_is_the_old_or_the_new_one() {
+fn stopped_table_growth_is_atomic() {
     // Eight directory entries of sixteen slots, filled until regions must become larger.
     let prepare = fill(100);
     let change = |cache: &MmapCache| {
@@ -59,7 +61,7 @@ fn a_table_that_outgrows_its_directory_is_the_old_or_the_new_one() {
 }
 
 #[test]
-fn the_beginning_of_a_segment_is_done_or_undone() {
+fn stopped_segment_creation_is_atomic() {
     let prepare = |cache: &MmapCache| {
         cache.put(b"large", &[1; 9_000]).unwrap();
         cache.put(b"small", b"1").unwrap();
@@ -73,8 +75,9 @@ fn the_beginning_of_a_segment_is_done_or_undone() {
     );
 }
 
+// A segment that grows is as long as before, or longer.
 #[test]
-fn a_segment_that_grows_is_as_long_as_before_or_longer() {
+fn stopped_segment_growth_is_atomic() {
     let prepare = |cache: &MmapCache| {
         cache.put(b"small", b"1").unwrap();
     };
@@ -84,8 +87,9 @@ fn a_segment_that_grows_is_as_long_as_before_or_longer() {
     assert!(images > 1_000, "{images}");
 }
 
+// Larger regions are there with all entries, or not at all.
 #[test]
-fn larger_regions_are_there_with_all_entries_or_not_at_all() {
+fn stopped_region_growth_is_atomic() {
     // A directory that cannot grow: the seventeenth entry needs larger regions, whatever the hash.
     let mut options = options();
     options.directory_bits = 0;
@@ -107,8 +111,9 @@ pub(super) fn larger_regions(options: &Options, stride: u64) -> u64 {
     images
 }
 
+// A roster without its free entries is there, or the one with them.
 #[test]
-fn a_roster_without_its_holes_is_there_or_the_one_with_them() {
+fn stopped_roster_compaction_is_atomic() {
     roster_without_holes(9_000);
 }
 
@@ -140,7 +145,7 @@ pub(super) fn roster_without_holes(stride: u64) -> u64 {
 }
 
 #[test]
-fn cleaning_stopped_anywhere_loses_nothing() {
+fn stopped_cleaning_loses_nothing() {
     let images = stop_cleaning(3);
     assert!(images > 100, "{images}");
 }
@@ -158,8 +163,9 @@ pub(super) fn stop_cleaning(stride: u64) -> u64 {
     stop_at_every_step(stride, prepare, |cache| cache.compact().unwrap())
 }
 
+// A rebuild stopped at any step is the old or the new generation.
 #[test]
-fn a_rebuild_stopped_anywhere_is_the_old_or_the_new_generation() {
+fn stopped_rebuild_is_atomic() {
     let images = stop_rebuild(7);
     assert!(images > 50, "{images}");
     stop_at_every_step(1, fill(8), |cache| cache.clear().unwrap());

@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 /// Runs `change` on a cache that `prepare` filled, and stops it at every step, with `stride`
 /// between the stops.
@@ -42,12 +42,12 @@ pub(super) fn stop_with(
         let cache = scratch.open(options);
         prepare(&cache);
         let reader = scratch.open(Options::new().read_only(true));
-        fuse::set(steps);
+        failpoint::set(steps);
         let outcome = catch_unwind(AssertUnwindSafe(|| change(&cache)));
-        fuse::clear();
+        failpoint::clear();
         if let Err(payload) = &outcome {
             assert!(
-                payload.is::<fuse::Blown>(),
+                payload.is::<failpoint::Blown>(),
                 "step {steps}: it failed by itself"
             );
         }

@@ -5,14 +5,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
+// Records that a rebuild has synced are not removed before their copies are synced.
 #[test]
-fn what_a_rebuild_has_synced_is_not_removed_before_its_copies_are() {
+fn rebuild_marks_its_heap_synced() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
-    let word = |at| cache.handle.view.load().header().get(at);
+    let word = |at| cache.handle.generation.load().header().get(at);
     assert_eq!(
         word(word::FLUSHED),
         0,
@@ -25,8 +26,9 @@ fn what_a_rebuild_has_synced_is_not_removed_before_its_copies_are() {
     assert_eq!(word(word::SYNCED), word(word::TAIL));
 }
 
+// A durable put that had to replace the table is synced like any other.
 #[test]
-fn a_durable_put_that_had_to_replace_the_table_is_synced_like_any_other() {
+fn durable_table_replacement_is_synced() {
     let scratch = scratch();
     let mut options = options();
     options.durability(Durability::Sync);
@@ -35,10 +37,10 @@ fn a_durable_put_that_had_to_replace_the_table_is_synced_like_any_other() {
     for i in 0..300 {
         let before = cache.stats().unwrap().generation;
         cache.put(&key(i), b"durable").unwrap();
-        let view = cache.handle.view.load();
+        let generation = cache.handle.generation.load();
         assert_eq!(
-            view.header().get(word::SYNCED),
-            view.header().get(word::TAIL),
+            generation.header().get(word::SYNCED),
+            generation.header().get(word::TAIL),
             "put {i}"
         );
         switches += u32::from(cache.stats().unwrap().generation > before);
@@ -46,16 +48,17 @@ fn a_durable_put_that_had_to_replace_the_table_is_synced_like_any_other() {
     assert!(switches > 0);
 }
 
+// A dirty mark that a killed writer did not sync is synced by the next writer.
 #[test]
-fn a_mark_that_a_killed_writer_did_not_sync_is_synced_by_the_next() {
+fn next_writer_syncs_unsynced_mark() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     cache.flush().unwrap();
-    let header_word = || cache.handle.view.load().header().get(word::DIRTY);
+    let header_word = || cache.handle.generation.load().header().get(word::DIRTY);
     for steps in 0..20 {
-        fuse::set(steps);
+        failpoint::set(steps);
         let _ = catch_unwind(AssertUnwindSafe(|| cache.put(b"k", b"v").map(drop)));
-        fuse::clear();
+        failpoint::clear();
         if header_word() == 1 {
             cache.put(b"other", b"v").unwrap();
             assert_eq!(header_word(), 2);

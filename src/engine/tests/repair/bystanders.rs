@@ -9,7 +9,7 @@ use crate::engine::tests::repair::*;
 use crate::{Error, Repair};
 
 #[test]
-fn a_handle_that_was_open_before_the_repair_goes_on_with_the_new_index() {
+fn open_handle_follows_repaired_index() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     let reader = scratch.open(Options::new().read_only(true));
@@ -41,8 +41,9 @@ fn assert_waits_for<T>(holder: T, scratch: &Scratch) {
     assert!(repair().unwrap().rebuilt);
 }
 
+// A repair waits for a writer of the corrupt index.
 #[test]
-fn a_repair_waits_for_a_writer_of_the_damaged_index() {
+fn repair_waits_for_a_writer() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.put(b"k", b"v").unwrap();
@@ -54,7 +55,7 @@ fn a_repair_waits_for_a_writer_of_the_damaged_index() {
 }
 
 #[test]
-fn a_repair_waits_for_whoever_creates_or_repairs_a_cache_here() {
+fn repair_waits_for_creators_and_repairs() {
     let scratch = scratch();
     drop(scratch.open(&tiny()));
     std::fs::remove_file(scratch.path()).unwrap();

@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 use crate::Repair;
 use crate::engine::tests::repair::*;
 
+// Corrupt slots are repaired, though the cache opens.
 #[test]
-fn damage_to_slots_is_repaired_though_the_cache_opens() {
+fn corrupt_slots_are_repaired() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
-    let view = cache.handle.view.load_full();
-    let hash = view.hasher.hash(expected.keys().next().unwrap());
-    let region = view
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(expected.keys().next().unwrap());
+    let region = generation
         .table
-        .locate(view.header().poll(), hash)
+        .locate(generation.header().poll(), hash)
         .unwrap()
         .region;
     // Behind the header, the control bytes and the marks: its links.
-    let at = view.table.region_at(region.number()) + 64 + 32;
-    drop((cache, view));
+    let at = generation.table.region_at(region.number()) + 64 + 32;
+    drop((cache, generation));
     open_for_change(scratch.path())
         .write_all_at(&[0x5a; 128], at)
         .unwrap();
@@ -34,8 +35,9 @@ fn damage_to_slots_is_repaired_though_the_cache_opens() {
     );
 }
 
+// Corrupt records are reported as lost, and a rewritten heap is clean.
 #[test]
-fn damaged_records_are_lost_and_said_to_be_and_a_rewritten_heap_is_clean() {
+fn repair_reports_lost_records() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
     for i in 0..50_u32 {
@@ -69,7 +71,7 @@ fn damaged_records_are_lost_and_said_to_be_and_a_rewritten_heap_is_clean() {
 }
 
 #[test]
-fn a_segment_without_its_header_is_read_all_the_same() {
+fn segment_without_header_is_read() {
     for lost_index in [true, false] {
         let scratch = scratch();
         let cache = scratch.open(&tiny());
@@ -93,8 +95,9 @@ fn a_segment_without_its_header_is_read_all_the_same() {
     }
 }
 
+// Without any header that tells which cache the heap belongs to, a repair changes nothing.
 #[test]
-fn without_any_header_that_says_whose_heap_it_is_nothing_is_touched() {
+fn repair_refuses_an_unidentified_heap() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
     cache.put(b"k", b"v").unwrap();
@@ -110,8 +113,9 @@ fn without_any_header_that_says_whose_heap_it_is_nothing_is_touched() {
     assert!(!scratch.path().exists());
 }
 
+// Corrupt files are kept if the caller asks, and the new files have their mode.
 #[test]
-fn damaged_files_are_kept_if_asked_and_their_mode_is_passed_on() {
+fn repair_keeps_corrupt_files_on_request() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
@@ -152,7 +156,7 @@ fn damaged_files_are_kept_if_asked_and_their_mode_is_passed_on() {
 }
 
 #[test]
-fn a_heap_made_to_waste_time_is_read_in_bounded_time() {
+fn hostile_heap_repairs_in_bounded_time() {
     let scratch = scratch();
     let cache = scratch.open(&Options::new());
     for i in 0..2_000_u32 {

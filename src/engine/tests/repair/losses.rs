@@ -7,8 +7,9 @@ use std::os::unix::fs::{FileExt, symlink};
 use crate::engine::tests::repair::*;
 use crate::{Error, Repair};
 
+// A lost index is restored with every version, and without deleted entries.
 #[test]
-fn a_lost_index_comes_back_from_the_heap_with_every_version_and_no_deleted_entry() {
+fn lost_index_is_restored_from_heap() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.clear().unwrap();
@@ -36,8 +37,9 @@ fn a_lost_index_comes_back_from_the_heap_with_every_version_and_no_deleted_entry
     assert!(cache.put(b"later", b"").unwrap() > *versions.iter().max().unwrap());
 }
 
+// A lost or corrupt roster costs no entry.
 #[test]
-fn a_lost_or_damaged_roster_costs_nothing() {
+fn lost_roster_costs_nothing() {
     let damages: [&dyn Fn(&Path); 4] = [
         &|roster| std::fs::remove_file(roster).unwrap(),
         &|roster| std::fs::write(roster, b"something else").unwrap(),
@@ -64,8 +66,9 @@ fn a_lost_or_damaged_roster_costs_nothing() {
     }
 }
 
+// An index of any length, or none that is a file, is replaced.
 #[test]
-fn an_index_of_any_length_or_none_that_is_a_file_is_replaced() {
+fn unusable_index_is_replaced() {
     let damages: [&dyn Fn(&Path); 8] = [
         &|index| open_for_change(index).set_len(0).unwrap(),
         &|index| open_for_change(index).set_len(100).unwrap(),
@@ -108,8 +111,9 @@ fn an_index_of_any_length_or_none_that_is_a_file_is_replaced() {
     }
 }
 
+// A repair names a lost segment, and restores the entries of the others.
 #[test]
-fn a_lost_segment_is_named_and_the_others_come_back() {
+fn lost_segment_is_named() {
     let scratch = scratch();
     let mut options = tiny();
     options.clean_when(10_000, 1 << 30);
@@ -132,7 +136,7 @@ fn a_lost_segment_is_named_and_the_others_come_back() {
 }
 
 #[test]
-fn where_there_is_nothing_there_is_nothing_to_repair() {
+fn missing_cache_cannot_be_repaired() {
     let scratch = scratch();
     let error = Repair::new(scratch.path()).run().unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");

@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::Repair;
 use crate::engine::tests::repair::*;
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 #[test]
-fn a_repair_stopped_anywhere_can_begin_again() {
+fn stopped_repair_can_restart() {
     for lost in ["", ".roster"] {
         for steps in (0..).step_by(7) {
             let scratch = scratch();
@@ -23,11 +23,11 @@ fn a_repair_stopped_anywhere_can_begin_again() {
             expected.remove(&vec![3]);
             drop(cache);
             std::fs::remove_file(named(&scratch, lost)).unwrap();
-            fuse::set(steps);
+            failpoint::set(steps);
             let stopped = catch_unwind(AssertUnwindSafe(|| {
                 Repair::new(scratch.path()).run().map(drop)
             }));
-            fuse::clear();
+            failpoint::clear();
             assert_repaired(&scratch, &expected);
             if stopped.is_ok() {
                 assert!(steps > 300, "{steps}");
@@ -37,8 +37,9 @@ fn a_repair_stopped_anywhere_can_begin_again() {
     }
 }
 
+// An index lost in the middle of a generation switch is restored as the generation that counted.
 #[test]
-fn an_index_lost_in_the_middle_of_a_switch_brings_back_the_generation_that_counted() {
+fn index_lost_mid_switch_restores_generation() {
     let items = || (0..20_u8).map(|i| Ok::<_, Error>(([b'n', i], [i; 30])));
     for steps in 0.. {
         let scratch = scratch();
@@ -48,9 +49,9 @@ fn an_index_lost_in_the_middle_of_a_switch_brings_back_the_generation_that_count
         }
         let old = contents(&cache);
         let new: Contents = (0..20_u8).map(|i| (vec![b'n', i], vec![i; 30])).collect();
-        fuse::set(steps);
+        failpoint::set(steps);
         let stopped = catch_unwind(AssertUnwindSafe(|| cache.atomic_rebuild(items())));
-        fuse::clear();
+        failpoint::clear();
         drop(cache);
         let counted = contents(&scratch.open(Options::new().read_only(true)));
         assert!(counted == old || counted == new);

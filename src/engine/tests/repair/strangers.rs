@@ -5,8 +5,9 @@
 use crate::Repair;
 use crate::engine::tests::repair::*;
 
+// The index of another cache does not count for this heap.
 #[test]
-fn the_index_of_another_cache_does_not_speak_for_this_heap() {
+fn foreign_index_does_not_describe_heap() {
     let (scratch, other) = (scratch(), crate::engine::tests::repair::scratch());
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);
@@ -17,8 +18,9 @@ fn the_index_of_another_cache_does_not_speak_for_this_heap() {
     assert_repaired(&scratch, &expected);
 }
 
+// A segment of another cache does not decide which cache this is if the roster is there.
 #[test]
-fn a_segment_of_another_cache_does_not_speak_for_the_one_whose_roster_is_there() {
+fn foreign_segment_does_not_identify_heap() {
     let (scratch, other) = (scratch(), crate::engine::tests::repair::scratch());
     let cache = scratch.open(&tiny());
     let expected = fill(&cache);

@@ -46,7 +46,7 @@ fn lost_part_is_an_error() {
 }
 
 #[test]
-fn handles_of_a_lost_part_are_dropped() {
+fn handles_of_lost_part_drop() {
     let pool = released();
     let mut value = Some(pool.intern("value"));
     let held = pool.shards[0].lock().unwrap();

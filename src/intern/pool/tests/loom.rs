@@ -129,8 +129,9 @@ fn explore(model: fn()) -> (Option<String>, u64) {
     (broken, executions)
 }
 
+// No order gives a value two handles, or leaves one without a handle.
 #[test]
-fn loom_finds_no_order_in_which_a_value_has_two_handles_or_stays_without_one() {
+fn loom_held_value_has_one_handle() {
     for (name, model) in MODELS {
         let (broken, executions) = explore(model);
         println!("{name:32} {executions} executions");
@@ -139,7 +140,7 @@ fn loom_finds_no_order_in_which_a_value_has_two_handles_or_stays_without_one() {
 }
 
 #[test]
-fn loom_misses_each_check_under_the_lock_of_the_pool_that_is_left_out() {
+fn loom_pool_needs_every_locked_check() {
     for check in [Check::StillUnheld, Check::SameEntry] {
         leave_out(Some(check));
         let noticed: Vec<_> = MODELS

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use crate::intern::pool::tests::*;
 
 #[test]
-fn values_stay_for_ever_where_nothing_else_was_asked_for() {
+fn values_stay_forever_by_default() {
     let pool = Pool::new();
     let address = pool.intern("kept").as_ptr().addr();
     assert_eq!(pool.shrink(), 0);
@@ -15,7 +15,7 @@ fn values_stay_for_ever_where_nothing_else_was_asked_for() {
 }
 
 #[test]
-fn a_value_goes_with_its_last_handle_and_not_before() {
+fn value_goes_with_last_handle() {
     let pool = released();
     let first = pool.intern("a");
     let second = first.clone();
@@ -30,7 +30,7 @@ fn a_value_goes_with_its_last_handle_and_not_before() {
 }
 
 #[test]
-fn a_handle_outlives_its_pool() {
+fn handle_outlives_its_pool() {
     for retention in [
         Retention::Forever,
         Retention::UntilReleased,
@@ -45,8 +45,9 @@ fn a_handle_outlives_its_pool() {
     }
 }
 
+// A reset forgets all values; held ones stay readable, but equal no new handle.
 #[test]
-fn a_reset_forgets_everything_and_what_is_held_stays_readable_but_unequal() {
+fn reset_keeps_held_values_readable() {
     let pool = PoolOptions::new().retention(Retention::UntilReset).build();
     let before: Vec<_> = (0..100)
         .map(|i| pool.intern(format!("value {i}")))
@@ -63,8 +64,9 @@ fn a_reset_forgets_everything_and_what_is_held_stays_readable_but_unequal() {
     assert_eq!(pool.len(), 100);
 }
 
+// Shrinking forgets values without handles where a reset could, and gives back tables.
 #[test]
-fn shrinking_forgets_what_nobody_holds_where_a_reset_could_and_gives_back_tables() {
+fn shrinking_forgets_unheld_values() {
     let pool = PoolOptions::new().retention(Retention::UntilReset).build();
     let held = pool.intern("held");
     for i in 0..1_000 {
@@ -86,8 +88,9 @@ fn shrinking_forgets_what_nobody_holds_where_a_reset_could_and_gives_back_tables
     assert_eq!(pool.stats().bytes_held, 0);
 }
 
+// A full pool refuses new values, finds those it has, and never holds more.
 #[test]
-fn a_full_pool_refuses_what_is_new_finds_what_is_there_and_never_holds_more() {
+fn full_pool_refuses_new_values() {
     for limit in [0, 100, 1_000, 10_000, 50_000] {
         let mut options = PoolOptions::new();
         options
@@ -129,7 +132,7 @@ fn a_full_pool_refuses_what_is_new_finds_what_is_there_and_never_holds_more() {
 
 #[test]
 #[should_panic(expected = "raise `max_bytes`")]
-fn interning_without_asking_panics_where_there_is_no_room() {
+fn interning_into_full_pool_panics() {
     PoolOptions::new()
         .max_bytes(10)
         .build()
@@ -137,7 +140,7 @@ fn interning_without_asking_panics_where_there_is_no_room() {
 }
 
 #[test]
-fn what_a_reset_gives_back_can_be_used_again() {
+fn reset_bytes_can_be_reused() {
     let mut options = PoolOptions::new();
     options
         .retention(Retention::UntilReset)
@@ -152,8 +155,9 @@ fn what_a_reset_gives_back_can_be_used_again() {
     }
 }
 
+// Eight threads that take and drop the same values leave nothing in the pool.
 #[test]
-fn eight_threads_that_take_and_drop_the_same_values_leave_nothing_behind() {
+fn concurrent_takers_leave_nothing() {
     let pool = PoolOptions::new()
         .retention(Retention::UntilReleased)
         .shards(2)

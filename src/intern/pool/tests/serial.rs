@@ -4,8 +4,9 @@ use serde::de::DeserializeSeed;
 
 use crate::intern::pool::tests::*;
 
+// Handles are written as text or bytes, and read into a pool.
 #[test]
-fn handles_are_written_as_text_or_bytes_and_read_into_a_pool() {
+fn handles_serialize_as_their_value() {
     let (pool, other) = (Pool::new(), Pool::new());
     for (value, written) in [
         (&b"blocks"[..], "\"blocks\""),
@@ -27,7 +28,7 @@ fn handles_are_written_as_text_or_bytes_and_read_into_a_pool() {
 }
 
 #[test]
-fn what_is_no_value_or_does_not_fit_is_an_error_of_the_format() {
+fn unfit_input_fails_to_deserialize() {
     let pool = PoolOptions::new().max_bytes(10).build();
     for refused in ["7", "{}", "[256]", "\"does not fit\""] {
         let mut from = serde_json::Deserializer::from_str(refused);

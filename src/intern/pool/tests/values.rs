@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use crate::intern::pool::tests::*;
 
+// So is an `Option` of one.
 #[test]
-fn a_handle_is_one_pointer_wide_and_so_is_none() {
+fn handle_is_one_pointer_wide() {
     assert_eq!(size_of::<Interned>(), size_of::<usize>());
     assert_eq!(size_of::<Option<Interned>>(), size_of::<usize>());
     assert_eq!(size_of::<TypedInterned<str>>(), size_of::<usize>());
@@ -19,7 +20,7 @@ fn a_handle_is_one_pointer_wide_and_so_is_none() {
 }
 
 #[test]
-fn equal_bytes_are_one_handle_and_other_bytes_another() {
+fn equal_bytes_share_one_handle() {
     let pool = Pool::new();
     let values: Vec<Vec<u8>> = (0..2_000_usize)
         .map(|len| vec![len as u8; len % 300])
@@ -40,8 +41,9 @@ fn equal_bytes_are_one_handle_and_other_bytes_another() {
     assert_eq!(pool.intern("").as_str(), Some(""));
 }
 
+// Handles of two pools are never equal, but their order is consistent.
 #[test]
-fn handles_of_two_pools_are_never_equal_but_have_an_order_that_agrees() {
+fn handles_of_pools_differ() {
     let (one, two) = (Pool::new(), Pool::new());
     let (a, b) = (one.intern("same"), two.intern("same"));
     assert_ne!(a, b);
@@ -53,7 +55,7 @@ fn handles_of_two_pools_are_never_equal_but_have_an_order_that_agrees() {
 }
 
 #[test]
-fn handles_show_their_value_as_text_and_hide_nothing_in_debug() {
+fn handles_display_their_value() {
     let pool = Pool::new();
     let broken = pool.intern(b"caf\xe9\n");
     assert_eq!(format!("{broken:?}"), r#"Interned(b"caf\xe9\n")"#);
@@ -62,8 +64,9 @@ fn handles_show_their_value_as_text_and_hide_nothing_in_debug() {
     assert_eq!(format!("{:>6}|", pool.intern("blo")), "   blo|");
 }
 
+// With a fixed seed, maps and walks have the same order in every run.
 #[test]
-fn with_a_fixed_seed_maps_and_walks_have_the_same_order_in_every_run() {
+fn fixed_seed_fixes_the_order() {
     let order = || {
         let pool = PoolOptions::new().seed(42).build();
         let mut map: HashMap<Interned, usize, StoredHash> = HashMap::default();
@@ -94,7 +97,7 @@ fn with_a_fixed_seed_maps_and_walks_have_the_same_order_in_every_run() {
 }
 
 #[test]
-fn what_is_counted_is_what_was_done() {
+fn stats_count_pool_operations() {
     let pool = released();
     let a = pool.intern("aaaa");
     let more: Vec<_> = (0..3).map(|_| pool.intern("aaaa")).collect();
@@ -112,8 +115,9 @@ fn what_is_counted_is_what_was_done() {
     assert_eq!((stats.hits, stats.misses, stats.entries), (4, 2, 1));
 }
 
+// The top is ranked by handles or by uses, and then by bytes.
 #[test]
-fn the_top_is_ranked_by_handles_or_by_uses_and_then_by_bytes() {
+fn top_is_ranked_by_handles() {
     let one_shard_and_many = [(Retention::Forever, 1), (Retention::UntilReleased, 16)];
     for (retention, shards) in one_shard_and_many {
         let pool = PoolOptions::new()
@@ -153,7 +157,7 @@ fn the_top_is_ranked_by_handles_or_by_uses_and_then_by_bytes() {
 }
 
 #[test]
-fn eight_threads_that_intern_the_same_values_at_once_get_the_same_handles() {
+fn concurrent_interning_gives_equal_handles() {
     for retention in [Retention::Forever, Retention::UntilReleased] {
         let pool = PoolOptions::new().retention(retention).shards(2).build();
         let barrier = Barrier::new(8);
@@ -189,7 +193,7 @@ fn eight_threads_that_intern_the_same_values_at_once_get_the_same_handles() {
 }
 
 #[test]
-fn a_walk_may_use_the_pool_that_it_walks_over() {
+fn walk_may_reenter_the_pool() {
     let pool = released();
     let _kept: Vec<_> = (0..20).map(|i| pool.intern([i])).collect();
     let mut seen = BTreeSet::new();
@@ -203,7 +207,7 @@ fn a_walk_may_use_the_pool_that_it_walks_over() {
 }
 
 #[test]
-fn typed_handles_are_handles_and_their_text_comes_back() {
+fn typed_handles_keep_their_text() {
     let topics = TypedPool::<str>::new(released());
     let topic = topics.intern("blöcke");
     assert_eq!(topic.as_str(), "blöcke");
@@ -219,7 +223,7 @@ fn typed_handles_are_handles_and_their_text_comes_back() {
 }
 
 #[test]
-fn a_label_and_its_handle_lead_to_each_other() {
+fn labels_and_handles_convert_mutually() {
     let dir = tempfile::tempdir().unwrap();
     let labels = crate::Labels::open(dir.path().join("labels")).unwrap();
     let pool = PoolOptions::new().max_bytes(500).shards(1).build();
@@ -295,7 +299,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_pool_is_a_map_of_strings_whatever_is_done_to_it(
+    fn pool_behaves_like_a_map(
         steps in prop::collection::vec(step(), 1..120),
         retention in prop_oneof![
             Just(Retention::Forever),

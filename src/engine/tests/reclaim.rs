@@ -9,7 +9,7 @@ use crate::engine::tests::*;
 use crate::format::index::word;
 use crate::format::segment::first_place;
 use crate::format::slot::{Cursor, Place};
-use crate::sync::fuse::{self, Step};
+use crate::sync::failpoint::{self, Step};
 
 /// What was done to files, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ enum Event {
 fn watched(change: impl FnOnce()) -> Vec<Event> {
     let events = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&events);
-    fuse::observe(move |step| match step {
+    failpoint::observe(move |step| match step {
         Step::Sync(file) => seen
             .borrow_mut()
             .push(Event::Synced(file.metadata().unwrap().ino())),
@@ -35,7 +35,7 @@ fn watched(change: impl FnOnce()) -> Vec<Event> {
         _ => {}
     });
     change();
-    fuse::look_away();
+    failpoint::look_away();
     events.take()
 }
 
@@ -57,16 +57,17 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
     std::fs::metadata(path).unwrap().ino()
 }
 
+// Complete segments are synced before one is removed, and the directory before the next removal.
 /// The tail's segment is left out: who stores to pages that are being written waits for the disk.
 #[test]
-fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_before_the_next() {
+fn segments_are_synced_before_removal() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
     cache.flush().unwrap();
     cache.put(b"the mark is synced", b"").unwrap();
-    let tail = || cache.handle.view.load().header().tail().segment;
-    let place = |at| Place::from_word(cache.handle.view.load().header().get(at));
+    let tail = || cache.handle.generation.load().header().tail().segment;
+    let place = |at| Place::from_word(cache.handle.generation.load().header().get(at));
     let flushed = place(word::SYNCED);
     // Of each segment that holds nothing any more, where the heap ended when that was first so.
     let mut spent = BTreeMap::new();
@@ -95,7 +96,7 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
         }
         let complete = first_place(tail());
         assert!(place(word::SYNCED) <= complete.max(flushed));
-        let cleaning = Cursor::from_word(cache.handle.view.load().header().get(word::CURSOR));
+        let cleaning = Cursor::from_word(cache.handle.generation.load().header().get(word::CURSOR));
         for number in 0..cleaning.unwrap().place.segment {
             spent.entry(number).or_insert(place(word::TAIL));
         }
@@ -104,8 +105,9 @@ fn a_flushed_cache_syncs_complete_segments_before_one_goes_and_the_directory_bef
     assert_clean(&cache);
 }
 
+// A handle without background tasks removes segments as it cleans them.
 #[test]
-fn a_handle_that_may_send_nobody_removes_segments_as_it_comes_through_them() {
+fn foreground_handle_reclaims_segments_itself() {
     let scratch = Scratch::new();
     let cache = scratch.open(tiny().background(false));
     overwrite(&cache, 250);
@@ -120,38 +122,41 @@ fn a_handle_that_may_send_nobody_removes_segments_as_it_comes_through_them() {
             assert!(before.iter().any(|event| matches!(event, Event::Synced(_))));
             assert_eq!(events.last(), Some(&Event::DirSynced));
         }
-        let view = cache.handle.view.load();
-        let cursor = Cursor::from_word(view.header().get(word::CURSOR)).unwrap();
+        let generation = cache.handle.generation.load();
+        let cursor = Cursor::from_word(generation.header().get(word::CURSOR)).unwrap();
         assert_eq!(
             cursor.place.segment,
-            view.header().oldest(),
+            generation.header().oldest(),
             "nothing waits"
         );
     }
-    assert!(cache.handle.view.load().header().oldest() > 3);
+    assert!(cache.handle.generation.load().header().oldest() > 3);
 }
 
-/// Nobody may say of records that they are synced because an errand had begun before them.
+/// Nobody may say of records that they are synced because an task had begun before them.
 #[test]
-fn what_is_appended_while_an_errand_is_under_way_is_not_taken_for_synced() {
+fn background_sync_excludes_later_appends() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
     cache.flush().unwrap();
     for _ in 0..1_500 {
         overwrite(&cache, 1);
-        let view = cache.handle.view.load();
-        let synced = Place::from_word(view.header().get(word::SYNCED));
-        assert!(synced < view.header().tail());
+        let generation = cache.handle.generation.load();
+        let synced = Place::from_word(generation.header().get(word::SYNCED));
+        assert!(synced < generation.header().tail());
     }
     let events = watched(|| cache.flush().unwrap());
-    let last = inode(&scratch, cache.handle.view.load().header().tail().segment);
+    let last = inode(
+        &scratch,
+        cache.handle.generation.load().header().tail().segment,
+    );
     assert!(events.contains(&Event::Synced(last)));
 }
 
 /// Sixteen records are looked up together, but a small write carries over no more than it is large.
 #[test]
-fn a_small_write_does_not_carry_over_many_large_values() {
+fn small_write_evacuates_few_values() {
     let scratch = Scratch::new();
     let mut options = Options::new();
     let cache = scratch.open(options.clean_when(0, 0));
@@ -162,8 +167,8 @@ fn a_small_write_does_not_carry_over_many_large_values() {
     }
     cache.handle.clean_pause.store(0, crate::sync::Relaxed);
     let end = || {
-        let view = cache.handle.view.load();
-        view.header().get(word::HEAP_BASE) + view.header().tail().bytes()
+        let generation = cache.handle.generation.load();
+        generation.header().get(word::HEAP_BASE) + generation.header().tail().bytes()
     };
     let mut carried = 0;
     for i in 0..50_u32 {
@@ -178,7 +183,7 @@ fn a_small_write_does_not_carry_over_many_large_values() {
     assert!(carried > 400_000, "cleaning went on: {carried}");
 }
 
-/// Each handle writes twice and is dropped with its errand under way, which so never ends: as in a
+/// Each handle writes twice and is dropped with its task under way, which so never ends: as in a
 /// process that ends.
 fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
     for _ in 0..handles {
@@ -187,15 +192,15 @@ fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
 }
 
 fn spent_segments(cache: &MmapCache) -> u16 {
-    let view = cache.handle.view.load();
-    let cursor = Cursor::from_word(view.header().get(word::CURSOR)).unwrap();
-    cursor.place.segment - view.header().oldest()
+    let generation = cache.handle.generation.load();
+    let cursor = Cursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+    cursor.place.segment - generation.header().oldest()
 }
 
 /// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much
-/// that is depends on how many of their errands ended in time.
+/// that is depends on how many of their tasks ended in time.
 #[test]
-fn long_lived_writer_removes_what_others_spent() {
+fn long_lived_writer_reclaims_segments() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
@@ -203,7 +208,7 @@ fn long_lived_writer_removes_what_others_spent() {
     drop(cache);
     overwrite_by_short_lived_handles(&scratch, 2_000);
     let cache = scratch.open(&tiny());
-    let last = |cache: &MmapCache| cache.handle.view.load().header().tail().segment;
+    let last = |cache: &MmapCache| cache.handle.generation.load().header().tail().segment;
     for _ in 0..600 {
         let tail = inode(&scratch, last(&cache));
         let events = watched(|| overwrite(&cache, 1));
@@ -216,25 +221,25 @@ fn long_lived_writer_removes_what_others_spent() {
 /// The place of the next step is in the header: the handle that sent for a sync, the one that
 /// removes the file and the one that goes on behind it are three.
 #[test]
-fn every_step_of_a_removal_may_be_another_handles() {
+fn removal_steps_may_change_handles() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     overwrite(&cache, 250);
     cache.flush().unwrap();
     overwrite(&cache, 600);
-    let before = cache.handle.view.load().header().oldest();
+    let before = cache.handle.generation.load().header().oldest();
     drop(cache);
     for _ in 0..1_000 {
         let cache = scratch.open(&tiny());
         overwrite(&cache, 1);
-        // What an errand does in a program, whether somebody looks at its end or not.
-        let errand = cache.handle.gate().errands.lock().under_way.take();
-        if let Some(errand) = errand {
-            errand.collect().unwrap().unwrap();
+        // What an task does in a program, whether somebody looks at its end or not.
+        let task = cache.handle.writer_mutex().tasks.lock().under_way.take();
+        if let Some(task) = task {
+            task.collect().unwrap().unwrap();
         }
     }
     let cache = scratch.open(&tiny());
-    let oldest = cache.handle.view.load().header().oldest();
+    let oldest = cache.handle.generation.load().header().oldest();
     assert!(oldest > before + 5, "{before} to {oldest}");
     assert!(spent_segments(&cache) < 10, "{}", spent_segments(&cache));
     assert_clean(&cache);
