@@ -507,7 +507,9 @@ fn cited_invariants_exist_in_design() {
     let design = fs::read_to_string(path).expect("docs/design.md holds the invariants");
     let defined = |id: &str| {
         design.lines().any(|line| {
-            let text = line.trim_start().trim_start_matches(['|', '#', '-', '*', ' ']);
+            let text = line
+                .trim_start()
+                .trim_start_matches(['|', '#', '-', '*', ' ']);
             // The bold marks are trimmed with the beginning of the table's row.
             line.contains(&format!("**{id}")) && leading_name(text) == id
         })
