@@ -11,11 +11,12 @@ mod vectors;
 use crate::format::tests::document::{Document, Row, evaluate};
 use crate::format::tests::structures::{Field, Structure};
 
-use crate::format::record::{SHORT_BYTES, Seed, Variant};
-use crate::format::slot::{Link, Place};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::record::{ChecksumSeed, SHORT_BYTES, Variant};
+use crate::format::slot::Link;
 use crate::format::*;
 use crate::hash::Hasher;
-use crate::os::files::{Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
 
 /// Values of the variables in the document's expressions, for which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [
@@ -221,7 +222,7 @@ fn documented_record_checksum_is_right() {
     ] {
         let place = u64::from(unit) | u64::from(segment) << 32;
         let mixed = (u128::from(heap ^ place) * 0x9E37_79B9_7F4A_7C15) as u64;
-        let seed = Seed::new(heap, Place { segment, unit });
+        let seed = ChecksumSeed::new(heap, HeapAddr { segment, unit });
 
         let bytes: Vec<u8> = (0..=251).collect();
         for len in [30, 128, 129, 252] {
@@ -300,7 +301,7 @@ fn constants_match_the_document() {
             magic.escape_ascii().to_string().replace("\\x00", "\\0")
         )
     };
-    use crate::format::seal::Sealed;
+    use crate::format::seal::SealedHeader;
     assert_eq!(
         pairs("Start of every header#2", "name", "magic"),
         owned(&[
@@ -347,7 +348,7 @@ fn constants_match_the_document() {
 #[test]
 fn file_names_match_the_document() {
     let dir = tempfile::tempdir().unwrap();
-    let names = Names::resolve(&dir.path().join("P"), None).unwrap();
+    let names = FileNames::resolve(&dir.path().join("P"), None).unwrap();
     let ours: Vec<String> = [
         names.index(Stage::Final),
         names.segment(0, Stage::Final),

@@ -33,9 +33,9 @@ impl Locked {
         }
     }
 
-    fn words(&self) -> Option<Words<'_>> {
+    fn words(&self) -> Option<LockWords<'_>> {
         let [state, inside, waiting] = &self.words;
-        Some(Words {
+        Some(LockWords {
             state,
             inside,
             waiting,
@@ -50,16 +50,16 @@ impl Locked {
 
     /// Waits longer than any of these tests takes.
     fn acquire(&self, lock: &FileLock) {
-        let long = Patience::new(Some(Duration::from_secs(30)));
+        let long = LockDeadline::new(Some(Duration::from_secs(30)));
         lock.acquire(self.words(), &long).unwrap();
     }
 
     /// Whether the lock could be taken within a moment.
     fn try_acquire(&self, lock: &FileLock) -> bool {
-        let soon = Patience::new(Some(Duration::from_millis(20)));
+        let soon = LockDeadline::new(Some(Duration::from_millis(20)));
         match lock.acquire(self.words(), &soon) {
             Ok(()) => true,
-            Err(Refusal::TimedOut) => false,
+            Err(LockError::TimedOut) => false,
             Err(refusal) => panic!("{refusal:?}"),
         }
     }
@@ -88,7 +88,7 @@ fn double_lock_excludes_both_kinds() {
     for kind in KINDS {
         let file = Locked::new();
         let open = || FileLock::of_file(|| Ok(open(&file.path))).unwrap();
-        let (both, one) = (open().with_word().unwrap(), file.lock(kind));
+        let (both, one) = (open().with_futex_lock().unwrap(), file.lock(kind));
         file.acquire(&both);
         assert!(!file.try_acquire(&one), "{kind:?}");
         both.release(file.words());
@@ -177,7 +177,7 @@ fn longest_waiter_is_next() {
 fn dead_waiter_is_not_waited_for() {
     let file = Locked::new();
     let (a, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
-    let number = u64::from(dead.by_word.unwrap());
+    let number = u64::from(dead.owner_id.unwrap());
     drop(dead);
     file.acquire(&a);
     store(&file.words[0], load(&file.words[0]) | (number << 32));
@@ -192,11 +192,11 @@ fn dead_waiter_is_not_waited_for() {
 fn dead_holder_blocks_no_try() {
     let file = Locked::new();
     let (lock, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
-    let number = u64::from(dead.by_word.unwrap());
+    let number = u64::from(dead.owner_id.unwrap());
     drop(dead);
     for state in [number, number << 32, (number << 32) | (1 << 31)] {
         store(&file.words[0], state);
-        let at_once = Patience::new(Some(Duration::ZERO));
+        let at_once = LockDeadline::new(Some(Duration::ZERO));
         let taken = lock.acquire(file.words(), &at_once);
         assert!(taken.is_ok(), "{state:x}: {taken:?}");
         lock.release(file.words());
@@ -356,11 +356,11 @@ fn child_forked_while_opening_keeps_nothing() {
             let taking = scope.spawn(|| {
                 while load(&over) == 0 {
                     let lock = file.lock(kind);
-                    let soon = Patience::new(Some(Duration::from_secs(5)));
+                    let soon = LockDeadline::new(Some(Duration::from_secs(5)));
                     lock.acquire(file.words(), &soon)?;
                     // Closed, not unlocked: as when the process is killed.
                 }
-                Ok::<_, Refusal>(())
+                Ok::<_, LockError>(())
             });
             let mut children = Vec::new();
             while children.len() < 100 && !taking.is_finished() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ::loom::thread;
 
 use crate::sync::load;
-use crate::sync::loom_model::{self, Role, Site};
+use crate::sync::loom_model::{self, OrderingSite, ThreadRole};
 
 use crate::lock::tests::*;
 
@@ -24,7 +24,7 @@ struct Stage {
 impl Stage {
     fn new(state: u64, inside: u64) -> Arc<Self> {
         loom_model::begin_without_files();
-        loom_model::play(Role::Writer);
+        loom_model::set_role(ThreadRole::Writer);
         Arc::new(Self {
             words: [state, inside, 0].map(loom_model::shared),
             turns: loom_model::shared(0),
@@ -32,10 +32,10 @@ impl Stage {
         })
     }
 
-    fn contender(&self, number: u32) -> Contender<'_> {
+    fn futex_lock(&self, number: u32) -> FutexLock<'_> {
         let [state, inside, waiting] = &self.words;
-        Contender {
-            words: Words {
+        FutexLock {
+            words: LockWords {
                 state,
                 inside,
                 waiting,
@@ -47,8 +47,8 @@ impl Stage {
 
     /// Has one turn.
     fn turn(&self, number: u32) {
-        let contender = self.contender(number);
-        contender.acquire(&Patience::new(None)).unwrap();
+        let contender = self.futex_lock(number);
+        contender.acquire(&LockDeadline::new(None)).unwrap();
         self.add();
         contender.release();
     }
@@ -62,7 +62,7 @@ impl Stage {
 fn spawn(stage: &Arc<Stage>, part: fn(&Stage)) -> thread::JoinHandle<()> {
     let stage = Arc::clone(stage);
     thread::spawn(move || {
-        loom_model::play(Role::Writer);
+        loom_model::set_role(ThreadRole::Writer);
         part(&stage);
     })
 }
@@ -80,7 +80,7 @@ fn explore(model: fn()) -> (Option<String>, u64) {
             model();
         });
     }));
-    loom_model::play(Role::Alone);
+    loom_model::set_role(ThreadRole::Alone);
     let broken = explored.err().map(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
         text.unwrap_or_else(|| "a panic".to_owned())
@@ -115,8 +115,8 @@ fn three_take_turns() {
 fn one_dies_at_work_and_another_follows() {
     let stage = Stage::new(0, 0);
     let dying = spawn(&stage, |stage| {
-        let contender = stage.contender(2);
-        contender.acquire(&Patience::new(None)).unwrap();
+        let contender = stage.futex_lock(2);
+        contender.acquire(&LockDeadline::new(None)).unwrap();
         stage.add();
         loom_model::kill(2);
     });
@@ -141,7 +141,7 @@ fn a_lock_word_was_lost_while_somebody_was_at_work() {
     let other = spawn(&stage, |stage| stage.turn(2));
     let at_work = spawn(&stage, |stage| {
         stage.add();
-        stage.contender(9).release();
+        stage.futex_lock(9).release();
     });
     stage.turn(1);
     other.join().unwrap();
@@ -151,9 +151,9 @@ fn a_lock_word_was_lost_while_somebody_was_at_work() {
 
 fn one_gives_up_while_another_lets_go() {
     let stage = Stage::new(1 | (2 << 32), 1);
-    let leaving = spawn(&stage, |stage| stage.contender(2).withdraw());
+    let leaving = spawn(&stage, |stage| stage.futex_lock(2).withdraw());
     stage.add();
-    stage.contender(1).release();
+    stage.futex_lock(1).release();
     stage.turn(3);
     leaving.join().unwrap();
     assert_eq!(load(&stage.turns), 2);
@@ -191,9 +191,9 @@ fn loom_lock_needs_every_ordering() {
     for (_, model) in MODELS {
         assert_eq!(explore(model).0, None);
     }
-    let sites: Vec<Site> = loom_model::sites()
+    let sites: Vec<OrderingSite> = loom_model::sites()
         .into_iter()
-        .filter(|site| site.file.ends_with("lock/word.rs"))
+        .filter(|site| site.file.ends_with("lock/futex_lock.rs"))
         .collect();
     let ordered: Vec<_> = sites.iter().map(|site| site.line).collect();
     println!("{ordered:?}");
