@@ -132,7 +132,7 @@ impl FileLock {
 
     /// Adds the lock word, so that both kinds are acquired.
     pub(crate) fn with_futex_lock(mut self) -> io::Result<Self> {
-        // L4: the id is that of a byte which stays locked while this handle contends.
+        // L4: the byte of the id stays locked while this handle contends.
         self.owner_id = Some(liveness::claim(self.description.file())?);
         Ok(self)
     }

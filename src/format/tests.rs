@@ -1,7 +1,6 @@
-//! The test that `docs/format.md` is true: its tables are compared with the code, in both
-//! directions.
+//! Compares the tables of `docs/format.md` with the code, in both directions.
 //!
-//! Where a struct or a module of constants gets a new member, the lists here stop compiling or the
+//! If a struct or a module of constants gets a new member, the lists here stop compiling or the
 //! comparison fails, until the document has a row for it.
 
 mod document;
@@ -18,7 +17,7 @@ use crate::format::*;
 use crate::hash::Hasher;
 use crate::os::file_names::{FileNames, Stage};
 
-/// Values of the variables in the document's expressions, for which the code is compared.
+/// Values of the variables in the document's expressions, with which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [
     &[
         ("E", 1 << 20),
@@ -62,7 +61,7 @@ fn geometry(sizes: &[(&str, u64)]) -> Geometry {
     }
 }
 
-/// The rows of a structure's table as fields; those that the code has no name for are left out.
+/// Returns the rows of a structure's table as fields, without the rows for unused bytes.
 fn named(rows: &[Row], sizes: &[(&str, u64)]) -> Vec<Field> {
     let mut fields: Vec<_> = rows
         .iter()
@@ -190,7 +189,7 @@ fn hash_bits_match_the_document() {
         for row in &rows {
             let (from, to) = bit_range(row);
             let bits = (raw >> from) & ((1 << (to - from)) - 1);
-            let (ours, theirs) = match row.get("field") {
+            let (in_code, in_document) = match row.get("field") {
                 "stored" => (u64::from(hash.stored()), bits),
                 "tag" => (u64::from(hash.tag()), bits),
                 "group" => (hash.group() as u64, bits),
@@ -198,7 +197,7 @@ fn hash_bits_match_the_document() {
                 "low" => (u64::from(hash.directory() & 0xf), bits),
                 other => panic!("the code has no hash bits called {other}"),
             };
-            assert_eq!(ours, theirs, "{}", row.get("field"));
+            assert_eq!(in_code, in_document, "{}", row.get("field"));
             low_and_stored += match row.get("field") {
                 "low" => bits,
                 "stored" => 16 * bits,
@@ -245,7 +244,7 @@ fn documented_record_checksum_is_right() {
     assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
 }
 
-/// CRC-32/ISO-HDLC bit by bit, going on from the finished CRC of what came before.
+/// Returns the CRC-32/ISO-HDLC, bit by bit, continuing from the finished CRC of the bytes before.
 fn crc32(before: u32, bytes: &[u8]) -> u32 {
     let mut register = !before;
     for &byte in bytes {
@@ -258,7 +257,7 @@ fn crc32(before: u32, bytes: &[u8]) -> u32 {
     !register
 }
 
-// A header's checksum leaves out its own four bytes, and nothing else.
+// A header's checksum omits its own four bytes only.
 #[test]
 fn header_checksum_covers_all_else() {
     let header = roster::RosterHeader {

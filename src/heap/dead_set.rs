@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use crate::format::heap_addr::HeapAddr;
 
-/// Units of heap for which there is one bit, that of the record which covers the first of them. No
-/// record is shorter, so each has a bit of its own.
+/// Units of heap per bit. A bit belongs to the record that covers the first of its units, and no record
+/// is shorter, so each record has a bit of its own.
 const BLOCK_UNITS: u32 = 4;
 /// Words of bits that are allocated at once, for 16 MiB of heap.
 const PIECE_WORDS: usize = 8 << 10;

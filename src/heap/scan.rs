@@ -19,7 +19,7 @@ pub(crate) struct Scanner<'a> {
     budget: u64,
 }
 
-/// What a scan finds.
+/// An item that a scan finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScanItem {
     /// A valid record.
@@ -185,6 +185,7 @@ mod tests {
     fn walk_visits_records_until_zeros() {
         let (segment, starts) = filled();
         let found = scan(&segment);
+        // H1: bytes after the last record are zero, and end the scan.
         assert_eq!(found.len(), 10);
         for (found, &start) in found.iter().zip(&starts) {
             assert!(matches!(found, ScanItem::Record(addr, _) if addr.unit == start));

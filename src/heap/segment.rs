@@ -111,7 +111,7 @@ impl Segment {
         Error::damaged(self.file.path(), what, u64::from(unit) * 8)
     }
 
-    /// Returns what the checksum of the record at `unit` starts from.
+    /// Returns the start of the checksum of the record at `unit`.
     fn seed(&self, unit: u32) -> ChecksumSeed {
         let addr = HeapAddr {
             segment: self.number,
@@ -585,6 +585,16 @@ mod tests {
             );
             assert_eq!(scanner.next_item().unwrap(), None);
         }
+    }
+
+    // H1, M3: a record is only written where nothing was stored, so no reader has these bytes.
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "word")]
+    fn record_needs_a_zero_range() {
+        let segment = Segment::plain(4096);
+        segment.put(16, b"key", b"value");
+        segment.put(16, b"key", b"other value");
     }
 
     #[test]

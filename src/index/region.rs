@@ -499,6 +499,7 @@ mod tests {
 
     fn insert(region: &Region<'_>, hash: Hash, unit: u32) -> Option<u32> {
         let (index, _) = region.vacancy(hash)?;
+        // S1: the control byte before the link.
         region.set_control(index, hash.control());
         region
             .slot(index)
@@ -526,6 +527,8 @@ mod tests {
         }
         assert!(region.vacancy(hash(99)).is_none());
         assert!((0..32).all(|i| find(&region, hash(i), 100 + i)));
+        // S3: each link has a full control byte.
+        assert!((0..32).all(|i| region.link(i).is_entry() && region.control(i) >= 0x80));
         assert!(
             !find(&region, hash(99), 1),
             "and a probe without an empty byte ends"
@@ -579,6 +582,54 @@ mod tests {
             assert!(find(&halves[mine], hash, 100 + i), "{i}");
             assert!(!find(&halves[other], hash, 100 + i), "{i}");
         }
+    }
+
+    // S3: a control byte is full as long as the link leads to a record.
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "is_entry")]
+    fn linked_slot_keeps_its_control_byte() {
+        let layout = RegionLayout::new(&geometry(16));
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let region = Region::new(&words, layout, 0);
+        let hash = Hasher::new(HashKind::Xxh3, 3).hash(b"key");
+        let index = insert(&region, hash, 100).unwrap();
+        region.set_control(index, DELETED);
+    }
+
+    #[test]
+    fn unselected_meta_may_change() {
+        let layout = RegionLayout::new(&geometry(16));
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let slot = Region::new(&words, layout, 0).slot(3);
+        let meta = |mtime| RecordMeta {
+            mtime,
+            value_len: 7,
+        };
+        for which in [false, true] {
+            slot.set_meta(which, meta(5));
+            slot.set_meta(!which, meta(6));
+            // S5: the meta that the link selects is untouched.
+            assert_eq!(slot.meta(which), meta(5));
+        }
+    }
+
+    #[test]
+    fn reused_region_fails_validation() {
+        let layout = RegionLayout::new(&geometry(16));
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let region = Region::new(&words, layout, 0);
+        region.set_stamp(RegionStateWord::live(4));
+        let seen = region.stamp();
+        assert_eq!(region.stamp_after(), seen);
+        region.set_stamp(RegionStateWord::building(5));
+        region.reset(RegionShape {
+            depth: 1,
+            prefix: 1,
+        });
+        region.set_stamp(RegionStateWord::live(5));
+        // S4: no state word is used twice, so a reader of the old contents notices.
+        assert_ne!(region.stamp_after(), seen);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) fn wake_here(word: &AtomicU32, all: bool) {
     let _ = (word, all);
 }
 
-/// The half of the word that stands first, which on a little-endian machine is the low one.
+/// Returns the first half of the word, which on a little-endian machine is the low one.
 #[cfg(all(target_os = "linux", not(loom)))]
 fn low_half(word: &Word) -> *const u32 {
     std::ptr::from_ref(word).cast()

@@ -212,7 +212,7 @@ impl FutexLock<'_> {
     #[inline]
     pub(super) fn release(&self) {
         // The next owner goes by this word if the lock word was lost. Not if it is another's: a
-        // handle that waited in vain may be released too.
+        // handle that timed out may be released too.
         if load(self.words.inside) == u64::from(self.owner_id) {
             publish(self.words.inside, 0);
         }

@@ -107,8 +107,8 @@ impl MutexState {
         }
     }
 
-    /// Turns the inherited state into that of a forked child, which has one thread: free, unless a
-    /// thread of the parent held the lock.
+    /// Turns the inherited state into the state for a forked child, which has one thread: free, unless
+    /// a thread of the parent held the lock (L6).
     pub(super) fn reset_in_child(&self) {
         let seen = self.0.load(Relaxed);
         let at_work = seen & FORKING == 0 && (seen & LOCKED != 0 || seen >= READER);

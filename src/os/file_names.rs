@@ -1,7 +1,7 @@
 //! The names of a cache's files.
 //!
-//! Every file of a cache has a name that follows from the path of its index and that of its heap; a
-//! file that is being prepared has `.new` after its name. May call `error`, `format` and
+//! Every file of a cache has a name that follows from the paths of its index and its heap; a file that
+//! is being prepared has `.new` after its name. May call `error`, `format` and
 //! `os::files`.
 
 use std::ffi::OsStr;
@@ -21,7 +21,7 @@ pub(crate) struct FileNames {
     heap: PathBuf,
 }
 
-/// Whether a name is the final one, or that of a file which is being prepared beside it.
+/// Whether a name is the final one, or belongs to a file that is being prepared beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Final,

@@ -305,7 +305,7 @@ impl MappedFile {
         if holes().next().is_none() {
             return Ok(());
         }
-        // Blocks that are allocated but were never written look like holes: their count tells.
+        // Allocated blocks that were never written look like holes, but count as blocks.
         self.check_room(wanted.saturating_sub(blocks))?;
         for hole in holes() {
             let count = hole.end - hole.start;
@@ -345,7 +345,7 @@ impl MappedFile {
         #[cfg(target_os = "linux")]
         return match map.advise(memmap2::Advice::PopulateRead) {
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(self.disk_full(len)),
-            // A kernel that does not know the advice reads the range when it is accessed.
+            // A kernel without this advice reads the range when it is accessed.
             _ => Ok(()),
         };
         #[cfg(not(target_os = "linux"))]

@@ -1,8 +1,8 @@
-//! What the code says of every structure on disk.
+//! Lists the fields of every structure on disk, as the code has them.
 //!
-//! The fields of packed words are found by packing ones into each in turn and looking where they
-//! turn up. Every struct is taken apart or built in full, so that a new field does not compile here
-//! until it is listed.
+//! The fields of packed words are found by packing ones into each in turn and locating these bits.
+//! Every struct is destructured or built in full, so that a new field does not compile here until it
+//! is listed.
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub(super) struct Structure {
     pub title: &'static str,
     pub from: u64,
     pub to: u64,
-    /// Rows may leave room up to a multiple of this; 1 nearly everywhere.
+    /// Rows may leave a gap up to a multiple of this; 1 in most structures.
     pub align: u64,
     pub fields: Vec<Field>,
 }
@@ -49,7 +49,7 @@ fn field(name: &str, at: usize, size: usize) -> Field {
     }
 }
 
-/// The fields of a header struct, all of them: taking it apart without `..` makes sure.
+/// All fields of a header struct, which a pattern without `..` guarantees.
 macro_rules! fields {
     ($header:ident { $($name:ident),* $(,)? }) => {{
         let $header { $($name),* } = bytemuck::Zeroable::zeroed();
@@ -67,7 +67,7 @@ fn bits(name: &str, word: u64) -> Bits {
     (name.to_owned(), (from, to))
 }
 
-/// The same as whole bytes, of a word that stands at `at`.
+/// The same as whole bytes, of the word at `at`.
 fn bytes(name: &str, at: usize, word: u64) -> Field {
     let (name, (from, to)) = bits(name, word);
     assert!(from % 8 == 0 && to % 8 == 0, "{name} is no whole bytes");
@@ -262,7 +262,7 @@ fn changing_words() -> Vec<Field> {
         _ => 8,
     };
     let constants = word_constants(include_str!("../index.rs"));
-    // What is read from the text is what the compiler sees.
+    // The text has the same constants as the compiled code.
     assert!(constants.contains(&("lock".to_owned(), index::word::LOCK)));
     constants
         .iter()
@@ -304,7 +304,7 @@ fn directory_entry() -> Vec<Field> {
     ]
 }
 
-/// A region in plain memory shows what stands where by what changes when it is stored.
+/// Finds the parts of a region by the bytes that a store to each part changes.
 fn region(geometry: &Geometry) -> Vec<Field> {
     let layout = RegionLayout::new(geometry);
     assert_eq!(layout.region_words() * 8, geometry.region_bytes());
@@ -582,7 +582,7 @@ pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
     ]
 }
 
-/// Kind and body of an intent as they stand in the header page.
+/// Returns kind and body of a redo record, read from the header page.
 fn armed(intent: Intent) -> (u64, [u64; 3]) {
     let page: Vec<Word> = (0..WORDS).map(|_| Word::new(0)).collect();
     Header::new(&page).unwrap().arm(intent);

@@ -88,7 +88,7 @@ fn hash_vectors_match_the_code() {
         let (key, seed) = (bytes(row.get("key")), number(row.get("hash_seed")));
         let raw = xxhash_rust::xxh3::xxh3_64_with_seed(&key, seed);
         let hash = Hasher::new(HashKind::Xxh3, seed).hash(&key);
-        for (column, ours) in [
+        for (column, in_code) in [
             ("hash", raw),
             ("stored", hash.stored().into()),
             ("tag", hash.tag().into()),
@@ -96,7 +96,7 @@ fn hash_vectors_match_the_code() {
             ("control", u64::from(hash.control()) - 0x80),
             ("directory bits", hash.directory().into()),
         ] {
-            assert_eq!(ours, number(row.get(column)), "{column}: {row:?}");
+            assert_eq!(in_code, number(row.get(column)), "{column}: {row:?}");
         }
     }
     assert_eq!(rows.len(), 5);

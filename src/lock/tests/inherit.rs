@@ -1,4 +1,4 @@
-//! Locks between threads, and what a forked child finds of them.
+//! Locks between threads, and their state in a forked child.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -18,6 +18,7 @@ fn count(add: impl Fn(&Count) + Sync) {
             scope.spawn(|| (0..20_000).for_each(|_| add(&number)));
         }
     });
+    // L5: no two threads held the lock at once.
     assert_eq!(number.into_inner(), 80_000);
 }
 
@@ -61,7 +62,7 @@ fn readers_share_the_lock() {
                 }
             });
         }
-        // Someone reads at every moment: a writer that had to wait for none would wait for ever.
+        // At every moment a reader holds the lock: a writer that waits for none of them would starve.
         for _ in 0..200 {
             *lock.write().unwrap() += 1;
         }
@@ -110,10 +111,8 @@ fn fork_waits_for_the_holder() {
             })
         });
         over.store(1, Relaxed);
-        assert!(
-            right,
-            "a child found a lock held, or what it guards half-changed"
-        );
+        // L6: the fork waited for the threads that held the locks.
+        assert!(right, "a child found a lock held, or its data half-changed");
     });
 }
 
@@ -127,7 +126,7 @@ fn lock_of_lost_thread_is_lost() {
             lock.lock().err() == Some(Abandoned)
                 && shared.read().err() == Some(Abandoned)
                 && shared.write().err() == Some(Abandoned)
-                // Another lock is what it was.
+                // Another lock works as before.
                 && ForkSafeMutex::new(2).lock().is_ok_and(|new| *new == 2)
         }));
         drop(held);
