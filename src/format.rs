@@ -1,10 +1,11 @@
-//! Every byte on disk: the constants of `docs/format.md`, and pure functions that turn words into
-//! meanings.
+//! Every byte on disk: the constants of `docs/format.md`, and pure functions that pack and unpack
+//! words.
 //!
-//! Knows no file, no mapping and no lock. A test reads the tables of `docs/format.md` and compares
-//! each row with what stands here.
+//! Calls no other module: no file, no mapping, no lock. A test compares each row of the tables in
+//! `docs/format.md` with this module.
 #![forbid(unsafe_code)]
 
+pub(crate) mod heap_addr;
 pub(crate) mod index;
 pub(crate) mod lock;
 pub(crate) mod record;
@@ -17,19 +18,19 @@ pub(crate) mod slot;
 #[cfg(test)]
 mod tests;
 
-/// The version that this crate writes and the only one that it reads.
+/// The version that this crate writes, and the only one that it reads.
 pub(crate) const VERSION: u32 = 1;
 /// Bits of hash that the largest directory uses.
 pub(crate) const MAX_DIRECTORY_BITS: u32 = 20;
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY: usize = 65_535;
 
-/// Which hash function a cache uses.
+/// The hash function of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HashKind {
     /// XXH3, 64 bits, seeded.
     Xxh3,
-    /// A few bits of it, so that tests meet collisions at every step.
+    /// A few bits of it, so that tests have many collisions.
     #[cfg(any(test, fuzzing))]
     Colliding,
 }
@@ -53,16 +54,16 @@ impl HashKind {
     }
 }
 
-/// How the writers of a cache keep each other out.
+/// How the writers of a cache exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockKind {
     /// By `flock` on the index.
     Flock,
-    /// By a word of the index, and locked bytes that prove life.
+    /// By a word of the index, and locked bytes that prove liveness.
     Word,
 }
 
-/// What decides the places of things in the files; never changes within a generation.
+/// The sizes that determine the layout of the files. Never changes within a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     /// Slots in a region: a power of two.
@@ -71,13 +72,13 @@ pub(crate) struct Geometry {
     pub inline_key: u32,
     /// The directory has room for two to this power of entries.
     pub directory_bits: u32,
-    /// No segment grows beyond this, unless it holds a single record.
+    /// The most bytes of a segment, unless it holds a single record.
     pub max_segment_bytes: u64,
     /// Most entries; 0 for no limit.
     pub max_entries: u64,
-    /// Whether what was put stays as it is. Numbered entries do in any case, and do not say it.
+    /// Whether entries never change. Entries of a numbered cache never do, and do not set this.
     pub append_only: bool,
-    /// How records are laid out, and with them the slots.
+    /// The layout of records, and with them of slots.
     pub variant: record::Variant,
 }
 
@@ -86,7 +87,7 @@ impl Geometry {
     pub(crate) const MAX_INLINE_KEY: u32 = 1024;
     pub(crate) const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=16 << 30;
 
-    /// What is wrong with these numbers, if anything is.
+    /// Returns the name of an invalid number. `None` if all are valid.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         if !Self::REGION_SLOTS.contains(&self.region_slots) || !self.region_slots.is_power_of_two()
         {
@@ -107,22 +108,22 @@ impl Geometry {
         None
     }
 
-    /// Whether what was put stays as it is.
+    /// Returns whether entries never change.
     pub(crate) fn is_append_only(&self) -> bool {
         self.append_only || self.variant == record::Variant::Numbered
     }
 
-    /// Bytes of the directory's room.
+    /// Returns the bytes that the directory may grow to.
     pub(crate) fn directory_bytes(&self) -> u64 {
         8 << self.directory_bits
     }
 
-    /// Where the first region stands in the index file.
+    /// Returns the offset of the first region in the index file.
     pub(crate) fn regions_at(&self) -> u64 {
         (index::PAGE + self.directory_bytes()).next_multiple_of(index::PAGE)
     }
 
-    /// Bytes of a slot.
+    /// Returns the bytes of a slot.
     pub(crate) fn slot_bytes(&self) -> usize {
         match self.variant {
             record::Variant::Versioned => slot::FIXED_BYTES + self.inline_key as usize,
@@ -130,26 +131,25 @@ impl Geometry {
         }
     }
 
-    /// Bytes of a slot's body: all of it but the link.
+    /// Returns the bytes of a slot's body: all of the slot but the link.
     pub(crate) fn body_bytes(&self) -> usize {
         self.slot_bytes() - slot::LINK_BYTES
     }
 
-    /// Bytes of a region: header, control bytes, access marks, links, bodies.
+    /// Returns the bytes of a region: header, control bytes, access marks, links, bodies.
     pub(crate) fn region_bytes(&self) -> usize {
         let slots = self.region_slots as usize;
         region::HEADER_BYTES + 2 * slots + slots * self.slot_bytes()
     }
 
-    /// Whether a region is due to be rebuilt before it takes another entry: where seven eighths of
-    /// it are taken, by entries or by what they left, or where more than an eighth is what they
-    /// left. Without the second rule searches for absent keys came to look at 3.4 groups under
-    /// churn, instead of 1.2; with it at 1.6.
-    pub(crate) fn is_crowded(&self, counts: region::Counts) -> bool {
+    /// Returns whether a region must be rebuilt before it takes another entry: if seven eighths of its
+    /// slots are occupied or deleted, or if more than an eighth are deleted. Without the second rule,
+    /// searches for absent keys probed 3.4 groups under churn, instead of 1.2; with it, 1.6.
+    pub(crate) fn is_crowded(&self, counts: region::SlotCounts) -> bool {
         counts.taken() >= self.region_slots / 8 * 7 || counts.deleted > self.region_slots / 8
     }
 
-    /// Region numbers stay below this, so that every slot has a number below 2^31.
+    /// Returns the limit of region numbers, so that every slot has a number below 2^31.
     pub(crate) fn max_regions(&self) -> u64 {
         ((1_u64 << 31) / u64::from(self.region_slots)).min(region::MAX_NUMBERS)
     }

@@ -1,7 +1,7 @@
-//! What the targets in `fuzz/` need beyond the public interface: runs that repeat, and kills at any
+//! Support for the targets in `fuzz/` beyond the public interface: repeatable runs, and kills at any
 //! store.
 //!
-//! Compiled under `cfg(fuzzing)` alone, which cargo-fuzz sets. Knows no files.
+//! Compiled under `cfg(fuzzing)` alone, which cargo-fuzz sets. May call `sync`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,12 +12,12 @@ thread_local! {
     static RANDOM: Cell<u64> = const { Cell::new(1) };
 }
 
-/// Lets ids and hash seeds begin from here, so that an input does the same in every run.
+/// Restarts the sequence of ids and hash seeds, so that an input does the same in every run.
 pub fn reseed(seed: u64) {
     RANDOM.set(seed);
 }
 
-/// The next id or seed: SplitMix64.
+/// Returns the next id or seed: SplitMix64.
 pub(crate) fn next_random() -> u64 {
     let state = RANDOM.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
     RANDOM.set(state);
@@ -26,27 +26,27 @@ pub(crate) fn next_random() -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Does something and stops at its store or file operation number `steps`, as a kill would. None
-/// where it was stopped.
+/// Runs `change` and stops it at its store or file operation number `steps`, as a kill would. Returns
+/// `None` if it was stopped.
 pub fn killed_after<T>(steps: u64, change: impl FnOnce() -> T) -> Option<T> {
     failpoint::set(steps);
     let outcome = catch_unwind(AssertUnwindSafe(change));
     failpoint::clear();
     match outcome {
         Ok(done) => Some(done),
-        Err(payload) if payload.is::<failpoint::Blown>() => None,
+        Err(payload) if payload.is::<failpoint::Killed>() => None,
         Err(payload) => resume_unwind(payload),
     }
 }
 
-/// Does something, and in its midst, before its store or file operation number `steps`, something
-/// of somebody else's.
+/// Runs `change`, and `hook` just before its store or file operation number `steps`, as another
+/// process could.
 pub fn interrupted_after<T>(
     steps: u64,
-    interlude: impl FnOnce() + 'static,
+    hook: impl FnOnce() + 'static,
     change: impl FnOnce() -> T,
 ) -> T {
-    failpoint::interrupt(steps, interlude);
+    failpoint::interrupt(steps, hook);
     let done = change();
     failpoint::clear();
     done

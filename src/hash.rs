@@ -1,7 +1,7 @@
 //! The hash of a key, and which of its 64 bits serves which purpose.
 //!
-//! Knows no file and no table. The slot of an entry keeps every bit that the index ever asks for
-//! (tag, control, directory), so that a region can be split without reading a single key.
+//! The slot of an entry keeps every bit that the index uses (tag, control, directory), so that a
+//! region can be split without reading a single key. May call `format`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::format::{HashKind, MAX_DIRECTORY_BITS};
 
-/// A keyed hash function: the kind and the seed stand in the file.
+/// A keyed hash function, with the kind and the seed that the file stores.
 #[derive(Clone, Copy)]
 pub(crate) struct Hasher {
     kind: HashKind,
@@ -17,7 +17,7 @@ pub(crate) struct Hasher {
 }
 
 impl fmt::Debug for Hasher {
-    /// The seed is left out: who knows it can choose keys that collide.
+    /// Omits the seed: an attacker who has it can choose keys that collide.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = &self.kind;
         f.debug_struct("Hasher")
@@ -41,7 +41,7 @@ impl Hasher {
         }
     }
 
-    /// The hash of a fixed text: a file whose stored value differs was made with another function.
+    /// Returns the hash of a fixed text. A file with another value was created with another function.
     pub(crate) fn check_value(&self) -> u64 {
         xxh3_64_with_seed(b"mmapcache hash check", self.seed)
     }
@@ -62,36 +62,36 @@ impl Hash {
     #[cfg(any(test, fuzzing))]
     const COLLIDING_BITS: u64 = (1 << 42) | (1 << 50) | (1 << 53) | (1 << 1) | (1 << 60);
 
-    /// Rebuilds the bits that matter from what a slot, its link and its control byte keep.
+    /// Rebuilds the bits that the index uses from a slot, its link and its control byte.
     pub(crate) fn from_parts(stored: u16, tag: u16, control: u8) -> Self {
         Self(u64::from(stored) | (u64::from(tag) << 42) | (u64::from(control & 0x7f) << 57))
     }
 
-    /// The bits that the slot keeps.
+    /// Returns the bits that the slot keeps.
     #[inline]
     pub(crate) fn stored(self) -> u16 {
         self.0 as u16
     }
 
-    /// The 15 bits that the link keeps.
+    /// Returns the 15 bits that the link keeps.
     #[inline]
     pub(crate) fn tag(self) -> u16 {
         ((self.0 >> 42) & 0x7fff) as u16
     }
 
-    /// The control byte of a full slot.
+    /// Returns the control byte of a full slot.
     #[inline]
     pub(crate) fn control(self) -> u8 {
         0x80 | (self.0 >> 57) as u8
     }
 
-    /// Chooses the group at which a probe starts.
+    /// Returns the group at which a probe starts.
     #[inline]
     pub(crate) fn group(self) -> usize {
         ((self.0 >> 42) & 0x7f) as usize
     }
 
-    /// The directory bits; the low `depth` of them are the index at that depth.
+    /// Returns the directory bits; the low `depth` of them are the index at that depth.
     #[inline]
     pub(crate) fn directory(self) -> u32 {
         const { assert!(MAX_DIRECTORY_BITS == 20) };

@@ -1,7 +1,8 @@
 //! The writer lock of a file, safe across `fork`, kill and restart; and the locks between threads.
 //!
-//! Knows one file, two words of it, and the process's forks. Threads of one handle exclude each
-//! other one layer above; it does not know what a lock guards.
+//! [`FileLock`] excludes the handles of one file, in one process or in several; [`Mutex`] and
+//! [`ForkSafeMutex`] exclude threads. May call `error`, `format` and `sync`; independent of what a
+//! lock guards.
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::error;
 use crate::format::LockKind;
-use crate::format::lock::NUMBERS;
+use crate::format::lock::OWNER_IDS;
 use crate::sync::Word;
 
 mod flock;
@@ -23,50 +24,53 @@ mod mutex;
 mod mutex_state;
 mod ofd;
 
-pub(crate) use crate::lock::fork::{Lock, Locked, Lost, set_once};
+pub(crate) use crate::lock::fork::{Abandoned, ForkSafeMutex, ForkSafeMutexGuard, set_once};
 #[cfg(feature = "dict")]
-pub(crate) use crate::lock::fork::{PerProcess, Read, SharedLock, Written};
-use crate::lock::futex_lock::Contender;
+pub(crate) use crate::lock::fork::{
+    ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess,
+};
+use crate::lock::futex_lock::FutexLock;
 pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
 use crate::lock::ofd::OpenDescription;
 pub(crate) use crate::lock::ofd::{epoch, process};
 
-/// The words of a file by which it is locked.
+/// The words of a file by which it is locked. Every contender for the lock stores them, by the
+/// rules of L4.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Words<'a> {
-    /// Who holds the lock word.
+pub(crate) struct LockWords<'a> {
+    /// The lock word: the owner of the lock, and the waiter that gets it next.
     pub state: &'a Word,
-    /// Who is at work under it.
+    /// The writer-at-work word: the owner that is inside the critical section.
     pub inside: &'a Word,
-    /// Who waits for a `flock`.
+    /// The process that waits for a `flock`.
     pub waiting: &'a Word,
 }
 
-/// One who takes a file's lock in turn with others: threads, processes, other handles.
+/// The lock of a file, as one handle contends for it with other threads, processes and handles.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     description: OpenDescription,
     by_flock: bool,
-    /// By which number, where by the word.
-    by_word: Option<u32>,
+    /// The id of this handle in the lock word, if it locks by the word.
+    owner_id: Option<u32>,
 }
 
-/// How long somebody is ready to wait. The clock starts when there is something to wait for.
+/// How long a caller waits for a lock. The clock starts when there is something to wait for.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct LockDeadline {
     timeout: Option<Duration>,
     began: OnceCell<Instant>,
 }
 
-/// Why the lock was not taken.
+/// Why the lock was not acquired.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum LockError {
     TimedOut,
     Io(io::Error),
 }
 
-impl Patience {
-    /// None for ever.
+impl LockDeadline {
+    /// Without a timeout, the caller waits forever.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
         Self {
             timeout,
@@ -74,19 +78,19 @@ impl Patience {
         }
     }
 
-    /// What is left; none where it has no end.
+    /// Returns the time that is left. `None` if there is no timeout.
     pub(crate) fn left(&self) -> Option<Duration> {
         let waited = self.waited();
         self.timeout.map(|timeout| timeout.saturating_sub(waited))
     }
 
-    /// Since it was first asked what is left.
+    /// Returns the time since the first call of this method or of [`Self::left`].
     pub(crate) fn waited(&self) -> Duration {
         self.began.get_or_init(Instant::now).elapsed()
     }
 }
 
-/// Ends in a forked child what its parent began: the parent goes on with it.
+/// Fails in a forked child with an operation that its parent began: the parent continues it.
 pub(crate) fn refuse_forked(epoch: u64, path: &Path) -> error::Result<()> {
     if epoch == ofd::epoch() {
         return Ok(());
@@ -96,13 +100,13 @@ pub(crate) fn refuse_forked(epoch: u64, path: &Path) -> error::Result<()> {
     })
 }
 
-/// Whether somebody has a number that stands in the lock word, by a look that locks nothing.
-pub(crate) fn is_alive(file: &File, number: u32) -> io::Result<bool> {
-    Ok(number != 0 && number < NUMBERS && !liveness::is_over(file, number)?)
+/// Returns whether a live process has an owner id, without locking anything.
+pub(crate) fn is_alive(file: &File, owner_id: u32) -> io::Result<bool> {
+    Ok(owner_id != 0 && owner_id < OWNER_IDS && !liveness::is_dead(file, owner_id)?)
 }
 
 impl FileLock {
-    /// Takes a description of the file to lock, which nothing else uses.
+    /// Creates a lock of one kind from an open file description that nothing else uses.
     pub(crate) fn open(
         kind: LockKind,
         open: impl Fn() -> error::Result<File>,
@@ -110,60 +114,61 @@ impl FileLock {
         let lock = Self::of_file(open)?;
         Ok(match kind {
             LockKind::Flock => Ok(lock),
-            LockKind::Word => lock.with_word().map(|mut lock| {
+            LockKind::Word => lock.with_futex_lock().map(|mut lock| {
                 lock.by_flock = false;
                 lock
             }),
         })
     }
 
-    /// A lock by `flock`, for files without words.
+    /// Creates a lock by `flock`, for files without lock words.
     pub(crate) fn of_file(open: impl Fn() -> error::Result<File>) -> error::Result<Self> {
         Ok(Self {
             description: OpenDescription::open(open)?,
             by_flock: true,
-            by_word: None,
+            owner_id: None,
         })
     }
 
-    /// The same, by the word too.
-    pub(crate) fn with_word(mut self) -> io::Result<Self> {
-        self.by_word = Some(liveness::begin(self.description.file())?);
+    /// Adds the lock word, so that both kinds are acquired.
+    pub(crate) fn with_futex_lock(mut self) -> io::Result<Self> {
+        // L4: the byte of the id stays locked while this handle contends.
+        self.owner_id = Some(liveness::claim(self.description.file())?);
         Ok(self)
     }
 
-    /// How others must lock the file to be kept out.
+    /// Returns how other handles must lock the file to be excluded.
     pub(crate) fn kind(&self) -> LockKind {
-        match self.by_word {
+        match self.owner_id {
             Some(_) => LockKind::Word,
             None => LockKind::Flock,
         }
     }
 
-    /// Whether this process is the one that opened it, not a forked child.
+    /// Returns whether this process opened the lock, and is not a forked child of it.
     #[inline]
     pub(crate) fn is_own(&self) -> bool {
         self.description.is_own()
     }
 
-    /// The description itself, for asking about the inode that it locks.
+    /// Returns the file, for reading the metadata of the inode that is locked.
     pub(crate) fn file(&self) -> &File {
         self.description.file()
     }
 
-    /// Waits for the lock as long as there is patience.
+    /// Acquires the lock, waiting until the deadline.
     #[inline]
     pub(crate) fn acquire(
         &self,
-        words: Option<Words<'_>>,
-        patience: &Patience,
-    ) -> Result<(), Refusal> {
-        debug_assert!(self.is_own());
+        words: Option<LockWords<'_>>,
+        deadline: &LockDeadline,
+    ) -> Result<(), LockError> {
+        debug_assert!(self.is_own(), "L1: a lock of an older epoch does nothing");
         if self.by_flock {
-            self.acquire_by_flock(words, patience)?;
+            self.acquire_by_flock(words, deadline)?;
         }
-        match self.contender(words) {
-            Some(contender) => contender.acquire(patience).inspect_err(|_| {
+        match self.futex_lock(words) {
+            Some(lock) => lock.acquire(deadline).inspect_err(|_| {
                 if self.by_flock {
                     flock::release(self.file());
                 }
@@ -175,48 +180,48 @@ impl FileLock {
     #[cold]
     fn acquire_by_flock(
         &self,
-        words: Option<Words<'_>>,
-        patience: &Patience,
-    ) -> Result<(), Refusal> {
+        words: Option<LockWords<'_>>,
+        deadline: &LockDeadline,
+    ) -> Result<(), LockError> {
         use std::os::fd::AsRawFd;
-        // Told from all others of this process; among processes it is a hint that may be mistaken.
+        // Unique within this process. Among processes it is a hint, and may be ambiguous.
         let number = (u64::from(std::process::id()) << 32) | self.file().as_raw_fd() as u64;
         let waiting = words.map(|words| words.waiting);
-        flock::acquire(self.file(), waiting, number, patience)
+        flock::acquire(self.file(), waiting, number, deadline)
     }
 
-    /// Lets go of the lock. In a forked child nothing happens: the lock is the parent's.
+    /// Releases the lock. Does nothing in a forked child: the lock is the parent's (L1).
     #[inline]
-    pub(crate) fn release(&self, words: Option<Words<'_>>) {
+    pub(crate) fn release(&self, words: Option<LockWords<'_>>) {
         if !self.is_own() {
             return;
         }
-        if let Some(contender) = self.contender(words) {
-            contender.release();
+        if let Some(lock) = self.futex_lock(words) {
+            lock.release();
         }
         if self.by_flock {
             flock::release(self.file());
         }
     }
 
-    fn contender<'a>(&'a self, words: Option<Words<'a>>) -> Option<Contender<'a>> {
-        Some(Contender {
+    fn futex_lock<'a>(&'a self, words: Option<LockWords<'a>>) -> Option<FutexLock<'a>> {
+        Some(FutexLock {
             words: words?,
             file: self.description.file(),
-            number: self.by_word?,
+            owner_id: self.owner_id?,
         })
     }
 }
 
 impl Drop for FileLock {
-    /// Closing the description would do, were it not for a child that is forked just now and has
-    /// it too.
+    /// Closing the description would be enough, except if a child that is being forked at this
+    /// moment has it too.
     fn drop(&mut self) {
         if !self.is_own() {
             return;
         }
-        if let Some(number) = self.by_word {
-            liveness::end(self.description.file(), number);
+        if let Some(owner_id) = self.owner_id {
+            liveness::release(self.description.file(), owner_id);
         }
         if self.by_flock {
             flock::release(self.description.file());

@@ -88,7 +88,7 @@ impl Mutator {
 
     /// Appends the record that reserves all numbers up to `end`.
     pub(crate) fn append_reservation(&mut self, end: u64) -> WriteResult<()> {
-        let header = record::Header {
+        let header = record::RecordHeader {
             variant: Variant::Numbered,
             value_len: 0,
             mtime: end,
@@ -150,7 +150,7 @@ impl Mutator {
         for position in from..to {
             self.generation
                 .roster
-                .set(position as u32, Position::Hole(0))?;
+                .set(position as u32, Position::Free(0))?;
         }
         Ok(())
     }
@@ -319,7 +319,7 @@ fn look(generation: &Generation, number: u64, out: &mut Vec<u8>) -> Result<Look>
     if !link.is_entry() {
         return Ok(Look::Again);
     }
-    let place = link.place();
+    let place = link.addr();
     let Some(segment) = generation.segment(place.segment) else {
         return Ok(Look::Unmapped(place.segment));
     };
@@ -341,7 +341,7 @@ impl Mutator {
             let Some(target) = mutator.find(table, hash, key)? else {
                 return Ok(None);
             };
-            let place = target.link.place();
+            let place = target.link.addr();
             let verified = match mutator.generation.segment(place.segment) {
                 Some(segment) => segment.verify(place.unit)?,
                 None => None,

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::Result;
 use crate::format::index::word;
 use crate::index::header::Header;
-use crate::os::files::{Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
 
 /// Numbers that a header can name.
 const NUMBERS: u32 = 1 << 16;
@@ -66,7 +66,7 @@ const GAP: usize = 64;
 ///
 /// Looked for from both ends, up to a gap of [`GAP`] numbers: a damaged header may name sixty
 /// thousand segments that are not there.
-pub(crate) fn present_numbers(names: &Names, first: u16, last: u16) -> Vec<u16> {
+pub(crate) fn present_numbers(names: &FileNames, first: u16, last: u16) -> Vec<u16> {
     let is_there = |number| {
         let has = |stage| is_there(&names.segment(number, stage));
         has(Stage::Final) || has(Stage::New)
@@ -100,7 +100,7 @@ fn take_present(numbers: impl Iterator<Item = u16>, is_there: &impl Fn(u16) -> b
 
 /// The numbers under which segments may have preliminary names, from low to high: those of
 /// `extent`, and those from 0 up to the first that is not there, since a new heap begins at 0.
-pub(crate) fn staged_numbers(names: &Names, extent: Extent) -> Vec<u16> {
+pub(crate) fn staged_numbers(names: &FileNames, extent: Extent) -> Vec<u16> {
     let staged = |&number: &u16| {
         let path = names.segment(number, Stage::New);
         path.symlink_metadata().is_ok()
@@ -119,7 +119,7 @@ pub(crate) fn staged_numbers(names: &Names, extent: Extent) -> Vec<u16> {
 ///
 /// The first segment is looked for by its name. It may have been cleaned away; the others are
 /// looked for, by one listing, only where `P.lock` says that there was a cache here before.
-pub(crate) fn left_segment(names: &Names, was_used: bool) -> Result<Option<u16>> {
+pub(crate) fn left_segment(names: &FileNames, was_used: bool) -> Result<Option<u16>> {
     let is_there = |number| is_there(&names.segment(number, Stage::Final));
     if is_there(0) {
         return Ok(Some(0));
@@ -141,7 +141,7 @@ pub(crate) fn is_there(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::slot::Place;
+    use crate::format::heap_addr::HeapAddr;
     use crate::index::header::WORDS;
     use crate::sync::Word;
 
@@ -154,13 +154,13 @@ mod tests {
         let page = page();
         let header = Header::new(&page).unwrap();
         header.set_oldest(3);
-        header.unreserve(Place {
+        header.unreserve(HeapAddr {
             segment: 5,
             unit: 9,
         });
         let numbers: Vec<_> = Extent::of(header).numbers().collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
-        header.unreserve(Place {
+        header.unreserve(HeapAddr {
             segment: u16::MAX,
             unit: 9,
         });

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::format::index::{IndexHeader, word};
 use crate::format::roster::RosterHeader;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
 use crate::lock;
-use crate::os::files::{self, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 
 use crate::engine::generation::{Generation, read_sealed, refuse_other_segment};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
@@ -22,17 +23,17 @@ use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numb
 ///
 /// Segments go from the highest number down, and the index last. So a kill in between leaves the
 /// next caller segments from 0 without a gap, and something that [`has_staged`] sees.
-pub(crate) fn discard_staged(names: &Names, heap: Extent) -> Result<()> {
+pub(crate) fn discard_staged(names: &FileNames, heap: Extent) -> Result<()> {
     discard(names, &staged_numbers(names, heap))
 }
 
 /// The same by a listing of the directory, where any of the names may be left: after a power loss,
 /// by an interrupted copy, or after a panic of the caller's code.
-pub(crate) fn discard_listed(names: &Names) -> Result<()> {
+pub(crate) fn discard_listed(names: &FileNames) -> Result<()> {
     discard(names, &names.segment_numbers()?)
 }
 
-fn discard(names: &Names, numbers: &[u16]) -> Result<()> {
+fn discard(names: &FileNames, numbers: &[u16]) -> Result<()> {
     for &number in numbers.iter().rev() {
         files::remove_stale(&names.segment(number, Stage::New), SegmentHeader::MAGIC)?;
     }
@@ -41,7 +42,7 @@ fn discard(names: &Names, numbers: &[u16]) -> Result<()> {
 }
 
 /// Whether an interrupted switch or copy may have left files under preliminary names.
-pub(crate) fn has_staged(names: &Names) -> bool {
+pub(crate) fn has_staged(names: &FileNames) -> bool {
     is_there(&names.index(Stage::New))
         || is_there(&names.roster(Stage::New))
         || is_there(&names.segment(0, Stage::New))
@@ -51,12 +52,12 @@ pub(crate) fn has_staged(names: &Names) -> bool {
 ///
 /// In a child that the caller's code has forked, the files are the parent's and stay.
 pub(crate) struct DiscardOnPanic<'a> {
-    names: &'a Names,
+    names: &'a FileNames,
     epoch: u64,
 }
 
 impl<'a> DiscardOnPanic<'a> {
-    pub(crate) fn new(names: &'a Names) -> Self {
+    pub(crate) fn new(names: &'a FileNames) -> Self {
         Self {
             names,
             epoch: lock::epoch(),
@@ -68,7 +69,7 @@ impl Drop for DiscardOnPanic<'_> {
     fn drop(&mut self) {
         // A test that stops a thread at a store plays a kill: nobody tidies up after one.
         #[cfg(any(test, fuzzing))]
-        if crate::sync::failpoint::has_blown() {
+        if crate::sync::failpoint::has_killed() {
             return;
         }
         if std::thread::panicking() && self.epoch == lock::epoch() {
@@ -83,7 +84,7 @@ impl Drop for DiscardOnPanic<'_> {
 ///
 /// The index names the ids of its files, so this can be done by whoever comes next, at any time,
 /// and again.
-pub(crate) fn finish_renames(names: &Names, generation: &Generation) -> Result<()> {
+pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Result<()> {
     // Whoever committed may have been killed before this: the commit must be on the disk before
     // anything that the old generation needs is gone.
     let header = generation.header();
@@ -136,7 +137,7 @@ pub(crate) fn finish_renames(names: &Names, generation: &Generation) -> Result<(
 /// them. `was_used` as for [`left_segment`].
 ///
 /// The roster gets its final name only after the index did.
-pub(crate) fn left_without_index(names: &Names, was_used: bool) -> Result<Option<PathBuf>> {
+pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Option<PathBuf>> {
     if let Some(number) = left_segment(names, was_used)? {
         let path = names.segment(number, Stage::Final);
         if files::is_ours(&path, SegmentHeader::MAGIC)? {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::os::files::Stage;
+use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
 use crate::engine::generation::Generation;

@@ -1,11 +1,12 @@
-//! The index file's first page: its sealed header, then the words that the engine changes.
+//! The index file's first page: its sealed header, then the words that writers change.
 //!
-//! Knows the places and the packing, not the order in which they are written.
+//! Positions and packing of the words; independent of the order in which writers store them. May
+//! call `format` only.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::record::Variant;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::{Geometry, HashKind, LockKind};
 
 /// Bytes of slot 0, the header page.
@@ -13,9 +14,9 @@ pub(crate) const PAGE: u64 = 4096;
 
 /// The flag of [`LockKind::Word`].
 const LOCKED_BY_WORD: u32 = 1;
-/// The flag of a cache in which what was put stays as it is; segments have it too.
+/// The flag of a cache whose entries never change; its segments have it too.
 pub(super) const APPEND_ONLY: u32 = 2;
-/// All that this crate knows.
+/// All flags that this crate has.
 const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY;
 
 /// The part of the header page that never changes within a generation.
@@ -43,10 +44,10 @@ pub(crate) struct IndexHeader {
     pub reserved: u64,
 }
 
-// Whole words up to the polled one, which starts a cache line of its own.
+// Whole words up to the state word, which starts a cache line of its own.
 const _: () = assert!(size_of::<IndexHeader>() == word::POLL * 8);
 
-impl Sealed for IndexHeader {
+impl SealedHeader for IndexHeader {
     const MAGIC: [u8; 8] = *b"MMCINDEX";
 
     fn unknown_flags(&self) -> u32 {
@@ -55,7 +56,7 @@ impl Sealed for IndexHeader {
 }
 
 impl IndexHeader {
-    /// The geometry, if its numbers can be true.
+    /// Returns the geometry, or the name of an invalid number.
     pub(crate) fn geometry(&self) -> Result<Geometry, &'static str> {
         let geometry = Geometry {
             region_slots: self.region_slots,
@@ -72,7 +73,7 @@ impl IndexHeader {
         }
     }
 
-    /// Whether it says that what was put stays as it is, whatever else it says.
+    /// Returns whether entries never change, even if the geometry is invalid.
     pub(crate) fn is_append_only(&self) -> bool {
         let numbered = self.record_variant == Variant::Numbered.to_disk();
         numbered || self.flags & APPEND_ONLY != 0
@@ -86,7 +87,7 @@ impl IndexHeader {
         }
     }
 
-    /// The flags of a cache that is locked so, and has this geometry.
+    /// Returns the flags of a cache with this kind of lock and this geometry.
     pub(crate) fn flags_for(kind: LockKind, geometry: &Geometry) -> u32 {
         let lock = match kind {
             LockKind::Flock => 0,
@@ -96,15 +97,15 @@ impl IndexHeader {
         lock | append_only
     }
 
-    /// The hash kind, if this crate knows it.
+    /// Returns the hash kind. `None` if this crate does not have it.
     pub(crate) fn hash_kind(&self) -> Option<HashKind> {
         HashKind::from_disk(self.hash_kind)
     }
 }
 
-/// Places of the changing words, counted in words from the start of the page.
+/// Positions of the changing words, counted in words from the start of the page.
 pub(crate) mod word {
-    /// Directory depth and the superseded mark: the word that every reader polls.
+    /// The state word: the directory's global depth and the superseded mark. Every reader polls it.
     pub(crate) const POLL: usize = 16;
     /// Where the heap is stored, and which of its segments must be there.
     pub(crate) const HEAP_HOME: usize = 17;
@@ -122,15 +123,15 @@ pub(crate) mod word {
     pub(crate) const HEAP_BASE: usize = 37;
     pub(crate) const OLDEST: usize = 38;
     pub(crate) const CURSOR: usize = 39;
-    /// Kind of the armed intent; 0 when none is.
+    /// The kind of the committed redo record; 0 if there is none.
     pub(crate) const INTENT: usize = 40;
-    /// What the intent is about.
+    /// The body of the redo record.
     pub(crate) const INTENT_BODY: usize = 41;
-    /// See [`crate::format::slot::Replaced`].
+    /// See [`crate::format::heap_addr::Replaced`].
     pub(crate) const REPLACED: usize = 44;
     /// The removals of all segments below this number are synced.
     pub(crate) const REMOVALS_SYNCED: usize = 45;
-    /// The counters as they will be.
+    /// The counters after the redo.
     pub(crate) const INTENT_COUNTERS: usize = 48;
     pub(crate) const BOOT_ID: usize = 56;
     pub(crate) const INODE: usize = 58;
@@ -149,22 +150,22 @@ pub(crate) mod word {
     pub(crate) const HOLDER: usize = 72;
     /// The lock word.
     pub(crate) const LOCK: usize = 73;
-    /// Who waits for a `flock`.
+    /// The process that waits for a `flock`.
     pub(crate) const WAITING: usize = 74;
-    /// Who is at work under the lock word.
+    /// The writer-at-work word: the owner inside the critical section of the lock word.
     pub(crate) const INSIDE: usize = 75;
-    /// When a writer was last inside, by the clock of file systems.
+    /// When a writer last held the lock, by the clock of file systems.
     pub(crate) const VISITED: usize = 76;
-    /// When the index file was created, as its file system says.
+    /// When the index file was created, according to its file system.
     pub(crate) const BORN: usize = 77;
-    /// How often index and roster were made anew from the heap.
+    /// How often index and roster were rebuilt from the heap.
     pub(crate) const RECOVERIES: usize = 78;
 }
 
 /// Where the heap is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
-    /// A file of an older release.
+pub(crate) enum HeapLocation {
+    /// Not stored, by an older release.
     Unknown,
     /// At the default path, next to the index.
     NextToIndex,
@@ -175,9 +176,9 @@ pub(crate) enum Home {
 /// The word `heap_home`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeapHome {
-    pub home: Home,
-    /// From this segment on none is missing unless it was cleaned. A recovery may have left out
-    /// some before it.
+    pub home: HeapLocation,
+    /// From this segment on, none is missing unless it was cleaned. A recovery may have left out
+    /// segments before it.
     pub whole_from: u16,
 }
 
@@ -185,9 +186,9 @@ impl HeapHome {
     pub(crate) fn from_word(word: u64) -> Self {
         Self {
             home: match word & 0xff {
-                1 => Home::NextToIndex,
-                2 => Home::Elsewhere,
-                _ => Home::Unknown,
+                1 => HeapLocation::NextToIndex,
+                2 => HeapLocation::Elsewhere,
+                _ => HeapLocation::Unknown,
             },
             whole_from: (word >> 32) as u16,
         }
@@ -195,19 +196,20 @@ impl HeapHome {
 
     pub(crate) fn to_word(self) -> u64 {
         let home = match self.home {
-            Home::Unknown => 0,
-            Home::NextToIndex => 1,
-            Home::Elsewhere => 2,
+            HeapLocation::Unknown => 0,
+            HeapLocation::NextToIndex => 1,
+            HeapLocation::Elsewhere => 2,
         };
         home | (u64::from(self.whole_from) << 32)
     }
 }
 
-/// The polled word: low byte the directory's depth, top bit the superseded mark.
+/// The state word of the header: the low byte is the directory's global depth, the top bit the
+/// superseded mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Poll(pub u64);
+pub(crate) struct HeaderStateWord(pub u64);
 
-impl Poll {
+impl HeaderStateWord {
     const SUPERSEDED: u64 = 1 << 63;
 
     pub(crate) fn at_depth(depth: u32) -> Self {
@@ -238,17 +240,17 @@ impl Poll {
 pub(crate) struct Counters {
     /// Live entries.
     pub occupied: u64,
-    /// Slots of deleted entries that still stop nothing but are not free.
+    /// Slots of deleted entries, which probes pass over and which are not free.
     pub deleted: u64,
     /// The highest slot number ever used, plus one.
     pub high_water: u64,
-    /// The first hole of the roster, plus one; 0 for none.
+    /// The first free-list entry of the roster, plus one; 0 if the list is empty.
     pub hole_head: u64,
     /// Roster positions ever used.
     pub roster_len: u64,
-    /// The first free region, plus one; 0 for none.
+    /// The first free region, plus one; 0 if there is none.
     pub free_region: u64,
-    /// Regions that the file holds, free ones included.
+    /// Regions that the file holds, including free ones.
     pub regions: u64,
     /// Heap bytes of live records.
     pub live: u64,

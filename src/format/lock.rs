@@ -1,22 +1,22 @@
 //! The word by which writers lock the index.
 //!
-//! Knows the packing, not who takes it when.
+//! Packs and unpacks the word; independent of the rules by which it is acquired.
 
-/// Byte of the index file that the contender with number 0 would lock; no file is as long.
+/// The byte of the index file that a contender with owner id 0 would lock. No file is as long.
 #[cfg(all(target_os = "linux", not(loom)))]
-pub(crate) const FIRST_LIFE: i64 = 1 << 62;
-/// Contenders' numbers are less than this, and not 0.
-pub(crate) const NUMBERS: u32 = 1 << 31;
+pub(crate) const FIRST_LIVENESS_BYTE: i64 = 1 << 62;
+/// The limit of owner ids, which are not 0.
+pub(crate) const OWNER_IDS: u32 = 1 << 31;
 
 /// The lock word.
 ///
-/// Bits 0 to 30: the owner's number. Bit 31: somebody sleeps until this changes. From bit 32: the
-/// number of the waiter who is next. An owner who leaves with somebody next leaves the word without
-/// owner, and nobody else takes it for a while.
+/// Bits 0 to 30: the id of the owner. Bit 31: waiters sleep until the word changes. From bit 32: the
+/// id of the waiter that gets the lock next. An owner that releases the lock with a next waiter leaves
+/// the word without an owner, and other handles leave it alone for a while (the handoff).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State(pub u64);
+pub(crate) struct LockWord(pub u64);
 
-impl State {
+impl LockWord {
     pub(crate) const FREE: Self = Self(0);
     const AWAITED: u64 = 1 << 31;
     const OWNER: u64 = Self::AWAITED - 1;
@@ -33,7 +33,7 @@ impl State {
         (self.0 >> 32) as u32
     }
 
-    /// What sleeping waiters compare.
+    /// Returns the half that sleeping waiters compare.
     pub(crate) fn low(self) -> u32 {
         self.0 as u32
     }

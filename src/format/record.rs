@@ -1,18 +1,18 @@
 //! Records of the heap: a header, the whole key, the value, padding to eight bytes.
 //!
-//! Knows the packing and the checksum, not where records are kept.
+//! Packs and unpacks the header, and computes the checksum. May call `format::heap_addr`.
 
-use crate::format::slot::Place;
+use crate::format::heap_addr::HeapAddr;
 
-/// Bytes before the key of a versioned record, and the most that there are.
+/// Bytes before the key of a versioned record; a numbered record has fewer.
 pub(crate) const HEADER_BYTES: usize = 24;
 /// The same in words.
 pub(crate) const HEADER_WORDS: usize = HEADER_BYTES / 8;
 /// Bytes before the key of a numbered record.
 const NUMBERED_BYTES: usize = 12;
-/// Words that a numbered record has at least; its header ends within the last of them.
+/// Words of the shortest numbered record; its header ends within the last of them.
 pub(crate) const NUMBERED_WORDS: usize = 2;
-/// The checksum's bytes, at the record's start; it covers what follows them.
+/// The checksum's bytes, at the record's start. The checksum covers all bytes after it.
 pub(crate) const SUM_BYTES: usize = 4;
 /// Bytes of header, key and value up to which a record is short.
 pub(crate) const SHORT_BYTES: usize = 256;
@@ -22,12 +22,12 @@ const BLOCK_BYTES: usize = 128;
 const _: () = assert!(HEADER_BYTES == 24 && HEADER_WORDS * 8 == HEADER_BYTES);
 const _: () = assert!((NUMBERED_BYTES + 1).next_multiple_of(8) == NUMBERED_WORDS * 8);
 
-/// How the records of a heap are laid out.
+/// The layout of the records of a heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     /// With a value and the time of writing, which is its version.
     Versioned,
-    /// Without a value: a key and its number, counted from 1. The number is its version.
+    /// Without a value: a key and its id, counted from 1. The id is its version.
     Numbered,
 }
 
@@ -47,7 +47,7 @@ impl Variant {
         }
     }
 
-    /// Bytes before the key.
+    /// Returns the bytes before the key.
     #[inline]
     pub(crate) fn header_bytes(self) -> usize {
         match self {
@@ -57,16 +57,16 @@ impl Variant {
     }
 }
 
-/// What a record says.
+/// The meaning of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The key has this value.
     Entry,
-    /// The key is gone.
+    /// The key was deleted.
     Deletion,
-    /// Nothing: it fills the place of records that a power loss took.
-    Gap,
-    /// Numbers up to this one may have been given to keys. Among numbered records only.
+    /// None: a filler in place of records that a power loss destroyed.
+    Filler,
+    /// Ids up to this one may have been given to keys. In a numbered cache only.
     Reservation,
 }
 
@@ -75,7 +75,7 @@ impl Kind {
         match self {
             Self::Entry => 1,
             Self::Deletion => 2,
-            Self::Gap => 3,
+            Self::Filler => 3,
             Self::Reservation => 4,
         }
     }
@@ -84,27 +84,28 @@ impl Kind {
         match byte {
             1 => Some(Self::Entry),
             2 => Some(Self::Deletion),
-            3 => Some(Self::Gap),
+            3 => Some(Self::Filler),
             4 => Some(Self::Reservation),
             _ => None,
         }
     }
 }
 
-/// A record's header, its checksum beside it.
+/// A record's header without its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct RecordHeader {
     pub variant: Variant,
-    /// 0 where records are numbered.
+    /// 0 in a numbered cache.
     pub value_len: u32,
-    /// The version: the time of writing, or the number.
+    /// The version: the time of writing, or the id.
     pub mtime: u64,
     pub key_len: u16,
     pub kind: Kind,
 }
 
-impl Header {
-    /// The bytes before the key, the checksum left zero; of three words as many as the variant has.
+impl RecordHeader {
+    /// Returns the bytes before the key, with a checksum of zero. A numbered record has fewer than
+    /// these three words.
     pub(crate) fn to_words(self) -> [u64; HEADER_WORDS] {
         let (key_len, kind) = (u64::from(self.key_len), self.kind.to_disk());
         match self.variant {
@@ -116,8 +117,8 @@ impl Header {
         }
     }
 
-    /// Reads three words; none where they cannot be a record's. The third of a numbered record is
-    /// not looked at.
+    /// Unpacks three words. `None` if they cannot be a record's. Ignores the third word of a numbered
+    /// record.
     #[inline(always)]
     pub(crate) fn from_words(variant: Variant, words: [u64; HEADER_WORDS]) -> Option<Self> {
         match variant {
@@ -159,14 +160,14 @@ impl Header {
         })
     }
 
-    /// Bytes of header, key and value; a damaged length cannot make this overflow.
+    /// Returns the bytes of header, key and value. No corrupt length can make this overflow.
     #[inline]
     pub(crate) fn content_bytes(&self) -> u64 {
         let fixed = self.variant.header_bytes() as u64;
         fixed + u64::from(self.key_len) + u64::from(self.value_len)
     }
 
-    /// What the first bytes of a record repeat, behind the checksum.
+    /// Returns whether the first bytes of a record hold this header.
     #[inline(always)]
     pub(crate) fn is_of(&self, bytes: &[u8]) -> bool {
         match self.variant {
@@ -182,30 +183,30 @@ impl Header {
         }
     }
 
-    /// Bytes that the record takes in the heap.
+    /// Returns the bytes that the record takes in the heap.
     #[inline]
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.content_bytes().next_multiple_of(8)
     }
 }
 
-/// What a checksum starts from. It binds a record to one heap and one place: the same bytes
-/// elsewhere do not pass.
+/// The start of a checksum. It binds a record to one heap and one address: the same bytes elsewhere
+/// do not verify.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seed(u64);
+pub(crate) struct ChecksumSeed(u64);
 
-impl Seed {
+impl ChecksumSeed {
     #[inline]
-    pub(crate) fn new(heap_id: u64, place: Place) -> Self {
-        // Multiplying spreads neighbouring places over all bits: a sum then differs for equal bytes
-        // with other seeds.
-        Self((heap_id ^ place.to_word()).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    pub(crate) fn new(heap_id: u64, addr: HeapAddr) -> Self {
+        // Multiplying spreads neighbouring addresses over all bits: the checksums of equal bytes then
+        // differ with their seeds.
+        Self((heap_id ^ addr.to_word()).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// The checksum of a short record, from what follows the checksum in it.
+    /// Returns the checksum of a short record, from the bytes after it.
     ///
-    /// XXH3 in blocks that it is fastest at, each of which the hash of those before seeds: 11 ns for
-    /// 148 bytes, where CRC-32 takes 24 and XXH3 in one piece 17.
+    /// XXH3 in blocks of the size at which it is fastest, each seeded by the hash of the blocks
+    /// before: 11 ns for 148 bytes, against 24 for CRC-32 and 17 for XXH3 in one piece.
     #[inline]
     pub(crate) fn sum_short(self, content: &[u8]) -> u32 {
         let sum = content.chunks(BLOCK_BYTES).fold(self.0, |before, block| {
@@ -214,8 +215,8 @@ impl Seed {
         sum as u32
     }
 
-    /// The checksum of a long record, to be updated with what follows the checksum in it: CRC-32,
-    /// 69 ns for 4 KiB, where XXH3 takes 112.
+    /// Starts the checksum of a long record, which the caller updates with the bytes after it: CRC-32,
+    /// 69 ns for 4 KiB, against 112 for XXH3.
     #[inline]
     pub(crate) fn long(self) -> LongSum {
         LongSum(crc32fast::Hasher::new_with_initial((self.0 >> 32) as u32))
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn record_header_round_trips() {
-        let header = Header {
+        let header = RecordHeader {
             variant: Variant::Versioned,
             value_len: u32::MAX,
             mtime: u64::MAX,
@@ -252,32 +253,32 @@ mod tests {
             kind: Kind::Deletion,
         };
         assert_eq!(
-            Header::from_words(Variant::Versioned, header.to_words()),
+            RecordHeader::from_words(Variant::Versioned, header.to_words()),
             Some(header)
         );
         assert_eq!(header.content_bytes(), 24 + 65_535 + 0xffff_ffff);
     }
 
-    // Zeros and unknown kinds are no record.
+    // Neither zeros nor an unknown kind are a record.
     #[test]
     fn zeros_are_no_record() {
-        assert_eq!(Header::from_words(Variant::Versioned, [0; 3]), None);
+        assert_eq!(RecordHeader::from_words(Variant::Versioned, [0; 3]), None);
         assert_eq!(
-            Header::from_words(Variant::Versioned, [0, 1, (1 << 32) | (4 << 48)]),
+            RecordHeader::from_words(Variant::Versioned, [0, 1, (1 << 32) | (4 << 48)]),
             None
         );
         assert_eq!(
-            Header::from_words(Variant::Versioned, [0, 1, 1 << 48]),
+            RecordHeader::from_words(Variant::Versioned, [0, 1, 1 << 48]),
             None,
             "no key"
         );
     }
 
-    // The same bytes at another place, or in another heap, do not verify.
+    // The same bytes at another address, or in another heap, do not verify.
     #[test]
     fn record_checksum_binds_its_place() {
         let sums = |heap, segment, unit| {
-            let seed = Seed::new(heap, Place { segment, unit });
+            let seed = ChecksumSeed::new(heap, HeapAddr { segment, unit });
             let mut long = seed.long();
             long.update(b"some bytes");
             [seed.sum_short(b"some bytes"), long.value()]

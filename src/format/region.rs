@@ -1,11 +1,11 @@
-//! Directory entries, region headers and control bytes.
+//! Directory entries, region headers and control bytes, as in extendible hashing over Swiss tables.
 //!
-//! Knows the packing of words, not how a region is searched or replaced.
+//! Packs and unpacks words; calls no other module but its parent's constants.
 
 /// Bytes before a region's control bytes.
 pub(crate) const HEADER_BYTES: usize = 64;
 
-/// Places in a region's header, in words.
+/// Positions in a region's header, in words.
 pub(crate) mod word {
     pub(crate) const STAMP: usize = 0;
     pub(crate) const SHAPE: usize = 1;
@@ -13,26 +13,26 @@ pub(crate) mod word {
     pub(crate) const NEXT_FREE: usize = 3;
 }
 
-// Control bytes start behind the header's words, at a word.
+// Control bytes start after the header's words, at a word.
 const _: () = assert!(word::NEXT_FREE < HEADER_BYTES / 8 && HEADER_BYTES == 64);
 
 /// A control byte that ends a probe.
 pub(crate) const EMPTY: u8 = 0x00;
-/// A control byte that a probe passes.
+/// A control byte that a probe passes over.
 pub(crate) const DELETED: u8 = 0x01;
 
 const REGION_BITS: u32 = 24;
 /// Region numbers that a directory entry can name.
 pub(crate) const MAX_NUMBERS: u64 = 1 << REGION_BITS;
-/// Incarnations use 40 bits: at fifty microseconds for a rebuild they last for 600 days of nothing
-/// else.
+/// Incarnations use 40 bits: at fifty microseconds for each rebuild of a region, they last for 600
+/// days of rebuilds alone.
 pub(crate) const MAX_INCARNATION: u64 = (1 << 40) - 1;
 
-/// A directory entry: which region, and which life of it.
+/// A directory entry: a region, and the generation tag (the incarnation) that it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry(pub u64);
+pub(crate) struct DirectoryEntry(pub u64);
 
-impl Entry {
+impl DirectoryEntry {
     pub(crate) fn new(region: u32, incarnation: u64) -> Self {
         debug_assert!(region < 1 << REGION_BITS && incarnation <= MAX_INCARNATION);
         Self(u64::from(region) | (incarnation << REGION_BITS))
@@ -49,11 +49,12 @@ impl Entry {
     }
 }
 
-/// A region's first word: which life this is, and whether its contents may be believed.
+/// A region's state word: its generation tag (the incarnation), and whether its contents are valid.
+/// No incarnation is used twice, which guards readers against reuse (ABA, S4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp(pub u64);
+pub(crate) struct RegionStateWord(pub u64);
 
-impl Stamp {
+impl RegionStateWord {
     const BUILDING: u64 = 1;
     const LIVE: u64 = 2;
     const FREE: u64 = 3;
@@ -80,15 +81,15 @@ impl Stamp {
     }
 }
 
-/// Which part of the hash space a region serves: hashes whose low `depth` directory bits are
-/// `prefix`.
+/// The part of the hash space that a region serves: hashes whose low `depth` directory bits are
+/// `prefix`. `depth` is the region's local depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct RegionShape {
     pub depth: u32,
     pub prefix: u32,
 }
 
-impl Shape {
+impl RegionShape {
     pub(crate) fn to_word(self) -> u64 {
         u64::from(self.prefix) | (u64::from(self.depth) << 32)
     }
@@ -100,21 +101,21 @@ impl Shape {
         }
     }
 
-    /// Whether a directory index, or the directory bits of a hash, belong here.
+    /// Returns whether a directory index, or the directory bits of a hash, belong here.
     pub(crate) fn holds(self, directory_bits: u32) -> bool {
         self.depth <= crate::format::MAX_DIRECTORY_BITS
             && directory_bits & ((1 << self.depth) - 1) == self.prefix
     }
 }
 
-/// How many slots of a region are taken.
+/// The number of slots of a region that are not empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct SlotCounts {
     pub occupied: u32,
     pub deleted: u32,
 }
 
-impl Counts {
+impl SlotCounts {
     pub(crate) fn to_word(self) -> u64 {
         u64::from(self.occupied) | (u64::from(self.deleted) << 32)
     }

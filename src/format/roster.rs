@@ -1,10 +1,10 @@
 //! The roster file: a sealed header, then a packed array of u32.
 //!
-//! Knows the packing of entries and holes, not the free list's rules.
+//! Packs and unpacks positions; independent of the free list's rules.
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 
 /// Bytes before the first position.
 pub(crate) const HEADER_BYTES: u64 = 64;
@@ -22,38 +22,38 @@ pub(crate) struct RosterHeader {
     pub reserved: [u8; 16],
 }
 
-// Positions start right behind the header.
+// Positions start right after the header.
 const _: () = assert!(size_of::<RosterHeader>() as u64 == HEADER_BYTES);
 const _: () = assert!(HEADER_BYTES == 64);
 
-impl Sealed for RosterHeader {
+impl SealedHeader for RosterHeader {
     const MAGIC: [u8; 8] = *b"MMCROSTR";
 }
 
-/// What stands at a position.
+/// The contents of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     /// The slot number of a live entry.
     Slot(u32),
-    /// A hole, and the next one plus one (0: the list ends here).
-    Hole(u32),
+    /// A free-list entry: the next free position plus one (0: the list ends here).
+    Free(u32),
 }
 
 impl Position {
-    const HOLE: u32 = 1 << 31;
+    const FREE: u32 = 1 << 31;
 
     pub(crate) fn to_disk(self) -> u32 {
         match self {
             Self::Slot(slot) => slot,
-            Self::Hole(next) => next | Self::HOLE,
+            Self::Free(next) => next | Self::FREE,
         }
     }
 
     pub(crate) fn from_disk(value: u32) -> Self {
-        if value & Self::HOLE == 0 {
+        if value & Self::FREE == 0 {
             Self::Slot(value)
         } else {
-            Self::Hole(value & !Self::HOLE)
+            Self::Free(value & !Self::FREE)
         }
     }
 }

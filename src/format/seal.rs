@@ -1,6 +1,6 @@
-//! What all static headers share: a magic, a version, and a checksum over the whole.
+//! The common part of all static headers: a magic, a version, and a checksum over the whole header.
 //!
-//! Does not know which fields follow.
+//! Calls no other module; independent of the fields that follow.
 
 use bytemuck::Pod;
 
@@ -13,11 +13,11 @@ pub(crate) mod at {
     pub(crate) const CRC: std::ops::Range<usize> = 12..16;
 }
 
-/// A header that never changes after its file was made.
-pub(crate) trait Sealed: Pod {
+/// A header that never changes after its file was created.
+pub(crate) trait SealedHeader: Pod {
     const MAGIC: [u8; 8];
 
-    /// The feature flags that this crate does not know.
+    /// Returns the feature flags that this crate does not have.
     fn unknown_flags(&self) -> u32 {
         0
     }
@@ -25,17 +25,17 @@ pub(crate) trait Sealed: Pod {
 
 /// Why bytes are not a header of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum HeaderError {
     Short,
     Magic,
     Version(u32),
     Checksum,
-    /// A newer release gave the file these features: what they change of the rest nobody knows here.
+    /// A newer release set these flags, and this crate cannot tell what they change.
     Flags(u32),
 }
 
 /// Fills in magic, version and checksum.
-pub(crate) fn seal<T: Sealed>(header: T) -> Vec<u8> {
+pub(crate) fn seal<T: SealedHeader>(header: T) -> Vec<u8> {
     let mut bytes = bytemuck::bytes_of(&header).to_vec();
     bytes[at::MAGIC].copy_from_slice(&T::MAGIC);
     bytes[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
@@ -44,37 +44,37 @@ pub(crate) fn seal<T: Sealed>(header: T) -> Vec<u8> {
     bytes
 }
 
-/// Reads a header and believes nothing that its checksum does not cover.
-pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Fault> {
-    let bytes = bytes.get(..size_of::<T>()).ok_or(Fault::Short)?;
+/// Reads a header, and fails if its checksum does not match.
+pub(crate) fn open<T: SealedHeader>(bytes: &[u8]) -> Result<T, HeaderError> {
+    let bytes = bytes.get(..size_of::<T>()).ok_or(HeaderError::Short)?;
     if bytes[at::MAGIC] != T::MAGIC {
-        return Err(Fault::Magic);
+        return Err(HeaderError::Magic);
     }
     let version = u32_at(bytes, at::VERSION);
     if version != VERSION {
-        // Were all else right with this version's number in its place, the number is what is wrong.
+        // If the header verifies with this crate's version in it, only the version is corrupt.
         let mut ours = bytes.to_vec();
         ours[at::VERSION].copy_from_slice(&VERSION.to_le_bytes());
-        // And nobody ever wrote a 0 there: a power loss left a part of the header.
+        // And no release ever wrote a 0 there: a power loss left a part of the header.
         let crc = u32_at(bytes, at::CRC);
-        let damaged = crc == checksum(&ours) || version == 0 && crc != checksum(bytes);
-        return Err(if damaged {
-            Fault::Checksum
+        let is_corrupt = crc == checksum(&ours) || version == 0 && crc != checksum(bytes);
+        return Err(if is_corrupt {
+            HeaderError::Checksum
         } else {
-            Fault::Version(version)
+            HeaderError::Version(version)
         });
     }
     if u32_at(bytes, at::CRC) != checksum(bytes) {
-        return Err(Fault::Checksum);
+        return Err(HeaderError::Checksum);
     }
     let header: T = bytemuck::pod_read_unaligned(bytes);
     match header.unknown_flags() {
         0 => Ok(header),
-        flags => Err(Fault::Flags(flags)),
+        flags => Err(HeaderError::Flags(flags)),
     }
 }
 
-/// CRC-32 over the header, its own field left out.
+/// Returns the CRC-32 of the header without the field of the CRC itself.
 fn checksum(bytes: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&bytes[..at::CRC.start]);

@@ -1,13 +1,13 @@
 //! The header of a heap segment: enough to rebuild a lost index.
 //!
-//! Knows nothing of the records behind it.
+//! May call `format` only; independent of the records after it.
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::APPEND_ONLY;
 use crate::format::record::Variant;
-use crate::format::seal::Sealed;
-use crate::format::slot::Place;
+use crate::format::seal::SealedHeader;
 use crate::format::{Geometry, HashKind};
 
 /// Bytes before the first record.
@@ -40,12 +40,12 @@ pub(crate) struct SegmentHeader {
     pub created: u64,
 }
 
-// Records start on a cache line, and nothing of the header may reach into the first of them.
+// Records start on a cache line, and no part of the header may reach into it.
 const _: () = assert!(size_of::<SegmentHeader>() == 120);
 const _: () = assert!(size_of::<SegmentHeader>() as u64 <= HEADER_BYTES);
 const _: () = assert!(HEADER_BYTES == 128);
 
-impl Sealed for SegmentHeader {
+impl SealedHeader for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MMCHEAP\0";
 
     fn unknown_flags(&self) -> u32 {
@@ -54,7 +54,8 @@ impl Sealed for SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// The geometry of the index beside which the segment was made, if its numbers can be true.
+    /// Returns the geometry of the index beside which the segment was created. `None` if it is
+    /// invalid.
     pub(crate) fn geometry(&self) -> Option<Geometry> {
         let geometry = Geometry {
             region_slots: self.region_slots,
@@ -68,20 +69,20 @@ impl SegmentHeader {
         geometry.fault().is_none().then_some(geometry)
     }
 
-    /// The flags of a segment that is made beside an index of this geometry.
+    /// Returns the flags of a segment that is created beside an index of this geometry.
     pub(crate) fn flags_for(geometry: &Geometry) -> u32 {
         if geometry.append_only { APPEND_ONLY } else { 0 }
     }
 
-    /// The hash kind, if this crate knows it.
+    /// Returns the hash kind. `None` if this crate does not have it.
     pub(crate) fn hash_kind(&self) -> Option<HashKind> {
         HashKind::from_disk(self.hash_kind)
     }
 }
 
-/// Where the first record of a segment stands.
-pub(crate) fn first_place(segment: u16) -> Place {
-    Place {
+/// Returns the address of the first record of a segment.
+pub(crate) fn first_place(segment: u16) -> HeapAddr {
+    HeapAddr {
         segment,
         unit: (HEADER_BYTES / 8) as u32,
     }

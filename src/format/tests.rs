@@ -1,7 +1,6 @@
-//! The test that `docs/format.md` is true: its tables are compared with the code, in both
-//! directions.
+//! Compares the tables of `docs/format.md` with the code, in both directions.
 //!
-//! Where a struct or a module of constants gets a new member, the lists here stop compiling or the
+//! If a struct or a module of constants gets a new member, the lists here stop compiling or the
 //! comparison fails, until the document has a row for it.
 
 mod document;
@@ -11,13 +10,14 @@ mod vectors;
 use crate::format::tests::document::{Document, Row, evaluate};
 use crate::format::tests::structures::{Field, Structure};
 
-use crate::format::record::{SHORT_BYTES, Seed, Variant};
-use crate::format::slot::{Link, Place};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::record::{ChecksumSeed, SHORT_BYTES, Variant};
+use crate::format::slot::Link;
 use crate::format::*;
 use crate::hash::Hasher;
-use crate::os::files::{Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
 
-/// Values of the variables in the document's expressions, for which the code is compared.
+/// Values of the variables in the document's expressions, with which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [
     &[
         ("E", 1 << 20),
@@ -61,7 +61,7 @@ fn geometry(sizes: &[(&str, u64)]) -> Geometry {
     }
 }
 
-/// The rows of a structure's table as fields; those that the code has no name for are left out.
+/// Returns the rows of a structure's table as fields, without the rows for unused bytes.
 fn named(rows: &[Row], sizes: &[(&str, u64)]) -> Vec<Field> {
     let mut fields: Vec<_> = rows
         .iter()
@@ -189,7 +189,7 @@ fn hash_bits_match_the_document() {
         for row in &rows {
             let (from, to) = bit_range(row);
             let bits = (raw >> from) & ((1 << (to - from)) - 1);
-            let (ours, theirs) = match row.get("field") {
+            let (in_code, in_document) = match row.get("field") {
                 "stored" => (u64::from(hash.stored()), bits),
                 "tag" => (u64::from(hash.tag()), bits),
                 "group" => (hash.group() as u64, bits),
@@ -197,7 +197,7 @@ fn hash_bits_match_the_document() {
                 "low" => (u64::from(hash.directory() & 0xf), bits),
                 other => panic!("the code has no hash bits called {other}"),
             };
-            assert_eq!(ours, theirs, "{}", row.get("field"));
+            assert_eq!(in_code, in_document, "{}", row.get("field"));
             low_and_stored += match row.get("field") {
                 "low" => bits,
                 "stored" => 16 * bits,
@@ -221,7 +221,7 @@ fn documented_record_checksum_is_right() {
     ] {
         let place = u64::from(unit) | u64::from(segment) << 32;
         let mixed = (u128::from(heap ^ place) * 0x9E37_79B9_7F4A_7C15) as u64;
-        let seed = Seed::new(heap, Place { segment, unit });
+        let seed = ChecksumSeed::new(heap, HeapAddr { segment, unit });
 
         let bytes: Vec<u8> = (0..=251).collect();
         for len in [30, 128, 129, 252] {
@@ -244,7 +244,7 @@ fn documented_record_checksum_is_right() {
     assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
 }
 
-/// CRC-32/ISO-HDLC bit by bit, going on from the finished CRC of what came before.
+/// Returns the CRC-32/ISO-HDLC, bit by bit, continuing from the finished CRC of the bytes before.
 fn crc32(before: u32, bytes: &[u8]) -> u32 {
     let mut register = !before;
     for &byte in bytes {
@@ -257,7 +257,7 @@ fn crc32(before: u32, bytes: &[u8]) -> u32 {
     !register
 }
 
-// A header's checksum leaves out its own four bytes, and nothing else.
+// A header's checksum omits its own four bytes only.
 #[test]
 fn header_checksum_covers_all_else() {
     let header = roster::RosterHeader {
@@ -300,7 +300,7 @@ fn constants_match_the_document() {
             magic.escape_ascii().to_string().replace("\\x00", "\\0")
         )
     };
-    use crate::format::seal::Sealed;
+    use crate::format::seal::SealedHeader;
     assert_eq!(
         pairs("Start of every header#2", "name", "magic"),
         owned(&[
@@ -347,7 +347,7 @@ fn constants_match_the_document() {
 #[test]
 fn file_names_match_the_document() {
     let dir = tempfile::tempdir().unwrap();
-    let names = Names::resolve(&dir.path().join("P"), None).unwrap();
+    let names = FileNames::resolve(&dir.path().join("P"), None).unwrap();
     let ours: Vec<String> = [
         names.index(Stage::Final),
         names.segment(0, Stage::Final),

@@ -1,75 +1,75 @@
-//! Which records of the heap this process knows to be dead, so that cleaning passes over them.
+//! The set of records that this process knows to be dead, so that cleaning skips them.
 //!
-//! A hint, kept in memory and never in a file: no power loss can leave it beside an older index, no
-//! damage turns a live record into a dead one, and no page of the heap is written for it. Knows
-//! places and lengths, not why a record is dead, nor what other processes know.
+//! A hint, in memory only: no power loss can leave it beside an older index, no corruption turns a
+//! live record into a dead one, and no page of the heap is written for it. Records of other
+//! processes are missing from it. May call `format`.
 
 use std::ops::Range;
 
-use crate::format::slot::Place;
+use crate::format::heap_addr::HeapAddr;
 
-/// Units of heap for which there is one bit, that of the record which covers the first of them. No
-/// record is shorter, so each has a bit of its own.
+/// Units of heap per bit. A bit belongs to the record that covers the first of its units, and no record
+/// is shorter, so each record has a bit of its own.
 const BLOCK_UNITS: u32 = 4;
-/// Words of bits that are taken at once, for 16 MiB of heap.
+/// Words of bits that are allocated at once, for 16 MiB of heap.
 const PIECE_WORDS: usize = 8 << 10;
-/// Pieces that are kept at most: 64 MiB, for 16 GiB of heap.
+/// Pieces at most: 64 MiB, for 16 GiB of heap.
 const MOST_PIECES: usize = 1 << 10;
 
 const _: () = assert!(crate::format::record::HEADER_BYTES < BLOCK_UNITS as usize * 8);
 
-/// The dead records of one generation's heap, as far as they are known.
+/// The known dead records of one generation's heap.
 #[derive(Debug)]
-pub(crate) struct Dead {
-    /// The id of the generation. In another one, older records may have been linked to again.
-    generation: u64,
+pub(crate) struct DeadSet {
+    /// The roster id of the generation. In another one, links may lead to older records again.
+    roster_id: u64,
     /// The number of the first segment in `segments`.
     first: u16,
-    segments: Vec<Option<Blocks>>,
-    /// That are taken, of all segments together.
+    segments: Vec<Option<DeadBlocks>>,
+    /// Allocated pieces of all segments together.
     pieces: usize,
 }
 
-impl Dead {
-    pub(crate) fn new(generation: u64) -> Self {
+impl DeadSet {
+    pub(crate) fn new(roster_id: u64) -> Self {
         Self {
-            generation,
+            roster_id,
             first: 0,
             segments: Vec::new(),
             pieces: 0,
         }
     }
 
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn roster_id(&self) -> u64 {
+        self.roster_id
     }
 
-    /// A record is dead, and will be for as long as the generation lasts.
-    pub(crate) fn mark(&mut self, place: Place, units: u32) {
+    /// Adds a record, which stays dead for as long as the generation lasts.
+    pub(crate) fn mark(&mut self, addr: HeapAddr, units: u32) {
         if self.segments.is_empty() {
-            self.first = place.segment;
+            self.first = addr.segment;
         }
-        let Some(at) = place.segment.checked_sub(self.first).map(usize::from) else {
-            return self.mark_before(place, units);
+        let Some(at) = addr.segment.checked_sub(self.first).map(usize::from) else {
+            return self.mark_before(addr, units);
         };
         if at >= self.segments.len() {
             self.segments.resize_with(at + 1, || None);
         }
         let blocks = self.segments[at].get_or_insert_default();
-        let units = place.unit..place.unit.saturating_add(units);
+        let units = addr.unit..addr.unit.saturating_add(units);
         blocks.set(units, &mut self.pieces);
     }
 
     #[cold]
-    fn mark_before(&mut self, place: Place, units: u32) {
-        let more = usize::from(self.first - place.segment);
+    fn mark_before(&mut self, addr: HeapAddr, units: u32) {
+        let more = usize::from(self.first - addr.segment);
         self.segments
             .splice(0..0, std::iter::repeat_with(|| None).take(more));
-        self.first = place.segment;
-        self.mark(place, units);
+        self.first = addr.segment;
+        self.mark(addr, units);
     }
 
-    /// Forgets what is known of the segments before one.
+    /// Removes the records of all segments before `number`.
     pub(crate) fn forget_before(&mut self, number: u16) {
         if number <= self.first {
             return;
@@ -81,21 +81,20 @@ impl Dead {
         self.first = number;
     }
 
-    /// What is known of a segment.
-    pub(crate) fn of(&self, number: u16) -> Option<&Blocks> {
+    /// Returns the dead records of a segment. `None` if none is known.
+    pub(crate) fn of(&self, number: u16) -> Option<&DeadBlocks> {
         let at = usize::from(number.checked_sub(self.first)?);
         self.segments.get(at)?.as_ref()
     }
 }
 
-/// A segment's dead records: a bit for each block whose first unit is one of a dead record's.
+/// A segment's dead records: a bit for each block whose first unit belongs to a dead record.
 ///
-/// In pieces, each taken when something in it is marked: what a file says of its size takes no
-/// memory.
+/// In pieces, each allocated when a record in it is marked, so that a corrupt size takes no memory.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks(Vec<Option<Box<[u64; PIECE_WORDS]>>>);
+pub(crate) struct DeadBlocks(Vec<Option<Box<[u64; PIECE_WORDS]>>>);
 
-impl Blocks {
+impl DeadBlocks {
     fn set(&mut self, units: Range<u32>, taken: &mut usize) {
         for (at, mask) in masks(&units) {
             match self.piece(at / PIECE_WORDS, taken) {
@@ -105,7 +104,7 @@ impl Blocks {
         }
     }
 
-    /// A piece to mark in; none where there are as many as may be.
+    /// Returns the piece to mark in. `None` if the limit of pieces is reached.
     fn piece(&mut self, at: usize, taken: &mut usize) -> Option<&mut [u64; PIECE_WORDS]> {
         if at >= self.0.len() {
             self.0.resize_with(at + 1, || None);
@@ -126,15 +125,15 @@ impl Blocks {
         piece.map_or(0, |piece| piece[at % PIECE_WORDS])
     }
 
-    /// Whether no record that is not known to be dead covers a block's first unit here. Since each
-    /// record covers one, whoever passes over such a range misses nothing that is live, whatever
-    /// made it believe that a record reaches so far.
-    pub(crate) fn cover(&self, units: Range<u32>) -> bool {
+    /// Returns whether each block that begins in this range has a dead record at its first unit.
+    /// Since each record covers the first unit of a block, a scan that skips such a range misses no
+    /// live record, even if a corrupt length told it how far to skip.
+    pub(crate) fn covers(&self, units: Range<u32>) -> bool {
         !units.is_empty() && masks(&units).all(|(at, mask)| self.word(at) & mask == mask)
     }
 }
 
-/// The words, and the bits in them, of the blocks that begin in a range.
+/// Returns the words, and the bits in them, of the blocks that begin in a range.
 fn masks(units: &Range<u32>) -> impl Iterator<Item = (usize, u64)> + use<> {
     let (from, to) = (
         units.start.div_ceil(BLOCK_UNITS),
@@ -153,8 +152,8 @@ fn masks(units: &Range<u32>) -> impl Iterator<Item = (usize, u64)> + use<> {
 mod tests {
     use super::*;
 
-    fn place(segment: u16, unit: u32) -> Place {
-        Place { segment, unit }
+    fn addr(segment: u16, unit: u32) -> HeapAddr {
+        HeapAddr { segment, unit }
     }
 
     #[test]
@@ -170,32 +169,33 @@ mod tests {
                 unit += length;
             }
         }
-        let mut known = Dead::new(1);
+        let mut known = DeadSet::new(1);
         for (units, dead) in &records {
             if *dead {
-                known.mark(place(3, units.start), units.len() as u32);
+                known.mark(addr(3, units.start), units.len() as u32);
             }
         }
         let blocks = known.of(3).unwrap();
         for (units, dead) in &records {
-            assert_eq!(blocks.cover(units.clone()), *dead, "{units:?}");
+            assert_eq!(blocks.covers(units.clone()), *dead, "{units:?}");
         }
         for pair in records.windows(2) {
             let both = pair[0].0.start..pair[1].0.end;
-            assert_eq!(blocks.cover(both), pair[0].1 && pair[1].1, "{pair:?}");
+            assert_eq!(blocks.covers(both), pair[0].1 && pair[1].1, "{pair:?}");
         }
-        assert!(!blocks.cover(unit - 4..u32::MAX));
-        assert!(!blocks.cover(20..20));
+        assert!(!blocks.covers(unit - 4..u32::MAX));
+        assert!(!blocks.covers(20..20));
     }
 
     // Segments may be marked in any order; their marks last until they are forgotten.
     #[test]
     fn dead_marks_last_until_forgotten() {
-        let mut known = Dead::new(1);
+        let mut known = DeadSet::new(1);
         for number in [7, 9, 4] {
-            known.mark(place(number, 100), 50);
+            known.mark(addr(number, 100), 50);
         }
-        let knows = |known: &Dead, number| known.of(number).is_some_and(|it| it.cover(100..150));
+        let knows =
+            |known: &DeadSet, number| known.of(number).is_some_and(|it| it.covers(100..150));
         assert_eq!(
             (0..12).filter(|&at| knows(&known, at)).collect::<Vec<_>>(),
             [4, 7, 9]
@@ -207,7 +207,7 @@ mod tests {
         );
         known.forget_before(600);
         assert_eq!(known.pieces, 0);
-        known.mark(place(601, 100), 50);
+        known.mark(addr(601, 100), 50);
         assert!(knows(&known, 601));
     }
 
@@ -216,37 +216,37 @@ mod tests {
 
     #[test]
     fn dead_set_respects_memory_limit() {
-        let mut known = Dead::new(1);
-        let knows = |known: &Dead, number, unit| {
+        let mut known = DeadSet::new(1);
+        let knows = |known: &DeadSet, number, unit| {
             let blocks = known.of(number);
-            blocks.is_some_and(|blocks| blocks.cover(unit..unit + 50))
+            blocks.is_some_and(|blocks| blocks.covers(unit..unit + 50))
         };
         for number in 0..3 {
             for piece in 0..MOST_PIECES as u32 * 2 / 3 {
-                known.mark(place(number, piece * PIECE_UNITS + 100), 50);
+                known.mark(addr(number, piece * PIECE_UNITS + 100), 50);
             }
         }
         assert_eq!(known.pieces, MOST_PIECES);
         assert!(knows(&known, 0, 100) && knows(&known, 1, 100) && !knows(&known, 2, 100));
         known.forget_before(1);
-        known.mark(place(2, 100), 50);
+        known.mark(addr(2, 100), 50);
         assert!(knows(&known, 2, 100));
     }
 
     #[test]
     fn distant_mark_takes_one_piece() {
-        let mut known = Dead::new(1);
-        known.mark(place(0, u32::MAX - 99), 50);
+        let mut known = DeadSet::new(1);
+        known.mark(addr(0, u32::MAX - 99), 50);
         assert_eq!(known.pieces, 1);
-        assert!(known.of(0).unwrap().cover(u32::MAX - 99..u32::MAX - 49));
+        assert!(known.of(0).unwrap().covers(u32::MAX - 99..u32::MAX - 49));
     }
 
     #[test]
     fn dead_record_may_span_pieces() {
-        let mut known = Dead::new(1);
+        let mut known = DeadSet::new(1);
         let units = PIECE_UNITS - 10..PIECE_UNITS + 30;
-        known.mark(place(0, units.start), 40);
+        known.mark(addr(0, units.start), 40);
         assert_eq!(known.pieces, 2);
-        assert!(known.of(0).unwrap().cover(units));
+        assert!(known.of(0).unwrap().covers(units));
     }
 }

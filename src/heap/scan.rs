@@ -1,35 +1,34 @@
-//! Walking a segment record by record, and finding the way again behind damage.
+//! Scans a segment record by record, and resynchronizes after corruption.
 //!
-//! The one walker of cleaning, recovery and verification. It knows records, not whether anything
-//! links to them.
+//! Cleaning, recovery and verification all use this scanner. May call `format` and `heap::segment`;
+//! ignores whether a link leads to a record.
 
 use crate::error::Result;
-use crate::format::record::Header;
-use crate::format::slot::Place;
-use crate::heap::{Blocks, Segment};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::record::RecordHeader;
+use crate::heap::{DeadBlocks, Segment};
 use crate::sync::load;
 
-/// A walk over the records of a segment.
+/// A scan of the records of a segment.
 #[derive(Debug)]
-pub(crate) struct Walker<'a> {
+pub(crate) struct Scanner<'a> {
     segment: &'a Segment,
     unit: u32,
     end: u32,
-    /// Bytes that may still be summed in vain: a hostile segment is full of lengths that lead
-    /// nowhere.
+    /// Bytes whose checksum may still fail: a hostile segment is full of lengths that lead nowhere.
     budget: u64,
 }
 
-/// What a walk came by.
+/// An item that a scan finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// A record that verifies.
-    Record(Place, Header),
-    /// A stretch of bytes that are no record, from here to there in units.
-    Damage { from: u32, to: u32 },
+pub(crate) enum ScanItem {
+    /// A valid record.
+    Record(HeapAddr, RecordHeader),
+    /// A range of bytes without a valid record, in units.
+    Corrupt { from: u32, to: u32 },
 }
 
-impl<'a> Walker<'a> {
+impl<'a> Scanner<'a> {
     pub(super) fn new(segment: &'a Segment, unit: u32, end: u32) -> Self {
         let end = end.min(segment.capacity_units());
         Self {
@@ -40,61 +39,65 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Where the walk stands: everything before this was reported.
+    /// Returns the position of the scan: everything before it was reported.
     pub(crate) fn unit(&self) -> u32 {
         self.unit
     }
 
-    /// Whether the walk ended before its time, and does not know what lies behind.
+    /// Returns whether the scan gave up before the end, and so did not see the rest.
     pub(crate) fn gave_up(&self) -> bool {
         self.budget == 0
     }
 
-    /// Passes over the record here by its length alone if all of it is known to be dead. Whether it
-    /// did.
+    /// Skips the record at the current position, by its length alone, if all of it is known to be
+    /// dead. Returns whether it did.
     ///
-    /// A damaged length leads nowhere else than to another place among the dead: the walk goes on
-    /// there, and finds the way again as behind any damage.
+    /// A corrupt length can only lead to another position within dead records. The scan continues
+    /// there, and resynchronizes as after any corruption.
     #[inline]
-    pub(crate) fn pass_dead(&mut self, dead: &Blocks) -> Result<bool> {
+    pub(crate) fn skip_dead(&mut self, dead: &DeadBlocks) -> Result<bool> {
         let Some((header, _)) = self.segment.record(self.unit)? else {
             return Ok(false);
         };
         let next = u64::from(self.unit) + header.stored_bytes() / 8;
-        if next > u64::from(self.end) || !dead.cover(self.unit..next as u32) {
+        if next > u64::from(self.end) || !dead.covers(self.unit..next as u32) {
             return Ok(false);
         }
         self.unit = next as u32;
         Ok(true)
     }
 
-    /// The next record or stretch of damage; none at the end.
-    pub(crate) fn step(&mut self) -> Result<Option<Found>> {
-        self.step_by(Segment::verify)
+    /// Returns the next record or corrupt range. `None` at the end.
+    pub(crate) fn next_item(&mut self) -> Result<Option<ScanItem>> {
+        self.next_by(Segment::verify)
     }
 
-    /// As [`Walker::step`]; of a record the key is appended to `out` and, if it takes no more than
-    /// `most` bytes, the value.
-    pub(crate) fn step_reading(&mut self, most: u64, out: &mut Vec<u8>) -> Result<Option<Found>> {
+    /// Returns the next item as [`Self::next_item`] does. Appends a record's key to `out` and, if the
+    /// record takes no more than `most` bytes, its value.
+    pub(crate) fn next_item_reading(
+        &mut self,
+        most: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<ScanItem>> {
         let start = out.len();
-        let found = self.step_by(|segment, unit| segment.read_small(unit, most, out))?;
-        if !matches!(found, Some(Found::Record(..))) {
+        let found = self.next_by(|segment, unit| segment.read_small(unit, most, out))?;
+        if !matches!(found, Some(ScanItem::Record(..))) {
             out.truncate(start);
         }
         Ok(found)
     }
 
     #[inline(always)]
-    fn step_by(
+    fn next_by(
         &mut self,
-        mut verify: impl FnMut(&Segment, u32) -> Result<Option<Header>>,
-    ) -> Result<Option<Found>> {
+        mut verify: impl FnMut(&Segment, u32) -> Result<Option<RecordHeader>>,
+    ) -> Result<Option<ScanItem>> {
         let from = self.unit;
         if let Some(header) = self.record_at(from, &mut verify)? {
-            return Ok(Some(self.pass(header)));
+            return Ok(Some(self.advance(header)));
         }
         let Some(next) = self.next_nonzero(from)? else {
-            // Zeros to the end: what a rotate left over, or what was never written.
+            // Zeros to the end: left by a rotation to a new segment, or never written (H1).
             self.unit = self.end;
             return Ok(None);
         };
@@ -106,27 +109,28 @@ impl<'a> Walker<'a> {
             at += 1;
         }
         self.unit = if self.budget == 0 { self.end } else { at };
-        Ok(Some(Found::Damage {
+        Ok(Some(ScanItem::Corrupt {
             from,
             to: self.unit,
         }))
     }
 
-    fn pass(&mut self, header: Header) -> Found {
-        let place = Place {
+    fn advance(&mut self, header: RecordHeader) -> ScanItem {
+        let addr = HeapAddr {
             segment: self.segment.number(),
             unit: self.unit,
         };
         self.unit += (header.stored_bytes() / 8) as u32;
-        Found::Record(place, header)
+        debug_assert!(self.unit <= self.end);
+        ScanItem::Record(addr, header)
     }
 
-    /// A record that verifies and ends before the walk does.
+    /// Returns the header of a valid record that ends before the scan does.
     fn record_at(
         &mut self,
         unit: u32,
-        mut verify: impl FnMut(&Segment, u32) -> Result<Option<Header>>,
-    ) -> Result<Option<Header>> {
+        mut verify: impl FnMut(&Segment, u32) -> Result<Option<RecordHeader>>,
+    ) -> Result<Option<RecordHeader>> {
         if unit >= self.end {
             return Ok(None);
         }
@@ -162,9 +166,9 @@ mod tests {
     use crate::format::record::Kind;
     use crate::sync::store;
 
-    fn walk(segment: &Segment) -> Vec<Found> {
-        let mut walker = segment.walk(0, segment.capacity_units());
-        std::iter::from_fn(|| walker.step().unwrap()).collect()
+    fn scan(segment: &Segment) -> Vec<ScanItem> {
+        let mut scanner = segment.scan(0, segment.capacity_units());
+        std::iter::from_fn(|| scanner.next_item().unwrap()).collect()
     }
 
     fn filled() -> (Segment, Vec<u32>) {
@@ -180,10 +184,11 @@ mod tests {
     #[test]
     fn walk_visits_records_until_zeros() {
         let (segment, starts) = filled();
-        let found = walk(&segment);
+        let found = scan(&segment);
+        // H1: bytes after the last record are zero, and end the scan.
         assert_eq!(found.len(), 10);
         for (found, &start) in found.iter().zip(&starts) {
-            assert!(matches!(found, Found::Record(place, _) if place.unit == start));
+            assert!(matches!(found, ScanItem::Record(addr, _) if addr.unit == start));
         }
     }
 
@@ -194,17 +199,17 @@ mod tests {
                 let (segment, starts) = filled();
                 let target = segment.word(starts[damaged] as usize + word);
                 store(target, !load(target));
-                let found = walk(&segment);
+                let found = scan(&segment);
                 let records = found
                     .iter()
-                    .filter(|found| matches!(found, Found::Record(..)))
+                    .filter(|found| matches!(found, ScanItem::Record(..)))
                     .count();
                 assert_eq!(records, 9, "record {damaged}, word {word}");
-                let stretch = Found::Damage {
+                let corrupt = ScanItem::Corrupt {
                     from: starts[damaged],
                     to: starts[damaged + 1],
                 };
-                assert!(found.contains(&stretch) || damaged == 9, "{found:?}");
+                assert!(found.contains(&corrupt) || damaged == 9, "{found:?}");
             }
         }
     }
@@ -213,15 +218,15 @@ mod tests {
     fn zeroed_page_hides_only_itself() {
         let (segment, starts) = filled();
         segment.erase(starts[3], starts[6]).unwrap();
-        let found = walk(&segment);
+        let found = scan(&segment);
         assert_eq!(
             found
                 .iter()
-                .filter(|found| matches!(found, Found::Record(..)))
+                .filter(|found| matches!(found, ScanItem::Record(..)))
                 .count(),
             7
         );
-        assert!(found.contains(&Found::Damage {
+        assert!(found.contains(&ScanItem::Corrupt {
             from: starts[3],
             to: starts[6]
         }));
@@ -236,28 +241,28 @@ mod tests {
             segment.put(third, b"third", b"3");
             store(segment.word(second as usize), 0);
             assert!(
-                walk(&segment)
+                scan(&segment)
                     .iter()
-                    .any(|found| matches!(found, Found::Damage { .. }))
+                    .any(|found| matches!(found, ScanItem::Corrupt { .. }))
             );
-            segment.fill_gap(second, third).unwrap();
-            let kinds: Vec<_> = walk(&segment)
+            segment.write_filler(second, third).unwrap();
+            let kinds: Vec<_> = scan(&segment)
                 .into_iter()
                 .map(|found| match found {
-                    Found::Record(_, header) => header.kind,
-                    Found::Damage { .. } => panic!("{value_len}: {found:?}"),
+                    ScanItem::Record(_, header) => header.kind,
+                    ScanItem::Corrupt { .. } => panic!("{value_len}: {found:?}"),
                 })
                 .collect();
-            let gaps = kinds.iter().filter(|&&kind| kind == Kind::Gap).count();
-            assert_eq!(kinds.len(), gaps + 2, "{value_len}");
-            assert!(gaps > value_len >> 16, "{value_len}: {gaps}");
+            let fillers = kinds.iter().filter(|&&kind| kind == Kind::Filler).count();
+            assert_eq!(kinds.len(), fillers + 2, "{value_len}");
+            assert!(fillers > value_len >> 16, "{value_len}: {fillers}");
         }
     }
 
     #[test]
     fn hostile_segment_costs_bounded_work() {
         let segment = Segment::plain(1 << 16);
-        let header = Header {
+        let header = RecordHeader {
             variant: crate::format::record::Variant::Versioned,
             value_len: 30_000,
             mtime: 1,
@@ -269,11 +274,11 @@ mod tests {
                 store(segment.word(unit as usize + at), word);
             }
         }
-        let found = walk(&segment);
+        let found = scan(&segment);
         assert!(
             found
                 .iter()
-                .all(|found| matches!(found, Found::Damage { .. }))
+                .all(|found| matches!(found, ScanItem::Corrupt { .. }))
         );
     }
 }

@@ -1,33 +1,32 @@
 //! Heap segments: append-only files of records.
 //!
-//! Knows how a record is written, read and verified, and nothing of the entries that link to it. A
-//! record is believed only as a private copy whose checksum was computed from that copy.
+//! Writes, reads and verifies records by their address; a record counts as valid only as a private
+//! copy whose checksum was computed from that copy. May call `error`, `format`, `os`, `sync` and
+//! `heap::record_io`; independent of the entries that link to the records.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::record::{
-    HEADER_BYTES, HEADER_WORDS, Header, Kind, NUMBERED_WORDS, SHORT_BYTES, SUM_BYTES, Seed, Variant,
-};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::record::{ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, Variant};
 use crate::format::segment::{self, SegmentHeader};
-use crate::format::slot::Place;
-use crate::heap::Walker;
-use crate::os::mmap::{Extent, MappedFile, Memory, Stores, prefetch};
+use crate::heap::Scanner;
+use crate::heap::record_io::{self, Copied, TooShort, split};
+use crate::os::mapped_file::{MappedFile, StorePattern};
+use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
 use crate::os::words;
 use crate::sync::{Word, load, store};
 
-/// Long records go through a buffer of this size, which stays in the nearest cache.
-const CHUNK: usize = 4096;
-/// Cache lines of a record that are asked for ahead of its reading.
+/// Cache lines of a record that are prefetched.
 const PREFETCH_LINES: usize = 3;
-/// The most that one gap takes.
-const GAP: usize = 1 << 16;
-static ZEROS: [u8; GAP] = [0; GAP];
+/// The longest filler record in bytes.
+const FILLER_MAX: usize = 1 << 16;
+static ZEROS: [u8; FILLER_MAX] = [0; FILLER_MAX];
 
 /// One segment, mapped.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(super) memory: Memory,
+    pub(super) memory: MappedWords,
     file: Arc<MappedFile>,
     heap_id: u64,
     number: u16,
@@ -36,33 +35,33 @@ pub(crate) struct Segment {
     variant: Variant,
 }
 
-/// What reading a record for a key gave.
+/// The result of reading a record for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It is the key's record, and verified if that was asked for.
-    Match(Header),
+pub(crate) enum RecordRead {
+    /// It is the key's record, and verified if the caller asked for that.
+    Match(RecordHeader),
     /// It is a record of another key, as far as its bytes tell.
     OtherKey,
-    /// It is no record, or its checksum is wrong.
-    Damaged,
+    /// It is no record, or its checksum does not match.
+    Corrupt,
 }
 
 impl Segment {
-    /// Maps a segment whose header was checked. How its records are laid out the index says.
+    /// Maps a segment whose header was checked. The index determines the `variant` of its records.
     pub(crate) fn new(
         file: Arc<MappedFile>,
         header: &SegmentHeader,
         variant: Variant,
     ) -> Result<Self> {
         let window = header.capacity & !7;
-        let extent = Extent {
+        let layout = WindowLayout {
             base: 0,
             unit_bytes: window,
             units: 1,
             first_log2: 0,
-            stores: Stores::InOrder,
+            stores: StorePattern::Sequential,
         };
-        let memory = Memory::new(Arc::clone(&file), extent)?;
+        let memory = MappedWords::new(Arc::clone(&file), layout)?;
         Ok(Self {
             memory,
             file,
@@ -78,12 +77,13 @@ impl Segment {
         self.number
     }
 
-    /// Bytes that the segment may grow to.
+    /// Returns the bytes that the segment may grow to.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
     }
 
-    /// When the segment was made: no record that was written before has a higher version.
+    /// Returns when the segment was created: no record that was written before has a higher version
+    /// (G3).
     pub(crate) fn created(&self) -> u64 {
         self.created
     }
@@ -92,12 +92,12 @@ impl Segment {
         &self.file
     }
 
-    /// Bytes that are allocated now, as far as this process knows.
+    /// Returns the bytes that this process knows to be allocated.
     pub(crate) fn allocated(&self) -> u64 {
-        self.memory.known()
+        self.memory.allocated()
     }
 
-    /// Bytes that are allocated now, asked of the system.
+    /// Returns the bytes that are allocated now, asked of the system.
     pub(crate) fn refresh(&self) -> Result<u64> {
         self.memory.refresh()
     }
@@ -111,20 +111,22 @@ impl Segment {
         Error::damaged(self.file.path(), what, u64::from(unit) * 8)
     }
 
-    fn place(&self, unit: u32) -> Place {
-        Place {
+    /// Returns the start of the checksum of the record at `unit`.
+    fn seed(&self, unit: u32) -> ChecksumSeed {
+        let addr = HeapAddr {
             segment: self.number,
             unit,
-        }
+        };
+        ChecksumSeed::new(self.heap_id, addr)
     }
 
-    /// The header of a record and its words; none where they cannot be a record's.
+    /// Returns the header of a record and its words. `None` if the words cannot be a record's.
     #[inline(always)]
-    pub(super) fn record(&self, unit: u32) -> Result<Option<(Header, &[Word])>> {
+    pub(super) fn record(&self, unit: u32) -> Result<Option<(RecordHeader, &[Word])>> {
         match self.record_within(self.memory.first(), unit) {
             Ok(found) => Ok(found),
-            Err(_beyond) => {
-                // Written by another process since the size was last looked at, or damage.
+            Err(TooShort) => {
+                // Another process wrote it after the size was last read, or it is corrupt.
                 self.memory.refresh()?;
                 Ok(self
                     .record_within(self.memory.first(), unit)
@@ -133,23 +135,15 @@ impl Segment {
         }
     }
 
-    /// An error stands for a record that would end behind the known end.
+    /// The same in `words`; [`TooShort`] if the record would end after them.
     #[inline(always)]
     fn record_within<'a>(
         &self,
         words: &'a [Word],
         unit: u32,
-    ) -> std::result::Result<Option<(Header, &'a [Word])>, ()> {
-        let rest = words.get(unit as usize..).ok_or(())?;
-        // A short record may end at the segment's end: only the words of its own header are read.
-        let words = match self.variant {
-            Variant::Versioned => first_words::<HEADER_WORDS>(rest)?,
-            Variant::Numbered => {
-                let [first, second] = first_words::<NUMBERED_WORDS>(rest)?;
-                [first, second, 0]
-            }
-        };
-        let Some(header) = Header::from_words(self.variant, words) else {
+    ) -> std::result::Result<Option<(RecordHeader, &'a [Word])>, TooShort> {
+        let rest = words.get(unit as usize..).ok_or(TooShort)?;
+        let Some(header) = record_io::header_of(self.variant, rest)? else {
             return Ok(None);
         };
         let count = (header.stored_bytes() / 8) as usize;
@@ -158,11 +152,11 @@ impl Segment {
         }
         rest.get(..count)
             .map(|record| Some((header, record)))
-            .ok_or(())
+            .ok_or(TooShort)
     }
 
-    /// Reads the record of `key` and appends its value to `out`. Whatever the outcome, nothing but
-    /// a value that matched (and, with `verify`, passed its checksum) is left there.
+    /// Reads the record of `key` and appends its value to `out`. Appends nothing unless the record
+    /// matches and, with `verify`, its checksum is right.
     #[inline(always)]
     pub(crate) fn read(
         &self,
@@ -170,30 +164,31 @@ impl Segment {
         key: &[u8],
         verify: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Outcome> {
+    ) -> Result<RecordRead> {
         let Some((header, record)) = self.record(unit)? else {
-            return Ok(Outcome::Damaged);
+            return Ok(RecordRead::Corrupt);
         };
         if usize::from(header.key_len) != key.len() {
             return self.other(unit, header, record, verify);
         }
         let start = out.len();
-        let (same, sound) = self.copy_value(unit, header, record, (key, verify), out);
-        if same && sound {
-            return Ok(Outcome::Match(header));
+        let Copied { same_key, is_valid } =
+            record_io::copy_value(self.seed(unit), header, record, (key, verify), out);
+        if same_key && is_valid {
+            return Ok(RecordRead::Match(header));
         }
         out.truncate(start);
-        Ok(if same || !sound {
-            Outcome::Damaged
+        Ok(if same_key || !is_valid {
+            RecordRead::Corrupt
         } else {
-            Outcome::OtherKey
+            RecordRead::OtherKey
         })
     }
 
-    /// Reads the record of `key` as [`Self::read`] does, and returns its version; none where it is
-    /// another's, damaged, or behind what is known of the file.
+    /// Reads the record of `key` as [`Self::read`] does, and returns its version. `None` if it is
+    /// another key's, corrupt, or after the end of what is already mapped.
     #[inline(always)]
-    pub(crate) fn value_at_hand(
+    pub(crate) fn value_mapped(
         &self,
         unit: u32,
         key: &[u8],
@@ -205,70 +200,54 @@ impl Segment {
             return None;
         }
         let start = out.len();
-        let (same, sound) = self.copy_value(unit, header, record, (key, verify), out);
-        if same && sound {
+        let Copied { same_key, is_valid } =
+            record_io::copy_value(self.seed(unit), header, record, (key, verify), out);
+        if same_key && is_valid {
             return Some(header.mtime);
         }
         out.truncate(start);
         None
     }
 
-    /// Whether a record has this key, which has its length, and is sound. Appends its value.
-    #[inline(always)]
-    fn copy_value(
+    /// Judges a record whose key has another length: another key's, or one with a corrupt length.
+    #[cold]
+    fn other(
         &self,
         unit: u32,
-        header: Header,
+        header: RecordHeader,
         record: &[Word],
-        (key, verify): (&[u8], bool),
-        out: &mut Vec<u8>,
-    ) -> (bool, bool) {
-        let mut same = true;
-        let key_at = header.variant.header_bytes();
-        let take = |at: usize, bytes: &[u8]| {
-            let (key_part, value_part) = split(at, bytes, key_at, key_at + key.len());
-            same &= key_part.is_empty()
-                || key
-                    .get(at.max(key_at) - key_at..)
-                    .is_some_and(|rest| rest.starts_with(key_part));
-            out.extend_from_slice(value_part);
-        };
-        let sound = self.copy(unit, header, record, verify, take);
-        (same, sound)
-    }
-
-    /// A record whose key has another length: another key's, or one whose length was damaged.
-    #[cold]
-    fn other(&self, unit: u32, header: Header, record: &[Word], verify: bool) -> Result<Outcome> {
-        let sound = self.copy(unit, header, record, verify, |_, _| {});
-        Ok(if sound {
-            Outcome::OtherKey
+        verify: bool,
+    ) -> Result<RecordRead> {
+        let is_valid = record_io::copy(self.seed(unit), header, record, verify, |_, _| {});
+        Ok(if is_valid {
+            RecordRead::OtherKey
         } else {
-            Outcome::Damaged
+            RecordRead::Corrupt
         })
     }
 
-    /// Whether the record is that of `key`, by comparing keys only: no checksum is computed.
+    /// Compares the record's key with `key`, without computing the checksum.
     #[inline]
-    pub(crate) fn compare(&self, unit: u32, key: &[u8]) -> Result<Outcome> {
+    pub(crate) fn compare(&self, unit: u32, key: &[u8]) -> Result<RecordRead> {
         let Some((header, record)) = self.record(unit)? else {
-            return Ok(Outcome::Damaged);
+            return Ok(RecordRead::Corrupt);
         };
-        let same = usize::from(header.key_len) == key.len() && holds_key(header, record, key);
+        let same =
+            usize::from(header.key_len) == key.len() && record_io::holds_key(header, record, key);
         Ok(if same {
-            Outcome::Match(header)
+            RecordRead::Match(header)
         } else {
-            Outcome::OtherKey
+            RecordRead::OtherKey
         })
     }
 
-    /// Reads any record, appending its key and its value; none where it does not verify.
+    /// Reads a record of any key, and appends its key and its value. `None` if it is not valid.
     pub(crate) fn read_any(
         &self,
         unit: u32,
         key: &mut Vec<u8>,
         mut value: Option<&mut Vec<u8>>,
-    ) -> Result<Option<Header>> {
+    ) -> Result<Option<RecordHeader>> {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(None);
         };
@@ -282,7 +261,7 @@ impl Segment {
                 value.extend_from_slice(value_part);
             }
         };
-        if self.copy(unit, header, record, true, take) {
+        if record_io::copy(self.seed(unit), header, record, true, take) {
             return Ok(Some(header));
         }
         key.truncate(key_start);
@@ -292,11 +271,11 @@ impl Segment {
         Ok(None)
     }
 
-    /// Reads the record of an entry, appending its key and its value, and returns its version, where
-    /// that takes no look at the file's size; none where there is no such record, or none that
-    /// verifies.
+    /// Reads the record of an entry, appends its key and its value, and returns its version. `None`
+    /// if there is no valid record of an entry within what is already mapped; the caller then
+    /// truncates both.
     #[inline(always)]
-    pub(crate) fn entry_at_hand(
+    pub(crate) fn entry_mapped(
         &self,
         unit: u32,
         key: &mut Vec<u8>,
@@ -310,14 +289,14 @@ impl Segment {
             key.extend_from_slice(key_part);
             value.extend_from_slice(value_part);
         };
-        let is_sound = self.copy(unit, header, record, true, take);
-        (is_sound && header.kind == Kind::Entry).then_some(header.mtime)
+        let is_valid = record_io::copy(self.seed(unit), header, record, true, take);
+        (is_valid && header.kind == Kind::Entry).then_some(header.mtime)
     }
 
-    /// Reads the key of any record into `key`, in place of what was there, and touches no more of
-    /// the record than that: no checksum is computed, so it is for the caller to find out whether
-    /// the key can be believed. None where there cannot be a record, or where it is numbered.
-    pub(crate) fn read_key(&self, unit: u32, key: &mut Vec<u8>) -> Result<Option<Header>> {
+    /// Reads the key of a record into `key`, in place of its contents, and touches no more of the
+    /// record: computes no checksum, so the caller validates the key. `None` if there cannot be a
+    /// record, or if the cache is numbered.
+    pub(crate) fn read_key(&self, unit: u32, key: &mut Vec<u8>) -> Result<Option<RecordHeader>> {
         key.clear();
         let found = self.record(unit)?;
         let Some((header, record)) = found.filter(|_| self.variant == Variant::Versioned) else {
@@ -330,14 +309,14 @@ impl Segment {
         Ok(Some(header))
     }
 
-    /// Reads any record, appending its key and, if it takes no more than `most` bytes, its value;
-    /// none where it does not verify.
+    /// Reads a record of any key, and appends its key and, if the record takes no more than `most`
+    /// bytes, its value. `None` if it is not valid.
     pub(crate) fn read_small(
         &self,
         unit: u32,
         most: u64,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Header>> {
+    ) -> Result<Option<RecordHeader>> {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(None);
         };
@@ -352,20 +331,20 @@ impl Segment {
                 out.extend_from_slice(value);
             }
         };
-        if self.copy(unit, header, record, true, take) {
+        if record_io::copy(self.seed(unit), header, record, true, take) {
             return Ok(Some(header));
         }
         out.truncate(start);
         Ok(None)
     }
 
-    /// Bytes of a record by its header alone, whether it verifies or not; none where there cannot
-    /// be one.
+    /// Returns the bytes of a record by its header alone, valid or not. `None` if there cannot be a
+    /// record.
     pub(crate) fn stored_bytes(&self, unit: u32) -> Result<Option<u64>> {
         Ok(self.record(unit)?.map(|(header, _)| header.stored_bytes()))
     }
 
-    /// Asks for the first lines of a record; what lies behind them the processor finds by itself.
+    /// Prefetches the first cache lines of a record; the processor prefetches the lines after them.
     #[inline]
     pub(crate) fn prefetch(&self, unit: u32) {
         let words = self.memory.first();
@@ -376,37 +355,24 @@ impl Segment {
         }
     }
 
-    /// Whether there is a record that verifies, and its header.
-    pub(crate) fn verify(&self, unit: u32) -> Result<Option<Header>> {
+    /// Returns the header of a record if the record is valid.
+    pub(crate) fn verify(&self, unit: u32) -> Result<Option<RecordHeader>> {
         let Some((header, record)) = self.record(unit)? else {
             return Ok(None);
         };
-        Ok(self
-            .copy(unit, header, record, true, |_, _| {})
-            .then_some(header))
+        let is_valid = record_io::copy(self.seed(unit), header, record, true, |_, _| {});
+        Ok(is_valid.then_some(header))
     }
 
-    /// Copies a record piece by piece into private memory, hands each piece to `take` with its
-    /// offset, and says whether what was copied is sound.
-    #[inline(always)]
-    fn copy(
+    /// Writes a record. The range must be allocated, reserved and zero, and not yet visible to any
+    /// reader (H1, H2).
+    pub(crate) fn write(
         &self,
         unit: u32,
-        header: Header,
-        record: &[Word],
-        verify: bool,
-        take: impl FnMut(usize, &[u8]),
-    ) -> bool {
-        let seed = Seed::new(self.heap_id, self.place(unit));
-        if record.len() * 8 <= SHORT_BYTES {
-            copy_short(seed, header, record, verify, take)
-        } else {
-            copy_long(seed, header, record, verify, take)
-        }
-    }
-
-    /// Writes a record. The range must be allocated, reserved and zero, and nobody can read it yet.
-    pub(crate) fn write(&self, unit: u32, header: Header, key: &[u8], value: &[u8]) -> Result<()> {
+        header: RecordHeader,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
         debug_assert_eq!(
             (usize::from(header.key_len), header.value_len as usize),
             (key.len(), value.len())
@@ -414,36 +380,17 @@ impl Segment {
         let count = (header.stored_bytes() / 8) as usize;
         let words = self.memory.first();
         let range = unit as usize..unit as usize + count;
+        // H2: the slice ends where the allocated part does.
         let words = words
             .get(range)
             .ok_or_else(|| self.damaged("a segment cut short", unit))?;
-        let mut fixed = [0; HEADER_BYTES];
-        for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        let fixed = &mut fixed[..header.variant.header_bytes()];
-        let seed = Seed::new(self.heap_id, self.place(unit));
-        if count * 8 <= SHORT_BYTES {
-            let mut record = [0_u8; SHORT_BYTES];
-            let end = fixed.len() + key.len();
-            record[..fixed.len()].copy_from_slice(fixed);
-            record[fixed.len()..end].copy_from_slice(key);
-            record[end..end + value.len()].copy_from_slice(value);
-            let sum = seed.sum_short(&record[SUM_BYTES..end + value.len()]);
-            record[..SUM_BYTES].copy_from_slice(&sum.to_le_bytes());
-            words::copy_in(words, &[&record[..count * 8]]);
-        } else {
-            let mut sum = seed.long();
-            sum.update(&fixed[SUM_BYTES..]);
-            sum.update(key);
-            sum.update(value);
-            fixed[..SUM_BYTES].copy_from_slice(&sum.value().to_le_bytes());
-            words::copy_in(words, &[fixed, key, value]);
-        }
+        // H1, M3: no reader has these bytes, because nothing was ever stored here.
+        debug_assert!(cfg!(loom) || words.iter().all(|word| load(word) == 0));
+        record_io::write(self.seed(unit), words, header, (key, value));
         Ok(())
     }
 
-    /// Whether nothing was ever written at a place; what lies behind the allocated end counts as
+    /// Returns whether nothing was ever written at `unit`. Bytes after the allocated end count as
     /// blank.
     pub(crate) fn is_blank(&self, unit: u32) -> Result<bool> {
         let words = self.memory.first();
@@ -455,7 +402,7 @@ impl Segment {
             .all(|word| load(word) == 0))
     }
 
-    /// Whether a range holds only zeros, as far as it is allocated.
+    /// Returns whether the allocated part of a range holds only zeros.
     pub(crate) fn is_zero(&self, from: u32, to: u32) -> Result<bool> {
         let words = self.memory.first();
         let to = words.len().min(to as usize);
@@ -463,7 +410,7 @@ impl Segment {
         Ok(range.iter().all(|word| load(word) == 0))
     }
 
-    /// Sets a range to zero: a record that never came to be.
+    /// Sets a range to zero: an uncommitted record, which no link ever led to (H1, M3).
     pub(crate) fn erase(&self, from: u32, to: u32) -> Result<()> {
         let words = self.memory.first();
         let to = words.len().min(to as usize);
@@ -475,41 +422,46 @@ impl Segment {
         Ok(())
     }
 
-    /// Fills a range in which no record verifies, and into which nobody links, with gaps up to the
-    /// record behind it: walks pass over them.
-    pub(crate) fn fill_gap(&self, from: u32, to: u32) -> Result<()> {
+    /// Fills a range with filler records up to the record after it, so that scans pass over the
+    /// range. No record in the range may be valid, and no link may lead into it.
+    pub(crate) fn write_filler(&self, from: u32, to: u32) -> Result<()> {
         self.erase(from, to)?;
         let least = (self.variant.header_bytes() + 1).next_multiple_of(8);
         let mut unit = from;
         loop {
             let left = (to.saturating_sub(unit)) as usize * 8;
             if left < least {
-                // Nothing is left: no two records begin so near to each other.
+                // Nothing is left, because no two records begin so close to each other.
                 return Ok(());
             }
-            let bytes = if left <= GAP { left } else { GAP - least };
+            let bytes = if left <= FILLER_MAX {
+                left
+            } else {
+                FILLER_MAX - least
+            };
             let content = &ZEROS[..bytes - self.variant.header_bytes()];
             let (key, value) = match self.variant {
                 Variant::Versioned => content.split_at(1),
                 Variant::Numbered => (content, &[][..]),
             };
-            let header = Header {
+            let header = RecordHeader {
                 variant: self.variant,
                 value_len: value.len() as u32,
                 mtime: 0,
                 key_len: key.len() as u16,
-                kind: Kind::Gap,
+                kind: Kind::Filler,
             };
             self.write(unit, header, key, value)?;
             unit += (bytes / 8) as u32;
         }
     }
 
-    /// The words of a value, for reading in place.
+    /// Returns the words that hold a value, and the byte in the first of them where it begins, for
+    /// reading in place.
     pub(crate) fn value_words(
         &self,
         unit: u32,
-        header: Header,
+        header: RecordHeader,
     ) -> Result<Option<(&[Word], usize)>> {
         let at = header.variant.header_bytes() + usize::from(header.key_len);
         Ok(self
@@ -517,99 +469,15 @@ impl Segment {
             .map(|(_, record)| (&record[at / 8..], at % 8)))
     }
 
-    /// A walk over the records from `unit` up to `end`.
-    pub(crate) fn walk(&self, unit: u32, end: u32) -> Walker<'_> {
-        Walker::new(self, unit.max(segment::first_place(0).unit), end)
+    /// Scans the records from `unit` up to `end`.
+    pub(crate) fn scan(&self, unit: u32, end: u32) -> Scanner<'_> {
+        Scanner::new(self, unit.max(segment::first_place(0).unit), end)
     }
 
-    /// The end of the segment as it could be at most, in units.
+    /// Returns the largest possible end of the segment, in units.
     pub(crate) fn capacity_units(&self) -> u32 {
         u32::try_from(self.capacity / 8).unwrap_or(u32::MAX)
     }
-}
-
-/// The first words of a record; an error where the segment ends before them.
-#[inline(always)]
-fn first_words<const COUNT: usize>(rest: &[Word]) -> std::result::Result<[u64; COUNT], ()> {
-    let first: &[Word; COUNT] = rest.first_chunk().ok_or(())?;
-    Ok(std::array::from_fn(|at| load(&first[at])))
-}
-
-/// The parts of a piece of a record that belong to its key and to its value.
-#[inline(always)]
-fn split(at: usize, bytes: &[u8], key_at: usize, value_at: usize) -> (&[u8], &[u8]) {
-    let key_from = key_at.saturating_sub(at).min(bytes.len());
-    let value_from = value_at.saturating_sub(at).min(bytes.len());
-    (&bytes[key_from..value_from], &bytes[value_from..])
-}
-
-/// [`Segment::copy`] of a record that is short by its header.
-#[inline(always)]
-fn copy_short(
-    seed: Seed,
-    header: Header,
-    record: &[Word],
-    verify: bool,
-    mut take: impl FnMut(usize, &[u8]),
-) -> bool {
-    let mut buffer = [0_u8; SHORT_BYTES];
-    words::copy_out(record, &mut buffer);
-    let bytes = &buffer[..header.content_bytes() as usize];
-    if !header.is_of(bytes) {
-        return false;
-    }
-    take(0, bytes);
-    !verify || seed.sum_short(&bytes[SUM_BYTES..]) == stored_sum(bytes)
-}
-
-/// [`Segment::copy`] of a record that is long by its header.
-fn copy_long(
-    seed: Seed,
-    header: Header,
-    record: &[Word],
-    verify: bool,
-    mut take: impl FnMut(usize, &[u8]),
-) -> bool {
-    let mut buffer = [0_u8; CHUNK];
-    let mut sum = seed.long();
-    let mut stored = 0;
-    let mut left = header.content_bytes() as usize;
-    for (piece, words) in record.chunks(CHUNK / 8).enumerate() {
-        words::copy_out(words, &mut buffer);
-        let bytes = &buffer[..left.min(words.len() * 8)];
-        left -= bytes.len();
-        let mut skip = 0;
-        if piece == 0 {
-            if !header.is_of(bytes) {
-                return false;
-            }
-            stored = stored_sum(bytes);
-            skip = SUM_BYTES;
-        }
-        take(piece * CHUNK, bytes);
-        if verify {
-            sum.update(&bytes[skip..]);
-        }
-    }
-    !verify || sum.value() == stored
-}
-
-/// Whether the key of a record is this one, which has its length.
-#[inline(always)]
-fn holds_key(header: Header, record: &[Word], key: &[u8]) -> bool {
-    match header.variant {
-        Variant::Versioned => words::equal(&record[HEADER_WORDS..], key),
-        Variant::Numbered => {
-            // The key begins in the midst of the second word.
-            let (first, rest) = key.split_at(key.len().min(4));
-            load(&record[1]).to_le_bytes()[4..4 + first.len()] == *first
-                && words::equal(&record[2..], rest)
-        }
-    }
-}
-
-fn stored_sum(bytes: &[u8]) -> u32 {
-    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 #[cfg(test)]
@@ -625,7 +493,7 @@ mod tests {
                 true,
             );
             Self {
-                memory: Memory::plain(bytes),
+                memory: MappedWords::plain(bytes),
                 file,
                 heap_id: 7,
                 number: 2,
@@ -640,7 +508,7 @@ mod tests {
         }
 
         pub(crate) fn put(&self, unit: u32, key: &[u8], value: &[u8]) -> u32 {
-            let header = Header {
+            let header = RecordHeader {
                 variant: Variant::Versioned,
                 value_len: value.len() as u32,
                 mtime: 5,
@@ -666,7 +534,7 @@ mod tests {
                 let mut out = b"before".to_vec();
                 let outcome = segment.read(16, &key, true, &mut out).unwrap();
                 assert!(
-                    matches!(outcome, Outcome::Match(header) if header.value_len as usize == value_len)
+                    matches!(outcome, RecordRead::Match(header) if header.value_len as usize == value_len)
                 );
                 assert_eq!(&out[6..], value);
                 let (mut k, mut v) = (Vec::new(), Vec::new());
@@ -674,7 +542,7 @@ mod tests {
                 assert_eq!((k, v), (key.clone(), value));
                 assert!(matches!(
                     segment.compare(16, &key).unwrap(),
-                    Outcome::Match(_)
+                    RecordRead::Match(_)
                 ));
                 segment.erase(16, end).unwrap();
                 assert!(segment.is_blank(16).unwrap());
@@ -682,12 +550,12 @@ mod tests {
         }
     }
 
-    /// A numbered record with a key of up to four bytes has two words, and a segment may end behind
-    /// it.
+    /// A numbered record with a key of up to four bytes has two words, and a segment may end after
+    /// them.
     #[test]
     fn short_records_may_end_their_segment() {
         for key_len in 1..=24_usize {
-            let header = Header {
+            let header = RecordHeader {
                 variant: Variant::Numbered,
                 value_len: 0,
                 mtime: 9,
@@ -706,17 +574,27 @@ mod tests {
                 segment.stored_bytes(16).unwrap(),
                 Some(header.stored_bytes())
             );
-            let matched = Outcome::Match(header);
+            let matched = RecordRead::Match(header);
             assert_eq!(segment.compare(16, &key).unwrap(), matched);
             assert_eq!(segment.read(16, &key, true, &mut out).unwrap(), matched);
-            assert_eq!(segment.value_at_hand(16, &key, true, &mut out), Some(9));
-            let mut walker = segment.walk(0, segment.capacity_units());
-            let found = walker.step().unwrap();
+            assert_eq!(segment.value_mapped(16, &key, true, &mut out), Some(9));
+            let mut scanner = segment.scan(0, segment.capacity_units());
+            let found = scanner.next_item().unwrap();
             assert!(
-                matches!(found, Some(crate::heap::Found::Record(place, _)) if place.unit == 16)
+                matches!(found, Some(crate::heap::ScanItem::Record(place, _)) if place.unit == 16)
             );
-            assert_eq!(walker.step().unwrap(), None);
+            assert_eq!(scanner.next_item().unwrap(), None);
         }
+    }
+
+    // H1, M3: a record is only written where nothing was stored, so no reader has these bytes.
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "word")]
+    fn record_needs_a_zero_range() {
+        let segment = Segment::plain(4096);
+        segment.put(16, b"key", b"value");
+        segment.put(16, b"key", b"other value");
     }
 
     #[test]
@@ -726,16 +604,16 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(
             segment.read(16, b"other k.", true, &mut out).unwrap(),
-            Outcome::OtherKey
+            RecordRead::OtherKey
         );
         assert_eq!(
             segment.read(16, b"longer key", true, &mut out).unwrap(),
-            Outcome::OtherKey
+            RecordRead::OtherKey
         );
         store(segment.word(19), 0x1122_3344_5566_7788);
         assert_eq!(
             segment.read(16, b"other k.", true, &mut out).unwrap(),
-            Outcome::Damaged
+            RecordRead::Corrupt
         );
         assert!(out.is_empty());
     }
@@ -752,7 +630,7 @@ mod tests {
                 let mut out = Vec::new();
                 let outcome = segment.read(16, key, true, &mut out).unwrap();
                 assert!(
-                    !matches!(outcome, Outcome::Match(_)),
+                    !matches!(outcome, RecordRead::Match(_)),
                     "byte {byte} bit {bit}"
                 );
                 assert!(out.is_empty());
@@ -764,7 +642,7 @@ mod tests {
     #[test]
     fn corrupt_length_stays_within_segment() {
         let segment = Segment::plain(4096);
-        let header = Header {
+        let header = RecordHeader {
             variant: Variant::Versioned,
             value_len: u32::MAX,
             mtime: 1,
@@ -777,11 +655,11 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(
             segment.read(16, b"key", true, &mut out).unwrap(),
-            Outcome::Damaged
+            RecordRead::Corrupt
         );
         assert_eq!(
             segment.read(u32::MAX, b"key", true, &mut out).unwrap(),
-            Outcome::Damaged
+            RecordRead::Corrupt
         );
         assert_eq!(out.capacity(), 0);
     }

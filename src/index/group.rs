@@ -1,6 +1,6 @@
-//! Eight control bytes at once, matched inside one word.
+//! Swiss-table groups: eight control bytes at once, matched inside one word (SWAR).
 //!
-//! Knows the values of control bytes, not which slots they stand for.
+//! May call `format::region` only; independent of the slots that the bytes belong to.
 
 use crate::format::region::{DELETED, EMPTY};
 
@@ -18,39 +18,41 @@ pub(crate) struct Matches(u64);
 impl Group {
     pub(crate) const WIDTH: u32 = 8;
 
-    /// The bytes equal to `control`.
+    /// Returns the bytes equal to `control`.
     #[inline]
     pub(crate) fn matching(self, control: u8) -> Matches {
         let differing = self.0 ^ (LOW * u64::from(control));
-        // Exact: without carries from byte to byte there are no false neighbours.
+        // Exact: without carries from byte to byte there are no false matches in neighbours.
         Matches(!(((differing & !HIGH) + !HIGH) | differing) & HIGH)
     }
 
-    /// The bytes that end a probe. The top bit and the lowest must both be clear: the usual
-    /// zero-byte trick takes a DELETED byte above an EMPTY one for EMPTY.
+    /// Returns the bytes that end a probe. The top bit and the lowest must both be clear: the usual
+    /// zero-byte trick mistakes a DELETED byte above an EMPTY one for EMPTY.
     #[inline]
     pub(crate) fn empty(self) -> Matches {
         const { assert!(EMPTY == 0 && DELETED == 1) };
         Matches(!self.0 & !(self.0 << 7) & HIGH)
     }
 
-    /// The bytes of slots that may be taken: empty and deleted ones.
+    /// Returns the bytes of slots that a new entry may take: empty and deleted ones.
     #[inline]
     pub(crate) fn vacant(self) -> Matches {
         Matches(!self.0 & HIGH)
     }
 
-    /// The bytes of slots that are taken.
+    /// Returns the bytes of occupied slots.
     #[inline]
     pub(crate) fn full(self) -> Matches {
         Matches(self.0 & HIGH)
     }
 
     pub(crate) fn byte(self, index: u32) -> u8 {
+        debug_assert!(index < Self::WIDTH);
         (self.0 >> (8 * index)) as u8
     }
 
     pub(crate) fn with_byte(self, index: u32, control: u8) -> Self {
+        debug_assert!(index < Self::WIDTH);
         let shift = 8 * index;
         Self(self.0 & !(0xff << shift) | (u64::from(control) << shift))
     }
@@ -63,11 +65,12 @@ impl Matches {
     }
 
     pub(crate) fn count(self) -> u32 {
-        // The product adds up all bytes in the topmost: there may be no instruction to count bits.
+        // The product sums all bytes in the highest one: a machine may have no instruction to count
+        // bits.
         ((self.0 >> 7).wrapping_mul(LOW) >> 56) as u32
     }
 
-    /// The last member.
+    /// Returns the last member.
     pub(crate) fn last_member(self) -> Option<u32> {
         self.any().then(|| 7 - self.0.leading_zeros() / 8)
     }
@@ -91,7 +94,7 @@ impl Iterator for Matches {
 mod tests {
     use super::*;
 
-    // Each pair of neighbouring bytes matches as it would one byte at a time.
+    // Each pair of neighbouring bytes matches as each byte does alone.
     #[test]
     fn group_matches_every_byte_pair() {
         let bytes = [EMPTY, DELETED, 0x80, 0x81, 0xff, 0xfe];

@@ -4,8 +4,9 @@
 //! it. Anybody loads; who may store says invariant L3 in `docs/design.md`.
 
 use crate::error::Result;
-use crate::format::index::{Counters, Poll, word};
-use crate::format::slot::{Link, Place};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{Counters, HeaderStateWord, word};
+use crate::format::slot::Link;
 use crate::lock;
 use crate::sync::{
     Relaxed, Word, acquire, acquire_fence, exchange, load, publish, release_fence, store,
@@ -174,11 +175,11 @@ impl<'a> Header<'a> {
         words.first_chunk().map(Self)
     }
 
-    pub(crate) fn poll(&self) -> Poll {
-        Poll(acquire(&self.0[word::POLL]))
+    pub(crate) fn poll(&self) -> HeaderStateWord {
+        HeaderStateWord(acquire(&self.0[word::POLL]))
     }
 
-    pub(crate) fn set_poll(&self, poll: Poll) {
+    pub(crate) fn set_poll(&self, poll: HeaderStateWord) {
         publish(&self.0[word::POLL], poll.0);
     }
 
@@ -213,28 +214,28 @@ impl<'a> Header<'a> {
     }
 
     /// Where the heap ends once the record under way is in.
-    pub(crate) fn reserved(&self) -> Place {
-        Place::from_word(load(&self.0[word::RESERVED]))
+    pub(crate) fn reserved(&self) -> HeapAddr {
+        HeapAddr::from_word(load(&self.0[word::RESERVED]))
     }
 
     /// Where the heap ends. Whoever sees an end sees the records before it.
-    pub(crate) fn tail(&self) -> Place {
-        Place::from_word(acquire(&self.0[word::TAIL]))
+    pub(crate) fn tail(&self) -> HeapAddr {
+        HeapAddr::from_word(acquire(&self.0[word::TAIL]))
     }
 
     /// Announces that bytes behind the tail are about to change.
-    pub(crate) fn reserve(&self, end: Place, live_after: u64) {
+    pub(crate) fn reserve(&self, end: HeapAddr, live_after: u64) {
         store(&self.0[word::LIVE_AFTER], live_after);
         publish(&self.0[word::RESERVED], end.to_word());
         release_fence();
     }
 
     /// Takes back what was reserved.
-    pub(crate) fn unreserve(&self, tail: Place) {
+    pub(crate) fn unreserve(&self, tail: HeapAddr) {
         publish(&self.0[word::RESERVED], tail.to_word());
     }
 
-    pub(crate) fn set_tail(&self, tail: Place) {
+    pub(crate) fn set_tail(&self, tail: HeapAddr) {
         publish(&self.0[word::TAIL], tail.to_word());
     }
 
@@ -352,8 +353,8 @@ impl<'a> Header<'a> {
     }
 
     /// The words by which the index is locked.
-    pub(crate) fn lock_words(&self) -> lock::Words<'a> {
-        lock::Words {
+    pub(crate) fn lock_words(&self) -> lock::LockWords<'a> {
+        lock::LockWords {
             state: &self.0[word::LOCK],
             inside: &self.0[word::INSIDE],
             waiting: &self.0[word::WAITING],
@@ -439,7 +440,7 @@ impl SyncNotes<'_> {
     /// All segments below a number are synced. The place of this is the beginning of the file, which
     /// says nothing about the segment itself, nor about zeros in it.
     pub(crate) fn segments_are_synced(&self, below: u16) {
-        let place = Place {
+        let place = HeapAddr {
             segment: below,
             unit: 0,
         };
@@ -481,7 +482,7 @@ mod tests {
             ..Counters::default()
         };
         let link = Link::new(
-            Place {
+            HeapAddr {
                 segment: 3,
                 unit: 99,
             },

@@ -1,31 +1,34 @@
-//! One region: a small open-addressing table of its own.
+//! One region: a bucket of the extendible hash table, itself a small Swiss table.
 //!
-//! Probing is linear over groups and ends at a group with an empty byte, at the latest after all of
-//! them. Knows its own words, not the directory that leads to it.
+//! Probing is linear over groups and ends at a group with an empty byte, or after all groups. May
+//! call `format`, `hash`, `index::group`, `os` and `sync`; independent of the directory that leads
+//! to the region.
 
 use crate::format::Geometry;
 use crate::format::record::Variant;
-use crate::format::region::{Counts, DELETED, EMPTY, HEADER_BYTES, Shape, Stamp, word};
-use crate::format::slot::{self, Identity, Link, Meta};
+use crate::format::region::{
+    DELETED, EMPTY, HEADER_BYTES, RegionShape, RegionStateWord, SlotCounts, word,
+};
+use crate::format::slot::{self, Link, RecordMeta, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::group::Group;
 use crate::os::mmap::prefetch;
 use crate::sync::{Word, acquire, acquire_fence, load, publish, release_fence, store};
 
-/// Places inside a region, in words, as the geometry decides them.
+/// Positions inside a region, in words, as the geometry determines them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
+pub(crate) struct RegionLayout {
     slots: u32,
     body_words: u32,
     links_at: u32,
     bodies_at: u32,
 }
 
-/// Words to a cache line.
+/// Words of a cache line.
 const LINE: usize = 8;
 const CONTROLS_AT: usize = HEADER_BYTES / 8;
 
-impl Layout {
+impl RegionLayout {
     pub(crate) fn new(geometry: &Geometry) -> Self {
         // Control bytes, then access marks: two bytes a slot.
         let links_at = CONTROLS_AT as u32 + geometry.region_slots / 4;
@@ -42,7 +45,7 @@ impl Layout {
         (self.bodies_at + self.slots * self.body_words) as usize
     }
 
-    /// Where the bodies begin in a region, in bytes.
+    /// Returns the offset of the bodies in a region, in bytes.
     pub(crate) fn bodies_at(&self) -> u64 {
         u64::from(self.bodies_at) * 8
     }
@@ -63,18 +66,18 @@ pub(crate) enum Glance {
     Unsure,
 }
 
-/// A generation over one region.
+/// The words of one region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region<'a> {
     words: &'a [Word],
-    layout: Layout,
+    layout: RegionLayout,
     number: u32,
 }
 
 impl<'a> Region<'a> {
-    /// `words` are exactly the region's.
+    /// Takes the words of the region, and no others.
     #[inline]
-    pub(crate) fn new(words: &'a [Word], layout: Layout, number: u32) -> Self {
+    pub(crate) fn new(words: &'a [Word], layout: RegionLayout, number: u32) -> Self {
         debug_assert_eq!(words.len(), layout.region_words());
         Self {
             words,
@@ -87,32 +90,34 @@ impl<'a> Region<'a> {
         self.number
     }
 
+    /// Loads the state word before anything else of the region is read.
     #[inline]
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp(acquire(&self.words[word::STAMP]))
+    pub(crate) fn stamp(&self) -> RegionStateWord {
+        RegionStateWord(acquire(&self.words[word::STAMP]))
     }
 
-    /// The stamp again, after everything that was read under it.
+    /// Loads the state word again, after all reads that it validates (S4).
     #[inline]
-    pub(crate) fn stamp_after(&self) -> Stamp {
+    pub(crate) fn stamp_after(&self) -> RegionStateWord {
         acquire_fence();
-        Stamp(load(&self.words[word::STAMP]))
+        RegionStateWord(load(&self.words[word::STAMP]))
     }
 
-    pub(crate) fn set_stamp(&self, stamp: Stamp) {
+    pub(crate) fn set_stamp(&self, stamp: RegionStateWord) {
+        // S4: after all stores to the region's old contents, and before all stores to its new ones.
         publish(&self.words[word::STAMP], stamp.0);
         release_fence();
     }
 
-    pub(crate) fn shape(&self) -> Shape {
-        Shape::from_word(load(&self.words[word::SHAPE]))
+    pub(crate) fn shape(&self) -> RegionShape {
+        RegionShape::from_word(load(&self.words[word::SHAPE]))
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        Counts::from_word(load(&self.words[word::COUNTS]))
+    pub(crate) fn counts(&self) -> SlotCounts {
+        SlotCounts::from_word(load(&self.words[word::COUNTS]))
     }
 
-    pub(crate) fn set_counts(&self, counts: Counts) {
+    pub(crate) fn set_counts(&self, counts: SlotCounts) {
         store(&self.words[word::COUNTS], counts.to_word());
     }
 
@@ -124,9 +129,9 @@ impl<'a> Region<'a> {
         store(&self.words[word::NEXT_FREE], next);
     }
 
-    /// The slots that are taken and deleted, counted from the control bytes.
-    pub(crate) fn recount(&self) -> Counts {
-        let mut counts = Counts::default();
+    /// Counts the occupied and deleted slots by the control bytes.
+    pub(crate) fn recount(&self) -> SlotCounts {
+        let mut counts = SlotCounts::default();
         for group in self.groups() {
             counts.occupied += group.full().count();
             counts.deleted += group.matching(DELETED).count();
@@ -134,12 +139,12 @@ impl<'a> Region<'a> {
         counts
     }
 
-    /// Empties the region for a new life; the caller has stamped it as being built.
-    pub(crate) fn reset(&self, shape: Shape) {
+    /// Empties the region for new contents, after the caller set its state to building (S4).
+    pub(crate) fn reset(&self, shape: RegionShape) {
         store(&self.words[word::SHAPE], shape.to_word());
         store(&self.words[word::COUNTS], 0);
         for word in &self.words[CONTROLS_AT..self.layout.bodies_at as usize] {
-            // Control bytes, marks and links alike: nothing, never used.
+            // Control bytes, marks and links alike: empty, never used.
             store(word, 0);
         }
     }
@@ -161,18 +166,18 @@ impl<'a> Region<'a> {
     }
 
     #[inline(always)]
-    pub(crate) fn prefetch_stamp(&self) {
+    pub(crate) fn prefetch_state(&self) {
         prefetch(&self.words[word::STAMP]);
     }
 
-    /// Asks for the control bytes and the links of a hash's home group.
+    /// Prefetches the control bytes and the links of a hash's home group.
     #[inline]
     pub(crate) fn prefetch(&self, hash: Hash) {
         prefetch(&self.words[CONTROLS_AT + self.home(hash)]);
         self.prefetch_links(hash);
     }
 
-    /// Asks for the bodies of a hash's home group, one of which a new entry most likely takes.
+    /// Prefetches the bodies of a hash's home group, one of which a new entry most likely takes.
     #[inline(always)]
     pub(crate) fn prefetch_home_bodies(&self, hash: Hash) {
         let (group, body) = (Group::WIDTH as usize, self.layout.body_words as usize);
@@ -183,7 +188,7 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Asks for the links of a hash's home group: they share a cache line.
+    /// Prefetches the links of a hash's home group, which share a cache line.
     #[inline(always)]
     pub(crate) fn prefetch_links(&self, hash: Hash) {
         let first = self.home(hash) * Group::WIDTH as usize;
@@ -196,13 +201,15 @@ impl<'a> Region<'a> {
     }
 
     pub(crate) fn set_control(&self, index: u32, control: u8) {
+        // S3: a full byte stays full while the link leads to a record.
+        debug_assert!(cfg!(loom) || control >= 0x80 || !self.link(index).is_entry());
         let at = (index / Group::WIDTH) as usize;
         let group = self.group(at).with_byte(index % Group::WIDTH, control);
         store(&self.words[CONTROLS_AT + at], group.0);
     }
 
-    /// Whether a deletion at `index` may leave it empty: no probe passes a group that has an empty
-    /// byte.
+    /// Returns whether a deletion at `index` may leave an empty byte: no probe passes a group that
+    /// already has one (S2).
     pub(crate) fn group_has_empty(&self, index: u32) -> bool {
         self.group((index / Group::WIDTH) as usize).empty().any()
     }
@@ -223,14 +230,14 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// The slots whose control byte is full, with their numbers inside the region.
+    /// Returns the indexes of the slots whose control byte is full.
     pub(crate) fn full(&self) -> impl Iterator<Item = u32> + 'a {
         self.groups()
             .zip(0..)
             .flat_map(|(group, at)| group.full().map(move |index| at * Group::WIDTH + index))
     }
 
-    /// The last of them.
+    /// Returns the last of them.
     pub(crate) fn last_full(&self) -> Option<u32> {
         (0..self.layout.groups()).rev().find_map(|at| {
             let last = self.group(at).full().last_member()?;
@@ -259,7 +266,7 @@ impl<'a> Region<'a> {
         Glance::Unsure
     }
 
-    /// The slots that may hold the key of a hash, with the links they were found by.
+    /// Returns the slots that may hold the key of a hash, with the links by which they were found (S2).
     #[inline(always)]
     pub(crate) fn probe(&self, hash: Hash) -> Probe<'a> {
         let group = self.home(hash);
@@ -275,7 +282,7 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// The first slot on the probe's way that may be taken, and what its control byte is now.
+    /// Returns the first slot on the probe's path that a new entry may take, and its control byte.
     pub(crate) fn vacancy(&self, hash: Hash) -> Option<(u32, u8)> {
         let mut at = self.home(hash);
         for _ in 0..self.layout.groups() {
@@ -288,23 +295,23 @@ impl<'a> Region<'a> {
         None
     }
 
-    /// The groups that searches for absent keys look at, added up over all home groups.
+    /// Returns the number of groups that searches for absent keys probe, summed over all home groups.
     pub(crate) fn miss_groups(&self) -> u64 {
         let groups = self.layout.groups();
-        let looks = |home: usize| {
+        let probed = |home: usize| {
             let distance =
                 (0..groups).position(|by| self.group((home + by) & (groups - 1)).empty().any());
             distance.map_or(groups, |by| by + 1) as u64
         };
-        (0..groups).map(looks).sum()
+        (0..groups).map(probed).sum()
     }
 
-    /// The groups of the region.
+    /// Returns the number of groups.
     pub(crate) fn group_count(&self) -> u64 {
         self.layout.groups() as u64
     }
 
-    /// Asks for all of the slots' bodies.
+    /// Prefetches the bodies of all slots.
     pub(crate) fn prefetch_bodies(&self) {
         let bodies = &self.words[self.layout.bodies_at as usize..];
         for body in bodies.chunks_exact(self.layout.body_words as usize) {
@@ -312,9 +319,10 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Takes an entry over from another region, as it is there; only into a region that is being
-    /// built.
+    /// Copies an entry from another region, into one that is being built. Stores the link before the
+    /// control byte, which S1 and S3 allow because no reader accepts the region yet (S4).
     pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash) -> Option<u32> {
+        debug_assert!(cfg!(loom) || !self.stamp().is_live(), "S4");
         let (index, _) = self.vacancy(hash)?;
         let to = self.slot(index);
         let (targets, rest) = to.body.as_chunks::<LINE>();
@@ -333,7 +341,7 @@ impl<'a> Region<'a> {
     }
 }
 
-/// A walk over the slots that may hold one key.
+/// An iterator over the slots that may hold one key.
 #[derive(Debug)]
 pub(crate) struct Probe<'a> {
     region: Region<'a>,
@@ -370,7 +378,7 @@ impl<'a> Iterator for Probe<'a> {
     }
 }
 
-/// A generation over one slot.
+/// The words of one slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot<'a> {
     link: &'a Word,
@@ -378,65 +386,68 @@ pub(crate) struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// Asks for the slot's cache lines.
+    /// Prefetches the slot's cache lines.
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch(self.link);
         prefetch(&self.body[0]);
     }
 
+    /// Loads the link before anything that it publishes is read (S1).
     #[inline]
     pub(crate) fn link(&self) -> Link {
         Link(acquire(self.link))
     }
 
-    /// The link again, after everything that was read under it.
+    /// Loads the link again, after all reads that it validates.
     #[inline]
     pub(crate) fn link_after(&self) -> Link {
         acquire_fence();
         Link(load(self.link))
     }
 
-    /// The one store that makes an entry appear, change or go.
+    /// Makes an entry appear, change or disappear, with one store.
     pub(crate) fn set_link(&self, link: Link) {
+        // S1: after the record, the body and the control byte.
         publish(self.link, link.0);
         release_fence();
     }
 
-    pub(crate) fn identity(&self) -> Identity {
-        Identity::from_word(load(&self.body[slot::word::IDENTITY]))
+    pub(crate) fn identity(&self) -> SlotIdentity {
+        SlotIdentity::from_word(load(&self.body[slot::word::IDENTITY]))
     }
 
-    pub(crate) fn set_identity(&self, identity: Identity) {
+    pub(crate) fn set_identity(&self, identity: SlotIdentity) {
         store(&self.body[slot::word::IDENTITY], identity.to_word());
     }
 
-    /// Numbered entries have none of their own: their version is their number, which is their
-    /// position and one.
-    pub(crate) fn meta(&self, which: bool) -> Meta {
+    /// Returns meta A or B (S5). In a numbered cache slots have none: the version of an entry is its
+    /// id, which is its position plus one.
+    pub(crate) fn meta(&self, which: bool) -> RecordMeta {
         if self.variant() == Variant::Numbered {
-            return Meta {
+            return RecordMeta {
                 mtime: u64::from(self.identity().position) + 1,
                 value_len: 0,
             };
         }
         let at = slot::word::META + if which { 2 } else { 0 };
-        Meta {
+        RecordMeta {
             mtime: load(&self.body[at]),
             value_len: load(&self.body[at + 1]) as u32,
         }
     }
 
-    pub(crate) fn set_meta(&self, which: bool, meta: Meta) {
+    pub(crate) fn set_meta(&self, which: bool, meta: RecordMeta) {
         if self.variant() == Variant::Numbered {
             return;
         }
+        // S5: a writer only sets the meta that the link does not select.
         let at = slot::word::META + if which { 2 } else { 0 };
         store(&self.body[at], meta.mtime);
         store(&self.body[at + 1], u64::from(meta.value_len));
     }
 
-    /// How the records are laid out to which slots of this size lead.
+    /// Returns the layout of the records to which slots of this size lead.
     pub(crate) fn variant(&self) -> Variant {
         if self.body.len() == 1 {
             Variant::Numbered
@@ -445,7 +456,7 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// The words of the key's first bytes.
+    /// Returns the words of the key's first bytes.
     pub(crate) fn key(&self) -> &'a [Word] {
         self.body.get(slot::word::KEY..).unwrap_or(&[])
     }
@@ -459,7 +470,7 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// The hash bits that the slot, its link and its control byte keep.
+    /// Returns the hash bits that the slot, its link and its control byte keep.
     pub(crate) fn hash(&self, link: Link, control: u8) -> Hash {
         Hash::from_parts(self.identity().hash, link.tag(), control)
     }
@@ -471,7 +482,7 @@ const _: () = assert!(EMPTY != DELETED && EMPTY < 0x80 && DELETED < 0x80);
 mod tests {
     use super::*;
     use crate::format::HashKind;
-    use crate::format::slot::Place;
+    use crate::format::heap_addr::HeapAddr;
     use crate::hash::Hasher;
 
     fn geometry(slots: u32) -> Geometry {
@@ -488,24 +499,25 @@ mod tests {
 
     fn insert(region: &Region<'_>, hash: Hash, unit: u32) -> Option<u32> {
         let (index, _) = region.vacancy(hash)?;
+        // S1: the control byte before the link.
         region.set_control(index, hash.control());
         region
             .slot(index)
-            .set_link(Link::new(Place { segment: 0, unit }, false, hash.tag()));
+            .set_link(Link::new(HeapAddr { segment: 0, unit }, false, hash.tag()));
         Some(index)
     }
 
     fn find(region: &Region<'_>, hash: Hash, unit: u32) -> bool {
         region
             .probe(hash)
-            .any(|(_, _, link)| link.place().unit == unit)
+            .any(|(_, _, link)| link.addr().unit == unit)
     }
 
     // A region filled to its last slot finds every entry, and every probe ends.
     #[test]
     fn full_region_finds_everything() {
         let geometry = geometry(32);
-        let layout = Layout::new(&geometry);
+        let layout = RegionLayout::new(&geometry);
         let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
         let region = Region::new(&words, layout, 0);
         let hasher = Hasher::new(HashKind::Xxh3, 3);
@@ -515,13 +527,15 @@ mod tests {
         }
         assert!(region.vacancy(hash(99)).is_none());
         assert!((0..32).all(|i| find(&region, hash(i), 100 + i)));
+        // S3: each link has a full control byte.
+        assert!((0..32).all(|i| region.link(i).is_entry() && region.control(i) >= 0x80));
         assert!(
             !find(&region, hash(99), 1),
             "and a probe without an empty byte ends"
         );
         assert_eq!(
             region.recount(),
-            Counts {
+            SlotCounts {
                 occupied: 32,
                 deleted: 0
             }
@@ -533,7 +547,7 @@ mod tests {
     #[test]
     fn region_split_needs_no_keys() {
         let geometry = geometry(64);
-        let layout = Layout::new(&geometry);
+        let layout = RegionLayout::new(&geometry);
         let area = || -> Vec<Word> { (0..layout.region_words()).map(|_| Word::new(0)).collect() };
         let (old, low, high) = (area(), area(), area());
         let region = Region::new(&old, layout, 0);
@@ -541,7 +555,7 @@ mod tests {
         for i in 0..50_u32 {
             let hash = hasher.hash(&i.to_le_bytes());
             let index = insert(&region, hash, 100 + i).unwrap();
-            region.slot(index).set_identity(Identity {
+            region.slot(index).set_identity(SlotIdentity {
                 position: i,
                 key_len: 4,
                 hash: hash.stored(),
@@ -570,9 +584,57 @@ mod tests {
         }
     }
 
+    // S3: a control byte is full as long as the link leads to a record.
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "is_entry")]
+    fn linked_slot_keeps_its_control_byte() {
+        let layout = RegionLayout::new(&geometry(16));
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let region = Region::new(&words, layout, 0);
+        let hash = Hasher::new(HashKind::Xxh3, 3).hash(b"key");
+        let index = insert(&region, hash, 100).unwrap();
+        region.set_control(index, DELETED);
+    }
+
+    #[test]
+    fn unselected_meta_may_change() {
+        let layout = RegionLayout::new(&geometry(16));
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let slot = Region::new(&words, layout, 0).slot(3);
+        let meta = |mtime| RecordMeta {
+            mtime,
+            value_len: 7,
+        };
+        for which in [false, true] {
+            slot.set_meta(which, meta(5));
+            slot.set_meta(!which, meta(6));
+            // S5: the meta that the link selects is untouched.
+            assert_eq!(slot.meta(which), meta(5));
+        }
+    }
+
+    #[test]
+    fn reused_region_fails_validation() {
+        let layout = RegionLayout::new(&geometry(16));
+        let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
+        let region = Region::new(&words, layout, 0);
+        region.set_stamp(RegionStateWord::live(4));
+        let seen = region.stamp();
+        assert_eq!(region.stamp_after(), seen);
+        region.set_stamp(RegionStateWord::building(5));
+        region.reset(RegionShape {
+            depth: 1,
+            prefix: 1,
+        });
+        region.set_stamp(RegionStateWord::live(5));
+        // S4: no state word is used twice, so a reader of the old contents notices.
+        assert_ne!(region.stamp_after(), seen);
+    }
+
     #[test]
     fn inline_keys_are_zero_padded() {
-        let layout = Layout::new(&geometry(16));
+        let layout = RegionLayout::new(&geometry(16));
         let words: Vec<Word> = (0..layout.region_words())
             .map(|_| Word::new(u64::MAX))
             .collect();

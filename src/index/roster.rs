@@ -1,16 +1,17 @@
-//! The roster: for each position the slot number of a live entry, or a hole.
+//! The roster: for each position the slot number of a live entry, or a free-list entry.
 //!
-//! A position belongs to its entry for the entry's whole life. Knows positions and holes, not
-//! slots.
+//! A position belongs to its entry for the entry's whole life (R1). May call `error`, `format`, `os`
+//! and `sync`; independent of slots.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::roster::{HEADER_BYTES, Position};
-use crate::os::mmap::{Extent, MappedFile, Memory, Stores, prefetch};
+use crate::os::mapped_file::{MappedFile, StorePattern};
+use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
 use crate::sync::{Word, acquire, load, publish};
 
-/// Words to the first window at most, as a power of two: 64 MiB.
+/// Words of the first window at most, as a power of two: 64 MiB.
 const FIRST_LOG2: u32 = 23;
 /// Words for 2^31 positions.
 const WORDS: u64 = 1 << 30;
@@ -18,21 +19,21 @@ const WORDS: u64 = 1 << 30;
 /// The roster file, mapped.
 #[derive(Debug)]
 pub(crate) struct Roster {
-    memory: Memory,
+    memory: MappedWords,
     file: Arc<MappedFile>,
 }
 
 impl Roster {
     /// Maps a roster file whose header was checked.
     pub(crate) fn new(file: Arc<MappedFile>) -> Result<Self> {
-        let extent = Extent {
+        let extent = WindowLayout {
             base: HEADER_BYTES,
             unit_bytes: 8,
             units: WORDS,
             first_log2: FIRST_LOG2,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         };
-        let memory = Memory::new(Arc::clone(&file), extent)?;
+        let memory = MappedWords::new(Arc::clone(&file), extent)?;
         Ok(Self { memory, file })
     }
 
@@ -40,12 +41,12 @@ impl Roster {
         &self.file
     }
 
-    /// Positions for which the file has room.
-    pub(crate) fn room(&self) -> u64 {
-        self.memory.known() / 4
+    /// Returns the positions that this process knows to be allocated.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.memory.allocated() / 4
     }
 
-    /// Positions for which the file has room, asked of the system.
+    /// Returns the positions that are allocated now, asked of the system.
     pub(crate) fn refresh(&self) -> Result<u64> {
         Ok(self.memory.refresh()? / 4)
     }
@@ -55,15 +56,15 @@ impl Roster {
         self.memory.grow((count * 4).next_multiple_of(8))
     }
 
-    /// The place of a position.
+    /// Returns a reference to a position.
     #[inline(always)]
-    fn spot(&self, position: u32) -> Result<Spot<'_>> {
+    fn position_ref(&self, position: u32) -> Result<PositionRef<'_>> {
         // Most rosters are one window.
         let word = match self.memory.first().get(position as usize / 2) {
             Some(word) => word,
             None => self.word_anywhere(position)?,
         };
-        Ok(Spot {
+        Ok(PositionRef {
             word,
             shift: 32 * (position & 1),
         })
@@ -78,7 +79,7 @@ impl Roster {
             .ok_or_else(|| self.damaged(position, "a position beyond the file's end"))
     }
 
-    /// The error for a position that is damaged, with its byte in the roster file.
+    /// Returns the error for a corrupt position, with its byte in the roster file.
     #[cold]
     pub(crate) fn damaged(&self, position: u32, what: &'static str) -> Error {
         let at = HEADER_BYTES + u64::from(position) * 4;
@@ -91,7 +92,7 @@ impl Roster {
         Ok(words.get((word - start) as usize))
     }
 
-    /// Asks for a position's cache line.
+    /// Prefetches a position's cache line.
     #[inline]
     pub(crate) fn prefetch(&self, position: u32) {
         if let Ok(Some(word)) = self.word_within(position) {
@@ -101,53 +102,53 @@ impl Roster {
 
     #[inline(always)]
     pub(crate) fn get(&self, position: u32) -> Result<Position> {
-        Ok(self.spot(position)?.get())
+        Ok(self.position_ref(position)?.get())
     }
 
-    /// For many positions, one after the other: to find the window anew for each took a fifth of the
-    /// time of moving an entry to another region.
-    pub(crate) fn walk(&self) -> Walk<'_> {
-        Walk {
+    /// Returns a cursor for accessing many positions one after the other. Finding the window again for
+    /// each one took a fifth of the time of moving an entry to another region.
+    pub(crate) fn cursor(&self) -> RosterCursor<'_> {
+        RosterCursor {
             roster: self,
             start: 0,
             words: &[],
         }
     }
 
-    /// Only the holder of the writer lock stores: half of a word is changed by loading and storing
-    /// it.
+    /// Stores to a position. Only the holder of the writer lock may (L3), because half of a word is
+    /// changed by loading and storing the whole word.
     pub(crate) fn set(&self, position: u32, value: Position) -> Result<()> {
-        self.spot(position)?.set(value);
+        self.position_ref(position)?.set(value);
         Ok(())
     }
 }
 
 /// Access to positions that remembers the window of the last one.
 #[derive(Debug)]
-pub(crate) struct Walk<'a> {
+pub(crate) struct RosterCursor<'a> {
     roster: &'a Roster,
-    /// The first of `words`, counted from the roster's first.
+    /// The index of the first of `words` in the roster.
     start: usize,
     words: &'a [Word],
 }
 
-impl<'a> Walk<'a> {
-    /// What stands at a position, in its place.
+impl<'a> RosterCursor<'a> {
+    /// Returns a reference to a position.
     #[inline(always)]
-    pub(crate) fn at(&mut self, position: u32) -> Result<Spot<'a>> {
+    pub(crate) fn at(&mut self, position: u32) -> Result<PositionRef<'a>> {
         let within = (position as usize / 2).wrapping_sub(self.start);
         let word = match self.words.get(within) {
             Some(word) => word,
-            None => self.look(position)?,
+            None => self.load_window(position)?,
         };
-        Ok(Spot {
+        Ok(PositionRef {
             word,
             shift: 32 * (position & 1),
         })
     }
 
     #[cold]
-    fn look(&mut self, position: u32) -> Result<&'a Word> {
+    fn load_window(&mut self, position: u32) -> Result<&'a Word> {
         let word = self.roster.word_anywhere(position)?;
         let (words, start) = self.roster.memory.window(u64::from(position) / 2)?;
         (self.words, self.start) = (words, start as usize);
@@ -155,14 +156,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The place of one position.
+/// A reference to one position.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spot<'a> {
+pub(crate) struct PositionRef<'a> {
     word: &'a Word,
     shift: u32,
 }
 
-impl Spot<'_> {
+impl PositionRef<'_> {
     #[inline(always)]
     pub(crate) fn prefetch(self) {
         prefetch(self.word);
@@ -173,9 +174,10 @@ impl Spot<'_> {
         Position::from_disk((acquire(self.word) >> self.shift) as u32)
     }
 
-    /// As [`Roster::set`].
+    /// Stores to the position, as [`Roster::set`] does.
     #[inline(always)]
     pub(crate) fn set(self, value: Position) {
+        // R1: the other half of the word belongs to another entry and stays as it is.
         let kept = load(self.word) & !(0xffff_ffff << self.shift);
         publish(self.word, kept | (u64::from(value.to_disk()) << self.shift));
     }
@@ -185,7 +187,7 @@ impl Spot<'_> {
 mod tests {
     use super::*;
 
-    // A walk goes back and forth over the end of a window.
+    // A cursor moves back and forth over the end of a window.
     #[test]
     fn walk_crosses_window_ends() {
         let file = tempfile::tempfile().unwrap();
@@ -193,20 +195,21 @@ mod tests {
         let roster = Roster::new(MappedFile::new(file, std::path::Path::new("r"), true)).unwrap();
         let first = 2 << FIRST_LOG2;
         let positions = [first - 1, first, 5, first + 9, first - 2, first + 15];
-        let mut walk = roster.walk();
+        let mut cursor = roster.cursor();
         for position in positions {
-            walk.at(position).unwrap().set(Position::Hole(position));
+            cursor.at(position).unwrap().set(Position::Free(position));
         }
         for position in positions {
-            assert_eq!(roster.get(position).unwrap(), Position::Hole(position));
+            assert_eq!(roster.get(position).unwrap(), Position::Free(position));
             assert_eq!(
-                walk.at(position).unwrap().get(),
-                Position::Hole(position),
+                cursor.at(position).unwrap().get(),
+                Position::Free(position),
                 "{position}"
             );
         }
         assert!(
-            walk.at(first + 16)
+            cursor
+                .at(first + 16)
                 .is_err_and(|error| error.is_corruption())
         );
     }
@@ -222,14 +225,15 @@ mod tests {
                 .set(position, Position::Slot(100 + position))
                 .unwrap();
         }
-        roster.set(4, Position::Hole(9)).unwrap();
-        roster.set(5, Position::Hole(0)).unwrap();
+        roster.set(4, Position::Free(9)).unwrap();
+        roster.set(5, Position::Free(0)).unwrap();
         let all: Vec<_> = (0..10)
             .map(|position| roster.get(position).unwrap())
             .collect();
+        // R1: a store to one position leaves its neighbour in the same word alone.
         assert_eq!(all[3], Position::Slot(103));
-        assert_eq!(all[4], Position::Hole(9));
-        assert_eq!(all[5], Position::Hole(0));
+        assert_eq!(all[4], Position::Free(9));
+        assert_eq!(all[5], Position::Free(0));
         assert_eq!(all[6], Position::Slot(106));
         assert!(roster.get(10).is_err_and(|error| error.is_corruption()));
     }

@@ -1,74 +1,78 @@
-//! The hash table in the index file: a directory over regions of control bytes and slots.
+//! The hash table in the index file, by extendible hashing (Fagin 1979): a directory over regions
+//! (its buckets) of control bytes and slots.
 //!
-//! Knows slots, links and hash bits. It does not know what a link leads to, nor the order in which
-//! an operation stores: that is the engine's.
+//! May call `error`, `format`, `hash`, `os`, `sync`, and the header and the regions of `index`. The
+//! engine decides the order of the stores of an operation, and follows links into the heap.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::{PAGE, Poll};
-use crate::format::region::{Entry, Shape};
+use crate::format::index::{HeaderStateWord, PAGE};
+use crate::format::region::{DirectoryEntry, RegionShape};
 use crate::hash::Hash;
 use crate::index::header::{Header, WORDS};
 pub(crate) use crate::index::region::Glance;
-use crate::index::region::{Layout, Region};
-use crate::os::mmap::{Burst, Extent, MappedFile, Memory, Stores, coarse_millis, page_bytes};
+use crate::index::region::{Region, RegionLayout};
+use crate::os::burst::BurstDetector;
+use crate::os::clock::coarse_millis;
+use crate::os::mapped_file::{MappedFile, StorePattern, page_bytes};
+use crate::os::mmap::{MappedWords, WindowLayout};
 use crate::sync::{Word, acquire, acquire_fence, load, publish, store};
 
-/// Pages of the largest piece in which the page cache holds a file: 2 MiB, where they have 4 KiB.
+/// Pages of the largest piece in which the page cache holds a file: 2 MiB with pages of 4 KiB.
 const LARGE: u64 = 512;
-/// Regions to the first window at most, as a power of two.
+/// Regions of the first window at most, as a power of two.
 const WINDOW_REGIONS_LOG2: u32 = 14;
 
 /// The index file, mapped: header page, directory, regions.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Header page and directory, one window.
-    head: Memory,
-    regions: Memory,
+    /// Header page and directory, in one window.
+    head: MappedWords,
+    regions: MappedWords,
     file: Arc<MappedFile>,
     geometry: Geometry,
-    layout: Layout,
-    burst: Burst,
+    layout: RegionLayout,
+    burst: BurstDetector,
 }
 
-/// The region that serves a hash, and what was read to find it.
+/// The region that serves a hash, and the words that were read to find it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located<'a> {
-    pub poll: Poll,
-    pub entry: Entry,
+    pub poll: HeaderStateWord,
+    pub entry: DirectoryEntry,
     pub region: Region<'a>,
 }
 
 impl Table {
     /// Maps an index file whose geometry is known.
     pub(crate) fn new(file: Arc<MappedFile>, geometry: Geometry) -> Result<Self> {
-        let layout = Layout::new(&geometry);
-        let head = Extent {
+        let layout = RegionLayout::new(&geometry);
+        let head = WindowLayout {
             base: 0,
             unit_bytes: geometry.regions_at(),
             units: 1,
             first_log2: 0,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         };
-        let regions = Extent {
+        let regions = WindowLayout {
             base: geometry.regions_at(),
             unit_bytes: geometry.region_bytes() as u64,
             units: geometry.max_regions(),
             first_log2: WINDOW_REGIONS_LOG2,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         };
-        let head = Memory::new(Arc::clone(&file), head)?;
-        let regions = Memory::new(Arc::clone(&file), regions)?;
+        let head = MappedWords::new(Arc::clone(&file), head)?;
+        let regions = MappedWords::new(Arc::clone(&file), regions)?;
         let table = Self {
             head,
             regions,
             file,
             geometry,
             layout,
-            burst: Burst::new(),
+            burst: BurstDetector::new(),
         };
         if table.head.first().len() < WORDS {
             return Err(table.damaged("a header page cut short", 0));
@@ -88,9 +92,9 @@ impl Table {
         Error::damaged(self.file.path(), what, at)
     }
 
-    /// Counts a change that is about to be made. On btrfs, where so many came together that most
-    /// pages are going to be stored to, makes all of them dirty in their order: dirtied one by one,
-    /// each reserves room for metadata of its own, until the disk has to be written to free some.
+    /// Counts a change that the caller is about to make. On btrfs, a burst of changes will store to
+    /// most pages, so this makes all pages dirty in order: dirtied one by one, each page reserves room
+    /// for metadata of its own, until the system must write to the disk to free some.
     #[inline]
     pub(crate) fn count_change(&self) {
         if self.file.copies_on_write() {
@@ -100,7 +104,7 @@ impl Table {
 
     #[cold]
     fn count_scattered(&self) {
-        let pages = self.regions.known() / page_bytes();
+        let pages = self.regions.allocated() / page_bytes();
         if self.burst.count((pages / 64).max(256), coarse_millis) {
             self.regions.dirty_all();
         }
@@ -108,13 +112,13 @@ impl Table {
 
     /// Writes all of the file to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.burst.end();
+        self.burst.reset();
         self.file.sync()
     }
 
-    /// Sees to it that storing to the file needs no blocks that it shares now.
+    /// Gives the file blocks of its own where it shares some, so that stores need no new ones (H2).
     pub(crate) fn own_blocks(&self) -> Result<()> {
-        // Of a damaged one the next is made anew.
+        // A corrupt file will be replaced by a new one.
         let Ok(depth) = self.depth(self.header().poll()) else {
             return Ok(());
         };
@@ -123,10 +127,10 @@ impl Table {
             .own_blocks(&[0..hole.start, hole.end..self.file.len()?])
     }
 
-    /// The header page's words.
+    /// Returns the header page's words.
     #[inline(always)]
     pub(crate) fn header(&self) -> Header<'_> {
-        // The page was there when the table was mapped, and no file of ours is ever cut.
+        // M2: the page was there when the table was mapped, and no file is ever made shorter.
         #[expect(
             clippy::expect_used,
             reason = "checked by `new`; known lengths never shrink below a page"
@@ -134,13 +138,13 @@ impl Table {
         Header::new(self.head.first()).expect("the header page is mapped")
     }
 
-    /// Allocated room of the directory, in entries.
+    /// Returns the allocated part of the directory, in entries.
     #[inline(always)]
     fn directory(&self) -> &[Word] {
         self.head.first().get(WORDS..).unwrap_or(&[])
     }
 
-    /// The word of a directory entry.
+    /// Returns the word of a directory entry.
     #[inline(always)]
     fn entry_word(&self, index: u32) -> Result<&Word> {
         let at = PAGE + u64::from(index) * 8;
@@ -149,15 +153,15 @@ impl Table {
             .ok_or_else(|| self.damaged("a directory cut short", at))
     }
 
-    /// A directory entry.
+    /// Returns a directory entry.
     #[inline(always)]
-    pub(crate) fn entry(&self, index: u32) -> Result<Entry> {
-        Ok(Entry(acquire(self.entry_word(index)?)))
+    pub(crate) fn entry(&self, index: u32) -> Result<DirectoryEntry> {
+        Ok(DirectoryEntry(acquire(self.entry_word(index)?)))
     }
 
-    /// Whether the directory leads to a region for all hashes of a shape, and as far as one more
-    /// look can tell for no others. A replacement takes the place of the region in those entries.
-    pub(crate) fn leads_alone_to(&self, region: u32, shape: Shape) -> Result<bool> {
+    /// Returns whether all directory entries of a shape lead to a region, and the entries of its
+    /// sibling do not. A replacement of the region takes over those entries (S2).
+    pub(crate) fn leads_alone_to(&self, region: u32, shape: RegionShape) -> Result<bool> {
         let depth = self.depth(self.header().poll())?;
         if shape.depth > depth || !shape.holds(shape.prefix) {
             return Ok(false);
@@ -167,19 +171,19 @@ impl Table {
                 return Ok(false);
             }
         }
-        // The other half of what was split last.
+        // The other half of the last split.
         let sibling = shape.prefix ^ ((1 << shape.depth) >> 1);
         Ok(shape.depth == 0 || self.entry(sibling)?.region() != region)
     }
 
-    pub(crate) fn set_entry(&self, index: u32, entry: Entry) -> Result<()> {
+    pub(crate) fn set_entry(&self, index: u32, entry: DirectoryEntry) -> Result<()> {
         publish(self.entry_word(index)?, entry.0);
         Ok(())
     }
 
-    /// The directory's depth as polled; an impossible one is damage.
+    /// Returns the directory's global depth in a state word. Fails if it is impossible.
     #[inline(always)]
-    pub(crate) fn depth(&self, poll: Poll) -> Result<u32> {
+    pub(crate) fn depth(&self, poll: HeaderStateWord) -> Result<u32> {
         let depth = poll.depth();
         if depth <= self.geometry.directory_bits {
             Ok(depth)
@@ -188,9 +192,9 @@ impl Table {
         }
     }
 
-    /// The region of a hash, at one moment; see [`Table::look_again`].
+    /// Returns the region of a hash, to be validated with [`Table::look_again`] (S2).
     #[inline(always)]
-    pub(crate) fn locate(&self, poll: Poll, hash: Hash) -> Result<Located<'_>> {
+    pub(crate) fn locate(&self, poll: HeaderStateWord, hash: Hash) -> Result<Located<'_>> {
         let depth = self.depth(poll)?;
         let index = hash.directory() & ((1 << depth) - 1);
         let entry = self.entry(index)?;
@@ -207,7 +211,11 @@ impl Table {
     /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged
     /// depth.
     #[inline(always)]
-    pub(crate) fn look_again(&self, located: &Located<'_>, hash: Hash) -> Result<(Poll, Entry)> {
+    pub(crate) fn look_again(
+        &self,
+        located: &Located<'_>,
+        hash: Hash,
+    ) -> Result<(HeaderStateWord, DirectoryEntry)> {
         let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
         Ok(seen_again(self.header(), self.entry_word(index)?))
     }
@@ -215,7 +223,7 @@ impl Table {
     /// The beginning of a search, which is the end of most: what the first group says of the hash.
     /// Links are asked for while its control bytes are waited for if `links_ahead`.
     #[inline(always)]
-    pub(crate) fn glance(&self, poll: Poll, hash: Hash, links_ahead: bool) -> Glance {
+    pub(crate) fn glance(&self, poll: HeaderStateWord, hash: Hash, links_ahead: bool) -> Glance {
         let depth = poll.depth();
         if depth > self.geometry.directory_bits {
             return Glance::Unsure;
@@ -225,8 +233,8 @@ impl Table {
         let (Some(header), Some(entry)) = (Header::new(head), head.get(at)) else {
             return Glance::Unsure;
         };
-        let seen = Entry(acquire(entry));
-        let Some(region) = self.region_at_hand(seen.region()) else {
+        let seen = DirectoryEntry(acquire(entry));
+        let Some(region) = self.region_mapped(seen.region()) else {
             return Glance::Unsure;
         };
         if links_ahead {
@@ -242,15 +250,15 @@ impl Table {
         }
     }
 
-    /// Asks for the control bytes and links at which a search for a hash begins.
+    /// Prefetches the control bytes and links at which a search for a hash begins.
     pub(crate) fn prefetch_search(&self, hash: Hash) {
-        self.approach(self.header().poll(), hash);
+        self.prefetch_region(self.header().poll(), hash);
     }
 
-    /// The region in which a search for a hash would look now, its first lines asked for; none
-    /// where it is not known to be there. Only a hint.
+    /// Returns the region in which a search for a hash would begin now, and prefetches its first cache
+    /// lines. `None` if it is not mapped. Only a hint.
     #[inline]
-    pub(crate) fn approach(&self, poll: Poll, hash: Hash) -> Option<Region<'_>> {
+    pub(crate) fn prefetch_region(&self, poll: HeaderStateWord, hash: Hash) -> Option<Region<'_>> {
         let depth = self.depth(poll).ok()?;
         let entry = self.entry(hash.directory() & ((1 << depth) - 1)).ok()?;
         let words = self.region_words(entry.region()).ok()??;
@@ -259,55 +267,55 @@ impl Table {
         Some(region)
     }
 
-    /// Asks for a slot and its region's stamp, where they are known to be.
+    /// Prefetches a slot and its region's state word, if they are mapped.
     #[inline(always)]
     pub(crate) fn prefetch_slot(&self, number: u32) {
         let (region, index) = self.slot_home(number);
-        if let Some(region) = self.region_at_hand(region) {
-            region.prefetch_stamp();
+        if let Some(region) = self.region_mapped(region) {
+            region.prefetch_state();
             region.slot(index).prefetch();
         }
     }
 
-    /// A region by its number, where that takes no mapping and no look at the file's size.
+    /// Returns a region by its number. `None` if it is not already mapped.
     #[inline(always)]
-    pub(crate) fn region_at_hand(&self, number: u32) -> Option<Region<'_>> {
+    pub(crate) fn region_mapped(&self, number: u32) -> Option<Region<'_>> {
         let words = self.layout.region_words();
         let at = number as usize * words;
         let region = self.regions.first().get(at..at + words)?;
         Some(Region::new(region, self.layout, number))
     }
 
-    /// Makes room in the directory for all entries of a depth, of which the first `used` are in
-    /// use.
+    /// Allocates blocks for all directory entries of a depth, of which the first `used` are in use
+    /// (H2).
     pub(crate) fn allocate_directory(&self, used: u64, depth: u32) -> Result<()> {
         let from = PAGE + used * 8;
-        // The room lies inside the file once there are regions: the file's length says nothing
-        // about it.
+        // The range is inside the file once there are regions, so the file's length does not tell
+        // whether it is allocated.
         let end = self.directory_hole(depth).start;
         self.file.allocate(from, end.saturating_sub(from))?;
         self.head.refresh()?;
         Ok(())
     }
 
-    /// What may be missing of a file whose directory has this depth.
+    /// Returns the range that may be a hole in a file whose directory has this depth.
     fn directory_hole(&self, depth: u32) -> Range<u64> {
         directory_hole(&self.geometry, depth, page_bytes())
     }
 
-    /// Allocates the room between the directory and the first region that must not be a hole.
+    /// Allocates the range before the first region that must not be a hole (H2).
     pub(crate) fn allocate_margin(&self) -> Result<()> {
         let last = self.directory_hole(0).end;
         self.file.allocate(last, self.geometry.regions_at() - last)
     }
 
-    /// Fills the holes of a copy without zeros, but for the one that is meant to be there.
+    /// Fills the holes of a file that was copied without its zeros, except the legitimate one (H2).
     pub(crate) fn fill_holes(&self) -> Result<()> {
         let depth = self.depth(self.header().poll())?;
         self.file.fill_holes(self.directory_hole(depth))
     }
 
-    /// Doubles the directory: both halves then say the same.
+    /// Doubles the directory: both halves are then equal.
     pub(crate) fn double_directory(&self) -> Result<()> {
         let poll = self.header().poll();
         let depth = self.depth(poll)?;
@@ -321,11 +329,13 @@ impl Table {
         for (from, to) in low.iter().zip(high) {
             store(to, load(from));
         }
-        self.header().set_poll(Poll(poll.0 + 1));
+        debug_assert!(depth < self.geometry.directory_bits);
+        // S2: published after the upper half, so that both depths lead to the same regions.
+        self.header().set_poll(HeaderStateWord(poll.0 + 1));
         Ok(())
     }
 
-    /// A region by its number.
+    /// Returns a region by its number.
     #[inline(always)]
     pub(crate) fn region(&self, number: u32) -> Result<Region<'_>> {
         match self.region_words(number)? {
@@ -342,7 +352,7 @@ impl Table {
         Ok(window.get(within * words..(within + 1) * words))
     }
 
-    /// The file may have grown since it was last looked at.
+    /// The same after reading the file's size again, because it may have grown.
     #[cold]
     fn region_again(&self, number: u32) -> Result<Region<'_>> {
         self.regions.refresh()?;
@@ -352,12 +362,12 @@ impl Table {
         }
     }
 
-    /// Where a region stands in the file, in bytes.
+    /// Returns the offset of a region in the file.
     pub(crate) fn region_at(&self, number: u32) -> u64 {
         self.geometry.regions_at() + u64::from(number) * self.geometry.region_bytes() as u64
     }
 
-    /// Where a slot's body stands in the file, in bytes.
+    /// Returns the offset of a slot's body in the file.
     pub(crate) fn body_at(&self, region: u32, index: u32) -> u64 {
         let body = u64::from(index) * self.geometry.body_bytes() as u64;
         self.region_at(region) + self.layout.bodies_at() + body
@@ -369,39 +379,39 @@ impl Table {
             .grow(count * self.geometry.region_bytes() as u64)
     }
 
-    /// The same and, where that is much, on up to a multiple of 256 KiB, which the page cache takes
-    /// in large pieces.
+    /// The same, rounded up to a multiple of 256 KiB if at least so much is new, because the page cache
+    /// takes such ranges in large pieces.
     pub(crate) fn allocate_ahead(&self, count: u64) -> Result<()> {
         const STEP: u64 = 1 << 18;
         let at = self.geometry.regions_at();
         let bytes = count * self.geometry.region_bytes() as u64;
         let more = (at + bytes).next_multiple_of(STEP) - at;
-        let much = bytes.saturating_sub(self.regions.known()) >= STEP;
+        let much = bytes.saturating_sub(self.regions.allocated()) >= STEP;
         self.regions.grow(if much { more } else { bytes })
     }
 
-    /// Regions for which the file has room.
+    /// Returns the regions that this process knows to be allocated.
     pub(crate) fn allocated_regions(&self) -> u64 {
-        self.regions.known() / self.geometry.region_bytes() as u64
+        self.regions.allocated() / self.geometry.region_bytes() as u64
     }
 
-    /// Regions for which the file has room, asked of the system where it seems to be more than was
-    /// known.
-    pub(crate) fn regions_there(&self) -> u64 {
+    /// Returns the allocated regions, after asking the system if the header counts more of them than
+    /// this process knows.
+    pub(crate) fn refreshed_regions(&self) -> u64 {
         if self.header().counters().regions > self.allocated_regions() {
-            // What cannot be asked stays as it was known.
+            // If the system does not answer, the known number stays.
             let _ = self.regions.refresh();
         }
         self.allocated_regions().min(self.geometry.max_regions())
     }
 
-    /// The number of a slot, unique in the table.
+    /// Returns the number of a slot, which is unique in the table.
     #[inline]
     pub(crate) fn slot_number(&self, region: u32, index: u32) -> u32 {
         region * self.geometry.region_slots + index
     }
 
-    /// The region and the index of a slot number.
+    /// Returns the region and the index of a slot number.
     #[inline]
     pub(crate) fn slot_home(&self, number: u32) -> (u32, u32) {
         let shift = self.geometry.region_slots.trailing_zeros();
@@ -409,16 +419,17 @@ impl Table {
     }
 }
 
-/// What may be missing of a file whose directory has this depth, where pages have so many bytes.
+/// Returns the range that may be a hole in a file whose directory has this depth, with pages of
+/// `page` bytes.
 ///
-/// The page cache may hold a hole in one piece with its neighbours, and then storing to them
-/// needs blocks for the hole as well: on a full disk that is SIGBUS. A file that is read from
-/// its beginning comes in single pages first, then in pieces of up to [`LARGE`] pages, each at
-/// a multiple of its size.
+/// The page cache may hold a hole in one piece with its neighbours, and a store to them then needs
+/// blocks for the hole as well: on a full disk that raises SIGBUS (H2). A file that is read from its
+/// beginning comes in single pages first, then in pieces of up to [`LARGE`] pages, each at a multiple
+/// of its size.
 fn directory_hole(geometry: &Geometry, depth: u32, page: u64) -> Range<u64> {
     let end = PAGE + (8_u64 << depth);
     let step = if end <= 4 * page { page } else { LARGE * page };
-    // The page that ends at the first region, or holds its beginning, is there in any case.
+    // The page that ends at the first region, or holds its beginning, is always allocated.
     let regions = geometry.regions_at();
     let last = (regions - 1) / page * page;
     let start = end.next_multiple_of(step);
@@ -431,9 +442,9 @@ fn directory_hole(geometry: &Geometry, depth: u32, page: u64) -> Range<u64> {
 
 /// The polled word and a directory entry, behind everything that was read before.
 #[inline(always)]
-fn seen_again(header: Header<'_>, entry: &Word) -> (Poll, Entry) {
+fn seen_again(header: Header<'_>, entry: &Word) -> (HeaderStateWord, DirectoryEntry) {
     acquire_fence();
-    (header.poll(), Entry(load(entry)))
+    (header.poll(), DirectoryEntry(load(entry)))
 }
 
 #[cfg(test)]
@@ -453,7 +464,7 @@ mod tests {
         }
     }
 
-    /// A page of the page cache that is partly a hole would need blocks when it is stored to.
+    /// H2: a store to a page of the page cache that is partly a hole would need blocks.
     #[test]
     fn directory_hole_consists_of_whole_pages() {
         for page in [4 << 10, 16 << 10, 64 << 10] {

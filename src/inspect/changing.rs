@@ -4,8 +4,8 @@
 
 use std::time::SystemTime;
 
+use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::index::word;
-use crate::format::slot::{Cursor, Place};
 use crate::index::header::{Armed, Header, Intent};
 
 use crate::inspect::sealed::moment;
@@ -27,8 +27,8 @@ impl HeapPlace {
     }
 }
 
-impl From<Place> for HeapPlace {
-    fn from(place: Place) -> Self {
+impl From<HeapAddr> for HeapPlace {
+    fn from(place: HeapAddr) -> Self {
         Self {
             segment: place.segment,
             at: place.bytes(),
@@ -130,8 +130,8 @@ impl Changing {
         let poll = header.poll();
         let counters = header.counters();
         let (boot, inode) = (header.written_under(), header.get(word::INODE));
-        let cursor = Cursor::from_word(header.get(word::CURSOR));
-        let at = |place| HeapPlace::from(Place::from_word(header.get(place)));
+        let cursor = CleanCursor::from_word(header.get(word::CURSOR));
+        let at = |place| HeapPlace::from(HeapAddr::from_word(header.get(place)));
         let time = |place| {
             Some(header.get(place))
                 .filter(|&nanos| nanos != 0)
@@ -155,7 +155,7 @@ impl Changing {
             changes: header.get(word::CHANGES),
             heap_base: header.get(word::HEAP_BASE),
             oldest_segment: header.checked_oldest().map_or(u64::MAX, u64::from),
-            cleaned: cursor.map(|cursor| cursor.place.into()),
+            cleaned: cursor.map(|cursor| cursor.addr.into()),
             cleaning_met_damage: cursor.is_some_and(|cursor| cursor.damage),
             pending: pending(header),
             boot: u128::from(boot[0]) << 64 | u128::from(boot[1]),

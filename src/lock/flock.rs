@@ -1,7 +1,8 @@
 //! The lock that every Unix has: `flock` on the whole file.
 //!
-//! Two system calls for each turn, and no queue: so whoever waits leaves its number in a word, and
-//! whoever finds another's there lets it go first. It does not know what the lock guards.
+//! Two system calls for each turn, and no queue. So a waiter stores its number in a word, and a
+//! handle that finds another one's number there lets that one go first. May call `sync`;
+//! independent of what the lock guards.
 
 use std::fs::File;
 use std::io;
@@ -11,75 +12,75 @@ use fs2::FileExt;
 
 use crate::sync::{Word, load, store};
 
-use crate::lock::{Patience, Refusal};
+use crate::lock::{LockDeadline, LockError};
 
-/// Between two looks at a lock that somebody else holds.
+/// The longest sleep between two attempts to take a lock that is held.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// Takes the lock; with a word for those who wait, in turn with them.
+/// Acquires the lock. With a word for waiters, handles take turns.
 pub(super) fn acquire(
     file: &File,
     waiting: Option<&Word>,
     number: u64,
-    patience: &Patience,
-) -> Result<(), Refusal> {
+    deadline: &LockDeadline,
+) -> Result<(), LockError> {
     let Some(waiting) = waiting else {
-        return wait(file, patience, || {});
+        return wait(file, deadline, || {});
     };
-    give_way(waiting, number);
-    wait(file, patience, || store(waiting, number))?;
+    yield_to_waiter(waiting, number);
+    wait(file, deadline, || store(waiting, number))?;
     if load(waiting) == number {
         store(waiting, 0);
     }
     Ok(())
 }
 
-/// Lets whoever waits for the lock have it first: one who takes it again as soon as it is free
-/// would else keep all others out. Without a waiter this costs a load.
-fn give_way(waiting: &Word, number: u64) {
+/// Lets a waiter take the lock first. A handle that acquires it again as soon as it is free would
+/// otherwise keep all others out. Without a waiter this costs a load.
+fn yield_to_waiter(waiting: &Word, number: u64) {
     let announced = load(waiting);
     if announced != 0 && announced != number {
         std::thread::sleep(2 * LONGEST_PAUSE);
-        // Once for each announcement: the waiter may be gone.
+        // Once for each announcement, because the waiter may be gone.
         if load(waiting) == announced {
             store(waiting, 0);
         }
     }
 }
 
-/// `announce` is called after each look that found the lock taken.
-fn wait(file: &File, patience: &Patience, mut announce: impl FnMut()) -> Result<(), Refusal> {
+/// Calls `announce` after each attempt that found the lock held.
+fn wait(file: &File, deadline: &LockDeadline, mut announce: impl FnMut()) -> Result<(), LockError> {
     let mut pause = Duration::from_micros(20);
     loop {
         match FileExt::try_lock_exclusive(file) {
             Ok(()) => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Refusal::Io(error)),
+            Err(error) => return Err(LockError::Io(error)),
         }
         announce();
-        let Some(left) = patience.left() else {
+        let Some(left) = deadline.left() else {
             return block(file);
         };
         if left.is_zero() {
-            return Err(Refusal::TimedOut);
+            return Err(LockError::TimedOut);
         }
         std::thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn block(file: &File) -> Result<(), Refusal> {
+fn block(file: &File) -> Result<(), LockError> {
     loop {
         match FileExt::lock_exclusive(file) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Refusal::Io(error)),
+            Err(error) => return Err(LockError::Io(error)),
         }
     }
 }
 
-/// Lets go of the lock. Unlocking an open description cannot fail; were it to, closing it unlocks
+/// Releases the lock. Unlocking an open file description cannot fail, and closing it would unlock it
 /// too.
 pub(super) fn release(file: &File) {
     let _ = FileExt::unlock(file);

@@ -1,10 +1,11 @@
-//! What a forked child may use of its parent's memory: locks that a fork waits for, cells that are
-//! set once, and values of which each process has its own.
+//! The parts of its parent's memory that a forked child may use: locks that a fork waits for, cells
+//! that are set once, and values of which each process has its own (L6).
 //!
-//! `fork` copies the memory, but only the thread that called it. What another thread was changing
-//! at that moment stays half-changed in the child, and the lock that it held stays held. So the
-//! handler that runs before a fork takes all locks of this file, and the child finds them free and
-//! what they guard complete. It does not know what they guard.
+//! `fork` copies the memory, but only the thread that called it. Data that another thread was
+//! changing at that moment stays half-changed in the child, and the lock that it held stays held. So
+//! the handler that runs before a fork takes all locks of this file, and the child finds them free
+//! and the data complete. May call `lock::mutex`, `lock::mutex_state` and `lock::ofd`; independent
+//! of what the locks guard.
 #![cfg_attr(
     not(feature = "dict"),
     allow(dead_code, reason = "dictionaries alone use some of it")
@@ -17,77 +18,78 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use crate::lock::mutex::{Place, Raw};
-use crate::lock::mutex_state::State;
+use crate::lock::mutex::{HasState, RawLock};
+use crate::lock::mutex_state::MutexState;
 use crate::lock::ofd::{epoch, watch_forks};
 
-/// How long a fork waits for the threads that are at work under the locks of this file. None of them
-/// runs code of the caller meanwhile, so it is the time that they need to go on at all. Afterwards
-/// the fork happens all the same, and the child does without what those locks guard.
+/// How long a fork waits for the threads that hold a lock of this file. They run no code of the
+/// caller while they hold it, so this is the time that the system may take to schedule them. After
+/// that the fork happens anyway, and the child cannot use the data that those locks guard.
 #[cfg(not(test))]
-const PATIENCE: Duration = Duration::from_secs(10);
+const FORK_TIMEOUT: Duration = Duration::from_secs(10);
 #[cfg(test)]
-const PATIENCE: Duration = Duration::from_secs(2);
+const FORK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A lock that a fork takes. Two cache lines, which processors fetch together: locks disturb each
-/// other least so.
+/// A lock that a fork takes. Each has two cache lines, because processors fetch them in pairs and
+/// neighbours would slow each other down.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Seat {
-    state: State,
+struct RegisteredLock {
+    state: MutexState,
     /// Whether it has an owner: 0 or 1.
-    taken: AtomicU32,
+    owned: AtomicU32,
 }
 
-/// A piece of a list that only grows, so that a fork handler can walk it at any moment.
+/// A block of a list that only grows, so that a fork handler can walk it at any moment.
 #[derive(Debug)]
-struct Block {
-    seats: [Seat; 32],
-    /// Seats without an owner, or a few more.
-    vacant: AtomicU32,
-    next: OnceLock<&'static Block>,
+struct LockBlock {
+    locks: [RegisteredLock; 32],
+    /// Locks without an owner, or a few more.
+    free: AtomicU32,
+    next: OnceLock<&'static LockBlock>,
 }
 
-static SEATS: Block = Block::new();
-/// Guards what is set once, and so the growth of the list as well.
-static SETTING: Seat = Seat::new();
+static LOCKS: LockBlock = LockBlock::new();
+/// Guards all cells that are set once, and so the growth of the list as well.
+static CELLS: RegisteredLock = RegisteredLock::new();
 /// One fork at a time takes the locks.
-static FORKING: State = State::new();
+static FORKING: MutexState = MutexState::new();
 
 thread_local! {
     /// Whether this thread has taken the locks for a fork.
     static IS_FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
-impl Seat {
+impl RegisteredLock {
     const fn new() -> Self {
         Self {
-            state: State::new(),
-            taken: AtomicU32::new(0),
+            state: MutexState::new(),
+            owned: AtomicU32::new(0),
         }
     }
 }
 
-impl Block {
+impl LockBlock {
     const fn new() -> Self {
         Self {
-            seats: [const { Seat::new() }; 32],
-            vacant: AtomicU32::new(32),
+            locks: [const { RegisteredLock::new() }; 32],
+            free: AtomicU32::new(32),
             next: OnceLock::new(),
         }
     }
 
-    /// A seat of the list for a new owner.
-    fn seat(&'static self) -> Seated {
+    /// Finds a lock of the list for a new owner.
+    fn register(&'static self) -> Registration {
         let mut block = self;
         loop {
-            if block.vacant.load(Relaxed) != 0 {
-                let free =
-                    |seat: &&Seat| seat.taken.compare_exchange(0, 1, Acquire, Relaxed).is_ok();
-                if let Some(seat) = block.seats.iter().find(free) {
-                    block.vacant.fetch_sub(1, Relaxed);
-                    return Seated {
-                        seat,
+            if block.free.load(Relaxed) != 0 {
+                let free = |lock: &&RegisteredLock| {
+                    lock.owned.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
+                };
+                if let Some(lock) = block.locks.iter().find(free) {
+                    block.free.fetch_sub(1, Relaxed);
+                    return Registration {
+                        lock,
                         block: Some(block),
                     };
                 }
@@ -100,133 +102,134 @@ impl Block {
     }
 }
 
-/// The seat of one owner, given back when that is dropped.
+/// The registered lock of one owner, returned to the list when the owner is dropped.
 #[derive(Debug)]
-pub(crate) struct Seated {
-    seat: &'static Seat,
-    /// None for a seat that is no part of the list.
-    block: Option<&'static Block>,
+pub(crate) struct Registration {
+    lock: &'static RegisteredLock,
+    /// `None` if the lock is not part of the list.
+    block: Option<&'static LockBlock>,
 }
 
-impl Place for Seated {
+impl HasState for Registration {
     const INIT: Self = Self {
-        seat: &SETTING,
+        lock: &CELLS,
         block: None,
     };
 
     #[inline]
-    fn state(&self) -> &State {
-        &self.seat.state
+    fn state(&self) -> &MutexState {
+        &self.lock.state
     }
 }
 
-impl Drop for Seated {
+impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(block) = self.block {
-            self.seat.state.renew();
-            self.seat.taken.store(0, Release);
-            block.vacant.fetch_add(1, Relaxed);
+            self.lock.state.clear_abandoned();
+            self.lock.owned.store(0, Release);
+            block.free.fetch_add(1, Relaxed);
         }
     }
 }
 
-fn seated() -> Raw<Seated> {
+fn register() -> RawLock<Registration> {
     watch_forks();
-    Raw(SEATS.seat())
+    RawLock(LOCKS.register())
 }
 
-/// In a forked child: what a lock guards cannot be used, because a thread of the parent was changing
-/// it when the fork stopped waiting for it.
+/// In a forked child, a lock whose holder is a thread of the parent: the data that it guards cannot be
+/// used, because that thread was changing it when the fork stopped waiting for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lost;
+pub(crate) struct Abandoned;
 
-/// A mutex that a forked child finds free. No code of the caller runs under it, nor is another lock
-/// taken under it.
+/// A mutex that a forked child finds free. Its holder runs no code of the caller and takes no other
+/// lock (L6).
 #[cfg(not(loom))]
 #[derive(Debug)]
-pub(crate) struct Lock<T>(lock_api::Mutex<Raw<Seated>, T>);
+pub(crate) struct ForkSafeMutex<T>(lock_api::Mutex<RawLock<Registration>, T>);
 #[cfg(not(loom))]
-pub(crate) type Locked<'a, T> = lock_api::MutexGuard<'a, Raw<Seated>, T>;
+pub(crate) type ForkSafeMutexGuard<'a, T> = lock_api::MutexGuard<'a, RawLock<Registration>, T>;
 
-/// Models know no forks.
+/// Models have no forks.
 #[cfg(loom)]
 #[derive(Debug)]
-pub(crate) struct Lock<T>(crate::sync::count::Lock<T>);
+pub(crate) struct ForkSafeMutex<T>(crate::sync::count::LoomMutex<T>);
 #[cfg(loom)]
-pub(crate) use crate::sync::count::Locked;
+pub(crate) use crate::sync::count::LoomMutexGuard as ForkSafeMutexGuard;
 
 #[cfg(loom)]
-impl<T> Lock<T> {
+impl<T> ForkSafeMutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(crate::sync::count::Lock::new(value))
+        Self(crate::sync::count::LoomMutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> Result<Locked<'_, T>, Lost> {
+    pub(crate) fn lock(&self) -> Result<ForkSafeMutexGuard<'_, T>, Abandoned> {
         Ok(self.0.lock())
     }
 }
 
 #[cfg(not(loom))]
-impl<T> Lock<T> {
+impl<T> ForkSafeMutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(lock_api::Mutex::from_raw(seated(), value))
+        Self(lock_api::Mutex::from_raw(register(), value))
     }
 
     /// Waits for the lock.
     #[inline]
-    pub(crate) fn lock(&self) -> Result<Locked<'_, T>, Lost> {
+    pub(crate) fn lock(&self) -> Result<ForkSafeMutexGuard<'_, T>, Abandoned> {
         match self.0.try_lock() {
             Some(locked) => Ok(locked),
-            None => self.0.try_lock_for(Duration::MAX).ok_or(Lost),
+            None => self.0.try_lock_for(Duration::MAX).ok_or(Abandoned),
         }
     }
 }
 
-/// The same with readers that share it.
+/// A reader-writer lock that a forked child finds free; see [`ForkSafeMutex`].
 #[derive(Debug)]
-pub(crate) struct SharedLock<T>(lock_api::RwLock<Raw<Seated>, T>);
-pub(crate) type Read<'a, T> = lock_api::RwLockReadGuard<'a, Raw<Seated>, T>;
-pub(crate) type Written<'a, T> = lock_api::RwLockWriteGuard<'a, Raw<Seated>, T>;
+pub(crate) struct ForkSafeRwLock<T>(lock_api::RwLock<RawLock<Registration>, T>);
+pub(crate) type ForkSafeReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawLock<Registration>, T>;
+pub(crate) type ForkSafeWriteGuard<'a, T> =
+    lock_api::RwLockWriteGuard<'a, RawLock<Registration>, T>;
 
-impl<T> SharedLock<T> {
+impl<T> ForkSafeRwLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(lock_api::RwLock::from_raw(seated(), value))
+        Self(lock_api::RwLock::from_raw(register(), value))
     }
 
     /// Waits until no one writes.
     #[inline]
-    pub(crate) fn read(&self) -> Result<Read<'_, T>, Lost> {
+    pub(crate) fn read(&self) -> Result<ForkSafeReadGuard<'_, T>, Abandoned> {
         match self.0.try_read() {
             Some(read) => Ok(read),
-            None => self.0.try_read_for(Duration::MAX).ok_or(Lost),
+            None => self.0.try_read_for(Duration::MAX).ok_or(Abandoned),
         }
     }
 
     /// Waits until no one reads or writes.
     #[inline]
-    pub(crate) fn write(&self) -> Result<Written<'_, T>, Lost> {
+    pub(crate) fn write(&self) -> Result<ForkSafeWriteGuard<'_, T>, Abandoned> {
         match self.0.try_write() {
             Some(written) => Ok(written),
-            None => self.0.try_write_for(Duration::MAX).ok_or(Lost),
+            None => self.0.try_write_for(Duration::MAX).ok_or(Abandoned),
         }
     }
 }
 
-/// What a cell contains, which gets the value of the closure if it is empty. Unlike
-/// `OnceLock::get_or_init` by itself, it leaves no cell half-set to a forked child, where whoever
-/// asks for it would wait for ever. The closure runs under a lock: it is to return at once.
+/// Returns the contents of a cell, after setting it to the value of the closure if it is empty.
+/// Unlike `OnceLock::get_or_init` alone, it leaves no cell half-set in a forked child, which would
+/// wait for it forever. The closure runs under a lock and must return at once (L6).
 pub(crate) fn set_once<T>(cell: &OnceLock<T>, value: impl FnOnce() -> T) -> &T {
     watch_forks();
-    let state = &SETTING.state;
-    let held = state.try_hold() || state.hold(None).is_ok();
+    let state = &CELLS.state;
+    let is_locked = state.try_lock() || state.lock(None).is_ok();
     let value = cell.get_or_init(value);
-    if held {
-        state.release(false);
+    if is_locked {
+        state.unlock(false);
     }
     value
 }
 
-/// A value that each process makes for itself: a forked child has a new one.
+/// A value of which each process has its own: a forked child creates a new one.
 #[derive(Debug, Default)]
 pub(crate) struct PerProcess<T> {
     epoch: u64,
@@ -259,41 +262,42 @@ impl<T: Default> Deref for PerProcess<T> {
     }
 }
 
-/// All seats there are.
-fn seats() -> impl Iterator<Item = &'static Seat> {
-    let blocks = std::iter::successors(Some(&SEATS), |block| block.next.get().copied());
-    std::iter::once(&SETTING).chain(blocks.flat_map(|block| &block.seats))
+/// Returns all locks of this file.
+fn registered_locks() -> impl Iterator<Item = &'static RegisteredLock> {
+    let blocks = std::iter::successors(Some(&LOCKS), |block| block.next.get().copied());
+    std::iter::once(&CELLS).chain(blocks.flat_map(|block| &block.locks))
 }
 
-/// Before a fork, in the thread that forks: waits until no thread is at work under any of the locks.
-/// Those without an owner are taken too, because they may get one before the fork is over.
+/// Before a fork, in the thread that forks: takes all locks, and so waits for the threads that hold
+/// one (L2, L6). Takes locks without an owner too, because they may get one before the fork is over.
 pub(super) fn before_fork() {
-    let deadline = Instant::now() + PATIENCE;
-    if IS_FORKING.get() || FORKING.hold(Some(deadline)).is_err() {
+    let deadline = Instant::now() + FORK_TIMEOUT;
+    if IS_FORKING.get() || FORKING.lock(Some(deadline)).is_err() {
         return;
     }
     IS_FORKING.set(true);
-    for seat in seats() {
-        // The child learns from the state itself which of them could not be taken.
-        let _ = seat.state.hold_for_fork(deadline);
+    for lock in registered_locks() {
+        // The child reads from the state itself whether the lock was taken.
+        let _ = lock.state.lock_for_fork(deadline);
     }
 }
 
 /// After a fork, in the parent.
 pub(super) fn after_fork() {
     if IS_FORKING.replace(false) {
-        for seat in seats() {
-            seat.state.release_after_fork();
+        debug_assert!(FORKING.is_locked());
+        for lock in registered_locks() {
+            lock.state.unlock_after_fork();
         }
-        FORKING.release(false);
+        FORKING.unlock(false);
     }
 }
 
-/// After a fork, in the child. Touches atomics only.
+/// After a fork, in the child. Accesses atomics only (L2).
 pub(super) fn in_child() {
     IS_FORKING.set(false);
-    for seat in seats() {
-        seat.state.inherit();
+    for lock in registered_locks() {
+        lock.state.reset_in_child();
     }
-    FORKING.free();
+    FORKING.force_unlock();
 }

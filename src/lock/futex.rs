@@ -1,7 +1,7 @@
-//! Waiting until a word changes, without running meanwhile: `futex`.
+//! Sleeping until a word changes: `futex`.
 //!
-//! Knows one system call, for words that processes share and for those of one process. A return
-//! says nothing: whoever waited looks at the word again.
+//! One system call, for words that processes share and for words of one process. A return means
+//! nothing: the waiter loads the word again. May call `sync` only.
 #![cfg_attr(
     all(target_os = "linux", not(loom)),
     expect(unsafe_code, reason = "a system call that takes the address of a word")
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use crate::sync::Word;
 
-/// Waits until somebody wakes, if the word's low half is still `low`; at most so long.
+/// Sleeps until a wake, if the word's low half is still `low`, and for at most `most`.
 pub(super) fn wait(word: &Word, low: u32, most: Duration) {
     #[cfg(loom)]
     {
-        // Whoever relies on the end of a pause alone is found out.
+        // No timeout: a lost wake is then a deadlock, which loom reports.
         let _ = most;
         crate::sync::loom_model::sleep(word, low);
     }
@@ -31,7 +31,7 @@ pub(super) fn wait(word: &Word, low: u32, most: Duration) {
     }
 }
 
-/// Wakes one of those that wait for this word, in whichever process, or all of them.
+/// Wakes one waiter for this word, in any process, or all of them.
 pub(super) fn wake(word: &Word, all: bool) {
     #[cfg(all(target_os = "linux", not(loom)))]
     call(
@@ -49,8 +49,8 @@ pub(super) fn wake(word: &Word, all: bool) {
     let _ = (word, all);
 }
 
-/// Waits until a thread of this process wakes this one, if the word is still `value`; without
-/// `most`, for as long as it takes.
+/// Sleeps until a thread of this process wakes this one, if the word is still `value`, and for at
+/// most `most`.
 pub(super) fn wait_here(word: &AtomicU32, value: u32, most: Option<Duration>) {
     let most = most.unwrap_or(Duration::MAX);
     #[cfg(all(target_os = "linux", not(loom)))]
@@ -79,7 +79,7 @@ pub(super) fn wake_here(word: &AtomicU32, all: bool) {
     let _ = (word, all);
 }
 
-/// The half of the word that stands first, which on a little-endian machine is the low one.
+/// Returns the first half of the word, which on a little-endian machine is the low one.
 #[cfg(all(target_os = "linux", not(loom)))]
 fn low_half(word: &Word) -> *const u32 {
     std::ptr::from_ref(word).cast()

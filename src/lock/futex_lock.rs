@@ -1,41 +1,43 @@
-//! The lock word: who holds the writer lock, and for whom it is kept next.
+//! The lock word: the owner of the writer lock, and the waiter that gets it next.
 //!
-//! Taking and giving back a lock that nobody waits for is one store each, and no system call. Life
-//! is proved elsewhere (`life`), so that whatever the word says, a lock whose owner is dead is
-//! free. This file does not know what the lock guards.
+//! Acquiring and releasing a lock that no one waits for is one exchange each, and no system call.
+//! Liveness is proved by `liveness`, so that whatever the word says, a lock whose owner is dead is
+//! free. May call `format`, `sync`, `lock::futex` and `lock::liveness`; independent of what the lock
+//! guards.
 //!
-//! Source: the mutex of Ulrich Drepper's "Futexes Are Tricky" with its mark for waiters; that a lock
-//! is kept for whoever has waited too long is the eventual fairness of WebKit's and `parking_lot`'s
+//! Source: the mutex of Ulrich Drepper's "Futexes Are Tricky" with its mark for waiters. The handoff
+//! to a waiter that has waited too long is the eventual fairness of WebKit's and `parking_lot`'s
 //! locks.
 
 use std::fs::File;
 use std::time::Duration;
 
-use crate::format::lock::{NUMBERS, State};
+use crate::format::lock::{LockWord, OWNER_IDS};
 use crate::sync::{Relaxed, Release, acquire, exchange, load, publish, store};
 
-use crate::lock::{Patience, Refusal, Words, futex, liveness};
+use crate::lock::{LockDeadline, LockError, LockWords, futex, liveness};
 
-/// Looks at a lock that is held before its waiter sleeps: some two microseconds, in which a single
+/// Checks of a lock that is held before its waiter sleeps: some two microseconds, in which a single
 /// write is over.
-const LOOKS: u32 = if cfg!(loom) { 0 } else { 48 };
-/// The first sleep, and the longest: so long a dead owner may go unnoticed. An owner that was dead
-/// before is noticed before the first sleep. A waiter that wakes each millisecond to ask takes some
-/// 0.5 % of a processor.
-const PAUSES: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(1)];
-/// Whoever has slept so often is next: after two milliseconds, or two turns that others had.
-const ENOUGH: u32 = if cfg!(loom) { 1 } else { 2 };
-/// So often do others sleep while the lock is kept for one who does not take it, for it may be dead,
-/// or stopped: sixteen milliseconds.
-const KEPT: u32 = if cfg!(loom) { 1 } else { 16 };
+const SPINS: u32 = if cfg!(loom) { 0 } else { 48 };
+/// The first sleep, and the longest: a dead owner may go unnoticed for so long. An owner that was
+/// dead before is noticed before the first sleep. A waiter that wakes each millisecond to check
+/// takes some 0.5 % of a processor.
+const SLEEPS: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(1)];
+/// Sleeps after which a waiter asks for the handoff: after two milliseconds, or after two turns of
+/// other handles.
+const SLEEPS_BEFORE_HANDOFF: u32 = if cfg!(loom) { 1 } else { 2 };
+/// Sleeps before another waiter may take a lock that was handed to a waiter which does not claim it,
+/// because it may be dead or stopped: sixteen milliseconds.
+const HANDOFF_SLEEPS: u32 = if cfg!(loom) { 1 } else { 16 };
 
-/// One of those who take the lock in turn.
+/// The lock as one handle contends for it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Contender<'a> {
-    pub words: Words<'a>,
-    /// Keeps the number alive, and asks after others.
+pub(super) struct FutexLock<'a> {
+    pub words: LockWords<'a>,
+    /// Keeps the owner id alive, and tells whether other ids are.
     pub file: &'a File,
-    pub number: u32,
+    pub owner_id: u32,
 }
 
 /// What a waiter has seen so far.
@@ -43,159 +45,163 @@ struct Wait {
     pause: Duration,
     /// How often this waiter has slept.
     sleeps: u32,
-    /// Whether it is about to sleep, or has slept: then it asks whether the owner is alive.
-    asks: bool,
-    /// Whether patience is at its end.
+    /// Whether it is about to sleep or has slept, and so checks whether the owner is alive.
+    checks_liveness: bool,
+    /// Whether the deadline has passed.
     is_last: bool,
-    /// For whom the lock has been kept, and since which sleep.
-    kept: Option<(u32, u32)>,
+    /// The waiter that the lock was handed to, and the count of sleeps at which this was first seen.
+    handoff: Option<(u32, u32)>,
 }
 
-impl Contender<'_> {
+impl FutexLock<'_> {
     #[inline]
-    pub(super) fn acquire(&self, patience: &Patience) -> Result<(), Refusal> {
-        let own = State::FREE.owned_by(self.number);
-        let Words { state, inside, .. } = self.words;
-        // The fence behind `inside` orders what was loaded before it too.
-        if exchange(state, State::FREE.0, own.0, Relaxed) && acquire(inside) == 0 {
-            store(inside, u64::from(self.number));
+    pub(super) fn acquire(&self, deadline: &LockDeadline) -> Result<(), LockError> {
+        debug_assert!((1..OWNER_IDS).contains(&self.owner_id));
+        let own = LockWord::FREE.owned_by(self.owner_id);
+        let LockWords { state, inside, .. } = self.words;
+        // L4: from no owner. The fence after `inside` orders what was loaded before it too.
+        if exchange(state, LockWord::FREE.0, own.0, Relaxed) && acquire(inside) == 0 {
+            store(inside, u64::from(self.owner_id));
             return Ok(());
         }
-        // Kept from the last time, by a handle that is exclusive.
-        if self.look().owner() == self.number && load(inside) == u64::from(self.number) {
+        // Still held from the last time, by a handle that is exclusive.
+        if self.load_word().owner() == self.owner_id && load(inside) == u64::from(self.owner_id) {
             return Ok(());
         }
-        self.wait(patience)
+        self.wait(deadline)
             .inspect_err(|_| self.withdraw())
-            .and_then(|()| self.enter(patience).inspect_err(|_| self.give_back()))
+            .and_then(|()| self.enter(deadline).inspect_err(|_| self.unlock()))
     }
 
-    /// Waits until the word is this contender's.
+    /// Waits until the word has this owner.
     #[cold]
-    fn wait(&self, patience: &Patience) -> Result<(), Refusal> {
+    fn wait(&self, deadline: &LockDeadline) -> Result<(), LockError> {
         let mut wait = Wait {
-            pause: PAUSES[0],
+            pause: SLEEPS[0],
             sleeps: 0,
-            asks: false,
+            checks_liveness: false,
             is_last: false,
-            kept: None,
+            handoff: None,
         };
-        let mut looks = 0;
+        let mut spins = 0;
         loop {
-            let seen = self.look();
+            let seen = self.load_word();
             if let Some(own) = self.claim(seen, &mut wait)? {
+                // L4: expects what was seen.
                 if exchange(self.words.state, seen.0, own.0, Relaxed) {
                     return Ok(());
                 }
                 continue;
             }
-            if looks < LOOKS {
-                looks += 1;
+            if spins < SPINS {
+                spins += 1;
                 spin();
                 continue;
             }
-            if !wait.asks {
-                wait.asks = true;
+            if !wait.checks_liveness {
+                wait.checks_liveness = true;
                 continue;
             }
-            if patience.left().is_some_and(|left| left.is_zero()) {
+            if deadline.left().is_some_and(|left| left.is_zero()) {
                 if wait.is_last {
-                    return Err(Refusal::TimedOut);
+                    return Err(LockError::TimedOut);
                 }
-                // What the dead hold is free for those who cannot wait too.
+                // A lock that a dead owner holds is free for a caller that cannot wait, too.
                 wait.is_last = true;
                 continue;
             }
             let announced = self.announced(seen, &wait);
             if announced == seen || exchange(self.words.state, seen.0, announced.0, Relaxed) {
-                self.sleep(announced, patience, &mut wait);
+                self.sleep(announced, deadline, &mut wait);
             }
         }
     }
 
-    fn look(&self) -> State {
-        State(load(self.words.state))
+    fn load_word(&self) -> LockWord {
+        LockWord(load(self.words.state))
     }
 
-    /// The state in which the lock is this contender's, if it may take it as things are.
-    fn claim(&self, seen: State, wait: &mut Wait) -> Result<Option<State>, Refusal> {
+    /// Returns the word in which the lock is this handle's. `None` if it may not take the lock now
+    /// (L4).
+    fn claim(&self, seen: LockWord, wait: &mut Wait) -> Result<Option<LockWord>, LockError> {
         let next = seen.next();
-        let own = seen.owned_by(self.number);
-        // Whoever slept does not know who else does.
+        let own = seen.owned_by(self.owner_id);
+        // A waiter that slept cannot tell whether others still do.
         let slept = wait.sleeps > 0;
         let own = if slept { own.awaited() } else { own };
         if seen.owner() == 0 {
             let free = next == 0
-                || next == self.number
-                || wait.is_kept_too_long(next)
-                || (wait.is_last && self.is_over(next)?);
+                || next == self.owner_id
+                || wait.handoff_expired(next)
+                || (wait.is_last && self.is_dead(next)?);
             return Ok(free.then(|| own.with_next(0)));
         }
-        wait.kept = None;
-        // Its own only if the fast path took a lock in which somebody seems to be.
-        if seen.owner() == self.number || (wait.asks && self.is_over(seen.owner())?) {
-            let next = if next == self.number { 0 } else { next };
+        wait.handoff = None;
+        // The owner is this handle only if the fast path took a lock whose `inside` was not 0.
+        if seen.owner() == self.owner_id || (wait.checks_liveness && self.is_dead(seen.owner())?) {
+            let next = if next == self.owner_id { 0 } else { next };
             return Ok(Some(own.with_next(next)));
         }
         Ok(None)
     }
 
-    /// The state with this waiter in it: what it sleeps on.
-    fn announced(&self, seen: State, wait: &Wait) -> State {
-        let starves = seen.next() == 0 && wait.sleeps >= ENOUGH;
-        let next = if starves { self.number } else { seen.next() };
+    /// Returns the word with this waiter in it, on which it sleeps.
+    fn announced(&self, seen: LockWord, wait: &Wait) -> LockWord {
+        let starves = seen.next() == 0 && wait.sleeps >= SLEEPS_BEFORE_HANDOFF;
+        let next = if starves { self.owner_id } else { seen.next() };
         seen.awaited().with_next(next)
     }
 
-    fn sleep(&self, announced: State, patience: &Patience, wait: &mut Wait) {
-        let pause = patience
+    fn sleep(&self, announced: LockWord, deadline: &LockDeadline, wait: &mut Wait) {
+        let pause = deadline
             .left()
             .map_or(wait.pause, |left| wait.pause.min(left));
         futex::wait(self.words.state, announced.low(), pause);
         wait.sleeps += 1;
-        wait.pause = (wait.pause * 2).min(PAUSES[1]);
+        wait.pause = (wait.pause * 2).min(SLEEPS[1]);
     }
 
-    /// The word is this contender's. Another who is inside by the other word was robbed of it by
-    /// damage, or is dead.
-    fn enter(&self, patience: &Patience) -> Result<(), Refusal> {
+    /// Sets the writer-at-work word, after the lock word has this owner. If the word has another
+    /// owner, that one lost the lock word by corruption, or is dead.
+    fn enter(&self, deadline: &LockDeadline) -> Result<(), LockError> {
         loop {
             let inside = acquire(self.words.inside);
-            let of_nobody = inside == 0 || inside == u64::from(self.number);
-            if of_nobody || u32::try_from(inside).map_or(Ok(true), |other| self.is_over(other))? {
-                store(self.words.inside, u64::from(self.number));
+            let is_free = inside == 0 || inside == u64::from(self.owner_id);
+            if is_free || u32::try_from(inside).map_or(Ok(true), |other| self.is_dead(other))? {
+                store(self.words.inside, u64::from(self.owner_id));
                 return Ok(());
             }
-            if patience.left().is_some_and(|left| left.is_zero()) {
-                return Err(Refusal::TimedOut);
+            if deadline.left().is_some_and(|left| left.is_zero()) {
+                return Err(LockError::TimedOut);
             }
-            // Nobody wakes one who waits for this.
+            // No owner wakes a waiter for this word.
             pause();
         }
     }
 
-    fn is_over(&self, number: u32) -> Result<bool, Refusal> {
-        // What no contender draws, nobody has.
-        if number >= NUMBERS {
+    fn is_dead(&self, owner_id: u32) -> Result<bool, LockError> {
+        // No handle chooses such an id.
+        if owner_id >= OWNER_IDS {
             return Ok(true);
         }
-        liveness::is_over(self.file, number).map_err(Refusal::Io)
+        liveness::is_dead(self.file, owner_id).map_err(LockError::Io)
     }
 
-    /// Is no longer next.
+    /// Gives up waiting: this handle is no longer the next.
     pub(super) fn withdraw(&self) {
         loop {
-            let seen = self.look();
-            if seen.next() != self.number {
+            let seen = self.load_word();
+            if seen.next() != self.owner_id {
                 return;
             }
-            // Where it was kept for this one, it is free now, and all who are about to sleep see it.
+            // A lock that was handed to this handle is free now, and all that are about to sleep see
+            // that.
             let left = match seen.owner() {
-                0 => State::FREE,
+                0 => LockWord::FREE,
                 _ => seen.with_next(0),
             };
             if exchange(self.words.state, seen.0, left.0, Relaxed) {
-                if left == State::FREE {
+                if left == LockWord::FREE {
                     futex::wake(self.words.state, true);
                 }
                 return;
@@ -205,38 +211,38 @@ impl Contender<'_> {
 
     #[inline]
     pub(super) fn release(&self) {
-        // Where the lock word was lost, this is what the next goes by. Not where it is another's: a
-        // handle that waited in vain may be told to let go too.
-        if load(self.words.inside) == u64::from(self.number) {
+        // The next owner goes by this word if the lock word was lost. Not if it is another's: a
+        // handle that timed out may be released too.
+        if load(self.words.inside) == u64::from(self.owner_id) {
             publish(self.words.inside, 0);
         }
-        self.give_back();
+        self.unlock();
     }
 
     #[inline]
-    fn give_back(&self) {
-        let own = State::FREE.owned_by(self.number);
-        if !exchange(self.words.state, own.0, State::FREE.0, Release) {
-            self.give_on();
+    fn unlock(&self) {
+        let own = LockWord::FREE.owned_by(self.owner_id);
+        if !exchange(self.words.state, own.0, LockWord::FREE.0, Release) {
+            self.unlock_with_waiters();
         }
     }
 
-    /// Gives the lock back where somebody waits for it.
+    /// Releases the lock word if there are waiters.
     #[cold]
-    fn give_on(&self) {
+    fn unlock_with_waiters(&self) {
         loop {
-            let seen = self.look();
-            if seen.owner() != self.number {
-                // Damaged meanwhile; that nobody is inside, the other word says.
+            let seen = self.load_word();
+            if seen.owner() != self.owner_id {
+                // Corrupt by now. The writer-at-work word says that no writer is inside.
                 return;
             }
             let left = match seen.next() {
-                0 => State::FREE,
+                0 => LockWord::FREE,
                 _ => seen.owned_by(0).awaited(),
             };
             if exchange(self.words.state, seen.0, left.0, Release) {
                 if seen.is_awaited() {
-                    futex::wake(self.words.state, left != State::FREE);
+                    futex::wake(self.words.state, left != LockWord::FREE);
                 }
                 return;
             }
@@ -245,28 +251,28 @@ impl Contender<'_> {
 }
 
 impl Wait {
-    /// Whether the lock was free, and kept for the same other, for as long as that may be.
-    fn is_kept_too_long(&mut self, next: u32) -> bool {
-        match self.kept {
-            Some((known, since)) if known == next => self.sleeps - since >= KEPT,
+    /// Returns whether the lock was free, and handed to the same waiter, for long enough to take it.
+    fn handoff_expired(&mut self, next: u32) -> bool {
+        match self.handoff {
+            Some((known, since)) if known == next => self.sleeps - since >= HANDOFF_SLEEPS,
             _ => {
-                self.kept = Some((next, self.sleeps));
-                self.pause = PAUSES[0];
+                self.handoff = Some((next, self.sleeps));
+                self.pause = SLEEPS[0];
                 false
             }
         }
     }
 }
 
-/// Between two looks at what seldom happens.
+/// Waits between two checks of a word that rarely changes.
 fn pause() {
     #[cfg(loom)]
     crate::sync::loom_model::pause();
     #[cfg(not(loom))]
-    std::thread::sleep(PAUSES[0]);
+    std::thread::sleep(SLEEPS[0]);
 }
 
-/// Between two looks.
+/// Waits between two checks of the lock word.
 fn spin() {
     #[cfg(loom)]
     crate::sync::loom_model::pause();

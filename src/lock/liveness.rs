@@ -1,9 +1,10 @@
-//! A proof of life: a locked byte of the index that the system lets go when its owner dies.
+//! Liveness by byte-range locks of open file descriptions (OFD), which the kernel drops when the
+//! owner dies.
 //!
-//! Each contender draws a number and locks the byte of that number, far behind the end of the file,
-//! for as long as it has the file open. Whoever finds a number in the lock word asks whether its
-//! byte is still locked. That is right whatever became of process ids: in other containers, after a
-//! restart of the machine, or in a copy of the file. It does not know what the numbers are for.
+//! Each contender chooses a random id and locks the byte of that id, far after the end of the file,
+//! for as long as it has the file open (L4). A waiter that finds an id in the lock word checks
+//! whether its byte is still locked. This is right across reused process ids: in other containers,
+//! after a restart of the machine, or in a copy of the file. May call `format` only.
 #![cfg_attr(
     all(target_os = "linux", not(loom)),
     expect(
@@ -16,24 +17,24 @@ use std::fs::File;
 use std::io;
 
 #[cfg(all(target_os = "linux", not(loom)))]
-use crate::format::lock::FIRST_LIFE;
+use crate::format::lock::FIRST_LIVENESS_BYTE;
 #[cfg(any(target_os = "linux", loom))]
-use crate::format::lock::NUMBERS;
+use crate::format::lock::OWNER_IDS;
 
-/// Locks the byte of a number that nobody has, for as long as the description is open.
-pub(super) fn begin(file: &File) -> io::Result<u32> {
-    // Two draws meet once in two thousand million.
+/// Locks the byte of an id that no process has, for as long as the description is open.
+pub(super) fn claim(file: &File) -> io::Result<u32> {
+    // Two random ids are equal once in 2^31.
     for _ in 0..64 {
-        let number = draw();
-        if number != 0 && lock(file, number)? {
-            return Ok(number);
+        let id = random_id();
+        if id != 0 && lock(file, id)? {
+            return Ok(id);
         }
     }
     Err(io::ErrorKind::QuotaExceeded.into())
 }
 
 #[cfg(all(target_os = "linux", not(loom)))]
-fn draw() -> u32 {
+fn random_id() -> u32 {
     let mut bytes = [0; 4];
     #[cfg(not(fuzzing))]
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
@@ -42,21 +43,21 @@ fn draw() -> u32 {
         bytes.copy_from_slice(&crate::fuzzing::next_random().to_le_bytes()[..4]);
         Ok::<_, io::Error>(4)
     };
-    // 0 is drawn again.
-    filled.map_or(0, |_| u32::from_le_bytes(bytes) % NUMBERS)
+    // The caller tries again after a 0.
+    filled.map_or(0, |_| u32::from_le_bytes(bytes) % OWNER_IDS)
 }
 
-/// Whether nobody has a number (any more).
+/// Returns whether no process has an id (any more).
 #[cfg(all(target_os = "linux", not(loom)))]
-pub(super) fn is_over(file: &File, number: u32) -> io::Result<bool> {
-    let asked = control(file, libc::F_OFD_GETLK, libc::F_WRLCK, number)?;
+pub(super) fn is_dead(file: &File, id: u32) -> io::Result<bool> {
+    let asked = control(file, libc::F_OFD_GETLK, libc::F_WRLCK, id)?;
     Ok(i32::from(asked.l_type) == libc::F_UNLCK)
 }
 
-/// Whether the byte was nobody's, and is this description's now.
+/// Locks the byte of an id. Returns false if another description has it.
 #[cfg(all(target_os = "linux", not(loom)))]
-fn lock(file: &File, number: u32) -> io::Result<bool> {
-    match control(file, libc::F_OFD_SETLK, libc::F_WRLCK, number) {
+fn lock(file: &File, id: u32) -> io::Result<bool> {
+    match control(file, libc::F_OFD_SETLK, libc::F_WRLCK, id) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(false),
@@ -64,20 +65,20 @@ fn lock(file: &File, number: u32) -> io::Result<bool> {
     }
 }
 
-/// Lets the byte go before its description is closed.
+/// Unlocks the byte before its description is closed.
 #[cfg(all(target_os = "linux", not(loom)))]
-pub(super) fn end(file: &File, number: u32) {
-    // Where it fails, closing does it.
-    let _ = control(file, libc::F_OFD_SETLK, libc::F_UNLCK, number);
+pub(super) fn release(file: &File, id: u32) {
+    // If this fails, closing the description unlocks it.
+    let _ = control(file, libc::F_OFD_SETLK, libc::F_UNLCK, id);
 }
 
 #[cfg(all(target_os = "linux", not(loom)))]
-fn control(file: &File, command: i32, kind: i32, number: u32) -> io::Result<libc::flock> {
+fn control(file: &File, command: i32, kind: i32, id: u32) -> io::Result<libc::flock> {
     use std::os::fd::AsRawFd;
     let mut byte = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: FIRST_LIFE + i64::from(number),
+        l_start: FIRST_LIVENESS_BYTE + i64::from(id),
         l_len: 1,
         l_pid: 0,
     };
@@ -90,29 +91,29 @@ fn control(file: &File, command: i32, kind: i32, number: u32) -> io::Result<libc
     Ok(byte)
 }
 
-/// Never asked for: `lock` has no such locks to take.
+/// Not used, because `lock` always fails on these systems.
 #[cfg(all(not(target_os = "linux"), not(loom)))]
-fn draw() -> u32 {
+fn random_id() -> u32 {
     1
 }
 
 #[cfg(loom)]
-fn draw() -> u32 {
-    (crate::sync::loom_model::number() % u64::from(NUMBERS)) as u32
+fn random_id() -> u32 {
+    (crate::sync::loom_model::number() % u64::from(OWNER_IDS)) as u32
 }
 
 #[cfg(loom)]
-pub(super) fn is_over(_file: &File, number: u32) -> io::Result<bool> {
-    Ok(crate::sync::loom_model::is_dead(number))
+pub(super) fn is_dead(_file: &File, id: u32) -> io::Result<bool> {
+    Ok(crate::sync::loom_model::is_dead(id))
 }
 
 #[cfg(loom)]
-pub(super) fn end(_file: &File, number: u32) {
-    crate::sync::loom_model::kill(number);
+pub(super) fn release(_file: &File, id: u32) {
+    crate::sync::loom_model::kill(id);
 }
 
 #[cfg(all(not(target_os = "linux"), not(loom)))]
-pub(super) fn end(_file: &File, _number: u32) {}
+pub(super) fn release(_file: &File, _number: u32) {}
 
 #[cfg(loom)]
 fn lock(_file: &File, _number: u32) -> io::Result<bool> {
@@ -120,7 +121,7 @@ fn lock(_file: &File, _number: u32) -> io::Result<bool> {
 }
 
 #[cfg(all(not(target_os = "linux"), not(loom)))]
-pub(super) fn is_over(_file: &File, _number: u32) -> io::Result<bool> {
+pub(super) fn is_dead(_file: &File, _number: u32) -> io::Result<bool> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -138,12 +139,12 @@ mod tests {
         let named = tempfile::NamedTempFile::new().unwrap();
         let open = || File::options().write(true).open(named.path()).unwrap();
         let (owner, other) = (open(), open());
-        let number = begin(&owner).unwrap();
-        assert!(!is_over(&other, number).unwrap());
-        assert!(!lock(&other, number).unwrap(), "it was drawn twice");
-        assert!(is_over(&other, number ^ 1).unwrap(), "nobody drew it");
+        let id = claim(&owner).unwrap();
+        assert!(!is_dead(&other, id).unwrap());
+        assert!(!lock(&other, id).unwrap(), "chosen twice");
+        assert!(is_dead(&other, id ^ 1).unwrap(), "no process chose it");
         drop(owner);
-        assert!(is_over(&other, number).unwrap());
+        assert!(is_dead(&other, id).unwrap());
     }
 
     #[test]
@@ -152,7 +153,7 @@ mod tests {
             tempfile::NamedTempFile::new().unwrap(),
             tempfile::NamedTempFile::new().unwrap(),
         );
-        let number = begin(there.as_file()).unwrap();
-        assert!(is_over(here.as_file(), number).unwrap());
+        let id = claim(there.as_file()).unwrap();
+        assert!(is_dead(here.as_file(), id).unwrap());
     }
 }

@@ -1,8 +1,9 @@
 //! Locks between the threads of one process that stay usable in a forked child.
 //!
-//! `lock_api` has the guards and hands out the data; this file only says how a lock is taken and
-//! given back. Those of `parking_lot`, and of many others, put waiting threads into a table of the
-//! whole process: a child that is forked while some thread changes the table can hang at any lock.
+//! `lock_api` provides the guards and the access to the data; this file only acquires and releases
+//! the lock. The locks of `parking_lot`, and many others, put waiting threads into a table of the
+//! whole process: a child that is forked while a thread changes the table can hang at any lock. May
+//! call `lock::mutex_state`.
 #![expect(
     unsafe_code,
     reason = "the traits of `lock_api` are promises; nothing unsafe is done here"
@@ -12,103 +13,106 @@ use std::time::{Duration, Instant};
 
 use lock_api::{GuardNoSend, RawMutex, RawMutexTimed, RawRwLock, RawRwLockTimed};
 
-use crate::lock::mutex_state::State;
+use crate::lock::mutex_state::MutexState;
 
-/// Where the state of a lock is.
-pub(crate) trait Place {
+/// A type that has the state of a lock.
+pub(crate) trait HasState {
     const INIT: Self;
 
-    fn state(&self) -> &State;
+    fn state(&self) -> &MutexState;
 }
 
-/// A lock of `lock_api` with its state in some place.
+/// A raw lock for `lock_api`, with its state in `P`.
 #[derive(Debug)]
-pub(crate) struct Raw<P>(pub(super) P);
+pub(crate) struct RawLock<P>(pub(super) P);
 
-/// A state that nothing else knows of. In a forked child such a lock is as it was at the fork: for
-/// what a child never uses again, or only the thread that forked has.
+/// A state that is not registered for forks. In a forked child such a lock is as it was at the fork:
+/// for data that a child never uses again, or that only the forking thread has.
 #[derive(Debug)]
-pub(crate) struct Inline(State);
+pub(crate) struct InlineState(MutexState);
 
-impl Place for Inline {
-    const INIT: Self = Self(State::new());
+impl HasState for InlineState {
+    const INIT: Self = Self(MutexState::new());
 
     #[inline]
-    fn state(&self) -> &State {
+    fn state(&self) -> &MutexState {
         &self.0
     }
 }
 
-/// A mutex without poisoning, whose waiters are known to the kernel alone.
-pub(crate) type Mutex<T> = lock_api::Mutex<Raw<Inline>, T>;
-pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Raw<Inline>, T>;
-pub(crate) type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, Raw<Inline>, T>;
+/// A mutex without poisoning, whose list of waiters is in the kernel alone (L5).
+pub(crate) type Mutex<T> = lock_api::Mutex<RawLock<InlineState>, T>;
+pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawLock<InlineState>, T>;
+pub(crate) type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawLock<InlineState>, T>;
 
-impl<P: Place> Raw<P> {
-    fn hold(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
+impl<P: HasState> RawLock<P> {
+    fn acquire(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
         let state = self.0.state();
-        let held = state.try_hold() || state.hold(deadline).is_ok();
-        held.then(GuardNoSend::new)
+        let is_locked = state.try_lock() || state.lock(deadline).is_ok();
+        is_locked.then(GuardNoSend::new)
     }
 
-    fn share(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
+    fn acquire_shared(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
         let state = self.0.state();
-        let shared = state.try_share() || state.share(deadline).is_ok();
-        shared.then(GuardNoSend::new)
+        let is_shared = state.try_lock_shared() || state.lock_shared(deadline).is_ok();
+        is_shared.then(GuardNoSend::new)
     }
 }
 
-/// When a wait is over that begins now; never for one that is too long to tell.
+/// Returns the end of a wait that begins now. `None`, for never, if it is too far to represent.
 fn after(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
 }
 
-const LOST: &str = "locks that a fork can lose are taken with a time limit";
+const ABANDONED: &str = "locks that a fork can abandon are acquired with a time limit";
 
-// SAFETY: L5: `hold` returns a guard only after it changed the state from free to held, and nothing
-// but `unlock` changes it back.
-unsafe impl<P: Place> RawMutex for Raw<P> {
+// SAFETY: L5: `acquire` returns a guard only after it changed the state from free to locked, and only
+// `unlock` changes it back.
+unsafe impl<P: HasState> RawMutex for RawLock<P> {
     const INIT: Self = Self(P::INIT);
 
     type Guard = GuardNoSend;
 
     #[inline]
     fn lock(&self) -> GuardNoSend {
-        self.hold(None).expect(LOST)
+        self.acquire(None).expect(ABANDONED)
     }
 
     #[inline]
     fn try_lock(&self) -> Option<GuardNoSend> {
-        self.0.state().try_hold().then(GuardNoSend::new)
+        self.0.state().try_lock().then(GuardNoSend::new)
     }
 
     #[inline]
     unsafe fn unlock(&self, _: GuardNoSend) {
-        self.0.state().release(false);
+        // SAFETY: L5: the caller holds the lock, so the state is locked, and no other thread changes
+        // it back.
+        debug_assert!(self.0.state().is_locked());
+        self.0.state().unlock(false);
     }
 
     fn is_locked(&self) -> bool {
-        self.0.state().is_held()
+        self.0.state().is_locked()
     }
 }
 
 // SAFETY: L5: as for `RawMutex`.
-unsafe impl<P: Place> RawMutexTimed for Raw<P> {
+unsafe impl<P: HasState> RawMutexTimed for RawLock<P> {
     type Duration = Duration;
     type Instant = Instant;
 
     fn try_lock_for(&self, timeout: Duration) -> Option<GuardNoSend> {
-        self.hold(after(timeout))
+        self.acquire(after(timeout))
     }
 
     fn try_lock_until(&self, timeout: Instant) -> Option<GuardNoSend> {
-        self.hold(Some(timeout))
+        self.acquire(Some(timeout))
     }
 }
 
-// SAFETY: L5: `hold` needs a state without readers, `share` one that is not held; each returns a
-// guard only after it changed the state, and nothing but the matching `unlock` changes it back.
-unsafe impl<P: Place> RawRwLock for Raw<P> {
+// SAFETY: L5: `acquire` needs a free state, `acquire_shared` one that no thread has locked alone; each
+// returns a guard only after it changed the state, and only the matching `unlock` changes it back.
+unsafe impl<P: HasState> RawRwLock for RawLock<P> {
     const INIT: Self = Self(P::INIT);
 
     type SharedGuard = GuardNoSend;
@@ -116,61 +120,66 @@ unsafe impl<P: Place> RawRwLock for Raw<P> {
 
     #[inline]
     fn lock_shared(&self) -> GuardNoSend {
-        self.share(None).expect(LOST)
+        self.acquire_shared(None).expect(ABANDONED)
     }
 
     #[inline]
     fn try_lock_shared(&self) -> Option<GuardNoSend> {
-        self.0.state().try_share().then(GuardNoSend::new)
+        self.0.state().try_lock_shared().then(GuardNoSend::new)
     }
 
     #[inline]
     unsafe fn unlock_shared(&self, _: GuardNoSend) {
-        self.0.state().release_share();
+        // SAFETY: L5: the caller shares the lock, so the state counts it as a reader.
+        debug_assert!(self.0.state().is_locked());
+        self.0.state().unlock_shared();
     }
 
     #[inline]
     fn lock_exclusive(&self) -> GuardNoSend {
-        self.hold(None).expect(LOST)
+        self.acquire(None).expect(ABANDONED)
     }
 
     #[inline]
     fn try_lock_exclusive(&self) -> Option<GuardNoSend> {
-        self.0.state().try_hold().then(GuardNoSend::new)
+        self.0.state().try_lock().then(GuardNoSend::new)
     }
 
     fn is_locked_exclusive(&self) -> bool {
-        self.0.state().is_held_alone()
+        self.0.state().is_locked_exclusive()
     }
 
     #[inline]
     unsafe fn unlock_exclusive(&self, _: GuardNoSend) {
-        self.0.state().release(true);
+        // SAFETY: L5: the caller holds the lock alone, so the state has no readers, and no other
+        // thread changes it back.
+        debug_assert!(self.0.state().is_locked_exclusive());
+        self.0.state().unlock(true);
     }
 
     fn is_locked(&self) -> bool {
-        self.0.state().is_held()
+        self.0.state().is_locked()
     }
 }
 
 // SAFETY: L5: as for `RawRwLock`.
-unsafe impl<P: Place> RawRwLockTimed for Raw<P> {
+unsafe impl<P: HasState> RawRwLockTimed for RawLock<P> {
     type Duration = Duration;
     type Instant = Instant;
 
     fn try_lock_shared_for(&self, timeout: Duration) -> Option<GuardNoSend> {
-        self.share(after(timeout))
+        self.acquire_shared(after(timeout))
     }
 
     fn try_lock_shared_until(&self, timeout: Instant) -> Option<GuardNoSend> {
-        self.share(Some(timeout))
+        self.acquire_shared(Some(timeout))
     }
 
     fn try_lock_exclusive_for(&self, timeout: Duration) -> Option<GuardNoSend> {
-        self.hold(after(timeout))
+        self.acquire(after(timeout))
     }
 
     fn try_lock_exclusive_until(&self, timeout: Instant) -> Option<GuardNoSend> {
-        self.hold(Some(timeout))
+        self.acquire(Some(timeout))
     }
 }

@@ -1,7 +1,7 @@
 //! The state of a lock in the memory of one process, in one word of four bytes.
 //!
-//! Knows who may go on and who sleeps. It keeps no list of those who wait, neither in the lock nor
-//! elsewhere: a forked child has none of them, so nothing of theirs may be left in its memory.
+//! Keeps no list of waiting threads, neither in the lock nor elsewhere: a forked child has none of
+//! these threads, so no trace of them may be left in its memory (L5). May call `lock::futex`.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -9,84 +9,84 @@ use std::time::{Duration, Instant};
 
 use crate::lock::futex;
 
-/// One thread holds the lock alone.
-const HELD: u32 = 1;
+/// One thread has locked it alone.
+const LOCKED: u32 = 1;
 /// Threads sleep until the lock is free.
-const AWAITED: u32 = 2;
-/// A fork is under way, and holds the lock meanwhile: no thread is at work under it.
-const FORK: u32 = 4;
+const HAS_WAITERS: u32 = 2;
+/// A fork is under way and has taken the lock: no thread holds it.
+const FORKING: u32 = 4;
 /// A forked child inherited the lock while a thread held it that the child does not have.
-const LOST: u32 = 8;
-/// One thread that shares the lock with others; they are counted in the upper bits.
+const ABANDONED: u32 = 8;
+/// One reader; the upper bits count them.
 const READER: u32 = 16;
 
-/// Looks at a held lock before a thread sleeps.
+/// Checks of a held lock before a thread sleeps.
 const SPINS: u32 = 100;
 
 /// Why a lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum AcquireError {
     /// The deadline has passed.
-    Late,
-    /// Nobody will ever release it: its holder is a thread of the parent process.
-    Lost,
+    TimedOut,
+    /// No thread will ever release it: its holder is a thread of the parent process.
+    Abandoned,
 }
 
 /// The state of one lock.
 #[derive(Debug)]
-pub(crate) struct State(AtomicU32);
+pub(crate) struct MutexState(AtomicU32);
 
-impl State {
+impl MutexState {
     pub(super) const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
     /// Takes the lock if it is free.
     #[inline]
-    pub(super) fn try_hold(&self) -> bool {
-        self.0.compare_exchange(0, HELD, Acquire, Relaxed).is_ok()
+    pub(super) fn try_lock(&self) -> bool {
+        self.0.compare_exchange(0, LOCKED, Acquire, Relaxed).is_ok()
     }
 
-    /// Waits for the lock, without a deadline for ever.
+    /// Waits for the lock, without a deadline forever.
     #[cold]
-    pub(super) fn hold(&self, deadline: Option<Instant>) -> Result<(), Refused> {
-        self.take(HELD, deadline)
+    pub(super) fn lock(&self, deadline: Option<Instant>) -> Result<(), AcquireError> {
+        self.take(LOCKED, deadline)
     }
 
-    /// Gives the lock back, and wakes one of those who wait, or all of them.
+    /// Releases the lock, and wakes one waiter or all of them.
     #[inline]
-    pub(super) fn release(&self, all: bool) {
-        if self.0.swap(0, Release) & AWAITED != 0 {
+    pub(super) fn unlock(&self, all: bool) {
+        if self.0.swap(0, Release) & HAS_WAITERS != 0 {
             futex::wake_here(&self.0, all);
         }
     }
 
-    /// Takes the lock together with other readers, if no one holds it alone or waits for that.
+    /// Takes the lock together with other readers, if no thread has locked it alone or waits to.
     #[inline]
-    pub(super) fn try_share(&self) -> bool {
+    pub(super) fn try_lock_shared(&self) -> bool {
         let seen = self.0.load(Relaxed);
         seen & (READER - 1) == 0 && self.exchange(seen, seen + READER)
     }
 
     /// Waits until it can share the lock.
     #[cold]
-    pub(super) fn share(&self, deadline: Option<Instant>) -> Result<(), Refused> {
+    pub(super) fn lock_shared(&self, deadline: Option<Instant>) -> Result<(), AcquireError> {
         self.wait_until(deadline, |seen, _| {
-            // Behind a thread that waits to hold it alone, so that readers cannot keep that out.
-            let free = seen & (READER - 1) == 0 || seen == AWAITED;
+            // After a thread that waits to lock it alone, so that readers cannot starve that one.
+            let free = seen & (READER - 1) == 0 || seen == HAS_WAITERS;
             free.then(|| seen + READER)
         })
     }
 
-    /// Ends one share; the last reader wakes all who wait.
+    /// Releases one reader's share. The last reader wakes all waiters.
     #[inline]
-    pub(super) fn release_share(&self) {
+    pub(super) fn unlock_shared(&self) {
         let mut seen = self.0.load(Relaxed);
-        while seen & LOST == 0 {
+        while seen & ABANDONED == 0 {
             let left = seen - READER;
             let next = if left < READER { 0 } else { left };
             match self.0.compare_exchange_weak(seen, next, Release, Relaxed) {
-                Ok(_) if next == 0 && seen & AWAITED != 0 => {
+                Ok(_) if next == 0 && seen & HAS_WAITERS != 0 => {
                     return futex::wake_here(&self.0, true);
                 }
                 Ok(_) => return,
@@ -95,43 +95,47 @@ impl State {
         }
     }
 
-    /// Takes the lock for a fork, so that no thread is at work under it at that moment.
-    pub(super) fn hold_for_fork(&self, deadline: Instant) -> Result<(), Refused> {
-        self.take(FORK, Some(deadline))
+    /// Takes the lock for a fork, so that no thread holds it at that moment (L6).
+    pub(super) fn lock_for_fork(&self, deadline: Instant) -> Result<(), AcquireError> {
+        self.take(FORKING, Some(deadline))
     }
 
-    /// Gives back a lock that was taken for a fork; others are left alone.
-    pub(super) fn release_after_fork(&self) {
-        if self.0.load(Relaxed) & FORK != 0 {
-            self.release(true);
+    /// Releases a lock that was taken for a fork, and leaves others as they are.
+    pub(super) fn unlock_after_fork(&self) {
+        if self.0.load(Relaxed) & FORKING != 0 {
+            self.unlock(true);
         }
     }
 
-    /// Makes the inherited state one of a forked child, which has one thread: free, unless a thread
-    /// was at work under the lock.
-    pub(super) fn inherit(&self) {
+    /// Turns the inherited state into the state for a forked child, which has one thread: free, unless
+    /// a thread of the parent held the lock (L6).
+    pub(super) fn reset_in_child(&self) {
         let seen = self.0.load(Relaxed);
-        let at_work = seen & FORK == 0 && (seen & HELD != 0 || seen >= READER);
-        let next = if at_work || seen & LOST != 0 { LOST } else { 0 };
+        let at_work = seen & FORKING == 0 && (seen & LOCKED != 0 || seen >= READER);
+        let next = if at_work || seen & ABANDONED != 0 {
+            ABANDONED
+        } else {
+            0
+        };
         self.0.store(next, Relaxed);
     }
 
-    /// In a forked child: the lock was held for the fork, and is free now.
-    pub(super) fn free(&self) {
+    /// Frees the lock in a forked child, where it was taken for the fork.
+    pub(super) fn force_unlock(&self) {
         self.0.store(0, Relaxed);
     }
 
-    /// Makes a lost lock a new one, for another owner.
-    pub(super) fn renew(&self) {
-        self.0.fetch_and(!LOST, Relaxed);
+    /// Makes an abandoned lock a new one, for another owner.
+    pub(super) fn clear_abandoned(&self) {
+        self.0.fetch_and(!ABANDONED, Relaxed);
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.0.load(Relaxed) & !AWAITED != 0
+    pub(super) fn is_locked(&self) -> bool {
+        self.0.load(Relaxed) & !HAS_WAITERS != 0
     }
 
-    pub(super) fn is_held_alone(&self) -> bool {
-        self.0.load(Relaxed) & (HELD | FORK | LOST) != 0
+    pub(super) fn is_locked_exclusive(&self) -> bool {
+        self.0.load(Relaxed) & (LOCKED | FORKING | ABANDONED) != 0
     }
 
     fn exchange(&self, seen: u32, next: u32) -> bool {
@@ -140,25 +144,25 @@ impl State {
             .is_ok()
     }
 
-    fn take(&self, how: u32, deadline: Option<Instant>) -> Result<(), Refused> {
+    fn take(&self, how: u32, deadline: Option<Instant>) -> Result<(), AcquireError> {
         self.wait_until(deadline, |seen, slept| {
-            // Whoever slept may not be the only one: the next release wakes another.
-            (seen & !AWAITED == 0).then_some(how | seen | slept)
+            // A thread that slept may not be the only one: its release wakes another.
+            (seen & !HAS_WAITERS == 0).then_some(how | seen | slept)
         })
     }
 
-    /// Waits until `next` has a state to go on with and that state could be stored. `next` is given
-    /// what it may go on from, and the flag of sleepers if this thread has slept.
+    /// Waits until `next` returns a state and that state could be stored. `next` gets the current
+    /// state, and the flag of waiters if this thread has slept.
     fn wait_until(
         &self,
         deadline: Option<Instant>,
         next: impl Fn(u32, u32) -> Option<u32>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AcquireError> {
         let (mut spins, mut slept) = (0, 0);
         loop {
             let seen = self.0.load(Relaxed);
-            if seen & LOST != 0 {
-                return Err(Refused::Lost);
+            if seen & ABANDONED != 0 {
+                return Err(AcquireError::Abandoned);
             }
             if let Some(next) = next(seen, slept) {
                 if self.exchange(seen, next) {
@@ -166,18 +170,18 @@ impl State {
                 }
                 continue;
             }
-            if spins < SPINS && seen & AWAITED == 0 {
+            if spins < SPINS && seen & HAS_WAITERS == 0 {
                 spins += 1;
                 std::hint::spin_loop();
                 continue;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                return Err(Refused::Late);
+                return Err(AcquireError::TimedOut);
             }
-            if seen & AWAITED != 0 || self.exchange(seen, seen | AWAITED) {
-                futex::wait_here(&self.0, seen | AWAITED, left);
-                slept = AWAITED;
+            if seen & HAS_WAITERS != 0 || self.exchange(seen, seen | HAS_WAITERS) {
+                futex::wait_here(&self.0, seen | HAS_WAITERS, left);
+                slept = HAS_WAITERS;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What both kinds of lock promise: turns, an end to waiting, and that the dead do not hold them.
+//! Guarantees of both kinds of lock: exclusion, turns, deadlines, and that the dead hold no lock.
 #![expect(unsafe_code, reason = "forks, and children that are killed")]
 
 use std::path::Path;
@@ -33,9 +33,9 @@ impl Locked {
         }
     }
 
-    fn words(&self) -> Option<Words<'_>> {
+    fn words(&self) -> Option<LockWords<'_>> {
         let [state, inside, waiting] = &self.words;
-        Some(Words {
+        Some(LockWords {
             state,
             inside,
             waiting,
@@ -48,18 +48,18 @@ impl Locked {
             .unwrap()
     }
 
-    /// Waits longer than any of these tests takes.
+    /// Acquires the lock, with a deadline that is longer than any of these tests.
     fn acquire(&self, lock: &FileLock) {
-        let long = Patience::new(Some(Duration::from_secs(30)));
+        let long = LockDeadline::new(Some(Duration::from_secs(30)));
         lock.acquire(self.words(), &long).unwrap();
     }
 
-    /// Whether the lock could be taken within a moment.
+    /// Returns whether the lock could be acquired within 20 milliseconds.
     fn try_acquire(&self, lock: &FileLock) -> bool {
-        let soon = Patience::new(Some(Duration::from_millis(20)));
+        let soon = LockDeadline::new(Some(Duration::from_millis(20)));
         match lock.acquire(self.words(), &soon) {
             Ok(()) => true,
-            Err(Refusal::TimedOut) => false,
+            Err(LockError::TimedOut) => false,
             Err(refusal) => panic!("{refusal:?}"),
         }
     }
@@ -88,7 +88,7 @@ fn double_lock_excludes_both_kinds() {
     for kind in KINDS {
         let file = Locked::new();
         let open = || FileLock::of_file(|| Ok(open(&file.path))).unwrap();
-        let (both, one) = (open().with_word().unwrap(), file.lock(kind));
+        let (both, one) = (open().with_futex_lock().unwrap(), file.lock(kind));
         file.acquire(&both);
         assert!(!file.try_acquire(&one), "{kind:?}");
         both.release(file.words());
@@ -110,7 +110,7 @@ fn threads_take_turns_without_lost_updates() {
                     let lock = file.lock(kind);
                     for _ in 0..500 {
                         file.acquire(&lock);
-                        // Two of them inside at once would lose a turn.
+                        // L3: two owners at once would lose an update.
                         let seen = load(&count);
                         std::hint::black_box(std::thread::current().id());
                         store(&count, seen + 1);
@@ -130,7 +130,7 @@ fn closed_holder_releases_the_lock() {
         let file = Locked::new();
         let (a, b) = (file.lock(kind), file.lock(kind));
         file.acquire(&a);
-        // As the system does when its process is killed.
+        // L4: as the system does when the process is killed.
         drop(a);
         file.acquire(&b);
     }
@@ -164,8 +164,8 @@ fn longest_waiter_is_next() {
             std::thread::yield_now();
         }
         busy.release(file.words());
-        // It would be had again at once, were it not kept.
-        assert!(load(state) != 0, "the lock is anybody's");
+        // L4: handed to the waiter. Otherwise `busy` could acquire it again at once.
+        assert!(load(state) != 0, "the lock is free for all");
         waiting.join().unwrap();
     });
     assert!(!file.try_acquire(&busy));
@@ -177,7 +177,7 @@ fn longest_waiter_is_next() {
 fn dead_waiter_is_not_waited_for() {
     let file = Locked::new();
     let (a, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
-    let number = u64::from(dead.by_word.unwrap());
+    let number = u64::from(dead.owner_id.unwrap());
     drop(dead);
     file.acquire(&a);
     store(&file.words[0], load(&file.words[0]) | (number << 32));
@@ -192,11 +192,11 @@ fn dead_waiter_is_not_waited_for() {
 fn dead_holder_blocks_no_try() {
     let file = Locked::new();
     let (lock, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
-    let number = u64::from(dead.by_word.unwrap());
+    let number = u64::from(dead.owner_id.unwrap());
     drop(dead);
     for state in [number, number << 32, (number << 32) | (1 << 31)] {
         store(&file.words[0], state);
-        let at_once = Patience::new(Some(Duration::ZERO));
+        let at_once = LockDeadline::new(Some(Duration::ZERO));
         let taken = lock.acquire(file.words(), &at_once);
         assert!(taken.is_ok(), "{state:x}: {taken:?}");
         lock.release(file.words());
@@ -224,12 +224,12 @@ fn corrupt_words_never_break_exclusion() {
             let word = &file.words[bit / 64];
             store(word, load(word) ^ (1 << (bit % 64)));
         };
-        // While nobody holds it.
+        // While it is free.
         damage();
         file.acquire(&other);
         other.release(file.words());
         damage();
-        // While somebody holds it, with one or the other word.
+        // L4: while it is held, with one of the words corrupt.
         file.acquire(&holder);
         damage();
         assert!(!file.try_acquire(&other), "bit {bit} lets another in");
@@ -283,7 +283,7 @@ fn forked() -> libc::pid_t {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
-        // SAFETY: L2: longer than any of these tests, but not for ever.
+        // SAFETY: L2: longer than any of these tests, but not forever.
         unsafe { libc::sleep(60) };
         // SAFETY: L2: ends the child with nothing that belongs to the parent.
         unsafe { libc::_exit(0) };
@@ -291,10 +291,11 @@ fn forked() -> libc::pid_t {
     pid
 }
 
-/// What a forked child finds, which must not take it more than a few seconds. It may not panic: that
-/// prints, and another thread may have held the lock of the output at the fork.
+/// Runs a check in a forked child, which must not take more than a few seconds, and returns its
+/// result. The check must not panic: a panic prints, and another thread may have held the lock of the
+/// output at the fork.
 ///
-/// One test at a time: some hold a lock over a fork, for which the forks of others would wait.
+/// One test at a time: some hold a lock over a fork, and the forks of other tests would wait for it.
 #[cfg(not(loom))]
 pub(crate) fn child_finds(check: impl FnOnce() -> bool) -> bool {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -311,7 +312,7 @@ pub(crate) fn child_finds(check: impl FnOnce() -> bool) -> bool {
     found
 }
 
-/// The same, while other threads may do so too.
+/// The same, while other threads may fork too.
 #[cfg(not(loom))]
 fn child_finds_at_once(check: impl FnOnce() -> bool) -> bool {
     // SAFETY: L2: the child runs the check, which uses locks of this crate only, and ends.
@@ -325,7 +326,7 @@ fn child_finds_at_once(check: impl FnOnce() -> bool) -> bool {
     let begun = Instant::now();
     loop {
         let mut status = -1;
-        // SAFETY: L2: `status` is a live integer, and the child is nobody else's.
+        // SAFETY: L2: `status` is a live integer, and no other thread waits for the child.
         let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
         if waited != 0 {
             return status == 0;
@@ -341,7 +342,7 @@ fn child_finds_at_once(check: impl FnOnce() -> bool) -> bool {
 fn kill(pid: libc::pid_t) {
     // SAFETY: L2: the child was not waited for, so the id is its own.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    // SAFETY: L2: the child is nobody else's, and its status is not asked for.
+    // SAFETY: L2: no other thread waits for the child, and its status is not read.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
 }
 
@@ -356,11 +357,11 @@ fn child_forked_while_opening_keeps_nothing() {
             let taking = scope.spawn(|| {
                 while load(&over) == 0 {
                     let lock = file.lock(kind);
-                    let soon = Patience::new(Some(Duration::from_secs(5)));
+                    let soon = LockDeadline::new(Some(Duration::from_secs(5)));
                     lock.acquire(file.words(), &soon)?;
-                    // Closed, not unlocked: as when the process is killed.
+                    // Closed, not unlocked, as when the process is killed.
                 }
-                Ok::<_, Refusal>(())
+                Ok::<_, LockError>(())
             });
             let mut children = Vec::new();
             while children.len() < 100 && !taking.is_finished() {
@@ -371,6 +372,7 @@ fn child_forked_while_opening_keeps_nothing() {
             children.into_iter().for_each(kill);
             taken.unwrap()
         });
+        // L1: the child closed the descriptor.
         assert!(taken.is_ok(), "{kind:?}: a child has kept it: {taken:?}");
     }
 }

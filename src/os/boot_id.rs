@@ -1,6 +1,6 @@
-//! Which boot of the system this is.
+//! The id of the running boot of the system, and the time when it began.
 //!
-//! Knows where the system says so. What it means for a cache that it was another, it does not know.
+//! May call `error` and `lock`; the caller decides what another boot means for a cache.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,22 +8,22 @@ use std::sync::OnceLock;
 use crate::error::{Error, Result};
 use crate::lock::set_once;
 
-/// The system's boot, or zeros where that cannot be told: dirty files then count as from another
-/// boot. A want of descriptors tells nothing.
+/// Returns the id of this boot, or zeros if the system does not report it: dirty files then count as
+/// from another boot. Fails if the process is out of file descriptors.
 pub(crate) fn id() -> Result<[u64; 2]> {
     static KNOWN: OnceLock<[u64; 2]> = OnceLock::new();
     if let Some(known) = KNOWN.get() {
         return Ok(*known);
     }
     let id = read()?;
-    // What could not be told now can perhaps be told later.
+    // An id that is not available now may be available later.
     if id != [0; 2] {
         set_once(&KNOWN, || id);
     }
     Ok(id)
 }
 
-/// When the system was started, in nanoseconds since the epoch by the clock as it is set now.
+/// Returns when the system was started, in nanoseconds since the epoch by the clock as set now.
 pub(crate) fn began() -> u64 {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::Boottime;

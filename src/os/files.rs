@@ -1,7 +1,8 @@
-//! Names of a cache's files, and durable changes of the directory they stand in.
+//! File system operations: creating, opening, renaming and removing files, durably and without
+//! following symbolic links.
 //!
-//! Knows where files are and how they are created, replaced and removed; not what they contain
-//! beyond the magic that tells our files from others.
+//! Tells the crate's files from others by their magic, and otherwise ignores their contents. Its
+//! submodules handle permissions and file system types. May call `error` and `sync`.
 
 mod acl;
 mod fs_type;
@@ -9,265 +10,37 @@ mod permissions;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use crate::os::files::fs_type::PRETENDED;
 pub(crate) use crate::os::files::fs_type::pinned;
+pub(super) use crate::os::files::fs_type::{is_overlay, shared_by_machines};
 pub(crate) use crate::os::files::permissions::Access;
 
 use crate::error::{Error, Result};
-use crate::format::index::Home;
-#[cfg(any(test, fuzzing))]
-use crate::sync::failpoint::{self, Step};
+use crate::sync::failpoint;
 
-/// The names of one cache's files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Names {
-    index: PathBuf,
-    heap: PathBuf,
-}
-
-/// Whether a name is the one in use, or that of a file being prepared beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Final,
-    New,
-}
-
-impl Names {
-    /// Names for the cache at `path`. The directory must exist; symbolic links are followed, so
-    /// that two names of one cache become one.
-    pub(crate) fn resolve(path: &Path, heap: Option<&Path>) -> Result<Self> {
-        let index = real_path(path)?;
-        let Some(heap) = heap else {
-            let heap = with_suffix(&index, ".heap");
-            return Ok(Self { index, heap });
-        };
-        let names = Self {
-            index,
-            heap: real_path(heap)?,
-        };
-        if names.collide() {
-            return Err(Error::Unsupported {
-                path: names.heap,
-                what: "a heap here would have the name of another of its cache's files; choose \
-                       another `heap_path`",
-            });
-        }
-        Ok(names)
-    }
-
-    /// Whether a segment could get the name of another file of the cache.
-    fn collide(&self) -> bool {
-        let others = [
-            self.index(Stage::Final),
-            self.index(Stage::New),
-            self.roster(Stage::Final),
-            self.roster(Stage::New),
-            self.lock(),
-        ];
-        let is_segment = |name| self.parse_segment(name).is_some();
-        parent(&self.heap) == parent(&self.index)
-            && others
-                .iter()
-                .any(|path| path.file_name().is_some_and(is_segment))
-    }
-
-    /// Whether a file of one cache could get the name of one of another's.
-    pub(crate) fn overlap(&self, other: &Self) -> bool {
-        self.names_one_of(other) || other.names_one_of(self)
-    }
-
-    fn names_one_of(&self, other: &Self) -> bool {
-        let names = |all: &Self| {
-            let staged = [Stage::Final, Stage::New]
-                .map(|stage| [all.index(stage), all.roster(stage), all.segment(0, stage)]);
-            let mut paths = staged.concat();
-            paths.push(all.lock());
-            paths
-        };
-        let theirs = names(other);
-        names(self).iter().any(|path| {
-            theirs.contains(path)
-                || parent(path) == parent(&other.heap)
-                    && path
-                        .file_name()
-                        .is_some_and(|name| other.parse_segment(name).is_some())
-        })
-    }
-
-    /// The index, whose path is the cache's.
-    pub(crate) fn cache(&self) -> &Path {
-        &self.index
-    }
-
-    pub(crate) fn index(&self, stage: Stage) -> PathBuf {
-        staged(self.index.clone(), stage)
-    }
-
-    pub(crate) fn roster(&self, stage: Stage) -> PathBuf {
-        staged(with_suffix(&self.index, ".roster"), stage)
-    }
-
-    pub(crate) fn lock(&self) -> PathBuf {
-        with_suffix(&self.index, ".lock")
-    }
-
-    pub(crate) fn segment(&self, number: u16, stage: Stage) -> PathBuf {
-        let path = if number == 0 {
-            self.heap.clone()
-        } else {
-            with_suffix(&self.heap, &format!(".{number}"))
-        };
-        staged(path, stage)
-    }
-
-    /// Whether the heap has its default path, next to the index, or another one.
-    pub(crate) fn heap_home(&self) -> Home {
-        if self.heap == with_suffix(&self.index, ".heap") {
-            Home::NextToIndex
-        } else {
-            Home::Elsewhere
-        }
-    }
-
-    /// The segments of either stage that stand in the directory, by their names alone. It lists the
-    /// directory, which may have any number of other files: only for repair and recovery.
-    pub(crate) fn segments(&self) -> Result<Vec<(u16, Stage)>> {
-        let dir = parent(&self.heap);
-        let fail = |source| Error::io(dir, "list the directory")(source);
-        let mut found = Vec::new();
-        for entry in fs::read_dir(dir).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            found.extend(self.parse_segment(&name));
-        }
-        found.sort_by_key(|&(number, stage)| (number, stage == Stage::New));
-        Ok(found)
-    }
-
-    /// The numbers of the segments that stand in the directory under either name, from low to high.
-    pub(crate) fn segment_numbers(&self) -> Result<Vec<u16>> {
-        let mut numbers: Vec<u16> = self
-            .segments()?
-            .into_iter()
-            .map(|(number, _)| number)
-            .collect();
-        numbers.dedup();
-        Ok(numbers)
-    }
-
-    fn parse_segment(&self, name: &std::ffi::OsStr) -> Option<(u16, Stage)> {
-        let base = self.heap.file_name()?.as_bytes();
-        let rest = name.as_bytes().strip_prefix(base)?;
-        let (rest, stage) = match rest.strip_suffix(b".new") {
-            Some(rest) => (rest, Stage::New),
-            None => (rest, Stage::Final),
-        };
-        if rest.is_empty() {
-            return Some((0, stage));
-        }
-        let digits = std::str::from_utf8(rest.strip_prefix(b".")?).ok()?;
-        let number: u16 = digits.parse().ok()?;
-        // "01" and "+1" parse too, but are not names that we give.
-        (number > 0 && digits == number.to_string()).then_some((number, stage))
-    }
-
-    /// The path of a file in a directory that several machines may have mounted, and what to do;
-    /// none where both directories are this machine's own.
-    pub(crate) fn shared_by_machines(&self) -> Option<(&Path, &'static str)> {
-        [&self.index, &self.heap].into_iter().find_map(|path| {
-            let what = fs_type::shared_by_machines(parent(path))?;
-            Some((path.as_path(), what))
-        })
-    }
-
-    /// Refuses a switch of generations that could not come to its end, because index or roster, or
-    /// one of the segments that are to go, are another user's in a directory with the sticky bit.
-    pub(crate) fn check_replaceable(&self, segments: impl Iterator<Item = u16>) -> Result<()> {
-        check_removable(&self.index)?;
-        check_removable(&self.roster(Stage::Final))?;
-        for number in segments {
-            for stage in [Stage::Final, Stage::New] {
-                check_removable(&self.segment(number, stage))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether one of the two directories is on overlayfs.
-    pub(crate) fn are_on_overlay(&self) -> bool {
-        let on_overlay = |path| fs_type::is_overlay(parent(path));
-        on_overlay(&self.index) || on_overlay(&self.heap)
-    }
-
-    /// The directories that hold the files.
-    pub(crate) fn sync_dirs(&self) -> Result<()> {
-        let index = parent(&self.index);
-        let heap = parent(&self.heap);
-        sync_dir(index)?;
-        if heap == index {
-            Ok(())
-        } else {
-            sync_dir(heap)
-        }
-    }
-
-    pub(crate) fn sync_index_dir(&self) -> Result<()> {
-        sync_dir(parent(&self.index))
-    }
-
-    pub(crate) fn sync_heap_dir(&self) -> Result<()> {
-        sync_dir(parent(&self.heap))
-    }
-}
-
-/// The file's path with every symbolic link followed; a file that does not exist yet is named by
-/// its directory's.
-fn real_path(path: &Path) -> Result<PathBuf> {
-    match fs::canonicalize(path) {
-        Ok(real) => return Ok(real),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if is_loop(&error) => return Err(not_regular(path)),
-        Err(error) => return Err(Error::io(path, "resolve the path")(error)),
-    }
-    let name = path.file_name().ok_or_else(|| {
-        Error::io(path, "name a file by the path")(io::Error::from(io::ErrorKind::InvalidInput))
-    })?;
-    let dir = fs::canonicalize(parent(path)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::io(parent(path), "find the directory")(error),
-        _ => Error::io(path, "resolve the path")(error),
-    })?;
-    Ok(dir.join(name))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Returns the path with something appended to the file's name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-fn staged(path: PathBuf, stage: Stage) -> PathBuf {
-    match stage {
-        Stage::Final => path,
-        Stage::New => with_suffix(&path, ".new"),
-    }
-}
-
-fn parent(path: &Path) -> &Path {
+/// Returns the directory of a file.
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     }
 }
 
-/// Creates a file that was not there, whatever the umask, never through a symbolic link. Until it
-/// has the rights that are given, only its creator can open it.
+/// Creates a file that does not exist, whatever the umask, never through a symbolic link. Until the
+/// file has the rights given by `access`, only its creator can open it.
 pub(crate) fn create(path: &Path, access: &Access) -> Result<File> {
-    #[cfg(any(test, fuzzing))]
-    failpoint::step(Step::Create(path));
+    failpoint!(Create(path));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -299,8 +72,8 @@ fn already_exists(path: &Path) -> Error {
     }
 }
 
-/// Opens an existing regular file. Symbolic links are not followed, and a FIFO or a device is not
-/// opened: for some devices opening alone has effects.
+/// Opens an existing regular file. Does not follow symbolic links, and does not open a FIFO or a
+/// device: for some devices opening alone has effects.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
     #[cfg(loom)]
     crate::sync::loom_model::system_call();
@@ -332,12 +105,13 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<File> {
     Ok(file)
 }
 
-/// Whether a name leads round in a circle of symbolic links: nothing that was made by us does.
+/// Returns whether a path failed because its symbolic links form a loop.
 pub(crate) fn is_loop(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
 }
 
-/// What a symbolic link leads to, if that is a regular file.
+/// Returns the target of a symbolic link. `None` if the path is no link, or the target is no
+/// regular file.
 pub(crate) fn link_target(path: &Path) -> Option<PathBuf> {
     let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     let is_file = is_link && path.metadata().is_ok_and(|meta| meta.is_file());
@@ -351,15 +125,16 @@ fn link(path: &Path) -> Error {
     }
 }
 
-fn not_regular(path: &Path) -> Error {
+pub(super) fn not_regular(path: &Path) -> Error {
     Error::WrongMagic {
         path: path.to_owned(),
         what: "not a regular file",
     }
 }
 
-/// Opens the lock file, creating it where it is missing. It is never removed, and always empty: any
-/// other file of this name is somebody else's, whom locking it would hinder.
+/// Opens the lock file, and creates it if it is missing. The crate never removes it and never
+/// writes to it: a file of this name that is not empty belongs to another program, which a lock on
+/// it could block.
 pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
     match create(path, &Access::new(mode)) {
         Err(Error::AlreadyExists { .. }) => {}
@@ -376,12 +151,12 @@ pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
     }
 }
 
-/// Renames a file over another. The caller syncs the directory where it must.
+/// Renames a file, and replaces a file that has the new name. The caller syncs the directory if it
+/// needs to.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     #[cfg(loom)]
     crate::sync::loom_model::system_call();
-    #[cfg(any(test, fuzzing))]
-    failpoint::step(Step::Rename(from, to));
+    failpoint!(Rename(from, to));
     rename_over(from, to)
 }
 
@@ -393,12 +168,11 @@ fn rename_over(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
-/// Gives a file a name that nothing else has, as far as the file system can see to that.
+/// Renames a file to a name that is free, as far as the file system can guarantee that.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
     #[cfg(loom)]
     crate::sync::loom_model::system_call();
-    #[cfg(any(test, fuzzing))]
-    failpoint::step(Step::Rename(from, to));
+    failpoint!(Rename(from, to));
     move_to_free_name(from, to)
 }
 
@@ -414,7 +188,7 @@ fn move_to_free_name(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// A second name for the file, which is refused where there is such a file, and then none but that.
+/// Links the file under the second name, which fails if a file has it, and removes the first name.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 fn move_to_free_name(from: &Path, to: &Path) -> Result<()> {
     match fs::hard_link(from, to) {
@@ -424,12 +198,11 @@ fn move_to_free_name(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Removes a file; one that is not there counts as removed.
+/// Removes a file. Succeeds if there is none.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     #[cfg(loom)]
     crate::sync::loom_model::system_call();
-    #[cfg(any(test, fuzzing))]
-    failpoint::step(Step::Remove(path));
+    failpoint!(Remove(path));
     match fs::remove_file(path) {
         Err(error) if is_another_users(&error) => Err(not_removable(path, error)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -439,8 +212,8 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether a removal was refused because of the file, and not because of its directory: by the
-/// sticky bit, or by an attribute that makes the file immutable.
+/// Returns whether the system refused to remove a file because of the file, not because of its
+/// directory: by the sticky bit, or by an attribute that makes the file immutable.
 fn is_another_users(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
 }
@@ -455,9 +228,9 @@ fn not_removable(path: &Path, source: io::Error) -> Error {
 /// The bit of a directory's mode in which only owners remove files. Systems give it different types.
 const STICKY: u32 = 0o1000;
 
-/// Refuses what would replace or remove a file that this user cannot remove, before anything is
-/// done. Absent files count as removable; of a user with special capabilities more is true.
-fn check_removable(path: &Path) -> Result<()> {
+/// Fails if this user cannot replace or remove a file, before the caller changes anything. Absent
+/// files count as removable. Capabilities that let a user do more are ignored.
+pub(super) fn check_removable(path: &Path) -> Result<()> {
     let me = rustix::process::geteuid();
     let dir = fs::metadata(parent(path)).map_err(Error::io(parent(path), "read the mode"))?;
     if dir.mode() & STICKY == 0 || me.is_root() || dir.uid() == me.as_raw() {
@@ -475,9 +248,9 @@ fn check_removable(path: &Path) -> Result<()> {
     }
 }
 
-/// Clears a name for a file of ours that is to be renamed to it. What is no regular file goes to
-/// another name; a regular one, which the rename itself will replace, gets a second one if it is
-/// to be kept. Returns where it is found now, if it was not left alone.
+/// Clears a name for a file of the cache that will be renamed to it. Moves anything but a regular
+/// file to another name. A regular file stays, because the rename replaces it, but gets a second
+/// name with `keep`. Returns the other name, if there is one.
 pub(crate) fn set_aside(path: &Path, keep: bool) -> Result<Option<PathBuf>> {
     let Ok(meta) = fs::symlink_metadata(path) else {
         return Ok(None);
@@ -503,8 +276,8 @@ pub(crate) fn set_aside(path: &Path, keep: bool) -> Result<Option<PathBuf>> {
     Ok(Some(target))
 }
 
-/// Removes a file that an interrupted creation left, if it is one of ours or got no header before
-/// its maker was killed. Anybody else's file stays, and so does a cache that bears such a name.
+/// Removes a file that an interrupted creation left, if it has `magic`, or got no header before its
+/// creator was killed. Leaves files of other programs, and a cache that has such a name.
 pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
     if is_ours_or_blank(path, magic)? && !is_cache(path) {
         remove(path)?;
@@ -512,28 +285,29 @@ pub(crate) fn remove_stale(path: &Path, magic: [u8; 8]) -> Result<()> {
     Ok(())
 }
 
-/// Whether an index is a cache of its own, which has files of its own beside it; not the next index
-/// of another one.
+/// Returns whether an index is a cache of its own, with its own files beside it, and not the next
+/// index of another cache.
 fn is_cache(path: &Path) -> bool {
     [".lock", ".roster", ".roster.new"]
         .iter()
         .any(|suffix| with_suffix(path, suffix).symlink_metadata().is_ok())
 }
 
-/// Whether a file starts with this magic. What cannot be looked at is an error, not somebody
-/// else's.
+/// Returns whether a file starts with this magic. Fails if the file cannot be read.
 pub(crate) fn is_ours(path: &Path, magic: [u8; 8]) -> Result<bool> {
     Ok(start_of(path)?.is_some_and(|start| start == magic))
 }
 
-/// Whether a file is one of ours, or was made and got no header before its maker, or the power, was
-/// gone. A header of which a power loss left only some words may have lost its magic.
+/// Returns whether a file starts with this magic, or was created and got no header before its
+/// creator was killed or the power failed. A header that a power loss left incomplete may have lost
+/// its magic.
 pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> Result<bool> {
     let blank = |start: &[u8]| start.iter().all(|&byte| byte == 0);
     Ok(start_of(path)?.is_some_and(|start| start == magic || blank(&start)))
 }
 
-/// The first eight bytes of a regular file, or fewer; none where there is no such file.
+/// Returns the first eight bytes of a regular file, or fewer if it is shorter. `None` if there is
+/// no such file.
 fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match open(path, false) {
         Ok(file) => file,
@@ -550,9 +324,8 @@ fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Makes creations, renames and removals in a directory survive a power loss.
-fn sync_dir(path: &Path) -> Result<()> {
-    #[cfg(any(test, fuzzing))]
-    failpoint::step(Step::SyncDir(path));
+pub(super) fn sync_dir(path: &Path) -> Result<()> {
+    failpoint!(SyncDir(path));
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
     dir.sync_all().map_err(Error::io(path, Error::SYNC))
 }
@@ -560,47 +333,6 @@ fn sync_dir(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_canonical_names_are_segments() {
-        let dir = tempfile::tempdir().unwrap();
-        let names = Names::resolve(&dir.path().join("c"), None).unwrap();
-        for name in [
-            "c.heap",
-            "c.heap.1",
-            "c.heap.12.new",
-            "c.heap.new",
-            "c.heap.01",
-            "c.heap.x",
-            "c.heapx",
-            "d.heap",
-        ] {
-            fs::write(dir.path().join(name), b"").unwrap();
-        }
-        let found = names.segments().unwrap();
-        assert_eq!(
-            found,
-            [
-                (0, Stage::Final),
-                (0, Stage::New),
-                (1, Stage::Final),
-                (12, Stage::New)
-            ]
-        );
-        for (number, stage) in found {
-            assert!(names.segment(number, stage).exists());
-        }
-    }
-
-    #[test]
-    fn aliased_names_resolve_to_one_cache() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("c"), b"").unwrap();
-        std::os::unix::fs::symlink(dir.path().join("c"), dir.path().join("alias")).unwrap();
-        let straight = Names::resolve(&dir.path().join("c"), None).unwrap();
-        let detour = Names::resolve(&dir.path().join("alias"), None).unwrap();
-        assert_eq!(straight, detour);
-    }
 
     // A created file has the mode that was asked for, and follows no link.
     #[test]

@@ -1,462 +1,76 @@
 //! Mapped files as slices of shared words.
 //!
-//! A [`Memory`] is a file (or, for tests, plain memory) cut into windows that are mapped on first
-//! use at their full size and never moved: the file grows underneath. It hands out only what is
-//! known to be allocated. It does not know what the words mean, nor who may write them.
+//! A [`MappedWords`] is a file (or, in tests, plain memory) divided into windows that are mapped on
+//! first use at their full size and never moved: the file grows underneath. A slice that it returns
+//! ends at the allocated end of the file. May call `error`, `lock`, `sync` and `os::mapped_file`.
 #![expect(
     unsafe_code,
-    reason = "a mapping is memory that the compiler cannot see; this is the module that vouches for it"
+    reason = "the compiler cannot see mapped memory; this module guarantees its rules (M1, M2)"
 )]
 
-mod burst;
-mod cow;
-
-use std::fs::File;
+#[cfg(not(loom))]
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+#[cfg(loom)]
+use std::os::unix::fs::MetadataExt;
+#[cfg(test)]
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
-use memmap2::MmapOptions;
 #[cfg(not(loom))]
-use memmap2::MmapRaw;
-use rustix::fs::{FallocateFlags, SeekFrom};
+use memmap2::{MmapOptions, MmapRaw};
 
-use crate::error::{Error, Result};
+#[cfg(any(not(loom), test))]
+use crate::error::Error;
+use crate::error::Result;
 use crate::lock::set_once;
-use crate::os::files;
-pub(crate) use crate::os::mmap::burst::Burst;
-use crate::os::mmap::cow::FileSystem;
-#[cfg(any(test, fuzzing))]
-use crate::sync::failpoint::{self, Step};
+use crate::os::mapped_file::{MappedFile, StorePattern};
 use crate::sync::{Relaxed, Word, load};
 
-/// Fresh ranges up to this size are written with zeros at once.
-const WARM_MAX: u64 = 8 << 20;
-static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
-
-/// How a file is stored to once it has data: that decides by which pieces it is best filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stores {
-    /// From its beginning to its end, once.
-    InOrder,
-    /// A word here and there.
-    Scattered,
-}
-
-impl Stores {
-    /// Bytes of zeros that one call writes: the page cache holds them in one piece from then on,
-    /// and where it does, a store to one page makes the whole piece dirty (ext4 and XFS from Linux
-    /// 6.16 on).
-    fn piece(self, file_system: FileSystem) -> u64 {
-        match self {
-            // Single pages are read at half the speed, 256 KiB write four times as much for a small
-            // change (docs/decisions.md, section 2).
-            Self::Scattered if file_system != FileSystem::CopiesOnWrite => {
-                page_bytes().max(16 << 10)
-            }
-            _ => ZEROS.len() as u64,
-        }
-    }
-}
-
-/// Milliseconds for which blocks that were made a file's own are taken for it.
-const OWNED_FOR: u64 = 250;
-
-/// Bytes of a page of the page cache; not of anything in a file.
-pub(crate) fn page_bytes() -> u64 {
-    (rustix::param::page_size() as u64).max(4096)
-}
-
-/// Milliseconds of a clock that costs a few nanoseconds to read.
-pub(crate) fn coarse_millis() -> u64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::MonotonicCoarse;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
-}
-
-/// An open file that windows are mapped from.
-#[derive(Debug)]
-pub(crate) struct MappedFile {
-    file: File,
-    path: PathBuf,
-    writable: bool,
-    /// Bytes that a mapping has though the file grows: of a file on overlayfs that is open for
-    /// reading only. See [`files::pinned`].
-    pinned: Option<u64>,
-    file_system: FileSystem,
-    /// When its blocks were last made its own, in milliseconds of a coarse clock.
-    owned: Word,
-}
-
-impl MappedFile {
-    pub(crate) fn new(file: File, path: &Path, writable: bool) -> Arc<Self> {
-        let (file, pinned) = match writable {
-            true => (file, None),
-            false => files::pinned(file, path),
-        };
-        Arc::new(Self {
-            file_system: FileSystem::of(&file),
-            file,
-            path: path.to_owned(),
-            writable,
-            pinned,
-            owned: Word::new(0),
-        })
-    }
-
-    /// A file that was created a moment ago and is still empty. On a copy-on-write file system it
-    /// becomes one that is stored to in place.
-    pub(crate) fn created(file: File, path: &Path) -> Arc<Self> {
-        let created = Self::new(file, path, true);
-        if created.file_system == FileSystem::CopiesOnWrite {
-            cow::store_in_place(&created.file);
-        }
-        created
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// The file's real size in bytes, asked of the system, as far as a mapping has it.
-    pub(crate) fn len(&self) -> Result<u64> {
-        let len = self
-            .file
-            .metadata()
-            .map_err(Error::io(&self.path, "read the size of the file"))?
-            .len();
-        Ok(self.pinned.map_or(len, |pinned| len.min(pinned)))
-    }
-
-    /// Bytes of the blocks that the file takes on the disk.
-    pub(crate) fn disk_bytes(&self) -> Result<u64> {
-        let meta = self
-            .file
-            .metadata()
-            .map_err(Error::io(&self.path, "read the size of the file"))?;
-        Ok(meta.blocks() * 512)
-    }
-
-    /// Writes all data of the file to the disk.
-    pub(crate) fn sync(&self) -> Result<()> {
-        #[cfg(any(test, fuzzing))]
-        failpoint::step(Step::Sync(&self.file));
-        if self.writable && cow::is_in_memory(&self.file) {
-            self.touch();
-        }
-        self.file
-            .sync_data()
-            .map_err(Error::io(&self.path, Error::SYNC))
-    }
-
-    /// Moves the file's times to now: in memory stores to a mapping do not, and who copies files by
-    /// their times would miss them. Only a hint.
-    fn touch(&self) {
-        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
-        // Both, as whoever may write may ask for that.
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        let _ = futimens(&self.file, &times);
-    }
-
-    /// Allocates blocks for a range, so that storing into a mapping of it cannot fail. Nobody uses
-    /// the range yet.
-    pub(crate) fn allocate(&self, at: u64, len: u64) -> Result<()> {
-        if len == 0 {
-            return Ok(());
-        }
-        let end = at.saturating_add(len);
-        self.check_limit(end)?;
-        // A large request that fails half-way may leave the disk full, so ask for the room first.
-        self.check_room(len)?;
-        match self.preallocate(at, len) {
-            Err(Error::Unsupported { .. }) => self.write_zeros(at, len),
-            other => other,
-        }
-    }
-
-    /// Growing beyond the process's file size limit would be a signal, which ends the process
-    /// unless it is handled.
-    pub(crate) fn check_limit(&self, end: u64) -> Result<()> {
-        match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
-            Some(limit) if end > limit && end > self.len()? => {
-                let action = "grow the file beyond this process's limit (`ulimit -f`)";
-                let source = io::Error::from(io::ErrorKind::FileTooLarge);
-                Err(Error::io(&self.path, action)(source))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether each page that is dirtied alone costs far more than many in a row.
-    #[inline]
-    pub(crate) fn copies_on_write(&self) -> bool {
-        self.file_system == FileSystem::CopiesOnWrite
-    }
-
-    /// Whether the file may share blocks with others, so that a store to one may need another.
-    #[inline]
-    pub(crate) fn shares_blocks(&self) -> bool {
-        self.file_system == FileSystem::Shares && self.writable
-    }
-
-    /// Gives the file blocks of its own where it shares some, as the copy by another program may
-    /// have it do: storing to one on a full disk would be SIGBUS. Looks again after a while only.
-    /// The ranges must have no holes that are to stay.
-    pub(crate) fn own_blocks(&self, ranges: &[Range<u64>]) -> Result<()> {
-        let now = coarse_millis();
-        if !self.shares_blocks() || now.wrapping_sub(load(&self.owned)) < OWNED_FOR {
-            return Ok(());
-        }
-        for range in ranges {
-            // Asked for first, because unsharing needs free blocks even where nothing is shared.
-            if cow::is_shared(&self.file, range.clone()) {
-                self.unshare(range.start, range.end - range.start)?;
-            }
-        }
-        self.owned.store(now, Relaxed);
-        Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn unshare(&self, at: u64, len: u64) -> Result<()> {
-        use rustix::io::Errno;
-        loop {
-            match rustix::fs::fallocate(&self.file, FallocateFlags::UNSHARE_RANGE, at, len) {
-                Err(Errno::INTR) => {}
-                Err(Errno::NOSPC | Errno::DQUOT) => return Err(self.disk_full(len)),
-                // Where blocks cannot be shared there is nothing to be done.
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn unshare(&self, _at: u64, _len: u64) -> Result<()> {
-        Ok(())
-    }
-
-    /// Whether the disk has room for so many more bytes, as far as it can be asked.
-    pub(crate) fn check_room(&self, len: u64) -> Result<()> {
-        match rustix::fs::fstatvfs(&self.file) {
-            // Some file systems tell no sizes: ramfs, and some that are served by a program.
-            Ok(stat) if stat.f_blocks == 0 => Ok(()),
-            Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < len => {
-                Err(self.disk_full(len))
-            }
-            // What cannot be asked turns out when it is tried.
-            _ => Ok(()),
-        }
-    }
-
-    fn disk_full(&self, needed: u64) -> Error {
-        Error::DiskFull {
-            path: self.path.clone(),
-            needed,
-        }
-    }
-
-    /// Allocates blocks for a range that may be in use, where the file system can do that.
-    fn preallocate(&self, at: u64, len: u64) -> Result<()> {
-        #[cfg(any(test, fuzzing))]
-        failpoint::step(Step::Write);
-        loop {
-            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, len) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                    let what =
-                        "has holes, on a file system that cannot fill them; copy it without holes";
-                    return Err(Error::Unsupported {
-                        path: self.path.clone(),
-                        what,
-                    });
-                }
-                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                    return Err(self.disk_full(len));
-                }
-                Err(error) => {
-                    return Err(Error::io(&self.path, "allocate room in the file")(
-                        error.into(),
-                    ));
-                }
-            }
-        }
-    }
-
-    /// Fills the holes of a file that was copied without its zeros: storing into one on a full disk
-    /// would be SIGBUS. Only `legitimate` is left as it is.
-    pub(crate) fn fill_holes(&self, legitimate: Range<u64>) -> Result<()> {
-        let in_memory = cow::is_in_memory(&self.file);
-        if !self.writable && !in_memory {
-            return Ok(());
-        }
-        let len = self.len()?;
-        let wanted = len.saturating_sub(legitimate.end - legitimate.start);
-        let blocks = self.disk_bytes()?;
-        let is = |bytes: u64| blocks == bytes.next_multiple_of(rustix::param::page_size() as u64);
-        if in_memory && (is(wanted) || is(len)) {
-            // There is nothing but data in the blocks there, and a look for holes walks all pages.
-            return Ok(());
-        }
-        let holes = || {
-            let before = self.holes(0..legitimate.start.min(len));
-            before.chain(self.holes(legitimate.end..len))
-        };
-        if holes().next().is_none() {
-            return Ok(());
-        }
-        // What is allocated but was never written looks like a hole: the blocks tell them apart.
-        self.check_room(wanted.saturating_sub(blocks))?;
-        for hole in holes() {
-            let count = hole.end - hole.start;
-            if self.writable {
-                self.preallocate(hole.start, count)?;
-            } else {
-                self.populate(hole.start, count)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The ranges without blocks, or without anything written to them. None where the file system
-    /// does not tell.
-    fn holes(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let mut at = range.start;
-        std::iter::from_fn(move || {
-            if at >= range.end {
-                return None;
-            }
-            let start = rustix::fs::seek(&self.file, SeekFrom::Hole(at)).ok()?;
-            // There is no data behind the last hole.
-            at = rustix::fs::seek(&self.file, SeekFrom::Data(start)).unwrap_or(range.end);
-            let end = at.min(range.end);
-            (start < end).then_some(start..end)
-        })
-    }
-
-    /// Reads a range through a mapping in such a way that want of room is an error, not a signal.
-    fn populate(&self, at: u64, len: u64) -> Result<()> {
-        let mut options = MmapOptions::new();
-        let map = options
-            .offset(at)
-            .len(len as usize)
-            .map_raw_read_only(&self.file)
-            .map_err(Error::io(&self.path, "map the file"))?;
-        #[cfg(target_os = "linux")]
-        return match map.advise(memmap2::Advice::PopulateRead) {
-            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(self.disk_full(len)),
-            // A kernel that does not know the advice is left to try it.
-            _ => Ok(()),
-        };
-        #[cfg(not(target_os = "linux"))]
-        return Ok(drop(map));
-    }
-
-    /// Writes zeros to a range that was allocated a moment ago and holds none of our bytes. Only a
-    /// hint.
-    ///
-    /// The page cache then takes it in large pieces: storing to a fresh page costs 0.5 to 0.9 us,
-    /// against 3 to 7 where each page is faulted in from an unwritten extent, by
-    /// `MADV_POPULATE_WRITE` too.
-    fn warm(&self, at: u64, len: u64, stores: Stores) {
-        #[cfg(any(test, fuzzing))]
-        failpoint::step(Step::Write);
-        // On btrfs all of it, in order: there each page that is dirtied alone reserves metadata
-        // (200,000 entries copied in 57 s, and in 0.9 where the index was written first).
-        if len > WARM_MAX && self.file_system != FileSystem::CopiesOnWrite {
-            return;
-        }
-        let piece = stores.piece(self.file_system);
-        let mut from = at;
-        while from < at + len {
-            // The pieces end at multiples of their size, where the page cache's do.
-            let end = (from + 1).next_multiple_of(piece).min(at + len);
-            let zeros = &ZEROS[..(end - from) as usize];
-            if self.file.write_all_at(zeros, from).is_err() {
-                return;
-            }
-            from = end;
-        }
-    }
-
-    /// Where `fallocate` is missing: zeros all over a range that nobody uses.
-    fn write_zeros(&self, at: u64, len: u64) -> Result<()> {
-        let fail = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.disk_full(len),
-            _ => Error::io(&self.path, "write zeros to the file")(source),
-        };
-        let mut from = at;
-        while from < at + len {
-            let count = (at + len - from).min(ZEROS.len() as u64) as usize;
-            self.file
-                .write_all_at(&ZEROS[..count], from)
-                .map_err(fail)?;
-            from += count as u64;
-        }
-        Ok(())
-    }
-}
-
-/// Shared memory in windows: the first, and each of the others as large as all before it.
+/// Shared memory in windows. Each window but the first is as large as all before it together.
 ///
-/// It is counted in units of the user's choice, none of which lies in two windows.
+/// It is counted in units of the caller's choice, none of which lies in two windows.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct MappedWords {
     source: Source,
     /// Where the first window starts in the file.
     base: u64,
     unit_bytes: u64,
-    /// Units there can be.
+    /// The number of units at most.
     units: u64,
     /// Units of the first window, as a power of two.
     first_log2: u32,
-    /// The first window, which everybody needs, and those behind it, mapped on first use.
+    /// The first window, which every lookup needs, and the windows after it, mapped on first use.
     first: Window,
     others: Box<[OnceLock<Window>]>,
-    /// Bytes behind `base` that are known to be allocated.
-    known: Word,
-    stores: Stores,
+    /// Bytes after `base` that are known to be allocated. Never decreases.
+    allocated: Word,
+    stores: StorePattern,
 }
 
-/// What is mapped, and how.
+/// How a part of a file is divided into windows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Extent {
+pub(crate) struct WindowLayout {
     /// Where it starts in the file, a multiple of eight.
     pub base: u64,
     /// Bytes of a unit, a multiple of eight.
     pub unit_bytes: u64,
-    /// Units there can be.
+    /// The number of units at most.
     pub units: u64,
-    /// The most units of the first window, as a power of two.
+    /// Units of the first window at most, as a power of two.
     pub first_log2: u32,
-    pub stores: Stores,
+    pub stores: StorePattern,
 }
 
-/// The least that the first window has, in bytes, if there can be so much.
+/// The smallest first window in bytes, unless all units together take less.
 const FIRST_LEAST: u64 = 1 << 18;
 
-impl Extent {
-    /// Units of the first window, as a power of two, for a file that has `len` bytes of this.
+impl WindowLayout {
+    /// Returns the units of the first window, as a power of two, for a file that has `len` bytes of
+    /// this part.
     ///
-    /// As large as may be, for what lies in it is found fastest. Where the process's address space
-    /// is limited, twice what the file has.
+    /// As large as possible, because access to the first window is fastest. If the process's address
+    /// space is limited, twice the bytes that the file has.
     fn first_log2(&self, len: u64) -> u32 {
         match address_limit() {
             Some(_) => self.log2_of(len.saturating_mul(2)),
@@ -464,14 +78,14 @@ impl Extent {
         }
     }
 
-    /// Units for so many bytes, as a power of two.
+    /// Returns the units for so many bytes, as a power of two.
     fn log2_of(&self, bytes: u64) -> u32 {
         let units = bytes.max(FIRST_LEAST).div_ceil(self.unit_bytes);
         units.next_power_of_two().ilog2().min(self.first_log2)
     }
 }
 
-/// The limit of this process's address space, if it has one.
+/// Returns the limit of this process's address space, if it has one.
 fn address_limit() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return rustix::process::getrlimit(rustix::process::Resource::As).current;
@@ -486,7 +100,7 @@ enum Source {
     Plain,
 }
 
-/// One mapping, or plain memory in its place.
+/// One mapping, or plain memory instead of one.
 #[derive(Debug)]
 struct Window {
     start: NonNull<Word>,
@@ -506,25 +120,25 @@ enum Owner {
     Modelled(#[expect(dead_code, reason = "keeps the memory")] Arc<[Word]>),
 }
 
-// SAFETY: M1 (docs/design.md): a window is a region of memory that stays where it is until its
-// owner is dropped, and all access to it goes through atomic words, so it may be shared and sent
-// like a slice of atomics.
+// SAFETY: M1 (docs/design.md): a window is a range of memory that does not move until its owner is
+// dropped, and all access to it goes through atomic words, so threads may share and send it like a
+// slice of atomics.
 unsafe impl Send for Window {}
 // SAFETY: M1, as above.
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// The first `count` words, or fewer where the window is shorter.
+    /// Returns the first `count` words, or all words if there are fewer.
     #[inline(always)]
     fn words(&self, count: usize) -> &[Word] {
         let count = count.min(self.words);
         // SAFETY: M1 and M2: `start` is eight-byte aligned, the window spans at least `count` words
         // and lives as long as `self`; every bit pattern is a valid word, and words are only
-        // touched atomically.
+        // accessed atomically.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), count) }
     }
 
-    /// Makes the first pages dirty, as stores would. A kernel that cannot leaves them as they are.
+    /// Makes the first pages dirty, as stores would. Does nothing if the kernel cannot do that.
     fn dirty(&self, bytes: usize) {
         #[cfg(all(target_os = "linux", not(loom)))]
         if bytes > 0
@@ -537,50 +151,51 @@ impl Window {
     }
 }
 
-impl Memory {
-    /// Windows over a file.
-    pub(crate) fn new(file: Arc<MappedFile>, extent: Extent) -> Result<Self> {
-        debug_assert!(extent.base.is_multiple_of(8) && extent.unit_bytes.is_multiple_of(8));
-        let len = file.len()?.saturating_sub(extent.base);
-        let least = extent.log2_of(len.min(extent.unit_bytes << extent.first_log2));
-        let mut first_log2 = extent.first_log2(len);
+impl MappedWords {
+    /// Maps the first window of a file.
+    pub(crate) fn new(file: Arc<MappedFile>, layout: WindowLayout) -> Result<Self> {
+        debug_assert!(layout.base.is_multiple_of(8) && layout.unit_bytes.is_multiple_of(8));
+        let len = file.len()?.saturating_sub(layout.base);
+        let least = layout.log2_of(len.min(layout.unit_bytes << layout.first_log2));
+        let mut first_log2 = layout.first_log2(len);
         let first = loop {
-            let units = extent.units.min(1 << first_log2);
-            match map_file(&file, extent.base, units * extent.unit_bytes) {
-                // What the process may not have, it may not need.
+            let units = layout.units.min(1 << first_log2);
+            match map_file(&file, layout.base, units * layout.unit_bytes) {
+                // The process may not need as much as it may not map.
                 Err(_) if first_log2 > least => first_log2 -= 1,
                 mapped => break mapped?,
             }
         };
-        let others = window_of(extent.units.saturating_sub(1), first_log2).0;
+        let others = window_of(layout.units.saturating_sub(1), first_log2).0;
+        debug_assert!(first.words as u64 * 8 >= layout.unit_bytes.min(FIRST_LEAST));
         let memory = Self {
             first,
             others: (0..others).map(|_| OnceLock::new()).collect(),
             source: Source::File(file),
-            base: extent.base,
-            unit_bytes: extent.unit_bytes,
-            units: extent.units,
+            base: layout.base,
+            unit_bytes: layout.unit_bytes,
+            units: layout.units,
             first_log2,
-            known: Word::new(0),
-            stores: extent.stores,
+            allocated: Word::new(0),
+            stores: layout.stores,
         };
         memory.refresh()?;
         Ok(memory)
     }
 
-    /// The first 4 KiB of a file, which has so much.
+    /// Maps the first 4 KiB of a file that is at least as long.
     pub(crate) fn page(file: Arc<MappedFile>) -> Result<Self> {
-        let extent = Extent {
+        let layout = WindowLayout {
             base: 0,
             unit_bytes: 4096,
             units: 1,
             first_log2: 0,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         };
-        Self::new(file, extent)
+        Self::new(file, layout)
     }
 
-    /// One window of plain zeroed memory.
+    /// Takes one window of plain zeroed memory.
     #[cfg(test)]
     pub(crate) fn plain(bytes: usize) -> Self {
         let area: Box<[Word]> = (0..bytes / 8).map(|_| Word::new(0)).collect();
@@ -597,19 +212,19 @@ impl Memory {
             first_log2: 0,
             first: window,
             others: Box::new([]),
-            known: Word::new(bytes as u64),
-            stores: Stores::InOrder,
+            allocated: Word::new(bytes as u64),
+            stores: StorePattern::Sequential,
         }
     }
 
-    /// The allocated part of the first window, which may be empty.
+    /// Returns the allocated part of the first window, which may be empty.
     #[inline(always)]
     pub(crate) fn first(&self) -> &[Word] {
-        self.first.words(self.known_words(0))
+        self.first.words(self.allocated_words(0))
     }
 
-    /// The allocated part of the window that a unit lies in, which may be empty, and the first unit
-    /// of that window.
+    /// Returns the allocated part of the window that a unit lies in, which may be empty, and the
+    /// first unit of that window.
     #[inline(always)]
     pub(crate) fn window(&self, unit: u64) -> Result<(&[Word], u64)> {
         match window_of(unit, self.first_log2) {
@@ -620,25 +235,25 @@ impl Memory {
 
     fn other(&self, index: usize, start: u64) -> Result<&[Word]> {
         let before = start * self.unit_bytes;
-        let known = self.known_words(before);
-        let Some(cell) = self.others.get(index - 1).filter(|_| known > 0) else {
+        let allocated = self.allocated_words(before);
+        let Some(cell) = self.others.get(index - 1).filter(|_| allocated > 0) else {
             return Ok(&[]);
         };
         let window = match cell.get() {
             Some(window) => window,
             None => self.map(start, cell)?,
         };
-        Ok(window.words(known))
+        Ok(window.words(allocated))
     }
 
-    /// Words behind a place that are known to be allocated.
+    /// Returns the words after a position that are known to be allocated.
     #[inline(always)]
-    fn known_words(&self, before: u64) -> usize {
-        let count = load(&self.known).saturating_sub(before) / 8;
+    fn allocated_words(&self, before: u64) -> usize {
+        let count = load(&self.allocated).saturating_sub(before) / 8;
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
-    /// Maps a window; of two threads that do it at once, one mapping is dropped.
+    /// Maps a window. If two threads do so at once, one of the mappings is dropped.
     #[cold]
     fn map<'a>(&self, start: u64, cell: &'a OnceLock<Window>) -> Result<&'a Window> {
         let window = match &self.source {
@@ -648,31 +263,31 @@ impl Memory {
                 map_file(file, at, units * self.unit_bytes)?
             }
             #[cfg(test)]
-            Source::Plain => unreachable!("plain memory has its only window from the start"),
+            Source::Plain => unreachable!("plain memory has one window"),
         };
         Ok(set_once(cell, || window))
     }
 
-    /// Looks at the file's real size again; returns the bytes that are allocated behind the base.
+    /// Reads the file's size again. Returns the bytes that are allocated after the base.
     #[cold]
     pub(crate) fn refresh(&self) -> Result<u64> {
         let len = match &self.source {
             Source::File(file) => file.len()?.saturating_sub(self.base),
             #[cfg(test)]
-            Source::Plain => load(&self.known),
+            Source::Plain => load(&self.allocated),
         };
         let len = len.min(self.unit_bytes * self.units) & !7;
-        // Never back: another thread may have seen the file longer meanwhile.
-        Ok(self.known.fetch_max(len, Relaxed).max(len))
+        // M2: never decreases, because another thread may have seen the file longer by now.
+        Ok(self.allocated.fetch_max(len, Relaxed).max(len))
     }
 
-    /// Makes every page that is mapped dirty, one after the other. Only a hint.
+    /// Makes every mapped page dirty, in order. Only a hint.
     ///
-    /// For file systems that reserve more for pages that are dirtied here and there.
+    /// For file systems that reserve more for pages that are dirtied in scattered places.
     pub(crate) fn dirty_all(&self) {
         let windows =
             std::iter::once(&self.first).chain(self.others.iter().filter_map(OnceLock::get));
-        let mut left = load(&self.known);
+        let mut left = load(&self.allocated);
         for window in windows {
             let bytes = left.min(window.words as u64 * 8);
             window.dirty(bytes as usize);
@@ -680,21 +295,22 @@ impl Memory {
         }
     }
 
-    /// Bytes behind the base that are known to be allocated.
-    pub(crate) fn known(&self) -> u64 {
-        load(&self.known)
+    /// Returns the bytes after the base that are known to be allocated.
+    pub(crate) fn allocated(&self) -> u64 {
+        load(&self.allocated)
     }
 
-    /// Sees to it that at least `bytes` behind the base are allocated. Only the writer calls this.
+    /// Allocates blocks for the first `bytes` bytes after the base. Only a writer calls this (L3).
     pub(crate) fn grow(&self, bytes: u64) -> Result<()> {
-        let known = self.refresh()?;
-        if bytes <= known {
+        let allocated = self.refresh()?;
+        if bytes <= allocated {
             return Ok(());
         }
         match &self.source {
             Source::File(file) => {
-                file.allocate(self.base + known, bytes - known)?;
-                file.warm(self.base + known, bytes - known, self.stores);
+                // H2: before any window over the range is returned.
+                file.allocate(self.base + allocated, bytes - allocated)?;
+                file.warm(self.base + allocated, bytes - allocated, self.stores);
             }
             #[cfg(test)]
             Source::Plain => {
@@ -709,7 +325,7 @@ impl Memory {
     }
 }
 
-/// The number of the window that a unit lies in, and the first unit of that window.
+/// Returns the number of the window that a unit lies in, and the first unit of that window.
 #[inline(always)]
 fn window_of(unit: u64, first_log2: u32) -> (usize, u64) {
     match unit >> first_log2 {
@@ -727,11 +343,11 @@ fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
     options
         .offset(at)
         .len(usize::try_from(bytes).unwrap_or(usize::MAX));
-    let fail = |error: io::Error| Error::io(&file.path, refusal(&error))(error);
-    let map = if file.writable {
-        options.map_raw(&file.file)
+    let fail = |error: io::Error| Error::io(file.path(), refused_action(&error))(error);
+    let map = if file.is_writable() {
+        options.map_raw(file.file())
     } else {
-        options.map_raw_read_only(&file.file)
+        options.map_raw_read_only(file.file())
     };
     let map = map.map_err(fail)?;
     let start = NonNull::new(map.as_mut_ptr().cast::<Word>())
@@ -745,10 +361,10 @@ fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
     })
 }
 
-/// What could not be done because a mapping was refused, with the limit that most likely refused
-/// it.
+/// Returns the action that failed because the system refused a mapping, with the limit that most
+/// likely caused it.
 #[cfg(not(loom))]
-fn refusal(error: &io::Error) -> &'static str {
+fn refused_action(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => {
             "map the file: the process locks its memory (`mlockall`) and may lock no more; raise \
@@ -766,13 +382,13 @@ fn refusal(error: &io::Error) -> &'static str {
     }
 }
 
-/// Under loom a mapping is plain memory, the same for all who map the same range of a file.
+/// Under loom a mapping is plain memory, the same for all that map the same range of a file.
 #[cfg(loom)]
 fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
-    let meta = file.file.metadata();
-    let meta = meta.map_err(Error::io(&file.path, "map the file"))?;
+    let meta = file.file().metadata();
+    let meta = meta.map_err(Error::io(file.path(), "map the file"))?;
     let inode = (meta.dev(), meta.ino());
-    let words = crate::sync::loom_model::mapping(&file.file, inode, at, bytes as usize / 8);
+    let words = crate::sync::loom_model::mapping(file.file(), inode, at, bytes as usize / 8);
     Ok(Window {
         start: NonNull::from(&words[0]),
         words: words.len(),
@@ -780,15 +396,13 @@ fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
     })
 }
 
-/// Asks for a word's cache line, to be written soon. Only a hint; nothing where the machine has
-/// none.
+/// Prefetches a word's cache line. Only a hint; does nothing on machines other than x86-64.
 #[inline]
 pub(crate) fn prefetch(word: &Word) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: M1: the address is that of a live word, and a prefetch neither reads nor writes
-        // it.
+        // SAFETY: M1: the address points to a live word, and a prefetch neither reads nor writes it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -799,16 +413,18 @@ pub(crate) fn prefetch(word: &Word) {
 ///
 /// # Safety
 ///
-/// No thread and no process may write to these words, and nobody may truncate the file, while the
-/// slice lives.
+/// No thread and no process may write to these words, or truncate the file, while the slice lives
+/// (M3).
 pub(crate) unsafe fn as_bytes(words: &[Word]) -> &[u8] {
-    // SAFETY: M1: the words are valid for as long as the borrow; the caller promises that nobody
-    // writes to them.
+    // SAFETY: M1, M3: the words are valid for as long as the borrow, and the caller guarantees that
+    // no thread and no process writes to them.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::sync::store;
 
@@ -826,13 +442,13 @@ mod tests {
         (dir, mapped)
     }
 
-    fn extent(base: u64, unit_bytes: u64, units: u64) -> Extent {
-        Extent {
+    fn layout(base: u64, unit_bytes: u64, units: u64) -> WindowLayout {
+        WindowLayout {
             base,
             unit_bytes,
             units,
             first_log2: 0,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         }
     }
 
@@ -840,13 +456,15 @@ mod tests {
     #[test]
     fn window_follows_file_growth() {
         let (_dir, file) = file(4096 + 100);
-        let memory = Memory::new(file, extent(4096, 1 << 16, 2)).unwrap();
-        assert_eq!(memory.first().len(), 12, "100 bytes are twelve whole words");
+        let memory = MappedWords::new(file, layout(4096, 1 << 16, 2)).unwrap();
+        // M2: a slice ends at the end of the file, rounded down to a word.
+        assert_eq!(memory.first().len(), 12);
         assert_eq!(memory.window(1).unwrap().0.len(), 0);
         let early = memory.first();
         memory.grow((1 << 16) + 80).unwrap();
         store(&memory.first()[3], 77);
-        assert_eq!(load(&early[3]), 77, "nothing was moved");
+        // M1: the window that was returned earlier did not move.
+        assert_eq!(load(&early[3]), 77);
         assert_eq!(memory.first().len(), 1 << 13);
         assert_eq!(memory.window(1).unwrap().0.len(), 10);
         assert_eq!(memory.window(2).unwrap().0.len(), 0);
@@ -870,7 +488,7 @@ mod tests {
             }
         }
         let (_dir, file) = file(0);
-        let memory = Memory::new(file, extent(0, 1 << 12, 7)).unwrap();
+        let memory = MappedWords::new(file, layout(0, 1 << 12, 7)).unwrap();
         memory.grow(7 << 12).unwrap();
         for unit in 0..8 {
             let (words, start) = memory.window(unit).unwrap();
@@ -886,11 +504,9 @@ mod tests {
     #[test]
     fn growth_allocates_blocks() {
         let (_dir, file) = file(0);
-        let memory = Memory::new(Arc::clone(&file), extent(0, 1 << 20, 1)).unwrap();
+        let memory = MappedWords::new(Arc::clone(&file), layout(0, 1 << 20, 1)).unwrap();
         memory.grow(1 << 18).unwrap();
-        assert!(
-            file.disk_bytes().unwrap() >= 1 << 18,
-            "a hole would be SIGBUS on a full disk"
-        );
+        // H2: storing to a hole on a full disk would raise SIGBUS.
+        assert!(file.disk_bytes().unwrap() >= 1 << 18);
     }
 }

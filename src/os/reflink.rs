@@ -1,46 +1,45 @@
-//! What one file holds, in another one, as the file system does it best.
+//! Copies the start of a file into another one, in the fastest way of the file system.
 //!
-//! Shared blocks where it can share them, a copy within the kernel where it cannot, and a buffer
-//! where that is missing too. Knows nothing of what is in the files, and needs bytes that hold
-//! still.
+//! By a reflink (shared blocks) if possible, otherwise by `copy_file_range`, otherwise through a
+//! buffer. The bytes must not change during the copy. May call `error`, `sync` and
+//! `os::mapped_file`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
 use crate::error::{Error, Result};
-use crate::os::mmap::MappedFile;
-#[cfg(any(test, fuzzing))]
-use crate::sync::failpoint::{self, Step};
+use crate::os::mapped_file::MappedFile;
+use crate::sync::failpoint;
 
-/// Bytes that are copied between two looks at how far it is.
+/// Bytes that are copied between two calls of the progress callback.
 const PIECE: u64 = 8 << 20;
-/// Bytes that are copied at once where the kernel does not do it.
+/// Bytes of the buffer, if the kernel cannot copy.
 const BUFFER: usize = 256 << 10;
 
-/// Has an empty file begin with the first `len` bytes of another one. Whether they share their
-/// blocks, which is for files that nobody stores to any more: a store to a shared block needs
-/// another one, and on a full disk that is SIGBUS. `told` hears how many bytes there are so far, and
-/// can end it by an error.
+/// Copies the first `len` bytes of a file into an empty one. Returns whether they share their blocks.
+///
+/// With `may_share` they may: only for files that no process stores to any more, because a store to a
+/// shared block needs a new one, and on a full disk that raises SIGBUS (H2). Calls `progress` with
+/// the bytes copied so far, whose error ends the copy.
 pub(crate) fn clone_start(
     from: &File,
     to: &MappedFile,
     (len, may_share): (u64, bool),
-    told: &mut dyn FnMut(u64) -> Result<()>,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<bool> {
-    #[cfg(any(test, fuzzing))]
-    failpoint::step(Step::Write);
+    failpoint!(Write);
     let fail = |source: io::Error| failure(to, len, source);
-    // Beyond it, a signal would end the process.
+    // The system would send a signal, which ends the process.
     to.check_limit(len)?;
     if may_share && from.metadata().map_err(fail)?.len() == len && share(from, to.file()) {
-        told(len)?;
+        progress(len)?;
         return Ok(true);
     }
-    // Where there is no room for all of it, nothing is copied.
+    // Fails before the first byte if there is no room for all of them.
     to.allocate(0, len)?;
     let mut at = 0;
-    // The kernel's copy shares blocks too where it can: btrfs, XFS.
+    // `copy_file_range` shares blocks too if it can: btrfs, XFS.
     let mut in_kernel = may_share;
     while at < len {
         let most = PIECE.min(len - at);
@@ -52,7 +51,7 @@ pub(crate) fn clone_start(
             copy_by_buffer(from, to.file(), at, most).map_err(fail)?;
             at += most;
         }
-        told(at)?;
+        progress(at)?;
     }
     Ok(false)
 }
@@ -67,7 +66,7 @@ fn failure(to: &MappedFile, needed: u64, source: io::Error) -> Error {
     }
 }
 
-/// Lets two files share all blocks of the first. What keeps it from that is no error.
+/// Lets two files share all blocks of the first one. Returns whether they do; ignores errors.
 #[cfg(target_os = "linux")]
 fn share(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
@@ -78,7 +77,7 @@ fn share(_from: &File, _to: &File) -> bool {
     false
 }
 
-/// Copies bytes to the same place of another file; 0 where this cannot be done in the kernel.
+/// Copies bytes to the same offset of another file. Returns 0 if the kernel cannot copy.
 #[cfg(target_os = "linux")]
 fn copy_in_kernel(from: &File, to: &File, at: u64, most: u64) -> io::Result<u64> {
     use rustix::io::Errno;
@@ -167,7 +166,7 @@ mod tests {
         assert!(content_of(&to) == whole);
     }
 
-    // A file that ends too early is an error, and gives no shorter copy.
+    // A file that ends too early is an error, and not a shorter copy.
     #[test]
     fn short_source_is_an_error() {
         let copied = clone_start(&file_of(b"short"), &target(), (6, true), &mut |_| Ok(()));

@@ -1,11 +1,11 @@
-//! PendingMove bytes between private memory and shared words.
+//! Copies bytes between private memory and shared words.
 //!
-//! Bytes lie little-endian in words. Nothing here lends out shared memory as bytes: it copies, word
-//! by word, with relaxed loads and stores. It does not know what the bytes mean.
+//! Words hold bytes in little-endian order. Shared memory is never lent as bytes here: it is copied
+//! word by word, with relaxed loads and stores (M1). May call `sync` only.
 
 use crate::sync::{Word, load, store};
 
-/// Copies whole words into `out`, as many as both have room for.
+/// Copies whole words into `out`, up to the end of the shorter one.
 #[inline]
 pub(crate) fn copy_out(words: &[Word], out: &mut [u8]) {
     for (word, bytes) in words.iter().zip(out.chunks_exact_mut(8)) {
@@ -13,27 +13,27 @@ pub(crate) fn copy_out(words: &[Word], out: &mut [u8]) {
     }
 }
 
-/// Stores `pieces`, one after the other, from the first of `words` on; the last word is filled up
-/// with zeros.
+/// Stores `pieces`, one after the other, from the first of `words` on, and fills the last word with
+/// zeros.
 ///
-/// What is left of a piece stays in a register. Were its bytes put together in memory, loading them
-/// as one word would wait until all stores before are in the cache, and those to a slot mostly miss
-/// it: storing a new entry's slot took 26 ns so, and takes 9.
+/// The rest of a piece stays in a register. If its bytes were put together in memory, loading them as
+/// one word would wait until all stores before it reach the cache, and stores to a slot mostly miss
+/// it: storing a new entry's slot took 26 ns that way, and takes 9.
 ///
 /// # Panics
 ///
-/// If the words are too few.
+/// If there are too few words.
 #[inline]
 pub(crate) fn copy_in(words: &[Word], pieces: &[&[u8]]) {
     let mut at = 0;
-    // The lowest `held` bits of `pending` are of the word that comes next, the others are zero.
+    // The lowest `held` bits of `pending` belong to the next word, the others are zero.
     let (mut pending, mut held) = (0_u64, 0);
     for piece in pieces {
         let (whole, left) = piece.as_chunks::<8>();
         for (word, chunk) in words[at..at + whole.len()].iter().zip(whole) {
             let next = u64::from_le_bytes(*chunk);
             store(word, pending | (next << held));
-            // In two steps: nothing is held by a shift of 64.
+            // In two steps, because a shift by 64 is not defined.
             pending = next >> 1 >> (63 - held);
         }
         at += whole.len();
@@ -51,7 +51,7 @@ pub(crate) fn copy_in(words: &[Word], pieces: &[&[u8]]) {
     }
 }
 
-/// Fewer than eight bytes, as the lowest of a word.
+/// Returns fewer than eight bytes as the lowest bytes of a word.
 #[inline(always)]
 fn low(bytes: &[u8]) -> u64 {
     let (fours, rest) = bytes.as_chunks::<4>();
@@ -71,7 +71,7 @@ fn low(bytes: &[u8]) -> u64 {
     word
 }
 
-/// Whether `words`, from the first on, hold exactly `bytes`.
+/// Returns whether `words` begin with exactly `bytes`.
 pub(crate) fn equal(words: &[Word], bytes: &[u8]) -> bool {
     if words.len() * 8 < bytes.len() {
         return false;
@@ -93,7 +93,7 @@ mod tests {
         (0..count).map(|_| Word::new(u64::MAX)).collect()
     }
 
-    // Pieces of every length are read back as one string of bytes.
+    // Pieces of any length are read back as one sequence of bytes.
     #[test]
     fn split_bytes_are_read_back_whole() {
         let text: Vec<u8> = (1..=40).collect();

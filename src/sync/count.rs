@@ -1,8 +1,8 @@
 //! Counters in the memory of one process, from the standard library or, under `--cfg loom`, from
 //! loom; and loom's locks, which take the place of those of `lock`.
 //!
-//! Unlike a [`Word`](crate::sync::Word) they are seen by no other process, and every kind of atomic access
-//! is allowed. This file knows nothing of what is counted.
+//! Unlike a [`Word`](crate::sync::Word), no other process sees them, and every kind of atomic access
+//! is allowed. Calls no other module.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::AtomicU64 as Count;
@@ -10,21 +10,20 @@ pub(crate) use std::sync::atomic::AtomicU64 as Count;
 #[cfg(all(loom, test))]
 pub(crate) use model::leave_out;
 #[cfg(loom)]
-pub(crate) use model::{Count, Lock, Locked};
+pub(crate) use model::{Count, LoomMutex, LoomMutexGuard};
 
-/// One of the questions that are asked under a lock and that a model can leave out, to see that it
-/// is missed.
+/// A check made under a lock, which a model can leave out to show that it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// Whether nobody has taken the value up again since its last handle went.
+pub(crate) enum ModelCheck {
+    /// Whether no thread has taken the value again since its last handle was dropped.
     StillUnheld,
-    /// Whether what stands in the table is that very entry.
+    /// Whether the entry in the table is the same one.
     SameEntry,
 }
 
-/// What a check says; always true where a model leaves it out.
+/// Returns the outcome of a check. True if a model leaves the check out.
 #[inline(always)]
-pub(crate) fn holds(check: Check, outcome: bool) -> bool {
+pub(crate) fn holds(check: ModelCheck, outcome: bool) -> bool {
     #[cfg(loom)]
     return outcome || model::is_left_out(check);
     #[cfg(not(loom))]
@@ -36,25 +35,25 @@ pub(crate) fn holds(check: Check, outcome: bool) -> bool {
 
 #[cfg(loom)]
 mod model {
-    //! Loom's counters and locks, and the check that is left out of a model.
+    //! Loom's counters and locks, and the check that a model leaves out.
 
     use std::cell::Cell;
 
-    pub(crate) use loom::sync::MutexGuard as Locked;
+    pub(crate) use loom::sync::MutexGuard as LoomMutexGuard;
     pub(crate) use loom::sync::atomic::AtomicU64 as Count;
 
-    use super::Check;
+    use super::ModelCheck;
 
     /// A lock without poisoning.
     #[derive(Debug)]
-    pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
+    pub(crate) struct LoomMutex<T>(loom::sync::Mutex<T>);
 
-    impl<T> Lock<T> {
+    impl<T> LoomMutex<T> {
         pub(crate) fn new(value: T) -> Self {
             Self(loom::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> Locked<'_, T> {
+        pub(crate) fn lock(&self) -> LoomMutexGuard<'_, T> {
             match self.0.lock() {
                 Ok(guard) => guard,
                 Err(poisoned) => poisoned.into_inner(),
@@ -64,19 +63,19 @@ mod model {
 
     thread_local! {
         /// Loom runs all threads of a model on one thread of the system.
-        static LEFT_OUT: Cell<Option<Check>> = const { Cell::new(None) };
+        static LEFT_OUT: Cell<Option<ModelCheck>> = const { Cell::new(None) };
     }
 
-    /// Leaves a check out of the models that follow, or none.
+    /// Leaves a check out of the models that follow; with `None`, no check.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "only models leave something out")
     )]
-    pub(crate) fn leave_out(check: Option<Check>) {
+    pub(crate) fn leave_out(check: Option<ModelCheck>) {
         LEFT_OUT.set(check);
     }
 
-    pub(in crate::sync) fn is_left_out(check: Check) -> bool {
+    pub(in crate::sync) fn is_left_out(check: ModelCheck) -> bool {
         LEFT_OUT.get() == Some(check)
     }
 }

@@ -1,14 +1,14 @@
 //! Words, fences and mappings under loom.
 //!
-//! Loom explores what threads may see of its atomics, and each of its atomics costs it time. So a
-//! word becomes loom's only if one thread of a model stores it and another loads it; every other
-//! word has one value at a time, whatever the order, and stays a plain number. Which words are
-//! shared is learnt by running: an execution that shares a new one is thrown away, and the
-//! exploration begins again. Mapped files are such words too, the same ones for everybody who maps
-//! the same range of the same file.
+//! Loom explores which values threads may load from its atomics, and each of its atomics takes time.
+//! So a word becomes one of loom's only if one thread of a model stores it and another loads it. Any
+//! other word has one value at a time in every order, and stays a plain number. The shared words are
+//! found by running: an execution that shares a new one is discarded, and the exploration begins
+//! again. The words of mapped files are such words too, the same ones for all mappings of a range of
+//! a file.
 //!
-//! Loom runs all threads of a model on one thread of the system, so what is kept here is kept for
-//! each of those. This file does not know what the words mean.
+//! Loom runs all threads of a model on one thread of the system, so the state here is per system
+//! thread. Calls no other module.
 #![cfg_attr(
     not(test),
     expect(dead_code, reason = "only the models begin executions")
@@ -25,31 +25,31 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use loom::sync::atomic::AtomicU64 as Shared;
 
-/// Words of a window at most: models are small, and the address space that a real window reserves
-/// would be memory here.
+/// Words of a window at most: models are small, and a window takes memory here, not only address
+/// space.
 const LONGEST: usize = 2048;
 
-/// A word of a mapped file: the file, counted by when it was first mapped, and the word in it.
+/// A word of a mapped file: the file, numbered in the order of first mappings, and the word in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Id {
+pub(crate) struct WordId {
     file: u32,
     word: u32,
 }
 
-/// A shared word.
+/// A word that threads may share.
 #[derive(Debug)]
 pub(crate) struct Word {
-    /// None for a word of one handle, which no other process can see.
-    id: Option<Id>,
+    /// `None` for a word of one handle, which no other process sees.
+    id: Option<WordId>,
     plain: AtomicU64,
-    /// Its number among loom's words, plus one; 0 for none.
+    /// Its number among loom's words, plus one; 0 if it is not one of them.
     shared: AtomicUsize,
 }
 
-/// What a thread of a model does.
+/// The role of a thread in a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// It comes before or after all others.
+pub(crate) enum ThreadRole {
+    /// It runs before or after all others.
     #[default]
     Alone,
     Writer,
@@ -58,13 +58,13 @@ pub(crate) enum Role {
 
 /// A place in the source that orders memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Site {
+pub(crate) struct OrderingSite {
     pub file: &'static str,
     pub line: u32,
     pub column: u32,
 }
 
-/// A range of a file as somebody mapped it.
+/// A mapped range of a file.
 #[derive(Debug)]
 struct Mapping {
     inode: (u64, u64),
@@ -74,48 +74,48 @@ struct Mapping {
     _file: File,
 }
 
-/// What the mapped files hold at one moment.
+/// The contents of the mapped files at one moment.
 #[derive(Debug)]
 pub(crate) struct Image(Vec<Vec<u64>>);
 
-/// One for all words: whoever it wakes looks again.
-type Bell = (loom::sync::Mutex<()>, loom::sync::Condvar);
+/// One for all words: a waiter that it wakes loads its word again.
+type WakeUp = (loom::sync::Mutex<()>, loom::sync::Condvar);
 
 #[derive(Default)]
-struct World {
-    role: Role,
+struct ModelState {
+    role: ThreadRole,
     mappings: Vec<Mapping>,
     /// Files in the order in which they were first mapped.
     inodes: Vec<(u64, u64)>,
-    shared: BTreeSet<Id>,
-    stored: BTreeSet<Id>,
-    loaded: BTreeSet<Id>,
-    /// Loom's words, in the order of `shared`; those of files that are yet to be made too.
+    shared: BTreeSet<WordId>,
+    stored: BTreeSet<WordId>,
+    loaded: BTreeSet<WordId>,
+    /// Loom's words, in the order of `shared`, including words of files that do not exist yet.
     words: Vec<Rc<Shared>>,
-    /// What system calls on names go through, as through the system's own locks.
+    /// Orders system calls on names, as the system's own locks do.
     system: Option<Rc<Shared>>,
-    /// What wakes those that sleep on a word.
-    bell: Option<Rc<Bell>>,
-    sites: BTreeSet<Site>,
-    weakened: BTreeSet<Site>,
+    /// Wakes the threads that sleep on a word.
+    wake_up: Option<Rc<WakeUp>>,
+    sites: BTreeSet<OrderingSite>,
+    weakened: BTreeSet<OrderingSite>,
     numbers: u64,
-    /// Contenders for a lock that were killed.
+    /// The owner ids of contenders that were killed.
     dead: BTreeSet<u32>,
 }
 
 thread_local! {
-    static WORLD: RefCell<World> = RefCell::default();
+    static MODEL: RefCell<ModelState> = RefCell::default();
 }
 
-fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(look)
+fn model<T>(look: impl FnOnce(&mut ModelState) -> T) -> T {
+    MODEL.with_borrow_mut(look)
 }
 
-/// Lets loom act. It may run other threads meanwhile, which leave their own role behind.
-fn act<T>(action: impl FnOnce() -> T) -> T {
-    let role = world(|world| world.role);
+/// Runs an operation of loom. Loom may run other threads first, so the role of this one is restored.
+fn in_loom<T>(action: impl FnOnce() -> T) -> T {
+    let role = model(|model| model.role);
     let done = action();
-    world(|world| world.role = role);
+    model(|model| model.role = role);
     done
 }
 
@@ -128,18 +128,18 @@ impl Word {
         }
     }
 
-    /// Loom's part of the word; none while a panic takes everything down.
+    /// Returns loom's part of the word. `None` during a panic.
     fn shared(&self) -> Option<Rc<Shared>> {
         let at = self.shared.load(Ordering::Relaxed).checked_sub(1)?;
-        world(|world| world.words.get(at).cloned()).filter(|_| !std::thread::panicking())
+        model(|model| model.words.get(at).cloned()).filter(|_| !std::thread::panicking())
     }
 
     pub(crate) fn load(&self, order: Ordering) -> u64 {
         if let Some(shared) = self.shared() {
-            return act(|| shared.load(order));
+            return in_loom(|| shared.load(order));
         }
         if let Some(id) = self.id {
-            world(|world| world.role == Role::Reader && world.loaded.insert(id));
+            model(|model| model.role == ThreadRole::Reader && model.loaded.insert(id));
         }
         self.plain.load(order)
     }
@@ -152,12 +152,15 @@ impl Word {
             order
         };
         if let Some(shared) = self.shared() {
-            return act(|| shared.store(value, order));
+            return in_loom(|| shared.store(value, order));
         }
         if let Some(id) = self.id {
-            world(|world| {
-                assert!(world.role != Role::Reader, "a reader stores into a file");
-                world.role == Role::Writer && world.stored.insert(id)
+            model(|model| {
+                assert!(
+                    model.role != ThreadRole::Reader,
+                    "a reader stores into a file"
+                );
+                model.role == ThreadRole::Writer && model.stored.insert(id)
             });
         }
         self.plain.store(value, order);
@@ -178,25 +181,28 @@ impl Word {
             order
         };
         if let Some(shared) = self.shared() {
-            return act(|| shared.compare_exchange(expected, value, order, otherwise));
+            return in_loom(|| shared.compare_exchange(expected, value, order, otherwise));
         }
         if let Some(id) = self.id {
-            world(|world| {
-                assert!(world.role != Role::Reader, "a reader stores into a file");
-                world.role == Role::Writer && world.stored.insert(id)
+            model(|model| {
+                assert!(
+                    model.role != ThreadRole::Reader,
+                    "a reader stores into a file"
+                );
+                model.role == ThreadRole::Writer && model.stored.insert(id)
             });
         }
         self.plain
             .compare_exchange(expected, value, order, otherwise)
     }
 
-    /// Only for words of one handle.
+    /// For words of one handle only.
     pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
         assert!(self.id.is_none());
         self.plain.fetch_max(value, order)
     }
 
-    /// Only for words of one handle.
+    /// For words of one handle only.
     pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
         assert!(self.id.is_none());
         self.plain.swap(value, order)
@@ -205,42 +211,42 @@ impl Word {
 
 #[track_caller]
 pub(crate) fn fence(order: Ordering) {
-    let is_modelled = world(|world| world.role != Role::Alone) && !std::thread::panicking();
+    let is_modelled = model(|model| model.role != ThreadRole::Alone) && !std::thread::panicking();
     if !is_weakened() && is_modelled {
-        act(|| loom::sync::atomic::fence(order));
+        in_loom(|| loom::sync::atomic::fence(order));
     }
 }
 
-/// Notes a place that orders memory, and says whether it is to be left out.
+/// Records a place that orders memory. Returns whether the model leaves it out.
 #[track_caller]
 fn is_weakened() -> bool {
     let place = Location::caller();
-    let site = Site {
+    let site = OrderingSite {
         file: place.file(),
         line: place.line(),
         column: place.column(),
     };
-    world(|world| {
-        if world.role != Role::Alone {
-            world.sites.insert(site);
+    model(|model| {
+        if model.role != ThreadRole::Alone {
+            model.sites.insert(site);
         }
-        world.weakened.contains(&site)
+        model.weakened.contains(&site)
     })
 }
 
-/// The words of a range of a file, the same ones for all who ask.
+/// Returns the words of a range of a file, the same ones for all callers.
 pub(crate) fn mapping(file: &File, inode: (u64, u64), at: u64, count: usize) -> Arc<[Word]> {
-    world(|world| {
+    model(|model| {
         let known = |mapping: &&Mapping| mapping.inode == inode && mapping.at == at;
-        if let Some(known) = world.mappings.iter().find(known) {
+        if let Some(known) = model.mappings.iter().find(known) {
             return Arc::clone(&known.words);
         }
         let file = file.try_clone().expect("a descriptor to spare");
-        world.map(file, inode, at, count.min(LONGEST))
+        model.map(file, inode, at, count.min(LONGEST))
     })
 }
 
-impl World {
+impl ModelState {
     fn map(&mut self, file: File, inode: (u64, u64), at: u64, count: usize) -> Arc<[Word]> {
         let known = self.inodes.iter().position(|&known| known == inode);
         let number = known.unwrap_or_else(|| {
@@ -249,7 +255,7 @@ impl World {
         });
         let (file_number, first) = (number as u32, (at / 8) as u32);
         let words = (first..first + count as u32).map(|word| Word {
-            id: Some(Id {
+            id: Some(WordId {
                 file: file_number,
                 word,
             }),
@@ -263,12 +269,12 @@ impl World {
             words: Arc::clone(&words),
             _file: file,
         });
-        self.hand_over(self.mappings.len() - 1);
+        self.share_words(self.mappings.len() - 1);
         words
     }
 
-    /// Gives loom those words of a mapping that are shared.
-    fn hand_over(&self, mapping: usize) {
+    /// Makes the shared words of a mapping words of loom.
+    fn share_words(&self, mapping: usize) {
         for (number, id) in (1..).zip(&self.shared) {
             if let Some(word) = self.mappings[mapping].word(*id) {
                 word.shared.store(number, Ordering::Relaxed);
@@ -278,19 +284,19 @@ impl World {
 }
 
 impl Mapping {
-    fn word(&self, id: Id) -> Option<&Word> {
+    fn word(&self, id: WordId) -> Option<&Word> {
         let first = self.words.first()?.id?;
         let word = self.words.get(id.word.checked_sub(first.word)? as usize)?;
         (first.file == id.file).then_some(word)
     }
 }
 
-/// Forgets everything.
-pub(crate) fn forget() {
-    world(|world| take(world));
+/// Starts again without files and without shared words.
+pub(crate) fn reset() {
+    model(|model| take(model));
 }
 
-/// What the files hold now. Outside of loom.
+/// Returns the contents of the files. Outside of loom.
 pub(crate) fn image() -> Image {
     let values = |mapping: &Mapping| {
         let words = mapping.words.iter();
@@ -298,86 +304,92 @@ pub(crate) fn image() -> Image {
             .map(|word| word.plain.load(Ordering::Relaxed))
             .collect()
     };
-    world(|world| Image(world.mappings.iter().map(values).collect()))
+    model(|model| Image(model.mappings.iter().map(values).collect()))
 }
 
-/// Begins an execution with the files as they are in an image. Inside loom, before any thread.
+/// Begins an execution with the files of an image. Inside loom, before any thread.
 pub(crate) fn begin(image: &Image) {
-    let values: Vec<u64> = world(|world| {
-        world.mappings.truncate(image.0.len());
-        let last = world.mappings.last().map(|mapping| mapping.inode);
-        let files = world.inodes.iter().position(|inode| Some(*inode) == last);
-        world.inodes.truncate(files.map_or(0, |last| last + 1));
-        (world.numbers, world.role) = (0, Role::Alone);
-        world.dead.clear();
-        for (mapping, values) in world.mappings.iter().zip(&image.0) {
+    let values: Vec<u64> = model(|model| {
+        model.mappings.truncate(image.0.len());
+        let last = model.mappings.last().map(|mapping| mapping.inode);
+        let files = model.inodes.iter().position(|inode| Some(*inode) == last);
+        model.inodes.truncate(files.map_or(0, |last| last + 1));
+        (model.numbers, model.role) = (0, ThreadRole::Alone);
+        model.dead.clear();
+        for (mapping, values) in model.mappings.iter().zip(&image.0) {
             for (word, value) in mapping.words.iter().zip(values) {
                 word.plain.store(*value, Ordering::Relaxed);
             }
         }
-        (0..world.mappings.len()).for_each(|mapping| world.hand_over(mapping));
-        let value = |id: &Id| {
-            let word = world.mappings.iter().find_map(|mapping| mapping.word(*id));
+        (0..model.mappings.len()).for_each(|mapping| model.share_words(mapping));
+        let value = |id: &WordId| {
+            let word = model.mappings.iter().find_map(|mapping| mapping.word(*id));
             word.map_or(0, |word| word.plain.load(Ordering::Relaxed))
         };
-        world.shared.iter().map(value).collect()
+        model.shared.iter().map(value).collect()
     });
     let words = values.into_iter().map(|value| Rc::new(Shared::new(value)));
     let words = words.collect();
     let system = Some(Rc::new(Shared::new(0)));
-    world(|world| (world.words, world.system) = (words, system));
+    model(|model| (model.words, model.system) = (words, system));
 }
 
-/// A system call that makes or finds a name: who finds it sees what its maker did before.
+/// Models a system call that creates or finds a name: a thread that finds it sees all that its
+/// creator did before.
 pub(crate) fn system_call() {
-    let system = world(|world| world.system.clone().filter(|_| world.role != Role::Alone));
+    let system = model(|model| {
+        model
+            .system
+            .clone()
+            .filter(|_| model.role != ThreadRole::Alone)
+    });
     if let Some(system) = system.filter(|_| !std::thread::panicking()) {
-        act(|| system.fetch_add(1, Ordering::AcqRel));
+        in_loom(|| system.fetch_add(1, Ordering::AcqRel));
     }
 }
 
-/// In place of sleeping: lets the others go on.
+/// Yields to the other threads instead of sleeping.
 pub(crate) fn pause() {
-    if world(|world| world.role != Role::Alone) {
-        act(loom::thread::yield_now);
+    if model(|model| model.role != ThreadRole::Alone) {
+        in_loom(loom::thread::yield_now);
     }
 }
 
-/// What the thread that runs now does from here on.
-pub(crate) fn play(role: Role) {
-    world(|world| world.role = role);
+/// Sets the role of the current thread.
+pub(crate) fn set_role(role: ThreadRole) {
+    model(|model| model.role = role);
 }
 
-/// Whether words were shared in what ran so far that were not loom's; they are from now on.
-pub(crate) fn learnt() -> bool {
-    world(|world| {
-        let both: Vec<_> = world.stored.intersection(&world.loaded).copied().collect();
-        let before = world.shared.len();
-        world.shared.extend(both);
-        world.shared.len() > before
+/// Returns whether the executions so far shared words that were not loom's. They are from now on.
+pub(crate) fn found_shared_words() -> bool {
+    model(|model| {
+        let both: Vec<_> = model.stored.intersection(&model.loaded).copied().collect();
+        let before = model.shared.len();
+        model.shared.extend(both);
+        model.shared.len() > before
     })
 }
 
-/// How many words are loom's.
+/// Returns the number of words that are loom's.
 pub(crate) fn shared_words() -> usize {
-    world(|world| world.shared.len())
+    model(|model| model.shared.len())
 }
 
-/// Leaves out the ordering at these places.
-pub(crate) fn weaken(sites: impl IntoIterator<Item = Site>) {
-    world(|world| world.weakened = sites.into_iter().collect());
+/// Leaves out the orderings at these places.
+pub(crate) fn weaken(sites: impl IntoIterator<Item = OrderingSite>) {
+    model(|model| model.weakened = sites.into_iter().collect());
 }
 
-/// The places that ordered memory in what ran so far.
-pub(crate) fn sites() -> BTreeSet<Site> {
-    world(|world| world.sites.clone())
+/// Returns the places that ordered memory in the executions so far.
+pub(crate) fn sites() -> BTreeSet<OrderingSite> {
+    model(|model| model.sites.clone())
 }
 
-/// A word of loom's outside of any file, for a model of its own. Inside loom.
+/// Creates a word of loom's that belongs to no file. Inside loom.
 pub(crate) fn shared(value: u64) -> Word {
-    let number = world(|world| {
-        world.words.push(Rc::new(Shared::new(value)));
-        world.words.len()
+    let number = model(|model| {
+        model.words.push(Rc::new(Shared::new(value)));
+        model.words.len()
     });
     Word {
         shared: AtomicUsize::new(number),
@@ -385,28 +397,29 @@ pub(crate) fn shared(value: u64) -> Word {
     }
 }
 
-/// The contender that drew a number is dead, and the system knows it.
+/// Kills the contender with an owner id, and lets the system see that.
 pub(crate) fn kill(number: u32) {
     system_call();
-    world(|world| world.dead.insert(number));
+    model(|model| model.dead.insert(number));
     system_call();
-    // Sleep ends sooner or later: this is later.
+    // A sleep ends at its timeout: this is the timeout.
     wake(true);
 }
 
-/// Sleeps until somebody wakes, if the low half of a word is still this. Where somebody is dead,
-/// who wakes nobody, sleep ends by itself.
+/// Sleeps until a wake, if the low half of a word is still `low`. After a kill every sleep ends by
+/// itself, because a dead contender wakes no waiter.
 pub(crate) fn sleep(word: &Word, low: u32) {
-    let bell = world(|world| world.bell.clone());
-    let has_slept = bell.is_some_and(|bell| {
-        act(|| {
-            let guard = bell.0.lock().unwrap();
-            // Looked at under the bell: whoever dies later finds this one asleep, and wakes it.
-            if world(|world| !world.dead.is_empty()) {
+    let wake_up = model(|model| model.wake_up.clone());
+    let has_slept = wake_up.is_some_and(|wake_up| {
+        in_loom(|| {
+            let guard = wake_up.0.lock().unwrap();
+            // Checked under the mutex: a contender that is killed later finds this thread asleep, and
+            // wakes it.
+            if model(|model| !model.dead.is_empty()) {
                 return false;
             }
             if word.load(Ordering::SeqCst) as u32 == low {
-                drop(bell.1.wait(guard).unwrap());
+                drop(wake_up.1.wait(guard).unwrap());
             }
             true
         })
@@ -416,17 +429,17 @@ pub(crate) fn sleep(word: &Word, low: u32) {
     }
 }
 
-/// Wakes one of those who sleep, or all.
+/// Wakes one sleeping thread, or all of them.
 pub(crate) fn wake(all: bool) {
-    let Some(bell) = world(|world| world.bell.clone()) else {
+    let Some(wake_up) = model(|model| model.wake_up.clone()) else {
         return;
     };
-    act(|| {
-        let _guard = bell.0.lock().unwrap();
+    in_loom(|| {
+        let _guard = wake_up.0.lock().unwrap();
         if all {
-            bell.1.notify_all();
+            wake_up.1.notify_all();
         } else {
-            bell.1.notify_one();
+            wake_up.1.notify_one();
         }
     });
 }
@@ -434,29 +447,29 @@ pub(crate) fn wake(all: bool) {
 /// Begins an execution without files. Inside loom, before any thread.
 pub(crate) fn begin_without_files() {
     let system = Some(Rc::new(Shared::new(0)));
-    let bell = Some(Rc::new(Bell::default()));
-    world(|world| {
-        let (sites, weakened) = (take(&mut world.sites), take(&mut world.weakened));
-        *world = World {
+    let wake_up = Some(Rc::new(WakeUp::default()));
+    model(|model| {
+        let (sites, weakened) = (take(&mut model.sites), take(&mut model.weakened));
+        *model = ModelState {
             system,
-            bell,
+            wake_up,
             sites,
             weakened,
-            ..World::default()
+            ..ModelState::default()
         };
     });
 }
 
-/// Whether the contender for a lock that drew a number was killed.
+/// Returns whether the contender with an owner id was killed.
 pub(crate) fn is_dead(number: u32) -> bool {
     system_call();
-    world(|world| world.dead.contains(&number))
+    model(|model| model.dead.contains(&number))
 }
 
-/// In place of random numbers: every execution must be the same.
+/// Returns a number instead of a random one, because every execution must be the same.
 pub(crate) fn number() -> u64 {
-    world(|world| {
-        world.numbers += 1;
-        world.numbers.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    model(|model| {
+        model.numbers += 1;
+        model.numbers.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     })
 }

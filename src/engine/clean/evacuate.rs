@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::index::word;
 use crate::format::record::Kind;
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
-use crate::format::slot::{Cursor, Meta, Place};
+use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
@@ -83,7 +84,7 @@ impl Mutator {
         if self.generation.is_numbered() || !self.is_worth_while(threshold) {
             return Ok(());
         }
-        if self.cleaning().place.segment == self.generation.header().tail().segment {
+        if self.cleaning().addr.segment == self.generation.header().tail().segment {
             // All that is dead lies in the last segment: go on in a new one.
             return self.rotate_whole(0);
         }
@@ -128,7 +129,7 @@ impl Mutator {
     /// Walks on through the oldest segment that is not spent; at its end it is.
     fn clean_step(&mut self, budget: u64) -> WriteResult<()> {
         let cursor = self.cleaning();
-        let number = cursor.place.segment;
+        let number = cursor.addr.segment;
         self.generation.note_visit();
         if self.segment(number)?.is_none() {
             if Generation::has_segment_file(&self.names, number) {
@@ -151,23 +152,26 @@ impl Mutator {
             ));
         };
         self.dead().forget_before(number);
-        let mut walker = segment.walk(cursor.place.unit, segment.capacity_units());
-        let from = walker.unit();
+        let mut scanner = segment.scan(cursor.addr.unit, segment.capacity_units());
+        let from = scanner.unit();
         let mut batch = std::mem::take(&mut self.batch);
         batch.begin(cursor.damage);
         let until = u64::from(from).saturating_add(budget / 8);
-        while !batch.over && u64::from(walker.unit()) <= until {
-            batch.fill(&generation, &mut walker, self.dead().of(number), until)?;
+        while !batch.over && u64::from(scanner.unit()) <= until {
+            batch.fill(&generation, &mut scanner, self.dead().of(number), until)?;
             self.evacuate_batch(&generation, segment, &mut batch)?;
         }
         let (over, damage) = (batch.over, batch.damage);
         self.batch = batch;
         if !over {
-            let place = Place {
+            let place = HeapAddr {
                 segment: number,
-                unit: walker.unit(),
+                unit: scanner.unit(),
             };
-            let cursor = Cursor { place, damage };
+            let cursor = CleanCursor {
+                addr: place,
+                damage,
+            };
             self.generation.header().set(word::CURSOR, cursor.to_word());
             return Ok(());
         }
@@ -180,7 +184,7 @@ impl Mutator {
 
     /// A segment holds nothing live any more. A cursor behind it says so.
     fn spend(&self, number: u16) {
-        let next = Cursor::at(first_place(number.saturating_add(1)));
+        let next = CleanCursor::at(first_place(number.saturating_add(1)));
         self.generation.header().set(word::CURSOR, next.to_word());
     }
 
@@ -234,7 +238,7 @@ impl Mutator {
             link: slot.link(),
             record: None,
         };
-        let meta = Meta {
+        let meta = RecordMeta {
             mtime: header.mtime,
             value_len: header.value_len,
         };
@@ -261,10 +265,10 @@ impl Mutator {
             let (region, index) = generation.table.slot_home(slot_number);
             let slot = generation.table.region(region)?.slot(index);
             let link = slot.link();
-            if !link.is_entry() || link.place().segment != number {
+            if !link.is_entry() || link.addr().segment != number {
                 continue;
             }
-            match batch.take(&generation, segment, link.place())? {
+            match batch.take(&generation, segment, link.addr())? {
                 Some(Kind::Entry) => self.evacuate_batch(&generation, segment, &mut batch)?,
                 _ => {
                     let target = Target {

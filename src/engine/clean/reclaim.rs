@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::heap_addr::{CleanCursor, HeapAddr, Replaced};
 use crate::format::index::word;
 use crate::format::segment::first_place;
-use crate::format::slot::{Cursor, Place, Replaced};
 use crate::index::header::SyncNotes;
 use crate::os::files;
-use crate::os::mmap::MappedFile;
+use crate::os::mapped_file::MappedFile;
 
 use crate::engine::clean::background::{BackgroundTask, BackgroundTasks};
 use crate::engine::generation::Generation;
@@ -28,21 +28,21 @@ const AHEAD_OF_YOUNG: u64 = 8 << 20;
 impl Mutator {
     /// How far cleaning has come. The segments before this place's, from the oldest on, are spent:
     /// they hold nothing live, and wait for their removal.
-    pub(crate) fn cleaning(&self) -> Cursor {
+    pub(crate) fn cleaning(&self) -> CleanCursor {
         let header = self.generation.header();
         let (oldest, last) = (header.oldest(), header.tail().segment);
-        Cursor::from_word(header.get(word::CURSOR))
-            .filter(|cursor| (oldest..=last).contains(&cursor.place.segment))
-            .unwrap_or(Cursor::at(first_place(oldest)))
+        CleanCursor::from_word(header.get(word::CURSOR))
+            .filter(|cursor| (oldest..=last).contains(&cursor.addr.segment))
+            .unwrap_or(CleanCursor::at(first_place(oldest)))
     }
 
     pub(crate) fn has_evacuated(&self) -> bool {
         let header = self.generation.header();
         let oldest = header.oldest();
         // Every write asks this, and mostly the two are the same.
-        Cursor::from_word(header.get(word::CURSOR))
-            .is_some_and(|cursor| cursor.place.segment != oldest)
-            && self.cleaning().place.segment != oldest
+        CleanCursor::from_word(header.get(word::CURSOR))
+            .is_some_and(|cursor| cursor.addr.segment != oldest)
+            && self.cleaning().addr.segment != oldest
     }
 
     /// Bytes of the spent segments, whether this handle has mapped them or not.
@@ -54,7 +54,7 @@ impl Mutator {
                 there.map_or(0, |there| there.len())
             }
         };
-        let spent = self.generation.header().oldest()..self.cleaning().place.segment;
+        let spent = self.generation.header().oldest()..self.cleaning().addr.segment;
         spent.map(bytes).sum()
     }
 
@@ -160,14 +160,14 @@ impl Mutator {
         let header = self.generation.header();
         let replaced = Replaced::from_word(header.get(word::REPLACED));
         let counts = number < replaced.below
-            && replaced.below <= self.cleaning().place.segment
+            && replaced.below <= self.cleaning().addr.segment
             && replaced.upto <= header.tail();
         counts.then_some(replaced)
     }
 
     /// Whether all that replaces the records of a spent segment is synced.
     fn is_replaced(&self, number: u16) -> bool {
-        let synced = Place::from_word(self.generation.header().get(word::SYNCED));
+        let synced = HeapAddr::from_word(self.generation.header().get(word::SYNCED));
         self.replaced(number)
             .is_some_and(|replaced| replaced.upto <= synced)
     }
@@ -190,7 +190,7 @@ impl Mutator {
     fn note_replaced(&self) {
         let header = self.generation.header();
         let replaced = Replaced {
-            below: self.cleaning().place.segment,
+            below: self.cleaning().addr.segment,
             upto: header.tail(),
         };
         header.set(word::REPLACED, replaced.to_word());
@@ -294,8 +294,8 @@ impl Mutator {
         let before = left.heap_bytes_before(&self.names, tail.segment)?;
         let header = self.generation.header();
         header.set(word::HEAP_BASE, before);
-        if cleaning.place.segment == number {
-            header.set(word::CURSOR, Cursor::at(first_place(next)).to_word());
+        if cleaning.addr.segment == number {
+            header.set(word::CURSOR, CleanCursor::at(first_place(next)).to_word());
         }
         header.set_oldest(next);
         self.generation = Arc::new(left);
@@ -316,7 +316,7 @@ impl Mutator {
         let header = self.generation.header();
         let first_time = header.get(word::FLUSHED) == 0;
         // The names of segments that were begun since.
-        if first_time || Place::from_word(header.get(word::SYNCED)).segment != tail.segment {
+        if first_time || HeapAddr::from_word(header.get(word::SYNCED)).segment != tail.segment {
             header.note_sync(self.names.sync_heap_dir())?;
         }
         header.set(word::SYNCED, tail.to_word());
@@ -335,7 +335,7 @@ impl Mutator {
                 path: self.names.cache().to_owned(),
             });
         }
-        let synced = Place::from_word(header.get(word::SYNCED));
+        let synced = HeapAddr::from_word(header.get(word::SYNCED));
         let (oldest, tail) = (header.oldest(), header.tail());
         let from = match header.get(word::FLUSHED) {
             0 => oldest,

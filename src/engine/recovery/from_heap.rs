@@ -7,17 +7,19 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
-use crate::format::slot::{Cursor, Link, Meta, Place};
+use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
-use crate::heap::{Found, Segment};
+use crate::heap::{ScanItem, Segment};
 use crate::index::header::{Armed, Intent};
 use crate::lock;
-use crate::os::files::{self, Stage};
+use crate::os::file_names::Stage;
+use crate::os::files;
 use crate::sync::Relaxed;
 
 use crate::engine::generation::{Generation, read_sealed};
@@ -134,7 +136,7 @@ impl Mutator {
     ) -> WriteResult<()> {
         let table = Arc::clone(&self.generation.table);
         let mut key = Vec::new();
-        let place = link.place();
+        let place = link.addr();
         let found = match self.segment(place.segment)? {
             Some(segment) => segment.read_any(place.unit, &mut key, None)?,
             None => None,
@@ -159,7 +161,7 @@ impl Mutator {
             counts: region.counts(),
             after,
         };
-        let meta = Meta {
+        let meta = RecordMeta {
             mtime: header.mtime,
             value_len: header.value_len,
         };
@@ -201,7 +203,7 @@ impl Mutator {
         // are to be synced too, by whoever syncs next.
         let header = self.generation.header();
         if header.get(word::SYNCED) == tail.to_word() {
-            header.set(word::SYNCED, Place { unit: 0, ..tail }.to_word());
+            header.set(word::SYNCED, HeapAddr { unit: 0, ..tail }.to_word());
         }
         if let Some(segment) = self.generation.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
@@ -212,7 +214,7 @@ impl Mutator {
 
     /// Whether the reserved range holds more than the one record that was under way: then its
     /// beginning is damaged, and erasing it would cost records that are sound.
-    fn holds_others(&mut self, from: Place, to: Place) -> WriteResult<bool> {
+    fn holds_others(&mut self, from: HeapAddr, to: HeapAddr) -> WriteResult<bool> {
         let Some(segment) = self.segment(from.segment)? else {
             return Ok(false);
         };
@@ -223,9 +225,9 @@ impl Mutator {
             return Ok(false);
         }
         // Killed within the first three words of a record, or damage: only now is it worth a walk.
-        let mut walker = segment.walk(0, to.unit);
-        while let Some(found) = walker.step()? {
-            if matches!(found, Found::Record(..)) && walker.unit() > from.unit {
+        let mut scanner = segment.scan(0, to.unit);
+        while let Some(found) = scanner.next_item()? {
+            if matches!(found, ScanItem::Record(..)) && scanner.unit() > from.unit {
                 return Ok(true);
             }
         }
@@ -233,7 +235,7 @@ impl Mutator {
     }
 
     /// Whether the record that fills the reserved range is an entry's.
-    fn is_linked(&mut self, from: Place, to: Place) -> WriteResult<bool> {
+    fn is_linked(&mut self, from: HeapAddr, to: HeapAddr) -> WriteResult<bool> {
         let mut key = Vec::new();
         let Some(segment) = self.segment(from.segment)? else {
             return Ok(false);
@@ -250,7 +252,7 @@ impl Mutator {
             .is_some())
     }
 
-    fn finish_roll(&mut self, tail: Place, reserved: Place) -> WriteResult<()> {
+    fn finish_roll(&mut self, tail: HeapAddr, reserved: HeapAddr) -> WriteResult<()> {
         let begun = reserved == first_place(reserved.segment)
             && reserved.segment == tail.segment.wrapping_add(1);
         if !begun {
@@ -297,10 +299,10 @@ pub(crate) enum Damage {
     /// From this place on, records that had not come to the disk when the power was lost. Nobody
     /// was promised that they stay: gaps take their place. What stands before it was synced, and is
     /// damaged.
-    NeverWritten(Place),
+    NeverWritten(HeapAddr),
     /// The files are copies: gaps take the place of all of it. What stands before the end of the
     /// heap is damaged; what stands behind it was written while it was copied.
-    Copied(Place),
+    Copied(HeapAddr),
     /// They are left as they are, for whoever wants to know.
     Unknown,
 }
@@ -316,14 +318,14 @@ impl Damage {
                 0 => 0,
                 _ => header.get(word::SYNCED),
             };
-            Self::NeverWritten(Place::from_word(synced))
+            Self::NeverWritten(HeapAddr::from_word(synced))
         } else {
             Self::Unknown
         }
     }
 
     /// Whether nothing was lost at a place: no record ever came to stand there.
-    pub(crate) fn was_never_written(self, place: Place) -> bool {
+    pub(crate) fn was_never_written(self, place: HeapAddr) -> bool {
         matches!(self, Self::NeverWritten(from) | Self::Copied(from) if place >= from)
     }
 
@@ -332,7 +334,7 @@ impl Damage {
     }
 
     /// Whether what is no record is taken away there.
-    fn is_cleared(self, place: Place) -> bool {
+    fn is_cleared(self, place: HeapAddr) -> bool {
         matches!(self, Self::Copied(_)) || self.was_never_written(place)
     }
 }
@@ -458,7 +460,7 @@ fn reset_heap_words(fresh: &Mutator, highest: u16) -> WriteResult<()> {
     let mut last = first_place(first);
     for segment in fresh.generation.segments() {
         before += last.bytes();
-        last = Place {
+        last = HeapAddr {
             segment: segment.number(),
             unit: (segment.file().len()? / 8) as u32,
         };
@@ -468,7 +470,7 @@ fn reset_heap_words(fresh: &Mutator, highest: u16) -> WriteResult<()> {
         last = first_place(highest);
     }
     header.set_oldest(first);
-    header.set(word::CURSOR, Cursor::at(first_place(first)).to_word());
+    header.set(word::CURSOR, CleanCursor::at(first_place(first)).to_word());
     header.set(word::HEAP_BASE, before);
     header.unreserve(last);
     header.set_tail(last);
@@ -501,16 +503,16 @@ fn index_heap(
     let mut key = Vec::new();
     let mut before = 0;
     for segment in segments {
-        let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
-        while let Some(found) = walker.step()? {
-            let read_bytes = before + u64::from(walker.unit()) * 8;
+        let mut scanner = segment.scan(0, (segment.refresh()? / 8) as u32);
+        while let Some(found) = scanner.next_item()? {
+            let read_bytes = before + u64::from(scanner.unit()) * 8;
             if read_bytes - salvage.read_bytes >= TELL_EACH {
                 salvage.read_bytes = read_bytes;
                 told(salvage)?;
             }
             match found {
-                Found::Damage { from, to } => {
-                    let place = Place {
+                ScanItem::Corrupt { from, to } => {
+                    let place = HeapAddr {
                         segment: segment.number(),
                         unit: from,
                     };
@@ -518,12 +520,12 @@ fn index_heap(
                         salvage.damaged_bytes += u64::from(to - from) * 8;
                         salvage.stretches += 1;
                     }
-                    if damage.is_cleared(place) && !walker.gave_up() {
+                    if damage.is_cleared(place) && !scanner.gave_up() {
                         close_gap(&segment, from, to)?;
                     }
                 }
-                Found::Record(_, header) if header.kind == Kind::Gap => {}
-                Found::Record(place, header) => {
+                ScanItem::Record(_, header) if header.kind == Kind::Filler => {}
+                ScanItem::Record(place, header) => {
                     key.clear();
                     if segment.read_any(place.unit, &mut key, None)?.is_some() {
                         salvage.records += 1;
@@ -550,8 +552,12 @@ fn index_heap(
 
 /// Takes away what is no record: behind it the segment is at its end, or there is another record.
 fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
-    if segment.walk(to, segment.capacity_units()).step()?.is_some() {
-        segment.fill_gap(from, to)
+    if segment
+        .scan(to, segment.capacity_units())
+        .next_item()?
+        .is_some()
+    {
+        segment.write_filler(from, to)
     } else {
         segment.erase(from, to)
     }
@@ -575,17 +581,17 @@ fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
 /// Lets a record win or lose against what is known of its key.
 fn index_record(
     fresh: &mut Mutator,
-    place: Place,
-    header: record::Header,
+    place: HeapAddr,
+    header: record::RecordHeader,
     key: &[u8],
 ) -> WriteResult<()> {
     let hash = fresh.generation.hasher.hash(key);
     let gone = header.kind == Kind::Deletion;
-    let meta = Meta {
+    let meta = RecordMeta {
         mtime: header.mtime,
         value_len: if gone { GONE } else { header.value_len },
     };
-    let bytes = |header: record::Header| {
+    let bytes = |header: record::RecordHeader| {
         if header.kind == Kind::Entry {
             header.stored_bytes()
         } else {
@@ -594,8 +600,8 @@ fn index_record(
     };
     let table = Arc::clone(&fresh.generation.table);
     if let Some(target) = fresh.find(&table, hash, key)? {
-        let known = target.record.map_or((0, target.link.place()), |known| {
-            (known.mtime, target.link.place())
+        let known = target.record.map_or((0, target.link.addr()), |known| {
+            (known.mtime, target.link.addr())
         });
         if (header.mtime, place) > known {
             let live = table.header().counters().live.saturating_add(bytes(header));
@@ -615,8 +621,8 @@ fn index_record(
 /// one that counts: to whoever wrote the second, damage had hidden it.
 fn index_numbered(
     fresh: &mut Mutator,
-    place: Place,
-    header: record::Header,
+    place: HeapAddr,
+    header: record::RecordHeader,
     key: &[u8],
 ) -> WriteResult<()> {
     if header.kind != Kind::Entry || fresh.has_number(header.mtime)? {
@@ -627,7 +633,7 @@ fn index_numbered(
     if fresh.find(&table, hash, key)?.is_some() {
         return Ok(());
     }
-    let meta = Meta {
+    let meta = RecordMeta {
         mtime: header.mtime,
         value_len: 0,
     };
@@ -637,8 +643,8 @@ fn index_numbered(
 /// Links a record, in a larger table if it must be.
 fn adopt_enlarging(
     fresh: &mut Mutator,
-    place: Place,
-    meta: Meta,
+    place: HeapAddr,
+    meta: RecordMeta,
     bytes: u64,
     hash: Hash,
     key: &[u8],

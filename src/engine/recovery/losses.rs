@@ -5,8 +5,9 @@
 
 use std::fmt;
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::roster::Position;
-use crate::format::slot::{Link, Place};
+use crate::format::slot::Link;
 use crate::index::region::{Region, Slot};
 use crate::index::table::Table;
 
@@ -67,7 +68,7 @@ impl Missing {
         old: &Generation,
         fresh: &Mutator,
         is_older: bool,
-        was_never_written: impl Fn(Place) -> bool,
+        was_never_written: impl Fn(HeapAddr) -> bool,
     ) -> WriteResult<Option<Self>> {
         if old.fault().is_some() {
             return Ok(None);
@@ -81,7 +82,7 @@ impl Missing {
             };
             listed += 1;
             let link = slot.link();
-            let place = link.place();
+            let place = link.addr();
             // The oldest segments go when all that was live in them was moved. What a later heap does
             // not have anywhere else was deleted since.
             let is_gone = is_older && place.segment < first;

@@ -136,9 +136,13 @@ fn random_keys_skip_unused_ids() {
     let names = std::sync::Arc::clone(&cache.handle.names);
     let generation = std::sync::Arc::clone(&generation);
     // What a power loss leaves.
-    crate::engine::write::mutator::Mutator::new(generation, names, crate::os::files::Stage::Final)
-        .give_up_reserved()
-        .unwrap();
+    crate::engine::write::mutator::Mutator::new(
+        generation,
+        names,
+        crate::os::file_names::Stage::Final,
+    )
+    .give_up_reserved()
+    .unwrap();
     let mut writer = cache.writer().unwrap();
     for key in &keys[9..] {
         assert!(writer.number(key).unwrap() > 16);

@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use crate::engine::tests::*;
+use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::index::word;
 use crate::format::segment::first_place;
-use crate::format::slot::{Cursor, Place};
-use crate::sync::failpoint::{self, Step};
+use crate::sync::failpoint::{self, Operation};
 
 /// What was done to files, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +24,18 @@ fn watched(change: impl FnOnce()) -> Vec<Event> {
     let events = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&events);
     failpoint::observe(move |step| match step {
-        Step::Sync(file) => seen
+        Operation::Sync(file) => seen
             .borrow_mut()
             .push(Event::Synced(file.metadata().unwrap().ino())),
-        Step::SyncDir(_) => seen.borrow_mut().push(Event::DirSynced),
-        Step::Remove(path) => {
+        Operation::SyncDir(_) => seen.borrow_mut().push(Event::DirSynced),
+        Operation::Remove(path) => {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             seen.borrow_mut().push(Event::Removed(name));
         }
         _ => {}
     });
     change();
-    failpoint::look_away();
+    failpoint::stop_observing();
     events.take()
 }
 
@@ -67,7 +67,7 @@ fn segments_are_synced_before_removal() {
     cache.flush().unwrap();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.generation.load().header().tail().segment;
-    let place = |at| Place::from_word(cache.handle.generation.load().header().get(at));
+    let place = |at| HeapAddr::from_word(cache.handle.generation.load().header().get(at));
     let flushed = place(word::SYNCED);
     // Of each segment that holds nothing any more, where the heap ended when that was first so.
     let mut spent = BTreeMap::new();
@@ -96,8 +96,9 @@ fn segments_are_synced_before_removal() {
         }
         let complete = first_place(tail());
         assert!(place(word::SYNCED) <= complete.max(flushed));
-        let cleaning = Cursor::from_word(cache.handle.generation.load().header().get(word::CURSOR));
-        for number in 0..cleaning.unwrap().place.segment {
+        let cleaning =
+            CleanCursor::from_word(cache.handle.generation.load().header().get(word::CURSOR));
+        for number in 0..cleaning.unwrap().addr.segment {
             spent.entry(number).or_insert(place(word::TAIL));
         }
     }
@@ -123,9 +124,9 @@ fn foreground_handle_reclaims_segments_itself() {
             assert_eq!(events.last(), Some(&Event::DirSynced));
         }
         let generation = cache.handle.generation.load();
-        let cursor = Cursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+        let cursor = CleanCursor::from_word(generation.header().get(word::CURSOR)).unwrap();
         assert_eq!(
-            cursor.place.segment,
+            cursor.addr.segment,
             generation.header().oldest(),
             "nothing waits"
         );
@@ -143,7 +144,7 @@ fn background_sync_excludes_later_appends() {
     for _ in 0..1_500 {
         overwrite(&cache, 1);
         let generation = cache.handle.generation.load();
-        let synced = Place::from_word(generation.header().get(word::SYNCED));
+        let synced = HeapAddr::from_word(generation.header().get(word::SYNCED));
         assert!(synced < generation.header().tail());
     }
     let events = watched(|| cache.flush().unwrap());
@@ -193,8 +194,8 @@ fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
 
 fn spent_segments(cache: &MmapCache) -> u16 {
     let generation = cache.handle.generation.load();
-    let cursor = Cursor::from_word(generation.header().get(word::CURSOR)).unwrap();
-    cursor.place.segment - generation.header().oldest()
+    let cursor = CleanCursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+    cursor.addr.segment - generation.header().oldest()
 }
 
 /// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::heap_addr::CleanCursor;
 use crate::format::index::word;
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
-use crate::format::slot::Cursor;
 use crate::os::files;
 
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
@@ -100,7 +100,7 @@ impl Mutator {
     /// Removes all segments but the last, none of which holds anything live.
     pub(crate) fn remove_evacuated(&mut self) -> WriteResult<()> {
         let header = self.generation.header();
-        let cursor = Cursor::at(first_place(header.tail().segment));
+        let cursor = CleanCursor::at(first_place(header.tail().segment));
         header.set(word::CURSOR, cursor.to_word());
         self.reclaim_all()
     }

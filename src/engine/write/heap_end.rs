@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::segment::{LAST_NUMBER, first_place};
-use crate::format::slot::Place;
 use crate::sync::release_fence;
 
 use crate::engine::heap_presence;
@@ -28,12 +28,12 @@ impl Mutator {
     /// announced as `reserved`, and `tail` follows when the operation is done.
     pub(crate) fn append(
         &mut self,
-        header: record::Header,
+        header: record::RecordHeader,
         key: &[u8],
         value: &[u8],
         live_after: u64,
         need: Need,
-    ) -> WriteResult<Place> {
+    ) -> WriteResult<HeapAddr> {
         let bytes = header.stored_bytes();
         let place = self.room_in_heap(bytes, need)?;
         let shared = self.generation.header();
@@ -44,7 +44,7 @@ impl Mutator {
             shared.set(word::LAST_MTIME, header.mtime.max(last));
         }
         shared.reserve(
-            Place {
+            HeapAddr {
                 unit: place.unit + (bytes / 8) as u32,
                 ..place
             },
@@ -73,7 +73,7 @@ impl Mutator {
     }
 
     /// The place of the next record; it is allocated, and nothing stands there.
-    fn room_in_heap(&mut self, bytes: u64, need: Need) -> WriteResult<Place> {
+    fn room_in_heap(&mut self, bytes: u64, need: Need) -> WriteResult<HeapAddr> {
         let mut tail = self.generation.header().tail();
         let spare = |capacity| {
             if need == Need::Ordinary {
@@ -150,7 +150,7 @@ impl Mutator {
     }
 }
 
-fn gone(place: Place) -> Abort {
+fn gone(place: HeapAddr) -> Abort {
     Abort::Recover("the last segment is gone", At::Heap(place))
 }
 

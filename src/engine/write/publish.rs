@@ -7,9 +7,9 @@
 
 use crate::format::index::{Counters, word};
 use crate::format::record::Variant;
-use crate::format::region::{Counts, DELETED, EMPTY};
+use crate::format::region::{DELETED, EMPTY, SlotCounts};
 use crate::format::roster::Position;
-use crate::format::slot::{Identity, Link, Meta};
+use crate::format::slot::{Link, RecordMeta, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::header::Intent;
 use crate::index::region::Region;
@@ -27,7 +27,7 @@ pub(crate) const NO_POSITION: u32 = u32::MAX;
 pub(crate) struct Insertion {
     pub slot: u32,
     pub position: u32,
-    pub counts: Counts,
+    pub counts: SlotCounts,
     pub after: Counters,
 }
 
@@ -73,7 +73,7 @@ impl Mutator {
         let roster = &self.generation.roster;
         if let Some(position) = after.hole_head.checked_sub(1) {
             if position < after.roster_len
-                && let Position::Hole(next) = roster.get(position as u32)?
+                && let Position::Free(next) = roster.get(position as u32)?
                 && u64::from(next) <= after.roster_len
             {
                 after.hole_head = u64::from(next);
@@ -95,11 +95,11 @@ impl Mutator {
     /// not when the intent is armed.
     pub(crate) fn room_in_roster(&self, position: u64) -> WriteResult<()> {
         let roster = &self.generation.roster;
-        if position >= roster.room() {
+        if position >= roster.capacity() {
             // A sixteenth more, so that a large roster does not grow page by page, and not so much
             // that it takes long.
-            let ahead = (roster.room() / 16).min(POSITIONS_AHEAD) + 1024;
-            let more = (roster.room().max(position) + ahead).next_multiple_of(1024);
+            let ahead = (roster.capacity() / 16).min(POSITIONS_AHEAD) + 1024;
+            let more = (roster.capacity().max(position) + ahead).next_multiple_of(1024);
             if roster.allocate(more).is_err() {
                 roster.allocate(position + 1)?;
             }
@@ -120,7 +120,7 @@ impl Mutator {
         plan: &Insertion,
         link: Link,
         hash: Hash,
-        meta: Meta,
+        meta: RecordMeta,
         key: &[u8],
     ) -> WriteResult<()> {
         let (slot, position, after) = (plan.slot, plan.position, plan.after);
@@ -140,13 +140,13 @@ impl Mutator {
         plan: &Insertion,
         link: Link,
         hash: Hash,
-        meta: Meta,
+        meta: RecordMeta,
         key: &[u8],
     ) -> WriteResult<()> {
         let (region, index) = table.slot_home(plan.slot);
         let region = table.region(region)?;
         let slot = region.slot(index);
-        slot.set_identity(Identity {
+        slot.set_identity(SlotIdentity {
             position: plan.position,
             key_len: key.len() as u16,
             hash: hash.stored(),
@@ -238,14 +238,14 @@ impl Mutator {
         if position != NO_POSITION {
             self.generation
                 .roster
-                .set(position, Position::Hole(next_hole))?;
+                .set(position, Position::Free(next_hole))?;
         }
         table.header().set_counters(&after);
         let counts = region.counts();
         let deleted = counts
             .deleted
             .saturating_add(u32::from(vacant == Link::DELETED));
-        region.set_counts(Counts {
+        region.set_counts(SlotCounts {
             occupied: counts.occupied.saturating_sub(1),
             deleted,
         });

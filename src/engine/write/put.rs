@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::word;
 use crate::format::record::{self, Kind, Variant};
 use crate::format::segment;
-use crate::format::slot::{Link, Meta, Place};
+use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::index::table::Table;
 
@@ -66,7 +67,7 @@ impl Mutator {
         key: &[u8],
         value: &[u8],
         version: Option<u64>,
-    ) -> WriteResult<record::Header> {
+    ) -> WriteResult<record::RecordHeader> {
         let Geometry {
             max_segment_bytes: most,
             variant,
@@ -92,7 +93,7 @@ impl Mutator {
             Variant::Versioned => Version::next(shared.get(word::LAST_MTIME)),
             Variant::Numbered => shared.counters().roster_len.saturating_add(1),
         });
-        Ok(record::Header {
+        Ok(record::RecordHeader {
             variant,
             value_len: value.len() as u32,
             mtime,
@@ -124,7 +125,7 @@ impl Mutator {
 
     /// Whether the record of an entry verifies.
     fn is_sound(&self, target: &Target<'_>) -> Result<bool> {
-        let place = target.link.place();
+        let place = target.link.addr();
         match self.generation.segment(place.segment) {
             Some(segment) if target.record.is_some() => Ok(segment.verify(place.unit)?.is_some()),
             _ => Ok(false),
@@ -157,7 +158,7 @@ impl Mutator {
         &mut self,
         table: &Table,
         target: Target<'_>,
-        header: record::Header,
+        header: record::RecordHeader,
         key: &[u8],
         value: &[u8],
     ) -> WriteResult<()> {
@@ -167,7 +168,7 @@ impl Mutator {
             .saturating_add(header.stored_bytes());
         let place = self.append(header, key, value, live_after, Need::Ordinary)?;
         let which = !target.link.which();
-        let meta = Meta {
+        let meta = RecordMeta {
             mtime: header.mtime,
             value_len: header.value_len,
         };
@@ -196,12 +197,12 @@ impl Mutator {
         table: &Table,
         plan: &Insertion,
         hash: Hash,
-        header: record::Header,
+        header: record::RecordHeader,
         key: &[u8],
         value: &[u8],
     ) -> WriteResult<()> {
         let place = self.append(header, key, value, plan.after.live, Need::Ordinary)?;
-        let meta = Meta {
+        let meta = RecordMeta {
             mtime: header.mtime,
             value_len: header.value_len,
         };
@@ -222,8 +223,8 @@ impl Mutator {
     /// Links a record that stands in the heap already, as the entry of a key that has none.
     pub(crate) fn adopt(
         &mut self,
-        place: Place,
-        meta: Meta,
+        place: HeapAddr,
+        meta: RecordMeta,
         bytes: u64,
         hash: Hash,
         key: &[u8],
@@ -245,7 +246,13 @@ impl Mutator {
     }
 
     /// Links an entry to another record of its key, which stands in the heap already.
-    pub(crate) fn relink(&self, target: &Target<'_>, place: Place, meta: Meta, live_after: u64) {
+    pub(crate) fn relink(
+        &self,
+        target: &Target<'_>,
+        place: HeapAddr,
+        meta: RecordMeta,
+        live_after: u64,
+    ) {
         let which = !target.link.which();
         target.slot.set_meta(which, meta);
         target
@@ -269,7 +276,7 @@ impl Mutator {
             .roster
             .prefetch(target.slot.identity().position);
         let mtime = Version::next(self.generation.header().get(word::LAST_MTIME));
-        let header = record::Header {
+        let header = record::RecordHeader {
             variant: Variant::Versioned,
             value_len: 0,
             mtime,

@@ -4,7 +4,7 @@
 //! tombstones, and swapped in. Knows how regions are replaced, not what is put into them.
 
 use crate::format::index::{Counters, word};
-use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
+use crate::format::region::{DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord};
 use crate::format::roster::Position;
 use crate::hash::Hash;
 use crate::index::header::Intent;
@@ -67,7 +67,7 @@ impl Mutator {
         &mut self,
         table: &Table,
         old: Region<'_>,
-        shape: Shape,
+        shape: RegionShape,
         split: bool,
     ) -> WriteResult<()> {
         if !table.leads_alone_to(old.number(), shape)? {
@@ -92,12 +92,12 @@ impl Mutator {
         let low_region = begin(
             table,
             low,
-            Shape {
+            RegionShape {
                 depth,
                 prefix: shape.prefix,
             },
         )?;
-        let upper = Shape {
+        let upper = RegionShape {
             depth,
             prefix: shape.prefix | (1 << shape.depth),
         };
@@ -138,12 +138,12 @@ impl Mutator {
         &self,
         table: &Table,
         old: Region<'_>,
-        shape: Shape,
+        shape: RegionShape,
         low: Region<'_>,
         high: Option<Region<'_>>,
     ) -> WriteResult<()> {
         // The positions lie far apart: ask for all of them before the first is needed.
-        let mut roster = self.generation.roster.walk();
+        let mut roster = self.generation.roster.cursor();
         let positions = table.header().counters().roster_len;
         for index in old.full() {
             let position = old.slot(index).identity().position;
@@ -175,7 +175,7 @@ impl Mutator {
         }
         for region in std::iter::once(low).chain(high) {
             region.set_counts(region.recount());
-            region.set_stamp(Stamp::live(region.stamp().incarnation()));
+            region.set_stamp(RegionStateWord::live(region.stamp().incarnation()));
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Mutator {
                     At::Word(word::INTENT_BODY),
                 ));
             }
-            let entry = Entry::new(number, stamp.incarnation() & MAX_INCARNATION);
+            let entry = DirectoryEntry::new(number, stamp.incarnation() & MAX_INCARNATION);
             for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
                 table.set_entry(index, entry)?;
             }
@@ -222,7 +222,7 @@ impl Mutator {
         for number in std::iter::once(low).chain(high) {
             self.repoint(table, table.region(number)?, old, &after)?;
         }
-        old_region.set_stamp(Stamp::free(old_region.stamp().incarnation()));
+        old_region.set_stamp(RegionStateWord::free(old_region.stamp().incarnation()));
         table.header().set_counters(&after);
         Ok(())
     }
@@ -235,7 +235,7 @@ impl Mutator {
         old: u32,
         after: &Counters,
     ) -> WriteResult<()> {
-        let mut roster = self.generation.roster.walk();
+        let mut roster = self.generation.roster.cursor();
         for index in region.full() {
             let position = region.slot(index).identity().position;
             if u64::from(position) >= after.roster_len {
@@ -255,14 +255,14 @@ impl Mutator {
 }
 
 /// Stamps a region as being built, and empties it.
-fn begin(table: &Table, number: u32, shape: Shape) -> WriteResult<Region<'_>> {
+fn begin(table: &Table, number: u32, shape: RegionShape) -> WriteResult<Region<'_>> {
     let incarnation = table.header().get(word::INCARNATION);
     if incarnation > MAX_INCARNATION {
         return Err(Abort::Enlarge);
     }
     table.header().set(word::INCARNATION, incarnation + 1);
     let region = table.region(number)?;
-    region.set_stamp(Stamp::building(incarnation));
+    region.set_stamp(RegionStateWord::building(incarnation));
     region.reset(shape);
     Ok(region)
 }

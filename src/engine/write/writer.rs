@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::lock::{self, MappedMutexGuard, Mutex, MutexGuard, Patience};
-use crate::os::files::Stage;
+use crate::lock::{self, LockDeadline, MappedMutexGuard, Mutex, MutexGuard};
+use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
 use crate::engine::clean::evacuate::CleanThreshold;
@@ -113,18 +113,18 @@ impl<'a> Writer<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let patience = Patience::new(timeout);
+        let deadline = LockDeadline::new(timeout);
         let mut writer_mutex =
-            wait_for(&handle.writer_mutex().idle, &patience).ok_or_else(|| Error::Locked {
+            wait_for(&handle.writer_mutex().idle, &deadline).ok_or_else(|| Error::Locked {
                 path: handle.path.to_path_buf(),
-                waited: patience.waited(),
+                waited: deadline.waited(),
                 holder: handle.generation.load().header().holder(),
             })?;
         if handle.outdated.load(Relaxed) != 0 {
             handle.outdated.store(0, Relaxed);
             *writer_mutex = None;
         }
-        if let Err(error) = lock_current(handle, &mut writer_mutex, &patience) {
+        if let Err(error) = lock_current(handle, &mut writer_mutex, &deadline) {
             *writer_mutex = None;
             return Err(error);
         }
@@ -771,12 +771,12 @@ fn refuse_forked(handle: &Handle, epoch: u64) -> Result<()> {
 /// The writer_mutex, held; none when patience is at its end.
 fn wait_for<'a>(
     writer_mutex: &'a Mutex<Option<Mutator>>,
-    patience: &Patience,
+    deadline: &LockDeadline,
 ) -> Option<MutexGuard<'a, Option<Mutator>>> {
     if let Some(guard) = writer_mutex.try_lock() {
         return Some(guard);
     }
-    match patience.left() {
+    match deadline.left() {
         Some(left) => writer_mutex.try_lock_for(left),
         None => Some(writer_mutex.lock()),
     }
@@ -784,7 +784,11 @@ fn wait_for<'a>(
 
 /// Locks the index that stands at the path, whichever that turns out to be; most likely it is the
 /// one of the last write. The mutator stays where it is: moving it costs 9 ns.
-fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, patience: &Patience) -> Result<()> {
+fn lock_current(
+    handle: &Handle,
+    idle: &mut Option<Mutator>,
+    deadline: &LockDeadline,
+) -> Result<()> {
     loop {
         let mutator = idle.get_or_insert_with(|| {
             let names = Arc::clone(&handle.names);
@@ -800,7 +804,7 @@ fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, patience: &Patience
         // Before the first store, which is that of the lock.
         generation.own_blocks()?;
         let header = generation.header();
-        acquire(lock, Some(header), patience, &handle.names)?;
+        acquire(lock, Some(header), deadline, &handle.names)?;
         let superseded = header.poll().superseded();
         if superseded || handle.due_for_look() {
             let there = handle.inode_at_path();

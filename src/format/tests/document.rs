@@ -1,6 +1,6 @@
 //! Reads the tables of `docs/format.md`.
 //!
-//! Knows Markdown tables and the arithmetic in them, not what they describe.
+//! Parses Markdown tables and the arithmetic in them. Calls no other module.
 
 /// A table's rows, each with the names of its columns.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ impl Row {
     }
 }
 
-/// All tables, each under the heading that it stands under; a second one there is `heading#2`.
+/// All tables, each with the heading above it; a second one under a heading is `heading#2`.
 pub(super) struct Document(Vec<(String, Vec<Row>)>);
 
 impl Document {
@@ -84,7 +84,7 @@ fn cells(line: &str) -> Option<Vec<String>> {
     )
 }
 
-/// The value of an expression such as `64 + R * (48 + K)`, given those of its variables.
+/// Evaluates an expression such as `64 + R * (48 + K)`, with the values of its variables.
 pub(super) fn evaluate(text: &str, variables: &[(&str, u64)]) -> u64 {
     let mut parser = Parser {
         rest: text,

@@ -1,8 +1,8 @@
 //! The test vectors of `docs/format.md`, computed by the code.
 
-use crate::format::record::{Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::record::{ChecksumSeed, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Variant};
 use crate::format::roster::RosterHeader;
-use crate::format::slot::Place;
 use crate::format::tests::document::{Document, Row};
 use crate::format::{HashKind, seal};
 use crate::hash::Hasher;
@@ -34,8 +34,8 @@ fn hex(cell: &str) -> Vec<u8> {
         .collect()
 }
 
-fn place(word: u64) -> Place {
-    let place = Place {
+fn place(word: u64) -> HeapAddr {
+    let place = HeapAddr {
         segment: (word >> 32) as u16,
         unit: word as u32,
     };
@@ -54,7 +54,7 @@ fn record(row: &Row) -> (u32, Vec<u8>) {
         "numbered entry" | "reservation" => Variant::Numbered,
         _ => Variant::Versioned,
     };
-    let header = Header {
+    let header = RecordHeader {
         variant,
         value_len: value.len() as u32,
         mtime: number(row.get("mtime or number")),
@@ -68,7 +68,7 @@ fn record(row: &Row) -> (u32, Vec<u8>) {
     let words = header.to_words().map(u64::to_le_bytes).concat();
     let mut record = [&words[..variant.header_bytes()], &key, &value].concat();
     assert_eq!(record.len() as u64, header.content_bytes());
-    let seed = Seed::new(number(row.get("heap_id")), place(number(row.get("place"))));
+    let seed = ChecksumSeed::new(number(row.get("heap_id")), place(number(row.get("place"))));
     let sum = if record.len() <= SHORT_BYTES {
         seed.sum_short(&record[SUM_BYTES..])
     } else {
@@ -88,7 +88,7 @@ fn hash_vectors_match_the_code() {
         let (key, seed) = (bytes(row.get("key")), number(row.get("hash_seed")));
         let raw = xxhash_rust::xxh3::xxh3_64_with_seed(&key, seed);
         let hash = Hasher::new(HashKind::Xxh3, seed).hash(&key);
-        for (column, ours) in [
+        for (column, in_code) in [
             ("hash", raw),
             ("stored", hash.stored().into()),
             ("tag", hash.tag().into()),
@@ -96,7 +96,7 @@ fn hash_vectors_match_the_code() {
             ("control", u64::from(hash.control()) - 0x80),
             ("directory bits", hash.directory().into()),
         ] {
-            assert_eq!(ours, number(row.get(column)), "{column}: {row:?}");
+            assert_eq!(in_code, number(row.get(column)), "{column}: {row:?}");
         }
     }
     assert_eq!(rows.len(), 5);

@@ -1,12 +1,12 @@
-//! Locks between threads, and what a forked child finds of them.
+//! Locks between threads, and their state in a forked child.
 
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use crate::lock::fork::{PerProcess, SharedLock};
+use crate::lock::fork::{ForkSafeRwLock, PerProcess};
 use crate::lock::tests::{child_finds, child_finds_at_once};
-use crate::lock::{Lock, Lost, Mutex, set_once};
+use crate::lock::{Abandoned, ForkSafeMutex, Mutex, set_once};
 use crate::sync::Relaxed;
 use crate::sync::count::Count;
 
@@ -18,6 +18,7 @@ fn count(add: impl Fn(&Count) + Sync) {
             scope.spawn(|| (0..20_000).for_each(|_| add(&number)));
         }
     });
+    // L5: no two threads held the lock at once.
     assert_eq!(number.into_inner(), 80_000);
 }
 
@@ -27,7 +28,11 @@ fn add_one(number: &Count) {
 
 #[test]
 fn locks_exclude_threads() {
-    let (lock, shared, mutex) = (Lock::new(()), SharedLock::new(()), Mutex::new(()));
+    let (lock, shared, mutex) = (
+        ForkSafeMutex::new(()),
+        ForkSafeRwLock::new(()),
+        Mutex::new(()),
+    );
     count(|number| {
         let _held = lock.lock().unwrap();
         add_one(number);
@@ -45,7 +50,7 @@ fn locks_exclude_threads() {
 
 #[test]
 fn readers_share_the_lock() {
-    let lock = SharedLock::new(0_u64);
+    let lock = ForkSafeRwLock::new(0_u64);
     let over = Count::new(0);
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -57,7 +62,7 @@ fn readers_share_the_lock() {
                 }
             });
         }
-        // Someone reads at every moment: a writer that had to wait for none would wait for ever.
+        // At every moment a reader holds the lock: a writer that waits for none of them would starve.
         for _ in 0..200 {
             *lock.write().unwrap() += 1;
         }
@@ -79,7 +84,7 @@ fn waiting_respects_its_deadline() {
 
 #[test]
 fn fork_waits_for_the_holder() {
-    let (lock, shared) = (Lock::new((0, 0)), SharedLock::new((0, 0)));
+    let (lock, shared) = (ForkSafeMutex::new((0, 0)), ForkSafeRwLock::new((0, 0)));
     let over = Count::new(0);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -106,25 +111,23 @@ fn fork_waits_for_the_holder() {
             })
         });
         over.store(1, Relaxed);
-        assert!(
-            right,
-            "a child found a lock held, or what it guards half-changed"
-        );
+        // L6: the fork waited for the threads that held the locks.
+        assert!(right, "a child found a lock held, or its data half-changed");
     });
 }
 
 /// As where a signal handler forks: the thread that forks holds the lock itself.
 #[test]
 fn lock_of_lost_thread_is_lost() {
-    let (lock, shared) = (Lock::new(1), SharedLock::new(1));
+    let (lock, shared) = (ForkSafeMutex::new(1), ForkSafeRwLock::new(1));
     {
         let held = (lock.lock().unwrap(), shared.read().unwrap());
         assert!(child_finds(|| {
-            lock.lock().err() == Some(Lost)
-                && shared.read().err() == Some(Lost)
-                && shared.write().err() == Some(Lost)
-                // Another lock is what it was.
-                && Lock::new(2).lock().is_ok_and(|new| *new == 2)
+            lock.lock().err() == Some(Abandoned)
+                && shared.read().err() == Some(Abandoned)
+                && shared.write().err() == Some(Abandoned)
+                // Another lock works as before.
+                && ForkSafeMutex::new(2).lock().is_ok_and(|new| *new == 2)
         }));
         drop(held);
         assert_eq!((*lock.lock().unwrap(), *shared.write().unwrap()), (1, 1));
@@ -133,7 +136,7 @@ fn lock_of_lost_thread_is_lost() {
 
 #[test]
 fn concurrent_forks_both_finish() {
-    let lock = Lock::new(7);
+    let lock = ForkSafeMutex::new(7);
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -194,12 +197,12 @@ fn each_process_has_its_own_value() {
 
 #[test]
 fn locks_may_fill_several_blocks() {
-    let locks: Vec<_> = (0..200).map(Lock::new).collect();
+    let locks: Vec<_> = (0..200).map(ForkSafeMutex::new).collect();
     let held: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
     assert!(held.iter().enumerate().all(|(at, value)| **value == at));
     drop(held);
     assert!(child_finds(|| {
-        let all: Vec<_> = locks.iter().map(Lock::lock).collect();
+        let all: Vec<_> = locks.iter().map(ForkSafeMutex::lock).collect();
         all.iter().all(Result::is_ok)
     }));
 }

@@ -1,7 +1,8 @@
 //! The lock word under loom: contenders that take turns, wait, give up, and die.
 //!
-//! What the system does is model: sleep ends when somebody wakes, not by itself, so a wake that
-//! is lost is a deadlock, and found; a death wakes all, and is known to whoever asks after it. The code that contends is the lock's own.
+//! The system is modelled: a sleep ends by a wake, not by its timeout, so a lost wake is a deadlock,
+//! which loom reports. A death wakes all threads, and a later check of liveness sees it. The code of
+//! the contenders is the lock's own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,22 +10,22 @@ use std::sync::Arc;
 use ::loom::thread;
 
 use crate::sync::load;
-use crate::sync::loom_model::{self, Role, Site};
+use crate::sync::loom_model::{self, OrderingSite, ThreadRole};
 
 use crate::lock::tests::*;
 
-/// What three contenders at most have in common.
-struct Stage {
+/// The state that the contenders of a model share.
+struct LockModel {
     words: [Word; 3],
-    /// What the lock guards: whoever is alone with it adds one, in two steps.
+    /// The data that the lock guards: its owner adds one, in two steps.
     turns: Word,
     file: File,
 }
 
-impl Stage {
+impl LockModel {
     fn new(state: u64, inside: u64) -> Arc<Self> {
         loom_model::begin_without_files();
-        loom_model::play(Role::Writer);
+        loom_model::set_role(ThreadRole::Writer);
         Arc::new(Self {
             words: [state, inside, 0].map(loom_model::shared),
             turns: loom_model::shared(0),
@@ -32,10 +33,10 @@ impl Stage {
         })
     }
 
-    fn contender(&self, number: u32) -> Contender<'_> {
+    fn futex_lock(&self, number: u32) -> FutexLock<'_> {
         let [state, inside, waiting] = &self.words;
-        Contender {
-            words: Words {
+        FutexLock {
+            words: LockWords {
                 state,
                 inside,
                 waiting,
@@ -45,12 +46,12 @@ impl Stage {
         }
     }
 
-    /// Has one turn.
+    /// Acquires the lock, adds one, and releases the lock.
     fn turn(&self, number: u32) {
-        let contender = self.contender(number);
-        contender.acquire(&Patience::new(None)).unwrap();
+        let lock = self.futex_lock(number);
+        lock.acquire(&LockDeadline::new(None)).unwrap();
         self.add();
-        contender.release();
+        lock.release();
     }
 
     fn add(&self) {
@@ -59,15 +60,15 @@ impl Stage {
     }
 }
 
-fn spawn(stage: &Arc<Stage>, part: fn(&Stage)) -> thread::JoinHandle<()> {
-    let stage = Arc::clone(stage);
+fn spawn(shared: &Arc<LockModel>, part: fn(&LockModel)) -> thread::JoinHandle<()> {
+    let shared = Arc::clone(shared);
     thread::spawn(move || {
-        loom_model::play(Role::Writer);
-        part(&stage);
+        loom_model::set_role(ThreadRole::Writer);
+        part(&shared);
     })
 }
 
-/// Explores a model; what went wrong, where something did, and the executions until then.
+/// Explores a model. Returns the failure, if there was one, and the number of executions.
 fn explore(model: fn()) -> (Option<String>, u64) {
     let executions = Arc::new(std::sync::Mutex::new(0_u64));
     let count = Arc::clone(&executions);
@@ -80,7 +81,7 @@ fn explore(model: fn()) -> (Option<String>, u64) {
             model();
         });
     }));
-    loom_model::play(Role::Alone);
+    loom_model::set_role(ThreadRole::Alone);
     let broken = explored.err().map(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
         text.unwrap_or_else(|| "a panic".to_owned())
@@ -90,90 +91,93 @@ fn explore(model: fn()) -> (Option<String>, u64) {
 }
 
 fn two_take_turns() {
-    let stage = Stage::new(0, 0);
-    let other = spawn(&stage, |stage| stage.turn(2));
-    stage.turn(1);
+    let shared = LockModel::new(0, 0);
+    let other = spawn(&shared, |shared| shared.turn(2));
+    shared.turn(1);
     other.join().unwrap();
-    assert_eq!(load(&stage.turns), 2);
-    assert_eq!(load(&stage.words[0]) & 0x7fff_ffff, 0, "nobody has let go");
-    assert_eq!(load(&stage.words[1]), 0);
+    assert_eq!(load(&shared.turns), 2);
+    assert_eq!(
+        load(&shared.words[0]) & 0x7fff_ffff,
+        0,
+        "the lock is not released"
+    );
+    assert_eq!(load(&shared.words[1]), 0);
 }
 
 fn three_take_turns() {
-    let stage = Stage::new(0, 0);
+    let shared = LockModel::new(0, 0);
     let others = [2, 3].map(|number| match number {
-        2 => spawn(&stage, |stage| stage.turn(2)),
-        _ => spawn(&stage, |stage| stage.turn(3)),
+        2 => spawn(&shared, |shared| shared.turn(2)),
+        _ => spawn(&shared, |shared| shared.turn(3)),
     });
-    stage.turn(1);
+    shared.turn(1);
     for other in others {
         other.join().unwrap();
     }
-    assert_eq!(load(&stage.turns), 3);
+    // L3, L4: each owner was alone.
+    assert_eq!(load(&shared.turns), 3);
 }
 
-fn one_dies_at_work_and_another_follows() {
-    let stage = Stage::new(0, 0);
-    let dying = spawn(&stage, |stage| {
-        let contender = stage.contender(2);
-        contender.acquire(&Patience::new(None)).unwrap();
-        stage.add();
+fn owner_dies_and_another_follows() {
+    let shared = LockModel::new(0, 0);
+    let dying = spawn(&shared, |shared| {
+        let lock = shared.futex_lock(2);
+        lock.acquire(&LockDeadline::new(None)).unwrap();
+        shared.add();
         loom_model::kill(2);
     });
-    stage.turn(1);
+    shared.turn(1);
     dying.join().unwrap();
-    stage.turn(3);
-    assert_eq!(load(&stage.turns), 3);
+    shared.turn(3);
+    assert_eq!(load(&shared.turns), 3);
 }
 
-fn two_find_the_lock_of_a_dead_owner() {
-    let stage = Stage::new(9, 9);
+fn two_take_over_from_a_dead_owner() {
+    let shared = LockModel::new(9, 9);
     loom_model::kill(9);
-    let other = spawn(&stage, |stage| stage.turn(2));
-    stage.turn(1);
+    let other = spawn(&shared, |shared| shared.turn(2));
+    shared.turn(1);
     other.join().unwrap();
-    assert_eq!(load(&stage.turns), 2);
+    assert_eq!(load(&shared.turns), 2);
 }
 
-/// One is at work, by the word that damage left; two others come.
-fn a_lock_word_was_lost_while_somebody_was_at_work() {
-    let stage = Stage::new(0, 9);
-    let other = spawn(&stage, |stage| stage.turn(2));
-    let at_work = spawn(&stage, |stage| {
-        stage.add();
-        stage.contender(9).release();
+/// A writer is at work by the writer-at-work word alone, because corruption zeroed the lock word, while
+/// two others contend.
+fn lock_word_is_lost_under_its_owner() {
+    let shared = LockModel::new(0, 9);
+    let other = spawn(&shared, |shared| shared.turn(2));
+    let at_work = spawn(&shared, |shared| {
+        shared.add();
+        shared.futex_lock(9).release();
     });
-    stage.turn(1);
+    shared.turn(1);
     other.join().unwrap();
     at_work.join().unwrap();
-    assert_eq!(load(&stage.turns), 3);
+    assert_eq!(load(&shared.turns), 3);
 }
 
-fn one_gives_up_while_another_lets_go() {
-    let stage = Stage::new(1 | (2 << 32), 1);
-    let leaving = spawn(&stage, |stage| stage.contender(2).withdraw());
-    stage.add();
-    stage.contender(1).release();
-    stage.turn(3);
+fn waiter_gives_up_during_release() {
+    let shared = LockModel::new(1 | (2 << 32), 1);
+    let leaving = spawn(&shared, |shared| shared.futex_lock(2).withdraw());
+    shared.add();
+    shared.futex_lock(1).release();
+    shared.turn(3);
     leaving.join().unwrap();
-    assert_eq!(load(&stage.turns), 2);
+    assert_eq!(load(&shared.turns), 2);
     assert_eq!(
-        load(&stage.words[0]) >> 32,
+        load(&shared.words[0]) >> 32,
         0,
-        "it is kept for one who left"
+        "handed to a waiter that gave up"
     );
 }
 
 const MODELS: [(&str, fn()); 6] = [
     ("two take turns", two_take_turns),
     ("three take turns", three_take_turns),
-    ("one dies at work", one_dies_at_work_and_another_follows),
-    ("two find a dead owner", two_find_the_lock_of_a_dead_owner),
-    (
-        "the word was lost",
-        a_lock_word_was_lost_while_somebody_was_at_work,
-    ),
-    ("one gives up", one_gives_up_while_another_lets_go),
+    ("one dies at work", owner_dies_and_another_follows),
+    ("two find a dead owner", two_take_over_from_a_dead_owner),
+    ("the word was lost", lock_word_is_lost_under_its_owner),
+    ("one gives up", waiter_gives_up_during_release),
 ];
 
 #[test]
@@ -191,9 +195,9 @@ fn loom_lock_needs_every_ordering() {
     for (_, model) in MODELS {
         assert_eq!(explore(model).0, None);
     }
-    let sites: Vec<Site> = loom_model::sites()
+    let sites: Vec<OrderingSite> = loom_model::sites()
         .into_iter()
-        .filter(|site| site.file.ends_with("lock/word.rs"))
+        .filter(|site| site.file.ends_with("lock/futex_lock.rs"))
         .collect();
     let ordered: Vec<_> = sites.iter().map(|site| site.line).collect();
     println!("{ordered:?}");

@@ -1,6 +1,7 @@
 //! POSIX access control lists, as Linux stores them in extended attributes.
 //!
-//! Knows the attribute's bytes and what each entry grants. Calls the system only.
+//! Reads and writes the attribute, and computes the rights that an ACL grants. Calls no other
+//! module.
 #![cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "other systems keep their lists in other ways")
@@ -18,14 +19,14 @@ use rustix::io::Errno;
 /// The version word that the attribute begins with.
 const VERSION: u32 = 2;
 const ENTRY_BYTES: usize = 8;
-/// The id of an entry that names nobody.
+/// The id of an entry without a user or a group.
 const NO_ID: u32 = u32::MAX;
 #[cfg(target_os = "linux")]
 const ACCESS: &str = "system.posix_acl_access";
 #[cfg(target_os = "linux")]
 const DEFAULT: &str = "system.posix_acl_default";
 
-/// Whom an entry is about, in the order in which entries are stored.
+/// The subject of an entry, in the order in which entries are stored.
 mod tag {
     pub(super) const OWNER: u16 = 0x01;
     pub(super) const USER: u16 = 0x02;
@@ -47,7 +48,7 @@ struct Entry {
 pub(crate) struct Acl(Vec<Entry>);
 
 impl Acl {
-    /// An error where the bytes are not an ACL that Linux would store.
+    /// Fails if the bytes are not an ACL that Linux would store.
     fn from_bytes(bytes: &[u8]) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         let (version, rest) = bytes.split_first_chunk().ok_or_else(invalid)?;
@@ -75,7 +76,7 @@ impl Acl {
         bytes
     }
 
-    /// The rights of the first entry with a tag; none where there is no such entry.
+    /// Returns the rights of the first entry with a tag, or none.
     fn perm(&self, tag: u16) -> u16 {
         let found = self.0.iter().find(|entry| entry.tag == tag);
         found.map_or(0, |entry| entry.perm)
@@ -86,21 +87,21 @@ impl Acl {
         mask.map_or(7, |entry| entry.perm)
     }
 
-    /// The rights that everybody but the owner has, whichever entry applies.
+    /// Returns the rights that every user but the owner has, whichever entry applies.
     fn common(&self) -> u16 {
         let mask = self.mask();
         let groups = self.masked().map(|entry| entry.perm & mask);
         groups.fold(self.perm(tag::OTHER), |all, perm| all & perm)
     }
 
-    /// The entries that the mask reduces.
+    /// Returns the entries that the mask reduces.
     fn masked(&self) -> impl Iterator<Item = &Entry> {
         const MASKED: [u16; 3] = [tag::USER, tag::OWNING_GROUP, tag::GROUP];
         self.0.iter().filter(|entry| MASKED.contains(&entry.tag))
     }
 
-    /// The mode of a file that cannot have this ACL: the owner's rights, and for all others only
-    /// what each of them has.
+    /// Returns the mode of a file that cannot have this ACL: the owner's rights, and for all others
+    /// only the rights that each of them has.
     pub(super) fn mode_without(&self) -> u32 {
         let common = u32::from(self.common());
         (u32::from(self.perm(tag::OWNER)) << 6) | (common << 3) | common
@@ -120,8 +121,8 @@ impl Acl {
         }
     }
 
-    /// For a file whose group is another one: the previous group gets an entry of its own, and the
-    /// new one the rights that everybody has.
+    /// Adapts the ACL to a file with another group: the previous group gets an entry of its own, and
+    /// the new one the rights that all others have.
     pub(super) fn replace_group(&mut self, previous: u32) {
         let (common, perm) = (self.common(), self.perm(tag::OWNING_GROUP));
         for entry in &mut self.0 {
@@ -129,16 +130,16 @@ impl Acl {
                 entry.perm = common;
             }
         }
-        // A member has the rights of all entries that apply, so a second one takes nothing away.
+        // A member has the rights of all entries that apply, so a second one takes no right away.
         self.name(tag::GROUP, previous, |there| there | perm);
     }
 
-    /// For a file whose owner is another one: the previous owner gets an entry of its own.
+    /// Adapts the ACL to a file with another owner: the previous owner gets an entry of its own.
     pub(super) fn replace_owner(&mut self, previous: u32) {
         let perm = self.perm(tag::OWNER);
         self.apply_mask();
         self.name(tag::USER, previous, |_| perm);
-        // Each entry is reduced already, so a wider mask gives nobody anything.
+        // Each entry is reduced already, so a wider mask adds no right.
         let union = self.masked().fold(0, |all, entry| all | entry.perm);
         for entry in &mut self.0 {
             if entry.tag == tag::MASK {
@@ -156,7 +157,7 @@ impl Acl {
         }
     }
 
-    /// Adds an entry for a user or a group, or changes the one that is there.
+    /// Adds an entry for a user or a group, or changes the existing one.
     fn name(&mut self, tag: u16, id: u32, perm: impl Fn(u16) -> u16) {
         let is_it = |entry: &&mut Entry| entry.tag == tag && entry.id == id;
         if let Some(entry) = self.0.iter_mut().find(is_it) {
@@ -179,13 +180,13 @@ impl Acl {
     }
 }
 
-/// The ACL of a file; none where it has only a mode, or the file system knows no ACLs.
+/// Returns the ACL of a file. `None` if it has only a mode, or the file system has no ACLs.
 #[cfg(target_os = "linux")]
 pub(super) fn of_file(file: &File) -> io::Result<Option<Acl>> {
     read(|buffer| fgetxattr(file, ACCESS, buffer))
 }
 
-/// The ACL that new files in a directory inherit; none where there is none.
+/// Returns the ACL that new files in a directory inherit, if there is one.
 #[cfg(target_os = "linux")]
 pub(super) fn default_of(dir: &Path) -> io::Result<Option<Acl>> {
     read(|buffer| getxattr(dir, DEFAULT, buffer))
@@ -205,8 +206,8 @@ fn read(get: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Opti
     }
 }
 
-/// Gives a file an ACL, and with it its mode, at once. False where the file system knows no ACLs,
-/// or not these users.
+/// Sets the ACL of a file, and its mode with it. Returns false if the file system has no ACLs, or
+/// does not accept these users.
 #[cfg(target_os = "linux")]
 pub(super) fn set(file: &File, acl: &Acl) -> io::Result<bool> {
     match fsetxattr(file, ACCESS, &acl.to_bytes(), XattrFlags::empty()) {
@@ -216,7 +217,7 @@ pub(super) fn set(file: &File, acl: &Acl) -> io::Result<bool> {
     }
 }
 
-/// Takes a file's ACL away, so that its mode alone counts.
+/// Removes a file's ACL, so that only its mode applies.
 #[cfg(target_os = "linux")]
 pub(super) fn remove(file: &File) -> io::Result<()> {
     match fremovexattr(file, ACCESS) {
@@ -270,7 +271,7 @@ mod tests {
         assert!(Acl::from_bytes(&[]).is_err());
     }
 
-    /// Who is denied by name gets nothing by the class that is left.
+    /// A user that an entry denies gets no right by the remaining classes.
     #[test]
     fn mode_without_grants_the_least() {
         let denied = acl(&[
@@ -291,7 +292,7 @@ mod tests {
         assert_eq!(named.mode_without(), 0o644);
     }
 
-    /// The previous owner had more than the mask allows: nobody else gets it.
+    /// The previous owner had more rights than the mask allows: no other user gets them.
     #[test]
     fn replaced_owner_widens_no_entry() {
         let mut list = acl(&[

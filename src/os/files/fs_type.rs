@@ -1,6 +1,7 @@
-//! Which file system a path is on, where that decides what the engine may rely on.
+//! File systems on which a cache cannot rely on mappings and locks: shared by several machines, or
+//! overlayfs.
 //!
-//! Knows file systems by the number that `statfs(2)` reports. Calls the system only.
+//! Recognizes a file system by the number that `statfs(2)` reports. May call `os::files`.
 
 use std::fs::File;
 #[cfg(target_os = "linux")]
@@ -55,7 +56,7 @@ const SHARED: [(u32, &str); 26] = [
     (0xbeef_dead, refused!("StorNext (SNFS)")),
     (0x6163_6673, refused!("ACFS")),
     (0x0131_11a8, refused!("IBRIX")),
-    // It may be mounted by one machine or by a cluster, and does not say which.
+    // It may be mounted by one machine or by a cluster, and does not report which.
     (0xa501_fcf5, refused!("VxFS")),
     // Folders that a virtual machine shares with its host.
     (
@@ -79,8 +80,8 @@ const SHARED: [(u32, &str); 26] = [
 #[cfg(target_os = "linux")]
 const OVERLAY: u32 = 0x794c_7630;
 
-/// Why a cache in a directory could be shared by several machines, and what to do; none on a file
-/// system of this machine alone, and where the system does not tell.
+/// Returns why several machines could share a cache in a directory, and advice for the user. `None`
+/// if the file system belongs to this machine alone, or if the system does not report it.
 #[cfg(target_os = "linux")]
 pub(crate) fn shared_by_machines(dir: &Path) -> Option<&'static str> {
     #[cfg(test)]
@@ -103,25 +104,25 @@ pub(crate) fn shared_by_machines(_dir: &Path) -> Option<&'static str> {
     None
 }
 
-/// Whether a directory is on overlayfs, which puts another file in the place of an open one when
-/// somebody opens it for writing: the mappings of the first one stay what they were.
+/// Returns whether a directory is on overlayfs, which replaces an open file with another one when a
+/// process opens it for writing: mappings of the first file do not change then.
 #[cfg(target_os = "linux")]
-pub(super) fn is_overlay(dir: &Path) -> bool {
+pub(crate) fn is_overlay(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|stat| stat.f_type as u32 == OVERLAY)
 }
 
 /// The same; there is no overlayfs on this platform.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn is_overlay(_dir: &Path) -> bool {
+pub(crate) fn is_overlay(_dir: &Path) -> bool {
     false
 }
 
-/// A file that was opened for reading, and how many bytes of it a mapping can count on; none off
-/// overlayfs, where that is as many as it has.
+/// Returns a file that was opened for reading, and the bytes of it that a mapping has. `None` if the
+/// file is not on overlayfs: then a mapping has all bytes of the file.
 ///
-/// On overlayfs the size that an open file reports is that of its copy in the upper layer, as soon
-/// as there is one, while a mapping stays that of the lower file: to read behind its end is SIGBUS.
-/// So the size is taken before the file is opened: none of ours is ever made shorter.
+/// On overlayfs an open file reports the size of its copy in the upper layer, as soon as there is
+/// one, while a mapping stays that of the lower file, and a read after its end raises SIGBUS. So the
+/// size is read before the file is opened; no file of a cache is ever made shorter (M2).
 #[cfg(target_os = "linux")]
 pub(crate) fn pinned(file: File, path: &Path) -> (File, Option<u64>) {
     let on_overlay = rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type as u32 == OVERLAY);
@@ -138,7 +139,7 @@ pub(crate) fn pinned(file: File, path: &Path) -> (File, Option<u64>) {
     };
     match (before.as_ref(), opened.filter(is_same)) {
         (Some(meta), Some(again)) => (again, Some(meta.len())),
-        // Renamed or removed meanwhile: nobody writes to it any more, or it was written before.
+        // Renamed or removed since: no process writes to it any more, or it was written before.
         _ => {
             let len = file.metadata().map_or(0, |meta| meta.len());
             (file, Some(len))

@@ -1,7 +1,6 @@
-//! Who may use a file: its mode, owner, group, and POSIX access control list (ACL).
+//! Access rights of a file: its mode, owner, group, and POSIX access control list (ACL).
 //!
-//! Knows how the rights of one file are repeated on another, not which files there are. Calls the
-//! system only.
+//! Repeats the rights of one file on another. May call `error` and `os::files::acl`.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -11,18 +10,18 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::os::files::acl::{self, Acl};
 
-/// Who may use a file.
+/// The access rights of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    /// The permission bits. Where there is an ACL, the group's bits are its mask.
+    /// The permission bits. If there is an ACL, the group's bits are its mask.
     pub mode: u32,
-    /// Owner and group of the file whose rights these are; none for a new cache.
+    /// Owner and group of the file whose rights these are. `None` for a new cache.
     owner: Option<(u32, u32)>,
     acl: Option<Acl>,
 }
 
 impl Access {
-    /// The rights of the first files of a cache.
+    /// Returns the rights of the first files of a cache.
     pub(crate) fn new(mode: u32) -> Self {
         Self {
             mode,
@@ -31,7 +30,7 @@ impl Access {
         }
     }
 
-    /// The rights of an existing file, to be repeated on what is created beside it or replaces it.
+    /// Returns the rights of an existing file, for files created beside it or in place of it.
     pub(crate) fn of(file: &File, path: &Path) -> Result<Self> {
         let meta = file
             .metadata()
@@ -44,13 +43,13 @@ impl Access {
         })
     }
 
-    /// Gives these rights to a file that was created with mode 0600 a moment ago. Until the last
-    /// call here nobody but its creator can open it.
+    /// Gives these rights to a file that was just created with mode 0600. Until the last call here
+    /// only its creator can open it.
     ///
-    /// Only root can give a file to another owner, and others only to a group of theirs. Where
-    /// owner or group cannot be kept, nobody gets more rights than before: with an ACL, the previous
+    /// Only root can give a file to another owner, and another user only to a group of its own. If
+    /// owner or group cannot be kept, no user gets more rights than before: with an ACL, the previous
     /// owner and group keep theirs by entries of their own; without one, the new group gets the
-    /// rights of everybody.
+    /// rights of all others.
     pub(super) fn grant(&self, file: &File, path: &Path) -> io::Result<()> {
         let Some((owner, group)) = self.owner else {
             return self.grant_new(file, path);
@@ -77,8 +76,8 @@ impl Access {
         self.set(file, &kept, || acl.mode_without())
     }
 
-    /// A new cache takes the default ACL of its directory, reduced by the mode that was asked for,
-    /// as `open(2)` with this mode would.
+    /// Gives a new cache the default ACL of its directory, reduced by the requested mode, as
+    /// `open(2)` with this mode would.
     fn grant_new(&self, file: &File, path: &Path) -> io::Result<()> {
         match acl::default_of(crate::os::files::parent(path))? {
             Some(mut inherited) => {
@@ -89,7 +88,7 @@ impl Access {
         }
     }
 
-    /// Sets an ACL; where the file system has none, the mode that gives nobody more rights.
+    /// Sets an ACL or, if the file system has none, a mode that gives no user more rights.
     fn set(&self, file: &File, acl: &Acl, without: impl Fn() -> u32) -> io::Result<()> {
         if self.mode & 0o7000 != 0 {
             set_mode(file, (self.mode & 0o7000) | 0o600)?;
@@ -105,7 +104,7 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-/// Whether the file could be given away.
+/// Changes owner or group of a file. Returns false if that is not permitted.
 fn give(file: &File, owner: Option<u32>, group: Option<u32>) -> io::Result<bool> {
     match std::os::unix::fs::fchown(file, owner, group) {
         Ok(()) => Ok(true),

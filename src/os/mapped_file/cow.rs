@@ -1,8 +1,7 @@
-//! What decides how a mapped file is best filled and stored to: its file system.
+//! Copy-on-write file systems and shared blocks, which decide how a file is best filled.
 //!
-//! Tells copy-on-write file systems from others, and asks them for files that are stored to in
-//! place. Knows nothing of mappings. Everything here is best effort: a file system that cannot be
-//! asked is an ordinary one.
+//! Everything here is best effort: a file system that does not answer counts as an ordinary one.
+//! Calls no other module.
 #![expect(
     unsafe_code,
     reason = "no library asks which extents of a file are shared"
@@ -22,7 +21,7 @@ pub(super) enum FileSystem {
     CopiesOnWrite,
 }
 
-/// What `statfs` says of a file system in memory.
+/// The number by which `statfs` reports a file system in memory.
 #[cfg(target_os = "linux")]
 const TMPFS: u32 = 0x0102_1994;
 #[cfg(target_os = "linux")]
@@ -54,20 +53,20 @@ impl FileSystem {
     }
 }
 
-/// Whether the file system is in memory, where reading a hole of a mapped file takes room.
+/// Returns whether the file system is in memory, where reading a hole of a mapped file takes room.
 #[cfg(target_os = "linux")]
 pub(super) fn is_in_memory(file: &File) -> bool {
     magic(file) == Some(TMPFS)
 }
 
-/// Elsewhere nothing is known of file systems.
+/// The same; other systems do not report it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn is_in_memory(_file: &File) -> bool {
     false
 }
 
-/// Asks for an empty file that is stored to in place (`chattr +C`). btrfs then keeps no checksums
-/// of it, which records and headers of ours have themselves, and does not compress it.
+/// Asks the file system to store to an empty file in place (`chattr +C`). btrfs then keeps no
+/// checksums of it, which records and headers have themselves, and does not compress it.
 #[cfg(target_os = "linux")]
 pub(super) fn store_in_place(file: &File) {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
@@ -81,8 +80,8 @@ pub(super) fn store_in_place(file: &File) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn store_in_place(_file: &File) {}
 
-/// Whether a file shares some of these bytes' blocks with another one; false where the file system
-/// does not say so.
+/// Returns whether a file shares blocks of this range with another file. False if the file system
+/// does not report it.
 #[cfg(target_os = "linux")]
 pub(super) fn is_shared(file: &File, range: Range<u64>) -> bool {
     let mut at = range.start;
@@ -90,7 +89,7 @@ pub(super) fn is_shared(file: &File, range: Range<u64>) -> bool {
         let Some(request) = extents(file, at..range.end) else {
             return false;
         };
-        let count = (request.mapped as usize).min(EXTENTS);
+        let count = (request.mapped as usize).min(MAX_EXTENTS);
         let found = &request.extents[..count];
         if found.iter().any(|extent| extent.flags & SHARED != 0) {
             return true;
@@ -111,9 +110,9 @@ pub(super) fn is_shared(_file: &File, _range: Range<u64>) -> bool {
     false
 }
 
-/// Extents that one call asks for.
+/// The most extents that one call returns.
 #[cfg(target_os = "linux")]
-const EXTENTS: usize = 32;
+const MAX_EXTENTS: usize = 32;
 /// `FIEMAP_EXTENT_SHARED`.
 #[cfg(target_os = "linux")]
 const SHARED: u32 = 0x2000;
@@ -125,21 +124,21 @@ const FIEMAP: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<[u64; 
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Request {
+struct Fiemap {
     start: u64,
     length: u64,
     flags: u32,
     mapped: u32,
     wanted: u32,
     reserved: u32,
-    extents: [Extent; EXTENTS],
+    extents: [FiemapExtent; MAX_EXTENTS],
 }
 
 /// `struct fiemap_extent` of Linux.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Extent {
+struct FiemapExtent {
     logical: u64,
     physical: u64,
     length: u64,
@@ -148,23 +147,47 @@ struct Extent {
     reserved_too: [u32; 3],
 }
 
-/// The first extents of a range; none where the file system does not tell them.
+/// Returns the first extents of a range. `None` if the file system does not report them.
 #[cfg(target_os = "linux")]
 #[allow(
     clippy::cast_lossless,
     reason = "the type of its number differs between C libraries"
 )]
-fn extents(file: &File, range: Range<u64>) -> Option<Request> {
+fn extents(file: &File, range: Range<u64>) -> Option<Fiemap> {
     use std::os::fd::AsRawFd;
-    let mut request = Request {
+    let mut request = Fiemap {
         start: range.start,
         length: range.end - range.start,
-        wanted: EXTENTS as u32,
+        wanted: MAX_EXTENTS as u32,
         ..bytemuck::Zeroable::zeroed()
     };
     let target = std::ptr::from_mut(&mut request);
-    // SAFETY: M4 (docs/design.md): the call stores to the fields of `Request` and to at most
-    // `wanted` extents behind them, which are there, and any of its bits make a valid one.
+    // SAFETY: M4 (docs/design.md): the kernel stores to the fields of `Fiemap` and to at most
+    // `wanted` extents after them, which `Fiemap` contains, and every bit pattern is valid.
     let answer = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, target) };
+    // M4: the kernel reports no more extents than it was asked for.
+    debug_assert!(answer != 0 || request.mapped <= request.wanted);
     (answer == 0).then_some(request)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    // M4: however many extents a file has, the kernel reports no more than there is room for.
+    #[test]
+    fn extents_fit_their_buffer() {
+        let file = tempfile::tempfile().unwrap();
+        let step = 1 << 20;
+        for at in 0..2 * MAX_EXTENTS as u64 {
+            file.write_all_at(b"extent", at * step).unwrap();
+        }
+        file.sync_all().unwrap();
+        if let Some(request) = extents(&file, 0..2 * MAX_EXTENTS as u64 * step) {
+            assert!(request.mapped <= request.wanted, "{}", request.mapped);
+        }
+        assert!(!is_shared(&file, 0..2 * MAX_EXTENTS as u64 * step));
+    }
 }

@@ -1,0 +1,197 @@
+//! Reading and writing the words of one record.
+//!
+//! Another process may change the words while they are read, so a record is copied into private
+//! memory and its checksum is computed from that copy (M1, M3). May call `format`, `os::words` and
+//! `sync`.
+
+use crate::format::record::{
+    ChecksumSeed, HEADER_BYTES, HEADER_WORDS, NUMBERED_WORDS, RecordHeader, SHORT_BYTES, SUM_BYTES,
+    Variant,
+};
+use crate::os::words;
+use crate::sync::{Word, load};
+
+/// Long records go through a buffer of this size, which stays in the nearest cache.
+const CHUNK: usize = 4096;
+
+/// The words end before the record does.
+#[derive(Debug)]
+pub(super) struct TooShort;
+
+/// Whether a copied record has the wanted key, and whether it is valid.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copied {
+    pub same_key: bool,
+    pub is_valid: bool,
+}
+
+/// Reads the header of the record at the start of `rest`. `None` if the words cannot be a record's.
+#[inline(always)]
+pub(super) fn header_of(variant: Variant, rest: &[Word]) -> Result<Option<RecordHeader>, TooShort> {
+    // A short record may end at the segment's end: only the words of its own header are read.
+    let words = match variant {
+        Variant::Versioned => first_words::<HEADER_WORDS>(rest)?,
+        Variant::Numbered => {
+            let [first, second] = first_words::<NUMBERED_WORDS>(rest)?;
+            [first, second, 0]
+        }
+    };
+    Ok(RecordHeader::from_words(variant, words))
+}
+
+#[inline(always)]
+fn first_words<const COUNT: usize>(rest: &[Word]) -> Result<[u64; COUNT], TooShort> {
+    let first: &[Word; COUNT] = rest.first_chunk().ok_or(TooShort)?;
+    Ok(std::array::from_fn(|at| load(&first[at])))
+}
+
+/// Copies a record piece by piece into private memory and passes each piece with its offset to
+/// `take`. Returns whether the copy is valid; without `verify`, its checksum is not computed.
+#[inline(always)]
+pub(super) fn copy(
+    seed: ChecksumSeed,
+    header: RecordHeader,
+    record: &[Word],
+    verify: bool,
+    take: impl FnMut(usize, &[u8]),
+) -> bool {
+    debug_assert_eq!(record.len() as u64 * 8, header.stored_bytes());
+    if record.len() * 8 <= SHORT_BYTES {
+        copy_short(seed, header, record, verify, take)
+    } else {
+        copy_long(seed, header, record, verify, take)
+    }
+}
+
+/// Copies the value of a record whose key is as long as `key`, and compares the keys.
+#[inline(always)]
+pub(super) fn copy_value(
+    seed: ChecksumSeed,
+    header: RecordHeader,
+    record: &[Word],
+    (key, verify): (&[u8], bool),
+    out: &mut Vec<u8>,
+) -> Copied {
+    let mut same_key = true;
+    let key_at = header.variant.header_bytes();
+    let take = |at: usize, bytes: &[u8]| {
+        let (key_part, value_part) = split(at, bytes, key_at, key_at + key.len());
+        same_key &= key_part.is_empty()
+            || key
+                .get(at.max(key_at) - key_at..)
+                .is_some_and(|rest| rest.starts_with(key_part));
+        out.extend_from_slice(value_part);
+    };
+    let is_valid = copy(seed, header, record, verify, take);
+    Copied { same_key, is_valid }
+}
+
+/// Splits a piece of a record into the parts that belong to its key and to its value.
+#[inline(always)]
+pub(super) fn split(at: usize, bytes: &[u8], key_at: usize, value_at: usize) -> (&[u8], &[u8]) {
+    let key_from = key_at.saturating_sub(at).min(bytes.len());
+    let value_from = value_at.saturating_sub(at).min(bytes.len());
+    (&bytes[key_from..value_from], &bytes[value_from..])
+}
+
+/// [`copy`] of a record that is short by its header.
+#[inline(always)]
+fn copy_short(
+    seed: ChecksumSeed,
+    header: RecordHeader,
+    record: &[Word],
+    verify: bool,
+    mut take: impl FnMut(usize, &[u8]),
+) -> bool {
+    let mut buffer = [0_u8; SHORT_BYTES];
+    words::copy_out(record, &mut buffer);
+    let bytes = &buffer[..header.content_bytes() as usize];
+    if !header.is_of(bytes) {
+        return false;
+    }
+    take(0, bytes);
+    !verify || seed.sum_short(&bytes[SUM_BYTES..]) == stored_sum(bytes)
+}
+
+/// [`copy`] of a record that is long by its header.
+fn copy_long(
+    seed: ChecksumSeed,
+    header: RecordHeader,
+    record: &[Word],
+    verify: bool,
+    mut take: impl FnMut(usize, &[u8]),
+) -> bool {
+    let mut buffer = [0_u8; CHUNK];
+    let mut sum = seed.long();
+    let mut stored = 0;
+    let mut left = header.content_bytes() as usize;
+    for (piece, words) in record.chunks(CHUNK / 8).enumerate() {
+        words::copy_out(words, &mut buffer);
+        let bytes = &buffer[..left.min(words.len() * 8)];
+        left -= bytes.len();
+        let mut skip = 0;
+        if piece == 0 {
+            if !header.is_of(bytes) {
+                return false;
+            }
+            stored = stored_sum(bytes);
+            skip = SUM_BYTES;
+        }
+        take(piece * CHUNK, bytes);
+        if verify {
+            sum.update(&bytes[skip..]);
+        }
+    }
+    debug_assert_eq!(left, 0);
+    !verify || sum.value() == stored
+}
+
+fn stored_sum(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// Returns whether a record has this key, whose length is the one in the header.
+#[inline(always)]
+pub(super) fn holds_key(header: RecordHeader, record: &[Word], key: &[u8]) -> bool {
+    debug_assert_eq!(usize::from(header.key_len), key.len());
+    match header.variant {
+        Variant::Versioned => words::equal(&record[HEADER_WORDS..], key),
+        Variant::Numbered => {
+            // The key begins in the middle of the second word.
+            let (first, rest) = key.split_at(key.len().min(4));
+            load(&record[1]).to_le_bytes()[4..4 + first.len()] == *first
+                && words::equal(&record[2..], rest)
+        }
+    }
+}
+
+/// Writes a record to `words`, which are exactly as many as it takes.
+pub(super) fn write(
+    seed: ChecksumSeed,
+    words: &[Word],
+    header: RecordHeader,
+    (key, value): (&[u8], &[u8]),
+) {
+    let mut fixed = [0; HEADER_BYTES];
+    for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    let fixed = &mut fixed[..header.variant.header_bytes()];
+    if words.len() * 8 <= SHORT_BYTES {
+        let mut record = [0_u8; SHORT_BYTES];
+        let end = fixed.len() + key.len();
+        record[..fixed.len()].copy_from_slice(fixed);
+        record[fixed.len()..end].copy_from_slice(key);
+        record[end..end + value.len()].copy_from_slice(value);
+        let sum = seed.sum_short(&record[SUM_BYTES..end + value.len()]);
+        record[..SUM_BYTES].copy_from_slice(&sum.to_le_bytes());
+        words::copy_in(words, &[&record[..words.len() * 8]]);
+    } else {
+        let mut sum = seed.long();
+        sum.update(&fixed[SUM_BYTES..]);
+        sum.update(key);
+        sum.update(value);
+        fixed[..SUM_BYTES].copy_from_slice(&sum.value().to_le_bytes());
+        words::copy_in(words, &[fixed, key, value]);
+    }
+}
