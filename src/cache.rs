@@ -16,7 +16,6 @@ use crate::engine::{
     ValueRef, Verification, Version, Writer,
 };
 use crate::error::{Error, Result};
-use crate::format::index::word;
 use crate::sync::Relaxed;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
@@ -598,7 +597,7 @@ impl Drop for MmapCache {
             // Not in a forked child: there, by this process id, nobody ever held it.
             if generation.header().holder() == Some(std::process::id()) {
                 generation.note_visit();
-                generation.header().set(word::HOLDER, 0);
+                generation.header().session_words().set_holder(0);
             }
             generation.unlock();
         }

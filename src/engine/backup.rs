@@ -30,7 +30,7 @@ use crate::engine::read::lookup::Answer;
 use crate::engine::recovery::from_heap::{Damage, Salvage, read_heap};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
-use crate::engine::switch::{CARRIED, commit_new, give_up, map_known};
+use crate::engine::switch::{commit_new, give_up, map_known};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 
 /// Generations that may take each other's place before a moment was caught.
@@ -223,14 +223,17 @@ impl<'a> HotCopy<'a> {
         let plan = moment.plan(self.handle, access.clone())?;
         let generation = Generation::create(names, &plan)?;
         let header = moment.generation.header();
-        for at in CARRIED {
-            // The highest number is what the copied heap says.
-            if at != word::LAST_MTIME || !generation.is_numbered() {
-                generation.header().set(at, header.get(at));
-            }
+        let words = generation.header().new_file_words();
+        words.carry_totals(header);
+        // The highest id is what the copied heap says.
+        if !generation.is_numbered() {
+            words.carry_last_version(header);
         }
-        generation.header().set_oldest(moment.first());
-        generation.header().unreserve(moment.end);
+        generation.header().clean_words().set_oldest(moment.first());
+        generation
+            .header()
+            .heap_end_words()
+            .set_reserved(moment.end);
         let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::New);
         map_known(&mut fresh)?;
         let salvage = self
@@ -328,12 +331,9 @@ impl<'a> HotCopy<'a> {
         if fresh.generation.is_numbered() {
             fresh.go_on_behind(moment.given)?;
             // Given by the original while it was copied, from a block that was reserved since.
-            if moment.given > fresh.generation.header().get(word::LAST_MTIME) {
+            if moment.given > fresh.generation.header().reserved_ids() {
                 fresh.append_reservation(moment.given)?;
-                fresh
-                    .generation
-                    .header()
-                    .set(word::LAST_MTIME, moment.given);
+                fresh.generation.header().set_reserved_ids(moment.given);
             }
         }
         Ok(salvage)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::error::{Error, Result};
-use crate::format::index::{Poll, word};
+use crate::format::index::Poll;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
@@ -374,7 +374,7 @@ impl Handle {
 
     /// Whether a living writer is at work, as far as the lock word tells.
     pub(crate) fn is_written(&self, generation: &Generation) -> Result<bool> {
-        let inside = u32::try_from(generation.header().get(word::INSIDE)).unwrap_or(0);
+        let inside = u32::try_from(generation.header().at_work()).unwrap_or(0);
         match &generation.lock {
             Some(lock) => lock::is_alive(lock.file(), inside)
                 .map_err(Error::io(&self.path, "look for the owner of the lock")),
@@ -391,7 +391,7 @@ impl Handle {
             heap_presence::check(generation, &self.names, self.boot)?;
             self.heap_found.store(inode, Relaxed);
         }
-        if header.get(word::RENAMES_PENDING) != 0 {
+        if header.renames_pending() {
             finish_renames(&self.names, generation)?;
         }
         heap_presence::note_home(header, &self.names);
@@ -468,10 +468,7 @@ fn with_heap(
     let mut generation = generation;
     let mut tries = 0;
     loop {
-        let words = |generation: &Generation| {
-            let header = generation.header();
-            [word::POLL, word::OLDEST, word::CURSOR, word::TAIL].map(|at| header.get(at))
-        };
+        let words = |generation: &Generation| generation.header().heap_shape();
         let before = words(&generation);
         let error = match heap_presence::check(&generation, names, boot) {
             Ok(()) => return Ok(generation),
@@ -556,7 +553,7 @@ fn make(names: &Names, options: &Options) -> Result<Generation> {
         access: Access::new(options.mode),
     };
     let generation = Generation::create(names, &plan)?.with_first_segment(names, &plan.access)?;
-    generation.header().set(word::RENAMES_PENDING, 1);
+    generation.header().set_renames_pending(true);
     Extent::NONE.set_replaced(generation.header());
     generation.sync_heap()?;
     generation.sync_index()?;

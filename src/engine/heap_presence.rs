@@ -10,10 +10,10 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::index::{HeapHome, Home, PAGE, word};
+use crate::format::index::{HeapHome, Home, PAGE};
 use crate::format::seal::Sealed;
 use crate::format::segment::{SegmentHeader, first_place};
-use crate::format::slot::{Cursor, Place};
+use crate::format::slot::Place;
 use crate::index::header::Header;
 use crate::os::files::{self, Names, Stage};
 
@@ -112,7 +112,7 @@ fn missing_for(header: Header<'_>, names: &Names, number: u16, found: &'static s
         path: names.segment(number, Stage::Final),
         cache: names.cache().to_owned(),
         entries: header.occupied(),
-        elsewhere: match HeapHome::from_word(header.get(word::HEAP_HOME)).home {
+        elsewhere: match header.heap_home().home {
             Home::Unknown => None,
             Home::NextToIndex => Some(false),
             Home::Elsewhere => Some(true),
@@ -134,7 +134,7 @@ pub(crate) fn missing_all(
 /// Stores where the heap is, once it was found there, and from which segment on it is whole: an
 /// index of an older release says neither.
 pub(crate) fn note_home(header: Header<'_>, names: &Names) {
-    let known = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let known = header.heap_home();
     let now = HeapHome {
         home: names.heap_home(),
         whole_from: match known.home {
@@ -143,19 +143,19 @@ pub(crate) fn note_home(header: Header<'_>, names: &Names) {
         },
     };
     if now != known {
-        header.set(word::HEAP_HOME, now.to_word());
+        header.set_heap_home(now);
     }
 }
 
 /// Stores that the heap is whole from its last segment on: a recovery has taken in what there was
 /// before it.
 pub(crate) fn whole_from_tail(header: Header<'_>) {
-    let known = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let known = header.heap_home();
     let now = HeapHome {
         whole_from: header.tail().segment,
         ..known
     };
-    header.set(word::HEAP_HOME, now.to_word());
+    header.set_heap_home(now);
 }
 
 /// The segments that must be there: from the one that cleaning has come to, before which nothing is
@@ -169,10 +169,11 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     if !is_place(tail) || !is_place(reserved) || !agree || oldest > tail.segment {
         return None;
     }
-    let cleaned = Cursor::from_word(header.get(word::CURSOR))
+    let cleaned = header
+        .clean_cursor()
         .map(|cursor| cursor.place.segment)
         .filter(|number| (oldest..=tail.segment).contains(number));
-    let home = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let home = header.heap_home();
     let from = match home.home {
         // Recovery by an older release may have left gaps anywhere.
         Home::Unknown => tail.segment,
@@ -199,8 +200,8 @@ fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Res
     if !is_copy && !lost_power {
         return Ok(false);
     }
-    let flushed = header.get(word::FLUSHED) != 0;
-    let home = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let flushed = header.is_flushed();
+    let home = header.heap_home();
     let there = found(generation, names)?;
     let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
         // Before the first flush no name is known to be on the disk; but a heap elsewhere may be
@@ -209,7 +210,7 @@ fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Res
     };
     // What was synced before this place has its names on the disk, and is removed in order. One of
     // which nothing was synced, a recovery that did not come to its end may have removed.
-    let synced = Place::from_word(header.get(word::SYNCED));
+    let synced = header.synced_to();
     let was_synced = |number: u16| flushed && first_place(number) < synced;
     let is_gap = |number: u16| {
         let was_there = !lost_power || was_synced(number);

@@ -55,7 +55,7 @@ impl Generation {
 
     /// Whether the numbers that are reserved are not those that come next.
     pub(crate) fn has_numbers_at_fault(&self, given: u64) -> bool {
-        let reserved = self.header().get(word::LAST_MTIME);
+        let reserved = self.header().reserved_ids();
         self.is_numbered() && !(given..=given + RESERVED_AHEAD).contains(&reserved)
     }
 }
@@ -76,13 +76,13 @@ impl Mutator {
 
     /// Sees to it that a number may be given: that no power loss can have it given again.
     pub(crate) fn reserve_number(&mut self, number: u64) -> WriteResult<()> {
-        if number <= self.generation.header().get(word::LAST_MTIME) {
+        if number <= self.generation.header().reserved_ids() {
             return Ok(());
         }
         let end = (number - 1 + RESERVED_AHEAD).min(HIGHEST);
         self.append_reservation(end)?;
         self.sync_heap()?;
-        self.generation.header().set(word::LAST_MTIME, end);
+        self.generation.header().set_reserved_ids(end);
         Ok(())
     }
 
@@ -128,7 +128,7 @@ impl Mutator {
 
     /// Gives up all numbers that are reserved and that nobody is known to have.
     pub(crate) fn give_up_reserved(&self) -> WriteResult<()> {
-        self.go_on_behind(self.generation.header().get(word::LAST_MTIME))
+        self.go_on_behind(self.generation.header().reserved_ids())
     }
 
     /// Leaves out what an older generation had given, or given up.
@@ -139,7 +139,7 @@ impl Mutator {
             self.room_in_roster(roster_len - 1)?;
             self.leave_out(counters.roster_len, roster_len)?;
             counters.roster_len = roster_len;
-            header.set_counters(&counters);
+            header.entry_words().set_counters(&counters);
         }
         Ok(())
     }
@@ -348,7 +348,7 @@ impl Mutator {
             };
             if verified.is_none() {
                 mutator.drop_entry(&target, old_bytes(&target))?;
-                mutator.generation.header().add(word::DROPPED, 1);
+                mutator.generation.header().entry_words().count_dropped(1);
             }
             Ok(verified.map(|header| header.mtime))
         })

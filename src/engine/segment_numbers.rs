@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::format::index::word;
 use crate::index::header::Header;
 use crate::os::files::{Names, Stage};
 
@@ -37,10 +36,7 @@ impl Extent {
 
     /// That of the heap which a generation replaced; none where its header does not say.
     pub(crate) fn replaced(header: Header<'_>) -> Option<Self> {
-        let (first, end) = (
-            header.get(word::REPLACED_FIRST),
-            header.get(word::REPLACED_END),
-        );
+        let (first, end) = header.replaced_extent();
         let first = u16::try_from(first).ok()?;
         (end != 0 && end <= u64::from(NUMBERS) && u64::from(first) <= end).then_some(Self {
             first,
@@ -50,8 +46,7 @@ impl Extent {
 
     /// Stores in the header of a new generation that this is what it replaces.
     pub(crate) fn set_replaced(self, header: Header<'_>) {
-        header.set(word::REPLACED_FIRST, self.first.into());
-        header.set(word::REPLACED_END, self.end.into());
+        header.set_replaced_extent(self.first, self.end);
     }
 
     pub(crate) fn numbers(self) -> impl DoubleEndedIterator<Item = u16> {
@@ -141,8 +136,9 @@ pub(crate) fn is_there(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::index::word;
     use crate::format::slot::Place;
-    use crate::index::header::WORDS;
+    use crate::index::redo::WORDS;
     use crate::sync::Word;
 
     fn page() -> Vec<Word> {
@@ -153,14 +149,14 @@ mod tests {
     fn extent_ends_after_next_segment() {
         let page = page();
         let header = Header::new(&page).unwrap();
-        header.set_oldest(3);
-        header.unreserve(Place {
+        header.clean_words().set_oldest(3);
+        header.heap_end_words().set_reserved(Place {
             segment: 5,
             unit: 9,
         });
         let numbers: Vec<_> = Extent::of(header).numbers().collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
-        header.unreserve(Place {
+        header.heap_end_words().set_reserved(Place {
             segment: u16::MAX,
             unit: 9,
         });
@@ -189,8 +185,8 @@ mod tests {
             Some(0)
         );
         for (first, end) in [(2, 1), (1 << 16, 1 << 16), (0, (1 << 16) + 1)] {
-            header.set(word::REPLACED_FIRST, first);
-            header.set(word::REPLACED_END, end);
+            header.corrupt(word::REPLACED_FIRST, first);
+            header.corrupt(word::REPLACED_END, end);
             assert_eq!(Extent::replaced(header), None, "{first}..{end}");
         }
     }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::format::index::{IndexHeader, word};
+use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
@@ -128,7 +128,7 @@ pub(crate) fn finish_renames(names: &Names, generation: &Generation) -> Result<(
     generation.note_visit();
     names.sync_dirs()?;
     generation.note_visit();
-    header.set(word::RENAMES_PENDING, 0);
+    header.set_renames_pending(false);
     Ok(())
 }
 

@@ -36,29 +36,6 @@ pub(crate) enum Heap {
     Kept,
 }
 
-/// Words of the header that a new generation goes on with.
-pub(crate) const CARRIED: [usize; 7] = [
-    word::LAST_MTIME,
-    word::CHANGES,
-    word::PUTS,
-    word::OVERWRITES,
-    word::DELETES,
-    word::DROPPED,
-    word::RECOVERIES,
-];
-/// Words that describe the heap, and go where it goes.
-const HEAP_WORDS: [usize; 9] = [
-    word::HEAP_HOME,
-    word::RESERVED,
-    word::TAIL,
-    word::HEAP_BASE,
-    word::OLDEST,
-    word::CURSOR,
-    word::SYNCED,
-    word::SYNC_ERROR,
-    word::FLUSHED,
-];
-
 impl Handle {
     /// Builds a new generation with `fill` and makes it the one that counts. The mutator, whose lock
     /// is held, works on it afterwards. If anything fails before the commit, all is as before.
@@ -144,7 +121,7 @@ impl Handle {
         );
         self.switch(mutator, Heap::Fresh, table.header().occupied(), |fresh| {
             if fresh.generation.is_numbered() {
-                fresh.append_reservation(table.header().get(word::LAST_MTIME))?;
+                fresh.append_reservation(table.header().reserved_ids())?;
             }
             let (mut key, mut value) = (Vec::new(), Vec::new());
             let mut listed = 0;
@@ -166,7 +143,7 @@ impl Handle {
                 match found {
                     Some(_) if has_entry(fresh, &key)? => return Err(twice(position)),
                     Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
-                    None => fresh.generation.header().add(word::DROPPED, 1),
+                    None => fresh.generation.header().entry_words().count_dropped(1),
                 }
             }
             fresh.go_on_behind(source.generation.roster_len().into())?;
@@ -185,7 +162,7 @@ impl Handle {
             // What it was about is done anew.
             let _ = mutator.generation.header().note_sync(outcome);
         }
-        if mutator.generation.header().get(word::RENAMES_PENDING) != 0 {
+        if mutator.generation.header().renames_pending() {
             finish_renames(&self.names, &mutator.generation)?;
         }
         let extent = Extent::of(mutator.generation.header());
@@ -241,16 +218,14 @@ pub(crate) fn commit(
     if let Some(old) = old {
         // Whoever began to wait for the old index's lock is to find the new one's free for a
         // moment.
-        generation
-            .header()
-            .set(word::WAITING, old.get(word::WAITING));
-        old.set_poll(old.poll().with_superseded(true));
+        generation.header().set_waiting(old.waiting());
+        old.set_superseded(true);
     }
     let renamed = files::rename(&names.index(Stage::New), &names.index(Stage::Final));
     if renamed.is_err()
         && let Some(old) = old
     {
-        old.set_poll(old.poll().with_superseded(false));
+        old.set_superseded(false);
     }
     renamed
 }
@@ -270,13 +245,16 @@ fn make_ready(
     heap: Heap,
     old: Option<Header<'_>>,
 ) -> Result<()> {
-    generation.header().set(word::RENAMES_PENDING, 1);
-    generation.header().set(word::COMPACTED, version::now());
+    generation.header().set_renames_pending(true);
+    generation
+        .header()
+        .clean_words()
+        .set_compacted(version::now());
     if let (Heap::Fresh, Some(old)) = (heap, old) {
         Extent::of(old).set_replaced(generation.header());
     }
     // To whoever polls it, replacing everything is a change too, though it be by nothing.
-    generation.header().count_change();
+    generation.header().entry_words().count_change();
     // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
     let shared = old.filter(|_| heap == Heap::Kept);
     note_sync(shared, generation.sync_heap())?;
@@ -284,8 +262,9 @@ fn make_ready(
     // it is.
     generation
         .header()
-        .set(word::SYNCED, generation.header().tail().to_word());
-    generation.header().set(word::FLUSHED, 1);
+        .durability_words()
+        .set_synced_to(generation.header().tail());
+    generation.header().durability_words().set_flushed();
     generation.sync_index()?;
     note_sync(old, names.sync_dirs())?;
     // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
@@ -359,15 +338,13 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
         access,
     };
     let made = Generation::create(&old.names, &plan)?;
-    for at in CARRIED {
-        made.header().set(at, from.header().get(at));
-    }
+    let words = made.header().new_file_words();
+    words.carry_totals(from.header());
+    words.carry_last_version(from.header());
     let generation = match heap {
         Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
         Heap::Kept => {
-            for at in HEAP_WORDS {
-                made.header().set(at, from.header().get(at));
-            }
+            words.carry_heap(from.header());
             made.with_segments(from.segments().cloned().collect())
         }
     };
@@ -430,7 +407,7 @@ fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
             }
         };
         let Some(found) = found else {
-            fresh.generation.header().add(word::DROPPED, 1);
+            fresh.generation.header().entry_words().count_dropped(1);
             continue;
         };
         let bytes = if found.kind == Kind::Entry {

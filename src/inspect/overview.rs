@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::engine::Fault;
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
-use crate::index::header::{Header, WORDS};
+use crate::index::header::Header;
+use crate::index::redo::WORDS;
 use crate::os::files::{self, Names, Stage};
 use crate::sync::Word;
 

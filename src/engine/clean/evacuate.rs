@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::format::index::word;
 use crate::format::record::Kind;
 use crate::format::roster::Position;
 use crate::format::segment::first_place;
@@ -110,7 +109,8 @@ impl Mutator {
         self.clean_before_last()?;
         self.generation
             .header()
-            .set(word::COMPACTED, crate::engine::version::now());
+            .clean_words()
+            .set_compacted(crate::engine::version::now());
         Ok(())
     }
 
@@ -168,7 +168,7 @@ impl Mutator {
                 unit: walker.unit(),
             };
             let cursor = Cursor { place, damage };
-            self.generation.header().set(word::CURSOR, cursor.to_word());
+            self.generation.header().clean_words().set_cursor(cursor);
             return Ok(());
         }
         if damage {
@@ -181,7 +181,7 @@ impl Mutator {
     /// A segment holds nothing live any more. A cursor behind it says so.
     fn spend(&self, number: u16) {
         let next = Cursor::at(first_place(number.saturating_add(1)));
-        self.generation.header().set(word::CURSOR, next.to_word());
+        self.generation.header().clean_words().set_cursor(next);
     }
 
     /// Appends the records of a batch again to which an entry links, and empties it. Deletion
@@ -275,7 +275,7 @@ impl Mutator {
                         record: None,
                     };
                     self.drop_entry(&target, old_bytes(&target))?;
-                    generation.header().add(word::DROPPED, 1);
+                    generation.header().entry_words().count_dropped(1);
                 }
             }
         }

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::index::word;
 use crate::format::segment::first_place;
-use crate::format::slot::{Cursor, Place, Replaced};
+use crate::format::slot::{Cursor, Replaced};
 use crate::index::header::SyncNotes;
 use crate::os::files;
 use crate::os::mmap::MappedFile;
@@ -31,7 +30,8 @@ impl Mutator {
     pub(crate) fn cleaning(&self) -> Cursor {
         let header = self.generation.header();
         let (oldest, last) = (header.oldest(), header.tail().segment);
-        Cursor::from_word(header.get(word::CURSOR))
+        header
+            .clean_cursor()
             .filter(|cursor| (oldest..=last).contains(&cursor.place.segment))
             .unwrap_or(Cursor::at(first_place(oldest)))
     }
@@ -40,7 +40,8 @@ impl Mutator {
         let header = self.generation.header();
         let oldest = header.oldest();
         // Every write asks this, and mostly the two are the same.
-        Cursor::from_word(header.get(word::CURSOR))
+        header
+            .clean_cursor()
             .is_some_and(|cursor| cursor.place.segment != oldest)
             && self.cleaning().place.segment != oldest
     }
@@ -69,7 +70,7 @@ impl Mutator {
         while self.has_evacuated() {
             let number = self.generation.header().oldest();
             if self.is_there(number)? {
-                if self.generation.header().get(word::FLUSHED) != 0 && !self.is_replaced(number) {
+                if self.generation.header().is_flushed() && !self.is_replaced(number) {
                     self.sync_heap()?;
                 }
                 files::remove(&self.names.segment(number, self.stage))?;
@@ -91,7 +92,7 @@ impl Mutator {
     /// All that this goes by is in the index header and in the directory, so that it makes no
     /// difference which handle takes the next step.
     pub(crate) fn reclaim_some(&mut self, tasks: &mut BackgroundTasks) -> WriteResult<()> {
-        if self.generation.header().get(word::FLUSHED) == 0 {
+        if !self.generation.header().is_flushed() {
             return self.reclaim_all();
         }
         if let Some(mut task) = tasks.under_way.take() {
@@ -108,8 +109,7 @@ impl Mutator {
                 return Ok(());
             }
             let is_there = self.is_there(number)?;
-            if !is_there && self.generation.header().get(word::REMOVALS_SYNCED) > u64::from(number)
-            {
+            if !is_there && self.generation.header().removals_synced() > u64::from(number) {
                 self.advance(number)?;
                 continue;
             }
@@ -138,7 +138,7 @@ impl Mutator {
     /// Whether nothing can be done about a spent segment before more records are appended. Every write
     /// asks this, so it makes no system call.
     fn waits_for_records(&self, number: u16, tasks: &BackgroundTasks) -> bool {
-        self.generation.header().get(word::REMOVALS_SYNCED) <= u64::from(number)
+        self.generation.header().removals_synced() <= u64::from(number)
             && !self.is_replaced(number)
             && !self.is_complete_behind(number)
             && self.evacuated_bytes() <= self.most_evacuated(tasks)
@@ -158,7 +158,7 @@ impl Mutator {
     /// What is known of the records that replace those of a spent segment, as the header has it.
     fn replaced(&self, number: u16) -> Option<Replaced> {
         let header = self.generation.header();
-        let replaced = Replaced::from_word(header.get(word::REPLACED));
+        let replaced = header.replaced();
         let counts = number < replaced.below
             && replaced.below <= self.cleaning().place.segment
             && replaced.upto <= header.tail();
@@ -167,7 +167,7 @@ impl Mutator {
 
     /// Whether all that replaces the records of a spent segment is synced.
     fn is_replaced(&self, number: u16) -> bool {
-        let synced = Place::from_word(self.generation.header().get(word::SYNCED));
+        let synced = self.generation.header().synced_to();
         self.replaced(number)
             .is_some_and(|replaced| replaced.upto <= synced)
     }
@@ -193,7 +193,7 @@ impl Mutator {
             below: self.cleaning().place.segment,
             upto: header.tail(),
         };
-        header.set(word::REPLACED, replaced.to_word());
+        header.clean_words().set_replaced(replaced);
     }
 
     /// Whether so much was written meanwhile that the next write must wait: the disk is slower than
@@ -271,7 +271,7 @@ impl Mutator {
     /// No later segment may go before this one is gone for good: it could have the deletions that
     /// keep the entries of this one away.
     pub(crate) fn sync_removal(&self) -> Result<()> {
-        if self.generation.header().get(word::FLUSHED) != 0 {
+        if self.generation.header().is_flushed() {
             self.generation
                 .header()
                 .note_sync(self.names.sync_heap_dir())?;
@@ -293,11 +293,13 @@ impl Mutator {
         let left = self.generation.with_segments(left);
         let before = left.heap_bytes_before(&self.names, tail.segment)?;
         let header = self.generation.header();
-        header.set(word::HEAP_BASE, before);
+        header.heap_end_words().set_heap_base(before);
         if cleaning.place.segment == number {
-            header.set(word::CURSOR, Cursor::at(first_place(next)).to_word());
+            header
+                .clean_words()
+                .set_cursor(Cursor::at(first_place(next)));
         }
-        header.set_oldest(next);
+        header.clean_words().set_oldest(next);
         self.generation = Arc::new(left);
         let gone: Vec<_> = gone;
         self.removed.extend(gone);
@@ -314,13 +316,13 @@ impl Mutator {
             self.generation.header().note_sync(file.sync())?;
         }
         let header = self.generation.header();
-        let first_time = header.get(word::FLUSHED) == 0;
+        let first_time = !header.is_flushed();
         // The names of segments that were begun since.
-        if first_time || Place::from_word(header.get(word::SYNCED)).segment != tail.segment {
+        if first_time || header.synced_to().segment != tail.segment {
             header.note_sync(self.names.sync_heap_dir())?;
         }
-        header.set(word::SYNCED, tail.to_word());
-        header.set(word::FLUSHED, 1);
+        header.durability_words().set_synced_to(tail);
+        header.durability_words().set_flushed();
         if self.has_evacuated() {
             self.note_replaced();
         }
@@ -330,17 +332,17 @@ impl Mutator {
     /// The segments that have records which may not be on the disk yet.
     fn unsynced(&mut self) -> Result<Vec<Arc<MappedFile>>> {
         let header = self.generation.header();
-        if header.get(word::SYNC_ERROR) != 0 {
+        if header.sync_failed() {
             return Err(Error::SyncFailed {
                 path: self.names.cache().to_owned(),
             });
         }
-        let synced = Place::from_word(header.get(word::SYNCED));
+        let synced = header.synced_to();
         let (oldest, tail) = (header.oldest(), header.tail());
-        let from = match header.get(word::FLUSHED) {
-            0 => oldest,
-            _ if synced == tail => return Ok(Vec::new()),
-            _ => synced.segment.max(oldest),
+        let from = match header.is_flushed() {
+            false => oldest,
+            true if synced == tail => return Ok(Vec::new()),
+            true => synced.segment.max(oldest),
         };
         let mut files = Vec::new();
         for number in from..=tail.segment {

@@ -15,7 +15,7 @@ use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::{Cursor, Link, Meta, Place};
 use crate::hash::Hash;
 use crate::heap::{Found, Segment};
-use crate::index::header::{Armed, Intent};
+use crate::index::redo::{Redo, RedoState};
 use crate::lock;
 use crate::os::files::{self, Stage};
 use crate::sync::Relaxed;
@@ -47,9 +47,9 @@ impl Mutator {
         // Asked before this writer is seen to be at work: the name of one that was killed tells.
         let floor = generation.last_visit();
         let header = generation.header();
-        header.set(word::HOLDER, u64::from(lock::process()));
+        header.session_words().set_holder(lock::process());
         let settled = handle.settled.load(Relaxed) == generation.inode.1;
-        if !settled || header.get(word::RENAMES_PENDING) != 0 {
+        if !settled || header.renames_pending() {
             handle.settle(generation)?;
         }
         let elsewhere = generation.is_from_elsewhere(boot) && !has_marked;
@@ -81,16 +81,16 @@ impl Mutator {
 
     /// Finishes or takes back the operation that a killed writer left half done.
     pub(crate) fn finish(&mut self) -> WriteResult<()> {
-        match self.generation.header().intent() {
-            Armed::No => self.finish_record(),
-            Armed::Damaged => Err(Abort::Recover(
+        match self.generation.header().redo() {
+            RedoState::Cleared => self.finish_record(),
+            RedoState::Corrupt => Err(Abort::Recover(
                 "an intent that nobody armed",
                 At::Word(word::INTENT),
             )),
-            Armed::Yes(intent) => {
+            RedoState::Committed(intent) => {
                 self.finish_intent(&intent)?;
                 self.close_record();
-                self.generation.header().disarm();
+                self.generation.header().entry_words().clear_redo();
                 Ok(())
             }
         }
@@ -98,10 +98,10 @@ impl Mutator {
 
     /// Stores again what the intent was armed for; the stores that were done before the kill change
     /// nothing.
-    fn finish_intent(&mut self, intent: &Intent) -> WriteResult<()> {
+    fn finish_intent(&mut self, intent: &Redo) -> WriteResult<()> {
         let table = Arc::clone(&self.generation.table);
         let region = match *intent {
-            Intent::Insert {
+            Redo::Insert {
                 slot,
                 position,
                 link,
@@ -110,11 +110,11 @@ impl Mutator {
                 self.finish_insert(slot, position, link, after)?;
                 table.slot_home(slot).0
             }
-            Intent::Delete { slot, .. } => {
+            Redo::Delete { slot, .. } => {
                 self.apply_delete(&table, intent)?;
                 table.slot_home(slot).0
             }
-            Intent::Replace { low, .. } => {
+            Redo::Replace { low, .. } => {
                 self.apply_replace(&table, intent)?;
                 low
             }
@@ -186,9 +186,9 @@ impl Mutator {
         }
         if self.is_linked(tail, reserved)? {
             let header = self.generation.header();
-            header.set_live(header.live_after());
-            header.count_change();
-            header.set_tail(reserved);
+            header.entry_words().set_live(header.live_after());
+            header.entry_words().count_change();
+            header.heap_end_words().set_tail(reserved);
             return Ok(());
         }
         if self.holds_others(tail, reserved)? {
@@ -200,13 +200,15 @@ impl Mutator {
         // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
         // are to be synced too, by whoever syncs next.
         let header = self.generation.header();
-        if header.get(word::SYNCED) == tail.to_word() {
-            header.set(word::SYNCED, Place { unit: 0, ..tail }.to_word());
+        if header.synced_to() == tail {
+            header
+                .durability_words()
+                .set_synced_to(Place { unit: 0, ..tail });
         }
         if let Some(segment) = self.generation.segment(tail.segment) {
             segment.erase(tail.unit, reserved.unit)?;
         }
-        self.generation.header().unreserve(tail);
+        self.generation.header().heap_end_words().set_reserved(tail);
         Ok(())
     }
 
@@ -260,9 +262,9 @@ impl Mutator {
             ));
         }
         if self.segment(reserved.segment)?.is_some() {
-            self.generation.header().set_tail(reserved);
+            self.generation.header().heap_end_words().set_tail(reserved);
         } else {
-            self.generation.header().unreserve(tail);
+            self.generation.header().heap_end_words().set_reserved(tail);
         }
         Ok(())
     }
@@ -312,11 +314,10 @@ impl Damage {
         if origin == Origin::Elsewhere || generation.is_copied(boot) {
             Self::Copied(header.tail())
         } else if generation.is_from_elsewhere(boot) {
-            let synced = match header.get(word::FLUSHED) {
-                0 => 0,
-                _ => header.get(word::SYNCED),
-            };
-            Self::NeverWritten(Place::from_word(synced))
+            Self::NeverWritten(match header.is_flushed() {
+                true => header.synced_to(),
+                false => Place::from_word(0),
+            })
         } else {
             Self::Unknown
         }
@@ -366,10 +367,10 @@ impl Handle {
             if rebooted {
                 // What is read now comes from the disk, not from a cache that a failed sync left
                 // behind.
-                header.set(word::SYNC_ERROR, 0);
+                header.durability_words().set_sync_failed(false);
             }
-            header.add(word::DROPPED, salvage.dropped());
-            header.add(word::RECOVERIES, 1);
+            header.entry_words().count_dropped(salvage.dropped());
+            header.entry_words().count_recovery();
             Ok(())
         })?;
         let recovery = salvage.recovery(mutator.generation.header().occupied());
@@ -467,16 +468,18 @@ fn reset_heap_words(fresh: &Mutator, highest: u16) -> WriteResult<()> {
         before += last.bytes();
         last = first_place(highest);
     }
-    header.set_oldest(first);
-    header.set(word::CURSOR, Cursor::at(first_place(first)).to_word());
-    header.set(word::HEAP_BASE, before);
-    header.unreserve(last);
-    header.set_tail(last);
-    if header.get(word::SYNC_ERROR) > 1 {
-        header.set(word::SYNC_ERROR, 0);
+    header.clean_words().set_oldest(first);
+    header
+        .clean_words()
+        .set_cursor(Cursor::at(first_place(first)));
+    header.heap_end_words().set_heap_base(before);
+    header.heap_end_words().set_reserved(last);
+    header.heap_end_words().set_tail(last);
+    if header.sync_error() > 1 {
+        header.durability_words().set_sync_failed(false);
     }
     // What was synced of it is not known any more.
-    header.set(word::SYNCED, first_place(first).to_word());
+    header.durability_words().set_synced_to(first_place(first));
     Ok(())
 }
 
@@ -490,7 +493,7 @@ fn index_heap(
         heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
         ..Salvage::default()
     };
-    let carried = fresh.generation.header().get(word::LAST_MTIME);
+    let carried = fresh.generation.header().last_version();
     let is_numbered = fresh.generation.is_numbered();
     let known = segments.iter().map(|segment| segment.created());
     let mut newest = known
@@ -544,7 +547,11 @@ fn index_heap(
     if is_numbered {
         newest = highest_reserved(newest, carried);
     }
-    fresh.generation.header().set(word::LAST_MTIME, newest);
+    fresh
+        .generation
+        .header()
+        .heap_end_words()
+        .set_last_version(newest);
     Ok(salvage)
 }
 

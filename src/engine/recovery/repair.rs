@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::index::{IndexHeader, PAGE, word};
+use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::Sealed;
 use crate::format::segment::SegmentHeader;
@@ -26,7 +26,7 @@ use crate::engine::heap_presence;
 use crate::engine::options::Options;
 use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
-use crate::engine::switch::{CARRIED, Heap, commit, give_up, map_all};
+use crate::engine::switch::{Heap, commit, give_up, map_all};
 use crate::engine::verify::checks::Report;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
@@ -290,11 +290,11 @@ impl<'a> Repair<'a> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
         let generation = Generation::create(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
-            for at in CARRIED {
-                generation.header().set(at, header.get(at));
-            }
-            if header.get(word::SYNC_ERROR) == 1 && header.written_under() == boot_id::id()? {
-                generation.header().set(word::SYNC_ERROR, 1);
+            let words = generation.header().new_file_words();
+            words.carry_totals(header);
+            words.carry_last_version(header);
+            if header.sync_error() == 1 && header.written_under() == boot_id::id()? {
+                generation.header().durability_words().set_sync_failed(true);
             }
         }
         let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::Final);
@@ -321,8 +321,12 @@ impl<'a> Repair<'a> {
             let before = if before > 1 << 31 { entries } else { before };
             before.saturating_sub(entries)
         });
-        fresh.generation.header().add(word::DROPPED, dropped);
-        fresh.generation.header().add(word::RECOVERIES, 1);
+        fresh
+            .generation
+            .header()
+            .entry_words()
+            .count_dropped(dropped);
+        fresh.generation.header().entry_words().count_recovery();
         let kept = self.replace(names, old, &fresh.generation)?;
         let missing =
             (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));

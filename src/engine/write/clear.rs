@@ -101,7 +101,7 @@ impl Mutator {
     pub(crate) fn remove_evacuated(&mut self) -> WriteResult<()> {
         let header = self.generation.header();
         let cursor = Cursor::at(first_place(header.tail().segment));
-        header.set(word::CURSOR, cursor.to_word());
+        header.clean_words().set_cursor(cursor);
         self.reclaim_all()
     }
 

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use crate::format::index::word;
 use crate::format::record::{self, Kind};
 use crate::format::segment::{LAST_NUMBER, first_place};
 use crate::format::slot::Place;
@@ -40,10 +39,12 @@ impl Mutator {
         let segment = self.generation.segment(place.segment).ok_or(gone(place))?;
         // A reservation counts when it is on the disk.
         if header.kind != Kind::Reservation {
-            let last = shared.get(word::LAST_MTIME);
-            shared.set(word::LAST_MTIME, header.mtime.max(last));
+            let last = shared.last_version();
+            shared
+                .heap_end_words()
+                .set_last_version(header.mtime.max(last));
         }
-        shared.reserve(
+        shared.heap_end_words().reserve(
             Place {
                 unit: place.unit + (bytes / 8) as u32,
                 ..place
@@ -51,7 +52,7 @@ impl Mutator {
             live_after,
         );
         if let Err(error) = segment.write(place.unit, header, key, value) {
-            shared.unreserve(place);
+            shared.heap_end_words().set_reserved(place);
             return Err(error.into());
         }
         release_fence();
@@ -61,15 +62,13 @@ impl Mutator {
     /// The heap ends behind the record that was just appended.
     pub(crate) fn close_record(&self) {
         let shared = self.generation.header();
-        shared.set_tail(shared.reserved());
+        shared.heap_end_words().set_tail(shared.reserved());
     }
 
     /// Bytes of all segments up to the heap's end.
     pub(crate) fn heap_bytes(&self) -> u64 {
         let header = self.generation.header();
-        header
-            .get(word::HEAP_BASE)
-            .saturating_add(header.tail().bytes())
+        header.heap_base().saturating_add(header.tail().bytes())
     }
 
     /// The place of the next record; it is allocated, and nothing stands there.
@@ -142,9 +141,9 @@ impl Mutator {
         )?;
         let generation = Arc::new(self.generation.with_segment(segment));
         let first = first_place(next);
-        shared.set(word::HEAP_BASE, before);
-        shared.unreserve(first);
-        shared.set_tail(first);
+        shared.heap_end_words().set_heap_base(before);
+        shared.heap_end_words().set_reserved(first);
+        shared.heap_end_words().set_tail(first);
         self.generation = generation;
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::format::region::{Counts, DELETED, EMPTY};
 use crate::format::roster::Position;
 use crate::format::slot::{Identity, Link, Meta};
 use crate::hash::Hash;
-use crate::index::header::Intent;
+use crate::index::redo::Redo;
 use crate::index::region::Region;
 use crate::index::table::Table;
 
@@ -124,7 +124,7 @@ impl Mutator {
         key: &[u8],
     ) -> WriteResult<()> {
         let (slot, position, after) = (plan.slot, plan.position, plan.after);
-        table.header().arm(Intent::Insert {
+        table.header().entry_words().commit_redo(Redo::Insert {
             slot,
             position,
             link,
@@ -157,11 +157,11 @@ impl Mutator {
             .roster
             .set(plan.position, Position::Slot(plan.slot))?;
         let shared = table.header();
-        shared.set_counters(&plan.after);
+        shared.entry_words().set_counters(&plan.after);
         region.set_counts(plan.counts);
         region.set_control(index, hash.control());
         slot.set_link(link);
-        shared.count_change();
+        shared.entry_words().count_change();
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Mutator {
         table: &Table,
         target: &Target<'_>,
         bytes: u64,
-    ) -> WriteResult<Intent> {
+    ) -> WriteResult<Redo> {
         let region = table.region(target.region)?;
         let mut after = table.header().counters();
         let vacant = if region.group_has_empty(target.index) {
@@ -180,7 +180,7 @@ impl Mutator {
         };
         let slot = table.slot_number(target.region, target.index);
         let mut position = target.slot.identity().position;
-        let next_hole = after.hole_head as u32;
+        let next_free = after.hole_head as u32;
         let in_roster = u64::from(position) < after.roster_len
             && self.generation.roster.get(position)? == Position::Slot(slot);
         if in_roster {
@@ -193,29 +193,29 @@ impl Mutator {
             .deleted
             .saturating_add(u64::from(vacant == Link::DELETED));
         after.live = after.live.saturating_sub(bytes);
-        Ok(Intent::Delete {
+        Ok(Redo::Delete {
             slot,
             position,
             vacant,
-            next_hole,
+            next_free,
             after,
         })
     }
 
     /// Publishes a deletion under an intent, which stays armed. The link goes first: it is what
     /// readers believe.
-    pub(crate) fn remove(&self, table: &Table, removal: &Intent) -> WriteResult<()> {
-        table.header().arm(*removal);
+    pub(crate) fn remove(&self, table: &Table, removal: &Redo) -> WriteResult<()> {
+        table.header().entry_words().commit_redo(*removal);
         self.apply_delete(table, removal)
     }
 
     /// The stores of a deletion behind its intent; storing them twice is the same as once.
-    pub(crate) fn apply_delete(&self, table: &Table, removal: &Intent) -> WriteResult<()> {
-        let &Intent::Delete {
+    pub(crate) fn apply_delete(&self, table: &Table, removal: &Redo) -> WriteResult<()> {
+        let &Redo::Delete {
             slot,
             position,
             vacant,
-            next_hole,
+            next_free,
             after,
         } = removal
         else {
@@ -238,9 +238,9 @@ impl Mutator {
         if position != NO_POSITION {
             self.generation
                 .roster
-                .set(position, Position::Hole(next_hole))?;
+                .set(position, Position::Hole(next_free))?;
         }
-        table.header().set_counters(&after);
+        table.header().entry_words().set_counters(&after);
         let counts = region.counts();
         let deleted = counts
             .deleted
@@ -249,7 +249,7 @@ impl Mutator {
             occupied: counts.occupied.saturating_sub(1),
             deleted,
         });
-        table.header().count_change();
+        table.header().entry_words().count_change();
         Ok(())
     }
 }

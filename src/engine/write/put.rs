@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::word;
 use crate::format::record::{self, Kind, Variant};
 use crate::format::segment;
 use crate::format::slot::{Link, Meta, Place};
@@ -89,7 +88,7 @@ impl Mutator {
         }
         let shared = self.generation.header();
         let mtime = version.unwrap_or_else(|| match variant {
-            Variant::Versioned => Version::next(shared.get(word::LAST_MTIME)),
+            Variant::Versioned => Version::next(shared.last_version()),
             Variant::Numbered => shared.counters().roster_len.saturating_add(1),
         });
         Ok(record::Header {
@@ -180,10 +179,10 @@ impl Mutator {
             .slot
             .set_link(Link::new(place, which, target.link.tag()));
         let shared = table.header();
-        shared.set_live(live_after);
-        shared.count_change();
-        shared.add(word::PUTS, 1);
-        shared.add(word::OVERWRITES, 1);
+        shared.entry_words().set_live(live_after);
+        shared.entry_words().count_change();
+        shared.entry_words().count_put();
+        shared.entry_words().count_overwrite();
         self.close_record();
         self.mark_dead(&target);
         Ok(())
@@ -213,9 +212,9 @@ impl Mutator {
             meta,
             key,
         )?;
-        table.header().add(word::PUTS, 1);
+        table.header().entry_words().count_put();
         self.close_record();
-        table.header().disarm();
+        table.header().entry_words().clear_redo();
         Ok(())
     }
 
@@ -240,7 +239,7 @@ impl Mutator {
             meta,
             key,
         )?;
-        table.header().disarm();
+        table.header().entry_words().clear_redo();
         Ok(())
     }
 
@@ -251,7 +250,7 @@ impl Mutator {
         target
             .slot
             .set_link(Link::new(place, which, target.link.tag()));
-        self.generation.header().set_live(live_after);
+        self.generation.header().entry_words().set_live(live_after);
     }
 
     /// Deletes the entry of a key. False where there is none.
@@ -268,7 +267,7 @@ impl Mutator {
         self.generation
             .roster
             .prefetch(target.slot.identity().position);
-        let mtime = Version::next(self.generation.header().get(word::LAST_MTIME));
+        let mtime = Version::next(self.generation.header().last_version());
         let header = record::Header {
             variant: Variant::Versioned,
             value_len: 0,
@@ -279,9 +278,9 @@ impl Mutator {
         let removal = self.plan_removal(table, &target, old_bytes(&target))?;
         let place = self.append(header, key, &[], removal.after().live, Need::Deletion)?;
         self.remove(table, &removal)?;
-        table.header().add(word::DELETES, 1);
+        table.header().entry_words().count_delete();
         self.close_record();
-        table.header().disarm();
+        table.header().entry_words().clear_redo();
         self.mark_dead(&target);
         // To cleaning, which comes to it in the oldest segment, a deletion is dead from the start.
         self.mark_record_dead(place, header);
@@ -294,7 +293,7 @@ impl Mutator {
         let table = Arc::clone(&self.generation.table);
         let removal = self.plan_removal(&table, target, bytes)?;
         self.remove(&table, &removal)?;
-        table.header().disarm();
+        table.header().entry_words().clear_redo();
         Ok(())
     }
 }

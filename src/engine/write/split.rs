@@ -7,7 +7,7 @@ use crate::format::index::{Counters, word};
 use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::Position;
 use crate::hash::Hash;
-use crate::index::header::Intent;
+use crate::index::redo::Redo;
 use crate::index::region::Region;
 use crate::index::table::Table;
 
@@ -118,15 +118,15 @@ impl Mutator {
         // The old region's own word for the list: nothing reads it before the region is on the
         // list.
         old.set_next_free(next_free);
-        let intent = Intent::Replace {
+        let intent = Redo::Replace {
             old: old.number(),
             low,
             high,
             after,
         };
-        table.header().arm(intent);
+        table.header().entry_words().commit_redo(intent);
         self.apply_replace(table, &intent)?;
-        table.header().disarm();
+        table.header().entry_words().clear_redo();
         Ok(())
     }
 
@@ -185,8 +185,8 @@ impl Mutator {
     /// Directory entries are switched one by one: until the lock is released the old region, still
     /// intact, says the same as the new ones. Then the roster follows, and only then is the old
     /// region given up.
-    pub(crate) fn apply_replace(&self, table: &Table, intent: &Intent) -> WriteResult<()> {
-        let &Intent::Replace {
+    pub(crate) fn apply_replace(&self, table: &Table, intent: &Redo) -> WriteResult<()> {
+        let &Redo::Replace {
             old,
             low,
             high,
@@ -223,7 +223,7 @@ impl Mutator {
             self.repoint(table, table.region(number)?, old, &after)?;
         }
         old_region.set_stamp(Stamp::free(old_region.stamp().incarnation()));
-        table.header().set_counters(&after);
+        table.header().entry_words().set_counters(&after);
         Ok(())
     }
 
@@ -256,11 +256,11 @@ impl Mutator {
 
 /// Stamps a region as being built, and empties it.
 fn begin(table: &Table, number: u32, shape: Shape) -> WriteResult<Region<'_>> {
-    let incarnation = table.header().get(word::INCARNATION);
+    let incarnation = table.header().next_region_tag();
     if incarnation > MAX_INCARNATION {
         return Err(Abort::Enlarge);
     }
-    table.header().set(word::INCARNATION, incarnation + 1);
+    table.header().set_next_region_tag(incarnation + 1);
     let region = table.region(number)?;
     region.set_stamp(Stamp::building(incarnation));
     region.reset(shape);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::format::index::word;
 use crate::lock::{self, MappedMutexGuard, Mutex, MutexGuard, Patience};
 use crate::os::files::Stage;
 use crate::sync::Relaxed;
@@ -163,13 +162,15 @@ impl<'a> Writer<'a> {
         if !header.is_marked() {
             // On the disk before the first change: a power loss must find the mark.
             let generation = &self.mutator.generation;
-            header.mark_dirty(boot, generation.inode, generation.seen.born);
+            header
+                .session_words()
+                .mark_dirty(boot, generation.inode, generation.seen.born);
             // The mark is stored anew at the next try; what else of the index this was about is not.
             let generation = &self.mutator.generation;
             generation
                 .header()
                 .note_sync(generation.table.file().sync())?;
-            generation.header().mark_is_synced();
+            generation.header().session_words().set_mark_synced();
             self.handle.marked.store(1, Relaxed);
         }
         self.mutator.generation.note_visit();
@@ -182,7 +183,7 @@ impl<'a> Writer<'a> {
     fn has_marked(&self) -> bool {
         let header = self.mutator.generation.header();
         let marked = self.handle.marked.load(Relaxed) != 0;
-        let there = (header.get(word::DEVICE), header.get(word::INODE));
+        let there = (header.device(), header.inode());
         self.handle.boot == [0; 2] && marked && there == self.mutator.generation.inode
     }
 
@@ -205,8 +206,8 @@ impl<'a> Writer<'a> {
             before.unlock();
             let header = generation.header();
             // A switch is synced, unless it says that this failed.
-            let unsynced = header.get(word::SYNC_ERROR) != 0;
-            header.set(word::HOLDER, u64::from(lock::process()));
+            let unsynced = header.sync_failed();
+            header.session_words().set_holder(lock::process());
             // Its files were made, or looked at, by this very writer.
             self.handle.heap_found.store(generation.inode.1, Relaxed);
             self.unsynced = unsynced;
@@ -578,7 +579,7 @@ impl<'a> Writer<'a> {
         let generation = &self.mutator.generation;
         generation.header().note_sync(generation.sync_index())?;
         generation.note_visit();
-        generation.header().set(word::DIRTY, 0);
+        generation.header().session_words().clear_dirty();
         generation
             .header()
             .note_sync(generation.table.file().sync())
@@ -756,7 +757,7 @@ impl Drop for Writer<'_> {
         }
         if !self.handle.options.exclusive {
             let generation = &self.mutator.generation;
-            generation.header().set(word::HOLDER, 0);
+            generation.header().session_words().set_holder(0);
             generation.unlock();
         }
     }
@@ -815,7 +816,7 @@ fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, patience: &Patience
         if superseded {
             // The lock is held on the inode that counts, so the switch that marked it never
             // happened.
-            header.set_poll(header.poll().with_superseded(false));
+            header.set_superseded(false);
             discard_staged(&handle.names, Extent::of(header))
                 .inspect_err(|_| unlock_shared(handle, generation))?;
         }
