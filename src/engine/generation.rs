@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::index::{HeapHome, IndexHeader, PAGE, word};
+use crate::format::record::Variant;
 use crate::format::region::{Entry, Shape, Stamp};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
@@ -101,6 +102,16 @@ impl Generation {
     /// Whether what was put stays as it is.
     pub(crate) fn is_append_only(&self) -> bool {
         self.table.geometry().is_append_only()
+    }
+
+    /// Whether its keys have ids, and its entries never change; see `engine::ids`.
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.variant() == Variant::Numbered
+    }
+
+    /// How its records are laid out.
+    pub(crate) fn variant(&self) -> Variant {
+        self.table.geometry().variant
     }
 
     /// Whether the index is a copy of the file that was written to; see [`Header::is_copied`].
@@ -663,8 +674,6 @@ impl Generation {
             Some(("the mark of a failed sync", word::SYNC_ERROR))
         } else if header.last_version() > crate::engine::version::Version::MAX {
             Some(("the last version", word::LAST_MTIME))
-        } else if self.has_numbers_at_fault(counters.roster_len) {
-            Some(("the numbers that are reserved", word::LAST_MTIME))
         } else {
             None
         }

@@ -34,7 +34,7 @@ use crate::engine::options::Options;
 use crate::engine::recovery::losses::Recovery;
 use crate::engine::segment_numbers::{Extent, is_there};
 use crate::engine::staging::{
-    discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
+    discard_listed, discard_staged, expect_renames, finish_renames, has_staged, left_without_index,
 };
 use crate::engine::version;
 use crate::engine::write::mutator::Mutator;
@@ -553,7 +553,7 @@ fn make(names: &Names, options: &Options) -> Result<Generation> {
         access: Access::new(options.mode),
     };
     let generation = Generation::create(names, &plan)?.with_first_segment(names, &plan.access)?;
-    generation.header().set_renames_pending(true);
+    expect_renames(generation.header());
     Extent::NONE.set_replaced(generation.header());
     generation.sync_heap()?;
     generation.sync_index()?;

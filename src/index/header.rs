@@ -58,6 +58,15 @@ impl<'a> Header<'a> {
         Counters::from_words(std::array::from_fn(|i| load(&self.0[word::COUNTERS + i])))
     }
 
+    /// The counters after the change that is under way, or as they are if none is. During a change
+    /// some are as before it, and some as after it.
+    pub(crate) fn counters_after(&self) -> Counters {
+        match self.redo() {
+            RedoState::Committed(redo) => redo.after(),
+            RedoState::Cleared | RedoState::Corrupt => self.counters(),
+        }
+    }
+
     /// The number of roster positions that were ever used, as the header counts them. A reader that
     /// sees the length sees its positions filled.
     pub(crate) fn roster_len(&self) -> u64 {

@@ -307,9 +307,15 @@ fn reserved_ids_survive_repair_unused() {
     // Whoever makes the index anew does not know whether more was given than he found.
     spoil(&labels);
     rewrite(&labels);
-    assert_eq!(labels.cache.handle().numbers_given().unwrap(), reserved);
+    assert_eq!(
+        crate::engine::ids::ids_given(labels.cache.handle()).unwrap(),
+        reserved
+    );
     rewrite(&labels);
-    assert_eq!(labels.cache.handle().numbers_given().unwrap(), reserved);
+    assert_eq!(
+        crate::engine::ids::ids_given(labels.cache.handle()).unwrap(),
+        reserved
+    );
     drop(labels);
     // Nor does he where nothing but the heap is left.
     std::fs::remove_file(&path).unwrap();

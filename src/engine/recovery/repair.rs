@@ -26,10 +26,11 @@ use crate::engine::heap_presence;
 use crate::engine::options::Options;
 use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
-use crate::engine::switch::{Heap, commit, give_up, map_all};
+use crate::engine::switch::{self, Heap, commit, give_up, map_all};
 use crate::engine::verify::checks::Report;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
+use crate::engine::write::{durability, publish};
 
 /// A repair of a cache that cannot be opened, or that is not clean.
 ///
@@ -290,11 +291,9 @@ impl<'a> Repair<'a> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
         let generation = Generation::create(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
-            let words = generation.header().new_file_words();
-            words.carry_totals(header);
-            words.carry_last_version(header);
+            switch::carry_totals(generation.header(), header);
             if header.sync_error() == 1 && header.written_under() == boot_id::id()? {
-                generation.header().durability_words().set_sync_failed(true);
+                durability::carry_failed_sync(generation.header());
             }
         }
         let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::Final);
@@ -321,12 +320,8 @@ impl<'a> Repair<'a> {
             let before = if before > 1 << 31 { entries } else { before };
             before.saturating_sub(entries)
         });
-        fresh
-            .generation
-            .header()
-            .entry_words()
-            .count_dropped(dropped);
-        fresh.generation.header().entry_words().count_recovery();
+        publish::count_dropped(fresh.generation.header(), dropped);
+        publish::count_recovery(fresh.generation.header());
         let kept = self.replace(names, old, &fresh.generation)?;
         let missing =
             (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));

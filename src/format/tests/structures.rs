@@ -554,7 +554,7 @@ pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
                 in_body("slot", delete(u32::MAX, 0, 0)),
                 in_body("position", delete(0, u32::MAX, 0)),
                 vacant_in_body(),
-                in_body("next_free", delete(0, 0, u32::MAX)),
+                in_body("next_hole", delete(0, 0, u32::MAX)),
             ],
         ),
         (
