@@ -204,7 +204,7 @@ pub(crate) fn read_heap(
     Ok(salvage)
 }
 
-/// Returns whether a roster position is that of a known id; `None` if the cache has no ids.
+/// Returns whether the id of a roster position is known; `None` if the cache has no ids.
 fn has_id(fresh: &Mutator, position: u32) -> WriteResult<Option<bool>> {
     match KeyPolicy::of(&fresh.generation) {
         KeyPolicy::Versioned => Ok(None),

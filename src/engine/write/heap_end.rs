@@ -47,7 +47,7 @@ impl Reservation<'_> {
             self.words.set_reserved(self.place);
             return Err(error.into());
         }
-        // S1: the record comes before the link, whoever stores that.
+        // S1: the record comes before the link that the caller stores.
         release_fence();
         Ok(self.place)
     }
@@ -106,7 +106,7 @@ pub(crate) fn commit_record(header: Header<'_>) {
     let reserved = header.reserved();
     debug_assert!(
         reserved.to_word() >= header.tail().to_word(),
-        "H1: `reserved` is never before `tail`"
+        "H1: the reserved end is never before the committed end"
     );
     // H1: the record is linked, or is never going to be.
     header.heap_end_words().set_tail(reserved);

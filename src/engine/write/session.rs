@@ -437,7 +437,7 @@ fn examine(
     // Not cloned: an atomic count would wait for the stores of the last write.
     let (generation, boot) = (&mutator.generation, handle.boot);
     let verified = handle.believed.load(Relaxed) == generation.inode.1;
-    // Before this writer stores its process id: that of a killed one says that it was killed.
+    // Before this writer stores its process id: another id says that its writer was killed.
     let floor = generation.last_visit();
     let header = generation.header();
     header.session_words().set_holder(lock::process());
@@ -487,7 +487,7 @@ fn wait_for<'a>(
     }
 }
 
-/// Locks the index that is at the path now; most likely it is that of the last write. The mutator
+/// Locks the index that is at the path now; most likely the one of the last write. The mutator
 /// stays where it is: moving it costs 9 ns.
 fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, deadline: &Patience) -> Result<()> {
     loop {
@@ -502,7 +502,7 @@ fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, deadline: &Patience
             *idle = None;
             continue;
         };
-        // H2: before the first store, which is that of the lock.
+        // H2: before the first store, which the lock makes.
         generation.own_blocks()?;
         let header = generation.header();
         acquire(lock, Some(header), deadline, &handle.names)?;

@@ -74,7 +74,7 @@ fn noticed(weakened: &[Site]) -> Option<(&'static str, String)> {
 /// Places that no model misses when they alone are left out, each with the reason.
 const IMPLIED: [(&str, &str); 14] = [
     (
-        "Mutator::append release_fence",
+        "Reservation::write release_fence",
         "the link of an overwrite, and the intent of any other change, is a release of its own",
     ),
     (
@@ -138,7 +138,7 @@ const IMPLIED: [(&str, &str); 14] = [
 const TOGETHER: [(&str, &[&str]); 7] = [
     (
         "overwrite twice, get twice",
-        &["Mutator::append release_fence", "Slot::set_link publish"],
+        &["Reservation::write release_fence", "Slot::set_link publish"],
     ),
     (
         "a kill, the link comes before the end",
@@ -152,7 +152,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
         &[
             "Slot::set_link release_fence",
             "HeapEndWords::reserve release_fence",
-            "Mutator::append release_fence",
+            "Reservation::write release_fence",
         ],
     ),
     (
@@ -178,7 +178,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
             "redo::clear_redo release_fence",
             "HeapEndWords::reserve release_fence",
             "redo::commit_redo release_fence",
-            "Mutator::append release_fence",
+            "Reservation::write release_fence",
             "Slot::set_link release_fence",
         ],
     ),
