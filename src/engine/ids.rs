@@ -283,6 +283,7 @@ fn take_position(generation: &Generation, id: u64, after: &mut Counters) -> Writ
         leave_out(generation, after.roster_len, position)?;
         after.roster_len = id;
     }
+    debug_assert!(position < after.roster_len, "R1: the position is the id's");
     Ok(position as u32)
 }
 

@@ -263,6 +263,7 @@ fn make_ready(
     // replacement is.
     let header = generation.header();
     durability::set_all_synced(header, header.tail());
+    debug_assert!(header.renames_pending() && header.is_flushed());
     generation.sync_index()?;
     note_sync(old, names.sync_dirs())?;
     // No process can know the new inode yet, so this never waits.

@@ -55,6 +55,7 @@ pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> 
     let cursor = state::cursor(mutator.generation.header());
     let number = cursor.place.segment;
     mutator.generation.note_visit();
+    debug_assert!(number <= mutator.generation.header().tail().segment);
     if mutator.segment(number)?.is_none() {
         if Generation::has_segment_file(&mutator.names, number) {
             return Err(Abort::Recover(

@@ -53,6 +53,7 @@ pub(crate) fn reclaim_all(mutator: &mut Mutator) -> WriteResult<()> {
         let number = mutator.generation.header().oldest();
         if is_there(mutator, number)? {
             let header = mutator.generation.header();
+            debug_assert!(number < state::cursor(header).place.segment, "H4");
             // H4: the heap is synced up to where it ended when the last link was gone.
             if header.is_flushed() && !state::is_replaced(header, number) {
                 durability::sync_heap(mutator)?;

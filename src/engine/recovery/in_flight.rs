@@ -31,6 +31,7 @@ pub(crate) fn recover(mutator: &mut Mutator) -> WriteResult<()> {
             // H1: the record is linked, and not before.
             heap_end::commit_record(header);
             publish::clear_redo(header);
+            debug_assert!(!header.has_redo() && header.tail() == header.reserved());
             Ok(())
         }
     }

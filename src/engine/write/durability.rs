@@ -74,6 +74,7 @@ pub(crate) fn sync_removal(mutator: &Mutator) -> Result<()> {
 
 /// Stores that all records before `tail` are on the disk, and that the cache was flushed.
 pub(crate) fn set_all_synced(header: Header<'_>, tail: Place) {
+    debug_assert_eq!(tail, header.tail(), "nothing was appended during the sync");
     let words = header.durability_words();
     words.set_synced_to(tail);
     words.set_flushed();

@@ -78,7 +78,10 @@ pub(crate) fn reserve<'m>(
         unit: place.unit + (bytes / 8) as u32,
         ..place
     };
-    debug_assert!(end.bytes() <= segment.capacity(), "{end:?} in its segment");
+    debug_assert!(
+        place == shared.tail() && place.unit < end.unit && end.bytes() <= segment.capacity(),
+        "H1: {place:?} to {end:?}"
+    );
     // H1: `reserved` is after the record before a byte of the record is stored.
     words.reserve(end, live_after);
     Ok(Reservation {

@@ -209,6 +209,7 @@ pub(crate) fn fill_slot(
     (which, meta): (bool, Meta),
     key: &[u8],
 ) {
+    debug_assert_ne!(position, NO_POSITION, "R2: a new entry has a position");
     let slot = region.slot(index);
     slot.set_identity(Identity {
         position,

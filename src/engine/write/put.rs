@@ -189,6 +189,11 @@ pub(crate) fn insert(
     let room = heap_end::reserve(mutator, &header, plan.after.live, Need::Ordinary)?;
     // 2. S1: the record is complete before the link, and before the redo record that names it.
     let place = room.write(header, key, value)?;
+    debug_assert_eq!(
+        place,
+        table.header().tail(),
+        "H1: one record after the tail"
+    );
     let link = Link::new(place, false, hash.tag());
     // 3.
     publish::commit_redo(table.header(), plan.redo(link));
@@ -239,6 +244,7 @@ pub(crate) fn apply_insert(
     // 7. S3: a full byte over an unpublished slot costs a reader one attempt; a missing one would
     // hide the key.
     region.set_control(index, hash.control());
+    debug_assert_eq!(region.control(index), hash.control(), "S3");
     // 8. S1: published last.
     region.slot(index).set_link(link);
     publish::count_change(table.header());
@@ -401,6 +407,7 @@ pub(crate) fn apply_delete(
 ) -> WriteResult<()> {
     let (region, index) = table.slot_home(plan.slot);
     let region = table.region(region)?;
+    debug_assert!(!plan.vacant.is_entry(), "the slot is vacant after it");
     // The link first: readers go by it. S3 holds, for it leads to no record any more.
     region.slot(index).set_link(plan.vacant);
     let control = match plan.vacant == Link::NEVER {

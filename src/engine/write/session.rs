@@ -239,6 +239,10 @@ impl<'a> Session<'a> {
         let mut tries = 0;
         loop {
             tries += 1;
+            debug_assert!(
+                self.mutator.generation.header().is_marked(),
+                "a power loss finds the dirty mark"
+            );
             self.mutator.generation.table.count_change();
             match change(&mut self.mutator) {
                 Ok(done) => {

@@ -190,6 +190,7 @@ fn distribute(
         }
         let upper = hash.directory() & (1 << shape.depth) != 0;
         let target = if upper { high.unwrap_or(low) } else { low };
+        debug_assert!(!target.stamp().is_live(), "S4: no reader sees it yet");
         if target.adopt(slot, hash).is_none() {
             let at = At::Index(table.region_at(old.number()));
             return Err(Abort::Recover("more entries than a region has slots", at));
@@ -242,6 +243,7 @@ pub(crate) fn apply_replace(
     }
     // S6: directory and roster lead to the new regions only.
     old_region.set_stamp(Stamp::free(old_region.stamp().incarnation()));
+    debug_assert!(!old_region.stamp().is_live(), "S6: free");
     publish::set_counters(table.header(), &after);
     Ok(())
 }
