@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
-use crate::format::slot::Place;
 use crate::heap::Segment;
 use crate::lock::{self, FileLock};
-use crate::os::files::{self, Access, Names, Stage};
-use crate::os::mmap::MappedFile;
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files::{self, Access};
+use crate::os::mapped_file::MappedFile;
 use crate::os::reflink::clone_start;
 use crate::sync::acquire_fence;
 
@@ -115,7 +116,7 @@ pub struct Copied {
 /// stay as long as they are open.
 struct Snapshot {
     generation: Arc<Generation>,
-    end: Place,
+    end: HeapAddr,
     /// Entries there were, if nobody was writing.
     entries: Option<u64>,
     /// The fewest that there were in any case.
@@ -181,7 +182,7 @@ impl<'a> HotCopy<'a> {
     pub fn to(mut self, path: impl AsRef<Path>) -> Result<Copied> {
         self.epoch = lock::epoch();
         let source = &self.handle.names;
-        let names = Names::resolve(path.as_ref(), self.options.heap_path.as_deref())?;
+        let names = FileNames::resolve(path.as_ref(), self.options.heap_path.as_deref())?;
         refuse_network(&names, &self.options)?;
         if names.overlap(source) {
             return Err(Error::Unsupported {
@@ -209,7 +210,7 @@ impl<'a> HotCopy<'a> {
     /// Makes the files, under the lock that keeps other makers away.
     fn make(
         &mut self,
-        names: &Names,
+        names: &FileNames,
         access: &Access,
         was_used: bool,
         _creation: &FileLock,
@@ -264,7 +265,12 @@ impl<'a> HotCopy<'a> {
         })
     }
 
-    fn copy_heap(&mut self, moment: &Snapshot, names: &Names, access: &Access) -> Result<Copied> {
+    fn copy_heap(
+        &mut self,
+        moment: &Snapshot,
+        names: &FileNames,
+        access: &Access,
+    ) -> Result<Copied> {
         // Those before the first as well: they are what a rebuild of the copy begins with.
         for number in 0..=moment.end.segment {
             let path = names.segment(number, Stage::Final);
@@ -312,7 +318,7 @@ impl<'a> HotCopy<'a> {
         let (told, epoch) = (&mut self.told, self.epoch);
         let path = &self.handle.path;
         // Of what is damaged there is nothing to be found in a copy that is not in the original.
-        let damage = Damage::Copied(Place::LAST);
+        let damage = Damage::Copied(HeapAddr::LAST);
         let salvage = read_heap(fresh, moment.end.segment, damage, None, &mut |salvage| {
             told(CopyProgress {
                 copied_bytes: heap_bytes,
@@ -340,7 +346,7 @@ impl fmt::Debug for HotCopy<'_> {
 
 /// Where the heap ended, and how many entries there were, by the header.
 pub(crate) struct Counted {
-    tail: Place,
+    tail: HeapAddr,
     oldest: u16,
     pub(crate) entries: Option<u64>,
     pub(crate) least: u64,
@@ -432,7 +438,7 @@ impl Snapshot {
 
     /// Behind the heap's end there may be one more record, of a change that readers see already but
     /// whose writer has not come to its end, or was killed before.
-    fn end(handle: &Handle, generation: &Generation, tail: Place) -> Result<Place> {
+    fn end(handle: &Handle, generation: &Generation, tail: HeapAddr) -> Result<HeapAddr> {
         let reserved = generation.header().reserved();
         let Some(segment) = generation.segment(tail.segment) else {
             return Ok(tail);
@@ -509,7 +515,7 @@ fn first_missing(generation: &Generation, oldest: u16, last: u16) -> Option<u16>
 
 /// Refuses a path where a file has the name of one that the copy will have, as far as that is known
 /// before it is caught.
-fn refuse_existing(names: &Names, was_used: bool) -> Result<()> {
+fn refuse_existing(names: &FileNames, was_used: bool) -> Result<()> {
     let (index, roster) = (names.index(Stage::Final), names.roster(Stage::Final));
     let taken = left_segment(names, was_used)?.map(|number| names.segment(number, Stage::Final));
     let mut all = [index, roster].into_iter().chain(taken);

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::os::files::{self, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 
 use crate::engine::generation::inode_of;
 
@@ -22,7 +23,7 @@ pub(crate) struct Seen {
 
 /// Opens the index and looks at it, whatever is mapped; none where the file is gone.
 #[cold]
-pub(crate) fn look(names: &Names) -> Result<Option<Seen>> {
+pub(crate) fn look(names: &FileNames) -> Result<Option<Seen>> {
     let path = names.index(Stage::Final);
     let file = match files::open(&path, false) {
         Ok(file) => file,

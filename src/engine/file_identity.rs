@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::format::record::Variant;
 use crate::index::header::Header;
-use crate::os::files::{Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
 
 /// Nanoseconds by which a file's time may exceed what its last writer noted: a tick of the clock of
 /// file systems is at most 10 ms.
@@ -80,7 +80,7 @@ impl Seen {
 
     /// Looks at an index that is open and at the files that it names. Before anything is stored to
     /// them: that would move the times.
-    pub(crate) fn of(names: &Names, index: &File, header: Header<'_>) -> Self {
+    pub(crate) fn of(names: &FileNames, index: &File, header: Header<'_>) -> Self {
         let path = |path: &std::path::Path| {
             std::fs::symlink_metadata(path).map_or(Times::default(), |meta| Times::of(&meta))
         };

@@ -11,24 +11,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{HeapHome, IndexHeader, PAGE, word};
 use crate::format::record::Variant;
-use crate::format::region::{Entry, Shape, Stamp};
+use crate::format::region::{DirectoryEntry, RegionShape, RegionStateWord};
 use crate::format::roster::RosterHeader;
-use crate::format::seal::{self, Fault, Sealed};
+use crate::format::seal::{self, HeaderError, SealedHeader};
 use crate::format::segment::{self, SegmentHeader, first_place};
-use crate::format::slot::Place;
 use crate::format::{Geometry, HashKind, LockKind, VERSION};
 use crate::hash::Hasher;
-use crate::heap::{Found, Segment};
+use crate::heap::{ScanItem, Segment};
 use crate::index::header::Header;
 use crate::index::redo::RedoState;
 use crate::index::roster::Roster;
 use crate::index::table::Table;
 use crate::lock::FileLock;
 use crate::os::boot_id;
-use crate::os::files::{self, Access, Names, Stage};
-use crate::os::mmap::{MappedFile, page_bytes};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files::{self, Access};
+use crate::os::mapped_file::{MappedFile, page_bytes};
 
 use crate::engine::file_identity::{Seen, last_visit};
 use crate::engine::version;
@@ -212,7 +213,7 @@ impl Generation {
     }
 
     /// Opens the generation whose index stands at the cache's path.
-    pub(crate) fn open(names: &Names, writable: bool) -> Result<Self> {
+    pub(crate) fn open(names: &FileNames, writable: bool) -> Result<Self> {
         // A switch may rename files while they are looked for under their two names.
         let mut tries = 0;
         loop {
@@ -229,7 +230,7 @@ impl Generation {
         }
     }
 
-    fn open_once(names: &Names, writable: bool) -> Result<Self> {
+    fn open_once(names: &FileNames, writable: bool) -> Result<Self> {
         let path = names.index(Stage::Final);
         let file = files::open(&path, writable).map_err(|error| match error {
             absent if absent.is_absent() => Error::NotFound { path: path.clone() },
@@ -298,7 +299,11 @@ impl Generation {
     }
 
     /// Opens one of this generation's segments; none where there is no such file any more.
-    pub(crate) fn open_segment(&self, names: &Names, number: u16) -> Result<Option<Arc<Segment>>> {
+    pub(crate) fn open_segment(
+        &self,
+        names: &FileNames,
+        number: u16,
+    ) -> Result<Option<Arc<Segment>>> {
         let writable = self.lock.is_some();
         // Twice the final name: a rename may happen between the two looks.
         for stage in [Stage::Final, Stage::New, Stage::Final] {
@@ -369,7 +374,7 @@ impl Generation {
     /// are of, and where in it. Only for whoever rebuilds the index, and holds the lock.
     pub(crate) fn salvage_segment(
         &self,
-        names: &Names,
+        names: &FileNames,
         number: u16,
     ) -> Result<Option<Arc<Segment>>> {
         let path = names.segment(number, Stage::Final);
@@ -407,13 +412,13 @@ impl Generation {
     }
 
     /// Whether a file stands under the name of a segment, whatever is in it.
-    pub(crate) fn has_segment_file(names: &Names, number: u16) -> bool {
+    pub(crate) fn has_segment_file(names: &FileNames, number: u16) -> bool {
         let stands = |stage| names.segment(number, stage).symlink_metadata().is_ok();
         stands(Stage::Final) || stands(Stage::New)
     }
 
     /// Bytes of the segment files from the oldest up to the one before `number`.
-    pub(crate) fn heap_bytes_before(&self, names: &Names, number: u16) -> Result<u64> {
+    pub(crate) fn heap_bytes_before(&self, names: &FileNames, number: u16) -> Result<u64> {
         let mut total = 0;
         for found in self.header().oldest()..number {
             total += match self.segment(found) {
@@ -427,7 +432,7 @@ impl Generation {
     }
 
     /// Makes a new generation under its preliminary names, with an empty table and no segment.
-    pub(crate) fn create(names: &Names, plan: &Plan) -> Result<Self> {
+    pub(crate) fn create(names: &FileNames, plan: &Plan) -> Result<Self> {
         let (path, roster_path) = (names.index(Stage::New), names.roster(Stage::New));
         // From here on the names are ours: what stands there is removed if the rest fails. The
         // first error is the one to report.
@@ -441,7 +446,7 @@ impl Generation {
         })
     }
 
-    fn fill(names: &Names, plan: &Plan, file: File, roster: File) -> Result<Self> {
+    fn fill(names: &FileNames, plan: &Plan, file: File, roster: File) -> Result<Self> {
         let path = names.index(Stage::New);
         let hasher = Hasher::new(plan.hash_kind, plan.seed);
         let mapped = MappedFile::created(
@@ -491,7 +496,7 @@ impl Generation {
     /// Makes the file of a segment and maps it. A final name is given only to a finished file.
     pub(crate) fn create_segment(
         &self,
-        names: &Names,
+        names: &FileNames,
         number: u16,
         capacity: u64,
         stage: Stage,
@@ -558,7 +563,7 @@ impl Generation {
     }
 
     /// Begins the heap of a new generation with its first segment.
-    pub(crate) fn with_first_segment(self, names: &Names, access: &Access) -> Result<Self> {
+    pub(crate) fn with_first_segment(self, names: &FileNames, access: &Access) -> Result<Self> {
         let capacity = self.next_capacity(0, 0);
         let segment = self.create_segment(names, 0, capacity, Stage::New, access)?;
         self.header().new_file_words().begin_heap(first_place(0));
@@ -615,7 +620,7 @@ impl Generation {
     }
 
     fn positions_there(&self, said: u64) -> u32 {
-        let there = if said > self.roster.room() {
+        let there = if said > self.roster.capacity() {
             self.roster.refresh().unwrap_or(0)
         } else {
             said
@@ -649,7 +654,7 @@ impl Generation {
             .regions
             .saturating_mul(u64::from(geometry.region_slots));
         let heap = header.heap_base().saturating_add(tail.bytes());
-        if counters.regions == 0 || counters.regions > self.table.regions_there() {
+        if counters.regions == 0 || counters.regions > self.table.refreshed_regions() {
             Some(("the number of regions", word::COUNTERS + 6))
         } else if counters.roster_len != u64::from(self.positions_there(counters.roster_len))
             || counters.hole_head > counters.roster_len
@@ -680,16 +685,16 @@ impl Generation {
     }
 
     /// Where the heap ends, if the header can be believed so far.
-    pub(crate) fn plausible(&self, place: Place) -> bool {
+    pub(crate) fn plausible(&self, place: HeapAddr) -> bool {
         self.segment(place.segment)
             .is_some_and(|segment| place.bytes() <= segment.capacity())
     }
 }
 
 fn has_record(segment: &Segment) -> Result<bool> {
-    let mut walker = segment.walk(0, segment.capacity_units());
-    while let Some(found) = walker.step()? {
-        if matches!(found, Found::Record(..)) {
+    let mut scanner = segment.scan(0, segment.capacity_units());
+    while let Some(found) = scanner.next_item()? {
+        if matches!(found, ScanItem::Record(..)) {
             return Ok(true);
         }
     }
@@ -734,7 +739,7 @@ pub(crate) fn inode_of(file: &File, path: &Path) -> Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
-fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Result<T> {
+fn read_header<T: SealedHeader>(file: &File, path: &Path, what: &'static str) -> Result<T> {
     let mut bytes = vec![0; size_of::<T>()];
     let mut have = 0;
     while have < bytes.len() {
@@ -746,14 +751,14 @@ fn read_header<T: Sealed>(file: &File, path: &Path, what: &'static str) -> Resul
         }
     }
     seal::open(&bytes[..have]).map_err(|fault| match fault {
-        Fault::Short if have == 0 => Error::damaged(path, "an empty file", 0),
+        HeaderError::Short if have == 0 => Error::damaged(path, "an empty file", 0),
         fault => refusal(path, what, fault),
     })
 }
 
 /// The header of a file; none where it is not there, or not of this kind. That it cannot be opened,
 /// or is of another release, does not mean so: what is taken for nobody's is removed.
-pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
+pub(crate) fn read_sealed<T: SealedHeader>(path: &Path) -> Result<Option<T>> {
     let file = match files::open(path, false) {
         Ok(file) => file,
         Err(error) if error.is_absent() || error.is_corruption() => return Ok(None),
@@ -763,7 +768,9 @@ pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
     match file.read_exact_at(&mut bytes, 0) {
         Ok(()) => match seal::open(&bytes) {
             Ok(header) => Ok(Some(header)),
-            Err(fault @ (Fault::Version(_) | Fault::Flags(_))) => Err(refusal(path, "", fault)),
+            Err(fault @ (HeaderError::Version(_) | HeaderError::Flags(_))) => {
+                Err(refusal(path, "", fault))
+            }
             Err(_) => Ok(None),
         },
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -772,7 +779,7 @@ pub(crate) fn read_sealed<T: Sealed>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Why a file is not read whose header has this fault; `what` is the kind of file it should be.
-pub(crate) fn refusal(path: &Path, what: &'static str, fault: Fault) -> Error {
+pub(crate) fn refusal(path: &Path, what: &'static str, fault: HeaderError) -> Error {
     let of_release = |found, flags| Error::Version {
         path: path.to_owned(),
         found,
@@ -780,20 +787,20 @@ pub(crate) fn refusal(path: &Path, what: &'static str, fault: Fault) -> Error {
         flags,
     };
     match fault {
-        Fault::Short => Error::damaged(path, "a header cut short", 0),
-        Fault::Magic => Error::WrongMagic {
+        HeaderError::Short => Error::damaged(path, "a header cut short", 0),
+        HeaderError::Magic => Error::WrongMagic {
             path: path.to_owned(),
             what,
         },
-        Fault::Version(found) => of_release(found, 0),
-        Fault::Flags(flags) => of_release(VERSION, flags),
-        Fault::Checksum => Error::damaged(path, "the header's checksum", 12),
+        HeaderError::Version(found) => of_release(found, 0),
+        HeaderError::Flags(flags) => of_release(VERSION, flags),
+        HeaderError::Checksum => Error::damaged(path, "the header's checksum", 12),
     }
 }
 
-fn write_header<T: Sealed>(file: &File, path: &Path, header: &T) -> Result<()> {
+fn write_header<T: SealedHeader>(file: &File, path: &Path, header: &T) -> Result<()> {
     #[cfg(any(test, fuzzing))]
-    crate::sync::failpoint::step(crate::sync::failpoint::Step::Write);
+    crate::sync::failpoint::step(crate::sync::failpoint::Operation::Write);
     file.write_all_at(&seal::seal(*header), 0)
         .map_err(Error::io(path, "write the header"))
 }
@@ -868,16 +875,16 @@ fn lay_out(table: &Table, depth: u32) -> Result<()> {
     table.allocate_regions(1 << depth)?;
     for prefix in 0..1_u32 << depth {
         let (region, incarnation) = (table.region(prefix)?, u64::from(prefix) + 1);
-        region.set_stamp(Stamp::building(incarnation));
-        region.reset(Shape { depth, prefix });
-        region.set_stamp(Stamp::live(incarnation));
-        table.set_entry(prefix, Entry::new(prefix, incarnation))?;
+        region.set_stamp(RegionStateWord::building(incarnation));
+        region.reset(RegionShape { depth, prefix });
+        region.set_stamp(RegionStateWord::live(incarnation));
+        table.set_entry(prefix, DirectoryEntry::new(prefix, incarnation))?;
     }
     table.header().new_file_words().begin_table(depth);
     Ok(())
 }
 
-fn open_roster(names: &Names, ids: Ids, writable: bool, is_filled: bool) -> Result<Roster> {
+fn open_roster(names: &FileNames, ids: Ids, writable: bool, is_filled: bool) -> Result<Roster> {
     let mut last = None;
     for stage in [Stage::Final, Stage::New, Stage::Final] {
         let path = names.roster(stage);
@@ -904,7 +911,7 @@ fn open_roster(names: &Names, ids: Ids, writable: bool, is_filled: bool) -> Resu
     Err(last.unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
 }
 
-fn create_roster(names: &Names, plan: &Plan, file: File) -> Result<Roster> {
+fn create_roster(names: &FileNames, plan: &Plan, file: File) -> Result<Roster> {
     let path = names.roster(Stage::New);
     let mapped = MappedFile::created(file, &path);
     mapped.allocate(0, ROSTER_START)?;

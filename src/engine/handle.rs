@@ -14,16 +14,17 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::error::{Error, Result};
-use crate::format::index::Poll;
+use crate::format::index::HeaderStateWord;
 use crate::format::roster::RosterHeader;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
 use crate::heap::Segment;
 use crate::index::header::Header;
-use crate::lock::{self, FileLock, Mutex, Patience, Refusal};
+use crate::lock::{self, FileLock, LockDeadline, LockError, Mutex};
 use crate::os::boot_id;
-use crate::os::files::{self, Access, Names, Stage};
-use crate::os::mmap::coarse_millis;
+use crate::os::clock::coarse_millis;
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files::{self, Access};
 use crate::sync::{Relaxed, Word};
 
 use crate::engine::clean::background::BackgroundTasks;
@@ -41,7 +42,7 @@ use crate::engine::write::mutator::Mutator;
 
 /// One opened cache.
 pub(crate) struct Handle {
-    pub names: Arc<Names>,
+    pub names: Arc<FileNames>,
     pub path: Arc<Path>,
     /// The path in a number, by which a thread knows the writers that it holds.
     pub id: u64,
@@ -135,7 +136,7 @@ impl Handle {
     }
 
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
-        let names = Names::resolve(path, options.heap_path.as_deref())?;
+        let names = FileNames::resolve(path, options.heap_path.as_deref())?;
         refuse_network(&names, options)?;
         let mut generation = open_or_create(&names, options)?;
         options.accept(generation.table.geometry(), names.cache())?;
@@ -171,7 +172,7 @@ impl Handle {
 
     /// The current generation and what its polled word said. A generation that was superseded is left for the
     /// new one.
-    pub(crate) fn current(&self) -> Result<(Guard<Arc<Generation>>, Poll)> {
+    pub(crate) fn current(&self) -> Result<(Guard<Arc<Generation>>, HeaderStateWord)> {
         let mut is_fresh = false;
         loop {
             let generation = self.generation.load();
@@ -194,7 +195,7 @@ impl Handle {
     /// handed on goes through memory, is stored in two pieces and loaded in one, for which the
     /// processor waits until all before is done (a miss took 49 ns so, and takes 36).
     #[inline(always)]
-    pub(crate) fn poll(&self, generation: &Generation) -> Result<Option<Poll>> {
+    pub(crate) fn poll(&self, generation: &Generation) -> Result<Option<HeaderStateWord>> {
         let poll = generation.header().poll();
         if !poll.superseded() && !self.is_due_on_overlay() {
             return Ok(Some(poll));
@@ -203,7 +204,11 @@ impl Handle {
     }
 
     #[cold]
-    fn poll_again(&self, generation: &Generation, poll: Poll) -> Result<Option<Poll>> {
+    fn poll_again(
+        &self,
+        generation: &Generation,
+        poll: HeaderStateWord,
+    ) -> Result<Option<HeaderStateWord>> {
         if self.on_overlay && self.follow_copy_up(generation)? {
             return Ok(None);
         }
@@ -422,7 +427,7 @@ impl Handle {
 }
 
 /// Refuses a file system that several machines may have mounted, unless the caller vouches for it.
-pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
+pub(crate) fn refuse_network(names: &FileNames, options: &Options) -> Result<()> {
     match names.shared_by_machines() {
         Some((path, what)) if !options.network => Err(Error::Unsupported {
             path: path.to_owned(),
@@ -432,7 +437,7 @@ pub(crate) fn refuse_network(names: &Names, options: &Options) -> Result<()> {
     }
 }
 
-fn open_or_create(names: &Names, options: &Options) -> Result<Generation> {
+fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
     let opened = Generation::open(names, !options.read_only);
     match opened {
         Ok(_) if options.create_new => Err(Error::AlreadyExists {
@@ -461,7 +466,7 @@ fn open_or_create(names: &Names, options: &Options) -> Result<Generation> {
 /// No lock is held: what seems to be missing may have been cleaned or replaced a moment ago.
 fn with_heap(
     generation: Generation,
-    names: &Names,
+    names: &FileNames,
     options: &Options,
     boot: [u64; 2],
 ) -> Result<Generation> {
@@ -496,7 +501,7 @@ fn index_lost(path: &Path) -> Error {
 }
 
 /// Creates the cache, unless somebody else did meanwhile.
-fn create(names: &Names, options: &Options) -> Result<Generation> {
+fn create(names: &FileNames, options: &Options) -> Result<Generation> {
     let was_used = is_there(&names.lock());
     let _creation = lock_creation(names, options)?;
     match Generation::open(names, true) {
@@ -535,7 +540,7 @@ fn create(names: &Names, options: &Options) -> Result<Generation> {
 
 /// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
 /// that is held.
-fn make(names: &Names, options: &Options) -> Result<Generation> {
+fn make(names: &FileNames, options: &Options) -> Result<Generation> {
     let geometry = options.geometry(names.cache())?;
     let plan = Plan {
         capacity: options.capacity_within(&geometry, names.cache())?,
@@ -564,7 +569,7 @@ fn make(names: &Names, options: &Options) -> Result<Generation> {
         acquire(
             lock,
             Some(generation.header()),
-            &Patience::new(Some(Duration::ZERO)),
+            &LockDeadline::new(Some(Duration::ZERO)),
             names,
         )?;
         generation.note_visit();
@@ -574,10 +579,10 @@ fn make(names: &Names, options: &Options) -> Result<Generation> {
 }
 
 /// Takes the lock under which caches are created and repaired; it goes with its guard.
-pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<FileLock> {
+pub(crate) fn lock_creation(names: &FileNames, options: &Options) -> Result<FileLock> {
     let path = names.lock();
     let lock = FileLock::of_file(|| files::open_lock(&path, options.mode))?;
-    acquire(&lock, None, &Patience::new(options.lock_timeout), names)?;
+    acquire(&lock, None, &LockDeadline::new(options.lock_timeout), names)?;
     Ok(lock)
 }
 
@@ -585,17 +590,17 @@ pub(crate) fn lock_creation(names: &Names, options: &Options) -> Result<FileLock
 pub(crate) fn acquire(
     lock: &FileLock,
     header: Option<Header<'_>>,
-    patience: &Patience,
-    names: &Names,
+    deadline: &LockDeadline,
+    names: &FileNames,
 ) -> Result<()> {
-    lock.acquire(header.map(|header| header.lock_words()), patience)
+    lock.acquire(header.map(|header| header.lock_words()), deadline)
         .map_err(|refusal| match refusal {
-            Refusal::TimedOut => Error::Locked {
+            LockError::TimedOut => Error::Locked {
                 path: names.cache().to_owned(),
-                waited: patience.waited(),
+                waited: deadline.waited(),
                 holder: header.and_then(|header| header.holder()),
             },
-            Refusal::Io(error) => Error::io(names.cache(), "lock the cache")(error),
+            LockError::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })
 }
 

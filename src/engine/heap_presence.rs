@@ -11,12 +11,13 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::index::{HeapHome, Home, PAGE};
-use crate::format::seal::Sealed;
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{HeapHome, HeapLocation, PAGE};
+use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
-use crate::format::slot::Place;
 use crate::index::header::Header;
-use crate::os::files::{self, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 
 use crate::engine::generation::{Generation, read_sealed};
 
@@ -39,7 +40,7 @@ enum Under {
 ///
 /// Returns [`Error::HeapMissing`], [`Error::Version`] for a segment of another release, or
 /// [`Error::Io`].
-pub(crate) fn check(generation: &Generation, names: &Names, boot: [u64; 2]) -> Result<()> {
+pub(crate) fn check(generation: &Generation, names: &FileNames, boot: [u64; 2]) -> Result<()> {
     let header = generation.header();
     let Some(required) = required(header) else {
         // The header is corrupt: recovery goes by what it finds, if it finds anything.
@@ -61,7 +62,7 @@ pub(crate) fn check(generation: &Generation, names: &Names, boot: [u64; 2]) -> R
 
 /// As [`check`], for the segments that are not mapped, while a writer is at work: no state that
 /// recovery leaves explains a missing one then.
-pub(crate) fn check_unmapped(generation: &Generation, names: &Names) -> Result<()> {
+pub(crate) fn check_unmapped(generation: &Generation, names: &FileNames) -> Result<()> {
     for number in required(generation.header()).into_iter().flatten() {
         if let Some(error) = missing_segment(generation, names, number)? {
             return Err(error);
@@ -73,7 +74,7 @@ pub(crate) fn check_unmapped(generation: &Generation, names: &Names) -> Result<(
 /// Returns whether there is a segment of this heap before the oldest in use. A writer removes the
 /// file before it stores that the next one is the oldest, so the header is corrupt then. A writer
 /// that went by it would drop deletions (H5), and a later recovery would find what they deleted.
-pub(crate) fn has_older(generation: &Generation, names: &Names) -> Result<bool> {
+pub(crate) fn has_older(generation: &Generation, names: &FileNames) -> Result<bool> {
     let oldest = generation.header().checked_oldest();
     let Some(before) = oldest.and_then(|oldest| oldest.checked_sub(1)) else {
         return Ok(false);
@@ -86,7 +87,7 @@ pub(crate) fn has_older(generation: &Generation, names: &Names) -> Result<bool> 
 /// is; `None` if the link itself may be corrupt.
 pub(crate) fn missing_segment(
     generation: &Generation,
-    names: &Names,
+    names: &FileNames,
     number: u16,
 ) -> Result<Option<Error>> {
     let is_required = required(generation.header()).is_some_and(|all| all.contains(&number));
@@ -102,22 +103,22 @@ pub(crate) fn missing_segment(
 /// Returns the error for a segment, with what has its name.
 pub(crate) fn missing(
     generation: &Generation,
-    names: &Names,
+    names: &FileNames,
     number: u16,
     found: &'static str,
 ) -> Error {
     missing_for(generation.header(), names, number, found)
 }
 
-fn missing_for(header: Header<'_>, names: &Names, number: u16, found: &'static str) -> Error {
+fn missing_for(header: Header<'_>, names: &FileNames, number: u16, found: &'static str) -> Error {
     Error::HeapMissing {
         path: names.segment(number, Stage::Final),
         cache: names.cache().to_owned(),
         entries: header.occupied(),
         elsewhere: match header.heap_home().home {
-            Home::Unknown => None,
-            Home::NextToIndex => Some(false),
-            Home::Elsewhere => Some(true),
+            HeapLocation::Unknown => None,
+            HeapLocation::NextToIndex => Some(false),
+            HeapLocation::Elsewhere => Some(true),
         },
         found,
     }
@@ -126,7 +127,7 @@ fn missing_for(header: Header<'_>, names: &Names, number: u16, found: &'static s
 /// Returns the error for a heap without any segment. `old` is the header that counts its entries.
 pub(crate) fn missing_all(
     generation: &Generation,
-    names: &Names,
+    names: &FileNames,
     old: Option<Header<'_>>,
 ) -> Error {
     let header = old.unwrap_or(generation.header());
@@ -135,12 +136,12 @@ pub(crate) fn missing_all(
 
 /// Stores where the heap is, once it was found there, and from which segment on it is complete: an
 /// index of an older release says neither.
-pub(crate) fn note_home(header: Header<'_>, names: &Names) {
+pub(crate) fn note_home(header: Header<'_>, names: &FileNames) {
     let known = header.heap_home();
     let now = HeapHome {
         home: names.heap_home(),
         whole_from: match known.home {
-            Home::Unknown => header.tail().segment,
+            HeapLocation::Unknown => header.tail().segment,
             _ => known.whole_from,
         },
     };
@@ -165,7 +166,8 @@ pub(crate) fn whole_from_tail(header: Header<'_>) {
 fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     let (tail, reserved) = (header.tail(), header.reserved());
     let oldest = header.checked_oldest()?;
-    let is_place = |place: Place| place.unit >= first_place(0).unit && place.to_word() >> 48 == 0;
+    let is_place =
+        |place: HeapAddr| place.unit >= first_place(0).unit && place.to_word() >> 48 == 0;
     let agree =
         reserved.segment == tail.segment || reserved.segment == tail.segment.wrapping_add(1);
     if !is_place(tail) || !is_place(reserved) || !agree || oldest > tail.segment {
@@ -173,12 +175,12 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     }
     let cleaned = header
         .clean_cursor()
-        .map(|cursor| cursor.place.segment)
+        .map(|cursor| cursor.addr.segment)
         .filter(|number| (oldest..=tail.segment).contains(number));
     let home = header.heap_home();
     let from = match home.home {
         // Recovery by an older release may have left gaps anywhere.
-        Home::Unknown => tail.segment,
+        HeapLocation::Unknown => tail.segment,
         _ => cleaned.unwrap_or(oldest).max(home.whole_from),
     };
     Some(from.min(tail.segment)..=tail.segment)
@@ -193,7 +195,7 @@ fn is_cleared(generation: &Generation) -> bool {
 
 /// Returns whether recovery explains that segments are missing: a power loss took names that were
 /// not synced, or a copy was made while a writer was at work. The rest must be consistent.
-fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Result<bool> {
+fn may_be_missing(generation: &Generation, names: &FileNames, boot: [u64; 2]) -> Result<bool> {
     let header = generation.header();
     let is_same_boot = header.written_under() == boot && boot != [0; 2];
     let lost_power = header.is_dirty() && !is_same_boot;
@@ -208,7 +210,7 @@ fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Res
     let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
         // Before the first flush no name is known to be on the disk; but a heap elsewhere may be
         // on a disk that is not mounted.
-        return Ok(lost_power && !is_copy && !flushed && home.home == Home::NextToIndex);
+        return Ok(lost_power && !is_copy && !flushed && home.home == HeapLocation::NextToIndex);
     };
     // H4: what was synced before this place has its names on the disk, and is removed in order. A
     // recovery that was stopped may have removed a segment of which nothing was synced.
@@ -219,13 +221,13 @@ fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Res
         was_there && number >= home.whole_from && !there.contains(&number)
     };
     let is_cut = lost_power && !is_copy && last.checked_add(1).is_some_and(was_synced);
-    let is_known = home.home != Home::Unknown;
+    let is_known = home.home != HeapLocation::Unknown;
     let has_gap = is_known && (first..last).any(is_gap);
     Ok(!(is_cut || has_gap))
 }
 
 /// Returns the numbers of the segments of this heap in the directory.
-fn found(generation: &Generation, names: &Names) -> Result<Vec<u16>> {
+fn found(generation: &Generation, names: &FileNames) -> Result<Vec<u16>> {
     let mut found = Vec::new();
     for number in names.segment_numbers()? {
         if under_name(generation, names, number)? == Under::Segment {
@@ -235,7 +237,7 @@ fn found(generation: &Generation, names: &Names) -> Result<Vec<u16>> {
     Ok(found)
 }
 
-fn under_name(generation: &Generation, names: &Names, number: u16) -> Result<Under> {
+fn under_name(generation: &Generation, names: &FileNames, number: u16) -> Result<Under> {
     // The final name twice: a rename may happen between the first two.
     for stage in [Stage::Final, Stage::New, Stage::Final] {
         let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;

@@ -129,7 +129,7 @@ fn insert_with_id(
     reserve_block(mutator, id)?;
     let region = split::make_room(mutator, table, region, hash)?;
     let new = NewRecord {
-        header: record::Header {
+        header: record::RecordHeader {
             variant: Variant::Numbered,
             value_len: 0,
             mtime: id,
@@ -174,7 +174,7 @@ pub(crate) fn id_or_insert(mutator: &mut Mutator, key: &[u8]) -> WriteResult<u64
 }
 
 fn verified_id(generation: &Generation, target: &Target<'_>) -> WriteResult<Option<u64>> {
-    let place = target.link.place();
+    let place = target.link.addr();
     let verified = match generation.segment(place.segment) {
         Some(segment) => segment.verify(place.unit)?,
         None => None,
@@ -248,7 +248,7 @@ fn reserve_block(mutator: &mut Mutator, id: u64) -> WriteResult<()> {
 
 /// Appends the record that reserves all ids up to `end`.
 fn append_reservation(mutator: &mut Mutator, end: u64) -> WriteResult<()> {
-    let header = record::Header {
+    let header = record::RecordHeader {
         variant: Variant::Numbered,
         value_len: 0,
         mtime: end,
@@ -338,7 +338,7 @@ fn skip_to(generation: &Generation, roster_len: u64) -> WriteResult<()> {
 fn leave_out(generation: &Generation, from: u64, to: u64) -> Result<()> {
     for position in from..to {
         // N3: left out for ever, so no other key gets them.
-        generation.roster.set(position as u32, Position::Hole(0))?;
+        generation.roster.set(position as u32, Position::Free(0))?;
     }
     Ok(())
 }
@@ -467,7 +467,7 @@ fn attempt(generation: &Generation, id: u64, out: &mut Vec<u8>) -> Result<Attemp
     if !link.is_entry() {
         return Ok(Attempt::Again);
     }
-    let place = link.place();
+    let place = link.addr();
     let Some(segment) = generation.segment(place.segment) else {
         return Ok(Attempt::Unmapped(place.segment));
     };

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::index::header::Header;
-use crate::os::files::{Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
 
 /// Numbers that a header can name.
 const NUMBERS: u32 = 1 << 16;
@@ -64,7 +64,7 @@ const GAP: usize = 64;
 ///
 /// Searches from both ends, up to a gap of [`GAP`] numbers: a damaged header may name sixty thousand
 /// segments that do not exist.
-pub(crate) fn present_numbers(names: &Names, first: u16, last: u16) -> Vec<u16> {
+pub(crate) fn present_numbers(names: &FileNames, first: u16, last: u16) -> Vec<u16> {
     let is_there = |number| {
         let has = |stage| is_there(&names.segment(number, stage));
         has(Stage::Final) || has(Stage::New)
@@ -98,7 +98,7 @@ fn take_present(numbers: impl Iterator<Item = u16>, is_there: &impl Fn(u16) -> b
 
 /// Returns the numbers of segments that may have staged names, from low to high: those of `extent`,
 /// and those from 0 up to the first that is missing, since a new heap begins at 0.
-pub(crate) fn staged_numbers(names: &Names, extent: Extent) -> Vec<u16> {
+pub(crate) fn staged_numbers(names: &FileNames, extent: Extent) -> Vec<u16> {
     let staged = |&number: &u16| {
         let path = names.segment(number, Stage::New);
         path.symlink_metadata().is_ok()
@@ -117,7 +117,7 @@ pub(crate) fn staged_numbers(names: &Names, extent: Extent) -> Vec<u16> {
 ///
 /// Looks at the name of the first segment. It may have been removed by cleaning, so if `P.lock` says
 /// that there was a cache before, lists the directory for the others.
-pub(crate) fn left_segment(names: &Names, was_used: bool) -> Result<Option<u16>> {
+pub(crate) fn left_segment(names: &FileNames, was_used: bool) -> Result<Option<u16>> {
     let is_there = |number| is_there(&names.segment(number, Stage::Final));
     if is_there(0) {
         return Ok(Some(0));
@@ -139,8 +139,8 @@ pub(crate) fn is_there(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::heap_addr::HeapAddr;
     use crate::format::index::word;
-    use crate::format::slot::Place;
     use crate::index::redo::WORDS;
     use crate::sync::Word;
 
@@ -153,13 +153,13 @@ mod tests {
         let page = page();
         let header = Header::new(&page).unwrap();
         header.clean_words().set_oldest(3);
-        header.heap_end_words().set_reserved(Place {
+        header.heap_end_words().set_reserved(HeapAddr {
             segment: 5,
             unit: 9,
         });
         let numbers: Vec<_> = Extent::of(header).numbers().collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
-        header.heap_end_words().set_reserved(Place {
+        header.heap_end_words().set_reserved(HeapAddr {
             segment: u16::MAX,
             unit: 9,
         });

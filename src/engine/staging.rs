@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
 use crate::index::header::Header;
 use crate::lock;
-use crate::os::files::{self, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 
 use crate::engine::generation::{Generation, read_sealed, refuse_other_segment};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
@@ -24,17 +25,17 @@ use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numb
 ///
 /// Removes segments from the highest number down, and the index last. So after a kill in between,
 /// the next caller finds segments from 0 without a gap, and a file that [`has_staged`] sees.
-pub(crate) fn discard_staged(names: &Names, heap: Extent) -> Result<()> {
+pub(crate) fn discard_staged(names: &FileNames, heap: Extent) -> Result<()> {
     discard(names, &staged_numbers(names, heap))
 }
 
 /// As [`discard_staged`], by a listing of the directory: any of the names may be left after a power
 /// loss, by an interrupted copy, or after a panic of the caller's code.
-pub(crate) fn discard_listed(names: &Names) -> Result<()> {
+pub(crate) fn discard_listed(names: &FileNames) -> Result<()> {
     discard(names, &names.segment_numbers()?)
 }
 
-fn discard(names: &Names, numbers: &[u16]) -> Result<()> {
+fn discard(names: &FileNames, numbers: &[u16]) -> Result<()> {
     for &number in numbers.iter().rev() {
         files::remove_stale(&names.segment(number, Stage::New), SegmentHeader::MAGIC)?;
     }
@@ -43,7 +44,7 @@ fn discard(names: &Names, numbers: &[u16]) -> Result<()> {
 }
 
 /// Returns whether an interrupted switch or copy may have left files under staged names.
-pub(crate) fn has_staged(names: &Names) -> bool {
+pub(crate) fn has_staged(names: &FileNames) -> bool {
     is_there(&names.index(Stage::New))
         || is_there(&names.roster(Stage::New))
         || is_there(&names.segment(0, Stage::New))
@@ -53,12 +54,12 @@ pub(crate) fn has_staged(names: &Names) -> bool {
 ///
 /// In a child that the caller's code has forked, the files are the parent's and stay.
 pub(crate) struct DiscardOnPanic<'a> {
-    names: &'a Names,
+    names: &'a FileNames,
     epoch: u64,
 }
 
 impl<'a> DiscardOnPanic<'a> {
-    pub(crate) fn new(names: &'a Names) -> Self {
+    pub(crate) fn new(names: &'a FileNames) -> Self {
         Self {
             names,
             epoch: lock::epoch(),
@@ -70,7 +71,7 @@ impl Drop for DiscardOnPanic<'_> {
     fn drop(&mut self) {
         // A test that stops a thread at a store plays a kill, after which nothing is removed.
         #[cfg(any(test, fuzzing))]
-        if crate::sync::failpoint::has_blown() {
+        if crate::sync::failpoint::has_killed() {
             return;
         }
         if std::thread::panicking() && self.epoch == lock::epoch() {
@@ -84,7 +85,7 @@ impl Drop for DiscardOnPanic<'_> {
 /// before it.
 ///
 /// The index names the ids of its files (G1), so any later writer can do this, and do it again.
-pub(crate) fn finish_renames(names: &Names, generation: &Generation) -> Result<()> {
+pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Result<()> {
     // G2: the writer that committed may have been killed. The commit must be on the disk before
     // anything that the old generation needs is removed.
     let header = generation.header();
@@ -143,7 +144,7 @@ pub(crate) fn expect_renames(header: Header<'_>) {
 /// for [`left_segment`].
 ///
 /// The roster gets its final name only after the index did.
-pub(crate) fn left_without_index(names: &Names, was_used: bool) -> Result<Option<PathBuf>> {
+pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Option<PathBuf>> {
     if let Some(number) = left_segment(names, was_used)? {
         let path = names.segment(number, Stage::Final);
         if files::is_ours(&path, SegmentHeader::MAGIC)? {

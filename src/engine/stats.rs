@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::os::files::Stage;
+use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
 use crate::engine::generation::Generation;

@@ -11,15 +11,16 @@ use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, LockKind};
 use crate::index::header::Header;
 use crate::index::region::Slot;
 use crate::index::roster::Roster;
 use crate::index::table::Table;
-use crate::lock::{self, Patience};
-use crate::os::files::{self, Names, Stage};
+use crate::lock::{self, LockDeadline};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 
 use crate::engine::clean::state;
 use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
@@ -126,7 +127,7 @@ pub(crate) fn rebuild_from_itself(handle: &Handle, mutator: &mut Mutator) -> Wri
                 continue;
             };
             listed += 1;
-            let place = slot.link().place();
+            let place = slot.link().addr();
             key.clear();
             value.clear();
             let found = match source.segment(place.segment)? {
@@ -205,7 +206,7 @@ fn follow(handle: &Handle, mutator: &mut Mutator, generation: &Arc<Generation>) 
 /// Makes a finished generation the current one: the rename of its index commits. `old` is the
 /// header of the generation that it replaces, if that can be read.
 pub(crate) fn commit(
-    names: &Names,
+    names: &FileNames,
     generation: &Generation,
     heap: Heap,
     old: Option<Header<'_>>,
@@ -234,7 +235,7 @@ pub(crate) fn clear_superseded(header: Header<'_>) {
 }
 
 /// Makes a finished generation a cache where there is none.
-pub(crate) fn commit_new(names: &Names, generation: &Generation) -> Result<()> {
+pub(crate) fn commit_new(names: &FileNames, generation: &Generation) -> Result<()> {
     Extent::NONE.set_replaced(generation.header());
     make_ready(names, generation, Heap::Fresh, None)?;
     files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))
@@ -242,7 +243,7 @@ pub(crate) fn commit_new(names: &Names, generation: &Generation) -> Result<()> {
 
 /// Syncs all files of a finished generation, and takes its lock before another process can.
 fn make_ready(
-    names: &Names,
+    names: &FileNames,
     generation: &Generation,
     heap: Heap,
     old: Option<Header<'_>>,
@@ -268,7 +269,7 @@ fn make_ready(
     note_sync(old, names.sync_dirs())?;
     // No process can know the new inode yet, so this never waits.
     if let Some(lock) = &generation.lock {
-        let at_once = Patience::new(Some(Duration::ZERO));
+        let at_once = LockDeadline::new(Some(Duration::ZERO));
         acquire(lock, Some(generation.header()), &at_once, names)?;
         generation.note_visit();
     }
@@ -409,7 +410,7 @@ fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
         };
         listed += 1;
         let link = slot.link();
-        let place = link.place();
+        let place = link.addr();
         key.clear();
         let found = match old.segment(place.segment)? {
             Some(segment) => segment.read_any(place.unit, &mut key, None)?,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::index::Counters;
 use crate::format::roster::Position;
-use crate::index::roster::Spot;
+use crate::index::roster::PositionRef;
 use crate::lock::Mutex;
 
 use crate::engine::generation::Generation;
@@ -43,8 +43,8 @@ impl Report {
         let Some(segment) = generation.open_segment(&handle.names, tail.segment)? else {
             return Ok(false);
         };
-        let mut behind = segment.walk(tail.unit, segment.capacity_units());
-        Ok(report.is_clean() && report.totals_compared && is_last && behind.step()?.is_none())
+        let mut behind = segment.scan(tail.unit, segment.capacity_units());
+        Ok(report.is_clean() && report.totals_compared && is_last && behind.next_item()?.is_none())
     }
 
     /// Compares the header's counters with what was counted, nobody having written meanwhile.
@@ -274,10 +274,10 @@ impl fmt::Debug for Verification<'_> {
 impl Generation {
     /// Roster positions that lead to a slot, as far as they can be read.
     fn positions_in_use(&self) -> Result<u64> {
-        let mut walk = self.roster.walk();
+        let mut walk = self.roster.cursor();
         let mut used = 0;
         for position in 0..self.roster_len() {
-            used += match walk.at(position).map(Spot::get) {
+            used += match walk.at(position).map(PositionRef::get) {
                 Ok(Position::Slot(_)) => 1,
                 Ok(_) => 0,
                 Err(error) if error.is_corruption() => return Ok(u64::MAX),

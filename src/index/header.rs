@@ -6,8 +6,8 @@
 //! `index::redo`.
 
 use crate::error::Result;
-use crate::format::index::{Counters, HeapHome, Poll, word};
-use crate::format::slot::{Cursor, Place, Replaced};
+use crate::format::heap_addr::{CleanCursor, HeapAddr, Replaced};
+use crate::format::index::{Counters, HeaderStateWord, HeapHome, word};
 use crate::lock;
 use crate::sync::{
     Relaxed, Word, acquire, acquire_fence, exchange, load, publish, release_fence, store,
@@ -35,8 +35,8 @@ impl<'a> Header<'a> {
     }
 
     /// The state word: the directory's depth and the superseded mark. Every reader polls it.
-    pub(crate) fn poll(&self) -> Poll {
-        Poll(acquire(&self.0[word::POLL]))
+    pub(crate) fn poll(&self) -> HeaderStateWord {
+        HeaderStateWord(acquire(&self.0[word::POLL]))
     }
 
     /// Where the heap is stored, and from which segment on all of it must be there.
@@ -79,13 +79,13 @@ impl<'a> Header<'a> {
     }
 
     /// The reserved end of the heap: its end after the record that is being written.
-    pub(crate) fn reserved(&self) -> Place {
-        Place::from_word(load(&self.0[word::RESERVED]))
+    pub(crate) fn reserved(&self) -> HeapAddr {
+        HeapAddr::from_word(load(&self.0[word::RESERVED]))
     }
 
     /// The committed end of the heap. A reader that sees an end sees the records before it.
-    pub(crate) fn tail(&self) -> Place {
-        Place::from_word(acquire(&self.0[word::TAIL]))
+    pub(crate) fn tail(&self) -> HeapAddr {
+        HeapAddr::from_word(acquire(&self.0[word::TAIL]))
     }
 
     /// The live heap bytes after the record that is being written.
@@ -126,8 +126,8 @@ impl<'a> Header<'a> {
     }
 
     /// How far cleaning has come; `None` if the word is corrupt.
-    pub(crate) fn clean_cursor(&self) -> Option<Cursor> {
-        Cursor::from_word(load(&self.0[word::CURSOR]))
+    pub(crate) fn clean_cursor(&self) -> Option<CleanCursor> {
+        CleanCursor::from_word(load(&self.0[word::CURSOR]))
     }
 
     /// Up to which place the heap must be synced before evacuated segments may be removed, and
@@ -215,8 +215,8 @@ impl<'a> Header<'a> {
     }
 
     /// All records before this place are on the disk.
-    pub(crate) fn synced_to(&self) -> Place {
-        Place::from_word(load(&self.0[word::SYNCED]))
+    pub(crate) fn synced_to(&self) -> HeapAddr {
+        HeapAddr::from_word(load(&self.0[word::SYNCED]))
     }
 
     /// The mark of a failed sync: 1 after one failed, 0 if none did. Other values are corrupt.
@@ -309,8 +309,8 @@ impl<'a> Header<'a> {
     }
 
     /// The words by which the index is locked.
-    pub(crate) fn lock_words(&self) -> lock::Words<'a> {
-        lock::Words {
+    pub(crate) fn lock_words(&self) -> lock::LockWords<'a> {
+        lock::LockWords {
             state: &self.0[word::LOCK],
             inside: &self.0[word::INSIDE],
             waiting: &self.0[word::WAITING],
@@ -368,7 +368,7 @@ impl<'a> Header<'a> {
     }
 
     /// Stores the state word.
-    pub(crate) fn set_poll(&self, poll: Poll) {
+    pub(crate) fn set_poll(&self, poll: HeaderStateWord) {
         publish(&self.0[word::POLL], poll.0);
     }
 
@@ -448,20 +448,20 @@ pub(crate) struct HeapEndWords<'a>(&'a HeaderPage);
 impl HeapEndWords<'_> {
     /// Announces that the bytes between `tail` and `end` are about to change.
     #[inline]
-    pub(crate) fn reserve(&self, end: Place, live_after: u64) {
+    pub(crate) fn reserve(&self, end: HeapAddr, live_after: u64) {
         store(&self.0[word::LIVE_AFTER], live_after);
         publish(&self.0[word::RESERVED], end.to_word());
         release_fence();
     }
 
     /// Stores the reserved end without a record before it.
-    pub(crate) fn set_reserved(&self, end: Place) {
+    pub(crate) fn set_reserved(&self, end: HeapAddr) {
         publish(&self.0[word::RESERVED], end.to_word());
     }
 
     /// Stores the committed end.
     #[inline]
-    pub(crate) fn set_tail(&self, tail: Place) {
+    pub(crate) fn set_tail(&self, tail: HeapAddr) {
         publish(&self.0[word::TAIL], tail.to_word());
     }
 
@@ -560,7 +560,7 @@ pub(crate) struct CleanWords<'a>(&'a HeaderPage);
 
 impl CleanWords<'_> {
     /// Stores how far cleaning has come.
-    pub(crate) fn set_cursor(&self, cursor: Cursor) {
+    pub(crate) fn set_cursor(&self, cursor: CleanCursor) {
         store(&self.0[word::CURSOR], cursor.to_word());
     }
 
@@ -586,7 +586,7 @@ pub(crate) struct DurabilityWords<'a>(&'a HeaderPage);
 
 impl DurabilityWords<'_> {
     /// Stores up to which place all records are on the disk.
-    pub(crate) fn set_synced_to(&self, place: Place) {
+    pub(crate) fn set_synced_to(&self, place: HeapAddr) {
         store(&self.0[word::SYNCED], place.to_word());
     }
 
@@ -672,11 +672,11 @@ impl NewFileWords<'_> {
     }
 
     /// Begins an empty heap at a place.
-    pub(crate) fn begin_heap(&self, first: Place) {
+    pub(crate) fn begin_heap(&self, first: HeapAddr) {
         let end = HeapEndWords(self.0);
         end.set_reserved(first);
         end.set_tail(first);
-        CleanWords(self.0).set_cursor(Cursor::at(first));
+        CleanWords(self.0).set_cursor(CleanCursor::at(first));
     }
 
     /// Begins an empty table of `2^depth` regions, which have the tags from 1 on.
@@ -686,7 +686,7 @@ impl NewFileWords<'_> {
             regions: 1 << depth,
             ..Counters::default()
         });
-        Header(self.0).set_poll(Poll::at_depth(depth));
+        Header(self.0).set_poll(HeaderStateWord::at_depth(depth));
     }
 
     /// Continues the totals of another generation.
@@ -734,7 +734,7 @@ impl SyncNotes<'_> {
     /// Stores that all segments below a number are synced. The place of this is the beginning of
     /// the file, which says nothing about the segment itself, nor about zeros in it.
     pub(crate) fn segments_are_synced(&self, below: u16) {
-        let place = Place {
+        let place = HeapAddr {
             segment: below,
             unit: 0,
         };

@@ -203,7 +203,7 @@ pub(super) fn clear_redo(page: &HeaderPage) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::slot::Place;
+    use crate::format::heap_addr::HeapAddr;
 
     fn page() -> Box<HeaderPage> {
         Box::new(std::array::from_fn(|_| Word::new(0)))
@@ -228,7 +228,7 @@ mod tests {
             live: 9,
             ..Counters::default()
         };
-        let place = Place {
+        let place = HeapAddr {
             segment: 3,
             unit: 99,
         };

@@ -5,8 +5,10 @@
 
 use crate::format::Geometry;
 use crate::format::record::Variant;
-use crate::format::region::{Counts, DELETED, EMPTY, HEADER_BYTES, Shape, Stamp, word};
-use crate::format::slot::{self, Identity, Link, Meta};
+use crate::format::region::{
+    DELETED, EMPTY, HEADER_BYTES, RegionShape, RegionStateWord, SlotCounts, word,
+};
+use crate::format::slot::{self, Link, RecordMeta, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::group::Group;
 use crate::os::mmap::prefetch;
@@ -88,31 +90,31 @@ impl<'a> Region<'a> {
     }
 
     #[inline]
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp(acquire(&self.words[word::STAMP]))
+    pub(crate) fn stamp(&self) -> RegionStateWord {
+        RegionStateWord(acquire(&self.words[word::STAMP]))
     }
 
     /// The stamp again, after everything that was read under it.
     #[inline]
-    pub(crate) fn stamp_after(&self) -> Stamp {
+    pub(crate) fn stamp_after(&self) -> RegionStateWord {
         acquire_fence();
-        Stamp(load(&self.words[word::STAMP]))
+        RegionStateWord(load(&self.words[word::STAMP]))
     }
 
-    pub(crate) fn set_stamp(&self, stamp: Stamp) {
+    pub(crate) fn set_stamp(&self, stamp: RegionStateWord) {
         publish(&self.words[word::STAMP], stamp.0);
         release_fence();
     }
 
-    pub(crate) fn shape(&self) -> Shape {
-        Shape::from_word(load(&self.words[word::SHAPE]))
+    pub(crate) fn shape(&self) -> RegionShape {
+        RegionShape::from_word(load(&self.words[word::SHAPE]))
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        Counts::from_word(load(&self.words[word::COUNTS]))
+    pub(crate) fn counts(&self) -> SlotCounts {
+        SlotCounts::from_word(load(&self.words[word::COUNTS]))
     }
 
-    pub(crate) fn set_counts(&self, counts: Counts) {
+    pub(crate) fn set_counts(&self, counts: SlotCounts) {
         store(&self.words[word::COUNTS], counts.to_word());
     }
 
@@ -125,8 +127,8 @@ impl<'a> Region<'a> {
     }
 
     /// The slots that are taken and deleted, counted from the control bytes.
-    pub(crate) fn recount(&self) -> Counts {
-        let mut counts = Counts::default();
+    pub(crate) fn recount(&self) -> SlotCounts {
+        let mut counts = SlotCounts::default();
         for group in self.groups() {
             counts.occupied += group.full().count();
             counts.deleted += group.matching(DELETED).count();
@@ -135,7 +137,7 @@ impl<'a> Region<'a> {
     }
 
     /// Empties the region for a new life; the caller has stamped it as being built.
-    pub(crate) fn reset(&self, shape: Shape) {
+    pub(crate) fn reset(&self, shape: RegionShape) {
         store(&self.words[word::SHAPE], shape.to_word());
         store(&self.words[word::COUNTS], 0);
         for word in &self.words[CONTROLS_AT..self.layout.bodies_at as usize] {
@@ -161,7 +163,7 @@ impl<'a> Region<'a> {
     }
 
     #[inline(always)]
-    pub(crate) fn prefetch_stamp(&self) {
+    pub(crate) fn prefetch_state(&self) {
         prefetch(&self.words[word::STAMP]);
     }
 
@@ -403,31 +405,31 @@ impl<'a> Slot<'a> {
         release_fence();
     }
 
-    pub(crate) fn identity(&self) -> Identity {
-        Identity::from_word(load(&self.body[slot::word::IDENTITY]))
+    pub(crate) fn identity(&self) -> SlotIdentity {
+        SlotIdentity::from_word(load(&self.body[slot::word::IDENTITY]))
     }
 
-    pub(crate) fn set_identity(&self, identity: Identity) {
+    pub(crate) fn set_identity(&self, identity: SlotIdentity) {
         store(&self.body[slot::word::IDENTITY], identity.to_word());
     }
 
     /// Numbered entries have none of their own: their version is their number, which is their
     /// position and one.
-    pub(crate) fn meta(&self, which: bool) -> Meta {
+    pub(crate) fn meta(&self, which: bool) -> RecordMeta {
         if self.variant() == Variant::Numbered {
-            return Meta {
+            return RecordMeta {
                 mtime: u64::from(self.identity().position) + 1,
                 value_len: 0,
             };
         }
         let at = slot::word::META + if which { 2 } else { 0 };
-        Meta {
+        RecordMeta {
             mtime: load(&self.body[at]),
             value_len: load(&self.body[at + 1]) as u32,
         }
     }
 
-    pub(crate) fn set_meta(&self, which: bool, meta: Meta) {
+    pub(crate) fn set_meta(&self, which: bool, meta: RecordMeta) {
         if self.variant() == Variant::Numbered {
             return;
         }
@@ -471,7 +473,7 @@ const _: () = assert!(EMPTY != DELETED && EMPTY < 0x80 && DELETED < 0x80);
 mod tests {
     use super::*;
     use crate::format::HashKind;
-    use crate::format::slot::Place;
+    use crate::format::heap_addr::HeapAddr;
     use crate::hash::Hasher;
 
     fn geometry(slots: u32) -> Geometry {
@@ -491,14 +493,14 @@ mod tests {
         region.set_control(index, hash.control());
         region
             .slot(index)
-            .set_link(Link::new(Place { segment: 0, unit }, false, hash.tag()));
+            .set_link(Link::new(HeapAddr { segment: 0, unit }, false, hash.tag()));
         Some(index)
     }
 
     fn find(region: &Region<'_>, hash: Hash, unit: u32) -> bool {
         region
             .probe(hash)
-            .any(|(_, _, link)| link.place().unit == unit)
+            .any(|(_, _, link)| link.addr().unit == unit)
     }
 
     // A region filled to its last slot finds every entry, and every probe ends.
@@ -521,7 +523,7 @@ mod tests {
         );
         assert_eq!(
             region.recount(),
-            Counts {
+            SlotCounts {
                 occupied: 32,
                 deleted: 0
             }
@@ -541,7 +543,7 @@ mod tests {
         for i in 0..50_u32 {
             let hash = hasher.hash(&i.to_le_bytes());
             let index = insert(&region, hash, 100 + i).unwrap();
-            region.slot(index).set_identity(Identity {
+            region.slot(index).set_identity(SlotIdentity {
                 position: i,
                 key_len: 4,
                 hash: hash.stored(),

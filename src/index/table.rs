@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::{PAGE, Poll};
-use crate::format::region::{Entry, Shape};
+use crate::format::index::{HeaderStateWord, PAGE};
+use crate::format::region::{DirectoryEntry, RegionShape};
 use crate::hash::Hash;
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
 pub(crate) use crate::index::region::Glance;
-use crate::index::region::{Layout, Region};
-use crate::os::mmap::{Burst, Extent, MappedFile, Memory, Stores, coarse_millis, page_bytes};
+use crate::index::region::{Region, RegionLayout};
+use crate::os::burst::BurstDetector;
+use crate::os::clock::coarse_millis;
+use crate::os::mapped_file::{MappedFile, StorePattern, page_bytes};
+use crate::os::mmap::{MappedWords, WindowLayout};
 use crate::sync::{Word, acquire, acquire_fence, load, publish, store};
 
 /// Pages of the largest piece in which the page cache holds a file: 2 MiB, where they have 4 KiB.
@@ -27,49 +30,49 @@ const WINDOW_REGIONS_LOG2: u32 = 14;
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Header page and directory, one window.
-    head: Memory,
-    regions: Memory,
+    head: MappedWords,
+    regions: MappedWords,
     file: Arc<MappedFile>,
     geometry: Geometry,
-    layout: Layout,
-    burst: Burst,
+    layout: RegionLayout,
+    burst: BurstDetector,
 }
 
 /// The region that serves a hash, and what was read to find it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located<'a> {
-    pub poll: Poll,
-    pub entry: Entry,
+    pub poll: HeaderStateWord,
+    pub entry: DirectoryEntry,
     pub region: Region<'a>,
 }
 
 impl Table {
     /// Maps an index file whose geometry is known.
     pub(crate) fn new(file: Arc<MappedFile>, geometry: Geometry) -> Result<Self> {
-        let layout = Layout::new(&geometry);
-        let head = Extent {
+        let layout = RegionLayout::new(&geometry);
+        let head = WindowLayout {
             base: 0,
             unit_bytes: geometry.regions_at(),
             units: 1,
             first_log2: 0,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         };
-        let regions = Extent {
+        let regions = WindowLayout {
             base: geometry.regions_at(),
             unit_bytes: geometry.region_bytes() as u64,
             units: geometry.max_regions(),
             first_log2: WINDOW_REGIONS_LOG2,
-            stores: Stores::Scattered,
+            stores: StorePattern::Scattered,
         };
-        let head = Memory::new(Arc::clone(&file), head)?;
-        let regions = Memory::new(Arc::clone(&file), regions)?;
+        let head = MappedWords::new(Arc::clone(&file), head)?;
+        let regions = MappedWords::new(Arc::clone(&file), regions)?;
         let table = Self {
             head,
             regions,
             file,
             geometry,
             layout,
-            burst: Burst::new(),
+            burst: BurstDetector::new(),
         };
         if table.head.first().len() < WORDS {
             return Err(table.damaged("a header page cut short", 0));
@@ -152,13 +155,13 @@ impl Table {
 
     /// A directory entry.
     #[inline(always)]
-    pub(crate) fn entry(&self, index: u32) -> Result<Entry> {
-        Ok(Entry(acquire(self.entry_word(index)?)))
+    pub(crate) fn entry(&self, index: u32) -> Result<DirectoryEntry> {
+        Ok(DirectoryEntry(acquire(self.entry_word(index)?)))
     }
 
     /// Whether the directory leads to a region for all hashes of a shape, and as far as one more
     /// look can tell for no others. A replacement takes the place of the region in those entries.
-    pub(crate) fn leads_alone_to(&self, region: u32, shape: Shape) -> Result<bool> {
+    pub(crate) fn leads_alone_to(&self, region: u32, shape: RegionShape) -> Result<bool> {
         let depth = self.depth(self.header().poll())?;
         if shape.depth > depth || !shape.holds(shape.prefix) {
             return Ok(false);
@@ -173,14 +176,14 @@ impl Table {
         Ok(shape.depth == 0 || self.entry(sibling)?.region() != region)
     }
 
-    pub(crate) fn set_entry(&self, index: u32, entry: Entry) -> Result<()> {
+    pub(crate) fn set_entry(&self, index: u32, entry: DirectoryEntry) -> Result<()> {
         publish(self.entry_word(index)?, entry.0);
         Ok(())
     }
 
     /// The directory's depth as polled; an impossible one is damage.
     #[inline(always)]
-    pub(crate) fn depth(&self, poll: Poll) -> Result<u32> {
+    pub(crate) fn depth(&self, poll: HeaderStateWord) -> Result<u32> {
         let depth = poll.depth();
         if depth <= self.geometry.directory_bits {
             Ok(depth)
@@ -191,7 +194,7 @@ impl Table {
 
     /// The region of a hash, at one moment; see [`Table::look_again`].
     #[inline(always)]
-    pub(crate) fn locate(&self, poll: Poll, hash: Hash) -> Result<Located<'_>> {
+    pub(crate) fn locate(&self, poll: HeaderStateWord, hash: Hash) -> Result<Located<'_>> {
         let depth = self.depth(poll)?;
         let index = hash.directory() & ((1 << depth) - 1);
         let entry = self.entry(index)?;
@@ -208,7 +211,11 @@ impl Table {
     /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged
     /// depth.
     #[inline(always)]
-    pub(crate) fn look_again(&self, located: &Located<'_>, hash: Hash) -> Result<(Poll, Entry)> {
+    pub(crate) fn look_again(
+        &self,
+        located: &Located<'_>,
+        hash: Hash,
+    ) -> Result<(HeaderStateWord, DirectoryEntry)> {
         let index = hash.directory() & ((1 << self.depth(located.poll)?) - 1);
         Ok(seen_again(self.header(), self.entry_word(index)?))
     }
@@ -216,7 +223,7 @@ impl Table {
     /// The beginning of a search, which is the end of most: what the first group says of the hash.
     /// Links are asked for while its control bytes are waited for if `links_ahead`.
     #[inline(always)]
-    pub(crate) fn glance(&self, poll: Poll, hash: Hash, links_ahead: bool) -> Glance {
+    pub(crate) fn glance(&self, poll: HeaderStateWord, hash: Hash, links_ahead: bool) -> Glance {
         let depth = poll.depth();
         if depth > self.geometry.directory_bits {
             return Glance::Unsure;
@@ -226,8 +233,8 @@ impl Table {
         let (Some(header), Some(entry)) = (Header::new(head), head.get(at)) else {
             return Glance::Unsure;
         };
-        let seen = Entry(acquire(entry));
-        let Some(region) = self.region_at_hand(seen.region()) else {
+        let seen = DirectoryEntry(acquire(entry));
+        let Some(region) = self.region_mapped(seen.region()) else {
             return Glance::Unsure;
         };
         if links_ahead {
@@ -251,7 +258,7 @@ impl Table {
     /// The region in which a search for a hash would look now, its first lines asked for; none
     /// where it is not known to be there. Only a hint.
     #[inline]
-    pub(crate) fn approach(&self, poll: Poll, hash: Hash) -> Option<Region<'_>> {
+    pub(crate) fn approach(&self, poll: HeaderStateWord, hash: Hash) -> Option<Region<'_>> {
         let depth = self.depth(poll).ok()?;
         let entry = self.entry(hash.directory() & ((1 << depth) - 1)).ok()?;
         let words = self.region_words(entry.region()).ok()??;
@@ -264,15 +271,15 @@ impl Table {
     #[inline(always)]
     pub(crate) fn prefetch_slot(&self, number: u32) {
         let (region, index) = self.slot_home(number);
-        if let Some(region) = self.region_at_hand(region) {
-            region.prefetch_stamp();
+        if let Some(region) = self.region_mapped(region) {
+            region.prefetch_state();
             region.slot(index).prefetch();
         }
     }
 
     /// A region by its number, where that takes no mapping and no look at the file's size.
     #[inline(always)]
-    pub(crate) fn region_at_hand(&self, number: u32) -> Option<Region<'_>> {
+    pub(crate) fn region_mapped(&self, number: u32) -> Option<Region<'_>> {
         let words = self.layout.region_words();
         let at = number as usize * words;
         let region = self.regions.first().get(at..at + words)?;
@@ -322,7 +329,7 @@ impl Table {
         for (from, to) in low.iter().zip(high) {
             store(to, load(from));
         }
-        self.header().set_poll(Poll(poll.0 + 1));
+        self.header().set_poll(HeaderStateWord(poll.0 + 1));
         Ok(())
     }
 
@@ -388,7 +395,7 @@ impl Table {
 
     /// Regions for which the file has room, asked of the system where it seems to be more than was
     /// known.
-    pub(crate) fn regions_there(&self) -> u64 {
+    pub(crate) fn refreshed_regions(&self) -> u64 {
         if self.header().counters().regions > self.allocated_regions() {
             // What cannot be asked stays as it was known.
             let _ = self.regions.refresh();
@@ -432,9 +439,9 @@ fn directory_hole(geometry: &Geometry, depth: u32, page: u64) -> Range<u64> {
 
 /// The polled word and a directory entry, behind everything that was read before.
 #[inline(always)]
-fn seen_again(header: Header<'_>, entry: &Word) -> (Poll, Entry) {
+fn seen_again(header: Header<'_>, entry: &Word) -> (HeaderStateWord, DirectoryEntry) {
     acquire_fence();
-    (header.poll(), Entry(load(entry)))
+    (header.poll(), DirectoryEntry(load(entry)))
 }
 
 #[cfg(test)]

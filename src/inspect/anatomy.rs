@@ -8,16 +8,16 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::{PAGE, Poll, word};
-use crate::format::region::Entry;
+use crate::format::index::{HeaderStateWord, PAGE, word};
+use crate::format::region::DirectoryEntry;
 use crate::format::roster::{HEADER_BYTES as ROSTER_HEADER, Position};
 use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
-use crate::format::slot::{Identity, Link};
+use crate::format::slot::{Link, SlotIdentity};
 use crate::hash::Hasher;
 use crate::heap::segment;
-use crate::index::region::{Layout as Places, Region as Generation};
-use crate::os::files::{Names, Stage};
-use crate::os::mmap::MappedFile;
+use crate::index::region::{Region as Generation, RegionLayout as Places};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::mapped_file::MappedFile;
 use crate::sync::Word;
 
 use crate::inspect::census::{Census, Counting};
@@ -69,7 +69,7 @@ use crate::inspect::source::{self, Source};
 /// ```
 pub struct Anatomy {
     overview: Overview,
-    names: Names,
+    names: FileNames,
     index: Source,
     roster: Option<Source>,
     knowledge: Knowledge,
@@ -91,7 +91,7 @@ impl Anatomy {
     /// As [`Overview::read`]. What is in the files is never an error.
     pub fn open(path: impl AsRef<Path>, heap_path: Option<&Path>) -> Result<Self> {
         let overview = Overview::read(path.as_ref(), heap_path)?;
-        let names = Names::resolve(path.as_ref(), heap_path)?;
+        let names = FileNames::resolve(path.as_ref(), heap_path)?;
         let index = Source::open(&overview.path)?;
         let knowledge = Knowledge::gather(&names, &index, &overview)?;
         let wanted = overview
@@ -210,7 +210,7 @@ impl Anatomy {
         };
         let generation = Generation::new(&words, Places::new(&known.geometry), region);
         let link = generation.link(index);
-        let Identity { position, .. } = generation.slot(index).identity();
+        let SlotIdentity { position, .. } = generation.slot(index).identity();
         let around = Surroundings {
             geometry: &known.geometry,
             index: &self.index,
@@ -261,7 +261,7 @@ impl Anatomy {
         let stored = four.map(|four| Position::from_disk(u32::from_le_bytes(four)));
         Ok(stored.map(|stored| match stored {
             Position::Slot(number) => RosterEntry::Slot(number),
-            Position::Hole(next) => RosterEntry::Hole(next.checked_sub(1)),
+            Position::Free(next) => RosterEntry::Hole(next.checked_sub(1)),
         }))
     }
 
@@ -432,18 +432,18 @@ impl Anatomy {
             let bytes = self.index.read(word as u64 * 8, 8)?;
             Ok(bytes.try_into().ok().map(u64::from_le_bytes))
         };
-        let superseded = word(word::POLL)?.is_none_or(|word| Poll(word).superseded());
+        let superseded = word(word::POLL)?.is_none_or(|word| HeaderStateWord(word).superseded());
         let quiet = word(word::INTENT)? == Some(0) && !superseded;
         Ok(word(word::CHANGES)?.filter(|_| quiet))
     }
 
-    fn directory_entry(&self, known: &Known, index: u32) -> Result<Option<Entry>> {
+    fn directory_entry(&self, known: &Known, index: u32) -> Result<Option<DirectoryEntry>> {
         if index >> self.depth(known) != 0 {
             return Ok(None);
         }
         let bytes = self.index.read(PAGE + u64::from(index) * 8, 8)?;
         let word = bytes.try_into().ok().map(u64::from_le_bytes);
-        Ok(word.map(Entry))
+        Ok(word.map(DirectoryEntry))
     }
 
     /// The words of a region; none where the file ends before.
@@ -490,7 +490,7 @@ impl Anatomy {
         if !link.is_entry() {
             return Ok(None);
         }
-        let file = self.segment_source(link.place().segment)?;
+        let file = self.segment_source(link.addr().segment)?;
         file.map(|file| file.len()).transpose()
     }
 

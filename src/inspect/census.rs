@@ -6,10 +6,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::format::Geometry;
-use crate::format::record::{Header, Kind, Variant};
+use crate::format::record::{Kind, RecordHeader, Variant};
 use crate::format::region::{DELETED, EMPTY};
 use crate::format::segment::HEADER_BYTES;
-use crate::format::slot::{Link, Meta};
+use crate::format::slot::{Link, RecordMeta};
 use crate::index::region::{Region as Generation, Slot as SlotView};
 
 use crate::inspect::histogram::Histogram;
@@ -239,9 +239,9 @@ impl Counting {
 
     /// Counts the record of an entry. False if it cannot stand there.
     #[inline]
-    fn link_to(&mut self, link: Link, slot: SlotView<'_>, meta: Meta) -> bool {
-        let (place, key_len) = (link.place(), slot.identity().key_len);
-        let header = Header {
+    fn link_to(&mut self, link: Link, slot: SlotView<'_>, meta: RecordMeta) -> bool {
+        let (place, key_len) = (link.addr(), slot.identity().key_len);
+        let header = RecordHeader {
             variant: self.geometry.variant,
             value_len: meta.value_len,
             mtime: meta.mtime,

@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use crate::format::slot::Place;
+use crate::format::heap_addr::HeapAddr;
 use crate::index::header::Header;
 use crate::index::redo::{Redo, RedoState};
 
@@ -27,8 +27,8 @@ impl HeapPlace {
     }
 }
 
-impl From<Place> for HeapPlace {
-    fn from(place: Place) -> Self {
+impl From<HeapAddr> for HeapPlace {
+    fn from(place: HeapAddr) -> Self {
         Self {
             segment: place.segment,
             at: place.bytes(),
@@ -150,7 +150,7 @@ impl Changing {
             changes: header.changes(),
             heap_base: header.heap_base(),
             oldest_segment: header.checked_oldest().map_or(u64::MAX, u64::from),
-            cleaned: cursor.map(|cursor| cursor.place.into()),
+            cleaned: cursor.map(|cursor| cursor.addr.into()),
             cleaning_met_damage: cursor.is_some_and(|cursor| cursor.damage),
             pending: pending(header),
             boot: u128::from(boot[0]) << 64 | u128::from(boot[1]),

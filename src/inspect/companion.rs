@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
-use crate::format::seal::{self, Fault, Sealed};
+use crate::format::seal::{self, HeaderError, SealedHeader};
 use crate::format::segment::SegmentHeader;
-use crate::os::files::{self, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 
 use crate::inspect::sealed::UNKNOWN_FLAGS;
 
@@ -60,7 +61,7 @@ struct Said {
 }
 
 /// All files that stand under the names of a cache, the index first.
-pub(super) fn all(names: &Names) -> Result<Vec<Companion>> {
+pub(super) fn all(names: &FileNames) -> Result<Vec<Companion>> {
     let mut wanted = Vec::new();
     for stage in [Stage::Final, Stage::New] {
         wanted.push((names.index(stage), Role::Index, stage));
@@ -130,7 +131,10 @@ fn segment(header: &SegmentHeader) -> Said {
     }
 }
 
-fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Said, &'static str> {
+fn read<T: SealedHeader>(
+    path: &Path,
+    said: fn(&T) -> Said,
+) -> std::result::Result<Said, &'static str> {
     let file = files::open(path, false).map_err(|error| match error {
         Error::WrongMagic { what, .. } => what,
         _ => "cannot be opened",
@@ -139,11 +143,11 @@ fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Sai
     let have = read_up_to(&file, &mut bytes).map_err(|_| "cannot be read")?;
     match seal::open::<T>(&bytes[..have]) {
         Ok(header) => Ok(said(&header)),
-        Err(Fault::Short) => Err("the header is cut short"),
-        Err(Fault::Magic) => Err("the magic is another file's"),
-        Err(Fault::Version(_)) => Err("the version is not one that this crate reads"),
-        Err(Fault::Flags(_)) => Err(UNKNOWN_FLAGS),
-        Err(Fault::Checksum) => Err("the header's checksum does not fit"),
+        Err(HeaderError::Short) => Err("the header is cut short"),
+        Err(HeaderError::Magic) => Err("the magic is another file's"),
+        Err(HeaderError::Version(_)) => Err("the version is not one that this crate reads"),
+        Err(HeaderError::Flags(_)) => Err(UNKNOWN_FLAGS),
+        Err(HeaderError::Checksum) => Err("the header's checksum does not fit"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::engine::Fault;
 use crate::format::index::{IndexHeader, PAGE, word};
-use crate::format::seal::Sealed as _;
+use crate::format::seal::SealedHeader as _;
 use crate::format::{Geometry, roster};
 use crate::hash::Hasher;
 

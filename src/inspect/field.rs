@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::error::Result;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{IndexHeader, PAGE};
 use crate::format::record::Variant;
 use crate::format::roster::RosterHeader;
-use crate::format::seal::{self, Fault as SealFault, Sealed as Header};
+use crate::format::seal::{self, HeaderError as SealFault, SealedHeader as Header};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
-use crate::format::slot::Place;
 use crate::hash::Hasher;
 
 use crate::inspect::changing::HeapPlace;
@@ -210,7 +210,7 @@ impl Shape {
             Checked(bits) => FieldValue::Number(word & ((1 << bits) - 1)),
             Id => FieldValue::Id(word),
             Time => FieldValue::Time((word != 0).then(|| moment(word))),
-            Shape::Place => FieldValue::Place(Place::from_word(word).into()),
+            Shape::Place => FieldValue::Place(HeapAddr::from_word(word).into()),
             Bytes => FieldValue::Bytes(bytes.to_vec()),
             Unused => FieldValue::Unused(bytes.iter().all(|&byte| byte == 0)),
         }

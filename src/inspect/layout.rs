@@ -6,13 +6,15 @@
 use crate::error::{Error, Result};
 use crate::format::index::IndexHeader;
 use crate::format::record::Variant;
-use crate::format::region::{self, Counts, MAX_INCARNATION, Shape, Stamp, word};
+use crate::format::region::{
+    self, MAX_INCARNATION, RegionShape, RegionStateWord, SlotCounts, word,
+};
 use crate::format::seal;
-use crate::format::seal::Fault as SealFault;
+use crate::format::seal::HeaderError as SealFault;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, VERSION};
 use crate::hash::Hasher;
-use crate::os::files::{Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
 
 use crate::inspect::companion::{Companion, Role};
 use crate::inspect::overview::Overview;
@@ -84,7 +86,7 @@ struct Witness {
 }
 
 impl Knowledge {
-    pub(super) fn gather(names: &Names, index: &Source, overview: &Overview) -> Result<Self> {
+    pub(super) fn gather(names: &FileNames, index: &Source, overview: &Overview) -> Result<Self> {
         let bytes = index.read(0, size_of::<IndexHeader>() as u64)?;
         let own = bytemuck::try_pod_read_unaligned::<IndexHeader>(&bytes).ok();
         let other_release = match seal::open::<IndexHeader>(&bytes) {
@@ -173,7 +175,7 @@ fn by_index(header: &IndexHeader, trusted: bool) -> Witness {
 
 /// The headers of the last segments that can be believed, the last first: those before may tell of
 /// smaller regions than there are now.
-fn by_segments(names: &Names, overview: &Overview) -> Result<Vec<Witness>> {
+fn by_segments(names: &FileNames, overview: &Overview) -> Result<Vec<Witness>> {
     let segments = overview.files.iter().rev().filter_map(segment_number);
     let mut found = Vec::new();
     for (number, stage) in segments.take(WITNESSES) {
@@ -277,11 +279,11 @@ fn is_plausible(geometry: &Geometry, bytes: &[u8]) -> bool {
     let get = |at: usize| words.get(at).map_or(0, |eight| u64::from_le_bytes(*eight));
     let (stamp, shape) = (get(word::STAMP), get(word::SHAPE));
     let (parsed, counts) = (
-        Shape::from_word(shape),
-        Counts::from_word(get(word::COUNTS)),
+        RegionShape::from_word(shape),
+        SlotCounts::from_word(get(word::COUNTS)),
     );
     matches!(stamp & 0xff, 1..=3)
-        && Stamp(stamp).incarnation() <= MAX_INCARNATION
+        && RegionStateWord(stamp).incarnation() <= MAX_INCARNATION
         && parsed.depth <= geometry.directory_bits
         && parsed.holds(parsed.prefix)
         && parsed.to_word() == shape

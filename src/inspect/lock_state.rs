@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::index::{IndexHeader, word};
-use crate::format::lock::State;
+use crate::format::lock::LockWord;
 use crate::lock;
 
 use crate::inspect::overview::Overview;
@@ -62,7 +62,7 @@ impl LockState {
                 .first()
                 .is_some_and(|byte| byte & 1 != 0),
         };
-        let state = State(at(word::LOCK)?);
+        let state = LockWord(at(word::LOCK)?);
         let mut looked = Self {
             by_word,
             holder: Holder::Unknown,

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
-use crate::os::files::{self, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files;
 use crate::sync::Word;
 
 use crate::inspect::changing::Changing;
@@ -63,7 +64,7 @@ impl Overview {
     /// something else than a regular file, [`Error::Io`] where it cannot be read. What is in the
     /// file is never an error.
     pub fn read(path: impl AsRef<Path>, heap_path: Option<&Path>) -> Result<Self> {
-        let names = Names::resolve(path.as_ref(), heap_path)?;
+        let names = FileNames::resolve(path.as_ref(), heap_path)?;
         let path = names.index(Stage::Final);
         let file = files::open(&path, false).map_err(|error| match error {
             absent if absent.is_absent() => Error::NotFound { path: path.clone() },
@@ -97,7 +98,7 @@ impl Overview {
 /// The page was the same before and after the files were listed: the count of changes is in it, so
 /// no change lies between. The files were the same twice: a file that is renamed while both its
 /// names are looked for can be missed under both.
-fn steady_page(file: &File, names: &Names) -> Result<(Vec<u8>, Vec<Companion>, bool)> {
+fn steady_page(file: &File, names: &FileNames) -> Result<(Vec<u8>, Vec<Companion>, bool)> {
     let path = names.cache();
     let mut page = read_page(file, path)?;
     let mut files = companion::all(names)?;

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use crate::engine::Fault;
 use crate::error::Result;
-use crate::format::record::{HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::record::{
+    ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Variant,
+};
 use crate::format::segment::HEADER_BYTES;
-use crate::format::slot::Place;
 
 use crate::inspect::changing::HeapPlace;
 use crate::inspect::source::Source;
@@ -35,7 +37,7 @@ impl From<Kind> for RecordKind {
         match kind {
             Kind::Entry => Self::Entry,
             Kind::Deletion => Self::Deletion,
-            Kind::Gap => Self::Gap,
+            Kind::Filler => Self::Gap,
             Kind::Reservation => Self::Reservation,
         }
     }
@@ -134,7 +136,7 @@ impl Record {
         if !at.is_multiple_of(8) || self.content_end() > file.len()? {
             return Ok(None);
         }
-        let seed = Seed::new(heap_id, Place { segment, unit });
+        let seed = ChecksumSeed::new(heap_id, HeapAddr { segment, unit });
         let mut from = at + SUM_BYTES as u64;
         if self.content_end() - at <= SHORT_BYTES as u64 {
             let content = file.read(from, self.content_end() - from)?;
@@ -254,6 +256,6 @@ impl Fields {
             Variant::Versioned => words[2] = words[2] & 0x00ff_0000_0000_0000 | 1 << 32,
             Variant::Numbered => words[1] = words[1] & 0x00ff_0000 | 1,
         }
-        Header::from_words(variant, words).map(|header| header.kind)
+        RecordHeader::from_words(variant, words).map(|header| header.kind)
     }
 }

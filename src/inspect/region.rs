@@ -4,7 +4,7 @@
 //! nothing else.
 
 use crate::engine::Fault;
-use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp, word};
+use crate::format::region::{DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord, word};
 use crate::index::region::Region as Generation;
 
 use crate::inspect::source::Source;
@@ -56,7 +56,7 @@ pub struct Region {
 }
 
 impl RegionState {
-    pub(super) fn of(stamp: Stamp) -> Self {
+    pub(super) fn of(stamp: RegionStateWord) -> Self {
         match (stamp.0 & 0xff) as u8 {
             0 if stamp.0 == 0 => Self::Unused,
             1 => Self::Building,
@@ -73,7 +73,7 @@ impl Region {
         generation: Generation<'_>,
         at: u64,
         directory_bits: u32,
-        entry: Option<Entry>,
+        entry: Option<DirectoryEntry>,
         index: &Source,
     ) -> Self {
         let (stamp, shape) = (generation.stamp(), generation.shape());
@@ -98,16 +98,16 @@ impl Region {
 
     fn doubt(
         &mut self,
-        shape: Shape,
-        stamp: Stamp,
+        shape: RegionShape,
+        stamp: RegionStateWord,
         directory_bits: u32,
-        entry: Option<Entry>,
+        entry: Option<DirectoryEntry>,
         index: &Source,
     ) {
         let is_live = self.state == RegionState::Live;
         let shaped = shape.depth <= directory_bits && shape.holds(shape.prefix);
         let led_to = entry.is_none_or(|entry| {
-            entry.region() == self.number && stamp == Stamp::live(entry.incarnation())
+            entry.region() == self.number && stamp == RegionStateWord::live(entry.incarnation())
         });
         let same = (self.occupied, self.deleted) == (self.counted_occupied, self.counted_deleted);
         let checks = [

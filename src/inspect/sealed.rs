@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::format::VERSION;
 use crate::format::index::IndexHeader;
-use crate::format::seal::{self, Fault, Sealed as _};
+use crate::format::seal::{self, HeaderError, SealedHeader as _};
 
 /// What is said of a header with flags of a newer release, or damaged ones.
 pub(super) const UNKNOWN_FLAGS: &str = "feature flags that this crate does not know";
@@ -114,8 +114,8 @@ fn checksum_ok(header: &IndexHeader) -> Option<bool> {
         ..*header
     };
     match seal::open::<IndexHeader>(bytemuck::bytes_of(&header)) {
-        Ok(_) | Err(Fault::Flags(_)) => Some(true),
-        Err(Fault::Version(_)) => None,
+        Ok(_) | Err(HeaderError::Flags(_)) => Some(true),
+        Err(HeaderError::Version(_)) => None,
         Err(_) => Some(false),
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::heap::segment;
-use crate::heap::{Found, Walker};
+use crate::heap::{ScanItem, Scanner};
 
 use crate::inspect::changing::HeapPlace;
 use crate::inspect::record::RecordKind;
@@ -54,7 +54,7 @@ pub enum Stretch {
 
 /// A walk over the records of a segment; made by [`Segment::records`].
 pub struct Records<'a> {
-    walker: Walker<'a>,
+    scanner: Scanner<'a>,
     number: u16,
     key: Vec<u8>,
     failed: bool,
@@ -74,7 +74,7 @@ impl fmt::Debug for Records<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records")
             .field("segment", &self.number)
-            .field("unit", &self.walker.unit())
+            .field("unit", &self.scanner.unit())
             .finish_non_exhaustive()
     }
 }
@@ -101,7 +101,7 @@ impl Segment {
     /// for one key.
     pub fn records(&self) -> Records<'_> {
         Records {
-            walker: self.inner.walk(0, self.end),
+            scanner: self.inner.scan(0, self.end),
             number: self.number(),
             key: Vec::new(),
             failed: false,
@@ -112,13 +112,13 @@ impl Segment {
 impl Records<'_> {
     /// Where the walk stands, in bytes from the segment's start.
     pub fn at(&self) -> u64 {
-        u64::from(self.walker.unit()) * 8
+        u64::from(self.scanner.unit()) * 8
     }
 
     /// Whether the walk ended before the segment did: what it stands in is so full of what looks
     /// like records and is none that to try all of it would take for ever.
     pub fn gave_up(&self) -> bool {
-        self.walker.gave_up()
+        self.scanner.gave_up()
     }
 }
 
@@ -130,7 +130,7 @@ impl Iterator for Records<'_> {
             return None;
         }
         self.key.clear();
-        let found = match self.walker.step_reading(0, &mut self.key) {
+        let found = match self.scanner.next_item_reading(0, &mut self.key) {
             Ok(found) => found?,
             Err(error) => {
                 self.failed = true;
@@ -138,7 +138,7 @@ impl Iterator for Records<'_> {
             }
         };
         Some(Ok(match found {
-            Found::Record(place, header) => Stretch::Record(Walked {
+            ScanItem::Record(place, header) => Stretch::Record(Walked {
                 place: place.into(),
                 bytes: header.stored_bytes(),
                 kind: header.kind.into(),
@@ -146,7 +146,7 @@ impl Iterator for Records<'_> {
                 value_len: header.value_len,
                 version: header.mtime,
             }),
-            Found::Damage { from, to } => Stretch::Damage {
+            ScanItem::Corrupt { from, to } => Stretch::Damage {
                 from: HeapPlace {
                     segment: self.number,
                     at: u64::from(from) * 8,

@@ -163,7 +163,7 @@ impl Slot {
             state,
             control,
             link: link.0,
-            place: link.is_entry().then(|| link.place().into()),
+            place: link.is_entry().then(|| link.addr().into()),
             second_pair: link.which(),
             position: identity.position,
             roster: around.roster,

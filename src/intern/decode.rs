@@ -15,7 +15,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lock::{Lock, Locked};
+use crate::lock::{ForkSafeMutex, ForkSafeMutexGuard};
 
 use crate::intern::decode::flight::{Flight, Pilot};
 use crate::intern::decode::options::Clock;
@@ -86,7 +86,7 @@ pub use crate::intern::decode::shelf::DecodeStats;
 /// the counts. An instance that was evicted while somebody held it is remembered until it was
 /// dropped and some others were evicted after it.
 pub struct DecodeCache<T> {
-    shelf: Lock<Shelf<T>>,
+    shelf: ForkSafeMutex<Shelf<T>>,
     /// Where age evicts.
     clock: Option<Clock>,
     number: options::Number<T>,
@@ -109,7 +109,7 @@ impl<T> DecodeCache<T> {
 
     fn with_options(options: &DecodeOptions, number: options::Number<T>) -> Self {
         Self {
-            shelf: Lock::new(Shelf::new(options)),
+            shelf: ForkSafeMutex::new(Shelf::new(options)),
             clock: options.max_age.map(|_| options.clock.clone()),
             number,
         }
@@ -274,7 +274,7 @@ impl<T> DecodeCache<T> {
 /// of those whose instances they are.
 struct Open<'a, T> {
     // Dropped in this order.
-    shelf: Locked<'a, Shelf<T>>,
+    shelf: ForkSafeMutexGuard<'a, Shelf<T>>,
     gone: Vec<Arc<T>>,
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::PoolError;
-use crate::lock::Lost;
+use crate::lock::Abandoned;
 
 use crate::intern::pool::budget::Budget;
 use crate::intern::pool::shard::Shard;
@@ -214,7 +214,7 @@ impl Pool {
         let mut forgotten = 0;
         for shard in &self.shards {
             // The table is freed without its lock.
-            let table = shard.reset().map_err(|Lost| PoolError::Forked)?;
+            let table = shard.reset().map_err(|Abandoned| PoolError::Forked)?;
             forgotten += table.len();
         }
         Ok(forgotten)

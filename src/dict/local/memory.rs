@@ -14,7 +14,7 @@ use crate::dict::sample;
 use crate::dict::store::{Lookup, Place, Scope, Session, Store};
 use crate::engine::Version;
 
-use crate::lock::{Lost, PerProcess, Read, SharedLock, Written};
+use crate::lock::{Abandoned, ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess};
 
 use crate::dict::local::held::Held;
 use crate::dict::local::options::LocalOptions;
@@ -29,7 +29,7 @@ const LISTED_AT_ONCE: usize = 64;
 pub struct Memory(Arc<Shared>);
 
 struct Shared {
-    tree: SharedLock<Tree>,
+    tree: ForkSafeRwLock<Tree>,
     turns: PerProcess<Turns>,
     append_only: bool,
     prune_interval: Option<u32>,
@@ -48,7 +48,7 @@ struct Tree {
 /// go, and ask for the tree as well.
 #[derive(Debug)]
 pub struct Locked<'a> {
-    tree: Written<'a, Tree>,
+    tree: ForkSafeWriteGuard<'a, Tree>,
     prune_interval: Option<u32>,
     removed: Vec<Arc<Held>>,
 }
@@ -67,7 +67,7 @@ impl Memory {
             deletions: 0,
         };
         Self(Arc::new(Shared {
-            tree: SharedLock::new(tree),
+            tree: ForkSafeRwLock::new(tree),
             turns: PerProcess::new(),
             append_only: options.append_only,
             prune_interval: options.prune_interval,
@@ -128,13 +128,13 @@ impl Memory {
             .sum()
     }
 
-    fn read(&self) -> Result<Read<'_, Tree>> {
-        self.0.tree.read().map_err(|Lost| DictError::Forked)
+    fn read(&self) -> Result<ForkSafeReadGuard<'_, Tree>> {
+        self.0.tree.read().map_err(|Abandoned| DictError::Forked)
     }
 
     pub(super) fn lock(&self) -> Result<Locked<'_>> {
         Ok(Locked {
-            tree: self.0.tree.write().map_err(|Lost| DictError::Forked)?,
+            tree: self.0.tree.write().map_err(|Abandoned| DictError::Forked)?,
             prune_interval: self.0.prune_interval,
             removed: Vec::new(),
         })

@@ -3,18 +3,18 @@
 //! `clean::evacuate` moves them. May call `engine::generation` and everything below it.
 
 use crate::error::Result;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{self, Kind};
-use crate::format::slot::Place;
 use crate::hash::Hash;
-use crate::heap::{Blocks, Found, Segment, Walker};
+use crate::heap::{DeadBlocks, ScanItem, Scanner, Segment};
 
 use crate::engine::generation::Generation;
 
 /// A record that is evacuated to the newest segment if an entry links to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingMove {
-    pub place: Place,
-    pub header: record::Header,
+    pub place: HeapAddr,
+    pub header: record::RecordHeader,
     pub hash: Hash,
     /// The slot that links to it; `None` before it was looked up, or if there is none.
     pub slot: Option<u32>,
@@ -64,24 +64,24 @@ impl Batch {
     pub(crate) fn fill(
         &mut self,
         generation: &Generation,
-        walker: &mut Walker<'_>,
-        dead: Option<&Blocks>,
+        scanner: &mut Scanner<'_>,
+        dead: Option<&DeadBlocks>,
         until: u64,
     ) -> Result<()> {
-        while self.records.len() < Self::SIZE && u64::from(walker.unit()) <= until {
+        while self.records.len() < Self::SIZE && u64::from(scanner.unit()) <= until {
             if let Some(dead) = dead
-                && walker.pass_dead(dead)?
+                && scanner.skip_dead(dead)?
             {
                 continue;
             }
             let at = self.bytes.len();
-            match walker.step_reading(Self::SMALL, &mut self.bytes)? {
+            match scanner.next_item_reading(Self::SMALL, &mut self.bytes)? {
                 None => {
                     self.over = true;
                     return Ok(());
                 }
-                Some(Found::Damage { .. }) => self.damage = true,
-                Some(Found::Record(place, header)) => self.push(generation, place, header, at),
+                Some(ScanItem::Corrupt { .. }) => self.damage = true,
+                Some(ScanItem::Record(place, header)) => self.push(generation, place, header, at),
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Batch {
         &mut self,
         generation: &Generation,
         segment: &Segment,
-        place: Place,
+        place: HeapAddr,
     ) -> Result<Option<Kind>> {
         let at = self.bytes.len();
         let found = segment.read_small(place.unit, Self::SMALL, &mut self.bytes)?;
@@ -102,7 +102,13 @@ impl Batch {
         }))
     }
 
-    fn push(&mut self, generation: &Generation, place: Place, header: record::Header, at: usize) {
+    fn push(
+        &mut self,
+        generation: &Generation,
+        place: HeapAddr,
+        header: record::RecordHeader,
+        at: usize,
+    ) {
         if header.kind != Kind::Entry {
             self.bytes.truncate(at);
             return;

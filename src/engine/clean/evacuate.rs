@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::record::Kind;
 use crate::format::roster::Position;
 use crate::format::segment::{HEADER_BYTES, first_place};
-use crate::format::slot::{Cursor, Meta, Place};
+use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
@@ -53,7 +54,7 @@ fn clean_before_last(mutator: &mut Mutator) -> WriteResult<()> {
 /// the segment is evacuated.
 pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> {
     let cursor = state::cursor(mutator.generation.header());
-    let number = cursor.place.segment;
+    let number = cursor.addr.segment;
     mutator.generation.note_visit();
     debug_assert!(number <= mutator.generation.header().tail().segment);
     if mutator.segment(number)?.is_none() {
@@ -77,23 +78,26 @@ pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> 
         ));
     };
     mutator.dead().forget_before(number);
-    let mut walker = segment.walk(cursor.place.unit, segment.capacity_units());
-    let from = walker.unit();
+    let mut scanner = segment.scan(cursor.addr.unit, segment.capacity_units());
+    let from = scanner.unit();
     let mut batch = std::mem::take(&mut mutator.batch);
     batch.begin(cursor.damage);
     let until = u64::from(from).saturating_add(budget / 8);
-    while !batch.over && u64::from(walker.unit()) <= until {
-        batch.fill(&generation, &mut walker, mutator.dead().of(number), until)?;
+    while !batch.over && u64::from(scanner.unit()) <= until {
+        batch.fill(&generation, &mut scanner, mutator.dead().of(number), until)?;
         evacuate_batch(mutator, &generation, segment, &mut batch)?;
     }
     let (over, damage) = (batch.over, batch.damage);
     mutator.batch = batch;
     if !over {
-        let place = Place {
+        let place = HeapAddr {
             segment: number,
-            unit: walker.unit(),
+            unit: scanner.unit(),
         };
-        let cursor = Cursor { place, damage };
+        let cursor = CleanCursor {
+            addr: place,
+            damage,
+        };
         state::set_cursor(mutator.generation.header(), cursor);
         return Ok(());
     }
@@ -155,12 +159,12 @@ fn move_record(
         link: slot.link(),
         record: None,
     };
-    let meta = Meta {
+    let meta = RecordMeta {
         mtime: header.mtime,
         value_len: header.value_len,
     };
     debug_assert_eq!(
-        target.link.place(),
+        target.link.addr(),
         moving.place,
         "S1: the entry of the record"
     );
@@ -188,10 +192,10 @@ fn sweep(mutator: &mut Mutator, number: u16) -> WriteResult<()> {
         let (region, index) = generation.table.slot_home(slot_number);
         let slot = generation.table.region(region)?.slot(index);
         let link = slot.link();
-        if !link.is_entry() || link.place().segment != number {
+        if !link.is_entry() || link.addr().segment != number {
             continue;
         }
-        match batch.take(&generation, segment, link.place())? {
+        match batch.take(&generation, segment, link.addr())? {
             Some(Kind::Entry) => evacuate_batch(mutator, &generation, segment, &mut batch)?,
             _ => {
                 let target = Target {

@@ -4,20 +4,20 @@
 //! All of it is in the index header, so it makes no difference which handle takes the next step.
 //! This file alone stores those words. May call `engine::generation` and everything below it.
 
+use crate::format::heap_addr::{CleanCursor, HeapAddr, Replaced};
 use crate::format::segment::first_place;
-use crate::format::slot::{Cursor, Place, Replaced};
 use crate::index::header::Header;
 
 use crate::engine::version;
 
 /// Returns how far cleaning has come. The segments from the oldest up to the one before this
 /// place's are evacuated: they hold nothing live, and wait for their removal.
-pub(crate) fn cursor(header: Header<'_>) -> Cursor {
+pub(crate) fn cursor(header: Header<'_>) -> CleanCursor {
     let (oldest, last) = (header.oldest(), header.tail().segment);
     header
         .clean_cursor()
-        .filter(|cursor| (oldest..=last).contains(&cursor.place.segment))
-        .unwrap_or(Cursor::at(first_place(oldest)))
+        .filter(|cursor| (oldest..=last).contains(&cursor.addr.segment))
+        .unwrap_or(CleanCursor::at(first_place(oldest)))
 }
 
 /// Returns whether an evacuated segment waits for its removal.
@@ -26,14 +26,14 @@ pub(crate) fn has_evacuated(header: Header<'_>) -> bool {
     // Every write asks this, and mostly the two are the same.
     header
         .clean_cursor()
-        .is_some_and(|cursor| cursor.place.segment != oldest)
+        .is_some_and(|cursor| cursor.addr.segment != oldest)
         && cursor(header).place.segment != oldest
 }
 
 /// Stores how far cleaning has come within a segment.
-pub(crate) fn set_cursor(header: Header<'_>, cursor: Cursor) {
+pub(crate) fn set_cursor(header: Header<'_>, cursor: CleanCursor) {
     debug_assert!(
-        cursor.place.segment >= header.oldest(),
+        cursor.addr.segment >= header.oldest(),
         "the cursor is in a segment in use"
     );
     header.clean_words().set_cursor(cursor);
@@ -42,7 +42,7 @@ pub(crate) fn set_cursor(header: Header<'_>, cursor: Cursor) {
 /// Stores that a segment holds nothing live any more: the cursor is after it.
 pub(crate) fn mark_evacuated(header: Header<'_>, number: u16) {
     // H4: no link leads into the segment; it waits for its removal before the cursor.
-    let next = Cursor::at(first_place(number.saturating_add(1)));
+    let next = CleanCursor::at(first_place(number.saturating_add(1)));
     header.clean_words().set_cursor(next);
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn mark_evacuated(header: Header<'_>, number: u16) {
 pub(crate) fn set_all_evacuated(header: Header<'_>, last: u16) {
     header
         .clean_words()
-        .set_cursor(Cursor::at(first_place(last)));
+        .set_cursor(CleanCursor::at(first_place(last)));
 }
 
 /// Stores that the segment `number`, the oldest, is removed: the next one is the oldest now.
@@ -58,7 +58,7 @@ pub(crate) fn set_removed(header: Header<'_>, number: u16) {
     let next = number.saturating_add(1);
     let words = header.clean_words();
     if cursor(header).place.segment == number {
-        words.set_cursor(Cursor::at(first_place(next)));
+        words.set_cursor(CleanCursor::at(first_place(next)));
     }
     // H5: deletion records of the segment are gone with everything that is older.
     words.set_oldest(next);
@@ -69,7 +69,7 @@ pub(crate) fn set_removed(header: Header<'_>, number: u16) {
 pub(crate) fn begin_at(header: Header<'_>, oldest: u16) {
     let words = header.clean_words();
     words.set_oldest(oldest);
-    words.set_cursor(Cursor::at(first_place(oldest)));
+    words.set_cursor(CleanCursor::at(first_place(oldest)));
 }
 
 /// Stores which segment is the oldest of a heap whose copy is not indexed yet.
@@ -96,7 +96,7 @@ pub(crate) fn is_replaced(header: Header<'_>, number: u16) -> bool {
 /// Stores that all that replaces the records of the segments that are evacuated now is before the
 /// tail.
 pub(crate) fn note_replaced(header: Header<'_>) {
-    let upto: Place = header.tail();
+    let upto: HeapAddr = header.tail();
     // H4: the last link into these segments was gone when the heap ended here.
     header.clean_words().set_replaced(Replaced {
         below: cursor(header).place.segment,

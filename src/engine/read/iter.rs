@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::format::roster::Position;
-use crate::format::slot::{Identity, Link, Meta};
+use crate::format::slot::{Link, RecordMeta, SlotIdentity};
 
 use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
@@ -215,11 +215,11 @@ impl<'a> Cursor<'a> {
         let generation = &*self.generation;
         let number = match generation.roster.get(position) {
             Ok(Position::Slot(number)) => number,
-            Ok(Position::Hole(_)) => return Glance::Hole,
+            Ok(Position::Free(_)) => return Glance::Hole,
             Err(_) => return Glance::Unsure,
         };
         let (region, index) = generation.table.slot_home(number);
-        let Some(region) = generation.table.region_at_hand(region) else {
+        let Some(region) = generation.table.region_mapped(region) else {
             return Glance::Unsure;
         };
         let stamp = region.stamp();
@@ -234,14 +234,14 @@ impl<'a> Cursor<'a> {
         if !(is_entry && is_still) {
             return Glance::Unsure;
         }
-        let place = link.place();
+        let place = link.addr();
         let Some(segment) = generation.segment(place.segment) else {
             return Glance::Unsure;
         };
         self.key.clear();
         self.value.clear();
         self.value_len = meta.value_len;
-        match segment.entry_at_hand(place.unit, &mut self.key, &mut self.value) {
+        match segment.entry_mapped(place.unit, &mut self.key, &mut self.value) {
             Some(mtime) if mtime == meta.mtime => Glance::Entry(mtime),
             _ => Glance::Unsure,
         }
@@ -354,8 +354,8 @@ impl<'a> Cursor<'a> {
         &mut self,
         number: u32,
         link: Link,
-        identity: Identity,
-        meta: Meta,
+        identity: SlotIdentity,
+        meta: RecordMeta,
         with_value: bool,
     ) -> Result<Look> {
         let read = self.read_record(number, link, identity, meta, with_value)?;
@@ -384,11 +384,11 @@ impl<'a> Cursor<'a> {
         &mut self,
         slot_number: u32,
         link: Link,
-        identity: Identity,
-        meta: Meta,
+        identity: SlotIdentity,
+        meta: RecordMeta,
         with_value: bool,
     ) -> Result<Look> {
-        let place = link.place();
+        let place = link.addr();
         let Some(segment) = self.generation.segment(place.segment) else {
             return self.find_segment(place.segment, slot_number);
         };
@@ -482,7 +482,7 @@ fn settled(handle: &Handle, mut look: impl FnMut() -> Result<(Look, u64)>) -> Re
 /// Whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a slot: a
 /// key that damage changed passes with a probability of 2^-31.
 #[inline(always)]
-fn is_key_of(generation: &Generation, key: &[u8], identity: Identity, link: Link) -> bool {
+fn is_key_of(generation: &Generation, key: &[u8], identity: SlotIdentity, link: Link) -> bool {
     let hash = generation.hasher.hash(key);
     (hash.stored(), hash.tag()) == (identity.hash, link.tag())
 }

@@ -9,12 +9,12 @@ use arc_swap::Guard;
 
 use crate::error::{Error, Result};
 use crate::format::MAX_KEY;
-use crate::format::index::Poll;
+use crate::format::index::HeaderStateWord;
 use crate::format::record;
-use crate::format::region::Stamp;
-use crate::format::slot::{Link, Meta};
+use crate::format::region::RegionStateWord;
+use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
-use crate::heap::Outcome;
+use crate::heap::RecordRead;
 use crate::index::region::Slot;
 use crate::index::table::{Glance, Located};
 
@@ -129,11 +129,11 @@ impl Handle {
             .glance(poll, generation.hasher.hash(key), misses == 0)
         {
             Glance::Link(link) => {
-                let place = link.place();
+                let place = link.addr();
                 let verify = self.options.verify;
                 let mtime = generation
                     .segment(place.segment)
-                    .and_then(|segment| segment.value_at_hand(place.unit, key, verify, out));
+                    .and_then(|segment| segment.value_mapped(place.unit, key, verify, out));
                 if misses != 0 && mtime.is_some() {
                     MISSES.set(0);
                 }
@@ -161,7 +161,7 @@ impl Handle {
         &self,
         key: &[u8],
         out: &mut Vec<u8>,
-        keep: impl Fn(record::Header) -> T,
+        keep: impl Fn(record::RecordHeader) -> T,
     ) -> Result<Answer<T>> {
         self.check_key(key)?;
         self.search(key, |generation, _, slot, link| {
@@ -178,18 +178,18 @@ impl Handle {
         link: Link,
         key: &[u8],
         out: &mut Vec<u8>,
-        keep: impl Fn(record::Header) -> T,
+        keep: impl Fn(record::RecordHeader) -> T,
     ) -> Result<Step<T>> {
-        let place = link.place();
+        let place = link.addr();
         let Some(segment) = generation.segment(place.segment) else {
             return Ok(Step::Unmapped(place.segment));
         };
         Ok(
             match segment.read(place.unit, key, self.options.verify, out)? {
-                Outcome::Match(header) => Step::Found(keep(header)),
-                Outcome::OtherKey => Step::Other,
-                Outcome::Damaged if slot.link_after() != link => Step::Restart,
-                Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
+                RecordRead::Match(header) => Step::Found(keep(header)),
+                RecordRead::OtherKey => Step::Other,
+                RecordRead::Corrupt if slot.link_after() != link => Step::Restart,
+                RecordRead::Corrupt => Step::Damaged(segment.damaged("a record", place.unit)),
             },
         )
     }
@@ -240,11 +240,11 @@ impl Handle {
     }
 
     /// Looks a key up by keys alone: the value and its checksum are not looked at.
-    pub(crate) fn peek(&self, key: &[u8]) -> Result<Answer<Meta>> {
+    pub(crate) fn peek(&self, key: &[u8]) -> Result<Answer<RecordMeta>> {
         self.check_key(key)?;
         self.search(key, |generation, located, slot, link| {
             let stamp = located.region.stamp();
-            if stamp != Stamp::live(located.entry.incarnation()) {
+            if stamp != RegionStateWord::live(located.entry.incarnation()) {
                 return Ok(Step::Restart);
             }
             let identity = slot.identity();
@@ -261,15 +261,15 @@ impl Handle {
             if key.len() <= inline {
                 return Ok(Step::Found(meta));
             }
-            let place = link.place();
+            let place = link.addr();
             let Some(segment) = generation.segment(place.segment) else {
                 return Ok(Step::Unmapped(place.segment));
             };
             Ok(match segment.compare(place.unit, key)? {
-                Outcome::Match(_) => Step::Found(meta),
-                Outcome::OtherKey => Step::Other,
-                Outcome::Damaged if slot.link_after() != link => Step::Restart,
-                Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
+                RecordRead::Match(_) => Step::Found(meta),
+                RecordRead::OtherKey => Step::Other,
+                RecordRead::Corrupt if slot.link_after() != link => Step::Restart,
+                RecordRead::Corrupt => Step::Damaged(segment.damaged("a record", place.unit)),
             })
         })
     }
@@ -278,21 +278,23 @@ impl Handle {
     pub(crate) fn find_in_place(
         &self,
         key: &[u8],
-    ) -> Result<Answer<(Arc<Generation>, Link, record::Header)>> {
+    ) -> Result<Answer<(Arc<Generation>, Link, record::RecordHeader)>> {
         self.check_key(key)?;
         let mut copy = Vec::new();
         self.search(key, |generation, _, slot, link| {
-            let place = link.place();
+            let place = link.addr();
             let Some(segment) = generation.segment(place.segment) else {
                 return Ok(Step::Unmapped(place.segment));
             };
             copy.clear();
             Ok(
                 match segment.read(place.unit, key, self.options.verify, &mut copy)? {
-                    Outcome::Match(header) => Step::Found((Arc::clone(generation), link, header)),
-                    Outcome::OtherKey => Step::Other,
-                    Outcome::Damaged if slot.link_after() != link => Step::Restart,
-                    Outcome::Damaged => Step::Damaged(segment.damaged("a record", place.unit)),
+                    RecordRead::Match(header) => {
+                        Step::Found((Arc::clone(generation), link, header))
+                    }
+                    RecordRead::OtherKey => Step::Other,
+                    RecordRead::Corrupt if slot.link_after() != link => Step::Restart,
+                    RecordRead::Corrupt => Step::Damaged(segment.damaged("a record", place.unit)),
                 },
             )
         })
@@ -355,7 +357,7 @@ impl Handle {
     fn attempt<T>(
         &self,
         generation: &Guard<Arc<Generation>>,
-        poll: Poll,
+        poll: HeaderStateWord,
         hash: Hash,
         mut examine: impl FnMut(
             &Guard<Arc<Generation>>,
@@ -473,18 +475,18 @@ impl Handle {
 #[inline]
 fn prefetch<K: AsRef<[u8]>>(
     generation: &Generation,
-    poll: Poll,
+    poll: HeaderStateWord,
     keys: &[Option<K>; LANES],
 ) -> [Option<Hash>; LANES] {
     let hash = |key: &K| generation.hasher.hash(key.as_ref());
     let hashes = std::array::from_fn(|lane| keys[lane].as_ref().map(hash));
-    let regions = hashes.map(|hash| generation.table.approach(poll, hash?));
+    let regions = hashes.map(|hash| generation.table.prefetch_region(poll, hash?));
     for (hash, region) in hashes.into_iter().zip(regions) {
         let (Some(hash), Some(region)) = (hash, region) else {
             continue;
         };
         if let Some((_, _, link)) = region.probe(hash).next() {
-            let place = link.place();
+            let place = link.addr();
             if let Some(segment) = generation.segment(place.segment) {
                 segment.prefetch(place.unit);
             }

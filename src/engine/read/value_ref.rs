@@ -8,8 +8,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::record;
-use crate::format::slot::Place;
 use crate::os::mmap;
 
 use crate::engine::generation::Generation;
@@ -22,8 +22,8 @@ use crate::engine::version::Version;
 /// It keeps its segment mapped, and the blocks of the segment's file taken, until it is dropped.
 pub struct ValueRef {
     generation: Arc<Generation>,
-    place: Place,
-    header: record::Header,
+    place: HeapAddr,
+    header: record::RecordHeader,
 }
 
 impl ValueRef {
@@ -34,7 +34,7 @@ impl ValueRef {
         Ok(match handle.find_in_place(key)? {
             Answer::Found((generation, link, header)) => Some(Self {
                 generation,
-                place: link.place(),
+                place: link.addr(),
                 header,
             }),
             Answer::Absent | Answer::Damaged(_) => None,

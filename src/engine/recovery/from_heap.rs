@@ -7,14 +7,16 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
-use crate::format::slot::{Meta, Place};
+use crate::format::slot::RecordMeta;
 use crate::hash::Hash;
-use crate::heap::{Found, Segment};
-use crate::os::files::{self, Stage};
+use crate::heap::{ScanItem, Segment};
+use crate::os::file_names::Stage;
+use crate::os::files;
 
 use crate::engine::clean::state;
 use crate::engine::generation::{Generation, read_sealed};
@@ -59,10 +61,10 @@ pub(crate) enum Origin {
 pub(crate) enum Damage {
     /// From this place on, records that were not on the disk at a power loss. No caller was promised
     /// that they stay: filler records replace them. Before it all was synced, and is damaged.
-    NeverWritten(Place),
+    NeverWritten(HeapAddr),
     /// The files are copies: filler records replace all of it. Before the end of the heap it is
     /// damaged; after it, it was written during the copy.
-    Copied(Place),
+    Copied(HeapAddr),
     /// They are left as they are, for inspection.
     Unknown,
 }
@@ -76,7 +78,7 @@ impl Damage {
         } else if generation.is_from_elsewhere(boot) {
             Self::NeverWritten(match header.is_flushed() {
                 true => header.synced_to(),
-                false => Place::from_word(0),
+                false => HeapAddr::from_word(0),
             })
         } else {
             Self::Unknown
@@ -84,7 +86,7 @@ impl Damage {
     }
 
     /// Returns whether nothing was lost at a place: no record there ever came to the disk.
-    pub(crate) fn was_never_written(self, place: Place) -> bool {
+    pub(crate) fn was_never_written(self, place: HeapAddr) -> bool {
         matches!(self, Self::NeverWritten(from) | Self::Copied(from) if place >= from)
     }
 
@@ -93,7 +95,7 @@ impl Damage {
     }
 
     /// Returns whether bytes that belong to no record are cleared there.
-    fn is_cleared(self, place: Place) -> bool {
+    fn is_cleared(self, place: HeapAddr) -> bool {
         matches!(self, Self::Copied(_)) || self.was_never_written(place)
     }
 }
@@ -225,7 +227,7 @@ fn reset_heap_words(fresh: &Mutator, highest: u16) -> WriteResult<()> {
     let mut last = first_place(first);
     for segment in fresh.generation.segments() {
         before += last.bytes();
-        last = Place {
+        last = HeapAddr {
             segment: segment.number(),
             unit: (segment.file().len()? / 8) as u32,
         };
@@ -289,16 +291,16 @@ fn index_segment(
 ) -> WriteResult<u64> {
     let mut newest = 0;
     let mut key = Vec::new();
-    let mut walker = segment.walk(0, (segment.refresh()? / 8) as u32);
-    while let Some(found) = walker.step()? {
-        let read_bytes = before + u64::from(walker.unit()) * 8;
+    let mut scanner = segment.scan(0, (segment.refresh()? / 8) as u32);
+    while let Some(found) = scanner.next_item()? {
+        let read_bytes = before + u64::from(scanner.unit()) * 8;
         if read_bytes - salvage.read_bytes >= PROGRESS_EACH {
             salvage.read_bytes = read_bytes;
             progress(*salvage)?;
         }
         match found {
-            Found::Damage { from, to } => {
-                let place = Place {
+            ScanItem::Corrupt { from, to } => {
+                let place = HeapAddr {
                     segment: segment.number(),
                     unit: from,
                 };
@@ -306,12 +308,12 @@ fn index_segment(
                     salvage.damaged_bytes += u64::from(to - from) * 8;
                     salvage.stretches += 1;
                 }
-                if damage.is_cleared(place) && !walker.gave_up() {
+                if damage.is_cleared(place) && !scanner.gave_up() {
                     close_gap(segment, from, to)?;
                 }
             }
-            Found::Record(_, header) if header.kind == Kind::Gap => {}
-            Found::Record(place, header) => {
+            ScanItem::Record(_, header) if header.kind == Kind::Filler => {}
+            ScanItem::Record(place, header) => {
                 key.clear();
                 if segment.read_any(place.unit, &mut key, None)?.is_some() {
                     salvage.records += 1;
@@ -327,8 +329,12 @@ fn index_segment(
 /// Clears bytes that belong to no record: with zeros at the segment's end, with a filler record
 /// before another record.
 fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
-    if segment.walk(to, segment.capacity_units()).step()?.is_some() {
-        segment.fill_gap(from, to)
+    if segment
+        .scan(to, segment.capacity_units())
+        .next_item()?
+        .is_some()
+    {
+        segment.write_filler(from, to)
     } else {
         segment.erase(from, to)
     }
@@ -352,8 +358,8 @@ fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
 /// Takes a record into the index if it wins.
 fn index_record(
     fresh: &mut Mutator,
-    place: Place,
-    header: record::Header,
+    place: HeapAddr,
+    header: record::RecordHeader,
     key: &[u8],
 ) -> WriteResult<()> {
     match KeyPolicy::of(&fresh.generation) {
@@ -365,21 +371,21 @@ fn index_record(
 /// Of two records of a key the one with the later version wins, and a deletion wins like any other.
 fn index_version(
     fresh: &mut Mutator,
-    place: Place,
-    header: record::Header,
+    place: HeapAddr,
+    header: record::RecordHeader,
     key: &[u8],
 ) -> WriteResult<()> {
     let hash = fresh.generation.hasher.hash(key);
     let gone = header.kind == Kind::Deletion;
-    let meta = Meta {
+    let meta = RecordMeta {
         mtime: header.mtime,
         value_len: if gone { GONE } else { header.value_len },
     };
     let bytes = live_bytes(&header);
     let table = Arc::clone(&fresh.generation.table);
     if let Some(target) = fresh.find(&table, hash, key)? {
-        let known = target.record.map_or((0, target.link.place()), |known| {
-            (known.mtime, target.link.place())
+        let known = target.record.map_or((0, target.link.addr()), |known| {
+            (known.mtime, target.link.addr())
         });
         if (header.mtime, place) > known {
             let live = table.header().counters().live.saturating_add(bytes);
@@ -402,7 +408,7 @@ fn index_version(
 }
 
 /// Returns the heap bytes that are live with a record.
-fn live_bytes(header: &record::Header) -> u64 {
+fn live_bytes(header: &record::RecordHeader) -> u64 {
     match header.kind {
         Kind::Entry => header.stored_bytes(),
         _ => 0,
@@ -413,8 +419,8 @@ fn live_bytes(header: &record::Header) -> u64 {
 /// one counts: damage had hidden it from the writer of the second.
 fn index_id(
     fresh: &mut Mutator,
-    place: Place,
-    header: record::Header,
+    place: HeapAddr,
+    header: record::RecordHeader,
     key: &[u8],
 ) -> WriteResult<()> {
     if header.kind != Kind::Entry || ids::has_id(&fresh.generation, header.mtime)? {
@@ -429,7 +435,7 @@ fn index_id(
         fresh,
         &StoredRecord {
             place,
-            meta: Meta {
+            meta: RecordMeta {
                 mtime: header.mtime,
                 value_len: 0,
             },

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{Counters, word};
 use crate::format::record::Kind;
 use crate::format::segment::first_place;
-use crate::format::slot::{Link, Meta, Place};
-use crate::heap::Found;
+use crate::format::slot::{Link, RecordMeta};
+use crate::heap::ScanItem;
 use crate::index::redo::{Redo, RedoState};
 
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
@@ -99,7 +100,7 @@ fn redo_insert(
 ) -> WriteResult<()> {
     let table = Arc::clone(&mutator.generation.table);
     let mut key = Vec::new();
-    let place = link.place();
+    let place = link.addr();
     let found = match mutator.segment(place.segment)? {
         Some(segment) => segment.read_any(place.unit, &mut key, None)?,
         None => None,
@@ -126,7 +127,7 @@ fn redo_insert(
         counts: region.counts(),
         after,
     };
-    let meta = Meta {
+    let meta = RecordMeta {
         mtime: header.mtime,
         value_len: header.value_len,
     };
@@ -177,7 +178,7 @@ fn recover_record(mutator: &mut Mutator) -> WriteResult<()> {
 
 /// Returns whether the reserved range holds more than the one record that was being written. Then
 /// its beginning is damaged, and erasing it would lose valid records.
-fn holds_others(mutator: &mut Mutator, from: Place, to: Place) -> WriteResult<bool> {
+fn holds_others(mutator: &mut Mutator, from: HeapAddr, to: HeapAddr) -> WriteResult<bool> {
     let Some(segment) = mutator.segment(from.segment)? else {
         return Ok(false);
     };
@@ -187,9 +188,9 @@ fn holds_others(mutator: &mut Mutator, from: Place, to: Place) -> WriteResult<bo
     }
     // Killed within the first three words of a record, or damage: only now is a walk worth its
     // cost.
-    let mut walker = segment.walk(0, to.unit);
-    while let Some(found) = walker.step()? {
-        if matches!(found, Found::Record(..)) && walker.unit() > from.unit {
+    let mut scanner = segment.scan(0, to.unit);
+    while let Some(found) = scanner.next_item()? {
+        if matches!(found, ScanItem::Record(..)) && scanner.unit() > from.unit {
             return Ok(true);
         }
     }
@@ -197,7 +198,7 @@ fn holds_others(mutator: &mut Mutator, from: Place, to: Place) -> WriteResult<bo
 }
 
 /// Returns whether the record that fills the reserved range is an entry's.
-fn is_linked(mutator: &mut Mutator, from: Place, to: Place) -> WriteResult<bool> {
+fn is_linked(mutator: &mut Mutator, from: HeapAddr, to: HeapAddr) -> WriteResult<bool> {
     let mut key = Vec::new();
     let Some(segment) = mutator.segment(from.segment)? else {
         return Ok(false);
@@ -213,7 +214,7 @@ fn is_linked(mutator: &mut Mutator, from: Place, to: Place) -> WriteResult<bool>
     Ok(mutator.find_place(&table, hash, from)?.is_some())
 }
 
-fn recover_rotation(mutator: &mut Mutator, tail: Place, reserved: Place) -> WriteResult<()> {
+fn recover_rotation(mutator: &mut Mutator, tail: HeapAddr, reserved: HeapAddr) -> WriteResult<()> {
     let begun = reserved == first_place(reserved.segment)
         && reserved.segment == tail.segment.wrapping_add(1);
     if !begun {

@@ -5,8 +5,9 @@
 
 use std::fmt;
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::roster::Position;
-use crate::format::slot::{Link, Place};
+use crate::format::slot::Link;
 use crate::index::region::{Region, Slot};
 use crate::index::table::Table;
 
@@ -67,7 +68,7 @@ impl Missing {
         old: &Generation,
         fresh: &Mutator,
         is_older: bool,
-        was_never_written: impl Fn(Place) -> bool,
+        was_never_written: impl Fn(HeapAddr) -> bool,
         has_id: impl Fn(&Mutator, u32) -> WriteResult<Option<bool>>,
     ) -> WriteResult<Self> {
         let first = fresh.generation.segments().next();
@@ -79,7 +80,7 @@ impl Missing {
             };
             listed += 1;
             let link = slot.link();
-            let place = link.place();
+            let place = link.addr();
             // The oldest segments are removed when their live records are evacuated. What a later
             // heap does not have elsewhere was deleted since.
             if is_older && place.segment < first {

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, HashKind, LockKind};
 use crate::hash::Hasher;
 use crate::index::header::Header;
-use crate::lock::{self, FileLock, Patience};
+use crate::lock::{self, FileLock, LockDeadline};
 use crate::os::boot_id;
-use crate::os::files::{self, Access, Names, Stage};
-use crate::os::mmap::{MappedFile, Memory};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files::{self, Access};
+use crate::os::mapped_file::MappedFile;
+use crate::os::mmap::MappedWords;
 
 use crate::engine::generation::{Generation, Ids, Plan, inode_of, read_sealed, refuse_foreign};
 use crate::engine::handle::{Handle, acquire, lock_creation, random, refuse_network};
@@ -142,7 +144,7 @@ struct Old {
     /// Held until the new index is in its place.
     lock: Option<FileLock>,
     /// The file's first page, as far as it goes.
-    page: Option<Memory>,
+    page: Option<MappedWords>,
     sealed: Option<IndexHeader>,
     access: Option<Access>,
 }
@@ -208,7 +210,7 @@ impl<'a> Repair<'a> {
         self.options.create_new = false;
         self.options.read_only = false;
         self.options.exclusive = false;
-        let names = Names::resolve(&self.path, self.options.heap_path.as_deref())?;
+        let names = FileNames::resolve(&self.path, self.options.heap_path.as_deref())?;
         refuse_network(&names, &self.options)?;
         let mut repaired = match self.recover()? {
             Some(repaired) => repaired,
@@ -261,10 +263,10 @@ impl<'a> Repair<'a> {
         }
     }
 
-    fn rebuild(&mut self, names: &Names) -> Result<Repaired> {
+    fn rebuild(&mut self, names: &FileNames) -> Result<Repaired> {
         // No other process may create or repair a cache here at the same time.
         let _creation = lock_creation(names, &self.options)?;
-        let old = Old::lock(names, &Patience::new(self.options.lock_timeout))?;
+        let old = Old::lock(names, &LockDeadline::new(self.options.lock_timeout))?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
@@ -287,7 +289,7 @@ impl<'a> Repair<'a> {
         built
     }
 
-    fn build(&mut self, names: &Names, old: &Old, identity: &Identity) -> Result<Repaired> {
+    fn build(&mut self, names: &FileNames, old: &Old, identity: &Identity) -> Result<Repaired> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
         let generation = Generation::create(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
@@ -353,7 +355,12 @@ impl<'a> Repair<'a> {
     }
 
     /// Replaces the old generation by the new one.
-    fn replace(&self, names: &Names, old: &Old, generation: &Generation) -> Result<Vec<PathBuf>> {
+    fn replace(
+        &self,
+        names: &FileNames,
+        old: &Old,
+        generation: &Generation,
+    ) -> Result<Vec<PathBuf>> {
         let (index, roster) = (names.index(Stage::Final), names.roster(Stage::Final));
         let mut kept = Vec::new();
         for path in [&index, &roster] {
@@ -389,7 +396,7 @@ impl Drop for Old {
 
 impl Old {
     /// Locks the file at the index's path, damaged or not, as a writer of it would.
-    fn lock(names: &Names, patience: &Patience) -> Result<Self> {
+    fn lock(names: &FileNames, deadline: &LockDeadline) -> Result<Self> {
         let path = names.index(Stage::Final);
         loop {
             let file = match files::open(&path, true) {
@@ -407,7 +414,7 @@ impl Old {
             if whole {
                 mapped.own_blocks(std::slice::from_ref(&(0..PAGE)))?;
             }
-            let page = whole.then(|| Memory::page(mapped)).transpose()?;
+            let page = whole.then(|| MappedWords::page(mapped)).transpose()?;
             let mut old = Self {
                 lock: None,
                 page,
@@ -415,9 +422,9 @@ impl Old {
                 access: Some(access),
             };
             // A damaged index does not say which of the two locks its writers use: takes both.
-            let lock = FileLock::of_file(|| files::open(&path, true))?.with_word();
+            let lock = FileLock::of_file(|| files::open(&path, true))?.with_futex_lock();
             let lock = lock.or_else(|_| FileLock::of_file(|| files::open(&path, true)))?;
-            acquire(&lock, old.header(), patience, names)?;
+            acquire(&lock, old.header(), deadline, names)?;
             let there = match files::open(&path, true) {
                 Ok(file) => Some(inode_of(&file, &path)?),
                 Err(error) if error.is_absent() || error.is_corruption() => None,
@@ -434,7 +441,7 @@ impl Old {
 
     /// Returns whether the file at the path is an index by its magic, or has files of a cache next to
     /// it.
-    fn is_of_a_cache(names: &Names) -> Result<bool> {
+    fn is_of_a_cache(names: &FileNames) -> Result<bool> {
         Ok(
             files::is_ours(&names.index(Stage::Final), IndexHeader::MAGIC)?
                 || files::is_ours(&names.roster(Stage::Final), RosterHeader::MAGIC)?
@@ -449,7 +456,7 @@ impl Old {
     }
 
     /// Returns owner and mode for the new files.
-    fn access_or_of_heap(&self, names: &Names) -> Result<Access> {
+    fn access_or_of_heap(&self, names: &FileNames) -> Result<Access> {
         if let (Some(access), Some(_)) = (&self.access, &self.lock) {
             return Ok(access.clone());
         }
@@ -527,7 +534,7 @@ impl Identity {
 }
 
 /// Returns the segments in the directory that have valid headers.
-fn survey(names: &Names) -> Result<Vec<Found>> {
+fn survey(names: &FileNames) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (number, stage) in names.segments()? {
         let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;
@@ -547,7 +554,7 @@ fn survey(names: &Names) -> Result<Vec<Found>> {
 
 /// Returns the identity of the cache: the index's, if its header is valid and the segments agree with
 /// it, or else the segments'.
-fn identify(names: &Names, old: &Old, segments: &[Found]) -> Result<Identity> {
+fn identify(names: &FileNames, old: &Old, segments: &[Found]) -> Result<Identity> {
     let index = old.sealed.as_ref().and_then(Identity::of_index);
     if let Some(identity) = index
         && (segments.is_empty() || segments.iter().any(|found| identity.owns(&found.header)))

@@ -4,10 +4,11 @@
 //! loss. May call the mutator and everything below it.
 
 use crate::error::Result;
-use crate::format::seal::Sealed;
+use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
 use crate::os::boot_id;
-use crate::os::files::{self, Stage};
+use crate::os::file_names::Stage;
+use crate::os::files;
 
 use crate::engine::file_identity::Times;
 use crate::engine::generation::Generation;

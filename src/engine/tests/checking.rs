@@ -4,7 +4,7 @@
 
 use crate::engine::tests::*;
 use crate::format::roster::Position;
-use crate::format::slot::Meta;
+use crate::format::slot::RecordMeta;
 
 // A full check beside a writer that clears and grows the cache reports no corruption.
 #[test]
@@ -149,7 +149,7 @@ fn check_levels_notice_their_corruption() {
         let slot = region.slot(region.full().next().unwrap());
         let meta = slot.meta(slot.link().which());
         let value_len = 1 << 20;
-        slot.set_meta(slot.link().which(), Meta { value_len, ..meta });
+        slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
     });
     assert_eq!(of_place[0], nothing);
     assert!(of_place[1].contains(&"an entry beyond the end of its segment"));
@@ -160,7 +160,7 @@ fn check_levels_notice_their_corruption() {
         let path = cache
             .handle
             .names
-            .segment(number, crate::os::files::Stage::Final);
+            .segment(number, crate::os::file_names::Stage::Final);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 0).unwrap();
     });
@@ -174,7 +174,7 @@ fn check_levels_notice_their_corruption() {
             .table
             .region(generation.table.entry(0).unwrap().region())
             .unwrap();
-        region.set_stamp(crate::format::region::Stamp::building(7));
+        region.set_stamp(crate::format::region::RegionStateWord::building(7));
     });
     for whats in of_region {
         assert!(whats.contains(&"a directory entry and its region disagree"));
@@ -187,12 +187,12 @@ fn check_notices_ownerless_roster_position() {
     let of_roster = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let hole = (0..generation.roster_len())
-            .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Hole(_)))
+            .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Free(_)))
             .unwrap();
         let known = (0..generation.roster_len())
             .find_map(|position| match generation.roster.get(position).unwrap() {
                 Position::Slot(number) => Some(number),
-                Position::Hole(_) => None,
+                Position::Free(_) => None,
             })
             .unwrap();
         generation.roster.set(hole, Position::Slot(known)).unwrap();

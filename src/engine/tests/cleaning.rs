@@ -5,7 +5,7 @@
 use std::os::unix::fs::FileExt;
 
 use crate::engine::tests::*;
-use crate::format::slot::Cursor;
+use crate::format::heap_addr::CleanCursor;
 
 const RECORD: u64 = 328;
 const KEY: usize = 2;
@@ -85,7 +85,7 @@ fn flip_in_value(scratch: &Scratch, at: u64) {
 }
 
 /// One step of cleaning, and how far it came.
-fn clean_a_step(cache: &MmapCache) -> Cursor {
+fn clean_a_step(cache: &MmapCache) -> CleanCursor {
     pause(cache, 0);
     put(cache, 0, 0);
     pause(cache, 10_000);
@@ -96,8 +96,8 @@ fn clean_a_step(cache: &MmapCache) -> Cursor {
         .header()
         .clean_cursor()
         .unwrap();
-    assert_eq!(cursor.place.segment, 0);
-    assert!(cursor.place.bytes() > record_at(DEAD + 1));
+    assert_eq!(cursor.addr.segment, 0);
+    assert!(cursor.addr.bytes() > record_at(DEAD + 1));
     cursor
 }
 

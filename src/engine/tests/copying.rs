@@ -94,7 +94,7 @@ fn steps_of(work: impl FnOnce()) -> u64 {
     let seen = std::rc::Rc::clone(&count);
     failpoint::observe(move |_| seen.set(seen.get() + 1));
     work();
-    failpoint::look_away();
+    failpoint::stop_observing();
     count.get()
 }
 
@@ -117,7 +117,7 @@ fn stopped_copy_leaves_no_cache() {
         let outcome = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&path).unwrap()));
         let over = !failpoint::clear() && outcome.is_err();
         if let Err(payload) = &outcome {
-            assert!(payload.is::<failpoint::Blown>() && over, "step {steps}");
+            assert!(payload.is::<failpoint::Killed>() && over, "step {steps}");
         }
         if path.exists() {
             // It was stopped behind the rename that makes it a cache.
@@ -340,10 +340,10 @@ fn copy_names_the_lost_segment() {
     let cache = source.open(&tiny());
     fill(&cache);
     let numbers = cache.handle.names.segment_numbers().unwrap();
-    let lost = cache
-        .handle
-        .names
-        .segment(numbers[numbers.len() / 2], crate::os::files::Stage::Final);
+    let lost = cache.handle.names.segment(
+        numbers[numbers.len() / 2],
+        crate::os::file_names::Stage::Final,
+    );
     std::fs::remove_file(&lost).unwrap();
     let path = beside(&source, "copy");
     match look(source.path()).hot_copy().to(&path) {

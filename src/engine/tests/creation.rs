@@ -93,7 +93,7 @@ fn waiting_for_creator_times_out() {
     let scratch = Scratch::new();
     let mut options = tiny();
     options.lock_timeout(Some(Duration::from_millis(20)));
-    let names = crate::os::files::Names::resolve(scratch.path(), None).unwrap();
+    let names = crate::os::file_names::FileNames::resolve(scratch.path(), None).unwrap();
     let creating = handle::lock_creation(&names, &options).unwrap();
     let refused = options.open(scratch.path()).unwrap_err();
     assert!(matches!(refused, crate::Error::Locked { .. }), "{refused}");

@@ -172,7 +172,7 @@ fn impossible_capacity_is_a_typed_error() {
     let cache = scratch.open(options.capacity(most));
     cache.put(b"key", b"value").unwrap();
     let (generation, _) = cache.handle.current().unwrap();
-    assert!(generation.roster.room() >= most);
+    assert!(generation.roster.capacity() >= most);
     drop(generation);
     // An existing cache is opened, and refuses when it is to be made anew.
     let cache = scratch.open(options.capacity(most + 1));

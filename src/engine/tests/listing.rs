@@ -46,7 +46,7 @@ fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
         .open(heap)
         .unwrap();
     let mut byte = [0];
-    let at = link.place().bytes() + offset;
+    let at = link.addr().bytes() + offset;
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }

@@ -101,7 +101,7 @@ fn get_many_counts_corrupt_entries() {
     let heap = scratch.path().with_extension("heap");
     let file = std::fs::File::options().write(true).open(heap).unwrap();
     use std::os::unix::fs::FileExt;
-    file.write_all_at(&[0xee], link.place().bytes() + 100)
+    file.write_all_at(&[0xee], link.addr().bytes() + 100)
         .unwrap();
     let keys: Vec<_> = (0..32).map(key).collect();
     for (i, value) in (0..).zip(many(&cache, &keys)) {

@@ -120,13 +120,13 @@ fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario))
     let found = Rc::new(RefCell::new(Vec::new()));
     let (calls, mut count) = (Rc::clone(&found), 0);
     failpoint::observe(move |step| {
-        if matches!(step, failpoint::Step::SyncDir(_)) {
+        if matches!(step, failpoint::Operation::SyncDir(_)) {
             calls.borrow_mut().push(count);
         }
         count += 1;
     });
     change(&mut scenario);
-    failpoint::look_away();
+    failpoint::stop_observing();
     found.take()
 }
 
@@ -289,7 +289,7 @@ fn copy_alive(seed: u64) -> bool {
         }
         scenario.work();
     }
-    failpoint::look_away();
+    failpoint::stop_observing();
     let checked = catch_unwind(AssertUnwindSafe(|| copier.borrow_mut().check()));
     checked.unwrap_or_else(|payload| {
         eprintln!("seed {seed}, a copy");

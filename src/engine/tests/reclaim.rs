@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use crate::engine::tests::*;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::word;
 use crate::format::segment::first_place;
-use crate::format::slot::Place;
-use crate::sync::failpoint::{self, Step};
+use crate::sync::failpoint::{self, Operation};
 
 /// What was done to files, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +24,18 @@ fn watched(change: impl FnOnce()) -> Vec<Event> {
     let events = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&events);
     failpoint::observe(move |step| match step {
-        Step::Sync(file) => seen
+        Operation::Sync(file) => seen
             .borrow_mut()
             .push(Event::Synced(file.metadata().unwrap().ino())),
-        Step::SyncDir(_) => seen.borrow_mut().push(Event::DirSynced),
-        Step::Remove(path) => {
+        Operation::SyncDir(_) => seen.borrow_mut().push(Event::DirSynced),
+        Operation::Remove(path) => {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             seen.borrow_mut().push(Event::Removed(name));
         }
         _ => {}
     });
     change();
-    failpoint::look_away();
+    failpoint::stop_observing();
     events.take()
 }
 
@@ -67,7 +67,7 @@ fn segments_are_synced_before_removal() {
     cache.flush().unwrap();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.generation.load().header().tail().segment;
-    let place = |at| Place::from_word(cache.handle.generation.load().header().raw(at));
+    let place = |at| HeapAddr::from_word(cache.handle.generation.load().header().raw(at));
     let flushed = place(word::SYNCED);
     // Of each segment that holds nothing any more, where the heap ended when that was first so.
     let mut spent = BTreeMap::new();
@@ -97,7 +97,7 @@ fn segments_are_synced_before_removal() {
         let complete = first_place(tail());
         assert!(place(word::SYNCED) <= complete.max(flushed));
         let cleaning = cache.handle.generation.load().header().clean_cursor();
-        for number in 0..cleaning.unwrap().place.segment {
+        for number in 0..cleaning.unwrap().addr.segment {
             spent.entry(number).or_insert(place(word::TAIL));
         }
     }
@@ -125,7 +125,7 @@ fn foreground_handle_reclaims_segments_itself() {
         let generation = cache.handle.generation.load();
         let cursor = generation.header().clean_cursor().unwrap();
         assert_eq!(
-            cursor.place.segment,
+            cursor.addr.segment,
             generation.header().oldest(),
             "nothing waits"
         );
@@ -194,7 +194,7 @@ fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
 fn spent_segments(cache: &MmapCache) -> u16 {
     let generation = cache.handle.generation.load();
     let cursor = generation.header().clean_cursor().unwrap();
-    cursor.place.segment - generation.header().oldest()
+    cursor.addr.segment - generation.header().oldest()
 }
 
 /// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much

@@ -125,8 +125,8 @@ fn changes_counts_puts_and_clears() {
 fn abandoned_recovery_names_its_place() {
     use crate::engine::switch::give_up;
     use crate::engine::write::mutator::{Abort, At, Mutator};
-    use crate::format::slot::Place;
-    use crate::os::files::Stage;
+    use crate::format::heap_addr::HeapAddr;
+    use crate::os::file_names::Stage;
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let handle = &cache.handle;
@@ -135,7 +135,7 @@ fn abandoned_recovery_names_its_place() {
         std::sync::Arc::clone(&handle.names),
         Stage::Final,
     );
-    let place = Place {
+    let place = HeapAddr {
         segment: 3,
         unit: 100,
     };

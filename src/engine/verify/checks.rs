@@ -11,14 +11,14 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::index::word;
 use crate::format::record::Kind;
-use crate::format::region::Stamp;
+use crate::format::region::RegionStateWord;
 use crate::format::roster::Position;
 use crate::format::segment;
-use crate::format::slot::{Link, Meta};
+use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
-use crate::heap::{Found, Segment};
+use crate::heap::{ScanItem, Segment};
 use crate::index::region::{Region, Slot};
-use crate::os::files::Stage;
+use crate::os::file_names::Stage;
 use crate::sync::acquire_fence;
 
 use crate::engine::generation::Generation;
@@ -238,7 +238,7 @@ impl<'v> Check<'v> {
             };
             let shape = region.shape();
             let stamp = region.stamp();
-            let right = stamp == Stamp::live(entry.incarnation())
+            let right = stamp == RegionStateWord::live(entry.incarnation())
                 && shape.holds(index)
                 && shape.depth
                     <= generation
@@ -270,7 +270,7 @@ impl<'v> Check<'v> {
         &mut self,
         generation: &Generation,
         region: Region<'_>,
-        stamp: Stamp,
+        stamp: RegionStateWord,
     ) -> Result<bool> {
         let (mut live, mut right, mut wrong) = (0, 0, Vec::new());
         let mut ahead = region.full();
@@ -309,7 +309,12 @@ impl<'v> Check<'v> {
         Ok(true)
     }
 
-    fn compare_counts(&mut self, generation: &Generation, region: Region<'_>, stamp: Stamp) {
+    fn compare_counts(
+        &mut self,
+        generation: &Generation,
+        region: Region<'_>,
+        stamp: RegionStateWord,
+    ) {
         for _ in 0..LOOKS {
             let same = region.recount() == region.counts();
             // An intent means that somebody is between two stores, or was killed there.
@@ -355,9 +360,9 @@ impl<'v> Check<'v> {
         self.generation.roster.prefetch(slot.identity().position);
         if self.level == Level::Records
             && link.is_entry()
-            && let Some(segment) = self.generation.segment(link.place().segment)
+            && let Some(segment) = self.generation.segment(link.addr().segment)
         {
-            segment.prefetch(link.place().unit);
+            segment.prefetch(link.addr().unit);
         }
     }
 
@@ -414,10 +419,10 @@ impl<'v> Check<'v> {
         generation: &Generation,
         slot: Slot<'_>,
         link: Link,
-        meta: Meta,
+        meta: RecordMeta,
         said: Hash,
     ) -> Result<Slotted> {
-        let place = link.place();
+        let place = link.addr();
         let mut key = std::mem::take(&mut self.key);
         key.clear();
         let record = match self.segment(place.segment)? {
@@ -455,10 +460,10 @@ impl<'v> Check<'v> {
         generation: &Generation,
         slot: Slot<'_>,
         link: Link,
-        meta: Meta,
+        meta: RecordMeta,
         said: Hash,
     ) -> Result<Slotted> {
-        let (place, len) = (link.place(), usize::from(slot.identity().key_len));
+        let (place, len) = (link.addr(), usize::from(slot.identity().key_len));
         let fixed = slot.variant().header_bytes() as u64;
         let live = (fixed + len as u64 + u64::from(meta.value_len)).next_multiple_of(8);
         let end = match self.segment(place.segment)? {
@@ -549,11 +554,11 @@ impl<'v> Check<'v> {
         };
         let path = segment.file().path().to_owned();
         let (mut records, mut damage) = (0, Vec::new());
-        let mut walker = segment.walk(0, end);
-        while let Some(found) = walker.step()? {
+        let mut scanner = segment.scan(0, end);
+        while let Some(found) = scanner.next_item()? {
             match found {
-                Found::Record(..) => records += 1,
-                Found::Damage { from, to } => damage.push((from, to)),
+                ScanItem::Record(..) => records += 1,
+                ScanItem::Corrupt { from, to } => damage.push((from, to)),
             }
         }
         self.report.records += records;

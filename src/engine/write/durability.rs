@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::heap_addr::HeapAddr;
 use crate::format::segment::first_place;
-use crate::format::slot::Place;
 use crate::index::header::Header;
-use crate::os::mmap::MappedFile;
+use crate::os::mapped_file::MappedFile;
 
 use crate::engine::clean::state;
 use crate::engine::write::mutator::Mutator;
@@ -73,7 +73,7 @@ pub(crate) fn sync_removal(mutator: &Mutator) -> Result<()> {
 }
 
 /// Stores that all records before `tail` are on the disk, and that the cache was flushed.
-pub(crate) fn set_all_synced(header: Header<'_>, tail: Place) {
+pub(crate) fn set_all_synced(header: Header<'_>, tail: HeapAddr) {
     debug_assert_eq!(tail, header.tail(), "nothing was appended during the sync");
     let words = header.durability_words();
     words.set_synced_to(tail);
@@ -82,9 +82,9 @@ pub(crate) fn set_all_synced(header: Header<'_>, tail: Place) {
 
 /// Stores that the bytes after `tail` are not on the disk as they are now: they were zeroed, and
 /// the next sync must write the zeros.
-pub(crate) fn take_back_synced(header: Header<'_>, tail: Place) {
+pub(crate) fn take_back_synced(header: Header<'_>, tail: HeapAddr) {
     if header.synced_to() == tail {
-        let segment = Place { unit: 0, ..tail };
+        let segment = HeapAddr { unit: 0, ..tail };
         header.durability_words().set_synced_to(segment);
     }
 }

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
+use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{self, Kind};
 use crate::format::segment::{HEADER_BYTES, LAST_NUMBER, first_place};
-use crate::format::slot::Place;
 use crate::heap::Segment;
 use crate::index::header::{Header, HeapEndWords};
 use crate::sync::release_fence;
@@ -28,7 +28,7 @@ pub(crate) enum Need {
 
 /// Room for one record, announced as `reserved`.
 pub(crate) struct Reservation<'a> {
-    place: Place,
+    place: HeapAddr,
     segment: &'a Segment,
     words: HeapEndWords<'a>,
 }
@@ -38,10 +38,10 @@ impl Reservation<'_> {
     #[inline]
     pub(crate) fn write(
         &self,
-        header: record::Header,
+        header: record::RecordHeader,
         key: &[u8],
         value: &[u8],
-    ) -> WriteResult<Place> {
+    ) -> WriteResult<HeapAddr> {
         // H2: `room_for_record` has allocated every byte of it.
         if let Err(error) = self.segment.write(self.place.unit, header, key, value) {
             self.words.set_reserved(self.place);
@@ -57,7 +57,7 @@ impl Reservation<'_> {
 #[inline]
 pub(crate) fn reserve<'m>(
     mutator: &'m mut Mutator,
-    header: &record::Header,
+    header: &record::RecordHeader,
     live_after: u64,
     need: Need,
 ) -> WriteResult<Reservation<'m>> {
@@ -74,7 +74,7 @@ pub(crate) fn reserve<'m>(
         // G3: versions never go back, also if the record is not committed.
         words.set_last_version(header.mtime.max(shared.last_version()));
     }
-    let end = Place {
+    let end = HeapAddr {
         unit: place.unit + (bytes / 8) as u32,
         ..place
     };
@@ -94,12 +94,12 @@ pub(crate) fn reserve<'m>(
 /// Appends a record: [`reserve`] and [`Reservation::write`] together.
 pub(crate) fn append(
     mutator: &mut Mutator,
-    header: record::Header,
+    header: record::RecordHeader,
     key: &[u8],
     value: &[u8],
     live_after: u64,
     need: Need,
-) -> WriteResult<Place> {
+) -> WriteResult<HeapAddr> {
     reserve(mutator, &header, live_after, need)?.write(header, key, value)
 }
 
@@ -116,12 +116,12 @@ pub(crate) fn commit_record(header: Header<'_>) {
 }
 
 /// Takes back what was reserved: the heap ends at `tail`.
-pub(crate) fn take_back(header: Header<'_>, tail: Place) {
+pub(crate) fn take_back(header: Header<'_>, tail: HeapAddr) {
     header.heap_end_words().set_reserved(tail);
 }
 
 /// Commits the reserved end of a segment that was begun.
-pub(crate) fn commit_segment(header: Header<'_>, first: Place) {
+pub(crate) fn commit_segment(header: Header<'_>, first: HeapAddr) {
     debug_assert_eq!(first, first_place(first.segment));
     header.heap_end_words().set_tail(first);
 }
@@ -137,7 +137,7 @@ pub(crate) fn set_last_version(header: Header<'_>, version: u64) {
 }
 
 /// Stores where a heap ends whose segments were found in the directory.
-pub(crate) fn set_end(header: Header<'_>, bytes_before: u64, end: Place) {
+pub(crate) fn set_end(header: Header<'_>, bytes_before: u64, end: HeapAddr) {
     let words = header.heap_end_words();
     words.set_heap_base(bytes_before);
     words.set_reserved(end);
@@ -145,7 +145,7 @@ pub(crate) fn set_end(header: Header<'_>, bytes_before: u64, end: Place) {
 }
 
 /// Stores up to where the heap of a new index reaches that has no committed end yet.
-pub(crate) fn set_extent(header: Header<'_>, end: Place) {
+pub(crate) fn set_extent(header: Header<'_>, end: HeapAddr) {
     header.heap_end_words().set_reserved(end);
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn heap_bytes(generation: &Generation) -> u64 {
 }
 
 /// Returns the place of the next record. It is allocated and blank.
-fn room_for_record(mutator: &mut Mutator, bytes: u64, need: Need) -> WriteResult<Place> {
+fn room_for_record(mutator: &mut Mutator, bytes: u64, need: Need) -> WriteResult<HeapAddr> {
     let mut tail = mutator.generation.header().tail();
     let spare = |capacity| match need {
         Need::Ordinary => margin(capacity),
@@ -232,7 +232,7 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
     Ok(())
 }
 
-fn gone(place: Place) -> Abort {
+fn gone(place: HeapAddr) -> Abort {
     Abort::Recover("the last segment is gone", At::Heap(place))
 }
 

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::region::Stamp;
-use crate::format::slot::{Link, Place};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::region::RegionStateWord;
+use crate::format::slot::Link;
 use crate::format::{record, roster};
 use crate::hash::Hash;
-use crate::heap::{Dead, Outcome, Segment};
+use crate::heap::{DeadSet, RecordRead, Segment};
 use crate::index::region::{Region, Slot};
 use crate::index::table::Table;
-use crate::os::files::{Access, Names, Stage};
+use crate::os::file_names::{FileNames, Stage};
+use crate::os::files::Access;
 
 use crate::engine::clean::batch::Batch;
 use crate::engine::generation::Generation;
@@ -44,7 +46,7 @@ pub(crate) enum At {
     /// A position of the roster.
     Roster(u32),
     /// A place in the heap.
-    Heap(Place),
+    Heap(HeapAddr),
 }
 
 impl Abort {
@@ -70,7 +72,7 @@ pub(crate) type WriteResult<T> = std::result::Result<T, Abort>;
 #[derive(Debug)]
 pub(crate) struct Mutator {
     pub generation: Arc<Generation>,
-    pub names: Arc<Names>,
+    pub names: Arc<FileNames>,
     /// Under which names this generation's segments are made.
     pub stage: Stage,
     /// The generation's table again, kept from the last change; see [`Mutator::with_table`].
@@ -78,7 +80,7 @@ pub(crate) struct Mutator {
     /// Segments whose files were removed; dropping the last reference gives back memory and blocks.
     pub removed: Vec<Arc<Segment>>,
     /// The records that this mutator superseded or deleted; see [`Mutator::dead`].
-    dead: Dead,
+    dead: DeadSet,
     /// The batch of cleaning, kept to reuse its memory.
     pub batch: Batch,
 }
@@ -92,13 +94,13 @@ pub(crate) struct Target<'a> {
     pub link: Link,
     /// The record's header, which the slot repeats or a checksum proves; `None` if the record is
     /// damaged and only the slot is known.
-    pub record: Option<record::Header>,
+    pub record: Option<record::RecordHeader>,
 }
 
 impl Mutator {
-    pub(crate) fn new(generation: Arc<Generation>, names: Arc<Names>, stage: Stage) -> Self {
+    pub(crate) fn new(generation: Arc<Generation>, names: Arc<FileNames>, stage: Stage) -> Self {
         Self {
-            dead: Dead::new(generation.ids.roster),
+            dead: DeadSet::new(generation.ids.roster),
             generation,
             names,
             stage,
@@ -109,10 +111,10 @@ impl Mutator {
     }
 
     /// Returns the dead-record set of this generation's heap.
-    pub(crate) fn dead(&mut self) -> &mut Dead {
+    pub(crate) fn dead(&mut self) -> &mut DeadSet {
         let generation = self.generation.ids.roster;
-        if self.dead.generation() != generation {
-            self.dead = Dead::new(generation);
+        if self.dead.roster_id() != generation {
+            self.dead = DeadSet::new(generation);
         }
         &mut self.dead
     }
@@ -120,11 +122,11 @@ impl Mutator {
     /// Marks an entry's record dead: no entry links to it any more.
     pub(crate) fn mark_dead(&mut self, target: &Target<'_>) {
         if let Some(header) = target.record {
-            self.mark_record_dead(target.link.place(), header);
+            self.mark_record_dead(target.link.addr(), header);
         }
     }
 
-    pub(crate) fn mark_record_dead(&mut self, place: Place, header: record::Header) {
+    pub(crate) fn mark_record_dead(&mut self, place: HeapAddr, header: record::RecordHeader) {
         let units = (header.stored_bytes() / 8) as u32;
         self.dead().mark(place, units);
     }
@@ -188,7 +190,9 @@ impl Mutator {
         // The first group comes while the region is checked.
         located.region.prefetch(hash);
         let (stamp, shape) = (located.region.stamp(), located.region.shape());
-        if stamp != Stamp::live(located.entry.incarnation()) || !shape.holds(hash.directory()) {
+        if stamp != RegionStateWord::live(located.entry.incarnation())
+            || !shape.holds(hash.directory())
+        {
             let at = At::Index(table.region_at(located.region.number()));
             return Err(Abort::Recover(
                 "a directory entry and its region disagree",
@@ -219,17 +223,17 @@ impl Mutator {
         for (index, slot, link) in region.probe(hash) {
             // The slot comes while the record does.
             slot.prefetch();
-            let record = match self.segment(link.place().segment)? {
-                Some(segment) => match segment.compare(link.place().unit, key)? {
-                    Outcome::Match(header) if slot_repeats(slot, link, header) => Some(header),
+            let record = match self.segment(link.addr().segment)? {
+                Some(segment) => match segment.compare(link.addr().unit, key)? {
+                    RecordRead::Match(header) if slot_repeats(slot, link, header) => Some(header),
                     // One of the two is damaged.
-                    Outcome::Match(_) => segment.verify(link.place().unit)?,
+                    RecordRead::Match(_) => segment.verify(link.addr().unit)?,
                     _ if slot_holds(slot, key) => None,
                     _ => continue,
                 },
                 None if slot_holds(slot, key) => None,
                 None => {
-                    self.refuse_missing(link.place().segment)?;
+                    self.refuse_missing(link.addr().segment)?;
                     continue;
                 }
             };
@@ -259,13 +263,13 @@ impl Mutator {
         &self,
         table: &'t Table,
         hash: Hash,
-        place: Place,
+        place: HeapAddr,
     ) -> WriteResult<Option<Target<'t>>> {
         let located = table.locate(self.generation.header().poll(), hash)?;
         let found = located
             .region
             .probe(hash)
-            .find(|(_, _, link)| link.place() == place);
+            .find(|(_, _, link)| link.addr() == place);
         Ok(found.map(|(index, slot, link)| Target {
             region: located.region.number(),
             index,
@@ -286,7 +290,7 @@ fn slot_holds(slot: Slot<'_>, key: &[u8]) -> bool {
 
 /// Returns whether a slot repeats what the record's header says (S5).
 #[inline]
-fn slot_repeats(slot: Slot<'_>, link: Link, header: record::Header) -> bool {
+fn slot_repeats(slot: Slot<'_>, link: Link, header: record::RecordHeader) -> bool {
     let repeated = slot.meta(link.which());
     (header.mtime, header.value_len) == (repeated.mtime, repeated.value_len)
 }

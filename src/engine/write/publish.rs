@@ -5,9 +5,9 @@
 //! `put` and `split` decide. May call the mutator and everything below it.
 
 use crate::format::index::Counters;
-use crate::format::region::{Counts, DELETED};
+use crate::format::region::{DELETED, SlotCounts};
 use crate::format::roster::Position;
-use crate::format::slot::{Identity, Link, Meta};
+use crate::format::slot::{Link, RecordMeta, SlotIdentity};
 use crate::hash::Hash;
 use crate::index::header::Header;
 use crate::index::redo::Redo;
@@ -28,7 +28,7 @@ pub(crate) const NO_POSITION: u32 = u32::MAX;
 pub(crate) struct Insertion {
     pub slot: u32,
     pub position: u32,
-    pub counts: Counts,
+    pub counts: SlotCounts,
     pub after: Counters,
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn take_position(generation: &Generation, after: &mut Counters) -> Wr
     if let Some(position) = after.hole_head.checked_sub(1) {
         // R1: only a position that no entry has.
         if position < after.roster_len
-            && let Position::Hole(next) = roster.get(position as u32)?
+            && let Position::Free(next) = roster.get(position as u32)?
             && u64::from(next) <= after.roster_len
         {
             after.hole_head = u64::from(next);
@@ -132,11 +132,11 @@ pub(crate) fn take_position(generation: &Generation, after: &mut Counters) -> Wr
 /// Allocates and maps a roster position. That may fail here, and not after a redo record is
 /// committed.
 pub(crate) fn ensure_position(roster: &Roster, position: u64) -> WriteResult<()> {
-    if position >= roster.room() {
+    if position >= roster.capacity() {
         // H2: a sixteenth more, so that a large roster does not grow page by page, and not so much
         // that it takes long.
-        let ahead = (roster.room() / 16).min(POSITIONS_AHEAD) + 1024;
-        let more = (roster.room().max(position) + ahead).next_multiple_of(1024);
+        let ahead = (roster.capacity() / 16).min(POSITIONS_AHEAD) + 1024;
+        let more = (roster.capacity().max(position) + ahead).next_multiple_of(1024);
         if roster.allocate(more).is_err() {
             roster.allocate(position + 1)?;
         }
@@ -206,12 +206,12 @@ pub(crate) fn fill_slot(
     index: u32,
     position: u32,
     hash: Hash,
-    (which, meta): (bool, Meta),
+    (which, meta): (bool, RecordMeta),
     key: &[u8],
 ) {
     debug_assert_ne!(position, NO_POSITION, "R2: a new entry has a position");
     let slot = region.slot(index);
-    slot.set_identity(Identity {
+    slot.set_identity(SlotIdentity {
         position,
         key_len: key.len() as u16,
         hash: hash.stored(),

@@ -23,11 +23,12 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::Counters;
 use crate::format::record::{self, Kind, Variant};
-use crate::format::region::{Counts, DELETED, EMPTY};
+use crate::format::region::{DELETED, EMPTY, SlotCounts};
 use crate::format::roster::Position;
-use crate::format::slot::{Link, Meta, Place};
+use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::index::table::Table;
 
@@ -41,7 +42,7 @@ use crate::engine::write::split;
 /// A record that is about to become an entry, or is one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRecord<'a> {
-    pub header: record::Header,
+    pub header: record::RecordHeader,
     pub hash: Hash,
     pub key: &'a [u8],
     pub value: &'a [u8],
@@ -50,8 +51,8 @@ pub(crate) struct NewRecord<'a> {
 /// A record that is in the heap already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoredRecord<'a> {
-    pub place: Place,
-    pub meta: Meta,
+    pub place: HeapAddr,
+    pub meta: RecordMeta,
     /// Heap bytes that are live with it: 0 for a deletion.
     pub bytes: u64,
     pub hash: Hash,
@@ -85,7 +86,7 @@ fn put_into(
     let version =
         version.unwrap_or_else(|| Version::next(mutator.generation.header().last_version()));
     let new = NewRecord {
-        header: record::Header {
+        header: record::RecordHeader {
             variant: Variant::Versioned,
             value_len: value.len() as u32,
             mtime: version,
@@ -152,7 +153,7 @@ fn refuse_overwriting(mutator: &Mutator, target: &Target<'_>) -> WriteResult<()>
 
 /// Returns whether the record of an entry verifies.
 fn is_valid(generation: &Generation, target: &Target<'_>) -> Result<bool> {
-    let place = target.link.place();
+    let place = target.link.addr();
     match generation.segment(place.segment) {
         Some(segment) if target.record.is_some() => Ok(segment.verify(place.unit)?.is_some()),
         _ => Ok(false),
@@ -223,7 +224,7 @@ pub(crate) fn apply_insert(
     plan: &Insertion,
     link: Link,
     hash: Hash,
-    meta: Meta,
+    meta: RecordMeta,
     key: &[u8],
 ) -> WriteResult<()> {
     let (region, index) = table.slot_home(plan.slot);
@@ -291,7 +292,7 @@ fn overwrite(
 
 /// Links an entry to another record of its key that is in the heap already.
 #[inline]
-pub(crate) fn relink(target: &Target<'_>, place: Place, meta: Meta) {
+pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, meta: RecordMeta) {
     let which = !target.link.which();
     debug_assert!(target.link.is_entry(), "S1: only an entry is linked again");
     // S5: the meta that no link chooses. A reader of an older link notices: the fence in `reserve`
@@ -305,7 +306,7 @@ pub(crate) fn relink(target: &Target<'_>, place: Place, meta: Meta) {
 
 /// As [`relink`], and stores the key in the slot again.
 #[cold]
-fn relink_repaired(target: &Target<'_>, place: Place, meta: Meta, key: &[u8]) {
+fn relink_repaired(target: &Target<'_>, place: HeapAddr, meta: RecordMeta, key: &[u8]) {
     let which = !target.link.which();
     // S5, then S1, as in `relink`.
     target.slot.set_meta(which, meta);
@@ -356,7 +357,7 @@ fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<
     };
     let generation = &mutator.generation;
     generation.roster.prefetch(target.slot.identity().position);
-    let header = record::Header {
+    let header = record::RecordHeader {
         variant: Variant::Versioned,
         value_len: 0,
         mtime: Version::next(generation.header().last_version()),
@@ -419,12 +420,12 @@ pub(crate) fn apply_delete(
         // R1: the position is free when no link names it.
         generation
             .roster
-            .set(plan.position, Position::Hole(plan.next_free))?;
+            .set(plan.position, Position::Free(plan.next_free))?;
     }
     publish::set_counters(table.header(), &plan.after);
     let counts = region.counts();
     let deleted = u32::from(plan.vacant == Link::DELETED);
-    region.set_counts(Counts {
+    region.set_counts(SlotCounts {
         occupied: counts.occupied.saturating_sub(1),
         deleted: counts.deleted.saturating_add(deleted),
     });
@@ -432,8 +433,8 @@ pub(crate) fn apply_delete(
     Ok(())
 }
 
-fn meta(header: &record::Header) -> Meta {
-    Meta {
+fn meta(header: &record::RecordHeader) -> RecordMeta {
+    RecordMeta {
         mtime: header.mtime,
         value_len: header.value_len,
     }

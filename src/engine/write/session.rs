@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::index::word;
-use crate::lock::{self, MappedMutexGuard, Mutex, MutexGuard, Patience};
-use crate::os::files::Stage;
+use crate::lock::{self, LockDeadline, MappedMutexGuard, Mutex, MutexGuard};
+use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
 use crate::engine::clean::reclaim;
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
                 path: handle.path.to_path_buf(),
             });
         }
-        let deadline = Patience::new(timeout);
+        let deadline = LockDeadline::new(timeout);
         let mut idle =
             wait_for(&handle.writer_mutex().idle, &deadline).ok_or_else(|| Error::Locked {
                 path: handle.path.to_path_buf(),
@@ -480,7 +480,7 @@ fn examine(
 /// Locks the writer mutex; `None` after the deadline.
 fn wait_for<'a>(
     writer_mutex: &'a Mutex<Option<Mutator>>,
-    deadline: &Patience,
+    deadline: &LockDeadline,
 ) -> Option<MutexGuard<'a, Option<Mutator>>> {
     if let Some(guard) = writer_mutex.try_lock() {
         return Some(guard);
@@ -493,7 +493,11 @@ fn wait_for<'a>(
 
 /// Locks the index that is at the path now; most likely the one of the last write. The mutator
 /// stays where it is: moving it costs 9 ns.
-fn lock_current(handle: &Handle, idle: &mut Option<Mutator>, deadline: &Patience) -> Result<()> {
+fn lock_current(
+    handle: &Handle,
+    idle: &mut Option<Mutator>,
+    deadline: &LockDeadline,
+) -> Result<()> {
     loop {
         let mutator = idle.get_or_insert_with(|| {
             let names = Arc::clone(&handle.names);

@@ -5,7 +5,7 @@
 //! `publish` and everything below it.
 
 use crate::format::index::{Counters, word};
-use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp};
+use crate::format::region::{DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord};
 use crate::format::roster::Position;
 use crate::hash::Hash;
 use crate::index::redo::Redo;
@@ -88,7 +88,7 @@ fn replace(
     mutator: &Mutator,
     table: &Table,
     old: Region<'_>,
-    shape: Shape,
+    shape: RegionShape,
     split: bool,
 ) -> WriteResult<()> {
     if !table.leads_alone_to(old.number(), shape)? {
@@ -113,12 +113,12 @@ fn replace(
     let low_region = begin(
         table,
         low,
-        Shape {
+        RegionShape {
             depth,
             prefix: shape.prefix,
         },
     )?;
-    let upper = Shape {
+    let upper = RegionShape {
         depth,
         prefix: shape.prefix | (1 << shape.depth),
     };
@@ -160,12 +160,12 @@ fn distribute(
     mutator: &Mutator,
     table: &Table,
     old: Region<'_>,
-    shape: Shape,
+    shape: RegionShape,
     low: Region<'_>,
     high: Option<Region<'_>>,
 ) -> WriteResult<()> {
     // The positions lie far apart: ask for all of them before the first is needed.
-    let mut roster = mutator.generation.roster.walk();
+    let mut roster = mutator.generation.roster.cursor();
     let positions = table.header().counters().roster_len;
     for index in old.full() {
         let position = old.slot(index).identity().position;
@@ -199,7 +199,7 @@ fn distribute(
     for region in std::iter::once(low).chain(high) {
         region.set_counts(region.recount());
         // S4: the contents are complete before the tag is live.
-        region.set_stamp(Stamp::live(region.stamp().incarnation()));
+        region.set_stamp(RegionStateWord::live(region.stamp().incarnation()));
     }
     Ok(())
 }
@@ -232,7 +232,7 @@ pub(crate) fn apply_replace(
                 At::Word(word::INTENT_BODY),
             ));
         }
-        let entry = Entry::new(number, stamp.incarnation() & MAX_INCARNATION);
+        let entry = DirectoryEntry::new(number, stamp.incarnation() & MAX_INCARNATION);
         for index in (shape.prefix..1 << depth).step_by(1 << shape.depth) {
             // S2: the new region holds the hashes of this entry.
             table.set_entry(index, entry)?;
@@ -242,7 +242,7 @@ pub(crate) fn apply_replace(
         repoint(generation, table, table.region(number)?, old, &after)?;
     }
     // S6: directory and roster lead to the new regions only.
-    old_region.set_stamp(Stamp::free(old_region.stamp().incarnation()));
+    old_region.set_stamp(RegionStateWord::free(old_region.stamp().incarnation()));
     debug_assert!(!old_region.stamp().is_live(), "S6: free");
     publish::set_counters(table.header(), &after);
     Ok(())
@@ -256,7 +256,7 @@ fn repoint(
     old: u32,
     after: &Counters,
 ) -> WriteResult<()> {
-    let mut roster = generation.roster.walk();
+    let mut roster = generation.roster.cursor();
     for index in region.full() {
         let position = region.slot(index).identity().position;
         if u64::from(position) >= after.roster_len {
@@ -275,7 +275,7 @@ fn repoint(
 }
 
 /// Marks a region as being built, under a new tag, and empties it.
-fn begin(table: &Table, number: u32, shape: Shape) -> WriteResult<Region<'_>> {
+fn begin(table: &Table, number: u32, shape: RegionShape) -> WriteResult<Region<'_>> {
     let tag = table.header().next_region_tag();
     if tag > MAX_INCARNATION {
         return Err(Abort::Enlarge);
@@ -283,7 +283,7 @@ fn begin(table: &Table, number: u32, shape: Shape) -> WriteResult<Region<'_>> {
     // S4: no region ever had this tag.
     table.header().set_next_region_tag(tag + 1);
     let region = table.region(number)?;
-    region.set_stamp(Stamp::building(tag));
+    region.set_stamp(RegionStateWord::building(tag));
     region.reset(shape);
     Ok(region)
 }

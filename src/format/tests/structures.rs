@@ -7,17 +7,20 @@
 use std::mem::offset_of;
 use std::ops::Range;
 
-use crate::format::index::{self, Counters, HeapHome, Home, IndexHeader, Poll};
-use crate::format::lock::{NUMBERS, State};
-use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{self, Counters, HeaderStateWord, HeapHome, HeapLocation, IndexHeader};
+use crate::format::lock::{LockWord, NUMBERS};
+use crate::format::region::{
+    self, DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord, SlotCounts,
+};
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
-use crate::format::slot::{self, Identity, Link, Place};
+use crate::format::slot::{self, Link, SlotIdentity};
 use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
 use crate::index::header::Header;
 use crate::index::redo::{Redo, WORDS};
-use crate::index::region::{Layout, Region};
+use crate::index::region::{Region, RegionLayout};
 use crate::sync::{Word, load};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -297,14 +300,14 @@ fn counters() -> Vec<Field> {
 
 fn directory_entry() -> Vec<Field> {
     vec![
-        bytes("region", 0, Entry::new((1 << 24) - 1, 0).0),
-        bytes("incarnation", 0, Entry::new(0, MAX_INCARNATION).0),
+        bytes("region", 0, DirectoryEntry::new((1 << 24) - 1, 0).0),
+        bytes("incarnation", 0, DirectoryEntry::new(0, MAX_INCARNATION).0),
     ]
 }
 
 /// A region in plain memory shows what stands where by what changes when it is stored.
 fn region(geometry: &Geometry) -> Vec<Field> {
-    let layout = Layout::new(geometry);
+    let layout = RegionLayout::new(geometry);
     assert_eq!(layout.region_words() * 8, geometry.region_bytes());
     let slots = geometry.region_slots;
     let last = slots - 1;
@@ -334,11 +337,11 @@ fn region(geometry: &Geometry) -> Vec<Field> {
 /// Sets the first and the last bytes of a slot's body.
 fn fill_body(region: &Region<'_>, slot: u32, key: &[u8]) {
     let slot = region.slot(slot);
-    slot.set_identity(Identity::from_word(u64::MAX));
+    slot.set_identity(SlotIdentity::from_word(u64::MAX));
     // Half of the last fixed word is unused, and without a key the body ends there.
     slot.set_meta(
         true,
-        slot::Meta {
+        slot::RecordMeta {
             mtime: 0,
             value_len: u32::MAX,
         },
@@ -347,7 +350,7 @@ fn fill_body(region: &Region<'_>, slot: u32, key: &[u8]) {
 }
 
 /// The bytes of an empty region that a store changes, rounded up to whole words.
-fn stored(layout: Layout, store: impl FnOnce(&Region<'_>)) -> Range<usize> {
+fn stored(layout: RegionLayout, store: impl FnOnce(&Region<'_>)) -> Range<usize> {
     let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
     store(&Region::new(&words, layout, 0));
     let bytes: Vec<u8> = words
@@ -367,16 +370,27 @@ fn region_header() -> Vec<Field> {
         "a word without a row"
     );
     use region::word::{COUNTS, NEXT_FREE, SHAPE, STAMP};
-    let states = [Stamp::building(0).0, Stamp::live(0).0, Stamp::free(0).0];
+    let states = [
+        RegionStateWord::building(0).0,
+        RegionStateWord::live(0).0,
+        RegionStateWord::free(0).0,
+    ];
     assert_eq!(states, [1, 2, 3]);
     // Readers take the whole byte for the state, and the lowest byte for the depth.
-    assert!(!Stamp(Stamp::live(0).0 | 0x80).is_live());
-    let all = Shape::from_word(u64::MAX);
-    let (depth, prefix) = (Shape { prefix: 0, ..all }, Shape { depth: 0, ..all });
-    let count = |occupied, deleted| Counts { occupied, deleted }.to_word();
+    assert!(!RegionStateWord(RegionStateWord::live(0).0 | 0x80).is_live());
+    let all = RegionShape::from_word(u64::MAX);
+    let (depth, prefix) = (
+        RegionShape { prefix: 0, ..all },
+        RegionShape { depth: 0, ..all },
+    );
+    let count = |occupied, deleted| SlotCounts { occupied, deleted }.to_word();
     vec![
         bytes("state", STAMP, 0xff),
-        bytes("incarnation", STAMP, Stamp(u64::MAX).incarnation() << 8),
+        bytes(
+            "incarnation",
+            STAMP,
+            RegionStateWord(u64::MAX).incarnation() << 8,
+        ),
         bytes("prefix", SHAPE, prefix.to_word()),
         bytes("depth", SHAPE, depth.to_word()),
         bytes("occupied", COUNTS, count(u32::MAX, 0)),
@@ -394,7 +408,7 @@ fn slot_body(geometry: &Geometry) -> Vec<Field> {
     );
     use slot::word::{IDENTITY, KEY};
     let identity = |position, key_len, hash| {
-        Identity {
+        SlotIdentity {
             position,
             key_len,
             hash,
@@ -415,9 +429,9 @@ fn slot_body(geometry: &Geometry) -> Vec<Field> {
 
 /// The part of a slot's body that storing one field of a meta changes.
 fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32) -> Field {
-    let layout = Layout::new(geometry);
+    let layout = RegionLayout::new(geometry);
     let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
-    let meta = slot::Meta { mtime, value_len };
+    let meta = slot::RecordMeta { mtime, value_len };
     Region::new(&words, layout, 0).slot(0).set_meta(which, meta);
     let body = layout.region_words() - geometry.region_slots as usize * geometry.body_bytes() / 8;
     let mut set = (0..)
@@ -430,7 +444,7 @@ fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32
 
 fn record(key_len: u16, value_len: u32) -> Structure {
     let header = |value_len, mtime, key_len, kind| {
-        record::Header {
+        record::RecordHeader {
             variant: record::Variant::Versioned,
             value_len,
             mtime,
@@ -444,7 +458,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
         header(0, 0, 0, kind),
         header(u32::MAX, u64::MAX, u16::MAX, kind),
     );
-    let whole = record::Header {
+    let whole = record::RecordHeader {
         variant: record::Variant::Versioned,
         value_len,
         mtime: 0,
@@ -454,7 +468,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
     for bit in (0..32).chain(56..64) {
         let words = [full[0], full[1], full[2] | 1 << bit];
         assert_eq!(
-            record::Header::from_words(record::Variant::Versioned, words),
+            record::RecordHeader::from_words(record::Variant::Versioned, words),
             None,
             "unused bit {bit}"
         );
@@ -480,7 +494,7 @@ fn record(key_len: u16, value_len: u32) -> Structure {
 fn numbered_record(key_len: u16) -> Structure {
     let variant = record::Variant::Numbered;
     let header = |mtime, key_len, kind| {
-        record::Header {
+        record::RecordHeader {
             variant,
             value_len: 0,
             mtime,
@@ -494,12 +508,12 @@ fn numbered_record(key_len: u16) -> Structure {
     for bit in 24..32 {
         let words = [full[0], full[1] | 1 << bit, full[2]];
         assert_eq!(
-            record::Header::from_words(variant, words),
+            record::RecordHeader::from_words(variant, words),
             None,
             "unused bit {bit}"
         );
     }
-    let whole = record::Header::from_words(variant, header(7, key_len, kind)).unwrap();
+    let whole = record::RecordHeader::from_words(variant, header(7, key_len, kind)).unwrap();
     let key_at = variant.header_bytes();
     let end = key_at + usize::from(key_len);
     assert_eq!(whole.content_bytes(), end as u64);
@@ -627,15 +641,19 @@ fn heap_home() -> Vec<Bits> {
     // Its bits are those that change it.
     let home = (0..64)
         .map(|bit| 1_u64 << bit)
-        .filter(|bit| HeapHome::from_word(1 ^ bit).home != Home::NextToIndex)
+        .filter(|bit| HeapHome::from_word(1 ^ bit).home != HeapLocation::NextToIndex)
         .sum();
-    for home in [Home::Unknown, Home::NextToIndex, Home::Elsewhere] {
+    for home in [
+        HeapLocation::Unknown,
+        HeapLocation::NextToIndex,
+        HeapLocation::Elsewhere,
+    ] {
         let whole_from = 7;
         let both = HeapHome { home, whole_from };
         assert_eq!(HeapHome::from_word(both.to_word()), both);
     }
     let whole_from = HeapHome {
-        home: Home::Unknown,
+        home: HeapLocation::Unknown,
         whole_from: u16::MAX,
     };
     vec![bits("home", home), bits("whole_from", whole_from.to_word())]
@@ -643,13 +661,13 @@ fn heap_home() -> Vec<Bits> {
 
 /// Every word that has a table of bits: its title, its bits, the fields.
 pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
-    let place = |segment, unit| Place { segment, unit }.to_word();
-    let link = |place: u64, which: bool, tag| Link::new(Place::from_word(place), which, tag).0;
+    let place = |segment, unit| HeapAddr { segment, unit }.to_word();
+    let link = |place: u64, which: bool, tag| Link::new(HeapAddr::from_word(place), which, tag).0;
     // Where ones do not fit, the difference to a link without them shows the field.
     let base = link(2, false, 0);
-    let superseded = Poll(0).with_superseded(true);
-    assert!(superseded.superseded() && Poll(u64::MAX).depth() == 0xff);
-    let (hole, slot) = (Position::Hole(0), Position::Slot((1 << 31) - 1));
+    let superseded = HeaderStateWord(0).with_superseded(true);
+    assert!(superseded.superseded() && HeaderStateWord(u64::MAX).depth() == 0xff);
+    let (hole, slot) = (Position::Free(0), Position::Slot((1 << 31) - 1));
     let segment = |number: u16| u64::from(number) << 32;
     vec![
         (
@@ -664,7 +682,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             "Poll word",
             64,
             vec![
-                bits("depth", u64::from(Poll(u64::MAX).depth())),
+                bits("depth", u64::from(HeaderStateWord(u64::MAX).depth())),
                 bits("superseded", superseded.0),
             ],
         ),
@@ -673,9 +691,9 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             "The lock",
             64,
             vec![
-                bits("owner", State::FREE.owned_by(NUMBERS - 1).0),
-                bits("awaited", State::FREE.awaited().0),
-                bits("next", State::FREE.with_next(u32::MAX).0),
+                bits("owner", LockWord::FREE.owned_by(NUMBERS - 1).0),
+                bits("awaited", LockWord::FREE.awaited().0),
+                bits("next", LockWord::FREE.with_next(u32::MAX).0),
             ],
         ),
         (

@@ -9,9 +9,9 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashTable;
 
 use crate::error::PoolError;
-use crate::lock::{Lock, Locked, Lost};
+use crate::lock::{Abandoned, ForkSafeMutex, ForkSafeMutexGuard};
 use crate::sync::Relaxed;
-use crate::sync::count::{Check, holds};
+use crate::sync::count::{ModelCheck, holds};
 
 use crate::intern::pool::budget::Budget;
 use crate::intern::pool::entry::Entry;
@@ -24,7 +24,7 @@ use crate::intern::pool::options::Retention;
 pub(super) struct Shard {
     retention: Retention,
     budget: Option<Arc<Budget>>,
-    state: Lock<State>,
+    state: ForkSafeMutex<State>,
 }
 
 /// What the lock guards.
@@ -49,19 +49,19 @@ impl Shard {
         Self {
             retention,
             budget,
-            state: Lock::new(State::default()),
+            state: ForkSafeMutex::new(State::default()),
         }
     }
 
     /// What is here, unless this is a forked child and a thread of its parent was changing it.
     #[inline]
-    pub(super) fn lock(&self) -> Result<Locked<'_, State>, Lost> {
+    pub(super) fn lock(&self) -> Result<ForkSafeMutexGuard<'_, State>, Abandoned> {
         self.state.lock()
     }
 
     #[inline]
     pub(super) fn intern(self: &Arc<Self>, hash: u64, value: &[u8]) -> Result<Interned, PoolError> {
-        let mut state = self.lock().map_err(|Lost| PoolError::Forked)?;
+        let mut state = self.lock().map_err(|Abandoned| PoolError::Forked)?;
         if let Some(handle) = state.take_up(hash, value) {
             return Ok(handle);
         }
@@ -111,14 +111,14 @@ impl Shard {
             return;
         };
         if !holds(
-            Check::StillUnheld,
+            ModelCheck::StillUnheld,
             entry.header().handles.load(Relaxed) == 0,
         ) {
             return;
         }
         let is_this = |other: &Entry| {
             other.bytes() == entry.bytes()
-                && holds(Check::SameEntry, other.address() == entry.address())
+                && holds(ModelCheck::SameEntry, other.address() == entry.address())
         };
         if let Ok(found) = state.table.find_entry(entry.header().hash, is_this) {
             // The caller has a reference to the entry: nothing is freed under the lock.
@@ -129,7 +129,7 @@ impl Shard {
     }
 
     /// Empties the shard, and gives back what its table held.
-    pub(super) fn reset(&self) -> Result<HashTable<Entry>, Lost> {
+    pub(super) fn reset(&self) -> Result<HashTable<Entry>, Abandoned> {
         let mut state = self.lock()?;
         let bytes = state.entry_bytes + state.table_bytes();
         state.entry_bytes = 0;

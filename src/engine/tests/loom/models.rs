@@ -175,9 +175,9 @@ fn intent_is_whole(actor: &Actor) {
     let armed = generation.header().redo();
     if let RedoState::Committed(Redo::Insert { link, after, .. }) = armed {
         let record = generation
-            .segment(link.place().segment)
+            .segment(link.addr().segment)
             .unwrap()
-            .verify(link.place().unit);
+            .verify(link.addr().unit);
         actor.expect(record.is_ok_and(|record| record.is_some()), || {
             "no record".into()
         });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::tests::loom::models::MODELS;
 use crate::engine::tests::loom::stage::{Model, explore};
-use crate::sync::loom_model::Site;
+use crate::sync::loom_model::OrderingSite;
 
 /// Executions of one model with one place left out.
 const EXECUTIONS: u64 = 1_500;
@@ -18,7 +18,7 @@ fn quick(model: &Model) -> Model {
 }
 
 /// The type or the file, the function and the call: a name that does not depend on the line.
-fn name(site: &Site) -> String {
+fn name(site: &OrderingSite) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(site.file);
     let text = std::fs::read_to_string(path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -41,7 +41,7 @@ fn name(site: &Site) -> String {
     format!("{owner}::{function} {call}")
 }
 
-fn all() -> BTreeMap<String, Site> {
+fn all() -> BTreeMap<String, OrderingSite> {
     let mut sites = BTreeSet::new();
     for model in MODELS {
         let explored = explore(
@@ -54,8 +54,9 @@ fn all() -> BTreeMap<String, Site> {
         assert_eq!(explored.broken, None, "{}", model.name);
         // The models' own fences are theirs, not the protocol's.
         // The lock has models of its own.
-        let others = |site: &Site| site.file.contains("tests") || site.file.contains("lock/");
-        let protocol = |site: &Site| !others(site);
+        let others =
+            |site: &OrderingSite| site.file.contains("tests") || site.file.contains("lock/");
+        let protocol = |site: &OrderingSite| !others(site);
         sites.extend(explored.sites.into_iter().filter(protocol));
     }
     let named: BTreeMap<_, _> = sites.iter().map(|site| (name(site), *site)).collect();
@@ -64,7 +65,7 @@ fn all() -> BTreeMap<String, Site> {
 }
 
 /// The model that notices, and how.
-fn noticed(weakened: &[Site]) -> Option<(&'static str, String)> {
+fn noticed(weakened: &[OrderingSite]) -> Option<(&'static str, String)> {
     MODELS.iter().find_map(|model| {
         let broken = explore(quick(model), weakened).broken?;
         Some((model.name, broken))

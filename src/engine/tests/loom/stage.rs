@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::generation::Generation;
 use crate::engine::read::lookup::Answer;
-use crate::format::slot::Place;
+use crate::format::heap_addr::HeapAddr;
 use crate::index::header::Header;
-use crate::sync::loom_model::{self, Image, Role, Site};
+use crate::sync::loom_model::{self, Image, OrderingSite, ThreadRole};
 use crate::{Entry, MmapCache, Options, Version};
 
 /// Stack of a model's threads, in words.
@@ -47,7 +47,7 @@ pub(super) struct Model {
 pub(super) struct Explored {
     pub executions: u64,
     pub words: usize,
-    pub sites: BTreeSet<Site>,
+    pub sites: BTreeSet<OrderingSite>,
     pub took: Duration,
     /// Whether there were no more.
     pub is_whole: bool,
@@ -71,7 +71,7 @@ pub(super) struct Before {
     pub changes: u64,
     pub live: u64,
     /// The heap's end.
-    pub end: Place,
+    pub end: HeapAddr,
 }
 
 /// A thread of a model, with a handle of its own.
@@ -317,7 +317,7 @@ impl Scenery {
         let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
         fs::create_dir(&work).unwrap();
         fs::create_dir(&kept).unwrap();
-        loom_model::forget();
+        loom_model::reset();
         let notes = Arc::<Mutex<Notes>>::default();
         let before = Arc::new(OnceLock::new());
         let actors: Vec<_> = (0..=model.readers.len())
@@ -401,7 +401,7 @@ enum Cut {
 }
 
 /// Explores a model, with the ordering left out at some places.
-pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
+pub(super) fn explore(model: Model, weakened: &[OrderingSite]) -> Explored {
     let began = Instant::now();
     let scenery = Arc::new(Scenery::new(&model));
     loom_model::weaken(weakened.iter().copied());
@@ -422,7 +422,7 @@ pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
             },
         }
     };
-    loom_model::play(Role::Alone);
+    loom_model::set_role(ThreadRole::Alone);
     loom_model::weaken([]);
     let executions = (*executions.lock().unwrap()).min(model.at_most);
     Explored {
@@ -479,18 +479,22 @@ fn execute(model: Model, scenery: &Scenery) {
         .map(|(actor, part)| {
             let writes = actor.who == 0;
             thread(move || {
-                loom_model::play(if writes { Role::Writer } else { Role::Reader });
+                loom_model::set_role(if writes {
+                    ThreadRole::Writer
+                } else {
+                    ThreadRole::Reader
+                });
                 part(&actor);
-                loom_model::play(Role::Alone);
+                loom_model::set_role(ThreadRole::Alone);
             })
         })
         .collect();
     for thread in threads {
         let joined = thread.join();
-        loom_model::play(Role::Alone);
+        loom_model::set_role(ThreadRole::Alone);
         joined.unwrap();
     }
-    if loom_model::learnt() {
+    if loom_model::found_shared_words() {
         resume_unwind(Box::new(Cut::Learnt));
     }
     if let Some(broken) = scenery.notes.lock().unwrap().judge() {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::engine::tests::power::random::Random;
-use crate::sync::failpoint::Step;
+use crate::sync::failpoint::Operation;
 
 const PAGE: usize = 4096;
 /// States of a page that are kept; beyond them a random one is forgotten.
@@ -224,25 +224,25 @@ impl Disk {
     }
 
     /// Takes in what was done, before the next step is. Whether it was looked at.
-    pub(super) fn before(&mut self, step: Step<'_>) -> bool {
-        let store = matches!(step, Step::Store);
+    pub(super) fn before(&mut self, step: Operation<'_>) -> bool {
+        let store = matches!(step, Operation::Store);
         if store && self.pending.is_none() && !self.random.once_in(self.stride) {
             return false;
         }
         self.settle();
         self.pending = match step {
-            Step::Store | Step::Write => None,
-            Step::Sync(file) => Some(Pending::Sync(file.metadata().unwrap().ino())),
-            Step::SyncDir(dir) => Some(Pending::SyncDir(dir.to_owned())),
-            Step::Create(path) => {
+            Operation::Store | Operation::Write => None,
+            Operation::Sync(file) => Some(Pending::Sync(file.metadata().unwrap().ino())),
+            Operation::SyncDir(dir) => Some(Pending::SyncDir(dir.to_owned())),
+            Operation::Create(path) => {
                 let (dir, name) = split(path);
                 Some(Pending::Create(dir, name))
             }
-            Step::Rename(from, to) => {
+            Operation::Rename(from, to) => {
                 let (dir, name) = split(from);
                 Some(Pending::Change(dir, Change::Rename(name, split(to).1)))
             }
-            Step::Remove(path) => {
+            Operation::Remove(path) => {
                 let (dir, name) = split(path);
                 Some(Pending::Change(dir, Change::Remove(name)))
             }

@@ -77,7 +77,7 @@ struct World {
 }
 
 impl World {
-    fn before(&mut self, step: failpoint::Step<'_>) {
+    fn before(&mut self, step: failpoint::Operation<'_>) {
         if !self.disk.before(step) || !self.random.once_in(self.every) {
             return;
         }
@@ -136,7 +136,7 @@ fn run(seed: u64, keys: u32, every: usize) -> u32 {
             world.borrow_mut().promises.flushed = given;
         }
     }
-    failpoint::look_away();
+    failpoint::stop_observing();
     world.borrow().promises.check(&cache);
     world.borrow().images
 }

@@ -268,7 +268,7 @@ impl Scenario {
         let killed = catch_unwind(AssertUnwindSafe(|| change(self)));
         failpoint::clear();
         let Err(payload) = killed else { return false };
-        if !payload.is::<failpoint::Blown>() {
+        if !payload.is::<failpoint::Killed>() {
             resume_unwind(payload);
         }
         self.log("killed".to_owned());
@@ -291,7 +291,7 @@ impl Scenario {
     pub(super) fn lose_power(&mut self) {
         let loss = Loss::ALL[self.random.below(Loss::ALL.len())];
         self.log(format!("power lost, {loss:?}"));
-        failpoint::look_away();
+        failpoint::stop_observing();
         let image = {
             let mut world = self.world.borrow_mut();
             world.disk.settle();
@@ -318,7 +318,7 @@ impl Scenario {
     }
 
     pub(super) fn end(&mut self) -> u64 {
-        failpoint::look_away();
+        failpoint::stop_observing();
         let mut world = self.world.borrow_mut();
         world.disk.settle();
         for loss in Loss::ALL {
@@ -330,7 +330,7 @@ impl Scenario {
 
 impl Drop for Scenario {
     fn drop(&mut self) {
-        failpoint::look_away();
+        failpoint::stop_observing();
         if std::thread::panicking() {
             let world = self.world.borrow();
             let log = &world.history.log;

@@ -43,15 +43,15 @@ impl World {
         }
     }
 
-    pub(super) fn before(&mut self, step: failpoint::Step<'_>) {
-        let store = matches!(step, failpoint::Step::Store);
+    pub(super) fn before(&mut self, step: failpoint::Operation<'_>) {
+        let store = matches!(step, failpoint::Operation::Store);
         let every = self.every[usize::from(!store)];
         if !self.disk.before(step) || !self.disk.random.once_in(every) {
             return;
         }
         let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
         self.lose_power(loss, &format!("{step:?}"));
-        if let failpoint::Step::SyncDir(_) = step {
+        if let failpoint::Operation::SyncDir(_) = step {
             for image in self.disk.images_of_directories(loss) {
                 self.examine(&image, loss, &format!("{step:?}"));
             }
@@ -117,7 +117,7 @@ impl World {
         let observer = Rc::clone(&world);
         failpoint::observe(move |step| observer.borrow_mut().before(step));
         let cache = place.open();
-        failpoint::look_away();
+        failpoint::stop_observing();
         self.images += world.borrow().images;
         cache
     }

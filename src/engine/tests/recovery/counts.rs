@@ -34,7 +34,7 @@ fn place(cache: &MmapCache, key: &[u8]) -> (u16, u64) {
         .locate(generation.header().poll(), hash)
         .unwrap();
     let mut found = located.region.probe(hash);
-    let place = found.next().unwrap().2.place();
+    let place = found.next().unwrap().2.addr();
     (place.segment, place.bytes())
 }
 

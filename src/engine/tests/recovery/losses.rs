@@ -185,7 +185,7 @@ fn torn_staged_files_block_nothing() {
     reboot(scratch.path());
     let path = format!("{}.heap.7", scratch.path().display());
     std::fs::write(&path, [&b"MMCSEGMT"[..], &[0; 504]].concat()).unwrap();
-    let magic = <crate::format::segment::SegmentHeader as crate::format::seal::Sealed>::MAGIC;
+    let magic = <crate::format::segment::SegmentHeader as crate::format::seal::SealedHeader>::MAGIC;
     overwrite(&scratch, ".heap.7", 0, &magic);
     let cache = scratch.open(&options());
     assert_clean(&cache);

@@ -47,7 +47,7 @@ pub(super) fn stop_with(
         failpoint::clear();
         if let Err(payload) = &outcome {
             assert!(
-                payload.is::<failpoint::Blown>(),
+                payload.is::<failpoint::Killed>(),
                 "step {steps}: it failed by itself"
             );
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ::loom::thread;
 
 use crate::intern::pool::{Interned, Pool, PoolOptions, Retention};
-use crate::sync::count::{Check, leave_out};
+use crate::sync::count::{ModelCheck, leave_out};
 
 fn pool() -> Arc<Pool> {
     let mut options = PoolOptions::new();
@@ -141,7 +141,7 @@ fn loom_held_value_has_one_handle() {
 
 #[test]
 fn loom_pool_needs_every_locked_check() {
-    for check in [Check::StillUnheld, Check::SameEntry] {
+    for check in [ModelCheck::StillUnheld, ModelCheck::SameEntry] {
         leave_out(Some(check));
         let noticed: Vec<_> = MODELS
             .iter()
