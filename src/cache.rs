@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use crate::engine::handle::Handle;
 use crate::engine::read::lookup::Answer;
+use crate::engine::write::limits;
+use crate::engine::write::session::clear_holder;
 use crate::engine::{
     DiskUsage, Entries, Entry, HotCopy, Items, Keys, Options, Recovery, Report, Stats, Update,
     ValueRef, Verification, Version, Writer,
 };
 use crate::error::{Error, Result};
-use crate::format::index::word;
 use crate::sync::Relaxed;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
@@ -292,6 +293,7 @@ impl MmapCache {
     ///
     /// As [`writer`](Self::writer), [`Writer::put`] and [`Writer::commit`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
+        limits::check_put(&self.handle, key, value)?;
         self.write(|writer| writer.put(key, value))
     }
 
@@ -301,6 +303,7 @@ impl MmapCache {
     ///
     /// As [`writer`](Self::writer), [`Writer::delete`] and [`Writer::commit`].
     pub fn delete(&self, key: &[u8]) -> Result<bool> {
+        self.handle.check_key(key)?;
         self.write(|writer| writer.delete(key))
     }
 
@@ -311,6 +314,7 @@ impl MmapCache {
     ///
     /// As [`put`](Self::put).
     pub fn insert_if_absent(&self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+        self.handle.check_key(key)?;
         self.write(|writer| writer.insert_if_absent(key, value))
     }
 
@@ -321,6 +325,7 @@ impl MmapCache {
     ///
     /// As [`put`](Self::put).
     pub fn put_if(&self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+        self.handle.check_key(key)?;
         self.write(|writer| writer.put_if(key, value, seen))
     }
 
@@ -331,6 +336,7 @@ impl MmapCache {
     ///
     /// As [`delete`](Self::delete).
     pub fn delete_if(&self, key: &[u8], seen: Version) -> Result<bool> {
+        self.handle.check_key(key)?;
         self.write(|writer| writer.delete_if(key, seen))
     }
 
@@ -598,7 +604,7 @@ impl Drop for MmapCache {
             // Not in a forked child: there, by this process id, nobody ever held it.
             if generation.header().holder() == Some(std::process::id()) {
                 generation.note_visit();
-                generation.header().set(word::HOLDER, 0);
+                clear_holder(&generation);
             }
             generation.unlock();
         }

@@ -30,7 +30,6 @@ pub(crate) mod write;
 
 pub use backup::{Copied, CopyProgress, HotCopy};
 pub use entry::{Entry, Update};
-pub(crate) use ids::NumberTally;
 pub use options::{Durability, Options};
 pub use read::iter::{Entries, Items, Keys, Listed};
 pub use read::value_ref::ValueRef;

@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::cache::MmapCache;
+use crate::engine::ids;
 use crate::engine::{DiskUsage, HotCopy, Options, Recovery, Report};
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
@@ -98,7 +99,7 @@ impl Labels {
         };
         let cache = MmapCache::open_with(path.as_ref(), &options)?;
         // Another process may have made a cache there since.
-        cache.handle().numbers_given()?;
+        ids::ids_given(cache.handle())?;
         Ok(Self { cache })
     }
 
@@ -121,7 +122,7 @@ impl Labels {
         if let Some(id) = self.get(label)? {
             return Ok(id);
         }
-        let number = self.cache.writer()?.number(label)?;
+        let number = self.cache.writer()?.id(label)?;
         Ok(LabelId::from_engine(number))
     }
 
@@ -147,7 +148,7 @@ impl Labels {
                     Some(writer) => writer,
                     None => writer.insert(self.cache.writer()?),
                 };
-                writer.number(label).map(LabelId::from_engine)
+                writer.id(label).map(LabelId::from_engine)
             })
             .collect()
     }
@@ -158,7 +159,7 @@ impl Labels {
     ///
     /// [`Error::KeyLength`], [`Error::Io`] where a file could not be opened anew.
     pub fn get(&self, label: impl AsRef<[u8]>) -> Result<Option<LabelId>> {
-        let number = self.cache.handle().number_of(label.as_ref())?;
+        let number = ids::id_of(self.cache.handle(), label.as_ref())?;
         Ok(number.map(LabelId::from_engine))
     }
 
@@ -190,7 +191,7 @@ impl Labels {
     /// As [`Labels::get_by_id`].
     pub fn get_by_id_into(&self, id: LabelId, label: &mut Vec<u8>) -> Result<bool> {
         label.clear();
-        self.cache.handle().key_of(id.to_engine(), label)
+        ids::key_of(self.cache.handle(), id.to_engine(), label)
     }
 
     /// The label of an id as text.

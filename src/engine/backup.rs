@@ -21,9 +21,11 @@ use crate::os::mapped_file::MappedFile;
 use crate::os::reflink::clone_start;
 use crate::sync::acquire_fence;
 
+use crate::engine::clean::state;
 use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
 use crate::engine::handle::{Handle, lock_creation, random, refuse_network};
 use crate::engine::heap_presence;
+use crate::engine::ids;
 use crate::engine::options::Options;
 use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::iter::with_all_segments;
@@ -31,7 +33,8 @@ use crate::engine::read::lookup::Answer;
 use crate::engine::recovery::from_heap::{Damage, Salvage, read_heap};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
-use crate::engine::switch::{CARRIED, commit_new, give_up, map_known};
+use crate::engine::switch::{self, commit_new, give_up, map_known};
+use crate::engine::write::heap_end;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 
 /// Generations that may take each other's place before a moment was caught.
@@ -224,14 +227,9 @@ impl<'a> HotCopy<'a> {
         let plan = moment.plan(self.handle, access.clone())?;
         let generation = Generation::create(names, &plan)?;
         let header = moment.generation.header();
-        for at in CARRIED {
-            // The highest number is what the copied heap says.
-            if at != word::LAST_MTIME || !generation.is_numbered() {
-                generation.header().set(at, header.get(at));
-            }
-        }
-        generation.header().set_oldest(moment.first());
-        generation.header().unreserve(moment.end);
+        switch::carry_copied_totals(&generation, header);
+        state::set_oldest(generation.header(), moment.first());
+        heap_end::set_extent(generation.header(), moment.end);
         let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::New);
         map_known(&mut fresh)?;
         let salvage = self
@@ -330,18 +328,8 @@ impl<'a> HotCopy<'a> {
             });
             lock::refuse_forked(epoch, path)
         })?;
-        fresh.rotate(0)?;
-        if fresh.generation.is_numbered() {
-            fresh.go_on_behind(moment.given)?;
-            // Given by the original while it was copied, from a block that was reserved since.
-            if moment.given > fresh.generation.header().get(word::LAST_MTIME) {
-                fresh.append_reservation(moment.given)?;
-                fresh
-                    .generation
-                    .header()
-                    .set(word::LAST_MTIME, moment.given);
-            }
-        }
+        heap_end::rotate(fresh, 0)?;
+        ids::skip_copied(fresh, moment.given)?;
         Ok(salvage)
     }
 }

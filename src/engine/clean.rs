@@ -3,4 +3,6 @@
 pub(crate) mod background;
 pub(crate) mod batch;
 pub(crate) mod evacuate;
+pub(crate) mod policy;
 pub(crate) mod reclaim;
+pub(crate) mod state;

@@ -9,7 +9,6 @@ use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
-use crate::format::index::word;
 use crate::format::record::Variant;
 use crate::index::header::Header;
 use crate::os::file_names::{FileNames, Stage};
@@ -103,13 +102,13 @@ impl Seen {
 
 /// The latest time that the last writer's own stores can have given a file.
 pub(crate) fn last_visit(header: Header<'_>, variant: Variant) -> u64 {
-    let visited = header.get(word::VISITED);
-    if header.get(word::HOLDER) == 0 {
+    let visited = header.visited();
+    if header.holder_word() == 0 {
         return visited.saturating_add(SLACK);
     }
     // Killed at work, it noted no end. Its last record has the time; a number is none.
     let last = match variant {
-        Variant::Versioned => header.get(word::LAST_MTIME),
+        Variant::Versioned => header.last_version(),
         Variant::Numbered => 0,
     };
     visited.max(last).saturating_add(SLACK_KILLED)

@@ -11,8 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::heap_addr::{CleanCursor, HeapAddr};
-use crate::format::index::{Counters, HeaderStateWord, HeapHome, IndexHeader, PAGE, word};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{HeapHome, IndexHeader, PAGE, word};
+use crate::format::record::Variant;
 use crate::format::region::{DirectoryEntry, RegionShape, RegionStateWord};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, HeaderError, SealedHeader};
@@ -20,7 +21,8 @@ use crate::format::segment::{self, SegmentHeader, first_place};
 use crate::format::{Geometry, HashKind, LockKind, VERSION};
 use crate::hash::Hasher;
 use crate::heap::{ScanItem, Segment};
-use crate::index::header::{Armed, Header};
+use crate::index::header::Header;
+use crate::index::redo::RedoState;
 use crate::index::roster::Roster;
 use crate::index::table::Table;
 use crate::lock::FileLock;
@@ -103,10 +105,20 @@ impl Generation {
         self.table.geometry().is_append_only()
     }
 
+    /// Whether its keys have ids, and its entries never change; see `engine::ids`.
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.variant() == Variant::Numbered
+    }
+
+    /// How its records are laid out.
+    pub(crate) fn variant(&self) -> Variant {
+        self.table.geometry().variant
+    }
+
     /// Whether the index is a copy of the file that was written to; see [`Header::is_copied`].
     pub(crate) fn is_copied(&self, boot: [u64; 2]) -> bool {
         let header = self.header();
-        let (born, known) = (self.seen.born, header.get(word::BORN));
+        let (born, known) = (self.seen.born, header.born());
         // A file that was removed and made again may have the same inode number.
         header.is_copied(boot, self.inode) || (born != 0 && known != 0 && born != known)
     }
@@ -456,14 +468,14 @@ impl Generation {
         let table = Table::new(Arc::clone(&mapped), plan.geometry)?;
         lay_out(&table, depth)?;
         let inode = inode_of(&file, &path)?;
-        table.header().set(word::INODE, inode.1);
         let seen = Seen::of_new(&file);
-        table.header().set(word::BORN, seen.born);
+        let words = table.header().new_file_words();
+        words.set_file(inode.1, seen.born);
         let home = HeapHome {
             home: names.heap_home(),
             whole_from: 0,
         };
-        table.header().set(word::HEAP_HOME, home.to_word());
+        words.set_heap_home(home);
         let roster = create_roster(names, plan, roster)?;
         Ok(Self {
             table: Arc::new(table),
@@ -537,7 +549,7 @@ impl Generation {
             max_segment_bytes: geometry.max_segment_bytes,
             max_entries: geometry.max_entries,
             // Deletions are dropped with their segments; what is left remembers their versions.
-            created: version::now().max(self.header().get(word::LAST_MTIME)),
+            created: version::now().max(self.header().last_version()),
             ..bytemuck::Zeroable::zeroed()
         }
     }
@@ -554,10 +566,7 @@ impl Generation {
     pub(crate) fn with_first_segment(self, names: &FileNames, access: &Access) -> Result<Self> {
         let capacity = self.next_capacity(0, 0);
         let segment = self.create_segment(names, 0, capacity, Stage::New, access)?;
-        let header = self.header();
-        header.unreserve(first_place(0));
-        header.set_tail(first_place(0));
-        header.set(word::CURSOR, CleanCursor::at(first_place(0)).to_word());
+        self.header().new_file_words().begin_heap(first_place(0));
         Ok(self.with_segment(segment))
     }
 
@@ -636,15 +645,15 @@ impl Generation {
         let header = self.header();
         let tail = header.tail();
         // Of a change that was killed half-way some are as before it, and some as after it.
-        let counters = match header.intent() {
-            Armed::Yes(intent) => intent.after(),
-            Armed::No | Armed::Damaged => header.counters(),
+        let counters = match header.redo() {
+            RedoState::Committed(intent) => intent.after(),
+            RedoState::Cleared | RedoState::Corrupt => header.counters(),
         };
         let geometry = self.table.geometry();
         let slots = counters
             .regions
             .saturating_mul(u64::from(geometry.region_slots));
-        let heap = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
+        let heap = header.heap_base().saturating_add(tail.bytes());
         if counters.regions == 0 || counters.regions > self.table.refreshed_regions() {
             Some(("the number of regions", word::COUNTERS + 6))
         } else if counters.roster_len != u64::from(self.positions_there(counters.roster_len))
@@ -666,12 +675,10 @@ impl Generation {
             .is_none_or(|oldest| oldest > tail.segment)
         {
             Some(("the heap's first segment", word::OLDEST))
-        } else if header.get(word::SYNC_ERROR) > 1 {
+        } else if header.sync_error() > 1 {
             Some(("the mark of a failed sync", word::SYNC_ERROR))
-        } else if header.get(word::LAST_MTIME) > crate::engine::version::Version::MAX {
+        } else if header.last_version() > crate::engine::version::Version::MAX {
             Some(("the last version", word::LAST_MTIME))
-        } else if self.has_numbers_at_fault(counters.roster_len) {
-            Some(("the numbers that are reserved", word::LAST_MTIME))
         } else {
             None
         }
@@ -873,13 +880,7 @@ fn lay_out(table: &Table, depth: u32) -> Result<()> {
         region.set_stamp(RegionStateWord::live(incarnation));
         table.set_entry(prefix, DirectoryEntry::new(prefix, incarnation))?;
     }
-    let header = table.header();
-    header.set(word::INCARNATION, (1 << depth) + 1);
-    header.set_counters(&Counters {
-        regions: 1 << depth,
-        ..Counters::default()
-    });
-    header.set_poll(HeaderStateWord::at_depth(depth));
+    table.header().new_file_words().begin_table(depth);
     Ok(())
 }
 

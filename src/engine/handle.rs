@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::error::{Error, Result};
-use crate::format::index::{HeaderStateWord, word};
+use crate::format::index::HeaderStateWord;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
@@ -35,7 +35,7 @@ use crate::engine::options::Options;
 use crate::engine::recovery::losses::Recovery;
 use crate::engine::segment_numbers::{Extent, is_there};
 use crate::engine::staging::{
-    discard_listed, discard_staged, finish_renames, has_staged, left_without_index,
+    discard_listed, discard_staged, expect_renames, finish_renames, has_staged, left_without_index,
 };
 use crate::engine::version;
 use crate::engine::write::mutator::Mutator;
@@ -379,7 +379,7 @@ impl Handle {
 
     /// Whether a living writer is at work, as far as the lock word tells.
     pub(crate) fn is_written(&self, generation: &Generation) -> Result<bool> {
-        let inside = u32::try_from(generation.header().get(word::INSIDE)).unwrap_or(0);
+        let inside = u32::try_from(generation.header().at_work()).unwrap_or(0);
         match &generation.lock {
             Some(lock) => lock::is_alive(lock.file(), inside)
                 .map_err(Error::io(&self.path, "look for the owner of the lock")),
@@ -396,7 +396,7 @@ impl Handle {
             heap_presence::check(generation, &self.names, self.boot)?;
             self.heap_found.store(inode, Relaxed);
         }
-        if header.get(word::RENAMES_PENDING) != 0 {
+        if header.renames_pending() {
             finish_renames(&self.names, generation)?;
         }
         heap_presence::note_home(header, &self.names);
@@ -473,10 +473,7 @@ fn with_heap(
     let mut generation = generation;
     let mut tries = 0;
     loop {
-        let words = |generation: &Generation| {
-            let header = generation.header();
-            [word::POLL, word::OLDEST, word::CURSOR, word::TAIL].map(|at| header.get(at))
-        };
+        let words = |generation: &Generation| generation.header().heap_shape();
         let before = words(&generation);
         let error = match heap_presence::check(&generation, names, boot) {
             Ok(()) => return Ok(generation),
@@ -561,7 +558,7 @@ fn make(names: &FileNames, options: &Options) -> Result<Generation> {
         access: Access::new(options.mode),
     };
     let generation = Generation::create(names, &plan)?.with_first_segment(names, &plan.access)?;
-    generation.header().set(word::RENAMES_PENDING, 1);
+    expect_renames(generation.header());
     Extent::NONE.set_replaced(generation.header());
     generation.sync_heap()?;
     generation.sync_index()?;

@@ -1,7 +1,8 @@
 //! Whether the segments that a heap must have are at their paths.
 //!
-//! A heap can be missing as a whole: its disk is not mounted, or `heap_path` was forgotten. Whoever
-//! went on without it would drop every entry. It reads names and headers, and changes nothing.
+//! A heap can be missing as a whole: its disk is not mounted, or `heap_path` was forgotten. A writer
+//! that went on without it would drop every entry. Reads names and headers of files; this file alone
+//! stores where the heap is. May call `engine::generation` and everything below it.
 
 use std::fs::FileType;
 use std::io;
@@ -10,8 +11,8 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::heap_addr::{CleanCursor, HeapAddr};
-use crate::format::index::{HeapHome, HeapLocation, PAGE, word};
+use crate::format::heap_addr::HeapAddr;
+use crate::format::index::{HeapHome, HeapLocation, PAGE};
 use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::index::header::Header;
@@ -20,35 +21,36 @@ use crate::os::files;
 
 use crate::engine::generation::{Generation, read_sealed};
 
-/// What is under the name of a segment.
+/// What has the name of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Under {
-    /// The segment, or a damaged file that may be it: recovery has to look.
+    /// The segment, or a damaged file that may be it: recovery has to read it.
     Segment,
-    /// What there is instead.
+    /// Something else, or nothing.
     Other(&'static str),
 }
 
-/// Refuses to write where a segment is missing that nobody had reason to remove, and whose entries
-/// recovery would drop.
+/// Refuses to write to a heap with a missing segment that no writer had reason to remove: recovery
+/// would drop its entries.
 ///
-/// Costs four system calls for each segment. Where one is missing after a
-/// power loss, or in a copy of the files, it lists the directory to see what there is.
+/// Costs four system calls for each segment. If one is missing after a power loss, or in a copy of
+/// the files, lists the directory.
 ///
 /// # Errors
 ///
-/// [`Error::HeapMissing`]; [`Error::Version`] for a segment of another release, [`Error::Io`].
+/// Returns [`Error::HeapMissing`], [`Error::Version`] for a segment of another release, or
+/// [`Error::Io`].
 pub(crate) fn check(generation: &Generation, names: &FileNames, boot: [u64; 2]) -> Result<()> {
     let header = generation.header();
     let Some(required) = required(header) else {
-        // The header cannot be believed: recovery goes by what it finds, if it finds anything.
+        // The header is corrupt: recovery goes by what it finds, if it finds anything.
         return match found(generation, names)?.is_empty() {
             true => Err(missing(generation, names, header.oldest(), "nothing")),
             false => Ok(()),
         };
     };
     for number in required {
-        if let Under::Other(what) = look(generation, names, number)?
+        if let Under::Other(what) = under_name(generation, names, number)?
             && !is_cleared(generation)
             && !may_be_missing(generation, names, boot)?
         {
@@ -58,8 +60,8 @@ pub(crate) fn check(generation: &Generation, names: &FileNames, boot: [u64; 2]) 
     Ok(())
 }
 
-/// The same for the segments that are not mapped, while a writer is at work: no state that recovery
-/// leaves explains a missing one then.
+/// As [`check`], for the segments that are not mapped, while a writer is at work: no state that
+/// recovery leaves explains a missing one then.
 pub(crate) fn check_unmapped(generation: &Generation, names: &FileNames) -> Result<()> {
     for number in required(generation.header()).into_iter().flatten() {
         if let Some(error) = missing_segment(generation, names, number)? {
@@ -69,9 +71,9 @@ pub(crate) fn check_unmapped(generation: &Generation, names: &FileNames) -> Resu
     Ok(())
 }
 
-/// Whether there is a segment of this heap before the first one that counts. A writer removes the file
-/// before it stores that the next one is the first, so the header is corrupt then: whoever believed
-/// it would drop deletions, and a later recovery would find what they had deleted.
+/// Returns whether there is a segment of this heap before the oldest in use. A writer removes the
+/// file before it stores that the next one is the oldest, so the header is corrupt then. A writer
+/// that went by it would drop deletions (H5), and a later recovery would find what they deleted.
 pub(crate) fn has_older(generation: &Generation, names: &FileNames) -> Result<bool> {
     let oldest = generation.header().checked_oldest();
     let Some(before) = oldest.and_then(|oldest| oldest.checked_sub(1)) else {
@@ -81,8 +83,8 @@ pub(crate) fn has_older(generation: &Generation, names: &FileNames) -> Result<bo
     Ok(header.is_some_and(|header| is_of(generation, &header, before)))
 }
 
-/// The error for a segment that an entry links to, if nothing of it is there though it must be;
-/// none where the link itself is to be doubted.
+/// Returns the error for a segment that an entry links to and that must be there, if nothing of it
+/// is; `None` if the link itself may be corrupt.
 pub(crate) fn missing_segment(
     generation: &Generation,
     names: &FileNames,
@@ -92,13 +94,13 @@ pub(crate) fn missing_segment(
     if !is_required || generation.segment(number).is_some() {
         return Ok(None);
     }
-    Ok(match look(generation, names, number)? {
+    Ok(match under_name(generation, names, number)? {
         Under::Segment => None,
         Under::Other(what) => Some(missing(generation, names, number, what)),
     })
 }
 
-/// The error for a segment, with what is there instead.
+/// Returns the error for a segment, with what has its name.
 pub(crate) fn missing(
     generation: &Generation,
     names: &FileNames,
@@ -113,7 +115,7 @@ fn missing_for(header: Header<'_>, names: &FileNames, number: u16, found: &'stat
         path: names.segment(number, Stage::Final),
         cache: names.cache().to_owned(),
         entries: header.occupied(),
-        elsewhere: match HeapHome::from_word(header.get(word::HEAP_HOME)).home {
+        elsewhere: match header.heap_home().home {
             HeapLocation::Unknown => None,
             HeapLocation::NextToIndex => Some(false),
             HeapLocation::Elsewhere => Some(true),
@@ -122,7 +124,7 @@ fn missing_for(header: Header<'_>, names: &FileNames, number: u16, found: &'stat
     }
 }
 
-/// The error for a heap of which nothing is there. `old` is the header that counts its entries.
+/// Returns the error for a heap without any segment. `old` is the header that counts its entries.
 pub(crate) fn missing_all(
     generation: &Generation,
     names: &FileNames,
@@ -132,10 +134,10 @@ pub(crate) fn missing_all(
     missing_for(header, names, header.oldest(), "nothing")
 }
 
-/// Stores where the heap is, once it was found there, and from which segment on it is whole: an
+/// Stores where the heap is, once it was found there, and from which segment on it is complete: an
 /// index of an older release says neither.
 pub(crate) fn note_home(header: Header<'_>, names: &FileNames) {
-    let known = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let known = header.heap_home();
     let now = HeapHome {
         home: names.heap_home(),
         whole_from: match known.home {
@@ -144,23 +146,23 @@ pub(crate) fn note_home(header: Header<'_>, names: &FileNames) {
         },
     };
     if now != known {
-        header.set(word::HEAP_HOME, now.to_word());
+        header.set_heap_home(now);
     }
 }
 
-/// Stores that the heap is whole from its last segment on: a recovery has taken in what there was
-/// before it.
+/// Stores that the heap is complete from its last segment on: a recovery has indexed what was before
+/// it.
 pub(crate) fn whole_from_tail(header: Header<'_>) {
-    let known = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let known = header.heap_home();
     let now = HeapHome {
         whole_from: header.tail().segment,
         ..known
     };
-    header.set(word::HEAP_HOME, now.to_word());
+    header.set_heap_home(now);
 }
 
-/// The segments that must be there: from the one that cleaning has come to, before which nothing is
-/// live, up to the last. None where the header contradicts itself.
+/// Returns the segments that must be there: from the one that cleaning has come to, before which
+/// nothing is live (H4), up to the last. `None` if the header contradicts itself.
 fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     let (tail, reserved) = (header.tail(), header.reserved());
     let oldest = header.checked_oldest()?;
@@ -171,10 +173,11 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     if !is_place(tail) || !is_place(reserved) || !agree || oldest > tail.segment {
         return None;
     }
-    let cleaned = CleanCursor::from_word(header.get(word::CURSOR))
+    let cleaned = header
+        .clean_cursor()
         .map(|cursor| cursor.addr.segment)
         .filter(|number| (oldest..=tail.segment).contains(number));
-    let home = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let home = header.heap_home();
     let from = match home.home {
         // Recovery by an older release may have left gaps anywhere.
         HeapLocation::Unknown => tail.segment,
@@ -183,35 +186,35 @@ fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
     Some(from.min(tail.segment)..=tail.segment)
 }
 
-/// Whether there is nothing to lose: a clear on a full disk that was stopped has removed the last
-/// segment, and begun none. Numbers are given for good, so a heap that has them is never cleared.
+/// Returns whether there is nothing to lose: a clear on a full disk that was stopped has removed the
+/// last segment, and begun none. An append-only heap is never cleared.
 fn is_cleared(generation: &Generation) -> bool {
     let counters = generation.header().counters();
     counters.occupied == 0 && counters.live == 0 && !generation.is_append_only()
 }
 
-/// Whether recovery explains that segments are missing: a power loss took names that were not
-/// synced, or a copy was made while others wrote. What is there must go together.
+/// Returns whether recovery explains that segments are missing: a power loss took names that were
+/// not synced, or a copy was made while a writer was at work. The rest must be consistent.
 fn may_be_missing(generation: &Generation, names: &FileNames, boot: [u64; 2]) -> Result<bool> {
     let header = generation.header();
     let is_same_boot = header.written_under() == boot && boot != [0; 2];
     let lost_power = header.is_dirty() && !is_same_boot;
-    // Restored files are copies; after a power loss it may be that only a right was changed.
+    // Restored files are copies. After a power loss perhaps only a permission was changed.
     let is_copy = generation.is_copied(boot) || (!lost_power && generation.is_touched());
     if !is_copy && !lost_power {
         return Ok(false);
     }
-    let flushed = header.get(word::FLUSHED) != 0;
-    let home = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let flushed = header.is_flushed();
+    let home = header.heap_home();
     let there = found(generation, names)?;
     let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
         // Before the first flush no name is known to be on the disk; but a heap elsewhere may be
         // on a disk that is not mounted.
         return Ok(lost_power && !is_copy && !flushed && home.home == HeapLocation::NextToIndex);
     };
-    // What was synced before this place has its names on the disk, and is removed in order. One of
-    // which nothing was synced, a recovery that did not come to its end may have removed.
-    let synced = HeapAddr::from_word(header.get(word::SYNCED));
+    // H4: what was synced before this place has its names on the disk, and is removed in order. A
+    // recovery that was stopped may have removed a segment of which nothing was synced.
+    let synced = header.synced_to();
     let was_synced = |number: u16| flushed && first_place(number) < synced;
     let is_gap = |number: u16| {
         let was_there = !lost_power || was_synced(number);
@@ -223,19 +226,19 @@ fn may_be_missing(generation: &Generation, names: &FileNames, boot: [u64; 2]) ->
     Ok(!(is_cut || has_gap))
 }
 
-/// The numbers of the segments of this heap in the directory.
+/// Returns the numbers of the segments of this heap in the directory.
 fn found(generation: &Generation, names: &FileNames) -> Result<Vec<u16>> {
     let mut found = Vec::new();
     for number in names.segment_numbers()? {
-        if look(generation, names, number)? == Under::Segment {
+        if under_name(generation, names, number)? == Under::Segment {
             found.push(number);
         }
     }
     Ok(found)
 }
 
-fn look(generation: &Generation, names: &FileNames, number: u16) -> Result<Under> {
-    // Twice the final name: a rename may happen between the two looks.
+fn under_name(generation: &Generation, names: &FileNames, number: u16) -> Result<Under> {
+    // The final name twice: a rename may happen between the first two.
     for stage in [Stage::Final, Stage::New, Stage::Final] {
         let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;
         if header.is_some_and(|header| is_of(generation, &header, number)) {
@@ -258,7 +261,7 @@ fn look(generation: &Generation, names: &FileNames, number: u16) -> Result<Under
             Ok(Under::Other("a heap segment of another cache"))
         }
         Some(_) => Ok(Under::Other("a heap segment of another time of this cache")),
-        None => look_without_header(generation, &path, number),
+        None => judge_damaged(generation, &path, number),
     }
 }
 
@@ -268,8 +271,8 @@ fn is_of(generation: &Generation, header: &SegmentHeader, number: u16) -> bool {
         && header.number == u32::from(number)
 }
 
-/// A regular file without a header that can be believed: a damaged segment, if anything says so.
-fn look_without_header(generation: &Generation, path: &Path, number: u16) -> Result<Under> {
+/// Judges a regular file without a valid header: a damaged segment, if anything in it says so.
+fn judge_damaged(generation: &Generation, path: &Path, number: u16) -> Result<Under> {
     let file = files::open(path, false)?;
     let mut start = vec![0; PAGE as usize];
     let mut len = 0;
@@ -294,7 +297,7 @@ fn look_without_header(generation: &Generation, path: &Path, number: u16) -> Res
     Ok(Under::Other("a file that is no heap segment"))
 }
 
-/// What something is that is no regular file.
+/// Names the kind of what is no regular file.
 fn kind(kind: FileType, path: &Path) -> &'static str {
     if kind.is_symlink() {
         return match path.metadata() {

@@ -1,275 +1,497 @@
-//! Numbers of keys, in a cache that only grows: how the next one is come by, and kept from being
-//! given twice.
+//! Ids of keys, in a cache that only grows: their allocation and look-up.
 //!
-//! A number is a roster position, plus one. Numbers are given from blocks: before the first of a
-//! block is used, a record that reserves it is on the disk. So whoever rebuilds the index from a
-//! heap of which the last records are lost knows which numbers may have been given. Knows nothing
-//! of what keys are.
+//! An id is a roster position plus one. Ids are reserved in blocks: before the first of a block is
+//! given, a record that reserves the block is on the disk. So a rebuild from a heap whose last
+//! records are lost knows which ids may have been given, and none is given twice.
+//!
+//! Whether a cache has ids is its [`KeyPolicy`], which callers pass on by calling [`put`] and
+//! [`adopt`] here. May call `write::put`, `read::lookup` and everything below them.
 
 use crate::error::{Error, Result};
 use crate::format::index::{Counters, word};
 use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
+use crate::hash::Hash;
+use crate::index::region::Region;
+use crate::index::table::Table;
 
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::lookup::Answer;
-use crate::engine::write::heap_end::Need;
-use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult, old_bytes};
+use crate::engine::write::heap_end::{self, Need};
+use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
+use crate::engine::write::put::{NewRecord, StoredRecord};
+use crate::engine::write::{durability, publish, put, split};
 
-/// Numbers that are reserved at once: for each so many the heap is synced.
+/// Ids that are reserved at once: the heap is synced once for each block.
 #[cfg(not(test))]
 pub(crate) const RESERVED_AHEAD: u64 = 1 << 14;
 #[cfg(test)]
 pub(crate) const RESERVED_AHEAD: u64 = 8;
-/// The highest number: its position is the last that a roster can have.
+/// The highest id: its position is the last that a roster can have.
 pub(crate) const HIGHEST: u64 = 1 << 31;
-/// Numbers that may be unused in a row. Each power loss costs at most as many as are reserved: where
-/// more are missing, a forged record would have the roster grow.
+/// Ids that may be unused in a row. Each power loss costs at most one block: were more missing, a
+/// forged record would make the roster grow.
 const UNUSED_AT_MOST: u64 = 1 << 24;
+/// The longest value of a key with an id: it has none.
+pub(crate) const MAX_VALUE: u64 = 0;
+/// Attempts at one position after which a lookup gives up.
+const ATTEMPTS: u32 = 10_000;
 
-impl Generation {
-    /// Whether its entries are numbered, and never change.
-    pub(crate) fn is_numbered(&self) -> bool {
-        self.variant() == Variant::Numbered
-    }
+/// What a cache gives its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPolicy {
+    /// Versions: each put gets the next one, and any roster position.
+    Versioned,
+    /// Ids: the first put of a key gets the next one, which is its roster position too. Entries
+    /// never change, and have no values.
+    WithIds,
+}
 
-    /// How its records are laid out.
-    pub(crate) fn variant(&self) -> Variant {
-        self.table.geometry().variant
-    }
-
-    /// Refuses what is not numbered: another cache may have taken the place of these files.
-    pub(crate) fn check_numbered(&self) -> Result<()> {
-        if self.is_numbered() {
-            return Ok(());
+impl KeyPolicy {
+    /// Returns the policy of a generation.
+    #[inline]
+    pub(crate) fn of(generation: &Generation) -> Self {
+        match generation.table.geometry().variant {
+            Variant::Versioned => Self::Versioned,
+            Variant::Numbered => Self::WithIds,
         }
-        Err(Error::Mismatch {
-            path: self.table.file().path().to_owned(),
+    }
+}
+
+/// Puts an entry under the policy of its cache. Returns its version or its id: the next one, or the
+/// given one if it repeats an older entry.
+#[inline]
+pub(crate) fn put(
+    mutator: &mut Mutator,
+    key: &[u8],
+    value: &[u8],
+    version: Option<u64>,
+) -> WriteResult<u64> {
+    match KeyPolicy::of(&mutator.generation) {
+        KeyPolicy::Versioned => put::put(mutator, key, value, version),
+        KeyPolicy::WithIds => put_with_id(mutator, key, value, version),
+    }
+}
+
+/// Links a record that is in the heap already, as the entry of a key that has none, under the
+/// policy of its cache.
+pub(crate) fn adopt(mutator: &mut Mutator, stored: &StoredRecord<'_>) -> WriteResult<()> {
+    match KeyPolicy::of(&mutator.generation) {
+        KeyPolicy::Versioned => put::adopt(mutator, stored, publish::take_position),
+        KeyPolicy::WithIds => {
+            let id = stored.meta.mtime;
+            put::adopt(mutator, stored, |generation, after| {
+                take_position(generation, id, after)
+            })
+        }
+    }
+}
+
+#[cold]
+fn put_with_id(
+    mutator: &mut Mutator,
+    key: &[u8],
+    value: &[u8],
+    id: Option<u64>,
+) -> WriteResult<u64> {
+    if !value.is_empty() {
+        return Err(put::value_too_large(mutator, value.len(), MAX_VALUE).into());
+    }
+    mutator.with_table(|mutator, table| {
+        let hash = mutator.generation.hasher.hash(key);
+        let region = mutator.region(table, hash)?;
+        if mutator.find_in(region, hash, key)?.is_some() {
+            put::refuse_if_append_only(mutator)?;
+            // The geometry of a cache with ids is append-only.
+            return Err(Abort::Recover(
+                "ids in a cache whose entries may change",
+                At::Word(word::COUNTERS),
+            ));
+        }
+        insert_with_id(mutator, table, region, hash, key, id)
+    })
+}
+
+/// Inserts a key that has no entry: under the given id, or under the next one.
+fn insert_with_id(
+    mutator: &mut Mutator,
+    table: &Table,
+    region: Region<'_>,
+    hash: Hash,
+    key: &[u8],
+    id: Option<u64>,
+) -> WriteResult<u64> {
+    let given = mutator.generation.header().counters().roster_len;
+    let id = id.unwrap_or(given.saturating_add(1));
+    check_limit(mutator)?;
+    reserve_block(mutator, id)?;
+    let region = split::make_room(mutator, table, region, hash)?;
+    let new = NewRecord {
+        header: record::RecordHeader {
+            variant: Variant::Numbered,
+            value_len: 0,
+            mtime: id,
+            key_len: key.len() as u16,
+            kind: Kind::Entry,
+        },
+        hash,
+        key,
+        value: &[],
+    };
+    let generation = &mutator.generation;
+    let bytes = new.header.stored_bytes();
+    let plan = publish::plan_insert(table, region, hash, bytes, |after| {
+        take_position(generation, id, after)
+    })?;
+    // N2: the id is at most the highest that is reserved on the disk.
+    debug_assert!(id <= mutator.generation.header().reserved_ids());
+    put::insert(mutator, table, &plan, &new)?;
+    Ok(id)
+}
+
+/// Returns the id of a key, giving it one now if it has none. An entry whose record does not verify
+/// is dropped.
+pub(crate) fn id_or_insert(mutator: &mut Mutator, key: &[u8]) -> WriteResult<u64> {
+    check_has_ids(&mutator.generation)?;
+    mutator.with_table(|mutator, table| {
+        let hash = mutator.generation.hasher.hash(key);
+        let region = mutator.region(table, hash)?;
+        region.prefetch_home_bodies(hash);
+        if let Some(target) = mutator.find_in(region, hash, key)? {
+            match verified_id(&mutator.generation, &target)? {
+                Some(id) => return Ok(id),
+                None => drop_damaged(&mutator.generation, &target)?,
+            }
+            // Damage may have hidden a second entry of the key.
+            if mutator.find_in(region, hash, key)?.is_some() {
+                put::refuse_if_append_only(mutator)?;
+            }
+        }
+        insert_with_id(mutator, table, region, hash, key, None)
+    })
+}
+
+fn verified_id(generation: &Generation, target: &Target<'_>) -> WriteResult<Option<u64>> {
+    let place = target.link.addr();
+    let verified = match generation.segment(place.segment) {
+        Some(segment) => segment.verify(place.unit)?,
+        None => None,
+    };
+    Ok(verified.map(|header| header.mtime))
+}
+
+#[cold]
+fn drop_damaged(generation: &Generation, target: &Target<'_>) -> WriteResult<()> {
+    put::drop_entry(generation, target, old_bytes(target))?;
+    publish::count_dropped(generation.header(), 1);
+    Ok(())
+}
+
+/// Refuses a cache without ids: it may have replaced the files of one with ids.
+pub(crate) fn check_has_ids(generation: &Generation) -> Result<()> {
+    match KeyPolicy::of(generation) {
+        KeyPolicy::WithIds => Ok(()),
+        KeyPolicy::Versioned => Err(Error::Mismatch {
+            path: generation.table.file().path().to_owned(),
             option: "record variant",
             asked: Variant::Numbered.to_disk().into(),
             found: Variant::Versioned.to_disk().into(),
-        })
-    }
-
-    /// Whether the numbers that are reserved are not those that come next.
-    pub(crate) fn has_numbers_at_fault(&self, given: u64) -> bool {
-        let reserved = self.header().get(word::LAST_MTIME);
-        self.is_numbered() && !(given..=given + RESERVED_AHEAD).contains(&reserved)
+        }),
     }
 }
 
-impl Mutator {
-    /// Refuses a new key where all numbers were given, or may have been.
-    pub(crate) fn check_numbers(&self) -> WriteResult<()> {
-        let limit = match self.generation.table.geometry().max_entries {
-            0 => HIGHEST,
-            limit => limit.min(HIGHEST),
-        };
-        if self.generation.header().counters().roster_len < limit {
-            return Ok(());
-        }
-        let path = self.names.cache().to_owned();
-        Err(Error::IdsExhausted { path, limit }.into())
-    }
+/// Returns what cannot be true of the reserved ids in a header, if anything, and its word.
+pub(crate) fn fault(generation: &Generation) -> Option<(&'static str, usize)> {
+    let header = generation.header();
+    let given = header.counters_after().roster_len;
+    let is_valid = match KeyPolicy::of(generation) {
+        KeyPolicy::Versioned => true,
+        // N2: a block is reserved when the one before it is used up.
+        KeyPolicy::WithIds => (given..=given + RESERVED_AHEAD).contains(&header.reserved_ids()),
+    };
+    (!is_valid).then_some(("the ids that are reserved", word::LAST_MTIME))
+}
 
-    /// Sees to it that a number may be given: that no power loss can have it given again.
-    pub(crate) fn reserve_number(&mut self, number: u64) -> WriteResult<()> {
-        if number <= self.generation.header().get(word::LAST_MTIME) {
-            return Ok(());
-        }
-        let end = (number - 1 + RESERVED_AHEAD).min(HIGHEST);
-        self.append_reservation(end)?;
-        self.sync_heap()?;
-        self.generation.header().set(word::LAST_MTIME, end);
-        Ok(())
-    }
+/// Returns whether the heap of a cache is cleaned. Where nothing is deleted or overwritten, only
+/// reservations and damage take room.
+pub(crate) fn is_cleaned(generation: &Generation) -> bool {
+    KeyPolicy::of(generation) == KeyPolicy::Versioned
+}
 
-    /// Appends the record that reserves all numbers up to `end`.
-    pub(crate) fn append_reservation(&mut self, end: u64) -> WriteResult<()> {
-        let header = record::RecordHeader {
-            variant: Variant::Numbered,
-            value_len: 0,
-            mtime: end,
-            key_len: 1,
-            kind: Kind::Reservation,
-        };
-        let live = self.generation.header().counters().live;
-        self.append(header, &[0], &[], live, Need::Ordinary)?;
-        self.close_record();
-        Ok(())
+/// Refuses a new key if all ids were given, or may have been.
+fn check_limit(mutator: &Mutator) -> WriteResult<()> {
+    let limit = match mutator.generation.table.geometry().max_entries {
+        0 => HIGHEST,
+        limit => limit.min(HIGHEST),
+    };
+    if mutator.generation.header().counters().roster_len < limit {
+        return Ok(());
     }
+    let path = mutator.names.cache().to_owned();
+    Err(Error::IdsExhausted { path, limit }.into())
+}
 
-    /// The roster position of a number, which nobody has. Positions that it leaves out become holes
-    /// for ever.
-    pub(crate) fn position_of(&self, number: u64, after: &mut Counters) -> WriteResult<u32> {
-        let fresh = after.roster_len.saturating_add(UNUSED_AT_MOST);
-        if number == 0 || number > fresh.min(HIGHEST) {
-            return Err(Abort::Recover(
-                "a number that was never reserved",
-                At::Word(word::LAST_MTIME),
-            ));
-        }
-        let position = number - 1;
-        self.room_in_roster(position)?;
-        if self.is_given(position as u32)? {
-            return Err(Abort::Recover(
-                "a number that somebody has",
-                At::Roster(position as u32),
-            ));
-        }
-        if position >= after.roster_len {
-            self.leave_out(after.roster_len, position)?;
-            after.roster_len = number;
-        }
-        Ok(position as u32)
+/// Reserves a block of ids if this one is not reserved: no power loss can have it given twice.
+fn reserve_block(mutator: &mut Mutator, id: u64) -> WriteResult<()> {
+    if id <= mutator.generation.header().reserved_ids() {
+        return Ok(());
     }
+    let end = (id - 1 + RESERVED_AHEAD).min(HIGHEST);
+    append_reservation(mutator, end)?;
+    durability::sync_heap(mutator)?;
+    // N2: raised only after the sync of the record that says so.
+    mutator.generation.header().set_reserved_ids(end);
+    Ok(())
+}
 
-    /// Gives up all numbers that are reserved and that nobody is known to have.
-    pub(crate) fn give_up_reserved(&self) -> WriteResult<()> {
-        self.go_on_behind(self.generation.header().get(word::LAST_MTIME))
+/// Appends the record that reserves all ids up to `end`.
+fn append_reservation(mutator: &mut Mutator, end: u64) -> WriteResult<()> {
+    let header = record::RecordHeader {
+        variant: Variant::Numbered,
+        value_len: 0,
+        mtime: end,
+        key_len: 1,
+        kind: Kind::Reservation,
+    };
+    let live = mutator.generation.header().counters().live;
+    heap_end::append(mutator, header, &[0], &[], live, Need::Ordinary)?;
+    heap_end::commit_record(mutator.generation.header());
+    Ok(())
+}
+
+/// Takes the roster position of an id that no key has. Positions that it leaves out stay free for
+/// ever.
+fn take_position(generation: &Generation, id: u64, after: &mut Counters) -> WriteResult<u32> {
+    let fresh = after.roster_len.saturating_add(UNUSED_AT_MOST);
+    if id == 0 || id > fresh.min(HIGHEST) {
+        return Err(Abort::Recover(
+            "an id that was never reserved",
+            At::Word(word::LAST_MTIME),
+        ));
     }
-
-    /// Leaves out what an older generation had given, or given up.
-    pub(crate) fn go_on_behind(&self, roster_len: u64) -> WriteResult<()> {
-        let header = self.generation.header();
-        let mut counters = header.counters();
-        if self.generation.is_numbered() && roster_len > counters.roster_len {
-            self.room_in_roster(roster_len - 1)?;
-            self.leave_out(counters.roster_len, roster_len)?;
-            counters.roster_len = roster_len;
-            header.set_counters(&counters);
-        }
-        Ok(())
+    let position = id - 1;
+    publish::ensure_position(&generation.roster, position)?;
+    if is_given(generation, position as u32)? {
+        return Err(Abort::Recover(
+            "an id that is assigned already",
+            At::Roster(position as u32),
+        ));
     }
-
-    /// Makes holes of positions behind the roster's end. Nobody looks at them before the length
-    /// says so.
-    fn leave_out(&self, from: u64, to: u64) -> Result<()> {
-        for position in from..to {
-            self.generation
-                .roster
-                .set(position as u32, Position::Free(0))?;
-        }
-        Ok(())
+    if position >= after.roster_len {
+        leave_out(generation, after.roster_len, position)?;
+        after.roster_len = id;
     }
+    debug_assert!(position < after.roster_len, "R1: the position is the id's");
+    Ok(position as u32)
+}
 
-    /// Whether a position is that of an entry. What was never stored there reads as the first slot,
-    /// which knows its own position.
-    pub(crate) fn is_given(&self, position: u32) -> WriteResult<bool> {
-        let Position::Slot(number) = self.generation.roster.get(position)? else {
-            return Ok(false);
-        };
-        let table = &self.generation.table;
-        let (region, index) = table.slot_home(number);
-        let slot = table.region(region)?.slot(index);
-        Ok(slot.link().is_entry() && slot.identity().position == position)
-    }
-
-    /// Whether a record's number cannot be its key's: somebody has it, or nobody could have got it.
-    pub(crate) fn has_number(&self, number: u64) -> WriteResult<bool> {
-        let counters = self.generation.header().counters();
-        let highest = counters
-            .roster_len
-            .saturating_add(UNUSED_AT_MOST)
-            .min(HIGHEST);
-        if !(1..=highest).contains(&number) {
-            return Ok(true);
-        }
-        Ok(number <= counters.roster_len && self.is_given(number as u32 - 1)?)
+/// Reserves again, in a heap of its own, what the index that is replaced had reserved.
+pub(crate) fn repeat_reservation(fresh: &mut Mutator, old: &Generation) -> WriteResult<()> {
+    match KeyPolicy::of(&fresh.generation) {
+        KeyPolicy::Versioned => Ok(()),
+        KeyPolicy::WithIds => append_reservation(fresh, old.header().reserved_ids()),
     }
 }
 
-/// The highest number that may have been given, of which a heap and the header of an old index
-/// tell. No header says more than a block beyond the heap, unless it is damaged.
-pub(crate) fn highest_reserved(heap: u64, carried: u64) -> u64 {
-    if carried <= heap.saturating_add(UNUSED_AT_MOST) {
+/// Gives up all ids that are reserved and that no key is known to have.
+pub(crate) fn give_up_reserved(generation: &Generation) -> WriteResult<()> {
+    match KeyPolicy::of(generation) {
+        KeyPolicy::Versioned => Ok(()),
+        KeyPolicy::WithIds => skip_to(generation, generation.header().reserved_ids()),
+    }
+}
+
+/// Leaves out the ids that another generation had given, or given up.
+pub(crate) fn skip_given(generation: &Generation, old: &Generation) -> WriteResult<()> {
+    skip_to(generation, old.roster_len().into())
+}
+
+/// Leaves out the ids that the original of a copy had given by `given`, and reserves those that it
+/// gave during the copy, from a block that was reserved since.
+pub(crate) fn skip_copied(fresh: &mut Mutator, given: u64) -> WriteResult<()> {
+    if KeyPolicy::of(&fresh.generation) == KeyPolicy::Versioned {
+        return Ok(());
+    }
+    skip_to(&fresh.generation, given)?;
+    if given > fresh.generation.header().reserved_ids() {
+        append_reservation(fresh, given)?;
+        fresh.generation.header().set_reserved_ids(given);
+    }
+    Ok(())
+}
+
+fn skip_to(generation: &Generation, roster_len: u64) -> WriteResult<()> {
+    let header = generation.header();
+    let mut counters = header.counters();
+    if KeyPolicy::of(generation) == KeyPolicy::WithIds && roster_len > counters.roster_len {
+        publish::ensure_position(&generation.roster, roster_len - 1)?;
+        leave_out(generation, counters.roster_len, roster_len)?;
+        counters.roster_len = roster_len;
+        publish::set_counters(header, &counters);
+    }
+    Ok(())
+}
+
+/// Frees positions after the roster's end. No reader reads them before the length covers them.
+fn leave_out(generation: &Generation, from: u64, to: u64) -> Result<()> {
+    for position in from..to {
+        // N3: left out for ever, so no other key gets them.
+        generation.roster.set(position as u32, Position::Free(0))?;
+    }
+    Ok(())
+}
+
+/// Returns whether an entry has a position. A position that was never stored reads as the first
+/// slot, which names its own position.
+fn is_given(generation: &Generation, position: u32) -> WriteResult<bool> {
+    let Position::Slot(number) = generation.roster.get(position)? else {
+        return Ok(false);
+    };
+    let table = &generation.table;
+    let (region, index) = table.slot_home(number);
+    let slot = table.region(region)?.slot(index);
+    Ok(slot.link().is_entry() && slot.identity().position == position)
+}
+
+/// Returns whether a record's id cannot be its key's: another key has it, or no key can have it.
+pub(crate) fn has_id(generation: &Generation, id: u64) -> WriteResult<bool> {
+    let counters = generation.header().counters();
+    let highest = counters
+        .roster_len
+        .saturating_add(UNUSED_AT_MOST)
+        .min(HIGHEST);
+    if !(1..=highest).contains(&id) {
+        return Ok(true);
+    }
+    Ok(id <= counters.roster_len && is_given(generation, id as u32 - 1)?)
+}
+
+/// Stores which ids may have been given: those that the heap says, or those that an old index has
+/// `carried`. No header says more than a block beyond the heap, unless it is damaged.
+pub(crate) fn set_reserved(generation: &Generation, heap: u64, carried: u64) {
+    let highest = if carried <= heap.saturating_add(UNUSED_AT_MOST) {
         heap.max(carried)
     } else {
         heap
+    };
+    generation.header().set_reserved_ids(highest);
+}
+
+/// Returns the id of a key, without a lock.
+pub(crate) fn id_of(handle: &Handle, key: &[u8]) -> Result<Option<u64>> {
+    let mut nothing = Vec::new();
+    match handle.read_and(key, &mut nothing, |header| header)? {
+        Answer::Found(header) if header.variant == Variant::Numbered => Ok(Some(header.mtime)),
+        Answer::Found(_) => check_has_ids(&handle.current()?.0).map(|()| None),
+        // To the caller, a damaged key has no id; the damage was counted.
+        Answer::Absent | Answer::Damaged(_) => Ok(None),
     }
 }
 
-/// Looks at one position after which a lookup gives up.
-const ATTEMPTS: u32 = 10_000;
+/// Returns the number of ids that were given, or may have been.
+pub(crate) fn ids_given(handle: &Handle) -> Result<u64> {
+    let (generation, _) = handle.current()?;
+    check_has_ids(&generation)?;
+    Ok(generation.roster_len().into())
+}
 
-/// What looking once for the key of a number came to.
-enum Look {
+/// The result of one attempt to read the key of an id.
+enum Attempt {
     Found,
-    Nothing,
+    Absent,
     /// Something changed while it was read, or it is damaged.
     Again,
     /// The segment is not mapped.
     Unmapped(u16),
 }
 
-impl Handle {
-    /// The number of a key, without a lock.
-    pub(crate) fn number_of(&self, key: &[u8]) -> Result<Option<u64>> {
-        let mut nothing = Vec::new();
-        match self.read_and(key, &mut nothing, |header| header)? {
-            Answer::Found(header) if header.variant == Variant::Numbered => Ok(Some(header.mtime)),
-            Answer::Found(_) => self.current()?.0.check_numbered().map(|()| None),
-            // To whoever asks, a damaged key has no number; the damage was counted.
-            Answer::Absent | Answer::Damaged(_) => Ok(None),
+/// Appends the key of an id, without a lock. Returns false if no key has the id, or if what is
+/// there is damaged.
+///
+/// A record says its own id, and is never changed or moved within its generation (N1). So a record
+/// that verifies and says the id is the right one, however it was found.
+///
+/// # Errors
+///
+/// Returns [`Error::Contended`] if writers changed it during each attempt.
+pub(crate) fn key_of(handle: &Handle, id: u64, out: &mut Vec<u8>) -> Result<bool> {
+    let mut damaged_at = None;
+    let mut is_fresh = false;
+    for _ in 0..ATTEMPTS {
+        let (generation, _) = handle.current()?;
+        let changes = generation.header().changes();
+        match attempt(&generation, id, out)? {
+            Attempt::Found => return Ok(true),
+            Attempt::Absent => {
+                check_has_ids(&generation)?;
+                return Ok(false);
+            }
+            Attempt::Unmapped(segment) if handle.map_segment(&generation, segment)? => continue,
+            Attempt::Unmapped(_) | Attempt::Again => {}
+        }
+        // Damage, if nothing was changed during a whole attempt.
+        if damaged_at.replace(changes) == Some(changes) {
+            if is_fresh || !handle.reopen_on_overlay()? {
+                handle.saw_damage();
+                return Ok(false);
+            }
+            is_fresh = true;
         }
     }
+    Err(Error::Contended {
+        path: handle.path.to_path_buf(),
+        what: "the key of an id",
+        looks: ATTEMPTS,
+    })
+}
 
-    /// Numbers that were given, or may have been.
-    pub(crate) fn numbers_given(&self) -> Result<u64> {
-        let (generation, _) = self.current()?;
-        generation.check_numbered()?;
-        Ok(generation.roster_len().into())
+/// Attempts once to read the key of an id.
+fn attempt(generation: &Generation, id: u64, out: &mut Vec<u8>) -> Result<Attempt> {
+    let position = match id.checked_sub(1) {
+        Some(position) if position < u64::from(generation.roster_len()) => position as u32,
+        _ => return Ok(Attempt::Absent),
+    };
+    if KeyPolicy::of(generation) == KeyPolicy::Versioned {
+        return Ok(Attempt::Absent);
     }
-
-    /// Appends the key of a number, without a lock. False where nobody has the number, or what is
-    /// there is damaged; [`Error::Contended`] where others changed it at each look.
-    ///
-    /// A record says its own number and is never changed or moved within its generation: one that
-    /// verifies and says it is the right one, however it was found.
-    pub(crate) fn key_of(&self, number: u64, out: &mut Vec<u8>) -> Result<bool> {
-        let mut doubted = None;
-        let mut is_fresh = false;
-        for _ in 0..ATTEMPTS {
-            let (generation, _) = self.current()?;
-            let changes = generation.header().changes();
-            match look(&generation, number, out)? {
-                Look::Found => return Ok(true),
-                Look::Nothing => {
-                    generation.check_numbered()?;
-                    return Ok(false);
-                }
-                Look::Unmapped(segment) if self.map_segment(&generation, segment)? => continue,
-                Look::Unmapped(_) | Look::Again => {}
-            }
-            // Damage, if nothing was changed during a whole look.
-            if doubted.replace(changes) == Some(changes) {
-                if is_fresh || !self.reopen_on_overlay()? {
-                    self.saw_damage();
-                    return Ok(false);
-                }
-                is_fresh = true;
-            }
+    let Position::Slot(slot) = generation.roster.get(position)? else {
+        return Ok(Attempt::Absent);
+    };
+    let (region, index) = generation.table.slot_home(slot);
+    let Ok(region) = generation.table.region(region) else {
+        return Ok(Attempt::Again);
+    };
+    let link = region.slot(index).link();
+    if !link.is_entry() {
+        return Ok(Attempt::Again);
+    }
+    let place = link.addr();
+    let Some(segment) = generation.segment(place.segment) else {
+        return Ok(Attempt::Unmapped(place.segment));
+    };
+    let start = out.len();
+    match segment.read_any(place.unit, out, None)? {
+        // N1: the record says its id, under its checksum.
+        Some(header) if header.mtime == id && header.kind == Kind::Entry => Ok(Attempt::Found),
+        _ => {
+            out.truncate(start);
+            Ok(Attempt::Again)
         }
-        Err(Error::Contended {
-            path: self.path.to_path_buf(),
-            what: "the key of a number",
-            looks: ATTEMPTS,
-        })
     }
 }
 
-/// How many labels a listing of them has to find: what a [`ExpectedCount`] says, which counts for the
-/// generation in which it was taken.
+/// How many labels a listing has to find: what an [`ExpectedCount`] says, for the generation in
+/// which it was taken.
 #[derive(Debug)]
-pub(crate) struct NumberTally {
+pub(crate) struct IdTally {
     tally: ExpectedCount,
     generation: u64,
 }
 
-impl NumberTally {
-    /// Taken before the last number is asked for.
+impl IdTally {
+    /// Takes the count. The caller asks for the highest id after that.
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
         let (generation, _) = handle.current()?;
         Ok(Self {
@@ -278,13 +500,13 @@ impl NumberTally {
         })
     }
 
-    /// An error if a listing that found `found` labels and came to its end lacks some.
+    /// Returns an error if a listing that found `found` labels and came to its end lacks some.
     pub(crate) fn check(&self, handle: &Handle, found: u64) -> Result<()> {
         let (generation, _) = handle.current()?;
         let checked = if generation.ids.roster == self.generation {
             self.tally.check(&generation, found)
         } else if found < self.tally.counted() {
-            // Another generation took its place meanwhile, which may lack what was damaged.
+            // Another generation has replaced it, which may lack what was damaged.
             Err(Error::Superseded {
                 path: handle.path.to_path_buf(),
             })
@@ -296,70 +518,5 @@ impl NumberTally {
                 handle.saw_damage();
             }
         })
-    }
-}
-
-/// Looks once for the key of a number.
-fn look(generation: &Generation, number: u64, out: &mut Vec<u8>) -> Result<Look> {
-    let position = match number.checked_sub(1) {
-        Some(position) if position < u64::from(generation.roster_len()) => position as u32,
-        _ => return Ok(Look::Nothing),
-    };
-    if !generation.is_numbered() {
-        return Ok(Look::Nothing);
-    }
-    let Position::Slot(slot) = generation.roster.get(position)? else {
-        return Ok(Look::Nothing);
-    };
-    let (region, index) = generation.table.slot_home(slot);
-    let Ok(region) = generation.table.region(region) else {
-        return Ok(Look::Again);
-    };
-    let link = region.slot(index).link();
-    if !link.is_entry() {
-        return Ok(Look::Again);
-    }
-    let place = link.addr();
-    let Some(segment) = generation.segment(place.segment) else {
-        return Ok(Look::Unmapped(place.segment));
-    };
-    let start = out.len();
-    match segment.read_any(place.unit, out, None)? {
-        Some(header) if header.mtime == number && header.kind == Kind::Entry => Ok(Look::Found),
-        _ => {
-            out.truncate(start);
-            Ok(Look::Again)
-        }
-    }
-}
-
-impl Mutator {
-    /// The version of a key's record. An entry whose record does not verify is dropped.
-    fn version_or_drop(&mut self, key: &[u8]) -> WriteResult<Option<u64>> {
-        self.with_table(|mutator, table| {
-            let hash = mutator.generation.hasher.hash(key);
-            let Some(target) = mutator.find(table, hash, key)? else {
-                return Ok(None);
-            };
-            let place = target.link.addr();
-            let verified = match mutator.generation.segment(place.segment) {
-                Some(segment) => segment.verify(place.unit)?,
-                None => None,
-            };
-            if verified.is_none() {
-                mutator.drop_entry(&target, old_bytes(&target))?;
-                mutator.generation.header().add(word::DROPPED, 1);
-            }
-            Ok(verified.map(|header| header.mtime))
-        })
-    }
-
-    /// The number of a key, given to it now if it has none.
-    pub(crate) fn number(&mut self, key: &[u8]) -> WriteResult<u64> {
-        self.generation.check_numbered()?;
-        match self.version_or_drop(key)? {
-            Some(number) => Ok(number),
-            None => self.put(key, &[], None),
-        }
     }
 }

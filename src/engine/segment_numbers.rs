@@ -1,12 +1,12 @@
-//! Which segment numbers a heap can have, known without a listing of the directory.
+//! The segment numbers that a heap can have, without a listing of the directory.
 //!
-//! The directory may have any number of other files, so a listing is left to repair and recovery.
-//! It reads header words; it opens no segment.
+//! The directory may have any number of other files, so only repair and recovery list it. This file
+//! alone stores the extent of the heap that a generation replaced. May call `index::header` and
+//! `os::files`.
 
 use std::path::Path;
 
 use crate::error::Result;
-use crate::format::index::word;
 use crate::index::header::Header;
 use crate::os::file_names::{FileNames, Stage};
 
@@ -24,8 +24,9 @@ impl Extent {
     /// No segment.
     pub(crate) const NONE: Self = Self { first: 1, end: 1 };
 
-    /// From the oldest segment of a heap up to the one after the last that its header names: a
-    /// writer may have been killed after it named that file, and before the header did.
+    /// Returns the numbers from the oldest segment of a heap up to the one after the last that its
+    /// header names: H3, a writer may have been killed after it named that file, and before the
+    /// header named it.
     pub(crate) fn of(header: Header<'_>) -> Self {
         let first = header.oldest();
         let last = header.reserved().segment.max(first);
@@ -35,12 +36,9 @@ impl Extent {
         }
     }
 
-    /// That of the heap which a generation replaced; none where its header does not say.
+    /// Returns the extent of the heap that a generation replaced; `None` if its header does not say.
     pub(crate) fn replaced(header: Header<'_>) -> Option<Self> {
-        let (first, end) = (
-            header.get(word::REPLACED_FIRST),
-            header.get(word::REPLACED_END),
-        );
+        let (first, end) = header.replaced_extent();
         let first = u16::try_from(first).ok()?;
         (end != 0 && end <= u64::from(NUMBERS) && u64::from(first) <= end).then_some(Self {
             first,
@@ -48,10 +46,10 @@ impl Extent {
         })
     }
 
-    /// Stores in the header of a new generation that this is what it replaces.
+    /// Stores in the header of a new generation that it replaces this extent.
     pub(crate) fn set_replaced(self, header: Header<'_>) {
-        header.set(word::REPLACED_FIRST, self.first.into());
-        header.set(word::REPLACED_END, self.end.into());
+        debug_assert!(u32::from(self.first) <= self.end && self.end <= NUMBERS);
+        header.set_replaced_extent(self.first, self.end);
     }
 
     pub(crate) fn numbers(self) -> impl DoubleEndedIterator<Item = u16> {
@@ -59,13 +57,13 @@ impl Extent {
     }
 }
 
-/// Missing numbers in a row after which no more are looked for from that end.
+/// Missing numbers in a row after which the search from that end stops.
 const GAP: usize = 64;
 
-/// The numbers from `first` to `last` under which there is a file, from low to high.
+/// Returns the numbers from `first` to `last` that have a file, from low to high.
 ///
-/// Looked for from both ends, up to a gap of [`GAP`] numbers: a damaged header may name sixty
-/// thousand segments that are not there.
+/// Searches from both ends, up to a gap of [`GAP`] numbers: a damaged header may name sixty thousand
+/// segments that do not exist.
 pub(crate) fn present_numbers(names: &FileNames, first: u16, last: u16) -> Vec<u16> {
     let is_there = |number| {
         let has = |stage| is_there(&names.segment(number, stage));
@@ -98,8 +96,8 @@ fn take_present(numbers: impl Iterator<Item = u16>, is_there: &impl Fn(u16) -> b
     present
 }
 
-/// The numbers under which segments may have preliminary names, from low to high: those of
-/// `extent`, and those from 0 up to the first that is not there, since a new heap begins at 0.
+/// Returns the numbers of segments that may have staged names, from low to high: those of `extent`,
+/// and those from 0 up to the first that is missing, since a new heap begins at 0.
 pub(crate) fn staged_numbers(names: &FileNames, extent: Extent) -> Vec<u16> {
     let staged = |&number: &u16| {
         let path = names.segment(number, Stage::New);
@@ -115,10 +113,10 @@ pub(crate) fn staged_numbers(names: &FileNames, extent: Extent) -> Vec<u16> {
     numbers
 }
 
-/// A segment that a cache without an index left; none where there is none.
+/// Returns a segment that a cache without an index left, if there is one.
 ///
-/// The first segment is looked for by its name. It may have been cleaned away; the others are
-/// looked for, by one listing, only where `P.lock` says that there was a cache here before.
+/// Looks at the name of the first segment. It may have been removed by cleaning, so if `P.lock` says
+/// that there was a cache before, lists the directory for the others.
 pub(crate) fn left_segment(names: &FileNames, was_used: bool) -> Result<Option<u16>> {
     let is_there = |number| is_there(&names.segment(number, Stage::Final));
     if is_there(0) {
@@ -133,7 +131,7 @@ pub(crate) fn left_segment(names: &FileNames, was_used: bool) -> Result<Option<u
         .map(|(number, _)| number))
 }
 
-/// Whether something has this name, if only a link that leads nowhere.
+/// Returns whether a path exists, also if it is only a dangling link.
 pub(crate) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -142,7 +140,8 @@ pub(crate) fn is_there(path: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::format::heap_addr::HeapAddr;
-    use crate::index::header::WORDS;
+    use crate::format::index::word;
+    use crate::index::redo::WORDS;
     use crate::sync::Word;
 
     fn page() -> Vec<Word> {
@@ -153,14 +152,14 @@ mod tests {
     fn extent_ends_after_next_segment() {
         let page = page();
         let header = Header::new(&page).unwrap();
-        header.set_oldest(3);
-        header.unreserve(HeapAddr {
+        header.clean_words().set_oldest(3);
+        header.heap_end_words().set_reserved(HeapAddr {
             segment: 5,
             unit: 9,
         });
         let numbers: Vec<_> = Extent::of(header).numbers().collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
-        header.unreserve(HeapAddr {
+        header.heap_end_words().set_reserved(HeapAddr {
             segment: u16::MAX,
             unit: 9,
         });
@@ -189,8 +188,8 @@ mod tests {
             Some(0)
         );
         for (first, end) in [(2, 1), (1 << 16, 1 << 16), (0, (1 << 16) + 1)] {
-            header.set(word::REPLACED_FIRST, first);
-            header.set(word::REPLACED_END, end);
+            header.corrupt(word::REPLACED_FIRST, first);
+            header.corrupt(word::REPLACED_END, end);
             assert_eq!(Extent::replaced(header), None, "{first}..{end}");
         }
     }

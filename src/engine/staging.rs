@@ -1,16 +1,17 @@
-//! Files under preliminary names: removed after a switch that failed, renamed after one that was
+//! Files under staged names: removed after a switch that failed, renamed after one that was
 //! committed.
 //!
-//! Knows which names an interrupted switch, copy or creation can have left. It does not know how
-//! such files are made, or when their index counts.
+//! Also what an interrupted copy or creation left. This file alone stores `renames_pending`. May
+//! call `engine::segment_numbers`, `engine::generation` and everything below them.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::format::index::{IndexHeader, word};
+use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
+use crate::index::header::Header;
 use crate::lock;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
@@ -18,17 +19,18 @@ use crate::os::files;
 use crate::engine::generation::{Generation, read_sealed, refuse_other_segment};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
 
-/// Removes what an interrupted creation, copy or switch left under preliminary names. `heap` is the
-/// extent of the cache at the path: a writer that was killed as it began a segment left a file too.
+/// Removes what an interrupted creation, copy or switch left under staged names. `heap` is the
+/// extent of the cache at the path: a writer that was killed while it began a segment left a file
+/// too.
 ///
-/// Segments go from the highest number down, and the index last. So a kill in between leaves the
-/// next caller segments from 0 without a gap, and something that [`has_staged`] sees.
+/// Removes segments from the highest number down, and the index last. So after a kill in between,
+/// the next caller finds segments from 0 without a gap, and a file that [`has_staged`] sees.
 pub(crate) fn discard_staged(names: &FileNames, heap: Extent) -> Result<()> {
     discard(names, &staged_numbers(names, heap))
 }
 
-/// The same by a listing of the directory, where any of the names may be left: after a power loss,
-/// by an interrupted copy, or after a panic of the caller's code.
+/// As [`discard_staged`], by a listing of the directory: any of the names may be left after a power
+/// loss, by an interrupted copy, or after a panic of the caller's code.
 pub(crate) fn discard_listed(names: &FileNames) -> Result<()> {
     discard(names, &names.segment_numbers()?)
 }
@@ -41,7 +43,7 @@ fn discard(names: &FileNames, numbers: &[u16]) -> Result<()> {
     files::remove_stale(&names.index(Stage::New), IndexHeader::MAGIC)
 }
 
-/// Whether an interrupted switch or copy may have left files under preliminary names.
+/// Returns whether an interrupted switch or copy may have left files under staged names.
 pub(crate) fn has_staged(names: &FileNames) -> bool {
     is_there(&names.index(Stage::New))
         || is_there(&names.roster(Stage::New))
@@ -67,26 +69,25 @@ impl<'a> DiscardOnPanic<'a> {
 
 impl Drop for DiscardOnPanic<'_> {
     fn drop(&mut self) {
-        // A test that stops a thread at a store plays a kill: nobody tidies up after one.
+        // A test that stops a thread at a store plays a kill, after which nothing is removed.
         #[cfg(any(test, fuzzing))]
         if crate::sync::failpoint::has_killed() {
             return;
         }
         if std::thread::panicking() && self.epoch == lock::epoch() {
-            // The panic is what to report; what is left is removed by the next writer.
+            // The panic is what to report; the next writer removes what is left.
             let _ = discard_listed(self.names);
         }
     }
 }
 
-/// Gives the files of a committed generation their final names and removes those of the one before
-/// it.
+/// Gives the files of a committed generation their final names, and removes those of the generation
+/// before it.
 ///
-/// The index names the ids of its files, so this can be done by whoever comes next, at any time,
-/// and again.
+/// The index names the ids of its files (G1), so any later writer can do this, and do it again.
 pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Result<()> {
-    // Whoever committed may have been killed before this: the commit must be on the disk before
-    // anything that the old generation needs is gone.
+    // G2: the writer that committed may have been killed. The commit must be on the disk before
+    // anything that the old generation needs is removed.
     let header = generation.header();
     header.note_sync(names.sync_index_dir())?;
     // A rename moves the time of the file.
@@ -102,7 +103,7 @@ pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Resu
             replaced.numbers().collect(),
             staged_numbers(names, Extent::of(header)),
         ),
-        // After a recovery, or by an older release: any number.
+        // After a recovery, or an older release: any number.
         None => {
             let all = names.segment_numbers()?;
             (all.clone(), all)
@@ -129,19 +130,25 @@ pub(crate) fn finish_renames(names: &FileNames, generation: &Generation) -> Resu
     generation.note_visit();
     names.sync_dirs()?;
     generation.note_visit();
-    header.set(word::RENAMES_PENDING, 0);
+    // G1: all files have their final names on the disk.
+    header.set_renames_pending(false);
     Ok(())
 }
 
-/// Whether files of a cache are here without their index: then the index is lost. Returns one of
-/// them. `was_used` as for [`left_segment`].
+/// Stores that the files of a generation have staged names.
+pub(crate) fn expect_renames(header: Header<'_>) {
+    header.set_renames_pending(true);
+}
+
+/// Returns a file of a cache that is there without its index: then the index is lost. `was_used` as
+/// for [`left_segment`].
 ///
 /// The roster gets its final name only after the index did.
 pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Option<PathBuf>> {
     if let Some(number) = left_segment(names, was_used)? {
         let path = names.segment(number, Stage::Final);
         if files::is_ours(&path, SegmentHeader::MAGIC)? {
-            // One of a newer release is an error of its own.
+            // A segment of a newer release is an error of its own.
             read_sealed::<SegmentHeader>(&path)?;
             return Ok(Some(path));
         }
@@ -150,7 +157,7 @@ pub(crate) fn left_without_index(names: &FileNames, was_used: bool) -> Result<Op
     Ok(read_sealed::<RosterHeader>(&roster)?.map(|_| roster))
 }
 
-/// The heap that a segment file of this cache belongs to.
+/// Returns the heap id of a segment file of this cache.
 fn heap_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
     let header = read_sealed::<SegmentHeader>(path)?;
     Ok(header
@@ -158,7 +165,7 @@ fn heap_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
         .map(|header| header.heap_id))
 }
 
-/// The id of a roster file of this cache.
+/// Returns the id of a roster file of this cache.
 fn roster_id(path: &Path, cache_id: [u8; 16]) -> Result<Option<u64>> {
     let header = read_sealed::<RosterHeader>(path)?;
     Ok(header

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::format::index::word;
 use crate::os::file_names::Stage;
 use crate::sync::Relaxed;
 
@@ -107,8 +106,8 @@ impl Stats {
             .saturating_sub(free)
             .saturating_mul(u64::from(generation.table.geometry().region_slots));
         let tail = header.tail();
-        let heap_bytes = header.get(word::HEAP_BASE).saturating_add(tail.bytes());
-        let compacted = header.get(word::COMPACTED);
+        let heap_bytes = header.heap_base().saturating_add(tail.bytes());
+        let compacted = header.compacted();
         Self {
             occupied: counters.occupied,
             deleted: counters.deleted,
@@ -124,17 +123,17 @@ impl Stats {
             dead_bytes: heap_bytes.saturating_sub(counters.live),
             segments: (u64::from(tail.segment) + 1).saturating_sub(header.oldest().into()),
             generation: generation.ids.generation,
-            puts: header.get(word::PUTS),
-            overwrites: header.get(word::OVERWRITES),
-            deletes: header.get(word::DELETES),
-            dropped: header.get(word::DROPPED),
-            recoveries: header.get(word::RECOVERIES),
+            puts: header.puts(),
+            overwrites: header.overwrites(),
+            deletes: header.deletes(),
+            dropped: header.dropped(),
+            recoveries: header.recoveries(),
             damaged_seen: 0,
-            changes: header.get(word::CHANGES),
+            changes: header.changes(),
             created: time(generation.created),
             compacted: (compacted > 0).then(|| time(compacted)),
             writer: header.holder(),
-            sync_failed: header.get(word::SYNC_ERROR) != 0,
+            sync_failed: header.sync_failed(),
             append_only: generation.is_append_only(),
         }
     }

@@ -1,7 +1,8 @@
-//! Replacing a whole generation with one rename.
+//! Replacing a generation: a shadow copy beside the old one, and one atomic rename.
 //!
-//! Knows how a new generation is built beside the old one and becomes the one that counts, and that
-//! nothing is left of it when that fails. It does not know why it is built.
+//! If anything fails before the rename, nothing of the new generation is left. Why it is built,
+//! callers decide. This file alone marks a generation as superseded. May call `engine::ids`,
+//! `staging` and everything below them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,217 +22,189 @@ use crate::lock::{self, LockDeadline};
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
 
+use crate::engine::clean::state;
 use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
 use crate::engine::handle::{Handle, acquire, random};
+use crate::engine::ids::{self, KeyPolicy};
 use crate::engine::segment_numbers::Extent;
-use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
-use crate::engine::version;
+use crate::engine::staging::{self, DiscardOnPanic, discard_listed, discard_staged};
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
+use crate::engine::write::put::StoredRecord;
+use crate::engine::write::{durability, publish};
 
 /// What becomes of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heap {
-    /// The new generation gets its own.
+    /// The new generation gets a heap of its own.
     Fresh,
     /// The segments stay as they are; only index and roster are new.
     Kept,
 }
 
-/// Words of the header that a new generation goes on with.
-pub(crate) const CARRIED: [usize; 7] = [
-    word::LAST_MTIME,
-    word::CHANGES,
-    word::PUTS,
-    word::OVERWRITES,
-    word::DELETES,
-    word::DROPPED,
-    word::RECOVERIES,
-];
-/// Words that describe the heap, and go where it goes.
-const HEAP_WORDS: [usize; 9] = [
-    word::HEAP_HOME,
-    word::RESERVED,
-    word::TAIL,
-    word::HEAP_BASE,
-    word::OLDEST,
-    word::CURSOR,
-    word::SYNCED,
-    word::SYNC_ERROR,
-    word::FLUSHED,
-];
-
-impl Handle {
-    /// Builds a new generation with `fill` and makes it the one that counts. The mutator, whose lock
-    /// is held, works on it afterwards. If anything fails before the commit, all is as before.
-    pub(crate) fn switch(
-        &self,
-        mutator: &mut Mutator,
-        heap: Heap,
-        capacity: u64,
-        fill: impl FnOnce(&mut Mutator) -> WriteResult<()>,
-    ) -> WriteResult<()> {
-        let replaced = match heap {
-            Heap::Fresh => Extent::of(mutator.generation.header()),
-            Heap::Kept => Extent::NONE,
-        };
-        self.names.check_replaceable(replaced.numbers())?;
-        self.clear_the_way(mutator)?;
-        if heap == Heap::Kept {
-            // A recovery: what the header says of the heap may be older than the heap.
-            discard_listed(&self.names)?;
-            map_all(mutator)?;
-        }
-        let epoch = lock::epoch();
-        let built = stage(
-            mutator,
-            heap,
-            *mutator.generation.table.geometry(),
-            capacity,
-        )
-        .and_then(|mut fresh| {
-            let guard = DiscardOnPanic::new(&self.names);
-            fill(&mut fresh)?;
-            drop(guard);
-            self.commit(mutator, &fresh)?;
-            Ok(())
-        });
-        if built.is_err() && epoch == lock::epoch() {
-            // The first error is the one to report; what is left behind is removed by the next
-            // writer. In a child that `fill` has forked, the files are the parent's.
-            let _ = discard_staged(&self.names, Extent::NONE);
-        }
-        built
+/// Builds a new generation with `fill` and makes it the current one. The mutator, whose lock is
+/// held, works on it afterwards. If anything fails before the commit, all is as before.
+pub(crate) fn replace(
+    handle: &Handle,
+    mutator: &mut Mutator,
+    heap: Heap,
+    capacity: u64,
+    fill: impl FnOnce(&mut Mutator) -> WriteResult<()>,
+) -> WriteResult<()> {
+    let replaced = match heap {
+        Heap::Fresh => Extent::of(mutator.generation.header()),
+        Heap::Kept => Extent::NONE,
+    };
+    handle.names.check_replaceable(replaced.numbers())?;
+    clear_staged_names(handle, mutator)?;
+    if heap == Heap::Kept {
+        // A recovery: what the header says of the heap may be older than the heap.
+        discard_listed(&handle.names)?;
+        map_all(mutator)?;
     }
-
-    /// The same entries in a table with larger regions, over the same heap.
-    pub(crate) fn enlarge(&self, mutator: &mut Mutator) -> WriteResult<()> {
-        self.names.check_replaceable(Extent::NONE.numbers())?;
-        self.clear_the_way(mutator)?;
-        map_known(mutator)?;
-        let built = reindex_larger(mutator).and_then(|fresh| {
-            Extent::NONE.set_replaced(fresh.generation.header());
-            Ok(self.commit(mutator, &fresh)?)
-        });
-        if built.is_err() {
-            let _ = discard_staged(&self.names, Extent::NONE);
-        }
-        built
-    }
-
-    /// The same entries in a table and a roster of the right size, over the same heap.
-    pub(crate) fn shrink(&self, mutator: &mut Mutator) -> WriteResult<()> {
-        self.names.check_replaceable(Extent::NONE.numbers())?;
-        self.clear_the_way(mutator)?;
-        map_known(mutator)?;
-        let geometry = *mutator.generation.table.geometry();
-        let built = reindex(mutator, geometry).and_then(|fresh| {
-            Extent::NONE.set_replaced(fresh.generation.header());
-            Ok(self.commit(mutator, &fresh)?)
-        });
-        if built.is_err() {
-            let _ = discard_staged(&self.names, Extent::NONE);
-        }
-        built
-    }
-
-    /// The same entries, with their versions, in a heap of their own: what is dead is left behind.
-    pub(crate) fn rebuild_from_itself(&self, mutator: &mut Mutator) -> WriteResult<()> {
-        let table = Arc::clone(&mutator.generation.table);
-        let roster = Arc::clone(&mutator.generation.roster);
-        let mut source = Mutator::new(
-            Arc::clone(&mutator.generation),
-            Arc::clone(&mutator.names),
-            mutator.stage,
-        );
-        self.switch(mutator, Heap::Fresh, table.header().occupied(), |fresh| {
-            if fresh.generation.is_numbered() {
-                fresh.append_reservation(table.header().get(word::LAST_MTIME))?;
-            }
-            let (mut key, mut value) = (Vec::new(), Vec::new());
-            let mut listed = 0;
-            for position in 0..source.generation.roster_len() {
-                let Some(slot) = listed_slot(&table, &roster, position)? else {
-                    continue;
-                };
-                listed += 1;
-                let place = slot.link().addr();
-                key.clear();
-                value.clear();
-                let found = match source.segment(place.segment)? {
-                    Some(segment) => segment.read_any(place.unit, &mut key, Some(&mut value))?,
-                    None => {
-                        source.refuse_missing(place.segment)?;
-                        None
-                    }
-                };
-                match found {
-                    Some(_) if has_entry(fresh, &key)? => return Err(twice(position)),
-                    Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
-                    None => fresh.generation.header().add(word::DROPPED, 1),
-                }
-            }
-            fresh.go_on_behind(source.generation.roster_len().into())?;
-            all_listed(&table, listed)
-        })
-    }
-
-    /// Removes what an interrupted switch left under preliminary names. What a committed one left
-    /// there comes first to its final names: it is this very generation's. Refuses to replace what
-    /// is of another release.
-    fn clear_the_way(&self, mutator: &Mutator) -> Result<()> {
-        // A sync that fails meanwhile would be forgotten with the old index.
-        if let Some(task) = self.writer_mutex().tasks.lock().under_way.take()
-            && let Some(outcome) = task.collect()
-        {
-            // What it was about is done anew.
-            let _ = mutator.generation.header().note_sync(outcome);
-        }
-        if mutator.generation.header().get(word::RENAMES_PENDING) != 0 {
-            finish_renames(&self.names, &mutator.generation)?;
-        }
-        let extent = Extent::of(mutator.generation.header());
-        for number in extent.numbers() {
-            read_sealed::<SegmentHeader>(&self.names.segment(number, Stage::Final))?;
-        }
-        discard_staged(&self.names, extent)
-    }
-
-    /// Makes a finished generation the one that counts, and the mutator work on it.
-    fn commit(&self, mutator: &mut Mutator, fresh: &Mutator) -> Result<()> {
-        let old = Arc::clone(&mutator.generation);
-        let heap = if old.ids.heap == fresh.generation.ids.heap {
-            Heap::Kept
-        } else {
-            Heap::Fresh
-        };
-        commit(&self.names, &fresh.generation, heap, Some(old.header()))?;
-        self.follow(mutator, &fresh.generation);
+    let epoch = lock::epoch();
+    let geometry = *mutator.generation.table.geometry();
+    let built = stage(mutator, heap, geometry, capacity).and_then(|mut fresh| {
+        let guard = DiscardOnPanic::new(&handle.names);
+        fill(&mut fresh)?;
+        drop(guard);
+        commit_and_follow(handle, mutator, &fresh)?;
         Ok(())
+    });
+    if built.is_err() && epoch == lock::epoch() {
+        // The first error is the one to report; the next writer removes what is left. In a child
+        // that `fill` has forked, the files are the parent's.
+        let _ = discard_staged(&handle.names, Extent::NONE);
     }
-
-    /// What follows a commit cannot undo it: where something fails, the next writer finishes it.
-    fn follow(&self, mutator: &mut Mutator, generation: &Arc<Generation>) {
-        if let Err(error) = finish_renames(&self.names, generation) {
-            log::warn!("{error}: the files' final names are left to the next writer");
-        }
-        // Open by the final names, and keep the lock that is held.
-        let mut reopened = Generation::open(&self.names, true);
-        if let Ok(opened) = &mut reopened
-            && opened.ids == generation.ids
-        {
-            opened.lock.clone_from(&generation.lock);
-        }
-        mutator.generation = match reopened {
-            Ok(opened) if opened.ids == generation.ids => Arc::new(opened),
-            _ => Arc::clone(generation),
-        };
-        mutator.stage = Stage::Final;
-        self.generation.store(Arc::clone(&mutator.generation));
-    }
+    built
 }
 
-/// Makes a finished generation the one that counts: the rename of its index commits. `old` is the
-/// header of the one that it replaces, where there is one that can be read.
+/// Rebuilds the table with larger regions and the same entries, over the same heap.
+pub(crate) fn enlarge(handle: &Handle, mutator: &mut Mutator) -> WriteResult<()> {
+    replace_index(handle, mutator, reindex_larger)
+}
+
+/// Rebuilds table and roster in the right size and with the same entries, over the same heap.
+pub(crate) fn shrink(handle: &Handle, mutator: &mut Mutator) -> WriteResult<()> {
+    let geometry = *mutator.generation.table.geometry();
+    replace_index(handle, mutator, |mutator| reindex(mutator, geometry))
+}
+
+fn replace_index(
+    handle: &Handle,
+    mutator: &mut Mutator,
+    build: impl FnOnce(&mut Mutator) -> WriteResult<Mutator>,
+) -> WriteResult<()> {
+    handle.names.check_replaceable(Extent::NONE.numbers())?;
+    clear_staged_names(handle, mutator)?;
+    map_known(mutator)?;
+    let built = build(mutator).and_then(|fresh| {
+        Extent::NONE.set_replaced(fresh.generation.header());
+        Ok(commit_and_follow(handle, mutator, &fresh)?)
+    });
+    if built.is_err() {
+        let _ = discard_staged(&handle.names, Extent::NONE);
+    }
+    built
+}
+
+/// Copies all entries, with their versions, into a generation with a heap of its own: dead records
+/// are left out.
+pub(crate) fn rebuild_from_itself(handle: &Handle, mutator: &mut Mutator) -> WriteResult<()> {
+    let table = Arc::clone(&mutator.generation.table);
+    let roster = Arc::clone(&mutator.generation.roster);
+    let mut source = Mutator::new(
+        Arc::clone(&mutator.generation),
+        Arc::clone(&mutator.names),
+        mutator.stage,
+    );
+    let capacity = table.header().occupied();
+    replace(handle, mutator, Heap::Fresh, capacity, |fresh| {
+        ids::repeat_reservation(fresh, &source.generation)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut listed = 0;
+        for position in 0..source.generation.roster_len() {
+            let Some(slot) = listed_slot(&table, &roster, position)? else {
+                continue;
+            };
+            listed += 1;
+            let place = slot.link().addr();
+            key.clear();
+            value.clear();
+            let found = match source.segment(place.segment)? {
+                Some(segment) => segment.read_any(place.unit, &mut key, Some(&mut value))?,
+                None => {
+                    source.refuse_missing(place.segment)?;
+                    None
+                }
+            };
+            match found {
+                Some(_) if has_entry(fresh, &key)? => return Err(twice(position)),
+                // G3: with its version.
+                Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
+                None => publish::count_dropped(fresh.generation.header(), 1),
+            }
+        }
+        ids::skip_given(&fresh.generation, &source.generation)?;
+        all_listed(&table, listed)
+    })
+}
+
+/// Removes what an interrupted switch left under staged names. What a committed one left there is
+/// this generation's, and gets its final names first. Refuses to replace files of another release.
+fn clear_staged_names(handle: &Handle, mutator: &Mutator) -> Result<()> {
+    // A sync that fails after this would be forgotten with the old index.
+    if let Some(task) = handle.writer_mutex().tasks.lock().under_way.take()
+        && let Some(outcome) = task.collect()
+    {
+        // Its work is done again.
+        let _ = mutator.generation.header().note_sync(outcome);
+    }
+    if mutator.generation.header().renames_pending() {
+        staging::finish_renames(&handle.names, &mutator.generation)?;
+    }
+    let extent = Extent::of(mutator.generation.header());
+    for number in extent.numbers() {
+        read_sealed::<SegmentHeader>(&handle.names.segment(number, Stage::Final))?;
+    }
+    discard_staged(&handle.names, extent)
+}
+
+/// Makes a finished generation the current one; the mutator works on it afterwards.
+fn commit_and_follow(handle: &Handle, mutator: &mut Mutator, fresh: &Mutator) -> Result<()> {
+    let old = Arc::clone(&mutator.generation);
+    let heap = if old.ids.heap == fresh.generation.ids.heap {
+        Heap::Kept
+    } else {
+        Heap::Fresh
+    };
+    commit(&handle.names, &fresh.generation, heap, Some(old.header()))?;
+    follow(handle, mutator, &fresh.generation);
+    Ok(())
+}
+
+/// Lets handle and mutator use a committed generation. Nothing here can undo the commit: what
+/// fails, the next writer completes.
+fn follow(handle: &Handle, mutator: &mut Mutator, generation: &Arc<Generation>) {
+    if let Err(error) = staging::finish_renames(&handle.names, generation) {
+        log::warn!("{error}: the files' final names are left to the next writer");
+    }
+    // Open by the final names, and keep the lock that is held.
+    let mut reopened = Generation::open(&handle.names, true);
+    if let Ok(opened) = &mut reopened
+        && opened.ids == generation.ids
+    {
+        opened.lock.clone_from(&generation.lock);
+    }
+    mutator.generation = match reopened {
+        Ok(opened) if opened.ids == generation.ids => Arc::new(opened),
+        _ => Arc::clone(generation),
+    };
+    mutator.stage = Stage::Final;
+    handle.generation.store(Arc::clone(&mutator.generation));
+}
+
+/// Makes a finished generation the current one: the rename of its index commits. `old` is the
+/// header of the generation that it replaces, if that can be read.
 pub(crate) fn commit(
     names: &FileNames,
     generation: &Generation,
@@ -240,20 +213,25 @@ pub(crate) fn commit(
 ) -> Result<()> {
     make_ready(names, generation, heap, old)?;
     if let Some(old) = old {
-        // Whoever began to wait for the old index's lock is to find the new one's free for a
+        // A contender that waits for the old index's lock must find the new one's free for a
         // moment.
-        generation
-            .header()
-            .set(word::WAITING, old.get(word::WAITING));
-        old.set_poll(old.poll().with_superseded(true));
+        generation.header().set_waiting(old.waiting());
+        // G2: readers look at the path from here on; before, all that they do is in the old one.
+        old.set_superseded(true);
     }
+    // G2: this rename is the commit.
     let renamed = files::rename(&names.index(Stage::New), &names.index(Stage::Final));
     if renamed.is_err()
         && let Some(old) = old
     {
-        old.set_poll(old.poll().with_superseded(false));
+        old.set_superseded(false);
     }
     renamed
+}
+
+/// Takes back the mark of a switch that marked a generation as superseded and was then killed.
+pub(crate) fn clear_superseded(header: Header<'_>) {
+    header.set_superseded(false);
 }
 
 /// Makes a finished generation a cache where there is none.
@@ -263,33 +241,33 @@ pub(crate) fn commit_new(names: &FileNames, generation: &Generation) -> Result<(
     files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))
 }
 
-/// Sees to it that all files of a finished generation are on the disk, and takes its lock, before
-/// anybody can.
+/// Syncs all files of a finished generation, and takes its lock before another process can.
 fn make_ready(
     names: &FileNames,
     generation: &Generation,
     heap: Heap,
     old: Option<Header<'_>>,
 ) -> Result<()> {
-    generation.header().set(word::RENAMES_PENDING, 1);
-    generation.header().set(word::COMPACTED, version::now());
+    // G1: the files have staged names, and the header says so.
+    staging::expect_renames(generation.header());
+    state::note_compacted(generation.header());
     if let (Heap::Fresh, Some(old)) = (heap, old) {
         Extent::of(old).set_replaced(generation.header());
     }
-    // To whoever polls it, replacing everything is a change too, though it be by nothing.
-    generation.header().count_change();
-    // Of a kept heap: that its pages count as clean from now on must not be mistaken for written.
+    // To a reader that polls it, replacing everything is a change too, even by nothing.
+    publish::count_change(generation.header());
+    // Of a kept heap: after a failed sync the system counts its pages as clean, but they are not
+    // written.
     let shared = old.filter(|_| heap == Heap::Kept);
     note_sync(shared, generation.sync_heap())?;
-    // All of it is on the disk, so from here on nothing of it may be removed before what replaces
-    // it is.
-    generation
-        .header()
-        .set(word::SYNCED, generation.header().tail().to_word());
-    generation.header().set(word::FLUSHED, 1);
+    // H4: all of it is on the disk, so from here on nothing of it may be removed before its
+    // replacement is.
+    let header = generation.header();
+    durability::set_all_synced(header, header.tail());
+    debug_assert!(header.renames_pending() && header.is_flushed());
     generation.sync_index()?;
     note_sync(old, names.sync_dirs())?;
-    // Nobody can know the new inode yet, so this never waits; it is held before anybody can.
+    // No process can know the new inode yet, so this never waits.
     if let Some(lock) = &generation.lock {
         let at_once = LockDeadline::new(Some(Duration::ZERO));
         acquire(lock, Some(generation.header()), &at_once, names)?;
@@ -305,19 +283,19 @@ fn note_sync(header: Option<Header<'_>>, synced: Result<()>) -> Result<()> {
     }
 }
 
-/// Maps every segment of the heap that stands in the directory, whatever the header says.
+/// Maps every segment of the heap that is in the directory, whatever the header says.
 pub(crate) fn map_all(mutator: &mut Mutator) -> Result<()> {
     let numbers = mutator.names.segment_numbers()?;
     map_numbers(mutator, numbers.into_iter())
 }
 
-/// Maps every segment of the heap that the header knows.
+/// Maps every segment of the heap that the header names.
 pub(crate) fn map_known(mutator: &mut Mutator) -> Result<()> {
     let extent = Extent::of(mutator.generation.header());
     map_numbers(mutator, extent.numbers())
 }
 
-/// A segment whose header is damaged gets it back, if its records are of this heap.
+/// Maps segments. One whose header is damaged gets a new header, if its records are of this heap.
 fn map_numbers(mutator: &mut Mutator, numbers: impl Iterator<Item = u16>) -> Result<()> {
     let names = Arc::clone(&mutator.names);
     let mut segments = Vec::new();
@@ -335,15 +313,15 @@ fn map_numbers(mutator: &mut Mutator, numbers: impl Iterator<Item = u16>) -> Res
     Ok(())
 }
 
-/// An empty generation under preliminary names, and an mutator for it.
+/// Creates an empty generation under staged names, and a mutator for it.
 fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteResult<Mutator> {
     let (from, access) = (&old.generation, old.access()?);
     let fresh_heap = heap == Heap::Fresh;
     let plan = Plan {
         geometry,
         hash_kind: from.hash_kind,
-        // Another seed whenever all keys are hashed again, so that keys chosen against one do not
-        // stay a nuisance.
+        // Another seed whenever all keys are hashed again: keys chosen against the old one lose
+        // their effect.
         seed: if fresh_heap { random() } else { from.seed },
         ids: Ids {
             cache: from.ids.cache,
@@ -360,19 +338,15 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
         access,
     };
     let made = Generation::create(&old.names, &plan)?;
-    for at in CARRIED {
-        made.header().set(at, from.header().get(at));
-    }
+    carry_totals(made.header(), from.header());
     let generation = match heap {
         Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
         Heap::Kept => {
-            for at in HEAP_WORDS {
-                made.header().set(at, from.header().get(at));
-            }
+            made.header().new_file_words().carry_heap(from.header());
             made.with_segments(from.segments().cloned().collect())
         }
     };
-    // A kept heap's segments stand under their final names already.
+    // A kept heap's segments have their final names already.
     let stage = if fresh_heap { Stage::New } else { old.stage };
     Ok(Mutator::new(
         Arc::new(generation),
@@ -381,7 +355,23 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
     ))
 }
 
-/// The same entries with regions of twice the slots, or four times, up to the most.
+/// Continues the totals and the last version of another generation in a new header.
+pub(crate) fn carry_totals(fresh: Header<'_>, from: Header<'_>) {
+    let words = fresh.new_file_words();
+    words.carry_totals(from);
+    // G3: versions never go back.
+    words.carry_last_version(from);
+}
+
+/// Continues the totals of another cache in its copy. Its last id is what the copied heap says.
+pub(crate) fn carry_copied_totals(fresh: &Generation, from: Header<'_>) {
+    match KeyPolicy::of(fresh) {
+        KeyPolicy::Versioned => carry_totals(fresh.header(), from),
+        KeyPolicy::WithIds => fresh.header().new_file_words().carry_totals(from),
+    }
+}
+
+/// Rebuilds the index with regions of twice the slots, or four times, up to the maximum.
 pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
     let mut geometry = *old.generation.table.geometry();
     loop {
@@ -401,7 +391,7 @@ pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
     }
 }
 
-/// The same entries, in roster order, in a new index and roster over the same heap.
+/// Builds a new index and roster over the same heap, with the same entries in roster order.
 fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
     files::remove_stale(&old.names.index(Stage::New), IndexHeader::MAGIC)?;
     files::remove_stale(&old.names.roster(Stage::New), RosterHeader::MAGIC)?;
@@ -425,13 +415,13 @@ fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
         let found = match old.segment(place.segment)? {
             Some(segment) => segment.read_any(place.unit, &mut key, None)?,
             None => {
-                // It may come back.
+                // The missing segment may be mounted later.
                 old.refuse_missing(place.segment)?;
                 None
             }
         };
         let Some(found) = found else {
-            fresh.generation.header().add(word::DROPPED, 1);
+            publish::count_dropped(fresh.generation.header(), 1);
             continue;
         };
         let bytes = if found.kind == Kind::Entry {
@@ -443,9 +433,16 @@ fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
         if has_entry(&mut fresh, &key)? {
             return Err(twice(position));
         }
-        fresh.adopt(place, slot.meta(link.which()), bytes, hash, &key)?;
+        let stored = StoredRecord {
+            place,
+            meta: slot.meta(link.which()),
+            bytes,
+            hash,
+            key: &key,
+        };
+        ids::adopt(&mut fresh, &stored)?;
     }
-    fresh.go_on_behind(old.generation.roster_len().into())?;
+    ids::skip_given(&fresh.generation, &old.generation)?;
     all_listed(&table, listed)?;
     fresh.generation = Arc::new(
         fresh
@@ -455,8 +452,8 @@ fn reindex(old: &mut Mutator, geometry: Geometry) -> WriteResult<Mutator> {
     Ok(fresh)
 }
 
-/// The slot that a roster position leads to; none where it is a hole. What goes by the roster would
-/// leave out the entries that a damaged one does not know: the heap still has them.
+/// Returns the slot that a roster position names; `None` if the position is free. Refuses a damaged
+/// roster: its entries would be left out, and the heap still has them.
 fn listed_slot<'t>(
     table: &'t Table,
     roster: &Roster,
@@ -476,7 +473,7 @@ fn listed_slot<'t>(
     Ok(Some(slot))
 }
 
-/// Whether a roster listed as many entries as there are.
+/// Refuses a roster that listed fewer or more entries than there are.
 fn all_listed(table: &Table, listed: u64) -> WriteResult<()> {
     if listed == table.header().occupied() {
         return Ok(());
@@ -487,7 +484,7 @@ fn all_listed(table: &Table, listed: u64) -> WriteResult<()> {
     ))
 }
 
-/// One of them was hidden by damage; which is newer, the heap knows.
+/// The error for a key with two entries. Damage hid one of them; which is newer, the heap says.
 fn twice(position: u32) -> Abort {
     Abort::Recover("a key with two entries", At::Roster(position))
 }
@@ -498,7 +495,8 @@ fn has_entry(fresh: &mut Mutator, key: &[u8]) -> WriteResult<bool> {
     Ok(fresh.find(&table, hash, key)?.is_some())
 }
 
-/// Puts an entry into a generation that nobody sees yet, enlarging its table where it must.
+/// Puts an entry into a generation that no other process can see yet, and enlarges its table if it
+/// must.
 pub(crate) fn put_staged(
     mutator: &mut Mutator,
     key: &[u8],
@@ -506,7 +504,7 @@ pub(crate) fn put_staged(
     version: Option<u64>,
 ) -> WriteResult<()> {
     loop {
-        match mutator.put(key, value, version) {
+        match ids::put(mutator, key, value, version) {
             Err(Abort::Enlarge) => {
                 let larger = reindex_larger(mutator)?;
                 *mutator = larger;
@@ -516,7 +514,7 @@ pub(crate) fn put_staged(
     }
 }
 
-/// The error of a stop that no further step can mend.
+/// Returns the error of a change that no further recovery can complete.
 pub(crate) fn give_up(stop: Abort, mutator: &Mutator) -> Error {
     match stop {
         Abort::Failed(error) => *error,

@@ -1,9 +1,12 @@
 //! Changing a generation under the writer lock.
 
 pub(crate) mod clear;
+pub(crate) mod durability;
 pub(crate) mod heap_end;
+pub(crate) mod limits;
 pub(crate) mod mutator;
 pub(crate) mod publish;
 pub(crate) mod put;
+pub(crate) mod session;
 pub(crate) mod split;
 pub(crate) mod writer;

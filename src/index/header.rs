@@ -1,355 +1,311 @@
-//! The changing words of the index header, by name.
+//! The changing words of the index header: one getter for each, and setters grouped by owner.
 //!
-//! A generation over the header page: it knows where each word is and what it means, not when to change
-//! it. Anybody loads; who may store says invariant L3 in `docs/design.md`.
+//! Any process may load a word. Only the holder of the writer lock stores one (invariant L3), and
+//! `tests/tidy.rs` checks that the words of each owner are stored from one file. The structs at the
+//! end are those owners; each exposes its own words only. May call `format`, `lock`, `sync` and
+//! `index::redo`.
 
 use crate::error::Result;
-use crate::format::heap_addr::HeapAddr;
-use crate::format::index::{Counters, HeaderStateWord, word};
-use crate::format::slot::Link;
+use crate::format::heap_addr::{CleanCursor, HeapAddr, Replaced};
+use crate::format::index::{Counters, HeaderStateWord, HeapHome, word};
 use crate::lock;
 use crate::sync::{
     Relaxed, Word, acquire, acquire_fence, exchange, load, publish, release_fence, store,
 };
 
-/// Words of the header page.
-pub(crate) const WORDS: usize = (crate::format::index::PAGE / 8) as usize;
+use crate::index::redo::{self, HeaderPage, Redo, RedoState};
 
 /// The roster's length among the counters.
 const ROSTER_LEN: usize = 4;
+/// The live heap bytes among the counters.
+const LIVE: usize = 7;
 
 /// Values of the dirty mark; 0 is clean.
 const MARKING: u64 = 1;
 const MARKED: u64 = 2;
 
-/// A generation over the header page.
+/// The header page of an index.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Header<'a>(&'a [Word; WORDS]);
-
-/// A change that is under way: enough to finish it after its writer was killed.
-///
-/// It carries the counters as they will be, not as they change: whether a "plus one" has already
-/// happened cannot be known after a kill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Intent {
-    /// The record at `link` becomes the entry in `slot`.
-    Insert {
-        slot: u32,
-        position: u32,
-        link: Link,
-        after: Counters,
-    },
-    /// The entry in `slot` goes; `vacant` takes the place of its link, `next_hole` that of its
-    /// roster position.
-    Delete {
-        slot: u32,
-        position: u32,
-        vacant: Link,
-        next_hole: u32,
-        after: Counters,
-    },
-    /// The region `old` is replaced by `low`, and by `high` where it was split.
-    Replace {
-        old: u32,
-        low: u32,
-        high: Option<u32>,
-        after: Counters,
-    },
-}
-
-impl Intent {
-    const INSERT: u64 = 1;
-    const DELETE: u64 = 2;
-    const REPLACE: u64 = 3;
-    /// The bits of the arming word that hold the kind; the others check it and what belongs to it.
-    const KIND: u64 = 0xff;
-
-    /// The word that arms an intent: without the check, one flipped bit of it would arm again what
-    /// was last written down. The products do not wait for each other.
-    fn checked(kind: u64, body: [u64; 3], after: &Counters) -> u64 {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let words = body.into_iter().chain(after.to_words());
-        let sum = words.enumerate().fold(kind, |sum, (at, word)| {
-            sum.wrapping_add(word.wrapping_mul(ODD.wrapping_mul(2 * at as u64 + 3)))
-        });
-        let mixed = (sum ^ (sum >> 32)).wrapping_mul(ODD);
-        (mixed & !Self::KIND) | kind
-    }
-
-    pub(crate) fn after(&self) -> Counters {
-        match self {
-            Self::Insert { after, .. }
-            | Self::Delete { after, .. }
-            | Self::Replace { after, .. } => *after,
-        }
-    }
-
-    /// The number of entries before the change or after it, whichever is lower.
-    pub(crate) fn fewest_entries(&self) -> u64 {
-        let after = self.after().occupied;
-        match self {
-            Self::Insert { .. } => after.saturating_sub(1),
-            Self::Delete { .. } | Self::Replace { .. } => after,
-        }
-    }
-
-    fn to_words(self) -> (u64, [u64; 3]) {
-        match self {
-            Self::Insert {
-                slot,
-                position,
-                link,
-                ..
-            } => (Self::INSERT, [pair(slot, position), link.0, 0]),
-            Self::Delete {
-                slot,
-                position,
-                vacant,
-                next_hole,
-                ..
-            } => (
-                Self::DELETE,
-                [pair(slot, position), vacant.0, u64::from(next_hole)],
-            ),
-            Self::Replace { old, low, high, .. } => {
-                let high = high.map_or(0, |region| u64::from(region) + 1);
-                (Self::REPLACE, [pair(old, low), high, 0])
-            }
-        }
-    }
-
-    /// What the words say; none where they cannot be an intent.
-    fn from_words(kind: u64, body: [u64; 3], after: Counters) -> Option<Self> {
-        let (first, second) = (body[0] as u32, (body[0] >> 32) as u32);
-        match kind {
-            Self::INSERT => Some(Self::Insert {
-                slot: first,
-                position: second,
-                link: Link(body[1]),
-                after,
-            }),
-            Self::DELETE => {
-                let vacant = Link(body[1]);
-                let next_hole = u32::try_from(body[2]).ok()?;
-                (!vacant.is_entry()).then_some(Self::Delete {
-                    slot: first,
-                    position: second,
-                    vacant,
-                    next_hole,
-                    after,
-                })
-            }
-            Self::REPLACE => {
-                let high = match body[1] {
-                    0 => None,
-                    region => Some(u32::try_from(region - 1).ok()?),
-                };
-                Some(Self::Replace {
-                    old: first,
-                    low: second,
-                    high,
-                    after,
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
-fn pair(low: u32, high: u32) -> u64 {
-    u64::from(low) | (u64::from(high) << 32)
-}
-
-/// Whether an intent is armed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Armed {
-    No,
-    Yes(Intent),
-    /// The words are no intent that this crate ever armed.
-    Damaged,
-}
+pub(crate) struct Header<'a>(&'a HeaderPage);
 
 impl<'a> Header<'a> {
-    /// The header in the first words of the index; none where they are too few.
+    /// The header in the first words of an index; `None` if there are too few.
     pub(crate) fn new(words: &'a [Word]) -> Option<Self> {
         words.first_chunk().map(Self)
     }
 
+    /// The state word: the directory's depth and the superseded mark. Every reader polls it.
     pub(crate) fn poll(&self) -> HeaderStateWord {
         HeaderStateWord(acquire(&self.0[word::POLL]))
     }
 
-    pub(crate) fn set_poll(&self, poll: HeaderStateWord) {
-        publish(&self.0[word::POLL], poll.0);
+    /// Where the heap is stored, and from which segment on all of it must be there.
+    pub(crate) fn heap_home(&self) -> HeapHome {
+        HeapHome::from_word(load(&self.0[word::HEAP_HOME]))
     }
 
+    /// The segment numbers of the heap that this generation replaced: the first, and one past the
+    /// last. An end of 0 means unknown.
+    pub(crate) fn replaced_extent(&self) -> (u64, u64) {
+        (
+            load(&self.0[word::REPLACED_FIRST]),
+            load(&self.0[word::REPLACED_END]),
+        )
+    }
+
+    /// The counters of entries, roster positions, regions and live bytes.
     pub(crate) fn counters(&self) -> Counters {
         Counters::from_words(std::array::from_fn(|i| load(&self.0[word::COUNTERS + i])))
     }
 
-    /// Whoever sees the roster's length finds its positions filled: a listing, which goes by it,
-    /// cannot tell one that was never used from a slot's number.
-    pub(crate) fn set_counters(&self, counters: &Counters) {
-        for (i, value) in counters.to_words().into_iter().enumerate() {
-            if i == ROSTER_LEN {
-                publish(&self.0[word::COUNTERS + i], value);
-            } else {
-                store(&self.0[word::COUNTERS + i], value);
-            }
+    /// The counters after the change that is under way, or as they are if none is. During a change
+    /// some are as before it, and some as after it.
+    pub(crate) fn counters_after(&self) -> Counters {
+        match self.redo() {
+            RedoState::Committed(redo) => redo.after(),
+            RedoState::Cleared | RedoState::Corrupt => self.counters(),
         }
     }
 
-    /// Positions of the roster that were ever used, as it says itself.
+    /// The number of roster positions that were ever used, as the header counts them. A reader that
+    /// sees the length sees its positions filled.
     pub(crate) fn roster_len(&self) -> u64 {
         acquire(&self.0[word::COUNTERS + ROSTER_LEN])
     }
 
+    /// The number of entries.
     pub(crate) fn occupied(&self) -> u64 {
         load(&self.0[word::COUNTERS])
     }
 
-    /// Live heap bytes, apart from the other counters: an overwrite changes nothing else.
-    pub(crate) fn set_live(&self, live: u64) {
-        store(&self.0[word::COUNTERS + 7], live);
-    }
-
-    /// Where the heap ends once the record under way is in.
+    /// The reserved end of the heap: its end after the record that is being written.
     pub(crate) fn reserved(&self) -> HeapAddr {
         HeapAddr::from_word(load(&self.0[word::RESERVED]))
     }
 
-    /// Where the heap ends. Whoever sees an end sees the records before it.
+    /// The committed end of the heap. A reader that sees an end sees the records before it.
     pub(crate) fn tail(&self) -> HeapAddr {
         HeapAddr::from_word(acquire(&self.0[word::TAIL]))
     }
 
-    /// Announces that bytes behind the tail are about to change.
-    pub(crate) fn reserve(&self, end: HeapAddr, live_after: u64) {
-        store(&self.0[word::LIVE_AFTER], live_after);
-        publish(&self.0[word::RESERVED], end.to_word());
-        release_fence();
-    }
-
-    /// Takes back what was reserved.
-    pub(crate) fn unreserve(&self, tail: HeapAddr) {
-        publish(&self.0[word::RESERVED], tail.to_word());
-    }
-
-    pub(crate) fn set_tail(&self, tail: HeapAddr) {
-        publish(&self.0[word::TAIL], tail.to_word());
-    }
-
+    /// The live heap bytes after the record that is being written.
     pub(crate) fn live_after(&self) -> u64 {
         load(&self.0[word::LIVE_AFTER])
     }
 
-    pub(crate) fn intent(&self) -> Armed {
-        let armed = acquire(&self.0[word::INTENT]);
-        if armed == 0 {
-            return Armed::No;
-        }
-        let kind = armed & Intent::KIND;
-        let body = std::array::from_fn(|i| load(&self.0[word::INTENT_BODY + i]));
-        let after = Counters::from_words(std::array::from_fn(|i| {
-            load(&self.0[word::INTENT_COUNTERS + i])
-        }));
-        if Intent::checked(kind, body, &after) != armed {
-            return Armed::Damaged;
-        }
-        Intent::from_words(kind, body, after).map_or(Armed::Damaged, Armed::Yes)
+    /// Bytes of all segments before the last one.
+    pub(crate) fn heap_base(&self) -> u64 {
+        load(&self.0[word::HEAP_BASE])
     }
 
-    /// Writes an intent down and arms it with one store; what follows may be finished by another
-    /// process.
-    pub(crate) fn arm(&self, intent: Intent) {
-        let (kind, body) = intent.to_words();
-        let after = intent.after();
-        for (i, value) in body.into_iter().enumerate() {
-            store(&self.0[word::INTENT_BODY + i], value);
-        }
-        for (i, value) in after.to_words().into_iter().enumerate() {
-            store(&self.0[word::INTENT_COUNTERS + i], value);
-        }
-        publish(&self.0[word::INTENT], Intent::checked(kind, body, &after));
-        release_fence();
+    /// The latest version that an entry or a deletion was given, in nanoseconds since 1970. In an
+    /// index with ids the word means [`Header::reserved_ids`] instead.
+    pub(crate) fn last_version(&self) -> u64 {
+        load(&self.0[word::LAST_MTIME])
     }
 
-    pub(crate) fn disarm(&self) {
-        publish(&self.0[word::INTENT], 0);
-        release_fence();
+    /// The highest id that is reserved. The same word as [`Header::last_version`].
+    pub(crate) fn reserved_ids(&self) -> u64 {
+        load(&self.0[word::LAST_MTIME])
     }
 
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.get(word::DIRTY) != 0
+    /// The number of changes of entries so far. A reader that sees one counted sees all of it.
+    pub(crate) fn changes(&self) -> u64 {
+        acquire(&self.0[word::CHANGES])
     }
 
-    /// Whether the mark that says so is on the disk.
-    pub(crate) fn is_marked(&self) -> bool {
-        self.get(word::DIRTY) == MARKED
-    }
-
-    /// The mark is on the disk: a writer that was killed before this leaves it to the next to sync
-    /// it.
-    pub(crate) fn mark_is_synced(&self) {
-        self.set(word::DIRTY, MARKED);
-    }
-
-    /// The boot under which the files were last written.
-    pub(crate) fn written_under(&self) -> [u64; 2] {
-        [self.get(word::BOOT_ID), self.get(word::BOOT_ID + 1)]
-    }
-
-    /// The first segment that counts: 0, so that all do, where the word cannot be believed.
+    /// The oldest segment that is in use; 0, so that all are, if the word is corrupt.
     pub(crate) fn oldest(&self) -> u16 {
         self.checked_oldest().unwrap_or(0)
     }
 
-    /// As [`Header::oldest`]; none where the word cannot be believed.
+    /// As [`Header::oldest`]; `None` if the word is corrupt.
     pub(crate) fn checked_oldest(&self) -> Option<u16> {
-        let word = self.get(word::OLDEST);
-        (Self::oldest_word(word as u16) == word).then_some(word as u16)
+        let word = load(&self.0[word::OLDEST]);
+        (oldest_word(word as u16) == word).then_some(word as u16)
     }
 
-    pub(crate) fn set_oldest(&self, number: u16) {
-        self.set(word::OLDEST, Self::oldest_word(number));
+    /// How far cleaning has come; `None` if the word is corrupt.
+    pub(crate) fn clean_cursor(&self) -> Option<CleanCursor> {
+        CleanCursor::from_word(load(&self.0[word::CURSOR]))
     }
 
-    /// The number with a check above it: were a damaged one believed, cleaning would drop deletions
-    /// before what they delete.
-    fn oldest_word(number: u16) -> u64 {
-        let check = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (check & !0xffff) | u64::from(number)
+    /// Up to which place the heap must be synced before evacuated segments may be removed, and
+    /// which segments those are.
+    pub(crate) fn replaced(&self) -> Replaced {
+        Replaced::from_word(load(&self.0[word::REPLACED]))
     }
 
-    /// Whether this is a copy of the file that was written to. Its mark says nothing then: it may
-    /// have been copied while the files were clean, and the rest while somebody wrote to them.
+    /// The removals of all segments below this number are synced.
+    pub(crate) fn removals_synced(&self) -> u64 {
+        load(&self.0[word::REMOVALS_SYNCED])
+    }
+
+    /// The redo record.
+    pub(crate) fn redo(&self) -> RedoState {
+        redo::read_redo(self.0)
+    }
+
+    /// Whether a redo record is committed: a change is under way, or its writer was killed.
+    pub(crate) fn has_redo(&self) -> bool {
+        load(&self.0[word::INTENT]) != 0
+    }
+
+    /// Returns whether no change is under way and none was completed since `changes` was loaded.
+    /// What a reader has read in between is then no work in progress.
+    pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
+        acquire_fence();
+        let idle = acquire(&self.0[word::INTENT]) == 0;
+        idle && self.changes() == changes
+    }
+
+    /// Words that change while a writer is at work, to be compared with earlier values.
+    pub(crate) fn progress(&self) -> [u64; 4] {
+        let at_work = [
+            word::CHANGES,
+            word::INTENT,
+            word::RESERVED,
+            word::INCARNATION,
+        ];
+        at_work.map(|at| load(&self.0[at]))
+    }
+
+    /// Words that change when a switch or cleaning moves or removes files of the heap.
+    pub(crate) fn heap_shape(&self) -> [u64; 4] {
+        [word::POLL, word::OLDEST, word::CURSOR, word::TAIL].map(|at| load(&self.0[at]))
+    }
+
+    /// The boot under which the files were last written.
+    pub(crate) fn written_under(&self) -> [u64; 2] {
+        [
+            load(&self.0[word::BOOT_ID]),
+            load(&self.0[word::BOOT_ID + 1]),
+        ]
+    }
+
+    /// The inode number of the index file that was last written to.
+    pub(crate) fn inode(&self) -> u64 {
+        load(&self.0[word::INODE])
+    }
+
+    /// The device of the index file that was last written to.
+    pub(crate) fn device(&self) -> u64 {
+        load(&self.0[word::DEVICE])
+    }
+
+    /// When the index file was created, as its file system says, in nanoseconds since 1970; 0 if
+    /// the file system does not know.
+    pub(crate) fn born(&self) -> u64 {
+        load(&self.0[word::BORN])
+    }
+
+    /// Whether the files were written to since the last flush.
+    pub(crate) fn is_dirty(&self) -> bool {
+        load(&self.0[word::DIRTY]) != 0
+    }
+
+    /// Whether the dirty mark is on the disk.
+    pub(crate) fn is_marked(&self) -> bool {
+        load(&self.0[word::DIRTY]) == MARKED
+    }
+
+    /// Whether the cache was ever flushed: from then on removals wait for syncs.
+    pub(crate) fn is_flushed(&self) -> bool {
+        load(&self.0[word::FLUSHED]) != 0
+    }
+
+    /// All records before this place are on the disk.
+    pub(crate) fn synced_to(&self) -> HeapAddr {
+        HeapAddr::from_word(load(&self.0[word::SYNCED]))
+    }
+
+    /// The mark of a failed sync: 1 after one failed, 0 if none did. Other values are corrupt.
+    pub(crate) fn sync_error(&self) -> u64 {
+        load(&self.0[word::SYNC_ERROR])
+    }
+
+    /// Whether a sync failed: later ones prove nothing.
+    pub(crate) fn sync_failed(&self) -> bool {
+        self.sync_error() != 0
+    }
+
+    /// Whether a committed switch has not yet given all files their final names.
+    pub(crate) fn renames_pending(&self) -> bool {
+        load(&self.0[word::RENAMES_PENDING]) != 0
+    }
+
+    /// The tag that the next region gets; no region ever had it.
+    pub(crate) fn next_region_tag(&self) -> u64 {
+        load(&self.0[word::INCARNATION])
+    }
+
+    /// When all dead records were last reclaimed, in nanoseconds since 1970; 0 if never.
+    pub(crate) fn compacted(&self) -> u64 {
+        load(&self.0[word::COMPACTED])
+    }
+
+    /// The number of puts so far, overwrites included.
+    pub(crate) fn puts(&self) -> u64 {
+        load(&self.0[word::PUTS])
+    }
+
+    /// The number of puts that replaced a value.
+    pub(crate) fn overwrites(&self) -> u64 {
+        load(&self.0[word::OVERWRITES])
+    }
+
+    /// The number of deletes that removed an entry.
+    pub(crate) fn deletes(&self) -> u64 {
+        load(&self.0[word::DELETES])
+    }
+
+    /// The number of entries that were given up because their records were damaged or gone.
+    pub(crate) fn dropped(&self) -> u64 {
+        load(&self.0[word::DROPPED])
+    }
+
+    /// How often index and roster were rebuilt from the heap.
+    pub(crate) fn recoveries(&self) -> u64 {
+        load(&self.0[word::RECOVERIES])
+    }
+
+    /// The process id of the writer, if it is one.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        u32::try_from(self.holder_word()).ok().filter(|&id| id != 0)
+    }
+
+    /// The word in which a writer leaves its process id; 0 while no writer is at work.
+    pub(crate) fn holder_word(&self) -> u64 {
+        load(&self.0[word::HOLDER])
+    }
+
+    /// The writer-at-work word of the lock: the lock byte of the writer that is at work.
+    pub(crate) fn at_work(&self) -> u64 {
+        load(&self.0[word::INSIDE])
+    }
+
+    /// The contenders that wait for a `flock`.
+    pub(crate) fn waiting(&self) -> u64 {
+        load(&self.0[word::WAITING])
+    }
+
+    /// When a writer was last at work, in nanoseconds since 1970 by the clock of file systems.
+    pub(crate) fn visited(&self) -> u64 {
+        load(&self.0[word::VISITED])
+    }
+
+    /// Returns whether this is a copy of the file that was written to. Its dirty mark says nothing
+    /// then: it may have been copied while the files were clean, and the rest while a writer was at
+    /// work.
     pub(crate) fn is_copied(&self, boot: [u64; 2], (device, inode): (u64, u64)) -> bool {
-        // Devices are numbered anew at each boot.
-        let numbered = self.written_under() == boot && boot != [0; 2];
-        self.get(word::INODE) != inode || (numbered && self.get(word::DEVICE) != device)
+        // Each boot gives devices new numbers.
+        let is_same_boot = self.written_under() == boot && boot != [0; 2];
+        self.inode() != inode || (is_same_boot && self.device() != device)
     }
 
-    /// Whether the last writer wrote under this boot, and to this inode.
+    /// Returns whether the last writer wrote under this boot, and to this inode.
     pub(crate) fn is_from_here(&self, boot: [u64; 2], inode: (u64, u64)) -> bool {
         self.written_under() == boot && boot != [0; 2] && !self.is_copied(boot, inode)
-    }
-
-    pub(crate) fn mark_dirty(&self, boot: [u64; 2], (device, inode): (u64, u64), born: u64) {
-        self.set(word::BOOT_ID, boot[0]);
-        self.set(word::BOOT_ID + 1, boot[1]);
-        self.set(word::INODE, inode);
-        self.set(word::DEVICE, device);
-        self.set(word::BORN, born);
-        publish(&self.0[word::DIRTY], MARKING);
-    }
-
-    /// Notes that a writer is inside at this moment. It never goes back, whatever the clock does.
-    #[inline]
-    pub(crate) fn note_visit(&self, now: u64) {
-        // A model has no clock, and each store would be one more step of it.
-        if !cfg!(loom) {
-            self.set(word::VISITED, now.max(self.get(word::VISITED)));
-        }
     }
 
     /// The words by which the index is locked.
@@ -359,13 +315,6 @@ impl<'a> Header<'a> {
             inside: &self.0[word::INSIDE],
             waiting: &self.0[word::WAITING],
         }
-    }
-
-    /// The process id of the writer, as far as it said so.
-    pub(crate) fn holder(&self) -> Option<u32> {
-        u32::try_from(self.get(word::HOLDER))
-            .ok()
-            .filter(|&id| id != 0)
     }
 
     /// See [`SyncNotes::note_sync`].
@@ -382,43 +331,388 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// A word without rules of its own, by its place in [`word`].
-    pub(crate) fn get(&self, at: usize) -> u64 {
-        load(&self.0[at])
+    /// The words of the heap's end. Owner: `engine::write::heap_end`.
+    #[inline]
+    pub(crate) fn heap_end_words(&self) -> HeapEndWords<'a> {
+        HeapEndWords(self.0)
     }
 
-    /// Stores a word without rules of its own.
-    pub(crate) fn set(&self, at: usize, value: u64) {
+    /// The words of entries: redo record, counters and totals. Owner: `engine::write::publish`.
+    #[inline]
+    pub(crate) fn entry_words(&self) -> EntryWords<'a> {
+        EntryWords(self.0)
+    }
+
+    /// The words of cleaning. Owner: `engine::clean::state`.
+    #[inline]
+    pub(crate) fn clean_words(&self) -> CleanWords<'a> {
+        CleanWords(self.0)
+    }
+
+    /// The words of durability. Owner: `engine::write::durability`.
+    #[inline]
+    pub(crate) fn durability_words(&self) -> DurabilityWords<'a> {
+        DurabilityWords(self.0)
+    }
+
+    /// The words of the writer at work. Owner: `engine::write::session`.
+    #[inline]
+    pub(crate) fn session_words(&self) -> SessionWords<'a> {
+        SessionWords(self.0)
+    }
+
+    /// The words of a header that no other process can see yet. Owners: the files that fill a new
+    /// index.
+    pub(crate) fn new_file_words(&self) -> NewFileWords<'a> {
+        NewFileWords(self.0)
+    }
+
+    /// Stores the state word.
+    pub(crate) fn set_poll(&self, poll: HeaderStateWord) {
+        publish(&self.0[word::POLL], poll.0);
+    }
+
+    /// Stores in the state word whether another generation has replaced this one.
+    pub(crate) fn set_superseded(&self, superseded: bool) {
+        self.set_poll(self.poll().with_superseded(superseded));
+    }
+
+    /// Stores the contenders that wait for a `flock`, in a new index.
+    pub(crate) fn set_waiting(&self, waiting: u64) {
+        store(&self.0[word::WAITING], waiting);
+    }
+
+    /// Stores whether files have to be given their final names.
+    pub(crate) fn set_renames_pending(&self, pending: bool) {
+        store(&self.0[word::RENAMES_PENDING], u64::from(pending));
+    }
+
+    /// Stores the segment numbers of the heap that this generation replaces.
+    pub(crate) fn set_replaced_extent(&self, first: u16, end: u32) {
+        store(&self.0[word::REPLACED_FIRST], first.into());
+        store(&self.0[word::REPLACED_END], end.into());
+    }
+
+    /// Stores where the heap is.
+    pub(crate) fn set_heap_home(&self, home: HeapHome) {
+        store(&self.0[word::HEAP_HOME], home.to_word());
+    }
+
+    /// Stores the highest id that is reserved, in an index with ids.
+    pub(crate) fn set_reserved_ids(&self, highest: u64) {
+        store(&self.0[word::LAST_MTIME], highest);
+    }
+
+    /// Stores the tag that the next region gets.
+    pub(crate) fn set_next_region_tag(&self, tag: u64) {
+        debug_assert!(
+            tag > self.next_region_tag(),
+            "S4: no tag is used twice, {tag}"
+        );
+        store(&self.0[word::INCARNATION], tag);
+    }
+
+    /// Stores that a writer is at work now. The time never goes back, whatever the clock does.
+    #[inline]
+    pub(crate) fn note_visit(&self, now: u64) {
+        // A model has no clock, and each store would be one more step of it.
+        if !cfg!(loom) {
+            store(&self.0[word::VISITED], now.max(self.visited()));
+        }
+    }
+
+    /// Stores any value in any word, as damage does.
+    #[cfg(test)]
+    pub(crate) fn corrupt(&self, at: usize, value: u64) {
         store(&self.0[at], value);
     }
 
-    /// How many changes of entries there have been. Whoever sees one counted sees all of it.
-    pub(crate) fn changes(&self) -> u64 {
-        acquire(&self.0[word::CHANGES])
+    /// Loads any word.
+    #[cfg(test)]
+    pub(crate) fn raw(&self, at: usize) -> u64 {
+        load(&self.0[at])
+    }
+}
+
+/// The segment number with a check above it. With a damaged number, cleaning would drop deletions
+/// before what they delete.
+fn oldest_word(number: u16) -> u64 {
+    let check = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (check & !0xffff) | u64::from(number)
+}
+
+/// The end of the heap: `tail`, `reserved`, `live_after`, `heap_base`, and the last version.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeapEndWords<'a>(&'a HeaderPage);
+
+impl HeapEndWords<'_> {
+    /// Announces that the bytes between `tail` and `end` are about to change.
+    #[inline]
+    pub(crate) fn reserve(&self, end: HeapAddr, live_after: u64) {
+        store(&self.0[word::LIVE_AFTER], live_after);
+        publish(&self.0[word::RESERVED], end.to_word());
+        release_fence();
     }
 
-    /// Whether no change is under way, and none was finished since there had been so many. What was
-    /// read in between is then no work in progress.
-    pub(crate) fn is_idle_since(&self, changes: u64) -> bool {
-        acquire_fence();
-        let idle = acquire(&self.0[word::INTENT]) == 0;
-        idle && self.changes() == changes
+    /// Stores the reserved end without a record before it.
+    pub(crate) fn set_reserved(&self, end: HeapAddr) {
+        publish(&self.0[word::RESERVED], end.to_word());
     }
 
-    /// Counts a change of an entry, behind its other stores.
+    /// Stores the committed end.
+    #[inline]
+    pub(crate) fn set_tail(&self, tail: HeapAddr) {
+        publish(&self.0[word::TAIL], tail.to_word());
+    }
+
+    /// Stores the bytes of all segments before the last one.
+    pub(crate) fn set_heap_base(&self, bytes: u64) {
+        store(&self.0[word::HEAP_BASE], bytes);
+    }
+
+    /// Stores the latest version.
+    #[inline]
+    pub(crate) fn set_last_version(&self, version: u64) {
+        store(&self.0[word::LAST_MTIME], version);
+    }
+}
+
+/// Entries: the redo record, the counters, and the totals of what was done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryWords<'a>(&'a HeaderPage);
+
+impl EntryWords<'_> {
+    /// Commits a redo record: see [`Redo`].
+    #[inline]
+    pub(crate) fn commit_redo(&self, redo: Redo) {
+        redo::commit_redo(self.0, redo);
+    }
+
+    /// Clears the redo record.
+    #[inline]
+    pub(crate) fn clear_redo(&self) {
+        redo::clear_redo(self.0);
+    }
+
+    /// Stores all counters. A reader that sees the roster's length sees its positions filled: a
+    /// listing, which goes by the length, cannot tell an unused position from a slot's number.
+    #[inline]
+    pub(crate) fn set_counters(&self, counters: &Counters) {
+        for (i, value) in counters.to_words().into_iter().enumerate() {
+            if i == ROSTER_LEN {
+                publish(&self.0[word::COUNTERS + i], value);
+            } else {
+                store(&self.0[word::COUNTERS + i], value);
+            }
+        }
+    }
+
+    /// Stores the live heap bytes alone: an overwrite changes no other counter.
+    #[inline]
+    pub(crate) fn set_live(&self, live: u64) {
+        store(&self.0[word::COUNTERS + LIVE], live);
+    }
+
+    /// Counts a change of an entry, after its other stores.
+    #[inline]
     pub(crate) fn count_change(&self) {
         let word = &self.0[word::CHANGES];
         publish(word, load(word).wrapping_add(1));
     }
 
-    /// Adds to one of the totals.
-    pub(crate) fn add(&self, at: usize, more: u64) {
+    /// Counts a put.
+    #[inline]
+    pub(crate) fn count_put(&self) {
+        self.add(word::PUTS, 1);
+    }
+
+    /// Counts a put that replaced a value.
+    #[inline]
+    pub(crate) fn count_overwrite(&self) {
+        self.add(word::OVERWRITES, 1);
+    }
+
+    /// Counts a delete that removed an entry.
+    #[inline]
+    pub(crate) fn count_delete(&self) {
+        self.add(word::DELETES, 1);
+    }
+
+    /// Counts entries that were given up.
+    pub(crate) fn count_dropped(&self, entries: u64) {
+        self.add(word::DROPPED, entries);
+    }
+
+    /// Counts a rebuild from the heap.
+    pub(crate) fn count_recovery(&self) {
+        self.add(word::RECOVERIES, 1);
+    }
+
+    #[inline]
+    fn add(&self, at: usize, more: u64) {
         store(&self.0[at], load(&self.0[at]).wrapping_add(more));
     }
 }
 
-/// The words that a thread may store which holds no writer lock (invariant L3): what a sync that it
-/// made has shown. Each only ever grows here, so two threads cannot undo each other's.
+/// Cleaning: which segments are in use, how far it has come, and what its removals wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CleanWords<'a>(&'a HeaderPage);
+
+impl CleanWords<'_> {
+    /// Stores how far cleaning has come.
+    pub(crate) fn set_cursor(&self, cursor: CleanCursor) {
+        store(&self.0[word::CURSOR], cursor.to_word());
+    }
+
+    /// Stores what must be synced before evacuated segments are removed.
+    pub(crate) fn set_replaced(&self, replaced: Replaced) {
+        store(&self.0[word::REPLACED], replaced.to_word());
+    }
+
+    /// Stores the number of the oldest segment in use.
+    pub(crate) fn set_oldest(&self, number: u16) {
+        store(&self.0[word::OLDEST], oldest_word(number));
+    }
+
+    /// Stores when all dead records were reclaimed, in nanoseconds since 1970.
+    pub(crate) fn set_compacted(&self, now: u64) {
+        store(&self.0[word::COMPACTED], now);
+    }
+}
+
+/// Durability: what is known to be on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurabilityWords<'a>(&'a HeaderPage);
+
+impl DurabilityWords<'_> {
+    /// Stores up to which place all records are on the disk.
+    pub(crate) fn set_synced_to(&self, place: HeapAddr) {
+        store(&self.0[word::SYNCED], place.to_word());
+    }
+
+    /// Stores that the cache was flushed.
+    pub(crate) fn set_flushed(&self) {
+        store(&self.0[word::FLUSHED], 1);
+    }
+
+    /// Stores whether a sync failed.
+    pub(crate) fn set_sync_failed(&self, failed: bool) {
+        store(&self.0[word::SYNC_ERROR], u64::from(failed));
+    }
+}
+
+/// The writer at work: who it is, and the mark that the files are not flushed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionWords<'a>(&'a HeaderPage);
+
+impl SessionWords<'_> {
+    /// Stores the process id of the writer; 0 when it leaves.
+    pub(crate) fn set_holder(&self, process: u32) {
+        store(&self.0[word::HOLDER], u64::from(process));
+    }
+
+    /// Stores under which boot, and to which file, a writer writes; then the mark that it does.
+    pub(crate) fn mark_dirty(&self, boot: [u64; 2], (device, inode): (u64, u64), born: u64) {
+        store(&self.0[word::BOOT_ID], boot[0]);
+        store(&self.0[word::BOOT_ID + 1], boot[1]);
+        store(&self.0[word::INODE], inode);
+        store(&self.0[word::DEVICE], device);
+        store(&self.0[word::BORN], born);
+        publish(&self.0[word::DIRTY], MARKING);
+    }
+
+    /// Stores that the dirty mark is on the disk. If a writer is killed before this, the next one
+    /// syncs the mark.
+    pub(crate) fn set_mark_synced(&self) {
+        store(&self.0[word::DIRTY], MARKED);
+    }
+
+    /// Removes the dirty mark: all is on the disk.
+    pub(crate) fn clear_dirty(&self) {
+        store(&self.0[word::DIRTY], 0);
+    }
+}
+
+/// A header that no other process can see yet: what a new index begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewFileWords<'a>(&'a HeaderPage);
+
+impl NewFileWords<'_> {
+    /// The words that count over all generations, except the last version.
+    const TOTALS: [usize; 6] = [
+        word::CHANGES,
+        word::PUTS,
+        word::OVERWRITES,
+        word::DELETES,
+        word::DROPPED,
+        word::RECOVERIES,
+    ];
+    /// The words that describe the heap.
+    const HEAP: [usize; 9] = [
+        word::HEAP_HOME,
+        word::RESERVED,
+        word::TAIL,
+        word::HEAP_BASE,
+        word::OLDEST,
+        word::CURSOR,
+        word::SYNCED,
+        word::SYNC_ERROR,
+        word::FLUSHED,
+    ];
+
+    /// Stores which file this is: its inode number, and when it was created.
+    pub(crate) fn set_file(&self, inode: u64, born: u64) {
+        store(&self.0[word::INODE], inode);
+        store(&self.0[word::BORN], born);
+    }
+
+    /// Stores where the heap is.
+    pub(crate) fn set_heap_home(&self, home: HeapHome) {
+        store(&self.0[word::HEAP_HOME], home.to_word());
+    }
+
+    /// Begins an empty heap at a place.
+    pub(crate) fn begin_heap(&self, first: HeapAddr) {
+        let end = HeapEndWords(self.0);
+        end.set_reserved(first);
+        end.set_tail(first);
+        CleanWords(self.0).set_cursor(CleanCursor::at(first));
+    }
+
+    /// Begins an empty table of `2^depth` regions, which have the tags from 1 on.
+    pub(crate) fn begin_table(&self, depth: u32) {
+        store(&self.0[word::INCARNATION], (1 << depth) + 1);
+        EntryWords(self.0).set_counters(&Counters {
+            regions: 1 << depth,
+            ..Counters::default()
+        });
+        Header(self.0).set_poll(HeaderStateWord::at_depth(depth));
+    }
+
+    /// Continues the totals of another generation.
+    pub(crate) fn carry_totals(&self, from: Header<'_>) {
+        self.carry(&Self::TOTALS, from);
+    }
+
+    /// Continues the last version, or the reserved ids, of another generation.
+    pub(crate) fn carry_last_version(&self, from: Header<'_>) {
+        self.carry(&[word::LAST_MTIME], from);
+    }
+
+    /// Takes over what another generation's header says of the heap.
+    pub(crate) fn carry_heap(&self, from: Header<'_>) {
+        self.carry(&Self::HEAP, from);
+    }
+
+    fn carry(&self, words: &[usize], from: Header<'_>) {
+        for &at in words {
+            store(&self.0[at], load(&from.0[at]));
+        }
+    }
+}
+
+/// The words that a thread without the writer lock may store (invariant L3): the result of a sync
+/// that it made. Each only grows here, so two threads cannot undo each other's stores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SyncNotes<'a> {
     failed: &'a Word,
@@ -427,8 +721,8 @@ pub(crate) struct SyncNotes<'a> {
 }
 
 impl SyncNotes<'_> {
-    /// Remembers in the header that a sync failed: the system counts what it was about as written
-    /// from now on, so a later one that succeeds proves nothing.
+    /// Remembers in the header that a sync failed. The system counts the lost pages as written
+    /// from then on, so a later sync that succeeds proves nothing.
     pub(crate) fn note_sync(&self, synced: Result<()>) -> Result<()> {
         synced.inspect_err(|error| {
             if error.is_failed_sync() {
@@ -437,8 +731,8 @@ impl SyncNotes<'_> {
         })
     }
 
-    /// All segments below a number are synced. The place of this is the beginning of the file, which
-    /// says nothing about the segment itself, nor about zeros in it.
+    /// Stores that all segments below a number are synced. The place of this is the beginning of
+    /// the file, which says nothing about the segment itself, nor about zeros in it.
     pub(crate) fn segments_are_synced(&self, below: u16) {
         let place = HeapAddr {
             segment: below,
@@ -447,13 +741,13 @@ impl SyncNotes<'_> {
         raise(self.synced, place.to_word());
     }
 
-    /// The removals of all segments below a number are synced.
+    /// Stores that the removals of all segments below a number are synced.
     pub(crate) fn removals_are_synced(&self, below: u16) {
         raise(self.removals, u64::from(below));
     }
 }
 
-/// Stores a value that is larger than the word's.
+/// Stores a value if it is larger than the word's.
 fn raise(word: &Word, value: u64) {
     loop {
         let seen = load(word);
@@ -466,61 +760,10 @@ fn raise(word: &Word, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::redo::WORDS;
 
     fn page() -> Vec<Word> {
         (0..WORDS).map(|_| Word::new(0)).collect()
-    }
-
-    #[test]
-    fn committed_redo_record_is_read_back() {
-        let page = page();
-        let header = Header::new(&page).unwrap();
-        let after = Counters {
-            occupied: 5,
-            deleted: 6,
-            live: 9,
-            ..Counters::default()
-        };
-        let link = Link::new(
-            HeapAddr {
-                segment: 3,
-                unit: 99,
-            },
-            false,
-            7,
-        );
-        for intent in [
-            Intent::Insert {
-                slot: 1,
-                position: 2,
-                link,
-                after,
-            },
-            Intent::Delete {
-                slot: 1,
-                position: 2,
-                vacant: Link::DELETED,
-                next_hole: 8,
-                after,
-            },
-            Intent::Replace {
-                old: 1,
-                low: 2,
-                high: Some(0),
-                after,
-            },
-            Intent::Replace {
-                old: 1,
-                low: 2,
-                high: None,
-                after,
-            },
-        ] {
-            header.arm(intent);
-            assert_eq!(header.intent(), Armed::Yes(intent));
-            header.disarm();
-            assert_eq!(header.intent(), Armed::No);
-        }
     }
 
     // If the number of the oldest segment is corrupt, every segment counts as in use.
@@ -529,71 +772,21 @@ mod tests {
         let page = page();
         let header = Header::new(&page).unwrap();
         for number in [0, 1, 2, 600, u16::MAX] {
-            header.set_oldest(number);
+            header.clean_words().set_oldest(number);
             assert_eq!(
                 (header.oldest(), header.checked_oldest()),
                 (number, Some(number))
             );
             for bit in 0..64 {
-                let was = header.get(word::OLDEST);
-                header.set(word::OLDEST, was ^ (1 << bit));
+                let was = header.raw(word::OLDEST);
+                header.corrupt(word::OLDEST, was ^ (1 << bit));
                 assert_eq!(
                     (header.oldest(), header.checked_oldest()),
                     (0, None),
                     "{bit}"
                 );
-                header.set(word::OLDEST, was);
+                header.corrupt(word::OLDEST, was);
             }
         }
-    }
-
-    // No changed bit is unnoticed, and none commits the last redo record again.
-    #[test]
-    fn redo_record_detects_flipped_bits() {
-        let page = page();
-        let header = Header::new(&page).unwrap();
-        let after = Counters {
-            occupied: 5,
-            live: 9,
-            ..Counters::default()
-        };
-        header.arm(Intent::Delete {
-            slot: 1,
-            position: 2,
-            vacant: Link::DELETED,
-            next_hole: 8,
-            after,
-        });
-        let armed = load(&page[word::INTENT]);
-        let body = word::INTENT_BODY..word::INTENT_BODY + 3;
-        let counters = word::INTENT_COUNTERS..word::INTENT_COUNTERS + 8;
-        for at in (word::INTENT..=word::INTENT).chain(body).chain(counters) {
-            for bit in 0..64 {
-                let was = load(&page[at]);
-                store(&page[at], was ^ (1 << bit));
-                assert_eq!(header.intent(), Armed::Damaged, "word {at}, bit {bit}");
-                store(&page[at], was);
-            }
-        }
-        assert!(matches!(header.intent(), Armed::Yes(_)));
-        for bit in 0..64 {
-            store(&page[word::INTENT], 1 << bit);
-            assert_eq!(header.intent(), Armed::Damaged, "{armed:#x}");
-        }
-    }
-
-    #[test]
-    fn invalid_redo_record_is_corrupt() {
-        let page = page();
-        let header = Header::new(&page).unwrap();
-        header.set(word::INTENT, 77);
-        assert_eq!(header.intent(), Armed::Damaged);
-        header.set(word::INTENT, 2);
-        header.set(word::INTENT_BODY + 1, 0x1234_5678);
-        assert_eq!(
-            header.intent(),
-            Armed::Damaged,
-            "a deletion that leaves a link to a record"
-        );
     }
 }

@@ -4,9 +4,9 @@
 
 use std::time::SystemTime;
 
-use crate::format::heap_addr::{CleanCursor, HeapAddr};
-use crate::format::index::word;
-use crate::index::header::{Armed, Header, Intent};
+use crate::format::heap_addr::HeapAddr;
+use crate::index::header::Header;
+use crate::index::redo::{Redo, RedoState};
 
 use crate::inspect::sealed::moment;
 
@@ -129,14 +129,9 @@ impl Changing {
     pub(super) fn decode(header: Header<'_>) -> Self {
         let poll = header.poll();
         let counters = header.counters();
-        let (boot, inode) = (header.written_under(), header.get(word::INODE));
-        let cursor = CleanCursor::from_word(header.get(word::CURSOR));
-        let at = |place| HeapPlace::from(HeapAddr::from_word(header.get(place)));
-        let time = |place| {
-            Some(header.get(place))
-                .filter(|&nanos| nanos != 0)
-                .map(moment)
-        };
+        let (boot, inode) = (header.written_under(), header.inode());
+        let cursor = header.clean_cursor();
+        let time = |nanos| Some(nanos).filter(|&nanos| nanos != 0).map(moment);
         Self {
             depth: poll.depth(),
             superseded: poll.superseded(),
@@ -151,9 +146,9 @@ impl Changing {
             reserved: header.reserved().into(),
             tail: header.tail().into(),
             live_after: header.live_after(),
-            last_write: time(word::LAST_MTIME),
-            changes: header.get(word::CHANGES),
-            heap_base: header.get(word::HEAP_BASE),
+            last_write: time(header.last_version()),
+            changes: header.changes(),
+            heap_base: header.heap_base(),
             oldest_segment: header.checked_oldest().map_or(u64::MAX, u64::from),
             cleaned: cursor.map(|cursor| cursor.addr.into()),
             cleaning_met_damage: cursor.is_some_and(|cursor| cursor.damage),
@@ -161,17 +156,17 @@ impl Changing {
             boot: u128::from(boot[0]) << 64 | u128::from(boot[1]),
             inode,
             dirty: header.is_dirty(),
-            flushed: header.get(word::FLUSHED) != 0,
-            synced: at(word::SYNCED),
-            sync_failed: header.get(word::SYNC_ERROR) != 0,
-            renames_pending: header.get(word::RENAMES_PENDING) != 0,
-            next_incarnation: header.get(word::INCARNATION),
-            compacted: time(word::COMPACTED),
-            puts: header.get(word::PUTS),
-            overwrites: header.get(word::OVERWRITES),
-            deletes: header.get(word::DELETES),
-            dropped: header.get(word::DROPPED),
-            writer: Some(header.get(word::HOLDER) as u32).filter(|&pid| pid != 0),
+            flushed: header.is_flushed(),
+            synced: header.synced_to().into(),
+            sync_failed: header.sync_failed(),
+            renames_pending: header.renames_pending(),
+            next_incarnation: header.next_region_tag(),
+            compacted: time(header.compacted()),
+            puts: header.puts(),
+            overwrites: header.overwrites(),
+            deletes: header.deletes(),
+            dropped: header.dropped(),
+            writer: Some(header.holder_word() as u32).filter(|&pid| pid != 0),
         }
     }
 
@@ -187,11 +182,11 @@ impl Changing {
 }
 
 fn pending(header: Header<'_>) -> Option<PendingChange> {
-    match header.intent() {
-        Armed::No => None,
-        Armed::Damaged => Some(PendingChange::Unknown),
-        Armed::Yes(Intent::Insert { .. }) => Some(PendingChange::Insert),
-        Armed::Yes(Intent::Delete { .. }) => Some(PendingChange::Delete),
-        Armed::Yes(Intent::Replace { .. }) => Some(PendingChange::Replace),
+    match header.redo() {
+        RedoState::Cleared => None,
+        RedoState::Corrupt => Some(PendingChange::Unknown),
+        RedoState::Committed(Redo::Insert { .. }) => Some(PendingChange::Insert),
+        RedoState::Committed(Redo::Delete { .. }) => Some(PendingChange::Delete),
+        RedoState::Committed(Redo::Replace { .. }) => Some(PendingChange::Replace),
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::cache::MmapCache;
-use crate::engine::NumberTally;
+use crate::engine::ids::{self, IdTally};
 use crate::error::Result;
 use crate::labels::id::LabelId;
 
@@ -15,7 +15,7 @@ pub struct LabelIter<'a> {
     /// The number of the next label, and the last one.
     next: u64,
     last: u64,
-    tally: NumberTally,
+    tally: IdTally,
     /// Labels that were found.
     found: u64,
     label: Vec<u8>,
@@ -34,11 +34,11 @@ impl fmt::Debug for LabelIter<'_> {
 impl<'a> LabelIter<'a> {
     pub(super) fn new(cache: &'a MmapCache) -> Result<Self> {
         // Before the last number is read.
-        let tally = NumberTally::of(cache.handle())?;
+        let tally = IdTally::of(cache.handle())?;
         Ok(Self {
             cache,
             next: 1,
-            last: cache.handle().numbers_given()?,
+            last: ids::ids_given(cache.handle())?,
             tally,
             found: 0,
             label: Vec::new(),
@@ -56,7 +56,7 @@ impl<'a> LabelIter<'a> {
             let number = self.next;
             self.next += 1;
             self.label.clear();
-            match self.cache.handle().key_of(number, &mut self.label) {
+            match ids::key_of(self.cache.handle(), number, &mut self.label) {
                 Ok(false) => {}
                 Ok(true) => {
                     self.found += 1;

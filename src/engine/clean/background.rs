@@ -1,8 +1,8 @@
-//! BackgroundTasks: work that a write hands to a thread of its own instead of waiting for the disk.
+//! Background tasks: fsync and the release of files, off the writer's thread.
 //!
-//! An task takes no lock. It stores what it achieved in the index header itself (invariant L3), so
-//! the next writer finds it there, whichever handle or process that is; a handle only remembers
-//! whether one is under way. Knows how work is handed over; what for is the caller's.
+//! A task takes no lock. It stores its result in the index header itself (invariant L3), so the next
+//! writer of any handle or process finds it there; a handle only remembers whether a task is under
+//! way. May call `lock` and `sync`.
 
 use std::sync::Arc;
 #[cfg(not(any(test, fuzzing, loom)))]
@@ -17,24 +17,24 @@ use crate::lock;
 #[derive(Debug, Default)]
 pub(crate) struct BackgroundTasks {
     pub under_way: Option<BackgroundTask>,
-    /// Whether this handle lived long enough to see an task of its own end.
+    /// Whether this handle lived long enough to see a task of its own end.
     pub has_collected: bool,
     releases: Vec<Work>,
 }
 
 impl BackgroundTasks {
-    /// Sends for memory and blocks of what was removed to be given back.
+    /// Starts giving back memory and blocks of what was removed.
     pub(crate) fn release<T: Send + Sync + 'static>(&mut self, removed: Vec<Arc<T>>) {
         self.releases.retain_mut(|work| !work.is_over());
         let work = move || {
             give_back(removed);
             Ok(())
         };
-        // Without a thread it is dropped here.
+        // If the system has no thread to give, it is dropped here.
         self.releases.extend(Work::begin(work));
     }
 
-    /// Waits until what was removed is given back. Whether there was anything.
+    /// Waits until what was removed is given back. Returns whether there was anything.
     pub(crate) fn await_releases(&mut self) -> bool {
         let releases = std::mem::take(&mut self.releases);
         let any = !releases.is_empty();
@@ -50,13 +50,13 @@ impl BackgroundTasks {
 pub(crate) struct BackgroundTask {
     /// The id of the heap that it is about.
     pub heap: u64,
-    /// Bytes of the heap when it set out.
+    /// Bytes of the heap when it began.
     pub heap_bytes: u64,
     work: Work,
 }
 
 impl BackgroundTask {
-    /// Sets out; none where the system has no thread to give.
+    /// Begins a task; `None` if the system has no thread to give.
     pub(crate) fn send(
         heap: u64,
         heap_bytes: u64,
@@ -73,7 +73,7 @@ impl BackgroundTask {
         self.work.is_over()
     }
 
-    /// Waits for the end. None where nothing can be said of the outcome.
+    /// Waits for the end. Returns `None` if the result is unknown.
     pub(crate) fn collect(self) -> Option<Result<()>> {
         self.work.collect()
     }
@@ -107,14 +107,15 @@ impl Work {
 #[cfg(not(any(test, fuzzing, loom)))]
 impl Drop for Work {
     fn drop(&mut self) {
-        // In a forked child there is no such thread, and nothing to let go of.
+        // In a forked child there is no such thread, and nothing to release.
         if self.epoch != lock::epoch() {
             std::mem::forget(self.thread.take());
         }
     }
 }
 
-/// A stack that is enough for system calls and what the standard library needs for them.
+/// Returns a builder of threads with a stack that suffices for system calls and what the standard
+/// library needs for them.
 #[cfg(not(any(test, fuzzing, loom)))]
 fn thread() -> Builder {
     Builder::new()
@@ -122,11 +123,11 @@ fn thread() -> Builder {
         .stack_size(64 * 1024)
 }
 
-/// In tests, where each step is counted and can be the last, the work is done by the same thread, a
-/// few looks later.
+/// In tests, where each step is counted and can be the last, the same thread does the work, when it
+/// has asked for the end a few times.
 #[cfg(any(test, fuzzing, loom))]
 struct Work {
-    looks: u32,
+    asked: u32,
     work: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
@@ -141,12 +142,12 @@ impl std::fmt::Debug for Work {
 impl Work {
     fn begin(work: impl FnOnce() -> Result<()> + Send + 'static) -> Option<Self> {
         let work = Box::new(work);
-        Some(Self { looks: 0, work })
+        Some(Self { asked: 0, work })
     }
 
     fn is_over(&mut self) -> bool {
-        self.looks += 1;
-        self.looks > 2
+        self.asked += 1;
+        self.asked > 2
     }
 
     fn collect(self) -> Option<Result<()>> {
@@ -154,11 +155,11 @@ impl Work {
     }
 }
 
-/// Gives back memory and blocks of what was removed. That may take the file system as long as the
-/// file was large, and whoever drops the last reference waits for it.
+/// Gives back memory and blocks of what was removed. For a large file that takes the file system
+/// long, and the thread that drops the last reference waits for it.
 fn give_back<T>(removed: Vec<Arc<T>>) {
     for one in removed {
-        // A reader that is about to let go of it should not be the last.
+        // A reader that is about to drop its reference should not be the last.
         let busy = |_: &u32| Arc::strong_count(&one) > 1;
         for _ in (0..100).take_while(busy) {
             std::thread::sleep(Duration::from_millis(1));

@@ -1,6 +1,6 @@
-//! Records of the oldest segment that are looked for in the index together, and moved together.
+//! Records of the oldest segment that are looked up in the index together, and moved together.
 //!
-//! Knows how they are gathered, and what they hold; not where they go.
+//! `clean::evacuate` moves them. May call `engine::generation` and everything below it.
 
 use crate::error::Result;
 use crate::format::heap_addr::HeapAddr;
@@ -10,27 +10,27 @@ use crate::heap::{DeadBlocks, ScanItem, Scanner, Segment};
 
 use crate::engine::generation::Generation;
 
-/// A record on its way to the newest segment, if an entry links to it.
+/// A record that is evacuated to the newest segment if an entry links to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingMove {
     pub place: HeapAddr,
     pub header: record::RecordHeader,
     pub hash: Hash,
-    /// The slot that links to it; none as long as that was not looked for, or where there is none.
+    /// The slot that links to it; `None` before it was looked up, or if there is none.
     pub slot: Option<u32>,
     /// Where its key begins among the batch's bytes.
     at: usize,
 }
 
-/// Records whose cache lines in the index come at the same time.
+/// Records whose cache misses in the index overlap.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub records: Vec<PendingMove>,
     /// Whether the walk met damage.
     pub damage: bool,
-    /// Whether it came to its end.
+    /// Whether the walk came to its end.
     pub over: bool,
-    /// The records' keys and, as far as they are small, values: as they were summed.
+    /// The records' keys, and the values of small ones, as their checksums covered them.
     bytes: Vec<u8>,
     /// The value of a large one.
     value: Vec<u8>,
@@ -38,13 +38,13 @@ pub(crate) struct Batch {
 
 impl Batch {
     const SIZE: usize = 16;
-    /// Records up to this size are kept as they were summed. Larger ones may be dead: they are
-    /// read when it is known that they are not.
+    /// Records up to this size are kept as read. Larger ones may be dead: they are read again when
+    /// they are known to be live.
     const SMALL: u64 = 1024;
     /// Memory that is kept for the next batch, of each kind.
     const KEPT: usize = 1 << 16;
 
-    /// Begins a walk; the room of the last one is used again.
+    /// Begins a walk, reusing the memory of the last one.
     pub(crate) fn begin(&mut self, damage: bool) {
         self.clear();
         self.damage = damage;
@@ -59,8 +59,8 @@ impl Batch {
         }
     }
 
-    /// Walks on until the batch is full, or has come beyond a place, or the segment ends. What is
-    /// known to be dead is passed over.
+    /// Walks until the batch is full, the place `until` is passed, or the segment ends. Passes over
+    /// records that are known to be dead.
     pub(crate) fn fill(
         &mut self,
         generation: &Generation,
@@ -87,7 +87,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes one record from its place. What kind it is of; none where it does not verify.
+    /// Takes one record from its place. Returns its kind; `None` if it does not verify.
     pub(crate) fn take(
         &mut self,
         generation: &Generation,
@@ -114,6 +114,10 @@ impl Batch {
             return;
         }
         let key = &self.bytes[at..at + usize::from(header.key_len)];
+        debug_assert!(
+            self.records.len() < 2 * Self::SIZE,
+            "a batch has few records"
+        );
         let hash = generation.hasher.hash(key);
         generation.table.prefetch_search(hash);
         self.records.push(PendingMove {
@@ -125,7 +129,7 @@ impl Batch {
         });
     }
 
-    /// Key and value of a record of the batch; none where it is damaged by now.
+    /// Returns key and value of a record of the batch; `None` if it is damaged by now.
     pub(crate) fn content(
         &mut self,
         segment: &Segment,

@@ -4,7 +4,7 @@
 //! after its last one, so that damage cannot make it shorter unnoticed.
 
 use crate::error::{Error, Result};
-use crate::index::header::Armed;
+use crate::index::redo::RedoState;
 use crate::sync::acquire_fence;
 
 use crate::engine::generation::Generation;
@@ -38,10 +38,10 @@ impl ExpectedCount {
         let header = generation.header();
         acquire_fence();
         // The intent first: a change that is not under way any more was counted before.
-        let least = match header.intent() {
-            Armed::No => self.occupied,
-            Armed::Yes(intent) => self.occupied.min(intent.fewest_entries()),
-            Armed::Damaged => self.occupied.saturating_sub(1),
+        let least = match header.redo() {
+            RedoState::Cleared => self.occupied,
+            RedoState::Committed(intent) => self.occupied.min(intent.fewest_entries()),
+            RedoState::Corrupt => self.occupied.saturating_sub(1),
         };
         least.saturating_sub(header.changes().wrapping_sub(self.changes))
     }

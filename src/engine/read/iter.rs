@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::index::word;
 use crate::format::record;
 use crate::format::roster::Position;
 use crate::format::slot::{Link, RecordMeta, SlotIdentity};
@@ -318,7 +317,7 @@ impl<'a> Cursor<'a> {
         }
         // Asked after the link was read and before all is compared again: a writer between its
         // stores has said so.
-        let writing = generation.header().get(word::INTENT) != 0;
+        let writing = generation.header().has_redo();
         // What was read counts only if region, slot and roster are what they were before.
         let still = || {
             let same_stamp = region.stamp_after() == stamp;

@@ -511,7 +511,7 @@ mod tests {
         let restart = |is_changed: bool| {
             let answer = handle.search(b"key", |generation, _, _, _| {
                 if is_changed {
-                    generation.header().count_change();
+                    generation.header().entry_words().count_change();
                 }
                 Ok(Step::<()>::Restart)
             });

@@ -1,330 +1,91 @@
-//! Finishing what a killed writer left, and rebuilding index and roster from the heap.
+//! Rebuilding index and roster from the heap.
 //!
-//! The first is bounded by one region and happens whenever the lock is taken; the second reads the
-//! whole heap and happens only after a power loss with unsynced writes, or where the shared state
-//! contradicts itself. Both can be killed and begun again.
+//! It reads the whole heap, and runs only after a power loss with unsynced writes, on copied files,
+//! or when the shared state contradicts itself. It can be killed and run again. May call
+//! `engine::switch` and everything below it.
 
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::heap_addr::{CleanCursor, HeapAddr};
-use crate::format::index::word;
+use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{self, Kind};
 use crate::format::roster::Position;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
-use crate::format::slot::{Link, RecordMeta};
+use crate::format::slot::RecordMeta;
 use crate::hash::Hash;
 use crate::heap::{ScanItem, Segment};
-use crate::index::header::{Armed, Intent};
-use crate::lock;
 use crate::os::file_names::Stage;
 use crate::os::files;
-use crate::sync::Relaxed;
 
+use crate::engine::clean::state;
 use crate::engine::generation::{Generation, read_sealed};
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence;
-use crate::engine::ids::highest_reserved;
+use crate::engine::ids::{self, KeyPolicy};
 use crate::engine::recovery::losses::{Missing, Recovery};
-use crate::engine::switch::{Heap, reindex_larger};
+use crate::engine::switch::{self, Heap, reindex_larger};
 use crate::engine::version::Version;
-use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult};
-use crate::engine::write::publish::Insertion;
+use crate::engine::write::mutator::{Abort, Mutator, Target, WriteResult};
+use crate::engine::write::put::StoredRecord;
+use crate::engine::write::{durability, heap_end, publish, put};
 
-/// The length that marks, while an index is rebuilt, that a key's newest record is a deletion.
+/// The value length that marks, while an index is rebuilt, that a key's newest record is a deletion.
 const GONE: u32 = u32::MAX;
 
-impl Mutator {
-    /// Looks at what the last writer left, whether it was killed, or somebody else has changed it
-    /// since, and finishes it where that is enough. What a recovery would be about is told beside.
-    pub(crate) fn examine(
-        &mut self,
-        handle: &Handle,
-        has_marked: bool,
-    ) -> Result<(Origin, WriteResult<()>)> {
-        // Not cloned: an atomic count would wait for the stores of the last write.
-        let (generation, boot) = (&self.generation, handle.boot);
-        let believed = handle.believed.load(Relaxed) == generation.inode.1;
-        // Asked before this writer is seen to be at work: the name of one that was killed tells.
-        let floor = generation.last_visit();
-        let header = generation.header();
-        header.set(word::HOLDER, u64::from(lock::process()));
-        let settled = handle.settled.load(Relaxed) == generation.inode.1;
-        if !settled || header.get(word::RENAMES_PENDING) != 0 {
-            handle.settle(generation)?;
-        }
-        let elsewhere = generation.is_from_elsewhere(boot) && !has_marked;
-        let doubtful = (generation.is_copied(boot) || generation.seen.latest > floor) && !believed;
-        if elsewhere || doubtful {
-            self.remove_leftovers(boot, floor)?;
-        }
-        let finished = if elsewhere {
-            let what = "written under another boot, or copied";
-            Err(Abort::Recover(what, At::Word(word::DIRTY)))
-        } else if doubtful {
-            let what = "copied or restored files that do not agree";
-            Err(Abort::Recover(what, At::Word(word::INODE)))
-        } else if let Some((what, at)) = self.generation.fault() {
-            Err(Abort::Recover(what, At::Word(at)))
-        } else if !settled && heap_presence::has_older(&self.generation, &handle.names)? {
-            let what = "the heap's first segment, before which there is another";
-            Err(Abort::Recover(what, At::Word(word::OLDEST)))
-        } else {
-            self.finish()
-        };
-        let origin = if doubtful {
-            Origin::Elsewhere
-        } else {
-            Origin::Here
-        };
-        Ok((origin, finished))
-    }
-
-    /// Finishes or takes back the operation that a killed writer left half done.
-    pub(crate) fn finish(&mut self) -> WriteResult<()> {
-        match self.generation.header().intent() {
-            Armed::No => self.finish_record(),
-            Armed::Damaged => Err(Abort::Recover(
-                "an intent that nobody armed",
-                At::Word(word::INTENT),
-            )),
-            Armed::Yes(intent) => {
-                self.finish_intent(&intent)?;
-                self.close_record();
-                self.generation.header().disarm();
-                Ok(())
-            }
-        }
-    }
-
-    /// Stores again what the intent was armed for; the stores that were done before the kill change
-    /// nothing.
-    fn finish_intent(&mut self, intent: &Intent) -> WriteResult<()> {
-        let table = Arc::clone(&self.generation.table);
-        let region = match *intent {
-            Intent::Insert {
-                slot,
-                position,
-                link,
-                after,
-            } => {
-                self.finish_insert(slot, position, link, after)?;
-                table.slot_home(slot).0
-            }
-            Intent::Delete { slot, .. } => {
-                self.apply_delete(&table, intent)?;
-                table.slot_home(slot).0
-            }
-            Intent::Replace { low, .. } => {
-                self.apply_replace(&table, intent)?;
-                low
-            }
-        };
-        // The region's own counts are not in the intent: its control bytes tell.
-        let region = table.region(region)?;
-        region.set_counts(region.recount());
-        Ok(())
-    }
-
-    fn finish_insert(
-        &mut self,
-        slot: u32,
-        position: u32,
-        link: Link,
-        after: crate::format::index::Counters,
-    ) -> WriteResult<()> {
-        let table = Arc::clone(&self.generation.table);
-        let mut key = Vec::new();
-        let place = link.addr();
-        let found = match self.segment(place.segment)? {
-            Some(segment) => segment.read_any(place.unit, &mut key, None)?,
-            None => None,
-        };
-        let Some(header) = found.filter(|header| header.kind == Kind::Entry) else {
-            return Err(Abort::Recover(
-                "an intent whose record is damaged",
-                At::Heap(place),
-            ));
-        };
-        let hash = self.generation.hasher.hash(&key);
-        let region = table.region(table.slot_home(slot).0)?;
-        if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
-            return Err(Abort::Recover(
-                "an intent for a slot of other keys",
-                At::Word(word::INTENT_BODY),
-            ));
-        }
-        let plan = Insertion {
-            slot,
-            position,
-            counts: region.counts(),
-            after,
-        };
-        let meta = RecordMeta {
-            mtime: header.mtime,
-            value_len: header.value_len,
-        };
-        self.apply_insert(&table, &plan, link, hash, meta, &key)
-    }
-
-    /// Without an intent, the operation was an overwrite, a copy of the cleaner's, or the beginning
-    /// of a segment; or it had not come to its intent.
-    fn finish_record(&mut self) -> WriteResult<()> {
-        let header = self.generation.header();
-        let (tail, reserved) = (header.tail(), header.reserved());
-        if tail == reserved {
-            return Ok(());
-        }
-        if reserved.segment != tail.segment {
-            return self.finish_roll(tail, reserved);
-        }
-        self.segment(tail.segment)?;
-        if reserved.unit < tail.unit || !self.generation.plausible(reserved) {
-            return Err(Abort::Recover(
-                "the heap's end lies before its end",
-                At::Word(word::RESERVED),
-            ));
-        }
-        if self.is_linked(tail, reserved)? {
-            let header = self.generation.header();
-            header.set_live(header.live_after());
-            header.count_change();
-            header.set_tail(reserved);
-            return Ok(());
-        }
-        if self.holds_others(tail, reserved)? {
-            return Err(Abort::Recover(
-                "the heap's end lies before its records",
-                At::Heap(tail),
-            ));
-        }
-        // Nobody links to it: zero it, lest it speak up when the heap is read one day. The zeros
-        // are to be synced too, by whoever syncs next.
-        let header = self.generation.header();
-        if header.get(word::SYNCED) == tail.to_word() {
-            header.set(word::SYNCED, HeapAddr { unit: 0, ..tail }.to_word());
-        }
-        if let Some(segment) = self.generation.segment(tail.segment) {
-            segment.erase(tail.unit, reserved.unit)?;
-        }
-        self.generation.header().unreserve(tail);
-        Ok(())
-    }
-
-    /// Whether the reserved range holds more than the one record that was under way: then its
-    /// beginning is damaged, and erasing it would cost records that are sound.
-    fn holds_others(&mut self, from: HeapAddr, to: HeapAddr) -> WriteResult<bool> {
-        let Some(segment) = self.segment(from.segment)? else {
-            return Ok(false);
-        };
-        let fills = |stored: u64| u64::from(to.unit - from.unit) * 8 == stored;
-        if segment.stored_bytes(from.unit)?.is_some_and(fills)
-            || segment.is_zero(from.unit, to.unit)?
-        {
-            return Ok(false);
-        }
-        // Killed within the first three words of a record, or damage: only now is it worth a walk.
-        let mut scanner = segment.scan(0, to.unit);
-        while let Some(found) = scanner.next_item()? {
-            if matches!(found, ScanItem::Record(..)) && scanner.unit() > from.unit {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether the record that fills the reserved range is an entry's.
-    fn is_linked(&mut self, from: HeapAddr, to: HeapAddr) -> WriteResult<bool> {
-        let mut key = Vec::new();
-        let Some(segment) = self.segment(from.segment)? else {
-            return Ok(false);
-        };
-        let Some(header) = segment.read_any(from.unit, &mut key, None)? else {
-            return Ok(false);
-        };
-        if u64::from(to.unit - from.unit) * 8 != header.stored_bytes() {
-            return Ok(false);
-        }
-        let table = Arc::clone(&self.generation.table);
-        Ok(self
-            .find_place(&table, self.generation.hasher.hash(&key), from)?
-            .is_some())
-    }
-
-    fn finish_roll(&mut self, tail: HeapAddr, reserved: HeapAddr) -> WriteResult<()> {
-        let begun = reserved == first_place(reserved.segment)
-            && reserved.segment == tail.segment.wrapping_add(1);
-        if !begun {
-            return Err(Abort::Recover(
-                "the heap's end lies in two segments",
-                At::Word(word::RESERVED),
-            ));
-        }
-        if self.segment(reserved.segment)?.is_some() {
-            self.generation.header().set_tail(reserved);
-        } else {
-            self.generation.header().unreserve(tail);
-        }
-        Ok(())
-    }
-}
-
-/// What reading the heap brought back so far.
+/// What reading the heap has found so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salvage {
-    /// Bytes of the heap that were read, and that there are.
+    /// Bytes of the heap that were read, and all of them.
     pub read_bytes: u64,
     pub heap_bytes: u64,
     pub records: u64,
     /// Bytes that are damaged, and how many stretches of them there are.
     pub damaged_bytes: u64,
     pub stretches: u64,
-    /// Entries of the old index that did not come back; none where it told nothing.
+    /// Entries of the old index that are not in the new one; `None` if the old one is corrupt.
     pub missing: Option<Missing>,
 }
 
-/// Whose files they are that a recovery is about.
+/// Where the files of a recovery come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A writer wrote them where they are.
     Here,
-    /// Somebody copied or restored them.
+    /// Another program copied or restored them.
     Elsewhere,
 }
 
-/// What bytes are that are no record.
+/// What bytes are that belong to no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// From this place on, records that had not come to the disk when the power was lost. Nobody
-    /// was promised that they stay: gaps take their place. What stands before it was synced, and is
-    /// damaged.
+    /// From this place on, records that were not on the disk at a power loss. No caller was promised
+    /// that they stay: filler records replace them. Before it all was synced, and is damaged.
     NeverWritten(HeapAddr),
-    /// The files are copies: gaps take the place of all of it. What stands before the end of the
-    /// heap is damaged; what stands behind it was written while it was copied.
+    /// The files are copies: filler records replace all of it. Before the end of the heap it is
+    /// damaged; after it, it was written during the copy.
     Copied(HeapAddr),
-    /// They are left as they are, for whoever wants to know.
+    /// They are left as they are, for inspection.
     Unknown,
 }
 
 impl Damage {
-    /// What the words of the last writer say of it.
+    /// Returns what the header of the last writer says of it.
     fn of(generation: &Generation, boot: [u64; 2], origin: Origin) -> Self {
         let header = generation.header();
         if origin == Origin::Elsewhere || generation.is_copied(boot) {
             Self::Copied(header.tail())
         } else if generation.is_from_elsewhere(boot) {
-            let synced = match header.get(word::FLUSHED) {
-                0 => 0,
-                _ => header.get(word::SYNCED),
-            };
-            Self::NeverWritten(HeapAddr::from_word(synced))
+            Self::NeverWritten(match header.is_flushed() {
+                true => header.synced_to(),
+                false => HeapAddr::from_word(0),
+            })
         } else {
             Self::Unknown
         }
     }
 
-    /// Whether nothing was lost at a place: no record ever came to stand there.
+    /// Returns whether nothing was lost at a place: no record there ever came to the disk.
     pub(crate) fn was_never_written(self, place: HeapAddr) -> bool {
         matches!(self, Self::NeverWritten(from) | Self::Copied(from) if place >= from)
     }
@@ -333,57 +94,54 @@ impl Damage {
         matches!(self, Self::NeverWritten(_))
     }
 
-    /// Whether what is no record is taken away there.
+    /// Returns whether bytes that belong to no record are cleared there.
     fn is_cleared(self, place: HeapAddr) -> bool {
         matches!(self, Self::Copied(_)) || self.was_never_written(place)
     }
 }
 
-/// After so many bytes of heap whoever waits is told how far it is.
-const TELL_EACH: u64 = 1 << 20;
+/// Bytes of heap between two calls of the progress callback.
+const PROGRESS_EACH: u64 = 1 << 20;
 
-impl Handle {
-    /// Builds index and roster anew from the heap: of each key the newest record that verifies
-    /// wins, and a deletion wins like any other. Appends then go to a fresh segment.
-    ///
-    /// Refuses where the heap, or a part of it, is not there: it would be dropped.
-    pub(crate) fn recover_from_heap(
-        &self,
-        mutator: &mut Mutator,
-        origin: Origin,
-    ) -> WriteResult<()> {
-        heap_presence::check(&mutator.generation, &self.names, self.boot)?;
-        log::warn!(
-            "{}: rebuilding index and roster from the heap",
-            self.path.display()
-        );
-        let mut salvage = Salvage::default();
-        let old = Arc::clone(&mutator.generation);
-        let rebooted = old.header().written_under() != self.boot;
-        let damage = Damage::of(&old, self.boot, origin);
-        self.switch(mutator, Heap::Kept, self.options.capacity, |fresh| {
-            salvage = refill(fresh, damage, Some(&old), &mut |_| Ok(()))?;
-            remove_unwritten(fresh, damage)?;
-            let header = fresh.generation.header();
-            if rebooted {
-                // What is read now comes from the disk, not from a cache that a failed sync left
-                // behind.
-                header.set(word::SYNC_ERROR, 0);
-            }
-            header.add(word::DROPPED, salvage.dropped());
-            header.add(word::RECOVERIES, 1);
-            Ok(())
-        })?;
-        let recovery = salvage.recovery(mutator.generation.header().occupied());
-        log::warn!("{}: {recovery}", self.path.display());
-        self.recovered.store(Some(Arc::new(recovery)));
+/// Rebuilds index and roster from the heap: of each key the newest record that verifies wins, and a
+/// deletion wins like any other. Appends then go to a fresh segment.
+///
+/// Refuses if the heap, or a part of it, is not there: its entries would be dropped.
+pub(crate) fn recover_from_heap(
+    handle: &Handle,
+    mutator: &mut Mutator,
+    origin: Origin,
+) -> WriteResult<()> {
+    heap_presence::check(&mutator.generation, &handle.names, handle.boot)?;
+    log::warn!(
+        "{}: rebuilding index and roster from the heap",
+        handle.path.display()
+    );
+    let mut salvage = Salvage::default();
+    let old = Arc::clone(&mutator.generation);
+    let rebooted = old.header().written_under() != handle.boot;
+    let damage = Damage::of(&old, handle.boot, origin);
+    let capacity = handle.options.capacity;
+    switch::replace(handle, mutator, Heap::Kept, capacity, |fresh| {
+        salvage = refill(fresh, damage, Some(&old), &mut |_| Ok(()))?;
+        remove_unwritten(fresh, damage)?;
+        let header = fresh.generation.header();
+        if rebooted {
+            durability::forget_failed_sync(header);
+        }
+        publish::count_dropped(header, salvage.dropped());
+        publish::count_recovery(header);
         Ok(())
-    }
+    })?;
+    let recovery = salvage.recovery(mutator.generation.header().occupied());
+    log::warn!("{}: {recovery}", handle.path.display());
+    handle.recovered.store(Some(Arc::new(recovery)));
+    Ok(())
 }
 
 impl Salvage {
-    /// Entries that are given up. Where no index told of them, each stretch of damage was one at
-    /// least.
+    /// Returns the number of entries that are given up. If no old index counts them, each damaged
+    /// stretch was at least one.
     pub(crate) fn dropped(&self) -> u64 {
         self.missing
             .map_or(self.stretches, |missing| missing.dropped)
@@ -403,48 +161,57 @@ impl Salvage {
 }
 
 /// Fills an empty generation, which has all segments of the heap mapped, with what their records
-/// say, and begins a fresh segment. `told` hears how far it is, and can end it by an error. Entries
-/// of the old index, where there is one, are looked for.
+/// say, and rotates to a fresh segment. `progress` may end it by an error. Counts which entries of
+/// the old index are missing, if there is one.
 pub(crate) fn refill(
     fresh: &mut Mutator,
     damage: Damage,
     old: Option<&Generation>,
-    told: &mut dyn FnMut(Salvage) -> Result<()>,
+    progress: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> WriteResult<Salvage> {
-    // A segment whose header never came to the disk has a name all the same: the next number lies
-    // behind that.
+    // A segment whose header never came to the disk has a name all the same: the next number is
+    // after it.
     let all = fresh.names.segment_numbers()?;
     let highest = all.last().copied().unwrap_or(0);
-    let salvage = read_heap(fresh, highest, damage, old, told)?;
-    if fresh.generation.is_numbered() {
-        fresh.give_up_reserved()?;
-    }
-    fresh.rotate(0)?;
+    let salvage = read_heap(fresh, highest, damage, old, progress)?;
+    ids::give_up_reserved(&fresh.generation)?;
+    heap_end::rotate(fresh, 0)?;
     heap_presence::whole_from_tail(fresh.generation.header());
     Ok(salvage)
 }
 
-/// As [`refill`], but that numbers which may have been given are not given up, and that the last
-/// segment stays the last. `highest` is the highest number that a segment's file has.
+/// As [`refill`], but reserved ids are not given up, and the last segment stays the last. `highest`
+/// is the highest number that a segment's file has.
 pub(crate) fn read_heap(
     fresh: &mut Mutator,
     highest: u16,
     damage: Damage,
     old: Option<&Generation>,
-    told: &mut dyn FnMut(Salvage) -> Result<()>,
+    progress: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> WriteResult<Salvage> {
     reset_heap_words(fresh, highest)?;
-    let mut salvage = index_heap(fresh, damage, told)?;
-    if let Some(old) = old {
-        // While the table still knows the keys whose newest record is a deletion.
-        salvage.missing = Missing::of(old, fresh, damage.is_by_power_loss(), |place| {
-            damage.was_never_written(place)
-        })?;
+    let mut salvage = index_heap(fresh, damage, progress)?;
+    if let Some(old) = old
+        && old.fault().is_none()
+        && ids::fault(old).is_none()
+    {
+        // Before the keys whose newest record is a deletion are removed from the table.
+        let never_written = |place| damage.was_never_written(place);
+        let is_older = damage.is_by_power_loss();
+        salvage.missing = Some(Missing::of(old, fresh, is_older, never_written, has_id)?);
     }
-    if !fresh.generation.is_numbered() {
+    if KeyPolicy::of(&fresh.generation) == KeyPolicy::Versioned {
         sweep_deletions(fresh)?;
     }
     Ok(salvage)
+}
+
+/// Returns whether the id of a roster position is known; `None` if the cache has no ids.
+fn has_id(fresh: &Mutator, position: u32) -> WriteResult<Option<bool>> {
+    match KeyPolicy::of(&fresh.generation) {
+        KeyPolicy::Versioned => Ok(None),
+        KeyPolicy::WithIds => ids::has_id(&fresh.generation, u64::from(position) + 1).map(Some),
+    }
 }
 
 /// The header of the old index may be as old as the last sync: the segments themselves say where
@@ -465,92 +232,102 @@ fn reset_heap_words(fresh: &Mutator, highest: u16) -> WriteResult<()> {
             unit: (segment.file().len()? / 8) as u32,
         };
     }
+    // H3: no number is used again, also if its segment never came to the disk.
     if highest > last.segment {
         before += last.bytes();
         last = first_place(highest);
     }
-    header.set_oldest(first);
-    header.set(word::CURSOR, CleanCursor::at(first_place(first)).to_word());
-    header.set(word::HEAP_BASE, before);
-    header.unreserve(last);
-    header.set_tail(last);
-    if header.get(word::SYNC_ERROR) > 1 {
-        header.set(word::SYNC_ERROR, 0);
-    }
-    // What was synced of it is not known any more.
-    header.set(word::SYNCED, first_place(first).to_word());
+    debug_assert!(first <= last.segment);
+    state::begin_at(header, first);
+    heap_end::set_end(header, before, last);
+    durability::forget_synced(header, first);
     Ok(())
 }
 
+/// Reads every segment of the heap and indexes its records.
 fn index_heap(
     fresh: &mut Mutator,
     damage: Damage,
-    told: &mut dyn FnMut(Salvage) -> Result<()>,
+    progress: &mut dyn FnMut(Salvage) -> Result<()>,
 ) -> WriteResult<Salvage> {
     let segments: Vec<_> = fresh.generation.segments().cloned().collect();
     let mut salvage = Salvage {
         heap_bytes: segments.iter().map(|segment| segment.allocated()).sum(),
         ..Salvage::default()
     };
-    let carried = fresh.generation.header().get(word::LAST_MTIME);
-    let is_numbered = fresh.generation.is_numbered();
+    let carried = fresh.generation.header().last_version();
+    let policy = KeyPolicy::of(&fresh.generation);
+    // G3: also the versions of deletions that were dropped with their segments.
     let known = segments.iter().map(|segment| segment.created());
     let mut newest = known
         .chain([carried])
-        .filter(|&version| version <= Version::MAX && !is_numbered)
+        .filter(|&version| version <= Version::MAX && policy == KeyPolicy::Versioned)
         .max()
         .unwrap_or(0);
-    let mut key = Vec::new();
     let mut before = 0;
     for segment in segments {
-        let mut scanner = segment.scan(0, (segment.refresh()? / 8) as u32);
-        while let Some(found) = scanner.next_item()? {
-            let read_bytes = before + u64::from(scanner.unit()) * 8;
-            if read_bytes - salvage.read_bytes >= TELL_EACH {
-                salvage.read_bytes = read_bytes;
-                told(salvage)?;
-            }
-            match found {
-                ScanItem::Corrupt { from, to } => {
-                    let place = HeapAddr {
-                        segment: segment.number(),
-                        unit: from,
-                    };
-                    if !damage.was_never_written(place) {
-                        salvage.damaged_bytes += u64::from(to - from) * 8;
-                        salvage.stretches += 1;
-                    }
-                    if damage.is_cleared(place) && !scanner.gave_up() {
-                        close_gap(&segment, from, to)?;
-                    }
-                }
-                ScanItem::Record(_, header) if header.kind == Kind::Filler => {}
-                ScanItem::Record(place, header) => {
-                    key.clear();
-                    if segment.read_any(place.unit, &mut key, None)?.is_some() {
-                        salvage.records += 1;
-                        newest = newest.max(header.mtime);
-                        if is_numbered {
-                            index_numbered(fresh, place, header, &key)?;
-                        } else {
-                            index_record(fresh, place, header, &key)?;
-                        }
-                    }
-                }
-            }
-        }
+        let found = index_segment(fresh, &segment, damage, before, &mut salvage, progress)?;
+        newest = newest.max(found);
         before += segment.allocated();
         salvage.read_bytes = before;
-        told(salvage)?;
+        progress(salvage)?;
     }
-    if is_numbered {
-        newest = highest_reserved(newest, carried);
+    match policy {
+        KeyPolicy::Versioned => heap_end::set_last_version(fresh.generation.header(), newest),
+        KeyPolicy::WithIds => ids::set_reserved(&fresh.generation, newest, carried),
     }
-    fresh.generation.header().set(word::LAST_MTIME, newest);
     Ok(salvage)
 }
 
-/// Takes away what is no record: behind it the segment is at its end, or there is another record.
+/// Indexes the records of one segment, before which `before` bytes of the heap were read. Returns
+/// the newest version, or the highest id, among them.
+fn index_segment(
+    fresh: &mut Mutator,
+    segment: &Segment,
+    damage: Damage,
+    before: u64,
+    salvage: &mut Salvage,
+    progress: &mut dyn FnMut(Salvage) -> Result<()>,
+) -> WriteResult<u64> {
+    let mut newest = 0;
+    let mut key = Vec::new();
+    let mut scanner = segment.scan(0, (segment.refresh()? / 8) as u32);
+    while let Some(found) = scanner.next_item()? {
+        let read_bytes = before + u64::from(scanner.unit()) * 8;
+        if read_bytes - salvage.read_bytes >= PROGRESS_EACH {
+            salvage.read_bytes = read_bytes;
+            progress(*salvage)?;
+        }
+        match found {
+            ScanItem::Corrupt { from, to } => {
+                let place = HeapAddr {
+                    segment: segment.number(),
+                    unit: from,
+                };
+                if !damage.was_never_written(place) {
+                    salvage.damaged_bytes += u64::from(to - from) * 8;
+                    salvage.stretches += 1;
+                }
+                if damage.is_cleared(place) && !scanner.gave_up() {
+                    close_gap(segment, from, to)?;
+                }
+            }
+            ScanItem::Record(_, header) if header.kind == Kind::Filler => {}
+            ScanItem::Record(place, header) => {
+                key.clear();
+                if segment.read_any(place.unit, &mut key, None)?.is_some() {
+                    salvage.records += 1;
+                    newest = newest.max(header.mtime);
+                    index_record(fresh, place, header, &key)?;
+                }
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// Clears bytes that belong to no record: with zeros at the segment's end, with a filler record
+/// before another record.
 fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
     if segment
         .scan(to, segment.capacity_units())
@@ -563,8 +340,8 @@ fn close_gap(segment: &Segment, from: u32, to: u32) -> Result<()> {
     }
 }
 
-/// Removes the files of segments of which neither the header nor any record came to the disk: in
-/// the midst of the others they would be taken for damage when cleaning gets there.
+/// Removes the files of segments of which neither the header nor any record came to the disk.
+/// Between the others, cleaning would take them for damage.
 fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
     for number in fresh.names.segment_numbers()? {
         let path = fresh.names.segment(number, Stage::Final);
@@ -578,8 +355,21 @@ fn remove_unwritten(fresh: &Mutator, damage: Damage) -> Result<()> {
     Ok(())
 }
 
-/// Lets a record win or lose against what is known of its key.
+/// Takes a record into the index if it wins.
 fn index_record(
+    fresh: &mut Mutator,
+    place: HeapAddr,
+    header: record::RecordHeader,
+    key: &[u8],
+) -> WriteResult<()> {
+    match KeyPolicy::of(&fresh.generation) {
+        KeyPolicy::Versioned => index_version(fresh, place, header, key),
+        KeyPolicy::WithIds => index_id(fresh, place, header, key),
+    }
+}
+
+/// Of two records of a key the one with the later version wins, and a deletion wins like any other.
+fn index_version(
     fresh: &mut Mutator,
     place: HeapAddr,
     header: record::RecordHeader,
@@ -591,66 +381,75 @@ fn index_record(
         mtime: header.mtime,
         value_len: if gone { GONE } else { header.value_len },
     };
-    let bytes = |header: record::RecordHeader| {
-        if header.kind == Kind::Entry {
-            header.stored_bytes()
-        } else {
-            0
-        }
-    };
+    let bytes = live_bytes(&header);
     let table = Arc::clone(&fresh.generation.table);
     if let Some(target) = fresh.find(&table, hash, key)? {
         let known = target.record.map_or((0, target.link.addr()), |known| {
             (known.mtime, target.link.addr())
         });
         if (header.mtime, place) > known {
-            let live = table.header().counters().live.saturating_add(bytes(header));
-            fresh.relink(
-                &target,
-                place,
-                meta,
-                live.saturating_sub(target.record.map_or(0, bytes)),
-            );
+            let live = table.header().counters().live.saturating_add(bytes);
+            let dead = target.record.as_ref().map_or(0, live_bytes);
+            put::relink(&target, place, meta);
+            publish::set_live(table.header(), live.saturating_sub(dead));
         }
         return Ok(());
     }
-    adopt_enlarging(fresh, place, meta, bytes(header), hash, key)
+    adopt_enlarging(
+        fresh,
+        &StoredRecord {
+            place,
+            meta,
+            bytes,
+            hash,
+            key,
+        },
+    )
 }
 
-/// Takes in the record of a numbered key. Of two for one key, or for one number, the first is the
-/// one that counts: to whoever wrote the second, damage had hidden it.
-fn index_numbered(
+/// Returns the heap bytes that are live with a record.
+fn live_bytes(header: &record::RecordHeader) -> u64 {
+    match header.kind {
+        Kind::Entry => header.stored_bytes(),
+        _ => 0,
+    }
+}
+
+/// Takes in the record of a key with an id. Of two records for one key, or for one id, the first
+/// one counts: damage had hidden it from the writer of the second.
+fn index_id(
     fresh: &mut Mutator,
     place: HeapAddr,
     header: record::RecordHeader,
     key: &[u8],
 ) -> WriteResult<()> {
-    if header.kind != Kind::Entry || fresh.has_number(header.mtime)? {
+    if header.kind != Kind::Entry || ids::has_id(&fresh.generation, header.mtime)? {
         return Ok(());
     }
-    let hash = fresh.generation.hasher.hash(key);
+    let hash: Hash = fresh.generation.hasher.hash(key);
     let table = Arc::clone(&fresh.generation.table);
     if fresh.find(&table, hash, key)?.is_some() {
         return Ok(());
     }
-    let meta = RecordMeta {
-        mtime: header.mtime,
-        value_len: 0,
-    };
-    adopt_enlarging(fresh, place, meta, header.stored_bytes(), hash, key)
+    adopt_enlarging(
+        fresh,
+        &StoredRecord {
+            place,
+            meta: RecordMeta {
+                mtime: header.mtime,
+                value_len: 0,
+            },
+            bytes: header.stored_bytes(),
+            hash,
+            key,
+        },
+    )
 }
 
 /// Links a record, in a larger table if it must be.
-fn adopt_enlarging(
-    fresh: &mut Mutator,
-    place: HeapAddr,
-    meta: RecordMeta,
-    bytes: u64,
-    hash: Hash,
-    key: &[u8],
-) -> WriteResult<()> {
+fn adopt_enlarging(fresh: &mut Mutator, stored: &StoredRecord<'_>) -> WriteResult<()> {
     loop {
-        match fresh.adopt(place, meta, bytes, hash, key) {
+        match ids::adopt(fresh, stored) {
             Err(Abort::Enlarge) => {
                 let larger = reindex_larger(fresh)?;
                 *fresh = larger;
@@ -660,7 +459,7 @@ fn adopt_enlarging(
     }
 }
 
-/// Takes out the keys whose newest record is a deletion.
+/// Removes the keys whose newest record is a deletion.
 fn sweep_deletions(fresh: &mut Mutator) -> WriteResult<()> {
     let table = Arc::clone(&fresh.generation.table);
     for position in 0..fresh.generation.roster_len() {
@@ -671,16 +470,14 @@ fn sweep_deletions(fresh: &mut Mutator) -> WriteResult<()> {
         let slot = table.region(region)?.slot(index);
         let link = slot.link();
         if link.is_entry() && slot.meta(link.which()).value_len == GONE {
-            fresh.drop_entry(
-                &Target {
-                    region,
-                    index,
-                    slot,
-                    link,
-                    record: None,
-                },
-                0,
-            )?;
+            let target = Target {
+                region,
+                index,
+                slot,
+                link,
+                record: None,
+            };
+            put::drop_entry(&fresh.generation, &target, 0)?;
         }
     }
     Ok(())

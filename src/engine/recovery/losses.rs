@@ -1,7 +1,7 @@
-//! What a recovery from the heap could not bring back.
+//! The entries that a rebuild from the heap could not restore.
 //!
-//! Compares the index that a recovery replaces with the one that it made. Knows which entries the
-//! old one had, not why their records are gone.
+//! Compares the index that is replaced with the rebuilt one. May call the mutator and everything
+//! below it.
 
 use std::fmt;
 
@@ -14,24 +14,24 @@ use crate::index::table::Table;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 
-/// What became of a recovery: index and roster were made anew from the heap; see
+/// The result of a recovery that rebuilt index and roster from the heap; see
 /// [`MmapCache::last_recovery`](crate::MmapCache::last_recovery).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Live entries that the old index counted; none where its count could not be believed. After a
-    /// power loss it may be as old as the last flush.
+    /// Live entries that the old index counted; `None` if its count was corrupt. After a power loss
+    /// it may be as old as the last flush.
     pub entries_before: Option<u64>,
-    /// Live entries that came back.
+    /// Live entries in the rebuilt index.
     pub entries: u64,
     /// Records that verified, of live and dead entries and of deletions.
     pub records: u64,
     /// Entries of the old index that were given up: their records are damaged or gone, and no newer
-    /// record of the key was found. Where no old index told, the number of damaged stretches of the
-    /// heap. [`Stats::dropped`](crate::Stats::dropped) counts them too.
+    /// record of the key was found. If the old index was corrupt, the number of damaged stretches of
+    /// the heap. [`Stats::dropped`](crate::Stats::dropped) counts them too.
     pub dropped: u64,
-    /// Entries of the old index whose records were never synced and did not come to the disk before
-    /// a power loss. They are not damage.
+    /// Entries of the old index whose records were never synced, and were not on the disk at a power
+    /// loss. They are not damage.
     pub unwritten: u64,
     /// Bytes where records should have been and none verified.
     pub damaged_bytes: u64,
@@ -54,25 +54,23 @@ impl fmt::Display for Recovery {
 /// Entries of an old index that a new one does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
-    /// Those that the old index had, if its count agrees with its roster.
+    /// The entries of the old index, if its count agrees with its roster.
     pub entries_before: Option<u64>,
     pub dropped: u64,
     pub unwritten: u64,
 }
 
 impl Missing {
-    /// Looks for each entry of the old index in the new one, which still has the keys that were
-    /// deleted. None where the old one cannot be believed. `is_older` where it may be of an earlier
-    /// moment than the heap.
+    /// Searches each entry of the old index, which is valid, in the new one, which still has the
+    /// deleted keys. `is_older` if the old index may be of an earlier time than the heap. `has_id`
+    /// says whether the id of a roster position is known, in a cache with ids.
     pub(crate) fn of(
         old: &Generation,
         fresh: &Mutator,
         is_older: bool,
         was_never_written: impl Fn(HeapAddr) -> bool,
-    ) -> WriteResult<Option<Self>> {
-        if old.fault().is_some() {
-            return Ok(None);
-        }
+        has_id: impl Fn(&Mutator, u32) -> WriteResult<Option<bool>>,
+    ) -> WriteResult<Self> {
         let first = fresh.generation.segments().next();
         let first = first.map_or(0, |segment| segment.number());
         let (mut missing, mut listed) = (Self::default(), 0);
@@ -83,10 +81,16 @@ impl Missing {
             listed += 1;
             let link = slot.link();
             let place = link.addr();
-            // The oldest segments go when all that was live in them was moved. What a later heap does
-            // not have anywhere else was deleted since.
-            let is_gone = is_older && place.segment < first;
-            if is_gone || is_known(fresh, region, (slot, link, index), position)? {
+            // The oldest segments are removed when their live records are evacuated. What a later
+            // heap does not have elsewhere was deleted since.
+            if is_older && place.segment < first {
+                continue;
+            }
+            let is_known = match has_id(fresh, position)? {
+                Some(known) => known,
+                None => has_entry(fresh, region, (slot, link, index))?,
+            };
+            if is_known {
                 continue;
             }
             if was_never_written(place) {
@@ -97,12 +101,13 @@ impl Missing {
         }
         let occupied = old.header().occupied();
         missing.entries_before = (listed == occupied).then_some(occupied);
-        Ok(Some(missing))
+        debug_assert!(missing.dropped + missing.unwritten <= listed);
+        Ok(missing)
     }
 }
 
-/// The entry that a roster position leads to; none where it is a hole, or leads to no entry of its
-/// own.
+/// Returns the entry that a roster position names; `None` if the position is free, or the entry has
+/// another position.
 fn entry_at(generation: &Generation, position: u32) -> Option<(Region<'_>, Slot<'_>, u32)> {
     let Ok(Position::Slot(number)) = generation.roster.get(position) else {
         return None;
@@ -114,17 +119,13 @@ fn entry_at(generation: &Generation, position: u32) -> Option<(Region<'_>, Slot<
     own.then_some((region, slot, index))
 }
 
-/// Whether the new index has this entry, or a newer one of what must be the same key: forty bits of
-/// its hash agree, and so does its length.
-fn is_known(
+/// Returns whether the new index has this entry, or a newer one of what must be the same key: forty
+/// bits of its hash agree, and so does its length.
+fn has_entry(
     fresh: &Mutator,
     region: Region<'_>,
     (slot, link, index): (Slot<'_>, Link, u32),
-    position: u32,
 ) -> WriteResult<bool> {
-    if fresh.generation.is_numbered() {
-        return fresh.has_number(u64::from(position) + 1);
-    }
     let table: &Table = &fresh.generation.table;
     let hash = slot.hash(link, region.control(index));
     let located = table.locate(fresh.generation.header().poll(), hash)?;
@@ -140,13 +141,13 @@ mod tests {
 
     #[test]
     fn recovery_reports_all_counts() {
-        let told = Recovery {
+        let recovery = Recovery {
             entries_before: Some(5),
             entries: 3,
             dropped: 2,
             ..Recovery::default()
         };
-        let text = told.to_string();
+        let text = recovery.to_string();
         assert!(
             text.contains("counted 5") && text.contains("2 given up"),
             "{text}"

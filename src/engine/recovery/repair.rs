@@ -1,14 +1,14 @@
-//! Making a cache's index and roster anew when they are lost or beyond mending.
+//! Repair: rebuilding index and roster when they are lost, or when recovery does not suffice.
 //!
-//! Knows where the cache's identity may still stand, and what may stand in the way of its files.
-//! What the heap says it leaves to `recover`, how a generation comes to count to `generation`.
+//! Finds the cache's identity in what is left, and moves other files out of the way. May call
+//! `write::writer`, `recovery::from_heap`, `engine::switch` and everything below them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::index::{IndexHeader, PAGE, word};
+use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::SegmentHeader;
@@ -28,22 +28,23 @@ use crate::engine::heap_presence;
 use crate::engine::options::Options;
 use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
-use crate::engine::switch::{CARRIED, Heap, commit, give_up, map_all};
+use crate::engine::switch::{self, Heap, commit, give_up, map_all};
 use crate::engine::verify::checks::Report;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
+use crate::engine::write::{durability, publish};
 
 /// A repair of a cache that cannot be opened, or that is not clean.
 ///
-/// What the next writer mends by itself is left to it. Beyond that, index and roster are made anew
-/// from the heap alone, by the code that does so after a power loss: of each key the newest record
-/// that verifies wins, and a deletion wins like any other. The damaged files stay in their places
-/// until the new ones are complete and synced, and one rename makes those count; a repair that
+/// First lets a writer recover what any writer would. If that does not suffice, rebuilds index and
+/// roster from the heap alone, with the code that does so after a power loss: of each key the newest
+/// record that verifies wins, and a deletion wins like any other. The damaged files stay in their
+/// places until the new ones are complete and synced, and one rename replaces them; a repair that
 /// fails or is killed has changed nothing but the headers of segments that had lost theirs.
 ///
-/// Readers may go on meanwhile. A writer that holds the lock is waited for, as ever. Where the
-/// index was *removed*, no lock tells whether somebody still writes to it: then it is for the
-/// caller to see to it that nobody does.
+/// Readers may go on reading. A repair waits for a writer that holds the lock, like any writer. If
+/// the index was *removed*, no lock shows whether another process still writes to it: then the caller
+/// must make sure that none does.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -68,7 +69,7 @@ pub struct Repair<'a> {
     options: Options,
     keep: bool,
     rewrite: bool,
-    told: Box<dyn FnMut(Progress) + 'a>,
+    progress: Box<dyn FnMut(Progress) + 'a>,
 }
 
 /// How far a repair is.
@@ -87,37 +88,37 @@ pub struct Progress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// Whether index and roster were made anew; false where the cache was right but for damaged
-    /// bytes that no entry needs.
+    /// Whether index and roster were rebuilt; false if the cache was consistent but for damaged bytes
+    /// that no entry needs.
     pub rebuilt: bool,
     /// Live entries now.
     pub entries: u64,
-    /// Live entries before, if the index still told: a hint, it may be damaged like the rest.
+    /// Live entries before, if the index was readable: a hint, it may be damaged like the rest.
     pub entries_before: Option<u64>,
     /// Entries that the old index had and that were given up: their records are damaged or gone.
-    /// [`Stats::dropped`](crate::Stats::dropped) counts them too. Where the index could not be
-    /// opened, it is by how many fewer entries there are, or else the number of damaged stretches.
+    /// [`Stats::dropped`](crate::Stats::dropped) counts them too. If the index could not be opened,
+    /// by how many entries the cache has fewer, or else the number of damaged stretches.
     pub dropped: u64,
-    /// Entries that the old index had and whose records were never synced, and did not come to the
-    /// disk before a power loss. They are not damage.
+    /// Entries of the old index whose records were never synced, and were not on the disk at a power
+    /// loss. They are not damage.
     pub unwritten: u64,
     /// Records that verified, of live and dead entries and of deletions.
     pub records: u64,
-    /// Bytes where records should have been and none verified. What they held is lost. They stay
-    /// in the heap until it is cleaned, or rewritten with [`Repair::rewrite_heap`].
+    /// Bytes where records should have been and none verified. Their contents are lost. They stay in
+    /// the heap until it is cleaned, or rewritten with [`Repair::rewrite_heap`].
     pub damaged_bytes: u64,
     /// Whether the heap was rewritten, so that these bytes are gone.
     pub rewritten: bool,
-    /// Segments that were read; 0 where a writer's own mending was enough.
+    /// Segments that were read; 0 if a writer's own recovery was enough.
     pub segments: u64,
-    /// Numbers between those of the first and the last segment that was read under which there
-    /// was none that belongs to the cache. What it held is lost.
+    /// Numbers between the first and the last segment that was read for which the cache has no
+    /// segment. Their contents are lost.
     pub missing_segments: Vec<u16>,
-    /// Where things now stand that were moved out of the way or kept.
+    /// The new paths of files that were moved out of the way or kept.
     pub kept: Vec<PathBuf>,
 }
 
-/// Who a cache is, as far as its files still say.
+/// The identity of a cache, as far as its files still say.
 #[derive(Clone, Copy)]
 struct Identity {
     cache: [u8; 16],
@@ -130,14 +131,14 @@ struct Identity {
     lock: LockKind,
 }
 
-/// A segment whose header can be believed.
+/// A segment with a valid header.
 struct Found {
     number: u16,
     stage: Stage,
     header: SegmentHeader,
 }
 
-/// What stands where the index belongs, locked.
+/// The file at the index's path, locked.
 #[derive(Default)]
 struct Old {
     /// Held until the new index is in its place.
@@ -149,61 +150,61 @@ struct Old {
 }
 
 impl<'a> Repair<'a> {
-    /// A repair of the cache at `path`, with default options.
+    /// Creates a repair of the cache at `path`, with default options.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
             options: Options::new(),
             keep: false,
             rewrite: false,
-            told: Box::new(|_| {}),
+            progress: Box::new(|_| {}),
         }
     }
 
-    /// The options by which the cache is opened: `heap_path`, `lock_timeout`, `allow_network` and
-    /// `capacity` count here.
+    /// Sets the options with which the cache is opened: `heap_path`, `lock_timeout`, `allow_network`
+    /// and `capacity` count here.
     #[must_use]
     pub fn options(mut self, options: &Options) -> Self {
         self.options = options.clone();
         self
     }
 
-    /// Whether the damaged index and roster stay beside the new ones, as `PATH.damaged` and
-    /// `PATH.roster.damaged` (with a number behind it where that is taken). Default: no. What is
-    /// no file of this crate's, but a directory for instance, is kept so in any case.
+    /// Sets whether the damaged index and roster are kept beside the new ones, as `PATH.damaged` and
+    /// `PATH.roster.damaged` (with a number after it if that name is taken). Default: no. Anything
+    /// that is not a file of this crate, a directory for instance, is kept in any case.
     #[must_use]
     pub fn keep_damaged(mut self, keep: bool) -> Self {
         self.keep = keep;
         self
     }
 
-    /// Whether a heap with damaged bytes is written anew without them afterwards, which needs room
-    /// for all live entries once more. Default: no.
+    /// Sets whether a heap with damaged bytes is rewritten without them afterwards, which needs room
+    /// for a second copy of all live entries. Default: no.
     #[must_use]
     pub fn rewrite_heap(mut self, rewrite: bool) -> Self {
         self.rewrite = rewrite;
         self
     }
 
-    /// Calls `told` after each MiB of heap that was read, and at each segment's end.
+    /// Calls `progress` after each MiB of heap that was read, and at each segment's end.
     #[must_use]
-    pub fn on_progress(mut self, told: impl FnMut(Progress) + 'a) -> Self {
-        self.told = Box::new(told);
+    pub fn on_progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
+        self.progress = Box::new(progress);
         self
     }
 
-    /// Repairs the cache. Reads the whole heap once, if anything is to be rebuilt, and checks
-    /// everything if not; needs memory for its longest key only.
+    /// Repairs the cache. Reads the whole heap once if it has to rebuild, and checks everything if
+    /// not; needs memory for its longest key only.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] where there is neither an index nor a segment; [`Error::Damaged`] where
-    /// no segment says whose heap it is, and no index either; [`Error::HeapMissing`] where the index
-    /// is sound and there is no segment of its heap; [`Error::Version`] for a cache of
-    /// another release; [`Error::AlreadyExists`] where somebody else's file has the name of
-    /// a segment; [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], [`Error::Io`].
-    /// Where the function that hears of the progress forks, the repair is the parent's, and the
-    /// child's result is [`Error::Forked`]. After an error index, roster and records are as they were.
+    /// Returns [`Error::NotFound`] if there is neither an index nor a segment; [`Error::Damaged`] if
+    /// neither a segment nor the index says whose heap it is; [`Error::HeapMissing`] if the index is
+    /// valid and there is no segment of its heap; [`Error::Version`] for a cache of another release;
+    /// [`Error::AlreadyExists`] if a file that is not this crate's has the name of a segment;
+    /// [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], or [`Error::Io`]. If the
+    /// progress callback forks, the repair is the parent's, and the child's result is
+    /// [`Error::Forked`]. After an error index, roster and records are as they were.
     pub fn run(mut self) -> Result<Repaired> {
         self.options.create = false;
         self.options.create_new = false;
@@ -211,7 +212,7 @@ impl<'a> Repair<'a> {
         self.options.exclusive = false;
         let names = FileNames::resolve(&self.path, self.options.heap_path.as_deref())?;
         refuse_network(&names, &self.options)?;
-        let mut repaired = match self.mend()? {
+        let mut repaired = match self.recover()? {
             Some(repaired) => repaired,
             None => self.rebuild(&names)?,
         };
@@ -223,9 +224,9 @@ impl<'a> Repair<'a> {
         Ok(repaired)
     }
 
-    /// Lets a writer mend what any writer would, and checks what is left; none if that is not
+    /// Lets a writer recover what any writer would, and checks the rest. Returns `None` if that is not
     /// enough.
-    fn mend(&self) -> Result<Option<Repaired>> {
+    fn recover(&self) -> Result<Option<Repaired>> {
         let checked = Handle::open(&self.path, &self.options).and_then(|handle| {
             drop(Writer::take(&handle)?);
             let recovery = handle.recovered.load_full();
@@ -250,12 +251,12 @@ impl<'a> Repair<'a> {
                     dropped: recovery.dropped,
                     unwritten: recovery.unwritten,
                     records: report.records,
-                    // In the place of some of them there are gaps now.
+                    // Filler records have replaced some of them.
                     damaged_bytes: report.damaged_bytes.max(recovery.damaged_bytes),
                     ..Repaired::default()
                 }
             })),
-            // Whoever asks for a repair wants what the other segments have.
+            // A repair restores what the other segments have.
             Err(Error::NotFound { .. } | Error::HeapMissing { .. }) => Ok(None),
             Err(error) if error.is_corruption() => Ok(None),
             Err(error) => Err(error),
@@ -263,13 +264,13 @@ impl<'a> Repair<'a> {
     }
 
     fn rebuild(&mut self, names: &FileNames) -> Result<Repaired> {
-        // Nobody may create a cache here meanwhile, nor repair it.
+        // No other process may create or repair a cache here at the same time.
         let _creation = lock_creation(names, &self.options)?;
         let old = Old::lock(names, &LockDeadline::new(self.options.lock_timeout))?;
         let segments = survey(names)?;
         let identity = identify(names, &old, &segments)?;
         for found in segments.iter().filter(|found| identity.owns(&found.header)) {
-            // Left by a switch that was committed: the names that they are to have.
+            // A committed switch has left them: gives them their final names.
             if found.stage == Stage::New {
                 let target = names.segment(found.number, Stage::Final);
                 refuse_foreign(&target, SegmentHeader::MAGIC)?;
@@ -292,11 +293,9 @@ impl<'a> Repair<'a> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
         let generation = Generation::create(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
-            for at in CARRIED {
-                generation.header().set(at, header.get(at));
-            }
-            if header.get(word::SYNC_ERROR) == 1 && header.written_under() == boot_id::id()? {
-                generation.header().set(word::SYNC_ERROR, 1);
+            switch::carry_totals(generation.header(), header);
+            if header.sync_error() == 1 && header.written_under() == boot_id::id()? {
+                durability::carry_failed_sync(generation.header());
             }
         }
         let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::Final);
@@ -323,8 +322,8 @@ impl<'a> Repair<'a> {
             let before = if before > 1 << 31 { entries } else { before };
             before.saturating_sub(entries)
         });
-        fresh.generation.header().add(word::DROPPED, dropped);
-        fresh.generation.header().add(word::RECOVERIES, 1);
+        publish::count_dropped(fresh.generation.header(), dropped);
+        publish::count_recovery(fresh.generation.header());
         let kept = self.replace(names, old, &fresh.generation)?;
         let missing =
             (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));
@@ -344,9 +343,9 @@ impl<'a> Repair<'a> {
     }
 
     fn fill(&mut self, fresh: &mut Mutator) -> WriteResult<Salvage> {
-        let (told, epoch, path) = (&mut self.told, lock::epoch(), &self.path);
+        let (progress, epoch, path) = (&mut self.progress, lock::epoch(), &self.path);
         refill(fresh, Damage::Unknown, None, &mut |salvage| {
-            told(Progress {
+            progress(Progress {
                 read_bytes: salvage.read_bytes,
                 heap_bytes: salvage.heap_bytes,
                 records: salvage.records,
@@ -355,7 +354,7 @@ impl<'a> Repair<'a> {
         })
     }
 
-    /// Puts the new generation where the old one stood.
+    /// Replaces the old generation by the new one.
     fn replace(
         &self,
         names: &FileNames,
@@ -368,7 +367,7 @@ impl<'a> Repair<'a> {
             kept.extend(files::set_aside(path, self.keep)?);
         }
         commit(names, generation, Heap::Kept, old.header())?;
-        // What follows cannot undo it: the next writer would finish it.
+        // Nothing here can undo the commit: the next writer completes it.
         if let Err(error) = finish_renames(names, generation) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
@@ -396,13 +395,13 @@ impl Drop for Old {
 }
 
 impl Old {
-    /// Locks whatever file stands where the index belongs, damaged or not, as a writer of it would.
+    /// Locks the file at the index's path, damaged or not, as a writer of it would.
     fn lock(names: &FileNames, deadline: &LockDeadline) -> Result<Self> {
         let path = names.index(Stage::Final);
         loop {
             let file = match files::open(&path, true) {
                 Ok(file) => file,
-                // A directory, or a FIFO: nobody can have written to it.
+                // A directory, or a FIFO: no writer can have written to it.
                 Err(Error::WrongMagic { .. }) => return Ok(Self::default()),
                 Err(error) if error.is_absent() => return Ok(Self::default()),
                 Err(error) => return Err(error),
@@ -410,7 +409,7 @@ impl Old {
             let inode = inode_of(&file, &path)?;
             let access = Access::of(&file, &path)?;
             let mapped = MappedFile::new(file, &path, true);
-            // A file that is nobody's index is locked without a store to it.
+            // A file that is no index is locked without a store to it.
             let whole = mapped.len()? >= PAGE && Self::is_of_a_cache(names)?;
             if whole {
                 mapped.own_blocks(std::slice::from_ref(&(0..PAGE)))?;
@@ -422,7 +421,7 @@ impl Old {
                 sealed: None,
                 access: Some(access),
             };
-            // Which of the two its writers use, a damaged index does not say: both.
+            // A damaged index does not say which of the two locks its writers use: takes both.
             let lock = FileLock::of_file(|| files::open(&path, true))?.with_futex_lock();
             let lock = lock.or_else(|_| FileLock::of_file(|| files::open(&path, true)))?;
             acquire(&lock, old.header(), deadline, names)?;
@@ -440,7 +439,8 @@ impl Old {
         }
     }
 
-    /// Whether the file at the path is an index by its magic, or has files of a cache next to it.
+    /// Returns whether the file at the path is an index by its magic, or has files of a cache next to
+    /// it.
     fn is_of_a_cache(names: &FileNames) -> Result<bool> {
         Ok(
             files::is_ours(&names.index(Stage::Final), IndexHeader::MAGIC)?
@@ -449,18 +449,18 @@ impl Old {
         )
     }
 
-    /// The header's words, believable or not.
+    /// Returns the header's words, valid or not.
     fn header(&self) -> Option<Header<'_>> {
         let words = self.page.as_ref()?.first();
         Header::new(words)
     }
 
-    /// Who may touch the files that are made.
+    /// Returns owner and mode for the new files.
     fn access_or_of_heap(&self, names: &FileNames) -> Result<Access> {
         if let (Some(access), Some(_)) = (&self.access, &self.lock) {
             return Ok(access.clone());
         }
-        // Something else than a file may stand under a segment's name, beside sound ones.
+        // Something else than a file may have a segment's name, beside valid ones.
         let mut first = Err(Error::NotFound {
             path: names.cache().to_owned(),
         });
@@ -533,7 +533,7 @@ impl Identity {
     }
 }
 
-/// The segments in the directory whose headers can be believed.
+/// Returns the segments in the directory that have valid headers.
 fn survey(names: &FileNames) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (number, stage) in names.segments()? {
@@ -552,8 +552,8 @@ fn survey(names: &FileNames) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Whose cache this is: the index says it, where its header is whole and a segment does not
-/// contradict it; else the segments do.
+/// Returns the identity of the cache: the index's, if its header is valid and the segments agree with
+/// it, or else the segments'.
 fn identify(names: &FileNames, old: &Old, segments: &[Found]) -> Result<Identity> {
     let index = old.sealed.as_ref().and_then(Identity::of_index);
     if let Some(identity) = index
@@ -561,9 +561,9 @@ fn identify(names: &FileNames, old: &Old, segments: &[Found]) -> Result<Identity
     {
         return Ok(identity);
     }
-    // Of several heaps, one that has a final name: the others are of a switch that never came to
-    // its commit, or are what a committed one had still to remove. Those are older.
-    // The roster knows no heap, but whose it is.
+    // Of several heaps, one that has a final name: the others are of a switch that was not committed,
+    // or a committed one had still to remove them. Those are older.
+    // The roster names no heap, but its cache.
     let roster = read_sealed::<RosterHeader>(&names.roster(Stage::Final))?;
     let ours = |found: &Found| {
         let cache = roster.map(|roster| roster.cache_id);

@@ -1,7 +1,7 @@
-//! What a restored backup found in its place: segments, and records, of a later state.
+//! Segments and records of a later state than a restored backup.
 //!
-//! Nobody but the file system can tell them from those that an index lost sight of in a power loss.
-//! Knows by which times it does so; how the rest is made whole it leaves to `recover`.
+//! Only the times of the files tell them from those that an older index does not know after a power
+//! loss. May call the mutator and everything below it.
 
 use crate::error::Result;
 use crate::format::seal::SealedHeader;
@@ -14,50 +14,48 @@ use crate::engine::file_identity::Times;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::Mutator;
 
-/// Nanoseconds between a change of a file's contents and the last one of its name, where it was a
-/// writer that made both. A program that restores a file keeps the older of the two times apart.
+/// Nanoseconds between a change of a file's contents and the last one of its name, if a writer made
+/// both. A program that restores a file leaves the two times further apart.
 const TOGETHER: u64 = 1_000_000_000;
 
-impl Mutator {
-    /// Removes what was written after the backup that these files were restored from: segments that
-    /// the restored index does not know, and records behind its end of the heap in a segment that
-    /// was not restored. Changes nothing where the index was not restored, or may not have been.
-    /// No writer's stores can have given a file a later time than `floor`.
-    pub(crate) fn remove_leftovers(&mut self, boot: [u64; 2], floor: u64) -> Result<()> {
-        let Some(restored) = restored_since(&self.generation, boot, floor) else {
-            return Ok(());
+/// Removes what was written after the backup that these files were restored from: segments that
+/// the restored index does not know, and records after its end of the heap in a segment that was
+/// not restored. Changes nothing if the index was not restored, or may not have been. No writer's
+/// stores can have given a file a later time than `floor`.
+pub(crate) fn remove_stale(mutator: &mut Mutator, boot: [u64; 2], floor: u64) -> Result<()> {
+    let Some(restored) = restored_since(&mutator.generation, boot, floor) else {
+        return Ok(());
+    };
+    let end = mutator.generation.header().reserved();
+    for number in mutator.names.segment_numbers()? {
+        let path = mutator.names.segment(number, Stage::Final);
+        let Ok(meta) = path.symlink_metadata() else {
+            continue;
         };
-        let end = self.generation.header().reserved();
-        for number in self.names.segment_numbers()? {
-            let path = self.names.segment(number, Stage::Final);
-            let Ok(meta) = path.symlink_metadata() else {
-                continue;
-            };
-            if number > end.segment
-                && is_older(Times::of(&meta), restored)
-                && files::is_ours_or_blank(&path, SegmentHeader::MAGIC)?
-            {
-                log::warn!(
-                    "{}: of a later state than the restored index; removed",
-                    path.display()
-                );
-                files::remove(&path)?;
-            }
-        }
-        let seen = self.generation.seen;
-        let knows_end = is_from(&self.generation, boot) || !self.generation.header().is_dirty();
-        if knows_end
-            && is_older(seen.tail, restored)
-            && let Some(segment) = self.segment(end.segment)?
+        if number > end.segment
+            && is_older(Times::of(&meta), restored)
+            && files::is_ours_or_blank(&path, SegmentHeader::MAGIC)?
         {
-            segment.erase(end.unit, segment.capacity_units())?;
+            log::warn!(
+                "{}: of a later state than the restored index; removed",
+                path.display()
+            );
+            files::remove(&path)?;
         }
-        self.names.sync_dirs()
     }
+    let seen = mutator.generation.seen;
+    let knows_end = is_from(&mutator.generation, boot) || !mutator.generation.header().is_dirty();
+    if knows_end
+        && is_older(seen.tail, restored)
+        && let Some(segment) = mutator.segment(end.segment)?
+    {
+        segment.erase(end.unit, segment.capacity_units())?;
+    }
+    mutator.names.sync_dirs()
 }
 
-/// When the first of the files was restored; none where the index was not, or where it may only
-/// have lost sight of the newest records.
+/// Returns when the first of the files was restored; `None` if the index was not, or if it may only
+/// lack the newest records.
 fn restored_since(generation: &Generation, boot: [u64; 2], floor: u64) -> Option<u64> {
     let (header, seen) = (generation.header(), generation.seen);
     // Overwrites alone leave the roster as it was, and some programs restore only what differs.
@@ -69,8 +67,8 @@ fn restored_since(generation: &Generation, boot: [u64; 2], floor: u64) -> Option
     if is_from(generation, boot) || !header.is_dirty() {
         return first(floor).filter(|_| seen.index.changed > floor);
     }
-    // A power loss leaves an index that is older than the heap. That both were changed since the
-    // system was started, by somebody who did not say so in the index, it does not explain.
+    // A power loss leaves an index that is older than the heap. It does not explain that both were
+    // changed since the system was started, by a program that left no mark in the index.
     let floor = floor.max(boot_id::began());
     let both = seen.index.changed.min(seen.tail.changed) > floor;
     first(floor)
@@ -78,12 +76,12 @@ fn restored_since(generation: &Generation, boot: [u64; 2], floor: u64) -> Option
         .map(|first| first.min(seen.tail.changed))
 }
 
-/// Whether the last writer wrote under this boot, to whichever file.
+/// Returns whether the last writer wrote under this boot, to any file.
 fn is_from(generation: &Generation, boot: [u64; 2]) -> bool {
     boot != [0; 2] && generation.header().written_under() == boot
 }
 
-/// Whether a file is as a writer left it before the others were restored.
+/// Returns whether a file is as a writer left it before the others were restored.
 fn is_older(times: Times, restored: u64) -> bool {
     times.changed < restored && times.changed.abs_diff(times.written) < TOGETHER
 }

@@ -190,7 +190,7 @@ fn labels_are_append_only_regardless() {
     options.variant = Variant::Numbered;
     let cache = scratch.open(&options);
     for i in 0..10 {
-        cache.writer().unwrap().number(&key(i)).unwrap();
+        cache.writer().unwrap().id(&key(i)).unwrap();
     }
     assert_closed(&cache);
     let mut asked = Options::new();

@@ -89,8 +89,13 @@ fn clean_a_step(cache: &MmapCache) -> CleanCursor {
     pause(cache, 0);
     put(cache, 0, 0);
     pause(cache, 10_000);
-    let cursor =
-        CleanCursor::from_word(cache.handle.generation.load().header().get(word::CURSOR)).unwrap();
+    let cursor = cache
+        .handle
+        .generation
+        .load()
+        .header()
+        .clean_cursor()
+        .unwrap();
     assert_eq!(cursor.addr.segment, 0);
     assert!(cursor.addr.bytes() > record_at(DEAD + 1));
     cursor
@@ -172,7 +177,7 @@ fn recovered_record_is_no_longer_dead() {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.write_all_at(&[0; 8], newest.bytes() + 100).unwrap();
         // What cannot be true of the header sends the next writer to the heap.
-        generation.header().set(word::OLDEST, 77);
+        generation.header().corrupt(word::OLDEST, 77);
         let other = paused(&scratch);
         put(if elsewhere { &other } else { &cache }, 0, 0);
         assert_eq!(

@@ -274,21 +274,14 @@ fn copied_versions_never_go_back() {
         let cache = source.open(&Options::new());
         cache.put(b"stays", b"v").unwrap();
         let end = || cache.handle.generation.load().header().tail().bytes();
-        let last = || {
-            cache
-                .handle
-                .generation
-                .load()
-                .header()
-                .get(word::LAST_MTIME)
-        };
+        let last = || cache.handle.generation.load().header().last_version();
         let ahead = last() + 3_600_000_000_000;
         cache
             .handle
             .generation
             .load()
             .header()
-            .set(word::LAST_MTIME, ahead);
+            .corrupt(word::LAST_MTIME, ahead);
         let from = end();
         let newest = cache.put(b"newest", b"v").unwrap();
         assert!(cache.delete(b"newest").unwrap());

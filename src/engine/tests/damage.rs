@@ -192,7 +192,7 @@ fn corrupt_heap_end_costs_nothing() {
         let generation = cache.handle.generation.load_full();
         let mut end = generation.header().tail();
         end.unit -= units;
-        generation.header().set(word::TAIL, end.to_word());
+        generation.header().corrupt(word::TAIL, end.to_word());
         cache.put(b"another", b"value").unwrap();
         for i in 0..40_u32 {
             assert_eq!(
@@ -246,7 +246,7 @@ fn check_beside_killed_writer_is_fast() {
         cache.put(&i.to_le_bytes(), b"value").unwrap();
     }
     let generation = cache.handle.generation.load_full();
-    generation.header().set(word::HOLDER, 1);
+    generation.header().corrupt(word::HOLDER, 1);
     drop(cache);
     for number in 0..4 {
         let name = match number {
@@ -281,7 +281,9 @@ fn corrupt_oldest_segment_resurrects_nothing() {
         cache.put(&[i], &[i; 400]).unwrap();
     }
     // As if nothing older than the deletion were left, so that it could be dropped.
-    generation.header().set(word::OLDEST, u64::from(segment));
+    generation
+        .header()
+        .corrupt(word::OLDEST, u64::from(segment));
     cache.compact().unwrap();
     drop(cache);
     let index = &files(scratch.path())[0];

@@ -129,23 +129,16 @@ fn random_keys_skip_unused_ids() {
     let keys: Vec<_> = (0..16).map(key).collect();
     let mut writer = cache.writer().unwrap();
     for key in &keys[..9] {
-        writer.number(key).unwrap();
+        writer.id(key).unwrap();
     }
     drop(writer);
     let (generation, _) = cache.handle.current().unwrap();
-    let names = std::sync::Arc::clone(&cache.handle.names);
     let generation = std::sync::Arc::clone(&generation);
     // What a power loss leaves.
-    crate::engine::write::mutator::Mutator::new(
-        generation,
-        names,
-        crate::os::file_names::Stage::Final,
-    )
-    .give_up_reserved()
-    .unwrap();
+    crate::engine::ids::give_up_reserved(&generation).unwrap();
     let mut writer = cache.writer().unwrap();
     for key in &keys[9..] {
-        assert!(writer.number(key).unwrap() > 16);
+        assert!(writer.id(key).unwrap() > 16);
     }
     drop(writer);
     assert_even(&cache, &keys);

@@ -112,7 +112,7 @@ fn listed_versions_are_the_ids() {
     let mut numbers = BTreeMap::new();
     for i in 0..50_usize {
         let key = vec![i as u8 + 1; 1 + 3 * i];
-        let number = cache.writer().unwrap().number(&key).unwrap();
+        let number = cache.writer().unwrap().id(&key).unwrap();
         numbers.insert(key, Version(number));
     }
     assert_eq!(borrowed(&cache), (numbers, 0));

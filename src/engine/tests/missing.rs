@@ -281,6 +281,7 @@ fn cleaned_segment_may_be_missing() {
         .generation
         .load()
         .header()
+        .clean_words()
         .set_oldest(oldest - 1);
     drop(cache);
     holds_all(&scratch.open(&tiny()));
@@ -511,6 +512,7 @@ fn forgotten_segment_is_recovered() {
         .generation
         .load()
         .header()
+        .clean_words()
         .set_oldest(oldest + 1);
     drop(cache);
     let cache = scratch.open(&tiny());

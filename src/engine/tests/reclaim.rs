@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use crate::engine::tests::*;
-use crate::format::heap_addr::{CleanCursor, HeapAddr};
+use crate::format::heap_addr::HeapAddr;
 use crate::format::index::word;
 use crate::format::segment::first_place;
 use crate::sync::failpoint::{self, Operation};
@@ -67,7 +67,7 @@ fn segments_are_synced_before_removal() {
     cache.flush().unwrap();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.generation.load().header().tail().segment;
-    let place = |at| HeapAddr::from_word(cache.handle.generation.load().header().get(at));
+    let place = |at| HeapAddr::from_word(cache.handle.generation.load().header().raw(at));
     let flushed = place(word::SYNCED);
     // Of each segment that holds nothing any more, where the heap ended when that was first so.
     let mut spent = BTreeMap::new();
@@ -96,8 +96,7 @@ fn segments_are_synced_before_removal() {
         }
         let complete = first_place(tail());
         assert!(place(word::SYNCED) <= complete.max(flushed));
-        let cleaning =
-            CleanCursor::from_word(cache.handle.generation.load().header().get(word::CURSOR));
+        let cleaning = cache.handle.generation.load().header().clean_cursor();
         for number in 0..cleaning.unwrap().addr.segment {
             spent.entry(number).or_insert(place(word::TAIL));
         }
@@ -124,7 +123,7 @@ fn foreground_handle_reclaims_segments_itself() {
             assert_eq!(events.last(), Some(&Event::DirSynced));
         }
         let generation = cache.handle.generation.load();
-        let cursor = CleanCursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+        let cursor = generation.header().clean_cursor().unwrap();
         assert_eq!(
             cursor.addr.segment,
             generation.header().oldest(),
@@ -144,7 +143,7 @@ fn background_sync_excludes_later_appends() {
     for _ in 0..1_500 {
         overwrite(&cache, 1);
         let generation = cache.handle.generation.load();
-        let synced = HeapAddr::from_word(generation.header().get(word::SYNCED));
+        let synced = generation.header().synced_to();
         assert!(synced < generation.header().tail());
     }
     let events = watched(|| cache.flush().unwrap());
@@ -169,7 +168,7 @@ fn small_write_evacuates_few_values() {
     cache.handle.clean_pause.store(0, crate::sync::Relaxed);
     let end = || {
         let generation = cache.handle.generation.load();
-        generation.header().get(word::HEAP_BASE) + generation.header().tail().bytes()
+        generation.header().heap_base() + generation.header().tail().bytes()
     };
     let mut carried = 0;
     for i in 0..50_u32 {
@@ -194,7 +193,7 @@ fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
 
 fn spent_segments(cache: &MmapCache) -> u16 {
     let generation = cache.handle.generation.load();
-    let cursor = CleanCursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+    let cursor = generation.header().clean_cursor().unwrap();
     cursor.addr.segment - generation.header().oldest()
 }
 

@@ -85,7 +85,8 @@ fn repair_keeps_the_sync_error() {
         .generation
         .load()
         .header()
-        .set(word::SYNC_ERROR, 1);
+        .durability_words()
+        .set_sync_failed(true);
     drop(cache);
     std::fs::remove_file(named(&scratch, ".roster")).unwrap();
     assert!(Repair::new(scratch.path()).run().unwrap().rebuilt);

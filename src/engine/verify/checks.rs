@@ -318,7 +318,7 @@ impl<'v> Check<'v> {
         for _ in 0..LOOKS {
             let same = region.recount() == region.counts();
             // An intent means that somebody is between two stores, or was killed there.
-            let busy = generation.header().get(word::INTENT) != 0;
+            let busy = generation.header().has_redo();
             if same || busy || region.stamp_after() != stamp {
                 return;
             }
@@ -372,7 +372,7 @@ impl<'v> Check<'v> {
         let link = slot.link();
         if !link.is_entry() {
             // The byte that led here may be older than the link: it is asked again at the end.
-            let busy = generation.header().get(word::INTENT) != 0;
+            let busy = generation.header().has_redo();
             return Ok(if busy || region.control(index) < 0x80 {
                 Slotted::Vacant
             } else {
@@ -394,7 +394,7 @@ impl<'v> Check<'v> {
         let known = unless_damaged(generation.roster.get(identity.position))?;
         let known = known == Some(Position::Slot(number));
         // A region that is being replaced is in the directory before the roster knows it.
-        let busy = generation.header().get(word::INTENT) != 0;
+        let busy = generation.header().has_redo();
         Ok(match contents {
             Slotted::Right { live } => {
                 if control < 0x80 {
@@ -502,7 +502,7 @@ impl<'v> Check<'v> {
                 generation.table.prefetch_slot(number);
             }
             for look in 0..=LOOKS {
-                let busy = generation.header().get(word::INTENT) != 0;
+                let busy = generation.header().has_redo();
                 let Some(found) = unless_damaged(generation.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
@@ -517,7 +517,7 @@ impl<'v> Check<'v> {
                 if knows || u64::from(position) >= generation.header().counters().roster_len {
                     break;
                 }
-                if look == LOOKS && !busy && generation.header().get(word::INTENT) == 0 {
+                if look == LOOKS && !busy && !generation.header().has_redo() {
                     self.report.fault(
                         path.clone(),
                         at,
@@ -593,17 +593,11 @@ impl<'v> Check<'v> {
     /// neither is there for one that does nothing: its name stays behind where it was killed.
     fn pause(&mut self, generation: &Generation) {
         let header = generation.header();
-        let at_work = [
-            word::CHANGES,
-            word::INTENT,
-            word::RESERVED,
-            word::INCARNATION,
-        ];
-        let now = at_work.map(|at| header.get(at));
+        let now = header.progress();
         if self.seen != now {
             (self.seen, self.pauses) = (now, 0);
         }
-        if header.get(word::HOLDER) != 0 && self.pauses < LOOKS {
+        if header.holder_word() != 0 && self.pauses < LOOKS {
             self.pauses += 1;
             #[cfg(not(loom))]
             std::thread::sleep(std::time::Duration::from_micros(500));

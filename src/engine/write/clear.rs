@@ -1,60 +1,59 @@
 //! Clearing a cache, on a full disk too.
 //!
-//! Normally a new generation takes the place of the old one, which needs room for both. Where there
-//! is none, the entries are taken out in place and the heap is removed, which needs no room but
-//! happens step by step. Knows the order of these steps, not how a generation is made.
+//! Normally an empty generation replaces the old one, which needs room for both. Without that room
+//! the entries are removed in place and then the heap, which needs none but happens step by step.
+//! May call `write::session`, `clean::reclaim` and everything below them.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::heap_addr::CleanCursor;
 use crate::format::index::word;
 use crate::format::roster::Position;
-use crate::format::segment::first_place;
 use crate::os::files;
 
+use crate::engine::clean::{reclaim, state};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
-use crate::engine::write::writer::Writer;
+use crate::engine::write::session::Session;
+use crate::engine::write::{durability, heap_end, put};
 
-impl Writer<'_> {
-    /// Removes all entries. On a full disk readers see some of them go before others, and a kill or
-    /// a power loss meanwhile leaves those that were not removed yet.
-    pub(crate) fn clear(&mut self) -> Result<()> {
-        let full = match self.replace_by_nothing() {
-            Err(error @ Error::DiskFull { .. }) => error,
-            other => return other,
-        };
-        self.run(Mutator::remove_entries).map_err(|error| *error)?;
-        self.await_releases();
-        // The segments before the last may have made room for a new one, or for all.
-        if is_full(self.replace_by_nothing())? {
-            let began = self
-                .run(|mutator| mutator.rotate(0))
-                .map_err(|error| *error);
-            if is_full(began)? {
-                self.run(Mutator::remove_last_segment)
-                    .map_err(|error| *error)?;
-                self.await_releases();
-                // Another process may hold what was removed.
-                self.run(Mutator::begin_again).map_err(|_| full)?;
-            }
-            self.run(Mutator::remove_evacuated)
-                .map_err(|error| *error)?;
-            self.await_releases();
-            // Index and roster have the size that they had; smaller ones may have room now.
-            is_full(self.replace_by_nothing())?;
+/// Removes all entries. On a full disk readers see some of them removed before others, and a kill or
+/// a power loss during that leaves those that were not removed yet.
+pub(crate) fn clear(session: &mut Session<'_>) -> Result<()> {
+    let full = match replace_by_nothing(session) {
+        Err(error @ Error::DiskFull { .. }) => error,
+        other => return other,
+    };
+    run(session, remove_entries)?;
+    session.await_releases();
+    // The segments before the last may have made room for a new one, or for all.
+    if is_full(replace_by_nothing(session))? {
+        let begun = run(session, |mutator| heap_end::rotate(mutator, 0));
+        if is_full(begun)? {
+            run(session, remove_last_segment)?;
+            session.await_releases();
+            // Another process may hold what was removed.
+            session.run(begin_again).map_err(|_| full)?;
         }
-        Ok(())
+        run(session, remove_evacuated)?;
+        session.await_releases();
+        // Index and roster have the size that they had; smaller ones may have room now.
+        is_full(replace_by_nothing(session))?;
     }
-
-    fn replace_by_nothing(&mut self) -> Result<()> {
-        let nothing =
-            std::iter::empty::<std::result::Result<(&[u8], &[u8]), std::convert::Infallible>>();
-        self.atomic_rebuild(nothing)
-    }
+    Ok(())
 }
 
-/// Whether it was the disk that had no room; what else failed is an error.
+fn run(
+    session: &mut Session<'_>,
+    change: impl FnMut(&mut Mutator) -> WriteResult<()>,
+) -> Result<()> {
+    session.run(change).map_err(|error| *error)
+}
+
+fn replace_by_nothing(session: &mut Session<'_>) -> Result<()> {
+    session.replace_entries(|_| Ok(()))
+}
+
+/// Returns whether the disk had no room; any other failure is an error.
 fn is_full(outcome: Result<()>) -> Result<bool> {
     match outcome {
         Ok(()) => Ok(false),
@@ -63,64 +62,64 @@ fn is_full(outcome: Result<()>) -> Result<bool> {
     }
 }
 
-impl Mutator {
-    /// Takes every entry out of index and roster, and removes all segments but the last.
-    ///
-    /// There are no deletion records: what they would keep from coming back is removed with the
-    /// segments, the oldest first, so that recovery finds the newest records of the rest.
-    pub(crate) fn remove_entries(&mut self) -> WriteResult<()> {
-        let generation = Arc::clone(&self.generation);
-        for position in 0..generation.roster_len() {
-            let Position::Slot(number) = generation.roster.get(position)? else {
-                continue;
-            };
-            let (region, index) = generation.table.slot_home(number);
-            let slot = generation.table.region(region)?.slot(index);
-            let link = slot.link();
-            if !link.is_entry() {
-                let what = "a roster position that leads to no entry";
-                return Err(Abort::Recover(what, At::Roster(position)));
-            }
-            let target = Target {
-                region,
-                index,
-                slot,
-                link,
-                record: None,
-            };
-            self.drop_entry(&target, old_bytes(&target))?;
+/// Removes every entry from index and roster, and all segments but the last.
+///
+/// There are no deletion records: what they would keep from coming back is removed with the
+/// segments (H5), the oldest first, so that recovery finds the newest records of the rest.
+pub(crate) fn remove_entries(mutator: &mut Mutator) -> WriteResult<()> {
+    let generation = Arc::clone(&mutator.generation);
+    for position in 0..generation.roster_len() {
+        let Position::Slot(number) = generation.roster.get(position)? else {
+            continue;
+        };
+        let (region, index) = generation.table.slot_home(number);
+        let slot = generation.table.region(region)?.slot(index);
+        let link = slot.link();
+        if !link.is_entry() {
+            let what = "a roster position that leads to no entry";
+            return Err(Abort::Recover(what, At::Roster(position)));
         }
-        if generation.header().occupied() > 0 {
-            let what = "a roster that does not know every entry";
-            return Err(Abort::Recover(what, At::Word(word::COUNTERS)));
-        }
-        self.remove_evacuated()
+        let target = Target {
+            region,
+            index,
+            slot,
+            link,
+            record: None,
+        };
+        put::drop_entry(&generation, &target, old_bytes(&target))?;
     }
+    if generation.header().occupied() > 0 {
+        let what = "a roster that does not know every entry";
+        return Err(Abort::Recover(what, At::Word(word::COUNTERS)));
+    }
+    remove_evacuated(mutator)
+}
 
-    /// Removes all segments but the last, none of which holds anything live.
-    pub(crate) fn remove_evacuated(&mut self) -> WriteResult<()> {
-        let header = self.generation.header();
-        let cursor = CleanCursor::at(first_place(header.tail().segment));
-        header.set(word::CURSOR, cursor.to_word());
-        self.reclaim_all()
-    }
+/// Removes all segments but the last, none of which holds anything live.
+pub(crate) fn remove_evacuated(mutator: &mut Mutator) -> WriteResult<()> {
+    let header = mutator.generation.header();
+    let last = header.tail().segment;
+    // H4: no link leads into the segments before the last.
+    state::set_all_evacuated(header, last);
+    reclaim::reclaim_all(mutator)
+}
 
-    /// Removes the last segment, and does not keep it mapped. An exception to H3: no segment takes
-    /// its place yet. Who comes next after a kill finds it missing, and nothing left to recover.
-    pub(crate) fn remove_last_segment(&mut self) -> WriteResult<()> {
-        let number = self.generation.header().tail().segment;
-        files::remove(&self.names.segment(number, self.stage))?;
-        self.sync_removal()?;
-        let gone = self.generation.segments().cloned().collect::<Vec<_>>();
-        self.generation = Arc::new(self.generation.with_segments(Vec::new()));
-        self.removed.extend(gone);
-        Ok(())
-    }
+/// Removes the last segment, and does not keep it mapped. An exception to H3: no segment replaces it
+/// yet. After a kill, the next writer finds it missing, and nothing left to recover.
+pub(crate) fn remove_last_segment(mutator: &mut Mutator) -> WriteResult<()> {
+    debug_assert_eq!(mutator.generation.header().occupied(), 0);
+    let number = mutator.generation.header().tail().segment;
+    files::remove(&mutator.names.segment(number, mutator.stage))?;
+    durability::sync_removal(mutator)?;
+    let gone = mutator.generation.segments().cloned().collect::<Vec<_>>();
+    mutator.generation = Arc::new(mutator.generation.with_segments(Vec::new()));
+    mutator.removed.extend(gone);
+    Ok(())
+}
 
-    /// Begins a segment behind the one that was removed.
-    pub(crate) fn begin_again(&mut self) -> WriteResult<()> {
-        let gone = self.generation.header().tail().segment;
-        self.rotate(0)?;
-        self.advance(gone)
-    }
+/// Begins a segment after the one that was removed.
+pub(crate) fn begin_again(mutator: &mut Mutator) -> WriteResult<()> {
+    let gone = mutator.generation.header().tail().segment;
+    heap_end::rotate(mutator, 0)?;
+    reclaim::advance(mutator, gone)
 }

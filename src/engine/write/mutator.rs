@@ -1,7 +1,8 @@
-//! An mutator: one generation that is being changed, and what its parts say of a key.
+//! The mutator: exclusive access to one generation, with key look-up for writers.
 //!
-//! It works on a generation whose writer lock is held, or which nobody else can see yet. Knows how
-//! an entry is found to be changed and which records are dead since; not how anything is stored.
+//! It works on a generation whose writer lock is held, or which no other process can see yet. It
+//! stores nothing; `write::put` and others do. May call `engine::generation`, `clean::batch` and
+//! everything below them.
 
 use std::sync::Arc;
 
@@ -21,15 +22,15 @@ use crate::engine::clean::batch::Batch;
 use crate::engine::generation::Generation;
 use crate::engine::heap_presence::missing_segment;
 
-/// Why an mutator stopped.
+/// Why a change stopped.
 #[derive(Debug)]
 pub(crate) enum Abort {
-    /// Boxed, to keep results small: they are copied while the stores of a change are on their way.
+    /// Boxed, to keep results small: they are copied while the stores of a change are in flight.
     Failed(Box<Error>),
-    /// The shared state contradicts itself, and where that was seen: index and roster must be rebuilt
-    /// from the heap.
+    /// The shared state contradicts itself, at this place: index and roster must be rebuilt from the
+    /// heap.
     Recover(&'static str, At),
-    /// The table can grow no further with its geometry.
+    /// The table cannot grow further with its geometry.
     Enlarge,
     /// The heap has used up its segment numbers.
     Renumber,
@@ -49,7 +50,7 @@ pub(crate) enum At {
 }
 
 impl Abort {
-    /// Whether a larger table or a larger disk would have helped.
+    /// Returns whether a larger table or a larger disk would have helped.
     pub(crate) fn is_want_of_room(&self) -> bool {
         match self {
             Self::Failed(error) => matches!(**error, Error::DiskFull { .. }),
@@ -74,13 +75,13 @@ pub(crate) struct Mutator {
     pub names: Arc<FileNames>,
     /// Under which names this generation's segments are made.
     pub stage: Stage,
-    /// The generation's table once more, kept over from the last change; see [`Mutator::with_table`].
+    /// The generation's table again, kept from the last change; see [`Mutator::with_table`].
     table: Option<Arc<Table>>,
-    /// Segments whose files were removed; whoever drops them last gives back memory and blocks.
+    /// Segments whose files were removed; dropping the last reference gives back memory and blocks.
     pub removed: Vec<Arc<Segment>>,
-    /// What this mutator superseded or deleted; see [`Mutator::dead`].
+    /// The records that this mutator superseded or deleted; see [`Mutator::dead`].
     dead: DeadSet,
-    /// The cleaner's, kept for the sake of its memory.
+    /// The batch of cleaning, kept to reuse its memory.
     pub batch: Batch,
 }
 
@@ -91,8 +92,8 @@ pub(crate) struct Target<'a> {
     pub index: u32,
     pub slot: Slot<'a>,
     pub link: Link,
-    /// The record's header, which the slot repeats, or else its checksum proves; none where the
-    /// record cannot be believed and only the slot is known.
+    /// The record's header, which the slot repeats or a checksum proves; `None` if the record is
+    /// damaged and only the slot is known.
     pub record: Option<record::RecordHeader>,
 }
 
@@ -109,7 +110,7 @@ impl Mutator {
         }
     }
 
-    /// What is known to be dead of this generation's heap.
+    /// Returns the dead-record set of this generation's heap.
     pub(crate) fn dead(&mut self) -> &mut DeadSet {
         let generation = self.generation.ids.roster;
         if self.dead.roster_id() != generation {
@@ -118,7 +119,7 @@ impl Mutator {
         &mut self.dead
     }
 
-    /// Remembers that an entry's record is dead: nothing links to it any more.
+    /// Marks an entry's record dead: no entry links to it any more.
     pub(crate) fn mark_dead(&mut self, target: &Target<'_>) {
         if let Some(header) = target.record {
             self.mark_record_dead(target.link.addr(), header);
@@ -130,7 +131,7 @@ impl Mutator {
         self.dead().mark(place, units);
     }
 
-    /// The error of a contradiction that no recovery ends.
+    /// Returns the error of a contradiction that no recovery has ended.
     pub(crate) fn damaged(&self, what: &'static str, at: At) -> Error {
         match at {
             At::Word(word) => self.generation.table.damaged(what, word as u64 * 8),
@@ -146,7 +147,7 @@ impl Mutator {
         }
     }
 
-    /// Runs a change with the table beside the mutator.
+    /// Runs a change with the mutator and its table.
     ///
     /// The table's count is not touched each time: an atomic increment waits until all stores
     /// before it are in the cache, and those of a put mostly miss it (650 ns a put with it, 520
@@ -162,13 +163,13 @@ impl Mutator {
         done
     }
 
-    /// Who may touch this generation's files, and so those that are made for it.
+    /// Returns owner and mode of this generation's files, for new files of it.
     pub(crate) fn access(&self) -> Result<Access> {
         let index = self.generation.table.file();
         Access::of(index.file(), index.path())
     }
 
-    /// A segment of the heap, mapped if it was not; none where its file is gone.
+    /// Returns a segment of the heap, mapping it if it was not; `None` if its file is gone.
     pub(crate) fn segment(&mut self, number: u16) -> Result<Option<&Segment>> {
         if self.generation.segment(number).is_none() {
             let Some(segment) = self.generation.open_segment(&self.names, number)? else {
@@ -179,14 +180,14 @@ impl Mutator {
         Ok(self.generation.segment(number))
     }
 
-    /// The region of a hash, checked against the directory entry that leads to it.
+    /// Returns the region of a hash, checked against the directory entry that leads to it (S2, S4).
     ///
-    /// In line, like the other parts of a put: it takes 189 ns of the engine, 201 where they hand
-    /// their results on through memory.
+    /// Inlined, like the other parts of a put: it takes 189 ns of the engine, 201 if they pass their
+    /// results through memory.
     #[inline(always)]
     pub(crate) fn region<'t>(&self, table: &'t Table, hash: Hash) -> WriteResult<Region<'t>> {
         let located = table.locate(table.header().poll(), hash)?;
-        // What the search begins with comes while the region is checked.
+        // The first group comes while the region is checked.
         located.region.prefetch(hash);
         let (stamp, shape) = (located.region.stamp(), located.region.shape());
         if stamp != RegionStateWord::live(located.entry.incarnation())
@@ -220,17 +221,17 @@ impl Mutator {
         key: &[u8],
     ) -> WriteResult<Option<Target<'t>>> {
         for (index, slot, link) in region.probe(hash) {
-            // It comes while the record does.
+            // The slot comes while the record does.
             slot.prefetch();
             let record = match self.segment(link.addr().segment)? {
                 Some(segment) => match segment.compare(link.addr().unit, key)? {
                     RecordRead::Match(header) if slot_repeats(slot, link, header) => Some(header),
                     // One of the two is damaged.
                     RecordRead::Match(_) => segment.verify(link.addr().unit)?,
-                    _ if slot_says(slot, key) => None,
+                    _ if slot_holds(slot, key) => None,
                     _ => continue,
                 },
-                None if slot_says(slot, key) => None,
+                None if slot_holds(slot, key) => None,
                 None => {
                     self.refuse_missing(link.addr().segment)?;
                     continue;
@@ -248,7 +249,7 @@ impl Mutator {
         Ok(None)
     }
 
-    /// Refuses to take a key for absent whose entry may be in a segment that is not there.
+    /// Refuses to report a key as absent if its entry may be in a missing segment.
     #[cold]
     pub(crate) fn refuse_missing(&self, number: u16) -> WriteResult<()> {
         match missing_segment(&self.generation, &self.names, number)? {
@@ -257,7 +258,7 @@ impl Mutator {
         }
     }
 
-    /// Finds the entry whose record stands at a place.
+    /// Finds the entry whose record is at a place.
     pub(crate) fn find_place<'t>(
         &self,
         table: &'t Table,
@@ -279,22 +280,22 @@ impl Mutator {
     }
 }
 
-/// Whether the slot itself names the key in full.
-fn slot_says(slot: Slot<'_>, key: &[u8]) -> bool {
+/// Returns whether the slot itself holds the whole key, and it is this one.
+fn slot_holds(slot: Slot<'_>, key: &[u8]) -> bool {
     let whole = key.len() <= slot.key().len() * 8;
     whole
         && usize::from(slot.identity().key_len) == key.len()
         && crate::os::words::equal(slot.key(), key)
 }
 
-/// Whether a slot says the same of its record as the record's header, which is in another file.
+/// Returns whether a slot repeats what the record's header says (S5).
 #[inline]
 fn slot_repeats(slot: Slot<'_>, link: Link, header: record::RecordHeader) -> bool {
     let repeated = slot.meta(link.which());
     (header.mtime, header.value_len) == (repeated.mtime, repeated.value_len)
 }
 
-/// Heap bytes of the record that an entry links to, by the record or else by the slot.
+/// Returns the heap bytes of the record that an entry links to, from the record or else the slot.
 pub(crate) fn old_bytes(target: &Target<'_>) -> u64 {
     match target.record {
         Some(header) => header.stored_bytes(),

@@ -1,307 +1,441 @@
-//! Changing entries: the order of stores of every operation, each beside its argument.
+//! Put and delete: the whole order of stores of each, in one place.
 //!
-//! Knows how a change is made so that a kill at any store leaves the old or the new state, and
-//! what an append-only cache refuses; not who may make it, nor when the heap is cleaned or the
-//! generation switched.
+//! A kill at any store leaves the old state or the new one, and readers never need recovery. The
+//! steps of a put of a new key, in [`insert`] and [`apply_insert`]:
+//!
+//! 1. Reserve: store `live_after` and `reserved` (H1).
+//! 2. Write the record after `tail` (S1, H2).
+//! 3. Commit the redo record: from here on recovery stores steps 4 to 8 again.
+//! 4. Fill the slot's body (S1, S5).
+//! 5. Store the slot's number in the roster (R2).
+//! 6. Store the counters of header and region, absolute.
+//! 7. Store the control byte (S3).
+//! 8. Store the link (S1): readers see the entry. Count the change.
+//! 9. Commit the record: `tail` moves to `reserved` (H1).
+//! 10. Clear the redo record.
+//!
+//! An overwrite ([`overwrite`]) has steps 1, 2, then the other meta (S5), the link, the live bytes,
+//! and 9; its link alone decides. A delete ([`delete`]) has steps 1 to 3 with a deletion record,
+//! then the link first, the control byte, the roster position and the counters, and 9, 10.
+//!
+//! May call `heap_end`, `publish`, `split` and everything below them.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::Geometry;
 use crate::format::heap_addr::HeapAddr;
-use crate::format::index::word;
+use crate::format::index::Counters;
 use crate::format::record::{self, Kind, Variant};
-use crate::format::segment;
+use crate::format::region::{DELETED, EMPTY, SlotCounts};
+use crate::format::roster::Position;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::index::table::Table;
 
+use crate::engine::generation::Generation;
 use crate::engine::version::Version;
-use crate::engine::write::heap_end::{Need, margin};
+use crate::engine::write::heap_end::{self, Need};
 use crate::engine::write::mutator::{Mutator, Target, WriteResult, old_bytes};
-use crate::engine::write::publish::Insertion;
+use crate::engine::write::publish::{self, Insertion, NO_POSITION, Removal};
+use crate::engine::write::split;
 
-impl Mutator {
-    /// Puts an entry. A version is given where an older one is repeated; else it is the next one.
-    pub(crate) fn put(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        version: Option<u64>,
-    ) -> WriteResult<u64> {
-        self.with_table(|mutator, table| mutator.put_into(table, key, value, version))
-    }
+/// A record that is about to become an entry, or is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewRecord<'a> {
+    pub header: record::RecordHeader,
+    pub hash: Hash,
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+}
 
-    fn put_into(
-        &mut self,
-        table: &Table,
-        key: &[u8],
-        value: &[u8],
-        version: Option<u64>,
-    ) -> WriteResult<u64> {
-        let hash = self.generation.hasher.hash(key);
-        let region = self.region(table, hash)?;
-        // Not only the slot that is chosen later: storing to it else is what the next put waits for
-        // (204 ns of the engine, 221 without).
-        region.prefetch_home_bodies(hash);
-        let header = self.entry_header(key, value, version)?;
-        if let Some(target) = self.find_in(region, hash, key)? {
-            self.refuse_overwriting(&target)?;
-            self.overwrite(table, target, header, key, value)?;
-            return Ok(header.mtime);
-        }
-        self.check_limit()?;
-        if header.variant == Variant::Numbered {
-            self.reserve_number(header.mtime)?;
-        }
-        let region = self.make_room(table, region, hash)?;
-        let (bytes, version) = (header.stored_bytes(), header.mtime);
-        let plan = self.plan_insert(table, region, hash, bytes, version)?;
-        self.insert(table, &plan, hash, header, key, value)?;
-        Ok(header.mtime)
-    }
+/// A record that is in the heap already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredRecord<'a> {
+    pub place: HeapAddr,
+    pub meta: RecordMeta,
+    /// Heap bytes that are live with it: 0 for a deletion.
+    pub bytes: u64,
+    pub hash: Hash,
+    pub key: &'a [u8],
+}
 
-    #[inline(always)]
-    fn entry_header(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        version: Option<u64>,
-    ) -> WriteResult<record::RecordHeader> {
-        let Geometry {
-            max_segment_bytes: most,
-            variant,
-            ..
-        } = *self.generation.table.geometry();
-        let overhead = record::HEADER_BYTES as u64 + key.len() as u64;
-        let room = (most - segment::HEADER_BYTES - margin(most)) & !7;
-        let max = match variant {
-            Variant::Versioned => room.saturating_sub(overhead).min(u64::from(u32::MAX) - 1),
-            Variant::Numbered => 0,
-        };
-        if value.len() as u64 > max {
-            let path = self.names.cache().to_owned();
-            return Err(Error::ValueTooLarge {
-                path,
-                len: value.len(),
-                max,
-            }
-            .into());
-        }
-        let shared = self.generation.header();
-        let mtime = version.unwrap_or_else(|| match variant {
-            Variant::Versioned => Version::next(shared.get(word::LAST_MTIME)),
-            Variant::Numbered => shared.counters().roster_len.saturating_add(1),
-        });
-        Ok(record::RecordHeader {
-            variant,
+/// Puts an entry and returns its version: the next one, or the given one if it repeats an older
+/// entry.
+pub(crate) fn put(
+    mutator: &mut Mutator,
+    key: &[u8],
+    value: &[u8],
+    version: Option<u64>,
+) -> WriteResult<u64> {
+    mutator.with_table(|mutator, table| put_into(mutator, table, key, value, version))
+}
+
+fn put_into(
+    mutator: &mut Mutator,
+    table: &Table,
+    key: &[u8],
+    value: &[u8],
+    version: Option<u64>,
+) -> WriteResult<u64> {
+    let hash = mutator.generation.hasher.hash(key);
+    let region = mutator.region(table, hash)?;
+    // Not only the slot that is chosen later: otherwise the next put waits for the store to it
+    // (204 ns of the engine, 221 without).
+    region.prefetch_home_bodies(hash);
+    check_value(mutator, key, value)?;
+    let version =
+        version.unwrap_or_else(|| Version::next(mutator.generation.header().last_version()));
+    let new = NewRecord {
+        header: record::RecordHeader {
+            variant: Variant::Versioned,
             value_len: value.len() as u32,
-            mtime,
+            mtime: version,
             key_len: key.len() as u16,
             kind: Kind::Entry,
-        })
+        },
+        hash,
+        key,
+        value,
+    };
+    if let Some(target) = mutator.find_in(region, hash, key)? {
+        refuse_overwriting(mutator, &target)?;
+        overwrite(mutator, table, target, &new)?;
+        return Ok(version);
     }
+    check_entry_limit(mutator)?;
+    let region = split::make_room(mutator, table, region, hash)?;
+    let generation = &mutator.generation;
+    let bytes = new.header.stored_bytes();
+    let plan = publish::plan_insert(table, region, hash, bytes, |after| {
+        publish::take_position(generation, after)
+    })?;
+    insert(mutator, table, &plan, &new)?;
+    Ok(version)
+}
 
-    /// Refuses, where what was put stays as it is, whatever would change it.
-    pub(crate) fn refuse_if_append_only(&self) -> WriteResult<()> {
-        if !self.generation.is_append_only() {
-            return Ok(());
+/// Refuses a value that no segment has room for.
+#[inline(always)]
+fn check_value(mutator: &Mutator, key: &[u8], value: &[u8]) -> WriteResult<()> {
+    let most = mutator.generation.table.geometry().max_segment_bytes;
+    let max = heap_end::max_value(most, key.len());
+    if value.len() as u64 > max {
+        return Err(value_too_large(mutator, value.len(), max).into());
+    }
+    Ok(())
+}
+
+#[cold]
+pub(crate) fn value_too_large(mutator: &Mutator, len: usize, max: u64) -> Error {
+    Error::ValueTooLarge {
+        path: mutator.names.cache().to_owned(),
+        len,
+        max,
+    }
+}
+
+/// Refuses whatever would change an entry of an append-only cache.
+pub(crate) fn refuse_if_append_only(mutator: &Mutator) -> WriteResult<()> {
+    if !mutator.generation.is_append_only() {
+        return Ok(());
+    }
+    let path = mutator.names.cache().to_owned();
+    Err(Error::AppendOnly { path }.into())
+}
+
+/// Refuses another value of an entry of an append-only cache, unless the record is damaged: what
+/// damage has taken may be put again.
+fn refuse_overwriting(mutator: &Mutator, target: &Target<'_>) -> WriteResult<()> {
+    if mutator.generation.is_append_only() && !is_valid(&mutator.generation, target)? {
+        return Ok(());
+    }
+    refuse_if_append_only(mutator)
+}
+
+/// Returns whether the record of an entry verifies.
+fn is_valid(generation: &Generation, target: &Target<'_>) -> Result<bool> {
+    let place = target.link.addr();
+    match generation.segment(place.segment) {
+        Some(segment) if target.record.is_some() => Ok(segment.verify(place.unit)?.is_some()),
+        _ => Ok(false),
+    }
+}
+
+fn check_entry_limit(mutator: &Mutator) -> WriteResult<()> {
+    let limit = mutator.generation.table.geometry().max_entries;
+    if limit > 0 && mutator.generation.header().occupied() >= limit {
+        return Err(Error::TableFull {
+            path: mutator.names.cache().to_owned(),
+            limit,
         }
-        let path = self.names.cache().to_owned();
-        Err(Error::AppendOnly { path }.into())
+        .into());
     }
+    Ok(())
+}
 
-    /// The same for another value of an entry. What damage has taken may be put again, but for a
-    /// number, which would have to be another one.
-    fn refuse_overwriting(&self, target: &Target<'_>) -> WriteResult<()> {
-        if self.generation.is_append_only()
-            && !self.generation.is_numbered()
-            && !self.is_sound(target)?
-        {
-            return Ok(());
-        }
-        self.refuse_if_append_only()
+/// Stores a new entry, for which there is room: steps 1 to 10.
+#[inline(always)]
+pub(crate) fn insert(
+    mutator: &mut Mutator,
+    table: &Table,
+    plan: &Insertion,
+    new: &NewRecord<'_>,
+) -> WriteResult<()> {
+    let NewRecord {
+        header,
+        hash,
+        key,
+        value,
+    } = *new;
+    // 1. H1: announced before a byte after `tail` is stored.
+    let room = heap_end::reserve(mutator, &header, plan.after.live, Need::Ordinary)?;
+    // 2. S1: the record is complete before the link, and before the redo record that names it.
+    let place = room.write(header, key, value)?;
+    debug_assert_eq!(
+        place,
+        table.header().tail(),
+        "H1: one record after the tail"
+    );
+    let link = Link::new(place, false, hash.tag());
+    // 3.
+    publish::commit_redo(table.header(), plan.redo(link));
+    // 4. to 8.
+    apply_insert(
+        &mutator.generation,
+        table,
+        plan,
+        link,
+        hash,
+        meta(&header),
+        key,
+    )?;
+    publish::count_put(table.header());
+    // 9. H1: the record is linked.
+    heap_end::commit_record(table.header());
+    // 10.
+    publish::clear_redo(table.header());
+    Ok(())
+}
+
+/// Steps 4 to 8: the stores of an insertion after its redo record. Storing them twice has the same
+/// effect as once, so recovery calls this too.
+pub(crate) fn apply_insert(
+    generation: &Generation,
+    table: &Table,
+    plan: &Insertion,
+    link: Link,
+    hash: Hash,
+    meta: RecordMeta,
+    key: &[u8],
+) -> WriteResult<()> {
+    let (region, index) = table.slot_home(plan.slot);
+    let region = table.region(region)?;
+    debug_assert!(
+        region.shape().holds(hash.directory()),
+        "S2: the region is the hash's"
+    );
+    // 4. S1, S5: the body, with the meta that the link is going to choose.
+    let chosen = (link.which(), meta);
+    publish::fill_slot(region, index, plan.position, hash, chosen, key);
+    // 5. R2: the position names the slot, the slot the position.
+    let position = Position::Slot(plan.slot);
+    generation.roster.set(plan.position, position)?;
+    // 6. Absolute values. A reader that sees the roster's length sees step 5.
+    publish::set_counters(table.header(), &plan.after);
+    region.set_counts(plan.counts);
+    // 7. S3: a full byte over an unpublished slot costs a reader one attempt; a missing one would
+    // hide the key.
+    region.set_control(index, hash.control());
+    debug_assert_eq!(region.control(index), hash.control(), "S3");
+    // 8. S1: published last.
+    region.slot(index).set_link(link);
+    publish::count_change(table.header());
+    Ok(())
+}
+
+/// Replaces the value of an entry.
+///
+/// A kill before the link's store leaves the old value, and a record in `tail..reserved` that
+/// recovery takes back. A kill after it leaves a record that is linked, and counters that recovery
+/// completes from `live_after`.
+fn overwrite(
+    mutator: &mut Mutator,
+    table: &Table,
+    target: Target<'_>,
+    new: &NewRecord<'_>,
+) -> WriteResult<()> {
+    let NewRecord {
+        header, key, value, ..
+    } = *new;
+    let shared = table.header();
+    let live = shared.counters().live;
+    let live_after = live
+        .saturating_sub(old_bytes(&target))
+        .saturating_add(header.stored_bytes());
+    // H1: announced before a byte after `tail` is stored.
+    let room = heap_end::reserve(mutator, &header, live_after, Need::Ordinary)?;
+    // S1: the record is complete before the link.
+    let place = room.write(header, key, value)?;
+    if target.record.is_none() {
+        // The key that the slot repeats may be as damaged as its record.
+        relink_repaired(&target, place, meta(&header), key);
+    } else {
+        relink(&target, place, meta(&header));
     }
+    publish::set_live(shared, live_after);
+    publish::count_change(shared);
+    publish::count_overwrite(shared);
+    // H1: the record is linked.
+    heap_end::commit_record(shared);
+    mutator.mark_dead(&target);
+    Ok(())
+}
 
-    /// Whether the record of an entry verifies.
-    fn is_sound(&self, target: &Target<'_>) -> Result<bool> {
-        let place = target.link.addr();
-        match self.generation.segment(place.segment) {
-            Some(segment) if target.record.is_some() => Ok(segment.verify(place.unit)?.is_some()),
-            _ => Ok(false),
-        }
-    }
+/// Links an entry to another record of its key that is in the heap already.
+#[inline]
+pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, meta: RecordMeta) {
+    let which = !target.link.which();
+    debug_assert!(target.link.is_entry(), "S1: only an entry is linked again");
+    // S5: the meta that no link chooses. A reader of an older link notices: the fence in `reserve`
+    // is between.
+    target.slot.set_meta(which, meta);
+    // S1: published last.
+    target
+        .slot
+        .set_link(Link::new(place, which, target.link.tag()));
+}
 
-    fn check_limit(&self) -> WriteResult<()> {
-        let geometry = self.generation.table.geometry();
-        if geometry.variant == Variant::Numbered {
-            return self.check_numbers();
-        }
-        let limit = geometry.max_entries;
-        if limit > 0 && self.generation.header().occupied() >= limit {
-            return Err(Error::TableFull {
-                path: self.names.cache().to_owned(),
-                limit,
-            }
-            .into());
-        }
-        Ok(())
-    }
+/// As [`relink`], and stores the key in the slot again.
+#[cold]
+fn relink_repaired(target: &Target<'_>, place: HeapAddr, meta: RecordMeta, key: &[u8]) {
+    let which = !target.link.which();
+    // S5, then S1, as in `relink`.
+    target.slot.set_meta(which, meta);
+    target.slot.set_key(key);
+    target
+        .slot
+        .set_link(Link::new(place, which, target.link.tag()));
+}
 
-    /// Replaces the value of an entry.
-    ///
-    /// A kill before the link's store leaves the old value, and a record between `tail` and
-    /// `reserved` that is taken back; after it, a record that is linked, and counters that
-    /// `live_after` completes. The other meta is filled before the link chooses it, and not before
-    /// a reader of an older link could tell (the fence in `reserve`).
-    fn overwrite(
-        &mut self,
-        table: &Table,
-        target: Target<'_>,
-        header: record::RecordHeader,
-        key: &[u8],
-        value: &[u8],
-    ) -> WriteResult<()> {
-        let live = self.generation.header().counters().live;
-        let live_after = live
-            .saturating_sub(old_bytes(&target))
-            .saturating_add(header.stored_bytes());
-        let place = self.append(header, key, value, live_after, Need::Ordinary)?;
-        let which = !target.link.which();
-        let meta = RecordMeta {
-            mtime: header.mtime,
-            value_len: header.value_len,
-        };
-        target.slot.set_meta(which, meta);
-        if target.record.is_none() {
-            // What the slot repeats of a key whose record was damaged may be damaged too.
-            target.slot.set_key(key);
-        }
-        target
-            .slot
-            .set_link(Link::new(place, which, target.link.tag()));
-        let shared = table.header();
-        shared.set_live(live_after);
-        shared.count_change();
-        shared.add(word::PUTS, 1);
-        shared.add(word::OVERWRITES, 1);
-        self.close_record();
-        self.mark_dead(&target);
-        Ok(())
-    }
+/// Links a record that is in the heap already, as the entry of a key that has none; `position`
+/// chooses its roster position.
+pub(crate) fn adopt(
+    mutator: &mut Mutator,
+    stored: &StoredRecord<'_>,
+    position: impl FnOnce(&Generation, &mut Counters) -> WriteResult<u32>,
+) -> WriteResult<()> {
+    let StoredRecord {
+        place,
+        meta,
+        bytes,
+        hash,
+        key,
+    } = *stored;
+    let table = Arc::clone(&mutator.generation.table);
+    let region = mutator.region(&table, hash)?;
+    let region = split::make_room(mutator, &table, region, hash)?;
+    let generation = &mutator.generation;
+    let plan = publish::plan_insert(&table, region, hash, bytes, |after| {
+        position(generation, after)
+    })?;
+    let link = Link::new(place, false, hash.tag());
+    publish::commit_redo(table.header(), plan.redo(link));
+    apply_insert(generation, &table, &plan, link, hash, meta, key)?;
+    publish::clear_redo(table.header());
+    Ok(())
+}
 
-    /// Makes a new entry; there is room for it.
-    #[inline(always)]
-    fn insert(
-        &mut self,
-        table: &Table,
-        plan: &Insertion,
-        hash: Hash,
-        header: record::RecordHeader,
-        key: &[u8],
-        value: &[u8],
-    ) -> WriteResult<()> {
-        let place = self.append(header, key, value, plan.after.live, Need::Ordinary)?;
-        let meta = RecordMeta {
-            mtime: header.mtime,
-            value_len: header.value_len,
-        };
-        self.link_new(
-            table,
-            plan,
-            Link::new(place, false, hash.tag()),
-            hash,
-            meta,
-            key,
-        )?;
-        table.header().add(word::PUTS, 1);
-        self.close_record();
-        table.header().disarm();
-        Ok(())
-    }
+/// Deletes the entry of a key. Returns whether there was one.
+pub(crate) fn delete(mutator: &mut Mutator, key: &[u8]) -> WriteResult<bool> {
+    mutator.with_table(|mutator, table| delete_from(mutator, table, key))
+}
 
-    /// Links a record that stands in the heap already, as the entry of a key that has none.
-    pub(crate) fn adopt(
-        &mut self,
-        place: HeapAddr,
-        meta: RecordMeta,
-        bytes: u64,
-        hash: Hash,
-        key: &[u8],
-    ) -> WriteResult<()> {
-        let table = Arc::clone(&self.generation.table);
-        let region = self.region(&table, hash)?;
-        let region = self.make_room(&table, region, hash)?;
-        let plan = self.plan_insert(&table, region, hash, bytes, meta.mtime)?;
-        self.link_new(
-            &table,
-            &plan,
-            Link::new(place, false, hash.tag()),
-            hash,
-            meta,
-            key,
-        )?;
-        table.header().disarm();
-        Ok(())
-    }
+fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<bool> {
+    refuse_if_append_only(mutator)?;
+    let hash = mutator.generation.hasher.hash(key);
+    let Some(target) = mutator.find(table, hash, key)? else {
+        return Ok(false);
+    };
+    let generation = &mutator.generation;
+    generation.roster.prefetch(target.slot.identity().position);
+    let header = record::RecordHeader {
+        variant: Variant::Versioned,
+        value_len: 0,
+        mtime: Version::next(generation.header().last_version()),
+        key_len: key.len() as u16,
+        kind: Kind::Deletion,
+    };
+    let plan = publish::plan_removal(generation, table, &target, old_bytes(&target))?;
+    // H1: announced before a byte after `tail` is stored.
+    let room = heap_end::reserve(mutator, &header, plan.after.live, Need::Deletion)?;
+    // H5: until its segment is the oldest, the record keeps older ones of the key from coming back.
+    let place = room.write(header, key, &[])?;
+    remove(&mutator.generation, table, &plan)?;
+    publish::count_delete(table.header());
+    heap_end::commit_record(table.header());
+    publish::clear_redo(table.header());
+    mutator.mark_dead(&target);
+    // To cleaning, which reads it in the oldest segment, a deletion is dead from the start.
+    mutator.mark_record_dead(place, header);
+    Ok(true)
+}
 
-    /// Links an entry to another record of its key, which stands in the heap already.
-    pub(crate) fn relink(
-        &self,
-        target: &Target<'_>,
-        place: HeapAddr,
-        meta: RecordMeta,
-        live_after: u64,
-    ) {
-        let which = !target.link.which();
-        target.slot.set_meta(which, meta);
-        target
-            .slot
-            .set_link(Link::new(place, which, target.link.tag()));
-        self.generation.header().set_live(live_after);
-    }
+/// Removes an entry from index and roster without a deletion record, because its record is lost.
+/// `bytes` bytes of live records go with it.
+pub(crate) fn drop_entry(
+    generation: &Generation,
+    target: &Target<'_>,
+    bytes: u64,
+) -> WriteResult<()> {
+    let table = &generation.table;
+    let plan = publish::plan_removal(generation, table, target, bytes)?;
+    remove(generation, table, &plan)?;
+    publish::clear_redo(table.header());
+    Ok(())
+}
 
-    /// Deletes the entry of a key. False where there is none.
-    pub(crate) fn delete(&mut self, key: &[u8]) -> WriteResult<bool> {
-        self.with_table(|mutator, table| mutator.delete_from(table, key))
-    }
+/// Commits the redo record of a removal, which stays committed, and stores the removal.
+fn remove(generation: &Generation, table: &Table, plan: &Removal) -> WriteResult<()> {
+    publish::commit_redo(table.header(), plan.redo());
+    apply_delete(generation, table, plan)
+}
 
-    fn delete_from(&mut self, table: &Table, key: &[u8]) -> WriteResult<bool> {
-        self.refuse_if_append_only()?;
-        let hash = self.generation.hasher.hash(key);
-        let Some(target) = self.find(table, hash, key)? else {
-            return Ok(false);
-        };
-        self.generation
+/// The stores of a removal after its redo record. Storing them twice has the same effect as once,
+/// but for the region's own counts, which recovery takes from the control bytes.
+pub(crate) fn apply_delete(
+    generation: &Generation,
+    table: &Table,
+    plan: &Removal,
+) -> WriteResult<()> {
+    let (region, index) = table.slot_home(plan.slot);
+    let region = table.region(region)?;
+    debug_assert!(!plan.vacant.is_entry(), "the slot is vacant after it");
+    // The link first: readers go by it. S3 holds, for it leads to no record any more.
+    region.slot(index).set_link(plan.vacant);
+    let control = match plan.vacant == Link::NEVER {
+        true => EMPTY,
+        false => DELETED,
+    };
+    region.set_control(index, control);
+    if plan.position != NO_POSITION {
+        // R1: the position is free when no link names it.
+        generation
             .roster
-            .prefetch(target.slot.identity().position);
-        let mtime = Version::next(self.generation.header().get(word::LAST_MTIME));
-        let header = record::RecordHeader {
-            variant: Variant::Versioned,
-            value_len: 0,
-            mtime,
-            key_len: key.len() as u16,
-            kind: Kind::Deletion,
-        };
-        let removal = self.plan_removal(table, &target, old_bytes(&target))?;
-        let place = self.append(header, key, &[], removal.after().live, Need::Deletion)?;
-        self.remove(table, &removal)?;
-        table.header().add(word::DELETES, 1);
-        self.close_record();
-        table.header().disarm();
-        self.mark_dead(&target);
-        // To cleaning, which comes to it in the oldest segment, a deletion is dead from the start.
-        self.mark_record_dead(place, header);
-        Ok(true)
+            .set(plan.position, Position::Free(plan.next_free))?;
     }
+    publish::set_counters(table.header(), &plan.after);
+    let counts = region.counts();
+    let deleted = u32::from(plan.vacant == Link::DELETED);
+    region.set_counts(SlotCounts {
+        occupied: counts.occupied.saturating_sub(1),
+        deleted: counts.deleted.saturating_add(deleted),
+    });
+    publish::count_change(table.header());
+    Ok(())
+}
 
-    /// Takes an entry out of index and roster without a record of it: one that is lost already.
-    /// `bytes` of live records go with it.
-    pub(crate) fn drop_entry(&self, target: &Target<'_>, bytes: u64) -> WriteResult<()> {
-        let table = Arc::clone(&self.generation.table);
-        let removal = self.plan_removal(&table, target, bytes)?;
-        self.remove(&table, &removal)?;
-        table.header().disarm();
-        Ok(())
+fn meta(header: &record::RecordHeader) -> RecordMeta {
+    RecordMeta {
+        mtime: header.mtime,
+        value_len: header.value_len,
     }
 }

@@ -18,7 +18,8 @@ use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::{self, Link, SlotIdentity};
 use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
-use crate::index::header::{Header, Intent, WORDS};
+use crate::index::header::Header;
+use crate::index::redo::{Redo, WORDS};
 use crate::index::region::{Region, RegionLayout};
 use crate::sync::{Word, load};
 
@@ -530,20 +531,20 @@ fn numbered_record(key_len: u16) -> Structure {
 /// The intents: name, kind on disk, fields of the body.
 pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
     let after = Counters::default();
-    let insert = |slot, position, link| Intent::Insert {
+    let insert = |slot, position, link| Redo::Insert {
         slot,
         position,
         link,
         after,
     };
-    let delete = |slot, position, next_hole| Intent::Delete {
+    let delete = |slot, position, next_free| Redo::Delete {
         slot,
         position,
         vacant: Link::NEVER,
-        next_hole,
+        next_free,
         after,
     };
-    let replace = |old, low| Intent::Replace {
+    let replace = |old, low| Redo::Replace {
         old,
         low,
         high: None,
@@ -583,16 +584,19 @@ pub(super) fn intents() -> [(&'static str, u64, Vec<Field>); 3] {
 }
 
 /// Returns kind and body of a redo record, read from the header page.
-fn armed(intent: Intent) -> (u64, [u64; 3]) {
+fn armed(intent: Redo) -> (u64, [u64; 3]) {
     let page: Vec<Word> = (0..WORDS).map(|_| Word::new(0)).collect();
-    Header::new(&page).unwrap().arm(intent);
+    Header::new(&page)
+        .unwrap()
+        .entry_words()
+        .commit_redo(intent);
     let body = std::array::from_fn(|at| load(&page[index::word::INTENT_BODY + at]));
     // The other bits are a check.
     (load(&page[index::word::INTENT]) & 0xff, body)
 }
 
 /// The one field of a body that is not zero.
-fn in_body(name: &str, intent: Intent) -> Field {
+fn in_body(name: &str, intent: Redo) -> Field {
     let (_, body) = armed(intent);
     let mut set = (0..).zip(body).filter(|(_, word)| *word != 0);
     let (at, word) = set.next().unwrap();
@@ -602,11 +606,11 @@ fn in_body(name: &str, intent: Intent) -> Field {
 
 /// A vacant link is a whole word, of which only the lowest bit is ever set.
 fn vacant_in_body() -> Field {
-    let intent = Intent::Delete {
+    let intent = Redo::Delete {
         slot: 0,
         position: 0,
         vacant: Link::DELETED,
-        next_hole: 0,
+        next_free: 0,
         after: Counters::default(),
     };
     assert_eq!(armed(intent).1, [0, 1, 0]);
@@ -615,7 +619,7 @@ fn vacant_in_body() -> Field {
 
 /// The upper region plus one is a whole word: the last region's number must not overflow.
 fn high_in_body() -> Field {
-    let intent = Intent::Replace {
+    let intent = Redo::Replace {
         old: 0,
         low: 0,
         high: Some(u32::MAX),

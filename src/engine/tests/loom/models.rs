@@ -6,7 +6,7 @@
 use crate::engine::tests::loom::stage::{Actor, Model, Part};
 use crate::engine::tests::loom::{EXECUTIONS, options, two_sides};
 use crate::format::index::word;
-use crate::index::header::{Armed, Intent};
+use crate::index::redo::{Redo, RedoState};
 use crate::sync::acquire_fence;
 
 /// Listing to the end.
@@ -172,8 +172,8 @@ fn list_the_first_entry(actor: &Actor) {
 /// An armed intent is whole, and so is the record that it names.
 fn intent_is_whole(actor: &Actor) {
     let generation = actor.generation();
-    let armed = generation.header().intent();
-    if let Armed::Yes(Intent::Insert { link, after, .. }) = armed {
+    let armed = generation.header().redo();
+    if let RedoState::Committed(Redo::Insert { link, after, .. }) = armed {
         let record = generation
             .segment(link.addr().segment)
             .unwrap()
@@ -183,7 +183,7 @@ fn intent_is_whole(actor: &Actor) {
         });
         actor.expect(after.roster_len == 2, || format!("{after:?}"));
     } else {
-        actor.expect(armed == Armed::No, || format!("{armed:?}"));
+        actor.expect(armed == RedoState::Cleared, || format!("{armed:?}"));
     }
 }
 
@@ -192,7 +192,7 @@ fn intent_comes_first(actor: &Actor) {
     let generation = actor.generation();
     if generation.header().occupied() == 2 {
         acquire_fence();
-        let armed = generation.header().get(word::INTENT) != 0;
+        let armed = generation.header().has_redo();
         let done = armed || actor.entry(&changed(actor)).is_some();
         actor.expect(done, || "half an insertion that nobody would finish".into());
     }
@@ -202,9 +202,9 @@ fn intent_comes_first(actor: &Actor) {
 fn intent_stands_until_the_end(actor: &Actor) {
     let generation = actor.generation();
     let header = generation.header();
-    if actor.entry(&changed(actor)).is_some() && header.get(word::INTENT) == 0 {
+    if actor.entry(&changed(actor)).is_some() && !header.has_redo() {
         acquire_fence();
-        let (tail, reserved) = (header.get(word::TAIL), header.get(word::RESERVED));
+        let (tail, reserved) = (header.raw(word::TAIL), header.raw(word::RESERVED));
         actor.expect(tail == reserved, || "a linked record behind the end".into());
     }
 }

@@ -17,7 +17,7 @@ fn quick(model: &Model) -> Model {
     }
 }
 
-/// The file, the function and the call: what a place is called whatever line it is on.
+/// The type or the file, the function and the call: a name that does not depend on the line.
 fn name(site: &OrderingSite) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(site.file);
     let text = std::fs::read_to_string(path).unwrap();
@@ -29,11 +29,16 @@ fn name(site: &OrderingSite) -> String {
     };
     let call = identifier(&lines[line][site.column as usize - 1..]);
     let above = || lines[..=line].iter().rev();
-    let function =
-        above().find_map(|line| line.split_once("fn ").map(|(_, rest)| identifier(rest)));
-    let owner = above().find_map(|line| Some(line.strip_prefix("impl")?.split_once(' ')?.1));
-    let owner = owner.map(identifier).unwrap();
-    format!("{owner}::{} {call}", function.unwrap())
+    let head = above().find(|line| line.contains("fn ")).unwrap();
+    let function = identifier(head.split_once("fn ").unwrap().1);
+    let owner = if head.starts_with(' ') {
+        let owner = above().find_map(|line| Some(line.strip_prefix("impl")?.split_once(' ')?.1));
+        identifier(owner.unwrap())
+    } else {
+        let file = std::path::Path::new(site.file).file_stem().unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    format!("{owner}::{function} {call}")
 }
 
 fn all() -> BTreeMap<String, OrderingSite> {
@@ -70,11 +75,11 @@ fn noticed(weakened: &[OrderingSite]) -> Option<(&'static str, String)> {
 /// Places that no model misses when they alone are left out, each with the reason.
 const IMPLIED: [(&str, &str); 14] = [
     (
-        "Mutator::append release_fence",
+        "Reservation::write release_fence",
         "the link of an overwrite, and the intent of any other change, is a release of its own",
     ),
     (
-        "Header::disarm release_fence",
+        "redo::clear_redo release_fence",
         "the next change begins with `live_after`, which nobody looks at while an intent is armed, \
          and with `reserved`, which is a release",
     ),
@@ -88,11 +93,11 @@ const IMPLIED: [(&str, &str); 14] = [
         "a position that is not seen filled looks damaged, so it is looked at again behind a fence",
     ),
     (
-        "Header::set_tail publish",
+        "HeapEndWords::set_tail publish",
         "the fence behind the link says it of the record",
     ),
     (
-        "Header::unreserve publish",
+        "HeapEndWords::set_reserved publish",
         "`tail` follows at once, and is a release; readers ask the system for a segment's file",
     ),
     (
@@ -134,29 +139,32 @@ const IMPLIED: [(&str, &str); 14] = [
 const TOGETHER: [(&str, &[&str]); 7] = [
     (
         "overwrite twice, get twice",
-        &["Mutator::append release_fence", "Slot::set_link publish"],
+        &["Reservation::write release_fence", "Slot::set_link publish"],
     ),
     (
         "a kill, the link comes before the end",
-        &["Header::set_tail publish", "Slot::set_link release_fence"],
+        &[
+            "HeapEndWords::set_tail publish",
+            "Slot::set_link release_fence",
+        ],
     ),
     (
         "overwrite twice, peek twice",
         &[
             "Slot::set_link release_fence",
-            "Header::reserve release_fence",
-            "Mutator::append release_fence",
+            "HeapEndWords::reserve release_fence",
+            "Reservation::write release_fence",
         ],
     ),
     (
         "a kill, the intent comes first",
-        &["Spot::set publish", "Header::arm release_fence"],
+        &["Spot::set publish", "redo::commit_redo release_fence"],
     ),
     (
         "purge a region, get",
         &[
             "Table::set_entry publish",
-            "Header::arm release_fence",
+            "redo::commit_redo release_fence",
             "Region::set_stamp release_fence",
         ],
     ),
@@ -168,10 +176,10 @@ const TOGETHER: [(&str, &[&str]); 7] = [
         "re-use a region, peek",
         &[
             "Region::set_stamp release_fence",
-            "Header::disarm release_fence",
-            "Header::reserve release_fence",
-            "Header::arm release_fence",
-            "Mutator::append release_fence",
+            "redo::clear_redo release_fence",
+            "HeapEndWords::reserve release_fence",
+            "redo::commit_redo release_fence",
+            "Reservation::write release_fence",
             "Slot::set_link release_fence",
         ],
     ),

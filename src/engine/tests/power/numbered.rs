@@ -18,12 +18,12 @@ fn open(place: &Place) -> MmapCache {
 }
 
 fn number(cache: &MmapCache, key: &[u8]) -> u64 {
-    cache.writer().unwrap().number(key).unwrap()
+    cache.writer().unwrap().id(key).unwrap()
 }
 
 fn key_of(cache: &MmapCache, number: u64) -> Option<Vec<u8>> {
     let mut key = Vec::new();
-    let found = cache.handle().key_of(number, &mut key).unwrap();
+    let found = crate::engine::ids::key_of(cache.handle(), number, &mut key).unwrap();
     found.then_some(key)
 }
 
@@ -44,7 +44,7 @@ impl Promises {
                 found.is_none() || found.as_ref() == Some(key),
                 "{number} was {key:?} and is {found:?}"
             );
-            let again = cache.handle().number_of(key).unwrap();
+            let again = crate::engine::ids::id_of(cache.handle(), key).unwrap();
             assert!(
                 again.is_none() || again == Some(number),
                 "{key:?} has {again:?}, not {number}"

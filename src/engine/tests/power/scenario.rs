@@ -53,7 +53,7 @@ impl Scenario {
             // The clock was once set wrong, and back since: versions count up from where it was.
             let ahead = crate::engine::tests::power::version::now() + 1_000_000_000_000;
             let generation = scenario.cache().handle.generation.load_full();
-            generation.header().set(word::LAST_MTIME, ahead);
+            generation.header().corrupt(word::LAST_MTIME, ahead);
             scenario.flush();
         }
         scenario
@@ -92,7 +92,7 @@ impl Scenario {
             .generation
             .load()
             .header()
-            .get(word::LAST_MTIME)
+            .last_version()
     }
 
     fn is_flushed(&self) {

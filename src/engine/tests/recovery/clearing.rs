@@ -5,19 +5,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
-use crate::engine::write::mutator::Mutator;
+use crate::engine::write::clear;
 use crate::sync::failpoint;
 
 /// The steps of clearing for which there is no room at all.
 fn clear_in_place(cache: &MmapCache) {
     let mut writer = cache.writer().unwrap();
     for step in [
-        Mutator::remove_entries,
-        Mutator::remove_last_segment,
-        Mutator::begin_again,
-        Mutator::remove_evacuated,
+        clear::remove_entries,
+        clear::remove_last_segment,
+        clear::begin_again,
+        clear::remove_evacuated,
     ] {
-        writer.run(step).unwrap();
+        writer.session().run(step).unwrap();
     }
 }
 

@@ -166,7 +166,7 @@ fn recovery_without_index_counts_stretches() {
         .generation
         .load()
         .header()
-        .set(word::SYNC_ERROR, 9);
+        .corrupt(word::SYNC_ERROR, 9);
     for at in places {
         damage(&scratch, ".heap", at + 30);
     }

@@ -137,7 +137,7 @@ fn unexplained_corruption_stays_visible() {
     fill(20)(&cache);
     overwrite(&scratch, ".heap", 500, &[0xaa; 300]);
     let header = cache.handle.generation.load_full();
-    header.header().set(word::INTENT, 77);
+    header.header().corrupt(word::INTENT, 77);
     drop(cache.writer().unwrap());
     assert_eq!(cache.stats().unwrap().generation, 2, "it was rebuilt");
     assert!(cache.verify().unwrap().damaged_bytes > 0);
@@ -150,10 +150,10 @@ fn versions_outlive_a_lost_deletion() {
     let cache = scratch.open(&options());
     let ahead = crate::engine::version::now() + 1_000_000_000_000;
     let generation = cache.handle.generation.load_full();
-    generation.header().set(word::LAST_MTIME, ahead);
+    generation.header().corrupt(word::LAST_MTIME, ahead);
     fill(5)(&cache);
     assert!(cache.delete(&key(4)).unwrap());
-    let last = generation.header().get(word::LAST_MTIME);
+    let last = generation.header().last_version();
     cache.compact().unwrap();
     cache.flush().unwrap();
     drop((cache, generation));

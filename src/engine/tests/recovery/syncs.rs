@@ -13,7 +13,7 @@ fn rebuild_marks_its_heap_synced() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     fill(20)(&cache);
-    let word = |at| cache.handle.generation.load().header().get(at);
+    let word = |at| cache.handle.generation.load().header().raw(at);
     assert_eq!(
         word(word::FLUSHED),
         0,
@@ -39,8 +39,8 @@ fn durable_table_replacement_is_synced() {
         cache.put(&key(i), b"durable").unwrap();
         let generation = cache.handle.generation.load();
         assert_eq!(
-            generation.header().get(word::SYNCED),
-            generation.header().get(word::TAIL),
+            generation.header().raw(word::SYNCED),
+            generation.header().raw(word::TAIL),
             "put {i}"
         );
         switches += u32::from(cache.stats().unwrap().generation > before);
@@ -54,7 +54,7 @@ fn next_writer_syncs_unsynced_mark() {
     let scratch = scratch();
     let cache = scratch.open(&options());
     cache.flush().unwrap();
-    let header_word = || cache.handle.generation.load().header().get(word::DIRTY);
+    let header_word = || cache.handle.generation.load().header().raw(word::DIRTY);
     for steps in 0..20 {
         failpoint::set(steps);
         let _ = catch_unwind(AssertUnwindSafe(|| cache.put(b"k", b"v").map(drop)));
