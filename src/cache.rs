@@ -10,7 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::handle::Handle;
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup::{self, Answer};
+use crate::engine::read::sample;
+use crate::engine::verify;
 use crate::engine::write::limits;
 use crate::engine::write::session::clear_holder;
 use crate::engine::{
@@ -137,7 +139,7 @@ impl MmapCache {
     /// As [`get`](Self::get).
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
         value.clear();
-        self.handle.read_value(key, value)
+        lookup::read_value(&self.handle, key, value)
     }
 
     /// The values of many keys: `each` gets the number of each key, from 0 on and in order, and
@@ -173,7 +175,7 @@ impl MmapCache {
         keys: impl IntoIterator<Item = K>,
         each: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<()> {
-        self.handle.read_many(keys.into_iter(), each)
+        lookup::read_many(&self.handle, keys.into_iter(), each)
     }
 
     /// The value of a key, where it lies in the mapped file.
@@ -200,7 +202,7 @@ impl MmapCache {
     ///
     /// As [`get`](Self::get).
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        Ok(matches!(self.handle.peek(key)?, Answer::Found(_)))
+        Ok(matches!(lookup::peek(&self.handle, key)?, Answer::Found(_)))
     }
 
     /// When a key's entry was written, from the index alone: it looks at no checksum. It may lie up
@@ -210,7 +212,7 @@ impl MmapCache {
     ///
     /// As [`get`](Self::get).
     pub fn mtime(&self, key: &[u8]) -> Result<Option<Version>> {
-        Ok(match self.handle.peek(key)? {
+        Ok(match lookup::peek(&self.handle, key)? {
             Answer::Found(meta) => Some(Version(meta.mtime)),
             Answer::Absent | Answer::Damaged(_) => None,
         })
@@ -225,12 +227,7 @@ impl MmapCache {
     /// [`Error::HeapMissing`](crate::Error::HeapMissing) where the segment with the value is not at
     /// its path, and those of [`get`](Self::get).
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
-        let mut value = Vec::new();
-        match self.handle.read(key, &mut value)? {
-            Answer::Found(version) => Ok(Some(Entry { value, version })),
-            Answer::Absent => Ok(None),
-            Answer::Damaged(error) => Err(error),
-        }
+        lookup::entry(&self.handle, key)
     }
 
     /// Entries in the cache. One load. Where the cache was rebuilt and its new files cannot be opened,
@@ -421,7 +418,7 @@ impl MmapCache {
     /// never be drawn, [`Error::Contended`](crate::Error::Contended) where others changed everything
     /// all the while, [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
     pub fn random_key(&self) -> Result<Option<Vec<u8>>> {
-        self.handle.random_key()
+        sample::random_key(&self.handle)
     }
 
     /// The keys and values; as [`keys`](Self::keys), with every value verified.
@@ -569,7 +566,7 @@ impl MmapCache {
     ///
     /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
     pub fn verify(&self) -> Result<Report> {
-        Report::of(&self.handle)
+        verify::verify(&self.handle)
     }
 }
 
@@ -583,8 +580,8 @@ fn judge_copy(handle: &Handle) -> Result<()> {
     if !doubtful || generation.is_from_elsewhere(handle.boot) || handle.is_written(&generation)? {
         return Ok(());
     }
-    match Report::is_whole(handle) {
-        Ok(true) => handle.believed.store(generation.inode.1, Relaxed),
+    match verify::is_consistent(handle) {
+        Ok(true) => handle.verified.store(generation.inode.1, Relaxed),
         Ok(false) => {}
         Err(error) if error.is_corruption() => {}
         Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! The engine: index, heap and roster as one persistent map that processes share.
 //!
-//! A [`generation`] is one set of mapped files; a [`handle`] knows which one is current. [`read`]
+//! A [`generation`] is one set of mapped files: [`open`] maps an existing one, [`create`] makes a new
+//! one. A [`handle`] knows which one is current. [`read`]
 //! looks keys up without a lock, [`write`](mod@write) changes a generation under the writer lock, [`clean`]
 //! reclaims dead records, [`switch`] replaces a generation by a rename, [`recovery`] finishes or
 //! rebuilds what a crash left, [`verify`] checks all of it, [`backup`] copies it. May call `index`,
@@ -9,12 +10,17 @@
 pub(crate) mod backup;
 pub(crate) mod clean;
 pub(crate) mod copy_up;
+pub(crate) mod create;
 pub(crate) mod entry;
+pub(crate) mod file_header;
 pub(crate) mod file_identity;
 pub(crate) mod generation;
 pub(crate) mod handle;
+pub(crate) mod header_check;
 pub(crate) mod heap_presence;
 pub(crate) mod ids;
+pub(crate) mod locking;
+pub(crate) mod open;
 pub(crate) mod options;
 pub(crate) mod read;
 pub(crate) mod recovery;

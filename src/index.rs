@@ -3,6 +3,7 @@
 //! [`table`] is the directory over [`region`]s of slots, [`header`] has the words that writers
 //! change, [`redo`] the record of one change that is under way, [`roster`] lists the slots that have an entry. May call `os` and everything below it.
 
+pub(crate) mod attempt;
 pub(crate) mod group;
 pub(crate) mod header;
 pub(crate) mod redo;

@@ -1,5 +1,5 @@
-//! The operating system: mapped files, file names, durable changes of directories, permissions,
-//! file systems, clocks, the boot id.
+//! The operating system: mapped files, file names and durable changes of directories, permissions,
+//! file systems, the boot id, clocks and random numbers.
 //!
 //! Independent of what a cache is. May call `error`, `sync`, `format` and `lock`.
 
@@ -10,5 +10,6 @@ pub(crate) mod file_names;
 pub(crate) mod files;
 pub(crate) mod mapped_file;
 pub(crate) mod mmap;
+pub(crate) mod random;
 pub(crate) mod reflink;
 pub(crate) mod words;

@@ -13,11 +13,12 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The modules, bottom to top. A file may name those of lower rows only, and none of its own row. A
 /// module that has no row of its own belongs to the row of its parent.
-const LAYERS: [&[&str]; 47] = [
+const LAYERS: [&[&str]; 49] = [
     &["error", "sync"],
     &["fuzzing"],
     &["format"],
-    &["hash", "os::words"],
+    &["hash", "os::words", "os::clock"],
+    &["os::random"],
     &["lock"],
     &["os::boot_id", "os::burst", "os::clock", "os::files"],
     &["os::file_names", "os::mapped_file"],
@@ -29,7 +30,12 @@ const LAYERS: [&[&str]; 47] = [
     &["engine::version", "engine::clean::background"],
     &["engine::entry", "engine::options"],
     &["engine::file_identity"],
-    &["engine::generation"],
+    &[
+        "engine::generation",
+        "engine::file_header",
+        "engine::locking",
+    ],
+    &["engine::open", "engine::header_check"],
     &["engine::segment_numbers", "engine::heap_presence"],
     &["engine::staging", "engine::clean::state"],
     &["engine::clean::batch", "engine::read::expected_count"],

@@ -1,8 +1,8 @@
-//! A copy of a cache while others write to it.
+//! Copies a cache while other processes write to it.
 //!
-//! The heap is a log: what it says up to a place is what the cache contained at one moment. Knows
-//! how such a moment is caught without a lock, and how a cache of its own is made of it. What the
-//! records come to it leaves to `recover`, how files come to count to `generation`.
+//! The heap is a log: its records up to a place are the contents of the cache at one snapshot. A copy
+//! captures such a moment without a lock, copies the heap, and rebuilds index and roster from it. May
+//! call `recovery::from_heap`, `switch`, `read` and everything below them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,22 @@ use crate::lock::{self, FileLock};
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files::{self, Access};
 use crate::os::mapped_file::MappedFile;
+use crate::os::random;
 use crate::os::reflink::clone_start;
 use crate::sync::acquire_fence;
 
 use crate::engine::clean::state;
-use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
-use crate::engine::handle::{Handle, lock_creation, random, refuse_network};
+use crate::engine::create::{self, Plan};
+use crate::engine::file_header::read_sealed;
+use crate::engine::generation::{Generation, Ids};
+use crate::engine::handle::{Handle, refuse_network};
 use crate::engine::heap_presence;
 use crate::engine::ids;
+use crate::engine::locking::lock_creation;
 use crate::engine::options::Options;
 use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::iter::with_all_segments;
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup::{self, Answer};
 use crate::engine::recovery::from_heap::{Damage, Salvage, read_heap};
 use crate::engine::segment_numbers::{Extent, is_there, left_segment};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, discard_staged, finish_renames};
@@ -37,25 +41,25 @@ use crate::engine::switch::{self, commit_new, give_up, map_known};
 use crate::engine::write::heap_end;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 
-/// Generations that may take each other's place before a moment was caught.
-const TRIES: u32 = 1_000;
-/// Looks that all miss the same segment after which it counts as lost.
-const LOOKS: u32 = 20;
-/// Looks for a moment at which nobody writes, whose entries are counted exactly.
-const RESTS: u32 = 1_000;
+/// Attempts to capture a snapshot while generations are replaced.
+const ATTEMPTS: u32 = 1_000;
+/// Attempts that all miss the same segment, after which it counts as lost.
+const ATTEMPTS_TO_OPEN: u32 = 20;
+/// Attempts to find a moment without a writer at work, at which entries are counted exactly.
+const ATTEMPTS_AT_REST: u32 = 1_000;
 
-/// A copy of a cache while any number of others read and write it; made by
+/// A builder of a copy of a cache that other processes read and write at the same time; returned by
 /// [`MmapCache::hot_copy`](crate::MmapCache::hot_copy) and
 /// [`Labels::hot_copy`](crate::Labels::hot_copy).
 ///
-/// The copy is what the cache contained at one moment, which lies between the call of
-/// [`to`](Self::to) and its return, and mostly near its beginning: every change that was
-/// acknowledged before is in it, with its version, and none that began afterwards. Nobody is locked
-/// out, and nothing of the cache is touched: a handle that only reads will do. Others may overwrite,
-/// clean, grow and rebuild meanwhile.
+/// The copy has the contents of the cache at one moment between the call of [`to`](Self::to) and its
+/// return, usually near its beginning: every change that was acknowledged before that moment, with
+/// its version, and none that began after it. It takes no lock of the cache and changes nothing in
+/// it, so a read-only handle is enough. Other processes may overwrite, clean, grow and rebuild at the
+/// same time.
 ///
-/// It is a cache of its own, clean and synced, with the original's options, ids, labels and their
-/// holes; what goes on in one of the two the other never sees.
+/// The copy is a cache of its own, clean and synced, with the original's options, ids, labels and
+/// unused ids. Later changes of one of the two do not appear in the other.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -73,55 +77,55 @@ pub struct HotCopy<'a> {
     handle: &'a Handle,
     options: Options,
     losses: bool,
-    told: Box<dyn FnMut(CopyProgress) + 'a>,
+    progress: Box<dyn FnMut(CopyProgress) + 'a>,
     epoch: u64,
 }
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyProgress {
-    /// Bytes of the heap that were copied. Then its records are read to make an index of them.
+    /// Bytes of the heap that were copied. After that its records are read to build the index.
     pub copied_bytes: u64,
     /// Bytes of the copied heap that were read.
     pub read_bytes: u64,
     /// Bytes of the heap.
     pub heap_bytes: u64,
-    /// Records that verified so far.
+    /// Valid records so far.
     pub records: u64,
 }
 
-/// What became of a copy.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
     /// Live entries of the copy.
     pub entries: u64,
-    /// Live entries of the original at that moment by its own count, where nobody was writing: if
-    /// there were more, something of the original is damaged or lost.
+    /// Live entries of the original at that moment by its own count; `None` if a writer was at work.
+    /// If it is larger than `entries`, the original has corrupt or lost entries.
     pub entries_before: Option<u64>,
     /// Records in its heap, dead ones and deletions included.
     pub records: u64,
     /// Bytes of its heap.
     pub heap_bytes: u64,
-    /// Bytes of the original's heap where records should have been and none verified. What they
-    /// held is not in the copy, which has gaps in their place: of a key whose newest record was
-    /// damaged it may have an older one, as behind a [`Repair`](crate::Repair).
+    /// Bytes of the original's heap that should be records and are not. The copy has filler records
+    /// in their place. If the newest record of a key was corrupt, the copy may have an older one, as
+    /// after a [`Repair`](crate::Repair).
     pub damaged_bytes: u64,
-    /// Bytes that take no room of their own, because the file system lets both caches share them.
+    /// Bytes that take no additional room, because the file system shares them between both caches.
     pub shared_bytes: u64,
 }
 
-/// A heap as it was at one moment: nothing before its end ever changes, and files that are removed
-/// stay as long as they are open.
+/// A heap at one snapshot. H1: nothing before its end ever changes. Files that are removed stay as long
+/// as they are open.
 struct Snapshot {
     generation: Arc<Generation>,
     end: HeapAddr,
-    /// Entries there were, if nobody was writing.
+    /// The number of entries; `None` if a writer was at work.
     entries: Option<u64>,
-    /// The fewest that there were in any case.
+    /// The fewest entries that there can have been.
     least: u64,
-    /// Numbers that had been given, or given up, in a cache that has them.
+    /// Ids that had been assigned or given up, in a cache of labels.
     given: u64,
 }
 
@@ -131,54 +135,56 @@ impl<'a> HotCopy<'a> {
             handle,
             options: Options::new(),
             losses: false,
-            told: Box::new(|_| {}),
+            progress: Box::new(|_| {}),
             epoch: lock::epoch(),
         }
     }
 
-    /// The options by which the copy is made: `heap_path`, `allow_network` and `lock_timeout` count
-    /// here, all others are the original's.
+    /// Sets the options of the copy: of these, `heap_path`, `allow_network` and `lock_timeout` apply;
+    /// all others are the original's.
     #[must_use]
     pub fn options(mut self, options: &Options) -> Self {
         self.options = options.clone();
         self
     }
 
-    /// Copies what there is of a damaged cache too, instead of failing with
-    /// [`Error::Incomplete`]; [`Copied`] then says what is missing. False if not set.
+    /// Copies a damaged cache too, without its corrupt entries, instead of failing with
+    /// [`Error::Incomplete`]; [`Copied`] then says how much is missing. Default: false.
     #[must_use]
     pub fn allow_losses(mut self, allow: bool) -> Self {
         self.losses = allow;
         self
     }
 
-    /// Calls `told` after each few MiB.
+    /// Calls `progress` after each few MiB.
     #[must_use]
-    pub fn on_progress(mut self, told: impl FnMut(CopyProgress) + 'a) -> Self {
-        self.told = Box::new(told);
+    pub fn on_progress(mut self, progress: impl FnMut(CopyProgress) + 'a) -> Self {
+        self.progress = Box::new(progress);
         self
     }
 
-    /// Makes the copy at `path`, where nothing may be yet.
+    /// Makes the copy at `path`, where no file of that name may exist.
     ///
-    /// Takes the room of the whole heap, dead records included, unless the file system shares
-    /// blocks between files (btrfs, XFS); reads it once more; needs memory for the longest key only.
-    /// The files stand under preliminary names until all of them are complete and synced, and the
-    /// rename of the index, the last of all, makes them a cache. So a copy that fails or is killed
-    /// has left nothing under its name but the empty `PATH.lock`, and the next one there removes the
-    /// rest.
+    /// Takes the room of the whole heap, dead records included, unless the file system shares blocks
+    /// between files (btrfs, XFS). Reads the heap once more, and needs memory for the longest key
+    /// only. The files have preliminary names until all of them are complete and synced; the rename
+    /// of the index, the last of all, makes them a cache. So a copy that fails or is killed leaves
+    /// nothing under its name but the empty `PATH.lock`, and the next copy there removes the rest.
     ///
     /// # Errors
     ///
-    /// [`Error::Incomplete`] where the copy would have fewer entries than the original counted, or the
-    /// heap has damaged bytes, whose entries and deletions nobody knows, unless
-    /// [`allow_losses`](Self::allow_losses) was set; [`Error::AlreadyExists`] where any file has the name of one of the copy's;
-    /// [`Error::Unsupported`] where the two caches' names would collide, or on a network file
-    /// system; [`Error::Damaged`] where the original has to be repaired first;
-    /// [`Error::HeapMissing`] where a segment of it is not there;
-    /// [`Error::Superseded`] where it was rebuilt again and again; [`Error::Locked`] where somebody
-    /// else makes a cache there; [`Error::DiskFull`], [`Error::Io`]. Where the function that hears of
-    /// the progress forks, the copy is the parent's, and the child's result is [`Error::Forked`].
+    /// Returns
+    /// - [`Error::Incomplete`] if the copy would have fewer entries than the original counted, or the
+    ///   heap has corrupt bytes, unless [`allow_losses`](Self::allow_losses) was set;
+    /// - [`Error::AlreadyExists`] if any file has the name of one of the copy's;
+    /// - [`Error::Unsupported`] if the names of the two caches would collide, or on a network file
+    ///   system;
+    /// - [`Error::Damaged`] if the original has to be repaired first;
+    /// - [`Error::HeapMissing`] if one of its segments is missing;
+    /// - [`Error::Superseded`] if it was rebuilt again and again;
+    /// - [`Error::Locked`] if another process creates a cache there;
+    /// - [`Error::DiskFull`] or [`Error::Io`] if the system refuses;
+    /// - [`Error::Forked`] in a child that the progress callback forked. The copy is the parent's.
     pub fn to(mut self, path: impl AsRef<Path>) -> Result<Copied> {
         self.epoch = lock::epoch();
         let source = &self.handle.names;
@@ -200,14 +206,14 @@ impl<'a> HotCopy<'a> {
         let guard = DiscardOnPanic::new(&names);
         let made = self.make(&names, &access, was_used, &lock);
         if made.is_err() && self.epoch == lock::epoch() {
-            // The first error is the one to report; what is left behind is removed by the next.
+            // The first error is the one to report; the next copy removes what is left.
             let _ = discard_listed(&names);
         }
         drop(guard);
         made
     }
 
-    /// Makes the files, under the lock that keeps other makers away.
+    /// Makes the files, under the lock that excludes other creators.
     fn make(
         &mut self,
         names: &FileNames,
@@ -222,25 +228,25 @@ impl<'a> HotCopy<'a> {
         } else {
             discard_staged(names, Extent::NONE)?;
         }
-        let moment = Snapshot::catch(self.handle)?;
-        let mut copied = self.copy_heap(&moment, names, access)?;
-        let plan = moment.plan(self.handle, access.clone())?;
-        let generation = Generation::create(names, &plan)?;
-        let header = moment.generation.header();
+        let snapshot = Snapshot::capture(self.handle)?;
+        let mut copied = self.copy_heap(&snapshot, names, access)?;
+        let plan = snapshot.plan(self.handle, access.clone())?;
+        let generation = create::generation(names, &plan)?;
+        let header = snapshot.generation.header();
         switch::carry_copied_totals(&generation, header);
-        state::set_oldest(generation.header(), moment.first());
-        heap_end::set_extent(generation.header(), moment.end);
+        state::set_oldest(generation.header(), snapshot.first());
+        heap_end::set_extent(generation.header(), snapshot.end);
         let mut fresh = Mutator::new(Arc::new(generation), Arc::new(names.clone()), Stage::New);
         map_known(&mut fresh)?;
         let salvage = self
-            .index(&mut fresh, &moment, copied.heap_bytes)
+            .index(&mut fresh, &snapshot, copied.heap_bytes)
             .map_err(|stop| give_up(stop, &fresh))?;
         copied.entries = fresh.generation.header().occupied();
         copied.records = salvage.records;
         copied.damaged_bytes = salvage.damaged_bytes;
-        self.compare(&moment, &copied)?;
+        self.compare(&snapshot, &copied)?;
         commit_new(names, &fresh.generation)?;
-        // What follows cannot undo it: the next writer would finish it.
+        // From here on the copy is a cache; if the renames fail, the next writer does them.
         if let Err(error) = finish_renames(names, &fresh.generation) {
             log::warn!("{error}: the files' final names are left to the next writer");
         }
@@ -248,11 +254,11 @@ impl<'a> HotCopy<'a> {
         Ok(copied)
     }
 
-    /// Refuses a copy that lacks something of the original, before it becomes a cache.
-    fn compare(&self, moment: &Snapshot, copied: &Copied) -> Result<()> {
-        let all_there = match moment.entries {
+    /// Refuses a copy that lacks entries of the original, before it becomes a cache.
+    fn compare(&self, snapshot: &Snapshot, copied: &Copied) -> Result<()> {
+        let all_there = match snapshot.entries {
             Some(counted) => copied.entries == counted,
-            None => copied.entries >= moment.least,
+            None => copied.entries >= snapshot.least,
         };
         if self.losses || (all_there && copied.damaged_bytes == 0) {
             return Ok(());
@@ -260,29 +266,30 @@ impl<'a> HotCopy<'a> {
         Err(Error::Incomplete {
             path: self.handle.path.to_path_buf(),
             found: copied.entries,
-            counted: moment.entries.unwrap_or(moment.least),
+            counted: snapshot.entries.unwrap_or(snapshot.least),
             damaged_bytes: copied.damaged_bytes,
         })
     }
 
+    /// Copies the segments of the heap under preliminary names.
     fn copy_heap(
         &mut self,
-        moment: &Snapshot,
+        snapshot: &Snapshot,
         names: &FileNames,
         access: &Access,
     ) -> Result<Copied> {
-        // Those before the first as well: they are what a rebuild of the copy begins with.
-        for number in 0..=moment.end.segment {
+        // Also the numbers before the first segment: a rebuild of the copy would begin with them.
+        for number in 0..=snapshot.end.segment {
             let path = names.segment(number, Stage::Final);
             if is_there(&path) {
                 return Err(Error::AlreadyExists { path });
             }
         }
-        let segments: Vec<_> = moment.segments().collect::<Result<_>>()?;
+        let segments: Vec<_> = snapshot.segments().collect::<Result<_>>()?;
         let heap_bytes = segments.iter().map(|&(_, len)| len).sum();
         let mut copied = Copied {
             heap_bytes,
-            entries_before: moment.entries,
+            entries_before: snapshot.entries,
             ..Copied::default()
         };
         let mut before = 0;
@@ -290,12 +297,12 @@ impl<'a> HotCopy<'a> {
             let path = names.segment(segment.number(), Stage::New);
             let file = files::create(&path, access)?;
             let target = MappedFile::created(file, &path);
-            let (told, epoch) = (&mut self.told, self.epoch);
-            // To the last one the original is going to append.
-            let is_complete = segment.number() < moment.end.segment;
+            let (progress, epoch) = (&mut self.progress, self.epoch);
+            // The original may append to the last one.
+            let is_complete = segment.number() < snapshot.end.segment;
             let wanted = (len, is_complete);
             let shared = clone_start(segment.file().file(), &target, wanted, &mut |so_far| {
-                told(CopyProgress {
+                progress(CopyProgress {
                     copied_bytes: before + so_far,
                     heap_bytes,
                     ..CopyProgress::default()
@@ -308,19 +315,19 @@ impl<'a> HotCopy<'a> {
         Ok(copied)
     }
 
-    /// Makes index and roster of the copied heap.
+    /// Builds index and roster from the copied heap.
     fn index(
         &mut self,
         fresh: &mut Mutator,
-        moment: &Snapshot,
+        snapshot: &Snapshot,
         heap_bytes: u64,
     ) -> WriteResult<Salvage> {
-        let (told, epoch) = (&mut self.told, self.epoch);
+        let (progress, epoch) = (&mut self.progress, self.epoch);
         let path = &self.handle.path;
-        // Of what is damaged there is nothing to be found in a copy that is not in the original.
+        // No older copy of a corrupt record exists: the heap is the original's.
         let damage = Damage::Copied(HeapAddr::LAST);
-        let salvage = read_heap(fresh, moment.end.segment, damage, None, &mut |salvage| {
-            told(CopyProgress {
+        let salvage = read_heap(fresh, snapshot.end.segment, damage, None, &mut |salvage| {
+            progress(CopyProgress {
                 copied_bytes: heap_bytes,
                 read_bytes: salvage.read_bytes,
                 heap_bytes,
@@ -329,7 +336,7 @@ impl<'a> HotCopy<'a> {
             lock::refuse_forked(epoch, path)
         })?;
         heap_end::rotate(fresh, 0)?;
-        ids::skip_copied(fresh, moment.given)?;
+        ids::skip_copied(fresh, snapshot.given)?;
         Ok(salvage)
     }
 }
@@ -344,7 +351,7 @@ impl fmt::Debug for HotCopy<'_> {
     }
 }
 
-/// Where the heap ended, and how many entries there were, by the header.
+/// The end of the heap and the number of entries, by the header.
 pub(crate) struct Counted {
     tail: HeapAddr,
     oldest: u16,
@@ -353,13 +360,13 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// At a moment at which nobody writes if one comes soon, else at any.
+    /// Counts at a moment without a writer at work, if one comes soon; otherwise at any moment.
     pub(crate) fn at_rest(generation: &Generation) -> Self {
-        let mut looks = 0;
+        let mut attempts = 0;
         loop {
             let counted = Self::now(generation);
-            looks += 1;
-            if counted.entries.is_some() || looks == RESTS {
+            attempts += 1;
+            if counted.entries.is_some() || attempts == ATTEMPTS_AT_REST {
                 return counted;
             }
             std::hint::spin_loop();
@@ -368,13 +375,13 @@ impl Counted {
 
     fn now(generation: &Generation) -> Self {
         acquire_fence();
-        let (header, tally) = (generation.header(), ExpectedCount::of(generation));
+        let (header, expected) = (generation.header(), ExpectedCount::of(generation));
         let changes = header.changes();
         let (tail, oldest) = (header.tail(), header.oldest());
         acquire_fence();
         let is_at_rest = header.reserved() == tail && header.is_idle_since(changes);
-        let least = tally.least(generation);
-        let is_exact = is_at_rest && least == tally.counted();
+        let least = expected.least(generation);
+        let is_exact = is_at_rest && least == expected.counted();
         Self {
             tail,
             oldest,
@@ -385,43 +392,43 @@ impl Counted {
 }
 
 impl Snapshot {
-    /// Opens all segments of the current generation, and then sees where its heap ends.
+    /// Opens all segments of the current generation, and then loads where its heap ends.
     ///
-    /// In this order: what is live at the end's moment is in the segments that were there then, and
-    /// a segment that was gone by the time it was looked for had been emptied into newer ones
-    /// before.
-    fn catch(handle: &Handle) -> Result<Self> {
+    /// In this order: H4, a segment that was gone when it was opened had been evacuated to newer ones
+    /// before; and the records that are live at the end's moment are in the segments of that moment.
+    fn capture(handle: &Handle) -> Result<Self> {
         let mut missed: Option<(u64, u16, u32)> = None;
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS {
             let generation = with_all_segments(handle, Arc::clone(&handle.current()?.0))?;
             let counted = Counted::at_rest(&generation);
             let (tail, oldest) = (counted.tail, counted.oldest);
             let header = generation.header();
             let Some(missing) = first_missing(&generation, oldest, tail.segment) else {
-                if !generation.plausible(tail) {
+                if !generation.is_within(tail) {
                     return Err(generation
                         .table
                         .damaged("the heap's end", word::TAIL as u64 * 8));
                 }
                 let end = Self::end(handle, &generation, tail)?;
+                debug_assert!(tail <= end, "the snapshot has all committed records");
                 // A change that began after the count: one entry more, or one less.
-                let is_behind = end != tail;
+                let is_later = end != tail;
                 return Ok(Self {
-                    entries: counted.entries.filter(|_| !is_behind),
-                    least: counted.least.saturating_sub(u64::from(is_behind)),
+                    entries: counted.entries.filter(|_| !is_later),
+                    least: counted.least.saturating_sub(u64::from(is_later)),
                     end,
                     given: header.counters().roster_len,
                     generation,
                 });
             };
             let roster = generation.ids.roster;
-            let looks = match missed {
-                Some((of, number, looks)) if (of, number) == (roster, missing) => looks + 1,
+            let attempts = match missed {
+                Some((of, number, attempts)) if (of, number) == (roster, missing) => attempts + 1,
                 _ => 1,
             };
-            missed = Some((roster, missing, looks));
-            // A generation's files go only behind the commit of the next one.
-            if looks >= LOOKS && handle.inode_at_path()? == Some(generation.inode) {
+            missed = Some((roster, missing, attempts));
+            // G2: a generation's files are removed only after the commit of the next one.
+            if attempts >= ATTEMPTS_TO_OPEN && handle.inode_at_path()? == Some(generation.inode) {
                 return Err(heap_presence::missing(
                     &generation,
                     &handle.names,
@@ -436,8 +443,8 @@ impl Snapshot {
         })
     }
 
-    /// Behind the heap's end there may be one more record, of a change that readers see already but
-    /// whose writer has not come to its end, or was killed before.
+    /// Returns the heap's end, including the record after `tail` if readers see it already (H1). Its
+    /// writer has not committed it yet, or was killed before.
     fn end(handle: &Handle, generation: &Generation, tail: HeapAddr) -> Result<HeapAddr> {
         let reserved = generation.header().reserved();
         let Some(segment) = generation.segment(tail.segment) else {
@@ -453,7 +460,7 @@ impl Snapshot {
         if u64::from(reserved.unit - tail.unit) * 8 != record.stored_bytes() {
             return Ok(tail);
         }
-        let seen = match handle.read(&key, &mut Vec::new())? {
+        let seen = match lookup::read(handle, &key, &mut Vec::new())? {
             Answer::Found(version) => Some(version.0),
             Answer::Absent | Answer::Damaged(_) => None,
         };
@@ -465,22 +472,22 @@ impl Snapshot {
         Ok(if visible { reserved } else { tail })
     }
 
-    /// The number of the first segment.
+    /// Returns the number of the first segment.
     fn first(&self) -> u16 {
         let mut all = self.generation.segments();
         all.next().map_or(self.end.segment, |first| first.number())
     }
 
-    /// The segments, and how many bytes of each belong to the moment.
+    /// Returns the segments, and how many bytes of each belong to the snapshot.
     fn segments(&self) -> impl Iterator<Item = Result<(&Arc<Segment>, u64)>> {
         let end = self.end;
         self.generation
             .segments()
             .filter(move |segment| segment.number() <= end.segment)
             .map(move |segment| {
-                let there = segment.file().len()?;
-                let last = segment.number() == end.segment;
-                Ok((segment, if last { there.min(end.bytes()) } else { there }))
+                let len = segment.file().len()?;
+                let is_last = segment.number() == end.segment;
+                Ok((segment, if is_last { len.min(end.bytes()) } else { len }))
             })
     }
 
@@ -492,11 +499,11 @@ impl Snapshot {
             hash_kind: generation.hash_kind,
             seed: generation.seed,
             ids: Ids {
-                // The records are bound to their heap's id by their checksums.
+                // The checksums of the records cover the id of their heap.
                 cache: generation.ids.cache,
                 generation: generation.ids.generation.wrapping_add(1),
                 heap: generation.ids.heap,
-                roster: random(),
+                roster: random::number(),
             },
             created: generation.created,
             lock: index.map_or(Options::new().lock_kind(), |index| index.lock_kind()),
@@ -506,15 +513,16 @@ impl Snapshot {
     }
 }
 
-/// The first segment that a heap must have and that could not be opened. The oldest may be gone.
+/// Returns the first segment that the heap must have and that could not be opened. The oldest may
+/// have been reclaimed.
 fn first_missing(generation: &Generation, oldest: u16, last: u16) -> Option<u16> {
     let needed = oldest.saturating_add(1).min(last)..=last.max(oldest);
     let mut missing = needed.filter(|&number| generation.segment(number).is_none());
     missing.next()
 }
 
-/// Refuses a path where a file has the name of one that the copy will have, as far as that is known
-/// before it is caught.
+/// Refuses a path where a file has the name of one of the copy's, as far as these are known before
+/// the snapshot.
 fn refuse_existing(names: &FileNames, was_used: bool) -> Result<()> {
     let (index, roster) = (names.index(Stage::Final), names.roster(Stage::Final));
     let taken = left_segment(names, was_used)?.map(|number| names.segment(number, Stage::Final));

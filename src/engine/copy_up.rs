@@ -1,8 +1,9 @@
-//! What stands at a cache's path on overlayfs, where files are replaced below open ones.
+//! The index at a cache's path on overlayfs, which replaces files below open ones.
 //!
-//! The first open for writing copies a file to the upper layer. What was opened for reading before
-//! keeps its mapping of the lower file, in which no change ever appears, and neither path nor inode
-//! tells. So the count of changes is read anew from the path. May call `dir` and `generation`.
+//! The first open for writing copies a file up to the upper layer. A file that was opened for reading
+//! before keeps its mapping of the lower file, in which no change ever appears, and neither path nor
+//! inode reveals that. So the count of changes is read from the path. May call `file_header` and
+//! `os`.
 
 use std::os::unix::fs::FileExt;
 
@@ -11,19 +12,20 @@ use crate::format::index::word;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
 
-use crate::engine::generation::inode_of;
+use crate::engine::file_header::inode_of;
 
-/// The index that stands at the path.
+/// The index at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct IndexAtPath {
+    /// Device and inode.
     pub inode: (u64, u64),
-    /// Its count of changes.
+    /// The count of changes.
     pub changes: u64,
 }
 
-/// Opens the index and looks at it, whatever is mapped; none where the file is gone.
+/// Reads the index at the path, whatever is mapped; `None` if the file is gone.
 #[cold]
-pub(crate) fn look(names: &FileNames) -> Result<Option<Seen>> {
+pub(crate) fn index_at_path(names: &FileNames) -> Result<Option<IndexAtPath>> {
     let path = names.index(Stage::Final);
     let file = match files::open(&path, false) {
         Ok(file) => file,
@@ -33,7 +35,7 @@ pub(crate) fn look(names: &FileNames) -> Result<Option<Seen>> {
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, word::CHANGES as u64 * 8)
         .map_err(Error::io(&path, "read the header"))?;
-    Ok(Some(Seen {
+    Ok(Some(IndexAtPath {
         inode: inode_of(&file, &path)?,
         changes: u64::from_le_bytes(bytes),
     }))

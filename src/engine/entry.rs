@@ -1,10 +1,10 @@
-//! What a key leads to, as it is handed out.
+//! The entry of a key, and the update of one.
 //!
-//! Private copies: they know nothing of the files they came from.
+//! Values are private copies. May call `version`.
 
 use crate::engine::version::Version;
 
-/// An entry's value, and which version of it this is.
+/// The value of an entry, and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub(crate) value: Vec<u8>,
@@ -12,39 +12,39 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The value's bytes.
+    /// Returns the value.
     pub fn value(&self) -> &[u8] {
         &self.value
     }
 
-    /// The value's bytes, without another copy.
+    /// Returns the value without copying it.
     pub fn into_value(self) -> Vec<u8> {
         self.value
     }
 
-    /// When this version was written; also what tells it from every other.
+    /// Returns the version: when the value was written. No two writes of one cache share a version.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The value's length in bytes.
+    /// Returns the value's length in bytes.
     pub fn len(&self) -> usize {
         self.value.len()
     }
 
-    /// Whether the value is empty. The entry is there all the same.
+    /// Returns whether the value is empty. An empty value is a value: the entry exists.
     pub fn is_empty(&self) -> bool {
         self.value.is_empty()
     }
 }
 
-/// What is to become of an entry: the answer of an [`update`](crate::MmapCache::update) closure.
+/// The decision of an [`update`](crate::MmapCache::update) closure about an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// It gets this value.
+    /// Stores this value.
     Put(Vec<u8>),
-    /// It stays as it is, present or absent.
+    /// Leaves the entry as it is, present or absent.
     Keep,
-    /// It goes.
+    /// Deletes the entry.
     Delete,
 }

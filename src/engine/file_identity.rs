@@ -1,9 +1,8 @@
-//! What the file system says of a cache's files at the moment at which they are opened.
+//! The times of a cache's files when they are opened, which reveal a restored or copied file.
 //!
-//! A restored file is the last writer's in name only: it may have the same path, and even the same
-//! inode. But no program can set the time of its last change (`ctime`), and a writer's own stores
-//! never move that beyond the moment that the writer notes in the index. Knows times of files, not
-//! what is done about them.
+//! A restored file may have the path and even the inode of the file that the last writer wrote. But
+//! no program can set the time of its last change (`ctime`), and a writer's own stores never move
+//! that beyond the time that the writer notes in the index. May call `index::header` and `os`.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -13,36 +12,36 @@ use crate::format::record::Variant;
 use crate::index::header::Header;
 use crate::os::file_names::{FileNames, Stage};
 
-/// Nanoseconds by which a file's time may exceed what its last writer noted: a tick of the clock of
-/// file systems is at most 10 ms.
+/// Nanoseconds by which a file's time may exceed the time that its last writer noted: a tick of the
+/// clock of file systems is at most 10 ms.
 const SLACK: u64 = 50_000_000;
-/// The same where the last writer was killed at work: it may have waited for the disk.
+/// The same if the last writer was killed at work: it may have waited for the disk.
 const SLACK_KILLED: u64 = 1_000_000_000;
-/// Segments before the last one whose times are looked at too.
+/// Segments before the last one whose times are read too.
 const SEGMENTS: u16 = 7;
 
 /// The times of one file, in nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// When anything of it was changed, its name and its rights included. No program can set it.
+    /// When the file was last changed, its name and permissions included. No program can set it.
     pub changed: u64,
-    /// When its contents were changed, or what a program that copied it has set.
+    /// When its contents were last changed, or the time that a copying program has set.
     pub written: u64,
 }
 
-/// The times of a cache's files when they were opened for writing; zeros for readers, who have no
-/// use for them.
+/// The times of a cache's files when they were opened for writing; zeros for readers, which do not
+/// use them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct FileTimes {
     pub index: Times,
     pub roster: Times,
-    /// Those of the last segment.
+    /// The times of the last segment.
     pub tail: Times,
     /// The latest change of any of these files, and of some segments before the last.
     pub latest: u64,
-    /// When the index file was created; 0 where the file system does not say.
+    /// When the index file was created; 0 if the file system does not say.
     pub born: u64,
-    /// Whether the files need not be looked through for holes: a writer of this boot has them.
+    /// Whether the files need not be searched for holes: a writer of this boot has filled them.
     pub is_filled: bool,
 }
 
@@ -60,15 +59,15 @@ impl Times {
         }
     }
 
-    /// Of a file that cannot be looked at there is nothing to be said.
+    /// Returns the times of an open file; zeros if they cannot be read.
     fn of_file(file: &File) -> Self {
         file.metadata()
             .map_or(Self::default(), |meta| Self::of(&meta))
     }
 }
 
-impl Seen {
-    /// Of a file that is being made nobody else knows yet.
+impl FileTimes {
+    /// Returns the times for an index that is being created: only when it was created.
     pub(crate) fn of_new(index: &File) -> Self {
         let born = index.metadata().ok().and_then(|meta| meta.created().ok());
         let born = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
@@ -78,8 +77,8 @@ impl Seen {
         }
     }
 
-    /// Looks at an index that is open and at the files that it names. Before anything is stored to
-    /// them: that would move the times.
+    /// Reads the times of an open index and of the files that it names. The caller has not stored to
+    /// them yet, which would change the times.
     pub(crate) fn of(names: &FileNames, index: &File, header: Header<'_>) -> Self {
         let path = |path: &std::path::Path| {
             std::fs::symlink_metadata(path).map_or(Times::default(), |meta| Times::of(&meta))
@@ -100,13 +99,14 @@ impl Seen {
     }
 }
 
-/// The latest time that the last writer's own stores can have given a file.
+/// Returns the latest time that the last writer's own stores can have given a file.
 pub(crate) fn last_visit(header: Header<'_>, variant: Variant) -> u64 {
     let visited = header.visited();
     if header.holder_word() == 0 {
         return visited.saturating_add(SLACK);
     }
-    // Killed at work, it noted no end. Its last record has the time; a number is none.
+    // A writer that was killed at work noted no end. Its last record has the time, unless versions
+    // are ids.
     let last = match variant {
         Variant::Versioned => header.last_version(),
         Variant::Numbered => 0,

@@ -1,89 +1,91 @@
-//! What a handle on a cache shares between its threads: the names, the options, and the generation in
-//! use.
+//! The handle of an opened cache, shared between threads: its names, its options, and the
+//! generation in use.
 //!
-//! Knows which generation is current and how to get to it: opening, creating, noticing that it was
-//! superseded. It does not know how entries are looked up or changed.
+//! Finds out which generation is current: opens or creates the cache, notices that another process
+//! replaced it, and maps its files again. May call `create`, `open`, `staging` and everything below
+//! them.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::error::{Error, Result};
+use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
-use crate::format::roster::RosterHeader;
-use crate::format::seal::SealedHeader;
-use crate::format::segment::SegmentHeader;
 use crate::heap::Segment;
-use crate::index::header::Header;
-use crate::lock::{self, FileLock, LockDeadline, LockError, Mutex};
+use crate::lock::{self, Mutex};
 use crate::os::boot_id;
 use crate::os::clock::coarse_millis;
 use crate::os::file_names::{FileNames, Stage};
-use crate::os::files::{self, Access};
+use crate::os::files;
 use crate::sync::{Relaxed, Word};
 
 use crate::engine::clean::background::BackgroundTasks;
 use crate::engine::copy_up;
-use crate::engine::generation::{Generation, Ids, Plan, inode_of, refuse_foreign};
+use crate::engine::create;
+use crate::engine::file_header::inode_of;
+use crate::engine::generation::Generation;
 use crate::engine::heap_presence;
+use crate::engine::open;
 use crate::engine::options::Options;
 use crate::engine::recovery::losses::Recovery;
-use crate::engine::segment_numbers::{Extent, is_there};
-use crate::engine::staging::{
-    discard_listed, discard_staged, expect_renames, finish_renames, has_staged, left_without_index,
-};
-use crate::engine::version;
+use crate::engine::segment_numbers::Extent;
+use crate::engine::staging::{discard_staged, finish_renames, has_staged, left_without_index};
 use crate::engine::write::mutator::Mutator;
+
+/// Checks of a heap whose generation keeps changing, before the last result counts.
+const HEAP_CHECKS: u32 = 100;
 
 /// One opened cache.
 pub(crate) struct Handle {
     pub names: Arc<FileNames>,
     pub path: Arc<Path>,
-    /// The path in a number, by which a thread knows the writers that it holds.
+    /// A hash of the path, by which a thread recognises the writers that it holds.
     pub id: u64,
     pub options: Options,
     pub generation: ArcSwap<Generation>,
     writer_mutex: WriterMutex,
-    /// Damaged entries that this handle came by.
+    /// Damaged entries that this handle has met.
     pub damaged: Word,
-    /// When the path was last looked at, in milliseconds of a coarse clock.
-    looked: Word,
-    /// Puts for which cleaning pauses after it could not go on.
+    /// When the file at the path was last checked, in milliseconds of a coarse clock.
+    checked: Word,
+    /// Puts for which cleaning pauses after it failed.
     pub clean_pause: Word,
-    /// Whether the idle mutator is of an older generation than the readers'.
+    /// Whether the idle mutator has an older generation than the readers.
     pub outdated: Word,
     pub boot: [u64; 2],
     /// Whether this handle has marked files as dirty.
     pub marked: Word,
-    /// Whether files may be copied to another layer while this handle, which only reads, has them
-    /// mapped; and the count of changes that it saw last.
+    /// Whether files may be copied to another layer while this read-only handle has them mapped.
     pub on_overlay: bool,
+    /// The count of changes that this handle saw last on an overlay.
     pub overlay_changes: Word,
-    /// The inode of an index that is a copy, and was found to agree with its heap.
-    pub believed: Word,
-    /// What became of the last recovery by this handle.
+    /// The inode of an index that is a copy, and that this handle found consistent with its heap.
+    pub verified: Word,
+    /// The result of the last recovery by this handle.
     pub recovered: ArcSwapOption<Recovery>,
     /// The inode of the index whose heap this handle has found at its path.
     pub heap_found: Word,
-    /// The inode of the index for which this handle has done what a first write does.
-    pub settled: Word,
+    /// The inode of the index for which this handle has called [`Handle::prepare_first_write`].
+    pub prepared: Word,
 }
 
-/// What keeps the threads of one handle apart before they compete for the file lock.
+/// Lets one thread of a handle at a time compete for the file lock.
 #[derive(Debug)]
 pub(crate) struct WriterMutex {
-    /// The mutator that the last writer left, for the next one: what it consists of is counted by
-    /// atomics, which wait for the stores of the last write (390 ns a single put, 670 without).
+    /// The mutator that the last writer left for the next one. Cloning its parts would change
+    /// reference counts, which waits for the stores of the last write (390 ns a single put, 670
+    /// without).
     pub idle: Mutex<Option<Mutator>>,
     /// Only the holder of the writer lock takes it.
     pub tasks: Mutex<BackgroundTasks>,
     epoch: u64,
-    /// That of a forked child: the parent's may be held by a thread that does not exist there.
+    /// The writer mutex of a forked child: a thread that does not exist there may hold the
+    /// parent's.
     next: OnceLock<Box<WriterMutex>>,
 }
 
@@ -99,8 +101,7 @@ impl WriterMutex {
 }
 
 impl Drop for WriterMutex {
-    /// What a forked child inherited, one of the parent's threads may have been in the midst of
-    /// changing: it is left as it is.
+    /// Leaks the contents in a forked child: a thread of the parent may have been changing them.
     fn drop(&mut self) {
         if self.epoch != lock::epoch() {
             std::mem::forget(self.idle.get_mut().take());
@@ -116,8 +117,8 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// What `{:?}` shows of a handle and of what is made from it: one line, without anything that
-    /// the files contain. Above all not the hash seed, on which resistance to chosen keys rests.
+    /// Formats a handle, or what is made from it, for `{:?}`: one line without anything that the
+    /// files contain. The hash seed must stay secret: resistance to chosen keys rests on it.
     pub(crate) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = match &self.options {
             Options {
@@ -156,22 +157,33 @@ impl Handle {
             generation: ArcSwap::from_pointee(generation),
             writer_mutex: WriterMutex::new(),
             damaged: Word::new(0),
-            looked: Word::new(coarse_millis()),
+            checked: Word::new(coarse_millis()),
             clean_pause: Word::new(0),
             outdated: Word::new(0),
             boot,
             marked: Word::new(0),
             on_overlay,
             overlay_changes: Word::new(0),
-            believed: Word::new(0),
+            verified: Word::new(0),
             recovered: ArcSwapOption::empty(),
             heap_found: Word::new(heap_found),
-            settled: Word::new(0),
+            prepared: Word::new(0),
         })
     }
 
-    /// The current generation and what its polled word said. A generation that was superseded is left for the
-    /// new one.
+    /// Refuses a key that is empty or too long.
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
+        if key.is_empty() || key.len() > MAX_KEY {
+            return Err(Error::KeyLength {
+                path: self.path.to_path_buf(),
+                len: key.len(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the current generation, and its state word. A superseded generation is replaced by
+    /// the new one first.
     pub(crate) fn current(&self) -> Result<(Guard<Arc<Generation>>, HeaderStateWord)> {
         let mut is_fresh = false;
         loop {
@@ -179,7 +191,7 @@ impl Handle {
             let Some(poll) = self.poll(&generation)? else {
                 continue;
             };
-            // A file there may have grown behind what its mapping can count on.
+            // On an overlay, a file may have grown beyond what its mapping can rely on.
             if !self.on_overlay || is_fresh || !generation.lacks_positions() {
                 return Ok((generation, poll));
             }
@@ -188,12 +200,15 @@ impl Handle {
         }
     }
 
-    /// What the polled word of a loaded generation says. None where the generation is not the current one any
-    /// more, because it was superseded.
+    /// Returns the state word of a loaded generation; `None` if the generation was superseded and is
+    /// no longer the current one.
     ///
-    /// Apart from the loading, so that a lookup has the generation where it was loaded to: a guard that is
-    /// handed on goes through memory, is stored in two pieces and loaded in one, for which the
-    /// processor waits until all before is done (a miss took 49 ns so, and takes 36).
+    /// G2: a superseded generation is not changed any more, so a reader that has not seen the mark
+    /// yet still reads one consistent generation.
+    ///
+    /// Separate from the loading, so that a lookup keeps the generation in registers: a guard that
+    /// is returned goes through memory, stored in two pieces and loaded in one, for which the
+    /// processor waits until all earlier stores are done (a miss took 49 ns, now 36).
     #[inline(always)]
     pub(crate) fn poll(&self, generation: &Generation) -> Result<Option<HeaderStateWord>> {
         let poll = generation.header().poll();
@@ -216,13 +231,13 @@ impl Handle {
             return Ok(Some(poll));
         }
         self.reopen_if_replaced()?;
-        // Where it is still the current one, the switch is not yet committed, and the old generation
-        // is the one that counts.
+        // If it is still the current one, the switch is not committed yet, and the old generation
+        // counts.
         let is_current = std::ptr::eq(&**self.generation.load(), generation);
         Ok(is_current.then(|| poll.with_superseded(false)))
     }
 
-    /// Opens the index anew if another inode stands at the path.
+    /// Opens the index again if the path has another inode.
     #[cold]
     pub(crate) fn reopen_if_replaced(&self) -> Result<()> {
         let stale = self.generation.load_full();
@@ -232,15 +247,15 @@ impl Handle {
         self.reopen(&stale)
     }
 
-    /// Opens whatever stands at the path now, in place of a generation that is of no more use.
+    /// Opens the index that the path names now, in place of a stale generation.
     pub(crate) fn reopen(&self, stale: &Generation) -> Result<()> {
-        self.adopt(stale, Arc::new(self.open_anew()?));
+        self.adopt(stale, Arc::new(self.open_fresh()?));
         Ok(())
     }
 
-    pub(crate) fn open_anew(&self) -> Result<Generation> {
+    pub(crate) fn open_fresh(&self) -> Result<Generation> {
         if self.options.read_only {
-            return Generation::open(&self.names, false);
+            return open::generation(&self.names, false);
         }
         let options = Options {
             create_new: false,
@@ -249,10 +264,10 @@ impl Handle {
         open_or_create(&self.names, &options)
     }
 
-    /// Puts a generation that was opened meanwhile in the place of a stale one.
+    /// Replaces a stale generation by one that was opened since.
     ///
-    /// A writer of this handle may have switched since, and more than once: its generation holds the
-    /// lock, and must stay.
+    /// A writer of this handle may have switched since then, even more than once: its generation
+    /// holds the lock, and must stay.
     pub(crate) fn adopt(&self, stale: &Generation, generation: Arc<Generation>) {
         self.generation.rcu(|current| {
             let is = |other: &Generation| current.ids == other.ids && current.inode == other.inode;
@@ -264,56 +279,56 @@ impl Handle {
                 &generation
             })
         });
-        // Else the old files would stay mapped until the next write. A writer that is at work leaves
-        // its mutator behind all the same: it is not to be gone on with.
+        // Otherwise the old files would stay mapped until the next write. A writer at work will
+        // leave its mutator here nevertheless; the mark says that it is stale.
         self.outdated.store(1, Relaxed);
         if let Some(mut idle) = self.writer_mutex().idle.try_lock() {
             *idle = None;
         }
     }
 
-    /// Device and inode at the cache's path; none where nothing is.
+    /// Returns the device and inode at the cache's path; `None` if there is no file.
     pub(crate) fn inode_at_path(&self) -> Result<Option<(u64, u64)>> {
         #[cfg(loom)]
         crate::sync::loom_model::system_call();
         match std::fs::metadata(&self.path) {
             Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(&self.path, "look at the path")(error)),
+            Err(error) => Err(Error::io(&self.path, "read the inode at the path")(error)),
         }
     }
 
-    /// Whether it is time to look at the path again: at most once in each staleness interval. Who
-    /// asks looks, then.
+    /// Returns whether the file at the path has to be checked now, at most once in each staleness
+    /// interval. The caller checks it then.
     #[inline]
-    pub(crate) fn due_for_look(&self) -> bool {
-        let due = self.is_due_for_look();
+    pub(crate) fn claim_path_check(&self) -> bool {
+        let due = self.is_path_check_due();
         if due {
-            self.looked.store(coarse_millis(), Relaxed);
+            self.checked.store(coarse_millis(), Relaxed);
         }
         due
     }
 
-    /// The same, for who leaves the look to others.
-    pub(crate) fn is_due_for_look(&self) -> bool {
-        coarse_millis().wrapping_sub(self.looked.load(Relaxed))
+    /// Returns whether the file at the path has to be checked now. The caller leaves that to others.
+    pub(crate) fn is_path_check_due(&self) -> bool {
+        coarse_millis().wrapping_sub(self.checked.load(Relaxed))
             >= self.options.staleness.as_millis() as u64
     }
 
-    /// Whether this handle must look at the path now, though nothing was marked.
+    /// Returns whether this handle must check the path now, though no generation was marked.
     #[inline(always)]
     pub(crate) fn is_due_on_overlay(&self) -> bool {
-        self.on_overlay && self.is_due_for_look()
+        self.on_overlay && self.is_path_check_due()
     }
 
-    /// On overlayfs, opens the files anew if another process has written since the last look. False
-    /// where the generation can be used on.
+    /// Opens the files again on overlayfs if another process has written since the last check.
+    /// Returns false if the generation is still current.
     fn follow_copy_up(&self, generation: &Generation) -> Result<bool> {
-        if !self.due_for_look() {
+        if !self.claim_path_check() {
             return Ok(false);
         }
         // Files that were only removed stay readable.
-        let Some(seen) = copy_up::look(&self.names)? else {
+        let Some(seen) = copy_up::index_at_path(&self.names)? else {
             return Ok(false);
         };
         let is_known = self.overlay_changes.swap(seen.changes, Relaxed) == seen.changes;
@@ -324,8 +339,9 @@ impl Handle {
         Ok(true)
     }
 
-    /// Opens the files anew on overlayfs, for a reader that found damage: a segment that was copied
-    /// up since it was mapped lacks what was appended to it. False elsewhere.
+    /// Opens the files again on overlayfs, for a reader that found corruption: a segment that was
+    /// copied up since it was mapped lacks the records appended since. Returns false on other file
+    /// systems.
     #[cold]
     pub(crate) fn reopen_on_overlay(&self) -> Result<bool> {
         if self.on_overlay {
@@ -334,9 +350,9 @@ impl Handle {
         Ok(self.on_overlay)
     }
 
-    /// Opens the files anew. By ids and inode the new generation may be the same as the stale one.
+    /// Opens the files again. The new generation may have the ids and inode of the stale one.
     fn open_again(&self, stale: &Generation) -> Result<()> {
-        let fresh = Arc::new(self.open_anew()?);
+        let fresh = Arc::new(self.open_fresh()?);
         self.generation.rcu(|current| {
             let is_stale = std::ptr::eq(&**current, stale);
             Arc::clone(if is_stale { &fresh } else { current })
@@ -344,14 +360,15 @@ impl Handle {
         Ok(())
     }
 
-    /// When the path was last looked at: who finds it changed loads the generation anew.
+    /// Returns when the path was last checked. A caller that sees another time loads the generation
+    /// again.
     #[inline]
-    pub(crate) fn looked(&self) -> u64 {
-        self.looked.load(Relaxed)
+    pub(crate) fn path_checked_at(&self) -> u64 {
+        self.checked.load(Relaxed)
     }
 
-    /// Maps a segment that the generation lacks. False where this generation has no such segment (any
-    /// more).
+    /// Maps a segment that the generation lacks. Returns false if this generation has no such
+    /// segment, or no longer has it.
     #[cold]
     pub(crate) fn map_segment(&self, generation: &Generation, number: u16) -> Result<bool> {
         let header = generation.header();
@@ -359,14 +376,15 @@ impl Handle {
         if number < oldest || number > last {
             return Ok(false);
         }
-        let Some(segment) = generation.open_segment(&self.names, number)? else {
+        let Some(segment) = open::segment(generation, &self.names, number)? else {
             return Ok(false);
         };
+        debug_assert_eq!(segment.number(), number);
         self.share_segment(generation, &segment);
         Ok(true)
     }
 
-    /// Lets all readers of this handle use a segment that was mapped for one.
+    /// Lets all readers of this handle use a segment that one of them has mapped.
     pub(crate) fn share_segment(&self, generation: &Generation, segment: &Arc<Segment>) {
         self.generation.rcu(|current| {
             if current.ids == generation.ids && current.segment(segment.number()).is_none() {
@@ -377,7 +395,7 @@ impl Handle {
         });
     }
 
-    /// Whether a living writer is at work, as far as the lock word tells.
+    /// Returns whether a live writer is at work, by the lock word.
     pub(crate) fn is_written(&self, generation: &Generation) -> Result<bool> {
         let inside = u32::try_from(generation.header().at_work()).unwrap_or(0);
         match &generation.lock {
@@ -387,10 +405,10 @@ impl Handle {
         }
     }
 
-    /// Does what the first write of a handle to an index does, under its lock: looks whether the
-    /// heap is there, finishes an interrupted switch, and removes what one left.
+    /// Prepares the first write of a handle to an index, under its lock: checks that the heap is
+    /// present, finishes the renames of an interrupted switch, and removes the files that one left.
     #[cold]
-    pub(crate) fn settle(&self, generation: &Generation) -> Result<()> {
+    pub(crate) fn prepare_first_write(&self, generation: &Generation) -> Result<()> {
         let (header, inode) = (generation.header(), generation.inode.1);
         if self.heap_found.load(Relaxed) != inode {
             heap_presence::check(generation, &self.names, self.boot)?;
@@ -405,11 +423,11 @@ impl Handle {
         {
             log::warn!("{error}: files of an interrupted rebuild are left");
         }
-        self.settled.store(inode, Relaxed);
+        self.prepared.store(inode, Relaxed);
         Ok(())
     }
 
-    /// The writer_mutex of this process's threads.
+    /// Returns the writer mutex of this process's threads.
     pub(crate) fn writer_mutex(&self) -> &WriterMutex {
         let (mut writer_mutex, epoch) = (&self.writer_mutex, lock::epoch());
         while writer_mutex.epoch != epoch {
@@ -421,12 +439,13 @@ impl Handle {
         writer_mutex
     }
 
+    /// Counts a damaged entry.
     pub(crate) fn saw_damage(&self) {
         self.damaged.store(self.damaged.load(Relaxed) + 1, Relaxed);
     }
 }
 
-/// Refuses a file system that several machines may have mounted, unless the caller vouches for it.
+/// Refuses a file system that several machines may have mounted, unless the options allow it.
 pub(crate) fn refuse_network(names: &FileNames, options: &Options) -> Result<()> {
     match names.shared_by_machines() {
         Some((path, what)) if !options.network => Err(Error::Unsupported {
@@ -438,7 +457,7 @@ pub(crate) fn refuse_network(names: &FileNames, options: &Options) -> Result<()>
 }
 
 fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
-    let opened = Generation::open(names, !options.read_only);
+    let opened = open::generation(names, !options.read_only);
     match opened {
         Ok(_) if options.create_new => Err(Error::AlreadyExists {
             path: names.cache().to_owned(),
@@ -446,14 +465,17 @@ fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
         Err(Error::NotFound { .. })
             if (options.create || options.create_new) && !options.read_only =>
         {
-            create(names, options)
+            create::cache(names, options)
         }
         Err(error @ Error::NotFound { .. }) => {
-            // Whether the index is lost: its files may have come since it was looked for.
-            // No listing: whoever waits for a cache may open it again and again.
+            // Whether the index is lost: another process may have created it since the attempt.
+            // Without listing the directory: a process that waits for a cache may open it again and
+            // again.
             let left = left_without_index(names, false)?;
-            match Generation::open(names, !options.read_only) {
-                Err(Error::NotFound { .. }) => Err(left.map_or(error, |path| index_lost(&path))),
+            match open::generation(names, !options.read_only) {
+                Err(Error::NotFound { .. }) => {
+                    Err(left.map_or(error, |path| create::index_lost(&path)))
+                }
                 other => other,
             }
         }
@@ -461,9 +483,10 @@ fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
     }
 }
 
-/// Looks whether the heap is where it must be, before anything is written.
+/// Checks that the heap is at its path, before anything is written.
 ///
-/// No lock is held: what seems to be missing may have been cleaned or replaced a moment ago.
+/// The caller holds no lock: a segment that seems to be missing may have been reclaimed or replaced
+/// a moment ago.
 fn with_heap(
     generation: Generation,
     names: &FileNames,
@@ -471,7 +494,7 @@ fn with_heap(
     boot: [u64; 2],
 ) -> Result<Generation> {
     let mut generation = generation;
-    let mut tries = 0;
+    let mut checks = 0;
     loop {
         let words = |generation: &Generation| generation.header().heap_shape();
         let before = words(&generation);
@@ -483,8 +506,8 @@ fn with_heap(
         let there = files::open(&path, false).and_then(|file| inode_of(&file, &path));
         let is_still =
             there.is_ok_and(|there| there == generation.inode) && words(&generation) == before;
-        tries += 1;
-        if is_still || tries > 100 {
+        checks += 1;
+        if is_still || checks > HEAP_CHECKS {
             return Err(error);
         }
         let existing = Options {
@@ -492,178 +515,5 @@ fn with_heap(
             ..options.clone()
         };
         generation = open_or_create(names, &existing)?;
-    }
-}
-
-fn index_lost(path: &Path) -> Error {
-    let what = "a file of a cache whose index is missing (repair the cache, or remove its files)";
-    Error::damaged(path, what, 0)
-}
-
-/// Creates the cache, unless somebody else did meanwhile.
-fn create(names: &FileNames, options: &Options) -> Result<Generation> {
-    let was_used = is_there(&names.lock());
-    let _creation = lock_creation(names, options)?;
-    match Generation::open(names, true) {
-        Err(Error::NotFound { .. }) => {}
-        Ok(_) if options.create_new => {
-            return Err(Error::AlreadyExists {
-                path: names.cache().to_owned(),
-            });
-        }
-        other => return other,
-    }
-    refuse_foreign(&names.roster(Stage::Final), RosterHeader::MAGIC)?;
-    let heap = names.segment(0, Stage::Final);
-    refuse_foreign(&heap, SegmentHeader::MAGIC)?;
-    if let Some(path) = left_without_index(names, was_used)? {
-        return Err(index_lost(&path));
-    }
-    if was_used {
-        // An interrupted copy or a power loss may have left any number.
-        discard_listed(names)?;
-    } else {
-        discard_staged(names, Extent::NONE)?;
-    }
-    let made = make(names, options);
-    if made.is_err() {
-        // The first error is the one to report; what is left behind is removed by the next.
-        let _ = discard_staged(names, Extent::NONE);
-    }
-    // From here on it is a cache, whose files get their names from the next writer if not here.
-    let generation = made?;
-    finish_renames(names, &generation)?;
-    generation.unlock();
-    drop(generation);
-    Generation::open(names, true)
-}
-
-/// Makes the files of an empty cache, and gives the index its name: that makes it one. The lock for
-/// that is held.
-fn make(names: &FileNames, options: &Options) -> Result<Generation> {
-    let geometry = options.geometry(names.cache())?;
-    let plan = Plan {
-        capacity: options.capacity_within(&geometry, names.cache())?,
-        geometry,
-        hash_kind: options.hash_kind,
-        seed: random(),
-        ids: Ids {
-            cache: random_id(),
-            generation: 1,
-            heap: random(),
-            roster: random(),
-        },
-        created: version::now(),
-        lock: options.lock_kind(),
-        access: Access::new(options.mode),
-    };
-    let generation = Generation::create(names, &plan)?.with_first_segment(names, &plan.access)?;
-    expect_renames(generation.header());
-    Extent::NONE.set_replaced(generation.header());
-    generation.sync_heap()?;
-    generation.sync_index()?;
-    names.sync_dirs()?;
-    // From the rename on others can open it, and even replace it: not before its files have their
-    // names.
-    if let Some(lock) = &generation.lock {
-        acquire(
-            lock,
-            Some(generation.header()),
-            &LockDeadline::new(Some(Duration::ZERO)),
-            names,
-        )?;
-        generation.note_visit();
-    }
-    files::rename_new(&names.index(Stage::New), &names.index(Stage::Final))?;
-    Ok(generation)
-}
-
-/// Takes the lock under which caches are created and repaired; it goes with its guard.
-pub(crate) fn lock_creation(names: &FileNames, options: &Options) -> Result<FileLock> {
-    let path = names.lock();
-    let lock = FileLock::of_file(|| files::open_lock(&path, options.mode))?;
-    acquire(&lock, None, &LockDeadline::new(options.lock_timeout), names)?;
-    Ok(lock)
-}
-
-/// Waits for a lock that no handle has.
-pub(crate) fn acquire(
-    lock: &FileLock,
-    header: Option<Header<'_>>,
-    deadline: &LockDeadline,
-    names: &FileNames,
-) -> Result<()> {
-    lock.acquire(header.map(|header| header.lock_words()), deadline)
-        .map_err(|refusal| match refusal {
-            LockError::TimedOut => Error::Locked {
-                path: names.cache().to_owned(),
-                waited: deadline.waited(),
-                holder: header.and_then(|header| header.holder()),
-            },
-            LockError::Io(error) => Error::io(names.cache(), "lock the cache")(error),
-        })
-}
-
-/// A number that nobody can foresee; never zero.
-pub(crate) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    fill_random(&mut bytes);
-    u64::from_le_bytes(bytes).max(1)
-}
-
-fn random_id() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    fill_random(&mut bytes);
-    bytes
-}
-
-/// A fuzzer's finding must come again: ids and seeds are counted, not drawn.
-#[cfg(fuzzing)]
-fn fill_random(bytes: &mut [u8]) {
-    for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&crate::fuzzing::next_random().to_le_bytes()[..chunk.len()]);
-    }
-}
-
-#[cfg(all(target_os = "linux", not(any(fuzzing, loom))))]
-fn fill_random(bytes: &mut [u8]) {
-    let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
-    if got != Ok(bytes.len()) {
-        fill_from_hasher(bytes);
-    }
-}
-
-#[cfg(not(any(target_os = "linux", fuzzing, loom)))]
-fn fill_random(bytes: &mut [u8]) {
-    fill_from_hasher(bytes);
-}
-
-#[cfg(loom)]
-fn fill_random(bytes: &mut [u8]) {
-    for chunk in bytes.chunks_mut(8) {
-        let number = crate::sync::loom_model::number();
-        chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
-    }
-}
-
-/// The standard library's hash maps are seeded by the system; so is this.
-#[cfg(not(any(fuzzing, loom)))]
-fn fill_from_hasher(bytes: &mut [u8]) {
-    use std::hash::{BuildHasher, Hasher};
-    for chunk in bytes.chunks_mut(8) {
-        let mut hasher = std::hash::RandomState::new().build_hasher();
-        hasher.write_u64(version::now());
-        chunk.copy_from_slice(&hasher.finish().to_le_bytes()[..chunk.len()]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_differ() {
-        assert_ne!(random(), random());
-        assert_ne!(random_id(), random_id());
     }
 }

@@ -19,7 +19,9 @@ use crate::index::header::Header;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
 
-use crate::engine::generation::{Generation, read_sealed};
+use crate::engine::file_header::read_sealed;
+use crate::engine::generation::Generation;
+use crate::engine::open::has_records;
 
 /// What has the name of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +293,7 @@ fn judge_damaged(generation: &Generation, path: &Path, number: u16) -> Result<Un
     let is_ours = begins(&SegmentHeader::MAGIC, 0)
         || begins(&generation.ids.cache, 16)
         || begins(&generation.ids.heap.to_le_bytes(), 32);
-    if is_blank || is_ours || generation.has_records(file, path, number)? {
+    if is_blank || is_ours || has_records(generation, file, path, number)? {
         return Ok(Under::Segment);
     }
     Ok(Under::Other("a file that is no heap segment"))

@@ -18,7 +18,7 @@ use crate::index::table::Table;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::read::expected_count::ExpectedCount;
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup::{Answer, read_with};
 use crate::engine::write::heap_end::{self, Need};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::put::{NewRecord, StoredRecord};
@@ -382,7 +382,7 @@ pub(crate) fn set_reserved(generation: &Generation, heap: u64, carried: u64) {
 /// Returns the id of a key, without a lock.
 pub(crate) fn id_of(handle: &Handle, key: &[u8]) -> Result<Option<u64>> {
     let mut nothing = Vec::new();
-    match handle.read_and(key, &mut nothing, |header| header)? {
+    match read_with(handle, key, &mut nothing, |header| header)? {
         Answer::Found(header) if header.variant == Variant::Numbered => Ok(Some(header.mtime)),
         Answer::Found(_) => check_has_ids(&handle.current()?.0).map(|()| None),
         // To the caller, a damaged key has no id; the damage was counted.

@@ -1,7 +1,11 @@
-//! Reading without a lock: single look-ups, listings, a random key.
+//! Reads without a lock: look-ups, listings, a random key.
+//!
+//! [`validate`] has the rules by which an optimistic read is valid. May call `handle` and everything
+//! below it.
 
 pub(crate) mod expected_count;
 pub(crate) mod iter;
 pub(crate) mod lookup;
 pub(crate) mod sample;
+pub(crate) mod validate;
 pub(crate) mod value_ref;

@@ -16,7 +16,8 @@ use crate::lock;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
 
-use crate::engine::generation::{Generation, read_sealed, refuse_other_segment};
+use crate::engine::file_header::{read_sealed, refuse_other_segment};
+use crate::engine::generation::Generation;
 use crate::engine::segment_numbers::{Extent, is_there, left_segment, staged_numbers};
 
 /// Removes what an interrupted creation, copy or switch left under staged names. `heap` is the

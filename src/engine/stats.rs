@@ -1,6 +1,7 @@
-//! How a cache is doing, from its header.
+//! Statistics of a cache, from its header, and its disk usage.
 //!
-//! Knows what the header's numbers mean to a reader; computes nothing that costs more than looking.
+//! Loads words of the header and asks the file system for sizes, nothing more. May call `handle` and
+//! everything below it.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,21 +14,27 @@ use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::segment_numbers::{Extent, present_numbers, staged_numbers};
 
-/// Counters of a cache at one moment; made by [`MmapCache::stats`](crate::MmapCache::stats).
+/// Regions after which the free list counts as corrupt: it may be circular.
+const MAX_FREE_REGIONS: u64 = 64;
+/// Bytes of the unit in which file systems count blocks.
+const BLOCK: u64 = 512;
+
+/// Counters of a cache at one moment; returned by [`MmapCache::stats`](crate::MmapCache::stats).
 ///
-/// Read without a lock: while somebody writes, one number may be a change ahead of another.
+/// They are read without a lock: while a writer is at work, one number may be a change ahead of
+/// another.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Live entries.
     pub occupied: u64,
-    /// Slots of deleted entries that a later insertion or region rebuild takes back.
+    /// Slots of deleted entries that a later insertion or region rebuild reuses.
     pub deleted: u64,
     /// One more than the highest slot number ever used in this generation.
     pub high_water_mark: u64,
     /// Slots of all regions in use.
     pub slots: u64,
-    /// Live entries by slots, from 0 to 1.
+    /// Live entries divided by slots, from 0 to 1.
     pub load: f64,
     /// Bytes of the heap up to its end, in all segments.
     pub heap_bytes: u64,
@@ -37,39 +44,38 @@ pub struct Stats {
     pub dead_bytes: u64,
     /// Segments of the heap.
     pub segments: u64,
-    /// How often the whole cache was replaced, counted from 1.
+    /// How often the whole cache was replaced, plus one.
     pub generation: u64,
     /// Values stored since the cache was created, overwrites included.
     pub puts: u64,
-    /// Values stored over another one.
+    /// Values stored in place of another one.
     pub overwrites: u64,
     /// Entries deleted.
     pub deletes: u64,
-    /// Entries that were given up since the cache was created, by cleaning, rebuilding or
-    /// recovering, because their records were damaged or gone.
+    /// Entries dropped since the cache was created, by cleaning, rebuilding or recovering, because
+    /// their records were corrupt or missing.
     pub dropped: u64,
-    /// How often index and roster were made anew from the heap: after a power loss, where files
-    /// were copied or restored, where damage was in the way, and by [`Repair`](crate::Repair). What
-    /// the last one by a handle came to, [`last_recovery`](crate::MmapCache::last_recovery) tells.
+    /// How often index and roster were rebuilt from the heap: after a power loss, after files were
+    /// copied or restored, because of corruption, and by [`Repair`](crate::Repair). The result of
+    /// the last recovery by a handle is [`last_recovery`](crate::MmapCache::last_recovery).
     pub recoveries: u64,
-    /// Damaged entries that this handle came by.
+    /// Damaged entries that this handle has met.
     pub damaged_seen: u64,
     /// Changes so far, of any kind.
     pub changes: u64,
     /// When the cache was created.
     pub created: SystemTime,
-    /// When it was last rebuilt or compacted as a whole; none if never.
+    /// When the whole cache was last rebuilt or compacted; `None` if never.
     pub compacted: Option<SystemTime>,
-    /// Process id of the writer at this moment, as far as it said so: a hint, and meaningless
-    /// across containers.
+    /// Process id of the current writer, if it left one: a hint, and meaningless across containers.
     pub writer: Option<u32>,
     /// Whether an earlier sync failed.
     pub sync_failed: bool,
-    /// Whether what was put stays as it is.
+    /// Whether entries can neither be overwritten nor deleted.
     pub append_only: bool,
 }
 
-/// Bytes on the disk; made by [`MmapCache::disk_usage`](crate::MmapCache::disk_usage).
+/// Bytes on the disk; returned by [`MmapCache::disk_usage`](crate::MmapCache::disk_usage).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskUsage {
@@ -82,7 +88,7 @@ pub struct DiskUsage {
 }
 
 impl DiskUsage {
-    /// All of it.
+    /// Returns the sum.
     pub fn total(&self) -> u64 {
         self.index + self.heap + self.roster
     }
@@ -91,13 +97,13 @@ impl DiskUsage {
 impl Stats {
     pub(crate) fn of(handle: &Handle) -> Result<Self> {
         let (generation, _) = handle.current()?;
-        let mut stats = Self::of_view(&generation);
+        let mut stats = Self::of_generation(&generation);
         stats.damaged_seen = handle.damaged.load(Relaxed);
         Ok(stats)
     }
 
-    /// What the header of a generation says.
-    pub(crate) fn of_view(generation: &Generation) -> Self {
+    /// Returns the statistics in the header of a generation.
+    pub(crate) fn of_generation(generation: &Generation) -> Self {
         let header = generation.header();
         let counters = header.counters();
         let free = free_regions(generation, counters.free_region, counters.regions);
@@ -139,12 +145,13 @@ impl Stats {
     }
 }
 
-/// Regions on the free list. It is short: a rebuild takes from it what an earlier one gave.
+/// Counts the regions on the free list. It is short: a rebuild takes the regions that an earlier one
+/// freed.
 fn free_regions(generation: &Generation, head: u64, regions: u64) -> u64 {
     let (mut next, mut count) = (head, 0);
     while let Some(number) = next.checked_sub(1)
         && number < regions
-        && count < 64
+        && count < MAX_FREE_REGIONS
         && let Ok(region) = generation.table.region(number as u32)
     {
         count += 1;
@@ -163,7 +170,7 @@ impl DiskUsage {
         let mut heap = 0;
         let header = generation.header();
         let (oldest, last) = (header.oldest(), header.reserved().segment);
-        // With what was begun, and what an interrupted switch left.
+        // With the segment that may have been begun, and those that an interrupted switch left.
         let mut numbers = present_numbers(&handle.names, oldest, last.saturating_add(1));
         numbers.extend(staged_numbers(&handle.names, Extent::NONE));
         numbers.sort_unstable();
@@ -174,7 +181,7 @@ impl DiskUsage {
             .flat_map(|number| stages.map(|stage| handle.names.segment(number, stage)));
         for path in paths {
             match path.symlink_metadata() {
-                Ok(meta) => heap += meta.blocks() * 512,
+                Ok(meta) => heap += meta.blocks() * BLOCK,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::io(&path, "read the size of the file")(error)),
             }

@@ -23,14 +23,19 @@ use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
 
 use crate::engine::clean::state;
-use crate::engine::generation::{Generation, Ids, Plan, read_sealed};
-use crate::engine::handle::{Handle, acquire, random};
+use crate::engine::create::{self, Plan};
+use crate::engine::file_header::read_sealed;
+use crate::engine::generation::{Generation, Ids};
+use crate::engine::handle::Handle;
 use crate::engine::ids::{self, KeyPolicy};
+use crate::engine::locking::acquire;
+use crate::engine::open;
 use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::{self, DiscardOnPanic, discard_listed, discard_staged};
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::put::StoredRecord;
 use crate::engine::write::{durability, publish};
+use crate::os::random;
 
 /// What becomes of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +194,7 @@ fn follow(handle: &Handle, mutator: &mut Mutator, generation: &Arc<Generation>) 
         log::warn!("{error}: the files' final names are left to the next writer");
     }
     // Open by the final names, and keep the lock that is held.
-    let mut reopened = Generation::open(&handle.names, true);
+    let mut reopened = open::generation(&handle.names, true);
     if let Ok(opened) = &mut reopened
         && opened.ids == generation.ids
     {
@@ -300,13 +305,13 @@ fn map_numbers(mutator: &mut Mutator, numbers: impl Iterator<Item = u16>) -> Res
     let names = Arc::clone(&mutator.names);
     let mut segments = Vec::new();
     for number in numbers {
-        let opened = match mutator.generation.open_segment(&names, number) {
+        let opened = match open::segment(&mutator.generation, &names, number) {
             Err(error) if !error.is_corruption() => return Err(error),
             opened => opened.ok().flatten(),
         };
         match opened {
             Some(segment) => segments.push(segment),
-            None => segments.extend(mutator.generation.salvage_segment(&names, number)?),
+            None => segments.extend(open::salvage_segment(&mutator.generation, &names, number)?),
         }
     }
     mutator.generation = Arc::new(mutator.generation.with_segments(segments));
@@ -322,12 +327,20 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
         hash_kind: from.hash_kind,
         // Another seed whenever all keys are hashed again: keys chosen against the old one lose
         // their effect.
-        seed: if fresh_heap { random() } else { from.seed },
+        seed: if fresh_heap {
+            random::number()
+        } else {
+            from.seed
+        },
         ids: Ids {
             cache: from.ids.cache,
             generation: from.ids.generation.wrapping_add(1),
-            heap: if fresh_heap { random() } else { from.ids.heap },
-            roster: random(),
+            heap: if fresh_heap {
+                random::number()
+            } else {
+                from.ids.heap
+            },
+            roster: random::number(),
         },
         created: from.created,
         lock: from
@@ -337,10 +350,10 @@ fn stage(old: &Mutator, heap: Heap, geometry: Geometry, capacity: u64) -> WriteR
         capacity,
         access,
     };
-    let made = Generation::create(&old.names, &plan)?;
+    let made = create::generation(&old.names, &plan)?;
     carry_totals(made.header(), from.header());
     let generation = match heap {
-        Heap::Fresh => made.with_first_segment(&old.names, &plan.access)?,
+        Heap::Fresh => create::first_segment(made, &old.names, &plan.access)?,
         Heap::Kept => {
             made.header().new_file_words().carry_heap(from.header());
             made.with_segments(from.segments().cloned().collect())

@@ -1,7 +1,8 @@
-//! The slow truth: everything in a cache, checked against everything else.
+//! Verifies a whole cache: index, roster and heap against each other.
 //!
-//! Knows which pieces there are to check, and what all of them come to. It changes nothing, and
-//! needs no lock: what looks wrong while somebody writes is looked at again before it is reported.
+//! Divides the cache into pieces, has them checked by one thread or several, and adds up the
+//! results. Changes nothing and takes no lock: what seems wrong while a writer is at work is checked
+//! again before it is reported. May call `checks`, `read::iter` and everything below them.
 
 pub(crate) mod checks;
 
@@ -10,83 +11,89 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::index::Counters;
+use crate::format::index::{Counters, word};
 use crate::format::roster::Position;
 use crate::index::roster::PositionRef;
 use crate::lock::Mutex;
 
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
+use crate::engine::open;
 use crate::engine::read::iter::with_all_segments;
 use crate::engine::segment_numbers::present_numbers;
 use crate::engine::verify::checks::{Check, Level, Piece, Report, Sums};
 
-/// Directory entries, and roster positions, that are checked in one piece.
+/// Directory entries that are checked in one piece.
 const ENTRIES: u32 = 64;
+/// Roster positions that are checked in one piece.
 const POSITIONS: u32 = 1 << 16;
-/// Checks of generations that were replaced meanwhile, before the last is taken as it is.
-const TRIES: u32 = 5;
+/// Checks of a cache whose generation keeps being replaced, before the last result counts.
+const ATTEMPTS: u32 = 5;
 
-impl Report {
-    pub(crate) fn of(handle: &Handle) -> Result<Self> {
-        Verification::new(handle).run()
-    }
+/// Verifies all of a cache by one thread.
+pub(crate) fn verify(handle: &Handle) -> Result<Report> {
+    Verification::new(handle).run()
+}
 
-    /// Whether index, roster and heap agree, and nothing was written behind the heap's end.
-    pub(crate) fn is_whole(handle: &Handle) -> Result<bool> {
-        let generation = Arc::clone(&handle.current()?.0);
-        let report = Verification::new(handle).of_view(&generation)?;
-        let tail = generation.header().tail();
-        let following = tail.segment.checked_add(1);
-        let is_last =
-            following.is_none_or(|next| !Generation::has_segment_file(&handle.names, next));
-        let Some(segment) = generation.open_segment(&handle.names, tail.segment)? else {
-            return Ok(false);
-        };
-        let mut behind = segment.scan(tail.unit, segment.capacity_units());
-        Ok(report.is_clean() && report.totals_compared && is_last && behind.next_item()?.is_none())
-    }
+/// Returns whether index, roster and heap agree, and the heap has no record after its end.
+pub(crate) fn is_consistent(handle: &Handle) -> Result<bool> {
+    let generation = Arc::clone(&handle.current()?.0);
+    let report = Verification::new(handle).check_generation(&generation)?;
+    let tail = generation.header().tail();
+    let following = tail.segment.checked_add(1);
+    let is_last = following.is_none_or(|next| !open::has_segment_file(&handle.names, next));
+    let Some(segment) = open::segment(&generation, &handle.names, tail.segment)? else {
+        return Ok(false);
+    };
+    let mut after_tail = segment.scan(tail.unit, segment.capacity_units());
+    Ok(report.is_clean() && report.totals_compared && is_last && after_tail.next_item()?.is_none())
+}
 
-    /// Compares the header's counters with what was counted, nobody having written meanwhile.
-    fn compare_totals(&mut self, generation: &Generation, stored: &Counters, counted: &Sums) {
-        self.totals_compared = true;
-        for (at, stored, counted, what) in [
-            (
-                192,
-                stored.occupied,
-                counted.occupied,
-                "the number of entries",
-            ),
-            (
-                200,
-                stored.deleted,
-                counted.deleted,
-                "the number of deleted slots",
-            ),
-            (248, stored.live, counted.live, "the number of live bytes"),
-        ] {
-            // Where entries are damaged, the numbers that depend on them cannot agree.
-            if stored != counted && self.fault_count == 0 {
-                self.fault(generation.table.file().path().to_owned(), at, what);
-            }
+/// Compares the header's counters with the sums of a check during which no writer was at work.
+fn compare_totals(report: &mut Report, generation: &Generation, stored: &Counters, counted: &Sums) {
+    report.totals_compared = true;
+    for (word, stored, counted, what) in [
+        (
+            word::OCCUPIED,
+            stored.occupied,
+            counted.occupied,
+            "the number of entries",
+        ),
+        (
+            word::DELETED,
+            stored.deleted,
+            counted.deleted,
+            "the number of deleted slots",
+        ),
+        (
+            word::LIVE,
+            stored.live,
+            counted.live,
+            "the number of live bytes",
+        ),
+    ] {
+        // If entries are corrupt, the counters that depend on them cannot agree.
+        if stored != counted && report.fault_count == 0 {
+            let path = generation.table.file().path().to_owned();
+            report.fault(path, word as u64 * 8, what);
         }
     }
 }
 
-/// How far a check is.
+/// The progress of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckProgress {
     /// Bytes of index, roster and heap that were checked.
     pub checked_bytes: u64,
-    /// Bytes that there are to check, about.
+    /// Bytes to check in all, approximately.
     pub all_bytes: u64,
 }
 
-/// A check of a whole cache, more or less of it, by one thread or several; made by
+/// A builder of a check of a whole cache: its level, its threads, its progress; returned by
 /// [`MmapCache::check`](crate::MmapCache::check).
 ///
-/// It takes no lock and changes nothing, whoever reads and writes meanwhile.
+/// A check takes no lock and changes nothing; other processes may read and write at the same time.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -103,10 +110,10 @@ pub struct Verification<'a> {
     handle: &'a Handle,
     level: Level,
     jobs: usize,
-    told: Mutex<Told<'a>>,
+    progress: Mutex<OnProgress<'a>>,
 }
 
-type Told<'a> = Box<dyn FnMut(CheckProgress) + Send + 'a>;
+type OnProgress<'a> = Box<dyn FnMut(CheckProgress) + Send + 'a>;
 
 impl<'a> Verification<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Self {
@@ -114,18 +121,18 @@ impl<'a> Verification<'a> {
             handle,
             level: Level::default(),
             jobs: 1,
-            told: Mutex::new(Box::new(|_| {})),
+            progress: Mutex::new(Box::new(|_| {})),
         }
     }
 
-    /// How much is checked. Default: everything.
+    /// Sets how much is checked. Default: everything.
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// Threads that check at the same time, each another piece: 64 directory entries with their
+    /// Sets the number of threads. Each checks one piece at a time: 64 directory entries with their
     /// regions, 65,536 roster positions, or a segment. Default: 1, which is the caller's own.
     #[must_use]
     pub fn jobs(mut self, jobs: usize) -> Self {
@@ -133,34 +140,33 @@ impl<'a> Verification<'a> {
         self
     }
 
-    /// Calls `told` behind each piece, from whichever thread checked it. It must not fork.
+    /// Calls `progress` after each piece, from the thread that checked it. It must not fork.
     #[must_use]
-    pub fn on_progress(mut self, told: impl FnMut(CheckProgress) + Send + 'a) -> Self {
-        self.told = Mutex::new(Box::new(told));
+    pub fn on_progress(mut self, progress: impl FnMut(CheckProgress) + Send + 'a) -> Self {
+        self.progress = Mutex::new(Box::new(progress));
         self
     }
 
-    /// Checks the cache. What is found is in the report, not an error.
+    /// Checks the cache. Corruption is reported in the result, and is not an error.
     ///
     /// # Errors
     ///
-    /// As [`MmapCache::verify`](crate::MmapCache::verify).
+    /// Returns the errors of [`MmapCache::verify`](crate::MmapCache::verify).
     pub fn run(self) -> Result<Report> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            // One generation for the whole check; if another takes its place meanwhile, that is the
-            // one to check.
+            // One generation for the whole check; if another one replaced it since, check that.
             self.handle.reopen_on_overlay()?;
             let generation = Arc::clone(&self.handle.current()?.0);
-            let report = self.of_view(&generation)?;
-            tries += 1;
-            if tries == TRIES || self.handle.current()?.0.ids == generation.ids {
+            let report = self.check_generation(&generation)?;
+            attempts += 1;
+            if attempts == ATTEMPTS || self.handle.current()?.0.ids == generation.ids {
                 return Ok(report);
             }
         }
     }
 
-    fn of_view(&self, generation: &Arc<Generation>) -> Result<Report> {
+    fn check_generation(&self, generation: &Arc<Generation>) -> Result<Report> {
         let generation = with_all_segments(self.handle, Arc::clone(generation))?;
         let header = generation.header();
         let (changes, counters) = (header.changes(), header.counters());
@@ -170,10 +176,10 @@ impl<'a> Verification<'a> {
         let (mut report, sums) = self.check_all(&generation, &pieces, &progress)?;
         if self.level > Level::Headers {
             report.miss_groups = sums.miss_groups as f64 / sums.groups.max(1) as f64;
-            // Each entry that was found right has a position of its own. So if there are no more
-            // positions in use than entries, all of them lead to entries that know them, and need
-            // not be followed through the whole index (200 ns an entry instead of 150).
-            if !header.is_idle_since(changes) || generation.positions_in_use()? != report.entries {
+            // R1: each valid entry has a position of its own. So if as many positions are in use,
+            // R2 holds for all of them, and none needs to be followed through the whole index (200
+            // ns an entry instead of 150).
+            if !header.is_idle_since(changes) || positions_in_use(&generation)? != report.entries {
                 let positions: Vec<_> = parts(generation.roster_len(), POSITIONS)
                     .map(Piece::Positions)
                     .collect();
@@ -182,20 +188,21 @@ impl<'a> Verification<'a> {
         }
         last.end_of_heap()?;
         report.add(last.report);
-        // A killed writer's last operation is finished by the next one; until then its counters are
-        // on the way. Asked first: an operation that ends after it has changed them.
+        // The next writer finishes the last operation of a killed one; until then the counters are
+        // those of an operation in flight. Loaded before the counters: an operation stores them
+        // before it ends.
         let at_rest = header.reserved() == header.tail() && header.is_idle_since(changes);
         if at_rest && header.counters() == counters && self.level > Level::Headers {
-            report.compare_totals(&generation, &counters, &sums);
+            compare_totals(&mut report, &generation, &counters, &sums);
         }
-        // By where they are, whichever thread came by them first.
+        // By their places, whichever thread found them first.
         report
             .faults
             .sort_by(|one, other| (&one.path, one.at).cmp(&(&other.path, other.at)));
         Ok(report)
     }
 
-    /// What there is to check besides the roster, in the order in which one thread does it.
+    /// Returns the pieces besides those of the roster, in the order in which one thread checks them.
     fn pieces(&self, generation: &Generation, report: &mut Report) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         match generation.table.depth(generation.header().poll()) {
@@ -205,7 +212,7 @@ impl<'a> Verification<'a> {
             }
             Err(_) => {
                 let path = generation.table.file().path().to_owned();
-                report.fault(path, 128, "the directory's depth");
+                report.fault(path, word::POLL as u64 * 8, "the directory's depth");
             }
         }
         let (oldest, last) = (
@@ -220,7 +227,7 @@ impl<'a> Verification<'a> {
         Ok(pieces)
     }
 
-    /// Checks all pieces, and adds up what they come to.
+    /// Checks all pieces, and adds up their results.
     fn check_all(
         &self,
         generation: &Generation,
@@ -240,7 +247,7 @@ impl<'a> Verification<'a> {
                 check.piece(piece)?;
                 let mut progress = progress.lock();
                 progress.checked_bytes += weight(piece);
-                self.told.lock()(*progress);
+                self.progress.lock()(*progress);
             }
         };
         if self.jobs == 1 {
@@ -250,6 +257,7 @@ impl<'a> Verification<'a> {
             let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
             workers.into_iter().map(|worker| worker.join()).collect()
         });
+        debug_assert_eq!(parts.len(), self.jobs);
         let (mut report, mut sums) = (Report::default(), Sums::default());
         for part in parts {
             let part = part.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -271,28 +279,26 @@ impl fmt::Debug for Verification<'_> {
     }
 }
 
-impl Generation {
-    /// Roster positions that lead to a slot, as far as they can be read.
-    fn positions_in_use(&self) -> Result<u64> {
-        let mut walk = self.roster.cursor();
-        let mut used = 0;
-        for position in 0..self.roster_len() {
-            used += match walk.at(position).map(PositionRef::get) {
-                Ok(Position::Slot(_)) => 1,
-                Ok(_) => 0,
-                Err(error) if error.is_corruption() => return Ok(u64::MAX),
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(used)
+/// Counts the roster positions that lead to a slot, as far as they can be read.
+fn positions_in_use(generation: &Generation) -> Result<u64> {
+    let mut walk = generation.roster.cursor();
+    let mut used = 0;
+    for position in 0..generation.roster_len() {
+        used += match walk.at(position).map(PositionRef::get) {
+            Ok(Position::Slot(_)) => 1,
+            Ok(_) => 0,
+            Err(error) if error.is_corruption() => return Ok(u64::MAX),
+            Err(error) => return Err(error),
+        };
     }
+    Ok(used)
 }
 
-/// Bytes of a piece, about.
+/// Returns the bytes of a piece, approximately.
 fn weight(generation: &Generation, piece: &Piece) -> u64 {
     match *piece {
         Piece::Entries(ref range, depth) => {
-            // By the file: a damaged count may say anything.
+            // By the file's length: the header's count may be corrupt.
             let regions = generation.table.allocated_regions() >> depth.min(63);
             regions.max(1) * range.len() as u64 * generation.table.geometry().region_bytes() as u64
         }
@@ -301,8 +307,9 @@ fn weight(generation: &Generation, piece: &Piece) -> u64 {
     }
 }
 
-/// The numbers below `end`, so many at a time.
+/// Returns the numbers below `end` as ranges of at most `size`.
 fn parts(end: u32, size: u32) -> impl Iterator<Item = Range<u32>> {
+    debug_assert!(size > 0);
     (0..end)
         .step_by(size as usize)
         .map(move |from| from..end.min(from.saturating_add(size)))

@@ -1,50 +1,54 @@
-//! When an entry was last written, which is also which version of it this is.
+//! The version of an entry: when it was last written.
 //!
-//! Knows numbers and clocks, not where they are stored.
+//! May call `os::clock`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The moment at which an entry was written: nanoseconds since the Unix epoch, strictly increasing
+use crate::os::clock;
+
+/// The time at which an entry was written: nanoseconds since the Unix epoch, strictly increasing
 /// within a cache.
 ///
 /// The clock is the one that file systems stamp files with. It ticks every 1 to 10 ms, by the
-/// system's configuration, so a version may lie by up to one tick before a moment that the caller
-/// took from [`SystemTime::now`] ahead of the write. To ask whether an entry was written since some
-/// moment, compare with a version or an entry that was read then, or allow for 10 ms.
+/// system's configuration, so a version may be up to one tick earlier than a time that the caller
+/// took from [`SystemTime::now`] before the write. To find out whether an entry was written since
+/// some moment, compare with a version or an entry that was read then, or allow for 10 ms.
 ///
 /// No two writes of one cache share a version, whatever the clock does, and whatever was cleared,
-/// rebuilt or restarted in between. A clock that was set back delays it: versions then count up
-/// from the last one.
+/// rebuilt or restarted between them. If the clock is set back, versions count up from the last one
+/// until the clock has passed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub(crate) u64);
 
 impl Version {
-    /// The most that the clock is believed: the year 2262. Beyond it there is room for 2^63 more
+    /// The latest time that is accepted from the clock: the year 2262. It leaves room for 2^63 more
     /// writes.
     const CLOCK_MAX: u64 = i64::MAX as u64;
 
-    /// A last version beyond this is damage: it would take centuries of writes to get there.
+    /// A last version beyond this is corruption: it would take centuries of writes to get there.
     pub(crate) const MAX: u64 = Self::CLOCK_MAX + (1 << 62);
 
-    /// Nanoseconds since the Unix epoch.
+    /// Returns the nanoseconds since the Unix epoch.
     pub fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The version with this number, as [`Version::as_nanos`] gave it.
+    /// Returns the version with this number, which [`Version::as_nanos`] returned.
     pub fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// The same moment as a system time.
+    /// Converts the version to a system time.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.0)
     }
 
-    /// The version of a write that happens now, after one that had `last`.
+    /// Returns the version of a write that happens now, after one that had `last` (G3).
     pub(crate) fn next(last: u64) -> u64 {
-        now().max(last.saturating_add(1))
+        let next = now().max(last.saturating_add(1));
+        debug_assert!(next > last || last == u64::MAX, "G3: {next} after {last}");
+        next
     }
 }
 
@@ -54,28 +58,16 @@ impl fmt::Display for Version {
     }
 }
 
-/// The clock in nanoseconds since the epoch, within what fits and is plausible.
-///
-/// On Linux it is the clock that file systems stamp files with: it ticks every few milliseconds,
-/// and costs 5 ns instead of 30. Versions differ all the same. [`Version`] says so to callers.
+/// Returns the time of the file systems' clock, limited to the times that are accepted.
 pub(crate) fn now() -> u64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::RealtimeCoarse;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Realtime;
-    let time = rustix::time::clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec as u64);
-    nanos.min(Version::CLOCK_MAX)
+    clock::coarse_realtime_nanos().min(Version::CLOCK_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What the documentation of [`Version`] allows for.
+    /// The tolerance in the documentation of [`Version`].
     #[cfg(target_os = "linux")]
     #[test]
     fn clock_lags_at_most_one_tick() {
@@ -87,7 +79,7 @@ mod tests {
             let before = since.unwrap().as_nanos() as u64;
             most = most.max(before.saturating_sub(now()));
         }
-        // A tick may come late where the machine is busy.
+        // A tick may come late on a busy machine.
         assert!(most <= 5 * tick.tv_nsec as u64, "{most} ns");
     }
 

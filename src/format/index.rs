@@ -115,6 +115,11 @@ pub(crate) mod word {
     pub(crate) const REPLACED_END: usize = 19;
     /// The eight words of [`crate::format::Counters`].
     pub(crate) const COUNTERS: usize = 24;
+    pub(crate) const OCCUPIED: usize = COUNTERS;
+    pub(crate) const DELETED: usize = COUNTERS + 1;
+    pub(crate) const ROSTER_LEN: usize = COUNTERS + 4;
+    pub(crate) const REGIONS: usize = COUNTERS + 6;
+    pub(crate) const LIVE: usize = COUNTERS + 7;
     pub(crate) const RESERVED: usize = 32;
     pub(crate) const TAIL: usize = 33;
     pub(crate) const LIVE_AFTER: usize = 34;

@@ -11,6 +11,7 @@ use crate::format::region::{
 };
 use crate::format::slot::{self, Link, RecordMeta, SlotIdentity};
 use crate::hash::Hash;
+use crate::index::attempt::Attempt;
 use crate::index::group::Group;
 use crate::os::mmap::prefetch;
 use crate::sync::{Word, acquire, acquire_fence, load, publish, release_fence, store};
@@ -55,18 +56,7 @@ impl RegionLayout {
     }
 }
 
-/// What the group says at which a search begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Glance {
-    /// This is the first link that may lead to the key's record.
-    Link(Link),
-    /// The search ends here, without any.
-    Absent,
-    /// It takes the whole search.
-    Unsure,
-}
-
-/// The words of one region.
+/// A generation over one region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region<'a> {
     words: &'a [Word],
@@ -96,7 +86,7 @@ impl<'a> Region<'a> {
         RegionStateWord(acquire(&self.words[word::STAMP]))
     }
 
-    /// Loads the state word again, after all reads that it validates (S4).
+    /// Loads the stamp again, after everything that was read under it (S4).
     #[inline]
     pub(crate) fn stamp_after(&self) -> RegionStateWord {
         acquire_fence();
@@ -245,25 +235,27 @@ impl<'a> Region<'a> {
         })
     }
 
-    /// The beginning of [`Self::probe`].
+    /// Probes the home group only. Returns the first link with the hash's tag, which may lead to the
+    /// key's record, or that the probe ends here without one.
     #[inline(always)]
-    pub(crate) fn glance(&self, hash: Hash) -> Glance {
+    pub(crate) fn fast_path(&self, hash: Hash) -> Attempt<Link> {
         let home = self.home(hash);
         let group = self.group(home);
         let matches = group.matching(hash.control());
         if !matches.any() {
+            // S2: no group between an entry and its home group has an empty byte.
             return match group.empty().any() {
-                true => Glance::Absent,
-                false => Glance::Unsure,
+                true => Attempt::Absent,
+                false => Attempt::Retry,
             };
         }
         for within in matches {
             let link = self.link(home as u32 * Group::WIDTH + within);
             if link.is_entry() && link.tag() == hash.tag() {
-                return Glance::Link(link);
+                return Attempt::Done(link);
             }
         }
-        Glance::Unsure
+        Attempt::Retry
     }
 
     /// Returns the slots that may hold the key of a hash, with the links by which they were found (S2).
@@ -399,7 +391,7 @@ impl<'a> Slot<'a> {
         Link(acquire(self.link))
     }
 
-    /// Loads the link again, after all reads that it validates.
+    /// Loads the link again, after everything that was read under it (S1, S5).
     #[inline]
     pub(crate) fn link_after(&self) -> Link {
         acquire_fence();

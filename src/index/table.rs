@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::index::{HeaderStateWord, PAGE};
+use crate::format::index::{HeaderStateWord, PAGE, word};
 use crate::format::region::{DirectoryEntry, RegionShape};
+use crate::format::slot::Link;
 use crate::hash::Hash;
+use crate::index::attempt::Attempt;
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
-pub(crate) use crate::index::region::Glance;
 use crate::index::region::{Region, RegionLayout};
 use crate::os::burst::BurstDetector;
 use crate::os::clock::coarse_millis;
@@ -189,7 +190,7 @@ impl Table {
         if depth <= self.geometry.directory_bits {
             Ok(depth)
         } else {
-            Err(self.damaged("the directory's depth", 128))
+            Err(self.damaged("the directory's depth", word::POLL as u64 * 8))
         }
     }
 
@@ -206,8 +207,8 @@ impl Table {
         })
     }
 
-    /// The polled word and the directory entry again, after everything that was read in a located
-    /// region. Where both are the same, what was not found there was not there.
+    /// Loads the polled word and the directory entry again, after everything that was read in a
+    /// located region. If both are the same, a key that was not found there is absent (S4).
     ///
     /// Comparing the depth alone would give false misses: an entry can be switched at an unchanged
     /// depth.
@@ -221,33 +222,39 @@ impl Table {
         Ok(seen_again(self.header(), self.entry_word(index)?))
     }
 
-    /// The beginning of a search, which is the end of most: what the first group says of the hash.
-    /// Links are asked for while its control bytes are waited for if `links_ahead`.
+    /// Probes the home group of a hash only, which ends most look-ups, and validates a miss. If
+    /// `links_ahead`, the links are prefetched while the control bytes are waited for.
     #[inline(always)]
-    pub(crate) fn glance(&self, poll: HeaderStateWord, hash: Hash, links_ahead: bool) -> Glance {
+    pub(crate) fn fast_path(
+        &self,
+        poll: HeaderStateWord,
+        hash: Hash,
+        links_ahead: bool,
+    ) -> Attempt<Link> {
         let depth = poll.depth();
         if depth > self.geometry.directory_bits {
-            return Glance::Unsure;
+            return Attempt::Retry;
         }
         let head = self.head.first();
         let at = WORDS + (hash.directory() & ((1 << depth) - 1)) as usize;
         let (Some(header), Some(entry)) = (Header::new(head), head.get(at)) else {
-            return Glance::Unsure;
+            return Attempt::Retry;
         };
         let seen = DirectoryEntry(acquire(entry));
         let Some(region) = self.region_mapped(seen.region()) else {
-            return Glance::Unsure;
+            return Attempt::Retry;
         };
         if links_ahead {
             region.prefetch_links(hash);
         }
-        let home = region.glance(hash);
-        if home != Glance::Absent {
+        let home = region.fast_path(hash);
+        if home != Attempt::Absent {
             return home;
         }
+        // S4: a miss is valid only if the directory entry is unchanged, as in `look_again`.
         match seen_again(header, entry) == (poll, seen) {
-            true => Glance::Absent,
-            false => Glance::Unsure,
+            true => Attempt::Absent,
+            false => Attempt::Retry,
         }
     }
 
@@ -441,7 +448,7 @@ fn directory_hole(geometry: &Geometry, depth: u32, page: u64) -> Range<u64> {
     }
 }
 
-/// The polled word and a directory entry, behind everything that was read before.
+/// Loads the polled word and a directory entry, after everything that was read before.
 #[inline(always)]
 fn seen_again(header: Header<'_>, entry: &Word) -> (HeaderStateWord, DirectoryEntry) {
     acquire_fence();

@@ -36,15 +36,9 @@ pub(super) fn claim(file: &File) -> io::Result<u32> {
 #[cfg(all(target_os = "linux", not(loom)))]
 fn random_id() -> u32 {
     let mut bytes = [0; 4];
-    #[cfg(not(fuzzing))]
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    #[cfg(fuzzing)]
-    let filled = {
-        bytes.copy_from_slice(&crate::fuzzing::next_random().to_le_bytes()[..4]);
-        Ok::<_, io::Error>(4)
-    };
-    // The caller tries again after a 0.
-    filled.map_or(0, |_| u32::from_le_bytes(bytes) % OWNER_IDS)
+    crate::os::random::fill(&mut bytes);
+    // 0 is drawn again.
+    u32::from_le_bytes(bytes) % OWNER_IDS
 }
 
 /// Returns whether no process has an id (any more).

@@ -16,6 +16,7 @@ use crate::heap::Segment;
 use crate::engine::clean::batch::{Batch, PendingMove};
 use crate::engine::clean::{reclaim, state};
 use crate::engine::generation::Generation;
+use crate::engine::open;
 use crate::engine::write::heap_end::{self, Need};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
 use crate::engine::write::{publish, put};
@@ -58,7 +59,7 @@ pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> 
     mutator.generation.note_visit();
     debug_assert!(number <= mutator.generation.header().tail().segment);
     if mutator.segment(number)?.is_none() {
-        if Generation::has_segment_file(&mutator.names, number) {
+        if open::has_segment_file(&mutator.names, number) {
             return Err(Abort::Recover(
                 "the oldest segment cannot be opened",
                 At::Heap(first_place(number)),

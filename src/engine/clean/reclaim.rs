@@ -12,7 +12,7 @@ use crate::os::files;
 
 use crate::engine::clean::background::{BackgroundTask, BackgroundTasks};
 use crate::engine::clean::state;
-use crate::engine::generation::Generation;
+use crate::engine::open;
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::{durability, heap_end};
 
@@ -163,7 +163,7 @@ fn is_overdue(mutator: &Mutator, task: &BackgroundTask) -> bool {
 /// Returns whether the file of an evacuated segment is still there. A file that cannot be opened
 /// must not be removed.
 fn is_there(mutator: &mut Mutator, number: u16) -> WriteResult<bool> {
-    if !Generation::has_segment_file(&mutator.names, number) {
+    if !open::has_segment_file(&mutator.names, number) {
         return Ok(false);
     }
     match mutator.segment(number)? {
@@ -240,7 +240,7 @@ pub(crate) fn advance(mutator: &mut Mutator, number: u16) -> WriteResult<()> {
         .cloned()
         .partition(|segment| segment.number() == number);
     let left = mutator.generation.with_segments(left);
-    let before = left.heap_bytes_before(&mutator.names, tail.segment)?;
+    let before = open::heap_bytes_before(&left, &mutator.names, tail.segment)?;
     let header = mutator.generation.header();
     debug_assert!(number < tail.segment, "H3: the last segment stays");
     heap_end::set_base(header, before);

@@ -1,7 +1,8 @@
-//! Listing what is in a cache, without a lock.
+//! Lists the entries of a cache, without a lock.
 //!
-//! Walks the roster's positions, each of which belongs to one entry for its whole life: so what
-//! exists during the whole walk comes exactly once, wherever it is moved meanwhile.
+//! Walks the roster's positions, each of which belongs to one entry for its whole life (R1). So each
+//! entry that exists during the whole walk is listed exactly once, wherever it is moved. May call
+//! `validate`, `handle` and everything below them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,19 +10,20 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::format::roster::Position;
-use crate::format::slot::{Link, RecordMeta, SlotIdentity};
+use crate::format::slot::{Link, SlotIdentity};
+use crate::index::attempt::Attempt;
 
 use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
+use crate::engine::open;
 use crate::engine::read::expected_count::ExpectedCount;
+use crate::engine::read::validate::{SlotRead, until_valid};
 use crate::engine::segment_numbers::present_numbers;
 use crate::engine::version::Version;
 
-/// Looks at one position after which a listing gives up.
-const ATTEMPTS: u32 = 10_000;
-/// Positions whose slots are asked for together.
+/// Positions whose slots are prefetched together.
 const AHEAD: u32 = 16;
 
 /// A walk over the positions of one generation.
@@ -29,24 +31,24 @@ pub(crate) struct Cursor<'a> {
     handle: &'a Handle,
     generation: Arc<Generation>,
     position: u32,
-    /// Positions there are.
+    /// One past the last position.
     pub end: u32,
-    /// The key of the entry that was seen last.
+    /// The key of the entry that was read last.
     pub key: Vec<u8>,
     value: Vec<u8>,
     /// The length of its value.
     value_len: u32,
-    /// What the header counted at the beginning.
-    tally: ExpectedCount,
+    /// The header's count at the beginning.
+    expected: ExpectedCount,
     /// Entries that were found.
     found: u64,
-    /// Whether an error was returned: whoever lists knows that something is missing.
+    /// Whether an error was returned: the caller knows that something is missing.
     failed: bool,
     over: bool,
 }
 
 impl fmt::Debug for Cursor<'_> {
-    /// Without the entry that was seen last.
+    /// Formats the cursor without the entry that was read last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cursor")
             .field("path", &self.handle.path)
@@ -56,64 +58,37 @@ impl fmt::Debug for Cursor<'_> {
     }
 }
 
-/// What stands at a position.
-pub(crate) enum Seen {
-    Entry(Version),
-    Nothing,
-}
-
-/// A glance at a position.
-enum Glance {
-    /// With its version.
-    Entry(u64),
-    Hole,
-    /// It takes a look.
-    Unsure,
-}
-
-/// One look at a position.
-enum Look {
-    Entry(Version),
-    Nothing,
-    /// Something changed while it was read.
-    Again,
-    Damaged(Error),
-    /// The entry's segment is gone, and the generation with it.
-    Superseded,
-}
-
 impl<'a> Cursor<'a> {
     fn new(handle: &'a Handle) -> Result<Self> {
-        // The upper bound first, then all segments, then a look whether they were still the
-        // generation's.
-        let generation = loop {
+        // The number of positions first, then all segments, then whether they still belonged to the
+        // current generation.
+        let (generation, end, expected) = loop {
             let (guard, poll) = handle.current()?;
             let generation = Arc::clone(&guard);
-            let tally = ExpectedCount::of(&generation);
+            let expected = ExpectedCount::of(&generation);
             let end = generation.roster_len();
             let generation = with_all_segments(handle, generation)?;
             if generation.header().poll().superseded() == poll.superseded() {
-                break (generation, end, tally);
+                break (generation, end, expected);
             }
-            // Marked while we looked: go on with it unless another generation has taken its place.
+            // G2: it was marked since. It is current until another index has its path.
             if handle.inode_at_path()? == Some(generation.inode) {
-                break (generation, end, tally);
+                break (generation, end, expected);
             }
         };
-        let (generation, end, tally) = generation;
         Ok(Self {
             end,
-            tally,
+            expected,
             ..Self::of(handle, generation)
         })
     }
 
-    /// Over the positions of a generation as it is: segments are mapped where a link leads to them.
+    /// Returns a cursor over a generation as it is: segments are mapped when a link leads to them.
     pub(crate) fn of(handle: &'a Handle, generation: Arc<Generation>) -> Self {
         Self {
             handle,
             position: 0,
-            tally: ExpectedCount::of(&generation),
+            expected: ExpectedCount::of(&generation),
             found: 0,
             failed: false,
             end: generation.roster_len(),
@@ -125,27 +100,27 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next entry that is there, its key (and value) in the cursor's buffers.
+    /// Reads the next entry, its key (and value) into the cursor's buffers.
     #[inline(always)]
     fn step(&mut self, with_value: bool) -> Option<Result<Version>> {
         while !self.over && self.position < self.end {
             let position = self.position;
             // Only a hint: loom must not take its loads for an ordering.
             if !cfg!(loom) {
-                self.look_ahead(position);
+                self.prefetch_after(position);
             }
             self.position += 1;
-            match self.glance(position, with_value) {
-                Glance::Entry(version) => {
+            match self.fast_path(position, with_value) {
+                Attempt::Done(version) => {
                     self.found += 1;
                     return Some(Ok(Version(version)));
                 }
-                Glance::Hole => continue,
-                Glance::Unsure => {}
+                Attempt::Absent => continue,
+                Attempt::Retry => {}
             }
-            match self.settle(position, with_value) {
-                Ok(Seen::Nothing) => {}
-                Ok(Seen::Entry(version)) => {
+            match self.read_position(position, with_value) {
+                Ok(None) => {}
+                Ok(Some(version)) => {
                     self.found += 1;
                     return Some(Ok(version));
                 }
@@ -163,38 +138,36 @@ impl<'a> Cursor<'a> {
         self.conclude()
     }
 
-    /// The error of a listing that has come to its end without one, and lacks entries.
+    /// Ends the listing. Returns an error if it had none so far and lacks entries.
     #[cold]
     fn conclude(&mut self) -> Option<Result<Version>> {
         if std::mem::replace(&mut self.over, true) || self.failed {
             return None;
         }
-        let error = self.tally.check(&self.generation, self.found).err()?;
+        debug_assert!(self.position >= self.end, "all positions were read");
+        let error = self.expected.check(&self.generation, self.found).err()?;
         if error.is_corruption() {
             self.handle.saw_damage();
         }
         Some(Err(error))
     }
 
-    /// Looks again at the position that was listed last, and appends its value to `value` if the
-    /// entry of that key is still there. The cursor's key and value are then those of this look.
+    /// Reads the position that was listed last again, and appends its value to `value` if it still
+    /// has the entry of that key. The cursor's key and value are then those that were read now.
     #[cfg(feature = "dict")]
     pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
+        debug_assert!(self.position > 0, "an entry was listed");
         let key = std::mem::take(&mut self.key);
-        let seen = self.settle(self.position - 1, true)?;
-        Ok(match seen {
-            Seen::Entry(version) if self.key == key => {
-                value.extend_from_slice(&self.value);
-                Some(version)
-            }
-            _ => None,
-        })
+        let read = self.read_position(self.position - 1, true)?;
+        Ok(read.filter(|_| self.key == key).inspect(|_| {
+            value.extend_from_slice(&self.value);
+        }))
     }
 
-    /// Asks for a slot that comes some positions later: they lie all over the index (list all items:
-    /// 200 ns an entry without).
+    /// Prefetches a slot some positions ahead: slots lie all over the index (list all items: 200 ns
+    /// an entry without).
     #[inline]
-    fn look_ahead(&self, position: u32) {
+    fn prefetch_after(&self, position: u32) {
         let ahead = position.saturating_add(AHEAD);
         if ahead < self.end
             && let Ok(Position::Slot(number)) = self.generation.roster.get(ahead)
@@ -203,75 +176,78 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A look at a position where everything is as it mostly is. What it says is right by the same
-    /// comparisons as in [`Self::look`]; it has no words for anything else, which would go through
-    /// memory with each answer (list all items: 60 ns an entry without, 54 with it).
+    /// Reads a position in the most frequent case: a valid entry whose record is mapped, or a hole.
+    /// It compares the same words as [`Self::attempt`]. It has no result for corruption, which would
+    /// go through memory with each entry (list all items: 60 ns an entry without this path, 54 with
+    /// it).
     #[inline(always)]
-    fn glance(&mut self, position: u32, with_value: bool) -> Glance {
+    fn fast_path(&mut self, position: u32, with_value: bool) -> Attempt<u64> {
         if !with_value {
-            // Keys come from slots, mostly: there is nothing to be gained.
-            return Glance::Unsure;
+            // Most keys are read from slots, which the slow path does as fast.
+            return Attempt::Retry;
         }
         let generation = &*self.generation;
         let number = match generation.roster.get(position) {
             Ok(Position::Slot(number)) => number,
-            Ok(Position::Free(_)) => return Glance::Hole,
-            Err(_) => return Glance::Unsure,
+            Ok(Position::Free(_)) => return Attempt::Absent,
+            Err(_) => return Attempt::Retry,
         };
         let (region, index) = generation.table.slot_home(number);
         let Some(region) = generation.table.region_mapped(region) else {
-            return Glance::Unsure;
+            return Attempt::Retry;
         };
-        let stamp = region.stamp();
+        let state = region.stamp();
         let slot = region.slot(index);
-        let link = slot.link();
-        let identity = slot.identity();
-        let meta = slot.meta(link.which());
-        let is_entry = stamp.is_live() && link.is_entry() && identity.position == position;
-        let is_still = region.stamp_after() == stamp
-            && slot.link_after() == link
+        let read = SlotRead::new(region, state, slot, slot.link());
+        // R2: position and slot name each other.
+        let is_entry = read.is_entry() && read.identity.position == position;
+        let is_valid = read.is_unchanged()
             && matches!(generation.roster.get(position), Ok(Position::Slot(again)) if again == number);
-        if !(is_entry && is_still) {
-            return Glance::Unsure;
+        if !(is_entry && is_valid) {
+            return Attempt::Retry;
         }
-        let place = link.addr();
+        let place = read.link.addr();
         let Some(segment) = generation.segment(place.segment) else {
-            return Glance::Unsure;
+            return Attempt::Retry;
         };
         self.key.clear();
         self.value.clear();
-        self.value_len = meta.value_len;
+        self.value_len = read.meta.value_len;
         match segment.entry_mapped(place.unit, &mut self.key, &mut self.value) {
-            Some(mtime) if mtime == meta.mtime => Glance::Entry(mtime),
-            _ => Glance::Unsure,
+            Some(mtime) if mtime == read.meta.mtime => Attempt::Done(mtime),
+            _ => Attempt::Retry,
         }
     }
 
-    /// Looks at a position until it held still for one look.
+    /// Reads a position until one attempt is valid. Returns the entry's version; `None` if the
+    /// position has no entry.
     #[inline(always)]
-    pub(crate) fn settle(&mut self, position: u32, with_value: bool) -> Result<Seen> {
+    pub(crate) fn read_position(
+        &mut self,
+        position: u32,
+        with_value: bool,
+    ) -> Result<Option<Version>> {
         let handle = self.handle;
         let mut is_fresh = false;
         loop {
-            let seen = settled(handle, || {
-                let look = self.look(position, with_value)?;
-                let changes = match look {
-                    Look::Damaged(_) => self.generation.header().changes(),
-                    _ => 0,
-                };
-                Ok((look, changes))
-            });
-            match seen {
+            let read = until_valid(
+                handle,
+                "an entry of a listing",
+                self,
+                |cursor| cursor.attempt(position, with_value),
+                |cursor| cursor.generation.header().changes(),
+            );
+            match read {
                 Err(error) if error.is_corruption() && !is_fresh && self.reopen()? => {
                     is_fresh = true;
                 }
-                seen => return seen,
+                read => return read,
             }
         }
     }
 
-    /// On overlayfs, opens the files of this generation anew: what is mapped may be less than there
-    /// is. False elsewhere.
+    /// Opens the files of this generation again on overlayfs, where the mapped ones may lack what
+    /// was appended since. Returns false on other file systems.
     #[cold]
     fn reopen(&mut self) -> Result<bool> {
         if !self.handle.reopen_on_overlay()? {
@@ -279,115 +255,128 @@ impl<'a> Cursor<'a> {
         }
         let generation = self.handle.generation.load_full();
         if generation.ids != self.generation.ids {
-            return Err(Error::Superseded {
-                path: self.handle.path.to_path_buf(),
-            });
+            return Err(self.superseded());
         }
         self.generation = generation;
         Ok(true)
     }
 
-    fn look(&mut self, position: u32, with_value: bool) -> Result<Look> {
+    #[cold]
+    fn superseded(&self) -> Error {
+        Error::Superseded {
+            path: self.handle.path.to_path_buf(),
+        }
+    }
+
+    /// Makes one attempt to read a position: roster, slot and record, then validates what it read of
+    /// roster and slot. While this function runs, a writer can be in one of these states:
+    ///
+    /// - It inserts an entry at this position. It stores the redo record, then body, roster position
+    ///   and control byte, and the link last (S1). Before the link, the slot has no entry, and the
+    ///   redo record says why; after it, the entry is whole.
+    /// - It deletes the entry: the link goes first, the position becomes a free-list entry later, and
+    ///   the redo record is there until both are done. The same.
+    /// - It overwrites the entry. The meta that the link chose belongs to its record (S5), and the
+    ///   link is compared afterwards.
+    /// - It deletes the entry, and inserts another one into the slot or at the position. Link, state
+    ///   word and position are compared, so the fields of two entries are never mixed. All three can
+    ///   be the same again only if changes were finished, which [`until_valid`] sees.
+    /// - It replaces the region. The entry is copied before the roster leads to the copy (S6, R1), so
+    ///   it is read from the old or from the new region, or the roster position has changed.
+    /// - It builds the old region again for other hashes: the state word differs (S4).
+    /// - It moves the record and reclaims the segment: the link differs (H4), or the mapping still
+    ///   has the record (M3).
+    /// - It switches to another generation: this one is not changed any more (G2), and its files stay
+    ///   mapped. A segment that is needed and not mapped may be gone; then the listing is superseded.
+    /// - It was killed at any of these points: the redo record stays until another writer recovers.
+    fn attempt(&mut self, position: u32, with_value: bool) -> Result<Attempt<Version, Error>> {
         let generation = &*self.generation;
         let Position::Slot(number) = generation.roster.get(position)? else {
-            return Ok(Look::Nothing);
+            return Ok(Attempt::Absent);
         };
         let (region_number, index) = generation.table.slot_home(number);
         let region = match generation.table.region(region_number) {
             Err(error) if error.is_corruption() => {
                 let what = "a position that leads to no slot";
-                return Ok(Look::Damaged(generation.roster.damaged(position, what)));
+                return Ok(Attempt::Corrupt(generation.roster.damaged(position, what)));
             }
             region => region?,
         };
-        let stamp = region.stamp();
+        let state = region.stamp();
         let slot = region.slot(index);
-        let link = slot.link();
-        let identity = slot.identity();
-        let meta = slot.meta(link.which());
+        let read = SlotRead::new(region, state, slot, slot.link());
         self.key.clear();
         self.value.clear();
-        self.value_len = meta.value_len;
-        let wanted = usize::from(identity.key_len);
-        let inline = !with_value && wanted > 0 && wanted <= slot.key().len() * 8;
+        self.value_len = read.meta.value_len;
+        let key_len = usize::from(read.identity.key_len);
+        let inline = !with_value && key_len > 0 && key_len <= slot.key().len() * 8;
         if inline {
-            self.key.resize(wanted.next_multiple_of(8), 0);
+            self.key.resize(key_len.next_multiple_of(8), 0);
             crate::os::words::copy_out(slot.key(), &mut self.key);
-            self.key.truncate(wanted);
+            self.key.truncate(key_len);
         }
-        // Asked after the link was read and before all is compared again: a writer between its
-        // stores has said so.
-        let writing = generation.header().has_redo();
-        // What was read counts only if region, slot and roster are what they were before.
-        let still = || {
-            let same_stamp = region.stamp_after() == stamp;
-            same_stamp
-                && slot.link_after() == link
-                && generation.roster.get(position).ok() == Some(Position::Slot(number))
-        };
-        if !still() {
-            return Ok(Look::Again);
+        // R2: loaded after the link and before the comparisons, so a writer between its stores to
+        // roster and slot has a redo record here.
+        let is_writing = generation.header().has_redo();
+        let is_valid = read.is_unchanged()
+            && generation.roster.get(position).ok() == Some(Position::Slot(number));
+        if !is_valid {
+            return Ok(Attempt::Retry);
         }
-        if stamp.is_live() && link.is_entry() && identity.position == position {
+        if read.is_entry() && read.identity.position == position {
             if !inline {
-                return self.read_unless_moved(number, link, identity, meta, with_value);
+                let (link, identity) = (read.link, read.identity);
+                let expected = (read.meta.mtime, read.meta.value_len);
+                return self.read_unless_moved(number, link, identity, expected, with_value);
             }
-            if is_key_of(generation, &self.key, identity, link) {
-                return Ok(Look::Entry(Version(meta.mtime)));
+            if is_key_of(generation, &self.key, read.identity, read.link) {
+                return Ok(Attempt::Done(Version(read.meta.mtime)));
             }
             let what = "a key that does not fit the hash in its slot";
-            let at = generation.table.body_at(region_number, index);
-            return Ok(Look::Damaged(generation.table.damaged(what, at)));
+            return Ok(Attempt::Corrupt(damaged_slot(generation, number, what)));
         }
-        if !link.is_entry() && writing {
-            // Not yet published, or gone already; where the writer was killed, this can last.
-            return Ok(Look::Nothing);
+        if !read.link.is_entry() && is_writing {
+            // Not published yet, or deleted already. It lasts if the writer was killed.
+            return Ok(Attempt::Absent);
         }
-        let what = "a slot that does not know its roster position";
-        let at = generation.table.body_at(region_number, index);
-        Ok(Look::Damaged(generation.table.damaged(what, at)))
+        let what = "a slot and a roster position that disagree";
+        Ok(Attempt::Corrupt(damaged_slot(generation, number, what)))
     }
 
-    /// Reads the record behind a link, and looks at the link again where it was missing or wrong:
-    /// it may have been moved away a moment ago.
+    /// Reads the record of a link, and loads the link again if the record is missing or corrupt:
+    /// cleaning may have moved it since (H4).
     fn read_unless_moved(
         &mut self,
         number: u32,
         link: Link,
         identity: SlotIdentity,
-        meta: RecordMeta,
+        expected: (u64, u32),
         with_value: bool,
-    ) -> Result<Look> {
-        let read = self.read_record(number, link, identity, meta, with_value)?;
-        if matches!(read, Look::Damaged(_)) {
+    ) -> Result<Attempt<Version, Error>> {
+        let attempt = self.read_record(number, link, identity, expected, with_value)?;
+        if matches!(attempt, Attempt::Corrupt(_)) {
             let (region, index) = self.generation.table.slot_home(number);
-            if self
-                .generation
-                .table
-                .region(region)?
-                .slot(index)
-                .link_after()
-                != link
-            {
-                return Ok(Look::Again);
+            let slot = self.generation.table.region(region)?.slot(index);
+            if slot.link_after() != link {
+                return Ok(Attempt::Retry);
             }
         }
-        Ok(read)
+        Ok(attempt)
     }
 
-    /// Reads the record behind a link that was valid a moment ago: records do not change.
+    /// Reads the record of a link that was valid a moment ago: records do not change (M3).
     ///
-    /// A key alone is read without the checksum, which would take the value too: the 31 bits that
-    /// slot and link keep of its hash prove it as well (keys of 40 bytes with values of 4,000:
-    /// 57 ns each, 938 with the checksum).
+    /// A key alone is read without the checksum, which covers the value too: the 31 bits of its hash
+    /// that slot and link keep prove it as well (keys of 40 bytes with values of 4,000: 57 ns each,
+    /// 938 with the checksum).
     fn read_record(
         &mut self,
         slot_number: u32,
         link: Link,
         identity: SlotIdentity,
-        meta: RecordMeta,
+        (mtime, value_len): (u64, u32),
         with_value: bool,
-    ) -> Result<Look> {
+    ) -> Result<Attempt<Version, Error>> {
         let place = link.addr();
         let Some(segment) = self.generation.segment(place.segment) else {
             return self.find_segment(place.segment, slot_number);
@@ -399,20 +388,21 @@ impl<'a> Cursor<'a> {
             let header = segment.read_key(place.unit, &mut self.key)?;
             header.filter(|header| {
                 is_key_of(&self.generation, &self.key, identity, link)
-                    && (header.key_len, header.value_len) == (identity.key_len, meta.value_len)
+                    && (header.key_len, header.value_len) == (identity.key_len, value_len)
             })
         };
         Ok(match header {
-            Some(header) if header.kind == record::Kind::Entry && header.mtime == meta.mtime => {
-                Look::Entry(Version(header.mtime))
+            Some(header) if header.kind == record::Kind::Entry && header.mtime == mtime => {
+                Attempt::Done(Version(mtime))
             }
-            _ => Look::Damaged(segment.damaged("a record", place.unit)),
+            _ => Attempt::Corrupt(segment.damaged("a record", place.unit)),
         })
     }
 
-    /// Maps a segment that was begun after the walk, and keeps all that the walk has mapped before.
-    fn find_segment(&mut self, number: u16, slot_number: u32) -> Result<Look> {
-        if let Some(segment) = self.generation.open_segment(&self.handle.names, number)? {
+    /// Maps a segment that was created after the listing began, and keeps all segments that the
+    /// listing has mapped before.
+    fn find_segment(&mut self, number: u16, slot_number: u32) -> Result<Attempt<Version, Error>> {
+        if let Some(segment) = open::segment(&self.generation, &self.handle.names, number)? {
             self.handle.share_segment(&self.generation, &segment);
             let all = self
                 .generation
@@ -421,73 +411,40 @@ impl<'a> Cursor<'a> {
                 .chain([segment])
                 .collect();
             self.generation = Arc::new(self.generation.with_segments(all));
-            return Ok(Look::Again);
+            return Ok(Attempt::Retry);
         }
-        // Files go only behind the commit: the mark alone may be damage.
-        let replaced = || Ok(self.handle.inode_at_path()? != Some(self.generation.inode));
-        if self.generation.header().poll().superseded() && replaced()? {
-            return Ok(Look::Superseded);
+        // G2: files are removed only after the commit, so the path has another index then. The mark
+        // alone may be corruption.
+        let is_replaced = || Ok(self.handle.inode_at_path()? != Some(self.generation.inode));
+        if self.generation.header().poll().superseded() && is_replaced()? {
+            return Err(self.superseded());
         }
-        // If it was cleaned away between the link and now, the link has changed, and is looked at
-        // again.
+        // H4: if the segment was reclaimed since, the link has changed; the caller loads it again.
         let missing = missing_segment(&self.generation, &self.handle.names, number)?;
-        let what = "a link to a segment that is not there";
-        let (region, index) = self.generation.table.slot_home(slot_number);
         let damaged = || {
-            let at = self.generation.table.body_at(region, index);
-            self.generation.table.damaged(what, at)
+            let what = "a link to a segment that is missing";
+            damaged_slot(&self.generation, slot_number, what)
         };
-        Ok(Look::Damaged(missing.unwrap_or_else(damaged)))
+        Ok(Attempt::Corrupt(missing.unwrap_or_else(damaged)))
     }
 }
 
-/// Looks until one look held still. `look` returns how many changes there had been behind a look
-/// that found damage.
-///
-/// What looks like damage counts only if no change was finished during a whole look: between a
-/// deletion and the insertion that takes its slot and position, all that is compared can be the
-/// same again. (Each look ends with a fence.) After [`ATTEMPTS`] looks it is damage if each of them
-/// found some, and contention if any was disturbed.
-#[inline(always)]
-fn settled(handle: &Handle, mut look: impl FnMut() -> Result<(Look, u64)>) -> Result<Seen> {
-    let (mut doubted, mut was_disturbed) = (None, false);
-    for attempt in 1..=ATTEMPTS {
-        match look()? {
-            (Look::Entry(version), _) => return Ok(Seen::Entry(version)),
-            (Look::Nothing, _) => return Ok(Seen::Nothing),
-            (Look::Damaged(error), changes) => {
-                let is_last = attempt == ATTEMPTS && !was_disturbed;
-                if doubted.replace(changes) == Some(changes) || is_last {
-                    return Err(error);
-                }
-            }
-            (Look::Superseded, _) => {
-                return Err(Error::Superseded {
-                    path: handle.path.to_path_buf(),
-                });
-            }
-            (Look::Again, _) => {
-                was_disturbed = true;
-                std::hint::spin_loop();
-            }
-        }
-    }
-    Err(Error::Contended {
-        path: handle.path.to_path_buf(),
-        what: "an entry of a listing",
-        looks: ATTEMPTS,
-    })
+#[cold]
+fn damaged_slot(generation: &Generation, number: u32, what: &'static str) -> Error {
+    let (region, index) = generation.table.slot_home(number);
+    let at = generation.table.body_at(region, index);
+    generation.table.damaged(what, at)
 }
 
-/// Whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a slot: a
-/// key that damage changed passes with a probability of 2^-31.
+/// Returns whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a
+/// slot: a key that damage changed passes with a probability of 2^-31.
 #[inline(always)]
 fn is_key_of(generation: &Generation, key: &[u8], identity: SlotIdentity, link: Link) -> bool {
     let hash = generation.hasher.hash(key);
     (hash.stored(), hash.tag()) == (identity.hash, link.tag())
 }
 
-/// The generation with every segment mapped that its generation has now.
+/// Returns the generation with every segment mapped that its heap has now.
 pub(crate) fn with_all_segments(
     handle: &Handle,
     generation: Arc<Generation>,
@@ -501,7 +458,7 @@ pub(crate) fn with_all_segments(
             .find(|segment| segment.number() == number)
         {
             Some(segment) => all.push(Arc::clone(segment)),
-            None => all.extend(generation.open_segment(&handle.names, number)?),
+            None => all.extend(open::segment(&generation, &handle.names, number)?),
         }
     }
     Ok(Arc::new(generation.with_segments(all)))
@@ -519,15 +476,15 @@ pub struct Listed<'a> {
     pub version: Version,
 }
 
-/// The keys of a cache; made by [`MmapCache::keys`](crate::MmapCache::keys).
+/// An iterator over the keys of a cache; returned by [`MmapCache::keys`](crate::MmapCache::keys).
 #[derive(Debug)]
 pub struct Keys<'a>(Cursor<'a>);
 
-/// The keys and values of a cache; made by [`MmapCache::items`](crate::MmapCache::items).
+/// An iterator over the keys and values of a cache; returned by [`MmapCache::items`](crate::MmapCache::items).
 #[derive(Debug)]
 pub struct Items<'a>(Cursor<'a>);
 
-/// The keys and entries of a cache; made by [`MmapCache::entries`](crate::MmapCache::entries).
+/// An iterator over the keys and entries of a cache; returned by [`MmapCache::entries`](crate::MmapCache::entries).
 #[derive(Debug)]
 pub struct Entries<'a>(Cursor<'a>);
 
@@ -536,12 +493,12 @@ impl<'a> Keys<'a> {
         Cursor::new(handle).map(Self)
     }
 
-    /// The next key, borrowed from a buffer that the next call uses again, and its version: listing
-    /// without allocations, and without values.
+    /// Returns the next key, borrowed from a buffer that the next call reuses, and its version:
+    /// a listing without allocations, and without values.
     ///
-    /// A key that the index holds in full costs one slot of it, version included, and a longer one
-    /// the beginning of its record besides; no value is touched, however long it is. In the files
-    /// of [`Labels`](crate::Labels) the version is the label's id plus one.
+    /// A key that the index holds in full costs one slot, version included; a longer one also costs
+    /// the beginning of its record. No value is read, however long it is. In the files of
+    /// [`Labels`](crate::Labels) the version is the label's id plus one.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -563,18 +520,18 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     ///
-    /// As the iterator's items.
+    /// Returns the errors of the iterator's items.
     pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], Version)>> {
         let listed = self.next_listed()?;
         Some(listed.map(|listed| (listed.key, listed.version)))
     }
 
-    /// As [`next_borrowed`](Self::next_borrowed), with the length of the value, which is not looked
-    /// at for that.
+    /// Returns the next key as [`next_borrowed`](Self::next_borrowed) does, with its version and the
+    /// length of its value, which is not read for that.
     ///
     /// # Errors
     ///
-    /// As the iterator's items.
+    /// Returns the errors of the iterator's items.
     pub fn next_listed(&mut self) -> Option<Result<Listed<'_>>> {
         let stepped = self.0.step(false)?;
         Some(stepped.map(|version| Listed {
@@ -588,7 +545,7 @@ impl<'a> Keys<'a> {
 #[cfg(feature = "dict")]
 impl Keys<'_> {
     /// Appends the value of the entry that was listed last to `value`, and returns its version;
-    /// none where it was deleted since. Reads the same slot again, so it costs no search.
+    /// `None` if it was deleted since. Reads the same slot again, without a look-up.
     pub(crate) fn value_of_last(&mut self, value: &mut Vec<u8>) -> Result<Option<Version>> {
         self.0.value_of_last(value)
     }
@@ -599,12 +556,12 @@ impl<'a> Items<'a> {
         Cursor::new(handle).map(Self)
     }
 
-    /// The next key and value, borrowed from buffers that the next call uses again: listing without
-    /// allocations.
+    /// Returns the next key and value, borrowed from buffers that the next call reuses: a listing
+    /// without allocations.
     ///
     /// # Errors
     ///
-    /// As the iterator's items.
+    /// Returns the errors of the iterator's items.
     pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         let stepped = self.0.step(true)?;
         Some(stepped.map(|_| (&self.0.key[..], &self.0.value[..])))
@@ -655,39 +612,3 @@ impl Iterator for Entries<'_> {
 impl std::iter::FusedIterator for Keys<'_> {}
 impl std::iter::FusedIterator for Items<'_> {}
 impl std::iter::FusedIterator for Entries<'_> {}
-
-#[cfg(not(loom))]
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A position at which each look loses a race is contention; one at which each look finds damage
-    /// is damage, however much is changed elsewhere.
-    #[test]
-    fn lost_listing_races_are_no_corruption() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
-        let handle = cache.handle();
-        let damage = || Look::Damaged(Error::damaged(&handle.path, "a test", 0));
-        let mut changes = 0;
-        let mut lost = |is_race: fn(u64) -> bool| {
-            let result = settled(handle, || {
-                changes += 1;
-                let look = if is_race(changes) {
-                    Look::Again
-                } else {
-                    damage()
-                };
-                Ok((look, changes))
-            });
-            result.err().unwrap()
-        };
-        for error in [lost(|_| true), lost(|changes| changes % 1_000 == 0)] {
-            assert!(matches!(error, Error::Contended { .. }), "{error:?}");
-            assert!(!error.is_corruption());
-        }
-        assert!(lost(|_| false).is_corruption());
-        let still = settled(handle, || Ok((damage(), 7)));
-        assert!(still.err().unwrap().is_corruption());
-    }
-}

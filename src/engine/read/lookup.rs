@@ -1,6 +1,7 @@
-//! Looking a key up, without a lock.
+//! Looks keys up, without a lock.
 //!
-//! Knows when what was found, or not found, is valid. Nothing here stores into a file.
+//! A hit is valid by itself, a miss only if the directory is unchanged afterwards. Stores into no
+//! file. May call `validate`, `handle` and everything below them.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,464 +15,467 @@ use crate::format::record;
 use crate::format::region::RegionStateWord;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
-use crate::heap::RecordRead;
+use crate::index::attempt::Attempt;
 use crate::index::region::Slot;
-use crate::index::table::{Glance, Located};
+use crate::index::table::Located;
 
+use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::heap_presence::missing_segment;
+use crate::engine::read::validate::{ATTEMPTS, SlotRead, contended, judge};
 use crate::engine::version::Version;
-
-/// Restarts after which a lookup gives up: each of them needs another change by a writer at just
-/// the wrong moment.
-const RESTARTS: u32 = 10_000;
 
 /// Keys of one call whose cache misses are waited for together.
 const LANES: usize = 16;
 
-/// Of so many misses of a thread in a row one looks at the clock, which takes 3 of a miss's 36 ns. A
-/// prime, so that of several handles that are asked in turn each has its look.
-const MISSES_A_LOOK: u32 = 13;
+/// Of so many consecutive misses of a thread, one reads the clock, which takes 3 of a miss's 36 ns.
+/// A prime, so that a thread that alternates between handles still checks the path of each.
+const MISSES_PER_CHECK: u32 = 13;
 
 thread_local! {
-    /// Lookups of this thread in a row that found nothing, in whichever cache. The next one most
-    /// likely goes as the last did.
+    /// Consecutive misses of this thread, in all caches: they predict the next result.
     static MISSES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What executions of a model have in common must not make them differ: there it is none.
+/// Returns the consecutive misses of this thread; 0 in a model, whose executions must not differ by
+/// what they have in common.
 #[inline(always)]
-fn misses_in_a_row() -> u32 {
+fn consecutive_misses() -> u32 {
     if cfg!(loom) { 0 } else { MISSES.get() }
 }
 
-/// What a lookup came to.
+/// The valid result of a look-up.
 #[derive(Debug)]
 pub(crate) enum Answer<T> {
     Found(T),
     Absent,
-    /// The entry is there, or was, but cannot be believed.
+    /// The key has an entry, or had one, whose record or index words are corrupt.
     Damaged(Error),
 }
 
-/// What a glance came to.
-enum Glimpse {
-    /// With the version.
-    Found(u64),
-    Absent,
-    /// It takes the whole search.
-    Unsure,
+/// Looks a key up, appends its value to `out`, and returns its version.
+#[inline]
+pub(crate) fn read(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<Version>> {
+    handle.check_key(key)?;
+    match fast_path(handle, key, out) {
+        Attempt::Done(mtime) => Ok(Answer::Found(Version(mtime))),
+        Attempt::Absent => Ok(Answer::Absent),
+        Attempt::Retry => read_with(handle, key, out, |header| Version(header.mtime)),
+    }
 }
 
-/// What looking at one slot came to.
-enum Step<T> {
-    Found(T),
-    Other,
-    Damaged(Error),
-    Restart,
-    /// The segment is not mapped in this generation.
-    Unmapped(u16),
+/// Returns the entry of a key. Corruption is an error.
+#[inline]
+pub(crate) fn entry(handle: &Handle, key: &[u8]) -> Result<Option<Entry>> {
+    let mut value = Vec::new();
+    match read(handle, key, &mut value)? {
+        Answer::Found(version) => Ok(Some(Entry { value, version })),
+        Answer::Absent => Ok(None),
+        Answer::Damaged(error) => Err(error),
+    }
 }
 
-impl Handle {
-    pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
-        if key.is_empty() || key.len() > MAX_KEY {
-            return Err(Error::KeyLength {
-                path: self.path.to_path_buf(),
-                len: key.len(),
-            });
-        }
-        Ok(())
+/// Appends the value of a key to `out`, and returns whether there was one that could be read.
+#[inline]
+pub(crate) fn read_value(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    handle.check_key(key)?;
+    match fast_path(handle, key, out) {
+        Attempt::Done(_) => Ok(true),
+        Attempt::Absent => Ok(false),
+        Attempt::Retry => read_value_slowly(handle, key, out),
     }
+}
 
-    /// Looks a key up and appends its value to `out`; says when it was written.
-    #[inline]
-    pub(crate) fn read(&self, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<Version>> {
-        self.check_key(key)?;
-        match self.glance(key, out) {
-            Glimpse::Found(mtime) => Ok(Answer::Found(Version(mtime))),
-            Glimpse::Absent => Ok(Answer::Absent),
-            Glimpse::Unsure => self.read_and(key, out, |header| Version(header.mtime)),
-        }
+#[inline(never)]
+fn read_value_slowly(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    let answer = read_with(handle, key, out, |_| ())?;
+    Ok(matches!(answer, Answer::Found(())))
+}
+
+/// Looks a key up in its home group only: 50 ns for a hit in the nearest cache, against 54 by
+/// [`attempt`], which keeps more in registers for the results that it may have.
+///
+/// It covers two cases, each by the rule of the slow path: the first link with the key's tag leads to
+/// the key's valid record; or no control byte matches, one is empty, and the directory is unchanged.
+/// Everything else is [`Attempt::Retry`]: another key with the same tag, a full group, a segment that
+/// is not mapped, corruption, a superseded generation.
+#[inline(always)]
+fn fast_path(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Attempt<u64> {
+    let generation = handle.generation.load();
+    let poll = generation.header().poll();
+    if poll.superseded() || handle.is_due_on_overlay() {
+        return Attempt::Retry;
     }
-
-    /// Whether there is such a key that can be read; then its value is appended to `out`.
-    #[inline]
-    pub(crate) fn read_value(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
-        self.check_key(key)?;
-        match self.glance(key, out) {
-            Glimpse::Found(_) => Ok(true),
-            Glimpse::Absent => Ok(false),
-            Glimpse::Unsure => self.search_value(key, out),
+    let misses = consecutive_misses();
+    let hash = generation.hasher.hash(key);
+    match generation.table.fast_path(poll, hash, misses == 0) {
+        Attempt::Done(link) => {
+            let place = link.addr();
+            let verify = handle.options.verify;
+            let mtime = generation
+                .segment(place.segment)
+                .and_then(|segment| segment.value_mapped(place.unit, key, verify, out));
+            if misses != 0 && mtime.is_some() {
+                MISSES.set(0);
+            }
+            mtime.map_or(Attempt::Retry, Attempt::Done)
         }
-    }
-
-    #[inline(never)]
-    fn search_value(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
-        let answer = self.read_and(key, out, |_| ())?;
-        Ok(matches!(answer, Answer::Found(())))
-    }
-
-    /// A lookup where everything is as it mostly is: the first group at which the search begins has
-    /// the key, or ends it. A hit near at hand takes 50 ns so, and 54 by [`Handle::attempt`], which
-    /// has much to keep at hand for what it might find.
-    #[inline(always)]
-    fn glance(&self, key: &[u8], out: &mut Vec<u8>) -> Glimpse {
-        let generation = self.generation.load();
-        let poll = generation.header().poll();
-        if poll.superseded() || self.is_due_on_overlay() {
-            return Glimpse::Unsure;
+        Attempt::Absent if !(may_check_path(handle, misses) && handle.is_path_check_due()) => {
+            MISSES.set(misses.wrapping_add(1));
+            Attempt::Absent
         }
-        let misses = misses_in_a_row();
-        match generation
+        Attempt::Absent | Attempt::Retry => Attempt::Retry,
+    }
+}
+
+/// Returns whether a miss after so many others reads the clock, to find out whether the path has to
+/// be checked.
+#[inline(always)]
+fn may_check_path(handle: &Handle, misses: u32) -> bool {
+    misses.is_multiple_of(MISSES_PER_CHECK) || handle.options.staleness.is_zero()
+}
+
+/// Looks a key up, appends its value to `out`, and keeps a part of its record's header: the whole
+/// header would be stored in pieces and loaded in larger ones, which the processor waits for.
+#[inline(always)]
+pub(crate) fn read_with<T>(
+    handle: &Handle,
+    key: &[u8],
+    out: &mut Vec<u8>,
+    keep: impl Fn(record::RecordHeader) -> T,
+) -> Result<Answer<T>> {
+    handle.check_key(key)?;
+    search(handle, key, |generation, located, slot, link| {
+        examine(handle, generation, located, (slot, link), key, out, &keep)
+    })
+}
+
+/// Reads the record of a link. If it is the key's, its value is appended to `out`.
+#[inline(always)]
+fn examine<T>(
+    handle: &Handle,
+    generation: &Generation,
+    located: &Located<'_>,
+    (slot, link): (Slot<'_>, Link),
+    key: &[u8],
+    out: &mut Vec<u8>,
+    keep: impl FnOnce(record::RecordHeader) -> T,
+) -> Result<Attempt<T, Error>> {
+    let place = link.addr();
+    let Some(segment) = generation.segment(place.segment) else {
+        return unmapped(handle, generation, located, slot, link);
+    };
+    let outcome = segment.read(place.unit, key, handle.options.verify, out)?;
+    Ok(judge(outcome, segment, slot, link, keep))
+}
+
+/// Maps the segment of a link. H3: a segment has its final name before a link leads into it; so if
+/// it has no file, the link was changed since (H4), or the segment is lost.
+#[cold]
+#[inline(never)]
+fn unmapped<T>(
+    handle: &Handle,
+    generation: &Generation,
+    located: &Located<'_>,
+    slot: Slot<'_>,
+    link: Link,
+) -> Result<Attempt<T, Error>> {
+    let number = link.addr().segment;
+    if handle.map_segment(generation, number)? || slot.link_after() != link {
+        return Ok(Attempt::Retry);
+    }
+    let missing = missing_segment(generation, &handle.names, number)?;
+    let damaged = || {
+        let at = generation.table.region_at(located.region.number());
+        generation
             .table
-            .glance(poll, generation.hasher.hash(key), misses == 0)
-        {
-            Glance::Link(link) => {
-                let place = link.addr();
-                let verify = self.options.verify;
-                let mtime = generation
-                    .segment(place.segment)
-                    .and_then(|segment| segment.value_mapped(place.unit, key, verify, out));
-                if misses != 0 && mtime.is_some() {
-                    MISSES.set(0);
+            .damaged("a link to a segment that is missing", at)
+    };
+    Ok(Attempt::Corrupt(missing.unwrap_or_else(damaged)))
+}
+
+/// Looks many keys up, each as by itself and in their order, and hands out their indices and values.
+/// Prefetches what a group of them will touch.
+pub(crate) fn read_many<K: AsRef<[u8]>>(
+    handle: &Handle,
+    keys: impl Iterator<Item = K>,
+    mut each: impl FnMut(usize, Option<&[u8]>),
+) -> Result<()> {
+    let mut keys = keys.fuse();
+    let mut value = Vec::new();
+    let mut number = 0;
+    loop {
+        let group: [Option<K>; LANES] = std::array::from_fn(|_| keys.next());
+        let checked_at = handle.path_checked_at();
+        let (generation, poll) = handle.current()?;
+        let hashes = prefetch(&generation, poll, &group);
+        let mut is_usable = true;
+        for (key, hash) in group.iter().zip(hashes) {
+            let (Some(key), Some(hash)) = (key, hash) else {
+                return Ok(());
+            };
+            let key = key.as_ref();
+            handle.check_key(key)?;
+            value.clear();
+            // The group shares one load of the generation, as long as another load would return the
+            // same one.
+            let poll = generation.header().poll();
+            is_usable &= !poll.superseded() && handle.path_checked_at() == checked_at;
+            let found = if is_usable {
+                attempt(
+                    handle,
+                    &generation,
+                    poll,
+                    hash,
+                    |generation, located, slot, link| {
+                        let at = (slot, link);
+                        examine(handle, generation, located, at, key, &mut value, |_| ())
+                    },
+                )?
+            } else {
+                Attempt::Retry
+            };
+            let is_found = match found {
+                Attempt::Done(()) => true,
+                Attempt::Absent | Attempt::Corrupt(_) => false,
+                Attempt::Retry => {
+                    // The generation may have lacked a segment that this key needs.
+                    is_usable = false;
+                    read_value(handle, key, &mut value)?
                 }
-                mtime.map_or(Glimpse::Unsure, Glimpse::Found)
-            }
-            Glance::Absent if self.leaves_look_to_others(misses) => {
-                MISSES.set(misses.wrapping_add(1));
-                Glimpse::Absent
-            }
-            Glance::Absent | Glance::Unsure => Glimpse::Unsure,
+            };
+            each(number, is_found.then_some(&value));
+            number += 1;
         }
     }
+}
 
-    /// Whether a miss need not look whether the files were replaced by hand.
-    #[inline(always)]
-    fn leaves_look_to_others(&self, misses: u32) -> bool {
-        let is_of_those = misses.is_multiple_of(MISSES_A_LOOK) || self.options.staleness.is_zero();
-        !(is_of_those && self.is_due_for_look())
-    }
-
-    /// Looks a key up, appends its value to `out`, and keeps what is wanted of its record's header:
-    /// all of it would be stored in pieces and loaded in larger ones, which the processor waits for.
-    #[inline(always)]
-    pub(crate) fn read_and<T>(
-        &self,
-        key: &[u8],
-        out: &mut Vec<u8>,
-        keep: impl Fn(record::RecordHeader) -> T,
-    ) -> Result<Answer<T>> {
-        self.check_key(key)?;
-        self.search(key, |generation, _, slot, link| {
-            self.examine(generation, slot, link, key, out, &keep)
-        })
-    }
-
-    /// Whether the record of a link is the key's; then its value is appended to `out`.
-    #[inline(always)]
-    fn examine<T>(
-        &self,
-        generation: &Generation,
-        slot: Slot<'_>,
-        link: Link,
-        key: &[u8],
-        out: &mut Vec<u8>,
-        keep: impl Fn(record::RecordHeader) -> T,
-    ) -> Result<Step<T>> {
+/// Looks a key up by keys alone, without its value and its checksum.
+///
+/// Here the slot decides, not a record, so what the slot says must be validated.
+pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<RecordMeta>> {
+    handle.check_key(key)?;
+    search(handle, key, |generation, located, slot, link| {
+        // S4: only the region that the directory entry meant, and only while it is live.
+        let state = located.region.stamp();
+        if state != RegionStateWord::live(located.entry.incarnation()) {
+            return Ok(Attempt::Retry);
+        }
+        let read = SlotRead::new(located.region, state, slot, link);
+        let inline = slot.key().len() * 8;
+        let is_same = usize::from(read.identity.key_len) == key.len()
+            && crate::os::words::equal(slot.key(), &key[..key.len().min(inline)]);
+        if !read.is_unchanged() {
+            return Ok(Attempt::Retry);
+        }
+        if !is_same {
+            return Ok(Attempt::Absent);
+        }
+        if key.len() <= inline {
+            return Ok(Attempt::Done(read.meta));
+        }
         let place = link.addr();
         let Some(segment) = generation.segment(place.segment) else {
-            return Ok(Step::Unmapped(place.segment));
+            return unmapped(handle, generation, located, slot, link);
         };
-        Ok(
-            match segment.read(place.unit, key, self.options.verify, out)? {
-                RecordRead::Match(header) => Step::Found(keep(header)),
-                RecordRead::OtherKey => Step::Other,
-                RecordRead::Corrupt if slot.link_after() != link => Step::Restart,
-                RecordRead::Corrupt => Step::Damaged(segment.damaged("a record", place.unit)),
-            },
-        )
-    }
-
-    /// Looks many keys up, one after the other as by themselves, and hands out their numbers and
-    /// values. What a group of them will touch is asked for ahead, so that it comes at once.
-    pub(crate) fn read_many<K: AsRef<[u8]>>(
-        &self,
-        keys: impl Iterator<Item = K>,
-        mut each: impl FnMut(usize, Option<&[u8]>),
-    ) -> Result<()> {
-        let mut keys = keys.fuse();
-        let mut value = Vec::new();
-        let mut number = 0;
-        loop {
-            let group: [Option<K>; LANES] = std::array::from_fn(|_| keys.next());
-            let looked = self.looked();
-            let (generation, poll) = self.current()?;
-            let hashes = prefetch(&generation, poll, &group);
-            let mut is_good = true;
-            for (key, hash) in group.iter().zip(hashes) {
-                let (Some(key), Some(hash)) = (key, hash) else {
-                    return Ok(());
-                };
-                let key = key.as_ref();
-                self.check_key(key)?;
-                value.clear();
-                // One load of the generation for the group, as long as a load would give it again.
-                let poll = generation.header().poll();
-                is_good &= !poll.superseded() && self.looked() == looked;
-                let mut answer = None;
-                if is_good {
-                    answer =
-                        self.attempt(&generation, poll, hash, |generation, _, slot, link| {
-                            self.examine(generation, slot, link, key, &mut value, |_| ())
-                        })?;
-                }
-                // A key that has to begin again may have found the generation to lack a segment.
-                is_good = answer.is_some();
-                let is_there = match answer {
-                    Some(answer) => matches!(answer, Answer::Found(())),
-                    None => self.read_value(key, &mut value)?,
-                };
-                each(number, is_there.then_some(&value));
-                number += 1;
-            }
-        }
-    }
-
-    /// Looks a key up by keys alone: the value and its checksum are not looked at.
-    pub(crate) fn peek(&self, key: &[u8]) -> Result<Answer<RecordMeta>> {
-        self.check_key(key)?;
-        self.search(key, |generation, located, slot, link| {
-            let stamp = located.region.stamp();
-            if stamp != RegionStateWord::live(located.entry.incarnation()) {
-                return Ok(Step::Restart);
-            }
-            let identity = slot.identity();
-            let meta = slot.meta(link.which());
-            let inline = slot.key().len() * 8;
-            let same = usize::from(identity.key_len) == key.len()
-                && crate::os::words::equal(slot.key(), &key[..key.len().min(inline)]);
-            if located.region.stamp_after() != stamp || slot.link_after() != link {
-                return Ok(Step::Restart);
-            }
-            if !same {
-                return Ok(Step::Other);
-            }
-            if key.len() <= inline {
-                return Ok(Step::Found(meta));
-            }
-            let place = link.addr();
-            let Some(segment) = generation.segment(place.segment) else {
-                return Ok(Step::Unmapped(place.segment));
-            };
-            Ok(match segment.compare(place.unit, key)? {
-                RecordRead::Match(_) => Step::Found(meta),
-                RecordRead::OtherKey => Step::Other,
-                RecordRead::Corrupt if slot.link_after() != link => Step::Restart,
-                RecordRead::Corrupt => Step::Damaged(segment.damaged("a record", place.unit)),
-            })
-        })
-    }
-
-    /// The generation and place of a key's verified record, for reading it where it lies.
-    pub(crate) fn find_in_place(
-        &self,
-        key: &[u8],
-    ) -> Result<Answer<(Arc<Generation>, Link, record::RecordHeader)>> {
-        self.check_key(key)?;
-        let mut copy = Vec::new();
-        self.search(key, |generation, _, slot, link| {
-            let place = link.addr();
-            let Some(segment) = generation.segment(place.segment) else {
-                return Ok(Step::Unmapped(place.segment));
-            };
-            copy.clear();
-            Ok(
-                match segment.read(place.unit, key, self.options.verify, &mut copy)? {
-                    RecordRead::Match(header) => {
-                        Step::Found((Arc::clone(generation), link, header))
-                    }
-                    RecordRead::OtherKey => Step::Other,
-                    RecordRead::Corrupt if slot.link_after() != link => Step::Restart,
-                    RecordRead::Corrupt => Step::Damaged(segment.damaged("a record", place.unit)),
-                },
-            )
-        })
-    }
-
-    /// The loop of every lookup.
-    #[inline(always)]
-    fn search<T>(
-        &self,
-        key: &[u8],
-        mut examine: impl FnMut(
-            &Guard<Arc<Generation>>,
-            &Located<'_>,
-            Slot<'_>,
-            Link,
-        ) -> Result<Step<T>>,
-    ) -> Result<Answer<T>> {
-        let (mut began, mut is_fresh) = (None, false);
-        for _ in 0..RESTARTS {
-            let generation = self.generation.load();
-            let Some(poll) = self.poll(&generation)? else {
-                continue;
-            };
-            let hash = generation.hasher.hash(key);
-            match self.attempt(&generation, poll, hash, &mut examine)? {
-                Some(Answer::Damaged(_)) if !is_fresh && self.reopen_on_overlay()? => {
-                    is_fresh = true;
-                }
-                Some(answer) => return Ok(answer),
-                None => {}
-            }
-            began.get_or_insert_with(|| generation.header().changes());
-        }
-        Err(self.never_still(began))
-    }
-
-    /// The error of a lookup that gave up: contention, unless nobody changed anything meanwhile.
-    #[cold]
-    fn never_still(&self, began: Option<u64>) -> Error {
-        let generation = self.generation.load();
-        if began == Some(generation.header().changes()) {
-            return generation
-                .table
-                .damaged("an entry that contradicts itself", 0);
-        }
-        Error::Contended {
-            path: self.path.to_path_buf(),
-            what: "the entry of a key",
-            looks: RESTARTS,
-        }
-    }
-
-    /// One turn of that loop; none where it has to begin again. A hit is valid wherever it was
-    /// found, for a record is bound to its key; a miss only if neither the depth nor the directory
-    /// entry changed meanwhile.
-    ///
-    /// Not inlined: compiled into one function with the loop and the loading of the generation, a hit in
-    /// the nearest cache takes 90 ns and a miss 41, against 81 and 33.
-    #[inline(never)]
-    fn attempt<T>(
-        &self,
-        generation: &Guard<Arc<Generation>>,
-        poll: HeaderStateWord,
-        hash: Hash,
-        mut examine: impl FnMut(
-            &Guard<Arc<Generation>>,
-            &Located<'_>,
-            Slot<'_>,
-            Link,
-        ) -> Result<Step<T>>,
-    ) -> Result<Option<Answer<T>>> {
-        let located = match generation.table.locate(poll, hash) {
-            Ok(located) => located,
-            Err(error) => return self.not_located(error).map(Some),
-        };
-        // Where a hit is to be expected, the links come while the control bytes are waited for: a
-        // hit among a million entries takes 0.90 of an in-memory map's time, against 0.97. A miss
-        // has no use for them: it took 43 ns without, 53 with them.
-        let misses = misses_in_a_row();
-        if misses == 0 {
-            located.region.prefetch_links(hash);
-        }
-        let mut damaged = None;
-        for (_, slot, link) in located.region.probe(hash) {
-            match examine(generation, &located, slot, link)? {
-                Step::Found(found) => {
-                    if misses != 0 {
-                        MISSES.set(0);
-                    }
-                    return Ok(Some(Answer::Found(found)));
-                }
-                Step::Other => {}
-                Step::Restart => return Ok(None),
-                Step::Damaged(error) => damaged = Some(error),
-                Step::Unmapped(number) => {
-                    if self.map_segment(generation, number)? || slot.link_after() != link {
-                        return Ok(None);
-                    }
-                    let at = generation.table.region_at(located.region.number());
-                    damaged = Some(self.lost_link(generation, number, at)?);
-                }
-            }
-        }
-        if !self.still(generation, &located, hash)? {
-            return Ok(None);
-        }
-        if let Some(error) = damaged {
-            self.saw_damage();
-            return Ok(Some(Answer::Damaged(error)));
-        }
-        MISSES.set(misses.wrapping_add(1));
-        // A miss is the moment to look whether the files were replaced by hand.
-        let has_look = misses.is_multiple_of(MISSES_A_LOOK) || self.options.staleness.is_zero();
-        if has_look && self.due_for_look() && self.replaced_by_hand(generation)? {
-            return Ok(None);
-        }
-        Ok(Some(Answer::Absent))
-    }
-
-    /// The validation of a miss. During an uncommitted switch the old generation is frozen, and
-    /// only marked.
-    #[inline(always)]
-    pub(crate) fn still(
-        &self,
-        generation: &Generation,
-        located: &Located<'_>,
-        hash: Hash,
-    ) -> Result<bool> {
-        let (poll, entry) = generation.table.look_again(located, hash)?;
-        if poll == located.poll {
-            return Ok(entry == located.entry);
-        }
-        if entry != located.entry || poll != located.poll.with_superseded(true) {
-            return Ok(false);
-        }
-        // Superseded: by a switch that is not committed yet, or by one that this handle must
-        // follow.
-        Ok(self.inode_at_path()? == Some(generation.inode))
-    }
-
-    /// The error for a link, stored at a place of the index, to a segment that is not there.
-    #[cold]
-    fn lost_link(&self, generation: &Generation, number: u16, at: u64) -> Result<Error> {
-        let missing = missing_segment(generation, &self.names, number)?;
-        let damaged = || {
-            generation
-                .table
-                .damaged("a link to a segment that is not there", at)
-        };
-        Ok(missing.unwrap_or_else(damaged))
-    }
-
-    #[cold]
-    fn not_located<T>(&self, error: Error) -> Result<Answer<T>> {
-        if error.is_corruption() {
-            self.saw_damage();
-            return Ok(Answer::Damaged(error));
-        }
-        Err(error)
-    }
-
-    /// Whether another file stands at the path; the handle is on it then. Of files that were only
-    /// removed it keeps what it has mapped.
-    #[cold]
-    fn replaced_by_hand(&self, generation: &Generation) -> Result<bool> {
-        let replaced = self
-            .inode_at_path()?
-            .is_some_and(|inode| inode != generation.inode);
-        if replaced {
-            self.reopen(generation)?;
-        }
-        Ok(replaced)
-    }
+        let outcome = segment.compare(place.unit, key)?;
+        Ok(judge(outcome, segment, slot, link, |_| read.meta))
+    })
 }
 
-/// Asks for what lookups of these keys will touch: first where their links stand, then the records.
-/// Nothing that is seen here is believed later. Returns the hashes.
+/// A verified record, and the generation that keeps it mapped.
+pub(crate) type RecordInPlace = (Arc<Generation>, Link, record::RecordHeader);
+
+/// Looks up the verified record of a key, for reading it in the mapped file.
+pub(crate) fn find_in_place(handle: &Handle, key: &[u8]) -> Result<Answer<RecordInPlace>> {
+    handle.check_key(key)?;
+    let mut copy = Vec::new();
+    search(handle, key, |generation, located, slot, link| {
+        copy.clear();
+        let at = (slot, link);
+        let keep = |header| (Arc::clone(generation), link, header);
+        examine(handle, generation, located, at, key, &mut copy, keep)
+    })
+}
+
+/// Makes attempts with the current generation until one is valid: the loop of every look-up.
+#[inline(always)]
+fn search<T>(
+    handle: &Handle,
+    key: &[u8],
+    mut examine: impl FnMut(
+        &Guard<Arc<Generation>>,
+        &Located<'_>,
+        Slot<'_>,
+        Link,
+    ) -> Result<Attempt<T, Error>>,
+) -> Result<Answer<T>> {
+    debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
+    let (mut began, mut is_fresh) = (None, false);
+    for _ in 0..ATTEMPTS {
+        let generation = handle.generation.load();
+        let Some(poll) = handle.poll(&generation)? else {
+            continue;
+        };
+        let hash = generation.hasher.hash(key);
+        match attempt(handle, &generation, poll, hash, &mut examine)? {
+            Attempt::Done(found) => return Ok(Answer::Found(found)),
+            Attempt::Absent => return Ok(Answer::Absent),
+            Attempt::Corrupt(_) if !is_fresh && handle.reopen_on_overlay()? => is_fresh = true,
+            Attempt::Corrupt(error) => return Ok(Answer::Damaged(error)),
+            Attempt::Retry => {}
+        }
+        began.get_or_insert_with(|| generation.header().changes());
+    }
+    Err(given_up(handle, began))
+}
+
+/// Returns the error of a look-up that gave up: contention, or corruption if no writer changed
+/// anything during the attempts.
+#[cold]
+fn given_up(handle: &Handle, began: Option<u64>) -> Error {
+    let generation = handle.generation.load();
+    if began == Some(generation.header().changes()) {
+        return generation
+            .table
+            .damaged("an entry that contradicts itself", 0);
+    }
+    contended(handle, "the entry of a key", ATTEMPTS)
+}
+
+/// Makes one attempt to look a key up: locates the region of its hash, examines each link with the
+/// hash's tag, and validates the result.
+///
+/// A hit needs no validation, wherever its link was found: see [`judge`]. A miss does. While this
+/// function runs, a writer can be in one of these states:
+///
+/// - It inserts the key. S1: before the link is stored, the key is absent, and the miss is valid;
+///   after it, the whole record is there.
+/// - It overwrites the key. The link that was loaded leads to the old record or to a newer one;
+///   neither is ever written again (M3), so the value is never torn.
+/// - It deletes the key, and puts another one into its slot. The record names its key: a hit was the
+///   key's value when its link was loaded. If the key is inserted elsewhere while the probe passes,
+///   it may be missed; between the deletion and the insertion it was absent.
+/// - It replaces the region by one or two. S6: until directory and roster lead only to the new
+///   regions, the old one says the same, and the result is valid.
+/// - It builds the old region again for other hashes. S4: before anything of that is stored, the
+///   region's state word changes, and before that the directory entry. So a reader that saw any of
+///   the new contents sees another directory entry in [`is_unchanged`], after its fence.
+/// - It doubles the directory. Entries of both depths lead to the same region. The depth alone does
+///   not tell a replacement, because entries are switched at an unchanged depth: both are compared.
+/// - It begins a segment, or reclaims one: see [`unmapped`] and [`judge`].
+/// - It switches to another generation. G2: the old one is not changed any more. Until its state word
+///   is marked, its contents are the cache's; the mark is seen by the validation, see
+///   [`is_unchanged`].
+/// - It was killed at any of these points. Then each of its stores so far is one of the cases above,
+///   and a reader needs no recovery first.
+///
+/// Not inlined: compiled into one function with the loop and the load of the generation, a hit in
+/// the nearest cache takes 90 ns and a miss 41, against 81 and 33.
+#[inline(never)]
+fn attempt<T>(
+    handle: &Handle,
+    generation: &Guard<Arc<Generation>>,
+    poll: HeaderStateWord,
+    hash: Hash,
+    mut examine: impl FnMut(
+        &Guard<Arc<Generation>>,
+        &Located<'_>,
+        Slot<'_>,
+        Link,
+    ) -> Result<Attempt<T, Error>>,
+) -> Result<Attempt<T, Error>> {
+    let located = match generation.table.locate(poll, hash) {
+        Ok(located) => located,
+        Err(error) => return not_located(handle, error),
+    };
+    // If a hit is likely, the links are fetched while the control bytes are waited for: a hit among
+    // a million entries takes 0.90 of an in-memory map's time, against 0.97. A miss does not need
+    // them: it took 43 ns without the prefetch, 53 with it.
+    let misses = consecutive_misses();
+    if misses == 0 {
+        located.region.prefetch_links(hash);
+    }
+    let mut corrupt = None;
+    // S2, S3: the key's entry is in this region, and no group before its own has an empty byte. A
+    // control byte is only a filter; the link decides.
+    for (_, slot, link) in located.region.probe(hash) {
+        match examine(generation, &located, slot, link)? {
+            Attempt::Done(found) => {
+                if misses != 0 {
+                    MISSES.set(0);
+                }
+                return Ok(Attempt::Done(found));
+            }
+            Attempt::Absent => {}
+            Attempt::Retry => return Ok(Attempt::Retry),
+            Attempt::Corrupt(error) => corrupt = Some(error),
+        }
+    }
+    if !is_unchanged(handle, generation, &located, hash)? {
+        return Ok(Attempt::Retry);
+    }
+    if let Some(error) = corrupt {
+        handle.saw_damage();
+        return Ok(Attempt::Corrupt(error));
+    }
+    MISSES.set(misses.wrapping_add(1));
+    // A miss is the moment to check whether another program replaced the files.
+    if may_check_path(handle, misses)
+        && handle.claim_path_check()
+        && replaced_by_hand(handle, generation)?
+    {
+        return Ok(Attempt::Retry);
+    }
+    Ok(Attempt::Absent)
+}
+
+/// Validates a miss: after a fence, the directory entry and the state word are as they were (S4).
+///
+/// If only the superseded mark was added, a switch has frozen the old generation. Until its commit,
+/// which is the rename of the index (G2), the path still has this inode, and the miss is valid.
+#[inline(always)]
+pub(crate) fn is_unchanged(
+    handle: &Handle,
+    generation: &Generation,
+    located: &Located<'_>,
+    hash: Hash,
+) -> Result<bool> {
+    let (poll, entry) = generation.table.look_again(located, hash)?;
+    if poll == located.poll {
+        return Ok(entry == located.entry);
+    }
+    if entry != located.entry || poll != located.poll.with_superseded(true) {
+        return Ok(false);
+    }
+    Ok(handle.inode_at_path()? == Some(generation.inode))
+}
+
+#[cold]
+fn not_located<T>(handle: &Handle, error: Error) -> Result<Attempt<T, Error>> {
+    if error.is_corruption() {
+        handle.saw_damage();
+        return Ok(Attempt::Corrupt(error));
+    }
+    Err(error)
+}
+
+/// Returns whether the path has another file, and opens that. If the files were only removed, the
+/// handle keeps those that it has mapped.
+#[cold]
+fn replaced_by_hand(handle: &Handle, generation: &Generation) -> Result<bool> {
+    let replaced = handle
+        .inode_at_path()?
+        .is_some_and(|inode| inode != generation.inode);
+    if replaced {
+        handle.reopen(generation)?;
+    }
+    Ok(replaced)
+}
+
+/// Prefetches what look-ups of these keys will touch: first their control bytes and links, then their
+/// records. The look-ups load everything again. Returns the hashes.
 #[inline]
 fn prefetch<K: AsRef<[u8]>>(
     generation: &Generation,
@@ -500,8 +504,8 @@ fn prefetch<K: AsRef<[u8]>>(
 mod tests {
     use super::*;
 
-    /// A lookup that loses every race says that it did; one that never ends though nobody changes
-    /// anything has found damage.
+    /// A look-up that loses every race reports contention; one that never succeeds though no writer
+    /// changes anything has found corruption.
     #[test]
     fn lost_lookup_races_are_no_corruption() {
         let dir = tempfile::tempdir().unwrap();
@@ -509,11 +513,11 @@ mod tests {
         cache.put(b"key", b"value").unwrap();
         let handle = cache.handle();
         let restart = |is_changed: bool| {
-            let answer = handle.search(b"key", |generation, _, _, _| {
+            let answer = search(handle, b"key", |generation, _, _, _| {
                 if is_changed {
                     generation.header().entry_words().count_change();
                 }
-                Ok(Step::<()>::Restart)
+                Ok(Attempt::<(), _>::Retry)
             });
             answer.unwrap_err()
         };

@@ -1,6 +1,7 @@
-//! Reading a value where it lies, for those who can promise that nobody damages it meanwhile.
+//! A value in the mapped heap, for callers who promise that no other program changes the files.
 //!
-//! Knows how long the bytes stay mapped; it cannot know who else writes to the files.
+//! Keeps the bytes mapped; it cannot keep other programs from writing to the files. May call
+//! `lookup`, `os::mmap` and everything below them.
 #![expect(unsafe_code, reason = "the promise is the caller's")]
 
 use std::fmt;
@@ -14,12 +15,12 @@ use crate::os::mmap;
 
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup::{Answer, find_in_place};
 use crate::engine::version::Version;
 
-/// A value in the mapped heap; made by [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
+/// A value in the mapped heap; returned by [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
 ///
-/// It keeps its segment mapped, and the blocks of the segment's file taken, until it is dropped.
+/// It keeps its segment mapped, and the blocks of the segment's file allocated, until it is dropped.
 pub struct ValueRef {
     generation: Arc<Generation>,
     place: HeapAddr,
@@ -29,9 +30,9 @@ pub struct ValueRef {
 impl ValueRef {
     /// # Safety
     ///
-    /// As [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
+    /// The contract of [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
     pub(crate) unsafe fn find(handle: &Handle, key: &[u8]) -> Result<Option<Self>> {
-        Ok(match handle.find_in_place(key)? {
+        Ok(match find_in_place(handle, key)? {
             Answer::Found((generation, link, header)) => Some(Self {
                 generation,
                 place: link.addr(),
@@ -41,7 +42,7 @@ impl ValueRef {
         })
     }
 
-    /// The version that the value was written under.
+    /// Returns the version that the value was written with.
     pub fn version(&self) -> Version {
         Version(self.header.mtime)
     }

@@ -19,8 +19,10 @@ use crate::os::file_names::Stage;
 use crate::os::files;
 
 use crate::engine::clean::state;
-use crate::engine::generation::{Generation, read_sealed};
+use crate::engine::file_header::read_sealed;
+use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
+use crate::engine::header_check;
 use crate::engine::heap_presence;
 use crate::engine::ids::{self, KeyPolicy};
 use crate::engine::recovery::losses::{Missing, Recovery};
@@ -192,7 +194,7 @@ pub(crate) fn read_heap(
     reset_heap_words(fresh, highest)?;
     let mut salvage = index_heap(fresh, damage, progress)?;
     if let Some(old) = old
-        && old.fault().is_none()
+        && header_check::inconsistency(old).is_none()
         && ids::fault(old).is_none()
     {
         // Before the keys whose newest record is a deletion are removed from the table.

@@ -146,7 +146,7 @@ fn recover_record(mutator: &mut Mutator) -> WriteResult<()> {
         return recover_rotation(mutator, tail, reserved);
     }
     mutator.segment(tail.segment)?;
-    if reserved.unit < tail.unit || !mutator.generation.plausible(reserved) {
+    if reserved.unit < tail.unit || !mutator.generation.is_within(reserved) {
         return Err(Abort::Recover(
             "a reserved end before the committed end",
             At::Word(word::RESERVED),

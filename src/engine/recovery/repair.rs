@@ -21,15 +21,19 @@ use crate::os::file_names::{FileNames, Stage};
 use crate::os::files::{self, Access};
 use crate::os::mapped_file::MappedFile;
 use crate::os::mmap::MappedWords;
+use crate::os::random;
 
-use crate::engine::generation::{Generation, Ids, Plan, inode_of, read_sealed, refuse_foreign};
-use crate::engine::handle::{Handle, acquire, lock_creation, random, refuse_network};
+use crate::engine::create::{self, Plan};
+use crate::engine::file_header::{inode_of, read_sealed, refuse_foreign};
+use crate::engine::generation::{Generation, Ids};
+use crate::engine::handle::{Handle, refuse_network};
 use crate::engine::heap_presence;
+use crate::engine::locking::{acquire, lock_creation};
 use crate::engine::options::Options;
 use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
 use crate::engine::switch::{self, Heap, commit, give_up, map_all};
-use crate::engine::verify::checks::Report;
+use crate::engine::verify::{self, checks::Report};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
 use crate::engine::write::{durability, publish};
@@ -230,7 +234,7 @@ impl<'a> Repair<'a> {
         let checked = Handle::open(&self.path, &self.options).and_then(|handle| {
             drop(Writer::take(&handle)?);
             let recovery = handle.recovered.load_full();
-            let report = Report::of(&handle)?;
+            let report = verify::verify(&handle)?;
             let index = handle.names.index(Stage::Final);
             let roster = handle.names.roster(Stage::Final);
             let only_heap = |report: &Report| {
@@ -291,7 +295,7 @@ impl<'a> Repair<'a> {
 
     fn build(&mut self, names: &FileNames, old: &Old, identity: &Identity) -> Result<Repaired> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
-        let generation = Generation::create(names, &plan)?;
+        let generation = create::generation(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
             switch::carry_totals(generation.header(), header);
             if header.sync_error() == 1 && header.written_under() == boot_id::id()? {
@@ -523,7 +527,7 @@ impl Identity {
                 cache: self.cache,
                 generation: self.generation.wrapping_add(1),
                 heap: self.heap,
-                roster: random(),
+                roster: random::number(),
             },
             created: self.created,
             lock: self.lock,

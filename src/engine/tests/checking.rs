@@ -120,7 +120,7 @@ fn check_levels_notice_their_corruption() {
     let of_record = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let number = generation.header().tail().segment - 1;
-        let found = generation.open_segment(&cache.handle.names, number);
+        let found = crate::engine::open::segment(&generation, &cache.handle.names, number);
         let segment = found.unwrap().unwrap();
         segment.erase(1_001, 1_002).unwrap();
     });
@@ -137,7 +137,7 @@ fn check_levels_notice_their_corruption() {
         slot.set_key(b"!");
     });
     assert_eq!(of_slot[0], nothing);
-    assert_eq!(of_slot[1], ["an entry under another key's hash"]);
+    assert_eq!(of_slot[1], ["an entry with another key's hash"]);
     assert!(of_slot[2][0].contains("part of the key differs"));
 
     let of_place = verdicts(|cache| {
@@ -165,7 +165,7 @@ fn check_levels_notice_their_corruption() {
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 0).unwrap();
     });
     assert_eq!(of_segment[0], ["a segment whose header is damaged"]);
-    assert!(of_segment[1].contains(&"an entry in a segment that is not there"));
+    assert!(of_segment[1].contains(&"an entry in a segment that is missing"));
     assert!(of_segment[2].contains(&"an entry whose record is damaged"));
 
     let of_region = verdicts(|cache| {

@@ -94,7 +94,7 @@ fn waiting_for_creator_times_out() {
     let mut options = tiny();
     options.lock_timeout(Some(Duration::from_millis(20)));
     let names = crate::os::file_names::FileNames::resolve(scratch.path(), None).unwrap();
-    let creating = handle::lock_creation(&names, &options).unwrap();
+    let creating = crate::engine::locking::lock_creation(&names, &options).unwrap();
     let refused = options.open(scratch.path()).unwrap_err();
     assert!(matches!(refused, crate::Error::Locked { .. }), "{refused}");
     drop(creating);

@@ -37,7 +37,7 @@ fn late_reader_keeps_the_writer_lock() {
     let stale = handle.generation.load_full();
     exclusive.clear().unwrap();
     // A thread that reads has seen the switch, and opens the new index while another one follows.
-    let opened = handle.open_anew().unwrap();
+    let opened = handle.open_fresh().unwrap();
     exclusive.clear().unwrap();
     handle.adopt(&stale, std::sync::Arc::new(opened));
     assert!(locked(), "the generation with the lock was replaced");

@@ -2,8 +2,9 @@
 //!
 //! Knows writers that come to their end; stopped ones are the matter of `recovery/`.
 
+use crate::engine::read::lookup::is_unchanged;
 use crate::engine::tests::*;
-use crate::index::table::Glance;
+use crate::index::attempt::Attempt;
 
 #[test]
 fn rebuild_replaces_all_or_nothing() {
@@ -181,9 +182,9 @@ fn stale_region_miss_is_retried() {
     // Then a switch begins, and takes long.
     let (header, poll) = (generation.header(), located.poll);
     header.set_poll(poll.with_superseded(true));
-    assert!(!cache.handle.still(&generation, &located, hash).unwrap());
+    assert!(!is_unchanged(&cache.handle, &generation, &located, hash).unwrap());
     let again = generation.table.locate(poll, hash).unwrap();
-    let still = cache.handle.still(&generation, &again, hash).unwrap();
+    let still = is_unchanged(&cache.handle, &generation, &again, hash).unwrap();
     assert!(still, "the mark alone is no reason");
     header.set_poll(poll);
 }
@@ -239,8 +240,8 @@ fn fast_path_rejects_split_regions() {
             let hash = generation.hasher.hash(&key.to_le_bytes());
             let located = generation.table.locate(poll, hash).unwrap();
             elsewhere += u32::from(located.region.probe(hash).next().is_none());
-            let glance = generation.table.glance(poll, hash, false);
-            assert_ne!(glance, Glance::Absent, "{key} is there");
+            let glance = generation.table.fast_path(poll, hash, false);
+            assert_ne!(glance, Attempt::Absent, "{key} is there");
         }
     }
     assert!(elsewhere > 10, "no region had lost a key");

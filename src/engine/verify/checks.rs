@@ -1,7 +1,7 @@
-//! Looking at one piece of a cache, slot by slot, position by position, record by record.
+//! Checks one piece of a cache: slot by slot, position by position, record by record.
 //!
-//! Knows what must hold, and how often to look again while somebody writes. Which pieces there are,
-//! and in which order they are looked at, it does not know.
+//! What seems wrong is checked again while a writer is at work. May call `generation`, `open`,
+//! `index`, `heap` and everything below them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,71 +17,73 @@ use crate::format::segment;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::heap::{ScanItem, Segment};
+use crate::index::attempt::Attempt;
 use crate::index::region::{Region, Slot};
 use crate::os::file_names::Stage;
 use crate::sync::acquire_fence;
 
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
+use crate::engine::open;
 
-/// Faults that are listed one by one; beyond them they are only counted.
+/// Faults that are listed one by one; the rest is only counted.
 const LISTED: usize = 1_000;
-/// Second looks at what seems wrong while somebody writes.
-const LOOKS: u32 = 20;
-/// Slots and positions whose memory is asked for before it is looked at.
+/// Attempts after which what seems wrong is reported.
+const ATTEMPTS: u32 = 20;
+/// Slots and positions that are prefetched.
 const AHEAD: usize = 32;
 
-/// Something that cannot be true.
+/// An inconsistency that a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
-    /// The file it is in.
+    /// The file that has it.
     pub path: PathBuf,
-    /// Where, in bytes from the file's start.
+    /// Its place, in bytes from the file's start.
     pub at: u64,
     /// What is wrong.
     pub what: &'static str,
 }
 
-/// How much of a cache is checked. Each level has all that the ones before it have.
+/// How much of a cache is checked. Each level includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Level {
-    /// The headers of all files and regions, and the directory: what an operation needs to get
-    /// anywhere. Takes time by the number of regions and segments.
+    /// The headers of all files and regions, and the directory: what every operation needs. The time
+    /// is proportional to the number of regions and segments.
     Headers,
-    /// Every slot and roster position, and the counters, without the records that they lead to. Of
-    /// the files, only index and roster are read.
+    /// Every slot and roster position, and the counters, without the records that they lead to. Reads
+    /// only index and roster.
     Slots,
     /// Every record of the heap by its checksum, dead ones too, and every slot against its record.
     #[default]
     Records,
 }
 
-/// The result of a check; made by [`MmapCache::verify`](crate::MmapCache::verify) and
+/// The result of a check; returned by [`MmapCache::verify`](crate::MmapCache::verify) and
 /// [`Verification::run`](crate::Verification::run).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Entries that were checked and found right.
+    /// Entries that are valid.
     pub entries: u64,
-    /// Records in the heap that verify, live or dead.
+    /// Valid records in the heap, live or dead.
     pub records: u64,
     /// Regions that were checked.
     pub regions: u64,
-    /// Groups of eight slots that a search for an absent key looks at, on average; 1 at best.
+    /// Groups of eight slots that a look-up of an absent key probes, on average; 1 at best.
     pub miss_groups: f64,
-    /// Bytes of the heap that are no record where one should be.
+    /// Bytes of the heap that should be records and are not.
     pub damaged_bytes: u64,
-    /// Everything that is wrong, or the first thousand of it.
+    /// The inconsistencies, at most a thousand.
     pub faults: Vec<Fault>,
-    /// How many faults there are in all.
+    /// The number of all inconsistencies.
     pub fault_count: u64,
-    /// Whether nobody wrote meanwhile, so that the totals could be compared as well.
+    /// Whether no writer was at work during the check, so that the totals could be compared.
     pub totals_compared: bool,
 }
 
-/// What the slots of the whole table add up to.
+/// Sums over the slots of the table.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
     pub occupied: u64,
@@ -91,13 +93,13 @@ pub(crate) struct Sums {
     pub miss_groups: u64,
 }
 
-/// What one thread checks at a time.
+/// A part of a cache that one thread checks at a time.
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
-    /// Directory entries, with the regions that they lead to, under a depth of the directory.
+    /// Directory entries, with the regions that they lead to, and the directory's depth.
     Entries(Range<u32>, u32),
     Positions(Range<u32>),
-    /// A segment, and how many bytes it has.
+    /// A segment, and its bytes.
     Segment(u16, u64),
 }
 
@@ -112,7 +114,7 @@ impl Sums {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Returns whether the check found no inconsistency.
     pub fn is_clean(&self) -> bool {
         self.fault_count == 0
     }
@@ -130,14 +132,15 @@ impl Report {
         self.regions += other.regions;
         self.damaged_bytes += other.damaged_bytes;
         self.fault_count += other.fault_count;
+        debug_assert!(self.faults.len() <= LISTED);
         let room = LISTED - self.faults.len();
         self.faults.extend(other.faults.into_iter().take(room));
     }
 }
 
-/// What was read; none where it is damaged. That the system refuses to map a file is no fault of
-/// the file's.
-fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
+/// Returns what was read; `None` if it is corrupt. A file that the system refuses to map is not
+/// corrupt.
+fn unless_corrupt<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
         Err(error) if error.is_corruption() => Ok(None),
@@ -145,34 +148,31 @@ fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Whether the bits that the index keeps are those of a key's hash.
-fn is_hash_of(generation: &Generation, said: Hash, key: &[u8]) -> bool {
+/// Returns whether the bits that the index stores are those of a key's hash.
+fn is_hash_of(generation: &Generation, stored: Hash, key: &[u8]) -> bool {
     let hash = generation.hasher.hash(key);
-    hash.control() == said.control() && hash.tag() == said.tag() && hash.stored() == said.stored()
+    hash.control() == stored.control()
+        && hash.tag() == stored.tag()
+        && hash.stored() == stored.stored()
 }
 
-/// What one slot turned out to be.
-enum Slotted {
-    Right {
-        live: u64,
-    },
-    /// Nothing yet, or nothing any more.
-    Vacant,
-    Wrong(&'static str),
-}
+/// The result of one check of a slot: the live bytes of its record, or what is wrong.
+/// [`Attempt::Absent`] is a slot without an entry.
+type Checked = Attempt<u64, &'static str>;
 
 /// A check of some pieces of one generation, by one thread.
 pub(crate) struct Check<'a> {
     handle: &'a Handle,
     generation: &'a Generation,
     level: Level,
-    /// Segments that the generation did not have mapped.
+    /// Segments that the generation does not have mapped.
     segments: BTreeMap<u16, Option<Arc<Segment>>>,
     pub report: Report,
     pub sums: Sums,
     key: Vec<u8>,
-    /// Words of the header that a writer at work changes, and how often they were waited for.
+    /// The words of the header that a writer at work changes, when they were loaded last.
     seen: [u64; 4],
+    /// Pauses since they changed.
     pauses: u32,
 }
 
@@ -196,7 +196,7 @@ impl<'v> Check<'v> {
             .fault(generation.table.file().path().to_owned(), at, what);
     }
 
-    /// Checks what a piece is about.
+    /// Checks a piece.
     pub(crate) fn piece(&mut self, piece: &Piece) -> Result<()> {
         match *piece {
             Piece::Entries(ref range, depth) => {
@@ -207,13 +207,13 @@ impl<'v> Check<'v> {
         }
     }
 
-    /// A segment of the generation, mapped for this check if it was not.
+    /// Returns a segment of the generation, and maps it if necessary.
     fn segment(&mut self, number: u16) -> Result<Option<&Segment>> {
         if self.generation.segment(number).is_some() {
             return Ok(self.generation.segment(number));
         }
         if !self.segments.contains_key(&number) {
-            let found = self.generation.open_segment(&self.handle.names, number)?;
+            let found = open::segment(self.generation, &self.handle.names, number)?;
             self.segments.insert(number, found);
         }
         Ok(self.segments.get(&number).and_then(Option::as_deref))
@@ -221,7 +221,7 @@ impl<'v> Check<'v> {
 
     /// Checks a directory entry, and its region if this is the first entry that leads there.
     fn entry(&mut self, index: u32, depth: u32) -> Result<()> {
-        for look in 0..=LOOKS {
+        for number in 0..=ATTEMPTS {
             let generation = self.generation;
             let at = crate::format::index::PAGE + u64::from(index) * 8;
             let (entry, region) = match generation
@@ -238,6 +238,7 @@ impl<'v> Check<'v> {
             };
             let shape = region.shape();
             let stamp = region.stamp();
+            // S4: the region that the entry meant. S2: it serves the hashes of this entry.
             let right = stamp == RegionStateWord::live(entry.incarnation())
                 && shape.holds(index)
                 && shape.depth
@@ -255,7 +256,7 @@ impl<'v> Check<'v> {
             if right && self.region(generation, region, stamp)? {
                 return Ok(());
             }
-            if look == LOOKS {
+            if number == ATTEMPTS {
                 let what = "a directory entry and its region disagree";
                 self.fault_in_index(generation, at, what);
             } else {
@@ -265,7 +266,7 @@ impl<'v> Check<'v> {
         Ok(())
     }
 
-    /// Checks a region's slots. False if it was replaced meanwhile.
+    /// Checks a region's slots. Returns false if the region was replaced during the check.
     fn region(
         &mut self,
         generation: &Generation,
@@ -275,22 +276,23 @@ impl<'v> Check<'v> {
         let (mut live, mut right, mut wrong) = (0, 0, Vec::new());
         let mut ahead = region.full();
         for index in ahead.by_ref().take(AHEAD) {
-            self.look_ahead(region, index);
+            self.prefetch(region, index);
         }
         for index in region.full() {
             if let Some(next) = ahead.next() {
-                self.look_ahead(region, next);
+                self.prefetch(region, next);
             }
-            match self.settled(generation, region, index)? {
-                Slotted::Right { live: bytes } => {
+            match self.until_valid(generation, region, index)? {
+                Attempt::Done(bytes) => {
                     right += 1;
                     live += bytes;
                 }
-                Slotted::Vacant => {}
-                Slotted::Wrong(what) => wrong.push((index, what)),
+                Attempt::Absent | Attempt::Retry => {}
+                Attempt::Corrupt(what) => wrong.push((index, what)),
             }
         }
         let counts = region.recount();
+        // S4: validates all that was read of the region.
         if region.stamp_after() != stamp {
             return Ok(false);
         }
@@ -315,42 +317,43 @@ impl<'v> Check<'v> {
         region: Region<'_>,
         stamp: RegionStateWord,
     ) {
-        for _ in 0..LOOKS {
+        for _ in 0..ATTEMPTS {
             let same = region.recount() == region.counts();
-            // An intent means that somebody is between two stores, or was killed there.
+            // R2: with a redo record, a writer is between two stores, or was killed there.
             let busy = generation.header().has_redo();
             if same || busy || region.stamp_after() != stamp {
                 return;
             }
             self.pause(generation);
         }
-        let at = generation.table.region_at(region.number()) + 16;
+        let counts_at = crate::format::region::word::COUNTS as u64 * 8;
+        let at = generation.table.region_at(region.number()) + counts_at;
         self.fault_in_index(generation, at, "a region's counts");
     }
 
-    /// Looks at a slot until it is right, or was wrong for as many looks. That nobody holds the
-    /// lock is no reason to look less often: whoever held it may have been done a moment ago.
-    fn settled(
+    /// Checks a slot until it is valid, or was wrong in all attempts. A free lock is no reason for
+    /// fewer attempts: a writer may have released it a moment ago.
+    fn until_valid(
         &mut self,
         generation: &Generation,
         region: Region<'_>,
         index: u32,
-    ) -> Result<Slotted> {
-        let mut looks = 0;
+    ) -> Result<Checked> {
+        let mut attempts = 0;
         loop {
-            let seen = self.slot(generation, region, index)?;
-            looks += 1;
-            if looks == LOOKS || !matches!(seen, Slotted::Wrong(_)) {
-                return Ok(seen);
+            let checked = self.slot(generation, region, index)?;
+            attempts += 1;
+            if attempts == ATTEMPTS || !matches!(checked, Attempt::Corrupt(_)) {
+                return Ok(checked);
             }
             self.pause(generation);
         }
     }
 
-    /// Asks for what a slot leads to, which lies all over heap and roster (a million entries: 230 ns
-    /// an entry, 420 without).
+    /// Prefetches the roster position and the record of a slot, which lie all over roster and heap (a
+    /// million entries: 230 ns an entry, 420 without).
     #[inline]
-    fn look_ahead(&self, region: Region<'_>, index: u32) {
+    fn prefetch(&self, region: Region<'_>, index: u32) {
         // Only a hint: loom must not take its loads for an ordering.
         if cfg!(loom) {
             return;
@@ -367,16 +370,16 @@ impl<'v> Check<'v> {
     }
 
     /// Checks one slot against its record and its roster position.
-    fn slot(&mut self, generation: &Generation, region: Region<'_>, index: u32) -> Result<Slotted> {
+    fn slot(&mut self, generation: &Generation, region: Region<'_>, index: u32) -> Result<Checked> {
         let slot = region.slot(index);
         let link = slot.link();
         if !link.is_entry() {
-            // The byte that led here may be older than the link: it is asked again at the end.
+            // S3: the control byte may have been loaded before the link; it is loaded again.
             let busy = generation.header().has_redo();
             return Ok(if busy || region.control(index) < 0x80 {
-                Slotted::Vacant
+                Attempt::Absent
             } else {
-                Slotted::Wrong("a full control byte over no entry")
+                Attempt::Corrupt("a full control byte without an entry")
             });
         }
         let (identity, meta, control) = (
@@ -384,32 +387,35 @@ impl<'v> Check<'v> {
             slot.meta(link.which()),
             region.control(index),
         );
-        let said = slot.hash(link, control);
+        let stored = slot.hash(link, control);
         let contents = if self.level == Level::Records {
-            self.record(generation, slot, link, meta, said)?
+            self.record(generation, slot, link, meta, stored)?
         } else {
-            self.link(generation, slot, link, meta, said)?
+            self.link(generation, slot, link, meta, stored)?
         };
         let number = generation.table.slot_number(region.number(), index);
-        let known = unless_damaged(generation.roster.get(identity.position))?;
-        let known = known == Some(Position::Slot(number));
-        // A region that is being replaced is in the directory before the roster knows it.
+        let listed = unless_corrupt(generation.roster.get(identity.position))?;
+        let is_listed = listed == Some(Position::Slot(number));
+        // S6: the directory leads to a new region before the roster does. R2: with a redo record,
+        // position and slot need not name each other yet.
         let busy = generation.header().has_redo();
-        Ok(match contents {
-            Slotted::Right { live } => {
-                if control < 0x80 {
-                    Slotted::Wrong("an entry under another key's hash")
-                } else if !region.shape().holds(said.directory()) {
-                    Slotted::Wrong("an entry in a region that is not its own")
-                } else if !known && !busy {
-                    Slotted::Wrong("an entry that the roster does not know")
-                } else if !region.probe(said).any(|(found, _, _)| found == index) {
-                    Slotted::Wrong("an entry that no search reaches")
-                } else {
-                    Slotted::Right { live }
-                }
-            }
-            other => other,
+        if !matches!(contents, Attempt::Done(_)) {
+            return Ok(contents);
+        }
+        Ok(if control < 0x80 {
+            // S3
+            Attempt::Corrupt("an entry with another key's hash")
+        } else if !region.shape().holds(stored.directory()) {
+            // S2
+            Attempt::Corrupt("an entry in the region of other hashes")
+        } else if !is_listed && !busy {
+            // R2
+            Attempt::Corrupt("a slot and a roster position that disagree")
+        } else if !region.probe(stored).any(|(found, _, _)| found == index) {
+            // S2
+            Attempt::Corrupt("an entry that no look-up reaches")
+        } else {
+            contents
         })
     }
 
@@ -420,8 +426,8 @@ impl<'v> Check<'v> {
         slot: Slot<'_>,
         link: Link,
         meta: RecordMeta,
-        said: Hash,
-    ) -> Result<Slotted> {
+        stored: Hash,
+    ) -> Result<Checked> {
         let place = link.addr();
         let mut key = std::mem::take(&mut self.key);
         key.clear();
@@ -429,66 +435,64 @@ impl<'v> Check<'v> {
             Some(segment) => segment.read_any(place.unit, &mut key, None)?,
             None => None,
         };
-        let slotted = match record.filter(|header| header.kind == Kind::Entry) {
-            None => Slotted::Wrong("an entry whose record is damaged"),
-            Some(_) if !is_hash_of(generation, said, &key) => {
-                Slotted::Wrong("an entry under another key's hash")
+        let checked = match record.filter(|header| header.kind == Kind::Entry) {
+            None => Attempt::Corrupt("an entry whose record is damaged"),
+            Some(_) if !is_hash_of(generation, stored, &key) => {
+                Attempt::Corrupt("an entry with another key's hash")
             }
             Some(header) => {
                 let inline = key.len().min(slot.key().len() * 8);
                 if usize::from(slot.identity().key_len) != key.len()
                     || !crate::os::words::equal(slot.key(), &key[..inline])
                 {
-                    Slotted::Wrong("a slot whose part of the key differs from its record's")
+                    Attempt::Corrupt("a slot whose part of the key differs from its record's")
                 } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
-                    Slotted::Wrong("a slot whose version or length differs from its record's")
+                    Attempt::Corrupt("a slot whose version or length differs from its record's")
                 } else {
-                    Slotted::Right {
-                        live: header.stored_bytes(),
-                    }
+                    Attempt::Done(header.stored_bytes())
                 }
             }
         };
         self.key = key;
-        Ok(slotted)
+        Ok(checked)
     }
 
-    /// What a slot says by itself: whether there can be a record where it leads, and whether it is
-    /// under the hash of its key, if it has all of that.
+    /// Checks a slot by itself: that its segment has room for the record, and that it has the hash of
+    /// its key if it holds the whole key.
     fn link(
         &mut self,
         generation: &Generation,
         slot: Slot<'_>,
         link: Link,
         meta: RecordMeta,
-        said: Hash,
-    ) -> Result<Slotted> {
+        stored: Hash,
+    ) -> Result<Checked> {
         let (place, len) = (link.addr(), usize::from(slot.identity().key_len));
         let fixed = slot.variant().header_bytes() as u64;
         let live = (fixed + len as u64 + u64::from(meta.value_len)).next_multiple_of(8);
         let end = match self.segment(place.segment)? {
-            None => return Ok(Slotted::Wrong("an entry in a segment that is not there")),
+            None => return Ok(Attempt::Corrupt("an entry in a segment that is missing")),
             Some(segment) if place.bytes() + live <= segment.allocated() => segment.allocated(),
             Some(segment) => segment.refresh()?,
         };
         if place.bytes() < segment::HEADER_BYTES || place.bytes() + live > end {
-            return Ok(Slotted::Wrong("an entry beyond the end of its segment"));
+            return Ok(Attempt::Corrupt("an entry beyond the end of its segment"));
         }
         if len > slot.key().len() * 8 {
-            return Ok(Slotted::Right { live });
+            return Ok(Attempt::Done(live));
         }
         self.key.clear();
         self.key.resize(len.next_multiple_of(8), 0);
         crate::os::words::copy_out(slot.key(), &mut self.key);
         self.key.truncate(len);
-        Ok(if is_hash_of(generation, said, &self.key) {
-            Slotted::Right { live }
+        Ok(if is_hash_of(generation, stored, &self.key) {
+            Attempt::Done(live)
         } else {
-            Slotted::Wrong("an entry under another key's hash")
+            Attempt::Corrupt("an entry with another key's hash")
         })
     }
 
-    /// Checks that each position of the roster leads to a slot that knows it.
+    /// Checks R2: each position of the roster leads to a slot that names it.
     fn roster(&mut self, positions: Range<u32>) -> Result<()> {
         let generation = self.generation;
         let path = generation.roster.file().path().to_owned();
@@ -501,23 +505,23 @@ impl<'v> Check<'v> {
             {
                 generation.table.prefetch_slot(number);
             }
-            for look in 0..=LOOKS {
+            for number in 0..=ATTEMPTS {
                 let busy = generation.header().has_redo();
-                let Some(found) = unless_damaged(generation.roster.get(position))? else {
+                let Some(found) = unless_corrupt(generation.roster.get(position))? else {
                     self.report.fault(path, at, "a roster cut short");
                     return Ok(());
                 };
-                let Position::Slot(number) = found else { break };
-                let (region, index) = generation.table.slot_home(number);
-                let knows =
-                    unless_damaged(generation.table.region(region))?.is_some_and(|region| {
+                let Position::Slot(slot) = found else { break };
+                let (region, index) = generation.table.slot_home(slot);
+                let is_named =
+                    unless_corrupt(generation.table.region(region))?.is_some_and(|region| {
                         region.slot(index).link().is_entry()
                             && region.slot(index).identity().position == position
                     });
-                if knows || u64::from(position) >= generation.header().counters().roster_len {
+                if is_named || u64::from(position) >= generation.header().counters().roster_len {
                     break;
                 }
-                if look == LOOKS && !busy && !generation.header().has_redo() {
+                if number == ATTEMPTS && !busy && !generation.header().has_redo() {
                     self.report.fault(
                         path.clone(),
                         at,
@@ -530,15 +534,15 @@ impl<'v> Check<'v> {
         Ok(())
     }
 
-    /// Walks a segment.
+    /// Checks the records of a segment.
     fn heap(&mut self, number: u16) -> Result<()> {
         let generation = self.generation;
         let tail = generation.header().tail();
         let level = self.level;
         let path = self.handle.names.segment(number, Stage::Final);
         let Some(segment) = self.segment(number)? else {
-            // Cleaned away meanwhile, or lost: then its entries have told.
-            if level != Level::Records && Generation::has_segment_file(&self.handle.names, number) {
+            // Reclaimed during the check (H4), or lost: then its entries were reported.
+            if level != Level::Records && open::has_segment_file(&self.handle.names, number) {
                 let what = "a segment whose header is damaged";
                 self.report.fault(path, 0, what);
             }
@@ -570,7 +574,7 @@ impl<'v> Check<'v> {
         Ok(())
     }
 
-    /// Checks that nothing stands behind the heap's end: else the index is older than the heap.
+    /// Checks H1: the bytes after `tail` are zero. Otherwise the index is older than the heap.
     pub(crate) fn end_of_heap(&mut self) -> Result<()> {
         let generation = self.generation;
         let tail = generation.header().tail();
@@ -580,24 +584,24 @@ impl<'v> Check<'v> {
         if segment.is_blank(tail.unit)? {
             return Ok(());
         }
-        // A writer announces a record before it stores it.
+        // A writer stores `reserved` before a record.
         acquire_fence();
         if generation.header().reserved() == tail && generation.header().tail() == tail {
             let at = word::TAIL as u64 * 8;
-            self.fault_in_index(generation, at, "something stands behind the heap's end");
+            self.fault_in_index(generation, at, "non-zero bytes after the heap's end");
         }
         Ok(())
     }
 
-    /// Waits for a writer that seems to be at work; without one there is nothing to wait for, and
-    /// neither is there for one that does nothing: its name stays behind where it was killed.
+    /// Waits for a writer that seems to be at work: one whose id is in the header, where a killed
+    /// writer leaves it, and that has changed something during the last pauses.
     fn pause(&mut self, generation: &Generation) {
         let header = generation.header();
         let now = header.progress();
         if self.seen != now {
             (self.seen, self.pauses) = (now, 0);
         }
-        if header.holder_word() != 0 && self.pauses < LOOKS {
+        if header.holder_word() != 0 && self.pauses < ATTEMPTS {
             self.pauses += 1;
             #[cfg(not(loom))]
             std::thread::sleep(std::time::Duration::from_micros(500));

@@ -14,8 +14,10 @@ use crate::heap::Segment;
 use crate::index::header::{Header, HeapEndWords};
 use crate::sync::release_fence;
 
+use crate::engine::create;
 use crate::engine::generation::Generation;
 use crate::engine::heap_presence;
+use crate::engine::open;
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 
 /// Whether an appended record may use the heap's reserve.
@@ -212,12 +214,13 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
     let next = following
         .filter(|&next| u32::from(next) <= LAST_NUMBER)
         .ok_or(Abort::Renumber)?;
-    let before = mutator.generation.heap_bytes_before(&mutator.names, next)?;
+    let before = open::heap_bytes_before(&mutator.generation, &mutator.names, next)?;
     // Cleaning is going to reclaim what dead records take: it must not make segments ever larger.
     let size = before.min(shared.counters().live.saturating_mul(2));
     let most = mutator.generation.table.geometry().max_segment_bytes;
-    let capacity = mutator.generation.next_capacity(size, need + margin(most));
-    let segment = mutator.generation.create_segment(
+    let capacity = create::next_capacity(&mutator.generation, size, need + margin(most));
+    let segment = create::segment(
+        &mutator.generation,
         &mutator.names,
         next,
         capacity,

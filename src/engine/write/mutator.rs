@@ -21,6 +21,7 @@ use crate::os::files::Access;
 use crate::engine::clean::batch::Batch;
 use crate::engine::generation::Generation;
 use crate::engine::heap_presence::missing_segment;
+use crate::engine::open;
 
 /// Why a change stopped.
 #[derive(Debug)]
@@ -172,7 +173,7 @@ impl Mutator {
     /// Returns a segment of the heap, mapping it if it was not; `None` if its file is gone.
     pub(crate) fn segment(&mut self, number: u16) -> Result<Option<&Segment>> {
         if self.generation.segment(number).is_none() {
-            let Some(segment) = self.generation.open_segment(&self.names, number)? else {
+            let Some(segment) = open::segment(&self.generation, &self.names, number)? else {
                 return Ok(None);
             };
             self.generation = Arc::new(self.generation.with_segment(segment));

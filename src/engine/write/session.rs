@@ -19,9 +19,11 @@ use crate::sync::Relaxed;
 
 use crate::engine::clean::reclaim;
 use crate::engine::generation::Generation;
-use crate::engine::handle::{Handle, acquire};
+use crate::engine::handle::Handle;
+use crate::engine::header_check;
 use crate::engine::heap_presence;
 use crate::engine::ids;
+use crate::engine::locking::acquire;
 use crate::engine::options::Durability;
 use crate::engine::recovery::from_heap::{Origin, recover_from_heap};
 use crate::engine::recovery::in_flight;
@@ -440,14 +442,14 @@ fn examine(
 ) -> Result<(Origin, WriteResult<()>)> {
     // Not cloned: an atomic count would wait for the stores of the last write.
     let (generation, boot) = (&mutator.generation, handle.boot);
-    let verified = handle.believed.load(Relaxed) == generation.inode.1;
+    let verified = handle.verified.load(Relaxed) == generation.inode.1;
     // Before this writer stores its process id: another id says that its writer was killed.
     let floor = generation.last_visit();
     let header = generation.header();
     header.session_words().set_holder(lock::process());
-    let settled = handle.settled.load(Relaxed) == generation.inode.1;
+    let settled = handle.prepared.load(Relaxed) == generation.inode.1;
     if !settled || header.renames_pending() {
-        handle.settle(generation)?;
+        handle.prepare_first_write(generation)?;
     }
     let elsewhere = generation.is_from_elsewhere(boot) && !has_marked;
     let suspect = (generation.is_copied(boot) || generation.seen.latest > floor) && !verified;
@@ -461,7 +463,9 @@ fn examine(
     } else if suspect {
         let what = "copied or restored files that are not consistent";
         Err(Abort::Recover(what, At::Word(word::INODE)))
-    } else if let Some((what, at)) = generation.fault().or_else(|| ids::fault(generation)) {
+    } else if let Some((what, at)) =
+        header_check::inconsistency(generation).or_else(|| ids::fault(generation))
+    {
         Err(Abort::Recover(what, At::Word(at)))
     } else if !settled && heap_presence::has_older(generation, &handle.names)? {
         let what = "a segment before the heap's first one";
@@ -515,7 +519,7 @@ fn lock_current(
         let header = generation.header();
         acquire(lock, Some(header), deadline, &handle.names)?;
         let superseded = header.poll().superseded();
-        if superseded || handle.due_for_look() {
+        if superseded || handle.claim_path_check() {
             let there = handle.inode_at_path();
             let there = there.inspect_err(|_| unlock_shared(handle, generation))?;
             if there != Some(generation.inode) {

@@ -12,7 +12,7 @@ use crate::engine::clean::policy;
 use crate::engine::entry::{Entry, Update};
 use crate::engine::handle::Handle;
 use crate::engine::ids;
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup;
 use crate::engine::switch::put_staged;
 use crate::engine::version::Version;
 use crate::engine::write::session::Session;
@@ -117,12 +117,7 @@ impl<'a> Writer<'a> {
     pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
         // Without the lock it would not be what the next change finds.
         self.session.refuse_forked()?;
-        let mut value = Vec::new();
-        match self.session.handle.read(key, &mut value)? {
-            Answer::Found(version) => Ok(Some(Entry { value, version })),
-            Answer::Absent => Ok(None),
-            Answer::Damaged(error) => Err(error),
-        }
+        lookup::entry(self.session.handle, key)
     }
 
     /// As [`Writer::entry`], but a damaged entry counts as absent: it may be overwritten.

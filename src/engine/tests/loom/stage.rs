@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::engine::generation::Generation;
-use crate::engine::read::lookup::Answer;
+use crate::engine::read::lookup::{Answer, peek};
 use crate::format::heap_addr::HeapAddr;
 use crate::index::header::Header;
 use crate::sync::loom_model::{self, Image, OrderingSite, ThreadRole};
@@ -210,7 +210,7 @@ impl Actor {
 
     /// Looks a key up by its slot; the number of its value.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Number> {
-        match self.sound(self.cache.handle.peek(key))? {
+        match self.sound(peek(&self.cache.handle, key))? {
             Answer::Found(meta) => {
                 Some(self.saw(key, meta.value_len as usize, Version(meta.mtime)))
             }
