@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 49] = [
     &["hash", "os::words", "os::clock"],
     &["os::random"],
     &["lock"],
-    &["os::boot_id", "os::burst", "os::clock", "os::files"],
+    &["os::boot_id", "os::burst", "os::files"],
     &["os::file_names", "os::mapped_file"],
     &["os::mmap", "os::reflink"],
     &["index::redo", "index::group"],
