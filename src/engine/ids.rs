@@ -203,14 +203,19 @@ pub(crate) fn check_has_ids(generation: &Generation) -> Result<()> {
 }
 
 /// Returns what cannot be true of the reserved ids in a header, if anything, and its word.
+#[inline]
 pub(crate) fn fault(generation: &Generation) -> Option<(&'static str, usize)> {
+    match KeyPolicy::of(generation) {
+        KeyPolicy::Versioned => None,
+        KeyPolicy::WithIds => reserved_fault(generation),
+    }
+}
+
+fn reserved_fault(generation: &Generation) -> Option<(&'static str, usize)> {
     let header = generation.header();
     let given = header.counters_after().roster_len;
-    let is_valid = match KeyPolicy::of(generation) {
-        KeyPolicy::Versioned => true,
-        // N2: a block is reserved when the one before it is used up.
-        KeyPolicy::WithIds => (given..=given + RESERVED_AHEAD).contains(&header.reserved_ids()),
-    };
+    // N2: a block is reserved when the one before it is used up.
+    let is_valid = (given..=given + RESERVED_AHEAD).contains(&header.reserved_ids());
     (!is_valid).then_some(("the ids that are reserved", word::LAST_MTIME))
 }
 

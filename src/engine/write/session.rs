@@ -377,7 +377,7 @@ impl<'a> Session<'a> {
         let header = generation.header();
         header.note_sync(generation.sync_index())?;
         generation.note_visit();
-        // G1: clean only when heap, roster and index are on the disk.
+        // Heap, roster and index are on the disk.
         header.session_words().clear_dirty();
         header.note_sync(generation.table.file().sync())
     }
