@@ -107,6 +107,7 @@ impl MappedFile {
     }
 
     /// Returns whether the file is open for writing.
+    #[cfg(not(loom))]
     pub(super) fn is_writable(&self) -> bool {
         self.writable
     }

@@ -20,9 +20,7 @@ use std::sync::{Arc, OnceLock};
 #[cfg(not(loom))]
 use memmap2::{MmapOptions, MmapRaw};
 
-#[cfg(any(not(loom), test))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lock::set_once;
 use crate::os::mapped_file::{MappedFile, StorePattern};
 use crate::sync::{Relaxed, Word, load};

@@ -42,7 +42,7 @@ impl LockModel {
                 waiting,
             },
             file: &self.file,
-            number,
+            owner_id: number,
         }
     }
 
