@@ -45,16 +45,14 @@ pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Raw<Inline>, T>;
 pub(crate) type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, Raw<Inline>, T>;
 
 impl<P: Place> Raw<P> {
-    fn hold(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
+    fn hold(&self, deadline: Option<Instant>) -> bool {
         let state = self.0.state();
-        let held = state.try_hold() || state.hold(deadline).is_ok();
-        held.then(GuardNoSend::new)
+        state.try_hold() || state.hold(deadline).is_ok()
     }
 
-    fn share(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
+    fn share(&self, deadline: Option<Instant>) -> bool {
         let state = self.0.state();
-        let shared = state.try_share() || state.share(deadline).is_ok();
-        shared.then(GuardNoSend::new)
+        state.try_share() || state.share(deadline).is_ok()
     }
 }
 
@@ -65,25 +63,25 @@ fn after(time: Duration) -> Option<Instant> {
 
 const LOST: &str = "locks that a fork can lose are taken with a time limit";
 
-// SAFETY: L5: `hold` returns a guard only after it changed the state from free to held, and nothing
+// SAFETY: L5: `hold` returns `true` only after it changed the state from free to held, and nothing
 // but `unlock` changes it back.
 unsafe impl<P: Place> RawMutex for Raw<P> {
     const INIT: Self = Self(P::INIT);
 
-    type Guard = GuardNoSend;
+    type GuardMarker = GuardNoSend;
 
     #[inline]
-    fn lock(&self) -> GuardNoSend {
-        self.hold(None).expect(LOST)
+    fn lock(&self) {
+        assert!(self.hold(None), "{LOST}");
     }
 
     #[inline]
-    fn try_lock(&self) -> Option<GuardNoSend> {
-        self.0.state().try_hold().then(GuardNoSend::new)
+    fn try_lock(&self) -> bool {
+        self.0.state().try_hold()
     }
 
     #[inline]
-    unsafe fn unlock(&self, _: GuardNoSend) {
+    unsafe fn unlock(&self) {
         self.0.state().release(false);
     }
 
@@ -97,46 +95,45 @@ unsafe impl<P: Place> RawMutexTimed for Raw<P> {
     type Duration = Duration;
     type Instant = Instant;
 
-    fn try_lock_for(&self, timeout: Duration) -> Option<GuardNoSend> {
+    fn try_lock_for(&self, timeout: Duration) -> bool {
         self.hold(after(timeout))
     }
 
-    fn try_lock_until(&self, timeout: Instant) -> Option<GuardNoSend> {
+    fn try_lock_until(&self, timeout: Instant) -> bool {
         self.hold(Some(timeout))
     }
 }
 
-// SAFETY: L5: `hold` needs a state without readers, `share` one that is not held; each returns a
-// guard only after it changed the state, and nothing but the matching `unlock` changes it back.
+// SAFETY: L5: `hold` needs a state without readers, `share` one that is not held; each returns
+// `true` only after it changed the state, and nothing but the matching `unlock` changes it back.
 unsafe impl<P: Place> RawRwLock for Raw<P> {
     const INIT: Self = Self(P::INIT);
 
-    type SharedGuard = GuardNoSend;
-    type ExclusiveGuard = GuardNoSend;
+    type GuardMarker = GuardNoSend;
 
     #[inline]
-    fn lock_shared(&self) -> GuardNoSend {
-        self.share(None).expect(LOST)
+    fn lock_shared(&self) {
+        assert!(self.share(None), "{LOST}");
     }
 
     #[inline]
-    fn try_lock_shared(&self) -> Option<GuardNoSend> {
-        self.0.state().try_share().then(GuardNoSend::new)
+    fn try_lock_shared(&self) -> bool {
+        self.0.state().try_share()
     }
 
     #[inline]
-    unsafe fn unlock_shared(&self, _: GuardNoSend) {
+    unsafe fn unlock_shared(&self) {
         self.0.state().release_share();
     }
 
     #[inline]
-    fn lock_exclusive(&self) -> GuardNoSend {
-        self.hold(None).expect(LOST)
+    fn lock_exclusive(&self) {
+        assert!(self.hold(None), "{LOST}");
     }
 
     #[inline]
-    fn try_lock_exclusive(&self) -> Option<GuardNoSend> {
-        self.0.state().try_hold().then(GuardNoSend::new)
+    fn try_lock_exclusive(&self) -> bool {
+        self.0.state().try_hold()
     }
 
     fn is_locked_exclusive(&self) -> bool {
@@ -144,7 +141,7 @@ unsafe impl<P: Place> RawRwLock for Raw<P> {
     }
 
     #[inline]
-    unsafe fn unlock_exclusive(&self, _: GuardNoSend) {
+    unsafe fn unlock_exclusive(&self) {
         self.0.state().release(true);
     }
 
@@ -158,19 +155,19 @@ unsafe impl<P: Place> RawRwLockTimed for Raw<P> {
     type Duration = Duration;
     type Instant = Instant;
 
-    fn try_lock_shared_for(&self, timeout: Duration) -> Option<GuardNoSend> {
+    fn try_lock_shared_for(&self, timeout: Duration) -> bool {
         self.share(after(timeout))
     }
 
-    fn try_lock_shared_until(&self, timeout: Instant) -> Option<GuardNoSend> {
+    fn try_lock_shared_until(&self, timeout: Instant) -> bool {
         self.share(Some(timeout))
     }
 
-    fn try_lock_exclusive_for(&self, timeout: Duration) -> Option<GuardNoSend> {
+    fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
         self.hold(after(timeout))
     }
 
-    fn try_lock_exclusive_until(&self, timeout: Instant) -> Option<GuardNoSend> {
+    fn try_lock_exclusive_until(&self, timeout: Instant) -> bool {
         self.hold(Some(timeout))
     }
 }
