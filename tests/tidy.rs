@@ -363,6 +363,7 @@ fn every_file_says_first_what_it_is() {
         "tests",
         "benches",
         "examples",
+        "xtask/src",
         "fuzz/src",
         "fuzz/fuzz_targets",
     ]) {
