@@ -1,73 +1,23 @@
 //! The engine: table, heap and roster as one persistent map.
 //!
 //! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
-//! below: how a generation is opened (`view`, `handle`), read (`read`, `iter`, `draw`), changed
-//! (`editor`, `append`, `plan`, `edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`)
+//! below: how a generation is opened (`generation`, `handle`), read (`read`, `iter`, `draw`), changed
+//! (`mutator`, `append`, `plan`, `edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`)
 //! and mended (`recover`, `repair`), and who may (`writer`).
-
-mod append;
-mod batch;
-mod check;
-mod clean;
-mod clear;
-mod copy;
-mod draw;
-mod edit;
-mod editor;
-mod entry;
-mod errand;
-mod extent;
-mod generation;
-mod grow;
-mod handle;
-mod in_place;
-mod iter;
-mod leftover;
-mod loss;
-mod number;
-mod options;
-mod overlay;
-mod plan;
-mod presence;
-mod read;
-mod recover;
-mod repair;
-mod retire;
-mod seen;
-mod staged;
-mod stats;
-mod tally;
-mod verify;
-mod version;
-mod view;
-mod writer;
-
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-pub use check::{Fault, Level, Report};
-pub use copy::{Copied, CopyProgress, HotCopy};
-pub use entry::{Entry, Update};
-pub use in_place::ValueRef;
-pub use iter::{Entries, Items, Keys, Listed};
-pub use loss::Recovery;
-pub(crate) use number::NumberTally;
-pub use options::{Durability, Options};
-pub use repair::{Progress, Repair, Repaired};
-pub use stats::{DiskUsage, Stats};
-pub use verify::{CheckProgress, Verification};
-pub use version::Version;
-pub use writer::Writer;
-
+use crate::engine::handle::Handle;
+use crate::engine::read::lookup::Answer;
+use crate::engine::{
+    DiskUsage, Entries, Entry, HotCopy, Items, Keys, Options, Recovery, Report, Stats, Update,
+    ValueRef, Verification, Version, Writer,
+};
 use crate::error::{Error, Result};
 use crate::format::index::word;
 use crate::sync::Relaxed;
-use handle::Handle;
-use read::Answer;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
 ///
@@ -92,7 +42,7 @@ use read::Answer;
 ///
 /// A forked child may go on using an inherited handle: it opens the files anew by itself.
 pub struct MmapCache {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 impl fmt::Debug for MmapCache {
@@ -132,14 +82,14 @@ impl MmapCache {
     /// nothing.
     fn mend(&self) -> Result<()> {
         let (needed, touched) = {
-            let (view, _) = self.handle.current()?;
+            let (generation, _) = self.handle.current()?;
             let boot = self.handle.boot;
             // Renames left over are not waited for: most likely their writer is about to do them.
-            let needed = view.is_from_elsewhere(boot)
-                || view.is_copied(boot)
+            let needed = generation.is_from_elsewhere(boot)
+                || generation.is_copied(boot)
                 // The heap has all that such a roster lacks.
-                || view.check_roster_length().is_err();
-            (needed, view.is_touched())
+                || generation.check_roster_length().is_err();
+            (needed, generation.is_touched())
         };
         if needed {
             drop(self.writer()?);
@@ -286,8 +236,8 @@ impl MmapCache {
     /// the number is that of the old ones.
     pub fn len(&self) -> u64 {
         match self.handle.current() {
-            Ok((view, _)) => view.header().occupied(),
-            Err(_) => self.handle.view.load().header().occupied(),
+            Ok((generation, _)) => generation.header().occupied(),
+            Err(_) => self.handle.generation.load().header().occupied(),
         }
     }
 
@@ -300,8 +250,8 @@ impl MmapCache {
     /// [`Labels`](crate::Labels) too.
     pub fn is_append_only(&self) -> bool {
         match self.handle.current() {
-            Ok((view, _)) => view.is_append_only(),
-            Err(_) => self.handle.view.load().is_append_only(),
+            Ok((generation, _)) => generation.is_append_only(),
+            Err(_) => self.handle.generation.load().is_append_only(),
         }
     }
 
@@ -309,8 +259,8 @@ impl MmapCache {
     /// a load, by which a process notices that another has written.
     pub fn changes(&self) -> u64 {
         match self.handle.current() {
-            Ok((view, _)) => view.header().changes(),
-            Err(_) => self.handle.view.load().header().changes(),
+            Ok((generation, _)) => generation.header().changes(),
+            Err(_) => self.handle.generation.load().header().changes(),
         }
     }
 
@@ -621,14 +571,14 @@ impl MmapCache {
 /// that they count as they are: if they do not agree, the next writer rebuilds the cache from its
 /// heap.
 fn judge_copy(handle: &Handle) -> Result<()> {
-    let (view, _) = handle.current()?;
-    let doubtful = view.is_copied(handle.boot) || view.is_touched();
+    let (generation, _) = handle.current()?;
+    let doubtful = generation.is_copied(handle.boot) || generation.is_touched();
     // Whoever is at work changes the files by right.
-    if !doubtful || view.is_from_elsewhere(handle.boot) || handle.is_written(&view)? {
+    if !doubtful || generation.is_from_elsewhere(handle.boot) || handle.is_written(&generation)? {
         return Ok(());
     }
     match Report::is_whole(handle) {
-        Ok(true) => handle.believed.store(view.inode.1, Relaxed),
+        Ok(true) => handle.believed.store(generation.inode.1, Relaxed),
         Ok(false) => {}
         Err(error) if error.is_corruption() => {}
         Err(error) => return Err(error),
@@ -638,19 +588,19 @@ fn judge_copy(handle: &Handle) -> Result<()> {
 
 impl Drop for MmapCache {
     fn drop(&mut self) {
-        // An exclusive handle's lock is let go here; views that outlive the handle must not keep
+        // An exclusive handle's lock is let go here; generations that outlive the handle must not keep
         // it.
-        let view = self.handle.view.load();
+        let generation = self.handle.generation.load();
         if self.handle.options.exclusive
-            && let Some(lock) = &view.lock
+            && let Some(lock) = &generation.lock
             && lock.is_own()
         {
             // Not in a forked child: there, by this process id, nobody ever held it.
-            if view.header().holder() == Some(std::process::id()) {
-                view.note_visit();
-                view.header().set(word::HOLDER, 0);
+            if generation.header().holder() == Some(std::process::id()) {
+                generation.note_visit();
+                generation.header().set(word::HOLDER, 0);
             }
-            view.unlock();
+            generation.unlock();
         }
     }
 }

@@ -29,23 +29,23 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-pub use cached::CachedDict;
-pub use condition::{Condition, Retrieve};
-pub use error::{Coding, DictError, KeyError, Policy, Result};
-pub use etag::{ETag, ETagState};
-pub use format::{Format, UnknownFormat, Value};
-pub use key::DictKey;
-pub use local::{LocalDict, LocalOptions};
-pub use mmap::MmapDict;
-pub use outcome::{Conditional, Fetched, Outcome, Tagged};
-pub use params::Params;
-pub use prefix::Prefix;
-pub use retries::Retries;
-pub use segment::{is_safe_char, replace_unsafe_chars, safe_chars};
-pub use segments::Segments;
-pub use write::Write;
+pub use crate::dict::cached::CachedDict;
+pub use crate::dict::condition::{Condition, Retrieve};
+pub use crate::dict::error::{Coding, DictError, KeyError, Policy, Result};
+pub use crate::dict::etag::{ETag, ETagState};
+pub use crate::dict::format::{Format, UnknownFormat, Value};
+pub use crate::dict::key::DictKey;
+pub use crate::dict::local::{LocalDict, LocalOptions};
+pub use crate::dict::mmap::MmapDict;
+pub use crate::dict::outcome::{Conditional, Fetched, Outcome, Tagged};
+pub use crate::dict::params::Params;
+pub use crate::dict::prefix::Prefix;
+pub use crate::dict::retries::Retries;
+pub use crate::dict::segment::{is_safe_char, replace_unsafe_chars, safe_chars};
+pub use crate::dict::segments::Segments;
+pub use crate::dict::write::Write;
 
-use newest::Newest;
+use crate::dict::newest::Newest;
 
 /// A dictionary from hierarchical keys to values of one type.
 ///

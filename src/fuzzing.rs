@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::sync::fuse;
+use crate::sync::failpoint;
 
 thread_local! {
     static RANDOM: Cell<u64> = const { Cell::new(1) };
@@ -29,12 +29,12 @@ pub(crate) fn next_random() -> u64 {
 /// Does something and stops at its store or file operation number `steps`, as a kill would. None
 /// where it was stopped.
 pub fn killed_after<T>(steps: u64, change: impl FnOnce() -> T) -> Option<T> {
-    fuse::set(steps);
+    failpoint::set(steps);
     let outcome = catch_unwind(AssertUnwindSafe(change));
-    fuse::clear();
+    failpoint::clear();
     match outcome {
         Ok(done) => Some(done),
-        Err(payload) if payload.is::<fuse::Blown>() => None,
+        Err(payload) if payload.is::<failpoint::Blown>() => None,
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -46,8 +46,8 @@ pub fn interrupted_after<T>(
     interlude: impl FnOnce() + 'static,
     change: impl FnOnce() -> T,
 ) -> T {
-    fuse::interrupt(steps, interlude);
+    failpoint::interrupt(steps, interlude);
     let done = change();
-    fuse::clear();
+    failpoint::clear();
     done
 }

@@ -103,8 +103,9 @@ impl Hash {
 mod tests {
     use super::*;
 
+    // A slot keeps every bit of the hash that the index needs.
     #[test]
-    fn a_slot_keeps_every_bit_that_the_index_asks_for() {
+    fn slot_keeps_all_hash_bits() {
         let hasher = Hasher::new(HashKind::Xxh3, 7);
         for i in 0..1_000_u32 {
             let hash = hasher.hash(&i.to_le_bytes());
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_gives_another_check_value() {
+    fn check_value_depends_on_seed() {
         let a = Hasher::new(HashKind::Xxh3, 1).check_value();
         let b = Hasher::new(HashKind::Xxh3, 2).check_value();
         assert_ne!(a, b);

@@ -12,12 +12,13 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-use crate::cache::{DiskUsage, HotCopy, MmapCache, Options, Recovery, Report};
+use crate::cache::MmapCache;
+use crate::engine::{DiskUsage, HotCopy, Options, Recovery, Report};
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
 
-pub use id::LabelId;
-pub use iter::LabelIter;
+pub use crate::labels::id::LabelId;
+pub use crate::labels::iter::LabelIter;
 
 /// Strings that are interned for good: each label has one id, in every thread and process that
 /// opens the same files, after every restart.

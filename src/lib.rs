@@ -69,20 +69,12 @@ struct ReadmeExamples;
 struct DictionaryExamples;
 
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod boot;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod bytes;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod cache;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod clone;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod decode;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 #[cfg(feature = "dict")]
 pub mod dict;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod dir;
+mod engine;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod error;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
@@ -94,40 +86,36 @@ pub mod fuzzing;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod hash;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod header;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod heap;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+mod index;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub mod inspect;
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+mod intern;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod labels;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod lock;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod map;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod pool;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod roster;
+mod os;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod sync;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod table;
 
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use cache::{
-    CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
-    Items, Keys, Level, Listed, MmapCache, Options, Progress, Recovery, Repair, Repaired, Report,
-    Stats, Update, ValueRef, Verification, Version, Writer,
-};
+pub use cache::MmapCache;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
+pub use engine::{
+    CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
+    Items, Keys, Level, Listed, Options, Progress, Recovery, Repair, Repaired, Report, Stats,
+    Update, ValueRef, Verification, Version, Writer,
+};
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use error::{Error, PoolError, Result};
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use labels::{LabelId, LabelIter, Labels};
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use pool::{
-    Interned, Pool, PoolOptions, PoolStats, Retention, StoredHash, Top, TopBy, TypedInterned,
-    TypedPool,
+pub use intern::{
+    DecodeCache, DecodeOptions, DecodeStats, Interned, Pool, PoolOptions, PoolStats, Retention,
+    StoredHash, Top, TopBy, TypedInterned, TypedPool,
 };
+#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+pub use labels::{LabelId, LabelIter, Labels};

@@ -14,22 +14,22 @@ use crate::format::LockKind;
 use crate::format::lock::NUMBERS;
 use crate::sync::Word;
 
-mod description;
 mod flock;
+mod fork;
 mod futex;
-mod inherit;
-mod life;
+mod futex_lock;
+mod liveness;
 mod mutex;
-mod state;
-mod word;
+mod mutex_state;
+mod ofd;
 
-use description::Description;
-pub(crate) use description::{epoch, process};
-pub(crate) use inherit::{Lock, Locked, Lost, set_once};
+pub(crate) use crate::lock::fork::{Lock, Locked, Lost, set_once};
 #[cfg(feature = "dict")]
-pub(crate) use inherit::{PerProcess, Read, SharedLock, Written};
-pub(crate) use mutex::{MappedMutexGuard, Mutex, MutexGuard};
-use word::Contender;
+pub(crate) use crate::lock::fork::{PerProcess, Read, SharedLock, Written};
+use crate::lock::futex_lock::Contender;
+pub(crate) use crate::lock::mutex::{MappedMutexGuard, Mutex, MutexGuard};
+use crate::lock::ofd::OpenDescription;
+pub(crate) use crate::lock::ofd::{epoch, process};
 
 /// The words of a file by which it is locked.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Words<'a> {
 /// One who takes a file's lock in turn with others: threads, processes, other handles.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    description: Description,
+    description: OpenDescription,
     by_flock: bool,
     /// By which number, where by the word.
     by_word: Option<u32>,
@@ -88,7 +88,7 @@ impl Patience {
 
 /// Ends in a forked child what its parent began: the parent goes on with it.
 pub(crate) fn refuse_forked(epoch: u64, path: &Path) -> error::Result<()> {
-    if epoch == description::epoch() {
+    if epoch == ofd::epoch() {
         return Ok(());
     }
     Err(error::Error::Forked {
@@ -98,7 +98,7 @@ pub(crate) fn refuse_forked(epoch: u64, path: &Path) -> error::Result<()> {
 
 /// Whether somebody has a number that stands in the lock word, by a look that locks nothing.
 pub(crate) fn is_alive(file: &File, number: u32) -> io::Result<bool> {
-    Ok(number != 0 && number < NUMBERS && !life::is_over(file, number)?)
+    Ok(number != 0 && number < NUMBERS && !liveness::is_over(file, number)?)
 }
 
 impl FileLock {
@@ -120,7 +120,7 @@ impl FileLock {
     /// A lock by `flock`, for files without words.
     pub(crate) fn of_file(open: impl Fn() -> error::Result<File>) -> error::Result<Self> {
         Ok(Self {
-            description: Description::open(open)?,
+            description: OpenDescription::open(open)?,
             by_flock: true,
             by_word: None,
         })
@@ -128,7 +128,7 @@ impl FileLock {
 
     /// The same, by the word too.
     pub(crate) fn with_word(mut self) -> io::Result<Self> {
-        self.by_word = Some(life::begin(self.description.file())?);
+        self.by_word = Some(liveness::begin(self.description.file())?);
         Ok(self)
     }
 
@@ -216,7 +216,7 @@ impl Drop for FileLock {
             return;
         }
         if let Some(number) = self.by_word {
-            life::end(self.description.file(), number);
+            liveness::end(self.description.file(), number);
         }
         if self.by_flock {
             flock::release(self.description.file());

@@ -12,9 +12,9 @@ pub(crate) mod count;
 pub(crate) use std::sync::atomic::{AtomicU64 as Word, fence};
 
 #[cfg(loom)]
-pub(crate) mod modelled;
+pub(crate) mod loom_model;
 #[cfg(loom)]
-pub(crate) use modelled::{Word, fence};
+pub(crate) use crate::sync::loom_model::{Word, fence};
 
 pub(crate) use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
@@ -38,7 +38,7 @@ pub(crate) fn acquire(word: &Word) -> u64 {
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn store(word: &Word, value: u64) {
     #[cfg(any(test, fuzzing))]
-    fuse::step(fuse::Step::Store);
+    failpoint::step(failpoint::Step::Store);
     word.store(value, Relaxed);
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn store(word: &Word, value: u64) {
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn publish(word: &Word, value: u64) {
     #[cfg(any(test, fuzzing))]
-    fuse::step(fuse::Step::Store);
+    failpoint::step(failpoint::Step::Store);
     word.store(value, Release);
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn publish(word: &Word, value: u64) {
 #[cfg_attr(loom, track_caller)]
 pub(crate) fn exchange(word: &Word, expected: u64, value: u64, order: Ordering) -> bool {
     #[cfg(any(test, fuzzing))]
-    fuse::step(fuse::Step::Store);
+    failpoint::step(failpoint::Step::Store);
     word.compare_exchange(expected, value, order, Relaxed)
         .is_ok()
 }
@@ -65,14 +65,14 @@ pub(crate) fn exchange(word: &Word, expected: u64, value: u64, order: Ordering) 
 /// Keeps every earlier load before every later access: the reader's half of a validation.
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
-pub(crate) fn loads_done() {
+pub(crate) fn acquire_fence() {
     fence(Acquire);
 }
 
 /// Keeps every earlier store before every later store: the writer's half of a validation.
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
-pub(crate) fn stores_done() {
+pub(crate) fn release_fence() {
     fence(Release);
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn stores_done() {
     not(test),
     allow(dead_code, reason = "only the engine's own tests observe")
 )]
-pub(crate) mod fuse {
+pub(crate) mod failpoint {
     use std::cell::Cell;
     use std::fs::File;
     use std::path::Path;
@@ -111,7 +111,7 @@ pub(crate) mod fuse {
         static BLOWN: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// What a thread panics with when its fuse has blown.
+    /// What a thread panics with when its failpoint has blown.
     pub(crate) struct Blown;
 
     /// Lets `steps` more steps happen on this thread.
@@ -120,7 +120,7 @@ pub(crate) mod fuse {
         BLOWN.set(false);
     }
 
-    /// Whether this thread was stopped, and its fuse not cleared since.
+    /// Whether this thread was stopped, and its failpoint not cleared since.
     pub(crate) fn has_blown() -> bool {
         BLOWN.get()
     }
@@ -131,7 +131,7 @@ pub(crate) mod fuse {
         INTERLUDE.set(Some(Box::new(interlude)));
     }
 
-    /// Lets everything happen again. Whether the fuse had not blown.
+    /// Lets everything happen again. Whether the failpoint had not blown.
     pub(crate) fn clear() -> bool {
         INTERLUDE.take();
         BLOWN.set(false);

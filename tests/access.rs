@@ -104,8 +104,9 @@ fn has_a_umask(part: &Part) {
     repair(&part.path);
 }
 
+// Files are their owner's alone, or as the caller asked, whatever the umask is.
 #[test]
-fn files_are_their_owners_alone_or_as_asked_for_whatever_the_umask() {
+fn files_are_private_unless_asked_otherwise() {
     for umask in [0, 0o077, 0o777] {
         for (asked, mode) in [(0, 0o600), (0o640, 0o640), (0o666, 0o666)] {
             let dir = directory();
@@ -143,8 +144,9 @@ fn owners(path: &Path) -> BTreeSet<(u32, u32, u32)> {
         .collect()
 }
 
+// Root leaves mode, owner and group as they were.
 #[test]
-fn root_leaves_mode_owner_and_group_as_they_were() {
+fn root_keeps_mode_and_owners() {
     if !is_root() {
         return;
     }
@@ -173,8 +175,9 @@ fn is_somebody_else(part: &Part) {
     }
 }
 
+// Other users who may write can do everything, and no user gains rights by it.
 #[test]
-fn others_who_may_write_can_do_everything_and_nobody_gains_rights_by_it() {
+fn permitted_users_gain_no_rights() {
     if !is_root() {
         return;
     }
@@ -309,8 +312,9 @@ fn tolerate<T>(dir: &Path, outcome: Result<T>) -> Option<T> {
     }
 }
 
+// No file under one of the cache's names is followed or written when a cache is created.
 #[test]
-fn nothing_that_stands_under_a_name_is_followed_or_written_when_a_cache_is_created() {
+fn creation_follows_no_foreign_file() {
     for trap in TRAPS {
         for name in COMPANIONS {
             let dir = directory();
@@ -329,8 +333,9 @@ fn nothing_that_stands_under_a_name_is_followed_or_written_when_a_cache_is_creat
     }
 }
 
+// No file under one of the cache's names is followed or written while a cache is used.
 #[test]
-fn nothing_that_stands_under_a_name_is_followed_or_written_while_a_cache_is_used() {
+fn open_cache_follows_no_foreign_file() {
     for trap in TRAPS {
         for name in COMPANIONS {
             let dir = directory();
@@ -386,7 +391,7 @@ fn nothing_that_stands_under_a_name_is_followed_or_written_while_a_cache_is_used
 
 /// Locking a file hinders others who lock it: only an empty file of the right name is ours to lock.
 #[test]
-fn a_lock_file_that_is_somebody_elses_is_not_locked() {
+fn foreign_lock_file_is_not_locked() {
     for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
         let dir = directory();
         let victims = Victims::new();
@@ -483,8 +488,9 @@ fn neighbours<'a>(names: impl IntoIterator<Item = &'a str>) {
     assert!(all.iter().any(|neighbour| neighbour.model.len() == 60));
 }
 
+// A cache named like another one's file overwrites nothing, and is not overwritten.
 #[test]
-fn a_cache_named_like_another_ones_file_is_not_eaten_and_does_not_eat() {
+fn caches_with_confusable_names_coexist() {
     for first in NAMES {
         for second in NAMES {
             if first != second {
@@ -494,8 +500,9 @@ fn a_cache_named_like_another_ones_file_is_not_eaten_and_does_not_eat() {
     }
 }
 
+// Caches of all these names live in one directory.
 #[test]
-fn caches_of_all_such_names_in_one_directory_leave_each_other_alone() {
+fn all_confusable_names_coexist() {
     for start in 0..NAMES.len() {
         neighbours((0..NAMES.len()).map(|i| NAMES[(start + i * 3) % NAMES.len()]));
     }
@@ -503,7 +510,7 @@ fn caches_of_all_such_names_in_one_directory_leave_each_other_alone() {
 
 /// Whoever holds the lock that guards creation does not hold others up for ever.
 #[test]
-fn creating_waits_for_another_creator_no_longer_than_for_another_writer() {
+fn waiting_for_creation_lock_times_out() {
     let dir = directory();
     let path = dir.path().join("cache");
     let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");

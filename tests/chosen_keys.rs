@@ -41,8 +41,9 @@ fn shape(cache: &MmapCache) -> Shape {
     }
 }
 
+// Keys that collide under one seed are ordinary keys under another.
 #[test]
-fn keys_that_collide_under_one_seed_are_ordinary_under_another() {
+fn keys_collide_under_one_seed() {
     let known = 0x5eed_0000_dead_beef;
     let (chosen, ordinary) = (Scratch::new(), Scratch::new());
     let (chosen, ordinary) = (chosen.open(), ordinary.open());
@@ -61,7 +62,7 @@ fn keys_that_collide_under_one_seed_are_ordinary_under_another() {
 
 /// A rebuild hashes all keys under a new seed, and so does clearing.
 #[test]
-fn a_rebuild_takes_the_sting_out_of_keys_that_were_chosen_against_the_seed() {
+fn rebuild_defuses_chosen_keys() {
     let scratch = Scratch::new();
     let cache = scratch.open();
     let seed = collider::seed_of(&scratch.path());
@@ -82,7 +83,7 @@ fn a_rebuild_takes_the_sting_out_of_keys_that_were_chosen_against_the_seed() {
 /// The worst that somebody can do who may read the file and choose keys: one region is full, the
 /// directory has its full depth, and further keys of that kind are refused.
 #[test]
-fn whoever_knows_the_seed_can_fill_one_region_and_no_more() {
+fn colliding_keys_bounded_to_one_region() {
     for slots in [16, 512, 1024] {
         let scratch = Scratch::new();
         let cache = Options::new()

@@ -248,8 +248,9 @@ fn remove(path: &Path) {
     }
 }
 
+// A copy beside four writers is the state of each of them at one moment.
 #[test]
-fn a_copy_beside_four_writers_is_what_there_was_at_one_moment() {
+fn copy_beside_writers_is_consistent() {
     for (is_tight, copies) in [(true, 8), (false, 4)] {
         let operations = copy_beside_writers(is_tight, copies);
         println!("tight: {is_tight}: {operations} operations, {copies} copies");
@@ -260,7 +261,7 @@ fn a_copy_beside_four_writers_is_what_there_was_at_one_moment() {
 /// What takes part of an hour: as the test above, longer.
 #[test]
 #[ignore = "a soak: minutes of copies beside four writers; see docs/testing.md"]
-fn hundreds_of_copies_beside_four_writers() {
+fn hundreds_of_copies_are_consistent() {
     for is_tight in [true, false] {
         let operations = copy_beside_writers(is_tight, 300);
         println!("tight: {is_tight}: {operations} operations, 300 copies");
@@ -276,8 +277,9 @@ fn copies(part: &Part) {
     child::hear();
 }
 
+// A copier that is killed leaves no cache, and the next copy is complete.
 #[test]
-fn a_copier_that_is_killed_leaves_no_cache_and_the_next_copy_is_whole() {
+fn killed_copier_leaves_no_cache() {
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
     let mut writer = Child::start("writes", &scratch.path, &[0]);
@@ -326,8 +328,9 @@ fn interns(part: &Part) {
     }
 }
 
+// New labels of the copy get the ids that follow.
 #[test]
-fn copied_labels_keep_their_ids_and_give_new_ones_behind_them() {
+fn copied_labels_keep_their_ids() {
     let scratch = Scratch::new();
     let labels = Labels::open_with(&scratch.path, &tight()).expect("new labels");
     let start = |which| Child::start("interns", &scratch.path, &[which]);
@@ -361,8 +364,9 @@ fn copied_labels_keep_their_ids_and_give_new_ones_behind_them() {
     children.into_iter().for_each(|child| drop(child.finish()));
 }
 
+// Labels with a limit can be copied, and go on to their limit.
 #[test]
-fn labels_that_are_limited_can_be_copied_and_go_on_to_their_limit() {
+fn copied_labels_keep_their_limit() {
     let scratch = Scratch::new();
     let mut options = Options::new();
     let labels = Labels::open_with(&scratch.path, options.max_entries(20)).expect("new labels");
@@ -388,7 +392,7 @@ fn labels_that_are_limited_can_be_copied_and_go_on_to_their_limit() {
 }
 
 #[test]
-fn what_was_append_only_still_is_in_the_copy() {
+fn copy_stays_append_only() {
     let scratch = Scratch::new();
     let cache = tight()
         .append_only(true)
@@ -410,8 +414,9 @@ fn what_was_append_only_still_is_in_the_copy() {
     assert_clean(&copy);
 }
 
+// A copy may be on another file system, and its heap at another path.
 #[test]
-fn a_copy_goes_to_another_file_system_and_its_heap_elsewhere() {
+fn copy_may_cross_file_systems() {
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
     for number in 0..300 {
@@ -444,8 +449,9 @@ fn a_copy_goes_to_another_file_system_and_its_heap_elsewhere() {
     assert_eq!(contents_of(&copy), contents_of(&cache));
 }
 
+// A copy without room leaves nothing, and succeeds when there is room.
 #[test]
-fn a_copy_that_finds_no_room_leaves_nothing_and_can_be_made_when_there_is_some() {
+fn full_disk_copy_leaves_nothing() {
     let scratch = Scratch::new();
     let cache = Options::new().open(&scratch.path).expect("a new cache");
     for number in 0..300 {

@@ -25,8 +25,9 @@ fn soak_stride() -> usize {
     stride.map_or(1, |stride| stride.parse().expect("a number"))
 }
 
+// The specimen is small and has every kind of entry.
 #[test]
-fn the_specimen_is_small_and_has_every_kind_of_entry() {
+fn specimen_has_every_entry_kind() {
     let specimen = undisturbed(Specimen::make);
     let census = Census::of(&specimen);
     assert!(census.missing().is_empty(), "{census:?}");
@@ -63,7 +64,7 @@ fn the_specimen_is_small_and_has_every_kind_of_entry() {
 }
 
 #[test]
-fn nothing_is_wrong_where_nothing_was_changed() {
+fn unchanged_specimen_is_judged_valid() {
     for specimen in [specimen().clone(), specimen().live()] {
         let dir = scratch();
         let path = dir.path().join("cache");
@@ -74,8 +75,9 @@ fn nothing_is_wrong_where_nothing_was_changed() {
     }
 }
 
+// Mutations repair checksums to those that the engine computes.
 #[test]
-fn repaired_checksums_are_those_that_the_engine_computes() {
+fn repaired_checksums_match_the_engine() {
     let specimen = specimen();
     let mut image = specimen.image.clone();
     for (suffix, bytes) in specimen.image.files() {
@@ -131,58 +133,63 @@ fn specimen() -> &'static Specimen {
 }
 
 #[test]
-fn no_changed_byte_is_believed() {
+fn changed_bytes_never_pass() {
     sweep("bytes", sweeps::bytes, 127);
 }
 
 #[test]
-fn no_changed_bit_of_a_header_is_believed() {
+fn changed_header_bits_never_pass() {
     sweep("bits of headers", sweeps::bits, 61);
 }
 
+// A file truncated at any length costs at most the entries after its end.
 #[test]
-fn a_file_that_ends_anywhere_costs_what_stood_behind() {
+fn truncated_file_costs_only_its_end() {
     sweep("cuts", sweeps::cuts, 199);
 }
 
 #[test]
-fn blocks_of_zeros_cost_what_stood_there() {
+fn zeroed_blocks_cost_their_contents() {
     sweep("zeros", sweeps::zeros, 7);
 }
 
+// A file that was replaced by another one, or by none, is noticed.
 #[test]
-fn a_file_that_is_another_or_none_at_all_is_not_believed() {
+fn replaced_files_never_pass() {
     sweep("files", sweeps::files, 1);
 }
 
 #[test]
-fn no_value_on_an_edge_leads_astray() {
+fn boundary_values_never_mislead() {
     sweep("words", sweeps::words, 67);
 }
 
+// No value on an edge passes in a word of the header.
 #[test]
-fn no_value_on_an_edge_is_believed_in_a_word_of_the_header() {
+fn header_boundary_values_never_pass() {
     sweep("words of the header", sweeps::header_words, 5);
 }
 
+// Links, slot bodies and records in each other's places are noticed.
 #[test]
-fn links_bodies_and_records_in_each_others_places_are_told_apart() {
+fn exchanged_parts_never_pass() {
     sweep("exchanges", sweeps::exchanges, 3);
 }
 
+// Several changes at the same time are no worse than one.
 #[test]
-fn several_changes_at_once_are_no_worse_than_one() {
+fn stacked_changes_behave_like_one() {
     sweep_together("several at once", stacks(150));
 }
 
 #[test]
-fn no_place_of_the_heap_is_believed_for_its_own_sake() {
+fn forged_heap_places_never_pass() {
     sweep("places", sweeps::places, 13);
 }
 
 /// The heap seems to end in the last of 65,536 segments: nobody looks for all of them.
 #[test]
-fn a_header_that_promises_much_keeps_nobody_waiting() {
+fn oversized_header_stalls_no_operation() {
     let mut tally = Tally::default();
     for at in [header::TAIL, header::RESERVED] {
         let value = u64::MAX;
@@ -199,8 +206,9 @@ fn a_header_that_promises_much_keeps_nobody_waiting() {
     tally.conclude("promises");
 }
 
+// A redo record that no writer committed deletes no valid entry.
 #[test]
-fn an_intent_that_nobody_armed_takes_no_sound_entry_away() {
+fn forged_redo_record_loses_nothing() {
     sweep_together(
         "intents",
         undisturbed(|| sweeps::intents(specimen()))
@@ -211,31 +219,31 @@ fn an_intent_that_nobody_armed_takes_no_sound_entry_away() {
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_byte() {
+fn soak_changed_bytes_never_pass() {
     sweep("bytes", sweeps::bytes, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_bit_of_a_header() {
+fn soak_changed_header_bits_never_pass() {
     sweep("bits of headers", sweeps::bits, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_length() {
+fn soak_truncated_files_cost_their_end() {
     sweep("cuts", sweeps::cuts, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_block_of_zeros() {
+fn soak_zeroed_blocks_cost_their_contents() {
     sweep("zeros", sweeps::zeros, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_word_with_every_value() {
+fn soak_forged_words_never_pass() {
     sweep("words", sweeps::words, soak_stride());
     sweep("files", sweeps::files, 1);
     sweep("places", sweeps::places, soak_stride());
@@ -244,7 +252,7 @@ fn every_word_with_every_value() {
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_intent_and_many_changes_at_once() {
+fn soak_forged_redo_records_lose_nothing() {
     let intents = undisturbed(|| sweeps::intents(specimen()));
     sweep_together("intents", intents.into_iter().step_by(soak_stride()));
     sweep_together("several at once", stacks(20_000).step_by(soak_stride()));

@@ -265,8 +265,9 @@ fn some(mutations: Vec<Mutation>, count: usize) -> impl Iterator<Item = Vec<Muta
         .map(|mutation| vec![mutation])
 }
 
+// The program shows corrupt files within its limits, and exits properly.
 #[test]
-fn the_program_shows_damaged_files_and_ends_well() {
+fn inspector_survives_corrupt_files() {
     let specimen = Specimen::make();
     let samples: Vec<_> = some(sweep::files(&specimen), 40)
         .chain(some(sweep::bytes(&specimen), 40))
@@ -289,7 +290,7 @@ fn is_missing_heap(complaint: &str) -> bool {
 }
 
 #[test]
-fn the_limits_hold_the_program() {
+fn limits_stop_the_inspector() {
     let specimen = Specimen::make();
     let dir = scratch();
     let path = dir.path().join("cache");

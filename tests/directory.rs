@@ -115,7 +115,7 @@ fn staged(path: &Path) -> usize {
 }
 
 #[test]
-fn killed_rebuild_is_tidied_up() {
+fn next_writer_tidies_killed_rebuild() {
     let scratch = child::scratch::Scratch::new();
     let cache = tight().open(&scratch.path).expect("a cache");
     cache.put(b"kept", b"v").expect("a put");

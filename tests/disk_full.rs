@@ -260,29 +260,32 @@ fn sweep(kind: Kind, small: bool, lefts: impl IntoIterator<Item = u64>) {
     assert!(refused[0] > 50, "the disk was not full: {refused:?}");
 }
 
+// Whatever room a tmpfs has left, each operation happens or is refused.
 #[test]
-fn whatever_room_a_tmpfs_has_left_each_operation_happens_or_is_refused() {
+fn full_tmpfs_volume_writes_or_refuses() {
     sweep(Kind::Tmpfs, true, [0, 4, 8, 12, 20, 32, 48, 64, 80, 104]);
     sweep(Kind::Tmpfs, false, [0, 24, 64, 108]);
 }
 
+// Whatever room an ext4 has left, each operation happens or is refused.
 /// The files were read by somebody from their beginning to their end, holes and all: so the page
 /// cache holds them in large pieces, and storing to one needs blocks for the whole piece.
 #[test]
-fn whatever_room_an_ext4_has_left_each_operation_happens_or_is_refused() {
+fn full_ext_volume_writes_or_refuses() {
     sweep(Kind::Ext4(4096), true, [0, 4, 16, 40, 72, 96]);
     sweep(Kind::Ext4(4096), false, [0, 24, 64]);
 }
 
+// Blocks that are smaller than a page are allocated before a store needs them.
 #[test]
-fn blocks_that_are_smaller_than_a_page_are_no_trap() {
+fn sub_page_blocks_cause_no_sigbus() {
     sweep(Kind::Ext4(1024), true, [0, 9, 36, 75]);
     sweep(Kind::Ext4(1024), false, [0]);
 }
 
 /// The end of a directory of several pages lies where files are read in larger pieces.
 #[test]
-fn a_directory_of_many_pages_is_no_trap() {
+fn multi_page_directory_causes_no_sigbus() {
     // How much room is left in the files when the disk is full is a matter of luck.
     let mut splits = 0;
     for entries in [24_000, 12_000, 20_000, 16_000, 10_000, 8_000] {
@@ -321,9 +324,10 @@ fn splits(part: &Part) {
     say((cache.stats().expect("numbers").slots - before) / 16);
 }
 
+// Tries each 4 KiB of room on every file system.
 #[test]
 #[ignore = "takes two minutes"]
-fn soak_every_four_kib_of_room_on_every_file_system() {
+fn soak_full_disks_write_or_refuse() {
     for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
         for small in [true, false] {
             sweep(kind, small, (0..=128).step_by(4).chain([160, 256, 512]));
@@ -424,14 +428,16 @@ fn copy_with_holes(kind: Kind, reader: &str) {
     assert_eq!(open_copy(&volume.cache(), false), "opened");
 }
 
+// A copy with holes on a full disk is refused to writers, and served to readers.
 #[test]
-fn a_copy_with_holes_on_a_full_disk_is_refused_to_writers_and_served_to_readers() {
+fn sparse_copy_serves_only_readers() {
     copy_with_holes(Kind::Ext4(4096), "opened");
     copy_with_holes(Kind::Ext4(1024), "opened");
 }
 
+// On a full tmpfs reading needs room too: the copy is refused to readers as well.
 #[test]
-fn a_copy_with_holes_on_a_full_tmpfs_where_reading_needs_room_too_is_refused_to_both() {
+fn sparse_tmpfs_copy_is_refused() {
     copy_with_holes(Kind::Tmpfs, "refused");
 }
 
@@ -449,7 +455,7 @@ fn touch_later(file: &Path) {
 /// Holes, however few, are not overlooked; and where there is room for them, none is needed for
 /// the rest of the file.
 #[test]
-fn one_hole_needs_room_for_one_block_and_no_more() {
+fn one_hole_needs_one_block() {
     for kind in [Kind::Ext4(4096), Kind::Tmpfs] {
         let Some(volume) = Volume::mount(kind, 8 << 20) else {
             return;
@@ -507,7 +513,7 @@ fn fill_up(cache: &MmapCache, len: usize) -> u64 {
 
 /// What a cache that fills its disk does by itself: it throws out its oldest entries.
 #[test]
-fn the_oldest_entries_thrown_out_on_a_full_disk_make_room_for_new_ones() {
+fn deleting_oldest_entries_makes_room() {
     let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
         return;
     };
@@ -542,7 +548,7 @@ fn the_oldest_entries_thrown_out_on_a_full_disk_make_room_for_new_ones() {
 /// Overwriting leaves more dead bytes than a small disk has room for, long before there are so many
 /// that cleaning begins by itself.
 #[test]
-fn a_disk_that_is_full_of_dead_bytes_is_not_full() {
+fn disk_full_of_dead_bytes_accepts() {
     for (kind, mib, len) in [
         (Kind::Tmpfs, 6, 60_000),
         (Kind::Tmpfs, 6, 900),
@@ -638,7 +644,7 @@ fn ramfs_without_sizes_is_not_full() {
 
 /// How far the reserve goes: with no room at all, so many deletions are certain.
 #[test]
-fn eighty_deletions_are_certain_on_a_full_disk() {
+fn full_disk_allows_eighty_deletions() {
     for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
         let Some(volume) = Volume::mount(kind, 8 << 20) else {
             return;
@@ -654,8 +660,9 @@ fn eighty_deletions_are_certain_on_a_full_disk() {
     }
 }
 
+// A cache or a rebuild that finds no room leaves nothing.
 #[test]
-fn what_finds_no_room_to_be_made_leaves_nothing_behind() {
+fn failed_creation_leaves_nothing() {
     for (kind, step) in [
         (Kind::Tmpfs, 4),
         (Kind::Ext4(4096), 4),
@@ -702,7 +709,7 @@ fn what_finds_no_room_to_be_made_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_repair_that_finds_no_room_changes_nothing() {
+fn repair_without_room_changes_nothing() {
     for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
         let Some(volume) = Volume::mount(kind, 8 << 20) else {
             return;
@@ -730,7 +737,7 @@ fn a_repair_that_finds_no_room_changes_nothing() {
 }
 
 #[test]
-fn no_room_for_another_file_is_a_full_disk_as_well() {
+fn exhausted_inodes_are_disk_full() {
     let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
         return;
     };

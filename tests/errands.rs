@@ -42,8 +42,9 @@ fn removed_and_held(dir: &Path) -> usize {
     maps.lines().filter(|line| of(line)).count() + open.count()
 }
 
+// Segments that background tasks remove are given back, and all entries are there.
 #[test]
-fn segments_that_errands_remove_are_given_back_and_everything_else_is_there() {
+fn background_removal_frees_segments() {
     for flushed in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let cache = tiny().open(dir.path().join("cache")).unwrap();
@@ -73,8 +74,9 @@ fn segments_that_errands_remove_are_given_back_and_everything_else_is_there() {
     }
 }
 
+// A handle dropped while its background task runs leaves the rest to the next one.
 #[test]
-fn a_handle_that_is_dropped_while_its_errand_is_under_way_leaves_the_rest_to_the_next() {
+fn dropped_handle_leaves_removal_resumable() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let mut puts = 0;

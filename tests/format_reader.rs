@@ -426,7 +426,7 @@ fn documented_reader_follows_a_writer() {
 }
 
 #[test]
-fn reader_stopped_anywhere_is_right() {
+fn reader_stopped_anywhere_stays_right() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let Some(python) = python(dir.path()) else {

@@ -38,8 +38,9 @@ fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
     assert!(report.is_clean(), "{context}: {:?}", report.faults);
 }
 
+// A region whose header claims the hashes of others does not take their place.
 #[test]
-fn a_region_whose_header_claims_the_hashes_of_others_does_not_take_their_place() {
+fn forged_region_depth_loses_no_key() {
     let specimen = Specimen::make().live();
     let index = specimen.image.bytes("");
     let depth_at = 12;
@@ -61,8 +62,9 @@ fn a_region_whose_header_claims_the_hashes_of_others_does_not_take_their_place()
     }
 }
 
+// An overview says once that segments are missing, however many a corrupt word names.
 #[test]
-fn an_overview_says_once_that_segments_are_missing_however_many_a_damaged_word_names() {
+fn overview_reports_missing_segments_once() {
     let mut image = Specimen::make().image;
     set_u64(image.bytes_mut("").unwrap(), header::TAIL, 0xffff_0000_0000);
     let dir = scratch();
@@ -78,8 +80,9 @@ fn an_overview_says_once_that_segments_are_missing_however_many_a_damaged_word_n
     );
 }
 
+// An entry that the roster does not know is not lost when the table grows.
 #[test]
-fn an_entry_that_the_roster_does_not_know_is_not_lost_when_the_table_is_enlarged() {
+fn unlisted_entry_survives_table_growth() {
     const HOLE: u32 = 1 << 31;
     let specimen = Specimen::make().live();
     let slots = layout::slots(specimen.image.bytes(""));
@@ -112,8 +115,9 @@ fn an_entry_that_the_roster_does_not_know_is_not_lost_when_the_table_is_enlarged
     }
 }
 
+// A check does not wait at every corrupt entry for a writer that was killed.
 #[test]
-fn a_check_does_not_wait_at_every_damaged_entry_for_a_writer_that_was_killed() {
+fn check_ignores_killed_writers() {
     let dir = scratch();
     let path = dir.path().join("cache");
     let cache = MmapCache::open(&path).unwrap();
@@ -138,8 +142,9 @@ fn a_check_does_not_wait_at_every_damaged_entry_for_a_writer_that_was_killed() {
     );
 }
 
+// A heap is not put where the other files of its cache belong.
 #[test]
-fn a_heap_is_not_put_where_the_other_files_of_its_cache_belong() {
+fn heap_path_avoids_own_files() {
     let cases = [
         ("cache", "cache"),
         ("cache", "cache.new"),
@@ -162,8 +167,9 @@ fn a_heap_is_not_put_where_the_other_files_of_its_cache_belong() {
     }
 }
 
+// A listing of a corrupt cache does not say that the cache was rebuilt.
 #[test]
-fn a_listing_of_a_damaged_cache_does_not_say_that_it_was_rebuilt() {
+fn corrupt_listing_is_not_superseded() {
     let mut image = Specimen::make().live().image;
     let index = image.bytes_mut("").unwrap();
     let poll = layout::u64_at(index, header::POLL);
@@ -183,8 +189,9 @@ fn a_listing_of_a_damaged_cache_does_not_say_that_it_was_rebuilt() {
     }
 }
 
+// A check rejects a count of regions for which the file has no room.
 #[test]
-fn a_check_takes_no_count_of_regions_for_true_that_the_file_has_no_room_for() {
+fn oversized_region_count_is_rejected() {
     let sound = changed(&Specimen::make().live().image);
     let entries = sound.1.verify().unwrap().entries;
     for shift in 0..64 {

@@ -224,8 +224,9 @@ fn assert_holds_everything(cache: &MmapCache) {
     );
 }
 
+// A cache written by an earlier build is read to the last byte, without changing one.
 #[test]
-fn a_cache_written_by_an_earlier_build_is_read_to_the_last_byte_without_changing_one() {
+fn golden_cache_is_read_unchanged() {
     let copy = Copy::new();
     let before: Vec<_> = FILES
         .map(|(_, suffix)| fs::read(copy.file(suffix)).unwrap())
@@ -242,7 +243,7 @@ fn a_cache_written_by_an_earlier_build_is_read_to_the_last_byte_without_changing
 /// The copy has another inode than the original, and surely another boot. But the original was
 /// flushed, so nothing in it depends on either: recovering would replace the index for nothing.
 #[test]
-fn a_cache_that_was_flushed_and_copied_is_written_on_without_a_recovery() {
+fn flushed_copy_needs_no_recovery() {
     let copy = Copy::new();
     let inode = fs::metadata(&copy.path).unwrap().ino();
     let cache = MmapCache::open(&copy.path).unwrap();
@@ -260,8 +261,9 @@ fn a_cache_that_was_flushed_and_copied_is_written_on_without_a_recovery() {
     );
 }
 
+// A cache of another version is refused by name, and left as it is.
 #[test]
-fn a_cache_of_another_version_is_refused_by_name_and_left_as_it_is() {
+fn other_version_is_refused_unchanged() {
     for (suffix, found) in [("", 2_u32), ("", 0), (".roster", 2), (".roster", 0)] {
         let copy = Copy::new();
         copy.raise(suffix, found);
@@ -279,8 +281,9 @@ fn a_cache_of_another_version_is_refused_by_name_and_left_as_it_is() {
     }
 }
 
+// A version number that was corrupted is corruption, and not another version.
 #[test]
-fn a_version_number_that_was_damaged_is_damage_and_not_another_version() {
+fn corrupt_version_number_is_corrupt() {
     for suffix in ["", ".roster"] {
         let copy = Copy::new();
         copy.change(suffix, 9, &[0x40]);
@@ -289,8 +292,9 @@ fn a_version_number_that_was_damaged_is_damage_and_not_another_version() {
     }
 }
 
+// A segment of another version is an error, and never a miss.
 #[test]
-fn a_segment_of_another_version_is_an_error_and_never_a_miss() {
+fn other_version_segment_never_misses() {
     let copy = Copy::new();
     copy.raise(".heap", 2);
     let cache = Options::new().read_only(true).open(&copy.path).unwrap();
@@ -300,8 +304,9 @@ fn a_segment_of_another_version_is_an_error_and_never_a_miss() {
     ));
 }
 
+// An index with a feature of a newer release is refused, and left as it is.
 #[test]
-fn an_index_with_a_feature_of_a_newer_release_is_left_to_it() {
+fn newer_index_is_left_alone() {
     for bit in 2..32 {
         let copy = Copy::new();
         copy.flag("", bit);
@@ -311,15 +316,16 @@ fn an_index_with_a_feature_of_a_newer_release_is_left_to_it() {
 
 /// The flag may change what the other fields mean: they are not judged.
 #[test]
-fn of_a_newer_release_nothing_but_its_flag_is_judged() {
+fn newer_flag_excuses_other_fields() {
     let copy = Copy::new();
     copy.change("", 80, &7_u32.to_le_bytes());
     copy.flag("", 31);
     copy.assert_left_to_a_newer_release("");
 }
 
+// A heap with a feature of a newer release gives no new index for a lost one.
 #[test]
-fn a_heap_with_a_feature_of_a_newer_release_gives_no_new_index_for_a_lost_one() {
+fn newer_heap_yields_no_index() {
     for bit in (0..32).filter(|&bit| bit != 1) {
         let copy = Copy::new();
         fs::remove_file(&copy.path).unwrap();
@@ -328,16 +334,18 @@ fn a_heap_with_a_feature_of_a_newer_release_gives_no_new_index_for_a_lost_one() 
     }
 }
 
+// A heap of another version gives no new index for a lost one.
 #[test]
-fn a_heap_of_another_version_gives_no_new_index_for_a_lost_one() {
+fn other_version_heap_yields_no_index() {
     let copy = Copy::new();
     fs::remove_file(&copy.path).unwrap();
     copy.raise(".heap", 2);
     copy.assert_left_to_a_newer_release(".heap");
 }
 
+// A corrupt index of a newer release is not repaired from its heap.
 #[test]
-fn a_damaged_index_of_a_newer_release_is_not_repaired_from_its_heap() {
+fn corrupt_newer_index_is_not_repaired() {
     for at in [0, 40] {
         let copy = Copy::new();
         copy.change("", at, b"?");
@@ -350,8 +358,9 @@ fn a_damaged_index_of_a_newer_release_is_not_repaired_from_its_heap() {
     }
 }
 
+// A segment with a feature of a newer release is an error, and never a miss.
 #[test]
-fn a_segment_with_a_feature_of_a_newer_release_is_an_error_and_never_a_miss() {
+fn newer_segment_never_misses() {
     let copy = Copy::new();
     copy.flag(".heap", 31);
     let (file, before) = (copy.file(".heap"), copy.image());
@@ -374,8 +383,9 @@ fn a_segment_with_a_feature_of_a_newer_release_is_an_error_and_never_a_miss() {
     }
 }
 
+// A segment of a newer release is not written to, though the index is of this one.
 #[test]
-fn a_segment_of_a_newer_release_is_not_written_to_though_the_index_is_ours() {
+fn newer_segment_is_never_written() {
     let copy = Copy::new();
     // From here on the index says that it was written under this boot: nobody needs to judge it.
     drop(MmapCache::open(&copy.path).unwrap().writer().unwrap());
@@ -400,8 +410,9 @@ fn a_segment_of_a_newer_release_is_not_written_to_though_the_index_is_ours() {
     }
 }
 
+// A flag under a wrong checksum is corruption, and no newer release.
 #[test]
-fn a_flag_under_a_wrong_checksum_is_damage_and_no_newer_release() {
+fn unsealed_flag_is_corruption() {
     let copy = Copy::new();
     copy.change("", 79, &[0x80]);
     assert!(MmapCache::open(&copy.path).unwrap_err().is_corruption());
@@ -411,7 +422,7 @@ fn a_flag_under_a_wrong_checksum_is_damage_and_no_newer_release() {
 }
 
 #[test]
-fn a_file_with_another_magic_is_not_taken_for_a_cache() {
+fn other_magic_is_no_cache() {
     for (suffix, at) in [("", 0), ("", 7), (".roster", 0)] {
         let copy = Copy::new();
         copy.change(suffix, at, b"?");
@@ -429,7 +440,7 @@ fn a_file_with_another_magic_is_not_taken_for_a_cache() {
 }
 
 #[test]
-fn a_header_with_any_damaged_byte_is_refused() {
+fn corrupt_header_byte_is_refused() {
     for at in (0..128).chain([128 + 64]) {
         let copy = Copy::new();
         let mut byte = [0];

@@ -143,7 +143,7 @@ fn file_names(dir: &Path) -> Vec<OsString> {
 }
 
 #[test]
-fn a_tree_that_was_imported_is_exported_as_the_same_tree() {
+fn imported_tree_exports_identically() {
     let (dir, cache) = place();
     let (tree, copy) = (dir.path().join("tree"), dir.path().join("copy"));
     make_tree(&tree);
@@ -167,7 +167,7 @@ fn a_tree_that_was_imported_is_exported_as_the_same_tree() {
 }
 
 #[test]
-fn lines_of_json_that_were_exported_make_the_same_cache_again() {
+fn exported_lines_recreate_the_cache() {
     let (dir, cache) = place();
     let every_byte: Vec<u8> = (0..=255).collect();
     let long_key = vec![b'k'; 65_535];
@@ -201,8 +201,9 @@ fn lines_of_json_that_were_exported_make_the_same_cache_again() {
     assert_eq!(entries_of(&by_file), entries_of(&cache));
 }
 
+// A line that cannot be read is named and skipped, and the others are stored.
 #[test]
-fn a_line_that_cannot_be_read_is_named_and_skipped_and_the_others_are_stored() {
+fn unreadable_lines_are_skipped() {
     let (_dir, cache) = place();
     let input =
         b"{\"key\":\"a\",\"value\":\"1\"}\n\nnonsense\n{\"key\":\"b\",\"value_base64\":\"Mg==\"}";
@@ -216,8 +217,9 @@ fn a_line_that_cannot_be_read_is_named_and_skipped_and_the_others_are_stored() {
     assert_eq!(entries_of(&cache), Entries::from(expected));
 }
 
+// Links are not followed, and a cache is not imported into itself.
 #[test]
-fn links_are_not_followed_and_a_cache_is_not_imported_into_itself() {
+fn import_skips_links_and_itself() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
@@ -234,8 +236,9 @@ fn links_are_not_followed_and_a_cache_is_not_imported_into_itself() {
     }
 }
 
+// Files that no segment can hold are counted, and the others are stored.
 #[test]
-fn files_that_no_segment_can_hold_are_counted_and_the_rest_is_stored() {
+fn oversized_files_are_counted() {
     let (dir, cache) = place();
     let segment = 16 * 1024;
     drop(
@@ -267,8 +270,9 @@ fn files_that_no_segment_can_hold_are_counted_and_the_rest_is_stored() {
     assert_eq!(entries_of(&cache).len(), 1);
 }
 
+// Keys that lead out of the directory are refused, and the others exported.
 #[test]
-fn keys_that_lead_out_of_the_directory_are_refused_and_the_others_exported() {
+fn escaping_keys_are_not_exported() {
     let (dir, cache) = place();
     fill(
         &cache,
@@ -305,8 +309,9 @@ fn keys_that_lead_out_of_the_directory_are_refused_and_the_others_exported() {
     assert!(stderr(&again).contains("not empty"), "{}", stderr(&again));
 }
 
+// Every listed key can be pasted back, and gives its value.
 #[test]
-fn every_listed_key_can_be_pasted_back_and_gives_its_value() {
+fn listed_keys_can_be_pasted() {
     let (_dir, cache) = place();
     let keys: [&[u8]; 7] = [
         b"plain",
@@ -338,7 +343,7 @@ fn every_listed_key_can_be_pasted_back_and_gives_its_value() {
 }
 
 #[test]
-fn a_listing_keeps_to_its_prefix_and_limit() {
+fn listing_respects_prefix_and_limit() {
     let (_dir, cache) = place();
     fill(
         &cache,
@@ -369,8 +374,9 @@ fn a_listing_keeps_to_its_prefix_and_limit() {
     assert_eq!((&line["size"], lines.len()), (&5.into(), 1));
 }
 
+// Exit codes tell absence from failure, and errors are one line.
 #[test]
-fn exit_codes_tell_absence_from_failure_and_errors_are_one_line() {
+fn exit_codes_distinguish_absence() {
     let (dir, cache) = place();
     fill(&cache, &[(b"key", b"value")]);
     assert_code(&run([OsStr::new("get"), cache.as_ref(), "key".as_ref()]), 0);
@@ -407,7 +413,7 @@ fn exit_codes_tell_absence_from_failure_and_errors_are_one_line() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn export_tolerates_a_closed_pipe() {
     let (_dir, cache) = place();
     let filled = MmapCache::open(&cache).unwrap();
     let mut writer = filled.writer().unwrap();
@@ -435,7 +441,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn stats_for_programs_have_the_numbers_that_the_library_gives() {
+fn stats_match_the_library() {
     let (_dir, cache) = place();
     fill(&cache, &[(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]);
     let opened = MmapCache::open(&cache).unwrap();
@@ -470,8 +476,9 @@ fn stats_for_programs_have_the_numbers_that_the_library_gives() {
     }));
 }
 
+// An append-only cache says so, and an import adds to it and changes nothing.
 #[test]
-fn an_append_only_cache_says_so_and_an_import_adds_to_it_and_changes_nothing() {
+fn import_respects_append_only() {
     let (_dir, cache) = place();
     let opened = Options::new().append_only(true).open(&cache).unwrap();
     opened.put(b"there", b"as it was").unwrap();
@@ -525,7 +532,7 @@ fn flip(path: &Path, at: u64) {
 }
 
 #[test]
-fn verify_finds_a_flipped_byte_of_the_heap_and_says_where() {
+fn verify_locates_a_flipped_byte() {
     let (dir, cache) = place();
     fill(
         &cache,
@@ -568,8 +575,9 @@ fn verify_finds_a_flipped_byte_of_the_heap_and_says_where() {
     );
 }
 
+// A copy in a read-only directory can be inspected, and nothing is written.
 #[test]
-fn looking_at_a_copy_in_a_read_only_directory_works_and_leaves_no_trace() {
+fn inspecting_leaves_no_trace() {
     let (dir, cache) = place();
     fill(&cache, &[(b"key", b"value")]);
     let copy = dir.path().join("copy");
@@ -599,7 +607,7 @@ fn looking_at_a_copy_in_a_read_only_directory_works_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_cache_with_a_broken_header_still_shows_what_its_header_says() {
+fn broken_header_is_still_shown() {
     let (_dir, cache) = place();
     fill(&cache, &[(b"key", b"value"), (b"another", b"value")]);
     // The seed of the hash function: nothing else tells that it is wrong.
@@ -626,7 +634,7 @@ fn a_cache_with_a_broken_header_still_shows_what_its_header_says() {
 }
 
 #[test]
-fn foreign_files_are_refused_and_not_decoded() {
+fn foreign_files_are_not_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let noise: Vec<u8> = (0..20_000_u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -664,7 +672,7 @@ fn foreign_files_are_refused_and_not_decoded() {
 }
 
 #[test]
-fn index_cut_short_is_still_described() {
+fn truncated_index_is_still_described() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("short");
     fs::write(&path, b"MMCINDEX").unwrap();
@@ -677,7 +685,7 @@ fn index_cut_short_is_still_described() {
 }
 
 #[test]
-fn lost_index_is_told_from_no_cache() {
+fn lost_index_differs_from_absence() {
     let (dir, cache) = place();
     fill(&cache, &[(b"key", b"value")]);
     fs::remove_file(&cache).unwrap();
@@ -693,8 +701,9 @@ fn lost_index_is_told_from_no_cache() {
     assert!(said.contains("no cache here"), "{said}");
 }
 
+// A missing or foreign roster or segment is named.
 #[test]
-fn a_missing_or_foreign_companion_is_named() {
+fn missing_companion_file_is_named() {
     let (dir, cache) = place();
     fill(&cache, &[(b"key", b"value")]);
     let says = |what: &str| {
@@ -718,7 +727,7 @@ fn a_missing_or_foreign_companion_is_named() {
 }
 
 #[test]
-fn a_cache_at_work_never_looks_implausible() {
+fn live_cache_looks_consistent() {
     let (_dir, path) = place();
     let cache = MmapCache::open(&path).unwrap();
     let (mut seen, mut steady) = (0, 0);
@@ -747,8 +756,9 @@ fn a_cache_at_work_never_looks_implausible() {
     );
 }
 
+// A heap at another path is found where the options or the index say it is.
 #[test]
-fn a_heap_elsewhere_is_found_where_it_is_said_to_be() {
+fn separate_heap_is_found() {
     let (dir, cache) = place();
     let heaps = dir.path().join("heaps");
     fs::create_dir(&heaps).unwrap();
@@ -775,8 +785,9 @@ fn a_heap_elsewhere_is_found_where_it_is_said_to_be() {
     assert_eq!(got.stdout, b"v");
 }
 
+// The demonstration compares a tree while another process writes.
 #[test]
-fn the_demonstration_compares_a_tree_while_another_process_writes() {
+fn demo_compares_beside_a_writer() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     make_tree(&tree);
@@ -802,7 +813,7 @@ fn the_demonstration_compares_a_tree_while_another_process_writes() {
 }
 
 #[test]
-fn a_writer_that_was_killed_leaves_a_cache_that_can_be_looked_at() {
+fn killed_writers_cache_is_inspectable() {
     let (dir, cache) = place();
     let tree = dir.path().join("tree");
     make_tree(&tree);
@@ -836,7 +847,7 @@ fn a_writer_that_was_killed_leaves_a_cache_that_can_be_looked_at() {
 }
 
 #[test]
-fn the_demonstration_notices_a_file_that_is_not_what_was_imported() {
+fn demo_notices_a_differing_file() {
     let (dir, cache) = place();
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
@@ -871,8 +882,9 @@ fn the_demonstration_notices_a_file_that_is_not_what_was_imported() {
     );
 }
 
+// The program reports each action of the repair.
 #[test]
-fn repair_brings_a_lost_index_back_and_says_what_it_did() {
+fn repair_restores_a_lost_index() {
     let (_dir, cache) = place();
     fill(&cache, &[(b"a", b"1"), (b"b", b"22"), (b"gone", b"x")]);
     assert!(MmapCache::open(&cache).unwrap().delete(b"gone").unwrap());
@@ -906,8 +918,9 @@ fn repair_brings_a_lost_index_back_and_says_what_it_did() {
     assert_eq!(report["entries"], 2);
 }
 
+// Repair exits with 1 if something is lost, and with 2 if there is no cache.
 #[test]
-fn repair_exits_with_1_where_something_is_lost_and_with_2_where_nothing_is() {
+fn repair_exit_code_tells_losses() {
     let (_dir, cache) = place();
     let absent = run([OsStr::new("repair"), cache.as_os_str()]);
     assert_code(&absent, 2);

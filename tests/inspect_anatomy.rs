@@ -122,7 +122,7 @@ const COMMANDS: [&[&str]; 7] = [
 ];
 
 #[test]
-fn a_slot_is_shown_with_the_record_that_it_links_to() {
+fn slot_shows_its_linked_record() {
     let golden = Golden::new();
     assert_shown(
         "slot",
@@ -137,7 +137,7 @@ fn a_slot_is_shown_with_the_record_that_it_links_to() {
 }
 
 #[test]
-fn a_damaged_slot_names_each_byte_that_is_wrong() {
+fn corrupt_slot_names_wrong_bytes() {
     let golden = Golden::new();
     let slot = json(&golden.path, &["slot", "--key", "k", "--json"]);
     let number = slot["number"].to_string();
@@ -148,8 +148,9 @@ fn a_damaged_slot_names_each_byte_that_is_wrong() {
     assert_shown("slot_damaged", &golden.shows(1, &["slot", &number]));
 }
 
+// A slot, record or segment that does not exist is absent, and no failure.
 #[test]
-fn what_is_not_there_is_absent_and_no_failure() {
+fn absent_items_exit_with_one() {
     let golden = Golden::new();
     for arguments in [
         &["slot", "--key", "no such key"][..],
@@ -166,7 +167,7 @@ fn what_is_not_there_is_absent_and_no_failure() {
 }
 
 #[test]
-fn a_record_is_shown_field_by_field_and_byte_by_byte() {
+fn record_shows_fields_and_bytes() {
     let golden = Golden::new();
     let (_, place) = golden.place("three hundred bytes");
     assert_shown(
@@ -182,7 +183,7 @@ fn a_record_is_shown_field_by_field_and_byte_by_byte() {
 }
 
 #[test]
-fn the_bytes_that_are_wrong_in_a_record_are_pointed_at() {
+fn corrupt_record_marks_wrong_bytes() {
     let golden = Golden::new();
     let (at, place) = golden.place("overwritten");
     golden.change(".heap", at + 16, &[0, 0, 7]);
@@ -193,8 +194,9 @@ fn the_bytes_that_are_wrong_in_a_record_are_pointed_at() {
     assert_eq!(shown["doubts"].as_array().unwrap().len(), 4);
 }
 
+// The heap is shown record by record, with corruption in its place.
 #[test]
-fn the_heap_is_shown_record_by_record_and_damage_in_its_place() {
+fn heap_shows_records_and_corruption() {
     let golden = Golden::new();
     assert_shown("heap", &golden.shows(0, &["heap"]));
     let (at, _) = golden.place("empty");
@@ -220,7 +222,7 @@ fn the_heap_is_shown_record_by_record_and_damage_in_its_place() {
 }
 
 #[test]
-fn every_header_is_shown_field_by_field() {
+fn headers_are_shown_by_field() {
     let golden = Golden::new();
     assert_shown("header", &golden.shows(0, &["header"]));
     assert_eq!(golden.shows(0, &["header", "--doubtful"]), "");
@@ -231,7 +233,7 @@ fn every_header_is_shown_field_by_field() {
 }
 
 #[test]
-fn what_cannot_be_true_in_a_header_is_named_at_its_field() {
+fn impossible_header_fields_are_named() {
     let golden = Golden::new();
     golden.change("", 40, &[7; 8]);
     golden.change("", 240, &[0xff; 8]);
@@ -245,7 +247,7 @@ fn what_cannot_be_true_in_a_header_is_named_at_its_field() {
 }
 
 #[test]
-fn histograms_and_maps_are_drawn_without_a_terminal() {
+fn charts_need_no_terminal() {
     let golden = Golden::new();
     let histogram = golden.shows(0, &["histogram"]);
     // The ages grow from day to day.
@@ -268,7 +270,7 @@ fn histograms_and_maps_are_drawn_without_a_terminal() {
 }
 
 #[test]
-fn a_map_marks_the_region_in_which_something_cannot_be_right() {
+fn map_marks_the_corrupt_region() {
     let golden = Golden::new();
     let slot = json(&golden.path, &["slot", "--key", "k", "--json"]);
     golden.change("", slot["link_at"].as_u64().unwrap() + 4, &[9]);
@@ -281,8 +283,9 @@ fn a_map_marks_the_region_in_which_something_cannot_be_right() {
     assert_eq!(full["full"]["census"]["implausible"], 1);
 }
 
+// Statistics tell which process holds the lock, and how long probes are.
 #[test]
-fn statistics_tell_who_holds_the_lock_and_how_searches_go() {
+fn stats_show_lock_and_probes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let cache = MmapCache::open(&path).unwrap();
@@ -313,7 +316,7 @@ fn statistics_tell_who_holds_the_lock_and_how_searches_go() {
 }
 
 #[test]
-fn numbered_keys_are_shown_with_their_numbers() {
+fn keys_are_shown_with_ids() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let labels = Labels::open(&path).unwrap();
@@ -334,7 +337,7 @@ fn numbered_keys_are_shown_with_their_numbers() {
 }
 
 #[test]
-fn looking_changes_no_byte_and_waits_for_nobody() {
+fn inspecting_neither_changes_nor_waits() {
     let golden = Golden::new();
     let state = || {
         FILES.map(|(_, suffix)| {
@@ -364,7 +367,7 @@ fn looking_changes_no_byte_and_waits_for_nobody() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_insist() {
+fn colour_needs_terminal_or_force() {
     let golden = Golden::new();
     let drawn = |set: &[&str]| {
         let mut map = command(&golden.path, &["map"]);
@@ -380,7 +383,7 @@ fn colour_is_for_terminals_and_for_those_who_insist() {
 }
 
 #[test]
-fn keys_reach_a_terminal_escaped() {
+fn terminal_keys_are_escaped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let cache = MmapCache::open(&path).unwrap();
@@ -401,7 +404,7 @@ fn keys_reach_a_terminal_escaped() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn map_tolerates_a_closed_pipe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let cache = MmapCache::open(&path).unwrap();
@@ -420,7 +423,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn an_index_without_a_header_is_shown_by_what_its_heap_says() {
+fn headerless_index_is_shown_from_heap() {
     let golden = Golden::new();
     let before = golden.shows(0, &["histogram", "--json"]);
     golden.change("", 80, &[0xff; 24]);

@@ -38,7 +38,7 @@ fn grown_by(mut run: impl FnMut()) -> isize {
 }
 
 #[test]
-fn memory_does_not_grow_however_often_one_value_is_interned() {
+fn repeated_interning_needs_no_memory() {
     for retention in ALL {
         let pool = pool(retention);
         let held = pool.intern("blocks");
@@ -64,8 +64,9 @@ fn memory_does_not_grow_however_often_one_value_is_interned() {
     assert_eq!(grown_by(decode), 0, "instances that come and go");
 }
 
+// All memory is freed when pools and handles are gone, in either order.
 #[test]
-fn everything_is_given_back_when_pools_and_handles_are_gone_in_either_order() {
+fn memory_returns_in_either_order() {
     for retention in ALL {
         for pool_first in [true, false] {
             let come_and_go = || {
@@ -94,7 +95,7 @@ fn everything_is_given_back_when_pools_and_handles_are_gone_in_either_order() {
 }
 
 #[test]
-fn a_pool_says_how_many_bytes_it_holds_and_is_right() {
+fn pool_reports_its_true_size() {
     for retention in ALL {
         let pool = pool(retention);
         let mut handles = Vec::with_capacity(10_000);
@@ -109,7 +110,7 @@ fn a_pool_says_how_many_bytes_it_holds_and_is_right() {
 }
 
 #[test]
-fn a_reset_and_a_shrink_give_memory_back_at_once() {
+fn reset_and_shrink_free_memory() {
     let pool = pool(Retention::UntilReset);
     let fill = || (0..10_000).for_each(|i| drop(pool.intern(format!("value {i}"))));
     let ((), _, left) = count(|| {

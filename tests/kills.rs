@@ -60,8 +60,9 @@ fn holds_the_writer(part: &Part) {
     hear();
 }
 
+// A stopped writer is named to those who time out, and goes on when it is woken.
 #[test]
-fn a_writer_that_is_stopped_is_named_to_those_who_wait_in_vain_and_goes_on_when_it_is_woken() {
+fn stopped_writer_is_named_to_waiters() {
     let scratch = Scratch::new();
     let cache = open(&scratch.path);
     let mut other = Child::start("holds the writer", &scratch.path, &[]);
@@ -98,8 +99,9 @@ fn holds_the_cache(part: &Part) {
     hear();
 }
 
+// An exclusive handle is named between its writes too, and no longer when it is closed.
 #[test]
-fn an_exclusive_handle_is_named_between_its_writes_too_and_no_more_when_it_is_gone() {
+fn exclusive_holder_is_named_until_gone() {
     let scratch = Scratch::new();
     let cache = open(&scratch.path);
     let mut other = Child::start("holds the cache", &scratch.path, &[]);
@@ -123,8 +125,9 @@ fn waits_for_the_writer(part: &Part) {
     hear();
 }
 
+// A writer killed while it waits for the lock blocks no other, and has written nothing.
 #[test]
-fn a_writer_killed_while_it_waits_for_the_lock_keeps_nobody_from_it_and_has_written_nothing() {
+fn killed_waiter_blocks_no_writer() {
     let scratch = Scratch::new();
     let cache = open(&scratch.path);
     let mut writer = cache.writer().expect("the writer");
@@ -192,7 +195,7 @@ fn waits_after_kills(waits_before: bool, kills: usize) -> Vec<Duration> {
 
 /// A busy machine may delay one of them, not most.
 #[test]
-fn killed_holders_lock_is_soon_free() {
+fn killed_holder_frees_lock_quickly() {
     let waits = waits_after_kills(true, 9);
     assert!(waits[4] < Duration::from_millis(3), "{waits:?}");
     let waits = waits_after_kills(false, 9);
@@ -218,8 +221,9 @@ fn creates(part: &Part) {
     hear();
 }
 
+// A process is killed while several create a cache: the others get it complete.
 #[test]
-fn whoever_is_killed_while_several_create_a_cache_the_others_get_it_whole() {
+fn killed_creator_leaves_creation_complete() {
     let mut random = Random::new(11);
     let mut done = 0;
     for _ in 0..25 {
@@ -260,8 +264,9 @@ fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
     done
 }
 
+// One of several processes is killed: the others go on, and nothing acknowledged is lost.
 #[test]
-fn whoever_is_killed_the_others_go_on_and_nothing_acknowledged_is_lost() {
+fn kills_lose_no_acknowledged_write() {
     let mut by_flock = child::tight();
     by_flock.lock_by_flock(true);
     for (options, rounds) in [(child::tight(), 10), (Options::new(), 4), (by_flock, 4)] {
@@ -271,9 +276,10 @@ fn whoever_is_killed_the_others_go_on_and_nothing_acknowledged_is_lost() {
     }
 }
 
+// Four writers and two readers share the cache.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn three_hundred_kills_among_four_writers_and_two_readers() {
+fn three_hundred_kills_lose_nothing() {
     let mut by_flock = child::tight();
     by_flock.lock_by_flock(true);
     for options in [Options::new(), child::tight(), by_flock] {

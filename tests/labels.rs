@@ -99,8 +99,9 @@ fn learn(known: &mut BTreeMap<u64, LabelId>, number: u64, id: LabelId) {
     assert_eq!(before, id, "label {number} has two ids");
 }
 
+// Threads that insert the same labels at the same time are given the same ids.
 #[test]
-fn threads_that_insert_the_same_labels_at_once_are_given_the_same_ids() {
+fn threads_get_equal_ids() {
     let dir = tempfile::tempdir().unwrap();
     let labels = Labels::open(dir.path().join("labels")).unwrap();
     let mut known = BTreeMap::new();
@@ -118,8 +119,9 @@ fn threads_that_insert_the_same_labels_at_once_are_given_the_same_ids() {
     assert_dense(&labels, &known);
 }
 
+// Processes that insert the same labels at the same time are given the same ids.
 #[test]
-fn processes_that_insert_the_same_labels_at_once_are_given_the_same_ids() {
+fn processes_get_equal_ids() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let mut children: Vec<_> = (0..PROCESSES)
@@ -182,13 +184,13 @@ fn kill_while_they_insert(rounds: u64) {
 }
 
 #[test]
-fn ids_that_were_given_before_a_kill_are_the_same_after_it() {
+fn ids_survive_a_kill() {
     kill_while_they_insert(12);
 }
 
 /// `cargo test --release --test labels -- --ignored`: a minute.
 #[test]
 #[ignore = "a soak: 300 rounds"]
-fn ids_that_were_given_before_any_of_300_kills_are_the_same_after_it() {
+fn ids_survive_300_kills() {
     kill_while_they_insert(300);
 }

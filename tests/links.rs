@@ -39,7 +39,7 @@ fn move_and_link(from: &Path, to: &Path) {
 
 /// Somebody moved the heap to a larger disk. Recovery must not take its entries for lost.
 #[test]
-fn linked_heap_is_refused_without_loss() {
+fn linked_heap_is_refused_losslessly() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = dir.path().join("cache");
     filled(&path, 120);
@@ -138,7 +138,7 @@ fn linked_roster_is_refused_and_repaired() {
 
 /// A link that takes the place of the index of an open cache leads nowhere either.
 #[test]
-fn linked_index_is_not_followed_later() {
+fn index_link_is_not_followed_later() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (path, other) = (dir.path().join("cache"), elsewhere.path().join("other"));
     filled(&path, 10);
@@ -156,7 +156,7 @@ fn linked_index_is_not_followed_later() {
 
 /// A hard link is the file itself by another name, and removing one name leaves the other.
 #[test]
-fn hard_links_are_names_of_one_file() {
+fn hard_links_name_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     filled(&path, 60);

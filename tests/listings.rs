@@ -340,7 +340,7 @@ fn try_writers(sample: &Sample, stride: usize, copied: usize) {
 }
 
 #[test]
-fn unchanged_files_are_listed_in_full() {
+fn unchanged_files_are_listed_completely() {
     for sample in [caches(), dictionaries(), labels()] {
         let dir = scratch();
         let path = dir.path().join("cache");
@@ -384,7 +384,7 @@ fn changed_bytes_never_shorten_label_listings() {
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
-fn every_byte_of_listed_files() {
+fn soak_changed_bytes_never_shorten_listings() {
     for sample in [caches(), dictionaries(), labels()] {
         try_readers(&sample, 1, 50);
         try_writers(&sample, 3, 50);

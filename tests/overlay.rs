@@ -157,7 +157,7 @@ fn sees_appended_records(part: &Part) {
 }
 
 #[test]
-fn appended_records_are_no_damage() {
+fn appended_records_are_no_corruption() {
     let fill = |dir: &Path| {
         let cache = MmapCache::open(dir.join("cache")).expect("a cache");
         write(&cache, 0);
@@ -193,7 +193,7 @@ fn sees_appended_labels(part: &Part) {
 }
 
 #[test]
-fn appended_labels_are_no_damage() {
+fn appended_labels_are_no_corruption() {
     let fill = |dir: &Path| {
         let labels = Labels::open(dir.join("cache")).expect("labels");
         labels.get_or_insert("label 0").expect("an id");
@@ -210,7 +210,7 @@ fn appended_labels_are_no_damage() {
 /// Two FUSE mounts of one directory are as two machines: each has its own pages. So FUSE is refused,
 /// for the index and for the heap, unless the caller vouches for a single mount.
 #[test]
-fn fuse_is_refused_unless_vouched_for() {
+fn fuse_needs_a_voucher() {
     let Some(fuse) = Bound::mount() else {
         return;
     };

@@ -76,7 +76,7 @@ fn listing(cache: &MmapCache) -> String {
 }
 
 #[test]
-fn what_one_process_puts_another_finds_in_both_directions() {
+fn processes_see_each_others_puts() {
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
     put(&cache, "before", "1").expect("a put");
@@ -107,8 +107,9 @@ fn what_one_process_puts_another_finds_in_both_directions() {
     other.finish();
 }
 
+// Processes that take turns see every change at once, through growth and rebuilds.
 #[test]
-fn processes_that_take_turns_see_every_change_at_once_through_growth_and_rebuilds() {
+fn alternating_processes_see_every_change() {
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
     let mut other = Child::start("obeys", &scratch.path, &[]);
@@ -138,8 +139,9 @@ fn processes_that_take_turns_see_every_change_at_once_through_growth_and_rebuild
     assert!(report.is_clean(), "{:?}", report.faults);
 }
 
+// Readers of another process see whole generations while the cache is rebuilt in a row.
 #[test]
-fn readers_of_another_process_see_whole_generations_while_the_cache_is_rebuilt_in_a_row() {
+fn readers_see_whole_generations() {
     for options in [Options::new(), tight()] {
         let scratch = Scratch::new();
         let seen = rebuilds::under_readers(&scratch.path, &options, 40);
@@ -150,8 +152,9 @@ fn readers_of_another_process_see_whole_generations_while_the_cache_is_rebuilt_i
     }
 }
 
+// As soon as a rebuild has returned, every process reads the new entries.
 #[test]
-fn a_rebuild_that_has_returned_is_what_every_process_reads_next() {
+fn returned_rebuild_is_visible_everywhere() {
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
     let mut other = Child::start("obeys", &scratch.path, &[]);
@@ -189,8 +192,9 @@ fn count_in(value: &[u8]) -> u64 {
     digits.parse().expect("a number")
 }
 
+// Versions only go up.
 #[test]
-fn processes_that_increment_one_counter_lose_no_increment_and_versions_only_go_up() {
+fn concurrent_processes_lose_no_increment() {
     const EACH: u64 = 8_000;
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
@@ -274,8 +278,9 @@ fn churn(
     }
 }
 
+// Readers see no wrong value while writers insert, overwrite, delete, grow and clean.
 #[test]
-fn readers_see_no_wrong_value_while_writers_insert_overwrite_delete_grow_and_clean() {
+fn readers_beside_writers_see_no_garbage() {
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
     for key in (0..STAYING).map(staying) {
@@ -337,8 +342,9 @@ fn tells_its_versions(part: &Part) {
 /// Where the header has the last version: `last_mtime` in `docs/format.md`.
 const LAST_MTIME: u64 = 280;
 
+// Versions of many processes grow, though the clock was set back by an hour.
 #[test]
-fn versions_of_many_processes_grow_though_the_clock_was_set_back_by_an_hour() {
+fn versions_grow_despite_clock_setback() {
     const EACH: u64 = 400;
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
@@ -379,8 +385,9 @@ fn versions_of_many_processes_grow_though_the_clock_was_set_back_by_an_hour() {
     assert!(cache.verify().expect("a check").is_clean());
 }
 
+// A listing whose files a rebuild has removed ends with an error; the next one finds all entries.
 #[test]
-fn a_listing_whose_files_a_rebuild_has_removed_says_so_and_another_one_finds_everything() {
+fn superseded_listing_says_so() {
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
     let mut other = Child::start("obeys", &scratch.path, &[]);
@@ -407,8 +414,9 @@ fn a_listing_whose_files_a_rebuild_has_removed_says_so_and_another_one_finds_eve
     other.finish();
 }
 
+// A writer is killed at any moment.
 #[test]
-fn a_writer_killed_at_any_moment_loses_nothing_that_it_acknowledged() {
+fn killed_writer_loses_nothing_acknowledged() {
     for (is_tight, rounds) in [(false, 15), (true, 45)] {
         let scratch = Scratch::new();
         let (operations, _) = kills::survive(&scratch.path, is_tight, rounds, 1);
@@ -416,8 +424,9 @@ fn a_writer_killed_at_any_moment_loses_nothing_that_it_acknowledged() {
     }
 }
 
+// A segment file that a killed writer left without a header is in no writer's way.
 #[test]
-fn a_segment_file_that_a_killed_writer_left_without_a_header_is_in_nobodys_way() {
+fn headerless_segment_blocks_nothing() {
     // The moment between creating the file and writing its header is too short for the kills above
     // to meet often.
     for length in [0, 4096] {
@@ -437,8 +446,9 @@ fn a_segment_file_that_a_killed_writer_left_without_a_header_is_in_nobodys_way()
     }
 }
 
+// A thread that holds the writer gets an error instead of waiting for itself.
 #[test]
-fn a_thread_that_holds_the_writer_is_told_so_instead_of_waiting_for_itself() {
+fn second_writer_in_thread_is_refused() {
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
     let second = MmapCache::open(&scratch.path).expect("another handle");
@@ -465,7 +475,7 @@ fn a_thread_that_holds_the_writer_is_told_so_instead_of_waiting_for_itself() {
 }
 
 #[test]
-fn handles_through_symbolic_links_are_handles_on_one_cache() {
+fn symlinked_handles_share_one_cache() {
     let scratch = Scratch::new();
     let directory = scratch.path.parent().expect("a directory");
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
@@ -499,8 +509,9 @@ fn handles_through_symbolic_links_are_handles_on_one_cache() {
         .for_each(|(_, other)| drop(other.finish()));
 }
 
+// Threads exclude each other with handles of their own, and with a common one.
 #[test]
-fn threads_with_handles_of_their_own_or_a_common_one_exclude_each_other() {
+fn threads_exclude_each_other() {
     const EACH: u64 = 1_000;
     let scratch = Scratch::new();
     let first = MmapCache::open(&scratch.path).expect("a new cache");
@@ -523,8 +534,9 @@ fn threads_with_handles_of_their_own_or_a_common_one_exclude_each_other() {
     assert_eq!(count_in(&end), 4 * EACH);
 }
 
+// Another process is refused after its timeout while a writer is held, and reads all the while.
 #[test]
-fn another_process_is_refused_after_its_timeout_while_a_writer_is_held_and_reads_meanwhile() {
+fn held_writer_times_out_others() {
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
     let mut other = Child::start("obeys", &scratch.path, &[]);
@@ -548,7 +560,7 @@ fn another_process_is_refused_after_its_timeout_while_a_writer_is_held_and_reads
 }
 
 #[test]
-fn an_exclusive_handle_keeps_the_writers_of_other_processes_out_for_its_whole_life() {
+fn exclusive_handle_excludes_other_processes() {
     let scratch = Scratch::new();
     let mut options = Options::new();
     let cache = options

@@ -133,8 +133,9 @@ fn read_only_place(path: &Path, model: &Model, why: std::io::ErrorKind) {
     assert_eq!(listing(dir), before);
 }
 
+// Readers on a read-only medium need no lock file, and create nothing.
 #[test]
-fn readers_on_a_read_only_medium_need_no_lock_file_and_create_nothing() {
+fn readers_need_no_lock_file() {
     let Some(volume) = Volume::mount(Kind::Ext4(4096), 8 << 20) else {
         return;
     };
@@ -145,8 +146,10 @@ fn readers_on_a_read_only_medium_need_no_lock_file_and_create_nothing() {
     read_only_place(&path, &model, std::io::ErrorKind::ReadOnlyFilesystem);
 }
 
+// Readers on a read-only medium serve the entries that an unclean shutdown left, and repair
+// nothing.
 #[test]
-fn readers_on_a_read_only_medium_serve_what_an_unclean_shutdown_left_and_repair_nothing() {
+fn readers_serve_unclean_read_only_medium() {
     let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
         return;
     };
@@ -181,7 +184,7 @@ fn model_of(path: &Path) -> Model {
 }
 
 #[test]
-fn whoever_may_only_read_the_files_reads_them() {
+fn read_permission_suffices_for_reading() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must be root");
         eprintln!("NOT RUN: becoming somebody else needs root");
@@ -221,7 +224,7 @@ fn may_not_look(part: &Part) {
 /// After a switch whose renames were not finished, a segment under its preliminary name cannot be
 /// opened, for want of a right or of descriptors: that does not make it a leftover.
 #[test]
-fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
+fn unreadable_staged_file_is_kept() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must be root");
         eprintln!("NOT RUN: becoming somebody else needs root");
@@ -260,7 +263,7 @@ fn what_cannot_be_looked_at_is_not_removed_as_a_leftover() {
 
 /// The same for a moment only, in which everything else works.
 #[test]
-fn what_could_not_be_looked_at_for_a_moment_is_not_removed_as_a_leftover() {
+fn briefly_unreadable_staged_file_is_kept() {
     for name in ["cache.heap.3", "cache.roster"] {
         let dir = directory();
         let path = dir.path().join("cache");
@@ -444,7 +447,7 @@ fn opens_with_few_descriptors(part: &Part) {
 }
 
 #[test]
-fn a_handle_that_was_opened_with_the_last_descriptors_is_as_good_as_any() {
+fn handle_works_with_last_descriptors() {
     each("opens with few descriptors", 0..8);
 }
 
@@ -465,7 +468,7 @@ fn repairs_with_few_descriptors(part: &Part) {
 }
 
 #[test]
-fn a_repair_with_too_few_descriptors_loses_nothing() {
+fn repair_without_descriptors_loses_nothing() {
     each("repairs with few descriptors", 0..14);
 }
 
@@ -509,7 +512,7 @@ fn each(role: &str, numbers: impl IntoIterator<Item = u64>) {
 }
 
 #[test]
-fn too_few_descriptors_are_an_error_and_no_loss() {
+fn exhausted_descriptors_lose_nothing() {
     each("lacks descriptors", 0..=12);
 }
 
@@ -527,7 +530,7 @@ fn lacks_address_space(part: &Part) {
 }
 
 #[test]
-fn too_little_address_space_is_an_error_and_no_loss() {
+fn exhausted_address_space_loses_nothing() {
     each("lacks address space", [16, 40, 60, 80, 100, 120, 200, 400]);
 }
 
@@ -549,7 +552,7 @@ fn lacks_file_size(part: &Part) {
 }
 
 #[test]
-fn the_file_size_limit_is_an_error_and_no_signal() {
+fn file_size_limit_raises_no_signal() {
     each(
         "lacks file size",
         [0, 1, 4, 8, 12, 16, 64, 8_200, 8_260, 8_400],
@@ -602,7 +605,7 @@ fn lacks_room(part: &Part) {
 }
 
 #[test]
-fn a_quota_is_a_full_disk() {
+fn quota_counts_as_disk_full() {
     let errnos = [Errno::DQUOT, Errno::NOSPC, Errno::IO];
     each(
         "lacks room",
@@ -682,8 +685,9 @@ fn cannot_sync(part: &Part) {
     assert_eq!(hear().as_deref(), Some("go on"));
 }
 
+// A failed sync is reported, and stays reported to every handle and process.
 #[test]
-fn a_failed_sync_is_reported_and_stays_reported_to_everybody() {
+fn failed_sync_stays_reported() {
     for moment in 0..6 {
         let dir = directory();
         let path = dir.path().join("cache");
@@ -731,7 +735,7 @@ fn a_failed_sync_is_reported_and_stays_reported_to_everybody() {
 
 /// The first change after a flush puts a mark on the disk; and a rebuild syncs before it counts.
 #[test]
-fn a_sync_that_a_change_needs_fails_the_change() {
+fn failed_sync_fails_its_change() {
     let dir = directory();
     let path = dir.path().join("cache");
     let model = prepare(&path);

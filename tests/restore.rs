@@ -279,14 +279,14 @@ fn restore_all(root: &Path) {
 }
 
 #[test]
-fn backup_restored_in_place_is_the_backup() {
+fn backup_restored_in_place_is_valid() {
     let root = tempfile::tempdir().expect("a directory");
     restore_all(root.path());
 }
 
 /// On a file system in memory stores move no times of files.
 #[test]
-fn restored_backup_in_memory_is_the_backup() {
+fn backup_restored_in_memory_is_valid() {
     let Ok(root) = tempfile::tempdir_in("/dev/shm") else {
         return eprintln!("NOT RUN: there is no /dev/shm");
     };
@@ -295,7 +295,7 @@ fn restored_backup_in_memory_is_the_backup() {
 
 /// What was flushed is newer to programs that go by times, in memory too.
 #[test]
-fn flush_moves_times_of_changed_files() {
+fn flush_updates_times_of_changed_files() {
     for root in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
         let Ok(dir) = tempfile::tempdir_in(&root) else {
             eprintln!("NOT RUN: there is no {}", root.display());

@@ -227,7 +227,7 @@ fn files_without_acls_grant_no_more() {
 /// A directory's default ACL is reduced by the mode that was asked for, as for any new file; later
 /// files have the rights of the index, whatever the directory says by then.
 #[test]
-fn default_acl_is_reduced_by_the_mode() {
+fn mode_reduces_the_default_acl() {
     if !is_root() {
         return;
     }
@@ -258,7 +258,7 @@ fn default_acl_is_reduced_by_the_mode() {
 /// New files are created for their creator alone, and get the rights of the index afterwards: there
 /// is no moment at which the default ACL of the directory counts.
 #[test]
-fn new_files_are_never_open_to_more() {
+fn new_files_are_never_wider() {
     if !is_root() {
         return;
     }

@@ -171,18 +171,18 @@ fn short_lived_handles_leave_space_bounded() {
 }
 
 #[test]
-fn short_lived_durable_handles_leave_space_bounded() {
+fn short_lived_durable_handles_bound_space() {
     churn_by_handles(Options::new().durability(Durability::Sync), 500);
 }
 
 #[test]
-fn short_lived_handles_without_threads_leave_space_bounded() {
+fn handles_without_threads_bound_space() {
     churn_by_handles(Options::new().background(false), 800);
 }
 
 /// Each handle deletes one entry: what is live goes, and what cleaning moves must not pile up.
 #[test]
-fn deletions_by_short_lived_handles_never_grow_the_files() {
+fn deletions_never_grow_the_files() {
     let scratch = Scratch::new();
     filled(&Options::new(), &scratch.path);
     let most = 4 * live(&scratch) + 16 * MIB;

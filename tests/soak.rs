@@ -45,13 +45,14 @@ fn value(number: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_cache_grows_by_itself_and_finds_everything_again() {
+fn growing_cache_finds_everything() {
     grow(20_000);
 }
 
+// A cache grows from empty to a million keys, and finds all of them.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn a_million_keys_grow_from_an_empty_cache() {
+fn soak_million_keys_are_found() {
     let reopening = grow(1_000_000);
     assert!(reopening < Duration::from_millis(10), "{reopening:?}");
 }
@@ -126,13 +127,14 @@ fn list(cache: &MmapCache, count: u64) {
 }
 
 #[test]
-fn overwritten_values_are_reclaimed_along_the_way() {
+fn overwritten_values_are_reclaimed() {
     overwrite(100_000);
 }
 
+// Ten million updates leave the files small without a call of `compact`.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn ten_million_updates_need_no_compaction() {
+fn soak_updates_need_no_compaction() {
     overwrite(10_000_000);
 }
 
@@ -176,15 +178,16 @@ fn within_bounds(cache: &MmapCache) -> (u64, u64) {
 }
 
 #[test]
-fn deleted_slots_are_taken_back_along_the_way() {
+fn deleted_slots_are_reclaimed() {
     // Smaller regions, which fill up sooner: without purging them, the table would double.
     let slots = replace_in_turn(Options::new().region_slots(256), 40_000, 1_000);
     assert!(slots.1 * 2 <= slots.0 * 3, "{slots:?}");
 }
 
+// A million insertions and deletions at most double the slots of a table.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn a_million_insertions_and_deletions_leave_a_table_as_it_was() {
+fn soak_churn_keeps_table_size_bounded() {
     let slots = replace_in_turn(&Options::new(), 1_000_000, 5_000);
     assert!(slots.1 <= slots.0 * 2, "{slots:?}");
 }
@@ -257,9 +260,10 @@ fn time_of_misses(cache: &MmapCache) -> Duration {
     began.elapsed()
 }
 
+// A thousand rebuilds run while other processes read.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn a_thousand_rebuilds_under_readers_of_other_processes() {
+fn soak_readers_see_whole_generations() {
     for options in [Options::new(), tight()] {
         let scratch = Scratch::new();
         let began = Instant::now();

@@ -44,8 +44,9 @@ fn run(options: &Options, length: Duration, between: Duration) -> Done {
     crew.finish()
 }
 
+// Four writers and four readers, each a process of its own, agree on everything.
 #[test]
-fn four_writers_and_four_readers_agree_on_everything() {
+fn writers_and_readers_agree() {
     for by_flock in [false, true] {
         let mut options = child::tight();
         options.lock_by_flock(by_flock);
@@ -58,9 +59,10 @@ fn four_writers_and_four_readers_agree_on_everything() {
     }
 }
 
+// All processes together work on one cache for one process-hour.
 #[test]
 #[ignore = "a soak: an hour of processes; see docs/testing.md"]
-fn an_hour_of_processes_on_one_cache() {
+fn soak_writers_and_readers_agree() {
     let seconds = std::env::var(SECONDS).map_or(450_u64, |seconds| {
         seconds.parse().expect("a number of seconds")
     });

@@ -36,9 +36,9 @@ fn heap_of(path: &std::path::Path) -> PathBuf {
     PathBuf::from(format!("{}.heap", path.display()))
 }
 
+// Readers of a truncated mapping end with SIGBUS; later ones open the rest.
 #[test]
-fn a_file_cut_under_a_mapping_ends_its_readers_with_sigbus_and_those_who_come_later_open_what_is_left()
- {
+fn truncated_file_sigbus() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let cache = MmapCache::open(&path).unwrap();

@@ -5,30 +5,30 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::Result;
-use super::etag::ETag;
-use super::format::{Format, Value};
-use super::key::DictKey;
-use super::local::{Held, LocalOptions, Memory};
-use super::mmap::{Engine, Locked, MmapDict};
-use super::segments::Segments;
-use super::semantics::OnStore;
-use super::store::{Lookup, Place, Scope, Session, Store};
-use super::view::View;
+use crate::dict::error::Result;
+use crate::dict::etag::ETag;
+use crate::dict::format::{Format, Value};
+use crate::dict::key::DictKey;
+use crate::dict::local::{Held, LocalOptions, Memory};
+use crate::dict::mmap::{Engine, Locked, MmapDict};
+use crate::dict::segments::Segments;
+use crate::dict::semantics::OnStore;
+use crate::dict::store::{Lookup, Place, Scope, Session, Store};
+use crate::dict::view::View;
 
 /// An [`MmapDict`] that keeps what it has read decoded in memory, as a
-/// [`LocalDict`](super::LocalDict) does, so that values which are read again need no decoding.
+/// [`LocalDict`](crate::dict::LocalDict) does, so that values which are read again need no decoding.
 ///
 /// Never stale: each read asks the files for the item's tag, which costs one lookup without its
 /// value, and what is held in memory counts only if it has that tag. Everything else goes to the
 /// files, with all that they promise, and other processes need not know of it.
 ///
 /// It pays where decoding takes longer than a second lookup: [`get_shared`](Self::get_shared), some
-/// 0.25 µs whatever the value, from four short texts in JSON on, and [`get`](super::Dict::get), which
+/// 0.25 µs whatever the value, from four short texts in JSON on, and [`get`](crate::dict::Dict::get), which
 /// clones, from sixteen. Smaller values are read faster from the files alone.
 ///
 /// A forked child has the files with all that they promise after a [fork](crate::MmapCache), and what
-/// was held in memory at the fork; where that was lost, as [`LocalDict`](super::LocalDict) says, it
+/// was held in memory at the fork; where that was lost, as [`LocalDict`](crate::dict::LocalDict) says, it
 /// reads from the files each time.
 ///
 /// Memory grows with the items that were read until [`forget`](Self::forget). What is deleted or
@@ -89,7 +89,7 @@ impl<V: Value> CachedDict<V> {
     ///
     /// # Errors
     ///
-    /// As [`Dict::get`](super::Dict::get).
+    /// As [`Dict::get`](crate::dict::Dict::get).
     pub fn get_shared(&self, key: impl Segments) -> Result<Option<Arc<V>>> {
         let at = self.0.place(key)?;
         let held = self.0.store.load(&at)?;

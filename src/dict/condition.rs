@@ -2,7 +2,7 @@
 //!
 //! Knows comparisons of tags, nothing of values.
 
-use super::etag::ETagState;
+use crate::dict::etag::ETagState;
 
 /// How the tag that is expected must compare to the item's.
 ///

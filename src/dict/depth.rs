@@ -129,7 +129,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn a_value_is_as_deep_as_it_is_built(value in values()) {
+        fn depth_equals_the_built_nesting(value in values()) {
             let encoded = rmp_serde::to_vec(&value).unwrap();
             for deepest in 0..8 {
                 prop_assert_eq!(exceeds(deepest, &encoded), depth(&value) > deepest);
@@ -137,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_judged_as_the_decoder_judges_them(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn depth_check_agrees_with_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for deepest in 0..6_usize {
                 let mut decoder = rmp_serde::Deserializer::from_read_ref(&bytes[..]);
                 decoder.set_max_depth(deepest + 1);

@@ -6,8 +6,8 @@ use std::fmt;
 
 use crate::error::Error;
 
-use super::format::Format;
-use super::key::DictKey;
+use crate::dict::format::Format;
+use crate::dict::key::DictKey;
 
 /// A result with a dictionary's [`DictError`].
 pub type Result<T, E = DictError> = std::result::Result<T, E>;
@@ -154,7 +154,7 @@ pub enum DictError {
         attempts: u32,
     },
     /// This process is a forked child, and a thread of its parent was changing this dictionary in
-    /// memory; see [`LocalDict`](super::LocalDict#after-a-fork).
+    /// memory; see [`LocalDict`](crate::dict::LocalDict#after-a-fork).
     #[error(
         "a fork left this dictionary in memory half-changed; use another one in this process, or fork while no thread uses it"
     )]

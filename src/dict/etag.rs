@@ -7,7 +7,7 @@ use std::num::ParseIntError;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use crate::cache::Version;
+use crate::engine::Version;
 
 /// Which write an item's value came from: no two writes of one storage share a tag, and later
 /// writes have greater ones, over `clear`, deletion and re-insertion, in every view.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{depth, finite};
+use crate::dict::{depth, finite};
 
 /// What a dictionary can hold: anything that serde can write and read again, and that can be shared
 /// among threads.

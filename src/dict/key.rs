@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use super::error::KeyError;
-use super::prefix::Prefix;
-use super::segments::Segments;
+use crate::dict::error::KeyError;
+use crate::dict::prefix::Prefix;
+use crate::dict::segments::Segments;
 
 /// One to 255 safe segments: ASCII letters, digits and `( ) _ - ~ . =`, at most 253 bytes each,
 /// none of them empty, `.` or `..`.

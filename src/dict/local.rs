@@ -12,20 +12,20 @@ mod turns;
 
 use std::sync::Arc;
 
-use super::error::Result;
-use super::format::{Format, Value};
-use super::segments::Segments;
-use super::semantics::OnStore;
-use super::store::Lookup;
-use super::view::View;
+use crate::dict::error::Result;
+use crate::dict::format::{Format, Value};
+use crate::dict::segments::Segments;
+use crate::dict::semantics::OnStore;
+use crate::dict::store::Lookup;
+use crate::dict::view::View;
 
-pub(super) use held::Held;
-pub(super) use memory::Memory;
-pub use options::LocalOptions;
+pub(super) use crate::dict::local::held::Held;
+pub(super) use crate::dict::local::memory::Memory;
+pub use crate::dict::local::options::LocalOptions;
 
 /// A dictionary in memory: for tests, for what need not last, and in front of slower ones.
 ///
-/// It behaves as an [`MmapDict`](super::MmapDict): values are encoded when they are put and decoded
+/// It behaves as an [`MmapDict`](crate::dict::MmapDict): values are encoded when they are put and decoded
 /// when they are first read, so they are apart from what the caller does with theirs, and what the
 /// format cannot express is refused. Further reads clone the decoded value;
 /// [`get_shared`](Self::get_shared) does without even that.
@@ -50,7 +50,7 @@ pub use options::LocalOptions;
 ///
 /// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
 /// of a call of this dictionary, or a thread is stopped there. In the child everything that reads or
-/// writes the tree is [`DictError::Forked`](super::DictError::Forked) then.
+/// writes the tree is [`DictError::Forked`](crate::dict::DictError::Forked) then.
 ///
 /// Deletions leave empty nodes behind; each so many of them
 /// ([`prune_interval`](LocalOptions::prune_interval)) the tree is searched for these.
@@ -106,7 +106,7 @@ impl<V: Value> LocalDict<V> {
     ///
     /// # Errors
     ///
-    /// As [`Dict::get`](super::Dict::get).
+    /// As [`Dict::get`](crate::dict::Dict::get).
     pub fn get_shared(&self, key: impl Segments) -> Result<Option<Arc<V>>> {
         let at = self.0.place(key)?;
         let held = self.0.store.load(&at)?;

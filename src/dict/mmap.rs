@@ -6,17 +6,18 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::{MmapCache, Options, Version, Writer};
+use crate::cache::MmapCache;
+use crate::engine::{Options, Version, Writer};
 use crate::error::{self, Error};
 
-use super::error::{DictError, Policy, Result};
-use super::etag::ETag;
-use super::format::{Format, Value};
-use super::key::DictKey;
-use super::prefix::SEPARATOR;
-use super::semantics::OnStore;
-use super::store::{Lookup, Place, Scope, Session, Store, Stored, first_item};
-use super::view::View;
+use crate::dict::error::{DictError, Policy, Result};
+use crate::dict::etag::ETag;
+use crate::dict::format::{Format, Value};
+use crate::dict::key::DictKey;
+use crate::dict::prefix::SEPARATOR;
+use crate::dict::semantics::OnStore;
+use crate::dict::store::{Lookup, Place, Scope, Session, Store, Stored, first_item};
+use crate::dict::view::View;
 
 /// A dictionary in the files of an [`MmapCache`], shared by threads and processes.
 ///
@@ -31,8 +32,8 @@ use super::view::View;
 /// # Cost
 ///
 /// Beside coding, an item costs what its entry costs: a read no lock and no copy but of the encoded
-/// value, a write the lock. Listing, [`len`](super::Dict::len), [`clear`](super::Dict::clear) and
-/// [`subdicts`](super::Dict::subdicts) read the keys of the whole cache, whatever view they are
+/// value, a write the lock. Listing, [`len`](crate::dict::Dict::len), [`clear`](crate::dict::Dict::clear) and
+/// [`subdicts`](crate::dict::Dict::subdicts) read the keys of the whole cache, whatever view they are
 /// asked of, and of the values only those that are handed out.
 ///
 /// ```
@@ -344,7 +345,7 @@ impl Store for Engine {
                 Drawn::Nothing => return Ok(None),
             }
         }
-        super::sample::of(self.keys(scope.clone()))
+        crate::dict::sample::of(self.keys(scope.clone()))
     }
 }
 

@@ -5,9 +5,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::error::Result;
-use super::etag::ETag;
-use super::key::DictKey;
+use crate::dict::error::Result;
+use crate::dict::etag::ETag;
+use crate::dict::key::DictKey;
 
 /// Keys with the place in time that they are chosen by; the one to go first is on top.
 pub(super) struct Newest<T> {

@@ -2,7 +2,7 @@
 //!
 //! Knows the four shapes, each with what it alone can have.
 
-use super::etag::{ETag, ETagState};
+use crate::dict::etag::{ETag, ETagState};
 
 /// A value with the tag of the write that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,10 +5,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::format::Format;
-use super::prefix::Prefix;
+use crate::dict::format::Format;
+use crate::dict::prefix::Prefix;
 
-/// What a dictionary was made with; see [`Dict::params`](super::Dict::params).
+/// What a dictionary was made with; see [`Dict::params`](crate::dict::Dict::params).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Params {

@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use super::error::KeyError;
-use super::segment;
-use super::segments::Segments;
+use crate::dict::error::KeyError;
+use crate::dict::segment;
+use crate::dict::segments::Segments;
 
 /// Stands between two segments. It is outside their alphabet.
 pub(super) const SEPARATOR: char = '/';
@@ -20,7 +20,7 @@ const MAX_SEGMENTS: usize = 255;
 const _: () = assert!(16 + MAX_SEGMENTS * (segment::MAX_SEGMENT + 1) <= u16::MAX as usize);
 
 /// Any number of safe segments, or none: the place in the tree where a
-/// [view](super::Dict::subdict) begins.
+/// [view](crate::dict::Dict::subdict) begins.
 ///
 /// Ordered segment by segment. A clone costs a count.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -5,10 +5,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// How often [`try_transform`](super::Dict::try_transform) begins again after another write of the
+/// How often [`try_transform`](crate::dict::Dict::try_transform) begins again after another write of the
 /// item came between.
 ///
-/// A [`MmapDict`](super::MmapDict) holds the writer lock meanwhile, so nothing comes between.
+/// A [`MmapDict`](crate::dict::MmapDict) holds the writer lock meanwhile, so nothing comes between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retries {
     /// At most so often, after the first attempt.

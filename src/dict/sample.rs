@@ -4,9 +4,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::error::Result;
-use super::etag::ETag;
-use super::key::DictKey;
+use crate::dict::error::Result;
+use crate::dict::etag::ETag;
+use crate::dict::key::DictKey;
 
 /// One of the keys, each as likely as any other. Takes time for each of them, and holds one.
 pub(super) fn of(keys: impl Iterator<Item = Result<(DictKey, ETag)>>) -> Result<Option<DictKey>> {

@@ -2,7 +2,7 @@
 //!
 //! Knows the alphabet and the lengths, nothing of keys.
 
-use super::error::KeyError;
+use crate::dict::error::KeyError;
 
 /// The most bytes a segment may have.
 pub(super) const MAX_SEGMENT: usize = 253;

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::error::KeyError;
-use super::key::DictKey;
-use super::prefix::Prefix;
+use crate::dict::error::KeyError;
+use crate::dict::key::DictKey;
+use crate::dict::prefix::Prefix;
 
 /// What segments can be taken from: a text (one segment, never parsed), a [`DictKey`], a
 /// [`Prefix`], `()` for none, and any array, slice, `Vec` or tuple of up to three such, however deep.

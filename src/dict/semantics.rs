@@ -2,20 +2,20 @@
 //!
 //! Knows conditions, policies and results; where the bytes lie, the store knows.
 
-use super::Dict;
-use super::condition::{Condition, Retrieve};
-use super::error::{DictError, Result};
-use super::etag::{ETag, ETagState};
-use super::format::{Format, Value};
-use super::key::DictKey;
-use super::outcome::{Conditional, Outcome, Tagged};
-use super::params::Params;
-use super::prefix::Prefix;
-use super::retries::Retries;
-use super::segments::Segments;
-use super::store::{Lookup, Place, Session, Store, Stored};
-use super::view::{View, look};
-use super::write::Write;
+use crate::dict::Dict;
+use crate::dict::condition::{Condition, Retrieve};
+use crate::dict::error::{DictError, Result};
+use crate::dict::etag::{ETag, ETagState};
+use crate::dict::format::{Format, Value};
+use crate::dict::key::DictKey;
+use crate::dict::outcome::{Conditional, Outcome, Tagged};
+use crate::dict::params::Params;
+use crate::dict::prefix::Prefix;
+use crate::dict::retries::Retries;
+use crate::dict::segments::Segments;
+use crate::dict::store::{Lookup, Place, Session, Store, Stored};
+use crate::dict::view::{View, look};
+use crate::dict::write::Write;
 
 /// A dictionary that is a view of a store.
 pub trait OnStore<V: Value>: Clone {
@@ -282,7 +282,7 @@ impl<V: Value, D: OnStore<V>> Dict<V> for D {
         match view.store.put(&at, &encoded)? {
             Some(etag) => Ok(etag),
             None => Err(DictError::MutationPolicy {
-                policy: super::Policy::AppendOnly,
+                policy: crate::dict::Policy::AppendOnly,
                 key: Some(at.key),
             }),
         }

@@ -5,11 +5,11 @@
 use std::fmt;
 use std::path::Path;
 
-use super::error::{DictError, Result};
-use super::etag::ETag;
-use super::format::{Format, Value};
-use super::key::DictKey;
-use super::prefix::Prefix;
+use crate::dict::error::{DictError, Result};
+use crate::dict::etag::ETag;
+use crate::dict::format::{Format, Value};
+use crate::dict::key::DictKey;
+use crate::dict::prefix::Prefix;
 
 /// Where an item lies.
 #[derive(Clone, Debug)]

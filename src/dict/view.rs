@@ -5,13 +5,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::error::{Coding, DictError, Policy, Result};
-use super::etag::{ETag, ETagState};
-use super::format::{Format, Value};
-use super::key::DictKey;
-use super::prefix::Prefix;
-use super::segments::Segments;
-use super::store::{Lookup, Place, Scope, Store};
+use crate::dict::error::{Coding, DictError, Policy, Result};
+use crate::dict::etag::{ETag, ETagState};
+use crate::dict::format::{Format, Value};
+use crate::dict::key::DictKey;
+use crate::dict::prefix::Prefix;
+use crate::dict::segments::Segments;
+use crate::dict::store::{Lookup, Place, Scope, Store};
 
 /// The items of a storage below one place, in one format, as values of one type.
 pub struct View<S, V> {
@@ -101,7 +101,11 @@ impl<S: Store, V: Value> View<S, V> {
 }
 
 impl Place {
-    pub(super) fn invalid<V>(&self, coding: Coding, source: super::format::Fault) -> DictError {
+    pub(super) fn invalid<V>(
+        &self,
+        coding: Coding,
+        source: crate::dict::format::Fault,
+    ) -> DictError {
         DictError::InvalidValue {
             key: self.key.clone(),
             coding,

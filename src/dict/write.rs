@@ -2,8 +2,8 @@
 //!
 //! Knows the three answers, not what they are applied to.
 
-/// What is to become of an item: what [`write`](super::Dict::write), [`set_if`](super::Dict::set_if)
-/// and the closure of [`transform`](super::Dict::transform) say.
+/// What is to become of an item: what [`write`](crate::dict::Dict::write), [`set_if`](crate::dict::Dict::set_if)
+/// and the closure of [`transform`](crate::dict::Dict::transform) say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write<V> {
     /// It gets this value.

@@ -4,9 +4,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::record::Variant;
-use super::seal::Sealed;
-use super::{Geometry, HashKind, LockKind};
+use crate::format::record::Variant;
+use crate::format::seal::Sealed;
+use crate::format::{Geometry, HashKind, LockKind};
 
 /// Bytes of slot 0, the header page.
 pub(crate) const PAGE: u64 = 4096;
@@ -112,7 +112,7 @@ pub(crate) mod word {
     /// last. An end of 0 means unknown.
     pub(crate) const REPLACED_FIRST: usize = 18;
     pub(crate) const REPLACED_END: usize = 19;
-    /// The eight words of [`super::Counters`].
+    /// The eight words of [`crate::format::Counters`].
     pub(crate) const COUNTERS: usize = 24;
     pub(crate) const RESERVED: usize = 32;
     pub(crate) const TAIL: usize = 33;

@@ -2,7 +2,7 @@
 //!
 //! Knows the packing and the checksum, not where records are kept.
 
-use super::slot::Place;
+use crate::format::slot::Place;
 
 /// Bytes before the key of a versioned record, and the most that there are.
 pub(crate) const HEADER_BYTES: usize = 24;
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_gives_back_what_was_packed_into_it() {
+    fn record_header_round_trips() {
         let header = Header {
             variant: Variant::Versioned,
             value_len: u32::MAX,
@@ -258,8 +258,9 @@ mod tests {
         assert_eq!(header.content_bytes(), 24 + 65_535 + 0xffff_ffff);
     }
 
+    // Zeros and unknown kinds are no record.
     #[test]
-    fn zeros_and_unknown_kinds_are_no_record() {
+    fn zeros_are_no_record() {
         assert_eq!(Header::from_words(Variant::Versioned, [0; 3]), None);
         assert_eq!(
             Header::from_words(Variant::Versioned, [0, 1, (1 << 32) | (4 << 48)]),
@@ -272,8 +273,9 @@ mod tests {
         );
     }
 
+    // The same bytes at another place, or in another heap, do not verify.
     #[test]
-    fn the_same_bytes_at_another_place_or_in_another_heap_do_not_pass() {
+    fn record_checksum_binds_its_place() {
         let sums = |heap, segment, unit| {
             let seed = Seed::new(heap, Place { segment, unit });
             let mut long = seed.long();

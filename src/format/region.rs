@@ -102,7 +102,7 @@ impl Shape {
 
     /// Whether a directory index, or the directory bits of a hash, belong here.
     pub(crate) fn holds(self, directory_bits: u32) -> bool {
-        self.depth <= super::MAX_DIRECTORY_BITS
+        self.depth <= crate::format::MAX_DIRECTORY_BITS
             && directory_bits & ((1 << self.depth) - 1) == self.prefix
     }
 }

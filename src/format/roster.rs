@@ -4,7 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::seal::Sealed;
+use crate::format::seal::Sealed;
 
 /// Bytes before the first position.
 pub(crate) const HEADER_BYTES: u64 = 64;

@@ -4,7 +4,7 @@
 
 use bytemuck::Pod;
 
-use super::VERSION;
+use crate::format::VERSION;
 
 /// The first sixteen bytes of each file, at the same offsets in all of them.
 pub(crate) mod at {

@@ -4,11 +4,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::index::APPEND_ONLY;
-use super::record::Variant;
-use super::seal::Sealed;
-use super::slot::Place;
-use super::{Geometry, HashKind};
+use crate::format::index::APPEND_ONLY;
+use crate::format::record::Variant;
+use crate::format::seal::Sealed;
+use crate::format::slot::Place;
+use crate::format::{Geometry, HashKind};
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: u64 = 128;

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_with_any_changed_bit_is_no_cursor() {
+    fn clean_cursor_detects_flipped_bits() {
         for (segment, unit, damage) in [
             (0, 16, false),
             (7, 123_456, true),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_gives_back_what_was_packed_into_it() {
+    fn link_round_trips() {
         let place = Place {
             segment: 0xfedc,
             unit: 0x8765_4321,

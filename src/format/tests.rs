@@ -8,14 +8,14 @@ mod document;
 mod structures;
 mod vectors;
 
-use document::{Document, Row, evaluate};
-use structures::{Field, Structure};
+use crate::format::tests::document::{Document, Row, evaluate};
+use crate::format::tests::structures::{Field, Structure};
 
-use super::record::{SHORT_BYTES, Seed, Variant};
-use super::slot::{Link, Place};
-use super::*;
-use crate::dir::{Names, Stage};
+use crate::format::record::{SHORT_BYTES, Seed, Variant};
+use crate::format::slot::{Link, Place};
+use crate::format::*;
 use crate::hash::Hasher;
+use crate::os::files::{Names, Stage};
 
 /// Values of the variables in the document's expressions, for which the code is compared.
 const SIZES: [&[(&str, u64)]; 3] = [
@@ -81,8 +81,9 @@ fn bit_range(row: &Row) -> (u64, u64) {
     (from.parse().unwrap(), to.parse().unwrap())
 }
 
+// Every row of the document is a field of the code, and every field has its row.
 #[test]
-fn every_row_of_the_document_is_a_field_of_the_code_and_every_field_has_its_row() {
+fn document_rows_match_code_fields() {
     let document = Document::read();
     for sizes in SIZES {
         for Structure {
@@ -99,8 +100,9 @@ fn every_row_of_the_document_is_a_field_of_the_code_and_every_field_has_its_row(
     }
 }
 
+// Rows follow each other without gap or overlap up to the end of the structure.
 #[test]
-fn rows_follow_each_other_without_gap_or_overlap_up_to_the_end_of_the_structure() {
+fn document_rows_are_contiguous() {
     let document = Document::read();
     for sizes in SIZES {
         for structure in structures::all(&geometry(sizes), sizes) {
@@ -124,7 +126,7 @@ fn rows_follow_each_other_without_gap_or_overlap_up_to_the_end_of_the_structure(
 }
 
 #[test]
-fn bits_of_packed_words_are_where_the_document_puts_them() {
+fn packed_bits_match_the_document() {
     let document = Document::read();
     for (title, width, mut fields) in structures::words() {
         fields.sort();
@@ -150,7 +152,7 @@ fn bits_of_packed_words_are_where_the_document_puts_them() {
 }
 
 #[test]
-fn no_table_of_the_document_goes_unchecked() {
+fn every_document_table_is_checked() {
     let document = Document::read();
     let mut checked: Vec<&str> = structures::all(&geometry(SIZES[0]), SIZES[0])
         .iter()
@@ -176,7 +178,7 @@ fn no_table_of_the_document_goes_unchecked() {
 }
 
 #[test]
-fn each_hash_bit_serves_what_the_document_says() {
+fn hash_bits_match_the_document() {
     let rows = Document::read().table("Hash");
     let hasher = Hasher::new(HashKind::Xxh3, 77);
     for i in 0..500_u32 {
@@ -209,8 +211,9 @@ fn each_hash_bit_serves_what_the_document_says() {
     assert_eq!(hasher.check_value(), check);
 }
 
+// A checksum computed from the document alone is the one in the records.
 #[test]
-fn a_checksum_written_down_from_the_document_alone_is_the_one_in_the_records() {
+fn documented_record_checksum_is_right() {
     for (heap, segment, unit) in [
         (0_u64, 0_u16, 16_u32),
         (0x1234_5678_9abc_def0, 7, 99),
@@ -254,8 +257,9 @@ fn crc32(before: u32, bytes: &[u8]) -> u32 {
     !register
 }
 
+// A header's checksum leaves out its own four bytes, and nothing else.
 #[test]
-fn a_headers_checksum_leaves_out_its_own_four_bytes_and_nothing_else() {
+fn header_checksum_covers_all_else() {
     let header = roster::RosterHeader {
         cache_id: [9; 16],
         roster_id: 3,
@@ -276,7 +280,7 @@ fn a_headers_checksum_leaves_out_its_own_four_bytes_and_nothing_else() {
 }
 
 #[test]
-fn values_and_names_are_those_of_the_document() {
+fn constants_match_the_document() {
     let document = Document::read();
     let pairs = |title, left: &str, right: &str| -> Vec<(String, String)> {
         let rows = document.table(title);
@@ -296,7 +300,7 @@ fn values_and_names_are_those_of_the_document() {
             magic.escape_ascii().to_string().replace("\\x00", "\\0")
         )
     };
-    use super::seal::Sealed;
+    use crate::format::seal::Sealed;
     assert_eq!(
         pairs("Start of every header#2", "name", "magic"),
         owned(&[
@@ -341,7 +345,7 @@ fn values_and_names_are_those_of_the_document() {
 }
 
 #[test]
-fn files_have_the_names_of_the_document() {
+fn file_names_match_the_document() {
     let dir = tempfile::tempdir().unwrap();
     let names = Names::resolve(&dir.path().join("P"), None).unwrap();
     let ours: Vec<String> = [
@@ -361,8 +365,9 @@ fn files_have_the_names_of_the_document() {
     assert!(names.index(Stage::New).ends_with("P.new"));
 }
 
+// A vacant link leads nowhere, whatever its other bits are.
 #[test]
-fn a_vacant_link_leads_nowhere_whatever_its_other_bits() {
+fn vacant_link_is_no_entry() {
     let vacant = |unit: u64| Link(unit | 0xffff_ffff_0000_0000);
     assert!(!vacant(0).is_entry() && !vacant(1).is_entry() && vacant(2).is_entry());
 }

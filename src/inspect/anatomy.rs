@@ -6,7 +6,6 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::dir::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{PAGE, Poll, word};
@@ -15,24 +14,25 @@ use crate::format::roster::{HEADER_BYTES as ROSTER_HEADER, Position};
 use crate::format::segment::{HEADER_BYTES as SEGMENT_HEADER, SegmentHeader};
 use crate::format::slot::{Identity, Link};
 use crate::hash::Hasher;
-use crate::heap;
-use crate::map::MappedFile;
+use crate::heap::segment;
+use crate::index::region::{Layout as Places, Region as Generation};
+use crate::os::files::{Names, Stage};
+use crate::os::mmap::MappedFile;
 use crate::sync::Word;
-use crate::table::region::{Layout as Places, Region as View};
 
-use super::census::{Census, Counting};
-use super::changing::HeapPlace;
-use super::companion::{Companion, Role};
-use super::field::FileHeader;
-use super::layout::{Knowledge, Known, Layout};
-use super::lock_state::LockState;
-use super::overview::Overview;
-use super::record::Record;
-use super::region::Region;
-use super::residency::Residency;
-use super::segment::Segment;
-use super::slot::{RosterEntry, Slot, Surroundings};
-use super::source::{self, Source};
+use crate::inspect::census::{Census, Counting};
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::companion::{Companion, Role};
+use crate::inspect::field::FileHeader;
+use crate::inspect::layout::{Knowledge, Known, Layout};
+use crate::inspect::lock_state::LockState;
+use crate::inspect::overview::Overview;
+use crate::inspect::record::Record;
+use crate::inspect::region::Region;
+use crate::inspect::residency::Residency;
+use crate::inspect::segment::Segment;
+use crate::inspect::slot::{RosterEntry, Slot, Surroundings};
+use crate::inspect::source::{self, Source};
 
 /// A cache's files, whatever state they are in, opened for looking.
 ///
@@ -178,15 +178,21 @@ impl Anatomy {
         let Some(words) = self.region_words(known, number)? else {
             return Ok(None);
         };
-        let view = View::new(&words, Places::new(&known.geometry), number);
-        let shape = view.shape();
+        let generation = Generation::new(&words, Places::new(&known.geometry), number);
+        let shape = generation.shape();
         let entry = match shape.depth <= self.depth(known) {
             true => self.directory_entry(known, shape.prefix)?,
             false => None,
         };
         let bits = known.geometry.directory_bits;
         let at = region_at(&known.geometry, number);
-        Ok(Some(Region::decode(view, at, bits, entry, &self.index)))
+        Ok(Some(Region::decode(
+            generation,
+            at,
+            bits,
+            entry,
+            &self.index,
+        )))
     }
 
     /// A slot of the index, by its number, whether it holds an entry or not; none where there is no
@@ -202,9 +208,9 @@ impl Anatomy {
         let Some(words) = self.region_words(known, region)? else {
             return Ok(None);
         };
-        let view = View::new(&words, Places::new(&known.geometry), region);
-        let link = view.link(index);
-        let Identity { position, .. } = view.slot(index).identity();
+        let generation = Generation::new(&words, Places::new(&known.geometry), region);
+        let link = generation.link(index);
+        let Identity { position, .. } = generation.slot(index).identity();
         let around = Surroundings {
             geometry: &known.geometry,
             index: &self.index,
@@ -214,7 +220,7 @@ impl Anatomy {
             roster: self.roster_entry(position)?,
             segment_len: self.segment_len(link)?,
         };
-        Ok(Some(Slot::decode(view, index, &around)))
+        Ok(Some(Slot::decode(generation, index, &around)))
     }
 
     /// The numbers of the slots in which a search for a key looks closer, in its order: those whose
@@ -233,9 +239,12 @@ impl Anatomy {
         let Some(words) = self.region_words(known, entry.region())? else {
             return Ok(Vec::new());
         };
-        let view = View::new(&words, Places::new(&known.geometry), entry.region());
+        let generation = Generation::new(&words, Places::new(&known.geometry), entry.region());
         let first = entry.region() * known.geometry.region_slots;
-        Ok(view.probe(hash).map(|(index, ..)| first + index).collect())
+        Ok(generation
+            .probe(hash)
+            .map(|(index, ..)| first + index)
+            .collect())
     }
 
     /// What the roster has at a position; none where there is no roster or no such position.
@@ -343,7 +352,7 @@ impl Anatomy {
         };
         let path = file.path().to_owned();
         let mapped = MappedFile::new(file.into_file(), &path, false);
-        let inner = heap::Segment::new(mapped, &header, known.geometry.variant)?;
+        let inner = segment::Segment::new(mapped, &header, known.geometry.variant)?;
         let end = self.end_of(number).map_or(u64::MAX, |at| at / 8);
         let end = end.min(inner.capacity_units().into()) as u32;
         Ok(Some(Segment { inner, end }))
@@ -386,7 +395,7 @@ impl Anatomy {
                 break;
             }
             for region in regions {
-                counting.region(View::new(region, places, number));
+                counting.region(Generation::new(region, places, number));
                 number += 1;
             }
             if !progress(number, all) {

@@ -10,15 +10,15 @@ use crate::format::record::{Header, Kind, Variant};
 use crate::format::region::{DELETED, EMPTY};
 use crate::format::segment::HEADER_BYTES;
 use crate::format::slot::{Link, Meta};
-use crate::table::region::{Region as View, Slot as SlotView};
+use crate::index::region::{Region as Generation, Slot as SlotView};
 
-use super::histogram::Histogram;
-use super::layout::Known;
-use super::overview::Overview;
-use super::region::RegionState;
-use super::slot::{distance, is_reached};
+use crate::inspect::histogram::Histogram;
+use crate::inspect::layout::Known;
+use crate::inspect::overview::Overview;
+use crate::inspect::region::RegionState;
+use crate::inspect::slot::{distance, is_reached};
 
-/// What is in an index, counted; made by [`Anatomy::census`](super::Anatomy::census).
+/// What is in an index, counted; made by [`Anatomy::census`](crate::inspect::Anatomy::census).
 ///
 /// One pass reads the whole index once, a MiB at a time, and never the heap: 160 MB, which is a
 /// million entries of the default kind, take some 0.1 s from the page cache. It takes no lock.
@@ -180,10 +180,10 @@ impl Counting {
     }
 
     /// Counts a region's slots.
-    pub(super) fn region(&mut self, view: View<'_>) {
+    pub(super) fn region(&mut self, generation: Generation<'_>) {
         let mut count = RegionCount {
-            number: view.number(),
-            state: RegionState::of(view.stamp()),
+            number: generation.number(),
+            state: RegionState::of(generation.stamp()),
             slots: self.geometry.region_slots as u16,
             occupied: 0,
             deleted: 0,
@@ -192,7 +192,7 @@ impl Counting {
         if count.state == RegionState::Live {
             let mut empty = 0;
             for index in 0..self.geometry.region_slots {
-                match self.slot(view, index) {
+                match self.slot(generation, index) {
                     Kept::Empty => empty += 1,
                     Kept::Deleted => count.deleted += 1,
                     Kept::Entry => count.occupied += 1,
@@ -204,25 +204,26 @@ impl Counting {
             census.entries += u64::from(count.occupied);
             census.deleted += u64::from(count.deleted);
             census.implausible += u64::from(count.implausible);
-            self.groups += view.group_count();
-            self.misses += view.miss_groups();
+            self.groups += generation.group_count();
+            self.misses += generation.miss_groups();
         }
         self.census.regions.push(count);
     }
 
     #[inline]
-    fn slot(&mut self, view: View<'_>, index: u32) -> Kept {
-        let (control, link) = (view.control(index), view.link(index));
+    fn slot(&mut self, generation: Generation<'_>, index: u32) -> Kept {
+        let (control, link) = (generation.control(index), generation.link(index));
         match (control, link.is_entry()) {
             (EMPTY, false) => return Kept::Empty,
             (DELETED, false) => return Kept::Deleted,
             (0x80.., true) => {}
             _ => return Kept::Implausible,
         }
-        let slot = view.slot(index);
+        let slot = generation.slot(index);
         let hash = slot.hash(link, control);
         let meta = slot.meta(link.which());
-        let at_home = view.shape().holds(hash.directory()) && is_reached(view, hash, index);
+        let at_home =
+            generation.shape().holds(hash.directory()) && is_reached(generation, hash, index);
         if !at_home || !self.link_to(link, slot, meta) {
             return Kept::Implausible;
         }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use crate::format::index::word;
 use crate::format::slot::{Cursor, Place};
-use crate::header::{Armed, Header, Intent};
+use crate::index::header::{Armed, Header, Intent};
 
-use super::sealed::moment;
+use crate::inspect::sealed::moment;
 
 /// A place in the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,14 +7,14 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::dir::{self, Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, Fault, Sealed};
 use crate::format::segment::SegmentHeader;
+use crate::os::files::{self, Names, Stage};
 
-use super::sealed::UNKNOWN_FLAGS;
+use crate::inspect::sealed::UNKNOWN_FLAGS;
 
 /// What a file is to its cache, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ fn segment(header: &SegmentHeader) -> Said {
 }
 
 fn read<T: Sealed>(path: &Path, said: fn(&T) -> Said) -> std::result::Result<Said, &'static str> {
-    let file = dir::open(path, false).map_err(|error| match error {
+    let file = files::open(path, false).map_err(|error| match error {
         Error::WrongMagic { what, .. } => what,
         _ => "cannot be opened",
     })?;

@@ -6,16 +6,16 @@
 use std::mem::offset_of;
 use std::path::Path;
 
-use crate::cache::Fault;
+use crate::engine::Fault;
 use crate::format::index::{IndexHeader, PAGE, word};
 use crate::format::seal::Sealed as _;
 use crate::format::{Geometry, roster};
 use crate::hash::Hasher;
 
-use super::changing::{Changing, PendingChange};
-use super::companion::{Companion, Role};
-use super::overview::Overview;
-use super::sealed::{Sealed, UNKNOWN_FLAGS};
+use crate::inspect::changing::{Changing, PendingChange};
+use crate::inspect::companion::{Companion, Role};
+use crate::inspect::overview::Overview;
+use crate::inspect::sealed::{Sealed, UNKNOWN_FLAGS};
 
 /// The faults found so far, in one file.
 struct Doubts<'a> {

@@ -16,11 +16,11 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::slot::Place;
 use crate::hash::Hasher;
 
-use super::changing::HeapPlace;
-use super::companion::{Companion, Role};
-use super::overview::Overview;
-use super::sealed::{Sealed, UNKNOWN_FLAGS, moment};
-use super::source::Source;
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::companion::{Companion, Role};
+use crate::inspect::overview::Overview;
+use crate::inspect::sealed::{Sealed, UNKNOWN_FLAGS, moment};
+use crate::inspect::source::Source;
 
 /// A field of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub enum FieldValue {
     Unused(bool),
 }
 
-/// The header of one file; made by [`Anatomy::header`](super::Anatomy::header).
+/// The header of one file; made by [`Anatomy::header`](crate::inspect::Anatomy::header).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileHeader {
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_field_is_shown_at_its_place() {
+    fn documented_fields_have_their_place() {
         for (rows, end, headings) in [
             (
                 INDEX,

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_counted_in_the_bucket_whose_bounds_hold_it() {
+    fn values_fall_into_their_bucket() {
         let values = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
         for value in values.chain([u64::MAX]) {
             let mut histogram = Histogram::default();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_name_the_bucket_in_which_the_share_is_reached() {
+    fn quantiles_name_the_reached_bucket() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile(0.5), 0);
         (1..=100).for_each(|value| histogram.add(value));

@@ -3,19 +3,20 @@
 //! Knows who else says how large regions are, and how to choose among those who disagree. Does not
 //! know what is in a region.
 
-use crate::dir::{Names, Stage};
 use crate::error::{Error, Result};
 use crate::format::index::IndexHeader;
 use crate::format::record::Variant;
 use crate::format::region::{self, Counts, MAX_INCARNATION, Shape, Stamp, word};
-use crate::format::seal::{self, Fault as SealFault};
+use crate::format::seal;
+use crate::format::seal::Fault as SealFault;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Geometry, VERSION};
 use crate::hash::Hasher;
+use crate::os::files::{Names, Stage};
 
-use super::companion::{Companion, Role};
-use super::overview::Overview;
-use super::source::Source;
+use crate::inspect::companion::{Companion, Role};
+use crate::inspect::overview::Overview;
+use crate::inspect::source::Source;
 
 /// Regions that are looked at to tell a right geometry from a wrong one.
 const SAMPLE: u64 = 64;

@@ -12,8 +12,8 @@ use crate::format::index::{IndexHeader, word};
 use crate::format::lock::State;
 use crate::lock;
 
-use super::overview::Overview;
-use super::source::Source;
+use crate::inspect::overview::Overview;
+use crate::inspect::source::Source;
 
 /// Whether somebody holds the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Holder {
 }
 
 /// The state of the writer lock, at one moment; made by
-/// [`Anatomy::lock`](super::Anatomy::lock).
+/// [`Anatomy::lock`](crate::inspect::Anatomy::lock).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockState {

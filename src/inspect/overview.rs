@@ -6,18 +6,18 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::cache::Fault;
-use crate::dir::{self, Names, Stage};
+use crate::engine::Fault;
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
-use crate::header::{Header, WORDS};
+use crate::index::header::{Header, WORDS};
+use crate::os::files::{self, Names, Stage};
 use crate::sync::Word;
 
-use super::changing::Changing;
-use super::companion::{self, Companion};
-use super::doubt;
-use super::sealed::Sealed;
-use super::source;
+use crate::inspect::changing::Changing;
+use crate::inspect::companion::{self, Companion};
+use crate::inspect::doubt;
+use crate::inspect::sealed::Sealed;
+use crate::inspect::source;
 
 /// Reads of the page after which a busy writer is given up on.
 const TRIES: u32 = 64;
@@ -64,7 +64,7 @@ impl Overview {
     pub fn read(path: impl AsRef<Path>, heap_path: Option<&Path>) -> Result<Self> {
         let names = Names::resolve(path.as_ref(), heap_path)?;
         let path = names.index(Stage::Final);
-        let file = dir::open(&path, false).map_err(|error| match error {
+        let file = files::open(&path, false).map_err(|error| match error {
             absent if absent.is_absent() => Error::NotFound { path: path.clone() },
             other => other,
         })?;

@@ -4,14 +4,14 @@
 
 use std::path::PathBuf;
 
-use crate::cache::Fault;
+use crate::engine::Fault;
 use crate::error::Result;
 use crate::format::record::{HEADER_WORDS, Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant};
 use crate::format::segment::HEADER_BYTES;
 use crate::format::slot::Place;
 
-use super::changing::HeapPlace;
-use super::source::Source;
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::source::Source;
 
 /// A checksum is computed over pieces of so many bytes.
 const PIECE: u64 = 64 << 10;
@@ -43,7 +43,7 @@ impl From<Kind> for RecordKind {
 
 /// What stands at a place of the heap, read as a record.
 ///
-/// Its value is not among it: [`Anatomy::value`](super::Anatomy::value) reads that.
+/// Its value is not among it: [`Anatomy::value`](crate::inspect::Anatomy::value) reads that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {

@@ -3,11 +3,11 @@
 //! Knows what a region's header says and what its control bytes add up to; of its slots it knows
 //! nothing else.
 
-use crate::cache::Fault;
+use crate::engine::Fault;
 use crate::format::region::{Entry, MAX_INCARNATION, Shape, Stamp, word};
-use crate::table::region::Region as View;
+use crate::index::region::Region as Generation;
 
-use super::source::Source;
+use crate::inspect::source::Source;
 
 /// What a region is, by its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +70,16 @@ impl RegionState {
 impl Region {
     /// Decodes a region that stands at `at`; `entry` is what the directory has for its prefix.
     pub(super) fn decode(
-        view: View<'_>,
+        generation: Generation<'_>,
         at: u64,
         directory_bits: u32,
         entry: Option<Entry>,
         index: &Source,
     ) -> Self {
-        let (stamp, shape) = (view.stamp(), view.shape());
-        let (counts, counted) = (view.counts(), view.recount());
+        let (stamp, shape) = (generation.stamp(), generation.shape());
+        let (counts, counted) = (generation.counts(), generation.recount());
         let mut region = Self {
-            number: view.number(),
+            number: generation.number(),
             at,
             state: RegionState::of(stamp),
             incarnation: stamp.incarnation(),
@@ -89,7 +89,7 @@ impl Region {
             deleted: counts.deleted,
             counted_occupied: counted.occupied,
             counted_deleted: counted.deleted,
-            next_free: view.next_free().checked_sub(1),
+            next_free: generation.next_free().checked_sub(1),
             doubts: Vec::new(),
         };
         region.doubt(shape, stamp, directory_bits, entry, index);

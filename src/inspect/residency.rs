@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 
-use super::companion::{Companion, Role};
-use super::source::Source;
+use crate::inspect::companion::{Companion, Role};
+use crate::inspect::source::Source;
 
 /// Pages of a file that are asked for, spread evenly, where it has more.
 const SAMPLE: u64 = 256;

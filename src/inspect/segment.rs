@@ -7,14 +7,15 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::heap::{self, Found, Walker};
+use crate::heap::segment;
+use crate::heap::{Found, Walker};
 
-use super::changing::HeapPlace;
-use super::record::RecordKind;
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::record::RecordKind;
 
-/// A segment of the heap; made by [`Anatomy::segment`](super::Anatomy::segment).
+/// A segment of the heap; made by [`Anatomy::segment`](crate::inspect::Anatomy::segment).
 pub struct Segment {
-    pub(super) inner: heap::Segment,
+    pub(super) inner: segment::Segment,
     pub(super) end: u32,
 }
 

@@ -3,17 +3,17 @@
 //! Knows what index and roster say of an entry. What stands in the heap it does not know: see
 //! [`Slot::differences`] for what the two say of each other.
 
-use crate::cache::Fault;
+use crate::engine::Fault;
 use crate::format::Geometry;
 use crate::format::region::{DELETED, EMPTY, HEADER_BYTES};
 use crate::format::slot::Link;
 use crate::hash::{Hash, Hasher};
-use crate::table::region::{Region as View, Slot as SlotView};
+use crate::index::region::{Region as Generation, Slot as SlotView};
 
-use super::changing::HeapPlace;
-use super::record::Record;
-use super::region::RegionState;
-use super::source::Source;
+use crate::inspect::changing::HeapPlace;
+use crate::inspect::record::Record;
+use crate::inspect::region::RegionState;
+use crate::inspect::source::Source;
 
 /// What a slot is, by its control byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,23 +119,27 @@ pub(super) fn distance(geometry: &Geometry, hash: Hash, index: u32) -> u32 {
 }
 
 /// Whether a search for a hash comes to a slot.
-pub(super) fn is_reached(view: View<'_>, hash: Hash, index: u32) -> bool {
-    view.probe(hash).any(|(found, ..)| found == index)
+pub(super) fn is_reached(generation: Generation<'_>, hash: Hash, index: u32) -> bool {
+    generation.probe(hash).any(|(found, ..)| found == index)
 }
 
 /// The key's first bytes, of which a slot keeps no more than it has room for.
 fn key_part(slot: SlotView<'_>, key_len: u16) -> Vec<u8> {
     let mut key = vec![0; slot.key().len() * 8];
-    crate::bytes::copy_out(slot.key(), &mut key);
+    crate::os::words::copy_out(slot.key(), &mut key);
     key.truncate(key.len().min(key_len.into()));
     key
 }
 
 impl Slot {
     /// Decodes a slot by its number in a region.
-    pub(super) fn decode(view: View<'_>, index: u32, around: &Surroundings<'_>) -> Self {
+    pub(super) fn decode(
+        generation: Generation<'_>,
+        index: u32,
+        around: &Surroundings<'_>,
+    ) -> Self {
         let geometry = around.geometry;
-        let (slot, control) = (view.slot(index), view.control(index));
+        let (slot, control) = (generation.slot(index), generation.control(index));
         let (link, identity) = (slot.link(), slot.identity());
         let hash = slot.hash(link, control);
         let meta = slot.meta(link.which());
@@ -146,12 +150,13 @@ impl Slot {
             0x80.. => SlotState::Full,
             _ => SlotState::Unknown,
         };
-        let found = state == SlotState::Full && link.is_entry() && is_reached(view, hash, index);
+        let found =
+            state == SlotState::Full && link.is_entry() && is_reached(generation, hash, index);
         let mut decoded = Self {
-            number: view.number() * geometry.region_slots + index,
-            region: view.number(),
+            number: generation.number() * geometry.region_slots + index,
+            region: generation.number(),
             index,
-            region_state: RegionState::of(view.stamp()),
+            region_state: RegionState::of(generation.stamp()),
             control_at: around.region_at + control_at,
             link_at: around.region_at + link_at,
             body_at: around.region_at + body_at,
@@ -172,7 +177,7 @@ impl Slot {
             probe: found.then(|| distance(geometry, hash, index)),
             doubts: Vec::new(),
         };
-        decoded.doubts = decoded.doubt(view, slot, link, around);
+        decoded.doubts = decoded.doubt(generation, slot, link, around);
         decoded
     }
 
@@ -224,7 +229,7 @@ impl Slot {
     /// What is wrong, in the order of the bytes.
     fn doubt(
         &self,
-        view: View<'_>,
+        generation: Generation<'_>,
         slot: SlotView<'_>,
         link: Link,
         around: &Surroundings<'_>,
@@ -255,7 +260,7 @@ impl Slot {
         self.doubt_link(&mut doubts, around);
         self.doubt_body(&mut doubts, slot, around);
         doubts.check(
-            view.shape().holds(self.directory_bits),
+            generation.shape().holds(self.directory_bits),
             self.body_at + 6,
             "an entry in a region that is not its own",
         );
@@ -315,7 +320,7 @@ impl Slot {
             doubts.check(same, body + 6, "an entry under another key's hash");
         }
         let mut padded = vec![0; room];
-        crate::bytes::copy_out(slot.key(), &mut padded);
+        crate::os::words::copy_out(slot.key(), &mut padded);
         doubts.check(
             padded[self.key.len()..].iter().all(|&byte| byte == 0),
             body + 40 + self.key.len() as u64,

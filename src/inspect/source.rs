@@ -5,9 +5,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::cache::Fault;
-use crate::dir;
+use crate::engine::Fault;
 use crate::error::{Error, Result};
+use crate::os::files;
 use crate::sync::Word;
 
 /// A regular file, open for reading.
@@ -20,7 +20,7 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
         Ok(Self {
-            file: dir::open(path, false)?,
+            file: files::open(path, false)?,
             path: path.to_owned(),
         })
     }
@@ -66,7 +66,7 @@ impl Source {
     /// Up to `len` bytes from `at` on in place of what is in `bytes`. The caller bounds `len`.
     pub(super) fn read_into(&self, at: u64, len: u64, bytes: &mut Vec<u8>) -> Result<()> {
         bytes.resize(usize::try_from(len).unwrap_or(0), 0);
-        let have = super::companion::read_from(&self.file, at, bytes)
+        let have = crate::inspect::companion::read_from(&self.file, at, bytes)
             .map_err(Error::io(&self.path, "read the file"))?;
         bytes.truncate(have);
         Ok(())
@@ -82,7 +82,7 @@ impl Source {
     }
 }
 
-/// Bytes as the words that the engine's views look at; what is left over at the end is dropped.
+/// Bytes as the words that the engine's generations look at; what is left over at the end is dropped.
 pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = Word> + '_ {
     let (whole, _) = bytes.as_chunks::<8>();
     whole

@@ -10,10 +10,10 @@ use std::sync::mpsc::{self, TryRecvError};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
 use crate::format::index::IndexHeader;
 use crate::format::seal;
 use crate::format::segment::SegmentHeader;
+use crate::inspect::*;
 use crate::{Error, Fault, Labels, Options};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
@@ -93,7 +93,7 @@ fn heap(path: &Path, number: u16) -> PathBuf {
 }
 
 #[test]
-fn every_entry_is_found_from_its_slot_and_nothing_else_is() {
+fn slots_lead_to_all_entries() {
     let (_dir, path, expected) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     assert_eq!(entries(&anatomy), expected);
@@ -111,7 +111,7 @@ fn every_entry_is_found_from_its_slot_and_nothing_else_is() {
 }
 
 #[test]
-fn a_census_counts_what_single_looks_see() {
+fn census_equals_single_inspections() {
     let (_dir, path, expected) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let census = anatomy.census().unwrap();
@@ -142,8 +142,9 @@ fn a_census_counts_what_single_looks_see() {
     assert_eq!(census.ages.count(), census.entries);
 }
 
+// The segments of a census add up to the counts of the header.
 #[test]
-fn the_segments_of_a_census_add_up_to_what_the_header_counts() {
+fn census_segments_match_the_header() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let census = anatomy.census().unwrap();
@@ -165,8 +166,9 @@ fn the_segments_of_a_census_add_up_to_what_the_header_counts() {
     assert_eq!(regions, header.occupied);
 }
 
+// A walk finds every record of the heap, and each can be read by its place.
 #[test]
-fn a_walk_comes_by_every_record_of_the_heap_and_each_can_be_read_by_its_place() {
+fn walk_finds_every_heap_record() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let (mut puts, mut deletions) = (0, 0);
@@ -196,8 +198,9 @@ fn a_walk_comes_by_every_record_of_the_heap_and_each_can_be_read_by_its_place() 
     assert_eq!(deletions, KEYS.div_ceil(7));
 }
 
+// A corrupt record says where it is wrong, and the walk goes on after it.
 #[test]
-fn a_damaged_record_says_where_it_is_wrong_and_the_walk_goes_on_behind_it() {
+fn corrupt_record_locates_the_corruption() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let segment = anatomy.segment(1).unwrap().unwrap();
@@ -234,8 +237,9 @@ fn a_damaged_record_says_where_it_is_wrong_and_the_walk_goes_on_behind_it() {
     assert_eq!(doubts()[0].what, "the record's checksum does not fit");
 }
 
+// A corrupt region says where it is wrong, and a valid one says nothing.
 #[test]
-fn a_damaged_region_says_where_it_is_wrong_and_a_sound_one_does_not() {
+fn corrupt_region_locates_the_corruption() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let regions: Vec<Region> = (0..anatomy.layout().unwrap().regions)
@@ -359,7 +363,7 @@ fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
 }
 
 #[test]
-fn a_damaged_slot_says_where_it_is_wrong() {
+fn corrupt_slot_locates_the_corruption() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let slots = all_slots(&anatomy);
@@ -378,8 +382,9 @@ fn a_damaged_slot_says_where_it_is_wrong() {
     }
 }
 
+// An index whose header is corrupt is decoded by the headers of the segments.
 #[test]
-fn an_index_whose_header_is_damaged_is_read_by_what_the_segments_say() {
+fn corrupt_index_header_uses_segments() {
     let (_dir, path, expected) = small();
     // The sizes, and with them the checksum; the last ones could be right, and are not.
     let damages: [(u64, &[u8], LayoutSource); 4] = [
@@ -402,7 +407,7 @@ fn an_index_whose_header_is_damaged_is_read_by_what_the_segments_say() {
 }
 
 #[test]
-fn what_a_writer_has_not_finished_is_no_damage() {
+fn unfinished_append_is_no_corruption() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let tail = anatomy.overview().changing.as_ref().unwrap().tail;
@@ -418,8 +423,9 @@ fn what_a_writer_has_not_finished_is_no_damage() {
     assert!(segment.records().any(damage));
 }
 
+// Without any valid header, reading an entry is an error of corruption.
 #[test]
-fn without_any_header_that_can_be_believed_an_error_says_so() {
+fn missing_valid_header_is_an_error() {
     let (_dir, path, _) = small();
     set(&path, 80, &[0xff; 16]);
     for number in 0.. {
@@ -436,7 +442,7 @@ fn without_any_header_that_can_be_believed_an_error_says_so() {
 }
 
 #[test]
-fn an_index_of_a_newer_release_is_not_decoded_as_one_of_ours() {
+fn newer_index_is_not_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     drop(options().open(&path).unwrap());
@@ -460,7 +466,7 @@ fn an_index_of_a_newer_release_is_not_decoded_as_one_of_ours() {
 }
 
 #[test]
-fn a_segment_of_a_newer_release_says_so_in_its_header() {
+fn newer_segment_says_so() {
     let (_dir, path, _) = small();
     let file = heap(&path, 0);
     let bytes = fs::read(&file).unwrap();
@@ -479,7 +485,7 @@ fn a_segment_of_a_newer_release_says_so_in_its_header() {
 }
 
 #[test]
-fn numbered_keys_are_read_as_such() {
+fn ids_of_keys_are_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let labels = Labels::open(&path).unwrap();
@@ -506,7 +512,7 @@ fn numbered_keys_are_read_as_such() {
 }
 
 #[test]
-fn who_holds_the_lock_is_seen_without_taking_it() {
+fn lock_holder_is_seen_without_locking() {
     let (_dir, path, _) = small();
     let cache = options().open(&path).unwrap();
     let look = || Anatomy::open(&path, None).unwrap().lock().unwrap();
@@ -525,8 +531,9 @@ fn who_holds_the_lock_is_seen_without_taking_it() {
     }
 }
 
+// Every field of a valid cache is consistent, and a corrupt one is not.
 #[test]
-fn every_field_of_a_sound_cache_is_plausible_and_a_damaged_one_is_not() {
+fn valid_fields_are_consistent() {
     let (_dir, path, _) = small();
     let doubted = || {
         let anatomy = Anatomy::open(&path, None).unwrap();
@@ -557,7 +564,7 @@ fn every_field_of_a_sound_cache_is_plausible_and_a_damaged_one_is_not() {
 }
 
 #[test]
-fn what_was_just_written_is_in_memory() {
+fn fresh_pages_are_resident() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     for file in &anatomy.overview().files {
@@ -574,7 +581,7 @@ fn what_was_just_written_is_in_memory() {
 }
 
 #[test]
-fn what_the_system_was_told_to_forget_is_not_in_memory() {
+fn forgotten_pages_are_not_resident() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let file = fs::File::open(heap(&path, 0)).unwrap();
@@ -587,8 +594,9 @@ fn what_the_system_was_told_to_forget_is_not_in_memory() {
     }
 }
 
+// Inspecting a cache that others write to never fails, and reports no corruption.
 #[test]
-fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
+fn inspecting_beside_writers_reports_nothing() {
     let (_dir, path, _) = small();
     let cache = options().open(&path).unwrap();
     let (looking, watch) = mpsc::channel::<()>();
@@ -623,7 +631,7 @@ fn looks_at_a_cache_that_others_write_to_fail_nowhere_and_accuse_nobody() {
 }
 
 #[test]
-fn a_census_of_what_a_killed_writer_left_accuses_nobody() {
+fn killed_writers_census_reports_nothing() {
     let (_dir, path, _) = small();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let slots = all_slots(&anatomy);
@@ -687,7 +695,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_bytes_are_wrong_every_look_ends(
+    fn inspection_ends_on_any_bytes(
         damages in prop::collection::vec((0..4_usize, any::<prop::sample::Index>(), any::<u64>()), 1..12),
         cut in prop::option::of((0..3_usize, any::<prop::sample::Index>())),
     ) {

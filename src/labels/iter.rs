@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use super::id::LabelId;
 use crate::cache::MmapCache;
-use crate::cache::NumberTally;
+use crate::engine::NumberTally;
 use crate::error::Result;
+use crate::labels::id::LabelId;
 
 /// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
 pub struct LabelIter<'a> {

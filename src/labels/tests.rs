@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::cache::Durability;
-use crate::sync::fuse;
+use crate::engine::Durability;
+use crate::labels::*;
+use crate::sync::failpoint;
 
 fn open(dir: &tempfile::TempDir) -> Labels {
     Labels::open(dir.path().join("labels")).unwrap()
@@ -23,8 +23,9 @@ fn text(number: u32) -> String {
     format!("label number {number}")
 }
 
+// Ids count up in the order of first insertion, and stay after reopening.
 #[test]
-fn ids_count_up_in_the_order_of_first_insertion_and_stay_after_reopening() {
+fn ids_follow_first_insertion() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     for i in 0..5_000 {
@@ -50,8 +51,9 @@ fn ids_count_up_in_the_order_of_first_insertion_and_stay_after_reopening() {
     }
 }
 
+// Only labels that are UTF-8 can be read as text.
 #[test]
-fn labels_are_bytes_of_any_length_and_text_only_where_they_are() {
+fn labels_are_bytes_of_any_length() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     let long = vec![7; 65_535];
@@ -83,8 +85,9 @@ fn labels_are_bytes_of_any_length_and_text_only_where_they_are() {
     assert!(labels.verify().unwrap().is_clean());
 }
 
+// No operation deletes, overwrites or clears a label.
 #[test]
-fn nothing_that_was_put_can_be_deleted_overwritten_or_cleared_through_any_door() {
+fn labels_can_never_be_changed() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     let id = labels.get_or_insert("kept").unwrap();
@@ -112,7 +115,7 @@ fn nothing_that_was_put_can_be_deleted_overwritten_or_cleared_through_any_door()
 }
 
 #[test]
-fn a_cache_with_values_is_not_taken_for_labels() {
+fn value_caches_are_no_labels() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     MmapCache::open(&path).unwrap().put(b"k", b"v").unwrap();
@@ -124,7 +127,7 @@ fn a_cache_with_values_is_not_taken_for_labels() {
 }
 
 #[test]
-fn running_out_of_ids_is_an_error_and_takes_nothing() {
+fn exhausted_ids_take_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = tiny();
     options.max_entries(100);
@@ -181,15 +184,16 @@ fn check_damage_before_a_label(back: usize) {
 }
 
 #[test]
-fn a_damaged_label_is_a_hole_and_gets_a_new_id() {
+fn corrupt_label_gets_new_id() {
     // The label, its number, its checksum.
     for back in [0, 8, 12] {
         check_damage_before_a_label(back);
     }
 }
 
+// Labels outlast growth, rewriting and recovery with their ids.
 #[test]
-fn labels_outlast_growth_rewriting_and_recovery_with_their_ids() {
+fn ids_outlast_growth_and_recovery() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = tiny();
     options.directory_bits = 3;
@@ -217,27 +221,29 @@ fn labels_outlast_growth_rewriting_and_recovery_with_their_ids() {
         check(count);
     }
     // The counters cannot be believed: everything is made anew from the heap.
-    let view = labels.cache.handle().view.load_full();
-    view.header()
+    let generation = labels.cache.handle().generation.load_full();
+    generation
+        .header()
         .set(crate::format::index::word::COUNTERS, u64::MAX);
     let next = labels.get_or_insert("after it").unwrap().number();
     assert!(next >= count, "{next} is another's");
     check(count);
 }
 
+// A roster length that corruption made shorter gives no id twice.
 #[test]
-fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
+fn shortened_roster_repeats_no_id() {
     let dir = tempfile::tempdir().unwrap();
     let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
     for i in 0..20 {
         labels.get_or_insert(text(i)).unwrap();
     }
-    let view = labels.cache.handle().view.load_full();
-    let mut counters = view.header().counters();
+    let generation = labels.cache.handle().generation.load_full();
+    let mut counters = generation.header().counters();
     for shorter in [19, 18, 17] {
         counters.roster_len = shorter;
         counters.occupied = shorter;
-        view.header().set_counters(&counters);
+        generation.header().set_counters(&counters);
     }
     let next = labels.get_or_insert("new").unwrap().number();
     assert!(next >= 20, "{next} is another's");
@@ -250,7 +256,7 @@ fn a_roster_length_that_damage_made_shorter_gives_no_id_twice() {
 }
 
 #[test]
-fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
+fn repair_without_index_keeps_ids() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let labels = Labels::open_with(&path, &tiny()).unwrap();
@@ -264,7 +270,7 @@ fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
         Labels::open(&path).is_err(),
         "no new labels beside an old heap"
     );
-    let repaired = crate::cache::Repair::new(&path).run().unwrap();
+    let repaired = crate::engine::Repair::new(&path).run().unwrap();
     assert_eq!(repaired.entries, 500);
     let labels = Labels::open(&path).unwrap();
     for i in 0..500 {
@@ -282,8 +288,9 @@ fn a_repair_without_an_index_brings_every_label_back_under_its_id() {
     assert!(labels.verify().unwrap().is_clean());
 }
 
+// Ids that may have been given stay unused through rewriting and repair.
 #[test]
-fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
+fn reserved_ids_survive_repair_unused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
     let labels = Labels::open_with(&path, &tiny()).unwrap();
@@ -293,9 +300,9 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
     let reserved = 16;
     let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
     let spoil = |labels: &Labels| {
-        let view = labels.cache.handle().view.load_full();
+        let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
-        view.header().set(counters, u64::MAX);
+        generation.header().set(counters, u64::MAX);
     };
     // Whoever makes the index anew does not know whether more was given than he found.
     spoil(&labels);
@@ -307,7 +314,7 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
     // Nor does he where nothing but the heap is left.
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
-    crate::cache::Repair::new(&path).run().unwrap();
+    crate::engine::Repair::new(&path).run().unwrap();
     let labels = Labels::open(&path).unwrap();
     assert_eq!(
         u64::from(labels.get_or_insert("new").unwrap().number()),
@@ -317,15 +324,15 @@ fn ids_that_may_have_been_given_stay_unused_through_rewriting_and_repair() {
 }
 
 #[test]
-fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
+fn reserved_ids_survive_growth_unused() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = tiny();
     options.directory_bits = 0;
     let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
     let spoil = || {
-        let view = labels.cache.handle().view.load_full();
+        let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
-        view.header().set(counters, u64::MAX);
+        generation.header().set(counters, u64::MAX);
     };
     for i in 0..15 {
         labels.get_or_insert(text(i)).unwrap();
@@ -347,7 +354,7 @@ fn ids_that_may_have_been_given_stay_unused_in_a_larger_table() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn ids_are_serialised_as_numbers() {
+fn ids_serialize_as_numbers() {
     let id = LabelId::new(7);
     let text = serde_json::to_string(&id).unwrap();
     assert_eq!(text, "7");
@@ -356,7 +363,7 @@ fn ids_are_serialised_as_numbers() {
 
 /// Stops an insertion at every store and call, and has another handle go on.
 #[test]
-fn a_kill_at_any_step_of_an_insertion_leaves_ids_dense_and_each_label_with_one() {
+fn stopped_insertion_leaves_ids_dense() {
     for before in [0, 7, 8, 13, 55] {
         for step in 0.. {
             let dir = tempfile::tempdir().unwrap();
@@ -365,11 +372,11 @@ fn a_kill_at_any_step_of_an_insertion_leaves_ids_dense_and_each_label_with_one()
             for i in 0..before {
                 labels.get_or_insert(text(i)).unwrap();
             }
-            fuse::set(step);
+            failpoint::set(step);
             let inserted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 labels.get_or_insert(text(before))
             }));
-            let is_over = fuse::clear();
+            let is_over = failpoint::clear();
             drop(labels);
             let labels = Labels::open_with(&path, &tiny()).unwrap();
             if let Ok(inserted) = inserted {
@@ -425,7 +432,7 @@ proptest! {
     })]
 
     #[test]
-    fn labels_are_a_vector_and_a_map_whatever_happens(steps in steps(), durable: bool) {
+    fn labels_behave_like_a_map(steps in steps(), durable: bool) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("labels");
         let mut options = tiny();
@@ -462,11 +469,11 @@ proptest! {
                 Step::Flush => labels.flush().unwrap(),
                 Step::Rewrite => labels.cache.writer().unwrap().rewrite_heap().unwrap(),
                 Step::Kill(i, steps) => {
-                    fuse::set(steps.into());
+                    failpoint::set(steps.into());
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                         labels.get_or_insert(text(i.into()))
                     }));
-                    fuse::clear();
+                    failpoint::clear();
                     drop(labels);
                     labels = reopen();
                     know(&text(i.into()), labels.get_or_insert(text(i.into())).unwrap());
@@ -484,7 +491,7 @@ proptest! {
 
 /// Labels whose roster was cut, or lost a position, are listed with an error at the end.
 #[test]
-fn short_listings_of_labels_end_with_errors() {
+fn short_label_listings_end_with_errors() {
     use std::os::unix::fs::FileExt;
     for is_cut in [false, true] {
         let dir = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use fs2::FileExt;
 
 use crate::sync::{Word, load, store};
 
-use super::{Patience, Refusal};
+use crate::lock::{Patience, Refusal};
 
 /// Between two looks at a lock that somebody else holds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);

@@ -18,7 +18,7 @@ pub(super) fn wait(word: &Word, low: u32, most: Duration) {
     {
         // Whoever relies on the end of a pause alone is found out.
         let _ = most;
-        crate::sync::modelled::sleep(word, low);
+        crate::sync::loom_model::sleep(word, low);
     }
     #[cfg(all(target_os = "linux", not(loom)))]
     {
@@ -43,7 +43,7 @@ pub(super) fn wake(word: &Word, all: bool) {
     #[cfg(loom)]
     {
         let _ = word;
-        crate::sync::modelled::wake(all);
+        crate::sync::loom_model::wake(all);
     }
     #[cfg(all(not(target_os = "linux"), not(loom)))]
     let _ = (word, all);

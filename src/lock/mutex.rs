@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use lock_api::{GuardNoSend, RawMutex, RawMutexTimed, RawRwLock, RawRwLockTimed};
 
-use super::state::State;
+use crate::lock::mutex_state::State;
 
 /// Where the state of a lock is.
 pub(crate) trait Place {

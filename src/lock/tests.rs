@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::sync::{load, store};
 
-use super::*;
+use crate::lock::*;
 
 #[cfg(not(loom))]
 mod inherit;
@@ -69,8 +69,9 @@ fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
+// Two handles of one process exclude each other.
 #[test]
-fn two_handles_of_one_process_exclude_each_other() {
+fn handles_of_one_process_exclude() {
     for kind in KINDS {
         let file = Locked::new();
         let (a, b) = (file.lock(kind), file.lock(kind));
@@ -83,7 +84,7 @@ fn two_handles_of_one_process_exclude_each_other() {
 }
 
 #[test]
-fn a_lock_by_both_kinds_keeps_out_either() {
+fn double_lock_excludes_both_kinds() {
     for kind in KINDS {
         let file = Locked::new();
         let open = || FileLock::of_file(|| Ok(open(&file.path))).unwrap();
@@ -99,7 +100,7 @@ fn a_lock_by_both_kinds_keeps_out_either() {
 }
 
 #[test]
-fn many_threads_take_turns_and_none_is_counted_twice() {
+fn threads_take_turns_without_lost_updates() {
     for kind in KINDS {
         let file = Locked::new();
         let count = Word::new(0);
@@ -122,8 +123,9 @@ fn many_threads_take_turns_and_none_is_counted_twice() {
     }
 }
 
+// A handle that is closed while it holds the lock leaves it to the next.
 #[test]
-fn a_handle_that_is_closed_while_it_holds_the_lock_leaves_it_to_the_next() {
+fn closed_holder_releases_the_lock() {
     for kind in KINDS {
         let file = Locked::new();
         let (a, b) = (file.lock(kind), file.lock(kind));
@@ -134,8 +136,9 @@ fn a_handle_that_is_closed_while_it_holds_the_lock_leaves_it_to_the_next() {
     }
 }
 
+// A handle that is closed releases the lock, though a forked child has its description too.
 #[test]
-fn a_handle_that_is_closed_lets_go_though_a_child_has_its_description_too() {
+fn inherited_description_keeps_no_lock() {
     for kind in KINDS {
         let file = Locked::new();
         let (a, b) = (file.lock(kind), file.lock(kind));
@@ -148,7 +151,7 @@ fn a_handle_that_is_closed_lets_go_though_a_child_has_its_description_too() {
 }
 
 #[test]
-fn whoever_has_waited_for_long_is_next() {
+fn longest_waiter_is_next() {
     let file = Locked::new();
     let (busy, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
     let state = &file.words[0];
@@ -171,7 +174,7 @@ fn whoever_has_waited_for_long_is_next() {
 }
 
 #[test]
-fn a_lock_is_not_kept_for_long_for_one_who_died_waiting() {
+fn dead_waiter_is_not_waited_for() {
     let file = Locked::new();
     let (a, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
     let number = u64::from(dead.by_word.unwrap());
@@ -186,7 +189,7 @@ fn a_lock_is_not_kept_for_long_for_one_who_died_waiting() {
 }
 
 #[test]
-fn what_the_dead_hold_is_free_for_those_who_cannot_wait() {
+fn dead_holder_blocks_no_try() {
     let file = Locked::new();
     let (lock, dead) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
     let number = u64::from(dead.by_word.unwrap());
@@ -201,7 +204,7 @@ fn what_the_dead_hold_is_free_for_those_who_cannot_wait() {
 }
 
 #[test]
-fn one_who_gives_up_waiting_is_not_waited_for() {
+fn leaving_waiter_is_not_waited_for() {
     let file = Locked::new();
     let (a, b) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
     file.acquire(&a);
@@ -211,8 +214,9 @@ fn one_who_gives_up_waiting_is_not_waited_for() {
     file.acquire(&a);
 }
 
+// No corruption of the words lets two in, or keeps all out.
 #[test]
-fn no_damage_of_the_words_lets_two_in_or_keeps_all_out() {
+fn corrupt_words_never_break_exclusion() {
     for bit in 0..192_usize {
         let file = Locked::new();
         let (holder, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
@@ -237,7 +241,7 @@ fn no_damage_of_the_words_lets_two_in_or_keeps_all_out() {
 }
 
 #[test]
-fn one_who_waited_in_vain_takes_nothing_from_the_holder_by_letting_go() {
+fn timed_out_waiter_releases_nothing() {
     for kind in KINDS {
         let file = Locked::new();
         let (holder, other) = (file.lock(kind), file.lock(kind));
@@ -250,7 +254,7 @@ fn one_who_waited_in_vain_takes_nothing_from_the_holder_by_letting_go() {
 }
 
 #[test]
-fn a_zeroed_lock_word_does_not_let_another_in() {
+fn zeroed_word_keeps_exclusion() {
     let file = Locked::new();
     let (holder, other) = (file.lock(LockKind::Word), file.lock(LockKind::Word));
     file.acquire(&holder);
@@ -260,8 +264,9 @@ fn a_zeroed_lock_word_does_not_let_another_in() {
     file.acquire(&other);
 }
 
+// The words of another boot, or of a copied file, belong to no process.
 #[test]
-fn words_of_another_boot_or_a_copy_are_of_nobody() {
+fn foreign_lock_words_have_no_owner() {
     let file = Locked::new();
     let lock = file.lock(LockKind::Word);
     for state in [0x0000_0000_1234_5678, 0x7654_3210_9234_5678, u64::MAX] {
@@ -340,8 +345,9 @@ fn kill(pid: libc::pid_t) {
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
 }
 
+// Children that are forked while a lock is being opened do not keep it.
 #[test]
-fn children_that_are_forked_while_a_lock_is_opened_do_not_keep_it() {
+fn child_forked_while_opening_keeps_nothing() {
     for kind in KINDS {
         let file = Locked::new();
         drop(file.lock(kind));

@@ -1,16 +1,16 @@
 //! Counters in the memory of one process, from the standard library or, under `--cfg loom`, from
 //! loom; and loom's locks, which take the place of those of `lock`.
 //!
-//! Unlike a [`Word`](super::Word) they are seen by no other process, and every kind of atomic access
+//! Unlike a [`Word`](crate::sync::Word) they are seen by no other process, and every kind of atomic access
 //! is allowed. This file knows nothing of what is counted.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::AtomicU64 as Count;
 
 #[cfg(all(loom, test))]
-pub(crate) use modelled::leave_out;
+pub(crate) use model::leave_out;
 #[cfg(loom)]
-pub(crate) use modelled::{Count, Lock, Locked};
+pub(crate) use model::{Count, Lock, Locked};
 
 /// One of the questions that are asked under a lock and that a model can leave out, to see that it
 /// is missed.
@@ -26,7 +26,7 @@ pub(crate) enum Check {
 #[inline(always)]
 pub(crate) fn holds(check: Check, outcome: bool) -> bool {
     #[cfg(loom)]
-    return outcome || modelled::is_left_out(check);
+    return outcome || model::is_left_out(check);
     #[cfg(not(loom))]
     {
         let _ = check;
@@ -35,7 +35,7 @@ pub(crate) fn holds(check: Check, outcome: bool) -> bool {
 }
 
 #[cfg(loom)]
-mod modelled {
+mod model {
     //! Loom's counters and locks, and the check that is left out of a model.
 
     use std::cell::Cell;
@@ -76,7 +76,7 @@ mod modelled {
         LEFT_OUT.set(check);
     }
 
-    pub(super) fn is_left_out(check: Check) -> bool {
+    pub(in crate::sync) fn is_left_out(check: Check) -> bool {
         LEFT_OUT.get() == Some(check)
     }
 }

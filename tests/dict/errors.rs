@@ -9,8 +9,9 @@ use mmapcache::dict::{
 
 fn is_error<E: std::error::Error + Send + Sync + 'static>(_: &E) {}
 
+// Point 43.
 #[test]
-fn point_43_every_error_says_where_and_what_to_do() -> Result<(), DictError> {
+fn errors_name_place_and_remedy() -> Result<(), DictError> {
     let texts = LocalDict::<String>::new();
     let numbers = texts.with_format::<u32>(Format::Json);
     texts.insert(["a", "b"], "text".to_owned())?;
@@ -54,8 +55,9 @@ fn point_43_every_error_says_where_and_what_to_do() -> Result<(), DictError> {
     Ok(())
 }
 
+// Point 43.
 #[test]
-fn point_43_the_cause_of_an_unreadable_value_is_kept() -> Result<(), DictError> {
+fn unreadable_value_keeps_its_cause() -> Result<(), DictError> {
     let texts = LocalDict::<String>::new();
     texts.insert("k", "text".to_owned())?;
     let error = texts.with_format::<u32>(Format::Json).get("k").unwrap_err();
@@ -65,8 +67,9 @@ fn point_43_the_cause_of_an_unreadable_value_is_kept() -> Result<(), DictError> 
     Ok(())
 }
 
+// Point 43.
 #[test]
-fn point_43_errors_of_keys_are_errors_of_dictionaries() {
+fn key_errors_become_dict_errors() {
     let error = DictError::from(DictKey::new(()).unwrap_err());
     is_error(&KeyError::NoSegment);
     assert!(matches!(error, DictError::InvalidKey(KeyError::NoSegment)));
@@ -74,8 +77,9 @@ fn point_43_errors_of_keys_are_errors_of_dictionaries() {
     assert_eq!(Policy::AppendOnly.to_string(), "append-only");
 }
 
+// Point 9.
 #[test]
-fn point_9_formats_are_known_by_their_names() {
+fn formats_are_known_by_name() {
     for format in Format::ALL {
         assert_eq!(format.name().parse(), Ok(format));
         assert_eq!(format.to_string(), format.name());
@@ -88,8 +92,9 @@ fn point_9_formats_are_known_by_their_names() {
     }
 }
 
+// Point 44. States that are sentinels in persidict are types of their own.
 #[test]
-fn point_44_states_that_are_sentinels_elsewhere_are_types_here() {
+fn absence_is_a_type() {
     // A value that looks like a sentinel is a value.
     let fetched = [
         Fetched::Value(None::<u32>),

@@ -17,8 +17,9 @@ fn text(text: &str) -> String {
     text.to_owned()
 }
 
+// Point 21. Tags go on growing after a restart.
 #[test]
-fn point_21_items_and_tags_are_there_after_a_restart_and_tags_go_on_growing() -> Result<()> {
+fn items_and_tags_survive_restarts() -> Result<()> {
     let scratch = Scratch::new();
     let (kept, gone) = {
         let dict = open(&scratch);
@@ -34,8 +35,9 @@ fn point_21_items_and_tags_are_there_after_a_restart_and_tags_go_on_growing() ->
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_what_one_handle_writes_another_sees_at_once() -> Result<()> {
+fn other_handle_sees_writes_at_once() -> Result<()> {
     let scratch = Scratch::new();
     let (one, other) = (open(&scratch), open(&scratch));
     let etag = one.insert(["a", "b"], text("v"))?;
@@ -46,8 +48,9 @@ fn point_33_what_one_handle_writes_another_sees_at_once() -> Result<()> {
     Ok(())
 }
 
+// Point 11. The policy is in the files, and holds for every handle.
 #[test]
-fn point_11_the_policy_is_in_the_files_and_holds_for_everybody() -> Result<()> {
+fn append_only_policy_is_stored() -> Result<()> {
     let scratch = Scratch::new();
     let options = Options::new().append_only(true).clone();
     let made = MmapDict::<String>::open_with(&scratch.path, Format::Json, &options)?;
@@ -70,8 +73,9 @@ fn point_11_the_policy_is_in_the_files_and_holds_for_everybody() -> Result<()> {
     Ok(())
 }
 
+// An item is the entry whose key is its format and its segments.
 #[test]
-fn an_item_is_the_entry_of_its_format_and_its_segments() -> Result<()> {
+fn items_are_entries_of_their_format() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     let etag = dict.insert(["users", "42"], text("Ada"))?;
@@ -91,8 +95,9 @@ fn an_item_is_the_entry_of_its_format_and_its_segments() -> Result<()> {
     Ok(())
 }
 
+// Other entries of the same cache are no items, and stay.
 #[test]
-fn entries_of_others_in_the_same_cache_are_no_items_and_stay() -> Result<()> {
+fn foreign_entries_are_no_items() -> Result<()> {
     let scratch = Scratch::new();
     let cache = Arc::new(MmapCache::open(&scratch.path).expect("a cache"));
     let dict = MmapDict::on(Arc::clone(&cache), Format::Json);
@@ -109,9 +114,9 @@ fn entries_of_others_in_the_same_cache_are_no_items_and_stay() -> Result<()> {
     Ok(())
 }
 
+// Point 15. An entry in the namespace that is no item is an error, and hides no item.
 #[test]
-fn point_15_an_entry_in_the_namespace_that_is_no_item_is_an_error_and_hides_nothing() -> Result<()>
-{
+fn malformed_entry_is_a_listing_error() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     dict.insert("k", text("item"))?;
@@ -157,9 +162,9 @@ fn damage(scratch: &Scratch, value: &str) {
     file.write_all_at(b"#", at as u64).expect("a write");
 }
 
+// Point 43. A corrupt item is an error of corruption, and can be replaced and deleted.
 #[test]
-fn point_43_a_damaged_item_is_an_error_of_corruption_and_can_be_replaced_and_deleted() -> Result<()>
-{
+fn corrupt_item_can_be_replaced() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     for (key, value) in [
@@ -205,9 +210,9 @@ fn point_43_a_damaged_item_is_an_error_of_corruption_and_can_be_replaced_and_del
     Ok(())
 }
 
+// Point 30. A closure that writes to the same files is refused; it would wait for itself.
 #[test]
-fn point_30_a_closure_that_writes_to_the_same_files_is_refused_instead_of_waiting_for_itself()
--> Result<()> {
+fn reentrant_write_is_refused() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     let sub = dict.subdict("a")?;
@@ -236,8 +241,9 @@ fn point_30_a_closure_that_writes_to_the_same_files_is_refused_instead_of_waitin
     Ok(())
 }
 
+// Point 43. Waiting for the lock in vain is an error; readers do not wait.
 #[test]
-fn point_43_who_waits_in_vain_for_the_lock_is_told_and_readers_do_not_wait() -> Result<()> {
+fn lock_timeout_is_an_error() -> Result<()> {
     let scratch = Scratch::new();
     let other = open(&scratch);
     let mut options = Options::new();
@@ -269,8 +275,9 @@ fn point_43_who_waits_in_vain_for_the_lock_is_told_and_readers_do_not_wait() -> 
     Ok(())
 }
 
+// Point 43.
 #[test]
-fn point_43_a_handle_that_only_reads_reads_and_refuses_the_rest() -> Result<()> {
+fn read_only_dict_refuses_changes() -> Result<()> {
     let scratch = Scratch::new();
     open(&scratch).insert("k", text("v"))?;
     let options = Options::new().read_only(true).clone();
@@ -289,8 +296,9 @@ fn point_43_a_handle_that_only_reads_reads_and_refuses_the_rest() -> Result<()> 
     Ok(())
 }
 
+// Point 21. Compacting keeps tags, and a rebuild gives greater ones.
 #[test]
-fn point_21_compacting_keeps_tags_and_a_rebuild_gives_greater_ones() -> Result<()> {
+fn tags_grow_through_rebuilds() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     dict.update((0..200).map(|n| (format!("k{n}"), text("v"))))?;
@@ -313,8 +321,9 @@ fn point_21_compacting_keeps_tags_and_a_rebuild_gives_greater_ones() -> Result<(
     Ok(())
 }
 
+// Point 43.
 #[test]
-fn point_43_what_cannot_be_opened_says_why() {
+fn opening_errors_say_why() {
     let scratch = Scratch::new();
     let options = Options::new().create(false).clone();
     let error = MmapDict::<u32>::open_with(&scratch.path, Format::Json, &options).unwrap_err();
@@ -337,8 +346,9 @@ enum Nested {
     List(Vec<Nested>),
 }
 
+// Point 43. A forged value that never ends is an error, and does not exhaust the stack.
 #[test]
-fn point_43_a_forged_value_that_never_ends_is_an_error_and_no_end_of_the_stack() -> Result<()> {
+fn endless_forged_value_is_refused() -> Result<()> {
     let scratch = Scratch::new();
     let files = open(&scratch).with_format::<Nested>(Format::MessagePack);
     let json = files.with_format::<Nested>(Format::Json);
@@ -362,7 +372,7 @@ fn point_43_a_forged_value_that_never_ends_is_an_error_and_no_end_of_the_stack()
 }
 
 #[test]
-fn what_is_no_item_keeps_nobody_from_taking_items() -> Result<()> {
+fn malformed_entries_do_not_block_popping() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     dict.cache()
@@ -399,7 +409,7 @@ fn rows_below(heading: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn engine_keys_are_those_of_the_document() -> Result<()> {
+fn engine_keys_match_the_document() -> Result<()> {
     let rows = rows_below("## Keys of dictionaries");
     assert_eq!(rows.len(), Format::ALL.len());
     for (format, row) in Format::ALL.into_iter().zip(rows) {

@@ -10,8 +10,9 @@ fn texts(key: &DictKey) -> Vec<&str> {
     key.segments().collect()
 }
 
+// Point 1.
 #[test]
-fn point_1_parts_are_flattened_from_left_to_right_however_deep_they_lie() -> Result {
+fn nested_parts_are_flattened_in_order() -> Result {
     let inner = DictKey::new(["c", "d"])?;
     let tail = Prefix::new("f")?;
     let key = DictKey::new((
@@ -29,8 +30,9 @@ fn point_1_parts_are_flattened_from_left_to_right_however_deep_they_lie() -> Res
     Ok(())
 }
 
+// Point 1. Owned and borrowed texts make the same key.
 #[test]
-fn point_1_owned_and_borrowed_texts_make_the_same_key() -> Result {
+fn owned_and_borrowed_texts_agree() -> Result {
     let owned = String::from("a");
     let expected = DictKey::new("a")?;
     assert_eq!(DictKey::new(&owned)?, expected);
@@ -41,8 +43,9 @@ fn point_1_owned_and_borrowed_texts_make_the_same_key() -> Result {
     Ok(())
 }
 
+// Point 2. Letters, digits and seven marks are safe, and nothing else is.
 #[test]
-fn point_2_letters_digits_and_seven_marks_are_safe_and_nothing_else() {
+fn only_listed_characters_are_safe() {
     let safe: HashSet<char> = safe_chars().collect();
     assert_eq!(safe.len(), 26 + 26 + 10 + 7);
     assert!("()_-~.=".chars().all(|mark| safe.contains(&mark)));
@@ -55,8 +58,9 @@ fn point_2_letters_digits_and_seven_marks_are_safe_and_nothing_else() {
     }
 }
 
+// Point 2. An unsafe character is named with its segment and its place.
 #[test]
-fn point_2_an_unsafe_character_is_named_with_its_segment_and_its_place() {
+fn unsafe_characters_are_located() {
     let error = DictKey::new(("ok", ["also-ok", "né/t"])).unwrap_err();
     let expected = KeyError::Character {
         number: 2,
@@ -68,8 +72,9 @@ fn point_2_an_unsafe_character_is_named_with_its_segment_and_its_place() {
     assert!(error.to_string().contains("'é' at 1"), "{error}");
 }
 
+// Point 2. Each unsafe character is replaced by the same text.
 #[test]
-fn point_2_each_unsafe_character_is_replaced_by_the_same_text() -> Result {
+fn unsafe_characters_are_replaced_alike() -> Result {
     assert_eq!(replace_unsafe_chars("a b/ü", "_"), "a_b__");
     assert_eq!(replace_unsafe_chars("a b/ü", ""), "ab");
     assert_eq!(replace_unsafe_chars("a b", "(-)"), "a(-)b");
@@ -78,8 +83,9 @@ fn point_2_each_unsafe_character_is_replaced_by_the_same_text() -> Result {
     Ok(())
 }
 
+// Point 3.
 #[test]
-fn point_3_a_segment_has_one_to_253_bytes() -> Result {
+fn segments_have_1_to_253_bytes() -> Result {
     assert_eq!(
         DictKey::new(["a", ""]).unwrap_err(),
         KeyError::EmptySegment { number: 1 }
@@ -94,8 +100,9 @@ fn point_3_a_segment_has_one_to_253_bytes() -> Result {
     Ok(())
 }
 
+// Point 3. One dot and two are refused, and similar names are not.
 #[test]
-fn point_3_one_dot_and_two_are_refused_and_their_likes_are_not() -> Result {
+fn dot_segments_are_refused() -> Result {
     for (number, dots) in [(0, "."), (1, "..")] {
         let parts = &["a", dots][1 - number..];
         let segment = dots.to_owned();
@@ -108,8 +115,9 @@ fn point_3_one_dot_and_two_are_refused_and_their_likes_are_not() -> Result {
     Ok(())
 }
 
+// Point 3.
 #[test]
-fn point_3_a_key_has_at_most_255_segments_of_any_length() -> Result {
+fn keys_have_at_most_255_segments() -> Result {
     let longest = vec!["x".repeat(253); 255];
     let fits = DictKey::new(&longest)?;
     assert_eq!((fits.len(), fits.as_str().len()), (255, 255 * 254 - 1));
@@ -120,8 +128,9 @@ fn point_3_a_key_has_at_most_255_segments_of_any_length() -> Result {
     Ok(())
 }
 
+// Point 4. A prefix may be empty, and a key may not.
 #[test]
-fn point_4_a_prefix_may_be_empty_and_a_key_may_not() -> Result {
+fn prefixes_may_be_empty() -> Result {
     let none: [&str; 0] = [];
     for empty in [Prefix::new(())?, Prefix::new(none)?, Prefix::default()] {
         assert!(empty.is_empty());
@@ -139,8 +148,9 @@ fn point_4_a_prefix_may_be_empty_and_a_key_may_not() -> Result {
     Ok(())
 }
 
+// Point 5. Keys are equal, and hashed, by their segments.
 #[test]
-fn point_5_keys_are_equal_and_hashed_by_their_segments() -> Result {
+fn keys_compare_by_their_segments() -> Result {
     let key = DictKey::new(["a", "b"])?;
     let set = HashSet::from([key.clone(), DictKey::new(("a", "b"))?]);
     assert_eq!(set.len(), 1);
@@ -151,8 +161,9 @@ fn point_5_keys_are_equal_and_hashed_by_their_segments() -> Result {
     Ok(())
 }
 
+// Point 5. Keys are joined, counted, and read from both ends.
 #[test]
-fn point_5_keys_are_joined_counted_and_read_from_both_ends() -> Result {
+fn keys_join_and_iterate_both_ways() -> Result {
     let key = DictKey::new("a")?.join(["b", "c"])?;
     assert_eq!(
         key.as_prefix(),
@@ -167,8 +178,9 @@ fn point_5_keys_are_joined_counted_and_read_from_both_ends() -> Result {
     Ok(())
 }
 
+// Point 5.
 #[test]
-fn point_5_keys_are_ordered_segment_by_segment() -> Result {
+fn keys_are_ordered_by_segments() -> Result {
     let ordered = [
         DictKey::new("a")?,
         DictKey::new(["a", "b"])?,

@@ -10,8 +10,9 @@ use mmapcache::dict::{
     Retrieve, Write,
 };
 
+// All who ask for a shared value get the same instance until the item is written.
 #[test]
-fn all_who_ask_for_a_shared_value_get_the_same_until_it_is_written() -> Result<()> {
+fn shared_value_lasts_until_written() -> Result<()> {
     let dict = LocalDict::new();
     dict.insert(["a", "b"], vec![1, 2])?;
     let shared = || Ok::<_, DictError>(dict.get_shared(["a", "b"])?.expect("it is there"));
@@ -31,8 +32,9 @@ fn all_who_ask_for_a_shared_value_get_the_same_until_it_is_written() -> Result<(
     Ok(())
 }
 
+// Threads that read a value first at the same time share one instance.
 #[test]
-fn threads_that_read_a_value_first_at_once_share_it_too() -> Result<()> {
+fn concurrent_first_readers_share_memory() -> Result<()> {
     for _ in 0..200 {
         let dict = LocalDict::new();
         dict.insert("k", vec![7; 1_000])?;
@@ -50,8 +52,9 @@ fn threads_that_read_a_value_first_at_once_share_it_too() -> Result<()> {
     Ok(())
 }
 
+// A value that was read as one type can be read as another.
 #[test]
-fn a_value_that_was_read_as_one_type_can_be_read_as_another() -> Result<()> {
+fn value_can_change_its_type() -> Result<()> {
     let narrow = LocalDict::<u8>::new();
     let wide = narrow.with_format::<u64>(Format::Json);
     narrow.insert("k", 7)?;
@@ -72,8 +75,9 @@ fn come_and_go(dict: &LocalDict<u32>, times: u32) -> Result<()> {
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_empty_nodes_go_after_so_many_deletions() -> Result<()> {
+fn empty_nodes_go_after_deletions() -> Result<()> {
     let dict = LocalDict::with(LocalOptions::new().prune_interval(10));
     dict.insert(["stays", "a", "b"], 1)?;
     assert_eq!(dict.nodes(), 3);
@@ -86,8 +90,9 @@ fn point_33_empty_nodes_go_after_so_many_deletions() -> Result<()> {
     Ok(())
 }
 
+// Point 33. Empty nodes stay if no interval is set.
 #[test]
-fn point_33_empty_nodes_stay_where_no_interval_is_set() -> Result<()> {
+fn empty_nodes_stay_by_default() -> Result<()> {
     let options = [
         LocalOptions::new().prune_interval(0).clone(),
         LocalOptions::new().prune_interval(None).clone(),
@@ -101,8 +106,9 @@ fn point_33_empty_nodes_stay_where_no_interval_is_set() -> Result<()> {
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_nodes_that_hold_items_of_another_format_stay() -> Result<()> {
+fn other_formats_keep_their_nodes() -> Result<()> {
     let json = LocalDict::<u32>::with(LocalOptions::new().prune_interval(1));
     let packed = json.with_format::<u32>(Format::MessagePack);
     json.insert(["a", "b"], 1)?;
@@ -115,9 +121,9 @@ fn point_33_nodes_that_hold_items_of_another_format_stay() -> Result<()> {
     Ok(())
 }
 
+// Point 30. A transformation runs again after a conflict, and fails after so many retries.
 #[test]
-fn point_30_a_transformation_runs_again_after_a_conflict_and_gives_up_after_so_many() -> Result<()>
-{
+fn transform_retries_then_conflict() -> Result<()> {
     for (retries, expected) in [
         (Retries::Times(0), 1),
         (Retries::Times(3), 4),
@@ -145,8 +151,9 @@ fn point_30_a_transformation_runs_again_after_a_conflict_and_gives_up_after_so_m
     Ok(())
 }
 
+// Point 30. After a conflict the closure sees the value that was written in between.
 #[test]
-fn point_30_after_a_conflict_the_closure_sees_what_was_written_meanwhile() -> Result<()> {
+fn transform_retry_sees_new_value() -> Result<()> {
     let dict = LocalDict::new();
     let mut seen = Vec::new();
     let done = dict.try_transform("k", Retries::Unbounded, |value| {
@@ -165,8 +172,9 @@ fn point_30_after_a_conflict_the_closure_sees_what_was_written_meanwhile() -> Re
     Ok(())
 }
 
+// Point 12. Dictionaries in memory are separate unless they are clones.
 #[test]
-fn point_12_dictionaries_in_memory_are_apart_unless_they_are_clones() -> Result<()> {
+fn memory_dicts_share_only_clones() -> Result<()> {
     let (one, other) = (LocalDict::new(), LocalDict::default());
     one.insert("k", 1)?;
     assert!(other.is_empty()?);
@@ -239,7 +247,7 @@ fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
 }
 
 #[test]
-fn a_values_own_code_may_use_the_tree_that_it_lies_in() {
+fn value_code_may_reenter_tree() {
     let (done, waits) = std::sync::mpsc::channel();
     // A thread that waits for itself is left behind.
     std::thread::spawn(move || {

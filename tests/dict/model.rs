@@ -518,32 +518,32 @@ proptest! {
     #![proptest_config(cases(96))]
 
     #[test]
-    fn a_dictionary_in_memory_does_what_a_map_does(operations in operations()) {
+    fn memory_dict_behaves_like_a_map(operations in operations()) {
         run::<InMemory>(false, operations);
     }
 
     #[test]
-    fn an_append_only_dictionary_in_memory_does_what_a_map_does(operations in operations()) {
+    fn append_only_memory_dict_behaves_likewise(operations in operations()) {
         run::<InMemory>(true, operations);
     }
 
     #[test]
-    fn a_dictionary_in_files_does_what_a_map_does(operations in operations()) {
+    fn file_dict_behaves_like_a_map(operations in operations()) {
         run::<InFiles>(false, operations);
     }
 
     #[test]
-    fn an_append_only_dictionary_in_files_does_what_a_map_does(operations in operations()) {
+    fn append_only_file_dict_behaves_likewise(operations in operations()) {
         run::<InFiles>(true, operations);
     }
 
     #[test]
-    fn a_dictionary_in_files_with_memory_in_front_does_what_a_map_does(operations in operations()) {
+    fn cached_dict_behaves_like_a_map(operations in operations()) {
         run::<InBoth>(false, operations);
     }
 
     #[test]
-    fn an_append_only_one_with_memory_in_front_does_what_a_map_does(operations in operations()) {
+    fn append_only_cached_dict_behaves_likewise(operations in operations()) {
         run::<InBoth>(true, operations);
     }
 }

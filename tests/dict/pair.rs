@@ -17,8 +17,9 @@ fn pair(scratch: &Scratch) -> Result<(MmapDict<Numbers>, CachedDict<Numbers>)> {
     Ok((files.clone(), CachedDict::new(files)))
 }
 
+// Point 40. A value is decoded once.
 #[test]
-fn point_40_a_value_is_decoded_once_and_never_stale() -> Result<()> {
+fn cached_value_is_never_stale() -> Result<()> {
     let scratch = Scratch::new();
     let (files, cached) = pair(&scratch)?;
     let shared = || cached.get_shared(["a", "b"]);
@@ -46,8 +47,9 @@ fn point_40_a_value_is_decoded_once_and_never_stale() -> Result<()> {
     Ok(())
 }
 
+// Point 40.
 #[test]
-fn point_40_what_another_handle_rebuilds_is_read_anew() -> Result<()> {
+fn cached_dict_notices_foreign_rebuild() -> Result<()> {
     let scratch = Scratch::new();
     let (_, cached) = pair(&scratch)?;
     cached.insert("k", vec![1])?;
@@ -59,8 +61,9 @@ fn point_40_what_another_handle_rebuilds_is_read_anew() -> Result<()> {
     Ok(())
 }
 
+// Point 40.
 #[test]
-fn point_40_a_transformation_starts_from_what_is_in_the_files() -> Result<()> {
+fn cached_transform_starts_from_files() -> Result<()> {
     let scratch = Scratch::new();
     let (files, cached) = pair(&scratch)?;
     cached.insert("k", vec![1])?;
@@ -76,7 +79,7 @@ fn point_40_a_transformation_starts_from_what_is_in_the_files() -> Result<()> {
 }
 
 #[test]
-fn memory_holds_what_was_read_until_it_is_forgotten() -> Result<()> {
+fn memory_holds_values_until_forgotten() -> Result<()> {
     let scratch = Scratch::new();
     let (files, cached) = pair(&scratch)?;
     for n in 0..10 {
@@ -94,8 +97,9 @@ fn memory_holds_what_was_read_until_it_is_forgotten() -> Result<()> {
     Ok(())
 }
 
+// A write through the cached dictionary releases the value that it held.
 #[test]
-fn what_goes_through_the_pair_itself_is_not_held_any_longer() -> Result<()> {
+fn own_writes_release_held_values() -> Result<()> {
     let scratch = Scratch::new();
     let (_, cached) = pair(&scratch)?;
     let read = |key: &str| -> Result<()> {
@@ -135,7 +139,7 @@ fn what_goes_through_the_pair_itself_is_not_held_any_longer() -> Result<()> {
 }
 
 #[test]
-fn a_queue_that_is_filled_and_emptied_takes_no_memory_for_what_has_gone_through() -> Result<()> {
+fn drained_queue_holds_no_memory() -> Result<()> {
     let scratch = Scratch::new();
     let (_, cached) = pair(&scratch)?;
     for n in 0..500 {
@@ -147,7 +151,7 @@ fn a_queue_that_is_filled_and_emptied_takes_no_memory_for_what_has_gone_through(
 }
 
 #[test]
-fn clearing_a_view_lets_go_of_what_lies_below_it_only() -> Result<()> {
+fn clearing_subdict_releases_only_its_items() -> Result<()> {
     let scratch = Scratch::new();
     let (_, cached) = pair(&scratch)?;
     let packed = cached.with_format::<u8>(Format::MessagePack);
@@ -161,7 +165,7 @@ fn clearing_a_view_lets_go_of_what_lies_below_it_only() -> Result<()> {
 }
 
 #[test]
-fn threads_that_read_a_value_first_at_once_share_it() -> Result<()> {
+fn concurrent_first_readers_share_value() -> Result<()> {
     let scratch = Scratch::new();
     let (files, cached) = pair(&scratch)?;
     for round in 0..300 {

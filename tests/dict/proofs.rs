@@ -34,24 +34,29 @@ fn document() -> String {
     fs::read_to_string(Path::new(ROOT).join("docs/dictionary.md")).expect("the document")
 }
 
-/// Whether a file has a test of this name that is always run.
-fn is_test(file: &str, test: &str) -> bool {
+/// The comments and attributes of a test that is always run, if the file has one of this name.
+fn head(file: &str, test: &str) -> Option<String> {
     let folder = Path::new(ROOT).join("tests/dict");
     let places = [format!("{file}.rs"), format!("suite/{file}.rs")];
     let mut texts = places
         .iter()
         .filter_map(|place| fs::read_to_string(folder.join(place)).ok());
-    texts.any(|text| {
-        let Some(at) = text.find(&format!("fn {test}(")) else {
-            return false;
-        };
-        let attributes = text[..at].rsplit('}').next().unwrap_or_default();
-        attributes.contains("#[test]") && !attributes.contains("#[ignore")
+    texts.find_map(|text| {
+        let at = text.find(&format!("fn {test}("))?;
+        let head = text[..at].rsplit('}').next().unwrap_or_default();
+        let is_run = head.contains("#[test]") && !head.contains("#[ignore");
+        is_run.then(|| head.to_owned())
     })
 }
 
+/// Whether a file has a test of this name that is always run.
+fn is_test(file: &str, test: &str) -> bool {
+    head(file, test).is_some()
+}
+
+// Every test that the guide names is one that is always run.
 #[test]
-fn every_test_that_the_guide_names_is_one_that_is_always_run() {
+fn guide_names_only_run_tests() {
     let document = document();
     let named: BTreeSet<_> = named(&document).collect();
     assert!(named.len() > 80, "only {} tests are named", named.len());
@@ -62,8 +67,9 @@ fn every_test_that_the_guide_names_is_one_that_is_always_run() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+// Every point has a row with tests of its number, or a reason why not.
 #[test]
-fn every_point_has_a_row_with_tests_of_its_number_or_a_reason_why_not() {
+fn guide_proves_or_explains_each_point() {
     let document = document();
     let rows = rows(&document);
     assert!(
@@ -84,26 +90,21 @@ fn every_point_has_a_row_with_tests_of_its_number_or_a_reason_why_not() {
             !proof.is_empty() || !beside.is_empty(),
             "{number}: neither a test nor a reason"
         );
-        let beginning = format!("point_{number}_");
+        let point = format!("// Point {number}.");
         for (file, test) in named(proof) {
-            assert!(test.starts_with(&beginning), "{number}: {file}::{test}");
+            let head = head(file, test).unwrap_or_default();
+            assert!(head.contains(&point), "{number}: {file}::{test}");
         }
     }
 }
 
 #[test]
-fn the_scan_finds_tests_and_only_tests() {
-    assert!(is_test("proofs", "the_scan_finds_tests_and_only_tests"));
-    assert!(is_test(
-        "plain",
-        "point_17_discard_says_whether_there_was_an_item"
-    ));
+fn scan_finds_only_tests() {
+    assert!(is_test("proofs", "scan_finds_only_tests"));
+    assert!(is_test("plain", "discard_tells_whether_item_existed"));
     assert!(!is_test("proofs", "is_test"));
-    assert!(!is_test(
-        "keys",
-        "point_17_discard_says_whether_there_was_an_item"
-    ));
-    assert!(!is_test("none", "the_scan_finds_tests_and_only_tests"));
+    assert!(!is_test("keys", "discard_tells_whether_item_existed"));
+    assert!(!is_test("none", "scan_finds_only_tests"));
     let text = "`a::b_1`, `Condition::Any`, and `c`";
     assert!(named(text).eq([("a", "b_1")]));
 }

@@ -152,13 +152,15 @@ fn race(times: u64) {
     assert!(seen.into_iter().chain([elsewhere]).all(|states| states > 2));
 }
 
+// Point 32. No increment of four processes with two threads each is lost.
 #[test]
-fn point_32_no_increment_of_four_processes_with_two_threads_each_is_lost() {
+fn processes_lose_no_increment() {
     race(10_000);
 }
 
+// Point 32.
 #[test]
-fn point_32_no_increment_of_eight_threads_is_lost_in_memory() {
+fn memory_threads_lose_no_increment() {
     let dict = LocalDict::<u64>::new();
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -188,8 +190,9 @@ pub(crate) fn counts_until_killed(part: &Part) {
     }
 }
 
+// Point 32. A kill loses no increment that was done, and adds none.
 #[test]
-fn point_32_a_kill_loses_no_increment_that_was_done_and_adds_none() {
+fn kills_lose_no_increment() {
     let scratch = Scratch::new();
     let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
     let kills = 20;
@@ -222,8 +225,9 @@ pub(crate) fn takes(part: &Part) {
     say(taken.join(" "));
 }
 
+// Point 16.
 #[test]
-fn point_16_what_many_processes_take_each_gets_once() {
+fn processes_pop_each_item_once() {
     let scratch = Scratch::new();
     let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
     let items = (0..4_000).map(|n| (["queue".to_owned(), n.to_string()], n));

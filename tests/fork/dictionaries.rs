@@ -120,7 +120,7 @@ pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
 /// In files it holds the writer lock, which stays the parent's: whatever the closure says, the child
 /// gets an error.
 #[test]
-fn transformation_in_files_ends_in_children() {
+fn transformation_in_files_refuses_children() {
     runs_well("forks in a transformation in files");
 }
 
@@ -155,7 +155,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
 
 /// An iterator takes a few items at a time, and goes on in both processes.
 #[test]
-fn local_listing_goes_on_in_children() {
+fn local_listing_continues_in_children() {
     runs_well("forks while it lists a dictionary");
 }
 

@@ -10,8 +10,9 @@ use super::{
     LATE, SOON, assert_locked, assert_locked_for_others, assert_value, open, put, runs_well,
 };
 
+// A forked child reads, writes and lists with the handle that it inherited.
 #[test]
-fn a_forked_child_reads_writes_and_lists_with_the_handle_that_it_inherited() {
+fn inherited_handle_works_in_child() {
     runs_well("uses a handle");
 }
 
@@ -36,8 +37,9 @@ pub(super) fn uses_a_handle(part: &Part) {
     say("ran to its end");
 }
 
+// Parent, child and grandchild all write with one handle.
 #[test]
-fn parent_child_and_grandchild_all_write_with_one_handle() {
+fn three_generations_share_one_handle() {
     runs_well("forks twice");
 }
 
@@ -61,8 +63,9 @@ pub(super) fn forks_twice(part: &Part) {
     say("ran to its end");
 }
 
+// A forked child that drops a handle takes nothing from its parent.
 #[test]
-fn a_forked_child_that_drops_a_handle_takes_nothing_from_its_parent() {
+fn dropped_inherited_handle_costs_nothing() {
     runs_well("drops a handle");
 }
 
@@ -85,8 +88,9 @@ pub(super) fn drops_a_handle(part: &Part) {
     say("ran to its end");
 }
 
+// A forked child that drops an exclusive handle leaves the lock to its parent.
 #[test]
-fn a_forked_child_that_drops_an_exclusive_handle_leaves_the_lock_to_its_parent() {
+fn dropped_exclusive_handle_keeps_lock() {
     runs_well("drops an exclusive handle");
 }
 
@@ -114,7 +118,7 @@ pub(super) fn drops_an_exclusive_handle(part: &Part) {
 }
 
 #[test]
-fn children_forked_in_the_middle_of_a_listing_go_on_with_it() {
+fn forked_listing_continues_in_both() {
     runs_well("forks while it lists");
 }
 

@@ -176,7 +176,7 @@ pub(super) fn uses_decoded_instances_amid_threads(_: &Part) {
 
 /// The thread that decodes is not in the child.
 #[test]
-fn child_decodes_what_a_parents_thread_decoded() {
+fn child_redecodes_a_threads_work() {
     runs_well("decodes what another thread decodes");
 }
 
@@ -277,7 +277,7 @@ pub(super) fn uses_labels_amid_threads(part: &Part) {
 
 /// A pool that nobody ever used in the parent, made by a child.
 #[test]
-fn forked_child_makes_its_own_pool() {
+fn forked_child_creates_its_pool() {
     runs_well("makes pools amid threads");
 }
 

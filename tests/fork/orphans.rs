@@ -11,8 +11,9 @@ use super::child::{Child, Part, hear, say};
 use super::process::{fork, join};
 use super::{LATE, SOON, assert_locked, assert_value, open, put};
 
+// A parent killed while it writes blocks no process, though its forked child lives on.
 #[test]
-fn a_parent_killed_while_it_writes_blocks_nobody_though_its_forked_child_lives_on() {
+fn killed_parent_frees_the_lock() {
     let scratch = Scratch::new();
     let mut parent = Child::start("forks and is killed", &scratch.path, &[]);
     parent.expect("the child is there");
@@ -51,7 +52,7 @@ pub(super) fn forks_and_is_killed(part: &Part) {
 
 /// The parent holds the writer while it is killed, and a child far down still lives.
 #[test]
-fn a_killed_writer_blocks_nobody_though_its_great_grandchild_lives_on() {
+fn grandchild_keeps_no_killed_lock() {
     outlives_its_parent("leaves a great-grandchild");
 }
 
@@ -73,8 +74,9 @@ pub(super) fn answers() {
     }
 }
 
+// A killed writer blocks no process, though a program that it started lives on.
 #[test]
-fn a_killed_writer_blocks_nobody_though_a_program_that_it_has_started_lives_on() {
+fn started_program_keeps_no_lock() {
     outlives_its_parent("executes a program");
 }
 
@@ -107,8 +109,9 @@ pub(super) fn outlives_its_parent(role: &str) {
     assert!(cache.verify().expect("a check").is_clean());
 }
 
+// An exclusive handle that a daemon inherits is exclusive again from its first write on.
 #[test]
-fn an_exclusive_handle_that_a_daemon_inherits_is_exclusive_again_from_its_first_write_on() {
+fn daemon_regains_exclusivity_by_writing() {
     let scratch = Scratch::new();
     let mut parent = Child::start("becomes a daemon", &scratch.path, &[]);
     parent.expect("the daemon writes");
@@ -152,8 +155,9 @@ pub(super) fn becomes_a_daemon(part: &Part) {
     unsafe { libc::_exit(0) }
 }
 
+// A child that writes while its parent is killed keeps its own lock until it is done.
 #[test]
-fn a_child_that_writes_while_its_parent_is_killed_keeps_its_own_lock_until_it_is_done() {
+fn writing_orphan_keeps_its_lock() {
     let scratch = Scratch::new();
     let mut parent = Child::start("leaves a child that writes", &scratch.path, &[]);
     parent.expect("the child writes");

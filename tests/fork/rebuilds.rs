@@ -11,8 +11,9 @@ use super::orphans::{answers, outlives_its_parent};
 use super::process::{fork, join};
 use super::{LATE, assert_value, open, put, runs_well};
 
+// A rebuild killed in the middle blocks no process, though a child forked in it lives on.
 #[test]
-fn a_rebuild_killed_in_the_middle_blocks_nobody_though_a_child_forked_in_it_lives_on() {
+fn killed_forked_rebuild_frees_lock() {
     outlives_its_parent("leaves a child amid a rebuild");
 }
 
@@ -27,8 +28,9 @@ pub(super) fn leaves_a_child_amid_a_rebuild(part: &Part) {
     cache.atomic_rebuild(items).expect("to be killed before");
 }
 
+// A committed rebuild blocks no process, though a child forked in it lives on.
 #[test]
-fn a_rebuild_that_is_committed_blocks_nobody_though_a_child_forked_in_it_lives_on() {
+fn committed_forked_rebuild_frees_lock() {
     outlives_its_parent("leaves a child and rebuilds");
 }
 
@@ -51,8 +53,9 @@ pub(super) fn leaves_a_child_and_rebuilds(part: &Part) {
     }
 }
 
+// A child forked in a rebuild that goes on with it is refused; the parent's is done.
 #[test]
-fn a_child_forked_in_a_rebuild_that_goes_on_with_it_is_refused_and_the_parents_is_done() {
+fn childs_rebuild_is_refused() {
     runs_well("forks within a rebuild");
 }
 

@@ -12,8 +12,9 @@ use super::child::{self, Part, say};
 use super::process::{end_if_it_hangs, fork, join, kill};
 use super::{LATE, open, put, runs_well};
 
+// Children forked while other threads put, list and rebuild use the handle at once.
 #[test]
-fn children_forked_while_other_threads_put_list_and_rebuild_use_the_handle_right_away() {
+fn child_uses_busy_handle_immediately() {
     runs_well("forks amid its threads");
 }
 
@@ -80,8 +81,9 @@ fn uses_it_right_away(cache: &MmapCache) {
     assert_eq!(staying_in(cache), 200);
 }
 
+// Children forked while caches are created keep no process from creating one there.
 #[test]
-fn children_forked_while_caches_are_created_keep_nobody_from_creating_one_there() {
+fn child_forked_during_creation_locks_nothing() {
     runs_well("forks while it creates");
 }
 

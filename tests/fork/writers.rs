@@ -10,8 +10,9 @@ use super::{
     LATE, SOON, assert_locked, assert_locked_for_others, assert_value, open, put, runs_well,
 };
 
+// An inherited writer is dead in the child, and alive in the parent.
 #[test]
-fn an_inherited_writer_is_dead_in_the_child_and_alive_in_the_parent() {
+fn inherited_writer_is_dead() {
     runs_well("inherits a writer");
 }
 
@@ -118,7 +119,7 @@ pub(super) fn forks_in_an_update(part: &Part) {
 
 /// Both processes come back from the function that hears of the progress.
 #[test]
-fn copies_that_fork_are_the_parents() {
+fn forked_copies_belong_to_parents() {
     runs_well("forks in a copy");
 }
 
@@ -157,7 +158,7 @@ pub(super) fn forks_in_a_copy(part: &Part) {
 }
 
 #[test]
-fn repairs_that_fork_are_the_parents() {
+fn forked_repairs_belong_to_parents() {
     runs_well("forks in a repair");
 }
 
@@ -190,8 +191,9 @@ pub(super) fn forks_in_a_repair(part: &Part) {
     say("ran to its end");
 }
 
+// A forked child that drops a writer neither unlocks nor hangs.
 #[test]
-fn a_forked_child_that_drops_a_writer_neither_unlocks_nor_hangs() {
+fn dropped_inherited_writer_keeps_lock() {
     runs_well("drops a writer");
 }
 
@@ -212,8 +214,9 @@ pub(super) fn drops_a_writer(part: &Part) {
     say("ran to its end");
 }
 
+// A forked child takes the writer in its turn, though it inherited a dead one.
 #[test]
-fn a_forked_child_takes_the_writer_in_its_turn_though_a_dead_one_was_inherited() {
+fn child_can_lock_after_parent() {
     runs_well("waits for the parent's writer");
 }
 

@@ -108,7 +108,7 @@ fn metrics(expected: i32, caches: &[&Path]) -> Exposition {
 }
 
 #[test]
-fn a_collector_gets_the_numbers_that_the_library_gives() {
+fn metrics_match_the_library() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 1_000);
     let (stats, disk) = (cache.stats().unwrap(), cache.disk_usage().unwrap());
@@ -154,8 +154,9 @@ fn a_collector_gets_the_numbers_that_the_library_gives() {
     assert_eq!(read.kinds.len(), 25, "{:?}", read.kinds.keys());
 }
 
+// A cache that cannot be read is down, and the others are up.
 #[test]
-fn a_cache_that_cannot_be_read_is_down_and_the_others_are_up() {
+fn unreadable_cache_is_down() {
     let (dir, sound) = place();
     fill(&tiny(), &sound, 100);
     let [damaged, absent] = ["damaged", "absent"].map(|name| dir.path().join(name));
@@ -185,8 +186,9 @@ fn a_cache_that_cannot_be_read_is_down_and_the_others_are_up() {
     assert_eq!(stderr(&output).lines().count(), 2, "{}", stderr(&output));
 }
 
+// Paths of any bytes are labels that differ, and a path named twice counts once.
 #[test]
-fn paths_of_any_bytes_are_labels_that_differ_and_one_named_twice_counts_once() {
+fn paths_become_distinct_labels() {
     let dir = tempfile::tempdir().unwrap();
     let names: [&[u8]; 4] = [
         b"a \"b\"\\\n{}",
@@ -213,8 +215,9 @@ fn paths_of_any_bytes_are_labels_that_differ_and_one_named_twice_counts_once() {
     );
 }
 
+// The collector may read the new file.
 #[test]
-fn a_file_for_a_collector_is_replaced_as_a_whole_and_readable_to_it() {
+fn metrics_file_is_replaced_atomically() {
     let (dir, path) = place();
     fill(&Options::new(), &path, 10);
     let file = dir.path().join("cache.prom");
@@ -266,8 +269,9 @@ fn a_file_for_a_collector_is_replaced_as_a_whole_and_readable_to_it() {
     assert_eq!(MmapCache::open(&path).unwrap().len(), 0);
 }
 
+// JSON has the same numbers under the same names.
 #[test]
-fn json_has_the_same_numbers_under_the_same_names() {
+fn json_matches_the_metrics() {
     let (dir, path) = place();
     fill(&tiny(), &path, 100);
     let absent = dir.path().join("absent");

@@ -50,7 +50,7 @@ fn sum(columns: &Value, name: &str) -> u64 {
 }
 
 #[test]
-fn a_report_has_the_numbers_of_its_cache() {
+fn report_matches_the_cache() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 2_000);
     let stats = cache.stats().unwrap();
@@ -76,8 +76,9 @@ fn a_report_has_the_numbers_of_its_cache() {
     }
 }
 
+// Every chart is on the page with its title, its axes and a table.
 #[test]
-fn every_chart_is_in_the_page_with_its_title_its_axes_and_a_table() {
+fn page_has_every_labelled_chart() {
     let (_dir, path) = place();
     fill(&tiny(), &path, 2_000);
     let (page, numbers) = report(&path, 0);
@@ -107,8 +108,9 @@ fn every_chart_is_in_the_page_with_its_title_its_axes_and_a_table() {
     assert!(dead.is_some());
 }
 
+// Thousands of regions are combined, and the page stays small.
 #[test]
-fn thousands_of_regions_are_put_together_and_the_page_stays_small() {
+fn large_cache_page_stays_small() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 30_000);
     let (page, numbers) = report(&path, 0);
@@ -123,7 +125,7 @@ fn thousands_of_regions_are_put_together_and_the_page_stays_small() {
 }
 
 #[test]
-fn a_path_of_markup_and_bytes_that_are_no_text_stays_text() {
+fn markup_in_paths_stays_text() {
     let dir = tempfile::tempdir().unwrap();
     let mut name = b"<title><script>alert(1)<".to_vec();
     name.extend(b"script>&amp;\"' onload=\"x\xff\xfe\n\x1b[31m\xe2\x80\xae<img src=x>");
@@ -150,8 +152,9 @@ fn a_path_of_markup_and_bytes_that_are_no_text_stays_text() {
     }
 }
 
+// A cache that is refused has a page that says why, and shows the rest.
 #[test]
-fn a_cache_that_is_refused_has_a_page_that_says_why_and_what_is_left() {
+fn refused_cache_gets_explaining_page() {
     let (_dir, path) = place();
     fill(&tiny(), &path, 500);
     flip(&path, 57);
@@ -167,8 +170,9 @@ fn a_cache_that_is_refused_has_a_page_that_says_why_and_what_is_left() {
     }
 }
 
+// A file that is no cache has a page without charts; a missing file has none.
 #[test]
-fn what_is_no_cache_has_a_page_without_charts_and_what_is_not_there_has_none() {
+fn only_existing_files_get_pages() {
     let (dir, path) = place();
     fs::write(
         &path,
@@ -195,7 +199,7 @@ fn what_is_no_cache_has_a_page_without_charts_and_what_is_not_there_has_none() {
 }
 
 #[test]
-fn a_cache_at_work_is_never_called_wrong() {
+fn live_cache_is_reported_consistent() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 500);
     let stop = AtomicBool::new(false);
@@ -227,7 +231,7 @@ fn a_cache_at_work_is_never_called_wrong() {
 }
 
 #[test]
-fn an_empty_cache_has_a_page() {
+fn empty_cache_has_a_page() {
     let (_dir, path) = place();
     drop(MmapCache::open(&path).unwrap());
     let (page, numbers) = report(&path, 0);
@@ -236,8 +240,9 @@ fn an_empty_cache_has_a_page() {
     assert!(page.contains("<dt>Last write</dt><dd>never</dd>"), "{page}");
 }
 
+// Only a report, or an empty file, is replaced without `--force`.
 #[test]
-fn only_a_report_or_an_empty_file_is_replaced_without_force() {
+fn only_reports_are_replaced_unforced() {
     let (dir, path) = place();
     fill(&Options::new(), &path, 10);
     let file = dir.path().join("page.html");
@@ -290,8 +295,9 @@ fn only_a_report_or_an_empty_file_is_replaced_without_force() {
     assert_eq!(names, ["page.html"], "nothing preliminary is left");
 }
 
+// A page that cannot be written whole leaves the previous file.
 #[test]
-fn a_page_that_cannot_be_written_whole_leaves_what_was_there() {
+fn incomplete_page_keeps_old_file() {
     let (dir, path) = place();
     fill(&Options::new(), &path, 10);
     let file = dir.path().join("page.html");
@@ -321,8 +327,9 @@ fn a_page_that_cannot_be_written_whole_leaves_what_was_there() {
     );
 }
 
+// The caller must request at least one of them.
 #[test]
-fn page_and_numbers_do_not_share_an_output_and_one_of_them_is_asked_for() {
+fn page_and_numbers_need_separate_outputs() {
     let (dir, path) = place();
     fill(&Options::new(), &path, 10);
     let cache = path.to_str().unwrap();
@@ -337,8 +344,9 @@ fn page_and_numbers_do_not_share_an_output_and_one_of_them_is_asked_for() {
     assert!(fs::read_to_string(&file).unwrap().ends_with("</html>\n"));
 }
 
+// A browser shows the page on a telephone and on paper, and makes no request.
 #[test]
-fn a_browser_shows_the_page_on_a_telephone_and_on_paper_and_asks_nobody_for_anything() {
+fn browser_shows_page_without_requests() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 3_000);
     let long = path.with_file_name("n".repeat(200));

@@ -90,8 +90,9 @@ fn number(line: &Value, name: &str) -> f64 {
         .unwrap_or_else(|| panic!("{name}: {line}"))
 }
 
+// Rates are the increase of the totals, and no writer is kept from writing.
 #[test]
-fn rates_are_what_the_totals_rose_by_and_nobody_is_kept_from_writing() {
+fn rates_follow_the_totals() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 500);
     let mut watcher = Watcher::start(&path);
@@ -126,7 +127,7 @@ fn rates_are_what_the_totals_rose_by_and_nobody_is_kept_from_writing() {
 }
 
 #[test]
-fn whoever_holds_the_lock_is_named_while_it_is_held() {
+fn lock_holder_is_named() {
     let (_dir, path) = place();
     let cache = fill(&Options::new(), &path, 5);
     let mut watcher = Watcher::start(&path);
@@ -139,8 +140,9 @@ fn whoever_holds_the_lock_is_named_while_it_is_held() {
     assert_eq!(watcher.end().0, Some(0));
 }
 
+// A rebuild is announced and makes no rate, and watching goes on.
 #[test]
-fn a_rebuild_is_said_and_makes_no_rate_and_watching_goes_on() {
+fn rebuild_makes_no_rate() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 500);
     let mut watcher = Watcher::start(&path);
@@ -162,8 +164,9 @@ fn a_rebuild_is_said_and_makes_no_rate_and_watching_goes_on() {
     assert_eq!(watcher.end().0, Some(0));
 }
 
+// A cache that disappears ends the program with a message; one that never existed is a failure.
 #[test]
-fn a_cache_that_goes_away_ends_it_with_a_word_and_one_that_was_never_there_is_a_failure() {
+fn vanished_cache_ends_watching() {
     let (dir, path) = place();
     drop(fill(&Options::new(), &path, 5));
     let mut watcher = Watcher::start(&path);
@@ -182,7 +185,7 @@ fn a_cache_that_goes_away_ends_it_with_a_word_and_one_that_was_never_there_is_a_
 }
 
 #[test]
-fn a_header_that_cannot_be_right_is_shown_and_is_damage() {
+fn impossible_header_is_shown_as_corrupt() {
     let (_dir, path) = place();
     drop(fill(&Options::new(), &path, 5));
     flip(&path, 57);
@@ -208,8 +211,9 @@ fn a_header_that_cannot_be_right_is_shown_and_is_damage() {
     );
 }
 
+// Without a terminal there is a line for each interval, and no escape sequence.
 #[test]
-fn elsewhere_than_on_a_terminal_there_is_a_line_for_each_interval_and_no_escape() {
+fn piped_watch_prints_plain_lines() {
     let (_dir, path) = place();
     drop(fill(&Options::new(), &path, 50));
     let watch = [OsStr::new("watch"), path.as_ref()];
@@ -233,7 +237,7 @@ fn elsewhere_than_on_a_terminal_there_is_a_line_for_each_interval_and_no_escape(
 }
 
 #[test]
-fn whoever_has_seen_enough_may_close_the_pipe() {
+fn watch_tolerates_a_closed_pipe() {
     let (_dir, path) = place();
     drop(fill(&Options::new(), &path, 5));
     let mut watcher = Watcher::start(&path);
@@ -241,8 +245,9 @@ fn whoever_has_seen_enough_may_close_the_pipe() {
     assert_eq!(watcher.end(), (Some(0), String::new()));
 }
 
+// On a terminal it draws in one place, and leaves the terminal as it was.
 #[test]
-fn on_a_terminal_it_draws_in_one_place_and_leaves_the_terminal_as_it_was() {
+fn terminal_is_restored_after_watching() {
     let (_dir, path) = place();
     let cache = fill(&tiny(), &path, 200);
     for (columns, rows) in [(100, 30), (44, 30), (12, 5)] {
@@ -279,8 +284,9 @@ fn on_a_terminal_it_draws_in_one_place_and_leaves_the_terminal_as_it_was() {
     }
 }
 
+// A terminal without colour gets none, and one that cannot draw gets lines.
 #[test]
-fn a_terminal_without_colour_gets_none_and_one_that_cannot_draw_gets_lines() {
+fn limited_terminal_gets_plain_output() {
     let (_dir, path) = place();
     drop(fill(&Options::new(), &path, 5));
     let terminal = Terminal::open(80, 24);
@@ -306,7 +312,7 @@ fn a_terminal_without_colour_gets_none_and_one_that_cannot_draw_gets_lines() {
 }
 
 #[test]
-fn a_rebuild_is_remembered_on_the_screen() {
+fn screen_remembers_a_rebuild() {
     let (_dir, path) = place();
     let cache = MmapCache::open(&path).unwrap();
     let terminal = Terminal::open(120, 24);

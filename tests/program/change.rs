@@ -5,8 +5,9 @@ use serde_json::json;
 
 use crate::run::Desk;
 
+// A value comes from an argument, a file or standard input.
 #[test]
-fn a_value_comes_from_an_argument_a_file_or_standard_input() {
+fn put_accepts_all_value_sources() {
     let desk = Desk::new();
     let refused = desk.run(2, &["put", "cache", "k", "v"]);
     assert!(refused.err().contains("cache"), "{}", refused.err());
@@ -36,7 +37,7 @@ fn a_value_comes_from_an_argument_a_file_or_standard_input() {
 }
 
 #[test]
-fn what_was_put_is_told_with_its_version() {
+fn put_reports_the_new_version() {
     let desk = Desk::new();
     desk.fill("cache", 3);
     let put = desk.run(0, &["put", "cache", "key 001", "new", "--json"]);
@@ -59,8 +60,9 @@ fn what_was_put_is_told_with_its_version() {
     assert_eq!(desk.look("cache").len(), 4);
 }
 
+// Keys that were not there are named, and the others are deleted.
 #[test]
-fn keys_that_were_not_there_are_named_and_the_others_are_deleted() {
+fn delete_names_absent_keys() {
     let desk = Desk::new();
     desk.fill("cache", 10);
     let deleted = desk.run(0, &["delete", "cache", "key 000", "key 00\\x31"]);
@@ -79,7 +81,7 @@ fn keys_that_were_not_there_are_named_and_the_others_are_deleted() {
 }
 
 #[test]
-fn compacting_tells_the_sizes_before_and_after() {
+fn compact_reports_sizes() {
     let desk = Desk::new();
     desk.fill("cache", 300);
     desk.fill("cache", 300);
@@ -97,7 +99,7 @@ fn compacting_tells_the_sizes_before_and_after() {
 }
 
 #[test]
-fn a_cache_that_keeps_what_it_has_says_so() {
+fn append_only_cache_explains_refusals() {
     let desk = Desk::new();
     let kept = Options::new()
         .append_only(true)
@@ -124,8 +126,9 @@ fn a_cache_that_keeps_what_it_has_says_so() {
     }
 }
 
+// A writer that holds the lock is named, and waited for no longer than asked.
 #[test]
-fn a_writer_that_holds_the_lock_is_named_and_waited_for_no_longer_than_asked() {
+fn lock_holder_is_named_on_timeout() {
     let desk = Desk::new();
     desk.fill("cache", 3);
     let cache = desk.open("cache");

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::run::Desk;
 
 #[test]
-fn each_level_tells_what_it_looked_at() {
+fn levels_report_what_they_read() {
     let desk = Desk::new();
     desk.fill("cache", 200);
     let told = |level| {
@@ -40,8 +40,9 @@ verify slots: nothing is wrong
     desk.run(2, &["verify", "cache", "--jobs", "0"]);
 }
 
+// Corruption of a record is found by the level that reads records.
 #[test]
-fn damage_of_a_record_is_found_by_the_level_that_reads_records() {
+fn record_corruption_needs_record_level() {
     let desk = Desk::new();
     desk.fill("cache", 200);
     let heap = std::fs::File::options()
@@ -67,7 +68,7 @@ fn damage_of_a_record_is_found_by_the_level_that_reads_records() {
 }
 
 #[test]
-fn damaged_entries_are_named_by_keys() {
+fn corrupt_entries_are_named_by_keys() {
     let desk = Desk::new();
     let cache = desk.open("cache");
     let long = format!(
@@ -128,8 +129,9 @@ fn damaged_entries_are_named_by_keys() {
     assert!(!text.contains("xxx"), "{text}");
 }
 
+// A cache of a newer release is neither shown nor repaired.
 #[test]
-fn a_newer_release_is_neither_shown_nor_repaired() {
+fn newer_release_is_left_alone() {
     let desk = Desk::new();
     desk.fill("cache", 20);
     let index = desk.path("cache");

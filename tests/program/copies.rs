@@ -4,8 +4,9 @@ use std::os::unix::fs::FileExt;
 
 use crate::run::Desk;
 
+// A copy is reported with its numbers, and is a cache like any other.
 #[test]
-fn a_copy_is_told_with_its_numbers_and_is_a_cache_like_any_other() {
+fn copy_reports_numbers_and_works() {
     let desk = Desk::new();
     desk.fill("cache", 100);
     let told = desk.run(0, &["copy", "cache", "copy", "--json"]).json();
@@ -39,8 +40,9 @@ fn a_copy_is_told_with_its_numbers_and_is_a_cache_like_any_other() {
     assert_ne!(values("copy"), values("cache"));
 }
 
+// Nothing is copied over an existing cache, or from a missing one.
 #[test]
-fn nothing_is_copied_over_something_or_from_nothing() {
+fn invalid_copies_are_refused() {
     let desk = Desk::new();
     desk.fill("cache", 10);
     desk.fill("taken", 5);
@@ -61,8 +63,9 @@ fn nothing_is_copied_over_something_or_from_nothing() {
     );
 }
 
+// A copy of a corrupt cache is clean, and the program counts the missing entries.
 #[test]
-fn a_copy_of_a_damaged_cache_is_clean_and_says_what_is_missing() {
+fn copy_of_corruption_is_clean() {
     let desk = Desk::new();
     desk.fill("cache", 100);
     let heap = std::fs::File::options()

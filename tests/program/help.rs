@@ -50,8 +50,9 @@ fn furnished() -> Desk {
     desk
 }
 
+// Every command has an example, and each of them runs.
 #[test]
-fn every_command_has_an_example_and_each_of_them_runs() {
+fn command_examples_all_run() {
     let desk = Desk::new();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_mmapcache-inspect"));
     let path = std::env::var("PATH").unwrap();
@@ -73,7 +74,7 @@ fn every_command_has_an_example_and_each_of_them_runs() {
 }
 
 #[test]
-fn completions_know_every_command_in_every_shell() {
+fn completions_know_every_command() {
     let desk = Desk::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = desk.run(0, &["completions", shell]).out();
@@ -163,7 +164,7 @@ fn help_fits_the_terminal() {
 }
 
 #[test]
-fn every_argument_is_described() {
+fn arguments_are_all_described() {
     let desk = Desk::new();
     for command in commands(&desk) {
         let help = desk.run(0, &[&command, "--help"]).out();
@@ -183,7 +184,7 @@ fn every_argument_is_described() {
 }
 
 #[test]
-fn there_is_a_manual_page_for_every_command() {
+fn commands_all_have_manual_pages() {
     let desk = Desk::new();
     desk.run(0, &["man", "--dir", "deep/man1"]);
     for command in commands(&desk) {
@@ -208,7 +209,7 @@ fn there_is_a_manual_page_for_every_command() {
 }
 
 #[test]
-fn the_tour_shows_what_every_command_prints() {
+fn tour_shows_each_commands_output() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/inspect.md");
     let page = std::fs::read_to_string(page).unwrap();
     let shown: Vec<_> = page

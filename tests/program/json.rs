@@ -84,7 +84,7 @@ fn values(out: &str) -> Vec<Value> {
 }
 
 #[test]
-fn large_numbers_are_strings_in_every_command() {
+fn large_numbers_are_json_strings() {
     let desk = furnished();
     // No command that has the option is left out.
     for name in crate::help::commands(&desk) {
@@ -106,7 +106,7 @@ fn large_numbers_are_strings_in_every_command() {
 }
 
 #[test]
-fn versions_have_all_digits_in_each_place() {
+fn versions_keep_all_digits() {
     let desk = furnished();
     let entry = desk.look("cache").entry(b"key 001").unwrap().unwrap();
     let version = entry.version().as_nanos().to_string();
@@ -162,7 +162,7 @@ fn impossible_counts_are_not_rounded() {
 }
 
 #[test]
-fn lines_with_either_form_are_imported() {
+fn lines_of_either_form_import() {
     let desk = furnished();
     let listed = desk.run(0, &["list", "cache", "--values", "--json"]).out();
     assert!(listed.contains("\"version\":\""), "{listed}");

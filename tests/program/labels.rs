@@ -15,7 +15,7 @@ fn labelled() -> Desk {
 }
 
 #[test]
-fn labels_come_in_the_order_of_their_ids() {
+fn labels_are_listed_by_id() {
     let desk = labelled();
     let all = desk.run(0, &["labels", "labels"]);
     let lines = [
@@ -34,7 +34,7 @@ fn labels_come_in_the_order_of_their_ids() {
 }
 
 #[test]
-fn an_id_is_looked_up_and_absence_is_told() {
+fn absent_id_is_reported() {
     let desk = labelled();
     assert_eq!(
         desk.run(0, &["labels", "labels", "--id", "3"]).out(),
@@ -45,7 +45,7 @@ fn an_id_is_looked_up_and_absence_is_told() {
 }
 
 #[test]
-fn a_listing_of_labels_has_ids_and_no_times() {
+fn label_listing_shows_no_times() {
     let desk = labelled();
     let arguments = ["list", "labels", "--json", "--prefix", "r/r"];
     let listed = desk.run(0, &arguments).json_lines();
@@ -55,7 +55,7 @@ fn a_listing_of_labels_has_ids_and_no_times() {
 }
 
 #[test]
-fn a_cache_with_values_has_no_labels() {
+fn value_cache_shows_no_labels() {
     let desk = Desk::new();
     desk.fill("cache", 3);
     let refused = desk.run(2, &["labels", "cache"]);
@@ -66,8 +66,9 @@ fn a_cache_with_values_has_no_labels() {
     );
 }
 
+// Corrupt labels are left out or refused, and never shown otherwise.
 #[test]
-fn damaged_labels_are_left_out_or_refused_and_never_shown_otherwise() {
+fn corrupt_labels_are_never_misread() {
     use std::os::unix::fs::FileExt;
     for file in ["labels", "labels.heap", "labels.roster"] {
         for at in (0..4_400).step_by(211) {
@@ -96,8 +97,9 @@ fn damaged_labels_are_left_out_or_refused_and_never_shown_otherwise() {
     }
 }
 
+// Lines that cannot be labels are reported.
 #[test]
-fn lines_become_labels_once_and_what_is_no_label_is_told() {
+fn imported_lines_become_labels_once() {
     let desk = Desk::new();
     let mut text = b"r/aww\nr/rust\n\nr/aww\n".to_vec();
     text.extend([b'x'; 65_535]);

@@ -20,7 +20,7 @@ fn mixed() -> Desk {
 }
 
 #[test]
-fn entries_come_in_the_order_that_was_asked_for() {
+fn entries_follow_the_requested_order() {
     let desk = mixed();
     for (order, expected) in [("key", "abcde"), ("size", "bacde"), ("age", "ebdac")] {
         let keys = |more: &[&str]| {
@@ -41,7 +41,7 @@ fn entries_come_in_the_order_that_was_asked_for() {
 }
 
 #[test]
-fn sizes_times_and_values_stand_beside_the_keys() {
+fn listing_shows_sizes_and_times() {
     let desk = mixed();
     let arguments = ["list", "cache", "--sort", "size", "--limit", "1", "--json"];
     let listed = desk.run(0, &arguments).json_lines();
@@ -67,7 +67,7 @@ fn sizes_times_and_values_stand_beside_the_keys() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn list_tolerates_a_closed_pipe() {
     let desk = Desk::new();
     desk.fill("cache", 900);
     let program = env!("CARGO_BIN_EXE_mmapcache-inspect");

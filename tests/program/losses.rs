@@ -23,7 +23,7 @@ fn damaged_copy() -> Desk {
 }
 
 #[test]
-fn repair_of_damaged_copy_is_wrong() {
+fn repair_with_losses_exits_with_one() {
     let told = damaged_copy().run(1, &["repair", "copy", "--json"]).json();
     assert_eq!(told["entries_before"], 100);
     assert_eq!(
@@ -37,7 +37,7 @@ fn repair_of_damaged_copy_is_wrong() {
 }
 
 #[test]
-fn change_that_loses_entries_is_wrong() {
+fn lossy_change_exits_with_one() {
     let lines = b"{\"key\":\"k\",\"value\":\"v\"}\n";
     let commands: [(&[&str], &[u8]); 4] = [
         (&["put", "copy", "k", "v"], b""),

@@ -99,7 +99,7 @@ fn shown(desk: &Desk, arguments: &[&str], open: Duration) -> String {
 }
 
 #[test]
-fn every_long_command_shows_progress() {
+fn long_commands_all_show_progress() {
     for (arguments, what) in COMMANDS {
         let desk = furnished();
         let at_once = [arguments, &["--progress-after", "0"][..]].concat();

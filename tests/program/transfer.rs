@@ -10,7 +10,7 @@ fn entries(desk: &Desk, name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 #[test]
-fn entries_go_from_one_cache_to_another_with_new_versions() {
+fn transferred_entries_get_new_versions() {
     let desk = Desk::new();
     desk.fill("cache", 600);
     let version = |name: &str| desk.look(name).mtime(b"key 007").unwrap().unwrap();
@@ -29,7 +29,7 @@ fn entries_go_from_one_cache_to_another_with_new_versions() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_is_made() {
+fn senseless_transfers_are_refused_early() {
     let desk = Desk::new();
     desk.fill("cache", 3);
     let labels = mmapcache::Labels::open(desk.path("labels")).unwrap();

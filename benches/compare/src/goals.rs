@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_is_met_missed_or_not_measured() {
+    fn goal_is_met_missed_or_unmeasured() {
         let records = [
             miss(SINGLE, 60.0, 40.0),
             miss(SINGLE, 60.0, 20.0),

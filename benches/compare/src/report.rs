@@ -215,7 +215,7 @@ fn latency(results: &Results<'_>, size: Size) -> String {
     for (what, title) in [
         ("put", "put of a new key, while the store grows"),
         ("overwrite", "overwrite, while the store cleans up"),
-        ("get", "get, while somebody else writes"),
+        ("get", "get, beside a writer"),
         ("nothing", "nothing at all: the machine's own pauses"),
     ] {
         for store in results.stores(size) {
@@ -320,13 +320,14 @@ mod tests {
     use super::{between, shown};
 
     #[test]
-    fn numbers_show_three_digits_that_count() {
+    fn numbers_have_three_significant_digits() {
         let texts = [0.987, 19.04, 99.96, 426.4, 1_234_567.0].map(shown);
         assert_eq!(texts, ["0.99", "19", "100", "426", "1,234,567"]);
     }
 
+    // Only the text between a section's two markers is replaced.
     #[test]
-    fn a_section_is_replaced_between_its_marks_and_nothing_else() {
+    fn replacing_section_keeps_other_text() {
         let page = "a\n<!-- begin:x -->\nold\n<!-- end:x -->\nb\n";
         let new = between(page, "x", "new\n").expect("the marks are there");
         assert_eq!(new, "a\n<!-- begin:x -->\n\nnew\n\n<!-- end:x -->\nb\n");

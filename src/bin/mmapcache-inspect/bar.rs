@@ -48,8 +48,9 @@ pub(crate) fn cells(parts: &[u64], whole: u64, width: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    // A bar is as long as its share, and never longer than its room.
     #[test]
-    fn a_bar_is_as_long_as_its_share_and_never_longer_than_its_room() {
+    fn bar_length_matches_its_share() {
         assert_eq!(bar(0.0, 10), "");
         assert_eq!(bar(1e-9, 10), "▏");
         assert_eq!(bar(0.5, 3), "█▌");
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_empty_only_for_nothing() {
+    fn only_zero_has_empty_level() {
         assert_eq!(
             [0.0, 0.001, 0.5, 0.95, 1.0, 2.0].map(level),
             [' ', '▁', '▄', '█', '█', '█']
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_that_is_there_gets_a_cell() {
+    fn nonzero_parts_get_a_cell() {
         assert_eq!(cells(&[1, 1_000_000], 1_000_001, 10), [1, 9]);
         assert_eq!(cells(&[0, 5, 5], 10, 4), [0, 2, 2]);
         assert_eq!(cells(&[10, 10], 10, 4), [4, 0]);

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_keys_that_stay_inside_the_directory_are_safe() {
+    fn safe_keys_stay_inside_the_directory() {
         for safe in [&b"a"[..], b"a/b/c.txt", b"...", b"a/.b", b"\xff/\n"] {
             assert!(is_safe(safe));
         }

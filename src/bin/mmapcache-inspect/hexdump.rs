@@ -84,8 +84,9 @@ fn carets(mark: &Mark, row: &Range<u64>, paint: Paint) -> Option<String> {
 mod tests {
     use super::*;
 
+    // Marked bytes have carets below them in each of the rows that they span.
     #[test]
-    fn marked_bytes_are_pointed_at_in_each_of_their_rows() {
+    fn marked_bytes_get_carets_per_row() {
         let bytes: Vec<u8> = (0x41..0x41 + 20).collect();
         let marks = [
             Mark {

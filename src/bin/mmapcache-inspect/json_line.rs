@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_gives_back_what_was_written_whatever_the_bytes() {
+    fn lines_round_trip_any_bytes() {
         let every: Vec<u8> = (0..=255).collect();
         for bytes in [
             &b"text"[..],
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_leaves_a_doubt_is_refused() {
+    fn ambiguous_lines_are_refused() {
         for wrong in [
             r#"[]"#,
             r#"{"key":"a"}"#,

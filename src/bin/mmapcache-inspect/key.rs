@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_shown_can_be_pasted() {
+    fn shown_keys_can_be_pasted() {
         let odd: [&[u8]; 12] = [
             b"plain/name.txt",
             b"back\\slash",
@@ -125,14 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn readable_keys_are_shown_as_they_are() {
+    fn readable_keys_are_shown_unchanged() {
         for text in ["share/doc/a b.html", "gr\u{fc}\u{df}e", "$HOME \"x\" `y`"] {
             assert_eq!(show(text.as_bytes()), text);
         }
     }
 
+    // Hex and escapes name any byte; every other form is refused.
     #[test]
-    fn hex_and_escapes_name_any_byte_and_anything_else_is_refused() {
+    fn unknown_escapes_are_refused() {
         let of = |text: &str| parse(OsStr::new(text));
         assert_eq!(of("hex:00fF"), Ok(vec![0, 255]));
         assert_eq!(of("a\\x00\\\\"), Ok(b"a\0\\".to_vec()));

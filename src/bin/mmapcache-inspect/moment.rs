@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_moments_have_their_known_dates() {
+    fn timestamps_become_utc_dates() {
         for (seconds, text) in [
             (0, "1970-01-01 00:00:00 UTC"),
             (951_782_399, "2000-02-28 23:59:59 UTC"),

@@ -70,8 +70,9 @@ impl Own {
 mod tests {
     use super::*;
 
+    // A cache's own files are distinguished from files with similar names.
     #[test]
-    fn a_caches_files_are_told_from_their_neighbours() {
+    fn cache_files_differ_from_neighbours() {
         let site = Site {
             cache: "/d/c".into(),
             heap: None,

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_back_as_it_was_shown() {
+    fn places_round_trip_as_text() {
         for place in [HeapPlace::new(0, 128), HeapPlace::new(u16::MAX, u64::MAX)] {
             assert_eq!(parse(&show(place)), Ok(place));
         }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_stand_in_groups_of_three() {
+    fn digits_are_grouped_by_three() {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_take_the_unit_in_which_they_are_short() {
+    fn durations_use_their_shortest_unit() {
         assert_eq!(span(0), "0 s");
         assert_eq!(span(119), "119 s");
         assert_eq!(span(150), "2.5 min");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_take_the_unit_in_which_they_are_short() {
+    fn sizes_use_their_shortest_unit() {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1024), "1.0 KiB");

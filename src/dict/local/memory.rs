@@ -6,20 +6,20 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::cache::Version;
 use crate::dict::error::{DictError, Result};
 use crate::dict::etag::ETag;
 use crate::dict::format::Format;
 use crate::dict::key::DictKey;
 use crate::dict::sample;
 use crate::dict::store::{Lookup, Place, Scope, Session, Store};
+use crate::engine::Version;
 
 use crate::lock::{Lost, PerProcess, Read, SharedLock, Written};
 
-use super::held::Held;
-use super::options::LocalOptions;
-use super::tree::Node;
-use super::turns::Turns;
+use crate::dict::local::held::Held;
+use crate::dict::local::options::LocalOptions;
+use crate::dict::local::tree::Node;
+use crate::dict::local::turns::Turns;
 
 /// Items that a listing takes with it for one hold of the lock.
 const LISTED_AT_ONCE: usize = 64;

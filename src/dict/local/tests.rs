@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Version;
 use crate::dict::etag::ETag;
 use crate::dict::store::Place;
 use crate::dict::{
     CachedDict, Dict, DictError, DictKey, Format, LocalDict, LocalOptions, MmapDict, Retries, Write,
 };
+use crate::engine::Version;
 
-use super::Memory;
+use crate::dict::local::Memory;
 
 #[test]
-fn empty_nodes_stay_until_enough_was_deleted() {
+fn empty_nodes_await_prune_interval() {
     let dict = LocalDict::<u8>::with(LocalOptions::new().prune_interval(3));
     for name in ["a", "b", "c"] {
         dict.insert([name, "x", "leaf"], 1).unwrap();
@@ -30,7 +30,7 @@ fn empty_nodes_stay_until_enough_was_deleted() {
 }
 
 #[test]
-fn without_an_interval_empty_nodes_stay() {
+fn empty_nodes_stay_without_interval() {
     for interval in [None, Some(0)] {
         let dict = LocalDict::<u8>::with(LocalOptions::new().prune_interval(interval));
         for _ in 0..200 {
@@ -42,15 +42,16 @@ fn without_an_interval_empty_nodes_stay() {
 }
 
 #[test]
-fn a_view_makes_no_nodes() {
+fn subdict_creates_no_nodes() {
     let dict = LocalDict::<u8>::new();
     let view = dict.subdict(["a", "b", "c"]).unwrap();
     assert_eq!((view.get("x").unwrap(), view.len().unwrap()), (None, 0));
     assert_eq!(dict.nodes(), 1);
 }
 
+// A listing of many levels meets each item once, though it takes them in parts.
 #[test]
-fn a_listing_of_many_levels_meets_each_item_once_though_it_takes_them_in_parts() {
+fn deep_listing_meets_items_once() {
     let dict = LocalDict::<u32>::new();
     let mut expected = Vec::new();
     for n in 0..1_000u32 {
@@ -72,7 +73,7 @@ fn a_listing_of_many_levels_meets_each_item_once_though_it_takes_them_in_parts()
 }
 
 #[test]
-fn a_listing_goes_on_behind_what_is_deleted_under_it() {
+fn listing_continues_after_deletions() {
     let dict = LocalDict::<u32>::new();
     for n in 0..500 {
         dict.insert([format!("{:03}", n / 10), n.to_string()], n)
@@ -87,7 +88,7 @@ fn a_listing_goes_on_behind_what_is_deleted_under_it() {
 }
 
 #[test]
-fn the_longest_key_is_no_trap_for_the_stack() {
+fn longest_key_spares_the_stack() {
     let dict = LocalDict::<u8>::with(LocalOptions::new().prune_interval(1));
     let key = vec!["x"; 255];
     dict.insert(&key, 1).unwrap();
@@ -114,7 +115,7 @@ impl Drop for Curious {
 }
 
 #[test]
-fn a_value_may_ask_its_dictionary_as_it_goes() {
+fn dropped_value_may_reenter_dict() {
     let dict = ASKED.get_or_init(LocalDict::new);
     dict.insert("a", Curious).unwrap();
     for change in 0..3 {
@@ -131,7 +132,7 @@ fn a_value_may_ask_its_dictionary_as_it_goes() {
 }
 
 #[test]
-fn what_was_decoded_once_is_shared_until_the_item_is_written_again() {
+fn decoded_value_is_shared_until_rewritten() {
     let dict = LocalDict::<String>::new();
     dict.insert("a", "x".to_owned()).unwrap();
     let first = dict.get_shared("a").unwrap().unwrap();
@@ -148,7 +149,7 @@ fn what_was_decoded_once_is_shared_until_the_item_is_written_again() {
 }
 
 #[test]
-fn transformations_that_wait_for_each_other_are_not_stuck_for_ever() {
+fn mutual_transformations_do_not_deadlock() {
     let dict = LocalDict::<u8>::new();
     let at = std::sync::Barrier::new(2);
     let increment = |value: Option<u8>| Write::Value(value.unwrap_or(0) + 1);
@@ -175,7 +176,7 @@ fn transformations_that_wait_for_each_other_are_not_stuck_for_ever() {
 }
 
 #[test]
-fn what_is_forgotten_takes_its_empty_nodes_along() {
+fn forgetting_removes_empty_nodes() {
     let memory = Memory::new(LocalOptions::new().prune_interval(None));
     let at = |key: [&str; 3]| Place {
         format: Format::Json,
@@ -194,8 +195,9 @@ fn what_is_forgotten_takes_its_empty_nodes_along() {
     assert_eq!(memory.nodes(), 1);
 }
 
+// A transformation waits for its turn instead of making another one run again.
 #[test]
-fn a_transformation_waits_for_its_turn_instead_of_spoiling_anothers() {
+fn concurrent_transformation_waits_its_turn() {
     let dict = LocalDict::<u8>::new();
     let (begun, ran) = (std::sync::Barrier::new(2), Mutex::new(0));
     let increment = |value: Option<u8>| {

@@ -159,7 +159,7 @@ impl Parser<'_> {
 }
 
 #[test]
-fn expressions_are_read_as_they_are_meant() {
+fn document_expressions_are_evaluated() {
     let variables = [("R", 16), ("K", 8)];
     assert_eq!(
         evaluate("64 + R * (48 + K) - 2", &variables),

@@ -7,17 +7,17 @@
 use std::mem::offset_of;
 use std::ops::Range;
 
-use super::variable;
 use crate::format::index::{self, Counters, HeapHome, Home, IndexHeader, Poll};
 use crate::format::lock::{NUMBERS, State};
 use crate::format::region::{self, Counts, Entry, MAX_INCARNATION, Shape, Stamp};
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::slot::{self, Identity, Link, Place};
+use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
-use crate::header::{Header, Intent, WORDS};
+use crate::index::header::{Header, Intent, WORDS};
+use crate::index::region::{Layout, Region};
 use crate::sync::{Word, load};
-use crate::table::region::{Layout, Region};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Field {
@@ -614,7 +614,7 @@ fn high_in_body() -> Field {
 fn flags(lock: LockKind, append_only: bool) -> u64 {
     let geometry = Geometry {
         append_only,
-        ..super::geometry(super::SIZES[0])
+        ..crate::format::tests::geometry(crate::format::tests::SIZES[0])
     };
     u64::from(IndexHeader::flags_for(lock, &geometry))
 }

@@ -1,9 +1,9 @@
 //! The test vectors of `docs/format.md`, computed by the code.
 
-use super::document::{Document, Row};
 use crate::format::record::{Header, Kind, SHORT_BYTES, SUM_BYTES, Seed, Variant};
 use crate::format::roster::RosterHeader;
 use crate::format::slot::Place;
+use crate::format::tests::document::{Document, Row};
 use crate::format::{HashKind, seal};
 use crate::hash::Hasher;
 
@@ -82,7 +82,7 @@ fn record(row: &Row) -> (u32, Vec<u8>) {
 }
 
 #[test]
-fn hash_vectors_are_the_codes() {
+fn hash_vectors_match_the_code() {
     let rows = Document::read().table("Vectors of hashes");
     for row in &rows {
         let (key, seed) = (bytes(row.get("key")), number(row.get("hash_seed")));
@@ -103,7 +103,7 @@ fn hash_vectors_are_the_codes() {
 }
 
 #[test]
-fn record_vectors_are_the_codes() {
+fn record_vectors_match_the_code() {
     let document = Document::read();
     let rows = document.table("Vectors of record checksums");
     for row in &rows {
@@ -123,7 +123,7 @@ fn record_vectors_are_the_codes() {
 }
 
 #[test]
-fn header_vector_is_the_codes() {
+fn header_vector_matches_the_code() {
     let rows = Document::read().table("Vector of a sealed header");
     let header = RosterHeader {
         cache_id: std::array::from_fn(|index| index as u8),

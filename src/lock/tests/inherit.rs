@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use super::{child_finds, child_finds_at_once};
-use crate::lock::inherit::{PerProcess, SharedLock};
+use crate::lock::fork::{PerProcess, SharedLock};
+use crate::lock::tests::{child_finds, child_finds_at_once};
 use crate::lock::{Lock, Lost, Mutex, set_once};
 use crate::sync::Relaxed;
 use crate::sync::count::Count;
@@ -44,7 +44,7 @@ fn locks_exclude_threads() {
 }
 
 #[test]
-fn readers_share_and_let_writers_in() {
+fn readers_share_the_lock() {
     let lock = SharedLock::new(0_u64);
     let over = Count::new(0);
     thread::scope(|scope| {
@@ -68,7 +68,7 @@ fn readers_share_and_let_writers_in() {
 }
 
 #[test]
-fn waiting_ends_in_time() {
+fn waiting_respects_its_deadline() {
     let mutex = Mutex::new(());
     let held = mutex.lock();
     assert!(mutex.try_lock().is_none());
@@ -115,7 +115,7 @@ fn fork_waits_for_the_holder() {
 
 /// As where a signal handler forks: the thread that forks holds the lock itself.
 #[test]
-fn lock_that_stays_held_is_lost() {
+fn lock_of_lost_thread_is_lost() {
     let (lock, shared) = (Lock::new(1), SharedLock::new(1));
     {
         let held = (lock.lock().unwrap(), shared.read().unwrap());
@@ -132,7 +132,7 @@ fn lock_that_stays_held_is_lost() {
 }
 
 #[test]
-fn threads_that_fork_at_once_both_do() {
+fn concurrent_forks_both_finish() {
     let lock = Lock::new(7);
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -148,7 +148,7 @@ fn threads_that_fork_at_once_both_do() {
 }
 
 #[test]
-fn cells_are_never_inherited_half_set() {
+fn inherited_cells_are_whole() {
     let over = Count::new(0);
     let cells: Vec<_> = (0..100_000).map(|_| OnceLock::new()).collect();
     let next = Count::new(0);
@@ -193,7 +193,7 @@ fn each_process_has_its_own_value() {
 }
 
 #[test]
-fn more_locks_than_a_block_holds() {
+fn locks_may_fill_several_blocks() {
     let locks: Vec<_> = (0..200).map(Lock::new).collect();
     let held: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
     assert!(held.iter().enumerate().all(|(at, value)| **value == at));

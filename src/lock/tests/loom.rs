@@ -1,6 +1,6 @@
 //! The lock word under loom: contenders that take turns, wait, give up, and die.
 //!
-//! What the system does is modelled: sleep ends when somebody wakes, not by itself, so a wake that
+//! What the system does is model: sleep ends when somebody wakes, not by itself, so a wake that
 //! is lost is a deadlock, and found; a death wakes all, and is known to whoever asks after it. The code that contends is the lock's own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use ::loom::thread;
 
 use crate::sync::load;
-use crate::sync::modelled::{self, Role, Site};
+use crate::sync::loom_model::{self, Role, Site};
 
-use super::*;
+use crate::lock::tests::*;
 
 /// What three contenders at most have in common.
 struct Stage {
@@ -23,11 +23,11 @@ struct Stage {
 
 impl Stage {
     fn new(state: u64, inside: u64) -> Arc<Self> {
-        modelled::begin_without_files();
-        modelled::play(Role::Writer);
+        loom_model::begin_without_files();
+        loom_model::play(Role::Writer);
         Arc::new(Self {
-            words: [state, inside, 0].map(modelled::shared),
-            turns: modelled::shared(0),
+            words: [state, inside, 0].map(loom_model::shared),
+            turns: loom_model::shared(0),
             file: File::open("/dev/null").unwrap(),
         })
     }
@@ -62,7 +62,7 @@ impl Stage {
 fn spawn(stage: &Arc<Stage>, part: fn(&Stage)) -> thread::JoinHandle<()> {
     let stage = Arc::clone(stage);
     thread::spawn(move || {
-        modelled::play(Role::Writer);
+        loom_model::play(Role::Writer);
         part(&stage);
     })
 }
@@ -80,7 +80,7 @@ fn explore(model: fn()) -> (Option<String>, u64) {
             model();
         });
     }));
-    modelled::play(Role::Alone);
+    loom_model::play(Role::Alone);
     let broken = explored.err().map(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
         text.unwrap_or_else(|| "a panic".to_owned())
@@ -118,7 +118,7 @@ fn one_dies_at_work_and_another_follows() {
         let contender = stage.contender(2);
         contender.acquire(&Patience::new(None)).unwrap();
         stage.add();
-        modelled::kill(2);
+        loom_model::kill(2);
     });
     stage.turn(1);
     dying.join().unwrap();
@@ -128,7 +128,7 @@ fn one_dies_at_work_and_another_follows() {
 
 fn two_find_the_lock_of_a_dead_owner() {
     let stage = Stage::new(9, 9);
-    modelled::kill(9);
+    loom_model::kill(9);
     let other = spawn(&stage, |stage| stage.turn(2));
     stage.turn(1);
     other.join().unwrap();
@@ -177,7 +177,7 @@ const MODELS: [(&str, fn()); 6] = [
 ];
 
 #[test]
-fn loom_lets_nobody_into_the_lock_beside_another() {
+fn loom_lock_excludes_contenders() {
     for (name, model) in MODELS {
         let began = Instant::now();
         let (broken, executions) = explore(model);
@@ -187,11 +187,11 @@ fn loom_lets_nobody_into_the_lock_beside_another() {
 }
 
 #[test]
-fn loom_misses_each_ordering_of_the_lock_word_that_is_left_out() {
+fn loom_lock_needs_every_ordering() {
     for (_, model) in MODELS {
         assert_eq!(explore(model).0, None);
     }
-    let sites: Vec<Site> = modelled::sites()
+    let sites: Vec<Site> = loom_model::sites()
         .into_iter()
         .filter(|site| site.file.ends_with("lock/word.rs"))
         .collect();
@@ -199,9 +199,9 @@ fn loom_misses_each_ordering_of_the_lock_word_that_is_left_out() {
     println!("{ordered:?}");
     assert!(!sites.is_empty());
     for site in sites {
-        modelled::weaken([site]);
+        loom_model::weaken([site]);
         let noticed = MODELS.iter().any(|(_, model)| explore(*model).0.is_some());
-        modelled::weaken([]);
+        loom_model::weaken([]);
         assert!(noticed, "no model misses the ordering of {site:?}");
     }
 }

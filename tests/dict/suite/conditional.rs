@@ -23,8 +23,9 @@ fn came_to<V: PartialEq + std::fmt::Debug>(
     assert_eq!(result, Conditional { satisfied, outcome });
 }
 
+// Point 22.
 #[test]
-fn point_22_each_condition_holds_for_the_states_that_it_names() -> Result<()> {
+fn conditions_hold_for_named_states() -> Result<()> {
     let dict = fresh();
     let (stale, now) = written_twice(&*dict)?;
     let table = [
@@ -46,8 +47,9 @@ fn point_22_each_condition_holds_for_the_states_that_it_names() -> Result<()> {
     Ok(())
 }
 
+// Point 22. "Only if absent" and "only if present" are conditions too.
 #[test]
-fn point_22_only_if_absent_and_only_if_present_are_conditions_too() -> Result<()> {
+fn presence_and_absence_are_conditions() -> Result<()> {
     let dict = fresh();
     let put =
         |key, n, condition| dict.set_if(key, Write::Value(n), condition, ABSENT, Retrieve::Never);
@@ -61,8 +63,9 @@ fn point_22_only_if_absent_and_only_if_present_are_conditions_too() -> Result<()
     Ok(())
 }
 
+// Point 23.
 #[test]
-fn point_23_a_value_is_handed_out_as_it_is_asked_for() -> Result<()> {
+fn retrieve_decides_which_values_come() -> Result<()> {
     let dict = fresh();
     let (stale, now) = written_twice(&*dict)?;
     assert_eq!(Retrieve::default(), Retrieve::IfChanged);
@@ -86,8 +89,9 @@ fn point_23_a_value_is_handed_out_as_it_is_asked_for() -> Result<()> {
     Ok(())
 }
 
+// Point 23.
 #[test]
-fn point_23_a_value_that_is_not_asked_for_is_not_read() -> Result<()> {
+fn unrequested_values_are_not_read() -> Result<()> {
     let dict = fresh();
     let texts = dict.with_format::<String>(dict.format());
     let etag = texts.insert("k", "no number".to_owned())?;
@@ -112,8 +116,9 @@ fn point_23_a_value_that_is_not_asked_for_is_not_read() -> Result<()> {
     Ok(())
 }
 
+// Point 24.
 #[test]
-fn point_24_a_result_has_one_of_four_shapes() -> Result<()> {
+fn results_have_four_shapes() -> Result<()> {
     let dict = fresh();
     let (any, same) = (Condition::Any, Condition::Same);
     let put = |n| dict.set_if("k", Write::Value(n), any, ABSENT, Retrieve::Never);
@@ -165,8 +170,9 @@ fn point_24_a_result_has_one_of_four_shapes() -> Result<()> {
     Ok(())
 }
 
+// Point 25.
 #[test]
-fn point_25_a_value_comes_with_the_tag_of_its_write() -> Result<()> {
+fn value_comes_with_its_tag() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.get_with_etag("k")?, None);
     let (_, etag) = written_twice(&*dict)?;
@@ -174,8 +180,9 @@ fn point_25_a_value_comes_with_the_tag_of_its_write() -> Result<()> {
     Ok(())
 }
 
+// Point 26.
 #[test]
-fn point_26_a_look_changes_nothing_whatever_it_expects() -> Result<()> {
+fn get_if_changes_nothing() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
     for condition in [Condition::Any, Condition::Same, Condition::Changed] {
@@ -197,8 +204,9 @@ fn point_26_a_look_changes_nothing_whatever_it_expects() -> Result<()> {
     Ok(())
 }
 
+// Point 27. A write whose condition fails leaves the item, and returns it.
 #[test]
-fn point_27_a_write_whose_condition_fails_leaves_the_item_and_hands_it_out() -> Result<()> {
+fn failed_set_if_returns_the_item() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
     for write in [Write::Value(9), Write::KeepCurrent, Write::DeleteCurrent] {
@@ -221,8 +229,9 @@ fn point_27_a_write_whose_condition_fails_leaves_the_item_and_hands_it_out() -> 
     Ok(())
 }
 
+// Point 27. A write whose condition holds returns the item that it wrote.
 #[test]
-fn point_27_a_write_whose_condition_holds_hands_out_what_it_wrote() -> Result<()> {
+fn successful_set_if_returns_its_write() -> Result<()> {
     let dict = fresh();
     let (_, before) = written_twice(&*dict)?;
     for retrieve in [Retrieve::Always, Retrieve::IfChanged, Retrieve::Never] {
@@ -244,8 +253,9 @@ fn point_27_a_write_whose_condition_holds_hands_out_what_it_wrote() -> Result<()
     Ok(())
 }
 
+// Point 27.
 #[test]
-fn point_27_keeping_and_deleting_are_writes_as_well() -> Result<()> {
+fn set_if_may_keep_or_delete() -> Result<()> {
     let dict = fresh();
     let (_, etag) = written_twice(&*dict)?;
     let same = Condition::Same;
@@ -267,8 +277,9 @@ fn point_27_keeping_and_deleting_are_writes_as_well() -> Result<()> {
     Ok(())
 }
 
+// Point 28. A default is put if there is no item and the condition holds.
 #[test]
-fn point_28_a_default_is_put_where_there_is_nothing_and_the_condition_holds() -> Result<()> {
+fn setdefault_if_needs_absence_and_condition() -> Result<()> {
     let dict = fresh();
     let (any, same, changed) = (Condition::Any, Condition::Same, Condition::Changed);
     let result = dict.setdefault_if("k", 1, changed, ABSENT, Retrieve::Always)?;
@@ -291,8 +302,9 @@ fn point_28_a_default_is_put_where_there_is_nothing_and_the_condition_holds() ->
     Ok(())
 }
 
+// Point 28.
 #[test]
-fn point_28_an_item_that_is_there_stays_whatever_the_condition() -> Result<()> {
+fn setdefault_if_keeps_existing_item() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
     let table = [
@@ -311,8 +323,9 @@ fn point_28_an_item_that_is_there_stays_whatever_the_condition() -> Result<()> {
     Ok(())
 }
 
+// Point 29.
 #[test]
-fn point_29_a_deletion_takes_place_where_the_condition_holds() -> Result<()> {
+fn discard_if_needs_its_condition() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
     came_to(

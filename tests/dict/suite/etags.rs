@@ -6,8 +6,9 @@ use mmapcache::dict::{Dict, ETag, ETagState, Format, Result};
 
 use super::fresh;
 
+// Point 21.
 #[test]
-fn point_21_a_tag_stays_until_the_item_is_written() -> Result<()> {
+fn tag_lasts_until_next_write() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.etag("k")?, None);
     let first = dict.insert("k", 1)?;
@@ -23,8 +24,9 @@ fn point_21_a_tag_stays_until_the_item_is_written() -> Result<()> {
     Ok(())
 }
 
+// Point 21.
 #[test]
-fn point_21_no_two_writes_share_a_tag_and_later_ones_are_greater() -> Result<()> {
+fn tags_are_unique_and_grow() -> Result<()> {
     let dict = fresh();
     let sub = dict.subdict("a")?;
     let packed = dict.with_format::<u32>(Format::MessagePack);
@@ -45,8 +47,9 @@ fn point_21_no_two_writes_share_a_tag_and_later_ones_are_greater() -> Result<()>
     Ok(())
 }
 
+// Point 21.
 #[test]
-fn point_21_an_item_that_was_deleted_and_put_again_has_another_tag() -> Result<()> {
+fn reinserted_item_has_another_tag() -> Result<()> {
     let dict = fresh();
     let first = dict.insert("k", 1)?;
     dict.remove("k")?;
@@ -58,8 +61,9 @@ fn point_21_an_item_that_was_deleted_and_put_again_has_another_tag() -> Result<(
     Ok(())
 }
 
+// Point 21.
 #[test]
-fn point_21_views_see_the_same_tags() -> Result<()> {
+fn subdicts_see_the_same_tags() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert(["a", "b", "c"], 1)?;
     let sub = dict.subdict(["a", "b"])?;
@@ -69,8 +73,9 @@ fn point_21_views_see_the_same_tags() -> Result<()> {
     Ok(())
 }
 
+// Point 21.
 #[test]
-fn point_21_a_tag_can_be_handed_to_others_as_a_text() -> Result<()> {
+fn tags_round_trip_as_text() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 1)?;
     let text = etag.to_string();
@@ -82,8 +87,9 @@ fn point_21_a_tag_can_be_handed_to_others_as_a_text() -> Result<()> {
     Ok(())
 }
 
+// Point 22.
 #[test]
-fn point_22_absence_is_a_state_like_a_tag() -> Result<()> {
+fn absence_is_a_tag_state() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 1)?;
     assert_eq!(ETagState::from(dict.etag("missing")?), ETagState::Absent);

@@ -4,8 +4,9 @@ use mmapcache::dict::{Dict, DictError, DictKey, KeyError, Prefix, Result};
 
 use super::fresh;
 
+// Point 6. All ways to write a key address one item.
 #[test]
-fn point_6_all_ways_to_write_a_key_address_one_item() -> Result<()> {
+fn key_spellings_address_one_item() -> Result<()> {
     let dict = fresh();
     let key = DictKey::new("k")?;
     dict.insert("k", 1)?;
@@ -20,8 +21,9 @@ fn point_6_all_ways_to_write_a_key_address_one_item() -> Result<()> {
     Ok(())
 }
 
+// Point 6. A text is never split into segments.
 #[test]
-fn point_6_a_text_is_one_segment_and_never_taken_apart() -> Result<()> {
+fn text_is_one_segment() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b"], 1)?;
     for joined in ["a.b", "a-b", "a=b", "ab"] {
@@ -35,8 +37,9 @@ fn point_6_a_text_is_one_segment_and_never_taken_apart() -> Result<()> {
     Ok(())
 }
 
+// Point 4.
 #[test]
-fn point_4_an_operation_on_an_item_needs_a_segment() {
+fn item_operations_need_a_segment() {
     let dict = fresh::<u32>();
     let none = |error| matches!(error, DictError::InvalidKey(KeyError::NoSegment));
     assert!(none(dict.get(()).unwrap_err()));
@@ -50,8 +53,9 @@ fn point_4_an_operation_on_an_item_needs_a_segment() {
     );
 }
 
+// Point 8. A key, and longer keys that begin with it, are separate items.
 #[test]
-fn point_8_a_key_and_longer_keys_that_begin_with_it_live_side_by_side() -> Result<()> {
+fn key_and_longer_keys_coexist() -> Result<()> {
     let dict = fresh();
     dict.insert("p", 1)?;
     dict.insert(["p", "q"], 2)?;
@@ -69,8 +73,9 @@ fn point_8_a_key_and_longer_keys_that_begin_with_it_live_side_by_side() -> Resul
     Ok(())
 }
 
+// Point 8. A key in the midst of a longer one is absent.
 #[test]
-fn point_8_a_key_in_the_midst_of_a_longer_one_is_absent() -> Result<()> {
+fn inner_prefix_of_key_is_absent() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b", "c"], 1)?;
     for midst in [&["a"][..], &["a", "b"]] {
@@ -82,8 +87,9 @@ fn point_8_a_key_in_the_midst_of_a_longer_one_is_absent() -> Result<()> {
     Ok(())
 }
 
+// Point 3.
 #[test]
-fn point_3_the_longest_key_is_one_for_a_dictionary_too() -> Result<()> {
+fn longest_key_works_in_dictionaries() -> Result<()> {
     let dict = fresh();
     let longest = DictKey::new(vec!["x".repeat(253); 255])?;
     dict.insert(&longest, 1)?;

@@ -10,8 +10,9 @@ fn key(n: u32) -> DictKey {
     DictKey::new([format!("group-{}", n % 7), format!("{n}")]).expect("a key")
 }
 
+// Point 15.
 #[test]
-fn point_15_all_iterators_show_the_same_items() -> Result<()> {
+fn iterators_show_the_same_items() -> Result<()> {
     let dict = fresh();
     let mut expected = BTreeMap::new();
     for n in 0..500 {
@@ -40,8 +41,9 @@ fn point_15_all_iterators_show_the_same_items() -> Result<()> {
     Ok(())
 }
 
+// Point 15.
 #[test]
-fn point_15_times_go_with_their_keys_and_values() -> Result<()> {
+fn times_match_keys_and_values() -> Result<()> {
     let dict = fresh();
     for n in 0..20 {
         dict.insert(key(n), n)?;
@@ -65,8 +67,9 @@ fn point_15_times_go_with_their_keys_and_values() -> Result<()> {
     Ok(())
 }
 
+// Point 15.
 #[test]
-fn point_15_a_dictionary_can_be_changed_while_it_is_iterated() -> Result<()> {
+fn dict_may_change_during_iteration() -> Result<()> {
     let dict = fresh();
     for n in 0..300 {
         dict.insert(key(n), n)?;
@@ -90,8 +93,9 @@ fn point_15_a_dictionary_can_be_changed_while_it_is_iterated() -> Result<()> {
     Ok(())
 }
 
+// Point 15. An item that is deleted before its turn is passed over.
 #[test]
-fn point_15_what_is_deleted_before_its_turn_is_passed_over() -> Result<()> {
+fn deleted_items_are_skipped() -> Result<()> {
     let dict = fresh();
     for n in 0..300 {
         dict.insert(key(n), n)?;
@@ -105,8 +109,9 @@ fn point_15_what_is_deleted_before_its_turn_is_passed_over() -> Result<()> {
     Ok(())
 }
 
+// Point 15. A value that cannot be read does not end the iteration.
 #[test]
-fn point_15_a_value_that_cannot_be_read_does_not_end_the_iteration() -> Result<()> {
+fn unreadable_value_continues_the_iteration() -> Result<()> {
     let texts = fresh::<String>();
     let numbers = texts.with_format::<u32>(Format::Json);
     texts.insert("bad", "text".to_owned())?;
@@ -119,8 +124,9 @@ fn point_15_a_value_that_cannot_be_read_does_not_end_the_iteration() -> Result<(
     Ok(())
 }
 
+// Point 19.
 #[test]
-fn point_19_a_random_key_is_each_as_likely_as_any_other() -> Result<()> {
+fn random_keys_of_dict_are_uniform() -> Result<()> {
     let dict = fresh::<u32>();
     assert_eq!(dict.random_key()?, None);
     let keys: Vec<_> = (0..8).map(key).collect();
@@ -140,8 +146,9 @@ fn point_19_a_random_key_is_each_as_likely_as_any_other() -> Result<()> {
     Ok(())
 }
 
+// Point 19.
 #[test]
-fn point_19_a_random_key_is_one_of_the_view_and_of_the_format() -> Result<()> {
+fn random_key_respects_subdict_and_format() -> Result<()> {
     let dict = in_format::<u32>(Format::Json);
     let packed = dict.with_format::<u32>(Format::MessagePack);
     for n in 0..500 {

@@ -4,8 +4,9 @@ use mmapcache::dict::{Dict, Format, Prefix, Result};
 
 use super::{KIND, append_only, fresh, in_format};
 
+// Point 12.
 #[test]
-fn point_12_params_say_what_a_dictionary_was_made_with() -> Result<()> {
+fn params_describe_the_dictionary() -> Result<()> {
     let dict = in_format::<u32>(Format::MessagePack);
     let params = dict.params();
     assert_eq!(params.kind, KIND);
@@ -24,8 +25,9 @@ fn point_12_params_say_what_a_dictionary_was_made_with() -> Result<()> {
     Ok(())
 }
 
+// Point 12. Parameters print as the kind with all others in the order of names.
 #[test]
-fn point_12_params_read_as_the_kind_with_all_else_in_the_order_of_names() -> Result<()> {
+fn params_print_kind_then_names() -> Result<()> {
     let text = append_only::<u32>().subdict("a")?.params().to_string();
     let inside = text.strip_prefix(&format!("{KIND}(append_only=true, format=json, "));
     let inside = inside.and_then(|rest| rest.strip_suffix(')')).expect(&text);
@@ -38,8 +40,9 @@ fn point_12_params_read_as_the_kind_with_all_else_in_the_order_of_names() -> Res
     Ok(())
 }
 
+// Point 12.
 #[test]
-fn point_12_a_clone_shares_the_storage() -> Result<()> {
+fn clones_share_the_storage() -> Result<()> {
     let dict = fresh();
     let clone = dict.clone();
     let etag = dict.insert("k", 1)?;

@@ -6,8 +6,9 @@ use mmapcache::dict::{Dict, DictError, DictKey, Format, Result};
 
 use super::{fresh, in_format};
 
+// Point 14.
 #[test]
-fn point_14_an_item_is_there_from_its_insertion_to_its_deletion() -> Result<()> {
+fn item_lasts_until_its_deletion() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.get("k")?, None);
     assert!(!dict.contains("k")?);
@@ -23,8 +24,9 @@ fn point_14_an_item_is_there_from_its_insertion_to_its_deletion() -> Result<()> 
     Ok(())
 }
 
+// Point 14. Requiring an item that does not exist is an error with its key.
 #[test]
-fn point_14_what_has_to_be_there_and_is_not_is_an_error_with_its_key() -> Result<()> {
+fn missing_item_error_names_key() -> Result<()> {
     let dict = fresh::<u32>();
     let key = DictKey::new(["a", "b"])?;
     for error in [
@@ -39,8 +41,9 @@ fn point_14_what_has_to_be_there_and_is_not_is_an_error_with_its_key() -> Result
     Ok(())
 }
 
+// Point 14.
 #[test]
-fn point_14_len_counts_items_and_emptiness_agrees() -> Result<()> {
+fn len_agrees_with_is_empty() -> Result<()> {
     let dict = fresh();
     assert!(dict.is_empty()?);
     for n in 0..100_u32 {
@@ -58,8 +61,9 @@ fn point_14_len_counts_items_and_emptiness_agrees() -> Result<()> {
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_setdefault_returns_what_is_there_or_puts_the_default() -> Result<()> {
+fn setdefault_keeps_an_existing_item() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.setdefault("k", 1)?, 1);
     let etag = dict.etag("k")?;
@@ -69,8 +73,9 @@ fn point_16_setdefault_returns_what_is_there_or_puts_the_default() -> Result<()>
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_pop_deletes_an_item_and_returns_its_value() -> Result<()> {
+fn pop_deletes_and_returns() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b"], 1)?;
     assert_eq!(dict.pop(["a", "b"])?, Some(1));
@@ -79,8 +84,9 @@ fn point_16_pop_deletes_an_item_and_returns_its_value() -> Result<()> {
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_pop_item_returns_each_item_once_until_none_is_left() -> Result<()> {
+fn pop_item_returns_each_once() -> Result<()> {
     let dict = fresh();
     let mut expected = BTreeMap::new();
     for n in 0..20_u32 {
@@ -95,8 +101,9 @@ fn point_16_pop_item_returns_each_item_once_until_none_is_left() -> Result<()> {
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_update_puts_many_items_and_replaces_those_that_are_there() -> Result<()> {
+fn update_inserts_and_replaces() -> Result<()> {
     let dict = fresh();
     dict.insert("a", 1)?;
     dict.update([("a", 10), ("b", 20)])?;
@@ -107,8 +114,9 @@ fn point_16_update_puts_many_items_and_replaces_those_that_are_there() -> Result
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_an_update_that_fails_keeps_what_came_before() -> Result<()> {
+fn failed_update_keeps_earlier_items() -> Result<()> {
     let dict = fresh();
     let error = dict
         .update([("a", 1), ("not/safe", 2), ("c", 3)])
@@ -119,8 +127,9 @@ fn point_16_an_update_that_fails_keeps_what_came_before() -> Result<()> {
     Ok(())
 }
 
+// Point 17.
 #[test]
-fn point_17_clear_deletes_the_items_of_its_format_only() -> Result<()> {
+fn clear_deletes_only_its_format() -> Result<()> {
     let json = in_format::<u32>(Format::Json);
     let packed = json.with_format::<u32>(Format::MessagePack);
     for n in 0..600_u32 {
@@ -137,8 +146,9 @@ fn point_17_clear_deletes_the_items_of_its_format_only() -> Result<()> {
     Ok(())
 }
 
+// Point 17.
 #[test]
-fn point_17_clear_of_a_view_deletes_what_lies_below_it() -> Result<()> {
+fn subdict_clear_deletes_only_below() -> Result<()> {
     let dict = fresh();
     dict.update([
         (vec!["a"], 1),
@@ -157,8 +167,9 @@ fn point_17_clear_of_a_view_deletes_what_lies_below_it() -> Result<()> {
     Ok(())
 }
 
+// Point 17.
 #[test]
-fn point_17_discard_says_whether_there_was_an_item() -> Result<()> {
+fn discard_tells_whether_item_existed() -> Result<()> {
     let dict = fresh();
     assert!(!dict.discard("k")?);
     dict.insert("k", 1)?;
@@ -168,8 +179,9 @@ fn point_17_discard_says_whether_there_was_an_item() -> Result<()> {
     Ok(())
 }
 
+// Point 18.
 #[test]
-fn point_18_two_dictionaries_are_compared_item_by_item() -> Result<()> {
+fn dictionaries_compare_item_by_item() -> Result<()> {
     let (one, other) = (fresh(), in_format(Format::MessagePack));
     assert!(one.same_items(&*other)?);
     one.update([(["a", "b"], 1), (["a", "c"], 2)])?;

@@ -17,8 +17,9 @@ fn refused<T: std::fmt::Debug>(result: Result<T>) {
     }
 }
 
+// Point 11.
 #[test]
-fn point_11_an_append_only_dictionary_takes_new_items() -> Result<()> {
+fn append_only_dict_accepts_new_items() -> Result<()> {
     let dict = append_only();
     assert!(dict.is_append_only());
     assert!(!fresh::<u32>().is_append_only());
@@ -39,8 +40,9 @@ fn point_11_an_append_only_dictionary_takes_new_items() -> Result<()> {
     Ok(())
 }
 
+// Point 11.
 #[test]
-fn point_11_an_append_only_dictionary_refuses_every_replacement() -> Result<()> {
+fn append_only_dict_refuses_replacements() -> Result<()> {
     let dict = append_only();
     let etag = dict.insert("k", 1)?;
     refused(dict.insert("k", 2));
@@ -62,8 +64,9 @@ fn point_11_an_append_only_dictionary_refuses_every_replacement() -> Result<()> 
     Ok(())
 }
 
+// Point 11.
 #[test]
-fn point_11_an_append_only_dictionary_refuses_every_deletion() -> Result<()> {
+fn append_only_dict_refuses_deletions() -> Result<()> {
     let dict = append_only();
     let etag = dict.insert("k", 1)?;
     for key in ["k", "missing"] {
@@ -84,15 +87,17 @@ fn point_11_an_append_only_dictionary_refuses_every_deletion() -> Result<()> {
     Ok(())
 }
 
+// Point 11.
 #[test]
-fn point_11_an_empty_append_only_dictionary_refuses_deletions_too() {
+fn empty_append_only_dict_refuses_deletions() {
     let dict = append_only::<u32>();
     refused(dict.pop_item());
     refused(dict.clear());
 }
 
+// Point 11. No policy refuses a write whose condition leaves the item as it is.
 #[test]
-fn point_11_what_a_condition_leaves_as_it_is_no_policy_refuses() -> Result<()> {
+fn append_only_dict_allows_no_ops() -> Result<()> {
     let dict = append_only();
     let (any, absent, never) = (Condition::Any, ETagState::Absent, Retrieve::Never);
     let missing = dict.discard_if("missing", any, absent)?;
@@ -124,8 +129,9 @@ fn point_11_what_a_condition_leaves_as_it_is_no_policy_refuses() -> Result<()> {
     Ok(())
 }
 
+// Point 11. The policy holds in every view and format.
 #[test]
-fn point_11_the_policy_holds_in_every_view_and_format() -> Result<()> {
+fn append_only_holds_in_subdicts() -> Result<()> {
     let dict = append_only::<u32>();
     dict.insert(["a", "b"], 1)?;
     let sub = dict.subdict("a")?;
@@ -143,8 +149,9 @@ fn point_11_the_policy_holds_in_every_view_and_format() -> Result<()> {
     Ok(())
 }
 
+// Point 11.
 #[test]
-fn point_11_a_refusal_names_the_item_that_it_is_about() -> Result<()> {
+fn append_only_error_names_the_item() -> Result<()> {
     let dict = append_only();
     let sub = dict.subdict("a")?;
     sub.insert("b", 1)?;

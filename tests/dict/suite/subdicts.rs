@@ -4,8 +4,9 @@ use mmapcache::dict::{Dict, DictError, DictKey, Format, Prefix, Result};
 
 use super::fresh;
 
+// Point 33.
 #[test]
-fn point_33_a_view_and_its_dictionary_see_each_others_writes() -> Result<()> {
+fn subdict_and_dict_share_writes() -> Result<()> {
     let dict = fresh();
     let sub = dict.subdict("a")?;
     dict.insert(["a", "b"], 1)?;
@@ -21,8 +22,9 @@ fn point_33_a_view_and_its_dictionary_see_each_others_writes() -> Result<()> {
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_the_view_of_an_empty_prefix_is_the_whole_dictionary() -> Result<()> {
+fn empty_prefix_gives_whole_dict() -> Result<()> {
     let dict = fresh();
     dict.update([(vec!["a"], 1), (vec!["b", "c"], 2)])?;
     let all = dict.subdict(())?;
@@ -31,8 +33,9 @@ fn point_33_the_view_of_an_empty_prefix_is_the_whole_dictionary() -> Result<()> 
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_a_view_of_nothing_is_empty_and_leaves_no_trace() -> Result<()> {
+fn empty_subdict_leaves_no_trace() -> Result<()> {
     let dict = fresh::<u32>();
     let sub = dict.subdict(["none", "at", "all"])?;
     assert!(sub.is_empty()?);
@@ -46,8 +49,9 @@ fn point_33_a_view_of_nothing_is_empty_and_leaves_no_trace() -> Result<()> {
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_a_view_has_the_type_and_the_parameters_of_its_dictionary() -> Result<()> {
+fn subdict_inherits_type_and_parameters() -> Result<()> {
     let dict = fresh::<u32>();
     let sub = dict.subdict("a")?;
     let (whole, part) = (dict.params(), sub.params());
@@ -60,8 +64,9 @@ fn point_33_a_view_has_the_type_and_the_parameters_of_its_dictionary() -> Result
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_views_can_be_nested_and_have_longer_prefixes() -> Result<()> {
+fn subdicts_nest_with_longer_prefixes() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b", "c", "d"], 1)?;
     let nested = dict.subdict("a")?.subdict(("b", "c"))?;
@@ -75,8 +80,9 @@ fn point_33_views_can_be_nested_and_have_longer_prefixes() -> Result<()> {
     Ok(())
 }
 
+// Point 33. A view outlives the items, and the dictionary that made it.
 #[test]
-fn point_33_a_view_outlives_the_items_and_the_dictionary_that_it_came_from() -> Result<()> {
+fn subdict_outlives_items_and_dict() -> Result<()> {
     let dict = fresh();
     let root = dict.clone();
     let sub = {
@@ -94,8 +100,9 @@ fn point_33_a_view_outlives_the_items_and_the_dictionary_that_it_came_from() -> 
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_only_whole_segments_count_as_a_prefix() -> Result<()> {
+fn only_whole_segments_are_prefixes() -> Result<()> {
     let dict = fresh();
     dict.update([
         (["ab", "x"], 1),
@@ -109,15 +116,17 @@ fn point_33_only_whole_segments_count_as_a_prefix() -> Result<()> {
     Ok(())
 }
 
+// Point 33.
 #[test]
-fn point_33_a_prefix_is_checked_as_keys_are() {
+fn subdict_prefixes_are_checked() {
     let dict = fresh::<u32>();
     let error = dict.subdict("not/safe").unwrap_err();
     assert!(matches!(error, DictError::InvalidKey(_)), "{error}");
 }
 
+// Point 34.
 #[test]
-fn point_34_each_first_segment_has_a_view() -> Result<()> {
+fn first_segments_have_subdicts() -> Result<()> {
     let dict = fresh();
     dict.update([
         (vec!["a", "x"], 1),
@@ -135,8 +144,9 @@ fn point_34_each_first_segment_has_a_view() -> Result<()> {
     Ok(())
 }
 
+// Point 34.
 #[test]
-fn point_34_an_item_without_any_below_it_gives_an_empty_view() -> Result<()> {
+fn leaf_item_gives_empty_subdict() -> Result<()> {
     let dict = fresh();
     dict.update([(vec!["leaf"], 1), (vec!["both"], 2), (vec!["both", "x"], 3)])?;
     let subdicts = dict.subdicts()?;
@@ -146,8 +156,9 @@ fn point_34_an_item_without_any_below_it_gives_an_empty_view() -> Result<()> {
     Ok(())
 }
 
+// Point 34.
 #[test]
-fn point_34_items_of_other_formats_give_no_views() -> Result<()> {
+fn other_formats_give_no_subdicts() -> Result<()> {
     let dict = fresh::<u32>();
     let packed = dict.with_format::<u32>(Format::MessagePack);
     packed.insert(["only", "packed"], 1)?;
@@ -156,8 +167,9 @@ fn point_34_items_of_other_formats_give_no_views() -> Result<()> {
     Ok(())
 }
 
+// Point 35.
 #[test]
-fn point_35_keys_of_a_view_are_without_its_prefix() -> Result<()> {
+fn subdict_keys_omit_the_prefix() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b", "c"], 1)?;
     let sub = dict.subdict("a")?;

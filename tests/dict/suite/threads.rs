@@ -10,8 +10,9 @@ use mmapcache::dict::{
 
 use super::fresh;
 
+// Point 31. Value and tag are of one write while other threads write.
 #[test]
-fn point_31_value_and_tag_are_of_one_write_while_others_write() -> Result<()> {
+fn value_and_tag_are_consistent() -> Result<()> {
     let dict = fresh();
     dict.insert("k", 0_u64)?;
     let done = AtomicBool::new(false);
@@ -44,8 +45,9 @@ fn point_31_value_and_tag_are_of_one_write_while_others_write() -> Result<()> {
     })
 }
 
+// Point 32.
 #[test]
-fn point_32_of_many_who_put_what_is_absent_one_succeeds() -> Result<()> {
+fn concurrent_insertions_have_one_winner() -> Result<()> {
     let dict = fresh();
     for round in 0..50_u32 {
         let key = format!("k{round}");
@@ -69,8 +71,9 @@ fn point_32_of_many_who_put_what_is_absent_one_succeeds() -> Result<()> {
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_all_who_set_a_default_get_the_same_one() -> Result<()> {
+fn concurrent_setdefaults_agree() -> Result<()> {
     let dict = fresh();
     for round in 0..50_u32 {
         let key = format!("k{round}");
@@ -90,8 +93,9 @@ fn point_16_all_who_set_a_default_get_the_same_one() -> Result<()> {
     Ok(())
 }
 
+// Point 16.
 #[test]
-fn point_16_what_many_pop_each_gets_once() -> Result<()> {
+fn threads_pop_each_item_once() -> Result<()> {
     let dict = fresh();
     for n in 0..300_u32 {
         dict.insert(["queue".to_owned(), n.to_string()], n)?;
@@ -117,8 +121,9 @@ fn point_16_what_many_pop_each_gets_once() -> Result<()> {
     Ok(())
 }
 
+// Point 30.
 #[test]
-fn point_30_no_transformation_of_many_threads_is_lost() -> Result<()> {
+fn concurrent_transforms_lose_nothing() -> Result<()> {
     let dict = fresh();
     thread::scope(|scope| {
         for _ in 0..4 {

@@ -10,8 +10,9 @@ fn names(keys: &[DictKey]) -> Vec<&str> {
     keys.iter().map(DictKey::as_str).collect()
 }
 
+// Point 20.
 #[test]
-fn point_20_a_timestamp_is_when_the_item_was_written_last() -> Result<()> {
+fn timestamp_is_the_last_write() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.timestamp("k")?, None);
     // The clock of file systems may be some milliseconds behind.
@@ -30,8 +31,9 @@ fn point_20_a_timestamp_is_when_the_item_was_written_last() -> Result<()> {
     Ok(())
 }
 
+// Point 20.
 #[test]
-fn point_20_the_oldest_and_the_newest_come_in_their_order() -> Result<()> {
+fn oldest_and_newest_are_ordered() -> Result<()> {
     let dict = fresh();
     dict.update([("a", 1), ("b", 2), ("c", 3), ("d", 4)])?;
     dict.insert("b", 20)?;
@@ -46,8 +48,9 @@ fn point_20_the_oldest_and_the_newest_come_in_their_order() -> Result<()> {
     Ok(())
 }
 
+// Point 20. The caller may ask for no keys, or for more than exist.
 #[test]
-fn point_20_none_are_asked_for_or_more_than_there_are() -> Result<()> {
+fn oldest_respects_zero_and_excess() -> Result<()> {
     let dict = fresh();
     assert!(dict.oldest_keys(None)?.is_empty());
     dict.update([("a", 1), ("b", 2)])?;
@@ -60,8 +63,9 @@ fn point_20_none_are_asked_for_or_more_than_there_are() -> Result<()> {
     Ok(())
 }
 
+// Point 20. Of many items the right few are chosen, also within a view.
 #[test]
-fn point_20_of_many_a_few_are_chosen_rightly_and_within_a_view() -> Result<()> {
+fn oldest_few_of_many_are_right() -> Result<()> {
     let dict = fresh();
     for n in 0..400_u32 {
         // An order that is not that of names.

@@ -4,8 +4,9 @@ use mmapcache::dict::{Dict, DictError, Format, Result, Retries, Tagged, Write};
 
 use super::fresh;
 
+// Point 30.
 #[test]
-fn point_30_a_closure_sees_the_value_and_says_what_becomes_of_it() -> Result<()> {
+fn transform_closure_decides_the_outcome() -> Result<()> {
     let dict = fresh();
     let put = dict.transform("k", |none| {
         assert_eq!(none, None);
@@ -22,8 +23,9 @@ fn point_30_a_closure_sees_the_value_and_says_what_becomes_of_it() -> Result<()>
     Ok(())
 }
 
+// Point 30.
 #[test]
-fn point_30_keeping_returns_the_value_with_its_tag() -> Result<()> {
+fn keeping_returns_the_tagged_value() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
     let kept = dict.transform("k", |_| Write::KeepCurrent)?;
@@ -44,8 +46,9 @@ impl From<DictError> for Failure {
     }
 }
 
+// Point 30. The closure's own error is returned.
 #[test]
-fn point_30_the_closures_own_error_comes_through_and_nothing_is_changed() -> Result<()> {
+fn transform_error_changes_nothing() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
     let failed = dict.try_transform("k", Retries::default(), |value| {
@@ -66,8 +69,9 @@ fn point_30_the_closures_own_error_comes_through_and_nothing_is_changed() -> Res
     Ok(())
 }
 
+// Point 30. A closure that panics changes nothing, and leaves no lock held.
 #[test]
-fn point_30_a_closure_that_panics_changes_nothing_and_leaves_no_lock_behind() -> Result<()> {
+fn transform_panic_releases_the_lock() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -79,8 +83,9 @@ fn point_30_a_closure_that_panics_changes_nothing_and_leaves_no_lock_behind() ->
     Ok(())
 }
 
+// Point 30.
 #[test]
-fn point_30_a_closure_may_read_the_same_storage() -> Result<()> {
+fn transform_closure_may_read_storage() -> Result<()> {
     let dict = fresh();
     let packed = dict.with_format::<u32>(Format::MessagePack);
     dict.update([(["a", "b"], 1), (["a", "c"], 2)])?;
@@ -97,8 +102,9 @@ fn point_30_a_closure_may_read_the_same_storage() -> Result<()> {
     Ok(())
 }
 
+// Point 30.
 #[test]
-fn point_30_transformations_count_within_a_view_too() -> Result<()> {
+fn transform_works_within_subdicts() -> Result<()> {
     let dict = fresh();
     let sub = dict.subdict(["a", "b"])?;
     for n in 1..=10_u32 {

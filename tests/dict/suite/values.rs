@@ -59,8 +59,9 @@ fn everything() -> Everything {
     }
 }
 
+// Point 9. Values of every shape are read back in both formats.
 #[test]
-fn point_9_values_of_every_shape_come_back_in_both_formats() -> Result<()> {
+fn values_of_every_shape_return() -> Result<()> {
     for format in Format::ALL {
         let dict = in_format(format);
         dict.insert("k", everything())?;
@@ -69,8 +70,9 @@ fn point_9_values_of_every_shape_come_back_in_both_formats() -> Result<()> {
     Ok(())
 }
 
+// Point 9.
 #[test]
-fn point_9_large_and_empty_values_come_back() -> Result<()> {
+fn large_and_empty_values_return() -> Result<()> {
     for format in Format::ALL {
         let dict = in_format(format);
         for len in [0, 1, 100_000] {
@@ -85,8 +87,9 @@ fn point_9_large_and_empty_values_come_back() -> Result<()> {
     Ok(())
 }
 
+// Point 9.
 #[test]
-fn point_9_formats_are_namespaces_of_one_storage() -> Result<()> {
+fn formats_are_separate_namespaces() -> Result<()> {
     let json = in_format::<u32>(Format::Json);
     let packed = json.with_format::<String>(Format::MessagePack);
     json.insert("k", 1)?;
@@ -115,8 +118,9 @@ struct New {
     name: String,
 }
 
+// Point 9. A type may gain fields with defaults, and reorder them.
 #[test]
-fn point_9_a_type_may_grow_fields_with_defaults_and_order_them_anew() -> Result<()> {
+fn types_may_gain_defaulted_fields() -> Result<()> {
     for format in Format::ALL {
         let old = in_format::<Old>(format);
         let new = old.with_format::<New>(format);
@@ -134,8 +138,9 @@ fn point_9_a_type_may_grow_fields_with_defaults_and_order_them_anew() -> Result<
     Ok(())
 }
 
+// Point 10. A value of another type is an error, and stays.
 #[test]
-fn point_10_a_value_of_another_type_is_an_error_and_stays() -> Result<()> {
+fn wrong_type_is_an_error() -> Result<()> {
     let texts = fresh::<String>();
     let numbers = texts.with_format::<u32>(Format::Json);
     texts.insert(["a", "b"], "one".to_owned())?;
@@ -172,8 +177,9 @@ fn point_10_a_value_of_another_type_is_an_error_and_stays() -> Result<()> {
 /// A map that JSON cannot express, unless it is empty.
 type ByPair = HashMap<(u8, u8), u8>;
 
+// Point 10. A value that the format cannot express is refused, and changes nothing.
 #[test]
-fn point_10_a_value_that_the_format_cannot_express_is_refused_and_changes_nothing() -> Result<()> {
+fn inexpressible_value_is_refused() -> Result<()> {
     let dict = fresh::<ByPair>();
     let bad = || ByPair::from([((1, 2), 3)]);
     let etag = dict.insert("k", ByPair::new())?;
@@ -209,8 +215,9 @@ fn point_10_a_value_that_the_format_cannot_express_is_refused_and_changes_nothin
     Ok(())
 }
 
+// Point 10.
 #[test]
-fn point_10_what_is_done_to_a_value_outside_does_not_reach_the_item() -> Result<()> {
+fn outside_changes_never_reach_items() -> Result<()> {
     let dict = fresh();
     let mut value = vec![1, 2, 3];
     dict.insert("k", value.clone())?;
@@ -251,8 +258,9 @@ fn places(number: f64) -> [Places; 5] {
     ]
 }
 
+// Point 10. No number that JSON cannot express is stored as something else.
 #[test]
-fn point_10_no_number_that_json_has_no_text_for_is_stored_as_something_else() -> Result<()> {
+fn non_finite_numbers_are_refused() -> Result<()> {
     let json = fresh();
     let packed = json.with_format::<Places>(Format::MessagePack);
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -300,8 +308,9 @@ fn nested(lists: u32, variants: u32) -> Nested {
     (0..lists).fold(within, |inner, _| Nested::List(vec![inner]))
 }
 
+// Point 10. No value is stored that is nested too deeply to be read.
 #[test]
-fn point_10_no_value_is_stored_that_is_nested_too_deeply_to_be_read() -> Result<()> {
+fn deeply_nested_values_are_refused() -> Result<()> {
     for format in Format::ALL {
         let dict = in_format(format);
         // A list is a level in its variant, which is another.
@@ -331,8 +340,9 @@ fn point_10_no_value_is_stored_that_is_nested_too_deeply_to_be_read() -> Result<
     Ok(())
 }
 
+// Point 10.
 #[test]
-fn point_10_a_number_comes_back_to_the_last_bit() -> Result<()> {
+fn numbers_keep_their_last_bit() -> Result<()> {
     for format in Format::ALL {
         let dict = in_format::<Vec<f64>>(format);
         let numbers: Vec<f64> = (0..2_000)

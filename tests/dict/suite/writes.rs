@@ -4,8 +4,9 @@ use mmapcache::dict::{Condition, Dict, DictError, ETagState, Outcome, Result, Re
 
 use super::fresh;
 
+// Point 13.
 #[test]
-fn point_13_keep_current_changes_nothing_at_all() -> Result<()> {
+fn keep_current_changes_nothing() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 1)?;
     let (any, absent) = (Condition::Any, ETagState::Absent);
@@ -29,8 +30,9 @@ fn point_13_keep_current_changes_nothing_at_all() -> Result<()> {
     Ok(())
 }
 
+// Point 13.
 #[test]
-fn point_13_delete_current_deletes_what_is_there() -> Result<()> {
+fn delete_current_deletes_the_item() -> Result<()> {
     let dict = fresh();
     let (any, absent) = (Condition::Any, ETagState::Absent);
     dict.update([("a", 1), ("b", 2), ("c", 3)])?;
@@ -49,8 +51,9 @@ fn point_13_delete_current_deletes_what_is_there() -> Result<()> {
     Ok(())
 }
 
+// Point 13. A key is checked even if there is nothing to do.
 #[test]
-fn point_13_a_key_is_checked_even_where_nothing_is_to_be_done() {
+fn no_ops_still_check_keys() {
     let dict = fresh::<u32>();
     for write in [Write::KeepCurrent, Write::DeleteCurrent, Write::Value(1)] {
         let error = dict.write("not/safe", write).unwrap_err();

@@ -27,7 +27,7 @@ impl Map {
             // Once the other threads have gone it is one thread's again.
             let alone = Arc::get_mut(map).map(std::mem::take);
             *self = Self::Own(alone.ok_or(Error::Refused(
-                "a map has no lock, so nobody reads beside a writer",
+                "a map has no lock, so no thread reads beside a writer",
             ))?);
         }
         match self {

@@ -120,8 +120,9 @@ fn threads<S: Store>(store: &mut S, model: &Model) -> Result<()> {
     })
 }
 
+// Each store is compared with a map after each kind of change.
 #[test]
-fn every_store_agrees_with_a_map_after_every_kind_of_change() {
+fn stores_agree_with_a_map() {
     for (name, _) in ALL {
         let dir = tempfile::tempdir().expect("a directory");
         if let Err(error) = visit(name, Agrees(dir.path())) {
@@ -130,8 +131,9 @@ fn every_store_agrees_with_a_map_after_every_kind_of_change() {
     }
 }
 
+// Each store gives every figure of one process, or says why it has none.
 #[test]
-fn every_store_gives_every_figure_of_one_process_or_says_why_not() {
+fn stores_give_figures_or_reasons() {
     use Workload::{Batch, Change, Load, Read, Space, Threads};
     let size = Size {
         entries: 2_000,
@@ -190,7 +192,7 @@ impl Visit for SharingOf {
 }
 
 #[test]
-fn only_the_limit_lives_in_memory() {
+fn only_hashbrown_lives_in_memory() {
     for (name, _) in ALL {
         let sharing = visit(name, SharingOf).expect("it was compiled in");
         assert_eq!(

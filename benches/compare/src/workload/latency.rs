@@ -1,5 +1,5 @@
 //! How long single puts and gets take at worst: while the store grows, while it cleans up behind
-//! overwriting, and while somebody else writes.
+//! overwriting, and beside a writer.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -65,8 +65,9 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
+    // A family has its head once, and a line for each number.
     #[test]
-    fn a_family_has_its_head_once_and_a_line_for_each_number() {
+    fn family_has_one_head() {
         let sample = |cache, value| Sample {
             labels: vec![("cache", cache), ("file", "heap")],
             value,

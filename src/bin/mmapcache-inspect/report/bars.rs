@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_at_an_axis_are_short() {
+    fn axis_numbers_are_short() {
         let count = |number| Unit::Count.short(number);
         assert_eq!([0, 999, 9_999].map(count), ["0", "999", "9,999"]);
         assert_eq!(
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_is_shown_from_its_first_value_to_its_last() {
+    fn histogram_spans_first_to_last_value() {
         let mut histogram = Histogram::default();
         assert!(buckets(&histogram).is_empty());
         [4, 5, 200]
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn few_buckets_have_empty_ones_beside_them() {
+    fn few_buckets_get_empty_neighbours() {
         for value in [0, 1, 1000, u64::MAX] {
             let mut histogram = Histogram::default();
             histogram.add(value);

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_few_and_round_and_reach_the_highest_value() {
+    fn ticks_are_round_and_reach_maximum() {
         assert_eq!(ticks(0, Unit::Count), [0, 1]);
         assert_eq!(ticks(7, Unit::Count), [0, 2, 4, 6, 8]);
         assert_eq!(ticks(130_000, Unit::Count), [0, 50_000, 100_000, 150_000]);

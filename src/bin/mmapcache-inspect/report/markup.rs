@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_becomes_markup() {
+    fn text_never_becomes_markup() {
         let mut page = Markup::default();
         page.text("</title><script>alert('\"&amp;\"')</script>\u{202e}\0\n\\");
         let text = page.end();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_as_short_as_they_can_be() {
+    fn numbers_have_their_shortest_form() {
         let mut page = Markup::default();
         for number in [0.0, 10.0, 2.5, 0.333, -1.0] {
             page.number(number).raw(" ");

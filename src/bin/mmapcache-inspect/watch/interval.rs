@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_read_in_every_unit_and_nothing_else_is() {
+    fn intervals_accept_only_known_units() {
         for (text, millis) in [
             ("1s", 1000),
             ("500ms", 500),

@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_line_is_wider_than_the_terminal() {
+    fn lines_fit_the_terminal_width() {
         let line = vec![
             (PLAIN, "twelve chars".to_owned()),
             (FAINT, "\u{2588}".repeat(9)),
@@ -322,8 +322,9 @@ mod tests {
         );
     }
 
+    // A long path is shown from its end, and without control characters.
     #[test]
-    fn a_path_is_shown_from_its_end_without_control_characters() {
+    fn long_paths_keep_their_end() {
         assert_eq!(tail("/a/b", 20), "/a/b");
         assert_eq!(tail("/long/way/to/cache", 8), "\u{2026}o/cache");
         assert_eq!(tail("a\x1b[2Jb\n", 40), "a\\u{1b}[2Jb\\n");

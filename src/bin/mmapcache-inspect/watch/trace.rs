@@ -46,8 +46,9 @@ pub(super) fn signed(rate: f64) -> String {
 mod tests {
     use super::*;
 
+    // A trace shows its last values relative to the highest one.
     #[test]
-    fn a_trace_shows_its_last_values_beside_the_highest() {
+    fn trace_scales_to_its_maximum() {
         let mut trace = Trace::default();
         assert_eq!((trace.line(10).as_str(), trace.highest()), ("", 0.0));
         for value in [

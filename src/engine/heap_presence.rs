@@ -1,0 +1,312 @@
+//! Whether the segments that a heap must have are at their paths.
+//!
+//! A heap can be missing as a whole: its disk is not mounted, or `heap_path` was forgotten. Whoever
+//! went on without it would drop every entry. It reads names and headers, and changes nothing.
+
+use std::fs::FileType;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::format::index::{HeapHome, Home, PAGE, word};
+use crate::format::seal::Sealed;
+use crate::format::segment::{SegmentHeader, first_place};
+use crate::format::slot::{Cursor, Place};
+use crate::index::header::Header;
+use crate::os::files::{self, Names, Stage};
+
+use crate::engine::generation::{Generation, read_sealed};
+
+/// What is under the name of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Under {
+    /// The segment, or a damaged file that may be it: recovery has to look.
+    Segment,
+    /// What there is instead.
+    Other(&'static str),
+}
+
+/// Refuses to write where a segment is missing that nobody had reason to remove, and whose entries
+/// recovery would drop.
+///
+/// Costs four system calls for each segment. Where one is missing after a
+/// power loss, or in a copy of the files, it lists the directory to see what there is.
+///
+/// # Errors
+///
+/// [`Error::HeapMissing`]; [`Error::Version`] for a segment of another release, [`Error::Io`].
+pub(crate) fn check(generation: &Generation, names: &Names, boot: [u64; 2]) -> Result<()> {
+    let header = generation.header();
+    let Some(required) = required(header) else {
+        // The header cannot be believed: recovery goes by what it finds, if it finds anything.
+        return match found(generation, names)?.is_empty() {
+            true => Err(missing(generation, names, header.oldest(), "nothing")),
+            false => Ok(()),
+        };
+    };
+    for number in required {
+        if let Under::Other(what) = look(generation, names, number)?
+            && !is_cleared(generation)
+            && !may_be_missing(generation, names, boot)?
+        {
+            return Err(missing(generation, names, number, what));
+        }
+    }
+    Ok(())
+}
+
+/// The same for the segments that are not mapped, while a writer is at work: no state that recovery
+/// leaves explains a missing one then.
+pub(crate) fn check_unmapped(generation: &Generation, names: &Names) -> Result<()> {
+    for number in required(generation.header()).into_iter().flatten() {
+        if let Some(error) = missing_segment(generation, names, number)? {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a segment of this heap before the first one that counts. A writer removes the file
+/// before it stores that the next one is the first, so the header is corrupt then: whoever believed
+/// it would drop deletions, and a later recovery would find what they had deleted.
+pub(crate) fn has_older(generation: &Generation, names: &Names) -> Result<bool> {
+    let oldest = generation.header().checked_oldest();
+    let Some(before) = oldest.and_then(|oldest| oldest.checked_sub(1)) else {
+        return Ok(false);
+    };
+    let header = read_sealed::<SegmentHeader>(&names.segment(before, Stage::Final))?;
+    Ok(header.is_some_and(|header| is_of(generation, &header, before)))
+}
+
+/// The error for a segment that an entry links to, if nothing of it is there though it must be;
+/// none where the link itself is to be doubted.
+pub(crate) fn missing_segment(
+    generation: &Generation,
+    names: &Names,
+    number: u16,
+) -> Result<Option<Error>> {
+    let is_required = required(generation.header()).is_some_and(|all| all.contains(&number));
+    if !is_required || generation.segment(number).is_some() {
+        return Ok(None);
+    }
+    Ok(match look(generation, names, number)? {
+        Under::Segment => None,
+        Under::Other(what) => Some(missing(generation, names, number, what)),
+    })
+}
+
+/// The error for a segment, with what is there instead.
+pub(crate) fn missing(
+    generation: &Generation,
+    names: &Names,
+    number: u16,
+    found: &'static str,
+) -> Error {
+    missing_for(generation.header(), names, number, found)
+}
+
+fn missing_for(header: Header<'_>, names: &Names, number: u16, found: &'static str) -> Error {
+    Error::HeapMissing {
+        path: names.segment(number, Stage::Final),
+        cache: names.cache().to_owned(),
+        entries: header.occupied(),
+        elsewhere: match HeapHome::from_word(header.get(word::HEAP_HOME)).home {
+            Home::Unknown => None,
+            Home::NextToIndex => Some(false),
+            Home::Elsewhere => Some(true),
+        },
+        found,
+    }
+}
+
+/// The error for a heap of which nothing is there. `old` is the header that counts its entries.
+pub(crate) fn missing_all(
+    generation: &Generation,
+    names: &Names,
+    old: Option<Header<'_>>,
+) -> Error {
+    let header = old.unwrap_or(generation.header());
+    missing_for(header, names, header.oldest(), "nothing")
+}
+
+/// Stores where the heap is, once it was found there, and from which segment on it is whole: an
+/// index of an older release says neither.
+pub(crate) fn note_home(header: Header<'_>, names: &Names) {
+    let known = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let now = HeapHome {
+        home: names.heap_home(),
+        whole_from: match known.home {
+            Home::Unknown => header.tail().segment,
+            _ => known.whole_from,
+        },
+    };
+    if now != known {
+        header.set(word::HEAP_HOME, now.to_word());
+    }
+}
+
+/// Stores that the heap is whole from its last segment on: a recovery has taken in what there was
+/// before it.
+pub(crate) fn whole_from_tail(header: Header<'_>) {
+    let known = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let now = HeapHome {
+        whole_from: header.tail().segment,
+        ..known
+    };
+    header.set(word::HEAP_HOME, now.to_word());
+}
+
+/// The segments that must be there: from the one that cleaning has come to, before which nothing is
+/// live, up to the last. None where the header contradicts itself.
+fn required(header: Header<'_>) -> Option<RangeInclusive<u16>> {
+    let (tail, reserved) = (header.tail(), header.reserved());
+    let oldest = header.checked_oldest()?;
+    let is_place = |place: Place| place.unit >= first_place(0).unit && place.to_word() >> 48 == 0;
+    let agree =
+        reserved.segment == tail.segment || reserved.segment == tail.segment.wrapping_add(1);
+    if !is_place(tail) || !is_place(reserved) || !agree || oldest > tail.segment {
+        return None;
+    }
+    let cleaned = Cursor::from_word(header.get(word::CURSOR))
+        .map(|cursor| cursor.place.segment)
+        .filter(|number| (oldest..=tail.segment).contains(number));
+    let home = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let from = match home.home {
+        // Recovery by an older release may have left gaps anywhere.
+        Home::Unknown => tail.segment,
+        _ => cleaned.unwrap_or(oldest).max(home.whole_from),
+    };
+    Some(from.min(tail.segment)..=tail.segment)
+}
+
+/// Whether there is nothing to lose: a clear on a full disk that was stopped has removed the last
+/// segment, and begun none. Numbers are given for good, so a heap that has them is never cleared.
+fn is_cleared(generation: &Generation) -> bool {
+    let counters = generation.header().counters();
+    counters.occupied == 0 && counters.live == 0 && !generation.is_append_only()
+}
+
+/// Whether recovery explains that segments are missing: a power loss took names that were not
+/// synced, or a copy was made while others wrote. What is there must go together.
+fn may_be_missing(generation: &Generation, names: &Names, boot: [u64; 2]) -> Result<bool> {
+    let header = generation.header();
+    let is_same_boot = header.written_under() == boot && boot != [0; 2];
+    let lost_power = header.is_dirty() && !is_same_boot;
+    // Restored files are copies; after a power loss it may be that only a right was changed.
+    let is_copy = generation.is_copied(boot) || (!lost_power && generation.is_touched());
+    if !is_copy && !lost_power {
+        return Ok(false);
+    }
+    let flushed = header.get(word::FLUSHED) != 0;
+    let home = HeapHome::from_word(header.get(word::HEAP_HOME));
+    let there = found(generation, names)?;
+    let (Some(&first), Some(&last)) = (there.first(), there.last()) else {
+        // Before the first flush no name is known to be on the disk; but a heap elsewhere may be
+        // on a disk that is not mounted.
+        return Ok(lost_power && !is_copy && !flushed && home.home == Home::NextToIndex);
+    };
+    // What was synced before this place has its names on the disk, and is removed in order. One of
+    // which nothing was synced, a recovery that did not come to its end may have removed.
+    let synced = Place::from_word(header.get(word::SYNCED));
+    let was_synced = |number: u16| flushed && first_place(number) < synced;
+    let is_gap = |number: u16| {
+        let was_there = !lost_power || was_synced(number);
+        was_there && number >= home.whole_from && !there.contains(&number)
+    };
+    let is_cut = lost_power && !is_copy && last.checked_add(1).is_some_and(was_synced);
+    let is_known = home.home != Home::Unknown;
+    let has_gap = is_known && (first..last).any(is_gap);
+    Ok(!(is_cut || has_gap))
+}
+
+/// The numbers of the segments of this heap in the directory.
+fn found(generation: &Generation, names: &Names) -> Result<Vec<u16>> {
+    let mut found = Vec::new();
+    for number in names.segment_numbers()? {
+        if look(generation, names, number)? == Under::Segment {
+            found.push(number);
+        }
+    }
+    Ok(found)
+}
+
+fn look(generation: &Generation, names: &Names, number: u16) -> Result<Under> {
+    // Twice the final name: a rename may happen between the two looks.
+    for stage in [Stage::Final, Stage::New, Stage::Final] {
+        let header = read_sealed::<SegmentHeader>(&names.segment(number, stage))?;
+        if header.is_some_and(|header| is_of(generation, &header, number)) {
+            return Ok(Under::Segment);
+        }
+    }
+    let path = names.segment(number, Stage::Final);
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Under::Other("nothing"));
+        }
+        Err(error) => return Err(Error::io(&path, "look at the path")(error)),
+    };
+    if !meta.is_file() {
+        return Ok(Under::Other(kind(meta.file_type(), &path)));
+    }
+    match read_sealed::<SegmentHeader>(&path)? {
+        Some(header) if header.cache_id != generation.ids.cache => {
+            Ok(Under::Other("a heap segment of another cache"))
+        }
+        Some(_) => Ok(Under::Other("a heap segment of another time of this cache")),
+        None => look_without_header(generation, &path, number),
+    }
+}
+
+fn is_of(generation: &Generation, header: &SegmentHeader, number: u16) -> bool {
+    header.cache_id == generation.ids.cache
+        && header.heap_id == generation.ids.heap
+        && header.number == u32::from(number)
+}
+
+/// A regular file without a header that can be believed: a damaged segment, if anything says so.
+fn look_without_header(generation: &Generation, path: &Path, number: u16) -> Result<Under> {
+    let file = files::open(path, false)?;
+    let mut start = vec![0; PAGE as usize];
+    let mut len = 0;
+    while len < start.len() {
+        match file.read_at(&mut start[len..], len as u64) {
+            Ok(0) => break,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io(path, "read the file")(error)),
+        }
+    }
+    let start = &start[..len];
+    let begins =
+        |bytes: &[u8], at: usize| start.get(at..).is_some_and(|rest| rest.starts_with(bytes));
+    let is_blank = start.iter().all(|&byte| byte == 0);
+    let is_ours = begins(&SegmentHeader::MAGIC, 0)
+        || begins(&generation.ids.cache, 16)
+        || begins(&generation.ids.heap.to_le_bytes(), 32);
+    if is_blank || is_ours || generation.has_records(file, path, number)? {
+        return Ok(Under::Segment);
+    }
+    Ok(Under::Other("a file that is no heap segment"))
+}
+
+/// What something is that is no regular file.
+fn kind(kind: FileType, path: &Path) -> &'static str {
+    if kind.is_symlink() {
+        return match path.metadata() {
+            Ok(_) => "a symbolic link",
+            Err(_) => "a symbolic link that leads nowhere",
+        };
+    }
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}

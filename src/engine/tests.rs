@@ -1,0 +1,110 @@
+//! Tests of the engine from inside: with geometries and hashes that make every rare path common.
+
+#[cfg(not(loom))]
+mod append_only;
+mod checking;
+mod cleaning;
+#[cfg(not(loom))]
+mod copying;
+mod creation;
+mod damage;
+#[cfg(not(loom))]
+mod drawing;
+mod growth;
+#[cfg(not(loom))]
+mod leftovers;
+#[cfg(not(loom))]
+mod listing;
+mod locking;
+#[cfg(loom)]
+mod loom;
+#[cfg(not(loom))]
+mod many;
+#[cfg(not(loom))]
+mod missing;
+#[cfg(not(loom))]
+mod model;
+mod opening;
+mod power;
+mod reclaim;
+mod recovery;
+mod repair;
+mod switching;
+mod writing;
+
+use std::path::{Path, PathBuf};
+
+use crate::cache::MmapCache;
+use crate::engine::*;
+use crate::error::Result;
+use crate::format::HashKind;
+use crate::format::index::word;
+#[cfg(not(loom))]
+use crate::sync::Relaxed;
+
+/// A cache in a directory of its own, with regions and segments so small that everything happens
+/// soon.
+struct Scratch {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        Self { _dir: dir, path }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self, options: &Options) -> MmapCache {
+        options.open(&self.path).unwrap()
+    }
+}
+
+/// A directory in memory where there is one: some tests make thousands of caches, and nothing of
+/// theirs is about disks.
+fn in_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
+}
+
+fn scratch() -> Scratch {
+    let dir = in_memory();
+    let path = dir.path().join("cache");
+    Scratch { _dir: dir, path }
+}
+
+/// Regions of sixteen slots, segments of sixteen KiB, cleaning from the first KiB on.
+fn tiny() -> Options {
+    let mut options = Options::new();
+    options
+        .region_slots(16)
+        .max_segment_bytes(16 * 1024)
+        .clean_when(50, 1024);
+    options
+}
+
+/// The same, with a hash of five bits and a directory of four entries.
+fn colliding() -> Options {
+    let mut options = tiny();
+    options.hash_kind = HashKind::Colliding;
+    options.directory_bits = 2;
+    options
+}
+
+#[track_caller]
+fn assert_clean(cache: &MmapCache) {
+    let report = cache.verify().unwrap();
+    assert!(report.is_clean(), "{:?}", report.faults);
+    assert!(report.totals_compared);
+    assert_eq!(report.entries, cache.len());
+}

@@ -1,0 +1,203 @@
+//! A full check beside a writer at work, which is no fault.
+//!
+//! Knows sound caches only; what a check says of damage is the matter of `damage.rs`.
+
+use crate::engine::tests::*;
+use crate::format::roster::Position;
+use crate::format::slot::Meta;
+
+// A full check beside a writer that clears and grows the cache reports no corruption.
+#[test]
+fn check_beside_growth_finds_nothing() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let done = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..12_u32 {
+                for i in 0..400_u32 {
+                    cache
+                        .put(&(round * 1_000 + i).to_le_bytes(), &[1; 60])
+                        .unwrap();
+                }
+                cache.clear().unwrap();
+            }
+        });
+        let mut checks = 0;
+        while !writer.is_finished() {
+            let report = cache.verify().unwrap();
+            assert!(report.is_clean(), "{:?}", report.faults);
+            checks += 1;
+        }
+        checks
+    });
+    assert!(done > 0);
+}
+
+// A full check beside single insertions and deletions reports no corruption.
+#[test]
+fn check_beside_puts_finds_nothing() {
+    let scratch = Scratch::new();
+    let (cache, other) = (scratch.open(&Options::new()), scratch.open(&Options::new()));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..40_000_u32 {
+                let key = (round.wrapping_mul(77) % 200).to_le_bytes();
+                if !cache.delete(&key).unwrap() {
+                    cache.put(&key, &[1; 60]).unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let report = other.verify().unwrap();
+            assert!(report.is_clean(), "{:?}", report.faults);
+        }
+    });
+    assert_clean(&other);
+}
+
+fn filled() -> Scratch {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    for i in 0..2_000_u32 {
+        cache.put(&i.to_le_bytes(), &[2; 40]).unwrap();
+    }
+    for i in (0..2_000_u32).step_by(3) {
+        cache.delete(&i.to_le_bytes()).unwrap();
+    }
+    scratch
+}
+
+// Several threads find at each level what one thread finds.
+#[test]
+fn parallel_check_equals_sequential_check() {
+    let scratch = filled();
+    let cache = scratch.open(&Options::new());
+    for level in [Level::Headers, Level::Slots, Level::Records] {
+        let one = cache.check().level(level).run().unwrap();
+        assert!(one.is_clean() && one.regions > 10, "{one:?}");
+        assert_eq!(one.totals_compared, level > Level::Headers);
+        let entries = if level > Level::Headers {
+            cache.len()
+        } else {
+            0
+        };
+        assert_eq!(one.entries, entries);
+        assert_eq!(one.records > entries, level == Level::Records);
+        for jobs in [2, 5] {
+            let many = cache.check().level(level).jobs(jobs).run().unwrap();
+            assert_eq!(many, one, "{level:?}, {jobs} jobs");
+        }
+    }
+    let mut told = Vec::new();
+    let check = cache.check().jobs(3);
+    let done = check.on_progress(|progress| told.push(progress)).run();
+    assert!(done.unwrap().is_clean());
+    let last = told.last().unwrap();
+    assert_eq!(last.checked_bytes, last.all_bytes);
+    assert!(told.is_sorted_by_key(|progress| progress.checked_bytes));
+}
+
+/// What each level says of a cache that somebody has spoilt.
+fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
+    let scratch = filled();
+    let cache = scratch.open(&tiny());
+    spoil(&cache);
+    let reader = scratch.open(Options::new().read_only(true));
+    [Level::Headers, Level::Slots, Level::Records].map(|level| {
+        let one = reader.check().level(level).run().unwrap();
+        let many = reader.check().level(level).jobs(3).run().unwrap();
+        assert_eq!(many.faults, one.faults);
+        let mut whats: Vec<_> = one.faults.iter().map(|fault| fault.what).collect();
+        whats.dedup();
+        whats
+    })
+}
+
+// Each level notices corruption in what it reads, and in nothing else.
+#[test]
+fn check_levels_notice_their_corruption() {
+    let nothing: Vec<&str> = Vec::new();
+    let of_record = verdicts(|cache| {
+        let (generation, _) = cache.handle.current().unwrap();
+        let number = generation.header().tail().segment - 1;
+        let found = generation.open_segment(&cache.handle.names, number);
+        let segment = found.unwrap().unwrap();
+        segment.erase(1_001, 1_002).unwrap();
+    });
+    assert_eq!(of_record[..2], [nothing.clone(), nothing.clone()]);
+    assert!(!of_record[2].is_empty());
+
+    let of_slot = verdicts(|cache| {
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
+            .table
+            .region(generation.table.entry(0).unwrap().region())
+            .unwrap();
+        let slot = region.slot(region.full().next().unwrap());
+        slot.set_key(b"!");
+    });
+    assert_eq!(of_slot[0], nothing);
+    assert_eq!(of_slot[1], ["an entry under another key's hash"]);
+    assert!(of_slot[2][0].contains("part of the key differs"));
+
+    let of_place = verdicts(|cache| {
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
+            .table
+            .region(generation.table.entry(0).unwrap().region())
+            .unwrap();
+        let slot = region.slot(region.full().next().unwrap());
+        let meta = slot.meta(slot.link().which());
+        let value_len = 1 << 20;
+        slot.set_meta(slot.link().which(), Meta { value_len, ..meta });
+    });
+    assert_eq!(of_place[0], nothing);
+    assert!(of_place[1].contains(&"an entry beyond the end of its segment"));
+    assert!(of_place[2].contains(&"a slot whose version or length differs from its record's"));
+
+    let of_segment = verdicts(|cache| {
+        let number = cache.handle.generation.load().header().tail().segment - 1;
+        let path = cache
+            .handle
+            .names
+            .segment(number, crate::os::files::Stage::Final);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 0).unwrap();
+    });
+    assert_eq!(of_segment[0], ["a segment whose header is damaged"]);
+    assert!(of_segment[1].contains(&"an entry in a segment that is not there"));
+    assert!(of_segment[2].contains(&"an entry whose record is damaged"));
+
+    let of_region = verdicts(|cache| {
+        let (generation, _) = cache.handle.current().unwrap();
+        let region = generation
+            .table
+            .region(generation.table.entry(0).unwrap().region())
+            .unwrap();
+        region.set_stamp(crate::format::region::Stamp::building(7));
+    });
+    for whats in of_region {
+        assert!(whats.contains(&"a directory entry and its region disagree"));
+    }
+}
+
+// A roster position that leads to no entry of its own is found, though all entries are valid.
+#[test]
+fn check_notices_ownerless_roster_position() {
+    let of_roster = verdicts(|cache| {
+        let (generation, _) = cache.handle.current().unwrap();
+        let hole = (0..generation.roster_len())
+            .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Hole(_)))
+            .unwrap();
+        let known = (0..generation.roster_len())
+            .find_map(|position| match generation.roster.get(position).unwrap() {
+                Position::Slot(number) => Some(number),
+                Position::Hole(_) => None,
+            })
+            .unwrap();
+        generation.roster.set(hole, Position::Slot(known)).unwrap();
+    });
+    let what = "a roster position that leads to no entry of its own";
+    assert_eq!(of_roster[1], [what]);
+    assert_eq!(of_roster[2], [what]);
+}

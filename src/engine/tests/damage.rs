@@ -1,0 +1,352 @@
+//! Bytes changed behind the engine's back, where what the engine does about it can be seen only from
+//! inside or needs many entries. What any changed byte may lead to is tried in `tests/damage.rs`.
+
+use std::os::unix::fs::FileExt;
+
+use crate::engine::tests::*;
+
+fn options() -> Options {
+    let mut options = tiny();
+    options.directory_bits = 3;
+    options
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    ["", ".heap", ".roster"]
+        .iter()
+        .map(|suffix| PathBuf::from(format!("{}{suffix}", path.display())))
+        .collect()
+}
+
+fn flip(file: &std::fs::File, at: u64, mask: u8) {
+    let mut byte = [0];
+    if file.read_at(&mut byte, at).unwrap() == 1 {
+        file.write_all_at(&[byte[0] ^ mask], at).unwrap();
+    }
+}
+
+// The cleaner finds the live records that follow a corrupt one.
+#[test]
+fn cleaning_finds_records_after_corruption() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    let first = cache.put(b"damaged", &[1; 200]).unwrap();
+    for i in 0..30_u8 {
+        cache.put(&[b'k', i], &[i; 300]).unwrap();
+    }
+    cache.put(b"dead", b"1").unwrap();
+    cache.put(b"dead", b"2").unwrap();
+    let heap = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&files(scratch.path())[1])
+        .unwrap();
+    flip(&heap, 128 + 100, 0xff);
+    assert_eq!(
+        cache.get(b"damaged").unwrap(),
+        None,
+        "a damaged entry is a miss"
+    );
+    assert!(cache.entry(b"damaged").unwrap_err().is_corruption());
+    assert_eq!(
+        cache.mtime(b"damaged").unwrap(),
+        Some(first),
+        "the index does not know yet"
+    );
+    assert!(cache.stats().unwrap().damaged_seen > 0);
+    cache.compact().unwrap();
+    assert_eq!(
+        cache.mtime(b"damaged").unwrap(),
+        None,
+        "its segment is gone, and with it the entry"
+    );
+    assert_eq!(cache.stats().unwrap().dropped, 1);
+    for i in 0..30_u8 {
+        assert_eq!(cache.get(&[b'k', i]).unwrap().unwrap(), [i; 300]);
+    }
+    assert_clean(&cache);
+    cache.put(b"damaged", b"whole again").unwrap();
+    assert_eq!(cache.get(b"damaged").unwrap().unwrap(), b"whole again");
+}
+
+// The records still have all that a corrupt segment header had.
+#[test]
+fn corrupt_segment_header_costs_nothing() {
+    for at in [3, 8, 20, 40, 57, 70] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        for i in 0..200_u32 {
+            cache.put(&i.to_le_bytes(), &[1; 100]).unwrap();
+        }
+        let last = files(scratch.path())[1].with_extension("heap.1");
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&last)
+            .unwrap();
+        flip(&file, at, 0x41);
+        assert!(cache.delete(&0_u32.to_le_bytes()).unwrap());
+        cache.put(&1_u32.to_le_bytes(), b"new").unwrap();
+        let other = scratch.open(&options());
+        other.put(b"x", b"y").unwrap();
+        for handle in [&cache, &other] {
+            assert_eq!(
+                handle.get(&0_u32.to_le_bytes()).unwrap(),
+                None,
+                "byte {at}: it was deleted"
+            );
+            assert_eq!(
+                handle.get(&1_u32.to_le_bytes()).unwrap().unwrap(),
+                b"new",
+                "byte {at}"
+            );
+            assert_eq!(handle.len(), 200);
+        }
+        other.compact().unwrap();
+        assert_clean(&other);
+    }
+}
+
+// A segment that cannot be opened is not taken for one that was cleaned and removed.
+#[test]
+fn corrupt_segments_count_as_present() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    for round in 0..3_u8 {
+        for i in 0..100_u32 {
+            cache.put(&i.to_le_bytes(), &[round; 200]).unwrap();
+        }
+    }
+    drop(cache);
+    let names: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains(".heap"))
+        .collect();
+    for name in &names {
+        flip(
+            &std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(name)
+                .unwrap(),
+            57,
+            0xcc,
+        );
+    }
+    let began = std::time::Instant::now();
+    let cache = scratch.open(&options());
+    cache.compact().unwrap();
+    assert_eq!(
+        cache.items().unwrap().filter(|item| item.is_ok()).count(),
+        100
+    );
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_clean(&cache);
+}
+
+// An entry with a corrupt roster position is not lost when its region is rebuilt.
+#[test]
+fn corrupt_position_keeps_its_entry() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    for i in 0..10_u32 {
+        cache.put(&i.to_le_bytes(), b"old").unwrap();
+    }
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(&3_u32.to_le_bytes());
+    let region = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap()
+        .region;
+    let (_, slot, _) = region.probe(hash).next().unwrap();
+    let mut identity = slot.identity();
+    identity.position = 70_000;
+    slot.set_identity(identity);
+    // Acknowledged after the damage, so it has to stay through splits and larger regions.
+    cache.put(&3_u32.to_le_bytes(), b"new").unwrap();
+    for i in 10..400_u32 {
+        cache.put(&i.to_le_bytes(), b"more").unwrap();
+    }
+    assert_eq!(cache.get(&3_u32.to_le_bytes()).unwrap().unwrap(), b"new");
+    assert_eq!(cache.keys().unwrap().count(), 400);
+    assert_clean(&cache);
+}
+
+/// The end of the heap, changed to lie in the middle of it: what stands behind is not a record that
+/// was under way, and must not be erased as such.
+#[test]
+fn corrupt_heap_end_costs_nothing() {
+    // Each record takes eleven units: at the first of one, and within.
+    for units in [1, 7, 11, 22, 45, 200] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        for i in 0..40_u32 {
+            cache.put(&i.to_le_bytes(), &[7; 60]).unwrap();
+        }
+        let generation = cache.handle.generation.load_full();
+        let mut end = generation.header().tail();
+        end.unit -= units;
+        generation.header().set(word::TAIL, end.to_word());
+        cache.put(b"another", b"value").unwrap();
+        for i in 0..40_u32 {
+            assert_eq!(
+                cache.get(&i.to_le_bytes()).unwrap().unwrap(),
+                [7; 60],
+                "{i}"
+            );
+        }
+        assert_clean(&cache);
+    }
+}
+
+// An index and a roster that are older than their heap are not called clean.
+/// An index and a roster that were put back from a copy, beside a heap that went on: they agree with
+/// each other in everything.
+#[test]
+fn stale_index_is_not_clean() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    cache.put(b"key", b"old").unwrap();
+    cache.flush().unwrap();
+    let copies = ["", ".roster"].map(|suffix| {
+        let path = PathBuf::from(format!("{}{suffix}", scratch.path().display()));
+        (std::fs::read(&path).unwrap(), path)
+    });
+    cache.put(b"key", b"new").unwrap();
+    cache.flush().unwrap();
+    drop(cache);
+    for (bytes, path) in copies {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let report = scratch
+        .open(Options::new().read_only(true))
+        .verify()
+        .unwrap();
+    assert!(!report.is_clean());
+    Repair::new(scratch.path()).run().unwrap();
+    let cache = scratch.open(&options());
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_clean(&cache);
+}
+
+// A check of much corruption does not wait at each entry for a killed writer.
+/// What looks wrong while somebody writes is looked at again after a pause; a killed writer says for
+/// ever that it writes.
+#[test]
+fn check_beside_killed_writer_is_fast() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    for i in 0..1_500_u32 {
+        cache.put(&i.to_le_bytes(), b"value").unwrap();
+    }
+    let generation = cache.handle.generation.load_full();
+    generation.header().set(word::HOLDER, 1);
+    drop(cache);
+    for number in 0..4 {
+        let name = match number {
+            0 => files(scratch.path())[1].clone(),
+            number => files(scratch.path())[1].with_extension(format!("heap.{number}")),
+        };
+        let _ = std::fs::remove_file(name);
+    }
+    let cache = scratch.open(Options::new().read_only(true));
+    let began = std::time::Instant::now();
+    let report = cache.verify().unwrap();
+    assert!(report.fault_count >= 1_000, "{}", report.fault_count);
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(8), "{took:?}");
+}
+
+// A corrupt number of the oldest segment brings no deleted entry back.
+#[test]
+fn corrupt_oldest_segment_resurrects_nothing() {
+    let scratch = scratch();
+    let mut paused = options();
+    paused.clean_when(10_000, 1 << 30);
+    let cache = scratch.open(&paused);
+    cache.put(b"deleted", b"old").unwrap();
+    for i in 0..100_u8 {
+        cache.put(&[i], &[i; 400]).unwrap();
+    }
+    assert!(cache.delete(b"deleted").unwrap());
+    let generation = cache.handle.generation.load_full();
+    let segment = generation.header().tail().segment;
+    for i in 0..100_u8 {
+        cache.put(&[i], &[i; 400]).unwrap();
+    }
+    // As if nothing older than the deletion were left, so that it could be dropped.
+    generation.header().set(word::OLDEST, u64::from(segment));
+    cache.compact().unwrap();
+    drop(cache);
+    let index = &files(scratch.path())[0];
+    std::fs::remove_file(index).unwrap();
+    crate::Repair::new(scratch.path()).run().unwrap();
+    let cache = scratch.open(&paused);
+    assert_eq!(cache.get(b"deleted").unwrap(), None);
+    assert_eq!(cache.len(), 100);
+    assert_clean(&cache);
+}
+
+// An entry that corruption hid does not replace a newer value of its key when the table grows.
+#[test]
+fn hidden_entry_replaces_no_newer_value() {
+    let scratch = scratch();
+    let mut options = tiny();
+    options.directory_bits = 0;
+    let cache = scratch.open(&options);
+    put_hide_and_put_again(&scratch, &cache);
+    // Beyond sixteen slots the table is made anew, with larger regions.
+    for i in 0..60_u8 {
+        cache.put(&[i], b"v").unwrap();
+    }
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_eq!(cache.len(), 61);
+    assert_clean(&cache);
+}
+
+// An entry that corruption hid is left out when the heap is rewritten.
+#[test]
+fn heap_rewrite_drops_hidden_entry() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    put_hide_and_put_again(&scratch, &cache);
+    cache.writer().unwrap().rewrite_heap().unwrap();
+    assert_eq!(cache.get(b"key").unwrap().unwrap(), b"new");
+    assert_eq!(cache.len(), 1);
+    assert_clean(&cache);
+}
+
+/// Leaves `key` with two entries: the older one behind a control byte that is not its own, and
+/// listed after the newer one.
+fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
+    cache.put(b"first listed", b"").unwrap();
+    cache.put(b"key", b"old").unwrap();
+    cache.delete(b"first listed").unwrap();
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(b"key");
+    let region = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap()
+        .region;
+    let (index, _, _) = region.probe(hash).next().unwrap();
+    let control = generation.table.region_at(region.number()) + 64 + u64::from(index);
+    flip(&open_index(scratch), control, 0x7f);
+    cache.put(b"key", b"new").unwrap();
+    assert_eq!(cache.len(), 2, "the damage hid nothing");
+}
+
+fn open_index(scratch: &Scratch) -> std::fs::File {
+    let index = &files(scratch.path())[0];
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(index)
+        .unwrap()
+}

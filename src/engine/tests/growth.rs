@@ -1,0 +1,207 @@
+//! A cache that grows, up to its limits, and what it takes on the disk when entries go again.
+//!
+//! Looks at numbers from outside; the steps of a split, or of cleaning, are not told apart here.
+
+use crate::engine::tests::*;
+
+// Thousands of entries split regions and rotate segments; all of them are there after reopening.
+#[test]
+fn growing_cache_keeps_all_entries() {
+    for options in [tiny(), Options::new()] {
+        let scratch = Scratch::new();
+        let key = |i: u32| format!("key number {i}, some of them longer than a slot");
+        {
+            let cache = scratch.open(&options);
+            for i in 0..5_000_u32 {
+                cache.put(key(i).as_bytes(), &i.to_le_bytes()).unwrap();
+            }
+            assert_clean(&cache);
+        }
+        let cache = scratch.open(&options);
+        assert_eq!(cache.len(), 5_000);
+        for i in 0..5_000_u32 {
+            assert_eq!(
+                cache.get(key(i).as_bytes()).unwrap().as_deref(),
+                Some(&i.to_le_bytes()[..]),
+                "{i}"
+            );
+        }
+        let mut listed: Vec<_> = cache.keys().unwrap().map(|key| key.unwrap()).collect();
+        listed.sort();
+        listed.dedup();
+        assert_eq!(listed.len(), 5_000);
+    }
+}
+
+#[test]
+fn churn_keeps_files_small() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let mut writer = cache.writer().unwrap();
+    for i in 0..100_000_u32 {
+        let key = (i % 100).to_le_bytes();
+        writer
+            .put(&key, &vec![i as u8; (i % 200) as usize])
+            .unwrap();
+    }
+    drop(writer);
+    let stats = cache.stats().unwrap();
+    assert!(
+        stats.heap_bytes < 4 * stats.live_bytes + 64 * 1024,
+        "{stats:?}"
+    );
+    assert!(cache.disk_usage().unwrap().heap < 4 * stats.live_bytes + 128 * 1024);
+    assert_clean(&cache);
+    assert!(
+        stats.generation > 1,
+        "segment numbers ran out along the way: {stats:?}"
+    );
+}
+
+// Keys that all collide coexist until the largest regions are full.
+#[test]
+fn colliding_keys_coexist_until_full() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&colliding());
+    let mut put = 0_u32;
+    let full = loop {
+        match cache.put(&put.to_le_bytes(), &put.to_le_bytes()) {
+            Ok(_) => put += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, crate::Error::TableFull { .. }), "{full}");
+    assert!(put >= 1024, "{put}");
+    for i in 0..put {
+        assert_eq!(
+            cache.get(&i.to_le_bytes()).unwrap().as_deref(),
+            Some(&i.to_le_bytes()[..]),
+            "{i} of {put}"
+        );
+    }
+    assert_clean(&cache);
+    for i in 0..put {
+        assert!(cache.delete(&i.to_le_bytes()).unwrap());
+    }
+    assert!(cache.is_empty());
+    cache.put(b"again", b"v").unwrap();
+    assert_clean(&cache);
+}
+
+#[test]
+fn max_entries_stops_only_insertions() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(tiny().max_entries(100));
+    for i in 0..100_u32 {
+        cache.put(&i.to_le_bytes(), b"v").unwrap();
+    }
+    assert!(matches!(
+        cache.put(b"one more", b"v"),
+        Err(crate::Error::TableFull { limit: 100, .. })
+    ));
+    cache.put(&5_u32.to_le_bytes(), b"w").unwrap();
+    for round in 0..1_000_u32 {
+        assert!(cache.delete(&(round % 100).to_le_bytes()).unwrap());
+        cache.put(&(round % 100).to_le_bytes(), b"v").unwrap();
+    }
+    assert_clean(&cache);
+}
+
+#[test]
+fn compacting_leaves_little_dead() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    for i in 0..3_000_u32 {
+        cache.put(&(i % 300).to_le_bytes(), &[1; 300]).unwrap();
+    }
+    assert!(cache.stats().unwrap().dead_bytes > 500_000);
+    cache.compact().unwrap();
+    let stats = cache.stats().unwrap();
+    assert!(stats.dead_bytes < 1_000, "{stats:?}");
+    assert_eq!(stats.segments, 1);
+    assert_clean(&cache);
+}
+
+// A table that was emptied and compacted has slots in proportion to its entries.
+#[test]
+fn compacting_shrinks_a_sparse_table() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let mut writer = cache.writer().unwrap();
+    for i in 0..20_000_u32 {
+        writer.put(&i.to_le_bytes(), b"v").unwrap();
+    }
+    for i in 10..20_000_u32 {
+        assert!(writer.delete(&i.to_le_bytes()).unwrap());
+    }
+    drop(writer);
+    assert_eq!(cache.stats().unwrap().generation, 1, "no delete does that");
+    cache.compact().unwrap();
+    assert_eq!(cache.keys().unwrap().count(), 10);
+    assert!(
+        cache.stats().unwrap().slots < 8_192,
+        "{:?}",
+        cache.stats().unwrap()
+    );
+    assert_clean(&cache);
+}
+
+#[test]
+fn fresh_cache_takes_little_disk() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    cache.put(b"k", b"v").unwrap();
+    let usage = cache.disk_usage().unwrap();
+    assert!(usage.total() <= 64 * 1024, "{usage:?}");
+}
+
+#[test]
+fn impossible_capacity_is_a_typed_error() {
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.directory_bits = 4;
+    let most = u64::from(options.region_slots.unwrap()) << 4;
+    for capacity in [most + 1, 1 << 62, u64::MAX] {
+        let refused = options.capacity(capacity).open(scratch.path()).unwrap_err();
+        assert!(
+            matches!(refused, crate::Error::Option { option: "capacity", asked, .. } if asked == capacity),
+            "{refused:?}"
+        );
+        assert!(!scratch.path().exists());
+    }
+    let cache = scratch.open(options.capacity(most));
+    cache.put(b"key", b"value").unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
+    assert!(generation.roster.room() >= most);
+    drop(generation);
+    // An existing cache is opened, and refuses when it is to be made anew.
+    let cache = scratch.open(options.capacity(most + 1));
+    assert!(matches!(cache.clear(), Err(crate::Error::Option { .. })));
+    assert_eq!(cache.len(), 1);
+    assert_clean(&cache);
+}
+
+/// Whatever the disk: some thousand million entries take more than it has.
+#[test]
+fn capacity_beyond_the_disk_allocates_nothing() {
+    let scratch = Scratch::new();
+    let room = rustix::fs::statvfs(scratch.path().parent().unwrap()).unwrap();
+    let most = 1024_u64 << 20;
+    // Slots of 1,072 bytes: more than a terabyte.
+    if room.f_bavail * room.f_frsize >= most * 1_072 {
+        eprintln!("NOT RUN: this disk has room for all that there can be");
+        return;
+    }
+    let mut options = crate::Options::new();
+    options
+        .region_slots(1024)
+        .inline_key_bytes(1024)
+        .capacity(most);
+    let refused = options.open(scratch.path()).unwrap_err();
+    assert!(
+        matches!(refused, crate::Error::DiskFull { .. }),
+        "{refused:?}"
+    );
+    let left = std::fs::read_dir(scratch.path().parent().unwrap()).unwrap();
+    assert_eq!(left.count(), 1, "the lock");
+}

@@ -1,0 +1,387 @@
+//! Keys and their versions in a listing that leaves the values alone.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+
+use crate::engine::tests::*;
+use crate::error::{Error, Result};
+use crate::format::record::Variant;
+use crate::format::roster::Position;
+
+/// What borrowing gives, and how often it failed.
+fn borrowed(cache: &MmapCache) -> (BTreeMap<Vec<u8>, Version>, usize) {
+    let (mut listed, mut failed) = (BTreeMap::new(), 0);
+    let mut keys = cache.keys().unwrap();
+    while let Some(next) = keys.next_borrowed() {
+        match next {
+            Ok((key, version)) => {
+                let first = listed.insert(key.to_vec(), version);
+                assert_eq!(first, None, "{key:?} came twice");
+            }
+            Err(error) => {
+                assert!(error.is_corruption());
+                failed += 1;
+            }
+        }
+    }
+    (listed, failed)
+}
+
+/// Changes a byte of the record of a key, so far from its beginning.
+fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
+    let (generation, _) = cache.handle.current().unwrap();
+    let located = generation
+        .table
+        .locate(generation.header().poll(), generation.hasher.hash(key))
+        .unwrap();
+    let (_, _, link) = located
+        .region
+        .probe(generation.hasher.hash(key))
+        .next()
+        .unwrap();
+    let heap = scratch.path().with_extension("heap");
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(heap)
+        .unwrap();
+    let mut byte = [0];
+    let at = link.place().bytes() + offset;
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+// Borrowed keys of any length come with the versions of their last puts.
+#[test]
+fn borrowed_keys_carry_their_versions() {
+    for options in [Options::new(), tiny(), colliding()] {
+        let scratch = Scratch::new();
+        let cache = scratch.open(&options);
+        let mut put = BTreeMap::new();
+        for round in 0..2 {
+            // Shorter and longer than what the index holds, and by the byte around it.
+            for len in (1..60).chain([500, 5_000]) {
+                if round == 0 || len % 3 == 0 {
+                    let key = vec![len as u8; len];
+                    let version = cache.put(&key, &vec![round; 37 * len % 2_000]).unwrap();
+                    put.insert(key, version);
+                }
+            }
+        }
+        for len in (1..60).step_by(4) {
+            cache.delete(&vec![len as u8; len]).unwrap();
+            put.remove(&vec![len as u8; len]);
+        }
+        assert_eq!(borrowed(&cache), (put.clone(), 0));
+        cache.compact().unwrap();
+        assert_eq!(borrowed(&cache), (put, 0));
+    }
+}
+
+// Keys are listed without their values, and a corrupt key is never listed.
+#[test]
+fn listing_keys_reads_no_values() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let key = |i: u8| [b'a' + i; 40];
+    for i in 0..8 {
+        cache.put(&key(i), &[i; 3_000]).unwrap();
+    }
+    damage(&scratch, &cache, &key(2), 24 + 40 + 1_500);
+    assert!(cache.entry(&key(2)).unwrap_err().is_corruption());
+    let (listed, failed) = borrowed(&cache);
+    assert_eq!((listed.len(), failed), (8, 0), "the value alone is damaged");
+    // The part of a key that the index does not repeat.
+    damage(&scratch, &cache, &key(5), 24 + 39);
+    // Its time, and its length.
+    damage(&scratch, &cache, &key(6), 8);
+    damage(&scratch, &cache, &key(7), 20);
+    let (listed, failed) = borrowed(&cache);
+    assert_eq!(failed, 3);
+    let expected: Vec<_> = (0..5).map(|i| key(i).to_vec()).collect();
+    assert_eq!(Vec::from_iter(listed.into_keys()), expected);
+}
+
+// The version of a listed key that has an id is its id.
+#[test]
+fn listed_versions_are_the_ids() {
+    let scratch = Scratch::new();
+    let mut options = tiny();
+    options.variant = Variant::Numbered;
+    let cache = scratch.open(&options);
+    let mut numbers = BTreeMap::new();
+    for i in 0..50_usize {
+        let key = vec![i as u8 + 1; 1 + 3 * i];
+        let number = cache.writer().unwrap().number(&key).unwrap();
+        numbers.insert(key, Version(number));
+    }
+    assert_eq!(borrowed(&cache), (numbers, 0));
+}
+
+/// Stores a word of a file.
+fn overwrite_word(path: &std::path::Path, at: u64, change: impl FnOnce(u64) -> u64) {
+    let mut options = std::fs::File::options();
+    let file = options.read(true).write(true).open(path).unwrap();
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, at).unwrap();
+    let changed = change(u64::from_le_bytes(word)).to_le_bytes();
+    file.write_all_at(&changed, at).unwrap();
+}
+
+/// What a listing of items gives, and how often it failed.
+fn items(cache: &MmapCache) -> (Vec<Vec<u8>>, usize) {
+    let (mut keys, mut failed) = (Vec::new(), 0);
+    for item in cache.items().unwrap() {
+        match item {
+            Ok((key, _)) => keys.push(key),
+            Err(error) => {
+                assert!(error.is_corruption());
+                failed += 1;
+            }
+        }
+    }
+    (keys, failed)
+}
+
+// A position that leads to another entry's slot lists no entry twice.
+#[test]
+fn misled_position_lists_nothing_twice() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    for key in [b"a", b"b"] {
+        cache.put(key, b"value").unwrap();
+    }
+    // Both positions in one word.
+    let at = crate::format::roster::HEADER_BYTES;
+    let roster = scratch.path().with_extension("roster");
+    overwrite_word(&roster, at, |word| word & 0xffff_ffff | word << 32);
+    assert_eq!(items(&cache), (vec![b"a".to_vec()], 1));
+}
+
+// A listing reports a slot whose version differs from its record's as corrupt.
+#[test]
+fn slot_version_mismatch_is_corrupt() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    cache.put(b"key", b"value").unwrap();
+    let (generation, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = generation.roster.get(0).unwrap() else {
+        unreachable!("the only entry");
+    };
+    let (region, index) = generation.table.slot_home(number);
+    // The first word of pair a.
+    overwrite_word(
+        scratch.path(),
+        generation.table.body_at(region, index) + 8,
+        |mtime| mtime ^ 1,
+    );
+    assert_eq!(items(&cache), (vec![], 1));
+}
+
+/// What every way of listing and drawing says, on a cache that lacks positions: each must fail.
+fn assert_all_listings_fail(cache: &MmapCache) {
+    let keys: Result<Vec<_>> = cache.keys().unwrap().collect();
+    let items: Result<Vec<_>> = cache.items().unwrap().collect();
+    let entries: Result<Vec<_>> = cache.entries().unwrap().collect();
+    for error in [
+        keys.err(),
+        items.err(),
+        entries.err(),
+        cache.random_key().err(),
+    ] {
+        assert!(error.expect("an error").is_corruption());
+    }
+    let mut keys = cache.keys().unwrap();
+    let listed = keys.by_ref().filter(|key| key.is_ok()).count();
+    assert!((listed as u64) < cache.len());
+    assert!(keys.next().is_none(), "the error is the last item");
+}
+
+fn cut_roster(scratch: &Scratch, len: u64) {
+    let roster = scratch.path().with_extension("roster");
+    let file = std::fs::File::options().write(true).open(roster).unwrap();
+    file.set_len(len).unwrap();
+}
+
+#[cfg(feature = "dict")]
+fn assert_dictionary_fails(cache: MmapCache) {
+    use crate::dict::{Dict, Format, MmapDict};
+    let dict = MmapDict::<u8>::on(std::sync::Arc::new(cache), Format::Json);
+    assert!(dict.len().is_err() && dict.keys().any(|key| key.is_err()));
+}
+
+/// A roster that another program cut. Readers list what is left and then fail; whoever opens for
+/// writing makes the roster again from the heap.
+#[test]
+fn truncated_rosters_end_listings_with_errors() {
+    for (count, len) in [(10, 64), (10, 100), (1_000, 64), (1_000, 464)] {
+        let scratch = Scratch::new();
+        let cache = scratch.open(&Options::new());
+        for i in 0..count {
+            cache.put(format!("key {i}").as_bytes(), b"value").unwrap();
+        }
+        drop(cache);
+        cut_roster(&scratch, len);
+        let reader = scratch.open(Options::new().read_only(true));
+        assert_all_listings_fail(&reader);
+        assert_eq!(reader.get(b"key 9").unwrap().unwrap(), b"value");
+        #[cfg(feature = "dict")]
+        assert_dictionary_fails(reader);
+
+        let writer = scratch.open(&Options::new());
+        assert_eq!(writer.keys().unwrap().filter(Result::is_ok).count(), count);
+        assert_clean(&writer);
+        writer.atomic_rebuild(writer.items().unwrap()).unwrap();
+        assert_eq!(writer.len() as usize, count);
+    }
+}
+
+/// Under a handle that was open for writing when its roster lost an entry nothing is recovered, and
+/// a rebuild from the listing changes nothing.
+#[test]
+fn short_listings_rebuild_nothing() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    for i in 0..1_000 {
+        cache.put(format!("key {i}").as_bytes(), b"value").unwrap();
+    }
+    // The second position of a word becomes a hole, which no count of holes contradicts.
+    let at = crate::format::roster::HEADER_BYTES + 8 * 20;
+    let roster = scratch.path().with_extension("roster");
+    overwrite_word(&roster, at, |word| word | 1 << 63);
+    let mut items = cache.items().unwrap();
+    assert_eq!(items.by_ref().take(999).filter(Result::is_ok).count(), 999);
+    match items.next() {
+        Some(Err(Error::Incomplete { found, counted, .. })) => {
+            assert_eq!((found, counted), (999, 1_000));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(items.next().is_none());
+    match cache.atomic_rebuild(cache.items().unwrap()) {
+        Err(Error::Source { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    for i in 0..1_000 {
+        let key = format!("key {i}");
+        assert_eq!(cache.get(key.as_bytes()).unwrap().unwrap(), b"value");
+    }
+}
+
+/// Each change by others since a listing began is taken for a deletion; a writer that was killed in
+/// the midst of one makes a difference of one.
+#[test]
+fn listings_beside_changes_are_complete() {
+    let scratch = Scratch::new();
+    let (cache, other) = (scratch.open(&tiny()), scratch.open(&tiny()));
+    let key = |i: u32| format!("key {i}").into_bytes();
+    for i in 0..500 {
+        cache.put(&key(i), b"value").unwrap();
+    }
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 0..20_000_u32 {
+                let key = key(250 + round * 7 % 250);
+                match round % 3 {
+                    0 => drop(other.delete(&key).unwrap()),
+                    _ => drop(other.put(&key, &[round as u8; 40]).unwrap()),
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let listed: Result<Vec<_>> = cache.keys().unwrap().collect();
+            assert!(listed.unwrap().len() >= 250);
+            let listed: Result<Vec<_>> = cache.items().unwrap().collect();
+            assert!(listed.unwrap().len() >= 250);
+        }
+    });
+}
+
+/// A writer that was killed anywhere in a change leaves listings that end without an error, and
+/// which still tell that an entry is missing.
+#[test]
+fn killed_writers_leave_listings_exact() {
+    use crate::sync::failpoint;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    for is_deletion in [false, true] {
+        for steps in 0.. {
+            let scratch = scratch();
+            let cache = scratch.open(&tiny());
+            for i in 0..20_u8 {
+                cache.put(&[b'k', i], b"value").unwrap();
+            }
+            failpoint::set(steps);
+            let outcome = catch_unwind(AssertUnwindSafe(|| match is_deletion {
+                false => drop(cache.put(b"new", b"value").unwrap()),
+                true => assert!(cache.delete(&[b'k', 3]).unwrap()),
+            }));
+            failpoint::clear();
+            let reader = scratch.open(Options::new().read_only(true));
+            let listed: Result<Vec<_>> = reader.keys().unwrap().collect();
+            assert!((19..=21).contains(&listed.unwrap().len()), "step {steps}");
+            // Positions 0 to 3 become holes.
+            let roster = scratch.path().with_extension("roster");
+            let hole = 1 << 63 | 1 << 31;
+            overwrite_word(&roster, crate::format::roster::HEADER_BYTES, |_| hole);
+            overwrite_word(&roster, crate::format::roster::HEADER_BYTES + 8, |_| hole);
+            let listed: Result<Vec<_>> = reader.keys().unwrap().collect();
+            assert!(listed.is_err(), "step {steps}");
+            if outcome.is_ok() {
+                assert!(steps > 10);
+                break;
+            }
+        }
+    }
+}
+
+/// No checksum covers the keys that slots hold: they are compared with the bits of their hash there.
+#[test]
+fn altered_inline_keys_are_not_listed() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    for i in 0..50_u8 {
+        cache.put(&[b'k', i, 9, 9, 9], b"value").unwrap();
+    }
+    let (generation, _) = cache.handle.current().unwrap();
+    let Position::Slot(number) = generation.roster.get(7).unwrap() else {
+        unreachable!("nothing was deleted");
+    };
+    let (region, index) = generation.table.slot_home(number);
+    let body = generation.table.body_at(region, index);
+    // Its key, and in the first word the length of the key and the hash.
+    for (at, mask) in [(body + 40, 0x100), (body, 1 << 32), (body, 1 << 50)] {
+        overwrite_word(scratch.path(), at, |word| word ^ mask);
+        let (listed, failed) = borrowed(&cache);
+        assert_eq!((listed.len(), failed), (49, 1), "{mask:#x}");
+        assert!(
+            listed
+                .keys()
+                .all(|key| key.len() == 5 && key[2..] == [9; 3])
+        );
+        for _ in 0..200 {
+            let drawn = cache.random_key().unwrap().unwrap();
+            assert!(listed.contains_key(&drawn), "{drawn:?} was never put");
+        }
+        overwrite_word(scratch.path(), at, |word| word ^ mask);
+    }
+    assert_eq!(borrowed(&cache).1, 0);
+}
+
+/// A damaged position is named by its byte in the roster, not in the index.
+#[test]
+fn corrupt_positions_name_roster_bytes() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    for i in 0..10_u8 {
+        cache.put(&[i], b"value").unwrap();
+    }
+    let roster = scratch.path().with_extension("roster");
+    let at = crate::format::roster::HEADER_BYTES + 4 * 6;
+    overwrite_word(&roster, at, |word| word | 0x7fff_fff0);
+    match cache.keys().unwrap().find(Result::is_err) {
+        Some(Err(Error::Damaged { path, at: said, .. })) => {
+            assert_eq!((path.extension().unwrap(), said), ("roster".as_ref(), at));
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,211 @@
+//! Every place that orders memory, left out in turn: some model must notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::tests::loom::models::MODELS;
+use crate::engine::tests::loom::stage::{Model, explore};
+use crate::sync::loom_model::Site;
+
+/// Executions of one model with one place left out.
+const EXECUTIONS: u64 = 1_500;
+
+fn quick(model: &Model) -> Model {
+    Model {
+        preemptions: Some(2),
+        at_most: EXECUTIONS,
+        ..*model
+    }
+}
+
+/// The file, the function and the call: what a place is called whatever line it is on.
+fn name(site: &Site) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(site.file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let line = site.line as usize - 1;
+    let identifier = |text: &str| -> String {
+        let is_part = |c: &char| c.is_alphanumeric() || *c == '_';
+        text.chars().take_while(is_part).collect()
+    };
+    let call = identifier(&lines[line][site.column as usize - 1..]);
+    let above = || lines[..=line].iter().rev();
+    let function =
+        above().find_map(|line| line.split_once("fn ").map(|(_, rest)| identifier(rest)));
+    let owner = above().find_map(|line| Some(line.strip_prefix("impl")?.split_once(' ')?.1));
+    let owner = owner.map(identifier).unwrap();
+    format!("{owner}::{} {call}", function.unwrap())
+}
+
+fn all() -> BTreeMap<String, Site> {
+    let mut sites = BTreeSet::new();
+    for model in MODELS {
+        let explored = explore(
+            Model {
+                at_most: 200,
+                ..quick(model)
+            },
+            &[],
+        );
+        assert_eq!(explored.broken, None, "{}", model.name);
+        // The models' own fences are theirs, not the protocol's.
+        // The lock has models of its own.
+        let others = |site: &Site| site.file.contains("tests") || site.file.contains("lock/");
+        let protocol = |site: &Site| !others(site);
+        sites.extend(explored.sites.into_iter().filter(protocol));
+    }
+    let named: BTreeMap<_, _> = sites.iter().map(|site| (name(site), *site)).collect();
+    assert_eq!(named.len(), sites.len());
+    named
+}
+
+/// The model that notices, and how.
+fn noticed(weakened: &[Site]) -> Option<(&'static str, String)> {
+    MODELS.iter().find_map(|model| {
+        let broken = explore(quick(model), weakened).broken?;
+        Some((model.name, broken))
+    })
+}
+
+/// Places that no model misses when they alone are left out, each with the reason.
+const IMPLIED: [(&str, &str); 14] = [
+    (
+        "Mutator::append release_fence",
+        "the link of an overwrite, and the intent of any other change, is a release of its own",
+    ),
+    (
+        "Header::disarm release_fence",
+        "the next change begins with `live_after`, which nobody looks at while an intent is armed, \
+         and with `reserved`, which is a release",
+    ),
+    (
+        "Header::poll acquire",
+        "a directory entry older than the depth costs a miss another look, behind a fence, and a \
+         hit needs no validation",
+    ),
+    (
+        "Header::roster_len acquire",
+        "a position that is not seen filled looks damaged, so it is looked at again behind a fence",
+    ),
+    (
+        "Header::set_tail publish",
+        "the fence behind the link says it of the record",
+    ),
+    (
+        "Header::unreserve publish",
+        "`tail` follows at once, and is a release; readers ask the system for a segment's file",
+    ),
+    (
+        "Region::set_stamp release_fence",
+        "a region is given up in one step and built anew in a later one: fences of its intent, of \
+         the heap and of the link lie between",
+    ),
+    (
+        "Region::stamp acquire",
+        "the fence behind the directory entry, in listing the one behind the link, is as good",
+    ),
+    (
+        "Slot::link_after acquire_fence",
+        "the stamp is compared first, behind a fence; a record does not change",
+    ),
+    (
+        "Slot::set_link release_fence",
+        "before the other meta is written again, `reserve` and the record have fences of their own",
+    ),
+    (
+        "Spot::get acquire",
+        "the fence behind the link comes before anything that is compared",
+    ),
+    (
+        "Spot::set publish",
+        "the fence behind the intent says that it is armed, and that new regions are complete",
+    ),
+    (
+        "Table::seen_again acquire_fence",
+        "the polled word is loaded first, and the fence behind it comes before the entry",
+    ),
+    (
+        "Table::set_entry publish",
+        "the fence behind the intent says that the new regions are complete",
+    ),
+];
+
+/// Places that say the same, left out together, and a model that misses them then.
+const TOGETHER: [(&str, &[&str]); 7] = [
+    (
+        "overwrite twice, get twice",
+        &["Mutator::append release_fence", "Slot::set_link publish"],
+    ),
+    (
+        "a kill, the link comes before the end",
+        &["Header::set_tail publish", "Slot::set_link release_fence"],
+    ),
+    (
+        "overwrite twice, peek twice",
+        &[
+            "Slot::set_link release_fence",
+            "Header::reserve release_fence",
+            "Mutator::append release_fence",
+        ],
+    ),
+    (
+        "a kill, the intent comes first",
+        &["Spot::set publish", "Header::arm release_fence"],
+    ),
+    (
+        "purge a region, get",
+        &[
+            "Table::set_entry publish",
+            "Header::arm release_fence",
+            "Region::set_stamp release_fence",
+        ],
+    ),
+    (
+        "re-use a region, get",
+        &["Header::poll acquire", "Table::seen_again acquire_fence"],
+    ),
+    (
+        "re-use a region, peek",
+        &[
+            "Region::set_stamp release_fence",
+            "Header::disarm release_fence",
+            "Header::reserve release_fence",
+            "Header::arm release_fence",
+            "Mutator::append release_fence",
+            "Slot::set_link release_fence",
+        ],
+    ),
+];
+
+#[test]
+#[ignore = "takes some five minutes"]
+fn loom_notices_every_missing_ordering() {
+    let sites = all();
+    let implied = BTreeMap::from(IMPLIED);
+    let mut wrong = Vec::new();
+    for (name, site) in &sites {
+        match (noticed(&[*site]), implied.get(&name[..])) {
+            (Some((model, broken)), None) => println!("{name}: {model}: {broken}"),
+            (None, Some(reason)) => println!("{name}: not noticed: {reason}"),
+            (found, _) => wrong.push(format!("{name}: {found:?}")),
+        }
+    }
+    let stale = implied.keys().filter(|name| !sites.contains_key(**name));
+    wrong.extend(stale.map(|name| format!("{name}: there is no such place")));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+// An ordering that others imply is left out together with them, and a model notices.
+#[test]
+fn loom_notices_missing_groups_of_orderings() {
+    let sites = all();
+    let mut wrong = Vec::new();
+    for (model, names) in TOGETHER {
+        let weakened: Vec<_> = names.iter().map(|name| sites[*name]).collect();
+        let found = MODELS.iter().find(|found| found.name == model).unwrap();
+        match explore(quick(found), &weakened).broken {
+            Some(broken) => println!("{}: {model}: {broken}", names.join(", ")),
+            None => wrong.push((model, names)),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,499 @@
+//! Running a model: the real engine, one writer and its readers, in every order that loom finds.
+//!
+//! Each execution begins with the same files. The writer and each reader have a handle of their
+//! own, as processes do. Threads do not panic: they note what went wrong, and the execution fails
+//! when all have ended.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::DirEntryExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::engine::generation::Generation;
+use crate::engine::read::lookup::Answer;
+use crate::format::slot::Place;
+use crate::index::header::Header;
+use crate::sync::loom_model::{self, Image, Role, Site};
+use crate::{Entry, MmapCache, Options, Version};
+
+/// Stack of a model's threads, in words.
+const STACK: usize = 64 * 1024;
+const BRANCHES: usize = 100_000;
+
+/// What a thread does with its handle.
+pub(super) type Part = fn(&Actor);
+
+/// One writer and some readers over files that `before` made.
+#[derive(Clone, Copy)]
+pub(super) struct Model {
+    pub name: &'static str,
+    /// How often loom takes the processor from a thread that could go on; none for any number.
+    pub preemptions: Option<usize>,
+    /// Executions after which the exploration ends, all or not.
+    pub at_most: u64,
+    pub options: fn() -> Options,
+    pub before: Part,
+    pub writer: Part,
+    pub readers: &'static [Part],
+}
+
+/// What an exploration came to.
+#[derive(Debug)]
+pub(super) struct Explored {
+    pub executions: u64,
+    pub words: usize,
+    pub sites: BTreeSet<Site>,
+    pub took: Duration,
+    /// Whether there were no more.
+    pub is_whole: bool,
+    /// The first promise that did not hold.
+    pub broken: Option<String>,
+}
+
+/// A value of a key: the how manieth it is.
+type Number = u8;
+
+#[derive(Default)]
+struct Notes {
+    wrote: Vec<(Vec<u8>, Number, Version)>,
+    saw: Vec<(usize, Vec<u8>, Number, Version)>,
+    broken: Option<String>,
+}
+
+/// What the header said before the model began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub changes: u64,
+    pub live: u64,
+    /// The heap's end.
+    pub end: Place,
+}
+
+/// A thread of a model, with a handle of its own.
+pub(super) struct Actor {
+    pub cache: MmapCache,
+    who: usize,
+    notes: Arc<Mutex<Notes>>,
+    before: Arc<OnceLock<Before>>,
+}
+
+/// A value that names its key and its number, and has a length of its own.
+pub(super) fn value(key: &[u8], number: Number) -> Vec<u8> {
+    let mut value = vec![number; 2 + usize::from(number)];
+    value[0] = key[0];
+    value
+}
+
+impl Actor {
+    /// The n-th key that belongs on this side of the hash space and begins in this group of slots.
+    /// All of them have the same tag and control byte.
+    pub(super) fn key(&self, side: u32, group: usize, n: usize) -> Vec<u8> {
+        let hasher = self.cache.handle.generation.load().hasher;
+        let model = (0..u64::MAX).map(u64::to_le_bytes).filter(|key| {
+            let hash = hasher.hash(key);
+            let same = hash.tag() & 0x7fe == 0 && hash.control() == 0x80 && hash.stored() == 0;
+            same && hash.directory() & 1 == side && hash.group() & 1 == group
+        });
+        model.skip(n).map(|key| key.to_vec()).next().unwrap()
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Notes)) {
+        note(&mut self.notes.lock().unwrap());
+    }
+
+    pub(super) fn expect(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            let what = what();
+            self.note(|notes| notes.broken = notes.broken.take().or(Some(what)));
+        }
+    }
+
+    fn sound<T>(&self, result: crate::Result<T>) -> Option<T> {
+        if let Err(error) = &result {
+            self.expect(false, || format!("thread {}: {error}", self.who));
+        }
+        result.ok()
+    }
+
+    pub(super) fn put(&self, key: &[u8], number: Number) {
+        if let Some(version) = self.sound(self.cache.put(key, &value(key, number))) {
+            self.note(|notes| notes.wrote.push((key.to_vec(), number, version)));
+        }
+    }
+
+    pub(super) fn delete(&self, key: &[u8]) {
+        let deleted = self.sound(self.cache.delete(key));
+        self.expect(deleted != Some(false), || "nothing to delete".into());
+    }
+
+    pub(super) fn succeed<T>(&self, result: crate::Result<T>) -> Option<T> {
+        self.sound(result)
+    }
+
+    /// How many sides the hash space has, each with a region of its own, before anybody writes.
+    pub(super) fn sides(&self) -> u32 {
+        1 << self.cache.handle.generation.load().header().poll().depth()
+    }
+
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.cache.handle.generation.load_full()
+    }
+
+    pub(super) fn before(&self) -> Before {
+        *self.before.get().unwrap()
+    }
+
+    /// Replaces everything by these keys with values of one number.
+    pub(super) fn rebuild(&self, keys: &[Vec<u8>], number: Number) {
+        let items = keys
+            .iter()
+            .map(|key| Ok::<_, crate::Error>((key, value(key, number))));
+        self.sound(self.cache.atomic_rebuild(items));
+        for key in keys {
+            if let Some(entry) = self.sound(self.cache.entry(key)).flatten() {
+                let wrote = (key.clone(), number, entry.version());
+                self.note(|notes| notes.wrote.push(wrote));
+            }
+        }
+    }
+
+    /// Appends one record that leaves room for nothing else.
+    pub(super) fn fill_the_segment(&self) {
+        let header = self.cache.handle.generation.load();
+        let tail = header.header().tail().bytes();
+        let key = self.key(1, 1, 0);
+        let room = 16 * 1024 - 1024 - tail as usize - 24 - key.len();
+        self.sound(self.cache.put(&key, &vec![0; room - 8]));
+        self.sound(self.cache.delete(&key));
+    }
+
+    fn saw(&self, key: &[u8], len: usize, version: Version) -> Number {
+        let number = len.saturating_sub(2) as Number;
+        self.note(|notes| notes.saw.push((self.who, key.to_vec(), number, version)));
+        number
+    }
+
+    /// Looks a key up by its record; the number of its value.
+    pub(super) fn entry(&self, key: &[u8]) -> Option<Number> {
+        let entry: Entry = self.sound(self.cache.entry(key)).flatten()?;
+        Some(self.saw_value(key, entry.value(), entry.version()))
+    }
+
+    fn saw_value(&self, key: &[u8], found: &[u8], version: Version) -> Number {
+        let number = self.saw(key, found.len(), version);
+        self.expect(found == value(key, number), || {
+            format!("{key:?} has the value {found:?}")
+        });
+        number
+    }
+
+    /// Looks keys up at once; the numbers of their values.
+    pub(super) fn many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<Number>; N] {
+        let mut found = [None; N];
+        let each = |at: usize, bytes: Option<&[u8]>| {
+            found[at] = bytes.map(|bytes| {
+                let number = bytes.len().saturating_sub(2) as Number;
+                self.expect(bytes == value(keys[at], number), || {
+                    format!("{:?} has the value {bytes:?}", keys[at])
+                });
+                number
+            });
+        };
+        self.sound(self.cache.get_many(keys, each));
+        found
+    }
+
+    /// Looks a key up by its slot; the number of its value.
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Number> {
+        match self.sound(self.cache.handle.peek(key))? {
+            Answer::Found(meta) => {
+                Some(self.saw(key, meta.value_len as usize, Version(meta.mtime)))
+            }
+            Answer::Absent => None,
+            Answer::Damaged(error) => self.sound(Err(error)),
+        }
+    }
+
+    /// Lists the first keys, of which these must come exactly once and others at most once.
+    pub(super) fn keys(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
+        let listed: Vec<Vec<u8>> = self
+            .sound(self.cache.keys())?
+            .take(count)
+            .filter_map(|key| self.sound(key))
+            .collect();
+        self.listed(&listed, always);
+        Some(())
+    }
+
+    /// Lists the first entries, likewise.
+    pub(super) fn entries(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
+        let listed: Vec<_> = self
+            .sound(self.cache.entries())?
+            .take(count)
+            .filter_map(|entry| self.sound(entry))
+            .collect();
+        for (key, entry) in &listed {
+            self.saw_value(key, entry.value(), entry.version());
+        }
+        let listed: Vec<_> = listed.into_iter().map(|(key, _)| key).collect();
+        self.listed(&listed, always);
+        Some(())
+    }
+
+    /// Checks the cache as a whole.
+    pub(super) fn verify(&self) {
+        if let Some(report) = self.sound(self.cache.verify()) {
+            self.expect(report.is_clean(), || format!("{:?}", report.faults));
+        }
+    }
+
+    fn listed(&self, listed: &[Vec<u8>], always: &[Vec<u8>]) {
+        let mut counts = BTreeMap::<&[u8], usize>::new();
+        for key in listed {
+            *counts.entry(key).or_default() += 1;
+        }
+        let wrong = always
+            .iter()
+            .find(|key| counts.get(&key[..]).copied() != Some(1));
+        self.expect(wrong.is_none(), || format!("{wrong:?} in {counts:?}"));
+        let known = |key: &&[u8]| {
+            let notes = self.notes.lock().unwrap();
+            // What the writer has under way is not noted yet.
+            key.len() == 8 || notes.wrote.iter().any(|(wrote, ..)| wrote == key)
+        };
+        self.expect(counts.keys().all(known), || format!("strange: {counts:?}"));
+    }
+}
+
+impl Before {
+    fn of(header: Header<'_>) -> Self {
+        Self {
+            changes: header.changes(),
+            live: header.counters().live,
+            end: header.tail(),
+        }
+    }
+}
+
+impl Notes {
+    /// What every model promises of all that was seen: somebody wrote it, and for each reader and
+    /// key it never goes back.
+    fn judge(&mut self) -> Option<String> {
+        if self.broken.is_some() {
+            return self.broken.take();
+        }
+        let mut last = BTreeMap::new();
+        for (who, key, number, version) in &self.saw {
+            if !self.wrote.contains(&(key.clone(), *number, *version)) {
+                return Some(format!("nobody wrote {key:?}, value {number}, {version}"));
+            }
+            let before = last.insert((who, key), version);
+            if before.is_some_and(|before| before > version) {
+                return Some(format!("{key:?} went back to value {number}"));
+            }
+        }
+        None
+    }
+}
+
+/// The directory of a model and its handles, and how they are at each beginning.
+struct Scenery {
+    dir: tempfile::TempDir,
+    files: Vec<(PathBuf, u64)>,
+    image: Image,
+    actors: Vec<(Arc<Actor>, Arc<Generation>)>,
+    notes: Arc<Mutex<Notes>>,
+    wrote: Vec<(Vec<u8>, Number, Version)>,
+}
+
+impl Scenery {
+    fn new(model: &Model) -> Self {
+        let dir = crate::engine::tests::in_memory();
+        let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
+        fs::create_dir(&work).unwrap();
+        fs::create_dir(&kept).unwrap();
+        loom_model::forget();
+        let notes = Arc::<Mutex<Notes>>::default();
+        let before = Arc::new(OnceLock::new());
+        let actors: Vec<_> = (0..=model.readers.len())
+            .map(|who| Actor {
+                cache: (model.options)().open(work.join("c")).unwrap(),
+                who,
+                notes: Arc::clone(&notes),
+                before: Arc::clone(&before),
+            })
+            .collect();
+        (model.before)(&actors[0]);
+        before
+            .set(Before::of(actors[0].generation().header()))
+            .unwrap();
+        let actors = actors.into_iter().map(|actor| {
+            // Everything that can be mapped is mapped.
+            assert!(actor.cache.verify().unwrap().is_clean());
+            for (key, ..) in &notes.lock().unwrap().wrote {
+                let _ = actor.cache.get(key).unwrap();
+            }
+            let generation = actor.cache.handle.generation.load_full();
+            (Arc::new(actor), generation)
+        });
+        let actors = actors.collect();
+        let mut noted = std::mem::take(&mut *notes.lock().unwrap());
+        assert_eq!(noted.judge(), None, "{}", model.name);
+        let files = fs::read_dir(&work).unwrap().map(|found| {
+            let found = found.unwrap();
+            fs::hard_link(found.path(), kept.join(found.file_name())).unwrap();
+            let len = found.metadata().unwrap().len();
+            (PathBuf::from(found.file_name()), len)
+        });
+        Self {
+            files: files.collect(),
+            image: loom_model::image(),
+            actors,
+            notes,
+            wrote: noted.wrote,
+            dir,
+        }
+    }
+
+    /// Brings all of it back to its beginning: the same inodes under the same names.
+    fn restore(&self) {
+        *self.notes.lock().unwrap() = Notes {
+            wrote: self.wrote.clone(),
+            ..Notes::default()
+        };
+        for (actor, generation) in &self.actors {
+            actor.cache.handle.generation.store(Arc::clone(generation));
+            *actor.cache.handle.writer_mutex().idle.lock() = None;
+        }
+        let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
+        if inodes(&work) == inodes(&kept) {
+            return;
+        }
+        for found in fs::read_dir(&work).unwrap() {
+            fs::remove_file(found.unwrap().path()).unwrap();
+        }
+        for (name, len) in &self.files {
+            fs::hard_link(kept.join(name), work.join(name)).unwrap();
+            let file = fs::File::options().write(true).open(work.join(name));
+            file.unwrap().set_len(*len).unwrap();
+        }
+    }
+}
+
+fn inodes(dir: &Path) -> BTreeMap<OsString, u64> {
+    let found = fs::read_dir(dir).unwrap().map(|found| found.unwrap());
+    found
+        .map(|found| (found.file_name(), found.ino()))
+        .collect()
+}
+
+/// Ends an exploration before its end, without a message.
+enum Cut {
+    /// A word was shared that was not loom's.
+    Learnt,
+    Enough,
+    Broken(String),
+}
+
+/// Explores a model, with the ordering left out at some places.
+pub(super) fn explore(model: Model, weakened: &[Site]) -> Explored {
+    let began = Instant::now();
+    let scenery = Arc::new(Scenery::new(&model));
+    loom_model::weaken(weakened.iter().copied());
+    let executions = Arc::new(Mutex::new(0));
+    let mut is_whole = false;
+    let broken = loop {
+        *executions.lock().unwrap() = 0;
+        match catch_unwind(AssertUnwindSafe(|| check(model, &scenery, &executions))) {
+            Ok(()) => {
+                is_whole = true;
+                break None;
+            }
+            Err(payload) => match payload.downcast::<Cut>().map(|cut| *cut) {
+                Ok(Cut::Learnt) => {}
+                Ok(Cut::Enough) => break None,
+                Ok(Cut::Broken(what)) => break Some(what),
+                Err(other) => break Some(message(&*other)),
+            },
+        }
+    };
+    loom_model::play(Role::Alone);
+    loom_model::weaken([]);
+    let executions = (*executions.lock().unwrap()).min(model.at_most);
+    Explored {
+        executions,
+        words: loom_model::shared_words(),
+        sites: loom_model::sites(),
+        took: began.elapsed(),
+        is_whole,
+        broken,
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic".into())
+}
+
+fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<Mutex<u64>>) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = BRANCHES;
+    builder.preemption_bound = model.preemptions;
+    let (scenery, executions) = (Arc::clone(scenery), Arc::clone(executions));
+    builder.check(move || {
+        let count = {
+            let mut executions = executions.lock().unwrap();
+            *executions += 1;
+            *executions
+        };
+        if count > model.at_most {
+            resume_unwind(Box::new(Cut::Enough));
+        }
+        let scenery = Arc::clone(&scenery);
+        // Loom's first thread has a stack too small for the engine.
+        thread(move || execute(model, &scenery)).join().unwrap();
+    });
+}
+
+fn thread(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> {
+    let builder = loom::thread::Builder::new().stack_size(STACK);
+    builder.spawn(body).unwrap()
+}
+
+/// One execution.
+fn execute(model: Model, scenery: &Scenery) {
+    scenery.restore();
+    loom_model::begin(&scenery.image);
+    let parts = std::iter::once(model.writer).chain(model.readers.iter().copied());
+    let actors = scenery.actors.iter().map(|(actor, _)| Arc::clone(actor));
+    let threads: Vec<_> = actors
+        .zip(parts)
+        .map(|(actor, part)| {
+            let writes = actor.who == 0;
+            thread(move || {
+                loom_model::play(if writes { Role::Writer } else { Role::Reader });
+                part(&actor);
+                loom_model::play(Role::Alone);
+            })
+        })
+        .collect();
+    for thread in threads {
+        let joined = thread.join();
+        loom_model::play(Role::Alone);
+        joined.unwrap();
+    }
+    if loom_model::learnt() {
+        resume_unwind(Box::new(Cut::Learnt));
+    }
+    if let Some(broken) = scenery.notes.lock().unwrap().judge() {
+        resume_unwind(Box::new(Cut::Broken(broken)));
+    }
+}

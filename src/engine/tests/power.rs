@@ -1,0 +1,307 @@
+//! Power losses at any moment of any kind of work.
+//!
+//! A [`disk::Disk`] watches what the cache does. Whenever it likes it composes an image that a power
+//! loss at that moment could leave; the image is opened under another boot, and compared with what
+//! was put, deleted and flushed until then. The stories are here; how images are made and judged is
+//! not known here.
+
+mod copier;
+mod disk;
+mod history;
+mod look;
+mod numbered;
+mod place;
+mod random;
+mod scenario;
+mod values;
+mod world;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use crate::engine::tests::power::copier::Copier;
+use crate::engine::tests::power::history::History;
+use crate::engine::tests::power::place::{Kind, PLAIN};
+use crate::engine::tests::power::scenario::Scenario;
+use crate::engine::tests::power::values::key;
+use crate::engine::tests::*;
+use crate::sync::failpoint;
+
+const NEVER: [usize; 2] = [usize::MAX; 2];
+
+fn run(seed: u64, steps: usize, every: [usize; 2]) -> u64 {
+    let mut scenario = Scenario::new(seed, every);
+    for _ in 0..steps {
+        scenario.step();
+    }
+    scenario.end()
+}
+
+/// The first seed: the same each time, or another one.
+fn first_seed() -> u64 {
+    let seed = std::env::var("POWER_SEED").ok();
+    seed.and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+/// Works on a cache that was prepared, and loses the power at one of `every` steps.
+fn lose_power_during(
+    kind: Kind,
+    every: [usize; 2],
+    prepare: impl Fn(&mut Scenario),
+    change: impl Fn(&mut Scenario),
+) -> u64 {
+    let mut scenario = Scenario::of(kind, NEVER, 1, 20, first_seed());
+    prepare(&mut scenario);
+    scenario.world.borrow_mut().every = every;
+    change(&mut scenario);
+    scenario.end()
+}
+
+/// Every kind of change, one after the other.
+fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
+    let grow = |scenario: &mut Scenario| {
+        for i in 20..150 {
+            scenario.put_this(&key(i), 10);
+        }
+    };
+    let recover = |scenario: &mut Scenario| {
+        scenario.put_this(&key(15), 10);
+        scenario.lose_power();
+    };
+    let create = Scenario::of(kind, every, 1, 20, first_seed()).end();
+    let during = |prepare: fn(&mut Scenario), change: &dyn Fn(&mut Scenario)| {
+        lose_power_during(kind, every, prepare, change)
+    };
+    create
+        + during(filled, &|scenario| scenario.put_this(&key(1), 20))
+        + during(filled, &|scenario| scenario.put_this(&key(5), 20))
+        + during(filled, &|scenario| scenario.put_this(&key(5), 9_000))
+        + during(filled, &|scenario| scenario.delete_this(&key(6)))
+        + during(filled, &Scenario::batch)
+        + during(filled, &Scenario::flush)
+        + during(churned, &Scenario::flush)
+        + during(churned, &clean)
+        + during(churned, &Scenario::compact)
+        + during(filled, &grow)
+        + during(churned, &|scenario| scenario.rebuild(0))
+        + during(churned, &|scenario| scenario.rebuild(15))
+        + during(churned, &recover)
+}
+
+/// Kills a process at each of these steps of a change. Another mends what it left and does
+/// `afterwards`; the power goes while it does, and when it has flushed.
+fn kill_then_lose_power(
+    steps: impl IntoIterator<Item = u64>,
+    prepare: impl Fn(&mut Scenario),
+    change: impl Fn(&mut Scenario),
+    afterwards: impl Fn(&mut Scenario),
+) -> u64 {
+    let mut images = 0;
+    for steps in steps {
+        let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
+        prepare(&mut scenario);
+        scenario.world.borrow_mut().every = [200, 1];
+        let killed = scenario.killed_after(steps, &change);
+        afterwards(&mut scenario);
+        scenario.flush();
+        images += scenario.end();
+        if !killed {
+            break;
+        }
+    }
+    images
+}
+
+/// The steps of a change that are syncs of a directory: renames and removals precede them.
+fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario)) -> Vec<u64> {
+    let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
+    prepare(&mut scenario);
+    let found = Rc::new(RefCell::new(Vec::new()));
+    let (calls, mut count) = (Rc::clone(&found), 0);
+    failpoint::observe(move |step| {
+        if matches!(step, failpoint::Step::SyncDir(_)) {
+            calls.borrow_mut().push(count);
+        }
+        count += 1;
+    });
+    change(&mut scenario);
+    failpoint::look_away();
+    found.take()
+}
+
+#[test]
+fn flushed_entries_survive_power_loss() {
+    let mut images = 0;
+    for seed in first_seed()..first_seed() + 12 {
+        images += run(seed, 30, [400, 20]);
+    }
+    println!("{images} images");
+}
+
+#[test]
+#[ignore = "a soak: ten minutes; see docs/testing.md"]
+fn random_work_survives_power_losses() {
+    let minutes = std::env::var("POWER_MINUTES").ok();
+    let minutes: u64 = minutes.and_then(|text| text.parse().ok()).unwrap_or(10);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60 * minutes);
+    let (mut images, mut seed) = (0, first_seed());
+    while std::time::Instant::now() < end {
+        images += run(seed, 60, [300, 15]);
+        seed += 1;
+    }
+    println!(
+        "{images} images of {} scenarios from seed {}",
+        seed - first_seed(),
+        first_seed()
+    );
+}
+
+fn filled(scenario: &mut Scenario) {
+    for i in 0..12 {
+        scenario.put_this(&key(i), 30);
+    }
+    for i in 0..3 {
+        scenario.delete_this(&key(i));
+    }
+    scenario.flush();
+}
+
+/// Two segments full of dead records, and a third. In the second a deletion, of an entry in the first.
+fn churned(scenario: &mut Scenario) {
+    let pause = |scenario: &Scenario, writes| {
+        let handle = &scenario.cache().handle;
+        handle.clean_pause.store(writes, crate::sync::Relaxed);
+    };
+    pause(scenario, 1_000);
+    filled(scenario);
+    for round in 0..7 {
+        scenario.put_this(&key(13), 4_000);
+        if round == 3 {
+            scenario.delete_this(&key(5));
+        }
+    }
+    scenario.flush();
+    pause(scenario, 0);
+}
+
+/// Comes through both of them, completes the segments that have the copies, and removes them.
+fn clean(scenario: &mut Scenario) {
+    for _ in 0..2 {
+        for _ in 0..20 {
+            scenario.put_this(&key(14), 10);
+        }
+        for _ in 0..4 {
+            scenario.put_this(&key(13), 4_000);
+        }
+    }
+    for _ in 0..20 {
+        scenario.put_this(&key(14), 10);
+    }
+}
+
+// Segments cleaned under power losses are removed by background tasks in the end.
+#[test]
+fn background_removal_survives_power_losses() {
+    let mut scenario = Scenario::of(PLAIN, [usize::MAX, usize::MAX], 1, 20, first_seed());
+    churned(&mut scenario);
+    let oldest = |scenario: &Scenario| scenario.cache().handle.generation.load().header().oldest();
+    let before = oldest(&scenario);
+    clean(&mut scenario);
+    assert!(oldest(&scenario) >= before + 2, "{}", oldest(&scenario));
+}
+
+// The power is lost before each step of a put, and of a deletion.
+#[test]
+fn put_and_delete_survive_power_loss() {
+    lose_power_during(PLAIN, [1, 1], filled, |scenario| {
+        scenario.put_this(&key(1), 20);
+        scenario.put_this(&key(5), 20);
+        scenario.delete_this(&key(6));
+    });
+}
+
+#[test]
+fn each_change_survives_power_loss() {
+    let images = lose_power_during_everything(PLAIN, [400, 8]);
+    assert!(images > 150, "{images}");
+}
+
+#[test]
+#[ignore = "a soak: minutes; see docs/testing.md"]
+fn all_work_survives_power_loss() {
+    let durable = Kind {
+        durable: true,
+        ..PLAIN
+    };
+    let elsewhere = Kind {
+        heap_elsewhere: true,
+        ..PLAIN
+    };
+    for kind in [PLAIN, durable, elsewhere] {
+        let images = lose_power_during_everything(kind, [3, 1]);
+        println!("{kind:?}: {images} images");
+    }
+}
+
+// A change that a killed process left, and the next one undid, does not return after a power loss.
+#[test]
+fn undone_change_survives_power_loss() {
+    for change in [
+        |scenario: &mut Scenario| scenario.put_this(&key(1), 20),
+        |scenario: &mut Scenario| scenario.put_this(&key(5), 20),
+        |scenario: &mut Scenario| scenario.delete_this(&key(6)),
+    ] {
+        kill_then_lose_power(0.., filled, change, |_| {});
+    }
+}
+
+// Segments that a killed cleaner removed do not return after a power loss.
+#[test]
+fn removed_segments_survive_power_loss() {
+    kill_then_lose_power(before_syncs(churned, clean), churned, clean, clean);
+}
+
+// A generation switch that a killed process committed is synced before the old files are removed.
+#[test]
+fn committed_switch_precedes_removal() {
+    let rebuild = |scenario: &mut Scenario| scenario.rebuild(3);
+    kill_then_lose_power(before_syncs(filled, rebuild), filled, rebuild, |_| {});
+}
+
+/// Copies a cache's files while it is worked on. Whether it came to the end.
+fn copy_alive(seed: u64) -> bool {
+    let mut scenario = Scenario::new(seed, NEVER);
+    for _ in 0..scenario.random.below(30) {
+        scenario.work();
+    }
+    if scenario.random.once_in(2) {
+        scenario.flush();
+    }
+    scenario.history(History::begin_copy);
+    let copier = Copier::new(&scenario.world, seed);
+    let copier = Rc::new(RefCell::new(copier));
+    let observer = Rc::clone(&copier);
+    failpoint::observe(move |_| observer.borrow_mut().step());
+    for _ in 0..40 {
+        if copier.borrow().done {
+            break;
+        }
+        scenario.work();
+    }
+    failpoint::look_away();
+    let checked = catch_unwind(AssertUnwindSafe(|| copier.borrow_mut().check()));
+    checked.unwrap_or_else(|payload| {
+        eprintln!("seed {seed}, a copy");
+        resume_unwind(payload)
+    })
+}
+
+// A copy of files that are being written has all that was there when copying began.
+#[test]
+fn copy_of_live_files_is_complete() {
+    let copies = (0..40).filter(|seed| copy_alive(first_seed() + seed));
+    let count = copies.count();
+    println!("{count} copies");
+    assert!(count > 20, "{count}");
+}

@@ -1,0 +1,159 @@
+//! What was put, deleted and flushed, and hence what a power loss may leave of it.
+//!
+//! Judges what was seen; knows neither files nor how it was seen.
+
+use std::collections::BTreeMap;
+
+use crate::engine::tests::power::values::{Key, name, number, value};
+use crate::engine::tests::power::*;
+
+pub(super) type Seen = BTreeMap<Key, (Vec<u8>, u64)>;
+
+/// What a key may be: its value and, where that is known, its version; or absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) version: Option<u64>,
+}
+
+const ABSENT: State = State {
+    value: None,
+    version: None,
+};
+
+impl State {
+    fn is(&self, seen: Option<&(Vec<u8>, u64)>) -> bool {
+        let same = self.value.as_ref() == seen.map(|(value, _)| value);
+        let version = self.version.zip(seen.map(|&(_, version)| version));
+        same && version.is_none_or(|(known, seen)| known == seen)
+    }
+}
+
+/// What the keys may be after a power loss, if this is the generation that it leaves: of each key
+/// what was flushed, and all that was done to it since.
+pub(super) type Era = BTreeMap<Key, Vec<State>>;
+
+/// What a power loss may leave.
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    /// The last one is the present; before it, what it replaces if that is not certain yet.
+    pub(super) eras: Vec<Era>,
+    /// The last version that was flushed.
+    pub(super) version: u64,
+    /// What the keys may be in a copy of the files that is being made, and whether all was
+    /// replaced since it began.
+    pub(super) copied: Option<(Era, bool)>,
+    /// How many values were made.
+    values: u64,
+    pub(super) log: Vec<String>,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self {
+            eras: vec![Era::new()],
+            version: 0,
+            copied: None,
+            values: 0,
+            log: Vec::new(),
+        }
+    }
+
+    pub(super) fn value(&mut self, key: &[u8], len: usize) -> Vec<u8> {
+        self.values += 1;
+        value(key, self.values, len)
+    }
+
+    fn states(&mut self, key: &[u8]) -> &mut Vec<State> {
+        let last = self.eras.len() - 1;
+        self.eras[last]
+            .entry(key.to_vec())
+            .or_insert_with(|| vec![ABSENT])
+    }
+
+    /// A change begins: from now on it may be seen.
+    pub(super) fn begin(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        let state = State {
+            value,
+            version: None,
+        };
+        if let Some((era, _)) = &mut self.copied {
+            let states = era.entry(key.to_vec()).or_insert_with(|| vec![ABSENT]);
+            states.push(state.clone());
+        }
+        self.states(key).push(state);
+    }
+
+    /// Somebody begins to copy the files, between two changes.
+    pub(super) fn begin_copy(&mut self) {
+        let mut era = self.eras[self.eras.len() - 1].clone();
+        for states in era.values_mut() {
+            states.drain(..states.len() - 1);
+        }
+        self.copied = Some((era, false));
+    }
+
+    pub(super) fn done(&mut self, key: &[u8], version: Option<Version>) {
+        let states = self.states(key);
+        let last = states.len() - 1;
+        states[last].version = version.map(Version::as_nanos);
+    }
+
+    /// All that was done is on the disk.
+    pub(super) fn flushed(&mut self, version: u64) {
+        let mut present = self.eras.split_off(self.eras.len() - 1);
+        for states in present[0].values_mut() {
+            states.drain(..states.len() - 1);
+        }
+        self.eras = present;
+        self.version = version;
+    }
+
+    /// Somebody looked: this is what the keys are now.
+    pub(super) fn observe(&mut self, seen: &Seen) {
+        let last = self.eras.len() - 1;
+        let known: Vec<Key> = self.eras[last].keys().chain(seen.keys()).cloned().collect();
+        for key in known {
+            let found = seen.get(&key);
+            let states = self.states(&key);
+            let last = states.len() - 1;
+            if !states[last].is(found) {
+                states.push(ABSENT);
+            }
+            let last = states.len() - 1;
+            states[last] = State {
+                value: found.map(|(value, _)| value.clone()),
+                version: found.map(|&(_, version)| version),
+            };
+        }
+    }
+
+    pub(super) fn admits(era: &Era, seen: &Seen) -> std::result::Result<(), String> {
+        if let Some(key) = seen.keys().find(|key| !era.contains_key(*key)) {
+            return Err(format!("{} was not there", name(key)));
+        }
+        for (key, states) in era {
+            let found = seen.get(key);
+            if !states.iter().any(|state| state.is(found)) {
+                let short = |value: &[u8]| (number(value), value.len());
+                let found = found.map(|(value, version)| (short(value), *version));
+                let may: Vec<_> = states
+                    .iter()
+                    .map(|state| (state.value.as_deref().map(short), state.version))
+                    .collect();
+                return Err(format!("{}: {found:?} is none of {may:?}", name(key)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Panics where what was found cannot be what a power loss left.
+    pub(super) fn check(&self, seen: &Seen) {
+        let complaints: Vec<_> = self
+            .eras
+            .iter()
+            .filter_map(|era| Self::admits(era, seen).err())
+            .collect();
+        assert!(complaints.len() < self.eras.len(), "{complaints:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Reading a cache in every way, and working on in it.
+//!
+//! Knows what must hold of any cache; which entries it may have is the matter of `history.rs`.
+
+use crate::engine::tests::power::history::{History, Seen};
+use crate::engine::tests::power::place::Place;
+use crate::engine::tests::power::values::{name, number, value};
+use crate::engine::tests::power::*;
+
+pub(super) fn look(cache: &MmapCache) -> Seen {
+    let mut seen = Seen::new();
+    for entry in cache.entries().unwrap() {
+        let (key, entry) = entry.unwrap();
+        let version = entry.version().as_nanos();
+        let twice = seen.insert(key, (entry.into_value(), version));
+        assert!(twice.is_none(), "listed twice");
+    }
+    seen
+}
+
+/// Reads a cache in every way, which must agree.
+pub(super) fn look_closely(cache: &MmapCache, history: &History) -> Seen {
+    let seen = look(cache);
+    assert_eq!(cache.len() as usize, seen.len(), "the number of entries");
+    let keys = history.eras.iter().flat_map(|era| era.keys());
+    for key in keys {
+        let found = seen.get(key);
+        let got = cache.get(key).unwrap();
+        assert_eq!(
+            got.as_ref(),
+            found.map(|(value, _)| value),
+            "get and list disagree about {}",
+            name(key)
+        );
+        let mtime = cache.mtime(key).unwrap();
+        assert_eq!(
+            mtime.map(Version::as_nanos),
+            found.map(|&(_, version)| version)
+        );
+    }
+    seen
+}
+
+/// Work goes on, under higher versions than before, without another recovery, and takes nothing
+/// from what there was.
+pub(super) fn work_on(cache: &MmapCache, before: &Seen, version: u64) {
+    let slots = |cache: &MmapCache| cache.handle.generation.load().table.geometry().region_slots;
+    let (generation, region) = (cache.stats().unwrap().generation, slots(cache));
+    for i in 0..12_u32 {
+        let key = format!("afterwards {}", i % 8).into_bytes();
+        let put = cache.put(&key, &[7; 300]).unwrap();
+        assert!(put.as_nanos() > version, "versions went back");
+    }
+    assert!(cache.delete(b"afterwards 3").unwrap());
+    assert_clean(cache);
+    cache.compact().unwrap();
+    assert_clean(cache);
+    let recovered = cache.stats().unwrap().generation > generation && slots(cache) == region;
+    assert!(!recovered, "recovered again");
+    let mut after = look(cache);
+    after.retain(|key, _| !key.starts_with(b"afterwards"));
+    assert_eq!(after, *before);
+}
+
+/// A handle that may not recover sees old entries or none, but no wrong ones.
+pub(super) fn read_only(place: &Place) {
+    let mut options = place.options();
+    options.exclusive(false).read_only(true);
+    let Ok(cache) = options.open(place.path()) else {
+        return;
+    };
+    for (key, found) in cache.items().unwrap().filter_map(std::result::Result::ok) {
+        assert_eq!(
+            found,
+            value(&key, number(&found), found.len()),
+            "a wrong value"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Power losses while keys are given numbers: none is ever given to two.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::engine::tests::power::disk::{Disk, Image, Loss};
+use crate::engine::tests::power::place::{PLAIN, Place};
+use crate::engine::tests::power::random::Random;
+use crate::engine::tests::power::*;
+use crate::format::record::Variant;
+use crate::sync::failpoint;
+
+fn open(place: &Place) -> MmapCache {
+    let mut options = place.options();
+    options.variant = Variant::Numbered;
+    MmapCache::open_with(&place.path(), &options).unwrap()
+}
+
+fn number(cache: &MmapCache, key: &[u8]) -> u64 {
+    cache.writer().unwrap().number(key).unwrap()
+}
+
+fn key_of(cache: &MmapCache, number: u64) -> Option<Vec<u8>> {
+    let mut key = Vec::new();
+    let found = cache.handle().key_of(number, &mut key).unwrap();
+    found.then_some(key)
+}
+
+/// What was promised until the power goes.
+#[derive(Clone, Default)]
+struct Promises {
+    /// Keys by the numbers that they were given.
+    given: BTreeMap<u64, Vec<u8>>,
+    /// Numbers up to this one were flushed with their keys.
+    flushed: u64,
+}
+
+impl Promises {
+    fn check(&self, cache: &MmapCache) {
+        for (&number, key) in &self.given {
+            let found = key_of(cache, number);
+            assert!(
+                found.is_none() || found.as_ref() == Some(key),
+                "{number} was {key:?} and is {found:?}"
+            );
+            let again = cache.handle().number_of(key).unwrap();
+            assert!(
+                again.is_none() || again == Some(number),
+                "{key:?} has {again:?}, not {number}"
+            );
+            assert_eq!(again.is_some(), found.is_some());
+            assert!(
+                number > self.flushed || found.is_some(),
+                "{number} was flushed"
+            );
+        }
+        assert_clean(cache);
+    }
+
+    /// What comes next is a number that nobody was given.
+    fn go_on(&self, cache: &MmapCache, key: &[u8]) {
+        let highest = self.given.keys().last().copied().unwrap_or(0);
+        let next = number(cache, key);
+        assert!(next > highest, "{next} is given again, of {highest}");
+        assert_eq!(key_of(cache, next).as_deref(), Some(key));
+    }
+}
+
+struct World {
+    disk: Disk,
+    random: Random,
+    promises: Promises,
+    images: u32,
+    root: PathBuf,
+    every: usize,
+}
+
+impl World {
+    fn before(&mut self, step: failpoint::Step<'_>) {
+        if !self.disk.before(step) || !self.random.once_in(self.every) {
+            return;
+        }
+        let loss = Loss::ALL[self.random.below(Loss::ALL.len())];
+        let image = self.disk.image(loss);
+        self.check(&image);
+    }
+
+    fn check(&mut self, image: &Image) {
+        self.images += 1;
+        let place = Place::restore(PLAIN, &self.root, image);
+        let mut options = place.options();
+        options.variant = Variant::Numbered;
+        let cache = MmapCache::open_with(&place.path(), &options).unwrap();
+        self.promises.check(&cache);
+        self.promises.go_on(&cache, b"a key of the time after it");
+        drop(cache);
+        let cache = open(&place);
+        self.promises.check(&cache);
+        self.promises.go_on(&cache, b"and one more");
+    }
+}
+
+/// Numbers keys and now and then flushes, rebuilds the heap or enlarges the table, while the power
+/// goes at one of `every` steps. Returns the number of images.
+fn run(seed: u64, keys: u32, every: usize) -> u32 {
+    let place = Place::new(PLAIN);
+    let mut random = Random(seed);
+    let cache = open(&place);
+    cache.flush().unwrap();
+    let world = Rc::new(RefCell::new(World {
+        disk: Disk::new(&place.dirs(), 4, Random(seed ^ 7)),
+        random: Random(seed ^ 11),
+        promises: Promises::default(),
+        images: 0,
+        root: place.dir.path().to_owned(),
+        every,
+    }));
+    let observer = Rc::clone(&world);
+    failpoint::observe(move |step| {
+        if let Ok(mut world) = observer.try_borrow_mut() {
+            world.before(step);
+        }
+    });
+    for i in 0..keys {
+        let key = format!("label {i}").into_bytes();
+        let given = number(&cache, &key);
+        assert_eq!(given, u64::from(i) + 1, "numbers are dense");
+        world.borrow_mut().promises.given.insert(given, key);
+        if random.once_in(20) {
+            cache.flush().unwrap();
+            world.borrow_mut().promises.flushed = given;
+        }
+        if random.once_in(25) {
+            cache.writer().unwrap().rewrite_heap().unwrap();
+            world.borrow_mut().promises.flushed = given;
+        }
+    }
+    failpoint::look_away();
+    world.borrow().promises.check(&cache);
+    world.borrow().images
+}
+
+// No power loss has an id given twice, or takes an id that was flushed.
+#[test]
+fn ids_survive_power_loss() {
+    let mut images = 0;
+    for seed in first_seed()..first_seed() + 6 {
+        images += run(seed, 60, 25);
+    }
+    assert!(images > 100, "{images} images");
+}

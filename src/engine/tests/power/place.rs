@@ -1,0 +1,112 @@
+//! The directories of one cache, and images of them in places of their own.
+//!
+//! Knows where files lie and how a cache is opened there, not what is in it.
+
+use crate::engine::tests::power::disk::Image;
+use crate::engine::tests::power::*;
+
+/// The directories of one cache: the index in one, the heap in the same or in another.
+pub(super) struct Place {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) kind: Kind,
+}
+
+impl Place {
+    pub(super) fn new(kind: Kind) -> Self {
+        let place = Self {
+            dir: in_memory(),
+            kind,
+        };
+        for dir in place.dirs() {
+            std::fs::create_dir(dir).unwrap();
+        }
+        place
+    }
+
+    pub(super) fn dirs(&self) -> [PathBuf; 2] {
+        ["a", "b"].map(|name| self.dir.path().join(name))
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.path().join("a/cache")
+    }
+
+    pub(super) fn options(&self) -> Options {
+        let mut options = tiny();
+        options.directory_bits = 3;
+        options.exclusive(self.kind.exclusive);
+        if self.kind.durable {
+            options.durability(Durability::Sync);
+        }
+        if self.kind.heap_elsewhere {
+            options.heap_path(self.dir.path().join("b/heap"));
+        }
+        options
+    }
+
+    pub(super) fn open(&self) -> MmapCache {
+        self.options().open(self.path()).unwrap()
+    }
+
+    /// The files of an image in a place of their own, as another boot finds them: in the same
+    /// inodes.
+    pub(super) fn restore(kind: Kind, root: &Path, image: &Image) -> Self {
+        Self::copy_with(kind, root, image, boot_again)
+    }
+
+    /// The files of an image in a place of their own, and nothing else changed.
+    pub(super) fn copy(kind: Kind, root: &Path, image: &Image) -> Self {
+        Self::copy_with(kind, root, image, |_, _, _| {})
+    }
+
+    fn copy_with(
+        kind: Kind,
+        root: &Path,
+        image: &Image,
+        change_index: impl Fn(&mut [u8], u64, u64),
+    ) -> Self {
+        let place = Self::new(kind);
+        for (path, contents) in &image.files {
+            let path = place.dir.path().join(path.strip_prefix(root).unwrap());
+            let mut bytes = contents.bytes.clone();
+            let file = std::fs::File::create_new(&path).unwrap();
+            let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
+            if path == place.path() {
+                change_index(&mut bytes, contents.inode, inode);
+            }
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        place
+    }
+}
+
+/// How a cache is used, the same for all of its images.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub(super) durable: bool,
+    pub(super) heap_elsewhere: bool,
+    pub(super) exclusive: bool,
+}
+
+pub(super) const PLAIN: Kind = Kind {
+    durable: false,
+    heap_elsewhere: false,
+    exclusive: false,
+};
+
+fn boot_again(bytes: &mut [u8], old: u64, new: u64) {
+    if let Some(boot) = bytes.get_mut(8 * word::BOOT_ID..8 * word::BOOT_ID + 16) {
+        boot.fill(0x5a);
+    }
+    if let Some(inode) = bytes.get_mut(8 * word::INODE..8 * word::INODE + 8)
+        && inode == old.to_le_bytes()
+    {
+        inode.copy_from_slice(&new.to_le_bytes());
+        // An image is no copy, though its files were made a moment ago.
+        for (at, value) in [(word::BORN, 0), (word::VISITED, 1_u64 << 62)] {
+            if let Some(word) = bytes.get_mut(8 * at..8 * at + 8) {
+                word.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+    }
+}

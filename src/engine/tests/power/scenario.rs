@@ -1,0 +1,342 @@
+//! One cache, worked on, killed and without power, with a history of all that.
+//!
+//! Does what it is told or what chance says; what comes of it is judged by `world.rs`.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use crate::engine::tests::power::disk::{Disk, Loss};
+use crate::engine::tests::power::history::{Era, History, State};
+use crate::engine::tests::power::look::{look, look_closely};
+use crate::engine::tests::power::place::{Kind, Place};
+use crate::engine::tests::power::random::Random;
+use crate::engine::tests::power::values::{Key, key, name, number};
+use crate::engine::tests::power::world::World;
+use crate::engine::tests::power::*;
+use crate::sync::failpoint;
+
+/// One cache, worked on until the power is lost for good.
+pub(super) struct Scenario {
+    pub(super) world: Rc<RefCell<World>>,
+    place: Place,
+    cache: Option<MmapCache>,
+    pub(super) random: Random,
+    keys: usize,
+}
+
+impl Scenario {
+    pub(super) fn new(seed: u64, every: [usize; 2]) -> Self {
+        let mut random = Random(seed);
+        let kind = Kind {
+            durable: random.once_in(3),
+            heap_elsewhere: random.once_in(6),
+            exclusive: random.once_in(6),
+        };
+        let stride = [1, 4, 16][random.below(3)];
+        let keys = [3, 12, 40, 150][random.below(4)];
+        Self::of(kind, every, stride, keys, seed)
+    }
+
+    pub(super) fn of(kind: Kind, every: [usize; 2], stride: usize, keys: usize, seed: u64) -> Self {
+        let place = Place::new(kind);
+        let world = Rc::new(RefCell::new(World::new(&place, every, stride, seed)));
+        let mut scenario = Self {
+            world,
+            place,
+            cache: None,
+            random: Random(seed),
+            keys,
+        };
+        scenario.open();
+        if scenario.random.once_in(3) {
+            // The clock was once set wrong, and back since: versions count up from where it was.
+            let ahead = crate::engine::tests::power::version::now() + 1_000_000_000_000;
+            let generation = scenario.cache().handle.generation.load_full();
+            generation.header().set(word::LAST_MTIME, ahead);
+            scenario.flush();
+        }
+        scenario
+    }
+
+    fn watch(&self) {
+        let world = Rc::clone(&self.world);
+        failpoint::observe(move |step| {
+            // It is borrowed while an image is examined: those steps are not the disk's.
+            if let Ok(mut world) = world.try_borrow_mut() {
+                world.before(step);
+            }
+        });
+    }
+
+    fn open(&mut self) {
+        self.watch();
+        self.cache = Some(self.place.open());
+    }
+
+    pub(super) fn cache(&self) -> &MmapCache {
+        self.cache.as_ref().unwrap()
+    }
+
+    pub(super) fn history<T>(&self, change: impl FnOnce(&mut History) -> T) -> T {
+        change(&mut self.world.borrow_mut().history)
+    }
+
+    fn log(&self, text: String) {
+        self.history(|history| history.log.push(text));
+    }
+
+    fn last_version(&self) -> u64 {
+        self.cache()
+            .handle
+            .generation
+            .load()
+            .header()
+            .get(word::LAST_MTIME)
+    }
+
+    fn is_flushed(&self) {
+        let version = self.last_version();
+        self.history(|history| history.flushed(version));
+    }
+
+    fn acknowledged(&self) {
+        if self.place.kind.durable {
+            self.is_flushed();
+        }
+    }
+
+    fn some_key(&mut self) -> Key {
+        key(self.random.below(self.keys))
+    }
+
+    fn some_len(&mut self) -> usize {
+        match self.random.below(12) {
+            0..=6 => self.random.below(60),
+            7..=10 => 200 + self.random.below(200),
+            _ => 3_000 + self.random.below(6_000),
+        }
+    }
+
+    fn put(&mut self) {
+        let (key, len) = (self.some_key(), self.some_len());
+        self.put_this(&key, len);
+    }
+
+    pub(super) fn put_this(&mut self, key: &[u8], len: usize) {
+        let value = self.history(|history| history.value(key, len));
+        self.log(format!("put {} {} {len}", name(key), number(&value)));
+        self.history(|history| history.begin(key, Some(value.clone())));
+        let version = self.cache().put(key, &value).unwrap();
+        self.history(|history| history.done(key, Some(version)));
+        self.acknowledged();
+    }
+
+    fn delete(&mut self) {
+        let key = self.some_key();
+        self.delete_this(&key);
+    }
+
+    pub(super) fn delete_this(&mut self, key: &[u8]) {
+        self.log(format!("delete {}", name(key)));
+        self.history(|history| history.begin(key, None));
+        self.cache().delete(key).unwrap();
+        self.history(|history| history.done(key, None));
+        self.acknowledged();
+    }
+
+    pub(super) fn batch(&mut self) {
+        let count = self.random.below(25);
+        let changes: Vec<_> = (0..count)
+            .map(|_| {
+                let (key, len) = (self.some_key(), self.random.below(80));
+                (key, len, self.random.once_in(4))
+            })
+            .collect();
+        self.log(format!("batch of {count}"));
+        let mut writer = self.cache().writer().unwrap();
+        for (key, len, delete) in changes {
+            if delete {
+                self.log(format!("  delete {}", name(&key)));
+                self.history(|history| history.begin(&key, None));
+                writer.delete(&key).unwrap();
+            } else {
+                let value = self.history(|history| history.value(&key, len));
+                self.log(format!("  put {} {} {len}", name(&key), number(&value)));
+                self.history(|history| history.begin(&key, Some(value.clone())));
+                let version = writer.put(&key, &value).unwrap();
+                self.history(|history| history.done(&key, Some(version)));
+            }
+        }
+        writer.commit().unwrap();
+        self.acknowledged();
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.log("flush".to_owned());
+        self.cache().flush().unwrap();
+        self.is_flushed();
+    }
+
+    pub(super) fn compact(&mut self) {
+        self.log("compact".to_owned());
+        self.cache().compact().unwrap();
+    }
+
+    pub(super) fn rebuild(&mut self, count: usize) {
+        let items: Vec<_> = (0..count)
+            .map(|_| {
+                let (key, len) = (self.some_key(), self.random.below(100));
+                let value = self.history(|history| history.value(&key, len));
+                (key, value)
+            })
+            .collect();
+        self.log(format!("rebuild with {count}"));
+        let mut era = Era::new();
+        for (key, value) in &items {
+            let state = State {
+                value: Some(value.clone()),
+                version: None,
+            };
+            era.insert(key.clone(), vec![state]);
+        }
+        self.history(|history| {
+            history.eras.push(era);
+            if let Some((_, replaced)) = &mut history.copied {
+                *replaced = true;
+            }
+        });
+        let items = items.into_iter().map(Ok::<_, crate::Error>);
+        self.cache().atomic_rebuild(items).unwrap();
+        let seen = look(self.cache());
+        self.history(|history| history.observe(&seen));
+        self.is_flushed();
+    }
+
+    fn reopen(&mut self) {
+        self.log("reopen".to_owned());
+        self.cache = None;
+        self.open();
+    }
+
+    pub(super) fn step(&mut self) {
+        match self.random.below(100) {
+            0..=84 => self.work(),
+            85..=87 => self.reopen(),
+            88..=95 => self.be_killed(),
+            _ => self.lose_power(),
+        }
+    }
+
+    pub(super) fn work(&mut self) {
+        match self.random.below(85) {
+            0..=39 => self.put(),
+            40..=57 => self.delete(),
+            58..=69 => self.batch(),
+            70..=77 => self.flush(),
+            78..=81 => self.compact(),
+            82 => self.rebuild(0),
+            _ => {
+                let count = self.random.below(40);
+                self.rebuild(count);
+            }
+        }
+    }
+
+    /// The process is killed in the middle of something, and another goes on.
+    fn be_killed(&mut self) {
+        if self.place.kind.durable {
+            // A stopped writer of such a handle syncs as it goes, which a killed one does not.
+            return;
+        }
+        let steps = self.random.below(160) as u64;
+        self.killed_after(steps, |scenario| match scenario.random.below(12) {
+            0..=4 => scenario.put(),
+            5..=7 => scenario.delete(),
+            8 => scenario.flush(),
+            9 => scenario.compact(),
+            10 => scenario.rebuild(3),
+            _ => scenario.batch(),
+        });
+    }
+
+    /// Stops a change after so many steps, if it has as many, and lets another process mend it.
+    pub(super) fn killed_after(&mut self, steps: u64, change: impl FnOnce(&mut Self)) -> bool {
+        self.log(format!("to be killed after {steps}"));
+        let eras = self.history(|history| history.eras.len());
+        failpoint::set(steps);
+        let killed = catch_unwind(AssertUnwindSafe(|| change(self)));
+        failpoint::clear();
+        let Err(payload) = killed else { return false };
+        if !payload.is::<failpoint::Blown>() {
+            resume_unwind(payload);
+        }
+        self.log("killed".to_owned());
+        self.cache = None;
+        self.open();
+        // Only the next writer decides what becomes of it.
+        drop(self.cache().writer().unwrap());
+        let seen = look(self.cache());
+        self.history(|history| {
+            let last = history.eras.len() - 1;
+            if history.eras.len() > eras && History::admits(&history.eras[last], &seen).is_err() {
+                history.eras.pop();
+            }
+            history.observe(&seen);
+        });
+        true
+    }
+
+    /// The power goes for good: what comes back is what there is from now on.
+    pub(super) fn lose_power(&mut self) {
+        let loss = Loss::ALL[self.random.below(Loss::ALL.len())];
+        self.log(format!("power lost, {loss:?}"));
+        failpoint::look_away();
+        let image = {
+            let mut world = self.world.borrow_mut();
+            world.disk.settle();
+            world.disk.image(loss)
+        };
+        self.cache = None;
+        let place = Place::restore(self.place.kind, self.place.dir.path(), &image);
+        {
+            let mut world = self.world.borrow_mut();
+            let random = Random(self.random.next());
+            world.disk = Disk::new(&place.dirs(), 4, random);
+            world.root = place.dir.path().to_owned();
+        }
+        self.place = place;
+        self.open();
+        let seen = self.history(|history| {
+            let seen = look_closely(self.cache(), history);
+            history.check(&seen);
+            seen
+        });
+        self.history(|history| history.observe(&seen));
+        self.is_flushed();
+        assert_clean(self.cache());
+    }
+
+    pub(super) fn end(&mut self) -> u64 {
+        failpoint::look_away();
+        let mut world = self.world.borrow_mut();
+        world.disk.settle();
+        for loss in Loss::ALL {
+            world.lose_power(loss, "the end");
+        }
+        world.images
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        failpoint::look_away();
+        if std::thread::panicking() {
+            let world = self.world.borrow();
+            let log = &world.history.log;
+            let last = log.len().saturating_sub(60);
+            eprintln!("seed {}, {:?}", world.seed, world.kind);
+            eprintln!("{}", log[last..].join("\n"));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A cache's directories while it is worked on, of which images are made and judged.
+//!
+//! Knows no change by name: it sees steps, and the history that somebody else writes.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use crate::engine::tests::power::disk::{Disk, Image, Loss};
+use crate::engine::tests::power::history::History;
+use crate::engine::tests::power::look::{look, look_closely, read_only, work_on};
+use crate::engine::tests::power::place::{Kind, Place};
+use crate::engine::tests::power::random::Random;
+use crate::engine::tests::power::*;
+use crate::sync::failpoint;
+
+/// A cache's directories while it is worked on, and what is known of it.
+pub(super) struct World {
+    pub(super) disk: Disk,
+    pub(super) history: History,
+    pub(super) kind: Kind,
+    pub(super) root: PathBuf,
+    /// Of how many stores one is a moment at which the power goes, and of how many calls of the
+    /// system: these decide the order in which things come to the disk.
+    pub(super) every: [usize; 2],
+    /// How often the power may go again while that is recovered from.
+    depth: u32,
+    pub(super) images: u64,
+    pub(super) seed: u64,
+}
+
+impl World {
+    pub(super) fn new(place: &Place, every: [usize; 2], stride: usize, seed: u64) -> Self {
+        Self {
+            disk: Disk::new(&place.dirs(), stride, Random(seed ^ 0x5eed)),
+            history: History::new(),
+            kind: place.kind,
+            root: place.dir.path().to_owned(),
+            every,
+            depth: 1,
+            images: 0,
+            seed,
+        }
+    }
+
+    pub(super) fn before(&mut self, step: failpoint::Step<'_>) {
+        let store = matches!(step, failpoint::Step::Store);
+        let every = self.every[usize::from(!store)];
+        if !self.disk.before(step) || !self.disk.random.once_in(every) {
+            return;
+        }
+        let loss = Loss::ALL[self.disk.random.below(Loss::ALL.len())];
+        self.lose_power(loss, &format!("{step:?}"));
+        if let failpoint::Step::SyncDir(_) = step {
+            for image in self.disk.images_of_directories(loss) {
+                self.examine(&image, loss, &format!("{step:?}"));
+            }
+        }
+    }
+
+    /// Checks one image of what a power loss at this moment could leave.
+    pub(super) fn lose_power(&mut self, loss: Loss, before: &str) {
+        let image = self.disk.image(loss);
+        self.examine(&image, loss, before);
+    }
+
+    fn examine(&mut self, image: &Image, loss: Loss, before: &str) {
+        self.images += 1;
+        let checked = catch_unwind(AssertUnwindSafe(|| self.check(image)));
+        if let Err(payload) = checked {
+            eprintln!(
+                "seed {}, {:?}, image {} ({loss:?}) before {before}, depth {}",
+                self.seed, self.kind, self.images, self.depth
+            );
+            for (path, contents) in &image.files {
+                eprintln!("{} {}", path.display(), contents.bytes.len());
+            }
+            resume_unwind(payload);
+        }
+    }
+
+    fn check(&mut self, image: &Image) {
+        let place = Place::restore(self.kind, &self.root, image);
+        let mut random = Random(self.disk.random.next());
+        if random.once_in(8) {
+            read_only(&place);
+        }
+        let cache = if self.depth > 0 && random.once_in(6) {
+            self.open_and_lose_again(&place)
+        } else {
+            place.open()
+        };
+        let seen = look_closely(&cache, &self.history);
+        self.history.check(&seen);
+        assert_clean(&cache);
+        let generation = cache.stats().unwrap().generation;
+        drop(cache);
+        let cache = place.open();
+        assert_eq!(
+            cache.stats().unwrap().generation,
+            generation,
+            "recovered once more"
+        );
+        assert_eq!(look(&cache), seen);
+        if random.once_in(4) {
+            work_on(&cache, &seen, self.history.version);
+        }
+    }
+
+    /// Recovers while the power goes again.
+    fn open_and_lose_again(&mut self, place: &Place) -> MmapCache {
+        let mut again = Self::new(place, [150, 8], 4, self.disk.random.next());
+        again.seed = self.seed;
+        again.history = self.history.clone();
+        again.depth = self.depth - 1;
+        let world = Rc::new(RefCell::new(again));
+        let observer = Rc::clone(&world);
+        failpoint::observe(move |step| observer.borrow_mut().before(step));
+        let cache = place.open();
+        failpoint::look_away();
+        self.images += world.borrow().images;
+        cache
+    }
+}

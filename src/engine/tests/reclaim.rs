@@ -1,0 +1,246 @@
+//! How segments go: which syncs come before, and which of them a write waits for.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
+use crate::engine::tests::*;
+use crate::format::index::word;
+use crate::format::segment::first_place;
+use crate::format::slot::{Cursor, Place};
+use crate::sync::failpoint::{self, Step};
+
+/// What was done to files, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Event {
+    Synced(u64),
+    DirSynced,
+    Removed(String),
+}
+
+/// Watches a change, and returns what it did to files.
+fn watched(change: impl FnOnce()) -> Vec<Event> {
+    let events = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&events);
+    failpoint::observe(move |step| match step {
+        Step::Sync(file) => seen
+            .borrow_mut()
+            .push(Event::Synced(file.metadata().unwrap().ino())),
+        Step::SyncDir(_) => seen.borrow_mut().push(Event::DirSynced),
+        Step::Remove(path) => {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            seen.borrow_mut().push(Event::Removed(name));
+        }
+        _ => {}
+    });
+    change();
+    failpoint::look_away();
+    events.take()
+}
+
+/// Overwrites some of two hundred entries, which take three segments.
+fn overwrite(cache: &MmapCache, times: u32) {
+    for _ in 0..times {
+        let turn = cache.stats().unwrap().puts as u32;
+        cache
+            .put(&(turn % 200).to_le_bytes(), &[turn as u8; 200])
+            .unwrap();
+    }
+}
+
+fn inode(scratch: &Scratch, number: u16) -> u64 {
+    let path = match number {
+        0 => format!("{}.heap", scratch.path().display()),
+        _ => format!("{}.heap.{number}", scratch.path().display()),
+    };
+    std::fs::metadata(path).unwrap().ino()
+}
+
+// Complete segments are synced before one is removed, and the directory before the next removal.
+/// The tail's segment is left out: who stores to pages that are being written waits for the disk.
+#[test]
+fn segments_are_synced_before_removal() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    cache.put(b"the mark is synced", b"").unwrap();
+    let tail = || cache.handle.generation.load().header().tail().segment;
+    let place = |at| Place::from_word(cache.handle.generation.load().header().get(at));
+    let flushed = place(word::SYNCED);
+    // Of each segment that holds nothing any more, where the heap ended when that was first so.
+    let mut spent = BTreeMap::new();
+    let (mut removed, mut dir_synced) = (0, false);
+    for turn in 0..4_000 {
+        if turn % 130 == 0 {
+            // So much is dead then that several segments are spent one behind the other.
+            cache.handle.clean_pause.store(1_000, crate::sync::Relaxed);
+            overwrite(&cache, 400 + turn / 13);
+            cache.handle.clean_pause.store(0, crate::sync::Relaxed);
+        }
+        let last = inode(&scratch, tail());
+        let events = watched(|| overwrite(&cache, 1));
+        assert!(!events.contains(&Event::Synced(last)), "{events:?}");
+        for event in events {
+            match event {
+                Event::DirSynced => dir_synced = true,
+                Event::Removed(name) => {
+                    let number = name.rsplit('.').next().unwrap().parse().unwrap_or(0);
+                    assert!(place(word::SYNCED) >= spent[&number], "{name}");
+                    assert!(dir_synced, "behind the last removal, or the first sync");
+                    (removed, dir_synced) = (removed + 1, false);
+                }
+                Event::Synced(_) => {}
+            }
+        }
+        let complete = first_place(tail());
+        assert!(place(word::SYNCED) <= complete.max(flushed));
+        let cleaning = Cursor::from_word(cache.handle.generation.load().header().get(word::CURSOR));
+        for number in 0..cleaning.unwrap().place.segment {
+            spent.entry(number).or_insert(place(word::TAIL));
+        }
+    }
+    assert!(removed > 3, "{removed}");
+    assert_clean(&cache);
+}
+
+// A handle without background tasks removes segments as it cleans them.
+#[test]
+fn foreground_handle_reclaims_segments_itself() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(tiny().background(false));
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    for _ in 0..1_500 {
+        let events = watched(|| overwrite(&cache, 1));
+        let at = events
+            .iter()
+            .position(|event| matches!(event, Event::Removed(_)));
+        if let Some(at) = at {
+            let before = &events[..at];
+            assert!(before.iter().any(|event| matches!(event, Event::Synced(_))));
+            assert_eq!(events.last(), Some(&Event::DirSynced));
+        }
+        let generation = cache.handle.generation.load();
+        let cursor = Cursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+        assert_eq!(
+            cursor.place.segment,
+            generation.header().oldest(),
+            "nothing waits"
+        );
+    }
+    assert!(cache.handle.generation.load().header().oldest() > 3);
+}
+
+/// Nobody may say of records that they are synced because an task had begun before them.
+#[test]
+fn background_sync_excludes_later_appends() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    for _ in 0..1_500 {
+        overwrite(&cache, 1);
+        let generation = cache.handle.generation.load();
+        let synced = Place::from_word(generation.header().get(word::SYNCED));
+        assert!(synced < generation.header().tail());
+    }
+    let events = watched(|| cache.flush().unwrap());
+    let last = inode(
+        &scratch,
+        cache.handle.generation.load().header().tail().segment,
+    );
+    assert!(events.contains(&Event::Synced(last)));
+}
+
+/// Sixteen records are looked up together, but a small write carries over no more than it is large.
+#[test]
+fn small_write_evacuates_few_values() {
+    let scratch = Scratch::new();
+    let mut options = Options::new();
+    let cache = scratch.open(options.clean_when(0, 0));
+    let large = vec![7; 40_000];
+    cache.handle.clean_pause.store(1_000, crate::sync::Relaxed);
+    for i in 0..100_u32 {
+        cache.put(&i.to_le_bytes(), &large).unwrap();
+    }
+    cache.handle.clean_pause.store(0, crate::sync::Relaxed);
+    let end = || {
+        let generation = cache.handle.generation.load();
+        generation.header().get(word::HEAP_BASE) + generation.header().tail().bytes()
+    };
+    let mut carried = 0;
+    for i in 0..50_u32 {
+        let (before, segment) = (end(), cache.stats().unwrap().segments);
+        cache.put(b"small", &i.to_le_bytes()).unwrap();
+        if cache.stats().unwrap().segments == segment {
+            let more = end().saturating_sub(before);
+            assert!(more < 2 * 41_000, "{more} bytes");
+            carried += more;
+        }
+    }
+    assert!(carried > 400_000, "cleaning went on: {carried}");
+}
+
+/// Each handle writes twice and is dropped with its task under way, which so never ends: as in a
+/// process that ends.
+fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
+    for _ in 0..handles {
+        overwrite(&scratch.open(&tiny()), 2);
+    }
+}
+
+fn spent_segments(cache: &MmapCache) -> u16 {
+    let generation = cache.handle.generation.load();
+    let cursor = Cursor::from_word(generation.header().get(word::CURSOR)).unwrap();
+    cursor.place.segment - generation.header().oldest()
+}
+
+/// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much
+/// that is depends on how many of their tasks ended in time.
+#[test]
+fn long_lived_writer_reclaims_segments() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    drop(cache);
+    overwrite_by_short_lived_handles(&scratch, 2_000);
+    let cache = scratch.open(&tiny());
+    let last = |cache: &MmapCache| cache.handle.generation.load().header().tail().segment;
+    for _ in 0..600 {
+        let tail = inode(&scratch, last(&cache));
+        let events = watched(|| overwrite(&cache, 1));
+        assert!(!events.contains(&Event::Synced(tail)), "{events:?}");
+    }
+    assert!(spent_segments(&cache) < 10, "{}", spent_segments(&cache));
+    assert_clean(&cache);
+}
+
+/// The place of the next step is in the header: the handle that sent for a sync, the one that
+/// removes the file and the one that goes on behind it are three.
+#[test]
+fn removal_steps_may_change_handles() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    overwrite(&cache, 600);
+    let before = cache.handle.generation.load().header().oldest();
+    drop(cache);
+    for _ in 0..1_000 {
+        let cache = scratch.open(&tiny());
+        overwrite(&cache, 1);
+        // What an task does in a program, whether somebody looks at its end or not.
+        let task = cache.handle.writer_mutex().tasks.lock().under_way.take();
+        if let Some(task) = task {
+            task.collect().unwrap().unwrap();
+        }
+    }
+    let cache = scratch.open(&tiny());
+    let oldest = cache.handle.generation.load().header().oldest();
+    assert!(oldest > before + 5, "{before} to {oldest}");
+    assert!(spent_segments(&cache) < 10, "{}", spent_segments(&cache));
+    assert_clean(&cache);
+}

@@ -1,0 +1,123 @@
+//! A change stopped at each of its stores and file operations, and the judge of what it leaves.
+//!
+//! Knows no change by name: it is handed what to prepare and what to do.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::engine::tests::recovery::*;
+use crate::sync::failpoint;
+
+/// Runs `change` on a cache that `prepare` filled, and stops it at every step, with `stride`
+/// between the stops.
+pub(super) fn stop_at_every_step(
+    stride: u64,
+    prepare: impl Fn(&MmapCache),
+    change: impl Fn(&MmapCache),
+) -> u64 {
+    stop_with(&options(), stride, prepare, &[&change])
+}
+
+/// The same with other options, and for a change in several parts, each of which is done or not.
+pub(super) fn stop_with(
+    options: &Options,
+    stride: u64,
+    prepare: impl Fn(&MmapCache),
+    parts: &[&dyn Fn(&MmapCache)],
+) -> u64 {
+    let states = {
+        let scratch = scratch();
+        let cache = scratch.open(options);
+        prepare(&cache);
+        let mut states = vec![contents(&cache)];
+        for part in parts {
+            part(&cache);
+            states.push(contents(&cache));
+        }
+        states
+    };
+    let change = |cache: &MmapCache| parts.iter().for_each(|part| part(cache));
+    let mut images = 0;
+    for steps in (0..).step_by(stride as usize) {
+        let scratch = scratch();
+        let cache = scratch.open(options);
+        prepare(&cache);
+        let reader = scratch.open(Options::new().read_only(true));
+        failpoint::set(steps);
+        let outcome = catch_unwind(AssertUnwindSafe(|| change(&cache)));
+        failpoint::clear();
+        if let Err(payload) = &outcome {
+            assert!(
+                payload.is::<failpoint::Blown>(),
+                "step {steps}: it failed by itself"
+            );
+        }
+        images += 1;
+        // A killed process gives up its lock wherever it was, in the middle of releasing it too.
+        drop(cache);
+        check_image(&scratch, options, &reader, &states, steps);
+        if outcome.is_ok() {
+            return images;
+        }
+    }
+    images
+}
+
+pub(super) fn check_image(
+    scratch: &Scratch,
+    options: &Options,
+    reader: &MmapCache,
+    states: &[Contents],
+    steps: u64,
+) {
+    let seen = contents(reader);
+    let before = states.iter().position(|state| *state == seen);
+    assert!(
+        before.is_some(),
+        "step {steps}: an open reader sees neither the old nor the new: {seen:?}"
+    );
+    let fresh = scratch.open(Options::new().read_only(true));
+    assert_eq!(
+        contents(&fresh),
+        seen,
+        "step {steps}: a new reader sees something else"
+    );
+    // What is half done is no fault: a full check beside a writer that is stopped sees the same.
+    let report = fresh.verify().unwrap();
+    assert!(
+        report.is_clean(),
+        "step {steps}: before it is mended: {:?}",
+        report.faults
+    );
+    // Whoever takes the lock finishes or takes back; that alone must make all of it right.
+    let next = scratch.open(options);
+    drop(next.writer().unwrap());
+    let mended = contents(&next);
+    let after = states.iter().rposition(|state| *state == mended);
+    assert!(after.is_some(), "step {steps}: mending made something else");
+    assert!(before <= after, "step {steps}: mending lost what was seen");
+    let report = next.verify().unwrap();
+    assert!(
+        report.is_clean() && report.totals_compared,
+        "step {steps}: {:?}",
+        report.faults
+    );
+    assert_eq!(next.len() as usize, mended.len(), "step {steps}");
+    // And work goes on.
+    let stays = options.append_only == Some(true);
+    for i in 0..30 {
+        next.put(&key(500 + i), b"afterwards").unwrap();
+        match next.delete(&key(500 + i / 2)) {
+            Ok(_) if !stays => {}
+            Err(crate::Error::AppendOnly { .. }) if stays => {}
+            other => panic!("step {steps}: {other:?}"),
+        }
+    }
+    assert!(
+        next.verify().unwrap().is_clean(),
+        "step {steps}: after further work"
+    );
+    assert_eq!(
+        next.get(&key(529)).unwrap().as_deref(),
+        Some(&b"afterwards"[..])
+    );
+}

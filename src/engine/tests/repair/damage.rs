@@ -1,0 +1,185 @@
+//! Damaged slots, records and segment headers, and what a repair makes of them.
+//!
+//! Knows damage to a cache's own files; those of another are the matter of `strangers.rs`.
+
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+use crate::Repair;
+use crate::engine::tests::repair::*;
+
+// Corrupt slots are repaired, though the cache opens.
+#[test]
+fn corrupt_slots_are_repaired() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    let expected = fill(&cache);
+    let generation = cache.handle.generation.load_full();
+    let hash = generation.hasher.hash(expected.keys().next().unwrap());
+    let region = generation
+        .table
+        .locate(generation.header().poll(), hash)
+        .unwrap()
+        .region;
+    // Behind the header, the control bytes and the marks: its links.
+    let at = generation.table.region_at(region.number()) + 64 + 32;
+    drop((cache, generation));
+    open_for_change(scratch.path())
+        .write_all_at(&[0x5a; 128], at)
+        .unwrap();
+    let repaired = assert_repaired(&scratch, &expected);
+    assert!(repaired.rebuilt);
+    assert!(
+        !Repair::new(scratch.path()).run().unwrap().rebuilt,
+        "now it is right"
+    );
+}
+
+// Corrupt records are reported as lost, and a rewritten heap is clean.
+#[test]
+fn repair_reports_lost_records() {
+    let scratch = scratch();
+    let cache = scratch.open(&Options::new());
+    for i in 0..50_u32 {
+        cache.put(&i.to_le_bytes(), &[i as u8; 100]).unwrap();
+    }
+    drop(cache);
+    std::fs::remove_file(scratch.path()).unwrap();
+    let heap = open_for_change(&named(&scratch, ".heap"));
+    // A record has 24 + 4 + 100 bytes: the ninth to the twelfth.
+    heap.write_all_at(&[0xee; 300], 128 + 8 * 128 + 30).unwrap();
+    let repaired = Repair::new(scratch.path()).run().unwrap();
+    assert_eq!((repaired.entries, repaired.records), (47, 47));
+    assert_eq!(repaired.damaged_bytes, 3 * 128);
+    let cache = scratch.open(&Options::new());
+    assert_eq!(contents(&cache).len(), 47);
+    assert_eq!(cache.verify().unwrap().damaged_bytes, 3 * 128);
+    drop(cache);
+    let again = Repair::new(scratch.path())
+        .rewrite_heap(true)
+        .run()
+        .unwrap();
+    let told = (again.rebuilt, again.damaged_bytes, again.rewritten);
+    assert_eq!(
+        told,
+        (false, 3 * 128, true),
+        "what was lost is told all the same"
+    );
+    let cache = scratch.open(&Options::new());
+    assert_eq!(contents(&cache).len(), 47);
+    assert_clean(&cache);
+}
+
+#[test]
+fn segment_without_header_is_read() {
+    for lost_index in [true, false] {
+        let scratch = scratch();
+        let cache = scratch.open(&tiny());
+        let expected = fill(&cache);
+        drop(cache);
+        if lost_index {
+            std::fs::remove_file(scratch.path()).unwrap();
+        } else {
+            std::fs::remove_file(named(&scratch, ".roster")).unwrap();
+        }
+        let segments: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains(".heap"))
+            .collect();
+        // With the index the heap is known; without it one header must be left to say it.
+        for path in segments.iter().skip(usize::from(lost_index)) {
+            open_for_change(path).write_all_at(&[0; 100], 0).unwrap();
+        }
+        assert_repaired(&scratch, &expected);
+    }
+}
+
+// Without any header that tells which cache the heap belongs to, a repair changes nothing.
+#[test]
+fn repair_refuses_an_unidentified_heap() {
+    let scratch = scratch();
+    let cache = scratch.open(&Options::new());
+    cache.put(b"k", b"v").unwrap();
+    drop(cache);
+    std::fs::remove_file(scratch.path()).unwrap();
+    open_for_change(&named(&scratch, ".heap"))
+        .write_all_at(&[0; 100], 0)
+        .unwrap();
+    let before = std::fs::read(named(&scratch, ".heap")).unwrap();
+    let error = Repair::new(scratch.path()).run().unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert_eq!(std::fs::read(named(&scratch, ".heap")).unwrap(), before);
+    assert!(!scratch.path().exists());
+}
+
+// Corrupt files are kept if the caller asks, and the new files have their mode.
+#[test]
+fn repair_keeps_corrupt_files_on_request() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    let expected = fill(&cache);
+    drop(cache);
+    let mode = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(scratch.path(), mode).unwrap();
+    open_for_change(scratch.path())
+        .write_all_at(&[0; 200], 0)
+        .unwrap();
+    let (index, roster) = (
+        std::fs::read(scratch.path()).unwrap(),
+        std::fs::read(named(&scratch, ".roster")).unwrap(),
+    );
+    std::fs::write(named(&scratch, ".damaged"), b"of an earlier repair").unwrap();
+    let repaired = Repair::new(scratch.path())
+        .keep_damaged(true)
+        .run()
+        .unwrap();
+    let kept = [
+        named(&scratch, ".damaged.1"),
+        named(&scratch, ".roster.damaged"),
+    ];
+    assert_eq!(repaired.kept, kept);
+    // The superseded mark apart, which tells handles that are still open.
+    assert_eq!(std::fs::read(&kept[0]).unwrap()[136..], index[136..]);
+    assert_eq!(std::fs::read(&kept[1]).unwrap(), roster);
+    assert_eq!(
+        std::fs::read(named(&scratch, ".damaged")).unwrap(),
+        b"of an earlier repair"
+    );
+    assert_eq!(
+        std::fs::metadata(scratch.path()).unwrap().mode() & 0o777,
+        0o640
+    );
+    let cache = scratch.open(&tiny());
+    assert_eq!(contents(&cache), expected);
+    assert_clean(&cache);
+}
+
+#[test]
+fn hostile_heap_repairs_in_bounded_time() {
+    let scratch = scratch();
+    let cache = scratch.open(&Options::new());
+    for i in 0..2_000_u32 {
+        cache.put(&i.to_le_bytes(), &[1; 400]).unwrap();
+    }
+    drop(cache);
+    std::fs::remove_file(scratch.path()).unwrap();
+    // Headers of records everywhere, each with a length that nearly fits and a sum that does not.
+    let heap = open_for_change(&named(&scratch, ".heap"));
+    let mut record = [0_u8; 24];
+    record[4..8].copy_from_slice(&400_000_u32.to_le_bytes());
+    record[8] = 1;
+    record[20..22].copy_from_slice(&8_u16.to_le_bytes());
+    record[22] = 1;
+    for at in (128..500_000_u64).step_by(24) {
+        heap.write_all_at(&record, at).unwrap();
+    }
+    let began = Instant::now();
+    let repaired = Repair::new(scratch.path()).run().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(repaired.damaged_bytes >= 499_000 && repaired.entries < 2_000);
+}

@@ -1,0 +1,158 @@
+//! What a change does to an entry, and which changes are refused.
+//!
+//! Knows nothing of what the files become; one handle writes at a time.
+
+use crate::engine::tests::*;
+
+// A value is read back as it was put, and an empty one is not an absent one.
+#[test]
+fn values_round_trip_even_empty() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    assert_eq!(cache.get(b"k").unwrap(), None);
+    cache.put(b"k", b"").unwrap();
+    assert_eq!(cache.get(b"k").unwrap(), Some(Vec::new()));
+    cache.put(b"k", b"value").unwrap();
+    assert_eq!(cache.get(b"k").unwrap().as_deref(), Some(&b"value"[..]));
+    assert!(cache.delete(b"k").unwrap());
+    assert!(!cache.delete(b"k").unwrap());
+    assert_eq!(cache.get(b"k").unwrap(), None);
+    assert_clean(&cache);
+}
+
+#[test]
+fn conditional_writes_check_the_state() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let first = cache.insert_if_absent(b"k", b"1").unwrap().unwrap();
+    assert_eq!(cache.insert_if_absent(b"k", b"2").unwrap(), None);
+    let second = cache.put_if(b"k", b"2", first).unwrap().unwrap();
+    assert!(second > first);
+    assert_eq!(cache.put_if(b"k", b"3", first).unwrap(), None);
+    assert!(!cache.delete_if(b"k", first).unwrap());
+    assert_eq!(cache.entry(b"k").unwrap().unwrap().value(), b"2");
+    assert_eq!(cache.mtime(b"k").unwrap(), Some(second));
+    assert!(!cache.update(b"k", |_| Update::Keep).unwrap());
+    assert!(
+        cache
+            .update(b"k", |seen| Update::Put(
+                [seen.unwrap().value(), b"+"].concat()
+            ))
+            .unwrap()
+    );
+    assert_eq!(cache.get(b"k").unwrap().unwrap(), b"2+");
+    assert!(cache.update(b"k", |_| Update::Delete).unwrap());
+    assert!(!cache.contains(b"k").unwrap());
+    assert_eq!(cache.put_if(b"k", b"x", second).unwrap(), None);
+}
+
+// A closure that panics leaves entry and lock alone; one that writes gets an error.
+#[test]
+fn panicking_closure_changes_nothing() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let other = scratch.open(&Options::new());
+    cache.put(b"k", b"v").unwrap();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        cache.update(b"k", |_| panic!("no"))
+    }));
+    assert!(caught.is_err());
+    assert_eq!(cache.get(b"k").unwrap().unwrap(), b"v");
+    other.put(b"k", b"w").unwrap();
+    cache
+        .update(b"k", |_| {
+            for handle in [&cache, &other] {
+                assert!(matches!(
+                    handle.put(b"x", b"y"),
+                    Err(crate::Error::WriterHeld { .. })
+                ));
+                assert_eq!(handle.get(b"k").unwrap().unwrap(), b"w");
+            }
+            Update::Keep
+        })
+        .unwrap();
+    cache.put(b"k", b"u").unwrap();
+}
+
+// The error says what length is accepted.
+#[test]
+fn oversized_keys_and_values_are_refused() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    assert!(matches!(
+        cache.put(b"", b"v"),
+        Err(crate::Error::KeyLength { len: 0, .. })
+    ));
+    assert!(matches!(
+        cache.get(&[0; 65_536]),
+        Err(crate::Error::KeyLength { len: 65_536, .. })
+    ));
+    let Err(crate::Error::ValueTooLarge { max, .. }) = cache.put(b"k", &[0; 20_000]) else {
+        panic!("fits")
+    };
+    cache.put(b"k", &vec![1; max as usize]).unwrap();
+    assert!(cache.put(b"k", &vec![1; max as usize + 1]).is_err());
+    assert_eq!(cache.get(b"k").unwrap().unwrap().len() as u64, max);
+    let large = Scratch::new();
+    let cache = large.open(&Options::new());
+    cache.put(&[7; 65_535], &vec![9; 3 << 20]).unwrap();
+    assert_eq!(cache.get(&[7; 65_535]).unwrap().unwrap(), vec![9; 3 << 20]);
+    assert_clean(&cache);
+}
+
+// Every change is counted, and clearing is one.
+#[test]
+fn changes_counts_puts_and_clears() {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&Options::new());
+    let other = scratch.open(Options::new().read_only(true));
+    let mut last = other.changes();
+    let mut grown = |what: &str| {
+        assert!(other.changes() > last, "{what}");
+        last = other.changes();
+    };
+    cache.put(b"k", b"v").unwrap();
+    grown("put");
+    cache.put(b"k", b"w").unwrap();
+    grown("overwrite");
+    cache.delete(b"k").unwrap();
+    grown("delete");
+    cache.clear().unwrap();
+    grown("clear");
+}
+
+#[test]
+fn abandoned_recovery_names_its_place() {
+    use crate::engine::switch::give_up;
+    use crate::engine::write::mutator::{Abort, At, Mutator};
+    use crate::format::slot::Place;
+    use crate::os::files::Stage;
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    let handle = &cache.handle;
+    let mutator = Mutator::new(
+        handle.generation.load_full(),
+        std::sync::Arc::clone(&handle.names),
+        Stage::Final,
+    );
+    let place = Place {
+        segment: 3,
+        unit: 100,
+    };
+    for (at, suffix, byte) in [
+        (At::Word(word::TAIL), "", 264),
+        (At::Index(5_000), "", 5_000),
+        (At::Roster(7), ".roster", 64 + 28),
+        (At::Heap(place), ".heap.3", 800),
+    ] {
+        let error = give_up(Abort::Recover("why", at), &mutator);
+        let crate::Error::Damaged { path, what, at } = error else {
+            panic!("{error}");
+        };
+        assert_eq!((what, at), ("why", byte));
+        assert!(
+            path.to_string_lossy().ends_with(&format!("cache{suffix}")),
+            "{path:?}"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! Changing a generation under the writer lock.
+
+pub(crate) mod clear;
+pub(crate) mod heap_end;
+pub(crate) mod mutator;
+pub(crate) mod publish;
+pub(crate) mod put;
+pub(crate) mod split;
+pub(crate) mod writer;

@@ -1,0 +1,354 @@
+//! Checks what the documents say about the repository: that the files, functions, tests and links
+//! that they name exist, that examples are complete, and that the documents stay short and plain.
+//!
+//! Reads Markdown and source as text.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The documents that name functions as `file:function`.
+const WITH_PLACES: [&str; 4] = [
+    "docs/design.md",
+    "docs/concurrency.md",
+    "docs/recovery.md",
+    "docs/decisions.md",
+];
+/// Words that leave the actor out, or that this project once used in a sense of its own.
+const UNCLEAR: [&str; 14] = [
+    "whoever",
+    "whosoever",
+    "nobody",
+    "somebody",
+    "anybody",
+    "everybody",
+    "meanwhile",
+    "anew",
+    "lest",
+    "at hand",
+    "for good",
+    "none where",
+    "come by",
+    "believed",
+];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
+}
+
+/// All documents, from the root on.
+fn documents() -> Vec<String> {
+    let folder = Path::new(ROOT).join("docs");
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut all: Vec<_> = names
+        .map(|name| format!("docs/{}", name.to_str().unwrap()))
+        .filter(|name| name.ends_with(".md"))
+        .collect();
+    all.push("README.md".to_owned());
+    all.sort();
+    all
+}
+
+/// The text without fenced and indented blocks.
+fn prose(text: &str) -> String {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence && !line.starts_with("    ")
+    });
+    lines.fold(String::new(), |all, line| all + line + "\n")
+}
+
+/// The pieces between backticks.
+fn spans(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether a word or some words stand in a text, and not only a part of a longer word.
+fn says(text: &str, words: &str) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+    text.match_indices(words).any(|(at, _)| {
+        !is_letter(text[..at].chars().next_back())
+            && !is_letter(text[at + words.len()..].chars().next())
+    })
+}
+
+/// Fails with all complaints at once.
+#[track_caller]
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The source files below some folders.
+fn sources(folders: &[&str]) -> Vec<(String, String)> {
+    let mut left: Vec<PathBuf> = folders.iter().map(|at| Path::new(ROOT).join(at)).collect();
+    let mut found = Vec::new();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(
+                fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let name = path
+                .strip_prefix(ROOT)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn named_proofs_are_tests() {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes.all(|byte| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let all = sources(&["tests", "src/engine"]);
+    let (mut count, mut complaints) = (0, Vec::new());
+    for span in spans(&read("docs/guarantees.md")) {
+        let Some((file, test)) = span.split_once("::") else {
+            continue;
+        };
+        if !is_name(file) || !is_name(test) {
+            continue;
+        }
+        count += 1;
+        // A file, or what it was split into: the folder of its name.
+        let (own, parts) = (format!("/{file}.rs"), format!("/{file}/"));
+        let found = all
+            .iter()
+            .filter(|(path, _)| path.ends_with(&own) || path.contains(&parts))
+            .filter_map(|(_, text)| Some(&text[..text.find(&format!("fn {test}()"))?]))
+            .any(|before| {
+                let attributes = before.rsplit("fn ").next().unwrap();
+                attributes.contains("#[test]") && !attributes.contains("#[ignore")
+            });
+        if !found {
+            complaints.push(format!("{file}::{test} is not a test that always runs"));
+        }
+    }
+    assert!(count > 30, "{count}");
+    assert_none(&complaints);
+}
+
+/// A forge shows the lines that rustdoc hides, and a reader copies what is shown.
+#[test]
+fn examples_are_complete() {
+    for (document, least) in [("README.md", 1), ("docs/dictionary.md", 2)] {
+        let text = read(document);
+        let blocks = text.split("\n```rust\n").skip(1);
+        let blocks: Vec<_> = blocks
+            .map(|rest| rest.split("\n```").next().unwrap())
+            .collect();
+        assert!(blocks.len() >= least, "{document}");
+        for block in blocks {
+            let hidden = block
+                .lines()
+                .find(|line| line.starts_with("# ") || *line == "#");
+            assert_eq!(hidden, None, "{document}: {block}");
+            assert!(block.contains("fn main()"), "{document}: {block}");
+        }
+    }
+}
+
+#[test]
+fn overviews_stay_short() {
+    for (document, most) in [("README.md", 1_500), ("docs/design.md", 4_000)] {
+        let words = read(document).split_whitespace().count();
+        assert!(
+            words <= most,
+            "{document} has {words} words, more than {most}"
+        );
+    }
+}
+
+#[test]
+fn places_exist() {
+    let mut complaints = Vec::new();
+    for document in WITH_PLACES {
+        let mut count = 0;
+        for span in spans(&read(document)) {
+            let Some((file, function)) = span.split_once(".rs:") else {
+                continue;
+            };
+            count += 1;
+            let path = Path::new(ROOT).join(format!("src/{file}.rs"));
+            let text = fs::read_to_string(path).unwrap_or_default();
+            if !says(&text, &format!("fn {function}")) {
+                complaints.push(format!("{document}: `{span}` does not exist"));
+            }
+        }
+        assert!(count > 0, "{document} names no place");
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn paths_exist() {
+    let mut complaints = Vec::new();
+    for document in documents() {
+        for span in spans(&read(&document)) {
+            let is_path = ["src/", "tests/", "docs/", "benches/", "fuzz/", ".ci/"]
+                .iter()
+                .any(|start| span.starts_with(start));
+            // What follows a space are arguments, and what is made by a run is not committed.
+            let path = span.split([' ', ':']).next().unwrap();
+            let is_made = ["fuzz/corpus", "fuzz/artifacts", "fuzz/target"]
+                .iter()
+                .any(|start| path.starts_with(start));
+            if is_path && !is_made && !Path::new(ROOT).join(path).exists() {
+                complaints.push(format!("{document}: `{path}` does not exist"));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+/// The anchor that a forge gives a heading.
+fn anchor(heading: &str) -> String {
+    let lower = heading.trim().to_lowercase();
+    let kept = lower
+        .chars()
+        .filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let (mut count, mut complaints) = (0, Vec::new());
+    for document in documents() {
+        let text = read(&document);
+        for rest in prose(&text).split("](").skip(1) {
+            let target = rest.split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let folder = Path::new(ROOT).join(&document).parent().unwrap().to_owned();
+            let path = match file {
+                "" => Path::new(ROOT).join(&document),
+                file => folder.join(file),
+            };
+            let is_there = match fs::read_to_string(&path) {
+                Ok(text) if !heading.is_empty() => prose(&text)
+                    .lines()
+                    .filter_map(|line| line.strip_prefix('#'))
+                    .any(|title| anchor(title.trim_start_matches('#')) == heading),
+                _ => path.exists(),
+            };
+            if !is_there {
+                complaints.push(format!("{document}: {target} leads nowhere"));
+            }
+        }
+    }
+    assert!(count > 30, "{count}");
+    assert_none(&complaints);
+}
+
+#[test]
+fn headings_differ() {
+    for document in documents() {
+        let text = prose(&read(&document));
+        let headings = text.lines().filter(|line| line.starts_with("## "));
+        let anchors: Vec<_> = headings.map(|line| anchor(&line[3..])).collect();
+        let different: BTreeSet<_> = anchors.iter().collect();
+        assert_eq!(different.len(), anchors.len(), "{document}: {anchors:?}");
+    }
+}
+
+/// Each invariant has a row of its own, which says where the code depends on it.
+#[test]
+fn invariants_have_places() {
+    let text = read("docs/design.md");
+    let rows: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("| **"))
+        .collect();
+    let mut names = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, says, place] = cells[..] else {
+            panic!("{row}");
+        };
+        assert!(
+            names.insert(name.trim_matches('*').to_owned()),
+            "{name} twice"
+        );
+        assert!(!says.is_empty() && place.contains(".rs:"), "{row}");
+    }
+    for (letter, count) in [
+        ("M", 4),
+        ("L", 6),
+        ("S", 6),
+        ("H", 5),
+        ("R", 2),
+        ("G", 3),
+        ("N", 3),
+        ("A", 2),
+        ("P", 4),
+    ] {
+        let numbered = (1..=count).all(|number| names.contains(&format!("{letter}{number}")));
+        let all = names.iter().filter(|name| name.starts_with(letter)).count();
+        assert!(numbered && all == count, "{letter}: {names:?}");
+    }
+}
+
+#[test]
+fn dictionary_operations_are_counted() {
+    let source = read("src/dict.rs");
+    let (_, rest) = source.split_once("pub trait Dict<").unwrap();
+    let body = rest.split("\n}\n").next().unwrap();
+    let (mut basic, mut made) = (0, 0);
+    for function in body.split("\n    fn ").skip(1) {
+        // A signature ends with the first `;` or `{` that ends a line.
+        let end = function.lines().find(|line| line.ends_with([';', '{']));
+        match end.unwrap().ends_with('{') {
+            true => made += 1,
+            false => basic += 1,
+        }
+    }
+    let said = format!("{basic} basic operations, and {made} made of them");
+    let text = read("docs/dictionary.md").replace('\n', " ");
+    assert!(
+        text.contains(&said),
+        "docs/dictionary.md does not say: {said}"
+    );
+}
+
+#[test]
+fn words_are_clear() {
+    let mut complaints = Vec::new();
+    for document in documents() {
+        let text = prose(&read(&document)).to_lowercase();
+        // Names in backticks may be old.
+        let text: String = text.split('`').step_by(2).collect();
+        let found = UNCLEAR.iter().filter(|words| says(&text, words));
+        complaints.extend(found.map(|words| format!("{document} says \"{words}\"")));
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn scans_see_what_they_should() {
+    assert!(says("fn grow(", "fn grow") && !says("fn grown(", "fn grow"));
+    assert_eq!(anchor(" The record's checksum"), "the-records-checksum");
+    assert_eq!(spans("a `b` c\n```\n`d`\n```\n`e:f`"), ["b", "e:f"]);
+}
