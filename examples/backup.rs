@@ -2,7 +2,7 @@
 //! after it was checked.
 //!
 //! `hot_copy` takes no lock: the copy is what the cache contained at one moment. `verify` then reads
-//! all of it. A rename replaces the last good backup, so there is one at any time.
+//! all of it. A good backup exists at any time: under its name, or for a moment as `backup.old`.
 //!
 //!     cargo run --example backup
 
@@ -16,10 +16,8 @@ use mmapcache::MmapCache;
 
 /// Replaces the directory `backup` by a checked copy, and returns its number of entries.
 fn back_up(cache: &MmapCache, backup: &Path) -> Result<u64, Box<dyn Error>> {
-    let new = backup.with_extension("new");
-    if new.exists() {
-        fs::remove_dir_all(&new)?; // of a backup that was interrupted
-    }
+    let (new, old) = (backup.with_extension("new"), backup.with_extension("old"));
+    remove(&new)?; // from a run that was interrupted
     fs::create_dir(&new)?;
     let copied = cache.hot_copy().to(new.join("cache"))?;
 
@@ -27,15 +25,21 @@ fn back_up(cache: &MmapCache, backup: &Path) -> Result<u64, Box<dyn Error>> {
     if !report.is_clean() {
         return Err(format!("the copy is damaged: {report:?}").into());
     }
-    let old = backup.with_extension("old");
     if backup.exists() {
+        remove(&old)?;
         fs::rename(backup, &old)?;
     }
     fs::rename(&new, backup)?;
-    if old.exists() {
-        fs::remove_dir_all(&old)?;
-    }
+    remove(&old)?;
     Ok(copied.entries)
+}
+
+fn remove(dir: &Path) -> std::io::Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)
+    } else {
+        Ok(())
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
