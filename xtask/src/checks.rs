@@ -1,9 +1,8 @@
 //! Checks of the source and of what is published, short of running the engine.
 
 use std::fs;
-use std::path::Path;
 
-use crate::run::{Result, cargo, output, program, run, succeeds};
+use crate::run::{Result, cargo, output, program, run, run_cargo, succeeds};
 
 /// The packages besides the published one, each with lock file and target directory of its own.
 const OTHERS: [&str; 3] = ["fuzz", "benches/compare", "xtask"];
@@ -22,17 +21,13 @@ pub(crate) fn loom(arguments: &[String]) -> Result {
 }
 
 pub(crate) fn lint() -> Result {
-    run(&mut cargo("fmt --check"))?;
+    run_cargo("fmt --check")?;
     for package in OTHERS {
-        run(&mut cargo(&format!(
-            "fmt --check --manifest-path {package}/Cargo.toml"
-        )))?;
+        run_cargo(&format!("fmt --check --manifest-path {package}/Cargo.toml"))?;
     }
-    run(&mut cargo(
-        "clippy --all-targets --all-features -- -D warnings",
-    ))?;
+    run_cargo("clippy --all-targets --all-features -- -D warnings")?;
     let own = "clippy --manifest-path xtask/Cargo.toml --target-dir target/xtask -- -D warnings";
-    run(&mut cargo(own))
+    run_cargo(own)
 }
 
 pub(crate) fn docs() -> Result {
@@ -47,12 +42,10 @@ pub(crate) fn platforms() -> Result {
         .args(SUPPORTED)
         .args(REFUSED))?;
     for target in SUPPORTED {
-        run(&mut cargo(&format!(
-            "check --quiet --lib --target {target}"
-        )))?;
-        run(&mut cargo(&format!(
+        run_cargo(&format!("check --quiet --lib --target {target}"))?;
+        run_cargo(&format!(
             "check --quiet --lib --bins --all-features --target {target}"
-        )))?;
+        ))?;
     }
     for target in REFUSED {
         for features in ["--no-default-features", "--all-features"] {
@@ -112,60 +105,53 @@ fn minimum_toolchain() -> Result<String> {
     Ok(version)
 }
 
-/// Checks the library and the program, in a directory, with the minimum Rust version.
-fn check_with_minimum(features: &str, dir: &Path) -> Result {
+/// Checks the library and the program, as they are published, with the minimum Rust version.
+fn check_published(features: &str) -> Result {
     let version = minimum_toolchain()?;
-    let check = format!("+{version} check --locked --lib --bins {features}");
-    // An old compiler's opinion on style is no matter.
-    run(cargo(&check)
+    let root = std::env::current_dir().map_err(|error| error.to_string())?;
+    let mut check = cargo(&format!(
+        "+{version} check --locked --lib --bins {features}"
+    ));
+    check.arg("--target-dir").arg(root.join("target"));
+    // What an old compiler warns of is no matter.
+    run(check
         .env("RUSTFLAGS", "--cap-lints allow")
-        .current_dir(dir))
+        .current_dir(published()?))
 }
 
 pub(crate) fn msrv() -> Result {
-    check_with_minimum("--no-default-features", Path::new("."))?;
-    check_with_minimum("--all-features", Path::new("."))
+    package()?;
+    check_published("--no-default-features")?;
+    check_published("--all-features")
 }
 
-/// Each dependency at the lowest version that Cargo.toml allows, in a package as it is published,
-/// so that the versions of development dependencies have no say.
+/// Each dependency at the lowest version that Cargo.toml allows.
 pub(crate) fn minimal_versions() -> Result {
     package()?;
-    let dir = published()?;
-    let update = "+nightly update -Z direct-minimal-versions";
-    run(cargo(update).current_dir(&dir))?;
-    check_with_minimum("--all-features", Path::new(&dir))
+    run(cargo("+nightly update -Z direct-minimal-versions").current_dir(published()?))?;
+    check_published("--all-features")
 }
 
 pub(crate) fn deny() -> Result {
-    run(&mut cargo("deny check"))
+    run_cargo("deny check")
 }
 
-/// Packs what is published, and builds all of it from there.
+/// Packs what is published, and unpacks it.
 pub(crate) fn package() -> Result {
+    let dir = published()?;
+    run(program("rm", "-rf").arg(&dir))?;
+    run_cargo("package --allow-dirty --no-verify --quiet --target-dir target")?;
+    run(program("tar", "-C target/package -xzf").arg(format!("{dir}.crate")))?;
     let files = output(&mut cargo("package --allow-dirty --list"))?;
-    // Named, the target directory also serves the build of what was packed.
-    run(&mut cargo(
-        "package --allow-dirty --quiet --all-features --target-dir target",
-    ))?;
-    let name = published()? + ".crate";
-    let packed = fs::metadata(&name).map_err(|error| format!("{name}: {error}"))?;
-    println!(
-        "{} files, {} KiB packed",
-        files.lines().count(),
-        packed.len() / 1024
-    );
+    let size = |file| fs::metadata(format!("{dir}/{file}")).map_or(0, |meta| meta.len());
+    let bytes: u64 = files.lines().map(size).sum();
+    println!("{} files, {} KiB", files.lines().count(), bytes / 1024);
     Ok(())
 }
 
-/// The directory that `cargo package` unpacks to.
+/// The directory that the published package is unpacked to.
 fn published() -> Result<String> {
     let id = output(&mut cargo("pkgid --offline"))?;
-    let version = id
-        .trim()
-        .rsplit(['#', '@'])
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let version = id.trim().rsplit(['#', '@']).next().unwrap_or_default();
     Ok(format!("target/package/mmapcache-{version}"))
 }

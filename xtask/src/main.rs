@@ -28,10 +28,10 @@ Tasks, each with the arguments that it takes:
                               package persidict, `inspect` the program beside `cat`
   compare [ARG...]            the comparison with other stores; arguments go to cargo run
   platforms                   what compiles where, and the one error elsewhere
-  msrv                        library and program with the minimum Rust version
+  msrv                        the published library and program, with the minimum Rust version
   minimal-versions            the lower bounds of dependencies are true (needs a nightly)
   deny                        licences, advisories, duplicates and sources of dependencies
-  package                     the published package: which files, and that it builds
+  package                     packs and unpacks what is published: target/package
 ";
 
 fn task(name: &str, arguments: &[String]) -> Result {

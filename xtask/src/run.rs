@@ -11,6 +11,11 @@ pub(crate) fn cargo(arguments: &str) -> Command {
     program("cargo", arguments)
 }
 
+/// Runs cargo with arguments as [`cargo`] takes them.
+pub(crate) fn run_cargo(arguments: &str) -> Result {
+    run(&mut cargo(arguments))
+}
+
 pub(crate) fn program(name: &str, arguments: &str) -> Command {
     let mut command = Command::new(name);
     command.args(arguments.split_whitespace());
