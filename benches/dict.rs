@@ -1,9 +1,9 @@
 //! The dictionaries beside those of the Python package persidict, and beside a plain map: the same
 //! work for each, in turns within one run, as tables of medians and ratios.
 //!
-//! `benches/dict/run` installs persidict for the run, and takes some four minutes. `cargo bench
-//! --features dict --bench dict` measures ours only, unless it gets a `--persidict PYTHON` that has
-//! the package.
+//! `cargo xtask bench dict` installs persidict for the run, and takes some four minutes. `cargo
+//! bench --features dict --bench dict` measures ours only, unless it gets a `--persidict PYTHON` that
+//! has the package.
 
 #[path = "dict/clock.rs"]
 mod clock;

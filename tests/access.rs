@@ -15,7 +15,7 @@ use std::process::Command;
 use child::user::is_root;
 use child::{Child, Part, say, tight};
 use mmapcache::{Error, MmapCache, Options, Repair, Result};
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode, flock};
 
 /// No test of its own: what the other tests start as their child processes.
 #[test]
@@ -398,8 +398,8 @@ fn foreign_lock_file_is_not_locked() {
         victims.set(trap, &dir.path().join("cache.lock"));
         let letter = fs::File::open(victims.dir.path().join("letter")).expect("the letter");
         let empty = fs::File::open(victims.dir.path().join("empty")).expect("the empty file");
-        letter.lock().expect("a lock");
-        empty.lock().expect("a lock");
+        flock(&letter, FlockOperation::LockExclusive).expect("a lock");
+        flock(&empty, FlockOperation::LockExclusive).expect("a lock");
         let mut options = Options::new();
         options.lock_timeout(Some(std::time::Duration::from_millis(50)));
         let error = options.open(dir.path().join("cache"));
@@ -514,7 +514,7 @@ fn waiting_for_creation_lock_times_out() {
     let dir = directory();
     let path = dir.path().join("cache");
     let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");
-    lock.try_lock().expect("the lock");
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("the lock");
     let mut options = Options::new();
     options.lock_timeout(Some(std::time::Duration::from_millis(50)));
     let error = options.open(&path).expect_err("somebody creates it");

@@ -382,6 +382,7 @@ fn files_begin_with_their_purpose() {
         "tests",
         "benches",
         "examples",
+        "xtask/src",
         "fuzz/src",
         "fuzz/fuzz_targets",
     ]) {

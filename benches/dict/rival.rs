@@ -39,7 +39,7 @@ impl Rival {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("a Python with persidict: benches/dict/run makes one");
+            .expect("a Python with persidict: `cargo xtask bench dict` makes one");
         let answers = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let mut rival = Self {
             turns: child.stdin.take(),

@@ -46,16 +46,14 @@ pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawLock<InlineState
 pub(crate) type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawLock<InlineState>, T>;
 
 impl<P: HasState> RawLock<P> {
-    fn acquire(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
+    fn acquire(&self, deadline: Option<Instant>) -> bool {
         let state = self.0.state();
-        let is_locked = state.try_lock() || state.lock(deadline).is_ok();
-        is_locked.then(GuardNoSend::new)
+        state.try_lock() || state.lock(deadline).is_ok()
     }
 
-    fn acquire_shared(&self, deadline: Option<Instant>) -> Option<GuardNoSend> {
+    fn acquire_shared(&self, deadline: Option<Instant>) -> bool {
         let state = self.0.state();
-        let is_shared = state.try_lock_shared() || state.lock_shared(deadline).is_ok();
-        is_shared.then(GuardNoSend::new)
+        state.try_lock_shared() || state.lock_shared(deadline).is_ok()
     }
 }
 
@@ -66,25 +64,25 @@ fn after(time: Duration) -> Option<Instant> {
 
 const ABANDONED: &str = "locks that a fork can abandon are acquired with a time limit";
 
-// SAFETY: L5: `acquire` returns a guard only after it changed the state from free to locked, and only
+// SAFETY: L5: `acquire` returns `true` only after it changed the state from free to locked, and only
 // `unlock` changes it back.
 unsafe impl<P: HasState> RawMutex for RawLock<P> {
     const INIT: Self = Self(P::INIT);
 
-    type Guard = GuardNoSend;
+    type GuardMarker = GuardNoSend;
 
     #[inline]
-    fn lock(&self) -> GuardNoSend {
-        self.acquire(None).expect(ABANDONED)
+    fn lock(&self) {
+        assert!(self.acquire(None), "{ABANDONED}");
     }
 
     #[inline]
-    fn try_lock(&self) -> Option<GuardNoSend> {
-        self.0.state().try_lock().then(GuardNoSend::new)
+    fn try_lock(&self) -> bool {
+        self.0.state().try_lock()
     }
 
     #[inline]
-    unsafe fn unlock(&self, _: GuardNoSend) {
+    unsafe fn unlock(&self) {
         // SAFETY: L5: the caller holds the lock, so the state is locked, and no other thread changes
         // it back.
         debug_assert!(self.0.state().is_locked());
@@ -101,48 +99,47 @@ unsafe impl<P: HasState> RawMutexTimed for RawLock<P> {
     type Duration = Duration;
     type Instant = Instant;
 
-    fn try_lock_for(&self, timeout: Duration) -> Option<GuardNoSend> {
+    fn try_lock_for(&self, timeout: Duration) -> bool {
         self.acquire(after(timeout))
     }
 
-    fn try_lock_until(&self, timeout: Instant) -> Option<GuardNoSend> {
+    fn try_lock_until(&self, timeout: Instant) -> bool {
         self.acquire(Some(timeout))
     }
 }
 
 // SAFETY: L5: `acquire` needs a free state, `acquire_shared` one that no thread has locked alone; each
-// returns a guard only after it changed the state, and only the matching `unlock` changes it back.
+// returns `true` only after it changed the state, and only the matching `unlock` changes it back.
 unsafe impl<P: HasState> RawRwLock for RawLock<P> {
     const INIT: Self = Self(P::INIT);
 
-    type SharedGuard = GuardNoSend;
-    type ExclusiveGuard = GuardNoSend;
+    type GuardMarker = GuardNoSend;
 
     #[inline]
-    fn lock_shared(&self) -> GuardNoSend {
-        self.acquire_shared(None).expect(ABANDONED)
+    fn lock_shared(&self) {
+        assert!(self.acquire_shared(None), "{ABANDONED}");
     }
 
     #[inline]
-    fn try_lock_shared(&self) -> Option<GuardNoSend> {
-        self.0.state().try_lock_shared().then(GuardNoSend::new)
+    fn try_lock_shared(&self) -> bool {
+        self.0.state().try_lock_shared()
     }
 
     #[inline]
-    unsafe fn unlock_shared(&self, _: GuardNoSend) {
+    unsafe fn unlock_shared(&self) {
         // SAFETY: L5: the caller shares the lock, so the state counts it as a reader.
         debug_assert!(self.0.state().is_locked());
         self.0.state().unlock_shared();
     }
 
     #[inline]
-    fn lock_exclusive(&self) -> GuardNoSend {
-        self.acquire(None).expect(ABANDONED)
+    fn lock_exclusive(&self) {
+        assert!(self.acquire(None), "{ABANDONED}");
     }
 
     #[inline]
-    fn try_lock_exclusive(&self) -> Option<GuardNoSend> {
-        self.0.state().try_lock().then(GuardNoSend::new)
+    fn try_lock_exclusive(&self) -> bool {
+        self.0.state().try_lock()
     }
 
     fn is_locked_exclusive(&self) -> bool {
@@ -150,7 +147,7 @@ unsafe impl<P: HasState> RawRwLock for RawLock<P> {
     }
 
     #[inline]
-    unsafe fn unlock_exclusive(&self, _: GuardNoSend) {
+    unsafe fn unlock_exclusive(&self) {
         // SAFETY: L5: the caller holds the lock alone, so the state has no readers, and no other
         // thread changes it back.
         debug_assert!(self.0.state().is_locked_exclusive());
@@ -167,19 +164,19 @@ unsafe impl<P: HasState> RawRwLockTimed for RawLock<P> {
     type Duration = Duration;
     type Instant = Instant;
 
-    fn try_lock_shared_for(&self, timeout: Duration) -> Option<GuardNoSend> {
+    fn try_lock_shared_for(&self, timeout: Duration) -> bool {
         self.acquire_shared(after(timeout))
     }
 
-    fn try_lock_shared_until(&self, timeout: Instant) -> Option<GuardNoSend> {
+    fn try_lock_shared_until(&self, timeout: Instant) -> bool {
         self.acquire_shared(Some(timeout))
     }
 
-    fn try_lock_exclusive_for(&self, timeout: Duration) -> Option<GuardNoSend> {
+    fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
         self.acquire(after(timeout))
     }
 
-    fn try_lock_exclusive_until(&self, timeout: Instant) -> Option<GuardNoSend> {
+    fn try_lock_exclusive_until(&self, timeout: Instant) -> bool {
         self.acquire(Some(timeout))
     }
 }

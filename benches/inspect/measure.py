@@ -2,7 +2,7 @@
 """Measures mmapcache-inspect: the time of `verify` beside that of reading the same files once, in
 turns, and the peak private memory of each command.
 
-    benches/inspect/run [--entries N] [--rounds N] [--dir DIR]
+    cargo xtask bench inspect [--entries N] [--rounds N] [--dir DIR]
 
 DIR is where the cache goes, in memory if not given.
 """

@@ -1,0 +1,71 @@
+//! Long tests and measurements.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::run::{Result, cargo, program, run};
+
+/// The files of tests whose ignored tests are long ones, and `lib` for those of the library. Of
+/// other files, ignored tests write files of the repository, or need a machine of their own.
+const SOAKS: [&str; 10] = [
+    "lib",
+    "soak",
+    "kills",
+    "stress",
+    "short_lived",
+    "labels",
+    "copy",
+    "damage",
+    "listings",
+    "disk_full",
+];
+
+pub(crate) fn soak(names: &[String]) -> Result {
+    let unknown = names.iter().find(|name| !SOAKS.contains(&name.as_str()));
+    if let Some(name) = unknown {
+        return Err(format!(
+            "there is no soak `{name}`, but {}",
+            SOAKS.join(", ")
+        ));
+    }
+    let asked = |name: &&&str| names.is_empty() || names.iter().any(|asked| asked == **name);
+    for name in SOAKS.iter().filter(asked) {
+        let target = match *name {
+            "lib" => "--lib".to_owned(),
+            file => format!("--test {file}"),
+        };
+        // One after the other: they measure times and fill disks.
+        let how = "--ignored --nocapture --test-threads=1";
+        run(&mut cargo(&format!(
+            "test --release --all-features {target} -- {how}"
+        )))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn bench(arguments: &[String]) -> Result {
+    let (name, arguments) = match arguments {
+        [] => ("ratio", arguments),
+        [name, rest @ ..] => (name.as_str(), rest),
+    };
+    match name {
+        "dict" => beside_persidict(arguments),
+        "inspect" => run(program("python3", "benches/inspect/measure.py").args(arguments)),
+        _ => run(cargo(&format!("bench --bench {name} --")).args(arguments)),
+    }
+}
+
+/// Measures dictionaries beside the Python package persidict, which is installed for the run only.
+fn beside_persidict(arguments: &[String]) -> Result {
+    let venv = Path::new("target/persidict");
+    run(program("python3", "-m venv --clear").arg(venv))?;
+    let pip = "install --quiet --disable-pip-version-check persidict==0.309.0";
+    run(Command::new(venv.join("bin/pip")).args(pip.split(' ')))?;
+    let mut bench = cargo("bench --features dict --bench dict -- --persidict");
+    run(bench.arg(venv.join("bin/python")).args(arguments))
+}
+
+pub(crate) fn compare(arguments: &[String]) -> Result {
+    let manifest = "run --release --manifest-path benches/compare/Cargo.toml";
+    run(cargo(manifest).args(arguments))
+}
