@@ -18,7 +18,7 @@ use attack::image::{Image, with_suffix};
 use attack::layout::{self, Geometry};
 use attack::look::{read_only, writable};
 use attack::specimen::{image_of, options, scratch};
-use mmapcache::dict::{CachedDict, Dict, Format, MmapDict};
+use mmapcache::dict::{CachedDict, Dict, Format, MmapDict, Store};
 use mmapcache::{Labels, MmapCache, Options};
 
 /// Changes of a byte: the lowest bit, the highest, and all.
@@ -155,10 +155,10 @@ fn check_dictionaries(trial: &Trial<'_>) {
     check_dictionary(trial, &cached);
 }
 
-fn check_dictionary(trial: &Trial<'_>, dict: &impl Dict<String>) {
+fn check_dictionary(trial: &Trial<'_>, dict: &Dict<String, impl Store>) {
     let bytes = |key: &mmapcache::dict::DictKey| key.as_str().as_bytes().to_vec();
     trial.listing("dict keys", dict.keys(), |key| bytes(&key));
-    let items = dict.items();
+    let items = dict.iter();
     let pairs = items.map(|item| item.map(|(key, value)| (bytes(&key), value.into_bytes())));
     trial.items("dict items", pairs);
     trial.counted("dict len", dict.len());

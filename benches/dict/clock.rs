@@ -13,7 +13,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// What so many operations give, timed.
+    /// Times a number of operations, and returns their result.
     pub(crate) fn time<T>(&mut self, operation: &str, count: usize, run: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let given = black_box(run());

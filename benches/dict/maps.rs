@@ -1,6 +1,6 @@
 //! What a program would take that needs neither a disk, nor checked keys, nor tags: a `BTreeMap`.
 //!
-//! Its keys are the segments joined, ready-made. Values are copied in and out, as the dictionaries
+//! Its keys are the parts joined, ready-made. Values are copied in and out, as the dictionaries
 //! do it; or encoded and decoded, as a store of bytes has to.
 
 use std::collections::BTreeMap;

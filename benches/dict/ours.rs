@@ -1,12 +1,13 @@
-//! Our dictionaries at work, through the trait that they share.
+//! Our dictionaries at work.
 
-use mmapcache::dict::{Condition, Dict, Outcome, Retrieve, Write};
+use mmapcache::Update;
+use mmapcache::dict::{Condition, Dict, Outcome, Retrieve, Store};
 
 use crate::clock::{Clock, Figures};
 use crate::work::{Item, Work};
 
 /// One round on an empty dictionary, which is empty again afterwards.
-pub(crate) fn measure(dict: &impl Dict<Item>, work: &Work) -> Figures {
+pub(crate) fn measure(dict: &Dict<Item, impl Store>, work: &Work) -> Figures {
     let mut clock = Clock::default();
     fill(&mut clock, dict, work);
     read(&mut clock, dict, work);
@@ -15,7 +16,7 @@ pub(crate) fn measure(dict: &impl Dict<Item>, work: &Work) -> Figures {
     clock.figures
 }
 
-fn fill(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
+fn fill(clock: &mut Clock, dict: &Dict<Item, impl Store>, work: &Work) {
     let inserted = work.inserted.clone();
     clock.time("insert", inserted.len(), || {
         for (key, item) in inserted {
@@ -24,7 +25,7 @@ fn fill(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
     });
 }
 
-fn read(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
+fn read(clock: &mut Clock, dict: &Dict<Item, impl Store>, work: &Work) {
     let (keys, entries) = (&work.read, work.read.len());
     for operation in ["get", "get, again"] {
         let found = clock.time(operation, entries, || -> u64 {
@@ -64,7 +65,7 @@ fn read(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
     assert_eq!(found, entries);
 }
 
-fn list(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
+fn list(clock: &mut Clock, dict: &Dict<Item, impl Store>, work: &Work) {
     let entries = work.read.len();
     let found = clock.time("len, one call", 1, || dict.len().expect("readable"));
     assert_eq!(found, entries as u64);
@@ -73,14 +74,14 @@ fn list(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
     });
     assert_eq!(found, 2 * entries);
     let found = clock.time("items, per entry", entries, || -> u64 {
-        dict.items()
+        dict.iter()
             .map(|item| item.expect("readable").1.count)
             .sum()
     });
     assert_eq!(found, work.sum());
 }
 
-fn change(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
+fn change(clock: &mut Clock, dict: &Dict<Item, impl Store>, work: &Work) {
     let (changed, entries) = (&work.changed, work.changed.len());
 
     let second: Vec<_> = changed
@@ -95,7 +96,7 @@ fn change(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
 
     let third = changed.iter().map(|it| {
         let etag = dict.etag(&it.key).expect("readable").expect("an item");
-        (&it.key, Write::Value(it.third.clone()), etag)
+        (&it.key, Update::Put(it.third.clone()), etag)
     });
     let third: Vec<_> = third.collect();
     let written = clock.time("set_item_if", entries, || {
@@ -104,17 +105,17 @@ fn change(clock: &mut Clock, dict: &impl Dict<Item>, work: &Work) {
                 .expect("room")
         });
         results
-            .filter(|result| matches!(result.outcome, Outcome::Written { .. }))
+            .filter(|result| matches!(result, Outcome::Written { .. }))
             .count()
     });
     assert_eq!(written, entries);
 
     clock.time("transform_item", entries, || {
         for it in changed {
-            let incremented = dict.transform(&it.key, |item| {
+            let incremented = dict.update(&it.key, |item| {
                 let mut item = item.expect("an item");
                 item.count += 1;
-                Write::Value(item)
+                Update::Put(item)
             });
             incremented.expect("room");
         }

@@ -10,7 +10,7 @@ const TAGS: [&str; 8] = [
 /// What is absent has numbers from here on.
 const ABSENT: u64 = 500_000;
 
-/// Two segments.
+/// Two parts.
 pub(crate) type Key = [String; 2];
 
 /// A small value.

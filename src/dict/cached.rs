@@ -1,266 +1,262 @@
-//! A dictionary in files with one in memory in front of it.
-//!
-//! Knows which of the two is asked for what, and when what is held in memory is still true.
+//! Dictionaries in files that keep decoded values in memory.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::dict::conditional::ETag;
+use crate::dict::dictionary::Dict;
 use crate::dict::error::Result;
-use crate::dict::etag::ETag;
-use crate::dict::format::{Format, Value};
-use crate::dict::key::DictKey;
-use crate::dict::local::{Held, LocalOptions, Memory};
-use crate::dict::mmap::{Engine, Locked, MmapDict};
-use crate::dict::segments::Segments;
-use crate::dict::semantics::OnStore;
-use crate::dict::store::{Lookup, Place, Scope, Session, Store};
-use crate::dict::view::View;
+use crate::dict::format::Value;
+use crate::dict::item_key::{ItemKey, Scope};
+use crate::dict::key::{DictKey, KeyParts};
+use crate::dict::local::{Local, LocalOptions};
+use crate::dict::mmap::{Mmap, MmapDict, MmapSession};
+use crate::dict::semantics;
+use crate::dict::store::{Backend, Listing, Lookup, Session};
+use crate::dict::stored::{MemoryValue, StoredValue};
 
-/// An [`MmapDict`] that keeps what it has read decoded in memory, as a
-/// [`LocalDict`](crate::dict::LocalDict) does, so that values which are read again need no decoding.
+/// An [`MmapDict`] that keeps the values it has read in memory, decoded, as a
+/// [`LocalDict`](crate::dict::LocalDict) does, so that reading them again needs no decoding.
 ///
-/// Never stale: each read asks the files for the item's tag, which costs one lookup without its
-/// value, and what is held in memory counts only if it has that tag. Everything else goes to the
-/// files, with all that they promise, and other processes need not know of it.
+/// It never returns a stale value: each read looks up the item's ETag in the files, without the
+/// value, and uses the value in memory only if it has that ETag. All other operations go to the
+/// files, with the same guarantees; other processes need not use a `CachedDict`.
 ///
-/// It pays where decoding takes longer than a second lookup: [`get_shared`](Self::get_shared), some
-/// 0.25 µs whatever the value, from four short texts in JSON on, and [`get`](crate::dict::Dict::get), which
-/// clones, from sixteen. Smaller values are read faster from the files alone.
+/// It is faster if decoding takes longer than a second look-up:
+/// [`get_shared`](Self::get_shared), about 0.25 µs for any value, from four short texts in JSON on,
+/// and [`get`](Dict::get), which clones, from sixteen. An `MmapDict` reads smaller values faster.
 ///
-/// A forked child has the files with all that they promise after a [fork](crate::MmapCache), and what
-/// was held in memory at the fork; where that was lost, as [`LocalDict`](crate::dict::LocalDict) says, it
-/// reads from the files each time.
+/// After a [fork](crate::MmapCache), a child has the files with the same guarantees, and the values
+/// that were in memory at the fork. If those were lost, as
+/// [`LocalDict`](crate::dict::LocalDict#after-a-fork) explains, each read goes to the files.
 ///
-/// Memory grows with the items that were read until [`forget`](Self::forget). What is deleted or
-/// replaced through the pair is let go of; of what others delete or replace it learns when it is
-/// asked for. For values under keys of one's own, bounded by count or bytes, there is
+/// Memory grows with the items that were read, until [`forget`](Self::forget). A value that is
+/// deleted or replaced through this dictionary is dropped at once; one that others delete or replace,
+/// when it is next read. For values under keys of any form, bounded by number or bytes, use a
 /// [`DecodeCache`](crate::DecodeCache).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// use std::sync::Arc;
-/// use mmapcache::dict::{CachedDict, Dict, MmapDict};
+/// use mmapcache::dict::{CachedDict, MmapDict};
 ///
 /// let files = MmapDict::<Vec<u32>>::open(dir.path().join("primes"))?;
 /// let primes = CachedDict::new(files.clone());
 /// files.insert("small", vec![2, 3, 5])?;
 ///
-/// let first = primes.get_shared("small")?.expect("it was put");
-/// let again = primes.get_shared("small")?.expect("it was put");
+/// let first = primes.get_shared("small")?.expect("it was stored");
+/// let again = primes.get_shared("small")?.expect("it was stored");
 /// assert!(Arc::ptr_eq(&first, &again), "decoded once");
 ///
 /// files.insert("small", vec![2, 3, 5, 7])?;
-/// assert_eq!(primes.get("small")?.expect("it was put").len(), 4);
+/// assert_eq!(primes.get("small")?.expect("it was stored").len(), 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct CachedDict<V>(View<Pair, V>);
+pub type CachedDict<V> = Dict<V, Cached>;
 
-impl<V> Clone for CachedDict<V> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
+/// Dictionaries in files with decoded values in memory; see [`CachedDict`].
 impl<V: Value> CachedDict<V> {
-    /// The same items as another dictionary's, from the same place on.
+    /// Creates a dictionary of the same items, format and prefix.
     pub fn new(files: MmapDict<V>) -> Self {
-        let front = Memory::new(LocalOptions::new().prune_interval(None));
-        let behind = files.view();
-        let pair = Pair {
-            front,
-            engine: behind.store.clone(),
+        let memory = Local::new(LocalOptions::new().prune_interval(None));
+        let store = Cached {
+            memory,
+            files: files.store().clone(),
         };
-        Self(behind.on(pair))
+        files.on_store(store)
     }
 
-    /// The dictionary of another format, or type, at the same place, with the same memory in front.
-    pub fn with_format<W: Value>(&self, format: Format) -> CachedDict<W> {
-        CachedDict(self.0.of_format(format))
-    }
-
-    /// The same items without the memory in front.
+    /// Returns a dictionary of the same items without the values in memory.
     pub fn files(&self) -> MmapDict<V> {
-        MmapDict::of_view(self.0.on(self.0.store.engine.clone()))
+        self.on_store(self.store().files.clone())
     }
 
-    /// An item's value without a copy of its own: all who ask get the same, until the item is
-    /// written again.
+    /// Returns an item's value without cloning it: all callers get the same instance, until the item
+    /// is written again.
     ///
     /// # Errors
     ///
-    /// As [`Dict::get`](crate::dict::Dict::get).
-    pub fn get_shared(&self, key: impl Segments) -> Result<Option<Arc<V>>> {
-        let at = self.0.place(key)?;
-        let held = self.0.store.load(&at)?;
-        held.map(|(_, held)| held.shared(&at)).transpose()
+    /// As [all operations](Dict#errors).
+    pub fn get_shared(&self, key: impl KeyParts) -> Result<Option<Arc<V>>> {
+        let key = self.item_key(&key)?;
+        let value = self.store().load_shared(&key)?;
+        let shared = value.map(|(_, value)| value.shared(key.format()));
+        shared
+            .transpose()
+            .map_err(|source| semantics::decode_error::<V>(&key, source))
     }
 
-    /// Lets go of all that is held in memory, for all clones and views.
+    /// Drops all values in memory, also those that other dictionaries with the same memory read.
     pub fn forget(&self) {
-        self.0.store.front.forget_all();
+        self.store().memory.forget_all();
+    }
+
+    /// Returns the number of values in memory, including those that other dictionaries with the same
+    /// memory read.
+    pub fn held(&self) -> u64 {
+        self.store().memory.count()
     }
 
     #[cfg(test)]
-    pub(super) fn front(&self) -> &Memory {
-        &self.0.store.front
-    }
-
-    /// How many values are held in memory, by all clones and views.
-    pub fn held(&self) -> u64 {
-        self.0.store.front.count()
+    pub(super) fn memory(&self) -> &Local {
+        &self.store().memory
     }
 }
 
-impl<V: Value> OnStore<V> for CachedDict<V> {
-    type Store = Pair;
-
-    fn view(&self) -> &View<Pair, V> {
-        &self.0
-    }
-
-    fn with_view(&self, view: View<Pair, V>) -> Self {
-        Self(view)
+impl<V: Value> From<CachedDict<V>> for Dict<V> {
+    fn from(dict: CachedDict<V>) -> Self {
+        dict.on_store(Arc::new(dict.store().clone()))
     }
 }
 
-/// A cache, and what was read of it.
+/// The storage of a [`CachedDict`]: a cache and the values that were read from it, which its clones
+/// share.
 #[derive(Clone, Debug)]
-pub struct Pair {
-    front: Memory,
-    engine: Engine,
+pub struct Cached {
+    memory: Local,
+    files: Mmap,
 }
 
 /// The writer lock of the cache.
 #[derive(Debug)]
-pub struct Both<'a> {
-    pair: &'a Pair,
-    locked: Locked<'a>,
+struct CachedSession<'a> {
+    store: &'a Cached,
+    files: MmapSession<'a>,
 }
 
-impl Pair {
-    /// What is held of an item, or would be: of the write with this tag, or a later one.
-    fn held(
+impl Cached {
+    /// Returns an item's value from memory if its ETag is `etag`, and otherwise from `read`.
+    fn value(
         &self,
-        at: &Place,
+        key: &ItemKey,
         etag: Option<ETag>,
-        read: impl FnOnce() -> Result<Option<(ETag, Vec<u8>)>>,
-    ) -> Result<Option<(ETag, Arc<Held>)>> {
-        // A child that lost the memory in a fork reads from the files each time.
-        let known = self.front.load(at).unwrap_or_default();
-        if let (Some(etag), Some((held, value))) = (etag, known)
-            && etag == held
+        read: impl FnOnce() -> Result<Option<(ETag, StoredValue)>>,
+    ) -> Result<Option<(ETag, Arc<MemoryValue>)>> {
+        // In a child that lost the memory in a fork, each read goes to the files.
+        let known = self.memory.value(key).unwrap_or_default();
+        if let (Some(etag), Some(known)) = (etag, known)
+            && etag == known.etag
         {
-            return Ok(Some((etag, value)));
+            return Ok(Some((etag, known)));
         }
         let read = if etag.is_some() { read()? } else { None };
         Ok(match read {
-            Some((etag, encoded)) => Some((etag, self.front.hold(at, etag, &encoded))),
+            Some((etag, StoredValue::Encoded(bytes))) => {
+                Some((etag, self.memory.keep(key, etag, &bytes)))
+            }
+            Some((etag, StoredValue::InMemory(value))) => Some((etag, value)),
             None => {
-                self.front.forget(at);
+                self.memory.forget(key);
                 None
             }
         })
     }
-}
 
-impl Lookup for Pair {
-    type Stored = Arc<Held>;
-
-    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        self.engine.etag(at)
-    }
-
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
-        self.held(at, self.engine.etag(at)?, || self.engine.load(at))
+    fn load_shared(&self, key: &ItemKey) -> Result<Option<(ETag, Arc<MemoryValue>)>> {
+        self.value(key, self.files.etag(key)?, || self.files.load(key))
     }
 }
 
-impl Lookup for Both<'_> {
-    type Stored = Arc<Held>;
+fn in_memory((etag, value): (ETag, Arc<MemoryValue>)) -> (ETag, StoredValue) {
+    (etag, StoredValue::InMemory(value))
+}
 
-    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        self.locked.etag(at)
+impl Lookup for Cached {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        self.files.etag(key)
     }
 
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
-        let etag = self.locked.etag(at)?;
-        self.pair.held(at, etag, || self.locked.load(at))
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        Ok(self.load_shared(key)?.map(in_memory))
     }
 }
 
-impl Session for Both<'_> {
-    fn put(&mut self, at: &Place, encoded: &[u8]) -> Result<ETag> {
-        let put = self.locked.put(at, encoded);
-        self.pair.front.forget(at);
+impl Lookup for CachedSession<'_> {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        self.files.etag(key)
+    }
+
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        let etag = self.files.etag(key)?;
+        let value = self.store.value(key, etag, || self.files.load(key))?;
+        Ok(value.map(in_memory))
+    }
+}
+
+impl Session for CachedSession<'_> {
+    fn put(&mut self, key: &ItemKey, encoded: &[u8]) -> Result<ETag> {
+        let put = self.files.put(key, encoded);
+        self.store.memory.forget(key);
         put
     }
 
-    fn delete(&mut self, at: &Place) -> Result<bool> {
-        let deleted = self.locked.delete(at);
-        self.pair.front.forget(at);
+    fn delete(&mut self, key: &ItemKey) -> Result<bool> {
+        let deleted = self.files.delete(key);
+        self.store.memory.forget(key);
         deleted
     }
 
-    fn finish(self) -> Result<()> {
-        self.locked.finish()
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.files.commit()
     }
 }
 
-impl Store for Pair {
-    type Session<'a> = Both<'a>;
-
-    const TRANSFORMS_IN_SESSION: bool = true;
-    const NAME: &'static str = "CachedDict";
+impl Backend for Cached {
+    fn kind(&self) -> &'static str {
+        "CachedDict"
+    }
 
     fn is_append_only(&self) -> bool {
-        self.engine.is_append_only()
+        self.files.is_append_only()
     }
 
     fn path(&self) -> Option<&Path> {
-        self.engine.path()
+        self.files.path()
     }
 
-    fn begin(&self) -> Result<Both<'_>> {
-        let locked = self.engine.begin()?;
-        Ok(Both { pair: self, locked })
+    fn begin(&self) -> Result<Box<dyn Session + '_>> {
+        let files = self.files.lock()?;
+        Ok(Box::new(CachedSession { store: self, files }))
     }
 
-    fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
-        let put = self.engine.put(at, encoded);
-        self.front.forget(at);
+    fn put(&self, key: &ItemKey, encoded: &[u8]) -> Result<Option<ETag>> {
+        let put = self.files.put(key, encoded);
+        self.memory.forget(key);
         put
     }
 
-    fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
-        self.engine.keys(scope)
+    fn keys(&self, scope: Scope) -> Listing<'_, (DictKey, ETag)> {
+        self.files.keys(scope)
+    }
+
+    fn entries(&self, scope: Scope) -> Listing<'_, (DictKey, ETag, StoredValue)> {
+        let of_listing = scope.clone();
+        Box::new(self.files.list(of_listing, move |key, etag, read| {
+            let item_key = scope.item_key(&key)?;
+            let value = self.value(&item_key, Some(etag), || {
+                let read = read(&key)?;
+                Ok(read.map(|(etag, bytes)| (etag, StoredValue::Encoded(bytes))))
+            })?;
+            Ok(value.map(|(etag, value)| (key, etag, StoredValue::InMemory(value))))
+        }))
     }
 
     fn len(&self, scope: &Scope) -> Result<u64> {
-        self.engine.len(scope)
-    }
-
-    fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
-        let place = scope.clone();
-        self.engine.listing(scope, move |key, etag, read| {
-            let at = place.place(&key)?;
-            let held = self.held(&at, Some(etag), || read(&key))?;
-            Ok(held.map(|(etag, held)| (key, etag, held)))
-        })
+        self.files.len(scope)
     }
 
     fn clear(&self, scope: &Scope) -> Result<()> {
-        let cleared = self.engine.clear(scope);
-        // What was lost in a fork is held no more.
-        let _ = self.front.clear(scope);
+        let cleared = self.files.clear(scope);
+        // If the memory was lost in a fork, it has no values.
+        let _ = self.memory.clear(scope);
         cleared
     }
 
-    fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
-        self.engine.any(scope)
+    fn any_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        self.files.any_key(scope)
     }
 
-    fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {
-        self.engine.random(scope)
+    fn random_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        self.files.random_key(scope)
     }
 }

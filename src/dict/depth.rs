@@ -1,23 +1,21 @@
-//! How deeply a value in MessagePack is nested.
-//!
-//! Knows which bytes begin what, and how long that is; reads no value.
+//! The nesting depth of a value in MessagePack. Parses markers and lengths only.
 
-/// Whether more than so many lists and maps lie within each other. Of bytes that are no MessagePack,
-/// whether that is so up to where they cease to be it: no decoder gets further.
-pub(super) fn exceeds(deepest: usize, encoded: &[u8]) -> bool {
-    // How many values are still to come, at each level.
+/// Returns whether lists and maps are nested more than `max_depth` levels deep. For bytes that are
+/// not valid MessagePack, checks them up to the first invalid one: no decoder gets further.
+pub(super) fn exceeds(max_depth: usize, encoded: &[u8]) -> bool {
+    // The number of values still expected, at each level.
     let mut open: Vec<u64> = Vec::with_capacity(16);
     let mut rest = encoded;
     loop {
         if let Some(left) = open.last_mut() {
             *left -= 1;
         }
-        let Some((token, behind)) = Token::read(rest) else {
+        let Some((token, after)) = Token::read(rest) else {
             return false;
         };
-        rest = behind;
-        if let Token::Holding(items) = token {
-            if open.len() == deepest {
+        rest = after;
+        if let Token::Container(items) = token {
+            if open.len() == max_depth {
                 return true;
             }
             open.push(items);
@@ -32,36 +30,36 @@ pub(super) fn exceeds(deepest: usize, encoded: &[u8]) -> bool {
 }
 
 enum Token {
-    /// A value without others in it.
-    Plain,
-    /// A list or map, with so many values in it, keys included.
-    Holding(u64),
+    /// A value that contains no other values.
+    Scalar,
+    /// A list or map, with the number of its values, keys included.
+    Container(u64),
 }
 
 impl Token {
-    /// The token at the beginning of some bytes, and what is behind it.
+    /// Returns the token at the start of some bytes, and the bytes after it.
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (&marker, rest) = bytes.split_first()?;
         let small = u64::from(marker & 0x0f);
         Some(match marker {
-            0x80..=0x8f => (Self::Holding(2 * small), rest),
-            0x90..=0x9f => (Self::Holding(small), rest),
+            0x80..=0x8f => (Self::Container(2 * small), rest),
+            0x90..=0x9f => (Self::Container(small), rest),
             0xdc..=0xdf => {
                 let (len, rest) = number(rest, if marker & 1 == 0 { 2 } else { 4 })?;
                 let each = if marker < 0xde { 1 } else { 2 };
-                (Self::Holding(each * len), rest)
+                (Self::Container(each * len), rest)
             }
-            _ => (Self::Plain, behind_plain(marker, rest)?),
+            _ => (Self::Scalar, after_scalar(marker, rest)?),
         })
     }
 }
 
-/// What is behind a value without others in it.
-fn behind_plain(marker: u8, rest: &[u8]) -> Option<&[u8]> {
+/// Returns the bytes after a value that contains no other values.
+fn after_scalar(marker: u8, rest: &[u8]) -> Option<&[u8]> {
     let (len, rest) = match marker {
         0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => (0, rest),
         0xa0..=0xbf => (u64::from(marker & 0x1f), rest),
-        // Bytes and texts with a length in front; extensions have a type as well.
+        // Bytes and texts, preceded by their length; extensions have a type as well.
         0xc4 | 0xd9 => number(rest, 1)?,
         0xc5 | 0xda => number(rest, 2)?,
         0xc6 | 0xdb => number(rest, 4)?,
@@ -79,7 +77,7 @@ fn behind_plain(marker: u8, rest: &[u8]) -> Option<&[u8]> {
     rest.get(usize::try_from(len).ok()?..)
 }
 
-/// A number of so many bytes, and what is behind it.
+/// Returns the big-endian number in the first `len` bytes, and the bytes after it.
 fn number(bytes: &[u8], len: usize) -> Option<(u64, &[u8])> {
     let (digits, rest) = bytes.split_at_checked(len)?;
     let number = digits

@@ -1,54 +1,50 @@
-//! Looks for numbers in a value that JSON has no text for: infinite ones, and those that are none.
+//! Finds numbers that are not finite: JSON cannot express them.
 //!
-//! `serde_json` writes them as `null`, which reads as something else or not at all. Knows the shapes
-//! of serde's data model, and writes nothing.
+//! `serde_json` writes them as `null`, which decodes as another value or not at all. This serializer
+//! visits a value and writes nothing.
 
 use serde::Serialize;
 use serde::ser::{self, Error as _, Serializer};
 use serde_json::Error;
 
-/// Whether all numbers of a value are finite.
-///
-/// # Errors
-///
-/// One that names the first that is not.
+/// Checks that all numbers of a value are finite. The error names the first that is not.
 pub(super) fn check(value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
     value.serialize(Finite)
 }
 
-/// Goes through a value.
+/// A serializer that visits all numbers of a value.
 struct Finite;
 
-type Done = Result<(), Error>;
+type Checked = Result<(), Error>;
 
-/// What holds no number that could be other than finite.
-macro_rules! passes {
+/// Values that contain no float.
+macro_rules! accept {
     ($($method:ident: $type:ty),*) => {
-        $(fn $method(self, _: $type) -> Done {
+        $(fn $method(self, _: $type) -> Checked {
             Ok(())
         })*
     };
 }
 
-/// What is made of others, one after the other, with names or without.
-macro_rules! goes_through {
+/// Values that consist of other values, with or without names.
+macro_rules! check_parts {
     ($($part:ident: $method:ident($($name:ty)?)),*) => {
         $(impl ser::$part for Finite {
             type Ok = ();
             type Error = Error;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Done {
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Checked {
                 check(value)
             }
 
-            fn end(self) -> Done {
+            fn end(self) -> Checked {
                 Ok(())
             }
         })*
     };
 }
 
-goes_through!(
+check_parts!(
     SerializeSeq: serialize_element(),
     SerializeTuple: serialize_element(),
     SerializeTupleStruct: serialize_field(),
@@ -61,16 +57,16 @@ impl ser::SerializeMap for Finite {
     type Ok = ();
     type Error = Error;
 
-    /// Keys are texts in JSON, and refused there where they cannot be.
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Done {
+    /// A key is a text in JSON; `serde_json` refuses keys that cannot be.
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Checked {
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Checked {
         check(value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> Checked {
         Ok(())
     }
 }
@@ -86,41 +82,47 @@ impl Serializer for Finite {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    passes!(
+    accept!(
         serialize_bool: bool, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
         serialize_i128: i128, serialize_u128: u128, serialize_unit_struct: &'static str
     );
 
-    fn serialize_f32(self, number: f32) -> Done {
+    fn serialize_f32(self, number: f32) -> Checked {
         self.serialize_f64(number.into())
     }
 
-    fn serialize_f64(self, number: f64) -> Done {
+    fn serialize_f64(self, number: f64) -> Checked {
         if number.is_finite() {
             return Ok(());
         }
-        Err(Error::custom(format_args!("{number} is no number in JSON")))
+        Err(Error::custom(format_args!(
+            "JSON cannot express the number {number}"
+        )))
     }
 
-    fn serialize_none(self) -> Done {
+    fn serialize_none(self) -> Checked {
         Ok(())
     }
 
-    fn serialize_unit(self) -> Done {
+    fn serialize_unit(self) -> Checked {
         Ok(())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Done {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Checked {
         check(value)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Done {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Checked {
         Ok(())
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Done {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Checked {
         check(value)
     }
 
@@ -130,7 +132,7 @@ impl Serializer for Finite {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Done {
+    ) -> Checked {
         check(value)
     }
 

@@ -1,8 +1,5 @@
-//! A dictionary in memory.
-//!
-//! Knows how it is made; what it holds lies in `local/memory.rs`.
+//! Dictionaries in memory: how they are created, and what only they can do.
 
-mod held;
 mod memory;
 mod options;
 #[cfg(all(test, not(loom)))]
@@ -12,51 +9,50 @@ mod turns;
 
 use std::sync::Arc;
 
+use crate::dict::dictionary::Dict;
 use crate::dict::error::Result;
-use crate::dict::format::{Format, Value};
-use crate::dict::segments::Segments;
-use crate::dict::semantics::OnStore;
-use crate::dict::store::Lookup;
-use crate::dict::view::View;
+use crate::dict::format::Value;
+use crate::dict::key::KeyParts;
 
-pub(super) use crate::dict::local::held::Held;
-pub(super) use crate::dict::local::memory::Memory;
+pub use crate::dict::local::memory::Local;
 pub use crate::dict::local::options::LocalOptions;
 
-/// A dictionary in memory: for tests, for what need not last, and in front of slower ones.
+/// A dictionary in memory: for tests, for data that need not persist, and as a cache of slower data.
 ///
-/// It behaves as an [`MmapDict`](crate::dict::MmapDict): values are encoded when they are put and decoded
-/// when they are first read, so they are apart from what the caller does with theirs, and what the
-/// format cannot express is refused. Further reads clone the decoded value;
-/// [`get_shared`](Self::get_shared) does without even that.
+/// It behaves as an [`MmapDict`](crate::dict::MmapDict): values are encoded when they are stored and
+/// decoded when they are first read, so later changes of the caller's value do not reach the item,
+/// and a value that the format cannot express is refused. Further reads clone the decoded value;
+/// [`get_shared`](Self::get_shared) does not even clone.
 ///
-/// Clones, sub-dictionaries and dictionaries of [other formats](Self::with_format) share one tree,
-/// and may be used by many threads. A transformation runs its closure beside the tree, and again
-/// where somebody else wrote the item meanwhile. Transformations of one item take turns, but wait no
-/// longer than a second: a closure that waits for another one's is slow, and not stuck.
+/// Clones, sub-dictionaries and dictionaries of [other formats](Dict::with_format) share one tree,
+/// and many threads can use them. The closure of an update runs without a lock on the tree, and
+/// again if another thread wrote the item during that. Updates of one item take turns, but wait for
+/// at most a second: a closure that waits for another one's turn is slow, and not deadlocked.
 ///
 /// # Cost
 ///
-/// A read takes a shared lock and a walk down the segments, a write the same with the exclusive
-/// lock, and neither allocates for the tree but for new segments. Listing takes the lock for a few
-/// items at a time. An item takes its encoded bytes, the decoded value once it was read, and some
-/// 200 bytes.
+/// A read takes a shared lock and walks down the parts of the key, a write does the same with the
+/// exclusive lock, and neither allocates in the tree except for new parts. Listing takes the lock
+/// for a few items at a time. An item takes its encoded bytes, the decoded value after it was first
+/// read, and about 200 bytes.
+///
+/// Deletions leave empty nodes in the tree. After every
+/// [`prune_interval`](LocalOptions::prune_interval) deletions the tree is searched for them.
 ///
 /// # After a fork
 ///
-/// A forked child has all items of the fork, and goes on with a dictionary of its own; `fork` waits
-/// for the threads that are at work in the tree, which takes microseconds, and as long as `len`,
-/// `clear` and the like take. Transformations that other threads had begun are not done in the child.
+/// A forked child has all items as of the fork, and continues with a dictionary of its own. `fork`
+/// waits for the threads that are using the tree, which takes microseconds, or as long as `len`,
+/// `clear` and similar operations take. Updates that other threads had begun are not done in the
+/// child.
 ///
-/// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
-/// of a call of this dictionary, or a thread is stopped there. In the child everything that reads or
-/// writes the tree is [`DictError::Forked`](crate::dict::DictError::Forked) then.
-///
-/// Deletions leave empty nodes behind; each so many of them
-/// ([`prune_interval`](LocalOptions::prune_interval)) the tree is searched for these.
+/// `fork` waits for at most ten seconds. That limit is reached if a signal handler forks in the
+/// middle of an operation of this dictionary, or if a thread is stopped there. In the child, every
+/// operation that reads or writes the tree then returns
+/// [`DictError::Forked`](crate::dict::DictError::Forked).
 ///
 /// ```
-/// use mmapcache::dict::{Dict, LocalDict};
+/// use mmapcache::dict::LocalDict;
 ///
 /// let scores = LocalDict::<u32>::new();
 /// scores.insert(["chess", "ada"], 1_900)?;
@@ -64,70 +60,50 @@ pub use crate::dict::local::options::LocalOptions;
 ///
 /// let chess = scores.subdict("chess")?;
 /// assert_eq!(chess.len()?, 2);
-/// assert_eq!(chess.pop("bob")?, Some(1_750));
+/// assert_eq!(chess.take("bob")?, Some(1_750));
 /// assert!(!scores.contains(["chess", "bob"])?);
 /// # Ok::<(), mmapcache::dict::DictError>(())
 /// ```
-#[derive(Debug)]
-pub struct LocalDict<V>(View<Memory, V>);
+pub type LocalDict<V> = Dict<V, Local>;
 
-impl<V> Clone for LocalDict<V> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-/// An empty dictionary of JSON values.
+/// Creates an empty dictionary of JSON values.
 impl<V: Value> Default for LocalDict<V> {
     fn default() -> Self {
         Self::new()
     }
 }
 
+/// Dictionaries in memory; see [`LocalDict`].
 impl<V: Value> LocalDict<V> {
-    /// An empty dictionary of JSON values.
+    /// Creates an empty dictionary of JSON values.
     pub fn new() -> Self {
         Self::with(&LocalOptions::new())
     }
 
-    /// An empty dictionary as the options say.
+    /// Creates an empty dictionary with options.
     pub fn with(options: &LocalOptions) -> Self {
-        Self(View::new(Memory::new(options), options.format))
+        Self::on_whole(Local::new(options), options.format)
     }
 
-    /// The dictionary of another format, or type, at the same place of the same tree. Formats are
-    /// namespaces of their own: no item of one is seen in the other.
-    pub fn with_format<W: Value>(&self, format: Format) -> LocalDict<W> {
-        LocalDict(self.0.of_format(format))
-    }
-
-    /// An item's value without a copy of its own: all who ask get the same, until the item is
-    /// written again.
+    /// Returns an item's value without cloning it: all callers get the same instance, until the item
+    /// is written again.
     ///
     /// # Errors
     ///
-    /// As [`Dict::get`](crate::dict::Dict::get).
-    pub fn get_shared(&self, key: impl Segments) -> Result<Option<Arc<V>>> {
-        let at = self.0.place(key)?;
-        let held = self.0.store.load(&at)?;
-        held.map(|(_, held)| held.shared(&at)).transpose()
+    /// As [all operations](Dict#errors).
+    pub fn get_shared(&self, key: impl KeyParts) -> Result<Option<Arc<V>>> {
+        self.store().shared(&self.item_key(&key)?)
     }
 
-    /// Nodes of the tree, empty ones included, whatever the view: one for the root, and one for each
-    /// segment that keys have in front of their last.
+    /// Returns the number of nodes of the whole tree, empty ones included: one for the root, and one
+    /// for each part that a key has before its last.
     pub fn nodes(&self) -> usize {
-        self.0.store.nodes()
+        self.store().nodes()
     }
 }
 
-impl<V: Value> OnStore<V> for LocalDict<V> {
-    type Store = Memory;
-
-    fn view(&self) -> &View<Memory, V> {
-        &self.0
-    }
-
-    fn with_view(&self, view: View<Memory, V>) -> Self {
-        Self(view)
+impl<V: Value> From<LocalDict<V>> for Dict<V> {
+    fn from(dict: LocalDict<V>) -> Self {
+        dict.on_store(Arc::new(dict.store().clone()))
     }
 }

@@ -1,254 +1,204 @@
-//! A dictionary in the files of a cache.
-//!
-//! Knows how places become the engine's keys; all else the engine knows.
+//! Dictionaries in the files of a cache.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::cache::MmapCache;
-use crate::engine::{Options, Version, Writer};
+use crate::engine::{Entry, Options, Version, Writer};
 use crate::error::{self, Error};
 
-use crate::dict::error::{DictError, Policy, Result};
-use crate::dict::etag::ETag;
+use crate::dict::conditional::ETag;
+use crate::dict::dictionary::Dict;
+use crate::dict::error::{DictError, Result};
 use crate::dict::format::{Format, Value};
+use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::DictKey;
-use crate::dict::prefix::SEPARATOR;
-use crate::dict::semantics::OnStore;
-use crate::dict::store::{Lookup, Place, Scope, Session, Store, Stored, first_item};
-use crate::dict::view::View;
+use crate::dict::sample::random_key_of;
+use crate::dict::store::{Backend, Listing, Lookup, Session, first_item};
+use crate::dict::stored::StoredValue;
 
 /// A dictionary in the files of an [`MmapCache`], shared by threads and processes.
 ///
-/// Conditional operations and transformations are atomic among all of them: they hold the writer
-/// lock. What survives a kill or a power loss is what the cache's [`Durability`](crate::Durability)
-/// says. Reads take no lock and verify checksums; a damaged entry is an error that
+/// Conditional operations and updates are atomic among all of them: they hold the writer lock. The
+/// cache's [`Durability`](crate::Durability) says what survives a kill or a power loss. Reads take
+/// no lock and verify checksums. A corrupted entry is an error that
 /// [`is_corruption`](DictError::is_corruption), and can be replaced and deleted.
 ///
-/// An item is an entry of the cache under its format's name and its segments, joined by `/`:
-/// `json/users/42`. Entries that are no items may be there beside them.
+/// An item is an entry of the cache; its key is the name of the format and the parts of the item's
+/// key, joined by `/`: `json/users/42`. The cache may have other entries as well.
 ///
 /// # Cost
 ///
-/// Beside coding, an item costs what its entry costs: a read no lock and no copy but of the encoded
-/// value, a write the lock. Listing, [`len`](crate::dict::Dict::len), [`clear`](crate::dict::Dict::clear) and
-/// [`subdicts`](crate::dict::Dict::subdicts) read the keys of the whole cache, whatever view they are
-/// asked of, and of the values only those that are handed out.
+/// Besides encoding and decoding, an item costs what its entry costs: a read takes no lock and
+/// copies the encoded value once, a write takes the writer lock. Listing, [`len`](Dict::len),
+/// [`clear`](Dict::clear) and [`subdicts`](Dict::subdicts) read the keys of the whole cache, also in
+/// a sub-dictionary, and only those values that they return.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// use mmapcache::dict::{Condition, Dict, ETagState, MmapDict, Retrieve, Write};
+/// use mmapcache::Update;
+/// use mmapcache::dict::{Condition, MmapDict, Retrieve};
 ///
 /// let settings = MmapDict::<String>::open(dir.path().join("settings"))?;
 /// settings.insert(["editor", "theme"], "dark".to_owned())?;
 ///
-/// // Whoever changed it first wins.
-/// let seen = settings.get_with_etag(["editor", "theme"])?.expect("it was put");
-/// let write = Write::Value("light".to_owned());
-/// let result =
-///     settings.set_if(["editor", "theme"], write, Condition::Same, seen.etag, Retrieve::Always)?;
-/// assert!(result.satisfied);
+/// // Only if no other process has changed it since it was read.
+/// let seen = settings.get_with_etag(["editor", "theme"])?.expect("it was stored");
+/// let update = Update::Put("light".to_owned());
+/// let outcome =
+///     settings.set_if(["editor", "theme"], update, Condition::Same, seen.etag, Retrieve::Always)?;
+/// assert!(outcome.is_satisfied());
 ///
 /// let editor = settings.subdict("editor")?;
 /// assert_eq!(editor.get("theme")?.as_deref(), Some("light"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct MmapDict<V>(View<Engine, V>);
+pub type MmapDict<V> = Dict<V, Mmap>;
 
-impl<V> Clone for MmapDict<V> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
+/// Dictionaries in files; see [`MmapDict`].
 impl<V: Value> MmapDict<V> {
     /// Opens the cache at a path, or creates it, as a dictionary of JSON values.
     ///
     /// # Errors
     ///
-    /// [`DictError::Backend`] with what [`MmapCache::open`] says.
+    /// Returns [`DictError::Backend`] with the error of [`MmapCache::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, Format::Json, &Options::new())
     }
 
-    /// Opens a cache as the options say, as a dictionary of values in a format.
+    /// Opens a cache with options, as a dictionary of values in a format.
     ///
-    /// With [`append_only`](Options::append_only) the policy is written into the file, and holds for
-    /// everybody who opens it, as a dictionary or a cache, as long as the file stands.
+    /// [`append_only`](Options::append_only) is stored in the file when the cache is created, and
+    /// holds for every process that opens it, as a dictionary or as a cache.
     ///
     /// # Errors
     ///
-    /// [`DictError::Backend`] with what [`Options::open`] says.
+    /// Returns [`DictError::Backend`] with the error of [`Options::open`].
     pub fn open_with(path: impl AsRef<Path>, format: Format, options: &Options) -> Result<Self> {
         let cache = options.open(path).map_err(failed("open the cache", None))?;
         Ok(Self::on(Arc::new(cache), format))
     }
 
-    /// A dictionary on a cache that is open already.
+    /// Creates a dictionary on a cache that is already open.
     pub fn on(cache: Arc<MmapCache>, format: Format) -> Self {
-        Self(View::new(Engine(cache), format))
+        Self::on_whole(Mmap(cache), format)
     }
 
-    /// The dictionary of another format, or type, at the same place of the same cache. Formats are
-    /// namespaces of their own: no item of one is seen in the other.
-    pub fn with_format<W: Value>(&self, format: Format) -> MmapDict<W> {
-        MmapDict(self.0.of_format(format))
-    }
-
-    pub(super) fn of_view(view: View<Engine, V>) -> Self {
-        Self(view)
-    }
-
-    /// The cache: for its statistics, [`flush`](MmapCache::flush), [`compact`](MmapCache::compact)
-    /// and the like.
+    /// Returns the cache: for its statistics, [`flush`](MmapCache::flush),
+    /// [`compact`](MmapCache::compact) and other maintenance.
     pub fn cache(&self) -> &MmapCache {
-        &self.0.store.0
+        &self.store().0
     }
 }
 
-impl<V: Value> OnStore<V> for MmapDict<V> {
-    type Store = Engine;
-
-    fn view(&self) -> &View<Engine, V> {
-        &self.0
-    }
-
-    fn with_view(&self, view: View<Engine, V>) -> Self {
-        Self(view)
+impl<V: Value> From<MmapDict<V>> for Dict<V> {
+    fn from(dict: MmapDict<V>) -> Self {
+        dict.on_store(Arc::new(dict.store().clone()))
     }
 }
 
-/// A cache that dictionaries share.
+/// The storage of an [`MmapDict`]: a cache, which its clones share.
 #[derive(Clone)]
-pub struct Engine(Arc<MmapCache>);
+pub struct Mmap(Arc<MmapCache>);
 
-impl fmt::Debug for Engine {
+impl fmt::Debug for Mmap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// The writer lock.
+/// The writer lock of the cache.
 #[derive(Debug)]
-pub struct Locked<'a> {
+pub(super) struct MmapSession<'a> {
     cache: &'a MmapCache,
     writer: Writer<'a>,
 }
 
-/// What is said where the engine fails at an item, or at none.
-fn failed(operation: &'static str, at: Option<&Place>) -> impl FnOnce(Error) -> DictError {
-    let key = at.map(|at| at.key.clone());
-    move |source| match source {
-        Error::AppendOnly { .. } => DictError::MutationPolicy {
-            policy: Policy::AppendOnly,
-            key,
-        },
-        source => DictError::Backend {
-            operation,
-            key,
-            source,
-        },
+impl MmapSession<'_> {
+    pub(super) fn commit(self) -> Result<()> {
+        let committed = self.writer.commit();
+        committed.map_err(failed("make the change durable", None))
     }
 }
 
-/// The engine's key of an item.
-fn engine_key(at: &Place) -> Vec<u8> {
-    let (format, key) = (at.format.name(), at.key.as_str());
-    [format.as_bytes(), b"/", key.as_bytes()].concat()
-}
-
-impl Scope {
-    /// What the engine's keys of this scope begin with.
-    fn engine_prefix(&self) -> String {
-        let mut prefix = format!("{}{SEPARATOR}", self.format);
-        if !self.within.is_empty() {
-            prefix.push_str(self.within.as_str());
-            prefix.push(SEPARATOR);
+/// Converts an error of the engine. `key` is the item that the operation is about, if it is one.
+fn failed<'k>(
+    operation: &'static str,
+    key: impl Into<Option<&'k ItemKey>>,
+) -> impl FnOnce(Error) -> DictError {
+    let key = key.into();
+    move |source| {
+        let key = key.map(ItemKey::to_dict_key);
+        match source {
+            Error::AppendOnly { .. } => DictError::AppendOnly { key },
+            source => DictError::Backend {
+                operation,
+                key,
+                source,
+            },
         }
-        prefix
     }
 }
 
-/// The key of an entry of a scope, relative to it; none for entries elsewhere.
-fn relative(prefix: &str, engine_key: &[u8]) -> Option<Result<DictKey>> {
-    let rest = engine_key.strip_prefix(prefix.as_bytes())?;
-    let key = match std::str::from_utf8(rest) {
-        Ok(text) => DictKey::parse(text).map_err(Some),
-        Err(_) => Err(None),
-    };
-    Some(key.map_err(|source| DictError::ForeignKey {
-        key: String::from_utf8_lossy(engine_key).into_owned(),
-        source,
+/// Converts the result of a look-up of a version.
+fn etag_of(key: &ItemKey, version: error::Result<Option<Version>>) -> Result<Option<ETag>> {
+    let version = version.map_err(failed("look the item up", key))?;
+    Ok(version.map(ETag::new))
+}
+
+/// Converts the result of reading an entry.
+fn loaded(
+    key: &ItemKey,
+    entry: error::Result<Option<Entry>>,
+) -> Result<Option<(ETag, StoredValue)>> {
+    let entry = entry.map_err(failed("read the item", key))?;
+    Ok(entry.map(|entry| {
+        let etag = ETag::new(entry.version());
+        (etag, StoredValue::Encoded(entry.into_value()))
     }))
 }
 
-impl Stored for Vec<u8> {
-    fn decode<V: Value>(&self, at: &Place) -> Result<V> {
-        at.decode(self)
+impl Lookup for Mmap {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        etag_of(key, self.0.mtime(key.as_bytes()))
+    }
+
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        loaded(key, self.0.entry(key.as_bytes()))
     }
 }
 
-impl Lookup for Engine {
-    type Stored = Vec<u8>;
-
-    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        let version = self.0.mtime(&engine_key(at));
-        Ok(version
-            .map_err(failed("look the item up", Some(at)))?
-            .map(ETag::new))
+impl Lookup for MmapSession<'_> {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        etag_of(key, self.cache.mtime(key.as_bytes()))
     }
 
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Vec<u8>)>> {
-        let entry = self.0.entry(&engine_key(at));
-        let entry = entry.map_err(failed("read the item", Some(at)))?;
-        Ok(entry.map(|entry| (ETag::new(entry.version()), entry.into_value())))
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        loaded(key, self.writer.entry(key.as_bytes()))
     }
 }
 
-impl Lookup for Locked<'_> {
-    type Stored = Vec<u8>;
-
-    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        let version = self.cache.mtime(&engine_key(at));
-        Ok(version
-            .map_err(failed("look the item up", Some(at)))?
-            .map(ETag::new))
+impl Session for MmapSession<'_> {
+    fn put(&mut self, key: &ItemKey, encoded: &[u8]) -> Result<ETag> {
+        let version = self.writer.put(key.as_bytes(), encoded);
+        version.map(ETag::new).map_err(failed("put the item", key))
     }
 
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Vec<u8>)>> {
-        let entry = self.writer.entry(&engine_key(at));
-        let entry = entry.map_err(failed("read the item", Some(at)))?;
-        Ok(entry.map(|entry| (ETag::new(entry.version()), entry.into_value())))
-    }
-}
-
-impl Session for Locked<'_> {
-    fn put(&mut self, at: &Place, encoded: &[u8]) -> Result<ETag> {
-        let version = self.writer.put(&engine_key(at), encoded);
-        version
-            .map(ETag::new)
-            .map_err(failed("put the item", Some(at)))
+    fn delete(&mut self, key: &ItemKey) -> Result<bool> {
+        let deleted = self.writer.delete(key.as_bytes());
+        deleted.map_err(failed("delete the item", key))
     }
 
-    fn delete(&mut self, at: &Place) -> Result<bool> {
-        let deleted = self.writer.delete(&engine_key(at));
-        deleted.map_err(failed("delete the item", Some(at)))
-    }
-
-    fn finish(self) -> Result<()> {
-        self.writer
-            .commit()
-            .map_err(failed("make the change durable", None))
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.commit()
     }
 }
 
-impl Store for Engine {
-    type Session<'a> = Locked<'a>;
-
-    const TRANSFORMS_IN_SESSION: bool = true;
-    const NAME: &'static str = "MmapDict";
+impl Backend for Mmap {
+    fn kind(&self) -> &'static str {
+        "MmapDict"
+    }
 
     fn is_append_only(&self) -> bool {
         self.0.is_append_only()
@@ -258,35 +208,33 @@ impl Store for Engine {
         Some(self.0.path())
     }
 
-    fn begin(&self) -> Result<Locked<'_>> {
-        let writer = self
-            .0
-            .writer()
-            .map_err(failed("take the writer lock", None))?;
-        Ok(Locked {
-            cache: &self.0,
-            writer,
-        })
+    fn begin(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(self.lock()?))
     }
 
-    fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
-        let key = engine_key(at);
-        let version: error::Result<Option<Version>> = if self.is_append_only() {
-            self.0.insert_if_absent(&key, encoded)
+    fn put(&self, key: &ItemKey, encoded: &[u8]) -> Result<Option<ETag>> {
+        let version = if self.is_append_only() {
+            self.0.insert_if_absent(key.as_bytes(), encoded)
         } else {
-            self.0.put(&key, encoded).map(Some)
+            self.0.put(key.as_bytes(), encoded).map(Some)
         };
-        let version = version.map_err(failed("put the item", Some(at)))?;
+        let version = version.map_err(failed("put the item", key))?;
         Ok(version.map(ETag::new))
     }
 
-    fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
-        self.listing(scope, |key, etag, _| Ok(Some((key, etag))))
+    fn keys(&self, scope: Scope) -> Listing<'_, (DictKey, ETag)> {
+        Box::new(self.list(scope, |key, etag, _| Ok(Some((key, etag)))))
     }
 
-    /// Counts what begins as its keys do, as fast as the keys can be listed.
+    fn entries(&self, scope: Scope) -> Listing<'_, (DictKey, ETag, StoredValue)> {
+        Box::new(self.list(scope, |key, _, read| {
+            Ok(read(&key)?.map(|(etag, bytes)| (key, etag, StoredValue::Encoded(bytes))))
+        }))
+    }
+
+    /// Counts the entries whose keys begin as those of the scope, as fast as keys can be listed.
     fn len(&self, scope: &Scope) -> Result<u64> {
-        let prefix = scope.engine_prefix();
+        let prefix = scope.item_prefix();
         let mut keys = self.0.keys().map_err(failed("list the keys", None))?;
         let mut len = 0;
         while let Some(key) = keys.next_borrowed() {
@@ -294,12 +242,6 @@ impl Store for Engine {
             len += u64::from(key.starts_with(prefix.as_bytes()));
         }
         Ok(len)
-    }
-
-    fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Vec<u8>)>> {
-        self.listing(scope, |key, _, read| {
-            Ok(read(&key)?.map(|(etag, stored)| (key, etag, stored)))
-        })
     }
 
     fn clear(&self, scope: &Scope) -> Result<()> {
@@ -313,8 +255,8 @@ impl Store for Engine {
             let mut session = self.begin()?;
             for item in batch {
                 match item {
-                    Ok((key, _)) => drop(session.delete(&scope.place(&key)?)?),
-                    // What cannot be read, or is no item, does not keep the others.
+                    Ok((key, _)) => drop(session.delete(&scope.item_key(&key)?)?),
+                    // An entry that cannot be read, or is not an item, does not keep the others.
                     Err(error) => cleared = cleared.and(Err(error)),
                 }
             }
@@ -322,58 +264,71 @@ impl Store for Engine {
         }
     }
 
-    /// A few draws first: where many entries were deleted, a listing passes all their places before
-    /// it meets one that is left. Emptying a dictionary of 50,000 items one by one takes 0.08 s so,
-    /// and 9.4 s without.
-    fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
-        for _ in 0..ANY_TRIES {
-            match self.draw(scope)? {
-                Drawn::Item(key) => return Ok(Some(key)),
-                Drawn::Other(_) => {}
-                Drawn::Nothing => return Ok(None),
+    /// Tries a few random entries first: after many deletions, a listing passes all the free slots
+    /// before it finds an entry. Emptying a dictionary of 50,000 items one by one takes 0.08 s with
+    /// this and 9.4 s without.
+    fn any_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        for _ in 0..ANY_KEY_TRIES {
+            match self.sample(scope)? {
+                Sampled::Item(key) => return Ok(Some(key)),
+                Sampled::Other(_) => {}
+                Sampled::Nothing => return Ok(None),
             }
         }
         first_item(self.keys(scope.clone()))
     }
 
-    fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {
-        for _ in 0..RANDOM_TRIES {
-            match self.draw(scope)? {
-                Drawn::Item(key) => return Ok(Some(key)),
-                Drawn::Other(Some(error)) => return Err(error),
-                Drawn::Other(None) => {}
-                Drawn::Nothing => return Ok(None),
+    fn random_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        for _ in 0..RANDOM_KEY_TRIES {
+            match self.sample(scope)? {
+                Sampled::Item(key) => return Ok(Some(key)),
+                Sampled::Other(Some(error)) => return Err(error),
+                Sampled::Other(None) => {}
+                Sampled::Nothing => return Ok(None),
             }
         }
-        crate::dict::sample::of(self.keys(scope.clone()))
+        random_key_of(self.keys(scope.clone()))
     }
 }
 
-/// What an entry of the cache that was drawn is to a scope.
-enum Drawn {
+/// A random entry of the cache, as seen from a scope.
+enum Sampled {
     Item(DictKey),
-    /// No item of it; with an error where it should be one.
+    /// Not an item of the scope. With an error if its key begins as those of the scope.
     Other(Option<DictError>),
-    /// There is no entry.
+    /// The cache has no entry.
     Nothing,
 }
 
-/// Reads the value of the item that was listed last; none where it was deleted since.
+/// Reads the value of the item that was listed last; `None` if the item was deleted since.
 pub(super) type ReadListed<'r> = &'r mut dyn FnMut(&DictKey) -> Result<Option<(ETag, Vec<u8>)>>;
 
-impl Engine {
-    /// Lists the items of a scope. `each` makes of a key, its tag and its value, if it reads it, what
-    /// is listed, or nothing.
+impl Mmap {
+    pub(super) fn lock(&self) -> Result<MmapSession<'_>> {
+        let writer = self
+            .0
+            .writer()
+            .map_err(failed("take the writer lock", None));
+        Ok(MmapSession {
+            cache: &self.0,
+            writer: writer?,
+        })
+    }
+
+    /// Lists the items of a scope. `each` converts a key, its ETag and, if it reads it, its value.
     ///
-    /// The value is read from the slot that was listed, not looked up by its key: a damaged index may
-    /// list a key that a lookup does not find, and it must not be passed over as if it were deleted.
-    pub(super) fn listing<T>(
+    /// The value is read from the slot that was listed, and not looked up by its key: a corrupted
+    /// index may list a key that a look-up does not find, which must not look like a deletion.
+    pub(super) fn list<T>(
         &self,
         scope: Scope,
         mut each: impl FnMut(DictKey, ETag, ReadListed<'_>) -> Result<Option<T>>,
     ) -> impl Iterator<Item = Result<T>> {
-        let prefix = scope.engine_prefix();
-        let (mut keys, error) = begun(self.0.keys());
+        let prefix = scope.item_prefix();
+        let (mut keys, error) = match self.0.keys() {
+            Ok(keys) => (Some(keys), None),
+            Err(error) => (None, Some(Err(failed("list the keys", None)(error)))),
+        };
         let items = std::iter::from_fn(move || {
             let keys = keys.as_mut()?;
             loop {
@@ -381,7 +336,7 @@ impl Engine {
                     Ok(item) => item,
                     Err(error) => return Some(Err(failed("list the keys", None)(error))),
                 };
-                let key = match relative(&prefix, key) {
+                let key = match relative_key(&prefix, key) {
                     Some(Ok(key)) => key,
                     Some(Err(error)) => return Some(Err(error)),
                     None => continue,
@@ -391,8 +346,8 @@ impl Engine {
                     match keys.value_of_last(&mut value) {
                         Ok(version) => Ok(version.map(|version| (ETag::new(version), value))),
                         Err(error) => {
-                            let at = scope.place(key)?;
-                            Err(failed("read the item", Some(&at))(error))
+                            let key = scope.item_key(key)?;
+                            Err(failed("read the item", &key)(error))
                         }
                     }
                 };
@@ -404,34 +359,39 @@ impl Engine {
         error.into_iter().chain(items)
     }
 
-    /// Draws an entry of the whole cache.
-    fn draw(&self, scope: &Scope) -> Result<Drawn> {
-        let drawn = self.0.random_key();
-        let Some(key) = drawn.map_err(failed("choose a key", None))? else {
-            return Ok(Drawn::Nothing);
+    /// Returns a random entry of the whole cache.
+    fn sample(&self, scope: &Scope) -> Result<Sampled> {
+        let sampled = self.0.random_key();
+        let Some(key) = sampled.map_err(failed("choose a key", None))? else {
+            return Ok(Sampled::Nothing);
         };
-        Ok(match relative(&scope.engine_prefix(), &key) {
-            Some(Ok(key)) => Drawn::Item(key),
-            Some(Err(error)) => Drawn::Other(Some(error)),
-            None => Drawn::Other(None),
+        Ok(match relative_key(&scope.item_prefix(), &key) {
+            Some(Ok(key)) => Sampled::Item(key),
+            Some(Err(error)) => Sampled::Other(Some(error)),
+            None => Sampled::Other(None),
         })
     }
 }
 
-/// Items that one hold of the lock deletes at most: others get their turn in between.
+/// Returns the key of an entry relative to a scope; `None` if the entry is outside of it.
+fn relative_key(prefix: &str, engine_key: &[u8]) -> Option<Result<DictKey>> {
+    let rest = engine_key.strip_prefix(prefix.as_bytes())?;
+    let key = match std::str::from_utf8(rest) {
+        Ok(text) => DictKey::parse(text).map_err(Some),
+        Err(_) => Err(None),
+    };
+    Some(key.map_err(|source| DictError::ForeignKey {
+        key: String::from_utf8_lossy(engine_key).into_owned(),
+        source,
+    }))
+}
+
+/// Items that `clear` deletes for one hold of the lock, so that other writers get it in between.
 const CLEARED_AT_ONCE: usize = 256;
 
-/// Keys of the whole cache that are drawn in the hope that one is of the scope. Where a scope has a
-/// hundredth of the entries, two of three times one is; after that the keys are listed.
-const RANDOM_TRIES: usize = 100;
+/// Random entries of the whole cache that `random_key` tries before it lists the keys. Of a scope
+/// with a hundredth of the entries, it finds an item in two of three calls.
+const RANDOM_KEY_TRIES: usize = 100;
 
-/// As many where any key will do, which a listing finds as well.
-const ANY_TRIES: usize = 8;
-
-/// A listing that began, or the error why it did not.
-fn begun<T, I>(listing: error::Result<T>) -> (Option<T>, Option<Result<I>>) {
-    match listing {
-        Ok(listing) => (Some(listing), None),
-        Err(error) => (None, Some(Err(failed("list the keys", None)(error)))),
-    }
-}
+/// The same for `any_key`, for which a listing is as good.
+const ANY_KEY_TRIES: usize = 8;

@@ -1,16 +1,15 @@
-//! The newest, or oldest, of many keys.
-//!
-//! Knows tags and an order, and holds no more keys than are asked for.
+//! The newest or oldest keys of a listing, in a bounded heap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::dict::conditional::ETag;
 use crate::dict::error::Result;
-use crate::dict::etag::ETag;
 use crate::dict::key::DictKey;
 
-/// Keys with the place in time that they are chosen by; the one to go first is on top.
+/// The keys with the least ranks that were seen, at most `at_most` of them.
 pub(super) struct Newest<T> {
+    /// The key with the greatest rank is on top: it is replaced first.
     kept: BinaryHeap<(T, DictKey)>,
     at_most: usize,
 }
@@ -19,7 +18,7 @@ impl<T: Ord> Newest<T> {
     fn of(
         items: impl Iterator<Item = Result<(DictKey, ETag)>>,
         at_most: Option<usize>,
-        place: impl Fn(ETag) -> T,
+        rank: impl Fn(ETag) -> T,
     ) -> Result<Vec<DictKey>> {
         let mut newest = Self {
             kept: BinaryHeap::new(),
@@ -30,27 +29,27 @@ impl<T: Ord> Newest<T> {
         }
         for item in items {
             let (key, etag) = item?;
-            newest.see(place(etag), key);
+            newest.push(rank(etag), key);
         }
         let sorted = newest.kept.into_sorted_vec();
         Ok(sorted.into_iter().map(|(_, key)| key).collect())
     }
 
-    fn see(&mut self, place: T, key: DictKey) {
+    fn push(&mut self, rank: T, key: DictKey) {
         if self.kept.len() < self.at_most {
-            self.kept.push((place, key));
+            self.kept.push((rank, key));
             return;
         }
         if let Some(mut last) = self.kept.peek_mut()
-            && place < last.0
+            && rank < last.0
         {
-            *last = (place, key);
+            *last = (rank, key);
         }
     }
 }
 
 impl Newest<ETag> {
-    /// The oldest, oldest first.
+    /// Returns the oldest keys, oldest first.
     pub(super) fn oldest(
         items: impl Iterator<Item = Result<(DictKey, ETag)>>,
         at_most: Option<usize>,
@@ -58,7 +57,7 @@ impl Newest<ETag> {
         Self::of(items, at_most, |etag| etag)
     }
 
-    /// The newest, newest first.
+    /// Returns the newest keys, newest first.
     pub(super) fn newest(
         items: impl Iterator<Item = Result<(DictKey, ETag)>>,
         at_most: Option<usize>,

@@ -1,32 +1,31 @@
-//! What a dictionary was made with.
-//!
-//! Knows names and values, for people to read and programs to compare.
+//! The parameters of a dictionary, for people to read and programs to compare.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::dict::format::Format;
-use crate::dict::prefix::Prefix;
+use crate::dict::key::Prefix;
 
-/// What a dictionary was made with; see [`Dict::params`](crate::dict::Dict::params).
+/// The parameters that a dictionary was created with; see [`Dict::params`](crate::dict::Dict::params).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Params {
-    /// The name of the dictionary's type.
+    /// The name of the kind: `LocalDict`, `MmapDict` or `CachedDict`.
     pub kind: &'static str,
-    /// Whether items stay as they were first put.
+    /// Whether the dictionary refuses to replace and delete items.
     pub append_only: bool,
     /// The format of the values.
     pub format: Format,
-    /// Where its storage lies, if that is in files.
+    /// The path of the storage, if it is in files.
     pub path: Option<PathBuf>,
-    /// Where in its storage the dictionary begins.
+    /// Where in the storage's tree of keys the dictionary begins.
     pub prefix: Prefix,
-    /// After how many deletions empty nodes are removed, if ever, where the storage has nodes.
+    /// The number of deletions after which empty nodes are removed; `None` if they never are, or if
+    /// the storage has no nodes.
     pub prune_interval: Option<u32>,
 }
 
-/// The kind, and all else in the order of its names.
+/// Writes the kind, and the other parameters sorted by name.
 impl fmt::Display for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}(append_only={}", self.kind, self.append_only)?;

@@ -1,23 +1,21 @@
-//! How often a transformation begins again when others are in its way.
-//!
-//! Knows counts and pauses.
+//! How often an update is tried again after a conflict.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// How often [`try_transform`](crate::dict::Dict::try_transform) begins again after another write of the
-/// item came between.
+/// How often [`try_update`](crate::dict::Dict::try_update) tries again after another write of the
+/// item during an attempt.
 ///
-/// A [`MmapDict`](crate::dict::MmapDict) holds the writer lock meanwhile, so nothing comes between.
+/// No effect in files: the update holds the writer lock, so there are no conflicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retries {
-    /// At most so often, after the first attempt.
+    /// At most this often after the first attempt.
     Times(u32),
-    /// As often as it takes.
+    /// Until an attempt succeeds.
     Unbounded,
 }
 
-/// Six times.
+/// Returns six times.
 impl Default for Retries {
     fn default() -> Self {
         Self::Times(6)
@@ -25,7 +23,7 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// Whether there may be another attempt after so many.
+    /// Returns whether there may be another attempt after this many.
     pub(super) fn allow(self, attempts: u32) -> bool {
         match self {
             Self::Times(times) => attempts <= times,
@@ -33,8 +31,8 @@ impl Retries {
         }
     }
 
-    /// How long to wait before another attempt: at random, so that those who met do not meet again,
-    /// and longer each time, up to some milliseconds.
+    /// Returns how long to sleep before another attempt. Random, so that two updates that met do not
+    /// meet again, and longer after each attempt, up to some milliseconds.
     pub(super) fn pause(attempts: u32) -> Duration {
         let random = RandomState::new().hash_one(attempts);
         let longest = 20u64 << attempts.min(8);

@@ -1,20 +1,22 @@
-//! One of many keys at random, where nothing but a listing tells how many there are.
+//! A uniformly random key of a listing.
 //!
 //! Algorithm R of Vitter, "Random Sampling with a Reservoir" (1985), for a sample of one.
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::dict::conditional::ETag;
 use crate::dict::error::Result;
-use crate::dict::etag::ETag;
 use crate::dict::key::DictKey;
 
-/// One of the keys, each as likely as any other. Takes time for each of them, and holds one.
-pub(super) fn of(keys: impl Iterator<Item = Result<(DictKey, ETag)>>) -> Result<Option<DictKey>> {
+/// Returns a uniformly random key. Reads all keys, and holds one.
+pub(super) fn random_key_of(
+    keys: impl Iterator<Item = Result<(DictKey, ETag)>>,
+) -> Result<Option<DictKey>> {
     let random = RandomState::new();
     let mut chosen = None;
     for (seen, item) in (1u64..).zip(keys) {
         let (key, _) = item?;
-        // The n-th takes the place with a chance of one in n.
+        // The n-th key replaces the chosen one with probability 1/n.
         if random.hash_one(seen) % seen == 0 {
             chosen = Some(key);
         }

@@ -1,403 +1,293 @@
-//! What a dictionary's operations mean, once for every storage.
-//!
-//! Knows conditions, policies and results; where the bytes lie, the store knows.
+//! What the operations of a dictionary mean, once for all storages: conditions, policies, results.
 
-use crate::dict::Dict;
-use crate::dict::condition::{Condition, Retrieve};
+use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve, Tagged};
 use crate::dict::error::{DictError, Result};
-use crate::dict::etag::{ETag, ETagState};
-use crate::dict::format::{Format, Value};
-use crate::dict::key::DictKey;
-use crate::dict::outcome::{Conditional, Outcome, Tagged};
-use crate::dict::params::Params;
-use crate::dict::prefix::Prefix;
+use crate::dict::format::{CodecError, Value};
+use crate::dict::item_key::ItemKey;
 use crate::dict::retries::Retries;
-use crate::dict::segments::Segments;
-use crate::dict::store::{Lookup, Place, Session, Store, Stored};
-use crate::dict::view::{View, look};
-use crate::dict::write::Write;
+use crate::dict::store::{Backend, Lookup, Session};
+use crate::dict::stored::StoredValue;
+use crate::engine::Update;
 
-/// A dictionary that is a view of a store.
-pub trait OnStore<V: Value>: Clone {
-    type Store: Store;
-
-    fn view(&self) -> &View<Self::Store, V>;
-
-    /// The same dictionary with another view.
-    fn with_view(&self, view: View<Self::Store, V>) -> Self;
-}
-
-/// When a conditional operation goes ahead, and whether it hands out what it leaves.
+/// When a conditional operation proceeds, and whether it returns the value of an unchanged item.
 #[derive(Clone, Copy)]
-struct Test {
-    condition: Condition,
-    expected: ETagState,
-    retrieve: Retrieve,
+pub(super) struct Precondition {
+    pub(super) condition: Condition,
+    pub(super) expected: Option<ETag>,
+    pub(super) retrieve: Retrieve,
 }
 
-impl Test {
-    fn holds(self, actual: ETagState) -> bool {
+impl Precondition {
+    fn holds(self, actual: Option<ETag>) -> bool {
         self.condition.holds(self.expected, actual)
     }
 
-    fn wants(self, actual: ETagState) -> bool {
+    fn wants_value(self, actual: Option<ETag>) -> bool {
         self.retrieve.wants(self.expected, actual)
     }
 
-    /// The result where the item is left as it was seen.
-    fn left<V: Value>(
-        self,
-        at: &Place,
-        (actual, stored): (ETagState, Option<impl Stored>),
-    ) -> Result<Conditional<V>> {
-        let satisfied = self.holds(actual);
-        let ETagState::Tag(etag) = actual else {
-            let outcome = Outcome::Absent;
-            return Ok(Conditional { satisfied, outcome });
+    /// Returns the result of an operation that leaves the item unchanged.
+    fn unchanged<V: Value>(self, key: &ItemKey, seen: Seen) -> Result<Outcome<V>> {
+        let satisfied = self.holds(seen.etag);
+        let Some(etag) = seen.etag else {
+            return Ok(Outcome::Absent { satisfied });
         };
-        let value = stored.map(|stored| stored.decode(at)).transpose()?;
-        let outcome = Outcome::Unchanged { etag, value };
-        Ok(Conditional { satisfied, outcome })
-    }
-}
-
-/// What is to be done if the test is satisfied.
-struct Change<V> {
-    write: Write<V>,
-    /// An item that is there stays as it is.
-    only_absent: bool,
-}
-
-impl<V> Change<V> {
-    /// Whether an item with this tag is left as it is.
-    fn leaves(&self, test: Test, actual: ETagState) -> bool {
-        let is_kept = match self.write {
-            Write::Value(_) => self.only_absent && actual != ETagState::Absent,
-            Write::KeepCurrent => true,
-            Write::DeleteCurrent => actual == ETagState::Absent,
-        };
-        is_kept || !test.holds(actual)
-    }
-}
-
-impl<S: Store, V: Value> View<S, V> {
-    fn read(&self, at: &Place, test: Test) -> Result<Conditional<V>> {
-        test.left(at, look(&self.store, at, |actual| test.wants(actual))?)
-    }
-
-    /// Looks first without the lock: what is to stay as it is needs none.
-    fn change(&self, at: &Place, test: Test, change: Change<V>) -> Result<Conditional<V>> {
-        let wanted = |actual| change.leaves(test, actual) && test.wants(actual);
-        let seen = look(&self.store, at, wanted)?;
-        if change.leaves(test, seen.0) {
-            return test.left(at, seen);
-        }
-        let encoded = change.write.try_map(|value| Self::encode(at, value))?;
-        let mut session = self.store.begin()?;
-        let seen = look(&session, at, wanted)?;
-        if change.leaves(test, seen.0) {
-            session.finish()?;
-            return test.left(at, seen);
-        }
-        if seen.0 != ETagState::Absent {
-            self.may_change(at)?;
-        }
-        let etag = apply(&mut session, at, &encoded)?;
-        session.finish()?;
-        Ok(Conditional {
-            satisfied: true,
-            outcome: changed(change.write, seen.0, etag),
+        let value = seen.value.map(|value| decode(key, &value)).transpose()?;
+        Ok(Outcome::Unchanged {
+            satisfied,
+            etag,
+            value,
         })
     }
+}
 
-    /// Runs the closure once, with the item as it stays until it is written.
-    fn transform_in_session<E: From<DictError>>(
-        &self,
-        at: &Place,
-        transformer: &mut impl FnMut(Option<V>) -> Result<Write<V>, E>,
-    ) -> Result<Option<Tagged<V>>, E> {
-        let session = self.store.begin()?;
-        let current = session.load(at)?;
-        let value = current.as_ref().map(|(_, stored)| stored.decode(at));
-        let write = transformer(value.transpose()?)?;
-        let encoded = write.try_map(|value| Self::encode(at, value))?;
-        Ok(self.write_through(session, at, current, (write, encoded))?)
-    }
+/// What a conditional operation does if its condition holds.
+pub(super) struct ConditionalUpdate<V> {
+    pub(super) update: Update<V>,
+    /// Leaves an item unchanged that exists.
+    pub(super) only_if_absent: bool,
+}
 
-    /// Runs the closure beside the storage, and again where the item was written meanwhile.
-    fn transform_beside<E: From<DictError>>(
-        &self,
-        at: &Place,
-        retries: Retries,
-        transformer: &mut impl FnMut(Option<V>) -> Result<Write<V>, E>,
-    ) -> Result<Option<Tagged<V>>, E> {
-        let mut attempts = 0;
-        loop {
-            let current = self.store.load(at)?;
-            let value = current.as_ref().map(|(_, stored)| stored.decode(at));
-            let write = transformer(value.transpose()?)?;
-            // What belongs to the caller, as all that encodes, runs without the lock.
-            let encoded = write.try_map(|value| Self::encode(at, value))?;
-            let session = self.store.begin()?;
-            let seen = current.as_ref().map(|&(etag, _)| etag);
-            if session.etag(at)? == seen {
-                return Ok(self.write_through(session, at, current, (write, encoded))?);
-            }
-            drop(session);
-            attempts += 1;
-            if !retries.allow(attempts) {
-                let key = at.key.clone();
-                return Err(DictError::Conflict { key, attempts }.into());
-            }
-            std::thread::sleep(Retries::pause(attempts));
-        }
-    }
-
-    /// What a transformation's answer makes of the item that it was given.
-    fn write_through(
-        &self,
-        mut session: S::Session<'_>,
-        at: &Place,
-        current: Option<(ETag, S::Stored)>,
-        (write, encoded): (Write<V>, Write<Vec<u8>>),
-    ) -> Result<Option<Tagged<V>>> {
-        if current.is_some() && !matches!(write, Write::KeepCurrent) {
-            self.may_change(at)?;
-        }
-        // What is absent stays so without a deletion, which a policy would refuse.
-        let etag = if current.is_none() && matches!(write, Write::DeleteCurrent) {
-            None
-        } else {
-            apply(&mut session, at, &encoded)?
+impl<V> ConditionalUpdate<V> {
+    /// Returns whether an item with this ETag is left unchanged.
+    fn leaves(&self, precondition: Precondition, actual: Option<ETag>) -> bool {
+        let is_kept = match self.update {
+            Update::Put(_) => self.only_if_absent && actual.is_some(),
+            Update::Keep => true,
+            Update::Delete => actual.is_none(),
         };
-        session.finish()?;
-        match (write, etag) {
-            (Write::Value(value), Some(etag)) => Ok(Some(Tagged { value, etag })),
-            (Write::KeepCurrent, _) => {
-                let tagged = current.map(|(etag, stored)| {
-                    let value = stored.decode(at)?;
-                    Ok(Tagged { value, etag })
-                });
-                tagged.transpose()
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Deletes an item, if it is there.
-    fn delete(&self, at: &Place) -> Result<bool> {
-        self.may_change(at)?;
-        let mut session = self.store.begin()?;
-        let was_there = session.delete(at)?;
-        session.finish()?;
-        Ok(was_there)
+        is_kept || !precondition.holds(actual)
     }
 }
 
-/// Writes what is to be written; the tag of a new value.
-fn apply(session: &mut impl Session, at: &Place, write: &Write<Vec<u8>>) -> Result<Option<ETag>> {
-    Ok(match write {
-        Write::Value(encoded) => Some(session.put(at, encoded)?),
-        Write::KeepCurrent => None,
-        Write::DeleteCurrent => {
-            session.delete(at)?;
-            None
-        }
+/// The state of an item: its ETag, and its value if that was wanted.
+struct Seen {
+    etag: Option<ETag>,
+    value: Option<StoredValue>,
+}
+
+/// Looks up an item, and reads its value if `is_wanted` of its ETag.
+fn look_up(
+    lookup: &(impl Lookup + ?Sized),
+    key: &ItemKey,
+    is_wanted: impl Fn(Option<ETag>) -> bool,
+) -> Result<Seen> {
+    let etag = lookup.etag(key)?;
+    if etag.is_none() || !is_wanted(etag) {
+        return Ok(Seen { etag, value: None });
+    }
+    // The item may have been written again since then.
+    Ok(match lookup.load(key)? {
+        Some((etag, value)) => Seen {
+            etag: Some(etag),
+            value: is_wanted(Some(etag)).then_some(value),
+        },
+        None => Seen {
+            etag: None,
+            value: None,
+        },
     })
 }
 
-fn changed<V>(write: Write<V>, before: ETagState, etag: Option<ETag>) -> Outcome<V> {
-    match (write, etag, before) {
-        (Write::Value(value), Some(etag), before) => Outcome::Written {
+pub(super) fn encode<V: Value>(key: &ItemKey, value: &V) -> Result<Vec<u8>> {
+    let format = key.format();
+    format.encode(value).map_err(|source| DictError::Encode {
+        key: key.to_dict_key(),
+        format,
+        type_name: std::any::type_name::<V>(),
+        source,
+    })
+}
+
+pub(super) fn decode<V: Value>(key: &ItemKey, value: &StoredValue) -> Result<V> {
+    let format = key.format();
+    let decoded = value.decode(format);
+    decoded.map_err(|source| decode_error::<V>(key, source))
+}
+
+pub(super) fn decode_error<V>(key: &ItemKey, source: CodecError) -> DictError {
+    DictError::Decode {
+        key: key.to_dict_key(),
+        format: key.format(),
+        type_name: std::any::type_name::<V>(),
+        source,
+    }
+}
+
+/// Encodes the value of an update, if it has one.
+fn encode_update<V: Value>(key: &ItemKey, update: &Update<V>) -> Result<Update<Vec<u8>>> {
+    Ok(match update {
+        Update::Put(value) => Update::Put(encode(key, value)?),
+        Update::Keep => Update::Keep,
+        Update::Delete => Update::Delete,
+    })
+}
+
+/// Returns an error if the storage is append-only.
+pub(super) fn check_mutable(store: &impl Backend, key: Option<&ItemKey>) -> Result<()> {
+    if store.is_append_only() {
+        return Err(DictError::AppendOnly {
+            key: key.map(ItemKey::to_dict_key),
+        });
+    }
+    Ok(())
+}
+
+/// Reads an item that a condition is about.
+pub(super) fn get_if<V: Value>(
+    store: &impl Backend,
+    key: &ItemKey,
+    precondition: Precondition,
+) -> Result<Outcome<V>> {
+    let seen = look_up(store, key, |actual| precondition.wants_value(actual))?;
+    precondition.unchanged(key, seen)
+}
+
+/// Changes an item if a condition holds.
+///
+/// Looks the item up first without the lock: an item that is left unchanged needs none.
+pub(super) fn set_if<V: Value>(
+    store: &impl Backend,
+    key: &ItemKey,
+    precondition: Precondition,
+    change: ConditionalUpdate<V>,
+) -> Result<Outcome<V>> {
+    let is_wanted =
+        |actual| change.leaves(precondition, actual) && precondition.wants_value(actual);
+    let seen = look_up(store, key, is_wanted)?;
+    if change.leaves(precondition, seen.etag) {
+        return precondition.unchanged(key, seen);
+    }
+    let encoded = encode_update(key, &change.update)?;
+    let mut session = store.begin()?;
+    let seen = look_up(&*session, key, is_wanted)?;
+    if change.leaves(precondition, seen.etag) {
+        session.finish()?;
+        return precondition.unchanged(key, seen);
+    }
+    if seen.etag.is_some() {
+        check_mutable(store, Some(key))?;
+    }
+    let etag = apply(&mut *session, key, &encoded)?;
+    session.finish()?;
+    Ok(match (change.update, etag, seen.etag) {
+        (Update::Put(value), Some(etag), before) => Outcome::Written {
             before,
             etag,
             value,
         },
-        (_, _, ETagState::Tag(before)) => Outcome::Deleted { before },
-        (_, _, ETagState::Absent) => Outcome::Absent,
+        (_, _, Some(before)) => Outcome::Deleted { before },
+        (_, _, None) => Outcome::Absent { satisfied: true },
+    })
+}
+
+/// Runs the closure of an update once, while no other writer can change the item.
+pub(super) fn update_in_session<V: Value, E: From<DictError>>(
+    store: &impl Backend,
+    key: &ItemKey,
+    decide: &mut impl FnMut(Option<V>) -> Result<Update<V>, E>,
+) -> Result<Option<Tagged<V>>, E> {
+    let session = store.begin()?;
+    let current = session.load(key)?;
+    let value = current.as_ref().map(|(_, value)| decode(key, value));
+    let update = decide(value.transpose()?)?;
+    let encoded = encode_update(key, &update)?;
+    Ok(finish_update(
+        store,
+        session,
+        key,
+        current,
+        (update, encoded),
+    )?)
+}
+
+/// Runs the closure of an update without the lock, and again if the item was written during that.
+pub(super) fn update_with_retries<V: Value, E: From<DictError>>(
+    store: &impl Backend,
+    key: &ItemKey,
+    retries: Retries,
+    decide: &mut impl FnMut(Option<V>) -> Result<Update<V>, E>,
+) -> Result<Option<Tagged<V>>, E> {
+    let mut attempts = 0;
+    loop {
+        let current = store.load(key)?;
+        let value = current.as_ref().map(|(_, value)| decode(key, value));
+        let update = decide(value.transpose()?)?;
+        // The caller's code, which includes the code that encodes a value, runs without the lock.
+        let encoded = encode_update(key, &update)?;
+        let session = store.begin()?;
+        let seen = current.as_ref().map(|&(etag, _)| etag);
+        if session.etag(key)? == seen {
+            return Ok(finish_update(
+                store,
+                session,
+                key,
+                current,
+                (update, encoded),
+            )?);
+        }
+        drop(session);
+        attempts += 1;
+        if !retries.allow(attempts) {
+            let key = key.to_dict_key();
+            return Err(DictError::Conflict { key, attempts }.into());
+        }
+        std::thread::sleep(Retries::pause(attempts));
     }
 }
 
-impl<V: Value, D: OnStore<V>> Dict<V> for D {
-    fn params(&self) -> Params {
-        let (store, scope) = (&self.view().store, &self.view().scope);
-        Params {
-            kind: D::Store::NAME,
-            append_only: store.is_append_only(),
-            format: scope.format,
-            path: store.path().map(Into::into),
-            prefix: scope.within.clone(),
-            prune_interval: store.prune_interval(),
+/// Applies what the closure of an update decided about the item that it was given.
+fn finish_update<V: Value>(
+    store: &impl Backend,
+    mut session: Box<dyn Session + '_>,
+    key: &ItemKey,
+    current: Option<(ETag, StoredValue)>,
+    (update, encoded): (Update<V>, Update<Vec<u8>>),
+) -> Result<Option<Tagged<V>>> {
+    if current.is_some() && !matches!(update, Update::Keep) {
+        check_mutable(store, Some(key))?;
+    }
+    // An absent item needs no deletion, which an append-only storage would refuse.
+    let etag = if current.is_none() && matches!(update, Update::Delete) {
+        None
+    } else {
+        apply(&mut *session, key, &encoded)?
+    };
+    session.finish()?;
+    match (update, etag) {
+        (Update::Put(value), Some(etag)) => Ok(Some(Tagged { value, etag })),
+        (Update::Keep, _) => {
+            let tagged = current.map(|(etag, value)| {
+                let value = decode(key, &value)?;
+                Ok(Tagged { value, etag })
+            });
+            tagged.transpose()
         }
+        _ => Ok(None),
     }
+}
 
-    fn format(&self) -> Format {
-        self.view().scope.format
-    }
+/// Deletes an item, and returns whether it existed.
+pub(super) fn remove(store: &impl Backend, key: &ItemKey) -> Result<bool> {
+    check_mutable(store, Some(key))?;
+    let mut session = store.begin()?;
+    let existed = session.delete(key)?;
+    session.finish()?;
+    Ok(existed)
+}
 
-    fn prefix(&self) -> &Prefix {
-        &self.view().scope.within
-    }
-
-    fn is_append_only(&self) -> bool {
-        self.view().store.is_append_only()
-    }
-
-    fn get_if(
-        &self,
-        key: impl Segments,
-        condition: Condition,
-        expected: impl Into<ETagState>,
-        retrieve: Retrieve,
-    ) -> Result<Conditional<V>> {
-        let view = self.view();
-        let expected = expected.into();
-        let test = Test {
-            condition,
-            expected,
-            retrieve,
-        };
-        view.read(&view.place(key)?, test)
-    }
-
-    fn get_with_etag(&self, key: impl Segments) -> Result<Option<Tagged<V>>> {
-        let view = self.view();
-        let at = view.place(key)?;
-        let loaded = view.store.load(&at)?.map(|(etag, stored)| {
-            let value = stored.decode(&at)?;
-            Ok(Tagged { value, etag })
-        });
-        loaded.transpose()
-    }
-
-    fn etag(&self, key: impl Segments) -> Result<Option<ETag>> {
-        let view = self.view();
-        view.store.etag(&view.place(key)?)
-    }
-
-    fn insert(&self, key: impl Segments, value: V) -> Result<ETag> {
-        let view = self.view();
-        let at = view.place(key)?;
-        let encoded = View::<D::Store, V>::encode(&at, &value)?;
-        match view.store.put(&at, &encoded)? {
-            Some(etag) => Ok(etag),
-            None => Err(DictError::MutationPolicy {
-                policy: crate::dict::Policy::AppendOnly,
-                key: Some(at.key),
-            }),
+/// Applies an update, and returns the ETag of a new value.
+fn apply(
+    session: &mut (impl Session + ?Sized),
+    key: &ItemKey,
+    update: &Update<Vec<u8>>,
+) -> Result<Option<ETag>> {
+    Ok(match update {
+        Update::Put(encoded) => Some(session.put(key, encoded)?),
+        Update::Keep => None,
+        Update::Delete => {
+            session.delete(key)?;
+            None
         }
-    }
-
-    fn discard(&self, key: impl Segments) -> Result<bool> {
-        let view = self.view();
-        view.delete(&view.place(key)?)
-    }
-
-    fn set_if(
-        &self,
-        key: impl Segments,
-        write: Write<V>,
-        condition: Condition,
-        expected: impl Into<ETagState>,
-        retrieve: Retrieve,
-    ) -> Result<Conditional<V>> {
-        let view = self.view();
-        let expected = expected.into();
-        let test = Test {
-            condition,
-            expected,
-            retrieve,
-        };
-        let only_absent = false;
-        view.change(&view.place(key)?, test, Change { write, only_absent })
-    }
-
-    fn setdefault_if(
-        &self,
-        key: impl Segments,
-        default: V,
-        condition: Condition,
-        expected: impl Into<ETagState>,
-        retrieve: Retrieve,
-    ) -> Result<Conditional<V>> {
-        let view = self.view();
-        let expected = expected.into();
-        let test = Test {
-            condition,
-            expected,
-            retrieve,
-        };
-        let change = Change {
-            write: Write::Value(default),
-            only_absent: true,
-        };
-        view.change(&view.place(key)?, test, change)
-    }
-
-    fn discard_if(
-        &self,
-        key: impl Segments,
-        condition: Condition,
-        expected: impl Into<ETagState>,
-    ) -> Result<Conditional<V>> {
-        let (write, retrieve) = (Write::DeleteCurrent, Retrieve::Never);
-        self.set_if(key, write, condition, expected, retrieve)
-    }
-
-    fn try_transform<E: From<DictError>>(
-        &self,
-        key: impl Segments,
-        retries: Retries,
-        mut transformer: impl FnMut(Option<V>) -> Result<Write<V>, E>,
-    ) -> Result<Option<Tagged<V>>, E> {
-        let view = self.view();
-        let at = view.place(key)?;
-        if D::Store::TRANSFORMS_IN_SESSION {
-            view.transform_in_session(&at, &mut transformer)
-        } else {
-            let store = &view.store;
-            store.in_turn(&at, || {
-                view.transform_beside(&at, retries, &mut transformer)
-            })
-        }
-    }
-
-    fn len(&self) -> Result<u64> {
-        let view = self.view();
-        view.store.len(&view.scope)
-    }
-
-    fn clear(&self) -> Result<()> {
-        let view = self.view();
-        view.refuse_if_append_only(None)?;
-        view.store.clear(&view.scope)
-    }
-
-    fn random_key(&self) -> Result<Option<DictKey>> {
-        let view = self.view();
-        view.store.random(&view.scope)
-    }
-
-    fn any_key(&self) -> Result<Option<DictKey>> {
-        let view = self.view();
-        view.store.any(&view.scope)
-    }
-
-    fn keys_and_etags(&self) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
-        let view = self.view();
-        view.store.keys(view.scope.clone())
-    }
-
-    fn entries(&self) -> impl Iterator<Item = Result<(DictKey, Tagged<V>)>> {
-        let view = self.view();
-        view.store.entries(view.scope.clone()).map(|entry| {
-            let (key, etag, stored) = entry?;
-            let value = stored.decode(&view.scope.place(&key)?)?;
-            Ok((key, Tagged { value, etag }))
-        })
-    }
-
-    fn subdict(&self, prefix: impl Segments) -> Result<Self> {
-        Ok(self.with_view(self.view().below(prefix)?))
-    }
+    })
 }

@@ -1,140 +1,175 @@
-//! What a dictionary needs of where its items lie.
+//! The storage backend of a dictionary: bytes and ETags under [`ItemKey`]s.
 //!
-//! Knows bytes and tags; what the bytes mean, and which changes are allowed, is decided above.
+//! A backend does not decode values and does not decide which changes are allowed; `semantics` does.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::dict::conditional::ETag;
 use crate::dict::error::{DictError, Result};
-use crate::dict::etag::ETag;
-use crate::dict::format::{Format, Value};
+use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::DictKey;
-use crate::dict::prefix::Prefix;
+use crate::dict::stored::StoredValue;
 
-/// Where an item lies.
-#[derive(Clone, Debug)]
-pub struct Place {
-    pub(super) format: Format,
-    /// From the root of the storage.
-    pub(super) key: DictKey,
+/// Looks up items.
+pub(super) trait Lookup {
+    /// Returns an item's ETag, without reading its value.
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>>;
+
+    /// Returns an item's value with the ETag of the write that it came from.
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>>;
 }
 
-/// The items below one place of the tree, in one format.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    pub(super) format: Format,
-    pub(super) within: Prefix,
+/// Exclusive access for changes: what a session looked up still holds when it changes something.
+pub(super) trait Session: Lookup {
+    fn put(&mut self, key: &ItemKey, encoded: &[u8]) -> Result<ETag>;
+
+    /// Deletes an item, and returns whether it existed.
+    fn delete(&mut self, key: &ItemKey) -> Result<bool>;
+
+    /// Ends the session. After an error, its changes may not survive a power loss.
+    fn finish(self: Box<Self>) -> Result<()>;
 }
 
-impl Scope {
-    /// Where the item of a key lies that is relative to this scope.
-    pub(super) fn place(&self, key: &DictKey) -> Result<Place> {
-        let format = self.format;
-        let key = if self.within.is_empty() {
-            key.clone()
-        } else {
-            DictKey::of(self.within.join(key)?)?
-        };
-        Ok(Place { format, key })
-    }
-}
+/// A lazy listing of a scope. Keys are relative to it, in no defined order.
+pub(super) type Listing<'a, T> = Box<dyn Iterator<Item = Result<T>> + 'a>;
 
-/// A value as it is stored.
-pub trait Stored {
-    /// The value, as a type.
-    fn decode<V: Value>(&self, at: &Place) -> Result<V>;
-}
-
-/// Looking items up.
-pub trait Lookup {
-    type Stored: Stored;
-
-    /// An item's tag. Its value is not read.
-    fn etag(&self, at: &Place) -> Result<Option<ETag>>;
-
-    /// An item's value with the tag of the write that it came from.
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Self::Stored)>>;
-}
-
-/// Sole access for changes, as long as it lives: what was looked up through it still holds when it
-/// changes something.
-pub trait Session: Lookup {
-    fn put(&mut self, at: &Place, encoded: &[u8]) -> Result<ETag>;
-
-    /// Whether there was an item.
-    fn delete(&mut self, at: &Place) -> Result<bool>;
-
-    /// Ends it. With an error, what was changed may not survive a power loss.
-    fn finish(self) -> Result<()>;
-}
-
-/// A storage that dictionaries share. Its clones are the same storage.
-pub trait Store: Lookup + Clone + fmt::Debug {
-    type Session<'a>: Session<Stored = Self::Stored>
-    where
-        Self: 'a;
-
-    /// Whether closures run during a session. Otherwise they run beside it, as often as it takes.
-    const TRANSFORMS_IN_SESSION: bool;
-
-    /// The name of the dictionary's type.
-    const NAME: &'static str;
+/// What a [`Store`] does for its dictionaries. A clone of a backend is the same storage.
+pub(super) trait Backend: Lookup + fmt::Debug + Send + Sync {
+    /// Returns the name of the dictionaries on this storage.
+    fn kind(&self) -> &'static str;
 
     fn is_append_only(&self) -> bool;
 
-    /// Where it lies, if that is in files.
+    /// Returns the path of a storage in files.
     fn path(&self) -> Option<&Path> {
         None
     }
 
-    /// After how many deletions empty nodes are removed.
+    /// Returns the number of deletions after which empty nodes are removed.
     fn prune_interval(&self) -> Option<u32> {
         None
     }
 
-    fn begin(&self) -> Result<Self::Session<'_>>;
+    fn begin(&self) -> Result<Box<dyn Session + '_>>;
 
-    /// Runs a transformation of an item beside the storage, and as far as possible not while others
-    /// of the same item run.
-    fn in_turn<R>(&self, _at: &Place, transform: impl FnOnce() -> R) -> R {
-        transform()
+    /// Returns whether the closure of an update runs during a session. Otherwise it runs before the
+    /// session, and again if the item was written in between.
+    fn updates_in_session(&self) -> bool {
+        true
     }
 
-    /// Puts an item. None where it is there already and the storage is append-only.
-    fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>>;
-
-    /// All keys, relative to the scope, in no defined order.
-    fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>>;
-
-    /// All keys with their values.
-    fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Self::Stored)>>;
-
-    /// How many items there are.
-    fn len(&self, scope: &Scope) -> Result<u64> {
-        let mut len = 0;
-        for key in self.keys(scope.clone()) {
-            key?;
-            len += 1;
-        }
-        Ok(len)
+    /// Runs an update of an item, if possible not at the same time as other updates of the item.
+    fn take_turn(&self, _key: &ItemKey, update: &mut dyn FnMut()) {
+        update();
     }
 
-    /// Deletes all items of the scope that are there when it begins.
+    /// Stores an item. Returns `None`, and stores nothing, if the storage is append-only and has the
+    /// item.
+    fn put(&self, key: &ItemKey, encoded: &[u8]) -> Result<Option<ETag>>;
+
+    /// Lists keys and ETags.
+    fn keys(&self, scope: Scope) -> Listing<'_, (DictKey, ETag)>;
+
+    /// Lists keys, ETags and values.
+    fn entries(&self, scope: Scope) -> Listing<'_, (DictKey, ETag, StoredValue)>;
+
+    /// Counts the items of a scope.
+    fn len(&self, scope: &Scope) -> Result<u64>;
+
+    /// Deletes all items of a scope that exist when it begins.
     fn clear(&self, scope: &Scope) -> Result<()>;
 
-    /// One of the keys, whichever is found soonest. Entries that are no items are passed over.
-    fn any(&self, scope: &Scope) -> Result<Option<DictKey>> {
+    /// Returns some key of a scope, the first that is found. Passes over entries that are no items.
+    fn any_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
         first_item(self.keys(scope.clone()))
     }
 
-    /// One of the keys, each as likely as any other.
-    fn random(&self, scope: &Scope) -> Result<Option<DictKey>>;
+    /// Returns a uniformly random key of a scope.
+    fn random_key(&self, scope: &Scope) -> Result<Option<DictKey>>;
 }
 
-/// The first key that is an item's.
-pub(super) fn first_item(
-    mut keys: impl Iterator<Item = Result<(DictKey, ETag)>>,
-) -> Result<Option<DictKey>> {
+/// Returns the first key of a listing that is the key of an item.
+pub(super) fn first_item(mut keys: Listing<'_, (DictKey, ETag)>) -> Result<Option<DictKey>> {
     let key = keys.find(|key| !matches!(key, Err(DictError::ForeignKey { .. })));
     Ok(key.transpose()?.map(|(key, _)| key))
+}
+
+/// Where dictionaries store their items: [`Local`](crate::dict::Local),
+/// [`Mmap`](crate::dict::Mmap), [`Cached`](crate::dict::Cached), or any of these as
+/// `Arc<dyn Store>`.
+///
+/// Sealed: only this crate can implement it.
+#[expect(private_bounds, reason = "seals the trait")]
+pub trait Store: Backend {}
+
+impl<S: Backend> Store for S {}
+
+impl Lookup for Arc<dyn Store> {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        (**self).etag(key)
+    }
+
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        (**self).load(key)
+    }
+}
+
+impl Backend for Arc<dyn Store> {
+    fn kind(&self) -> &'static str {
+        (**self).kind()
+    }
+
+    fn is_append_only(&self) -> bool {
+        (**self).is_append_only()
+    }
+
+    fn path(&self) -> Option<&Path> {
+        (**self).path()
+    }
+
+    fn prune_interval(&self) -> Option<u32> {
+        (**self).prune_interval()
+    }
+
+    fn begin(&self) -> Result<Box<dyn Session + '_>> {
+        (**self).begin()
+    }
+
+    fn updates_in_session(&self) -> bool {
+        (**self).updates_in_session()
+    }
+
+    fn take_turn(&self, key: &ItemKey, update: &mut dyn FnMut()) {
+        (**self).take_turn(key, update);
+    }
+
+    fn put(&self, key: &ItemKey, encoded: &[u8]) -> Result<Option<ETag>> {
+        (**self).put(key, encoded)
+    }
+
+    fn keys(&self, scope: Scope) -> Listing<'_, (DictKey, ETag)> {
+        (**self).keys(scope)
+    }
+
+    fn entries(&self, scope: Scope) -> Listing<'_, (DictKey, ETag, StoredValue)> {
+        (**self).entries(scope)
+    }
+
+    fn len(&self, scope: &Scope) -> Result<u64> {
+        (**self).len(scope)
+    }
+
+    fn clear(&self, scope: &Scope) -> Result<()> {
+        (**self).clear(scope)
+    }
+
+    fn any_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        (**self).any_key(scope)
+    }
+
+    fn random_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        (**self).random_key(scope)
+    }
 }

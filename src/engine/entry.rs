@@ -38,13 +38,14 @@ impl Entry {
     }
 }
 
-/// The decision of an [`update`](crate::MmapCache::update) closure about an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
+/// What becomes of an entry: the answer of an [`update`](crate::MmapCache::update) closure. In a
+/// dictionary, what becomes of an item with a value of another type than bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Update<T = Vec<u8>> {
     /// Stores this value.
-    Put(Vec<u8>),
+    Put(T),
     /// Leaves the entry as it is, present or absent.
     Keep,
-    /// Deletes the entry.
+    /// Deletes the entry, if it exists.
     Delete,
 }

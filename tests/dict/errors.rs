@@ -2,9 +2,10 @@
 
 use std::error::Error as _;
 
+use mmapcache::Update;
 use mmapcache::dict::{
-    Dict, DictError, DictKey, Fetched, Format, KeyError, LocalDict, LocalOptions, Policy, Retries,
-    UnknownFormat, Write,
+    Condition, DictError, DictKey, Format, KeyError, LocalDict, LocalOptions, Outcome, Retries,
+    Retrieve,
 };
 
 fn is_error<E: std::error::Error + Send + Sync + 'static>(_: &E) {}
@@ -17,34 +18,34 @@ fn errors_name_place_and_remedy() -> Result<(), DictError> {
     texts.insert(["a", "b"], "text".to_owned())?;
     let fixed = LocalDict::<u32>::with(LocalOptions::new().append_only(true));
     fixed.insert("k", 1)?;
-    let conflict = texts.try_transform("c", Retries::Times(0), |_| {
+    let conflict = texts.try_update("c", Retries::Times(0), |_| {
         texts.insert("c", "another".to_owned())?;
-        Ok::<_, DictError>(Write::KeepCurrent)
+        Ok::<_, DictError>(Update::Keep)
     });
     let said = [
         (
             texts.require(["a", "c"]).unwrap_err(),
-            "a/c: no such item; check the key",
+            "a/c: there is no such item; check the key",
         ),
         (
             texts.get("").unwrap_err(),
-            "segment 0 is empty; leave it out",
+            "part 0 of the key is empty; remove it",
         ),
         (
             numbers.get(["a", "b"]).unwrap_err(),
-            "a/b: could not be read as u32 in json; check",
+            "a/b: cannot read a u32 from json; check",
         ),
         (
             fixed.insert("k", 2).unwrap_err(),
-            "k: refused by the policy: append-only; use",
+            "k: the dictionary is append-only; use",
         ),
         (
             fixed.clear().unwrap_err(),
-            "refused by the policy: append-only; use",
+            "the dictionary is append-only; use",
         ),
         (
             conflict.unwrap_err(),
-            "c: changed by others in each of 1 attempts; try again",
+            "c: others wrote the item during each of 1 attempts; try again",
         ),
     ];
     for (error, beginning) in said {
@@ -71,24 +72,31 @@ fn unreadable_value_keeps_its_cause() -> Result<(), DictError> {
 #[test]
 fn key_errors_become_dict_errors() {
     let error = DictError::from(DictKey::new(()).unwrap_err());
-    is_error(&KeyError::NoSegment);
-    assert!(matches!(error, DictError::InvalidKey(KeyError::NoSegment)));
-    assert_eq!(error.to_string(), KeyError::NoSegment.to_string());
-    assert_eq!(Policy::AppendOnly.to_string(), "append-only");
+    is_error(&KeyError::NoPart);
+    assert!(matches!(error, DictError::InvalidKey(KeyError::NoPart)));
+    assert_eq!(error.to_string(), KeyError::NoPart.to_string());
 }
 
 // Point 9.
 #[test]
 fn formats_are_known_by_name() {
     for format in Format::ALL {
-        assert_eq!(format.name().parse(), Ok(format));
+        assert!(
+            format
+                .name()
+                .parse()
+                .is_ok_and(|parsed: Format| parsed == format)
+        );
         assert_eq!(format.to_string(), format.name());
     }
     assert_eq!(Format::default().name(), "json");
     for unknown in ["", "pkl", "JSON", "json "] {
-        let error: UnknownFormat = unknown.parse::<Format>().unwrap_err();
-        is_error(&error);
-        assert!(error.to_string().contains("json and msgpack"), "{error}");
+        let error = unknown.parse::<Format>().unwrap_err();
+        assert!(
+            matches!(&error, DictError::UnknownFormat { name } if name == unknown),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("json or msgpack"), "{error}");
     }
 }
 
@@ -96,14 +104,16 @@ fn formats_are_known_by_name() {
 #[test]
 fn absence_is_a_type() {
     // A value that looks like a sentinel is a value.
-    let fetched = [
-        Fetched::Value(None::<u32>),
-        Fetched::NotRetrieved,
-        Fetched::Absent,
-    ];
-    assert_eq!(fetched.map(Fetched::value), [Some(None), None, None]);
     let dict = LocalDict::<Option<u32>>::new();
     dict.insert("k", None).unwrap();
     assert_eq!(dict.get("k").unwrap(), Some(None));
     assert_eq!(dict.get("missing").unwrap(), None);
+
+    // An outcome tells apart a value, a value that was not asked for, and an absent item.
+    let look = |key, retrieve| dict.get_if(key, Condition::Any, None, retrieve).unwrap();
+    assert_eq!(look("k", Retrieve::Always).into_value(), Some(None));
+    let skipped = look("k", Retrieve::Never);
+    assert!(matches!(skipped, Outcome::Unchanged { value: None, .. }));
+    let missing = look("missing", Retrieve::Always);
+    assert!(matches!(missing, Outcome::Absent { .. }));
 }

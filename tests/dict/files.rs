@@ -4,7 +4,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mmapcache::dict::{Dict, DictError, Format, MmapDict, Result, Write};
+use mmapcache::Update;
+use mmapcache::dict::{DictError, Format, MmapDict, Result};
 use mmapcache::{Error, MmapCache, Options};
 
 use crate::child::scratch::Scratch;
@@ -61,7 +62,7 @@ fn append_only_policy_is_stored() -> Result<()> {
         dict.insert("k", text("w")).unwrap_err(),
         dict.remove("k").unwrap_err(),
     ] {
-        assert!(matches!(error, DictError::MutationPolicy { .. }), "{error}");
+        assert!(matches!(error, DictError::AppendOnly { .. }), "{error}");
     }
     let cache = MmapCache::open(&scratch.path).expect("a cache");
     assert!(matches!(
@@ -73,7 +74,7 @@ fn append_only_policy_is_stored() -> Result<()> {
     Ok(())
 }
 
-// An item is the entry whose key is its format and its segments.
+// An item is the entry whose key is its format and its parts.
 #[test]
 fn items_are_entries_of_their_format() -> Result<()> {
     let scratch = Scratch::new();
@@ -147,7 +148,7 @@ fn malformed_entry_is_a_listing_error() -> Result<()> {
     Ok(())
 }
 
-/// Changes a byte of a value where it lies in the heap.
+/// Changes a byte of a value in the heap file.
 fn damage(scratch: &Scratch, value: &str) {
     let path = scratch.path.with_extension("heap");
     let heap = std::fs::read(&path).expect("the heap");
@@ -179,9 +180,9 @@ fn corrupt_item_can_be_replaced() -> Result<()> {
     }
     let results = [
         dict.get("a").map(drop),
-        dict.pop("a").map(drop),
-        dict.transform("a", |_| Write::KeepCurrent).map(drop),
-        dict.setdefault("a", text("default")).map(drop),
+        dict.take("a").map(drop),
+        dict.update("a", |_| Update::Keep).map(drop),
+        dict.get_or_insert("a", text("default")).map(drop),
     ];
     for result in results {
         let error = result.unwrap_err();
@@ -198,13 +199,13 @@ fn corrupt_item_can_be_replaced() -> Result<()> {
     }
     assert_eq!(dict.len()?, 3, "its key is sound");
     assert_eq!(
-        dict.items().filter(Result::is_ok).count(),
+        dict.iter().filter(Result::is_ok).count(),
         1,
         "and hides no other item"
     );
-    dict.insert("a", text("anew"))?;
-    assert_eq!(dict.get("a")?.as_deref(), Some("anew"));
-    assert!(dict.discard("b")?);
+    dict.insert("a", text("new"))?;
+    assert_eq!(dict.get("a")?.as_deref(), Some("new"));
+    assert!(dict.remove("b")?);
     assert!(!dict.contains("b")?);
     assert_eq!(dict.get("c")?.as_deref(), Some("third-value"));
     Ok(())
@@ -218,12 +219,12 @@ fn reentrant_write_is_refused() -> Result<()> {
     let sub = dict.subdict("a")?;
     let packed = dict.with_format::<u8>(Format::MessagePack);
     dict.insert("k", text("before"))?;
-    dict.transform("k", |_| {
+    dict.update("k", |_| {
         let refusals = [
             sub.insert("b", text("inner")).map(drop),
             packed.insert("b", 1).map(drop),
-            dict.discard("k").map(drop),
-            dict.transform("other", |_| Write::DeleteCurrent).map(drop),
+            dict.remove("k").map(drop),
+            dict.update("other", |_| Update::Delete).map(drop),
         ];
         for refusal in refusals {
             let Err(DictError::Backend {
@@ -234,7 +235,7 @@ fn reentrant_write_is_refused() -> Result<()> {
                 panic!("{refusal:?}");
             };
         }
-        Write::Value(text("after"))
+        Update::Put(text("after"))
     })?;
     assert_eq!(dict.get("k")?.as_deref(), Some("after"));
     assert_eq!((dict.len()?, packed.len()?), (1, 0));
@@ -251,7 +252,7 @@ fn lock_timeout_is_an_error() -> Result<()> {
     let dict = MmapDict::<String>::open_with(&scratch.path, Format::Json, &options)?;
     dict.insert("k", text("v"))?;
     let writer = other.cache().writer().expect("the lock");
-    // Another thread: this one would be told that it has the lock itself.
+    // Another thread: in this one the error would be `WriterHeld`.
     let refusal = std::thread::scope(|scope| {
         let waits = scope.spawn(|| dict.insert("k", text("w")));
         waits.join().expect("a thread")
@@ -266,7 +267,7 @@ fn lock_timeout_is_an_error() -> Result<()> {
     let seen = dict.get_with_etag("k")?.expect("it is there");
     assert_eq!(seen.value, "v");
     assert_eq!(
-        dict.setdefault("k", text("w"))?,
+        dict.get_or_insert("k", text("w"))?,
         "v",
         "what changes nothing needs no lock"
     );
@@ -301,7 +302,7 @@ fn read_only_dict_refuses_changes() -> Result<()> {
 fn tags_grow_through_rebuilds() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
-    dict.update((0..200).map(|n| (format!("k{n}"), text("v"))))?;
+    dict.extend((0..200).map(|n| (format!("k{n}"), text("v"))))?;
     let etag = dict.etag("k7")?;
     dict.cache().compact().expect("a compaction");
     assert_eq!(dict.etag("k7")?, etag);
@@ -365,29 +366,29 @@ fn endless_forged_value_is_refused() -> Result<()> {
             .expect("a put");
         let dict = if key == b"json/k" { &json } else { &files };
         let error = dict.get("k").unwrap_err();
-        assert!(matches!(error, DictError::InvalidValue { .. }), "{error}");
+        assert!(matches!(error, DictError::Decode { .. }), "{error}");
         dict.remove("k")?;
     }
     Ok(())
 }
 
 #[test]
-fn malformed_entries_do_not_block_popping() -> Result<()> {
+fn malformed_entries_do_not_block_taking() -> Result<()> {
     let scratch = Scratch::new();
     let dict = open(&scratch);
     dict.cache()
         .put(b"json/a//b", b"\"theirs\"")
         .expect("a put");
     assert!(dict.is_empty()?);
-    assert_eq!(dict.pop_item()?, None);
+    assert_eq!(dict.take_any()?, None);
     for n in 0..100 {
         dict.insert(["k".to_owned(), n.to_string()], text("item"))?;
     }
-    let mut popped = 0;
-    while dict.pop_item()?.is_some() {
-        popped += 1;
+    let mut taken = 0;
+    while dict.take_any()?.is_some() {
+        taken += 1;
     }
-    assert_eq!((popped, dict.cache().len()), (100, 1));
+    assert_eq!((taken, dict.cache().len()), (100, 1));
     Ok(())
 }
 

@@ -1,15 +1,14 @@
-//! New, empty dictionaries of each kind, with the directory that they lie in.
-//!
-//! Knows how each kind is made. The suite knows only the names that all kinds have here.
+//! New, empty dictionaries of each kind, with the directory that they are in. The suite uses only the
+//! names that all kinds have here.
 
 use std::ops::Deref;
 
 use mmapcache::Options;
-use mmapcache::dict::{CachedDict, Format, LocalDict, LocalOptions, MmapDict, Value};
+use mmapcache::dict::{CachedDict, Dict, Format, LocalDict, LocalOptions, MmapDict, Value};
 
 use crate::child::scratch::Scratch;
 
-/// A dictionary, and where it lies until it is dropped.
+/// A dictionary, and its directory, which is deleted when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Fresh<D> {
     dict: D,
@@ -100,6 +99,32 @@ pub(crate) mod cached {
         Fresh {
             dict: CachedDict::new(files.dict),
             _scratch: files._scratch,
+        }
+    }
+}
+
+pub(crate) mod erased {
+    use super::*;
+
+    pub(crate) const KIND: &str = "LocalDict";
+
+    /// Of JSON values, without a policy.
+    pub(crate) fn fresh<V: Value>() -> Fresh<Dict<V>> {
+        of(local::fresh())
+    }
+
+    pub(crate) fn in_format<V: Value>(format: Format) -> Fresh<Dict<V>> {
+        of(local::in_format(format))
+    }
+
+    pub(crate) fn append_only<V: Value>() -> Fresh<Dict<V>> {
+        of(local::append_only())
+    }
+
+    fn of<V: Value>(local: Fresh<LocalDict<V>>) -> Fresh<Dict<V>> {
+        Fresh {
+            dict: local.dict.into(),
+            _scratch: None,
         }
     }
 }

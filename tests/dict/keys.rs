@@ -7,7 +7,7 @@ use mmapcache::dict::{DictKey, KeyError, Prefix, is_safe_char, replace_unsafe_ch
 type Result = std::result::Result<(), KeyError>;
 
 fn texts(key: &DictKey) -> Vec<&str> {
-    key.segments().collect()
+    key.parts().collect()
 }
 
 // Point 1.
@@ -24,9 +24,9 @@ fn nested_parts_are_flattened_in_order() -> Result {
     assert_eq!(key.len(), 6);
     assert_eq!(
         key,
-        DictKey::from_segments("abcdef".chars().map(String::from))?
+        DictKey::from_parts("abcdef".chars().map(String::from))?
     );
-    assert_eq!(key.as_prefix(), &Prefix::from_segments(texts(&key))?);
+    assert_eq!(key.as_prefix(), &Prefix::from_parts(texts(&key))?);
     Ok(())
 }
 
@@ -53,18 +53,18 @@ fn only_listed_characters_are_safe() {
         let expected = character.is_ascii_alphanumeric() || "()_-~.=".contains(character);
         assert_eq!(is_safe_char(character), expected, "{character:?}");
         assert_eq!(safe.contains(&character), expected, "{character:?}");
-        let segment = format!("x{character}");
-        assert_eq!(DictKey::new(segment).is_ok(), expected, "{character:?}");
+        let part = format!("x{character}");
+        assert_eq!(DictKey::new(part).is_ok(), expected, "{character:?}");
     }
 }
 
-// Point 2. An unsafe character is named with its segment and its place.
+// Point 2. An unsafe character is named with its part and its position.
 #[test]
 fn unsafe_characters_are_located() {
     let error = DictKey::new(("ok", ["also-ok", "né/t"])).unwrap_err();
-    let expected = KeyError::Character {
-        number: 2,
-        segment: "né/t".to_owned(),
+    let expected = KeyError::UnsafeChar {
+        index: 2,
+        part: "né/t".to_owned(),
         position: 1,
         character: 'é',
     };
@@ -85,28 +85,28 @@ fn unsafe_characters_are_replaced_alike() -> Result {
 
 // Point 3.
 #[test]
-fn segments_have_1_to_253_bytes() -> Result {
+fn parts_have_1_to_253_bytes() -> Result {
     assert_eq!(
         DictKey::new(["a", ""]).unwrap_err(),
-        KeyError::EmptySegment { number: 1 }
+        KeyError::EmptyPart { index: 1 }
     );
     let longest = "x".repeat(253);
     assert_eq!(DictKey::new(&longest)?.first(), longest);
-    let (number, len) = (0, 254);
+    let (index, len) = (0, 254);
     assert_eq!(
         DictKey::new("x".repeat(254)).unwrap_err(),
-        KeyError::LongSegment { number, len }
+        KeyError::LongPart { index, len }
     );
     Ok(())
 }
 
 // Point 3. One dot and two are refused, and similar names are not.
 #[test]
-fn dot_segments_are_refused() -> Result {
-    for (number, dots) in [(0, "."), (1, "..")] {
-        let parts = &["a", dots][1 - number..];
-        let segment = dots.to_owned();
-        let expected = KeyError::Dots { number, segment };
+fn dot_parts_are_refused() -> Result {
+    for (index, dots) in [(0, "."), (1, "..")] {
+        let parts = &["a", dots][1 - index..];
+        let part = dots.to_owned();
+        let expected = KeyError::Dots { index, part };
         assert_eq!(DictKey::new(parts).unwrap_err(), expected);
     }
     for fine in [".hidden", "...", "a..b", "a.", "..a"] {
@@ -117,11 +117,11 @@ fn dot_segments_are_refused() -> Result {
 
 // Point 3.
 #[test]
-fn keys_have_at_most_255_segments() -> Result {
+fn keys_have_at_most_255_parts() -> Result {
     let longest = vec!["x".repeat(253); 255];
     let fits = DictKey::new(&longest)?;
     assert_eq!((fits.len(), fits.as_str().len()), (255, 255 * 254 - 1));
-    let many = Err(KeyError::ManySegments { segments: 256 });
+    let many = Err(KeyError::TooManyParts { parts: 256 });
     assert_eq!(DictKey::new((&longest, "y")), many);
     assert_eq!(fits.join("y"), many);
     assert_eq!(fits.as_prefix().join("y").map(drop), many.map(drop));
@@ -135,12 +135,12 @@ fn prefixes_may_be_empty() -> Result {
     for empty in [Prefix::new(())?, Prefix::new(none)?, Prefix::default()] {
         assert!(empty.is_empty());
         assert_eq!((empty.len(), empty.as_str()), (0, ""));
-        assert_eq!(empty.segments().next(), None);
-        assert_eq!(DictKey::new(&empty), Err(KeyError::NoSegment));
+        assert_eq!(empty.parts().next(), None);
+        assert_eq!(DictKey::new(&empty), Err(KeyError::NoPart));
     }
-    assert_eq!(DictKey::new(()), Err(KeyError::NoSegment));
-    assert_eq!(DictKey::new(none), Err(KeyError::NoSegment));
-    assert_eq!(DictKey::from_segments(none), Err(KeyError::NoSegment));
+    assert_eq!(DictKey::new(()), Err(KeyError::NoPart));
+    assert_eq!(DictKey::new(none), Err(KeyError::NoPart));
+    assert_eq!(DictKey::from_parts(none), Err(KeyError::NoPart));
     assert_eq!(
         Prefix::default().join(["a", "b"])?,
         Prefix::new(["a", "b"])?
@@ -148,9 +148,9 @@ fn prefixes_may_be_empty() -> Result {
     Ok(())
 }
 
-// Point 5. Keys are equal, and hashed, by their segments.
+// Point 5. Keys are equal, and hashed, by their parts.
 #[test]
-fn keys_compare_by_their_segments() -> Result {
+fn keys_compare_by_their_parts() -> Result {
     let key = DictKey::new(["a", "b"])?;
     let set = HashSet::from([key.clone(), DictKey::new(("a", "b"))?]);
     assert_eq!(set.len(), 1);
@@ -169,9 +169,9 @@ fn keys_join_and_iterate_both_ways() -> Result {
         key.as_prefix(),
         &Prefix::new(["a", "b"])?.join("c")?.join(())?
     );
-    let backwards: Vec<_> = key.segments().rev().collect();
+    let backwards: Vec<_> = key.parts().rev().collect();
     assert_eq!(backwards, ["c", "b", "a"]);
-    assert!(key.segments().any(|segment| segment == "b"));
+    assert!(key.parts().any(|part| part == "b"));
     assert_eq!((key.len(), key.first()), (3, "a"));
     assert_eq!(key.to_string(), "a/b/c");
     assert_eq!(format!("{key:?}"), "DictKey(\"a/b/c\")");
@@ -180,7 +180,7 @@ fn keys_join_and_iterate_both_ways() -> Result {
 
 // Point 5.
 #[test]
-fn keys_are_ordered_by_segments() -> Result {
+fn keys_are_ordered_by_parts() -> Result {
     let ordered = [
         DictKey::new("a")?,
         DictKey::new(["a", "b"])?,

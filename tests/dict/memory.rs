@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use mmapcache::Update;
 use mmapcache::dict::{
-    Condition, Dict, DictError, ETagState, Format, LocalDict, LocalOptions, Result, Retries,
-    Retrieve, Write,
+    Condition, DictError, Format, LocalDict, LocalOptions, Result, Retries, Retrieve,
 };
 
-// All who ask for a shared value get the same instance until the item is written.
+// All callers get the same shared instance until the item is written.
 #[test]
 fn shared_value_lasts_until_written() -> Result<()> {
     let dict = LocalDict::new();
@@ -65,7 +65,7 @@ fn value_can_change_its_type() -> Result<()> {
     Ok(())
 }
 
-/// Puts and deletes an item below a node of its own, so many times.
+/// Stores and deletes an item below a node of its own, `times` times.
 fn come_and_go(dict: &LocalDict<u32>, times: u32) -> Result<()> {
     for n in 0..times {
         let key = [format!("node{n}"), "leaf".to_owned()];
@@ -121,9 +121,9 @@ fn other_formats_keep_their_nodes() -> Result<()> {
     Ok(())
 }
 
-// Point 30. A transformation runs again after a conflict, and fails after so many retries.
+// Point 30. An update runs again after a conflict, and fails if it has no retry left.
 #[test]
-fn transform_retries_then_conflict() -> Result<()> {
+fn update_retries_then_conflict() -> Result<()> {
     for (retries, expected) in [
         (Retries::Times(0), 1),
         (Retries::Times(3), 4),
@@ -131,11 +131,11 @@ fn transform_retries_then_conflict() -> Result<()> {
     ] {
         let dict = LocalDict::new();
         let mut runs = 0;
-        // The closure itself is the other one who writes.
-        let failed = dict.try_transform(["a", "b"], retries, |_| {
+        // The closure itself is the other writer.
+        let failed = dict.try_update(["a", "b"], retries, |_| {
             runs += 1;
             dict.insert(["a", "b"], runs)?;
-            Ok::<_, DictError>(Write::Value(0))
+            Ok::<_, DictError>(Update::Put(0))
         });
         let error = failed.unwrap_err();
         let DictError::Conflict { key, attempts } = &error else {
@@ -153,18 +153,18 @@ fn transform_retries_then_conflict() -> Result<()> {
 
 // Point 30. After a conflict the closure sees the value that was written in between.
 #[test]
-fn transform_retry_sees_new_value() -> Result<()> {
+fn update_retry_sees_new_value() -> Result<()> {
     let dict = LocalDict::new();
     let mut seen = Vec::new();
-    let done = dict.try_transform("k", Retries::Unbounded, |value| {
+    let done = dict.try_update("k", Retries::Unbounded, |value| {
         seen.push(value);
         match seen.len() {
             1 => drop(dict.insert("k", 10)?),
-            2 => dict.remove("k")?,
+            2 => drop(dict.remove("k")?),
             3 => drop(dict.insert("k", 30)?),
             _ => {}
         }
-        Ok::<_, DictError>(Write::Value(value.unwrap_or(0) + 1))
+        Ok::<_, DictError>(Update::Put(value.unwrap_or(0) + 1))
     })?;
     assert_eq!(seen, [None, Some(10), None, Some(30)]);
     assert_eq!(done.expect("it was put").value, 31);
@@ -190,11 +190,11 @@ fn memory_dicts_share_only_clones() -> Result<()> {
 static TREE: LazyLock<LocalDict<u32>> = LazyLock::new(LocalDict::new);
 
 fn count() {
-    let counted = TREE.transform("count", |count| Write::Value(count.unwrap_or(0) + 1));
-    counted.expect("a transformation");
+    let counted = TREE.update("count", |count| Update::Put(count.unwrap_or(0) + 1));
+    counted.expect("an update");
 }
 
-/// A value that uses the dictionary it lies in whenever its own code runs.
+/// A value whose code uses the dictionary that has the value.
 struct Nosy;
 
 impl Clone for Nosy {
@@ -231,14 +231,14 @@ fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
     dict.insert(["a", "b"], Nosy)?;
     drop(shared);
     dict.get(["a", "b"])?;
-    let (write, absent) = (Write::Value(Nosy), ETagState::Absent);
+    let (write, absent) = (Update::Put(Nosy), None);
     let put = dict.set_if(["a", "b"], write, Condition::Any, absent, Retrieve::Always)?;
-    assert!(put.was_mutated());
-    dict.setdefault(["a", "b"], Nosy)?;
-    dict.transform(["a", "b"], |_| Write::Value(Nosy))?;
-    dict.transform(["a", "b"], |_| Write::KeepCurrent)?;
+    assert!(put.is_changed());
+    dict.get_or_insert(["a", "b"], Nosy)?;
+    dict.update(["a", "b"], |_| Update::Put(Nosy))?;
+    dict.update(["a", "b"], |_| Update::Keep)?;
     assert_eq!(dict.values().count(), 1);
-    dict.pop(["a", "b"])?;
+    dict.take(["a", "b"])?;
     for n in 0..100 {
         dict.insert(["a".to_owned(), n.to_string()], Nosy)?;
         dict.get_shared(["a".to_owned(), n.to_string()])?;
@@ -249,7 +249,7 @@ fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
 #[test]
 fn value_code_may_reenter_tree() {
     let (done, waits) = std::sync::mpsc::channel();
-    // A thread that waits for itself is left behind.
+    // If the thread waits for itself, the test fails without it.
     std::thread::spawn(move || {
         let used = use_everything(&TREE.with_format(Format::MessagePack));
         done.send(used).expect("the test waits");

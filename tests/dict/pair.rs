@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use mmapcache::dict::{
-    CachedDict, Condition, Dict, ETagState, Format, MmapDict, Result, Retrieve, Write,
-};
+use mmapcache::Update;
+use mmapcache::dict::{CachedDict, Condition, Format, MmapDict, Result, Retrieve};
 
 use crate::child::scratch::Scratch;
 
@@ -30,7 +29,7 @@ fn cached_value_is_never_stale() -> Result<()> {
     // Behind its back, by every way of writing.
     files.insert(["a", "b"], vec![2])?;
     assert_eq!(cached.get(["a", "b"])?, Some(vec![2]));
-    files.transform(["a", "b"], |_| Write::Value(vec![3]))?;
+    files.update(["a", "b"], |_| Update::Put(vec![3]))?;
     let third = shared()?.expect("it is there");
     assert_eq!(*third, [3]);
     assert!(
@@ -63,16 +62,16 @@ fn cached_dict_notices_foreign_rebuild() -> Result<()> {
 
 // Point 40.
 #[test]
-fn cached_transform_starts_from_files() -> Result<()> {
+fn cached_update_starts_from_files() -> Result<()> {
     let scratch = Scratch::new();
     let (files, cached) = pair(&scratch)?;
     cached.insert("k", vec![1])?;
     cached.get("k")?;
     files.insert("k", vec![2])?;
-    cached.transform("k", |value| {
+    cached.update("k", |value| {
         let mut value = value.expect("it is there");
         value.push(3);
-        Write::Value(value)
+        Update::Put(value)
     })?;
     assert_eq!(files.get("k")?, Some(vec![2, 3]));
     Ok(())
@@ -109,15 +108,15 @@ fn own_writes_release_held_values() -> Result<()> {
         Ok(())
     };
     let gone = || assert_eq!(cached.held(), 0);
-    let (any, absent, never) = (Condition::Any, ETagState::Absent, Retrieve::Never);
+    let (any, absent, never) = (Condition::Any, None, Retrieve::Never);
     read("a")?;
-    assert!(cached.discard("a")?);
+    assert!(cached.remove("a")?);
     gone();
     read("b")?;
-    cached.pop("b")?;
+    cached.take("b")?;
     gone();
     read("c")?;
-    assert!(cached.discard_if("c", any, absent)?.was_mutated());
+    assert!(cached.remove_if("c", any, absent)?.is_changed());
     gone();
     read("d")?;
     cached.insert("d", vec![2])?;
@@ -125,12 +124,12 @@ fn own_writes_release_held_values() -> Result<()> {
     read("e")?;
     assert!(
         cached
-            .set_if("e", Write::Value(vec![2]), any, absent, never)?
-            .was_mutated()
+            .set_if("e", Update::Put(vec![2]), any, absent, never)?
+            .is_changed()
     );
     gone();
     read("f")?;
-    cached.transform("f", |_| Write::Value(vec![2]))?;
+    cached.update("f", |_| Update::Put(vec![2]))?;
     gone();
     read("g")?;
     cached.clear()?;
@@ -144,7 +143,7 @@ fn drained_queue_holds_no_memory() -> Result<()> {
     let (_, cached) = pair(&scratch)?;
     for n in 0..500 {
         cached.insert(["queue".to_owned(), n.to_string()], vec![n])?;
-        cached.pop_item()?.expect("an item");
+        cached.take_any()?.expect("an item");
     }
     assert_eq!(cached.held(), 0);
     Ok(())
@@ -156,7 +155,7 @@ fn clearing_subdict_releases_only_its_items() -> Result<()> {
     let (_, cached) = pair(&scratch)?;
     let packed = cached.with_format::<u8>(Format::MessagePack);
     packed.insert(["a", "b"], 1)?;
-    cached.update([(["a", "b"], vec![1]), (["c", "d"], vec![2])])?;
+    cached.extend([(["a", "b"], vec![1]), (["c", "d"], vec![2])])?;
     assert_eq!((cached.values().count(), packed.values().count()), (2, 1));
     assert_eq!(cached.held(), 3);
     cached.subdict("a")?.clear()?;

@@ -101,9 +101,9 @@ fn guide_proves_or_explains_each_point() {
 #[test]
 fn scan_finds_only_tests() {
     assert!(is_test("proofs", "scan_finds_only_tests"));
-    assert!(is_test("plain", "discard_tells_whether_item_existed"));
+    assert!(is_test("plain", "remove_says_whether_item_existed"));
     assert!(!is_test("proofs", "is_test"));
-    assert!(!is_test("keys", "discard_tells_whether_item_existed"));
+    assert!(!is_test("keys", "remove_says_whether_item_existed"));
     assert!(!is_test("none", "scan_finds_only_tests"));
     let text = "`a::b_1`, `Condition::Any`, and `c`";
     assert!(named(text).eq([("a", "b_1")]));

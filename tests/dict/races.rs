@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mmapcache::Update;
 use mmapcache::dict::{
-    CachedDict, Condition, Dict, DictError, ETag, ETagState, LocalDict, MmapDict, Outcome, Result,
-    Retries, Retrieve, Write,
+    CachedDict, Condition, Dict, DictError, ETag, LocalDict, MmapDict, Outcome, Result, Retries,
+    Retrieve, Store,
 };
 
 use crate::child::logbook::Logbook;
@@ -16,27 +17,27 @@ use crate::child::{Child, Part, dismissal, hear, say};
 
 const PROCESSES: u64 = 4;
 const THREADS: u64 = 2;
-const TRANSFORMED: [&str; 2] = ["counters", "transformed"];
+const UPDATED: [&str; 2] = ["counters", "updated"];
 const SWAPPED: [&str; 2] = ["counters", "swapped"];
 
-/// One thread's share: so many increments of each counter. How often a swap came too late.
-fn increment(dict: &(impl Dict<u64> + Sync), times: u64) -> Result<u64> {
+/// Increments each counter `times` times, and returns how often a swap came too late.
+fn increment(dict: &Dict<u64, impl Store>, times: u64) -> Result<u64> {
     let (mut newest, mut late) = (None, 0);
     let mut is_new = |etag: ETag| {
         assert!(newest < Some(etag), "{newest:?}, and then {etag}");
         newest = Some(etag);
     };
-    let (mut seen, mut count) = (ETagState::Absent, 0);
+    let (mut seen, mut count) = (None, 0);
     for _ in 0..times {
-        let grow = |count: Option<u64>| Ok::<_, DictError>(Write::Value(count.unwrap_or(0) + 1));
-        let grown = dict.try_transform(TRANSFORMED, Retries::Unbounded, grow)?;
+        let grow = |count: Option<u64>| Ok::<_, DictError>(Update::Put(count.unwrap_or(0) + 1));
+        let grown = dict.try_update(UPDATED, Retries::Unbounded, grow)?;
         is_new(grown.expect("it was put").etag);
         loop {
-            let write = Write::Value(count + 1);
+            let write = Update::Put(count + 1);
             let swapped = dict.set_if(SWAPPED, write, Condition::Same, seen, Retrieve::Always)?;
-            assert_eq!(swapped.satisfied, swapped.was_mutated());
-            seen = swapped.resulting_etag();
-            match swapped.outcome {
+            assert_eq!(swapped.is_satisfied(), swapped.is_changed());
+            seen = swapped.etag_after();
+            match swapped {
                 Outcome::Written { etag, value, .. } => {
                     is_new(etag);
                     count = value;
@@ -60,7 +61,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(&mut self, dict: &impl Dict<u64>, key: [&str; 2]) -> Result<()> {
+    fn look(&mut self, dict: &Dict<u64, impl Store>, key: [&str; 2]) -> Result<()> {
         let now = dict.get_with_etag(key)?.map(|it| (it.etag, it.value));
         let (before, after) = (self.last, now);
         let grown = match (before, after) {
@@ -78,10 +79,9 @@ impl Watch {
     }
 }
 
-/// Watches both counters until it is told to end. How many states of them it has seen.
-fn watch(dict: &impl Dict<u64>, ended: &AtomicBool) -> Result<u64> {
-    let mut watches =
-        BTreeMap::from([(TRANSFORMED, Watch::default()), (SWAPPED, Watch::default())]);
+/// Watches both counters until `ended` is set, and returns how many states of them it has seen.
+fn watch(dict: &Dict<u64, impl Store>, ended: &AtomicBool) -> Result<u64> {
+    let mut watches = BTreeMap::from([(UPDATED, Watch::default()), (SWAPPED, Watch::default())]);
     loop {
         let last = ended.load(Ordering::Relaxed);
         for (key, watch) in &mut watches {
@@ -147,7 +147,7 @@ fn race(times: u64) {
     let elsewhere: u64 = watcher.finish().parse().expect("a number");
     println!("states seen: {seen:?} and {elsewhere}");
     let all = PROCESSES * THREADS * times;
-    assert_eq!(dict.get(TRANSFORMED).expect("a look"), Some(all));
+    assert_eq!(dict.get(UPDATED).expect("a look"), Some(all));
     assert_eq!(dict.get(SWAPPED).expect("a look"), Some(all));
     assert!(seen.into_iter().chain([elsewhere]).all(|states| states > 2));
 }
@@ -174,7 +174,7 @@ fn memory_threads_lose_no_increment() {
         ended.store(true, Ordering::Relaxed);
         assert!(watcher.join().expect("a thread").expect("looks") > 2);
     });
-    assert_eq!(dict.get(TRANSFORMED).expect("a look"), Some(4_000));
+    assert_eq!(dict.get(UPDATED).expect("a look"), Some(4_000));
     assert_eq!(dict.get(SWAPPED).expect("a look"), Some(4_000));
 }
 
@@ -203,13 +203,13 @@ fn kills_lose_no_increment() {
     }
     let acknowledged = Logbook::open(&scratch.path.with_extension("log")).read(0);
     assert!(acknowledged > kills, "{acknowledged}");
-    for key in [TRANSFORMED, SWAPPED] {
+    for key in [UPDATED, SWAPPED] {
         let counted = dict.get(key).expect("a look").expect("it is there");
         let possible = acknowledged..=acknowledged + kills;
         assert!(possible.contains(&counted), "{counted} of {possible:?}");
     }
-    dict.transform(TRANSFORMED, |_| Write::DeleteCurrent)
-        .expect("nobody holds the lock");
+    dict.update(UPDATED, |_| Update::Delete)
+        .expect("no process holds the lock");
 }
 
 /// A process that takes items, one after the other, as long as there are any. Says what it took.
@@ -217,7 +217,7 @@ pub(crate) fn takes(part: &Part) {
     let dict = CachedDict::<u64>::new(MmapDict::open(&part.path).expect("the dictionary"));
     say("ready");
     hear();
-    let take = || dict.pop_item().expect("an answer");
+    let take = || dict.take_any().expect("an answer");
     let taken: Vec<_> = std::iter::from_fn(take)
         .map(|(_, n)| n.to_string())
         .collect();
@@ -227,11 +227,11 @@ pub(crate) fn takes(part: &Part) {
 
 // Point 16.
 #[test]
-fn processes_pop_each_item_once() {
+fn processes_take_each_item_once() {
     let scratch = Scratch::new();
     let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
     let items = (0..4_000).map(|n| (["queue".to_owned(), n.to_string()], n));
-    dict.update(items).expect("items");
+    dict.extend(items).expect("items");
     let mut takers: Vec<_> = (0..PROCESSES)
         .map(|_| Child::start("takes items", &scratch.path, &[]))
         .collect();

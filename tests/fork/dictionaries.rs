@@ -1,6 +1,7 @@
 //! Dictionaries that a forked child inherits while other threads of the parent use them.
 
-use mmapcache::dict::{CachedDict, Dict, DictError, LocalDict, MmapDict, Retries, Write};
+use mmapcache::Update;
+use mmapcache::dict::{CachedDict, Dict, DictError, LocalDict, MmapDict, Retries, Store};
 use mmapcache::{Error, Options};
 
 use super::child::{Part, say};
@@ -9,26 +10,26 @@ use super::process::{end, fork, fork_here, join_in_time};
 use super::runs_well;
 
 /// Everything that changes or reads a dictionary.
-fn use_dict(dict: &impl Dict<u64>, number: u64) {
+fn use_dict(dict: &Dict<u64, impl Store>, number: u64) {
     let key = ["busy".to_owned(), (number % 17).to_string()];
     dict.insert(&key, number).expect("an insertion");
-    dict.transform(&key, |value| Write::Value(value.unwrap_or(0) + 1))
+    dict.update(&key, |value| Update::Put(value.unwrap_or(0) + 1))
         .expect("a transformation");
     dict.get(&key).expect("a look");
     if number.is_multiple_of(16) {
-        dict.discard(&key).expect("a deletion");
-        let listed: Result<Vec<_>, _> = dict.items().collect();
+        dict.remove(&key).expect("a deletion");
+        let listed: Result<Vec<_>, _> = dict.iter().collect();
         listed.expect("a listing");
     }
 }
 
 /// What each child finds and does.
-fn child_uses_dict(dict: &(impl Dict<u64> + Sync), number: usize) {
+fn child_uses_dict(dict: &Dict<u64, impl Store>, number: usize) {
     assert_eq!(dict.get("known").expect("a look"), Some(7));
     let key = format!("child {number}").replace(' ', "-");
     dict.insert(&key, number as u64).expect("an insertion");
     assert_eq!(dict.require(&key).expect("it is there"), number as u64);
-    assert_eq!(dict.pop(&key).expect("a deletion"), Some(number as u64));
+    assert_eq!(dict.take(&key).expect("a deletion"), Some(number as u64));
     assert!(dict.len().expect("a count") >= 1);
     assert!(dict.random_key().expect("a draw").is_some());
     with_two_threads(|| (0..20).for_each(|number| use_dict(dict, number)));
@@ -102,14 +103,14 @@ fn local_transformation_may_fork() {
 pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
     let dict = LocalDict::<u64>::new();
     let mut pid = None;
-    let done = dict.transform("key", |_| {
+    let done = dict.update("key", |_| {
         pid = Some(fork_here());
-        Write::Value(1)
+        Update::Put(1)
     });
     let right = done.is_ok() && dict.get("key").is_ok_and(|value| value == Some(1));
     if pid == Some(0) {
         // Others have their turns in the child, and do not wait for those of the parent.
-        let next = dict.transform("key", |_| Write::Value(2)).is_ok();
+        let next = dict.update("key", |_| Update::Put(2)).is_ok();
         end(right && next);
     }
     join_in_time(pid.expect("a forked child"));
@@ -130,9 +131,9 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
         .map(|cache| MmapDict::<u64>::on(cache.into(), Default::default()))
         .expect("a new dictionary");
     dict.insert("key", 1).expect("an insertion");
-    for write in [Write::Value(2), Write::KeepCurrent, Write::DeleteCurrent] {
+    for write in [Update::Put(2), Update::Keep, Update::Delete] {
         let mut pid = None;
-        let done: Result<_, DictError> = dict.try_transform("key", Retries::default(), |_| {
+        let done: Result<_, DictError> = dict.try_update("key", Retries::default(), |_| {
             pid = Some(fork_here());
             Ok(write)
         });
@@ -165,7 +166,7 @@ pub(super) fn forks_while_it_lists_a_dictionary(_: &Part) {
         dict.insert(number.to_string(), number)
             .expect("an insertion");
     }
-    let items = std::cell::RefCell::new(dict.items());
+    let items = std::cell::RefCell::new(dict.iter());
     let list = |count| {
         let mut items = items.borrow_mut();
         items.by_ref().take(count).filter(Result::is_ok).count()

@@ -1,32 +1,30 @@
-//! The tree that dictionaries in memory share.
-//!
-//! Knows who may look at it when, and which tag comes next.
+//! The storage of dictionaries in memory: a tree behind a lock, and the next ETag.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::dict::conditional::ETag;
 use crate::dict::error::{DictError, Result};
-use crate::dict::etag::ETag;
-use crate::dict::format::Format;
+use crate::dict::format::{Format, Value};
+use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::DictKey;
-use crate::dict::sample;
-use crate::dict::store::{Lookup, Place, Scope, Session, Store};
-use crate::engine::Version;
-
-use crate::lock::{Abandoned, ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess};
-
-use crate::dict::local::held::Held;
 use crate::dict::local::options::LocalOptions;
 use crate::dict::local::tree::Node;
 use crate::dict::local::turns::Turns;
+use crate::dict::sample::random_key_of;
+use crate::dict::semantics;
+use crate::dict::store::{Backend, Listing, Lookup, Session};
+use crate::dict::stored::{MemoryValue, StoredValue};
+use crate::engine::Version;
+use crate::lock::{Abandoned, ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess};
 
-/// Items that a listing takes with it for one hold of the lock.
+/// Items that a listing copies each time it takes the lock.
 const LISTED_AT_ONCE: usize = 64;
 
-/// A tree that dictionaries share.
+/// The storage of a [`LocalDict`](crate::dict::LocalDict), which its clones share.
 #[derive(Clone)]
-pub struct Memory(Arc<Shared>);
+pub struct Local(Arc<Shared>);
 
 struct Shared {
     tree: ForkSafeRwLock<Tree>,
@@ -37,29 +35,30 @@ struct Shared {
 
 #[derive(Debug)]
 struct Tree {
-    root: Node<Arc<Held>>,
-    /// The last tag that was given, as a version.
+    root: Node<Arc<MemoryValue>>,
+    /// The last ETag, as a version.
     last: u64,
     /// Deletions since empty nodes were last removed.
     deletions: u32,
 }
 
-/// Sole access to the tree. What it took out goes when it has left: values may do anything as they
-/// go, and ask for the tree as well.
+/// Exclusive access to the tree.
 #[derive(Debug)]
-pub struct Locked<'a> {
+pub(in crate::dict) struct LocalSession<'a> {
     tree: ForkSafeWriteGuard<'a, Tree>,
     prune_interval: Option<u32>,
-    removed: Vec<Arc<Held>>,
+    /// Values that the session took out of the tree. Dropped after the lock is released, because the
+    /// `Drop` of a value may use the dictionary. The fields of a struct are dropped in their order.
+    removed: Vec<Arc<MemoryValue>>,
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Memory")
+        f.write_str("Local")
     }
 }
 
-impl Memory {
+impl Local {
     pub(in crate::dict) fn new(options: &LocalOptions) -> Self {
         let tree = Tree {
             root: Node::default(),
@@ -78,37 +77,54 @@ impl Memory {
         self.read().map_or(0, |tree| tree.root.nodes())
     }
 
-    /// Holds a value that has its tag from elsewhere, unless a newer one is held.
-    pub(in crate::dict) fn hold(&self, at: &Place, etag: ETag, encoded: &[u8]) -> Arc<Held> {
-        let held = Arc::new(Held::new(etag, encoded));
-        let Ok(mut locked) = self.lock() else {
-            return held;
+    /// Returns an item's decoded value, the same instance for all callers.
+    pub(super) fn shared<V: Value>(&self, key: &ItemKey) -> Result<Option<Arc<V>>> {
+        let value = self.value(key)?;
+        let shared = value.map(|value| value.shared(key.format()));
+        shared
+            .transpose()
+            .map_err(|source| semantics::decode_error::<V>(key, source))
+    }
+
+    /// Returns an item's value.
+    pub(in crate::dict) fn value(&self, key: &ItemKey) -> Result<Option<Arc<MemoryValue>>> {
+        Ok(self.read()?.get(key).cloned())
+    }
+
+    /// Keeps a value that another storage gave its ETag, unless a newer one is kept already.
+    pub(in crate::dict) fn keep(
+        &self,
+        key: &ItemKey,
+        etag: ETag,
+        encoded: &[u8],
+    ) -> Arc<MemoryValue> {
+        let value = Arc::new(MemoryValue::new(etag, encoded));
+        let Ok(mut session) = self.lock() else {
+            return value;
         };
-        let known = locked.tree.root.get(at.format, at.key.as_str());
-        match known {
-            // Who has read it at the same time was first.
-            Some(known) if known.etag == etag => return Arc::clone(known),
-            Some(known) if known.etag > etag => {}
+        match session.tree.get(key) {
+            // Another thread read it at the same time, and was first.
+            Some(kept) if kept.etag == etag => return Arc::clone(kept),
+            Some(kept) if kept.etag > etag => {}
             _ => {
-                let shared = Arc::clone(&held);
-                let root = &mut locked.tree.root;
-                let before = root.insert(at.format, at.key.as_str(), shared);
-                locked.removed.extend(before);
+                let shared = Arc::clone(&value);
+                let before = session.tree.root.insert(key.format(), key.path(), shared);
+                session.removed.extend(before);
             }
         }
-        held
+        value
     }
 
-    /// Lets go of what is held of an item.
-    pub(in crate::dict) fn forget(&self, at: &Place) {
-        let is_held = self.read().is_ok_and(|tree| tree.get(at).is_some());
-        if is_held && let Ok(mut locked) = self.lock() {
-            let removed = locked.tree.root.take(at.format, at.key.as_str());
-            locked.removed.extend(removed);
+    /// Drops the value of an item, and the nodes that are empty after that.
+    pub(in crate::dict) fn forget(&self, key: &ItemKey) {
+        let is_kept = self.read().is_ok_and(|tree| tree.get(key).is_some());
+        if is_kept && let Ok(mut session) = self.lock() {
+            let removed = session.tree.root.take(key.format(), key.path());
+            session.removed.extend(removed);
         }
     }
 
-    /// Lets go of everything.
+    /// Drops all values.
     pub(in crate::dict) fn forget_all(&self) {
         if let Ok(mut tree) = self.0.tree.write() {
             let all = std::mem::take(&mut tree.root);
@@ -117,7 +133,7 @@ impl Memory {
         }
     }
 
-    /// Items in all formats.
+    /// Counts the values in all formats.
     pub(in crate::dict) fn count(&self) -> u64 {
         let Ok(tree) = self.read() else {
             return 0;
@@ -132,59 +148,63 @@ impl Memory {
         self.0.tree.read().map_err(|Abandoned| DictError::Forked)
     }
 
-    pub(super) fn lock(&self) -> Result<Locked<'_>> {
-        Ok(Locked {
+    pub(in crate::dict) fn lock(&self) -> Result<LocalSession<'_>> {
+        Ok(LocalSession {
             tree: self.0.tree.write().map_err(|Abandoned| DictError::Forked)?,
             prune_interval: self.0.prune_interval,
             removed: Vec::new(),
         })
     }
 
-    /// Some items of a scope behind a key.
-    fn some(&self, scope: &Scope, behind: Option<&DictKey>) -> Result<Vec<(DictKey, Arc<Held>)>> {
+    /// Copies some items of a scope, those after a key.
+    fn some_after(
+        &self,
+        scope: &Scope,
+        after: Option<&DictKey>,
+    ) -> Result<Vec<(DictKey, Arc<MemoryValue>)>> {
         let mut some = Vec::with_capacity(LISTED_AT_ONCE);
         let tree = self.read()?;
-        if let Some(node) = tree.root.at(&scope.within) {
+        if let Some(node) = tree.root.at(&scope.prefix) {
             let mut path = String::new();
-            let behind = behind.map(DictKey::as_str);
-            node.walk(scope.format, behind, &mut path, &mut |key, held| {
-                some.push((DictKey::trusted(key), Arc::clone(held)));
+            let after = after.map(DictKey::as_str);
+            node.walk(scope.format, after, &mut path, &mut |key, value| {
+                some.push((DictKey::from_checked(key), Arc::clone(value)));
                 some.len() < LISTED_AT_ONCE
             });
         }
         Ok(some)
     }
 
-    fn items(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, Arc<Held>)>> {
+    fn items(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, Arc<MemoryValue>)>> {
         let mut some = Vec::new().into_iter();
-        let mut behind: Option<DictKey> = None;
-        let mut is_over = false;
+        let mut last: Option<DictKey> = None;
+        let mut has_failed = false;
         std::iter::from_fn(move || {
-            if some.len() == 0 && !is_over {
-                match self.some(&scope, behind.as_ref()) {
+            if some.len() == 0 && !has_failed {
+                match self.some_after(&scope, last.as_ref()) {
                     Ok(more) => some = more.into_iter(),
                     Err(error) => {
-                        is_over = true;
+                        has_failed = true;
                         return Some(Err(error));
                     }
                 }
             }
-            let (key, held) = some.next()?;
-            behind = Some(key.clone());
-            Some(Ok((key, held)))
+            let (key, value) = some.next()?;
+            last = Some(key.clone());
+            Some(Ok((key, value)))
         })
     }
 }
 
 impl Tree {
-    fn get(&self, at: &Place) -> Option<&Arc<Held>> {
-        self.root.get(at.format, at.key.as_str())
+    fn get(&self, key: &ItemKey) -> Option<&Arc<MemoryValue>> {
+        self.root.get(key.format(), key.path())
     }
 }
 
-impl Locked<'_> {
-    /// Counts a deletion, and removes empty nodes where enough of them have come together.
-    fn has_deleted(&mut self) {
+impl LocalSession<'_> {
+    /// Counts a deletion, and removes empty nodes if it is time to.
+    fn count_deletion(&mut self) {
         let Some(interval) = self.prune_interval else {
             return;
         };
@@ -196,61 +216,58 @@ impl Locked<'_> {
     }
 }
 
-impl Lookup for Memory {
-    type Stored = Arc<Held>;
+fn loaded(value: Option<&Arc<MemoryValue>>) -> Option<(ETag, StoredValue)> {
+    value.map(|value| (value.etag, StoredValue::InMemory(Arc::clone(value))))
+}
 
-    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        Ok(self.read()?.get(at).map(|held| held.etag))
+impl Lookup for Local {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        Ok(self.read()?.get(key).map(|value| value.etag))
     }
 
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
-        let held = self.read()?.get(at).cloned();
-        Ok(held.map(|held| (held.etag, held)))
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        Ok(loaded(self.read()?.get(key)))
     }
 }
 
-impl Lookup for Locked<'_> {
-    type Stored = Arc<Held>;
-
-    fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        Ok(self.tree.get(at).map(|held| held.etag))
+impl Lookup for LocalSession<'_> {
+    fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
+        Ok(self.tree.get(key).map(|value| value.etag))
     }
 
-    fn load(&self, at: &Place) -> Result<Option<(ETag, Arc<Held>)>> {
-        let held = self.tree.get(at).cloned();
-        Ok(held.map(|held| (held.etag, held)))
+    fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
+        Ok(loaded(self.tree.get(key)))
     }
 }
 
-impl Session for Locked<'_> {
-    fn put(&mut self, at: &Place, encoded: &[u8]) -> Result<ETag> {
+impl Session for LocalSession<'_> {
+    fn put(&mut self, key: &ItemKey, encoded: &[u8]) -> Result<ETag> {
         self.tree.last = Version::next(self.tree.last);
         let etag = ETag::new(Version::from_nanos(self.tree.last));
-        let held = Arc::new(Held::new(etag, encoded));
-        let before = self.tree.root.insert(at.format, at.key.as_str(), held);
+        let value = Arc::new(MemoryValue::new(etag, encoded));
+        let before = self.tree.root.insert(key.format(), key.path(), value);
         self.removed.extend(before);
         Ok(etag)
     }
 
-    fn delete(&mut self, at: &Place) -> Result<bool> {
-        let Some(held) = self.tree.root.remove(at.format, at.key.as_str()) else {
+    fn delete(&mut self, key: &ItemKey) -> Result<bool> {
+        let Some(value) = self.tree.root.remove(key.format(), key.path()) else {
             return Ok(false);
         };
-        self.removed.push(held);
-        self.has_deleted();
+        self.removed.push(value);
+        self.count_deletion();
         Ok(true)
     }
 
-    fn finish(self) -> Result<()> {
+    fn finish(self: Box<Self>) -> Result<()> {
         Ok(())
     }
 }
 
-impl Store for Memory {
-    type Session<'a> = Locked<'a>;
-
-    const TRANSFORMS_IN_SESSION: bool = false;
-    const NAME: &'static str = "LocalDict";
+impl Backend for Local {
+    fn kind(&self) -> &'static str {
+        "LocalDict"
+    }
 
     fn is_append_only(&self) -> bool {
         self.0.append_only
@@ -260,51 +277,59 @@ impl Store for Memory {
         self.0.prune_interval
     }
 
-    fn begin(&self) -> Result<Locked<'_>> {
-        self.lock()
+    fn begin(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(self.lock()?))
     }
 
-    fn in_turn<R>(&self, at: &Place, transform: impl FnOnce() -> R) -> R {
+    fn updates_in_session(&self) -> bool {
+        false
+    }
+
+    fn take_turn(&self, key: &ItemKey, update: &mut dyn FnMut()) {
         let mut hasher = DefaultHasher::new();
-        at.key.hash(&mut hasher);
-        self.0.turns.run(hasher.finish(), transform)
+        key.as_bytes().hash(&mut hasher);
+        self.0.turns.run(hasher.finish(), update);
     }
 
-    fn put(&self, at: &Place, encoded: &[u8]) -> Result<Option<ETag>> {
-        let mut locked = self.lock()?;
-        if self.0.append_only && locked.tree.get(at).is_some() {
+    fn put(&self, key: &ItemKey, encoded: &[u8]) -> Result<Option<ETag>> {
+        let mut session = self.lock()?;
+        if self.0.append_only && session.tree.get(key).is_some() {
             return Ok(None);
         }
-        locked.put(at, encoded).map(Some)
+        session.put(key, encoded).map(Some)
     }
 
-    fn keys(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
-        self.items(scope)
-            .map(|item| item.map(|(key, held)| (key, held.etag)))
+    fn keys(&self, scope: Scope) -> Listing<'_, (DictKey, ETag)> {
+        let items = self.items(scope);
+        Box::new(items.map(|item| item.map(|(key, value)| (key, value.etag))))
     }
 
-    fn entries(&self, scope: Scope) -> impl Iterator<Item = Result<(DictKey, ETag, Arc<Held>)>> {
-        self.items(scope)
-            .map(|item| item.map(|(key, held)| (key, held.etag, held)))
+    fn entries(&self, scope: Scope) -> Listing<'_, (DictKey, ETag, StoredValue)> {
+        let items = self.items(scope);
+        Box::new(
+            items.map(|item| {
+                item.map(|(key, value)| (key, value.etag, StoredValue::InMemory(value)))
+            }),
+        )
     }
 
     fn len(&self, scope: &Scope) -> Result<u64> {
         let tree = self.read()?;
         Ok(tree
             .root
-            .at(&scope.within)
+            .at(&scope.prefix)
             .map_or(0, |node| node.count(scope.format)))
     }
 
     fn clear(&self, scope: &Scope) -> Result<()> {
-        let mut locked = self.lock()?;
-        let Locked { tree, removed, .. } = &mut locked;
-        tree.root.clear(scope.format, &scope.within, removed);
-        locked.has_deleted();
+        let mut session = self.lock()?;
+        let LocalSession { tree, removed, .. } = &mut session;
+        tree.root.clear(scope.format, &scope.prefix, removed);
+        session.count_deletion();
         Ok(())
     }
 
-    fn random(&self, scope: &Scope) -> Result<Option<DictKey>> {
-        sample::of(self.keys(scope.clone()))
+    fn random_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
+        random_key_of(self.keys(scope.clone()))
     }
 }

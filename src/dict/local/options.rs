@@ -1,13 +1,11 @@
-//! How a dictionary in memory is made.
-//!
-//! Knows ranges and defaults.
+//! The options of a dictionary in memory.
 
-use crate::dict::Format;
+use crate::dict::format::Format;
 
-/// How a [`LocalDict`](crate::dict::LocalDict) is made.
+/// Options of a [`LocalDict`](crate::dict::LocalDict).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalOptions {
-    pub(super) format: Format,
+    pub(in crate::dict) format: Format,
     pub(super) append_only: bool,
     pub(super) prune_interval: Option<u32>,
 }
@@ -19,7 +17,8 @@ impl Default for LocalOptions {
 }
 
 impl LocalOptions {
-    /// JSON, items may be changed, and empty nodes are removed each 64 deletions.
+    /// Returns the defaults: JSON, not append-only, and empty nodes are removed after every 64
+    /// deletions.
     pub fn new() -> Self {
         Self {
             format: Format::Json,
@@ -28,20 +27,21 @@ impl LocalOptions {
         }
     }
 
-    /// The format of the values.
+    /// Sets the format of the values.
     pub fn format(&mut self, format: Format) -> &mut Self {
         self.format = format;
         self
     }
 
-    /// Whether items stay as they were first put, in all that share the tree.
+    /// Sets whether the storage refuses to replace and delete items, in every dictionary that shares
+    /// it.
     pub fn append_only(&mut self, append_only: bool) -> &mut Self {
         self.append_only = append_only;
         self
     }
 
-    /// After how many deletions and clearings the tree is searched for empty nodes, which takes
-    /// time for each node. None, and 0, for never.
+    /// Sets after how many deletions the tree is searched for empty nodes, which takes time for each
+    /// node. `None` and 0: never.
     pub fn prune_interval(&mut self, deletions: impl Into<Option<u32>>) -> &mut Self {
         self.prune_interval = deletions.into().filter(|&deletions| deletions != 0);
         self

@@ -1,17 +1,14 @@
-//! What only the tree's own shape and locks show.
+//! Tests of the tree and its locks.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dict::etag::ETag;
-use crate::dict::store::Place;
-use crate::dict::{
-    CachedDict, Dict, DictError, DictKey, Format, LocalDict, LocalOptions, MmapDict, Retries, Write,
-};
-use crate::engine::Version;
-
-use crate::dict::local::Memory;
+use crate::dict::conditional::ETag;
+use crate::dict::item_key::Scope;
+use crate::dict::local::Local;
+use crate::dict::{CachedDict, DictError, Format, LocalDict, LocalOptions, MmapDict, Retries};
+use crate::engine::{Update, Version};
 
 #[test]
 fn empty_nodes_await_prune_interval() {
@@ -21,7 +18,7 @@ fn empty_nodes_await_prune_interval() {
     }
     assert_eq!(dict.nodes(), 7);
     dict.remove(["a", "x", "leaf"]).unwrap();
-    assert!(!dict.discard(["a", "x", "leaf"]).unwrap(), "not counted");
+    assert!(!dict.remove(["a", "x", "leaf"]).unwrap(), "not counted");
     dict.subdict(["b"]).unwrap().clear().unwrap();
     assert_eq!(dict.nodes(), 7);
     dict.insert(["b", "y"], 2).unwrap();
@@ -56,15 +53,15 @@ fn deep_listing_meets_items_once() {
     let mut expected = Vec::new();
     for n in 0..1_000u32 {
         let (a, b) = (format!("{}", n % 7), format!("{}", n % 31));
-        let segments = [&a[..], &b, &n.to_string()];
-        let key = &segments[..1 + n as usize % 3];
+        let parts = [&a[..], &b, &n.to_string()];
+        let key = &parts[..1 + n as usize % 3];
         let at = dict.insert(key, n).unwrap();
         expected.retain(|(it, _): &(Vec<String>, _)| it.iter().ne(key.iter()));
         expected.push((key.iter().map(ToString::to_string).collect(), at));
     }
     let listed = dict.keys_and_etags().map(Result::unwrap);
     let mut listed: Vec<(Vec<String>, _)> = listed
-        .map(|(key, etag)| (key.segments().map(str::to_owned).collect(), etag))
+        .map(|(key, etag)| (key.parts().map(str::to_owned).collect(), etag))
         .collect();
     listed.sort();
     expected.sort();
@@ -81,7 +78,7 @@ fn listing_continues_after_deletions() {
     }
     let mut met = 0;
     for key in dict.keys() {
-        dict.discard(key.unwrap()).unwrap();
+        dict.remove(key.unwrap()).unwrap();
         met += 1;
     }
     assert_eq!((met, dict.len().unwrap()), (500, 0));
@@ -98,7 +95,7 @@ fn longest_key_spares_the_stack() {
     assert_eq!(dict.nodes(), 1);
 }
 
-/// A value that looks into its dictionary as it goes.
+/// A value that reads its dictionary when it is dropped.
 #[derive(Clone, Serialize, Deserialize)]
 struct Curious;
 
@@ -108,7 +105,7 @@ static ANSWERS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 impl Drop for Curious {
     fn drop(&mut self) {
         if let Some(dict) = ASKED.get() {
-            let len = dict.len().expect("nobody holds the tree");
+            let len = dict.len().expect("no lock is held");
             ANSWERS.lock().expect("no other test").push(len);
         }
     }
@@ -119,14 +116,14 @@ fn dropped_value_may_reenter_dict() {
     let dict = ASKED.get_or_init(LocalDict::new);
     dict.insert("a", Curious).unwrap();
     for change in 0..3 {
-        // Read, so that a decoded value is held.
+        // Read, so that the tree has a decoded value.
         drop(dict.get_shared("a").unwrap());
         match change {
             0 => drop(dict.insert("a", Curious).unwrap()),
-            1 => dict.remove("a").unwrap(),
+            1 => drop(dict.remove("a").unwrap()),
             _ => dict.clear().unwrap(),
         }
-        dict.setdefault("a", Curious).map(drop).unwrap();
+        dict.get_or_insert("a", Curious).map(drop).unwrap();
     }
     assert!(ANSWERS.lock().unwrap().len() > 6);
 }
@@ -149,19 +146,19 @@ fn decoded_value_is_shared_until_rewritten() {
 }
 
 #[test]
-fn mutual_transformations_do_not_deadlock() {
+fn mutual_updates_do_not_deadlock() {
     let dict = LocalDict::<u8>::new();
     let at = std::sync::Barrier::new(2);
-    let increment = |value: Option<u8>| Write::Value(value.unwrap_or(0) + 1);
+    let increment = |value: Option<u8>| Update::Put(value.unwrap_or(0) + 1);
     std::thread::scope(|scope| {
         for (mine, theirs) in [("a", "b"), ("b", "a")] {
             let (dict, at) = (&dict, &at);
             let mut met = false;
             scope.spawn(move || {
-                dict.try_transform(mine, Retries::Unbounded, |value| {
+                dict.try_update(mine, Retries::Unbounded, |value| {
                     if !std::mem::replace(&mut met, true) {
                         at.wait();
-                        dict.transform(theirs, increment)?;
+                        dict.update(theirs, increment)?;
                     }
                     Ok::<_, DictError>(increment(value))
                 })
@@ -177,14 +174,12 @@ fn mutual_transformations_do_not_deadlock() {
 
 #[test]
 fn forgetting_removes_empty_nodes() {
-    let memory = Memory::new(LocalOptions::new().prune_interval(None));
-    let at = |key: [&str; 3]| Place {
-        format: Format::Json,
-        key: DictKey::new(key).unwrap(),
-    };
+    let memory = Local::new(LocalOptions::new().prune_interval(None));
+    let scope = Scope::whole(Format::Json);
+    let at = |key: [&str; 3]| scope.item_key(&key).unwrap();
     let etag = ETag::new(Version::from_nanos(1));
     for key in [["a", "b", "c"], ["a", "d", "e"]] {
-        memory.hold(&at(key), etag, b"1");
+        memory.keep(&at(key), etag, b"1");
     }
     assert_eq!(memory.nodes(), 4);
     for _ in 0..2 {
@@ -197,17 +192,17 @@ fn forgetting_removes_empty_nodes() {
 
 // A transformation waits for its turn instead of making another one run again.
 #[test]
-fn concurrent_transformation_waits_its_turn() {
+fn concurrent_update_waits_its_turn() {
     let dict = LocalDict::<u8>::new();
     let (begun, ran) = (std::sync::Barrier::new(2), Mutex::new(0));
     let increment = |value: Option<u8>| {
         *ran.lock().unwrap() += 1;
-        Write::Value(value.unwrap_or(0) + 1)
+        Update::Put(value.unwrap_or(0) + 1)
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut is_first = true;
-            dict.transform("a", |value| {
+            dict.update("a", |value| {
                 if std::mem::take(&mut is_first) {
                     begun.wait();
                     // Long enough for the other one to be done, if it did not wait.
@@ -218,7 +213,7 @@ fn concurrent_transformation_waits_its_turn() {
             .unwrap();
         });
         begun.wait();
-        dict.transform("a", increment).unwrap();
+        dict.update("a", increment).unwrap();
     });
     assert_eq!((dict.get("a").unwrap(), *ran.lock().unwrap()), (Some(2), 2));
 }
@@ -228,16 +223,16 @@ fn concurrent_transformation_waits_its_turn() {
 fn lost_tree_is_an_error() {
     let dict = LocalDict::<u8>::new();
     dict.insert("key", 1).unwrap();
-    let held = dict.0.store.lock().unwrap();
+    let held = dict.store().lock().unwrap();
     assert!(crate::lock::tests::child_finds(|| {
         fn is_lost<T>(result: Result<T, DictError>) -> bool {
             matches!(result, Err(DictError::Forked))
         }
-        let mut listed = dict.items();
+        let mut listed = dict.iter();
         is_lost(dict.get("key"))
             && is_lost(dict.insert("key", 2))
-            && is_lost(dict.transform("key", |_| Write::DeleteCurrent))
-            && is_lost(dict.discard("key"))
+            && is_lost(dict.update("key", |_| Update::Delete))
+            && is_lost(dict.remove("key"))
             && is_lost(dict.clear())
             && is_lost(dict.len())
             && is_lost(dict.random_key())
@@ -257,7 +252,7 @@ fn lost_front_reads_from_files() {
     let dict = CachedDict::new(files);
     dict.insert("key", 1).unwrap();
     dict.get("key").unwrap();
-    let held = dict.front().lock().unwrap();
+    let held = dict.memory().lock().unwrap();
     assert!(crate::lock::tests::child_finds(|| {
         let found = dict.get("key").is_ok_and(|value| value == Some(1));
         let put = dict.insert("key", 2).is_ok();

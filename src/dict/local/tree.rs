@@ -1,19 +1,17 @@
-//! The tree of segments, with a bucket of items for each format at each node.
-//!
-//! Knows places, not what is held there, nor who may look.
+//! The tree of key parts, with a bucket of items for each format at each node.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::dict::format::Format;
-use crate::dict::prefix::{Prefix, SEPARATOR};
+use crate::dict::key::{Prefix, SEPARATOR};
 
-/// Everything below one sequence of segments. Keys have no more than some hundred segments, so
-/// walking down by recursion is safe.
+/// Everything below one sequence of parts. Keys have at most 255 parts, so recursion over the levels
+/// is safe.
 #[derive(Debug)]
 pub(super) struct Node<T> {
     children: BTreeMap<Box<str>, Self>,
-    /// No bucket is empty.
+    /// A bucket is never empty.
     buckets: BTreeMap<Format, BTreeMap<Box<str>, T>>,
 }
 
@@ -27,43 +25,43 @@ impl<T> Default for Node<T> {
 }
 
 impl<T> Node<T> {
-    /// The node at the end of some segments, if there is one.
-    pub(super) fn at(&self, segments: &Prefix) -> Option<&Self> {
-        let mut segments = segments.segments();
-        segments.try_fold(self, |node, segment| node.children.get(segment))
+    /// Returns the node at a prefix, if it exists.
+    pub(super) fn at(&self, prefix: &Prefix) -> Option<&Self> {
+        let mut parts = prefix.parts();
+        parts.try_fold(self, |node, part| node.children.get(part))
     }
 
-    /// The item of a key.
+    /// Returns the item of a key.
     pub(super) fn get(&self, format: Format, key: &str) -> Option<&T> {
         let (mut parents, leaf) = split(key);
-        let node = parents.try_fold(self, |node, segment| node.children.get(segment))?;
+        let node = parents.try_fold(self, |node, part| node.children.get(part))?;
         node.buckets.get(&format)?.get(leaf)
     }
 
-    /// Puts an item; the one that was there.
+    /// Stores an item, and returns the one that it replaces.
     pub(super) fn insert(&mut self, format: Format, key: &str, item: T) -> Option<T> {
         let (parents, leaf) = split(key);
         let node = parents.fold(self, Self::child);
         let bucket = node.buckets.entry(format).or_default();
         match bucket.get_mut(leaf) {
-            Some(held) => Some(std::mem::replace(held, item)),
+            Some(old) => Some(std::mem::replace(old, item)),
             None => bucket.insert(leaf.into(), item),
         }
     }
 
-    fn child(&mut self, segment: &str) -> &mut Self {
-        // Looked up twice, so that a name is only made for a new node.
-        if !self.children.contains_key(segment) {
-            self.children.insert(segment.into(), Self::default());
+    fn child(&mut self, part: &str) -> &mut Self {
+        // Two look-ups, so that the name is only allocated for a new node.
+        if !self.children.contains_key(part) {
+            self.children.insert(part.into(), Self::default());
         }
-        let child = self.children.get_mut(segment);
-        child.expect("it was there, or is now")
+        let child = self.children.get_mut(part);
+        child.expect("the child was inserted above if it was absent")
     }
 
-    /// Takes an item away. Nodes stay, even if they are empty now.
+    /// Removes an item. Keeps nodes that are empty after that.
     pub(super) fn remove(&mut self, format: Format, key: &str) -> Option<T> {
         let (mut parents, leaf) = split(key);
-        let node = parents.try_fold(self, |node, segment| node.children.get_mut(segment))?;
+        let node = parents.try_fold(self, |node, part| node.children.get_mut(part))?;
         let bucket = node.buckets.get_mut(&format)?;
         let item = bucket.remove(leaf)?;
         if bucket.is_empty() {
@@ -72,15 +70,15 @@ impl<T> Node<T> {
         Some(item)
     }
 
-    /// Takes an item away, and the nodes that are empty without it.
+    /// Removes an item, and the nodes that are empty after that.
     pub(super) fn take(&mut self, format: Format, key: &str) -> Option<T> {
-        let Some((segment, rest)) = key.split_once(SEPARATOR) else {
+        let Some((part, rest)) = key.split_once(SEPARATOR) else {
             return self.remove(format, key);
         };
-        let child = self.children.get_mut(segment)?;
+        let child = self.children.get_mut(part)?;
         let item = child.take(format, rest);
         if child.is_empty() {
-            self.children.remove(segment);
+            self.children.remove(part);
         }
         item
     }
@@ -89,10 +87,10 @@ impl<T> Node<T> {
         self.children.is_empty() && self.buckets.is_empty()
     }
 
-    /// Takes all items of a format below some segments away. Nodes stay.
-    pub(super) fn clear(&mut self, format: Format, within: &Prefix, removed: &mut Vec<T>) {
-        let mut segments = within.segments();
-        let node = segments.try_fold(self, |node, segment| node.children.get_mut(segment));
+    /// Removes all items of a format below a prefix. Keeps nodes.
+    pub(super) fn clear(&mut self, format: Format, prefix: &Prefix, removed: &mut Vec<T>) {
+        let mut parts = prefix.parts();
+        let node = parts.try_fold(self, |node, part| node.children.get_mut(part));
         if let Some(node) = node {
             node.empty(format, removed);
         }
@@ -110,13 +108,13 @@ impl<T> Node<T> {
         }
     }
 
-    /// Removes the nodes without items below this one; whether this is one itself.
+    /// Removes the empty nodes below this one, and returns whether this one is empty.
     pub(super) fn prune(&mut self) -> bool {
         self.children.retain(|_, child| !child.prune());
         self.is_empty()
     }
 
-    /// Items of a format.
+    /// Counts the items of a format in this node and below.
     pub(super) fn count(&self, format: Format) -> u64 {
         let here = self
             .buckets
@@ -129,24 +127,24 @@ impl<T> Node<T> {
             .sum::<u64>()
     }
 
-    /// This node and all below it.
+    /// Counts this node and all below it.
     pub(super) fn nodes(&self) -> usize {
         1 + self.children.values().map(Self::nodes).sum::<usize>()
     }
 
-    /// Calls `each` with the items behind a key, until it has enough: those of a node first, by
-    /// their names, then those of its children. `path` holds the segments down to this node.
+    /// Calls `each` with the items after a key until it returns `false`: first the items of a node,
+    /// sorted by name, then those of its children. `path` has the parts down to this node.
     pub(super) fn walk(
         &self,
         format: Format,
-        behind: Option<&str>,
+        after: Option<&str>,
         path: &mut String,
         each: &mut impl FnMut(&str, &T) -> bool,
     ) -> bool {
-        if let Some(within) = behind.and_then(|key| key.split_once(SEPARATOR)) {
-            return self.walk_children(format, Some(within), path, each);
+        if let Some(below) = after.and_then(|key| key.split_once(SEPARATOR)) {
+            return self.walk_children(format, Some(below), path, each);
         }
-        let first = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         if let Some(bucket) = self.buckets.get(&format) {
             for (name, item) in bucket.range::<str, _>((first, Bound::Unbounded)) {
                 if !descend(path, name, |path| each(path, item)) {
@@ -160,16 +158,16 @@ impl<T> Node<T> {
     fn walk_children(
         &self,
         format: Format,
-        behind: Option<(&str, &str)>,
+        after: Option<(&str, &str)>,
         path: &mut String,
         each: &mut impl FnMut(&str, &T) -> bool,
     ) -> bool {
-        let first = behind.map_or(Bound::Unbounded, |(child, _)| Bound::Included(child));
+        let first = after.map_or(Bound::Unbounded, |(child, _)| Bound::Included(child));
         for (name, child) in self.children.range::<str, _>((first, Bound::Unbounded)) {
-            let behind = behind
+            let after = after
                 .filter(|&(first, _)| *first == **name)
                 .map(|(_, rest)| rest);
-            if !descend(path, name, |path| child.walk(format, behind, path, each)) {
+            if !descend(path, name, |path| child.walk(format, after, path, each)) {
                 return false;
             }
         }
@@ -177,19 +175,19 @@ impl<T> Node<T> {
     }
 }
 
-/// Goes down one segment, and up again.
-fn descend<R>(path: &mut String, segment: &str, go: impl FnOnce(&mut String) -> R) -> R {
+/// Calls `go` with a part appended to the path.
+fn descend<R>(path: &mut String, part: &str, go: impl FnOnce(&mut String) -> R) -> R {
     let len = path.len();
     if len != 0 {
         path.push(SEPARATOR);
     }
-    path.push_str(segment);
+    path.push_str(part);
     let result = go(path);
     path.truncate(len);
     result
 }
 
-/// The segments in front of a key's last, and that.
+/// Splits a key into the parts before its last, and its last.
 fn split(key: &str) -> (impl Iterator<Item = &str>, &str) {
     let (parents, leaf) = key
         .rsplit_once(SEPARATOR)

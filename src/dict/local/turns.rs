@@ -1,8 +1,6 @@
-//! Turns of those who transform one item, so that many who do it at a time are not in each other's
-//! way again and again.
+//! Turns of the updates of one item, so that concurrent updates do not make each other run again.
 //!
-//! A turn guards nothing: without it a transformation is as right, and runs more often. It does not
-//! know what is transformed.
+//! A turn is only an optimisation: without it an update is as correct, and runs more often.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,14 +9,15 @@ use crate::lock::Mutex;
 use crate::sync::Relaxed;
 use crate::sync::count::Count;
 
-/// Transformations of so many items can run at a time; more where they meet by chance.
+/// The number of turns. Items share a turn by their hash.
 const TURNS: usize = 16;
 
-/// How long a transformation waits for its turn: one that waits for another would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an update waits for its turn. Two closures that wait for each other's item would wait
+/// forever.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Its address names the thread as long as it lives.
+    /// Its address identifies the thread while the thread lives.
     static HERE: Cell<u8> = const { Cell::new(0) };
 }
 
@@ -29,7 +28,7 @@ pub(super) struct Turns([Turn; TURNS]);
 #[derive(Debug)]
 struct Turn {
     lock: Mutex<()>,
-    /// The thread that has the turn; 0 for none.
+    /// The thread that has the turn; 0 if none has.
     holder: Count,
 }
 
@@ -43,26 +42,27 @@ impl Default for Turn {
 }
 
 impl Turns {
-    /// Runs a closure in its turn among those with the same hash. It may ask for a turn as well.
-    pub(super) fn run<R>(&self, hash: u64, transform: impl FnOnce() -> R) -> R {
+    /// Runs `update` while no other update with this hash runs, if it gets the turn in time.
+    /// Re-entrant: `update` may run another one.
+    pub(super) fn run(&self, hash: u64, update: impl FnOnce()) {
         let turn = &self.0[hash as usize % TURNS];
         let this = HERE.with(|here| std::ptr::from_ref(here).addr() as u64);
         if turn.holder.load(Relaxed) == this {
-            return transform();
+            return update();
         }
-        let held = turn.lock.try_lock_for(PATIENCE);
-        let _ends = held.is_some().then(|| {
+        let guard = turn.lock.try_lock_for(TIMEOUT);
+        let _turn_end = guard.is_some().then(|| {
             turn.holder.store(this, Relaxed);
-            End(turn)
+            TurnEnd(turn)
         });
-        transform()
+        update();
     }
 }
 
-/// Ends a turn, even where a closure panics; dropped before the lock is given back.
-struct End<'a>(&'a Turn);
+/// Ends a turn, also if the update panics. Dropped before the guard of the lock.
+struct TurnEnd<'a>(&'a Turn);
 
-impl Drop for End<'_> {
+impl Drop for TurnEnd<'_> {
     fn drop(&mut self) {
         self.0.holder.store(0, Relaxed);
     }

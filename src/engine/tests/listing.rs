@@ -205,7 +205,7 @@ fn cut_roster(scratch: &Scratch, len: u64) {
 
 #[cfg(feature = "dict")]
 fn assert_dictionary_fails(cache: MmapCache) {
-    use crate::dict::{Dict, Format, MmapDict};
+    use crate::dict::{Format, MmapDict};
     let dict = MmapDict::<u8>::on(std::sync::Arc::new(cache), Format::Json);
     assert!(dict.len().is_err() && dict.keys().any(|key| key.is_err()));
 }

@@ -1,32 +1,32 @@
 //! The kinds of dictionaries that are compared with the model.
 //!
-//! Knows how each is made, opened again, and tended underneath.
+//! How each is created, reopened, and maintained.
 
-use std::fmt::Debug;
-
-use mmapcache::dict::{CachedDict, Dict, Format, LocalDict, LocalOptions, MmapDict};
+use mmapcache::dict::{
+    Cached, CachedDict, Dict, Format, Local, LocalDict, LocalOptions, Mmap, MmapDict, Store,
+};
 
 use super::operation::Tending;
 use crate::child::scratch::Scratch;
 use crate::child::tight;
 
 pub(super) trait Kind {
-    type Dict: Dict<String> + Debug;
+    type Store: Store + Clone;
 
     fn new(append_only: bool) -> Self;
 
     /// The whole dictionary of a format.
-    fn dict(&self, format: Format) -> Self::Dict;
+    fn dict(&self, format: Format) -> Dict<String, Self::Store>;
 
-    /// Whether every item has got a new tag by that.
+    /// Returns whether every item got a new ETag.
     fn tend(&mut self, tending: Tending) -> bool;
 }
 
-/// With a tree that is tidied up all the time.
+/// With a tree that is pruned all the time.
 pub(super) struct InMemory(LocalDict<String>);
 
 impl Kind for InMemory {
-    type Dict = LocalDict<String>;
+    type Store = Local;
 
     fn new(append_only: bool) -> Self {
         let mut options = LocalOptions::new();
@@ -43,7 +43,7 @@ impl Kind for InMemory {
     }
 }
 
-/// With regions and segments so small that growing and cleaning never stop.
+/// With regions and heap segments so small that the index grows and the heap is cleaned all the time.
 pub(super) struct InFiles {
     scratch: Scratch,
     dict: MmapDict<String>,
@@ -58,7 +58,7 @@ impl InFiles {
 }
 
 impl Kind for InFiles {
-    type Dict = MmapDict<String>;
+    type Store = Mmap;
 
     fn new(append_only: bool) -> Self {
         let scratch = Scratch::new();
@@ -89,14 +89,14 @@ impl Kind for InFiles {
     }
 }
 
-/// The same with memory in front, of which everything is forgotten now and then.
+/// The same with values in memory, which are dropped now and then.
 pub(super) struct InBoth {
     files: InFiles,
     pair: CachedDict<String>,
 }
 
 impl Kind for InBoth {
-    type Dict = CachedDict<String>;
+    type Store = Cached;
 
     fn new(append_only: bool) -> Self {
         let files = InFiles::new(append_only);

@@ -1,37 +1,36 @@
-//! What may be done to a dictionary: operations at random, which the model performs.
+//! Random operations on a dictionary, which the model performs.
 //!
-//! Few keys, and views at their prefixes, so that operations meet.
+//! There are few keys, and sub-dictionaries at their prefixes, so that operations meet.
 
-use mmapcache::dict::{Condition, Format, Retrieve, Write};
+use mmapcache::Update;
+use mmapcache::dict::{Condition, Format, Retrieve};
 use proptest::prelude::*;
 
-pub(super) type Segments = Vec<&'static str>;
+pub(super) type KeyPath = Vec<&'static str>;
 
-/// Something done through a view.
+/// An operation of a sub-dictionary.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
     pub(super) format: Format,
-    pub(super) view: Segments,
+    pub(super) view: KeyPath,
     pub(super) action: Action,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Action {
-    Insert(Segments, String),
-    Write(Segments, Write<String>),
-    Update(Vec<(Segments, String)>),
-    SetIf(Segments, Write<String>, Test),
-    SetDefaultIf(Segments, String, Test),
-    DiscardIf(Segments, Test),
-    GetIf(Segments, Test),
-    SetDefault(Segments, String),
-    Transform(Segments, Write<String>),
-    Discard(Segments),
-    Remove(Segments),
-    Pop(Segments),
-    PopItem,
+    Insert(KeyPath, String),
+    Extend(Vec<(KeyPath, String)>),
+    SetIf(KeyPath, Update<String>, Test),
+    GetOrInsertIf(KeyPath, String, Test),
+    RemoveIf(KeyPath, Test),
+    GetIf(KeyPath, Test),
+    GetOrInsert(KeyPath, String),
+    Update(KeyPath, Update<String>),
+    Remove(KeyPath),
+    Take(KeyPath),
+    TakeAny,
     Clear,
-    Look(Segments),
+    Look(KeyPath),
     List,
     Newest(usize),
     Random,
@@ -45,17 +44,17 @@ pub(super) struct Test {
     pub(super) retrieve: Retrieve,
 }
 
-/// Which tag is expected of an item.
+/// Which ETag the operation expects.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expected {
-    /// The one that it has, if it is there.
+    /// The item's own, if the item exists.
     Fresh,
-    /// One that was given to some item before.
+    /// One that some item had before.
     Stale(prop::sample::Index),
     Absent,
 }
 
-/// What is done to what lies underneath.
+/// Maintenance of the storage.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tending {
     Reopen,
@@ -64,9 +63,9 @@ pub(super) enum Tending {
     Flush,
 }
 
-fn segments(len: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Segments> {
-    let segment = prop::sample::select(vec!["a", "b", "a-"]);
-    prop::collection::vec(segment, len)
+fn key_path(len: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = KeyPath> {
+    let part = prop::sample::select(vec!["a", "b", "a-"]);
+    prop::collection::vec(part, len)
 }
 
 fn value() -> impl Strategy<Value = String> {
@@ -75,11 +74,11 @@ fn value() -> impl Strategy<Value = String> {
     })
 }
 
-fn write() -> impl Strategy<Value = Write<String>> {
+fn write() -> impl Strategy<Value = Update<String>> {
     prop_oneof![
-        3 => value().prop_map(Write::Value),
-        1 => Just(Write::KeepCurrent),
-        2 => Just(Write::DeleteCurrent),
+        3 => value().prop_map(Update::Put),
+        1 => Just(Update::Keep),
+        2 => Just(Update::Delete),
     ]
 }
 
@@ -100,7 +99,7 @@ fn test() -> impl Strategy<Value = Test> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let key = || segments(1..=3);
+    let key = || key_path(1..=3);
     let tending = prop::sample::select(vec![
         Tending::Reopen,
         Tending::Compact,
@@ -109,18 +108,16 @@ fn action() -> impl Strategy<Value = Action> {
     ]);
     prop_oneof![
         10 => (key(), value()).prop_map(|(key, value)| Action::Insert(key, value)),
-        4 => (key(), write()).prop_map(|(key, write)| Action::Write(key, write)),
-        2 => prop::collection::vec((key(), value()), 0..12).prop_map(Action::Update),
+        2 => prop::collection::vec((key(), value()), 0..12).prop_map(Action::Extend),
         12 => (key(), write(), test()).prop_map(|(key, write, test)| Action::SetIf(key, write, test)),
-        6 => (key(), value(), test()).prop_map(|(key, value, test)| Action::SetDefaultIf(key, value, test)),
-        6 => (key(), test()).prop_map(|(key, test)| Action::DiscardIf(key, test)),
+        6 => (key(), value(), test()).prop_map(|(key, value, test)| Action::GetOrInsertIf(key, value, test)),
+        6 => (key(), test()).prop_map(|(key, test)| Action::RemoveIf(key, test)),
         6 => (key(), test()).prop_map(|(key, test)| Action::GetIf(key, test)),
-        4 => (key(), value()).prop_map(|(key, value)| Action::SetDefault(key, value)),
-        8 => (key(), write()).prop_map(|(key, write)| Action::Transform(key, write)),
-        3 => key().prop_map(Action::Discard),
-        2 => key().prop_map(Action::Remove),
-        3 => key().prop_map(Action::Pop),
-        1 => Just(Action::PopItem),
+        4 => (key(), value()).prop_map(|(key, value)| Action::GetOrInsert(key, value)),
+        8 => (key(), write()).prop_map(|(key, write)| Action::Update(key, write)),
+        5 => key().prop_map(Action::Remove),
+        3 => key().prop_map(Action::Take),
+        1 => Just(Action::TakeAny),
         1 => Just(Action::Clear),
         4 => key().prop_map(Action::Look),
         4 => Just(Action::List),
@@ -132,7 +129,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 pub(super) fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let format = prop::sample::select(Format::ALL.to_vec());
-    let operation = (format, segments(0..=2), action());
+    let operation = (format, key_path(0..=2), action());
     let operation = operation.prop_map(|(format, view, action)| Operation {
         format,
         view,

@@ -1,26 +1,15 @@
 //! Conditional operations: which condition holds when, and what each comes to.
 
-use mmapcache::dict::{
-    Condition, Conditional, Dict, ETag, ETagState, Fetched, Outcome, Result, Retrieve, Tagged,
-    Write,
-};
+use mmapcache::Update;
+use mmapcache::dict::{Condition, Dict, ETag, Outcome, Result, Retrieve, Store, Tagged};
 
 use super::fresh;
 
-const ABSENT: ETagState = ETagState::Absent;
+const ABSENT: Option<ETag> = None;
 
 /// An item, a tag that it had before, and the one that it has.
-fn written_twice(dict: &impl Dict<u32>) -> Result<(ETag, ETag)> {
+fn written_twice(dict: &Dict<u32, impl Store>) -> Result<(ETag, ETag)> {
     Ok((dict.insert("k", 1)?, dict.insert("k", 2)?))
-}
-
-#[track_caller]
-fn came_to<V: PartialEq + std::fmt::Debug>(
-    result: Conditional<V>,
-    satisfied: bool,
-    outcome: Outcome<V>,
-) {
-    assert_eq!(result, Conditional { satisfied, outcome });
 }
 
 // Point 22.
@@ -40,8 +29,12 @@ fn conditions_hold_for_named_states() -> Result<()> {
     for (key, expected, holds) in table {
         for (condition, holds) in conditions.into_iter().zip(holds) {
             let looked = dict.get_if(key, condition, expected, Retrieve::Never)?;
-            assert_eq!(looked.satisfied, holds, "{key} {condition:?} {expected:?}");
-            assert!(!looked.was_mutated());
+            assert_eq!(
+                looked.is_satisfied(),
+                holds,
+                "{key} {condition:?} {expected:?}"
+            );
+            assert!(!looked.is_changed());
         }
     }
     Ok(())
@@ -52,13 +45,13 @@ fn conditions_hold_for_named_states() -> Result<()> {
 fn presence_and_absence_are_conditions() -> Result<()> {
     let dict = fresh();
     let put =
-        |key, n, condition| dict.set_if(key, Write::Value(n), condition, ABSENT, Retrieve::Never);
-    assert!(!put("k", 1, Condition::Changed)?.satisfied);
+        |key, n, condition| dict.set_if(key, Update::Put(n), condition, ABSENT, Retrieve::Never);
+    assert!(!put("k", 1, Condition::Changed)?.is_satisfied());
     assert_eq!(dict.get("k")?, None);
-    assert!(put("k", 2, Condition::Same)?.satisfied);
-    assert!(!put("k", 3, Condition::Same)?.satisfied);
+    assert!(put("k", 2, Condition::Same)?.is_satisfied());
+    assert!(!put("k", 3, Condition::Same)?.is_satisfied());
     assert_eq!(dict.get("k")?, Some(2));
-    assert!(put("k", 4, Condition::Changed)?.satisfied);
+    assert!(put("k", 4, Condition::Changed)?.is_satisfied());
     assert_eq!(dict.get("k")?, Some(4));
     Ok(())
 }
@@ -79,11 +72,9 @@ fn retrieve_decides_which_values_come() -> Result<()> {
     for condition in [Condition::Any, Condition::Same, Condition::Changed] {
         for (retrieve, expected, value) in table {
             let looked = dict.get_if("k", condition, expected, retrieve)?;
-            let outcome = Outcome::Unchanged { etag: now, value };
-            assert_eq!(
-                looked.outcome, outcome,
-                "{condition:?} {retrieve:?} {expected:?}"
-            );
+            let seen = (looked.etag_after(), looked.into_value());
+            let context = format!("{condition:?} {retrieve:?} {expected:?}");
+            assert_eq!(seen, (Some(now), value), "{context}");
         }
     }
     Ok(())
@@ -92,23 +83,14 @@ fn retrieve_decides_which_values_come() -> Result<()> {
 // Point 23.
 #[test]
 fn unrequested_values_are_not_read() -> Result<()> {
-    let dict = fresh();
+    let dict = fresh::<u32>();
     let texts = dict.with_format::<String>(dict.format());
     let etag = texts.insert("k", "no number".to_owned())?;
     let looked = dict.get_if("k", Condition::Any, etag, Retrieve::IfChanged)?;
-    assert_eq!(looked.value(), Fetched::<&u32>::NotRetrieved);
-    let kept = dict.set_if(
-        "k",
-        Write::KeepCurrent,
-        Condition::Same,
-        etag,
-        Retrieve::Never,
-    )?;
-    assert_eq!(kept.value(), Fetched::NotRetrieved);
-    assert_eq!(
-        dict.discard_if("k", Condition::Changed, etag)?.value(),
-        Fetched::NotRetrieved
-    );
+    assert_eq!((looked.value(), looked.etag_after()), (None, Some(etag)));
+    let kept = dict.set_if("k", Update::Keep, Condition::Same, etag, Retrieve::Never)?;
+    assert_eq!((kept.value(), kept.etag_after()), (None, Some(etag)));
+    assert_eq!(dict.remove_if("k", Condition::Changed, etag)?.value(), None);
     assert!(
         dict.get_if("k", Condition::Any, etag, Retrieve::Always)
             .is_err()
@@ -121,52 +103,37 @@ fn unrequested_values_are_not_read() -> Result<()> {
 fn results_have_four_shapes() -> Result<()> {
     let dict = fresh();
     let (any, same) = (Condition::Any, Condition::Same);
-    let put = |n| dict.set_if("k", Write::Value(n), any, ABSENT, Retrieve::Never);
+    let put = |n| dict.set_if("k", Update::Put(n), any, ABSENT, Retrieve::Never);
 
     let absent = dict.get_if("k", any, ABSENT, Retrieve::Always)?;
     assert_eq!(
-        (absent.actual_etag(), absent.resulting_etag()),
+        (absent.etag_before(), absent.etag_after()),
         (ABSENT, ABSENT)
     );
-    assert_eq!(
-        (absent.value(), absent.was_mutated()),
-        (Fetched::Absent, false)
-    );
-    assert_eq!(absent.into_value(), Fetched::Absent);
+    assert_eq!((absent.value(), absent.is_changed()), (None, false));
+    assert_eq!(absent.into_value(), None);
 
     let first = put(1)?;
-    let one = ETagState::from(dict.etag("k")?);
-    assert_eq!((first.actual_etag(), first.resulting_etag()), (ABSENT, one));
-    assert_eq!(
-        (first.value(), first.was_mutated()),
-        (Fetched::Value(&1), true)
-    );
+    let one = dict.etag("k")?;
+    assert_eq!((first.etag_before(), first.etag_after()), (ABSENT, one));
+    assert_eq!((first.value(), first.is_changed()), (Some(&1), true));
 
     let second = put(2)?;
-    let two = ETagState::from(dict.etag("k")?);
-    assert_eq!((second.actual_etag(), second.resulting_etag()), (one, two));
-    assert_eq!(second.into_value().value(), Some(2));
+    let two = dict.etag("k")?;
+    assert_eq!((second.etag_before(), second.etag_after()), (one, two));
+    assert_eq!(second.into_value(), Some(2));
 
-    let unchanged = dict.set_if("k", Write::Value(3), same, one, Retrieve::Never)?;
+    let unchanged = dict.set_if("k", Update::Put(3), same, one, Retrieve::Never)?;
     assert_eq!(
-        (unchanged.actual_etag(), unchanged.resulting_etag()),
+        (unchanged.etag_before(), unchanged.etag_after()),
         (two, two)
     );
-    assert_eq!(
-        (unchanged.value(), unchanged.was_mutated()),
-        (Fetched::NotRetrieved, false)
-    );
-    assert_eq!(unchanged.into_value().value(), None);
+    assert_eq!((unchanged.value(), unchanged.is_changed()), (None, false));
+    assert_eq!(unchanged.into_value(), None);
 
-    let deleted = dict.discard_if("k", same, two)?;
-    assert_eq!(
-        (deleted.actual_etag(), deleted.resulting_etag()),
-        (two, ABSENT)
-    );
-    assert_eq!(
-        (deleted.value(), deleted.was_mutated()),
-        (Fetched::Absent, true)
-    );
+    let deleted = dict.remove_if("k", same, two)?;
+    assert_eq!((deleted.etag_before(), deleted.etag_after()), (two, ABSENT));
+    assert_eq!((deleted.value(), deleted.is_changed()), (None, true));
     Ok(())
 }
 
@@ -188,14 +155,12 @@ fn get_if_changes_nothing() -> Result<()> {
     for condition in [Condition::Any, Condition::Same, Condition::Changed] {
         for expected in [ABSENT, stale.into(), etag.into()] {
             let missing = dict.get_if("missing", condition, expected, Retrieve::Always)?;
-            assert_eq!(missing.outcome, Outcome::Absent);
+            assert!(matches!(missing, Outcome::Absent { .. }), "{missing:?}");
             let there = dict.get_if("k", condition, expected, Retrieve::Always)?;
+            assert!(!there.is_changed());
             assert_eq!(
-                there.outcome,
-                Outcome::Unchanged {
-                    etag,
-                    value: Some(2)
-                }
+                (there.etag_after(), there.into_value()),
+                (Some(etag), Some(2))
             );
         }
     }
@@ -209,20 +174,27 @@ fn get_if_changes_nothing() -> Result<()> {
 fn failed_set_if_returns_the_item() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
-    for write in [Write::Value(9), Write::KeepCurrent, Write::DeleteCurrent] {
+    for write in [Update::Put(9), Update::Keep, Update::Delete] {
         let result = dict.set_if("k", write, Condition::Same, stale, Retrieve::IfChanged)?;
-        came_to(
+        assert_eq!(
             result,
-            false,
             Outcome::Unchanged {
+                satisfied: false,
                 etag,
-                value: Some(2),
-            },
+                value: Some(2)
+            }
         );
         let result = dict.set_if("k", write, Condition::Changed, etag, Retrieve::IfChanged)?;
-        came_to(result, false, Outcome::Unchanged { etag, value: None });
+        assert_eq!(
+            result,
+            Outcome::Unchanged {
+                satisfied: false,
+                etag,
+                value: None
+            }
+        );
         let result = dict.set_if("missing", write, Condition::Same, etag, Retrieve::Always)?;
-        came_to(result, false, Outcome::Absent);
+        assert_eq!(result, Outcome::Absent { satisfied: false });
     }
     assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 2, etag }));
     assert_eq!(dict.len()?, 1);
@@ -235,17 +207,16 @@ fn successful_set_if_returns_its_write() -> Result<()> {
     let dict = fresh();
     let (_, before) = written_twice(&*dict)?;
     for retrieve in [Retrieve::Always, Retrieve::IfChanged, Retrieve::Never] {
-        let before = ETagState::from(dict.etag("k")?);
-        let result = dict.set_if("k", Write::Value(3), Condition::Same, before, retrieve)?;
+        let before = dict.etag("k")?;
+        let result = dict.set_if("k", Update::Put(3), Condition::Same, before, retrieve)?;
         let etag = dict.etag("k")?.expect("it is there");
-        came_to(
+        assert_eq!(
             result,
-            true,
             Outcome::Written {
                 before,
                 etag,
                 value: 3,
-            },
+            }
         );
     }
     assert!(dict.etag("k")? > Some(before));
@@ -259,52 +230,58 @@ fn set_if_may_keep_or_delete() -> Result<()> {
     let dict = fresh();
     let (_, etag) = written_twice(&*dict)?;
     let same = Condition::Same;
-    let kept = dict.set_if("k", Write::KeepCurrent, same, etag, Retrieve::Always)?;
-    came_to(
+    let kept = dict.set_if("k", Update::Keep, same, etag, Retrieve::Always)?;
+    assert_eq!(
         kept,
-        true,
         Outcome::Unchanged {
+            satisfied: true,
             etag,
-            value: Some(2),
-        },
+            value: Some(2)
+        }
     );
-    let kept = dict.set_if("k", Write::KeepCurrent, same, etag, Retrieve::IfChanged)?;
-    came_to(kept, true, Outcome::Unchanged { etag, value: None });
-    let deleted = dict.set_if("k", Write::DeleteCurrent, same, etag, Retrieve::Always)?;
-    came_to(deleted, true, Outcome::Deleted { before: etag });
-    let nothing = dict.set_if("k", Write::DeleteCurrent, same, ABSENT, Retrieve::Always)?;
-    came_to(nothing, true, Outcome::Absent);
+    let kept = dict.set_if("k", Update::Keep, same, etag, Retrieve::IfChanged)?;
+    assert_eq!(
+        kept,
+        Outcome::Unchanged {
+            satisfied: true,
+            etag,
+            value: None
+        }
+    );
+    let deleted = dict.set_if("k", Update::Delete, same, etag, Retrieve::Always)?;
+    assert_eq!(deleted, Outcome::Deleted { before: etag });
+    let nothing = dict.set_if("k", Update::Delete, same, ABSENT, Retrieve::Always)?;
+    assert_eq!(nothing, Outcome::Absent { satisfied: true });
     Ok(())
 }
 
 // Point 28. A default is put if there is no item and the condition holds.
 #[test]
-fn setdefault_if_needs_absence_and_condition() -> Result<()> {
+fn insertion_needs_absence_and_condition() -> Result<()> {
     let dict = fresh();
     let (any, same, changed) = (Condition::Any, Condition::Same, Condition::Changed);
-    let result = dict.setdefault_if("k", 1, changed, ABSENT, Retrieve::Always)?;
-    came_to(result, false, Outcome::Absent);
+    let result = dict.get_or_insert_if("k", 1, changed, ABSENT, Retrieve::Always)?;
+    assert_eq!(result, Outcome::Absent { satisfied: false });
     assert!(dict.is_empty()?);
-    let result = dict.setdefault_if("k", 1, same, ABSENT, Retrieve::Never)?;
+    let result = dict.get_or_insert_if("k", 1, same, ABSENT, Retrieve::Never)?;
     let etag = dict.etag("k")?.expect("it is there");
-    came_to(
+    assert_eq!(
         result,
-        true,
         Outcome::Written {
             before: ABSENT,
             etag,
             value: 1,
-        },
+        }
     );
-    let result = dict.setdefault_if("l", 2, any, etag, Retrieve::Never)?;
-    assert!(result.was_mutated());
+    let result = dict.get_or_insert_if("l", 2, any, etag, Retrieve::Never)?;
+    assert!(result.is_changed());
     assert_eq!(dict.get("l")?, Some(2));
     Ok(())
 }
 
 // Point 28.
 #[test]
-fn setdefault_if_keeps_existing_item() -> Result<()> {
+fn get_or_insert_if_keeps_item() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
     let table = [
@@ -315,9 +292,16 @@ fn setdefault_if_keeps_existing_item() -> Result<()> {
         (Condition::Changed, etag.into(), false),
     ];
     for (condition, expected, satisfied) in table {
-        let result = dict.setdefault_if("k", 9, condition, expected, Retrieve::IfChanged)?;
+        let result = dict.get_or_insert_if("k", 9, condition, expected, Retrieve::IfChanged)?;
         let value = (expected != etag.into()).then_some(2);
-        came_to(result, satisfied, Outcome::Unchanged { etag, value });
+        assert_eq!(
+            result,
+            Outcome::Unchanged {
+                satisfied,
+                etag,
+                value
+            }
+        );
     }
     assert_eq!(dict.etag("k")?, Some(etag));
     Ok(())
@@ -325,35 +309,28 @@ fn setdefault_if_keeps_existing_item() -> Result<()> {
 
 // Point 29.
 #[test]
-fn discard_if_needs_its_condition() -> Result<()> {
+fn remove_if_needs_its_condition() -> Result<()> {
     let dict = fresh();
     let (stale, etag) = written_twice(&*dict)?;
-    came_to(
-        dict.discard_if("missing", Condition::Same, etag)?,
-        false,
-        Outcome::Absent,
+    assert_eq!(
+        dict.remove_if("missing", Condition::Same, etag)?,
+        Outcome::Absent { satisfied: false }
     );
-    came_to(
-        dict.discard_if("missing", Condition::Same, ABSENT)?,
-        true,
-        Outcome::Absent,
+    assert_eq!(
+        dict.remove_if("missing", Condition::Same, ABSENT)?,
+        Outcome::Absent { satisfied: true }
     );
-    let unchanged = || Outcome::Unchanged { etag, value: None };
-    came_to(
-        dict.discard_if("k", Condition::Same, stale)?,
-        false,
-        unchanged(),
-    );
-    came_to(
-        dict.discard_if("k", Condition::Changed, etag)?,
-        false,
-        unchanged(),
-    );
+    let unchanged = || Outcome::Unchanged {
+        satisfied: false,
+        etag,
+        value: None,
+    };
+    assert_eq!(dict.remove_if("k", Condition::Same, stale)?, unchanged());
+    assert_eq!(dict.remove_if("k", Condition::Changed, etag)?, unchanged());
     assert_eq!(dict.get("k")?, Some(2));
-    came_to(
-        dict.discard_if("k", Condition::Same, etag)?,
-        true,
-        Outcome::Deleted { before: etag },
+    assert_eq!(
+        dict.remove_if("k", Condition::Same, etag)?,
+        Outcome::Deleted { before: etag }
     );
     assert_eq!(dict.get("k")?, None);
     Ok(())

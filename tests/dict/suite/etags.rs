@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mmapcache::dict::{Dict, ETag, ETagState, Format, Result};
+use mmapcache::dict::{Condition, ETag, Format, Result, Retrieve};
 
 use super::fresh;
 
@@ -36,7 +36,7 @@ fn tags_are_unique_and_grow() -> Result<()> {
         tags.push(sub.insert("k", n)?);
         tags.push(packed.insert("k", n)?);
         if n % 10 == 0 {
-            dict.discard("k")?;
+            dict.remove("k")?;
         }
         if n % 50 == 0 {
             dict.clear()?;
@@ -81,6 +81,10 @@ fn tags_round_trip_as_text() -> Result<()> {
     let text = etag.to_string();
     assert!(text.bytes().all(|byte| byte.is_ascii_digit()), "{text}");
     assert_eq!(text.parse(), Ok(etag));
+    let json = serde_json::to_string(&etag).expect("a text");
+    assert_eq!(json, format!("\"{text}\""));
+    assert_eq!(serde_json::from_str::<ETag>(&json).expect("a tag"), etag);
+    assert!(serde_json::from_str::<ETag>("\"x\"").is_err());
     for none in ["", "x", "-1", "1.5", "99999999999999999999"] {
         assert!(none.parse::<ETag>().is_err(), "{none:?}");
     }
@@ -92,9 +96,12 @@ fn tags_round_trip_as_text() -> Result<()> {
 fn absence_is_a_tag_state() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 1)?;
-    assert_eq!(ETagState::from(dict.etag("missing")?), ETagState::Absent);
-    assert_eq!(ETagState::from(dict.etag("k")?), ETagState::Tag(etag));
-    assert_eq!(ETagState::from(etag).tag(), Some(etag));
-    assert_eq!(ETagState::default().tag(), None);
+    assert_eq!(dict.etag("missing")?, None);
+    assert_eq!(dict.etag("k")?, Some(etag));
+    // A condition takes a tag, an optional tag, or `None`.
+    let (same, never) = (Condition::Same, Retrieve::Never);
+    assert!(dict.get_if("k", same, etag, never)?.is_satisfied());
+    assert!(dict.get_if("k", same, Some(etag), never)?.is_satisfied());
+    assert!(dict.get_if("missing", same, None, never)?.is_satisfied());
     Ok(())
 }

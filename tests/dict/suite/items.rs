@@ -1,6 +1,6 @@
 //! Which item a key is of.
 
-use mmapcache::dict::{Dict, DictError, DictKey, KeyError, Prefix, Result};
+use mmapcache::dict::{DictError, DictKey, KeyError, Prefix, Result};
 
 use super::fresh;
 
@@ -21,16 +21,16 @@ fn key_spellings_address_one_item() -> Result<()> {
     Ok(())
 }
 
-// Point 6. A text is never split into segments.
+// Point 6. A text is never split into parts.
 #[test]
-fn text_is_one_segment() -> Result<()> {
+fn text_is_one_part() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b"], 1)?;
     for joined in ["a.b", "a-b", "a=b", "ab"] {
         assert_eq!(dict.get(joined)?, None, "{joined}");
     }
     let error = dict.get("a/b").unwrap_err();
-    let DictError::InvalidKey(KeyError::Character { character, .. }) = error else {
+    let DictError::InvalidKey(KeyError::UnsafeChar { character, .. }) = error else {
         panic!("{error}");
     };
     assert_eq!(character, '/');
@@ -39,12 +39,12 @@ fn text_is_one_segment() -> Result<()> {
 
 // Point 4.
 #[test]
-fn item_operations_need_a_segment() {
+fn item_operations_need_a_part() {
     let dict = fresh::<u32>();
-    let none = |error| matches!(error, DictError::InvalidKey(KeyError::NoSegment));
+    let none = |error| matches!(error, DictError::InvalidKey(KeyError::NoPart));
     assert!(none(dict.get(()).unwrap_err()));
     assert!(none(dict.insert(Prefix::default(), 1).unwrap_err()));
-    assert!(none(dict.discard(()).unwrap_err()));
+    assert!(none(dict.remove(()).unwrap_err()));
     assert!(none(dict.etag(()).unwrap_err()));
     let sub = dict.subdict("a").unwrap();
     assert!(
@@ -64,24 +64,24 @@ fn key_and_longer_keys_coexist() -> Result<()> {
     assert_eq!(dict.get(["p", "q"])?, Some(2));
     assert_eq!(dict.len()?, 3);
 
-    assert!(dict.discard(["p", "q"])?);
+    assert!(dict.remove(["p", "q"])?);
     assert_eq!(dict.get("p")?, Some(1));
     assert_eq!(dict.get(["p", "q"])?, None);
     assert_eq!(dict.get(["p", "q", "r"])?, Some(3));
-    assert!(dict.discard("p")?);
+    assert!(dict.remove("p")?);
     assert_eq!(dict.get(["p", "q", "r"])?, Some(3));
     Ok(())
 }
 
-// Point 8. A key in the midst of a longer one is absent.
+// Point 8. A key that longer keys begin with is absent.
 #[test]
 fn inner_prefix_of_key_is_absent() -> Result<()> {
     let dict = fresh();
     dict.insert(["a", "b", "c"], 1)?;
-    for midst in [&["a"][..], &["a", "b"]] {
-        assert!(!dict.contains(midst)?);
-        assert!(!dict.discard(midst)?);
-        assert_eq!(dict.pop(midst)?, None);
+    for inner in [&["a"][..], &["a", "b"]] {
+        assert!(!dict.contains(inner)?);
+        assert!(!dict.remove(inner)?);
+        assert_eq!(dict.take(inner)?, None);
     }
     assert_eq!(dict.get(["a", "b", "c"])?, Some(1));
     Ok(())
@@ -100,7 +100,7 @@ fn longest_key_works_in_dictionaries() -> Result<()> {
 
     // A view's prefix counts too.
     let error = below.insert(["a", "b"], 1).unwrap_err();
-    let DictError::InvalidKey(KeyError::ManySegments { segments: 256 }) = error else {
+    let DictError::InvalidKey(KeyError::TooManyParts { parts: 256 }) = error else {
         panic!("{error}");
     };
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mmapcache::dict::{Dict, DictKey, Format, Result};
+use mmapcache::dict::{DictKey, Format, Result};
 
 use super::{fresh, in_format};
 
@@ -32,7 +32,7 @@ fn iterators_show_the_same_items() -> Result<()> {
     let mut values: Vec<_> = dict.values().collect::<Result<_>>()?;
     values.sort_unstable();
     assert!(values.into_iter().eq(0..500));
-    let items: BTreeMap<_, _> = dict.items().collect::<Result<_>>()?;
+    let items: BTreeMap<_, _> = dict.iter().collect::<Result<_>>()?;
     assert!(items.iter().all(|(key, value)| expected[key].0 == *value));
     for item in dict.keys_and_etags() {
         let (key, etag) = item?;
@@ -49,20 +49,16 @@ fn times_match_keys_and_values() -> Result<()> {
         dict.insert(key(n), n)?;
     }
     let mut seen = 0;
-    for item in dict.items_and_timestamps() {
-        let (key, value, time) = item?;
-        assert_eq!(dict.timestamp(&key)?, Some(time));
-        assert_eq!(dict.get(&key)?, Some(value));
+    for entry in dict.entries() {
+        let (key, tagged) = entry?;
+        assert_eq!(dict.timestamp(&key)?, Some(tagged.etag.time()));
+        assert_eq!(dict.get(&key)?, Some(tagged.value));
         seen += 1;
     }
     assert_eq!(seen, 20);
-    for item in dict.keys_and_timestamps() {
-        let (key, time) = item?;
-        assert_eq!(dict.timestamp(&key)?, Some(time));
-    }
-    for item in dict.values_and_timestamps() {
-        let (value, time) = item?;
-        assert_eq!(dict.timestamp(key(value))?, Some(time));
+    for item in dict.keys_and_etags() {
+        let (key, etag) = item?;
+        assert_eq!(dict.timestamp(&key)?, Some(etag.time()));
     }
     Ok(())
 }
@@ -75,7 +71,7 @@ fn dict_may_change_during_iteration() -> Result<()> {
         dict.insert(key(n), n)?;
     }
     let mut seen = BTreeSet::new();
-    for item in dict.items() {
+    for item in dict.iter() {
         let (at, n) = item?;
         assert!(seen.insert(n) || n >= 300, "{n} came twice");
         if n % 2 == 1 && n < 300 {
@@ -118,7 +114,7 @@ fn unreadable_value_continues_the_iteration() -> Result<()> {
     for n in 0..100 {
         numbers.insert(key(n), n)?;
     }
-    let (good, bad): (Vec<_>, Vec<_>) = numbers.items().partition(Result::is_ok);
+    let (good, bad): (Vec<_>, Vec<_>) = numbers.iter().partition(Result::is_ok);
     assert_eq!((good.len(), bad.len()), (100, 1));
     assert_eq!(numbers.keys().filter(Result::is_ok).count(), 101);
     Ok(())

@@ -1,6 +1,6 @@
 //! What a dictionary says of itself, and what its clones share.
 
-use mmapcache::dict::{Dict, Format, Prefix, Result};
+use mmapcache::dict::{Format, Prefix, Result};
 
 use super::{KIND, append_only, fresh, in_format};
 

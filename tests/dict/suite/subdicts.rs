@@ -1,6 +1,6 @@
-//! Views of what lies below a prefix.
+//! Sub-dictionaries: the items below a prefix.
 
-use mmapcache::dict::{Dict, DictError, DictKey, Format, Prefix, Result};
+use mmapcache::dict::{DictError, DictKey, Format, Prefix, Result};
 
 use super::fresh;
 
@@ -26,7 +26,7 @@ fn subdict_and_dict_share_writes() -> Result<()> {
 #[test]
 fn empty_prefix_gives_whole_dict() -> Result<()> {
     let dict = fresh();
-    dict.update([(vec!["a"], 1), (vec!["b", "c"], 2)])?;
+    dict.extend([(vec!["a"], 1), (vec!["b", "c"], 2)])?;
     let all = dict.subdict(())?;
     assert!(all.same_items(&*dict)?);
     assert_eq!(all.params(), dict.params());
@@ -42,7 +42,7 @@ fn empty_subdict_leaves_no_trace() -> Result<()> {
     assert_eq!(sub.len()?, 0);
     assert_eq!(sub.keys().count(), 0);
     assert_eq!(sub.get("k")?, None);
-    assert!(!sub.discard("k")?);
+    assert!(!sub.remove("k")?);
     sub.clear()?;
     assert!(dict.subdicts()?.is_empty());
     assert!(dict.is_empty()?);
@@ -102,9 +102,9 @@ fn subdict_outlives_items_and_dict() -> Result<()> {
 
 // Point 33.
 #[test]
-fn only_whole_segments_are_prefixes() -> Result<()> {
+fn only_whole_parts_are_prefixes() -> Result<()> {
     let dict = fresh();
-    dict.update([
+    dict.extend([
         (["ab", "x"], 1),
         (["a", "x"], 2),
         (["a-", "x"], 3),
@@ -126,9 +126,9 @@ fn subdict_prefixes_are_checked() {
 
 // Point 34.
 #[test]
-fn first_segments_have_subdicts() -> Result<()> {
+fn first_parts_have_subdicts() -> Result<()> {
     let dict = fresh();
-    dict.update([
+    dict.extend([
         (vec!["a", "x"], 1),
         (vec!["a", "y"], 2),
         (vec!["b", "z", "z"], 3),
@@ -148,7 +148,7 @@ fn first_segments_have_subdicts() -> Result<()> {
 #[test]
 fn leaf_item_gives_empty_subdict() -> Result<()> {
     let dict = fresh();
-    dict.update([(vec!["leaf"], 1), (vec!["both"], 2), (vec!["both", "x"], 3)])?;
+    dict.extend([(vec!["leaf"], 1), (vec!["both"], 2), (vec!["both", "x"], 3)])?;
     let subdicts = dict.subdicts()?;
     assert!(subdicts.keys().eq(["both", "leaf"]));
     assert!(subdicts["leaf"].is_empty()?);
@@ -178,6 +178,6 @@ fn subdict_keys_omit_the_prefix() -> Result<()> {
     assert_eq!(sub.entries().next().expect("an item")?.0, expected);
     assert_eq!(sub.newest_keys(None)?.first(), Some(&expected));
     assert_eq!(sub.random_key()?, Some(expected.clone()));
-    assert_eq!(sub.pop_item()?, Some((expected, 1)));
+    assert_eq!(sub.take_any()?, Some((expected, 1)));
     Ok(())
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mmapcache::dict::{
-    Condition, Dict, DictError, ETagState, Outcome, Result, Retries, Retrieve, Write,
-};
+use mmapcache::Update;
+use mmapcache::dict::{Condition, DictError, Outcome, Result, Retries, Retrieve};
 
 use super::fresh;
 
@@ -26,11 +25,12 @@ fn value_and_tag_are_consistent() -> Result<()> {
         while !done.load(Ordering::Relaxed) {
             let tagged = dict.get_with_etag("k")?.expect("it is always there");
             seen.insert((tagged.etag, tagged.value));
-            let looked = dict.get_if("k", Condition::Any, ETagState::Absent, Retrieve::Always)?;
+            let looked = dict.get_if("k", Condition::Any, None, Retrieve::Always)?;
             let Outcome::Unchanged {
                 etag,
                 value: Some(value),
-            } = looked.outcome
+                ..
+            } = looked
             else {
                 panic!("{looked:?}");
             };
@@ -56,14 +56,14 @@ fn concurrent_insertions_have_one_winner() -> Result<()> {
                 .map(|n| {
                     let (dict, key) = (&dict, &key);
                     scope.spawn(move || {
-                        let (write, absent) = (Write::Value(n), ETagState::Absent);
+                        let (write, absent) = (Update::Put(n), None);
                         dict.set_if(key, write, Condition::Same, absent, Retrieve::Never)
                     })
                 })
                 .collect();
             let results = all.into_iter().map(|one| one.join().expect("a thread"));
             results
-                .map(|result| u32::from(result.expect("an answer").satisfied))
+                .map(|result| u32::from(result.expect("an answer").is_satisfied()))
                 .sum()
         });
         assert_eq!(won, 1, "{key}");
@@ -73,7 +73,7 @@ fn concurrent_insertions_have_one_winner() -> Result<()> {
 
 // Point 16.
 #[test]
-fn concurrent_setdefaults_agree() -> Result<()> {
+fn concurrent_get_or_inserts_agree() -> Result<()> {
     let dict = fresh();
     for round in 0..50_u32 {
         let key = format!("k{round}");
@@ -81,7 +81,7 @@ fn concurrent_setdefaults_agree() -> Result<()> {
             let all: Vec<_> = (0..4_u32)
                 .map(|n| {
                     let (dict, key) = (&dict, &key);
-                    scope.spawn(move || dict.setdefault(key, n).expect("a value"))
+                    scope.spawn(move || dict.get_or_insert(key, n).expect("a value"))
                 })
                 .collect();
             all.into_iter()
@@ -95,16 +95,16 @@ fn concurrent_setdefaults_agree() -> Result<()> {
 
 // Point 16.
 #[test]
-fn threads_pop_each_item_once() -> Result<()> {
+fn threads_take_each_item_once() -> Result<()> {
     let dict = fresh();
     for n in 0..300_u32 {
         dict.insert(["queue".to_owned(), n.to_string()], n)?;
     }
-    let popped: Vec<u32> = thread::scope(|scope| {
+    let taken: Vec<u32> = thread::scope(|scope| {
         let all: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let next = || dict.pop_item().expect("an answer");
+                    let next = || dict.take_any().expect("an answer");
                     std::iter::from_fn(next)
                         .map(|(_, value)| value)
                         .collect::<Vec<_>>()
@@ -115,23 +115,23 @@ fn threads_pop_each_item_once() -> Result<()> {
             .flat_map(|one| one.join().expect("a thread"))
             .collect()
     });
-    assert_eq!(popped.len(), 300);
-    assert_eq!(BTreeSet::from_iter(popped).len(), 300);
+    assert_eq!(taken.len(), 300);
+    assert_eq!(BTreeSet::from_iter(taken).len(), 300);
     assert!(dict.is_empty()?);
     Ok(())
 }
 
 // Point 30.
 #[test]
-fn concurrent_transforms_lose_nothing() -> Result<()> {
+fn concurrent_updates_lose_nothing() -> Result<()> {
     let dict = fresh();
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let grow =
-                    |count: Option<u32>| Ok::<_, DictError>(Write::Value(count.unwrap_or(0) + 1));
+                    |count: Option<u32>| Ok::<_, DictError>(Update::Put(count.unwrap_or(0) + 1));
                 for _ in 0..500 {
-                    let grown = dict.try_transform(["a", "count"], Retries::Unbounded, grow);
+                    let grown = dict.try_update(["a", "count"], Retries::Unbounded, grow);
                     assert!(grown.expect("an answer").is_some());
                 }
             });

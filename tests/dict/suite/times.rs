@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mmapcache::dict::{Dict, DictKey, Result};
+use mmapcache::dict::{DictKey, Result};
 
 use super::fresh;
 
@@ -15,7 +15,7 @@ fn names(keys: &[DictKey]) -> Vec<&str> {
 fn timestamp_is_the_last_write() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.timestamp("k")?, None);
-    // The clock of file systems may be some milliseconds behind.
+    // The clock of file systems may be some milliseconds late.
     let early = SystemTime::now() - Duration::from_millis(50);
     dict.insert("k", 1)?;
     let first = dict.timestamp("k")?.expect("it is there");
@@ -35,16 +35,17 @@ fn timestamp_is_the_last_write() -> Result<()> {
 #[test]
 fn oldest_and_newest_are_ordered() -> Result<()> {
     let dict = fresh();
-    dict.update([("a", 1), ("b", 2), ("c", 3), ("d", 4)])?;
+    dict.extend([("a", 1), ("b", 2), ("c", 3), ("d", 4)])?;
     dict.insert("b", 20)?;
     assert_eq!(names(&dict.oldest_keys(None)?), ["a", "c", "d", "b"]);
     assert_eq!(names(&dict.newest_keys(None)?), ["b", "d", "c", "a"]);
     assert_eq!(names(&dict.oldest_keys(Some(2))?), ["a", "c"]);
     assert_eq!(names(&dict.newest_keys(Some(2))?), ["b", "d"]);
-    assert_eq!(dict.oldest_values(Some(3))?, [1, 3, 4]);
-    assert_eq!(dict.newest_values(Some(3))?, [20, 4, 3]);
-    assert_eq!(dict.oldest_values(None)?, [1, 3, 4, 20]);
-    assert_eq!(dict.newest_values(None)?, [20, 4, 3, 1]);
+    // Values in this order: by their entries' tags.
+    let mut entries: Vec<_> = dict.entries().collect::<Result<_>>()?;
+    entries.sort_by_key(|(_, tagged)| tagged.etag);
+    let values: Vec<_> = entries.iter().map(|(_, tagged)| tagged.value).collect();
+    assert_eq!(values, [1, 3, 4, 20]);
     Ok(())
 }
 
@@ -53,11 +54,9 @@ fn oldest_and_newest_are_ordered() -> Result<()> {
 fn oldest_respects_zero_and_excess() -> Result<()> {
     let dict = fresh();
     assert!(dict.oldest_keys(None)?.is_empty());
-    dict.update([("a", 1), ("b", 2)])?;
+    dict.extend([("a", 1), ("b", 2)])?;
     assert!(dict.oldest_keys(Some(0))?.is_empty());
     assert!(dict.newest_keys(Some(0))?.is_empty());
-    assert!(dict.oldest_values(Some(0))?.is_empty());
-    assert!(dict.newest_values(Some(0))?.is_empty());
     assert_eq!(names(&dict.oldest_keys(Some(usize::MAX))?), ["a", "b"]);
     assert_eq!(names(&dict.newest_keys(Some(3))?), ["b", "a"]);
     Ok(())
@@ -74,8 +73,11 @@ fn oldest_few_of_many_are_right() -> Result<()> {
         dict.insert(["b".to_owned(), n.to_string()], n)?;
     }
     let sub = dict.subdict("a")?;
-    assert_eq!(sub.oldest_values(Some(5))?, [0, 1, 2, 3, 4]);
-    assert_eq!(sub.newest_values(Some(5))?, [399, 398, 397, 396, 395]);
-    assert!(sub.oldest_values(None)?.into_iter().eq(0..400));
+    let values = |keys: Vec<DictKey>| -> Result<Vec<u32>> {
+        keys.into_iter().map(|key| sub.require(key)).collect()
+    };
+    assert_eq!(values(sub.oldest_keys(5)?)?, [0, 1, 2, 3, 4]);
+    assert_eq!(values(sub.newest_keys(5)?)?, [399, 398, 397, 396, 395]);
+    assert!(values(sub.oldest_keys(None)?)?.into_iter().eq(0..400));
     Ok(())
 }

@@ -1,10 +1,9 @@
-//! What values may be, and what becomes of those that a format or a type does not allow.
+//! Values: what the formats can express, and errors for what they or the type do not allow.
 
 use std::collections::{BTreeMap, HashMap};
 
-use mmapcache::dict::{
-    Coding, Condition, Dict, DictError, ETagState, Format, Result, Retrieve, Write,
-};
+use mmapcache::Update;
+use mmapcache::dict::{Condition, DictError, Format, Result, Retrieve};
 use serde::{Deserialize, Serialize};
 
 use super::{fresh, in_format};
@@ -98,7 +97,7 @@ fn formats_are_separate_namespaces() -> Result<()> {
     packed.insert("l", "two".to_owned())?;
     assert_eq!((json.len()?, packed.len()?), (1, 2));
     assert_eq!(json.get("k")?, Some(1));
-    assert!(packed.discard("k")?);
+    assert!(packed.remove("k")?);
     assert_eq!(json.get("k")?, Some(1));
     Ok(())
 }
@@ -145,9 +144,8 @@ fn wrong_type_is_an_error() -> Result<()> {
     let numbers = texts.with_format::<u32>(Format::Json);
     texts.insert(["a", "b"], "one".to_owned())?;
     let error = numbers.get(["a", "b"]).unwrap_err();
-    let DictError::InvalidValue {
+    let DictError::Decode {
         key,
-        coding,
         format,
         type_name,
         ..
@@ -155,22 +153,22 @@ fn wrong_type_is_an_error() -> Result<()> {
     else {
         panic!("{error}");
     };
-    assert_eq!((key.as_str(), *coding), ("a/b", Coding::Decode));
+    assert_eq!(key.as_str(), "a/b");
     assert_eq!((*format, *type_name), (Format::Json, "u32"));
     assert!(!error.is_corruption());
 
     assert!(numbers.contains(["a", "b"])?);
     assert!(numbers.etag(["a", "b"])?.is_some());
-    assert!(numbers.items().next().expect("an item").is_err());
-    assert!(numbers.pop(["a", "b"]).is_err());
-    assert!(numbers.setdefault(["a", "b"], 1).is_err());
-    assert!(numbers.transform(["a", "b"], |_| Write::Value(1)).is_err());
+    assert!(numbers.iter().next().expect("an item").is_err());
+    assert!(numbers.take(["a", "b"]).is_err());
+    assert!(numbers.get_or_insert(["a", "b"], 1).is_err());
+    assert!(numbers.update(["a", "b"], |_| Update::Put(1)).is_err());
     assert_eq!(texts.get(["a", "b"])?.as_deref(), Some("one"), "as it was");
 
     numbers.insert(["a", "b"], 1)?;
     assert_eq!(numbers.get(["a", "b"])?, Some(1), "it can be replaced");
     texts.insert("c", String::new())?;
-    assert!(numbers.discard("c")?, "and deleted");
+    assert!(numbers.remove("c")?, "and deleted");
     Ok(())
 }
 
@@ -184,27 +182,23 @@ fn inexpressible_value_is_refused() -> Result<()> {
     let bad = || ByPair::from([((1, 2), 3)]);
     let etag = dict.insert("k", ByPair::new())?;
     let refused = |error: DictError| {
-        let DictError::InvalidValue {
-            key,
-            coding: Coding::Encode,
-            ..
-        } = &error
-        else {
+        let DictError::Encode { key, .. } = &error else {
             panic!("{error}");
         };
         key.as_str().to_owned()
     };
     assert_eq!(refused(dict.insert("k", bad()).unwrap_err()), "k");
-    assert_eq!(refused(dict.setdefault("new", bad()).unwrap_err()), "new");
-    assert_eq!(refused(dict.update([("k", bad())]).unwrap_err()), "k");
     assert_eq!(
-        refused(dict.transform("k", |_| Write::Value(bad())).unwrap_err()),
+        refused(dict.get_or_insert("new", bad()).unwrap_err()),
+        "new"
+    );
+    assert_eq!(refused(dict.extend([("k", bad())]).unwrap_err()), "k");
+    assert_eq!(
+        refused(dict.update("k", |_| Update::Put(bad())).unwrap_err()),
         "k"
     );
-    let (write, any, never) = (Write::Value(bad()), Condition::Any, Retrieve::Never);
-    let refusal = dict
-        .set_if("k", write, any, ETagState::Absent, never)
-        .unwrap_err();
+    let (write, any, never) = (Update::Put(bad()), Condition::Any, Retrieve::Never);
+    let refusal = dict.set_if("k", write, any, None, never).unwrap_err();
     assert_eq!(refused(refusal), "k");
 
     assert_eq!(dict.etag("k")?, Some(etag));
@@ -266,15 +260,11 @@ fn non_finite_numbers_are_refused() -> Result<()> {
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         for value in places(number) {
             let refusal = json.insert("k", value.clone()).unwrap_err();
-            let DictError::InvalidValue { source, .. } = &refusal else {
+            let DictError::Encode { source, .. } = &refusal else {
                 panic!("{refusal}");
             };
-            assert!(
-                source
-                    .to_string()
-                    .contains(&format!("{number} is no number")),
-                "{source}"
-            );
+            let said = format!("cannot express the number {number}");
+            assert!(source.to_string().contains(&said), "{source}");
             packed.insert("k", value.clone())?;
             let read = packed.require("k")?;
             assert_eq!(
@@ -290,7 +280,7 @@ fn non_finite_numbers_are_refused() -> Result<()> {
     }
     let absent = Places::Struct { number: None };
     json.insert("k", absent.clone())?;
-    assert_eq!(json.get("k")?, Some(absent), "what is `null` by right");
+    assert_eq!(json.get("k")?, Some(absent), "a valid `null`");
     Ok(())
 }
 
@@ -302,7 +292,7 @@ enum Nested {
     Within(Box<Nested>),
 }
 
-/// So many lists within each other, and so many variants within each other below them.
+/// Returns nested lists, with nested variants in the innermost.
 fn nested(lists: u32, variants: u32) -> Nested {
     let within = (0..variants).fold(Nested::Leaf, |inner, _| Nested::Within(inner.into()));
     (0..lists).fold(within, |inner, _| Nested::List(vec![inner]))
@@ -325,11 +315,7 @@ fn deeply_nested_values_are_refused() -> Result<()> {
             nested(0, 1_000),
         ] {
             let refusal = dict.insert("k", deeper).unwrap_err();
-            let DictError::InvalidValue {
-                coding: Coding::Encode,
-                ..
-            } = refusal
-            else {
+            let DictError::Encode { .. } = refusal else {
                 panic!("{format}: {refusal}");
             };
         }

@@ -1,24 +1,25 @@
-//! Transformations: a closure says what becomes of an item.
+//! Updates: a closure decides what happens to an item.
 
-use mmapcache::dict::{Dict, DictError, Format, Result, Retries, Tagged, Write};
+use mmapcache::Update;
+use mmapcache::dict::{DictError, Format, Result, Retries, Tagged};
 
 use super::fresh;
 
 // Point 30.
 #[test]
-fn transform_closure_decides_the_outcome() -> Result<()> {
+fn update_closure_decides_the_outcome() -> Result<()> {
     let dict = fresh();
-    let put = dict.transform("k", |none| {
+    let put = dict.update("k", |none| {
         assert_eq!(none, None);
-        Write::Value(1)
+        Update::Put(1)
     })?;
     let put = put.expect("it was put");
     assert_eq!((put.value, Some(put.etag)), (1, dict.etag("k")?));
 
-    let grown = dict.transform("k", |one| Write::Value(one.expect("it is there") + 1))?;
+    let grown = dict.update("k", |one| Update::Put(one.expect("it is there") + 1))?;
     assert_eq!(grown, dict.get_with_etag("k")?);
     assert_eq!(grown.expect("it is there").value, 2);
-    assert_eq!(dict.transform("k", |_| Write::DeleteCurrent)?, None);
+    assert_eq!(dict.update("k", |_| Update::Delete)?, None);
     assert!(dict.is_empty()?);
     Ok(())
 }
@@ -28,7 +29,7 @@ fn transform_closure_decides_the_outcome() -> Result<()> {
 fn keeping_returns_the_tagged_value() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
-    let kept = dict.transform("k", |_| Write::KeepCurrent)?;
+    let kept = dict.update("k", |_| Update::Keep)?;
     assert_eq!(kept, Some(Tagged { value: 7, etag }));
     assert_eq!(dict.etag("k")?, Some(etag));
     Ok(())
@@ -48,18 +49,18 @@ impl From<DictError> for Failure {
 
 // Point 30. The closure's own error is returned.
 #[test]
-fn transform_error_changes_nothing() -> Result<()> {
+fn update_error_changes_nothing() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
-    let failed = dict.try_transform("k", Retries::default(), |value| {
+    let failed = dict.try_update("k", Retries::default(), |value| {
         Err(Failure::Mine(value.expect("it is there")))
     });
     let Err(Failure::Mine(7)) = failed else {
         panic!("{failed:?}");
     };
     assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 7, etag }));
-    let failed = dict.try_transform("not/safe", Retries::default(), |_| {
-        Ok::<_, Failure>(Write::Value(1))
+    let failed = dict.try_update("not/safe", Retries::default(), |_| {
+        Ok::<_, Failure>(Update::Put(1))
     });
     let Err(Failure::Dict(DictError::InvalidKey(_))) = failed else {
         panic!("{failed:?}");
@@ -71,11 +72,11 @@ fn transform_error_changes_nothing() -> Result<()> {
 
 // Point 30. A closure that panics changes nothing, and leaves no lock held.
 #[test]
-fn transform_panic_releases_the_lock() -> Result<()> {
+fn update_panic_releases_the_lock() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = dict.transform("k", |_| std::panic::resume_unwind(Box::new("mine")));
+        let _ = dict.update("k", |_| std::panic::resume_unwind(Box::new("mine")));
     }));
     assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"mine"));
     assert_eq!(dict.etag("k")?, Some(etag));
@@ -85,18 +86,18 @@ fn transform_panic_releases_the_lock() -> Result<()> {
 
 // Point 30.
 #[test]
-fn transform_closure_may_read_storage() -> Result<()> {
+fn update_closure_may_read_storage() -> Result<()> {
     let dict = fresh();
     let packed = dict.with_format::<u32>(Format::MessagePack);
-    dict.update([(["a", "b"], 1), (["a", "c"], 2)])?;
+    dict.extend([(["a", "b"], 1), (["a", "c"], 2)])?;
     packed.insert("d", 4)?;
     let sub = dict.subdict("a")?;
-    dict.transform("sum", |_| {
+    dict.update("sum", |_| {
         let here: u32 = sub.values().map(|value| value.expect("a value")).sum();
         let there = packed.get("d").expect("a look").expect("it is there");
         assert_eq!(dict.len().expect("a count"), 2);
         assert_eq!(dict.get("sum").expect("a look"), None);
-        Write::Value(here + there)
+        Update::Put(here + there)
     })?;
     assert_eq!(dict.get("sum")?, Some(7));
     Ok(())
@@ -104,11 +105,11 @@ fn transform_closure_may_read_storage() -> Result<()> {
 
 // Point 30.
 #[test]
-fn transform_works_within_subdicts() -> Result<()> {
+fn update_works_within_subdicts() -> Result<()> {
     let dict = fresh();
     let sub = dict.subdict(["a", "b"])?;
     for n in 1..=10_u32 {
-        let put = sub.transform("count", |count| Write::Value(count.unwrap_or(0) + 1))?;
+        let put = sub.update("count", |count| Update::Put(count.unwrap_or(0) + 1))?;
         assert_eq!(put.expect("it was put").value, n);
     }
     assert_eq!(dict.get(["a", "b", "count"])?, Some(10));

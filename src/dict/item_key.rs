@@ -1,0 +1,71 @@
+//! The key of an item in a storage, and the part of a storage that a dictionary shows.
+
+use crate::dict::format::Format;
+use crate::dict::key::{DictKey, KeyBuilder, KeyParts, Prefix, SEPARATOR};
+use crate::dict::key_part::KeyError;
+
+/// The key of an item in a storage: the name of its format and its parts from the root, joined by
+/// `/`. The text is built once for each operation, and is the key that the engine stores.
+#[derive(Clone, Debug)]
+pub(super) struct ItemKey {
+    text: String,
+    format: Format,
+}
+
+impl ItemKey {
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Returns the parts from the root, joined by `/`.
+    pub(super) fn path(&self) -> &str {
+        &self.text[self.format.name().len() + SEPARATOR.len_utf8()..]
+    }
+
+    /// Returns the key that the engine stores.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// Returns the parts from the root, for errors.
+    pub(super) fn to_dict_key(&self) -> DictKey {
+        DictKey::from_checked(self.path())
+    }
+}
+
+/// The items below one prefix, in one format.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) format: Format,
+    pub(super) prefix: Prefix,
+}
+
+impl Scope {
+    /// Returns the scope of all items in a format.
+    pub(super) fn whole(format: Format) -> Self {
+        Self {
+            format,
+            prefix: Prefix::default(),
+        }
+    }
+
+    /// Builds the key of the item whose key relative to this scope is `key`.
+    pub(super) fn item_key(&self, key: &(impl KeyParts + ?Sized)) -> Result<ItemKey, KeyError> {
+        let mut builder = KeyBuilder::new(&[self.format.name(), "/"], &self.prefix);
+        builder.append(key)?;
+        Ok(ItemKey {
+            text: builder.into_key_text()?,
+            format: self.format,
+        })
+    }
+
+    /// Returns what the text of every [`ItemKey`] in this scope begins with.
+    pub(super) fn item_prefix(&self) -> String {
+        let mut prefix = format!("{}{SEPARATOR}", self.format);
+        if !self.prefix.is_empty() {
+            prefix.push_str(self.prefix.as_str());
+            prefix.push(SEPARATOR);
+        }
+        prefix
+    }
+}
