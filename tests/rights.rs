@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use child::user::{become_user, is_root};
 use child::{Child, Part, dismissal, hear, say, tight};
-use mmapcache::{Error, MmapCache, Repair, Result};
+use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -22,6 +22,9 @@ const OWNER: (u64, u64) = (1234, 5678);
 const NAMED: (u64, u64) = (4321, 4321);
 const IN_GROUP: (u64, u64) = (1111, 5678);
 const STRANGER: (u64, u64) = (9999, 9999);
+
+/// Entries of 64 KiB: 3 MiB in all.
+const LARGE: u64 = 48;
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
@@ -33,6 +36,7 @@ fn child() {
         ("churns", churns),
         ("churns without ACLs", churns_without_acls),
         ("serves", serves),
+        ("overwrites", overwrites),
         ("opens", opens),
         ("lurks", lurks),
     ]);
@@ -323,6 +327,32 @@ fn serving(path: &Path, user: (u64, u64)) -> Child {
     child
 }
 
+/// As a user, with a handle of its own and default options, overwrites some entries of 64 KiB and
+/// ends.
+fn overwrites(part: &Part) {
+    let [user, group, from, count] = part.numbers[..] else {
+        panic!("a user, a group, the first entry and a count");
+    };
+    become_user(user as u32, group as u32);
+    let mut options = Options::new();
+    options.mode(0o666);
+    let cache = options.open(&part.path).expect("a cache");
+    let value = vec![from as u8; 64 << 10];
+    let put = |i: u64| cache.put(&(i % LARGE).to_le_bytes(), &value).map(drop);
+    let done = (from..from + count).try_for_each(put);
+    if from == 0 {
+        // The owner fills the cache, and the processes that follow find it flushed.
+        cache.flush().expect("a flush");
+    }
+    match done {
+        Ok(()) => say("done"),
+        Err(Error::NotRemovable { .. }) => say("not removable"),
+        Err(error) => panic!("{error:?}"),
+    }
+    // At once, so that a background sync does not end.
+    std::process::exit(0);
+}
+
 fn bytes(dir: &Path) -> u64 {
     let len = |file: &PathBuf| file.metadata().expect("a size").len();
     files(dir)
@@ -363,6 +393,52 @@ fn unremovable_segments_refuse_puts() {
         owner.finish();
         other.finish();
         let cache = tight().open(&path).expect("a cache");
+        assert!(cache.verify().expect("a report").is_clean());
+    }
+}
+
+/// The same for processes that end after a few puts. Before a segment of a flushed cache is removed,
+/// a background thread syncs what replaces it, and such a process seldom lives until that ends.
+#[test]
+fn unremovable_segments_refuse_puts_of_short_lived_processes() {
+    if !is_root() {
+        return;
+    }
+    for puts in [1, 4] {
+        let dir = directory(0o1777);
+        let path = dir.path().join("cache");
+        let mut from = 0;
+        let mut overwrite = |user: (u64, u64), count| {
+            let numbers = [user.0, user.1, from, count];
+            from += count;
+            Child::start("overwrites", &path, &numbers).finish()
+        };
+        assert_eq!(overwrite(OWNER, 3 * LARGE), "done");
+        // 3 MiB are live, so cleaning starts at 7 MiB of dead bytes. If no background sync ends, a
+        // put syncs once 9.5 MiB of spent segments are left. A segment has 1 MiB.
+        let most = (3 + 7 + 9 + 3) << 20;
+        let mut done = 0;
+        while overwrite(NAMED, puts) == "done" {
+            done += puts;
+            assert!(bytes(dir.path()) < most, "{}", bytes(dir.path()));
+        }
+        assert!(done > 0);
+        let refused = bytes(dir.path());
+        for _ in 0..3 {
+            assert_eq!(overwrite(NAMED, puts), "not removable");
+        }
+        assert!(bytes(dir.path()) <= refused);
+        // Each process of the owner removes one of the owner's segments or more, and may be refused
+        // all the same: it ends at the first segment of the other user.
+        let mut turns = 0;
+        while overwrite(NAMED, puts) != "done" {
+            overwrite(OWNER, puts);
+            turns += 1;
+            assert!(turns < 20, "{}", bytes(dir.path()));
+        }
+        assert!(turns > 0);
+        let cache = Options::new().open(&path).expect("a cache");
+        assert_eq!(cache.len(), LARGE);
         assert!(cache.verify().expect("a report").is_clean());
     }
 }

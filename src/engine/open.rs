@@ -30,26 +30,50 @@ use crate::engine::generation::{Generation, Ids, MappedSegments};
 use crate::engine::locking;
 
 /// Attempts to open the files of one generation before its absence or corruption is reported.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 9;
 /// The names of a file, in the order in which they are tried. The final one comes twice, because a
 /// rename may happen between the first two attempts.
 const STAGES: [Stage; 3] = [Stage::Final, Stage::New, Stage::Final];
 
 /// Opens the generation whose index is stored at the cache's path (G1).
 pub(crate) fn generation(names: &FileNames, writable: bool) -> Result<Generation> {
-    // A switch may rename files between the attempts to open them under their two names.
-    let mut attempts = 0;
-    loop {
-        match generation_once(names, writable) {
-            Err(error) if attempts < ATTEMPTS && (error.is_absent() || error.is_corruption()) => {
-                if matches!(error, Error::NotFound { .. } | Error::WrongMagic { .. }) {
-                    return Err(error);
-                }
-                attempts += 1;
-                std::thread::yield_now();
-            }
+    open_stable(names, || generation_once(names, writable))
+}
+
+/// Attempts to open files up to [`ATTEMPTS`] times: a switch may rename them between the attempts to
+/// open them under their two names.
+///
+/// What the last attempt finds wrong is corruption, unless the index was replaced during that
+/// attempt: then it is contention.
+fn open_stable<T>(names: &FileNames, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let may_be_race = |error: &Error| match error {
+        Error::NotFound { .. } | Error::WrongMagic { .. } => false,
+        other => other.is_absent() || other.is_corruption(),
+    };
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(error) if may_be_race(&error) => std::thread::yield_now(),
             other => return other,
         }
+    }
+    let path = names.index(Stage::Final);
+    let index = || {
+        let file = files::open(&path, false)?;
+        Ok::<_, Error>((inode_of(&file, &path)?, file))
+    };
+    // The file stays open, so that no other file can have its inode number before the comparison.
+    let before = index();
+    let error = match attempt() {
+        Err(error) if may_be_race(&error) => error,
+        other => return other,
+    };
+    match (before, index()) {
+        (Ok((before, _file)), Ok((after, _))) if before != after => Err(Error::Contended {
+            path: names.cache().to_owned(),
+            what: "the set of files",
+            looks: ATTEMPTS,
+        }),
+        _ => Err(error),
     }
 }
 
@@ -313,4 +337,37 @@ pub(crate) fn heap_bytes_before(
         };
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Files that are replaced during every attempt are contention; what is wrong with files that
+    // stay is corruption.
+    #[test]
+    fn replaced_files_are_contention() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
+        let names = &cache.handle().names;
+        let (index, copy) = (names.index(Stage::Final), dir.path().join("copy"));
+        let lost = |is_replaced: fn(u32) -> bool| {
+            let mut attempts = 0;
+            let result = open_stable(names, || {
+                attempts += 1;
+                if is_replaced(attempts) {
+                    std::fs::copy(&index, &copy).unwrap();
+                    files::rename(&copy, &index).unwrap();
+                }
+                Err::<(), _>(Error::damaged(&index, "a test", 0))
+            });
+            assert_eq!(attempts, ATTEMPTS);
+            result.unwrap_err()
+        };
+        let error = lost(|_| true);
+        assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+        assert!(!error.is_corruption());
+        assert!(lost(|_| false).is_corruption());
+        assert!(lost(|attempt| attempt < ATTEMPTS).is_corruption());
+    }
 }
