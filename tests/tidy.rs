@@ -27,7 +27,11 @@ const LAYERS: [&[&str]; 49] = [
     &["index::header"],
     &["index::region"],
     &["index::table", "index::roster", "heap"],
-    &["engine::version", "engine::clean::background"],
+    &[
+        "engine::version",
+        "engine::progress",
+        "engine::clean::background",
+    ],
     &["engine::entry", "engine::options"],
     &["engine::file_identity"],
     &[

@@ -194,7 +194,7 @@ impl Lookup for Engine {
     type Stored = Vec<u8>;
 
     fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        let version = self.0.mtime(&engine_key(at));
+        let version = self.0.version(&engine_key(at));
         Ok(version
             .map_err(failed("look the item up", Some(at)))?
             .map(ETag::new))
@@ -211,7 +211,7 @@ impl Lookup for Locked<'_> {
     type Stored = Vec<u8>;
 
     fn etag(&self, at: &Place) -> Result<Option<ETag>> {
-        let version = self.cache.mtime(&engine_key(at));
+        let version = self.cache.version(&engine_key(at));
         Ok(version
             .map_err(failed("look the item up", Some(at)))?
             .map(ETag::new))
