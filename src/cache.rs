@@ -340,6 +340,7 @@ impl MmapCache {
     }
 
     fn delete_bytes(&self, key: &[u8]) -> Result<bool> {
+        self.handle.check_key(key)?;
         self.write(|writer| writer.delete_bytes(key))
     }
 
