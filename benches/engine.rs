@@ -93,7 +93,7 @@ fn reads(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("mmapcache", entries), |bencher| {
             bencher.iter(|| {
-                let (mut items, mut sum) = (cache.items().expect("a listing"), 0);
+                let (mut items, mut sum) = (cache.iter().expect("a listing"), 0);
                 while let Some(item) = items.next_borrowed() {
                     let (key, value) = item.expect("an item");
                     sum ^= consume(key) ^ consume(value);

@@ -49,27 +49,27 @@ impl Label {
 
 /// What interns strings.
 trait Store: Sync {
-    fn get_or_insert(&self, label: &str) -> u32;
-    fn get_by_id(&self, id: u32, label: &mut Vec<u8>);
+    fn get_or_intern(&self, label: &str) -> u32;
+    fn resolve(&self, id: u32, label: &mut Vec<u8>);
 }
 
 impl Store for Labels {
-    fn get_or_insert(&self, label: &str) -> u32 {
-        Labels::get_or_insert(self, label).expect("room").number()
+    fn get_or_intern(&self, label: &str) -> u32 {
+        Labels::get_or_intern(self, label).expect("room").number()
     }
 
-    fn get_by_id(&self, id: u32, label: &mut Vec<u8>) {
-        let found = self.get_by_id_into(LabelId::new(id), label);
+    fn resolve(&self, id: u32, label: &mut Vec<u8>) {
+        let found = self.resolve_into(LabelId::new(id), label);
         assert!(found.expect("readable files"));
     }
 }
 
 impl Store for ThreadedRodeo {
-    fn get_or_insert(&self, label: &str) -> u32 {
+    fn get_or_intern(&self, label: &str) -> u32 {
         ThreadedRodeo::get_or_intern(self, label).into_usize() as u32
     }
 
-    fn get_by_id(&self, id: u32, label: &mut Vec<u8>) {
+    fn resolve(&self, id: u32, label: &mut Vec<u8>) {
         let key = Spur::try_from_usize(id as usize).expect("a key");
         label.clear();
         label.extend_from_slice(self.resolve(&key).as_bytes());
@@ -84,7 +84,7 @@ struct Dict {
 }
 
 impl Dict {
-    fn get_or_insert(&mut self, label: &str) -> u32 {
+    fn get_or_intern(&mut self, label: &str) -> u32 {
         if let Some(&id) = self.ids.get(label) {
             return id;
         }
@@ -96,11 +96,11 @@ impl Dict {
 }
 
 impl Store for Mutex<Dict> {
-    fn get_or_insert(&self, label: &str) -> u32 {
-        self.lock().expect("no panic").get_or_insert(label)
+    fn get_or_intern(&self, label: &str) -> u32 {
+        self.lock().expect("no panic").get_or_intern(label)
     }
 
-    fn get_by_id(&self, id: u32, label: &mut Vec<u8>) {
+    fn resolve(&self, id: u32, label: &mut Vec<u8>) {
         label.clear();
         label.extend_from_slice(self.lock().expect("no panic").labels[id as usize].as_bytes());
     }
@@ -110,11 +110,11 @@ impl Store for Mutex<Dict> {
 struct Frozen(Dict);
 
 impl Store for Frozen {
-    fn get_or_insert(&self, label: &str) -> u32 {
+    fn get_or_intern(&self, label: &str) -> u32 {
         self.0.ids[label]
     }
 
-    fn get_by_id(&self, id: u32, label: &mut Vec<u8>) {
+    fn resolve(&self, id: u32, label: &mut Vec<u8>) {
         label.clear();
         label.extend_from_slice(self.0.labels[id as usize].as_bytes());
     }
@@ -161,7 +161,7 @@ fn measure(store: &str, entries: u64, dir: &Path) {
             let insert = time(entries, || {
                 for first in (0..entries).step_by(1_000) {
                     let batch = (first..entries.min(first + 1_000)).map(|i| Label::new(i).0);
-                    labels.get_or_insert_many(batch).expect("room");
+                    labels.get_or_intern_many(batch).expect("room");
                 }
             });
             let disk = labels.disk_usage().expect("readable").total() as f64 / entries as f64;
@@ -186,14 +186,14 @@ fn measure(store: &str, entries: u64, dir: &Path) {
             let fill = || {
                 let mut dict = Dict::default();
                 fill_from(&list, |label| {
-                    dict.get_or_insert(label);
+                    dict.get_or_intern(label);
                 });
                 dict
             };
             write_list(&list, entries);
             let mut dict = Dict::default();
             let insert = insert_all(entries, |label| {
-                dict.get_or_insert(label);
+                dict.get_or_intern(label);
             });
             let restart = || restart_of(fill);
             if store == "dict" {
@@ -255,7 +255,7 @@ fn report(
         for number in 0..LOOKUPS {
             let number = mix(number ^ salt) % entries;
             assert_eq!(
-                u64::from(store.get_or_insert(Label::new(number).text())),
+                u64::from(store.get_or_intern(Label::new(number).text())),
                 number
             );
         }
@@ -264,7 +264,7 @@ fn report(
         let mut label = Vec::new();
         for number in 0..LOOKUPS {
             let number = mix(number ^ salt) % entries;
-            store.get_by_id(number as u32, &mut label);
+            store.resolve(number as u32, &mut label);
             assert_eq!(label[..], Label::new(number).0);
         }
     };

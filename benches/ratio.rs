@@ -274,7 +274,7 @@ fn measure_listing(entries: u64, map: &Map, cache: &MmapCache, pairs: &mut Pairs
         );
     }));
     pairs.cache.push(time(entries as usize, || {
-        let (mut items, mut sum) = (cache.items().expect("a listing"), 0);
+        let (mut items, mut sum) = (cache.iter().expect("a listing"), 0);
         while let Some(item) = items.next_borrowed() {
             let (key, value) = item.expect("an item");
             sum ^= consume(key) ^ consume(value);

@@ -1,11 +1,10 @@
-//! The engine: table, heap and roster as one persistent map.
+//! [`MmapCache`], the handle of a cache.
 //!
-//! [`MmapCache`] is the handle that everything public goes through. What it does is in the files
-//! below: how a generation is opened (`generation`, `handle`), read (`read`, `iter`, `draw`), changed
-//! (`mutator`, `append`, `plan`, `edit`, `grow`, `clean`), replaced (`generation`), copied (`copy`)
-//! and mended (`recover`, `repair`), and who may (`writer`).
+//! Its methods check nothing themselves: each is a thin shell over the engine. Methods that take
+//! `impl AsRef<[u8]>` call a function for `&[u8]`, so that the engine is compiled once.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,34 +15,37 @@ use crate::engine::verify;
 use crate::engine::write::limits;
 use crate::engine::write::session::clear_holder;
 use crate::engine::{
-    DiskUsage, Entries, Entry, HotCopy, Items, Keys, Options, Recovery, Report, Stats, Update,
-    ValueRef, Verification, Version, Writer,
+    Backup, DiskUsage, Entries, Entry, Iter, Keys, Options, Recovery, Stats, Update, ValueRef,
+    Verify, Version, Writer,
 };
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::sync::Relaxed;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
 ///
-/// A handle is `Send` and `Sync`, and every operation takes `&self`: share one handle between
-/// threads, open one in each process. Keys are 1 to 65,535 bytes; values are bytes, from none to
-/// what a segment holds.
+/// A handle is `Send` and `Sync`, and all methods take `&self`: share one handle between threads, and
+/// open one in each process. Keys have 1 to 65,535 bytes. Values may be empty; their length is limited
+/// by [`Options::max_segment_bytes`].
 ///
-/// # What readers see
+/// # Concurrency
 ///
-/// Reads take no lock and never wait for a writer. Each change of an entry becomes visible by a
-/// single atomic store: a read returns the value from before or after it, whole, never a mixture
-/// and never another key's. What one process has put is found by every other from then on.
+/// Reads take no lock and never wait for a writer. Each change of an entry becomes visible by a single
+/// atomic store: a read returns the value from before or after it, whole, never a mixture and never
+/// another key's value. All processes see a change from then on. Writes take the writer lock, one
+/// thread of one process at a time.
 ///
 /// # Damage
 ///
-/// Values are verified by checksum as they are copied out. To [`get`](Self::get) and its kin a
-/// damaged entry is a miss, counted in [`Stats::damaged_seen`]: put it again and it is whole.
-/// [`entry`](Self::entry) tells it from absence, as an error that
+/// Reads verify the checksum of the value that they copy. [`get`](Self::get) and similar methods treat
+/// a damaged entry as absent and count it in [`Stats::damaged_seen`]; putting the key again replaces it.
+/// [`entry`](Self::entry) reports damage as an error that
 /// [`is_corruption`](crate::Error::is_corruption).
 ///
 /// # After a fork
 ///
-/// A forked child may go on using an inherited handle: it opens the files anew by itself.
+/// A forked child may use an inherited handle: it reopens the files by itself.
 pub struct MmapCache {
     pub(crate) handle: Handle,
 }
@@ -55,11 +57,11 @@ impl fmt::Debug for MmapCache {
 }
 
 impl MmapCache {
-    /// Opens the cache at `path` with the default [`Options`], creating it where there is none.
+    /// Opens the cache at `path` with the default [`Options`]; creates it if there is none.
     ///
     /// # Errors
     ///
-    /// As [`Options::open`].
+    /// Returns the errors of [`Options::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
     }
@@ -67,37 +69,36 @@ impl MmapCache {
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let handle = Handle::open(path, options)?;
         if !options.read_only {
-            judge_copy(&handle)?;
+            verify_foreign_changes(&handle)?;
         }
         if options.exclusive && !options.read_only {
-            // Taken here, and by this handle's writers given back only when the handle goes.
+            // Taken here, and by this handle's writers released only when the handle is dropped.
             drop(Writer::take(&handle)?);
             return Ok(Self { handle });
         }
         let cache = Self { handle };
         if !options.read_only {
-            cache.mend()?;
+            cache.recover_on_open()?;
         }
         Ok(cache)
     }
 
-    /// Does what an earlier writer, or an earlier boot, left to do. Most of the time that is
-    /// nothing.
-    fn mend(&self) -> Result<()> {
+    /// Runs recovery if the last writer crashed or the machine rebooted; usually a no-op.
+    fn recover_on_open(&self) -> Result<()> {
         let (needed, touched) = {
             let (generation, _) = self.handle.current()?;
             let boot = self.handle.boot;
-            // Renames left over are not waited for: most likely their writer is about to do them.
+            // Pending renames are not waited for: most likely their writer is about to do them.
             let needed = generation.is_from_elsewhere(boot)
                 || generation.is_copied(boot)
-                // The heap has all that such a roster lacks.
+                // The heap has everything that such a roster lacks.
                 || generation.check_roster_length().is_err();
             (needed, generation.is_touched())
         };
         if needed {
             drop(self.writer()?);
         } else if touched {
-            // Most likely somebody is writing for long: then the next write of this handle asks
+            // Most likely a writer holds the lock for long: then the next write of this handle checks
             // again, and opening need not wait.
             match Writer::take_within(&self.handle, Some(Duration::ZERO)) {
                 Err(Error::Locked { .. }) => {}
@@ -111,52 +112,61 @@ impl MmapCache {
         &self.handle
     }
 
-    /// The path of the cache's index, every symbolic link followed.
+    /// Returns the path of the index, with all symbolic links resolved.
     pub fn path(&self) -> &Path {
         &self.handle.path
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, or `None` if there is no entry or the entry is damaged.
     ///
-    /// An empty value is `Some` of nothing; an absent and a damaged entry are `None`. O(1): the
-    /// index's control bytes, one slot, one record.
+    /// O(1): reads the control bytes of a group of the index, one slot and one record.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyLength`](crate::Error::KeyLength), [`Error::Io`](crate::Error::Io) where a file
-    /// cannot be mapped, [`Error::Contended`](crate::Error::Contended) where other writers changed
-    /// the entry each time that it was looked at.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    /// Returns [`ErrorKind::KeyLength`] if the key is empty or too long, [`ErrorKind::Contended`] if other
+    /// writers changed the entry during each of many attempts, and [`ErrorKind::Io`] if the system
+    /// refuses to map a file. If the files were replaced since they were opened, it opens the new ones
+    /// and may return any error of [`Options::open`].
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.get_bytes(key.as_ref())
+    }
+
+    fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = Vec::new();
         Ok(self.get_into(key, &mut value)?.then_some(value))
     }
 
-    /// Reads the value of a key into a buffer, in place of what was there. False, and an empty
-    /// buffer, where there is none.
+    /// Replaces the contents of `value` by the value of a key. Returns whether there is one; if not,
+    /// `value` is empty. As [`get`](Self::get), without an allocation if the buffer is large enough.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
-    pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+    /// Returns the errors of [`get`](Self::get).
+    #[inline]
+    pub fn get_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Result<bool> {
+        self.get_bytes_into(key.as_ref(), value)
+    }
+
+    fn get_bytes_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
         value.clear();
         lookup::read_value(&self.handle, key, value)
     }
 
-    /// The values of many keys: `each` gets the number of each key, from 0 on and in order, and
-    /// what [`get`](Self::get) would give for it.
+    /// Looks up many keys. Calls `each` with the position of each key, in order from 0, and the value
+    /// that [`get`](Self::get) would return for it.
     ///
-    /// Each key is looked up as by itself, at a moment of its own: what is changed meanwhile, by
-    /// `each` too, some keys may show and others not. Takes keys in groups of 16 and asks the
-    /// memory for all that a group needs at once, where `get` waits for one piece after the other:
-    /// for a cache that is larger than the processor's, a fraction of the time. Allocates one
-    /// buffer, whatever the number of keys. Of keys that are all in the processor's cache it costs
-    /// a bit more than as many `get`s.
+    /// Each key is a lookup of its own: changes made during the call, also by `each`, are seen by some
+    /// keys and not by others. Prefetches what a group of 16 keys needs at once, while `get` waits for
+    /// one cache miss after the other: in a cache larger than the processor's it takes a fraction of the
+    /// time. If all keys are in the processor's cache, it costs slightly more than as many `get`s.
+    /// Allocates one buffer, whatever the number of keys.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
-    /// cache.put(b"one", b"1")?;
-    /// cache.put(b"three", b"3")?;
+    /// cache.put("one", "1")?;
+    /// cache.put("three", "3")?;
     ///
     /// let mut values = Vec::new();
     /// cache.get_many(["one", "two", "three"], |_, value| {
@@ -168,8 +178,8 @@ impl MmapCache {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), at the first key that has one: those before it were handed out, and
-    /// those behind it are not.
+    /// Returns the error of the first key that has one, as [`get`](Self::get). `each` was called for the
+    /// keys before it, and is not called for those after it.
     pub fn get_many<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -178,60 +188,70 @@ impl MmapCache {
         lookup::read_many(&self.handle, keys.into_iter(), each)
     }
 
-    /// The value of a key, where it lies in the mapped file.
+    /// Returns the value of a key as a reference into the mapped file, without copying it. The checksum
+    /// is verified once, before this returns.
     ///
     /// # Safety
     ///
-    /// While the returned value lives, no process may write to the heap's files by other means than
-    /// this crate, and none may truncate them. The value was verified when it was found; nothing
-    /// verifies it again.
+    /// While the returned value exists, no process may write to the heap's files by other means than
+    /// this crate, or truncate them.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
-    #[expect(unsafe_code, reason = "its contract is the caller's to keep")]
-    pub unsafe fn get_in_place(&self, key: &[u8]) -> Result<Option<ValueRef>> {
+    /// Returns the errors of [`get`](Self::get).
+    #[expect(unsafe_code, reason = "the caller must keep its contract")]
+    pub unsafe fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueRef>> {
         // SAFETY: M3 (docs/design.md): the caller keeps the same contract.
-        unsafe { ValueRef::find(&self.handle, key) }
+        unsafe { ValueRef::find(&self.handle, key.as_ref()) }
     }
 
-    /// Whether a key has an entry. Compares keys, and looks at no checksum: a later
-    /// [`get`](Self::get) can still find the value damaged.
+    /// Returns whether a key has an entry. Compares keys, but reads no checksum: a later
+    /// [`get`](Self::get) may still find the value damaged.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
-    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+    /// Returns the errors of [`get`](Self::get).
+    #[inline]
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.contains_bytes(key.as_ref())
+    }
+
+    fn contains_bytes(&self, key: &[u8]) -> Result<bool> {
         Ok(matches!(lookup::peek(&self.handle, key)?, Answer::Found(_)))
     }
 
-    /// When a key's entry was written, from the index alone: it looks at no checksum. It may lie up
-    /// to 10 ms before the call that wrote it; see [`Version`].
+    /// Returns the version of a key's entry, from the index alone: it reads no value and no checksum.
+    /// The version is the time of the write, see [`Version`].
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
-    pub fn mtime(&self, key: &[u8]) -> Result<Option<Version>> {
+    /// Returns the errors of [`get`](Self::get).
+    #[inline]
+    pub fn version(&self, key: impl AsRef<[u8]>) -> Result<Option<Version>> {
+        self.version_of_bytes(key.as_ref())
+    }
+
+    fn version_of_bytes(&self, key: &[u8]) -> Result<Option<Version>> {
         Ok(match lookup::peek(&self.handle, key)? {
             Answer::Found(meta) => Some(Version(meta.mtime)),
             Answer::Absent | Answer::Damaged(_) => None,
         })
     }
 
-    /// The entry of a key: its value and version. The strict form of [`get`](Self::get): damage is
-    /// an error.
+    /// Returns the entry of a key, its value and version, or `None` if there is none. The strict form of
+    /// [`get`](Self::get): damage is an error.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged),
-    /// [`Error::HeapMissing`](crate::Error::HeapMissing) where the segment with the value is not at
-    /// its path, and those of [`get`](Self::get).
-    pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
-        lookup::entry(&self.handle, key)
+    /// Returns [`ErrorKind::Corrupted`] if the entry is damaged, [`ErrorKind::HeapMissing`] if the
+    /// segment with the value is not at its path, and the errors of [`get`](Self::get).
+    #[inline]
+    pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
+        lookup::entry(&self.handle, key.as_ref())
     }
 
-    /// Entries in the cache. One load. Where the cache was rebuilt and its new files cannot be opened,
-    /// the number is that of the old ones.
+    /// Returns the number of entries. One atomic load. If the cache was rebuilt and its new files cannot
+    /// be opened, it is the number of the old ones.
     pub fn len(&self) -> u64 {
         match self.handle.current() {
             Ok((generation, _)) => generation.header().occupied(),
@@ -239,12 +259,12 @@ impl MmapCache {
         }
     }
 
-    /// Whether there are no entries.
+    /// Returns whether the cache has no entries. One atomic load.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether what was put stays as it is: see [`Options::append_only`]. So it is in the files of
+    /// Returns whether entries can only be added; see [`Options::append_only`]. True in the files of
     /// [`Labels`](crate::Labels) too.
     pub fn is_append_only(&self) -> bool {
         match self.handle.current() {
@@ -253,23 +273,32 @@ impl MmapCache {
         }
     }
 
-    /// How many changes there have been: a number that grows with every one, read for the price of
-    /// a load, by which a process notices that another has written.
-    pub fn changes(&self) -> u64 {
+    /// Returns the number of changes of any kind since the cache was created. One atomic load: a process
+    /// compares it with an earlier value to learn whether another one has written.
+    pub fn change_count(&self) -> u64 {
         match self.handle.current() {
             Ok((generation, _)) => generation.header().changes(),
             Err(_) => self.handle.generation.load().header().changes(),
         }
     }
 
-    /// Takes the writer lock, for a batch of changes.
+    /// Takes the writer lock for a batch of changes.
+    ///
+    /// Waits for other writers, at most [`Options::lock_timeout`]. If the last writer was killed, the
+    /// machine rebooted, or the files are a copy, it first recovers the cache: in microseconds after a
+    /// kill; by reading the whole heap after a power loss.
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Locked`](crate::Error::Locked) after
-    /// the lock timeout, [`Error::WriterHeld`](crate::Error::WriterHeld) where this thread holds a
-    /// writer of this cache already, [`Error::DiskFull`](crate::Error::DiskFull),
-    /// [`Error::HeapMissing`](crate::Error::HeapMissing), [`Error::Io`](crate::Error::Io).
+    /// - [`ErrorKind::ReadOnly`] if the handle is read-only.
+    /// - [`ErrorKind::Locked`] if another writer holds the lock for longer than the timeout,
+    ///   [`ErrorKind::AlreadyWriting`] if this thread holds it.
+    /// - [`ErrorKind::HeapMissing`] if a segment of the heap is not at its path,
+    ///   [`ErrorKind::Corrupted`] if the cache is damaged beyond what recovery can do.
+    /// - [`ErrorKind::DiskFull`], [`ErrorKind::NotRemovable`], [`ErrorKind::SyncFailed`] and
+    ///   [`ErrorKind::Io`] if the system refuses a file operation.
+    /// - Any error of [`Options::open`] if the files were replaced since they were opened and the new
+    ///   ones cannot be opened.
     pub fn writer(&self) -> Result<Writer<'_>> {
         Writer::take(&self.handle)
     }
@@ -282,177 +311,221 @@ impl MmapCache {
         Ok(done)
     }
 
-    /// Stores a value under a key, whether there was one or not. Returns the entry's new version.
+    /// Stores a value under a key; overwrites the existing value, if any. Returns the new version.
     ///
     /// Most of its cost is the lock: for many changes take a [`writer`](Self::writer).
     ///
     /// # Errors
     ///
-    /// As [`writer`](Self::writer), [`Writer::put`] and [`Writer::commit`].
-    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
+    /// Returns the errors of [`writer`](Self::writer), [`Writer::put`] and [`Writer::commit`]. After an
+    /// error of `commit` the value is stored, but may not survive a power loss.
+    #[inline]
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Version> {
+        self.put_bytes(key.as_ref(), value.as_ref())
+    }
+
+    fn put_bytes(&self, key: &[u8], value: &[u8]) -> Result<Version> {
         limits::check_put(&self.handle, key, value)?;
-        self.write(|writer| writer.put(key, value))
+        self.write(|writer| writer.put_bytes(key, value))
     }
 
-    /// Deletes a key's entry. False where there was none.
+    /// Deletes a key's entry. Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// As [`writer`](Self::writer), [`Writer::delete`] and [`Writer::commit`].
-    pub fn delete(&self, key: &[u8]) -> Result<bool> {
+    /// Returns the errors of [`writer`](Self::writer), [`Writer::delete`] and [`Writer::commit`].
+    #[inline]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.delete_bytes(key.as_ref())
+    }
+
+    fn delete_bytes(&self, key: &[u8]) -> Result<bool> {
         self.handle.check_key(key)?;
-        self.write(|writer| writer.delete(key))
+        self.write(|writer| writer.delete_bytes(key))
     }
 
-    /// Stores a value if the key has none; decided under the lock. See
-    /// [`Writer::insert_if_absent`].
+    /// Stores a value if the key has no entry, decided under the lock. Returns the new version, or
+    /// `None` if there is an entry. See [`Writer::insert_if_absent`].
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
-    pub fn insert_if_absent(&self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+    /// Returns the errors of [`put`](Self::put).
+    pub fn insert_if_absent(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Option<Version>> {
+        self.insert_bytes_if_absent(key.as_ref(), value.as_ref())
+    }
+
+    fn insert_bytes_if_absent(&self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
         self.handle.check_key(key)?;
         self.write(|writer| writer.insert_if_absent(key, value))
     }
 
-    /// Stores a value if the entry still has the version that the caller saw; decided under the
-    /// lock. See [`Writer::put_if`].
+    /// Stores a value if the entry still has the version `seen`, decided under the lock (compare and
+    /// swap). Returns the new version, or `None` if the entry has another version or is gone. See
+    /// [`Writer::put_if`].
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
-    pub fn put_if(&self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+    /// Returns the errors of [`Writer::put_if`], [`writer`](Self::writer) and [`Writer::commit`].
+    pub fn put_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        seen: Version,
+    ) -> Result<Option<Version>> {
+        self.put_bytes_if(key.as_ref(), value.as_ref(), seen)
+    }
+
+    fn put_bytes_if(&self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
         self.handle.check_key(key)?;
         self.write(|writer| writer.put_if(key, value, seen))
     }
 
-    /// Deletes the entry if it still has the version that the caller saw; decided under the lock.
-    /// See [`Writer::delete_if`].
+    /// Deletes the entry if it still has the version `seen`, decided under the lock. Returns whether it
+    /// was deleted. See [`Writer::delete_if`].
     ///
     /// # Errors
     ///
-    /// As [`delete`](Self::delete).
-    pub fn delete_if(&self, key: &[u8], seen: Version) -> Result<bool> {
+    /// Returns the errors of [`delete`](Self::delete).
+    pub fn delete_if(&self, key: impl AsRef<[u8]>, seen: Version) -> Result<bool> {
+        self.delete_bytes_if(key.as_ref(), seen)
+    }
+
+    fn delete_bytes_if(&self, key: &[u8], seen: Version) -> Result<bool> {
         self.handle.check_key(key)?;
         self.write(|writer| writer.delete_if(key, seen))
     }
 
-    /// Lets a closure decide under the lock what becomes of an entry. See [`Writer::update`].
+    /// Updates an entry atomically: `decide` gets the current entry and returns what to do with it,
+    /// under the lock. Returns whether anything was changed. See [`Writer::update`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
     /// use mmapcache::Update;
     ///
-    /// cache.update(b"visits", |seen| {
-    ///     let count = seen.and_then(|entry| std::str::from_utf8(entry.value()).ok()?.parse().ok()).unwrap_or(0_u64);
+    /// cache.update("visits", |entry| {
+    ///     let count = entry.and_then(|entry| std::str::from_utf8(entry.value()).ok()?.parse().ok()).unwrap_or(0_u64);
     ///     Update::Put((count + 1).to_string().into_bytes())
     /// })?;
-    /// assert_eq!(cache.get(b"visits")?.as_deref(), Some(&b"1"[..]));
+    /// assert_eq!(cache.get("visits")?.as_deref(), Some(&b"1"[..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
+    /// Returns the errors of [`put`](Self::put) and [`delete`](Self::delete).
     pub fn update(
         &self,
-        key: &[u8],
+        key: impl AsRef<[u8]>,
         decide: impl FnOnce(Option<&Entry>) -> Update,
     ) -> Result<bool> {
         self.write(|writer| writer.update(key, decide))
     }
 
-    /// The keys, in no order that means anything.
+    /// Returns an iterator over the keys, in no particular order.
     ///
-    /// What exists during the whole walk comes exactly once. What is inserted or deleted meanwhile
-    /// may come or not; a key that is deleted and inserted again may come twice. A damaged entry
-    /// comes as an error that [`is_corruption`](crate::Error::is_corruption), and the walk goes on
-    /// behind it; any other error ends it.
+    /// An entry that exists during the whole listing is returned exactly once. An entry that is inserted
+    /// or deleted during it is returned or not; a key that is deleted and inserted again may be returned
+    /// twice. A damaged entry is an `Err` that [`is_corruption`](crate::Error::is_corruption), and the
+    /// listing continues after it; any other error ends it.
     ///
-    /// A listing that returned no error until then ends with
-    /// [`Error::Incomplete`](crate::Error::Incomplete) if it found fewer entries than the index
-    /// counted when it began, so that damage cannot make it shorter unnoticed. This is exact where
-    /// nobody writes; where others do, each of their changes is taken for a deletion.
+    /// A listing without an error ends with [`ErrorKind::Incomplete`] if it found fewer entries than the
+    /// index counted at its beginning, so damage cannot shorten it unnoticed. The comparison is exact if
+    /// no process writes; otherwise each change by a writer counts as a deletion.
     ///
-    /// Takes no lock, O(1) memory, and time by the number of entries, not the size of the table or
-    /// of the values, which are not looked at, nor are checksums: a key is listed whose value is
-    /// damaged. Keys are compared with the 31 bits of their hash that the index keeps beside them:
-    /// one that damage changed is listed with a probability of 2^-31. Versions and lengths are
-    /// returned as the index has them. [`Keys::next_borrowed`] gives versions too, and allocates nothing.
+    /// Takes no lock and O(1) memory. Takes time by the number of entries, not by the size of the table
+    /// or of the values: it reads no value and no checksum, so it lists keys whose value is damaged. It
+    /// compares each key with 31 bits of its hash in the index: a damaged key is returned with a
+    /// probability of 2^-31. [`Keys::next_borrowed`] returns versions too, and does not allocate.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped. Items can also be
-    /// [`Error::Superseded`](crate::Error::Superseded) and
-    /// [`Error::Contended`](crate::Error::Contended), which end the walk.
+    /// Returns [`ErrorKind::Io`] if the system refuses to map a file, and any error of [`Options::open`]
+    /// if the files were replaced since they were opened. Items can also be [`ErrorKind::Corrupted`] or
+    /// [`ErrorKind::HeapMissing`] for one entry, and [`ErrorKind::Superseded`],
+    /// [`ErrorKind::Contended`] and [`ErrorKind::Incomplete`], which end the listing.
     pub fn keys(&self) -> Result<Keys<'_>> {
         Keys::new(&self.handle)
     }
 
-    /// A key by chance, each that there is as likely as any other; `None` where the cache is empty.
+    /// Returns a uniformly random key, or `None` if the cache is empty.
     ///
-    /// Takes no lock and lists nothing: it looks at positions of the roster until one has an entry.
-    /// That is at the first look where nothing was ever deleted, and takes as many looks on average
-    /// as there were entries, at the most there ever were since the last
-    /// [`compact`](Self::compact), for each that is left. It costs one system call, for the chance,
-    /// and at most what listing all keys costs, which is what it comes to where nearly all is gone.
+    /// Takes no lock and lists nothing: it reads random positions of the roster until one has an entry.
+    /// The expected number of reads is the largest number of entries since the last
+    /// [`compact`](Self::compact), divided by the current number; 1 if nothing was deleted. Costs one
+    /// system call for the random numbers, and at most as much as listing all keys.
     ///
-    /// A key that others insert or delete meanwhile may be drawn or not, so that it can be gone by
-    /// the time of a [`get`](Self::get). Damaged entries are passed over and counted in
-    /// [`Stats::damaged_seen`]; as in [`keys`](Self::keys), no value is looked at.
+    /// A key that is inserted or deleted during the call is returned or not, so a later
+    /// [`get`](Self::get) may find no entry. Damaged entries are skipped and counted in
+    /// [`Stats::damaged_seen`]; as in [`keys`](Self::keys), no value is read.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
     /// assert_eq!(cache.random_key()?, None);
-    /// cache.put(b"only", b"1")?;
+    /// cache.put("only", "1")?;
     /// assert_eq!(cache.random_key()?.as_deref(), Some(&b"only"[..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Incomplete`](crate::Error::Incomplete) where there are entries and none can be read,
-    /// [`Error::Damaged`](crate::Error::Damaged) where the roster was cut, so that some keys could
-    /// never be drawn, [`Error::Contended`](crate::Error::Contended) where others changed everything
-    /// all the while, [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
+    /// Returns [`ErrorKind::Incomplete`] if the index counts entries and none can be read,
+    /// [`ErrorKind::Corrupted`] if the roster was truncated, [`ErrorKind::Contended`] if writers changed
+    /// every position that it read, [`ErrorKind::Io`] if the system refuses to map a file, and any error
+    /// of [`Options::open`] if the files were replaced since they were opened.
     pub fn random_key(&self) -> Result<Option<Vec<u8>>> {
         sample::random_key(&self.handle)
     }
 
-    /// The keys and values; as [`keys`](Self::keys), with every value verified.
+    /// Returns an iterator over the keys and values, in no particular order. As [`keys`](Self::keys), but
+    /// it reads each value and verifies its checksum. `for item in &cache` is short for it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// cache.put("key", "value")?;
+    /// for item in &cache {
+    ///     let (key, value) = item?;
+    ///     assert_eq!((&key[..], &value[..]), (&b"key"[..], &b"value"[..]));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`keys`](Self::keys).
-    pub fn items(&self) -> Result<Items<'_>> {
-        Items::new(&self.handle)
+    /// Returns the errors of [`keys`](Self::keys).
+    pub fn iter(&self) -> Result<Iter<'_>> {
+        Iter::new(&self.handle)
     }
 
-    /// The keys and entries, versions included; as [`items`](Self::items).
+    /// Returns an iterator over the keys and entries, which include versions; as [`iter`](Self::iter).
     ///
     /// # Errors
     ///
-    /// As [`keys`](Self::keys).
+    /// Returns the errors of [`keys`](Self::keys).
     pub fn entries(&self) -> Result<Entries<'_>> {
         Entries::new(&self.handle)
     }
 
-    /// Replaces everything by the items of an iterator, at once for all readers: they see all of
-    /// the old entries, and from one moment on all of the new. Of equal keys the last wins. Every
-    /// entry gets a new version.
+    /// Replaces all entries by the items of an iterator, atomically: readers see all of the old entries,
+    /// then all of the new ones. If a key is repeated, its last item wins. Every entry gets a new
+    /// version.
     ///
-    /// Writers wait until it is done; both sets of files are on the disk meanwhile. Synced before
-    /// it is committed, whatever the durability. The iterator may read this cache, but what others
-    /// write between its making and this call's taking of the lock would be lost: to rebuild a
-    /// cache from itself, take a [`writer`](Self::writer) first and use [`Writer::atomic_rebuild`].
+    /// Other writers wait until it is done; the disk holds both sets of files during it. The new files
+    /// are synced before they replace the old ones, whatever the durability. The iterator may read this
+    /// cache; but a change that another process makes between the creation of such an iterator and this
+    /// call would be lost. To rebuild a cache from itself, take a [`writer`](Self::writer) first and use
+    /// [`Writer::atomic_rebuild`].
     ///
     /// # Errors
     ///
-    /// [`Error::Source`](crate::Error::Source) where the iterator gave an error,
-    /// [`Error::AppendOnly`](crate::Error::AppendOnly), and those of [`put`](Self::put). After any
-    /// of them the cache is as it was.
+    /// Returns the errors of [`writer`](Self::writer) and [`Writer::atomic_rebuild`]. The cache is
+    /// unchanged then.
     pub fn atomic_rebuild<K, V, E>(
         &self,
         items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
@@ -465,68 +538,65 @@ impl MmapCache {
         self.write(|writer| writer.atomic_rebuild(items))
     }
 
-    /// Deletes everything, at once for all readers. Other handles stay usable, and versions go on
-    /// growing. A handle that was opened while the heap was there clears though it has gone since.
+    /// Deletes all entries, atomically for readers. Other handles stay usable, and versions continue to
+    /// increase. A handle that was opened before a segment went missing can still clear the cache.
     ///
-    /// Works on a full disk too, where there is no room for new files beside the old ones: then the
-    /// entries go one after the other, in time proportional to their number, and a kill or a power
-    /// loss meanwhile leaves some of them.
+    /// On a disk without room for new files it deletes the entries one by one instead, in time
+    /// proportional to their number; a kill or a power loss during that leaves some of them.
     ///
     /// # Errors
     ///
-    /// As [`atomic_rebuild`](Self::atomic_rebuild). [`Error::DiskFull`](crate::Error::DiskFull)
-    /// only where another process keeps the room of the removed files, which it does until it uses
-    /// the cache again; the entries may be gone then.
+    /// Returns [`ErrorKind::AppendOnly`] in an append-only cache, and the errors of
+    /// [`writer`](Self::writer). Returns [`ErrorKind::DiskFull`] only if another process keeps the room
+    /// of the removed files, until that process uses the cache again; the entries may be deleted then.
     pub fn clear(&self) -> Result<()> {
         self.write(|writer| writer.clear())
     }
 
-    /// Reclaims all dead bytes of the heap now. Nobody needs to call this: writes clean up as they
-    /// go.
+    /// Reclaims all dead records of the heap, and shrinks a roster that is mostly empty. Usually not
+    /// needed: writes reclaim as they go, see [`Options::compaction_threshold`].
     ///
-    /// Moves every live record once, under the lock; readers go on.
+    /// Copies every live record once, under the lock; readers continue.
     ///
     /// # Errors
     ///
-    /// As [`writer`](Self::writer); what was reclaimed until then stays reclaimed.
+    /// Returns the errors of [`writer`](Self::writer). What was reclaimed before the error stays
+    /// reclaimed.
     pub fn compact(&self) -> Result<()> {
         self.write(|writer| writer.compact())
     }
 
-    /// Writes everything to the disk: after it a power loss takes nothing that was there when it
-    /// was called.
+    /// Syncs everything to the disk: a power loss after it loses no change made before the call.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) when a sync failed,
-    /// [`Error::SyncFailed`](crate::Error::SyncFailed) when an earlier one had, and those of
-    /// [`writer`](Self::writer).
+    /// Returns [`ErrorKind::Io`] if a sync fails, [`ErrorKind::SyncFailed`] if an earlier one failed, and
+    /// the errors of [`writer`](Self::writer).
     pub fn flush(&self) -> Result<()> {
         self.writer()?.flush()
     }
 
-    /// A copy of this cache while others go on writing to it: where to, and more, its methods say.
-    pub fn hot_copy(&self) -> HotCopy<'_> {
-        HotCopy::new(&self.handle)
+    /// Prepares an online backup, which runs while other processes write; see [`Backup`].
+    pub fn backup(&self) -> Backup<'_> {
+        Backup::new(&self.handle)
     }
 
-    /// Counters and totals, from the header: O(1).
+    /// Returns counters and totals, from the header: O(1).
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) where the cache was rebuilt and its new files cannot be
-    /// opened.
+    /// Returns an error of [`Options::open`] if the cache was rebuilt and its new files cannot be opened.
     pub fn stats(&self) -> Result<Stats> {
         Stats::of(&self.handle)
     }
 
-    /// What this handle's last recovery came to: index and roster were made anew from the heap. None
-    /// where this handle made none; that another process did shows in [`Stats::recoveries`].
+    /// Returns the result of the last recovery by this handle, or `None` if it made none. Recoveries by
+    /// other processes are counted in [`Stats::recoveries`].
     ///
-    /// A recovery takes place when a cache is opened for writing, or written to for the first time,
-    /// after a power loss or where its files were copied, restored or damaged. The operation in
-    /// whose way it was goes on behind it and returns as ever, though entries may have been given
-    /// up: this tells, as do [`Stats::dropped`] and a warning by the `log` crate.
+    /// A recovery rebuilds index and roster from the heap. It runs when a cache is opened for writing, or
+    /// first written to, after a power loss or after its files were copied, restored or damaged. The call
+    /// that ran it then completes as usual even if entries were lost; this method,
+    /// [`Stats::dropped`] and a warning of the `log` crate report the loss.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -542,41 +612,65 @@ impl MmapCache {
         self.handle.recovered.load().as_deref().copied()
     }
 
-    /// Blocks that the files take on the disk: less than their lengths where they have holes.
+    /// Returns the bytes of the blocks that the files take on the disk: less than their lengths if they
+    /// have holes. One system call for each file.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io).
+    /// Returns [`ErrorKind::Io`] if the system refuses to read the size of a file, and any error of
+    /// [`Options::open`] if the cache was rebuilt and its new files cannot be opened.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         DiskUsage::of(&self.handle)
     }
 
-    /// A check of which less can be asked than of [`verify`](Self::verify), or more threads: what,
-    /// its methods say.
-    pub fn check(&self) -> Verification<'_> {
-        Verification::new(&self.handle)
-    }
-
-    /// Checks every entry, record and roster position, and the counters if nobody writes meanwhile.
+    /// Prepares a verification of the whole cache: of every entry, record and roster position, and the
+    /// counters; see [`Verify`].
     ///
-    /// Reads all of it: O(size), by one thread. Takes no lock and changes nothing. What it finds is in the report,
-    /// not an error.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`](crate::Error::Io) where a file cannot be mapped.
-    pub fn verify(&self) -> Result<Report> {
-        verify::verify(&self.handle)
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
+    /// assert!(cache.verify().run()?.is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verify(&self) -> Verify<'_> {
+        Verify::new(&self.handle)
     }
 }
 
-/// Checks files that somebody else than a writer made or changed, once, where their header says
-/// that they count as they are: if they do not agree, the next writer rebuilds the cache from its
-/// heap.
-fn judge_copy(handle: &Handle) -> Result<()> {
+/// An iterator over the keys and values of a cache; made by `for item in &cache`.
+///
+/// As [`MmapCache::iter`], except that an error of starting the listing is its first item.
+#[derive(Debug)]
+pub struct IntoIter<'a>(std::result::Result<Iter<'a>, Option<Error>>);
+
+impl Iterator for IntoIter<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Ok(iter) => iter.next(),
+            Err(error) => error.take().map(Err),
+        }
+    }
+}
+
+impl FusedIterator for IntoIter<'_> {}
+
+impl<'a> IntoIterator for &'a MmapCache {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+    type IntoIter = IntoIter<'a>;
+
+    fn into_iter(self) -> IntoIter<'a> {
+        IntoIter(self.iter().map_err(Some))
+    }
+}
+
+/// Verifies files that another program made or changed, once, if their header says that they are
+/// current. If they contradict each other, the next writer rebuilds the cache from its heap.
+fn verify_foreign_changes(handle: &Handle) -> Result<()> {
     let (generation, _) = handle.current()?;
     let doubtful = generation.is_copied(handle.boot) || generation.is_touched();
-    // Whoever is at work changes the files by right.
+    // A writer at work changes the files legitimately.
     if !doubtful || generation.is_from_elsewhere(handle.boot) || handle.is_written(&generation)? {
         return Ok(());
     }
@@ -591,14 +685,14 @@ fn judge_copy(handle: &Handle) -> Result<()> {
 
 impl Drop for MmapCache {
     fn drop(&mut self) {
-        // An exclusive handle's lock is let go here; generations that outlive the handle must not keep
+        // Releases the lock of an exclusive handle: generations that outlive the handle must not keep
         // it.
         let generation = self.handle.generation.load();
         if self.handle.options.exclusive
             && let Some(lock) = &generation.lock
             && lock.is_own()
         {
-            // Not in a forked child: there, by this process id, nobody ever held it.
+            // Not in a forked child, whose process id never held the lock.
             if generation.header().holder() == Some(std::process::id()) {
                 generation.note_visit();
                 clear_holder(&generation);

@@ -1,22 +1,27 @@
-//! What can go wrong, in words that say where and what to do.
+//! The error of all operations. Its text names the file, the problem, and what to do.
 //!
-//! Knows no file format; whoever finds a fault names it.
+//! Knows no file format: the code that finds a problem names it.
 
+mod kind;
+#[cfg(feature = "intern")]
 mod pool;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::error::kind::ErrorKind;
+#[cfg(feature = "intern")]
 pub use crate::error::pool::PoolError;
 
-/// A result with this crate's [`Error`].
+/// A `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why an operation was refused or failed.
+/// The error of an operation: [`kind`](Error::kind) for programs, the text (`Display`) for people,
+/// [`path`](Error::path) for the file.
 ///
-/// Whatever the variant, an operation that returns an error has changed nothing that a reader could
-/// see, unless its own documentation says otherwise.
+/// An operation that returns an error has changed nothing that a reader can see, unless its
+/// documentation says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -261,6 +266,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A pool in memory refused what was read from a file.
+    #[cfg(feature = "intern")]
     #[error(transparent)]
     Pool(PoolError),
     /// The operating system refused.
@@ -280,15 +286,97 @@ fn named(holder: Option<u32>) -> String {
 }
 
 impl Error {
-    /// Whether the files are at fault: bytes that no version of this crate wrote where they stand.
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+            Self::Locked { .. } => ErrorKind::Locked,
+            Self::WriterHeld { .. } => ErrorKind::AlreadyWriting,
+            Self::Forked { .. } => ErrorKind::ForkedWriter,
+            Self::WrongMagic { .. } => ErrorKind::NotACacheFile,
+            Self::Version { .. } => ErrorKind::UnsupportedVersion,
+            Self::Mismatch { .. } => ErrorKind::OptionMismatch,
+            Self::Option { .. } => ErrorKind::InvalidOption,
+            Self::ReadOnly { .. } => ErrorKind::ReadOnly,
+            Self::KeyLength { .. } => ErrorKind::KeyLength,
+            Self::ValueTooLarge { .. } => ErrorKind::ValueTooLarge,
+            Self::TableFull { .. } => ErrorKind::TableFull,
+            Self::IdsExhausted { .. } => ErrorKind::IdsExhausted,
+            Self::NotText { .. } => ErrorKind::NotUtf8,
+            Self::AppendOnly { .. } => ErrorKind::AppendOnly,
+            Self::DiskFull { .. } => ErrorKind::DiskFull,
+            Self::NotRemovable { .. } => ErrorKind::NotRemovable,
+            Self::Damaged { .. } => ErrorKind::Corrupted,
+            Self::HeapMissing { .. } => ErrorKind::HeapMissing,
+            Self::Incomplete { .. } => ErrorKind::Incomplete,
+            Self::Contended { .. } => ErrorKind::Contended,
+            Self::Superseded { .. } => ErrorKind::Superseded,
+            Self::SyncFailed { .. } => ErrorKind::SyncFailed,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Source { .. } => ErrorKind::RebuildSource,
+            #[cfg(feature = "intern")]
+            Self::Pool(_) => ErrorKind::Pool,
+            Self::Io { .. } => ErrorKind::Io,
+        }
+    }
+
+    /// Returns the file that the error is about, or else the path of the cache. `None` for
+    /// an error of a pool in memory.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::NotFound { path }
+            | Self::AlreadyExists { path }
+            | Self::Locked { path, .. }
+            | Self::WriterHeld { path }
+            | Self::Forked { path }
+            | Self::WrongMagic { path, .. }
+            | Self::Version { path, .. }
+            | Self::Mismatch { path, .. }
+            | Self::Option { path, .. }
+            | Self::ReadOnly { path }
+            | Self::KeyLength { path, .. }
+            | Self::ValueTooLarge { path, .. }
+            | Self::TableFull { path, .. }
+            | Self::IdsExhausted { path, .. }
+            | Self::NotText { path, .. }
+            | Self::AppendOnly { path }
+            | Self::DiskFull { path, .. }
+            | Self::NotRemovable { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::HeapMissing { path, .. }
+            | Self::Incomplete { path, .. }
+            | Self::Contended { path, .. }
+            | Self::Superseded { path }
+            | Self::SyncFailed { path }
+            | Self::Unsupported { path, .. }
+            | Self::Source { path, .. }
+            | Self::Io { path, .. } => Some(path),
+            #[cfg(feature = "intern")]
+            Self::Pool(_) => None,
+        }
+    }
+
+    /// Returns whether a file is corrupted: it has contents that no version of this crate writes.
     ///
-    /// True for [`Error::Damaged`], [`Error::Incomplete`] and [`Error::WrongMagic`]. A killed process
-    /// never causes it. A full disk, a missing permission, too many open files, contention and a
-    /// misuse of the API are no corruption, and neither is a file of a newer release.
+    /// True for [`ErrorKind::Corrupted`], [`ErrorKind::Incomplete`] and [`ErrorKind::NotACacheFile`].
+    /// A killed process never causes corruption. A full disk, a missing permission, too many open files,
+    /// contention and a misuse of the API are not corruption, nor is a file of a newer release.
     pub fn is_corruption(&self) -> bool {
         matches!(
-            self,
-            Self::Damaged { .. } | Self::Incomplete { .. } | Self::WrongMagic { .. }
+            self.kind(),
+            ErrorKind::Corrupted | ErrorKind::Incomplete | ErrorKind::NotACacheFile
+        )
+    }
+
+    /// Returns whether the same call may succeed when it is repeated, without any other action.
+    ///
+    /// True for [`ErrorKind::Locked`], [`ErrorKind::Contended`] and [`ErrorKind::Superseded`]: other
+    /// threads or processes were in the way.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Locked | ErrorKind::Contended | ErrorKind::Superseded
         )
     }
 

@@ -54,12 +54,15 @@ impl HashKind {
     }
 }
 
-/// How the writers of a cache exclude each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LockKind {
-    /// By `flock` on the index.
+/// The kind of lock by which the writers of a cache exclude each other. Fixed at creation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockKind {
+    /// `flock` on the index, which works on every Unix: two system calls for each lock.
     Flock,
-    /// By a word of the index, and locked bytes that prove liveness.
+    /// A lock word in the index, taken by one atomic instruction without a system call; byte-range
+    /// locks tell whether its owner is alive. The default.
+    #[default]
     Word,
 }
 

@@ -1,7 +1,7 @@
-//! Labels and their ids, for good.
+//! Durable string interning: each label has one id, in every process and after every restart.
 //!
-//! Knows what a label is to its users; that its id is the number of an entry, and how numbers are
-//! given and found, it leaves to the engine.
+//! A label is the key of an entry without a value, and its id is the id of that entry; the engine
+//! assigns ids and finds entries by them.
 
 mod id;
 mod iter;
@@ -14,55 +14,58 @@ use std::path::Path;
 
 use crate::cache::MmapCache;
 use crate::engine::ids;
-use crate::engine::{DiskUsage, HotCopy, Options, Recovery, Report};
+use crate::engine::{Backup, DiskUsage, Options, Recovery, Verify, Writer};
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
 
 pub use crate::labels::id::LabelId;
 pub use crate::labels::iter::LabelIter;
 
-/// Strings that are interned for good: each label has one id, in every thread and process that
-/// opens the same files, after every restart.
+/// Durable string interning: each label has one id, in every thread and process that opens the same
+/// files, and after every restart. Nothing is ever deleted.
 ///
-/// For the labels of records, the topics of messages, the names of hosts: strings that come again
-/// and again, and of which a database is to hold a number only. Nothing is ever deleted.
+/// Use it for strings that recur in records of which a database stores only a number: labels, topics
+/// of messages, host names.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// use mmapcache::{LabelId, Labels};
 ///
 /// let labels = Labels::open(dir.path().join("labels"))?;
-/// let outfits = labels.get_or_insert("r/outfits")?;
-/// assert_eq!(labels.get_or_insert("r/outfits")?, outfits);
-/// assert_eq!(labels.get_or_insert("r/aww")?.number(), 1);
+/// let outfits = labels.get_or_intern("r/outfits")?;
+/// assert_eq!(labels.get_or_intern("r/outfits")?, outfits);
+/// assert_eq!(labels.get_or_intern("r/aww")?.number(), 1);
 /// assert_eq!(labels.get("r/never seen")?, None);
-/// assert_eq!(labels.get_str_by_id(outfits)?.as_deref(), Some("r/outfits"));
+/// assert_eq!(labels.resolve_str(outfits)?.as_deref(), Some("r/outfits"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Ids
 ///
-/// They count up from 0 in the order of first insertion. An id, once returned, is never another
-/// label's: not after a restart, a kill, growth, a recovery, nor after a power loss, which may take
-/// labels that were not [flushed](Labels::flush), but leaves their ids unused: holes, for which
-/// [`get_by_id`](Labels::get_by_id) gives nothing. A damaged label is a hole too, and gets a new id
-/// when it is inserted again.
+/// Ids count up from 0 in the order of first insertion. An id that was returned never means another
+/// label: not after a restart, a kill, growth or a recovery, nor after a power loss. A power loss may
+/// take labels that were not [flushed](Labels::flush), but leaves their ids unused: gaps, for which
+/// [`resolve`](Labels::resolve) returns `None`. A damaged label leaves a gap too, and gets a new id when
+/// it is interned again.
 ///
 /// # Concurrency
 ///
-/// Labels that are there are found without a lock, by id and by name, by any number of threads and
-/// processes. A new one takes the writer lock, and is inserted once however many race for it.
+/// Lookups by label and by id take no lock, in any number of threads and processes. Interning a new
+/// label takes the writer lock; if several threads or processes intern the same label at once, all get
+/// the same id.
 ///
 /// # Costs
 ///
-/// On the disk a label takes 12 bytes and its own, rounded up to eight, and 22 to 45 for its slot
-/// and its id: 60 to 78 bytes for one of 20, 69 on average. In memory it takes nothing of the process's own: pages
-/// of the mapped files, which the system can drop. To open takes no longer for many labels than for
-/// few. Every 16,384th new label waits for a sync of the disk.
+/// On disk a label takes 12 bytes plus its length, rounded up to eight, and 22 to 45 bytes for its slot
+/// and its id: 60 to 78 bytes for a label of 20, 69 on average. Memory is only the mapped pages of the
+/// files, which the system can drop. Opening takes the same time for many labels as for few. Every
+/// 16,384th new label waits for a sync of the disk.
 ///
-/// The files are those of an [`MmapCache`] whose entries have no value and never change; the
-/// documents call their records numbered. Opened as one they can be listed and verified;
-/// overwriting, deleting and clearing is [`Error::AppendOnly`].
+/// The files are those of an [`MmapCache`] whose entries have an id instead of a value and never change.
+/// An [`MmapCache`] can open them to list and verify them; overwriting, deleting and clearing is
+/// [`ErrorKind::AppendOnly`].
 pub struct Labels {
     cache: MmapCache,
 }
@@ -74,22 +77,22 @@ impl fmt::Debug for Labels {
 }
 
 impl Labels {
-    /// Opens the labels at `path`, creating them where there are none.
+    /// Opens the labels at `path` with the default [`Options`]; creates them if there are none.
     ///
     /// # Errors
     ///
-    /// As [`Options::open`], and [`Error::Mismatch`] where the files at the path are those of a
-    /// cache with values.
+    /// Returns the errors of [`open_with`](Self::open_with).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, &Options::new())
     }
 
-    /// Opens labels with other options than the default ones. [`Options::max_entries`] is the number
-    /// of ids; those that concern values, changes and cleaning have nothing to say here.
+    /// Opens labels with other options. [`Options::max_entries`] limits the number of ids. Options that
+    /// concern values, changes and cleaning have no effect.
     ///
     /// # Errors
     ///
-    /// As [`Labels::open`].
+    /// Returns the errors of [`Options::open`], and [`ErrorKind::OptionMismatch`] if the files at the path
+    /// are those of a cache with values.
     pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let options = Options {
             variant: Variant::Numbered,
@@ -98,41 +101,49 @@ impl Labels {
             ..options.clone()
         };
         let cache = MmapCache::open_with(path.as_ref(), &options)?;
-        // Another process may have made a cache there since.
+        // Another process may have created a cache with values there since.
         ids::ids_given(cache.handle())?;
         Ok(Self { cache })
     }
 
-    /// The path of the index, every symbolic link followed.
+    /// Returns the path of the index, with all symbolic links resolved.
     pub fn path(&self) -> &Path {
         self.cache.path()
     }
 
-    /// The id of a label, which gets one now if it has none.
+    /// Returns the id of a label; assigns one if it has none.
     ///
-    /// O(1). Without a lock where the label is there.
+    /// O(1). Takes no lock if the label has an id.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyLength`] (labels have 1 to 65,535 bytes), [`Error::IdsExhausted`],
-    /// [`Error::DiskFull`], [`Error::Locked`], [`Error::ReadOnly`], [`Error::SyncFailed`],
-    /// [`Error::Io`]: the label has no id then.
-    pub fn get_or_insert(&self, label: impl AsRef<[u8]>) -> Result<LabelId> {
-        let label = label.as_ref();
-        if let Some(id) = self.get(label)? {
-            return Ok(id);
-        }
-        let number = self.cache.writer()?.id(label)?;
-        Ok(LabelId::from_engine(number))
+    /// - [`ErrorKind::KeyLength`] if the label is empty or longer than 65,535 bytes.
+    /// - [`ErrorKind::IdsExhausted`] if all ids are assigned.
+    /// - [`ErrorKind::ValueTooLarge`] if the label exceeds a segment.
+    /// - The errors of [`MmapCache::writer`] if the label is new, [`ErrorKind::ReadOnly`] among them, and
+    ///   [`ErrorKind::Contended`] if other writers changed its slot during each of many attempts.
+    /// - [`ErrorKind::OptionMismatch`] if a cache with values has replaced the files.
+    ///
+    /// The label gets no id then.
+    pub fn get_or_intern(&self, label: impl AsRef<[u8]>) -> Result<LabelId> {
+        self.get_or_intern_bytes(label.as_ref())
     }
 
-    /// The ids of many labels, which get one now where they have none: under one lock, if there is
-    /// any need for it.
+    fn get_or_intern_bytes(&self, label: &[u8]) -> Result<LabelId> {
+        match self.number_of(label)? {
+            Some(id) => Ok(id),
+            None => assign(&mut self.cache.writer()?, label),
+        }
+    }
+
+    /// Returns the ids of many labels, in their order; assigns ids to those that have none, under one
+    /// lock.
     ///
     /// # Errors
     ///
-    /// As [`Labels::get_or_insert`]; of the labels before the one that failed, each has its id.
-    pub fn get_or_insert_many<L: AsRef<[u8]>>(
+    /// Returns the errors of [`get_or_intern`](Self::get_or_intern). The labels before the one that
+    /// failed have their ids then.
+    pub fn get_or_intern_many<L: AsRef<[u8]>>(
         &self,
         labels: impl IntoIterator<Item = L>,
     ) -> Result<Vec<LabelId>> {
@@ -141,66 +152,71 @@ impl Labels {
             .into_iter()
             .map(|label| {
                 let label = label.as_ref();
-                if let Some(id) = self.get(label)? {
+                if let Some(id) = self.number_of(label)? {
                     return Ok(id);
                 }
                 let writer = match &mut writer {
                     Some(writer) => writer,
                     None => writer.insert(self.cache.writer()?),
                 };
-                writer.id(label).map(LabelId::from_engine)
+                assign(writer, label)
             })
             .collect()
     }
 
-    /// The id of a label, if it has one. O(1), without a lock.
+    /// Returns the id of a label, or `None` if it has none. O(1), without a lock.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyLength`], [`Error::Io`] where a file could not be opened anew.
+    /// Returns the errors of [`MmapCache::get`], and [`ErrorKind::OptionMismatch`] if a cache with values
+    /// has replaced the files.
     pub fn get(&self, label: impl AsRef<[u8]>) -> Result<Option<LabelId>> {
-        let number = ids::id_of(self.cache.handle(), label.as_ref())?;
+        self.number_of(label.as_ref())
+    }
+
+    fn number_of(&self, label: &[u8]) -> Result<Option<LabelId>> {
+        let number = ids::id_of(self.cache.handle(), label)?;
         Ok(number.map(LabelId::from_engine))
     }
 
-    /// Whether a label has an id. As [`Labels::get`].
+    /// Returns whether a label has an id. O(1), without a lock.
     ///
     /// # Errors
     ///
-    /// As [`Labels::get`].
+    /// Returns the errors of [`get`](Self::get).
     pub fn contains(&self, label: impl AsRef<[u8]>) -> Result<bool> {
         self.get(label).map(|id| id.is_some())
     }
 
-    /// The label of an id; nothing where nobody has it. O(1), without a lock.
+    /// Returns the label of an id, or `None` if no label has the id. O(1), without a lock.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where a file could not be opened anew, [`Error::Contended`] where other writers
-    /// changed the label's slot each time that it was looked at.
-    pub fn get_by_id(&self, id: LabelId) -> Result<Option<Vec<u8>>> {
+    /// Returns the errors of [`get`](Self::get), except [`ErrorKind::KeyLength`].
+    pub fn resolve(&self, id: LabelId) -> Result<Option<Vec<u8>>> {
         let mut label = Vec::new();
-        Ok(self.get_by_id_into(id, &mut label)?.then_some(label))
+        Ok(self.resolve_into(id, &mut label)?.then_some(label))
     }
 
-    /// Puts the label of an id into a buffer, in place of what is there; false, and an empty buffer,
-    /// where nobody has the id.
+    /// Replaces the contents of `label` by the label of an id. Returns whether there is one; if not,
+    /// `label` is empty.
     ///
     /// # Errors
     ///
-    /// As [`Labels::get_by_id`].
-    pub fn get_by_id_into(&self, id: LabelId, label: &mut Vec<u8>) -> Result<bool> {
+    /// Returns the errors of [`resolve`](Self::resolve).
+    pub fn resolve_into(&self, id: LabelId, label: &mut Vec<u8>) -> Result<bool> {
         label.clear();
         ids::key_of(self.cache.handle(), id.to_engine(), label)
     }
 
-    /// The label of an id as text.
+    /// Returns the label of an id as text, or `None` if no label has the id.
     ///
     /// # Errors
     ///
-    /// As [`Labels::get_by_id`], and [`Error::NotText`] where the label is no UTF-8.
-    pub fn get_str_by_id(&self, id: LabelId) -> Result<Option<String>> {
-        let Some(label) = self.get_by_id(id)? else {
+    /// Returns [`ErrorKind::NotUtf8`] if the label is not UTF-8, and the errors of
+    /// [`resolve`](Self::resolve).
+    pub fn resolve_str(&self, id: LabelId) -> Result<Option<String>> {
+        let Some(label) = self.resolve(id)? else {
             return Ok(None);
         };
         String::from_utf8(label)
@@ -211,68 +227,68 @@ impl Labels {
             })
     }
 
-    /// Labels that have an id.
+    /// Returns the number of labels. One atomic load.
     pub fn len(&self) -> u64 {
         self.cache.len()
     }
 
-    /// Whether there is no label.
+    /// Returns whether there are no labels. One atomic load.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All labels in the order of their ids: those that were there when it began, each once.
+    /// Returns an iterator over the labels that exist when it is called, in the order of their ids, each
+    /// once.
     ///
-    /// Damaged labels are passed over; a listing that found fewer labels than the index counts then
-    /// ends with [`Error::Incomplete`].
+    /// Skips damaged labels; a listing that found fewer labels than the index counted ends with
+    /// [`ErrorKind::Incomplete`].
     ///
     /// # Errors
     ///
-    /// As [`Labels::get_by_id`]. Items can also be [`Error::Incomplete`], [`Error::Damaged`] where the
-    /// list of ids was cut, and [`Error::Superseded`] where the files were replaced meanwhile by ones
-    /// with fewer labels.
+    /// Returns the errors of [`resolve`](Self::resolve). Items can also be [`ErrorKind::Incomplete`],
+    /// [`ErrorKind::Corrupted`] if the list of ids was truncated, and [`ErrorKind::Superseded`] if files
+    /// with fewer labels replaced these during the listing. Each of them ends it.
     pub fn iter(&self) -> Result<LabelIter<'_>> {
         LabelIter::new(&self.cache)
     }
 
-    /// Everything to the disk: no power loss takes what was inserted before.
+    /// Syncs everything to the disk: a power loss after it loses no label interned before the call.
     ///
     /// # Errors
     ///
-    /// As [`MmapCache::flush`].
+    /// Returns the errors of [`MmapCache::flush`].
     pub fn flush(&self) -> Result<()> {
         self.cache.flush()
     }
 
-    /// Compares index, records and ids with each other; see [`MmapCache::verify`].
-    ///
-    /// # Errors
-    ///
-    /// As [`MmapCache::verify`].
-    pub fn verify(&self) -> Result<Report> {
+    /// Prepares a verification of index, records and ids against each other; see [`Verify`].
+    pub fn verify(&self) -> Verify<'_> {
         self.cache.verify()
     }
 
-    /// What this handle's last recovery came to, as
-    /// [`MmapCache::last_recovery`](crate::MmapCache::last_recovery).
+    /// Returns the result of the last recovery by this handle; see [`MmapCache::last_recovery`].
     pub fn last_recovery(&self) -> Option<Recovery> {
         self.cache.last_recovery()
     }
 
-    /// A copy of these labels, with their ids, while others go on inserting: where to, and more, its
-    /// methods say.
+    /// Prepares an online backup of the labels and their ids, which runs while other processes intern;
+    /// see [`Backup`].
     ///
-    /// Ids that are given here afterwards, the copy gives to other labels.
-    pub fn hot_copy(&self) -> HotCopy<'_> {
-        self.cache.hot_copy()
+    /// Ids that the original assigns after the backup, the backup assigns to other labels.
+    pub fn backup(&self) -> Backup<'_> {
+        self.cache.backup()
     }
 
-    /// Bytes on the disk, by file.
+    /// Returns the bytes that the files take on the disk.
     ///
     /// # Errors
     ///
-    /// As [`MmapCache::disk_usage`].
+    /// Returns the errors of [`MmapCache::disk_usage`].
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         self.cache.disk_usage()
     }
+}
+
+fn assign(writer: &mut Writer<'_>, label: &[u8]) -> Result<LabelId> {
+    writer.id(label).map(LabelId::from_engine)
 }

@@ -1,54 +1,61 @@
-//! A memory-mapped on-disk hash table for persistent caches: nearly as fast as a `HashMap` in
-//! memory, shared by any number of threads and processes, whole after any of them is killed, and
-//! never fooled by a damaged file.
+//! A persistent hash table in memory-mapped files, for caches that many processes share: about as fast
+//! as a `HashMap` in memory, consistent after a process is killed, and never returning a damaged value.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
 //! use mmapcache::MmapCache;
 //!
 //! let cache = MmapCache::open(dir.path().join("thumbnails"))?;
-//! cache.put(b"/photos/cat.jpg", b"the small picture")?;
+//! cache.put("/photos/cat.jpg", "the small picture")?;
 //!
 //! // Another handle, here or in another process, sees it at once.
 //! let other = MmapCache::open(dir.path().join("thumbnails"))?;
-//! assert_eq!(other.get(b"/photos/cat.jpg")?.as_deref(), Some(&b"the small picture"[..]));
+//! assert_eq!(other.get("/photos/cat.jpg")?.as_deref(), Some(&b"the small picture"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Where to begin
 //!
 //! - [`MmapCache`] is the handle: [`get`](MmapCache::get), [`put`](MmapCache::put),
-//!   [`delete`](MmapCache::delete), listing, conditional writes, rebuilding as a whole.
-//! - [`Options`] say how a cache is opened or created: its capacity, limits, durability, file mode.
-//! - [`Writer`] holds the lock for a batch: many changes for the price of one lock and, where asked
-//!   for, one sync.
-//! - [`Labels`] give strings an id that stays, in every process and after every restart; a [`Pool`]
-//!   gives equal values one handle within a process, and a [`DecodeCache`] one decoded instance.
-//! - A dictionary (`dict`, with the feature of that name) has hierarchical keys, values of any type
-//!   that serde knows, ETags, conditional operations and policies: in a cache, or in memory.
-//! - [`Error`] says what went wrong, where, and what to do;
-//!   [`is_corruption`](Error::is_corruption) says whether the files are at fault.
-//! - [`Stats`], [`DiskUsage`] and [`Report`] say how a cache is doing; [`mod@inspect`] decodes even
-//!   what the engine refuses to open.
+//!   [`delete`](MmapCache::delete), listings, conditional writes, atomic rebuilding.
+//! - [`Options`] open or create a cache: capacity, limits, durability, file mode.
+//! - [`Writer`] holds the lock for a batch: many changes for one lock and, if requested, one sync.
+//! - [`Labels`] assign each string an id, the same in every process and after every restart.
+//! - The module `intern` (feature of that name) has a pool of byte strings and a cache of decoded values,
+//!   in the memory of one process.
+//! - The module `dict` (feature of that name) has dictionaries with hierarchical keys, values of any
+//!   serde type, ETags, conditional operations and policies, in a cache or in memory.
+//! - [`Error`] names the file, the problem and what to do; [`ErrorKind`] is for programs.
+//! - [`Stats`], [`DiskUsage`] and [`VerifyReport`] describe the state of a cache; [`Backup`] and
+//!   [`Repair`] copy and repair one. The module `inspect` (feature of that name) decodes files, also those
+//!   that the engine refuses to open.
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! Readers take no lock and never wait. Each change of an entry becomes visible by one atomic
-//! store, so a reader gets the value from before or after it, whole. A process that is killed at
-//! any instruction loses nothing that it had reported done, and the next writer finishes or takes
-//! back what it had begun. A power loss may cost what was not synced; it never makes a value wrong.
-//! Every value is verified by its checksum as it is copied out.
+//! Readers take no lock and never wait. Each change of an entry becomes visible by one atomic store, so a
+//! reader gets the value from before or after it, whole. A process that is killed at any instruction loses
+//! no change that had returned; the next writer completes or undoes the change in flight. A power loss may
+//! lose changes that were not synced; it never makes a value wrong. Every read verifies the checksum of
+//! the value that it copies.
 //!
-//! # What it is not
+//! # Limits
 //!
-//! No database: a batch is no transaction, there are no ranges, and keys have no order. No network
-//! service, and nothing for network file systems. Linux on 64-bit little-endian machines first.
+//! Not a database: batches are not transactions, and there are no range scans and no key order. Not a
+//! network service, and not for network file systems. 64-bit little-endian Unix only; Linux is tested
+//! most.
 //!
 //! # Features
 //!
-//! - `serde` serialises [`LabelId`] and [`Interned`].
-//! - `dict` has dictionaries, with serde and the formats of their values.
-//! - `inspect` builds the program `mmapcache-inspect`. The library needs none of its dependencies.
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `intern` | the module `intern`: `Pool`, `TypedPool`, `DecodeCache` | yes |
+//! | `dict` | the module `dict`: dictionaries, with serde and the formats of their values | |
+//! | `serde` | serialisation of [`Version`], [`Stats`], [`DiskUsage`], [`LabelId`] and interned values | |
+//! | `inspect` | the module `inspect`: decodes the files of a cache | |
+//! | `cli` | the program `mmapcache-inspect` | |
+//!
+//! Without features, the crate contains the cache and the labels, and depends on nothing that only the
+//! others need.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -56,7 +63,7 @@
     doc(auto_cfg(hide(unix, target_endian = "little", target_pointer_width = "64")))
 )]
 
-// What stands below is for these machines only, so that on others this is the one error.
+// Everything below is for these machines only, so that on others this is the only error.
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
 compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mapped, not parsed");
 
@@ -72,6 +79,10 @@ struct DictionaryExamples;
 mod cache;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 #[cfg(feature = "dict")]
+#[allow(
+    unnameable_types,
+    reason = "the traits behind `Dict` are about to be sealed"
+)]
 pub mod dict;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod engine;
@@ -90,9 +101,11 @@ mod heap;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod index;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
+#[cfg(feature = "inspect")]
 pub mod inspect;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod intern;
+#[cfg(feature = "intern")]
+pub mod intern;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 mod labels;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
@@ -106,16 +119,19 @@ mod sync;
 pub use cache::MmapCache;
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use engine::{
-    CheckProgress, Copied, CopyProgress, DiskUsage, Durability, Entries, Entry, Fault, HotCopy,
-    Items, Keys, Level, Listed, Options, Progress, Recovery, Repair, Repaired, Report, Stats,
-    Update, ValueRef, Verification, Version, Writer,
+    Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem, Progress,
+    Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel, VerifyReport,
+    Version, Writer,
 };
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use error::{Error, PoolError, Result};
+pub use error::{Error, ErrorKind, Result};
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use intern::{
-    DecodeCache, DecodeOptions, DecodeStats, Interned, Pool, PoolOptions, PoolStats, Retention,
-    StoredHash, Top, TopBy, TypedInterned, TypedPool,
-};
+pub use labels::{LabelId, Labels};
+
+/// The iterators of [`MmapCache`] and [`Labels`].
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use labels::{LabelId, LabelIter, Labels};
+pub mod iter {
+    pub use crate::cache::IntoIter;
+    pub use crate::engine::{Entries, Iter, KeyInfo, Keys};
+    pub use crate::labels::LabelIter;
+}

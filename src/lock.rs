@@ -24,7 +24,11 @@ mod mutex;
 mod mutex_state;
 mod ofd;
 
-pub(crate) use crate::lock::fork::{Abandoned, ForkSafeMutex, ForkSafeMutexGuard, set_once};
+#[cfg(any(feature = "dict", feature = "intern"))]
+pub(crate) use crate::lock::fork::Abandoned;
+pub(crate) use crate::lock::fork::set_once;
+#[cfg(feature = "intern")]
+pub(crate) use crate::lock::fork::{ForkSafeMutex, ForkSafeMutexGuard};
 #[cfg(feature = "dict")]
 pub(crate) use crate::lock::fork::{
     ForkSafeReadGuard, ForkSafeRwLock, ForkSafeWriteGuard, PerProcess,

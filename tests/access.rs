@@ -57,7 +57,7 @@ fn everything(path: &Path, options: &Options) -> Result<()> {
     let cache = options.open(path)?;
     fill(&cache)?;
     cache.compact()?;
-    let items: Vec<_> = cache.items()?.collect();
+    let items: Vec<_> = cache.iter()?.collect();
     cache.atomic_rebuild(items)?;
     fill(&cache)?;
     let seed = collider::seed_of(path);
@@ -98,7 +98,7 @@ fn has_a_umask(part: &Part) {
     rustix::process::umask(Mode::from_raw_mode(part.numbers[0] as u32));
     let mut options = tight();
     if part.numbers[1] != 0 {
-        options.mode(part.numbers[1] as u32);
+        options.file_mode(part.numbers[1] as u32);
     }
     everything(&part.path, &options).expect("nothing in the way");
     repair(&part.path);
@@ -361,7 +361,7 @@ fn open_cache_follows_no_foreign_file() {
                         model.insert(i % 60, value);
                     }
                 }
-                let items: Vec<_> = cache.items().expect("a listing").collect();
+                let items: Vec<_> = cache.iter().expect("a listing").collect();
                 rebuilt |= tolerate(dir, cache.atomic_rebuild(items)).is_some();
                 tolerate(dir, cache.compact());
             }
@@ -384,7 +384,7 @@ fn open_cache_follows_no_foreign_file() {
             }
             let cache = tight().open(&path).expect("nothing in the way any more");
             holds(&cache);
-            assert!(cache.verify().expect("a report").is_clean());
+            assert!(cache.verify().run().expect("a report").is_clean());
         }
     }
 }
@@ -446,7 +446,7 @@ impl Neighbour {
                 self.model.insert(i, value);
             }
         }
-        let items: Vec<_> = cache.items().expect("a listing").collect();
+        let items: Vec<_> = cache.iter().expect("a listing").collect();
         tolerate(&dir, cache.atomic_rebuild(items));
         drop(cache);
         reboot(&self.path);
@@ -465,8 +465,8 @@ impl Neighbour {
             let found = cache.get(&i.to_le_bytes()).expect("a look");
             assert_eq!(found.as_ref(), Some(value), "{:?}", self.path);
         }
-        let report = cache.verify().expect("a report");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.problems);
     }
 }
 

@@ -54,7 +54,7 @@ fn limited(part: &Part) {
         );
     }
     assert_eq!(cache.keys().expect("a listing").count(), entries as usize);
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
 }
 
 /// Opens handles until there is no more address space.

@@ -31,8 +31,8 @@ struct Shape {
 }
 
 fn shape(cache: &MmapCache) -> Shape {
-    let report = cache.verify().expect("a report");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.problems);
     Shape {
         entries: report.entries,
         slots: cache.stats().expect("numbers").slots,

@@ -69,7 +69,7 @@ impl Operation {
             Self::Compact => cache.compact().expect("a compaction"),
             Self::Rebuild => {
                 let mut writer = cache.writer().expect("the writer");
-                let items: Vec<_> = cache.items().expect("a listing").collect();
+                let items: Vec<_> = cache.iter().expect("a listing").collect();
                 let items = items.into_iter().map(|item| item.expect("an item"));
                 let same = writer.atomic_rebuild(items.map(Ok::<_, Infallible>));
                 same.expect("a rebuild");
@@ -106,7 +106,7 @@ fn look(path: &Path) -> MmapCache {
 }
 
 fn contents_of(cache: &MmapCache) -> Contents {
-    let items = cache.items().expect("a listing").map(|item| {
+    let items = cache.iter().expect("a listing").map(|item| {
         let (key, value) = item.expect("an item");
         let number = number_of(&key, &value);
         (key, number)
@@ -116,8 +116,8 @@ fn contents_of(cache: &MmapCache) -> Contents {
 
 #[track_caller]
 fn assert_clean(cache: &MmapCache) {
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.problems);
     assert!(report.totals_compared);
     assert_eq!(report.entries, cache.len());
 }
@@ -194,7 +194,7 @@ fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
             MmapCache::open(&scratch.path).expect("the cache")
         };
         let before = next();
-        let copied = source.hot_copy().to(&path).expect("a copy");
+        let copied = source.backup().to(&path).expect("a copy");
         let after = next();
         assert_eq!(copied.damaged_bytes, 0);
         let copy = look(&path);
@@ -228,7 +228,7 @@ fn goes_on(path: &Path) {
 
 /// When nobody writes, the copy has the very same entries.
 fn keeps_versions(cache: &MmapCache, path: &Path) {
-    cache.hot_copy().to(path).expect("a copy");
+    cache.backup().to(path).expect("a copy");
     let entries = |cache: &MmapCache| {
         let entries = cache.entries().expect("a listing");
         let entries = entries.map(|item| item.expect("an entry"));
@@ -272,7 +272,7 @@ fn copies(part: &Part) {
     let cache = look(&part.path);
     say("ready");
     let path = part.path.with_file_name("copy");
-    cache.hot_copy().to(path).expect("a copy");
+    cache.backup().to(path).expect("a copy");
     say("done");
     child::hear();
 }
@@ -299,7 +299,7 @@ fn killed_copier_leaves_no_cache() {
         match options.read_only(true).open(&path) {
             Err(Error::NotFound { .. }) => {
                 killed += 1;
-                cache.hot_copy().to(&path).expect("the next copy");
+                cache.backup().to(&path).expect("the next copy");
             }
             Ok(_) => {}
             Err(error) => panic!("half a copy: {error}"),
@@ -321,7 +321,7 @@ fn interns(part: &Part) {
     // An end, lest whoever looks through all of them never comes to one.
     for number in 0..20_000 {
         let label = format!("label {} of {}", number, part.numbers[0]);
-        labels.get_or_insert(label).expect("an id");
+        labels.get_or_intern(label).expect("an id");
         if dismissed.load(Ordering::Relaxed) {
             break;
         }
@@ -339,9 +339,9 @@ fn copied_labels_keep_their_ids() {
     let path = scratch.path.with_file_name("copy");
     for _ in 0..8 {
         let before = labels.len();
-        let copied = labels.hot_copy().to(&path).expect("a copy");
+        let copied = labels.backup().to(&path).expect("a copy");
         let copy = Labels::open_with(&path, &Options::new()).expect("the copy");
-        assert!(copy.verify().expect("a check").is_clean());
+        assert!(copy.verify().run().expect("a check").is_clean());
         // One of those that are counted may not be there yet, for anybody.
         assert!(copied.entries + 1 >= before);
         assert_eq!(copied.entries, copy.len());
@@ -351,13 +351,13 @@ fn copied_labels_keep_their_ids() {
         }
         for number in 0..50 {
             let fresh = copy
-                .get_or_insert(format!("fresh {number}"))
+                .get_or_intern(format!("fresh {number}"))
                 .expect("an id");
             // Nothing is left out but what the original gave while it was copied.
             let next = copied.entries..=labels.len();
             assert!(next.contains(&(u64::from(fresh.number()) - number)));
         }
-        assert!(copy.verify().expect("a check").is_clean());
+        assert!(copy.verify().run().expect("a check").is_clean());
         drop(copy);
         remove(&path);
     }
@@ -372,23 +372,23 @@ fn copied_labels_keep_their_limit() {
     let labels = Labels::open_with(&scratch.path, options.max_entries(20)).expect("new labels");
     for number in 0..10 {
         labels
-            .get_or_insert(format!("label {number}"))
+            .get_or_intern(format!("label {number}"))
             .expect("an id");
     }
     let path = scratch.path.with_file_name("copy");
-    labels.hot_copy().to(&path).expect("a copy");
+    labels.backup().to(&path).expect("a copy");
     let copy = Labels::open(&path).expect("the copy");
     for number in 10..20 {
         let id = copy
-            .get_or_insert(format!("label {number}"))
+            .get_or_intern(format!("label {number}"))
             .expect("an id");
         assert_eq!(id, LabelId::new(number));
     }
     assert!(matches!(
-        copy.get_or_insert("one more"),
+        copy.get_or_intern("one more"),
         Err(Error::IdsExhausted { .. })
     ));
-    assert!(copy.verify().expect("a check").is_clean());
+    assert!(copy.verify().run().expect("a check").is_clean());
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn copy_stays_append_only() {
             .expect("a put");
     }
     let path = scratch.path.with_file_name("copy");
-    cache.hot_copy().to(&path).expect("a copy");
+    cache.backup().to(&path).expect("a copy");
     let copy = MmapCache::open(&path).expect("the copy");
     assert!(copy.is_append_only());
     let refused = copy.delete(passing(3).as_bytes());
@@ -435,15 +435,15 @@ fn copy_may_cross_file_systems() {
     let path = other.path().join("copy");
     let mut told = Vec::new();
     let copied = cache
-        .hot_copy()
+        .backup()
         .options(&options)
         .on_progress(|progress| told.push(progress))
         .to(&path)
         .expect("a copy");
     assert_eq!(copied.entries, 300);
     let last = told.last().expect("something was told");
-    assert_eq!(last.copied_bytes, copied.heap_bytes);
-    assert!(last.records == copied.records && last.read_bytes >= copied.heap_bytes);
+    assert_eq!(last.total_bytes, 2 * copied.heap_bytes);
+    assert!(last.records == copied.records && last.done_bytes == last.total_bytes);
     assert!(other.path().join("records.1").exists());
     let copy = options.open(&path).expect("the copy");
     assert_eq!(contents_of(&copy), contents_of(&cache));
@@ -465,7 +465,7 @@ fn full_disk_copy_leaves_nothing() {
         };
         for left in [0, 100_000, 1 << 20, 2_900_000] {
             volume.fill(left);
-            let copied = cache.hot_copy().to(volume.cache());
+            let copied = cache.backup().to(volume.cache());
             assert!(
                 matches!(copied, Err(Error::DiskFull { .. })),
                 "{left}: {copied:?}"
@@ -475,7 +475,7 @@ fn full_disk_copy_leaves_nothing() {
             assert!(!volume.cache().exists());
             volume.make_room();
         }
-        cache.hot_copy().to(volume.cache()).expect("a copy");
+        cache.backup().to(volume.cache()).expect("a copy");
         let copy = look(&volume.cache());
         assert_clean(&copy);
         assert_eq!(copy.len(), 300);

@@ -53,11 +53,11 @@ fn specimen_has_every_entry_kind() {
         .read_only(true)
         .open(&path)
         .unwrap();
-    let report = cache.verify().unwrap();
+    let report = cache.verify().run().unwrap();
     assert!(
         report.is_clean() && report.totals_compared,
         "{:?}",
-        report.faults
+        report.problems
     );
     assert_eq!(report.records as usize, specimen.records.len());
     assert_eq!(report.entries as usize, specimen.versions.len());

@@ -3,7 +3,7 @@
 //!
 //! Whatever is in the files, the program ends by itself, soon, without much memory, with one of its
 //! three exit codes, and shows nothing that nobody put.
-#![cfg(feature = "inspect")]
+#![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod attack;

@@ -57,7 +57,7 @@ fn may_not_list(part: &Part) {
     let reader = Options::new().read_only(true).open(&part.path);
     let reader = reader.expect("the cache");
     assert_eq!(reader.keys().expect("a listing").count(), 200);
-    let copied = reader.hot_copy().to(dir.join("copy")).expect("a copy");
+    let copied = reader.backup().to(dir.join("copy")).expect("a copy");
     assert_eq!(copied.entries, 200);
     assert_eq!(
         MmapCache::open(dir.join("copy")).expect("the copy").len(),
@@ -69,7 +69,7 @@ fn may_not_list(part: &Part) {
 }
 
 fn work_on(cache: &MmapCache) {
-    let items: Items = cache.items().expect("a listing").collect();
+    let items: Items = cache.iter().expect("a listing").collect();
     assert_eq!(items.len(), 200);
     cache.atomic_rebuild(items).expect("a rebuild");
     for i in 0..400 {
@@ -79,7 +79,7 @@ fn work_on(cache: &MmapCache) {
         assert!(cache.delete(&key(i)).expect("a deletion"));
     }
     cache.compact().expect("a compaction");
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
     assert!(cache.disk_usage().expect("numbers").heap > 200 * 300);
     assert!(cache.random_key().expect("a draw").is_some());
 }

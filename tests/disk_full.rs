@@ -117,7 +117,7 @@ impl Judge {
         assert_eq!(self.cache.len(), self.model.len() as u64);
         let listed: Model = self
             .cache
-            .items()
+            .iter()
             .expect("a listing")
             .map(|item| item.expect("an item"))
             .collect();
@@ -125,8 +125,8 @@ impl Judge {
         for (key, value) in &self.model {
             assert_eq!(self.cache.get(key).expect("a look").as_ref(), Some(value));
         }
-        let report = self.cache.verify().expect("a report");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = self.cache.verify().run().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.problems);
     }
 
     /// Every kind of operation, so that each meets the full disk in another state.
@@ -191,7 +191,7 @@ impl Judge {
 fn works(part: &Part) {
     let options = options(part.numbers[0] != 0);
     let cache = options.open(&part.path).expect("a cache, full disk or not");
-    let items = cache.items().expect("a listing");
+    let items = cache.iter().expect("a listing");
     let model = items.map(|item| item.expect("an item")).collect();
     let mut judge = Judge {
         cache,
@@ -381,8 +381,8 @@ fn opens(part: &Part) {
             cache.put(&key(i), b"over it").expect("a put");
         }
         cache.compact().expect("room to compact");
-        let report = cache.verify().expect("a report");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.problems);
     }
     say("opened");
 }
@@ -489,7 +489,7 @@ fn one_hole_needs_one_block() {
 fn counts(part: &Part) {
     let counted = MmapCache::open(&part.path).and_then(|cache| {
         cache.delete(&key(1_999))?;
-        let items = cache.items()?.filter(Result::is_ok);
+        let items = cache.iter()?.filter(Result::is_ok);
         Ok(items.count())
     });
     match counted {
@@ -541,8 +541,8 @@ fn deleting_oldest_entries_makes_room() {
         let found = cache.get(&key(i)).expect("a look");
         assert_eq!(found, Some(vec![i as u8; 20_000]), "{i}");
     }
-    let report = cache.verify().expect("a report");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.problems);
 }
 
 /// Overwriting leaves more dead bytes than a small disk has room for, long before there are so many
@@ -572,8 +572,8 @@ fn disk_full_of_dead_bytes_accepts() {
             let found = cache.get(&key(i % entries)).expect("a look");
             assert_eq!(found, Some(vec![i as u8; len]));
         }
-        let report = cache.verify().expect("a report");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a report");
+        assert!(report.is_clean(), "{:?}", report.problems);
     }
 }
 
@@ -605,8 +605,8 @@ fn clear_empties_a_full_disk() {
             cache.clear().expect("clearing a full disk");
             assert_eq!(cache.len(), 0);
             assert_eq!(cache.get(&key(entries - 1)).expect("a look"), None);
-            let report = cache.verify().expect("a report");
-            assert!(report.is_clean(), "{:?}", report.faults);
+            let report = cache.verify().run().expect("a report");
+            assert!(report.is_clean(), "{:?}", report.problems);
             volume.make_room();
             assert!(
                 entries * 3 > before * 2,
@@ -636,7 +636,7 @@ fn ramfs_without_sizes_is_not_full() {
     for i in 0..5_000 {
         cache.put(&key(i), &[1; 300]).expect("a put");
     }
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
     drop(cache);
     let cache = MmapCache::open(volume.cache()).expect("the cache");
     assert_eq!(cache.len(), 5_000);
@@ -717,7 +717,7 @@ fn repair_without_room_changes_nothing() {
         let path = volume.cache();
         prepare(&path, true, 300);
         let cache = MmapCache::open(&path).expect("the cache");
-        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        let listed: Result<Model> = cache.iter().expect("a listing").collect();
         let model = listed.expect("no damage");
         drop(cache);
         std::fs::remove_file(volume.path().join("cache.roster")).expect("the roster");
@@ -731,7 +731,7 @@ fn repair_without_room_changes_nothing() {
         }
         Repair::new(&path).run().expect("a repair");
         let cache = MmapCache::open(&path).expect("the cache");
-        let listed: Result<Model> = cache.items().expect("a listing").collect();
+        let listed: Result<Model> = cache.iter().expect("a listing").collect();
         assert_eq!(listed.expect("no damage"), model);
     }
 }
@@ -767,5 +767,5 @@ fn exhausted_inodes_are_disk_full() {
     assert_eq!(cache.len(), put - 1);
     cache.clear().expect("clearing needs no room");
     assert_eq!(cache.len(), 0);
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
 }

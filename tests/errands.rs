@@ -12,7 +12,7 @@ fn tiny() -> Options {
     options
         .region_slots(16)
         .max_segment_bytes(64 * 1024)
-        .clean_when(50, 1024);
+        .compaction_threshold(50, 1024);
     options
 }
 
@@ -27,8 +27,8 @@ fn holds_what_was_put_last(cache: &MmapCache, puts: u32) {
         let value = cache.get(&(turn % 200).to_le_bytes()).unwrap();
         assert_eq!(value, Some(vec![turn as u8; 300]));
     }
-    let report = cache.verify().unwrap();
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
 }
 
 /// Files of this process that were removed and are still open or mapped.

@@ -46,7 +46,7 @@ fn steps(path: &Path) -> Vec<(&'static str, f64)> {
     time("compact", &mut || cache.compact().expect("room"));
     let copy = path.with_file_name("copy");
     time("hot copy", &mut || {
-        let copied = cache.hot_copy().to(&copy).expect("a copy");
+        let copied = cache.backup().to(&copy).expect("a copy");
         assert_eq!(copied.entries, ENTRIES);
     });
     time("rebuild", &mut || {
@@ -54,7 +54,7 @@ fn steps(path: &Path) -> Vec<(&'static str, f64)> {
         cache.atomic_rebuild(items).expect("a rebuild");
     });
     assert_eq!(cache.len(), ENTRIES);
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
     times
 }
 

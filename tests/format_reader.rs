@@ -184,7 +184,7 @@ impl Ledger {
                 cache.compact().unwrap();
             }
             if turn.is_multiple_of(250) {
-                let items: Vec<_> = cache.items().unwrap().collect();
+                let items: Vec<_> = cache.iter().unwrap().collect();
                 cache.atomic_rebuild(items).unwrap();
                 self.rebuilds.fetch_add(1, Ordering::SeqCst);
             }
@@ -325,7 +325,7 @@ const CHANGES: [fn(&MmapCache, &Ledger, u64); 3] = [
     },
     // Everything is replaced.
     |cache, ledger, _| {
-        let items: Vec<_> = cache.items().unwrap().collect();
+        let items: Vec<_> = cache.iter().unwrap().collect();
         cache.atomic_rebuild(items).unwrap();
         ledger.put(cache, 1);
     },
@@ -392,7 +392,7 @@ fn documented_reader_follows_a_writer() {
     options
         .region_slots(16)
         .max_segment_bytes(64 * 1024)
-        .clean_when(50, 1024);
+        .compaction_threshold(50, 1024);
     let cache = options.open(&path).unwrap();
     let ledger = Ledger::new();
     (0..KEYS).for_each(|number| ledger.put(&cache, number));
@@ -420,7 +420,7 @@ fn documented_reader_follows_a_writer() {
     let output = list(&python, &path);
     assert!(output.status.success(), "{output:?}");
     let theirs = listed(&output);
-    let ours: BTreeMap<_, _> = cache.items().unwrap().map(Result::unwrap).collect();
+    let ours: BTreeMap<_, _> = cache.iter().unwrap().map(Result::unwrap).collect();
     assert_eq!(theirs.len(), ours.len());
     assert!(theirs.into_iter().collect::<BTreeMap<_, _>>() == ours);
 }

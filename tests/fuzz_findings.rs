@@ -34,8 +34,8 @@ fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
             "{context}: {number}"
         );
     }
-    let report = cache.verify().unwrap();
-    assert!(report.is_clean(), "{context}: {:?}", report.faults);
+    let report = cache.verify().run().unwrap();
+    assert!(report.is_clean(), "{context}: {:?}", report.problems);
 }
 
 // A region whose header claims the hashes of others does not take their place.
@@ -132,8 +132,8 @@ fn check_ignores_killed_writers() {
     image.bytes_mut(".heap").unwrap()[FIRST_RECORD..].fill(0);
     image.store_over(&before, &path).unwrap();
     let began = std::time::Instant::now();
-    let report = cache.verify().unwrap();
-    assert!(report.fault_count >= 3_000, "{}", report.fault_count);
+    let report = cache.verify().run().unwrap();
+    assert!(report.problem_count >= 3_000, "{}", report.problem_count);
     // With ten milliseconds at each it would be thirty seconds.
     assert!(
         began.elapsed() < std::time::Duration::from_secs(10),
@@ -182,7 +182,7 @@ fn corrupt_listing_is_not_superseded() {
     let path = dir.path().join("cache");
     image.write_to(&path).unwrap();
     let cache = Options::new().read_only(true).open(path).unwrap();
-    let errors: Vec<Error> = cache.items().unwrap().filter_map(Result::err).collect();
+    let errors: Vec<Error> = cache.iter().unwrap().filter_map(Result::err).collect();
     assert!(!errors.is_empty());
     for error in errors {
         assert!(error.is_corruption(), "{error}");
@@ -193,7 +193,7 @@ fn corrupt_listing_is_not_superseded() {
 #[test]
 fn oversized_region_count_is_rejected() {
     let sound = changed(&Specimen::make().live().image);
-    let entries = sound.1.verify().unwrap().entries;
+    let entries = sound.1.verify().run().unwrap().entries;
     for shift in 0..64 {
         let mut image = Specimen::make().live().image;
         let index = image.bytes_mut("").unwrap();
@@ -202,7 +202,7 @@ fn oversized_region_count_is_rejected() {
         let path = dir.path().join("cache");
         image.write_to(&path).unwrap();
         match Options::new().read_only(true).open(path) {
-            Ok(cache) => assert_eq!(cache.verify().unwrap().entries, entries, "{shift}"),
+            Ok(cache) => assert_eq!(cache.verify().run().unwrap().entries, entries, "{shift}"),
             Err(error) => assert!(error.is_corruption(), "{error}"),
         }
     }

@@ -207,7 +207,7 @@ fn assert_holds_everything(cache: &MmapCache) {
             .unwrap_or_else(|| panic!("{name} is gone"));
         assert_eq!(entry.value(), value, "{name}");
         assert_eq!(entry.version(), version, "{name}");
-        assert_eq!(cache.mtime(&key).unwrap(), Some(version), "{name}");
+        assert_eq!(cache.version(&key).unwrap(), Some(version), "{name}");
     }
     assert_eq!(cache.get(b"deleted").unwrap(), None);
     let mut listed: Vec<_> = cache.keys().unwrap().map(Result::unwrap).collect();
@@ -215,8 +215,8 @@ fn assert_holds_everything(cache: &MmapCache) {
     listed.sort();
     known.sort();
     assert_eq!(listed, known);
-    let report = cache.verify().unwrap();
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
     assert!(report.totals_compared);
     assert!(
         report.regions > 1,
@@ -365,7 +365,7 @@ fn newer_segment_never_misses() {
     copy.flag(".heap", 31);
     let (file, before) = (copy.file(".heap"), copy.image());
     let cache = Options::new().read_only(true).open(&copy.path).unwrap();
-    let copied = cache.hot_copy().to(copy.file(".copy")).map(drop);
+    let copied = cache.backup().to(copy.file(".copy")).map(drop);
     fs::remove_file(copy.file(".copy.lock")).unwrap();
     for refusal in [
         cache.get(b"k").map(drop),
@@ -373,7 +373,7 @@ fn newer_segment_never_misses() {
             .get(b"absent")
             .map(drop)
             .and(cache.entry(b"k").map(drop)),
-        cache.verify().map(drop),
+        cache.verify().run().map(drop),
         copied,
         MmapCache::open(&copy.path).map(drop),
         Repair::new(&copy.path).run().map(drop),

@@ -1,7 +1,7 @@
 //! Runs of the program `mmapcache-inspect`, judged by what it prints and writes and how it exits.
 //!
 //! Knows the cache only through the library's public interface, and the program only from outside.
-#![cfg(feature = "inspect")]
+#![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ fn fill(path: &Path, entries: &[(&[u8], &[u8])]) {
 
 fn entries_of(path: &Path) -> Entries {
     let cache = Options::new().read_only(true).open(path).unwrap();
-    cache.items().unwrap().map(|item| item.unwrap()).collect()
+    cache.iter().unwrap().map(|item| item.unwrap()).collect()
 }
 
 /// The regular files below a directory, by their relative paths.

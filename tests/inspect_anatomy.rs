@@ -3,7 +3,7 @@
 //!
 //! They look at the golden cache, of which every byte is known, so what they print is compared with
 //! `tests/snapshots` as it is; paths alone are replaced. `UPDATE_SNAPSHOTS=1` writes those files.
-#![cfg(feature = "inspect")]
+#![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs::{self, File};
@@ -321,7 +321,7 @@ fn keys_are_shown_with_ids() {
     let path = dir.path().join("labels");
     let labels = Labels::open(&path).unwrap();
     for label in ["one", "two", "three"] {
-        labels.get_or_insert(label).unwrap();
+        labels.get_or_intern(label).unwrap();
     }
     drop(labels);
     let slot = json(&path, &["slot", "--key", "three", "--json"]);

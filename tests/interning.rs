@@ -13,7 +13,7 @@ mod counting;
 use std::hint::black_box;
 
 use counting::count;
-use mmapcache::{DecodeCache, DecodeOptions, Pool, PoolOptions, Retention};
+use mmapcache::intern::{DecodeCache, DecodeOptions, Pool, PoolOptions, Retention};
 
 const ALL: [Retention; 3] = [
     Retention::Forever,
@@ -27,7 +27,7 @@ fn pool(retention: Retention) -> Pool {
 
 /// A cache that does not look at the clock, which `rustix` reads from a page that valgrind hides.
 fn of_ten<T>() -> DecodeCache<T> {
-    DecodeOptions::new().ageless().max_entries(10).build()
+    DecodeOptions::new().no_max_age().max_entries(10).build()
 }
 
 /// Runs something twice, and says how many bytes more there are after the second time: what is there

@@ -11,7 +11,7 @@ use child::contents::Random;
 use child::crew::{Crew, Done};
 use child::scratch::Scratch;
 use child::{Child, Part, hear, say, witness, worker};
-use mmapcache::{Error, MmapCache, Options};
+use mmapcache::{Error, LockKind, MmapCache, Options};
 
 /// No test of its own: what the other tests start as their child processes.
 #[test]
@@ -83,7 +83,7 @@ fn stopped_writer_is_named_to_waiters() {
         cache.get(b"theirs").expect("a look").as_deref(),
         Some(&b"2"[..])
     );
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
     other.finish();
 }
 
@@ -147,7 +147,7 @@ fn killed_waiter_blocks_no_writer() {
     others[1].wake();
     others[1].expect("done");
     assert!(cache.contains(b"theirs").expect("a look"));
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
 }
 
 /// Kills a process inside a held write, and returns how long the next writer took from then on. It
@@ -241,7 +241,7 @@ fn killed_creator_leaves_creation_complete() {
             let found = cache.get(number.as_bytes()).expect("a look");
             assert_eq!(found.as_deref(), Some(number.as_bytes()));
         }
-        assert!(cache.verify().expect("a check").is_clean());
+        assert!(cache.verify().run().expect("a check").is_clean());
         cache.clear().expect("an empty cache");
         let directory = scratch.path.parent().expect("a directory");
         assert_eq!(std::fs::read_dir(directory).expect("it").count(), 4);
@@ -268,7 +268,7 @@ fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
 #[test]
 fn kills_lose_no_acknowledged_write() {
     let mut by_flock = child::tight();
-    by_flock.lock_by_flock(true);
+    by_flock.lock_kind(LockKind::Flock);
     for (options, rounds) in [(child::tight(), 10), (Options::new(), 4), (by_flock, 4)] {
         let done = kill(&options, rounds, 5);
         println!("{done:?}");
@@ -281,7 +281,7 @@ fn kills_lose_no_acknowledged_write() {
 #[ignore = "a soak: minutes; see docs/testing.md"]
 fn three_hundred_kills_lose_nothing() {
     let mut by_flock = child::tight();
-    by_flock.lock_by_flock(true);
+    by_flock.lock_kind(LockKind::Flock);
     for options in [Options::new(), child::tight(), by_flock] {
         let began = Instant::now();
         let done = kill(&options, 300, 77);

@@ -54,7 +54,7 @@ fn child() {
             for number in (seed * 1_000_000).. {
                 // Others know most of them.
                 let number = number % 1_000_000 / 2 + (number % 3) * 10_000_000;
-                let id = labels.get_or_insert(text(number)).unwrap();
+                let id = labels.get_or_intern(text(number)).unwrap();
                 println!("id {number} {id}");
             }
         }
@@ -66,7 +66,7 @@ fn insert_overlapping(labels: &Labels, seed: u64, count: u64) -> BTreeMap<u64, L
     (0..count)
         .map(|at| {
             let number = mix(at ^ (seed << 32)) % count;
-            (number, labels.get_or_insert(text(number)).unwrap())
+            (number, labels.get_or_intern(text(number)).unwrap())
         })
         .collect()
 }
@@ -88,10 +88,10 @@ fn assert_dense(labels: &Labels, known: &BTreeMap<u64, LabelId>) {
     assert_eq!(labels.len(), known.len() as u64);
     for (&number, &id) in known {
         assert_eq!(labels.get(text(number)).unwrap(), Some(id));
-        assert_eq!(labels.get_str_by_id(id).unwrap(), Some(text(number)));
+        assert_eq!(labels.resolve_str(id).unwrap(), Some(text(number)));
     }
-    let report = labels.verify().unwrap();
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = labels.verify().run().unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
 }
 
 fn learn(known: &mut BTreeMap<u64, LabelId>, number: u64, id: LabelId) {
@@ -165,11 +165,11 @@ fn kill_while_they_insert(rounds: u64) {
         let labels = Labels::open(&path).unwrap();
         for (&number, &id) in &known {
             assert_eq!(labels.get(text(number)).unwrap(), Some(id), "round {round}");
-            assert_eq!(labels.get_str_by_id(id).unwrap(), Some(text(number)));
+            assert_eq!(labels.resolve_str(id).unwrap(), Some(text(number)));
         }
     }
     let labels = Labels::open(&path).unwrap();
-    assert!(labels.verify().unwrap().is_clean());
+    assert!(labels.verify().run().unwrap().is_clean());
     let ids: Vec<_> = labels
         .iter()
         .unwrap()

@@ -124,7 +124,7 @@ fn check_cache(trial: &Trial<'_>) {
     if trial.is_copied {
         let elsewhere = scratch();
         let path = elsewhere.path().join("copy");
-        if cache.hot_copy().to(&path).is_ok() {
+        if cache.backup().to(&path).is_ok() {
             let copy = MmapCache::open(&path).unwrap();
             check_open_cache(trial, &copy);
             assert_eq!(copy.len() as usize, trial.ledger.len(), "{}", trial.name);
@@ -134,7 +134,7 @@ fn check_cache(trial: &Trial<'_>) {
 
 fn check_open_cache(trial: &Trial<'_>, cache: &MmapCache) {
     trial.listing("keys", begun(cache.keys()), |key| key);
-    trial.items("items", begun(cache.items()));
+    trial.items("items", begun(cache.iter()));
     let entries = begun(cache.entries());
     let pairs = entries.map(|item| item.map(|(key, entry)| (key, entry.into_value())));
     trial.items("entries", pairs);
@@ -179,7 +179,7 @@ fn check_labels(trial: &Trial<'_>) {
     if trial.is_copied {
         let elsewhere = scratch();
         let path = elsewhere.path().join("copy");
-        if labels.hot_copy().to(&path).is_ok() {
+        if labels.backup().to(&path).is_ok() {
             check_open_labels(trial, &Labels::open(&path).unwrap());
         }
     }
@@ -251,7 +251,7 @@ fn labels() -> Sample {
     let mut ledger = Ledger::new();
     for number in 0..30_u8 {
         let label = vec![b'a' + number; 1 + usize::from(number) % 11];
-        let id = labels.get_or_insert(&label).unwrap();
+        let id = labels.get_or_intern(&label).unwrap();
         ledger.insert(label, id.number().to_le_bytes().to_vec());
     }
     labels.flush().unwrap();

@@ -61,7 +61,7 @@ fn follows(part: &Part) {
         };
         cache.get_many(&keys, each).expect("a look");
         let mut listed = 0;
-        for item in cache.items().expect("a listing") {
+        for item in cache.iter().expect("a listing") {
             let (key, found) = item.expect("an item");
             let i = u32::from_le_bytes(key[..4].try_into().expect("a key"));
             listed += u32::from(found == value(i, round));
@@ -81,7 +81,7 @@ fn follows(part: &Part) {
         }
         say("seen");
     }
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn hits_follow_the_first_writer() {
         assert!(overlay.is_upper("cache"));
         assert_eq!(reading.ask(&round.to_string()), "seen");
     }
-    let items: Vec<_> = cache.items().expect("a listing").collect();
+    let items: Vec<_> = cache.iter().expect("a listing").collect();
     cache.atomic_rebuild(items).expect("a rebuild");
     write(&cache, 6);
     assert_eq!(reading.ask("6"), "seen");
@@ -127,7 +127,7 @@ fn sees_appended_records(part: &Part) {
             Some(value(0, 0))
         );
     }
-    let mut listing = second.items().expect("a listing");
+    let mut listing = second.iter().expect("a listing");
     let writer = MmapCache::open(&part.path).expect("a writer");
     for round in 1..4 {
         write(&writer, round);
@@ -152,7 +152,7 @@ fn sees_appended_records(part: &Part) {
         listed += 1;
     }
     assert_eq!(listed, ENTRIES);
-    assert!(second.verify().expect("a report").is_clean());
+    assert!(second.verify().run().expect("a report").is_clean());
     say("done");
 }
 
@@ -182,9 +182,9 @@ fn sees_appended_labels(part: &Part) {
     let labels = Labels::open(&part.path).expect("a writer");
     for i in 0..2_000 {
         let label = format!("label {i}");
-        let id = labels.get_or_insert(&label).expect("an id");
+        let id = labels.get_or_intern(&label).expect("an id");
         assert_eq!(
-            reader.get_by_id(id).expect("a look"),
+            reader.resolve(id).expect("a look"),
             Some(label.clone().into_bytes())
         );
         assert_eq!(reader.get(&label).expect("a look"), Some(id));
@@ -196,7 +196,7 @@ fn sees_appended_labels(part: &Part) {
 fn appended_labels_are_no_corruption() {
     let fill = |dir: &Path| {
         let labels = Labels::open(dir.join("cache")).expect("labels");
-        labels.get_or_insert("label 0").expect("an id");
+        labels.get_or_intern("label 0").expect("an id");
         labels.flush().expect("a flush");
     };
     let Some(overlay) = Overlay::mount(fill) else {
@@ -220,7 +220,7 @@ fn fuse_needs_a_voucher() {
         let text = error.to_string();
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
         assert!(
-            text.contains("FUSE") && text.contains("allow_network(true)"),
+            text.contains("FUSE") && text.contains("allow_network_fs(true)"),
             "{text}"
         );
     };
@@ -232,7 +232,9 @@ fn fuse_needs_a_voucher() {
             .open(dir.path().join("cache")),
     );
     let mut options = Options::new();
-    let cache = options.allow_network(true).open(fuse.path().join("cache"));
+    let cache = options
+        .allow_network_fs(true)
+        .open(fuse.path().join("cache"));
     let cache = cache.expect("a cache, by its caller's word");
     cache.put(b"k", b"v").expect("a put");
     assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));

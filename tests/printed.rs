@@ -10,19 +10,21 @@ use std::fmt::Debug;
 
 use child::tight;
 use mmapcache::inspect::{Anatomy, Overview};
-use mmapcache::{DecodeCache, Labels, Pool, PoolOptions, Repair, TypedPool};
+use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
+use mmapcache::{Labels, Repair};
 
 /// What stands for files, memory or a piece of work: looked at below.
-const HANDLES: [&str; 28] = [
+const HANDLES: [&str; 29] = [
     "Anatomy",
+    "Backup",
     "Cached",
     "CachedDict",
     "DecodeCache",
     "DecodeOptions",
     "Dict",
     "Entries",
-    "HotCopy",
-    "Items",
+    "IntoIter",
+    "Iter",
     "Keys",
     "LabelIter",
     "Labels",
@@ -40,20 +42,20 @@ const HANDLES: [&str; 28] = [
     "Segment",
     "Sealed",
     "TypedPool",
-    "Verification",
+    "Verify",
     "Writer",
 ];
 
 /// What is a value that the caller asked for, and shows what it holds. `FileHeader` and its parts
 /// are a header's raw bytes, decoded: showing them is what they are for.
-const VALUES: &str = "Census Changing CheckProgress Companion Condition Copied \
-    CopyProgress DecodeStats DictError DictKey DiskUsage Durability ETag Entry Error \
-    Fault Field FieldValue FileHeader Format HeapPlace Histogram Holder Interned KeyError KeyParts \
-    LabelId Layout LayoutSource Level Listed LockState Outcome Overview Params PendingChange \
-    PoolError PoolStats Prefix Progress Record RecordKind Region Recovery RegionCount \
-    RegionState Repaired Report Residency Result Retention Retries Retrieve Role RosterEntry SegmentCount \
-    Slot SlotState Stats Store StoredHash Stretch Tagged Top TopBy TypedInterned \
-    Update Value ValueRef Version Walked";
+const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeStats DictError \
+    DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
+    HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
+    LockKind LockState Outcome Overview Params PendingChange PoolError PoolStats Prefix Problem \
+    Progress Record RecordKind Recovery Region RegionCount RegionState RepairReport Residency \
+    Result Retention Retries Retrieve Role RosterEntry SegmentCount Slot SlotState Stats Store \
+    StoredHash Stretch Tagged TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \
+    VerifyReport Version Walked";
 
 /// A type that is new must be put into one of the two lists.
 #[test]
@@ -61,6 +63,7 @@ fn public_types_are_all_listed() {
     let sources = [
         include_str!("../src/lib.rs"),
         include_str!("../src/inspect.rs"),
+        include_str!("../src/intern.rs"),
         include_str!("../src/dict.rs"),
     ];
     let mut exported = BTreeSet::new();
@@ -125,15 +128,16 @@ fn handles_show_one_short_line() {
     let reader = tight().read_only(true).open(&path).expect("a reader");
     assert!(format!("{reader:?}").ends_with("mode: \"read-only\" }"));
     texts.check(&reader);
-    let (mut keys, mut items) = (cache.keys().expect("keys"), cache.items().expect("items"));
+    let (mut keys, mut items) = (cache.keys().expect("keys"), cache.iter().expect("items"));
     let mut entries = cache.entries().expect("entries");
     assert!(keys.next().is_some() && items.next().is_some() && entries.next().is_some());
     texts.check(&keys);
     texts.check(&items);
+    texts.check(&(&cache).into_iter());
     texts.check(&entries);
     texts.check(&cache.writer().expect("a writer"));
-    texts.check(&cache.check());
-    texts.check(&cache.hot_copy());
+    texts.check(&cache.verify());
+    texts.check(&cache.backup());
     texts.check(&Repair::new(&path));
     texts.check(&tight());
     let overview = Overview::read(&path, None).expect("an overview");
@@ -148,7 +152,7 @@ fn handles_show_one_short_line() {
 
     let path = dir.path().join("labels");
     let labels = Labels::open(&path).expect("labels");
-    labels.get_or_insert("secret").expect("an id");
+    labels.get_or_intern("secret").expect("an id");
     texts.seed = collider::seed_of(&path);
     let mut all = labels.iter().expect("a listing");
     assert!(all.next().is_some());
@@ -163,7 +167,7 @@ fn handles_show_one_short_line() {
     texts.check(&TypedPool::<str>::default());
     texts.check(&DecodeCache::<String>::new());
     drop(held);
-    assert_eq!(texts.checked, 19);
+    assert_eq!(texts.checked, 20);
 }
 
 #[cfg(feature = "dict")]

@@ -53,7 +53,7 @@ fn obey(cache: &MmapCache, line: &str) -> String {
         ["delete", key] => cache.delete(key.as_bytes()).map(|found| found.to_string()),
         ["clear"] => cache.clear().map(|()| "done".to_owned()),
         ["list"] => Ok(listing(cache)),
-        ["counts"] => Ok(format!("{} {}", cache.len(), cache.changes())),
+        ["counts"] => Ok(format!("{} {}", cache.len(), cache.change_count())),
         _ => panic!("{line:?} is no order"),
     };
     done.unwrap_or_else(|error| match error {
@@ -124,7 +124,7 @@ fn alternating_processes_see_every_change() {
             cache.get(theirs.as_bytes()).expect("a look"),
             Some(long.into())
         );
-        let counts = format!("{} {}", cache.len(), cache.changes());
+        let counts = format!("{} {}", cache.len(), cache.change_count());
         assert_eq!(other.ask("counts"), counts);
         match turn % 200 {
             50 => assert_eq!(other.ask("clear"), "done"),
@@ -135,8 +135,8 @@ fn alternating_processes_see_every_change() {
         assert_eq!(other.ask("list"), "");
     }
     other.finish();
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.problems);
 }
 
 // Readers of another process see whole generations while the cache is rebuilt in a row.
@@ -261,8 +261,8 @@ fn churn(
     match random.below(1_000) {
         0 => cache.compact(),
         1 => cache.atomic_rebuild(
-            // Listed only when the lock is held: so it loses nothing.
-            std::iter::once(()).flat_map(|()| cache.items().expect("a listing")),
+            // KeyInfo only when the lock is held: so it loses nothing.
+            std::iter::once(()).flat_map(|()| cache.iter().expect("a listing")),
         ),
         2..300 => cache.delete(pass).map(drop),
         300..500 => cache.put(stay, &value(stay, number)).map(drop),
@@ -296,9 +296,9 @@ fn readers_beside_writers_see_no_garbage() {
         println!("{line}");
         assert!(!line.contains(" 0 listings to the end"), "{line}");
     }
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{:?}", report.faults);
-    for item in cache.items().expect("a listing") {
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.problems);
+    for item in cache.iter().expect("a listing") {
         let (key, value) = item.expect("an item");
         number_of(&key, &value);
     }
@@ -327,10 +327,10 @@ fn tells_its_versions(part: &Part) {
     for number in 0..writes {
         if which == 0 && number % 100 == 99 {
             let mut writer = cache.writer().expect("the writer");
-            let items = cache.items().expect("a listing");
+            let items = cache.iter().expect("a listing");
             writer.atomic_rebuild(items).expect("a rebuild");
         }
-        let before = cache.mtime(key.as_bytes()).expect("a look");
+        let before = cache.version(key.as_bytes()).expect("a look");
         let version = cache.put(key.as_bytes(), &[7; 50]).expect("a put");
         assert!(before.is_none_or(|before| before < version));
         versions.push(version.as_nanos());
@@ -382,7 +382,7 @@ fn versions_grow_despite_clock_setback() {
         newest < ahead + 1_000_000_000,
         "they count up from the last one"
     );
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
 }
 
 // A listing whose files a rebuild has removed ends with an error; the next one finds all entries.
@@ -395,7 +395,7 @@ fn superseded_listing_says_so() {
     for number in 0..100 {
         put(&cache, &format!("key{number}"), "old").expect("a put");
     }
-    let mut items = cache.items().expect("a listing");
+    let mut items = cache.iter().expect("a listing");
     items.next().expect("a first item").expect("an item");
     // Into segments that the listing does not know, which the rebuild then removes.
     let long = "n".repeat(900);
@@ -442,7 +442,7 @@ fn headerless_segment_blocks_nothing() {
             put(&cache, &key, &"v".repeat(200)).expect("a put into a new segment");
         }
         assert!(cache.stats().expect("the counters").segments > 3);
-        assert!(cache.verify().expect("a check").is_clean());
+        assert!(cache.verify().run().expect("a check").is_clean());
     }
 }
 

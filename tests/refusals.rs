@@ -78,11 +78,11 @@ fn holds(cache: &MmapCache, model: &Model) {
         let entry = cache.entry(key).expect("no damage").expect("an entry");
         assert_eq!(entry.value(), value);
     }
-    let listed: Result<Model> = cache.items().expect("a listing").collect();
+    let listed: Result<Model> = cache.iter().expect("a listing").collect();
     assert_eq!(listed.expect("no damage"), *model);
     assert_eq!(cache.keys().expect("a listing").count(), model.len());
-    let report = cache.verify().expect("a report");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.problems);
 }
 
 /// A directory in memory where there is one: nothing here is about disks.
@@ -179,7 +179,7 @@ fn reads_as_somebody_else(part: &Part) {
 
 fn model_of(path: &Path) -> Model {
     let cache = Options::new().read_only(true).open(path).expect("a reader");
-    let listed: Result<Model> = cache.items().expect("a listing").collect();
+    let listed: Result<Model> = cache.iter().expect("a listing").collect();
     listed.expect("no damage")
 }
 
@@ -217,7 +217,7 @@ fn may_not_look(part: &Part) {
     assert_eq!(hear().as_deref(), Some("look"));
     let cache = tight().open(&part.path).expect("the cache");
     cache.put(b"k", b"v").expect("a put");
-    let items: Vec<_> = cache.items().expect("a listing").collect();
+    let items: Vec<_> = cache.iter().expect("a listing").collect();
     cache.atomic_rebuild(items).expect("a rebuild");
 }
 
@@ -364,13 +364,13 @@ impl Judge {
         self.happened(outcome);
         let outcome = cache.flush();
         self.happened(outcome);
-        let outcome: Result<Model> = cache.items().and_then(Iterator::collect);
+        let outcome: Result<Model> = cache.iter().and_then(Iterator::collect);
         if let Some(listed) = self.happened(outcome) {
             assert_eq!(listed, self.model);
         }
-        let outcome = cache.verify();
+        let outcome = cache.verify().run();
         if let Some(report) = self.happened(outcome) {
-            assert!(report.is_clean(), "{:?}", report.faults);
+            assert!(report.is_clean(), "{:?}", report.problems);
         }
         let outcome = cache.disk_usage();
         self.happened(outcome);

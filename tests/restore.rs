@@ -38,7 +38,7 @@ fn options() -> Options {
     options
         .region_slots(16)
         .max_segment_bytes(64 * 1024)
-        .background(false);
+        .background_threads(false);
     options
 }
 
@@ -47,7 +47,7 @@ fn key(number: u32) -> Vec<u8> {
 }
 
 fn contents(cache: &MmapCache) -> Contents {
-    let items = cache.items().expect("a listing");
+    let items = cache.iter().expect("a listing");
     let listed: Contents = items.map(|item| item.expect("an item")).collect();
     for (key, value) in &listed {
         let found = cache.get(key).expect("a lookup");
@@ -255,8 +255,8 @@ fn assert_contents(path: &Path, expected: &Contents, told: &str) {
     );
     cache.put(b"afterwards", b"v").expect("a put");
     cache.delete(b"afterwards").expect("a deletion");
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{told}: {:?}", report.faults);
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{told}: {:?}", report.problems);
 }
 
 fn restore_all(root: &Path) {

@@ -89,7 +89,7 @@ fn churns(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
     let mut options = tight();
     if let Some(&mode) = part.numbers.get(2) {
-        options.mode(mode as u32);
+        options.file_mode(mode as u32);
     }
     let cache = options.open(&part.path).expect("a cache");
     for i in 0..300_u32 {
@@ -97,14 +97,14 @@ fn churns(part: &Part) {
             .put(&(i % 60).to_le_bytes(), &[i as u8; 200])
             .expect("a put");
     }
-    let items: Vec<_> = cache.items().expect("a listing").collect();
+    let items: Vec<_> = cache.iter().expect("a listing").collect();
     cache.atomic_rebuild(items).expect("a rebuild");
     for i in 0..300_u32 {
         cache
             .put(&(i % 60).to_le_bytes(), &[i as u8; 200])
             .expect("a put");
     }
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
     say("done");
 }
 
@@ -285,7 +285,7 @@ fn serves(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
     let mut options = tight();
     // With a thread for the syncs that a removal waits for, space runs ahead of it for a while.
-    options.mode(0o666).background(false);
+    options.file_mode(0o666).background_threads(false);
     let cache = options.open(&part.path).expect("a cache");
     say("here");
     while let Some(line) = hear() {
@@ -314,7 +314,7 @@ fn obey(cache: &MmapCache, line: &str) -> Result<()> {
         "flush" => cache.flush(),
         "clear" => cache.clear(),
         "rebuild" => {
-            let items: Vec<_> = cache.items()?.collect();
+            let items: Vec<_> = cache.iter()?.collect();
             cache.atomic_rebuild(items)
         }
         other => panic!("{other}"),
@@ -393,7 +393,7 @@ fn unremovable_segments_refuse_puts() {
         owner.finish();
         other.finish();
         let cache = tight().open(&path).expect("a cache");
-        assert!(cache.verify().expect("a report").is_clean());
+        assert!(cache.verify().run().expect("a report").is_clean());
     }
 }
 
@@ -474,7 +474,7 @@ fn unremovable_files_refuse_rebuilds() {
     other.finish();
     // Root can do all of it.
     let cache = tight().open(&path).expect("a cache");
-    let items: Vec<_> = cache.items().expect("a listing").collect();
+    let items: Vec<_> = cache.iter().expect("a listing").collect();
     cache.atomic_rebuild(items).expect("a rebuild");
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
 }

@@ -35,7 +35,7 @@ fn overwrites(part: &Part) {
     let cache = MmapCache::open(&part.path).expect("the cache");
     if part.numbers[0] != 0 {
         cache
-            .hot_copy()
+            .backup()
             .to(part.path.with_file_name("copy"))
             .expect("a copy");
     }
@@ -66,7 +66,7 @@ fn overwrites(part: &Part) {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert!(cache.verify().expect("a report").is_clean());
+    assert!(cache.verify().run().expect("a report").is_clean());
     say(done);
 }
 
@@ -81,7 +81,7 @@ fn outcome_is_new(cache: &MmapCache, at: u64) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
     None,
-    HotCopy,
+    Backup,
     /// By another program, before the cache is opened.
     Before,
     /// By another program, while it is open.
@@ -117,7 +117,7 @@ fn fill(kind: Kind, bytes: u64, sharing: Sharing) {
     if sharing == Sharing::Before {
         share(volume.path());
     }
-    let copies = u64::from(sharing == Sharing::HotCopy);
+    let copies = u64::from(sharing == Sharing::Backup);
     let mut child = Child::start("overwrites", &volume.cache(), &[copies]);
     child.expect("opened");
     if sharing == Sharing::While {
@@ -135,7 +135,7 @@ fn fill(kind: Kind, bytes: u64, sharing: Sharing) {
 fn xfs_sharing_blocks_never_gives_sigbus() {
     for sharing in [
         Sharing::None,
-        Sharing::HotCopy,
+        Sharing::Backup,
         Sharing::Before,
         Sharing::While,
     ] {
@@ -145,7 +145,7 @@ fn xfs_sharing_blocks_never_gives_sigbus() {
 
 #[test]
 fn btrfs_without_room_never_gives_sigbus() {
-    for sharing in [Sharing::None, Sharing::HotCopy] {
+    for sharing in [Sharing::None, Sharing::Backup] {
         fill(Kind::Btrfs, 256 * MIB, sharing);
     }
 }

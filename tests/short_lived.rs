@@ -105,8 +105,8 @@ fn assert_bounded(scratch: &Scratch, live: u64, beside: u64) -> u64 {
 
 fn assert_whole(scratch: &Scratch) {
     let cache = MmapCache::open(&scratch.path).expect("the cache");
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.problems);
     assert_eq!(cache.len(), ENTRIES);
     for number in 0..ENTRIES {
         let found = cache.get(&number.to_le_bytes()).expect("a look");
@@ -177,7 +177,7 @@ fn short_lived_durable_handles_bound_space() {
 
 #[test]
 fn handles_without_threads_bound_space() {
-    churn_by_handles(Options::new().background(false), 800);
+    churn_by_handles(Options::new().background_threads(false), 800);
 }
 
 /// Each handle deletes one entry: what is live goes, and what cleaning moves must not pile up.

@@ -164,8 +164,8 @@ fn overwrite(updates: u64) {
         began.elapsed()
     );
     println!("at most {} bytes on the disk, with {} live", most.0, most.1);
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.problems);
 }
 
 /// Bytes on the disk, and how many of them live.
@@ -247,7 +247,7 @@ fn stays_small(now: &Stats, before: &Stats) -> u64 {
 
 /// Groups of eight slots that a search for an absent key looks at, on average.
 fn groups_of_a_miss(cache: &MmapCache) -> f64 {
-    cache.verify().expect("a report").miss_groups
+    cache.verify().run().expect("a report").miss_groups
 }
 
 fn time_of_misses(cache: &MmapCache) -> Duration {

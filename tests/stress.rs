@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use child::contents::Random;
 use child::crew::{Crew, Done};
 use child::{witness, worker};
-use mmapcache::Options;
+use mmapcache::{LockKind, Options};
 
 const READERS: u64 = 4;
 const PROCESSES: f64 = 8.0;
@@ -47,9 +47,9 @@ fn run(options: &Options, length: Duration, between: Duration) -> Done {
 // Four writers and four readers, each a process of its own, agree on everything.
 #[test]
 fn writers_and_readers_agree() {
-    for by_flock in [false, true] {
+    for lock in [LockKind::Word, LockKind::Flock] {
         let mut options = child::tight();
-        options.lock_by_flock(by_flock);
+        options.lock_kind(lock);
         let (length, between) = (Duration::from_secs(3), Duration::from_millis(60));
         let done = run(&options, length, between);
         println!("{done:?}");

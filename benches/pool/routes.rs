@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use mmapcache::{DecodeCache, DecodeOptions};
+use mmapcache::intern::{DecodeCache, DecodeOptions};
 
 use crate::counting::count;
 use crate::{median, time};

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::sync::Barrier;
 
-use mmapcache::{Interned, Pool, PoolOptions, Retention, StoredHash};
+use mmapcache::intern::{Interned, Pool, PoolOptions, Retention, StoredHash};
 
 use crate::counting::count;
 use crate::processors::stay_on;

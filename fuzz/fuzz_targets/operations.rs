@@ -11,7 +11,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
 use mmapcache::inspect::Overview;
-use mmapcache::{Error, Fault, MmapCache, Options, Result, Update, Version, Writer};
+use mmapcache::{Error, Problem, MmapCache, Options, Result, Update, Version, Writer};
 use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
 
 /// Operations of one input: beyond them it only gets slower.
@@ -54,7 +54,7 @@ impl Shape {
                 self.collides,
             );
         if !self.cleans_late {
-            options.clean_when(50, 1024);
+            options.compaction_threshold(50, 1024);
         }
         options
     }
@@ -378,7 +378,7 @@ impl Run {
                 assert!(changed);
                 let version = self
                     .reading
-                    .mtime(&key)
+                    .version(&key)
                     .expect("a lookup")
                     .expect("its version");
                 self.model.put(key, value, version);
@@ -421,7 +421,7 @@ impl Run {
             .collect();
         self.model.begun = Some(Effect::Replace(kept));
         let mut writer = cache.writer().expect("the lock");
-        let items = cache.items().expect("a listing");
+        let items = cache.iter().expect("a listing");
         let items = items.filter(|item| item.as_ref().is_ok_and(|(key, _)| stays(key)));
         writer.atomic_rebuild(items).expect("a rebuild from itself");
         drop(writer);
@@ -484,12 +484,12 @@ impl Run {
         drop(cache.writer().expect("the lock of a copy"));
         let listed = contents(&cache);
         // What was half written when it was copied stays in the heap, until it is cleaned.
-        let report = cache.verify().expect("a check");
-        let torn = |fault: &Fault| fault.what == "bytes that are no record";
+        let report = cache.verify().run().expect("a check");
+        let torn = |fault: &Problem| fault.what == "bytes that are no record";
         assert!(
-            report.fault_count <= 1 && report.faults.iter().all(torn),
+            report.problem_count <= 1 && report.problems.iter().all(torn),
             "{:?}",
-            report.faults
+            report.problems
         );
         assert_eq!(report.entries, cache.len());
         if is_batch {
@@ -503,8 +503,8 @@ impl Run {
     }
 
     fn check(&self, cache: &MmapCache) {
-        let report = cache.verify().expect("a check");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
         assert!(report.totals_compared);
         assert_eq!(report.entries, cache.len());
         let overview = Overview::read(cache.path(), None).expect("an overview");

@@ -178,12 +178,12 @@ impl Wish {
             .create_new(self.create_new())
             .read_only(self.read_only())
             .exclusive(self.exclusive())
-            .allow_network(self.has(5))
+            .allow_network_fs(self.has(5))
             .verify_checksums(!self.has(6))
-            .mode(u32::from(self.mode) | 0o600)
+            .file_mode(u32::from(self.mode) | 0o600)
             .capacity(self.capacity())
             .staleness_check_interval(Duration::from_millis(self.staleness))
-            .clean_when(self.clean.0, self.clean.1)
+            .compaction_threshold(self.clean.0, self.clean.1)
             .narrow(u32::from(self.directory_bits) % 21, false);
         options.lock_timeout(Some(Duration::from_micros(
             u64::from(self.lock_timeout) * 4,
@@ -356,8 +356,8 @@ impl Run {
             replaced => replaced.expect("replacing everything"),
         }
         self.compare(cache);
-        let report = cache.verify().expect("a check");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
         assert!(cache.len() <= limit);
         let heap = wish.heap(&self.path);
         let overview = Overview::read(cache.path(), heap.as_deref()).expect("an overview");
@@ -378,7 +378,7 @@ impl Run {
         let Ok(mut writer) = cache.writer() else {
             return Ok(());
         };
-        match writer.atomic_rebuild(cache.items()?) {
+        match writer.atomic_rebuild(cache.iter()?) {
             Err(Error::AppendOnly { .. }) if cache.is_append_only() => Ok(()),
             done => {
                 assert!(done.is_err() || !cache.is_append_only());

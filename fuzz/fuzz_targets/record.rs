@@ -34,7 +34,7 @@ fn options() -> Options {
     options
         .region_slots(16)
         .max_segment_bytes(16 * 1024)
-        .clean_when(50, 1024)
+        .compaction_threshold(50, 1024)
         .narrow(3, false);
     options
 }
@@ -139,12 +139,12 @@ impl Read {
                 "a value that stands nowhere"
             );
         }
-        let report = cache.verify().expect("a check");
+        let report = cache.verify().run().expect("a check");
         let no_record = |what: &str| what == "bytes that are no record";
         assert!(
-            report.faults.iter().all(|fault| no_record(fault.what)),
+            report.problems.iter().all(|fault| no_record(fault.what)),
             "{:?}",
-            report.faults
+            report.problems
         );
         assert_eq!(report.entries, cache.len());
     }

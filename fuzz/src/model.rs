@@ -106,7 +106,7 @@ pub fn contents(cache: &MmapCache) -> Contents {
             cache.get(&key).expect("a lookup").as_deref(),
             Some(entry.value())
         );
-        assert_eq!(cache.mtime(&key).expect("a lookup"), Some(version));
+        assert_eq!(cache.version(&key).expect("a lookup"), Some(version));
         assert!(cache.contains(&key).expect("a lookup"));
         let before = listed.insert(key, (entry.into_value(), version));
         assert!(before.is_none(), "a key is listed twice");

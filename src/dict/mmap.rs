@@ -161,7 +161,7 @@ fn loaded(
 
 impl Lookup for Mmap {
     fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
-        etag_of(key, self.0.mtime(key.as_bytes()))
+        etag_of(key, self.0.version(key.as_bytes()))
     }
 
     fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {
@@ -171,7 +171,7 @@ impl Lookup for Mmap {
 
 impl Lookup for MmapSession<'_> {
     fn etag(&self, key: &ItemKey) -> Result<Option<ETag>> {
-        etag_of(key, self.cache.mtime(key.as_bytes()))
+        etag_of(key, self.cache.version(key.as_bytes()))
     }
 
     fn load(&self, key: &ItemKey) -> Result<Option<(ETag, StoredValue)>> {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{IndexHeader, word};
@@ -31,6 +33,7 @@ use crate::engine::heap_presence;
 use crate::engine::ids;
 use crate::engine::locking::lock_creation;
 use crate::engine::options::Options;
+use crate::engine::progress::Progress;
 use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::iter::with_all_segments;
 use crate::engine::read::lookup::{self, Answer};
@@ -48,18 +51,16 @@ const ATTEMPTS_TO_OPEN: u32 = 20;
 /// Attempts to find a moment without a writer at work, at which entries are counted exactly.
 const ATTEMPTS_AT_REST: u32 = 1_000;
 
-/// A builder of a copy of a cache that other processes read and write at the same time; returned by
-/// [`MmapCache::hot_copy`](crate::MmapCache::hot_copy) and
-/// [`Labels::hot_copy`](crate::Labels::hot_copy).
+/// An online backup: copies a cache while other threads and processes read and write it. Made by
+/// [`MmapCache::backup`](crate::MmapCache::backup) and [`Labels::backup`](crate::Labels::backup).
 ///
-/// The copy has the contents of the cache at one moment between the call of [`to`](Self::to) and its
-/// return, usually near its beginning: every change that was acknowledged before that moment, with
-/// its version, and none that began after it. It takes no lock of the cache and changes nothing in
-/// it, so a read-only handle is enough. Other processes may overwrite, clean, grow and rebuild at the
-/// same time.
+/// The backup has the contents of the cache at one moment between the call of [`to`](Self::to) and its
+/// return, usually near its beginning: every change that returned before the call is in it, with its
+/// version, and none that began after the return. It locks nobody out and changes nothing in the
+/// cache, so a read-only handle is enough. Writers may overwrite, clean, grow and rebuild during it.
 ///
-/// The copy is a cache of its own, clean and synced, with the original's options, ids, labels and
-/// unused ids. Later changes of one of the two do not appear in the other.
+/// The backup is a cache of its own, clean and synced, with the original's options, labels, ids and
+/// gaps between ids. Later changes of one do not affect the other.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -67,52 +68,38 @@ const ATTEMPTS_AT_REST: u32 = 1_000;
 /// use mmapcache::MmapCache;
 ///
 /// cache.put(b"k", b"v")?;
-/// let copied = cache.hot_copy().to(dir.path().join("backup"))?;
-/// assert_eq!(copied.entries, 1);
+/// let report = cache.backup().to(dir.path().join("backup"))?;
+/// assert_eq!(report.entries, 1);
 /// let backup = MmapCache::open(dir.path().join("backup"))?;
 /// assert_eq!(backup.entry(b"k")?, cache.entry(b"k")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct HotCopy<'a> {
+pub struct Backup<'a> {
     handle: &'a Handle,
     options: Options,
     losses: bool,
-    progress: Box<dyn FnMut(CopyProgress) + 'a>,
+    progress: Box<dyn FnMut(Progress) + 'a>,
     epoch: u64,
 }
 
-/// The progress of a copy.
+/// The result of a [`Backup`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CopyProgress {
-    /// Bytes of the heap that were copied. After that its records are read to build the index.
-    pub copied_bytes: u64,
-    /// Bytes of the copied heap that were read.
-    pub read_bytes: u64,
-    /// Bytes of the heap.
-    pub heap_bytes: u64,
-    /// Valid records so far.
-    pub records: u64,
-}
-
-/// The result of a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Copied {
-    /// Live entries of the copy.
+pub struct BackupReport {
+    /// Live entries of the backup.
     pub entries: u64,
-    /// Live entries of the original at that moment by its own count; `None` if a writer was at work.
-    /// If it is larger than `entries`, the original has corrupt or lost entries.
+    /// Live entries that the original counted at that moment; `None` if a writer was at work. If it
+    /// counted more than [`entries`](Self::entries), a part of the original is damaged or missing.
     pub entries_before: Option<u64>,
-    /// Records in its heap, dead ones and deletions included.
+    /// Records in the heap of the backup, dead records and deletions included.
     pub records: u64,
-    /// Bytes of its heap.
+    /// Bytes of the heap of the backup.
     pub heap_bytes: u64,
-    /// Bytes of the original's heap that should be records and are not. The copy has filler records
-    /// in their place. If the newest record of a key was corrupt, the copy may have an older one, as
-    /// after a [`Repair`](crate::Repair).
+    /// Bytes of the original's heap that should hold records and do not verify. The backup lacks what
+    /// they held: for a key whose newest record was damaged it may have an older value, as after a
+    /// [`Repair`](crate::Repair).
     pub damaged_bytes: u64,
-    /// Bytes that take no additional room, because the file system shares them between both caches.
+    /// Bytes that take no room of their own, because the file system shares their blocks (reflink).
     pub shared_bytes: u64,
 }
 
@@ -129,7 +116,7 @@ struct Snapshot {
     given: u64,
 }
 
-impl<'a> HotCopy<'a> {
+impl<'a> Backup<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Self {
         Self {
             handle,
@@ -140,52 +127,53 @@ impl<'a> HotCopy<'a> {
         }
     }
 
-    /// Sets the options of the copy: of these, `heap_path`, `allow_network` and `lock_timeout` apply;
-    /// all others are the original's.
+    /// Sets the options of the backup: `heap_path`, `allow_network_fs` and `lock_timeout`. All others are
+    /// those of the original.
     #[must_use]
     pub fn options(mut self, options: &Options) -> Self {
         self.options = options.clone();
         self
     }
 
-    /// Copies a damaged cache too, without its corrupt entries, instead of failing with
-    /// [`Error::Incomplete`]; [`Copied`] then says how much is missing. Default: false.
+    /// Sets whether a damaged cache is copied as far as it can be read, instead of failing with
+    /// [`ErrorKind::Incomplete`]; the [`BackupReport`] then says what is missing. Default: false.
     #[must_use]
     pub fn allow_losses(mut self, allow: bool) -> Self {
         self.losses = allow;
         self
     }
 
-    /// Calls `progress` after each few MiB.
+    /// Sets a function to call every few MiB.
     #[must_use]
-    pub fn on_progress(mut self, progress: impl FnMut(CopyProgress) + 'a) -> Self {
+    pub fn on_progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
         self.progress = Box::new(progress);
         self
     }
 
-    /// Makes the copy at `path`, where no file of that name may exist.
+    /// Makes the backup at `path`, where no cache may exist.
     ///
     /// Takes the room of the whole heap, dead records included, unless the file system shares blocks
-    /// between files (btrfs, XFS). Reads the heap once more, and needs memory for the longest key
-    /// only. The files have preliminary names until all of them are complete and synced; the rename
-    /// of the index, the last of all, makes them a cache. So a copy that fails or is killed leaves
-    /// nothing under its name but the empty `PATH.lock`, and the next copy there removes the rest.
+    /// between files (btrfs, XFS). Reads the heap twice; needs memory for the longest key only. The files
+    /// have temporary names until all of them are complete and synced; renaming the index, last, makes
+    /// them a cache. A backup that fails or is killed leaves only the empty `PATH.lock` under the final
+    /// names, and the next backup to the same path removes the rest.
     ///
     /// # Errors
     ///
-    /// Returns
-    /// - [`Error::Incomplete`] if the copy would have fewer entries than the original counted, or the
-    ///   heap has corrupt bytes, unless [`allow_losses`](Self::allow_losses) was set;
-    /// - [`Error::AlreadyExists`] if any file has the name of one of the copy's;
-    /// - [`Error::Unsupported`] if the names of the two caches would collide, or on a network file
-    ///   system;
-    /// - [`Error::Damaged`] if the original has to be repaired first;
-    /// - [`Error::HeapMissing`] if one of its segments is missing;
-    /// - [`Error::Superseded`] if it was rebuilt again and again;
-    /// - [`Error::Locked`] if another process creates a cache there;
-    /// - [`Error::DiskFull`] or [`Error::Io`] if the system refuses;
-    /// - [`Error::Forked`] in a child that the progress callback forked. The copy is the parent's.
-    pub fn to(mut self, path: impl AsRef<Path>) -> Result<Copied> {
+    /// - [`ErrorKind::Incomplete`] if the backup would have fewer entries than the original counted, or
+    ///   if the heap has damaged bytes, unless [`allow_losses`](Self::allow_losses) is set.
+    /// - [`ErrorKind::AlreadyExists`] if a file has the name of one of the backup's files.
+    /// - [`ErrorKind::Unsupported`] if a file of the backup would have the name of one of the original's,
+    ///   or on a network file system.
+    /// - [`ErrorKind::Corrupted`] if the original must be repaired first, [`ErrorKind::HeapMissing`] if
+    ///   one of its segments is missing.
+    /// - [`ErrorKind::Superseded`] if the original was rebuilt again and again during the call.
+    /// - [`ErrorKind::Locked`] if another process is creating a cache at `path`.
+    /// - [`ErrorKind::DiskFull`], [`ErrorKind::Io`] and [`ErrorKind::NotRemovable`] if the system refuses
+    ///   a file operation.
+    /// - [`ErrorKind::ForkedWriter`] in a child process, if the progress function forks: the parent
+    ///   finishes the backup.
+    pub fn to(mut self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.epoch = lock::epoch();
         let source = &self.handle.names;
         let names = FileNames::resolve(path.as_ref(), self.options.heap_path.as_deref())?;
@@ -220,7 +208,7 @@ impl<'a> HotCopy<'a> {
         access: &Access,
         was_used: bool,
         _creation: &FileLock,
-    ) -> Result<Copied> {
+    ) -> Result<BackupReport> {
         refuse_existing(names, was_used)?;
         if was_used {
             // An interrupted copy may have left any number.
@@ -255,7 +243,7 @@ impl<'a> HotCopy<'a> {
     }
 
     /// Refuses a copy that lacks entries of the original, before it becomes a cache.
-    fn compare(&self, snapshot: &Snapshot, copied: &Copied) -> Result<()> {
+    fn compare(&self, snapshot: &Snapshot, copied: &BackupReport) -> Result<()> {
         let all_there = match snapshot.entries {
             Some(counted) => copied.entries == counted,
             None => copied.entries >= snapshot.least,
@@ -277,7 +265,7 @@ impl<'a> HotCopy<'a> {
         snapshot: &Snapshot,
         names: &FileNames,
         access: &Access,
-    ) -> Result<Copied> {
+    ) -> Result<BackupReport> {
         // Also the numbers before the first segment: a rebuild of the copy would begin with them.
         for number in 0..=snapshot.end.segment {
             let path = names.segment(number, Stage::Final);
@@ -287,10 +275,10 @@ impl<'a> HotCopy<'a> {
         }
         let segments: Vec<_> = snapshot.segments().collect::<Result<_>>()?;
         let heap_bytes = segments.iter().map(|&(_, len)| len).sum();
-        let mut copied = Copied {
+        let mut copied = BackupReport {
             heap_bytes,
             entries_before: snapshot.entries,
-            ..Copied::default()
+            ..BackupReport::default()
         };
         let mut before = 0;
         for (segment, len) in segments {
@@ -302,10 +290,10 @@ impl<'a> HotCopy<'a> {
             let is_complete = segment.number() < snapshot.end.segment;
             let wanted = (len, is_complete);
             let shared = clone_start(segment.file().file(), &target, wanted, &mut |so_far| {
-                progress(CopyProgress {
-                    copied_bytes: before + so_far,
-                    heap_bytes,
-                    ..CopyProgress::default()
+                progress(Progress {
+                    done_bytes: before + so_far,
+                    total_bytes: 2 * heap_bytes,
+                    records: 0,
                 });
                 lock::refuse_forked(epoch, names.cache())
             })?;
@@ -327,10 +315,9 @@ impl<'a> HotCopy<'a> {
         // No older copy of a corrupt record exists: the heap is the original's.
         let damage = Damage::Copied(HeapAddr::LAST);
         let salvage = read_heap(fresh, snapshot.end.segment, damage, None, &mut |salvage| {
-            progress(CopyProgress {
-                copied_bytes: heap_bytes,
-                read_bytes: salvage.read_bytes,
-                heap_bytes,
+            progress(Progress {
+                done_bytes: heap_bytes + salvage.read_bytes.min(heap_bytes),
+                total_bytes: 2 * heap_bytes,
                 records: salvage.records,
             });
             lock::refuse_forked(epoch, path)
@@ -341,9 +328,9 @@ impl<'a> HotCopy<'a> {
     }
 }
 
-impl fmt::Debug for HotCopy<'_> {
+impl fmt::Debug for Backup<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HotCopy")
+        f.debug_struct("Backup")
             .field("path", &self.handle.path)
             .field("options", &self.options)
             .field("losses", &self.losses)
@@ -506,7 +493,7 @@ impl Snapshot {
                 roster: random::number(),
             },
             created: generation.created,
-            lock: index.map_or(Options::new().lock_kind(), |index| index.lock_kind()),
+            lock: index.map_or(Options::new().lock, |index| index.lock_kind()),
             capacity: generation.header().occupied(),
             access,
         })

@@ -314,7 +314,7 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
             roster: random::number(),
         },
         created: version::now(),
-        lock: options.lock_kind(),
+        lock: options.lock,
         access: Access::new(options.mode),
     };
     let generation = first_segment(generation(names, &plan)?, names, &plan.access)?;

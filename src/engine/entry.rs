@@ -4,7 +4,7 @@
 
 use crate::engine::version::Version;
 
-/// The value of an entry, and its version.
+/// The value and the version of an entry: a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub(crate) value: Vec<u8>,
@@ -22,17 +22,17 @@ impl Entry {
         self.value
     }
 
-    /// Returns the version: when the value was written. No two writes of one cache share a version.
+    /// Returns the version, which tells this write of the entry from every other.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Returns the value's length in bytes.
+    /// Returns the length of the value in bytes.
     pub fn len(&self) -> usize {
         self.value.len()
     }
 
-    /// Returns whether the value is empty. An empty value is a value: the entry exists.
+    /// Returns whether the value is empty. The entry exists all the same.
     pub fn is_empty(&self) -> bool {
         self.value.is_empty()
     }

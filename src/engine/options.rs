@@ -1,23 +1,27 @@
-//! How a cache is opened or created.
+//! Options of a cache: a builder in the manner of `std::fs::OpenOptions`.
 //!
-//! A builder that looks like `std::fs::OpenOptions`. Knows the ranges of its numbers, not what is
-//! done with them.
+//! Checks the ranges of its values; the engine acts on them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::record::Variant;
-use crate::format::{Geometry, HashKind, LockKind, MAX_DIRECTORY_BITS};
+use crate::format::{Geometry, HashKind, MAX_DIRECTORY_BITS};
 
 use crate::cache::MmapCache;
 
-/// What a write survives once it has returned.
+pub use crate::format::LockKind;
+
+/// What a completed write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The death of any process, at any instruction. A power loss may lose what was not yet written
-    /// back; it never makes a value wrong. [`MmapCache::flush`] closes the gap when it is called.
+    /// The death of any process, at any instruction. A power loss may lose writes that the system has
+    /// not yet written back; it never makes a value wrong. [`MmapCache::flush`] syncs everything
+    /// written before it.
     #[default]
     Process,
     /// A power loss too: each single write, or each batch of a [`Writer`](crate::Writer), is synced
@@ -25,10 +29,12 @@ pub enum Durability {
     Sync,
 }
 
-/// Options for opening a cache.
+/// Options for opening or creating a cache.
 ///
-/// Options that are fixed when a cache is created stand in its files. Opening takes the files' own
-/// values; where such an option is set and differs, its setter says what happens.
+/// Options that are fixed at creation are stored in the cache's files; opening takes the stored
+/// values. If such an option is set and differs from the stored value, its setter says what happens.
+/// Setters never fail: [`open`](Options::open) reports a value outside its range as
+/// [`ErrorKind::InvalidOption`].
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -54,12 +60,12 @@ pub struct Options {
     pub(crate) max_entries: Option<u64>,
     pub(crate) append_only: Option<bool>,
     pub(crate) staleness: Duration,
-    /// What a cache is created as.
+    /// The record variant of a cache that is created.
     pub(crate) variant: Variant,
     pub(crate) verify: bool,
     pub(crate) durability: Durability,
     pub(crate) lock_timeout: Option<Duration>,
-    pub(crate) flock: bool,
+    pub(crate) lock: LockKind,
     pub(crate) clean_percent: u32,
     pub(crate) clean_floor: u64,
     pub(crate) background: bool,
@@ -79,7 +85,7 @@ impl Options {
     const REGION_SLOTS: u32 = 512;
     const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
-    /// The defaults, as the setters name them.
+    /// Returns the default options; each setter states its default.
     pub fn new() -> Self {
         Self {
             create: true,
@@ -100,7 +106,7 @@ impl Options {
             verify: true,
             durability: Durability::Process,
             lock_timeout: Some(Duration::from_secs(60)),
-            flock: false,
+            lock: LockKind::Word,
             clean_percent: 100,
             clean_floor: 4 << 20,
             background: true,
@@ -109,124 +115,125 @@ impl Options {
         }
     }
 
-    /// Whether a cache is created where there is none. Default: true. Ignored with
-    /// [`Options::read_only`].
+    /// Sets whether [`open`](Self::open) creates a missing cache. Ignored with
+    /// [`read_only`](Self::read_only). Default: true.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
     }
 
-    /// Whether there must be no cache yet: opening one is [`Error::AlreadyExists`]. Default: false.
+    /// Sets whether [`open`](Self::open) fails with [`ErrorKind::AlreadyExists`] if the cache exists.
+    /// Default: false.
     pub fn create_new(&mut self, create_new: bool) -> &mut Self {
         self.create_new = create_new;
         self
     }
 
-    /// Whether the handle only reads: it creates nothing, repairs nothing, takes no lock, and needs
+    /// Sets whether the handle only reads: it creates nothing, repairs nothing, takes no lock, and needs
     /// no permission to write. Default: false.
     pub fn read_only(&mut self, read_only: bool) -> &mut Self {
         self.read_only = read_only;
         self
     }
 
-    /// Whether the handle holds the writer lock for its whole life, which makes single writes
-    /// cheaper: other handles can read, and get [`Error::Locked`] when they write. Default: false.
+    /// Sets whether the handle holds the writer lock for its whole life, which makes single writes
+    /// cheaper. Other handles can read; their writes fail with [`ErrorKind::Locked`]. Default: false.
     pub fn exclusive(&mut self, exclusive: bool) -> &mut Self {
         self.exclusive = exclusive;
         self
     }
 
-    /// Whether a file system is accepted that several machines may have mounted: network and cluster
-    /// file systems, folders shared with a host, and FUSE, which does not say what is below it
-    /// (sshfs and virtiofs, but also ntfs-3g or mergerfs). Mappings and locks are not shared between
-    /// machines, nor between two FUSE mounts, so this is right only where a single machine uses the
-    /// cache through a single mount. Counts for the directory of the heap as well. Default: false.
-    pub fn allow_network(&mut self, allow: bool) -> &mut Self {
+    /// Allows file systems that several machines may have mounted: network and cluster file systems,
+    /// folders shared with a host, and FUSE, which does not tell what is below it (sshfs and virtiofs,
+    /// but also ntfs-3g or mergerfs). Machines do not share mappings and locks, nor do two FUSE mounts:
+    /// allow them only if a single machine uses the cache through a single mount. Applies to the
+    /// directory of the heap as well. Default: false.
+    pub fn allow_network_fs(&mut self, allow: bool) -> &mut Self {
         self.network = allow;
         self
     }
 
-    /// The mode of files that are created, whatever the umask. An existing cache keeps its files'
-    /// mode, owner and group, through rebuilds too, as far as the system lets the writer give files
-    /// away: where the group cannot be kept, the new one gets no more rights than everybody. A POSIX
-    /// ACL of the index is kept in the same way. A directory's default ACL applies to a new cache,
-    /// reduced by this mode. Default: `0o600`.
-    pub fn mode(&mut self, mode: u32) -> &mut Self {
+    /// Sets the mode of files that are created, regardless of the umask. An existing cache keeps the
+    /// mode, owner, group and POSIX ACL of its index, through rebuilds too, as far as the system lets
+    /// the writer set them: if the group cannot be kept, the new group gets no more rights than
+    /// everybody has. A directory's default ACL applies to a new cache, reduced by this mode. Default:
+    /// `0o600`.
+    pub fn file_mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
     }
 
-    /// Where the heap's segments stand, if not beside the index as `PATH.heap`. It is not written
-    /// down in the files: every handle must be given the same. Without it, or while its disk is not
-    /// mounted, opening for writing is [`Error::HeapMissing`], and a handle that only reads misses
-    /// what it asks for. Segments get the path's name and
-    /// numbers behind it; a path by which one of them could become another of the cache's files is
-    /// [`Error::Unsupported`]. Default: beside the index.
+    /// Sets the path of the heap's segments; each has this path and a number appended. The files do not
+    /// store it: every handle must set the same path. Without it, or while its disk is not mounted,
+    /// opening for writing fails with [`ErrorKind::HeapMissing`], and lookups of a read-only handle are
+    /// misses. A path under which a segment could have the name of another file of the cache is
+    /// [`ErrorKind::Unsupported`]. Default: `PATH.heap`, beside the index.
     pub fn heap_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.heap_path = Some(path.into());
         self
     }
 
-    /// Entries to make room for at once, on the disk too. The cache grows beyond it by itself. Only
-    /// looked at when a cache is created, cleared or rebuilt. More than the disk has room for is
-    /// [`Error::DiskFull`] then, and more than there can be (1,048,576 times
-    /// [`Options::region_slots`]) [`Error::Option`]; nothing is allocated. Default: 0, the smallest
-    /// cache.
+    /// Sets for how many entries to reserve room, on the disk too, when the cache is created, cleared or
+    /// rebuilt. The cache grows beyond it by itself. If the disk lacks the room, that call fails with
+    /// [`ErrorKind::DiskFull`]; more than 1,048,576 times [`region_slots`](Self::region_slots) is
+    /// [`ErrorKind::InvalidOption`]. Default: 0, the smallest cache.
     pub fn capacity(&mut self, entries: u64) -> &mut Self {
         self.capacity = entries;
         self
     }
 
-    /// Bytes of each key that the index itself holds, a multiple of 8 up to 1,024: keys that fit
-    /// are listed and looked for without touching the heap. A slot takes 48 bytes more than this.
-    /// Keys may be longer: nothing is cut off. Fixed at creation; another value than the file's is
-    /// [`Error::Mismatch`]. Default: 24, or the file's.
+    /// Sets how many bytes of each key the index itself stores: a multiple of 8 up to 1,024. Keys that
+    /// fit are listed and compared without reading the heap; longer keys are allowed and lose nothing.
+    /// A slot takes this plus 48 bytes. Fixed at creation; a value that differs from the stored one is
+    /// [`ErrorKind::OptionMismatch`]. Default: 24, or the stored value.
     pub fn inline_key_bytes(&mut self, bytes: u32) -> &mut Self {
         self.inline_key = Some(bytes);
         self
     }
 
-    /// Slots in a region, the unit by which the index grows: a power of two from 16 to 1,024. What a
-    /// cache is created with is the least: one that is large enlarges its regions by itself. A value
-    /// above the file's is [`Error::Mismatch`], a smaller one is taken for what it was created with.
-    /// Default: 512, or the file's.
+    /// Sets the slots of a region, the unit (bucket) by which the index grows: a power of two from 16 to
+    /// 1,024. A large cache enlarges its regions by itself, so this is a minimum: a value above the
+    /// stored one is [`ErrorKind::OptionMismatch`], a smaller one is ignored. Default: 512, or the
+    /// stored value.
     pub fn region_slots(&mut self, slots: u32) -> &mut Self {
         self.region_slots = Some(slots);
         self
     }
 
-    /// The most that one heap segment may hold, and with it the longest value, which has a
-    /// sixteenth less, or 4 KiB: 16 KiB to 16 GiB. A segment grows beyond it only for a key that
-    /// needs it. Fixed at creation; another value than the file's is [`Error::Mismatch`]. Default:
-    /// 1 GiB, or the file's.
+    /// Sets the largest size of a heap segment: 16 KiB to 16 GiB. It limits the length of a value to
+    /// this size less a sixteenth, or less 4 KiB if that is more. A segment exceeds it only for a key
+    /// that needs it. Fixed at creation; a value that differs from the stored one is
+    /// [`ErrorKind::OptionMismatch`]. Default: 1 GiB, or the stored value.
     pub fn max_segment_bytes(&mut self, bytes: u64) -> &mut Self {
         self.max_segment_bytes = Some(bytes);
         self
     }
 
-    /// The most entries that the cache may hold: an insertion beyond it is [`Error::TableFull`],
-    /// while updates and deletions go on. 0 is no limit. Fixed at creation; another value than the
-    /// file's is [`Error::Mismatch`]. Default: no limit, or the file's.
+    /// Sets the largest number of entries; 0 means no limit. Inserting a new key beyond it fails with
+    /// [`ErrorKind::TableFull`]; updates and deletions still work. Fixed at creation; a value that
+    /// differs from the stored one is [`ErrorKind::OptionMismatch`]. Default: no limit, or the stored
+    /// value.
     pub fn max_entries(&mut self, entries: u64) -> &mut Self {
         self.max_entries = Some(entries);
         self
     }
 
-    /// Whether what is put stays as it is: new keys may be put, and whatever would overwrite an
-    /// entry, delete, clear or rebuild is [`Error::AppendOnly`] and changes nothing, in this handle
-    /// and in every other one. Only an entry that damage has taken may be put again. Fixed at
-    /// creation; another value than the file's is [`Error::Mismatch`]. Default: `false`, or the
-    /// file's.
+    /// Sets whether entries can only be added: overwriting, deleting, clearing and rebuilding fail with
+    /// [`ErrorKind::AppendOnly`] and change nothing, through every handle. Only a damaged entry can be
+    /// put again. Fixed at creation; a value that differs from the stored one is
+    /// [`ErrorKind::OptionMismatch`]. Default: `false`, or the stored value.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// use mmapcache::{Error, MmapCache, Options};
+    /// use mmapcache::{ErrorKind, MmapCache, Options};
     ///
     /// let path = dir.path().join("ledger");
     /// let ledger = Options::new().append_only(true).open(&path)?;
-    /// ledger.put(b"2026-11-21", b"what was paid")?;
-    /// assert!(matches!(ledger.put(b"2026-11-21", b"less"), Err(Error::AppendOnly { .. })));
-    /// assert!(matches!(MmapCache::open(&path)?.clear(), Err(Error::AppendOnly { .. })));
+    /// ledger.put(b"2026-11-21", b"paid 12.50")?;
+    /// let refused = ledger.put(b"2026-11-21", b"paid 2.50").unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::AppendOnly);
+    /// let refused = MmapCache::open(&path)?.clear().unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::AppendOnly);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn append_only(&mut self, append_only: bool) -> &mut Self {
@@ -234,72 +241,73 @@ impl Options {
         self
     }
 
-    /// How often misses and writes look whether the files were removed or replaced by hand, which
-    /// no mark inside them can tell. What was put in their place is opened. Of what was only removed
-    /// a handle goes on reading what it has mapped, until the next write makes a new cache at the
-    /// path: the segments that it has read from, or written to; entries in others are misses. Files that are changed
-    /// in place, by copying over them, are damaged. Of a thread's misses in a row the first and then
-    /// every thirteenth looks at the clock, unless the interval is zero: then each looks at the
-    /// files. Concerns this handle only. Default: 0.25 s.
+    /// Sets how often misses and writes check whether the files were removed or replaced by other
+    /// programs, which no mark inside the files can tell. The handle opens files that were put in their
+    /// place. If the files were only removed, it keeps reading what it has mapped (the segments that it
+    /// has read from or written to; entries in others are misses) until the next write creates a new
+    /// cache at the path. Files that another program changes in place, by copying over them, are
+    /// damaged.
+    ///
+    /// Of a thread's consecutive misses, the first and then every thirteenth reads the clock; with an
+    /// interval of zero each miss checks the files. Applies to this handle only. Default: 0.25 s.
     pub fn staleness_check_interval(&mut self, interval: Duration) -> &mut Self {
         self.staleness = interval;
         self
     }
 
-    /// Whether reads verify the checksum of what they return. Without it a damaged value is
-    /// returned as it is; keys are compared all the same. Concerns this handle only. Default: true.
+    /// Sets whether reads verify the checksum of the value they return. If not, a damaged value is
+    /// returned as it is; keys are always compared. Applies to this handle only. Default: true.
     pub fn verify_checksums(&mut self, verify: bool) -> &mut Self {
         self.verify = verify;
         self
     }
 
-    /// What a write survives once it has returned. Concerns this handle only. Default:
+    /// Sets what a completed write survives. Applies to this handle only. Default:
     /// [`Durability::Process`].
     pub fn durability(&mut self, durability: Durability) -> &mut Self {
         self.durability = durability;
         self
     }
 
-    /// How long a write waits for another writer before it fails with [`Error::Locked`], and
-    /// opening for somebody who is creating the cache; `None` waits for ever. Concerns this handle
-    /// only. Default: 60 s.
+    /// Sets how long a write waits for another writer, and opening for another process that creates or
+    /// recovers the cache, before it fails with [`ErrorKind::Locked`]; `None` waits without limit.
+    /// Applies to this handle only. Default: 60 s.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// Creates the cache with the lock that every Unix has, `flock`, in place of a word in the index
-    /// that costs no system call: for file systems on which locks of byte ranges do not work. A
-    /// cache that is there already keeps the lock it has. Default: `false`; where the system lacks
-    /// the means for the word, a cache is made with `flock` all the same.
-    pub fn lock_by_flock(&mut self, by_flock: bool) -> &mut Self {
-        self.flock = by_flock;
+    /// Sets the kind of writer lock of a cache that is created; an existing cache keeps its kind. If the
+    /// system does not support [`LockKind::Word`], a cache is created with [`LockKind::Flock`].
+    /// Default: [`LockKind::Word`].
+    pub fn lock_kind(&mut self, kind: LockKind) -> &mut Self {
+        self.lock = kind;
         self
     }
 
-    /// When writes begin to reclaim the heap: as soon as its dead bytes exceed `floor` plus this
-    /// percentage of the live ones, and before a full disk makes them fail. Concerns this handle's
-    /// writes only. Default: 100 % and 4 MiB.
+    /// Sets when writes start to reclaim dead records of the heap: as soon as the dead bytes exceed
+    /// `floor` bytes plus `percent_of_live` percent of the live bytes. A write that would fail on a full
+    /// disk reclaims first, whatever the threshold. Applies to writes of this handle only. Default:
+    /// 100 % and 4 MiB.
     ///
-    /// If the entries that are overwritten or replaced are of similar sizes, the dead bytes then stay
-    /// below twice this threshold and one segment, which is at most a quarter of the live bytes.
-    /// Deleting many entries leaves more, which the writes that follow reclaim. The lower the
-    /// threshold, the more a write does: for each byte that it appends it reads `live / threshold + 1`
-    /// bytes of the heap and moves what is live of them; at least 4, at most 101, so a threshold
-    /// below 1 % of the live bytes is not kept. In a cache that was flushed, up to half of the live
-    /// bytes and 64 MiB may wait for the disk beside that.
-    pub fn clean_when(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
+    /// If overwritten entries are of similar sizes, the dead bytes stay below twice this threshold plus
+    /// one segment, which is at most a quarter of the live bytes. Deleting many entries leaves more,
+    /// which the following writes reclaim. A lower threshold makes each write do more: for each byte that
+    /// it appends it reads `live / threshold + 1` bytes of the heap, at least 4 and at most 101, and
+    /// moves the live ones among them; so a threshold below 1 % of the live bytes is not kept. After a
+    /// flush, up to half of the live bytes and 64 MiB may additionally wait for the disk.
+    pub fn compaction_threshold(&mut self, percent_of_live: u32, floor: u64) -> &mut Self {
         self.clean_percent = percent_of_live;
         self.clean_floor = floor;
         self
     }
 
-    /// Whether writes may hand work to a short-lived thread: to give back the blocks of a heap
-    /// segment that was removed, and in a cache that was flushed to sync the heap before one is.
-    /// Without it the write that finishes a segment, one in so many thousands, does that itself: on
-    /// some disks this takes tenths of a second. Such a thread takes no lock and stores nothing but
-    /// that a sync failed. Concerns this handle only. Default: true.
-    pub fn background(&mut self, allowed: bool) -> &mut Self {
+    /// Sets whether writes may use a short-lived background thread to release the blocks of a removed
+    /// heap segment and, after a flush, to sync the heap before a segment is removed. If not, the write
+    /// that finishes a segment, one in thousands, does this itself, which takes tenths of a second on
+    /// some disks. The thread takes no lock and writes nothing to the cache except that a sync failed.
+    /// Applies to this handle only. Default: true.
+    pub fn background_threads(&mut self, allowed: bool) -> &mut Self {
         self.background = allowed;
         self
     }
@@ -318,30 +326,34 @@ impl Options {
 
     /// Opens the cache at `path`, or creates it.
     ///
-    /// Costs some system calls, and to write four more for each heap segment, whatever else is in the
-    /// directory. Only after a power loss with
-    /// unsynced writes, and where the files are a copy, is the heap read once.
+    /// Takes a few system calls, and for a handle that writes four more for each heap segment. Reads the
+    /// whole heap only to recover: after a power loss with unsynced writes, or if the files are a copy.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::WrongMagic`], [`Error::Version`],
-    /// [`Error::Mismatch`], [`Error::Option`], [`Error::Damaged`], [`Error::DiskFull`],
-    /// [`Error::HeapMissing`] unless the handle only reads, [`Error::Unsupported`] on a file system
-    /// that several machines may have mounted, [`Error::Locked`] with
-    /// [`Options::exclusive`] or while somebody else creates the cache, [`Error::Io`].
+    /// - [`ErrorKind::NotFound`] if there is no cache and the options do not create one.
+    /// - [`ErrorKind::AlreadyExists`] if there is one and [`create_new`](Self::create_new) is set, or if
+    ///   a foreign file has the name of one of the cache's files.
+    /// - [`ErrorKind::InvalidOption`] if a value is outside its range, [`ErrorKind::OptionMismatch`] if
+    ///   it differs from a stored one.
+    /// - [`ErrorKind::Unsupported`] on a [network file system](Self::allow_network_fs), for a
+    ///   [heap path](Self::heap_path) whose names collide, or if the system lacks shared mappings or
+    ///   locks.
+    /// - [`ErrorKind::NotACacheFile`], [`ErrorKind::UnsupportedVersion`] or [`ErrorKind::Corrupted`] if
+    ///   the files at the path are foreign, of another release, or damaged beyond what the next writer
+    ///   can recover.
+    /// - [`ErrorKind::HeapMissing`] if a segment of the heap is not at its path, unless the handle only
+    ///   reads.
+    /// - [`ErrorKind::Locked`] if the writer lock is held for longer than the
+    ///   [timeout](Self::lock_timeout) and opening needs it: with [`exclusive`](Self::exclusive), to
+    ///   create the cache or to recover it. [`ErrorKind::AlreadyWriting`] if this thread holds it.
+    /// - [`ErrorKind::DiskFull`], [`ErrorKind::NotRemovable`], [`ErrorKind::SyncFailed`] and
+    ///   [`ErrorKind::Io`] if the system refuses a file operation.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<MmapCache> {
         MmapCache::open_with(path.as_ref(), self)
     }
 
-    pub(crate) fn lock_kind(&self) -> LockKind {
-        if self.flock {
-            LockKind::Flock
-        } else {
-            LockKind::Word
-        }
-    }
-
-    /// The geometry of a cache that is created with these options.
+    /// Returns the geometry of a cache that is created with these options.
     pub(crate) fn geometry(&self, path: &Path) -> Result<Geometry> {
         let geometry = Geometry {
             region_slots: self.region_slots.unwrap_or(Self::REGION_SLOTS),
@@ -383,7 +395,7 @@ impl Options {
         }
     }
 
-    /// The capacity that was asked for, if a table of this geometry can have so many slots.
+    /// Returns the capacity, if a table of this geometry can have that many slots.
     pub(crate) fn capacity_within(&self, geometry: &Geometry, path: &Path) -> Result<u64> {
         let most = u64::from(geometry.region_slots) << geometry.directory_bits;
         if self.capacity <= most {
@@ -397,7 +409,7 @@ impl Options {
         })
     }
 
-    /// Compares what was asked for with what a file has.
+    /// Compares the options that are set with the stored values.
     pub(crate) fn accept(&self, found: &Geometry, path: &Path) -> Result<()> {
         let fixed = [
             (
@@ -432,8 +444,7 @@ impl Options {
             });
         }
         for (option, asked, found) in fixed {
-            // A cache outgrows its regions by itself, so what it was created with may be less than
-            // what it has.
+            // A cache enlarges its regions by itself, so it may have been created with less.
             let outgrown = option == "region_slots" && asked.is_some_and(|asked| asked < found);
             if let Some(asked) = asked.filter(|&asked| asked != found && !outgrown) {
                 return Err(Error::Mismatch {

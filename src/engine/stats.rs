@@ -21,69 +21,72 @@ const BLOCK: u64 = 512;
 
 /// Counters of a cache at one moment; returned by [`MmapCache::stats`](crate::MmapCache::stats).
 ///
-/// They are read without a lock: while a writer is at work, one number may be a change ahead of
-/// another.
+/// They are read without a lock: while another process writes, one may include a change that another
+/// does not.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// Live entries.
     pub occupied: u64,
-    /// Slots of deleted entries that a later insertion or region rebuild reuses.
+    /// Slots of deleted entries (tombstones), which a later insertion or region rebuild reuses.
     pub deleted: u64,
-    /// One more than the highest slot number ever used in this generation.
+    /// The highest slot number ever used in this generation, plus one.
     pub high_water_mark: u64,
-    /// Slots of all regions in use.
+    /// Slots in all regions in use.
     pub slots: u64,
-    /// Live entries divided by slots, from 0 to 1.
+    /// Load factor: live entries divided by slots, from 0 to 1.
     pub load: f64,
-    /// Bytes of the heap up to its end, in all segments.
+    /// Bytes of all segments of the heap, up to the committed end.
     pub heap_bytes: u64,
-    /// Heap bytes of live records.
+    /// Bytes of live records.
     pub live_bytes: u64,
-    /// Heap bytes that cleaning reclaims.
+    /// Bytes of dead records, which cleaning reclaims.
     pub dead_bytes: u64,
-    /// Segments of the heap.
+    /// Number of heap segments.
     pub segments: u64,
-    /// How often the whole cache was replaced, plus one.
+    /// Number of the generation: 1, plus one for each replacement of the whole cache.
     pub generation: u64,
     /// Values stored since the cache was created, overwrites included.
     pub puts: u64,
-    /// Values stored in place of another one.
+    /// Values that overwrote another one since the cache was created.
     pub overwrites: u64,
-    /// Entries deleted.
+    /// Entries deleted since the cache was created.
     pub deletes: u64,
-    /// Entries dropped since the cache was created, by cleaning, rebuilding or recovering, because
-    /// their records were corrupt or missing.
+    /// Entries lost since the cache was created, because cleaning, rebuilding or recovery found their
+    /// records damaged or missing.
     pub dropped: u64,
-    /// How often index and roster were rebuilt from the heap: after a power loss, after files were
-    /// copied or restored, because of corruption, and by [`Repair`](crate::Repair). The result of
-    /// the last recovery by a handle is [`last_recovery`](crate::MmapCache::last_recovery).
+    /// How often index and roster were rebuilt from the heap: after a power loss, after files were copied
+    /// or restored, because of damage, and by [`Repair`](crate::Repair).
+    /// [`last_recovery`](crate::MmapCache::last_recovery) has details.
     pub recoveries: u64,
-    /// Damaged entries that this handle has met.
+    /// Damaged entries that this handle met.
     pub damaged_seen: u64,
-    /// Changes so far, of any kind.
+    /// Changes of any kind since the cache was created.
     pub changes: u64,
-    /// When the cache was created.
+    /// Time at which the cache was created.
     pub created: SystemTime,
-    /// When the whole cache was last rebuilt or compacted; `None` if never.
+    /// Time of the last rebuild or compaction of the whole cache; `None` if there was none.
     pub compacted: Option<SystemTime>,
-    /// Process id of the current writer, if it left one: a hint, and meaningless across containers.
+    /// Process id of the current writer; `None` if there is none or it is unknown. A hint, and
+    /// meaningless across containers.
     pub writer: Option<u32>,
     /// Whether an earlier sync failed.
     pub sync_failed: bool,
-    /// Whether entries can neither be overwritten nor deleted.
+    /// Whether entries can only be added; see [`Options::append_only`](crate::Options::append_only).
     pub append_only: bool,
 }
 
-/// Bytes on the disk; returned by [`MmapCache::disk_usage`](crate::MmapCache::disk_usage).
+/// Bytes that the files take on the disk; returned by [`MmapCache::disk_usage`](crate::MmapCache::disk_usage).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DiskUsage {
-    /// Blocks of the index.
+    /// Bytes of the index.
     pub index: u64,
-    /// Blocks of all heap segments.
+    /// Bytes of all heap segments.
     pub heap: u64,
-    /// Blocks of the roster.
+    /// Bytes of the roster.
     pub roster: u64,
 }
 

@@ -89,7 +89,7 @@ fn tiny() -> Options {
     options
         .region_slots(16)
         .max_segment_bytes(16 * 1024)
-        .clean_when(50, 1024);
+        .compaction_threshold(50, 1024);
     options
 }
 
@@ -103,8 +103,8 @@ fn colliding() -> Options {
 
 #[track_caller]
 fn assert_clean(cache: &MmapCache) {
-    let report = cache.verify().unwrap();
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
     assert!(report.totals_compared);
     assert_eq!(report.entries, cache.len());
 }

@@ -10,6 +10,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::index::{Counters, word};
 use crate::format::roster::Position;
@@ -19,9 +21,10 @@ use crate::lock::Mutex;
 use crate::engine::generation::Generation;
 use crate::engine::handle::Handle;
 use crate::engine::open;
+use crate::engine::progress::Progress;
 use crate::engine::read::iter::with_all_segments;
 use crate::engine::segment_numbers::present_numbers;
-use crate::engine::verify::checks::{Check, Level, Piece, Report, Sums};
+use crate::engine::verify::checks::{Check, Piece, Sums, VerifyLevel, VerifyReport};
 
 /// Directory entries that are checked in one piece.
 const ENTRIES: u32 = 64;
@@ -31,14 +34,14 @@ const POSITIONS: u32 = 1 << 16;
 const ATTEMPTS: u32 = 5;
 
 /// Verifies all of a cache by one thread.
-pub(crate) fn verify(handle: &Handle) -> Result<Report> {
-    Verification::new(handle).run()
+pub(crate) fn verify(handle: &Handle) -> Result<VerifyReport> {
+    Verify::new(handle).run()
 }
 
 /// Returns whether index, roster and heap agree, and the heap has no record after its end.
 pub(crate) fn is_consistent(handle: &Handle) -> Result<bool> {
     let generation = Arc::clone(&handle.current()?.0);
-    let report = Verification::new(handle).check_generation(&generation)?;
+    let report = Verify::new(handle).check_generation(&generation)?;
     let tail = generation.header().tail();
     let following = tail.segment.checked_add(1);
     let is_last = following.is_none_or(|next| !open::has_segment_file(&handle.names, next));
@@ -50,7 +53,12 @@ pub(crate) fn is_consistent(handle: &Handle) -> Result<bool> {
 }
 
 /// Compares the header's counters with the sums of a check during which no writer was at work.
-fn compare_totals(report: &mut Report, generation: &Generation, stored: &Counters, counted: &Sums) {
+fn compare_totals(
+    report: &mut VerifyReport,
+    generation: &Generation,
+    stored: &Counters,
+    counted: &Sums,
+) {
     report.totals_compared = true;
     for (word, stored, counted, what) in [
         (
@@ -73,86 +81,80 @@ fn compare_totals(report: &mut Report, generation: &Generation, stored: &Counter
         ),
     ] {
         // If entries are corrupt, the counters that depend on them cannot agree.
-        if stored != counted && report.fault_count == 0 {
+        if stored != counted && report.problem_count == 0 {
             let path = generation.table.file().path().to_owned();
             report.fault(path, word as u64 * 8, what);
         }
     }
 }
 
-/// The progress of a check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CheckProgress {
-    /// Bytes of index, roster and heap that were checked.
-    pub checked_bytes: u64,
-    /// Bytes to check in all, approximately.
-    pub all_bytes: u64,
-}
-
-/// A builder of a check of a whole cache: its level, its threads, its progress; returned by
-/// [`MmapCache::check`](crate::MmapCache::check).
+/// Verifies a cache: index, roster and heap against each other. Made by
+/// [`MmapCache::verify`](crate::MmapCache::verify) and [`Labels::verify`](crate::Labels::verify).
 ///
-/// A check takes no lock and changes nothing; other processes may read and write at the same time.
+/// It takes no lock and changes nothing; other threads and processes may read and write during it.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
 /// # cache.put(b"k", b"v")?;
-/// use mmapcache::Level;
+/// use mmapcache::VerifyLevel;
 ///
-/// let quick = cache.check().level(Level::Slots).run()?;
+/// let quick = cache.verify().level(VerifyLevel::Slots).run()?;
 /// assert!(quick.is_clean() && quick.entries == 1 && quick.records == 0);
-/// assert_eq!(cache.check().jobs(2).run()?.records, 1);
+/// assert_eq!(cache.verify().jobs(2).run()?.records, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Verification<'a> {
+pub struct Verify<'a> {
     handle: &'a Handle,
-    level: Level,
+    level: VerifyLevel,
     jobs: usize,
     progress: Mutex<OnProgress<'a>>,
 }
 
-type OnProgress<'a> = Box<dyn FnMut(CheckProgress) + Send + 'a>;
+type OnProgress<'a> = Box<dyn FnMut(Progress) + Send + 'a>;
 
-impl<'a> Verification<'a> {
+impl<'a> Verify<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Self {
         Self {
             handle,
-            level: Level::default(),
+            level: VerifyLevel::default(),
             jobs: 1,
             progress: Mutex::new(Box::new(|_| {})),
         }
     }
 
-    /// Sets how much is checked. Default: everything.
+    /// Sets how much is checked. Default: [`VerifyLevel::Records`], which is everything.
     #[must_use]
-    pub fn level(mut self, level: Level) -> Self {
+    pub fn level(mut self, level: VerifyLevel) -> Self {
         self.level = level;
         self
     }
 
-    /// Sets the number of threads. Each checks one piece at a time: 64 directory entries with their
-    /// regions, 65,536 roster positions, or a segment. Default: 1, which is the caller's own.
+    /// Sets the number of threads. Each takes one piece at a time: 64 directory entries with their
+    /// regions, 65,536 roster positions, or a segment. Default: 1, the calling thread.
     #[must_use]
     pub fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs.max(1);
         self
     }
 
-    /// Calls `progress` after each piece, from the thread that checked it. It must not fork.
+    /// Sets a function to call after each piece, from the thread that checked it. It must not fork.
     #[must_use]
-    pub fn on_progress(mut self, progress: impl FnMut(CheckProgress) + Send + 'a) -> Self {
+    pub fn on_progress(mut self, progress: impl FnMut(Progress) + Send + 'a) -> Self {
         self.progress = Mutex::new(Box::new(progress));
         self
     }
 
-    /// Checks the cache. Corruption is reported in the result, and is not an error.
+    /// Checks the cache. Time by its size at [`VerifyLevel::Records`]; see [`VerifyLevel`] for less. The
+    /// counters are compared too, if no other process writes during the check. Problems are reported in
+    /// the [`VerifyReport`], not as errors.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`MmapCache::verify`](crate::MmapCache::verify).
-    pub fn run(self) -> Result<Report> {
+    /// Returns [`ErrorKind::Io`] if the system refuses to open or map a file, and any error of
+    /// [`Options::open`](crate::Options::open) if the files were replaced and the new ones cannot be
+    /// opened.
+    pub fn run(self) -> Result<VerifyReport> {
         let mut attempts = 0;
         loop {
             // One generation for the whole check; if another one replaced it since, check that.
@@ -166,15 +168,15 @@ impl<'a> Verification<'a> {
         }
     }
 
-    fn check_generation(&self, generation: &Arc<Generation>) -> Result<Report> {
+    fn check_generation(&self, generation: &Arc<Generation>) -> Result<VerifyReport> {
         let generation = with_all_segments(self.handle, Arc::clone(generation))?;
         let header = generation.header();
         let (changes, counters) = (header.changes(), header.counters());
         let mut last = Check::new(self.handle, &generation, self.level);
         let pieces = self.pieces(&generation, &mut last.report)?;
-        let progress = Mutex::new(CheckProgress::default());
+        let progress = Mutex::new(Progress::default());
         let (mut report, sums) = self.check_all(&generation, &pieces, &progress)?;
-        if self.level > Level::Headers {
+        if self.level > VerifyLevel::Headers {
             report.miss_groups = sums.miss_groups as f64 / sums.groups.max(1) as f64;
             // R1: each valid entry has a position of its own. So if as many positions are in use,
             // R2 holds for all of them, and none needs to be followed through the whole index (200
@@ -192,18 +194,18 @@ impl<'a> Verification<'a> {
         // those of an operation in flight. Loaded before the counters: an operation stores them
         // before it ends.
         let at_rest = header.reserved() == header.tail() && header.is_idle_since(changes);
-        if at_rest && header.counters() == counters && self.level > Level::Headers {
+        if at_rest && header.counters() == counters && self.level > VerifyLevel::Headers {
             compare_totals(&mut report, &generation, &counters, &sums);
         }
         // By their places, whichever thread found them first.
         report
-            .faults
+            .problems
             .sort_by(|one, other| (&one.path, one.at).cmp(&(&other.path, other.at)));
         Ok(report)
     }
 
     /// Returns the pieces besides those of the roster, in the order in which one thread checks them.
-    fn pieces(&self, generation: &Generation, report: &mut Report) -> Result<Vec<Piece>> {
+    fn pieces(&self, generation: &Generation, report: &mut VerifyReport) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         match generation.table.depth(generation.header().poll()) {
             Ok(depth) => {
@@ -232,21 +234,23 @@ impl<'a> Verification<'a> {
         &self,
         generation: &Generation,
         pieces: &[Piece],
-        progress: &Mutex<CheckProgress>,
-    ) -> Result<(Report, Sums)> {
+        progress: &Mutex<Progress>,
+    ) -> Result<(VerifyReport, Sums)> {
         let weight = |piece: &Piece| weight(generation, piece);
-        progress.lock().all_bytes += pieces.iter().map(weight).sum::<u64>();
+        progress.lock().total_bytes += pieces.iter().map(weight).sum::<u64>();
         let queue = Mutex::new(pieces.iter());
-        let work = || -> Result<(Report, Sums)> {
+        let work = || -> Result<(VerifyReport, Sums)> {
             let mut check = Check::new(self.handle, generation, self.level);
             loop {
                 let next = queue.lock().next();
                 let Some(piece) = next else {
                     return Ok((check.report, check.sums));
                 };
+                let before = check.report.records;
                 check.piece(piece)?;
                 let mut progress = progress.lock();
-                progress.checked_bytes += weight(piece);
+                progress.done_bytes += weight(piece);
+                progress.records += check.report.records - before;
                 self.progress.lock()(*progress);
             }
         };
@@ -258,7 +262,7 @@ impl<'a> Verification<'a> {
             workers.into_iter().map(|worker| worker.join()).collect()
         });
         debug_assert_eq!(parts.len(), self.jobs);
-        let (mut report, mut sums) = (Report::default(), Sums::default());
+        let (mut report, mut sums) = (VerifyReport::default(), Sums::default());
         for part in parts {
             let part = part.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let (checked, summed) = part?;
@@ -269,9 +273,9 @@ impl<'a> Verification<'a> {
     }
 }
 
-impl fmt::Debug for Verification<'_> {
+impl fmt::Debug for Verify<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verification")
+        f.debug_struct("Verify")
             .field("path", &self.handle.path)
             .field("level", &self.level)
             .field("jobs", &self.jobs)

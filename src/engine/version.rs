@@ -7,18 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::os::clock;
 
-/// The time at which an entry was written: nanoseconds since the Unix epoch, strictly increasing
-/// within a cache.
+/// The version of an entry: the time at which it was written, in nanoseconds since the Unix epoch,
+/// strictly increasing within a cache.
 ///
-/// The clock is the one that file systems stamp files with. It ticks every 1 to 10 ms, by the
-/// system's configuration, so a version may be up to one tick earlier than a time that the caller
-/// took from [`SystemTime::now`] before the write. To find out whether an entry was written since
-/// some moment, compare with a version or an entry that was read then, or allow for 10 ms.
+/// No two writes of one cache have the same version, even if the clock is set back, and across
+/// clearing, rebuilding and restarts. If the clock is behind the last version, versions count up by
+/// one.
 ///
-/// No two writes of one cache share a version, whatever the clock does, and whatever was cleared,
-/// rebuilt or restarted between them. If the clock is set back, versions count up from the last one
-/// until the clock has passed it.
+/// The clock is the one that the file system uses for timestamps. It ticks every 1 to 10 ms, so a
+/// version may be up to 10 ms earlier than [`SystemTime::now`] before the write. To ask whether an
+/// entry was written since some moment, compare with a version that was read then, or allow for 10 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Version(pub(crate) u64);
 
 impl Version {
@@ -34,7 +35,7 @@ impl Version {
         self.0
     }
 
-    /// Returns the version with this number, which [`Version::as_nanos`] returned.
+    /// Makes a version from the result of [`Version::as_nanos`].
     pub fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }

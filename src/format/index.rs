@@ -74,6 +74,7 @@ impl IndexHeader {
     }
 
     /// Returns whether entries never change, even if the geometry is invalid.
+    #[cfg(feature = "inspect")]
     pub(crate) fn is_append_only(&self) -> bool {
         let numbered = self.record_variant == Variant::Numbered.to_disk();
         numbered || self.flags & APPEND_ONLY != 0

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 use std::path::Path;
 
-use crate::engine::Fault;
+use crate::engine::Problem;
 use crate::format::index::{IndexHeader, PAGE, word};
 use crate::format::seal::SealedHeader as _;
 use crate::format::{Geometry, roster};
@@ -20,13 +20,13 @@ use crate::inspect::sealed::{Sealed, UNKNOWN_FLAGS};
 /// The faults found so far, in one file.
 struct Doubts<'a> {
     path: &'a Path,
-    found: Vec<Fault>,
+    found: Vec<Problem>,
 }
 
 impl Doubts<'_> {
     fn check(&mut self, holds: bool, at: usize, what: &'static str) {
         if !holds {
-            self.found.push(Fault {
+            self.found.push(Problem {
                 path: self.path.to_owned(),
                 at: at as u64,
                 what,
@@ -41,7 +41,7 @@ impl Doubts<'_> {
 }
 
 /// Everything that is implausible, the static header first.
-pub(super) fn all(overview: &Overview, page: &[u8]) -> Vec<Fault> {
+pub(super) fn all(overview: &Overview, page: &[u8]) -> Vec<Problem> {
     let mut doubts = Doubts {
         path: &overview.path,
         found: Vec::new(),
@@ -211,7 +211,7 @@ fn together(doubts: &mut Doubts<'_>, changing: &Changing, geometry: &Geometry, l
 }
 
 /// Checks the other files against the index.
-fn companions(found: &mut Vec<Fault>, overview: &Overview) {
+fn companions(found: &mut Vec<Problem>, overview: &Overview) {
     // The index itself has been looked at in full, and what is being prepared may be half done.
     let settled = |file: &&Companion| !file.staged && file.role != Role::Index;
     for file in overview.files.iter().filter(settled) {
@@ -270,8 +270,8 @@ fn room(file: &Companion) -> u64 {
     file.len.saturating_sub(roster::HEADER_BYTES) / 4
 }
 
-fn fault(path: &Path, at: u64, what: &'static str) -> Fault {
-    Fault {
+fn fault(path: &Path, at: u64, what: &'static str) -> Problem {
+    Problem {
         path: path.to_owned(),
         at,
         what,

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::engine::Fault;
+use crate::engine::Problem;
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::index::header::Header;
@@ -52,7 +52,7 @@ pub struct Overview {
     /// The files that stand under the names of this cache, the index itself among them.
     pub files: Vec<Companion>,
     /// What cannot be true. Traces of a killed writer, which the next one mends, are not among it.
-    pub implausible: Vec<Fault>,
+    pub implausible: Vec<Problem>,
 }
 
 impl Overview {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::Fault;
+use crate::engine::Problem;
 use crate::error::Result;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{
@@ -78,7 +78,7 @@ pub struct Record {
     /// not known of which heap the segment is.
     pub computed_sum: Option<u32>,
     /// What is wrong, each with its place in the file.
-    pub doubts: Vec<Fault>,
+    pub doubts: Vec<Problem>,
 }
 
 impl Record {
@@ -154,7 +154,7 @@ impl Record {
         Ok(Some(sum.value()))
     }
 
-    fn doubt(&self, file: &Source, fields: &Fields) -> Result<Vec<Fault>> {
+    fn doubt(&self, file: &Source, fields: &Fields) -> Result<Vec<Problem>> {
         let at = self.place.at;
         let (len, content_end) = (file.len()?, self.content_end());
         let padding = file.read(content_end, self.end.saturating_sub(content_end))?;
@@ -202,7 +202,7 @@ impl Record {
             ),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
-        let mut doubts: Vec<Fault> = wrong.map(|(_, at, what)| file.fault(at, what)).collect();
+        let mut doubts: Vec<Problem> = wrong.map(|(_, at, what)| file.fault(at, what)).collect();
         doubts.sort_by_key(|fault| fault.at);
         Ok(doubts)
     }

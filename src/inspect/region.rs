@@ -3,7 +3,7 @@
 //! Knows what a region's header says and what its control bytes add up to; of its slots it knows
 //! nothing else.
 
-use crate::engine::Fault;
+use crate::engine::Problem;
 use crate::format::region::{DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord, word};
 use crate::index::region::Region as Generation;
 
@@ -52,7 +52,7 @@ pub struct Region {
     /// Of a free region: the free one behind it.
     pub next_free: Option<u64>,
     /// What is wrong with its header.
-    pub doubts: Vec<Fault>,
+    pub doubts: Vec<Problem>,
 }
 
 impl RegionState {

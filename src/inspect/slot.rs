@@ -3,7 +3,7 @@
 //! Knows what index and roster say of an entry. What stands in the heap it does not know: see
 //! [`Slot::differences`] for what the two say of each other.
 
-use crate::engine::Fault;
+use crate::engine::Problem;
 use crate::format::Geometry;
 use crate::format::region::{DELETED, EMPTY, HEADER_BYTES};
 use crate::format::slot::Link;
@@ -92,7 +92,7 @@ pub struct Slot {
     /// there is no entry, or where no search finds it.
     pub probe: Option<u32>,
     /// What is wrong. Traces of a writer at work, or killed at it, are among it.
-    pub doubts: Vec<Fault>,
+    pub doubts: Vec<Problem>,
 }
 
 /// What has to be known beside a slot to judge it.
@@ -190,7 +190,7 @@ impl Slot {
     /// What slot and record say differently, each with its place in the index.
     ///
     /// `record` is the one at [`place`](Self::place).
-    pub fn differences(&self, record: &Record, index: &std::path::Path) -> Vec<Fault> {
+    pub fn differences(&self, record: &Record, index: &std::path::Path) -> Vec<Problem> {
         let pair = if self.second_pair { 24 } else { 8 };
         let inline = self.key.len().min(record.key.len());
         let has_version = !record.numbered;
@@ -218,7 +218,7 @@ impl Slot {
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
         wrong
-            .map(|(_, at, what)| Fault {
+            .map(|(_, at, what)| Problem {
                 path: index.to_owned(),
                 at: self.body_at + at,
                 what,
@@ -233,7 +233,7 @@ impl Slot {
         slot: SlotView<'_>,
         link: Link,
         around: &Surroundings<'_>,
-    ) -> Vec<Fault> {
+    ) -> Vec<Problem> {
         let mut doubts = Doubts {
             index: around.index,
             found: Vec::new(),
@@ -343,7 +343,7 @@ fn offsets(geometry: &Geometry, index: u32) -> [u64; 3] {
 /// The faults found so far.
 struct Doubts<'a> {
     index: &'a Source,
-    found: Vec<Fault>,
+    found: Vec<Problem>,
 }
 
 impl Doubts<'_> {

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::engine::Fault;
+use crate::engine::Problem;
 use crate::error::{Error, Result};
 use crate::os::files;
 use crate::sync::Word;
@@ -73,8 +73,8 @@ impl Source {
     }
 
     /// Something in this file that cannot be true.
-    pub(super) fn fault(&self, at: u64, what: &'static str) -> Fault {
-        Fault {
+    pub(super) fn fault(&self, at: u64, what: &'static str) -> Problem {
+        Problem {
             path: self.path.clone(),
             at,
             what,

@@ -14,7 +14,7 @@ use crate::format::index::IndexHeader;
 use crate::format::seal;
 use crate::format::segment::SegmentHeader;
 use crate::inspect::*;
-use crate::{Error, Fault, Labels, Options};
+use crate::{Error, Labels, Options, Problem};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
 const KEYS: u32 = 300;
@@ -40,7 +40,10 @@ fn options() -> Options {
 fn small() -> (TempDir, PathBuf, BTreeMap<Vec<u8>, Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
-    let cache = options().clean_when(0, u64::MAX).open(&path).unwrap();
+    let cache = options()
+        .compaction_threshold(0, u64::MAX)
+        .open(&path)
+        .unwrap();
     for number in 0..KEYS {
         cache.put(&key(number), b"first").unwrap();
         cache.put(&key(number), &value(number)).unwrap();
@@ -49,7 +52,7 @@ fn small() -> (TempDir, PathBuf, BTreeMap<Vec<u8>, Vec<u8>>) {
         cache.delete(&key(number)).unwrap();
     }
     cache.flush().unwrap();
-    let entries = cache.items().unwrap().map(Result::unwrap).collect();
+    let entries = cache.iter().unwrap().map(Result::unwrap).collect();
     (dir, path, entries)
 }
 
@@ -296,7 +299,7 @@ fn corrupt_region_locates_the_corruption() {
         let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
         set(&path, at, bytes);
         let found = anatomy.region(region.number).unwrap().unwrap().doubts;
-        let told = |fault: &Fault| fault.at == region.at + word && fault.what == what;
+        let told = |fault: &Problem| fault.at == region.at + word && fault.what == what;
         assert!(found.iter().any(told), "{what}: {found:?}");
         set(&path, at, &before);
     }
@@ -490,7 +493,7 @@ fn ids_of_keys_are_decoded() {
     let path = dir.path().join("labels");
     let labels = Labels::open(&path).unwrap();
     for number in 0..500_u32 {
-        labels.get_or_insert(key(number)).unwrap();
+        labels.get_or_intern(key(number)).unwrap();
     }
     let anatomy = Anatomy::open(&path, None).unwrap();
     assert!(anatomy.layout().unwrap().numbered);

@@ -1,11 +1,10 @@
-//! Decoded instances, of which equal bytes give the same one.
+//! An LRU cache of decoded values, in which concurrent misses of the same bytes decode once.
 //!
-//! Knows when to decode, and who waits for whom; what is kept, and what goes first, the shelf knows.
-//! What the bytes mean is the caller's.
+//! Decides who decodes and who waits; `lru` decides what is kept and what is evicted first.
 
 mod flight;
+mod lru;
 mod options;
-mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -17,26 +16,26 @@ use std::time::Duration;
 
 use crate::lock::{ForkSafeMutex, ForkSafeMutexGuard};
 
-use crate::intern::decode::flight::{Flight, Pilot};
+use crate::intern::decode::flight::{Flight, Leader};
+use crate::intern::decode::lru::LruStore;
 use crate::intern::decode::options::Clock;
-use crate::intern::decode::shelf::Shelf;
 
+pub use crate::intern::decode::lru::DecodeStats;
 pub use crate::intern::decode::options::DecodeOptions;
-pub use crate::intern::decode::shelf::DecodeStats;
 
-/// What was decoded before: equal bytes give the same instance, while anyone holds it, and for some
-/// time longer.
+/// An LRU cache of decoded values: equal bytes give the same instance.
 ///
-/// For what a protocol repeats in every message, and which is worth more decoded than packed. A few
-/// instances are kept, those that were asked for last; one that had to go, but that somebody still
-/// holds, is found all the same. Unlike in a [`Pool`](crate::Pool) the memory has a bound whatever
-/// comes in, and what is shared is a value of any type.
+/// Use it for parts that a protocol repeats in every message and that are expensive to decode or to
+/// store twice. The cache keeps the most recently used instances, up to a
+/// [maximum](DecodeOptions::max_entries). It also finds an evicted instance as long as the program
+/// still holds a handle of it. Unlike a [`Pool`](crate::intern::Pool) it has a bounded size whatever
+/// the input, and it shares values of any type.
 ///
 /// # Route distinguishers of VPN routes
 ///
 /// ```
 /// use std::sync::{Arc, LazyLock};
-/// use mmapcache::{DecodeCache, DecodeOptions};
+/// use mmapcache::intern::{DecodeCache, DecodeOptions};
 ///
 /// #[derive(Debug)]
 /// struct RouteDistinguisher(Option<[u8; 8]>);
@@ -65,61 +64,61 @@ pub use crate::intern::decode::shelf::DecodeStats;
 ///
 /// # Concurrency
 ///
-/// One lock, which is held for a lookup and never while code of the caller runs. Of many threads that
-/// ask for the same new bytes at once, one decodes and the others wait for it; if it fails or
-/// panics, that is its own, and the next one tries. A decode function may use the cache for other
-/// bytes, but no two may wait for each other in a circle.
+/// One lock, held for each lookup and never while the caller's code runs. If several threads ask for
+/// the same new bytes at once, one decodes and the others wait for its result (single flight). If it
+/// fails or panics, only that thread sees the failure, and the next one tries. A decode function may
+/// use the cache for other bytes, but two of them must not wait for each other in a circle.
 ///
 /// # After a fork
 ///
-/// A forked child has what was kept and pinned at the fork, and goes on with it for itself; `fork`
-/// waits for the threads that are at work in a cache, which takes microseconds. What another thread
-/// of the parent was decoding, the child decodes itself.
+/// A forked child inherits the cached and pinned instances, and has its own cache from then on.
+/// `fork` waits for the threads that are inside a cache, which takes microseconds. The child itself
+/// decodes what another thread of the parent was decoding.
 ///
-/// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
-/// of a call of this cache, or a thread is stopped there. The child then does without the cache:
-/// everything is decoded each time, and nothing is found, kept or pinned.
+/// `fork` waits at most ten seconds, which passes only if a signal handler forks in the middle of a
+/// call of this cache, or a thread is stopped there. The child then does without the cache: it
+/// decodes everything each time, and finds, keeps and pins nothing.
 ///
 /// # Costs
 ///
-/// For each instance that is kept: its bytes once, and some 100 more for the order, the table and
-/// the counts. An instance that was evicted while somebody held it is remembered until it was
-/// dropped and some others were evicted after it.
+/// Each cached instance takes its encoded bytes once and about 100 bytes more for the order, the
+/// table and the counts. An instance that was evicted while the program held it takes an entry until
+/// it was dropped and some more evictions have happened.
 pub struct DecodeCache<T> {
-    shelf: ForkSafeMutex<Shelf<T>>,
-    /// Where age evicts.
+    store: ForkSafeMutex<LruStore<T>>,
+    /// `None` if age evicts nothing.
     clock: Option<Clock>,
-    number: options::Number<T>,
+    secondary_key: options::SecondaryKey<T>,
 }
 
-/// What there is to do for some bytes.
+/// The next step of a lookup.
 enum Step<T> {
     Found(Arc<T>),
     /// Another thread decodes them.
     Wait(Arc<Flight<T>>),
-    /// The caller decodes them; others wait for it, where there is a flight.
+    /// The caller decodes them; other threads wait for it if there is a flight.
     Decode(Option<Arc<Flight<T>>>),
 }
 
 impl<T> DecodeCache<T> {
-    /// A cache with the default options.
+    /// Makes a cache with the default options.
     pub fn new() -> Self {
         DecodeOptions::new().build()
     }
 
-    fn with_options(options: &DecodeOptions, number: options::Number<T>) -> Self {
+    fn with_options(options: &DecodeOptions, secondary_key: options::SecondaryKey<T>) -> Self {
         Self {
-            shelf: ForkSafeMutex::new(Shelf::new(options)),
+            store: ForkSafeMutex::new(LruStore::new(options)),
             clock: options.max_age.map(|_| options.clock.clone()),
-            number,
+            secondary_key,
         }
     }
 
-    /// The instance for some bytes, decoded now if there is none. O(1) but for decoding.
+    /// Returns the instance for these bytes; calls `decode` if there is none. O(1) without decoding.
     ///
     /// # Errors
     ///
-    /// What the decode function returns. Nothing is remembered of it.
+    /// Returns the error of `decode`. The cache stores nothing then.
     pub fn get_or_decode<E>(
         &self,
         packed: impl AsRef<[u8]>,
@@ -131,8 +130,8 @@ impl<T> DecodeCache<T> {
                 Step::Found(instance) => return Ok(instance),
                 Step::Wait(flight) => {
                     if let Some(instance) = flight.wait() {
-                        if let Some(mut shelf) = self.open() {
-                            shelf.count_hit();
+                        if let Some(mut store) = self.open() {
+                            store.count_hit();
                         }
                         return Ok(instance);
                     }
@@ -142,7 +141,7 @@ impl<T> DecodeCache<T> {
                         cache: self,
                         packed,
                         flight,
-                        is_over: false,
+                        completed: false,
                     };
                     return decode(packed).map(|decoded| attempt.succeed(decoded));
                 }
@@ -151,199 +150,201 @@ impl<T> DecodeCache<T> {
     }
 
     fn step(&self, packed: &[u8]) -> Step<T> {
-        let Some(mut shelf) = self.open() else {
+        let Some(mut store) = self.open() else {
             return Step::Decode(None);
         };
-        if let Some(instance) = shelf.find(packed) {
-            shelf.count_hit();
+        if let Some(instance) = store.find(packed) {
+            store.count_hit();
             return Step::Found(instance);
         }
-        if !shelf.is_on() {
-            shelf.count_miss();
+        if !store.is_on() {
+            store.count_miss();
             return Step::Decode(None);
         }
-        let flight = shelf.flights.get(packed);
-        match flight.map(|flight| (flight.pilot(), flight)) {
-            Some((Pilot::Other, flight)) => Step::Wait(Arc::clone(flight)),
-            // It asks itself for what it is decoding: it is to get an answer, or run out of stack.
-            Some((Pilot::Own, _)) => {
-                shelf.count_miss();
+        let flight = store.flights.get(packed);
+        match flight.map(|flight| (flight.leader(), flight)) {
+            Some((Leader::OtherThread, flight)) => Step::Wait(Arc::clone(flight)),
+            // The decode function asks for the bytes that it is decoding: waiting for itself would
+            // never end.
+            Some((Leader::ThisThread, _)) => {
+                store.count_miss();
                 Step::Decode(None)
             }
-            Some((Pilot::Gone, _)) | None => {
-                shelf.count_miss();
+            Some((Leader::Parent, _)) | None => {
+                store.count_miss();
                 let flight = Arc::new(Flight::new());
-                shelf.flights.insert(packed.into(), Arc::clone(&flight));
+                store.flights.insert(packed.into(), Arc::clone(&flight));
                 Step::Decode(Some(flight))
             }
         }
     }
 
-    /// The instance for some bytes, if there is one. O(1).
+    /// Returns the instance for these bytes, if there is one. O(1).
     pub fn get(&self, packed: impl AsRef<[u8]>) -> Option<Arc<T>> {
-        let mut shelf = self.open()?;
-        let found = shelf.find(packed.as_ref())?;
-        shelf.count_hit();
+        let mut store = self.open()?;
+        let found = store.find(packed.as_ref())?;
+        store.count_hit();
         Some(found)
     }
 
-    /// The instance with a number, if there is one, in a cache made by
-    /// [`build_numbered`](DecodeOptions::build_numbered). Of instances with the same number, the first
-    /// one is found as long as it is there. O(1).
-    pub fn get_by_number(&self, number: u64) -> Option<Arc<T>> {
-        let mut shelf = self.open()?;
-        let found = shelf.find_number(number)?;
-        shelf.count_hit();
+    /// Returns the instance with this secondary key, if there is one, in a cache made by
+    /// [`build_with_secondary_key`](DecodeOptions::build_with_secondary_key). If several instances
+    /// have the same secondary key, the first one has it as long as it is cached. O(1).
+    pub fn get_by_secondary_key(&self, secondary_key: u64) -> Option<Arc<T>> {
+        let mut store = self.open()?;
+        let found = store.find_by_secondary_key(secondary_key)?;
+        store.count_hit();
         Some(found)
     }
 
-    /// Keeps an instance for good: the known values of a small table, or, for no bytes at all, what
-    /// is to stand for nothing. Pinned instances are found even when the cache is
-    /// [off](DecodeCache::set_enabled).
+    /// Pins an instance: it is never evicted, and is found even while the cache is
+    /// [off](DecodeCache::set_enabled). Pin the known values of a small table, or, under empty bytes,
+    /// the value that stands for an absent field.
     ///
-    /// Returns the instance that is pinned now: the one that there is for these bytes, if there is
-    /// one, and not the one that was given.
+    /// Returns the instance that is pinned now: if there already is one for these bytes, that one
+    /// instead of `instance`.
     pub fn pin(&self, packed: impl AsRef<[u8]>, instance: T) -> Arc<T> {
         let instance = Arc::new(instance);
-        let number = (self.number)(&instance);
+        let secondary_key = (self.secondary_key)(&instance);
         match self.open() {
-            Some(mut shelf) => shelf.pin(packed.as_ref(), instance, number),
+            Some(mut store) => store.pin(packed.as_ref(), instance, secondary_key),
             None => instance,
         }
     }
 
-    /// Turns the cache off, or on again. While it is off, everything that is not pinned is decoded
-    /// each time and nothing is kept; what was kept before is found again afterwards.
+    /// Turns the cache off, or on again. While it is off, every call decodes, except for pinned
+    /// instances, and nothing is stored. Instances that were cached before are found again afterwards.
     pub fn set_enabled(&self, enabled: bool) {
-        if let Some(mut shelf) = self.open() {
-            shelf.set_on(enabled);
+        if let Some(mut store) = self.open() {
+            store.set_on(enabled);
         }
     }
 
-    /// Whether the cache is on, as it is at first.
+    /// Returns whether the cache is on. It is on when made.
     pub fn is_enabled(&self) -> bool {
-        self.open().is_some_and(|shelf| shelf.is_on())
+        self.open().is_some_and(|store| store.is_on())
     }
 
-    /// Evicts what nobody has asked for since too long, down to the minimum. This also happens
-    /// whenever an instance is added.
+    /// Evicts the instances that were unused for longer than [`DecodeOptions::max_age`], down to
+    /// [`DecodeOptions::min_entries`]. Adding an instance does this too.
     pub fn expire(&self) {
-        if let Some(mut shelf) = self.open() {
-            shelf.expire();
+        if let Some(mut store) = self.open() {
+            store.expire();
         }
     }
 
-    /// Evicts everything but what is pinned. What somebody holds is found as before.
+    /// Evicts everything that is not pinned. Instances that the program still holds are found as
+    /// before.
     pub fn clear(&self) {
-        if let Some(mut shelf) = self.open() {
-            shelf.clear();
+        if let Some(mut store) = self.open() {
+            store.clear();
         }
     }
 
-    /// Instances that are kept, pinned ones too.
+    /// Returns the number of cached instances, pinned ones included.
     pub fn len(&self) -> usize {
         let stats = self.stats();
         stats.entries + stats.pinned
     }
 
-    /// Whether nothing is kept.
+    /// Returns whether nothing is cached.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Hits, misses, evictions. O(1).
+    /// Returns the counters: hits, misses, evictions and others. O(1).
     pub fn stats(&self) -> DecodeStats {
         self.open()
-            .map_or_else(DecodeStats::default, |shelf| shelf.stats())
+            .map_or_else(DecodeStats::default, |store| store.stats())
     }
 
-    /// The shelf at this time; none in a forked child that lost it. The clock is the caller's, so it
-    /// is looked at before the lock is taken.
+    /// Locks the store and sets its time. `None` in a forked child that lost it. The clock is the
+    /// caller's code, so it is read before the lock is taken.
     fn open(&self) -> Option<Open<'_, T>> {
         let now = self.clock.as_ref().map_or(Duration::ZERO, Clock::now);
-        let mut shelf = self.shelf.lock().ok()?;
-        shelf.set_time(now);
+        let mut store = self.store.lock().ok()?;
+        store.set_time(now);
         Some(Open {
-            shelf,
-            gone: Vec::new(),
+            store,
+            deferred_drops: Vec::new(),
         })
     }
 }
 
-/// The shelf, locked. What had to go is dropped when it is locked no more, for that runs the code
-/// of those whose instances they are.
+/// The locked store. Evicted instances are dropped after it is unlocked, because dropping them runs
+/// the caller's code.
 struct Open<'a, T> {
     // Dropped in this order.
-    shelf: ForkSafeMutexGuard<'a, Shelf<T>>,
-    gone: Vec<Arc<T>>,
+    store: ForkSafeMutexGuard<'a, LruStore<T>>,
+    deferred_drops: Vec<Arc<T>>,
 }
 
 impl<T> Deref for Open<'_, T> {
-    type Target = Shelf<T>;
+    type Target = LruStore<T>;
 
-    fn deref(&self) -> &Shelf<T> {
-        &self.shelf
+    fn deref(&self) -> &LruStore<T> {
+        &self.store
     }
 }
 
 impl<T> DerefMut for Open<'_, T> {
-    fn deref_mut(&mut self) -> &mut Shelf<T> {
-        &mut self.shelf
+    fn deref_mut(&mut self) -> &mut LruStore<T> {
+        &mut self.store
     }
 }
 
 impl<T> Drop for Open<'_, T> {
     fn drop(&mut self) {
-        self.gone = take(&mut self.shelf.gone);
+        self.deferred_drops = take(&mut self.store.deferred_drops);
     }
 }
 
-/// A decoding by this thread. Dropped without success it lets the others try.
+/// A decoding by this thread. Dropping it without success completes the flight as failed.
 struct Attempt<'a, T> {
     cache: &'a DecodeCache<T>,
     packed: &'a [u8],
     flight: Option<Arc<Flight<T>>>,
-    is_over: bool,
+    completed: bool,
 }
 
 impl<T> Attempt<'_, T> {
     fn succeed(mut self, decoded: T) -> Arc<T> {
         let decoded = Arc::new(decoded);
-        let number = (self.cache.number)(&decoded);
-        let mut shelf = self.cache.open();
-        let instance = match &mut shelf {
-            Some(shelf) => shelf.insert(self.packed, decoded, number),
+        let secondary_key = (self.cache.secondary_key)(&decoded);
+        let mut store = self.cache.open();
+        let instance = match &mut store {
+            Some(store) => store.insert(self.packed, decoded, secondary_key),
             None => decoded,
         };
-        self.land(shelf, Some(&instance));
+        self.complete(store, Some(&instance));
         instance
     }
 
-    fn land(&mut self, shelf: Option<Open<'_, T>>, instance: Option<&Arc<T>>) {
-        self.is_over = true;
+    fn complete(&mut self, store: Option<Open<'_, T>>, instance: Option<&Arc<T>>) {
+        self.completed = true;
         let Some(flight) = self.flight.take() else {
             return;
         };
-        if let Some(mut shelf) = shelf {
-            // In one go with the insertion: nobody decodes again what is there. In a forked child
-            // another thread may have begun anew.
-            let is_this = |there: &Arc<_>| Arc::ptr_eq(there, &flight);
-            if shelf.flights.get(self.packed).is_some_and(is_this) {
-                shelf.flights.remove(self.packed);
+        if let Some(mut store) = store {
+            // Under the same lock as the insertion, so that no thread decodes these bytes again. In
+            // a forked child another thread may have begun a new flight.
+            let is_this = |current: &Arc<_>| Arc::ptr_eq(current, &flight);
+            if store.flights.get(self.packed).is_some_and(is_this) {
+                store.flights.remove(self.packed);
             }
         }
-        flight.land(instance.cloned());
+        flight.complete(instance.cloned());
     }
 }
 
 impl<T> Drop for Attempt<'_, T> {
     fn drop(&mut self) {
-        if !self.is_over {
-            let mut shelf = self.cache.open();
-            if let Some(shelf) = &mut shelf {
-                shelf.count_failure();
+        if !self.completed {
+            let mut store = self.cache.open();
+            if let Some(store) = &mut store {
+                store.count_failure();
             }
-            self.land(shelf, None);
+            self.complete(store, None);
         }
     }
 }

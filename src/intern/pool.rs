@@ -1,7 +1,7 @@
-//! A pool of values of which each is held once, and found by its bytes.
+//! A pool that stores each byte string once.
 //!
-//! Knows which shard a value belongs to; what is in a shard, and when it goes, the shard decides.
-//! A pool has no file: what is to stay after the process has labels.
+//! Picks the shard of a value; the shard finds, adds and removes it. A pool has no file: `labels`
+//! intern durably.
 
 mod budget;
 mod entry;
@@ -31,33 +31,33 @@ use crate::intern::pool::shard::Shard;
 pub use crate::intern::pool::handle::Interned;
 pub use crate::intern::pool::hasher::StoredHash;
 pub use crate::intern::pool::options::{PoolOptions, Retention};
-pub use crate::intern::pool::stats::{PoolStats, Top, TopBy};
+pub use crate::intern::pool::stats::{PoolStats, TopBy, TopEntry};
 pub use crate::intern::pool::typed::{TypedInterned, TypedPool};
 
-/// Equal values, held once: whoever interns one gets the same handle, one pointer wide.
+/// A pool of byte strings: equal values share one handle, one pointer wide.
 ///
-/// For what comes again and again within one process: topics, host names, attributes of routes.
-/// Handles are compared by their address and hashed without looking at the value; see [`Interned`].
-/// What a number is to stand for, in every process and after every restart, is a label:
+/// Use it for values that recur within one process: topics, host names, attributes of routes.
+/// Handles are compared by their address and hashed without reading the value; see [`Interned`].
+/// For ids that are the same in every process and after every restart, use
 /// [`Labels`](crate::Labels).
 ///
 /// # Topics of a publish/subscribe mesh
 ///
 /// ```
 /// use std::collections::{HashMap, HashSet};
-/// use mmapcache::{Interned, PoolOptions, Retention};
+/// use mmapcache::intern::{Interned, PoolOptions, Retention};
 ///
-/// // Topics that nobody subscribes to any more are forgotten.
+/// // A topic is removed when its last subscriber is.
 /// let pool = PoolOptions::new().retention(Retention::UntilReleased).build();
 /// let mut mesh: HashMap<Interned, HashSet<u32>> = HashMap::new();
 /// for (peer, topic) in [(1, "blocks"), (2, "blocks"), (1, "attestations")] {
 ///     mesh.entry(pool.intern(topic)).or_default().insert(peer);
 /// }
 ///
-/// // A message came in: its topic is bytes of a buffer, and nothing is copied to find its peers.
-/// let topic = pool.lookup(b"blocks").expect("somebody subscribed");
+/// // A message arrived: its topic is a part of the buffer, and finding its peers copies nothing.
+/// let topic = pool.get(b"blocks").expect("a subscriber");
 /// assert_eq!(mesh[&topic].len(), 2);
-/// assert_eq!(pool.lookup("never heard of"), None);
+/// assert_eq!(pool.get("never heard of"), None);
 ///
 /// drop((mesh, topic));
 /// assert!(pool.is_empty());
@@ -65,27 +65,28 @@ pub use crate::intern::pool::typed::{TypedInterned, TypedPool};
 ///
 /// # Concurrency
 ///
-/// The pool is in shards with a lock each, which is held while a table is searched. Threads that
-/// intern the same value at once get the same handle. Clones take no lock; nor do drops, but that
-/// of a value's last handle where it is [`UntilReleased`](Retention::UntilReleased): whether the
-/// value goes, or was interned again at that moment, is decided under the lock.
+/// The pool has shards with a lock each, held while a table is searched. Threads that intern the same
+/// value at once get the same handle. Cloning a handle takes no lock. Dropping one takes no lock
+/// either, except for the last handle of a value under
+/// [`UntilReleased`](Retention::UntilReleased): the lock decides whether the value is removed or was
+/// interned again at that moment.
 ///
 /// # After a fork
 ///
-/// A forked child has the pool as it was at the fork, with handles that are equal to those of later
-/// calls, and goes on with it; from then on, parent and child each have their own. `fork` waits for
-/// the threads that are at work in a pool, which takes microseconds. What handles other threads of
-/// the parent had, the child counts as held for good.
+/// A forked child inherits the pool and its handles, which stay equal to those of later calls; from
+/// then on, parent and child each have their own pool. `fork` waits for the threads that are inside a
+/// pool, which takes microseconds. The child never drops the handles that other threads of the parent
+/// held.
 ///
-/// After ten seconds a fork waits no longer. That happens where a signal handler forks in the middle
-/// of a call of this pool, or a thread is stopped there. The child then does without that part of
-/// the pool: [`try_intern`](Pool::try_intern) is [`PoolError::Forked`] for values that belong there,
-/// and everything else passes over it. Handles stay valid.
+/// `fork` waits at most ten seconds, which passes only if a signal handler forks in the middle of a
+/// call of this pool, or a thread is stopped there. The child then does without that part of the
+/// pool: [`try_intern`](Pool::try_intern) returns [`PoolError::Forked`] for values that belong there,
+/// and all other calls skip it. Handles stay valid.
 ///
 /// # Costs
 ///
-/// A value takes 48 bytes and its own, rounded up to eight, in one allocation, and 10 to 21 bytes of
-/// a table. Values may be of any length, and empty.
+/// A value takes 48 bytes plus its length, rounded up to eight, in one allocation, and 10 to 21 bytes
+/// of a table. Values may be of any length, and empty.
 pub struct Pool {
     seed: u64,
     retention: Retention,
@@ -93,7 +94,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool that keeps its values, without a limit.
+    /// Makes a pool that keeps its values for ever, without a size limit.
     pub fn new() -> Self {
         PoolOptions::new().build()
     }
@@ -108,12 +109,13 @@ impl Pool {
         }
     }
 
-    /// The handle of a value, which is added if it is not there. O(1).
+    /// Returns the handle of a value, and adds the value if it is new. O(1).
     ///
     /// # Panics
     ///
-    /// Where the pool has a [limit](PoolOptions::max_bytes), and the value is new and does not fit:
-    /// there, use [`try_intern`](Pool::try_intern). It panics where that returns any error.
+    /// Panics if [`try_intern`](Pool::try_intern) returns an error: if the pool has a
+    /// [limit](PoolOptions::max_bytes) and a new value does not fit, or
+    /// [after a fork](Pool#after-a-fork). Use `try_intern` for a pool with a limit.
     #[inline]
     pub fn intern(&self, value: impl AsRef<[u8]>) -> Interned {
         match self.try_intern(value) {
@@ -122,11 +124,12 @@ impl Pool {
         }
     }
 
-    /// The handle of a value, which is added if it is not there and fits. O(1).
+    /// Returns the handle of a value, and adds the value if it is new and fits. O(1).
     ///
     /// # Errors
     ///
-    /// [`PoolError::Full`], never without a limit; [`PoolError::Forked`], only
+    /// Returns [`PoolError::Full`] if the value is new and exceeds the
+    /// [limit](PoolOptions::max_bytes), and [`PoolError::Forked`] only
     /// [after a fork](Pool#after-a-fork).
     #[inline]
     pub fn try_intern(&self, value: impl AsRef<[u8]>) -> Result<Interned, PoolError> {
@@ -135,15 +138,15 @@ impl Pool {
         self.shard(hash).intern(hash, value)
     }
 
-    /// The handle of a value that is there. O(1).
+    /// Returns the handle of a value, if the pool has the value. O(1).
     #[inline]
-    pub fn lookup(&self, value: impl AsRef<[u8]>) -> Option<Interned> {
+    pub fn get(&self, value: impl AsRef<[u8]>) -> Option<Interned> {
         let value = value.as_ref();
         let hash = self.hash(value);
-        self.shard(hash).lookup(hash, value)
+        self.shard(hash).get(hash, value)
     }
 
-    /// Values that are there now.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.shards
             .iter()
@@ -152,33 +155,33 @@ impl Pool {
             .sum()
     }
 
-    /// Whether no value is there.
+    /// Returns whether the pool has no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How long values are kept.
+    /// Returns how long values are kept.
     pub fn retention(&self) -> Retention {
         self.retention
     }
 
-    /// Calls a function with each value, in the order of the tables: with the same
+    /// Calls `visit` with each value, in the order of the tables: with the same
     /// [seed](PoolOptions::seed), and values interned in the same order, the same in every run.
     ///
-    /// No lock is held meanwhile, and the function may use the pool. It is called once with what is
-    /// there from beginning to end, and at most once with what comes or goes.
-    pub fn for_each(&self, mut look: impl FnMut(&Interned)) {
+    /// `visit` may use the pool: no lock is held. A value that is in the pool during the whole call is
+    /// visited once; one that is added or removed during it, at most once.
+    pub fn for_each(&self, mut visit: impl FnMut(&Interned)) {
         for shard in &self.shards {
             let Ok(state) = shard.lock() else {
                 continue;
             };
             let handles: Vec<_> = state.table.iter().map(Interned::adopt).collect();
             drop(state);
-            handles.iter().for_each(&mut look);
+            handles.iter().for_each(&mut visit);
         }
     }
 
-    /// Hits, misses, bytes. O(1).
+    /// Returns the counters: hits, misses, entries, bytes. O(1).
     pub fn stats(&self) -> PoolStats {
         let mut stats = PoolStats::default();
         for shard in &self.shards {
@@ -189,39 +192,40 @@ impl Pool {
         stats
     }
 
-    /// The `count` values with the most handles, or that were asked for most; of equal ones, those
-    /// first whose bytes come first. O(n): each shard is locked while all of it is looked at.
-    pub fn top(&self, count: usize, by: TopBy) -> Vec<Top> {
+    /// Returns the `count` values with the most handles, or the most uses, in descending order; ties in
+    /// the order of their bytes. O(n): locks one shard after the other while it reads all of it.
+    pub fn top(&self, count: usize, by: TopBy) -> Vec<TopEntry> {
         stats::top(self.shards.iter().map(Arc::as_ref), count, by)
     }
 
-    /// Forgets all values, and says how many there were.
+    /// Removes all values. Returns how many there were.
     ///
-    /// Handles that are still held stay valid, as do their bytes, but the pool does not know them
-    /// any more: what is interned again gets a new handle, which is not equal to the old one.
-    /// Values go shard by shard; what others intern meanwhile is forgotten, or is not.
+    /// Handles stay valid, as do their bytes, but the pool no longer has the values: interning one
+    /// again makes a new handle, which is not equal to the old one. Values are removed shard by
+    /// shard; a value that another thread interns during the call is removed or not.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Kept`], but in a pool made with [`Retention::UntilReset`]: others promise that
-    /// handles stay equal to those of later calls. [`PoolError::Forked`], only
-    /// [after a fork](Pool#after-a-fork); what comes before the lost part is forgotten then.
+    /// Returns [`PoolError::Retained`] unless the pool was made with [`Retention::UntilReset`], because
+    /// the other policies promise that handles stay equal to those of later calls. Returns
+    /// [`PoolError::Forked`] only [after a fork](Pool#after-a-fork); the shards before the lost one
+    /// are empty then.
     pub fn reset(&self) -> Result<usize, PoolError> {
         if self.retention != Retention::UntilReset {
             let until = self.retention.until();
-            return Err(PoolError::Kept { until });
+            return Err(PoolError::Retained { until });
         }
-        let mut forgotten = 0;
+        let mut removed = 0;
         for shard in &self.shards {
             // The table is freed without its lock.
             let table = shard.reset().map_err(|Abandoned| PoolError::Forked)?;
-            forgotten += table.len();
+            removed += table.len();
         }
-        Ok(forgotten)
+        Ok(removed)
     }
 
-    /// Gives back memory that nobody needs: spare room of the tables and, where values stay until
-    /// a [`reset`](Pool::reset), those that nobody has a handle of. Returns how many were forgotten.
+    /// Releases unused memory: spare room of the tables and, under [`Retention::UntilReset`], the
+    /// values that have no handle. Returns how many values it removed.
     pub fn shrink(&self) -> usize {
         self.shards.iter().map(|shard| shard.shrink().len()).sum()
     }
@@ -231,7 +235,7 @@ impl Pool {
         xxh3_64_with_seed(value, self.seed)
     }
 
-    /// The shard of a hash, by bits that its table does not begin with.
+    /// Returns the shard of a hash, by bits that the search of its table does not start with.
     #[inline]
     fn shard(&self, hash: u64) -> &Arc<Shard> {
         &self.shards[(hash >> 48) as usize & (self.shards.len() - 1)]

@@ -1,32 +1,29 @@
 //! The id of a label.
-//!
-//! A number and nothing else: it does not know whose label it stands for, nor whether there is one.
 
 use std::fmt;
 
-/// What a label is called for short: the same in every process and after every restart, and never
-/// another label's.
+/// The id of a label: the same in every process and after every restart, and never another label's.
 ///
-/// Ids count up from 0 in the order in which labels were first inserted. They mean nothing without
-/// the [`Labels`](crate::Labels) that gave them. With the feature `serde` they are serialised as
-/// plain numbers.
+/// Ids count up from 0 in the order in which labels were first inserted. An id only has a meaning with
+/// the [`Labels`](crate::Labels) that assigned it. With the feature `serde` it is serialised as a plain
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
 pub struct LabelId(u32);
 
 impl LabelId {
-    /// The id of a number, as [`LabelId::number`] gave it once.
+    /// Makes an id from the result of [`LabelId::number`].
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// The number: below 2^31.
+    /// Returns the number, which is below 2^31 for an assigned id.
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// The id of an entry by the engine's number, which counts from 1.
+    /// Makes an id from the engine's id of an entry, which counts from 1.
     pub(crate) fn from_engine(number: u64) -> Self {
         Self((number - 1) as u32)
     }

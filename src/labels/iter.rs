@@ -1,6 +1,4 @@
-//! All labels, in the order of their ids.
-//!
-//! Knows which ids there are and passes over those that nobody has.
+//! Iterates over all labels in the order of their ids, and skips gaps.
 
 use std::fmt;
 
@@ -9,14 +7,14 @@ use crate::engine::ids::{self, IdTally};
 use crate::error::Result;
 use crate::labels::id::LabelId;
 
-/// The labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
+/// Iterates over the labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
 pub struct LabelIter<'a> {
     cache: &'a MmapCache,
-    /// The number of the next label, and the last one.
+    /// The engine's id of the next label, and of the last one.
     next: u64,
     last: u64,
     tally: IdTally,
-    /// Labels that were found.
+    /// Number of labels found.
     found: u64,
     label: Vec<u8>,
 }
@@ -45,12 +43,11 @@ impl<'a> LabelIter<'a> {
         })
     }
 
-    /// The next label, borrowed from a buffer that the next call uses again: listing without
-    /// allocations.
+    /// Returns the next label, borrowed from a buffer that the next call overwrites. Does not allocate.
     ///
     /// # Errors
     ///
-    /// As the iterator's items.
+    /// Returns the errors of the iterator's items; see [`Labels::iter`](crate::Labels::iter).
     pub fn next_borrowed(&mut self) -> Option<Result<(LabelId, &[u8])>> {
         while self.next <= self.last {
             let number = self.next;
@@ -68,7 +65,7 @@ impl<'a> LabelIter<'a> {
                 }
             }
         }
-        // Compared once: the next call finds the end behind it.
+        // Compared once: the next call returns `None`.
         if self.next > self.last.saturating_add(1) {
             return None;
         }

@@ -29,25 +29,25 @@ fn ids_follow_first_insertion() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
     for i in 0..5_000 {
-        assert_eq!(labels.get_or_insert(text(i)).unwrap().number(), i);
+        assert_eq!(labels.get_or_intern(text(i)).unwrap().number(), i);
     }
     for labels in [labels, open(&dir)] {
         assert_eq!(labels.len(), 5_000);
         for i in 0..5_000 {
             let id = LabelId::new(i);
             assert_eq!(labels.get(text(i)).unwrap(), Some(id));
-            assert_eq!(labels.get_or_insert(text(i)).unwrap(), id);
-            assert_eq!(labels.get_str_by_id(id).unwrap(), Some(text(i)));
+            assert_eq!(labels.get_or_intern(text(i)).unwrap(), id);
+            assert_eq!(labels.resolve_str(id).unwrap(), Some(text(i)));
         }
-        assert_eq!(labels.get_by_id(LabelId::new(5_000)).unwrap(), None);
-        assert_eq!(labels.get_by_id(LabelId::new(u32::MAX)).unwrap(), None);
+        assert_eq!(labels.resolve(LabelId::new(5_000)).unwrap(), None);
+        assert_eq!(labels.resolve(LabelId::new(u32::MAX)).unwrap(), None);
         assert!(!labels.contains("never seen").unwrap());
         let listed: Vec<_> = labels.iter().unwrap().map(Result::unwrap).collect();
         let known: Vec<_> = (0..5_000)
             .map(|i| (LabelId::new(i), text(i).into_bytes()))
             .collect();
         assert_eq!(listed, known);
-        assert!(labels.verify().unwrap().is_clean());
+        assert!(labels.verify().run().unwrap().is_clean());
     }
 }
 
@@ -61,28 +61,25 @@ fn labels_are_bytes_of_any_length() {
         .map(|len| (0..len).map(|at| (at * len) as u8).collect())
         .chain([long, b"\xff\xfe".to_vec(), b"nul\0inside".to_vec()])
         .collect();
-    let ids = labels.get_or_insert_many(&all).unwrap();
+    let ids = labels.get_or_intern_many(&all).unwrap();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), all.len());
     let mut buffer = b"what was there before".to_vec();
     for (id, label) in ids.iter().zip(&all) {
-        assert!(labels.get_by_id_into(*id, &mut buffer).unwrap());
+        assert!(labels.resolve_into(*id, &mut buffer).unwrap());
         assert_eq!(&buffer, label);
         assert_eq!(labels.get(label).unwrap(), Some(*id));
     }
     let not_text = labels.get("\u{0}").unwrap();
     assert!(not_text.is_some(), "one byte, zero, was the first label");
     let id = labels.get(b"\xff\xfe").unwrap().unwrap();
-    assert!(matches!(
-        labels.get_str_by_id(id),
-        Err(Error::NotText { .. })
-    ));
+    assert!(matches!(labels.resolve_str(id), Err(Error::NotText { .. })));
     for refused in [Vec::new(), vec![0; 65_536]] {
         assert!(matches!(
-            labels.get_or_insert(&refused),
+            labels.get_or_intern(&refused),
             Err(Error::KeyLength { .. })
         ));
     }
-    assert!(labels.verify().unwrap().is_clean());
+    assert!(labels.verify().run().unwrap().is_clean());
 }
 
 // No operation deletes, overwrites or clears a label.
@@ -90,7 +87,7 @@ fn labels_are_bytes_of_any_length() {
 fn labels_can_never_be_changed() {
     let dir = tempfile::tempdir().unwrap();
     let labels = open(&dir);
-    let id = labels.get_or_insert("kept").unwrap();
+    let id = labels.get_or_intern("kept").unwrap();
     let cache = MmapCache::open(labels.path()).unwrap();
     let append_only = |error: Error| matches!(error, Error::AppendOnly { .. });
     assert!(append_only(cache.put(b"kept", b"").unwrap_err()));
@@ -104,14 +101,14 @@ fn labels_can_never_be_changed() {
     ));
     cache.put(b"by the other door", b"").unwrap();
     cache.compact().unwrap();
-    assert_eq!(labels.get_by_id(id).unwrap().as_deref(), Some(&b"kept"[..]));
+    assert_eq!(labels.resolve(id).unwrap().as_deref(), Some(&b"kept"[..]));
     assert_eq!(
         labels.get("by the other door").unwrap(),
         Some(LabelId::new(1))
     );
     let keys: Vec<_> = cache.keys().unwrap().map(Result::unwrap).collect();
     assert_eq!(keys, [b"kept".to_vec(), b"by the other door".to_vec()]);
-    assert!(cache.verify().unwrap().is_clean());
+    assert!(cache.verify().run().unwrap().is_clean());
 }
 
 #[test]
@@ -133,16 +130,16 @@ fn exhausted_ids_take_nothing() {
     options.max_entries(100);
     let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
     for i in 0..100 {
-        labels.get_or_insert(text(i)).unwrap();
+        labels.get_or_intern(text(i)).unwrap();
     }
     for _ in 0..3 {
-        let refused = labels.get_or_insert("one too many");
+        let refused = labels.get_or_intern("one too many");
         assert!(matches!(
             refused,
             Err(Error::IdsExhausted { limit: 100, .. })
         ));
     }
-    assert_eq!(labels.get_or_insert(text(99)).unwrap().number(), 99);
+    assert_eq!(labels.get_or_intern(text(99)).unwrap().number(), 99);
     assert_eq!(labels.len(), 100);
 }
 
@@ -152,7 +149,7 @@ fn check_damage_before_a_label(back: usize) {
     let dir = tempfile::tempdir().unwrap();
     let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
     for i in 0..10 {
-        labels.get_or_insert(text(i)).unwrap();
+        labels.get_or_intern(text(i)).unwrap();
     }
     labels.flush().unwrap();
     let heap = dir.path().join("labels.heap");
@@ -163,14 +160,14 @@ fn check_damage_before_a_label(back: usize) {
     bytes[at.unwrap() - back] ^= 0x10;
     std::fs::write(&heap, &bytes).unwrap();
 
-    assert_eq!(labels.get_by_id(LabelId::new(4)).unwrap(), None);
+    assert_eq!(labels.resolve(LabelId::new(4)).unwrap(), None);
     assert_eq!(labels.get(text(4)).unwrap(), None);
-    let next = labels.get_str_by_id(LabelId::new(5)).unwrap();
+    let next = labels.resolve_str(LabelId::new(5)).unwrap();
     assert_eq!(next, Some(text(5)));
-    let again = labels.get_or_insert(text(4)).unwrap();
+    let again = labels.get_or_intern(text(4)).unwrap();
     assert_eq!(again.number(), 10);
-    assert_eq!(labels.get_by_id(LabelId::new(4)).unwrap(), None);
-    assert_eq!(labels.get_str_by_id(again).unwrap(), Some(text(4)));
+    assert_eq!(labels.resolve(LabelId::new(4)).unwrap(), None);
+    assert_eq!(labels.resolve_str(again).unwrap(), Some(text(4)));
     // Where the damaged label could not be found to be given up, it is still counted: then the
     // listing says that one is missing.
     let (listed, failed): (Vec<_>, Vec<_>) = labels.iter().unwrap().partition(Result::is_ok);
@@ -202,18 +199,15 @@ fn ids_outlast_growth_and_recovery() {
     let check = |count: u32| {
         for i in 0..count {
             assert_eq!(labels.get(text(i)).unwrap(), Some(LabelId::new(i)), "{i}");
-            assert_eq!(
-                labels.get_str_by_id(LabelId::new(i)).unwrap(),
-                Some(text(i))
-            );
+            assert_eq!(labels.resolve_str(LabelId::new(i)).unwrap(), Some(text(i)));
         }
-        let report = labels.verify().unwrap();
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = labels.verify().run().unwrap();
+        assert!(report.is_clean(), "{:?}", report.problems);
     };
     let mut count = 0;
     for _ in 0..4 {
         for _ in 0..300 {
-            labels.get_or_insert(text(count)).unwrap();
+            labels.get_or_intern(text(count)).unwrap();
             count += 1;
         }
         check(count);
@@ -225,7 +219,7 @@ fn ids_outlast_growth_and_recovery() {
     generation
         .header()
         .corrupt(crate::format::index::word::COUNTERS, u64::MAX);
-    let next = labels.get_or_insert("after it").unwrap().number();
+    let next = labels.get_or_intern("after it").unwrap().number();
     assert!(next >= count, "{next} is another's");
     check(count);
 }
@@ -236,7 +230,7 @@ fn shortened_roster_repeats_no_id() {
     let dir = tempfile::tempdir().unwrap();
     let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
     for i in 0..20 {
-        labels.get_or_insert(text(i)).unwrap();
+        labels.get_or_intern(text(i)).unwrap();
     }
     let generation = labels.cache.handle().generation.load_full();
     let mut counters = generation.header().counters();
@@ -245,13 +239,10 @@ fn shortened_roster_repeats_no_id() {
         counters.occupied = shorter;
         generation.header().entry_words().set_counters(&counters);
     }
-    let next = labels.get_or_insert("new").unwrap().number();
+    let next = labels.get_or_intern("new").unwrap().number();
     assert!(next >= 20, "{next} is another's");
     for i in 0..20 {
-        assert_eq!(
-            labels.get_str_by_id(LabelId::new(i)).unwrap(),
-            Some(text(i))
-        );
+        assert_eq!(labels.resolve_str(LabelId::new(i)).unwrap(), Some(text(i)));
     }
 }
 
@@ -261,7 +252,7 @@ fn repair_without_index_keeps_ids() {
     let path = dir.path().join("labels");
     let labels = Labels::open_with(&path, &tiny()).unwrap();
     for i in 0..500 {
-        labels.get_or_insert(text(i)).unwrap();
+        labels.get_or_intern(text(i)).unwrap();
     }
     drop(labels);
     std::fs::remove_file(&path).unwrap();
@@ -275,17 +266,14 @@ fn repair_without_index_keeps_ids() {
     let labels = Labels::open(&path).unwrap();
     for i in 0..500 {
         assert_eq!(labels.get(text(i)).unwrap(), Some(LabelId::new(i)));
-        assert_eq!(
-            labels.get_str_by_id(LabelId::new(i)).unwrap(),
-            Some(text(i))
-        );
+        assert_eq!(labels.resolve_str(LabelId::new(i)).unwrap(), Some(text(i)));
     }
-    let next = labels.get_or_insert("next").unwrap().number();
+    let next = labels.get_or_intern("next").unwrap().number();
     assert!(
         (500..510).contains(&next),
         "behind all that may have been given: {next}"
     );
-    assert!(labels.verify().unwrap().is_clean());
+    assert!(labels.verify().run().unwrap().is_clean());
 }
 
 // Ids that may have been given stay unused through rewriting and repair.
@@ -295,7 +283,7 @@ fn reserved_ids_survive_repair_unused() {
     let path = dir.path().join("labels");
     let labels = Labels::open_with(&path, &tiny()).unwrap();
     for i in 0..10 {
-        labels.get_or_insert(text(i)).unwrap();
+        labels.get_or_intern(text(i)).unwrap();
     }
     let reserved = 16;
     let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
@@ -323,7 +311,7 @@ fn reserved_ids_survive_repair_unused() {
     crate::engine::Repair::new(&path).run().unwrap();
     let labels = Labels::open(&path).unwrap();
     assert_eq!(
-        u64::from(labels.get_or_insert("new").unwrap().number()),
+        u64::from(labels.get_or_intern("new").unwrap().number()),
         reserved
     );
     assert_eq!(labels.iter().unwrap().count(), 11);
@@ -341,12 +329,12 @@ fn reserved_ids_survive_growth_unused() {
         generation.header().corrupt(counters, u64::MAX);
     };
     for i in 0..15 {
-        labels.get_or_insert(text(i)).unwrap();
+        labels.get_or_intern(text(i)).unwrap();
     }
     spoil();
     assert_eq!(
         labels
-            .get_or_insert("the last of the region")
+            .get_or_intern("the last of the region")
             .unwrap()
             .number(),
         16
@@ -354,7 +342,7 @@ fn reserved_ids_survive_growth_unused() {
     assert_eq!(labels.cache.stats().unwrap().slots, 16);
     // The index is made anew, with ids left out at its end, and then larger.
     spoil();
-    assert_eq!(labels.get_or_insert("new").unwrap().number(), 24);
+    assert_eq!(labels.get_or_intern("new").unwrap().number(), 24);
     assert_eq!(labels.cache.stats().unwrap().slots, 32);
 }
 
@@ -376,11 +364,11 @@ fn stopped_insertion_leaves_ids_dense() {
             let path = dir.path().join("labels");
             let labels = Labels::open_with(&path, &tiny()).unwrap();
             for i in 0..before {
-                labels.get_or_insert(text(i)).unwrap();
+                labels.get_or_intern(text(i)).unwrap();
             }
             failpoint::set(step);
             let inserted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                labels.get_or_insert(text(before))
+                labels.get_or_intern(text(before))
             }));
             let is_over = failpoint::clear();
             drop(labels);
@@ -388,16 +376,16 @@ fn stopped_insertion_leaves_ids_dense() {
             if let Ok(inserted) = inserted {
                 assert_eq!(inserted.unwrap().number(), before);
             }
-            assert_eq!(labels.get_or_insert(text(before)).unwrap().number(), before);
-            assert_eq!(labels.get_or_insert("next").unwrap().number(), before + 1);
+            assert_eq!(labels.get_or_intern(text(before)).unwrap().number(), before);
+            assert_eq!(labels.get_or_intern("next").unwrap().number(), before + 1);
             let listed: Vec<_> = labels
                 .iter()
                 .unwrap()
                 .map(|it| it.unwrap().0.number())
                 .collect();
             assert_eq!(listed, (0..before + 2).collect::<Vec<_>>());
-            let report = labels.verify().unwrap();
-            assert!(report.is_clean(), "step {step}: {:?}", report.faults);
+            let report = labels.verify().run().unwrap();
+            assert!(report.is_clean(), "step {step}: {:?}", report.problems);
             if is_over {
                 break;
             }
@@ -459,10 +447,10 @@ proptest! {
         };
         for step in steps {
             match step {
-                Step::Insert(i) => know(&text(i.into()), labels.get_or_insert(text(i.into())).unwrap()),
+                Step::Insert(i) => know(&text(i.into()), labels.get_or_intern(text(i.into())).unwrap()),
                 Step::Many(all) => {
                     let all: Vec<_> = all.into_iter().map(|i| text(i.into())).collect();
-                    for (label, id) in all.iter().zip(labels.get_or_insert_many(&all).unwrap()) {
+                    for (label, id) in all.iter().zip(labels.get_or_intern_many(&all).unwrap()) {
                         know(label, id);
                     }
                 }
@@ -477,21 +465,21 @@ proptest! {
                 Step::Kill(i, steps) => {
                     failpoint::set(steps.into());
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        labels.get_or_insert(text(i.into()))
+                        labels.get_or_intern(text(i.into()))
                     }));
                     failpoint::clear();
                     drop(labels);
                     labels = reopen();
-                    know(&text(i.into()), labels.get_or_insert(text(i.into())).unwrap());
+                    know(&text(i.into()), labels.get_or_intern(text(i.into())).unwrap());
                 }
             }
         }
         prop_assert_eq!(labels.len() as usize, list.len());
         for (id, label) in (0..).zip(&list) {
-            let found = labels.get_str_by_id(LabelId::new(id)).unwrap();
+            let found = labels.resolve_str(LabelId::new(id)).unwrap();
             prop_assert_eq!(found.as_ref(), Some(label));
         }
-        prop_assert!(labels.verify().unwrap().is_clean());
+        prop_assert!(labels.verify().run().unwrap().is_clean());
     }
 }
 
@@ -504,7 +492,7 @@ fn short_label_listings_end_with_errors() {
         let path = dir.path().join("labels");
         let labels = Labels::open(&path).unwrap();
         for i in 0..300 {
-            labels.get_or_insert(text(i)).unwrap();
+            labels.get_or_intern(text(i)).unwrap();
         }
         drop(labels);
         let mut options = std::fs::File::options();

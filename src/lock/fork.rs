@@ -7,8 +7,8 @@
 //! and the data complete. May call `lock::mutex`, `lock::mutex_state` and `lock::ofd`; independent
 //! of what the locks guard.
 #![cfg_attr(
-    not(feature = "dict"),
-    allow(dead_code, reason = "dictionaries alone use some of it")
+    not(all(feature = "dict", feature = "intern")),
+    allow(dead_code, reason = "each of the two features uses a part of it")
 )]
 
 use std::cell::Cell;

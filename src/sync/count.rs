@@ -13,6 +13,7 @@ pub(crate) use model::leave_out;
 pub(crate) use model::{Count, LoomMutex, LoomMutexGuard};
 
 /// A check made under a lock, which a model can leave out to show that it is needed.
+#[cfg(any(feature = "intern", loom))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModelCheck {
     /// Whether no thread has taken the value again since its last handle was dropped.
@@ -22,6 +23,7 @@ pub(crate) enum ModelCheck {
 }
 
 /// Returns the outcome of a check. True if a model leaves the check out.
+#[cfg(any(feature = "intern", loom))]
 #[inline(always)]
 pub(crate) fn holds(check: ModelCheck, outcome: bool) -> bool {
     #[cfg(loom)]

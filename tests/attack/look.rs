@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(feature = "inspect")]
 use mmapcache::inspect::Overview;
 use mmapcache::{Durability, Error, MmapCache, Options, Result, Update, Version};
 
@@ -40,7 +41,9 @@ pub(crate) struct Judge<'a> {
 /// Opens for writing, without a wish as to the geometry.
 pub(crate) fn writable() -> Options {
     let mut options = Options::new();
-    options.lock_timeout(Some(PATIENCE)).clean_when(50, 1024);
+    options
+        .lock_timeout(Some(PATIENCE))
+        .compaction_threshold(50, 1024);
     options
 }
 
@@ -235,20 +238,25 @@ impl<'a> Judge<'a> {
                     .entry(&key)
                     .map(|e| e.map(mmapcache::Entry::into_value)),
             );
-            self.judge("get_in_place", &key, in_place(cache, &key));
+            self.judge("get_ref", &key, in_place(cache, &key));
             self.index_only(cache, &key);
         }
         self.look_at_many(cache);
         self.list(cache);
-        let _ = (cache.len(), cache.is_empty(), cache.changes(), cache.path());
+        let _ = (
+            cache.len(),
+            cache.is_empty(),
+            cache.change_count(),
+            cache.path(),
+        );
         self.tolerate("stats", cache.stats());
         self.tolerate("disk_usage", cache.disk_usage());
-        self.tolerate("verify", cache.verify());
+        self.tolerate("verify", cache.verify().run());
     }
 
     /// What the index answers without looking at the record.
     fn index_only(&self, cache: &MmapCache, key: &[u8]) {
-        let (contains, mtime) = (cache.contains(key), cache.mtime(key));
+        let (contains, mtime) = (cache.contains(key), cache.version(key));
         let untouched = !self.since.borrow().contains_key(key);
         if self.trust(key) == Trust::Sound && untouched {
             let version = self.specimen.versions.get(key).copied();
@@ -271,11 +279,11 @@ impl<'a> Judge<'a> {
 
     /// Every way of listing.
     fn list(&self, cache: &MmapCache) {
-        self.items("items", self.tolerate("items", cache.items()));
+        self.items("items", self.tolerate("items", cache.iter()));
         let entries = self.tolerate("entries", cache.entries());
         let pair = |(key, entry): (_, mmapcache::Entry)| (key, entry.into_value());
         self.items("entries", entries.map(|all| all.map(move |e| e.map(pair))));
-        let borrowed = self.tolerate("items", cache.items()).map(|mut items| {
+        let borrowed = self.tolerate("items", cache.iter()).map(|mut items| {
             std::iter::from_fn(move || {
                 let item = items.next_borrowed()?;
                 Some(item.map(|(key, value)| (key.to_vec(), value.to_vec())))
@@ -523,7 +531,7 @@ impl<'a> Judge<'a> {
     fn holds(&self, cache: &MmapCache, items: &[(&[u8], &[u8])]) {
         let name = self.name;
         let listed: Vec<_> = cache
-            .items()
+            .iter()
             .expect(name)
             .map(|item| item.expect(name))
             .collect();
@@ -536,11 +544,11 @@ impl<'a> Judge<'a> {
             );
         }
         assert_eq!(cache.len() as usize, items.len(), "{name}");
-        let report = cache.verify().expect(name);
+        let report = cache.verify().run().expect(name);
         assert!(
             report.is_clean(),
             "{name}: after replacing everything: {:?}",
-            report.faults
+            report.problems
         );
     }
 }
@@ -548,7 +556,7 @@ impl<'a> Judge<'a> {
 #[expect(unsafe_code, reason = "it is a public operation like the others")]
 fn in_place(cache: &MmapCache, key: &[u8]) -> Result<Option<Vec<u8>>> {
     // SAFETY: nobody writes to the files while this runs but this thread, by the crate's means.
-    let found = unsafe { cache.get_in_place(key) }?;
+    let found = unsafe { cache.get_ref(key) }?;
     Ok(found.map(|value| {
         let _ = value.version();
         value.to_vec()

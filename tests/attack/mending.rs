@@ -24,7 +24,7 @@ pub(crate) fn repair(specimen: &Specimen, image: &Image, reach: &Reach, path: &P
         Ok(repaired) => {
             let cache = read_only().open(path).expect("a repaired cache opens");
             let listed: BTreeMap<_, _> = cache
-                .items()
+                .iter()
                 .expect("a listing")
                 .map(|item| item.expect("an item of a repaired cache"))
                 .collect();
@@ -32,12 +32,12 @@ pub(crate) fn repair(specimen: &Specimen, image: &Image, reach: &Reach, path: &P
             if reach.forged.is_empty() {
                 compare(specimen, &listed, &entries(specimen, image));
             }
-            let report = cache.verify().expect("a check");
+            let report = cache.verify().run().expect("a check");
             let right = report
-                .faults
+                .problems
                 .iter()
                 .all(|fault| fault.what == "bytes that are no record");
-            assert!(right, "after a repair: {:?}", report.faults);
+            assert!(right, "after a repair: {:?}", report.problems);
         }
         Err(Error::Version { .. }) if reach.version => {}
         Err(Error::HeapMissing { .. }) if reach.lacks_segment => {

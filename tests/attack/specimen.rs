@@ -64,7 +64,7 @@ pub(crate) fn options() -> Options {
         .region_slots(16)
         .inline_key_bytes(INLINE_KEY as u32)
         .max_segment_bytes(16 * 1024)
-        .clean_when(0, u64::MAX);
+        .compaction_threshold(0, u64::MAX);
     options
 }
 
@@ -230,7 +230,7 @@ impl Maker {
     fn clean_a_bit(&mut self) {
         let cache = options()
             // A lower threshold has each write clean a whole segment.
-            .clean_when(34, 0)
+            .compaction_threshold(34, 0)
             .open(&self.path)
             .expect("opening again");
         self.put(&cache, 15, self.value(15, 4, 20));
@@ -256,7 +256,7 @@ impl Maker {
 
     fn rebuild(&self) -> Image {
         let cache = options().open(&self.path).expect("opening again");
-        let items: Vec<_> = cache.items().expect("a listing").collect();
+        let items: Vec<_> = cache.iter().expect("a listing").collect();
         cache.atomic_rebuild(items).expect("a rebuild");
         cache.flush().expect("flushing");
         drop(cache);

@@ -158,7 +158,7 @@ fn operate(specimen: &Specimen, image: &Image, reach: &Reach, moment: Moment) ->
             let writer = writable().open(&path).expect("a sound cache");
             // Mapped, and seen as it was.
             assert_eq!(
-                reader.items().expect("a listing").count(),
+                reader.iter().expect("a listing").count(),
                 specimen.versions.len()
             );
             assert_eq!(

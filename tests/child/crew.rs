@@ -248,12 +248,12 @@ impl Crew {
         for (key, number) in own {
             let entry = cache.entry(&key).expect("a look").expect("an entry");
             assert_eq!(Said::of(&key, entry.value()).number, number);
-            assert_eq!(cache.mtime(&key).expect("a look"), Some(entry.version()));
+            assert_eq!(cache.version(&key).expect("a look"), Some(entry.version()));
         }
         let keys: mmapcache::Result<Vec<_>> = cache.keys().expect("a listing").collect();
         assert_eq!(keys.expect("keys").len() as u64, cache.len());
-        let report = cache.verify().expect("a check");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
         assert!(report.totals_compared);
         assert_eq!(report.entries, cache.len());
         assert_eq!(cache.stats().expect("the counters").dropped, 0);
@@ -292,7 +292,7 @@ fn listed(cache: &MmapCache, writer: u64) -> Found {
 fn listed_once(cache: &MmapCache, writer: u64) -> mmapcache::Result<Found> {
     let (mut own, mut tallies) = (BTreeMap::new(), [0; SHARED as usize]);
     let mut listing = Listing::default();
-    for item in cache.items()? {
+    for item in cache.iter()? {
         let (key, value) = item?;
         listing.met(&key);
         let said = Said::of(&key, &value);

@@ -241,8 +241,8 @@ impl Ordeal<'_> {
     }
 
     fn is_clean(&self) {
-        let report = self.old.verify().expect("a check");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = self.old.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
         assert!(report.totals_compared);
         assert_eq!(report.entries, self.contents.len() as u64);
         assert_eq!(self.old.len(), report.entries);
@@ -279,7 +279,7 @@ type Named<'a> = (std::borrow::Cow<'a, str>, u64);
 
 fn contents_of(cache: &MmapCache) -> Contents {
     let mut contents = Contents::new();
-    for item in cache.items().expect("a listing") {
+    for item in cache.iter().expect("a listing") {
         let (key, value) = item.expect("an item");
         let number = number_of(&key, &value);
         let before = contents.insert(key, number);

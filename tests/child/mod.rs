@@ -253,6 +253,6 @@ pub(crate) fn tight() -> Options {
     options
         .region_slots(16)
         .max_segment_bytes(16 * 1024)
-        .clean_when(50, 1024);
+        .compaction_threshold(50, 1024);
     options
 }

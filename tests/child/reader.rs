@@ -145,7 +145,7 @@ impl Reader {
     fn list_items(&mut self, cache: &MmapCache) {
         let mut times = vec![0; self.stay as usize];
         let mut generation = None;
-        for item in cache.items().expect("a listing") {
+        for item in cache.iter().expect("a listing") {
             let (key, value) = match item {
                 Ok(item) => item,
                 Err(error) => return self.ended(&error),

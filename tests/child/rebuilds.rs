@@ -24,8 +24,8 @@ pub(crate) fn under_readers(path: &Path, options: &Options, generations: u64) ->
         rebuild(&cache, generation);
         assert!(readers.iter_mut().all(Child::is_alive), "a reader gave up");
     }
-    let report = cache.verify().expect("a check");
-    assert!(report.is_clean(), "{:?}", report.faults);
+    let report = cache.verify().run().expect("a check");
+    assert!(report.is_clean(), "{:?}", report.problems);
     readers.map(Child::finish).into()
 }
 

@@ -107,7 +107,7 @@ impl Witness {
             match self.random.below(5) {
                 0 => self.get(cache, &key),
                 1 => self.mtime(cache, &key),
-                2 => self.get_in_place(cache, &key),
+                2 => self.get_ref(cache, &key),
                 _ => self.entry(cache, &key),
             }
         }
@@ -148,7 +148,7 @@ impl Witness {
     }
 
     fn mtime(&mut self, cache: &MmapCache, key: &[u8]) {
-        match cache.mtime(key).expect("a look") {
+        match cache.version(key).expect("a look") {
             Some(version) => {
                 let Some(seen) = self.seen.get_mut(key) else {
                     return;
@@ -160,9 +160,9 @@ impl Witness {
     }
 
     #[expect(unsafe_code, reason = "nobody but the crew writes to these files")]
-    fn get_in_place(&mut self, cache: &MmapCache, key: &[u8]) {
+    fn get_ref(&mut self, cache: &MmapCache, key: &[u8]) {
         // SAFETY: the cache's files are the test's own, and written by this crate alone.
-        let found = unsafe { cache.get_in_place(key) };
+        let found = unsafe { cache.get_ref(key) };
         match found.expect("a look") {
             Some(value) => {
                 self.saw(key, &value, Some(value.version()));
@@ -186,7 +186,7 @@ impl Witness {
     }
 
     fn counts_grow(&mut self, cache: &MmapCache) {
-        let changes = cache.changes();
+        let changes = cache.change_count();
         let before = self.changes;
         assert!(changes >= before, "{changes} changes after {before}");
         self.changes = changes;
@@ -251,7 +251,7 @@ impl Witness {
 
     fn list_items(&mut self, cache: &MmapCache) {
         let mut listing = Listing::default();
-        let mut items = cache.items().expect("a listing");
+        let mut items = cache.iter().expect("a listing");
         while let Some(item) = items.next_borrowed() {
             match item {
                 Ok((key, value)) => {
@@ -287,8 +287,8 @@ impl Witness {
 
     /// The full check takes no lock, and reports nothing but what is wrong.
     fn check(&mut self, cache: &MmapCache) {
-        let report = cache.verify().expect("a check");
-        assert!(report.is_clean(), "{:?}", report.faults);
+        let report = cache.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
         self.counts[CHECKS] += 1;
     }
 }

@@ -43,7 +43,7 @@ impl Site {
 /// Each writer opens the cache in a way of its own. What is fixed at creation it takes as it is.
 fn open(site: &Site, writer: u64) -> MmapCache {
     let mut options = Options::new();
-    options.clean_when(50, 1024);
+    options.compaction_threshold(50, 1024);
     let path = match writer {
         0 => {
             options.durability(Durability::Sync);
@@ -57,7 +57,7 @@ fn open(site: &Site, writer: u64) -> MmapCache {
             site.linked(false)
         }
         _ => {
-            options.clean_when(200, 16 * 1024);
+            options.compaction_threshold(200, 16 * 1024);
             site.cache()
         }
     };
@@ -123,7 +123,7 @@ impl<'a> Worker<'a> {
     fn work(&mut self) {
         let cache = self.cache;
         let mut writer = cache.writer().expect("the writer");
-        let before = cache.changes();
+        let before = cache.change_count();
         for _ in 0..BATCH {
             let done = self.perform(&mut Held(&mut writer));
             done.expect("an operation in a batch");
@@ -132,7 +132,10 @@ impl<'a> Worker<'a> {
             // The others wait for longer.
             std::thread::sleep(Duration::from_millis(3));
         }
-        assert!(cache.changes() > before, "a batch that counts as no change");
+        assert!(
+            cache.change_count() > before,
+            "a batch that counts as no change"
+        );
         writer.commit().expect("the end of a batch");
         self.acknowledge();
         for _ in 0..SINGLES {
@@ -313,8 +316,8 @@ impl Store for Alone<'_> {
     by_itself!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
-        // Listed only when the lock is held: so it loses nothing.
-        let items = std::iter::once(()).flat_map(|()| cache.items().expect("a listing"));
+        // KeyInfo only when the lock is held: so it loses nothing.
+        let items = std::iter::once(()).flat_map(|()| cache.iter().expect("a listing"));
         self.0.atomic_rebuild(items.filter(|item| kept(item, keep)))
     }
 
@@ -334,7 +337,7 @@ impl Store for Held<'_, '_> {
     by_itself!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
-        let items = cache.items()?.filter(|item| kept(item, keep));
+        let items = cache.iter()?.filter(|item| kept(item, keep));
         self.0.atomic_rebuild(items)
     }
 

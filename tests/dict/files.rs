@@ -312,7 +312,7 @@ fn tags_grow_through_rebuilds() -> Result<()> {
     let cache = dict.cache();
     let mut writer = cache.writer().expect("the lock");
     writer
-        .atomic_rebuild(cache.items().expect("a listing"))
+        .atomic_rebuild(cache.iter().expect("a listing"))
         .expect("a rebuild");
     drop(writer);
     assert_eq!(dict.len()?, 200);

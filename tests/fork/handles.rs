@@ -33,7 +33,7 @@ pub(super) fn uses_a_handle(part: &Part) {
     assert_value(&cache, "after", "4");
     assert_eq!(cache.len(), 1);
     put(&cache, "after", "5").expect("a put");
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
     say("ran to its end");
 }
 
@@ -59,7 +59,7 @@ pub(super) fn forks_twice(part: &Part) {
     join(pid);
     assert_eq!(cache.len(), 900);
     assert_value(&cache, "grandchild 299", "grandchild");
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
     say("ran to its end");
 }
 
@@ -127,7 +127,7 @@ pub(super) fn forks_while_it_lists(part: &Part) {
     for number in 0..300 {
         put(&cache, &format!("key {number}"), "1").expect("a put");
     }
-    let mut items = cache.items().expect("a listing");
+    let mut items = cache.iter().expect("a listing");
     let before = items.by_ref().take(100).filter(Result::is_ok).count();
     let pid = fork(|| {
         let after = items.by_ref().filter(Result::is_ok).count();

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use mmapcache::{
-    DecodeCache, DecodeOptions, Labels, Pool, PoolOptions, Retention, TopBy, TypedPool,
+use mmapcache::Labels;
+use mmapcache::intern::{
+    DecodeCache, DecodeOptions, Pool, PoolOptions, Retention, TopBy, TypedPool,
 };
 
 use super::child::{Part, say};
@@ -68,7 +69,7 @@ pub(super) fn uses_a_pool_amid_threads(_: &Part) {
         let use_pool = |number: u64| {
             let value = format!("value {}", number % 97);
             let handle = pool.intern(&value);
-            assert_eq!(pool.lookup(&value), Some(handle.clone()));
+            assert_eq!(pool.get(&value), Some(handle.clone()));
             if number.is_multiple_of(64) {
                 pool.shrink();
                 assert!(!pool.top(3, TopBy::Uses).is_empty());
@@ -77,8 +78,8 @@ pub(super) fn uses_a_pool_amid_threads(_: &Part) {
         fork_amid(use_pool, |number| {
             assert!(pool.intern("known") == known, "two handles of one value");
             let new = pool.intern(format!("child {number}"));
-            assert_eq!(pool.lookup(format!("child {number}")), Some(new));
-            pool.for_each(|handle| assert_eq!(pool.lookup(handle), Some(handle.clone())));
+            assert_eq!(pool.get(format!("child {number}")), Some(new));
+            pool.for_each(|handle| assert_eq!(pool.get(handle), Some(handle.clone())));
             assert!(pool.stats().entries >= 1 && !pool.is_empty());
             with_two_threads(|| (0..50).for_each(use_pool));
             if retention == Retention::UntilReset {
@@ -101,7 +102,7 @@ pub(super) fn uses_a_typed_pool_amid_threads(_: &Part) {
     let known = pool.intern("known");
     let intern = |number: u64| drop(pool.intern(&format!("value {}", number % 97)));
     fork_amid(intern, |number| {
-        assert!(pool.lookup("known").as_ref() == Some(&known));
+        assert!(pool.get("known").as_ref() == Some(&known));
         let name = format!("child {number}");
         assert_eq!(pool.intern(&name).as_str(), name);
     });
@@ -126,10 +127,10 @@ pub(super) fn drops_handles_amid_threads(_: &Part) {
     let intern = |number: u64| drop(pool.intern(format!("value {}", number % 7)));
     fork_amid(intern, |number| {
         drop(inherited.borrow_mut()[number].take());
-        assert_eq!(pool.lookup(format!("handle {number}")), None);
+        assert_eq!(pool.get(format!("handle {number}")), None);
     });
     for number in 0..FORKS {
-        assert!(pool.lookup(format!("handle {number}")).is_some());
+        assert!(pool.get(format!("handle {number}")).is_some());
     }
     say("ran to its end");
 }
@@ -146,7 +147,8 @@ fn decode_cache_works_in_forked_children() {
 pub(super) fn uses_decoded_instances_amid_threads(_: &Part) {
     let mut options = DecodeOptions::new();
     options.max_entries(50).min_entries(0);
-    let cache: DecodeCache<String> = options.build_numbered(|text| Some(text.len() as u64));
+    let cache: DecodeCache<String> =
+        options.build_with_secondary_key(|text| Some(text.len() as u64));
     let pinned = cache.pin("pinned", "pinned".to_owned());
     let decode = |number: u64| {
         let packed = format!("value {}", number % 97);
@@ -165,7 +167,7 @@ pub(super) fn uses_decoded_instances_amid_threads(_: &Part) {
             .expect("a text");
         let again = cache.get(format!("child {number}")).expect("it is kept");
         assert!(Arc::ptr_eq(&new, &again));
-        assert!(cache.get_by_number(6).is_some());
+        assert!(cache.get_by_secondary_key(6).is_some());
         with_two_threads(|| (0..50).for_each(decode));
         cache.set_enabled(false);
         cache.expire();
@@ -256,22 +258,22 @@ fn labels_work_in_forked_children() {
 
 pub(super) fn uses_labels_amid_threads(part: &Part) {
     let labels = Labels::open(&part.path).expect("new labels");
-    let known = labels.get_or_insert("known").expect("an id");
+    let known = labels.get_or_intern("known").expect("an id");
     let insert = |number: u64| {
         let label = format!("label {}", number % 5_000);
-        let id = labels.get_or_insert(&label).expect("an id");
+        let id = labels.get_or_intern(&label).expect("an id");
         assert_eq!(labels.get(&label).expect("a look"), Some(id));
     };
     fork_amid(insert, |number| {
         assert_eq!(labels.get("known").expect("a look"), Some(known));
-        let id = labels.get_or_insert(format!("child {}", number % 7));
-        let label = labels.get_str_by_id(id.expect("an id")).expect("a look");
+        let id = labels.get_or_intern(format!("child {}", number % 7));
+        let label = labels.resolve_str(id.expect("an id")).expect("a look");
         assert_eq!(label, Some(format!("child {}", number % 7)));
         assert!(labels.iter().expect("a listing").all(|label| label.is_ok()));
     });
     let ids: Vec<_> = labels.iter().expect("a listing").collect();
     assert_eq!(ids.len() as u64, labels.len());
-    assert!(labels.verify().expect("a check").is_clean());
+    assert!(labels.verify().run().expect("a check").is_clean());
     say("ran to its end");
 }
 

@@ -24,7 +24,7 @@ fn killed_parent_frees_the_lock() {
     assert_value(&cache, "parents", "1");
     assert_eq!(parent.ask("are you there?"), "yes");
     put(&cache, "mine", "2").expect("a put");
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
     assert_eq!(parent.ask("put"), "done");
     assert_value(&cache, "orphans", "1");
 }
@@ -106,7 +106,7 @@ pub(super) fn outlives_its_parent(role: &str) {
     assert_value(&cache, "parents", "1");
     assert_eq!(parent.ask("do you live?"), "it lives");
     put(&open(&scratch.path, SOON), "mine", "2").expect("a put");
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
 }
 
 // An exclusive handle that a daemon inherits is exclusive again from its first write on.
@@ -122,7 +122,7 @@ fn daemon_regains_exclusivity_by_writing() {
     assert_locked(&cache);
     assert_eq!(parent.ask("let go"), "gone");
     put(&cache, "mine", "1").expect("a put");
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
 }
 
 /// Opens the cache, forks, and ends, as services do that were started from a shell.
@@ -169,7 +169,7 @@ fn writing_orphan_keeps_its_lock() {
     assert_eq!(parent.ask("go on"), "done");
     put(&cache, "mine", "1").expect("a put");
     assert_value(&cache, "childs", "2");
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
 }
 
 /// With the very handle that its parent wrote with a moment ago.

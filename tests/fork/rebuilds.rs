@@ -85,7 +85,7 @@ pub(super) fn forks_within_a_rebuild(part: &Part) {
         drop(writer);
         assert_eq!(cache.len(), 100);
         assert_value(&cache, "new 99", "2");
-        assert!(cache.verify().expect("a check").is_clean());
+        assert!(cache.verify().run().expect("a check").is_clean());
         cache.clear().expect("an empty cache");
     }
     say("ran to its end");

@@ -38,7 +38,7 @@ pub(super) fn forks_amid_its_threads(part: &Part) {
             while going() {
                 staying_in(&cache);
                 let mut writer = cache.writer().expect("the writer");
-                let items = cache.items().expect("a listing");
+                let items = cache.iter().expect("a listing");
                 writer.atomic_rebuild(items).expect("a rebuild");
                 drop(writer);
                 std::thread::sleep(Duration::from_millis(10));
@@ -57,7 +57,7 @@ pub(super) fn forks_amid_its_threads(part: &Part) {
         over.store(true, Ordering::Relaxed);
         ended.expect("children that end well");
     });
-    assert!(cache.verify().expect("a check").is_clean());
+    assert!(cache.verify().run().expect("a check").is_clean());
     say("ran to its end");
 }
 

@@ -132,7 +132,7 @@ pub(super) fn forks_in_a_copy(part: &Part) {
         let target = part.path.with_extension(format!("copy{at}"));
         let (mut pid, mut heard) = (None, 0);
         let copied = cache
-            .hot_copy()
+            .backup()
             .on_progress(|_| {
                 if heard == at {
                     pid = Some(fork_here());
@@ -151,7 +151,7 @@ pub(super) fn forks_in_a_copy(part: &Part) {
         join(pid.expect("a forked child"));
         assert_eq!(copied.expect("a copy").entries, 100);
         let copy = open(&target, LATE);
-        assert!(copy.verify().expect("a check").is_clean());
+        assert!(copy.verify().run().expect("a check").is_clean());
         assert_eq!(copy.len(), 100);
     }
     say("ran to its end");
@@ -187,7 +187,13 @@ pub(super) fn forks_in_a_repair(part: &Part) {
     }
     join(pid.expect("a forked child"));
     assert_eq!(repaired.expect("a repair").entries, 100);
-    assert!(open(&part.path, LATE).verify().expect("a check").is_clean());
+    assert!(
+        open(&part.path, LATE)
+            .verify()
+            .run()
+            .expect("a check")
+            .is_clean()
+    );
     say("ran to its end");
 }
 

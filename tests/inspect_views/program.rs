@@ -57,7 +57,7 @@ pub(crate) fn tiny() -> Options {
     options
         .region_slots(16)
         .max_segment_bytes(64 * 1024)
-        .clean_when(50, 1024);
+        .compaction_threshold(50, 1024);
     options
 }
 

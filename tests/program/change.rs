@@ -114,7 +114,7 @@ fn append_only_cache_explains_refusals() {
     assert_eq!(kept.get(b"k").unwrap().unwrap(), b"v");
     Labels::open(desk.path("labels"))
         .unwrap()
-        .get_or_insert("a")
+        .get_or_intern("a")
         .unwrap();
     for arguments in [
         &["put", "labels", "b", ""][..],

@@ -44,7 +44,7 @@ fn furnished() -> Desk {
         desk.open(name).put(b"photos/cat.jpg", b"small").unwrap();
     }
     let labels = Labels::open(desk.path("labels")).unwrap();
-    labels.get_or_insert("r/rust").unwrap();
+    labels.get_or_intern("r/rust").unwrap();
     std::fs::create_dir(desk.path("tree")).unwrap();
     std::fs::write(desk.path("tree/file"), b"content").unwrap();
     desk

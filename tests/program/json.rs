@@ -52,7 +52,7 @@ fn furnished() -> Desk {
     let desk = Desk::new();
     desk.fill("cache", 20);
     let labels = Labels::open(desk.path("labels")).unwrap();
-    labels.get_or_insert("r/rust").unwrap();
+    labels.get_or_intern("r/rust").unwrap();
     desk
 }
 

@@ -9,7 +9,7 @@ fn labelled() -> Desk {
     let desk = Desk::new();
     let labels = Labels::open(desk.path("labels")).unwrap();
     for label in [&b"r/aww"[..], b"r/rust", b"\xff\n", b"u/me", b"r/art"] {
-        labels.get_or_insert(label).unwrap();
+        labels.get_or_intern(label).unwrap();
     }
     desk
 }

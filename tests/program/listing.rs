@@ -45,7 +45,7 @@ fn listing_shows_sizes_and_times() {
     let desk = mixed();
     let arguments = ["list", "cache", "--sort", "size", "--limit", "1", "--json"];
     let listed = desk.run(0, &arguments).json_lines();
-    let version = desk.look("cache").mtime(b"b").unwrap().unwrap();
+    let version = desk.look("cache").version(b"b").unwrap().unwrap();
     assert_eq!(listed[0]["key"], "b");
     assert_eq!(listed[0]["size"], 4_000);
     assert_eq!(listed[0]["version"], version.as_nanos().to_string());

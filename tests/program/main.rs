@@ -2,7 +2,7 @@
 //! order, hand entries over, and explain themselves. Judged by what they print and how they exit.
 //!
 //! Knows the cache only through the library's public interface, and the program only from outside.
-#![cfg(feature = "inspect")]
+#![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod change;

@@ -53,7 +53,7 @@ fn furnished() -> Desk {
     let desk = Desk::new();
     desk.fill("cache", 20);
     let labels = Labels::open(desk.path("labels")).unwrap();
-    labels.get_or_insert("r/rust").unwrap();
+    labels.get_or_intern("r/rust").unwrap();
     std::fs::create_dir(desk.path("tree")).unwrap();
     std::fs::write(desk.path("tree/file"), b"content").unwrap();
     std::fs::write(desk.path("lines"), "{\"key\":\"k\",\"value\":\"v\"}\n").unwrap();

@@ -4,7 +4,7 @@ use crate::run::Desk;
 
 fn entries(desk: &Desk, name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let cache = desk.look(name);
-    let mut entries: Vec<_> = cache.items().unwrap().map(|item| item.unwrap()).collect();
+    let mut entries: Vec<_> = cache.iter().unwrap().map(|item| item.unwrap()).collect();
     entries.sort();
     entries
 }
@@ -13,7 +13,7 @@ fn entries(desk: &Desk, name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn transferred_entries_get_new_versions() {
     let desk = Desk::new();
     desk.fill("cache", 600);
-    let version = |name: &str| desk.look(name).mtime(b"key 007").unwrap().unwrap();
+    let version = |name: &str| desk.look(name).version(b"key 007").unwrap().unwrap();
     let told = desk.run(0, &["import", "new", "--from-cache", "cache", "--json"]);
     assert_eq!(told.json()["stored"], 600);
     desk.open("there").put(b"was there", b"1").unwrap();
@@ -33,7 +33,7 @@ fn senseless_transfers_are_refused_early() {
     let desk = Desk::new();
     desk.fill("cache", 3);
     let labels = mmapcache::Labels::open(desk.path("labels")).unwrap();
-    labels.get_or_insert("a label").unwrap();
+    labels.get_or_intern("a label").unwrap();
     for arguments in [
         &["import", "new"][..],
         &["import", "new", "-", "--from-cache", "cache"],

@@ -8,11 +8,14 @@ use crate::run::{Result, cargo, run_cargo, succeeds};
 
 type Step = fn() -> Result;
 
-const STEPS: [(&str, Step); 10] = [
+const STEPS: [(&str, Step); 11] = [
     ("the README's command", || run_cargo("test --all-features")),
-    ("engine in release", || run_cargo("test --release --lib")),
+    ("engine in release", || {
+        run_cargo("test --release --lib --features inspect")
+    }),
     ("interleavings under loom", || checks::loom(&[])),
     ("formatting and clippy", checks::lint),
+    ("features alone", checks::features),
     ("documentation", checks::docs),
     ("platforms", checks::platforms),
     ("package, minimum Rust version", checks::msrv),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Copied, Options};
+use mmapcache::{BackupReport, Options};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -43,13 +43,10 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     }
     let progress = progress::of_bytes("copying and reading the heap");
     let copied = cache
-        .hot_copy()
+        .backup()
         .options(&options)
         .allow_losses(arguments.allow_losses)
-        .on_progress(|now| {
-            let done = now.copied_bytes.saturating_add(now.read_bytes);
-            progress.set(done, now.heap_bytes.saturating_mul(2));
-        })
+        .on_progress(|now| progress.set(now.done_bytes, now.total_bytes))
         .to(&arguments.destination);
     drop(progress);
     let (copied, time) = (copied?, began.elapsed());
@@ -66,12 +63,12 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
 }
 
 /// Entries that the original's index counted and whose records are lost.
-fn missing(copied: &Copied) -> u64 {
+fn missing(copied: &BackupReport) -> u64 {
     let before = copied.entries_before.unwrap_or(copied.entries);
     before.saturating_sub(copied.entries)
 }
 
-fn text(copied: &Copied, time: Duration) -> String {
+fn text(copied: &BackupReport, time: Duration) -> String {
     let mut grid = Grid::new();
     grid.section(match (copied.damaged_bytes, missing(copied)) {
         (0, 0) => "copy: whole and clean",
@@ -97,7 +94,7 @@ fn text(copied: &Copied, time: Duration) -> String {
     grid.text()
 }
 
-fn value(copied: &Copied, time: Duration) -> Value {
+fn value(copied: &BackupReport, time: Duration) -> Value {
     json!({
         "entries": copied.entries,
         "entries_before": copied.entries_before,

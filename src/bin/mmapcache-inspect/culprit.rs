@@ -3,7 +3,7 @@
 //! Knows where in the files a fault was found, and looks there for a key; how faults are found and
 //! shown, others know.
 
-use mmapcache::Fault;
+use mmapcache::Problem;
 use mmapcache::inspect::{Anatomy, HeapPlace, Layout, Role, Slot};
 
 /// Bytes of a region before its control bytes, and bytes of each slot before the bodies.
@@ -24,7 +24,7 @@ pub(crate) enum Culprit {
 
 /// The key of the entry in which a fault was found; none where the fault is not in an entry, or
 /// where its key cannot be known. A file that cannot be read is no reason to hide the fault.
-pub(crate) fn of(anatomy: &Anatomy, fault: &Fault) -> Option<Culprit> {
+pub(crate) fn of(anatomy: &Anatomy, fault: &Problem) -> Option<Culprit> {
     if fault.path == anatomy.overview().path {
         let layout = anatomy.layout().ok()?;
         return of_slot(anatomy, slot_at(layout, fault.at)?);

@@ -13,7 +13,7 @@ pub(crate) mod write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mmapcache::{Report, Stats};
+use mmapcache::{Stats, VerifyReport};
 
 use crate::failure::Failure;
 use crate::grid::Grid;
@@ -50,7 +50,7 @@ struct Findings {
     reader: read::Report,
     writer: write::Report,
     stats: Stats,
-    report: Report,
+    report: VerifyReport,
 }
 
 pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
@@ -158,14 +158,14 @@ fn read_while_writing(
     Ok((read.ok_or_else(unclear)?, written.ok_or_else(unclear)?))
 }
 
-fn look_at(site: &Site) -> Result<(Stats, Report, Duration), Failure> {
+fn look_at(site: &Site) -> Result<(Stats, VerifyReport, Duration), Failure> {
     let cache = site.look()?;
     let began = Instant::now();
     let progress = progress::of_time("checking everything");
-    let report = cache.verify()?;
+    let report = cache.verify().run()?;
     drop(progress);
     let time = began.elapsed();
-    for fault in &report.faults {
+    for fault in &report.problems {
         output::remark(&verify::fault_line(fault));
     }
     Ok((cache.stats()?, report, time))
@@ -182,7 +182,7 @@ fn agree(out: &mut Output, found: &Findings) -> Result<bool, Failure> {
         ("differences", 0, reader.differences),
         ("entries by stats", tally.stored, found.stats.occupied),
         ("entries by verify", tally.stored, found.report.entries),
-        ("faults by verify", 0, found.report.fault_count),
+        ("faults by verify", 0, found.report.problem_count),
         ("totals compared", 1, found.report.totals_compared.into()),
         ("puts", puts, found.stats.puts),
         ("overwrites", writer.rewrites, found.stats.overwrites),

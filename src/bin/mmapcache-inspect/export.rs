@@ -70,7 +70,7 @@ fn each(
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>,
 ) -> Result<bool, Failure> {
     let progress = progress::of_printing("exporting entries", cache.len());
-    let mut items = cache.items()?;
+    let mut items = cache.iter()?;
     let mut damage = false;
     while let Some(item) = items.next_borrowed() {
         progress.iter().for_each(Progress::step);

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use mmapcache::Fault;
+use mmapcache::Problem;
 use mmapcache::inspect::{Field, FieldValue, FileHeader};
 use serde_json::{Map, Value, json};
 
@@ -66,7 +66,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         out.line(&format!("],\"implausible\":{implausible}}}"))?;
     } else {
         // What stands behind no field: of whole files, or a second one of the same field.
-        let unsaid = |fault: &&Fault| !said.contains(&fault.what);
+        let unsaid = |fault: &&Problem| !said.contains(&fault.what);
         for fault in overview.implausible.iter().filter(unsaid) {
             out.line(&paint.text(paint::WRONG, &verify::fault_line(fault)))?;
         }

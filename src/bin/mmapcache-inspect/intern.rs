@@ -35,11 +35,11 @@ pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Ve
             None => skipped += 1,
         }
         if batch.len() == AT_ONCE {
-            labels.get_or_insert_many(&batch)?;
+            labels.get_or_intern_many(&batch)?;
             batch.clear();
         }
     }
-    labels.get_or_insert_many(&batch)?;
+    labels.get_or_intern_many(&batch)?;
     drop(progress);
     let new = labels.len().saturating_sub(before);
     let dropped = labels

@@ -38,7 +38,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let labels = opened.map_err(|error| site.explain(error))?;
     let mut out = Output::new();
     if let Some(id) = arguments.id {
-        let Some(label) = labels.get_by_id(LabelId::new(id))? else {
+        let Some(label) = labels.resolve(LabelId::new(id))? else {
             let path = labels.path().display();
             output::remark(&format!("{path}: nobody has the id {id}"));
             return Ok(Verdict::Wrong);

@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use mmapcache::{Listed, MmapCache, Version};
+use mmapcache::iter::KeyInfo;
+use mmapcache::{MmapCache, Version};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -96,7 +97,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
 }
 
 impl Kept {
-    fn of(listed: &Listed<'_>, order: Order) -> Self {
+    fn of(listed: &KeyInfo<'_>, order: Order) -> Self {
         let rank = match order {
             Order::Key => 0,
             Order::Size => u64::MAX - listed.value_len,
@@ -134,7 +135,7 @@ impl Lister<'_> {
         let mut left = self.limit();
         let progress = progress::of_printing("listing entries", self.cache.len());
         while left > 0
-            && let Some(found) = keys.next_listed()
+            && let Some(found) = keys.next_key_info()
         {
             progress.iter().for_each(Progress::step);
             if let Some(listed) = self.sound(found)?
@@ -197,12 +198,12 @@ impl Lister<'_> {
     }
 
     /// The lowest entries in their order: all, or so many that no more than the limit is ever kept.
-    fn first<T: Ord>(&mut self, of: impl Fn(&Listed<'_>) -> T) -> Result<Vec<T>, Failure> {
+    fn first<T: Ord>(&mut self, of: impl Fn(&KeyInfo<'_>) -> T) -> Result<Vec<T>, Failure> {
         let limit = self.limit();
         let mut keys = self.cache.keys()?;
         let mut kept = BinaryHeap::new();
         let progress = progress::of_count("sorting entries", self.cache.len());
-        while let Some(found) = keys.next_listed() {
+        while let Some(found) = keys.next_key_info() {
             progress.step();
             let Some(listed) = self.sound(found)? else {
                 continue;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use mmapcache::{Repair, Repaired};
+use mmapcache::{Repair, RepairReport};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -39,7 +39,7 @@ pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
         .options(&site.options())
         .keep_damaged(request.keep)
         .rewrite_heap(request.rewrite)
-        .on_progress(|now| progress.set(now.read_bytes, now.heap_bytes))
+        .on_progress(|now| progress.set(now.done_bytes, now.total_bytes))
         .run();
     drop(progress);
     let repaired = repaired.map_err(|error| site.explain(error))?;
@@ -60,7 +60,7 @@ pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
     Ok(Verdict::wrong_if(lost))
 }
 
-fn text(repaired: &Repaired, time: Duration) -> String {
+fn text(repaired: &RepairReport, time: Duration) -> String {
     let mut grid = Grid::new();
     grid.section(if repaired.rebuilt {
         "repair: index and roster made anew"
@@ -108,7 +108,7 @@ fn text(repaired: &Repaired, time: Duration) -> String {
     grid.text()
 }
 
-fn value(repaired: &Repaired, time: Duration) -> Value {
+fn value(repaired: &RepairReport, time: Duration) -> Value {
     let kept: Vec<_> = repaired
         .kept
         .iter()

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use mmapcache::Fault;
+use mmapcache::Problem;
 use mmapcache::inspect::{Anatomy, Record, RegionState, RosterEntry, Slot, SlotState};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 struct Found {
     slot: Slot,
     record: Option<Record>,
-    doubts: Vec<Fault>,
+    doubts: Vec<Problem>,
 }
 
 pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {

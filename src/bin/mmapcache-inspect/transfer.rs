@@ -23,7 +23,7 @@ pub(crate) fn run(from: &Site, to: &Site) -> Result<Tally, Failure> {
     }
     let progress = progress::of_count("storing entries", source.len());
     let mut batch = Batch::new(&target)?;
-    for item in source.items()? {
+    for item in source.iter()? {
         match item {
             Ok((key, value)) => batch.push(key, value)?,
             Err(error) if error.is_corruption() => batch.unreadable(&error.into()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use mmapcache::{Fault, Level, Report};
+use mmapcache::{Problem, VerifyLevel, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::culprit::Culprit;
@@ -45,11 +45,11 @@ enum Depth {
 }
 
 impl Depth {
-    fn level(self) -> Level {
+    fn level(self) -> VerifyLevel {
         match self {
-            Self::Headers => Level::Headers,
-            Self::Slots => Level::Slots,
-            Self::Records => Level::Records,
+            Self::Headers => VerifyLevel::Headers,
+            Self::Slots => VerifyLevel::Slots,
+            Self::Records => VerifyLevel::Records,
         }
     }
 
@@ -68,10 +68,10 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     let progress = progress::of_bytes("checking");
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let report = cache
-        .check()
+        .verify()
         .level(arguments.level.level())
         .jobs(arguments.jobs.map_or_else(processors, NonZero::get))
-        .on_progress(|now| progress.set(now.checked_bytes, now.all_bytes))
+        .on_progress(|now| progress.set(now.done_bytes, now.total_bytes))
         .run();
     drop(progress);
     let (report, time) = (report?, began.elapsed());
@@ -81,10 +81,10 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         out.json(&value(&report, &culprits, arguments.level, time))?;
     } else {
         out.line(&text_of(&report, arguments.level, time))?;
-        for (fault, culprit) in report.faults.iter().zip(&culprits) {
+        for (fault, culprit) in report.problems.iter().zip(&culprits) {
             out.line(&line(fault, culprit.as_ref()))?;
         }
-        let unlisted = report.fault_count - report.faults.len() as u64;
+        let unlisted = report.problem_count - report.problems.len() as u64;
         if unlisted > 0 {
             out.line(&format!("and {} more", units::count(unlisted)))?;
         }
@@ -100,17 +100,17 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
 }
 
 /// The keys of the entries in which faults were found, one for each fault.
-fn culprits(site: &Site, report: &Report) -> Result<Vec<Option<Culprit>>, Failure> {
-    if report.faults.is_empty() {
+fn culprits(site: &Site, report: &VerifyReport) -> Result<Vec<Option<Culprit>>, Failure> {
+    if report.problems.is_empty() {
         return Ok(Vec::new());
     }
     let anatomy = site.anatomy()?;
-    let faults = report.faults.iter();
+    let faults = report.problems.iter();
     Ok(faults.map(|fault| culprit::of(&anatomy, fault)).collect())
 }
 
 /// A fault, with the key of its entry if that is known.
-fn line(fault: &Fault, culprit: Option<&Culprit>) -> String {
+fn line(fault: &Problem, culprit: Option<&Culprit>) -> String {
     let fault = fault_line(fault);
     match culprit {
         None => fault,
@@ -122,11 +122,11 @@ fn line(fault: &Fault, culprit: Option<&Culprit>) -> String {
 }
 
 /// The counts of a full check, as a table.
-pub(crate) fn text(report: &Report, time: Duration) -> String {
+pub(crate) fn text(report: &VerifyReport, time: Duration) -> String {
     text_of(report, Depth::Records, time)
 }
 
-fn text_of(report: &Report, level: Depth, time: Duration) -> String {
+fn text_of(report: &VerifyReport, level: Depth, time: Duration) -> String {
     let mut grid = Grid::new();
     let verdict = if report.is_clean() {
         "nothing is wrong"
@@ -154,19 +154,19 @@ fn text_of(report: &Report, level: Depth, time: Duration) -> String {
         let damaged = units::count(report.damaged_bytes);
         grid.row("damaged bytes", damaged, "in the heap");
     }
-    grid.row("faults", units::count(report.fault_count), "");
+    grid.row("faults", units::count(report.problem_count), "");
     grid.row("time", units::duration(time), "");
     grid.text()
 }
 
 /// A fault: where it is, and what it is.
-pub(crate) fn fault_line(fault: &Fault) -> String {
+pub(crate) fn fault_line(fault: &Problem) -> String {
     let path = fault.path.display();
     format!("{path}: byte {}: {}", fault.at, fault.what)
 }
 
 /// Faults for programs.
-pub(crate) fn fault_values(faults: &[Fault]) -> Value {
+pub(crate) fn fault_values(faults: &[Problem]) -> Value {
     faults
         .iter()
         .map(|fault| {
@@ -176,8 +176,13 @@ pub(crate) fn fault_values(faults: &[Fault]) -> Value {
         .collect()
 }
 
-fn value(report: &Report, culprits: &[Option<Culprit>], level: Depth, time: Duration) -> Value {
-    let mut faults = fault_values(&report.faults);
+fn value(
+    report: &VerifyReport,
+    culprits: &[Option<Culprit>],
+    level: Depth,
+    time: Duration,
+) -> Value {
+    let mut faults = fault_values(&report.problems);
     let objects = faults.as_array_mut().into_iter().flatten();
     for (object, culprit) in objects.filter_map(Value::as_object_mut).zip(culprits) {
         match culprit {
@@ -193,7 +198,7 @@ fn value(report: &Report, culprits: &[Option<Culprit>], level: Depth, time: Dura
         "records": report.records,
         "regions": report.regions,
         "damaged_bytes": report.damaged_bytes,
-        "fault_count": report.fault_count,
+        "fault_count": report.problem_count,
         "faults": faults,
         "totals_compared": report.totals_compared,
         "seconds": time.as_secs_f64(),

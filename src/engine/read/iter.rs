@@ -464,27 +464,27 @@ pub(crate) fn with_all_segments(
     Ok(Arc::new(generation.with_segments(all)))
 }
 
-/// An entry of a listing, without its value.
+/// An entry of a listing, without its value; returned by [`Keys::next_key_info`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Listed<'a> {
-    /// The entry's key.
+pub struct KeyInfo<'a> {
+    /// The key.
     pub key: &'a [u8],
-    /// The length of its value in bytes.
+    /// The length of the value in bytes.
     pub value_len: u64,
-    /// When it was put.
+    /// The version of the entry.
     pub version: Version,
 }
 
-/// An iterator over the keys of a cache; returned by [`MmapCache::keys`](crate::MmapCache::keys).
+/// Iterates over the keys of a cache; made by [`MmapCache::keys`](crate::MmapCache::keys).
 #[derive(Debug)]
 pub struct Keys<'a>(Cursor<'a>);
 
-/// An iterator over the keys and values of a cache; returned by [`MmapCache::items`](crate::MmapCache::items).
+/// Iterates over the keys and values of a cache; made by [`MmapCache::iter`](crate::MmapCache::iter).
 #[derive(Debug)]
-pub struct Items<'a>(Cursor<'a>);
+pub struct Iter<'a>(Cursor<'a>);
 
-/// An iterator over the keys and entries of a cache; returned by [`MmapCache::entries`](crate::MmapCache::entries).
+/// Iterates over the keys and entries of a cache; made by [`MmapCache::entries`](crate::MmapCache::entries).
 #[derive(Debug)]
 pub struct Entries<'a>(Cursor<'a>);
 
@@ -493,12 +493,11 @@ impl<'a> Keys<'a> {
         Cursor::new(handle).map(Self)
     }
 
-    /// Returns the next key, borrowed from a buffer that the next call reuses, and its version:
-    /// a listing without allocations, and without values.
+    /// Returns the next key, borrowed from a buffer that the next call overwrites, and its version. Does
+    /// not allocate, and reads no value.
     ///
-    /// A key that the index holds in full costs one slot, version included; a longer one also costs
-    /// the beginning of its record. No value is read, however long it is. In the files of
-    /// [`Labels`](crate::Labels) the version is the label's id plus one.
+    /// A key that fits into its slot costs a read of the slot only; a longer one also costs the beginning
+    /// of its record. In the files of [`Labels`](crate::Labels) the version is the label's id plus one.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -520,21 +519,21 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     ///
-    /// Returns the errors of the iterator's items.
+    /// Returns the errors of the iterator's items; see [`MmapCache::keys`](crate::MmapCache::keys).
     pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], Version)>> {
-        let listed = self.next_listed()?;
+        let listed = self.next_key_info()?;
         Some(listed.map(|listed| (listed.key, listed.version)))
     }
 
-    /// Returns the next key as [`next_borrowed`](Self::next_borrowed) does, with its version and the
-    /// length of its value, which is not read for that.
+    /// Returns the next key with its version and the length of its value, which is not read. As
+    /// [`next_borrowed`](Self::next_borrowed) otherwise.
     ///
     /// # Errors
     ///
-    /// Returns the errors of the iterator's items.
-    pub fn next_listed(&mut self) -> Option<Result<Listed<'_>>> {
+    /// Returns the errors of [`next_borrowed`](Self::next_borrowed).
+    pub fn next_key_info(&mut self) -> Option<Result<KeyInfo<'_>>> {
         let stepped = self.0.step(false)?;
-        Some(stepped.map(|version| Listed {
+        Some(stepped.map(|version| KeyInfo {
             key: &self.0.key,
             value_len: self.0.value_len.into(),
             version,
@@ -551,17 +550,17 @@ impl Keys<'_> {
     }
 }
 
-impl<'a> Items<'a> {
+impl<'a> Iter<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
         Cursor::new(handle).map(Self)
     }
 
-    /// Returns the next key and value, borrowed from buffers that the next call reuses: a listing
-    /// without allocations.
+    /// Returns the next key and value, borrowed from buffers that the next call overwrites. Does not
+    /// allocate.
     ///
     /// # Errors
     ///
-    /// Returns the errors of the iterator's items.
+    /// Returns the errors of the iterator's items; see [`MmapCache::iter`](crate::MmapCache::iter).
     pub fn next_borrowed(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         let stepped = self.0.step(true)?;
         Some(stepped.map(|_| (&self.0.key[..], &self.0.value[..])))
@@ -583,7 +582,7 @@ impl Iterator for Keys<'_> {
     }
 }
 
-impl Iterator for Items<'_> {
+impl Iterator for Iter<'_> {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -610,5 +609,5 @@ impl Iterator for Entries<'_> {
 }
 
 impl std::iter::FusedIterator for Keys<'_> {}
-impl std::iter::FusedIterator for Items<'_> {}
+impl std::iter::FusedIterator for Iter<'_> {}
 impl std::iter::FusedIterator for Entries<'_> {}

@@ -18,9 +18,9 @@ use crate::engine::handle::Handle;
 use crate::engine::read::lookup::{Answer, find_in_place};
 use crate::engine::version::Version;
 
-/// A value in the mapped heap; returned by [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
+/// A reference to a value in the mapped heap; returned by [`MmapCache::get_ref`](crate::MmapCache::get_ref).
 ///
-/// It keeps its segment mapped, and the blocks of the segment's file allocated, until it is dropped.
+/// It keeps its segment mapped, and the blocks of the segment allocated, until it is dropped.
 pub struct ValueRef {
     generation: Arc<Generation>,
     place: HeapAddr,
@@ -30,7 +30,7 @@ pub struct ValueRef {
 impl ValueRef {
     /// # Safety
     ///
-    /// The contract of [`MmapCache::get_in_place`](crate::MmapCache::get_in_place).
+    /// As [`MmapCache::get_ref`](crate::MmapCache::get_ref).
     pub(crate) unsafe fn find(handle: &Handle, key: &[u8]) -> Result<Option<Self>> {
         Ok(match find_in_place(handle, key)? {
             Answer::Found((generation, link, header)) => Some(Self {
@@ -42,7 +42,7 @@ impl ValueRef {
         })
     }
 
-    /// Returns the version that the value was written with.
+    /// Returns the version of the value.
     pub fn version(&self) -> Version {
         Version(self.header.mtime)
     }
@@ -63,7 +63,7 @@ impl Deref for ValueRef {
             return &[];
         };
         // SAFETY: M3 (docs/design.md): records are never changed while a generation that maps them lives,
-        // and the caller of `get_in_place` promised that no other program changes them either.
+        // and the caller of `get_ref` promised that no other program changes them either.
         let bytes = unsafe { mmap::as_bytes(words) };
         bytes
             .get(skip..skip + self.header.value_len as usize)

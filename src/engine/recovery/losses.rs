@@ -14,26 +14,26 @@ use crate::index::table::Table;
 use crate::engine::generation::Generation;
 use crate::engine::write::mutator::{Mutator, WriteResult};
 
-/// The result of a recovery that rebuilt index and roster from the heap; see
+/// The result of a recovery, which rebuilt index and roster from the heap; see
 /// [`MmapCache::last_recovery`](crate::MmapCache::last_recovery).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Live entries that the old index counted; `None` if its count was corrupt. After a power loss
-    /// it may be as old as the last flush.
+    /// Live entries that the old index counted; `None` if its count is not plausible. After a power loss
+    /// the count may be as old as the last flush.
     pub entries_before: Option<u64>,
-    /// Live entries in the rebuilt index.
+    /// Live entries after the recovery.
     pub entries: u64,
-    /// Records that verified, of live and dead entries and of deletions.
+    /// Records with a valid checksum: of live entries, dead entries and deletions.
     pub records: u64,
-    /// Entries of the old index that were given up: their records are damaged or gone, and no newer
-    /// record of the key was found. If the old index was corrupt, the number of damaged stretches of
-    /// the heap. [`Stats::dropped`](crate::Stats::dropped) counts them too.
+    /// Entries of the old index that were lost: their records are damaged or missing, and the heap has no
+    /// newer record of the key. Without a readable old index, the number of damaged ranges of the heap.
+    /// [`Stats::dropped`](crate::Stats::dropped) counts them too.
     pub dropped: u64,
-    /// Entries of the old index whose records were never synced, and were not on the disk at a power
-    /// loss. They are not damage.
+    /// Entries of the old index whose records were not synced and not written before a power loss. They
+    /// are not damage.
     pub unwritten: u64,
-    /// Bytes where records should have been and none verified.
+    /// Bytes that should hold records and do not verify.
     pub damaged_bytes: u64,
 }
 

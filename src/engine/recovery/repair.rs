@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
@@ -30,25 +32,27 @@ use crate::engine::handle::{Handle, refuse_network};
 use crate::engine::heap_presence;
 use crate::engine::locking::{acquire, lock_creation};
 use crate::engine::options::Options;
+use crate::engine::progress::Progress;
 use crate::engine::recovery::from_heap::{Damage, Salvage, refill};
 use crate::engine::staging::{DiscardOnPanic, discard_listed, finish_renames};
 use crate::engine::switch::{self, Heap, commit, give_up, map_all};
-use crate::engine::verify::{self, checks::Report};
+use crate::engine::verify::{self, checks::VerifyReport};
 use crate::engine::write::mutator::{Mutator, WriteResult};
 use crate::engine::write::writer::Writer;
 use crate::engine::write::{durability, publish};
 
-/// A repair of a cache that cannot be opened, or that is not clean.
+/// Repairs a cache that cannot be opened, or that [`verify`](crate::MmapCache::verify) finds problems
+/// in.
 ///
-/// First lets a writer recover what any writer would. If that does not suffice, rebuilds index and
-/// roster from the heap alone, with the code that does so after a power loss: of each key the newest
-/// record that verifies wins, and a deletion wins like any other. The damaged files stay in their
-/// places until the new ones are complete and synced, and one rename replaces them; a repair that
-/// fails or is killed has changed nothing but the headers of segments that had lost theirs.
+/// Does first what the next writer would do anyway. If that is not enough, it rebuilds index and
+/// roster from the heap alone, as recovery does after a power loss: for each key the newest record
+/// with a valid checksum wins, a deletion like any other. The damaged files stay in place until the new
+/// ones are complete and synced, and one rename makes the new ones current. A repair that fails or is
+/// killed has changed nothing except the headers of segments that had lost theirs.
 ///
-/// Readers may go on reading. A repair waits for a writer that holds the lock, like any writer. If
-/// the index was *removed*, no lock shows whether another process still writes to it: then the caller
-/// must make sure that none does.
+/// Readers may continue during a repair. The repair waits for a writer that holds the lock. If the
+/// index was *removed*, no lock can tell whether a process still writes to it: then the caller must
+/// ensure that none does.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -59,8 +63,8 @@ use crate::engine::write::{durability, publish};
 /// # std::fs::remove_file(&path)?;
 /// let cache = match MmapCache::open(&path) {
 ///     Err(error) if error.is_corruption() => {
-///         let repaired = Repair::new(&path).run()?;
-///         eprintln!("{} entries are back", repaired.entries);
+///         let report = Repair::new(&path).run()?;
+///         eprintln!("recovered {} entries", report.entries);
 ///         MmapCache::open(&path)?
 ///     }
 ///     other => other?,
@@ -76,49 +80,38 @@ pub struct Repair<'a> {
     progress: Box<dyn FnMut(Progress) + 'a>,
 }
 
-/// How far a repair is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Bytes of the heap that were read.
-    pub read_bytes: u64,
-    /// Bytes of the heap.
-    pub heap_bytes: u64,
-    /// Records that verified so far.
-    pub records: u64,
-}
-
-/// What a repair did.
+/// The result of a [`Repair`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Repaired {
-    /// Whether index and roster were rebuilt; false if the cache was consistent but for damaged bytes
-    /// that no entry needs.
+pub struct RepairReport {
+    /// Whether index and roster were rebuilt; false if nothing was damaged except bytes that no entry
+    /// needs.
     pub rebuilt: bool,
     /// Live entries now.
     pub entries: u64,
-    /// Live entries before, if the index was readable: a hint, it may be damaged like the rest.
+    /// Live entries that the old index counted; `None` if it could not be read. A hint: the count may
+    /// be damaged too.
     pub entries_before: Option<u64>,
-    /// Entries that the old index had and that were given up: their records are damaged or gone.
-    /// [`Stats::dropped`](crate::Stats::dropped) counts them too. If the index could not be opened,
-    /// by how many entries the cache has fewer, or else the number of damaged stretches.
+    /// Entries of the old index that were lost, because their records are damaged or missing.
+    /// [`Stats::dropped`](crate::Stats::dropped) counts them too. If the old index could not be opened,
+    /// it is the difference of the two counts, or else the number of damaged ranges.
     pub dropped: u64,
-    /// Entries of the old index whose records were never synced, and were not on the disk at a power
-    /// loss. They are not damage.
+    /// Entries of the old index whose records were not synced and not written before a power loss. They
+    /// are not damage.
     pub unwritten: u64,
-    /// Records that verified, of live and dead entries and of deletions.
+    /// Records with a valid checksum: of live entries, dead entries and deletions.
     pub records: u64,
-    /// Bytes where records should have been and none verified. Their contents are lost. They stay in
-    /// the heap until it is cleaned, or rewritten with [`Repair::rewrite_heap`].
+    /// Bytes that should hold records and do not verify. What they held is lost. They stay in the heap
+    /// until it is cleaned, or rewritten with [`Repair::rewrite_heap`].
     pub damaged_bytes: u64,
     /// Whether the heap was rewritten, so that these bytes are gone.
     pub rewritten: bool,
-    /// Segments that were read; 0 if a writer's own recovery was enough.
+    /// Segments that were read; 0 if the recovery that every writer does was enough.
     pub segments: u64,
-    /// Numbers between the first and the last segment that was read for which the cache has no
-    /// segment. Their contents are lost.
+    /// Numbers of missing segments between the first and the last one that was read. What they held is
+    /// lost.
     pub missing_segments: Vec<u16>,
-    /// The new paths of files that were moved out of the way or kept.
+    /// New paths of files that were moved out of the way or kept.
     pub kept: Vec<PathBuf>,
 }
 
@@ -154,7 +147,7 @@ struct Old {
 }
 
 impl<'a> Repair<'a> {
-    /// Creates a repair of the cache at `path`, with default options.
+    /// Prepares a repair of the cache at `path`, with default options.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -165,8 +158,8 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Sets the options with which the cache is opened: `heap_path`, `lock_timeout`, `allow_network`
-    /// and `capacity` count here.
+    /// Sets the options by which the cache is opened: `heap_path`, `lock_timeout`, `allow_network_fs` and
+    /// `capacity`. All others are ignored.
     #[must_use]
     pub fn options(mut self, options: &Options) -> Self {
         self.options = options.clone();
@@ -174,42 +167,50 @@ impl<'a> Repair<'a> {
     }
 
     /// Sets whether the damaged index and roster are kept beside the new ones, as `PATH.damaged` and
-    /// `PATH.roster.damaged` (with a number after it if that name is taken). Default: no. Anything
-    /// that is not a file of this crate, a directory for instance, is kept in any case.
+    /// `PATH.roster.damaged` (with a number appended if that name is taken). Something that is not a file
+    /// of this crate, for instance a directory, is kept in any case. Default: false.
     #[must_use]
     pub fn keep_damaged(mut self, keep: bool) -> Self {
         self.keep = keep;
         self
     }
 
-    /// Sets whether a heap with damaged bytes is rewritten without them afterwards, which needs room
-    /// for a second copy of all live entries. Default: no.
+    /// Sets whether a heap with damaged bytes is rewritten without them afterwards, which needs room for
+    /// all live entries once more. Default: false.
     #[must_use]
     pub fn rewrite_heap(mut self, rewrite: bool) -> Self {
         self.rewrite = rewrite;
         self
     }
 
-    /// Calls `progress` after each MiB of heap that was read, and at each segment's end.
+    /// Sets a function to call after each MiB of the heap, and at each segment's end.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
         self.progress = Box::new(progress);
         self
     }
 
-    /// Repairs the cache. Reads the whole heap once if it has to rebuild, and checks everything if
-    /// not; needs memory for its longest key only.
+    /// Repairs the cache. Reads the whole heap once to rebuild, or verifies everything if nothing must be
+    /// rebuilt; needs memory for the longest key only.
+    ///
+    /// After an error index, roster and records are as they were.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::NotFound`] if there is neither an index nor a segment; [`Error::Damaged`] if
-    /// neither a segment nor the index says whose heap it is; [`Error::HeapMissing`] if the index is
-    /// valid and there is no segment of its heap; [`Error::Version`] for a cache of another release;
-    /// [`Error::AlreadyExists`] if a file that is not this crate's has the name of a segment;
-    /// [`Error::Locked`], [`Error::WriterHeld`], [`Error::DiskFull`], or [`Error::Io`]. If the
-    /// progress callback forks, the repair is the parent's, and the child's result is
-    /// [`Error::Forked`]. After an error index, roster and records are as they were.
-    pub fn run(mut self) -> Result<Repaired> {
+    /// - [`ErrorKind::NotFound`] if there is neither an index nor a segment.
+    /// - [`ErrorKind::Corrupted`] if neither the index nor a segment identifies the cache.
+    /// - [`ErrorKind::HeapMissing`] if the index is valid and there is no segment of its heap.
+    /// - [`ErrorKind::UnsupportedVersion`] for a cache of another release.
+    /// - [`ErrorKind::AlreadyExists`] if a foreign file has the name of a segment.
+    /// - [`ErrorKind::InvalidOption`] for a [`capacity`](Options::capacity) that is too large,
+    ///   [`ErrorKind::Unsupported`] on a network file system.
+    /// - [`ErrorKind::Locked`] if another process holds the lock for longer than the timeout,
+    ///   [`ErrorKind::AlreadyWriting`] if this thread holds it.
+    /// - [`ErrorKind::DiskFull`], [`ErrorKind::NotRemovable`], [`ErrorKind::SyncFailed`] and
+    ///   [`ErrorKind::Io`] if the system refuses a file operation.
+    /// - [`ErrorKind::ForkedWriter`] in a child process, if the progress function forks: the parent
+    ///   finishes the repair.
+    pub fn run(mut self) -> Result<RepairReport> {
         self.options.create = false;
         self.options.create_new = false;
         self.options.read_only = false;
@@ -230,17 +231,17 @@ impl<'a> Repair<'a> {
 
     /// Lets a writer recover what any writer would, and checks the rest. Returns `None` if that is not
     /// enough.
-    fn recover(&self) -> Result<Option<Repaired>> {
+    fn recover(&self) -> Result<Option<RepairReport>> {
         let checked = Handle::open(&self.path, &self.options).and_then(|handle| {
             drop(Writer::take(&handle)?);
             let recovery = handle.recovered.load_full();
             let report = verify::verify(&handle)?;
             let index = handle.names.index(Stage::Final);
             let roster = handle.names.roster(Stage::Final);
-            let only_heap = |report: &Report| {
+            let only_heap = |report: &VerifyReport| {
                 let right = |path: &PathBuf| *path != index && *path != roster;
-                report.faults.iter().all(|fault| right(&fault.path))
-                    && report.faults.len() as u64 == report.fault_count
+                report.problems.iter().all(|fault| right(&fault.path))
+                    && report.problems.len() as u64 == report.problem_count
             };
             Ok(only_heap(&report).then_some((report, recovery)))
         });
@@ -248,7 +249,7 @@ impl<'a> Repair<'a> {
             Ok(right) => Ok(right.map(|(report, recovery)| {
                 let before = recovery.as_deref().map(|recovery| recovery.entries_before);
                 let recovery = recovery.as_deref().copied().unwrap_or_default();
-                Repaired {
+                RepairReport {
                     rebuilt: before.is_some(),
                     entries: report.entries,
                     entries_before: before.unwrap_or(Some(report.entries)),
@@ -257,7 +258,7 @@ impl<'a> Repair<'a> {
                     records: report.records,
                     // Filler records have replaced some of them.
                     damaged_bytes: report.damaged_bytes.max(recovery.damaged_bytes),
-                    ..Repaired::default()
+                    ..RepairReport::default()
                 }
             })),
             // A repair restores what the other segments have.
@@ -267,7 +268,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    fn rebuild(&mut self, names: &FileNames) -> Result<Repaired> {
+    fn rebuild(&mut self, names: &FileNames) -> Result<RepairReport> {
         // No other process may create or repair a cache here at the same time.
         let _creation = lock_creation(names, &self.options)?;
         let old = Old::lock(names, &LockDeadline::new(self.options.lock_timeout))?;
@@ -293,7 +294,7 @@ impl<'a> Repair<'a> {
         built
     }
 
-    fn build(&mut self, names: &FileNames, old: &Old, identity: &Identity) -> Result<Repaired> {
+    fn build(&mut self, names: &FileNames, old: &Old, identity: &Identity) -> Result<RepairReport> {
         let plan = identity.plan(self.options.capacity, old.access_or_of_heap(names)?);
         let generation = create::generation(names, &plan)?;
         if let (Some(header), Some(_)) = (old.header(), old.sealed) {
@@ -331,7 +332,7 @@ impl<'a> Repair<'a> {
         let kept = self.replace(names, old, &fresh.generation)?;
         let missing =
             (numbers[0]..numbers[numbers.len() - 1]).filter(|number| !numbers.contains(number));
-        Ok(Repaired {
+        Ok(RepairReport {
             rebuilt: true,
             entries,
             entries_before,
@@ -350,8 +351,8 @@ impl<'a> Repair<'a> {
         let (progress, epoch, path) = (&mut self.progress, lock::epoch(), &self.path);
         refill(fresh, Damage::Unknown, None, &mut |salvage| {
             progress(Progress {
-                read_bytes: salvage.read_bytes,
-                heap_bytes: salvage.heap_bytes,
+                done_bytes: salvage.read_bytes,
+                total_bytes: salvage.heap_bytes,
                 records: salvage.records,
             });
             lock::refuse_forked(epoch, path)

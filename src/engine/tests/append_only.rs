@@ -48,9 +48,13 @@ fn assert_refused<T: std::fmt::Debug>(cache: &MmapCache, done: Result<T>) {
 #[track_caller]
 fn assert_closed(cache: &MmapCache) {
     assert!(cache.is_append_only() && cache.stats().unwrap().append_only);
-    let before = (contents(cache), cache.changes(), cache.stats().unwrap());
+    let before = (
+        contents(cache),
+        cache.change_count(),
+        cache.stats().unwrap(),
+    );
     let (there, absent) = (key(3), b"nobody put this".to_vec());
-    let version = cache.mtime(&there).unwrap().expect("it was put");
+    let version = cache.version(&there).unwrap().expect("it was put");
     let items = || {
         before
             .0
@@ -83,7 +87,11 @@ fn assert_closed(cache: &MmapCache) {
         assert_refused(cache, writer.update(key, |_| Update::Delete));
     }
     assert_eq!(
-        (contents(cache), cache.changes(), cache.stats().unwrap()),
+        (
+            contents(cache),
+            cache.change_count(),
+            cache.stats().unwrap()
+        ),
         before
     );
     assert_clean(cache);

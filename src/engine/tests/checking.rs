@@ -24,8 +24,8 @@ fn check_beside_growth_finds_nothing() {
         });
         let mut checks = 0;
         while !writer.is_finished() {
-            let report = cache.verify().unwrap();
-            assert!(report.is_clean(), "{:?}", report.faults);
+            let report = cache.verify().run().unwrap();
+            assert!(report.is_clean(), "{:?}", report.problems);
             checks += 1;
         }
         checks
@@ -48,8 +48,8 @@ fn check_beside_puts_finds_nothing() {
             }
         });
         while !writer.is_finished() {
-            let report = other.verify().unwrap();
-            assert!(report.is_clean(), "{:?}", report.faults);
+            let report = other.verify().run().unwrap();
+            assert!(report.is_clean(), "{:?}", report.problems);
         }
     });
     assert_clean(&other);
@@ -72,29 +72,33 @@ fn filled() -> Scratch {
 fn parallel_check_equals_sequential_check() {
     let scratch = filled();
     let cache = scratch.open(&Options::new());
-    for level in [Level::Headers, Level::Slots, Level::Records] {
-        let one = cache.check().level(level).run().unwrap();
+    for level in [
+        VerifyLevel::Headers,
+        VerifyLevel::Slots,
+        VerifyLevel::Records,
+    ] {
+        let one = cache.verify().level(level).run().unwrap();
         assert!(one.is_clean() && one.regions > 10, "{one:?}");
-        assert_eq!(one.totals_compared, level > Level::Headers);
-        let entries = if level > Level::Headers {
+        assert_eq!(one.totals_compared, level > VerifyLevel::Headers);
+        let entries = if level > VerifyLevel::Headers {
             cache.len()
         } else {
             0
         };
         assert_eq!(one.entries, entries);
-        assert_eq!(one.records > entries, level == Level::Records);
+        assert_eq!(one.records > entries, level == VerifyLevel::Records);
         for jobs in [2, 5] {
-            let many = cache.check().level(level).jobs(jobs).run().unwrap();
+            let many = cache.verify().level(level).jobs(jobs).run().unwrap();
             assert_eq!(many, one, "{level:?}, {jobs} jobs");
         }
     }
     let mut told = Vec::new();
-    let check = cache.check().jobs(3);
+    let check = cache.verify().jobs(3);
     let done = check.on_progress(|progress| told.push(progress)).run();
     assert!(done.unwrap().is_clean());
     let last = told.last().unwrap();
-    assert_eq!(last.checked_bytes, last.all_bytes);
-    assert!(told.is_sorted_by_key(|progress| progress.checked_bytes));
+    assert_eq!(last.done_bytes, last.total_bytes);
+    assert!(told.is_sorted_by_key(|progress| progress.done_bytes));
 }
 
 /// What each level says of a cache that somebody has spoilt.
@@ -103,11 +107,16 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
     let cache = scratch.open(&tiny());
     spoil(&cache);
     let reader = scratch.open(Options::new().read_only(true));
-    [Level::Headers, Level::Slots, Level::Records].map(|level| {
-        let one = reader.check().level(level).run().unwrap();
-        let many = reader.check().level(level).jobs(3).run().unwrap();
-        assert_eq!(many.faults, one.faults);
-        let mut whats: Vec<_> = one.faults.iter().map(|fault| fault.what).collect();
+    [
+        VerifyLevel::Headers,
+        VerifyLevel::Slots,
+        VerifyLevel::Records,
+    ]
+    .map(|level| {
+        let one = reader.verify().level(level).run().unwrap();
+        let many = reader.verify().level(level).jobs(3).run().unwrap();
+        assert_eq!(many.problems, one.problems);
+        let mut whats: Vec<_> = one.problems.iter().map(|fault| fault.what).collect();
         whats.dedup();
         whats
     })

@@ -18,7 +18,9 @@ const DEAD: u8 = 3;
 /// Cleaning is always worth while, but waits until it is told to begin.
 fn paused(scratch: &Scratch) -> MmapCache {
     let mut options = tiny();
-    options.max_segment_bytes(64 * 1024).clean_when(0, 0);
+    options
+        .max_segment_bytes(64 * 1024)
+        .compaction_threshold(0, 0);
     let cache = scratch.open(&options);
     pause(&cache, 10_000);
     cache
@@ -195,7 +197,7 @@ fn recovered_record_is_no_longer_dead() {
 fn handles_clean_each_others_dead_records() {
     let scratch = scratch();
     let mut options = tiny();
-    options.clean_when(20, 0);
+    options.compaction_threshold(20, 0);
     let handles = [scratch.open(&options), scratch.open(&options)];
     let mut expected = std::collections::BTreeMap::new();
     let mut random = 1_u64;
@@ -258,7 +260,9 @@ fn dead_bytes_respect_clean_threshold() {
     for percent in [4, 30] {
         let scratch = Scratch::new();
         let mut options = Options::new();
-        options.max_segment_bytes(SEGMENT).clean_when(percent, 0);
+        options
+            .max_segment_bytes(SEGMENT)
+            .compaction_threshold(percent, 0);
         let cache = scratch.open(&options);
         (0..1_024_u32).for_each(|i| {
             cache.put(&i.to_le_bytes(), &value).unwrap();

@@ -78,7 +78,7 @@ fn copy_is_complete_and_independent() {
     let cache = source.open(&tiny());
     fill(&cache);
     let before = contents(&cache);
-    let copied = look(source.path()).hot_copy().to(other.path()).unwrap();
+    let copied = look(source.path()).backup().to(other.path()).unwrap();
     assert_eq!(copied.entries, cache.len());
     assert_eq!(copied.damaged_bytes, 0);
     assert_eq!(assert_works(other.path()), before);
@@ -107,14 +107,14 @@ fn stopped_copy_leaves_no_cache() {
     let before = contents(&cache);
     let mut made = 0;
     let all = steps_of(|| {
-        cache.hot_copy().to(beside(&source, "first")).unwrap();
+        cache.backup().to(beside(&source, "first")).unwrap();
     });
     // The last ones, behind the rename, are few.
     let stops = (0..all - 40).step_by(23).chain((all - 40..).step_by(4));
     for steps in stops {
         let path = beside(&source, "copy");
         failpoint::set(steps);
-        let outcome = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&path).unwrap()));
+        let outcome = catch_unwind(AssertUnwindSafe(|| cache.backup().to(&path).unwrap()));
         let over = !failpoint::clear() && outcome.is_err();
         if let Err(payload) = &outcome {
             assert!(payload.is::<failpoint::Killed>() && over, "step {steps}");
@@ -128,7 +128,7 @@ fn stopped_copy_leaves_no_cache() {
                 Options::new().read_only(true).open(&path),
                 Err(Error::NotFound { .. })
             ));
-            cache.hot_copy().to(&path).unwrap();
+            cache.backup().to(&path).unwrap();
         }
         assert_eq!(assert_works(&path), before, "step {steps}");
         for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
@@ -175,7 +175,7 @@ fn copy_is_of_one_moment() {
             let path = source.path().to_owned();
             failpoint::interrupt(steps, move || change(&MmapCache::open(path).unwrap()));
             let copy = beside(&source, "copy");
-            let copied = look(source.path()).hot_copy().to(&copy);
+            let copied = look(source.path()).backup().to(&copy);
             let over = failpoint::clear();
             copied.unwrap();
             let found = assert_works(&copy);
@@ -220,7 +220,7 @@ fn copy_matches_readers_after_a_kill() {
             drop(cache);
             let reader = look(source.path());
             let copy = beside(&source, "copy");
-            reader.hot_copy().to(&copy).unwrap();
+            reader.backup().to(&copy).unwrap();
             assert_eq!(
                 assert_works(&copy),
                 contents(&reader),
@@ -245,7 +245,7 @@ fn copy_omits_corrupt_records() {
     }
     let heap = open_heap(&source);
     heap.write_all_at(&[0xAA; 8], 5_000).unwrap();
-    let refused = cache.hot_copy().to(other.path()).unwrap_err();
+    let refused = cache.backup().to(other.path()).unwrap_err();
     let Error::Incomplete {
         found: 99,
         counted: 100,
@@ -256,7 +256,7 @@ fn copy_omits_corrupt_records() {
         panic!("{refused:?}");
     };
     assert!(refused.is_corruption() && !other.path().exists());
-    let lossy = cache.hot_copy().allow_losses(true);
+    let lossy = cache.backup().allow_losses(true);
     let copied = lossy.to(other.path()).unwrap();
     assert_eq!((copied.entries, copied.entries_before), (99, Some(100)));
     assert!((100..300).contains(&copied.damaged_bytes), "{copied:?}");
@@ -294,10 +294,10 @@ fn copied_versions_never_go_back() {
         let reader = look(source.path());
         if lost {
             // Nobody knows what the damaged bytes held.
-            let refused = reader.hot_copy().to(other.path()).unwrap_err();
+            let refused = reader.backup().to(other.path()).unwrap_err();
             assert!(matches!(refused, Error::Incomplete { .. }), "{refused:?}");
         }
-        let lossy = reader.hot_copy().allow_losses(lost);
+        let lossy = reader.backup().allow_losses(lost);
         let copied = lossy.to(other.path()).unwrap();
         assert_eq!((copied.entries, copied.damaged_bytes > 0), (1, lost));
         let copy = MmapCache::open(other.path()).unwrap();
@@ -320,12 +320,12 @@ fn copy_refuses_truncated_entries() {
         let heap = open_heap(&source);
         heap.set_len(cut).unwrap();
         let reader = look(source.path());
-        let refused = reader.hot_copy().to(other.path()).unwrap_err();
+        let refused = reader.backup().to(other.path()).unwrap_err();
         assert!(
             matches!(refused, Error::Incomplete { counted: 100, .. }),
             "{refused:?}"
         );
-        let lossy = reader.hot_copy().allow_losses(true);
+        let lossy = reader.backup().allow_losses(true);
         let copied = lossy.to(other.path()).unwrap();
         assert_eq!(copied.entries_before, Some(100));
         assert!(copied.entries < 100, "{copied:?}");
@@ -346,7 +346,7 @@ fn copy_names_the_lost_segment() {
     );
     std::fs::remove_file(&lost).unwrap();
     let path = beside(&source, "copy");
-    match look(source.path()).hot_copy().to(&path) {
+    match look(source.path()).backup().to(&path) {
         Err(Error::HeapMissing { path, .. }) => assert_eq!(path, lost),
         other => panic!("{other:?}"),
     }
@@ -361,7 +361,7 @@ fn copy_overwrites_no_existing_file() {
     for taken in ["copy", "copy.roster", "copy.heap", "copy.heap.3"] {
         let file = beside(&source, taken);
         std::fs::write(&file, b"somebody else's").unwrap();
-        match cache.hot_copy().to(beside(&source, "copy")) {
+        match cache.backup().to(beside(&source, "copy")) {
             Err(Error::AlreadyExists { path }) => assert_eq!(path, file),
             other => panic!("{taken}: {other:?}"),
         }
@@ -376,7 +376,7 @@ fn copy_overwrites_no_existing_file() {
         "cache.lock",
     ];
     for name in own.into_iter().chain(["cache.heap.77", "cache.heap.9.new"]) {
-        let copied = cache.hot_copy().to(beside(&source, name));
+        let copied = cache.backup().to(beside(&source, name));
         assert!(
             matches!(copied, Err(Error::Unsupported { .. })),
             "{name}: {copied:?}"
@@ -395,16 +395,16 @@ fn copied_labels_may_have_any_length() {
     for round in 0..4_u8 {
         for len in (1..=20).rev() {
             let label = vec![b'a' + round; len];
-            ids.insert(labels.get_or_insert(&label).unwrap(), label);
+            ids.insert(labels.get_or_intern(&label).unwrap(), label);
             let path = beside(&source, &format!("copy {round} {len}"));
-            let copied = labels.hot_copy().to(&path).unwrap();
+            let copied = labels.backup().to(&path).unwrap();
             assert_eq!((copied.entries, copied.damaged_bytes), (labels.len(), 0));
             let copy = crate::Labels::open(&path).unwrap();
             let listed: BTreeMap<_, _> = copy.iter().unwrap().map(Result::unwrap).collect();
             assert_eq!(listed, ids, "round {round}, length {len}");
-            let next = copy.get_or_insert("another label").unwrap();
+            let next = copy.get_or_intern("another label").unwrap();
             assert!(ids.keys().all(|id| *id < next));
-            assert!(copy.verify().unwrap().is_clean());
+            assert!(copy.verify().run().unwrap().is_clean());
         }
     }
 }
@@ -417,7 +417,7 @@ fn short_labels_survive_truncated_heaps() {
         let source = scratch();
         let labels = crate::Labels::open(source.path()).unwrap();
         for label in ["first label", &"x".repeat(len)] {
-            labels.get_or_insert(label).unwrap();
+            labels.get_or_intern(label).unwrap();
         }
         labels.flush().unwrap();
         let cache = MmapCache::open(source.path()).unwrap();
@@ -431,9 +431,9 @@ fn short_labels_survive_truncated_heaps() {
         let labels = crate::Labels::open(source.path()).unwrap();
         let last = labels.get("x".repeat(len)).unwrap().unwrap();
         assert_eq!(last.number(), 1, "length {len}");
-        assert_eq!(labels.get_by_id(last).unwrap().unwrap().len(), len);
-        assert!(labels.verify().unwrap().is_clean());
-        assert!(labels.get_or_insert("the next").unwrap() > last);
+        assert_eq!(labels.resolve(last).unwrap().unwrap().len(), len);
+        assert!(labels.verify().run().unwrap().is_clean());
+        assert!(labels.get_or_intern("the next").unwrap() > last);
     }
 }
 
@@ -461,14 +461,14 @@ fn copies_beside_writers_notice_losses() {
         "{:?}",
         counted.least
     );
-    reader.hot_copy().to(beside(&source, "whole")).unwrap();
+    reader.backup().to(beside(&source, "whole")).unwrap();
     // Zeros are no damage to a walk; the count tells.
     let generation = reader.handle.generation.load_full();
     let end = generation.header().tail().bytes() as usize;
     open_heap(&source)
         .write_all_at(&vec![0; 3_000], end as u64 - 3_000)
         .unwrap();
-    let refused = reader.hot_copy().to(beside(&source, "copy")).unwrap_err();
+    let refused = reader.backup().to(beside(&source, "copy")).unwrap_err();
     assert!(
         matches!(refused, Error::Incomplete { counted: 100, .. }),
         "{refused:?}"

@@ -49,14 +49,14 @@ fn cleaning_finds_records_after_corruption() {
     );
     assert!(cache.entry(b"damaged").unwrap_err().is_corruption());
     assert_eq!(
-        cache.mtime(b"damaged").unwrap(),
+        cache.version(b"damaged").unwrap(),
         Some(first),
         "the index does not know yet"
     );
     assert!(cache.stats().unwrap().damaged_seen > 0);
     cache.compact().unwrap();
     assert_eq!(
-        cache.mtime(b"damaged").unwrap(),
+        cache.version(b"damaged").unwrap(),
         None,
         "its segment is gone, and with it the entry"
     );
@@ -138,7 +138,7 @@ fn corrupt_segments_count_as_present() {
     let cache = scratch.open(&options());
     cache.compact().unwrap();
     assert_eq!(
-        cache.items().unwrap().filter(|item| item.is_ok()).count(),
+        cache.iter().unwrap().filter(|item| item.is_ok()).count(),
         100
     );
     assert!(
@@ -227,6 +227,7 @@ fn stale_index_is_not_clean() {
     let report = scratch
         .open(Options::new().read_only(true))
         .verify()
+        .run()
         .unwrap();
     assert!(!report.is_clean());
     Repair::new(scratch.path()).run().unwrap();
@@ -257,8 +258,8 @@ fn check_beside_killed_writer_is_fast() {
     }
     let cache = scratch.open(Options::new().read_only(true));
     let began = std::time::Instant::now();
-    let report = cache.verify().unwrap();
-    assert!(report.fault_count >= 1_000, "{}", report.fault_count);
+    let report = cache.verify().run().unwrap();
+    assert!(report.problem_count >= 1_000, "{}", report.problem_count);
     let took = began.elapsed();
     assert!(took < std::time::Duration::from_secs(8), "{took:?}");
 }
@@ -268,7 +269,7 @@ fn check_beside_killed_writer_is_fast() {
 fn corrupt_oldest_segment_resurrects_nothing() {
     let scratch = scratch();
     let mut paused = options();
-    paused.clean_when(10_000, 1 << 30);
+    paused.compaction_threshold(10_000, 1 << 30);
     let cache = scratch.open(&paused);
     cache.put(b"deleted", b"old").unwrap();
     for i in 0..100_u8 {

@@ -160,7 +160,7 @@ fn random_keys_beside_writer_stay_uniform() {
                 other.delete(&key((round + 25) % 50)).unwrap();
                 if round % 500 == 499 {
                     let mut writer = other.writer().unwrap();
-                    writer.atomic_rebuild(other.items().unwrap()).unwrap();
+                    writer.atomic_rebuild(other.iter().unwrap()).unwrap();
                 }
             }
         });

@@ -93,7 +93,7 @@ fn panicking_progress_removes_staged_files() {
             left = staged(&scratch);
             panic!("enough");
         };
-        cache.hot_copy().on_progress(told).to(&target)
+        cache.backup().on_progress(told).to(&target)
     }));
     assert!(copied.is_err() && !left.is_empty());
     assert_eq!(staged(&scratch), [""; 0]);
@@ -124,7 +124,7 @@ fn next_copy_removes_staged_files() {
     let target = scratch.path().with_extension("copy");
     for steps in (2..).step_by(97) {
         failpoint::set(steps);
-        let copied = catch_unwind(AssertUnwindSafe(|| cache.hot_copy().to(&target)));
+        let copied = catch_unwind(AssertUnwindSafe(|| cache.backup().to(&target)));
         failpoint::clear();
         if copied.is_ok() {
             assert!(steps > 2);

@@ -131,7 +131,7 @@ fn overwrite_word(path: &std::path::Path, at: u64, change: impl FnOnce(u64) -> u
 /// What a listing of items gives, and how often it failed.
 fn items(cache: &MmapCache) -> (Vec<Vec<u8>>, usize) {
     let (mut keys, mut failed) = (Vec::new(), 0);
-    for item in cache.items().unwrap() {
+    for item in cache.iter().unwrap() {
         match item {
             Ok((key, _)) => keys.push(key),
             Err(error) => {
@@ -181,7 +181,7 @@ fn slot_version_mismatch_is_corrupt() {
 /// What every way of listing and drawing says, on a cache that lacks positions: each must fail.
 fn assert_all_listings_fail(cache: &MmapCache) {
     let keys: Result<Vec<_>> = cache.keys().unwrap().collect();
-    let items: Result<Vec<_>> = cache.items().unwrap().collect();
+    let items: Result<Vec<_>> = cache.iter().unwrap().collect();
     let entries: Result<Vec<_>> = cache.entries().unwrap().collect();
     for error in [
         keys.err(),
@@ -231,7 +231,7 @@ fn truncated_rosters_end_listings_with_errors() {
         let writer = scratch.open(&Options::new());
         assert_eq!(writer.keys().unwrap().filter(Result::is_ok).count(), count);
         assert_clean(&writer);
-        writer.atomic_rebuild(writer.items().unwrap()).unwrap();
+        writer.atomic_rebuild(writer.iter().unwrap()).unwrap();
         assert_eq!(writer.len() as usize, count);
     }
 }
@@ -249,7 +249,7 @@ fn short_listings_rebuild_nothing() {
     let at = crate::format::roster::HEADER_BYTES + 8 * 20;
     let roster = scratch.path().with_extension("roster");
     overwrite_word(&roster, at, |word| word | 1 << 63);
-    let mut items = cache.items().unwrap();
+    let mut items = cache.iter().unwrap();
     assert_eq!(items.by_ref().take(999).filter(Result::is_ok).count(), 999);
     match items.next() {
         Some(Err(Error::Incomplete { found, counted, .. })) => {
@@ -258,7 +258,7 @@ fn short_listings_rebuild_nothing() {
         other => panic!("{other:?}"),
     }
     assert!(items.next().is_none());
-    match cache.atomic_rebuild(cache.items().unwrap()) {
+    match cache.atomic_rebuild(cache.iter().unwrap()) {
         Err(Error::Source { .. }) => {}
         other => panic!("{other:?}"),
     }
@@ -291,7 +291,7 @@ fn listings_beside_changes_are_complete() {
         while !writer.is_finished() {
             let listed: Result<Vec<_>> = cache.keys().unwrap().collect();
             assert!(listed.unwrap().len() >= 250);
-            let listed: Result<Vec<_>> = cache.items().unwrap().collect();
+            let listed: Result<Vec<_>> = cache.iter().unwrap().collect();
             assert!(listed.unwrap().len() >= 250);
         }
     });

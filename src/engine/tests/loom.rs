@@ -50,7 +50,7 @@ fn options() -> Options {
         .region_slots(16)
         .inline_key_bytes(8)
         .max_segment_bytes(16 * 1024)
-        .clean_when(100, 1 << 30)
+        .compaction_threshold(100, 1 << 30)
         .staleness_check_interval(Duration::from_secs(1 << 40));
     options.hash_kind = HashKind::Colliding;
     options.directory_bits = 2;

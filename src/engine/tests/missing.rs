@@ -314,7 +314,7 @@ fn open_handle_outlives_missing_segment() {
         rename(&heap(&scratch, number), &away(number));
     }
     let before = files(&scratch);
-    let items = cache.items().unwrap();
+    let items = cache.iter().unwrap();
     for (what, refused) in [
         ("put", cache.put(b"new", b"1").map(drop)),
         ("delete", cache.delete(&key(1)).map(drop)),
@@ -377,8 +377,8 @@ fn readers_miss_and_report_missing_segment() {
     let copy = scratch.path().with_extension("copy");
     for error in [
         reader.entry(&key(1)).unwrap_err(),
-        reader.items().unwrap().next().unwrap().unwrap_err(),
-        reader.hot_copy().to(copy).unwrap_err(),
+        reader.iter().unwrap().next().unwrap().unwrap_err(),
+        reader.backup().to(copy).unwrap_err(),
     ] {
         let text = error.to_string();
         assert!(matches!(error, Error::HeapMissing { .. }), "{error:?}");
@@ -387,7 +387,7 @@ fn readers_miss_and_report_missing_segment() {
             "{text}"
         );
     }
-    assert!(!reader.verify().unwrap().is_clean());
+    assert!(!reader.verify().run().unwrap().is_clean());
     assert_eq!(reader.stats().unwrap().occupied, 200);
     assert_eq!(reader.disk_usage().unwrap().heap, 0);
 }
@@ -399,7 +399,7 @@ fn labels_refuse_missing_heap() {
     options.heap_path(other.path().join("h"));
     let open = || crate::Labels::open_with(scratch.path(), &options).unwrap();
     let labels = open();
-    let id = labels.get_or_insert("en").unwrap();
+    let id = labels.get_or_intern("en").unwrap();
     drop(labels);
     let error = crate::Labels::open(scratch.path()).unwrap_err();
     assert!(matches!(error, Error::HeapMissing { .. }), "{error:?}");

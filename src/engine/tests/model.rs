@@ -130,7 +130,7 @@ impl Model {
             Operation::Rebuild(_) => cache
                 .writer()
                 .unwrap()
-                .atomic_rebuild(cache.items().unwrap())
+                .atomic_rebuild(cache.iter().unwrap())
                 .err(),
             Operation::Clear => cache.clear().err(),
             _ => return false,
@@ -239,7 +239,7 @@ impl Model {
         grown.push(b'+');
         let put = grown.clone();
         assert!(self.cache().update(&key, |_| Update::Put(put)).unwrap());
-        let version = self.cache().mtime(&key).unwrap().unwrap();
+        let version = self.cache().version(&key).unwrap().unwrap();
         self.note(&key, grown, version);
     }
 
@@ -311,7 +311,7 @@ impl Model {
             );
             assert_eq!(cache.contains(key).unwrap(), expected.is_some());
             assert_eq!(
-                cache.mtime(key).unwrap(),
+                cache.version(key).unwrap(),
                 expected.map(|(_, version)| *version)
             );
         }

@@ -138,7 +138,7 @@ fn separate_heap_stays_separate() {
 fn files_get_and_keep_their_mode() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let scratch = Scratch::new();
-    let cache = scratch.open(tiny().mode(0o640));
+    let cache = scratch.open(tiny().file_mode(0o640));
     let modes = || -> Vec<u32> {
         let files = std::fs::read_dir(scratch.path().parent().unwrap()).unwrap();
         files
@@ -170,7 +170,7 @@ fn network_file_system_needs_a_voucher() {
         crate::os::files::PRETENDED.set(Some((dir, kind)));
         let opened = tiny().open(scratch.path());
         let repaired = crate::Repair::new(scratch.path()).run();
-        let vouched = tiny().allow_network(true).open(scratch.path());
+        let vouched = tiny().allow_network_fs(true).open(scratch.path());
         crate::os::files::PRETENDED.set(None);
         assert_eq!(
             matches!(opened, Err(crate::Error::Unsupported { .. })),
@@ -205,7 +205,7 @@ fn removed_files_serve_mapped_segments() {
         matches!(missing, crate::Error::HeapMissing { .. }),
         "{missing:?}"
     );
-    let listed: crate::Result<Vec<_>> = other.items().and_then(Iterator::collect);
+    let listed: crate::Result<Vec<_>> = other.iter().and_then(Iterator::collect);
     assert!(listed.is_err());
 }
 
@@ -223,7 +223,7 @@ fn shared_heap_file_system_is_refused() {
         .unwrap_err();
     let vouched = tiny()
         .heap_path(elsewhere.path())
-        .allow_network(true)
+        .allow_network_fs(true)
         .open(scratch.path());
     crate::os::files::PRETENDED.set(None);
     let text = opened.to_string();
@@ -231,7 +231,7 @@ fn shared_heap_file_system_is_refused() {
         matches!(opened, crate::Error::Unsupported { path, .. } if path.parent() == Some(&dir))
     );
     assert!(
-        text.contains("Lustre") && text.contains("allow_network"),
+        text.contains("Lustre") && text.contains("allow_network_fs"),
         "{text}"
     );
     vouched.unwrap().put(b"k", b"v").unwrap();

@@ -109,7 +109,7 @@ fn segments_are_synced_before_removal() {
 #[test]
 fn foreground_handle_reclaims_segments_itself() {
     let scratch = Scratch::new();
-    let cache = scratch.open(tiny().background(false));
+    let cache = scratch.open(tiny().background_threads(false));
     overwrite(&cache, 250);
     cache.flush().unwrap();
     for _ in 0..1_500 {
@@ -159,7 +159,7 @@ fn background_sync_excludes_later_appends() {
 fn small_write_evacuates_few_values() {
     let scratch = Scratch::new();
     let mut options = Options::new();
-    let cache = scratch.open(options.clean_when(0, 0));
+    let cache = scratch.open(options.compaction_threshold(0, 0));
     let large = vec![7; 40_000];
     cache.handle.clean_pause.store(1_000, crate::sync::Relaxed);
     for i in 0..100_u32 {

@@ -39,7 +39,7 @@ fn key(i: u32) -> Vec<u8> {
 }
 
 fn contents(cache: &MmapCache) -> Contents {
-    let listed: Contents = cache.items().unwrap().map(|item| item.unwrap()).collect();
+    let listed: Contents = cache.iter().unwrap().map(|item| item.unwrap()).collect();
     for (key, value) in &listed {
         assert_eq!(
             cache.get(key).unwrap().as_ref(),

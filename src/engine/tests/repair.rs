@@ -9,7 +9,7 @@ mod strangers;
 use std::collections::BTreeMap;
 
 use crate::engine::tests::*;
-use crate::{Error, Repair, Repaired};
+use crate::{Error, Repair, RepairReport};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -47,11 +47,11 @@ fn fill(cache: &MmapCache) -> Contents {
 }
 
 fn contents(cache: &MmapCache) -> Contents {
-    cache.items().unwrap().map(|item| item.unwrap()).collect()
+    cache.iter().unwrap().map(|item| item.unwrap()).collect()
 }
 
 /// Repairs, and expects the cache to be whole and to go on working.
-fn assert_repaired(scratch: &Scratch, expected: &Contents) -> Repaired {
+fn assert_repaired(scratch: &Scratch, expected: &Contents) -> RepairReport {
     let repaired = Repair::new(scratch.path()).run().unwrap();
     let cache = scratch.open(&Options::new());
     assert_eq!(contents(&cache), *expected);
@@ -111,8 +111,8 @@ fn repair_progress_reaches_heap_end() {
     assert!(told.len() > 4, "{told:?}");
     assert!(
         told.windows(2)
-            .all(|pair| pair[0].read_bytes <= pair[1].read_bytes)
+            .all(|pair| pair[0].done_bytes <= pair[1].done_bytes)
     );
     let last = told.last().unwrap();
-    assert_eq!((last.read_bytes, last.records), (last.heap_bytes, 5_000));
+    assert_eq!((last.done_bytes, last.records), (last.total_bytes, 5_000));
 }

@@ -14,7 +14,7 @@ fn rebuild_replaces_all_or_nothing() {
     for i in 0..500_u32 {
         cache.put(&i.to_le_bytes(), b"old").unwrap();
     }
-    let last = cache.mtime(&499_u32.to_le_bytes()).unwrap().unwrap();
+    let last = cache.version(&499_u32.to_le_bytes()).unwrap().unwrap();
     let failing = (0..300_u32).map(|i| {
         if i < 299 {
             Ok((i.to_le_bytes(), *b"new"))
@@ -49,7 +49,7 @@ fn rebuild_replaces_all_or_nothing() {
             Some(&307_u32.to_le_bytes()[..])
         );
         assert_eq!(handle.get(&400_u32.to_le_bytes()).unwrap(), None);
-        assert!(handle.mtime(&7_u32.to_le_bytes()).unwrap().unwrap() > last);
+        assert!(handle.version(&7_u32.to_le_bytes()).unwrap().unwrap() > last);
         assert_clean(handle);
     }
     reader.put(b"from the other handle", b"x").unwrap();
@@ -79,7 +79,7 @@ fn versions_survive_all_rewrites() {
     drop(cache);
     let cache = scratch.open(&options);
     for (i, version) in (0..200_u32).zip(&versions) {
-        assert_eq!(cache.mtime(&i.to_le_bytes()).unwrap(), Some(*version));
+        assert_eq!(cache.version(&i.to_le_bytes()).unwrap(), Some(*version));
         assert_eq!(
             cache.entry(&i.to_le_bytes()).unwrap().unwrap().version(),
             *version
@@ -144,7 +144,7 @@ fn in_place_value_outlives_its_entry() {
     let version = cache.put(b"key", b"a value in place").unwrap();
     #[expect(unsafe_code, reason = "nobody else writes to the files of this test")]
     // SAFETY: M3: the files are this test's own.
-    let value = unsafe { cache.get_in_place(b"key") }.unwrap().unwrap();
+    let value = unsafe { cache.get_ref(b"key") }.unwrap().unwrap();
     assert_eq!(
         (&value[..], value.version()),
         (&b"a value in place"[..], version)
@@ -204,7 +204,7 @@ fn every_read_notices_a_rebuild() {
             values == [None, Some(b"new".to_vec())]
         },
         |reader| {
-            let items: Vec<_> = reader.items().unwrap().map(Result::unwrap).collect();
+            let items: Vec<_> = reader.iter().unwrap().map(Result::unwrap).collect();
             items == [(b"key".to_vec(), b"new".to_vec())]
         },
     ];

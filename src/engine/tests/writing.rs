@@ -31,7 +31,7 @@ fn conditional_writes_check_the_state() {
     assert_eq!(cache.put_if(b"k", b"3", first).unwrap(), None);
     assert!(!cache.delete_if(b"k", first).unwrap());
     assert_eq!(cache.entry(b"k").unwrap().unwrap().value(), b"2");
-    assert_eq!(cache.mtime(b"k").unwrap(), Some(second));
+    assert_eq!(cache.version(b"k").unwrap(), Some(second));
     assert!(!cache.update(b"k", |_| Update::Keep).unwrap());
     assert!(
         cache
@@ -106,10 +106,10 @@ fn changes_counts_puts_and_clears() {
     let scratch = Scratch::new();
     let cache = scratch.open(&Options::new());
     let other = scratch.open(Options::new().read_only(true));
-    let mut last = other.changes();
+    let mut last = other.change_count();
     let mut grown = |what: &str| {
-        assert!(other.changes() > last, "{what}");
-        last = other.changes();
+        assert!(other.change_count() > last, "{what}");
+        last = other.change_count();
     };
     cache.put(b"k", b"v").unwrap();
     grown("put");

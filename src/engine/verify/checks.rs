@@ -33,53 +33,52 @@ const ATTEMPTS: u32 = 20;
 /// Slots and positions that are prefetched.
 const AHEAD: usize = 32;
 
-/// An inconsistency that a check found.
+/// A problem that a check found: a value in a file that is invalid or contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Fault {
-    /// The file that has it.
+pub struct Problem {
+    /// The file.
     pub path: PathBuf,
-    /// Its place, in bytes from the file's start.
+    /// The offset in the file, in bytes.
     pub at: u64,
-    /// What is wrong.
+    /// The problem, as a phrase.
     pub what: &'static str,
 }
 
-/// How much of a cache is checked. Each level includes those before it.
+/// How much of a cache a [`Verify`](crate::Verify) checks. Each level includes the ones before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Level {
-    /// The headers of all files and regions, and the directory: what every operation needs. The time
-    /// is proportional to the number of regions and segments.
+pub enum VerifyLevel {
+    /// The headers of all files and regions, and the directory. Time by the number of regions and
+    /// segments.
     Headers,
-    /// Every slot and roster position, and the counters, without the records that they lead to. Reads
-    /// only index and roster.
+    /// Every slot and roster position, and the counters, without the records. Reads index and roster
+    /// only.
     Slots,
-    /// Every record of the heap by its checksum, dead ones too, and every slot against its record.
+    /// The checksum of every record of the heap, dead ones too, and every slot against its record.
     #[default]
     Records,
 }
 
-/// The result of a check; returned by [`MmapCache::verify`](crate::MmapCache::verify) and
-/// [`Verification::run`](crate::Verification::run).
+/// The result of a [`Verify`](crate::Verify).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Report {
-    /// Entries that are valid.
+pub struct VerifyReport {
+    /// Valid entries.
     pub entries: u64,
     /// Valid records in the heap, live or dead.
     pub records: u64,
-    /// Regions that were checked.
+    /// Regions of the index that were checked.
     pub regions: u64,
-    /// Groups of eight slots that a look-up of an absent key probes, on average; 1 at best.
+    /// Groups of eight slots that a lookup of an absent key reads on average; 1 at best.
     pub miss_groups: f64,
-    /// Bytes of the heap that should be records and are not.
+    /// Bytes of the heap that should hold records and do not verify.
     pub damaged_bytes: u64,
-    /// The inconsistencies, at most a thousand.
-    pub faults: Vec<Fault>,
-    /// The number of all inconsistencies.
-    pub fault_count: u64,
-    /// Whether no writer was at work during the check, so that the totals could be compared.
+    /// The problems, at most a thousand, sorted by file and offset.
+    pub problems: Vec<Problem>,
+    /// The number of all problems.
+    pub problem_count: u64,
+    /// Whether the counters of the header were compared too, because no process wrote during the check.
     pub totals_compared: bool,
 }
 
@@ -113,16 +112,16 @@ impl Sums {
     }
 }
 
-impl Report {
-    /// Returns whether the check found no inconsistency.
+impl VerifyReport {
+    /// Returns whether there are no problems.
     pub fn is_clean(&self) -> bool {
-        self.fault_count == 0
+        self.problem_count == 0
     }
 
     pub(crate) fn fault(&mut self, path: PathBuf, at: u64, what: &'static str) {
-        self.fault_count += 1;
-        if self.faults.len() < LISTED {
-            self.faults.push(Fault { path, at, what });
+        self.problem_count += 1;
+        if self.problems.len() < LISTED {
+            self.problems.push(Problem { path, at, what });
         }
     }
 
@@ -131,10 +130,10 @@ impl Report {
         self.records += other.records;
         self.regions += other.regions;
         self.damaged_bytes += other.damaged_bytes;
-        self.fault_count += other.fault_count;
-        debug_assert!(self.faults.len() <= LISTED);
-        let room = LISTED - self.faults.len();
-        self.faults.extend(other.faults.into_iter().take(room));
+        self.problem_count += other.problem_count;
+        debug_assert!(self.problems.len() <= LISTED);
+        let room = LISTED - self.problems.len();
+        self.problems.extend(other.problems.into_iter().take(room));
     }
 }
 
@@ -164,10 +163,10 @@ type Checked = Attempt<u64, &'static str>;
 pub(crate) struct Check<'a> {
     handle: &'a Handle,
     generation: &'a Generation,
-    level: Level,
+    level: VerifyLevel,
     /// Segments that the generation does not have mapped.
     segments: BTreeMap<u16, Option<Arc<Segment>>>,
-    pub report: Report,
+    pub report: VerifyReport,
     pub sums: Sums,
     key: Vec<u8>,
     /// The words of the header that a writer at work changes, when they were loaded last.
@@ -177,13 +176,13 @@ pub(crate) struct Check<'a> {
 }
 
 impl<'v> Check<'v> {
-    pub(crate) fn new(handle: &'v Handle, generation: &'v Generation, level: Level) -> Self {
+    pub(crate) fn new(handle: &'v Handle, generation: &'v Generation, level: VerifyLevel) -> Self {
         Self {
             handle,
             generation,
             level,
             segments: BTreeMap::new(),
-            report: Report::default(),
+            report: VerifyReport::default(),
             sums: Sums::default(),
             key: Vec::new(),
             seen: [0; 4],
@@ -249,7 +248,7 @@ impl<'v> Check<'v> {
             if right && index != shape.prefix {
                 return Ok(());
             }
-            if right && self.level == Level::Headers {
+            if right && self.level == VerifyLevel::Headers {
                 self.report.regions += 1;
                 return Ok(());
             }
@@ -361,7 +360,7 @@ impl<'v> Check<'v> {
         let slot = region.slot(index);
         let link = slot.link();
         self.generation.roster.prefetch(slot.identity().position);
-        if self.level == Level::Records
+        if self.level == VerifyLevel::Records
             && link.is_entry()
             && let Some(segment) = self.generation.segment(link.addr().segment)
         {
@@ -388,7 +387,7 @@ impl<'v> Check<'v> {
             region.control(index),
         );
         let stored = slot.hash(link, control);
-        let contents = if self.level == Level::Records {
+        let contents = if self.level == VerifyLevel::Records {
             self.record(generation, slot, link, meta, stored)?
         } else {
             self.link(generation, slot, link, meta, stored)?
@@ -542,13 +541,13 @@ impl<'v> Check<'v> {
         let path = self.handle.names.segment(number, Stage::Final);
         let Some(segment) = self.segment(number)? else {
             // Reclaimed during the check (H4), or lost: then its entries were reported.
-            if level != Level::Records && open::has_segment_file(&self.handle.names, number) {
+            if level != VerifyLevel::Records && open::has_segment_file(&self.handle.names, number) {
                 let what = "a segment whose header is damaged";
                 self.report.fault(path, 0, what);
             }
             return Ok(());
         };
-        if level != Level::Records {
+        if level != VerifyLevel::Records {
             return Ok(());
         }
         let end = if number == tail.segment {

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::lock;
 
@@ -18,16 +20,16 @@ use crate::engine::version::Version;
 use crate::engine::write::session::Session;
 use crate::engine::write::{clear, put};
 
-/// The writer lock of a cache, held: a batch of changes under one lock and, with
-/// [`Durability::Sync`](crate::Durability::Sync), one sync.
+/// A batch of changes to a cache, under its writer lock; made by
+/// [`MmapCache::writer`](crate::MmapCache::writer).
 ///
-/// Other threads and processes read at the same time and see each change as it is made; their writes
-/// wait. A batch is not a transaction: what was done before an error or a kill stays done. Dropping
-/// the writer releases the lock; with [`Durability::Sync`](crate::Durability::Sync) call
-/// [`Writer::commit`] to learn whether the sync succeeded.
+/// Readers of all threads and processes continue and see each change as it is made; other writers wait.
+/// A batch is not a transaction: changes made before an error or a kill stay. Dropping the writer
+/// releases the lock. With [`Durability::Sync`], call [`Writer::commit`] to learn whether the sync
+/// succeeded.
 ///
-/// A writer stays on the thread that took it. In a forked child it is unusable: every method returns
-/// [`Error::Forked`], and dropping it releases nothing.
+/// A writer stays on the thread that took it. In a forked child every method of an inherited writer
+/// returns [`ErrorKind::ForkedWriter`], and dropping it releases nothing.
 pub struct Writer<'a> {
     session: Session<'a>,
 }
@@ -57,19 +59,31 @@ impl<'a> Writer<'a> {
         &mut self.session
     }
 
-    /// Stores a value under a key, replacing the value of an existing entry. Returns the entry's new
-    /// version.
+    /// Stores a value under a key; overwrites the existing value, if any. Returns the new version.
     ///
-    /// O(1). Now and then a region of the table is rebuilt along the way, or a few records are
-    /// moved.
+    /// O(1) amortised: some calls rebuild a region of the index, or move a few records.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::KeyLength`], [`Error::ValueTooLarge`], [`Error::TableFull`],
-    /// [`Error::DiskFull`], [`Error::NotRemovable`], [`Error::Io`], or [`Error::AppendOnly`] if the
-    /// key has an entry in an [append-only](crate::Options::append_only) cache. After an error the
-    /// old value, if there was one, is unchanged.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
+    /// - [`ErrorKind::KeyLength`] if the key is empty or too long, [`ErrorKind::ValueTooLarge`] if key and
+    ///   value exceed a segment.
+    /// - [`ErrorKind::AppendOnly`] if the key has an entry in an
+    ///   [append-only](crate::Options::append_only) cache.
+    /// - [`ErrorKind::TableFull`] if the key is new and the cache has
+    ///   [`max_entries`](crate::Options::max_entries).
+    /// - [`ErrorKind::DiskFull`], [`ErrorKind::NotRemovable`], [`ErrorKind::SyncFailed`] and
+    ///   [`ErrorKind::Io`] if the system refuses a file operation.
+    /// - [`ErrorKind::Corrupted`] or [`ErrorKind::HeapMissing`] if the cache is damaged beyond what
+    ///   recovery can do.
+    /// - [`ErrorKind::ForkedWriter`] in a forked child.
+    ///
+    /// The existing value, if any, is unchanged then.
+    #[inline]
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Version> {
+        self.put_bytes(key.as_ref(), value.as_ref())
+    }
+
+    pub(crate) fn put_bytes(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
         let session = &mut self.session;
         session.handle.check_key(key)?;
         policy::refuse_unbounded(session)?;
@@ -89,16 +103,20 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Deletes a key's entry. Returns whether there was one.
-    ///
-    /// Works on a full disk too, out of a small reserve.
+    /// Deletes a key's entry. Returns whether there was one. Works on a full disk too, from a small
+    /// reserve.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::KeyLength`], [`Error::DiskFull`] if even the reserve is used up,
-    /// [`Error::Io`], or [`Error::AppendOnly`] in an [append-only](crate::Options::append_only)
-    /// cache, whether the key has an entry or not.
-    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+    /// Returns [`ErrorKind::AppendOnly`] in an [append-only](crate::Options::append_only) cache, whether
+    /// there is an entry or not, [`ErrorKind::DiskFull`] if even the reserve is used up, and the other
+    /// errors of [`put`](Self::put) except those about values and limits.
+    #[inline]
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.delete_bytes(key.as_ref())
+    }
+
+    pub(crate) fn delete_bytes(&mut self, key: &[u8]) -> Result<bool> {
         let session = &mut self.session;
         session.handle.check_key(key)?;
         let deleted =
@@ -109,12 +127,17 @@ impl<'a> Writer<'a> {
         Ok(deleted)
     }
 
-    /// Returns the entry of a key: its value and version.
+    /// Returns the entry of a key, its value and version, or `None` if there is none.
     ///
     /// # Errors
     ///
-    /// As [`MmapCache::entry`](crate::MmapCache::entry).
-    pub fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+    /// Returns the errors of [`MmapCache::entry`](crate::MmapCache::entry), and
+    /// [`ErrorKind::ForkedWriter`] in a forked child.
+    pub fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
+        self.entry_of_bytes(key.as_ref())
+    }
+
+    fn entry_of_bytes(&self, key: &[u8]) -> Result<Option<Entry>> {
         // Without the lock it would not be what the next change finds.
         self.session.refuse_forked()?;
         lookup::entry(self.session.handle, key)
@@ -122,46 +145,70 @@ impl<'a> Writer<'a> {
 
     /// As [`Writer::entry`], but a damaged entry counts as absent: it may be overwritten.
     fn entry_or_damaged(&self, key: &[u8]) -> Result<Option<Entry>> {
-        match self.entry(key) {
+        match self.entry_of_bytes(key) {
             Err(error) if error.is_corruption() => Ok(None),
             other => other,
         }
     }
 
-    /// Stores a value if the key has none. Returns the new version, or `None` if the key has an
-    /// entry.
+    /// Stores a value if the key has no entry. Returns the new version, or `None` if there is an entry. A
+    /// damaged entry counts as absent.
     ///
     /// # Errors
     ///
-    /// As [`Writer::put`].
-    pub fn insert_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
+    /// Returns the errors of [`put`](Self::put), and [`ErrorKind::Contended`] and
+    /// [`ErrorKind::HeapMissing`] if the entry cannot be read.
+    pub fn insert_if_absent(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Option<Version>> {
+        self.insert_bytes_if_absent(key.as_ref(), value.as_ref())
+    }
+
+    fn insert_bytes_if_absent(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Version>> {
         if self.entry_or_damaged(key)?.is_some() {
             return Ok(None);
         }
-        self.put(key, value).map(Some)
+        self.put_bytes(key, value).map(Some)
     }
 
-    /// Stores a value if the entry still has the version that the caller saw. Returns the new
-    /// version, or `None` if the entry has another version or is gone.
+    /// Stores a value if the entry still has the version `seen` (compare and swap). Returns the new
+    /// version, or `None` if the entry has another version or is gone. A damaged entry counts as gone.
     ///
     /// # Errors
     ///
-    /// As [`Writer::put`]; in an append-only cache [`Error::AppendOnly`] in any case.
-    pub fn put_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
+    /// Returns [`ErrorKind::AppendOnly`] in an append-only cache in any case, and the errors of
+    /// [`insert_if_absent`](Self::insert_if_absent).
+    pub fn put_if(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        seen: Version,
+    ) -> Result<Option<Version>> {
+        self.put_bytes_if(key.as_ref(), value.as_ref(), seen)
+    }
+
+    fn put_bytes_if(&mut self, key: &[u8], value: &[u8], seen: Version) -> Result<Option<Version>> {
         if self.has_version(key, seen)? {
-            return self.put(key, value).map(Some);
+            return self.put_bytes(key, value).map(Some);
         }
         Ok(None)
     }
 
-    /// Deletes the entry if it still has the version that the caller saw. Returns false if it has
-    /// another version or is gone.
+    /// Deletes the entry if it still has the version `seen`. Returns whether it was deleted: false if it
+    /// has another version or is gone.
     ///
     /// # Errors
     ///
-    /// As [`Writer::delete`].
-    pub fn delete_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
-        Ok(self.has_version(key, seen)? && self.delete(key)?)
+    /// Returns the errors of [`delete`](Self::delete), and [`ErrorKind::Contended`] and
+    /// [`ErrorKind::HeapMissing`] if the entry cannot be read.
+    pub fn delete_if(&mut self, key: impl AsRef<[u8]>, seen: Version) -> Result<bool> {
+        self.delete_bytes_if(key.as_ref(), seen)
+    }
+
+    fn delete_bytes_if(&mut self, key: &[u8], seen: Version) -> Result<bool> {
+        Ok(self.has_version(key, seen)? && self.delete_bytes(key)?)
     }
 
     fn has_version(&self, key: &[u8], seen: Version) -> Result<bool> {
@@ -172,37 +219,37 @@ impl<'a> Writer<'a> {
         Ok(entry.is_some_and(|entry| entry.version == seen))
     }
 
-    /// Passes the entry of a key to a closure, which decides what becomes of it. Returns whether
-    /// something was changed.
+    /// Updates an entry: `decide` gets the current entry and returns what to do with it. Returns whether
+    /// anything was changed. A damaged entry counts as absent.
     ///
-    /// The closure runs once, under the lock. If it panics, the entry is unchanged and the lock is
-    /// released with the writer. Writing to the same cache from inside returns
-    /// [`Error::WriterHeld`]; reading is fine.
+    /// `decide` is called once. If it panics, the entry is unchanged and unwinding releases the lock. It
+    /// may read the cache; writing to it from there is [`ErrorKind::AlreadyWriting`].
     ///
     /// # Errors
     ///
-    /// As [`Writer::put`].
+    /// Returns the errors of [`insert_if_absent`](Self::insert_if_absent) and [`delete`](Self::delete).
     pub fn update(
         &mut self,
-        key: &[u8],
+        key: impl AsRef<[u8]>,
         decide: impl FnOnce(Option<&Entry>) -> Update,
     ) -> Result<bool> {
+        let key = key.as_ref();
         let entry = self.entry_or_damaged(key)?;
         match decide(entry.as_ref()) {
             // The closure may have forked.
             Update::Keep => self.session.refuse_forked().map(|()| false),
-            Update::Put(value) => self.put(key, &value).map(|_| true),
-            Update::Delete => self.delete(key),
+            Update::Put(value) => self.put_bytes(key, &value).map(|_| true),
+            Update::Delete => self.delete_bytes(key),
         }
     }
 
-    /// Ends the batch. With [`Durability::Sync`](crate::Durability::Sync) it is on the disk if this
-    /// returns no error.
+    /// Ends the batch and releases the lock. With [`Durability::Sync`] the changes are on the disk when it
+    /// returns without an error.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Io`] if the sync failed, or [`Error::SyncFailed`] if an earlier one had
-    /// failed.
+    /// Returns [`ErrorKind::Io`] if the sync fails, [`ErrorKind::SyncFailed`] if an earlier one failed, and
+    /// [`ErrorKind::ForkedWriter`] in a forked child.
     pub fn commit(mut self) -> Result<()> {
         self.sync_if_asked()
     }
@@ -232,19 +279,19 @@ impl<'a> Writer<'a> {
         self.session.rewrite_heap()
     }
 
-    /// Replaces all entries by the items of an iterator, at once for all readers; see
+    /// Replaces all entries by the items of an iterator, atomically for readers; see
     /// [`MmapCache::atomic_rebuild`](crate::MmapCache::atomic_rebuild).
     ///
-    /// With the writer taken before the items are read, no write of another process can be lost
-    /// between the two:
+    /// Because the writer holds the lock before the iterator starts, no change by another process can be
+    /// lost:
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let cache = mmapcache::MmapCache::open(dir.path().join("c"))?;
     /// # cache.put(b"keep", b"")?;
     /// let mut writer = cache.writer()?;
-    /// // Errors are kept: a rebuild that met one changes nothing.
-    /// let kept = cache.items()?.filter(|item| !matches!(item, Ok((key, _)) if key == b"drop"));
+    /// // The filter passes errors on: the rebuild fails on the first one and changes nothing.
+    /// let kept = cache.iter()?.filter(|item| !matches!(item, Ok((key, _)) if key == b"drop"));
     /// writer.atomic_rebuild(kept)?;
     /// # assert_eq!(cache.len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -252,8 +299,12 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Source`] if the iterator gave an error, [`Error::AppendOnly`], or one of the
-    /// errors of [`Writer::put`]. After any of them the cache is as it was.
+    /// - [`ErrorKind::RebuildSource`] if the iterator returns an error.
+    /// - [`ErrorKind::AppendOnly`] in an append-only cache.
+    /// - [`ErrorKind::InvalidOption`] if [`Options::capacity`](crate::Options::capacity) is too large.
+    /// - The errors of [`put`](Self::put), for an item or the new files.
+    ///
+    /// The cache is unchanged then.
     pub fn atomic_rebuild<K, V, E>(
         &mut self,
         items: impl IntoIterator<Item = std::result::Result<(K, V), E>>,

@@ -1,6 +1,6 @@
-//! A decoding that is under way, and those who wait for what comes of it.
+//! A decoding in progress, and the threads that wait for its result (single flight).
 //!
-//! Belongs to one process: a forked child has neither the thread that decodes nor those that wait.
+//! Belongs to one process: a forked child has neither the thread that decodes nor the waiting ones.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -10,79 +10,81 @@ use crate::lock;
 /// One decoding of one value.
 #[derive(Debug)]
 pub(super) struct Flight<T> {
-    pilot: ThreadId,
+    /// The thread that decodes.
+    leader: ThreadId,
     epoch: u64,
-    landed: Mutex<Landing<T>>,
-    bell: Condvar,
+    result: Mutex<Outcome<T>>,
+    ready: Condvar,
 }
 
 #[derive(Debug)]
-enum Landing<T> {
-    NotYet,
-    /// Decoding failed, or panicked: whoever waited may try.
+enum Outcome<T> {
+    Pending,
+    /// Decoding failed, or panicked: each waiting thread may try.
     Failed,
     Decoded(Arc<T>),
 }
 
-/// What a flight is to the calling thread.
+/// Which thread decodes, as seen by the calling thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pilot {
-    /// The thread itself, which would wait for itself.
-    Own,
+pub(super) enum Leader {
+    /// The calling thread, which would wait for itself.
+    ThisThread,
     /// Another thread of this process.
-    Other,
-    /// A thread of the process that this one was forked from: nobody lands it here.
-    Gone,
+    OtherThread,
+    /// A thread of the parent process, from before a fork: it never completes the flight here.
+    Parent,
 }
 
 impl<T> Flight<T> {
-    /// Begins one, which the calling thread is to land.
+    /// Begins a flight that the calling thread must complete.
     pub(super) fn new() -> Self {
         Self {
-            pilot: thread::current().id(),
+            leader: thread::current().id(),
             epoch: lock::epoch(),
-            landed: Mutex::new(Landing::NotYet),
-            bell: Condvar::new(),
+            result: Mutex::new(Outcome::Pending),
+            ready: Condvar::new(),
         }
     }
 
-    pub(super) fn pilot(&self) -> Pilot {
-        if self.pilot == thread::current().id() {
-            Pilot::Own
+    pub(super) fn leader(&self) -> Leader {
+        if self.leader == thread::current().id() {
+            Leader::ThisThread
         } else if self.epoch == lock::epoch() {
-            Pilot::Other
+            Leader::OtherThread
         } else {
-            Pilot::Gone
+            Leader::Parent
         }
     }
 
-    pub(super) fn land(&self, instance: Option<Arc<T>>) {
-        // The pilot forked while it decoded: who waited for it is not in the child, but may have
-        // held the lock at that moment.
+    /// Stores the result, `None` for a failure, and wakes the waiting threads.
+    pub(super) fn complete(&self, instance: Option<Arc<T>>) {
+        // The leader forked while it decoded. No waiting thread is in the child, but one of them may
+        // have held the mutex at the fork.
         if self.epoch != lock::epoch() {
             return;
         }
-        *self.landed() = instance.map_or(Landing::Failed, Landing::Decoded);
-        self.bell.notify_all();
+        *self.result() = instance.map_or(Outcome::Failed, Outcome::Decoded);
+        self.ready.notify_all();
     }
 
-    /// Waits for the instance; none where there is none.
+    /// Waits for the result. `None` if the leader failed.
     pub(super) fn wait(&self) -> Option<Arc<T>> {
-        let mut landed = self.landed();
+        let mut result = self.result();
         loop {
-            match &*landed {
-                Landing::NotYet => {
-                    let rung = self.bell.wait(landed);
-                    landed = rung.unwrap_or_else(PoisonError::into_inner);
+            match &*result {
+                Outcome::Pending => {
+                    let woken = self.ready.wait(result);
+                    result = woken.unwrap_or_else(PoisonError::into_inner);
                 }
-                Landing::Failed => return None,
-                Landing::Decoded(instance) => return Some(Arc::clone(instance)),
+                Outcome::Failed => return None,
+                Outcome::Decoded(instance) => return Some(Arc::clone(instance)),
             }
         }
     }
 
-    fn landed(&self) -> MutexGuard<'_, Landing<T>> {
-        // Nothing panics under it.
-        self.landed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn result(&self) -> MutexGuard<'_, Outcome<T>> {
+        // No code that can panic runs while it is locked.
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! How a cache of decoded instances is made, and what time it is.
+//! Options of a [`DecodeCache`], and its clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::intern::decode::DecodeCache;
 
-/// The second key of an instance.
-pub(super) type Number<T> = fn(&T) -> Option<u64>;
+/// Returns the secondary key of an instance, if it has one.
+pub(super) type SecondaryKey<T> = fn(&T) -> Option<u64>;
 
-/// How a [`DecodeCache`] is made.
+/// Options for making a [`DecodeCache`].
 ///
 /// ```
 /// use std::time::Duration;
-/// use mmapcache::{DecodeCache, DecodeOptions};
+/// use mmapcache::intern::{DecodeCache, DecodeOptions};
 ///
 /// let cache: DecodeCache<String> = DecodeOptions::new()
 ///     .max_entries(500)
@@ -44,39 +44,40 @@ impl Default for DecodeOptions {
 }
 
 impl DecodeOptions {
-    /// The default options.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Instances that are kept at most, pinned ones not counted; beyond that the least recently used
-    /// goes. With 0 none is kept, and those that somebody holds are still found. Default: 2,000.
+    /// Sets the largest number of cached instances, pinned ones not counted; beyond it the least
+    /// recently used one is evicted. With 0 the cache keeps no instance alive, and finds only those
+    /// that the program holds. Default: 2,000.
     pub fn max_entries(&mut self, entries: usize) -> &mut Self {
         self.max_entries = entries;
         self
     }
 
-    /// Instances that age does not evict. Default: 10.
+    /// Sets how many instances age never evicts. Default: 10.
     pub fn min_entries(&mut self, entries: usize) -> &mut Self {
         self.min_entries = entries;
         self
     }
 
-    /// How long an instance is kept that nobody asks for. Default: an hour.
+    /// Sets how long an unused instance is kept. Default: one hour.
     pub fn max_age(&mut self, age: Duration) -> &mut Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Age evicts nothing, and the clock is not looked at.
-    pub fn ageless(&mut self) -> &mut Self {
+    /// Turns eviction by age off. The cache then never reads the clock.
+    pub fn no_max_age(&mut self) -> &mut Self {
         self.max_age = None;
         self
     }
 
-    /// What tells the time: how long ago some moment was, always the same one. Called by every use
-    /// of the cache, not under its lock, unless it is [ageless](DecodeOptions::ageless); it must not use
-    /// the cache itself. Default: the time since the machine was started.
+    /// Sets the clock: a function that returns the time elapsed since a fixed moment. Every use of
+    /// the cache calls it, outside its lock, unless there is [no maximum age](Self::no_max_age). The
+    /// function must not use the cache. Default: the time since the machine was started.
     pub fn clock(&mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> &mut Self {
         self.clock = Clock(Arc::new(clock));
         self
@@ -87,11 +88,12 @@ impl DecodeOptions {
         DecodeCache::with_options(self, |_| None)
     }
 
-    /// Makes a cache whose instances are found by a number as well, which each instance knows (or
-    /// none); see [`DecodeCache::get_by_number`]. Called once for each instance that was decoded or
-    /// given to be pinned, not under the lock of the cache.
-    pub fn build_numbered<T>(&self, number: fn(&T) -> Option<u64>) -> DecodeCache<T> {
-        DecodeCache::with_options(self, number)
+    /// Makes a cache whose instances are also found by a secondary key; see
+    /// [`DecodeCache::get_by_secondary_key`]. `key` returns an instance's secondary key, or `None`
+    /// if it has none; it is called once for each instance that is decoded or passed to
+    /// [`pin`](DecodeCache::pin), outside the lock of the cache.
+    pub fn build_with_secondary_key<T>(&self, key: fn(&T) -> Option<u64>) -> DecodeCache<T> {
+        DecodeCache::with_options(self, key)
     }
 }
 
@@ -105,7 +107,7 @@ impl fmt::Debug for DecodeOptions {
     }
 }
 
-/// What tells the time.
+/// Returns the time.
 #[derive(Clone)]
 pub(super) struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
@@ -115,8 +117,8 @@ impl Clock {
     }
 }
 
-/// The time since the machine was started, by a clock that ticks every few milliseconds and costs
-/// nothing to speak of: a hit that looks at it takes 24 ns, with the precise one 43.
+/// The time since the machine was started, by a clock that ticks every few milliseconds: a hit that
+/// reads it takes 24 ns; with the precise clock it takes 43.
 impl Default for Clock {
     fn default() -> Self {
         #[cfg(target_os = "linux")]

@@ -135,7 +135,10 @@ fn age_evicts_down_to_minimum() {
 #[test]
 fn ageless_cache_never_reads_clock() {
     let mut options = DecodeOptions::new();
-    options.clock(|| panic!("it did")).ageless().max_entries(1);
+    options
+        .clock(|| panic!("it did"))
+        .no_max_age()
+        .max_entries(1);
     let cache: DecodeCache<String> = options.build();
     for value in ["a", "b", "b"] {
         cache.get_or_decode(value, text).unwrap();
@@ -183,30 +186,33 @@ fn pinning_reuses_existing_instance() {
 fn instances_are_found_by_id() {
     let number = |text: &String| text.parse().ok();
     let mut options = DecodeOptions::new();
-    let cache = options.min_entries(0).max_entries(2).build_numbered(number);
+    let cache = options
+        .min_entries(0)
+        .max_entries(2)
+        .build_with_secondary_key(number);
     let ipv4 = cache.pin([0, 1], "1".to_owned());
-    assert!(Arc::ptr_eq(&ipv4, &cache.get_by_number(1).unwrap()));
+    assert!(Arc::ptr_eq(&ipv4, &cache.get_by_secondary_key(1).unwrap()));
     cache.get_or_decode("x", text).unwrap();
     let held = cache.get_or_decode("25", text).unwrap();
     cache.get_or_decode("26", text).unwrap();
     cache.get_or_decode("026", text).unwrap();
     assert_eq!(
-        *cache.get_by_number(26).unwrap(),
+        *cache.get_by_secondary_key(26).unwrap(),
         "26",
         "the first one has it"
     );
     assert!(
-        Arc::ptr_eq(&held, &cache.get_by_number(25).unwrap()),
+        Arc::ptr_eq(&held, &cache.get_by_secondary_key(25).unwrap()),
         "evicted, but held"
     );
-    assert!(cache.get_by_number(2).is_none());
+    assert!(cache.get_by_secondary_key(2).is_none());
     drop(held);
     cache.clear();
-    assert!(cache.get_by_number(25).is_none());
-    assert!(cache.get_by_number(26).is_none());
+    assert!(cache.get_by_secondary_key(25).is_none());
+    assert!(cache.get_by_secondary_key(26).is_none());
     cache.get_or_decode("026", text).unwrap();
     assert_eq!(
-        *cache.get_by_number(26).unwrap(),
+        *cache.get_by_secondary_key(26).unwrap(),
         "026",
         "its owner is gone"
     );
@@ -214,10 +220,10 @@ fn instances_are_found_by_id() {
         cache.get_or_decode(i.to_string(), text).unwrap();
     }
     assert!(
-        cache.open().unwrap().numbers_len() < 10,
+        cache.open().unwrap().secondary_keys_len() < 10,
         "numbers of what is gone go, too"
     );
-    assert!(cache.get_by_number(1).is_some());
+    assert!(cache.get_by_secondary_key(1).is_some());
 }
 
 #[test]
@@ -511,7 +517,7 @@ fn lost_cache_decodes_each_time() {
         cache.clear();
         decoded.is_ok_and(|decoded| *decoded == "anew")
             && cache.get("a").is_none()
-            && cache.get_by_number(1).is_none()
+            && cache.get_by_secondary_key(1).is_none()
             && *cache.pin("pinned", "another".to_owned()) == "another"
             && cache.is_empty()
             && !cache.is_enabled()

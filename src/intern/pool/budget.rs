@@ -1,6 +1,4 @@
-//! The bytes that a pool may hold, for all of its shards.
-//!
-//! Knows numbers only. Nothing is ordered by it.
+//! The bytes that the shards of a pool may hold together. A counter: it orders nothing.
 
 use crate::error::PoolError;
 use crate::sync::Relaxed;
@@ -20,7 +18,7 @@ impl Budget {
         }
     }
 
-    /// Takes so many bytes, all or none.
+    /// Reserves bytes, all or none.
     pub(super) fn take(&self, needed: u64) -> Result<(), PoolError> {
         let more = |held: u64| held.checked_add(needed).filter(|&sum| sum <= self.limit);
         let taken = self.held.fetch_update(Relaxed, Relaxed, more);

@@ -1,6 +1,6 @@
-//! An interned value: one allocation with its header, which handles and tables point to.
+//! An interned value: one allocation with its header, referenced by handles and tables.
 //!
-//! Knows what the header holds; when an entry comes and goes is decided under the lock of its shard.
+//! The lock of its shard orders when an entry is added and removed.
 
 use std::sync::Weak;
 
@@ -11,20 +11,20 @@ use crate::sync::count::Count;
 
 use crate::intern::pool::shard::Shard;
 
-/// What stands before the bytes of a value.
+/// The header before the bytes of a value.
 #[derive(Debug)]
 pub(super) struct Header {
     pub hash: u64,
-    /// Where the last handle reports; none where values stay without handles.
+    /// The shard that the last handle reports to; `None` if values are kept without handles.
     pub home: Option<Weak<Shard>>,
-    /// Handles, where they are counted. They keep the memory by a count of its own, which orders
-    /// everything; this one decides only whether the pool still lists the entry.
+    /// Number of handles, if they are counted. The reference count of the allocation keeps the memory
+    /// and orders accesses; this one only decides whether the table keeps the entry.
     pub handles: Count,
-    /// How often it was asked for; changed under the lock of its shard.
+    /// Number of uses; changed under the lock of its shard.
     pub uses: Count,
 }
 
-/// A reference to an entry that is no handle: it keeps the memory and nothing else.
+/// A reference to an entry that is not counted as a handle: it keeps the memory alive only.
 #[derive(Clone, Debug)]
 pub(super) struct Entry(ThinArc<Header, u8>);
 
@@ -54,7 +54,7 @@ impl Entry {
         self.0.ptr().addr()
     }
 
-    /// Bytes of the allocation of a value: two counts of eight bytes, the header, the value.
+    /// Returns the size of the allocation of a value: two counters of eight bytes, the header, the value.
     pub(super) fn size_for(value: &[u8]) -> u64 {
         (16 + size_of::<Header>() + value.len()).next_multiple_of(8) as u64
     }
@@ -63,7 +63,7 @@ impl Entry {
         Self::size_for(self.bytes())
     }
 
-    /// Handles that there are. Under the lock of its shard, for an entry that the table holds.
+    /// Returns the number of handles. Call it under the lock of the shard whose table holds the entry.
     pub(super) fn references(&self) -> u64 {
         match self.header().home {
             Some(_) => self.header().handles.load(Relaxed),
@@ -75,7 +75,7 @@ impl Entry {
         self.header().uses.load(Relaxed)
     }
 
-    /// Counts one more use. The lock of its shard makes a load and a store enough.
+    /// Counts one more use. A load and a store are enough under the lock of its shard.
     #[inline]
     pub(super) fn count_use(&self) {
         let uses = &self.header().uses;

@@ -1,7 +1,7 @@
 //! The handle of an interned value.
 //!
-//! Knows how handles are compared, hashed and shown, and that the last one reports; what happens
-//! then is decided by the shard.
+//! Defines how handles are compared, hashed and shown. The last handle of a value reports to its
+//! shard, which decides what happens then.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,33 +13,33 @@ use crate::sync::Relaxed;
 use crate::intern::pool::entry::Entry;
 use crate::intern::pool::shard;
 
-/// A value that a [`Pool`](crate::Pool) holds once: one pointer wide, as is `Option<Interned>`.
+/// A value that a [`Pool`](crate::intern::Pool) holds once: one pointer wide, as is `Option<Interned>`.
 ///
 /// # Equality
 ///
 /// Two handles are equal if they are handles of the same entry, which takes one comparison. Handles
-/// of one pool are equal exactly if their bytes are. Handles of two pools never are, whatever their
-/// bytes, nor are those from before and after a [`reset`](crate::Pool::reset): they stand for what
-/// different pools knew. Compare the bytes, `*a == *b`, where that is meant.
+/// of one pool are equal exactly if their bytes are. Handles of two pools are never equal, whatever
+/// their bytes, nor are handles from before and after a [`reset`](crate::intern::Pool::reset). To
+/// compare the bytes, write `*a == *b`.
 ///
 /// # As a key
 ///
-/// The hash is that of the bytes and the pool's seed, computed once, when the value was interned.
-/// So a map with handles for keys has the semantics of one with strings, as long as they come from
-/// one pool. It is no `Borrow<[u8]>`, for the hash of a slice is another one: intern, or
-/// [look up](crate::Pool::lookup), what is to be found. [`StoredHash`](crate::StoredHash) makes maps
-/// that hash nothing more.
+/// The hash is computed once, from the bytes and the seed of the pool, when the value is interned. So
+/// a map with handles of one pool as keys behaves as one with strings. `Interned` does not implement
+/// `Borrow<[u8]>`, because a slice has another hash: to look up bytes, intern them or
+/// [`get`](crate::intern::Pool::get) their handle first.
+/// [`StoredHash`](crate::intern::StoredHash) makes maps that use the stored hash as it is.
 ///
-/// The order is that of the bytes; of different entries with the same bytes, any that stays.
+/// The order is that of the bytes; different entries with the same bytes have a fixed order.
 ///
 /// # Memory
 ///
-/// The bytes stay where they are as long as there is a handle: after a reset, and when the pool is
-/// gone, too.
+/// The bytes stay valid and in place as long as a handle exists, also after a reset and after the pool
+/// was dropped.
 pub struct Interned(Entry);
 
 impl Interned {
-    /// A new handle. Under the lock of the entry's shard, for an entry that its table holds.
+    /// Makes a handle. Call it under the lock of the shard whose table holds the entry.
     #[inline]
     pub(super) fn adopt(entry: &Entry) -> Self {
         if entry.header().home.is_some() {
@@ -48,18 +48,18 @@ impl Interned {
         Self(entry.clone())
     }
 
-    /// The value.
+    /// Returns the value.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.bytes()
     }
 
-    /// The value as text, where it is UTF-8: looked at each time.
+    /// Returns the value as text, or `None` if it is not UTF-8. Each call validates it.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(self.as_bytes()).ok()
     }
 
-    /// The hash of the bytes and the pool's seed.
+    /// Returns the hash of the bytes with the pool's seed.
     #[inline]
     pub fn stored_hash(&self) -> u64 {
         self.0.header().hash
@@ -69,7 +69,7 @@ impl Interned {
 impl Clone for Interned {
     #[inline]
     fn clone(&self) -> Self {
-        // There is one handle at least: the count does not leave zero here.
+        // `self` is a handle: the count does not leave zero here.
         Self::adopt(&self.0)
     }
 }
@@ -139,7 +139,7 @@ impl fmt::Debug for Interned {
     }
 }
 
-/// As text; what is no UTF-8 shows as the replacement character.
+/// Shows the value as text, with replacement characters for bytes that are not UTF-8.
 impl fmt::Display for Interned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&String::from_utf8_lossy(self.as_bytes()))

@@ -1,17 +1,17 @@
-//! A hasher for maps whose keys bring their hash with them.
+//! A hasher for maps whose keys carry their hash.
 
 use std::hash::{BuildHasher, Hasher};
 
-/// Makes maps with handles for keys that compute no hash: a handle brings its own.
+/// A `BuildHasher` that takes the hash a handle carries instead of computing one.
 ///
 /// Such a map lists the same entries in the same order in every run, if the pool's
-/// [seed](crate::PoolOptions::seed) is fixed. Keys may be [`Interned`](crate::Interned),
-/// [`TypedInterned`](crate::TypedInterned) and whatever is hashed by a single `write_u64` that is
-/// spread well; other keys are hashed, but badly.
+/// [seed](crate::intern::PoolOptions::seed) is fixed. Keys should be [`Interned`](crate::intern::Interned),
+/// [`TypedInterned`](crate::intern::TypedInterned), or another type that is hashed by one `write_u64` of
+/// well-distributed bits; other keys work, but are hashed badly.
 ///
 /// ```
 /// use std::collections::HashMap;
-/// use mmapcache::{Interned, Pool, StoredHash};
+/// use mmapcache::intern::{Interned, Pool, StoredHash};
 ///
 /// let pool = Pool::new();
 /// let mut peers: HashMap<Interned, Vec<u32>, StoredHash> = HashMap::default();

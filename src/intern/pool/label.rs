@@ -1,7 +1,6 @@
-//! From the id of a label, which stays, to a handle, which is fast.
+//! From the id of a label to a handle of its bytes.
 //!
-//! The other way there is nothing to do: a handle is bytes, so `labels.get_or_insert(&handle)`
-//! gives its id.
+//! For the other direction use `labels.get_or_intern(&handle)`: a handle derefs to its bytes.
 
 use crate::error::{Error, Result};
 use crate::labels::{LabelId, Labels};
@@ -10,7 +9,7 @@ use crate::intern::pool::Pool;
 use crate::intern::pool::handle::Interned;
 
 impl Pool {
-    /// The handle of the label that has an id; nothing where nobody has it.
+    /// Interns the label of an id and returns its handle; `None` if no label has the id.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -19,16 +18,17 @@ impl Pool {
     /// let labels = Labels::open(dir.path().join("labels"))?;
     /// let pool = Pool::new();
     /// let outfits = pool.intern("r/outfits");
-    /// let id = labels.get_or_insert(&outfits)?;
+    /// let id = labels.get_or_intern(&outfits)?;
     /// assert_eq!(pool.intern_label(&labels, id)?, Some(outfits));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`Labels::get_by_id`], and [`Error::Pool`] where it does not fit.
+    /// Returns the errors of [`Labels::resolve`], and [`Error::Pool`] with the error of
+    /// [`try_intern`](Pool::try_intern).
     pub fn intern_label(&self, labels: &Labels, id: LabelId) -> Result<Option<Interned>> {
-        let label = labels.get_by_id(id)?;
+        let label = labels.resolve(id)?;
         let handle = label.map(|label| self.try_intern(label));
         handle.transpose().map_err(Error::Pool)
     }

@@ -1,4 +1,4 @@
-//! How a pool is made.
+//! Options of a pool.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -7,13 +7,12 @@ use crate::intern::pool::Pool;
 /// How long a [`Pool`] keeps a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Retention {
-    /// As long as the pool is there. For values of which there are only so many: the default.
+    /// As long as the pool exists. For sets of values that are bounded by themselves. The default.
     #[default]
     Forever,
-    /// Until its last handle is dropped. Cloning and dropping a handle costs a second count.
+    /// Until its last handle is dropped. Cloning and dropping a handle updates a second counter.
     UntilReleased,
-    /// Until [`Pool::reset`] clears everything as a whole; [`Pool::shrink`] gives up what nobody has
-    /// a handle of.
+    /// Until [`Pool::reset`] removes all values; [`Pool::shrink`] removes those without a handle.
     UntilReset,
 }
 
@@ -27,10 +26,10 @@ impl Retention {
     }
 }
 
-/// How a [`Pool`] is made.
+/// Options for making a [`Pool`].
 ///
 /// ```
-/// use mmapcache::{PoolOptions, Retention};
+/// use mmapcache::intern::{PoolOptions, Retention};
 ///
 /// let pool = PoolOptions::new()
 ///     .retention(Retention::UntilReleased)
@@ -58,34 +57,34 @@ impl Default for PoolOptions {
 }
 
 impl PoolOptions {
-    /// The default options.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long values are kept. Default: for ever.
+    /// Sets how long values are kept. Default: [`Retention::Forever`].
     pub fn retention(&mut self, retention: Retention) -> &mut Self {
         self.retention = retention;
         self
     }
 
-    /// Bytes that the pool may hold: the values, their headers, and the tables that they are found
-    /// by. Default: no limit.
+    /// Sets the largest number of bytes that the pool may hold: values, their headers, and the hash
+    /// tables. Default: no limit.
     pub fn max_bytes(&mut self, bytes: u64) -> &mut Self {
         self.max_bytes = Some(bytes);
         self
     }
 
-    /// Parts of the pool that have a lock each, rounded up to a power of two, from 1 to 256.
-    /// Default: 16.
+    /// Sets the number of shards, each with a lock of its own: clamped to 1 to 256 and rounded up to a
+    /// power of two. Default: 16.
     pub fn shards(&mut self, shards: usize) -> &mut Self {
         self.shards = shards.clamp(1, 256).next_power_of_two();
         self
     }
 
-    /// The seed of the hashes that handles carry. With a fixed one a test sees the same order in
-    /// every run, of [`Pool::for_each`] and of maps made with [`StoredHash`](crate::StoredHash);
-    /// whoever chooses the values can then choose colliding ones. Default: another one each time.
+    /// Sets the seed of the hashes that handles carry. With a fixed seed, [`Pool::for_each`] and maps
+    /// made with [`StoredHash`](crate::intern::StoredHash) have the same order in every run, which a
+    /// test may want. An attacker who knows the seed can choose values that collide. Default: random.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
         self.seed = Some(seed);
         self

@@ -1,6 +1,6 @@
-//! Handles as bytes or text, and back with the help of a pool.
+//! Serialises handles as text or bytes; a pool deserialises them.
 //!
-//! A format that people read gets text where there is text, and otherwise a list of numbers; others
+//! Human-readable formats get text if the value is UTF-8, otherwise a list of numbers; binary formats
 //! get bytes.
 
 use std::fmt;
@@ -27,10 +27,10 @@ impl<T: ?Sized> Serialize for TypedInterned<T> {
     }
 }
 
-/// Interns what is read: a pool is the seed of its handles.
+/// Interns the values that it deserialises: a pool is the `DeserializeSeed` of its handles.
 ///
 /// ```
-/// use mmapcache::Pool;
+/// use mmapcache::intern::Pool;
 /// use serde::de::DeserializeSeed;
 ///
 /// let pool = Pool::new();

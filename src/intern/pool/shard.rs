@@ -1,8 +1,6 @@
-//! A part of the pool, under a lock of its own: finds, adds and removes entries.
+//! A shard of a pool, with a lock of its own: finds, adds and removes entries.
 //!
-//! Knows tables and counts; which part a value belongs to is the pool's business.
-//!
-//! No handle is ever dropped under the lock: the last one of a value takes it.
+//! No handle may be dropped under the lock: dropping the last handle of a value takes it.
 
 use std::sync::{Arc, Weak};
 
@@ -18,7 +16,7 @@ use crate::intern::pool::entry::Entry;
 use crate::intern::pool::handle::Interned;
 use crate::intern::pool::options::Retention;
 
-/// Two cache lines, which processors fetch together: shards disturb each other least so.
+/// Aligned to two cache lines, which processors fetch together, against false sharing.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Shard {
@@ -27,16 +25,16 @@ pub(super) struct Shard {
     state: ForkSafeMutex<State>,
 }
 
-/// What the lock guards.
+/// The state that the lock protects.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub table: HashTable<Entry>,
     pub tally: Tally,
-    /// Bytes of all entries.
+    /// Sum of the sizes of all entries.
     pub entry_bytes: u64,
 }
 
-/// What was counted.
+/// Counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     pub hits: u64,
@@ -53,7 +51,7 @@ impl Shard {
         }
     }
 
-    /// What is here, unless this is a forked child and a thread of its parent was changing it.
+    /// Locks the state. Fails in a forked child if a thread of its parent was changing it.
     #[inline]
     pub(super) fn lock(&self) -> Result<ForkSafeMutexGuard<'_, State>, Abandoned> {
         self.state.lock()
@@ -69,7 +67,7 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn lookup(&self, hash: u64, value: &[u8]) -> Option<Interned> {
+    pub(super) fn get(&self, hash: u64, value: &[u8]) -> Option<Interned> {
         self.lock().ok()?.take_up(hash, value)
     }
 
@@ -100,11 +98,11 @@ impl Shard {
         Ok(handle)
     }
 
-    /// Strikes out an entry whose last handle is gone, unless somebody took it up again since.
+    /// Removes an entry whose last handle was dropped, unless another thread made a new handle since.
     ///
-    /// The count leaves zero only under this lock, so what it says here stands until the lock is
-    /// given back. Two may come for one entry, if it was taken up between them: the second one
-    /// finds nothing, or another entry with the same value.
+    /// The count leaves zero only under this lock, so it cannot change here until the lock is
+    /// released. Two threads may call this for one entry, if a handle was made between their drops:
+    /// the second one finds no entry, or another entry with the same value.
     #[cold]
     pub(super) fn release(&self, entry: &Entry) {
         let Ok(mut state) = self.lock() else {
@@ -128,7 +126,7 @@ impl Shard {
         }
     }
 
-    /// Empties the shard, and gives back what its table held.
+    /// Empties the shard and returns its table, for the caller to free it without the lock.
     pub(super) fn reset(&self) -> Result<HashTable<Entry>, Abandoned> {
         let mut state = self.lock()?;
         let bytes = state.entry_bytes + state.table_bytes();
@@ -137,8 +135,8 @@ impl Shard {
         Ok(std::mem::take(&mut state.table))
     }
 
-    /// Gives back spare room, and what nobody has a handle of where it need not stay. What is to be
-    /// freed is returned, for the caller to do it without the lock.
+    /// Releases spare room and, if the policy allows, the entries without handles. Returns these, for
+    /// the caller to free them without the lock.
     pub(super) fn shrink(&self) -> Vec<Entry> {
         let Ok(mut state) = self.lock() else {
             return Vec::new();
@@ -146,7 +144,7 @@ impl Shard {
         let before = state.entry_bytes + state.table_bytes();
         let mut unheld = Vec::new();
         if self.retention == Retention::UntilReset {
-            // Without handles there is nobody to make one of, but under this lock.
+            // An entry without handles gets a new one only under this lock.
             unheld.extend(state.table.extract_if(|entry| entry.references() == 0));
         }
         state.entry_bytes -= unheld.iter().map(Entry::size).sum::<u64>();
@@ -163,7 +161,7 @@ impl Shard {
 }
 
 impl State {
-    /// A handle of a value that is there. Under the lock, the count may leave zero.
+    /// Returns a handle of a value that is in the table. The count may leave zero: the lock is held.
     #[inline]
     fn take_up(&mut self, hash: u64, value: &[u8]) -> Option<Interned> {
         let entry = self.table.find(hash, |entry| entry.bytes() == value)?;
@@ -177,7 +175,7 @@ impl State {
         self.table.allocation_size() as u64
     }
 
-    /// By how much the table grows at most with one more entry: it doubles, or begins.
+    /// Returns by how many bytes the table grows at most with one more entry: it doubles, or is made.
     fn growth(&self) -> u64 {
         if self.table.len() < self.table.capacity() {
             0
@@ -187,7 +185,7 @@ impl State {
     }
 }
 
-/// Where handles report whose shard is gone.
+/// Reports a dropped last handle to its shard, if the pool still exists.
 pub(super) fn release(home: &Weak<Shard>, entry: &Entry) {
     if let Some(shard) = home.upgrade() {
         shard.release(entry);

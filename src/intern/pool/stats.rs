@@ -1,6 +1,4 @@
-//! What a pool tells of itself.
-//!
-//! Adds up what the shards have counted, and ranks their entries.
+//! Statistics of a pool: sums over the shards, and rankings of their entries.
 
 use std::cmp::Reverse;
 
@@ -8,26 +6,26 @@ use crate::intern::pool::entry::Entry;
 use crate::intern::pool::handle::Interned;
 use crate::intern::pool::shard::{Shard, State};
 
-/// Numbers of a [`Pool`](crate::Pool) at one moment, shard by shard: while others intern, one number
-/// may be a step ahead of another.
+/// Counters of a [`Pool`](crate::intern::Pool), read shard by shard: while other threads intern, they may be
+/// of slightly different moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Calls that found the value there.
+    /// Calls that found the value.
     pub hits: u64,
-    /// Calls that added it.
+    /// Calls that added the value.
     pub misses: u64,
-    /// Values that are there now.
+    /// Values in the pool now.
     pub entries: u64,
-    /// Bytes that the pool holds now: values, headers, tables.
+    /// Bytes that the pool holds now: values, their headers, hash tables.
     pub bytes_held: u64,
-    /// Bytes of the values that were found, so far: what copies of them would have held, without
-    /// what an allocator adds to each.
+    /// Sum of the lengths of all values found so far: the bytes that copies of them would have taken,
+    /// without the overhead of an allocator.
     pub bytes_saved: u64,
 }
 
 impl PoolStats {
-    /// Hits of all calls that found or added a value, from 0 to 1.
+    /// Returns the share of calls that were hits, from 0 to 1; 0 if there were no calls.
     pub fn hit_rate(&self) -> f64 {
         match self.hits + self.misses {
             0 => 0.0,
@@ -44,29 +42,29 @@ impl PoolStats {
     }
 }
 
-/// What [`Pool::top`](crate::Pool::top) ranks by.
+/// The order of [`Pool::top`](crate::intern::Pool::top).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TopBy {
-    /// Handles that there are at this moment.
+    /// By the number of handles now.
     References,
-    /// How often `intern` and `lookup` gave the value out since it was added.
+    /// By the number of `intern` and `get` calls that returned the value since it was added.
     Uses,
 }
 
-/// A value and what is counted of it; made by [`Pool::top`](crate::Pool::top).
+/// A value and its counters; returned by [`Pool::top`](crate::intern::Pool::top).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Top {
+pub struct TopEntry {
     /// A handle of the value.
     pub handle: Interned,
-    /// Handles that there were, this one not counted.
+    /// Handles at that moment, this one not counted.
     pub references: u64,
-    /// How often it was given out.
+    /// Calls that returned the value.
     pub uses: u64,
 }
 
-impl Top {
-    /// Greatest first; of the same rank, in the order of the bytes.
+impl TopEntry {
+    /// Sorts in descending order; ties in the order of the bytes.
     fn sort(all: &mut [Self], by: TopBy) {
         all.sort_by(|a, b| {
             let rank = |top: &Self| match by {
@@ -78,12 +76,12 @@ impl Top {
     }
 }
 
-/// The first `count` of a shard, in no order.
-fn of_shard(shard: &Shard, count: usize, by: TopBy) -> Vec<Top> {
+/// Returns the first `count` entries of a shard, unordered.
+fn of_shard(shard: &Shard, count: usize, by: TopBy) -> Vec<TopEntry> {
     let Ok(state) = shard.lock() else {
         return Vec::new();
     };
-    // Counts of handles change meanwhile: each is read once.
+    // Other threads change the counts of handles: each is read once.
     let counted = |entry| (Entry::references(entry), Entry::uses(entry), entry);
     let mut all: Vec<(u64, u64, &Entry)> = state.table.iter().map(counted).collect();
     if count < all.len() {
@@ -96,7 +94,7 @@ fn of_shard(shard: &Shard, count: usize, by: TopBy) -> Vec<Top> {
         });
         all.truncate(count);
     }
-    let top = |(references, uses, entry)| Top {
+    let top = |(references, uses, entry)| TopEntry {
         handle: Interned::adopt(entry),
         references,
         uses,
@@ -108,12 +106,12 @@ pub(super) fn top<'a>(
     shards: impl Iterator<Item = &'a Shard>,
     count: usize,
     by: TopBy,
-) -> Vec<Top> {
+) -> Vec<TopEntry> {
     let mut first = Vec::new();
     for shard in shards {
         first.extend(of_shard(shard, count, by));
-        Top::sort(&mut first, by);
-        // No lock is held: handles may be dropped.
+        TopEntry::sort(&mut first, by);
+        // Drops handles: no lock is held here.
         first.truncate(count);
     }
     first

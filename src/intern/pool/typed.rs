@@ -1,6 +1,4 @@
-//! A pool for values of one type, so that handles of different things are never mixed up.
-//!
-//! Knows types only; everything else is the pool's.
+//! A pool for values of one type, whose handles cannot be mixed up with those of another.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,13 +11,12 @@ use crate::error::PoolError;
 use crate::intern::pool::Pool;
 use crate::intern::pool::handle::Interned;
 
-/// A [`Pool`] that takes values of one type only: `TypedPool<str>`, or that of a type of one's own
-/// that is made of bytes.
+/// A [`Pool`] that takes values of one type only: `TypedPool<str>`, or a type that derefs to bytes.
 ///
-/// Its handles have that type, and those of topics and of hosts do not compare.
+/// Its handles have the type of the pool: those of topics and those of hosts do not compare.
 ///
 /// ```
-/// use mmapcache::TypedPool;
+/// use mmapcache::intern::TypedPool;
 ///
 /// let topics = TypedPool::<str>::default();
 /// let blocks = topics.intern("blocks");
@@ -33,7 +30,7 @@ pub struct TypedPool<T: ?Sized> {
 }
 
 impl<T: AsRef<[u8]> + ?Sized> TypedPool<T> {
-    /// A pool for one type.
+    /// Wraps a pool.
     pub fn new(pool: Pool) -> Self {
         Self {
             pool,
@@ -41,33 +38,33 @@ impl<T: AsRef<[u8]> + ?Sized> TypedPool<T> {
         }
     }
 
-    /// As [`Pool::intern`].
+    /// Interns a value, as [`Pool::intern`].
     ///
     /// # Panics
     ///
-    /// As [`Pool::intern`].
+    /// Panics as [`Pool::intern`].
     #[inline]
     pub fn intern(&self, value: &T) -> TypedInterned<T> {
         TypedInterned::new(self.pool.intern(value))
     }
 
-    /// As [`Pool::try_intern`].
+    /// Interns a value if it fits, as [`Pool::try_intern`].
     ///
     /// # Errors
     ///
-    /// As [`Pool::try_intern`].
+    /// Returns the errors of [`Pool::try_intern`].
     #[inline]
     pub fn try_intern(&self, value: &T) -> Result<TypedInterned<T>, PoolError> {
         self.pool.try_intern(value).map(TypedInterned::new)
     }
 
-    /// As [`Pool::lookup`].
+    /// Returns the handle of a value, if the pool has the value, as [`Pool::get`].
     #[inline]
-    pub fn lookup(&self, value: &T) -> Option<TypedInterned<T>> {
-        self.pool.lookup(value).map(TypedInterned::new)
+    pub fn get(&self, value: &T) -> Option<TypedInterned<T>> {
+        self.pool.get(value).map(TypedInterned::new)
     }
 
-    /// The pool itself, for everything that has no type.
+    /// Returns the untyped pool.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -85,7 +82,8 @@ impl<T: ?Sized> fmt::Debug for TypedPool<T> {
     }
 }
 
-/// An [`Interned`] value of a known type: as wide, as fast, compared and hashed in the same way.
+/// A handle of a [`TypedPool`]: an [`Interned`] value with a type. It has the same size, and is
+/// compared and hashed in the same way.
 pub struct TypedInterned<T: ?Sized> {
     handle: Interned,
     of: PhantomData<fn(&T)>,
@@ -100,13 +98,13 @@ impl<T: ?Sized> TypedInterned<T> {
         }
     }
 
-    /// The handle without its type.
+    /// Returns the untyped handle.
     #[inline]
     pub fn untyped(&self) -> &Interned {
         &self.handle
     }
 
-    /// The handle without its type.
+    /// Returns the untyped handle.
     #[inline]
     pub fn into_untyped(self) -> Interned {
         self.handle
@@ -114,9 +112,9 @@ impl<T: ?Sized> TypedInterned<T> {
 }
 
 impl TypedInterned<str> {
-    /// The text. It is checked again each time, which takes no longer than reading it.
+    /// Returns the text. Each call validates it as UTF-8, which takes no longer than reading it.
     pub fn as_str(&self) -> &str {
-        // Only a `&str` gets in here.
+        // The pool takes `&str` only.
         self.handle.as_str().unwrap_or_default()
     }
 }

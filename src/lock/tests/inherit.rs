@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use crate::lock::fork::{ForkSafeRwLock, PerProcess};
+use crate::lock::fork::{Abandoned, ForkSafeMutex, ForkSafeRwLock, PerProcess};
 use crate::lock::tests::{child_finds, child_finds_at_once};
-use crate::lock::{Abandoned, ForkSafeMutex, Mutex, set_once};
+use crate::lock::{Mutex, set_once};
 use crate::sync::Relaxed;
 use crate::sync::count::Count;
 

@@ -19,7 +19,7 @@ macro_rules! refused {
             $name,
             ", a network or cluster file system, whose mappings and locks machines do not share; \
              move the cache to a local one, or, if one machine alone uses it, open it with \
-             `allow_network(true)`"
+             `allow_network_fs(true)`"
         )
     };
 }
@@ -28,7 +28,7 @@ macro_rules! refused {
 const FUSE: &str = "on FUSE, whose program (sshfs, s3fs, glusterfs, virtiofs, but also ntfs-3g or \
                     mergerfs) the system cannot tell apart: machines may share it, and not its \
                     mappings and locks; move the cache to another file system, or, if one mount on \
-                    one machine alone uses it, open it with `allow_network(true)`";
+                    one machine alone uses it, open it with `allow_network_fs(true)`";
 
 /// File systems that several machines can have mounted at once: the number and the message. As of
 /// Linux 6.18 (`linux/magic.h`, November 2026) and, for modules outside the kernel, what

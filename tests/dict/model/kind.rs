@@ -80,7 +80,7 @@ impl Kind for InFiles {
             Tending::Rebuild if self.dict.is_append_only() => {}
             Tending::Rebuild => {
                 let mut writer = cache.writer().expect("the lock");
-                let items = cache.items().expect("a listing");
+                let items = cache.iter().expect("a listing");
                 writer.atomic_rebuild(items).expect("a rebuild");
                 return true;
             }

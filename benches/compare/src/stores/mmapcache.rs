@@ -65,7 +65,7 @@ fn open<M: Mode>(dir: &Path, access: Access) -> Result<MmapCache> {
 }
 
 fn list(cache: &MmapCache, mut see: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-    let (mut items, mut count) = (cache.items()?, 0);
+    let (mut items, mut count) = (cache.iter()?, 0);
     while let Some(item) = items.next_borrowed() {
         let (key, value) = item?;
         see(key, value);

@@ -180,7 +180,7 @@ fn by_listing(
 }
 
 fn list(report: &mut Report, cache: &MmapCache, arguments: &Arguments) -> Result<(), Failure> {
-    let mut items = cache.items()?;
+    let mut items = cache.iter()?;
     while let Some(item) = items.next_borrowed() {
         match item {
             Ok((key, value)) if churn::is_churn(key) => {

@@ -111,7 +111,7 @@ fn peek_at_the_bystander(actor: &Actor) {
 /// Whoever sees the number of changes grow finds the change.
 fn entry_after_a_change(actor: &Actor) {
     let before = actor.before().changes;
-    if actor.cache.changes() > before {
+    if actor.cache.change_count() > before {
         let found = actor.entry(&changed(actor));
         actor.expect(found == Some(2), || format!("{found:?}"));
     }

@@ -247,8 +247,8 @@ impl Actor {
 
     /// Checks the cache as a whole.
     pub(super) fn verify(&self) {
-        if let Some(report) = self.sound(self.cache.verify()) {
-            self.expect(report.is_clean(), || format!("{:?}", report.faults));
+        if let Some(report) = self.sound(self.cache.verify().run()) {
+            self.expect(report.is_clean(), || format!("{:?}", report.problems));
         }
     }
 
@@ -334,7 +334,7 @@ impl Scenery {
             .unwrap();
         let actors = actors.into_iter().map(|actor| {
             // Everything that can be mapped is mapped.
-            assert!(actor.cache.verify().unwrap().is_clean());
+            assert!(actor.cache.verify().run().unwrap().is_clean());
             for (key, ..) in &notes.lock().unwrap().wrote {
                 let _ = actor.cache.get(key).unwrap();
             }

@@ -32,7 +32,7 @@ pub(super) fn look_closely(cache: &MmapCache, history: &History) -> Seen {
             "get and list disagree about {}",
             name(key)
         );
-        let mtime = cache.mtime(key).unwrap();
+        let mtime = cache.version(key).unwrap();
         assert_eq!(
             mtime.map(Version::as_nanos),
             found.map(|&(_, version)| version)
@@ -69,7 +69,7 @@ pub(super) fn read_only(place: &Place) {
     let Ok(cache) = options.open(place.path()) else {
         return;
     };
-    for (key, found) in cache.items().unwrap().filter_map(std::result::Result::ok) {
+    for (key, found) in cache.iter().unwrap().filter_map(std::result::Result::ok) {
         assert_eq!(
             found,
             value(&key, number(&found), found.len()),

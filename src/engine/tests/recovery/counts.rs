@@ -88,7 +88,7 @@ fn returning_older_value_is_counted() {
 fn copy_counts_lost_segment() {
     let scratch = scratch();
     let mut options = options();
-    options.clean_when(10_000, 1 << 30);
+    options.compaction_threshold(10_000, 1 << 30);
     let cache = scratch.open(&options);
     for i in 0..60 {
         cache.put(&key(i), &[1; 1_000]).unwrap();
@@ -181,7 +181,7 @@ fn copy_counts_lost_label() {
     let scratch = scratch();
     let labels = Labels::open(scratch.path()).unwrap();
     for i in 0..20 {
-        labels.get_or_insert(key(i)).unwrap();
+        labels.get_or_intern(key(i)).unwrap();
     }
     drop(labels);
     let bytes = std::fs::read(format!("{}.heap", scratch.path().display())).unwrap();

@@ -15,7 +15,7 @@ fn power_loss_rebuilds_from_heap() {
         assert!(cache.delete(&key(i)).unwrap());
         cache.put(&key(100 + i), b"newer").unwrap();
     }
-    let (before, version) = (contents(&cache), cache.mtime(&key(60)).unwrap());
+    let (before, version) = (contents(&cache), cache.version(&key(60)).unwrap());
     let generation = cache.stats().unwrap().generation;
     drop(cache);
     reboot(scratch.path());
@@ -25,7 +25,7 @@ fn power_loss_rebuilds_from_heap() {
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xaa; 400], 64).unwrap();
     let cache = scratch.open(&options());
     assert_eq!(contents(&cache), before);
-    assert_eq!(cache.mtime(&key(60)).unwrap(), version);
+    assert_eq!(cache.version(&key(60)).unwrap(), version);
     assert_clean(&cache);
     assert!(cache.put(b"later", b"v").unwrap() > version.unwrap());
     drop(cache);
@@ -58,7 +58,7 @@ fn synced_corruption_stays_visible() {
         let cache = scratch.open(&Options::new());
         assert_eq!(cache.get(b"first").unwrap(), None);
         assert_eq!(cache.get(b"second").unwrap().unwrap(), [2; 100]);
-        let damaged = cache.verify().unwrap().damaged_bytes;
+        let damaged = cache.verify().run().unwrap().damaged_bytes;
         assert_eq!(damaged > 0, flushed_before, "{damaged}");
     }
 }
@@ -140,7 +140,7 @@ fn unexplained_corruption_stays_visible() {
     header.header().corrupt(word::INTENT, 77);
     drop(cache.writer().unwrap());
     assert_eq!(cache.stats().unwrap().generation, 2, "it was rebuilt");
-    assert!(cache.verify().unwrap().damaged_bytes > 0);
+    assert!(cache.verify().run().unwrap().damaged_bytes > 0);
 }
 
 // Versions go on after those of a deletion of which nothing is left.

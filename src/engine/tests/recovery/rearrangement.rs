@@ -154,7 +154,7 @@ pub(super) fn stop_cleaning(stride: u64) -> u64 {
     let prepare = |cache: &MmapCache| {
         fill(20)(cache);
         let mut paused = options();
-        paused.clean_when(10_000, 1 << 30);
+        paused.compaction_threshold(10_000, 1 << 30);
         drop(cache.writer().unwrap());
         for round in 0..12_u8 {
             cache.put(b"churned", &[round; 400]).unwrap();

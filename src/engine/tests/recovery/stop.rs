@@ -82,11 +82,11 @@ pub(super) fn check_image(
         "step {steps}: a new reader sees something else"
     );
     // What is half done is no fault: a full check beside a writer that is stopped sees the same.
-    let report = fresh.verify().unwrap();
+    let report = fresh.verify().run().unwrap();
     assert!(
         report.is_clean(),
         "step {steps}: before it is mended: {:?}",
-        report.faults
+        report.problems
     );
     // Whoever takes the lock finishes or takes back; that alone must make all of it right.
     let next = scratch.open(options);
@@ -95,11 +95,11 @@ pub(super) fn check_image(
     let after = states.iter().rposition(|state| *state == mended);
     assert!(after.is_some(), "step {steps}: mending made something else");
     assert!(before <= after, "step {steps}: mending lost what was seen");
-    let report = next.verify().unwrap();
+    let report = next.verify().run().unwrap();
     assert!(
         report.is_clean() && report.totals_compared,
         "step {steps}: {:?}",
-        report.faults
+        report.problems
     );
     assert_eq!(next.len() as usize, mended.len(), "step {steps}");
     // And work goes on.
@@ -113,7 +113,7 @@ pub(super) fn check_image(
         }
     }
     assert!(
-        next.verify().unwrap().is_clean(),
+        next.verify().run().unwrap().is_clean(),
         "step {steps}: after further work"
     );
     assert_eq!(

@@ -53,7 +53,7 @@ fn repair_reports_lost_records() {
     assert_eq!(repaired.damaged_bytes, 3 * 128);
     let cache = scratch.open(&Options::new());
     assert_eq!(contents(&cache).len(), 47);
-    assert_eq!(cache.verify().unwrap().damaged_bytes, 3 * 128);
+    assert_eq!(cache.verify().run().unwrap().damaged_bytes, 3 * 128);
     drop(cache);
     let again = Repair::new(scratch.path())
         .rewrite_heap(true)

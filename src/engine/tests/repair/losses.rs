@@ -16,7 +16,7 @@ fn lost_index_is_restored_from_heap() {
     let expected = fill(&cache);
     let versions: Vec<_> = expected
         .keys()
-        .map(|key| cache.mtime(key).unwrap().unwrap())
+        .map(|key| cache.version(key).unwrap().unwrap())
         .collect();
     let generation = cache.stats().unwrap().generation;
     drop(cache);
@@ -32,7 +32,7 @@ fn lost_index_is_restored_from_heap() {
         "the roster still told"
     );
     for (key, version) in expected.keys().zip(&versions) {
-        assert_eq!(cache.mtime(key).unwrap().unwrap(), *version);
+        assert_eq!(cache.version(key).unwrap().unwrap(), *version);
     }
     assert!(cache.put(b"later", b"").unwrap() > *versions.iter().max().unwrap());
 }
@@ -116,7 +116,7 @@ fn unusable_index_is_replaced() {
 fn lost_segment_is_named() {
     let scratch = scratch();
     let mut options = tiny();
-    options.clean_when(10_000, 1 << 30);
+    options.compaction_threshold(10_000, 1 << 30);
     let cache = scratch.open(&options);
     let expected = fill(&cache);
     drop(cache);

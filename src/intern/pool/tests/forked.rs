@@ -22,7 +22,7 @@ fn lost_part_is_an_error() {
         let errors = values.iter().all(|value| {
             let again = pool.try_intern(value);
             if is_first(value) {
-                again == Err(PoolError::Forked) && pool.lookup(value).is_none()
+                again == Err(PoolError::Forked) && pool.get(value).is_none()
             } else {
                 again.as_ref() == Ok(value)
             }
@@ -55,5 +55,5 @@ fn handles_of_lost_part_drop() {
         pool.is_empty()
     }));
     drop(held);
-    assert_eq!(pool.lookup("value"), value);
+    assert_eq!(pool.get("value"), value);
 }

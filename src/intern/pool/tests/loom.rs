@@ -36,7 +36,7 @@ fn spawn<T: 'static>(
 fn assert_is_the_one(pool: &Pool, handle: &Interned) {
     assert_eq!(pool.len(), 1);
     assert_eq!(
-        pool.lookup("a").as_ref(),
+        pool.get("a").as_ref(),
         Some(handle),
         "a value has two handles"
     );

@@ -9,8 +9,8 @@ fn values_stay_forever_by_default() {
     let pool = Pool::new();
     let address = pool.intern("kept").as_ptr().addr();
     assert_eq!(pool.shrink(), 0);
-    assert_eq!(pool.lookup("kept").unwrap().as_ptr().addr(), address);
-    assert!(matches!(pool.reset(), Err(PoolError::Kept { .. })));
+    assert_eq!(pool.get("kept").unwrap().as_ptr().addr(), address);
+    assert!(matches!(pool.reset(), Err(PoolError::Retained { .. })));
     assert_eq!(pool.len(), 1);
 }
 
@@ -22,11 +22,11 @@ fn value_goes_with_last_handle() {
     let third = pool.intern("a");
     drop(first);
     drop(third);
-    assert_eq!(pool.lookup("a").as_ref(), Some(&second));
+    assert_eq!(pool.get("a").as_ref(), Some(&second));
     drop(second);
     assert!(pool.is_empty());
-    assert_eq!(pool.lookup("a"), None);
-    assert!(matches!(pool.reset(), Err(PoolError::Kept { .. })));
+    assert_eq!(pool.get("a"), None);
+    assert!(matches!(pool.reset(), Err(PoolError::Retained { .. })));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn shrinking_forgets_unheld_values() {
         pool.intern(format!("value {i}"));
     }
     assert_eq!(pool.shrink(), 1_000);
-    assert_eq!(pool.lookup("held"), Some(held));
+    assert_eq!(pool.get("held"), Some(held));
     let shrunk = pool.stats().bytes_held;
     assert!(shrunk < 200, "{shrunk} bytes for one value");
 

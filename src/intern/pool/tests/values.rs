@@ -31,13 +31,13 @@ fn equal_bytes_share_one_handle() {
     for (a, value) in handles.iter().zip(&values) {
         assert_eq!(&a[..], value);
         assert_eq!(*a, pool.intern(value));
-        assert_eq!(Some(a), pool.lookup(value).as_ref());
+        assert_eq!(Some(a), pool.get(value).as_ref());
         for (b, other) in handles.iter().zip(&values).take(50) {
             assert_eq!(a == b, value == other);
             assert_eq!(a.cmp(b), value.cmp(other));
         }
     }
-    assert_eq!(pool.lookup("never seen"), None);
+    assert_eq!(pool.get("never seen"), None);
     assert_eq!(pool.intern("").as_str(), Some(""));
 }
 
@@ -102,8 +102,8 @@ fn stats_count_pool_operations() {
     let a = pool.intern("aaaa");
     let more: Vec<_> = (0..3).map(|_| pool.intern("aaaa")).collect();
     let b = pool.intern("bb");
-    assert_eq!(pool.lookup("bb").as_ref(), Some(&b));
-    assert_eq!(pool.lookup("c"), None);
+    assert_eq!(pool.get("bb").as_ref(), Some(&b));
+    assert_eq!(pool.get("c"), None);
     let stats = pool.stats();
     assert_eq!((stats.hits, stats.misses, stats.entries), (4, 2, 2));
     assert_eq!(stats.bytes_saved, 3 * 4 + 2);
@@ -212,12 +212,9 @@ fn typed_handles_keep_their_text() {
     let topic = topics.intern("blöcke");
     assert_eq!(topic.as_str(), "blöcke");
     assert_eq!(topics.try_intern("blöcke").as_ref(), Ok(&topic));
-    assert_eq!(topics.lookup("blöcke"), Some(topic.clone()));
-    assert_eq!(topics.lookup("none"), None);
-    assert_eq!(
-        topics.pool().lookup("blöcke").as_ref(),
-        Some(topic.untyped())
-    );
+    assert_eq!(topics.get("blöcke"), Some(topic.clone()));
+    assert_eq!(topics.get("none"), None);
+    assert_eq!(topics.pool().get("blöcke").as_ref(), Some(topic.untyped()));
     drop(topic.into_untyped());
     assert!(topics.pool().is_empty());
 }
@@ -228,12 +225,12 @@ fn labels_and_handles_convert_mutually() {
     let labels = crate::Labels::open(dir.path().join("labels")).unwrap();
     let pool = PoolOptions::new().max_bytes(500).shards(1).build();
     let handle = pool.intern("r/outfits");
-    let id = labels.get_or_insert(&handle).unwrap();
+    let id = labels.get_or_intern(&handle).unwrap();
     assert_eq!(labels.get(&handle).unwrap(), Some(id));
     assert_eq!(pool.intern_label(&labels, id).unwrap(), Some(handle));
     let nobody = crate::LabelId::new(77);
     assert_eq!(pool.intern_label(&labels, nobody).unwrap(), None);
-    let long = labels.get_or_insert([7; 1_000]).unwrap();
+    let long = labels.get_or_intern([7; 1_000]).unwrap();
     let refused = pool.intern_label(&labels, long).unwrap_err();
     assert!(matches!(
         refused,
@@ -313,7 +310,7 @@ proptest! {
             match step {
                 Step::Intern(value) => model.took(value, pool.intern(text(value))),
                 Step::Lookup(value) => {
-                    let found = pool.lookup(text(value));
+                    let found = pool.get(text(value));
                     prop_assert_eq!(found.is_some(), model.known.contains_key(&value));
                     if let Some(handle) = found {
                         model.took(value, handle);

@@ -1,7 +1,7 @@
-//! The instances that are kept, and those that somebody else still holds.
+//! The cached instances, and those that were evicted while the program still held them.
 //!
-//! Knows which goes first, and nothing of decoding. An instance is never dropped here, for that runs
-//! its owner's code: what goes is put aside, to be dropped without the lock.
+//! Decides what is evicted first. It never drops an instance, because that runs the caller's code:
+//! evicted ones are put into `deferred_drops`, which is emptied after the lock is released.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -16,28 +16,28 @@ use crate::intern::decode::options::DecodeOptions;
 type Packed = Arc<[u8]>;
 type Map<K, V> = HashMap<K, V, DefaultHashBuilder>;
 
-/// What a [`DecodeCache`](crate::DecodeCache) counted, and holds at one moment.
+/// Counters of a [`DecodeCache`](crate::intern::DecodeCache) at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeStats {
-    /// Calls that found an instance, or got that of another thread which was decoding it.
+    /// Calls that found an instance, or waited for another thread that was decoding it.
     pub hits: u64,
-    /// Calls that decoded, with success or without.
+    /// Calls that decoded, successfully or not.
     pub misses: u64,
-    /// Those of them that failed or panicked.
+    /// Decodings that failed or panicked.
     pub failures: u64,
-    /// Instances that went because of the maximum, of age, or of `clear`.
+    /// Instances evicted by the maximum size, by age, or by `clear`.
     pub evictions: u64,
-    /// Hits on instances that were evicted, but still held by somebody.
+    /// Hits on evicted instances that the program still held.
     pub revivals: u64,
-    /// Instances kept now, pinned ones not counted.
+    /// Instances cached now, pinned ones not counted.
     pub entries: usize,
-    /// Pinned instances.
+    /// Instances pinned now.
     pub pinned: usize,
 }
 
 impl DecodeStats {
-    /// Hits of all calls, from 0 to 1.
+    /// Returns the share of calls that were hits, from 0 to 1; 0 if there were no calls.
     pub fn hit_rate(&self) -> f64 {
         match self.hits + self.misses {
             0 => 0.0,
@@ -46,43 +46,43 @@ impl DecodeStats {
     }
 }
 
-/// An instance that is kept, and when it was last asked for.
+/// A cached instance, and when it was last used.
 #[derive(Debug)]
 struct Kept<T> {
     instance: Arc<T>,
     used: Duration,
-    number: Option<u64>,
+    secondary_key: Option<u64>,
 }
 
-/// An instance that somebody may still hold.
+/// An evicted instance that the program may still hold.
 #[derive(Debug)]
 struct Evicted<T> {
     instance: Weak<T>,
-    number: Option<u64>,
+    secondary_key: Option<u64>,
 }
 
-/// Everything that the lock of a cache guards.
-pub(super) struct Shelf<T> {
+/// Everything that the lock of a cache protects.
+pub(super) struct LruStore<T> {
     max_entries: usize,
     min_entries: usize,
     max_age: Option<Duration>,
-    /// The time by the caller's clock; zero where age evicts nothing.
+    /// The time by the caller's clock; zero if age evicts nothing.
     now: Duration,
     is_on: bool,
-    /// Each with its number.
+    /// Each with its secondary key.
     pinned: Map<Packed, (Arc<T>, Option<u64>)>,
     /// The least recently used first.
     kept: LruCache<Packed, Kept<T>>,
-    /// Evicted; some of them are held by somebody. The next one to look after first.
+    /// Evicted instances, some of them still held. The next one to check comes first.
     evicted: LinkedHashMap<Packed, Evicted<T>>,
-    numbers: Map<u64, Packed>,
+    by_secondary_key: Map<u64, Packed>,
     pub(super) flights: Map<Packed, Arc<Flight<T>>>,
     stats: DecodeStats,
-    /// What is to be dropped without the lock.
-    pub(super) gone: Vec<Arc<T>>,
+    /// Instances to drop after the lock is released.
+    pub(super) deferred_drops: Vec<Arc<T>>,
 }
 
-impl<T> Shelf<T> {
+impl<T> LruStore<T> {
     pub(super) fn new(options: &DecodeOptions) -> Self {
         Self {
             max_entries: options.max_entries,
@@ -93,15 +93,15 @@ impl<T> Shelf<T> {
             pinned: Map::default(),
             kept: LruCache::new_unbounded(),
             evicted: LinkedHashMap::new(),
-            numbers: Map::default(),
+            by_secondary_key: Map::default(),
             flights: Map::default(),
             stats: DecodeStats::default(),
-            gone: Vec::new(),
+            deferred_drops: Vec::new(),
         }
     }
 
-    /// Tells the time, before anything else is asked for. Of threads that looked at the clock one
-    /// after the other, the later one may be here first.
+    /// Sets the time, before every other call. Of two threads that read the clock one after the
+    /// other, the later one may arrive first.
     pub(super) fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
@@ -134,7 +134,7 @@ impl<T> Shelf<T> {
         self.is_on = on;
     }
 
-    /// The instance for some bytes: pinned, kept or held.
+    /// Returns the instance for these bytes: a pinned, cached or still held one.
     pub(super) fn find(&mut self, packed: &[u8]) -> Option<Arc<T>> {
         if let Some((pinned, _)) = self.pinned.get(packed) {
             return Some(Arc::clone(pinned));
@@ -149,68 +149,75 @@ impl<T> Shelf<T> {
         let instance = self.evicted.get(packed)?.instance.upgrade()?;
         let (packed, evicted) = self.evicted.remove_entry(packed)?;
         self.stats.revivals += 1;
-        self.keep(packed, Arc::clone(&instance), evicted.number);
+        self.keep(packed, Arc::clone(&instance), evicted.secondary_key);
         Some(instance)
     }
 
-    pub(super) fn find_number(&mut self, number: u64) -> Option<Arc<T>> {
-        let packed = Arc::clone(self.numbers.get(&number)?);
+    pub(super) fn find_by_secondary_key(&mut self, secondary_key: u64) -> Option<Arc<T>> {
+        let packed = Arc::clone(self.by_secondary_key.get(&secondary_key)?);
         self.find(&packed)
     }
 
-    /// Keeps an instance; where there is one for these bytes, that one stays and is returned.
+    /// Caches an instance and returns it; if there already is one for these bytes, returns that one.
     pub(super) fn insert(
         &mut self,
         packed: &[u8],
         instance: Arc<T>,
-        number: Option<u64>,
+        secondary_key: Option<u64>,
     ) -> Arc<T> {
         if let Some(there) = self.find(packed) {
-            self.gone.push(instance);
+            self.deferred_drops.push(instance);
             return there;
         }
         if self.is_on {
             let packed = Packed::from(packed);
-            self.give_number(&packed, number);
-            // What nobody holds any more may still stand there.
+            self.claim_secondary_key(&packed, secondary_key);
+            // An evicted one that was dropped since may still be listed.
             self.evicted.remove(&packed);
-            self.keep(packed, Arc::clone(&instance), number);
+            self.keep(packed, Arc::clone(&instance), secondary_key);
         }
         instance
     }
 
-    /// Keeps an instance for good; where there is one for these bytes, that one.
-    /// `number` is that of the given instance.
-    pub(super) fn pin(&mut self, packed: &[u8], instance: Arc<T>, number: Option<u64>) -> Arc<T> {
+    /// Pins an instance; if there already is one for these bytes, pins that one instead.
+    /// `secondary_key` belongs to `instance`.
+    pub(super) fn pin(
+        &mut self,
+        packed: &[u8],
+        instance: Arc<T>,
+        secondary_key: Option<u64>,
+    ) -> Arc<T> {
         let kept = self.kept.remove(packed);
-        let kept = kept.map(|kept| (kept.instance, kept.number));
+        let kept = kept.map(|kept| (kept.instance, kept.secondary_key));
         let held = |this: &mut Self| {
             let evicted = this.evicted.remove(packed)?;
-            Some((evicted.instance.upgrade()?, evicted.number))
+            Some((evicted.instance.upgrade()?, evicted.secondary_key))
         };
         let pinned = self.pinned.get(packed).cloned();
         let there = pinned.or(kept).or_else(|| held(self));
-        let (pinned, number) = match there {
+        let (pinned, secondary_key) = match there {
             Some(there) => {
-                self.gone.push(instance);
+                self.deferred_drops.push(instance);
                 there
             }
-            None => (instance, number),
+            None => (instance, secondary_key),
         };
         let packed = Packed::from(packed);
-        self.give_number(&packed, number);
-        self.pinned.insert(packed, (Arc::clone(&pinned), number));
+        self.claim_secondary_key(&packed, secondary_key);
+        self.pinned
+            .insert(packed, (Arc::clone(&pinned), secondary_key));
         pinned
     }
 
-    /// Of those with the same number, the first one that is still there has it.
-    fn give_number(&mut self, packed: &Packed, number: Option<u64>) {
-        let Some(number) = number else {
+    /// Gives the secondary key to these bytes, unless an instance that is still there has it.
+    fn claim_secondary_key(&mut self, packed: &Packed, secondary_key: Option<u64>) {
+        let Some(secondary_key) = secondary_key else {
             return;
         };
-        let owner = self.numbers.get(&number);
+        let owner = self.by_secondary_key.get(&secondary_key);
         if owner.is_none_or(|owner| owner == packed || !self.is_there(owner)) {
-            self.numbers.insert(number, Arc::clone(packed));
+            self.by_secondary_key
+                .insert(secondary_key, Arc::clone(packed));
         }
     }
 
@@ -221,11 +228,11 @@ impl<T> Shelf<T> {
             || self.evicted.get(packed).is_some_and(is_held)
     }
 
-    fn keep(&mut self, packed: Packed, instance: Arc<T>, number: Option<u64>) {
+    fn keep(&mut self, packed: Packed, instance: Arc<T>, secondary_key: Option<u64>) {
         let kept = Kept {
             instance,
             used: self.now,
-            number,
+            secondary_key,
         };
         self.kept.insert(packed, kept);
         while self.kept.len() > self.max_entries {
@@ -234,7 +241,7 @@ impl<T> Shelf<T> {
         self.expire();
     }
 
-    /// Evicts what nobody has asked for since too long.
+    /// Evicts the instances that were unused for longer than the maximum age.
     pub(super) fn expire(&mut self) {
         let now = self.now;
         let Some(max_age) = self.max_age else {
@@ -252,38 +259,44 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Evicts everything but what is pinned.
+    /// Evicts everything that is not pinned.
     pub(super) fn clear(&mut self) {
         while !self.kept.is_empty() {
             self.evict();
         }
     }
 
-    /// Lets the least recently used go. Whoever holds it still finds it.
+    /// Evicts the least recently used instance. It is still found while the program holds it.
     fn evict(&mut self) {
         if let Some((packed, kept)) = self.kept.remove_lru() {
             let instance = Arc::downgrade(&kept.instance);
-            let number = kept.number;
-            self.evicted.insert(packed, Evicted { instance, number });
+            let secondary_key = kept.secondary_key;
+            self.evicted.insert(
+                packed,
+                Evicted {
+                    instance,
+                    secondary_key,
+                },
+            );
             self.stats.evictions += 1;
-            self.gone.push(kept.instance);
+            self.deferred_drops.push(kept.instance);
         }
-        // Two are looked after for each that comes: those that nobody holds do not pile up.
-        self.look_after_one();
-        self.look_after_one();
+        // Two are checked for each that is added, so that dropped ones do not accumulate.
+        self.check_one_evicted();
+        self.check_one_evicted();
     }
 
-    /// Forgets the evicted instance that was not looked after for longest, if nobody holds it.
-    fn look_after_one(&mut self) {
+    /// Removes the evicted instance that was not checked for longest, if it was dropped.
+    fn check_one_evicted(&mut self) {
         let Some((packed, evicted)) = self.evicted.pop_front() else {
             return;
         };
         if evicted.instance.strong_count() > 0 {
             self.evicted.insert(packed, evicted);
-        } else if let Some(number) = evicted.number
-            && self.numbers.get(&number) == Some(&packed)
+        } else if let Some(secondary_key) = evicted.secondary_key
+            && self.by_secondary_key.get(&secondary_key) == Some(&packed)
         {
-            self.numbers.remove(&number);
+            self.by_secondary_key.remove(&secondary_key);
         }
     }
 
@@ -293,7 +306,7 @@ impl<T> Shelf<T> {
     }
 
     #[cfg(all(test, not(loom)))]
-    pub(super) fn numbers_len(&self) -> usize {
-        self.numbers.len()
+    pub(super) fn secondary_keys_len(&self) -> usize {
+        self.by_secondary_key.len()
     }
 }

@@ -1,0 +1,84 @@
+//! The public interface, one item a line, compared with `tests/api.txt`: no name, signature or trait
+//! changes by accident.
+//!
+//! `UPDATE_SNAPSHOTS=1 cargo test --all-features --test api` writes the file. The lines are made from
+//! rustdoc's JSON, which only a nightly rustdoc, or one with `RUSTC_BOOTSTRAP=1`, writes; the test uses
+//! the toolchain that runs it, with that variable.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod render;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use render::Crate;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The most types that the root may export, and the whole crate.
+const ROOT_TYPES: usize = 30;
+
+/// Makes rustdoc's JSON of the library with all features.
+fn rustdoc_json() -> PathBuf {
+    // A directory of its own: the command that runs this test may have locked the other one.
+    let target = Path::new(ROOT).join("target/api");
+    let made = Command::new(env!("CARGO"))
+        .args(["rustdoc", "--lib", "--all-features", "--quiet", "--"])
+        .args(["-Z", "unstable-options", "--output-format", "json"])
+        .args(["--cap-lints", "allow"])
+        .current_dir(ROOT)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("RUSTDOCFLAGS")
+        .env_remove("RUSTFLAGS")
+        .output()
+        .expect("cargo starts");
+    assert!(
+        made.status.success(),
+        "rustdoc wrote no JSON:\n{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    target.join("doc/mmapcache.json")
+}
+
+fn lines() -> Vec<String> {
+    let json = fs::read(rustdoc_json()).unwrap();
+    Crate::new(serde_json::from_slice(&json).unwrap()).lines()
+}
+
+#[test]
+fn public_interface_is_as_recorded() {
+    let now = lines();
+    let path = Path::new(ROOT).join("tests/api.txt");
+    if env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, now.join("\n") + "\n").unwrap();
+        return;
+    }
+    let recorded = fs::read_to_string(&path).unwrap();
+    let recorded: BTreeSet<&str> = recorded.lines().collect();
+    let now: BTreeSet<&str> = now.iter().map(String::as_str).collect();
+    let gone: Vec<_> = recorded.difference(&now).collect();
+    let new: Vec<_> = now.difference(&recorded).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "the public interface changed; if that was meant, record it with UPDATE_SNAPSHOTS=1\n\
+         gone: {gone:#?}\nnew: {new:#?}"
+    );
+}
+
+#[test]
+fn root_exports_few_types() {
+    let recorded = fs::read_to_string(Path::new(ROOT).join("tests/api.txt")).unwrap();
+    let is_type = |line: &&str| {
+        let words = ["pub struct ", "pub enum ", "pub trait "];
+        let name = words.iter().find_map(|word| line.strip_prefix(word));
+        name.is_some_and(|name| {
+            let path = name.split(['<', ' ', '(', '{']).next().unwrap();
+            path.matches("::").count() == 1
+        })
+    };
+    let types: Vec<_> = recorded.lines().filter(is_type).collect();
+    assert!(types.len() <= ROOT_TYPES, "{}: {types:#?}", types.len());
+    assert!(types.len() > 10, "{types:#?}");
+}
