@@ -11,7 +11,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
 use mmapcache::inspect::Overview;
-use mmapcache::{Error, Problem, MmapCache, Options, Result, Update, Version, Writer};
+use mmapcache::{Error, MmapCache, Options, Problem, Result, Update, Version, Writer};
 use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
 
 /// Operations of one input: beyond them it only gets slower.

@@ -13,7 +13,8 @@ impl Pool {
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// use mmapcache::{Labels, Pool};
+    /// use mmapcache::Labels;
+    /// use mmapcache::intern::Pool;
     ///
     /// let labels = Labels::open(dir.path().join("labels"))?;
     /// let pool = Pool::new();
