@@ -164,20 +164,22 @@ fn examine<T>(
 ) -> Result<Attempt<T, Error>> {
     let place = link.addr();
     let Some(segment) = generation.segment(place.segment) else {
-        return unmapped(handle, generation, located, slot, link);
+        return unmapped(handle, generation, located.region.number(), slot, link);
     };
     let outcome = segment.read(place.unit, key, handle.options.verify, out)?;
-    Ok(judge(outcome, segment, slot, link, keep))
+    Ok(judge(&outcome, segment, slot, link, keep))
 }
 
 /// Maps the segment of a link. H3: a segment has its final name before a link leads into it; so if
 /// it has no file, the link was changed since (H4), or the segment is lost.
+///
+/// Takes the region's number instead of [`Located`], which would have to be in memory for the call.
 #[cold]
 #[inline(never)]
 fn unmapped<T>(
     handle: &Handle,
     generation: &Generation,
-    located: &Located<'_>,
+    region: u32,
     slot: Slot<'_>,
     link: Link,
 ) -> Result<Attempt<T, Error>> {
@@ -187,7 +189,7 @@ fn unmapped<T>(
     }
     let missing = missing_segment(generation, &handle.names, number)?;
     let damaged = || {
-        let at = generation.table.region_at(located.region.number());
+        let at = generation.table.region_at(region);
         generation
             .table
             .damaged("a link to a segment that is missing", at)
@@ -277,10 +279,10 @@ pub(crate) fn peek(handle: &Handle, key: &[u8]) -> Result<Answer<RecordMeta>> {
         }
         let place = link.addr();
         let Some(segment) = generation.segment(place.segment) else {
-            return unmapped(handle, generation, located, slot, link);
+            return unmapped(handle, generation, located.region.number(), slot, link);
         };
         let outcome = segment.compare(place.unit, key)?;
-        Ok(judge(outcome, segment, slot, link, |_| read.meta))
+        Ok(judge(&outcome, segment, slot, link, |_| read.meta))
     })
 }
 
