@@ -118,11 +118,11 @@ const IMPLIED: [(&str, &str); 14] = [
         "before the other meta is written again, `reserve` and the record have fences of their own",
     ),
     (
-        "Spot::get acquire",
+        "PositionRef::get acquire",
         "the fence behind the link comes before anything that is compared",
     ),
     (
-        "Spot::set publish",
+        "PositionRef::set publish",
         "the fence behind the intent says that it is armed, and that new regions are complete",
     ),
     (
