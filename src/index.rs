@@ -1,7 +1,8 @@
 //! The index file and the roster: an extendible hash table over mapped words.
 //!
 //! [`table`] is the directory over [`region`]s of slots, [`header`] has the words that writers
-//! change, [`redo`] the record of one change that is under way, [`roster`] lists the slots that have an entry. May call `os` and everything below it.
+//! change, [`redo`] the record of one change that is under way, and [`roster`] lists the slots that
+//! have an entry. May call `os` and everything below it.
 
 pub(crate) mod attempt;
 pub(crate) mod group;
