@@ -15,6 +15,7 @@ use std::thread;
 use mmapcache::MmapCache;
 
 /// Replaces the directory `backup` by a checked copy, and returns its number of entries.
+#[allow(clippy::disallowed_methods, reason = "the library's rule")]
 fn back_up(cache: &MmapCache, backup: &Path) -> Result<u64, Box<dyn Error>> {
     let (new, old) = (backup.with_extension("new"), backup.with_extension("old"));
     remove(&new)?; // from a run that was interrupted
