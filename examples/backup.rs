@@ -20,9 +20,9 @@ fn back_up(cache: &MmapCache, backup: &Path) -> Result<u64, Box<dyn Error>> {
     let (new, old) = (backup.with_extension("new"), backup.with_extension("old"));
     remove(&new)?; // from a run that was interrupted
     fs::create_dir(&new)?;
-    let copied = cache.hot_copy().to(new.join("cache"))?;
+    let copied = cache.backup().to(new.join("cache"))?;
 
-    let report = MmapCache::open(new.join("cache"))?.verify()?;
+    let report = MmapCache::open(new.join("cache"))?.verify().run()?;
     if !report.is_clean() {
         return Err(format!("the copy is damaged: {report:?}").into());
     }

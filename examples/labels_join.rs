@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "/index.html",
     ];
     let mut sizes = Vec::new();
-    let ids = labels.get_or_insert_many(paths)?;
+    let ids = labels.get_or_intern_many(paths)?;
     for (id, bytes) in ids.into_iter().zip([48_000_000, 45_000_000, 3_000]) {
         sizes.push(Size {
             path: id.number(),
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let elsewhere = Labels::open(dir.path().join("paths"))?;
     let mut downloads = Vec::new();
     for (hour, path) in log {
-        let path = elsewhere.get_or_insert(path)?.number();
+        let path = elsewhere.get_or_intern(path)?.number();
         downloads.push(Download { path, hour });
     }
     assert_eq!(labels.len(), 3, "a name that both know is stored once");
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sent: Vec<_> = sent.into_iter().collect();
     sent.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
     for (path, bytes) in &sent {
-        let name = labels.get_str_by_id(LabelId::new(*path))?;
+        let name = labels.resolve_str(LabelId::new(*path))?;
         println!(
             "{bytes:>12} bytes  {}",
             name.ok_or("a number without a name")?

@@ -335,7 +335,7 @@ fn overwrites(part: &Part) {
     };
     become_user(user as u32, group as u32);
     let mut options = Options::new();
-    options.mode(0o666);
+    options.file_mode(0o666);
     let cache = options.open(&part.path).expect("a cache");
     let value = vec![from as u8; 64 << 10];
     let put = |i: u64| cache.put(&(i % LARGE).to_le_bytes(), &value).map(drop);
@@ -439,7 +439,7 @@ fn unremovable_segments_refuse_puts_of_short_lived_processes() {
         assert!(turns > 0);
         let cache = Options::new().open(&path).expect("a cache");
         assert_eq!(cache.len(), LARGE);
-        assert!(cache.verify().expect("a report").is_clean());
+        assert!(cache.verify().run().expect("a report").is_clean());
     }
 }
 

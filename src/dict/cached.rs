@@ -33,7 +33,7 @@ use crate::dict::stored::{MemoryValue, StoredValue};
 /// Memory grows with the items that were read, until [`forget`](Self::forget). A value that is
 /// deleted or replaced through this dictionary is dropped at once; one that others delete or replace,
 /// when it is next read. For values under keys of any form, bounded by number or bytes, use a
-/// [`DecodeCache`](crate::DecodeCache).
+/// [`DecodeCache`](crate::intern::DecodeCache).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

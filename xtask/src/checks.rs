@@ -144,19 +144,29 @@ pub(crate) fn features() -> Result {
         ))?;
     }
     run_cargo("check --bins --no-default-features --features cli")?;
-    let tree = cargo("tree --edges normal --no-default-features --prefix none")
-        .output()
-        .map_err(|error| error.to_string())?;
-    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
-    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let tree = output(&mut cargo(
+        "tree --edges normal --no-default-features --prefix none",
+    ))?;
+    let names: Vec<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
     if !names.contains(&"mmapcache") {
         return Err("`cargo tree` does not show the package".to_owned());
     }
     let unwanted = [
-        "hashbrown", "hashlink", "triomphe", "serde", "serde_json", "rmp-serde", "clap",
+        "hashbrown",
+        "hashlink",
+        "triomphe",
+        "serde",
+        "serde_json",
+        "rmp-serde",
+        "clap",
     ];
     match names.iter().find(|name| unwanted.contains(name)) {
-        Some(name) => Err(format!("without features the engine must not build `{name}`")),
+        Some(name) => Err(format!(
+            "without features the engine must not build `{name}`"
+        )),
         None => Ok(()),
     }
 }

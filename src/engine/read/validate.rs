@@ -81,13 +81,13 @@ impl<'a> SlotRead<'a> {
 /// segment since (H4).
 #[inline(always)]
 pub(crate) fn judge<T>(
-    outcome: RecordRead,
+    outcome: &RecordRead,
     segment: &Segment,
     slot: Slot<'_>,
     link: Link,
     keep: impl FnOnce(record::RecordHeader) -> T,
 ) -> Attempt<T, Error> {
-    match outcome {
+    match *outcome {
         RecordRead::Match(header) => Attempt::Done(keep(header)),
         RecordRead::OtherKey => Attempt::Absent,
         RecordRead::Corrupt if slot.link_after() != link => Attempt::Retry,

@@ -158,7 +158,10 @@ const TOGETHER: [(&str, &[&str]); 7] = [
     ),
     (
         "a kill, the intent comes first",
-        &["Spot::set publish", "redo::commit_redo release_fence"],
+        &[
+            "PositionRef::set publish",
+            "redo::commit_redo release_fence",
+        ],
     ),
     (
         "purge a region, get",
