@@ -421,9 +421,12 @@ fn atomics_come_from_one_file() {
     complain(&complaints);
 }
 
+/// Modules that may do what others may not, each with the reason.
+type Exceptions = &'static [(&'static str, &'static str)];
+
 /// The calls by which header words are stored: the file that owns the words, and the other files
 /// that may make the call, each with the reason.
-const HEADER_STORES: [(&str, &str, &[(&str, &str)]); 15] = [
+const HEADER_STORES: [(&str, &str, Exceptions); 15] = [
     ("heap_end_words(", "engine::write::heap_end", &[]),
     ("entry_words(", "engine::write::publish", &[]),
     ("clean_words(", "engine::clean::state", &[]),

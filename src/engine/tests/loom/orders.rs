@@ -126,7 +126,7 @@ const IMPLIED: [(&str, &str); 14] = [
         "the fence behind the intent says that it is armed, and that new regions are complete",
     ),
     (
-        "Table::seen_again acquire_fence",
+        "table::seen_again acquire_fence",
         "the polled word is loaded first, and the fence behind it comes before the entry",
     ),
     (
@@ -173,7 +173,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
     ),
     (
         "re-use a region, get",
-        &["Header::poll acquire", "Table::seen_again acquire_fence"],
+        &["Header::poll acquire", "table::seen_again acquire_fence"],
     ),
     (
         "re-use a region, peek",
