@@ -384,8 +384,8 @@ impl Segment {
         let words = words
             .get(range)
             .ok_or_else(|| self.damaged("a segment cut short", unit))?;
-        // H1, M3: no reader has these bytes, because nothing was ever stored here.
-        debug_assert!(cfg!(loom) || words.iter().all(|word| load(word) == 0));
+        // H1, M3: no reader has these bytes, because nothing was ever stored here. (Not asserted: in a
+        // damaged file there may be bytes after the committed end.)
         record_io::write(self.seed(unit), words, header, (key, value));
         Ok(())
     }
@@ -585,16 +585,6 @@ mod tests {
             );
             assert_eq!(scanner.next_item().unwrap(), None);
         }
-    }
-
-    // H1, M3: a record is only written where nothing was stored, so no reader has these bytes.
-    #[test]
-    #[cfg(debug_assertions)]
-    #[should_panic(expected = "word")]
-    fn record_needs_a_zero_range() {
-        let segment = Segment::plain(4096);
-        segment.put(16, b"key", b"value");
-        segment.put(16, b"key", b"other value");
     }
 
     #[test]

@@ -78,7 +78,9 @@ impl Tally {
         if let Err(panic) = tried {
             let text = panic
                 .downcast_ref::<String>()
-                .map_or("a panic", String::as_str);
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("a panic");
             let kind: String = text.chars().take(50).collect();
             if let Some((times, _)) = self.failed.get_mut(&kind) {
                 *times += 1;

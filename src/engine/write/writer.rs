@@ -25,7 +25,7 @@ use crate::engine::write::{clear, put};
 ///
 /// Readers of all threads and processes continue and see each change as it is made; other writers wait.
 /// A batch is not a transaction: changes made before an error or a kill stay. Dropping the writer
-/// releases the lock. With [`Durability::Sync`], call [`Writer::commit`] to learn whether the sync
+/// releases the lock. With [`Durability::Sync`](crate::Durability::Sync), call [`Writer::commit`] to learn whether the sync
 /// succeeded.
 ///
 /// A writer stays on the thread that took it. In a forked child every method of an inherited writer
@@ -243,7 +243,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Ends the batch and releases the lock. With [`Durability::Sync`] the changes are on the disk when it
+    /// Ends the batch and releases the lock. With [`Durability::Sync`](crate::Durability::Sync) the changes are on the disk when it
     /// returns without an error.
     ///
     /// # Errors

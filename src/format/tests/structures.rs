@@ -75,7 +75,8 @@ fn bytes(name: &str, at: usize, word: u64) -> Field {
     field(&name, at * 8 + from as usize / 8, (to - from) as usize / 8)
 }
 
-/// The constants of `mod word` in a source file, by their names in small letters.
+/// The constants of `mod word` in a source file, by their names in small letters. Constants that
+/// are computed from another one name a word within a group, which has a row of its own.
 fn word_constants(source: &str) -> Vec<(String, usize)> {
     let start = source.find("pub(crate) mod word {").unwrap();
     let end = start + source[start..].find("\n}").unwrap();
@@ -83,6 +84,7 @@ fn word_constants(source: &str) -> Vec<(String, usize)> {
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .filter_map(|line| Some(line.split_once("const ")?.1))
+        .filter(|line| !line.contains("= COUNTERS"))
         .map(|line| {
             let (name, value) = line.split_once(": usize = ").unwrap();
             (
