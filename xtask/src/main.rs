@@ -28,6 +28,7 @@ Tasks, each with the arguments that it takes:
                               package persidict, `inspect` the program beside `cat`
   compare [ARG...]            the comparison with other stores; arguments go to cargo run
   platforms                   what compiles where, and the one error elsewhere
+  features                    each feature builds alone, and the engine without any
   msrv                        the published library and program, with the minimum Rust version
   minimal-versions            the lower bounds of dependencies are true (needs a nightly)
   deny                        licences, advisories, duplicates and sources of dependencies
@@ -46,6 +47,7 @@ fn task(name: &str, arguments: &[String]) -> Result {
         ("lint", []) => checks::lint(),
         ("docs", []) => checks::docs(),
         ("platforms", []) => checks::platforms(),
+        ("features", []) => checks::features(),
         ("msrv", []) => checks::msrv(),
         ("minimal-versions", []) => checks::minimal_versions(),
         ("deny", []) => checks::deny(),
