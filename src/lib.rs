@@ -58,10 +58,7 @@
 //! others need.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(
-    docsrs,
-    doc(auto_cfg(hide(unix, target_endian = "little", target_pointer_width = "64")))
-)]
+#![cfg_attr(docsrs, doc(auto_cfg(hide(unix))))]
 
 // Everything below is for these machines only, so that on others this is the only error.
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
