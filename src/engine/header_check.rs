@@ -3,6 +3,7 @@
 //! May call `generation` and everything below it.
 
 use crate::format::index::{Counters, word};
+use crate::format::segment::first_place;
 use crate::index::redo::RedoState;
 
 use crate::engine::generation::Generation;
@@ -50,6 +51,9 @@ fn in_heap_words(generation: &Generation, counters: &Counters) -> Option<(&'stat
     let heap = header.heap_base().saturating_add(tail.bytes());
     if counters.live > heap || heap > HEAP_BYTES {
         Some(("the number of heap bytes", word::LIVE))
+    } else if tail < first_place(tail.segment) {
+        // The next record would overwrite the segment's header, and no link could lead to it.
+        Some(("the heap's end", word::TAIL))
     } else if header
         .checked_oldest()
         .is_none_or(|oldest| oldest > tail.segment)

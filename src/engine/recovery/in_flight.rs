@@ -27,6 +27,15 @@ pub(crate) fn recover(mutator: &mut Mutator) -> WriteResult<()> {
             At::Word(word::INTENT),
         )),
         RedoState::Committed(redo) => {
+            let header = mutator.generation.header();
+            let (tail, reserved) = (header.tail(), header.reserved());
+            // H1: `tail` must not go back over committed records.
+            if reserved.segment != tail.segment || reserved < tail {
+                return Err(Abort::Recover(
+                    "a reserved end before the committed end",
+                    At::Word(word::RESERVED),
+                ));
+            }
             apply(mutator, &redo)?;
             let header = mutator.generation.header();
             // H1: the record is linked, and not before.
