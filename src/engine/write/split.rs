@@ -294,7 +294,9 @@ fn take_region(table: &Table, after: &mut Counters) -> WriteResult<u32> {
     if let Some(number) = after.free_region.checked_sub(1) {
         if number < after.regions && is_free(table, number as u32)? {
             let next = table.region(number as u32)?.next_free();
-            after.free_region = if next <= after.regions { next } else { 0 };
+            // A damaged list must not give a region twice.
+            let is_next = next <= after.regions && next != number + 1;
+            after.free_region = if is_next { next } else { 0 };
             return Ok(number as u32);
         }
         after.free_region = 0;
