@@ -63,6 +63,7 @@ impl<'a> Scanner<'a> {
         if next > u64::from(self.end) || !dead.covers(self.unit..next as u32) {
             return Ok(false);
         }
+        debug_assert!(next > u64::from(self.unit), "a scan comes to an end");
         self.unit = next as u32;
         Ok(true)
     }

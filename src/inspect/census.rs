@@ -199,6 +199,8 @@ impl Counting {
                     Kept::Implausible => count.implausible += 1,
                 }
             }
+            let used = count.occupied + count.deleted + count.implausible;
+            debug_assert_eq!(empty + u64::from(used), u64::from(count.slots));
             let census = &mut self.census;
             census.empty += empty;
             census.entries += u64::from(count.occupied);

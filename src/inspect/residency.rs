@@ -56,6 +56,7 @@ impl Residency {
         for number in 0..asked {
             // In the middle of each of as many equal parts.
             let page = (u128::from(number) * 2 + 1) * u128::from(pages) / (2 * u128::from(asked));
+            debug_assert!(page < u128::from(pages), "a page of the file");
             match is_resident(&source, page as u64 * PAGE) {
                 Some(true) => resident += 1,
                 Some(false) => {}

@@ -68,6 +68,7 @@ impl Source {
         bytes.resize(usize::try_from(len).unwrap_or(0), 0);
         let have = crate::inspect::companion::read_from(&self.file, at, bytes)
             .map_err(Error::io(&self.path, "read the file"))?;
+        debug_assert!(have <= bytes.len(), "no more is read than was asked for");
         bytes.truncate(have);
         Ok(())
     }

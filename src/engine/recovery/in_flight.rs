@@ -177,6 +177,7 @@ fn recover_record(mutator: &mut Mutator) -> WriteResult<()> {
     }
     // H1: no entry links to it. Zero it, or a later scan of the heap would resurrect it. The next
     // sync must write the zeros too.
+    debug_assert!(tail < reserved, "H1: one record to take back");
     durability::take_back_synced(mutator.generation.header(), tail);
     if let Some(segment) = mutator.generation.segment(tail.segment) {
         segment.erase(tail.unit, reserved.unit)?;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::MAX_KEY;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::region::RegionStateWord;
 use crate::format::slot::Link;
@@ -176,6 +177,7 @@ impl Mutator {
             let Some(segment) = open::segment(&self.generation, &self.names, number)? else {
                 return Ok(None);
             };
+            debug_assert_eq!(segment.number(), number, "its header says so");
             self.generation = Arc::new(self.generation.with_segment(segment));
         }
         Ok(self.generation.segment(number))
@@ -221,6 +223,7 @@ impl Mutator {
         hash: Hash,
         key: &[u8],
     ) -> WriteResult<Option<Target<'t>>> {
+        debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
         for (index, slot, link) in region.probe(hash) {
             // The slot comes while the record does.
             slot.prefetch();

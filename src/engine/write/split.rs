@@ -139,7 +139,10 @@ fn replace(
     after.free_region = u64::from(old.number()) + 1;
     // The old region's word for the free list: no process reads it before the region is free.
     old.set_next_free(next_free);
-    debug_assert_ne!(low, old.number(), "S6: another region than the old one");
+    debug_assert!(
+        ![Some(low), high].contains(&Some(old.number())),
+        "S6: others"
+    );
     let replacement = Replacement {
         old: old.number(),
         low,
@@ -196,6 +199,12 @@ fn distribute(
             return Err(Abort::Recover("more entries than a region has slots", at));
         }
     }
+    let copied = std::iter::once(low).chain(high);
+    debug_assert_eq!(
+        copied.map(|region| region.recount().occupied).sum::<u32>(),
+        old.recount().occupied,
+        "S6: each entry once"
+    );
     for region in std::iter::once(low).chain(high) {
         region.set_counts(region.recount());
         // S4: the contents are complete before the tag is live.
@@ -276,6 +285,7 @@ fn repoint(
 
 /// Marks a region as being built, under a new tag, and empties it.
 fn begin(table: &Table, number: u32, shape: RegionShape) -> WriteResult<Region<'_>> {
+    debug_assert!(shape.depth <= table.geometry().directory_bits);
     let tag = table.header().next_region_tag();
     if tag > MAX_INCARNATION {
         return Err(Abort::Enlarge);

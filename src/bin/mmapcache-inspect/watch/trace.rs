@@ -17,6 +17,7 @@ impl Trace {
             self.0.pop_front();
         }
         self.0.push_back(value);
+        debug_assert!(self.0.len() <= KEPT, "the memory of a trace is bounded");
     }
 
     /// The highest that is kept, and 0 at least.
