@@ -267,6 +267,7 @@ fn check_beside_killed_writer_is_fast() {
 }
 
 // A corrupt number of the oldest segment brings no deleted entry back.
+// H5: a deletion record stays as long as an older segment may have its key.
 #[test]
 fn corrupt_oldest_segment_resurrects_nothing() {
     let scratch = scratch();
@@ -372,8 +373,8 @@ fn heap_end_in_header_is_rebuilt() {
     }
 }
 
-// H1: a writer that was killed in a change, and whose reserved end was damaged then: the committed end
-// does not go back over the records before it.
+// H1: a writer was killed in a change, and its reserved end was damaged since: the committed end does
+// not go back over the records before it.
 #[test]
 fn corrupt_reserved_end_costs_nothing() {
     let mut met = 0;
