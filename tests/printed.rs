@@ -53,8 +53,8 @@ const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeSta
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
     LockKind LockState Outcome Overview Params PendingChange PoolError PoolStats Prefix Problem \
     Progress Record RecordKind Recovery Region RegionCount RegionState RepairReport Residency \
-    Result Retention Retries Retrieve Role RosterEntry SegmentCount Slot SlotState Stats Store \
-    StoredHash Stretch Tagged TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \
+    Result Retention Retrieve Role RosterEntry SegmentCount Slot SlotState Stats Store \
+    StoredHash Stretch TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \
     VerifyReport Version Walked";
 
 /// A type that is new must be put into one of the two lists.

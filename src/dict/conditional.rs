@@ -61,15 +61,6 @@ impl<'de> Deserialize<'de> for ETag {
     }
 }
 
-/// A value with the ETag of the write that it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tagged<V> {
-    /// The value.
-    pub value: V,
-    /// Its ETag.
-    pub etag: ETag,
-}
-
 /// How the expected ETag must compare with the item's. An absent item has no ETag: `None`.
 ///
 /// With `None` expected, `Same` means "only if absent", and `Changed` "only if present".

@@ -6,17 +6,19 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve, Tagged};
+use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve};
 use crate::dict::error::{DictError, Result};
 use crate::dict::format::{Format, Value};
 use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::{DictKey, KeyParts, Prefix};
 use crate::dict::newest::Newest;
 use crate::dict::params::Params;
-use crate::dict::retries::Retries;
 use crate::dict::semantics::{self, ConditionalUpdate, Precondition};
 use crate::dict::store::Store;
 use crate::engine::Update;
+
+/// Retries of the operations that do not take a number of them.
+const RETRIES: u32 = 6;
 
 /// A dictionary from hierarchical keys to values of one type.
 ///
@@ -230,7 +232,7 @@ impl<V: Value, S: Store> Dict<V, S> {
     ///
     /// As [all operations](Dict#errors).
     pub fn get(&self, key: impl KeyParts) -> Result<Option<V>> {
-        Ok(self.get_with_etag(key)?.map(|tagged| tagged.value))
+        Ok(self.get_with_etag(key)?.map(|(value, _)| value))
     }
 
     /// Returns an item's value with the ETag of the write that it came from.
@@ -238,13 +240,12 @@ impl<V: Value, S: Store> Dict<V, S> {
     /// # Errors
     ///
     /// As [all operations](Dict#errors).
-    pub fn get_with_etag(&self, key: impl KeyParts) -> Result<Option<Tagged<V>>> {
+    pub fn get_with_etag(&self, key: impl KeyParts) -> Result<Option<(V, ETag)>> {
         let key = self.item_key(&key)?;
         let Some((etag, value)) = self.store.load(&key)? else {
             return Ok(None);
         };
-        let value = semantics::decode(&key, &value)?;
-        Ok(Some(Tagged { value, etag }))
+        Ok(Some((semantics::decode(&key, &value)?, etag)))
     }
 
     /// Returns the value of an item that has to exist.
@@ -346,7 +347,7 @@ impl<V: Value, S: Store> Dict<V, S> {
         let key = self.item_key(&key)?;
         semantics::check_mutable(&self.store, Some(&key))?;
         let mut taken = None;
-        self.update_item(&key, Retries::default(), |value| {
+        self.update_item(&key, Some(RETRIES), |value| {
             taken = value;
             Ok::<_, DictError>(Update::Delete)
         })?;
@@ -493,10 +494,8 @@ impl<V: Value, S: Store> Dict<V, S> {
         &self,
         key: impl KeyParts,
         mut decide: impl FnMut(Option<V>) -> Update<V>,
-    ) -> Result<Option<Tagged<V>>> {
-        self.try_update(key, Retries::default(), |value| {
-            Ok::<_, DictError>(decide(value))
-        })
+    ) -> Result<Option<(V, ETag)>> {
+        self.try_update(key, RETRIES, |value| Ok::<_, DictError>(decide(value)))
     }
 
     /// Passes an item's value to `decide`, applies the answer, and returns the item after that.
@@ -504,28 +503,29 @@ impl<V: Value, S: Store> Dict<V, S> {
     ///
     /// In files the closure runs once, and holds the writer lock: it should be quick, and cannot
     /// write to the same storage ([`Error::WriterHeld`](crate::Error)). In memory the closure runs
-    /// without a lock, and runs again, as often as `retries` allows, if the item was written during
-    /// that.
+    /// without a lock. If the item was written during that, the closure runs again, at most `retries`
+    /// times, or until it succeeds if that is `None`; before each retry the thread sleeps for a random
+    /// time of less than 6 ms.
     ///
     /// # Errors
     ///
     /// Returns the closure's error, and then nothing was changed. Returns [`DictError::Conflict`] if
-    /// `retries` allows no further attempt, and otherwise [as all operations](Dict#errors).
+    /// other threads wrote the item during each attempt, and otherwise [as all operations](Dict#errors).
     pub fn try_update<E: From<DictError>>(
         &self,
         key: impl KeyParts,
-        retries: Retries,
+        retries: impl Into<Option<u32>>,
         decide: impl FnMut(Option<V>) -> Result<Update<V>, E>,
-    ) -> Result<Option<Tagged<V>>, E> {
-        self.update_item(&self.item_key(&key)?, retries, decide)
+    ) -> Result<Option<(V, ETag)>, E> {
+        self.update_item(&self.item_key(&key)?, retries.into(), decide)
     }
 
     fn update_item<E: From<DictError>>(
         &self,
         key: &ItemKey,
-        retries: Retries,
+        retries: Option<u32>,
         mut decide: impl FnMut(Option<V>) -> Result<Update<V>, E>,
-    ) -> Result<Option<Tagged<V>>, E> {
+    ) -> Result<Option<(V, ETag)>, E> {
         let store = &self.store;
         if store.updates_in_session() {
             return semantics::update_in_session(store, key, &mut decide);
@@ -609,11 +609,11 @@ impl<V: Value, S: Store> Dict<V, S> {
     }
 
     /// Returns all keys with values and ETags, as [`Dict::keys_and_etags`].
-    pub fn entries(&self) -> impl Iterator<Item = Result<(DictKey, Tagged<V>)>> {
+    pub fn entries(&self) -> impl Iterator<Item = Result<(DictKey, V, ETag)>> {
         self.store.entries(self.scope.clone()).map(|entry| {
             let (key, etag, value) = entry?;
             match value.decode(self.scope.format) {
-                Ok(value) => Ok((key, Tagged { value, etag })),
+                Ok(value) => Ok((key, value, etag)),
                 Err(source) => Err(semantics::decode_error::<V>(&self.item_key(&key)?, source)),
             }
         })
@@ -622,7 +622,7 @@ impl<V: Value, S: Store> Dict<V, S> {
     /// Returns all keys with values, as [`Dict::keys_and_etags`].
     pub fn iter(&self) -> impl Iterator<Item = Result<(DictKey, V)>> {
         self.entries()
-            .map(|entry| entry.map(|(key, tagged)| (key, tagged.value)))
+            .map(|entry| entry.map(|(key, value, _)| (key, value)))
     }
 
     /// Returns all keys, as [`Dict::keys_and_etags`].
@@ -632,8 +632,7 @@ impl<V: Value, S: Store> Dict<V, S> {
 
     /// Returns all values, as [`Dict::keys_and_etags`].
     pub fn values(&self) -> impl Iterator<Item = Result<V>> {
-        self.entries()
-            .map(|entry| entry.map(|(_, tagged)| tagged.value))
+        self.entries().map(|entry| entry.map(|(_, value, _)| value))
     }
 
     /// Returns the keys of the items that were written first, oldest first: all, or the first

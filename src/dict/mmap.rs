@@ -44,10 +44,10 @@ use crate::dict::stored::StoredValue;
 /// settings.insert(["editor", "theme"], "dark".to_owned())?;
 ///
 /// // Only if no other process has changed it since it was read.
-/// let seen = settings.get_with_etag(["editor", "theme"])?.expect("it was stored");
+/// let (_, seen) = settings.get_with_etag(["editor", "theme"])?.expect("it was stored");
 /// let update = Update::Put("light".to_owned());
 /// let outcome =
-///     settings.set_if(["editor", "theme"], update, Condition::Same, seen.etag, Retrieve::Always)?;
+///     settings.set_if(["editor", "theme"], update, Condition::Same, seen, Retrieve::Always)?;
 /// assert!(outcome.is_satisfied());
 ///
 /// let editor = settings.subdict("editor")?;

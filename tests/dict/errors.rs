@@ -4,8 +4,7 @@ use std::error::Error as _;
 
 use mmapcache::Update;
 use mmapcache::dict::{
-    Condition, DictError, DictKey, Format, KeyError, LocalDict, LocalOptions, Outcome, Retries,
-    Retrieve,
+    Condition, DictError, DictKey, Format, KeyError, LocalDict, LocalOptions, Outcome, Retrieve,
 };
 
 fn is_error<E: std::error::Error + Send + Sync + 'static>(_: &E) {}
@@ -18,7 +17,7 @@ fn errors_name_place_and_remedy() -> Result<(), DictError> {
     texts.insert(["a", "b"], "text".to_owned())?;
     let fixed = LocalDict::<u32>::with(LocalOptions::new().append_only(true));
     fixed.insert("k", 1)?;
-    let conflict = texts.try_update("c", Retries::Times(0), |_| {
+    let conflict = texts.try_update("c", 0, |_| {
         texts.insert("c", "another".to_owned())?;
         Ok::<_, DictError>(Update::Keep)
     });

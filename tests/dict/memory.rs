@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use mmapcache::Update;
-use mmapcache::dict::{
-    Condition, DictError, Format, LocalDict, LocalOptions, Result, Retries, Retrieve,
-};
+use mmapcache::dict::{Condition, DictError, Format, LocalDict, LocalOptions, Result, Retrieve};
 
 // All callers get the same shared instance until the item is written.
 #[test]
@@ -124,19 +122,19 @@ fn other_formats_keep_their_nodes() -> Result<()> {
 // Point 30. An update runs again after a conflict, and fails if it has no retry left.
 #[test]
 fn update_retries_then_conflict() -> Result<()> {
-    for (retries, expected) in [
-        (Retries::Times(0), 1),
-        (Retries::Times(3), 4),
-        (Retries::default(), 7),
-    ] {
+    for (retries, expected) in [(Some(0), 1), (Some(3), 4), (None, 7)] {
         let dict = LocalDict::new();
         let mut runs = 0;
         // The closure itself is the other writer.
-        let failed = dict.try_update(["a", "b"], retries, |_| {
+        let mut interfere = |_| {
             runs += 1;
-            dict.insert(["a", "b"], runs)?;
-            Ok::<_, DictError>(Update::Put(0))
-        });
+            dict.insert(["a", "b"], runs).expect("an insertion");
+            Update::Put(0)
+        };
+        let failed = match retries {
+            Some(_) => dict.try_update(["a", "b"], retries, |value| Ok(interfere(value))),
+            None => dict.update(["a", "b"], interfere),
+        };
         let error = failed.unwrap_err();
         let DictError::Conflict { key, attempts } = &error else {
             panic!("{error}");
@@ -156,7 +154,7 @@ fn update_retries_then_conflict() -> Result<()> {
 fn update_retry_sees_new_value() -> Result<()> {
     let dict = LocalDict::new();
     let mut seen = Vec::new();
-    let done = dict.try_update("k", Retries::Unbounded, |value| {
+    let done = dict.try_update("k", None, |value| {
         seen.push(value);
         match seen.len() {
             1 => drop(dict.insert("k", 10)?),
@@ -167,7 +165,7 @@ fn update_retry_sees_new_value() -> Result<()> {
         Ok::<_, DictError>(Update::Put(value.unwrap_or(0) + 1))
     })?;
     assert_eq!(seen, [None, Some(10), None, Some(30)]);
-    assert_eq!(done.expect("it was put").value, 31);
+    assert_eq!(done.expect("it was put").0, 31);
     assert_eq!(dict.get("k")?, Some(31));
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mmapcache::Update;
 use mmapcache::dict::{
-    Condition, Dict, DictError, DictKey, ETag, Format, Outcome, Prefix, Retrieve, Tagged,
+    Condition, Dict, DictError, DictKey, ETag, Format, Outcome, Prefix, Retrieve,
 };
 use proptest::prelude::*;
 
@@ -324,12 +324,11 @@ impl<K: Kind> Model<K> {
             return refused(result);
         }
         match (write, result.unwrap()) {
-            (Update::Put(value), Some(tagged)) => {
-                assert_eq!(*value, tagged.value);
-                self.put(place, tagged.value, tagged.etag);
+            (Update::Put(value), Some((put, etag))) => {
+                assert_eq!(*value, put);
+                self.put(place, put, etag);
             }
             (Update::Keep, kept) => {
-                let kept = kept.map(|it| (it.value, it.etag));
                 assert_eq!(kept.as_ref(), self.expected.get(&place));
             }
             (Update::Delete, None) => drop(self.expected.remove(&place)),
@@ -395,8 +394,7 @@ impl<K: Kind> Model<K> {
         assert_eq!(view.dict.etag(key).unwrap(), etag);
         assert_eq!(view.dict.contains(key).unwrap(), there.is_some());
         assert_eq!(view.dict.timestamp(key).unwrap().is_some(), there.is_some());
-        let tagged = value.zip(etag).map(|(value, etag)| Tagged { value, etag });
-        assert_eq!(view.dict.get_with_etag(key).unwrap(), tagged);
+        assert_eq!(view.dict.get_with_etag(key).unwrap(), value.zip(etag));
         match (view.dict.require(key), there) {
             (Ok(value), Some((there, _))) => assert_eq!(value, *there),
             (Err(DictError::KeyNotFound { key: named }), None) => {
@@ -410,8 +408,8 @@ impl<K: Kind> Model<K> {
         let below = self.below(view);
         let mut listed = BTreeMap::new();
         for entry in view.dict.entries() {
-            let (key, tagged) = entry.unwrap();
-            let twice = listed.insert(key, (tagged.value, tagged.etag));
+            let (key, value, etag) = entry.unwrap();
+            let twice = listed.insert(key, (value, etag));
             assert_eq!(twice, None);
         }
         assert_eq!(listed, below);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mmapcache::Update;
 use mmapcache::dict::{
-    CachedDict, Condition, Dict, DictError, ETag, LocalDict, MmapDict, Outcome, Result, Retries,
-    Retrieve, Store,
+    CachedDict, Condition, Dict, DictError, ETag, LocalDict, MmapDict, Outcome, Result, Retrieve,
+    Store,
 };
 
 use crate::child::logbook::Logbook;
@@ -30,8 +30,8 @@ fn increment(dict: &Dict<u64, impl Store>, times: u64) -> Result<u64> {
     let (mut seen, mut count) = (None, 0);
     for _ in 0..times {
         let grow = |count: Option<u64>| Ok::<_, DictError>(Update::Put(count.unwrap_or(0) + 1));
-        let grown = dict.try_update(UPDATED, Retries::Unbounded, grow)?;
-        is_new(grown.expect("it was put").etag);
+        let grown = dict.try_update(UPDATED, None, grow)?;
+        is_new(grown.expect("it was put").1);
         loop {
             let write = Update::Put(count + 1);
             let swapped = dict.set_if(SWAPPED, write, Condition::Same, seen, Retrieve::Always)?;
@@ -62,7 +62,7 @@ struct Watch {
 
 impl Watch {
     fn look(&mut self, dict: &Dict<u64, impl Store>, key: [&str; 2]) -> Result<()> {
-        let now = dict.get_with_etag(key)?.map(|it| (it.etag, it.value));
+        let now = dict.get_with_etag(key)?.map(|(value, etag)| (etag, value));
         let (before, after) = (self.last, now);
         let grown = match (before, after) {
             (Some((old, less)), Some((new, more))) if old != new => old < new && less < more,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::dict::conditional::ETag;
 use crate::dict::item_key::Scope;
 use crate::dict::local::Local;
-use crate::dict::{CachedDict, DictError, Format, LocalDict, LocalOptions, MmapDict, Retries};
+use crate::dict::{CachedDict, DictError, Format, LocalDict, LocalOptions, MmapDict};
 use crate::engine::{Update, Version};
 
 #[test]
@@ -155,7 +155,7 @@ fn mutual_updates_do_not_deadlock() {
             let (dict, at) = (&dict, &at);
             let mut met = false;
             scope.spawn(move || {
-                dict.try_update(mine, Retries::Unbounded, |value| {
+                dict.try_update(mine, None, |value| {
                     if !std::mem::replace(&mut met, true) {
                         at.wait();
                         dict.update(theirs, increment)?;

@@ -1,7 +1,7 @@
 //! Conditional operations: which condition holds when, and what each comes to.
 
 use mmapcache::Update;
-use mmapcache::dict::{Condition, Dict, ETag, Outcome, Result, Retrieve, Store, Tagged};
+use mmapcache::dict::{Condition, Dict, ETag, Outcome, Result, Retrieve, Store};
 
 use super::fresh;
 
@@ -143,7 +143,7 @@ fn value_comes_with_its_tag() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.get_with_etag("k")?, None);
     let (_, etag) = written_twice(&*dict)?;
-    assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 2, etag }));
+    assert_eq!(dict.get_with_etag("k")?, Some((2, etag)));
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn failed_set_if_returns_the_item() -> Result<()> {
         let result = dict.set_if("missing", write, Condition::Same, etag, Retrieve::Always)?;
         assert_eq!(result, Outcome::Absent { satisfied: false });
     }
-    assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 2, etag }));
+    assert_eq!(dict.get_with_etag("k")?, Some((2, etag)));
     assert_eq!(dict.len()?, 1);
     Ok(())
 }

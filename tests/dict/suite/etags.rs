@@ -17,7 +17,7 @@ fn tag_lasts_until_next_write() -> Result<()> {
         dict.get("k")?;
         dict.insert("other", 0)?;
     }
-    assert_eq!(dict.get_with_etag("k")?.expect("it is there").etag, first);
+    assert_eq!(dict.get_with_etag("k")?.expect("it is there").1, first);
     let second = dict.insert("k", 1)?;
     assert!(second > first, "the same value, written again");
     assert_eq!(dict.etag("k")?, Some(second));

@@ -23,7 +23,7 @@ fn iterators_show_the_same_items() -> Result<()> {
     assert_eq!(entries.len(), 500, "each once");
     let listed: BTreeMap<_, _> = entries
         .into_iter()
-        .map(|(key, it)| (key, (it.value, it.etag)))
+        .map(|(key, value, etag)| (key, (value, etag)))
         .collect();
     assert_eq!(listed, expected);
 
@@ -50,9 +50,9 @@ fn times_match_keys_and_values() -> Result<()> {
     }
     let mut seen = 0;
     for entry in dict.entries() {
-        let (key, tagged) = entry?;
-        assert_eq!(dict.timestamp(&key)?, Some(tagged.etag.time()));
-        assert_eq!(dict.get(&key)?, Some(tagged.value));
+        let (key, value, etag) = entry?;
+        assert_eq!(dict.timestamp(&key)?, Some(etag.time()));
+        assert_eq!(dict.get(&key)?, Some(value));
         seen += 1;
     }
     assert_eq!(seen, 20);

@@ -109,7 +109,7 @@ fn append_only_dict_allows_no_ops() -> Result<()> {
     let there = dict.get_or_insert_if("k", 2, any, absent, never)?;
     assert_eq!(there, unchanged(true));
     assert_eq!(dict.get_or_insert("k", 2)?, 1);
-    assert_eq!(dict.update("k", |_| Update::Keep)?.expect("kept").value, 1);
+    assert_eq!(dict.update("k", |_| Update::Keep)?.expect("kept").0, 1);
     Ok(())
 }
 

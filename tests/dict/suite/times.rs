@@ -43,8 +43,8 @@ fn oldest_and_newest_are_ordered() -> Result<()> {
     assert_eq!(names(&dict.newest_keys(Some(2))?), ["b", "d"]);
     // Values in this order: by their entries' tags.
     let mut entries: Vec<_> = dict.entries().collect::<Result<_>>()?;
-    entries.sort_by_key(|(_, tagged)| tagged.etag);
-    let values: Vec<_> = entries.iter().map(|(_, tagged)| tagged.value).collect();
+    entries.sort_by_key(|&(_, _, etag)| etag);
+    let values: Vec<_> = entries.iter().map(|&(_, value, _)| value).collect();
     assert_eq!(values, [1, 3, 4, 20]);
     Ok(())
 }
