@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +13,6 @@ use crate::dict::format::{Format, Value};
 use crate::dict::item_key::{ItemKey, Scope};
 use crate::dict::key::{DictKey, KeyParts, Prefix};
 use crate::dict::newest::Newest;
-use crate::dict::params::Params;
 use crate::dict::semantics::{self, ConditionalUpdate, Precondition};
 use crate::dict::store::Store;
 use crate::engine::Update;
@@ -88,6 +88,24 @@ impl<V, S: Store> fmt::Debug for Dict<V, S> {
     }
 }
 
+/// Writes the kind, and the other parameters sorted by name: dictionaries with the same parameters
+/// have the same text.
+impl<V, S: Store> fmt::Display for Dict<V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (store, scope) = (&self.store, &self.scope);
+        write!(f, "{}(append_only={}", store.kind(), store.is_append_only())?;
+        write!(f, ", format={}", scope.format)?;
+        if let Some(path) = store.path() {
+            write!(f, ", path={}", path.display())?;
+        }
+        write!(f, ", prefix={:?}", scope.prefix.as_str())?;
+        if let Some(interval) = store.prune_interval() {
+            write!(f, ", prune_interval={interval}")?;
+        }
+        f.write_str(")")
+    }
+}
+
 impl<V, S> Dict<V, S> {
     /// Creates a dictionary of all items of a storage in a format.
     pub(super) fn on_whole(store: S, format: Format) -> Self {
@@ -114,16 +132,14 @@ impl<V, S> Dict<V, S> {
 
 /// What a dictionary is.
 impl<V: Value, S: Store> Dict<V, S> {
-    /// Returns the parameters that the dictionary was created with.
-    pub fn params(&self) -> Params {
-        Params {
-            kind: self.store.kind(),
-            append_only: self.store.is_append_only(),
-            format: self.scope.format,
-            path: self.store.path().map(Into::into),
-            prefix: self.scope.prefix.clone(),
-            prune_interval: self.store.prune_interval(),
-        }
+    /// Returns the name of the kind: `LocalDict`, `MmapDict` or `CachedDict`.
+    pub fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    /// Returns the path of the cache that has the items; `None` for a dictionary in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.store.path()
     }
 
     /// Returns the format of the values.

@@ -13,6 +13,7 @@ use crate::dict::dictionary::Dict;
 use crate::dict::error::Result;
 use crate::dict::format::Value;
 use crate::dict::key::KeyParts;
+use crate::dict::store::Backend;
 
 pub use crate::dict::local::memory::Local;
 pub use crate::dict::local::options::LocalOptions;
@@ -93,6 +94,12 @@ impl<V: Value> LocalDict<V> {
     /// As [all operations](Dict#errors).
     pub fn get_shared(&self, key: impl KeyParts) -> Result<Option<Arc<V>>> {
         self.store().shared(&self.item_key(&key)?)
+    }
+
+    /// Returns after how many deletions the tree is searched for empty nodes; `None` if it never is. See
+    /// [`LocalOptions::prune_interval`].
+    pub fn prune_interval(&self) -> Option<u32> {
+        self.store().prune_interval()
     }
 
     /// Returns the number of nodes of the whole tree, empty ones included: one for the root, and one

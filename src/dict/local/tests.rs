@@ -34,7 +34,7 @@ fn empty_nodes_stay_without_interval() {
             dict.insert(["a", "b"], 1).unwrap();
             dict.remove(["a", "b"]).unwrap();
         }
-        assert_eq!((dict.nodes(), dict.params().prune_interval), (2, None));
+        assert_eq!((dict.nodes(), dict.prune_interval()), (2, None));
     }
 }
 
