@@ -28,7 +28,7 @@ pub use conditional::{Condition, ETag, Outcome, Retrieve};
 pub use dictionary::Dict;
 pub use error::{DictError, Result};
 pub use format::{Format, Value};
-pub use key::{DictKey, KeyParts, Prefix};
+pub use key::{DictKey, KeyParts};
 pub use key_part::{KeyError, is_safe_char, replace_unsafe_chars, safe_chars};
 pub use local::{Local, LocalDict, LocalOptions};
 pub use mmap::{Mmap, MmapDict};

@@ -51,7 +51,7 @@ const HANDLES: [&str; 29] = [
 const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeStats DictError \
     DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
-    LockKind LockState Outcome Overview PendingChange PoolError PoolStats Prefix Problem \
+    LockKind LockState Outcome Overview PendingChange PoolError PoolStats Problem \
     Progress Record RecordKind Recovery Region RegionCount RegionState RepairReport Residency \
     Result Retention Retrieve Role RosterEntry SegmentCount Slot SlotState Stats Store \
     StoredHash Stretch TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \

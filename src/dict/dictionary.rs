@@ -11,7 +11,7 @@ use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve};
 use crate::dict::error::{DictError, Result};
 use crate::dict::format::{Format, Value};
 use crate::dict::item_key::{ItemKey, Scope};
-use crate::dict::key::{DictKey, KeyParts, Prefix};
+use crate::dict::key::{DictKey, KeyParts};
 use crate::dict::newest::Newest;
 use crate::dict::semantics::{self, ConditionalUpdate, Precondition};
 use crate::dict::store::Store;
@@ -83,7 +83,7 @@ impl<V, S: Store> fmt::Debug for Dict<V, S> {
         f.debug_struct(self.store.kind())
             .field("store", &self.store)
             .field("format", &self.scope.format)
-            .field("prefix", &self.scope.prefix)
+            .field("prefix", &self.scope.prefix_text())
             .finish()
     }
 }
@@ -98,7 +98,7 @@ impl<V, S: Store> fmt::Display for Dict<V, S> {
         if let Some(path) = store.path() {
             write!(f, ", path={}", path.display())?;
         }
-        write!(f, ", prefix={:?}", scope.prefix.as_str())?;
+        write!(f, ", prefix={:?}", scope.prefix_text())?;
         if let Some(interval) = store.prune_interval() {
             write!(f, ", prune_interval={interval}")?;
         }
@@ -147,9 +147,10 @@ impl<V: Value, S: Store> Dict<V, S> {
         self.scope.format
     }
 
-    /// Returns where in the storage's tree of keys the dictionary begins.
-    pub fn prefix(&self) -> &Prefix {
-        &self.scope.prefix
+    /// Returns the parts before this dictionary's keys in the storage; `None` for a dictionary of the
+    /// whole storage.
+    pub fn prefix(&self) -> Option<&DictKey> {
+        self.scope.prefix.as_ref()
     }
 
     /// Returns whether the dictionary refuses to replace and delete items.
@@ -171,7 +172,7 @@ impl<V: Value, S: Store> Dict<V, S> {
         S: Clone,
     {
         let mut sub = self.clone();
-        sub.scope.prefix = self.scope.prefix.join(prefix)?;
+        sub.scope = self.scope.below(&prefix)?;
         Ok(sub)
     }
 

@@ -7,9 +7,7 @@ mod operation;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mmapcache::Update;
-use mmapcache::dict::{
-    Condition, Dict, DictError, DictKey, ETag, Format, Outcome, Prefix, Retrieve,
-};
+use mmapcache::dict::{Condition, Dict, DictError, DictKey, ETag, Format, Outcome, Retrieve};
 use proptest::prelude::*;
 
 use kind::{InBoth, InFiles, InMemory, Kind};
@@ -423,7 +421,8 @@ impl<K: Kind> Model<K> {
         assert_eq!(view.dict.is_empty().unwrap(), below.is_empty());
         let firsts: BTreeSet<_> = below.keys().map(DictKey::first).collect();
         assert!(view.dict.subdicts().unwrap().keys().eq(&firsts));
-        assert_eq!(view.dict.prefix(), &Prefix::new(view.prefix).unwrap());
+        let prefix = view.dict.prefix().into_iter().flat_map(DictKey::parts);
+        assert!(prefix.eq(view.prefix.iter().copied()));
     }
 
     fn newest(&self, view: &View<'_, K::Store>, at_most: usize) {

@@ -1,6 +1,6 @@
 //! What a dictionary says of itself, and what its clones share.
 
-use mmapcache::dict::{Format, Prefix, Result};
+use mmapcache::dict::{DictKey, Format, Result};
 
 use super::{KIND, append_only, fresh, in_format};
 
@@ -12,12 +12,12 @@ fn params_describe_the_dictionary() -> Result<()> {
     assert_eq!(dict.format(), Format::MessagePack);
     assert!(!dict.is_append_only());
     assert!(append_only::<u32>().is_append_only());
-    assert!(dict.prefix().is_empty());
+    assert_eq!(dict.prefix(), None);
     assert_eq!(dict.to_string(), dict.clone().to_string());
 
     let sub = dict.subdict(["a", "b"])?;
-    let expected = Prefix::new(["a", "b"])?;
-    assert_eq!(sub.prefix(), &expected);
+    let expected = DictKey::new(["a", "b"])?;
+    assert_eq!(sub.prefix(), Some(&expected));
     assert_ne!(sub.to_string(), dict.to_string());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Sub-dictionaries: the items below a prefix.
 
-use mmapcache::dict::{DictError, DictKey, Format, Prefix, Result};
+use mmapcache::dict::{DictError, DictKey, Format, Result};
 
 use super::fresh;
 
@@ -27,7 +27,8 @@ fn subdict_and_dict_share_writes() -> Result<()> {
 fn empty_prefix_gives_whole_dict() -> Result<()> {
     let dict = fresh();
     dict.extend([(vec!["a"], 1), (vec!["b", "c"], 2)])?;
-    let all = dict.subdict(())?;
+    let all = dict.subdict(dict.prefix())?;
+    assert_eq!(dict.subdict(())?.prefix(), None);
     assert!(all.same_items(&*dict)?);
     assert_eq!(all.to_string(), dict.to_string());
     Ok(())
@@ -68,7 +69,7 @@ fn subdicts_nest_with_longer_prefixes() -> Result<()> {
     dict.insert(["a", "b", "c", "d"], 1)?;
     let nested = dict.subdict("a")?.subdict(("b", "c"))?;
     assert_eq!(nested.get("d")?, Some(1));
-    assert_eq!(nested.prefix(), &Prefix::new(["a", "b", "c"])?);
+    assert_eq!(nested.prefix(), Some(&DictKey::new(["a", "b", "c"])?));
     assert_eq!(dict.subdict(["a", "b", "c"])?.get("d")?, Some(1));
     let other = nested.with_format::<String>(Format::MessagePack);
     assert_eq!(other.prefix(), nested.prefix());
