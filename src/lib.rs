@@ -128,7 +128,6 @@ pub use labels::{LabelId, Labels};
 /// The iterators of [`MmapCache`] and [`Labels`].
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub mod iter {
-    pub use crate::cache::IntoIter;
     pub use crate::engine::{Entries, Iter, KeyInfo, Keys};
     pub use crate::labels::LabelIter;
 }

@@ -29,12 +29,7 @@ fn lost_part_is_an_error() {
         });
         let mut seen = 0;
         pool.for_each(|_| seen += 1);
-        let passed = (
-            seen,
-            pool.len(),
-            pool.top(99, TopBy::Uses).len(),
-            pool.shrink(),
-        );
+        let passed = (seen, pool.len(), pool.most_used(99).len(), pool.shrink());
         let rest = 50 - first;
         errors
             && passed == (rest, rest, rest, 0)

@@ -130,21 +130,19 @@ fn top_is_ranked_by_handles() {
             pool.intern("used");
         }
         let _once: Vec<_> = ["d", "c", "b", "a"].map(|value| pool.intern(value)).into();
-        let top = |count, by| -> Vec<_> {
-            let all = pool.top(count, by);
-            let all = all.iter();
-            all.map(|top| (top.handle.to_string(), top.references, top.uses))
+        let counts = |all: Vec<TopEntry>| -> Vec<_> {
+            all.iter()
+                .map(|top| (top.handle.to_string(), top.references, top.uses))
                 .collect()
         };
+        let referenced = |count| counts(pool.most_referenced(count));
+        let used_most = |count| counts(pool.most_used(count));
         let entry = |value: &str, references, uses| (value.to_owned(), references, uses);
         let (held, used_entry) = (entry("held", 5, 5), entry("used", 1, 10));
-        assert_eq!(top(2, TopBy::References), [held.clone(), entry("a", 1, 1)]);
-        assert_eq!(
-            top(3, TopBy::Uses),
-            [used_entry.clone(), held, entry("a", 1, 1)]
-        );
-        assert_eq!(top(100, TopBy::Uses).len(), 6);
-        assert_eq!(top(0, TopBy::Uses), []);
+        assert_eq!(referenced(2), [held.clone(), entry("a", 1, 1)]);
+        assert_eq!(used_most(3), [used_entry.clone(), held, entry("a", 1, 1)]);
+        assert_eq!(used_most(100).len(), 6);
+        assert_eq!(used_most(0), []);
         let _more = [
             used.clone(),
             used.clone(),
@@ -152,7 +150,7 @@ fn top_is_ranked_by_handles() {
             used.clone(),
             used.clone(),
         ];
-        assert_eq!(top(1, TopBy::References), [entry("used", 6, 10)]);
+        assert_eq!(referenced(1), [entry("used", 6, 10)]);
     }
 }
 
