@@ -1,4 +1,4 @@
-//! Dictionaries in files that keep decoded values in memory.
+//! [`CachedDict`]: dictionaries in files that keep decoded values in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl<V: Value> CachedDict<V> {
     ///
     /// # Errors
     ///
-    /// As [all operations](Dict#errors).
+    /// Returns the errors of [all operations](Dict#errors).
     pub fn get_shared(&self, key: impl KeyParts) -> Result<Option<Arc<V>>> {
         let key = self.item_key(&key)?;
         let value = self.store().load_shared(&key)?;
@@ -86,13 +86,14 @@ impl<V: Value> CachedDict<V> {
             .map_err(|source| semantics::decode_error::<V>(&key, source))
     }
 
-    /// Drops all values in memory, also those that other dictionaries with the same memory read.
+    /// Drops all values in memory, also those that clones, sub-dictionaries and dictionaries of other
+    /// formats have read: they share the memory.
     pub fn forget(&self) {
         self.store().memory.forget_all();
     }
 
-    /// Returns the number of values in memory, including those that other dictionaries with the same
-    /// memory read.
+    /// Returns the number of values in memory, including those that clones, sub-dictionaries and
+    /// dictionaries of other formats have read.
     pub fn held(&self) -> u64 {
         self.store().memory.count()
     }

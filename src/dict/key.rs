@@ -161,7 +161,7 @@ impl<T: KeyParts> KeyParts for Vec<T> {
 /// Appends parts to a text, and checks them.
 pub(super) struct KeyBuilder {
     text: String,
-    /// Where the first part begins: a text may have something else before the key.
+    /// Where the first part begins: the name of a format may come before it.
     start: usize,
     /// The parts that [`KeyBuilder::append`] was given, for its errors.
     appended: usize,
@@ -276,7 +276,7 @@ impl DictKey {
     ///
     /// # Errors
     ///
-    /// As [`DictKey::new`].
+    /// Returns the errors of [`DictKey::new`].
     pub fn from_parts<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Result<Self, KeyError> {
         let mut builder = KeyBuilder::new(&[], "");
         for part in parts {
@@ -289,7 +289,7 @@ impl DictKey {
     ///
     /// # Errors
     ///
-    /// As [`DictKey::new`].
+    /// Returns the errors of [`DictKey::new`].
     pub fn parse(joined: &str) -> Result<Self, KeyError> {
         for (index, part) in joined.split(SEPARATOR).enumerate() {
             key_part::check(index, part)?;
@@ -308,7 +308,7 @@ impl DictKey {
     ///
     /// # Errors
     ///
-    /// As [`DictKey::new`].
+    /// Returns the errors of [`DictKey::new`].
     pub fn join(&self, parts: impl KeyParts) -> Result<Self, KeyError> {
         let mut builder = KeyBuilder::new(&[], self.as_str());
         builder.append(&parts)?;

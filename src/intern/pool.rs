@@ -94,7 +94,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Makes a pool that keeps its values for ever, without a size limit.
+    /// Makes a pool that keeps its values forever, without a size limit.
     pub fn new() -> Self {
         PoolOptions::new().build()
     }

@@ -1,4 +1,4 @@
-//! Keys and prefixes by themselves, without a dictionary.
+//! Keys and prefixes without a dictionary.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -1,4 +1,4 @@
-//! What only dictionaries in memory have: shared values, a tree to tidy up, and conflicts.
+//! Dictionaries in memory: shared values, a tree that is pruned, and conflicts.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn shared_value_lasts_until_written() -> Result<()> {
     assert_eq!(first, second);
     dict.remove(["a", "b"])?;
     assert_eq!(dict.get_shared(["a", "b"])?, None);
-    assert_eq!(*second, [1, 2], "for as long as anyone holds it");
+    assert_eq!(*second, [1, 2], "valid while a caller holds it");
     Ok(())
 }
 
@@ -64,7 +64,7 @@ fn value_can_change_its_type() -> Result<()> {
 }
 
 /// Stores and deletes an item below a node of its own, `times` times.
-fn come_and_go(dict: &LocalDict<u32>, times: u32) -> Result<()> {
+fn insert_and_remove(dict: &LocalDict<u32>, times: u32) -> Result<()> {
     for n in 0..times {
         let key = [format!("node{n}"), "leaf".to_owned()];
         dict.insert(&key, n)?;
@@ -79,9 +79,9 @@ fn empty_nodes_go_after_deletions() -> Result<()> {
     let dict = LocalDict::with(LocalOptions::new().prune_interval(10));
     dict.insert(["stays", "a", "b"], 1)?;
     assert_eq!(dict.nodes(), 3);
-    come_and_go(&dict, 9)?;
+    insert_and_remove(&dict, 9)?;
     assert_eq!(dict.nodes(), 3 + 9);
-    come_and_go(&dict, 1)?;
+    insert_and_remove(&dict, 1)?;
     assert_eq!(dict.nodes(), 3);
     assert_eq!(dict.get(["stays", "a", "b"])?, Some(1));
     assert_eq!(LocalDict::<u32>::new().prune_interval(), Some(64));
@@ -98,7 +98,7 @@ fn empty_nodes_stay_by_default() -> Result<()> {
     for options in options {
         let dict = LocalDict::with(&options);
         assert_eq!(dict.prune_interval(), None);
-        come_and_go(&dict, 200)?;
+        insert_and_remove(&dict, 200)?;
         assert_eq!(dict.nodes(), 1 + 200);
     }
     Ok(())
@@ -184,7 +184,7 @@ fn memory_dicts_share_only_clones() -> Result<()> {
     Ok(())
 }
 
-/// Where a [`Nosy`] counts what is done to it: the tree that it is put into itself.
+/// The tree that has the [`Reentrant`] values, and their counter.
 static TREE: LazyLock<LocalDict<u32>> = LazyLock::new(LocalDict::new);
 
 fn count() {
@@ -193,29 +193,29 @@ fn count() {
 }
 
 /// A value whose code uses the dictionary that has the value.
-struct Nosy;
+struct Reentrant;
 
-impl Clone for Nosy {
+impl Clone for Reentrant {
     fn clone(&self) -> Self {
         count();
         Self
     }
 }
 
-impl Drop for Nosy {
+impl Drop for Reentrant {
     fn drop(&mut self) {
         count();
     }
 }
 
-impl Serialize for Nosy {
+impl Serialize for Reentrant {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         count();
         serializer.serialize_unit()
     }
 }
 
-impl<'de> Deserialize<'de> for Nosy {
+impl<'de> Deserialize<'de> for Reentrant {
     fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
         count();
         <()>::deserialize(input)?;
@@ -223,22 +223,22 @@ impl<'de> Deserialize<'de> for Nosy {
     }
 }
 
-fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
-    dict.insert(["a", "b"], Nosy)?;
+fn use_everything(dict: &LocalDict<Reentrant>) -> Result<()> {
+    dict.insert(["a", "b"], Reentrant)?;
     let shared = dict.get_shared(["a", "b"])?;
-    dict.insert(["a", "b"], Nosy)?;
+    dict.insert(["a", "b"], Reentrant)?;
     drop(shared);
     dict.get(["a", "b"])?;
-    let (write, absent) = (Update::Put(Nosy), None);
+    let (write, absent) = (Update::Put(Reentrant), None);
     let put = dict.set_if(["a", "b"], write, Condition::Any, absent, Retrieve::Always)?;
     assert!(put.is_changed());
-    dict.get_or_insert(["a", "b"], Nosy)?;
-    dict.update(["a", "b"], |_| Update::Put(Nosy))?;
+    dict.get_or_insert(["a", "b"], Reentrant)?;
+    dict.update(["a", "b"], |_| Update::Put(Reentrant))?;
     dict.update(["a", "b"], |_| Update::Keep)?;
     assert_eq!(dict.values().count(), 1);
     dict.take(["a", "b"])?;
     for n in 0..100 {
-        dict.insert(["a".to_owned(), n.to_string()], Nosy)?;
+        dict.insert(["a".to_owned(), n.to_string()], Reentrant)?;
         dict.get_shared(["a".to_owned(), n.to_string()])?;
     }
     dict.clear()

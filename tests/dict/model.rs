@@ -174,7 +174,7 @@ impl<K: Kind> Model<K> {
         (expected, holds)
     }
 
-    /// What a conditional operation must come to that leaves the item as it is.
+    /// The result of a conditional operation that leaves the item unchanged.
     fn left(&self, place: &Place, test: Test) -> Outcome<String> {
         let (expected, satisfied) = self.judge(place, test);
         match self.expected.get(place) {
@@ -263,7 +263,7 @@ impl<K: Kind> Model<K> {
         self.came_to(place, &Update::Delete, test, changes, result);
     }
 
-    /// Compares a conditional operation's result with what it must be, and notes the change.
+    /// Compares a conditional operation's result with the expected one, and applies the change.
     fn came_to(
         &mut self,
         place: Place,

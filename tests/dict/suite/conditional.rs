@@ -1,4 +1,4 @@
-//! Conditional operations: which condition holds when, and what each comes to.
+//! Conditional operations: when each condition holds, and the result.
 
 use mmapcache::Update;
 use mmapcache::dict::{Condition, Dict, ETag, Outcome, Result, Retrieve, Store};
@@ -7,7 +7,7 @@ use super::fresh;
 
 const ABSENT: Option<ETag> = None;
 
-/// An item, a tag that it had before, and the one that it has.
+/// Writes an item twice, and returns both ETags.
 fn written_twice(dict: &Dict<u32, impl Store>) -> Result<(ETag, ETag)> {
     Ok((dict.insert("k", 1)?, dict.insert("k", 2)?))
 }
@@ -18,7 +18,7 @@ fn conditions_hold_for_named_states() -> Result<()> {
     let dict = fresh();
     let (stale, now) = written_twice(&*dict)?;
     let table = [
-        // The key, the tag that is expected, and whether `Any`, `Same` and `Changed` hold.
+        // The key, the expected ETag, and whether `Any`, `Same` and `Changed` hold.
         ("k", now.into(), [true, true, false]),
         ("k", stale.into(), [true, false, true]),
         ("k", ABSENT, [true, false, true]),

@@ -1,4 +1,4 @@
-//! Tags: which write of an item this is.
+//! ETags: they identify the write of an item.
 
 use std::collections::BTreeSet;
 
@@ -98,7 +98,7 @@ fn absence_is_a_tag_state() -> Result<()> {
     let etag = dict.insert("k", 1)?;
     assert_eq!(dict.etag("missing")?, None);
     assert_eq!(dict.etag("k")?, Some(etag));
-    // A condition takes a tag, an optional tag, or `None`.
+    // A condition takes an ETag, an optional ETag, or `None`.
     let (same, never) = (Condition::Same, Retrieve::Never);
     assert!(dict.get_if("k", same, etag, never)?.is_satisfied());
     assert!(dict.get_if("k", same, Some(etag), never)?.is_satisfied());

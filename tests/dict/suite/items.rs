@@ -1,4 +1,4 @@
-//! Which item a key is of.
+//! Keys and the items that they address.
 
 use mmapcache::dict::{DictError, DictKey, KeyError, Result};
 
@@ -98,7 +98,7 @@ fn longest_key_works_in_dictionaries() -> Result<()> {
     let below = dict.subdict(vec!["x".repeat(253); 254])?;
     assert_eq!(below.get("x".repeat(253))?, Some(1));
 
-    // A view's prefix counts too.
+    // The parts of the prefix count, too.
     let error = below.insert(["a", "b"], 1).unwrap_err();
     let DictError::InvalidKey(KeyError::TooManyParts { parts: 256 }) = error else {
         panic!("{error}");

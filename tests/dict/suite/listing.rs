@@ -89,7 +89,7 @@ fn dict_may_change_during_iteration() -> Result<()> {
     Ok(())
 }
 
-// Point 15. An item that is deleted before its turn is passed over.
+// Point 15. An item that is deleted before the iterator reaches it is skipped.
 #[test]
 fn deleted_items_are_skipped() -> Result<()> {
     let dict = fresh();
@@ -99,7 +99,7 @@ fn deleted_items_are_skipped() -> Result<()> {
     let mut values = dict.values();
     values.next().expect("a value")?;
     dict.clear()?;
-    // A store may have taken some along already.
+    // A storage may have copied some before.
     let rest = values.collect::<Result<Vec<u32>>>()?.len();
     assert!(rest < 150, "{rest} of 299");
     Ok(())
@@ -134,7 +134,7 @@ fn random_keys_of_dict_are_uniform() -> Result<()> {
         *drawn.entry(dict.random_key()?.expect("a key")).or_default() += 1;
     }
     assert!(drawn.keys().eq(keys.iter().collect::<BTreeSet<_>>()));
-    // 1,000 each are expected; a fair draw is 170 off once in some millions of tests.
+    // 1,000 each are expected; a uniform choice is 170 off once in some millions of tests.
     assert!(
         drawn.values().all(|count| (830..=1_170).contains(count)),
         "{drawn:?}"

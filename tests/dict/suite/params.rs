@@ -1,4 +1,4 @@
-//! What a dictionary says of itself, and what its clones share.
+//! The parameters of a dictionary, and what its clones share.
 
 use mmapcache::dict::{DictKey, Format, Result};
 

@@ -1,4 +1,4 @@
-//! What an append-only dictionary refuses, and what it allows.
+//! Append-only dictionaries: the operations that they refuse and allow.
 
 use mmapcache::Update;
 use mmapcache::dict::{Condition, DictError, Format, Outcome, Result, Retrieve};
@@ -113,7 +113,7 @@ fn append_only_dict_allows_no_ops() -> Result<()> {
     Ok(())
 }
 
-// Point 11. The policy holds in every view and format.
+// Point 11. The policy holds in every sub-dictionary and format.
 #[test]
 fn append_only_holds_in_subdicts() -> Result<()> {
     let dict = append_only::<u32>();

@@ -78,7 +78,7 @@ fn subdicts_nest_with_longer_prefixes() -> Result<()> {
     Ok(())
 }
 
-// Point 33. A view outlives the items, and the dictionary that made it.
+// Point 33. A sub-dictionary outlives its items, and the dictionary that made it.
 #[test]
 fn subdict_outlives_items_and_dict() -> Result<()> {
     let dict = fresh();
@@ -88,7 +88,7 @@ fn subdict_outlives_items_and_dict() -> Result<()> {
         parent.insert(["b", "c"], 1)?;
         parent.subdict("b")?
     };
-    // Enough deletions for any store to tidy up.
+    // Enough deletions for any storage to remove empty nodes or clean.
     for n in 0..200_u32 {
         root.insert(["a", "b", "c"], n)?;
         root.remove(["a", "b", "c"])?;

@@ -1,4 +1,4 @@
-//! What holds where several threads use one dictionary.
+//! Several threads use one dictionary.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! When items were written, and which came first.
+//! The times and the order of writes.
 
 use std::time::{Duration, SystemTime};
 
@@ -62,7 +62,7 @@ fn oldest_respects_zero_and_excess() -> Result<()> {
     Ok(())
 }
 
-// Point 20. Of many items the right few are chosen, also within a view.
+// Point 20. The oldest few of many items are returned, also in a sub-dictionary.
 #[test]
 fn oldest_few_of_many_are_right() -> Result<()> {
     let dict = fresh();

@@ -1,10 +1,10 @@
-//! A part of a pool that a forked child lost.
+//! A shard of a pool that a forked child lost.
 
 use crate::lock::tests::child_finds;
 
 use crate::intern::pool::tests::*;
 
-/// The thread that forks holds the lock of the part, as one that is interrupted by a signal may.
+// The thread that forks holds the lock of the shard, as a thread that a signal interrupted may.
 #[test]
 fn lost_part_is_an_error() {
     let pool = PoolOptions::new()

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::intern::pool::tests::*;
 
-// So is an `Option` of one.
+// An `Option` of a handle is one pointer wide, too.
 #[test]
 fn handle_is_one_pointer_wide() {
     assert_eq!(size_of::<Interned>(), size_of::<usize>());
@@ -226,8 +226,8 @@ fn labels_and_handles_convert_mutually() {
     let id = labels.get_or_intern(&handle).unwrap();
     assert_eq!(labels.get(&handle).unwrap(), Some(id));
     assert_eq!(pool.intern_label(&labels, id).unwrap(), Some(handle));
-    let nobody = crate::LabelId::new(77);
-    assert_eq!(pool.intern_label(&labels, nobody).unwrap(), None);
+    let unassigned = crate::LabelId::new(77);
+    assert_eq!(pool.intern_label(&labels, unassigned).unwrap(), None);
     let long = labels.get_or_intern([7; 1_000]).unwrap();
     let refused = pool.intern_label(&labels, long).unwrap_err();
     assert!(matches!(
