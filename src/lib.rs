@@ -106,7 +106,7 @@ cfg_if! {
             Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,
             VerifyReport, Version, Writer,
         };
-        pub use error::{Error, ErrorKind, Result};
+        pub use error::{Corruption, Error, ErrorKind, Result};
         pub use labels::{LabelId, Labels};
 
         /// The iterators of [`MmapCache`] and [`Labels`].

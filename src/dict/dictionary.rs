@@ -540,11 +540,11 @@ impl<V: Value, S: Store> Dict<V, S> {
     /// Passes an item's value to `decide`, applies the answer, and returns the item after that.
     /// Atomic: other writers change the item before or after the whole update.
     ///
-    /// In files the closure runs once, and holds the writer lock: it should be quick, and cannot
-    /// write to the same storage ([`Error::WriterHeld`](crate::Error)). In memory the closure runs
-    /// without a lock. If the item was written during that, the closure runs again, at most `retries`
-    /// times, or until it succeeds if that is `None`; before each retry the thread sleeps for a random
-    /// time of less than 6 ms.
+    /// In files the closure runs once, and holds the writer lock: it should be quick, and cannot write to
+    /// the same storage ([`ErrorKind::AlreadyWriting`](crate::ErrorKind::AlreadyWriting)). In memory the
+    /// closure runs without a lock. If the item was written during that, the closure runs again, at most
+    /// `retries` times, or until it succeeds if that is `None`; before each retry the thread sleeps for a
+    /// random time of less than 6 ms.
     ///
     /// # Errors
     ///
