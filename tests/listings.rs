@@ -372,8 +372,8 @@ fn borrowing_loop_starts_with_the_error() {
     let none: [Result<(&str, &str), std::io::Error>; 0] = [];
     other.atomic_rebuild(none).unwrap();
     // The rebuilt cache cannot be opened.
-    std::fs::write(dir.path().join("other"), "no cache").unwrap();
-    std::fs::rename(dir.path().join("other"), &path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "no cache").unwrap();
     let refused = cache.iter().unwrap_err().to_string();
     let mut items = (&cache).into_iter();
     assert_eq!(items.next().unwrap().unwrap_err().to_string(), refused);
