@@ -41,7 +41,7 @@ fn assert_is_the_one(pool: &Pool, handle: &Interned) {
     );
 }
 
-fn a_last_release_meets_a_new_intern() {
+fn last_release_meets_new_intern() {
     let pool = pool();
     let old = pool.intern("a");
     let releasing = spawn(&pool, move |_| drop(old));
@@ -71,9 +71,9 @@ fn two_intern_at_once() {
     assert_is_the_one(&pool, &one);
 }
 
-/// The first release waits while other threads intern, release and intern the value: it finds
+/// The first release waits while another thread interns, releases and interns the value: it finds
 /// another entry in the place of its own.
-fn a_late_release_meets_the_next_entry() {
+fn late_release_meets_next_entry() {
     let pool = pool();
     let old = pool.intern("a");
     let releasing = spawn(&pool, move |_| drop(old));
@@ -83,7 +83,7 @@ fn a_late_release_meets_the_next_entry() {
     assert_is_the_one(&pool, &new);
 }
 
-fn a_clone_is_made_and_dropped_beside_a_release_and_an_intern() {
+fn clone_meets_release_and_intern() {
     let pool = pool();
     let old = pool.intern("a");
     let cloning = spawn(&pool, move |_| {
@@ -98,13 +98,13 @@ fn a_clone_is_made_and_dropped_beside_a_release_and_an_intern() {
 }
 
 const MODELS: [(&str, fn()); 5] = [
-    ("a release and an intern", a_last_release_meets_a_new_intern),
+    ("a release and an intern", last_release_meets_new_intern),
     ("two releases", two_let_go_at_once),
     ("two interns", two_intern_at_once),
-    ("a late release", a_late_release_meets_the_next_entry),
+    ("a late release", late_release_meets_next_entry),
     (
         "a clone, a release, an intern",
-        a_clone_is_made_and_dropped_beside_a_release_and_an_intern,
+        clone_meets_release_and_intern,
     ),
 ];
 
