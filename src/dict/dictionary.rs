@@ -60,9 +60,9 @@ const RETRIES: u32 = 6;
 /// see the item as before or after it. Operations on many items ([`extend`](Dict::extend),
 /// [`clear`](Dict::clear), listings) work item by item.
 ///
-/// A read in files takes no lock. An operation that changes an item takes the writer lock of the cache,
-/// for which it waits at most [`lock_timeout`](crate::Options::lock_timeout), or in memory the
-/// exclusive lock of the tree.
+/// A read in files takes no lock. An operation that changes an item takes the writer lock of the
+/// cache, for which it waits at most [`lock_timeout`](crate::Options::lock_timeout), or in memory
+/// the exclusive lock of the tree.
 ///
 /// # Cost
 ///
@@ -74,7 +74,8 @@ const RETRIES: u32 = 6;
 ///
 /// Every method returns [`DictError::InvalidKey`] for a key that is not valid, and
 /// [`DictError::Backend`] with the engine's error if the engine refuses the operation or fails.
-/// [`DictError::Forked`] can only be returned for a [`LocalDict`](crate::dict::LocalDict#after-a-fork).
+/// [`DictError::Forked`] can only be returned for a
+/// [`LocalDict`](crate::dict::LocalDict#after-a-fork).
 ///
 /// - Methods that return values return [`DictError::Decode`] for an item that was written as another
 ///   type. The item remains, and can be deleted or replaced.
@@ -233,8 +234,8 @@ impl<V: Value, S: Store> Dict<V, S> {
 
     /// Returns whether another dictionary has the same items. Storage and format do not matter.
     ///
-    /// Reads every item of both, and holds one in memory. The result is exact only if no other thread or
-    /// process writes either of them during the call.
+    /// Reads every item of both, and holds one in memory. The result is exact only if no other
+    /// thread or process writes either of them during the call.
     ///
     /// # Errors
     ///
@@ -317,8 +318,8 @@ impl<V: Value, S: Store> Dict<V, S> {
         self.store.etag(&self.item_key(&key)?)
     }
 
-    /// Returns when an item was written, as [`ETag::time`]; `None` if the item is absent. Does not read its
-    /// value.
+    /// Returns when an item was written, as [`ETag::time`]; `None` if the item is absent. Does not
+    /// read its value.
     ///
     /// # Errors
     ///
@@ -345,7 +346,8 @@ impl<V: Value, S: Store> Dict<V, S> {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [all operations](Dict#errors). The items before the one that failed are stored.
+    /// Returns the errors of [all operations](Dict#errors). The items before the one that failed
+    /// are stored.
     pub fn extend<K: KeyParts>(&self, items: impl IntoIterator<Item = (K, V)>) -> Result<()> {
         for (key, value) in items {
             self.insert(key, value)?;
@@ -353,8 +355,8 @@ impl<V: Value, S: Store> Dict<V, S> {
         Ok(())
     }
 
-    /// Returns an item's value, or stores `default` and returns it if the item is absent. Atomic. Takes no
-    /// lock in files if the item exists.
+    /// Returns an item's value, or stores `default` and returns it if the item is absent. Atomic.
+    /// Takes no lock in files if the item exists.
     ///
     /// # Errors
     ///
@@ -379,8 +381,8 @@ impl<V: Value, S: Store> Dict<V, S> {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [all operations](Dict#errors), and those of [`Dict::try_update`] with six
-    /// retries. An item whose value cannot be decoded remains.
+    /// Returns the errors of [all operations](Dict#errors), and those of [`Dict::try_update`] with
+    /// six retries. An item whose value cannot be decoded remains.
     pub fn take(&self, key: impl KeyParts) -> Result<Option<V>> {
         let key = self.item_key(&key)?;
         semantics::check_mutable(&self.store, Some(&key))?;
@@ -392,8 +394,8 @@ impl<V: Value, S: Store> Dict<V, S> {
         Ok(taken)
     }
 
-    /// Deletes an item, the first that is found, and returns it; `None` if the dictionary is empty. Several
-    /// callers never take the same item.
+    /// Deletes an item, the first that is found, and returns it; `None` if the dictionary is empty.
+    /// Several callers never take the same item.
     ///
     /// # Errors
     ///
@@ -478,13 +480,13 @@ impl<V: Value, S: Store> Dict<V, S> {
         self.change_if(&key, change, condition, expected.into(), retrieve)
     }
 
-    /// Deletes an item if the condition holds. Atomic. Does not read its value, and takes no lock in files
-    /// if the item remains.
+    /// Deletes an item if the condition holds. Atomic. Does not read its value, and takes no lock
+    /// in files if the item remains.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [all operations](Dict#errors). An append-only dictionary does not refuse to delete an
-    /// absent item, or an item for which the condition does not hold.
+    /// Returns the errors of [all operations](Dict#errors). An append-only dictionary does not
+    /// refuse to delete an absent item, or an item for which the condition does not hold.
     pub fn remove_if(
         &self,
         key: impl KeyParts,
@@ -540,16 +542,17 @@ impl<V: Value, S: Store> Dict<V, S> {
     /// Passes an item's value to `decide`, applies the answer, and returns the item after that.
     /// Atomic: other writers change the item before or after the whole update.
     ///
-    /// In files the closure runs once, and holds the writer lock: it should be quick, and cannot write to
-    /// the same storage ([`ErrorKind::AlreadyWriting`](crate::ErrorKind::AlreadyWriting)). In memory the
-    /// closure runs without a lock. If the item was written during that, the closure runs again, at most
-    /// `retries` times, or until it succeeds if that is `None`; before each retry the thread sleeps for a
-    /// random time of less than 6 ms.
+    /// In files the closure runs once, and holds the writer lock: it should be quick, and cannot
+    /// write to the same storage ([`ErrorKind::AlreadyWriting`](crate::ErrorKind::AlreadyWriting)).
+    /// In memory the closure runs without a lock. If the item was written during that, the closure
+    /// runs again, at most `retries` times, or until it succeeds if that is `None`; before each
+    /// retry the thread sleeps for a random time of less than 6 ms.
     ///
     /// # Errors
     ///
-    /// Returns the closure's error, and then nothing was changed. Returns [`DictError::Conflict`] if
-    /// other threads wrote the item during each attempt, and the errors of [all operations](Dict#errors).
+    /// Returns the closure's error, and then nothing was changed. Returns [`DictError::Conflict`]
+    /// if other threads wrote the item during each attempt, and the errors of [all
+    /// operations](Dict#errors).
     pub fn try_update<E: From<DictError>>(
         &self,
         key: impl KeyParts,
@@ -607,9 +610,9 @@ impl<V: Value, S: Store> Dict<V, S> {
 
     /// Deletes all items of this dictionary, in its format and below its prefix.
     ///
-    /// Deletes the items that exist when it begins. In memory it does so under one lock; in files it is
-    /// not atomic, takes the lock for 256 items at a time, and reads the keys of the whole cache. Items
-    /// that are stored during the call may be deleted or remain.
+    /// Deletes the items that exist when it begins. In memory it does so under one lock; in files
+    /// it is not atomic, takes the lock for 256 items at a time, and reads the keys of the whole
+    /// cache. Items that are stored during the call may be deleted or remain.
     ///
     /// # Errors
     ///
@@ -622,8 +625,8 @@ impl<V: Value, S: Store> Dict<V, S> {
 
     /// Returns a uniformly random key; `None` if the dictionary is empty.
     ///
-    /// In files it first tries 100 random entries of the whole cache, which is O(1) for a dictionary with
-    /// a hundredth of them or more. Otherwise, and in memory, it lists the keys.
+    /// In files it first tries 100 random entries of the whole cache, which is O(1) for a
+    /// dictionary with a hundredth of them or more. Otherwise, and in memory, it lists the keys.
     ///
     /// # Errors
     ///
@@ -632,8 +635,8 @@ impl<V: Value, S: Store> Dict<V, S> {
         self.store.random_key(&self.scope)
     }
 
-    /// Returns a key, the first that is found; `None` if the dictionary is empty. Skips entries that are
-    /// not items.
+    /// Returns a key, the first that is found; `None` if the dictionary is empty. Skips entries
+    /// that are not items.
     ///
     /// # Errors
     ///
@@ -652,14 +655,14 @@ impl<V: Value, S: Store> Dict<V, S> {
     /// # Errors
     ///
     /// An item of the iterator can be an error of [all operations](Dict#errors), and
-    /// [`DictError::ForeignKey`] for an entry of the files that is not an item. An error about one item
-    /// does not end the iteration.
+    /// [`DictError::ForeignKey`] for an entry of the files that is not an item. An error about one
+    /// item does not end the iteration.
     pub fn keys_and_etags(&self) -> impl Iterator<Item = Result<(DictKey, ETag)>> {
         self.store.keys(self.scope.clone())
     }
 
-    /// Returns all keys with their values and ETags, lazily, as [`Dict::keys_and_etags`]. A value that
-    /// cannot be read is an error about its item.
+    /// Returns all keys with their values and ETags, lazily, as [`Dict::keys_and_etags`]. A value
+    /// that cannot be read is an error about its item.
     pub fn entries(&self) -> impl Iterator<Item = Result<(DictKey, V, ETag)>> {
         self.store.entries(self.scope.clone()).map(|entry| {
             let (key, etag, value) = entry?;
@@ -686,9 +689,9 @@ impl<V: Value, S: Store> Dict<V, S> {
         self.entries().map(|entry| entry.map(|(_, value, _)| value))
     }
 
-    /// Returns the keys of the items that were written first, oldest first: all if `at_most` is `None`,
-    /// otherwise the first `at_most`. Reads every key, no value, and holds no more than `at_most` keys in
-    /// memory.
+    /// Returns the keys of the items that were written first, oldest first: all if `at_most` is
+    /// `None`, otherwise the first `at_most`. Reads every key, no value, and holds no more than
+    /// `at_most` keys in memory.
     ///
     /// # Errors
     ///

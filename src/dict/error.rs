@@ -10,8 +10,8 @@ use crate::error::Error;
 /// A result with a dictionary's [`DictError`].
 pub type Result<T, E = DictError> = std::result::Result<T, E>;
 
-/// The error of a dictionary's operation. The operation changed nothing, unless its documentation says
-/// otherwise.
+/// The error of a dictionary's operation. The operation changed nothing, unless its documentation
+/// says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DictError {

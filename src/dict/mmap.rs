@@ -232,8 +232,8 @@ impl Backend for Mmap {
         }))
     }
 
-    /// Counts the entries whose keys begin as those of the scope. Does not parse keys, so it is as fast
-    /// as listing them.
+    /// Counts the entries whose keys begin as those of the scope. Does not parse keys, so it is as
+    /// fast as listing them.
     fn len(&self, scope: &Scope) -> Result<u64> {
         let prefix = scope.item_prefix();
         let mut keys = self.0.keys().map_err(failed("list the keys", None))?;

@@ -40,8 +40,9 @@ impl LocalOptions {
         self
     }
 
-    /// Sets the number of deletions after which the tree is searched for empty nodes. A search takes time
-    /// proportional to the number of nodes, under the exclusive lock. `None` and 0: never. Default: 64.
+    /// Sets the number of deletions after which the tree is searched for empty nodes. A search
+    /// takes time proportional to the number of nodes, under the exclusive lock. `None` and 0:
+    /// never. Default: 64.
     pub fn prune_interval(&mut self, deletions: impl Into<Option<u32>>) -> &mut Self {
         self.prune_interval = deletions.into().filter(|&deletions| deletions != 0);
         self

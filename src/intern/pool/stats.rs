@@ -6,8 +6,8 @@ use crate::intern::pool::entry::Entry;
 use crate::intern::pool::handle::Interned;
 use crate::intern::pool::shard::{Shard, State};
 
-/// Counters of a [`Pool`](crate::intern::Pool), read shard by shard: while other threads intern, they may be
-/// of slightly different moments.
+/// Counters of a [`Pool`](crate::intern::Pool), read shard by shard: while other threads intern,
+/// they may be of slightly different moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -42,8 +42,9 @@ impl PoolStats {
     }
 }
 
-/// A value and its counters; returned by [`Pool::most_referenced`](crate::intern::Pool::most_referenced)
-/// and [`Pool::most_used`](crate::intern::Pool::most_used).
+/// A value and its counters; returned by
+/// [`Pool::most_referenced`](crate::intern::Pool::most_referenced) and
+/// [`Pool::most_used`](crate::intern::Pool::most_used).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopEntry {
