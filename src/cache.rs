@@ -480,7 +480,8 @@ impl MmapCache {
     }
 
     /// Returns an iterator over the keys and values, in no particular order. As [`keys`](Self::keys), but
-    /// it reads each value and verifies its checksum. `for item in &cache` is short for it.
+    /// it reads each value and verifies its checksum. `for item in &cache` lists the same; there an error of
+    /// starting the listing is the first item.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

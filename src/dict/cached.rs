@@ -56,7 +56,8 @@ pub type CachedDict<V> = Dict<V, Cached>;
 
 /// Dictionaries in files with decoded values in memory; see [`CachedDict`].
 impl<V: Value> CachedDict<V> {
-    /// Creates a dictionary of the same items, format and prefix.
+    /// Creates a dictionary of the same items, format and prefix, without values in memory. Reads
+    /// nothing, and takes no lock.
     pub fn new(files: MmapDict<V>) -> Self {
         let memory = Local::new(LocalOptions::new().prune_interval(None));
         let store = Cached {
@@ -72,7 +73,7 @@ impl<V: Value> CachedDict<V> {
     }
 
     /// Returns an item's value without cloning it: all callers get the same instance, until the item
-    /// is written again.
+    /// is written again. Reads and decodes the value if it is not in memory.
     ///
     /// # Errors
     ///

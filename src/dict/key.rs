@@ -325,7 +325,7 @@ impl DictKey {
         self.parts().next().unwrap_or_default()
     }
 
-    /// Returns the number of parts, which is at least one.
+    /// Returns the number of parts, which is at least one. Counts them in the text.
     #[expect(clippy::len_without_is_empty, reason = "no key is empty")]
     pub fn len(&self) -> usize {
         self.parts().count()

@@ -87,7 +87,7 @@ impl<V: Value> LocalDict<V> {
     }
 
     /// Returns an item's value without cloning it: all callers get the same instance, until the item
-    /// is written again.
+    /// is written again. Decodes the value if no call has read it before.
     ///
     /// # Errors
     ///

@@ -80,7 +80,7 @@ impl<V: Value> MmapDict<V> {
         Ok(Self::on(Arc::new(cache), format))
     }
 
-    /// Creates a dictionary on a cache that is already open.
+    /// Creates a dictionary on a cache that is already open. Reads nothing, and takes no lock.
     pub fn on(cache: Arc<MmapCache>, format: Format) -> Self {
         Self::on_whole(Mmap(cache), format)
     }
