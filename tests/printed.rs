@@ -47,8 +47,8 @@ const HANDLES: [&str; 28] = [
 
 /// What is a value that the caller asked for, and shows what it holds. `FileHeader` and its parts
 /// are a header's raw bytes, decoded: showing them is what they are for.
-const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeStats DictError \
-    DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
+const VALUES: &str = "BackupReport Census Changing Companion Condition Corruption DecodeStats \
+    DictError DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
     LockKind LockState Outcome Overview PendingChange PoolError PoolStats Problem \
     Progress Record RecordKind Recovery Region RegionCount RegionState RepairReport Residency \
