@@ -14,7 +14,7 @@ use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
 use mmapcache::{Labels, Repair};
 
 /// What stands for files, memory or a piece of work: looked at below.
-const HANDLES: [&str; 29] = [
+const HANDLES: [&str; 28] = [
     "Anatomy",
     "Backup",
     "Cached",
@@ -23,7 +23,6 @@ const HANDLES: [&str; 29] = [
     "DecodeOptions",
     "Dict",
     "Entries",
-    "IntoIter",
     "Iter",
     "Keys",
     "LabelIter",
@@ -51,10 +50,10 @@ const HANDLES: [&str; 29] = [
 const VALUES: &str = "BackupReport Census Changing Companion Condition Corruption DecodeStats \
     DictError DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
-    LockKind LockState Outcome Overview Params PendingChange PoolError PoolStats Prefix Problem \
+    LockKind LockState Outcome Overview PendingChange PoolError PoolStats Problem \
     Progress Record RecordKind Recovery Region RegionCount RegionState RepairReport Residency \
-    Result Retention Retries Retrieve Role RosterEntry SegmentCount Slot SlotState Stats Store \
-    StoredHash Stretch Tagged TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \
+    Result Retention Retrieve Role RosterEntry SegmentCount Slot SlotState Stats Store \
+    StoredHash Stretch TopEntry TypedInterned Update Value ValueRef VerifyLevel \
     VerifyReport Version Walked";
 
 /// A type that is new must be put into one of the two lists.
