@@ -6,20 +6,20 @@
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod attack;
+mod corruption;
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use attack::image::Image;
-use attack::look::Judge;
-use attack::mutation::Mutation;
-use attack::reach::Reach;
-use attack::specimen::{Specimen, key, scratch};
-use attack::sweep;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use corruption::affected::Affected;
+use corruption::checker::Checker;
+use corruption::image::Image;
+use corruption::mutation::Mutation;
+use corruption::mutation_lists as lists;
+use corruption::sample_cache::{SampleCache, key, scratch};
 use serde_json::Value;
 
 /// A command may take this long; others may have the processor, so it counts the best of some tries.
@@ -30,23 +30,23 @@ const TRIES: u32 = 5;
 const MEMORY: usize = 16 * 1024 + 4 * 48;
 
 /// Damaged files, and who judges what is said of them.
-struct Exhibit<'a> {
-    specimen: &'a Specimen,
+struct DamagedSample<'a> {
+    sample: &'a SampleCache,
     image: Image,
-    reach: Reach,
+    affected: Affected,
     name: String,
 }
 
-impl<'a> Exhibit<'a> {
-    fn new(specimen: &'a Specimen, mutations: &[Mutation]) -> Self {
-        let mut image = specimen.image.clone();
+impl<'a> DamagedSample<'a> {
+    fn new(sample: &'a SampleCache, mutations: &[Mutation]) -> Self {
+        let mut image = sample.image.clone();
         for mutation in mutations {
-            mutation.apply(&mut image, specimen);
+            mutation.apply(&mut image, sample);
         }
         Self {
-            reach: Reach::between(specimen, &image),
+            affected: Affected::between(sample, &image),
             name: format!("{mutations:?}"),
-            specimen,
+            sample,
             image,
         }
     }
@@ -114,8 +114,8 @@ impl<'a> Exhibit<'a> {
                 member(&line, "key")
             };
             let known = shown
-                || self.specimen.history.contains_key(&key)
-                || self.reach.allows_strange(&key);
+                || self.sample.history.contains_key(&key)
+                || self.affected.allows_strange(&key);
             assert!(known, "{}: {key:?}", self.name);
         }
         let hex: String = key(12).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -189,18 +189,19 @@ impl<'a> Exhibit<'a> {
 
     /// Whether something is wrong that is no damage: nothing there, or another version of it.
     fn may_be_refused(&self) -> bool {
-        self.reach.version || self.reach.no_index
+        self.affected.version || self.affected.no_index
     }
 
-    fn judge(&self) -> Judge<'_> {
-        Judge::new(self.specimen, &self.reach, &self.name)
+    fn checker(&self) -> Checker<'_> {
+        Checker::new(self.sample, &self.affected, &self.name)
     }
 
     fn get(&self, path: &Path, key: &[u8]) {
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let output = self.run(path, &["get", &format!("hex:{hex}")]);
         if output.status.success() {
-            self.judge().judge("get", key, Ok(Some(output.stdout)));
+            self.checker()
+                .check_answer("get", key, Ok(Some(output.stdout)));
         } else {
             assert!(output.stdout.is_empty(), "{}: a part of a value", self.name);
             assert!(!output.stderr.is_empty(), "{}: not a word", self.name);
@@ -218,9 +219,9 @@ impl<'a> Exhibit<'a> {
     fn keys(&self, output: &Output) {
         for line in lines(output) {
             let key = member(&line, "key");
-            let known = self.specimen.history.contains_key(&key);
+            let known = self.sample.history.contains_key(&key);
             assert!(
-                known || self.reach.allows_strange(&key),
+                known || self.affected.allows_strange(&key),
                 "{}: {key:?}",
                 self.name
             );
@@ -229,7 +230,7 @@ impl<'a> Exhibit<'a> {
 
     fn entries(&self, output: &Output) {
         for line in lines(output) {
-            self.judge()
+            self.checker()
                 .listed(&member(&line, "key"), &member(&line, "value"));
         }
     }
@@ -268,19 +269,19 @@ fn some(mutations: Vec<Mutation>, count: usize) -> impl Iterator<Item = Vec<Muta
 // The program shows corrupt files within its limits, and exits properly.
 #[test]
 fn inspector_survives_corrupt_files() {
-    let specimen = Specimen::make();
-    let samples: Vec<_> = some(sweep::files(&specimen), 40)
-        .chain(some(sweep::bytes(&specimen), 40))
-        .chain(some(sweep::bits(&specimen), 50))
-        .chain(some(sweep::cuts(&specimen), 25))
-        .chain(some(sweep::zeros(&specimen), 12))
-        .chain(some(sweep::words(&specimen), 30))
-        .chain((0..10).map(|number| sweep::stack(&specimen, number)))
+    let sample = SampleCache::make();
+    let samples: Vec<_> = some(lists::files(&sample), 40)
+        .chain(some(lists::bytes(&sample), 40))
+        .chain(some(lists::bits(&sample), 50))
+        .chain(some(lists::cuts(&sample), 25))
+        .chain(some(lists::zeros(&sample), 12))
+        .chain(some(lists::words(&sample), 30))
+        .chain((0..10).map(|number| lists::stack(&sample, number)))
         .collect();
     println!("{} samples", samples.len());
     assert!(samples.len() >= 200);
     for mutations in samples {
-        Exhibit::new(&specimen, &mutations).show();
+        DamagedSample::new(&sample, &mutations).show();
     }
 }
 
@@ -291,13 +292,13 @@ fn is_missing_heap(complaint: &str) -> bool {
 
 #[test]
 fn limits_stop_the_inspector() {
-    let specimen = Specimen::make();
+    let sample = SampleCache::make();
     let dir = scratch();
     let path = dir.path().join("cache");
-    specimen.image.write_to(&path).unwrap();
-    let sound = Exhibit::new(&specimen, &[]);
+    sample.image.write_to(&path).unwrap();
+    let sound = DamagedSample::new(&sample, &[]);
     let listed = lines(&sound.run(&path, &["export"]));
-    assert_eq!(listed.len(), specimen.versions.len());
+    assert_eq!(listed.len(), sample.versions.len());
     assert_eq!(sound.run(&path, &["verify"]).status.code(), Some(0));
     // A value of 64 MiB does not fit into the memory that a command may have.
     let large = dir.path().join("large");

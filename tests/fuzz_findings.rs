@@ -1,12 +1,12 @@
 //! What the fuzzers found, each as a test of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod attack;
+mod corruption;
 
-use attack::image::Image;
-use attack::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
-use attack::look::writable;
-use attack::specimen::{Specimen, scratch};
+use corruption::checker::writable;
+use corruption::image::Image;
+use corruption::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
+use corruption::sample_cache::{SampleCache, scratch};
 use mmapcache::inspect::Overview;
 use mmapcache::{Error, MmapCache, Options};
 
@@ -41,8 +41,8 @@ fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
 // A region whose header claims the hashes of others does not take their place.
 #[test]
 fn forged_region_depth_loses_no_key() {
-    let specimen = Specimen::make().live();
-    let index = specimen.image.bytes("");
+    let sample = SampleCache::make().live();
+    let index = sample.image.bytes("");
     let depth_at = 12;
     let mut regions: Vec<_> = layout::slots(index)
         .iter()
@@ -52,7 +52,7 @@ fn forged_region_depth_loses_no_key() {
     assert!(regions.len() > 1);
     for region in regions {
         for by in [1, u8::MAX] {
-            let mut image = specimen.image.clone();
+            let mut image = sample.image.clone();
             let at = Geometry::of(index).region(region).start + depth_at;
             let depth = &mut image.bytes_mut("").unwrap()[at];
             *depth = depth.wrapping_add(by);
@@ -65,7 +65,7 @@ fn forged_region_depth_loses_no_key() {
 // An overview says once that segments are missing, however many a corrupt word names.
 #[test]
 fn overview_reports_missing_segments_once() {
-    let mut image = Specimen::make().image;
+    let mut image = SampleCache::make().image;
     set_u64(image.bytes_mut("").unwrap(), header::TAIL, 0xffff_0000_0000);
     let dir = scratch();
     let path = dir.path().join("cache");
@@ -84,14 +84,14 @@ fn overview_reports_missing_segments_once() {
 #[test]
 fn unlisted_entry_survives_table_growth() {
     const HOLE: u32 = 1 << 31;
-    let specimen = Specimen::make().live();
-    let slots = layout::slots(specimen.image.bytes(""));
+    let sample = SampleCache::make().live();
+    let slots = layout::slots(sample.image.bytes(""));
     let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
     // A hole, and the slot of another entry.
     for (slot, other) in entries.iter().zip(entries.iter().skip(1)) {
         let slot_number = other.region as u32 * 16 + other.index as u32;
         for value in [HOLE, slot_number] {
-            let mut image = specimen.image.clone();
+            let mut image = sample.image.clone();
             let position = FIRST_POSITION + 4 * slot.position as usize;
             set_u32(image.bytes_mut(".roster").unwrap(), position, value);
             // Regions that think they are empty are never split: the table is enlarged instead,
@@ -101,7 +101,7 @@ fn unlisted_entry_survives_table_growth() {
             for region in slots.iter().map(|slot| geometry.region(slot.region)) {
                 set_u64(index, region.start + 16, 0);
             }
-            let mut records = specimen.records.iter();
+            let mut records = sample.records.iter();
             let own = records.find(|record| (record.segment, record.at) == slot.record());
             let key = &own.unwrap().key;
             let (_dir, cache) = changed(&image);
@@ -170,7 +170,7 @@ fn heap_path_avoids_own_files() {
 // A listing of a corrupt cache does not say that the cache was rebuilt.
 #[test]
 fn corrupt_listing_is_not_superseded() {
-    let mut image = Specimen::make().live().image;
+    let mut image = SampleCache::make().live().image;
     let index = image.bytes_mut("").unwrap();
     let poll = layout::u64_at(index, header::POLL);
     set_u64(index, header::POLL, poll | 1 << 63);
@@ -192,10 +192,10 @@ fn corrupt_listing_is_not_superseded() {
 // A check rejects a count of regions for which the file has no room.
 #[test]
 fn oversized_region_count_is_rejected() {
-    let sound = changed(&Specimen::make().live().image);
+    let sound = changed(&SampleCache::make().live().image);
     let entries = sound.1.verify().run().unwrap().entries;
     for shift in 0..64 {
-        let mut image = Specimen::make().live().image;
+        let mut image = SampleCache::make().live().image;
         let index = image.bytes_mut("").unwrap();
         set_u64(index, header::REGIONS, u64::MAX >> shift);
         let dir = scratch();

@@ -3,49 +3,51 @@
 //! every public operation.
 #![no_main]
 
-#[path = "../../tests/attack/mod.rs"]
-mod attack;
+#[path = "../../tests/corruption/mod.rs"]
+mod corruption;
 
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use attack::image::Image;
-use attack::layout::{FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at};
-use attack::look::Judge;
-use attack::mutation::Choices;
-use attack::reach::Reach;
-use attack::seals::{self, Seal};
-use attack::specimen::{Specimen, scratch};
+use corruption::affected::Affected;
+use corruption::checker::Checker;
+use corruption::checksums::{self, Checksum};
+use corruption::image::Image;
+use corruption::layout::{
+    FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at,
+};
+use corruption::mutation::Choices;
+use corruption::sample_cache::{SampleCache, scratch};
 use libfuzzer_sys::fuzz_target;
 
 /// Values of one input.
 const MOST: usize = 12;
 
 /// The same in every run.
-static SPECIMENS: LazyLock<[Specimen; 2]> = LazyLock::new(|| {
+static SAMPLES: LazyLock<[SampleCache; 2]> = LazyLock::new(|| {
     mmapcache::fuzzing::reseed(0);
-    Specimen::closed_and_live()
+    SampleCache::closed_and_live()
 });
 
 fuzz_target!(|data: &[u8]| {
     let mut choices = Choices(data);
-    let specimen = &SPECIMENS[usize::from(choices.byte() & 1)];
+    let sample = &SAMPLES[usize::from(choices.byte() & 1)];
     mmapcache::fuzzing::reseed(1);
-    let (mut image, mut done) = (specimen.image.clone(), String::new());
+    let (mut image, mut done) = (sample.image.clone(), String::new());
     for _ in 0..MOST {
         if choices.is_empty() {
             break;
         }
         set_a_field(&mut image, &mut choices, &mut done);
     }
-    seals::repair(&mut image, &Seal::Cursor);
-    seals::repair(&mut image, &Seal::Intent);
-    let reach = Reach::between(specimen, &image);
+    checksums::repair(&mut image, &Checksum::Cursor);
+    checksums::repair(&mut image, &Checksum::Redo);
+    let affected = Affected::between(sample, &image);
     let dir = scratch();
     let path = dir.path().join("cache");
     image.write_to(&path).expect("files");
-    Judge::new(specimen, &reach, &done).all(&path);
+    Checker::new(sample, &affected, &done).check_all(&path);
 });
 
 /// What a word is for, and where the words are that are for the same.

@@ -2,15 +2,15 @@
 //! to find in them the records that another reading of `docs/format.md` finds, and nothing else.
 #![no_main]
 
-#[path = "../../tests/attack/mod.rs"]
-mod attack;
+#[path = "../../tests/corruption/mod.rs"]
+mod corruption;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use attack::image::Image;
-use attack::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, set_u32, set_u64};
-use attack::seals;
+use corruption::checksums;
+use corruption::image::Image;
+use corruption::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, set_u32, set_u64};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::{MmapCache, Options, Version};
 use mmapcache_fuzz::{Contents, Scratch, contents};
@@ -25,7 +25,7 @@ static EMPTY: LazyLock<(Image, u64)> = LazyLock::new(|| {
     let index = image.bytes_mut("").expect("its index");
     set_u64(index, header::DIRTY, 2);
     set_u64(index, header::INODE, 0);
-    let heap_id = seals::heap_id(&image).expect("a heap");
+    let heap_id = checksums::heap_id(&image).expect("a heap");
     (image, heap_id)
 });
 
@@ -71,7 +71,7 @@ fn repair_some(segment: &mut [u8], heap_id: u64, how: u8) {
             continue;
         };
         if how == 0 || how >> (turn % 8) & 1 == 1 {
-            let sum = seals::record_sum(heap_id, 0, at, &segment[record.range()]);
+            let sum = checksums::record_sum(heap_id, 0, at, &segment[record.range()]);
             set_u32(segment, at, sum);
         }
         turn += 1;
@@ -94,7 +94,7 @@ impl Read {
         let sealed = |at: usize| {
             let record = Record::parse(segment, 0, at)?;
             let whole = record.range().end.next_multiple_of(8) <= segment.len();
-            (whole && seals::is_sealed(segment, heap_id, &record)).then_some(record)
+            (whole && checksums::has_valid_checksum(segment, heap_id, &record)).then_some(record)
         };
         let mut read = Self {
             newest: BTreeMap::new(),

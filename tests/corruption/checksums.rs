@@ -13,7 +13,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Something that a checksum covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seal {
+pub(crate) enum Checksum {
     /// The sealed header of a file.
     Header { suffix: String },
     /// A record, where it stood before anything was changed.
@@ -27,7 +27,7 @@ pub(crate) enum Seal {
     /// The number of the first segment.
     Oldest,
     /// The word that arms a change, over what it is about.
-    Intent,
+    Redo,
 }
 
 /// Bytes of the sealed header in a file of this name.
@@ -63,7 +63,7 @@ pub(crate) fn record_sum(heap_id: u64, segment: u16, at: usize, record: &[u8]) -
 }
 
 /// The word that arms an intent of this kind, body and counters.
-pub(crate) fn checked_intent(kind: u64, words: &[u64; 11]) -> u64 {
+pub(crate) fn checked_redo(kind: u64, words: &[u64; 11]) -> u64 {
     let mut sum = kind;
     for (at, word) in (0_u64..).zip(words) {
         sum = sum.wrapping_add(word.wrapping_mul(SPREAD).wrapping_mul(2 * at + 3));
@@ -92,35 +92,35 @@ pub(crate) fn heap_id(image: &Image) -> Option<u64> {
 }
 
 /// Whether a record's checksum is right for its place in a heap.
-pub(crate) fn is_sealed(bytes: &[u8], heap_id: u64, record: &Record) -> bool {
+pub(crate) fn has_valid_checksum(bytes: &[u8], heap_id: u64, record: &Record) -> bool {
     let stored = super::layout::u32_at(bytes, record.at);
     stored == record_sum(heap_id, record.segment, record.at, &bytes[record.range()])
 }
 
 /// The seals that cover a stretch of a file of the sound image `before`.
-pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) -> Vec<Seal> {
+pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) -> Vec<Checksum> {
     let mut found = Vec::new();
     if range.start < header_bytes(suffix) {
-        found.push(Seal::Header {
+        found.push(Checksum::Header {
             suffix: suffix.to_owned(),
         });
     }
     if suffix.is_empty() && range.start < header::CURSOR + 8 && range.end > header::CURSOR {
-        found.push(Seal::Cursor);
+        found.push(Checksum::Cursor);
     }
     if suffix.is_empty() && range.start < header::OLDEST + 8 && range.end > header::OLDEST {
-        found.push(Seal::Oldest);
+        found.push(Checksum::Oldest);
     }
     let end = header::INTENT_COUNTERS + 64;
     if suffix.is_empty() && range.start < end && range.end > header::INTENT {
-        found.push(Seal::Intent);
+        found.push(Checksum::Redo);
     }
     if let Some(segment) = segment_number(suffix) {
         let touched = before.iter().filter(|record| {
             let own = record.range();
             record.segment == segment && range.start < own.end && range.end > own.start
         });
-        found.extend(touched.map(|record| Seal::Record {
+        found.extend(touched.map(|record| Checksum::Record {
             suffix: suffix.to_owned(),
             segment,
             at: record.at,
@@ -131,10 +131,10 @@ pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) ->
 
 /// Makes a checksum right for what stands there now. False where nothing can: where the file ends
 /// before, or the bytes are no record's.
-pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
-    match seal {
-        Seal::Header { suffix } => repair_header(image, suffix),
-        Seal::Record {
+pub(crate) fn repair(image: &mut Image, checksum: &Checksum) -> bool {
+    match checksum {
+        Checksum::Header { suffix } => repair_header(image, suffix),
+        Checksum::Record {
             suffix,
             segment,
             at,
@@ -142,9 +142,9 @@ pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
             let heap_id = heap_id(image);
             heap_id.is_some_and(|heap_id| repair_record(image, heap_id, suffix, *segment, *at))
         }
-        Seal::Cursor => repair_word(image, header::CURSOR, checked_cursor),
-        Seal::Oldest => repair_word(image, header::OLDEST, checked_oldest),
-        Seal::Intent => repair_intent(image),
+        Checksum::Cursor => repair_word(image, header::CURSOR, checked_cursor),
+        Checksum::Oldest => repair_word(image, header::OLDEST, checked_oldest),
+        Checksum::Redo => repair_redo(image),
     }
 }
 
@@ -162,7 +162,7 @@ fn repair_word(image: &mut Image, at: usize, checked: fn(u64) -> u64) -> bool {
 }
 
 /// Lets the armed kind stand for whatever is written down. What is not armed needs no check.
-fn repair_intent(image: &mut Image) -> bool {
+fn repair_redo(image: &mut Image) -> bool {
     let Some(index) = image
         .bytes_mut("")
         .filter(|index| index.len() >= header::END)
@@ -175,7 +175,7 @@ fn repair_intent(image: &mut Image) -> bool {
         _ => u64_at(index, header::INTENT_COUNTERS + 8 * (at - 3)),
     });
     if kind > 0 {
-        set_u64(index, header::INTENT, checked_intent(kind, &words));
+        set_u64(index, header::INTENT, checked_redo(kind, &words));
     }
     true
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use mmapcache::{MmapCache, Options};
 
+use super::checksums::{self, Checksum};
 use super::image::{Image, Node, segment_number};
 use super::layout::{self, Geometry, PAGE, Record, header, set_u32, u32_at, u64_at};
-use super::seals::{self, Seal};
 
 /// What a key had, one after the other; none where it was deleted.
 pub(crate) type History = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
@@ -22,28 +22,28 @@ pub(crate) const INLINE_KEY: usize = 8;
 
 /// A cache that was flushed and closed.
 #[derive(Clone, Debug)]
-pub(crate) struct Specimen {
+pub(crate) struct SampleCache {
     pub(crate) image: Image,
     pub(crate) history: History,
     /// The versions of the entries that are there.
     pub(crate) versions: BTreeMap<Vec<u8>, u64>,
     /// All records of the heap, dead ones included.
     pub(crate) records: Vec<Record>,
-    pub(crate) kin: Kin,
+    pub(crate) others: OtherImages,
 }
 
-/// Files that belong to something else than the specimen, or to another moment of it.
+/// Files that belong to something else than the sample, or to another moment of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kin {
+pub(crate) struct OtherImages {
     /// The same generation, some time before.
     pub(crate) earlier: Image,
     /// The same cache, replaced as a whole.
     pub(crate) rebuilt: Image,
     /// Another cache with the same keys.
-    pub(crate) stranger: Image,
+    pub(crate) foreign: Image,
 }
 
-/// A directory for caches that live for a moment: in memory, where the system has such a place.
+/// A directory for caches that live for a timing: in memory, where the system has such a place.
 pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() {
@@ -57,7 +57,7 @@ pub(crate) fn scratch() -> tempfile::TempDir {
         .expect("a scratch directory")
 }
 
-/// The options that fix the specimen's geometry.
+/// The options that fix the sample's geometry.
 pub(crate) fn options() -> Options {
     let mut options = Options::new();
     options
@@ -68,27 +68,27 @@ pub(crate) fn options() -> Options {
     options
 }
 
-impl Specimen {
+impl SampleCache {
     /// Makes one. Where keys come to lie depends on the cache's random seed, so it may take some
     /// tries until all kinds are there.
     pub(crate) fn make() -> Self {
         let mut missing = Vec::new();
         for _ in 0..200 {
-            let mut specimen = Maker::new("own").make();
-            missing = Census::of(&specimen).missing();
+            let mut sample = Builder::new("own").make();
+            missing = KindCounts::of(&sample).missing();
             if missing.is_empty() {
-                specimen.kin.stranger = Maker::new("strange").make().image;
-                return specimen;
+                sample.others.foreign = Builder::new("strange").make().image;
+                return sample;
             }
         }
-        panic!("a specimen has none of these: {missing:?}");
+        panic!("a sample has none of these: {missing:?}");
     }
 
     /// The same as a writer leaves it that is killed: marked as written under this boot, in these
     /// very files.
     pub(crate) fn live(&self) -> Self {
         let mut live = self.clone();
-        let index = live.image.bytes_mut("").expect("a specimen has an index");
+        let index = live.image.bytes_mut("").expect("a sample has an index");
         layout::set_u64(index, header::DIRTY, 2);
         live
     }
@@ -118,8 +118,8 @@ impl Specimen {
     }
 }
 
-/// Puts a specimen together.
-struct Maker {
+/// Puts a sample together.
+struct Builder {
     _dir: tempfile::TempDir,
     path: PathBuf,
     salt: &'static str,
@@ -147,7 +147,7 @@ pub(crate) fn key(number: u8) -> Vec<u8> {
         .collect()
 }
 
-impl Maker {
+impl Builder {
     fn new(salt: &'static str) -> Self {
         let dir = scratch();
         let path = dir.path().join("cache");
@@ -179,7 +179,7 @@ impl Maker {
         self.history.entry(key(number)).or_default().push(None);
     }
 
-    fn make(mut self) -> Specimen {
+    fn make(mut self) -> SampleCache {
         let cache = options().open(&self.path).expect("a new cache");
         for number in 0..30 {
             self.put(&cache, number, self.value(number, 0, 0));
@@ -196,12 +196,12 @@ impl Maker {
         self.clean_a_bit();
         let (image, versions) = (self.image(), self.versions());
         let rebuilt = self.rebuild();
-        Specimen {
+        SampleCache {
             records: layout::records(&image),
-            kin: Kin {
+            others: OtherImages {
                 earlier,
                 rebuilt,
-                stranger: Image::default(),
+                foreign: Image::default(),
             },
             history: self.history,
             versions,
@@ -278,7 +278,7 @@ pub(crate) fn image_of(path: &Path) -> Image {
     layout::set_u64(index, header::VISITED, 1 << 62);
     *index = with_small_directory(index);
     let suffix = String::new();
-    seals::repair(&mut image, &Seal::Header { suffix });
+    checksums::repair(&mut image, &Checksum::Header { suffix });
     image
 }
 
@@ -298,14 +298,14 @@ fn with_small_directory(index: &[u8]) -> Vec<u8> {
     small
 }
 
-/// How many there are of each kind of thing in a specimen's files.
+/// How many there are of each kind of thing in a sample's files.
 #[derive(Clone, Debug)]
-pub(crate) struct Census(BTreeMap<&'static str, usize>);
+pub(crate) struct KindCounts(BTreeMap<&'static str, usize>);
 
-impl Census {
-    pub(crate) fn of(specimen: &Specimen) -> Self {
+impl KindCounts {
+    pub(crate) fn of(sample: &SampleCache) -> Self {
         let mut counts = BTreeMap::new();
-        let index = specimen.image.bytes("");
+        let index = sample.image.bytes("");
         let slots = layout::slots(index);
         let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
         counts.insert(
@@ -331,7 +331,7 @@ impl Census {
             "removed segments",
             (u64_at(index, header::OLDEST) & 0xffff) as usize,
         );
-        let segments = specimen.image.suffixes();
+        let segments = sample.image.suffixes();
         let segments = segments
             .iter()
             .filter(|suffix| segment_number(suffix).is_some())
@@ -342,7 +342,7 @@ impl Census {
                 .iter()
                 .any(|slot| slot.record() == (record.segment, record.at))
         };
-        let records = &specimen.records;
+        let records = &sample.records;
         counts.insert(
             "deletions",
             records.iter().filter(|record| record.is_deletion).count(),
@@ -382,7 +382,7 @@ impl Census {
     }
 }
 
-impl Kin {
+impl OtherImages {
     /// The file of a relative that comes closest to that name.
     pub(crate) fn file(image: &Image, suffix: &str) -> Option<Vec<u8>> {
         let same = image.nodes.get(suffix);

@@ -7,20 +7,20 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::checksums;
 use super::image::{Image, differences, segment_number};
 use super::layout::{self, FIRST_RECORD, Geometry, PAGE, Record, header, u32_at, u64_at};
-use super::seals;
-use super::specimen::Specimen;
+use super::sample_cache::SampleCache;
 
 /// What a change of files may change in answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reach {
+pub(crate) struct Affected {
     /// All entries may be gone, or older than they were.
-    pub(crate) all_shaken: bool,
+    pub(crate) all_keys: bool,
     /// A key that is not there may give an error, or come back if it was deleted.
-    pub(crate) absent_shaken: bool,
+    pub(crate) absent_keys: bool,
     /// These entries may be gone, or older than they were.
-    pub(crate) shaken: BTreeSet<Vec<u8>>,
+    pub(crate) keys: BTreeSet<Vec<u8>>,
     /// These may have any value: there are records of them that the engine did not write, and whose
     /// checksums are right all the same.
     pub(crate) forged: BTreeSet<Vec<u8>>,
@@ -35,122 +35,122 @@ pub(crate) struct Reach {
     pub(crate) sync_failed: bool,
     /// The index says, under a right checksum, that other files belong to it, or that they are
     /// laid out in another way.
-    pub(crate) estranged: bool,
+    pub(crate) foreign_header: bool,
     /// And that keys are hashed in another way: an old entry, whose key cannot be found any more, may
     /// have all that the index keeps of another key's hash.
     pub(crate) rehashed: bool,
     /// A change seems to be under way: it is finished, and may leave a key with two entries.
-    pub(crate) armed: bool,
+    pub(crate) redo_committed: bool,
     /// A changed link leads to a record of theirs: they may have two entries.
-    pub(crate) doubled: BTreeSet<Vec<u8>>,
+    pub(crate) duplicated: BTreeSet<Vec<u8>>,
     /// There is no index any more.
     pub(crate) no_index: bool,
     /// Insertions may be limited.
-    pub(crate) limited: bool,
+    pub(crate) entries_limited: bool,
     /// What was put is said to stay as it is.
     pub(crate) append_only: bool,
     /// Something that is not a file of ours stands where a new segment may be wanted: nothing is
     /// made in its place.
-    pub(crate) foreign: bool,
+    pub(crate) foreign_file: bool,
     /// A segment is gone, or something else has its name: nobody writes without it.
-    pub(crate) lacks_segment: bool,
+    pub(crate) segment_missing: bool,
 }
 
 /// How much an answer about a key must be worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(crate) enum Expected {
     /// Nothing that concerns it was changed: it must be right.
-    Sound,
+    Exact,
     /// Right, an earlier value, absent, or an error that says what is damaged.
-    Shaken,
+    Degraded,
     /// Anything at all.
-    Forged,
+    Any,
 }
 
-impl Reach {
-    pub(crate) fn trust(&self, specimen: &Specimen, key: &[u8]) -> Trust {
-        let absent = self.absent_shaken && specimen.value(key).is_none();
+impl Affected {
+    pub(crate) fn expected(&self, sample: &SampleCache, key: &[u8]) -> Expected {
+        let absent = self.absent_keys && sample.value(key).is_none();
         if self.forged.contains(key) {
-            Trust::Forged
-        } else if self.all_shaken
+            Expected::Any
+        } else if self.all_keys
             || absent
-            || self.shaken.contains(key)
-            || self.doubled.contains(key)
+            || self.keys.contains(key)
+            || self.duplicated.contains(key)
         {
-            Trust::Shaken
+            Expected::Degraded
         } else {
-            Trust::Sound
+            Expected::Exact
         }
     }
 
-    /// Compares the specimen's files with what was made of them.
-    pub(crate) fn between(specimen: &Specimen, after: &Image) -> Self {
-        let mut reach = Self::default();
-        reach.look_at_headers(specimen, after);
-        reach.one_byte = is_one_byte_apart(&specimen.image, after);
-        for (suffix, old) in specimen.image.files() {
+    /// Compares the sample's files with what was made of them.
+    pub(crate) fn between(sample: &SampleCache, after: &Image) -> Self {
+        let mut affected = Self::default();
+        affected.compare_headers(sample, after);
+        affected.one_byte = is_one_byte_apart(&sample.image, after);
+        for (suffix, old) in sample.image.files() {
             for range in changed(old, after.bytes(suffix)) {
                 match suffix {
                     "" => {
-                        reach.index(specimen, old, &range);
-                        reach.links(specimen, after.bytes(""), &range);
+                        affected.index(sample, old, &range);
+                        affected.links(sample, after.bytes(""), &range);
                     }
-                    ".roster" => reach.listing = true,
+                    ".roster" => affected.listing = true,
                     _ => {
                         let cut = range.end > after.bytes(suffix).len();
-                        reach.segment(specimen, suffix, &range, cut);
+                        affected.segment(sample, suffix, &range, cut);
                     }
                 }
             }
         }
-        reach.forgeries(specimen, after);
-        reach
+        affected.forgeries(sample, after);
+        affected
     }
 
-    fn look_at_headers(&mut self, specimen: &Specimen, after: &Image) {
+    fn compare_headers(&mut self, sample: &SampleCache, after: &Image) {
         let index = after.bytes("");
         let sealed = index.get(..128).unwrap_or(&[]);
-        self.estranged = sealed != &specimen.image.bytes("")[..128]
+        self.foreign_header = sealed != &sample.image.bytes("")[..128]
             && sealed.len() == 128
-            && u32_at(sealed, header::CRC) == seals::header_sum(sealed);
-        self.rehashed = self.estranged
+            && u32_at(sealed, header::CRC) == checksums::header_sum(sealed);
+        self.rehashed = self.foreign_header
             && u64_at(sealed, header::HASH_SEED)
-                != u64_at(specimen.image.bytes(""), header::HASH_SEED);
+                != u64_at(sample.image.bytes(""), header::HASH_SEED);
         self.no_index = !after.nodes.contains_key("")
             || matches!(after.nodes.get(""), Some(super::image::Node::Symlink(_)));
         self.version = after
             .files()
             .any(|(suffix, bytes)| is_of_another_release(suffix, bytes));
-        self.foreign = after.nodes.iter().any(|(suffix, node)| match node {
+        self.foreign_file = after.nodes.iter().any(|(suffix, node)| match node {
             super::image::Node::File(bytes) => {
                 segment_number(suffix).is_some() && !bytes.starts_with(b"MMCHEAP\0")
             }
             _ => true,
         });
-        let segments = specimen.image.files();
+        let segments = sample.image.files();
         let mut segments = segments.filter(|(suffix, _)| segment_number(suffix).is_some());
         // Magic, version, checksum and both ids.
-        self.lacks_segment = self.estranged
+        self.segment_missing = self.foreign_header
             || segments.any(|(suffix, sound)| after.bytes(suffix).get(..40) != sound.get(..40));
         if index.len() >= header::END {
             let cursor = u64_at(index, header::CURSOR);
-            let lies = cursor != u64_at(specimen.image.bytes(""), header::CURSOR)
-                && cursor == seals::checked_cursor(cursor);
+            let lies = cursor != u64_at(sample.image.bytes(""), header::CURSOR)
+                && cursor == checksums::checked_cursor(cursor);
             // What cleaning seems to have behind it, it removes.
-            self.all_shaken |= lies;
-            self.armed = u64_at(index, header::INTENT) != 0;
+            self.all_keys |= lies;
+            self.redo_committed = u64_at(index, header::INTENT) != 0;
             self.sync_failed = u64_at(index, header::SYNC_ERROR) == 1;
-            self.limited = u64_at(index, header::MAX_ENTRIES) != 0;
+            self.entries_limited = u64_at(index, header::MAX_ENTRIES) != 0;
             self.append_only = u32_at(index, header::FLAGS) & header::APPEND_ONLY != 0;
         }
-        if index.len() < specimen.image.bytes("").len() {
-            self.all_shaken = true;
+        if index.len() < sample.image.bytes("").len() {
+            self.all_keys = true;
             self.listing = true;
         }
     }
 
     /// A stretch of the index: sealed header, changing words, directory or a region.
-    fn index(&mut self, specimen: &Specimen, old: &[u8], range: &Range<usize>) {
+    fn index(&mut self, sample: &SampleCache, old: &[u8], range: &Range<usize>) {
         self.listing = true;
         let touches = |at: usize, len: usize| range.start < at + len && range.end > at;
         // By these a reader finds regions and segments, and an armed intent is done once more.
@@ -161,7 +161,7 @@ impl Reach {
                 header::INTENT,
                 header::INTENT_COUNTERS + 64 - header::INTENT,
             );
-        self.all_shaken |= by_words;
+        self.all_keys |= by_words;
         let slots = layout::slots(old);
         let geometry = Geometry::of(old);
         let mut regions = BTreeSet::new();
@@ -176,19 +176,19 @@ impl Reach {
             .iter()
             .filter(|slot| slot.is_entry() && regions.contains(&slot.region));
         for slot in there {
-            let record = specimen
+            let record = sample
                 .records
                 .iter()
                 .find(|r| (r.segment, r.at) == slot.record());
-            self.shaken
+            self.keys
                 .insert(record.expect("each entry has a record").key.clone());
         }
         // Any key may have been looked for in that region.
-        self.absent_shaken |= !regions.is_empty();
+        self.absent_keys |= !regions.is_empty();
     }
 
     /// Words of the index that may be links now.
-    fn links(&mut self, specimen: &Specimen, new: &[u8], range: &Range<usize>) {
+    fn links(&mut self, sample: &SampleCache, new: &[u8], range: &Range<usize>) {
         for at in (range.start / 8 * 8..range.end).step_by(8) {
             if at < PAGE || at + 8 > new.len() {
                 continue;
@@ -198,17 +198,18 @@ impl Reach {
                 (word >> 32) as u16,
                 (word as u32 as usize).saturating_mul(8),
             );
-            let records = specimen.records.iter();
+            let records = sample.records.iter();
             let led_to = records.filter(|record| (record.segment, record.at) == place);
-            self.doubled.extend(led_to.map(|record| record.key.clone()));
+            self.duplicated
+                .extend(led_to.map(|record| record.key.clone()));
         }
     }
 
     /// A stretch of a segment: its header, and with it all of its records, or some of them.
-    fn segment(&mut self, specimen: &Specimen, suffix: &str, range: &Range<usize>, cut: bool) {
+    fn segment(&mut self, sample: &SampleCache, suffix: &str, range: &Range<usize>, cut: bool) {
         let number = segment_number(suffix);
         let in_header = range.start < 120;
-        let touched = specimen.records.iter().filter(|record| {
+        let touched = sample.records.iter().filter(|record| {
             let mut own = record.range();
             // The padding says nothing, but a record whose padding is cut off does not end.
             own.end = if cut {
@@ -220,38 +221,38 @@ impl Reach {
                 && (in_header || range.start < own.end && range.end > own.start)
         });
         for record in touched {
-            let of_key = specimen
+            let of_key = sample
                 .records
                 .iter()
                 .filter(|other| other.key == record.key);
             let newest = of_key.max_by_key(|other| (other.mtime, other.segment, other.at));
             if newest == Some(record) {
-                self.shaken.insert(record.key.clone());
+                self.keys.insert(record.key.clone());
             }
         }
     }
 
     /// Finds the records that verify and that the engine did not write there.
-    fn forgeries(&mut self, specimen: &Specimen, after: &Image) {
-        let own = seals::heap_id(&specimen.image).expect("a sound index");
+    fn forgeries(&mut self, sample: &SampleCache, after: &Image) {
+        let own = checksums::heap_id(&sample.image).expect("a sound index");
         // By the heap's own id, which the segments know too, and by that which the index now says.
-        let said = seals::heap_id(after).filter(|&id| id != own);
+        let said = checksums::heap_id(after).filter(|&id| id != own);
         for heap_id in std::iter::once(own).chain(said) {
             for (suffix, bytes) in after.files() {
                 let Some(segment) = segment_number(suffix) else {
                     continue;
                 };
-                if heap_id == own && bytes == specimen.image.bytes(suffix) {
+                if heap_id == own && bytes == sample.image.bytes(suffix) {
                     continue;
                 }
                 for at in (FIRST_RECORD..bytes.len()).step_by(8) {
                     let Some(record) = Record::parse(bytes, segment, at) else {
                         continue;
                     };
-                    let known = || heap_id == own && specimen.records.contains(&record);
-                    if seals::is_sealed(bytes, heap_id, &record) && !known() {
+                    let known = || heap_id == own && sample.records.contains(&record);
+                    if checksums::has_valid_checksum(bytes, heap_id, &record) && !known() {
                         // What lies inside of it is a part of its value now.
-                        self.segment(specimen, suffix, &record.range(), false);
+                        self.segment(sample, suffix, &record.range(), false);
                         self.forged.insert(record.key);
                     }
                 }
@@ -262,7 +263,7 @@ impl Reach {
     /// Whether a listing of keys alone may name this one, which nobody put. The index holds short
     /// keys in full, beside bits of their hash: under another seed those may be of another key.
     pub(crate) fn allows_strange(&self, key: &[u8]) -> bool {
-        self.forged.contains(key) || self.estranged
+        self.forged.contains(key) || self.foreign_header
     }
 }
 
@@ -275,9 +276,10 @@ fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
         _ => (header::SEGMENT_FLAGS, 2),
     };
     let flagged = bytes
-        .get(..seals::header_bytes(suffix))
+        .get(..checksums::header_bytes(suffix))
         .is_some_and(|head| {
-            u32_at(head, header::CRC) == seals::header_sum(head) && u32_at(head, at) & !known != 0
+            u32_at(head, header::CRC) == checksums::header_sum(head)
+                && u32_at(head, at) & !known != 0
         });
     flagged || bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1
 }

@@ -8,12 +8,12 @@
     reason = "each program that attacks uses another part of this"
 )]
 
+pub(crate) mod affected;
+pub(crate) mod checker;
+pub(crate) mod checksums;
 pub(crate) mod image;
 pub(crate) mod layout;
-pub(crate) mod look;
-pub(crate) mod mending;
 pub(crate) mod mutation;
-pub(crate) mod reach;
-pub(crate) mod seals;
-pub(crate) mod specimen;
-pub(crate) mod sweep;
+pub(crate) mod mutation_lists;
+pub(crate) mod repair_check;
+pub(crate) mod sample_cache;

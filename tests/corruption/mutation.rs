@@ -6,10 +6,10 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::checksums::{self, Checksum};
 use super::image::{Image, Node};
 use super::layout::{self, PAGE, header};
-use super::seals::{self, Seal};
-use super::specimen::{Kin, Specimen};
+use super::sample_cache::{OtherImages, SampleCache};
 
 /// A change of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) enum Change {
     /// The file is another cache's, or of another time.
     Replace {
         file: String,
-        by: Relative,
+        by: OtherImage,
     },
     Remove {
         file: String,
@@ -60,21 +60,21 @@ pub(crate) enum Change {
     /// Something stands there that is no regular file.
     Become {
         file: String,
-        kind: Odd,
+        kind: NonFile,
     },
 }
 
 /// Whose file stands in the place of the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Relative {
+pub(crate) enum OtherImage {
     Earlier,
     Rebuilt,
-    Stranger,
+    Foreign,
 }
 
 /// What a name can stand for, other than a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Odd {
+pub(crate) enum NonFile {
     Directory,
     /// A symbolic link to nothing.
     Dangling,
@@ -126,20 +126,20 @@ impl Mutation {
         Self { change, repaired }
     }
 
-    /// Changes an image. Of the specimen it is told what the checksums covered, and whose files
+    /// Changes an image. Of the sample it is told what the checksums covered, and whose files
     /// there are.
-    pub(crate) fn apply(&self, image: &mut Image, specimen: &Specimen) {
+    pub(crate) fn apply(&self, image: &mut Image, sample: &SampleCache) {
         let before = image.clone();
-        self.change.apply(image, specimen);
+        self.change.apply(image, sample);
         if !self.repaired {
             return;
         }
         for (suffix, range) in self.change.ranges(&before) {
-            for seal in seals::covering(&specimen.records, &suffix, &range) {
-                if matches!(seal, Seal::Header { .. }) {
+            for checksum in checksums::covering(&sample.records, &suffix, &range) {
+                if matches!(checksum, Checksum::Header { .. }) {
                     self.adopt(image, &before, &suffix);
                 }
-                seals::repair(image, &seal);
+                checksums::repair(image, &checksum);
             }
         }
         if let Change::Copy { to: (file, at), .. } = &self.change
@@ -147,9 +147,9 @@ impl Mutation {
         {
             // A record may have come to stand where there was none.
             let suffix = file.clone();
-            seals::repair(
+            checksums::repair(
                 image,
-                &Seal::Record {
+                &Checksum::Record {
                     suffix,
                     segment,
                     at: *at,
@@ -228,7 +228,11 @@ impl Change {
             },
             12 => Self::Cut { file, len: at },
             13 => {
-                let all = [Relative::Earlier, Relative::Rebuilt, Relative::Stranger];
+                let all = [
+                    OtherImage::Earlier,
+                    OtherImage::Rebuilt,
+                    OtherImage::Foreign,
+                ];
                 Self::Replace {
                     file,
                     by: all[choices.below(all.len())],
@@ -237,11 +241,11 @@ impl Change {
             14 => Self::Remove { file },
             _ => {
                 let all = [
-                    Odd::Directory,
-                    Odd::Dangling,
-                    Odd::Loop,
-                    Odd::Index,
-                    Odd::Fifo,
+                    NonFile::Directory,
+                    NonFile::Dangling,
+                    NonFile::Loop,
+                    NonFile::Index,
+                    NonFile::Fifo,
                 ];
                 Self::Become {
                     file,
@@ -289,7 +293,7 @@ impl Change {
         )
     }
 
-    fn apply(&self, image: &mut Image, specimen: &Specimen) {
+    fn apply(&self, image: &mut Image, sample: &SampleCache) {
         match self {
             Self::Flip { file, at, mask } => {
                 if let Some(byte) = image.bytes_mut(file).and_then(|bytes| bytes.get_mut(*at)) {
@@ -322,13 +326,13 @@ impl Change {
                 }
             }
             Self::Replace { file, by } => {
-                let kin = &specimen.kin;
+                let others = &sample.others;
                 let relative = match by {
-                    Relative::Earlier => &kin.earlier,
-                    Relative::Rebuilt => &kin.rebuilt,
-                    Relative::Stranger => &kin.stranger,
+                    OtherImage::Earlier => &others.earlier,
+                    OtherImage::Rebuilt => &others.rebuilt,
+                    OtherImage::Foreign => &others.foreign,
                 };
-                if let Some(bytes) = Kin::file(relative, file) {
+                if let Some(bytes) = OtherImages::file(relative, file) {
                     image.nodes.insert(file.clone(), Node::File(bytes));
                 }
             }
@@ -342,7 +346,7 @@ impl Change {
     }
 }
 
-impl Odd {
+impl NonFile {
     fn node(self, suffix: &str) -> Node {
         match self {
             Self::Directory => Node::Directory,
