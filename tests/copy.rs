@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use child::ack_log::AckLog;
 use child::contents::{Random, number_of, passing, value};
-use child::logbook::Logbook;
 use child::scratch::Scratch;
 use child::{Child, Part, dismissal, say, tight};
 use volume::{Kind, Volume};
@@ -78,14 +78,14 @@ impl Operation {
     }
 }
 
-fn logbook(cache: &Path, writer: u64) -> Logbook {
-    Logbook::open(&cache.with_file_name(format!("log {writer}")))
+fn ack_log(cache: &Path, writer: u64) -> AckLog {
+    AckLog::open(&cache.with_file_name(format!("log {writer}")))
 }
 
 fn writes(part: &Part) {
     let writer = part.numbers[0];
     let cache = MmapCache::open(&part.path).expect("the cache");
-    let log = logbook(&part.path, writer);
+    let log = ack_log(&part.path, writer);
     let dismissed = dismissal();
     say("ready");
     let mut number = log.read(NEXT);
@@ -178,7 +178,7 @@ fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
     let scratch = Scratch::new();
     let cache = options(is_tight).open(&scratch.path).expect("a new cache");
     let logs: Vec<_> = (0..WRITERS)
-        .map(|one| logbook(&scratch.path, one))
+        .map(|one| ack_log(&scratch.path, one))
         .collect();
     let next = || logs.iter().map(|log| log.read(NEXT)).collect::<Vec<_>>();
     let start = |writer| Child::start("writes", &scratch.path, &[writer]);
@@ -284,7 +284,7 @@ fn killed_copier_leaves_no_cache() {
     let cache = tight().open(&scratch.path).expect("a new cache");
     let mut writer = Child::start("writes", &scratch.path, &[0]);
     writer.expect("ready");
-    let log = logbook(&scratch.path, 0);
+    let log = ack_log(&scratch.path, 0);
     while log.read(NEXT) < 2_000 {
         std::thread::sleep(Duration::from_millis(1));
     }

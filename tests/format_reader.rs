@@ -132,14 +132,14 @@ impl Random {
 }
 
 /// What the writer has begun to store and what it has stored, by key.
-struct Ledger {
+struct WriteLog {
     begun: Vec<AtomicU64>,
     stored: Vec<AtomicU64>,
     rebuilds: AtomicU64,
     stop: AtomicBool,
 }
 
-impl Ledger {
+impl WriteLog {
     fn new() -> Self {
         let zeros = || (0..KEYS).map(|_| AtomicU64::new(0)).collect();
         Self {
@@ -193,7 +193,7 @@ impl Ledger {
 }
 
 /// Asks the reader for one key after the other, and checks each answer. Returns its retries.
-fn ask(python: &Path, path: &Path, ledger: &Ledger) -> u64 {
+fn ask(python: &Path, path: &Path, log: &WriteLog) -> u64 {
     let mut reader = Command::new(python)
         .arg(READER)
         .args([path.as_os_str(), "get".as_ref()])
@@ -213,13 +213,13 @@ fn ask(python: &Path, path: &Path, ledger: &Ledger) -> u64 {
             false => key(asked),
         };
         if turn.is_multiple_of(QUESTIONS / 4) {
-            ledger.wait_for_rebuild();
+            log.wait_for_rebuild();
         }
-        let from = ledger.stored[asked].load(Ordering::SeqCst);
+        let from = log.stored[asked].load(Ordering::SeqCst);
         writeln!(questions, "{}", hex(&wanted)).unwrap();
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
-        let to = ledger.begun[asked].load(Ordering::SeqCst);
+        let to = log.begun[asked].load(Ordering::SeqCst);
         let (found, tried) = answer
             .trim_end()
             .rsplit_once(' ')
@@ -304,15 +304,15 @@ impl Drop for Stopped {
 }
 
 /// Changes that can happen to a reader at any moment.
-const CHANGES: [fn(&MmapCache, &Ledger, u64); 3] = [
+const CHANGES: [fn(&MmapCache, &WriteLog, u64); 3] = [
     // The entry is overwritten, and its old segment removed.
-    |cache, ledger, _| {
-        ledger.put(cache, 1);
+    |cache, log, _| {
+        log.put(cache, 1);
         cache.compact().unwrap();
     },
     // Regions are split: nearly all of them, as long as there are few.
-    |cache, ledger, turn| {
-        ledger.put(cache, 1);
+    |cache, log, turn| {
+        log.put(cache, 1);
         let more = if cache.len() < 6_000 {
             cache.len()
         } else {
@@ -324,10 +324,10 @@ const CHANGES: [fn(&MmapCache, &Ledger, u64); 3] = [
         }
     },
     // Everything is replaced.
-    |cache, ledger, _| {
+    |cache, log, _| {
         let items: Vec<_> = cache.iter().unwrap().collect();
         cache.atomic_rebuild(items).unwrap();
-        ledger.put(cache, 1);
+        log.put(cache, 1);
     },
 ];
 
@@ -349,7 +349,7 @@ fn listed(output: &Output) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Lists while the writer writes; each key that is always there comes once, with a right value.
 /// Returns how many listings were whole: one that a rebuild ends has to be started again.
-fn list_while_written(python: &Path, path: &Path, ledger: &Ledger) -> usize {
+fn list_while_written(python: &Path, path: &Path, log: &WriteLog) -> usize {
     let numbers: HashMap<_, _> = (0..KEYS).map(|number| (key(number), number)).collect();
     let read = |counts: &[AtomicU64]| -> Vec<u64> {
         let counts = counts.iter();
@@ -357,9 +357,9 @@ fn list_while_written(python: &Path, path: &Path, ledger: &Ledger) -> usize {
     };
     let mut whole = 0;
     for _ in 0..LISTINGS {
-        let from = read(&ledger.stored);
+        let from = read(&log.stored);
         let output = list(python, path);
-        let to = read(&ledger.begun);
+        let to = read(&log.begun);
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
             assert!(why.trim_end().ends_with("Superseded"), "{why}");
@@ -394,8 +394,8 @@ fn documented_reader_follows_a_writer() {
         .max_segment_bytes(64 * 1024)
         .compaction_threshold(50, 1024);
     let cache = options.open(&path).unwrap();
-    let ledger = Ledger::new();
-    (0..KEYS).for_each(|number| ledger.put(&cache, number));
+    let log = WriteLog::new();
+    (0..KEYS).for_each(|number| log.put(&cache, number));
     std::thread::scope(|scope| {
         // Stops the writer also where a check fails: else the test would never end.
         struct Stop<'a>(&'a AtomicBool);
@@ -404,15 +404,15 @@ fn documented_reader_follows_a_writer() {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let _stop = Stop(&ledger.stop);
-        scope.spawn(|| ledger.write(&cache));
-        let before = ledger.rebuilds.load(Ordering::SeqCst);
-        let retries = ask(&python, &path, &ledger);
-        let rebuilds = ledger.rebuilds.load(Ordering::SeqCst) - before;
+        let _stop = Stop(&log.stop);
+        scope.spawn(|| log.write(&cache));
+        let before = log.rebuilds.load(Ordering::SeqCst);
+        let retries = ask(&python, &path, &log);
+        let rebuilds = log.rebuilds.load(Ordering::SeqCst) - before;
         println!("{QUESTIONS} questions, {rebuilds} rebuilds, {retries} retries");
         // Each rebuild that it follows is a retry.
         assert!(retries > 0, "nothing was ever read again");
-        let whole = list_while_written(&python, &path, &ledger);
+        let whole = list_while_written(&python, &path, &log);
         println!("{whole} whole listings of {LISTINGS}");
         assert!(whole > 0, "no listing was whole");
     });
@@ -435,8 +435,8 @@ fn reader_stopped_anywhere_stays_right() {
     let mut options = Options::new();
     options.region_slots(16).max_segment_bytes(64 * 1024);
     let cache = options.open(&path).unwrap();
-    let ledger = Ledger::new();
-    (0..KEYS).for_each(|number| ledger.put(&cache, number));
+    let log = WriteLog::new();
+    (0..KEYS).for_each(|number| log.put(&cache, number));
     let mut reader = Stopped::start(&python, &path);
     let wanted = [hex(b"absent"), hex(&key(1))];
     let (mut turn, mut agains) = (0, [[0; 3]; 2]);
@@ -445,9 +445,9 @@ fn reader_stopped_anywhere_stays_right() {
             let mut stops = 0;
             for loads in 1.. {
                 turn += 1;
-                let from = ledger.stored[1].load(Ordering::SeqCst);
-                let asked = reader.ask(wanted, loads, || change(&cache, &ledger, turn));
-                let to = ledger.begun[1].load(Ordering::SeqCst);
+                let from = log.stored[1].load(Ordering::SeqCst);
+                let asked = reader.ask(wanted, loads, || change(&cache, &log, turn));
+                let to = log.begun[1].load(Ordering::SeqCst);
                 let Some((found, again)) = asked else {
                     break;
                 };
@@ -475,7 +475,7 @@ fn reader_stopped_anywhere_stays_right() {
     for (loads, change) in (1..700).step_by(29).zip(CHANGES.iter().cycle()) {
         turn += 1;
         let least = cache.len();
-        let asked = reader.ask("list", loads, || change(&cache, &ledger, turn));
+        let asked = reader.ask("list", loads, || change(&cache, &log, turn));
         let (found, _) = asked.unwrap();
         if found != "again" {
             let found: u64 = found.parse().unwrap();

@@ -8,17 +8,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
-use child::crew::{Crew, Done};
+use child::process_group::{Done, ProcessGroup};
 use child::scratch::Scratch;
-use child::{Child, Part, hear, say, witness, worker};
+use child::{Child, Part, checking_reader, hear, say, worker};
 use mmapcache::{Error, LockKind, MmapCache, Options};
 
 /// No test of its own: what the other tests start as their child processes.
 #[test]
 fn child() {
     child::play(&[
-        ("works", worker::works),
-        ("watches", witness::watches),
+        ("writes", worker::write_until_closed),
+        ("reads", checking_reader::read_until_closed),
         ("holds the writer", holds_the_writer),
         ("holds the cache", holds_the_cache),
         ("waits for the writer", waits_for_the_writer),
@@ -253,13 +253,13 @@ fn killed_creator_leaves_creation_complete() {
 /// Kills one of four writers and two readers at a random moment, as often as asked.
 fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut crew = Crew::start(root.path(), options, 2);
+    let mut group = ProcessGroup::start(root.path(), options, 2);
     let mut random = Random::new(seed);
     for _ in 0..rounds {
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
-        crew.kill_one(&mut random);
+        group.kill_one(&mut random);
     }
-    let done = crew.finish();
+    let done = group.finish();
     assert_eq!(done.kills, rounds);
     done
 }
@@ -286,6 +286,9 @@ fn three_hundred_kills_lose_nothing() {
         let began = Instant::now();
         let done = kill(&options, 300, 77);
         println!("300 kills in {:?}: {done:#?}", began.elapsed());
-        assert!(done.operations > 10_000 && done.unsaid > 0, "{done:?}");
+        assert!(
+            done.operations > 10_000 && done.unacknowledged > 0,
+            "{done:?}"
+        );
     }
 }

@@ -282,12 +282,14 @@ fn three_hundred_kills_of_a_writer() {
     for is_tight in [false, true] {
         let scratch = Scratch::new();
         let began = Instant::now();
-        let (operations, unsaid) = kills::survive(&scratch.path, is_tight, 300, 99);
+        let (operations, unacknowledged) = kills::survive(&scratch.path, is_tight, 300, 99);
         println!(
             "300 kills in {:?}: {operations} operations",
             began.elapsed()
         );
-        println!("after {unsaid} kills an operation was done that had not been acknowledged");
+        println!(
+            "after {unacknowledged} kills an operation was done that had not been acknowledged"
+        );
         assert!(operations > 600, "{operations} operations in all");
     }
 }

@@ -6,8 +6,8 @@ mod child;
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
-use child::crew::{Crew, Done};
-use child::{witness, worker};
+use child::process_group::{Done, ProcessGroup};
+use child::{checking_reader, worker};
 use mmapcache::{LockKind, Options};
 
 const READERS: u64 = 4;
@@ -18,14 +18,17 @@ const SECONDS: &str = "MMAPCACHE_STRESS_SECONDS";
 /// No test of its own: what the other tests start as their child processes.
 #[test]
 fn child() {
-    child::play(&[("works", worker::works), ("watches", witness::watches)]);
+    child::play(&[
+        ("writes", worker::write_until_closed),
+        ("reads", checking_reader::read_until_closed),
+    ]);
 }
 
 /// Lets everybody work for so long. Every now and then one of them is stopped for some
 /// milliseconds; every tenth time one is killed instead.
 fn run(options: &Options, length: Duration, between: Duration) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut crew = Crew::start(root.path(), options, READERS);
+    let mut group = ProcessGroup::start(root.path(), options, READERS);
     let mut random = Random::new(length.as_secs());
     let began = Instant::now();
     for turn in 1_u64.. {
@@ -35,13 +38,13 @@ fn run(options: &Options, length: Duration, between: Duration) -> Done {
             break;
         }
         if turn.is_multiple_of(10) {
-            crew.kill_one(&mut random);
+            group.kill_one(&mut random);
         } else {
             let pause = Duration::from_micros(random.below(30_000));
-            crew.stop_one(&mut random, pause);
+            group.stop_one(&mut random, pause);
         }
     }
-    crew.finish()
+    group.finish()
 }
 
 // Four writers and four readers, each a process of its own, agree on everything.

@@ -134,7 +134,7 @@ fn options(is_tight: bool) -> Options {
 
 /// A cache whose writers are killed, and what it must contain.
 #[derive(Debug)]
-struct Ordeal<'a> {
+struct KillTest<'a> {
     path: &'a Path,
     is_tight: bool,
     /// Opened before the first kill, and used after every one.
@@ -143,35 +143,35 @@ struct Ordeal<'a> {
     /// The number of the next operation.
     next: u64,
     /// Kills after which the operation under way turned out to be done.
-    done_unsaid: u64,
+    unacknowledged: u64,
 }
 
 /// Kills a writer as often as asked; returns how many operations were acknowledged, and how many
 /// more were found done.
 pub(crate) fn survive(path: &Path, is_tight: bool, rounds: u64, seed: u64) -> (u64, u64) {
-    let mut ordeal = Ordeal {
+    let mut test = KillTest {
         path,
         is_tight,
         old: options(is_tight).open(path).expect("a new cache"),
         contents: Contents::new(),
         next: 0,
-        done_unsaid: 0,
+        unacknowledged: 0,
     };
     let mut random = Random::new(seed);
     let mut longest = 60_000;
     for _ in 0..rounds {
-        let (micros, before) = (random.below(longest), ordeal.next);
-        ordeal.round(Duration::from_micros(micros));
+        let (micros, before) = (random.below(longest), test.next);
+        test.round(Duration::from_micros(micros));
         // Under an emulator a child may take longer than that for its first operation.
-        if micros > longest / 2 && ordeal.next < before + 3 {
+        if micros > longest / 2 && test.next < before + 3 {
             longest = (2 * longest).min(4_000_000);
         }
     }
-    ordeal.leaves_nothing_behind();
-    (ordeal.next, ordeal.done_unsaid)
+    test.assert_no_leftovers();
+    (test.next, test.unacknowledged)
 }
 
-impl Ordeal<'_> {
+impl KillTest<'_> {
     fn round(&mut self, pause: Duration) {
         let numbers = [self.next, u64::from(self.is_tight)];
         let mut child = Child::start("writes until killed", self.path, &numbers);
@@ -181,15 +181,15 @@ impl Ordeal<'_> {
         while self.next < acknowledged {
             self.advance();
         }
-        self.find_out(acknowledged);
+        self.check_killed_writer(acknowledged);
         // The next write finishes what the kill has left half done: one operation more can be
         // there.
         self.old.put(b"after", b"").expect("a write after a kill");
         self.old.delete(b"after").expect("a write after a kill");
-        self.find_out(acknowledged);
-        self.done_unsaid += u64::from(self.next > acknowledged);
+        self.check_killed_writer(acknowledged);
+        self.unacknowledged += u64::from(self.next > acknowledged);
         self.is_clean();
-        self.go_on();
+        self.write_once_more();
         self.is_clean();
     }
 
@@ -200,7 +200,7 @@ impl Ordeal<'_> {
     }
 
     /// What is there: all that was acknowledged, and nothing but what came next.
-    fn find_out(&mut self, acknowledged: u64) {
+    fn check_killed_writer(&mut self, acknowledged: u64) {
         let found = contents_of(&self.old);
         let before = self.contents.clone();
         while found != self.contents {
@@ -232,7 +232,7 @@ impl Ordeal<'_> {
     }
 
     /// Work goes on with the same files.
-    fn go_on(&mut self) {
+    fn write_once_more(&mut self) {
         let operation = Operation::of(self.next);
         let done = operation.perform(self.next, &self.old);
         done.expect("an operation after a kill");
@@ -249,7 +249,7 @@ impl Ordeal<'_> {
     }
 
     /// What interrupted rebuilds left is gone after one that is finished.
-    fn leaves_nothing_behind(&self) {
+    fn assert_no_leftovers(&self) {
         self.old.clear().expect("an empty cache");
         let directory = self.path.parent().expect("a directory");
         let files = std::fs::read_dir(directory).expect("a directory");

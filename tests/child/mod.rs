@@ -3,16 +3,16 @@
 //! A test file that uses this has one test named `child` which hands its roles to [`play`].
 #![allow(dead_code, reason = "each test binary uses another part of this")]
 
+pub(crate) mod ack_log;
+pub(crate) mod checking_reader;
 pub(crate) mod contents;
-pub(crate) mod crew;
+pub(crate) mod expected_state;
 pub(crate) mod kills;
-pub(crate) mod ledger;
-pub(crate) mod logbook;
+pub(crate) mod process_group;
 pub(crate) mod reader;
 pub(crate) mod rebuilds;
 pub(crate) mod scratch;
 pub(crate) mod user;
-pub(crate) mod witness;
 pub(crate) mod worker;
 
 use std::fmt::Display;
@@ -134,7 +134,7 @@ impl Child {
 
     /// The next line that the child says; none when its output ends.
     pub(crate) fn line(&mut self) -> Option<String> {
-        said(&mut self.output)
+        read_line(&mut self.output)
     }
 
     #[track_caller]
@@ -215,7 +215,7 @@ impl Child {
         std::thread::scope(|scope| {
             // Read all the time: a child that waits for its reader would be killed at that place
             // only.
-            let last = scope.spawn(|| std::iter::from_fn(|| said(output)).last());
+            let last = scope.spawn(|| std::iter::from_fn(|| read_line(output)).last());
             std::thread::sleep(pause);
             let alive = process.try_wait().expect("a look").is_none();
             process.kill().expect("a child to kill");
@@ -234,7 +234,7 @@ impl Drop for Child {
     }
 }
 
-fn said(output: &mut impl BufRead) -> Option<String> {
+fn read_line(output: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     loop {
         line.clear();

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use mmapcache::{Durability, Entry, MmapCache, Options, Result, Update, Version, Writer};
 
+use super::ack_log::AckLog;
+use super::checking_reader::CheckingReader;
 use super::contents::{shared, value};
-use super::ledger::{
-    BATCH, Ledger, Operation, Said, is_thinned, own_passing, own_staying, shared_value,
+use super::expected_state::{
+    BATCH, ExpectedState, Operation, ParsedValue, is_thinned, own_passing, own_staying,
+    shared_value,
 };
-use super::logbook::Logbook;
-use super::witness::Witness;
 use super::{Part, dismissal, say};
 
 /// Operations that a worker does one by one after each batch: each waits for its turn.
@@ -23,9 +24,9 @@ const SINGLES: u64 = 8;
 
 /// Where a crew's files are.
 #[derive(Clone, Debug)]
-pub(crate) struct Site(pub(crate) PathBuf);
+pub(crate) struct TestDir(pub(crate) PathBuf);
 
-impl Site {
+impl TestDir {
     pub(crate) fn cache(&self) -> PathBuf {
         self.0.join("files/cache")
     }
@@ -35,30 +36,30 @@ impl Site {
         self.0.join(if to_index { "alias" } else { "linked/cache" })
     }
 
-    pub(crate) fn logbook(&self, role: &str, which: u64) -> Logbook {
-        Logbook::open(&self.0.join(format!("{role} {which}")))
+    pub(crate) fn ack_log(&self, role: &str, which: u64) -> AckLog {
+        AckLog::open(&self.0.join(format!("{role} {which}")))
     }
 }
 
 /// Each writer opens the cache in a way of its own. What is fixed at creation it takes as it is.
-fn open(site: &Site, writer: u64) -> MmapCache {
+fn open(dir: &TestDir, writer: u64) -> MmapCache {
     let mut options = Options::new();
     options.compaction_threshold(50, 1024);
     let path = match writer {
         0 => {
             options.durability(Durability::Sync);
-            site.cache()
+            dir.cache()
         }
-        1 => site.linked(true),
+        1 => dir.linked(true),
         2 => {
             options
                 .staleness_check_interval(Duration::ZERO)
                 .lock_timeout(None);
-            site.linked(false)
+            dir.linked(false)
         }
         _ => {
             options.compaction_threshold(200, 16 * 1024);
-            site.cache()
+            dir.cache()
         }
     };
     options.open(path).expect("the cache")
@@ -67,21 +68,21 @@ fn open(site: &Site, writer: u64) -> MmapCache {
 /// Works from the operation on that the second number names, as the writer that the first one
 /// names, until it is dismissed or killed. The last writer reads at the same time, with the same
 /// handle.
-pub(crate) fn works(part: &Part) {
+pub(crate) fn write_until_closed(part: &Part) {
     let &[writer, next] = part.numbers.as_slice() else {
         panic!("two numbers");
     };
     let dismissed = dismissal();
-    let site = Site(part.path.clone());
-    let cache = open(&site, writer);
-    let mut worker = Worker::new(&cache, Ledger::at(writer, next), &site);
+    let dir = TestDir(part.path.clone());
+    let cache = open(&dir, writer);
+    let mut worker = Worker::new(&cache, ExpectedState::at(writer, next), &dir);
     say("ready");
     std::thread::scope(|scope| {
         let beside = (writer == 3).then(|| {
             scope.spawn(|| {
-                let mut witness = Witness::new(next);
+                let mut reader = CheckingReader::new(next);
                 while !dismissed.load(Ordering::Relaxed) {
-                    witness.round(&cache);
+                    reader.round(&cache);
                 }
             })
         });
@@ -96,8 +97,8 @@ pub(crate) fn works(part: &Part) {
 #[derive(Debug)]
 struct Worker<'a> {
     cache: &'a MmapCache,
-    ledger: Ledger,
-    log: Logbook,
+    expected: ExpectedState,
+    log: AckLog,
     /// The newest version that this process was given.
     newest: Version,
     rebuilds: u64,
@@ -108,13 +109,13 @@ pub(crate) const NEXT: usize = 0;
 pub(crate) const REBUILDS: usize = 1;
 
 impl<'a> Worker<'a> {
-    fn new(cache: &'a MmapCache, ledger: Ledger, site: &Site) -> Self {
-        let log = site.logbook("writer", ledger.writer);
+    fn new(cache: &'a MmapCache, expected: ExpectedState, dir: &TestDir) -> Self {
+        let log = dir.ack_log("writer", expected.writer);
         Self {
             cache,
             newest: Version::from_nanos(0),
             rebuilds: log.read(REBUILDS),
-            ledger,
+            expected,
             log,
         }
     }
@@ -125,10 +126,10 @@ impl<'a> Worker<'a> {
         let mut writer = cache.writer().expect("the writer");
         let before = cache.change_count();
         for _ in 0..BATCH {
-            let done = self.perform(&mut Held(&mut writer));
+            let done = self.perform(&mut Batch(&mut writer));
             done.expect("an operation in a batch");
         }
-        if self.ledger.next % 512 < BATCH + SINGLES {
+        if self.expected.next % 512 < BATCH + SINGLES {
             // The others wait for longer.
             std::thread::sleep(Duration::from_millis(3));
         }
@@ -139,7 +140,7 @@ impl<'a> Worker<'a> {
         writer.commit().expect("the end of a batch");
         self.acknowledge();
         for _ in 0..SINGLES {
-            let mut alone = Alone(cache);
+            let mut alone = PerOperation(cache);
             self.perform(&mut alone).expect("an operation");
             self.acknowledge();
         }
@@ -147,12 +148,12 @@ impl<'a> Worker<'a> {
 
     fn acknowledge(&self) {
         self.log.write(REBUILDS, self.rebuilds);
-        self.log.write(NEXT, self.ledger.next);
+        self.log.write(NEXT, self.expected.next);
     }
 
     fn perform(&mut self, store: &mut impl Store) -> Result<()> {
-        let writer = self.ledger.writer;
-        match Operation::of(writer, self.ledger.next) {
+        let writer = self.expected.writer;
+        match Operation::of(writer, self.expected.next) {
             Operation::Renew(key) => self.put(store, &own_staying(writer, key))?,
             Operation::Put(key) => self.put(store, &own_passing(writer, key))?,
             Operation::PutIf(key) => self.put_if(store, &own_passing(writer, key))?,
@@ -168,31 +169,33 @@ impl<'a> Worker<'a> {
             Operation::Compact => store.compact()?,
             Operation::Flush => store.flush()?,
         }
-        self.ledger.advance();
+        self.expected.advance();
         Ok(())
     }
 
     /// The entry of a key of its own, which is exactly as this writer left it.
     fn look(&self, store: &impl Store, key: &[u8]) -> Result<Option<Entry>> {
         let entry = store.entry(key)?;
-        let found = entry.as_ref().map(|entry| Said::of(key, entry.value()));
-        let expected = self.ledger.own.get(key).copied();
+        let found = entry
+            .as_ref()
+            .map(|entry| ParsedValue::of(key, entry.value()));
+        let expected = self.expected.own.get(key).copied();
         let name = String::from_utf8_lossy(key);
-        let found = found.map(|said| said.number);
-        assert_eq!(found, expected, "{name:?} before {}", self.ledger.next);
+        let found = found.map(|parsed| parsed.number);
+        assert_eq!(found, expected, "{name:?} before {}", self.expected.next);
         Ok(entry)
     }
 
     fn put(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
         let seen = self.look(store, key)?;
-        let version = store.put(key, &value(key, self.ledger.number()))?;
+        let version = store.put(key, &value(key, self.expected.number()))?;
         assert!(seen.is_none_or(|entry| entry.version() < version));
         self.is_new(version);
         Ok(())
     }
 
     fn put_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
-        let next = value(key, self.ledger.number());
+        let next = value(key, self.expected.number());
         let version = match self.look(store, key)? {
             None => store.insert_if_absent(key, &next)?,
             Some(seen) => {
@@ -237,15 +240,15 @@ impl<'a> Worker<'a> {
 
     /// Adds one to its tally, and takes over those of the others.
     fn share(&mut self, store: &mut impl Store, key: &[u8], index: u64) -> Result<()> {
-        let (writer, number) = (self.ledger.writer as usize, self.ledger.number());
-        let expected = self.ledger.tallies[index as usize];
+        let (writer, number) = (self.expected.writer as usize, self.expected.number());
+        let expected = self.expected.tallies[index as usize];
         let changed = store.update(key, &mut |entry| {
             let entry = entry.expect("a shared key always exists");
-            let mut said = Said::of(key, entry.value());
-            assert_eq!(said.tallies[writer], expected, "a write was lost");
-            said.tallies[writer] += 1;
-            said.number = number;
-            Update::Put(shared_value(key, &said))
+            let mut parsed = ParsedValue::of(key, entry.value());
+            assert_eq!(parsed.tallies[writer], expected, "a write was lost");
+            parsed.tallies[writer] += 1;
+            parsed.number = number;
+            Update::Put(shared_value(key, &parsed))
         })?;
         assert!(changed);
         Ok(())
@@ -253,7 +256,7 @@ impl<'a> Worker<'a> {
 
     fn rebuild(&mut self, store: &mut impl Store, thin: bool) -> Result<()> {
         self.rebuilds += 1;
-        let writer = self.ledger.writer;
+        let writer = self.expected.writer;
         store.rebuild_from(self.cache, &|key| !(thin && is_thinned(writer, key)))
     }
 
@@ -284,9 +287,9 @@ trait Store {
 }
 
 /// A handle that takes the lock for each operation.
-struct Alone<'a>(&'a MmapCache);
+struct PerOperation<'a>(&'a MmapCache);
 
-macro_rules! by_itself {
+macro_rules! forward {
     () => {
         fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
             self.0.put(key, value)
@@ -312,8 +315,8 @@ macro_rules! by_itself {
     };
 }
 
-impl Store for Alone<'_> {
-    by_itself!();
+impl Store for PerOperation<'_> {
+    forward!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
         // KeyInfo only when the lock is held: so it loses nothing.
@@ -331,10 +334,10 @@ impl Store for Alone<'_> {
 }
 
 /// A writer that is held.
-struct Held<'a, 'h>(&'a mut Writer<'h>);
+struct Batch<'a, 'h>(&'a mut Writer<'h>);
 
-impl Store for Held<'_, '_> {
-    by_itself!();
+impl Store for Batch<'_, '_> {
+    forward!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
         let items = cache.iter()?.filter(|item| kept(item, keep));

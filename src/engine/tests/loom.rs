@@ -28,17 +28,17 @@
 //! - Recovery and the lock: see `recovery`. The models named "a kill" look, as any thread could, at
 //!   what the next holder of the lock would find, whatever order the compiler chose.
 
+mod harness;
 mod models;
 mod orders;
-mod stage;
 
 use std::time::Duration;
 
 use crate::Options;
 use crate::format::HashKind;
 
+use crate::engine::tests::loom::harness::{Model, explore};
 use crate::engine::tests::loom::models::MODELS;
-use crate::engine::tests::loom::stage::{Model, explore};
 
 /// Executions of a model at most, in the short form.
 const EXECUTIONS: u64 = 4_000;

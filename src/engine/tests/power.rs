@@ -5,24 +5,24 @@
 //! was put, deleted and flushed until then. The stories are here; how images are made and judged is
 //! not known here.
 
+mod cache_dir;
 mod copier;
 mod disk;
 mod history;
-mod look;
+mod image_checker;
 mod numbered;
-mod place;
 mod random;
+mod reading;
 mod scenario;
 mod values;
-mod world;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use crate::engine::tests::power::cache_dir::{Kind, PLAIN};
 use crate::engine::tests::power::copier::Copier;
 use crate::engine::tests::power::history::History;
-use crate::engine::tests::power::place::{Kind, PLAIN};
 use crate::engine::tests::power::scenario::Scenario;
 use crate::engine::tests::power::values::key;
 use crate::engine::tests::*;
@@ -53,7 +53,7 @@ fn lose_power_during(
 ) -> u64 {
     let mut scenario = Scenario::of(kind, NEVER, 1, 20, first_seed());
     prepare(&mut scenario);
-    scenario.world.borrow_mut().every = every;
+    scenario.checker.borrow_mut().every = every;
     change(&mut scenario);
     scenario.end()
 }
@@ -62,11 +62,11 @@ fn lose_power_during(
 fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
     let grow = |scenario: &mut Scenario| {
         for i in 20..150 {
-            scenario.put_this(&key(i), 10);
+            scenario.put_key(&key(i), 10);
         }
     };
     let recover = |scenario: &mut Scenario| {
-        scenario.put_this(&key(15), 10);
+        scenario.put_key(&key(15), 10);
         scenario.lose_power();
     };
     let create = Scenario::of(kind, every, 1, 20, first_seed()).end();
@@ -74,10 +74,10 @@ fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
         lose_power_during(kind, every, prepare, change)
     };
     create
-        + during(filled, &|scenario| scenario.put_this(&key(1), 20))
-        + during(filled, &|scenario| scenario.put_this(&key(5), 20))
-        + during(filled, &|scenario| scenario.put_this(&key(5), 9_000))
-        + during(filled, &|scenario| scenario.delete_this(&key(6)))
+        + during(filled, &|scenario| scenario.put_key(&key(1), 20))
+        + during(filled, &|scenario| scenario.put_key(&key(5), 20))
+        + during(filled, &|scenario| scenario.put_key(&key(5), 9_000))
+        + during(filled, &|scenario| scenario.delete_key(&key(6)))
         + during(filled, &Scenario::batch)
         + during(filled, &Scenario::flush)
         + during(churned, &Scenario::flush)
@@ -101,7 +101,7 @@ fn kill_then_lose_power(
     for steps in steps {
         let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
         prepare(&mut scenario);
-        scenario.world.borrow_mut().every = [200, 1];
+        scenario.checker.borrow_mut().every = [200, 1];
         let killed = scenario.killed_after(steps, &change);
         afterwards(&mut scenario);
         scenario.flush();
@@ -159,10 +159,10 @@ fn random_work_survives_power_losses() {
 
 fn filled(scenario: &mut Scenario) {
     for i in 0..12 {
-        scenario.put_this(&key(i), 30);
+        scenario.put_key(&key(i), 30);
     }
     for i in 0..3 {
-        scenario.delete_this(&key(i));
+        scenario.delete_key(&key(i));
     }
     scenario.flush();
 }
@@ -176,9 +176,9 @@ fn churned(scenario: &mut Scenario) {
     pause(scenario, 1_000);
     filled(scenario);
     for round in 0..7 {
-        scenario.put_this(&key(13), 4_000);
+        scenario.put_key(&key(13), 4_000);
         if round == 3 {
-            scenario.delete_this(&key(5));
+            scenario.delete_key(&key(5));
         }
     }
     scenario.flush();
@@ -189,14 +189,14 @@ fn churned(scenario: &mut Scenario) {
 fn clean(scenario: &mut Scenario) {
     for _ in 0..2 {
         for _ in 0..20 {
-            scenario.put_this(&key(14), 10);
+            scenario.put_key(&key(14), 10);
         }
         for _ in 0..4 {
-            scenario.put_this(&key(13), 4_000);
+            scenario.put_key(&key(13), 4_000);
         }
     }
     for _ in 0..20 {
-        scenario.put_this(&key(14), 10);
+        scenario.put_key(&key(14), 10);
     }
 }
 
@@ -215,9 +215,9 @@ fn background_removal_survives_power_losses() {
 #[test]
 fn put_and_delete_survive_power_loss() {
     lose_power_during(PLAIN, [1, 1], filled, |scenario| {
-        scenario.put_this(&key(1), 20);
-        scenario.put_this(&key(5), 20);
-        scenario.delete_this(&key(6));
+        scenario.put_key(&key(1), 20);
+        scenario.put_key(&key(5), 20);
+        scenario.delete_key(&key(6));
     });
 }
 
@@ -248,9 +248,9 @@ fn all_work_survives_power_loss() {
 #[test]
 fn undone_change_survives_power_loss() {
     for change in [
-        |scenario: &mut Scenario| scenario.put_this(&key(1), 20),
-        |scenario: &mut Scenario| scenario.put_this(&key(5), 20),
-        |scenario: &mut Scenario| scenario.delete_this(&key(6)),
+        |scenario: &mut Scenario| scenario.put_key(&key(1), 20),
+        |scenario: &mut Scenario| scenario.put_key(&key(5), 20),
+        |scenario: &mut Scenario| scenario.delete_key(&key(6)),
     ] {
         kill_then_lose_power(0.., filled, change, |_| {});
     }
@@ -279,7 +279,7 @@ fn copy_alive(seed: u64) -> bool {
         scenario.flush();
     }
     scenario.history(History::begin_copy);
-    let copier = Copier::new(&scenario.world, seed);
+    let copier = Copier::new(&scenario.checker, seed);
     let copier = Rc::new(RefCell::new(copier));
     let observer = Rc::clone(&copier);
     failpoint::observe(move |_| observer.borrow_mut().step());

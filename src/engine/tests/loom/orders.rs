@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::tests::loom::harness::{Model, explore};
 use crate::engine::tests::loom::models::MODELS;
-use crate::engine::tests::loom::stage::{Model, explore};
 use crate::sync::loom_model::OrderingSite;
 
 /// Executions of one model with one place left out.

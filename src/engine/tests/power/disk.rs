@@ -204,7 +204,7 @@ impl Disk {
             }
             disk.dirs.insert(dir.clone(), directory);
         }
-        disk.look();
+        disk.record();
         for file in &mut disk.files {
             synced(file);
         }
@@ -277,7 +277,7 @@ impl Disk {
                 }
             }
         }
-        self.look();
+        self.record();
     }
 
     fn sync_dir(&mut self, dir: &Path) {
@@ -306,7 +306,7 @@ impl Disk {
     }
 
     /// Looks at all files that have a name, and keeps what is new of them.
-    fn look(&mut self) {
+    fn record(&mut self) {
         let named: Vec<usize> = self
             .dirs
             .values()

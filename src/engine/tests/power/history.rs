@@ -31,18 +31,18 @@ impl State {
 
 /// What the keys may be after a power loss, if this is the generation that it leaves: of each key
 /// what was flushed, and all that was done to it since.
-pub(super) type Era = BTreeMap<Key, Vec<State>>;
+pub(super) type AllowedStates = BTreeMap<Key, Vec<State>>;
 
 /// What a power loss may leave.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     /// The last one is the present; before it, what it replaces if that is not certain yet.
-    pub(super) eras: Vec<Era>,
+    pub(super) generations: Vec<AllowedStates>,
     /// The last version that was flushed.
     pub(super) version: u64,
     /// What the keys may be in a copy of the files that is being made, and whether all was
     /// replaced since it began.
-    pub(super) copied: Option<(Era, bool)>,
+    pub(super) copied: Option<(AllowedStates, bool)>,
     /// How many values were made.
     values: u64,
     pub(super) log: Vec<String>,
@@ -51,7 +51,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn new() -> Self {
         Self {
-            eras: vec![Era::new()],
+            generations: vec![AllowedStates::new()],
             version: 0,
             copied: None,
             values: 0,
@@ -65,8 +65,8 @@ impl History {
     }
 
     fn states(&mut self, key: &[u8]) -> &mut Vec<State> {
-        let last = self.eras.len() - 1;
-        self.eras[last]
+        let last = self.generations.len() - 1;
+        self.generations[last]
             .entry(key.to_vec())
             .or_insert_with(|| vec![ABSENT])
     }
@@ -77,8 +77,8 @@ impl History {
             value,
             version: None,
         };
-        if let Some((era, _)) = &mut self.copied {
-            let states = era.entry(key.to_vec()).or_insert_with(|| vec![ABSENT]);
+        if let Some((states, _)) = &mut self.copied {
+            let states = states.entry(key.to_vec()).or_insert_with(|| vec![ABSENT]);
             states.push(state.clone());
         }
         self.states(key).push(state);
@@ -86,11 +86,11 @@ impl History {
 
     /// Somebody begins to copy the files, between two changes.
     pub(super) fn begin_copy(&mut self) {
-        let mut era = self.eras[self.eras.len() - 1].clone();
-        for states in era.values_mut() {
+        let mut states = self.generations[self.generations.len() - 1].clone();
+        for states in states.values_mut() {
             states.drain(..states.len() - 1);
         }
-        self.copied = Some((era, false));
+        self.copied = Some((states, false));
     }
 
     pub(super) fn done(&mut self, key: &[u8], version: Option<Version>) {
@@ -101,18 +101,22 @@ impl History {
 
     /// All that was done is on the disk.
     pub(super) fn flushed(&mut self, version: u64) {
-        let mut present = self.eras.split_off(self.eras.len() - 1);
+        let mut present = self.generations.split_off(self.generations.len() - 1);
         for states in present[0].values_mut() {
             states.drain(..states.len() - 1);
         }
-        self.eras = present;
+        self.generations = present;
         self.version = version;
     }
 
     /// Somebody looked: this is what the keys are now.
     pub(super) fn observe(&mut self, seen: &Seen) {
-        let last = self.eras.len() - 1;
-        let known: Vec<Key> = self.eras[last].keys().chain(seen.keys()).cloned().collect();
+        let last = self.generations.len() - 1;
+        let known: Vec<Key> = self.generations[last]
+            .keys()
+            .chain(seen.keys())
+            .cloned()
+            .collect();
         for key in known {
             let found = seen.get(&key);
             let states = self.states(&key);
@@ -128,11 +132,11 @@ impl History {
         }
     }
 
-    pub(super) fn admits(era: &Era, seen: &Seen) -> std::result::Result<(), String> {
-        if let Some(key) = seen.keys().find(|key| !era.contains_key(*key)) {
+    pub(super) fn admits(states: &AllowedStates, seen: &Seen) -> std::result::Result<(), String> {
+        if let Some(key) = seen.keys().find(|key| !states.contains_key(*key)) {
             return Err(format!("{} was not there", name(key)));
         }
-        for (key, states) in era {
+        for (key, states) in states {
             let found = seen.get(key);
             if !states.iter().any(|state| state.is(found)) {
                 let short = |value: &[u8]| (number(value), value.len());
@@ -150,10 +154,10 @@ impl History {
     /// Panics where what was found cannot be what a power loss left.
     pub(super) fn check(&self, seen: &Seen) {
         let complaints: Vec<_> = self
-            .eras
+            .generations
             .iter()
-            .filter_map(|era| Self::admits(era, seen).err())
+            .filter_map(|states| Self::admits(states, seen).err())
             .collect();
-        assert!(complaints.len() < self.eras.len(), "{complaints:?}");
+        assert!(complaints.len() < self.generations.len(), "{complaints:?}");
     }
 }

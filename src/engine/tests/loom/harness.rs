@@ -26,7 +26,7 @@ const STACK: usize = 64 * 1024;
 const BRANCHES: usize = 100_000;
 
 /// What a thread does with its handle.
-pub(super) type Part = fn(&Actor);
+pub(super) type ThreadBody = fn(&ModelThread);
 
 /// One writer and some readers over files that `before` made.
 #[derive(Clone, Copy)]
@@ -37,9 +37,9 @@ pub(super) struct Model {
     /// Executions after which the exploration ends, all or not.
     pub at_most: u64,
     pub options: fn() -> Options,
-    pub before: Part,
-    pub writer: Part,
-    pub readers: &'static [Part],
+    pub before: ThreadBody,
+    pub writer: ThreadBody,
+    pub readers: &'static [ThreadBody],
 }
 
 /// What an exploration came to.
@@ -59,7 +59,7 @@ pub(super) struct Explored {
 type Number = u8;
 
 #[derive(Default)]
-struct Notes {
+struct Observations {
     wrote: Vec<(Vec<u8>, Number, Version)>,
     saw: Vec<(usize, Vec<u8>, Number, Version)>,
     broken: Option<String>,
@@ -75,10 +75,10 @@ pub(super) struct Before {
 }
 
 /// A thread of a model, with a handle of its own.
-pub(super) struct Actor {
+pub(super) struct ModelThread {
     pub cache: MmapCache,
     who: usize,
-    notes: Arc<Mutex<Notes>>,
+    observed: Arc<Mutex<Observations>>,
     before: Arc<OnceLock<Before>>,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn value(key: &[u8], number: Number) -> Vec<u8> {
     value
 }
 
-impl Actor {
+impl ModelThread {
     /// The n-th key that belongs on this side of the hash space and begins in this group of slots.
     /// All of them have the same tag and control byte.
     pub(super) fn key(&self, side: u32, group: usize, n: usize) -> Vec<u8> {
@@ -102,14 +102,14 @@ impl Actor {
         model.skip(n).map(|key| key.to_vec()).next().unwrap()
     }
 
-    fn note(&self, note: impl FnOnce(&mut Notes)) {
-        note(&mut self.notes.lock().unwrap());
+    fn note(&self, note: impl FnOnce(&mut Observations)) {
+        note(&mut self.observed.lock().unwrap());
     }
 
     pub(super) fn expect(&self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             let what = what();
-            self.note(|notes| notes.broken = notes.broken.take().or(Some(what)));
+            self.note(|observed| observed.broken = observed.broken.take().or(Some(what)));
         }
     }
 
@@ -122,7 +122,7 @@ impl Actor {
 
     pub(super) fn put(&self, key: &[u8], number: Number) {
         if let Some(version) = self.sound(self.cache.put(key, &value(key, number))) {
-            self.note(|notes| notes.wrote.push((key.to_vec(), number, version)));
+            self.note(|observed| observed.wrote.push((key.to_vec(), number, version)));
         }
     }
 
@@ -157,7 +157,7 @@ impl Actor {
         for key in keys {
             if let Some(entry) = self.sound(self.cache.entry(key)).flatten() {
                 let wrote = (key.clone(), number, entry.version());
-                self.note(|notes| notes.wrote.push(wrote));
+                self.note(|observed| observed.wrote.push(wrote));
             }
         }
     }
@@ -174,7 +174,7 @@ impl Actor {
 
     fn saw(&self, key: &[u8], len: usize, version: Version) -> Number {
         let number = len.saturating_sub(2) as Number;
-        self.note(|notes| notes.saw.push((self.who, key.to_vec(), number, version)));
+        self.note(|observed| observed.saw.push((self.who, key.to_vec(), number, version)));
         number
     }
 
@@ -262,9 +262,9 @@ impl Actor {
             .find(|key| counts.get(&key[..]).copied() != Some(1));
         self.expect(wrong.is_none(), || format!("{wrong:?} in {counts:?}"));
         let known = |key: &&[u8]| {
-            let notes = self.notes.lock().unwrap();
+            let observed = self.observed.lock().unwrap();
             // What the writer has under way is not noted yet.
-            key.len() == 8 || notes.wrote.iter().any(|(wrote, ..)| wrote == key)
+            key.len() == 8 || observed.wrote.iter().any(|(wrote, ..)| wrote == key)
         };
         self.expect(counts.keys().all(known), || format!("strange: {counts:?}"));
     }
@@ -280,10 +280,10 @@ impl Before {
     }
 }
 
-impl Notes {
+impl Observations {
     /// What every model promises of all that was seen: somebody wrote it, and for each reader and
     /// key it never goes back.
-    fn judge(&mut self) -> Option<String> {
+    fn check(&mut self) -> Option<String> {
         if self.broken.is_some() {
             return self.broken.take();
         }
@@ -302,48 +302,48 @@ impl Notes {
 }
 
 /// The directory of a model and its handles, and how they are at each beginning.
-struct Scenery {
+struct Fixture {
     dir: tempfile::TempDir,
     files: Vec<(PathBuf, u64)>,
     image: Image,
-    actors: Vec<(Arc<Actor>, Arc<Generation>)>,
-    notes: Arc<Mutex<Notes>>,
+    threads: Vec<(Arc<ModelThread>, Arc<Generation>)>,
+    observed: Arc<Mutex<Observations>>,
     wrote: Vec<(Vec<u8>, Number, Version)>,
 }
 
-impl Scenery {
+impl Fixture {
     fn new(model: &Model) -> Self {
         let dir = crate::engine::tests::in_memory();
         let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
         fs::create_dir(&work).unwrap();
         fs::create_dir(&kept).unwrap();
         loom_model::reset();
-        let notes = Arc::<Mutex<Notes>>::default();
+        let observed = Arc::<Mutex<Observations>>::default();
         let before = Arc::new(OnceLock::new());
-        let actors: Vec<_> = (0..=model.readers.len())
-            .map(|who| Actor {
+        let threads: Vec<_> = (0..=model.readers.len())
+            .map(|who| ModelThread {
                 cache: (model.options)().open(work.join("c")).unwrap(),
                 who,
-                notes: Arc::clone(&notes),
+                observed: Arc::clone(&observed),
                 before: Arc::clone(&before),
             })
             .collect();
-        (model.before)(&actors[0]);
+        (model.before)(&threads[0]);
         before
-            .set(Before::of(actors[0].generation().header()))
+            .set(Before::of(threads[0].generation().header()))
             .unwrap();
-        let actors = actors.into_iter().map(|actor| {
+        let threads = threads.into_iter().map(|thread| {
             // Everything that can be mapped is mapped.
-            assert!(actor.cache.verify().run().unwrap().is_clean());
-            for (key, ..) in &notes.lock().unwrap().wrote {
-                let _ = actor.cache.get(key).unwrap();
+            assert!(thread.cache.verify().run().unwrap().is_clean());
+            for (key, ..) in &observed.lock().unwrap().wrote {
+                let _ = thread.cache.get(key).unwrap();
             }
-            let generation = actor.cache.handle.generation.load_full();
-            (Arc::new(actor), generation)
+            let generation = thread.cache.handle.generation.load_full();
+            (Arc::new(thread), generation)
         });
-        let actors = actors.collect();
-        let mut noted = std::mem::take(&mut *notes.lock().unwrap());
-        assert_eq!(noted.judge(), None, "{}", model.name);
+        let threads = threads.collect();
+        let mut noted = std::mem::take(&mut *observed.lock().unwrap());
+        assert_eq!(noted.check(), None, "{}", model.name);
         let files = fs::read_dir(&work).unwrap().map(|found| {
             let found = found.unwrap();
             fs::hard_link(found.path(), kept.join(found.file_name())).unwrap();
@@ -353,8 +353,8 @@ impl Scenery {
         Self {
             files: files.collect(),
             image: loom_model::image(),
-            actors,
-            notes,
+            threads,
+            observed,
             wrote: noted.wrote,
             dir,
         }
@@ -362,13 +362,13 @@ impl Scenery {
 
     /// Brings all of it back to its beginning: the same inodes under the same names.
     fn restore(&self) {
-        *self.notes.lock().unwrap() = Notes {
+        *self.observed.lock().unwrap() = Observations {
             wrote: self.wrote.clone(),
-            ..Notes::default()
+            ..Observations::default()
         };
-        for (actor, generation) in &self.actors {
-            actor.cache.handle.generation.store(Arc::clone(generation));
-            *actor.cache.handle.writer_mutex().idle.lock() = None;
+        for (thread, generation) in &self.threads {
+            thread.cache.handle.generation.store(Arc::clone(generation));
+            *thread.cache.handle.writer_mutex().idle.lock() = None;
         }
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
         if inodes(&work) == inodes(&kept) {
@@ -393,31 +393,31 @@ fn inodes(dir: &Path) -> BTreeMap<OsString, u64> {
 }
 
 /// Ends an exploration before its end, without a message.
-enum Cut {
+enum EndOfExploration {
     /// A word was shared that was not loom's.
-    Learnt,
-    Enough,
+    NewSharedWord,
+    LimitReached,
     Broken(String),
 }
 
 /// Explores a model, with the ordering left out at some places.
 pub(super) fn explore(model: Model, weakened: &[OrderingSite]) -> Explored {
     let began = Instant::now();
-    let scenery = Arc::new(Scenery::new(&model));
+    let fixture = Arc::new(Fixture::new(&model));
     loom_model::weaken(weakened.iter().copied());
     let executions = Arc::new(Mutex::new(0));
     let mut is_whole = false;
     let broken = loop {
         *executions.lock().unwrap() = 0;
-        match catch_unwind(AssertUnwindSafe(|| check(model, &scenery, &executions))) {
+        match catch_unwind(AssertUnwindSafe(|| check(model, &fixture, &executions))) {
             Ok(()) => {
                 is_whole = true;
                 break None;
             }
-            Err(payload) => match payload.downcast::<Cut>().map(|cut| *cut) {
-                Ok(Cut::Learnt) => {}
-                Ok(Cut::Enough) => break None,
-                Ok(Cut::Broken(what)) => break Some(what),
+            Err(payload) => match payload.downcast::<EndOfExploration>().map(|cut| *cut) {
+                Ok(EndOfExploration::NewSharedWord) => {}
+                Ok(EndOfExploration::LimitReached) => break None,
+                Ok(EndOfExploration::Broken(what)) => break Some(what),
                 Err(other) => break Some(message(&*other)),
             },
         }
@@ -443,11 +443,11 @@ fn message(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic".into())
 }
 
-fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<Mutex<u64>>) {
+fn check(model: Model, fixture: &Arc<Fixture>, executions: &Arc<Mutex<u64>>) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = BRANCHES;
     builder.preemption_bound = model.preemptions;
-    let (scenery, executions) = (Arc::clone(scenery), Arc::clone(executions));
+    let (fixture, executions) = (Arc::clone(fixture), Arc::clone(executions));
     builder.check(move || {
         let count = {
             let mut executions = executions.lock().unwrap();
@@ -455,36 +455,36 @@ fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<Mutex<u64>>) {
             *executions
         };
         if count > model.at_most {
-            resume_unwind(Box::new(Cut::Enough));
+            resume_unwind(Box::new(EndOfExploration::LimitReached));
         }
-        let scenery = Arc::clone(&scenery);
+        let fixture = Arc::clone(&fixture);
         // Loom's first thread has a stack too small for the engine.
-        thread(move || execute(model, &scenery)).join().unwrap();
+        spawn(move || execute(model, &fixture)).join().unwrap();
     });
 }
 
-fn thread(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> {
+fn spawn(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> {
     let builder = loom::thread::Builder::new().stack_size(STACK);
     builder.spawn(body).unwrap()
 }
 
 /// One execution.
-fn execute(model: Model, scenery: &Scenery) {
-    scenery.restore();
-    loom_model::begin(&scenery.image);
-    let parts = std::iter::once(model.writer).chain(model.readers.iter().copied());
-    let actors = scenery.actors.iter().map(|(actor, _)| Arc::clone(actor));
-    let threads: Vec<_> = actors
-        .zip(parts)
-        .map(|(actor, part)| {
-            let writes = actor.who == 0;
-            thread(move || {
+fn execute(model: Model, fixture: &Fixture) {
+    fixture.restore();
+    loom_model::begin(&fixture.image);
+    let bodies = std::iter::once(model.writer).chain(model.readers.iter().copied());
+    let threads = fixture.threads.iter().map(|(thread, _)| Arc::clone(thread));
+    let threads: Vec<_> = threads
+        .zip(bodies)
+        .map(|(thread, body)| {
+            let writes = thread.who == 0;
+            spawn(move || {
                 loom_model::set_role(if writes {
                     ThreadRole::Writer
                 } else {
                     ThreadRole::Reader
                 });
-                part(&actor);
+                body(&thread);
                 loom_model::set_role(ThreadRole::Alone);
             })
         })
@@ -495,9 +495,9 @@ fn execute(model: Model, scenery: &Scenery) {
         joined.unwrap();
     }
     if loom_model::found_shared_words() {
-        resume_unwind(Box::new(Cut::Learnt));
+        resume_unwind(Box::new(EndOfExploration::NewSharedWord));
     }
-    if let Some(broken) = scenery.notes.lock().unwrap().judge() {
-        resume_unwind(Box::new(Cut::Broken(broken)));
+    if let Some(broken) = fixture.observed.lock().unwrap().check() {
+        resume_unwind(Box::new(EndOfExploration::Broken(broken)));
     }
 }

@@ -10,9 +10,9 @@ use std::path::Path;
 pub(crate) const NUMBERS: usize = 4;
 
 #[derive(Debug)]
-pub(crate) struct Logbook(File);
+pub(crate) struct AckLog(File);
 
-impl Logbook {
+impl AckLog {
     /// Opens the logbook at a path; a new one says zero everywhere.
     pub(crate) fn open(path: &Path) -> Self {
         let mut options = File::options();

@@ -6,29 +6,29 @@ use crate::engine::tests::power::disk::Image;
 use crate::engine::tests::power::*;
 
 /// The directories of one cache: the index in one, the heap in the same or in another.
-pub(super) struct Place {
-    pub(super) dir: tempfile::TempDir,
+pub(super) struct CacheDir {
+    pub(super) temp: tempfile::TempDir,
     pub(super) kind: Kind,
 }
 
-impl Place {
+impl CacheDir {
     pub(super) fn new(kind: Kind) -> Self {
-        let place = Self {
-            dir: in_memory(),
+        let dir = Self {
+            temp: in_memory(),
             kind,
         };
-        for dir in place.dirs() {
-            std::fs::create_dir(dir).unwrap();
+        for part in dir.dirs() {
+            std::fs::create_dir(part).unwrap();
         }
-        place
+        dir
     }
 
     pub(super) fn dirs(&self) -> [PathBuf; 2] {
-        ["a", "b"].map(|name| self.dir.path().join(name))
+        ["a", "b"].map(|name| self.temp.path().join(name))
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.dir.path().join("a/cache")
+        self.temp.path().join("a/cache")
     }
 
     pub(super) fn options(&self) -> Options {
@@ -39,7 +39,7 @@ impl Place {
             options.durability(Durability::Sync);
         }
         if self.kind.heap_elsewhere {
-            options.heap_path(self.dir.path().join("b/heap"));
+            options.heap_path(self.temp.path().join("b/heap"));
         }
         options
     }
@@ -65,18 +65,18 @@ impl Place {
         image: &Image,
         change_index: impl Fn(&mut [u8], u64, u64),
     ) -> Self {
-        let place = Self::new(kind);
+        let dir = Self::new(kind);
         for (path, contents) in &image.files {
-            let path = place.dir.path().join(path.strip_prefix(root).unwrap());
+            let path = dir.temp.path().join(path.strip_prefix(root).unwrap());
             let mut bytes = contents.bytes.clone();
             let file = std::fs::File::create_new(&path).unwrap();
             let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
-            if path == place.path() {
+            if path == dir.path() {
                 change_index(&mut bytes, contents.inode, inode);
             }
             std::fs::write(&path, &bytes).unwrap();
         }
-        place
+        dir
     }
 }
 

@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use mmapcache::{Error, MmapCache, Options};
 
 use super::Child;
+use super::ack_log::AckLog;
+use super::checking_reader::{CHECKS, LISTINGS, Listing, SUPERSEDED, VALUES};
 use super::contents::{Random, parse_key};
-use super::ledger::{BATCH, Ledger, SHARED, Said, WRITERS, beginnings, owner};
-use super::logbook::Logbook;
-use super::witness::{CHECKS, LISTINGS, Listing, SUPERSEDED, VALUES};
-use super::worker::{NEXT, REBUILDS, Site};
+use super::expected_state::{
+    BATCH, ExpectedState, ParsedValue, SHARED, WRITERS, initial_entries, owner,
+};
+use super::worker::{NEXT, REBUILDS, TestDir};
 
 /// Nobody may keep the others waiting for longer than this, on a machine with other things to do.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -26,17 +28,17 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn start(self, site: &Site, next: u64) -> Child {
+    fn start(self, dir: &TestDir, next: u64) -> Child {
         match self {
-            Self::Writer(which) => Child::start("works", &site.0, &[which, next]),
-            Self::Reader(which) => Child::start("watches", &site.0, &[which]),
+            Self::Writer(which) => Child::start("writes", &dir.0, &[which, next]),
+            Self::Reader(which) => Child::start("reads", &dir.0, &[which]),
         }
     }
 
-    fn logbook(self, site: &Site) -> Logbook {
+    fn ack_log(self, dir: &TestDir) -> AckLog {
         match self {
-            Self::Writer(which) => site.logbook("writer", which),
-            Self::Reader(which) => site.logbook("reader", which),
+            Self::Writer(which) => dir.ack_log("writer", which),
+            Self::Reader(which) => dir.ack_log("reader", which),
         }
     }
 }
@@ -45,14 +47,14 @@ impl Role {
 struct Member {
     role: Role,
     child: Child,
-    log: Logbook,
+    log: AckLog,
 }
 
 impl Member {
-    fn start(role: Role, site: &Site, next: u64) -> Self {
-        let mut child = role.start(site, next);
+    fn start(role: Role, dir: &TestDir, next: u64) -> Self {
+        let mut child = role.start(dir, next);
         child.expect("ready");
-        let log = role.logbook(site);
+        let log = role.ack_log(dir);
         Self { role, child, log }
     }
 }
@@ -68,7 +70,7 @@ pub(crate) struct Done {
     pub(crate) checks: u64,
     pub(crate) kills: u64,
     /// Kills after which more was there than had been acknowledged.
-    pub(crate) unsaid: u64,
+    pub(crate) unacknowledged: u64,
     pub(crate) stops: u64,
     /// The longest time from a kill to the next write of somebody else's.
     pub(crate) longest: Duration,
@@ -76,88 +78,88 @@ pub(crate) struct Done {
 
 /// Processes that write and read one cache, and what their writes come to.
 #[derive(Debug)]
-pub(crate) struct Crew {
-    site: Site,
+pub(crate) struct ProcessGroup {
+    dir: TestDir,
     /// Opened before the first process, and used through all that happens.
     old: MmapCache,
     members: Vec<Member>,
     /// What was acknowledged, as far as it was looked at.
-    ledgers: Vec<Ledger>,
+    expected: Vec<ExpectedState>,
     done: Done,
 }
 
-impl Crew {
+impl ProcessGroup {
     /// Four writers, and so many readers, on a new cache in an empty directory.
     pub(crate) fn start(root: &Path, options: &Options, readers: u64) -> Self {
-        let site = Site(root.to_owned());
+        let dir = TestDir(root.to_owned());
         let files = root.join("files");
         std::fs::create_dir(&files).expect("a directory");
         std::os::unix::fs::symlink(&files, root.join("linked")).expect("a link");
-        let old = options.open(site.cache()).expect("a new cache");
-        std::os::unix::fs::symlink(site.cache(), site.linked(true)).expect("a link");
-        for (key, value) in beginnings() {
+        let old = options.open(dir.cache()).expect("a new cache");
+        std::os::unix::fs::symlink(dir.cache(), dir.linked(true)).expect("a link");
+        for (key, value) in initial_entries() {
             old.put(&key, &value).expect("a put");
         }
         let writers = (0..WRITERS).map(Role::Writer);
         let roles = writers.chain((0..readers).map(Role::Reader));
-        let members = roles.map(|role| Member::start(role, &site, 1)).collect();
+        let members = roles.map(|role| Member::start(role, &dir, 1)).collect();
         Self {
             members,
-            site,
+            dir,
             old,
-            ledgers: (0..WRITERS).map(Ledger::new).collect(),
+            expected: (0..WRITERS).map(ExpectedState::new).collect(),
             done: Done::default(),
         }
     }
 
     /// Kills one of the processes, and has another take its place once all is found in order.
     pub(crate) fn kill_one(&mut self, random: &mut Random) {
-        let victim = self.choose(random);
-        let role = self.members[victim].role;
-        assert!(self.members[victim].child.is_alive(), "{role:?} gave up");
-        self.members[victim].child.kill();
+        let killed = self.choose(random);
+        let role = self.members[killed].role;
+        assert!(self.members[killed].child.is_alive(), "{role:?} gave up");
+        self.members[killed].child.kill();
         self.done.kills += 1;
-        self.others_go_on(victim);
+        self.assert_others_continue(killed);
         let next = match role {
-            Role::Writer(writer) => self.find_out(writer),
+            Role::Writer(writer) => self.check_killed_writer(writer),
             Role::Reader(_) => 0,
         };
-        self.members[victim] = Member::start(role, &self.site, next);
+        self.members[killed] = Member::start(role, &self.dir, next);
     }
 
     /// Anybody; two times of three, whoever holds the lock at this moment.
     fn choose(&self, random: &mut Random) -> usize {
-        let anybody = random.below(self.members.len() as u64) as usize;
+        let any = random.below(self.members.len() as u64) as usize;
         if random.below(3) == 0 {
-            return anybody;
+            return any;
         }
         let holder = self.old.stats().expect("the counters").writer;
         let mut members = self.members.iter();
         let holding = members.position(|member| Some(member.child.id()) == holder);
-        holding.unwrap_or(anybody)
+        holding.unwrap_or(any)
     }
 
     /// Stops one of the processes where it stands, for a while.
     pub(crate) fn stop_one(&mut self, random: &mut Random, pause: Duration) {
-        let victim = self.choose(random);
-        self.members[victim].child.stop();
+        let killed = self.choose(random);
+        self.members[killed].child.stop();
         std::thread::sleep(pause);
-        self.members[victim].child.wake();
+        self.members[killed].child.wake();
         self.done.stops += 1;
     }
 
     /// Everybody but the one that was killed writes on, soon.
-    fn others_go_on(&mut self, victim: usize) {
+    fn assert_others_continue(&mut self, killed: usize) {
         let began = Instant::now();
         let before: Vec<_> = self.members.iter().map(|one| one.log.read(NEXT)).collect();
         // Whoever takes the lock finishes what the kill has left half done.
         drop(self.old.writer().expect("the writer after a kill"));
         self.done.longest = self.done.longest.max(began.elapsed());
         for (which, member) in self.members.iter_mut().enumerate() {
-            let waits = which != victim && matches!(member.role, Role::Writer(_));
+            let waits = which != killed && matches!(member.role, Role::Writer(_));
             while waits && member.log.read(NEXT) == before[which] {
                 assert!(member.child.is_alive(), "{:?} gave up", member.role);
-                assert!(began.elapsed() < PATIENCE, "{:?} waits", member.role);
+                assert!(began.elapsed() < DEADLINE, "{:?} waits", member.role);
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
@@ -166,42 +168,42 @@ impl Crew {
     /// What a killed writer has left: all that it acknowledged, and nothing but what came next.
     /// Nobody else writes its keys, so they hold still while the others work. Returns the number of
     /// its next operation.
-    fn find_out(&mut self, writer: u64) -> u64 {
-        let found = self.found_of(writer);
-        let acknowledged = self.logbook_of(writer).read(NEXT).max(1);
-        let ledger = &mut self.ledgers[writer as usize];
-        while ledger.next < acknowledged {
-            ledger.advance();
+    fn check_killed_writer(&mut self, writer: u64) -> u64 {
+        let found = self.read_keys_of(writer);
+        let acknowledged = self.ack_log_of(writer).read(NEXT).max(1);
+        let expected = &mut self.expected[writer as usize];
+        while expected.next < acknowledged {
+            expected.advance();
         }
         // More may be known of an earlier kill: the one that took its place may have acknowledged
         // nothing before it was killed itself.
-        let before = ledger.clone();
-        while (&ledger.own, &ledger.tallies) != (&found.own, &found.tallies) {
-            ledger.advance();
+        let before = expected.clone();
+        while (&expected.own, &expected.tallies) != (&found.own, &found.tallies) {
+            expected.advance();
             assert!(
-                ledger.next <= before.next + BATCH,
+                expected.next <= before.next + BATCH,
                 "writer {writer} after {} operations: {}",
                 before.next,
                 differences(&found, &before)
             );
         }
-        self.done.unsaid += u64::from(ledger.next > before.next);
-        ledger.next
+        self.done.unacknowledged += u64::from(expected.next > before.next);
+        expected.next
     }
 
-    fn logbook_of(&self, writer: u64) -> &Logbook {
+    fn ack_log_of(&self, writer: u64) -> &AckLog {
         &self.members[writer as usize].log
     }
 
     /// What one writer's keys say, as an old handle and a new one see them.
-    fn found_of(&self, writer: u64) -> Found {
-        let fresh = MmapCache::open(self.site.cache()).expect("the cache");
+    fn read_keys_of(&self, writer: u64) -> Found {
+        let fresh = MmapCache::open(self.dir.cache()).expect("the cache");
         let found = listed(&fresh, writer);
         let by_old = listed(&self.old, writer);
         assert_eq!(by_old, found, "as an old handle sees it");
         for (key, &number) in &found.own {
             let value = self.old.get(key).expect("a look").expect("a listed key");
-            assert_eq!(Said::of(key, &value).number, number);
+            assert_eq!(ParsedValue::of(key, &value).number, number);
         }
         found
     }
@@ -214,11 +216,11 @@ impl Crew {
             assert_eq!(member.child.finish(), "done", "{:?}", member.role);
             match member.role {
                 Role::Writer(writer) => {
-                    let ledger = &mut self.ledgers[writer as usize];
-                    while ledger.next < member.log.read(NEXT) {
-                        ledger.advance();
+                    let expected = &mut self.expected[writer as usize];
+                    while expected.next < member.log.read(NEXT) {
+                        expected.advance();
                     }
-                    self.done.operations += ledger.next - 1;
+                    self.done.operations += expected.next - 1;
                     self.done.rebuilds += member.log.read(REBUILDS);
                 }
                 Role::Reader(_) => {
@@ -229,25 +231,33 @@ impl Crew {
                 }
             }
         }
-        self.all_is_there(&self.old);
-        self.all_is_there(&MmapCache::open(self.site.cache()).expect("the cache"));
-        self.leaves_nothing_behind();
+        self.assert_complete(&self.old);
+        self.assert_complete(&MmapCache::open(self.dir.cache()).expect("the cache"));
+        self.assert_no_leftovers();
         self.done
     }
 
     /// Contents, found in every way, are what the ledgers come to.
-    fn all_is_there(&self, cache: &MmapCache) {
+    fn assert_complete(&self, cache: &MmapCache) {
         let mut own = BTreeMap::new();
-        for ledger in &self.ledgers {
-            let found = listed_once(cache, ledger.writer).expect("a listing");
-            assert_eq!(found.tallies, ledger.tallies, "writer {}", ledger.writer);
-            assert!(found.own == ledger.own, "{}", differences(&found, ledger));
+        for expected in &self.expected {
+            let found = listed_once(cache, expected.writer).expect("a listing");
+            assert_eq!(
+                found.tallies, expected.tallies,
+                "writer {}",
+                expected.writer
+            );
+            assert!(
+                found.own == expected.own,
+                "{}",
+                differences(&found, expected)
+            );
             own.extend(found.own);
         }
         assert_eq!(cache.len(), own.len() as u64 + SHARED);
         for (key, number) in own {
             let entry = cache.entry(&key).expect("a look").expect("an entry");
-            assert_eq!(Said::of(&key, entry.value()).number, number);
+            assert_eq!(ParsedValue::of(&key, entry.value()).number, number);
             assert_eq!(cache.version(&key).expect("a look"), Some(entry.version()));
         }
         let keys: mmapcache::Result<Vec<_>> = cache.keys().expect("a listing").collect();
@@ -260,9 +270,9 @@ impl Crew {
     }
 
     /// What interrupted rebuilds and segments left is gone after a rebuild that is finished.
-    fn leaves_nothing_behind(&self) {
+    fn assert_no_leftovers(&self) {
         self.old.clear().expect("an empty cache");
-        let files = std::fs::read_dir(self.site.0.join("files")).expect("a directory");
+        let files = std::fs::read_dir(self.dir.0.join("files")).expect("a directory");
         let names: Vec<_> = files
             .map(|file| file.expect("a file").file_name())
             .collect();
@@ -285,7 +295,7 @@ fn listed(cache: &MmapCache, writer: u64) -> Found {
             Ok(found) => return found,
             Err(error) => assert!(matches!(error, Error::Superseded { .. }), "{error}"),
         }
-        assert!(began.elapsed() < PATIENCE, "no listing comes to its end");
+        assert!(began.elapsed() < DEADLINE, "no listing comes to its end");
     }
 }
 
@@ -294,25 +304,25 @@ fn listed_once(cache: &MmapCache, writer: u64) -> mmapcache::Result<Found> {
     let mut listing = Listing::default();
     for item in cache.iter()? {
         let (key, value) = item?;
-        listing.met(&key);
-        let said = Said::of(&key, &value);
+        listing.add(&key);
+        let parsed = ParsedValue::of(&key, &value);
         match owner(&key) {
             Some(owner) if owner == writer => {
-                let twice = own.insert(key, said.number);
+                let twice = own.insert(key, parsed.number);
                 assert_eq!(twice, None, "a key that is listed twice");
             }
             Some(_) => {}
             None => {
                 let (_, index) = parse_key(&key).expect("a key");
-                tallies[index as usize] = said.tallies[writer as usize];
+                tallies[index as usize] = parsed.tallies[writer as usize];
             }
         }
     }
-    listing.has_each_once();
+    listing.assert_each_once();
     Ok(Found { own, tallies })
 }
 
-fn differences(found: &Found, expected: &Ledger) -> String {
+fn differences(found: &Found, expected: &ExpectedState) -> String {
     let missing = |from: &BTreeMap<Vec<u8>, u64>, of: &BTreeMap<Vec<u8>, u64>| {
         let missing = of
             .iter()

@@ -79,7 +79,7 @@ impl Operation {
 
 /// What the operations of one writer come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ledger {
+pub(crate) struct ExpectedState {
     pub(crate) writer: u64,
     /// The number of the next operation.
     pub(crate) next: u64,
@@ -89,7 +89,7 @@ pub(crate) struct Ledger {
     pub(crate) tallies: [u64; SHARED as usize],
 }
 
-impl Ledger {
+impl ExpectedState {
     pub(crate) fn new(writer: u64) -> Self {
         let own = (0..STAYING).map(|key| (own_staying(writer, key), writer));
         Self {
@@ -102,11 +102,11 @@ impl Ledger {
 
     /// The ledger before the operation with this number.
     pub(crate) fn at(writer: u64, next: u64) -> Self {
-        let mut ledger = Self::new(writer);
-        while ledger.next < next {
-            ledger.advance();
+        let mut expected = Self::new(writer);
+        while expected.next < next {
+            expected.advance();
         }
-        ledger
+        expected
     }
 
     /// The number in the values of the next operation: it says whose it is, too.
@@ -154,7 +154,7 @@ pub(crate) fn own_passing(writer: u64, key: u64) -> Vec<u8> {
 ///
 /// # Panics
 ///
-/// Where it is no key of the ledgers.
+/// Where it is no key of the expected.
 pub(crate) fn owner(key: &[u8]) -> Option<u64> {
     match parse_key(key) {
         Some(("ours", _)) => None,
@@ -165,12 +165,12 @@ pub(crate) fn owner(key: &[u8]) -> Option<u64> {
 
 /// What a value says: the number of the operation that put it, and for shared keys the tallies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct ParsedValue {
     pub(crate) number: u64,
     pub(crate) tallies: [u64; WRITERS as usize],
 }
 
-impl Said {
+impl ParsedValue {
     pub(crate) fn writer(&self) -> u64 {
         self.number % WRITERS
     }
@@ -186,20 +186,20 @@ impl Said {
             Some(_) => (key.to_vec(), [0; WRITERS as usize]),
             None => parse_tallies(key, found),
         };
-        let said = Self {
+        let parsed = Self {
             number: number_of(&name, found),
             tallies,
         };
-        let right = owner(key).is_none_or(|owner| owner == said.writer());
+        let right = owner(key).is_none_or(|owner| owner == parsed.writer());
         let name = String::from_utf8_lossy(key);
-        assert!(right, "{name:?} was written by {}", said.writer());
-        said
+        assert!(right, "{name:?} was written by {}", parsed.writer());
+        parsed
     }
 }
 
 /// The value that a shared key gets.
-pub(crate) fn shared_value(key: &[u8], said: &Said) -> Vec<u8> {
-    value(&tallied(key, &said.tallies), said.number)
+pub(crate) fn shared_value(key: &[u8], parsed: &ParsedValue) -> Vec<u8> {
+    value(&tallied(key, &parsed.tallies), parsed.number)
 }
 
 /// A shared key with its tallies, which stand before the rest of its value.
@@ -225,7 +225,7 @@ fn parse_tallies(key: &[u8], found: &[u8]) -> (Vec<u8>, [u64; WRITERS as usize])
 }
 
 /// Every key that always exists, with the value that it begins with.
-pub(crate) fn beginnings() -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn initial_entries() -> Vec<(Vec<u8>, Vec<u8>)> {
     let own = (0..STAYING * WRITERS).map(|number| {
         let key = staying(number).into_bytes();
         let first = value(&key, number % WRITERS);
@@ -233,7 +233,7 @@ pub(crate) fn beginnings() -> Vec<(Vec<u8>, Vec<u8>)> {
     });
     let ours = (0..SHARED).map(|number| {
         let key = shared(number).into_bytes();
-        let nothing = Said {
+        let nothing = ParsedValue {
             number: 0,
             tallies: [0; WRITERS as usize],
         };
