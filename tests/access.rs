@@ -369,7 +369,7 @@ fn open_cache_follows_no_foreign_file() {
             let holds = |cache: &MmapCache| {
                 assert_eq!(cache.len(), model.len() as u64);
                 for (i, value) in &model {
-                    let found = cache.get(&i.to_le_bytes()).expect("a look");
+                    let found = cache.get(&i.to_le_bytes()).expect("a lookup");
                     assert_eq!(found.as_ref(), Some(value), "{trap:?} at {name}");
                 }
             };
@@ -462,7 +462,7 @@ impl Neighbour {
         let cache = cache.unwrap_or_else(|error| panic!("{:?}: {error}", self.path));
         assert_eq!(cache.len(), self.model.len() as u64);
         for (i, value) in &self.model {
-            let found = cache.get(&i.to_le_bytes()).expect("a look");
+            let found = cache.get(&i.to_le_bytes()).expect("a lookup");
             assert_eq!(found.as_ref(), Some(value), "{:?}", self.path);
         }
         let report = cache.verify().run().expect("a report");

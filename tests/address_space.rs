@@ -49,7 +49,7 @@ fn limited(part: &Part) {
     }
     for i in 0..entries {
         assert_eq!(
-            cache.get(&i.to_le_bytes()).expect("a look"),
+            cache.get(&i.to_le_bytes()).expect("a lookup"),
             Some(vec![7; 50])
         );
     }

@@ -117,7 +117,7 @@ fn colliding_keys_bounded_to_one_region() {
             cache.put(&[2, i as u8], b"ordinary").expect("a put");
         }
         for i in 0..put {
-            let found = cache.get(&collider::key(seed, i)).expect("a look");
+            let found = cache.get(&collider::key(seed, i)).expect("a lookup");
             assert_eq!(found.as_deref(), Some(&i.to_le_bytes()[..]));
         }
         assert!(shape(&cache).disk < full.disk + (1 << 20));

@@ -1,7 +1,6 @@
-//! Files of a cache, damaged in every way that one byte, one page or one file can be; and every
-//! public operation on them.
+//! Changes any byte, page or file of a cache, and runs every public operation on it.
 //!
-//! What is allowed then is the right answer, a miss, or an error that says what is damaged.
+//! Allowed are the correct answer, a miss, or an error that says what is damaged.
 
 mod corruption;
 #[path = "corruption/runner.rs"]
@@ -16,19 +15,19 @@ use corruption::layout::header;
 use corruption::mutation::{Change, Mutation};
 use corruption::mutation_lists as lists;
 use corruption::sample_cache::{KindCounts, SampleCache, scratch};
-use runner::{Runner, Timing, without_a_case};
+use runner::{Runner, Timing, between_cases};
 
-/// How many steps the soaks take at once through their lists: one, or as the environment says. Odd
-/// numbers come by mutations with and without repaired checksums alike.
+/// The stride of the soaks through their lists: one, or as the environment says. An odd stride
+/// meets mutations with and without repaired checksums alike.
 fn soak_stride() -> usize {
     let stride = std::env::var("MMAPCACHE_DAMAGE_STRIDE");
     stride.map_or(1, |stride| stride.parse().expect("a number"))
 }
 
-// The sample is small and has every kind of entry.
+// Other tests of this file prove nothing about a kind of entry that the sample lacks.
 #[test]
 fn sample_has_every_entry_kind() {
-    let sample = without_a_case(SampleCache::make);
+    let sample = between_cases(SampleCache::make);
     let counts = KindCounts::of(&sample);
     assert!(counts.missing().is_empty(), "{counts:?}");
     assert!(
@@ -75,7 +74,7 @@ fn unchanged_sample_is_valid() {
     }
 }
 
-// Mutations repair checksums to those that the engine computes.
+// A wrong repair would be rejected as damage and would test nothing.
 #[test]
 fn repaired_checksums_match_the_engine() {
     let sample = sample();
@@ -92,15 +91,15 @@ fn repaired_checksums_match_the_engine() {
     assert!(image == sample.image);
 }
 
-/// Tries every `stride`-th mutation of a list, by turns on closed files, under open handles and
-/// after a repair.
+/// Tries every `stride`-th mutation of a list, in turn on closed files, under open handles and
+/// before a repair.
 fn sweep(what: &str, list: fn(&SampleCache) -> Vec<Mutation>, stride: usize) {
-    let mutations = without_a_case(|| list(sample()));
+    let mutations = between_cases(|| list(sample()));
     let mut runner = Runner::default();
     for (turn, mutation) in mutations.iter().step_by(stride).enumerate() {
         let timings = match mutation.change.is_in_place() {
             true => &[Timing::Closed, Timing::Open, Timing::Repaired][..],
-            // What is mapped is not cut, nor exchanged for something else.
+            // A mapped file is never truncated or replaced.
             false => &[Timing::Closed, Timing::Repaired],
         };
         let timing = timings[turn % timings.len()];
@@ -109,9 +108,9 @@ fn sweep(what: &str, list: fn(&SampleCache) -> Vec<Mutation>, stride: usize) {
     runner.finish(what);
 }
 
-/// The same for mutations that are applied together, on the files as a killed writer leaves them.
+/// The same for mutations that are applied together, on files as a killed writer leaves them.
 fn sweep_together(what: &str, stacks: impl Iterator<Item = Vec<Mutation>>) {
-    let (mut runner, live) = (Runner::default(), without_a_case(|| sample().live()));
+    let (mut runner, live) = (Runner::default(), between_cases(|| sample().live()));
     for (turn, stack) in stacks.enumerate() {
         let timing = if turn % 3 == 2 {
             Timing::Repaired
@@ -153,7 +152,7 @@ fn zeroed_blocks_cost_their_contents() {
     sweep("zeros", lists::zeros, 7);
 }
 
-// A file that was replaced by another one, or by none, is noticed.
+// A file that was replaced by another one, or removed, is noticed.
 #[test]
 fn replaced_files_never_pass() {
     sweep("files", lists::files, 1);
@@ -164,7 +163,7 @@ fn boundary_values_never_mislead() {
     sweep("words", lists::words, 67);
 }
 
-// No value on an edge passes in a word of the header.
+// No boundary value passes in a word of the header.
 #[test]
 fn header_boundary_values_never_pass() {
     sweep("words of the header", lists::header_words, 5);
@@ -187,7 +186,7 @@ fn forged_heap_places_never_pass() {
     sweep("places", lists::places, 13);
 }
 
-/// The heap seems to end in the last of 65,536 segments: nobody looks for all of them.
+/// The heap seems to end in the last of 65,536 segments: no operation opens them all.
 #[test]
 fn oversized_header_stalls_no_operation() {
     let mut runner = Runner::default();
@@ -211,7 +210,7 @@ fn oversized_header_stalls_no_operation() {
 fn forged_redo_record_loses_nothing() {
     sweep_together(
         "redo records",
-        without_a_case(|| lists::redo_records(sample()))
+        between_cases(|| lists::redo_records(sample()))
             .into_iter()
             .step_by(7),
     );
@@ -253,7 +252,7 @@ fn soak_forged_words_never_pass() {
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_forged_redo_records_lose_nothing() {
-    let records = without_a_case(|| lists::redo_records(sample()));
+    let records = between_cases(|| lists::redo_records(sample()));
     sweep_together("redo records", records.into_iter().step_by(soak_stride()));
     sweep_together("several at once", stacks(20_000).step_by(soak_stride()));
 }

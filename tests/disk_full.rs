@@ -84,7 +84,7 @@ impl Judge {
             self.model.insert(key.clone(), value);
             self.deletions = 0;
         }
-        let found = self.cache.get(&key).expect("a look");
+        let found = self.cache.get(&key).expect("a lookup");
         assert_eq!(found.as_ref(), self.model.get(&key));
     }
 
@@ -95,7 +95,7 @@ impl Judge {
             Some(found) => assert_eq!(found, self.model.remove(key).is_some()),
             None => assert!(self.deletions > RESERVED, "deleting works on a full disk"),
         }
-        let found = self.cache.get(key).expect("a look");
+        let found = self.cache.get(key).expect("a lookup");
         assert_eq!(found.as_ref(), self.model.get(key));
     }
 
@@ -123,7 +123,7 @@ impl Judge {
             .collect();
         assert_eq!(listed, self.model);
         for (key, value) in &self.model {
-            assert_eq!(self.cache.get(key).expect("a look").as_ref(), Some(value));
+            assert_eq!(self.cache.get(key).expect("a lookup").as_ref(), Some(value));
         }
         let report = self.cache.verify().run().expect("a report");
         assert!(report.is_clean(), "{:?}", report.problems);
@@ -173,7 +173,7 @@ impl Judge {
         let mut reader = self.options.clone();
         let reader = reader.read_only(true).open(&self.path).expect("a reader");
         for (key, value) in &self.model {
-            assert_eq!(reader.get(key).expect("a look").as_ref(), Some(value));
+            assert_eq!(reader.get(key).expect("a lookup").as_ref(), Some(value));
         }
     }
 
@@ -319,7 +319,7 @@ fn splits(part: &Part) {
         next += 1;
     }
     for i in 0..next {
-        assert!(cache.get(&key(i)).expect("a look").is_some(), "{i}");
+        assert!(cache.get(&key(i)).expect("a lookup").is_some(), "{i}");
     }
     say((cache.stats().expect("numbers").slots - before) / 16);
 }
@@ -346,7 +346,7 @@ const ZEROS: u64 = 200;
 
 fn assert_zeros(cache: &MmapCache) {
     for i in 0..ZEROS {
-        let found = cache.get(&key(i)).expect("a look");
+        let found = cache.get(&key(i)).expect("a lookup");
         assert_eq!(found, Some(zeros(i)), "{i}");
     }
 }
@@ -356,7 +356,7 @@ fn reads_later(part: &Part) {
     let cache = Options::new().read_only(true).open(&part.path);
     let cache = cache.expect("a reader");
     for i in [0, ZEROS - 1] {
-        assert_eq!(cache.get(&key(i)).expect("a look"), Some(zeros(i)));
+        assert_eq!(cache.get(&key(i)).expect("a lookup"), Some(zeros(i)));
     }
     say("opened");
     assert_eq!(hear().as_deref(), Some("read"));
@@ -538,7 +538,7 @@ fn deleting_oldest_entries_makes_room() {
     }
     assert_eq!(cache.len(), next - 300);
     for i in 300..full {
-        let found = cache.get(&key(i)).expect("a look");
+        let found = cache.get(&key(i)).expect("a lookup");
         assert_eq!(found, Some(vec![i as u8; 20_000]), "{i}");
     }
     let report = cache.verify().run().expect("a report");
@@ -569,7 +569,7 @@ fn disk_full_of_dead_bytes_accepts() {
         drop(writer);
         assert_eq!(cache.len(), entries);
         for i in 19 * entries..20 * entries {
-            let found = cache.get(&key(i % entries)).expect("a look");
+            let found = cache.get(&key(i % entries)).expect("a lookup");
             assert_eq!(found, Some(vec![i as u8; len]));
         }
         let report = cache.verify().run().expect("a report");
@@ -604,7 +604,7 @@ fn clear_empties_a_full_disk() {
             assert_eq!(cache.len(), entries - deleted, "{kind:?}");
             cache.clear().expect("clearing a full disk");
             assert_eq!(cache.len(), 0);
-            assert_eq!(cache.get(&key(entries - 1)).expect("a look"), None);
+            assert_eq!(cache.get(&key(entries - 1)).expect("a lookup"), None);
             let report = cache.verify().run().expect("a report");
             assert!(report.is_clean(), "{:?}", report.problems);
             volume.make_room();
@@ -703,7 +703,10 @@ fn failed_creation_leaves_nothing() {
         let many = (0..200_000_u64).map(|i| Ok::<_, Error>((key(i), [0; 100])));
         let error = cache.atomic_rebuild(many).expect_err("no room");
         assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
-        assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+        assert_eq!(
+            cache.get(b"k").expect("a lookup").as_deref(),
+            Some(&b"v"[..])
+        );
         assert_eq!(volume.listing().len(), 4, "{:?}", volume.listing());
     }
 }
@@ -760,7 +763,7 @@ fn exhausted_inodes_are_disk_full() {
     );
     assert!(full.to_string().contains("another file"), "{full}");
     for i in 0..put {
-        let found = cache.get(&key(i)).expect("a look");
+        let found = cache.get(&key(i)).expect("a lookup");
         assert_eq!(found, Some(vec![1; 3_000]), "{i}");
     }
     assert!(cache.delete(&key(0)).expect("deleting works"));

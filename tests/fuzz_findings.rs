@@ -1,4 +1,4 @@
-//! What the fuzzers found, each as a test of its own.
+//! Findings of the fuzzers, each as a test of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod corruption;
@@ -10,7 +10,7 @@ use corruption::sample_cache::{SampleCache, scratch};
 use mmapcache::inspect::Overview;
 use mmapcache::{Error, MmapCache, Options};
 
-/// A cache whose files were changed, open for writing.
+/// Writes out changed files and opens the cache for writing.
 fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
     let dir = scratch();
     let path = dir.path().join("cache");
@@ -19,8 +19,7 @@ fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
     (dir, cache)
 }
 
-/// Puts so many keys that every region is replaced, and looks whether each is there that was
-/// acknowledged.
+/// Puts enough keys to replace every region, and asserts that each acknowledged one is present.
 fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
     let key = |number: u32| format!("acknowledged {number}").into_bytes();
     for number in 0..200 {
@@ -38,7 +37,7 @@ fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
     assert!(report.is_clean(), "{context}: {:?}", report.problems);
 }
 
-// A region whose header claims the hashes of others does not take their place.
+// A region whose header claims the hashes of other regions does not replace them.
 #[test]
 fn forged_region_depth_loses_no_key() {
     let sample = SampleCache::make().live();
@@ -80,22 +79,22 @@ fn overview_reports_missing_segments_once() {
     );
 }
 
-// An entry that the roster does not know is not lost when the table grows.
+// An entry that the roster does not name is not lost when the table grows.
 #[test]
 fn unlisted_entry_survives_table_growth() {
     const HOLE: u32 = 1 << 31;
     let sample = SampleCache::make().live();
     let slots = layout::slots(sample.image.bytes(""));
     let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
-    // A hole, and the slot of another entry.
+    // A free-list entry, and the slot of another entry.
     for (slot, other) in entries.iter().zip(entries.iter().skip(1)) {
         let slot_number = other.region as u32 * 16 + other.index as u32;
         for value in [HOLE, slot_number] {
             let mut image = sample.image.clone();
             let position = FIRST_POSITION + 4 * slot.position as usize;
             set_u32(image.bytes_mut(".roster").unwrap(), position, value);
-            // Regions that think they are empty are never split: the table is enlarged instead,
-            // and that goes by the roster.
+            // Regions that seem empty are never split: the table is enlarged instead, by the
+            // roster.
             let index = image.bytes_mut("").unwrap();
             let geometry = Geometry::of(index);
             for region in slots.iter().map(|slot| geometry.region(slot.region)) {
@@ -115,7 +114,7 @@ fn unlisted_entry_survives_table_growth() {
     }
 }
 
-// A check does not wait at every corrupt entry for a writer that was killed.
+// A check of a corrupt cache does not wait at every entry for a writer that was killed.
 #[test]
 fn check_ignores_killed_writers() {
     let dir = scratch();
@@ -134,7 +133,7 @@ fn check_ignores_killed_writers() {
     let began = std::time::Instant::now();
     let report = cache.verify().run().unwrap();
     assert!(report.problem_count >= 3_000, "{}", report.problem_count);
-    // With ten milliseconds at each it would be thirty seconds.
+    // With ten milliseconds for each entry it would take thirty seconds.
     assert!(
         began.elapsed() < std::time::Duration::from_secs(10),
         "{:?}",
@@ -142,7 +141,7 @@ fn check_ignores_killed_writers() {
     );
 }
 
-// A heap is not put where the other files of its cache belong.
+// An open refuses a heap path that is the name of another file of the cache.
 #[test]
 fn heap_path_avoids_own_files() {
     let cases = [
@@ -151,7 +150,7 @@ fn heap_path_avoids_own_files() {
         ("cache", "cache.roster"),
         ("cache", "cache.roster.new"),
         ("cache", "cache.lock"),
-        // Segments are numbered: the third would be the index.
+        // Segments are numbered: the third would have the index's name.
         ("cache.2", "cache"),
     ];
     for (index, heap) in cases {
@@ -167,7 +166,7 @@ fn heap_path_avoids_own_files() {
     }
 }
 
-// A listing of a corrupt cache does not say that the cache was rebuilt.
+// A listing of a corrupt cache does not report that the cache was rebuilt.
 #[test]
 fn corrupt_listing_is_not_superseded() {
     let mut image = SampleCache::make().live().image;

@@ -26,7 +26,7 @@ fn holds(path: &Path, options: &Options, count: u32) {
     let cache = options.open(path).expect("a cache");
     assert_eq!(cache.len(), u64::from(count));
     for i in 0..count {
-        let value = cache.get(&i.to_le_bytes()).expect("a look");
+        let value = cache.get(&i.to_le_bytes()).expect("a lookup");
         assert_eq!(value, Some(vec![i as u8; 200]));
     }
 }

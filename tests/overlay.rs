@@ -54,12 +54,12 @@ fn follows(part: &Part) {
     keys.extend((0..ENTRIES).map(u32::to_le_bytes));
     let seen = |round: u32| {
         let got = (0..ENTRIES)
-            .all(|i| cache.get(&i.to_le_bytes()).expect("a look") == Some(value(i, round)));
+            .all(|i| cache.get(&i.to_le_bytes()).expect("a lookup") == Some(value(i, round)));
         let mut many = 0;
         let each = |i: usize, found: Option<&[u8]>| {
             many += u32::from(found == Some(&value(i as u32, round)[..]));
         };
-        cache.get_many(&keys, each).expect("a look");
+        cache.get_many(&keys, each).expect("a lookup");
         let mut listed = 0;
         for item in cache.iter().expect("a listing") {
             let (key, found) = item.expect("an item");
@@ -123,7 +123,7 @@ fn sees_appended_records(part: &Part) {
     let (first, second) = (reader(&part.path, hour), reader(&part.path, hour));
     for cache in [&first, &second] {
         assert_eq!(
-            cache.get(&0_u32.to_le_bytes()).expect("a look"),
+            cache.get(&0_u32.to_le_bytes()).expect("a lookup"),
             Some(value(0, 0))
         );
     }
@@ -132,7 +132,7 @@ fn sees_appended_records(part: &Part) {
     for round in 1..4 {
         write(&writer, round);
         for i in 0..ENTRIES {
-            let found = first.get(&i.to_le_bytes()).expect("a look");
+            let found = first.get(&i.to_le_bytes()).expect("a lookup");
             assert_eq!(found, Some(value(i, round)), "round {round}");
         }
     }
@@ -178,16 +178,16 @@ fn sees_appended_labels(part: &Part) {
         .read_only(true)
         .staleness_check_interval(Duration::from_secs(3_600));
     let reader = Labels::open_with(&part.path, &options).expect("a reader");
-    assert!(reader.get("label 0").expect("a look").is_some());
+    assert!(reader.get("label 0").expect("a lookup").is_some());
     let labels = Labels::open(&part.path).expect("a writer");
     for i in 0..2_000 {
         let label = format!("label {i}");
         let id = labels.get_or_intern(&label).expect("an id");
         assert_eq!(
-            reader.resolve(id).expect("a look"),
+            reader.resolve(id).expect("a lookup"),
             Some(label.clone().into_bytes())
         );
-        assert_eq!(reader.get(&label).expect("a look"), Some(id));
+        assert_eq!(reader.get(&label).expect("a lookup"), Some(id));
     }
     say("done");
 }
@@ -237,5 +237,8 @@ fn fuse_needs_a_voucher() {
         .open(fuse.path().join("cache"));
     let cache = cache.expect("a cache, by its caller's word");
     cache.put(b"k", b"v").expect("a put");
-    assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+    assert_eq!(
+        cache.get(b"k").expect("a lookup").as_deref(),
+        Some(&b"v"[..])
+    );
 }

@@ -144,7 +144,7 @@ fn handles_show_one_short_line() {
     texts.check(&overview.sealed.expect("a header"));
     let anatomy = Anatomy::open(&path, None).expect("an anatomy");
     texts.check(&anatomy);
-    let segment = anatomy.segment(0).expect("a look").expect("a segment");
+    let segment = anatomy.segment(0).expect("a lookup").expect("a segment");
     let mut records = segment.records();
     assert!(records.next().is_some());
     texts.check(&records);
@@ -183,7 +183,7 @@ fn dictionaries_show_one_short_line() {
         checked: 0,
     };
     let cached = CachedDict::new(files.clone());
-    assert!(cached.get("secret").expect("a look").is_some());
+    assert!(cached.get("secret").expect("a lookup").is_some());
     let local = LocalDict::<String>::new();
     local.insert("secret", "secret".into()).expect("an item");
     texts.check(&files);

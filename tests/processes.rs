@@ -88,19 +88,19 @@ fn processes_see_each_others_puts() {
     assert_eq!(other.ask("get after"), "2");
     assert_eq!(other.ask("put theirs 3"), "done");
     assert_eq!(
-        cache.get(b"theirs").expect("a look").as_deref(),
+        cache.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
     let fresh = MmapCache::open(&scratch.path).expect("the cache");
     assert_eq!(
-        fresh.get(b"theirs").expect("a look").as_deref(),
+        fresh.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
 
     assert_eq!(other.ask("open again"), "done");
     assert_eq!(other.ask("list"), "after before theirs");
     assert_eq!(other.ask("delete before"), "true");
-    assert_eq!(cache.get(b"before").expect("a look"), None);
+    assert_eq!(cache.get(b"before").expect("a lookup"), None);
     assert!(cache.delete(b"theirs").expect("a deletion"));
     assert_eq!(other.ask("get theirs"), "absent");
     assert_eq!(other.ask("list"), "after");
@@ -121,7 +121,7 @@ fn alternating_processes_see_every_change() {
         let long = "t".repeat(turn % 900 + 1);
         assert_eq!(other.ask(&format!("put {theirs} {long}")), "done");
         assert_eq!(
-            cache.get(theirs.as_bytes()).expect("a look"),
+            cache.get(theirs.as_bytes()).expect("a lookup"),
             Some(long.into())
         );
         let counts = format!("{} {}", cache.len(), cache.change_count());
@@ -222,7 +222,7 @@ fn concurrent_processes_lose_no_increment() {
     for said in writers.map(Child::finish) {
         println!("{said}");
     }
-    let end = cache.get(b"counter").expect("a look").expect("a counter");
+    let end = cache.get(b"counter").expect("a lookup").expect("a counter");
     assert_eq!(count_in(&end), 4 * EACH);
     assert!(versions > 10, "the reader saw {versions} versions only");
 }
@@ -330,7 +330,7 @@ fn tells_its_versions(part: &Part) {
             let items = cache.iter().expect("a listing");
             writer.atomic_rebuild(items).expect("a rebuild");
         }
-        let before = cache.version(key.as_bytes()).expect("a look");
+        let before = cache.version(key.as_bytes()).expect("a lookup");
         let version = cache.put(key.as_bytes(), &[7; 50]).expect("a put");
         assert!(before.is_none_or(|before| before < version));
         versions.push(version.as_nanos());
@@ -462,14 +462,14 @@ fn second_writer_in_thread_is_refused() {
         ));
         assert!(matches!(handle.clear(), Err(Error::WriterHeld { .. })));
         assert_eq!(
-            handle.get(b"key").expect("a look").as_deref(),
+            handle.get(b"key").expect("a lookup").as_deref(),
             Some(&b"1"[..])
         );
     }
     drop(writer);
     second.put(b"key", b"3").expect("a put");
     assert_eq!(
-        cache.get(b"key").expect("a look").as_deref(),
+        cache.get(b"key").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
 }
@@ -530,7 +530,7 @@ fn threads_exclude_each_other() {
             scope.spawn(move || add(cache));
         }
     });
-    let end = first.get(b"counter").expect("a look").expect("a counter");
+    let end = first.get(b"counter").expect("a lookup").expect("a counter");
     assert_eq!(count_in(&end), 4 * EACH);
 }
 
@@ -553,7 +553,7 @@ fn held_writer_times_out_others() {
     assert_eq!(other.ask("put theirs 3"), "done");
     assert_eq!(other.ask("delete mine"), "true");
     assert_eq!(
-        cache.get(b"theirs").expect("a look").as_deref(),
+        cache.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
     other.finish();

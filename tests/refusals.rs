@@ -74,7 +74,7 @@ fn prepare(path: &Path) -> Model {
 fn holds(cache: &MmapCache, model: &Model) {
     assert_eq!(cache.len(), model.len() as u64);
     for (key, value) in model {
-        assert_eq!(cache.get(key).expect("a look").as_ref(), Some(value));
+        assert_eq!(cache.get(key).expect("a lookup").as_ref(), Some(value));
         let entry = cache.entry(key).expect("no damage").expect("an entry");
         assert_eq!(entry.value(), value);
     }
@@ -101,8 +101,8 @@ fn read_only_place(path: &Path, model: &Model, why: std::io::ErrorKind) {
     let before = listing(dir);
     let reader = Options::new().read_only(true).open(path).expect("a reader");
     holds(&reader, model);
-    assert_eq!(reader.get(b"absent").expect("a look"), None);
-    assert!(reader.contains(&key(1)).expect("a look"));
+    assert_eq!(reader.get(b"absent").expect("a lookup"), None);
+    assert!(reader.contains(&key(1)).expect("a lookup"));
     reader.stats().expect("numbers");
     reader.disk_usage().expect("numbers");
     assert!(matches!(
@@ -724,7 +724,7 @@ fn failed_sync_stays_reported() {
         let still = segments(dir.path());
         assert!(there.iter().all(|name| still.contains(name)));
         for (key, value) in &model {
-            assert_eq!(after.get(key).expect("a look").as_ref(), Some(value));
+            assert_eq!(after.get(key).expect("a lookup").as_ref(), Some(value));
         }
         // A heap of its own ends it.
         after.clear().expect("a new heap");

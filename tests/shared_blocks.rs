@@ -52,7 +52,7 @@ fn overwrites(part: &Part) {
             Err(error) => panic!("{error:?}"),
         }
         let expected = if outcome_is_new(&cache, at) { 2 } else { 1 };
-        assert!(at == 0 || cache.get(&key(at)).expect("a look") == Some(vec![expected; 1000]));
+        assert!(at == 0 || cache.get(&key(at)).expect("a lookup") == Some(vec![expected; 1000]));
         if i % 500 == 499 {
             match cache.flush() {
                 Ok(()) | Err(Error::DiskFull { .. }) => {}
@@ -73,7 +73,7 @@ fn overwrites(part: &Part) {
 fn outcome_is_new(cache: &MmapCache, at: u64) -> bool {
     cache
         .get(&key(at))
-        .expect("a look")
+        .expect("a lookup")
         .is_some_and(|value| value[0] == 2)
 }
 

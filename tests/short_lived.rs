@@ -109,7 +109,7 @@ fn assert_whole(scratch: &Scratch) {
     assert!(report.is_clean(), "{:?}", report.problems);
     assert_eq!(cache.len(), ENTRIES);
     for number in 0..ENTRIES {
-        let found = cache.get(&number.to_le_bytes()).expect("a look");
+        let found = cache.get(&number.to_le_bytes()).expect("a lookup");
         assert_eq!(found.expect("an entry").len(), VALUE);
     }
 }

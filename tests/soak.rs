@@ -62,7 +62,7 @@ fn opens(part: &Part) {
     let began = Instant::now();
     let cache = MmapCache::open(&part.path).expect("the cache");
     let opening = began.elapsed();
-    let found = cache.get(&key(part.numbers[0])).expect("a look");
+    let found = cache.get(&key(part.numbers[0])).expect("a lookup");
     let looked = began.elapsed() - opening;
     assert_eq!(found, Some(value(part.numbers[0])));
     say(format!("{} {}", opening.as_micros(), looked.as_micros()));
@@ -75,7 +75,7 @@ fn grow(count: u64) -> Duration {
     fill(&cache, count);
     let began = Instant::now();
     for number in 0..count {
-        let found = cache.get(&key(number)).expect("a look");
+        let found = cache.get(&key(number)).expect("a lookup");
         assert_eq!(found, Some(value(number)), "{number}");
     }
     println!("read back in {:?}", began.elapsed());
@@ -230,7 +230,7 @@ fn replace_in_turn(options: &Options, pairs: u64, entries: u64) -> (u64, u64) {
     stays_small(&after.0, &before.0);
     assert_eq!(cache.len(), entries);
     assert!((pairs..pairs + entries).all(|number| {
-        let found = cache.get(&key(number)).expect("a look");
+        let found = cache.get(&key(number)).expect("a lookup");
         found == Some(value(number))
     }));
     (before.0.slots, after.0.slots)
@@ -255,7 +255,7 @@ fn time_of_misses(cache: &MmapCache) -> Duration {
     let began = Instant::now();
     let found = keys
         .iter()
-        .filter(|key| cache.contains(key).expect("a look"));
+        .filter(|key| cache.contains(key).expect("a lookup"));
     assert_eq!(found.count(), 0);
     began.elapsed()
 }

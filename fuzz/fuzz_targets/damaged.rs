@@ -1,5 +1,5 @@
-//! Any damage to any file of a real cache, its checksums repaired half of the time; then every public
-//! operation, from outside and inside, on new handles and on one that was open before.
+//! Changes any files of a real cache, with the checksums repaired half of the time; then runs every
+//! public operation, on new handles and on one that was open before.
 #![no_main]
 
 #[path = "../../tests/corruption/mod.rs"]
@@ -13,11 +13,11 @@ use corruption::mutation::{Change, Choices, Mutation};
 use corruption::sample_cache::{SampleCache, scratch};
 use libfuzzer_sys::fuzz_target;
 
-/// Changes of one input: beyond them there is little left to believe.
+/// Changes of one input: after more of them every key is affected, and nothing can be checked.
 const MOST: usize = 6;
 
-/// From this first byte on an input changes one byte of one file: then each listing must be exactly
-/// what was put, or have an error.
+/// An input whose first byte is at least this changes one byte of one file: then each listing must
+/// be exactly what was put, or have an error.
 const ONE_BYTE: u8 = 0xc0;
 
 /// The same in every run.
@@ -64,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Any change of any byte of any file.
+/// Flips any bits of any byte of any file.
 fn one_byte(choices: &mut Choices<'_>, sample: &SampleCache) -> Mutation {
     let files: Vec<_> = sample.image.files().collect();
     let (suffix, bytes) = files[choices.below(files.len())];

@@ -1,5 +1,5 @@
-//! Words of the index that no checksum covers (header words, directory, region headers, controls,
-//! links, bodies) and entries of the roster, set to values that could be true, or to anything; then
+//! Sets words of the index that no checksum covers (header words, directory, region headers,
+//! control bytes, links, bodies) and entries of the roster to plausible values or to any; then runs
 //! every public operation.
 #![no_main]
 
@@ -50,15 +50,15 @@ fuzz_target!(|data: &[u8]| {
     Checker::new(sample, &affected, &done).check_all(&path);
 });
 
-/// What a word is for, and where the words are that are for the same.
+/// A purpose of words, and where all words with this purpose are.
 struct Kind {
     suffix: &'static str,
-    /// Of the first one.
+    /// Offset of the first one.
     at: usize,
-    /// From one to the next.
+    /// Distance from one to the next.
     stride: usize,
     count: usize,
-    /// Bytes of each: 1, 4 or 8.
+    /// Width of each in bytes: 1, 4 or 8.
     width: usize,
 }
 
@@ -112,7 +112,7 @@ fn regions(index: &[u8], geometry: Geometry) -> usize {
     (index.len() - geometry.regions_at()) / geometry.region_bytes()
 }
 
-/// Sets one, and says so in `done`, for whoever has to read a finding.
+/// Sets one field, and describes the change in `done` for the message of a finding.
 fn set_a_field(image: &mut Image, choices: &mut Choices<'_>, done: &mut String) {
     let kind = Kind::choose(image, choices);
     let (to, like) = (kind.place(choices), kind.place(choices));
@@ -135,7 +135,7 @@ fn set_a_field(image: &mut Image, choices: &mut Choices<'_>, done: &mut String) 
         6 => u64::MAX >> (choices.byte() % 64),
         _ => choices.word(),
     };
-    // An inode or a boot of its own would only lead to a recovery, each time.
+    // Another inode or boot id would only lead to a recovery, each time.
     if kind.suffix.is_empty() && (448..472).contains(&to.start) {
         return;
     }

@@ -1,5 +1,5 @@
-//! A cache that is created with any options and geometry, under any name, and opened with any others:
-//! what is possible works, and what is not is refused in the words of its own error.
+//! Creates a cache with any options and geometry under any name, and opens it with any others: what
+//! is possible works, and the rest is refused with its own error.
 #![no_main]
 
 use std::ffi::OsStr;
@@ -44,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A number for an option: often a good one.
+/// A number for an option, often a valid one.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Number {
     pick: u8,
@@ -83,7 +83,7 @@ impl Wish {
         self.switches >> switch & 1 == 1
     }
 
-    /// Rarely: most caches are created, and written to.
+    /// Rarely: most caches are created and written.
     fn read_only(&self) -> bool {
         self.has(0) && self.has(1)
     }
@@ -119,7 +119,7 @@ impl Wish {
         self.max_entries.map(|n| n.of(&[0, 1, 20, 1_000]))
     }
 
-    /// Room is really made for as many entries, so they are few; or more than any disk holds.
+    /// The engine reserves room for as many entries, so they are few; or more than any disk holds.
     fn capacity(&self) -> u64 {
         let asked = self.capacity.of(&[0, 1, 100, 2_000]);
         let region = u64::from(self.region_slots().unwrap_or(512))
@@ -131,13 +131,13 @@ impl Wish {
         }
     }
 
-    /// Entries that a table of this geometry can have.
+    /// Returns the most entries that a table of this geometry can have.
     fn most_entries(&self) -> u64 {
         let slots = u64::from(self.region_slots().unwrap_or(512));
         slots << (u32::from(self.directory_bits) % 21)
     }
 
-    /// Whether the geometry is one that a cache can have, by the setters' documentation.
+    /// Whether the setters' documentation allows the geometry.
     fn is_possible(&self) -> bool {
         let slots = self.region_slots().unwrap_or(512);
         let inline = self.inline_key().unwrap_or(24);
@@ -213,7 +213,7 @@ impl Wish {
     }
 }
 
-/// The name of a cache, most often a plain one.
+/// The name of a cache, usually a plain one.
 #[derive(Arbitrary, Debug)]
 struct Name {
     odd: u8,
@@ -236,7 +236,7 @@ impl Name {
             204 => b"c.new".to_vec(),
             205 => b"c.heap.1".to_vec(),
             206..226 => vec![b'n'; usize::from(self.long)],
-            // Without a slash: nothing is to be made elsewhere.
+            // Without a slash: all files stay in the directory.
             _ => self
                 .raw
                 .iter()
@@ -246,7 +246,7 @@ impl Name {
     }
 }
 
-/// Creates a cache; none where that was rightly refused.
+/// Creates a cache; `None` if that was refused correctly.
 fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
     let allowed = (wish.create() || wish.create_new()) && !wish.read_only();
     match wish.options(path).open(path) {
@@ -257,10 +257,10 @@ fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
         Err(Error::NotFound { .. }) => assert!(!allowed),
         Err(Error::Option { .. }) => assert!(allowed && !wish.is_possible()),
         Err(Error::DiskFull { .. }) => assert!(wish.capacity() > 1 << 40),
-        // A name that the file system does not take, or the name of something else.
+        // The file system does not take the name, or another file has it.
         Err(Error::Io { .. } | Error::WrongMagic { .. } | Error::AlreadyExists { .. })
             if !plain || wish.heap >= 200 => {}
-        // The heap would have taken the name of one of the cache's own files.
+        // The heap would take the name of one of the cache's own files.
         Err(Error::Unsupported { .. }) => assert!(wish.heap >= 200),
         Err(other) => panic!("{other:?}"),
     }
@@ -269,9 +269,9 @@ fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
 
 struct Run {
     path: PathBuf,
-    /// With what the cache was created.
+    /// The options that created the cache.
     first: Wish,
-    /// How many keys were put.
+    /// Number of keys put.
     entries: u32,
 }
 
@@ -284,7 +284,7 @@ impl Run {
         options.open(&self.path).expect("the cache once more")
     }
 
-    /// Whether a wish as to the geometry, but for the regions, is another than what the cache has.
+    /// Whether options ask for another geometry than the cache has, apart from the region size.
     fn differs(&self, wish: &Wish) -> bool {
         let first = &self.first;
         wish.inline_key()
@@ -300,7 +300,7 @@ impl Run {
                 .is_some_and(|asked| asked != first.append_only.unwrap_or(false))
     }
 
-    /// Whether a wish is for larger regions than those of the beginning: by now they may be.
+    /// Whether options ask for larger regions than at creation: they may have grown since.
     fn wants_larger_regions(&self, wish: &Wish) -> bool {
         let slots = self.first.region_slots().unwrap_or(512);
         wish.region_slots().is_some_and(|asked| asked > slots)
@@ -309,7 +309,8 @@ impl Run {
     /// Opens the cache with other options, while another handle is open.
     fn open_again(&mut self, other: &MmapCache, wish: &Wish) {
         if wish.heap(&self.path) != self.first.heap(&self.path) {
-            // Every handle must be given the same: so says the setter, and nothing is promised.
+            // All handles must use the same options: the setter says so, and promises nothing
+            // otherwise.
             return;
         }
         let opened = wish.options(&self.path).open(&self.path);
@@ -333,7 +334,7 @@ impl Run {
         format!("key {number} {}", "+".repeat(number as usize % 90)).into_bytes()
     }
 
-    /// A cache that could be opened does what it should.
+    /// Uses a cache that could be opened.
     fn work(&mut self, cache: &MmapCache, wish: &Wish) {
         let limit = match self.first.max_entries().unwrap_or(0) {
             0 => u64::MAX,
@@ -351,7 +352,7 @@ impl Run {
             }
         }
         match self.replace(cache) {
-            // Regions may have become larger, and then there is room for more.
+            // Regions may have grown, which leaves room for more entries.
             Err(Error::Option { .. }) => assert!(wish.capacity() > self.first.most_entries()),
             replaced => replaced.expect("replacing everything"),
         }

@@ -1,7 +1,6 @@
-//! A process that reads what a crew writes, in every way that there is, and believes nothing.
+//! A process that reads in every way what a process group writes, and checks every answer.
 //!
-//! It knows which keys always exist, that what a value says never goes back, and that versions do
-//! not either.
+//! It knows which keys always exist, and that neither values nor versions of a key go back.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -14,7 +13,7 @@ use super::expected_state::{PASSING, ParsedValue, SHARED, STAYING, WRITERS, owne
 use super::worker::TestDir;
 use super::{Part, dismissal, say};
 
-/// Where a logbook has what.
+/// Positions of the counts in the log.
 pub(crate) const VALUES: usize = 0;
 pub(crate) const LISTINGS: usize = 1;
 pub(crate) const SUPERSEDED: usize = 2;
@@ -23,7 +22,7 @@ pub(crate) const CHECKS: usize = 3;
 /// Keys that are looked up in each round.
 const LOOKS: u64 = 400;
 
-/// Each reader opens the cache in a way of its own.
+/// Each reader opens the cache in its own way.
 fn open(dir: &TestDir, reader: u64) -> MmapCache {
     let mut options = Options::new();
     options.create(false);
@@ -43,8 +42,8 @@ fn open(dir: &TestDir, reader: u64) -> MmapCache {
     options.open(path).expect("the cache")
 }
 
-/// Reads until it is dismissed or killed, as the reader that the number names. The last one opens
-/// the cache again for each round.
+/// Reads until its input is closed or it is killed; the first number says which reader it is. The
+/// last reader opens the cache again for each round.
 pub(crate) fn read_until_closed(part: &Part) {
     let which = part.numbers[0];
     let dismissed = dismissal();
@@ -66,24 +65,24 @@ pub(crate) fn read_until_closed(part: &Part) {
     say("done");
 }
 
-/// What was seen of a key last.
+/// What was last read of a key.
 #[derive(Clone, Debug)]
 struct Seen {
-    /// The number of the newest value of each writer.
+    /// The number of each writer's newest value.
     numbers: [u64; WRITERS as usize],
     tallies: [u64; WRITERS as usize],
     number: u64,
     version: Version,
 }
 
-/// What a reader has seen so far, from which it knows what it may see next.
+/// What a reader has read so far, which limits what it may read next.
 #[derive(Debug)]
 pub(crate) struct CheckingReader {
     random: Random,
     seen: HashMap<Vec<u8>, Seen>,
     changes: u64,
     rounds: u64,
-    /// Values that are read where they lie, and copies of them.
+    /// Values borrowed from the mapping, and copies of them.
     in_place: Vec<(ValueRef, Vec<u8>)>,
     counts: [u64; 4],
 }
@@ -131,12 +130,12 @@ impl CheckingReader {
     }
 
     fn get(&mut self, cache: &MmapCache, key: &[u8]) {
-        match cache.get(key).expect("a look") {
+        match cache.get(key).expect("a lookup") {
             Some(value) => self.saw(key, &value, None),
             None => assert_may_be_absent(key),
         }
         if always_exists(key) {
-            assert!(cache.contains(key).expect("a look"));
+            assert!(cache.contains(key).expect("a lookup"));
         }
     }
 
@@ -148,7 +147,7 @@ impl CheckingReader {
     }
 
     fn mtime(&mut self, cache: &MmapCache, key: &[u8]) {
-        match cache.version(key).expect("a look") {
+        match cache.version(key).expect("a lookup") {
             Some(version) => {
                 let Some(seen) = self.seen.get_mut(key) else {
                     return;
@@ -159,11 +158,14 @@ impl CheckingReader {
         }
     }
 
-    #[expect(unsafe_code, reason = "nobody but the crew writes to these files")]
+    #[expect(
+        unsafe_code,
+        reason = "only this test's processes write to these files"
+    )]
     fn get_ref(&mut self, cache: &MmapCache, key: &[u8]) {
         // SAFETY: the cache's files are the test's own, and written by this crate alone.
         let found = unsafe { cache.get_ref(key) };
-        match found.expect("a look") {
+        match found.expect("a lookup") {
             Some(value) => {
                 self.saw(key, &value, Some(value.version()));
                 if self.in_place.len() < 8 {
@@ -175,7 +177,7 @@ impl CheckingReader {
         }
     }
 
-    /// Values that are read where they lie stay as they were, whatever becomes of their entries.
+    /// Asserts that borrowed values never change, whatever becomes of their entries.
     fn hold_in_place(&mut self) {
         for (value, copy) in &self.in_place {
             assert_eq!(&value[..], copy, "a value that changed where it lies");
@@ -194,7 +196,7 @@ impl CheckingReader {
         assert!(cache.len() >= always, "{} entries", cache.len());
     }
 
-    /// Whatever a value says never goes back, whichever handle shows it.
+    /// Checks a value: through no handle does a key go back to an older one.
     fn saw(&mut self, key: &[u8], value: &[u8], version: Option<Version>) {
         self.counts[VALUES] += 1;
         let parsed = ParsedValue::of(key, value);
@@ -285,7 +287,7 @@ impl CheckingReader {
         self.counts[SUPERSEDED] += 1;
     }
 
-    /// The full check takes no lock, and reports nothing but what is wrong.
+    /// Runs a full check, which takes no lock and must find no fault beside writers.
     fn check(&mut self, cache: &MmapCache) {
         let report = cache.verify().run().expect("a check");
         assert!(report.is_clean(), "{:?}", report.problems);
@@ -303,18 +305,18 @@ fn assert_may_be_absent(key: &[u8]) {
     assert!(!always_exists(key), "{name:?} is always there, and was not");
 }
 
-/// The keys that one listing came by.
+/// The keys of one listing.
 #[derive(Debug, Default)]
 pub(crate) struct Listing(HashMap<Vec<u8>, u32>);
 
 impl Listing {
     pub(crate) fn add(&mut self, key: &[u8]) {
-        // Panics where it is no key of the expected.
+        // Panics on a key that no writer writes.
         owner(key);
         *self.0.entry(key.to_owned()).or_default() += 1;
     }
 
-    /// What always exists comes exactly once.
+    /// Asserts that each permanent key came exactly once.
     pub(crate) fn assert_each_once(&self) {
         let always = (0..STAYING * WRITERS).map(staying);
         for key in always.chain((0..SHARED).map(shared)) {

@@ -1,7 +1,6 @@
-//! Writers and readers of one cache, each a process of its own, of which some are killed or stopped
-//! now and then.
+//! Writer and reader processes on one cache, some of which are killed or stopped.
 //!
-//! What must be there afterwards follows from the writers' ledgers and from what they acknowledged.
+//! The expected state follows from the writers' operations and from what they acknowledged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +17,7 @@ use super::expected_state::{
 };
 use super::worker::{NEXT, REBUILDS, TestDir};
 
-/// Nobody may keep the others waiting for longer than this, on a machine with other things to do.
+/// No process may wait longer than this, on a machine that also runs other programs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ impl Member {
     }
 }
 
-/// What a crew has done and seen.
+/// What a group has done and read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) operations: u64,
@@ -69,27 +68,27 @@ pub(crate) struct Done {
     pub(crate) superseded: u64,
     pub(crate) checks: u64,
     pub(crate) kills: u64,
-    /// Kills after which more was there than had been acknowledged.
+    /// Kills after which more was found done than had been acknowledged.
     pub(crate) unacknowledged: u64,
     pub(crate) stops: u64,
-    /// The longest time from a kill to the next write of somebody else's.
+    /// The longest time from a kill to the next write by another process.
     pub(crate) longest: Duration,
 }
 
-/// Processes that write and read one cache, and what their writes come to.
+/// Processes that write and read one cache, and the state that they must lead to.
 #[derive(Debug)]
 pub(crate) struct ProcessGroup {
     dir: TestDir,
-    /// Opened before the first process, and used through all that happens.
+    /// Opened before the first process, and used until the end.
     old: MmapCache,
     members: Vec<Member>,
-    /// What was acknowledged, as far as it was looked at.
+    /// The acknowledged operations, as far as they were read.
     expected: Vec<ExpectedState>,
     done: Done,
 }
 
 impl ProcessGroup {
-    /// Four writers, and so many readers, on a new cache in an empty directory.
+    /// Starts four writers and `readers` readers on a new cache in an empty directory.
     pub(crate) fn start(root: &Path, options: &Options, readers: u64) -> Self {
         let dir = TestDir(root.to_owned());
         let files = root.join("files");
@@ -112,7 +111,7 @@ impl ProcessGroup {
         }
     }
 
-    /// Kills one of the processes, and has another take its place once all is found in order.
+    /// Kills one process, checks what it leaves, and starts another in its role.
     pub(crate) fn kill_one(&mut self, random: &mut Random) {
         let killed = self.choose(random);
         let role = self.members[killed].role;
@@ -127,7 +126,7 @@ impl ProcessGroup {
         self.members[killed] = Member::start(role, &self.dir, next);
     }
 
-    /// Anybody; two times of three, whoever holds the lock at this moment.
+    /// Chooses a process: in two cases of three the one that holds the lock at this moment.
     fn choose(&self, random: &mut Random) -> usize {
         let any = random.below(self.members.len() as u64) as usize;
         if random.below(3) == 0 {
@@ -139,7 +138,7 @@ impl ProcessGroup {
         holding.unwrap_or(any)
     }
 
-    /// Stops one of the processes where it stands, for a while.
+    /// Stops one process for a while.
     pub(crate) fn stop_one(&mut self, random: &mut Random, pause: Duration) {
         let killed = self.choose(random);
         self.members[killed].child.stop();
@@ -148,11 +147,11 @@ impl ProcessGroup {
         self.done.stops += 1;
     }
 
-    /// Everybody but the one that was killed writes on, soon.
+    /// Asserts that every other writer soon writes again.
     fn assert_others_continue(&mut self, killed: usize) {
         let began = Instant::now();
         let before: Vec<_> = self.members.iter().map(|one| one.log.read(NEXT)).collect();
-        // Whoever takes the lock finishes what the kill has left half done.
+        // Taking the lock recovers what the killed process left.
         drop(self.old.writer().expect("the writer after a kill"));
         self.done.longest = self.done.longest.max(began.elapsed());
         for (which, member) in self.members.iter_mut().enumerate() {
@@ -165,9 +164,9 @@ impl ProcessGroup {
         }
     }
 
-    /// What a killed writer has left: all that it acknowledged, and nothing but what came next.
-    /// Nobody else writes its keys, so they hold still while the others work. Returns the number of
-    /// its next operation.
+    /// Asserts that a killed writer left everything acknowledged and, after it, only a part of the
+    /// next batch. No other process writes these keys, so that they do not change during the check.
+    /// Returns the number of the next operation.
     fn check_killed_writer(&mut self, writer: u64) -> u64 {
         let found = self.read_keys_of(writer);
         let acknowledged = self.ack_log_of(writer).read(NEXT).max(1);
@@ -175,8 +174,8 @@ impl ProcessGroup {
         while expected.next < acknowledged {
             expected.advance();
         }
-        // More may be known of an earlier kill: the one that took its place may have acknowledged
-        // nothing before it was killed itself.
+        // An earlier kill may have left more: its successor may have been killed before it
+        // acknowledged anything.
         let before = expected.clone();
         while (&expected.own, &expected.tallies) != (&found.own, &found.tallies) {
             expected.advance();
@@ -195,20 +194,20 @@ impl ProcessGroup {
         &self.members[writer as usize].log
     }
 
-    /// What one writer's keys say, as an old handle and a new one see them.
+    /// Returns one writer's keys, read by an old handle and a new one.
     fn read_keys_of(&self, writer: u64) -> Found {
         let fresh = MmapCache::open(self.dir.cache()).expect("the cache");
         let found = listed(&fresh, writer);
         let by_old = listed(&self.old, writer);
         assert_eq!(by_old, found, "as an old handle sees it");
         for (key, &number) in &found.own {
-            let value = self.old.get(key).expect("a look").expect("a listed key");
+            let value = self.old.get(key).expect("a lookup").expect("a listed key");
             assert_eq!(ParsedValue::of(key, &value).number, number);
         }
         found
     }
 
-    /// Dismisses everybody, and checks all that is there.
+    /// Ends all processes and checks the whole cache.
     pub(crate) fn finish(mut self) -> Done {
         let mut members = std::mem::take(&mut self.members);
         members.iter_mut().for_each(|member| member.child.dismiss());
@@ -237,7 +236,7 @@ impl ProcessGroup {
         self.done
     }
 
-    /// Contents, found in every way, are what the ledgers come to.
+    /// Asserts that every way of reading gives the expected state.
     fn assert_complete(&self, cache: &MmapCache) {
         let mut own = BTreeMap::new();
         for expected in &self.expected {
@@ -256,9 +255,12 @@ impl ProcessGroup {
         }
         assert_eq!(cache.len(), own.len() as u64 + SHARED);
         for (key, number) in own {
-            let entry = cache.entry(&key).expect("a look").expect("an entry");
+            let entry = cache.entry(&key).expect("a lookup").expect("an entry");
             assert_eq!(ParsedValue::of(&key, entry.value()).number, number);
-            assert_eq!(cache.version(&key).expect("a look"), Some(entry.version()));
+            assert_eq!(
+                cache.version(&key).expect("a lookup"),
+                Some(entry.version())
+            );
         }
         let keys: mmapcache::Result<Vec<_>> = cache.keys().expect("a listing").collect();
         assert_eq!(keys.expect("keys").len() as u64, cache.len());
@@ -269,7 +271,7 @@ impl ProcessGroup {
         assert_eq!(cache.stats().expect("the counters").dropped, 0);
     }
 
-    /// What interrupted rebuilds and segments left is gone after a rebuild that is finished.
+    /// Asserts that a completed rebuild removes what interrupted ones left.
     fn assert_no_leftovers(&self) {
         self.old.clear().expect("an empty cache");
         let files = std::fs::read_dir(self.dir.0.join("files")).expect("a directory");
@@ -280,14 +282,14 @@ impl ProcessGroup {
     }
 }
 
-/// What one writer's keys say.
+/// The values of one writer's keys.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     own: BTreeMap<Vec<u8>, u64>,
     tallies: [u64; SHARED as usize],
 }
 
-/// Lists the whole cache, again where others replaced it meanwhile.
+/// Lists the whole cache, again if another process replaced it.
 fn listed(cache: &MmapCache, writer: u64) -> Found {
     let began = Instant::now();
     loop {

@@ -1,6 +1,6 @@
-//! A directory of its own for the cache of a test.
+//! A directory for the cache of a test.
 //!
-//! Knows the path where the cache will be, not what is made there.
+//! Knows the path of the cache, and creates nothing there.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,7 @@
-//! A process that performs its ledger's operations on a cache that others write too.
+//! A process that performs a writer's operations on a cache that other processes write too.
 //!
-//! It knows what must be under its own keys, and looks before each change. What it has done it
-//! writes down: one by one, or a batch at its end, so that it is not always the acknowledgement
-//! where a kill strikes.
+//! It knows what its own keys must have, and reads each before it changes it. It acknowledges
+//! operations one by one, or a batch at its end, so that kills do not only hit acknowledgements.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -19,10 +18,10 @@ use super::expected_state::{
 };
 use super::{Part, dismissal, say};
 
-/// Operations that a worker does one by one after each batch: each waits for its turn.
+/// Operations that a worker does one by one after each batch; each waits for the lock.
 const SINGLES: u64 = 8;
 
-/// Where a crew's files are.
+/// The directory of a group's files.
 #[derive(Clone, Debug)]
 pub(crate) struct TestDir(pub(crate) PathBuf);
 
@@ -31,7 +30,7 @@ impl TestDir {
         self.0.join("files/cache")
     }
 
-    /// The same cache through a symbolic link to its index, or to its directory.
+    /// Returns the path of the cache through a symbolic link to its index, or to its directory.
     pub(crate) fn linked(&self, to_index: bool) -> PathBuf {
         self.0.join(if to_index { "alias" } else { "linked/cache" })
     }
@@ -41,7 +40,7 @@ impl TestDir {
     }
 }
 
-/// Each writer opens the cache in a way of its own. What is fixed at creation it takes as it is.
+/// Each writer opens the cache in its own way, and takes the geometry as it is.
 fn open(dir: &TestDir, writer: u64) -> MmapCache {
     let mut options = Options::new();
     options.compaction_threshold(50, 1024);
@@ -65,9 +64,8 @@ fn open(dir: &TestDir, writer: u64) -> MmapCache {
     options.open(path).expect("the cache")
 }
 
-/// Works from the operation on that the second number names, as the writer that the first one
-/// names, until it is dismissed or killed. The last writer reads at the same time, with the same
-/// handle.
+/// Works until its input is closed or it is killed; the numbers say which writer it is and its next
+/// operation. The last writer also reads, through the same handle.
 pub(crate) fn write_until_closed(part: &Part) {
     let &[writer, next] = part.numbers.as_slice() else {
         panic!("two numbers");
@@ -99,12 +97,12 @@ struct Worker<'a> {
     cache: &'a MmapCache,
     expected: ExpectedState,
     log: AckLog,
-    /// The newest version that this process was given.
+    /// The newest version that this process received.
     newest: Version,
     rebuilds: u64,
 }
 
-/// Where a logbook has what.
+/// Positions of the numbers in the log.
 pub(crate) const NEXT: usize = 0;
 pub(crate) const REBUILDS: usize = 1;
 
@@ -120,7 +118,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A batch, acknowledged at its end, and some operations one by one.
+    /// Does a batch, acknowledged at its end, and then some operations one by one.
     fn work(&mut self) {
         let cache = self.cache;
         let mut writer = cache.writer().expect("the writer");
@@ -130,7 +128,7 @@ impl<'a> Worker<'a> {
             done.expect("an operation in a batch");
         }
         if self.expected.next % 512 < BATCH + SINGLES {
-            // The others wait for longer.
+            // Now and then the other writers wait longer.
             std::thread::sleep(Duration::from_millis(3));
         }
         assert!(
@@ -159,7 +157,7 @@ impl<'a> Worker<'a> {
             Operation::PutIf(key) => self.put_if(store, &own_passing(writer, key))?,
             Operation::Delete(key) => {
                 let key = own_passing(writer, key);
-                let there = self.look(store, &key)?.is_some();
+                let there = self.read_own(store, &key)?.is_some();
                 assert_eq!(store.delete(&key)?, there);
             }
             Operation::DeleteIf(key) => self.delete_if(store, &own_passing(writer, key))?,
@@ -173,8 +171,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// The entry of a key of its own, which is exactly as this writer left it.
-    fn look(&self, store: &impl Store, key: &[u8]) -> Result<Option<Entry>> {
+    /// Returns the entry of one of the writer's own keys, which must be as this writer left it.
+    fn read_own(&self, store: &impl Store, key: &[u8]) -> Result<Option<Entry>> {
         let entry = store.entry(key)?;
         let found = entry
             .as_ref()
@@ -187,7 +185,7 @@ impl<'a> Worker<'a> {
     }
 
     fn put(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
-        let seen = self.look(store, key)?;
+        let seen = self.read_own(store, key)?;
         let version = store.put(key, &value(key, self.expected.number()))?;
         assert!(seen.is_none_or(|entry| entry.version() < version));
         self.is_new(version);
@@ -196,7 +194,7 @@ impl<'a> Worker<'a> {
 
     fn put_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
         let next = value(key, self.expected.number());
-        let version = match self.look(store, key)? {
+        let version = match self.read_own(store, key)? {
             None => store.insert_if_absent(key, &next)?,
             Some(seen) => {
                 let older = Version::from_nanos(seen.version().as_nanos() - 1);
@@ -209,7 +207,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// A rebuild of somebody else's gives every entry a new version: then it is tried again.
+    /// Retries after another process's rebuild, which gives every entry a new version.
     fn put_unless_replaced(
         &self,
         store: &mut impl Store,
@@ -221,24 +219,24 @@ impl<'a> Worker<'a> {
             if let Some(version) = store.put_if(key, next, seen)? {
                 return Ok(Some(version));
             }
-            let now = self.look(store, key)?.expect("an entry of its own");
+            let now = self.read_own(store, key)?.expect("an entry of its own");
             assert!(now.version() > seen, "refused, though nothing has changed");
             seen = now.version();
         }
     }
 
     fn delete_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
-        while let Some(entry) = self.look(store, key)? {
+        while let Some(entry) = self.read_own(store, key)? {
             if store.delete_if(key, entry.version())? {
                 break;
             }
-            let now = self.look(store, key)?.expect("an entry of its own");
+            let now = self.read_own(store, key)?.expect("an entry of its own");
             assert!(now.version() > entry.version());
         }
         Ok(())
     }
 
-    /// Adds one to its tally, and takes over those of the others.
+    /// Adds one to the writer's own tally, and keeps those of the others.
     fn share(&mut self, store: &mut impl Store, key: &[u8], index: u64) -> Result<()> {
         let (writer, number) = (self.expected.writer as usize, self.expected.number());
         let expected = self.expected.tallies[index as usize];
@@ -260,19 +258,19 @@ impl<'a> Worker<'a> {
         store.rebuild_from(self.cache, &|key| !(thin && is_thinned(writer, key)))
     }
 
-    /// Versions only grow.
+    /// Asserts that versions only grow.
     fn is_new(&mut self, version: Version) {
         assert!(version > self.newest, "{version} after {}", self.newest);
         self.newest = version;
     }
 }
 
-/// What becomes of an entry.
+/// Decides what an entry becomes.
 type Decide<'a> = dyn FnMut(Option<&Entry>) -> Update + 'a;
-/// Which keys stay.
+/// Decides which keys stay.
 type Keep<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
-/// What a handle and a writer have in common.
+/// What a handle and a writer share.
 trait Store {
     fn entry(&self, key: &[u8]) -> Result<Option<Entry>>;
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version>;
@@ -319,7 +317,7 @@ impl Store for PerOperation<'_> {
     forward!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
-        // KeyInfo only when the lock is held: so it loses nothing.
+        // Listed only once the lock is held, so that no write is lost.
         let items = std::iter::once(()).flat_map(|()| cache.iter().expect("a listing"));
         self.0.atomic_rebuild(items.filter(|item| kept(item, keep)))
     }
@@ -333,7 +331,7 @@ impl Store for PerOperation<'_> {
     }
 }
 
-/// A writer that is held.
+/// A writer, which holds the lock.
 struct Batch<'a, 'h>(&'a mut Writer<'h>);
 
 impl Store for Batch<'_, '_> {
@@ -344,12 +342,12 @@ impl Store for Batch<'_, '_> {
         self.0.atomic_rebuild(items)
     }
 
-    /// Only a handle can.
+    /// Only a handle can do this.
     fn compact(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Only a handle can.
+    /// Only a handle can do this.
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! How far a change reaches: which keys may give another answer than before, and which a right one
-//! still.
+//! Which keys a change of files affects: those that may now give another answer, and those that
+//! must still give the correct one.
 //!
-//! Found by comparing the files before and after, so any number of changes may lie between. It
-//! knows what each byte says to a reader, by `docs/format.md`, not how the engine reads it.
+//! Compares the files before and after, so that any number of changes may lie between. Knows what
+//! each byte means by `docs/format.md`, not how the engine reads it.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,58 +12,58 @@ use super::image::{Image, differences, segment_number};
 use super::layout::{self, FIRST_RECORD, Geometry, PAGE, Record, header, u32_at, u64_at};
 use super::sample_cache::SampleCache;
 
-/// What a change of files may change in answers.
+/// Which answers a change of files may change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Affected {
     /// All entries may be gone, or older than they were.
     pub(crate) all_keys: bool,
-    /// A key that is not there may give an error, or come back if it was deleted.
+    /// A key without an entry may give an error, or return if it was deleted.
     pub(crate) absent_keys: bool,
     /// These entries may be gone, or older than they were.
     pub(crate) keys: BTreeSet<Vec<u8>>,
-    /// These may have any value: there are records of them that the engine did not write, and whose
-    /// checksums are right all the same.
+    /// These keys may have any value: the files hold records for them that the engine did not write
+    /// but whose checksums are valid.
     pub(crate) forged: BTreeSet<Vec<u8>>,
     /// A listing may leave entries out.
     pub(crate) listing: bool,
-    /// One byte of one file is another, and nothing else: no listing may leave entries out without an
+    /// Exactly one byte of one file differs: a listing that leaves entries out must return an
     /// error.
     pub(crate) one_byte: bool,
-    /// A header names another version, or a feature that no release knows.
+    /// A header has another version, or a flag that no release knows.
     pub(crate) version: bool,
-    /// The mark of a failed sync stands where there was none.
+    /// The mark of a failed sync is set, and was not before.
     pub(crate) sync_failed: bool,
-    /// The index says, under a right checksum, that other files belong to it, or that they are
-    /// laid out in another way.
+    /// The index says, under a valid checksum, that other files belong to it, or that its files
+    /// have another layout.
     pub(crate) foreign_header: bool,
-    /// And that keys are hashed in another way: an old entry, whose key cannot be found any more, may
-    /// have all that the index keeps of another key's hash.
+    /// It also says that keys are hashed differently: an old entry, whose key can no longer be
+    /// found, may match all that the index keeps of another key's hash.
     pub(crate) rehashed: bool,
-    /// A change seems to be under way: it is finished, and may leave a key with two entries.
+    /// A redo record is committed: recovery applies it, and may leave a key with two entries.
     pub(crate) redo_committed: bool,
-    /// A changed link leads to a record of theirs: they may have two entries.
+    /// A changed link leads to a record of these keys: they may have two entries.
     pub(crate) duplicated: BTreeSet<Vec<u8>>,
-    /// There is no index any more.
+    /// The index is gone.
     pub(crate) no_index: bool,
-    /// Insertions may be limited.
+    /// A limit on the number of entries may refuse insertions.
     pub(crate) entries_limited: bool,
-    /// What was put is said to stay as it is.
+    /// The index says that the cache is append-only.
     pub(crate) append_only: bool,
-    /// Something that is not a file of ours stands where a new segment may be wanted: nothing is
-    /// made in its place.
+    /// Something that is no file of this cache has the name of a segment: the engine may need that
+    /// name, and must not replace what has it.
     pub(crate) foreign_file: bool,
-    /// A segment is gone, or something else has its name: nobody writes without it.
+    /// A segment is gone, or something else has its name: every writer is refused.
     pub(crate) segment_missing: bool,
 }
 
-/// How much an answer about a key must be worth.
+/// How good an answer about a key must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// Nothing that concerns it was changed: it must be right.
+    /// The change does not concern the key: the answer must be correct.
     Exact,
-    /// Right, an earlier value, absent, or an error that says what is damaged.
+    /// The correct value, an earlier value, no entry, or an error of corruption.
     Degraded,
-    /// Anything at all.
+    /// Any answer.
     Any,
 }
 
@@ -83,7 +83,7 @@ impl Affected {
         }
     }
 
-    /// Compares the sample's files with what was made of them.
+    /// Compares the sample's files with the changed ones.
     pub(crate) fn between(sample: &SampleCache, after: &Image) -> Self {
         let mut affected = Self::default();
         affected.compare_headers(sample, after);
@@ -136,7 +136,7 @@ impl Affected {
             let cursor = u64_at(index, header::CURSOR);
             let lies = cursor != u64_at(sample.image.bytes(""), header::CURSOR)
                 && cursor == checksums::checked_cursor(cursor);
-            // What cleaning seems to have behind it, it removes.
+            // Cleaning removes the segments that the cursor has passed.
             self.all_keys |= lies;
             self.redo_committed = u64_at(index, header::INTENT) != 0;
             self.sync_failed = u64_at(index, header::SYNC_ERROR) == 1;
@@ -149,11 +149,12 @@ impl Affected {
         }
     }
 
-    /// A stretch of the index: sealed header, changing words, directory or a region.
+    /// A range of the index: sealed header, changing words, directory or a region.
     fn index(&mut self, sample: &SampleCache, old: &[u8], range: &Range<usize>) {
         self.listing = true;
         let touches = |at: usize, len: usize| range.start < at + len && range.end > at;
-        // By these a reader finds regions and segments, and an armed intent is done once more.
+        // Readers find regions and segments by these words, and recovery repeats a committed redo
+        // record.
         let by_words = touches(0, header::POLL + 8)
             || touches(header::RESERVED, 8)
             || touches(header::OLDEST, 8)
@@ -183,11 +184,11 @@ impl Affected {
             self.keys
                 .insert(record.expect("each entry has a record").key.clone());
         }
-        // Any key may have been looked for in that region.
+        // Any absent key may have its hash in that region.
         self.absent_keys |= !regions.is_empty();
     }
 
-    /// Words of the index that may be links now.
+    /// Words of the index that may be links after the change.
     fn links(&mut self, sample: &SampleCache, new: &[u8], range: &Range<usize>) {
         for at in (range.start / 8 * 8..range.end).step_by(8) {
             if at < PAGE || at + 8 > new.len() {
@@ -205,13 +206,13 @@ impl Affected {
         }
     }
 
-    /// A stretch of a segment: its header, and with it all of its records, or some of them.
+    /// A range of a segment: its header, and with it all of its records, or some records.
     fn segment(&mut self, sample: &SampleCache, suffix: &str, range: &Range<usize>, cut: bool) {
         let number = segment_number(suffix);
         let in_header = range.start < 120;
         let touched = sample.records.iter().filter(|record| {
             let mut own = record.range();
-            // The padding says nothing, but a record whose padding is cut off does not end.
+            // Padding has no meaning, but a record whose padding is cut off is incomplete.
             own.end = if cut {
                 own.end.next_multiple_of(8)
             } else {
@@ -232,10 +233,10 @@ impl Affected {
         }
     }
 
-    /// Finds the records that verify and that the engine did not write there.
+    /// Finds the records that verify and that the engine did not write.
     fn forgeries(&mut self, sample: &SampleCache, after: &Image) {
         let own = checksums::heap_id(&sample.image).expect("a sound index");
-        // By the heap's own id, which the segments know too, and by that which the index now says.
+        // By the heap's own id, which the segments have too, and by the id that the index has now.
         let said = checksums::heap_id(after).filter(|&id| id != own);
         for heap_id in std::iter::once(own).chain(said) {
             for (suffix, bytes) in after.files() {
@@ -251,7 +252,7 @@ impl Affected {
                     };
                     let known = || heap_id == own && sample.records.contains(&record);
                     if checksums::has_valid_checksum(bytes, heap_id, &record) && !known() {
-                        // What lies inside of it is a part of its value now.
+                        // Any record inside it is now a part of its value.
                         self.segment(sample, suffix, &record.range(), false);
                         self.forged.insert(record.key);
                     }
@@ -260,15 +261,16 @@ impl Affected {
         }
     }
 
-    /// Whether a listing of keys alone may name this one, which nobody put. The index holds short
-    /// keys in full, beside bits of their hash: under another seed those may be of another key.
-    pub(crate) fn allows_strange(&self, key: &[u8]) -> bool {
+    /// Whether a listing of keys alone may name this key, which was never put. The index holds
+    /// short keys in full, with some bits of their hash: under another seed those bits may match
+    /// another key.
+    pub(crate) fn may_list(&self, key: &[u8]) -> bool {
         self.forged.contains(key) || self.foreign_header
     }
 }
 
-/// Whether a header names another version; or, under a right checksum, a flag that the format has
-/// not.
+/// Whether a header has another version or, under a valid checksum, a flag that the format does not
+/// define.
 fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
     let (at, known) = match suffix {
         "" => (header::FLAGS, 3),
@@ -284,7 +286,7 @@ fn is_of_another_release(suffix: &str, bytes: &[u8]) -> bool {
     flagged || bytes.len() >= 12 && u32_at(bytes, header::VERSION) != 1
 }
 
-/// Whether all files but one are the same, and that one but for a byte.
+/// Whether the images differ in one byte of one file, and in nothing else.
 fn is_one_byte_apart(before: &Image, after: &Image) -> bool {
     let pairs = || {
         before
@@ -297,7 +299,7 @@ fn is_one_byte_apart(before: &Image, after: &Image) -> bool {
     is_same_shape && ranges.map(|range| range.len()).sum::<usize>() == 1
 }
 
-/// What is not the same, of two files of any length.
+/// The ranges that differ between two files of any length.
 fn changed(old: &[u8], new: &[u8]) -> Vec<Range<usize>> {
     let common = old.len().min(new.len());
     let mut found = differences(&old[..common], &new[..common]);

@@ -1,8 +1,7 @@
-//! Every public operation on a cache whose files were changed, and a judge of its answers.
+//! Runs every public operation on a cache whose files were changed, and checks the answers.
 //!
-//! Allowed are the right answer, a miss, an error that says that the files are damaged, and the few
-//! other errors that are the plain truth; see [`Checker::allows`]. How right an answer must be is
-//! known by the change's [`Affected`].
+//! Allowed are the correct answer, a miss, an error of corruption, and a few other errors that are
+//! true; see [`Checker::allows`]. [`Affected`] says how good an answer must be.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,29 +15,29 @@ use mmapcache::{Durability, Error, MmapCache, Options, Result, Update, Version};
 use super::affected::{Affected, Expected};
 use super::sample_cache::{SampleCache, key};
 
-/// The longest that an operation may wait for a lock that nobody holds.
+/// The longest that an operation may wait for a lock that no process holds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A key's value, or that it has none.
+/// A key's value, or `None` if it has no entry.
 type State = Option<Vec<u8>>;
 
-/// Knows what was put, before the change and after it, and how far the change reaches.
+/// Holds what was put before and after the change, and which keys the change affects.
 #[derive(Debug)]
 pub(crate) struct Checker<'a> {
     sample: &'a SampleCache,
     affected: &'a Affected,
-    /// Named in every complaint.
+    /// Begins every message of a failure.
     name: &'a str,
-    /// What was acknowledged since the change: it must be there whatever was damaged before.
+    /// Acknowledged since the change: must be present, whatever was damaged before.
     since: RefCell<BTreeMap<Vec<u8>, State>>,
-    /// What was acknowledged before that, or under a header that does not count any more.
+    /// Acknowledged before the files were opened under another header.
     outdated: RefCell<BTreeSet<(Vec<u8>, State)>>,
-    /// Whether nobody can have mended anything yet: then each listing is all that was there, or has
-    /// an error.
+    /// Whether no writer can have repaired anything yet: then a listing has all entries, or an
+    /// error.
     exact: Cell<bool>,
 }
 
-/// Opens for writing, without a wish as to the geometry.
+/// Options for a writable handle that takes the geometry as it is.
 pub(crate) fn writable() -> Options {
     let mut options = Options::new();
     options
@@ -65,8 +64,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Everything there is to do with the cache at `path`: looking, from outside and by a handle
-    /// that only reads, then writing, then looking again.
+    /// Runs every operation on the cache at `path`: reads headers, reads by a read-only handle,
+    /// writes, and reads headers again.
     pub(crate) fn check_all(&self, path: &Path) {
         self.read_headers(path);
         if let Some(cache) = self.tolerate("open to read", read_only().open(path)) {
@@ -78,7 +77,7 @@ impl<'a> Checker<'a> {
         self.read_headers(path);
     }
 
-    /// Writing, by handles that are opened one after the other, and looking in between.
+    /// Writes by handles that are opened one after the other, and reads in between.
     pub(crate) fn check_writers(&self, path: &Path) {
         let Some(cache) = self.tolerate("open to write", writable().open(path)) else {
             return;
@@ -100,7 +99,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Every way of changing, and looking in between.
+    /// Changes entries in every way, and reads in between.
     pub(crate) fn write_all(&self, cache: &MmapCache) {
         self.change(cache);
         self.batch(cache);
@@ -110,23 +109,24 @@ impl<'a> Checker<'a> {
         self.read_all(cache);
     }
 
-    /// Looking from outside: nothing in a file is an error there.
+    /// Reads the headers without opening the cache: damage must not be an error there.
     fn read_headers(&self, path: &Path) {
         #[cfg(not(feature = "inspect"))]
         let _ = path;
         #[cfg(feature = "inspect")]
         if let Some(overview) = self.tolerate("overview", Overview::read(path, None)) {
             let said = overview.implausible.len();
-            assert!(said <= 100, "{}: {said} doubts", self.name);
+            assert!(said <= 100, "{}: {said} problems", self.name);
         }
     }
 
-    /// Whether an operation may fail like this.
+    /// Whether an operation may fail with this error.
     pub(crate) fn allows(&self, error: &Error) -> bool {
         match error {
-            // Its number is part of what was changed.
+            // The change may have hit the version number.
             Error::Version { .. } => self.affected.version,
-            // Where there is no index, one may be asked for, or made: but not over what is there.
+            // Without an index an operation may ask for one or create one, but not over existing
+            // files.
             Error::NotFound { .. } => self.affected.no_index,
             Error::AlreadyExists { .. } => self.affected.no_index || self.affected.foreign_file,
             Error::HeapMissing { .. } => self.affected.segment_missing,
@@ -149,8 +149,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a key must have: what was acknowledged since the change, or what it had before if the
-    /// change does not concern it. None where several answers are right.
+    /// Returns the state that a key must have: what was acknowledged since the change, or what it
+    /// had before if the change does not concern it. `None` if several answers are correct.
     fn correct(&self, key: &[u8]) -> Option<State> {
         match (self.expected(key), self.since.borrow().get(key)) {
             (Expected::Any, _) | (Expected::Degraded, None) => None,
@@ -165,7 +165,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Judges what an operation says a key has: a value, nothing, or an error.
+    /// Checks what an operation returned for a key: a value, nothing, or an error.
     pub(crate) fn check_answer(&self, what: &str, key: &[u8], said: Result<State>) {
         let name = self.name;
         if self.expected(key) == Expected::Any {
@@ -197,8 +197,8 @@ impl<'a> Checker<'a> {
             || self.outdated.borrow().contains(&known)
     }
 
-    /// From now on the files are opened by what their headers say, which may be something else than
-    /// when they were written to.
+    /// Notes that from now on the files are opened by what their headers say, which may differ from
+    /// when they were written.
     pub(crate) fn reopened(&self) {
         if self.affected.foreign_header {
             let since = std::mem::take(&mut *self.since.borrow_mut());
@@ -227,7 +227,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Every way of reading.
+    /// Reads in every way.
     pub(crate) fn read_all(&self, cache: &MmapCache) {
         let mut buffer = b"what was there before".to_vec();
         for key in self.keys() {
@@ -259,7 +259,7 @@ impl<'a> Checker<'a> {
         self.tolerate("verify", cache.verify().run());
     }
 
-    /// What the index answers without looking at the record.
+    /// Checks what the index answers without reading the record.
     fn index_only(&self, cache: &MmapCache, key: &[u8]) {
         let (contains, mtime) = (cache.contains(key), cache.version(key));
         let untouched = !self.since.borrow().contains_key(key);
@@ -282,7 +282,7 @@ impl<'a> Checker<'a> {
         self.tolerate("mtime", mtime);
     }
 
-    /// Every way of listing.
+    /// Lists in every way.
     fn list(&self, cache: &MmapCache) {
         self.items("items", self.tolerate("items", cache.iter()));
         let entries = self.tolerate("entries", cache.entries());
@@ -335,7 +335,7 @@ impl<'a> Checker<'a> {
     }
 
     fn assert_known(&self, operation: &str, key: &[u8]) {
-        let is_known = self.keys().contains(key) || self.affected.allows_strange(key);
+        let is_known = self.keys().contains(key) || self.affected.may_list(key);
         assert!(
             is_known,
             "{}: {operation} gives {key:?}, which was never put",
@@ -343,7 +343,7 @@ impl<'a> Checker<'a> {
         );
     }
 
-    /// Compares a listing with what was put, where the change lets it be known.
+    /// Compares a listing with what was put, as far as the change determines it.
     fn check_listing(&self, operation: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
         let (mut seen, mut failed, mut count) = (BTreeSet::new(), keys.is_none(), 0);
         for key in keys.into_iter().flatten() {
@@ -384,7 +384,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Where nothing that a listing goes by was changed, no sound entry may be left out.
+    /// If the change concerns nothing that a listing uses, the listing must have every unaffected
+    /// entry.
     fn assert_complete(&self, what: &str, seen: &BTreeSet<Vec<u8>>) {
         for key in self.sample.entries().map(|(key, _)| key) {
             let sound = self.expected(key) == Expected::Exact;
@@ -406,7 +407,7 @@ impl<'a> Checker<'a> {
 
     fn put(&self, cache: &MmapCache, key: &[u8], value: &[u8]) {
         let put = cache.put(key, value);
-        // Where syncing fails, the value is stored all the same.
+        // If syncing fails, the value is stored nevertheless.
         let stored = matches!(put, Ok(_) | Err(Error::SyncFailed { .. }));
         self.tolerate("put", put);
         self.note(key, stored.then_some(Some(value)));
@@ -414,7 +415,7 @@ impl<'a> Checker<'a> {
 
     fn delete(&self, cache: &MmapCache, key: &[u8]) {
         let deleted = cache.delete(key);
-        // Nothing is written where a file is of another version, or a segment is missing.
+        // Nothing is written if a file has another version or a segment is missing.
         let refused = matches!(
             deleted,
             Err(Error::Version { .. } | Error::HeapMissing { .. })
@@ -429,11 +430,11 @@ impl<'a> Checker<'a> {
                 self.name
             );
         }
-        // What was not found was not deleted: it may be found again, once the index is mended.
+        // A key that was not found was not deleted: it may return once the index is repaired.
         self.note(key, deleted.filter(|&found| found).map(|_| None));
     }
 
-    /// Notes that a key has another value, or none, from now on; or that this failed.
+    /// Notes that a key now has another value, or none; or, for `None`, that the change failed.
     fn note(&self, key: &[u8], done: Option<Option<&[u8]>>) {
         if let Some(value) = done {
             self.since
@@ -442,7 +443,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Every way of changing one entry.
+    /// Changes one entry in every way.
     fn change(&self, cache: &MmapCache) {
         for number in [0, 2, 6, 11, 16, 28] {
             self.put(
@@ -473,7 +474,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Changes that depend on the version.
+    /// Changes an entry on condition of its version.
     fn conditional(&self, cache: &MmapCache, key: &[u8]) {
         let seen = self.tolerate("entry", cache.entry(key)).flatten();
         let Some(version) = seen.map(|entry| entry.version()) else {
@@ -503,7 +504,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A batch under one lock: enough new keys to split regions and begin segments.
+    /// Changes entries in a batch, with enough new keys to split regions and begin segments.
     fn batch(&self, cache: &MmapCache) {
         let Some(mut writer) = self.tolerate("writer", cache.writer()) else {
             return;
@@ -522,7 +523,7 @@ impl<'a> Checker<'a> {
         self.tolerate("commit", writer.commit());
     }
 
-    /// Replacing everything, which leaves no damage behind.
+    /// Replaces everything, which removes all damage.
     fn replace(&self, cache: &MmapCache) {
         let items = [(&b"one"[..], &b"1"[..]), (b"two", b"")];
         let all = items.map(Ok::<_, std::convert::Infallible>);
@@ -541,7 +542,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A cache that was just replaced holds these entries, nothing else, and nothing is wrong.
+    /// Asserts that a cache that was just replaced holds exactly these entries and verifies clean.
     fn assert_contents(&self, cache: &MmapCache, items: &[(&[u8], &[u8])]) {
         let name = self.name;
         let listed: Vec<_> = cache
@@ -569,7 +570,7 @@ impl<'a> Checker<'a> {
 
 #[expect(unsafe_code, reason = "it is a public operation like the others")]
 fn get_ref(cache: &MmapCache, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    // SAFETY: nobody writes to the files while this runs but this thread, by the crate's means.
+    // SAFETY: only this thread writes to the files while this runs, through this crate.
     let found = unsafe { cache.get_ref(key) }?;
     Ok(found.map(|value| {
         let _ = value.version();

@@ -1,8 +1,8 @@
-//! An attack on the files of a cache: what they look like, how they are changed, and which answers
-//! a changed cache may give.
+//! Corrupts the files of a cache and checks the answers that the engine then gives: what the files
+//! look like, how they are changed, and which answers a changed cache may give.
 //!
-//! Knows the public interface and `docs/format.md`, of which it is a reading of its own: nothing
-//! here shares code with the engine, so a fault of the engine's cannot hide behind itself.
+//! Calls only the public interface, and reads files by `docs/format.md`. It shares no code with the
+//! engine, so that an error in the engine's reading of the format shows.
 #![allow(
     dead_code,
     reason = "each program that attacks uses another part of this"

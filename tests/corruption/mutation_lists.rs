@@ -1,6 +1,6 @@
-//! Lists of mutations: every one of a kind, for a sample.
+//! Lists of mutations of a sample: every one of a kind.
 //!
-//! Where a checksum covers what is changed, each comes twice: as it is, and with that repaired.
+//! If a checksum covers a change, the list has it twice: as it is, and with the checksum repaired.
 
 use super::checksums;
 use super::image::{Image, segment_number};
@@ -8,7 +8,7 @@ use super::layout::{self, Geometry, PAGE, header};
 use super::mutation::{Change, Choices, Mutation, NonFile, OtherImage};
 use super::sample_cache::SampleCache;
 
-/// Values that are on an edge of something, wherever they stand.
+/// Boundary values of any field.
 const EDGES: [u64; 13] = [
     0,
     1,
@@ -25,7 +25,7 @@ const EDGES: [u64; 13] = [
     u64::MAX,
 ];
 
-/// The change as it is and, if a checksum covers what it changes, the same with that repaired.
+/// Adds the change and, if a checksum covers it, the same change with the checksum repaired.
 fn with_repair(sample: &SampleCache, change: Change, all: &mut Vec<Mutation>) {
     let covered = change
         .ranges(&sample.image)
@@ -61,7 +61,7 @@ pub(crate) fn bytes(sample: &SampleCache) -> Vec<Mutation> {
     all
 }
 
-/// Each bit of each header: of files, of regions, of records.
+/// Each bit of each header: of files, regions and records.
 pub(crate) fn bits(sample: &SampleCache) -> Vec<Mutation> {
     const BITS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
     let mut all = Vec::new();
@@ -87,7 +87,7 @@ pub(crate) fn bits(sample: &SampleCache) -> Vec<Mutation> {
     all
 }
 
-/// Each file, cut at every length.
+/// Each file, truncated at every length.
 pub(crate) fn cuts(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
     for (suffix, bytes) in sample.image.files() {
@@ -124,7 +124,7 @@ pub(crate) fn zeros(sample: &SampleCache) -> Vec<Mutation> {
     all
 }
 
-/// Each file replaced by one of its others, removed, or become something that is no file.
+/// Each file replaced by another image's, removed, or replaced by something that is no file.
 pub(crate) fn files(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
     for suffix in sample.image.suffixes() {
@@ -154,12 +154,13 @@ pub(crate) fn files(sample: &SampleCache) -> Vec<Mutation> {
     all
 }
 
-/// Each word that decides something, with each value on an edge, and its neighbours by one.
+/// Each word that determines an answer, with each boundary value, and its own value changed by
+/// little.
 pub(crate) fn words(sample: &SampleCache) -> Vec<Mutation> {
     with_edges(sample, deciding_words(&sample.image))
 }
 
-/// The same for the words of the index header that change.
+/// The same for the changing words of the index header.
 pub(crate) fn header_words(sample: &SampleCache) -> Vec<Mutation> {
     let words = (header::POLL..header::END).step_by(8);
     with_edges(sample, words.map(|at| (String::new(), at)).collect())
@@ -216,7 +217,7 @@ fn deciding_words(image: &Image) -> Vec<(String, usize)> {
     found
 }
 
-/// Things of one kind that change places, or stand at two: links, bodies, records.
+/// Parts of one kind that change places, or are copied over another: links, bodies, records.
 pub(crate) fn exchanges(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
     let index = sample.image.bytes("");
@@ -267,8 +268,8 @@ pub(crate) fn exchanges(sample: &SampleCache) -> Vec<Mutation> {
     all
 }
 
-/// The words that name a place of the heap, with each place at which a record begins, and some
-/// at which none does.
+/// The words that name a place of the heap, with each place where a record begins, and some where
+/// none does.
 pub(crate) fn places(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
     for record in &sample.records {
@@ -295,8 +296,8 @@ pub(crate) fn places(sample: &SampleCache) -> Vec<Mutation> {
     all
 }
 
-/// Intents that nobody armed: of each kind, for slots and positions that are in use or free, with
-/// the counters as they are, or all zero.
+/// Redo records that no writer committed: of each kind, for used and free slots and positions, with
+/// the counters as they are or all zero.
 pub(crate) fn redo_records(sample: &SampleCache) -> Vec<Vec<Mutation>> {
     let index = sample.image.bytes("");
     let geometry = Geometry::of(index);
@@ -325,7 +326,7 @@ pub(crate) fn redo_records(sample: &SampleCache) -> Vec<Vec<Mutation>> {
     all
 }
 
-/// The words of an intent, one by one.
+/// Sets the words of a redo record, one by one.
 fn redo_record(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<Mutation> {
     let counter = |at: usize| {
         if right_counters {
@@ -355,7 +356,7 @@ fn redo_record(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) ->
         .collect()
 }
 
-/// Up to four mutations one on top of the other, chosen by a number.
+/// Up to four mutations on top of each other, chosen by a number.
 pub(crate) fn stack(sample: &SampleCache, number: u64) -> Vec<Mutation> {
     let word = |at: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), number);
     let bytes: Vec<u8> = (0..16).flat_map(|at| word(at).to_le_bytes()).collect();

@@ -1,6 +1,6 @@
-//! What a repair must bring back: of each key the newest record that verifies.
+//! What a repair must restore: the newest record of each key that verifies.
 //!
-//! Finds that by reading the heap's bytes, whatever stands in index and roster.
+//! Finds it by reading the heap's bytes, without index and roster.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,14 +14,13 @@ use super::image::{Image, Node, segment_number};
 use super::layout::{FIRST_RECORD, Record, header, u32_at, u64_at};
 use super::sample_cache::SampleCache;
 
-/// Repairs the damaged files at `path`, and compares what is there afterwards with what the heap
-/// says.
+/// Repairs the damaged files at `path`, and compares the entries with what the heap says.
 pub(crate) fn run(sample: &SampleCache, image: &Image, affected: &Affected, path: &Path) {
-    // By a header that lies under a right checksum, other files belong to the cache.
-    let believable =
-        !affected.foreign_header && !affected.version && segments_are_told_apart(sample, image);
+    // A forged header with a valid checksum names other files as the cache's.
+    let trusted =
+        !affected.foreign_header && !affected.version && segments_can_be_identified(sample, image);
     match Repair::new(path).options(&writable()).run() {
-        Ok(_) if !believable => {}
+        Ok(_) if !trusted => {}
         Ok(repaired) => {
             let cache = read_only().open(path).expect("a repaired cache opens");
             let listed: BTreeMap<_, _> = cache
@@ -43,29 +42,29 @@ pub(crate) fn run(sample: &SampleCache, image: &Image, affected: &Affected, path
         Err(Error::Version { .. }) if affected.version => {}
         Err(Error::HeapMissing { .. }) if affected.segment_missing => {
             assert!(
-                !believable || !says_what_it_is(sample, image),
+                !trusted || !has_a_valid_header(sample, image),
                 "a repair has a segment to go by"
             );
         }
         Err(error) => {
             assert!(error.is_corruption(), "repair: {error:?}");
             assert!(
-                !believable || !says_what_it_is(sample, image),
+                !trusted || !has_a_valid_header(sample, image),
                 "repair: {error:?}"
             );
         }
     }
 }
 
-/// Each key has what the heap says of it; or what it had before, where the index still knew better
+/// Asserts that each key has what the heap says; or what it had before, if the index still had more
 /// than a heap with a damaged deletion.
 fn compare(
     sample: &SampleCache,
     listed: &BTreeMap<Vec<u8>, Vec<u8>>,
     heap: &BTreeMap<Vec<u8>, Vec<u8>>,
 ) {
-    let strange = listed.keys().find(|key| !sample.history.contains_key(*key));
-    assert!(strange.is_none(), "after a repair there is {strange:?}");
+    let unknown = listed.keys().find(|key| !sample.history.contains_key(*key));
+    assert!(unknown.is_none(), "after a repair there is {unknown:?}");
     for key in sample.history.keys() {
         let (now, heap, before) = (listed.get(key), heap.get(key), sample.value(key));
         assert!(
@@ -75,11 +74,11 @@ fn compare(
     }
 }
 
-/// Whether the header of each segment is what it was, or cannot be believed, or is another cache's
-/// while the index tells whose cache this is, and a segment agrees.
-fn segments_are_told_apart(sample: &SampleCache, image: &Image) -> bool {
+/// Whether each segment's header is unchanged or invalid, or another cache's while the index and a
+/// segment say whose cache this is.
+fn segments_can_be_identified(sample: &SampleCache, image: &Image) -> bool {
     let told = image.bytes("").get(..128) == sample.image.bytes("").get(..128)
-        && says_what_it_is(sample, image);
+        && has_a_valid_header(sample, image);
     image
         .files()
         .filter(|(suffix, _)| segment_number(suffix).is_some())
@@ -93,9 +92,9 @@ fn segments_are_told_apart(sample: &SampleCache, image: &Image) -> bool {
         })
 }
 
-/// Whether one segment has its header, from which everything else can be told.
-fn says_what_it_is(sample: &SampleCache, image: &Image) -> bool {
-    // A name that leads in a circle is no place to put a cache.
+/// Whether one segment has its header, from which a repair can learn the rest.
+fn has_a_valid_header(sample: &SampleCache, image: &Image) -> bool {
+    // A repair cannot create a cache under a link that leads to itself.
     let has_place = !matches!(image.nodes.get(""), Some(Node::Symlink(_)));
     has_place
         && image.files().any(|(suffix, bytes)| {
@@ -104,7 +103,7 @@ fn says_what_it_is(sample: &SampleCache, image: &Image) -> bool {
         })
 }
 
-/// What the records say that verify.
+/// Returns the entries of the records that verify.
 fn entries(sample: &SampleCache, image: &Image) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let heap_id = u64_at(sample.image.bytes(""), header::HEAP_ID);
     let mut newest: BTreeMap<Vec<u8>, Record> = BTreeMap::new();

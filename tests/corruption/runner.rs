@@ -1,8 +1,8 @@
-//! One mutation, tried out: every operation on the files that it leaves, under limits of time,
-//! memory and disk.
+//! Runs one case: every operation on the files that a mutation leaves, under limits of time, memory
+//! and disk.
 //!
-//! Measures the whole process, so one case runs at a time. A case that hangs ends the process
-//! and is named.
+//! Measures the whole process, so that one case runs at a time. If a case hangs, its name is
+//! printed and the process aborts.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -23,40 +23,40 @@ use super::corruption::sample_cache::{SampleCache, scratch};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// All operations of a case together may take this long, at least once in some tries.
+/// All operations of a case together may take this long, in the best of some tries.
 const TIME: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
 /// A case that takes this long has hung.
 const HANG: Duration = Duration::from_secs(60);
-/// Bytes of memory, and of disk, that a case may use on top of four times the files.
+/// Bytes of memory, and of disk, that a case may use in addition to four times the files.
 const ROOM: usize = 16 << 20;
-/// Trials that fail before the others are left out.
+/// Kinds of failures after which further cases are skipped.
 const ENOUGH: usize = 12;
 
-/// When the operations begin.
+/// When the files are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timing {
-    /// On files that were changed before they were opened.
+    /// Before they are opened.
     Closed,
-    /// Under handles that were open when the files were changed.
+    /// Under handles that are already open.
     Open,
-    /// After a repair of the changed files.
+    /// Before a repair.
     Repaired,
 }
 
-/// What cases came to.
+/// The results of all cases of a list.
 #[derive(Debug, Default)]
 pub(crate) struct Runner {
     pub(crate) cases: usize,
     pub(crate) repaired: usize,
     pub(crate) longest: Duration,
     pub(crate) most_memory: usize,
-    /// What failed, by the beginning of the complaint.
+    /// What failed, by the beginning of its message.
     failed: BTreeMap<String, (usize, String)>,
 }
 
 impl Runner {
-    /// Tries mutations that are applied together.
+    /// Applies mutations together and runs every operation.
     pub(crate) fn run_case(
         &mut self,
         sample: &SampleCache,
@@ -125,7 +125,7 @@ impl Runner {
         }
     }
 
-    /// Fails with all complaints, if there are any.
+    /// Fails with all messages, if there are any.
     #[track_caller]
     pub(crate) fn finish(self, what: &str) {
         println!(
@@ -145,7 +145,7 @@ impl Runner {
     }
 }
 
-/// Every operation on a copy of the files; returns the blocks that they take at the most.
+/// Runs every operation on a copy of the files; returns the bytes that they take on the disk.
 fn operate(sample: &SampleCache, image: &Image, affected: &Affected, timing: Timing) -> u64 {
     let dir = scratch();
     let path = dir.path().join("cache");
@@ -163,7 +163,7 @@ fn operate(sample: &SampleCache, image: &Image, affected: &Affected, timing: Tim
             sample.image.write_to(&path).expect("files to write");
             let reader = read_only().open(&path).expect("a sound cache");
             let writer = writable().open(&path).expect("a sound cache");
-            // Mapped, and seen as it was.
+            // The files are mapped, and unchanged.
             assert_eq!(
                 reader.iter().expect("a listing").count(),
                 sample.versions.len()
@@ -186,8 +186,8 @@ fn operate(sample: &SampleCache, image: &Image, affected: &Affected, timing: Tim
     blocks(dir.path())
 }
 
-/// How long this thread was ready to run while others had the processor: no fault of the case's.
-/// Where the system does not tell, nothing is taken off.
+/// How long this thread was ready to run while others had the processor, which is not the case's
+/// time. Zero if the system does not say.
 fn time_in_queue() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let waited = text
@@ -206,7 +206,7 @@ fn blocks(dir: &Path) -> u64 {
     blocks.sum::<u64>() * 512
 }
 
-/// Puts a sound cache and its changed files where they stay.
+/// Keeps an undamaged cache and its changed files for a developer to read.
 fn keep(sample: &SampleCache, image: &Image) -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let dir = tempfile::Builder::new().prefix("damage-").tempdir_in(root);
@@ -219,12 +219,12 @@ fn keep(sample: &SampleCache, image: &Image) -> PathBuf {
     dir
 }
 
-/// The case that runs, and since when.
+/// The running case, and when it began.
 type Running = Option<(String, Instant)>;
 
 struct Alone(#[expect(dead_code, reason = "is held")] MutexGuard<'static, ()>);
 
-/// Waits until no other case runs, and has this one watched.
+/// Waits until no other case runs, and has this one watched for hanging.
 fn one_at_a_time(name: &str) -> Alone {
     static GATE: Mutex<()> = Mutex::new(());
     let alone = GATE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -232,18 +232,18 @@ fn one_at_a_time(name: &str) -> Alone {
     Alone(alone)
 }
 
-/// Runs something while no case is measured.
-pub(crate) fn without_a_case<T>(run: impl FnOnce() -> T) -> T {
+/// Runs `run` while no case is measured.
+pub(crate) fn between_cases<T>(run: impl FnOnce() -> T) -> T {
     let _alone = one_at_a_time("preparing");
     run()
 }
 
 thread_local! {
-    /// Whether a panic of this thread is a complaint that is collected.
+    /// Whether a panic of this thread is a failure that the runner collects.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps the traces of collected complaints from being printed.
+/// Suppresses the output of panics that the runner collects.
 fn quieten() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

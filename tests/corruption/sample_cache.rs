@@ -1,7 +1,7 @@
-//! A small cache with every kind of entry, what was ever put into it, and files of its kin to put
-//! in the place of its own.
+//! A small cache with every kind of entry, all that was ever put into it, and images of other files
+//! that can replace its own.
 //!
-//! Knows how the engine has to be used to make each kind; that all are there is seen in the files.
+//! Knows how to make the engine produce each kind; whether all are present is read from the files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use super::checksums::{self, Checksum};
 use super::image::{Image, Node, segment_number};
 use super::layout::{self, Geometry, PAGE, Record, header, set_u32, u32_at, u64_at};
 
-/// What a key had, one after the other; none where it was deleted.
+/// The values of each key in order; `None` for a deletion.
 pub(crate) type History = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
 
-/// The directory has room for 32 entries instead of a million: so the index fits into 16 KiB.
+/// The directory has room for 32 entries instead of a million, so that the index fits into 16 KiB.
 const DIRECTORY_BITS: u32 = 5;
 /// Bytes of a key that its slot repeats.
 pub(crate) const INLINE_KEY: usize = 8;
@@ -25,17 +25,17 @@ pub(crate) const INLINE_KEY: usize = 8;
 pub(crate) struct SampleCache {
     pub(crate) image: Image,
     pub(crate) history: History,
-    /// The versions of the entries that are there.
+    /// The versions of the present entries.
     pub(crate) versions: BTreeMap<Vec<u8>, u64>,
     /// All records of the heap, dead ones included.
     pub(crate) records: Vec<Record>,
     pub(crate) others: OtherImages,
 }
 
-/// Files that belong to something else than the sample, or to another moment of it.
+/// Files of another cache, or of this one at another time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OtherImages {
-    /// The same generation, some time before.
+    /// The same generation, earlier.
     pub(crate) earlier: Image,
     /// The same cache, replaced as a whole.
     pub(crate) rebuilt: Image,
@@ -43,7 +43,7 @@ pub(crate) struct OtherImages {
     pub(crate) foreign: Image,
 }
 
-/// A directory for caches that live for a timing: in memory, where the system has such a place.
+/// A directory for short-lived caches: in memory, if the system has one.
 pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() {
@@ -57,7 +57,7 @@ pub(crate) fn scratch() -> tempfile::TempDir {
         .expect("a scratch directory")
 }
 
-/// The options that fix the sample's geometry.
+/// Options that fix the sample's geometry.
 pub(crate) fn options() -> Options {
     let mut options = Options::new();
     options
@@ -69,8 +69,8 @@ pub(crate) fn options() -> Options {
 }
 
 impl SampleCache {
-    /// Makes one. Where keys come to lie depends on the cache's random seed, so it may take some
-    /// tries until all kinds are there.
+    /// Builds a sample. The cache's random seed decides where keys are stored, so that it may take
+    /// some tries until every kind is present.
     pub(crate) fn make() -> Self {
         let mut missing = Vec::new();
         for _ in 0..200 {
@@ -84,8 +84,7 @@ impl SampleCache {
         panic!("a sample has none of these: {missing:?}");
     }
 
-    /// The same as a writer leaves it that is killed: marked as written under this boot, in these
-    /// very files.
+    /// The same as a killed writer leaves it: marked as written under this boot, in these files.
     pub(crate) fn live(&self) -> Self {
         let mut live = self.clone();
         let index = live.image.bytes_mut("").expect("a sample has an index");
@@ -93,19 +92,19 @@ impl SampleCache {
         live
     }
 
-    /// One that was closed in order, and the same as a killed writer leaves it.
+    /// A cleanly closed sample, and the same as a killed writer leaves it.
     pub(crate) fn closed_and_live() -> [Self; 2] {
         let closed = Self::make();
         let live = closed.live();
         [closed, live]
     }
 
-    /// The value that a key has.
+    /// Returns the value that a key has.
     pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
         self.history.get(key)?.last()?.as_ref()
     }
 
-    /// The entries that are there.
+    /// Iterates over the present entries.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
         let last = |values: &'_ Vec<Option<Vec<u8>>>| values.last().is_some_and(Option::is_some);
         self.history
@@ -118,7 +117,7 @@ impl SampleCache {
     }
 }
 
-/// Puts a sample together.
+/// Builds a sample.
 struct Builder {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -126,7 +125,7 @@ struct Builder {
     history: History,
 }
 
-/// The key with a number: of one byte up to hundreds, the first of which are in the slot.
+/// Returns the key with a number: of one byte to 150; the shortest fit into a slot.
 pub(crate) fn key(number: u8) -> Vec<u8> {
     let length = match number % 6 {
         0 => 1,
@@ -159,7 +158,7 @@ impl Builder {
         }
     }
 
-    /// A value that no other key has, nor this key at another time.
+    /// Returns a value that no other key has, nor this key at another time.
     fn value(&self, number: u8, round: u8, length: usize) -> Vec<u8> {
         let mut value = format!("{} {number} {round} ", self.salt).into_bytes();
         value.resize(length.max(value.len()), number ^ round);
@@ -187,7 +186,7 @@ impl Builder {
         for number in [3, 9, 14, 20] {
             self.delete(&cache, number);
         }
-        // Everything that is live moves to the next segment, and the first is removed.
+        // Moves all live records to the next segment, and removes the first.
         cache.compact().expect("compacting");
         cache.flush().expect("flushing");
         let earlier = self.image();
@@ -209,7 +208,7 @@ impl Builder {
         }
     }
 
-    /// Overwrites, deletions and holes in the roster, over what the first half left.
+    /// Overwrites and deletes entries, and leaves free-list entries in the roster.
     fn second_half(&mut self, cache: &MmapCache) {
         for number in 20..32 {
             let length = [0, 1, 7, 300, 64, 900][usize::from(number % 6)];
@@ -222,11 +221,11 @@ impl Builder {
         for number in [0, 5, 12, 21, 22, 25] {
             self.delete(cache, number);
         }
-        // One comes back, into a hole of the roster; the others stay holes.
+        // One key returns, into a free position of the roster.
         self.put(cache, 12, self.value(12, 3, 33));
     }
 
-    /// Lets cleaning begin the next segment, and walk through a part of the one before.
+    /// Lets cleaning begin the next segment, and read a part of the one before.
     fn clean_a_bit(&mut self) {
         let cache = options()
             // A lower threshold has each write clean a whole segment.
@@ -268,11 +267,11 @@ impl Builder {
     }
 }
 
-/// The files of the cache at a path as they are, but for the directory's room.
+/// Reads the files of the cache at a path, with a smaller directory.
 pub(crate) fn image_of(path: &Path) -> Image {
     let mut image = Image::read(path).expect("files to read");
     let index = image.bytes_mut("").expect("an index");
-    // Else each that is written would be a copy, of which nothing is believed.
+    // Otherwise each written image would look like a copy, which the engine rebuilds.
     layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
     layout::set_u64(index, header::BORN, 0);
     layout::set_u64(index, header::VISITED, 1 << 62);
@@ -282,8 +281,8 @@ pub(crate) fn image_of(path: &Path) -> Image {
     image
 }
 
-/// The same index with room for fewer directory entries than the engine gives: what is in use is
-/// far less, and nothing else depends on it.
+/// Returns the same index with room for fewer directory entries than the engine reserves. It uses
+/// far fewer, and nothing else depends on the number.
 fn with_small_directory(index: &[u8]) -> Vec<u8> {
     let old = Geometry::of(index);
     let new = Geometry {
@@ -298,7 +297,7 @@ fn with_small_directory(index: &[u8]) -> Vec<u8> {
     small
 }
 
-/// How many there are of each kind of thing in a sample's files.
+/// How many of each kind of thing a sample's files have.
 #[derive(Clone, Debug)]
 pub(crate) struct KindCounts(BTreeMap<&'static str, usize>);
 
@@ -372,7 +371,7 @@ impl KindCounts {
         Self(counts)
     }
 
-    /// The kinds of which there is none.
+    /// Returns the kinds that are missing.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         self.0
             .iter()
@@ -383,7 +382,7 @@ impl KindCounts {
 }
 
 impl OtherImages {
-    /// The file of a relative that comes closest to that name.
+    /// Returns the file of another image with that suffix, or any segment instead of a segment.
     pub(crate) fn file(image: &Image, suffix: &str) -> Option<Vec<u8>> {
         let same = image.nodes.get(suffix);
         let any_segment = || {

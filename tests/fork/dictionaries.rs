@@ -15,7 +15,7 @@ fn use_dict(dict: &Dict<u64, impl Store>, number: u64) {
     dict.insert(&key, number).expect("an insertion");
     dict.update(&key, |value| Update::Put(value.unwrap_or(0) + 1))
         .expect("a transformation");
-    dict.get(&key).expect("a look");
+    dict.get(&key).expect("a lookup");
     if number.is_multiple_of(16) {
         dict.remove(&key).expect("a deletion");
         let listed: Result<Vec<_>, _> = dict.iter().collect();
@@ -25,7 +25,7 @@ fn use_dict(dict: &Dict<u64, impl Store>, number: u64) {
 
 /// What each child finds and does.
 fn child_uses_dict(dict: &Dict<u64, impl Store>, number: usize) {
-    assert_eq!(dict.get("known").expect("a look"), Some(7));
+    assert_eq!(dict.get("known").expect("a lookup"), Some(7));
     let key = format!("child {number}").replace(' ', "-");
     dict.insert(&key, number as u64).expect("an insertion");
     assert_eq!(dict.require(&key).expect("it is there"), number as u64);
@@ -48,10 +48,10 @@ pub(super) fn uses_a_dictionary_in_memory_amid_threads(_: &Part) {
         |number| {
             child_uses_dict(&dict, number);
             dict.clear().expect("an empty dictionary");
-            assert_eq!(dict.get_shared("known").expect("a look"), None);
+            assert_eq!(dict.get_shared("known").expect("a lookup"), None);
         },
     );
-    assert_eq!(dict.get("known").expect("a look"), Some(7));
+    assert_eq!(dict.get("known").expect("a lookup"), Some(7));
     say("ran to its end");
 }
 
@@ -68,14 +68,14 @@ pub(super) fn uses_a_dictionary_with_two_layers_amid_threads(part: &Part) {
         |number| use_dict(&dict, number),
         |number| {
             assert_eq!(
-                dict.get_shared("known").expect("a look").as_deref(),
+                dict.get_shared("known").expect("a lookup").as_deref(),
                 Some(&7)
             );
             child_uses_dict(&dict, number);
             dict.forget();
         },
     );
-    assert_eq!(files.get("known").expect("a look"), Some(7));
+    assert_eq!(files.get("known").expect("a lookup"), Some(7));
     say("ran to its end");
 }
 
@@ -150,7 +150,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
         join_in_time(pid.expect("a forked child"));
         done.expect("a transformation");
     }
-    assert_eq!(dict.get("key").expect("a look"), None);
+    assert_eq!(dict.get("key").expect("a lookup"), None);
     say("ran to its end");
 }
 

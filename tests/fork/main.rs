@@ -145,7 +145,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 #[track_caller]
 fn assert_value(cache: &MmapCache, key: &str, value: &str) {
-    let found = cache.get(key.as_bytes()).expect("a look");
+    let found = cache.get(key.as_bytes()).expect("a lookup");
     assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
 }
 

@@ -262,12 +262,12 @@ pub(super) fn uses_labels_amid_threads(part: &Part) {
     let insert = |number: u64| {
         let label = format!("label {}", number % 5_000);
         let id = labels.get_or_intern(&label).expect("an id");
-        assert_eq!(labels.get(&label).expect("a look"), Some(id));
+        assert_eq!(labels.get(&label).expect("a lookup"), Some(id));
     };
     fork_amid(insert, |number| {
-        assert_eq!(labels.get("known").expect("a look"), Some(known));
+        assert_eq!(labels.get("known").expect("a lookup"), Some(known));
         let id = labels.get_or_intern(format!("child {}", number % 7));
-        let label = labels.resolve_str(id.expect("an id")).expect("a look");
+        let label = labels.resolve_str(id.expect("an id")).expect("a lookup");
         assert_eq!(label, Some(format!("child {}", number % 7)));
         assert!(labels.iter().expect("a listing").all(|label| label.is_ok()));
     });

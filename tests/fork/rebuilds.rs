@@ -40,7 +40,7 @@ pub(super) fn leaves_a_child_and_rebuilds(part: &Part) {
     writer.put(b"parents", b"0").expect("a put");
     let items = std::iter::once_with(|| {
         fork(|| {
-            while cache.get(b"parents").expect("a look").as_deref() != Some(b"1") {
+            while cache.get(b"parents").expect("a lookup").as_deref() != Some(b"1") {
                 std::thread::yield_now();
             }
             answers();

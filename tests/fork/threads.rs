@@ -74,8 +74,8 @@ fn staying_in(cache: &MmapCache) -> usize {
 
 fn uses_it_right_away(cache: &MmapCache) {
     end_if_it_hangs();
-    assert!(cache.get(b"stays 7").expect("a look").is_some());
-    assert!(cache.entry(b"stays 8").expect("a look").is_some());
+    assert!(cache.get(b"stays 7").expect("a lookup").is_some());
+    assert!(cache.entry(b"stays 8").expect("a lookup").is_some());
     let mut writer = cache.writer().expect("the writer");
     writer.put(b"stays 9", b"childs").expect("a put");
     assert_eq!(staying_in(cache), 200);

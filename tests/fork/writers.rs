@@ -236,7 +236,7 @@ pub(super) fn waits_for_the_parents_writer(part: &Part) {
     });
     writer.put(b"mine", b"2").expect("a put");
     std::thread::sleep(SOON);
-    assert!(!cache.contains(b"childs").expect("a look"), "two writers");
+    assert!(!cache.contains(b"childs").expect("a lookup"), "two writers");
     drop(writer);
     join(pid);
     assert_value(&cache, "childs", "1");
