@@ -1,4 +1,4 @@
-//! What labels promise, to one process.
+//! What labels promise to one process.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ fn open(dir: &tempfile::TempDir) -> Labels {
     Labels::open(dir.path().join("labels")).unwrap()
 }
 
-/// Regions of sixteen slots and segments of sixteen KiB: everything happens soon.
+/// Regions of 16 slots and segments of 16 KiB: growth and cleaning happen soon.
 fn tiny() -> Options {
     let mut options = Options::new();
     options.region_slots(16).max_segment_bytes(16 * 1024);
@@ -143,7 +143,7 @@ fn exhausted_ids_take_nothing() {
     assert_eq!(labels.len(), 100);
 }
 
-/// Damages what stands so many bytes before the label 4 of ten.
+/// Flips a byte `back` bytes before label 4 of ten, and checks what labels still do.
 #[track_caller]
 fn check_damage_before_a_label(back: usize) {
     let dir = tempfile::tempdir().unwrap();
@@ -168,8 +168,8 @@ fn check_damage_before_a_label(back: usize) {
     assert_eq!(again.number(), 10);
     assert_eq!(labels.resolve(LabelId::new(4)).unwrap(), None);
     assert_eq!(labels.resolve_str(again).unwrap(), Some(text(4)));
-    // Where the damaged label could not be found to be given up, it is still counted: then the
-    // listing says that one is missing.
+    // If the damage hid the label's entry so that it could not be given up, it is still counted:
+    // then the listing reports that one is missing.
     let (listed, failed): (Vec<_>, Vec<_>) = labels.iter().unwrap().partition(Result::is_ok);
     assert_eq!(listed.len(), 10);
     assert!(failed.len() <= 1);
@@ -182,13 +182,13 @@ fn check_damage_before_a_label(back: usize) {
 
 #[test]
 fn corrupt_label_gets_new_id() {
-    // The label, its number, its checksum.
+    // The label, its id, its checksum.
     for back in [0, 8, 12] {
         check_damage_before_a_label(back);
     }
 }
 
-// Labels outlast growth, rewriting and recovery with their ids.
+// Labels keep their ids through growth, rewriting and recovery.
 #[test]
 fn ids_outlast_growth_and_recovery() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,7 +214,7 @@ fn ids_outlast_growth_and_recovery() {
         labels.cache.writer().unwrap().rewrite_heap().unwrap();
         check(count);
     }
-    // The counters cannot be believed: everything is made anew from the heap.
+    // The counters cannot be valid: everything is rebuilt from the heap.
     let generation = labels.cache.handle().generation.load_full();
     generation
         .header()
@@ -224,7 +224,7 @@ fn ids_outlast_growth_and_recovery() {
     check(count);
 }
 
-// A roster length that corruption made shorter gives no id twice.
+// A roster length that corruption shortened repeats no id.
 #[test]
 fn shortened_roster_repeats_no_id() {
     let dir = tempfile::tempdir().unwrap();
@@ -271,7 +271,7 @@ fn repair_without_index_keeps_ids() {
     let next = labels.get_or_intern("next").unwrap().number();
     assert!(
         (500..510).contains(&next),
-        "behind all that may have been given: {next}"
+        "after all ids that may have been given: {next}"
     );
     assert!(labels.verify().run().unwrap().is_clean());
 }
@@ -292,7 +292,7 @@ fn reserved_ids_survive_repair_unused() {
         let counters = crate::format::index::word::COUNTERS;
         generation.header().corrupt(counters, u64::MAX);
     };
-    // Whoever makes the index anew does not know whether more was given than he found.
+    // A rebuild of the index cannot know whether more ids were given than it found.
     spoil(&labels);
     rewrite(&labels);
     assert_eq!(
@@ -305,7 +305,7 @@ fn reserved_ids_survive_repair_unused() {
         reserved
     );
     drop(labels);
-    // Nor does he where nothing but the heap is left.
+    // Nor can it if only the heap is left.
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
     crate::engine::Repair::new(&path).run().unwrap();
@@ -340,7 +340,7 @@ fn reserved_ids_survive_growth_unused() {
         16
     );
     assert_eq!(labels.cache.stats().unwrap().slots, 16);
-    // The index is made anew, with ids left out at its end, and then larger.
+    // The index is rebuilt, with unused ids at its end, and then enlarged.
     spoil();
     assert_eq!(labels.get_or_intern("new").unwrap().number(), 24);
     assert_eq!(labels.cache.stats().unwrap().slots, 32);
@@ -355,7 +355,7 @@ fn ids_serialize_as_numbers() {
     assert_eq!(serde_json::from_str::<LabelId>(&text).unwrap(), id);
 }
 
-/// Stops an insertion at every store and call, and has another handle go on.
+/// Stops an insertion at every store and call, and lets another handle continue.
 #[test]
 fn stopped_insertion_leaves_ids_dense() {
     for before in [0, 7, 8, 13, 55] {
@@ -401,7 +401,7 @@ enum Step {
     Reopen,
     Flush,
     Rewrite,
-    /// Killed so many steps into the insertion.
+    /// Killed after this many steps of the insertion.
     Kill(u8, u8),
 }
 
@@ -483,7 +483,7 @@ proptest! {
     }
 }
 
-/// Labels whose roster was cut, or lost a position, are listed with an error at the end.
+/// Labels whose roster was truncated, or lost a position, are listed with an error at the end.
 #[test]
 fn short_label_listings_end_with_errors() {
     use std::os::unix::fs::FileExt;

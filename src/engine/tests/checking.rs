@@ -1,6 +1,6 @@
-//! A full check beside a writer at work, which is no fault.
+//! Full checks: beside a writer they report no corruption, and each level reports its own.
 //!
-//! Knows sound caches only; what a check says of damage is the matter of `damage.rs`.
+//! `damage.rs` tests what a check finds in damaged caches in other respects.
 
 use crate::engine::tests::*;
 use crate::format::roster::Position;
@@ -101,7 +101,7 @@ fn parallel_check_equals_sequential_check() {
     assert!(told.is_sorted_by_key(|progress| progress.done_bytes));
 }
 
-/// What each level says of a cache that somebody has spoilt.
+/// Returns what each level reports of a cache after `spoil`.
 fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
     let scratch = filled();
     let cache = scratch.open(&tiny());

@@ -1,4 +1,5 @@
-//! Caches whose heap, or a segment of it, is not at its path: nobody writes, and nothing is lost.
+//! Caches whose heap, or a segment of it, is not at its path: writers are refused, and nothing is
+//! lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use crate::error::Error;
 
 type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-/// Everything in the directory of a cache; none for the content of what is no file.
+/// Reads everything in the directory of a cache; `None` instead of contents for what is no file.
 fn files(scratch: &Scratch) -> Files {
     let dir = scratch.path().parent().unwrap();
     let all = fs::read_dir(dir).unwrap().map(|entry| {
@@ -39,7 +40,7 @@ fn key(i: u32) -> Vec<u8> {
     format!("key {i}, some of them longer than a slot").into_bytes()
 }
 
-/// A cache of several segments; closed.
+/// Creates a cache of several segments.
 fn filled(scratch: &Scratch, options: &Options) {
     let cache = scratch.open(options);
     for i in 0..200 {
@@ -56,7 +57,7 @@ fn holds_all(cache: &MmapCache) {
     assert_clean(cache);
 }
 
-/// What opening for writing says; nothing is changed by it.
+/// Returns what the error of a writable open says, and asserts that the open changed nothing.
 #[track_caller]
 fn refused(scratch: &Scratch, options: &Options) -> (PathBuf, &'static str, Option<bool>) {
     let before = files(scratch);
@@ -91,7 +92,7 @@ fn reboot(path: &Path) {
         .unwrap();
 }
 
-// The caller forgot `heap_path`; before a restart and after it, flushed and not.
+// The caller forgot `heap_path`, before a restart and after it, flushed and not.
 #[test]
 fn forgotten_heap_path_refuses_writers() {
     for (flushed, rebooted) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -117,7 +118,7 @@ fn forgotten_heap_path_refuses_writers() {
     }
 }
 
-// The heap is moved away and back: a disk that is not mounted yet.
+// The heap is moved away and back, as with a disk that is not mounted yet.
 #[test]
 fn moved_heap_refuses_writers() {
     for (flushed, rebooted) in [(false, false), (true, false), (true, true)] {
@@ -149,7 +150,7 @@ fn moved_heap_refuses_writers() {
     }
 }
 
-// A copy of the index and the roster alone: recovery would make an empty cache of it.
+// A copy of index and roster alone: a recovery would make an empty cache of it.
 #[test]
 fn copy_without_heap_refuses_writers() {
     for clean in [true, false] {
@@ -164,7 +165,7 @@ fn copy_without_heap_refuses_writers() {
             fs::copy(name(&original), name(&copy)).unwrap();
         }
         refused(&copy, &tiny());
-        // With its heap it is a cache.
+        // With its heap the copy is complete.
         for number in (0..99).filter(|&number| heap(&original, number).exists()) {
             fs::copy(heap(&original, number), heap(&copy, number)).unwrap();
         }
@@ -221,7 +222,7 @@ fn other_file_as_segment_is_named() {
     }
 }
 
-// First, middle or last: none may be missing before cleaning has come through it.
+// First, middle or last: no segment may be missing until it is cleaned.
 #[test]
 fn missing_segment_refuses_writers() {
     for number in 0.. {
@@ -240,7 +241,7 @@ fn missing_segment_refuses_writers() {
     }
 }
 
-// After a restart, a segment that was synced is not one that the power loss took.
+// After a restart, a missing segment that was synced cannot be due to the power loss.
 #[test]
 fn missing_synced_segment_refuses_writers() {
     for number in 1.. {
@@ -287,7 +288,7 @@ fn cleaned_segment_may_be_missing() {
     holds_all(&scratch.open(&tiny()));
 }
 
-// The file goes while a handle is open that has not read it.
+// The segment disappears while a handle is open that has not read it.
 #[test]
 fn open_handle_outlives_missing_segment() {
     let scratch = scratch();
@@ -306,7 +307,7 @@ fn open_handle_outlives_missing_segment() {
         cache.put(&key(0), &[0; 300]).unwrap();
         holds_all(&cache);
     }
-    // All of it: the last segment is what a put needs.
+    // All segments: a put needs the last one.
     let cache = scratch.open(&tiny());
     let numbers: Vec<_> = (0..99).filter(|&n| heap(&scratch, n).exists()).collect();
     let away = |number| scratch.path().with_extension(format!("away{number}"));
@@ -337,7 +338,7 @@ fn open_handle_outlives_missing_segment() {
     holds_all(&scratch.open(&tiny()));
 }
 
-// A key whose record is out of reach is not absent: it would get a second entry.
+// A key whose record cannot be read is not absent: otherwise it would get a second entry.
 #[test]
 fn key_in_missing_segment_exists() {
     let scratch = scratch();
@@ -407,7 +408,7 @@ fn labels_refuse_missing_heap() {
     assert_eq!(labels.get("en").unwrap(), Some(id));
 }
 
-// Without any segment a repair has nothing to go by; of one that is missing it tells.
+// Without any segment a repair is impossible; if one is missing, the report names it.
 #[test]
 fn repair_needs_a_segment() {
     let (scratch, other) = (scratch(), in_memory());
@@ -428,7 +429,7 @@ fn repair_needs_a_segment() {
         .unwrap();
     assert_eq!(repaired.missing_segments, [2]);
     assert!(repaired.entries < 200 && repaired.entries > 100);
-    // From here on the gap is known.
+    // From here on the segment is known to be lost.
     let cache = scratch.open(&elsewhere);
     assert_eq!(cache.len(), repaired.entries);
     assert_clean(&cache);
@@ -436,7 +437,7 @@ fn repair_needs_a_segment() {
     assert_eq!(scratch.open(&elsewhere).len(), repaired.entries);
 }
 
-// The next writer stores where it found the heap, in files of an older release too.
+// The next writer stores where it found the heap, even in files of an older release.
 #[test]
 fn heap_home_follows_the_heap() {
     let (scratch, other) = (scratch(), in_memory());
@@ -468,7 +469,7 @@ fn heap_home_follows_the_heap() {
     holds_all(&scratch.open(&elsewhere));
 }
 
-// Whoever may not create is told that the index is lost, not that there is no cache.
+// A reader is told that the index is lost, not that no cache exists.
 #[test]
 fn lost_index_is_reported() {
     for removed in [
@@ -499,8 +500,8 @@ fn lost_index_is_reported() {
     assert!(matches!(none, Err(Error::NotFound { .. })));
 }
 
-/// Who believed a header that leaves out the first segment would drop the deletions of that
-/// segment's keys, and a recovery would bring the keys back.
+/// A header that leaves out the first segment would let cleaning drop the deletions of that
+/// segment's keys, and a recovery would then restore these keys.
 #[test]
 fn forgotten_segment_is_recovered() {
     let scratch = Scratch::new();

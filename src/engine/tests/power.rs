@@ -1,9 +1,9 @@
-//! Power losses at any moment of any kind of work.
+//! Loses power at any moment of any kind of work.
 //!
-//! A [`disk::Disk`] watches what the cache does. Whenever it likes it composes an image that a power
-//! loss at that moment could leave; the image is opened under another boot, and compared with what
-//! was put, deleted and flushed until then. The stories are here; how images are made and judged is
-//! not known here.
+//! A [`disk::Disk`] watches what the cache does. At chosen moments it composes an image that a
+//! power loss could leave; the image is opened under another boot, and compared with what was put,
+//! deleted and flushed until then. This file has the tests; `scenario.rs` does the work, and
+//! `image_checker.rs` checks the images.
 
 mod cache_dir;
 mod copier;
@@ -38,13 +38,13 @@ fn run(seed: u64, steps: usize, every: [usize; 2]) -> u64 {
     scenario.end()
 }
 
-/// The first seed: the same each time, or another one.
+/// The first seed: fixed, or from the environment.
 fn first_seed() -> u64 {
     let seed = std::env::var("POWER_SEED").ok();
     seed.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Works on a cache that was prepared, and loses the power at one of `every` steps.
+/// Works on a prepared cache, and loses power at one of `every` steps.
 fn lose_power_during(
     kind: Kind,
     every: [usize; 2],
@@ -58,7 +58,7 @@ fn lose_power_during(
     scenario.end()
 }
 
-/// Every kind of change, one after the other.
+/// Loses power during every kind of change.
 fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
     let grow = |scenario: &mut Scenario| {
         for i in 20..150 {
@@ -89,8 +89,8 @@ fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
         + during(churned, &recover)
 }
 
-/// Kills a process at each of these steps of a change. Another mends what it left and does
-/// `afterwards`; the power goes while it does, and when it has flushed.
+/// Kills a process at each of these steps of a change. The next one recovers, and does
+/// `afterwards`; power is lost during that, and after its flush.
 fn kill_then_lose_power(
     steps: impl IntoIterator<Item = u64>,
     prepare: impl Fn(&mut Scenario),
@@ -113,7 +113,7 @@ fn kill_then_lose_power(
     images
 }
 
-/// The steps of a change that are syncs of a directory: renames and removals precede them.
+/// Returns the steps of a change that sync a directory: renames and removals precede them.
 fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario)) -> Vec<u64> {
     let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
     prepare(&mut scenario);
@@ -167,7 +167,8 @@ fn filled(scenario: &mut Scenario) {
     scenario.flush();
 }
 
-/// Two segments full of dead records, and a third. In the second a deletion, of an entry in the first.
+/// Prepares two segments full of dead records, and a third. The second has the deletion of an entry
+/// in the first.
 fn churned(scenario: &mut Scenario) {
     let pause = |scenario: &Scenario, writes| {
         let handle = &scenario.cache().handle;
@@ -185,7 +186,7 @@ fn churned(scenario: &mut Scenario) {
     pause(scenario, 0);
 }
 
-/// Comes through both of them, completes the segments that have the copies, and removes them.
+/// Cleans both segments, completes the segments with the copies, and removes the cleaned ones.
 fn clean(scenario: &mut Scenario) {
     for _ in 0..2 {
         for _ in 0..20 {
@@ -200,7 +201,8 @@ fn clean(scenario: &mut Scenario) {
     }
 }
 
-// Segments cleaned under power losses are removed by background tasks in the end.
+// Background tasks removed these segments in the end: otherwise the tests above would lose power
+// too early to test removal.
 #[test]
 fn background_removal_survives_power_losses() {
     let mut scenario = Scenario::of(PLAIN, [usize::MAX, usize::MAX], 1, 20, first_seed());
@@ -211,7 +213,7 @@ fn background_removal_survives_power_losses() {
     assert!(oldest(&scenario) >= before + 2, "{}", oldest(&scenario));
 }
 
-// The power is lost before each step of a put, and of a deletion.
+// Loses power before each step of two puts and a deletion.
 #[test]
 fn put_and_delete_survive_power_loss() {
     lose_power_during(PLAIN, [1, 1], filled, |scenario| {
@@ -269,7 +271,7 @@ fn committed_switch_precedes_removal() {
     kill_then_lose_power(before_syncs(filled, rebuild), filled, rebuild, |_| {});
 }
 
-/// Copies a cache's files while it is worked on. Whether it came to the end.
+/// Copies a cache's files while it is used. Returns whether the copy was completed.
 fn copy_alive(seed: u64) -> bool {
     let mut scenario = Scenario::new(seed, NEVER);
     for _ in 0..scenario.random.below(30) {
@@ -297,7 +299,7 @@ fn copy_alive(seed: u64) -> bool {
     })
 }
 
-// A copy of files that are being written has all that was there when copying began.
+// A copy of files that are being written has everything that was there when the copy began.
 #[test]
 fn copy_of_live_files_is_complete() {
     let copies = (0..40).filter(|seed| copy_alive(first_seed() + seed));

@@ -1,8 +1,9 @@
-//! Running a model: the real engine, one writer and its readers, in every order that loom finds.
+//! Runs a model: the real engine with one writer and its readers, in every order that loom
+//! explores.
 //!
-//! Each execution begins with the same files. The writer and each reader have a handle of their
-//! own, as processes do. Threads do not panic: they note what went wrong, and the execution fails
-//! when all have ended.
+//! Each execution begins with the same files. The writer and each reader have their own handle, as
+//! processes do. Threads do not panic: they note failures, and the execution fails after all
+//! threads have ended.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,20 +22,20 @@ use crate::index::header::Header;
 use crate::sync::loom_model::{self, Image, OrderingSite, ThreadRole};
 use crate::{Entry, MmapCache, Options, Version};
 
-/// Stack of a model's threads, in words.
+/// Stack size of a model's threads, in words.
 const STACK: usize = 64 * 1024;
 const BRANCHES: usize = 100_000;
 
 /// What a thread does with its handle.
 pub(super) type ThreadBody = fn(&ModelThread);
 
-/// One writer and some readers over files that `before` made.
+/// One writer and some readers on files that `before` created.
 #[derive(Clone, Copy)]
 pub(super) struct Model {
     pub name: &'static str,
-    /// How often loom takes the processor from a thread that could go on; none for any number.
+    /// How often loom preempts a thread that could continue; `None` for any number.
     pub preemptions: Option<usize>,
-    /// Executions after which the exploration ends, all or not.
+    /// The exploration ends after this many executions, complete or not.
     pub at_most: u64,
     pub options: fn() -> Options,
     pub before: ThreadBody,
@@ -42,20 +43,20 @@ pub(super) struct Model {
     pub readers: &'static [ThreadBody],
 }
 
-/// What an exploration came to.
+/// The result of an exploration.
 #[derive(Debug)]
 pub(super) struct Explored {
     pub executions: u64,
     pub words: usize,
     pub sites: BTreeSet<OrderingSite>,
     pub took: Duration,
-    /// Whether there were no more.
+    /// Whether all executions were explored.
     pub is_whole: bool,
     /// The first promise that did not hold.
     pub broken: Option<String>,
 }
 
-/// A value of a key: the how manieth it is.
+/// Counts the values of a key.
 type Number = u8;
 
 #[derive(Default)]
@@ -65,16 +66,16 @@ struct Observations {
     broken: Option<String>,
 }
 
-/// What the header said before the model began.
+/// The header's values before the model began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     pub changes: u64,
     pub live: u64,
-    /// The heap's end.
+    /// The committed end of the heap.
     pub end: HeapAddr,
 }
 
-/// A thread of a model, with a handle of its own.
+/// A thread of a model, with its own handle.
 pub(super) struct ModelThread {
     pub cache: MmapCache,
     who: usize,
@@ -82,7 +83,7 @@ pub(super) struct ModelThread {
     before: Arc<OnceLock<Before>>,
 }
 
-/// A value that names its key and its number, and has a length of its own.
+/// Returns the value of a key with a number; each number has another length.
 pub(super) fn value(key: &[u8], number: Number) -> Vec<u8> {
     let mut value = vec![number; 2 + usize::from(number)];
     value[0] = key[0];
@@ -90,8 +91,8 @@ pub(super) fn value(key: &[u8], number: Number) -> Vec<u8> {
 }
 
 impl ModelThread {
-    /// The n-th key that belongs on this side of the hash space and begins in this group of slots.
-    /// All of them have the same tag and control byte.
+    /// Returns the n-th key on this side of the hash space whose home group is `group`. All such
+    /// keys have the same tag and control byte.
     pub(super) fn key(&self, side: u32, group: usize, n: usize) -> Vec<u8> {
         let hasher = self.cache.handle.generation.load().hasher;
         let model = (0..u64::MAX).map(u64::to_le_bytes).filter(|key| {
@@ -135,7 +136,8 @@ impl ModelThread {
         self.sound(result)
     }
 
-    /// How many sides the hash space has, each with a region of its own, before anybody writes.
+    /// Returns how many sides the hash space has, each with its own region, before the writer
+    /// begins.
     pub(super) fn sides(&self) -> u32 {
         1 << self.cache.handle.generation.load().header().poll().depth()
     }
@@ -148,7 +150,7 @@ impl ModelThread {
         *self.before.get().unwrap()
     }
 
-    /// Replaces everything by these keys with values of one number.
+    /// Replaces everything by these keys, all with values of one number.
     pub(super) fn rebuild(&self, keys: &[Vec<u8>], number: Number) {
         let items = keys
             .iter()
@@ -162,7 +164,7 @@ impl ModelThread {
         }
     }
 
-    /// Appends one record that leaves room for nothing else.
+    /// Appends one record that fills the segment.
     pub(super) fn fill_the_segment(&self) {
         let header = self.cache.handle.generation.load();
         let tail = header.header().tail().bytes();
@@ -178,7 +180,7 @@ impl ModelThread {
         number
     }
 
-    /// Looks a key up by its record; the number of its value.
+    /// Looks up a key with its record, and returns the number of its value.
     pub(super) fn entry(&self, key: &[u8]) -> Option<Number> {
         let entry: Entry = self.sound(self.cache.entry(key)).flatten()?;
         Some(self.saw_value(key, entry.value(), entry.version()))
@@ -192,7 +194,7 @@ impl ModelThread {
         number
     }
 
-    /// Looks keys up at once; the numbers of their values.
+    /// Looks up keys at once, and returns the numbers of their values.
     pub(super) fn many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<Number>; N] {
         let mut found = [None; N];
         let each = |at: usize, bytes: Option<&[u8]>| {
@@ -208,7 +210,7 @@ impl ModelThread {
         found
     }
 
-    /// Looks a key up by its slot; the number of its value.
+    /// Looks up a key by its slot alone, and returns the number of its value.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Number> {
         match self.sound(peek(&self.cache.handle, key))? {
             Answer::Found(meta) => {
@@ -219,7 +221,7 @@ impl ModelThread {
         }
     }
 
-    /// Lists the first keys, of which these must come exactly once and others at most once.
+    /// Lists the first `count` keys: those of `always` must come exactly once, others at most once.
     pub(super) fn keys(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
         let listed: Vec<Vec<u8>> = self
             .sound(self.cache.keys())?
@@ -230,7 +232,7 @@ impl ModelThread {
         Some(())
     }
 
-    /// Lists the first entries, likewise.
+    /// Lists the first `count` entries, with the same condition.
     pub(super) fn entries(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
         let listed: Vec<_> = self
             .sound(self.cache.entries())?
@@ -245,7 +247,7 @@ impl ModelThread {
         Some(())
     }
 
-    /// Checks the cache as a whole.
+    /// Verifies the whole cache.
     pub(super) fn verify(&self) {
         if let Some(report) = self.sound(self.cache.verify().run()) {
             self.expect(report.is_clean(), || format!("{:?}", report.problems));
@@ -263,7 +265,7 @@ impl ModelThread {
         self.expect(wrong.is_none(), || format!("{wrong:?} in {counts:?}"));
         let known = |key: &&[u8]| {
             let observed = self.observed.lock().unwrap();
-            // What the writer has under way is not noted yet.
+            // What the writer has in flight is not noted yet.
             key.len() == 8 || observed.wrote.iter().any(|(wrote, ..)| wrote == key)
         };
         self.expect(counts.keys().all(known), || format!("strange: {counts:?}"));
@@ -281,8 +283,8 @@ impl Before {
 }
 
 impl Observations {
-    /// What every model promises of all that was seen: somebody wrote it, and for each reader and
-    /// key it never goes back.
+    /// Checks what every model promises: each value that was read was written, and no reader sees a
+    /// key go back to an older one.
     fn check(&mut self) -> Option<String> {
         if self.broken.is_some() {
             return self.broken.take();
@@ -290,7 +292,9 @@ impl Observations {
         let mut last = BTreeMap::new();
         for (who, key, number, version) in &self.saw {
             if !self.wrote.contains(&(key.clone(), *number, *version)) {
-                return Some(format!("nobody wrote {key:?}, value {number}, {version}"));
+                return Some(format!(
+                    "no writer wrote {key:?}, value {number}, {version}"
+                ));
             }
             let before = last.insert((who, key), version);
             if before.is_some_and(|before| before > version) {
@@ -301,7 +305,7 @@ impl Observations {
     }
 }
 
-/// The directory of a model and its handles, and how they are at each beginning.
+/// The directory and handles of a model, and their state at the beginning of each execution.
 struct Fixture {
     dir: tempfile::TempDir,
     files: Vec<(PathBuf, u64)>,
@@ -333,7 +337,7 @@ impl Fixture {
             .set(Before::of(threads[0].generation().header()))
             .unwrap();
         let threads = threads.into_iter().map(|thread| {
-            // Everything that can be mapped is mapped.
+            // Maps everything that the threads may need.
             assert!(thread.cache.verify().run().unwrap().is_clean());
             for (key, ..) in &observed.lock().unwrap().wrote {
                 let _ = thread.cache.get(key).unwrap();
@@ -360,7 +364,7 @@ impl Fixture {
         }
     }
 
-    /// Brings all of it back to its beginning: the same inodes under the same names.
+    /// Restores the beginning: the same inodes under the same names.
     fn restore(&self) {
         *self.observed.lock().unwrap() = Observations {
             wrote: self.wrote.clone(),
@@ -392,15 +396,15 @@ fn inodes(dir: &Path) -> BTreeMap<OsString, u64> {
         .collect()
 }
 
-/// Ends an exploration before its end, without a message.
+/// Ends an exploration early.
 enum EndOfExploration {
-    /// A word was shared that was not loom's.
+    /// Two threads shared a word that was not loom's yet.
     NewSharedWord,
     LimitReached,
     Broken(String),
 }
 
-/// Explores a model, with the ordering left out at some places.
+/// Explores a model, without the orderings at `weakened`.
 pub(super) fn explore(model: Model, weakened: &[OrderingSite]) -> Explored {
     let began = Instant::now();
     let fixture = Arc::new(Fixture::new(&model));
@@ -458,7 +462,7 @@ fn check(model: Model, fixture: &Arc<Fixture>, executions: &Arc<Mutex<u64>>) {
             resume_unwind(Box::new(EndOfExploration::LimitReached));
         }
         let fixture = Arc::clone(&fixture);
-        // Loom's first thread has a stack too small for the engine.
+        // The stack of loom's first thread is too small for the engine.
         spawn(move || execute(model, &fixture)).join().unwrap();
     });
 }
@@ -468,7 +472,7 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> {
     builder.spawn(body).unwrap()
 }
 
-/// One execution.
+/// Runs one execution.
 fn execute(model: Model, fixture: &Fixture) {
     fixture.restore();
     loom_model::begin(&fixture.image);

@@ -1,6 +1,6 @@
-//! The models: what is there before, what the writer does meanwhile, what readers are promised.
+//! The models: what the cache contains, what the writer does, and what readers are promised.
 //!
-//! All keys of one side and group share every bit of hash that the index keeps, so each search for
+//! All keys of one side and group share every hash bit that the index keeps, so that each lookup of
 //! one of them meets the others.
 
 use crate::engine::tests::loom::harness::{Model, ModelThread, ThreadBody};
@@ -9,10 +9,10 @@ use crate::format::index::word;
 use crate::index::redo::{Redo, RedoState};
 use crate::sync::acquire_fence;
 
-/// Listing to the end.
+/// Lists to the end.
 const ALL: usize = usize::MAX;
 
-/// A key that is there all the time, beside the others.
+/// A key that exists throughout, beside the others.
 fn bystander(thread: &ModelThread) -> Vec<u8> {
     thread.key(0, 0, 0)
 }
@@ -22,7 +22,7 @@ fn changed(thread: &ModelThread) -> Vec<u8> {
     thread.key(0, 0, 1)
 }
 
-/// A key that comes to where the changed one was.
+/// A key that takes the slot of the changed one.
 fn successor(thread: &ModelThread) -> Vec<u8> {
     thread.key(0, 0, 2)
 }
@@ -53,7 +53,7 @@ fn overwrite_twice(thread: &ModelThread) {
     thread.put(&changed(thread), 3);
 }
 
-/// Listing looks three times, with a glance, before it believes in damage.
+/// A listing reads a position three times before it reports corruption.
 fn overwrite_thrice(thread: &ModelThread) {
     overwrite_twice(thread);
     thread.put(&changed(thread), 4);
@@ -68,7 +68,7 @@ fn delete_and_insert_another(thread: &ModelThread) {
     thread.put(&successor(thread), 2);
 }
 
-/// What was found once stays.
+/// A key that was found once stays.
 fn entry_twice(thread: &ModelThread) {
     let key = changed(thread);
     let (first, second) = (thread.entry(&key), thread.entry(&key));
@@ -108,7 +108,7 @@ fn peek_at_the_bystander(thread: &ModelThread) {
     thread.expect(found.is_some(), || "not found".into());
 }
 
-/// Whoever sees the number of changes grow finds the change.
+/// A reader that sees the change counted finds the change.
 fn entry_after_a_change(thread: &ModelThread) {
     let before = thread.before().changes;
     if thread.cache.change_count() > before {
@@ -117,7 +117,7 @@ fn entry_after_a_change(thread: &ModelThread) {
     }
 }
 
-/// The successor came after the other had gone.
+/// The successor was put after the other key was deleted.
 fn entry_of_the_successor(thread: &ModelThread) {
     if thread.entry(&successor(thread)).is_some() {
         let found = thread.entry(&changed(thread));
@@ -169,8 +169,8 @@ fn list_the_first_entry(thread: &ModelThread) {
     thread.entries(1, &[bystander(thread)]);
 }
 
-/// An armed intent is whole, and so is the record that it names.
-fn intent_is_whole(thread: &ModelThread) {
+/// A committed redo record is complete, and so is the record that it names.
+fn redo_record_is_complete(thread: &ModelThread) {
     let generation = thread.generation();
     let armed = generation.header().redo();
     if let RedoState::Committed(Redo::Insert { link, after, .. }) = armed {
@@ -187,29 +187,29 @@ fn intent_is_whole(thread: &ModelThread) {
     }
 }
 
-/// Nothing of an insertion is there before its intent is armed, but for the record.
-fn intent_comes_first(thread: &ModelThread) {
+/// An insertion stores nothing but the record before its redo record is committed.
+fn redo_record_comes_first(thread: &ModelThread) {
     let generation = thread.generation();
     if generation.header().occupied() == 2 {
         acquire_fence();
         let armed = generation.header().has_redo();
         let done = armed || thread.entry(&changed(thread)).is_some();
-        thread.expect(done, || "half an insertion that nobody would finish".into());
+        thread.expect(done, || "half an insertion without a redo record".into());
     }
 }
 
-/// The intent stands until the heap ends behind the record.
-fn intent_stands_until_the_end(thread: &ModelThread) {
+/// The redo record stays committed until the heap's end is after the record.
+fn redo_record_lasts_until_the_end(thread: &ModelThread) {
     let generation = thread.generation();
     let header = generation.header();
     if thread.entry(&changed(thread)).is_some() && !header.has_redo() {
         acquire_fence();
         let (tail, reserved) = (header.raw(word::TAIL), header.raw(word::RESERVED));
-        thread.expect(tail == reserved, || "a linked record behind the end".into());
+        thread.expect(tail == reserved, || "a linked record after the end".into());
     }
 }
 
-/// Nothing stands behind what is reserved, and what becomes of the live bytes is known before.
+/// Nothing is stored after the reserved end, and the live bytes that will result are stored first.
 fn reservation_comes_first(thread: &ModelThread) {
     let generation = thread.generation();
     let header = generation.header();
@@ -222,7 +222,7 @@ fn reservation_comes_first(thread: &ModelThread) {
     acquire_fence();
     let reserved = header.reserved();
     thread.expect(blank || reserved > end, || {
-        "bytes that nobody reserved".into()
+        "bytes that are not reserved".into()
     });
     acquire_fence();
     if reserved > end {
@@ -233,7 +233,7 @@ fn reservation_comes_first(thread: &ModelThread) {
     }
 }
 
-/// The heap ends behind a record only when it is linked.
+/// The heap's end moves over a record only once that is linked.
 fn link_comes_before_the_end(thread: &ModelThread) {
     if thread.generation().header().tail() > thread.before().end {
         let found = thread.entry(&changed(thread));
@@ -241,7 +241,7 @@ fn link_comes_before_the_end(thread: &ModelThread) {
     }
 }
 
-/// Whoever sees a change counted sees all of it.
+/// A reader that sees a change counted sees all of it.
 fn counted_is_complete(thread: &ModelThread) {
     let generation = thread.generation();
     if generation.header().changes() > thread.before().changes {
@@ -250,7 +250,7 @@ fn counted_is_complete(thread: &ModelThread) {
     }
 }
 
-/// What was read while nobody was at work is no work in progress.
+/// A read while no writer was at work never sees a change in flight.
 fn idle_is_no_work_in_progress(thread: &ModelThread) {
     let generation = thread.generation();
     let header = generation.header();
@@ -265,7 +265,7 @@ fn verify(thread: &ModelThread) {
     thread.verify();
 }
 
-/// Leaves so many deleted slots on each side that the next insertion there replaces the region.
+/// Leaves enough deleted slots on each side that the next insertion replaces the region.
 fn leave_tombstones(thread: &ModelThread) {
     for side in 0..thread.sides() {
         let keys: Vec<_> = (0..8).map(|n| thread.key(side, 0, n)).collect();
@@ -282,7 +282,7 @@ fn purge(thread: &ModelThread) {
     thread.put(&thread.key(0, 0, 9), 1);
 }
 
-/// The second region is built in the first one's place.
+/// Builds the second region in the place of the first.
 fn purge_both_sides(thread: &ModelThread) {
     thread.put(&thread.key(0, 0, 9), 1);
     thread.put(&thread.key(1, 0, 9), 1);
@@ -323,7 +323,7 @@ fn rebuild(thread: &ModelThread) {
     thread.rebuild(&[bystander(thread), changed(thread)], 2);
 }
 
-/// All of the old entries, and from one moment on all of the new.
+/// A listing has all old entries or, from one moment on, all new ones.
 fn entries_of_one_generation(thread: &ModelThread) {
     let first = thread.entry(&changed(thread));
     let second = thread.entry(&bystander(thread));
@@ -402,22 +402,22 @@ pub(super) const MODELS: &[Model] = &[
         &[idle_is_no_work_in_progress],
     ),
     model(
-        "a kill, the intent is whole",
+        "a kill, the redo record is complete",
         put_bystander,
         insert,
-        &[intent_is_whole],
+        &[redo_record_is_complete],
     ),
     model(
-        "a kill, the intent comes first",
+        "a kill, the redo record comes first",
         put_bystander,
         insert,
-        &[intent_comes_first],
+        &[redo_record_comes_first],
     ),
     model(
-        "a kill, the intent stands until the end",
+        "a kill, the redo record lasts until the end",
         put_bystander,
         insert,
-        &[intent_stands_until_the_end],
+        &[redo_record_lasts_until_the_end],
     ),
     model(
         "a kill, the reservation comes first",

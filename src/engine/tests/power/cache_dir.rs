@@ -1,11 +1,11 @@
-//! The directories of one cache, and images of them in places of their own.
+//! The directories of one cache, and of images of it.
 //!
-//! Knows where files lie and how a cache is opened there, not what is in it.
+//! Knows where files are and how the cache is opened, not what it contains.
 
 use crate::engine::tests::power::disk::Image;
 use crate::engine::tests::power::*;
 
-/// The directories of one cache: the index in one, the heap in the same or in another.
+/// The directories of one cache: one for the index, and the same or the other for the heap.
 pub(super) struct CacheDir {
     pub(super) temp: tempfile::TempDir,
     pub(super) kind: Kind,
@@ -48,13 +48,12 @@ impl CacheDir {
         self.options().open(self.path()).unwrap()
     }
 
-    /// The files of an image in a place of their own, as another boot finds them: in the same
-    /// inodes.
+    /// Writes an image to new directories as another boot finds it: in the same inodes.
     pub(super) fn restore(kind: Kind, root: &Path, image: &Image) -> Self {
         Self::copy_with(kind, root, image, boot_again)
     }
 
-    /// The files of an image in a place of their own, and nothing else changed.
+    /// Writes an image to new directories unchanged.
     pub(super) fn copy(kind: Kind, root: &Path, image: &Image) -> Self {
         Self::copy_with(kind, root, image, |_, _, _| {})
     }
@@ -80,7 +79,7 @@ impl CacheDir {
     }
 }
 
-/// How a cache is used, the same for all of its images.
+/// How a cache and all of its images are used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) durable: bool,
@@ -102,7 +101,7 @@ fn boot_again(bytes: &mut [u8], old: u64, new: u64) {
         && inode == old.to_le_bytes()
     {
         inode.copy_from_slice(&new.to_le_bytes());
-        // An image is no copy, though its files were made a moment ago.
+        // An image must not look like a copy, though its files were just created.
         for (at, value) in [(word::BORN, 0), (word::VISITED, 1_u64 << 62)] {
             if let Some(word) = bytes.get_mut(8 * at..8 * at + 8) {
                 word.copy_from_slice(&value.to_le_bytes());

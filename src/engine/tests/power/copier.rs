@@ -1,6 +1,6 @@
-//! Somebody who copies the files of a cache while others write to them.
+//! Copies the files of a cache while others write to it.
 //!
-//! Knows names and bytes; what a copy may be is for the history to say.
+//! Knows names and bytes; the history says what a copy may contain.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use crate::engine::tests::power::random::Random;
 use crate::engine::tests::power::reading::{assert_usable, check_read_only, read_and_compare};
 use crate::engine::tests::power::*;
 
-/// Copies the files of a cache one after the other, each in two pieces, while others write.
+/// Copies the files of a cache one after the other, each in two parts.
 pub(super) struct Copier {
     checker: Rc<RefCell<ImageChecker>>,
     random: Random,
-    /// Of how many steps one is used.
+    /// One in this many steps advances the copy.
     every: usize,
     left: Vec<(PathBuf, u64)>,
     half: Option<(PathBuf, std::fs::File, Vec<u8>)>,
@@ -45,7 +45,7 @@ impl Copier {
         copier
     }
 
-    /// Lists the files, in any order.
+    /// Lists the files in random order.
     fn begin(&mut self) {
         self.image.files.clear();
         self.half = None;
@@ -79,13 +79,13 @@ impl Copier {
                         .unwrap();
                     self.half = Some((path, file, bytes));
                 }
-                // A copy that lacks a file is none.
+                // A copy that lacks a file is useless: it begins again.
                 Err(_) => self.begin(),
             }
         }
     }
 
-    /// Whether the copy was finished, and is what a copy may be.
+    /// Checks the copy against the history; false if it was not completed.
     pub(super) fn check(&mut self) -> bool {
         if !self.done {
             return false;

@@ -1,6 +1,6 @@
-//! What was put, deleted and flushed, and hence what a power loss may leave of it.
+//! What was put, deleted and flushed, and therefore what a power loss may leave.
 //!
-//! Judges what was seen; knows neither files nor how it was seen.
+//! Compares what was read with that; knows neither files nor how they were read.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::engine::tests::power::*;
 
 pub(super) type Seen = BTreeMap<Key, (Vec<u8>, u64)>;
 
-/// What a key may be: its value and, where that is known, its version; or absent.
+/// A state that a key may have: its value and, if known, its version; or absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) value: Option<Vec<u8>>,
@@ -29,21 +29,22 @@ impl State {
     }
 }
 
-/// What the keys may be after a power loss, if this is the generation that it leaves: of each key
-/// what was flushed, and all that was done to it since.
+/// The states that keys may have after a power loss that leaves this generation: of each key the
+/// flushed one, and all later ones.
 pub(super) type AllowedStates = BTreeMap<Key, Vec<State>>;
 
-/// What a power loss may leave.
+/// The states that a power loss may leave.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    /// The last one is the present; before it, what it replaces if that is not certain yet.
+    /// The last one is current; before it come those that it replaces, until the replacement is
+    /// certain.
     pub(super) generations: Vec<AllowedStates>,
-    /// The last version that was flushed.
+    /// The last flushed version.
     pub(super) version: u64,
-    /// What the keys may be in a copy of the files that is being made, and whether all was
-    /// replaced since it began.
+    /// The states that keys may have in the copy in progress, and whether everything was replaced
+    /// since it began.
     pub(super) copied: Option<(AllowedStates, bool)>,
-    /// How many values were made.
+    /// Number of values made.
     values: u64,
     pub(super) log: Vec<String>,
 }
@@ -71,7 +72,7 @@ impl History {
             .or_insert_with(|| vec![ABSENT])
     }
 
-    /// A change begins: from now on it may be seen.
+    /// Notes that a change begins, and may be seen from now on.
     pub(super) fn begin(&mut self, key: &[u8], value: Option<Vec<u8>>) {
         let state = State {
             value,
@@ -84,7 +85,7 @@ impl History {
         self.states(key).push(state);
     }
 
-    /// Somebody begins to copy the files, between two changes.
+    /// Notes that a copy of the files begins, between two changes.
     pub(super) fn begin_copy(&mut self) {
         let mut states = self.generations[self.generations.len() - 1].clone();
         for states in states.values_mut() {
@@ -99,7 +100,7 @@ impl History {
         states[last].version = version.map(Version::as_nanos);
     }
 
-    /// All that was done is on the disk.
+    /// Notes that everything done so far is on the disk.
     pub(super) fn flushed(&mut self, version: u64) {
         let mut present = self.generations.split_off(self.generations.len() - 1);
         for states in present[0].values_mut() {
@@ -109,7 +110,7 @@ impl History {
         self.version = version;
     }
 
-    /// Somebody looked: this is what the keys are now.
+    /// Notes the states that were read: they are the only ones from now on.
     pub(super) fn observe(&mut self, seen: &Seen) {
         let last = self.generations.len() - 1;
         let known: Vec<Key> = self.generations[last]
@@ -151,7 +152,7 @@ impl History {
         Ok(())
     }
 
-    /// Panics where what was found cannot be what a power loss left.
+    /// Asserts that what was read can be what a power loss left.
     pub(super) fn check(&self, seen: &Seen) {
         let complaints: Vec<_> = self
             .generations

@@ -1,6 +1,6 @@
-//! A cache's directories while it is worked on, of which images are made and judged.
+//! Takes images of a cache's directories at some steps of its work, and checks each of them.
 //!
-//! Knows no change by name: it sees steps, and the history that somebody else writes.
+//! Knows no change by name: it sees steps, and the history that `scenario.rs` records.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,16 +16,16 @@ use crate::engine::tests::power::reading::{
 use crate::engine::tests::power::*;
 use crate::sync::failpoint;
 
-/// A cache's directories while it is worked on, and what is known of it.
+/// The watched directories of a cache, and what is known of its contents.
 pub(super) struct ImageChecker {
     pub(super) disk: Disk,
     pub(super) history: History,
     pub(super) kind: Kind,
     pub(super) root: PathBuf,
-    /// Of how many stores one is a moment at which the power goes, and of how many calls of the
-    /// system: these decide the order in which things come to the disk.
+    /// Power is lost at one in this many stores, and at one in this many system calls, which
+    /// determine the order in which data reaches the disk.
     pub(super) every: [usize; 2],
-    /// How often the power may go again while that is recovered from.
+    /// How often power may be lost again during recovery.
     depth: u32,
     pub(super) images: u64,
     pub(super) seed: u64,
@@ -60,7 +60,7 @@ impl ImageChecker {
         }
     }
 
-    /// Checks one image of what a power loss at this moment could leave.
+    /// Checks one image that a power loss at this moment could leave.
     pub(super) fn lose_power(&mut self, loss: Loss, before: &str) {
         let image = self.disk.image(loss);
         self.examine(&image, loss, before);
@@ -109,7 +109,7 @@ impl ImageChecker {
         }
     }
 
-    /// Recovers while the power goes again.
+    /// Recovers the cache while power is lost again.
     fn open_and_lose_again(&mut self, dir: &CacheDir) -> MmapCache {
         let mut again = Self::new(dir, [150, 8], 4, self.disk.random.next());
         again.seed = self.seed;

@@ -1,4 +1,4 @@
-//! Power losses while keys are given numbers: none is ever given to two.
+//! Loses power while keys get ids: no two keys may ever get the same one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,12 +27,12 @@ fn key_of(cache: &MmapCache, number: u64) -> Option<Vec<u8>> {
     found.then_some(key)
 }
 
-/// What was promised until the power goes.
+/// What the caller was promised before the power loss.
 #[derive(Clone, Default)]
 struct Promises {
-    /// Keys by the numbers that they were given.
+    /// The keys by their ids.
     given: BTreeMap<u64, Vec<u8>>,
-    /// Numbers up to this one were flushed with their keys.
+    /// The ids up to this one were flushed with their keys.
     flushed: u64,
 }
 
@@ -58,7 +58,7 @@ impl Promises {
         assert_clean(cache);
     }
 
-    /// What comes next is a number that nobody was given.
+    /// Asserts that the next id is one that no key has had.
     fn assert_next_id_is_new(&self, cache: &MmapCache, key: &[u8]) {
         let highest = self.given.keys().last().copied().unwrap_or(0);
         let next = number(cache, key);
@@ -102,8 +102,8 @@ impl IdChecker {
     }
 }
 
-/// Numbers keys and now and then flushes, rebuilds the heap or enlarges the table, while the power
-/// goes at one of `every` steps. Returns the number of images.
+/// Gives ids to keys and now and then flushes or rewrites the heap, while power is lost at one of
+/// `every` steps. Returns the number of images.
 fn run(seed: u64, keys: u32, every: usize) -> u32 {
     let dir = CacheDir::new(PLAIN);
     let mut random = Random(seed);
@@ -142,7 +142,7 @@ fn run(seed: u64, keys: u32, every: usize) -> u32 {
     checker.borrow().images
 }
 
-// No power loss has an id given twice, or takes an id that was flushed.
+// After a power loss no id belongs to two keys, and flushed ids keep their keys.
 #[test]
 fn ids_survive_power_loss() {
     let mut images = 0;

@@ -1,6 +1,6 @@
-//! Reading a cache in every way, and working on in it.
+//! Reads a cache in every way, and uses it afterwards.
 //!
-//! Knows what must hold of any cache; which entries it may have is the matter of `history.rs`.
+//! Knows what must hold of any cache; `history.rs` says which entries it may have.
 
 use crate::engine::tests::power::cache_dir::CacheDir;
 use crate::engine::tests::power::history::{History, Seen};
@@ -18,7 +18,7 @@ pub(super) fn read_entries(cache: &MmapCache) -> Seen {
     seen
 }
 
-/// Reads a cache in every way, which must agree.
+/// Reads a cache in every way, and asserts that all agree.
 pub(super) fn read_and_compare(cache: &MmapCache, history: &History) -> Seen {
     let seen = read_entries(cache);
     assert_eq!(cache.len() as usize, seen.len(), "the number of entries");
@@ -41,8 +41,8 @@ pub(super) fn read_and_compare(cache: &MmapCache, history: &History) -> Seen {
     seen
 }
 
-/// Work goes on, under higher versions than before, without another recovery, and takes nothing
-/// from what there was.
+/// Asserts that the cache can be used: versions are higher than before, nothing is recovered again,
+/// and no entry is lost.
 pub(super) fn assert_usable(cache: &MmapCache, before: &Seen, version: u64) {
     let slots = |cache: &MmapCache| cache.handle.generation.load().table.geometry().region_slots;
     let (generation, region) = (cache.stats().unwrap().generation, slots(cache));
@@ -62,7 +62,7 @@ pub(super) fn assert_usable(cache: &MmapCache, before: &Seen, version: u64) {
     assert_eq!(after, *before);
 }
 
-/// A handle that may not recover sees old entries or none, but no wrong ones.
+/// Asserts that a read-only handle, which cannot recover, sees no wrong value.
 pub(super) fn check_read_only(dir: &CacheDir) {
     let mut options = dir.options();
     options.exclusive(false).read_only(true);

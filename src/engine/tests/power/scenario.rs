@@ -1,6 +1,6 @@
-//! One cache, worked on, killed and without power, with a history of all that.
+//! One cache that is used, killed and loses power, with a history of that.
 //!
-//! Does what it is told or what chance says; what comes of it is checked by `image_checker.rs`.
+//! Does what a test asks for or the seed selects; `image_checker.rs` checks the results.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,7 +16,7 @@ use crate::engine::tests::power::values::{Key, key, name, number};
 use crate::engine::tests::power::*;
 use crate::sync::failpoint;
 
-/// One cache, worked on until the power is lost for good.
+/// One cache, used until power is finally lost.
 pub(super) struct Scenario {
     pub(super) checker: Rc<RefCell<ImageChecker>>,
     dir: CacheDir,
@@ -50,7 +50,7 @@ impl Scenario {
         };
         scenario.open();
         if scenario.random.once_in(3) {
-            // The clock was once set wrong, and back since: versions count up from where it was.
+            // The clock was once ahead, and set back since: versions continue from that time.
             let ahead = crate::engine::tests::power::version::now() + 1_000_000_000_000;
             let generation = scenario.cache().handle.generation.load_full();
             generation.header().corrupt(word::LAST_MTIME, ahead);
@@ -62,7 +62,7 @@ impl Scenario {
     fn watch(&self) {
         let checker = Rc::clone(&self.checker);
         failpoint::observe(move |step| {
-            // It is borrowed while an image is examined: those steps are not the disk's.
+            // It is borrowed while an image is checked, whose own steps must not be recorded.
             if let Ok(mut checker) = checker.try_borrow_mut() {
                 checker.before(step);
             }
@@ -243,10 +243,11 @@ impl Scenario {
         }
     }
 
-    /// The process is killed in the middle of something, and another goes on.
+    /// Kills the process during a change; another one continues.
     fn kill(&mut self) {
         if self.dir.kind.durable {
-            // A stopped writer of such a handle syncs as it goes, which a killed one does not.
+            // A stopped writer of a durable handle syncs while it unwinds, which a killed one does
+            // not.
             return;
         }
         let steps = self.random.below(160) as u64;
@@ -260,7 +261,7 @@ impl Scenario {
         });
     }
 
-    /// Stops a change after so many steps, if it has as many, and lets another process mend it.
+    /// Stops a change after `steps` steps, if it has as many, and lets another process recover.
     pub(super) fn killed_after(&mut self, steps: u64, change: impl FnOnce(&mut Self)) -> bool {
         self.log(format!("to be killed after {steps}"));
         let generations = self.history(|history| history.generations.len());
@@ -274,7 +275,7 @@ impl Scenario {
         self.log("killed".to_owned());
         self.cache = None;
         self.open();
-        // Only the next writer decides what becomes of it.
+        // The next writer decides whether the change happened.
         drop(self.cache().writer().unwrap());
         let seen = read_entries(self.cache());
         self.history(|history| {
@@ -289,7 +290,7 @@ impl Scenario {
         true
     }
 
-    /// The power goes for good: what comes back is what there is from now on.
+    /// Loses power; the cache continues from what is left.
     pub(super) fn lose_power(&mut self) {
         let loss = Loss::ALL[self.random.below(Loss::ALL.len())];
         self.log(format!("power lost, {loss:?}"));
