@@ -1,6 +1,7 @@
-//! Who may touch a cache's files, and whose files a cache does not touch.
+//! Permissions and owners of a cache's files, and files that a cache must not touch.
 //!
-//! Owners need root; without it these tests say that they were not run, and fail where `CI` is set.
+//! Changing owners needs root; otherwise these tests say that they did not run, and fail if `CI` is
+//! set.
 #![cfg(target_os = "linux")]
 
 mod child;
@@ -17,7 +18,7 @@ use child::{Child, Part, say, tight};
 use mmapcache::{Error, MmapCache, Options, Repair, Result};
 use rustix::fs::{FlockOperation, Mode, flock};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -26,7 +27,7 @@ fn child() {
     ]);
 }
 
-/// A directory in memory where there is one: nothing here is about disks.
+/// A directory in memory, if the system has one, because disks do not matter here.
 fn directory() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory
@@ -34,10 +35,10 @@ fn directory() -> tempfile::TempDir {
         .expect("a directory")
 }
 
-/// Where the index header says on which boot the files were written: `docs/format.md`.
+/// Offset of the boot id in the index header: `docs/format.md`.
 const BOOT_ID: u64 = 448;
 
-/// The next to open the cache finds it written under another boot, and reads the heap.
+/// Changes the boot id: the next writer reads the heap.
 fn reboot(path: &Path) {
     let index = fs::File::options()
         .write(true)
@@ -46,7 +47,7 @@ fn reboot(path: &Path) {
     index.write_all_at(&[7; 8], BOOT_ID).expect("another boot");
 }
 
-/// Everything that makes files: segments, generations, a larger table, recovery.
+/// Makes the cache create every kind of file: segments, generations, a larger table, a recovery.
 fn everything(path: &Path, options: &Options) -> Result<()> {
     let fill = |cache: &MmapCache| -> Result<()> {
         for i in 0..300_u32 {
@@ -72,7 +73,7 @@ fn everything(path: &Path, options: &Options) -> Result<()> {
     fill(&options.open(path)?)
 }
 
-/// Makes index and roster anew.
+/// Rebuilds index and roster.
 fn repair(path: &Path) {
     fs::remove_file(path.with_file_name("cache.roster")).expect("the roster");
     let repaired = Repair::new(path).run().expect("a repair");
@@ -104,7 +105,7 @@ fn has_a_umask(part: &Part) {
     repair(&part.path);
 }
 
-// Files are their owner's alone, or as the caller asked, whatever the umask is.
+// Only the owner can access the files, unless the caller asks otherwise, whatever the umask is.
 #[test]
 fn files_are_private_unless_asked_otherwise() {
     for umask in [0, 0o077, 0o777] {
@@ -117,7 +118,7 @@ fn files_are_private_unless_asked_otherwise() {
     }
 }
 
-/// A cache in a directory that everybody may write to, with all of its files given to somebody.
+/// A cache in a directory that all users may write to, with all its files given to one user.
 fn of_somebody(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
     let dir = directory();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
@@ -144,7 +145,7 @@ fn owners(path: &Path) -> BTreeSet<(u32, u32, u32)> {
         .collect()
 }
 
-// Root leaves mode, owner and group as they were.
+// Root keeps mode, owner and group.
 #[test]
 fn root_keeps_mode_and_owners() {
     if !is_root() {
@@ -158,7 +159,7 @@ fn root_keeps_mode_and_owners() {
     }
 }
 
-/// Becomes the user and the group that the numbers say, and does everything.
+/// Becomes the user and group of the numbers, and changes everything.
 fn is_somebody_else(part: &Part) {
     let (user, group) = (part.numbers[0] as u32, part.numbers[1] as u32);
     child::user::become_user(user, group);
@@ -175,14 +176,14 @@ fn is_somebody_else(part: &Part) {
     }
 }
 
-// Other users who may write can do everything, and no user gains rights by it.
+// Other users who may write can do everything, and gain no rights by it.
 #[test]
 fn permitted_users_gain_no_rights() {
     if !is_root() {
         return;
     }
     let cases = [
-        // By the group's rights; by everybody's; not at all.
+        // With the group's rights; with everyone's; with none.
         ((1234, 5678, 0o660), (4321, 5678), (4321, 5678, 0o660)),
         ((1234, 5678, 0o666), (4321, 4321), (4321, 4321, 0o666)),
         ((1234, 5678, 0o676), (4321, 4321), (4321, 4321, 0o666)),
@@ -202,7 +203,7 @@ fn permitted_users_gain_no_rights() {
     assert_eq!(owners(&path), before);
 }
 
-/// Every name beside a cache that the cache may come to use.
+/// Every name beside a cache that the cache may use.
 const COMPANIONS: [&str; 10] = [
     "cache.new",
     "cache.heap",
@@ -216,7 +217,7 @@ const COMPANIONS: [&str; 10] = [
     "cache.lock",
 ];
 
-/// What somebody with bad intent leaves under a name.
+/// What an attacker may leave under a name.
 #[derive(Clone, Copy, Debug)]
 enum Trap {
     Link,
@@ -240,7 +241,7 @@ const TRAPS: [Trap; 8] = [
     Trap::Fifo,
 ];
 
-/// The files that must stay as they are.
+/// Files that must not change.
 struct Victims {
     dir: tempfile::TempDir,
 }
@@ -294,7 +295,7 @@ impl Victims {
     }
 }
 
-/// It happened, or it was refused by an error that names a file of the cache's.
+/// Returns the result, or `None` if an error names one of the cache's files.
 #[track_caller]
 fn tolerate<T>(dir: &Path, outcome: Result<T>) -> Option<T> {
     match outcome {
@@ -375,7 +376,7 @@ fn open_cache_follows_no_foreign_file() {
             };
             holds(&cache);
             drop(cache);
-            // Recovery makes files, too.
+            // Recovery creates files, too.
             reboot(&path);
             drop(tolerate(dir, tight().open(&path)));
             victims.assert_untouched(trap, &at);
@@ -389,7 +390,7 @@ fn open_cache_follows_no_foreign_file() {
     }
 }
 
-/// Locking a file hinders others who lock it: only an empty file of the right name is ours to lock.
+/// Locking a file blocks others who lock it: a cache may lock only an empty file of the right name.
 #[test]
 fn foreign_lock_file_is_not_locked() {
     for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
@@ -403,7 +404,7 @@ fn foreign_lock_file_is_not_locked() {
         let mut options = Options::new();
         options.lock_timeout(Some(std::time::Duration::from_millis(50)));
         let error = options.open(dir.path().join("cache"));
-        let error = error.expect_err("somebody else's file");
+        let error = error.expect_err("a foreign file");
         assert!(
             matches!(
                 error,
@@ -414,7 +415,7 @@ fn foreign_lock_file_is_not_locked() {
     }
 }
 
-/// Caches whose names are those of each other's files.
+/// Caches named like each other's files.
 const NAMES: [&str; 10] = [
     "c",
     "c.new",
@@ -428,7 +429,7 @@ const NAMES: [&str; 10] = [
     "c.new.new",
 ];
 
-/// One of them, and what was put into it.
+/// One of these caches, and what was put into it.
 struct Neighbour {
     path: PathBuf,
     model: BTreeMap<u32, Vec<u8>>,
@@ -457,7 +458,7 @@ impl Neighbour {
         if self.model.is_empty() {
             return;
         }
-        // Another cache may stand where the next writer would have to make a file.
+        // Another cache may have the name of a file that the next writer needs.
         let cache = Options::new().read_only(true).open(&self.path);
         let cache = cache.unwrap_or_else(|error| panic!("{:?}: {error}", self.path));
         assert_eq!(cache.len(), self.model.len() as u64);
@@ -500,7 +501,7 @@ fn caches_with_confusable_names_coexist() {
     }
 }
 
-// Caches of all these names live in one directory.
+// Caches with all these names share one directory.
 #[test]
 fn all_confusable_names_coexist() {
     for start in 0..NAMES.len() {
@@ -508,7 +509,7 @@ fn all_confusable_names_coexist() {
     }
 }
 
-/// Whoever holds the lock that guards creation does not hold others up for ever.
+/// A process that holds the creation lock does not block others forever.
 #[test]
 fn waiting_for_creation_lock_times_out() {
     let dir = directory();
@@ -517,7 +518,7 @@ fn waiting_for_creation_lock_times_out() {
     flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("the lock");
     let mut options = Options::new();
     options.lock_timeout(Some(std::time::Duration::from_millis(50)));
-    let error = options.open(&path).expect_err("somebody creates it");
+    let error = options.open(&path).expect_err("another process creates it");
     assert!(matches!(error, Error::Locked { .. }), "{error:?}");
     drop(lock);
     options.open(&path).expect("a cache");

@@ -1,6 +1,6 @@
-//! Memory that pools and caches take and give back, as the allocator counts it.
+//! Memory that pools and caches take and free, as the allocator counts it.
 //!
-//! Nothing leaks, not a byte that is only lost to its owner:
+//! Under valgrind nothing leaks:
 //!
 //! ```sh
 //! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --leak-check=full \
@@ -25,13 +25,13 @@ fn pool(retention: Retention) -> Pool {
     PoolOptions::new().retention(retention).build()
 }
 
-/// A cache that does not look at the clock, which `rustix` reads from a page that valgrind hides.
+/// A cache without a maximum age, because `rustix` reads the clock from a page that valgrind hides.
 fn of_ten<T>() -> DecodeCache<T> {
     DecodeOptions::new().no_max_age().max_entries(10).build()
 }
 
-/// Runs something twice, and says how many bytes more there are after the second time: what is there
-/// once and for all is there after the first.
+/// Runs `run` twice, and returns how many more bytes are allocated after the second time: what is
+/// allocated once exists after the first.
 fn grown_by(mut run: impl FnMut()) -> isize {
     run();
     count(run).2

@@ -1,9 +1,9 @@
-//! File systems of which one file is not one file: overlayfs, and FUSE.
+//! File systems on which one path is not one file: overlayfs, and FUSE.
 //!
-//! A cache on overlayfs, as in a container: the first writer has its files copied to the upper layer,
-//! below readers that have the lower ones mapped.
+//! A cache on overlayfs, as in a container: the first writer has its files copied to the upper
+//! layer, while readers have the lower ones mapped.
 //!
-//! Readers run in child processes, so that a signal shows as theirs.
+//! Readers run in child processes, so that a signal ends only them.
 #![cfg(target_os = "linux")]
 
 mod child;
@@ -19,7 +19,7 @@ use volume::{Bound, Overlay};
 
 const ENTRIES: u32 = 200;
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -47,7 +47,7 @@ fn reader(path: &Path, interval: Duration) -> MmapCache {
     options.open(path).expect("a reader")
 }
 
-/// Hits only, of every kind, of the round that the parent says.
+/// Reads entries in every way, in the round that the parent names.
 fn follows(part: &Part) {
     let cache = reader(&part.path, Duration::from_millis(20));
     let mut keys = Vec::new();
@@ -107,7 +107,7 @@ fn hits_follow_the_first_writer() {
     reading.finish();
 }
 
-/// Has the index and the roster copied up, and the heap not: as between two steps of a first writer.
+/// Has index and roster copied up, but not the heap: as between two steps of a first writer.
 fn copy_up_index(path: &Path) {
     for name in ["cache", "cache.roster"] {
         let path = path.with_file_name(name);
@@ -115,8 +115,8 @@ fn copy_up_index(path: &Path) {
     }
 }
 
-/// The reader has the live index mapped and the lower segment, whose copy grows: what is appended
-/// there is neither damage nor a signal.
+/// The reader has mapped the live index and the lower segment, whose copy grows: appended records
+/// cause neither an error of corruption nor a signal.
 fn sees_appended_records(part: &Part) {
     copy_up_index(&part.path);
     let hour = Duration::from_secs(3_600);
@@ -207,8 +207,8 @@ fn appended_labels_are_no_corruption() {
     assert_eq!(said, "done");
 }
 
-/// Two FUSE mounts of one directory are as two machines: each has its own pages. So FUSE is refused,
-/// for the index and for the heap, unless the caller vouches for a single mount.
+/// Two FUSE mounts of one directory behave like two machines: each has its own pages. So FUSE is
+/// refused, for the index and for the heap, unless the caller vouches for a single mount.
 #[test]
 fn fuse_needs_a_voucher() {
     let Some(fuse) = Bound::mount() else {

@@ -1,6 +1,7 @@
-//! What `{:?}` shows of the public types: short, and nothing that is to stay in the files.
+//! What `{:?}` shows of the public types: a short text, without what must stay in the files.
 //!
-//! A handle's text ends up in logs. Who reads the hash seed there can choose keys that collide.
+//! A handle's text ends up in logs. A reader of the log who finds the hash seed can choose keys
+//! that collide.
 
 mod child;
 mod collider;
@@ -13,7 +14,7 @@ use mmapcache::inspect::{Anatomy, Overview};
 use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
 use mmapcache::{Labels, Repair};
 
-/// What stands for files, memory or a piece of work: looked at below.
+/// Types that represent files, memory or work: checked below.
 const HANDLES: [&str; 29] = [
     "Anatomy",
     "Backup",
@@ -46,8 +47,8 @@ const HANDLES: [&str; 29] = [
     "Writer",
 ];
 
-/// What is a value that the caller asked for, and shows what it holds. `FileHeader` and its parts
-/// are a header's raw bytes, decoded: showing them is what they are for.
+/// Types that are values which the caller asked for, and show their contents. `FileHeader` and its
+/// parts are a header's decoded bytes: showing them is their purpose.
 const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeStats DictError \
     DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
@@ -57,7 +58,7 @@ const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeSta
     StoredHash Stretch Tagged TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \
     VerifyReport Version Walked";
 
-/// A type that is new must be put into one of the two lists.
+/// A new type must be added to one of the two lists.
 #[test]
 fn public_types_are_all_listed() {
     let sources = [
@@ -83,7 +84,7 @@ fn public_types_are_all_listed() {
     assert!(exported.len() > 60 && unlisted.is_empty(), "{unlisted:?}");
 }
 
-/// Texts of handles, one after the other.
+/// The texts of handles, one after the other.
 struct Texts {
     seed: u64,
     checked: u32,

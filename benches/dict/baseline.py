@@ -30,7 +30,7 @@ from persidict import ETAG_IS_THE_SAME, NEVER_RETRIEVE, FileDirDict, LocalDict
 
 GROUPS = 40
 TAGS = ("red", "green", "blue", "amber", "violet", "ochre", "teal", "rose")
-# What is absent has numbers from here on.
+# Numbers from here on are those of absent keys.
 ABSENT = 500_000
 
 

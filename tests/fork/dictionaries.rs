@@ -9,7 +9,7 @@ use super::memory::{fork_amid, with_two_threads};
 use super::process::{end, fork, fork_here, join_in_time};
 use super::runs_well;
 
-/// Everything that changes or reads a dictionary.
+/// Changes and reads a dictionary in every way.
 fn use_dict(dict: &Dict<u64, impl Store>, number: u64) {
     let key = ["busy".to_owned(), (number % 17).to_string()];
     dict.insert(&key, number).expect("an insertion");
@@ -94,7 +94,8 @@ pub(super) fn uses_a_dictionary_in_files_amid_threads(part: &Part) {
     say("ran to its end");
 }
 
-/// A transformation in memory runs beside the tree: both processes go on with it, each in its own.
+/// A transformation in memory runs outside the tree: both processes continue it, each in its own
+/// memory.
 #[test]
 fn local_transformation_may_fork() {
     runs_well("forks in a transformation in memory");
@@ -109,7 +110,8 @@ pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
     });
     let right = done.is_ok() && dict.get("key").is_ok_and(|value| value == Some(1));
     if pid == Some(0) {
-        // Others have their turns in the child, and do not wait for those of the parent.
+        // Other threads of the child can use the dictionary, and do not wait for those of the
+        // parent.
         let next = dict.update("key", |_| Update::Put(2)).is_ok();
         end(right && next);
     }
@@ -118,8 +120,8 @@ pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
     say("ran to its end");
 }
 
-/// In files it holds the writer lock, which stays the parent's: whatever the closure says, the child
-/// gets an error.
+/// In files a transformation holds the parent's writer lock: whatever the closure returns, the
+/// child gets an error.
 #[test]
 fn transformation_in_files_refuses_children() {
     runs_well("forks in a transformation in files");
@@ -154,7 +156,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
     say("ran to its end");
 }
 
-/// An iterator takes a few items at a time, and goes on in both processes.
+/// An iterator takes a few items at a time, and continues in both processes.
 #[test]
 fn local_listing_continues_in_children() {
     runs_well("forks while it lists a dictionary");

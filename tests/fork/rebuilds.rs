@@ -1,6 +1,6 @@
-//! Forks in the middle of a rebuild, of which only the parent's counts.
+//! Forks during a rebuild, which only the parent can complete.
 //!
-//! Knows rebuilds as a handle and a writer offer them, not the files that they make.
+//! Uses rebuilds through a handle and a writer, and does not read their files.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -53,7 +53,7 @@ pub(super) fn leaves_a_child_and_rebuilds(part: &Part) {
     }
 }
 
-// A child forked in a rebuild that goes on with it is refused; the parent's is done.
+// The child's rebuild is refused; the parent's completes.
 #[test]
 fn childs_rebuild_is_refused() {
     runs_well("forks within a rebuild");

@@ -1,6 +1,6 @@
-//! Forks while other threads of the parent are in the middle of something.
+//! Forks while other threads of the parent are in the middle of an operation.
 //!
-//! The child has none of those threads, and has to get on with what they left in memory.
+//! Those threads do not exist in the child, which must handle what they left in memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +61,7 @@ pub(super) fn forks_amid_its_threads(part: &Part) {
     say("ran to its end");
 }
 
-/// How many of the keys that always exist a listing has.
+/// Returns how many of the permanent keys a listing has.
 fn staying_in(cache: &MmapCache) -> usize {
     loop {
         let keys: Result<Vec<_>> = cache.keys().expect("a listing").collect();
@@ -90,7 +90,7 @@ fn child_forked_during_creation_locks_nothing() {
 /// The children live on; the files of each cache are removed, and it is created once more.
 pub(super) fn forks_while_it_creates(part: &Part) {
     end_if_it_hangs();
-    // The forks are watched from the first lock on.
+    // The fork handler is installed with the first lock.
     drop(open(&part.path, LATE));
     let over = AtomicBool::new(false);
     let mut children = Vec::new();
