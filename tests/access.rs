@@ -21,10 +21,7 @@ use rustix::fs::{FlockOperation, Mode, flock};
 /// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
-    child::play(&[
-        ("has a umask", has_a_umask),
-        ("is somebody else", is_somebody_else),
-    ]);
+    child::play(&[("has a umask", has_a_umask), ("acts as user", acts_as_user)]);
 }
 
 /// A directory in memory, if the system has one, because disks do not matter here.
@@ -119,7 +116,7 @@ fn files_are_private_unless_asked_otherwise() {
 }
 
 /// A cache in a directory that all users may write to, with all its files given to one user.
-fn of_somebody(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
+fn owned_by(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
     let dir = directory();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
     let path = dir.path().join("cache");
@@ -152,7 +149,7 @@ fn root_keeps_mode_and_owners() {
         return;
     }
     for mode in [0o600, 0o640, 0o664] {
-        let (_dir, path) = of_somebody(1234, 5678, mode);
+        let (_dir, path) = owned_by(1234, 5678, mode);
         everything(&path, &tight()).expect("nothing in the way of root");
         repair(&path);
         assert_eq!(owners(&path), BTreeSet::from([(1234, 5678, mode)]));
@@ -160,7 +157,7 @@ fn root_keeps_mode_and_owners() {
 }
 
 /// Becomes the user and group of the numbers, and changes everything.
-fn is_somebody_else(part: &Part) {
+fn acts_as_user(part: &Part) {
     let (user, group) = (part.numbers[0] as u32, part.numbers[1] as u32);
     child::user::become_user(user, group);
     match everything(&part.path, &tight()) {
@@ -191,14 +188,14 @@ fn permitted_users_gain_no_rights() {
         ((1234, 5678, 0o640), (1234, 4321), (1234, 4321, 0o600)),
     ];
     for (was, (user, group), becomes) in cases {
-        let (_dir, path) = of_somebody(was.0, was.1, was.2);
-        let said = Child::start("is somebody else", &path, &[user, group]).finish();
+        let (_dir, path) = owned_by(was.0, was.1, was.2);
+        let said = Child::start("acts as user", &path, &[user, group]).finish();
         assert_eq!(said, "done", "{was:?}");
         assert_eq!(owners(&path), BTreeSet::from([becomes]), "{was:?}");
     }
-    let (_dir, path) = of_somebody(1234, 5678, 0o640);
+    let (_dir, path) = owned_by(1234, 5678, 0o640);
     let before = owners(&path);
-    let said = Child::start("is somebody else", &path, &[4321, 4321]).finish();
+    let said = Child::start("acts as user", &path, &[4321, 4321]).finish();
     assert_eq!(said, "permission denied");
     assert_eq!(owners(&path), before);
 }
@@ -242,11 +239,11 @@ const TRAPS: [Trap; 8] = [
 ];
 
 /// Files that must not change.
-struct Victims {
+struct Untouched {
     dir: tempfile::TempDir,
 }
 
-impl Victims {
+impl Untouched {
     fn new() -> Self {
         let dir = directory();
         fs::write(dir.path().join("letter"), "dear diary").expect("a letter");
@@ -255,13 +252,13 @@ impl Victims {
     }
 
     fn set(&self, trap: Trap, at: &Path) {
-        let victim = |name| self.dir.path().join(name);
+        let untouched = |name| self.dir.path().join(name);
         let set = match trap {
-            Trap::Link => symlink(victim("letter"), at),
-            Trap::LinkToNothing => symlink(victim("nothing"), at),
-            Trap::LinkToAnEmptyFile => symlink(victim("empty"), at),
-            Trap::HardLink => fs::hard_link(victim("letter"), at),
-            Trap::HardLinkToAnEmptyFile => fs::hard_link(victim("empty"), at),
+            Trap::Link => symlink(untouched("letter"), at),
+            Trap::LinkToNothing => symlink(untouched("nothing"), at),
+            Trap::LinkToAnEmptyFile => symlink(untouched("empty"), at),
+            Trap::HardLink => fs::hard_link(untouched("letter"), at),
+            Trap::HardLinkToAnEmptyFile => fs::hard_link(untouched("empty"), at),
             Trap::File => fs::write(at, "mine"),
             Trap::Folder => fs::create_dir(at),
             Trap::Fifo => {
@@ -320,14 +317,14 @@ fn creation_follows_no_foreign_file() {
         for name in COMPANIONS {
             let dir = directory();
             let dir = dir.path();
-            let victims = Victims::new();
+            let untouched = Untouched::new();
             let at = dir.join(name);
-            victims.set(trap, &at);
+            untouched.set(trap, &at);
             let path = dir.join("cache");
             tolerate(dir, everything(&path, &tight()));
-            victims.assert_untouched(trap, &at);
+            untouched.assert_untouched(trap, &at);
             if !path.exists() {
-                victims.remove(&at);
+                untouched.remove(&at);
                 everything(&path, &tight()).expect("nothing in the way any more");
             }
         }
@@ -348,12 +345,12 @@ fn open_cache_follows_no_foreign_file() {
                 model.insert(i, vec![i as u8; 100]);
                 cache.put(&i.to_le_bytes(), &model[&i]).expect("a put");
             }
-            let victims = Victims::new();
+            let untouched = Untouched::new();
             let at = dir.join(name);
             if at.exists() {
                 continue;
             }
-            victims.set(trap, &at);
+            untouched.set(trap, &at);
             let mut rebuilt = false;
             for round in 1..=3 {
                 for i in 0..300_u32 {
@@ -366,7 +363,7 @@ fn open_cache_follows_no_foreign_file() {
                 rebuilt |= tolerate(dir, cache.atomic_rebuild(items)).is_some();
                 tolerate(dir, cache.compact());
             }
-            victims.assert_untouched(trap, &at);
+            untouched.assert_untouched(trap, &at);
             let holds = |cache: &MmapCache| {
                 assert_eq!(cache.len(), model.len() as u64);
                 for (i, value) in &model {
@@ -379,9 +376,9 @@ fn open_cache_follows_no_foreign_file() {
             // Recovery creates files, too.
             reboot(&path);
             drop(tolerate(dir, tight().open(&path)));
-            victims.assert_untouched(trap, &at);
+            untouched.assert_untouched(trap, &at);
             if !rebuilt {
-                victims.remove(&at);
+                untouched.remove(&at);
             }
             let cache = tight().open(&path).expect("nothing in the way any more");
             holds(&cache);
@@ -395,10 +392,10 @@ fn open_cache_follows_no_foreign_file() {
 fn foreign_lock_file_is_not_locked() {
     for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
         let dir = directory();
-        let victims = Victims::new();
-        victims.set(trap, &dir.path().join("cache.lock"));
-        let letter = fs::File::open(victims.dir.path().join("letter")).expect("the letter");
-        let empty = fs::File::open(victims.dir.path().join("empty")).expect("the empty file");
+        let untouched = Untouched::new();
+        untouched.set(trap, &dir.path().join("cache.lock"));
+        let letter = fs::File::open(untouched.dir.path().join("letter")).expect("the letter");
+        let empty = fs::File::open(untouched.dir.path().join("empty")).expect("the empty file");
         flock(&letter, FlockOperation::LockExclusive).expect("a lock");
         flock(&empty, FlockOperation::LockExclusive).expect("a lock");
         let mut options = Options::new();

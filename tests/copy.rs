@@ -122,12 +122,12 @@ fn assert_clean(cache: &MmapCache) {
 }
 
 /// The acknowledged state of four writers at two moments.
-struct Judge {
+struct Checker {
     /// The contents of each writer's keys, and the number of its next operation.
     known: Vec<(Contents, u64)>,
 }
 
-impl Judge {
+impl Checker {
     fn new() -> Self {
         Self {
             known: (0..WRITERS).map(|_| (Contents::new(), 0)).collect(),
@@ -136,7 +136,7 @@ impl Judge {
 
     /// Asserts that each writer's keys in the copy are as they were after one of its operations:
     /// one that ended after the copy began, and began before the copy was made.
-    fn judge(&mut self, found: &Contents, before: &[u64], after: &[u64]) {
+    fn check_copy(&mut self, found: &Contents, before: &[u64], after: &[u64]) {
         let mut all = 0;
         for (writer, (known, next)) in (0..).zip(&mut self.known) {
             let owned = |key: &[u8]| {
@@ -168,7 +168,7 @@ impl Judge {
                 number += 1;
             }
         }
-        assert_eq!(all, found.len(), "a key that nobody writes");
+        assert_eq!(all, found.len(), "a key that no writer has");
     }
 }
 
@@ -183,7 +183,7 @@ fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
     let start = |writer| Child::start("writes", &scratch.path, &[writer]);
     let mut writers: Vec<_> = (0..WRITERS).map(start).collect();
     writers.iter_mut().for_each(|writer| writer.expect("ready"));
-    let mut judge = Judge::new();
+    let mut checker = Checker::new();
     let path = scratch.path.with_file_name("copy");
     for turn in 0..copies {
         std::thread::sleep(Duration::from_millis(20));
@@ -202,7 +202,7 @@ fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
         assert_eq!(found.len() as u64, copied.entries);
         let counted = copied.entries_before.unwrap_or(copied.entries);
         assert_eq!(counted, copied.entries);
-        judge.judge(&found, &before, &after);
+        checker.check_copy(&found, &before, &after);
         goes_on(&path);
         assert!(writers.iter_mut().all(Child::is_alive), "a writer gave up");
         remove(&path);
@@ -399,7 +399,7 @@ fn copy_stays_append_only() {
         .expect("a new cache");
     for number in 0..300 {
         cache
-            .put(passing(number).as_bytes(), b"for good")
+            .put(passing(number).as_bytes(), b"stays")
             .expect("a put");
     }
     let path = scratch.path.with_file_name("copy");

@@ -23,7 +23,7 @@ use volume::{Kind, Volume};
 #[test]
 fn child() {
     child::play(&[
-        ("works", works),
+        ("uses full disk", uses_full_disk),
         ("opens", opens),
         ("counts", counts),
         ("reads later", reads_later),
@@ -46,7 +46,7 @@ fn options(small: bool) -> Options {
 }
 
 /// A cache and its expected entries.
-struct Judge {
+struct Checker {
     cache: MmapCache,
     model: Model,
     options: Options,
@@ -62,7 +62,7 @@ struct Judge {
 /// Deletions that the reserve of the smallest heap allows.
 const RESERVED: u64 = 20;
 
-impl Judge {
+impl Checker {
     /// Returns the result, or `None` if the operation was refused for lack of room and that is
     /// allowed.
     #[track_caller]
@@ -189,12 +189,12 @@ impl Judge {
 
 /// Uses a cache, first while the disk may be full and then with room. The numbers select the
 /// geometry and the seed.
-fn works(part: &Part) {
+fn uses_full_disk(part: &Part) {
     let options = options(part.numbers[0] != 0);
     let cache = options.open(&part.path).expect("a cache, full disk or not");
     let items = cache.iter().expect("a listing");
     let model = items.map(|item| item.expect("an item")).collect();
-    let mut judge = Judge {
+    let mut checker = Checker {
         cache,
         model,
         options,
@@ -204,21 +204,21 @@ fn works(part: &Part) {
         refused: 0,
         deletions: 0,
     };
-    judge.compare();
-    judge.round(1);
-    judge.round(2);
-    judge.recover();
-    judge.clear();
-    judge.round(3);
-    say(judge.refused);
+    checker.compare();
+    checker.round(1);
+    checker.round(2);
+    checker.recover();
+    checker.clear();
+    checker.round(3);
+    say(checker.refused);
     assert_eq!(hear().as_deref(), Some("there is room"));
-    judge.full = false;
+    checker.full = false;
     // After a refusal cleaning pauses for 256 writes; that is not a refusal of its own.
-    judge.round(4);
-    judge.recover();
-    judge.round(5);
-    judge.clear();
-    judge.round(6);
+    checker.round(4);
+    checker.recover();
+    checker.round(5);
+    checker.clear();
+    checker.round(6);
 }
 
 /// Creates a cache on a volume with some entries that the child does not know.
@@ -238,7 +238,7 @@ fn work_with(kind: Kind, small: bool, left: u64) -> Option<u64> {
     volume::read_all(volume.path());
     volume.fill(left);
     let numbers = [u64::from(small), left / 1024 + 1];
-    let mut child = Child::start("works", &volume.cache(), &numbers);
+    let mut child = Child::start("uses full disk", &volume.cache(), &numbers);
     let refused = child.line();
     let refused = refused.unwrap_or_else(|| panic!("{kind:?} {small} {left}: the child is gone"));
     volume.make_room();
@@ -267,9 +267,8 @@ fn full_tmpfs_volume_writes_or_refuses() {
     sweep(Kind::Tmpfs, false, [0, 24, 64, 108]);
 }
 
-// Whatever room an ext4 has left, each operation happens or is refused.
-/// The files were read by somebody from their beginning to their end, holes and all: so the page
-/// cache holds them in large pieces, and storing to one needs blocks for the whole piece.
+// Every file was read from beginning to end, holes included, so that the page cache has it in large
+// units, and a store to one needs blocks for the whole unit.
 #[test]
 fn full_ext_volume_writes_or_refuses() {
     sweep(Kind::Ext4(4096), true, [0, 4, 16, 40, 72, 96]);

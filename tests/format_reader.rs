@@ -227,7 +227,7 @@ fn ask(python: &Path, path: &Path, log: &WriteLog) -> u64 {
             .expect("the reader failed");
         retries = tried.parse().unwrap();
         if absent {
-            assert_eq!(found, "-", "a value of a key that nobody put");
+            assert_eq!(found, "-", "a value of a key that was never put");
             continue;
         }
         assert_ne!(found, "-", "key {asked} was there all the time");

@@ -455,7 +455,7 @@ fn corrupt_header_byte_is_refused() {
 }
 
 #[test]
-#[ignore = "writes the golden cache anew"]
+#[ignore = "writes the golden cache again"]
 fn write_the_golden_cache() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");

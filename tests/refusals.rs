@@ -6,7 +6,7 @@
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
-    reason = "becoming somebody else is a call of the C library"
+    reason = "becoming another user is a call of the C library"
 )]
 
 mod child;
@@ -31,7 +31,7 @@ use volume::{Kind, Volume, listing};
 #[test]
 fn child() {
     child::play(&[
-        ("reads as somebody else", reads_as_somebody_else),
+        ("reads as another user", reads_as_another_user),
         ("may not look", may_not_look),
         ("lacks descriptors", lacks_descriptors),
         ("opens with few descriptors", opens_with_few_descriptors),
@@ -169,7 +169,7 @@ fn readers_serve_unclean_read_only_medium() {
     assert_eq!(bytes(&path), before);
 }
 
-fn reads_as_somebody_else(part: &Part) {
+fn reads_as_another_user(part: &Part) {
     let model = model_of(&part.path);
     // SAFETY: changes the credentials of this process only.
     let changed = unsafe { libc::setresuid(4321, 4321, 4321) };
@@ -187,7 +187,7 @@ fn model_of(path: &Path) -> Model {
 fn read_permission_suffices_for_reading() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must be root");
-        eprintln!("NOT RUN: becoming somebody else needs root");
+        eprintln!("NOT RUN: becoming another user needs root");
         return;
     }
     let dir = directory();
@@ -199,7 +199,7 @@ fn read_permission_suffices_for_reading() {
         fs::set_permissions(file, Permissions::from_mode(0o444)).expect("a mode");
     }
     fs::set_permissions(dir.path(), Permissions::from_mode(0o555)).expect("a mode");
-    Child::start("reads as somebody else", &path, &[]).finish();
+    Child::start("reads as another user", &path, &[]).finish();
 }
 
 /// Uses a cache, one file of which may not be opened until the parent says so.
@@ -227,7 +227,7 @@ fn may_not_look(part: &Part) {
 fn unreadable_staged_file_is_kept() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must be root");
-        eprintln!("NOT RUN: becoming somebody else needs root");
+        eprintln!("NOT RUN: becoming another user needs root");
         return;
     }
     for name in ["cache.heap.3", "cache.roster"] {
@@ -297,7 +297,7 @@ fn briefly_unreadable_staged_file_is_kept() {
 // ---- limits of a process
 
 /// A cache whose operations may be refused.
-struct Judge {
+struct Checker {
     path: PathBuf,
     model: Model,
     allowed: fn(&Error) -> bool,
@@ -305,7 +305,7 @@ struct Judge {
     done: u64,
 }
 
-impl Judge {
+impl Checker {
     fn new(part: &Part, allowed: fn(&Error) -> bool) -> Self {
         Self {
             path: part.path.clone(),
@@ -474,25 +474,25 @@ fn repair_without_descriptors_loses_nothing() {
 
 /// Leaves the number of descriptors that is given.
 fn lacks_descriptors(part: &Part) {
-    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::MFILE]));
+    let mut checker = Checker::new(part, |error| is_io_of(error, &[Errno::MFILE]));
     let old = tight().open(&part.path).expect("a handle from before");
     let generation = old.stats().expect("numbers").generation;
     let taken = leave_descriptors(part.numbers[0]);
     // First what a new handle would do by itself: there is nothing to recover.
     let opened = tight().open(&part.path);
-    if let Some(new) = judge.happened(opened) {
+    if let Some(new) = checker.happened(opened) {
         let outcome = new.put(b"k", b"v");
-        if judge.happened(outcome).is_some() {
-            judge.model.insert(b"k".to_vec(), b"v".to_vec());
+        if checker.happened(outcome).is_some() {
+            checker.model.insert(b"k".to_vec(), b"v".to_vec());
         }
         assert_eq!(new.stats().expect("numbers").generation, generation);
     }
-    judge.work(&old);
-    judge.open_and_work();
+    checker.work(&old);
+    checker.open_and_work();
     drop(taken);
     set_soft_limit(Resource::Nofile, Some(1024));
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 /// Starts a child for each number, and adds up what succeeded and what was refused.
@@ -518,15 +518,15 @@ fn exhausted_descriptors_lose_nothing() {
 
 /// Leaves the number of MiB of address space that is given.
 fn lacks_address_space(part: &Part) {
-    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::NOMEM]));
+    let mut checker = Checker::new(part, |error| is_io_of(error, &[Errno::NOMEM]));
     let statm = fs::read_to_string("/proc/self/statm").expect("the process's size");
     let pages = statm.split(' ').next().expect("a number");
     let used = pages.parse::<u64>().expect("a number") * rustix::param::page_size() as u64;
     set_soft_limit(Resource::As, Some(used + (part.numbers[0] << 20)));
-    judge.open_and_work();
+    checker.open_and_work();
     set_soft_limit(Resource::As, None);
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 #[test]
@@ -537,19 +537,19 @@ fn exhausted_address_space_loses_nothing() {
 /// Limits files to the number of KiB that is given. A store beyond that raises SIGXFSZ, which would
 /// end this process.
 fn lacks_file_size(part: &Part) {
-    let mut judge = Judge::new(
+    let mut checker = Checker::new(
         part,
         |error| matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge),
     );
     let old = tight().open(&part.path).expect("a handle from before");
     set_soft_limit(Resource::Fsize, Some(part.numbers[0] << 10));
-    judge.work(&old);
-    judge.open_and_work();
+    checker.work(&old);
+    checker.open_and_work();
     let outcome = MmapCache::open(part.path.with_file_name("another"));
-    judge.happened(outcome);
+    checker.happened(outcome);
     set_soft_limit(Resource::Fsize, None);
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 #[test]
@@ -586,7 +586,7 @@ fn refuse_if(calls: &[i64], argument: u8, values: &[u64], errno: Errno) {
 /// Lets every allocation of room fail, for the reason that the number says.
 fn lacks_room(part: &Part) {
     let errno = Errno::from_raw_os_error(part.numbers[0] as i32);
-    let mut judge = Judge::new(part, |error| match error {
+    let mut checker = Checker::new(part, |error| match error {
         Error::DiskFull { .. } => true,
         other => is_io_of(other, &[Errno::IO]),
     });
@@ -597,12 +597,12 @@ fn lacks_room(part: &Part) {
             let full = old.put(b"k", &[0; 9_000]).expect_err("no room for this");
             let typed = matches!(full, Error::DiskFull { .. });
             assert_eq!(typed, errno != Errno::IO, "{full:?}");
-            judge.work(&old);
-            judge.open_and_work();
+            checker.work(&old);
+            checker.open_and_work();
         });
     });
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn child() {
         ("serves", serves),
         ("overwrites", overwrites),
         ("opens", opens),
-        ("lurks", lurks),
+        ("opens new files", opens_new_files),
     ]);
 }
 
@@ -133,7 +133,7 @@ fn opens(part: &Part) {
 
 /// As a user, tries to open every new file in the directory until the parent says stop, and prints
 /// how often that succeeded.
-fn lurks(part: &Part) {
+fn opens_new_files(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
     let dismissed = dismissal();
     let mut opened = 0;
@@ -177,7 +177,7 @@ fn owned(mode: u32) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// The ACL lets one more user in and shuts the group out, whose bits in the mode are the mask. New
-/// files keep that, whoever creates and owns them.
+/// files keep that, whichever user creates and owns them.
 #[test]
 fn acl_survives_every_new_file() {
     if !is_root() {
@@ -268,12 +268,12 @@ fn new_files_are_never_wider() {
     }
     let (dir, path) = owned(0o600);
     setxattr(dir.path(), DEFAULT, &named_user(6), XattrFlags::empty()).expect("an ACL");
-    let mut lurking = Child::start("lurks", &path, &[NAMED.0, NAMED.1]);
-    lurking.expect("here");
+    let mut watcher = Child::start("opens new files", &path, &[NAMED.0, NAMED.1]);
+    watcher.expect("here");
     for _ in 0..5 {
         churn(&path, OWNER);
     }
-    assert_eq!(lurking.finish(), "0");
+    assert_eq!(watcher.finish(), "0");
     expect_rights(&path, OWNER, true);
     expect_rights(&path, NAMED, false);
 }

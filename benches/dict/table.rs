@@ -94,7 +94,7 @@ impl Rounds {
     }
 
     /// Prints how many operations reach the goal, and which do not.
-    pub(crate) fn judge(&self, dictionary: &str, goal: &Goal) {
+    pub(crate) fn print_goal(&self, dictionary: &str, goal: &Goal) {
         for (what, writes, factor) in [("reads", false, goal.reads), ("writes", true, goal.writes)]
         {
             let ratios: Vec<_> = OPERATIONS

@@ -99,15 +99,15 @@ fn labels_can_never_be_changed() {
         cache.put(b"new", b"a value"),
         Err(Error::ValueTooLarge { max: 0, .. })
     ));
-    cache.put(b"by the other door", b"").unwrap();
+    cache.put(b"put through the cache", b"").unwrap();
     cache.compact().unwrap();
     assert_eq!(labels.resolve(id).unwrap().as_deref(), Some(&b"kept"[..]));
     assert_eq!(
-        labels.get("by the other door").unwrap(),
+        labels.get("put through the cache").unwrap(),
         Some(LabelId::new(1))
     );
     let keys: Vec<_> = cache.keys().unwrap().map(Result::unwrap).collect();
-    assert_eq!(keys, [b"kept".to_vec(), b"by the other door".to_vec()]);
+    assert_eq!(keys, [b"kept".to_vec(), b"put through the cache".to_vec()]);
     assert!(cache.verify().run().unwrap().is_clean());
 }
 
@@ -287,13 +287,13 @@ fn reserved_ids_survive_repair_unused() {
     }
     let reserved = 16;
     let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
-    let spoil = |labels: &Labels| {
+    let corrupt_counters = |labels: &Labels| {
         let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
         generation.header().corrupt(counters, u64::MAX);
     };
     // A rebuild of the index cannot know whether more ids were given than it found.
-    spoil(&labels);
+    corrupt_counters(&labels);
     rewrite(&labels);
     assert_eq!(
         crate::engine::ids::ids_given(labels.cache.handle()).unwrap(),
@@ -323,7 +323,7 @@ fn reserved_ids_survive_growth_unused() {
     let mut options = tiny();
     options.directory_bits = 0;
     let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
-    let spoil = || {
+    let corrupt_counters = || {
         let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
         generation.header().corrupt(counters, u64::MAX);
@@ -331,7 +331,7 @@ fn reserved_ids_survive_growth_unused() {
     for i in 0..15 {
         labels.get_or_intern(text(i)).unwrap();
     }
-    spoil();
+    corrupt_counters();
     assert_eq!(
         labels
             .get_or_intern("the last of the region")
@@ -341,7 +341,7 @@ fn reserved_ids_survive_growth_unused() {
     );
     assert_eq!(labels.cache.stats().unwrap().slots, 16);
     // The index is rebuilt, with unused ids at its end, and then enlarged.
-    spoil();
+    corrupt_counters();
     assert_eq!(labels.get_or_intern("new").unwrap().number(), 24);
     assert_eq!(labels.cache.stats().unwrap().slots, 32);
 }

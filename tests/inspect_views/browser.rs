@@ -193,7 +193,7 @@ fn answer(mut stream: TcpStream, frames: &str, pages: &[String], asked: &Mutex<V
             .map(String::as_str),
         None => None,
     };
-    if !is_errand(&target) {
+    if !is_own_request(&target) {
         asked.lock().unwrap().push(path.unwrap_or(target));
     }
     let status = if content.is_some() {
@@ -211,7 +211,7 @@ fn answer(mut stream: TcpStream, frames: &str, pages: &[String], asked: &Mutex<V
 }
 
 /// Whether a browser makes this request by itself, whatever page it shows.
-fn is_errand(target: &str) -> bool {
+fn is_own_request(target: &str) -> bool {
     let host = target.strip_prefix("http://").unwrap_or(target);
     let host = host.split(['/', ':']).next().unwrap_or("");
     let own = ["google.com", "googleapis.com", "gvt1.com", "gstatic.com"];

@@ -37,7 +37,7 @@ pub(crate) enum Access {
 /// Which processes may use a store while one has it open.
 #[allow(
     dead_code,
-    reason = "some are only constructed by stores behind features"
+    reason = "some are only constructed by stores of optional features"
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {

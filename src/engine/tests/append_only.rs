@@ -53,7 +53,7 @@ fn assert_closed(cache: &MmapCache) {
         cache.change_count(),
         cache.stats().unwrap(),
     );
-    let (there, absent) = (key(3), b"nobody put this".to_vec());
+    let (there, absent) = (key(3), b"absent".to_vec());
     let version = cache.version(&there).unwrap().expect("it was put");
     let items = || {
         before
@@ -298,7 +298,7 @@ fn flipped_flag_breaks_the_checksum() {
             .unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
-        assert_eq!(byte[0] & 2, 2, "here it stands");
+        assert_eq!(byte[0] & 2, 2, "the flag is in this byte");
         file.write_all_at(&[byte[0] ^ 2], at).unwrap();
         if name.is_empty() {
             assert!(MmapCache::open(scratch.path()).unwrap_err().is_corruption());

@@ -101,11 +101,11 @@ fn parallel_check_equals_sequential_check() {
     assert!(told.is_sorted_by_key(|progress| progress.done_bytes));
 }
 
-/// Returns what each level reports of a cache after `spoil`.
-fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
+/// Returns what each level reports of a cache after `corrupt`.
+fn problems_by_level(corrupt: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
     let scratch = filled();
     let cache = scratch.open(&tiny());
-    spoil(&cache);
+    corrupt(&cache);
     let reader = scratch.open(Options::new().read_only(true));
     [
         VerifyLevel::Headers,
@@ -116,9 +116,9 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
         let one = reader.verify().level(level).run().unwrap();
         let many = reader.verify().level(level).jobs(3).run().unwrap();
         assert_eq!(many.problems, one.problems);
-        let mut whats: Vec<_> = one.problems.iter().map(|fault| fault.what).collect();
-        whats.dedup();
-        whats
+        let mut problems: Vec<_> = one.problems.iter().map(|fault| fault.what).collect();
+        problems.dedup();
+        problems
     })
 }
 
@@ -126,7 +126,7 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
 #[test]
 fn check_levels_notice_their_corruption() {
     let nothing: Vec<&str> = Vec::new();
-    let of_record = verdicts(|cache| {
+    let of_record = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let number = generation.header().tail().segment - 1;
         let found = crate::engine::open::segment(&generation, &cache.handle.names, number);
@@ -136,7 +136,7 @@ fn check_levels_notice_their_corruption() {
     assert_eq!(of_record[..2], [nothing.clone(), nothing.clone()]);
     assert!(!of_record[2].is_empty());
 
-    let of_slot = verdicts(|cache| {
+    let of_slot = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let region = generation
             .table
@@ -149,7 +149,7 @@ fn check_levels_notice_their_corruption() {
     assert_eq!(of_slot[1], ["an entry with another key's hash"]);
     assert!(of_slot[2][0].contains("part of the key differs"));
 
-    let of_place = verdicts(|cache| {
+    let of_place = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let region = generation
             .table
@@ -164,7 +164,7 @@ fn check_levels_notice_their_corruption() {
     assert!(of_place[1].contains(&"an entry beyond the end of its segment"));
     assert!(of_place[2].contains(&"a slot whose version or length differs from its record's"));
 
-    let of_segment = verdicts(|cache| {
+    let of_segment = problems_by_level(|cache| {
         let number = cache.handle.generation.load().header().tail().segment - 1;
         let path = cache
             .handle
@@ -177,7 +177,7 @@ fn check_levels_notice_their_corruption() {
     assert!(of_segment[1].contains(&"an entry in a segment that is missing"));
     assert!(of_segment[2].contains(&"an entry whose record is damaged"));
 
-    let of_region = verdicts(|cache| {
+    let of_region = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let region = generation
             .table
@@ -185,15 +185,15 @@ fn check_levels_notice_their_corruption() {
             .unwrap();
         region.set_stamp(crate::format::region::RegionStateWord::building(7));
     });
-    for whats in of_region {
-        assert!(whats.contains(&"a directory entry and its region disagree"));
+    for problems in of_region {
+        assert!(problems.contains(&"a directory entry and its region disagree"));
     }
 }
 
 // A roster position that leads to no entry of its own is found, though all entries are valid.
 #[test]
 fn check_notices_ownerless_roster_position() {
-    let of_roster = verdicts(|cache| {
+    let of_roster = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let hole = (0..generation.roster_len())
             .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Free(_)))

@@ -191,7 +191,7 @@ fn other_file_as_segment_is_named() {
             symlink("/dev/null", path).unwrap()
         }),
         ("a file that is no heap segment", |path| {
-            fs::write(path, "notes of somebody else".repeat(1000)).unwrap();
+            fs::write(path, "not a segment".repeat(1000)).unwrap();
         }),
         ("a heap segment of another cache", |path| {
             let other = scratch();

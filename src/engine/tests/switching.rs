@@ -218,7 +218,7 @@ fn every_read_notices_a_rebuild() {
         cache.put(b"gone", b"old").unwrap();
         let reader = scratch.open(&tiny());
         assert_eq!(reader.get(b"key").unwrap().unwrap(), b"old");
-        assert_eq!(reader.get(b"nobody").unwrap(), None);
+        assert_eq!(reader.get(b"absent").unwrap(), None);
         cache
             .atomic_rebuild([Ok::<_, crate::Error>((b"key", b"new"))])
             .unwrap();

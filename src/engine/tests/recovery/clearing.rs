@@ -82,6 +82,6 @@ fn stopped_clear_in_place_recovers() {
         assert!(last.iter().any(|&(over, _)| !over));
         assert!(last.iter().all(|&(over, empty)| empty || !over));
         let emptied = last.iter().filter(|&&(over, empty)| empty && !over);
-        assert!(emptied.count() > 1, "stopped behind the last entry too");
+        assert!(emptied.count() > 1, "also stopped after the last entry");
     }
 }
