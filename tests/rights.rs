@@ -400,7 +400,7 @@ fn unremovable_segments_refuse_puts() {
 /// removed, a background thread syncs what replaces it, and such a process seldom lives until that
 /// ends.
 #[test]
-fn unremovable_segments_refuse_puts_of_short_lived_processes() {
+fn unremovable_segments_refuse_short_lived_processes() {
     if !is_root() {
         return;
     }

@@ -277,7 +277,7 @@ fn soak_readers_see_whole_generations() {
 
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn three_hundred_kills_of_a_writer() {
+fn single_writer_survives_300_kills() {
     for is_tight in [false, true] {
         let scratch = Scratch::new();
         let began = Instant::now();

@@ -71,7 +71,7 @@ fn noticed(weakened: &[OrderingSite]) -> Option<(&'static str, String)> {
     })
 }
 
-/// Orderings that no model misses if they alone are left out, with the reason.
+/// Orderings that no model notices if they alone are left out, with the reason.
 const IMPLIED: [(&str, &str); 14] = [
     (
         "Reservation::write release_fence",
@@ -134,7 +134,7 @@ const IMPLIED: [(&str, &str); 14] = [
     ),
 ];
 
-/// Orderings that imply each other: left out together, a model misses them.
+/// Orderings that imply each other: a model notices if they are left out together.
 const TOGETHER: [(&str, &[&str]); 7] = [
     (
         "overwrite twice, get twice",
