@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use child::scratch::in_memory;
 use child::user::is_root;
 use child::{Child, Part, say, tight};
 use mmapcache::{Error, MmapCache, Options, Repair, Result};
@@ -22,14 +23,6 @@ use rustix::fs::{FlockOperation, Mode, flock};
 #[test]
 fn child() {
     child::play(&[("has a umask", has_a_umask), ("acts as user", acts_as_user)]);
-}
-
-/// A directory in memory, if the system has one, because disks do not matter here.
-fn directory() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory
-        .or_else(|_| tempfile::tempdir())
-        .expect("a directory")
 }
 
 /// Offset of the boot id in the index header: `docs/format.md`.
@@ -107,7 +100,7 @@ fn has_a_umask(part: &Part) {
 fn files_are_private_unless_asked_otherwise() {
     for umask in [0, 0o077, 0o777] {
         for (asked, mode) in [(0, 0o600), (0o640, 0o640), (0o666, 0o666)] {
-            let dir = directory();
+            let dir = in_memory();
             let path = dir.path().join("cache");
             Child::start("has a umask", &path, &[umask, asked]).finish();
             assert_eq!(modes(&path), BTreeSet::from([mode]), "{umask:o}");
@@ -117,7 +110,7 @@ fn files_are_private_unless_asked_otherwise() {
 
 /// A cache in a directory that all users may write to, with all its files given to one user.
 fn owned_by(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
-    let dir = directory();
+    let dir = in_memory();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
     let path = dir.path().join("cache");
     let cache = tight().open(&path).expect("a cache");
@@ -245,7 +238,7 @@ struct Untouched {
 
 impl Untouched {
     fn new() -> Self {
-        let dir = directory();
+        let dir = in_memory();
         fs::write(dir.path().join("letter"), "dear diary").expect("a letter");
         fs::write(dir.path().join("empty"), "").expect("an empty file");
         Self { dir }
@@ -315,7 +308,7 @@ fn tolerate<T>(dir: &Path, outcome: Result<T>) -> Option<T> {
 fn creation_follows_no_foreign_file() {
     for trap in TRAPS {
         for name in COMPANIONS {
-            let dir = directory();
+            let dir = in_memory();
             let dir = dir.path();
             let untouched = Untouched::new();
             let at = dir.join(name);
@@ -336,7 +329,7 @@ fn creation_follows_no_foreign_file() {
 fn open_cache_follows_no_foreign_file() {
     for trap in TRAPS {
         for name in COMPANIONS {
-            let dir = directory();
+            let dir = in_memory();
             let dir = dir.path();
             let path = dir.join("cache");
             let cache = tight().open(&path).expect("a cache");
@@ -391,7 +384,7 @@ fn open_cache_follows_no_foreign_file() {
 #[test]
 fn foreign_lock_file_is_not_locked() {
     for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
-        let dir = directory();
+        let dir = in_memory();
         let untouched = Untouched::new();
         untouched.set(trap, &dir.path().join("cache.lock"));
         let letter = fs::File::open(untouched.dir.path().join("letter")).expect("the letter");
@@ -469,7 +462,7 @@ impl Neighbour {
 }
 
 fn neighbours<'a>(names: impl IntoIterator<Item = &'a str>) {
-    let dir = directory();
+    let dir = in_memory();
     let mut all = Vec::new();
     for name in names {
         all.push(Neighbour {
@@ -509,7 +502,7 @@ fn all_confusable_names_coexist() {
 /// A process that holds the creation lock does not block others forever.
 #[test]
 fn waiting_for_creation_lock_times_out() {
-    let dir = directory();
+    let dir = in_memory();
     let path = dir.path().join("cache");
     let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");
     flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("the lock");

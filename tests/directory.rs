@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use child::scratch::in_memory;
 use child::{Child, Part, say, tight};
 use mmapcache::{Error, MmapCache, Options};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -133,13 +134,6 @@ fn crowd(dir: &Path, count: u32) {
     for i in 0..count {
         fs::write(dir.join(format!("other {i}")), b"").expect("a file");
     }
-}
-
-fn in_memory() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory
-        .or_else(|_| tempfile::tempdir())
-        .expect("a directory")
 }
 
 /// Returns the fastest of five times 100,000 puts into a new cache, in seconds, and its longest

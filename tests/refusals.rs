@@ -17,6 +17,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use child::scratch::in_memory;
 use child::{Child, Part, hear, say, tight};
 use mmapcache::{Durability, Error, MmapCache, Options, Repair, Result};
 use rustix::io::Errno;
@@ -83,14 +84,6 @@ fn holds(cache: &MmapCache, model: &Model) {
     assert_eq!(cache.keys().expect("a listing").count(), model.len());
     let report = cache.verify().run().expect("a report");
     assert!(report.is_clean(), "{:?}", report.problems);
-}
-
-/// A directory in memory, if the system has one, because disks do not matter here.
-fn directory() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory
-        .or_else(|_| tempfile::tempdir())
-        .expect("a directory")
 }
 
 // ---- read-only places
@@ -190,7 +183,7 @@ fn read_permission_suffices_for_reading() {
         eprintln!("NOT RUN: becoming another user needs root");
         return;
     }
-    let dir = directory();
+    let dir = in_memory();
     let path = dir.path().join("cache");
     prepare(&path);
     fs::remove_file(dir.path().join("cache.lock")).expect("the lock file");
@@ -231,7 +224,7 @@ fn unreadable_staged_file_is_kept() {
         return;
     }
     for name in ["cache.heap.3", "cache.roster"] {
-        let dir = directory();
+        let dir = in_memory();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
         let path = dir.path().join("cache");
         let mut model = prepare(&path);
@@ -265,7 +258,7 @@ fn unreadable_staged_file_is_kept() {
 #[test]
 fn briefly_unreadable_staged_file_is_kept() {
     for name in ["cache.heap.3", "cache.roster"] {
-        let dir = directory();
+        let dir = in_memory();
         let path = dir.path().join("cache");
         let mut model = prepare(&path);
         let cache = tight().open(&path).expect("the cache");
@@ -499,7 +492,7 @@ fn lacks_descriptors(part: &Part) {
 fn each(role: &str, numbers: impl IntoIterator<Item = u64>) {
     let (mut done, mut refused) = (0, 0);
     for number in numbers {
-        let dir = directory();
+        let dir = in_memory();
         let path = dir.path().join("cache");
         prepare(&path);
         let said = Child::start(role, &path, &[number]).finish();
@@ -690,7 +683,7 @@ fn cannot_sync(part: &Part) {
 #[test]
 fn failed_sync_stays_reported() {
     for moment in 0..6 {
-        let dir = directory();
+        let dir = in_memory();
         let path = dir.path().join("cache");
         let mut model = prepare(&path);
         let before = tight().open(&path).expect("a handle from before");
@@ -737,7 +730,7 @@ fn failed_sync_stays_reported() {
 /// The first change after a flush writes a mark to the disk; and a rebuild syncs before it commits.
 #[test]
 fn failed_sync_fails_its_change() {
-    let dir = directory();
+    let dir = in_memory();
     let path = dir.path().join("cache");
     let model = prepare(&path);
     let cache = tight().open(&path).expect("the cache");

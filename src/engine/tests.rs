@@ -33,12 +33,16 @@ mod switching;
 mod writing;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cache::MmapCache;
+use crate::engine::generation::Generation;
 use crate::engine::*;
 use crate::error::Result;
 use crate::format::HashKind;
 use crate::format::index::word;
+use crate::hash::Hash;
+use crate::index::region::Region;
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 
@@ -98,6 +102,17 @@ fn colliding() -> Options {
     options.hash_kind = HashKind::Colliding;
     options.directory_bits = 2;
     options
+}
+
+/// Returns the generation that a handle uses.
+fn generation_of(cache: &MmapCache) -> Arc<Generation> {
+    cache.handle.generation.load_full()
+}
+
+/// Returns the region that serves a hash.
+fn region_of(generation: &Generation, hash: Hash) -> Region<'_> {
+    let located = generation.table.locate(generation.header().poll(), hash);
+    located.unwrap().region
 }
 
 #[track_caller]

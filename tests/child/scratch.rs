@@ -17,3 +17,11 @@ impl Scratch {
         Self { _dir: dir, path }
     }
 }
+
+/// Returns a directory in memory, if the system has one, because disks do not matter to the test.
+pub(crate) fn in_memory() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
+}

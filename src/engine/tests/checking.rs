@@ -55,6 +55,12 @@ fn check_beside_puts_finds_nothing() {
     assert_clean(&other);
 }
 
+const LEVELS: [VerifyLevel; 3] = [
+    VerifyLevel::Headers,
+    VerifyLevel::Slots,
+    VerifyLevel::Records,
+];
+
 fn filled() -> Scratch {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
@@ -72,11 +78,7 @@ fn filled() -> Scratch {
 fn parallel_check_equals_sequential_check() {
     let scratch = filled();
     let cache = scratch.open(&Options::new());
-    for level in [
-        VerifyLevel::Headers,
-        VerifyLevel::Slots,
-        VerifyLevel::Records,
-    ] {
+    for level in LEVELS {
         let one = cache.verify().level(level).run().unwrap();
         assert!(one.is_clean() && one.regions > 10, "{one:?}");
         assert_eq!(one.totals_compared, level > VerifyLevel::Headers);
@@ -101,18 +103,20 @@ fn parallel_check_equals_sequential_check() {
     assert!(told.is_sorted_by_key(|progress| progress.done_bytes));
 }
 
+/// Changes the region of the first directory entry.
+fn change_first_region(cache: &MmapCache, change: impl FnOnce(&Region<'_>)) {
+    let (generation, _) = cache.handle.current().unwrap();
+    let first = generation.table.entry(0).unwrap().region();
+    change(&generation.table.region(first).unwrap());
+}
+
 /// Returns what each level reports of a cache after `corrupt`.
 fn problems_by_level(corrupt: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
     let scratch = filled();
     let cache = scratch.open(&tiny());
     corrupt(&cache);
     let reader = scratch.open(Options::new().read_only(true));
-    [
-        VerifyLevel::Headers,
-        VerifyLevel::Slots,
-        VerifyLevel::Records,
-    ]
-    .map(|level| {
+    LEVELS.map(|level| {
         let one = reader.verify().level(level).run().unwrap();
         let many = reader.verify().level(level).jobs(3).run().unwrap();
         assert_eq!(many.problems, one.problems);
@@ -137,28 +141,22 @@ fn check_levels_notice_their_corruption() {
     assert!(!of_record[2].is_empty());
 
     let of_slot = problems_by_level(|cache| {
-        let (generation, _) = cache.handle.current().unwrap();
-        let region = generation
-            .table
-            .region(generation.table.entry(0).unwrap().region())
-            .unwrap();
-        let slot = region.slot(region.full().next().unwrap());
-        slot.set_key(b"!");
+        change_first_region(cache, |region| {
+            let slot = region.slot(region.full().next().unwrap());
+            slot.set_key(b"!");
+        });
     });
     assert_eq!(of_slot[0], nothing);
     assert_eq!(of_slot[1], ["an entry with another key's hash"]);
     assert!(of_slot[2][0].contains("part of the key differs"));
 
     let of_place = problems_by_level(|cache| {
-        let (generation, _) = cache.handle.current().unwrap();
-        let region = generation
-            .table
-            .region(generation.table.entry(0).unwrap().region())
-            .unwrap();
-        let slot = region.slot(region.full().next().unwrap());
-        let meta = slot.meta(slot.link().which());
-        let value_len = 1 << 20;
-        slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
+        change_first_region(cache, |region| {
+            let slot = region.slot(region.full().next().unwrap());
+            let meta = slot.meta(slot.link().which());
+            let value_len = 1 << 20;
+            slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
+        });
     });
     assert_eq!(of_place[0], nothing);
     assert!(of_place[1].contains(&"an entry beyond the end of its segment"));
@@ -178,12 +176,9 @@ fn check_levels_notice_their_corruption() {
     assert!(of_segment[2].contains(&"an entry whose record is damaged"));
 
     let of_region = problems_by_level(|cache| {
-        let (generation, _) = cache.handle.current().unwrap();
-        let region = generation
-            .table
-            .region(generation.table.entry(0).unwrap().region())
-            .unwrap();
-        region.set_stamp(crate::format::region::RegionStateWord::building(7));
+        change_first_region(cache, |region| {
+            region.set_stamp(crate::format::region::RegionStateWord::building(7));
+        });
     });
     for problems in of_region {
         assert!(problems.contains(&"a directory entry and its region disagree"));

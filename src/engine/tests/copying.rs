@@ -275,10 +275,7 @@ fn copied_versions_never_go_back() {
         let end = || cache.handle.generation.load().header().tail().bytes();
         let last = || cache.handle.generation.load().header().last_version();
         let ahead = last() + 3_600_000_000_000;
-        cache
-            .handle
-            .generation
-            .load()
+        generation_of(&cache)
             .header()
             .corrupt(word::LAST_MTIME, ahead);
         let from = end();

@@ -159,11 +159,7 @@ fn corrupt_position_keeps_its_entry() {
     }
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(&3_u32.to_le_bytes());
-    let region = generation
-        .table
-        .locate(generation.header().poll(), hash)
-        .unwrap()
-        .region;
+    let region = region_of(&generation, hash);
     let (_, slot, _) = region.probe(hash).next().unwrap();
     let mut identity = slot.identity();
     identity.position = 70_000;
@@ -331,11 +327,7 @@ fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
     cache.delete(b"first listed").unwrap();
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(b"key");
-    let region = generation
-        .table
-        .locate(generation.header().poll(), hash)
-        .unwrap()
-        .region;
+    let region = region_of(&generation, hash);
     let (index, _, _) = region.probe(hash).next().unwrap();
     let control = generation.table.region_at(region.number()) + 64 + u64::from(index);
     flip(&open_index(scratch), control, 0x7f);

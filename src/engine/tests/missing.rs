@@ -36,12 +36,36 @@ fn rename(from: &Path, to: &Path) {
     fs::rename(from, to).unwrap();
 }
 
+/// Runs `check` while the file is not at its path.
+fn while_missing<T>(path: &Path, check: impl FnOnce() -> T) -> T {
+    let aside = path.with_file_name("aside");
+    rename(path, &aside);
+    let result = check();
+    rename(&aside, path);
+    result
+}
+
 fn key(i: u32) -> Vec<u8> {
     format!("key {i}, some of them longer than a slot").into_bytes()
 }
 
 /// Creates a cache of several segments.
-fn filled(scratch: &Scratch, options: &Options) {
+fn filled() -> Scratch {
+    let scratch = scratch();
+    fill(&scratch, &tiny());
+    scratch
+}
+
+/// Creates a cache of several segments whose heap is in another directory, and the options for it.
+fn filled_elsewhere() -> (Scratch, tempfile::TempDir, Options) {
+    let (scratch, other) = (scratch(), in_memory());
+    let mut elsewhere = tiny();
+    elsewhere.heap_path(other.path().join("h"));
+    fill(&scratch, &elsewhere);
+    (scratch, other, elsewhere)
+}
+
+fn fill(scratch: &Scratch, options: &Options) {
     let cache = scratch.open(options);
     for i in 0..200 {
         cache.put(&key(i), &[i as u8; 300]).unwrap();
@@ -96,10 +120,7 @@ fn reboot(path: &Path) {
 #[test]
 fn forgotten_heap_path_refuses_writers() {
     for (flushed, rebooted) in [(false, false), (true, false), (false, true), (true, true)] {
-        let (scratch, other) = (scratch(), in_memory());
-        let mut elsewhere = tiny();
-        elsewhere.heap_path(other.path().join("h"));
-        filled(&scratch, &elsewhere);
+        let (scratch, _other, elsewhere) = filled_elsewhere();
         if flushed {
             scratch.open(&elsewhere).flush().unwrap();
         }
@@ -122,8 +143,7 @@ fn forgotten_heap_path_refuses_writers() {
 #[test]
 fn moved_heap_refuses_writers() {
     for (flushed, rebooted) in [(false, false), (true, false), (true, true)] {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         if flushed {
             scratch.open(&tiny()).flush().unwrap();
             scratch.open(&tiny()).put(&key(0), &[0; 300]).unwrap();
@@ -154,8 +174,7 @@ fn moved_heap_refuses_writers() {
 #[test]
 fn copy_without_heap_refuses_writers() {
     for clean in [true, false] {
-        let original = scratch();
-        filled(&original, &tiny());
+        let original = filled();
         if clean {
             original.open(&tiny()).flush().unwrap();
         }
@@ -194,29 +213,24 @@ fn other_file_as_segment_is_named() {
             fs::write(path, "not a segment".repeat(1000)).unwrap();
         }),
         ("a heap segment of another cache", |path| {
-            let other = scratch();
-            filled(&other, &tiny());
+            let other = filled();
             fs::copy(heap(&other, 0), path).unwrap();
         }),
     ];
     for (what, make) in others {
         for number in [0, 2] {
-            let scratch = scratch();
-            filled(&scratch, &tiny());
-            let (path, aside) = (
-                heap(&scratch, number),
-                scratch.path().with_extension("aside"),
-            );
-            rename(&path, &aside);
-            make(&path);
-            let (at, found, _) = refused(&scratch, &tiny());
-            assert_eq!((at.as_path(), found), (path.as_path(), what));
-            if path.is_dir() {
-                fs::remove_dir(&path).unwrap();
-            } else {
-                fs::remove_file(&path).unwrap();
-            }
-            rename(&aside, &path);
+            let scratch = filled();
+            let path = heap(&scratch, number);
+            while_missing(&path, || {
+                make(&path);
+                let (at, found, _) = refused(&scratch, &tiny());
+                assert_eq!((at.as_path(), found), (path.as_path(), what));
+                if path.is_dir() {
+                    fs::remove_dir(&path).unwrap();
+                } else {
+                    fs::remove_file(&path).unwrap();
+                }
+            });
             holds_all(&scratch.open(&tiny()));
         }
     }
@@ -226,17 +240,14 @@ fn other_file_as_segment_is_named() {
 #[test]
 fn missing_segment_refuses_writers() {
     for number in 0.. {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         let path = heap(&scratch, number);
         if !path.exists() {
             assert!(number > 3);
             return;
         }
-        let aside = scratch.path().with_extension("aside");
-        rename(&path, &aside);
-        assert_eq!(refused(&scratch, &tiny()).0, path);
-        rename(&aside, &path);
+        let named = while_missing(&path, || refused(&scratch, &tiny()).0);
+        assert_eq!(named, path);
         holds_all(&scratch.open(&tiny()));
     }
 }
@@ -245,8 +256,7 @@ fn missing_segment_refuses_writers() {
 #[test]
 fn missing_synced_segment_refuses_writers() {
     for number in 1.. {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         let cache = scratch.open(&tiny());
         cache.flush().unwrap();
         cache.put(&key(0), &[0; 300]).unwrap();
@@ -257,10 +267,7 @@ fn missing_synced_segment_refuses_writers() {
             assert!(number > 3);
             return;
         }
-        let aside = scratch.path().with_extension("aside");
-        rename(&path, &aside);
-        refused(&scratch, &tiny());
-        rename(&aside, &path);
+        while_missing(&path, || refused(&scratch, &tiny()));
         holds_all(&scratch.open(&tiny()));
     }
 }
@@ -268,8 +275,7 @@ fn missing_synced_segment_refuses_writers() {
 // The state between the removal of a segment's file and the next store.
 #[test]
 fn cleaned_segment_may_be_missing() {
-    let scratch = scratch();
-    filled(&scratch, &tiny());
+    let scratch = filled();
     let cache = scratch.open(&tiny());
     for i in 0..200 {
         cache.put(&key(i), &[i as u8; 300]).unwrap();
@@ -277,10 +283,7 @@ fn cleaned_segment_may_be_missing() {
     cache.compact().unwrap();
     let oldest = cache.handle.generation.load().header().oldest();
     assert!(oldest > 0 && !heap(&scratch, oldest - 1).exists());
-    cache
-        .handle
-        .generation
-        .load()
+    generation_of(&cache)
         .header()
         .clean_words()
         .set_oldest(oldest - 1);
@@ -291,19 +294,14 @@ fn cleaned_segment_may_be_missing() {
 // The segment disappears while a handle is open that has not read it.
 #[test]
 fn open_handle_outlives_missing_segment() {
-    let scratch = scratch();
-    filled(&scratch, &tiny());
-    let aside = scratch.path().with_extension("aside");
+    let scratch = filled();
     for number in [1, 2, 3] {
         let cache = scratch.open(&tiny());
         let path = heap(&scratch, number);
-        rename(&path, &aside);
-        let error = cache
-            .compact()
-            .expect_err(&format!("without segment {number}"));
+        let error = while_missing(&path, || cache.compact());
+        let error = error.expect_err(&format!("without segment {number}"));
         assert!(matches!(error, Error::HeapMissing { .. }), "{error:?}");
         assert_eq!((cache.len(), cache.stats().unwrap().dropped), (200, 0));
-        rename(&aside, &path);
         cache.put(&key(0), &[0; 300]).unwrap();
         holds_all(&cache);
     }
@@ -341,8 +339,7 @@ fn open_handle_outlives_missing_segment() {
 // A key whose record cannot be read is not absent: otherwise it would get a second entry.
 #[test]
 fn key_in_missing_segment_exists() {
-    let scratch = scratch();
-    filled(&scratch, &tiny());
+    let scratch = filled();
     let (path, aside) = (heap(&scratch, 2), scratch.path().with_extension("aside"));
     let cache = scratch.open(&tiny());
     rename(&path, &aside);
@@ -368,10 +365,7 @@ fn key_in_missing_segment_exists() {
 
 #[test]
 fn readers_miss_and_report_missing_segment() {
-    let (scratch, other) = (scratch(), in_memory());
-    let mut elsewhere = tiny();
-    elsewhere.heap_path(other.path().join("h"));
-    filled(&scratch, &elsewhere);
+    let (scratch, _other, _) = filled_elsewhere();
     let reader = scratch.open(Options::new().read_only(true));
     assert_eq!(reader.len(), 200);
     assert_eq!(reader.get(&key(1)).unwrap(), None);
@@ -411,10 +405,7 @@ fn labels_refuse_missing_heap() {
 // Without any segment a repair is impossible; if one is missing, the report names it.
 #[test]
 fn repair_needs_a_segment() {
-    let (scratch, other) = (scratch(), in_memory());
-    let mut elsewhere = tiny();
-    elsewhere.heap_path(other.path().join("h"));
-    filled(&scratch, &elsewhere);
+    let (scratch, other, elsewhere) = filled_elsewhere();
     let before = files(&scratch);
     let error = Repair::new(scratch.path()).run().unwrap_err();
     assert!(
@@ -441,7 +432,7 @@ fn repair_needs_a_segment() {
 #[test]
 fn heap_home_follows_the_heap() {
     let (scratch, other) = (scratch(), in_memory());
-    filled(&scratch, &tiny());
+    fill(&scratch, &tiny());
     let file = fs::File::options()
         .write(true)
         .open(scratch.path())
@@ -477,8 +468,7 @@ fn lost_index_is_reported() {
         &["cache", "cache.heap"],
         &["cache", "cache.roster"],
     ] {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         for name in removed {
             fs::remove_file(scratch.path().with_file_name(name)).unwrap();
         }
@@ -504,14 +494,10 @@ fn lost_index_is_reported() {
 /// segment's keys, and a recovery would then restore these keys.
 #[test]
 fn forgotten_segment_is_recovered() {
-    let scratch = Scratch::new();
-    filled(&scratch, &tiny());
+    let scratch = filled();
     let cache = scratch.open(&tiny());
     let oldest = cache.handle.generation.load().header().oldest();
-    cache
-        .handle
-        .generation
-        .load()
+    generation_of(&cache)
         .header()
         .clean_words()
         .set_oldest(oldest + 1);

@@ -49,6 +49,15 @@ fn overwrite(cache: &MmapCache, times: u32) {
     }
 }
 
+/// Creates a cache whose segments have dead records, all of it synced.
+fn flushed_cache() -> (Scratch, MmapCache) {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    (scratch, cache)
+}
+
 fn inode(scratch: &Scratch, number: u16) -> u64 {
     let path = match number {
         0 => format!("{}.heap", scratch.path().display()),
@@ -62,10 +71,7 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
 // for the disk.
 #[test]
 fn segments_are_synced_before_removal() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.generation.load().header().tail().segment;
     let place = |at| HeapAddr::from_word(cache.handle.generation.load().header().raw(at));
@@ -137,10 +143,7 @@ fn foreground_handle_reclaims_segments_itself() {
 /// A background task covers only records that were appended before it began.
 #[test]
 fn background_sync_excludes_later_appends() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     for _ in 0..1_500 {
         overwrite(&cache, 1);
         let generation = cache.handle.generation.load();
@@ -202,10 +205,7 @@ fn spent_segments(cache: &MmapCache) -> u16 {
 /// much that is depends on how many of their tasks ended in time.
 #[test]
 fn long_lived_writer_reclaims_segments() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     drop(cache);
     overwrite_by_short_lived_handles(&scratch, 2_000);
     let cache = scratch.open(&tiny());
@@ -223,10 +223,7 @@ fn long_lived_writer_reclaims_segments() {
 /// file, and a third continues.
 #[test]
 fn removal_steps_may_change_handles() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     overwrite(&cache, 600);
     let before = cache.handle.generation.load().header().oldest();
     drop(cache);

@@ -47,6 +47,13 @@ fn fill(cache: &MmapCache) -> Contents {
     expected
 }
 
+/// Creates a cache with these entries.
+fn filled() -> (Scratch, Contents) {
+    let scratch = scratch();
+    let expected = fill(&scratch.open(&tiny()));
+    (scratch, expected)
+}
+
 fn contents(cache: &MmapCache) -> Contents {
     cache.iter().unwrap().map(|item| item.unwrap()).collect()
 }
@@ -81,10 +88,7 @@ fn repair_keeps_the_sync_error() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.put(b"k", b"v").unwrap();
-    cache
-        .handle
-        .generation
-        .load()
+    generation_of(&cache)
         .header()
         .durability_words()
         .set_sync_failed(true);

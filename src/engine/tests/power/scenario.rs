@@ -87,12 +87,7 @@ impl Scenario {
     }
 
     fn last_version(&self) -> u64 {
-        self.cache()
-            .handle
-            .generation
-            .load()
-            .header()
-            .last_version()
+        generation_of(self.cache()).header().last_version()
     }
 
     fn note_flushed(&self) {

@@ -161,12 +161,7 @@ fn recovery_without_index_counts_stretches() {
     fill(20)(&cache);
     let places = [3, 9].map(|i| place(&cache, &key(i)).1);
     // An impossible header.
-    cache
-        .handle
-        .generation
-        .load()
-        .header()
-        .corrupt(word::SYNC_ERROR, 9);
+    generation_of(&cache).header().corrupt(word::SYNC_ERROR, 9);
     for at in places {
         damage(&scratch, ".heap", at + 30);
     }

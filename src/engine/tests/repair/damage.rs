@@ -16,11 +16,7 @@ fn corrupt_slots_are_repaired() {
     let expected = fill(&cache);
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(expected.keys().next().unwrap());
-    let region = generation
-        .table
-        .locate(generation.header().poll(), hash)
-        .unwrap()
-        .region;
+    let region = region_of(&generation, hash);
     // After the header, the control bytes and the hash marks come the links.
     let at = generation.table.region_at(region.number()) + 64 + 32;
     drop((cache, generation));
@@ -73,10 +69,7 @@ fn repair_reports_lost_records() {
 #[test]
 fn segment_without_header_is_read() {
     for lost_index in [true, false] {
-        let scratch = scratch();
-        let cache = scratch.open(&tiny());
-        let expected = fill(&cache);
-        drop(cache);
+        let (scratch, expected) = filled();
         if lost_index {
             std::fs::remove_file(scratch.path()).unwrap();
         } else {
@@ -116,10 +109,7 @@ fn repair_refuses_an_unidentified_heap() {
 // A repair keeps corrupt files on request, and the new files have their mode.
 #[test]
 fn repair_keeps_corrupt_files_on_request() {
-    let scratch = scratch();
-    let cache = scratch.open(&tiny());
-    let expected = fill(&cache);
-    drop(cache);
+    let (scratch, expected) = filled();
     let mode = std::fs::Permissions::from_mode(0o640);
     std::fs::set_permissions(scratch.path(), mode).unwrap();
     open_for_change(scratch.path())

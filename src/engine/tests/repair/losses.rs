@@ -90,10 +90,7 @@ fn unusable_index_is_replaced() {
         },
     ];
     for (number, damage) in damages.into_iter().enumerate() {
-        let scratch = scratch();
-        let cache = scratch.open(&tiny());
-        let expected = fill(&cache);
-        drop(cache);
+        let (scratch, expected) = filled();
         damage(scratch.path());
         if number == 6 {
             // A cache would be created at the link's target: there is nothing to repair.
