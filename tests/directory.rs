@@ -20,7 +20,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 fn child() {
     child::play(&[
         ("may not list", may_not_list),
-        ("rebuilds for ever", rebuilds_for_ever),
+        ("rebuilds forever", rebuilds_forever),
     ]);
 }
 
@@ -95,7 +95,7 @@ fn cache_works_without_listing() {
 }
 
 /// Rebuilds from an endless iterator until it is killed.
-fn rebuilds_for_ever(part: &Part) {
+fn rebuilds_forever(part: &Part) {
     let cache = tight().open(&part.path).expect("the cache");
     let items = (0_u32..).map(|i| {
         if i == 500 {
@@ -120,7 +120,7 @@ fn next_writer_tidies_killed_rebuild() {
     let scratch = child::scratch::Scratch::new();
     let cache = tight().open(&scratch.path).expect("a cache");
     cache.put(b"kept", b"v").expect("a put");
-    let mut rebuilder = Child::start("rebuilds for ever", &scratch.path, &[]);
+    let mut rebuilder = Child::start("rebuilds forever", &scratch.path, &[]);
     rebuilder.expect("under way");
     rebuilder.kill();
     assert!(staged(&scratch.path) > 5);

@@ -49,8 +49,8 @@ pub(crate) struct Affected {
     pub(crate) entries_limited: bool,
     /// The index says that the cache is append-only.
     pub(crate) append_only: bool,
-    /// Something that is no file of this cache has the name of a segment: the engine may need that
-    /// name, and must not replace what has it.
+    /// Something that is no file of this cache has one of its names: the engine may need the name,
+    /// and must not replace what has it.
     pub(crate) foreign_file: bool,
     /// A segment is gone, or something else has its name: every writer is refused.
     pub(crate) segment_missing: bool,

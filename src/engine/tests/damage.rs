@@ -51,7 +51,7 @@ fn cleaning_finds_records_after_corruption() {
     assert_eq!(
         cache.version(b"damaged").unwrap(),
         Some(first),
-        "the index does not know yet"
+        "the index still has the entry"
     );
     assert!(cache.stats().unwrap().damaged_seen > 0);
     cache.compact().unwrap();
@@ -332,7 +332,7 @@ fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
     let control = generation.table.region_at(region.number()) + 64 + u64::from(index);
     flip(&open_index(scratch), control, 0x7f);
     cache.put(b"key", b"new").unwrap();
-    assert_eq!(cache.len(), 2, "the damage hid nothing");
+    assert_eq!(cache.len(), 2, "the corruption hid no entry");
 }
 
 fn open_index(scratch: &Scratch) -> std::fs::File {

@@ -26,7 +26,7 @@ fn copied_files_are_noticed_and_recovered() {
     assert_eq!(
         copied.stats().unwrap().generation,
         2,
-        "dirty files under another inode are not believed"
+        "dirty files under another inode do not count"
     );
     copied.flush().unwrap();
     drop(copied);

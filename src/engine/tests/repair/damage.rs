@@ -27,7 +27,7 @@ fn corrupt_slots_are_repaired() {
     assert!(repaired.rebuilt);
     assert!(
         !Repair::new(scratch.path()).run().unwrap().rebuilt,
-        "now it is right"
+        "the repair is complete"
     );
 }
 
@@ -59,7 +59,7 @@ fn repair_reports_lost_records() {
     assert_eq!(
         told,
         (false, 3 * 128, true),
-        "what was lost is told all the same"
+        "losses are reported nevertheless"
     );
     let cache = scratch.open(&Options::new());
     assert_eq!(contents(&cache).len(), 47);

@@ -29,7 +29,7 @@ fn lost_index_is_restored_from_heap() {
     let cache = scratch.open(&tiny());
     assert!(
         cache.stats().unwrap().generation > generation,
-        "the roster still told"
+        "the roster has the old generation"
     );
     for (key, version) in expected.keys().zip(&versions) {
         assert_eq!(cache.version(key).unwrap().unwrap(), *version);
