@@ -49,8 +49,8 @@ const HANDLES: [&str; 29] = [
 
 /// Types that are values which the caller asked for, and show their contents. `FileHeader` and its
 /// parts are a header's decoded bytes: showing them is their purpose.
-const VALUES: &str = "BackupReport Census Changing Companion Condition DecodeStats DictError \
-    DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
+const VALUES: &str = "BackupReport Census Changing Companion Condition Corruption DecodeStats \
+    DictError DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
     LockKind LockState Outcome Overview Params PendingChange PoolError PoolStats Prefix Problem \
     Progress Record RecordKind Recovery Region RegionCount RegionState RepairReport Residency \

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mmapcache::{Error, MmapCache, Options, ValueRef, Version};
+use mmapcache::{Error, ErrorKind, MmapCache, Options, ValueRef, Version};
 
 use super::contents::{Random, parse_key, passing, shared, staying};
 use super::expected_state::{PASSING, ParsedValue, SHARED, STAYING, WRITERS, owner};
@@ -283,7 +283,7 @@ impl CheckingReader {
     }
 
     fn ended(&mut self, error: &Error) {
-        assert!(matches!(error, Error::Superseded { .. }), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::Superseded), "{error:?}");
         self.counts[SUPERSEDED] += 1;
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Error, MmapCache, Options};
+use mmapcache::{ErrorKind, MmapCache, Options};
 
 use super::Child;
 use super::ack_log::AckLog;
@@ -295,7 +295,7 @@ fn listed(cache: &MmapCache, writer: u64) -> Found {
     loop {
         match listed_once(cache, writer) {
             Ok(found) => return found,
-            Err(error) => assert!(matches!(error, Error::Superseded { .. }), "{error}"),
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Superseded), "{error}"),
         }
         assert!(began.elapsed() < DEADLINE, "no listing comes to its end");
     }

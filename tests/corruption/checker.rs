@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[cfg(feature = "inspect")]
 use mmapcache::inspect::Overview;
-use mmapcache::{Durability, Error, MmapCache, Options, Result, Update, Version};
+use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Result, Update, Version};
 
 use super::affected::{Affected, Expected};
 use super::sample_cache::{SampleCache, key};
@@ -122,18 +122,18 @@ impl<'a> Checker<'a> {
 
     /// Whether an operation may fail with this error.
     pub(crate) fn allows(&self, error: &Error) -> bool {
-        match error {
+        match error.kind() {
             // The change may have hit the version number.
-            Error::Version { .. } => self.affected.version,
+            ErrorKind::UnsupportedVersion { .. } => self.affected.version,
             // Without an index an operation may ask for one or create one, but not over existing
             // files.
-            Error::NotFound { .. } => self.affected.no_index,
-            Error::AlreadyExists { .. } => self.affected.no_index || self.affected.foreign_file,
-            Error::HeapMissing { .. } => self.affected.segment_missing,
-            Error::SyncFailed { .. } => self.affected.sync_failed,
-            Error::TableFull { .. } => self.affected.entries_limited,
-            Error::AppendOnly { .. } => self.affected.append_only,
-            other => other.is_corruption(),
+            ErrorKind::NotFound => self.affected.no_index,
+            ErrorKind::AlreadyExists => self.affected.no_index || self.affected.foreign_file,
+            ErrorKind::HeapMissing { .. } => self.affected.segment_missing,
+            ErrorKind::SyncFailed => self.affected.sync_failed,
+            ErrorKind::TableFull { .. } => self.affected.entries_limited,
+            ErrorKind::AppendOnly => self.affected.append_only,
+            _ => error.is_corruption(),
         }
     }
 
@@ -408,7 +408,10 @@ impl<'a> Checker<'a> {
     fn put(&self, cache: &MmapCache, key: &[u8], value: &[u8]) {
         let put = cache.put(key, value);
         // If syncing fails, the value is stored nevertheless.
-        let stored = matches!(put, Ok(_) | Err(Error::SyncFailed { .. }));
+        let stored = matches!(
+            put.as_ref().map_err(Error::kind),
+            Ok(_) | Err(ErrorKind::SyncFailed)
+        );
         self.tolerate("put", put);
         self.note(key, stored.then_some(Some(value)));
     }
@@ -417,8 +420,8 @@ impl<'a> Checker<'a> {
         let deleted = cache.delete(key);
         // Nothing is written if a file has another version or a segment is missing.
         let refused = matches!(
-            deleted,
-            Err(Error::Version { .. } | Error::HeapMissing { .. })
+            deleted.as_ref().map_err(Error::kind),
+            Err(ErrorKind::UnsupportedVersion { .. } | ErrorKind::HeapMissing { .. })
         );
         let said = format!("{deleted:?}");
         let deleted = self.tolerate("delete", deleted);

@@ -4,7 +4,7 @@
 //! after each batch: other writers wait for stores, never for files or pipes. Knows not where
 //! entries come from.
 
-use mmapcache::{Error, MmapCache};
+use mmapcache::{ErrorKind, MmapCache};
 
 use crate::change::Losses;
 use crate::failure::Failure;
@@ -73,7 +73,12 @@ impl<'a> Batch<'a> {
                     self.tally.stored += 1;
                     self.tally.bytes += value.len() as u64;
                 }
-                Err(error @ (Error::ValueTooLarge { .. } | Error::KeyLength { .. })) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ValueTooLarge { .. } | ErrorKind::KeyLength { .. }
+                    ) =>
+                {
                     self.tally.unfit += 1;
                     output::remark(&format!(
                         "{}: skipped: {}",

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use mmapcache::ErrorKind;
+
 /// The reason for which a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -58,7 +60,19 @@ impl Failure {
 
     /// Whether the files are of another release, whose fields may mean something else.
     pub(crate) fn is_other_release(&self) -> bool {
-        matches!(self, Self::Engine(mmapcache::Error::Version { .. }))
+        match self {
+            Self::Engine(error) => matches!(error.kind(), ErrorKind::UnsupportedVersion { .. }),
+            _ => false,
+        }
+    }
+
+    /// Returns whether there is no index at the path.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self {
+            Self::Engine(error) => matches!(error.kind(), ErrorKind::NotFound),
+            Self::LostIndex { .. } => true,
+            _ => false,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

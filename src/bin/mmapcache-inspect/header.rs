@@ -5,6 +5,7 @@ use mmapcache::inspect::{Changing, Companion, HeapPlace, Overview, PendingChange
 use serde_json::{Map, Value, json};
 
 use crate::{exact, moment};
+use mmapcache::Corruption;
 
 /// Names and values, in the order in which people read them.
 pub(crate) type Fields = Vec<(&'static str, Value)>;
@@ -109,7 +110,7 @@ pub(crate) fn files(files: &[Companion]) -> Value {
                 "len": file.len,
                 "allocated": file.allocated,
                 "capacity": file.capacity,
-                "fault": file.fault,
+                "fault": file.fault.map(Corruption::as_str),
             })
         })
         .collect()

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mmapcache::inspect::{Anatomy, Companion, Overview, Role};
-use mmapcache::{Error, MmapCache, Options};
+use mmapcache::{Error, ErrorKind, MmapCache, Options};
 
 use crate::failure::Failure;
 use crate::own::Own;
@@ -73,28 +73,28 @@ impl Site {
     /// An error of the engine, with what this program can say beyond it: what to do about a path
     /// that somebody typed.
     pub(crate) fn explain(&self, error: Error) -> Failure {
-        match error {
-            Error::NotFound { path } => match self.lone_segment(&path) {
-                Some(segment) => Failure::LostIndex { path, segment },
-                None => Error::NotFound { path }.into(),
-            },
-            // The engine tells so where it finds a file of the cache next to the missing index.
-            Error::Damaged { path, what, at } if !self.cache.exists() => {
-                let index = self.cache.clone();
-                match self.lone_segment(&index) {
-                    Some(segment) => Failure::LostIndex {
-                        path: index,
-                        segment,
-                    },
-                    None => Error::Damaged { path, what, at }.into(),
-                }
-            }
-            Error::WrongMagic { path, .. } | Error::Damaged { path, .. }
-                if self.is_cache(&path) && !self.may_be_index() =>
+        let Some(at) = error.path() else {
+            return error.into();
+        };
+        let index = match error.kind() {
+            ErrorKind::NotFound => at,
+            // The engine found a file of the cache next to the missing index.
+            ErrorKind::Corrupted { .. } if !self.cache.exists() => &self.cache,
+            ErrorKind::NotACacheFile { .. } | ErrorKind::Corrupted { .. }
+                if self.is_cache(at) && !self.may_be_index() =>
             {
-                Failure::NoCache { path }
+                return Failure::NoCache {
+                    path: at.to_owned(),
+                };
             }
-            other => other.into(),
+            _ => return error.into(),
+        };
+        match self.lone_segment(index) {
+            Some(segment) => Failure::LostIndex {
+                path: index.to_owned(),
+                segment,
+            },
+            None => error.into(),
         }
     }
 

@@ -171,7 +171,7 @@ pub(crate) fn fault_values(faults: &[Problem]) -> Value {
         .iter()
         .map(|fault| {
             let path = fault.path.to_string_lossy();
-            json!({ "path": path, "at": fault.at, "what": fault.what })
+            json!({ "path": path, "at": fault.at, "what": fault.what.as_str() })
         })
         .collect()
 }

@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use mmapcache::Error;
-
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::site::Site;
@@ -76,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
         let now = match Sample::take(&site) {
             Ok(Some(sample)) => sample,
             Ok(None) => return Ok(end(&site.cache, CUT)),
-            Err(Failure::Engine(Error::NotFound { .. }) | Failure::LostIndex { .. }) => {
+            Err(failure) if failure.is_absence() => {
                 return Ok(end(&site.cache, "the cache is gone"));
             }
             Err(failure) => return Err(failure),

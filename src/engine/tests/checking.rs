@@ -2,6 +2,7 @@
 //!
 //! `damage.rs` tests what a check finds in damaged caches in other respects.
 
+use crate::Corruption;
 use crate::engine::tests::*;
 use crate::format::roster::Position;
 use crate::format::slot::RecordMeta;
@@ -111,7 +112,7 @@ fn change_first_region(cache: &MmapCache, change: impl FnOnce(&Region<'_>)) {
 }
 
 /// Returns what each level reports of a cache after `corrupt`.
-fn problems_by_level(corrupt: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
+fn problems_by_level(corrupt: impl FnOnce(&MmapCache)) -> [Vec<Corruption>; 3] {
     let scratch = filled();
     let cache = scratch.open(&tiny());
     corrupt(&cache);
@@ -129,7 +130,7 @@ fn problems_by_level(corrupt: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3]
 // Each level notices corruption in what it reads, and in nothing else.
 #[test]
 fn check_levels_notice_their_corruption() {
-    let nothing: Vec<&str> = Vec::new();
+    let nothing: Vec<Corruption> = Vec::new();
     let of_record = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let number = generation.header().tail().segment - 1;
@@ -147,8 +148,8 @@ fn check_levels_notice_their_corruption() {
         });
     });
     assert_eq!(of_slot[0], nothing);
-    assert_eq!(of_slot[1], ["an entry with another key's hash"]);
-    assert!(of_slot[2][0].contains("part of the key differs"));
+    assert_eq!(of_slot[1], [Corruption::EntryHash]);
+    assert_eq!(of_slot[2][0], Corruption::EntryKey);
 
     let of_place = problems_by_level(|cache| {
         change_first_region(cache, |region| {
@@ -159,8 +160,8 @@ fn check_levels_notice_their_corruption() {
         });
     });
     assert_eq!(of_place[0], nothing);
-    assert!(of_place[1].contains(&"an entry beyond the end of its segment"));
-    assert!(of_place[2].contains(&"a slot whose version or length differs from its record's"));
+    assert!(of_place[1].contains(&Corruption::LinkBeyondEnd));
+    assert!(of_place[2].contains(&Corruption::EntryMeta));
 
     let of_segment = problems_by_level(|cache| {
         let number = cache.handle.generation.load().header().tail().segment - 1;
@@ -171,9 +172,9 @@ fn check_levels_notice_their_corruption() {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 0).unwrap();
     });
-    assert_eq!(of_segment[0], ["a segment whose header is damaged"]);
-    assert!(of_segment[1].contains(&"an entry in a segment that is missing"));
-    assert!(of_segment[2].contains(&"an entry whose record is damaged"));
+    assert_eq!(of_segment[0], [Corruption::SegmentHeader]);
+    assert!(of_segment[1].contains(&Corruption::LinkToMissingSegment));
+    assert!(of_segment[2].contains(&Corruption::EntryRecord));
 
     let of_region = problems_by_level(|cache| {
         change_first_region(cache, |region| {
@@ -181,7 +182,7 @@ fn check_levels_notice_their_corruption() {
         });
     });
     for problems in of_region {
-        assert!(problems.contains(&"a directory entry and its region disagree"));
+        assert!(problems.contains(&Corruption::DirectoryMismatch));
     }
 }
 
@@ -201,7 +202,7 @@ fn check_notices_ownerless_roster_position() {
             .unwrap();
         generation.roster.set(hole, Position::Slot(known)).unwrap();
     });
-    let what = "a roster position that leads to no entry of its own";
+    let what = Corruption::PositionOfOtherEntry;
     assert_eq!(of_roster[1], [what]);
     assert_eq!(of_roster[2], [what]);
 }

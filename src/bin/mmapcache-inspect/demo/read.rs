@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Error, MmapCache};
+use mmapcache::{ErrorKind, MmapCache};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -166,7 +166,7 @@ fn by_listing(
     for _ in 0..LISTINGS {
         let mut attempt = report.clone();
         match list(&mut attempt, cache, arguments) {
-            Err(Failure::Engine(Error::Superseded { .. })) => {}
+            Err(Failure::Engine(error)) if matches!(error.kind(), ErrorKind::Superseded) => {}
             Err(failure) => return Err(failure),
             Ok(()) => {
                 *report = attempt;

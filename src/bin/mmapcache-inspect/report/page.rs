@@ -14,6 +14,7 @@ use super::markup::Markup;
 use super::{MARK, bars, chart, figures};
 use crate::header::{self, Fields};
 use crate::{moment, output, units};
+use mmapcache::Corruption;
 
 /// Files that are listed one by one.
 const FILES: usize = 60;
@@ -255,7 +256,7 @@ fn files(page: &mut Markup, files: &[Companion]) {
     };
     for file in files.iter().take(FILES) {
         let staged = file.staged.then_some("under a preliminary name");
-        let note = file.fault.or(staged);
+        let note = file.fault.map(Corruption::as_str).or(staged);
         row(&header::role(file.role), note, [file.len, file.allocated]);
     }
     if let Some(rest) = files.get(FILES..).filter(|rest| !rest.is_empty()) {
