@@ -92,7 +92,7 @@ fn clean_a_step(cache: &MmapCache) -> CleanCursor {
     pause(cache, 0);
     put(cache, 0, 0);
     pause(cache, 10_000);
-    let cursor = generation_of(&cache).header().clean_cursor().unwrap();
+    let cursor = generation_of(cache).header().clean_cursor().unwrap();
     assert_eq!(cursor.addr.segment, 0);
     assert!(cursor.addr.bytes() > record_at(DEAD + 1));
     cursor
