@@ -11,7 +11,9 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
 use mmapcache::inspect::Overview;
-use mmapcache::{Error, ErrorKind, MmapCache, Options, Problem, Result, Update, Version, Writer};
+use mmapcache::{
+    Corruption, Error, ErrorKind, MmapCache, Options, Problem, Result, Update, Version, Writer,
+};
 use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
 
 /// Operations of one input: more of them only make it slower.
@@ -488,7 +490,7 @@ impl Run {
         let listed = contents(&cache);
         // A record that was copied half written stays in the heap until it is cleaned.
         let report = cache.verify().run().expect("a check");
-        let torn = |fault: &Problem| fault.what == "bytes that are no record";
+        let torn = |fault: &Problem| fault.what == Corruption::RecordBytes;
         assert!(
             report.problem_count <= 1 && report.problems.iter().all(torn),
             "{:?}",

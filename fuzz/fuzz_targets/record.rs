@@ -12,7 +12,7 @@ use corruption::checksums;
 use corruption::image::Image;
 use corruption::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, set_u32, set_u64};
 use libfuzzer_sys::fuzz_target;
-use mmapcache::{MmapCache, Options, Version};
+use mmapcache::{Corruption, MmapCache, Options, Problem, Version};
 use mmapcache_fuzz::{Contents, Scratch, contents};
 
 /// An empty cache that seems to be a copy made beside a writer: the first handle rebuilds it from
@@ -141,9 +141,9 @@ impl Read {
             );
         }
         let report = cache.verify().run().expect("a check");
-        let no_record = |what: &str| what == "bytes that are no record";
+        let no_record = |problem: &Problem| problem.what == Corruption::RecordBytes;
         assert!(
-            report.problems.iter().all(|fault| no_record(fault.what)),
+            report.problems.iter().all(no_record),
             "{:?}",
             report.problems
         );
