@@ -1,6 +1,7 @@
-//! What `{:?}` shows of the public types: short, and nothing that is to stay in the files.
+//! What `{:?}` shows of the public types: a short text, without what must stay in the files.
 //!
-//! A handle's text ends up in logs. Who reads the hash seed there can choose keys that collide.
+//! A handle's text ends up in logs. A reader of the log who finds the hash seed can choose keys
+//! that collide.
 
 mod child;
 mod collider;
@@ -13,7 +14,7 @@ use mmapcache::inspect::{Anatomy, Overview};
 use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
 use mmapcache::{Labels, Repair};
 
-/// What stands for files, memory or a piece of work: looked at below.
+/// Types that represent files, memory or work: checked below.
 const HANDLES: [&str; 28] = [
     "Anatomy",
     "Backup",
@@ -45,8 +46,8 @@ const HANDLES: [&str; 28] = [
     "Writer",
 ];
 
-/// What is a value that the caller asked for, and shows what it holds. `FileHeader` and its parts
-/// are a header's raw bytes, decoded: showing them is what they are for.
+/// Types that are values which the caller asked for, and show their contents. `FileHeader` and its
+/// parts are a header's decoded bytes: showing them is their purpose.
 const VALUES: &str = "BackupReport Census Changing Companion Condition Corruption DecodeStats \
     DictError DictKey DiskUsage Durability ETag Entry Error ErrorKind Field FieldValue FileHeader Format \
     HeapPlace Histogram Holder Interned KeyError KeyInfo KeyParts LabelId Layout LayoutSource \
@@ -56,7 +57,7 @@ const VALUES: &str = "BackupReport Census Changing Companion Condition Corruptio
     StoredHash Stretch TopEntry TypedInterned Update Value ValueRef VerifyLevel \
     VerifyReport Version Walked";
 
-/// A type that is new must be put into one of the two lists.
+/// A new type must be added to one of the two lists.
 #[test]
 fn public_types_are_all_listed() {
     let sources = [
@@ -82,7 +83,7 @@ fn public_types_are_all_listed() {
     assert!(exported.len() > 60 && unlisted.is_empty(), "{unlisted:?}");
 }
 
-/// Texts of handles, one after the other.
+/// The texts of handles, one after the other.
 struct Texts {
     seed: u64,
     checked: u32,
@@ -143,7 +144,7 @@ fn handles_show_one_short_line() {
     texts.check(&overview.sealed.expect("a header"));
     let anatomy = Anatomy::open(&path, None).expect("an anatomy");
     texts.check(&anatomy);
-    let segment = anatomy.segment(0).expect("a look").expect("a segment");
+    let segment = anatomy.segment(0).expect("a lookup").expect("a segment");
     let mut records = segment.records();
     assert!(records.next().is_some());
     texts.check(&records);
@@ -182,7 +183,7 @@ fn dictionaries_show_one_short_line() {
         checked: 0,
     };
     let cached = CachedDict::new(files.clone());
-    assert!(cached.get("secret").expect("a look").is_some());
+    assert!(cached.get("secret").expect("a lookup").is_some());
     let local = LocalDict::<String>::new();
     local.insert("secret", "secret".into()).expect("an item");
     texts.check(&files);
