@@ -197,7 +197,7 @@ fn count_in(value: &[u8]) -> u64 {
 // Versions only grow.
 #[test]
 fn concurrent_processes_lose_no_increment() {
-    const EACH: u64 = 8_000;
+    const EACH: u64 = 40_000;
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("a new cache");
     let start = || Child::start("counts", &scratch.path, &[EACH]);

@@ -149,13 +149,16 @@ impl RecordHeader {
     fn numbered(words: [u64; HEADER_WORDS]) -> Option<Self> {
         let kind = Kind::from_disk((words[1] >> 16) as u8)?;
         let (key_len, reserved) = (words[1] as u16, words[1] & 0xff00_0000);
-        if key_len == 0 || reserved != 0 || kind == Kind::Deletion {
+        let id = words[0] >> 32;
+        // Ids count from 1: an entry without one would have no position.
+        let lacks_id = kind == Kind::Entry && id == 0;
+        if key_len == 0 || reserved != 0 || kind == Kind::Deletion || lacks_id {
             return None;
         }
         Some(Self {
             variant: Variant::Numbered,
             value_len: 0,
-            mtime: words[0] >> 32,
+            mtime: id,
             key_len,
             kind,
         })
@@ -274,6 +277,17 @@ mod tests {
             None,
             "no key"
         );
+    }
+
+    // Ids count from 1: a label would get the id of another one.
+    #[test]
+    fn numbered_entries_have_an_id() {
+        let entry = |id: u64| {
+            let key_and_kind = 1 | Kind::Entry.to_disk() << 16;
+            RecordHeader::from_words(Variant::Numbered, [id << 32, key_and_kind, 0])
+        };
+        assert_eq!(entry(1).map(|header| header.mtime), Some(1));
+        assert_eq!(entry(0), None);
     }
 
     // The same bytes at another address, or in another heap, do not verify.

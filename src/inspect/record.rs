@@ -250,7 +250,10 @@ impl Fields {
         let mut words = self.words;
         match variant {
             Variant::Versioned => words[2] = words[2] & 0x00ff_0000_0000_0000 | 1 << 32,
-            Variant::Numbered => words[1] = words[1] & 0x00ff_0000 | 1,
+            Variant::Numbered => {
+                words[0] |= 1 << 32;
+                words[1] = words[1] & 0x00ff_0000 | 1;
+            }
         }
         RecordHeader::from_words(variant, words).map(|header| header.kind)
     }

@@ -213,7 +213,7 @@ impl MappedFile {
         for range in ranges {
             // Checked first, because unsharing needs free blocks even if nothing is shared.
             if cow::is_shared(&self.file, range.clone()) {
-                self.unshare(range.start, range.end - range.start)?;
+                self.unshare(range.start, range.end.saturating_sub(range.start))?;
             }
         }
         self.owned.store(now, Relaxed);

@@ -96,7 +96,11 @@ pub(crate) fn remove_evacuated(mutator: &mut Mutator) -> WriteResult<()> {
 /// Removes the last segment, and does not keep it mapped. An exception to H3: no segment replaces it
 /// yet. After a kill, the next writer finds it missing, and nothing left to recover.
 pub(crate) fn remove_last_segment(mutator: &mut Mutator) -> WriteResult<()> {
-    debug_assert_eq!(mutator.generation.header().occupied(), 0);
+    // Damage may have hidden entries from the removal: their records must not be removed.
+    if mutator.generation.header().occupied() > 0 {
+        let what = Corruption::EntryUnlisted;
+        return Err(Abort::Recover(what, At::Word(word::COUNTERS)));
+    }
     let number = mutator.generation.header().tail().segment;
     files::remove(&mutator.names.segment(number, mutator.stage))?;
     durability::sync_removal(mutator)?;
