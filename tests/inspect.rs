@@ -897,7 +897,7 @@ fn repair_restores_a_lost_index() {
         OsStr::new("--keep"),
     ]);
     assert_code(&output, 0);
-    assert!(stdout(&output).contains("made anew"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("rebuilt"), "{}", stdout(&output));
     assert_eq!(
         stderr(&output),
         "",

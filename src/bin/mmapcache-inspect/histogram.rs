@@ -1,21 +1,21 @@
-//! `histogram`: how long searches, keys and values are, and how old entries.
+//! `histogram`: distributions of search lengths, key and value sizes, and ages.
 
 use std::path::PathBuf;
 
 use mmapcache::inspect::{Census, Histogram};
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::Output;
-use crate::paint::Paint;
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{bar, count, units};
+use crate::terminal::Terminal;
+use crate::{bar, index_scan, units};
 
-/// How long searches, keys and values are, and how old entries, as bars
+/// Draw distributions of search lengths, key and value sizes, and ages of entries
 ///
-/// Reads the whole index once, and nothing of the heap: 160 MB for a million entries. Needs memory
-/// for a MiB of the index, twice, and 16 bytes for each region: 2.4 MiB at a million entries.
+/// Reads the whole index once, 160 MB for a million entries, and nothing of the heap. Needs memory for
+/// two pieces of 1 MiB of the index, and 16 bytes for each region: 2.4 MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect histogram thumbnails")]
 pub(crate) struct Arguments {
@@ -26,35 +26,37 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let anatomy = site.anatomy()?;
-    let census = count::census(&anatomy)?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let anatomy = location.open_files()?;
+    let census = index_scan::run(&anatomy)?;
     let mut out = Output::new();
     if arguments.json {
         out.json(&value(&census))?;
     } else {
-        out.line(&text(&census, Paint::new()))?;
+        out.line(&text(&census, Terminal::new()))?;
     }
     out.end()?;
-    Ok(Verdict::wrong_if(census.steady && census.implausible > 0))
+    Ok(ExitStatus::problems_if(
+        census.steady && census.implausible > 0,
+    ))
 }
 
-/// A row of a histogram: from where on it counts, and how many there are.
+/// A row of a histogram: its lower bound and its count.
 type Row = (String, u64);
 
-fn text(census: &Census, paint: Paint) -> String {
+fn text(census: &Census, terminal: Terminal) -> String {
     let mut text = String::new();
     let probes = (1..).zip(&census.probes);
     let probes: Vec<Row> = probes
         .map(|(groups, count)| (groups.to_string(), *count))
         .collect();
     let title = format!(
-        "groups of eight slots that a search looks at: {:.2} for a key that is there, {:.2} for \
-         one that is not",
+        "groups of eight slots that a search probes: {:.2} for a present key, {:.2} for an absent \
+         one",
         census.hit_groups(),
         census.miss_groups
     );
-    section(&mut text, &title, &probes, paint);
+    section(&mut text, &title, &probes, terminal);
     let bytes: fn(u64) -> String = units::bytes;
     for (name, histogram, unit) in [
         ("keys", &census.key_bytes, bytes),
@@ -69,29 +71,27 @@ fn text(census: &Census, paint: Paint) -> String {
                 unit(histogram.quantile(0.5)),
                 unit(histogram.quantile(0.9)),
             );
-            section(&mut text, &title, &rows(histogram, unit), paint);
+            section(&mut text, &title, &rows(histogram, unit), terminal);
         }
     }
     text.push_str(&remarks(census));
     text
 }
 
-/// What has to be known to read the numbers.
+/// Returns the total and remarks on the numbers.
 fn remarks(census: &Census) -> String {
     let mut text = format!("{} entries", units::count(census.entries));
     if census.implausible > 0 {
         let count = units::count(census.implausible);
-        text.push_str(&format!(
-            "; {count} slots that cannot be right are left out"
-        ));
+        text.push_str(&format!("; {count} invalid slots are left out"));
     }
     if !census.steady {
-        text.push_str("; somebody wrote meanwhile");
+        text.push_str("; a writer was active");
     }
     text
 }
 
-/// The buckets from the first to the last that has something in it.
+/// Returns the buckets from the first to the last that is not empty.
 fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
     let first = histogram.buckets.iter().position(|&count| count > 0);
     let last = histogram.buckets.iter().rposition(|&count| count > 0);
@@ -106,12 +106,12 @@ fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
         .collect()
 }
 
-fn section(text: &mut String, title: &str, rows: &[Row], paint: Paint) {
+fn section(text: &mut String, title: &str, rows: &[Row], terminal: Terminal) {
     let all: u64 = rows.iter().map(|(_, count)| count).sum();
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0);
     let labels = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     let counts = units::count(most).len();
-    let room = paint.width.saturating_sub(labels + counts + 15).max(10);
+    let room = terminal.width.saturating_sub(labels + counts + 15).max(10);
     text.push_str(title);
     text.push('\n');
     for (label, count) in rows {
@@ -144,7 +144,7 @@ fn value(census: &Census) -> Value {
     })
 }
 
-/// A histogram for programs; null where it is empty.
+/// Returns a histogram as JSON; null if it is empty.
 fn histogram_value(histogram: &Histogram) -> Value {
     let count = histogram.count();
     if count == 0 {

@@ -1,4 +1,4 @@
-//! `slot`: one slot of the index, everything in it and what is wrong with it.
+//! `slot`: everything in one slot of the index, and its problems.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,16 +7,16 @@ use mmapcache::Problem;
 use mmapcache::inspect::{Anatomy, Record, RegionState, RosterEntry, Slot, SlotState};
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{exact, json_line, key, place, record, units, verify};
+use crate::{heap_address, json_line, json_number, key, record, units, verify};
 
-/// One slot of the index: what it holds, what it links to, and what is wrong with it
+/// Print one slot of the index: its contents, the linked record, and problems
 ///
-/// Decodes damaged files too. Needs memory for one region of the index, at most a MiB, and for one
+/// Also decodes damaged files. Needs memory for one region of the index, at most a MiB, and for one
 /// key: 0.4 MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect slot thumbnails --key photos/cat.jpg")]
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// The slot's number in the index
     #[arg(required_unless_present = "key")]
     number: Option<u32>,
-    /// Instead, the slots in which a search for this key looks; written as for `get`
+    /// Instead, the slots that a search for this key examines; written as for `get`
     #[arg(long, conflicts_with = "number")]
     key: Option<OsString>,
     /// Print a line of JSON for each slot
@@ -34,18 +34,18 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// A slot, and what it links to.
-struct Found {
+/// A slot and its record.
+struct SlotReport {
     slot: Slot,
     record: Option<Record>,
     doubts: Vec<Problem>,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let anatomy = site.anatomy()?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let anatomy = location.open_files()?;
     let numbers = match (&arguments.number, &arguments.key) {
         (Some(number), _) => vec![*number],
-        (None, Some(key)) => anatomy.slots_of(&key::of_argument(key)?)?,
+        (None, Some(key)) => anatomy.slots_of(&key::parse_argument(key, "key")?)?,
         (None, None) => Vec::new(),
     };
     let mut out = Output::new();
@@ -53,12 +53,12 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     for number in numbers {
         let Some(slot) = anatomy.slot(number)? else {
             let all = units::count(anatomy.slots()?.into());
-            output::remark(&format!(
+            output::warn(&format!(
                 "there is no slot {number}; the index has {all}, from 0"
             ));
-            return Ok(Verdict::Wrong);
+            return Ok(ExitStatus::Problems);
         };
-        let shown = Found::new(&anatomy, slot)?;
+        let shown = SlotReport::new(&anatomy, slot)?;
         wrong |= !shown.doubts.is_empty();
         if arguments.json {
             out.json_line(shown.value())?;
@@ -70,12 +70,12 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     }
     out.end()?;
     if found == 0 {
-        output::remark("no slot in which a search looks has the hash of this key");
+        output::warn("a search for this key finds no slot with its hash");
     }
-    Ok(Verdict::wrong_if(wrong || found == 0))
+    Ok(ExitStatus::problems_if(wrong || found == 0))
 }
 
-impl Found {
+impl SlotReport {
     fn new(anatomy: &Anatomy, slot: Slot) -> Result<Self, Failure> {
         let place = slot.place.filter(|_| slot.is_entry());
         let record = place.map(|place| anatomy.record(place)).transpose()?;
@@ -95,7 +95,7 @@ impl Found {
     fn text(&self) -> String {
         let slot = &self.slot;
         let mut grid = Grid::new();
-        grid.section(&format!("slot {}: {}", slot.number, self.holds()));
+        grid.section(&format!("slot {}: {}", slot.number, self.summary()));
         let at = |at: u64| format!("byte {at}");
         let within = format!(
             "slot {} of it; it is {}",
@@ -106,20 +106,20 @@ impl Found {
         let control = format!("0x{:02x}", slot.control);
         let note = format!("{}; {}", state(slot.state), at(slot.control_at));
         grid.row("control byte", control, note);
-        let link = slot.place.map_or("none".to_owned(), place::show);
+        let link = slot.place.map_or("none".to_owned(), heap_address::format);
         let raw = format!("0x{:016x}; {}", slot.link, at(slot.link_at));
         grid.row("links to record", link, raw);
         let probe = slot
             .probe
             .map_or("no".to_owned(), |groups| format!("in group {groups}"));
-        grid.row("found by a search", probe, "1 is where it begins");
+        grid.row("found by a search", probe, "1 is the first group");
         grid.row("roster position", slot.position.to_string(), self.roster());
         let shown = key::show(&slot.key);
         let whole = slot.key.len() == usize::from(slot.key_len);
         let note = if whole {
-            "all of it"
+            "complete"
         } else {
-            "its beginning, as the slot repeats it"
+            "the first bytes, which the slot repeats"
         };
         grid.row("key", shown, note);
         let length = units::count(slot.key_len.into());
@@ -144,17 +144,17 @@ impl Found {
         }
         let mut text = grid.left_text();
         for fault in &self.doubts {
-            text.push_str(&format!("\n  {}", verify::fault_line(fault)));
+            text.push_str(&format!("\n  {}", verify::problem_line(fault)));
         }
         text
     }
 
-    /// The verdict in a few words.
-    fn holds(&self) -> &'static str {
+    /// Returns a summary in a few words.
+    fn summary(&self) -> &'static str {
         match (self.doubts.is_empty(), self.slot.is_entry()) {
             (false, _) => "WRONG",
             (true, true) => "an entry",
-            (true, false) => "no entry; what else it says is left over",
+            (true, false) => "no entry; its other fields are old",
         }
     }
 
@@ -164,7 +164,7 @@ impl Found {
                 "which leads back here".to_owned()
             }
             Some(RosterEntry::Slot(number)) => format!("which leads to slot {number}"),
-            Some(RosterEntry::Hole(_)) => "which is a hole".to_owned(),
+            Some(RosterEntry::Hole(_)) => "which is free".to_owned(),
             _ => "which cannot be read".to_owned(),
         }
     }
@@ -183,7 +183,7 @@ impl Found {
             "link": format!("{:016x}", slot.link),
             "link_at": slot.link_at,
             "body_at": slot.body_at,
-            "place": slot.place.map(place::show),
+            "place": slot.place.map(heap_address::format),
             "second_pair": slot.second_pair,
             "probe": slot.probe,
             "position": slot.position,
@@ -195,10 +195,10 @@ impl Found {
             "stored_hash": slot.stored_hash,
             "tag": slot.tag,
             "directory_bits": slot.directory_bits,
-            "version": exact::wide(slot.version),
+            "version": json_number::string(slot.version),
             "value_len": slot.value_len,
             "record": self.record.as_ref().map(record::value),
-            "doubts": verify::fault_values(&self.doubts),
+            "doubts": verify::problem_values(&self.doubts),
         });
         if let Some(object) = value.as_object_mut() {
             json_line::insert(object, "inline_key", &slot.key);
@@ -216,7 +216,7 @@ fn state(state: SlotState) -> &'static str {
     }
 }
 
-/// What a region is, in a word.
+/// Returns the state of a region as text.
 pub(crate) fn region(state: RegionState) -> &'static str {
     match state {
         RegionState::Unused => "unused",

@@ -1,56 +1,53 @@
-//! The charts of a report, as numbers.
-//!
-//! Knows what is counted and how it is put together into few enough columns; not how it is drawn.
+//! The numbers in the charts of a report.
 
 use mmapcache::inspect::{Census, Histogram, RegionCount, RegionState, SegmentCount};
 use serde_json::{Map, Value, json};
 
 use crate::units;
 
-/// Columns of a chart at most.
+/// The most columns of a chart.
 const COLUMNS: usize = 40;
-/// Columns of a histogram at least.
+/// The fewest columns of a histogram.
 const FEWEST: usize = 6;
-/// Columns of probe lengths at most; the last one holds all that are longer.
+/// The most columns of probe lengths; the last one counts all longer ones.
 const PROBES: usize = 12;
 
-/// What numbers count.
+/// The unit of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Things.
     Count,
     Bytes,
     Seconds,
 }
 
-/// A column chart; where columns have several parts, they stand on each other.
+/// A column chart. The parts of a column are stacked.
 #[derive(Debug)]
 pub(super) struct Bars {
-    /// In the page's anchors and in JSON.
+    /// The name in anchors of the page and in JSON.
     pub(super) id: &'static str,
     pub(super) title: &'static str,
-    /// What can be learnt from it.
+    /// A description.
     pub(super) about: String,
-    /// What the columns are, and the unit of their bounds.
+    /// The label of the horizontal axis, and its unit.
     pub(super) across: (&'static str, Unit),
-    /// What is counted, and in which unit.
+    /// The label of the vertical axis, and its unit.
     pub(super) up: (&'static str, Unit),
-    /// The parts of each column, from below; names for people and for colours.
+    /// The parts of each column, from below: label and class.
     pub(super) parts: &'static [(&'static str, &'static str)],
     pub(super) columns: Vec<Column>,
 }
 
-/// What is counted between two bounds, both included.
+/// The counts between two bounds, both included.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) from: u64,
-    /// None where there is no upper bound.
+    /// `None` if there is no upper bound.
     pub(super) to: Option<u64>,
     pub(super) parts: Vec<u64>,
 }
 
 impl Unit {
-    /// A number in full.
+    /// Returns a number in full.
     pub(super) fn show(self, number: u64) -> String {
         match self {
             Self::Count => units::count(number),
@@ -59,7 +56,7 @@ impl Unit {
         }
     }
 
-    /// A number in few characters, as at an axis.
+    /// Returns a number in few characters, for an axis.
     pub(super) fn short(self, number: u64) -> String {
         match self {
             Self::Count => short_count(number),
@@ -80,7 +77,7 @@ fn short_count(number: u64) -> String {
     }
 }
 
-/// A span rounded to a whole number of the unit that suits it.
+/// Returns a duration, rounded to a whole number of its largest unit.
 fn short_span(seconds: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("a", 31_557_600), ("d", 86_400), ("h", 3_600), ("min", 60)];
     let unit = UNITS
@@ -101,7 +98,7 @@ impl Column {
 }
 
 impl Bars {
-    /// What a column is, in full.
+    /// Returns the range of a column.
     pub(super) fn name(&self, column: &Column) -> String {
         let unit = self.across.1;
         match column.to {
@@ -132,7 +129,7 @@ impl Bars {
 
 const ENTRIES: &[(&str, &str)] = &[("entries", "entries")];
 
-/// All charts but the map of the regions.
+/// Returns all charts except the map of the regions.
 pub(super) fn all(census: &Census) -> Vec<Bars> {
     vec![
         probes(census),
@@ -181,12 +178,12 @@ fn probes(census: &Census) -> Bars {
         id: "probes",
         title: "Probe lengths",
         about: format!(
-            "Groups of eight slots that a search looks at: {:.2} on average for a key that is there, \
-             {:.2} for one that is not.",
+            "Groups of eight slots that a search probes: {:.2} on average for a present key, {:.2} \
+             for an absent one.",
             census.hit_groups(),
             census.miss_groups
         ),
-        across: ("groups looked at", Unit::Count),
+        across: ("probed groups", Unit::Count),
         up: ("entries", Unit::Count),
         parts: ENTRIES,
         columns,
@@ -222,8 +219,8 @@ fn ages(histogram: &Histogram) -> String {
     )
 }
 
-/// The buckets from the first that counts anything to the last; a few more where these are few, so
-/// that the eye has something to compare with.
+/// Returns the buckets from the first to the last that is not empty, and empty neighbours up to
+/// [`FEWEST`].
 fn buckets(histogram: &Histogram) -> Vec<Column> {
     let counted = |count: &u64| *count > 0;
     let first = histogram.buckets.iter().position(counted);
@@ -257,9 +254,9 @@ fn heap(segments: &[SegmentCount]) -> Bars {
     Bars {
         id: "segments",
         title: "The heap",
-        about: "Live bytes belong to entries; dead ones wait to be cleaned away, the oldest \
-                segment first."
-            .to_owned(),
+        about:
+            "Live bytes belong to entries; cleaning reclaims dead ones, the oldest segment first."
+                .to_owned(),
         across: ("number of the segment", Unit::Count),
         up: ("bytes", Unit::Bytes),
         parts: &[("live", "live"), ("dead", "dead")],
@@ -267,19 +264,19 @@ fn heap(segments: &[SegmentCount]) -> Bars {
     }
 }
 
-/// The regions of the index, some to a cell.
+/// The map of the regions of the index.
 #[derive(Debug)]
 pub(super) struct Occupancy {
     pub(super) per_cell: usize,
     pub(super) cells: Vec<Cell>,
 }
 
-/// Some neighbouring regions.
+/// One or more neighbouring regions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cell {
     pub(super) first: u32,
     pub(super) last: u32,
-    /// Slots of those that are live.
+    /// Slots of the live ones.
     pub(super) slots: u64,
     pub(super) occupied: u64,
     pub(super) deleted: u64,
@@ -289,7 +286,7 @@ pub(super) struct Cell {
 }
 
 impl Occupancy {
-    /// Cells at most: so the page stays below 300 KB whatever is in them.
+    /// The most cells, so that the page stays below 300 KB.
     const CELLS: usize = 720;
 
     pub(super) fn new(regions: &[RegionCount]) -> Self {
@@ -338,7 +335,7 @@ impl Cell {
         cell
     }
 
-    /// Slots that hold nothing and that no search passes.
+    /// Returns the number of empty slots.
     pub(super) fn free(&self) -> u64 {
         self.slots
             .saturating_sub(self.occupied + self.deleted + self.implausible)

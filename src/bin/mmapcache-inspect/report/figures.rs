@@ -1,15 +1,13 @@
-//! The figures at the head of a report.
-//!
-//! Knows what each number is called, and in which unit people read it.
+//! The key figures at the top of a report.
 
 use std::time::SystemTime;
 
 use mmapcache::inspect::{Changing, LockState, Role};
 
 use super::findings::Findings;
-use crate::{holder, moment, units};
+use crate::{lock_status, timestamp, units};
 
-/// A number and what may be said of it.
+/// A number and a note.
 #[derive(Debug)]
 pub(super) struct Figure {
     pub(super) label: &'static str,
@@ -25,7 +23,7 @@ fn figure(label: &'static str, value: String, note: impl Into<String>) -> Figure
     }
 }
 
-/// All figures that the files give.
+/// Returns all figures.
 pub(super) fn all(found: &Findings) -> Vec<Figure> {
     let mut figures = Vec::new();
     if let Some(header) = found.header() {
@@ -55,7 +53,7 @@ fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
     }
     let live = header.live_bytes;
     let dead = match &found.census {
-        // The headers of segments are no dead bytes, though cleaning counts them as such.
+        // The headers of segments are not dead bytes, although cleaning counts them.
         Ok(census) => census
             .segments
             .iter()
@@ -70,7 +68,7 @@ fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
     figures
 }
 
-/// Bytes on the disk by what the files are: index, heap, roster.
+/// Returns bytes on the disk of index, heap and roster.
 pub(super) fn disk_bytes(found: &Findings) -> [u64; 3] {
     let mut sums = [0_u64; 3];
     for file in &found.overview().files {
@@ -97,27 +95,31 @@ fn history(found: &Findings, header: &Changing) -> Vec<Figure> {
     let ago = |moment| span_between(moment, found.taken);
     let mut figures = Vec::new();
     if let Some(sealed) = found.sealed() {
-        let created = format!("created {}", moment::show(sealed.created));
+        let created = format!("created {}", timestamp::format(sealed.created));
         figures.push(figure("Age", ago(sealed.created), created));
         let replaced = match header.compacted {
-            Some(at) => format!("the last one {}", moment::show(at)),
+            Some(at) => format!("the last on {}", timestamp::format(at)),
             None => "never rebuilt".to_owned(),
         };
         let generation = units::count(sealed.generation);
         figures.push(figure("Generation", generation, replaced));
     }
     figures.push(match header.last_write {
-        Some(at) => figure("Last write", format!("{} ago", ago(at)), moment::show(at)),
+        Some(at) => figure(
+            "Last write",
+            format!("{} ago", ago(at)),
+            timestamp::format(at),
+        ),
         None => figure("Last write", "never".to_owned(), ""),
     });
     let overwrites = format!("{} of them overwrites", units::count(header.overwrites));
     figures.push(figure("Puts", units::count(header.puts), overwrites));
-    let dropped = format!("{} given up as damaged", units::count(header.dropped));
+    let dropped = format!("{} damaged ones were removed", units::count(header.dropped));
     figures.push(figure("Deletes", units::count(header.deletes), dropped));
     let (value, note) = match (header.sync_failed, header.dirty) {
-        (true, _) => ("failed", "a sync went wrong"),
-        (false, true) => ("not yet", "a power loss can take changes"),
-        (false, false) => ("yes", "nothing waits for the disk"),
+        (true, _) => ("failed", "a sync failed"),
+        (false, true) => ("not yet", "a power loss can undo changes"),
+        (false, false) => ("yes", "all changes are on the disk"),
     };
     figures.push(figure("Synced", value.to_owned(), note));
     figures
@@ -128,6 +130,6 @@ fn span_between(from: SystemTime, to: SystemTime) -> String {
 }
 
 fn writer(lock: &LockState) -> Figure {
-    let (value, note) = holder::words(lock);
+    let (value, note) = lock_status::describe(lock);
     figure("Writer lock", value, note)
 }

@@ -1,37 +1,36 @@
-//! The part of `stats` that takes a pass over the index: how searches go, the heap by segment, and
-//! how much of the files is in memory.
+//! `stats --full`: lengths of searches, the heap by segment, and how much of the files is in memory.
 
 use mmapcache::inspect::{Anatomy, Census, Companion, Residency, Role, SegmentCount};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::{count, header, map, output, units};
+use crate::{header_fields, index_scan, map, output, units};
 
-/// Segments that are shown one by one; of more, those with the most to reclaim.
+/// The most segments that get a row: those with the most dead bytes.
 const SEGMENTS: usize = 24;
 
-/// What the pass found.
+/// The results of reading the index.
 pub(super) struct Full {
-    /// None where it is not known where things stand in the index.
+    /// `None` if the layout of the index is unknown.
     census: Option<Census>,
-    /// Each file, and how much of it is in memory where that can be told.
+    /// Each file, and how much of it is in memory if the system tells.
     memory: Vec<(Companion, Option<Residency>)>,
 }
 
 impl Full {
-    pub(super) fn look(anatomy: &Anatomy) -> Result<Self, Failure> {
-        // Before the pass, which brings the index in.
+    pub(super) fn gather(anatomy: &Anatomy) -> Result<Self, Failure> {
+        // Before the scan, which loads the index into memory.
         let mut memory = Vec::new();
         for file in &anatomy.overview().files {
-            // One that cannot be opened is in the table of files, with the reason.
+            // The table of files shows why a file cannot be opened.
             let resident = anatomy.residency(file).unwrap_or(None);
             memory.push((file.clone(), resident));
         }
-        let census = match count::census(anatomy) {
+        let census = match index_scan::run(anatomy) {
             Ok(census) => Some(census),
             Err(failure) if failure.is_damage() => {
-                output::complain(&failure);
+                output::report_error(&failure);
                 None
             }
             Err(failure) => return Err(failure),
@@ -77,7 +76,7 @@ impl Full {
             .iter()
             .map(|(file, resident)| {
                 json!({
-                    "role": header::role(file.role),
+                    "role": header_fields::role(file.role),
                     "mapped": file.len,
                     "resident": resident.as_ref().map(Residency::bytes),
                     "allocated": file.allocated,
@@ -117,16 +116,16 @@ fn memory_row(grid: &mut Grid, label: &str, resident: Option<u64>, mapped: u64, 
 
 fn searches(grid: &mut Grid, census: &Census) {
     grid.section("searches");
-    let note = "groups of eight slots looked at, on average";
+    let note = "groups of eight slots probed, on average";
     let shown = |groups: f64| format!("{groups:.2}");
-    grid.row("of keys that are there", shown(census.hit_groups()), note);
-    grid.row("of keys that are not", shown(census.miss_groups), note);
+    grid.row("for present keys", shown(census.hit_groups()), note);
+    grid.row("for absent keys", shown(census.miss_groups), note);
     if census.implausible > 0 {
         let count = units::count(census.implausible);
-        grid.row("slots that cannot be right", count, "see `verify`");
+        grid.row("invalid slots", count, "see `verify`");
     }
     if !census.steady {
-        grid.row("somebody wrote meanwhile", "", "");
+        grid.row("a writer was active", "", "");
     }
 }
 

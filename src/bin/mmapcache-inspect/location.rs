@@ -1,55 +1,56 @@
-//! Where a cache is, and the two ways to open it.
+//! The paths of a cache, and the ways to open it.
 //!
-//! Knows no command. Commands that only look open it so that nothing is locked, mended or created.
+//! Commands that only read open it in a way that locks, repairs and creates nothing.
 
 use std::path::{Path, PathBuf};
 
 use mmapcache::inspect::{Anatomy, Companion, Overview, Role};
 use mmapcache::{Error, MmapCache, Options};
 
+use crate::cache_file_names::CacheFileNames;
 use crate::failure::Failure;
-use crate::own::Own;
 
-/// The paths of a cache, as the command line names them.
+/// The paths of a cache, as given on the command line.
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
+pub(crate) struct Location {
     pub(crate) cache: PathBuf,
     pub(crate) heap: Option<PathBuf>,
 }
 
-impl Site {
-    /// Opens the cache to look at it.
-    pub(crate) fn look(&self) -> Result<MmapCache, Failure> {
+impl Location {
+    /// Opens the cache for reading.
+    pub(crate) fn open_read_only(&self) -> Result<MmapCache, Failure> {
         let opened = self.options().read_only(true).open(&self.cache);
         opened.map_err(|error| self.explain(error))
     }
 
-    /// Opens the cache to write to it; creates it where there is none.
-    pub(crate) fn change(&self) -> Result<MmapCache, Failure> {
+    /// Opens the cache for writing. Creates it if it does not exist.
+    pub(crate) fn open_or_create(&self) -> Result<MmapCache, Failure> {
         let opened = self.options().open(&self.cache);
         opened.map_err(|error| self.explain(error))
     }
 
-    /// Creates the cache where there must be none.
+    /// Creates the cache. Fails if it exists.
     pub(crate) fn create_new(&self) -> Result<MmapCache, Failure> {
         Ok(self.options().create_new(true).open(&self.cache)?)
     }
 
     /// Reads the headers, without opening the cache.
-    pub(crate) fn overview(&self) -> Result<Overview, Failure> {
+    pub(crate) fn read_headers(&self) -> Result<Overview, Failure> {
         Overview::read(&self.cache, self.heap()).map_err(|error| self.explain(error))
     }
 
-    /// Opens the files to look at what is in them, without opening the cache.
+    /// Opens the files to read their contents, without opening the cache.
     ///
-    /// Files of another release are refused: their fields may mean something else. So is a file
-    /// that is no index, unless files beside it belong to a cache: then its header may be damaged.
-    pub(crate) fn anatomy(&self) -> Result<Anatomy, Failure> {
+    /// Fails for files of another release, because their fields may have another meaning. Also fails
+    /// for a file that is not an index, unless files beside it belong to a cache: then it may be an
+    /// index with a damaged header.
+    pub(crate) fn open_files(&self) -> Result<Anatomy, Failure> {
         let opened = Anatomy::open(&self.cache, self.heap());
         let anatomy = opened.map_err(|error| self.explain(error))?;
         let odd = |file: &Companion| file.fault.is_some();
         if anatomy.overview().files.iter().any(odd)
-            && let Err(failure) = self.look()
+            && let Err(failure) = self.open_read_only()
             && (failure.is_other_release() || matches!(failure, Failure::NoCache { .. }))
         {
             return Err(failure);
@@ -61,7 +62,7 @@ impl Site {
         self.heap.as_deref()
     }
 
-    /// The options by which it is found.
+    /// Returns options with the paths of this cache.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
         if let Some(heap) = &self.heap {
@@ -70,18 +71,17 @@ impl Site {
         options
     }
 
-    /// An error of the engine, with what this program can say beyond it: what to do about a path
-    /// that somebody typed.
+    /// Converts an error of the library. Adds what the user can do about a wrong path.
     pub(crate) fn explain(&self, error: Error) -> Failure {
         match error {
-            Error::NotFound { path } => match self.lone_segment(&path) {
+            Error::NotFound { path } => match self.orphan_segment(&path) {
                 Some(segment) => Failure::LostIndex { path, segment },
                 None => Error::NotFound { path }.into(),
             },
-            // The engine tells so where it finds a file of the cache next to the missing index.
+            // The library reports damage if the index is missing but another file of the cache exists.
             Error::Damaged { path, what, at } if !self.cache.exists() => {
                 let index = self.cache.clone();
-                match self.lone_segment(&index) {
+                match self.orphan_segment(&index) {
                     Some(segment) => Failure::LostIndex {
                         path: index,
                         segment,
@@ -98,24 +98,24 @@ impl Site {
         }
     }
 
-    /// Whether a path is that of the cache itself, or of the first segment of its heap.
+    /// Returns whether a path is that of the index or of the first segment.
     fn is_cache(&self, path: &Path) -> bool {
         let real = std::fs::canonicalize(&self.cache).unwrap_or_else(|_| self.cache.clone());
-        let own = Own::new(&real, self);
-        let (dir, name) = own.heap();
+        let names = CacheFileNames::new(&real, self);
+        let (dir, name) = names.heap();
         path == self.cache || path == real || path == dir.join(name)
     }
 
-    /// A segment of the heap of an index that is not there.
-    fn lone_segment(&self, index: &Path) -> Option<PathBuf> {
-        let own = Own::new(index, self);
-        let (dir, _) = own.heap();
-        let names = std::fs::read_dir(dir).ok()?.flatten();
-        let found = names.filter(|entry| own.is_segment(&entry.file_name()));
+    /// Returns a segment that exists although the index does not.
+    fn orphan_segment(&self, index: &Path) -> Option<PathBuf> {
+        let names = CacheFileNames::new(index, self);
+        let (dir, _) = names.heap();
+        let entries = std::fs::read_dir(dir).ok()?.flatten();
+        let found = entries.filter(|entry| names.is_segment(&entry.file_name()));
         found.map(|entry| entry.path()).min()
     }
 
-    /// Refuses a file that is no index, not even a damaged one, before anything is written to it.
+    /// Fails for a file that is not an index, not even a damaged one. Call it before writing.
     pub(crate) fn refuse_foreign(&self) -> Result<(), Failure> {
         if self.cache.exists() && !self.may_be_index() {
             let path = self.cache.clone();
@@ -124,8 +124,8 @@ impl Site {
         Ok(())
     }
 
-    /// Whether a file that the engine refuses can be a damaged index: by its magic or checksum, or
-    /// because a roster or a segment of the heap is beside it.
+    /// Returns whether a file that the library refuses may be a damaged index: because of its magic or
+    /// checksum, or because a roster or a segment is beside it.
     fn may_be_index(&self) -> bool {
         let Ok(anatomy) = Anatomy::open(&self.cache, self.heap()) else {
             return false;

@@ -1,10 +1,10 @@
-//! `list`: in order, within a limit, with sizes and times.
+//! `list`: orders, limits, sizes and times.
 
-use crate::run::Desk;
+use crate::run::Workspace;
 
-fn mixed() -> Desk {
-    let desk = Desk::new();
-    let cache = desk.open("cache");
+fn mixed() -> Workspace {
+    let workspace = Workspace::new();
+    let cache = workspace.open("cache");
     // By age: c, a, d, b, and `e` last, which is overwritten once.
     for (key, len) in [
         ("c", 30),
@@ -16,16 +16,16 @@ fn mixed() -> Desk {
     ] {
         cache.put(key.as_bytes(), &vec![b'v'; len]).unwrap();
     }
-    desk
+    workspace
 }
 
 #[test]
 fn entries_follow_the_requested_order() {
-    let desk = mixed();
+    let workspace = mixed();
     for (order, expected) in [("key", "abcde"), ("size", "bacde"), ("age", "ebdac")] {
         let keys = |more: &[&str]| {
             let arguments = [&["list", "cache", "--sort", order], more].concat();
-            desk.run(0, &arguments).lines().concat()
+            workspace.run(0, &arguments).lines().concat()
         };
         let backward: String = expected.chars().rev().collect();
         assert_eq!(keys(&[]), expected);
@@ -37,26 +37,30 @@ fn entries_follow_the_requested_order() {
             assert_eq!(keys(&["--limit", &limit, "--reverse"]), backward[..most]);
         }
     }
-    desk.run(2, &["list", "cache", "--reverse"]);
+    workspace.run(2, &["list", "cache", "--reverse"]);
 }
 
 #[test]
 fn listing_shows_sizes_and_times() {
-    let desk = mixed();
+    let workspace = mixed();
     let arguments = ["list", "cache", "--sort", "size", "--limit", "1", "--json"];
-    let listed = desk.run(0, &arguments).json_lines();
-    let version = desk.look("cache").version(b"b").unwrap().unwrap();
+    let listed = workspace.run(0, &arguments).json_lines();
+    let version = workspace
+        .open_read_only("cache")
+        .version(b"b")
+        .unwrap()
+        .unwrap();
     assert_eq!(listed[0]["key"], "b");
     assert_eq!(listed[0]["size"], 4_000);
     assert_eq!(listed[0]["version"], version.as_nanos().to_string());
     let time = listed[0]["time"].as_str().unwrap().to_owned();
     assert!(time.ends_with(" UTC"), "{time}");
     let arguments = ["list", "cache", "--prefix", "b", "--long"];
-    let long = desk.run(0, &arguments).out();
+    let long = workspace.run(0, &arguments).stdout();
     assert_eq!(long, format!("   3.9 KiB  {time}  b\n"));
     let arguments = ["list", "cache", "--sort", "age", "--limit", "1", "--values"];
-    assert_eq!(desk.run(0, &arguments).out(), "e\tvvvvvvvvvv\n");
-    let unsorted = desk
+    assert_eq!(workspace.run(0, &arguments).stdout(), "e\tvvvvvvvvvv\n");
+    let unsorted = workspace
         .run(0, &["list", "cache", "--values", "--json"])
         .json_lines();
     assert_eq!(unsorted.len(), 5);
@@ -68,14 +72,14 @@ fn listing_shows_sizes_and_times() {
 
 #[test]
 fn list_tolerates_a_closed_pipe() {
-    let desk = Desk::new();
-    desk.fill("cache", 900);
+    let workspace = Workspace::new();
+    workspace.fill("cache", 900);
     let program = env!("CARGO_BIN_EXE_mmapcache-inspect");
     let script = format!("set -o pipefail; {program} list cache --sort age --values | head -n 1");
     let mut shell = std::process::Command::new("bash");
     let output = shell
         .args(["-c", &script])
-        .current_dir(desk.0.path())
+        .current_dir(workspace.0.path())
         .output()
         .unwrap();
     assert!(

@@ -1,13 +1,13 @@
-//! Moments as calendar dates, in UTC.
+//! Points in time as calendar dates, in UTC.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 86_400;
 
-/// A moment to the second, as `2026-01-31 23:59:59 UTC`. What lies before 1970 no cache has ever
-/// stored.
-pub(crate) fn show(moment: SystemTime) -> String {
-    let seconds = moment
+/// Returns a time to the second, as in `2026-01-31 23:59:59 UTC`. A time before 1970 becomes 1970:
+/// no cache stores one.
+pub(crate) fn format(time: SystemTime) -> String {
+    let seconds = time
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
@@ -17,20 +17,20 @@ pub(crate) fn show(moment: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// A version, which is a moment in nanoseconds since the epoch, as the same.
-pub(crate) fn show_nanos(nanos: u64) -> String {
-    show(UNIX_EPOCH + Duration::from_nanos(nanos))
+/// Returns a version, which counts nanoseconds since the epoch, in the same form.
+pub(crate) fn format_nanos(nanos: u64) -> String {
+    format(UNIX_EPOCH + Duration::from_nanos(nanos))
 }
 
-/// Nanoseconds since the epoch, as the files count.
-pub(crate) fn nanos(moment: SystemTime) -> u64 {
-    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+/// Returns nanoseconds since the epoch, the unit of the files.
+pub(crate) fn to_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Year, month and day of the day so many days after 1 January 1970.
+/// Returns year, month and day of a day that is given as days since 1 January 1970.
 fn date(mut days: u64) -> (u64, u64, u64) {
-    // Whole cycles of 400 years first: each has the same number of days.
+    // All cycles of 400 years have the same number of days.
     let mut year = 1970 + 400 * (days / 146_097);
     days %= 146_097;
     while days >= 365 + u64::from(is_leap(year)) {
@@ -67,7 +67,7 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00:00 UTC"),
             (13_569_465_600, "2400-01-01 00:00:00 UTC"),
         ] {
-            assert_eq!(show(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(format(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
     }
 }

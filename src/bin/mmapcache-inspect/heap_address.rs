@@ -1,19 +1,19 @@
-//! Places of the heap as text: the segment's number and the byte, as `3:4096`.
+//! Heap addresses as text: segment number and byte, as in `3:4096`.
 //!
-//! What [`show`] prints, [`parse`] reads back.
+//! [`parse`] reads what [`format`] returns.
 
 use mmapcache::inspect::HeapPlace;
 
-/// A place as text.
-pub(crate) fn show(place: HeapPlace) -> String {
-    format!("{}:{}", place.segment, place.at)
+/// Returns an address as text.
+pub(crate) fn format(address: HeapPlace) -> String {
+    format!("{}:{}", address.segment, address.at)
 }
 
-/// The place that a text names. The byte may be hexadecimal, as `0x1000`.
+/// Parses an address. The byte may be hexadecimal, as in `0x1000`.
 pub(crate) fn parse(text: &str) -> Result<HeapPlace, String> {
     let (segment, at) = text
         .split_once(':')
-        .ok_or("a place is written SEGMENT:BYTE, as 3:4096")?;
+        .ok_or("an address is written SEGMENT:BYTE, as in 3:4096")?;
     let segment = segment
         .parse()
         .map_err(|_| format!("\"{segment}\" is not the number of a segment"))?;
@@ -30,9 +30,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_round_trip_as_text() {
-        for place in [HeapPlace::new(0, 128), HeapPlace::new(u16::MAX, u64::MAX)] {
-            assert_eq!(parse(&show(place)), Ok(place));
+    fn addresses_round_trip_as_text() {
+        for address in [HeapPlace::new(0, 128), HeapPlace::new(u16::MAX, u64::MAX)] {
+            assert_eq!(parse(&format(address)), Ok(address));
         }
         assert_eq!(parse("3:0x1000"), Ok(HeapPlace::new(3, 4096)));
         for wrong in [

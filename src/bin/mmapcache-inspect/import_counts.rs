@@ -1,37 +1,37 @@
-//! What became of the things that an import came by.
+//! Counts of what an import stored and what it skipped.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::units;
-use crate::verdict::Verdict;
 
 /// Counts of an import.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ImportCounts {
     /// Entries stored.
     pub(crate) stored: u64,
     /// Bytes of their values.
     pub(crate) bytes: u64,
-    /// Links, devices and other things that are no regular files, and the cache's own files.
+    /// Links, devices and other things that are not regular files, and files of the cache itself.
     pub(crate) passed: u64,
-    /// Entries that do not fit into a segment, or whose keys are too long or empty.
+    /// Entries that do not fit into a segment, or whose key is too long or empty.
     pub(crate) unfit: u64,
     /// Files or lines that could not be read.
     pub(crate) unreadable: u64,
-    /// Entries that the cache gave up meanwhile, because their records are damaged or gone.
+    /// Entries that the cache dropped during the import because their records are damaged or missing.
     pub(crate) dropped: u64,
-    /// Whether the walk ended at the limit that it was given.
+    /// Whether the walk stopped at its limit.
     pub(crate) cut: bool,
 }
 
-impl Tally {
-    pub(crate) fn verdict(&self) -> Verdict {
+impl ImportCounts {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         if self.unfit + self.unreadable > 0 {
-            Verdict::Incomplete
+            ExitStatus::Incomplete
         } else {
-            Verdict::wrong_if(self.dropped > 0)
+            ExitStatus::problems_if(self.dropped > 0)
         }
     }
 
@@ -59,13 +59,13 @@ impl Tally {
         for (count, what) in [
             (
                 self.passed,
-                "passed over: no regular files, or this cache's own",
+                "skipped: not regular files, or files of this cache",
             ),
             (self.unfit, "skipped: the cache cannot hold them"),
             (self.unreadable, "skipped: could not be read"),
             (
                 self.dropped,
-                "entries of the cache given up: their records are damaged or gone",
+                "entries of the cache dropped: their records are damaged or missing",
             ),
         ] {
             if count > 0 {

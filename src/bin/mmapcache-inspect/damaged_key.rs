@@ -1,7 +1,4 @@
-//! The keys of damaged entries, as far as they can be known.
-//!
-//! Knows where in the files a fault was found, and looks there for a key; how faults are found and
-//! shown, others know.
+//! Finds the key of a damaged entry.
 
 use mmapcache::Problem;
 use mmapcache::inspect::{Anatomy, HeapPlace, Layout, Role, Slot};
@@ -13,18 +10,18 @@ const BEFORE_BODY: u64 = 10;
 const BODY: u64 = 40;
 const NUMBERED_BODY: u64 = 8;
 
-/// What is known of the key of a damaged entry.
+/// The part of a damaged entry's key that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Culprit {
-    /// The key.
-    Key(Vec<u8>),
-    /// Its first bytes: the record, which has the others, is damaged.
-    Start(Vec<u8>),
+pub(crate) enum DamagedKey {
+    /// The whole key.
+    Whole(Vec<u8>),
+    /// Its first bytes; the record, which stores the whole key, is damaged.
+    Prefix(Vec<u8>),
 }
 
-/// The key of the entry in which a fault was found; none where the fault is not in an entry, or
-/// where its key cannot be known. A file that cannot be read is no reason to hide the fault.
-pub(crate) fn of(anatomy: &Anatomy, fault: &Problem) -> Option<Culprit> {
+/// Returns the key of the entry that a problem is in; `None` if the problem is not in an entry or the
+/// key is unknown. An error while reading also gives `None`: the caller still shows the problem.
+pub(crate) fn find(anatomy: &Anatomy, fault: &Problem) -> Option<DamagedKey> {
     if fault.path == anatomy.overview().path {
         let layout = anatomy.layout().ok()?;
         return of_slot(anatomy, slot_at(layout, fault.at)?);
@@ -36,7 +33,7 @@ pub(crate) fn of(anatomy: &Anatomy, fault: &Problem) -> Option<Culprit> {
     }
 }
 
-/// The number of the slot whose body contains a byte of the index.
+/// Returns the number of the slot whose body contains a byte of the index.
 fn slot_at(layout: &Layout, at: u64) -> Option<u32> {
     let below = at.checked_sub(layout.regions_at)?;
     let (region, within) = (below / layout.region_bytes, below % layout.region_bytes);
@@ -52,9 +49,9 @@ fn slot_at(layout: &Layout, at: u64) -> Option<u32> {
         .flatten()
 }
 
-/// The key of a slot's entry: what the slot or its record says, if it has the hash that the index
-/// keeps; what a sound record says; or the first bytes, from the slot.
-fn of_slot(anatomy: &Anatomy, number: u32) -> Option<Culprit> {
+/// Returns the key in the slot or its record if its hash is the one in the index, or the key of a
+/// valid record; otherwise the first bytes, from the slot.
+fn of_slot(anatomy: &Anatomy, number: u32) -> Option<DamagedKey> {
     let slot: Slot = anatomy.slot(number).ok()??;
     let record = slot.place.filter(|_| slot.is_entry());
     let record = record.and_then(|place| anatomy.record(place).ok()?);
@@ -64,19 +61,20 @@ fn of_slot(anatomy: &Anatomy, number: u32) -> Option<Culprit> {
     };
     let whole = slot.key.len() == usize::from(slot.key_len);
     if whole && has_hash(&slot.key) {
-        return Some(Culprit::Key(slot.key));
+        return Some(DamagedKey::Whole(slot.key));
     }
     if let Some(record) = record
         && (record.is_sound() || has_hash(&record.key))
     {
-        return Some(Culprit::Key(record.key));
+        return Some(DamagedKey::Whole(record.key));
     }
-    (slot.is_entry() && !slot.key.is_empty()).then_some(Culprit::Start(slot.key))
+    (slot.is_entry() && !slot.key.is_empty()).then_some(DamagedKey::Prefix(slot.key))
 }
 
-/// The key of a damaged record, if the index has that key: else its bytes may be the damaged ones.
-fn of_record(anatomy: &Anatomy, place: HeapPlace) -> Option<Culprit> {
+/// Returns the key of a damaged record if the index has that key. Otherwise the damage may be in the
+/// key.
+fn of_record(anatomy: &Anatomy, place: HeapPlace) -> Option<DamagedKey> {
     let record = anatomy.record(place).ok()??;
     let known = !record.key.is_empty() && !anatomy.slots_of(&record.key).ok()?.is_empty();
-    known.then_some(Culprit::Key(record.key))
+    known.then_some(DamagedKey::Whole(record.key))
 }

@@ -4,62 +4,61 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 
-use crate::run::Desk;
+use crate::run::Workspace;
 
 #[test]
 fn levels_report_what_they_read() {
-    let desk = Desk::new();
-    desk.fill("cache", 200);
-    let told = |level| {
+    let workspace = Workspace::new();
+    workspace.fill("cache", 200);
+    let report = |level| {
         let arguments = ["verify", "cache", "--level", level, "--jobs", "3", "--json"];
-        let mut told = desk.run(0, &arguments).json();
-        assert_eq!(told["level"], level);
+        let mut report = workspace.run(0, &arguments).json();
+        assert_eq!(report["level"], level);
         [
-            told["entries"].take(),
-            told["records"].take(),
-            told["totals_compared"].take(),
+            report["entries"].take(),
+            report["records"].take(),
+            report["totals_compared"].take(),
         ]
     };
-    assert_eq!(told("headers"), [json!(0), json!(0), json!(false)]);
-    assert_eq!(told("slots"), [json!(200), json!(0), json!(true)]);
-    assert_eq!(told("records"), [json!(200), json!(200), json!(true)]);
-    let text = desk
+    assert_eq!(report("headers"), [json!(0), json!(0), json!(false)]);
+    assert_eq!(report("slots"), [json!(200), json!(0), json!(true)]);
+    assert_eq!(report("records"), [json!(200), json!(200), json!(true)]);
+    let text = workspace
         .run(0, &["verify", "cache", "--level", "slots"])
         .normalised();
     let expected = "\
-verify slots: nothing is wrong
-  entries right                    200  compared with the counters of the index
+verify slots: no problems
+  valid entries                    200  compared with the counters of the index
   regions                            1
-  faults                             0
+  problems                           0
   time TIME
 ";
     // How wide the columns are depends on the time that it took.
     let same = text.split_whitespace().eq(expected.split_whitespace());
     assert!(same, "{text}");
-    desk.run(2, &["verify", "cache", "--level", "all"]);
-    desk.run(2, &["verify", "cache", "--jobs", "0"]);
+    workspace.run(2, &["verify", "cache", "--level", "all"]);
+    workspace.run(2, &["verify", "cache", "--jobs", "0"]);
 }
 
-// Corruption of a record is found by the level that reads records.
 #[test]
 fn record_corruption_needs_record_level() {
-    let desk = Desk::new();
-    desk.fill("cache", 200);
+    let workspace = Workspace::new();
+    workspace.fill("cache", 200);
     let heap = std::fs::File::options()
         .write(true)
-        .open(desk.path("cache.heap"))
+        .open(workspace.path("cache.heap"))
         .unwrap();
     heap.write_all_at(&[0x55; 8], 4_000).unwrap();
-    desk.run(0, &["verify", "cache", "--level", "headers"]);
-    desk.run(0, &["verify", "cache", "--level", "slots"]);
-    let one = desk
+    workspace.run(0, &["verify", "cache", "--level", "headers"]);
+    workspace.run(0, &["verify", "cache", "--level", "slots"]);
+    let one = workspace
         .run(1, &["verify", "cache", "--jobs", "1"])
         .normalised();
     assert!(
         one.contains("DAMAGED") && one.contains("cache.heap: byte"),
         "{one}"
     );
-    let four = desk
+    let four = workspace
         .run(1, &["verify", "cache", "--jobs", "4"])
         .normalised();
     // How wide the columns are depends on the time that it took.
@@ -69,8 +68,8 @@ fn record_corruption_needs_record_level() {
 
 #[test]
 fn corrupt_entries_are_named_by_keys() {
-    let desk = Desk::new();
-    let cache = desk.open("cache");
+    let workspace = Workspace::new();
+    let cache = workspace.open("cache");
     let long = format!(
         "a key that is longer than its slot repeats {}",
         "x".repeat(300)
@@ -84,7 +83,7 @@ fn corrupt_entries_are_named_by_keys() {
     }
     drop(cache);
     let flip = |wanted: &[u8]| {
-        let path = desk.path("cache.heap");
+        let path = workspace.path("cache.heap");
         let bytes = std::fs::read(&path).unwrap();
         let at = bytes
             .windows(wanted.len())
@@ -95,15 +94,15 @@ fn corrupt_entries_are_named_by_keys() {
     };
     let keys = |level: &str| {
         let arguments = ["verify", "cache", "--level", level, "--json"];
-        let told = desk.try_run(&arguments).json();
-        let faults = told["faults"].as_array().unwrap().iter();
+        let report = workspace.try_run(&arguments).json();
+        let faults = report["faults"].as_array().unwrap().iter();
         let named = faults.filter_map(|fault| fault.get("key").or(fault.get("key_start")));
         named
             .map(|key| key.as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
     assert_eq!(keys("records"), Vec::<String>::new());
-    // A value: the slot has the one key, and the record all of the other.
+    // Damaged values: one key is complete in its slot, the other only in its record.
     flip(b"value one");
     flip(b"value two");
     let found = keys("records");
@@ -111,7 +110,7 @@ fn corrupt_entries_are_named_by_keys() {
         found.contains(&"short\n".to_owned()) && found.contains(&long),
         "{found:?}"
     );
-    let text = desk.run(1, &["verify", "cache"]).out();
+    let text = workspace.run(1, &["verify", "cache"]).stdout();
     assert!(text.contains("; key short\\x0a\n"), "{text}");
     assert!(text.contains(&format!("; key {long}\n")), "{text}");
     assert!(!text.contains("sound"), "{text}");
@@ -119,9 +118,9 @@ fn corrupt_entries_are_named_by_keys() {
         text.contains("\nnext: `mmapcache-inspect repair cache`"),
         "{text}"
     );
-    // The key itself, behind what the slot repeats of it.
+    // A damaged key, after the bytes that the slot repeats.
     flip(b"xxxxxxxx");
-    let text = desk.run(1, &["verify", "cache"]).out();
+    let text = workspace.run(1, &["verify", "cache"]).stdout();
     assert!(
         text.contains("; a key that starts with a key that is longer"),
         "{text}"
@@ -132,9 +131,9 @@ fn corrupt_entries_are_named_by_keys() {
 // A cache of a newer release is neither shown nor repaired.
 #[test]
 fn newer_release_is_left_alone() {
-    let desk = Desk::new();
-    desk.fill("cache", 20);
-    let index = desk.path("cache");
+    let workspace = Workspace::new();
+    workspace.fill("cache", 20);
+    let index = workspace.path("cache");
     let file = std::fs::File::options().write(true).open(&index).unwrap();
     file.write_all_at(&[0x80], 79).unwrap();
     let mut header = crc32fast::Hasher::new();
@@ -145,7 +144,7 @@ fn newer_release_is_left_alone() {
         .unwrap();
     let before = [
         std::fs::read(&index),
-        std::fs::read(desk.path("cache.heap")),
+        std::fs::read(workspace.path("cache.heap")),
     ]
     .map(Result::unwrap);
     for command in [
@@ -172,22 +171,25 @@ fn newer_release_is_left_alone() {
         &["import", "new", "--from-cache", "cache"],
         &["labels", "cache"],
     ] {
-        // Its fields may mean something else: none of them is shown.
-        let said = desk.run(2, command);
-        assert_eq!(said.out(), "", "{command:?}");
-        let said = said.err();
-        let named = said.contains("cache: feature flags 0x80000000 of a newer release");
-        assert!(named && !said.contains("damaged"), "{command:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{command:?}: {said}");
+        // Its fields may have another meaning, so no field is shown.
+        let output = workspace.run(2, command);
+        assert_eq!(output.stdout(), "", "{command:?}");
+        let output = output.stderr();
+        let named = output.contains("cache: feature flags 0x80000000 of a newer release");
+        assert!(
+            named && !output.contains("damaged"),
+            "{command:?}: {output}"
+        );
+        assert_eq!(output.lines().count(), 1, "{command:?}: {output}");
     }
-    let down = desk.run(2, &["metrics", "cache"]).out();
+    let down = workspace.run(2, &["metrics", "cache"]).stdout();
     assert!(
         down.ends_with("mmapcache_up{cache=\"cache\"} 0\n"),
         "{down}"
     );
     let after = [
         std::fs::read(&index),
-        std::fs::read(desk.path("cache.heap")),
+        std::fs::read(workspace.path("cache.heap")),
     ]
     .map(Result::unwrap);
     assert!(before == after);

@@ -1,24 +1,22 @@
-//! The entries of one cache, put into another.
-//!
-//! Knows two open caches; who asked for it, and which way round, it does not.
+//! Copies the entries of a cache to another cache.
 
 use crate::batch::Batch;
 use crate::failure::Failure;
-use crate::site::Site;
-use crate::tally::Tally;
-use crate::{change, progress};
+use crate::import_counts::ImportCounts;
+use crate::location::Location;
+use crate::{progress, write_options};
 
-/// Puts every sound entry into the other cache, which is made if there is none. Each gets a new
-/// version.
-pub(crate) fn run(from: &Site, to: &Site) -> Result<Tally, Failure> {
-    let source = from.look()?;
+/// Stores every valid entry in the other cache, with a new version. Creates that cache if it does not
+/// exist.
+pub(crate) fn run(from: &Location, to: &Location) -> Result<ImportCounts, Failure> {
+    let source = from.open_read_only()?;
     let instead = "`copy` keeps their ids, `labels` lists them";
-    change::refuse_labels(from, instead)?;
-    let target = to.change()?;
-    change::refuse_labels(to, "make a cache at another path")?;
+    write_options::refuse_labels(from, instead)?;
+    let target = to.open_or_create()?;
+    write_options::refuse_labels(to, "use a cache at another path")?;
     if source.path() == target.path() {
         let path = source.path().display();
-        let what = format!("{path}: the entries are there already; name another cache");
+        let what = format!("{path}: source and destination are the same; name another cache");
         return Err(Failure::Request(what));
     }
     let progress = progress::of_count("storing entries", source.len());

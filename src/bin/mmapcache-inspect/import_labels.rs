@@ -1,4 +1,4 @@
-//! `import --labels`: each line becomes a label.
+//! `import --labels`: interns each line as a label.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -6,30 +6,34 @@ use std::path::Path;
 use mmapcache::Labels;
 use serde_json::json;
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
 use crate::{progress, units};
 
-/// Lines that are interned under one lock.
+/// The number of lines that are interned under one lock.
 const AT_ONCE: usize = 256;
-/// The longest label, and its line's end.
+/// The longest label and the end of its line.
 const LONGEST: u64 = 65_536;
 
-/// Interns each line of a text, without its end. Empty lines and those that are too long are skipped.
-pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Verdict, Failure> {
-    let opened = Labels::open_with(&site.cache, &site.options());
-    let labels = opened.map_err(|error| site.explain(error))?;
+/// Interns each line of a text, without its end. Skips empty lines and lines that are too long.
+pub(crate) fn run(
+    location: &Location,
+    lines: &mut dyn BufRead,
+    json: bool,
+) -> Result<ExitStatus, Failure> {
+    let opened = Labels::open_with(&location.cache, &location.options());
+    let labels = opened.map_err(|error| location.explain(error))?;
     let before = labels.len();
-    let (mut taken, mut skipped) = (0u64, 0u64);
+    let (mut read, mut skipped) = (0u64, 0u64);
     let mut batch = Vec::with_capacity(AT_ONCE);
     let progress = progress::of_unknown("importing: labels");
     while let Some(line) = next(lines)? {
         progress.step();
         match line {
             Some(line) => {
-                taken += 1;
+                read += 1;
                 batch.push(line);
             }
             None => skipped += 1,
@@ -47,29 +51,29 @@ pub(crate) fn run(site: &Site, lines: &mut dyn BufRead, json: bool) -> Result<Ve
         .map_or(0, |recovery| recovery.dropped);
     let mut out = Output::new();
     if json {
-        out.json(&json!({ "lines": taken, "skipped": skipped, "new": new, "dropped": dropped }))?;
+        out.json(&json!({ "lines": read, "skipped": skipped, "new": new, "dropped": dropped }))?;
     } else {
-        let (taken, new) = (units::count(taken), units::count(new));
-        out.line(&format!("{taken} lines, {new} new labels"))?;
+        let (read, new) = (units::count(read), units::count(new));
+        out.line(&format!("{read} lines, {new} new labels"))?;
     }
     out.end()?;
     if skipped > 0 {
         let skipped = units::count(skipped);
-        output::remark(&format!(
+        output::warn(&format!(
             "{skipped} lines skipped: a label has 1 to 65,535 bytes"
         ));
-        return Ok(Verdict::Incomplete);
+        return Ok(ExitStatus::Incomplete);
     }
     if dropped > 0 {
         let dropped = units::count(dropped);
-        output::remark(&format!(
-            "labels given up, because their records are damaged or gone: {dropped}"
+        output::warn(&format!(
+            "labels dropped because their records are damaged or missing: {dropped}"
         ));
     }
-    Ok(Verdict::wrong_if(dropped > 0))
+    Ok(ExitStatus::problems_if(dropped > 0))
 }
 
-/// The next line; an inner none for one that is no label. None at the end.
+/// Reads the next line. Returns `Some(None)` for a line that cannot be a label, and `None` at the end.
 fn next(lines: &mut dyn BufRead) -> Result<Option<Option<Vec<u8>>>, Failure> {
     let failed = |error| Failure::file(Path::new("the lines"), "read them")(error);
     let mut line = Vec::new();

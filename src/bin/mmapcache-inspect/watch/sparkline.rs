@@ -1,17 +1,17 @@
-//! What a number was lately, drawn in a line.
+//! The recent values of a number, drawn in a line.
 
 use std::collections::VecDeque;
 
 use crate::{bar, units};
 
-/// Values that are kept.
+/// The most values that are kept.
 pub(super) const KEPT: usize = 60;
 
-/// The last values of a number; none where it was not known.
+/// The last values of a number; `None` if it was unknown.
 #[derive(Debug, Default)]
-pub(super) struct Trace(VecDeque<Option<f64>>);
+pub(super) struct Sparkline(VecDeque<Option<f64>>);
 
-impl Trace {
+impl Sparkline {
     pub(super) fn add(&mut self, value: Option<f64>) {
         if self.0.len() == KEPT {
             self.0.pop_front();
@@ -19,12 +19,12 @@ impl Trace {
         self.0.push_back(value);
     }
 
-    /// The highest that is kept, and 0 at least.
+    /// Returns the highest value, and at least 0.
     pub(super) fn highest(&self) -> f64 {
         self.0.iter().flatten().copied().fold(0.0, f64::max)
     }
 
-    /// The last values, a cell for each, the highest of all that are kept a whole one.
+    /// Returns a cell for each of the last values, scaled to the highest of all that are kept.
     pub(super) fn line(&self, width: usize) -> String {
         let highest = self.highest();
         let skipped = self.0.len().saturating_sub(width);
@@ -36,7 +36,7 @@ impl Trace {
     }
 }
 
-/// Bytes in a second by which something grew or shrank.
+/// Returns bytes per second with a sign.
 pub(super) fn signed(rate: f64) -> String {
     let sign = if rate < 0.0 { "-" } else { "+" };
     format!("{sign}{}", units::bytes(rate.abs().round() as u64))
@@ -46,11 +46,13 @@ pub(super) fn signed(rate: f64) -> String {
 mod tests {
     use super::*;
 
-    // A trace shows its last values relative to the highest one.
     #[test]
-    fn trace_scales_to_its_maximum() {
-        let mut trace = Trace::default();
-        assert_eq!((trace.line(10).as_str(), trace.highest()), ("", 0.0));
+    fn sparkline_scales_to_its_maximum() {
+        let mut sparkline = Sparkline::default();
+        assert_eq!(
+            (sparkline.line(10).as_str(), sparkline.highest()),
+            ("", 0.0)
+        );
         for value in [
             Some(0.0),
             None,
@@ -59,12 +61,12 @@ mod tests {
             Some(-3.0),
             Some(1.0),
         ] {
-            trace.add(value);
+            sparkline.add(value);
         }
-        assert_eq!(trace.line(10), " \u{b7}▄█ ▁");
-        assert_eq!(trace.line(2), " ▁");
-        (0..100).for_each(|value| trace.add(Some(f64::from(value))));
-        assert_eq!(trace.line(100).chars().count(), KEPT);
+        assert_eq!(sparkline.line(10), " \u{b7}▄█ ▁");
+        assert_eq!(sparkline.line(2), " ▁");
+        (0..100).for_each(|value| sparkline.add(Some(f64::from(value))));
+        assert_eq!(sparkline.line(100).chars().count(), KEPT);
     }
 
     #[test]

@@ -1,28 +1,29 @@
-//! The names of a cache's own files, so that a tree which holds the cache is not read into it.
+//! The names of a cache's files, so that an import of the directory that contains the cache skips
+//! them.
 //!
-//! Knows names only: files of the cache come and go while it is filled.
+//! Compares names only: files of the cache are created and removed during the import.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::site::Site;
+use crate::location::Location;
 
-/// The directories and names of one cache's files.
+/// Directories and names of the files of one cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub(crate) struct CacheFileNames {
     index: (PathBuf, OsString),
     heap: (PathBuf, OsString),
 }
 
-impl Own {
-    /// The names of the cache whose index stands at `index`, every symbolic link followed.
-    pub(crate) fn new(index: &Path, site: &Site) -> Self {
+impl CacheFileNames {
+    /// Returns the names for the index at `index`, a path with every symbolic link resolved.
+    pub(crate) fn new(index: &Path, location: &Location) -> Self {
         let name = |path: &Path| {
             let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
             (dir, path.file_name().unwrap_or_default().to_owned())
         };
-        let heap = match &site.heap {
+        let heap = match &location.heap {
             Some(heap) => std::fs::canonicalize(heap).unwrap_or_else(|_| heap.clone()),
             None => {
                 let mut heap = index.as_os_str().to_owned();
@@ -36,12 +37,12 @@ impl Own {
         }
     }
 
-    /// Where the heap's segments are: their directory, and the name of the first.
+    /// Returns the directory of the segments, and the name of the first.
     pub(crate) fn heap(&self) -> (&Path, &OsStr) {
         (&self.heap.0, &self.heap.1)
     }
 
-    /// Whether a name is that of a segment.
+    /// Returns whether a name is that of a segment.
     pub(crate) fn is_segment(&self, name: &OsStr) -> bool {
         let rest = name.as_bytes().strip_prefix(self.heap.1.as_bytes());
         match rest {
@@ -53,16 +54,16 @@ impl Own {
         }
     }
 
-    /// Whether a file in a directory, no symbolic link in its path, is one of them.
-    pub(crate) fn has(&self, dir: &Path, name: &OsStr) -> bool {
-        let rest = |(own_dir, own): &(PathBuf, OsString)| {
-            (own_dir == dir)
-                .then(|| name.as_bytes().strip_prefix(own.as_bytes()))
+    /// Returns whether a file belongs to the cache. The path of `dir` has no symbolic link.
+    pub(crate) fn contains(&self, dir: &Path, name: &OsStr) -> bool {
+        let suffix = |(cache_dir, prefix): &(PathBuf, OsString)| {
+            (cache_dir == dir)
+                .then(|| name.as_bytes().strip_prefix(prefix.as_bytes()))
                 .flatten()
                 .map(|rest| rest.strip_suffix(b".new").unwrap_or(rest))
         };
-        matches!(rest(&self.index), Some(b"" | b".roster" | b".lock"))
-            || matches!(rest(&self.heap), Some([] | [b'.', b'1'..=b'9', ..]))
+        matches!(suffix(&self.index), Some(b"" | b".roster" | b".lock"))
+            || matches!(suffix(&self.heap), Some([] | [b'.', b'1'..=b'9', ..]))
     }
 }
 
@@ -70,15 +71,14 @@ impl Own {
 mod tests {
     use super::*;
 
-    // A cache's own files are distinguished from files with similar names.
     #[test]
-    fn cache_files_differ_from_neighbours() {
-        let site = Site {
+    fn cache_files_differ_from_similar_names() {
+        let location = Location {
             cache: "/d/c".into(),
             heap: None,
         };
-        let own = Own::new(Path::new("/d/c"), &site);
-        let has = |dir: &str, name: &str| own.has(Path::new(dir), OsStr::new(name));
+        let names = CacheFileNames::new(Path::new("/d/c"), &location);
+        let contains = |dir: &str, name: &str| names.contains(Path::new(dir), OsStr::new(name));
         for name in [
             "c",
             "c.new",
@@ -88,11 +88,11 @@ mod tests {
             "c.heap.12",
             "c.heap.3.new",
         ] {
-            assert!(has("/d", name), "{name}");
-            assert!(!has("/e", name), "{name}");
+            assert!(contains("/d", name), "{name}");
+            assert!(!contains("/e", name), "{name}");
         }
         for name in ["c.txt", "cc", "d", "c.heapx", "c.roster.old", "c.heap.x"] {
-            assert!(!has("/d", name), "{name}");
+            assert!(!contains("/d", name), "{name}");
         }
     }
 }

@@ -1,36 +1,36 @@
-//! Colour where somebody can see it, and how wide the terminal is.
+//! Styles and the width of the terminal.
 //!
-//! Knows the terminal, not what is drawn on it. Everything can be read without colour as well.
+//! All output is readable without colour.
 
 use std::io;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-/// Columns where there is no terminal to ask.
+/// Columns if standard output is not a terminal.
 const WIDTH: usize = 80;
-/// The narrowest and the widest that is drawn for.
+/// The range of widths that drawings are made for.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=160;
 
-/// What is wrong.
-pub(crate) const WRONG: Style = AnsiColor::Red.on_default().bold();
-/// What deserves a look.
+/// A problem.
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// Something that deserves attention.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
-/// What is as it should be.
-pub(crate) const FINE: Style = AnsiColor::Green.on_default();
-/// What is beside the matter.
-pub(crate) const FAINT: Style = Style::new().dimmed();
+/// A good state.
+pub(crate) const OK: Style = AnsiColor::Green.on_default();
+/// Secondary information.
+pub(crate) const DIM: Style = Style::new().dimmed();
 
-/// How to draw on standard output.
+/// What standard output can show.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Paint {
+pub(crate) struct Terminal {
     colour: bool,
     pub(crate) width: usize,
 }
 
-impl Paint {
-    /// As standard output is: colour on a terminal that has it, unless `NO_COLOR` or the like says
-    /// otherwise.
+impl Terminal {
+    /// Detects colour and width: colour on a terminal that supports it, unless `NO_COLOR` or a similar
+    /// variable forbids it.
     pub(crate) fn new() -> Self {
         let size = terminal_size::terminal_size_of(io::stdout());
         let width = size.map_or(WIDTH, |(width, _)| width.0.into());
@@ -40,8 +40,8 @@ impl Paint {
         }
     }
 
-    /// Text in a style.
-    pub(crate) fn text(self, style: Style, text: &str) -> String {
+    /// Returns text in a style.
+    pub(crate) fn styled(self, style: Style, text: &str) -> String {
         if self.colour && !text.is_empty() {
             format!("{style}{text}{style:#}")
         } else {
@@ -51,7 +51,7 @@ impl Paint {
 }
 
 #[cfg(test)]
-impl Paint {
+impl Terminal {
     pub(crate) fn plain(width: usize) -> Self {
         Self {
             colour: false,
