@@ -5,6 +5,7 @@
 
 mod child;
 pub(crate) mod churn;
+mod numbers;
 pub(crate) mod read;
 mod source;
 pub(crate) mod write;

@@ -99,7 +99,7 @@ fn shown(field: &Field) -> String {
         Some(FieldValue::Time(time)) => time.map_or("never".to_owned(), timestamp::format),
         Some(FieldValue::Place(at)) => heap_address::format(*at),
         Some(FieldValue::Bytes(bytes)) if field.name == "magic" => bytes.escape_ascii().to_string(),
-        Some(FieldValue::Bytes(bytes)) => hex(bytes),
+        Some(FieldValue::Bytes(bytes)) => units::hex(bytes),
         Some(FieldValue::Unused(true)) => format!("{} zeros", units::count(field.len.into())),
         Some(FieldValue::Unused(false)) => format!("{} bytes", units::count(field.len.into())),
         Some(_) => "?".to_owned(),
@@ -142,8 +142,4 @@ fn value(header: &FileHeader) -> Value {
         "role": header_fields::role(header.role),
         "fields": fields,
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 use mmapcache::inspect::{Changing, Companion, HeapPlace, Overview, PendingChange, Role, Sealed};
 use serde_json::{Map, Value, json};
 
-use crate::{json_number, timestamp};
+use crate::{json_number, timestamp, units};
 
 /// Names and values, in the order of display.
 pub(crate) type Fields = Vec<(&'static str, Value)>;
@@ -37,7 +37,7 @@ fn sealed_fields(header: &Sealed) -> Fields {
         ("version", header.version.into()),
         ("version_ok", header.version_ok.into()),
         ("checksum_ok", header.checksum_ok.into()),
-        ("cache_id", hex(&header.cache_id).into()),
+        ("cache_id", units::hex(&header.cache_id).into()),
         ("generation", header.generation.into()),
         ("heap_id", id(header.heap_id)),
         ("roster_id", id(header.roster_id)),
@@ -96,6 +96,15 @@ fn changing_fields(header: &Changing) -> Fields {
     ]
 }
 
+/// Returns the value of a field as text.
+pub(crate) fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Returns the files of a cache as JSON.
 pub(crate) fn files(files: &[Companion]) -> Value {
     files
@@ -141,8 +150,4 @@ fn place(place: HeapPlace) -> Value {
 /// Returns an id with all its digits. Ids are compared, and a JSON parser must not round them.
 fn id(number: u64) -> Value {
     format!("{number:016x}").into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

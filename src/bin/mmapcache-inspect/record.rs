@@ -57,8 +57,7 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     if arguments.json {
         let mut value = value(&record);
         let bytes = bytes(&anatomy, &record, arguments.limit)?;
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        value["bytes"] = digits.into();
+        value["bytes"] = units::hex(&bytes).into();
         out.json(&value)?;
     } else {
         let mut grid = Grid::new();

@@ -253,12 +253,7 @@ fn state(grid: &mut Grid, stats: &Stats, overview: &Overview, lock: Option<&Lock
 fn fields(grid: &mut Grid, title: &str, fields: Option<Fields>) {
     grid.section(title);
     for (name, value) in fields.unwrap_or_default() {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Null => "none".to_owned(),
-            other => other.to_string(),
-        };
-        grid.row(&name.replace('_', " "), text, "");
+        grid.row(&name.replace('_', " "), header_fields::text(value), "");
     }
 }
 

@@ -35,6 +35,11 @@ pub(crate) fn bytes(number: u64) -> String {
     }
 }
 
+/// Returns bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Returns a share of 1 as a percentage.
 pub(crate) fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)

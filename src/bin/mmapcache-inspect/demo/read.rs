@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mmapcache::{Error, MmapCache};
-use serde_json::{Value, json};
 
 use crate::cache_file_names::CacheFileNames;
 use crate::exit_status::ExitStatus;
@@ -16,9 +15,9 @@ use crate::grid::Grid;
 use crate::location::Location;
 use crate::output::{self, Output};
 use crate::tree::{self, Selection, Tree, TreeItem};
-use crate::{json_number, key, units};
+use crate::{key, units};
 
-use super::churn;
+use super::{churn, numbers};
 
 /// Attempts at a listing, each of which a rebuild of the cache may interrupt.
 const ATTEMPTS: u32 = 16;
@@ -59,6 +58,9 @@ impl Arguments {
     }
 }
 
+/// The names of the numbers in a report.
+const NAMES: [&str; 6] = ["read", "bytes", "listed", "churn", "differences", "nanos"];
+
 /// The results of the reading process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -78,27 +80,22 @@ pub(crate) struct Report {
 
 impl Report {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        let number = |name: &str| json_number::parse(&value[name]);
+        let [read, bytes, listed, churn, differences, nanos] = numbers::parse(NAMES, text)?;
         Some(Self {
-            read: number("read")?,
-            bytes: number("bytes")?,
-            listed: number("listed")?,
-            churn: number("churn")?,
-            differences: number("differences")?,
-            time: Duration::from_nanos(number("nanos")?),
+            read,
+            bytes,
+            listed,
+            churn,
+            differences,
+            time: Duration::from_nanos(nanos),
         })
     }
 
-    fn value(&self) -> Value {
-        json!({
-            "read": self.read,
-            "bytes": self.bytes,
-            "listed": self.listed,
-            "churn": self.churn,
-            "differences": self.differences,
-            "nanos": self.time.as_nanos() as u64,
-        })
+    fn line(&self) -> String {
+        let nanos = self.time.as_nanos() as u64;
+        let [read, bytes, listed] = [self.read, self.bytes, self.listed];
+        let values = [read, bytes, listed, self.churn, self.differences, nanos];
+        numbers::line(NAMES, values)
     }
 
     /// Adds the results to a table.
@@ -133,7 +130,7 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitSt
     report.time = began.elapsed();
     by_listing(&mut report, &cache, arguments)?;
     let mut out = Output::new();
-    out.line(&report.value().to_string())?;
+    out.line(&report.line())?;
     out.end()?;
     Ok(ExitStatus::problems_if(report.differences > 0))
 }

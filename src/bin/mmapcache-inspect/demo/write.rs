@@ -10,22 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mmapcache::MmapCache;
-use serde_json::{Value, json};
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::json_number;
 use crate::location::Location;
 use crate::output::Output;
 use crate::tree::{self, TreeItem};
 use crate::units;
 
-use super::churn;
 pub(crate) use super::read::Arguments;
+use super::{churn, numbers};
 
 /// The number of files that are rewritten under one lock.
 const BATCH: usize = 16;
+
+/// The names of the numbers in a report.
+const NAMES: [&str; 5] = ["rewrites", "bytes", "churn_puts", "churn_deletes", "nanos"];
 
 /// The results of the writing process.
 #[derive(Clone, Debug, Default)]
@@ -43,25 +44,23 @@ pub(crate) struct Report {
 
 impl Report {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        let number = |name: &str| json_number::parse(&value[name]);
+        let [rewrites, bytes, churn_puts, churn_deletes, nanos] = numbers::parse(NAMES, text)?;
         Some(Self {
-            rewrites: number("rewrites")?,
-            bytes: number("bytes")?,
-            churn_puts: number("churn_puts")?,
-            churn_deletes: number("churn_deletes")?,
-            time: Duration::from_nanos(number("nanos")?),
+            rewrites,
+            bytes,
+            churn_puts,
+            churn_deletes,
+            time: Duration::from_nanos(nanos),
         })
     }
 
-    fn value(&self) -> Value {
-        json!({
-            "rewrites": self.rewrites,
-            "bytes": self.bytes,
-            "churn_puts": self.churn_puts,
-            "churn_deletes": self.churn_deletes,
-            "nanos": self.time.as_nanos() as u64,
-        })
+    fn line(&self) -> String {
+        let nanos = self.time.as_nanos() as u64;
+        let churn = [self.churn_puts, self.churn_deletes];
+        numbers::line(
+            NAMES,
+            [self.rewrites, self.bytes, churn[0], churn[1], nanos],
+        )
     }
 
     /// Adds the results to a table.
@@ -112,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitSt
         report.churn_deletes += u64::from(cache.delete(&churn::key(number))?);
     }
     report.time = began.elapsed();
-    out.line(&report.value().to_string())?;
+    out.line(&report.line())?;
     out.end()?;
     Ok(ExitStatus::Success)
 }

@@ -131,37 +131,46 @@ const ENTRIES: &[(&str, &str)] = &[("entries", "entries")];
 
 /// Returns all charts except the map of the regions.
 pub(super) fn all(census: &Census) -> Vec<Bars> {
+    let (keys, values) = (&census.key_bytes, &census.value_bytes);
+    let bytes = |name| (name, Unit::Bytes);
+    let age = ("time since the entry was written", Unit::Seconds);
     vec![
         probes(census),
-        Bars {
-            id: "key_bytes",
-            title: "Key sizes",
-            about: sizes(&census.key_bytes),
-            across: ("bytes of the key", Unit::Bytes),
-            up: ("entries", Unit::Count),
-            parts: ENTRIES,
-            columns: buckets(&census.key_bytes),
-        },
-        Bars {
-            id: "value_bytes",
-            title: "Value sizes",
-            about: sizes(&census.value_bytes),
-            across: ("bytes of the value", Unit::Bytes),
-            up: ("entries", Unit::Count),
-            parts: ENTRIES,
-            columns: buckets(&census.value_bytes),
-        },
-        Bars {
-            id: "ages",
-            title: "Ages",
-            about: ages(&census.ages),
-            across: ("time since the entry was written", Unit::Seconds),
-            up: ("entries", Unit::Count),
-            parts: ENTRIES,
-            columns: buckets(&census.ages),
-        },
+        distribution(
+            "key_bytes",
+            "Key sizes",
+            sizes(keys),
+            bytes("bytes of the key"),
+            keys,
+        ),
+        distribution(
+            "value_bytes",
+            "Value sizes",
+            sizes(values),
+            bytes("bytes of the value"),
+            values,
+        ),
+        distribution("ages", "Ages", ages(&census.ages), age, &census.ages),
         heap(&census.segments),
     ]
+}
+
+fn distribution(
+    id: &'static str,
+    title: &'static str,
+    about: String,
+    across: (&'static str, Unit),
+    histogram: &Histogram,
+) -> Bars {
+    Bars {
+        id,
+        title,
+        about,
+        across,
+        up: ("entries", Unit::Count),
+        parts: ENTRIES,
+        columns: buckets(histogram),
+    }
 }
 
 fn probes(census: &Census) -> Bars {

@@ -4,7 +4,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use mmapcache::inspect::Companion;
-use serde_json::Value;
 
 use super::bars::{Bars, Occupancy};
 use super::findings::{Findings, Judgement, State};
@@ -279,13 +278,8 @@ fn fields(page: &mut Markup, title: &str, fields: Option<Fields>) {
         .raw("</summary>");
     page.raw("<div class=\"scroll\" tabindex=\"0\"><table class=\"fields\"><tbody>\n");
     for (name, value) in fields {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Null => "none".to_owned(),
-            other => other.to_string(),
-        };
         page.element("<tr><th scope=\"row\">", &name.replace('_', " "), "</th>");
-        page.element("<td>", &text, "</td></tr>\n");
+        page.element("<td>", &header_fields::text(value), "</td></tr>\n");
     }
     page.raw("</tbody></table></div></details>");
 }
