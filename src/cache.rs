@@ -18,9 +18,7 @@ use crate::engine::{
     Backup, DiskUsage, Entries, Entry, Iter, Keys, Options, Recovery, Stats, Update, ValueRef,
     Verify, Version, Writer,
 };
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
@@ -101,7 +99,7 @@ impl MmapCache {
             // Most likely a writer holds the lock for long: then the next write of this handle checks
             // again, and opening need not wait.
             match Writer::take_within(&self.handle, Some(Duration::ZERO)) {
-                Err(Error::Locked { .. }) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => {}
                 taken => drop(taken?),
             }
         }

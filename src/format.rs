@@ -18,6 +18,8 @@ pub(crate) mod slot;
 #[cfg(test)]
 mod tests;
 
+use crate::error::Corruption;
+
 /// The version that this crate writes, and the only one that it reads.
 pub(crate) const VERSION: u32 = 1;
 /// Bits of hash that the largest directory uses.
@@ -91,22 +93,22 @@ impl Geometry {
     pub(crate) const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=16 << 30;
 
     /// Returns the name of an invalid number. `None` if all are valid.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<Corruption> {
         if !Self::REGION_SLOTS.contains(&self.region_slots) || !self.region_slots.is_power_of_two()
         {
-            return Some("slots per region");
+            return Some(Corruption::RegionSlots);
         }
         if self.inline_key > Self::MAX_INLINE_KEY || !self.inline_key.is_multiple_of(8) {
-            return Some("inline key bytes");
+            return Some(Corruption::InlineKeyBytes);
         }
         if self.variant == record::Variant::Numbered && self.inline_key > 0 {
-            return Some("inline key bytes");
+            return Some(Corruption::InlineKeyBytes);
         }
         if self.directory_bits > MAX_DIRECTORY_BITS {
-            return Some("directory bits");
+            return Some(Corruption::DirectoryBits);
         }
         if !Self::SEGMENT_BYTES.contains(&self.max_segment_bytes) {
-            return Some("largest segment");
+            return Some(Corruption::MaxSegmentBytes);
         }
         None
     }

@@ -15,9 +15,7 @@ use std::path::Path;
 use crate::cache::MmapCache;
 use crate::engine::ids;
 use crate::engine::{Backup, DiskUsage, Options, Recovery, Verify, Writer};
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::record::Variant;
 
 pub use crate::labels::id::LabelId;
@@ -221,10 +219,7 @@ impl Labels {
         };
         String::from_utf8(label)
             .map(Some)
-            .map_err(|_| Error::NotText {
-                path: self.path().to_owned(),
-                id: id.number(),
-            })
+            .map_err(|_| ErrorKind::NotUtf8 { id: id.number() }.at(&self.path()))
     }
 
     /// Returns the number of labels. One atomic load.

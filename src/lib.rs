@@ -121,7 +121,7 @@ pub use engine::{
     Version, Writer,
 };
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Corruption, Error, ErrorKind, Result};
 #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
 pub use labels::{LabelId, Labels};
 

@@ -4,6 +4,7 @@
 //! [`ForkSafeMutex`] exclude threads. May call `error`, `format` and `sync`; independent of what a
 //! lock guards.
 
+use crate::error::ErrorKind;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -99,9 +100,7 @@ pub(crate) fn refuse_forked(epoch: u64, path: &Path) -> error::Result<()> {
     if epoch == ofd::epoch() {
         return Ok(());
     }
-    Err(error::Error::Forked {
-        path: path.to_owned(),
-    })
+    Err(ErrorKind::ForkedWriter.at(path))
 }
 
 /// Returns whether a live process has an owner id, without locking anything.

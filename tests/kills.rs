@@ -11,7 +11,7 @@ use child::contents::Random;
 use child::crew::{Crew, Done};
 use child::scratch::Scratch;
 use child::{Child, Part, hear, say, witness, worker};
-use mmapcache::{Error, LockKind, MmapCache, Options};
+use mmapcache::{ErrorKind, LockKind, MmapCache, Options};
 
 /// No test of its own: what the other tests start as their child processes.
 #[test]
@@ -39,7 +39,7 @@ fn open(path: &Path) -> MmapCache {
 #[track_caller]
 fn assert_locked_by(cache: &MmapCache, id: u32) {
     let refused = cache.put(b"mine", b"1").expect_err("the lock is held");
-    let Error::Locked { waited, holder, .. } = refused else {
+    let &ErrorKind::Locked { waited, holder } = refused.kind() else {
         panic!("{refused}");
     };
     assert!((SOON..20 * SOON).contains(&waited), "{waited:?}");

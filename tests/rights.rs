@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use child::user::{become_user, is_root};
 use child::{Child, Part, dismissal, hear, say, tight};
-use mmapcache::{Error, MmapCache, Options, Repair, Result};
+use mmapcache::{ErrorKind, MmapCache, Options, Repair, Result};
 use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -291,7 +291,7 @@ fn serves(part: &Part) {
     while let Some(line) = hear() {
         match obey(&cache, &line) {
             Ok(()) => say("done"),
-            Err(error @ Error::NotRemovable { .. }) => {
+            Err(error) if matches!(error.kind(), ErrorKind::NotRemovable { .. }) => {
                 assert!(error.to_string().contains("sticky bit"), "{error}");
                 assert!(!error.is_corruption());
                 say("not removable");
@@ -346,7 +346,9 @@ fn overwrites(part: &Part) {
     }
     match done {
         Ok(()) => say("done"),
-        Err(Error::NotRemovable { .. }) => say("not removable"),
+        Err(error) if matches!(error.kind(), ErrorKind::NotRemovable { .. }) => {
+            say("not removable")
+        }
         Err(error) => panic!("{error:?}"),
     }
     // At once, so that a background sync does not end.

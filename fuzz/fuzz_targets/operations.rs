@@ -11,7 +11,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
 use mmapcache::inspect::Overview;
-use mmapcache::{Error, MmapCache, Options, Problem, Result, Update, Version, Writer};
+use mmapcache::{ErrorKind, Error, MmapCache, Options, Problem, Result, Update, Version, Writer};
 use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
 
 /// Operations of one input: beyond them it only gets slower.
@@ -408,7 +408,7 @@ impl Run {
                 assert!(!fails);
                 self.model.finish(&contents(cache));
             }
-            Err(error) => assert!(fails && matches!(error, Error::Source { .. }), "{error:?}"),
+            Err(error) => assert!(fails && matches!(error.kind(), ErrorKind::RebuildSource { .. }), "{error:?}"),
         }
     }
 
@@ -536,9 +536,9 @@ impl Run {
 
 /// The errors that a sound cache gives: a key or a value that no cache takes.
 fn refused(error: &Error, key: &[u8], value_len: usize) {
-    match error {
-        Error::KeyLength { len, .. } => assert!(*len == key.len() && !(1..=65_535).contains(len)),
-        Error::ValueTooLarge { max, .. } => assert!(value_len as u64 > *max),
+    match error.kind() {
+        ErrorKind::KeyLength { len } => assert!(*len == key.len() && !(1..=65_535).contains(len)),
+        ErrorKind::ValueTooLarge { max, .. } => assert!(value_len as u64 > *max),
         other => panic!("{other:?}"),
     }
 }

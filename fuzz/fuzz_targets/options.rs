@@ -10,7 +10,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::inspect::Overview;
-use mmapcache::{Durability, Error, MmapCache, Options, Result};
+use mmapcache::{ErrorKind, Durability, Error, MmapCache, Options, Result};
 use mmapcache_fuzz::Scratch;
 
 fuzz_target!(|data: &[u8]| {
@@ -254,14 +254,13 @@ fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
             assert!(allowed && wish.is_possible());
             return Some(cache);
         }
-        Err(Error::NotFound { .. }) => assert!(!allowed),
-        Err(Error::Option { .. }) => assert!(allowed && !wish.is_possible()),
-        Err(Error::DiskFull { .. }) => assert!(wish.capacity() > 1 << 40),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => assert!(!allowed),
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidOption { .. }) => assert!(allowed && !wish.is_possible()),
+        Err(error) if matches!(error.kind(), ErrorKind::DiskFull { .. }) => assert!(wish.capacity() > 1 << 40),
         // A name that the file system does not take, or the name of something else.
-        Err(Error::Io { .. } | Error::WrongMagic { .. } | Error::AlreadyExists { .. })
-            if !plain || wish.heap >= 200 => {}
+        Err(error) if matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::NotACacheFile { .. } | ErrorKind::AlreadyExists) && (!plain || wish.heap >= 200) => {}
         // The heap would have taken the name of one of the cache's own files.
-        Err(Error::Unsupported { .. }) => assert!(wish.heap >= 200),
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported { .. }) => assert!(wish.heap >= 200),
         Err(other) => panic!("{other:?}"),
     }
     None
@@ -320,11 +319,11 @@ impl Run {
                 drop(cache);
                 self.compare(other);
             }
-            Err(Error::Mismatch { .. }) => {
+            Err(error) if matches!(error.kind(), ErrorKind::OptionMismatch { .. }) => {
                 assert!(self.differs(wish) || self.wants_larger_regions(wish));
             }
-            Err(Error::AlreadyExists { .. }) => assert!(wish.create_new()),
-            Err(Error::Locked { .. }) => assert!(wish.exclusive() && self.first.exclusive()),
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists) => assert!(wish.create_new()),
+            Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => assert!(wish.exclusive() && self.first.exclusive()),
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -344,15 +343,15 @@ impl Run {
             let put = cache.put(&key, &self.entries.to_le_bytes());
             match put {
                 Ok(_) => self.entries += 1,
-                Err(Error::ReadOnly { .. }) => assert!(wish.read_only()),
-                Err(Error::TableFull { .. }) => assert!(cache.len() == limit),
-                Err(Error::Locked { .. }) => assert!(self.first.exclusive()),
+                Err(error) if matches!(error.kind(), ErrorKind::ReadOnly) => assert!(wish.read_only()),
+                Err(error) if matches!(error.kind(), ErrorKind::TableFull { .. }) => assert!(cache.len() == limit),
+                Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => assert!(self.first.exclusive()),
                 Err(other) => panic!("{other:?}"),
             }
         }
         match self.replace(cache) {
             // Regions may have become larger, and then there is room for more.
-            Err(Error::Option { .. }) => assert!(wish.capacity() > self.first.most_entries()),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidOption { .. }) => assert!(wish.capacity() > self.first.most_entries()),
             replaced => replaced.expect("replacing everything"),
         }
         self.compare(cache);
@@ -370,7 +369,7 @@ impl Run {
 
     fn replace(&self, cache: &MmapCache) -> Result<()> {
         let refused =
-            |error: &Error| matches!(error, Error::ReadOnly { .. } | Error::Locked { .. });
+            |error: &Error| matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::Locked { .. });
         match cache.compact().and_then(|()| cache.flush()) {
             Err(error) if !refused(&error) => return Err(error),
             _ => {}
@@ -379,7 +378,7 @@ impl Run {
             return Ok(());
         };
         match writer.atomic_rebuild(cache.iter()?) {
-            Err(Error::AppendOnly { .. }) if cache.is_append_only() => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::AppendOnly) && cache.is_append_only() => Ok(()),
             done => {
                 assert!(done.is_err() || !cache.is_append_only());
                 done

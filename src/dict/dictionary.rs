@@ -503,7 +503,7 @@ impl<V: Value, S: Store> Dict<V, S> {
     /// Atomic: other writers change the item before or after the whole update.
     ///
     /// In files the closure runs once, and holds the writer lock: it should be quick, and cannot
-    /// write to the same storage ([`Error::WriterHeld`](crate::Error)). In memory the closure runs
+    /// write to the same storage ([`ErrorKind::AlreadyWriting`](crate::Error)). In memory the closure runs
     /// without a lock, and runs again, as often as `retries` allows, if the item was written during
     /// that.
     ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::cache::MmapCache;
 use crate::engine::{Entry, Options, Version, Writer};
-use crate::error::{self, Error};
+use crate::error::{self, Error, ErrorKind};
 
 use crate::dict::conditional::ETag;
 use crate::dict::dictionary::Dict;
@@ -130,13 +130,13 @@ fn failed<'k>(
     let key = key.into();
     move |source| {
         let key = key.map(ItemKey::to_dict_key);
-        match source {
-            Error::AppendOnly { .. } => DictError::AppendOnly { key },
-            source => DictError::Backend {
-                operation,
-                key,
-                source,
-            },
+        if matches!(source.kind(), ErrorKind::AppendOnly) {
+            return DictError::AppendOnly { key };
+        }
+        DictError::Backend {
+            operation,
+            key,
+            source,
         }
     }
 }

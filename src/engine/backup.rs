@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
@@ -179,11 +177,11 @@ impl<'a> Backup<'a> {
         let names = FileNames::resolve(path.as_ref(), self.options.heap_path.as_deref())?;
         refuse_network(&names, &self.options)?;
         if names.overlap(source) {
-            return Err(Error::Unsupported {
-                path: names.cache().to_owned(),
+            return Err(ErrorKind::Unsupported {
                 what: "a copy here would have the name of one of its original's files; choose \
                        another path",
-            });
+            }
+            .at(&names.cache()));
         }
         let was_used = is_there(&names.lock());
         refuse_existing(&names, was_used)?;
@@ -251,12 +249,12 @@ impl<'a> Backup<'a> {
         if self.losses || (all_there && copied.damaged_bytes == 0) {
             return Ok(());
         }
-        Err(Error::Incomplete {
-            path: self.handle.path.to_path_buf(),
+        Err(ErrorKind::Incomplete {
             found: copied.entries,
             counted: snapshot.entries.unwrap_or(snapshot.least),
             damaged_bytes: copied.damaged_bytes,
-        })
+        }
+        .at(&self.handle.path))
     }
 
     /// Copies the segments of the heap under preliminary names.
@@ -270,7 +268,7 @@ impl<'a> Backup<'a> {
         for number in 0..=snapshot.end.segment {
             let path = names.segment(number, Stage::Final);
             if is_there(&path) {
-                return Err(Error::AlreadyExists { path });
+                return Err(ErrorKind::AlreadyExists.at(path));
             }
         }
         let segments: Vec<_> = snapshot.segments().collect::<Result<_>>()?;
@@ -394,7 +392,7 @@ impl Snapshot {
                 if !generation.is_within(tail) {
                     return Err(generation
                         .table
-                        .damaged("the heap's end", word::TAIL as u64 * 8));
+                        .corrupted(Corruption::HeapEnd, word::TAIL as u64 * 8));
                 }
                 let end = Self::end(handle, &generation, tail)?;
                 debug_assert!(tail <= end, "the snapshot has all committed records");
@@ -425,9 +423,7 @@ impl Snapshot {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Err(Error::Superseded {
-            path: handle.path.to_path_buf(),
-        })
+        Err(ErrorKind::Superseded.at(&handle.path))
     }
 
     /// Returns the heap's end, including the record after `tail` if readers see it already (H1). Its
@@ -515,7 +511,7 @@ fn refuse_existing(names: &FileNames, was_used: bool) -> Result<()> {
     let taken = left_segment(names, was_used)?.map(|number| names.segment(number, Stage::Final));
     let mut all = [index, roster].into_iter().chain(taken);
     match all.find(|path: &PathBuf| is_there(path)) {
-        Some(path) => Err(Error::AlreadyExists { path }),
+        Some(path) => Err(ErrorKind::AlreadyExists.at(path)),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{HeapHome, IndexHeader, PAGE};
 use crate::format::region::{DirectoryEntry, RegionShape, RegionStateWord};
 use crate::format::roster::RosterHeader;
@@ -265,11 +265,9 @@ pub(crate) fn cache(names: &FileNames, options: &Options) -> Result<Generation> 
     let was_used = is_there(&names.lock());
     let _creation = locking::lock_creation(names, options)?;
     match open::generation(names, true) {
-        Err(Error::NotFound { .. }) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {}
         Ok(_) if options.create_new => {
-            return Err(Error::AlreadyExists {
-                path: names.cache().to_owned(),
-            });
+            return Err(ErrorKind::AlreadyExists.at(&names.cache()));
         }
         other => return other,
     }
@@ -340,8 +338,8 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
 
 /// Returns the error for a file of a cache that has no index.
 pub(crate) fn index_lost(path: &Path) -> Error {
-    let what = "a file of a cache whose index is missing (repair the cache, or remove its files)";
-    Error::damaged(path, what, 0)
+    let what = Corruption::IndexMissing;
+    Error::corrupted(path, what, 0)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::VERSION;
 use crate::format::seal::{self, HeaderError, SealedHeader};
 use crate::format::segment::SegmentHeader;
@@ -30,7 +30,7 @@ pub(crate) fn read_header<T: SealedHeader>(
         }
     }
     seal::open(&bytes[..have]).map_err(|fault| match fault {
-        HeaderError::Short if have == 0 => Error::damaged(path, "an empty file", 0),
+        HeaderError::Short if have == 0 => Error::corrupted(path, Corruption::EmptyFile, 0),
         fault => refusal(path, what, fault),
     })
 }
@@ -61,23 +61,22 @@ pub(crate) fn read_sealed<T: SealedHeader>(path: &Path) -> Result<Option<T>> {
 
 /// Returns the error for a file whose header is not accepted.
 fn refusal(path: &Path, what: &'static str, fault: HeaderError) -> Error {
-    let of_release = |found, flags| Error::Version {
-        path: path.to_owned(),
-        found,
-        supported: VERSION,
-        flags,
+    let of_release = |found, flags| {
+        ErrorKind::UnsupportedVersion {
+            found,
+            supported: VERSION,
+            flags,
+        }
+        .at(path)
     };
     match fault {
-        HeaderError::Short => Error::damaged(path, "a header cut short", 0),
-        HeaderError::Magic => Error::WrongMagic {
-            path: path.to_owned(),
-            what,
-        },
+        HeaderError::Short => Error::corrupted(path, Corruption::HeaderTruncated, 0),
+        HeaderError::Magic => ErrorKind::NotACacheFile { what }.at(path),
         HeaderError::Version(found) => of_release(found, 0),
         HeaderError::Flags(flags) => of_release(VERSION, flags),
         HeaderError::Checksum => {
             let at = seal::at::CRC.start as u64;
-            Error::damaged(path, "the header's checksum", at)
+            Error::corrupted(path, Corruption::HeaderChecksum, at)
         }
     }
 }
@@ -101,9 +100,7 @@ pub(crate) fn inode_of(file: &File, path: &Path) -> Result<(u64, u64)> {
 /// Refuses a path that another program's file has.
 pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
     if path.symlink_metadata().is_ok() && !files::is_ours_or_blank(path, magic)? {
-        return Err(Error::AlreadyExists {
-            path: path.to_owned(),
-        });
+        return Err(ErrorKind::AlreadyExists.at(path));
     }
     Ok(())
 }
@@ -113,9 +110,7 @@ pub(crate) fn refuse_foreign(path: &Path, magic: [u8; 8]) -> Result<()> {
 pub(crate) fn refuse_other_segment(path: &Path, cache_id: [u8; 16]) -> Result<()> {
     refuse_foreign(path, SegmentHeader::MAGIC)?;
     match read_sealed::<SegmentHeader>(path)? {
-        Some(header) if header.cache_id != cache_id => Err(Error::AlreadyExists {
-            path: path.to_owned(),
-        }),
+        Some(header) if header.cache_id != cache_id => Err(ErrorKind::AlreadyExists.at(path)),
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::record::Variant;
 use crate::format::segment::SegmentHeader;
@@ -298,8 +298,8 @@ impl Generation {
         if u64::from(readable) == counted {
             return Ok(());
         }
-        let what = "a roster that ends before the positions that the index counts";
-        Err(self.roster.damaged(readable, what))
+        let what = Corruption::RosterTruncated;
+        Err(self.roster.corrupted(readable, what))
     }
 
     /// Returns whether a place lies within a mapped segment.

@@ -5,15 +5,14 @@
 //! replaced it, and maps its files again. May call `create`, `open`, `staging` and everything below
 //! them.
 
-use std::fmt;
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
 use crate::heap::Segment;
@@ -174,10 +173,7 @@ impl Handle {
     /// Refuses a key that is empty or too long.
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
         if key.is_empty() || key.len() > MAX_KEY {
-            return Err(Error::KeyLength {
-                path: self.path.to_path_buf(),
-                len: key.len(),
-            });
+            return Err(ErrorKind::KeyLength { len: key.len() }.at(&self.path));
         }
         Ok(())
     }
@@ -293,7 +289,7 @@ impl Handle {
         crate::sync::loom_model::system_call();
         match std::fs::metadata(&self.path) {
             Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(&self.path, "read the inode at the path")(error)),
         }
     }
@@ -448,10 +444,7 @@ impl Handle {
 /// Refuses a file system that several machines may have mounted, unless the options allow it.
 pub(crate) fn refuse_network(names: &FileNames, options: &Options) -> Result<()> {
     match names.shared_by_machines() {
-        Some((path, what)) if !options.network => Err(Error::Unsupported {
-            path: path.to_owned(),
-            what,
-        }),
+        Some((path, what)) if !options.network => Err(ErrorKind::Unsupported { what }.at(path)),
         _ => Ok(()),
     }
 }
@@ -459,21 +452,20 @@ pub(crate) fn refuse_network(names: &FileNames, options: &Options) -> Result<()>
 fn open_or_create(names: &FileNames, options: &Options) -> Result<Generation> {
     let opened = open::generation(names, !options.read_only);
     match opened {
-        Ok(_) if options.create_new => Err(Error::AlreadyExists {
-            path: names.cache().to_owned(),
-        }),
-        Err(Error::NotFound { .. })
-            if (options.create || options.create_new) && !options.read_only =>
+        Ok(_) if options.create_new => Err(ErrorKind::AlreadyExists.at(&names.cache())),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound)
+                && ((options.create || options.create_new) && !options.read_only) =>
         {
             create::cache(names, options)
         }
-        Err(error @ Error::NotFound { .. }) => {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
             // Whether the index is lost: another process may have created it since the attempt.
             // Without listing the directory: a process that waits for a cache may open it again and
             // again.
             let left = left_without_index(names, false)?;
             match open::generation(names, !options.read_only) {
-                Err(Error::NotFound { .. }) => {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
                     Err(left.map_or(error, |path| create::index_lost(&path)))
                 }
                 other => other,

@@ -2,6 +2,7 @@
 //!
 //! May call `generation` and everything below it.
 
+use crate::error::Corruption;
 use crate::format::index::{Counters, word};
 use crate::index::redo::RedoState;
 
@@ -13,7 +14,7 @@ const HEAP_BYTES: u64 = 1 << 62;
 
 /// Returns the first inconsistency of the header's changing words, and the word that has it; `None`
 /// if the header is consistent.
-pub(crate) fn inconsistency(generation: &Generation) -> Option<(&'static str, usize)> {
+pub(crate) fn inconsistency(generation: &Generation) -> Option<(Corruption, usize)> {
     let header = generation.header();
     // If a change was killed half-way, some counters are as before it and some as after it.
     let counters = match header.redo() {
@@ -23,42 +24,42 @@ pub(crate) fn inconsistency(generation: &Generation) -> Option<(&'static str, us
     in_counters(generation, &counters).or_else(|| in_heap_words(generation, &counters))
 }
 
-fn in_counters(generation: &Generation, counters: &Counters) -> Option<(&'static str, usize)> {
+fn in_counters(generation: &Generation, counters: &Counters) -> Option<(Corruption, usize)> {
     let table = &generation.table;
     let slots = counters
         .regions
         .saturating_mul(u64::from(table.geometry().region_slots));
     let readable = u64::from(generation.readable_positions(counters.roster_len));
     if counters.regions == 0 || counters.regions > table.refreshed_regions() {
-        Some(("the number of regions", word::REGIONS))
+        Some((Corruption::RegionCount, word::REGIONS))
     } else if counters.roster_len != readable || counters.hole_head > counters.roster_len {
-        let what = "the roster's length or its list of holes";
+        let what = Corruption::RosterLength;
         Some((what, word::ROSTER_LEN))
     } else if counters.occupied > counters.roster_len
         || counters.deleted > slots
         || counters.high_water > slots
     {
-        Some(("the number of entries", word::OCCUPIED))
+        Some((Corruption::EntryCount, word::OCCUPIED))
     } else {
         None
     }
 }
 
-fn in_heap_words(generation: &Generation, counters: &Counters) -> Option<(&'static str, usize)> {
+fn in_heap_words(generation: &Generation, counters: &Counters) -> Option<(Corruption, usize)> {
     let header = generation.header();
     let tail = header.tail();
     let heap = header.heap_base().saturating_add(tail.bytes());
     if counters.live > heap || heap > HEAP_BYTES {
-        Some(("the number of heap bytes", word::LIVE))
+        Some((Corruption::LiveBytes, word::LIVE))
     } else if header
         .checked_oldest()
         .is_none_or(|oldest| oldest > tail.segment)
     {
-        Some(("the heap's first segment", word::OLDEST))
+        Some((Corruption::OldestSegment, word::OLDEST))
     } else if header.sync_error() > 1 {
-        Some(("the mark of a failed sync", word::SYNC_ERROR))
+        Some((Corruption::SyncErrorMark, word::SYNC_ERROR))
     } else if header.last_version() > Version::MAX {
-        Some(("the last version", word::LAST_MTIME))
+        Some((Corruption::LastVersion, word::LAST_MTIME))
     } else {
         None
     }

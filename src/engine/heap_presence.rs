@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{HeapHome, HeapLocation, PAGE};
 use crate::format::seal::SealedHeader;
@@ -40,8 +40,8 @@ enum Under {
 ///
 /// # Errors
 ///
-/// Returns [`Error::HeapMissing`], [`Error::Version`] for a segment of another release, or
-/// [`Error::Io`].
+/// Returns [`ErrorKind::HeapMissing`], [`ErrorKind::UnsupportedVersion`] for a segment of another release, or
+/// [`ErrorKind::Io`].
 pub(crate) fn check(generation: &Generation, names: &FileNames, boot: [u64; 2]) -> Result<()> {
     let header = generation.header();
     let Some(required) = required(header) else {
@@ -113,8 +113,7 @@ pub(crate) fn missing(
 }
 
 fn missing_for(header: Header<'_>, names: &FileNames, number: u16, found: &'static str) -> Error {
-    Error::HeapMissing {
-        path: names.segment(number, Stage::Final),
+    ErrorKind::HeapMissing {
         cache: names.cache().to_owned(),
         entries: header.occupied(),
         elsewhere: match header.heap_home().home {
@@ -124,6 +123,7 @@ fn missing_for(header: Header<'_>, names: &FileNames, number: u16, found: &'stat
         },
         found,
     }
+    .at(names.segment(number, Stage::Final))
 }
 
 /// Returns the error for a heap without any segment. `old` is the header that counts its entries.

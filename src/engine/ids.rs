@@ -7,7 +7,7 @@
 //! Whether a cache has ids is its [`KeyPolicy`], which callers pass on by calling [`put`] and
 //! [`adopt`] here. May call `write::put`, `read::lookup` and everything below them.
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::{Counters, word};
 use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
@@ -106,7 +106,7 @@ fn put_with_id(
             put::refuse_if_append_only(mutator)?;
             // The geometry of a cache with ids is append-only.
             return Err(Abort::Recover(
-                "ids in a cache whose entries may change",
+                Corruption::IdsInMutableCache,
                 At::Word(word::COUNTERS),
             ));
         }
@@ -193,30 +193,30 @@ fn drop_damaged(generation: &Generation, target: &Target<'_>) -> WriteResult<()>
 pub(crate) fn check_has_ids(generation: &Generation) -> Result<()> {
     match KeyPolicy::of(generation) {
         KeyPolicy::WithIds => Ok(()),
-        KeyPolicy::Versioned => Err(Error::Mismatch {
-            path: generation.table.file().path().to_owned(),
+        KeyPolicy::Versioned => Err(ErrorKind::OptionMismatch {
             option: "record variant",
             asked: Variant::Numbered.to_disk().into(),
             found: Variant::Versioned.to_disk().into(),
-        }),
+        }
+        .at(&generation.table.file().path())),
     }
 }
 
 /// Returns what cannot be true of the reserved ids in a header, if anything, and its word.
 #[inline]
-pub(crate) fn fault(generation: &Generation) -> Option<(&'static str, usize)> {
+pub(crate) fn fault(generation: &Generation) -> Option<(Corruption, usize)> {
     match KeyPolicy::of(generation) {
         KeyPolicy::Versioned => None,
         KeyPolicy::WithIds => reserved_fault(generation),
     }
 }
 
-fn reserved_fault(generation: &Generation) -> Option<(&'static str, usize)> {
+fn reserved_fault(generation: &Generation) -> Option<(Corruption, usize)> {
     let header = generation.header();
     let given = header.counters_after().roster_len;
     // N2: a block is reserved when the one before it is used up.
     let is_valid = (given..=given + RESERVED_AHEAD).contains(&header.reserved_ids());
-    (!is_valid).then_some(("the ids that are reserved", word::LAST_MTIME))
+    (!is_valid).then_some((Corruption::ReservedIds, word::LAST_MTIME))
 }
 
 /// Returns whether the heap of a cache is cleaned. Where nothing is deleted or overwritten, only
@@ -235,7 +235,7 @@ fn check_limit(mutator: &Mutator) -> WriteResult<()> {
         return Ok(());
     }
     let path = mutator.names.cache().to_owned();
-    Err(Error::IdsExhausted { path, limit }.into())
+    Err(ErrorKind::IdsExhausted { limit }.at(path).into())
 }
 
 /// Reserves a block of ids if this one is not reserved: no power loss can have it given twice.
@@ -272,7 +272,7 @@ fn take_position(generation: &Generation, id: u64, after: &mut Counters) -> Writ
     let fresh = after.roster_len.saturating_add(UNUSED_AT_MOST);
     if id == 0 || id > fresh.min(HIGHEST) {
         return Err(Abort::Recover(
-            "an id that was never reserved",
+            Corruption::IdNotReserved,
             At::Word(word::LAST_MTIME),
         ));
     }
@@ -280,7 +280,7 @@ fn take_position(generation: &Generation, id: u64, after: &mut Counters) -> Writ
     publish::ensure_position(&generation.roster, position)?;
     if is_given(generation, position as u32)? {
         return Err(Abort::Recover(
-            "an id that is assigned already",
+            Corruption::IdAssignedTwice,
             At::Roster(position as u32),
         ));
     }
@@ -420,7 +420,7 @@ enum Attempt {
 ///
 /// # Errors
 ///
-/// Returns [`Error::Contended`] if writers changed it during each attempt.
+/// Returns [`ErrorKind::Contended`] if writers changed it during each attempt.
 pub(crate) fn key_of(handle: &Handle, id: u64, out: &mut Vec<u8>) -> Result<bool> {
     let mut damaged_at = None;
     let mut is_fresh = false;
@@ -445,11 +445,11 @@ pub(crate) fn key_of(handle: &Handle, id: u64, out: &mut Vec<u8>) -> Result<bool
             is_fresh = true;
         }
     }
-    Err(Error::Contended {
-        path: handle.path.to_path_buf(),
+    Err(ErrorKind::Contended {
         what: "the key of an id",
-        looks: ATTEMPTS,
-    })
+        attempts: ATTEMPTS,
+    }
+    .at(&handle.path))
 }
 
 /// Attempts once to read the key of an id.
@@ -512,9 +512,7 @@ impl IdTally {
             self.tally.check(&generation, found)
         } else if found < self.tally.counted() {
             // Another generation has replaced it, which may lack what was damaged.
-            Err(Error::Superseded {
-                path: handle.path.to_path_buf(),
-            })
+            Err(ErrorKind::Superseded.at(&handle.path))
         } else {
             Ok(())
         };

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::LockKind;
 use crate::index::header::Header;
 use crate::lock::{FileLock, LockDeadline, LockError};
@@ -18,11 +18,11 @@ use crate::engine::options::Options;
 pub(crate) fn open(path: &Path, kind: LockKind) -> Result<FileLock> {
     FileLock::open(kind, || files::open(path, true))?.map_err(|error| {
         if is_no_such_lock(&error) {
-            return Error::Unsupported {
-                path: path.to_owned(),
+            return ErrorKind::Unsupported {
                 what: "locked by a word of the index, for which this system or file system lacks \
                        the means; open it read-only, or create the cache again here",
-            };
+            }
+            .at(path);
         }
         Error::io(path, "prepare the lock")(error)
     })
@@ -58,11 +58,11 @@ pub(crate) fn acquire(
 ) -> Result<()> {
     lock.acquire(header.map(|header| header.lock_words()), deadline)
         .map_err(|refusal| match refusal {
-            LockError::TimedOut => Error::Locked {
-                path: names.cache().to_owned(),
+            LockError::TimedOut => ErrorKind::Locked {
                 waited: deadline.waited(),
                 holder: header.and_then(|header| header.holder()),
-            },
+            }
+            .at(&names.cache()),
             LockError::Io(error) => Error::io(names.cache(), "lock the cache")(error),
         })
 }

@@ -10,7 +10,7 @@ use std::mem::offset_of;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
 use crate::format::segment::SegmentHeader;
@@ -46,9 +46,9 @@ pub(crate) fn generation(names: &FileNames, writable: bool) -> Result<Generation
 /// What the last attempt finds wrong is corruption, unless the index was replaced during that
 /// attempt: then it is contention.
 fn open_stable<T>(names: &FileNames, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let may_be_race = |error: &Error| match error {
-        Error::NotFound { .. } | Error::WrongMagic { .. } => false,
-        other => other.is_absent() || other.is_corruption(),
+    let may_be_race = |error: &Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotACacheFile { .. } => false,
+        _ => error.is_absent() || error.is_corruption(),
     };
     for _ in 1..ATTEMPTS {
         match attempt() {
@@ -68,11 +68,11 @@ fn open_stable<T>(names: &FileNames, mut attempt: impl FnMut() -> Result<T>) -> 
         other => return other,
     };
     match (before, index()) {
-        (Ok((before, _file)), Ok((after, _))) if before != after => Err(Error::Contended {
-            path: names.cache().to_owned(),
+        (Ok((before, _file)), Ok((after, _))) if before != after => Err(ErrorKind::Contended {
             what: "the set of files",
-            looks: ATTEMPTS,
-        }),
+            attempts: ATTEMPTS,
+        }
+        .at(&names.cache())),
         _ => Err(error),
     }
 }
@@ -80,7 +80,7 @@ fn open_stable<T>(names: &FileNames, mut attempt: impl FnMut() -> Result<T>) -> 
 fn generation_once(names: &FileNames, writable: bool) -> Result<Generation> {
     let path = names.index(Stage::Final);
     let file = files::open(&path, writable).map_err(|error| match error {
-        absent if absent.is_absent() => Error::NotFound { path: path.clone() },
+        absent if absent.is_absent() => ErrorKind::NotFound.at(&path),
         other => other,
     })?;
     let header: IndexHeader = read_header(&file, &path, "an index")?;
@@ -137,15 +137,17 @@ fn generation_once(names: &FileNames, writable: bool) -> Result<Generation> {
 
 /// Returns the geometry and the hash function that a header names.
 fn checked(header: &IndexHeader, path: &Path) -> Result<(Geometry, HashKind, Hasher)> {
-    let damaged = |what, at: usize| Error::damaged(path, what, at as u64);
-    let geometry = header.geometry().map_err(|what| damaged(what, 0))?;
+    let corrupted = |what, at: usize| Error::corrupted(path, what, at as u64);
+    let geometry = header
+        .geometry()
+        .map_err(|what| corrupted(what, IndexHeader::place_of(what)))?;
     let hash_kind = header
         .hash_kind()
-        .ok_or_else(|| damaged("the hash kind", offset_of!(IndexHeader, hash_kind)))?;
+        .ok_or_else(|| corrupted(Corruption::HashKind, offset_of!(IndexHeader, hash_kind)))?;
     let hasher = Hasher::new(hash_kind, header.hash_seed);
     if hasher.check_value() != header.hash_check {
         let at = offset_of!(IndexHeader, hash_check);
-        return Err(damaged("the hash check value", at));
+        return Err(corrupted(Corruption::HashCheck, at));
     }
     Ok((geometry, hash_kind, hasher))
 }
@@ -158,7 +160,11 @@ fn roster(names: &FileNames, ids: Ids, writable: bool, is_filled: bool) -> Resul
             let header: RosterHeader = read_header(&file, &path, "a roster")?;
             if header.cache_id != ids.cache || header.roster_id != ids.roster {
                 let at = offset_of!(RosterHeader, roster_id) as u64;
-                return Err(Error::damaged(&path, "a roster of another generation", at));
+                return Err(Error::corrupted(
+                    &path,
+                    Corruption::RosterOfOtherGeneration,
+                    at,
+                ));
             }
             let mapped = MappedFile::new(file, &path, writable);
             if !is_filled {
@@ -175,7 +181,7 @@ fn roster(names: &FileNames, ids: Ids, writable: bool, is_filled: bool) -> Resul
         }
     }
     let path = names.roster(Stage::Final);
-    Err(last.unwrap_or_else(|| Error::damaged(&path, "no roster", 0)))
+    Err(last.unwrap_or_else(|| Error::corrupted(&path, Corruption::RosterMissing, 0)))
 }
 
 /// Opens one of a generation's segments; `None` if its file is gone.
@@ -236,10 +242,7 @@ fn refuse_linked(generation: &Generation, path: &Path) -> Result<()> {
     if header.is_ok_and(|header| generation.owns(&header)) {
         let what = "a symbolic link to a segment of this heap; links are not followed: move the \
                     file back, or name its place with `heap_path`";
-        return Err(Error::Unsupported {
-            path: path.to_owned(),
-            what,
-        });
+        return Err(ErrorKind::Unsupported { what }.at(path));
     }
     Ok(())
 }
@@ -359,13 +362,16 @@ mod tests {
                     std::fs::copy(&index, &copy).unwrap();
                     files::rename(&copy, &index).unwrap();
                 }
-                Err::<(), _>(Error::damaged(&index, "a test", 0))
+                Err::<(), _>(Error::corrupted(&index, Corruption::EntryRecord, 0))
             });
             assert_eq!(attempts, ATTEMPTS);
             result.unwrap_err()
         };
         let error = lost(|_| true);
-        assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Contended { .. }),
+            "{error:?}"
+        );
         assert!(!error.is_corruption());
         assert!(lost(|_| false).is_corruption());
         assert!(lost(|attempt| attempt < ATTEMPTS).is_corruption());

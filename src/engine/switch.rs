@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{IndexHeader, word};
 use crate::format::record::Kind;
 use crate::format::roster::{Position, RosterHeader};
@@ -390,11 +390,7 @@ pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
     loop {
         if geometry.region_slots * 2 > *Geometry::REGION_SLOTS.end() {
             let limit = u64::from(geometry.region_slots) << geometry.directory_bits;
-            return Err(Error::TableFull {
-                path: old.names.cache().to_owned(),
-                limit,
-            }
-            .into());
+            return Err(ErrorKind::TableFull { limit }.at(&old.names.cache()).into());
         }
         geometry.region_slots *= 2;
         match reindex(old, geometry) {
@@ -479,7 +475,7 @@ fn listed_slot<'t>(
     let slot = table.region(region)?.slot(index);
     if !slot.link().is_entry() || slot.identity().position != position {
         return Err(Abort::Recover(
-            "a roster position that leads to no entry of its own",
+            Corruption::PositionOfOtherEntry,
             At::Roster(position),
         ));
     }
@@ -492,14 +488,14 @@ fn all_listed(table: &Table, listed: u64) -> WriteResult<()> {
         return Ok(());
     }
     Err(Abort::Recover(
-        "a roster that does not know every entry",
+        Corruption::EntryUnlisted,
         At::Word(word::COUNTERS),
     ))
 }
 
 /// The error for a key with two entries. Damage hid one of them; which is newer, the heap says.
 fn twice(position: u32) -> Abort {
-    Abort::Recover("a key with two entries", At::Roster(position))
+    Abort::Recover(Corruption::EntryRepeated, At::Roster(position))
 }
 
 fn has_entry(fresh: &mut Mutator, key: &[u8]) -> WriteResult<bool> {
@@ -530,11 +526,11 @@ pub(crate) fn put_staged(
 /// Returns the error of a change that no further recovery can complete.
 pub(crate) fn give_up(stop: Abort, mutator: &Mutator) -> Error {
     match stop {
-        Abort::Failed(error) => *error,
-        Abort::Recover(what, at) => mutator.damaged(what, at),
-        Abort::Enlarge | Abort::Renumber => Error::TableFull {
-            path: mutator.names.cache().to_owned(),
+        Abort::Failed(error) => error,
+        Abort::Recover(what, at) => mutator.corrupted(what, at),
+        Abort::Enlarge | Abort::Renumber => ErrorKind::TableFull {
             limit: mutator.generation.header().occupied(),
-        },
+        }
+        .at(&mutator.names.cache()),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 #[cfg(doc)]
 use crate::error::ErrorKind;
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::index::{Counters, word};
 use crate::format::roster::Position;
 use crate::index::roster::PositionRef;
@@ -65,20 +65,15 @@ fn compare_totals(
             word::OCCUPIED,
             stored.occupied,
             counted.occupied,
-            "the number of entries",
+            Corruption::EntryCount,
         ),
         (
             word::DELETED,
             stored.deleted,
             counted.deleted,
-            "the number of deleted slots",
+            Corruption::TombstoneCount,
         ),
-        (
-            word::LIVE,
-            stored.live,
-            counted.live,
-            "the number of live bytes",
-        ),
+        (word::LIVE, stored.live, counted.live, Corruption::LiveBytes),
     ] {
         // If entries are corrupt, the counters that depend on them cannot agree.
         if stored != counted && report.problem_count == 0 {
@@ -214,7 +209,7 @@ impl<'a> Verify<'a> {
             }
             Err(_) => {
                 let path = generation.table.file().path().to_owned();
-                report.fault(path, word::POLL as u64 * 8, "the directory's depth");
+                report.fault(path, word::POLL as u64 * 8, Corruption::DirectoryDepth);
             }
         }
         let (oldest, last) = (

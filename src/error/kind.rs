@@ -1,54 +1,154 @@
-//! The kinds of errors, for programs that handle one of them.
+//! The kinds of errors, with what programs may want to know of each.
+//!
+//! Calls nothing but its siblings. [`Error`](crate::Error) adds the path.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Corruption;
+#[cfg(feature = "intern")]
+use crate::error::PoolError;
 
 /// The kind of an [`Error`](crate::Error), returned by [`Error::kind`](crate::Error::kind).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// `Display` writes the problem and what to do about it, without the path.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// There is no cache at the path, and the options do not create one.
+    #[error("no cache here, and the options do not create one; check the path")]
     NotFound,
     /// `create_new` was set and the cache exists, or a foreign file has the name of one of the cache's
     /// files. The file is left alone.
+    #[error(
+        "a file exists; move it away, choose another path, or open the cache without `create_new`"
+    )]
     AlreadyExists,
     /// Another thread or process held the writer lock for longer than the lock timeout.
-    Locked,
+    #[error("another writer{} held the lock for {waited:?}; try again, or raise `lock_timeout`", process(*holder))]
+    Locked {
+        /// How long this call waited.
+        waited: Duration,
+        /// The process id of the holder, if it could be read. Meaningless across containers.
+        holder: Option<u32>,
+    },
     /// This thread already holds a [`Writer`](crate::Writer) of this cache: waiting for it would never
     /// end.
+    #[error("this thread already holds the writer; use that writer, or drop it first")]
     AlreadyWriting,
     /// This process is a forked child, and its parent began the writer, backup or repair and goes on with
     /// it. The child must begin its own.
+    #[error(
+        "the parent process began this before the fork and holds the lock; begin a new writer, backup or repair in this process"
+    )]
     ForkedWriter,
     /// The file is not a file of this crate.
-    NotACacheFile,
+    #[error("not a file of mmapcache ({what}); check the path, or move the file away")]
+    NotACacheFile {
+        /// The kind of file that was expected, or what the file is instead.
+        what: &'static str,
+    },
     /// The file is of another release: it has a format version or a feature flag that this crate does not
     /// support. It is left alone.
-    UnsupportedVersion,
+    #[error("{}, or make a new cache", release(*found, *supported, *flags))]
+    UnsupportedVersion {
+        /// The format version of the file.
+        found: u32,
+        /// The format version that this crate reads.
+        supported: u32,
+        /// The feature flags of the file that this crate does not know; 0 if the version differs.
+        flags: u32,
+    },
     /// An option that is fixed at creation differs from the stored value.
-    OptionMismatch,
+    #[error(
+        "made with {option} {found}, opened with {asked}; omit the option to use the stored value"
+    )]
+    OptionMismatch {
+        /// The name of the option.
+        option: &'static str,
+        /// The value that the caller set.
+        asked: u64,
+        /// The stored value.
+        found: u64,
+    },
     /// An option has a value outside its range.
-    InvalidOption,
+    #[error("{option} cannot be {asked}; its range is {range}")]
+    InvalidOption {
+        /// The name of the option.
+        option: &'static str,
+        /// The value that the caller set.
+        asked: u64,
+        /// The values that are possible.
+        range: &'static str,
+    },
     /// A write was called on a read-only handle.
+    #[error("opened read-only; open it without `read_only` to write")]
     ReadOnly,
     /// The key is empty or longer than 65,535 bytes.
-    KeyLength,
+    #[error("a key of {len} bytes; keys have 1 to 65,535 bytes")]
+    KeyLength {
+        /// The length of the key in bytes.
+        len: usize,
+    },
     /// The value and its key do not fit into one heap segment.
-    ValueTooLarge,
+    #[error(
+        "a value of {len} bytes; {max} is the maximum for this key: split it, or raise `max_segment_bytes` in a new cache"
+    )]
+    ValueTooLarge {
+        /// The length of the value in bytes.
+        len: usize,
+        /// The length of the longest value for this key.
+        max: u64,
+    },
     /// The cache has as many entries as it may have. Updates and deletions still work.
-    TableFull,
+    #[error("full with {limit} entries; delete some, or raise `max_entries` in a new cache")]
+    TableFull {
+        /// The maximum number of entries.
+        limit: u64,
+    },
     /// All ids of the labels are assigned, or may have been before a power loss. Labels with an id are
     /// found as before.
-    IdsExhausted,
+    #[error("all {limit} ids are assigned; use other labels, or raise `max_entries` in new ones")]
+    IdsExhausted {
+        /// The maximum number of ids.
+        limit: u64,
+    },
     /// A label was read as text and is not UTF-8.
-    NotUtf8,
+    #[error("the label of id {id} is not UTF-8; read it as bytes")]
+    NotUtf8 {
+        /// The id of the label.
+        id: u32,
+    },
     /// The cache or the labels only allow additions: no overwrite, deletion or rebuild.
+    #[error("append-only: entries are never changed or deleted; make a new cache in its place")]
     AppendOnly,
     /// The file system has no room. Nothing was changed.
-    DiskFull,
+    #[error("no room for {} on the disk; free some and try again", wanted(*needed))]
+    DiskFull {
+        /// The bytes that were needed; 0 if there was no room for another file.
+        needed: u64,
+    },
     /// An obsolete file could not be removed or replaced: in a directory with the sticky bit only its
     /// owner, the directory's owner and root can. Puts fail with it if dead records would otherwise grow
     /// without bound; deletions still work.
-    NotRemovable,
+    #[error(
+        "only its owner, the directory's owner or root can remove or replace this file ({source}); let one of them write to the cache, or move it to a directory without the sticky bit"
+    )]
+    NotRemovable {
+        /// The reason that the system returned.
+        source: io::Error,
+    },
     /// A file has contents that this crate never writes.
-    Corrupted,
+    #[error(
+        "corrupt: {what} at byte {at}; repair it (`mmapcache-inspect repair`, or `Repair`), or make a new cache"
+    )]
+    Corrupted {
+        /// The corruption.
+        what: Corruption,
+        /// Its offset in the file, in bytes.
+        at: u64,
+    },
     /// A segment of the heap is not at its path, or something else is there. Most likely its disk is not
     /// mounted, or the cache was opened without its [`heap_path`](crate::Options::heap_path); then
     /// nothing is lost. Nothing was changed.
@@ -56,25 +156,102 @@ pub enum ErrorKind {
     /// A read-only handle can be opened; for entries in that segment `get` returns `None`, and `entry`
     /// this error. If one segment of several is lost, [`Repair`](crate::Repair) keeps the entries of the
     /// others. If the whole heap is lost, remove the index and the roster to make a new cache.
-    HeapMissing,
+    #[error("{found} at the path where {} has its heap, with {entries} entries; is its disk mounted, or was `heap_path` forgotten?{} Nothing was changed", cache.display(), stored(*elsewhere))]
+    HeapMissing {
+        /// The path of the cache.
+        cache: PathBuf,
+        /// The number of entries that the index counts.
+        entries: u64,
+        /// Whether the heap was last written at another path than the default one. `None` if an older
+        /// release wrote the files, which did not store this.
+        elsewhere: Option<bool>,
+        /// What is at the segment's path: "nothing", or the kind of file.
+        found: &'static str,
+    },
     /// A listing, a sample or a backup found fewer entries than the index counted, or damaged bytes that
-    /// may have held entries. What it returned before this error is valid, but not complete.
-    Incomplete,
-    /// Other writers changed the same entry during each of many attempts to read it. Nothing is damaged:
-    /// call again.
-    Contended,
-    /// The cache was rebuilt during a listing, and the old files are gone. Start the listing again.
+    /// may have held others. What was returned before is valid, but not complete.
+    #[error("{found} of {counted} entries found{}; repair it (`mmapcache-inspect repair`, or `Repair`)", beside(*damaged_bytes))]
+    Incomplete {
+        /// The number of entries that were found.
+        found: u64,
+        /// The number of entries that the index counted at the start.
+        counted: u64,
+        /// The bytes of the heap that are no valid record; only backups count them.
+        damaged_bytes: u64,
+    },
+    /// Other writers changed what a reader read, during each of many attempts. Nothing is corrupt; the
+    /// same call can be repeated.
+    #[error("other writers changed {what} during each of {attempts} attempts; try again")]
+    Contended {
+        /// What the reader tried to read.
+        what: &'static str,
+        /// The number of attempts.
+        attempts: u32,
+    },
+    /// A listing ended early because the cache was rebuilt. Start it again.
+    #[error("the cache was rebuilt during the listing; start it again")]
     Superseded,
-    /// An earlier sync failed: writes since the last successful sync may not be on the disk.
+    /// A sync failed earlier: writes since the last successful sync may not be on the disk.
+    #[error("an earlier sync failed; rebuild the cache on a healthy disk")]
     SyncFailed,
-    /// The file system or the platform lacks what shared mappings or locks need.
-    Unsupported,
-    /// The iterator passed to a rebuild returned an error. The cache is unchanged.
-    RebuildSource,
-    /// A [`Pool`](crate::intern::Pool) refused a label that was read from a file.
+    /// The file system or the platform lacks what shared mappings need.
+    #[error("{what}")]
+    Unsupported {
+        /// What is missing, and what to do.
+        what: &'static str,
+    },
+    /// The iterator of a rebuild returned an error. The cache is unchanged.
+    #[error("the items of a rebuild failed: {source}; the cache is unchanged")]
+    RebuildSource {
+        /// The error that the iterator returned.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A [`Pool`](crate::intern::Pool) refused a value.
     #[cfg(feature = "intern")]
-    Pool,
-    /// The operating system refused a file operation;
-    /// [`source`](std::error::Error::source) has its error.
-    Io,
+    #[error(transparent)]
+    Pool(PoolError),
+    /// The operating system refused an operation.
+    #[error("could not {action}: {source}")]
+    Io {
+        /// The operation.
+        action: &'static str,
+        /// The reason that the system returned.
+        source: io::Error,
+    },
+}
+
+fn process(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |id| format!(" (process {id})"))
+}
+
+fn stored(elsewhere: Option<bool>) -> &'static str {
+    match elsewhere {
+        Some(true) => " It was last stored at a `heap_path` of its own.",
+        Some(false) => " It was last stored next to the index.",
+        None => "",
+    }
+}
+
+/// Returns what this release does not read, and which one does.
+fn release(found: u32, supported: u32, flags: u32) -> String {
+    match flags {
+        0 => {
+            format!("format version {found}, this crate reads {supported}; use a matching release")
+        }
+        flags => format!("feature flags {flags:#x} of a newer release; use that one"),
+    }
+}
+
+fn beside(damaged_bytes: u64) -> String {
+    match damaged_bytes {
+        0 => String::new(),
+        bytes => format!(", and {bytes} damaged bytes that may have held others, or newer values"),
+    }
+}
+
+fn wanted(needed: u64) -> String {
+    match needed {
+        0 => "another file".to_owned(),
+        bytes => format!("{bytes} more bytes"),
+    }
 }

@@ -3,8 +3,11 @@
 //! Positions and packing of the words; independent of the order in which writers store them. May
 //! call `format` only.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
+use crate::error::Corruption;
 use crate::format::record::Variant;
 use crate::format::seal::SealedHeader;
 use crate::format::{Geometry, HashKind, LockKind};
@@ -57,7 +60,7 @@ impl SealedHeader for IndexHeader {
 
 impl IndexHeader {
     /// Returns the geometry, or the name of an invalid number.
-    pub(crate) fn geometry(&self) -> Result<Geometry, &'static str> {
+    pub(crate) fn geometry(&self) -> Result<Geometry, Corruption> {
         let geometry = Geometry {
             region_slots: self.region_slots,
             inline_key: self.inline_key,
@@ -65,11 +68,22 @@ impl IndexHeader {
             max_segment_bytes: self.max_segment_bytes,
             max_entries: self.max_entries,
             append_only: self.flags & APPEND_ONLY != 0,
-            variant: Variant::from_disk(self.record_variant).ok_or("record variant")?,
+            variant: Variant::from_disk(self.record_variant).ok_or(Corruption::RecordVariant)?,
         };
         match geometry.fault() {
             Some(what) => Err(what),
             None => Ok(geometry),
+        }
+    }
+
+    /// Returns the offset of the field that [`geometry`](Self::geometry) refuses, in bytes.
+    pub(crate) fn place_of(what: Corruption) -> usize {
+        match what {
+            Corruption::InlineKeyBytes => offset_of!(Self, inline_key),
+            Corruption::DirectoryBits => offset_of!(Self, directory_bits),
+            Corruption::MaxSegmentBytes => offset_of!(Self, max_segment_bytes),
+            Corruption::RecordVariant => offset_of!(Self, record_variant),
+            _ => offset_of!(Self, region_slots),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, Variant};
 use crate::format::segment::{self, SegmentHeader};
@@ -107,8 +107,8 @@ impl Segment {
         self.memory.grow(bytes.min(self.capacity))
     }
 
-    pub(crate) fn damaged(&self, what: &'static str, unit: u32) -> Error {
-        Error::damaged(self.file.path(), what, u64::from(unit) * 8)
+    pub(crate) fn corrupted(&self, what: Corruption, unit: u32) -> Error {
+        Error::corrupted(self.file.path(), what, u64::from(unit) * 8)
     }
 
     /// Returns the start of the checksum of the record at `unit`.
@@ -383,7 +383,7 @@ impl Segment {
         // H2: the slice ends where the allocated part does.
         let words = words
             .get(range)
-            .ok_or_else(|| self.damaged("a segment cut short", unit))?;
+            .ok_or_else(|| self.corrupted(Corruption::SegmentTruncated, unit))?;
         // H1, M3: no reader has these bytes, because nothing was ever stored here. (Not asserted: in a
         // damaged file there may be bytes after the committed end.)
         record_io::write(self.seed(unit), words, header, (key, value));

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::roster::{HEADER_BYTES, Position};
 use crate::os::mapped_file::{MappedFile, StorePattern};
 use crate::os::mmap::{MappedWords, WindowLayout, prefetch};
@@ -76,14 +76,14 @@ impl Roster {
         }
         self.memory.refresh()?;
         self.word_within(position)?
-            .ok_or_else(|| self.damaged(position, "a position beyond the file's end"))
+            .ok_or_else(|| self.corrupted(position, Corruption::PositionBeyondEnd))
     }
 
     /// Returns the error for a corrupt position, with its byte in the roster file.
     #[cold]
-    pub(crate) fn damaged(&self, position: u32, what: &'static str) -> Error {
+    pub(crate) fn corrupted(&self, position: u32, what: Corruption) -> Error {
         let at = HEADER_BYTES + u64::from(position) * 4;
-        Error::damaged(self.file.path(), what, at)
+        Error::corrupted(self.file.path(), what, at)
     }
 
     fn word_within(&self, position: u32) -> Result<Option<&Word>> {

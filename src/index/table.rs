@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{HeaderStateWord, PAGE, word};
 use crate::format::region::{DirectoryEntry, RegionShape};
@@ -77,7 +77,7 @@ impl Table {
             burst: BurstDetector::new(),
         };
         if table.head.first().len() < WORDS {
-            return Err(table.damaged("a header page cut short", 0));
+            return Err(table.corrupted(Corruption::HeaderTruncated, 0));
         }
         Ok(table)
     }
@@ -90,8 +90,8 @@ impl Table {
         &self.file
     }
 
-    pub(crate) fn damaged(&self, what: &'static str, at: u64) -> Error {
-        Error::damaged(self.file.path(), what, at)
+    pub(crate) fn corrupted(&self, what: Corruption, at: u64) -> Error {
+        Error::corrupted(self.file.path(), what, at)
     }
 
     /// Counts a change that the caller is about to make. On btrfs, a burst of changes will store to
@@ -152,7 +152,7 @@ impl Table {
         let at = PAGE + u64::from(index) * 8;
         self.directory()
             .get(index as usize)
-            .ok_or_else(|| self.damaged("a directory cut short", at))
+            .ok_or_else(|| self.corrupted(Corruption::DirectoryTruncated, at))
     }
 
     /// Returns a directory entry.
@@ -190,7 +190,7 @@ impl Table {
         if depth <= self.geometry.directory_bits {
             Ok(depth)
         } else {
-            Err(self.damaged("the directory's depth", word::POLL as u64 * 8))
+            Err(self.corrupted(Corruption::DirectoryDepth, word::POLL as u64 * 8))
         }
     }
 
@@ -332,7 +332,7 @@ impl Table {
         let half = 1_usize << depth;
         let (low, high) = match entries.get(..2 * half) {
             Some(entries) => entries.split_at(half),
-            None => return Err(self.damaged("a directory cut short", PAGE)),
+            None => return Err(self.corrupted(Corruption::DirectoryTruncated, PAGE)),
         };
         for (from, to) in low.iter().zip(high) {
             store(to, load(from));
@@ -366,7 +366,7 @@ impl Table {
         self.regions.refresh()?;
         match self.region_words(number)? {
             Some(words) => Ok(Region::new(words, self.layout, number)),
-            None => Err(self.damaged("a region beyond the file's end", self.region_at(number))),
+            None => Err(self.corrupted(Corruption::RegionBeyondEnd, self.region_at(number))),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{HeaderStateWord, PAGE, word};
 use crate::format::region::DirectoryEntry;
@@ -120,7 +120,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be read.
+    /// [`ErrorKind::Io`] where the file cannot be read.
     pub fn header(&self, file: &Companion) -> Result<FileHeader> {
         FileHeader::read(file, &self.overview)
     }
@@ -130,7 +130,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be opened.
+    /// [`ErrorKind::Io`] where the file cannot be opened.
     pub fn residency(&self, file: &Companion) -> Result<Option<Residency>> {
         Residency::look(file)
     }
@@ -139,7 +139,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the system does not tell.
+    /// [`ErrorKind::Io`] where the system does not tell.
     pub fn lock(&self) -> Result<LockState> {
         LockState::look(&self.index, &self.overview)
     }
@@ -150,7 +150,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] where neither the index nor a segment can tell, [`Error::Version`] where
+    /// [`ErrorKind::Corrupted`] where neither the index nor a segment can tell, [`ErrorKind::UnsupportedVersion`] where
     /// the files are another version's. All that needs the layout fails so too: regions, slots,
     /// records, segments and the census.
     pub fn layout(&self) -> Result<&Layout> {
@@ -228,7 +228,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// As [`region`](Self::region); [`Error::Damaged`] where it is not known how keys are hashed.
+    /// As [`region`](Self::region); [`ErrorKind::Corrupted`] where it is not known how keys are hashed.
     pub fn slots_of(&self, key: &[u8]) -> Result<Vec<u32>> {
         let known = self.known()?;
         let hash = self.hasher()?.hash(key);
@@ -251,7 +251,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be read.
+    /// [`ErrorKind::Io`] where the file cannot be read.
     pub fn roster_entry(&self, position: u32) -> Result<Option<RosterEntry>> {
         let Some(roster) = &self.roster else {
             return Ok(None);
@@ -284,7 +284,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be read.
+    /// [`ErrorKind::Io`] where the file cannot be read.
     pub fn value(&self, record: &Record, limit: u64) -> Result<Vec<u8>> {
         let len = limit.min(record.value_len.into());
         self.bytes(record.place.segment, record.value_at, len)
@@ -295,7 +295,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be read.
+    /// [`ErrorKind::Io`] where the file cannot be read.
     pub fn bytes(&self, segment: u16, at: u64, limit: u64) -> Result<Vec<u8>> {
         match self.segment_source(segment)? {
             Some(file) => file.read(at, limit),
@@ -307,7 +307,7 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be read.
+    /// [`ErrorKind::Io`] where the file cannot be read.
     pub fn index_bytes(&self, at: u64, limit: u64) -> Result<Vec<u8>> {
         self.index.read(at, limit)
     }
@@ -324,8 +324,8 @@ impl Anatomy {
     ///
     /// # Errors
     ///
-    /// As [`layout`](Self::layout); [`Error::Damaged`] where neither the index nor the segment says
-    /// of which heap it is, for then no checksum can be computed; [`Error::Io`] where it cannot be
+    /// As [`layout`](Self::layout); [`ErrorKind::Corrupted`] where neither the index nor the segment says
+    /// of which heap it is, for then no checksum can be computed; [`ErrorKind::Io`] where it cannot be
     /// mapped.
     pub fn segment(&self, number: u16) -> Result<Option<Segment>> {
         let known = self.known()?;
@@ -337,9 +337,9 @@ impl Anatomy {
             return Ok(None);
         }
         let Some(heap_id) = self.knowledge.heap_id else {
-            return Err(Error::damaged(
+            return Err(Error::corrupted(
                 file.path(),
-                "the header, and the index's as well,",
+                Corruption::HeapUnidentified,
                 0,
             ));
         };
@@ -415,7 +415,7 @@ impl Anatomy {
     fn hasher(&self) -> Result<Hasher> {
         self.knowledge.hasher.ok_or_else(|| {
             let at = std::mem::offset_of!(crate::format::index::IndexHeader, hash_seed);
-            Error::damaged(self.index.path(), "the seed of the hash", at as u64)
+            Error::corrupted(self.index.path(), Corruption::HashSeed, at as u64)
         })
     }
 

@@ -7,15 +7,13 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::IndexHeader;
 use crate::format::roster::RosterHeader;
 use crate::format::seal::{self, HeaderError, SealedHeader};
 use crate::format::segment::SegmentHeader;
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
-
-use crate::inspect::sealed::UNKNOWN_FLAGS;
 
 /// What a file is to its cache, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub struct Companion {
     /// Bytes up to which a segment may be filled, by its header.
     pub capacity: Option<u64>,
     /// Why its header cannot be believed, if that is so.
-    pub fault: Option<&'static str>,
+    pub fault: Option<Corruption>,
 }
 
 /// What the header of a file says.
@@ -134,20 +132,20 @@ fn segment(header: &SegmentHeader) -> Said {
 fn read<T: SealedHeader>(
     path: &Path,
     said: fn(&T) -> Said,
-) -> std::result::Result<Said, &'static str> {
-    let file = files::open(path, false).map_err(|error| match error {
-        Error::WrongMagic { what, .. } => what,
-        _ => "cannot be opened",
+) -> std::result::Result<Said, Corruption> {
+    let file = files::open(path, false).map_err(|error| match error.kind() {
+        ErrorKind::NotACacheFile { .. } => Corruption::NotARegularFile,
+        _ => Corruption::UnreadableFile,
     })?;
     let mut bytes = vec![0; size_of::<T>()];
-    let have = read_up_to(&file, &mut bytes).map_err(|_| "cannot be read")?;
+    let have = read_up_to(&file, &mut bytes).map_err(|_| Corruption::UnreadableFile)?;
     match seal::open::<T>(&bytes[..have]) {
         Ok(header) => Ok(said(&header)),
-        Err(HeaderError::Short) => Err("the header is cut short"),
-        Err(HeaderError::Magic) => Err("the magic is another file's"),
-        Err(HeaderError::Version(_)) => Err("the version is not one that this crate reads"),
-        Err(HeaderError::Flags(_)) => Err(UNKNOWN_FLAGS),
-        Err(HeaderError::Checksum) => Err("the header's checksum does not fit"),
+        Err(HeaderError::Short) => Err(Corruption::HeaderTruncated),
+        Err(HeaderError::Magic) => Err(Corruption::HeaderMagic),
+        Err(HeaderError::Version(_)) => Err(Corruption::HeaderVersion),
+        Err(HeaderError::Flags(_)) => Err(Corruption::HeaderFlags),
+        Err(HeaderError::Checksum) => Err(Corruption::HeaderChecksum),
     }
 }
 

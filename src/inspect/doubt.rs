@@ -3,6 +3,7 @@
 //! Knows the bounds that every state of a cache keeps, also that of a writer killed between two
 //! stores. What such a kill leaves behind is no fault, so this compares less than one might.
 
+use crate::error::Corruption;
 use std::mem::offset_of;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::hash::Hasher;
 use crate::inspect::changing::{Changing, PendingChange};
 use crate::inspect::companion::{Companion, Role};
 use crate::inspect::overview::Overview;
-use crate::inspect::sealed::{Sealed, UNKNOWN_FLAGS};
+use crate::inspect::sealed::Sealed;
 
 /// The faults found so far, in one file.
 struct Doubts<'a> {
@@ -24,7 +25,7 @@ struct Doubts<'a> {
 }
 
 impl Doubts<'_> {
-    fn check(&mut self, holds: bool, at: usize, what: &'static str) {
+    fn check(&mut self, holds: bool, at: usize, what: Corruption) {
         if !holds {
             self.found.push(Problem {
                 path: self.path.to_owned(),
@@ -35,7 +36,7 @@ impl Doubts<'_> {
     }
 
     /// As `check`, for one of the changing words.
-    fn check_word(&mut self, holds: bool, word: usize, what: &'static str) {
+    fn check_word(&mut self, holds: bool, word: usize, what: Corruption) {
         self.check(holds, word * 8, what);
     }
 }
@@ -49,7 +50,7 @@ pub(super) fn all(overview: &Overview, page: &[u8]) -> Vec<Problem> {
     doubts.check(
         page.len() as u64 == PAGE,
         page.len(),
-        "the file ends within its header page",
+        Corruption::HeaderTruncated,
     );
     let geometry = page
         .get(..size_of::<IndexHeader>())
@@ -73,17 +74,17 @@ fn sealed(doubts: &mut Doubts<'_>, header: &IndexHeader) -> Option<Geometry> {
     doubts.check(
         sealed.magic_ok,
         offset_of!(IndexHeader, magic),
-        "the magic is not that of an index",
+        Corruption::HeaderMagic,
     );
     doubts.check(
         sealed.version_ok,
         offset_of!(IndexHeader, version),
-        "the version is not one that this crate reads",
+        Corruption::HeaderVersion,
     );
     doubts.check(
         sealed.checksum_ok != Some(false),
         offset_of!(IndexHeader, crc),
-        "the header's checksum does not fit",
+        Corruption::HeaderChecksum,
     );
     if !sealed.version_ok {
         return None;
@@ -91,44 +92,36 @@ fn sealed(doubts: &mut Doubts<'_>, header: &IndexHeader) -> Option<Geometry> {
     doubts.check(
         header.generation > 0,
         offset_of!(IndexHeader, generation),
-        "the generation is zero",
+        Corruption::GenerationNumber,
     );
     let kind = header.hash_kind();
     doubts.check(
         kind.is_some(),
         offset_of!(IndexHeader, hash_kind),
-        "the hash kind is not known",
+        Corruption::HashKind,
     );
     let hash_fits = kind
         .is_none_or(|kind| Hasher::new(kind, header.hash_seed).check_value() == header.hash_check);
     doubts.check(
         hash_fits,
         offset_of!(IndexHeader, hash_check),
-        "the hash check value is not this function's",
+        Corruption::HashCheck,
     );
     let known = header.unknown_flags() == 0;
-    doubts.check(known, offset_of!(IndexHeader, flags), UNKNOWN_FLAGS);
+    doubts.check(
+        known,
+        offset_of!(IndexHeader, flags),
+        Corruption::HeaderFlags,
+    );
     if !known {
         return None;
     }
     match header.geometry() {
         Ok(geometry) => Some(geometry),
         Err(what) => {
-            doubts.check(false, place_of(what), what);
+            doubts.check(false, IndexHeader::place_of(what), what);
             None
         }
-    }
-}
-
-/// Where the field stands that a geometry is refused for.
-fn place_of(what: &str) -> usize {
-    match what {
-        "slots per region" => offset_of!(IndexHeader, region_slots),
-        "inline key bytes" => offset_of!(IndexHeader, inline_key),
-        "directory bits" => offset_of!(IndexHeader, directory_bits),
-        "largest segment" => offset_of!(IndexHeader, max_segment_bytes),
-        "record variant" => offset_of!(IndexHeader, record_variant),
-        _ => 0,
     }
 }
 
@@ -137,12 +130,12 @@ fn alone(doubts: &mut Doubts<'_>, changing: &Changing) {
     doubts.check_word(
         changing.pending != Some(PendingChange::Unknown),
         word::INTENT,
-        "the change under way is none that this crate makes",
+        Corruption::RedoRecord,
     );
     doubts.check_word(
         changing.oldest_segment <= u64::from(u16::MAX),
         word::OLDEST,
-        "the oldest segment has a number that no segment has",
+        Corruption::OldestSegment,
     );
 }
 
@@ -158,17 +151,17 @@ fn together(doubts: &mut Doubts<'_>, changing: &Changing, geometry: &Geometry, l
     doubts.check_word(
         changing.depth <= geometry.directory_bits,
         word::POLL,
-        "the directory is deeper than it has room for",
+        Corruption::DirectoryDepth,
     );
     doubts.check_word(
         changing.regions <= geometry.max_regions() && end <= len,
         word::COUNTERS + 6,
-        "there are more regions than the file holds",
+        Corruption::RegionCount,
     );
     doubts.check_word(
         changing.tail <= changing.reserved,
         word::TAIL,
-        "the heap ends behind what is reserved",
+        Corruption::ReservedBeforeTail,
     );
     // Between two stores of one change its counters are from before and after it.
     if changing.pending.is_some() {
@@ -177,36 +170,36 @@ fn together(doubts: &mut Doubts<'_>, changing: &Changing, geometry: &Geometry, l
     doubts.check_word(
         changing.occupied.saturating_add(changing.deleted) <= slots,
         word::COUNTERS,
-        "there are more entries than slots",
+        Corruption::EntryCount,
     );
     doubts.check_word(
         changing.high_water_mark <= slots,
         word::COUNTERS + 2,
-        "the highest slot lies behind the last one",
+        Corruption::HighWaterMark,
     );
     doubts.check_word(
         changing
             .first_hole
             .is_none_or(|hole| hole < changing.roster_len),
         word::COUNTERS + 3,
-        "the first hole lies behind the roster's end",
+        Corruption::RosterLength,
     );
     doubts.check_word(
         changing.occupied <= changing.roster_len,
         word::COUNTERS + 4,
-        "the roster is shorter than there are entries",
+        Corruption::RosterLength,
     );
     doubts.check_word(
         changing
             .first_free_region
             .is_none_or(|region| region < changing.regions),
         word::COUNTERS + 5,
-        "the first free region lies behind the last one",
+        Corruption::FreeRegion,
     );
     doubts.check_word(
         changing.live_bytes <= changing.heap_bytes(),
         word::COUNTERS + 7,
-        "there are more live bytes than bytes in the heap",
+        Corruption::LiveBytes,
     );
 }
 
@@ -235,10 +228,10 @@ fn companions(found: &mut Vec<Problem>, overview: &Overview) {
         None => found.push(fault(
             index,
             offset_of!(IndexHeader, roster_id) as u64,
-            "the roster of this generation is missing",
+            Corruption::RosterMissing,
         )),
         Some(file) if room(file) < changing.roster_len => {
-            found.push(fault(&file.path, file.len, "the roster is cut short"))
+            found.push(fault(&file.path, file.len, Corruption::RosterTruncated))
         }
         Some(_) => {}
     }
@@ -246,10 +239,10 @@ fn companions(found: &mut Vec<Problem>, overview: &Overview) {
         None => found.push(fault(
             index,
             word::TAIL as u64 * 8,
-            "the last segment of the heap is missing",
+            Corruption::LastSegmentMissing,
         )),
         Some(file) if file.len < changing.tail.at => {
-            found.push(fault(&file.path, file.len, "the segment is cut short"))
+            found.push(fault(&file.path, file.len, Corruption::SegmentTruncated))
         }
         Some(_) => {}
     }
@@ -260,7 +253,7 @@ fn companions(found: &mut Vec<Problem>, overview: &Overview) {
         found.push(fault(
             index,
             word::OLDEST as u64 * 8,
-            "a segment between the oldest and the last is missing",
+            Corruption::SegmentMissing,
         ));
     }
 }
@@ -270,7 +263,7 @@ fn room(file: &Companion) -> u64 {
     file.len.saturating_sub(roster::HEADER_BYTES) / 4
 }
 
-fn fault(path: &Path, at: u64, what: &'static str) -> Problem {
+fn fault(path: &Path, at: u64, what: Corruption) -> Problem {
     Problem {
         path: path.to_owned(),
         at,

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{IndexHeader, PAGE};
 use crate::format::record::Variant;
@@ -19,7 +19,7 @@ use crate::hash::Hasher;
 use crate::inspect::changing::HeapPlace;
 use crate::inspect::companion::{Companion, Role};
 use crate::inspect::overview::Overview;
-use crate::inspect::sealed::{Sealed, UNKNOWN_FLAGS, moment};
+use crate::inspect::sealed::{Sealed, moment};
 use crate::inspect::source::Source;
 
 /// A field of a header.
@@ -35,7 +35,7 @@ pub struct Field {
     /// What it says; none where the file ends before it does.
     pub value: Option<FieldValue>,
     /// What about it cannot be true, if anything.
-    pub doubt: Option<&'static str>,
+    pub doubt: Option<Corruption>,
 }
 
 /// What a field says.
@@ -262,7 +262,7 @@ impl FileHeader {
     }
 
     /// Says of the field with a name what is wrong with it, unless something has been said.
-    fn doubt(&mut self, holds: bool, name: &str, what: &'static str) {
+    fn doubt(&mut self, holds: bool, name: &str, what: Corruption) {
         let field = self.fields.iter_mut().find(|field| field.name == name);
         if let Some(field) = field.filter(|field| !holds && field.doubt.is_none()) {
             field.doubt = Some(what);
@@ -300,22 +300,22 @@ impl FileHeader {
         self.doubt(
             fault != Some(SealFault::Magic),
             "magic",
-            "the magic is another file's",
+            Corruption::HeaderMagic,
         );
         self.doubt(
             !matches!(fault, Some(SealFault::Version(_))),
             "version",
-            "the version is not one that this crate reads",
+            Corruption::HeaderVersion,
         );
         self.doubt(
             fault != Some(SealFault::Checksum),
             "crc",
-            "the header's checksum does not fit",
+            Corruption::HeaderChecksum,
         );
         self.doubt(
             !matches!(fault, Some(SealFault::Flags(_))),
             "flags",
-            UNKNOWN_FLAGS,
+            Corruption::HeaderFlags,
         );
     }
 
@@ -323,15 +323,11 @@ impl FileHeader {
         let read = bytemuck::try_pod_read_unaligned::<RosterHeader>(bytes).ok();
         if let (Some(own), Some(index)) = (read, index) {
             let same = own.cache_id == index.cache_id;
-            self.doubt(same, "cache_id", "the id of another cache");
+            self.doubt(same, "cache_id", Corruption::OtherCacheId);
             let same = own.roster_id == index.roster_id;
-            self.doubt(
-                same,
-                "roster_id",
-                "not the roster of the index's generation",
-            );
+            self.doubt(same, "roster_id", Corruption::RosterOfOtherGeneration);
             let same = own.generation == index.generation;
-            self.doubt(same, "generation", "another generation than the index's");
+            self.doubt(same, "generation", Corruption::OtherGeneration);
         }
     }
 
@@ -341,28 +337,20 @@ impl FileHeader {
             return;
         };
         let same = own.number == u32::from(number);
-        self.doubt(same, "number", "another number than in the file's name");
+        self.doubt(same, "number", Corruption::SegmentNumber);
         let fits = own
             .hash_kind()
             .is_none_or(|kind| Hasher::new(kind, own.hash_seed).check_value() == own.hash_check);
-        self.doubt(
-            fits,
-            "hash_check",
-            "the hash check value is not this function's",
-        );
+        self.doubt(fits, "hash_check", Corruption::HashCheck);
         let known = own.hash_kind().is_some();
-        self.doubt(known, "hash_kind", "the hash kind is not known");
+        self.doubt(known, "hash_kind", Corruption::HashKind);
         if let Some(index) = index {
             let same = own.cache_id == index.cache_id;
-            self.doubt(same, "cache_id", "the id of another cache");
+            self.doubt(same, "cache_id", Corruption::OtherCacheId);
             let same = own.heap_id == index.heap_id;
-            self.doubt(same, "heap_id", "not the heap of the index's generation");
+            self.doubt(same, "heap_id", Corruption::OtherHeapId);
             let same = own.record_variant == index.record_variant;
-            self.doubt(
-                same,
-                "record_variant",
-                "another kind of records than the index's",
-            );
+            self.doubt(same, "record_variant", Corruption::SegmentVariant);
         }
     }
 }
@@ -374,13 +362,13 @@ fn decode(rows: &'static [Row], end: u64, bytes: &[u8]) -> Vec<Field> {
             .get(at as usize..end as usize)
             .map(|bytes| shape.read(bytes));
         let used = value == Some(FieldValue::Unused(false));
-        let missing = value.is_none().then_some("the file ends before this");
+        let missing = value.is_none().then_some(Corruption::HeaderTruncated);
         Field {
             name,
             at,
             len: (end - at) as u32,
             value,
-            doubt: missing.or(used.then_some("not zero, where nothing is")),
+            doubt: missing.or(used.then_some(Corruption::HeaderUnusedBytes)),
         }
     };
     rows.iter().zip(ends).map(decode).collect()

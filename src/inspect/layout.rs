@@ -3,7 +3,7 @@
 //! Knows who else says how large regions are, and how to choose among those who disagree. Does not
 //! know what is in a region.
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::IndexHeader;
 use crate::format::record::Variant;
 use crate::format::region::{
@@ -143,15 +143,15 @@ impl Knowledge {
     /// The layout, or why there is none.
     pub(super) fn known(&self, index: &Source) -> Result<&Known> {
         self.known.as_ref().ok_or_else(|| match self.other_release {
-            Some((found, flags)) => Error::Version {
-                path: index.path().to_owned(),
+            Some((found, flags)) => ErrorKind::UnsupportedVersion {
                 found,
                 supported: VERSION,
                 flags,
-            },
-            None => Error::damaged(
+            }
+            .at(&index.path()),
+            None => Error::corrupted(
                 index.path(),
-                "the sizes in the header, which no segment of the heap repeats,",
+                Corruption::Layout,
                 std::mem::offset_of!(IndexHeader, region_slots) as u64,
             ),
         })

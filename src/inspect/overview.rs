@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::engine::Problem;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
@@ -60,14 +60,14 @@ impl Overview {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] where there is no file at the path, [`Error::WrongMagic`] where there is
-    /// something else than a regular file, [`Error::Io`] where it cannot be read. What is in the
+    /// [`ErrorKind::NotFound`] where there is no file at the path, [`ErrorKind::NotACacheFile`] where there is
+    /// something else than a regular file, [`ErrorKind::Io`] where it cannot be read. What is in the
     /// file is never an error.
     pub fn read(path: impl AsRef<Path>, heap_path: Option<&Path>) -> Result<Self> {
         let names = FileNames::resolve(path.as_ref(), heap_path)?;
         let path = names.index(Stage::Final);
         let file = files::open(&path, false).map_err(|error| match error {
-            absent if absent.is_absent() => Error::NotFound { path: path.clone() },
+            absent if absent.is_absent() => ErrorKind::NotFound.at(&path),
             other => other,
         })?;
         let (page, files, steady) = steady_page(&file, &names)?;

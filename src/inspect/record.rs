@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use crate::engine::Problem;
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{
     ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Variant,
@@ -163,42 +163,38 @@ impl Record {
         };
         let whole = self.header.len() == if self.numbered { 12 } else { 24 };
         let checks = [
-            (at >= HEADER_BYTES, at, "a place in the segment's header"),
-            (
-                at.is_multiple_of(8),
-                at,
-                "a place where no record begins: no multiple of eight",
-            ),
-            (whole, len, "the file ends within the record's header"),
+            (at >= HEADER_BYTES, at, Corruption::RecordPlace),
+            (at.is_multiple_of(8), at, Corruption::RecordPlace),
+            (whole, len, Corruption::RecordTruncated),
             (
                 !whole || self.kind.is_some(),
                 byte(10, 22),
-                "a kind that no record of this heap has",
+                Corruption::RecordKind,
             ),
             (
                 !whole || self.key_len > 0,
                 byte(8, 20),
-                "a record without a key",
+                Corruption::RecordWithoutKey,
             ),
             (
                 !whole || fields.unused == 0,
                 byte(11, 16),
-                "something where the record has nothing",
+                Corruption::RecordUnusedBytes,
             ),
             (
                 !whole || content_end <= len,
                 byte(8, 4),
-                "a record that ends behind its file",
+                Corruption::RecordTruncated,
             ),
             (
                 self.computed_sum.is_none_or(|sum| sum == self.stored_sum),
                 at,
-                "the record's checksum does not fit",
+                Corruption::RecordChecksum,
             ),
             (
                 padding.iter().all(|&byte| byte == 0),
                 content_end,
-                "something in the padding behind the record",
+                Corruption::RecordPadding,
             ),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);

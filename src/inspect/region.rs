@@ -4,6 +4,7 @@
 //! nothing else.
 
 use crate::engine::Problem;
+use crate::error::Corruption;
 use crate::format::region::{DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord, word};
 use crate::index::region::Region as Generation;
 
@@ -114,28 +115,20 @@ impl Region {
             (
                 !matches!(self.state, RegionState::Unknown(_)),
                 word::STAMP,
-                "a region's state is none that this crate writes",
+                Corruption::RegionState,
             ),
             (
                 self.incarnation <= MAX_INCARNATION,
                 word::STAMP,
-                "a region's incarnation is higher than any that is given",
+                Corruption::RegionTag,
             ),
-            (
-                shaped || !is_live,
-                word::SHAPE,
-                "a region serves hashes that the directory has no place for",
-            ),
+            (shaped || !is_live, word::SHAPE, Corruption::RegionPrefix),
             (
                 led_to || !is_live || !shaped,
                 word::SHAPE,
-                "a live region to which the directory does not lead",
+                Corruption::DirectoryMismatch,
             ),
-            (
-                same || !is_live,
-                word::COUNTS,
-                "a region's counts differ from its control bytes",
-            ),
+            (same || !is_live, word::COUNTS, Corruption::RegionCounts),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
         let at = self.at;

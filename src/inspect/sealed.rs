@@ -9,9 +9,6 @@ use crate::format::VERSION;
 use crate::format::index::IndexHeader;
 use crate::format::seal::{self, HeaderError, SealedHeader as _};
 
-/// What is said of a header with flags of a newer release, or damaged ones.
-pub(super) const UNKNOWN_FLAGS: &str = "feature flags that this crate does not know";
-
 /// The fields of an index header that are written once, when a generation is made.
 ///
 /// Where [`checksum_ok`](Self::checksum_ok) is not `Some(true)`, any of the others can be wrong.

@@ -4,6 +4,7 @@
 //! [`Slot::differences`] for what the two say of each other.
 
 use crate::engine::Problem;
+use crate::error::Corruption;
 use crate::format::Geometry;
 use crate::format::region::{DELETED, EMPTY, HEADER_BYTES};
 use crate::format::slot::Link;
@@ -198,22 +199,22 @@ impl Slot {
             (
                 self.key_len == record.key_len,
                 4,
-                "the key's length is not the record's",
+                Corruption::EntryKeyLength,
             ),
             (
                 self.key[..inline] == record.key[..inline],
                 40,
-                "the key's first bytes are not the record's",
+                Corruption::EntryKey,
             ),
             (
                 self.version == record.version,
                 if has_version { pair } else { 0 },
-                "the version is not the record's",
+                Corruption::EntryVersion,
             ),
             (
                 self.value_len == record.value_len,
                 if has_version { pair + 8 } else { 0 },
-                "the value's length is not the record's",
+                Corruption::EntryValueLength,
             ),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
@@ -241,18 +242,18 @@ impl Slot {
         doubts.check(
             self.state != SlotState::Unknown,
             self.control_at,
-            "a control byte that no version of this crate writes",
+            Corruption::ControlByte,
         );
         let full = self.state == SlotState::Full;
         doubts.check(
             full || !link.is_entry() || self.region_state != RegionState::Live,
             self.control_at,
-            "an entry whose control byte is not full",
+            Corruption::EntryWithoutControl,
         );
         doubts.check(
             !full || link.is_entry(),
             self.link_at,
-            "a full control byte over no entry",
+            Corruption::ControlWithoutEntry,
         );
         if !full || !link.is_entry() {
             return doubts.found;
@@ -262,12 +263,12 @@ impl Slot {
         doubts.check(
             generation.shape().holds(self.directory_bits),
             self.body_at + 6,
-            "an entry in a region that is not its own",
+            Corruption::EntryInOtherRegion,
         );
         doubts.check(
             self.probe.is_some(),
             self.control_at,
-            "an entry that no search reaches",
+            Corruption::EntryUnreachable,
         );
         doubts.found
     }
@@ -277,21 +278,17 @@ impl Slot {
         doubts.check(
             place.at >= crate::format::segment::HEADER_BYTES,
             self.link_at,
-            "a link into a segment's header",
+            Corruption::LinkToHeader,
         );
         match around.segment_len {
-            None => doubts.check(false, self.link_at, "a link to a segment that is not there"),
-            Some(len) => doubts.check(
-                place.at < len,
-                self.link_at,
-                "a link behind the end of its segment",
-            ),
+            None => doubts.check(false, self.link_at, Corruption::LinkToMissingSegment),
+            Some(len) => doubts.check(place.at < len, self.link_at, Corruption::LinkBeyondEnd),
         }
         let numbered = around.geometry.variant == crate::format::record::Variant::Numbered;
         doubts.check(
             !(numbered && self.second_pair),
             self.link_at,
-            "a numbered entry with a second pair",
+            Corruption::EntryMetas,
         );
     }
 
@@ -302,14 +299,14 @@ impl Slot {
                 .roster_len
                 .is_none_or(|len| u64::from(self.position) < len),
             body,
-            "a roster position behind the roster's end",
+            Corruption::PositionBeyondEnd,
         );
         doubts.check(
             around.roster == Some(RosterEntry::Slot(self.number)),
             body,
-            "an entry that the roster does not know",
+            Corruption::EntryUnlisted,
         );
-        doubts.check(self.key_len > 0, body + 4, "an entry without a key");
+        doubts.check(self.key_len > 0, body + 4, Corruption::EntryWithoutKey);
         let room = slot.key().len() * 8;
         let whole = !self.key.is_empty() && self.key.len() == usize::from(self.key_len);
         if whole && let Some(hasher) = around.hasher {
@@ -317,14 +314,14 @@ impl Slot {
             let same = hash.control() == self.control
                 && hash.tag() == self.tag
                 && hash.stored() == self.stored_hash;
-            doubts.check(same, body + 6, "an entry under another key's hash");
+            doubts.check(same, body + 6, Corruption::EntryHash);
         }
         let mut padded = vec![0; room];
         crate::os::words::copy_out(slot.key(), &mut padded);
         doubts.check(
             padded[self.key.len()..].iter().all(|&byte| byte == 0),
             body + 40 + self.key.len() as u64,
-            "something behind a short key",
+            Corruption::EntryKeyPadding,
         );
     }
 }
@@ -347,7 +344,7 @@ struct Doubts<'a> {
 }
 
 impl Doubts<'_> {
-    fn check(&mut self, holds: bool, at: u64, what: &'static str) {
+    fn check(&mut self, holds: bool, at: u64, what: Corruption) {
         if !holds {
             self.found.push(self.index.fault(at, what));
         }

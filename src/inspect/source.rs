@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::engine::Problem;
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::os::files;
 use crate::sync::Word;
 
@@ -73,7 +73,7 @@ impl Source {
     }
 
     /// Something in this file that cannot be true.
-    pub(super) fn fault(&self, at: u64, what: &'static str) -> Problem {
+    pub(super) fn fault(&self, at: u64, what: Corruption) -> Problem {
         Problem {
             path: self.path.clone(),
             at,

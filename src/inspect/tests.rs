@@ -1,6 +1,7 @@
 //! Sound files seen from outside, and files of which any byte may be wrong.
 #![cfg(not(loom))]
 
+use crate::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -14,7 +15,7 @@ use crate::format::index::IndexHeader;
 use crate::format::seal;
 use crate::format::segment::SegmentHeader;
 use crate::inspect::*;
-use crate::{Error, Labels, Options, Problem};
+use crate::{Corruption, Labels, Options, Problem};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
 const KEYS: u32 = 300;
@@ -216,10 +217,10 @@ fn corrupt_record_locates_the_corruption() {
     let at = second.place.at;
     let doubts = || anatomy.record(second.place).unwrap().unwrap().doubts;
     for (offset, bytes, what) in [
-        (22, &[9][..], "a kind that no record of this heap has"),
-        (20, &[0, 0], "a record without a key"),
-        (16, &[1], "something where the record has nothing"),
-        (4, &[0xff; 4], "a record that ends behind its file"),
+        (22, &[9][..], Corruption::RecordKind),
+        (20, &[0, 0], Corruption::RecordWithoutKey),
+        (16, &[1], Corruption::RecordUnusedBytes),
+        (4, &[0xff; 4], Corruption::RecordTruncated),
     ] {
         let before = anatomy.bytes(1, at + offset, bytes.len() as u64).unwrap();
         set(&heap(&path, 1), at + offset, bytes);
@@ -237,7 +238,7 @@ fn corrupt_record_locates_the_corruption() {
         assert_eq!(doubts(), []);
     }
     set(&heap(&path, 1), second.place.at + 30, &[0xee]);
-    assert_eq!(doubts()[0].what, "the record's checksum does not fit");
+    assert_eq!(doubts()[0].what, Corruption::RecordChecksum);
 }
 
 // A corrupt region says where it is wrong, and a valid one says nothing.
@@ -252,48 +253,13 @@ fn corrupt_region_locates_the_corruption() {
     let live = |region: &&Region| region.state == RegionState::Live && region.depth > 0;
     let region = regions.iter().find(live).unwrap();
     for (offset, bytes, word, what) in [
-        (
-            0,
-            &[9][..],
-            0,
-            "a region's state is none that this crate writes",
-        ),
-        (
-            6,
-            &[1, 1],
-            0,
-            "a region's incarnation is higher than any that is given",
-        ),
-        (
-            1,
-            &[0xee],
-            8,
-            "a live region to which the directory does not lead",
-        ),
-        (
-            8,
-            &[0xff; 4],
-            8,
-            "a region serves hashes that the directory has no place for",
-        ),
-        (
-            12,
-            &[21],
-            8,
-            "a region serves hashes that the directory has no place for",
-        ),
-        (
-            16,
-            &[0xff],
-            16,
-            "a region's counts differ from its control bytes",
-        ),
-        (
-            20,
-            &[0xff],
-            16,
-            "a region's counts differ from its control bytes",
-        ),
+        (0, &[9][..], 0, Corruption::RegionState),
+        (6, &[1, 1], 0, Corruption::RegionTag),
+        (1, &[0xee], 8, Corruption::DirectoryMismatch),
+        (8, &[0xff; 4], 8, Corruption::RegionPrefix),
+        (12, &[21], 8, Corruption::RegionPrefix),
+        (16, &[0xff], 16, Corruption::RegionCounts),
+        (20, &[0xff], 16, Corruption::RegionCounts),
     ] {
         let at = region.at + offset;
         let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
@@ -310,54 +276,34 @@ fn corrupt_region_locates_the_corruption() {
 }
 
 /// What is stored where in a slot, and which fault that is, where.
-type SlotDamage = (u64, Vec<u8>, u64, &'static str);
+type SlotDamage = (u64, Vec<u8>, u64, Corruption);
 
 fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
     let (control, link, body) = (slot.control_at, slot.link_at, slot.body_at);
     let other_hash = vec![0xff ^ slot.control | 0x80];
     // The lowest bits by which a region is found.
     let other_region = vec![(slot.link >> 56) as u8 ^ 0xf0];
-    let at_link: [(u64, &[u8], &'static str); 4] = [
-        (0, &[0; 8], "a full control byte over no entry"),
-        (4, &[0xff, 0xee], "a link to a segment that is not there"),
-        (0, &[2, 0, 0, 0], "a link into a segment's header"),
-        (3, &[0x7f], "a link behind the end of its segment"),
+    let at_link: [(u64, &[u8], Corruption); 4] = [
+        (0, &[0; 8], Corruption::ControlWithoutEntry),
+        (4, &[0xff, 0xee], Corruption::LinkToMissingSegment),
+        (0, &[2, 0, 0, 0], Corruption::LinkToHeader),
+        (3, &[0x7f], Corruption::LinkBeyondEnd),
     ];
-    let at_body: [(u64, Vec<u8>, u64, &'static str); 4] = [
-        (
-            0,
-            vec![0xff; 4],
-            0,
-            "a roster position behind the roster's end",
-        ),
-        (0, vec![0; 4], 0, "an entry that the roster does not know"),
-        (4, vec![0, 0], 4, "an entry without a key"),
-        (40, b"x".to_vec(), 6, "an entry under another key's hash"),
+    let at_body: [(u64, Vec<u8>, u64, Corruption); 4] = [
+        (0, vec![0xff; 4], 0, Corruption::PositionBeyondEnd),
+        (0, vec![0; 4], 0, Corruption::EntryUnlisted),
+        (4, vec![0, 0], 4, Corruption::EntryWithoutKey),
+        (40, b"x".to_vec(), 6, Corruption::EntryHash),
     ];
     let mut all = vec![
-        (
-            control,
-            vec![0x33],
-            control,
-            "a control byte that no version of this crate writes",
-        ),
-        (
-            control,
-            vec![0],
-            control,
-            "an entry whose control byte is not full",
-        ),
-        (
-            control,
-            other_hash,
-            body + 6,
-            "an entry under another key's hash",
-        ),
+        (control, vec![0x33], control, Corruption::ControlByte),
+        (control, vec![0], control, Corruption::EntryWithoutControl),
+        (control, other_hash, body + 6, Corruption::EntryHash),
         (
             link + 7,
             other_region,
             body + 6,
-            "an entry in a region that is not its own",
+            Corruption::EntryInOtherRegion,
         ),
     ];
     all.extend(at_link.map(|(at, bytes, what)| (link + at, bytes.to_vec(), link, what)));
@@ -455,11 +401,12 @@ fn newer_index_is_not_decoded() {
     fs::remove_file(heap(&path, 0)).unwrap();
     let anatomy = Anatomy::open(&path, None).unwrap();
     let refused = anatomy.layout().unwrap_err();
-    let said = matches!(refused, Error::Version { flags, .. } if flags == 1 << 31);
+    let said =
+        matches!(refused.kind(), ErrorKind::UnsupportedVersion { flags, .. } if *flags == 1 << 31);
     assert!(said && !refused.is_corruption(), "{refused:?}");
     let overview = anatomy.overview();
     assert_eq!(overview.sealed.as_ref().unwrap().checksum_ok, Some(true));
-    let what = "feature flags that this crate does not know";
+    let what = Corruption::HeaderFlags;
     let first = &overview.implausible[0];
     assert_eq!((first.at, first.what), (76, what));
     assert_eq!(overview.files[0].fault, Some(what));
@@ -479,7 +426,7 @@ fn newer_segment_says_so() {
     let anatomy = Anatomy::open(&path, None).unwrap();
     let files = &anatomy.overview().files;
     let segment = files.iter().find(|one| one.role == Role::Segment(0));
-    let what = Some("feature flags that this crate does not know");
+    let what = Some(Corruption::HeaderFlags);
     assert_eq!(segment.unwrap().fault, what);
     let header = anatomy.header(segment.unwrap()).unwrap();
     let doubtful = header.fields.iter().filter(|field| field.doubt.is_some());

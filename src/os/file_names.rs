@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::HeapLocation;
 use crate::os::files::{self, parent, with_suffix};
 
@@ -42,11 +42,11 @@ impl FileNames {
             heap: real_path(heap)?,
         };
         if names.collide() {
-            return Err(Error::Unsupported {
-                path: names.heap,
+            return Err(ErrorKind::Unsupported {
                 what: "a heap here would have the name of another of its cache's files; choose \
                        another `heap_path`",
-            });
+            }
+            .at(names.heap));
         }
         Ok(names)
     }

@@ -19,7 +19,7 @@ pub(crate) use crate::os::files::fs_type::pinned;
 pub(super) use crate::os::files::fs_type::{is_overlay, shared_by_machines};
 pub(crate) use crate::os::files::permissions::Access;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::failpoint;
 
 /// Returns the path with something appended to the file's name.
@@ -50,10 +50,9 @@ pub(crate) fn create(path: &Path, access: &Access) -> Result<File> {
         .open(path)
         .map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => already_exists(path),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
-                path: path.to_owned(),
-                needed: 0,
-            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                ErrorKind::DiskFull { needed: 0 }.at(path)
+            }
             _ => Error::io(path, "create the file")(error),
         })?;
     let granted = access
@@ -67,9 +66,7 @@ pub(crate) fn create(path: &Path, access: &Access) -> Result<File> {
 }
 
 fn already_exists(path: &Path) -> Error {
-    Error::AlreadyExists {
-        path: path.to_owned(),
-    }
+    ErrorKind::AlreadyExists.at(path)
 }
 
 /// Opens an existing regular file. Does not follow symbolic links, and does not open a FIFO or a
@@ -119,17 +116,13 @@ pub(crate) fn link_target(path: &Path) -> Option<PathBuf> {
 }
 
 fn link(path: &Path) -> Error {
-    Error::WrongMagic {
-        path: path.to_owned(),
-        what: "a symbolic link, which is not followed",
-    }
+    let what = "a symbolic link, which is not followed";
+    ErrorKind::NotACacheFile { what }.at(path)
 }
 
 pub(super) fn not_regular(path: &Path) -> Error {
-    Error::WrongMagic {
-        path: path.to_owned(),
-        what: "not a regular file",
-    }
+    let what = "not a regular file";
+    ErrorKind::NotACacheFile { what }.at(path)
 }
 
 /// Opens the lock file, and creates it if it is missing. The crate never removes it and never
@@ -137,7 +130,7 @@ pub(super) fn not_regular(path: &Path) -> Error {
 /// it could block.
 pub(crate) fn open_lock(path: &Path, mode: u32) -> Result<File> {
     match create(path, &Access::new(mode)) {
-        Err(Error::AlreadyExists { .. }) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists) => {}
         other => return other,
     }
     let file = open(path, true)?;
@@ -219,10 +212,7 @@ fn is_another_users(error: &io::Error) -> bool {
 }
 
 fn not_removable(path: &Path, source: io::Error) -> Error {
-    Error::NotRemovable {
-        path: path.to_owned(),
-        source,
-    }
+    ErrorKind::NotRemovable { source }.at(path)
 }
 
 /// The bit of a directory's mode in which only owners remove files. Systems give it different types.
@@ -311,7 +301,7 @@ pub(crate) fn is_ours_or_blank(path: &Path, magic: [u8; 8]) -> Result<bool> {
 fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match open(path, false) {
         Ok(file) => file,
-        Err(Error::WrongMagic { .. }) => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotACacheFile { .. }) => return Ok(None),
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -327,7 +317,7 @@ fn start_of(path: &Path) -> Result<Option<Vec<u8>>> {
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
     failpoint!(SyncDir(path));
     let dir = File::open(path).map_err(Error::io(path, "open the directory"))?;
-    dir.sync_all().map_err(Error::io(path, Error::SYNC))
+    dir.sync_all().map_err(Error::sync(path))
 }
 
 #[cfg(test)]

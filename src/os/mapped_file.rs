@@ -15,7 +15,7 @@ use std::sync::Arc;
 use memmap2::MmapOptions;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::os::clock::coarse_millis;
 use crate::os::files;
 use crate::os::mapped_file::cow::FileSystem;
@@ -138,9 +138,7 @@ impl MappedFile {
         if self.writable && cow::is_in_memory(&self.file) {
             self.touch();
         }
-        self.file
-            .sync_data()
-            .map_err(Error::io(&self.path, Error::SYNC))
+        self.file.sync_data().map_err(Error::sync(&self.path))
     }
 
     /// Sets the file's times to now, if that is possible. In a file system in memory, stores to a
@@ -170,7 +168,9 @@ impl MappedFile {
         // A large request that fails half-way may leave the disk full, so ask for the room first.
         self.check_room(len)?;
         match self.preallocate(at, len) {
-            Err(Error::Unsupported { .. }) => self.write_zeros(at, len),
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported { .. }) => {
+                self.write_zeros(at, len)
+            }
             other => other,
         }
     }
@@ -251,10 +251,7 @@ impl MappedFile {
     }
 
     fn disk_full(&self, needed: u64) -> Error {
-        Error::DiskFull {
-            path: self.path.clone(),
-            needed,
-        }
+        ErrorKind::DiskFull { needed }.at(&self.path)
     }
 
     /// Allocates blocks for a range that may be in use, if the file system can do that.
@@ -267,10 +264,7 @@ impl MappedFile {
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                     let what =
                         "has holes, on a file system that cannot fill them; copy it without holes";
-                    return Err(Error::Unsupported {
-                        path: self.path.clone(),
-                        what,
-                    });
+                    return Err(ErrorKind::Unsupported { what }.at(&self.path));
                 }
                 Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
                     return Err(self.disk_full(len));

@@ -312,10 +312,7 @@ impl MappedWords {
             }
             #[cfg(test)]
             Source::Plain => {
-                return Err(Error::DiskFull {
-                    path: PathBuf::new(),
-                    needed: bytes,
-                });
+                return Err(crate::ErrorKind::DiskFull { needed: bytes }.at(PathBuf::new()));
             }
         }
         self.refresh()?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[cfg(feature = "inspect")]
 use mmapcache::inspect::Overview;
-use mmapcache::{Durability, Error, MmapCache, Options, Result, Update, Version};
+use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Result, Update, Version};
 
 use super::reach::{Reach, Trust};
 use super::specimen::{Specimen, key};
@@ -123,17 +123,17 @@ impl<'a> Judge<'a> {
 
     /// Whether an operation may fail like this.
     pub(crate) fn allows(&self, error: &Error) -> bool {
-        match error {
+        match error.kind() {
             // Its number is part of what was changed.
-            Error::Version { .. } => self.reach.version,
+            ErrorKind::UnsupportedVersion { .. } => self.reach.version,
             // Where there is no index, one may be asked for, or made: but not over what is there.
-            Error::NotFound { .. } => self.reach.no_index,
-            Error::AlreadyExists { .. } => self.reach.no_index || self.reach.foreign,
-            Error::HeapMissing { .. } => self.reach.lacks_segment,
-            Error::SyncFailed { .. } => self.reach.sync_failed,
-            Error::TableFull { .. } => self.reach.limited,
-            Error::AppendOnly { .. } => self.reach.append_only,
-            other => other.is_corruption(),
+            ErrorKind::NotFound => self.reach.no_index,
+            ErrorKind::AlreadyExists => self.reach.no_index || self.reach.foreign,
+            ErrorKind::HeapMissing { .. } => self.reach.lacks_segment,
+            ErrorKind::SyncFailed => self.reach.sync_failed,
+            ErrorKind::TableFull { .. } => self.reach.limited,
+            ErrorKind::AppendOnly => self.reach.append_only,
+            _ => error.is_corruption(),
         }
     }
 
@@ -396,7 +396,10 @@ impl<'a> Judge<'a> {
     fn put(&self, cache: &MmapCache, key: &[u8], value: &[u8]) {
         let put = cache.put(key, value);
         // Where syncing fails, the value is stored all the same.
-        let stored = matches!(put, Ok(_) | Err(Error::SyncFailed { .. }));
+        let stored = matches!(
+            put.as_ref().map_err(Error::kind),
+            Ok(_) | Err(ErrorKind::SyncFailed)
+        );
         self.tolerate("put", put);
         self.settle(key, stored.then_some(Some(value)));
     }
@@ -405,8 +408,8 @@ impl<'a> Judge<'a> {
         let deleted = cache.delete(key);
         // Nothing is written where a file is of another version, or a segment is missing.
         let refused = matches!(
-            deleted,
-            Err(Error::Version { .. } | Error::HeapMissing { .. })
+            deleted.as_ref().map_err(Error::kind),
+            Err(ErrorKind::UnsupportedVersion { .. } | ErrorKind::HeapMissing { .. })
         );
         let said = format!("{deleted:?}");
         let deleted = self.tolerate("delete", deleted);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Error, MmapCache, Options};
+use mmapcache::{ErrorKind, MmapCache, Options};
 
 use super::Child;
 use super::contents::{Random, parse_key};
@@ -283,7 +283,7 @@ fn listed(cache: &MmapCache, writer: u64) -> Found {
     loop {
         match listed_once(cache, writer) {
             Ok(found) => return found,
-            Err(error) => assert!(matches!(error, Error::Superseded { .. }), "{error}"),
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Superseded), "{error}"),
         }
         assert!(began.elapsed() < PATIENCE, "no listing comes to its end");
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mmapcache::{Error, MmapCache, Options, ValueRef, Version};
+use mmapcache::{Error, ErrorKind, MmapCache, Options, ValueRef, Version};
 
 use super::contents::{Random, parse_key, passing, shared, staying};
 use super::ledger::{PASSING, SHARED, STAYING, Said, WRITERS, owner};
@@ -281,7 +281,7 @@ impl Witness {
     }
 
     fn ended(&mut self, error: &Error) {
-        assert!(matches!(error, Error::Superseded { .. }), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::Superseded), "{error:?}");
         self.counts[SUPERSEDED] += 1;
     }
 

@@ -2,7 +2,7 @@
 
 use mmapcache::Update;
 use mmapcache::dict::{CachedDict, Dict, DictError, LocalDict, MmapDict, Retries, Store};
-use mmapcache::{Error, Options};
+use mmapcache::{ErrorKind, Options};
 
 use super::child::{Part, say};
 use super::memory::{fork_amid, with_two_threads};
@@ -138,11 +138,11 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
             Ok(write)
         });
         if pid == Some(0) {
-            let source = Error::Forked {
-                path: dict.cache().path().to_owned(),
-            };
             let refused = done.is_err_and(|error| match error {
-                DictError::Backend { source: found, .. } => found.to_string() == source.to_string(),
+                DictError::Backend { source, .. } => {
+                    let path = Some(dict.cache().path());
+                    matches!(source.kind(), ErrorKind::ForkedWriter) && source.path() == path
+                }
                 _ => false,
             });
             end(refused);

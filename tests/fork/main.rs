@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use child::Child;
-use mmapcache::{Error, MmapCache, Options, Result};
+use mmapcache::{Error, ErrorKind, MmapCache, Options, Result};
 
 type Role = (&'static str, fn(&child::Part));
 
@@ -165,7 +165,13 @@ fn runs_well(role: &str) {
 #[track_caller]
 fn assert_locked(cache: &MmapCache) {
     let refused = put(cache, "theirs", "");
-    assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused.as_ref().map_err(Error::kind),
+            Err(ErrorKind::Locked { .. })
+        ),
+        "{refused:?}"
+    );
 }
 
 /// Whether the lock is held, as a process sees it that was not forked.

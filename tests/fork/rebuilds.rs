@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mmapcache::Error;
+use mmapcache::{Error, ErrorKind};
 
 use super::child::{Part, say};
 use super::orphans::{answers, outlives_its_parent};
@@ -74,7 +74,10 @@ pub(super) fn forks_within_a_rebuild(part: &Part) {
         });
         let done = catch_unwind(AssertUnwindSafe(|| writer.atomic_rebuild(items)));
         if pid == Some(0) {
-            let refused = matches!(done, Ok(Err(Error::Forked { .. })));
+            let refused = matches!(
+                done.as_ref().map(|done| done.as_ref().map_err(Error::kind)),
+                Ok(Err(ErrorKind::ForkedWriter))
+            );
             drop(writer);
             let whole = cache.len() == 1 || cache.len() == 100;
             // SAFETY: as in `fork`.

@@ -3,7 +3,7 @@
 //! A batch is read completely before it takes the lock, and releases the lock when it is stored:
 //! other writers wait for stores, never for files or pipes.
 
-use mmapcache::{Error, MmapCache};
+use mmapcache::{ErrorKind, MmapCache};
 
 use crate::failure::Failure;
 use crate::import_counts::ImportCounts;
@@ -72,7 +72,12 @@ impl<'a> Batch<'a> {
                     self.counts.stored += 1;
                     self.counts.bytes += value.len() as u64;
                 }
-                Err(error @ (Error::ValueTooLarge { .. } | Error::KeyLength { .. })) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ValueTooLarge { .. } | ErrorKind::KeyLength { .. }
+                    ) =>
+                {
                     self.counts.unfit += 1;
                     output::warn(&format!(
                         "{}: skipped: {}",

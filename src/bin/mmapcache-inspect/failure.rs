@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use mmapcache::ErrorKind;
+
 /// The error that ended a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -57,7 +59,19 @@ impl Failure {
 
     /// Returns whether the files are of another release, whose fields may have another meaning.
     pub(crate) fn is_other_release(&self) -> bool {
-        matches!(self, Self::Engine(mmapcache::Error::Version { .. }))
+        match self {
+            Self::Engine(error) => matches!(error.kind(), ErrorKind::UnsupportedVersion { .. }),
+            _ => false,
+        }
+    }
+
+    /// Returns whether there is no index at the path.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self {
+            Self::Engine(error) => matches!(error.kind(), ErrorKind::NotFound),
+            Self::LostIndex { .. } => true,
+            _ => false,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use mmapcache::Problem;
 use mmapcache::inspect::{Field, FieldValue, FileHeader};
+use mmapcache::{Corruption, Problem};
 use serde_json::{Map, Value, json};
 
 use crate::exit_status::ExitStatus;
@@ -83,7 +83,7 @@ fn text(header: &FileHeader, terminal: Terminal) -> String {
     }
     for field in &header.fields {
         let label = format!("{:>4}  {}", field.at, field.name);
-        let doubt = field.doubt.unwrap_or_default();
+        let doubt = field.doubt.map_or("", Corruption::as_str);
         let note = terminal.styled(terminal::ERROR, doubt);
         grid.row(&label, shown(field), note);
     }
@@ -133,7 +133,7 @@ fn value(header: &FileHeader) -> Value {
                 "at": field.at,
                 "len": field.len,
                 "value": value,
-                "doubt": field.doubt,
+                "doubt": field.doubt.map(Corruption::as_str),
             })
         })
         .collect();

@@ -1,5 +1,6 @@
 //! The fields of an index header by name: as JSON, and as rows for a cache that cannot be opened.
 
+use mmapcache::Corruption;
 use mmapcache::inspect::{Changing, Companion, HeapPlace, Overview, PendingChange, Role, Sealed};
 use serde_json::{Map, Value, json};
 
@@ -117,7 +118,7 @@ pub(crate) fn files(files: &[Companion]) -> Value {
                 "len": file.len,
                 "allocated": file.allocated,
                 "capacity": file.capacity,
-                "fault": file.fault,
+                "fault": file.fault.map(Corruption::as_str),
             })
         })
         .collect()

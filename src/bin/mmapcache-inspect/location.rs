@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mmapcache::inspect::{Anatomy, Companion, Overview, Role};
-use mmapcache::{Error, MmapCache, Options};
+use mmapcache::{Error, ErrorKind, MmapCache, Options};
 
 use crate::cache_file_names::CacheFileNames;
 use crate::failure::Failure;
@@ -73,28 +73,28 @@ impl Location {
 
     /// Converts an error of the library. Adds what the user can do about a wrong path.
     pub(crate) fn explain(&self, error: Error) -> Failure {
-        match error {
-            Error::NotFound { path } => match self.orphan_segment(&path) {
-                Some(segment) => Failure::LostIndex { path, segment },
-                None => Error::NotFound { path }.into(),
-            },
-            // The library reports damage if the index is missing but another file of the cache exists.
-            Error::Damaged { path, what, at } if !self.cache.exists() => {
-                let index = self.cache.clone();
-                match self.orphan_segment(&index) {
-                    Some(segment) => Failure::LostIndex {
-                        path: index,
-                        segment,
-                    },
-                    None => Error::Damaged { path, what, at }.into(),
-                }
-            }
-            Error::WrongMagic { path, .. } | Error::Damaged { path, .. }
-                if self.is_cache(&path) && !self.may_be_index() =>
+        let Some(at) = error.path() else {
+            return error.into();
+        };
+        let index = match error.kind() {
+            ErrorKind::NotFound => at,
+            // The index is missing, but another file of the cache exists.
+            ErrorKind::Corrupted { .. } if !self.cache.exists() => &self.cache,
+            ErrorKind::NotACacheFile { .. } | ErrorKind::Corrupted { .. }
+                if self.is_cache(at) && !self.may_be_index() =>
             {
-                Failure::NoCache { path }
+                return Failure::NoCache {
+                    path: at.to_owned(),
+                };
             }
-            other => other.into(),
+            _ => return error.into(),
+        };
+        match self.orphan_segment(index) {
+            Some(segment) => Failure::LostIndex {
+                path: index.to_owned(),
+                segment,
+            },
+            None => error.into(),
         }
     }
 

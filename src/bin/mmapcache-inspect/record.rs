@@ -97,7 +97,7 @@ fn dump(anatomy: &Anatomy, record: &Record, limit: u64, out: &mut Output) -> Res
             let (from, to) = field.unwrap_or((fault.at, fault.at.saturating_add(1)));
             Mark {
                 range: from..to,
-                what: fault.what,
+                what: fault.what.as_str(),
             }
         })
         .collect();

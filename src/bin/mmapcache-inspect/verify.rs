@@ -176,7 +176,7 @@ pub(crate) fn problem_values(problems: &[Problem]) -> Value {
         .iter()
         .map(|problem| {
             let path = problem.path.to_string_lossy();
-            json!({ "path": path, "at": problem.at, "what": problem.what })
+            json!({ "path": path, "at": problem.at, "what": problem.what.as_str() })
         })
         .collect()
 }

@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use mmapcache::Error;
-
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::location::Location;
@@ -73,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitSt
         let now = match Sample::take(&location) {
             Ok(Some(sample)) => sample,
             Ok(None) => return Ok(end(&location.cache, CUT)),
-            Err(Failure::Engine(Error::NotFound { .. }) | Failure::LostIndex { .. }) => {
+            Err(failure) if failure.is_absence() => {
                 return Ok(end(&location.cache, "the cache was removed"));
             }
             Err(failure) => return Err(failure),

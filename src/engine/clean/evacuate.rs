@@ -4,6 +4,7 @@
 //! evacuated segments are removed, `clean::reclaim`. May call `write::put`, `clean::reclaim` and
 //! everything below them.
 
+use crate::error::Corruption;
 use std::sync::Arc;
 
 use crate::format::heap_addr::{CleanCursor, HeapAddr};
@@ -61,7 +62,7 @@ pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> 
     if mutator.segment(number)?.is_none() {
         if open::has_segment_file(&mutator.names, number) {
             return Err(Abort::Recover(
-                "the oldest segment cannot be opened",
+                Corruption::OldestSegmentMissing,
                 At::Heap(first_place(number)),
             ));
         }
@@ -74,7 +75,7 @@ pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> 
     let generation = Arc::clone(&mutator.generation);
     let Some(segment) = generation.segment(number) else {
         return Err(Abort::Recover(
-            "the oldest segment is gone",
+            Corruption::OldestSegmentMissing,
             At::Heap(first_place(number)),
         ));
     };
@@ -181,7 +182,7 @@ fn sweep(mutator: &mut Mutator, number: u16) -> WriteResult<()> {
     let generation = Arc::clone(&mutator.generation);
     let Some(segment) = generation.segment(number) else {
         return Err(Abort::Recover(
-            "the oldest segment is gone",
+            Corruption::OldestSegmentMissing,
             At::Heap(first_place(number)),
         ));
     };

@@ -3,7 +3,7 @@
 //! A write pays for it: after each change a few records of the oldest segment are evacuated. May
 //! call `write::session`, `clean::{evacuate, reclaim}` and everything below them.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 
 use crate::engine::clean::{evacuate, reclaim, state};
@@ -95,7 +95,7 @@ pub(crate) fn run_with_room<T>(
 ) -> Result<T> {
     session
         .run(&mut change)
-        .or_else(|error| run_again(session, bytes, change, *error))
+        .or_else(|error| run_again(session, bytes, change, error))
 }
 
 /// Runs a change again that failed with an error, if the disk was full and has room now.
@@ -106,17 +106,17 @@ fn run_again<T>(
     mut change: impl FnMut(&mut Mutator) -> WriteResult<T>,
     error: Error,
 ) -> Result<T> {
-    let is_full = |error: &Error| matches!(error, Error::DiskFull { .. });
+    let is_full = |error: &Error| matches!(error.kind(), ErrorKind::DiskFull { .. });
     let mut error = error;
     // The room of removed segments first: cleaning would take it for what it moves.
     if is_full(&error) && session.await_releases() {
         match session.run(&mut change) {
-            Err(again) => error = *again,
+            Err(again) => error = again,
             Ok(done) => return Ok(done),
         }
     }
     if is_full(&error) && make_room(session, bytes as u64) {
-        return session.run(change).map_err(|error| *error);
+        return session.run(change);
     }
     Err(error)
 }
@@ -170,7 +170,9 @@ pub(crate) fn refuse_unbounded(session: &mut Session<'_>) -> Result<()> {
         return Ok(());
     }
     match reclaim_evacuated(session) {
-        Err(Abort::Failed(error)) if matches!(*error, Error::NotRemovable { .. }) => Err(*error),
+        Err(Abort::Failed(error)) if matches!(error.kind(), ErrorKind::NotRemovable { .. }) => {
+            Err(error)
+        }
         // Cleaning after the put meets any other error again.
         _ => Ok(()),
     }
@@ -193,7 +195,7 @@ pub(crate) fn tidy(session: &mut Session<'_>, bytes: usize) {
         }
         Err(Abort::Recover(what, _)) => session.recover(what),
         Err(Abort::Enlarge | Abort::Renumber) => session.rearrange(switch::rebuild_from_itself),
-        Err(Abort::Failed(error)) => Err(*error),
+        Err(Abort::Failed(error)) => Err(error),
     };
     if let Err(error) = tidied {
         log::warn!("{error}: cleaning pauses");
@@ -221,7 +223,7 @@ pub(crate) fn compact(session: &mut Session<'_>) -> Result<()> {
         true => evacuate::clean_all(mutator),
         false => Ok(()),
     });
-    cleaned.map_err(|error| *error)?;
+    cleaned?;
     let counters = session.mutator.generation.header().counters();
     // A listing reads the whole roster: free positions must not outnumber the entries three to one.
     if counters.roster_len <= ROSTER_LEAST || counters.occupied * 4 >= counters.roster_len {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::segment::first_place;
 use crate::index::header::SyncNotes;
 use crate::os::files;
@@ -169,7 +169,7 @@ fn is_there(mutator: &mut Mutator, number: u16) -> WriteResult<bool> {
     match mutator.segment(number)? {
         Some(_) => Ok(true),
         None => Err(Abort::Recover(
-            "the oldest segment cannot be opened",
+            Corruption::OldestSegmentMissing,
             At::Heap(first_place(number)),
         )),
     }

@@ -3,7 +3,7 @@
 //! A listing takes the count before its first position and compares after its last one, so that
 //! corruption cannot make it shorter unnoticed. May call `generation` and everything below it.
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::word;
 use crate::index::redo::RedoState;
 use crate::sync::acquire_fence;
@@ -56,17 +56,17 @@ impl ExpectedCount {
         generation.check_roster_length()?;
         let path = generation.table.file().path();
         if found < self.least(generation) {
-            return Err(Error::Incomplete {
-                path: path.to_owned(),
+            return Err(ErrorKind::Incomplete {
                 found,
                 counted: self.occupied,
                 damaged_bytes: 0,
-            });
+            }
+            .at(path));
         }
         // Counters that were overwritten with zeros agree with an empty listing.
         if generation.header().counters().regions == 0 {
             let at = word::REGIONS as u64 * 8;
-            return Err(generation.table.damaged("the number of regions", at));
+            return Err(generation.table.corrupted(Corruption::RegionCount, at));
         }
         Ok(())
     }

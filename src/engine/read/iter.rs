@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::record;
 use crate::format::roster::Position;
 use crate::format::slot::{Link, SlotIdentity};
@@ -263,9 +263,7 @@ impl<'a> Cursor<'a> {
 
     #[cold]
     fn superseded(&self) -> Error {
-        Error::Superseded {
-            path: self.handle.path.to_path_buf(),
-        }
+        ErrorKind::Superseded.at(&self.handle.path)
     }
 
     /// Makes one attempt to read a position: roster, slot and record, then validates what it read of
@@ -297,8 +295,10 @@ impl<'a> Cursor<'a> {
         let (region_number, index) = generation.table.slot_home(number);
         let region = match generation.table.region(region_number) {
             Err(error) if error.is_corruption() => {
-                let what = "a position that leads to no slot";
-                return Ok(Attempt::Corrupt(generation.roster.damaged(position, what)));
+                let what = Corruption::PositionWithoutEntry;
+                return Ok(Attempt::Corrupt(
+                    generation.roster.corrupted(position, what),
+                ));
             }
             region => region?,
         };
@@ -332,14 +332,14 @@ impl<'a> Cursor<'a> {
             if is_key_of(generation, &self.key, read.identity, read.link) {
                 return Ok(Attempt::Done(Version(read.meta.mtime)));
             }
-            let what = "a key that does not fit the hash in its slot";
+            let what = Corruption::EntryHash;
             return Ok(Attempt::Corrupt(damaged_slot(generation, number, what)));
         }
         if !read.link.is_entry() && is_writing {
             // Not published yet, or deleted already. It lasts if the writer was killed.
             return Ok(Attempt::Absent);
         }
-        let what = "a slot and a roster position that disagree";
+        let what = Corruption::PositionMismatch;
         Ok(Attempt::Corrupt(damaged_slot(generation, number, what)))
     }
 
@@ -395,7 +395,7 @@ impl<'a> Cursor<'a> {
             Some(header) if header.kind == record::Kind::Entry && header.mtime == mtime => {
                 Attempt::Done(Version(mtime))
             }
-            _ => Attempt::Corrupt(segment.damaged("a record", place.unit)),
+            _ => Attempt::Corrupt(segment.corrupted(Corruption::Record, place.unit)),
         })
     }
 
@@ -415,14 +415,15 @@ impl<'a> Cursor<'a> {
         }
         // G2: files are removed only after the commit, so the path has another index then. The mark
         // alone may be corruption.
-        let is_replaced = || Ok(self.handle.inode_at_path()? != Some(self.generation.inode));
+        let is_replaced =
+            || Result::Ok(self.handle.inode_at_path()? != Some(self.generation.inode));
         if self.generation.header().poll().superseded() && is_replaced()? {
             return Err(self.superseded());
         }
         // H4: if the segment was reclaimed since, the link has changed; the caller loads it again.
         let missing = missing_segment(&self.generation, &self.handle.names, number)?;
         let damaged = || {
-            let what = "a link to a segment that is missing";
+            let what = Corruption::LinkToMissingSegment;
             damaged_slot(&self.generation, slot_number, what)
         };
         Ok(Attempt::Corrupt(missing.unwrap_or_else(damaged)))
@@ -430,10 +431,10 @@ impl<'a> Cursor<'a> {
 }
 
 #[cold]
-fn damaged_slot(generation: &Generation, number: u32, what: &'static str) -> Error {
+fn damaged_slot(generation: &Generation, number: u32, what: Corruption) -> Error {
     let (region, index) = generation.table.slot_home(number);
     let at = generation.table.body_at(region, index);
-    generation.table.damaged(what, at)
+    generation.table.corrupted(what, at)
 }
 
 /// Returns whether a key has the 31 bits of its hash that slot and link keep. No checksum covers a

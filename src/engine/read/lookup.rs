@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
 use crate::format::record;
@@ -192,7 +192,7 @@ fn unmapped<T>(
         let at = generation.table.region_at(region);
         generation
             .table
-            .damaged("a link to a segment that is missing", at)
+            .corrupted(Corruption::LinkToMissingSegment, at)
     };
     Ok(Attempt::Corrupt(missing.unwrap_or_else(damaged)))
 }
@@ -339,9 +339,7 @@ fn search<T>(
 fn given_up(handle: &Handle, began: Option<u64>) -> Error {
     let generation = handle.generation.load();
     if began == Some(generation.header().changes()) {
-        return generation
-            .table
-            .damaged("an entry that contradicts itself", 0);
+        return generation.table.corrupted(Corruption::EntryContradicts, 0);
     }
     contended(handle, "the entry of a key", ATTEMPTS)
 }
@@ -524,7 +522,10 @@ mod tests {
             answer.unwrap_err()
         };
         let error = restart(true);
-        assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), crate::ErrorKind::Contended { .. }),
+            "{error:?}"
+        );
         assert!(!error.is_corruption());
         assert!(restart(false).is_corruption());
     }

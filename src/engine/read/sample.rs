@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
 use crate::os::random::Rng;
 
 use crate::engine::generation::Generation;
@@ -41,17 +41,17 @@ pub(crate) fn random_key(handle: &Handle) -> Result<Option<Vec<u8>>> {
         let counted = header.occupied();
         match found {
             Ok(None) if counted > 0 && header.is_idle_since(changes) => {
-                return Err(Error::Incomplete {
-                    path: handle.path.to_path_buf(),
+                return Err(ErrorKind::Incomplete {
                     found: 0,
                     counted,
                     damaged_bytes: 0,
-                });
+                }
+                .at(&handle.path));
             }
             // The only entry is that of a change in flight, whose writer may be dead.
             Ok(None) if counted == 1 && header.changes() == changes => return Ok(None),
             Ok(None) if counted > 0 => {}
-            Err(Error::Superseded { .. }) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Superseded) => {}
             found => return found,
         }
     }

@@ -5,7 +5,7 @@
 //! slot, the directory entry, the roster position. May call `handle`, `index`, `heap` and
 //! everything below them.
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::record;
 use crate::format::region::RegionStateWord;
 use crate::format::slot::{Link, RecordMeta, SlotIdentity};
@@ -91,7 +91,9 @@ pub(crate) fn judge<T>(
         RecordRead::Match(header) => Attempt::Done(keep(header)),
         RecordRead::OtherKey => Attempt::Absent,
         RecordRead::Corrupt if slot.link_after() != link => Attempt::Retry,
-        RecordRead::Corrupt => Attempt::Corrupt(segment.damaged("a record", link.addr().unit)),
+        RecordRead::Corrupt => {
+            Attempt::Corrupt(segment.corrupted(Corruption::Record, link.addr().unit))
+        }
     }
 }
 
@@ -134,11 +136,7 @@ pub(crate) fn until_valid<T, R>(
 /// Returns the error of a read that gave up after so many attempts, each of which a writer disturbed.
 #[cold]
 pub(crate) fn contended(handle: &Handle, what: &'static str, attempts: u32) -> Error {
-    Error::Contended {
-        path: handle.path.to_path_buf(),
-        what,
-        looks: attempts,
-    }
+    ErrorKind::Contended { what, attempts }.at(&handle.path)
 }
 
 #[cfg(not(loom))]
@@ -153,7 +151,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = crate::MmapCache::open(dir.path().join("cache")).unwrap();
         let handle = cache.handle();
-        let corrupt = || Attempt::<(), _>::Corrupt(Error::damaged(&handle.path, "a test", 0));
+        let corrupt = || {
+            Attempt::<(), _>::Corrupt(Error::corrupted(&handle.path, Corruption::EntryRecord, 0))
+        };
         let mut changes = 0_u64;
         let mut lost = |is_race: fn(u64) -> bool| {
             let attempt = |changes: &mut u64| {
@@ -168,7 +168,10 @@ mod tests {
             result.err().unwrap()
         };
         for error in [lost(|_| true), lost(|changes| changes % 1_000 == 0)] {
-            assert!(matches!(error, Error::Contended { .. }), "{error:?}");
+            assert!(
+                matches!(error.kind(), ErrorKind::Contended { .. }),
+                "{error:?}"
+            );
             assert!(!error.is_corruption());
         }
         assert!(lost(|_| false).is_corruption());

@@ -3,6 +3,7 @@
 //! Bounded by one region, it runs whenever the lock is taken. It can be killed and run again. May
 //! call `write::{put, split}` and everything below them.
 
+use crate::error::Corruption;
 use std::sync::Arc;
 
 use crate::format::heap_addr::HeapAddr;
@@ -23,7 +24,7 @@ pub(crate) fn recover(mutator: &mut Mutator) -> WriteResult<()> {
     match mutator.generation.header().redo() {
         RedoState::Cleared => recover_record(mutator),
         RedoState::Corrupt => Err(Abort::Recover(
-            "a redo record whose checksum does not match",
+            Corruption::RedoRecord,
             At::Word(word::INTENT),
         )),
         RedoState::Committed(redo) => {
@@ -107,17 +108,14 @@ fn redo_insert(
     };
     // S1: the record was complete before the redo record named it.
     let Some(header) = found.filter(|header| header.kind == Kind::Entry) else {
-        return Err(Abort::Recover(
-            "a redo record whose heap record is damaged",
-            At::Heap(place),
-        ));
+        return Err(Abort::Recover(Corruption::RedoHeapRecord, At::Heap(place)));
     };
     let hash = mutator.generation.hasher.hash(&key);
     let region = table.region(table.slot_home(slot).0)?;
     // S2: the slot is in the region of the key's hash.
     if !region.shape().holds(hash.directory()) || link.tag() != hash.tag() {
         return Err(Abort::Recover(
-            "a redo record for a slot of other keys",
+            Corruption::RedoSlot,
             At::Word(word::INTENT_BODY),
         ));
     }
@@ -148,7 +146,7 @@ fn recover_record(mutator: &mut Mutator) -> WriteResult<()> {
     mutator.segment(tail.segment)?;
     if reserved.unit < tail.unit || !mutator.generation.is_within(reserved) {
         return Err(Abort::Recover(
-            "a reserved end before the committed end",
+            Corruption::ReservedBeforeTail,
             At::Word(word::RESERVED),
         ));
     }
@@ -161,10 +159,7 @@ fn recover_record(mutator: &mut Mutator) -> WriteResult<()> {
         return Ok(());
     }
     if holds_others(mutator, tail, reserved)? {
-        return Err(Abort::Recover(
-            "valid records after the committed end",
-            At::Heap(tail),
-        ));
+        return Err(Abort::Recover(Corruption::RecordsAfterTail, At::Heap(tail)));
     }
     // H1: no entry links to it. Zero it, or a later scan of the heap would resurrect it. The next
     // sync must write the zeros too.
@@ -219,7 +214,7 @@ fn recover_rotation(mutator: &mut Mutator, tail: HeapAddr, reserved: HeapAddr) -
         && reserved.segment == tail.segment.wrapping_add(1);
     if !begun {
         return Err(Abort::Recover(
-            "a committed end and a reserved end in two segments",
+            Corruption::HeapEndsApart,
             At::Word(word::RESERVED),
         ));
     }

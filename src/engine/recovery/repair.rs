@@ -7,9 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{IndexHeader, PAGE};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
@@ -262,7 +260,14 @@ impl<'a> Repair<'a> {
                 }
             })),
             // A repair restores what the other segments have.
-            Err(Error::NotFound { .. } | Error::HeapMissing { .. }) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::HeapMissing { .. }
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) if error.is_corruption() => Ok(None),
             Err(error) => Err(error),
         }
@@ -407,7 +412,9 @@ impl Old {
             let file = match files::open(&path, true) {
                 Ok(file) => file,
                 // A directory, or a FIFO: no writer can have written to it.
-                Err(Error::WrongMagic { .. }) => return Ok(Self::default()),
+                Err(error) if matches!(error.kind(), ErrorKind::NotACacheFile { .. }) => {
+                    return Ok(Self::default());
+                }
                 Err(error) if error.is_absent() => return Ok(Self::default()),
                 Err(error) => return Err(error),
             };
@@ -466,9 +473,7 @@ impl Old {
             return Ok(access.clone());
         }
         // Something else than a file may have a segment's name, beside valid ones.
-        let mut first = Err(Error::NotFound {
-            path: names.cache().to_owned(),
-        });
+        let mut first = Err(ErrorKind::NotFound.at(&names.cache()));
         for (number, stage) in names.segments()? {
             let path = names.segment(number, stage);
             let access = files::open(&path, false).and_then(|file| Access::of(&file, &path));
@@ -593,12 +598,12 @@ fn identify(names: &FileNames, old: &Old, segments: &[Found]) -> Result<Identity
                 .unwrap_or(identity.created);
             Ok(identity)
         }
-        None if old.lock.is_none() && names.segments()?.is_empty() => Err(Error::NotFound {
-            path: names.cache().to_owned(),
-        }),
-        None => Err(Error::damaged(
+        None if old.lock.is_none() && names.segments()?.is_empty() => {
+            Err(ErrorKind::NotFound.at(&names.cache()))
+        }
+        None => Err(Error::corrupted(
             &names.segment(0, Stage::Final),
-            "no segment whose header says which heap it is of",
+            Corruption::HeapUnidentified,
             0,
         )),
     }

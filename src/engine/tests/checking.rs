@@ -2,6 +2,7 @@
 //!
 //! Knows sound caches only; what a check says of damage is the matter of `damage.rs`.
 
+use crate::Corruption;
 use crate::engine::tests::*;
 use crate::format::roster::Position;
 use crate::format::slot::RecordMeta;
@@ -102,7 +103,7 @@ fn parallel_check_equals_sequential_check() {
 }
 
 /// What each level says of a cache that somebody has spoilt.
-fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
+fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<Corruption>; 3] {
     let scratch = filled();
     let cache = scratch.open(&tiny());
     spoil(&cache);
@@ -125,7 +126,7 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<&'static str>; 3] {
 // Each level notices corruption in what it reads, and in nothing else.
 #[test]
 fn check_levels_notice_their_corruption() {
-    let nothing: Vec<&str> = Vec::new();
+    let nothing: Vec<Corruption> = Vec::new();
     let of_record = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let number = generation.header().tail().segment - 1;
@@ -146,8 +147,8 @@ fn check_levels_notice_their_corruption() {
         slot.set_key(b"!");
     });
     assert_eq!(of_slot[0], nothing);
-    assert_eq!(of_slot[1], ["an entry with another key's hash"]);
-    assert!(of_slot[2][0].contains("part of the key differs"));
+    assert_eq!(of_slot[1], [Corruption::EntryHash]);
+    assert_eq!(of_slot[2][0], Corruption::EntryKey);
 
     let of_place = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
@@ -161,8 +162,8 @@ fn check_levels_notice_their_corruption() {
         slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
     });
     assert_eq!(of_place[0], nothing);
-    assert!(of_place[1].contains(&"an entry beyond the end of its segment"));
-    assert!(of_place[2].contains(&"a slot whose version or length differs from its record's"));
+    assert!(of_place[1].contains(&Corruption::LinkBeyondEnd));
+    assert!(of_place[2].contains(&Corruption::EntryMeta));
 
     let of_segment = verdicts(|cache| {
         let number = cache.handle.generation.load().header().tail().segment - 1;
@@ -173,9 +174,9 @@ fn check_levels_notice_their_corruption() {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 0).unwrap();
     });
-    assert_eq!(of_segment[0], ["a segment whose header is damaged"]);
-    assert!(of_segment[1].contains(&"an entry in a segment that is missing"));
-    assert!(of_segment[2].contains(&"an entry whose record is damaged"));
+    assert_eq!(of_segment[0], [Corruption::SegmentHeader]);
+    assert!(of_segment[1].contains(&Corruption::LinkToMissingSegment));
+    assert!(of_segment[2].contains(&Corruption::EntryRecord));
 
     let of_region = verdicts(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
@@ -186,7 +187,7 @@ fn check_levels_notice_their_corruption() {
         region.set_stamp(crate::format::region::RegionStateWord::building(7));
     });
     for whats in of_region {
-        assert!(whats.contains(&"a directory entry and its region disagree"));
+        assert!(whats.contains(&Corruption::DirectoryMismatch));
     }
 }
 
@@ -206,7 +207,7 @@ fn check_notices_ownerless_roster_position() {
             .unwrap();
         generation.roster.set(hole, Position::Slot(known)).unwrap();
     });
-    let what = "a roster position that leads to no entry of its own";
+    let what = Corruption::PositionOfOtherEntry;
     assert_eq!(of_roster[1], [what]);
     assert_eq!(of_roster[2], [what]);
 }

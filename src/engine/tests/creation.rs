@@ -46,7 +46,7 @@ fn creation_replaces_no_file() {
             planted += 1;
             let error = opened.unwrap_err();
             let early = error.is_corruption();
-            assert!(early || matches!(error, crate::Error::AlreadyExists { .. }));
+            assert!(early || matches!(error.kind(), crate::ErrorKind::AlreadyExists));
             let dir = scratch.path().parent().unwrap();
             assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2, "and the lock");
         } else {
@@ -96,7 +96,10 @@ fn waiting_for_creator_times_out() {
     let names = crate::os::file_names::FileNames::resolve(scratch.path(), None).unwrap();
     let creating = crate::engine::locking::lock_creation(&names, &options).unwrap();
     let refused = options.open(scratch.path()).unwrap_err();
-    assert!(matches!(refused, crate::Error::Locked { .. }), "{refused}");
+    assert!(
+        matches!(refused.kind(), crate::ErrorKind::Locked { .. }),
+        "{refused}"
+    );
     drop(creating);
     assert!(scratch.open(&options).is_empty());
 }

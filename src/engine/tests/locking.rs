@@ -12,13 +12,16 @@ fn exclusive_handle_locks_until_dropped() {
         scratch.open(Options::new().lock_timeout(Some(std::time::Duration::from_millis(10))));
     exclusive.put(b"k", b"v").unwrap();
     assert!(matches!(
-        other.put(b"k", b"w"),
-        Err(crate::Error::Locked { .. })
+        other.put(b"k", b"w").as_ref().map_err(crate::Error::kind),
+        Err(crate::ErrorKind::Locked { .. })
     ));
     assert_eq!(other.get(b"k").unwrap().unwrap(), b"v");
     exclusive.clear().unwrap();
     assert!(
-        matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. })),
+        matches!(
+            other.put(b"k", b"w").as_ref().map_err(crate::Error::kind),
+            Err(crate::ErrorKind::Locked { .. })
+        ),
         "also after a switch of generation"
     );
     drop(exclusive);
@@ -32,7 +35,12 @@ fn late_reader_keeps_the_writer_lock() {
     let scratch = Scratch::new();
     let exclusive = scratch.open(tiny().exclusive(true));
     let other = scratch.open(tiny().lock_timeout(Some(std::time::Duration::ZERO)));
-    let locked = || matches!(other.put(b"k", b"w"), Err(crate::Error::Locked { .. }));
+    let locked = || {
+        matches!(
+            other.put(b"k", b"w").as_ref().map_err(crate::Error::kind),
+            Err(crate::ErrorKind::Locked { .. })
+        )
+    };
     let handle = &exclusive.handle;
     let stale = handle.generation.load_full();
     exclusive.clear().unwrap();
@@ -69,7 +77,10 @@ fn exclusive_lock_survives_generation_switches() {
             for _ in 0..50 {
                 exclusive.clear().unwrap();
                 let refused = other.put(b"k", b"theirs");
-                assert!(matches!(refused, Err(crate::Error::Locked { .. })));
+                assert!(matches!(
+                    refused.as_ref().map_err(crate::Error::kind),
+                    Err(crate::ErrorKind::Locked { .. })
+                ));
                 exclusive.put(b"k", b"v").unwrap();
             }
         });

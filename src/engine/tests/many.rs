@@ -61,7 +61,10 @@ fn get_many_stops_at_invalid_key() {
                 assert_eq!(value, Some(&b"v"[..]));
                 given += 1;
             });
-            assert!(matches!(error, Err(crate::Error::KeyLength { .. })));
+            assert!(matches!(
+                error.as_ref().map_err(crate::Error::kind),
+                Err(crate::ErrorKind::KeyLength { .. })
+            ));
             assert_eq!(given, at);
         }
     }

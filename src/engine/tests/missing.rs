@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use crate::engine::tests::*;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
@@ -68,9 +68,9 @@ fn refused(scratch: &Scratch, options: &Options) -> (PathBuf, &'static str, Opti
         text.contains("heap_path") && text.contains("mounted"),
         "{text}"
     );
-    match error {
-        Error::HeapMissing {
-            path,
+    let path = error.path().unwrap().to_owned();
+    match error.into_kind() {
+        ErrorKind::HeapMissing {
             cache,
             entries,
             elsewhere,
@@ -300,7 +300,10 @@ fn open_handle_outlives_missing_segment() {
         let error = cache
             .compact()
             .expect_err(&format!("without segment {number}"));
-        assert!(matches!(error, Error::HeapMissing { .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::HeapMissing { .. }),
+            "{error:?}"
+        );
         assert_eq!((cache.len(), cache.stats().unwrap().dropped), (200, 0));
         rename(&aside, &path);
         cache.put(&key(0), &[0; 300]).unwrap();
@@ -322,11 +325,14 @@ fn open_handle_outlives_missing_segment() {
         ("rebuild", cache.atomic_rebuild(items)),
     ] {
         let error = refused.expect_err(what);
-        let source = match &error {
-            Error::Source { source, .. } => source.downcast_ref::<Error>().unwrap(),
-            other => other,
+        let source = match error.kind() {
+            ErrorKind::RebuildSource { source } => source.downcast_ref::<Error>().unwrap(),
+            _ => &error,
         };
-        assert!(matches!(source, Error::HeapMissing { .. }), "{error:?}");
+        assert!(
+            matches!(source.kind(), ErrorKind::HeapMissing { .. }),
+            "{error:?}"
+        );
     }
     let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&before), names(&files(&scratch)));
@@ -349,7 +355,7 @@ fn key_in_missing_segment_exists() {
     for i in 0..200 {
         match cache.delete(&key(i)) {
             Ok(deleted) => assert!(deleted),
-            Err(Error::HeapMissing { .. }) => kept.push(i),
+            Err(error) if matches!(error.kind(), ErrorKind::HeapMissing { .. }) => kept.push(i),
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -381,7 +387,10 @@ fn readers_miss_and_report_missing_segment() {
         reader.backup().to(copy).unwrap_err(),
     ] {
         let text = error.to_string();
-        assert!(matches!(error, Error::HeapMissing { .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::HeapMissing { .. }),
+            "{error:?}"
+        );
         assert!(
             text.contains("heap_path") && !text.contains("repair"),
             "{text}"
@@ -402,7 +411,10 @@ fn labels_refuse_missing_heap() {
     let id = labels.get_or_intern("en").unwrap();
     drop(labels);
     let error = crate::Labels::open(scratch.path()).unwrap_err();
-    assert!(matches!(error, Error::HeapMissing { .. }), "{error:?}");
+    assert!(
+        matches!(error.kind(), ErrorKind::HeapMissing { .. }),
+        "{error:?}"
+    );
     let labels = open();
     assert_eq!(labels.get("en").unwrap(), Some(id));
 }
@@ -417,7 +429,7 @@ fn repair_needs_a_segment() {
     let before = files(&scratch);
     let error = Repair::new(scratch.path()).run().unwrap_err();
     assert!(
-        matches!(error, Error::HeapMissing { entries: 200, .. }),
+        matches!(error.kind(), ErrorKind::HeapMissing { entries: 200, .. }),
         "{error:?}"
     );
     assert!(before == files(&scratch));
@@ -496,7 +508,10 @@ fn lost_index_is_reported() {
     }
     let empty = scratch();
     let none = Options::new().create(false).open(empty.path());
-    assert!(matches!(none, Err(Error::NotFound { .. })));
+    assert!(matches!(
+        none.as_ref().map_err(Error::kind),
+        Err(ErrorKind::NotFound)
+    ));
 }
 
 /// Who believed a header that leaves out the first segment would drop the deletions of that

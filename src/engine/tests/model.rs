@@ -136,7 +136,10 @@ impl Model {
             _ => return false,
         };
         assert!(
-            matches!(refused, Some(crate::Error::AppendOnly { .. })),
+            matches!(
+                refused.as_ref().map(crate::Error::kind),
+                Some(crate::ErrorKind::AppendOnly)
+            ),
             "{operation:?}: {refused:?}"
         );
         true
@@ -220,7 +223,7 @@ impl Model {
             let stays = self.options.append_only == Some(true) && self.expected.contains_key(&key);
             match writer.put(&key, &value) {
                 Ok(version) if !stays => self.note(&key, value, version),
-                Err(crate::Error::AppendOnly { .. }) if stays => {}
+                Err(error) if matches!(error.kind(), crate::ErrorKind::AppendOnly) && stays => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -23,8 +23,11 @@ fn rebuild_replaces_all_or_nothing() {
         }
     });
     assert!(matches!(
-        cache.atomic_rebuild(failing),
-        Err(crate::Error::Source { .. })
+        cache
+            .atomic_rebuild(failing)
+            .as_ref()
+            .map_err(crate::Error::kind),
+        Err(crate::ErrorKind::RebuildSource { .. })
     ));
     assert_eq!(cache.len(), 500);
     let names: Vec<_> = std::fs::read_dir(scratch.path().parent().unwrap())

@@ -63,8 +63,8 @@ fn panicking_closure_changes_nothing() {
         .update(b"k", |_| {
             for handle in [&cache, &other] {
                 assert!(matches!(
-                    handle.put(b"x", b"y"),
-                    Err(crate::Error::WriterHeld { .. })
+                    handle.put(b"x", b"y").as_ref().map_err(crate::Error::kind),
+                    Err(crate::ErrorKind::AlreadyWriting)
                 ));
                 assert_eq!(handle.get(b"k").unwrap().unwrap(), b"w");
             }
@@ -80,14 +80,17 @@ fn oversized_keys_and_values_are_refused() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     assert!(matches!(
-        cache.put(b"", b"v"),
-        Err(crate::Error::KeyLength { len: 0, .. })
+        cache.put(b"", b"v").as_ref().map_err(crate::Error::kind),
+        Err(crate::ErrorKind::KeyLength { len: 0, .. })
     ));
     assert!(matches!(
-        cache.get(&[0; 65_536]),
-        Err(crate::Error::KeyLength { len: 65_536, .. })
+        cache.get(&[0; 65_536]).as_ref().map_err(crate::Error::kind),
+        Err(crate::ErrorKind::KeyLength { len: 65_536, .. })
     ));
-    let Err(crate::Error::ValueTooLarge { max, .. }) = cache.put(b"k", &[0; 20_000]) else {
+    let refused = cache
+        .put(b"k", &[0; 20_000])
+        .map_err(crate::Error::into_kind);
+    let Err(crate::ErrorKind::ValueTooLarge { max, .. }) = refused else {
         panic!("fits")
     };
     cache.put(b"k", &vec![1; max as usize]).unwrap();
@@ -145,11 +148,13 @@ fn abandoned_recovery_names_its_place() {
         (At::Roster(7), ".roster", 64 + 28),
         (At::Heap(place), ".heap.3", 800),
     ] {
-        let error = give_up(Abort::Recover("why", at), &mutator);
-        let crate::Error::Damaged { path, what, at } = error else {
-            panic!("{error}");
+        let what = crate::Corruption::EntryRecord;
+        let error = give_up(Abort::Recover(what, at), &mutator);
+        let path = error.path().unwrap().to_owned();
+        let crate::ErrorKind::Corrupted { what: said, at } = error.into_kind() else {
+            panic!("{path:?}");
         };
-        assert_eq!((what, at), ("why", byte));
+        assert_eq!((said, at), (what, byte));
         assert!(
             path.to_string_lossy().ends_with(&format!("cache{suffix}")),
             "{path:?}"

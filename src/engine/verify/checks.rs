@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::index::word;
 use crate::format::record::Kind;
 use crate::format::region::RegionStateWord;
@@ -42,7 +42,7 @@ pub struct Problem {
     /// The offset in the file, in bytes.
     pub at: u64,
     /// The problem, as a phrase.
-    pub what: &'static str,
+    pub what: Corruption,
 }
 
 /// How much of a cache a [`Verify`](crate::Verify) checks. Each level includes the ones before it.
@@ -118,7 +118,7 @@ impl VerifyReport {
         self.problem_count == 0
     }
 
-    pub(crate) fn fault(&mut self, path: PathBuf, at: u64, what: &'static str) {
+    pub(crate) fn fault(&mut self, path: PathBuf, at: u64, what: Corruption) {
         self.problem_count += 1;
         if self.problems.len() < LISTED {
             self.problems.push(Problem { path, at, what });
@@ -157,7 +157,7 @@ fn is_hash_of(generation: &Generation, stored: Hash, key: &[u8]) -> bool {
 
 /// The result of one check of a slot: the live bytes of its record, or what is wrong.
 /// [`Attempt::Absent`] is a slot without an entry.
-type Checked = Attempt<u64, &'static str>;
+type Checked = Attempt<u64, Corruption>;
 
 /// A check of some pieces of one generation, by one thread.
 pub(crate) struct Check<'a> {
@@ -190,7 +190,7 @@ impl<'v> Check<'v> {
         }
     }
 
-    fn fault_in_index(&mut self, generation: &Generation, at: u64, what: &'static str) {
+    fn fault_in_index(&mut self, generation: &Generation, at: u64, what: Corruption) {
         self.report
             .fault(generation.table.file().path().to_owned(), at, what);
     }
@@ -230,7 +230,7 @@ impl<'v> Check<'v> {
             {
                 Ok(found) => found,
                 Err(error) if error.is_corruption() => {
-                    self.fault_in_index(generation, at, "a directory entry that leads nowhere");
+                    self.fault_in_index(generation, at, Corruption::DirectoryEntry);
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -256,7 +256,7 @@ impl<'v> Check<'v> {
                 return Ok(());
             }
             if number == ATTEMPTS {
-                let what = "a directory entry and its region disagree";
+                let what = Corruption::DirectoryMismatch;
                 self.fault_in_index(generation, at, what);
             } else {
                 self.pause(generation);
@@ -327,7 +327,7 @@ impl<'v> Check<'v> {
         }
         let counts_at = crate::format::region::word::COUNTS as u64 * 8;
         let at = generation.table.region_at(region.number()) + counts_at;
-        self.fault_in_index(generation, at, "a region's counts");
+        self.fault_in_index(generation, at, Corruption::RegionCounts);
     }
 
     /// Checks a slot until it is valid, or was wrong in all attempts. A free lock is no reason for
@@ -378,7 +378,7 @@ impl<'v> Check<'v> {
             return Ok(if busy || region.control(index) < 0x80 {
                 Attempt::Absent
             } else {
-                Attempt::Corrupt("a full control byte without an entry")
+                Attempt::Corrupt(Corruption::ControlWithoutEntry)
             });
         }
         let (identity, meta, control) = (
@@ -403,16 +403,16 @@ impl<'v> Check<'v> {
         }
         Ok(if control < 0x80 {
             // S3
-            Attempt::Corrupt("an entry with another key's hash")
+            Attempt::Corrupt(Corruption::EntryHash)
         } else if !region.shape().holds(stored.directory()) {
             // S2
-            Attempt::Corrupt("an entry in the region of other hashes")
+            Attempt::Corrupt(Corruption::EntryInOtherRegion)
         } else if !is_listed && !busy {
             // R2
-            Attempt::Corrupt("a slot and a roster position that disagree")
+            Attempt::Corrupt(Corruption::PositionMismatch)
         } else if !region.probe(stored).any(|(found, _, _)| found == index) {
             // S2
-            Attempt::Corrupt("an entry that no look-up reaches")
+            Attempt::Corrupt(Corruption::EntryUnreachable)
         } else {
             contents
         })
@@ -435,18 +435,18 @@ impl<'v> Check<'v> {
             None => None,
         };
         let checked = match record.filter(|header| header.kind == Kind::Entry) {
-            None => Attempt::Corrupt("an entry whose record is damaged"),
+            None => Attempt::Corrupt(Corruption::EntryRecord),
             Some(_) if !is_hash_of(generation, stored, &key) => {
-                Attempt::Corrupt("an entry with another key's hash")
+                Attempt::Corrupt(Corruption::EntryHash)
             }
             Some(header) => {
                 let inline = key.len().min(slot.key().len() * 8);
                 if usize::from(slot.identity().key_len) != key.len()
                     || !crate::os::words::equal(slot.key(), &key[..inline])
                 {
-                    Attempt::Corrupt("a slot whose part of the key differs from its record's")
+                    Attempt::Corrupt(Corruption::EntryKey)
                 } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
-                    Attempt::Corrupt("a slot whose version or length differs from its record's")
+                    Attempt::Corrupt(Corruption::EntryMeta)
                 } else {
                     Attempt::Done(header.stored_bytes())
                 }
@@ -470,12 +470,12 @@ impl<'v> Check<'v> {
         let fixed = slot.variant().header_bytes() as u64;
         let live = (fixed + len as u64 + u64::from(meta.value_len)).next_multiple_of(8);
         let end = match self.segment(place.segment)? {
-            None => return Ok(Attempt::Corrupt("an entry in a segment that is missing")),
+            None => return Ok(Attempt::Corrupt(Corruption::LinkToMissingSegment)),
             Some(segment) if place.bytes() + live <= segment.allocated() => segment.allocated(),
             Some(segment) => segment.refresh()?,
         };
         if place.bytes() < segment::HEADER_BYTES || place.bytes() + live > end {
-            return Ok(Attempt::Corrupt("an entry beyond the end of its segment"));
+            return Ok(Attempt::Corrupt(Corruption::LinkBeyondEnd));
         }
         if len > slot.key().len() * 8 {
             return Ok(Attempt::Done(live));
@@ -487,7 +487,7 @@ impl<'v> Check<'v> {
         Ok(if is_hash_of(generation, stored, &self.key) {
             Attempt::Done(live)
         } else {
-            Attempt::Corrupt("an entry with another key's hash")
+            Attempt::Corrupt(Corruption::EntryHash)
         })
     }
 
@@ -507,7 +507,7 @@ impl<'v> Check<'v> {
             for number in 0..=ATTEMPTS {
                 let busy = generation.header().has_redo();
                 let Some(found) = unless_corrupt(generation.roster.get(position))? else {
-                    self.report.fault(path, at, "a roster cut short");
+                    self.report.fault(path, at, Corruption::RosterTruncated);
                     return Ok(());
                 };
                 let Position::Slot(slot) = found else { break };
@@ -521,11 +521,8 @@ impl<'v> Check<'v> {
                     break;
                 }
                 if number == ATTEMPTS && !busy && !generation.header().has_redo() {
-                    self.report.fault(
-                        path.clone(),
-                        at,
-                        "a roster position that leads to no entry of its own",
-                    );
+                    self.report
+                        .fault(path.clone(), at, Corruption::PositionOfOtherEntry);
                 }
                 self.pause(generation);
             }
@@ -542,7 +539,7 @@ impl<'v> Check<'v> {
         let Some(segment) = self.segment(number)? else {
             // Reclaimed during the check (H4), or lost: then its entries were reported.
             if level != VerifyLevel::Records && open::has_segment_file(&self.handle.names, number) {
-                let what = "a segment whose header is damaged";
+                let what = Corruption::SegmentHeader;
                 self.report.fault(path, 0, what);
             }
             return Ok(());
@@ -567,7 +564,7 @@ impl<'v> Check<'v> {
         self.report.records += records;
         for (from, to) in damage {
             self.report.damaged_bytes += u64::from(to - from) * 8;
-            let what = "bytes that are no record";
+            let what = Corruption::RecordBytes;
             self.report.fault(path.clone(), u64::from(from) * 8, what);
         }
         Ok(())
@@ -587,7 +584,7 @@ impl<'v> Check<'v> {
         acquire_fence();
         if generation.header().reserved() == tail && generation.header().tail() == tail {
             let at = word::TAIL as u64 * 8;
-            self.fault_in_index(generation, at, "non-zero bytes after the heap's end");
+            self.fault_in_index(generation, at, Corruption::BytesAfterTail);
         }
         Ok(())
     }

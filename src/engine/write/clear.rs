@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::word;
 use crate::format::roster::Position;
 use crate::os::files;
@@ -20,7 +20,7 @@ use crate::engine::write::{durability, heap_end, put};
 /// a power loss during that leaves those that were not removed yet.
 pub(crate) fn clear(session: &mut Session<'_>) -> Result<()> {
     let full = match replace_by_nothing(session) {
-        Err(error @ Error::DiskFull { .. }) => error,
+        Err(error) if matches!(error.kind(), ErrorKind::DiskFull { .. }) => error,
         other => return other,
     };
     run(session, remove_entries)?;
@@ -46,7 +46,7 @@ fn run(
     session: &mut Session<'_>,
     change: impl FnMut(&mut Mutator) -> WriteResult<()>,
 ) -> Result<()> {
-    session.run(change).map_err(|error| *error)
+    session.run(change)
 }
 
 fn replace_by_nothing(session: &mut Session<'_>) -> Result<()> {
@@ -57,7 +57,7 @@ fn replace_by_nothing(session: &mut Session<'_>) -> Result<()> {
 fn is_full(outcome: Result<()>) -> Result<bool> {
     match outcome {
         Ok(()) => Ok(false),
-        Err(Error::DiskFull { .. }) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::DiskFull { .. }) => Ok(true),
         Err(error) => Err(error),
     }
 }
@@ -76,7 +76,7 @@ pub(crate) fn remove_entries(mutator: &mut Mutator) -> WriteResult<()> {
         let slot = generation.table.region(region)?.slot(index);
         let link = slot.link();
         if !link.is_entry() {
-            let what = "a roster position that leads to no entry";
+            let what = Corruption::PositionWithoutEntry;
             return Err(Abort::Recover(what, At::Roster(position)));
         }
         let target = Target {
@@ -89,7 +89,7 @@ pub(crate) fn remove_entries(mutator: &mut Mutator) -> WriteResult<()> {
         put::drop_entry(&generation, &target, old_bytes(&target))?;
     }
     if generation.header().occupied() > 0 {
-        let what = "a roster that does not know every entry";
+        let what = Corruption::EntryUnlisted;
         return Err(Abort::Recover(what, At::Word(word::COUNTERS)));
     }
     remove_evacuated(mutator)

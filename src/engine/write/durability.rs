@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::segment::first_place;
 use crate::index::header::Header;
@@ -41,9 +41,7 @@ pub(crate) fn sync_heap(mutator: &mut Mutator) -> Result<()> {
 pub(crate) fn unsynced_segments(mutator: &mut Mutator) -> Result<Vec<Arc<MappedFile>>> {
     let header = mutator.generation.header();
     if header.sync_failed() {
-        return Err(Error::SyncFailed {
-            path: mutator.names.cache().to_owned(),
-        });
+        return Err(ErrorKind::SyncFailed.at(&mutator.names.cache()));
     }
     let synced = header.synced_to();
     let (oldest, tail) = (header.oldest(), header.tail());

@@ -5,6 +5,7 @@
 //! alone stores `tail`, `reserved`, `live_after`, `heap_base` and the last version. May call the
 //! mutator and everything below it.
 
+use crate::error::Corruption;
 use std::sync::Arc;
 
 use crate::format::heap_addr::HeapAddr;
@@ -187,10 +188,7 @@ fn room_for_record(mutator: &mut Mutator, bytes: u64, need: Need) -> WriteResult
     }
     // H1: bytes after `tail` are zero.
     if !segment.is_blank(tail.unit)? {
-        return Err(Abort::Recover(
-            "non-zero bytes after the heap's end",
-            At::Heap(tail),
-        ));
+        return Err(Abort::Recover(Corruption::BytesAfterTail, At::Heap(tail)));
     }
     Ok(tail)
 }
@@ -236,7 +234,7 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
 }
 
 fn gone(place: HeapAddr) -> Abort {
-    Abort::Recover("the last segment is gone", At::Heap(place))
+    Abort::Recover(Corruption::LastSegmentMissing, At::Heap(place))
 }
 
 /// Returns the bytes at a segment's end that only deletions may use.

@@ -3,7 +3,7 @@
 //! The limit of entries depends on what is stored, so `put` checks it under the lock. May call
 //! `engine::handle`, `read::lookup` and `write::heap_end`.
 
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::Geometry;
 
 use crate::engine::handle::Handle;
@@ -32,9 +32,9 @@ fn check_large_value(handle: &Handle, key: &[u8], value: &[u8]) -> Result<()> {
     if value.len() as u64 <= max {
         return Ok(());
     }
-    Err(Error::ValueTooLarge {
-        path: handle.names.cache().to_owned(),
+    Err(ErrorKind::ValueTooLarge {
         len: value.len(),
         max,
-    })
+    }
+    .at(&handle.names.cache()))
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::region::RegionStateWord;
 use crate::format::slot::Link;
@@ -26,11 +26,12 @@ use crate::engine::open;
 /// Why a change stopped.
 #[derive(Debug)]
 pub(crate) enum Abort {
-    /// Boxed, to keep results small: they are copied while the stores of a change are in flight.
-    Failed(Box<Error>),
+    /// An operation failed. One pointer wide: results are copied while the stores of a change are in
+    /// flight.
+    Failed(Error),
     /// The shared state contradicts itself, at this place: index and roster must be rebuilt from the
     /// heap.
-    Recover(&'static str, At),
+    Recover(Corruption, At),
     /// The table cannot grow further with its geometry.
     Enlarge,
     /// The heap has used up its segment numbers.
@@ -54,7 +55,7 @@ impl Abort {
     /// Returns whether a larger table or a larger disk would have helped.
     pub(crate) fn is_want_of_room(&self) -> bool {
         match self {
-            Self::Failed(error) => matches!(**error, Error::DiskFull { .. }),
+            Self::Failed(error) => matches!(error.kind(), ErrorKind::DiskFull { .. }),
             Self::Enlarge => true,
             Self::Recover(..) | Self::Renumber => false,
         }
@@ -63,7 +64,7 @@ impl Abort {
 
 impl From<Error> for Abort {
     fn from(error: Error) -> Self {
-        Self::Failed(Box::new(error))
+        Self::Failed(error)
     }
 }
 
@@ -133,17 +134,17 @@ impl Mutator {
     }
 
     /// Returns the error of a contradiction that no recovery has ended.
-    pub(crate) fn damaged(&self, what: &'static str, at: At) -> Error {
+    pub(crate) fn corrupted(&self, what: Corruption, at: At) -> Error {
         match at {
-            At::Word(word) => self.generation.table.damaged(what, word as u64 * 8),
-            At::Index(at) => self.generation.table.damaged(what, at),
+            At::Word(word) => self.generation.table.corrupted(what, word as u64 * 8),
+            At::Index(at) => self.generation.table.corrupted(what, at),
             At::Roster(position) => {
                 let at = roster::HEADER_BYTES + u64::from(position) * 4;
-                Error::damaged(self.generation.roster.file().path(), what, at)
+                Error::corrupted(self.generation.roster.file().path(), what, at)
             }
             At::Heap(place) => {
                 let path = self.names.segment(place.segment, self.stage);
-                Error::damaged(&path, what, place.bytes())
+                Error::corrupted(&path, what, place.bytes())
             }
         }
     }
@@ -195,10 +196,7 @@ impl Mutator {
             || !shape.holds(hash.directory())
         {
             let at = At::Index(table.region_at(located.region.number()));
-            return Err(Abort::Recover(
-                "a directory entry and its region disagree",
-                at,
-            ));
+            return Err(Abort::Recover(Corruption::DirectoryMismatch, at));
         }
         Ok(located.region)
     }

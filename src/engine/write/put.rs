@@ -22,7 +22,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::Counters;
 use crate::format::record::{self, Kind, Variant};
@@ -126,11 +126,7 @@ fn check_value(mutator: &Mutator, key: &[u8], value: &[u8]) -> WriteResult<()> {
 
 #[cold]
 pub(crate) fn value_too_large(mutator: &Mutator, len: usize, max: u64) -> Error {
-    Error::ValueTooLarge {
-        path: mutator.names.cache().to_owned(),
-        len,
-        max,
-    }
+    ErrorKind::ValueTooLarge { len, max }.at(&mutator.names.cache())
 }
 
 /// Refuses whatever would change an entry of an append-only cache.
@@ -139,7 +135,7 @@ pub(crate) fn refuse_if_append_only(mutator: &Mutator) -> WriteResult<()> {
         return Ok(());
     }
     let path = mutator.names.cache().to_owned();
-    Err(Error::AppendOnly { path }.into())
+    Err(ErrorKind::AppendOnly.at(path).into())
 }
 
 /// Refuses another value of an entry of an append-only cache, unless the record is damaged: what
@@ -163,11 +159,9 @@ fn is_valid(generation: &Generation, target: &Target<'_>) -> Result<bool> {
 fn check_entry_limit(mutator: &Mutator) -> WriteResult<()> {
     let limit = mutator.generation.table.geometry().max_entries;
     if limit > 0 && mutator.generation.header().occupied() >= limit {
-        return Err(Error::TableFull {
-            path: mutator.names.cache().to_owned(),
-            limit,
-        }
-        .into());
+        return Err(ErrorKind::TableFull { limit }
+            .at(&mutator.names.cache())
+            .into());
     }
     Ok(())
 }

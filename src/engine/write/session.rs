@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::word;
 use crate::lock::{self, LockDeadline, MappedMutexGuard, Mutex, MutexGuard};
 use crate::os::file_names::Stage;
@@ -36,11 +36,6 @@ use crate::engine::write::{durability, put};
 
 /// Runs of one change after which it is given up.
 const TRIES: u32 = 8;
-
-/// The result of a change. Small, so that it stays in registers: a result that is copied through
-/// memory waits until all stores before it are in the cache, and those of a put mostly miss it (343
-/// ns a put, 384 with such copies).
-pub(crate) type Done<T> = std::result::Result<T, Box<Error>>;
 
 thread_local! {
     /// The caches whose writers this thread holds, each with the epoch in which it was taken: a
@@ -92,23 +87,20 @@ impl<'a> Session<'a> {
     /// Takes the lock, waiting at most `timeout` for it, and recovers what the last writer left.
     pub(crate) fn take(handle: &'a Handle, timeout: Option<Duration>) -> Result<Self> {
         if handle.options.read_only {
-            return Err(Error::ReadOnly {
-                path: handle.path.to_path_buf(),
-            });
+            return Err(ErrorKind::ReadOnly.at(&handle.path));
         }
         let (id, epoch) = (handle.id, lock::epoch());
         if HELD.with_borrow(|held| held.contains(&(id, epoch))) {
-            return Err(Error::WriterHeld {
-                path: handle.path.to_path_buf(),
-            });
+            return Err(ErrorKind::AlreadyWriting.at(&handle.path));
         }
         let deadline = LockDeadline::new(timeout);
-        let mut idle =
-            wait_for(&handle.writer_mutex().idle, &deadline).ok_or_else(|| Error::Locked {
-                path: handle.path.to_path_buf(),
+        let mut idle = wait_for(&handle.writer_mutex().idle, &deadline).ok_or_else(|| {
+            ErrorKind::Locked {
                 waited: deadline.waited(),
                 holder: handle.generation.load().header().holder(),
-            })?;
+            }
+            .at(&handle.path)
+        })?;
         if handle.outdated.load(Relaxed) != 0 {
             handle.outdated.store(0, Relaxed);
             *idle = None;
@@ -140,9 +132,7 @@ impl<'a> Session<'a> {
         let (origin, recovered) = examine(&mut self.mutator, self.handle, has_marked)?;
         match recovered {
             Ok(()) => self.publish_generation(),
-            Err(Abort::Failed(error)) if error.is_corruption() => {
-                self.recover("corruption in the operation in flight")?
-            }
+            Err(Abort::Failed(error)) if error.is_corruption() => self.recover(error)?,
             Err(Abort::Recover(what, _)) => self.recover_from(what, origin)?,
             Err(stop) => return Err(give_up(stop, &self.mutator)),
         }
@@ -173,12 +163,15 @@ impl<'a> Session<'a> {
     }
 
     /// Rebuilds index and roster from the heap; `what` is the reason, for the log.
-    pub(crate) fn recover(&mut self, what: &'static str) -> Result<()> {
+    pub(crate) fn recover(&mut self, what: impl fmt::Display) -> Result<()> {
         self.recover_from(what, Origin::Here)
     }
 
-    fn recover_from(&mut self, what: &'static str, origin: Origin) -> Result<()> {
-        log::warn!("{}: {what}", self.handle.path.display());
+    fn recover_from(&mut self, what: impl fmt::Display, origin: Origin) -> Result<()> {
+        log::warn!(
+            "{}: rebuilding the index from the heap: {what}",
+            self.handle.path.display()
+        );
         let before = Arc::clone(&self.mutator.generation);
         let recovered = recover_from_heap(self.handle, &mut self.mutator, origin);
         self.relock(&before);
@@ -233,7 +226,7 @@ impl<'a> Session<'a> {
     pub(crate) fn run<T>(
         &mut self,
         mut change: impl FnMut(&mut Mutator) -> WriteResult<T>,
-    ) -> Done<T> {
+    ) -> Result<T> {
         self.refuse_forked()?;
         // A writer that was held across a switch of its own marks the new generation first.
         self.mark_again()?;
@@ -253,9 +246,9 @@ impl<'a> Session<'a> {
                     self.publish_generation();
                     return Ok(done);
                 }
-                Err(stop) if tries > TRIES => return Err(Box::new(give_up(stop, &self.mutator))),
+                Err(stop) if tries > TRIES => return Err(give_up(stop, &self.mutator)),
                 Err(Abort::Failed(error)) if error.is_corruption() && tries == 1 => {
-                    self.recover("corruption in the way of a change")?;
+                    self.recover(error)?;
                 }
                 Err(Abort::Failed(error)) => {
                     self.publish_generation();
@@ -300,9 +293,7 @@ impl<'a> Session<'a> {
     pub(crate) fn rewrite_heap(&mut self) -> Result<()> {
         match self.switch(switch::rebuild_from_itself) {
             Err(Abort::Recover(what, _)) => self.recover(what)?,
-            Err(Abort::Failed(error)) if error.is_corruption() => {
-                self.recover("corruption in the heap that is rewritten")?;
-            }
+            Err(Abort::Failed(error)) if error.is_corruption() => self.recover(error)?,
             other => return other.map_err(|stop| give_up(stop, &self.mutator)),
         }
         // Recovery rebuilt the table, and kept the heap.
@@ -325,9 +316,7 @@ impl<'a> Session<'a> {
     ) -> Result<()> {
         match self.switch(switch) {
             Err(Abort::Recover(what, _)) => self.recover(what),
-            Err(Abort::Failed(error)) if error.is_corruption() => {
-                self.recover("corruption in the generation that is replaced")
-            }
+            Err(Abort::Failed(error)) if error.is_corruption() => self.recover(error),
             other => other.map_err(|stop| give_up(stop, &self.mutator)),
         }
     }
@@ -458,17 +447,17 @@ fn examine(
     }
     let generation = &mutator.generation;
     let recovered = if elsewhere {
-        let what = "written under another boot, or copied";
+        let what = Corruption::DirtyFromElsewhere;
         Err(Abort::Recover(what, At::Word(word::DIRTY)))
     } else if suspect {
-        let what = "copied or restored files that are not consistent";
+        let what = Corruption::InconsistentCopy;
         Err(Abort::Recover(what, At::Word(word::INODE)))
     } else if let Some((what, at)) =
         header_check::inconsistency(generation).or_else(|| ids::fault(generation))
     {
         Err(Abort::Recover(what, At::Word(at)))
     } else if !settled && heap_presence::has_older(generation, &handle.names)? {
-        let what = "a segment before the heap's first one";
+        let what = Corruption::SegmentBeforeOldest;
         Err(Abort::Recover(what, At::Word(word::OLDEST)))
     } else {
         in_flight::recover(mutator)

@@ -4,6 +4,7 @@
 //! tombstones, and swapped in. This file alone stores the tag that the next region gets. May call
 //! `publish` and everything below it.
 
+use crate::error::Corruption;
 use crate::format::index::{Counters, word};
 use crate::format::region::{DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord};
 use crate::format::roster::Position;
@@ -93,7 +94,7 @@ fn replace(
 ) -> WriteResult<()> {
     if !table.leads_alone_to(old.number(), shape)? {
         return Err(Abort::Recover(
-            "directory entries do not match the region's prefix",
+            Corruption::DirectoryMismatch,
             At::Index(table.region_at(old.number())),
         ));
     }
@@ -183,17 +184,14 @@ fn distribute(
             u64::from(position) < positions && roster.at(position)?.get() == Position::Slot(number);
         if !known || !link.is_entry() || !shape.holds(hash.directory()) {
             let at = At::Index(table.body_at(old.number(), index));
-            return Err(Abort::Recover(
-                "a damaged entry in a region that is rebuilt",
-                at,
-            ));
+            return Err(Abort::Recover(Corruption::EntryRecord, at));
         }
         let upper = hash.directory() & (1 << shape.depth) != 0;
         let target = if upper { high.unwrap_or(low) } else { low };
         debug_assert!(!target.stamp().is_live(), "S4: no reader sees it yet");
         if target.adopt(slot, hash).is_none() {
             let at = At::Index(table.region_at(old.number()));
-            return Err(Abort::Recover("more entries than a region has slots", at));
+            return Err(Abort::Recover(Corruption::RegionOverfull, at));
         }
     }
     for region in std::iter::once(low).chain(high) {
@@ -228,7 +226,7 @@ pub(crate) fn apply_replace(
         let stamp = region.stamp();
         if !stamp.is_live() || shape.depth > depth || !shape.holds(shape.prefix) || number == old {
             return Err(Abort::Recover(
-                "a redo record that names a region that is not ready",
+                Corruption::RedoRegion,
                 At::Word(word::INTENT_BODY),
             ));
         }

@@ -5,9 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
 use crate::lock;
 
 use crate::engine::clean::policy;
@@ -319,9 +317,11 @@ impl<'a> Writer<'a> {
             for item in items {
                 // The iterator may have forked.
                 lock::refuse_forked(epoch, &handle.path)?;
-                let (key, value) = item.map_err(|error| Error::Source {
-                    path: handle.path.to_path_buf(),
-                    source: error.into(),
+                let (key, value) = item.map_err(|error| {
+                    ErrorKind::RebuildSource {
+                        source: error.into(),
+                    }
+                    .at(&handle.path)
                 })?;
                 handle.check_key(key.as_ref())?;
                 put_staged(fresh, key.as_ref(), value.as_ref(), None)?;

@@ -2,7 +2,7 @@
 //!
 //! For the other direction use `labels.get_or_intern(&handle)`: a handle derefs to its bytes.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::labels::{LabelId, Labels};
 
 use crate::intern::pool::Pool;
@@ -26,11 +26,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Labels::resolve`], and [`Error::Pool`] with the error of
+    /// Returns the errors of [`Labels::resolve`], and [`ErrorKind::Pool`] with the error of
     /// [`try_intern`](Pool::try_intern).
     pub fn intern_label(&self, labels: &Labels, id: LabelId) -> Result<Option<Interned>> {
         let label = labels.resolve(id)?;
         let handle = label.map(|label| self.try_intern(label));
-        handle.transpose().map_err(Error::Pool)
+        Ok(handle.transpose()?)
     }
 }

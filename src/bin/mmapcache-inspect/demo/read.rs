@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mmapcache::{Error, MmapCache};
+use mmapcache::{ErrorKind, MmapCache};
 
 use crate::cache_file_names::CacheFileNames;
 use crate::exit_status::ExitStatus;
@@ -169,7 +169,7 @@ fn by_listing(
     for _ in 0..ATTEMPTS {
         let mut attempt = report.clone();
         match list(&mut attempt, cache, arguments) {
-            Err(Failure::Engine(Error::Superseded { .. })) => {}
+            Err(Failure::Engine(error)) if matches!(error.kind(), ErrorKind::Superseded) => {}
             Err(failure) => return Err(failure),
             Ok(()) => {
                 *report = attempt;

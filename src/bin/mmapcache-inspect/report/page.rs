@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use mmapcache::Corruption;
 use mmapcache::inspect::Companion;
 
 use super::bars::{Bars, Occupancy};
@@ -250,7 +251,7 @@ fn files(page: &mut Markup, files: &[Companion]) {
     };
     for file in files.iter().take(FILES) {
         let staged = file.staged.then_some("under a temporary name");
-        let note = file.fault.or(staged);
+        let note = file.fault.map(Corruption::as_str).or(staged);
         row(
             &header_fields::role(file.role),
             note,

@@ -91,7 +91,10 @@ fn stopped_append_only_cache_keeps_all() {
     append_only.directory_bits = 0;
     let refused = |done: Result<bool>| {
         assert!(
-            matches!(done, Err(crate::Error::AppendOnly { .. })),
+            matches!(
+                done.as_ref().map_err(crate::Error::kind),
+                Err(crate::ErrorKind::AppendOnly)
+            ),
             "{done:?}"
         );
     };

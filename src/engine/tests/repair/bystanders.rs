@@ -2,11 +2,12 @@
 //!
 //! Knows whether they go on or are waited for, not what is repaired.
 
+use crate::error::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use crate::Repair;
 use crate::engine::tests::repair::*;
-use crate::{Error, Repair};
 
 #[test]
 fn open_handle_follows_repaired_index() {
@@ -36,7 +37,7 @@ fn assert_waits_for<T>(holder: T, scratch: &Scratch) {
     options.lock_timeout(Some(Duration::from_millis(20)));
     let repair = || Repair::new(scratch.path()).options(&options).run();
     let error = repair().unwrap_err();
-    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::Locked { .. }), "{error}");
     drop(holder);
     assert!(repair().unwrap().rebuilt);
 }

@@ -233,8 +233,8 @@ fn labels_and_handles_convert_mutually() {
     let long = labels.get_or_intern([7; 1_000]).unwrap();
     let refused = pool.intern_label(&labels, long).unwrap_err();
     assert!(matches!(
-        refused,
-        crate::Error::Pool(PoolError::Full { .. })
+        refused.kind(),
+        crate::ErrorKind::Pool(PoolError::Full { .. })
     ));
     assert!(!refused.is_corruption());
 }
