@@ -10,7 +10,7 @@ use std::rc::Rc;
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
-use mmapcache::inspect::Overview;
+use mmapcache::inspect::CacheFiles;
 use mmapcache::{ErrorKind, Error, MmapCache, Options, Problem, Result, Update, Version, Writer};
 use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
 
@@ -507,11 +507,11 @@ impl Run {
         assert!(report.is_clean(), "{:?}", report.problems);
         assert!(report.totals_compared);
         assert_eq!(report.entries, cache.len());
-        let overview = Overview::read(cache.path(), None).expect("an overview");
+        let files = CacheFiles::open(cache.path(), None).expect("files");
         assert!(
-            overview.implausible.is_empty(),
+            files.problems().is_empty(),
             "{:?}",
-            overview.implausible
+            files.problems()
         );
     }
 

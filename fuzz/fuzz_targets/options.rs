@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use mmapcache::inspect::Overview;
+use mmapcache::inspect::CacheFiles;
 use mmapcache::{ErrorKind, Durability, Error, MmapCache, Options, Result};
 use mmapcache_fuzz::Scratch;
 
@@ -359,11 +359,11 @@ impl Run {
         assert!(report.is_clean(), "{:?}", report.problems);
         assert!(cache.len() <= limit);
         let heap = wish.heap(&self.path);
-        let overview = Overview::read(cache.path(), heap.as_deref()).expect("an overview");
+        let files = CacheFiles::open(cache.path(), heap.as_deref()).expect("files");
         assert!(
-            overview.implausible.is_empty(),
+            files.problems().is_empty(),
             "{:?}",
-            overview.implausible
+            files.problems()
         );
     }
 

@@ -49,7 +49,7 @@ fn invalid_copies_are_refused() {
     workspace.fill("cache", 10);
     workspace.fill("taken", 5);
     for (from, to, what) in [
-        ("cache", "taken", "already"),
+        ("cache", "taken", "exists"),
         ("cache", "cache", "original's files"),
         ("cache", "cache.heap.3", "original's files"),
         ("cache", "no/such/place", "no/such"),

@@ -3,9 +3,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use mmapcache::inspect::{Field, FieldValue, FileHeader};
+use mmapcache::inspect::{CacheFile, Field};
 use mmapcache::{Corruption, Problem};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -33,40 +33,40 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let anatomy = location.open_files()?;
-    let overview = anatomy.overview();
+    let cache_files = location.open_files()?;
+    let cache_files = cache_files;
     let (mut out, terminal) = (Output::new(), Terminal::new());
-    let mut wrong = !overview.implausible.is_empty();
+    let mut wrong = !cache_files.problems().is_empty();
     let mut shown_problems = Vec::new();
     if arguments.json {
         out.line("{\"files\":[")?;
     }
-    for (number, file) in overview.files.iter().enumerate() {
-        let mut shown = anatomy.header(file)?;
-        wrong |= shown.fields.iter().any(|field| field.doubt.is_some());
+    for (number, file) in cache_files.files().iter().enumerate() {
+        let mut fields = cache_files.fields(file)?;
+        wrong |= fields.iter().any(|field| field.problem.is_some());
         if arguments.doubtful {
-            shown.fields.retain(|field| field.doubt.is_some());
+            fields.retain(|field| field.problem.is_some());
         }
         if arguments.json {
             let comma = if number > 0 { "," } else { "" };
-            let mut value = value(&shown);
+            let mut value = value(file, &fields);
             json_number::stringify_large(&mut value);
             out.line(&format!("{comma}{value}"))?;
-        } else if !(shown.fields.is_empty() && arguments.doubtful) {
-            out.line(&text(&shown, terminal))?;
-            if shown.path == overview.path {
-                shown_problems.extend(shown.fields.iter().filter_map(|field| field.doubt));
+        } else if !(fields.is_empty() && arguments.doubtful) {
+            out.line(&text(file, &fields, terminal))?;
+            if file.path == cache_files.path() {
+                shown_problems.extend(fields.iter().filter_map(|field| field.problem));
             }
         }
     }
-    let mut implausible = verify::problem_values(&overview.implausible);
+    let mut implausible = verify::problem_values(cache_files.problems());
     json_number::stringify_large(&mut implausible);
     if arguments.json {
         out.line(&format!("],\"implausible\":{implausible}}}"))?;
     } else {
         // The remaining problems: those of whole files, and further ones of the same field.
         let unmarked = |fault: &&Problem| !shown_problems.contains(&fault.what);
-        for fault in overview.implausible.iter().filter(unmarked) {
+        for fault in cache_files.problems().iter().filter(unmarked) {
             out.line(&terminal.styled(terminal::ERROR, &verify::problem_line(fault)))?;
         }
     }
@@ -74,72 +74,69 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     Ok(ExitStatus::problems_if(wrong))
 }
 
-fn text(header: &FileHeader, terminal: Terminal) -> String {
-    let path = key::show(header.path.as_os_str().as_bytes());
+fn text(file: &CacheFile, fields: &[Field], terminal: Terminal) -> String {
+    let path = key::show(file.path.as_os_str().as_bytes());
     let mut grid = Grid::new();
-    grid.section(&format!("{}: {path}", header_fields::role(header.role)));
-    if header.fields.is_empty() {
+    grid.section(&format!("{}: {path}", header_fields::file_name(file)));
+    if fields.is_empty() {
         grid.row("empty; it has no header", "", "");
     }
-    for field in &header.fields {
+    for field in fields {
         let label = format!("{:>4}  {}", field.at, field.name);
-        let doubt = field.doubt.map_or("", Corruption::as_str);
-        let note = terminal.styled(terminal::ERROR, doubt);
-        grid.row(&label, shown(field), note);
+        let problem = field.problem.map_or("", Corruption::as_str);
+        let note = terminal.styled(terminal::ERROR, problem);
+        let text = field_text(field).unwrap_or_else(|| "-".to_owned());
+        grid.row(&label, text, note);
     }
     grid.left_text() + "\n"
 }
 
-/// Returns the value of a field as text.
-fn shown(field: &Field) -> String {
-    match &field.value {
-        None => "-".to_owned(),
-        Some(FieldValue::Number(number)) => units::count(*number),
-        Some(FieldValue::Id(id)) => format!("0x{id:0width$x}", width = field.len as usize * 2),
-        Some(FieldValue::Time(time)) => time.map_or("never".to_owned(), timestamp::format),
-        Some(FieldValue::Place(at)) => heap_address::format(*at),
-        Some(FieldValue::Bytes(bytes)) if field.name == "magic" => bytes.escape_ascii().to_string(),
-        Some(FieldValue::Bytes(bytes)) => units::hex(bytes),
-        Some(FieldValue::Unused(true)) => format!("{} zeros", units::count(field.len.into())),
-        Some(FieldValue::Unused(false)) => format!("{} bytes", units::count(field.len.into())),
-        Some(_) => "?".to_owned(),
+/// Returns the value of a field as text; `None` if the file ends before the end of the field.
+fn field_text(field: &Field) -> Option<String> {
+    let (number, bytes) = (field.number()?, field.bytes.as_ref()?);
+    let len = units::count(field.len.into());
+    Some(match field.kind() {
+        "number" => units::count(number),
+        "id" => format!("0x{number:0width$x}", width = field.len as usize * 2),
+        "time" if number == 0 => "never".to_owned(),
+        "time" => timestamp::format_nanos(number),
+        "address" => heap_address::format(field.address()?),
+        "unused" if field.is_zero() => format!("{len} zeros"),
+        "unused" => format!("{len} bytes"),
+        _ if field.name == "magic" => bytes.escape_ascii().to_string(),
+        _ => units::hex(bytes),
+    })
+}
+
+/// Returns the value of a field as JSON.
+fn field_value(field: &Field) -> Value {
+    let Some(number) = field.number() else {
+        return Value::Null;
+    };
+    match field.kind() {
+        // File systems use all 64 bits.
+        "number" if matches!(field.name, "inode" | "device") => json_number::string(number),
+        "number" => number.into(),
+        "time" if number == 0 => Value::Null,
+        "time" => json_number::string(number),
+        "unused" => json!({ "zero": field.is_zero() }),
+        _ => field_text(field).into(),
     }
 }
 
-fn value(header: &FileHeader) -> Value {
-    let fields: Vec<Value> = header
-        .fields
-        .iter()
-        .map(|field| {
-            let value = match &field.value {
-                None => Value::Null,
-                // File systems use all 64 bits.
-                Some(FieldValue::Number(id)) if matches!(field.name, "inode" | "device") => {
-                    json_number::string(*id)
-                }
-                Some(FieldValue::Number(number)) => (*number).into(),
-                Some(FieldValue::Time(time)) => time
-                    .map(|at| json_number::string(timestamp::to_nanos(at)))
-                    .into(),
-                Some(FieldValue::Unused(zero)) => {
-                    let mut object = Map::new();
-                    object.insert("zero".to_owned(), (*zero).into());
-                    object.into()
-                }
-                Some(_) => shown(field).into(),
-            };
-            json!({
-                "name": field.name,
-                "at": field.at,
-                "len": field.len,
-                "value": value,
-                "doubt": field.doubt.map(Corruption::as_str),
-            })
+fn value(file: &CacheFile, fields: &[Field]) -> Value {
+    let fields = fields.iter().map(|field| {
+        json!({
+            "name": field.name,
+            "at": field.at,
+            "len": field.len,
+            "value": field_value(field),
+            "doubt": field.problem.map(Corruption::as_str),
         })
-        .collect();
+    });
     json!({
-        "path": header.path.to_string_lossy(),
-        "role": header_fields::role(header.role),
-        "fields": fields,
+        "path": file.path.to_string_lossy(),
+        "role": header_fields::file_name(file),
+        "fields": fields.collect::<Value>(),
     })
 }

@@ -1,7 +1,7 @@
 //! The fields of an index header by name: as JSON, and as rows for a cache that cannot be opened.
 
 use mmapcache::Corruption;
-use mmapcache::inspect::{Changing, Companion, HeapPlace, Overview, PendingChange, Role, Sealed};
+use mmapcache::inspect::{CacheFile, CacheFiles, HeapAddress, IndexHeader, IndexState};
 use serde_json::{Map, Value, json};
 
 use crate::{json_number, timestamp, units};
@@ -10,13 +10,13 @@ use crate::{json_number, timestamp, units};
 pub(crate) type Fields = Vec<(&'static str, Value)>;
 
 /// Returns the fields that never change; `None` if the file ends before them.
-pub(crate) fn sealed(overview: &Overview) -> Option<Fields> {
-    overview.sealed.as_ref().map(sealed_fields)
+pub(crate) fn sealed(cache_files: &CacheFiles) -> Option<Fields> {
+    cache_files.header().map(sealed_fields)
 }
 
 /// Returns the fields that writers change; `None` if the file ends before or within them.
-pub(crate) fn changing(overview: &Overview) -> Option<Fields> {
-    overview.changing.as_ref().map(changing_fields)
+pub(crate) fn changing(cache_files: &CacheFiles) -> Option<Fields> {
+    cache_files.state().map(changing_fields)
 }
 
 /// Returns fields as a JSON object, or null.
@@ -31,7 +31,7 @@ pub(crate) fn object(fields: Option<Fields>) -> Value {
     }
 }
 
-fn sealed_fields(header: &Sealed) -> Fields {
+fn sealed_fields(header: &IndexHeader) -> Fields {
     vec![
         ("magic", header.magic.escape_ascii().to_string().into()),
         ("magic_ok", header.magic_ok.into()),
@@ -57,7 +57,7 @@ fn sealed_fields(header: &Sealed) -> Fields {
     ]
 }
 
-fn changing_fields(header: &Changing) -> Fields {
+fn changing_fields(header: &IndexState) -> Fields {
     let time = |moment: Option<_>| Value::from(moment.map(timestamp::format));
     vec![
         ("depth", header.depth.into()),
@@ -65,29 +65,29 @@ fn changing_fields(header: &Changing) -> Fields {
         ("occupied", header.occupied.into()),
         ("deleted", header.deleted.into()),
         ("high_water_mark", header.high_water_mark.into()),
-        ("first_hole", header.first_hole.into()),
+        ("first_hole", header.first_free_position.into()),
         ("roster_len", header.roster_len.into()),
         ("first_free_region", header.first_free_region.into()),
         ("regions", header.regions.into()),
         ("live_bytes", header.live_bytes.into()),
         ("live_after", header.live_after.into()),
-        ("reserved", place(header.reserved)),
-        ("tail", place(header.tail)),
+        ("reserved", address(header.reserved)),
+        ("tail", address(header.tail)),
         ("heap_base", header.heap_base.into()),
         ("oldest_segment", header.oldest_segment.into()),
-        ("cleaned", header.cleaned.map_or(Value::Null, place)),
-        ("cleaning_met_damage", header.cleaning_met_damage.into()),
-        ("pending", header.pending.map(pending).into()),
+        ("cleaned", header.cleaned.map_or(Value::Null, address)),
+        ("cleaning_met_damage", header.cleaning_found_damage.into()),
+        ("pending", header.pending().into()),
         ("changes", header.changes.into()),
         ("last_write", time(header.last_write)),
         ("boot", format!("{:032x}", header.boot).into()),
         ("inode", json_number::string(header.inode)),
         ("dirty", header.dirty.into()),
         ("flushed", header.flushed.into()),
-        ("synced", place(header.synced)),
+        ("synced", address(header.synced)),
         ("sync_failed", header.sync_failed.into()),
         ("renames_pending", header.renames_pending.into()),
-        ("next_incarnation", header.next_incarnation.into()),
+        ("next_incarnation", header.next_region_tag.into()),
         ("compacted", time(header.compacted)),
         ("puts", header.puts.into()),
         ("overwrites", header.overwrites.into()),
@@ -107,45 +107,33 @@ pub(crate) fn text(value: Value) -> String {
 }
 
 /// Returns the files of a cache as JSON.
-pub(crate) fn files(files: &[Companion]) -> Value {
+pub(crate) fn files(files: &[CacheFile]) -> Value {
     files
         .iter()
         .map(|file| {
             json!({
                 "path": file.path.to_string_lossy(),
-                "role": role(file.role),
+                "role": file_name(file),
                 "staged": file.staged,
                 "len": file.len,
                 "allocated": file.allocated,
                 "capacity": file.capacity,
-                "fault": file.fault.map(Corruption::as_str),
+                "fault": file.problem.map(Corruption::as_str),
             })
         })
         .collect()
 }
 
-/// Returns the part of a file in the cache, in one or two words.
-pub(crate) fn role(role: Role) -> String {
-    match role {
-        Role::Index => "index".to_owned(),
-        Role::Roster => "roster".to_owned(),
-        Role::Lock => "lock".to_owned(),
-        Role::Segment(number) => format!("segment {number}"),
-        _ => "other".to_owned(),
+/// Returns the kind of a file and the number of a segment.
+pub(crate) fn file_name(file: &CacheFile) -> String {
+    match file.segment() {
+        Some(number) => format!("segment {number}"),
+        None => file.kind().to_owned(),
     }
 }
 
-fn pending(change: PendingChange) -> &'static str {
-    match change {
-        PendingChange::Insert => "insert",
-        PendingChange::Delete => "delete",
-        PendingChange::Replace => "replace",
-        _ => "unknown",
-    }
-}
-
-fn place(place: HeapPlace) -> Value {
-    format!("segment {} byte {}", place.segment, place.at).into()
+fn address(address: HeapAddress) -> Value {
+    format!("segment {} byte {}", address.segment, address.at).into()
 }
 
 /// Returns an id with all its digits. Ids are compared, and a JSON parser must not round them.

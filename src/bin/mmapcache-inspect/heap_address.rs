@@ -2,15 +2,15 @@
 //!
 //! [`parse`] reads what [`format`] returns.
 
-use mmapcache::inspect::HeapPlace;
+use mmapcache::inspect::HeapAddress;
 
 /// Returns an address as text.
-pub(crate) fn format(address: HeapPlace) -> String {
+pub(crate) fn format(address: HeapAddress) -> String {
     format!("{}:{}", address.segment, address.at)
 }
 
 /// Parses an address. The byte may be hexadecimal, as in `0x1000`.
-pub(crate) fn parse(text: &str) -> Result<HeapPlace, String> {
+pub(crate) fn parse(text: &str) -> Result<HeapAddress, String> {
     let (segment, at) = text
         .split_once(':')
         .ok_or("an address is written SEGMENT:BYTE, as in 3:4096")?;
@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str) -> Result<HeapPlace, String> {
         None => at.parse(),
     };
     let at = parsed.map_err(|_| format!("\"{at}\" is not a number of bytes"))?;
-    Ok(HeapPlace::new(segment, at))
+    Ok(HeapAddress::new(segment, at))
 }
 
 #[cfg(test)]
@@ -31,10 +31,13 @@ mod tests {
 
     #[test]
     fn addresses_round_trip_as_text() {
-        for address in [HeapPlace::new(0, 128), HeapPlace::new(u16::MAX, u64::MAX)] {
+        for address in [
+            HeapAddress::new(0, 128),
+            HeapAddress::new(u16::MAX, u64::MAX),
+        ] {
             assert_eq!(parse(&format(address)), Ok(address));
         }
-        assert_eq!(parse("3:0x1000"), Ok(HeapPlace::new(3, 4096)));
+        assert_eq!(parse("3:0x1000"), Ok(HeapAddress::new(3, 4096)));
         for wrong in [
             "", "3", ":", "3:", ":8", "-1:8", "65536:8", "3:0x", "3:8:1", "3:1e3",
         ] {

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use mmapcache::inspect::{Census, Histogram};
 use serde_json::{Value, json};
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::index_scan::Scan;
 use crate::location::Location;
 use crate::output::Output;
 use crate::terminal::Terminal;
+use crate::value_histogram::ValueHistogram;
 use crate::{bar, index_scan, units};
 
 /// Draw distributions of search lengths, key and value sizes, and ages of entries
@@ -27,41 +28,41 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let anatomy = location.open_files()?;
-    let census = index_scan::run(&anatomy)?;
+    let cache_files = location.open_files()?;
+    let scan = index_scan::run(&cache_files)?;
     let mut out = Output::new();
     if arguments.json {
-        out.json(&value(&census))?;
+        out.json(&value(&scan))?;
     } else {
-        out.line(&text(&census, Terminal::new()))?;
+        out.line(&text(&scan, Terminal::new()))?;
     }
     out.end()?;
     Ok(ExitStatus::problems_if(
-        census.steady && census.implausible > 0,
+        scan.index.consistent && scan.index.invalid > 0,
     ))
 }
 
 /// A row of a histogram: its lower bound and its count.
 type Row = (String, u64);
 
-fn text(census: &Census, terminal: Terminal) -> String {
+fn text(scan: &Scan, terminal: Terminal) -> String {
     let mut text = String::new();
-    let probes = (1..).zip(&census.probes);
+    let probes = (1..).zip(&scan.index.entries_by_groups);
     let probes: Vec<Row> = probes
         .map(|(groups, count)| (groups.to_string(), *count))
         .collect();
     let title = format!(
         "groups of eight slots that a search probes: {:.2} for a present key, {:.2} for an absent \
          one",
-        census.hit_groups(),
-        census.miss_groups
+        scan.index.hit_groups(),
+        scan.index.miss_groups
     );
     section(&mut text, &title, &probes, terminal);
     let bytes: fn(u64) -> String = units::bytes;
     for (name, histogram, unit) in [
-        ("keys", &census.key_bytes, bytes),
-        ("values", &census.value_bytes, bytes),
-        ("ages", &census.ages, units::span),
+        ("keys", &scan.key_bytes, bytes),
+        ("values", &scan.value_bytes, bytes),
+        ("ages", &scan.ages, units::span),
     ] {
         if histogram.count() > 0 {
             let title = format!(
@@ -74,25 +75,25 @@ fn text(census: &Census, terminal: Terminal) -> String {
             section(&mut text, &title, &rows(histogram, unit), terminal);
         }
     }
-    text.push_str(&remarks(census));
+    text.push_str(&remarks(scan));
     text
 }
 
 /// Returns the total and remarks on the numbers.
-fn remarks(census: &Census) -> String {
-    let mut text = format!("{} entries", units::count(census.entries));
-    if census.implausible > 0 {
-        let count = units::count(census.implausible);
+fn remarks(scan: &Scan) -> String {
+    let mut text = format!("{} entries", units::count(scan.index.entries));
+    if scan.index.invalid > 0 {
+        let count = units::count(scan.index.invalid);
         text.push_str(&format!("; {count} invalid slots are left out"));
     }
-    if !census.steady {
+    if !scan.index.consistent {
         text.push_str("; a writer was active");
     }
     text
 }
 
 /// Returns the buckets from the first to the last that is not empty.
-fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
+fn rows(histogram: &ValueHistogram, unit: fn(u64) -> String) -> Vec<Row> {
     let first = histogram.buckets.iter().position(|&count| count > 0);
     let last = histogram.buckets.iter().rposition(|&count| count > 0);
     let (Some(first), Some(last)) = (first, last) else {
@@ -100,7 +101,7 @@ fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
     };
     (first..=last)
         .map(|bucket| {
-            let label = unit(Histogram::bounds(bucket).0);
+            let label = unit(ValueHistogram::bounds(bucket).0);
             (label, histogram.buckets[bucket])
         })
         .collect()
@@ -128,24 +129,24 @@ fn section(text: &mut String, title: &str, rows: &[Row], terminal: Terminal) {
     text.push('\n');
 }
 
-fn value(census: &Census) -> Value {
+fn value(scan: &Scan) -> Value {
     json!({
-        "steady": census.steady,
-        "entries": census.entries,
-        "deleted": census.deleted,
-        "empty": census.empty,
-        "implausible": census.implausible,
-        "hit_groups": census.hit_groups(),
-        "miss_groups": census.miss_groups,
-        "probes": census.probes,
-        "key_bytes": histogram_value(&census.key_bytes),
-        "value_bytes": histogram_value(&census.value_bytes),
-        "age_seconds": histogram_value(&census.ages),
+        "steady": scan.index.consistent,
+        "entries": scan.index.entries,
+        "deleted": scan.index.deleted,
+        "empty": scan.index.empty,
+        "implausible": scan.index.invalid,
+        "hit_groups": scan.index.hit_groups(),
+        "miss_groups": scan.index.miss_groups,
+        "probes": scan.index.entries_by_groups,
+        "key_bytes": histogram_value(&scan.key_bytes),
+        "value_bytes": histogram_value(&scan.value_bytes),
+        "age_seconds": histogram_value(&scan.ages),
     })
 }
 
 /// Returns a histogram as JSON; null if it is empty.
-fn histogram_value(histogram: &Histogram) -> Value {
+fn histogram_value(histogram: &ValueHistogram) -> Value {
     let count = histogram.count();
     if count == 0 {
         return Value::Null;
@@ -154,7 +155,7 @@ fn histogram_value(histogram: &Histogram) -> Value {
         .zip(&histogram.buckets)
         .filter(|(_, count)| **count > 0)
         .map(|(bucket, count)| {
-            let (from, to) = Histogram::bounds(bucket);
+            let (from, to) = ValueHistogram::bounds(bucket);
             json!({ "from": from, "to": to, "count": count })
         })
         .collect();

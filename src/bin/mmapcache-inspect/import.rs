@@ -103,8 +103,10 @@ fn is_dir(source: &Path) -> Result<bool, Failure> {
 
 /// Returns the longest possible value: it must fit into a segment, and its length into 32 bits.
 fn value_limit(location: &Location) -> Result<u64, Failure> {
-    let overview = location.read_headers()?;
-    let segment = overview.sealed.map_or(0, |header| header.max_segment_bytes);
+    let cache_files = location.read_headers()?;
+    let segment = cache_files
+        .header()
+        .map_or(0, |header| header.max_segment_bytes);
     Ok(segment.min(u32::MAX.into()))
 }
 

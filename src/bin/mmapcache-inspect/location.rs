@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mmapcache::inspect::{Anatomy, Companion, Overview, Role};
+use mmapcache::inspect::{CacheFile, CacheFiles};
 use mmapcache::{Error, ErrorKind, MmapCache, Options};
 
 use crate::cache_file_names::CacheFileNames;
@@ -36,8 +36,8 @@ impl Location {
     }
 
     /// Reads the headers, without opening the cache.
-    pub(crate) fn read_headers(&self) -> Result<Overview, Failure> {
-        Overview::read(&self.cache, self.heap()).map_err(|error| self.explain(error))
+    pub(crate) fn read_headers(&self) -> Result<CacheFiles, Failure> {
+        CacheFiles::open(&self.cache, self.heap()).map_err(|error| self.explain(error))
     }
 
     /// Opens the files to read their contents, without opening the cache.
@@ -45,17 +45,17 @@ impl Location {
     /// Fails for files of another release, because their fields may have another meaning. Also fails
     /// for a file that is not an index, unless files beside it belong to a cache: then it may be an
     /// index with a damaged header.
-    pub(crate) fn open_files(&self) -> Result<Anatomy, Failure> {
-        let opened = Anatomy::open(&self.cache, self.heap());
-        let anatomy = opened.map_err(|error| self.explain(error))?;
-        let odd = |file: &Companion| file.fault.is_some();
-        if anatomy.overview().files.iter().any(odd)
+    pub(crate) fn open_files(&self) -> Result<CacheFiles, Failure> {
+        let opened = CacheFiles::open(&self.cache, self.heap());
+        let cache_files = opened.map_err(|error| self.explain(error))?;
+        let odd = |file: &CacheFile| file.problem.is_some();
+        if cache_files.files().iter().any(odd)
             && let Err(failure) = self.open_read_only()
             && (failure.is_other_release() || matches!(failure, Failure::NoCache { .. }))
         {
             return Err(failure);
         }
-        Ok(anatomy)
+        Ok(cache_files)
     }
 
     pub(crate) fn heap(&self) -> Option<&Path> {
@@ -127,18 +127,17 @@ impl Location {
     /// Returns whether a file that the library refuses may be a damaged index: because of its magic or
     /// checksum, or because a roster or a segment is beside it.
     fn may_be_index(&self) -> bool {
-        let Ok(anatomy) = Anatomy::open(&self.cache, self.heap()) else {
+        let Ok(cache_files) = CacheFiles::open(&self.cache, self.heap()) else {
             return false;
         };
-        let overview = anatomy.overview();
-        let sealed = overview.sealed.as_ref();
-        let belongs = |file: &Companion| {
-            matches!(file.role, Role::Roster | Role::Segment(_)) && file.belongs_to.is_some()
-        };
-        sealed.is_some_and(|sealed| sealed.checksum_ok == Some(true))
-            || anatomy
+        let cache_files = cache_files;
+        let header = cache_files.header();
+        let belongs =
+            |file: &CacheFile| matches!(file.kind(), "roster" | "segment") && file.ids.is_some();
+        header.is_some_and(|header| header.checksum_ok == Some(true))
+            || cache_files
                 .index_bytes(0, 8)
                 .is_ok_and(|start| start == b"MMCINDEX")
-            || overview.files.iter().any(belongs)
+            || cache_files.files().iter().any(belongs)
     }
 }

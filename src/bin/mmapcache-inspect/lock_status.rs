@@ -2,7 +2,7 @@
 //!
 //! Reading the lock is the library's part.
 
-use mmapcache::inspect::{Holder, LockState};
+use mmapcache::inspect::LockState;
 use serde_json::{Value, json};
 
 /// Returns who holds the lock, and what that means for other writers.
@@ -11,22 +11,22 @@ pub(crate) fn describe(lock: &LockState) -> (String, &'static str) {
         Some(process) => format!("process {process}"),
         None => "held".to_owned(),
     };
-    match lock.holder {
-        Holder::Nobody => ("free".to_owned(), "no process writes"),
-        Holder::Alive if lock.awaited => (owner, "writes; others wait"),
-        Holder::Alive => (owner, "writes"),
-        Holder::Dead => ("free".to_owned(), "its last owner died"),
-        _ => ("unknown".to_owned(), "the system does not tell"),
+    match lock.is_held() {
+        Some(true) if lock.awaited => (owner, "writes; others wait"),
+        Some(true) => (owner, "writes"),
+        Some(false) if lock.owner_died() => ("free".to_owned(), "its last owner died"),
+        Some(false) => ("free".to_owned(), "no process writes"),
+        None => ("unknown".to_owned(), "the system does not tell"),
     }
 }
 
 /// Returns the state in one or a few words.
 pub(crate) fn summary(lock: &LockState) -> &'static str {
-    match lock.holder {
-        Holder::Nobody => "free",
-        Holder::Alive => "held",
-        Holder::Dead => "held by a dead process",
-        _ => "unknown",
+    match lock.is_held() {
+        Some(true) => "held",
+        Some(false) if lock.owner_died() => "held by a dead process",
+        Some(false) => "free",
+        None => "unknown",
     }
 }
 
@@ -34,11 +34,11 @@ pub(crate) fn summary(lock: &LockState) -> &'static str {
 pub(crate) fn value(lock: &LockState) -> Value {
     json!({
         "by_word": lock.by_word,
-        "holder": match lock.holder {
-            Holder::Nobody => "nobody",
-            Holder::Alive => "alive",
-            Holder::Dead => "dead",
-            _ => "unknown",
+        "holder": match lock.is_held() {
+            Some(true) => "alive",
+            Some(false) if lock.owner_died() => "dead",
+            Some(false) => "nobody",
+            None => "unknown",
         },
         "number": lock.number,
         "next": lock.next,

@@ -51,6 +51,7 @@ mod terminal;
 mod timestamp;
 mod tree;
 mod units;
+mod value_histogram;
 mod verify;
 mod watch;
 mod write_options;

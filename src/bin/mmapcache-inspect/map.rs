@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use anstyle::Style;
-use mmapcache::inspect::{Census, RegionCount, RegionState, SegmentCount};
+use mmapcache::inspect::RegionScan;
 use serde_json::json;
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::index_scan::{Scan, SegmentUse};
 use crate::location::Location;
 use crate::output::Output;
 use crate::terminal::{self, Terminal};
-use crate::{bar, index_scan, json_number, slot, units};
+use crate::{bar, index_scan, json_number, units};
 
 /// The most rows of regions, and of segments.
 const REGION_ROWS: usize = 12;
@@ -35,34 +36,34 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let anatomy = location.open_files()?;
-    let census = index_scan::run(&anatomy)?;
+    let cache_files = location.open_files()?;
+    let scan = index_scan::run(&cache_files)?;
     let mut out = Output::new();
     if arguments.json {
-        write_json(&census, &mut out)?;
+        write_json(&scan, &mut out)?;
     } else {
-        for line in lines(&census, Terminal::new()) {
+        for line in lines(&scan, Terminal::new()) {
             out.line(&line)?;
         }
     }
     out.end()?;
     Ok(ExitStatus::problems_if(
-        census.steady && census.implausible > 0,
+        scan.index.consistent && scan.index.invalid > 0,
     ))
 }
 
-fn lines(census: &Census, terminal: Terminal) -> Vec<String> {
+fn lines(scan: &Scan, terminal: Terminal) -> Vec<String> {
     let room = terminal.width.saturating_sub(4);
-    let each = census.regions.len().div_ceil(room * REGION_ROWS).max(1);
-    let live = |region: &&RegionCount| region.state == RegionState::Live;
-    let full = census.entries as f64 / census.slots().max(1) as f64;
+    let each = scan.index.regions.len().div_ceil(room * REGION_ROWS).max(1);
+    let live = |region: &&RegionScan| region.is_live();
+    let full = scan.index.entries as f64 / scan.index.slots().max(1) as f64;
     let mut lines = vec![
         format!(
             "{} live regions of {}: {} entries in {} slots, {}",
-            units::count(census.regions.iter().filter(live).count() as u64),
-            units::count(census.regions.len() as u64),
-            units::count(census.entries),
-            units::count(census.slots()),
+            units::count(scan.index.regions.iter().filter(live).count() as u64),
+            units::count(scan.index.regions.len() as u64),
+            units::count(scan.index.entries),
+            units::count(scan.index.slots()),
             units::percent(full),
         ),
         match each {
@@ -70,19 +71,19 @@ fn lines(census: &Census, terminal: Terminal) -> Vec<String> {
             _ => format!("each cell is {each} regions; its height shows how full they are"),
         },
     ];
-    let cells: Vec<Cell> = census.regions.chunks(each).map(Cell::of).collect();
+    let cells: Vec<Cell> = scan.index.regions.chunks(each).map(Cell::of).collect();
     lines.extend(rows(&cells, room, terminal, Cell::occupancy));
     lines.extend(legend(&cells));
-    if census.deleted > 0 {
+    if scan.index.deleted > 0 {
         lines.push(String::new());
         lines.push(format!(
             "{} deleted slots that searches still probe; a full cell means an eighth of all slots",
-            units::count(census.deleted),
+            units::count(scan.index.deleted),
         ));
         lines.extend(rows(&cells, room, terminal, Cell::tombstones));
     }
     lines.push(String::new());
-    segments(&mut lines, census, terminal);
+    segments(&mut lines, scan, terminal);
     lines
 }
 
@@ -99,20 +100,20 @@ struct Cell {
 }
 
 impl Cell {
-    fn of(regions: &[RegionCount]) -> Self {
+    fn of(regions: &[RegionScan]) -> Self {
         let mut cell = Self::default();
         for region in regions {
-            match region.state {
-                RegionState::Live => cell.live += 1,
-                RegionState::Building => cell.building += 1,
-                RegionState::Free | RegionState::Unused => {}
+            match region.state() {
+                "live" => cell.live += 1,
+                "being built" => cell.building += 1,
+                "free" | "unused" => {}
                 _ => cell.unknown += 1,
             }
-            if region.state == RegionState::Live {
+            if region.is_live() {
                 cell.slots += u64::from(region.slots);
                 cell.occupied += u64::from(region.occupied);
                 cell.deleted += u64::from(region.deleted);
-                cell.implausible += u64::from(region.implausible);
+                cell.implausible += u64::from(region.invalid);
             }
         }
         cell
@@ -183,14 +184,14 @@ fn legend(cells: &[Cell]) -> Option<String> {
     (!known.is_empty()).then(|| format!("  {}", known.join("   ")))
 }
 
-fn segments(lines: &mut Vec<String>, census: &Census, terminal: Terminal) {
-    let each = census.segments.len().div_ceil(SEGMENT_ROWS).max(1);
-    let rows: Vec<Row> = census.segments.chunks(each).map(Row::of).collect();
-    let total = Row::of(&census.segments);
+fn segments(lines: &mut Vec<String>, scan: &Scan, terminal: Terminal) {
+    let each = scan.segments.len().div_ceil(SEGMENT_ROWS).max(1);
+    let rows: Vec<Row> = scan.segments.chunks(each).map(Row::of).collect();
+    let total = Row::of(&scan.segments);
     lines.push(format!(
         "heap of {} in {}: {} live, {} dead; █ live, ▒ dead, · not in use",
         units::bytes(total.len),
-        match census.segments.len() {
+        match scan.segments.len() {
             1 => "one segment".to_owned(),
             count => format!("{} segments", units::count(count as u64)),
         },
@@ -230,8 +231,8 @@ struct Row {
 }
 
 impl Row {
-    fn of(segments: &[SegmentCount]) -> Self {
-        let sum = |of: fn(&SegmentCount) -> u64| segments.iter().map(of).sum();
+    fn of(segments: &[SegmentUse]) -> Self {
+        let sum = |of: fn(&SegmentUse) -> u64| segments.iter().map(of).sum();
         let label = match segments {
             [only] => only.number.to_string(),
             [first, .., last] => format!("{}-{}", first.number, last.number),
@@ -247,22 +248,25 @@ impl Row {
 }
 
 /// Writes JSON region by region, so that memory stays small.
-fn write_json(census: &Census, out: &mut Output) -> Result<(), Failure> {
-    out.line(&format!("{{\"steady\":{},\"regions\":[", census.steady))?;
-    for (number, region) in census.regions.iter().enumerate() {
+fn write_json(scan: &Scan, out: &mut Output) -> Result<(), Failure> {
+    out.line(&format!(
+        "{{\"steady\":{},\"regions\":[",
+        scan.index.consistent
+    ))?;
+    for (number, region) in scan.index.regions.iter().enumerate() {
         let line = json!({
             "number": region.number,
-            "state": slot::region(region.state),
+            "state": region.state(),
             "slots": region.slots,
             "occupied": region.occupied,
             "deleted": region.deleted,
-            "implausible": region.implausible,
+            "implausible": region.invalid,
         });
         let comma = if number > 0 { "," } else { "" };
         out.line(&format!("{comma}{line}"))?;
     }
     out.line("],\"segments\":[")?;
-    for (number, segment) in census.segments.iter().enumerate() {
+    for (number, segment) in scan.segments.iter().enumerate() {
         let comma = if number > 0 { "," } else { "" };
         let mut value = segment_value(segment);
         json_number::stringify_large(&mut value);
@@ -272,7 +276,7 @@ fn write_json(census: &Census, out: &mut Output) -> Result<(), Failure> {
 }
 
 /// Returns a segment as JSON.
-pub(crate) fn segment_value(segment: &SegmentCount) -> serde_json::Value {
+pub(crate) fn segment_value(segment: &SegmentUse) -> serde_json::Value {
     json!({
         "number": segment.number,
         "len": segment.len,

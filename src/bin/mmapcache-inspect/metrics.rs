@@ -7,7 +7,7 @@ mod exposition;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mmapcache::inspect::{Anatomy, Changing, Holder};
+use mmapcache::inspect::{CacheFiles, IndexState};
 use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value};
 
@@ -253,19 +253,19 @@ impl Reading {
     /// Reads the numbers of a cache. Reports an error, and marks that cache as down.
     fn take(location: &Location, label: String) -> Self {
         let mut numbers = Vec::new();
-        let anatomy = location.open_files();
-        if let Ok(anatomy) = &anatomy {
-            let faults = anatomy.overview().implausible.len();
+        let cache_files = location.open_files();
+        if let Ok(cache_files) = &cache_files {
+            let faults = cache_files.problems().len();
             numbers.push(Number::new("mmapcache_implausible", faults as f64));
         }
         let engine = location
             .open_read_only()
             .and_then(|cache| Ok((cache.stats()?, cache.disk_usage()?)));
-        let status = match (&anatomy, &engine) {
-            (Ok(anatomy), Ok((stats, disk))) => {
+        let status = match (&cache_files, &engine) {
+            (Ok(cache_files), Ok((stats, disk))) => {
                 numbers.extend(by_engine(stats, disk));
-                numbers.extend(by_header(anatomy));
-                ExitStatus::problems_if(!anatomy.overview().implausible.is_empty())
+                numbers.extend(by_header(cache_files));
+                ExitStatus::problems_if(!cache_files.problems().is_empty())
             }
             (Err(failure), _) | (_, Err(failure)) => {
                 output::report_error(failure);
@@ -275,7 +275,7 @@ impl Reading {
                 }
             }
         };
-        let up = anatomy.is_ok() && engine.is_ok();
+        let up = cache_files.is_ok() && engine.is_ok();
         numbers.push(Number::new("mmapcache_up", f64::from(u8::from(up))));
         Self {
             label,
@@ -355,16 +355,13 @@ fn by_engine(stats: &Stats, disk: &DiskUsage) -> Vec<Number> {
     numbers
 }
 
-fn by_header(anatomy: &Anatomy) -> Vec<Number> {
-    let overview = anatomy.overview();
-    let header = overview.changing.as_ref();
+fn by_header(cache_files: &CacheFiles) -> Vec<Number> {
+    let cache_files = cache_files;
+    let header = cache_files.state();
     let of_header =
-        |name, of: fn(&Changing) -> f64| header.map(|header| Number::new(name, of(header)));
-    let limit = overview
-        .sealed
-        .as_ref()
-        .map(|sealed| sealed.max_entries as f64);
-    let held = anatomy.lock().map(|lock| lock.holder == Holder::Alive);
+        |name, of: fn(&IndexState) -> f64| header.map(|header| Number::new(name, of(header)));
+    let limit = cache_files.header().map(|header| header.max_entries as f64);
+    let held = cache_files.lock().map(|lock| lock.is_held() == Some(true));
     [
         limit.map(|limit| Number::new("mmapcache_max_entries", limit)),
         of_header("mmapcache_regions", |header| header.regions as f64),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mmapcache::inspect::{Anatomy, HeapPlace, Record, RecordKind};
+use mmapcache::inspect::{CacheFiles, HeapAddress, Record};
 use serde_json::{Value, json};
 
 use crate::exit_status::ExitStatus;
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     pub(crate) cache: PathBuf,
     /// The address: segment and byte, as SEGMENT:BYTE; the byte may be hexadecimal, as 0x1000
     #[arg(value_parser = heap_address::parse)]
-    place: HeapPlace,
+    place: HeapAddress,
     /// Show at most this many bytes
     #[arg(long, default_value_t = 256)]
     limit: u64,
@@ -38,9 +38,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let anatomy = location.open_files()?;
-    let Some(record) = anatomy.record(arguments.place)? else {
-        let there: Vec<String> = anatomy
+    let cache_files = location.open_files()?;
+    let Some(record) = cache_files.record(arguments.place)? else {
+        let there: Vec<String> = cache_files
             .segments()
             .iter()
             .take(20)
@@ -56,7 +56,7 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
     let mut out = Output::new();
     if arguments.json {
         let mut value = value(&record);
-        let bytes = bytes(&anatomy, &record, arguments.limit)?;
+        let bytes = bytes(&cache_files, &record, arguments.limit)?;
         value["bytes"] = units::hex(&bytes).into();
         out.json(&value)?;
     } else {
@@ -64,32 +64,37 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
         rows(&mut grid, &record);
         out.line(&grid.left_text())?;
         out.line("")?;
-        dump(&anatomy, &record, arguments.limit, &mut out)?;
-        for fault in &record.doubts {
+        dump(&cache_files, &record, arguments.limit, &mut out)?;
+        for fault in &record.problems {
             out.line(&format!("  {}", verify::problem_line(fault)))?;
         }
     }
     out.end()?;
-    Ok(ExitStatus::problems_if(!record.is_sound()))
+    Ok(ExitStatus::problems_if(!record.is_valid()))
 }
 
 /// Returns the bytes of the record, or a fixed number if its lengths are invalid.
-fn bytes(anatomy: &Anatomy, record: &Record, limit: u64) -> Result<Vec<u8>, Failure> {
-    let HeapPlace { segment, at, .. } = record.place;
+fn bytes(cache_files: &CacheFiles, record: &Record, limit: u64) -> Result<Vec<u8>, Failure> {
+    let at = record.address.at;
     let stated = record.end.saturating_sub(at);
     let len = if record.computed_sum.is_some() {
         stated
     } else {
         stated.max(LEAST)
     };
-    Ok(anatomy.bytes(segment, at, len.min(limit))?)
+    Ok(cache_files.segment_bytes(record.address, len.min(limit))?)
 }
 
-fn dump(anatomy: &Anatomy, record: &Record, limit: u64, out: &mut Output) -> Result<(), Failure> {
-    let at = record.place.at;
-    let bytes = bytes(anatomy, record, limit)?;
+fn dump(
+    cache_files: &CacheFiles,
+    record: &Record,
+    limit: u64,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let at = record.address.at;
+    let bytes = bytes(cache_files, record, limit)?;
     let marks: Vec<Mark> = record
-        .doubts
+        .problems
         .iter()
         .map(|fault| {
             let covers = |&(from, to): &(u64, u64)| (from..to).contains(&fault.at);
@@ -129,7 +134,7 @@ fn parts(record: &Record) -> Vec<(u64, u64)> {
             (23, 24),
         ]
     };
-    let at = record.place.at;
+    let at = record.address.at;
     let content = record.value_at.saturating_add(record.value_len.into());
     fields
         .iter()
@@ -140,18 +145,19 @@ fn parts(record: &Record) -> Vec<(u64, u64)> {
 
 /// Adds a record to a table.
 pub(crate) fn rows(grid: &mut Grid, record: &Record) {
-    let state = if record.is_sound() {
+    let state = if record.is_valid() {
         "valid"
     } else {
         "DAMAGED"
     };
     grid.section(&format!(
         "record {}: {state}",
-        heap_address::format(record.place)
+        heap_address::format(record.address)
     ));
-    let kind = record.kind.map_or("unknown", kind);
+    let kind = record.kind().unwrap_or("unknown");
     grid.row("kind", kind, "");
-    let (stored, computed) = (record.stored_sum, record.computed_sum);
+    let stored = record.stored_sum.unwrap_or_default();
+    let computed = record.computed_sum;
     let note = match computed {
         Some(computed) if computed == stored => "matches".to_owned(),
         Some(computed) => format!("but its bytes have 0x{computed:08x}"),
@@ -196,33 +202,22 @@ pub(crate) fn version(version: u64, numbered: bool) -> String {
 /// Returns a record as JSON.
 pub(crate) fn value(record: &Record) -> Value {
     let mut value = json!({
-        "place": heap_address::format(record.place),
-        "path": record.path.to_string_lossy(),
-        "sound": record.is_sound(),
-        "kind": record.kind.map(kind),
+        "place": heap_address::format(record.address),
+        "path": record.path().to_string_lossy(),
+        "sound": record.is_valid(),
+        "kind": record.kind(),
         "numbered": record.numbered,
         "version": json_number::string(record.version),
         "key_len": record.key_len,
         "value_len": record.value_len,
         "value_at": record.value_at,
         "end": record.end,
-        "stored_sum": format!("{:08x}", record.stored_sum),
+        "stored_sum": record.stored_sum.map(|sum| format!("{sum:08x}")),
         "computed_sum": record.computed_sum.map(|sum| format!("{sum:08x}")),
-        "doubts": verify::problem_values(&record.doubts),
+        "doubts": verify::problem_values(&record.problems),
     });
     if let Some(object) = value.as_object_mut() {
         json_line::insert(object, "key", &record.key);
     }
     value
-}
-
-/// Returns the kind of a record as text.
-pub(crate) fn kind(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Entry => "entry",
-        RecordKind::Deletion => "deletion",
-        RecordKind::Gap => "gap",
-        RecordKind::Reservation => "reservation",
-        _ => "other",
-    }
 }

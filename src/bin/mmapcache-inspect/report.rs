@@ -83,36 +83,36 @@ fn end(found: Findings) -> Result<ExitStatus, Failure> {
 
 fn value(found: &Findings) -> Value {
     let judgement = found.judge();
-    let overview = found.overview();
+    let cache_files = &found.cache_files;
     let [index, heap, roster] = figures::disk_bytes(found);
-    let census = match &found.census {
-        Ok(census) => {
+    let scan = match &found.scan {
+        Ok(scan) => {
             let mut charts = Map::new();
             charts.insert(
                 "occupancy".to_owned(),
-                Occupancy::new(&census.regions).value(),
+                Occupancy::new(&scan.index.regions).value(),
             );
-            for bars in bars::all(census) {
+            for bars in bars::all(scan) {
                 charts.insert(bars.id.to_owned(), bars.value());
             }
             json!({
-                "steady": census.steady,
-                "entries": census.entries,
-                "deleted": census.deleted,
-                "free": census.empty,
-                "implausible": census.implausible,
-                "slots": census.slots(),
-                "load": census.entries as f64 / census.slots().max(1) as f64,
-                "hit_groups": census.hit_groups(),
-                "miss_groups": census.miss_groups,
-                "live_bytes": census.live_bytes,
+                "steady": scan.index.consistent,
+                "entries": scan.index.entries,
+                "deleted": scan.index.deleted,
+                "free": scan.index.empty,
+                "implausible": scan.index.invalid,
+                "slots": scan.index.slots(),
+                "load": scan.index.entries as f64 / scan.index.slots().max(1) as f64,
+                "hit_groups": scan.index.hit_groups(),
+                "miss_groups": scan.index.miss_groups,
+                "live_bytes": scan.index.live_bytes,
                 "charts": charts,
             })
         }
         Err(failure) => json!({ "failed": output::chain(failure) }),
     };
     json!({
-        "path": overview.path.to_string_lossy(),
+        "path": cache_files.path().to_string_lossy(),
         "taken_nanos": json_number::string(timestamp::to_nanos(found.taken)),
         "verdict": match judgement.state {
             State::Fine => "fine",
@@ -121,15 +121,15 @@ fn value(found: &Findings) -> Value {
         },
         "remarks": judgement.remarks,
         "refused": found.refused.as_ref().map(|failure| output::chain(failure)),
-        "implausible": verify::problem_values(&overview.implausible),
-        "census": census,
+        "implausible": verify::problem_values(cache_files.problems()),
+        "census": scan,
         "disk": { "index": index, "heap": heap, "roster": roster },
         "lock": found.lock.as_ref().map(lock_status::value),
         "header": {
-            "sealed": header_fields::object(header_fields::sealed(overview)),
-            "changing": header_fields::object(header_fields::changing(overview)),
-            "steady": overview.steady,
+            "sealed": header_fields::object(header_fields::sealed(cache_files)),
+            "changing": header_fields::object(header_fields::changing(cache_files)),
+            "steady": cache_files.is_consistent(),
         },
-        "files": header_fields::files(&overview.files),
+        "files": header_fields::files(cache_files.files()),
     })
 }

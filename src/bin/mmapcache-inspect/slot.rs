@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use mmapcache::Problem;
-use mmapcache::inspect::{Anatomy, Record, RegionState, RosterEntry, Slot, SlotState};
+use mmapcache::inspect::{CacheFiles, Record, Slot};
 use serde_json::{Value, json};
 
 use crate::exit_status::ExitStatus;
@@ -42,23 +42,23 @@ struct SlotReport {
 }
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let anatomy = location.open_files()?;
+    let cache_files = location.open_files()?;
     let numbers = match (&arguments.number, &arguments.key) {
         (Some(number), _) => vec![*number],
-        (None, Some(key)) => anatomy.slots_of(&key::parse_argument(key, "key")?)?,
+        (None, Some(key)) => cache_files.find_slots(&key::parse_argument(key, "key")?)?,
         (None, None) => Vec::new(),
     };
     let mut out = Output::new();
     let (mut found, mut wrong) = (0, false);
     for number in numbers {
-        let Some(slot) = anatomy.slot(number)? else {
-            let all = units::count(anatomy.slots()?.into());
+        let Some(slot) = cache_files.slot(number)? else {
+            let all = units::count(cache_files.slot_count()?.into());
             output::warn(&format!(
                 "there is no slot {number}; the index has {all}, from 0"
             ));
             return Ok(ExitStatus::Problems);
         };
-        let shown = SlotReport::new(&anatomy, slot)?;
+        let shown = SlotReport::new(&cache_files, slot)?;
         wrong |= !shown.doubts.is_empty();
         if arguments.json {
             out.json_line(shown.value())?;
@@ -76,14 +76,14 @@ pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStat
 }
 
 impl SlotReport {
-    fn new(anatomy: &Anatomy, slot: Slot) -> Result<Self, Failure> {
-        let place = slot.place.filter(|_| slot.is_entry());
-        let record = place.map(|place| anatomy.record(place)).transpose()?;
+    fn new(cache_files: &CacheFiles, slot: Slot) -> Result<Self, Failure> {
+        let place = slot.address.filter(|_| slot.is_entry());
+        let record = place.map(|place| cache_files.record(place)).transpose()?;
         let record = record.flatten();
-        let mut doubts = slot.doubts.clone();
+        let mut doubts = slot.problems.clone();
         if let Some(record) = &record {
-            doubts.extend(slot.differences(record, &anatomy.overview().path));
-            doubts.extend(record.doubts.iter().cloned());
+            doubts.extend(slot.differences(record, cache_files.path()));
+            doubts.extend(record.problems.iter().cloned());
         }
         Ok(Self {
             slot,
@@ -97,16 +97,12 @@ impl SlotReport {
         let mut grid = Grid::new();
         grid.section(&format!("slot {}: {}", slot.number, self.summary()));
         let at = |at: u64| format!("byte {at}");
-        let within = format!(
-            "slot {} of it; it is {}",
-            slot.index,
-            region(slot.region_state)
-        );
+        let within = format!("slot {} of it; it is {}", slot.index, slot.region_state());
         grid.row("region", slot.region.to_string(), within);
         let control = format!("0x{:02x}", slot.control);
-        let note = format!("{}; {}", state(slot.state), at(slot.control_at));
+        let note = format!("{}; {}", slot.state(), at(slot.control_at));
         grid.row("control byte", control, note);
-        let link = slot.place.map_or("none".to_owned(), heap_address::format);
+        let link = slot.address.map_or("none".to_owned(), heap_address::format);
         let raw = format!("0x{:016x}; {}", slot.link, at(slot.link_at));
         grid.row("links to record", link, raw);
         let probe = slot
@@ -132,7 +128,7 @@ impl SlotReport {
         grid.row("hash", hash, bits);
         let numbered = self.record.as_ref().is_some_and(|record| record.numbered);
         let written = record::version(slot.version, numbered);
-        let pair = if slot.second_pair {
+        let pair = if slot.second_meta {
             "the second pair"
         } else {
             "the first pair"
@@ -159,13 +155,11 @@ impl SlotReport {
     }
 
     fn roster(&self) -> String {
-        match self.slot.roster {
-            Some(RosterEntry::Slot(number)) if number == self.slot.number => {
-                "which leads back here".to_owned()
-            }
-            Some(RosterEntry::Slot(number)) => format!("which leads to slot {number}"),
-            Some(RosterEntry::Hole(_)) => "which is free".to_owned(),
-            _ => "which cannot be read".to_owned(),
+        match self.slot.roster_slot() {
+            Some(number) if number == self.slot.number => "which leads back here".to_owned(),
+            Some(number) => format!("which leads to slot {number}"),
+            None if self.slot.is_position_free() => "which is free".to_owned(),
+            None => "which cannot be read".to_owned(),
         }
     }
 
@@ -175,22 +169,19 @@ impl SlotReport {
             "number": slot.number,
             "region": slot.region,
             "index": slot.index,
-            "region_state": region(slot.region_state),
+            "region_state": slot.region_state(),
             "is_entry": slot.is_entry(),
-            "state": state(slot.state),
+            "state": slot.state(),
             "control": slot.control,
             "control_at": slot.control_at,
             "link": format!("{:016x}", slot.link),
             "link_at": slot.link_at,
             "body_at": slot.body_at,
-            "place": slot.place.map(heap_address::format),
-            "second_pair": slot.second_pair,
+            "place": slot.address.map(heap_address::format),
+            "second_pair": slot.second_meta,
             "probe": slot.probe,
             "position": slot.position,
-            "roster_slot": match slot.roster {
-                Some(RosterEntry::Slot(number)) => Some(number),
-                _ => None,
-            },
+            "roster_slot": slot.roster_slot(),
             "key_len": slot.key_len,
             "stored_hash": slot.stored_hash,
             "tag": slot.tag,
@@ -204,25 +195,5 @@ impl SlotReport {
             json_line::insert(object, "inline_key", &slot.key);
         }
         value
-    }
-}
-
-fn state(state: SlotState) -> &'static str {
-    match state {
-        SlotState::Empty => "empty",
-        SlotState::Deleted => "deleted",
-        SlotState::Full => "full",
-        _ => "unknown",
-    }
-}
-
-/// Returns the state of a region as text.
-pub(crate) fn region(state: RegionState) -> &'static str {
-    match state {
-        RegionState::Unused => "unused",
-        RegionState::Building => "being built",
-        RegionState::Live => "live",
-        RegionState::Free => "free",
-        _ => "unknown",
     }
 }

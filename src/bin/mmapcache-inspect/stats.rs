@@ -6,7 +6,7 @@ mod full;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Anatomy, Companion, LockState, Overview, Role};
+use mmapcache::inspect::{CacheFile, CacheFiles, LockState};
 use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,7 @@ use full::Full;
 struct StatsReport {
     /// The statistics, or why the library refused.
     engine: Result<(Stats, DiskUsage), Failure>,
-    anatomy: Anatomy,
+    cache_files: CacheFiles,
     lock: Option<LockState>,
     full: Option<Full>,
 }
@@ -31,7 +31,7 @@ struct StatsReport {
 pub(crate) fn run(location: &Location, full: bool, json: bool) -> Result<ExitStatus, Failure> {
     let mut picture = gather(location)?;
     if full {
-        picture.full = Some(Full::gather(&picture.anatomy)?);
+        picture.full = Some(Full::gather(&picture.cache_files)?);
     }
     let mut out = Output::new();
     if json {
@@ -53,11 +53,11 @@ fn gather(location: &Location) -> Result<StatsReport, Failure> {
         .open_read_only()
         .and_then(|cache| Ok((cache.stats()?, cache.disk_usage()?)));
     match location.open_files() {
-        Ok(anatomy) => Ok(StatsReport {
+        Ok(cache_files) => Ok(StatsReport {
             engine,
             // Without an answer of the system there is no row for the lock.
-            lock: anatomy.lock().ok(),
-            anatomy,
+            lock: cache_files.lock().ok(),
+            cache_files,
             full: None,
         }),
         // Without headers there is nothing to show, and the library's error says more.
@@ -67,13 +67,9 @@ fn gather(location: &Location) -> Result<StatsReport, Failure> {
 }
 
 impl StatsReport {
-    fn overview(&self) -> &Overview {
-        self.anatomy.overview()
-    }
-
     /// Returns the error of the library after everything else was shown.
     fn end(self) -> Result<ExitStatus, Failure> {
-        let implausible = !self.overview().implausible.is_empty();
+        let implausible = !self.cache_files.problems().is_empty();
         match self.engine {
             Ok(_) => Ok(ExitStatus::problems_if(implausible)),
             Err(failure) if implausible && !failure.is_damage() => {
@@ -88,24 +84,28 @@ impl StatsReport {
         let mut grid = Grid::new();
         match &self.engine {
             Ok((stats, _)) => {
-                table(&mut grid, stats, self.overview());
-                history(&mut grid, stats, self.overview());
-                state(&mut grid, stats, self.overview(), self.lock.as_ref());
+                table(&mut grid, stats, &self.cache_files);
+                history(&mut grid, stats, &self.cache_files);
+                state(&mut grid, stats, &self.cache_files, self.lock.as_ref());
             }
             Err(_) => {
-                fields(&mut grid, "header", header_fields::sealed(self.overview()));
+                fields(
+                    &mut grid,
+                    "header",
+                    header_fields::sealed(&self.cache_files),
+                );
                 fields(
                     &mut grid,
                     "counters",
-                    header_fields::changing(self.overview()),
+                    header_fields::changing(&self.cache_files),
                 );
             }
         }
-        files(&mut grid, self.overview());
+        files(&mut grid, &self.cache_files);
         if let Some(full) = &self.full {
             full.rows(&mut grid);
         }
-        let path = key::show(self.overview().path.as_os_str().as_bytes());
+        let path = key::show(self.cache_files.path().as_os_str().as_bytes());
         let mut text = format!("{path}\n");
         if let Err(failure) = &self.engine {
             text.push_str("the library refuses to open it: ");
@@ -114,10 +114,10 @@ impl StatsReport {
         }
         text.push('\n');
         text.push_str(&grid.text());
-        if !self.overview().implausible.is_empty() {
+        if !self.cache_files.problems().is_empty() {
             text.push_str("\n\nimplausible");
         }
-        for fault in &self.overview().implausible {
+        for fault in self.cache_files.problems() {
             text.push_str("\n  ");
             text.push_str(&verify::problem_line(fault));
         }
@@ -128,22 +128,25 @@ impl StatsReport {
         let mut value = match &self.engine {
             Ok((stats, disk)) => stats_value(stats, disk),
             Err(failure) => {
-                let mut value = header_stats(self.overview());
+                let mut value = header_stats(&self.cache_files);
                 value.insert("refused".to_owned(), output::chain(failure).into());
                 value
             }
         };
-        let overview = self.overview();
-        let path = overview.path.to_string_lossy();
+        let cache_files = &self.cache_files;
+        let path = cache_files.path().to_string_lossy();
         let header = json!({
-            "sealed": header_fields::object(header_fields::sealed(overview)),
-            "changing": header_fields::object(header_fields::changing(overview)),
-            "steady": overview.steady,
+            "sealed": header_fields::object(header_fields::sealed(cache_files)),
+            "changing": header_fields::object(header_fields::changing(cache_files)),
+            "steady": cache_files.is_consistent(),
         });
         value.insert("path".to_owned(), path.into());
         value.insert("header".to_owned(), header);
-        value.insert("files".to_owned(), header_fields::files(&overview.files));
-        let implausible = verify::problem_values(&overview.implausible);
+        value.insert(
+            "files".to_owned(),
+            header_fields::files(cache_files.files()),
+        );
+        let implausible = verify::problem_values(cache_files.problems());
         value.insert("implausible".to_owned(), implausible);
         value.insert(
             "lock".to_owned(),
@@ -155,7 +158,7 @@ impl StatsReport {
     }
 }
 
-fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+fn table(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles) {
     grid.section("table");
     grid.row("entries", units::count(stats.occupied), "");
     grid.row("deleted slots", units::count(stats.deleted), "");
@@ -163,7 +166,7 @@ fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.row("slots", units::count(stats.slots), load);
     let most = units::count(stats.high_water_mark);
     grid.row("slots ever used", most, "");
-    if let Some(header) = &overview.changing {
+    if let Some(header) = &cache_files.state() {
         let note = format!("over a directory of depth {}", header.depth);
         grid.row("regions", units::count(header.regions), note);
     }
@@ -177,7 +180,7 @@ fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.row("dead", units::bytes(dead), share(dead));
 }
 
-fn history(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+fn history(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles) {
     grid.section("history");
     grid.row("generation", units::count(stats.generation), "");
     let created = timestamp::format(stats.created);
@@ -187,11 +190,11 @@ fn history(grid: &mut Grid, stats: &Stats, overview: &Overview) {
         .map_or("never".to_owned(), timestamp::format);
     grid.row("rebuilt or compacted", compacted, ago(stats.compacted));
     // In an id cache this is an id, not a time.
-    let numbered = overview
-        .sealed
+    let numbered = cache_files
+        .header()
         .as_ref()
         .is_some_and(|it| it.record_variant == 2);
-    if let Some(header) = overview.changing.as_ref().filter(|_| !numbered) {
+    if let Some(header) = cache_files.state().filter(|_| !numbered) {
         let written = header
             .last_write
             .map_or("never".to_owned(), timestamp::format);
@@ -215,7 +218,7 @@ fn ago(time: Option<SystemTime>) -> String {
     })
 }
 
-fn state(grid: &mut Grid, stats: &Stats, overview: &Overview, lock: Option<&LockState>) {
+fn state(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles, lock: Option<&LockState>) {
     grid.section("state");
     let yes_no = |yes| if yes { "yes" } else { "no" };
     grid.row("append-only", yes_no(stats.append_only), "");
@@ -240,11 +243,11 @@ fn state(grid: &mut Grid, stats: &Stats, overview: &Overview, lock: Option<&Lock
             format!("{by}{waiting}"),
         );
     }
-    if let Some(header) = &overview.changing {
+    if let Some(header) = &cache_files.state() {
         let note = "changes that a power loss could take";
         grid.row("unsynced", yes_no(header.dirty), note);
         let note = "by a writer that is active or was killed";
-        grid.row("change under way", yes_no(header.pending.is_some()), note);
+        grid.row("change under way", yes_no(header.pending().is_some()), note);
     }
     let failed = if stats.sync_failed { "FAILED" } else { "no" };
     grid.row("failed sync", failed, "");
@@ -260,19 +263,18 @@ fn fields(grid: &mut Grid, title: &str, fields: Option<Fields>) {
 /// More segments than this share a row, unless there is a remark on one.
 const MOST_SEGMENT_ROWS: usize = 8;
 
-fn files(grid: &mut Grid, overview: &Overview) {
+fn files(grid: &mut Grid, cache_files: &CacheFiles) {
     grid.section("files");
-    let is_ordinary = |file: &Companion| {
-        matches!(file.role, Role::Segment(_)) && !file.staged && file.fault.is_none()
-    };
-    let ordinary = overview
-        .files
+    let is_ordinary =
+        |file: &CacheFile| file.segment().is_some() && !file.staged && file.problem.is_none();
+    let ordinary = cache_files
+        .files()
         .iter()
         .filter(|file| is_ordinary(file))
         .count();
     let together = ordinary > MOST_SEGMENT_ROWS;
     let (mut total, mut len, mut allocated) = (0, 0, 0);
-    for file in &overview.files {
+    for file in cache_files.files() {
         total += file.allocated;
         if together && is_ordinary(file) {
             (len, allocated) = (len + file.len, allocated + file.allocated);
@@ -282,11 +284,11 @@ fn files(grid: &mut Grid, overview: &Overview) {
         if file.staged {
             note.push_str(", under a temporary name");
         }
-        if let Some(fault) = file.fault {
+        if let Some(fault) = file.problem {
             note.push_str(&format!(", but {fault}"));
         }
         grid.row(
-            &header_fields::role(file.role),
+            &header_fields::file_name(file),
             units::bytes(file.len),
             note,
         );
@@ -336,8 +338,8 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
 
 /// Returns what the header alone contains, under the same names. It does not contain the number of
 /// slots: free regions are not in it.
-fn header_stats(overview: &Overview) -> Map<String, Value> {
-    let header = overview.changing.as_ref();
+fn header_stats(cache_files: &CacheFiles) -> Map<String, Value> {
+    let header = cache_files.state();
     into_map(json!({
         "occupied": header.map(|header| header.occupied),
         "deleted": header.map(|header| header.deleted),
@@ -346,9 +348,9 @@ fn header_stats(overview: &Overview) -> Map<String, Value> {
         "heap_bytes": header.map(|header| header.heap_bytes()),
         "live_bytes": header.map(|header| header.live_bytes),
         "dead_bytes": header.map(|header| header.dead_bytes()),
-        "generation": overview.sealed.as_ref().map(|header| header.generation),
+        "generation": cache_files.header().map(|header| header.generation),
         "changes": header.map(|header| header.changes),
-        "append_only": overview.sealed.as_ref().map(|header| header.append_only),
+        "append_only": cache_files.header().map(|header| header.append_only),
     }))
 }
 

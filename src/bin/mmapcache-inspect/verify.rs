@@ -107,10 +107,10 @@ fn damaged_keys(
     if report.problems.is_empty() {
         return Ok(Vec::new());
     }
-    let anatomy = location.open_files()?;
+    let cache_files = location.open_files()?;
     let problems = report.problems.iter();
     Ok(problems
-        .map(|problem| damaged_key::find(&anatomy, problem))
+        .map(|problem| damaged_key::find(&cache_files, problem))
         .collect())
 }
 

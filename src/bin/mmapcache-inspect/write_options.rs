@@ -85,8 +85,9 @@ impl DroppedEntries {
 
 /// Returns whether a cache is an id cache: its keys have ids and no values.
 pub(crate) fn has_labels(location: &Location) -> Result<bool, Failure> {
-    let sealed = location.read_headers()?.sealed;
-    Ok(sealed.is_some_and(|header| header.record_variant == NUMBERED))
+    let cache_files = location.read_headers()?;
+    let header = cache_files.header();
+    Ok(header.is_some_and(|header| header.record_variant == NUMBERED))
 }
 
 /// Fails for an id cache. The message says what to do instead.

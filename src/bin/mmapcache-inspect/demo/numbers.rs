@@ -8,7 +8,7 @@ use crate::json_number;
 pub(super) fn line<const N: usize>(names: [&str; N], numbers: [u64; N]) -> String {
     let members = names.into_iter().zip(numbers);
     let object: Map<String, Value> = members
-        .map(|(name, number)| (name.to_owned(), json_number::string(number)))
+        .map(|(name, number)| (name.to_owned(), number.into()))
         .collect();
     Value::Object(object).to_string()
 }

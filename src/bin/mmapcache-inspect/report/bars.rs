@@ -1,9 +1,11 @@
 //! The numbers in the charts of a report.
 
-use mmapcache::inspect::{Census, Histogram, RegionCount, RegionState, SegmentCount};
+use mmapcache::inspect::RegionScan;
 use serde_json::{Map, Value, json};
 
+use crate::index_scan::{Scan, SegmentUse};
 use crate::units;
+use crate::value_histogram::ValueHistogram;
 
 /// The most columns of a chart.
 const COLUMNS: usize = 40;
@@ -130,12 +132,12 @@ impl Bars {
 const ENTRIES: &[(&str, &str)] = &[("entries", "entries")];
 
 /// Returns all charts except the map of the regions.
-pub(super) fn all(census: &Census) -> Vec<Bars> {
-    let (keys, values) = (&census.key_bytes, &census.value_bytes);
+pub(super) fn all(scan: &Scan) -> Vec<Bars> {
+    let (keys, values) = (&scan.key_bytes, &scan.value_bytes);
     let bytes = |name| (name, Unit::Bytes);
     let age = ("time since the entry was written", Unit::Seconds);
     vec![
-        probes(census),
+        probes(scan),
         distribution(
             "key_bytes",
             "Key sizes",
@@ -150,8 +152,8 @@ pub(super) fn all(census: &Census) -> Vec<Bars> {
             bytes("bytes of the value"),
             values,
         ),
-        distribution("ages", "Ages", ages(&census.ages), age, &census.ages),
-        heap(&census.segments),
+        distribution("ages", "Ages", ages(&scan.ages), age, &scan.ages),
+        heap(&scan.segments),
     ]
 }
 
@@ -160,7 +162,7 @@ fn distribution(
     title: &'static str,
     about: String,
     across: (&'static str, Unit),
-    histogram: &Histogram,
+    histogram: &ValueHistogram,
 ) -> Bars {
     Bars {
         id,
@@ -173,8 +175,11 @@ fn distribution(
     }
 }
 
-fn probes(census: &Census) -> Bars {
-    let (head, tail) = census.probes.split_at(census.probes.len().min(PROBES - 1));
+fn probes(scan: &Scan) -> Bars {
+    let (head, tail) = scan
+        .index
+        .entries_by_groups
+        .split_at(scan.index.entries_by_groups.len().min(PROBES - 1));
     let mut columns: Vec<Column> = (1..)
         .zip(head)
         .map(|(groups, &count)| column(groups, Some(groups), vec![count]))
@@ -189,8 +194,8 @@ fn probes(census: &Census) -> Bars {
         about: format!(
             "Groups of eight slots that a search probes: {:.2} on average for a present key, {:.2} \
              for an absent one.",
-            census.hit_groups(),
-            census.miss_groups
+            scan.index.hit_groups(),
+            scan.index.miss_groups
         ),
         across: ("probed groups", Unit::Count),
         up: ("entries", Unit::Count),
@@ -203,7 +208,7 @@ fn column(from: u64, to: Option<u64>, parts: Vec<u64>) -> Column {
     Column { from, to, parts }
 }
 
-fn sizes(histogram: &Histogram) -> String {
+fn sizes(histogram: &ValueHistogram) -> String {
     if histogram.count() == 0 {
         return "None.".to_owned();
     }
@@ -216,7 +221,7 @@ fn sizes(histogram: &Histogram) -> String {
     )
 }
 
-fn ages(histogram: &Histogram) -> String {
+fn ages(histogram: &ValueHistogram) -> String {
     if histogram.count() == 0 {
         return "None.".to_owned();
     }
@@ -230,7 +235,7 @@ fn ages(histogram: &Histogram) -> String {
 
 /// Returns the buckets from the first to the last that is not empty, and empty neighbours up to
 /// [`FEWEST`].
-fn buckets(histogram: &Histogram) -> Vec<Column> {
+fn buckets(histogram: &ValueHistogram) -> Vec<Column> {
     let counted = |count: &u64| *count > 0;
     let first = histogram.buckets.iter().position(counted);
     let last = histogram.buckets.iter().rposition(counted);
@@ -242,18 +247,17 @@ fn buckets(histogram: &Histogram) -> Vec<Column> {
         last = (last + 1).min(histogram.buckets.len() - 1);
     }
     let all = (first..=last).map(|bucket| {
-        let (low, high) = Histogram::bounds(bucket);
+        let (low, high) = ValueHistogram::bounds(bucket);
         column(low, Some(high), vec![histogram.buckets[bucket]])
     });
     all.collect()
 }
 
-fn heap(segments: &[SegmentCount]) -> Bars {
+fn heap(segments: &[SegmentUse]) -> Bars {
     let per_column = segments.len().div_ceil(COLUMNS).max(1);
     let columns = segments.chunks(per_column).map(|some| {
-        let sum =
-            |of: fn(&SegmentCount) -> u64| some.iter().map(of).fold(0_u64, u64::saturating_add);
-        let bound = |segment: Option<&SegmentCount>| segment.map_or(0, |one| one.number.into());
+        let sum = |of: fn(&SegmentUse) -> u64| some.iter().map(of).fold(0_u64, u64::saturating_add);
+        let bound = |segment: Option<&SegmentUse>| segment.map_or(0, |one| one.number.into());
         column(
             bound(some.first()),
             Some(bound(some.last())),
@@ -298,7 +302,7 @@ impl Occupancy {
     /// The most cells, so that the page stays below 300 KB.
     const CELLS: usize = 720;
 
-    pub(super) fn new(regions: &[RegionCount]) -> Self {
+    pub(super) fn new(regions: &[RegionScan]) -> Self {
         let per_cell = regions.len().div_ceil(Self::CELLS).max(1);
         Self {
             per_cell,
@@ -324,19 +328,19 @@ impl Occupancy {
 }
 
 impl Cell {
-    fn new(regions: &[RegionCount]) -> Self {
-        let number = |region: Option<&RegionCount>| region.map_or(0, |region| region.number);
+    fn new(regions: &[RegionScan]) -> Self {
+        let number = |region: Option<&RegionScan>| region.map_or(0, |region| region.number);
         let mut cell = Self {
             first: number(regions.first()),
             last: number(regions.last()),
             ..Self::default()
         };
         for region in regions {
-            if region.state == RegionState::Live {
+            if region.is_live() {
                 cell.slots += u64::from(region.slots);
                 cell.occupied += u64::from(region.occupied);
                 cell.deleted += u64::from(region.deleted);
-                cell.implausible += u64::from(region.implausible);
+                cell.implausible += u64::from(region.invalid);
             } else {
                 cell.idle += 1;
             }
@@ -386,7 +390,7 @@ mod tests {
 
     #[test]
     fn histogram_spans_first_to_last_value() {
-        let mut histogram = Histogram::default();
+        let mut histogram = ValueHistogram::default();
         assert!(buckets(&histogram).is_empty());
         [4, 5, 200]
             .into_iter()
@@ -402,7 +406,7 @@ mod tests {
     #[test]
     fn few_buckets_get_empty_neighbours() {
         for value in [0, 1, 1000, u64::MAX] {
-            let mut histogram = Histogram::default();
+            let mut histogram = ValueHistogram::default();
             histogram.add(value);
             let columns = buckets(&histogram);
             assert!((6..=7).contains(&columns.len()), "{columns:?}");

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Changing, LockState, Role};
+use mmapcache::inspect::{IndexState, LockState};
 
 use super::findings::Findings;
 use crate::{lock_status, timestamp, units};
@@ -39,26 +39,22 @@ pub(super) fn all(found: &Findings) -> Vec<Figure> {
     figures
 }
 
-fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
+fn contents(found: &Findings, header: &IndexState) -> Vec<Figure> {
     let limit = found.sealed().map_or(0, |sealed| sealed.max_entries);
     let limit = match limit {
         0 => "no limit".to_owned(),
         limit => format!("at most {}", units::count(limit)),
     };
     let mut figures = vec![figure("Entries", units::count(header.occupied), limit)];
-    if let Ok(census) = &found.census {
-        let load = census.entries as f64 / census.slots().max(1) as f64;
-        let slots = format!("of {} slots in use", units::count(census.slots()));
+    if let Ok(scan) = &found.scan {
+        let load = scan.index.entries as f64 / scan.index.slots().max(1) as f64;
+        let slots = format!("of {} slots in use", units::count(scan.index.slots()));
         figures.push(figure("Load", units::percent(load), slots));
     }
     let live = header.live_bytes;
-    let dead = match &found.census {
+    let dead = match &found.scan {
         // The headers of segments are not dead bytes, although cleaning counts them.
-        Ok(census) => census
-            .segments
-            .iter()
-            .map(|segment| segment.dead_bytes)
-            .sum(),
+        Ok(scan) => scan.segments.iter().map(|segment| segment.dead_bytes).sum(),
         Err(_) => header.dead_bytes(),
     };
     let all = live.saturating_add(dead).max(1);
@@ -71,11 +67,11 @@ fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
 /// Returns bytes on the disk of index, heap and roster.
 pub(super) fn disk_bytes(found: &Findings) -> [u64; 3] {
     let mut sums = [0_u64; 3];
-    for file in &found.overview().files {
-        let sum = match file.role {
-            Role::Index => 0,
-            Role::Segment(_) => 1,
-            Role::Roster => 2,
+    for file in found.cache_files.files() {
+        let sum = match file.kind() {
+            "index" => 0,
+            "segment" => 1,
+            "roster" => 2,
             _ => continue,
         };
         sums[sum] = sums[sum].saturating_add(file.allocated);
@@ -91,7 +87,7 @@ fn disk(found: &Findings) -> Figure {
     figure("On the disk", total, note)
 }
 
-fn history(found: &Findings, header: &Changing) -> Vec<Figure> {
+fn history(found: &Findings, header: &IndexState) -> Vec<Figure> {
     let ago = |moment| span_between(moment, found.taken);
     let mut figures = Vec::new();
     if let Some(sealed) = found.sealed() {

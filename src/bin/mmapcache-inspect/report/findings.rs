@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Anatomy, Census, Changing, Holder, LockState, Overview, Sealed};
+use mmapcache::inspect::{CacheFiles, IndexHeader, IndexState, LockState};
 
 use crate::failure::Failure;
+use crate::index_scan::Scan;
 use crate::location::Location;
 use crate::{index_scan, output, units, verify};
 
@@ -17,9 +18,9 @@ pub(super) struct Findings {
     pub(super) taken: SystemTime,
     /// The error, if the library refuses to open the cache.
     pub(super) refused: Option<Failure>,
-    pub(super) anatomy: Anatomy,
+    pub(super) cache_files: CacheFiles,
     /// The contents of the index, or why they cannot be counted.
-    pub(super) census: Result<Census, Failure>,
+    pub(super) scan: Result<Scan, Failure>,
     pub(super) lock: Option<LockState>,
 }
 
@@ -48,8 +49,8 @@ impl Findings {
     pub(super) fn gather(location: &Location) -> Result<Self, Failure> {
         let taken = SystemTime::now();
         let refused = location.open_read_only().err();
-        let anatomy = match location.open_files() {
-            Ok(anatomy) => anatomy,
+        let cache_files = match location.open_files() {
+            Ok(cache_files) => cache_files,
             // Without headers there is nothing to show, and the library's error says more.
             Err(failure @ Failure::NoCache { .. }) => return Err(failure),
             Err(failure) => return Err(refused.unwrap_or(failure)),
@@ -57,22 +58,18 @@ impl Findings {
         Ok(Self {
             taken,
             refused,
-            census: index_scan::run(&anatomy),
-            lock: anatomy.lock().ok(),
-            anatomy,
+            scan: index_scan::run(&cache_files),
+            lock: cache_files.lock().ok(),
+            cache_files,
         })
     }
 
-    pub(super) fn overview(&self) -> &Overview {
-        self.anatomy.overview()
+    pub(super) fn header(&self) -> Option<&IndexState> {
+        self.cache_files.state()
     }
 
-    pub(super) fn header(&self) -> Option<&Changing> {
-        self.overview().changing.as_ref()
-    }
-
-    pub(super) fn sealed(&self) -> Option<&Sealed> {
-        self.overview().sealed.as_ref()
+    pub(super) fn sealed(&self) -> Option<&IndexHeader> {
+        self.cache_files.header()
     }
 
     /// Returns problems, followed by notes.
@@ -111,16 +108,16 @@ impl Findings {
 
     fn problems(&self) -> Vec<String> {
         let mut remarks: Vec<String> = self.refused.iter().map(|why| output::chain(why)).collect();
-        let faults = &self.overview().implausible;
+        let faults = self.cache_files.problems();
         remarks.extend(faults.iter().take(SHOWN).map(verify::problem_line));
         if let Some(more) = faults.len().checked_sub(SHOWN + 1) {
             let more = units::count(more as u64 + 1);
             remarks.push(format!("And {more} more problems."));
         }
-        match &self.census {
-            Ok(census) if census.steady && census.implausible > 0 => remarks.push(format!(
+        match &self.scan {
+            Ok(scan) if scan.index.consistent && scan.index.invalid > 0 => remarks.push(format!(
                 "{} slots of the index are invalid; `mmapcache-inspect verify` lists them.",
-                units::count(census.implausible)
+                units::count(scan.index.invalid)
             )),
             Err(failure) if self.refused.is_none() => remarks.push(output::chain(failure)),
             _ => {}
@@ -130,9 +127,9 @@ impl Findings {
 
     fn notable(&self) -> Vec<String> {
         let header = self.header();
-        let is = |what: fn(&Changing) -> bool| header.is_some_and(what);
-        let is_dead = |lock: &LockState| lock.holder == Holder::Dead;
-        let changed = self.census.as_ref().is_ok_and(|census| !census.steady);
+        let is = |what: fn(&IndexState) -> bool| header.is_some_and(what);
+        let is_dead = |lock: &LockState| lock.owner_died();
+        let changed = self.scan.as_ref().is_ok_and(|scan| !scan.index.consistent);
         let notes = [
             (
                 is(|header| header.sync_failed),
@@ -140,7 +137,7 @@ impl Findings {
                  machine restarts or the cache is rebuilt.",
             ),
             (
-                is(|header| header.cleaning_met_damage),
+                is(|header| header.cleaning_found_damage),
                 "Cleaning found damage in the oldest segment; `mmapcache-inspect verify` lists it.",
             ),
             (

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use mmapcache::Corruption;
-use mmapcache::inspect::Companion;
+use mmapcache::inspect::CacheFile;
 
 use super::bars::{Bars, Occupancy};
 use super::findings::{Findings, Judgement, State};
@@ -19,17 +19,17 @@ const FILES: usize = 60;
 /// Returns the page.
 pub(super) fn html(found: &Findings) -> String {
     let mut page = Markup::default();
-    let path = path_text(&found.overview().path);
+    let path = path_text(found.cache_files.path());
     head(&mut page, &path);
     title(&mut page, found, &path);
     verdict(&mut page, &found.judge());
     numbers(&mut page, found);
-    match &found.census {
-        Ok(census) => {
-            let map = Occupancy::new(&census.regions);
+    match &found.scan {
+        Ok(scan) => {
+            let map = Occupancy::new(&scan.index.regions);
             occupancy(&mut page, &map);
             page.raw("<div class=\"charts\">");
-            for bars in bars::all(census) {
+            for bars in bars::all(scan) {
                 columns(&mut page, &bars);
             }
         }
@@ -39,17 +39,17 @@ pub(super) fn html(found: &Findings) -> String {
                 .raw("</p></section><div class=\"charts\">");
         }
     }
-    files(&mut page, &found.overview().files);
+    files(&mut page, found.cache_files.files());
     page.raw("</div>");
     fields(
         &mut page,
         "Header: constant fields",
-        header_fields::sealed(found.overview()),
+        header_fields::sealed(&found.cache_files),
     );
     fields(
         &mut page,
         "Header: changing fields",
-        header_fields::changing(found.overview()),
+        header_fields::changing(&found.cache_files),
     );
     page.raw("<footer><p>Made by mmapcache-inspect ")
         .raw(env!("CARGO_PKG_VERSION"));
@@ -232,7 +232,7 @@ fn table(page: &mut Markup, heads: &[&str], rows: impl FnOnce(&mut Markup)) {
     page.raw("</tbody></table></div></details>");
 }
 
-fn files(page: &mut Markup, files: &[Companion]) {
+fn files(page: &mut Markup, files: &[CacheFile]) {
     page.raw("<section class=\"card\" id=\"files\"><h2>Files</h2>");
     page.raw("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">file</th>");
     page.raw(
@@ -251,15 +251,15 @@ fn files(page: &mut Markup, files: &[Companion]) {
     };
     for file in files.iter().take(FILES) {
         let staged = file.staged.then_some("under a temporary name");
-        let note = file.fault.map(Corruption::as_str).or(staged);
+        let note = file.problem.map(Corruption::as_str).or(staged);
         row(
-            &header_fields::role(file.role),
+            &header_fields::file_name(file),
             note,
             [file.len, file.allocated],
         );
     }
     if let Some(rest) = files.get(FILES..).filter(|rest| !rest.is_empty()) {
-        let sum = |of: fn(&Companion) -> u64| rest.iter().map(of).fold(0_u64, u64::saturating_add);
+        let sum = |of: fn(&CacheFile) -> u64| rest.iter().map(of).fold(0_u64, u64::saturating_add);
         let name = format!("{} more", units::count(rest.len() as u64));
         row(
             &name,

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use mmapcache::inspect::{Anatomy, Changing, LockState, Sealed};
+use mmapcache::inspect::{CacheFiles, IndexHeader, IndexState, LockState};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub(super) struct Sample {
     pub(super) generation: u64,
     /// Slots of all regions, free ones included.
     pub(super) slots: u64,
-    pub(super) header: Changing,
+    pub(super) header: IndexState,
     pub(super) lock: Option<LockState>,
     /// The count of problems in the headers.
     pub(super) implausible: usize,
@@ -62,9 +62,9 @@ impl Sample {
         Ok(Self::of(&location.open_files()?))
     }
 
-    fn of(anatomy: &Anatomy) -> Option<Self> {
-        let overview = anatomy.overview();
-        let (sealed, header) = (overview.sealed.as_ref()?, overview.changing.as_ref()?);
+    fn of(cache_files: &CacheFiles) -> Option<Self> {
+        let cache_files = cache_files;
+        let (sealed, header) = (cache_files.header()?, cache_files.state()?);
         Some(Self {
             taken: Instant::now(),
             wall_time: SystemTime::now(),
@@ -72,8 +72,8 @@ impl Sample {
             generation: sealed.generation,
             slots: slots(sealed, header),
             header: header.clone(),
-            lock: anatomy.lock().ok(),
-            implausible: overview.implausible.len(),
+            lock: cache_files.lock().ok(),
+            implausible: cache_files.problems().len(),
         })
     }
 
@@ -88,7 +88,7 @@ impl Sample {
     }
 }
 
-fn slots(sealed: &Sealed, header: &Changing) -> u64 {
+fn slots(sealed: &IndexHeader, header: &IndexState) -> u64 {
     header.regions.saturating_mul(sealed.region_slots.into())
 }
 
@@ -162,7 +162,7 @@ impl Delta {
 }
 
 impl Rates {
-    fn between(before: &Changing, now: &Changing, time: Duration) -> Option<Self> {
+    fn between(before: &IndexState, now: &IndexState, time: Duration) -> Option<Self> {
         let seconds = time.as_secs_f64().max(1e-9);
         let rise = |from: u64, to: u64| Some(to.checked_sub(from)? as f64 / seconds);
         let change = |from: u64, to: u64| (to as f64 - from as f64) / seconds;

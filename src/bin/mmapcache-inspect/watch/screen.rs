@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use mmapcache::inspect::{Holder, LockState};
+use mmapcache::inspect::LockState;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -229,7 +229,7 @@ fn totals(delta: &Delta) -> Vec<Line> {
     let warnings = [
         (header.sync_failed, "a sync FAILED: changes may be lost"),
         (
-            header.cleaning_met_damage,
+            header.cleaning_found_damage,
             "cleaning found damage: see `verify`",
         ),
         (
@@ -245,11 +245,7 @@ fn totals(delta: &Delta) -> Vec<Line> {
 fn locked(lock: &LockState) -> Line {
     let (value, note) = lock_status::describe(lock);
     let mut line = named("writer", &value);
-    let style = if lock.holder == Holder::Dead {
-        WARNING
-    } else {
-        DIM
-    };
+    let style = if lock.owner_died() { WARNING } else { DIM };
     line.push((style, format!("  {note}")));
     line
 }

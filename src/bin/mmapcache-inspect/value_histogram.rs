@@ -1,25 +1,21 @@
-//! Counts of values by their order of magnitude.
-//!
-//! Knows numbers, not what they measure.
+//! Counts of values by powers of two.
 
-/// How many values there are of each power of two.
+/// A histogram with a bucket for each power of two.
 ///
-/// Exact in count, sum and extremes; a value itself is known to within a factor of two. Always the
-/// same half KiB of memory.
+/// Count, sum and extremes are exact. Needs half a KiB of memory for any number of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Histogram {
-    /// How many zeros; then how many from 2^(n-1) up to, and without, 2^n.
-    pub buckets: [u64; 65],
-    /// All values added up.
-    pub sum: u128,
-    /// The lowest; `u64::MAX` where there is none.
-    pub min: u64,
-    /// The highest; 0 where there is none.
-    pub max: u64,
+pub(crate) struct ValueHistogram {
+    /// The count of zeros; then, for each n from 1, of values from 2^(n-1) to 2^n - 1.
+    pub(crate) buckets: [u64; 65],
+    /// The sum of all values.
+    pub(crate) sum: u128,
+    /// The lowest value; `u64::MAX` if there is none.
+    pub(crate) min: u64,
+    /// The highest value; 0 if there is none.
+    pub(crate) max: u64,
 }
 
-impl Default for Histogram {
+impl Default for ValueHistogram {
     fn default() -> Self {
         Self {
             buckets: [0; 65],
@@ -30,27 +26,27 @@ impl Default for Histogram {
     }
 }
 
-impl Histogram {
-    /// Counts a value.
-    pub fn add(&mut self, value: u64) {
+impl ValueHistogram {
+    /// Adds a value.
+    pub(crate) fn add(&mut self, value: u64) {
         self.buckets[64 - value.leading_zeros() as usize] += 1;
         self.sum += u128::from(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }
 
-    /// How many values there are.
-    pub fn count(&self) -> u64 {
+    /// Returns the number of values.
+    pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// The mean; 0 where there is none.
-    pub fn mean(&self) -> f64 {
+    /// Returns the mean; 0 without values.
+    pub(crate) fn mean(&self) -> f64 {
         self.sum as f64 / self.count().max(1) as f64
     }
 
-    /// The lowest and the highest value that a bucket counts.
-    pub fn bounds(bucket: usize) -> (u64, u64) {
+    /// Returns the lowest and the highest value of a bucket.
+    pub(crate) fn bounds(bucket: usize) -> (u64, u64) {
         match bucket {
             0 => (0, 0),
             64.. => (1 << 63, u64::MAX),
@@ -58,9 +54,9 @@ impl Histogram {
         }
     }
 
-    /// A value that is not exceeded by this share of all, from 0 to 1, rounded up to its bucket's
-    /// end or the highest of all; 0 where there is none.
-    pub fn quantile(&self, share: f64) -> u64 {
+    /// Returns a quantile for a share from 0 to 1, rounded up to the end of its bucket or to the highest
+    /// value; 0 without values.
+    pub(crate) fn quantile(&self, share: f64) -> u64 {
         let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil() as u64;
         let mut seen = 0;
         for (bucket, count) in self.buckets.iter().enumerate() {
@@ -78,21 +74,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_fall_into_their_bucket() {
+    fn values_are_within_bucket_bounds() {
         let values = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
         for value in values.chain([u64::MAX]) {
-            let mut histogram = Histogram::default();
+            let mut histogram = ValueHistogram::default();
             histogram.add(value);
             let bucket = histogram.buckets.iter().position(|&count| count == 1);
-            let (low, high) = Histogram::bounds(bucket.unwrap());
+            let (low, high) = ValueHistogram::bounds(bucket.unwrap());
             assert!((low..=high).contains(&value), "{value}");
             assert_eq!((histogram.min, histogram.max), (value, value));
         }
     }
 
     #[test]
-    fn quantiles_name_the_reached_bucket() {
-        let mut histogram = Histogram::default();
+    fn quantiles_round_to_bucket_ends() {
+        let mut histogram = ValueHistogram::default();
         assert_eq!(histogram.quantile(0.5), 0);
         (1..=100).for_each(|value| histogram.add(value));
         assert_eq!(histogram.quantile(0.5), 63);
