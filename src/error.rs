@@ -51,6 +51,15 @@ struct Inner {
 }
 
 impl Error {
+    #[cold]
+    fn new(kind: ErrorKind, path: Option<&Path>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            path: path.map(Path::to_owned),
+            failed_sync: false,
+        }))
+    }
+
     /// Returns the kind of the error, with its details.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
@@ -138,26 +147,10 @@ impl Error {
     }
 }
 
-impl ErrorKind {
-    /// Returns the error of this kind at a path.
-    #[cold]
-    pub(crate) fn at(self, path: impl AsRef<Path>) -> Error {
-        Error(Box::new(Inner {
-            kind: self,
-            path: Some(path.as_ref().to_owned()),
-            failed_sync: false,
-        }))
-    }
-}
-
 #[cfg(feature = "intern")]
 impl From<PoolError> for Error {
     fn from(error: PoolError) -> Self {
-        Self(Box::new(Inner {
-            kind: ErrorKind::Pool(error),
-            path: None,
-            failed_sync: false,
-        }))
+        Self::new(ErrorKind::Pool(error), None)
     }
 }
 

@@ -46,14 +46,12 @@ const HANDLES: [&str; 27] = [
 
 /// What is a value that the caller asked for, and shows what it holds. A `Field` has the raw bytes of
 /// a header, and its purpose is to show them.
-const VALUES: &str = "BackupReport CacheFile Condition DecodeStats DictError \
-    DictKey DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress \
-    IndexScan IndexState Interned KeyError KeyInfo KeyParts LabelId \
-    LockKind LockState Outcome Params PoolError PoolStats Prefix Problem \
-    Progress Record Recovery RegionScan RepairReport \
-    Result Retention Retries Retrieve Slot Stats Store \
-    StoredHash Tagged TopBy TopEntry TypedInterned Update Value ValueRef VerifyLevel \
-    VerifyReport Version";
+const VALUES: &str = "BackupReport CacheFile Condition Corruption DecodeStats DictError DictKey \
+    DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress IndexScan IndexState \
+    Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome Params PoolError \
+    PoolStats Prefix Problem Progress Record Recovery RegionScan RepairReport Result Retention \
+    Retries Retrieve Slot Stats Store StoredHash Tagged TopBy TopEntry TypedInterned Update Value \
+    ValueRef VerifyLevel VerifyReport Version";
 
 /// A type that is new must be put into one of the two lists.
 #[test]

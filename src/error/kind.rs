@@ -1,14 +1,14 @@
 //! The kinds of errors, with what programs may want to know of each.
 //!
-//! Calls nothing but its siblings. [`Error`](crate::Error) adds the path.
+//! [`Error`](crate::Error) adds the path. May call its siblings only.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::Corruption;
 #[cfg(feature = "intern")]
 use crate::error::PoolError;
+use crate::error::{Corruption, Error};
 
 /// The kind of an [`Error`](crate::Error), returned by [`Error::kind`](crate::Error::kind).
 ///
@@ -22,7 +22,7 @@ pub enum ErrorKind {
     /// `create_new` was set and the cache exists, or a foreign file has the name of one of the cache's
     /// files. The file is left alone.
     #[error(
-        "a file exists; move it away, choose another path, or open the cache without `create_new`"
+        "a file exists already; move it away, choose another path, or open the cache without `create_new`"
     )]
     AlreadyExists,
     /// Another thread or process held the writer lock for longer than the lock timeout.
@@ -218,6 +218,13 @@ pub enum ErrorKind {
         /// The reason that the system returned.
         source: io::Error,
     },
+}
+
+impl ErrorKind {
+    /// Returns the error of this kind at a path.
+    pub(crate) fn at(self, path: impl AsRef<Path>) -> Error {
+        Error::new(self, Some(path.as_ref()))
+    }
 }
 
 fn process(holder: Option<u32>) -> String {
