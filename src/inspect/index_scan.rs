@@ -1,6 +1,5 @@
 //! Counts what is in an index.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::format::Geometry;
@@ -41,7 +40,7 @@ pub struct IndexScan {
     pub live_bytes: u64,
     /// All regions, in the order of their numbers.
     pub regions: Vec<RegionScan>,
-    segments: BTreeMap<u16, Segment>,
+    segments: Vec<Segment>,
 }
 
 /// The contents of a region.
@@ -64,6 +63,7 @@ pub struct RegionScan {
 /// The records of entries in a segment.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
+    number: u16,
     len: u64,
     records: u64,
     bytes: u64,
@@ -98,7 +98,8 @@ impl IndexScan {
 
     /// Returns count and bytes of the records of entries in a segment.
     pub fn live_records(&self, segment: u16) -> (u64, u64) {
-        let segment = self.segments.get(&segment);
+        let found = (self.segments).binary_search_by_key(&segment, |segment| segment.number);
+        let segment = found.ok().and_then(|at| self.segments.get(at));
         segment.map_or((0, 0), |segment| (segment.records, segment.bytes))
     }
 }
@@ -121,19 +122,14 @@ enum SlotClass {
 }
 
 impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
-    /// Begins a scan. `segments` has the length of each segment; `entry` receives key length, value
-    /// length and version of each entry.
+    /// Begins a scan. `segments` has the length of each segment, in the order of their numbers; `entry`
+    /// receives key length, value length and version of each entry.
     pub(super) fn new(geometry: Geometry, segments: Vec<(u16, u64)>, entry: F) -> Self {
-        let segments = segments.into_iter().map(|(number, len)| {
-            let (records, bytes) = (0, 0);
-            (
-                number,
-                Segment {
-                    len,
-                    records,
-                    bytes,
-                },
-            )
+        let segments = segments.into_iter().map(|(number, len)| Segment {
+            number,
+            len,
+            records: 0,
+            bytes: 0,
         });
         Self {
             scan: IndexScan {
@@ -221,7 +217,9 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
             kind: Kind::Entry,
         };
         let bytes = header.stored_bytes();
-        let Some(segment) = self.scan.segments.get_mut(&address.segment) else {
+        let segments = &mut self.scan.segments;
+        let found = segments.binary_search_by_key(&address.segment, |segment| segment.number);
+        let Some(segment) = found.ok().and_then(|at| segments.get_mut(at)) else {
             return false;
         };
         let inside = address.bytes() >= HEADER_BYTES && address.bytes() + bytes <= segment.len;

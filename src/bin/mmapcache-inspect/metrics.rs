@@ -356,7 +356,6 @@ fn by_engine(stats: &Stats, disk: &DiskUsage) -> Vec<Number> {
 }
 
 fn by_header(cache_files: &CacheFiles) -> Vec<Number> {
-    let cache_files = cache_files;
     let header = cache_files.state();
     let of_header =
         |name, of: fn(&IndexState) -> f64| header.map(|header| Number::new(name, of(header)));

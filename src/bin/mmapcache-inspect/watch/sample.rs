@@ -63,7 +63,6 @@ impl Sample {
     }
 
     fn of(cache_files: &CacheFiles) -> Option<Self> {
-        let cache_files = cache_files;
         let (sealed, header) = (cache_files.header()?, cache_files.state()?);
         Some(Self {
             taken: Instant::now(),
