@@ -4,7 +4,6 @@
 //! `impl AsRef<[u8]>` call a function for `&[u8]`, so that the engine is compiled once.
 
 use std::fmt;
-use std::iter::FusedIterator;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::engine::{
     Backup, DiskUsage, Entries, Entry, Iter, Keys, Options, Recovery, Stats, Update, ValueRef,
     Verify, Version, Writer,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::sync::Relaxed;
 
 /// A persistent hash table in memory-mapped files, shared by any number of threads and processes.
@@ -481,7 +480,8 @@ impl MmapCache {
     }
 
     /// Returns an iterator over the keys and values, in no particular order. As [`keys`](Self::keys), but
-    /// it reads each value and verifies its checksum. `for item in &cache` is short for it.
+    /// it reads each value and verifies its checksum. `for item in &cache` lists the same; there an error of
+    /// starting the listing is the first item.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -635,31 +635,14 @@ impl MmapCache {
     }
 }
 
-/// An iterator over the keys and values of a cache; made by `for item in &cache`.
-///
-/// As [`MmapCache::iter`], except that an error of starting the listing is its first item.
-#[derive(Debug)]
-pub struct IntoIter<'a>(std::result::Result<Iter<'a>, Option<Error>>);
-
-impl Iterator for IntoIter<'_> {
-    type Item = Result<(Vec<u8>, Vec<u8>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            Ok(iter) => iter.next(),
-            Err(error) => error.take().map(Err),
-        }
-    }
-}
-
-impl FusedIterator for IntoIter<'_> {}
-
+/// Lists the keys and values as [`MmapCache::iter`], except that an error of starting the listing is the
+/// first item.
 impl<'a> IntoIterator for &'a MmapCache {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
-    type IntoIter = IntoIter<'a>;
+    type IntoIter = Iter<'a>;
 
-    fn into_iter(self) -> IntoIter<'a> {
-        IntoIter(self.iter().map_err(Some))
+    fn into_iter(self) -> Iter<'a> {
+        Iter::new_or_failed(&self.handle)
     }
 }
 

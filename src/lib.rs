@@ -60,10 +60,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(docsrs, doc(auto_cfg(hide(unix))))]
 
-// Everything below is for these machines only, so that on others this is the only error.
-#[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
-compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mapped, not parsed");
-
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
@@ -72,63 +68,54 @@ struct ReadmeExamples;
 #[doc = include_str!("../docs/dictionary.md")]
 struct DictionaryExamples;
 
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod cache;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-#[cfg(feature = "dict")]
-#[allow(
-    unnameable_types,
-    reason = "the traits behind `Dict` are about to be sealed"
-)]
-pub mod dict;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod engine;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod error;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod format;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod hash;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod heap;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod index;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-#[cfg(feature = "inspect")]
-pub mod inspect;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-#[cfg(feature = "intern")]
-pub mod intern;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod labels;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod lock;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod os;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-mod sync;
+/// Compiles items under a condition, or else other items. rustfmt formats the files of the modules that
+/// it finds in a macro of this name.
+macro_rules! cfg_if {
+    (if #[cfg($condition:meta)] { $($item:item)* } else { $($other:item)* }) => {
+        $(#[cfg($condition)] $item)*
+        $(#[cfg(not($condition))] $other)*
+    };
+}
 
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use cache::MmapCache;
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use engine::{
-    Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem, Progress,
-    Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel, VerifyReport,
-    Version, Writer,
-};
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use error::{Corruption, Error, ErrorKind, Result};
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub use labels::{LabelId, Labels};
+cfg_if! {
+    if #[cfg(all(target_pointer_width = "64", target_endian = "little", unix))] {
+        mod cache;
+        #[cfg(feature = "dict")]
+        pub mod dict;
+        mod engine;
+        mod error;
+        mod format;
+        #[cfg(fuzzing)]
+        #[doc(hidden)]
+        pub mod fuzzing;
+        mod hash;
+        mod heap;
+        mod index;
+        #[cfg(feature = "inspect")]
+        pub mod inspect;
+        #[cfg(feature = "intern")]
+        pub mod intern;
+        mod labels;
+        mod lock;
+        mod os;
+        mod sync;
 
-/// The iterators of [`MmapCache`] and [`Labels`].
-#[cfg(all(target_pointer_width = "64", target_endian = "little", unix))]
-pub mod iter {
-    pub use crate::cache::IntoIter;
-    pub use crate::engine::{Entries, Iter, KeyInfo, Keys};
-    pub use crate::labels::LabelIter;
+        pub use cache::MmapCache;
+        pub use engine::{
+            Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
+            Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,
+            VerifyReport, Version, Writer,
+        };
+        pub use error::{Corruption, Error, ErrorKind, Result};
+        pub use labels::{LabelId, Labels};
+
+        /// The iterators of [`MmapCache`] and [`Labels`].
+        pub mod iter {
+            pub use crate::engine::{Entries, Iter, KeyInfo, Keys};
+            pub use crate::labels::LabelIter;
+        }
+    } else {
+        // The only error on other platforms.
+        compile_error!("mmapcache needs a 64-bit little-endian Unix: its files are mapped, not parsed");
+    }
 }

@@ -324,6 +324,56 @@ fn dictionary_operations_are_counted() {
     );
 }
 
+/// The limits that the guide names are the constants of the code.
+#[test]
+fn dictionary_limits_are_the_constants() {
+    let limits = [
+        ("dictionary", "MAX_PARTS", "key", "1 to {} *parts*"),
+        (
+            "dictionary",
+            "MAX_PART",
+            "key_part",
+            "each of 1 to {} bytes",
+        ),
+        (
+            "dictionary",
+            "MAX_DEPTH",
+            "format",
+            "more than {} levels deep",
+        ),
+        (
+            "dictionary",
+            "MAX_DEPTH",
+            "format",
+            "at most {} nested lists",
+        ),
+        (
+            "dictionary",
+            "LISTED_AT_ONCE",
+            "local/memory",
+            "at most {} items and no lock",
+        ),
+        (
+            "dictionary",
+            "RETRIES",
+            "dictionary",
+            "`update` allows {} retries",
+        ),
+        ("format", "MAX_PART", "key_part", "Parts have 1 to {} bytes"),
+    ];
+    for (document, constant, file, says) in limits {
+        let code = read(&format!("src/dict/{file}.rs"));
+        let (_, after) = code.split_once(&format!("const {constant}: ")).unwrap();
+        let number = after.split([' ', ';']).nth(2).unwrap();
+        let said = says.replace("{}", number);
+        let text = read(&format!("docs/{document}.md")).replace('\n', " ");
+        assert!(
+            text.contains(&said),
+            "docs/{document}.md does not say: {said}"
+        );
+    }
+}
+
 #[test]
 fn words_are_clear() {
     let mut complaints = Vec::new();

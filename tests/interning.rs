@@ -1,6 +1,6 @@
-//! Memory that pools and caches take and give back, as the allocator counts it.
+//! The memory that pools and caches allocate and free, as the allocator counts it.
 //!
-//! Nothing leaks, not a byte that is only lost to its owner:
+//! To check that nothing leaks:
 //!
 //! ```sh
 //! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --leak-check=full \
@@ -25,13 +25,13 @@ fn pool(retention: Retention) -> Pool {
     PoolOptions::new().retention(retention).build()
 }
 
-/// A cache that does not look at the clock, which `rustix` reads from a page that valgrind hides.
+/// A cache that does not read the clock, which `rustix` reads from a page that valgrind hides.
 fn of_ten<T>() -> DecodeCache<T> {
     DecodeOptions::new().no_max_age().max_entries(10).build()
 }
 
-/// Runs something twice, and says how many bytes more there are after the second time: what is there
-/// once and for all is there after the first.
+/// Runs something twice, and returns how many bytes more are allocated after the second time. What is
+/// allocated once is allocated after the first.
 fn grown_by(mut run: impl FnMut()) -> isize {
     run();
     count(run).2
@@ -51,8 +51,8 @@ fn repeated_interning_needs_no_memory() {
         assert_eq!(pool.stats().hits, 200_000);
     }
     let released = pool(Retention::UntilReleased);
-    let come_and_go = || (0..10_000).for_each(|i| drop(released.intern(format!("value {i}"))));
-    assert_eq!(grown_by(come_and_go), 0, "values that come and go");
+    let intern_and_drop = || (0..10_000).for_each(|i| drop(released.intern(format!("value {i}"))));
+    assert_eq!(grown_by(intern_and_drop), 0, "values that are dropped");
     let cache: DecodeCache<Vec<u8>> = of_ten();
     let decode = || {
         for i in 0..10_000_u32 {
@@ -69,7 +69,7 @@ fn repeated_interning_needs_no_memory() {
 fn memory_returns_in_either_order() {
     for retention in ALL {
         for pool_first in [true, false] {
-            let come_and_go = || {
+            let intern_and_drop = || {
                 let pool = pool(retention);
                 let handles: Vec<_> = (0..1_000).map(|i| pool.intern(format!("{i}"))).collect();
                 if pool_first {
@@ -80,7 +80,7 @@ fn memory_returns_in_either_order() {
                     drop(pool);
                 }
             };
-            assert_eq!(grown_by(come_and_go), 0, "{retention:?}");
+            assert_eq!(grown_by(intern_and_drop), 0, "{retention:?}");
         }
     }
     let hold_beyond = || {

@@ -360,6 +360,26 @@ fn unchanged_files_are_listed_completely() {
     }
 }
 
+// `for item in &cache` cannot fail before its first item.
+#[test]
+fn borrowing_loop_starts_with_the_error() {
+    let dir = scratch();
+    let path = dir.path().join("cache");
+    let cache = MmapCache::open(&path).unwrap();
+    cache.put("key", "value").unwrap();
+    assert_eq!((&cache).into_iter().count(), 1);
+    let other = MmapCache::open(&path).unwrap();
+    let none: [Result<(&str, &str), std::io::Error>; 0] = [];
+    other.atomic_rebuild(none).unwrap();
+    // The rebuilt cache cannot be opened.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "no cache").unwrap();
+    let refused = cache.iter().unwrap_err().to_string();
+    let mut items = (&cache).into_iter();
+    assert_eq!(items.next().unwrap().unwrap_err().to_string(), refused);
+    assert!(items.next().is_none() && items.next().is_none());
+}
+
 #[test]
 fn changed_bytes_never_shorten_cache_listings() {
     let sample = caches();

@@ -38,9 +38,7 @@ fn read(clock: &mut Clock, dict: &Dict<Item, impl Store>, work: &Work) {
         let items = keys
             .iter()
             .map(|key| dict.get_with_etag(key).expect("readable"));
-        items
-            .map(|tagged| tagged.expect("an item").value.count)
-            .sum()
+        items.map(|tagged| tagged.expect("an item").0.count).sum()
     });
     assert_eq!(found, work.sum());
     let found = clock.time("get, absent", entries, || {

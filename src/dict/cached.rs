@@ -1,4 +1,4 @@
-//! Dictionaries in files that keep decoded values in memory.
+//! [`CachedDict`]: dictionaries in files that keep decoded values in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub type CachedDict<V> = Dict<V, Cached>;
 
 /// Dictionaries in files with decoded values in memory; see [`CachedDict`].
 impl<V: Value> CachedDict<V> {
-    /// Creates a dictionary of the same items, format and prefix.
+    /// Creates a dictionary of the same items, format and prefix, without values in memory. Reads
+    /// nothing, and takes no lock.
     pub fn new(files: MmapDict<V>) -> Self {
         let memory = Local::new(LocalOptions::new().prune_interval(None));
         let store = Cached {
@@ -72,11 +73,11 @@ impl<V: Value> CachedDict<V> {
     }
 
     /// Returns an item's value without cloning it: all callers get the same instance, until the item
-    /// is written again.
+    /// is written again. Reads and decodes the value if it is not in memory.
     ///
     /// # Errors
     ///
-    /// As [all operations](Dict#errors).
+    /// Returns the errors of [all operations](Dict#errors).
     pub fn get_shared(&self, key: impl KeyParts) -> Result<Option<Arc<V>>> {
         let key = self.item_key(&key)?;
         let value = self.store().load_shared(&key)?;
@@ -86,13 +87,14 @@ impl<V: Value> CachedDict<V> {
             .map_err(|source| semantics::decode_error::<V>(&key, source))
     }
 
-    /// Drops all values in memory, also those that other dictionaries with the same memory read.
+    /// Drops all values in memory, also those that clones, sub-dictionaries and dictionaries of other
+    /// formats have read: they share the memory.
     pub fn forget(&self) {
         self.store().memory.forget_all();
     }
 
-    /// Returns the number of values in memory, including those that other dictionaries with the same
-    /// memory read.
+    /// Returns the number of values in memory, including those that clones, sub-dictionaries and
+    /// dictionaries of other formats have read.
     pub fn held(&self) -> u64 {
         self.store().memory.count()
     }

@@ -16,8 +16,8 @@ use crate::engine::Version;
 /// format and sub-dictionary, and across deletion, [`clear`](crate::dict::Dict::clear) and
 /// re-insertion.
 ///
-/// Opaque except for its order and its [time](ETag::time). `Display` writes a decimal number, which
-/// can be sent to other processes and parsed again; serde writes the same text.
+/// Opaque except for its order and its [time](ETag::time). `Display` writes a decimal number, which a
+/// program can send to other processes and parse again; serde writes the same text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ETag(Version);
 
@@ -26,8 +26,8 @@ impl ETag {
         Self(version)
     }
 
-    /// Returns when the write happened, within some milliseconds. Later than that after the system
-    /// clock was set back, because ETags never decrease.
+    /// Returns the time of the write, exact to some milliseconds. If the system clock was set back
+    /// before it, the time is later than the write was, because ETags never decrease.
     pub fn time(self) -> SystemTime {
         self.0.to_system_time()
     }
@@ -61,16 +61,8 @@ impl<'de> Deserialize<'de> for ETag {
     }
 }
 
-/// A value with the ETag of the write that it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tagged<V> {
-    /// The value.
-    pub value: V,
-    /// Its ETag.
-    pub etag: ETag,
-}
-
-/// How the expected ETag must compare with the item's. An absent item has no ETag: `None`.
+/// How the ETag that the caller expects must compare with the item's. An absent item has no ETag:
+/// `None`.
 ///
 /// With `None` expected, `Same` means "only if absent", and `Changed` "only if present".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

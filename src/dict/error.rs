@@ -10,7 +10,8 @@ use crate::error::Error;
 /// A result with a dictionary's [`DictError`].
 pub type Result<T, E = DictError> = std::result::Result<T, E>;
 
-/// Why a dictionary's operation failed. It changed nothing, unless its documentation says otherwise.
+/// The error of a dictionary's operation. The operation changed nothing, unless its documentation
+/// says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DictError {
@@ -20,11 +21,11 @@ pub enum DictError {
         /// The key, as the caller gave it.
         key: DictKey,
     },
-    /// The caller gave something that is not a key.
+    /// The parts that the caller gave are not a key, or not a prefix.
     #[error(transparent)]
     InvalidKey(#[from] KeyError),
     /// An entry of the storage begins as the keys of this dictionary do, but is not one of them: it
-    /// was written by other means. Dictionaries leave it alone.
+    /// was written by other means. Dictionaries neither change nor delete it.
     #[error(
         "the entry {key:?} begins as this dictionary's keys do, but is not one of them; if it is not needed, delete it from the cache"
     )]
@@ -66,14 +67,14 @@ pub enum DictError {
         /// The item, from the root of the storage; `None` if the operation was not about one item.
         key: Option<DictKey>,
     },
-    /// Others wrote the item during each attempt of the operation.
+    /// Other threads wrote the item during each attempt of the operation.
     #[error(
-        "{key}: others wrote the item during each of {attempts} attempts; try again, or allow more retries"
+        "{key}: other threads wrote the item during each of {attempts} attempts; try again, or allow more retries"
     )]
     Conflict {
         /// The item, from the root of the storage.
         key: DictKey,
-        /// The number of attempts.
+        /// The number of attempts, the first one included.
         attempts: u32,
     },
     /// This process is a forked child, and a thread of its parent was changing this dictionary in
@@ -91,7 +92,7 @@ pub enum DictError {
     /// The engine refused the operation, or failed.
     #[error("{}could not {operation}", about(.key.as_ref()))]
     Backend {
-        /// What the dictionary asked of the engine.
+        /// What the dictionary asked of the engine, for people: the end of "could not ...".
         operation: &'static str,
         /// The item, from the root of the storage; `None` if the operation was not about one item.
         key: Option<DictKey>,

@@ -1,7 +1,7 @@
 //! The key of an item in a storage, and the part of a storage that a dictionary shows.
 
 use crate::dict::format::Format;
-use crate::dict::key::{DictKey, KeyBuilder, KeyParts, Prefix, SEPARATOR};
+use crate::dict::key::{DictKey, KeyBuilder, KeyParts, SEPARATOR};
 use crate::dict::key_part::KeyError;
 
 /// The key of an item in a storage: the name of its format and its parts from the root, joined by
@@ -37,7 +37,8 @@ impl ItemKey {
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) format: Format,
-    pub(super) prefix: Prefix,
+    /// `None` for the root.
+    pub(super) prefix: Option<DictKey>,
 }
 
 impl Scope {
@@ -45,13 +46,35 @@ impl Scope {
     pub(super) fn whole(format: Format) -> Self {
         Self {
             format,
-            prefix: Prefix::default(),
+            prefix: None,
         }
+    }
+
+    /// Returns the scope of the items whose keys begin with more parts.
+    pub(super) fn below(&self, parts: &impl KeyParts) -> Result<Self, KeyError> {
+        let prefix = match &self.prefix {
+            Some(prefix) => Some(prefix.join(parts)?),
+            None => DictKey::optional(parts)?,
+        };
+        Ok(Self {
+            format: self.format,
+            prefix,
+        })
+    }
+
+    /// Returns the parts of the prefix joined by `/`; an empty text for the root.
+    pub(super) fn prefix_text(&self) -> &str {
+        self.prefix.as_ref().map_or("", DictKey::as_str)
+    }
+
+    /// Returns the parts of the prefix from left to right.
+    pub(super) fn prefix_parts(&self) -> impl Iterator<Item = &str> {
+        self.prefix.iter().flat_map(DictKey::parts)
     }
 
     /// Builds the key of the item whose key relative to this scope is `key`.
     pub(super) fn item_key(&self, key: &(impl KeyParts + ?Sized)) -> Result<ItemKey, KeyError> {
-        let mut builder = KeyBuilder::new(&[self.format.name(), "/"], &self.prefix);
+        let mut builder = KeyBuilder::new(&[self.format.name(), "/"], self.prefix_text());
         builder.append(key)?;
         Ok(ItemKey {
             text: builder.into_key_text()?,
@@ -62,8 +85,8 @@ impl Scope {
     /// Returns what the text of every [`ItemKey`] in this scope begins with.
     pub(super) fn item_prefix(&self) -> String {
         let mut prefix = format!("{}{SEPARATOR}", self.format);
-        if !self.prefix.is_empty() {
-            prefix.push_str(self.prefix.as_str());
+        if let Some(parts) = &self.prefix {
+            prefix.push_str(parts.as_str());
             prefix.push(SEPARATOR);
         }
         prefix

@@ -1,4 +1,4 @@
-//! Keys and prefixes: sequences of parts, stored as one text with `/` between the parts.
+//! Keys: sequences of parts, stored as one text with `/` between the parts.
 //!
 //! No part can have the separator, so the text of a key has one meaning.
 
@@ -21,9 +21,9 @@ const COUNTED_LEN: usize = 2 * MAX_PARTS;
 // The longest key, with the name of a format before it, is a valid key of the engine.
 const _: () = assert!(16 + MAX_PARTS * (MAX_PART + 1) <= u16::MAX as usize);
 
-/// What the parts of a key can be taken from: a text (one part, never parsed), a [`DictKey`], a
-/// [`Prefix`], `()` (no part), and any array, slice, `Vec` or tuple of up to three of these, nested
-/// to any depth.
+/// What the parts of a key can be taken from: a text (one part, never parsed), a [`DictKey`], `()`
+/// (no part), an `Option` of these (`None` is no part), and any array, slice, `Vec` or tuple of up to
+/// three of these, nested to any depth.
 ///
 /// ```
 /// use mmapcache::dict::DictKey;
@@ -44,8 +44,8 @@ pub trait KeyParts {
         visit: &mut dyn FnMut(&str) -> Result<(), KeyError>,
     ) -> Result<(), KeyError>;
 
-    /// Returns the parts as a prefix if they are one already. They are not checked again.
-    fn checked_parts(&self) -> Option<&Prefix> {
+    /// Returns the parts as a key if they are one already. They are not checked again.
+    fn checked_parts(&self) -> Option<&DictKey> {
         None
     }
 }
@@ -91,19 +91,6 @@ impl KeyParts for () {
     }
 }
 
-impl KeyParts for Prefix {
-    fn visit_parts(
-        &self,
-        visit: &mut dyn FnMut(&str) -> Result<(), KeyError>,
-    ) -> Result<(), KeyError> {
-        self.parts().try_for_each(visit)
-    }
-
-    fn checked_parts(&self) -> Option<&Prefix> {
-        Some(self)
-    }
-}
-
 impl KeyParts for DictKey {
     fn visit_parts(
         &self,
@@ -112,8 +99,8 @@ impl KeyParts for DictKey {
         self.parts().try_for_each(visit)
     }
 
-    fn checked_parts(&self) -> Option<&Prefix> {
-        Some(&self.0)
+    fn checked_parts(&self) -> Option<&DictKey> {
+        Some(self)
     }
 }
 
@@ -125,8 +112,22 @@ impl<T: KeyParts + ?Sized> KeyParts for &T {
         T::visit_parts(self, visit)
     }
 
-    fn checked_parts(&self) -> Option<&Prefix> {
+    fn checked_parts(&self) -> Option<&DictKey> {
         T::checked_parts(self)
+    }
+}
+
+impl<T: KeyParts> KeyParts for Option<T> {
+    fn visit_parts(
+        &self,
+        visit: &mut dyn FnMut(&str) -> Result<(), KeyError>,
+    ) -> Result<(), KeyError> {
+        self.as_ref()
+            .map_or(Ok(()), |parts| parts.visit_parts(visit))
+    }
+
+    fn checked_parts(&self) -> Option<&DictKey> {
+        self.as_ref()?.checked_parts()
     }
 }
 
@@ -160,20 +161,20 @@ impl<T: KeyParts> KeyParts for Vec<T> {
 /// Appends parts to a text, and checks them.
 pub(super) struct KeyBuilder {
     text: String,
-    /// Where the first part begins: a text may have something else before the key.
+    /// Where the first part begins: the name of a format may come before it.
     start: usize,
     /// The parts that [`KeyBuilder::append`] was given, for its errors.
     appended: usize,
 }
 
 impl KeyBuilder {
-    /// Builds the text of a key after `head`, below `prefix`.
-    pub(super) fn new(head: &[&str], prefix: &Prefix) -> Self {
+    /// Builds the text of a key after `head`, below `prefix`, which may be empty.
+    pub(super) fn new(head: &[&str], prefix: &str) -> Self {
         // Most keys fit into this, so that the text is allocated once.
-        let mut text = String::with_capacity(prefix.as_str().len() + 64);
+        let mut text = String::with_capacity(prefix.len() + 64);
         head.iter().for_each(|head| text.push_str(head));
         let start = text.len();
-        text.push_str(prefix.as_str());
+        text.push_str(prefix);
         Self {
             text,
             start,
@@ -184,9 +185,7 @@ impl KeyBuilder {
     /// Appends parts.
     pub(super) fn append(&mut self, parts: &(impl KeyParts + ?Sized)) -> Result<(), KeyError> {
         if let Some(checked) = parts.checked_parts() {
-            if !checked.is_empty() {
-                self.push(checked.as_str());
-            }
+            self.push(checked.as_str());
             return Ok(());
         }
         parts.visit_parts(&mut |part| {
@@ -229,112 +228,6 @@ fn check_count(text: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Any number of safe parts, or none: the place in the tree of keys where a
-/// [sub-dictionary](crate::dict::Dict::subdict) begins.
-///
-/// Ordered part by part. A clone increments a reference count.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Prefix(Arc<str>);
-
-impl Prefix {
-    /// Creates the prefix of these parts, from left to right.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`KeyError`] if a part is not safe, or if there are more than 255.
-    pub fn new(parts: impl KeyParts) -> Result<Self, KeyError> {
-        Self::default().join(parts)
-    }
-
-    /// Creates the prefix of an iterator's parts.
-    ///
-    /// # Errors
-    ///
-    /// As [`Prefix::new`].
-    pub fn from_parts<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Result<Self, KeyError> {
-        let mut builder = KeyBuilder::new(&[], &Self::default());
-        for part in parts {
-            builder.append(part.as_ref())?;
-        }
-        Ok(Self(builder.into_text()?.into()))
-    }
-
-    /// Returns this prefix with more parts after its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Prefix::new`].
-    pub fn join(&self, parts: impl KeyParts) -> Result<Self, KeyError> {
-        if let (true, Some(checked)) = (self.is_empty(), parts.checked_parts()) {
-            return Ok(checked.clone());
-        }
-        let mut builder = KeyBuilder::new(&[], self);
-        builder.append(&parts)?;
-        Ok(Self(builder.into_text()?.into()))
-    }
-
-    /// Parses parts joined by [`SEPARATOR`], as [`Prefix::as_str`] returns them.
-    fn parse(text: &str) -> Result<Self, KeyError> {
-        for (index, part) in text.split(SEPARATOR).enumerate() {
-            key_part::check(index, part)?;
-        }
-        check_count(text)?;
-        Ok(Self(text.into()))
-    }
-
-    /// Returns the parts from left to right.
-    pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
-        let all = self.0.split(SEPARATOR);
-        all.filter(|part| !part.is_empty())
-    }
-
-    /// Returns the number of parts.
-    pub fn len(&self) -> usize {
-        self.parts().count()
-    }
-
-    /// Returns whether there is no part.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Returns the parts joined by `/`, which no part can have; an empty text if there is no part.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Creates the prefix without a part.
-impl Default for Prefix {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl PartialOrd for Prefix {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Prefix {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.parts().cmp(other.parts())
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prefix({:?})", &*self.0)
-    }
-}
-
 /// The key of an item: 1 to 255 safe parts of ASCII letters, digits and `( ) _ - ~ . =`, each of 1
 /// to 253 bytes, and none of them `.` or `..`.
 ///
@@ -354,8 +247,8 @@ impl fmt::Debug for Prefix {
 /// assert!(matches!(error, KeyError::UnsafeChar { character: '/', position: 7, .. }));
 /// # Ok::<(), KeyError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DictKey(Prefix);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct DictKey(Arc<str>);
 
 impl DictKey {
     /// Creates the key of these parts, from left to right.
@@ -365,57 +258,66 @@ impl DictKey {
     /// Returns a [`KeyError`] if there is no part, if a part is not safe, or if there are more than
     /// 255.
     pub fn new(parts: impl KeyParts) -> Result<Self, KeyError> {
-        Self::from_prefix(Prefix::new(parts)?)
+        Self::optional(&parts)?.ok_or(KeyError::NoPart)
+    }
+
+    /// Creates the key of these parts, if there are any.
+    pub(super) fn optional(parts: &impl KeyParts) -> Result<Option<Self>, KeyError> {
+        if let Some(checked) = parts.checked_parts() {
+            return Ok(Some(checked.clone()));
+        }
+        let mut builder = KeyBuilder::new(&[], "");
+        builder.append(parts)?;
+        let text = builder.into_text()?;
+        Ok((!text.is_empty()).then(|| Self(text.into())))
     }
 
     /// Creates the key of an iterator's parts.
     ///
     /// # Errors
     ///
-    /// As [`DictKey::new`].
+    /// Returns the errors of [`DictKey::new`].
     pub fn from_parts<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Result<Self, KeyError> {
-        Self::from_prefix(Prefix::from_parts(parts)?)
+        let mut builder = KeyBuilder::new(&[], "");
+        for part in parts {
+            builder.append(part.as_ref())?;
+        }
+        Ok(Self(builder.into_key_text()?.into()))
     }
 
     /// Parses a key's parts joined by `/`, as [`DictKey::as_str`] and `Display` write them.
     ///
     /// # Errors
     ///
-    /// As [`DictKey::new`].
+    /// Returns the errors of [`DictKey::new`].
     pub fn parse(joined: &str) -> Result<Self, KeyError> {
-        Self::from_prefix(Prefix::parse(joined)?)
-    }
-
-    fn from_prefix(prefix: Prefix) -> Result<Self, KeyError> {
-        if prefix.is_empty() {
-            return Err(KeyError::NoPart);
+        for (index, part) in joined.split(SEPARATOR).enumerate() {
+            key_part::check(index, part)?;
         }
-        Ok(Self(prefix))
+        check_count(joined)?;
+        Ok(Self(joined.into()))
     }
 
     /// Creates a key of parts joined by `/` that were checked before.
     pub(super) fn from_checked(text: &str) -> Self {
-        debug_assert!(Prefix::parse(text).is_ok(), "{text:?} is not a key");
-        Self(Prefix(text.into()))
+        debug_assert!(Self::parse(text).is_ok(), "{text:?} is not a key");
+        Self(text.into())
     }
 
     /// Returns this key with more parts after its own.
     ///
     /// # Errors
     ///
-    /// As [`DictKey::new`].
+    /// Returns the errors of [`DictKey::new`].
     pub fn join(&self, parts: impl KeyParts) -> Result<Self, KeyError> {
-        Ok(Self(self.0.join(parts)?))
-    }
-
-    /// Returns the same parts as a prefix.
-    pub fn as_prefix(&self) -> &Prefix {
-        &self.0
+        let mut builder = KeyBuilder::new(&[], self.as_str());
+        builder.append(&parts)?;
+        Ok(Self(builder.into_text()?.into()))
     }
 
     /// Returns the parts from left to right.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
-        self.0.parts()
+        self.0.split(SEPARATOR)
     }
 
     /// Returns the first part.
@@ -423,21 +325,33 @@ impl DictKey {
         self.parts().next().unwrap_or_default()
     }
 
-    /// Returns the number of parts, which is at least one.
+    /// Returns the number of parts, which is at least one. Counts them in the text.
     #[expect(clippy::len_without_is_empty, reason = "no key is empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.parts().count()
     }
 
     /// Returns the parts joined by `/`, which no part can have.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.0
+    }
+}
+
+impl PartialOrd for DictKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DictKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(other.parts())
     }
 }
 
 impl fmt::Display for DictKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.pad(&self.0)
     }
 }
 

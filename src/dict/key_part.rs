@@ -52,7 +52,7 @@ pub enum KeyError {
         /// The character.
         character: char,
     },
-    /// A part is `.` or `..`, which have a meaning of their own in paths.
+    /// A part is `.` or `..`, which have another meaning in paths.
     #[error("part {index} of the key is {part:?}, which is reserved for paths; use another name")]
     Dots {
         /// The number of the part.

@@ -1,4 +1,4 @@
-//! Dictionaries in memory: how they are created, and what only they can do.
+//! [`LocalDict`]: dictionaries in memory, their creation, and the methods that only they have.
 
 mod memory;
 mod options;
@@ -13,6 +13,7 @@ use crate::dict::dictionary::Dict;
 use crate::dict::error::Result;
 use crate::dict::format::Value;
 use crate::dict::key::KeyParts;
+use crate::dict::store::Backend;
 
 pub use crate::dict::local::memory::Local;
 pub use crate::dict::local::options::LocalOptions;
@@ -26,18 +27,18 @@ pub use crate::dict::local::options::LocalOptions;
 ///
 /// Clones, sub-dictionaries and dictionaries of [other formats](Dict::with_format) share one tree,
 /// and many threads can use them. The closure of an update runs without a lock on the tree, and
-/// again if another thread wrote the item during that. Updates of one item take turns, but wait for
-/// at most a second: a closure that waits for another one's turn is slow, and not deadlocked.
+/// again if another thread wrote the item during that. Updates of one item take turns, and wait for
+/// their turn at most a second: closures that wait for each other are slow, and do not deadlock.
 ///
 /// # Cost
 ///
 /// A read takes a shared lock and walks down the parts of the key, a write does the same with the
 /// exclusive lock, and neither allocates in the tree except for new parts. Listing takes the lock
-/// for a few items at a time. An item takes its encoded bytes, the decoded value after it was first
+/// for 64 items at a time. An item takes its encoded bytes, the decoded value after it was first
 /// read, and about 200 bytes.
 ///
 /// Deletions leave empty nodes in the tree. After every
-/// [`prune_interval`](LocalOptions::prune_interval) deletions the tree is searched for them.
+/// [`prune_interval`](LocalOptions::prune_interval) deletions the whole tree is searched for them.
 ///
 /// # After a fork
 ///
@@ -86,17 +87,24 @@ impl<V: Value> LocalDict<V> {
     }
 
     /// Returns an item's value without cloning it: all callers get the same instance, until the item
-    /// is written again.
+    /// is written again. Decodes the value if no call has read it before.
     ///
     /// # Errors
     ///
-    /// As [all operations](Dict#errors).
+    /// Returns the errors of [all operations](Dict#errors).
     pub fn get_shared(&self, key: impl KeyParts) -> Result<Option<Arc<V>>> {
         self.store().shared(&self.item_key(&key)?)
     }
 
+    /// Returns the number of deletions after which the tree is searched for empty nodes; `None` if it
+    /// never is. See [`LocalOptions::prune_interval`].
+    pub fn prune_interval(&self) -> Option<u32> {
+        self.store().prune_interval()
+    }
+
     /// Returns the number of nodes of the whole tree, empty ones included: one for the root, and one
-    /// for each part that a key has before its last.
+    /// for each part that a key has before its last. Takes a shared lock and time proportional to the
+    /// number of nodes; 0 in a forked child that lost the tree.
     pub fn nodes(&self) -> usize {
         self.store().nodes()
     }

@@ -1,10 +1,12 @@
 //! What the operations of a dictionary mean, once for all storages: conditions, policies, results.
 
-use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve, Tagged};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use crate::dict::conditional::{Condition, ETag, Outcome, Retrieve};
 use crate::dict::error::{DictError, Result};
 use crate::dict::format::{CodecError, Value};
 use crate::dict::item_key::ItemKey;
-use crate::dict::retries::Retries;
 use crate::dict::store::{Backend, Lookup, Session};
 use crate::dict::stored::StoredValue;
 use crate::engine::Update;
@@ -186,7 +188,7 @@ pub(super) fn update_in_session<V: Value, E: From<DictError>>(
     store: &impl Backend,
     key: &ItemKey,
     decide: &mut impl FnMut(Option<V>) -> Result<Update<V>, E>,
-) -> Result<Option<Tagged<V>>, E> {
+) -> Result<Option<(V, ETag)>, E> {
     let session = store.begin()?;
     let current = session.load(key)?;
     let value = current.as_ref().map(|(_, value)| decode(key, value));
@@ -205,9 +207,9 @@ pub(super) fn update_in_session<V: Value, E: From<DictError>>(
 pub(super) fn update_with_retries<V: Value, E: From<DictError>>(
     store: &impl Backend,
     key: &ItemKey,
-    retries: Retries,
+    retries: Option<u32>,
     decide: &mut impl FnMut(Option<V>) -> Result<Update<V>, E>,
-) -> Result<Option<Tagged<V>>, E> {
+) -> Result<Option<(V, ETag)>, E> {
     let mut attempts = 0;
     loop {
         let current = store.load(key)?;
@@ -228,12 +230,20 @@ pub(super) fn update_with_retries<V: Value, E: From<DictError>>(
         }
         drop(session);
         attempts += 1;
-        if !retries.allow(attempts) {
+        if retries.is_some_and(|retries| attempts > retries) {
             let key = key.to_dict_key();
             return Err(DictError::Conflict { key, attempts }.into());
         }
-        std::thread::sleep(Retries::pause(attempts));
+        std::thread::sleep(pause(attempts));
     }
+}
+
+/// Returns how long to sleep before another attempt. Random, so that two updates that met do not meet
+/// again, and longer after each attempt, less than 6 ms.
+fn pause(attempts: u32) -> Duration {
+    let random = RandomState::new().hash_one(attempts);
+    let longest = 20u64 << attempts.min(8);
+    Duration::from_micros(random % longest)
 }
 
 /// Applies what the closure of an update decided about the item that it was given.
@@ -243,7 +253,7 @@ fn finish_update<V: Value>(
     key: &ItemKey,
     current: Option<(ETag, StoredValue)>,
     (update, encoded): (Update<V>, Update<Vec<u8>>),
-) -> Result<Option<Tagged<V>>> {
+) -> Result<Option<(V, ETag)>> {
     if current.is_some() && !matches!(update, Update::Keep) {
         check_mutable(store, Some(key))?;
     }
@@ -255,13 +265,10 @@ fn finish_update<V: Value>(
     };
     session.finish()?;
     match (update, etag) {
-        (Update::Put(value), Some(etag)) => Ok(Some(Tagged { value, etag })),
+        (Update::Put(value), Some(etag)) => Ok(Some((value, etag))),
         (Update::Keep, _) => {
-            let tagged = current.map(|(etag, value)| {
-                let value = decode(key, &value)?;
-                Ok(Tagged { value, etag })
-            });
-            tagged.transpose()
+            let kept = current.map(|(etag, value)| Ok((decode(key, &value)?, etag)));
+            kept.transpose()
         }
         _ => Ok(None),
     }

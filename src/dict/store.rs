@@ -81,7 +81,7 @@ pub(super) trait Backend: Lookup + fmt::Debug + Send + Sync {
     /// Deletes all items of a scope that exist when it begins.
     fn clear(&self, scope: &Scope) -> Result<()>;
 
-    /// Returns some key of a scope, the first that is found. Passes over entries that are no items.
+    /// Returns some key of a scope, the first that is found. Skips entries that are not items.
     fn any_key(&self, scope: &Scope) -> Result<Option<DictKey>> {
         first_item(self.keys(scope.clone()))
     }

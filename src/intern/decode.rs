@@ -199,7 +199,7 @@ impl<T> DecodeCache<T> {
 
     /// Pins an instance: it is never evicted, and is found even while the cache is
     /// [off](DecodeCache::set_enabled). Pin the known values of a small table, or, under empty bytes,
-    /// the value that stands for an absent field.
+    /// the value that represents an absent field.
     ///
     /// Returns the instance that is pinned now: if there already is one for these bytes, that one
     /// instead of `instance`.

@@ -31,7 +31,7 @@ use crate::intern::pool::shard::Shard;
 pub use crate::intern::pool::handle::Interned;
 pub use crate::intern::pool::hasher::StoredHash;
 pub use crate::intern::pool::options::{PoolOptions, Retention};
-pub use crate::intern::pool::stats::{PoolStats, TopBy, TopEntry};
+pub use crate::intern::pool::stats::{PoolStats, TopEntry};
 pub use crate::intern::pool::typed::{TypedInterned, TypedPool};
 
 /// A pool of byte strings: equal values share one handle, one pointer wide.
@@ -94,7 +94,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Makes a pool that keeps its values for ever, without a size limit.
+    /// Makes a pool that keeps its values forever, without a size limit.
     pub fn new() -> Self {
         PoolOptions::new().build()
     }
@@ -192,10 +192,20 @@ impl Pool {
         stats
     }
 
-    /// Returns the `count` values with the most handles, or the most uses, in descending order; ties in
-    /// the order of their bytes. O(n): locks one shard after the other while it reads all of it.
-    pub fn top(&self, count: usize, by: TopBy) -> Vec<TopEntry> {
-        stats::top(self.shards.iter().map(Arc::as_ref), count, by)
+    /// Returns the `count` values with the most handles, in descending order; ties in the order of their
+    /// bytes. O(n): locks one shard after the other while it reads all of it.
+    pub fn most_referenced(&self, count: usize) -> Vec<TopEntry> {
+        stats::top(self.shards(), count, |counts| counts.references)
+    }
+
+    /// Returns the `count` values with the most uses, as [`most_referenced`](Self::most_referenced): each
+    /// call of `intern` or `get` that returned the value is one.
+    pub fn most_used(&self, count: usize) -> Vec<TopEntry> {
+        stats::top(self.shards(), count, |counts| counts.uses)
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().map(Arc::as_ref)
     }
 
     /// Removes all values. Returns how many there were.

@@ -14,7 +14,7 @@ fn open(dir: &tempfile::TempDir) -> Labels {
     Labels::open(dir.path().join("labels")).unwrap()
 }
 
-/// Regions of sixteen slots and segments of sixteen KiB: everything happens soon.
+/// Regions of sixteen slots and segments of sixteen KiB: the index grows and the heap rotates soon.
 fn tiny() -> Options {
     let mut options = Options::new();
     options.region_slots(16).max_segment_bytes(16 * 1024);
@@ -104,15 +104,15 @@ fn labels_can_never_be_changed() {
         cache.put(b"new", b"a value").as_ref().map_err(Error::kind),
         Err(ErrorKind::ValueTooLarge { max: 0, .. })
     ));
-    cache.put(b"by the other door", b"").unwrap();
+    cache.put(b"put as an entry", b"").unwrap();
     cache.compact().unwrap();
     assert_eq!(labels.resolve(id).unwrap().as_deref(), Some(&b"kept"[..]));
     assert_eq!(
-        labels.get("by the other door").unwrap(),
+        labels.get("put as an entry").unwrap(),
         Some(LabelId::new(1))
     );
     let keys: Vec<_> = cache.keys().unwrap().map(Result::unwrap).collect();
-    assert_eq!(keys, [b"kept".to_vec(), b"by the other door".to_vec()]);
+    assert_eq!(keys, [b"kept".to_vec(), b"put as an entry".to_vec()]);
     assert!(cache.verify().run().unwrap().is_clean());
 }
 
@@ -154,7 +154,7 @@ fn exhausted_ids_take_nothing() {
     assert_eq!(labels.len(), 100);
 }
 
-/// Damages what stands so many bytes before the label 4 of ten.
+/// Damages the byte that is `back` bytes before label 4 of ten.
 #[track_caller]
 fn check_damage_before_a_label(back: usize) {
     let dir = tempfile::tempdir().unwrap();
@@ -179,8 +179,8 @@ fn check_damage_before_a_label(back: usize) {
     assert_eq!(again.number(), 10);
     assert_eq!(labels.resolve(LabelId::new(4)).unwrap(), None);
     assert_eq!(labels.resolve_str(again).unwrap(), Some(text(4)));
-    // Where the damaged label could not be found to be given up, it is still counted: then the
-    // listing says that one is missing.
+    // A damaged label that the insertion did not find is still counted: then the listing ends with
+    // an error that one is missing.
     let (listed, failed): (Vec<_>, Vec<_>) = labels.iter().unwrap().partition(Result::is_ok);
     assert_eq!(listed.len(), 10);
     assert!(failed.len() <= 1);
@@ -225,17 +225,17 @@ fn ids_outlast_growth_and_recovery() {
         labels.cache.writer().unwrap().rewrite_heap().unwrap();
         check(count);
     }
-    // The counters cannot be believed: everything is made anew from the heap.
+    // The counters are invalid: the index is rebuilt from the heap.
     let generation = labels.cache.handle().generation.load_full();
     generation
         .header()
         .corrupt(crate::format::index::word::COUNTERS, u64::MAX);
     let next = labels.get_or_intern("after it").unwrap().number();
-    assert!(next >= count, "{next} is another's");
+    assert!(next >= count, "{next} belongs to another label");
     check(count);
 }
 
-// A roster length that corruption made shorter gives no id twice.
+// If corruption made the roster shorter, no id is assigned twice.
 #[test]
 fn shortened_roster_repeats_no_id() {
     let dir = tempfile::tempdir().unwrap();
@@ -251,7 +251,7 @@ fn shortened_roster_repeats_no_id() {
         generation.header().entry_words().set_counters(&counters);
     }
     let next = labels.get_or_intern("new").unwrap().number();
-    assert!(next >= 20, "{next} is another's");
+    assert!(next >= 20, "{next} belongs to another label");
     for i in 0..20 {
         assert_eq!(labels.resolve_str(LabelId::new(i)).unwrap(), Some(text(i)));
     }
@@ -282,12 +282,12 @@ fn repair_without_index_keeps_ids() {
     let next = labels.get_or_intern("next").unwrap().number();
     assert!(
         (500..510).contains(&next),
-        "behind all that may have been given: {next}"
+        "after all ids that may have been assigned: {next}"
     );
     assert!(labels.verify().run().unwrap().is_clean());
 }
 
-// Ids that may have been given stay unused through rewriting and repair.
+// Ids that may have been assigned stay unused through rewriting and repair.
 #[test]
 fn reserved_ids_survive_repair_unused() {
     let dir = tempfile::tempdir().unwrap();
@@ -303,7 +303,7 @@ fn reserved_ids_survive_repair_unused() {
         let counters = crate::format::index::word::COUNTERS;
         generation.header().corrupt(counters, u64::MAX);
     };
-    // Whoever makes the index anew does not know whether more was given than he found.
+    // A rebuild does not know whether more ids were assigned than it found.
     spoil(&labels);
     rewrite(&labels);
     assert_eq!(
@@ -316,7 +316,7 @@ fn reserved_ids_survive_repair_unused() {
         reserved
     );
     drop(labels);
-    // Nor does he where nothing but the heap is left.
+    // Nor does a repair that has only the heap.
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(dir.path().join("labels.roster")).unwrap();
     crate::engine::Repair::new(&path).run().unwrap();
@@ -351,7 +351,7 @@ fn reserved_ids_survive_growth_unused() {
         16
     );
     assert_eq!(labels.cache.stats().unwrap().slots, 16);
-    // The index is made anew, with ids left out at its end, and then larger.
+    // The index is rebuilt, with unused ids at its end, and then grows.
     spoil();
     assert_eq!(labels.get_or_intern("new").unwrap().number(), 24);
     assert_eq!(labels.cache.stats().unwrap().slots, 32);
@@ -366,7 +366,7 @@ fn ids_serialize_as_numbers() {
     assert_eq!(serde_json::from_str::<LabelId>(&text).unwrap(), id);
 }
 
-/// Stops an insertion at every store and call, and has another handle go on.
+// Stops an insertion at every store and call; then another handle continues.
 #[test]
 fn stopped_insertion_leaves_ids_dense() {
     for before in [0, 7, 8, 13, 55] {
@@ -412,7 +412,7 @@ enum Step {
     Reopen,
     Flush,
     Rewrite,
-    /// Killed so many steps into the insertion.
+    /// An insertion of a label, killed after a number of steps.
     Kill(u8, u8),
 }
 
@@ -494,7 +494,7 @@ proptest! {
     }
 }
 
-/// Labels whose roster was cut, or lost a position, are listed with an error at the end.
+// A listing of labels whose roster was truncated, or lost a position, ends with an error.
 #[test]
 fn short_label_listings_end_with_errors() {
     use std::os::unix::fs::FileExt;

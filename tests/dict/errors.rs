@@ -1,11 +1,10 @@
-//! What errors are as types, and what they say.
+//! Errors: their types and their messages.
 
 use std::error::Error as _;
 
 use mmapcache::Update;
 use mmapcache::dict::{
-    Condition, DictError, DictKey, Format, KeyError, LocalDict, LocalOptions, Outcome, Retries,
-    Retrieve,
+    Condition, DictError, DictKey, Format, KeyError, LocalDict, LocalOptions, Outcome, Retrieve,
 };
 
 fn is_error<E: std::error::Error + Send + Sync + 'static>(_: &E) {}
@@ -18,7 +17,7 @@ fn errors_name_place_and_remedy() -> Result<(), DictError> {
     texts.insert(["a", "b"], "text".to_owned())?;
     let fixed = LocalDict::<u32>::with(LocalOptions::new().append_only(true));
     fixed.insert("k", 1)?;
-    let conflict = texts.try_update("c", Retries::Times(0), |_| {
+    let conflict = texts.try_update("c", 0, |_| {
         texts.insert("c", "another".to_owned())?;
         Ok::<_, DictError>(Update::Keep)
     });
@@ -45,7 +44,7 @@ fn errors_name_place_and_remedy() -> Result<(), DictError> {
         ),
         (
             conflict.unwrap_err(),
-            "c: others wrote the item during each of 1 attempts; try again",
+            "c: other threads wrote the item during each of 1 attempts; try again",
         ),
     ];
     for (error, beginning) in said {
@@ -109,7 +108,7 @@ fn absence_is_a_type() {
     assert_eq!(dict.get("k").unwrap(), Some(None));
     assert_eq!(dict.get("missing").unwrap(), None);
 
-    // An outcome tells apart a value, a value that was not asked for, and an absent item.
+    // An outcome distinguishes a value, a value that was not asked for, and an absent item.
     let look = |key, retrieve| dict.get_if(key, Condition::Any, None, retrieve).unwrap();
     assert_eq!(look("k", Retrieve::Always).into_value(), Some(None));
     let skipped = look("k", Retrieve::Never);

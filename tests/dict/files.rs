@@ -1,4 +1,4 @@
-//! What only dictionaries in files have: they last, others share them, and files can be damaged.
+//! Dictionaries in files: they persist, processes share them, and files can be damaged.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn assert_backend<T: std::fmt::Debug>(
     }
 }
 
-// Point 21. Tags go on growing after a restart.
+// Point 21. ETags continue to grow after a restart.
 #[test]
 fn items_and_tags_survive_restarts() -> Result<()> {
     let scratch = Scratch::new();
@@ -59,7 +59,8 @@ fn other_handle_sees_writes_at_once() -> Result<()> {
     assert_eq!(other.subdict("a")?.etag("b")?, Some(etag));
     other.clear()?;
     assert!(one.is_empty()?);
-    assert_eq!(one.params(), other.params());
+    assert_eq!(one.to_string(), other.to_string());
+    assert_eq!(one.path(), Some(one.cache().path()));
     Ok(())
 }
 
@@ -113,7 +114,7 @@ fn items_are_entries_of_their_format() -> Result<()> {
     Ok(())
 }
 
-// Other entries of the same cache are no items, and stay.
+// Other entries of the same cache are not items, and remain.
 #[test]
 fn foreign_entries_are_no_items() -> Result<()> {
     let scratch = Scratch::new();
@@ -132,7 +133,7 @@ fn foreign_entries_are_no_items() -> Result<()> {
     Ok(())
 }
 
-// Point 15. An entry in the namespace that is no item is an error, and hides no item.
+// Point 15. An entry in the namespace that is not an item is an error, and hides no item.
 #[test]
 fn malformed_entry_is_a_listing_error() -> Result<()> {
     let scratch = Scratch::new();
@@ -160,8 +161,8 @@ fn malformed_entry_is_a_listing_error() -> Result<()> {
     assert_eq!(dict.get("k")?.as_deref(), Some("item"));
 
     dict.clear().unwrap_err();
-    assert_eq!(dict.get("k")?, None, "cleared all the same");
-    assert_eq!(dict.cache().len(), foreign.len() as u64, "left alone");
+    assert_eq!(dict.get("k")?, None, "cleared nevertheless");
+    assert_eq!(dict.cache().len(), foreign.len() as u64, "not deleted");
     Ok(())
 }
 
@@ -214,7 +215,7 @@ fn corrupt_item_can_be_replaced() -> Result<()> {
         };
         assert_eq!((key.as_str(), *operation), ("a", "read the item"));
     }
-    assert_eq!(dict.len()?, 3, "its key is sound");
+    assert_eq!(dict.len()?, 3, "its key is valid");
     assert_eq!(
         dict.iter().filter(Result::is_ok).count(),
         1,
@@ -253,7 +254,7 @@ fn reentrant_write_is_refused() -> Result<()> {
     Ok(())
 }
 
-// Point 43. Waiting for the lock in vain is an error; readers do not wait.
+// Point 43. A lock timeout is an error; readers do not wait.
 #[test]
 fn lock_timeout_is_an_error() -> Result<()> {
     let scratch = Scratch::new();
@@ -269,8 +270,8 @@ fn lock_timeout_is_an_error() -> Result<()> {
         waits.join().expect("a thread")
     });
     assert_backend(refusal, |kind| matches!(kind, ErrorKind::Locked { .. }));
-    let seen = dict.get_with_etag("k")?.expect("it is there");
-    assert_eq!(seen.value, "v");
+    let (seen, _) = dict.get_with_etag("k")?.expect("it is there");
+    assert_eq!(seen, "v");
     assert_eq!(
         dict.get_or_insert("k", text("w"))?,
         "v",

@@ -1,5 +1,5 @@
 //! New, empty dictionaries of each kind, with the directory that they are in. The suite uses only the
-//! names that all kinds have here.
+//! functions that each of these modules has.
 
 use std::ops::Deref;
 
@@ -28,7 +28,7 @@ pub(crate) mod local {
 
     pub(crate) const KIND: &str = "LocalDict";
 
-    /// Of JSON values, without a policy.
+    /// Returns a dictionary of JSON values that is not append-only.
     pub(crate) fn fresh<V: Value>() -> Fresh<LocalDict<V>> {
         in_format(Format::Json)
     }
@@ -54,7 +54,7 @@ pub(crate) mod mmap {
 
     pub(crate) const KIND: &str = "MmapDict";
 
-    /// Of JSON values, without a policy.
+    /// Returns a dictionary of JSON values that is not append-only.
     pub(crate) fn fresh<V: Value>() -> Fresh<MmapDict<V>> {
         in_format(Format::Json)
     }
@@ -82,7 +82,7 @@ pub(crate) mod cached {
 
     pub(crate) const KIND: &str = "CachedDict";
 
-    /// Of JSON values, without a policy.
+    /// Returns a dictionary of JSON values that is not append-only.
     pub(crate) fn fresh<V: Value>() -> Fresh<CachedDict<V>> {
         of(mmap::fresh())
     }
@@ -108,7 +108,7 @@ pub(crate) mod erased {
 
     pub(crate) const KIND: &str = "LocalDict";
 
-    /// Of JSON values, without a policy.
+    /// Returns a dictionary of JSON values that is not append-only.
     pub(crate) fn fresh<V: Value>() -> Fresh<Dict<V>> {
         of(local::fresh())
     }

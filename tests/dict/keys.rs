@@ -1,8 +1,8 @@
-//! Keys and prefixes by themselves, without a dictionary.
+//! Keys and prefixes without a dictionary.
 
 use std::collections::{BTreeSet, HashSet};
 
-use mmapcache::dict::{DictKey, KeyError, Prefix, is_safe_char, replace_unsafe_chars, safe_chars};
+use mmapcache::dict::{DictKey, KeyError, is_safe_char, replace_unsafe_chars, safe_chars};
 
 type Result = std::result::Result<(), KeyError>;
 
@@ -14,11 +14,11 @@ fn texts(key: &DictKey) -> Vec<&str> {
 #[test]
 fn nested_parts_are_flattened_in_order() -> Result {
     let inner = DictKey::new(["c", "d"])?;
-    let tail = Prefix::new("f")?;
+    let tail = DictKey::new("f")?;
     let key = DictKey::new((
         "a",
         vec![["b"].as_slice(), &[]],
-        (inner, "e", ((), [[tail]])),
+        (inner, "e", ((), [[Some(tail), None]])),
     ))?;
     assert_eq!(texts(&key), ["a", "b", "c", "d", "e", "f"]);
     assert_eq!(key.len(), 6);
@@ -26,7 +26,6 @@ fn nested_parts_are_flattened_in_order() -> Result {
         key,
         DictKey::from_parts("abcdef".chars().map(String::from))?
     );
-    assert_eq!(key.as_prefix(), &Prefix::from_parts(texts(&key))?);
     Ok(())
 }
 
@@ -124,27 +123,26 @@ fn keys_have_at_most_255_parts() -> Result {
     let many = Err(KeyError::TooManyParts { parts: 256 });
     assert_eq!(DictKey::new((&longest, "y")), many);
     assert_eq!(fits.join("y"), many);
-    assert_eq!(fits.as_prefix().join("y").map(drop), many.map(drop));
     Ok(())
 }
 
 // Point 4. A prefix may be empty, and a key may not.
 #[test]
 fn prefixes_may_be_empty() -> Result {
-    let none: [&str; 0] = [];
-    for empty in [Prefix::new(())?, Prefix::new(none)?, Prefix::default()] {
-        assert!(empty.is_empty());
-        assert_eq!((empty.len(), empty.as_str()), (0, ""));
-        assert_eq!(empty.parts().next(), None);
-        assert_eq!(DictKey::new(&empty), Err(KeyError::NoPart));
+    let nothing: [&str; 0] = [];
+    for empty in [
+        DictKey::new(()),
+        DictKey::new(nothing),
+        DictKey::new(None::<DictKey>),
+    ] {
+        assert_eq!(empty, Err(KeyError::NoPart));
     }
-    assert_eq!(DictKey::new(()), Err(KeyError::NoPart));
-    assert_eq!(DictKey::new(none), Err(KeyError::NoPart));
-    assert_eq!(DictKey::from_parts(none), Err(KeyError::NoPart));
-    assert_eq!(
-        Prefix::default().join(["a", "b"])?,
-        Prefix::new(["a", "b"])?
-    );
+    assert_eq!(DictKey::from_parts(nothing), Err(KeyError::NoPart));
+    let (prefix, key) = (DictKey::new(["a", "b"])?, DictKey::new(["a", "b", "c"])?);
+    assert_eq!(DictKey::new((None::<DictKey>, &key))?, key);
+    assert_eq!(DictKey::new((Some(&prefix), "c"))?, key);
+    assert_eq!(DictKey::new(Some(&key))?, key);
+    assert_eq!(key.join(None::<DictKey>)?, key);
     Ok(())
 }
 
@@ -165,10 +163,7 @@ fn keys_compare_by_their_parts() -> Result {
 #[test]
 fn keys_join_and_iterate_both_ways() -> Result {
     let key = DictKey::new("a")?.join(["b", "c"])?;
-    assert_eq!(
-        key.as_prefix(),
-        &Prefix::new(["a", "b"])?.join("c")?.join(())?
-    );
+    assert_eq!(key, DictKey::new(["a", "b"])?.join("c")?.join(())?);
     let backwards: Vec<_> = key.parts().rev().collect();
     assert_eq!(backwards, ["c", "b", "a"]);
     assert!(key.parts().any(|part| part == "b"));

@@ -1,8 +1,8 @@
-//! What dictionaries promise, point by point: `docs/dictionary.md` says which test proves which
+//! The guarantees of dictionaries, point by point: `docs/dictionary.md` says which test proves which
 //! point, and `cargo test --all-features --test dict mmap::` runs the suite on one kind only.
 //!
 //! The suite runs once for each kind of dictionary, and does not depend on any of them. The tests of
-//! what only one kind has are in files of their own, and so are the model and the races.
+//! one kind alone are in separate files, and so are the model and the races.
 #![expect(
     clippy::duplicate_mod,
     reason = "the suite is compiled once for each kind of dictionary"
@@ -20,7 +20,7 @@ mod pair;
 mod proofs;
 mod races;
 
-/// The suite on dictionaries in files with memory in front of them.
+/// The suite on dictionaries in files with values in memory.
 #[path = "suite"]
 mod cached {
     use crate::fresh::cached::*;
@@ -100,7 +100,7 @@ mod mmap {
     mod writes;
 }
 
-/// No test of its own: what the races start as their child processes.
+/// Not a test: the entry point of the child processes of the races.
 #[test]
 fn child() {
     child::play(&[

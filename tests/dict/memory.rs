@@ -1,4 +1,4 @@
-//! What only dictionaries in memory have: shared values, a tree to tidy up, and conflicts.
+//! Dictionaries in memory: shared values, a tree that is pruned, and conflicts.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use mmapcache::Update;
-use mmapcache::dict::{
-    Condition, DictError, Format, LocalDict, LocalOptions, Result, Retries, Retrieve,
-};
+use mmapcache::dict::{Condition, DictError, Format, LocalDict, LocalOptions, Result, Retrieve};
 
 // All callers get the same shared instance until the item is written.
 #[test]
@@ -28,7 +26,7 @@ fn shared_value_lasts_until_written() -> Result<()> {
     assert_eq!(first, second);
     dict.remove(["a", "b"])?;
     assert_eq!(dict.get_shared(["a", "b"])?, None);
-    assert_eq!(*second, [1, 2], "for as long as anyone holds it");
+    assert_eq!(*second, [1, 2], "valid while a caller holds it");
     Ok(())
 }
 
@@ -66,7 +64,7 @@ fn value_can_change_its_type() -> Result<()> {
 }
 
 /// Stores and deletes an item below a node of its own, `times` times.
-fn come_and_go(dict: &LocalDict<u32>, times: u32) -> Result<()> {
+fn insert_and_remove(dict: &LocalDict<u32>, times: u32) -> Result<()> {
     for n in 0..times {
         let key = [format!("node{n}"), "leaf".to_owned()];
         dict.insert(&key, n)?;
@@ -81,12 +79,12 @@ fn empty_nodes_go_after_deletions() -> Result<()> {
     let dict = LocalDict::with(LocalOptions::new().prune_interval(10));
     dict.insert(["stays", "a", "b"], 1)?;
     assert_eq!(dict.nodes(), 3);
-    come_and_go(&dict, 9)?;
+    insert_and_remove(&dict, 9)?;
     assert_eq!(dict.nodes(), 3 + 9);
-    come_and_go(&dict, 1)?;
+    insert_and_remove(&dict, 1)?;
     assert_eq!(dict.nodes(), 3);
     assert_eq!(dict.get(["stays", "a", "b"])?, Some(1));
-    assert_eq!(LocalDict::<u32>::new().params().prune_interval, Some(64));
+    assert_eq!(LocalDict::<u32>::new().prune_interval(), Some(64));
     Ok(())
 }
 
@@ -99,8 +97,8 @@ fn empty_nodes_stay_by_default() -> Result<()> {
     ];
     for options in options {
         let dict = LocalDict::with(&options);
-        assert_eq!(dict.params().prune_interval, None);
-        come_and_go(&dict, 200)?;
+        assert_eq!(dict.prune_interval(), None);
+        insert_and_remove(&dict, 200)?;
         assert_eq!(dict.nodes(), 1 + 200);
     }
     Ok(())
@@ -124,19 +122,19 @@ fn other_formats_keep_their_nodes() -> Result<()> {
 // Point 30. An update runs again after a conflict, and fails if it has no retry left.
 #[test]
 fn update_retries_then_conflict() -> Result<()> {
-    for (retries, expected) in [
-        (Retries::Times(0), 1),
-        (Retries::Times(3), 4),
-        (Retries::default(), 7),
-    ] {
+    for (retries, expected) in [(Some(0), 1), (Some(3), 4), (None, 7)] {
         let dict = LocalDict::new();
         let mut runs = 0;
         // The closure itself is the other writer.
-        let failed = dict.try_update(["a", "b"], retries, |_| {
+        let mut interfere = |_| {
             runs += 1;
-            dict.insert(["a", "b"], runs)?;
-            Ok::<_, DictError>(Update::Put(0))
-        });
+            dict.insert(["a", "b"], runs).expect("an insertion");
+            Update::Put(0)
+        };
+        let failed = match retries {
+            Some(_) => dict.try_update(["a", "b"], retries, |value| Ok(interfere(value))),
+            None => dict.update(["a", "b"], interfere),
+        };
         let error = failed.unwrap_err();
         let DictError::Conflict { key, attempts } = &error else {
             panic!("{error}");
@@ -156,7 +154,7 @@ fn update_retries_then_conflict() -> Result<()> {
 fn update_retry_sees_new_value() -> Result<()> {
     let dict = LocalDict::new();
     let mut seen = Vec::new();
-    let done = dict.try_update("k", Retries::Unbounded, |value| {
+    let done = dict.try_update("k", None, |value| {
         seen.push(value);
         match seen.len() {
             1 => drop(dict.insert("k", 10)?),
@@ -167,7 +165,7 @@ fn update_retry_sees_new_value() -> Result<()> {
         Ok::<_, DictError>(Update::Put(value.unwrap_or(0) + 1))
     })?;
     assert_eq!(seen, [None, Some(10), None, Some(30)]);
-    assert_eq!(done.expect("it was put").value, 31);
+    assert_eq!(done.expect("it was put").0, 31);
     assert_eq!(dict.get("k")?, Some(31));
     Ok(())
 }
@@ -178,7 +176,7 @@ fn memory_dicts_share_only_clones() -> Result<()> {
     let (one, other) = (LocalDict::new(), LocalDict::default());
     one.insert("k", 1)?;
     assert!(other.is_empty()?);
-    assert_eq!(one.params(), other.params());
+    assert_eq!(one.to_string(), other.to_string());
     assert!(
         !one.same_items(&other)?,
         "compared by items, not by parameters"
@@ -186,7 +184,7 @@ fn memory_dicts_share_only_clones() -> Result<()> {
     Ok(())
 }
 
-/// Where a [`Nosy`] counts what is done to it: the tree that it is put into itself.
+/// The tree that has the [`Reentrant`] values, and their counter.
 static TREE: LazyLock<LocalDict<u32>> = LazyLock::new(LocalDict::new);
 
 fn count() {
@@ -195,29 +193,29 @@ fn count() {
 }
 
 /// A value whose code uses the dictionary that has the value.
-struct Nosy;
+struct Reentrant;
 
-impl Clone for Nosy {
+impl Clone for Reentrant {
     fn clone(&self) -> Self {
         count();
         Self
     }
 }
 
-impl Drop for Nosy {
+impl Drop for Reentrant {
     fn drop(&mut self) {
         count();
     }
 }
 
-impl Serialize for Nosy {
+impl Serialize for Reentrant {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         count();
         serializer.serialize_unit()
     }
 }
 
-impl<'de> Deserialize<'de> for Nosy {
+impl<'de> Deserialize<'de> for Reentrant {
     fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
         count();
         <()>::deserialize(input)?;
@@ -225,22 +223,22 @@ impl<'de> Deserialize<'de> for Nosy {
     }
 }
 
-fn use_everything(dict: &LocalDict<Nosy>) -> Result<()> {
-    dict.insert(["a", "b"], Nosy)?;
+fn use_everything(dict: &LocalDict<Reentrant>) -> Result<()> {
+    dict.insert(["a", "b"], Reentrant)?;
     let shared = dict.get_shared(["a", "b"])?;
-    dict.insert(["a", "b"], Nosy)?;
+    dict.insert(["a", "b"], Reentrant)?;
     drop(shared);
     dict.get(["a", "b"])?;
-    let (write, absent) = (Update::Put(Nosy), None);
+    let (write, absent) = (Update::Put(Reentrant), None);
     let put = dict.set_if(["a", "b"], write, Condition::Any, absent, Retrieve::Always)?;
     assert!(put.is_changed());
-    dict.get_or_insert(["a", "b"], Nosy)?;
-    dict.update(["a", "b"], |_| Update::Put(Nosy))?;
+    dict.get_or_insert(["a", "b"], Reentrant)?;
+    dict.update(["a", "b"], |_| Update::Put(Reentrant))?;
     dict.update(["a", "b"], |_| Update::Keep)?;
     assert_eq!(dict.values().count(), 1);
     dict.take(["a", "b"])?;
     for n in 0..100 {
-        dict.insert(["a".to_owned(), n.to_string()], Nosy)?;
+        dict.insert(["a".to_owned(), n.to_string()], Reentrant)?;
         dict.get_shared(["a".to_owned(), n.to_string()])?;
     }
     dict.clear()

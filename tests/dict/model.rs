@@ -7,9 +7,7 @@ mod operation;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mmapcache::Update;
-use mmapcache::dict::{
-    Condition, Dict, DictError, DictKey, ETag, Format, Outcome, Prefix, Retrieve, Tagged,
-};
+use mmapcache::dict::{Condition, Dict, DictError, DictKey, ETag, Format, Outcome, Retrieve};
 use proptest::prelude::*;
 
 use kind::{InBoth, InFiles, InMemory, Kind};
@@ -176,7 +174,7 @@ impl<K: Kind> Model<K> {
         (expected, holds)
     }
 
-    /// What a conditional operation must come to that leaves the item as it is.
+    /// The result of a conditional operation that leaves the item unchanged.
     fn left(&self, place: &Place, test: Test) -> Outcome<String> {
         let (expected, satisfied) = self.judge(place, test);
         match self.expected.get(place) {
@@ -265,7 +263,7 @@ impl<K: Kind> Model<K> {
         self.came_to(place, &Update::Delete, test, changes, result);
     }
 
-    /// Compares a conditional operation's result with what it must be, and notes the change.
+    /// Compares a conditional operation's result with the expected one, and applies the change.
     fn came_to(
         &mut self,
         place: Place,
@@ -324,12 +322,11 @@ impl<K: Kind> Model<K> {
             return refused(result);
         }
         match (write, result.unwrap()) {
-            (Update::Put(value), Some(tagged)) => {
-                assert_eq!(*value, tagged.value);
-                self.put(place, tagged.value, tagged.etag);
+            (Update::Put(value), Some((put, etag))) => {
+                assert_eq!(*value, put);
+                self.put(place, put, etag);
             }
             (Update::Keep, kept) => {
-                let kept = kept.map(|it| (it.value, it.etag));
                 assert_eq!(kept.as_ref(), self.expected.get(&place));
             }
             (Update::Delete, None) => drop(self.expected.remove(&place)),
@@ -395,8 +392,7 @@ impl<K: Kind> Model<K> {
         assert_eq!(view.dict.etag(key).unwrap(), etag);
         assert_eq!(view.dict.contains(key).unwrap(), there.is_some());
         assert_eq!(view.dict.timestamp(key).unwrap().is_some(), there.is_some());
-        let tagged = value.zip(etag).map(|(value, etag)| Tagged { value, etag });
-        assert_eq!(view.dict.get_with_etag(key).unwrap(), tagged);
+        assert_eq!(view.dict.get_with_etag(key).unwrap(), value.zip(etag));
         match (view.dict.require(key), there) {
             (Ok(value), Some((there, _))) => assert_eq!(value, *there),
             (Err(DictError::KeyNotFound { key: named }), None) => {
@@ -410,8 +406,8 @@ impl<K: Kind> Model<K> {
         let below = self.below(view);
         let mut listed = BTreeMap::new();
         for entry in view.dict.entries() {
-            let (key, tagged) = entry.unwrap();
-            let twice = listed.insert(key, (tagged.value, tagged.etag));
+            let (key, value, etag) = entry.unwrap();
+            let twice = listed.insert(key, (value, etag));
             assert_eq!(twice, None);
         }
         assert_eq!(listed, below);
@@ -425,7 +421,8 @@ impl<K: Kind> Model<K> {
         assert_eq!(view.dict.is_empty().unwrap(), below.is_empty());
         let firsts: BTreeSet<_> = below.keys().map(DictKey::first).collect();
         assert!(view.dict.subdicts().unwrap().keys().eq(&firsts));
-        assert_eq!(view.dict.prefix(), &Prefix::new(view.prefix).unwrap());
+        let prefix = view.dict.prefix().into_iter().flat_map(DictKey::parts);
+        assert!(prefix.eq(view.prefix.iter().copied()));
     }
 
     fn newest(&self, view: &View<'_, K::Store>, at_most: usize) {

@@ -1,5 +1,4 @@
-//! What only dictionaries in files with memory in front of them have: what is held, and for how
-//! long.
+//! Dictionaries in files with values in memory: which values are in memory, and for how long.
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::child::scratch::Scratch;
 
 type Numbers = Vec<u32>;
 
-/// A dictionary in files, and the same with memory in front of it.
+/// Returns a dictionary in files, and the same with values in memory.
 fn pair(scratch: &Scratch) -> Result<(MmapDict<Numbers>, CachedDict<Numbers>)> {
     let files = MmapDict::open(&scratch.path)?;
     Ok((files.clone(), CachedDict::new(files)))
@@ -26,7 +25,7 @@ fn cached_value_is_never_stale() -> Result<()> {
     let first = shared()?.expect("it is there");
     assert!(Arc::ptr_eq(&first, &shared()?.expect("it is there")));
 
-    // Behind its back, by every way of writing.
+    // Written by other handles, in every way.
     files.insert(["a", "b"], vec![2])?;
     assert_eq!(cached.get(["a", "b"])?, Some(vec![2]));
     files.update(["a", "b"], |_| Update::Put(vec![3]))?;
@@ -40,7 +39,7 @@ fn cached_value_is_never_stale() -> Result<()> {
     assert_eq!(cached.get(["a", "b"])?, None);
     assert_eq!(shared()?, None);
     files.insert(["a", "b"], vec![4])?;
-    assert_eq!(cached.entries().next().expect("an item")?.1.value, [4]);
+    assert_eq!(cached.entries().next().expect("an item")?.1, [4]);
     files.clear()?;
     assert_eq!(cached.get(["a", "b"])?, None);
     Ok(())

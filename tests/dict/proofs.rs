@@ -1,4 +1,4 @@
-//! The table of `docs/dictionary.md`: every test that it names is one, and every point is there.
+//! The table of `docs/dictionary.md`: every test that it names exists, and it has every point.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const POINTS: u32 = 44;
 
-/// The tests in a text, as the document names them.
+/// Returns the tests that a text names.
 fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let code = text.split('`').skip(1).step_by(2);
     code.filter_map(|code| code.split_once("::"))
@@ -20,7 +20,7 @@ fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
         })
 }
 
-/// The table's rows: a point's number, and all that is said about it.
+/// Returns the rows of the table: the number of a point, and the rest of its row.
 fn rows(document: &str) -> Vec<(u32, &str)> {
     let (_, table) = document.split_once("## Point by point").expect("the table");
     let rows = table.lines().filter_map(|line| {
@@ -34,7 +34,7 @@ fn document() -> String {
     fs::read_to_string(Path::new(ROOT).join("docs/dictionary.md")).expect("the document")
 }
 
-/// The comments and attributes of a test that is always run, if the file has one of this name.
+/// Returns the comments and attributes of a test that always runs, if the file has one of this name.
 fn head(file: &str, test: &str) -> Option<String> {
     let folder = Path::new(ROOT).join("tests/dict");
     let places = [format!("{file}.rs"), format!("suite/{file}.rs")];
@@ -49,12 +49,12 @@ fn head(file: &str, test: &str) -> Option<String> {
     })
 }
 
-/// Whether a file has a test of this name that is always run.
+/// Returns whether a file has a test of this name that always runs.
 fn is_test(file: &str, test: &str) -> bool {
     head(file, test).is_some()
 }
 
-// Every test that the guide names is one that is always run.
+// Every test that the guide names always runs.
 #[test]
 fn guide_names_only_run_tests() {
     let document = document();

@@ -1,4 +1,4 @@
-//! Processes and threads that increment the same counters, and others that watch them.
+//! Processes and threads increment the same counters, and others read them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mmapcache::Update;
 use mmapcache::dict::{
-    CachedDict, Condition, Dict, DictError, ETag, LocalDict, MmapDict, Outcome, Result, Retries,
-    Retrieve, Store,
+    CachedDict, Condition, Dict, DictError, ETag, LocalDict, MmapDict, Outcome, Result, Retrieve,
+    Store,
 };
 
 use crate::child::logbook::Logbook;
@@ -20,7 +20,7 @@ const THREADS: u64 = 2;
 const UPDATED: [&str; 2] = ["counters", "updated"];
 const SWAPPED: [&str; 2] = ["counters", "swapped"];
 
-/// Increments each counter `times` times, and returns how often a swap came too late.
+/// Increments each counter `times` times, and returns how often a swap failed because another write was first.
 fn increment(dict: &Dict<u64, impl Store>, times: u64) -> Result<u64> {
     let (mut newest, mut late) = (None, 0);
     let mut is_new = |etag: ETag| {
@@ -30,8 +30,8 @@ fn increment(dict: &Dict<u64, impl Store>, times: u64) -> Result<u64> {
     let (mut seen, mut count) = (None, 0);
     for _ in 0..times {
         let grow = |count: Option<u64>| Ok::<_, DictError>(Update::Put(count.unwrap_or(0) + 1));
-        let grown = dict.try_update(UPDATED, Retries::Unbounded, grow)?;
-        is_new(grown.expect("it was put").etag);
+        let grown = dict.try_update(UPDATED, None, grow)?;
+        is_new(grown.expect("it was put").1);
         loop {
             let write = Update::Put(count + 1);
             let swapped = dict.set_if(SWAPPED, write, Condition::Same, seen, Retrieve::Always)?;
@@ -52,17 +52,17 @@ fn increment(dict: &Dict<u64, impl Store>, times: u64) -> Result<u64> {
     Ok(late)
 }
 
-/// A counter as it was seen last: it only goes up, and so does its tag, and both together.
+/// The last state of a counter that was read. Counter and ETag only grow, and grow together.
 #[derive(Debug, Default)]
 struct Watch {
     last: Option<(ETag, u64)>,
-    /// How many states of it were seen.
+    /// The number of different states that were read.
     states: u64,
 }
 
 impl Watch {
     fn look(&mut self, dict: &Dict<u64, impl Store>, key: [&str; 2]) -> Result<()> {
-        let now = dict.get_with_etag(key)?.map(|it| (it.etag, it.value));
+        let now = dict.get_with_etag(key)?.map(|(value, etag)| (etag, value));
         let (before, after) = (self.last, now);
         let grown = match (before, after) {
             (Some((old, less)), Some((new, more))) if old != new => old < new && less < more,
@@ -79,7 +79,7 @@ impl Watch {
     }
 }
 
-/// Watches both counters until `ended` is set, and returns how many states of them it has seen.
+/// Reads both counters until `ended` is set, and returns the number of different states.
 fn watch(dict: &Dict<u64, impl Store>, ended: &AtomicBool) -> Result<u64> {
     let mut watches = BTreeMap::from([(UPDATED, Watch::default()), (SWAPPED, Watch::default())]);
     loop {
@@ -110,7 +110,7 @@ pub(crate) fn counts(part: &Part) {
     say(late);
 }
 
-/// A process that watches, with memory in front of the files.
+/// A process that reads the counters, with values in memory.
 pub(crate) fn watches(part: &Part) {
     let dict = CachedDict::new(MmapDict::open(&part.path).expect("the dictionary"));
     let dismissed = dismissal();
@@ -118,7 +118,7 @@ pub(crate) fn watches(part: &Part) {
     say(watch(&dict, &dismissed).expect("looks"));
 }
 
-/// Lets four processes increment, and others watch; every increment must have counted.
+/// Lets four processes increment while others read; checks that every increment counted.
 fn race(times: u64) {
     let scratch = Scratch::new();
     let dict = MmapDict::<u64>::open(&scratch.path).expect("a dictionary");
@@ -140,7 +140,7 @@ fn race(times: u64) {
         let of_files = scope.spawn(|| watch(&dict, &ended));
         counters.iter_mut().for_each(|child| child.tell("go"));
         let late: Vec<_> = counters.drain(..).map(Child::finish).collect();
-        println!("{:?}; swaps that came too late: {late:?}", began.elapsed());
+        println!("{:?}; swaps that failed: {late:?}", began.elapsed());
         ended.store(true, Ordering::Relaxed);
         [of_pair, of_files].map(|one| one.join().expect("a thread").expect("looks"))
     });
@@ -178,7 +178,7 @@ fn memory_threads_lose_no_increment() {
     assert_eq!(dict.get(SWAPPED).expect("a look"), Some(4_000));
 }
 
-/// A process that increments until it is killed, and writes down each increment that was done.
+/// A process that increments until it is killed, and logs each increment that returned.
 pub(crate) fn counts_until_killed(part: &Part) {
     let dict = MmapDict::<u64>::open(&part.path).expect("the dictionary");
     let log = Logbook::open(&part.path.with_extension("log"));
@@ -190,7 +190,7 @@ pub(crate) fn counts_until_killed(part: &Part) {
     }
 }
 
-// Point 32. A kill loses no increment that was done, and adds none.
+// Point 32. A kill loses no increment that returned, and adds none.
 #[test]
 fn kills_lose_no_increment() {
     let scratch = Scratch::new();
@@ -212,7 +212,7 @@ fn kills_lose_no_increment() {
         .expect("no process holds the lock");
 }
 
-/// A process that takes items, one after the other, as long as there are any. Says what it took.
+/// A process that takes items, one after the other, until there are none. Prints what it took.
 pub(crate) fn takes(part: &Part) {
     let dict = CachedDict::<u64>::new(MmapDict::open(&part.path).expect("the dictionary"));
     say("ready");

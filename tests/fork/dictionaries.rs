@@ -1,7 +1,7 @@
 //! Dictionaries that a forked child inherits while other threads of the parent use them.
 
 use mmapcache::Update;
-use mmapcache::dict::{CachedDict, Dict, DictError, LocalDict, MmapDict, Retries, Store};
+use mmapcache::dict::{CachedDict, Dict, DictError, LocalDict, MmapDict, Store};
 use mmapcache::{ErrorKind, Options};
 
 use super::child::{Part, say};
@@ -133,7 +133,7 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
     dict.insert("key", 1).expect("an insertion");
     for write in [Update::Put(2), Update::Keep, Update::Delete] {
         let mut pid = None;
-        let done: Result<_, DictError> = dict.try_update("key", Retries::default(), |_| {
+        let done: Result<_, DictError> = dict.try_update("key", 6, |_| {
             pid = Some(fork_here());
             Ok(write)
         });

@@ -9,9 +9,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use mmapcache::Labels;
-use mmapcache::intern::{
-    DecodeCache, DecodeOptions, Pool, PoolOptions, Retention, TopBy, TypedPool,
-};
+use mmapcache::intern::{DecodeCache, DecodeOptions, Pool, PoolOptions, Retention, TypedPool};
 
 use super::child::{Part, say};
 use super::process::{end, fork, fork_here, join_in_time};
@@ -72,7 +70,7 @@ pub(super) fn uses_a_pool_amid_threads(_: &Part) {
             assert_eq!(pool.get(&value), Some(handle.clone()));
             if number.is_multiple_of(64) {
                 pool.shrink();
-                assert!(!pool.top(3, TopBy::Uses).is_empty());
+                assert!(!pool.most_used(3).is_empty());
             }
         };
         fork_amid(use_pool, |number| {

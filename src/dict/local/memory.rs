@@ -164,7 +164,7 @@ impl Local {
     ) -> Result<Vec<(DictKey, Arc<MemoryValue>)>> {
         let mut some = Vec::with_capacity(LISTED_AT_ONCE);
         let tree = self.read()?;
-        if let Some(node) = tree.root.at(&scope.prefix) {
+        if let Some(node) = tree.root.at(scope.prefix_parts()) {
             let mut path = String::new();
             let after = after.map(DictKey::as_str);
             node.walk(scope.format, after, &mut path, &mut |key, value| {
@@ -317,14 +317,14 @@ impl Backend for Local {
         let tree = self.read()?;
         Ok(tree
             .root
-            .at(&scope.prefix)
+            .at(scope.prefix_parts())
             .map_or(0, |node| node.count(scope.format)))
     }
 
     fn clear(&self, scope: &Scope) -> Result<()> {
         let mut session = self.lock()?;
         let LocalSession { tree, removed, .. } = &mut session;
-        tree.root.clear(scope.format, &scope.prefix, removed);
+        tree.root.clear(scope.format, scope.prefix_parts(), removed);
         session.count_deletion();
         Ok(())
     }

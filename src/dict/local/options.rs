@@ -27,21 +27,22 @@ impl LocalOptions {
         }
     }
 
-    /// Sets the format of the values.
+    /// Sets the format of the values. Default: [`Format::Json`].
     pub fn format(&mut self, format: Format) -> &mut Self {
         self.format = format;
         self
     }
 
     /// Sets whether the storage refuses to replace and delete items, in every dictionary that shares
-    /// it.
+    /// it. Default: `false`.
     pub fn append_only(&mut self, append_only: bool) -> &mut Self {
         self.append_only = append_only;
         self
     }
 
-    /// Sets after how many deletions the tree is searched for empty nodes, which takes time for each
-    /// node. `None` and 0: never.
+    /// Sets the number of deletions after which the tree is searched for empty nodes. A search
+    /// takes time proportional to the number of nodes, under the exclusive lock. `None` and 0:
+    /// never. Default: 64.
     pub fn prune_interval(&mut self, deletions: impl Into<Option<u32>>) -> &mut Self {
         self.prune_interval = deletions.into().filter(|&deletions| deletions != 0);
         self

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::dict::conditional::ETag;
 use crate::dict::item_key::Scope;
 use crate::dict::local::Local;
-use crate::dict::{CachedDict, DictError, Format, LocalDict, LocalOptions, MmapDict, Retries};
+use crate::dict::{CachedDict, DictError, Format, LocalDict, LocalOptions, MmapDict};
 use crate::engine::{Update, Version};
 
 #[test]
@@ -34,7 +34,7 @@ fn empty_nodes_stay_without_interval() {
             dict.insert(["a", "b"], 1).unwrap();
             dict.remove(["a", "b"]).unwrap();
         }
-        assert_eq!((dict.nodes(), dict.params().prune_interval), (2, None));
+        assert_eq!((dict.nodes(), dict.prune_interval()), (2, None));
     }
 }
 
@@ -46,7 +46,7 @@ fn subdict_creates_no_nodes() {
     assert_eq!(dict.nodes(), 1);
 }
 
-// A listing of many levels meets each item once, though it takes them in parts.
+// A listing of many levels returns each item once, although it copies 64 at a time.
 #[test]
 fn deep_listing_meets_items_once() {
     let dict = LocalDict::<u32>::new();
@@ -139,7 +139,7 @@ fn decoded_value_is_shared_until_rewritten() {
         &first,
         &dict.get_shared("a").unwrap().unwrap()
     ));
-    // Asked for as another type, it is decoded as that.
+    // For another type it is decoded again.
     let chars = dict.with_format::<char>(dict.format());
     assert_eq!(chars.get("a").unwrap(), Some('x'));
     assert_eq!(dict.get("a").unwrap().as_deref(), Some("x"));
@@ -155,7 +155,7 @@ fn mutual_updates_do_not_deadlock() {
             let (dict, at) = (&dict, &at);
             let mut met = false;
             scope.spawn(move || {
-                dict.try_update(mine, Retries::Unbounded, |value| {
+                dict.try_update(mine, None, |value| {
                     if !std::mem::replace(&mut met, true) {
                         at.wait();
                         dict.update(theirs, increment)?;
@@ -190,7 +190,7 @@ fn forgetting_removes_empty_nodes() {
     assert_eq!(memory.nodes(), 1);
 }
 
-// A transformation waits for its turn instead of making another one run again.
+// An update waits for its turn instead of making another one run again.
 #[test]
 fn concurrent_update_waits_its_turn() {
     let dict = LocalDict::<u8>::new();
@@ -205,7 +205,7 @@ fn concurrent_update_waits_its_turn() {
             dict.update("a", |value| {
                 if std::mem::take(&mut is_first) {
                     begun.wait();
-                    // Long enough for the other one to be done, if it did not wait.
+                    // Long enough for the other update to end, if it did not wait.
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
                 increment(value)
@@ -218,7 +218,7 @@ fn concurrent_update_waits_its_turn() {
     assert_eq!((dict.get("a").unwrap(), *ran.lock().unwrap()), (Some(2), 2));
 }
 
-/// The thread that forks holds the lock, as one that is interrupted by a signal may.
+// The thread that forks holds the lock, as a thread that a signal interrupted may.
 #[test]
 fn lost_tree_is_an_error() {
     let dict = LocalDict::<u8>::new();
@@ -244,7 +244,7 @@ fn lost_tree_is_an_error() {
     assert_eq!(dict.get("key").unwrap(), Some(1));
 }
 
-/// What is held in front of files can be read again.
+// Values that were in memory can be read from the files.
 #[test]
 fn lost_front_reads_from_files() {
     let dir = tempfile::tempdir().unwrap();

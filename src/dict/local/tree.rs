@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::dict::format::Format;
-use crate::dict::key::{Prefix, SEPARATOR};
+use crate::dict::key::SEPARATOR;
 
 /// Everything below one sequence of parts. Keys have at most 255 parts, so recursion over the levels
 /// is safe.
@@ -26,9 +26,8 @@ impl<T> Default for Node<T> {
 
 impl<T> Node<T> {
     /// Returns the node at a prefix, if it exists.
-    pub(super) fn at(&self, prefix: &Prefix) -> Option<&Self> {
-        let mut parts = prefix.parts();
-        parts.try_fold(self, |node, part| node.children.get(part))
+    pub(super) fn at<'p>(&self, mut prefix: impl Iterator<Item = &'p str>) -> Option<&Self> {
+        prefix.try_fold(self, |node, part| node.children.get(part))
     }
 
     /// Returns the item of a key.
@@ -88,9 +87,13 @@ impl<T> Node<T> {
     }
 
     /// Removes all items of a format below a prefix. Keeps nodes.
-    pub(super) fn clear(&mut self, format: Format, prefix: &Prefix, removed: &mut Vec<T>) {
-        let mut parts = prefix.parts();
-        let node = parts.try_fold(self, |node, part| node.children.get_mut(part));
+    pub(super) fn clear<'p>(
+        &mut self,
+        format: Format,
+        mut prefix: impl Iterator<Item = &'p str>,
+        removed: &mut Vec<T>,
+    ) {
+        let node = prefix.try_fold(self, |node, part| node.children.get_mut(part));
         if let Some(node) = node {
             node.empty(format, removed);
         }

@@ -44,6 +44,8 @@ pub(crate) struct Cursor<'a> {
     found: u64,
     /// Whether an error was returned: the caller knows that something is missing.
     failed: bool,
+    /// The error of starting the listing, if it is to be the first item.
+    start_error: Option<Error>,
     over: bool,
 }
 
@@ -91,12 +93,24 @@ impl<'a> Cursor<'a> {
             expected: ExpectedCount::of(&generation),
             found: 0,
             failed: false,
+            start_error: None,
             end: generation.roster_len(),
             generation,
             key: Vec::new(),
             value: Vec::new(),
             value_len: 0,
             over: false,
+        }
+    }
+
+    /// Returns a cursor whose first and only item is an error.
+    #[cold]
+    fn failed(handle: &'a Handle, error: Error) -> Self {
+        Self {
+            failed: true,
+            start_error: Some(error),
+            over: true,
+            ..Self::of(handle, handle.generation.load_full())
         }
     }
 
@@ -138,9 +152,13 @@ impl<'a> Cursor<'a> {
         self.conclude()
     }
 
-    /// Ends the listing. Returns an error if it had none so far and lacks entries.
+    /// Ends the listing. Returns the error of starting it, or an error if it had none so far and lacks
+    /// entries.
     #[cold]
     fn conclude(&mut self) -> Option<Result<Version>> {
+        if let Some(error) = self.start_error.take() {
+            return Some(Err(error));
+        }
         if std::mem::replace(&mut self.over, true) || self.failed {
             return None;
         }
@@ -481,7 +499,8 @@ pub struct KeyInfo<'a> {
 #[derive(Debug)]
 pub struct Keys<'a>(Cursor<'a>);
 
-/// Iterates over the keys and values of a cache; made by [`MmapCache::iter`](crate::MmapCache::iter).
+/// Iterates over the keys and values of a cache; made by [`MmapCache::iter`](crate::MmapCache::iter),
+/// and by `for item in &cache`, where an error of starting the listing is the first item.
 #[derive(Debug)]
 pub struct Iter<'a>(Cursor<'a>);
 
@@ -554,6 +573,11 @@ impl Keys<'_> {
 impl<'a> Iter<'a> {
     pub(crate) fn new(handle: &'a Handle) -> Result<Self> {
         Cursor::new(handle).map(Self)
+    }
+
+    /// Returns an iterator whose first item is the error if the listing cannot start.
+    pub(crate) fn new_or_failed(handle: &'a Handle) -> Self {
+        Self(Cursor::new(handle).unwrap_or_else(|error| Cursor::failed(handle, error)))
     }
 
     /// Returns the next key and value, borrowed from buffers that the next call overwrites. Does not

@@ -57,7 +57,7 @@ impl DecodeOptions {
         self
     }
 
-    /// Sets how many instances age never evicts. Default: 10.
+    /// Sets the number of most recently used instances that age does not evict. Default: 10.
     pub fn min_entries(&mut self, entries: usize) -> &mut Self {
         self.min_entries = entries;
         self

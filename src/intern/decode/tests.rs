@@ -102,7 +102,7 @@ fn held_instances_survive_eviction() {
     drop((held, again));
     cache.clear();
     assert!(cache.get("held").is_none());
-    // As many as are held are remembered, and a few more.
+    // The cache remembers the instances that are held, and a few more.
     assert!(cache.open().unwrap().evicted_len() < 5);
 }
 
@@ -148,7 +148,7 @@ fn ageless_cache_never_reads_clock() {
     assert_eq!(cache.len(), 0);
 }
 
-// Pinned instances stay whatever is decoded, and may answer for empty input.
+// Pinned instances are never evicted, and can be the instance of empty input.
 #[test]
 fn pinned_instances_are_never_evicted() {
     let cache = bounded(0, 1);
@@ -277,7 +277,7 @@ fn decoding_blocks_no_other_bytes() {
             asked.get_or_decode("slow", |packed| {
                 begin.send(()).unwrap();
                 let waited = gone_on.recv_timeout(Duration::from_secs(60));
-                waited.expect("the other bytes are decoded meanwhile");
+                waited.expect("the other bytes are decoded first");
                 text(packed)
             })
         });
@@ -289,7 +289,7 @@ fn decoding_blocks_no_other_bytes() {
     });
 }
 
-/// The first one fails, as it likes to; those who wait for it have their own try, one after another.
+/// The first thread fails as `fail` does; the threads that wait for it then try, one after another.
 fn others_try_after(fail: fn() -> Text) {
     let cache = bounded(0, 10);
     let ((begin, begun), (go_on, gone_on)) = (mpsc::channel(), mpsc::channel());
@@ -348,7 +348,7 @@ fn decode_function_may_reenter_cache() {
     assert_eq!(cache.len(), 2);
 }
 
-/// Asks its cache for itself when it is dropped.
+/// Looks itself up in its cache when it is dropped.
 struct Asking(&'static str, Arc<std::sync::OnceLock<DecodeCache<Asking>>>);
 
 impl Drop for Asking {
@@ -503,7 +503,7 @@ proptest! {
     }
 }
 
-/// The thread that forks holds the lock, as one that is interrupted by a signal may.
+// The thread that forks holds the lock, as a thread that a signal interrupted may.
 #[test]
 fn lost_cache_decodes_each_time() {
     let cache = DecodeCache::<String>::new();
@@ -511,11 +511,11 @@ fn lost_cache_decodes_each_time() {
     cache.get_or_decode("a", text).unwrap();
     let held = cache.open().unwrap();
     assert!(crate::lock::tests::child_finds(|| {
-        let decoded = cache.get_or_decode("a", |_| Text::Ok("anew".to_owned()));
+        let decoded = cache.get_or_decode("a", |_| Text::Ok("again".to_owned()));
         cache.set_enabled(true);
         cache.expire();
         cache.clear();
-        decoded.is_ok_and(|decoded| *decoded == "anew")
+        decoded.is_ok_and(|decoded| *decoded == "again")
             && cache.get("a").is_none()
             && cache.get_by_secondary_key(1).is_none()
             && *cache.pin("pinned", "another".to_owned()) == "another"

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 /// Such a map lists the same entries in the same order in every run, if the pool's
 /// [seed](crate::intern::PoolOptions::seed) is fixed. Keys should be [`Interned`](crate::intern::Interned),
 /// [`TypedInterned`](crate::intern::TypedInterned), or another type that is hashed by one `write_u64` of
-/// well-distributed bits; other keys work, but are hashed badly.
+/// well-distributed bits; other keys work, with a hash that is weak.
 ///
 /// ```
 /// use std::collections::HashMap;

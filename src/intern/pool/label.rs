@@ -26,8 +26,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Labels::resolve`], and [`ErrorKind::Pool`] with the error of
-    /// [`try_intern`](Pool::try_intern).
+    /// Returns the errors of [`Labels::resolve`], and [`ErrorKind::Pool`](crate::ErrorKind::Pool) with the
+    /// error of [`try_intern`](Pool::try_intern).
     pub fn intern_label(&self, labels: &Labels, id: LabelId) -> Result<Option<Interned>> {
         let label = labels.resolve(id)?;
         let handle = label.map(|label| self.try_intern(label));

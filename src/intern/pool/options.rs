@@ -7,7 +7,7 @@ use crate::intern::pool::Pool;
 /// How long a [`Pool`] keeps a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Retention {
-    /// As long as the pool exists. For sets of values that are bounded by themselves. The default.
+    /// As long as the pool exists. For sets of values that have a natural bound. The default.
     #[default]
     Forever,
     /// Until its last handle is dropped. Cloning and dropping a handle updates a second counter.
@@ -19,7 +19,7 @@ pub enum Retention {
 impl Retention {
     pub(super) fn until(self) -> &'static str {
         match self {
-            Self::Forever => "as long as it is there",
+            Self::Forever => "as long as it exists",
             Self::UntilReleased => "until their last handle is dropped",
             Self::UntilReset => "until it is reset",
         }

@@ -6,8 +6,8 @@ use crate::intern::pool::entry::Entry;
 use crate::intern::pool::handle::Interned;
 use crate::intern::pool::shard::{Shard, State};
 
-/// Counters of a [`Pool`](crate::intern::Pool), read shard by shard: while other threads intern, they may be
-/// of slightly different moments.
+/// Counters of a [`Pool`](crate::intern::Pool), read shard by shard: while other threads intern,
+/// they may be of slightly different moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -42,75 +42,66 @@ impl PoolStats {
     }
 }
 
-/// The order of [`Pool::top`](crate::intern::Pool::top).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TopBy {
-    /// By the number of handles now.
-    References,
-    /// By the number of `intern` and `get` calls that returned the value since it was added.
-    Uses,
-}
-
-/// A value and its counters; returned by [`Pool::top`](crate::intern::Pool::top).
+/// A value and its counters; returned by
+/// [`Pool::most_referenced`](crate::intern::Pool::most_referenced) and
+/// [`Pool::most_used`](crate::intern::Pool::most_used).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopEntry {
     /// A handle of the value.
     pub handle: Interned,
-    /// Handles at that moment, this one not counted.
+    /// The number of handles at that moment, without this one.
     pub references: u64,
-    /// Calls that returned the value.
+    /// The number of `intern` and `get` calls that returned the value since it was added.
     pub uses: u64,
 }
 
-impl TopEntry {
-    /// Sorts in descending order; ties in the order of the bytes.
-    fn sort(all: &mut [Self], by: TopBy) {
-        all.sort_by(|a, b| {
-            let rank = |top: &Self| match by {
-                TopBy::References => top.references,
-                TopBy::Uses => top.uses,
-            };
-            (Reverse(rank(a)), &a.handle).cmp(&(Reverse(rank(b)), &b.handle))
-        });
-    }
+/// The counters of an entry, each read once: other threads change the counts of handles.
+#[derive(Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) references: u64,
+    pub(super) uses: u64,
 }
 
-/// Returns the first `count` entries of a shard, unordered.
-fn of_shard(shard: &Shard, count: usize, by: TopBy) -> Vec<TopEntry> {
+/// Returns the first `count` entries of a shard by descending `rank`, unordered.
+fn of_shard(shard: &Shard, count: usize, rank: fn(Counts) -> u64) -> Vec<TopEntry> {
     let Ok(state) = shard.lock() else {
         return Vec::new();
     };
-    // Other threads change the counts of handles: each is read once.
-    let counted = |entry| (Entry::references(entry), Entry::uses(entry), entry);
-    let mut all: Vec<(u64, u64, &Entry)> = state.table.iter().map(counted).collect();
+    let counted = |entry| {
+        let (references, uses) = (Entry::references(entry), Entry::uses(entry));
+        (Counts { references, uses }, entry)
+    };
+    let mut all: Vec<(Counts, &Entry)> = state.table.iter().map(counted).collect();
     if count < all.len() {
-        let rank = |counted: &(u64, u64, &Entry)| match by {
-            TopBy::References => Reverse(counted.0),
-            TopBy::Uses => Reverse(counted.1),
-        };
-        all.select_nth_unstable_by(count, |a, b| {
-            (rank(a), a.2.bytes()).cmp(&(rank(b), b.2.bytes()))
+        all.select_nth_unstable_by(count, |(a, a_entry), (b, b_entry)| {
+            let (a, b) = (Reverse(rank(*a)), Reverse(rank(*b)));
+            (a, a_entry.bytes()).cmp(&(b, b_entry.bytes()))
         });
         all.truncate(count);
     }
-    let top = |(references, uses, entry)| TopEntry {
+    let top = |(counts, entry): (Counts, _)| TopEntry {
         handle: Interned::adopt(entry),
-        references,
-        uses,
+        references: counts.references,
+        uses: counts.uses,
     };
     all.into_iter().map(top).collect()
 }
 
+/// Returns the first `count` entries by descending `rank`; ties in the order of the bytes.
 pub(super) fn top<'a>(
     shards: impl Iterator<Item = &'a Shard>,
     count: usize,
-    by: TopBy,
+    rank: fn(Counts) -> u64,
 ) -> Vec<TopEntry> {
-    let mut first = Vec::new();
+    let rank_of = |top: &TopEntry| {
+        let (references, uses) = (top.references, top.uses);
+        Reverse(rank(Counts { references, uses }))
+    };
+    let mut first: Vec<TopEntry> = Vec::new();
     for shard in shards {
-        first.extend(of_shard(shard, count, by));
-        TopEntry::sort(&mut first, by);
+        first.extend(of_shard(shard, count, rank));
+        first.sort_by(|a, b| (rank_of(a), &a.handle).cmp(&(rank_of(b), &b.handle)));
         // Drops handles: no lock is held here.
         first.truncate(count);
     }

@@ -14,7 +14,7 @@ mod values;
 #[cfg(not(loom))]
 use crate::intern::pool::*;
 
-/// A pool whose values go with their last handle, of one shard: everybody is in everybody's way.
+/// A pool that removes a value with its last handle, with one shard: all threads share one lock.
 #[cfg(not(loom))]
 fn released() -> Pool {
     PoolOptions::new()

@@ -22,7 +22,7 @@ pub(super) trait Kind {
     fn tend(&mut self, tending: Tending) -> bool;
 }
 
-/// With a tree that is pruned all the time.
+/// With a tree that is pruned after every third deletion.
 pub(super) struct InMemory(LocalDict<String>);
 
 impl Kind for InMemory {
@@ -43,7 +43,7 @@ impl Kind for InMemory {
     }
 }
 
-/// With regions and heap segments so small that the index grows and the heap is cleaned all the time.
+/// With regions and heap segments so small that the index grows and the heap is cleaned often.
 pub(super) struct InFiles {
     scratch: Scratch,
     dict: MmapDict<String>,
@@ -76,7 +76,7 @@ impl Kind for InFiles {
             Tending::Reopen => self.dict = Self::open(&self.scratch, self.dict.is_append_only()),
             Tending::Compact => cache.compact().expect("a compaction"),
             Tending::Flush => cache.flush().expect("a flush"),
-            // Refused where nothing may be replaced.
+            // An append-only cache refuses it.
             Tending::Rebuild if self.dict.is_append_only() => {}
             Tending::Rebuild => {
                 let mut writer = cache.writer().expect("the lock");
@@ -89,7 +89,7 @@ impl Kind for InFiles {
     }
 }
 
-/// The same with values in memory, which are dropped now and then.
+/// The same with values in memory, which a flush drops.
 pub(super) struct InBoth {
     files: InFiles,
     pair: CachedDict<String>,

@@ -1,4 +1,4 @@
-//! Random operations on a dictionary, which the model performs.
+//! Random operations on a dictionary.
 //!
 //! There are few keys, and sub-dictionaries at their prefixes, so that operations meet.
 

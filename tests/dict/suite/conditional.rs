@@ -1,13 +1,13 @@
-//! Conditional operations: which condition holds when, and what each comes to.
+//! Conditional operations: when each condition holds, and the result.
 
 use mmapcache::Update;
-use mmapcache::dict::{Condition, Dict, ETag, Outcome, Result, Retrieve, Store, Tagged};
+use mmapcache::dict::{Condition, Dict, ETag, Outcome, Result, Retrieve, Store};
 
 use super::fresh;
 
 const ABSENT: Option<ETag> = None;
 
-/// An item, a tag that it had before, and the one that it has.
+/// Writes an item twice, and returns both ETags.
 fn written_twice(dict: &Dict<u32, impl Store>) -> Result<(ETag, ETag)> {
     Ok((dict.insert("k", 1)?, dict.insert("k", 2)?))
 }
@@ -18,7 +18,7 @@ fn conditions_hold_for_named_states() -> Result<()> {
     let dict = fresh();
     let (stale, now) = written_twice(&*dict)?;
     let table = [
-        // The key, the tag that is expected, and whether `Any`, `Same` and `Changed` hold.
+        // The key, the expected ETag, and whether `Any`, `Same` and `Changed` hold.
         ("k", now.into(), [true, true, false]),
         ("k", stale.into(), [true, false, true]),
         ("k", ABSENT, [true, false, true]),
@@ -143,7 +143,7 @@ fn value_comes_with_its_tag() -> Result<()> {
     let dict = fresh();
     assert_eq!(dict.get_with_etag("k")?, None);
     let (_, etag) = written_twice(&*dict)?;
-    assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 2, etag }));
+    assert_eq!(dict.get_with_etag("k")?, Some((2, etag)));
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn failed_set_if_returns_the_item() -> Result<()> {
         let result = dict.set_if("missing", write, Condition::Same, etag, Retrieve::Always)?;
         assert_eq!(result, Outcome::Absent { satisfied: false });
     }
-    assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 2, etag }));
+    assert_eq!(dict.get_with_etag("k")?, Some((2, etag)));
     assert_eq!(dict.len()?, 1);
     Ok(())
 }

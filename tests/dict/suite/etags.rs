@@ -1,4 +1,4 @@
-//! Tags: which write of an item this is.
+//! ETags: they identify the write of an item.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn tag_lasts_until_next_write() -> Result<()> {
         dict.get("k")?;
         dict.insert("other", 0)?;
     }
-    assert_eq!(dict.get_with_etag("k")?.expect("it is there").etag, first);
+    assert_eq!(dict.get_with_etag("k")?.expect("it is there").1, first);
     let second = dict.insert("k", 1)?;
     assert!(second > first, "the same value, written again");
     assert_eq!(dict.etag("k")?, Some(second));
@@ -98,7 +98,7 @@ fn absence_is_a_tag_state() -> Result<()> {
     let etag = dict.insert("k", 1)?;
     assert_eq!(dict.etag("missing")?, None);
     assert_eq!(dict.etag("k")?, Some(etag));
-    // A condition takes a tag, an optional tag, or `None`.
+    // A condition takes an ETag, an optional ETag, or `None`.
     let (same, never) = (Condition::Same, Retrieve::Never);
     assert!(dict.get_if("k", same, etag, never)?.is_satisfied());
     assert!(dict.get_if("k", same, Some(etag), never)?.is_satisfied());

@@ -1,6 +1,6 @@
-//! Which item a key is of.
+//! Keys and the items that they address.
 
-use mmapcache::dict::{DictError, DictKey, KeyError, Prefix, Result};
+use mmapcache::dict::{DictError, DictKey, KeyError, Result};
 
 use super::fresh;
 
@@ -14,7 +14,7 @@ fn key_spellings_address_one_item() -> Result<()> {
     assert_eq!(dict.get(("k", ()))?, Some(1));
     assert_eq!(dict.get(vec!["k".to_owned()])?, Some(1));
     assert_eq!(dict.get(&key)?, Some(1));
-    assert_eq!(dict.get(key.as_prefix())?, Some(1));
+    assert_eq!(dict.get(Some(&key))?, Some(1));
     dict.insert(key, 2)?;
     assert_eq!(dict.get("k")?, Some(2));
     assert_eq!(dict.len()?, 1);
@@ -43,7 +43,7 @@ fn item_operations_need_a_part() {
     let dict = fresh::<u32>();
     let none = |error| matches!(error, DictError::InvalidKey(KeyError::NoPart));
     assert!(none(dict.get(()).unwrap_err()));
-    assert!(none(dict.insert(Prefix::default(), 1).unwrap_err()));
+    assert!(none(dict.insert(None::<DictKey>, 1).unwrap_err()));
     assert!(none(dict.remove(()).unwrap_err()));
     assert!(none(dict.etag(()).unwrap_err()));
     let sub = dict.subdict("a").unwrap();
@@ -98,7 +98,7 @@ fn longest_key_works_in_dictionaries() -> Result<()> {
     let below = dict.subdict(vec!["x".repeat(253); 254])?;
     assert_eq!(below.get("x".repeat(253))?, Some(1));
 
-    // A view's prefix counts too.
+    // The parts of the prefix count, too.
     let error = below.insert(["a", "b"], 1).unwrap_err();
     let DictError::InvalidKey(KeyError::TooManyParts { parts: 256 }) = error else {
         panic!("{error}");

@@ -23,7 +23,7 @@ fn iterators_show_the_same_items() -> Result<()> {
     assert_eq!(entries.len(), 500, "each once");
     let listed: BTreeMap<_, _> = entries
         .into_iter()
-        .map(|(key, it)| (key, (it.value, it.etag)))
+        .map(|(key, value, etag)| (key, (value, etag)))
         .collect();
     assert_eq!(listed, expected);
 
@@ -50,9 +50,9 @@ fn times_match_keys_and_values() -> Result<()> {
     }
     let mut seen = 0;
     for entry in dict.entries() {
-        let (key, tagged) = entry?;
-        assert_eq!(dict.timestamp(&key)?, Some(tagged.etag.time()));
-        assert_eq!(dict.get(&key)?, Some(tagged.value));
+        let (key, value, etag) = entry?;
+        assert_eq!(dict.timestamp(&key)?, Some(etag.time()));
+        assert_eq!(dict.get(&key)?, Some(value));
         seen += 1;
     }
     assert_eq!(seen, 20);
@@ -89,7 +89,7 @@ fn dict_may_change_during_iteration() -> Result<()> {
     Ok(())
 }
 
-// Point 15. An item that is deleted before its turn is passed over.
+// Point 15. An item that is deleted before the iterator reaches it is skipped.
 #[test]
 fn deleted_items_are_skipped() -> Result<()> {
     let dict = fresh();
@@ -99,7 +99,7 @@ fn deleted_items_are_skipped() -> Result<()> {
     let mut values = dict.values();
     values.next().expect("a value")?;
     dict.clear()?;
-    // A store may have taken some along already.
+    // A storage may have copied some before.
     let rest = values.collect::<Result<Vec<u32>>>()?.len();
     assert!(rest < 150, "{rest} of 299");
     Ok(())
@@ -134,7 +134,7 @@ fn random_keys_of_dict_are_uniform() -> Result<()> {
         *drawn.entry(dict.random_key()?.expect("a key")).or_default() += 1;
     }
     assert!(drawn.keys().eq(keys.iter().collect::<BTreeSet<_>>()));
-    // 1,000 each are expected; a fair draw is 170 off once in some millions of tests.
+    // 1,000 each are expected; a uniform choice is 170 off once in some millions of tests.
     assert!(
         drawn.values().all(|count| (830..=1_170).contains(count)),
         "{drawn:?}"

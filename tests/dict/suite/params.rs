@@ -1,6 +1,6 @@
-//! What a dictionary says of itself, and what its clones share.
+//! The parameters of a dictionary, and what its clones share.
 
-use mmapcache::dict::{Format, Prefix, Result};
+use mmapcache::dict::{DictKey, Format, Result};
 
 use super::{KIND, append_only, fresh, in_format};
 
@@ -8,27 +8,24 @@ use super::{KIND, append_only, fresh, in_format};
 #[test]
 fn params_describe_the_dictionary() -> Result<()> {
     let dict = in_format::<u32>(Format::MessagePack);
-    let params = dict.params();
-    assert_eq!(params.kind, KIND);
-    assert_eq!(params.format, Format::MessagePack);
+    assert_eq!(dict.kind(), KIND);
     assert_eq!(dict.format(), Format::MessagePack);
-    assert!(!params.append_only);
-    assert!(append_only::<u32>().params().append_only);
-    assert!(params.prefix.is_empty());
-    assert_eq!(params, dict.clone().params());
+    assert!(!dict.is_append_only());
+    assert!(append_only::<u32>().is_append_only());
+    assert_eq!(dict.prefix(), None);
+    assert_eq!(dict.to_string(), dict.clone().to_string());
 
     let sub = dict.subdict(["a", "b"])?;
-    let expected = Prefix::new(["a", "b"])?;
-    assert_eq!(sub.prefix(), &expected);
-    assert_eq!(sub.params().prefix, expected);
-    assert_ne!(sub.params(), params);
+    let expected = DictKey::new(["a", "b"])?;
+    assert_eq!(sub.prefix(), Some(&expected));
+    assert_ne!(sub.to_string(), dict.to_string());
     Ok(())
 }
 
 // Point 12. Parameters print as the kind with all others in the order of names.
 #[test]
 fn params_print_kind_then_names() -> Result<()> {
-    let text = append_only::<u32>().subdict("a")?.params().to_string();
+    let text = append_only::<u32>().subdict("a")?.to_string();
     let inside = text.strip_prefix(&format!("{KIND}(append_only=true, format=json, "));
     let inside = inside.and_then(|rest| rest.strip_suffix(')')).expect(&text);
     let names: Vec<_> = inside

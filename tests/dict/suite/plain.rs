@@ -1,4 +1,4 @@
-//! What every map does: get, put, delete, and what is made of these.
+//! The operations of every map: get, put, delete, and those made of them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What an append-only dictionary refuses, and what it allows.
+//! Append-only dictionaries: the operations that they refuse and allow.
 
 use mmapcache::Update;
 use mmapcache::dict::{Condition, DictError, Format, Outcome, Result, Retrieve};
@@ -109,11 +109,11 @@ fn append_only_dict_allows_no_ops() -> Result<()> {
     let there = dict.get_or_insert_if("k", 2, any, absent, never)?;
     assert_eq!(there, unchanged(true));
     assert_eq!(dict.get_or_insert("k", 2)?, 1);
-    assert_eq!(dict.update("k", |_| Update::Keep)?.expect("kept").value, 1);
+    assert_eq!(dict.update("k", |_| Update::Keep)?.expect("kept").0, 1);
     Ok(())
 }
 
-// Point 11. The policy holds in every view and format.
+// Point 11. The policy holds in every sub-dictionary and format.
 #[test]
 fn append_only_holds_in_subdicts() -> Result<()> {
     let dict = append_only::<u32>();

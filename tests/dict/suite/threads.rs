@@ -1,11 +1,11 @@
-//! What holds where several threads use one dictionary.
+//! Several threads use one dictionary.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use mmapcache::Update;
-use mmapcache::dict::{Condition, DictError, Outcome, Result, Retries, Retrieve};
+use mmapcache::dict::{Condition, DictError, Outcome, Result, Retrieve};
 
 use super::fresh;
 
@@ -23,8 +23,8 @@ fn value_and_tag_are_consistent() -> Result<()> {
         });
         let mut seen = BTreeSet::new();
         while !done.load(Ordering::Relaxed) {
-            let tagged = dict.get_with_etag("k")?.expect("it is always there");
-            seen.insert((tagged.etag, tagged.value));
+            let (value, etag) = dict.get_with_etag("k")?.expect("it is always there");
+            seen.insert((etag, value));
             let looked = dict.get_if("k", Condition::Any, None, Retrieve::Always)?;
             let Outcome::Unchanged {
                 etag,
@@ -131,7 +131,7 @@ fn concurrent_updates_lose_nothing() -> Result<()> {
                 let grow =
                     |count: Option<u32>| Ok::<_, DictError>(Update::Put(count.unwrap_or(0) + 1));
                 for _ in 0..500 {
-                    let grown = dict.try_update(["a", "count"], Retries::Unbounded, grow);
+                    let grown = dict.try_update(["a", "count"], None, grow);
                     assert!(grown.expect("an answer").is_some());
                 }
             });

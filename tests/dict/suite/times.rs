@@ -1,4 +1,4 @@
-//! When items were written, and which came first.
+//! The times and the order of writes.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,8 +43,8 @@ fn oldest_and_newest_are_ordered() -> Result<()> {
     assert_eq!(names(&dict.newest_keys(Some(2))?), ["b", "d"]);
     // Values in this order: by their entries' tags.
     let mut entries: Vec<_> = dict.entries().collect::<Result<_>>()?;
-    entries.sort_by_key(|(_, tagged)| tagged.etag);
-    let values: Vec<_> = entries.iter().map(|(_, tagged)| tagged.value).collect();
+    entries.sort_by_key(|&(_, _, etag)| etag);
+    let values: Vec<_> = entries.iter().map(|&(_, value, _)| value).collect();
     assert_eq!(values, [1, 3, 4, 20]);
     Ok(())
 }
@@ -62,7 +62,7 @@ fn oldest_respects_zero_and_excess() -> Result<()> {
     Ok(())
 }
 
-// Point 20. Of many items the right few are chosen, also within a view.
+// Point 20. The oldest few of many items are returned, also in a sub-dictionary.
 #[test]
 fn oldest_few_of_many_are_right() -> Result<()> {
     let dict = fresh();

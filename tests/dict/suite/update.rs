@@ -1,7 +1,7 @@
 //! Updates: a closure decides what happens to an item.
 
 use mmapcache::Update;
-use mmapcache::dict::{DictError, Format, Result, Retries, Tagged};
+use mmapcache::dict::{DictError, Format, Result};
 
 use super::fresh;
 
@@ -13,12 +13,12 @@ fn update_closure_decides_the_outcome() -> Result<()> {
         assert_eq!(none, None);
         Update::Put(1)
     })?;
-    let put = put.expect("it was put");
-    assert_eq!((put.value, Some(put.etag)), (1, dict.etag("k")?));
+    let (value, etag) = put.expect("it was put");
+    assert_eq!((value, Some(etag)), (1, dict.etag("k")?));
 
     let grown = dict.update("k", |one| Update::Put(one.expect("it is there") + 1))?;
     assert_eq!(grown, dict.get_with_etag("k")?);
-    assert_eq!(grown.expect("it is there").value, 2);
+    assert_eq!(grown.expect("it is there").0, 2);
     assert_eq!(dict.update("k", |_| Update::Delete)?, None);
     assert!(dict.is_empty()?);
     Ok(())
@@ -26,11 +26,11 @@ fn update_closure_decides_the_outcome() -> Result<()> {
 
 // Point 30.
 #[test]
-fn keeping_returns_the_tagged_value() -> Result<()> {
+fn keeping_returns_value_and_tag() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
     let kept = dict.update("k", |_| Update::Keep)?;
-    assert_eq!(kept, Some(Tagged { value: 7, etag }));
+    assert_eq!(kept, Some((7, etag)));
     assert_eq!(dict.etag("k")?, Some(etag));
     Ok(())
 }
@@ -52,16 +52,14 @@ impl From<DictError> for Failure {
 fn update_error_changes_nothing() -> Result<()> {
     let dict = fresh();
     let etag = dict.insert("k", 7)?;
-    let failed = dict.try_update("k", Retries::default(), |value| {
+    let failed = dict.try_update("k", 6, |value| {
         Err(Failure::Mine(value.expect("it is there")))
     });
     let Err(Failure::Mine(7)) = failed else {
         panic!("{failed:?}");
     };
-    assert_eq!(dict.get_with_etag("k")?, Some(Tagged { value: 7, etag }));
-    let failed = dict.try_update("not/safe", Retries::default(), |_| {
-        Ok::<_, Failure>(Update::Put(1))
-    });
+    assert_eq!(dict.get_with_etag("k")?, Some((7, etag)));
+    let failed = dict.try_update("not/safe", 6, |_| Ok::<_, Failure>(Update::Put(1)));
     let Err(Failure::Dict(DictError::InvalidKey(_))) = failed else {
         panic!("{failed:?}");
     };
@@ -110,7 +108,7 @@ fn update_works_within_subdicts() -> Result<()> {
     let sub = dict.subdict(["a", "b"])?;
     for n in 1..=10_u32 {
         let put = sub.update("count", |count| Update::Put(count.unwrap_or(0) + 1))?;
-        assert_eq!(put.expect("it was put").value, n);
+        assert_eq!(put.expect("it was put").0, n);
     }
     assert_eq!(dict.get(["a", "b", "count"])?, Some(10));
     assert_eq!(dict.len()?, 1);

@@ -1,4 +1,4 @@
-//! Values: what the formats can express, and errors for what they or the type do not allow.
+//! Values: what the formats can express, and the errors for other values.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -108,7 +108,7 @@ struct Old {
     size: u32,
 }
 
-/// The same with its fields in another order, and one more.
+/// The same type with its fields in another order, and one more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct New {
     #[serde(default)]
@@ -222,7 +222,7 @@ fn outside_changes_never_reach_items() -> Result<()> {
     Ok(())
 }
 
-/// Numbers in every place that serde knows.
+/// Numbers in every kind of place of serde's data model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Places {
     Newtype(f64),
@@ -298,7 +298,7 @@ fn nested(lists: u32, variants: u32) -> Nested {
     (0..lists).fold(within, |inner, _| Nested::List(vec![inner]))
 }
 
-// Point 10. No value is stored that is nested too deeply to be read.
+// Point 10. A value that is nested too deeply to be read is refused.
 #[test]
 fn deeply_nested_values_are_refused() -> Result<()> {
     for format in Format::ALL {

@@ -1,10 +1,10 @@
-//! A part of a pool that a forked child lost.
+//! A shard of a pool that a forked child lost.
 
 use crate::lock::tests::child_finds;
 
 use crate::intern::pool::tests::*;
 
-/// The thread that forks holds the lock of the part, as one that is interrupted by a signal may.
+// The thread that forks holds the lock of the shard, as a thread that a signal interrupted may.
 #[test]
 fn lost_part_is_an_error() {
     let pool = PoolOptions::new()
@@ -29,12 +29,7 @@ fn lost_part_is_an_error() {
         });
         let mut seen = 0;
         pool.for_each(|_| seen += 1);
-        let passed = (
-            seen,
-            pool.len(),
-            pool.top(99, TopBy::Uses).len(),
-            pool.shrink(),
-        );
+        let passed = (seen, pool.len(), pool.most_used(99).len(), pool.shrink());
         let rest = 50 - first;
         errors
             && passed == (rest, rest, rest, 0)

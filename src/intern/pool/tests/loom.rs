@@ -1,11 +1,10 @@
-//! The pool under loom: what threads may see of a last release beside a new intern.
+//! The pool under loom: the last handle of a value is dropped while other threads intern it.
 //!
 //! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib loom_`
 //!
 //! The code is the pool's own, with loom's locks and counts. The memory of an entry is kept by
-//! another count, that of `triomphe`, which has tests of its own and which loom does not see: so
-//! nothing here can be freed too early, whatever order loom finds, and what is asked is whether the
-//! table says the truth. Every order of the threads is explored.
+//! another count, that of `triomphe`, which has its own tests and is invisible to loom: nothing here
+//! can be freed too early. The models check the table. Loom explores every order of the threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,7 +31,7 @@ fn spawn<T: 'static>(
     thread::spawn(move || part(&pool))
 }
 
-/// What must hold whenever nobody is at work.
+/// Checks what must hold while no thread uses the pool.
 fn assert_is_the_one(pool: &Pool, handle: &Interned) {
     assert_eq!(pool.len(), 1);
     assert_eq!(
@@ -42,7 +41,7 @@ fn assert_is_the_one(pool: &Pool, handle: &Interned) {
     );
 }
 
-fn a_last_release_meets_a_new_intern() {
+fn last_release_meets_new_intern() {
     let pool = pool();
     let old = pool.intern("a");
     let releasing = spawn(&pool, move |_| drop(old));
@@ -50,7 +49,7 @@ fn a_last_release_meets_a_new_intern() {
     releasing.join().unwrap();
     assert_is_the_one(&pool, &new);
     drop(new);
-    assert_eq!(pool.len(), 0, "nobody holds it");
+    assert_eq!(pool.len(), 0, "no thread holds a handle");
 }
 
 fn two_let_go_at_once() {
@@ -60,7 +59,7 @@ fn two_let_go_at_once() {
     let releasing = spawn(&pool, move |_| drop(one));
     drop(two);
     releasing.join().unwrap();
-    assert_eq!(pool.len(), 0, "nobody holds it");
+    assert_eq!(pool.len(), 0, "no thread holds a handle");
 }
 
 fn two_intern_at_once() {
@@ -72,9 +71,9 @@ fn two_intern_at_once() {
     assert_is_the_one(&pool, &one);
 }
 
-/// The first release waits while the value is taken up, released and interned again: it finds
-/// another entry in its place.
-fn a_late_release_meets_the_next_entry() {
+/// The first release waits while another thread interns, releases and interns the value: it finds
+/// another entry in the place of its own.
+fn late_release_meets_next_entry() {
     let pool = pool();
     let old = pool.intern("a");
     let releasing = spawn(&pool, move |_| drop(old));
@@ -84,7 +83,7 @@ fn a_late_release_meets_the_next_entry() {
     assert_is_the_one(&pool, &new);
 }
 
-fn a_clone_is_made_and_dropped_beside_a_release_and_an_intern() {
+fn clone_meets_release_and_intern() {
     let pool = pool();
     let old = pool.intern("a");
     let cloning = spawn(&pool, move |_| {
@@ -95,21 +94,21 @@ fn a_clone_is_made_and_dropped_beside_a_release_and_an_intern() {
     let interning = spawn(&pool, |pool| drop(pool.intern("a")));
     cloning.join().unwrap();
     interning.join().unwrap();
-    assert_eq!(pool.len(), 0, "nobody holds it");
+    assert_eq!(pool.len(), 0, "no thread holds a handle");
 }
 
 const MODELS: [(&str, fn()); 5] = [
-    ("a release and an intern", a_last_release_meets_a_new_intern),
+    ("a release and an intern", last_release_meets_new_intern),
     ("two releases", two_let_go_at_once),
     ("two interns", two_intern_at_once),
-    ("a late release", a_late_release_meets_the_next_entry),
+    ("a late release", late_release_meets_next_entry),
     (
         "a clone, a release, an intern",
-        a_clone_is_made_and_dropped_beside_a_release_and_an_intern,
+        clone_meets_release_and_intern,
     ),
 ];
 
-/// Explores a model; what went wrong, where something did, and the executions until then.
+/// Explores a model. Returns the failure, if there was one, and the number of executions.
 fn explore(model: fn()) -> (Option<String>, u64) {
     let executions = Arc::new(std::sync::Mutex::new(0_u64));
     let count = Arc::clone(&executions);

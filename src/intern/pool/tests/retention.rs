@@ -45,7 +45,7 @@ fn handle_outlives_its_pool() {
     }
 }
 
-// A reset forgets all values; held ones stay readable, but equal no new handle.
+// A reset removes all values; held handles stay readable, and equal no new handle.
 #[test]
 fn reset_keeps_held_values_readable() {
     let pool = PoolOptions::new().retention(Retention::UntilReset).build();
@@ -64,7 +64,7 @@ fn reset_keeps_held_values_readable() {
     assert_eq!(pool.len(), 100);
 }
 
-// Shrinking forgets values without handles where a reset could, and gives back tables.
+// Shrinking removes values without handles if a reset may remove values, and shrinks tables.
 #[test]
 fn shrinking_forgets_unheld_values() {
     let pool = PoolOptions::new().retention(Retention::UntilReset).build();
@@ -119,7 +119,7 @@ fn full_pool_refuses_new_values() {
         for (i, handle) in handles.iter().enumerate() {
             assert_eq!(pool.try_intern(format!("value {i}")).as_ref(), Ok(handle));
         }
-        // Whoever gives back may come again.
+        // A value that was removed can be interned again.
         let count = handles.len();
         drop(handles);
         pool.shrink();
@@ -173,7 +173,7 @@ fn concurrent_takers_leave_nothing() {
                     let value = [(i * (2 * thread + 1)) as u8 % 4];
                     let handle = pool.intern(value);
                     assert_eq!(&handle[..], value);
-                    // While this one is held, everybody gets it.
+                    // While this handle is held, all threads get it.
                     assert_eq!(pool.intern(value), handle);
                     kept.push(handle.clone());
                     if i % 5 == 0 {

@@ -1,4 +1,4 @@
-//! Handles in files of others.
+//! Handles in serde's formats.
 
 use serde::de::DeserializeSeed;
 

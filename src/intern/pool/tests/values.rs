@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::intern::pool::tests::*;
 
-// So is an `Option` of one.
+// An `Option` of a handle is one pointer wide, too.
 #[test]
 fn handle_is_one_pointer_wide() {
     assert_eq!(size_of::<Interned>(), size_of::<usize>());
@@ -130,21 +130,19 @@ fn top_is_ranked_by_handles() {
             pool.intern("used");
         }
         let _once: Vec<_> = ["d", "c", "b", "a"].map(|value| pool.intern(value)).into();
-        let top = |count, by| -> Vec<_> {
-            let all = pool.top(count, by);
-            let all = all.iter();
-            all.map(|top| (top.handle.to_string(), top.references, top.uses))
+        let counts = |all: Vec<TopEntry>| -> Vec<_> {
+            all.iter()
+                .map(|top| (top.handle.to_string(), top.references, top.uses))
                 .collect()
         };
+        let referenced = |count| counts(pool.most_referenced(count));
+        let used_most = |count| counts(pool.most_used(count));
         let entry = |value: &str, references, uses| (value.to_owned(), references, uses);
         let (held, used_entry) = (entry("held", 5, 5), entry("used", 1, 10));
-        assert_eq!(top(2, TopBy::References), [held.clone(), entry("a", 1, 1)]);
-        assert_eq!(
-            top(3, TopBy::Uses),
-            [used_entry.clone(), held, entry("a", 1, 1)]
-        );
-        assert_eq!(top(100, TopBy::Uses).len(), 6);
-        assert_eq!(top(0, TopBy::Uses), []);
+        assert_eq!(referenced(2), [held.clone(), entry("a", 1, 1)]);
+        assert_eq!(used_most(3), [used_entry.clone(), held, entry("a", 1, 1)]);
+        assert_eq!(used_most(100).len(), 6);
+        assert_eq!(used_most(0), []);
         let _more = [
             used.clone(),
             used.clone(),
@@ -152,7 +150,7 @@ fn top_is_ranked_by_handles() {
             used.clone(),
             used.clone(),
         ];
-        assert_eq!(top(1, TopBy::References), [entry("used", 6, 10)]);
+        assert_eq!(referenced(1), [entry("used", 6, 10)]);
     }
 }
 
@@ -228,8 +226,8 @@ fn labels_and_handles_convert_mutually() {
     let id = labels.get_or_intern(&handle).unwrap();
     assert_eq!(labels.get(&handle).unwrap(), Some(id));
     assert_eq!(pool.intern_label(&labels, id).unwrap(), Some(handle));
-    let nobody = crate::LabelId::new(77);
-    assert_eq!(pool.intern_label(&labels, nobody).unwrap(), None);
+    let unassigned = crate::LabelId::new(77);
+    assert_eq!(pool.intern_label(&labels, unassigned).unwrap(), None);
     let long = labels.get_or_intern([7; 1_000]).unwrap();
     let refused = pool.intern_label(&labels, long).unwrap_err();
     assert!(matches!(
