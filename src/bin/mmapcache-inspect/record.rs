@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     pub(crate) cache: PathBuf,
     /// The address: segment and byte, as SEGMENT:BYTE; the byte may be hexadecimal, as 0x1000
     #[arg(value_parser = heap_address::parse)]
-    place: HeapAddress,
+    address: HeapAddress,
     /// Show at most this many bytes
     #[arg(long, default_value_t = 256)]
     limit: u64,
@@ -39,14 +39,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let cache_files = location.open_files()?;
-    let Some(record) = cache_files.record(arguments.place)? else {
+    let Some(record) = cache_files.record(arguments.address)? else {
         let there: Vec<String> = cache_files
             .segments()
             .iter()
             .take(20)
             .map(u16::to_string)
             .collect();
-        let number = arguments.place.segment;
+        let number = arguments.address.segment;
         output::warn(&format!(
             "there is no segment {number}; these exist: {}",
             there.join(", ")

@@ -1,8 +1,8 @@
-//! What the commands of `mmapcache-inspect` show that decode single files: `slot`, `record`, `heap`,
-//! `header`, `histogram`, `map` and `stats --full`.
+//! The commands of `mmapcache-inspect` that decode single files: `slot`, `record`, `heap`, `header`,
+//! `histogram`, `map` and `stats --full`.
 //!
-//! They look at the golden cache, of which every byte is known, so what they print is compared with
-//! `tests/snapshots` as it is; paths alone are replaced. `UPDATE_SNAPSHOTS=1` writes those files.
+//! They read the golden cache, which never changes. Their output without paths must equal
+//! `tests/snapshots`. `UPDATE_SNAPSHOTS=1` writes those files.
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -17,10 +17,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// The golden cache's files, and what follows the cache's path in their names.
+/// The files of the golden cache, and the suffixes of their names.
 const FILES: [(&str, &str); 3] = [("index", ""), ("heap", ".heap"), ("roster", ".roster")];
 
-/// The golden cache, in a directory of its own.
+/// A copy of the golden cache in a temporary directory.
 struct Golden {
     _dir: TempDir,
     path: PathBuf,
@@ -42,7 +42,7 @@ impl Golden {
         file.unwrap().write_all_at(bytes, at).unwrap();
     }
 
-    /// What a command prints, its paths replaced, and how it ends.
+    /// Runs a command, asserts its exit code, and returns its output with replaced paths.
     #[track_caller]
     fn shows(&self, code: i32, arguments: &[&str]) -> String {
         let output = run(&self.path, arguments);
