@@ -64,6 +64,7 @@ impl Hash {
 
     /// Rebuilds the bits that the index uses from a slot, its link and its control byte.
     pub(crate) fn from_parts(stored: u16, tag: u16, control: u8) -> Self {
+        debug_assert!(tag < 1 << 15, "the bit above belongs to the control byte");
         Self(u64::from(stored) | (u64::from(tag) << 42) | (u64::from(control & 0x7f) << 57))
     }
 

@@ -135,6 +135,7 @@ impl FileLock {
 
     /// Adds the lock word, so that both kinds are acquired.
     pub(crate) fn with_futex_lock(mut self) -> io::Result<Self> {
+        debug_assert!(self.owner_id.is_none(), "L4: one id for each handle");
         // L4: the byte of the id stays locked while this handle contends.
         self.owner_id = Some(liveness::claim(self.description.file())?);
         Ok(self)

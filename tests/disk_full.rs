@@ -277,6 +277,7 @@ fn full_ext_volume_writes_or_refuses() {
 }
 
 // Blocks that are smaller than a page are allocated before a store needs them.
+// H2: each store goes to an allocated byte, on a full disk too.
 #[test]
 fn sub_page_blocks_cause_no_sigbus() {
     sweep(Kind::Ext4(1024), true, [0, 9, 36, 75]);

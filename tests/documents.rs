@@ -311,6 +311,97 @@ fn invariants_have_places() {
     }
 }
 
+/// The names of the invariants, each with the place where the code depends on it.
+fn invariants() -> Vec<(String, String)> {
+    let text = read("docs/design.md");
+    let rows = text.lines().filter(|line| line.starts_with("| **"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let (name, place) = (cells[0].trim_matches('*'), cells[2].trim_matches('`'));
+        (name.to_owned(), place.to_owned())
+    })
+    .collect()
+}
+
+/// The words of a text that have the form of an invariant's name: one of these letters and a number.
+fn cited(text: &str, letters: &BTreeSet<char>) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| {
+            let mut chars = word.chars();
+            let begins = chars.next().is_some_and(|first| letters.contains(&first));
+            let number = chars.as_str();
+            begins && number.len() <= 2 && number.parse::<u8>().is_ok_and(|number| number > 0)
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Splits a source file into code and the tests in it.
+fn split_tests<'t>(path: &str, text: &'t str) -> (&'t str, &'t str) {
+    if path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") {
+        return ("", text);
+    }
+    text.split_at(text.find("\nmod tests {").unwrap_or(text.len()))
+}
+
+/// Each invariant is cited where the code depends on it, and by the test that fails without it.
+#[test]
+fn invariants_are_cited() {
+    let names: BTreeSet<_> = invariants().into_iter().map(|(name, _)| name).collect();
+    let letters = names
+        .iter()
+        .filter_map(|name| name.chars().next())
+        .collect();
+    let (mut in_code, mut in_tests) = (BTreeSet::new(), BTreeSet::new());
+    let mut complaints = Vec::new();
+    for (path, text) in sources(&["src", "tests"]) {
+        // This file names invariants without depending on any.
+        if path == file!() {
+            continue;
+        }
+        let (code, tests) = split_tests(&path, &text);
+        let (code, tests) = (cited(code, &letters), cited(tests, &letters));
+        let unknown = code.union(&tests).filter(|name| !names.contains(*name));
+        complaints.extend(unknown.map(|name| format!("{path}: {name} is no invariant")));
+        in_code.extend(code);
+        in_tests.extend(tests);
+    }
+    for (all, which) in [(in_code, "code"), (in_tests, "test")] {
+        let missing = names.difference(&all);
+        complaints.extend(missing.map(|name| format!("no {which} cites {name}")));
+    }
+    assert_none(&complaints);
+}
+
+/// A function with the comments before it, by its name; empty if there is none.
+fn function<'t>(text: &'t str, name: &str) -> &'t str {
+    let heads = ["(", "<"].map(|after| text.find(&format!("fn {name}{after}")));
+    let Some(head) = heads.into_iter().flatten().min() else {
+        return "";
+    };
+    let line = text[..head].rfind('\n').map_or(0, |at| at + 1);
+    let indent = text[line..].len() - text[line..].trim_start().len();
+    let before = text[..line].lines().rev();
+    let about = |line: &&str| line.trim_start().starts_with(['/', '#']);
+    let about: usize = before.take_while(about).map(|line| line.len() + 1).sum();
+    let end = format!("\n{}}}\n", " ".repeat(indent));
+    let end = text[line..].find(&end).map_or(text.len(), |at| line + at);
+    &text[line - about..end]
+}
+
+#[test]
+fn invariants_are_cited_at_their_place() {
+    let mut complaints = Vec::new();
+    for (name, place) in invariants() {
+        let (file, called) = place.split_once(':').unwrap();
+        let text = read(&format!("src/{file}"));
+        if !says(function(&text, called), &name) {
+            complaints.push(format!("`{place}` does not cite {name}"));
+        }
+    }
+    assert_none(&complaints);
+}
+
 #[test]
 fn dictionary_operations_are_counted() {
     let methods = read("src/dict/dictionary.rs")
@@ -391,5 +482,13 @@ fn words_are_clear() {
 fn scans_see_what_they_should() {
     assert!(says("fn grow(", "fn grow") && !says("fn grown(", "fn grow"));
     assert_eq!(anchor(" The record's checksum"), "the-records-checksum");
+    let letters = BTreeSet::from(['M', 'S']);
+    assert!(
+        cited("S1, M12: (S3_ XS4 SS5 S6", &letters)
+            .into_iter()
+            .eq(["M12", "S1", "S6"])
+    );
+    let text = "fn ab() {}\n\n/// Why.\nfn a(b: u32) {\n    c();\n}\nd";
+    assert_eq!(function(text, "a"), "/// Why.\nfn a(b: u32) {\n    c();");
     assert_eq!(spans("a `b` c\n```\n`d`\n```\n`e:f`"), ["b", "e:f"]);
 }

@@ -76,8 +76,13 @@ impl Scope {
     pub(super) fn item_key(&self, key: &(impl KeyParts + ?Sized)) -> Result<ItemKey, KeyError> {
         let mut builder = KeyBuilder::new(&[self.format.name(), "/"], self.prefix_text());
         builder.append(key)?;
+        let text = builder.into_key_text()?;
+        debug_assert!(
+            text.starts_with(&self.item_prefix()),
+            "listings find it: {text:?}"
+        );
         Ok(ItemKey {
-            text: builder.into_key_text()?,
+            text,
             format: self.format,
         })
     }

@@ -196,6 +196,7 @@ impl KeyBuilder {
     }
 
     fn push(&mut self, text: &str) {
+        debug_assert!(!text.is_empty(), "the caller checks parts");
         if self.text.len() > self.start {
             self.text.push(SEPARATOR);
         }

@@ -31,6 +31,7 @@ impl<T: Ord> Newest<T> {
             let (key, etag) = item?;
             newest.push(rank(etag), key);
         }
+        debug_assert!(newest.kept.len() <= newest.at_most);
         let sorted = newest.kept.into_sorted_vec();
         Ok(sorted.into_iter().map(|(_, key)| key).collect())
     }

@@ -101,7 +101,7 @@ pub struct BackupReport {
     pub shared_bytes: u64,
 }
 
-/// A heap at one snapshot. H1: nothing before its end ever changes. Files that are removed stay as long
+/// A heap at one snapshot. M3: nothing before its end ever changes. Files that are removed stay as long
 /// as they are open.
 struct Snapshot {
     generation: Arc<Generation>,
@@ -298,6 +298,7 @@ impl<'a> Backup<'a> {
             before += len;
             copied.shared_bytes += if shared { len } else { 0 };
         }
+        debug_assert_eq!(before, heap_bytes, "all segments are copied");
         Ok(copied)
     }
 

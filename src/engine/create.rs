@@ -85,6 +85,7 @@ impl Plan {
             hash_seed: self.seed,
             hash_check: hasher.check_value(),
             hash_kind: self.hash_kind.to_disk(),
+            // A2: the geometry of the generation before has the flag, or that of the options.
             flags: IndexHeader::flags_for(lock, &self.geometry),
             region_slots: self.geometry.region_slots,
             inline_key: self.geometry.inline_key,
@@ -199,6 +200,7 @@ pub(crate) fn segment(
     stage: Stage,
     access: &Access,
 ) -> Result<Arc<Segment>> {
+    debug_assert!(capacity.is_multiple_of(PAGE), "H2: whole pages");
     let path = names.segment(number, Stage::New);
     let target = names.segment(number, Stage::Final);
     refuse_other_segment(&target, generation.ids.cache)?;

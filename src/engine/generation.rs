@@ -178,6 +178,7 @@ impl Generation {
             .segments()
             .filter(|known| known.number() >= oldest && known.number() != segment.number());
         let mut all: Vec<_> = kept.cloned().collect();
+        debug_assert!(all.is_sorted_by_key(|known| known.number()));
         all.push(segment);
         self.with_segments(all)
     }
@@ -213,6 +214,7 @@ impl Generation {
             heap_id: self.ids.heap,
             capacity,
             number: u32::from(number),
+            // A2: a rebuild from the heap alone learns it here.
             flags: SegmentHeader::flags_for(geometry),
             hash_seed: self.seed,
             hash_check: self.hasher.check_value(),

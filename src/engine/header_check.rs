@@ -4,6 +4,7 @@
 
 use crate::error::Corruption;
 use crate::format::index::{Counters, word};
+use crate::format::segment::first_place;
 use crate::index::redo::RedoState;
 
 use crate::engine::generation::Generation;
@@ -51,6 +52,9 @@ fn in_heap_words(generation: &Generation, counters: &Counters) -> Option<(Corrup
     let heap = header.heap_base().saturating_add(tail.bytes());
     if counters.live > heap || heap > HEAP_BYTES {
         Some((Corruption::LiveBytes, word::LIVE))
+    } else if tail < first_place(tail.segment) {
+        // The next record would overwrite the segment's header, and no link could lead to it.
+        Some((Corruption::HeapEnd, word::TAIL))
     } else if header
         .checked_oldest()
         .is_none_or(|oldest| oldest > tail.segment)

@@ -123,6 +123,7 @@ fn insert_with_id(
     key: &[u8],
     id: Option<u64>,
 ) -> WriteResult<u64> {
+    debug_assert!(mutator.generation.is_numbered(), "N1: its records say ids");
     let given = mutator.generation.header().counters().roster_len;
     let id = id.unwrap_or(given.saturating_add(1));
     check_limit(mutator)?;
@@ -288,7 +289,7 @@ fn take_position(generation: &Generation, id: u64, after: &mut Counters) -> Writ
         leave_out(generation, after.roster_len, position)?;
         after.roster_len = id;
     }
-    debug_assert!(position < after.roster_len, "R1: the position is the id's");
+    debug_assert!(position < after.roster_len, "N3: the length covers the id");
     Ok(position as u32)
 }
 
@@ -341,6 +342,7 @@ fn skip_to(generation: &Generation, roster_len: u64) -> WriteResult<()> {
 
 /// Frees positions after the roster's end. No reader reads them before the length covers them.
 fn leave_out(generation: &Generation, from: u64, to: u64) -> Result<()> {
+    debug_assert!(from <= to, "N3: the roster never shrinks");
     for position in from..to {
         // N3: left out for ever, so no other key gets them.
         generation.roster.set(position as u32, Position::Free(0))?;

@@ -208,7 +208,7 @@ pub(crate) fn segment(
             Err(error) if error.is_corruption() => continue,
             Err(error) => return Err(error),
         };
-        // H3: a segment's number is never used again within its heap id.
+        // G1: the ids that the index names. H3: a number is never used again within its heap id.
         if generation.owns(&header)
             && header.number == u32::from(number)
             && is_capacity(header.capacity)

@@ -30,10 +30,9 @@ impl Extent {
     pub(crate) fn of(header: Header<'_>) -> Self {
         let first = header.oldest();
         let last = header.reserved().segment.max(first);
-        Self {
-            first,
-            end: (u32::from(last) + 2).min(NUMBERS),
-        }
+        let end = (u32::from(last) + 2).min(NUMBERS);
+        debug_assert!(u32::from(last) < end, "H3: one more may have a name");
+        Self { first, end }
     }
 
     /// Returns the extent of the heap that a generation replaced; `None` if its header does not say.
@@ -76,6 +75,7 @@ pub(crate) fn present_numbers(names: &FileNames, first: u16, last: u16) -> Vec<u
     from_last.reverse();
     from_first.extend(from_last);
     from_first.dedup();
+    debug_assert!(from_first.is_sorted_by(|one, next| one < next), "each once");
     from_first
 }
 
@@ -110,6 +110,7 @@ pub(crate) fn staged_numbers(names: &FileNames, extent: Extent) -> Vec<u16> {
             .numbers()
             .filter(|&number| usize::from(number) >= beyond),
     );
+    debug_assert!(numbers.is_sorted_by(|one, next| one < next), "each once");
     numbers
 }
 

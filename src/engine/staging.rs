@@ -37,6 +37,7 @@ pub(crate) fn discard_listed(names: &FileNames) -> Result<()> {
 }
 
 fn discard(names: &FileNames, numbers: &[u16]) -> Result<()> {
+    debug_assert!(numbers.is_sorted(), "from the highest down");
     for &number in numbers.iter().rev() {
         files::remove_stale(&names.segment(number, Stage::New), SegmentHeader::MAGIC)?;
     }

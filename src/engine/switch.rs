@@ -177,6 +177,11 @@ fn clear_staged_names(handle: &Handle, mutator: &Mutator) -> Result<()> {
 /// Makes a finished generation the current one; the mutator works on it afterwards.
 fn commit_and_follow(handle: &Handle, mutator: &mut Mutator, fresh: &Mutator) -> Result<()> {
     let old = Arc::clone(&mutator.generation);
+    debug_assert_eq!(old.ids.cache, fresh.generation.ids.cache);
+    debug_assert_ne!(
+        old.ids.roster, fresh.generation.ids.roster,
+        "G1: its own roster"
+    );
     let heap = if old.ids.heap == fresh.generation.ids.heap {
         Heap::Kept
     } else {
@@ -204,6 +209,7 @@ fn follow(handle: &Handle, mutator: &mut Mutator, generation: &Arc<Generation>) 
         Ok(opened) if opened.ids == generation.ids => Arc::new(opened),
         _ => Arc::clone(generation),
     };
+    debug_assert_eq!(mutator.generation.ids, generation.ids, "G2: as committed");
     mutator.stage = Stage::Final;
     handle.generation.store(Arc::clone(&mutator.generation));
 }
@@ -314,6 +320,7 @@ fn map_numbers(mutator: &mut Mutator, numbers: impl Iterator<Item = u16>) -> Res
             None => segments.extend(open::salvage_segment(&mutator.generation, &names, number)?),
         }
     }
+    debug_assert!(segments.is_sorted_by_key(|segment| segment.number()));
     mutator.generation = Arc::new(mutator.generation.with_segments(segments));
     Ok(())
 }
@@ -393,6 +400,7 @@ pub(crate) fn reindex_larger(old: &mut Mutator) -> WriteResult<Mutator> {
             return Err(ErrorKind::TableFull { limit }.at(&old.names.cache()).into());
         }
         geometry.region_slots *= 2;
+        debug_assert_eq!(geometry.fault(), None, "larger, and valid");
         match reindex(old, geometry) {
             Err(Abort::Enlarge) => {}
             other => return other,

@@ -81,7 +81,7 @@ corruptions! {
     RedoHeapRecord = "a redo record whose heap record does not verify",
     ReservedBeforeTail = "a reserved end of the heap before its committed end",
     HeapEndsApart = "a committed end and a reserved end in different segments",
-    HeapEnd = "a committed end beyond the segment's end",
+    HeapEnd = "a committed end outside the records of its segment",
     DirtyFromElsewhere = "files that were dirty at another boot, or copied while they were written",
     InconsistentCopy = "copied or restored files that are not consistent",
     // Directory and regions.

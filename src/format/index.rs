@@ -233,6 +233,7 @@ impl HeaderStateWord {
     const SUPERSEDED: u64 = 1 << 63;
 
     pub(crate) fn at_depth(depth: u32) -> Self {
+        debug_assert!(depth <= crate::format::MAX_DIRECTORY_BITS);
         Self(u64::from(depth))
     }
 

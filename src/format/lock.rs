@@ -39,6 +39,7 @@ impl LockWord {
     }
 
     pub(crate) fn owned_by(self, owner: u32) -> Self {
+        debug_assert!(owner < OWNER_IDS, "the other bits are not the owner's");
         Self((self.0 & !Self::OWNER) | u64::from(owner))
     }
 

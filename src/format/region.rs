@@ -60,6 +60,7 @@ impl RegionStateWord {
     const FREE: u64 = 3;
 
     pub(crate) fn building(incarnation: u64) -> Self {
+        debug_assert!(incarnation <= MAX_INCARNATION, "S4: tags have 40 bits");
         Self(incarnation << 8 | Self::BUILDING)
     }
 

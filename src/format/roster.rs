@@ -44,7 +44,10 @@ impl Position {
 
     pub(crate) fn to_disk(self) -> u32 {
         match self {
-            Self::Slot(slot) => slot,
+            Self::Slot(slot) => {
+                debug_assert!(slot < Self::FREE, "R2: not a free-list entry");
+                slot
+            }
             Self::Free(next) => next | Self::FREE,
         }
     }

@@ -46,6 +46,7 @@ impl DeadSet {
 
     /// Adds a record, which stays dead for as long as the generation lasts.
     pub(crate) fn mark(&mut self, addr: HeapAddr, units: u32) {
+        debug_assert!(units >= BLOCK_UNITS, "each record has a bit");
         if self.segments.is_empty() {
             self.first = addr.segment;
         }
@@ -62,6 +63,7 @@ impl DeadSet {
 
     #[cold]
     fn mark_before(&mut self, addr: HeapAddr, units: u32) {
+        debug_assert!(addr.segment < self.first);
         let more = usize::from(self.first - addr.segment);
         self.segments
             .splice(0..0, std::iter::repeat_with(|| None).take(more));
@@ -109,6 +111,7 @@ impl DeadBlocks {
         if at >= self.0.len() {
             self.0.resize_with(at + 1, || None);
         }
+        debug_assert!(*taken <= MOST_PIECES);
         let piece = &mut self.0[at];
         if piece.is_none() {
             if *taken == MOST_PIECES {

@@ -72,6 +72,7 @@ pub(super) fn copy_value(
     (key, verify): (&[u8], bool),
     out: &mut Vec<u8>,
 ) -> Copied {
+    debug_assert_eq!(usize::from(header.key_len), key.len());
     let mut same_key = true;
     let key_at = header.variant.header_bytes();
     let take = |at: usize, bytes: &[u8]| {
@@ -89,6 +90,7 @@ pub(super) fn copy_value(
 /// Splits a piece of a record into the parts that belong to its key and to its value.
 #[inline(always)]
 pub(super) fn split(at: usize, bytes: &[u8], key_at: usize, value_at: usize) -> (&[u8], &[u8]) {
+    debug_assert!(key_at <= value_at, "the value is after the key");
     let key_from = key_at.saturating_sub(at).min(bytes.len());
     let value_from = value_at.saturating_sub(at).min(bytes.len());
     (&bytes[key_from..value_from], &bytes[value_from..])
@@ -172,6 +174,7 @@ pub(super) fn write(
     header: RecordHeader,
     (key, value): (&[u8], &[u8]),
 ) {
+    debug_assert_eq!(words.len() as u64 * 8, header.stored_bytes());
     let mut fixed = [0; HEADER_BYTES];
     for (bytes, word) in fixed.chunks_exact_mut(8).zip(header.to_words()) {
         bytes.copy_from_slice(&word.to_le_bytes());

@@ -63,6 +63,7 @@ impl<'a> Scanner<'a> {
         if next > u64::from(self.end) || !dead.covers(self.unit..next as u32) {
             return Ok(false);
         }
+        debug_assert!(next > u64::from(self.unit), "a scan comes to an end");
         self.unit = next as u32;
         Ok(true)
     }
@@ -120,8 +121,9 @@ impl<'a> Scanner<'a> {
             segment: self.segment.number(),
             unit: self.unit,
         };
+        // Not asserted of the record's end: another program may change the record while it is scanned.
+        debug_assert!(self.unit < self.end, "the record begins in the scan");
         self.unit += (header.stored_bytes() / 8) as u32;
-        debug_assert!(self.unit <= self.end);
         ScanItem::Record(addr, header)
     }
 

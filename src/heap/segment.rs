@@ -377,6 +377,8 @@ impl Segment {
             (usize::from(header.key_len), header.value_len as usize),
             (key.len(), value.len())
         );
+        debug_assert!(unit >= segment::first_place(0).unit, "after the header");
+        debug_assert!(header.key_len > 0, "zeros are no record");
         let count = (header.stored_bytes() / 8) as usize;
         let words = self.memory.first();
         let range = unit as usize..unit as usize + count;
@@ -453,6 +455,7 @@ impl Segment {
             };
             self.write(unit, header, key, value)?;
             unit += (bytes / 8) as u32;
+            debug_assert!(unit <= to, "the record after the range stays");
         }
     }
 

@@ -624,6 +624,7 @@ impl SessionWords<'_> {
     /// Stores that the dirty mark is on the disk. If a writer is killed before this, the next one
     /// syncs the mark.
     pub(crate) fn set_mark_synced(&self) {
+        debug_assert_eq!(load(&self.0[word::DIRTY]), MARKING, "marked before");
         store(&self.0[word::DIRTY], MARKED);
     }
 
@@ -747,7 +748,7 @@ impl SyncNotes<'_> {
     }
 }
 
-/// Stores a value if it is larger than the word's.
+/// Stores a value if it is larger than the word's (L3): only raises, with the lock or without it.
 fn raise(word: &Word, value: u64) {
     loop {
         let seen = load(word);

@@ -183,6 +183,7 @@ pub(super) fn read_redo(page: &HeaderPage) -> RedoState {
 pub(super) fn commit_redo(page: &HeaderPage, redo: Redo) {
     let (kind, body) = redo.to_words();
     let after = redo.after();
+    debug_assert_eq!(Redo::from_words(kind, body, after), Some(redo));
     for (i, value) in body.into_iter().enumerate() {
         store(&page[word::INTENT_BODY + i], value);
     }

@@ -32,13 +32,16 @@ const CONTROLS_AT: usize = HEADER_BYTES / 8;
 impl RegionLayout {
     pub(crate) fn new(geometry: &Geometry) -> Self {
         // Control bytes, then access marks: two bytes a slot.
+        debug_assert_eq!(geometry.fault(), None, "the caller checks the geometry");
         let links_at = CONTROLS_AT as u32 + geometry.region_slots / 4;
-        Self {
+        let layout = Self {
             slots: geometry.region_slots,
             body_words: geometry.body_bytes() as u32 / 8,
             links_at,
             bodies_at: links_at + geometry.region_slots,
-        }
+        };
+        debug_assert_eq!(layout.region_words() * 8, geometry.region_bytes());
+        layout
     }
 
     #[inline]
@@ -126,11 +129,14 @@ impl<'a> Region<'a> {
             counts.occupied += group.full().count();
             counts.deleted += group.matching(DELETED).count();
         }
+        debug_assert!(counts.taken() <= self.layout.slots, "a byte counts once");
         counts
     }
 
     /// Empties the region for new contents, after the caller set its state to building (S4).
     pub(crate) fn reset(&self, shape: RegionShape) {
+        debug_assert!(cfg!(loom) || !self.stamp().is_live(), "S4: set to building");
+        debug_assert!(shape.holds(shape.prefix), "S2: it serves some hash");
         store(&self.words[word::SHAPE], shape.to_word());
         store(&self.words[word::COUNTS], 0);
         for word in &self.words[CONTROLS_AT..self.layout.bodies_at as usize] {
@@ -147,6 +153,7 @@ impl<'a> Region<'a> {
 
     #[inline(always)]
     fn group(&self, group: usize) -> Group {
+        debug_assert!(group < self.layout.groups(), "access marks are after them");
         Group(load(&self.words[CONTROLS_AT + group]))
     }
 
@@ -191,6 +198,7 @@ impl<'a> Region<'a> {
     }
 
     pub(crate) fn set_control(&self, index: u32, control: u8) {
+        debug_assert!(index < self.layout.slots);
         // S3: a full byte stays full while the link leads to a record.
         debug_assert!(cfg!(loom) || control >= 0x80 || !self.link(index).is_entry());
         let at = (index / Group::WIDTH) as usize;
@@ -206,6 +214,7 @@ impl<'a> Region<'a> {
 
     #[inline(always)]
     pub(crate) fn link(&self, index: u32) -> Link {
+        debug_assert!(index < self.layout.slots, "bodies are after the links");
         Link(acquire(
             &self.words[(self.layout.links_at + index) as usize],
         ))
@@ -213,6 +222,7 @@ impl<'a> Region<'a> {
 
     #[inline(always)]
     pub(crate) fn slot(&self, index: u32) -> Slot<'a> {
+        debug_assert!(index < self.layout.slots, "bodies are after the links");
         let at = (self.layout.bodies_at + index * self.layout.body_words) as usize;
         Slot {
             link: &self.words[(self.layout.links_at + index) as usize],
@@ -259,6 +269,7 @@ impl<'a> Region<'a> {
     }
 
     /// Returns the slots that may hold the key of a hash, with the links by which they were found (S2).
+    /// S3: a slot whose link leads to a record of this hash has the control byte that is matched.
     #[inline(always)]
     pub(crate) fn probe(&self, hash: Hash) -> Probe<'a> {
         let group = self.home(hash);
@@ -317,6 +328,7 @@ impl<'a> Region<'a> {
         debug_assert!(cfg!(loom) || !self.stamp().is_live(), "S4");
         let (index, _) = self.vacancy(hash)?;
         let to = self.slot(index);
+        debug_assert_eq!(to.body.len(), from.body.len(), "S6: all of it is copied");
         let (targets, rest) = to.body.as_chunks::<LINE>();
         let (sources, others) = from.body.as_chunks::<LINE>();
         for (target, source) in targets.iter().zip(sources) {

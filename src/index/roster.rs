@@ -152,6 +152,8 @@ impl<'a> RosterCursor<'a> {
         let word = self.roster.word_anywhere(position)?;
         let (words, start) = self.roster.memory.window(u64::from(position) / 2)?;
         (self.words, self.start) = (words, start as usize);
+        let within = (position as usize / 2).wrapping_sub(self.start);
+        debug_assert!(within < words.len(), "the window has the position");
         Ok(word)
     }
 }

@@ -52,6 +52,7 @@ impl Table {
     /// Maps an index file whose geometry is known.
     pub(crate) fn new(file: Arc<MappedFile>, geometry: Geometry) -> Result<Self> {
         let layout = RegionLayout::new(&geometry);
+        debug_assert!(geometry.regions_at() >= PAGE + geometry.directory_bytes());
         let head = WindowLayout {
             base: 0,
             unit_bytes: geometry.regions_at(),
@@ -179,6 +180,8 @@ impl Table {
     }
 
     pub(crate) fn set_entry(&self, index: u32, entry: DirectoryEntry) -> Result<()> {
+        debug_assert!(index >> self.geometry.directory_bits == 0);
+        debug_assert!(u64::from(entry.region()) < self.geometry.max_regions());
         publish(self.entry_word(index)?, entry.0);
         Ok(())
     }
@@ -297,6 +300,7 @@ impl Table {
     /// Allocates blocks for all directory entries of a depth, of which the first `used` are in use
     /// (H2).
     pub(crate) fn allocate_directory(&self, used: u64, depth: u32) -> Result<()> {
+        debug_assert!(used <= 1 << depth, "the rest is to be allocated");
         let from = PAGE + used * 8;
         // The range is inside the file once there are regions, so the file's length does not tell
         // whether it is allocated.
@@ -308,6 +312,7 @@ impl Table {
 
     /// Returns the range that may be a hole in a file whose directory has this depth.
     fn directory_hole(&self, depth: u32) -> Range<u64> {
+        debug_assert!(depth <= self.geometry.directory_bits);
         directory_hole(&self.geometry, depth, page_bytes())
     }
 
@@ -377,12 +382,14 @@ impl Table {
 
     /// Returns the offset of a slot's body in the file.
     pub(crate) fn body_at(&self, region: u32, index: u32) -> u64 {
+        debug_assert!(index < self.geometry.region_slots);
         let body = u64::from(index) * self.geometry.body_bytes() as u64;
         self.region_at(region) + self.layout.bodies_at() + body
     }
 
     /// Allocates blocks for the first `count` regions.
     pub(crate) fn allocate_regions(&self, count: u64) -> Result<()> {
+        debug_assert!(count <= self.geometry.max_regions());
         self.regions
             .grow(count * self.geometry.region_bytes() as u64)
     }
@@ -416,6 +423,8 @@ impl Table {
     /// Returns the number of a slot, which is unique in the table.
     #[inline]
     pub(crate) fn slot_number(&self, region: u32, index: u32) -> u32 {
+        debug_assert!(index < self.geometry.region_slots);
+        debug_assert!(u64::from(region) < self.geometry.max_regions());
         region * self.geometry.region_slots + index
     }
 

@@ -69,6 +69,7 @@ impl FileReader {
         bytes.resize(usize::try_from(len).unwrap_or(0), 0);
         let have =
             read_at(&self.file, at, bytes).map_err(Error::io(&self.path, "read the file"))?;
+        debug_assert!(have <= bytes.len(), "no more than the buffer");
         bytes.truncate(have);
         Ok(())
     }

@@ -172,6 +172,8 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
                     SlotClass::Invalid => count.invalid += 1,
                 }
             }
+            let used = count.occupied + count.deleted + count.invalid;
+            debug_assert_eq!(empty + u64::from(used), u64::from(count.slots));
             let scan = &mut self.scan;
             scan.empty += empty;
             scan.entries += u64::from(count.occupied);

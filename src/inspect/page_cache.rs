@@ -35,6 +35,7 @@ impl PageSample {
         for number in 0..sampled {
             // The middle of each of as many equal parts.
             let page = (u128::from(number) * 2 + 1) * u128::from(pages) / (2 * u128::from(sampled));
+            debug_assert!(page < u128::from(pages), "a page of the file");
             match is_resident(&reader, page as u64 * PAGE) {
                 Some(true) => resident += 1,
                 Some(false) => {}

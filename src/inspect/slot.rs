@@ -103,6 +103,7 @@ pub(super) struct SlotContext<'a> {
 /// Returns the number of groups from the home group of a hash to a slot, both included.
 pub(super) fn distance(geometry: &Geometry, hash: Hash, index: u32) -> u32 {
     let groups = geometry.region_slots / 8;
+    debug_assert!(groups.is_power_of_two() && index / 8 < groups);
     let home = hash.group() as u32 & (groups - 1);
     (index / 8 + groups - home) % groups + 1
 }

@@ -321,6 +321,7 @@ impl<T> Attempt<'_, T> {
     }
 
     fn complete(&mut self, store: Option<Open<'_, T>>, instance: Option<&Arc<T>>) {
+        debug_assert!(!self.completed, "an attempt ends once");
         self.completed = true;
         let Some(flight) = self.flight.take() else {
             return;

@@ -101,6 +101,7 @@ impl Pool {
 
     fn with_options(options: &PoolOptions) -> Self {
         let budget = options.max_bytes.map(|limit| Arc::new(Budget::new(limit)));
+        debug_assert!(options.shards.is_power_of_two(), "a mask chooses the shard");
         let shard = |_| Arc::new(Shard::new(options.retention, budget.clone()));
         Self {
             seed: options.seed_or_random(),

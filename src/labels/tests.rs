@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use proptest::prelude::*;
 
 use crate::engine::Durability;
+use crate::format::index::word;
 use crate::labels::*;
 use crate::sync::failpoint;
 
@@ -236,6 +237,7 @@ fn ids_outlast_growth_and_recovery() {
 }
 
 // If corruption made the roster shorter, no id is assigned twice.
+// N3: a position that a slot claims is never given to another key.
 #[test]
 fn shortened_roster_repeats_no_id() {
     let dir = tempfile::tempdir().unwrap();
@@ -255,6 +257,45 @@ fn shortened_roster_repeats_no_id() {
     for i in 0..20 {
         assert_eq!(labels.resolve_str(LabelId::new(i)).unwrap(), Some(text(i)));
     }
+}
+
+// N3: reserved ids that are not within one block of the given ones lead to recovery, which learns from
+// the heap which ids are reserved.
+#[test]
+fn corrupt_reserved_ids_are_rebuilt() {
+    for reserved in [3, 1_000_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = Labels::open_with(dir.path().join("labels"), &tiny()).unwrap();
+        for i in 0..20 {
+            labels.get_or_intern(text(i)).unwrap();
+        }
+        let generation = labels.cache.handle().generation.load_full();
+        generation.header().corrupt(word::LAST_MTIME, reserved);
+        let next = labels.get_or_intern("new").unwrap().number();
+        assert!(next >= 20, "{next}");
+        let generation = labels.cache.handle().generation.load_full();
+        assert_eq!(generation.header().recoveries(), 1, "{reserved}");
+        assert_eq!(
+            labels.resolve_str(LabelId::new(19)).unwrap(),
+            Some(text(19))
+        );
+    }
+}
+
+// N1: the record says which id it is, so a roster position that leads to another label's slot names no
+// label.
+#[test]
+fn misled_position_resolves_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = open(&dir);
+    for i in 0..3 {
+        labels.get_or_intern(text(i)).unwrap();
+    }
+    let generation = labels.cache.handle().generation.load_full();
+    let other = generation.roster.get(1).unwrap();
+    generation.roster.set(2, other).unwrap();
+    assert_eq!(labels.resolve_str(LabelId::new(1)).unwrap(), Some(text(1)));
+    assert_eq!(labels.resolve(LabelId::new(2)).unwrap(), None);
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) fn acquire(
     let Some(waiting) = waiting else {
         return wait(file, deadline, || {});
     };
+    debug_assert_ne!(number, 0, "0 says that no handle waits");
     yield_to_waiter(waiting, number);
     wait(file, deadline, || store(waiting, number))?;
     if load(waiting) == number {

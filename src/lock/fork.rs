@@ -125,6 +125,7 @@ impl HasState for Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(block) = self.block {
+            debug_assert_eq!(self.lock.owned.load(Relaxed), 1, "one owner at a time");
             self.lock.state.clear_abandoned();
             self.lock.owned.store(0, Release);
             block.free.fetch_add(1, Relaxed);

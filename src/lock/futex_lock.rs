@@ -129,6 +129,7 @@ impl FutexLock<'_> {
         // A waiter that slept cannot tell whether others still do.
         let slept = wait.sleeps > 0;
         let own = if slept { own.awaited() } else { own };
+        debug_assert_eq!(own.owner(), self.owner_id, "L4: no other owner");
         if seen.owner() == 0 {
             let free = next == 0
                 || next == self.owner_id
@@ -149,6 +150,7 @@ impl FutexLock<'_> {
     fn announced(&self, seen: LockWord, wait: &Wait) -> LockWord {
         let starves = seen.next() == 0 && wait.sleeps >= SLEEPS_BEFORE_HANDOFF;
         let next = if starves { self.owner_id } else { seen.next() };
+        debug_assert!(next == seen.next() || seen.next() == 0, "L4: first come");
         seen.awaited().with_next(next)
     }
 

@@ -26,6 +26,7 @@ pub(super) fn claim(file: &File) -> io::Result<u32> {
     // Two random ids are equal once in 2^31.
     for _ in 0..64 {
         let id = random_id();
+        debug_assert!(id < OWNER_IDS, "L4: an id that the lock word can hold");
         if id != 0 && lock(file, id)? {
             return Ok(id);
         }

@@ -145,6 +145,7 @@ impl MutexState {
     }
 
     fn take(&self, how: u32, deadline: Option<Instant>) -> Result<(), AcquireError> {
+        debug_assert!(how == LOCKED || how == FORKING, "L5: held by one");
         self.wait_until(deadline, |seen, slept| {
             // A thread that slept may not be the only one: its release wakes another.
             (seen & !HAS_WAITERS == 0).then_some(how | seen | slept)

@@ -49,6 +49,7 @@ impl DescriptorBlock {
 
     /// Registers the descriptor. Storing [`VACANT`] frees the cell.
     fn register(&'static self, descriptor: RawFd) -> &'static AtomicI32 {
+        debug_assert!(descriptor > VACANT, "L1: an open descriptor");
         let mut block = self;
         loop {
             for cell in &block.descriptors {

@@ -11,7 +11,7 @@ const WINDOW_MILLIS: u64 = 5_000;
 /// Milliseconds between two bursts that are reported, unless the file was synced between them.
 const REPORT_INTERVAL_MILLIS: u64 = 1_000;
 
-/// Counts changes since the last reported burst. Only the holder of the writer lock counts (L3).
+/// Counts changes since the last reported burst. Only the holder of the writer lock counts.
 #[derive(Debug)]
 pub(crate) struct BurstDetector {
     changes: Word,
@@ -32,6 +32,7 @@ impl BurstDetector {
 
     /// Counts a change. Returns whether it completes a burst of `many` changes.
     pub(crate) fn count(&self, many: u64, now: impl FnOnce() -> u64) -> bool {
+        debug_assert!(many > 1, "one change is no burst");
         let changes = load(&self.changes) + 1;
         store(&self.changes, changes);
         if changes != 1 && changes < many {

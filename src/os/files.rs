@@ -155,6 +155,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 fn rename_over(from: &Path, to: &Path) -> Result<()> {
+    debug_assert_ne!(from, to, "a rename to the same name commits nothing");
     fs::rename(from, to).map_err(|error| match is_another_users(&error) {
         true => not_removable(to, error),
         false => Error::io(from, "rename the file")(error),

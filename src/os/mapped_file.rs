@@ -91,6 +91,7 @@ impl MappedFile {
     /// Takes a file that was just created and is still empty. Copy-on-write file systems then store
     /// to it in place.
     pub(crate) fn created(file: File, path: &Path) -> Arc<Self> {
+        debug_assert!(file.metadata().map_or(true, |meta| meta.len() == 0));
         let created = Self::new(file, path, true);
         if created.file_system == FileSystem::CopiesOnWrite {
             cow::store_in_place(&created.file);
@@ -158,7 +159,7 @@ impl MappedFile {
     }
 
     /// Allocates blocks for a range that is not in use, so that storing into a mapping of it cannot
-    /// fail.
+    /// fail (H2).
     pub(crate) fn allocate(&self, at: u64, len: u64) -> Result<()> {
         if len == 0 {
             return Ok(());
@@ -281,6 +282,7 @@ impl MappedFile {
     /// Fills the holes of a file that another program copied without its zeros: storing into a hole
     /// on a full disk would raise SIGBUS. Leaves the `legitimate` hole as it is.
     pub(crate) fn fill_holes(&self, legitimate: Range<u64>) -> Result<()> {
+        debug_assert!(legitimate.start <= legitimate.end);
         let in_memory = cow::is_in_memory(&self.file);
         if !self.writable && !in_memory {
             return Ok(());

@@ -130,6 +130,7 @@ impl Window {
     #[inline(always)]
     fn words(&self, count: usize) -> &[Word] {
         let count = count.min(self.words);
+        debug_assert!(self.start.is_aligned(), "M1: words of eight bytes");
         // SAFETY: M1 and M2: `start` is eight-byte aligned, the window spans at least `count` words
         // and lives as long as `self`; every bit pattern is a valid word, and words are only
         // accessed atomically.
@@ -256,6 +257,7 @@ impl MappedWords {
     fn map<'a>(&self, start: u64, cell: &'a OnceLock<Window>) -> Result<&'a Window> {
         let window = match &self.source {
             Source::File(file) => {
+                debug_assert!(start < self.units, "a window of the layout");
                 let at = self.base + start * self.unit_bytes;
                 let units = start.min(self.units - start);
                 map_file(file, at, units * self.unit_bytes)?
@@ -315,7 +317,9 @@ impl MappedWords {
                 return Err(crate::ErrorKind::DiskFull { needed: bytes }.at(PathBuf::new()));
             }
         }
-        self.refresh()?;
+        let grown = self.refresh()?;
+        let most = (self.unit_bytes * self.units) & !7;
+        debug_assert!(grown >= (bytes & !7).min(most), "H2: {grown} of {bytes}");
         Ok(())
     }
 }
@@ -334,6 +338,7 @@ fn window_of(unit: u64, first_log2: u32) -> (usize, u64) {
 
 #[cfg(not(loom))]
 fn map_file(file: &MappedFile, at: u64, bytes: u64) -> Result<Window> {
+    debug_assert!(bytes > 0 && at.is_multiple_of(8), "M1: aligned words");
     let mut options = MmapOptions::new();
     options
         .offset(at)

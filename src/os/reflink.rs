@@ -51,6 +51,7 @@ pub(crate) fn clone_start(
             copy_by_buffer(from, to.file(), at, most).map_err(fail)?;
             at += most;
         }
+        debug_assert!(at <= len, "no more is copied than was asked for");
         progress(at)?;
     }
     Ok(false)

@@ -25,6 +25,10 @@ pub(crate) fn copy_out(words: &[Word], out: &mut [u8]) {
 /// If there are too few words.
 #[inline]
 pub(crate) fn copy_in(words: &[Word], pieces: &[&[u8]]) {
+    debug_assert!(
+        pieces.iter().map(|piece| piece.len()).sum::<usize>() <= words.len() * 8,
+        "nothing is stored of what does not fit"
+    );
     let mut at = 0;
     // The lowest `held` bits of `pending` belong to the next word, the others are zero.
     let (mut pending, mut held) = (0_u64, 0);

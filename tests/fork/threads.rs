@@ -13,6 +13,7 @@ use super::process::{end_if_it_hangs, fork, join, kill};
 use super::{LATE, open, put, runs_well};
 
 // Children forked while other threads put, list and rebuild use the handle at once.
+// L2: the fork handlers wait for no thread for long, and neither does the child.
 #[test]
 fn child_uses_busy_handle_immediately() {
     runs_well("forks amid its threads");

@@ -40,6 +40,11 @@ pub(crate) fn cells(parts: &[u64], whole: u64, width: usize) -> Vec<usize> {
         left -= given;
         cells.push(given);
     }
+    debug_assert_eq!(
+        cells.iter().sum::<usize>() + left,
+        width,
+        "within the width"
+    );
     cells
 }
 

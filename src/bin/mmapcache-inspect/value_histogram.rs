@@ -29,7 +29,9 @@ impl Default for ValueHistogram {
 impl ValueHistogram {
     /// Adds a value.
     pub(crate) fn add(&mut self, value: u64) {
-        self.buckets[64 - value.leading_zeros() as usize] += 1;
+        let bucket = 64 - value.leading_zeros() as usize;
+        debug_assert!((Self::bounds(bucket).0..=Self::bounds(bucket).1).contains(&value));
+        self.buckets[bucket] += 1;
         self.sum += u128::from(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);

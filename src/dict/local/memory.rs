@@ -246,6 +246,7 @@ impl Session for LocalSession<'_> {
         let etag = ETag::new(Version::from_nanos(self.tree.last));
         let value = Arc::new(MemoryValue::new(etag, encoded));
         let before = self.tree.root.insert(key.format(), key.path(), value);
+        debug_assert!(before.as_ref().is_none_or(|before| before.etag < etag));
         self.removed.extend(before);
         Ok(etag)
     }

@@ -149,6 +149,7 @@ impl<T> Node<T> {
         }
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         if let Some(bucket) = self.buckets.get(&format) {
+            debug_assert!(!bucket.is_empty(), "the last item takes its bucket along");
             for (name, item) in bucket.range::<str, _>((first, Bound::Unbounded)) {
                 if !descend(path, name, |path| each(path, item)) {
                     return false;
@@ -192,6 +193,10 @@ fn descend<R>(path: &mut String, part: &str, go: impl FnOnce(&mut String) -> R) 
 
 /// Splits a key into the parts before its last, and its last.
 fn split(key: &str) -> (impl Iterator<Item = &str>, &str) {
+    debug_assert!(
+        !key.is_empty() && !key.ends_with(SEPARATOR),
+        "{key:?} is not a key"
+    );
     let (parents, leaf) = key
         .rsplit_once(SEPARATOR)
         .map_or((None, key), |(parents, leaf)| (Some(parents), leaf));

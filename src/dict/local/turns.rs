@@ -64,6 +64,7 @@ struct TurnEnd<'a>(&'a Turn);
 
 impl Drop for TurnEnd<'_> {
     fn drop(&mut self) {
+        debug_assert_ne!(self.0.holder.load(Relaxed), 0, "a turn ends once");
         self.0.holder.store(0, Relaxed);
     }
 }

@@ -68,6 +68,7 @@ impl Batch {
         dead: Option<&DeadBlocks>,
         until: u64,
     ) -> Result<()> {
+        debug_assert!(!self.over, "a walk that came to its end begins again");
         while self.records.len() < Self::SIZE && u64::from(scanner.unit()) <= until {
             if let Some(dead) = dead
                 && scanner.skip_dead(dead)?

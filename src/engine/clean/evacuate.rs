@@ -119,6 +119,7 @@ fn evacuate_batch(
     segment: &Segment,
     batch: &mut Batch,
 ) -> WriteResult<()> {
+    debug_assert_eq!(generation.ids, mutator.generation.ids, "the same heap");
     for moving in &mut batch.records {
         let found = mutator.find_place(&generation.table, moving.hash, moving.place)?;
         moving.slot = found.map(|target| {
@@ -168,7 +169,11 @@ fn move_record(
     debug_assert_eq!(
         target.link.addr(),
         moving.place,
-        "S1: the entry of the record"
+        "S5: the meta that is copied is this record's"
+    );
+    debug_assert!(
+        copy.segment > moving.place.segment,
+        "H4: not into the same segment"
     );
     put::relink(&target, copy, meta);
     publish::set_live(generation.header(), live);

@@ -109,6 +109,7 @@ pub(crate) fn reclaim_some(mutator: &mut Mutator, tasks: &mut BackgroundTasks) -
         } else {
             return Ok(());
         };
+        debug_assert!(tasks.under_way.is_none(), "one task at a time");
         match sent {
             Some(task) => tasks.under_way = Some(task),
             None => reclaim_all(mutator)?,

@@ -41,6 +41,10 @@ pub(crate) fn set_cursor(header: Header<'_>, cursor: CleanCursor) {
 
 /// Stores that a segment holds nothing live any more: the cursor is after it.
 pub(crate) fn mark_evacuated(header: Header<'_>, number: u16) {
+    debug_assert!(
+        cfg!(loom) || number < header.tail().segment,
+        "H4: records are appended to the last segment"
+    );
     // H4: no link leads into the segment; it waits for its removal before the cursor.
     let next = CleanCursor::at(first_place(number.saturating_add(1)));
     header.clean_words().set_cursor(next);
@@ -48,6 +52,7 @@ pub(crate) fn mark_evacuated(header: Header<'_>, number: u16) {
 
 /// Stores that all segments before the last one hold nothing live.
 pub(crate) fn set_all_evacuated(header: Header<'_>, last: u16) {
+    debug_assert_eq!(last, header.tail().segment, "H4: only those before it");
     header
         .clean_words()
         .set_cursor(CleanCursor::at(first_place(last)));

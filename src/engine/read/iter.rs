@@ -163,6 +163,7 @@ impl<'a> Cursor<'a> {
             return None;
         }
         debug_assert!(self.position >= self.end, "all positions were read");
+        debug_assert!(self.found <= self.end.into(), "R1: each entry once");
         let error = self.expected.check(&self.generation, self.found).err()?;
         if error.is_corruption() {
             self.handle.saw_damage();
@@ -245,6 +246,7 @@ impl<'a> Cursor<'a> {
         position: u32,
         with_value: bool,
     ) -> Result<Option<Version>> {
+        debug_assert!(position < self.end, "the caller goes by the length");
         let handle = self.handle;
         let mut is_fresh = false;
         loop {

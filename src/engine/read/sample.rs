@@ -100,5 +100,6 @@ fn list(handle: &Handle, rng: &mut Rng) -> Result<Option<Vec<u8>>> {
             Err(error) => return Err(error),
         }
     }
+    debug_assert_eq!(kept.is_none(), listed == 0, "the first is always kept");
     Ok(kept)
 }

@@ -28,6 +28,15 @@ pub(crate) fn recover(mutator: &mut Mutator) -> WriteResult<()> {
             At::Word(word::INTENT),
         )),
         RedoState::Committed(redo) => {
+            let header = mutator.generation.header();
+            let (tail, reserved) = (header.tail(), header.reserved());
+            // H1: `tail` must not go back over committed records.
+            if reserved.segment != tail.segment || reserved < tail {
+                return Err(Abort::Recover(
+                    Corruption::ReservedBeforeTail,
+                    At::Word(word::RESERVED),
+                ));
+            }
             apply(mutator, &redo)?;
             let header = mutator.generation.header();
             // H1: the record is linked, and not before.
@@ -163,6 +172,7 @@ fn recover_record(mutator: &mut Mutator) -> WriteResult<()> {
     }
     // H1: no entry links to it. Zero it, or a later scan of the heap would resurrect it. The next
     // sync must write the zeros too.
+    debug_assert!(tail < reserved, "H1: one record to take back");
     durability::take_back_synced(mutator.generation.header(), tail);
     if let Some(segment) = mutator.generation.segment(tail.segment) {
         segment.erase(tail.unit, reserved.unit)?;

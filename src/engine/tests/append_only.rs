@@ -131,6 +131,7 @@ fn assert_open(cache: &MmapCache, fresh: u32) {
 }
 
 // Every operation that would change an entry is refused; new keys are stored.
+// A1: a key keeps its first value and version.
 #[test]
 fn append_only_allows_only_new_keys() {
     for mut options in [Options::new(), tiny(), colliding()] {
@@ -240,6 +241,7 @@ fn append_only_outlives_every_rewrite() {
 }
 
 // Recovery and repair keep the flag, also if the index is lost.
+// A2: each segment has the flag.
 #[test]
 fn append_only_outlives_a_lost_index() {
     let lost: [fn(&Path); 4] = [

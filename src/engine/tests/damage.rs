@@ -2,8 +2,10 @@
 //! inside or needs many entries. What any changed byte may lead to is tried in `tests/damage.rs`.
 
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::*;
+use crate::sync::failpoint;
 
 fn options() -> Options {
     let mut options = tiny();
@@ -265,6 +267,7 @@ fn check_beside_killed_writer_is_fast() {
 }
 
 // A corrupt number of the oldest segment brings no deleted entry back.
+// H5: a deletion record stays as long as an older segment may have its key.
 #[test]
 fn corrupt_oldest_segment_resurrects_nothing() {
     let scratch = scratch();
@@ -352,4 +355,80 @@ fn open_index(scratch: &Scratch) -> std::fs::File {
         .write(true)
         .open(index)
         .unwrap()
+}
+
+// H1: a heap that ends within its segment's header is rebuilt, before a record is stored there.
+#[test]
+fn heap_end_in_header_is_rebuilt() {
+    for unit in [0, 1, 8, 15] {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        let generation = cache.handle.generation.load_full();
+        let mut end = generation.header().tail();
+        end.unit = unit;
+        generation.header().corrupt(word::TAIL, end.to_word());
+        cache.put(b"another", b"value").unwrap();
+        assert_eq!(cache.get(b"another").unwrap().unwrap(), b"value", "{unit}");
+        assert_clean(&cache);
+    }
+}
+
+// H1: a writer was killed in a change, and its reserved end was damaged since: the committed end does
+// not go back over the records before it.
+#[test]
+fn corrupt_reserved_end_costs_nothing() {
+    let mut met = 0;
+    for steps in 0..200 {
+        let scratch = scratch();
+        let cache = scratch.open(&options());
+        for i in 0..5_u32 {
+            cache.put(&i.to_le_bytes(), &[7; 60]).unwrap();
+        }
+        failpoint::set(steps);
+        let outcome = catch_unwind(AssertUnwindSafe(|| drop(cache.put(b"new", b"value"))));
+        failpoint::clear();
+        if outcome.is_ok() {
+            break;
+        }
+        let generation = cache.handle.generation.load_full();
+        if !generation.header().has_redo() {
+            continue;
+        }
+        met += 1;
+        let mut end = generation.header().tail();
+        end.unit -= 11;
+        generation.header().corrupt(word::RESERVED, end.to_word());
+        cache.put(b"another", b"value").unwrap();
+        for i in 0..5_u32 {
+            assert_eq!(
+                cache.get(&i.to_le_bytes()).unwrap().unwrap(),
+                [7; 60],
+                "{i}"
+            );
+        }
+        assert_clean(&cache);
+    }
+    assert!(met > 5);
+}
+
+// S6: a free region that the free list names twice is given once, so each half of a split gets a region
+// of its own.
+#[test]
+fn looped_free_list_costs_nothing() {
+    let scratch = scratch();
+    let cache = scratch.open(&options());
+    let generation = cache.handle.generation.load_full();
+    let table = &generation.table;
+    for i in 0..100_u32 {
+        if let Some(free) = table.header().counters().free_region.checked_sub(1) {
+            table.region(free as u32).unwrap().set_next_free(free + 1);
+        }
+        cache.put(&i.to_le_bytes(), &[7; 60]).unwrap();
+    }
+    assert_eq!(generation.header().recoveries(), 0);
+    for i in 0..100_u32 {
+        let value = cache.get(&i.to_le_bytes()).unwrap();
+        assert_eq!(value.unwrap(), [7; 60], "{i}");
+    }
+    assert_clean(&cache);
 }

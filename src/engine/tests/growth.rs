@@ -214,3 +214,31 @@ fn capacity_beyond_the_disk_allocates_nothing() {
     let left = std::fs::read_dir(scratch.path().parent().unwrap()).unwrap();
     assert_eq!(left.count(), 1, "the lock");
 }
+
+// S4: whatever a region is built for, it gets a tag that no region ever had.
+#[test]
+fn region_tags_are_never_reused() {
+    let scratch = scratch();
+    let cache = scratch.open(&tiny());
+    let generation = cache.handle.generation.load_full();
+    let (mut known, mut highest) = (Vec::new(), 0);
+    for i in 0..2_000_u32 {
+        cache.put(&(i % 300).to_le_bytes(), b"value").unwrap();
+        cache.delete(&((i * 7) % 300).to_le_bytes()).unwrap();
+        let regions = generation.header().counters().regions as u32;
+        known.resize(regions as usize, 0);
+        let tags = (0..regions).map(|number| generation.table.region(number).unwrap().stamp());
+        let mut fresh: Vec<_> = tags
+            .map(|state| state.incarnation())
+            .zip(&mut known)
+            .filter(|(tag, known)| *tag != **known)
+            .map(|(tag, known)| std::mem::replace(known, tag).max(tag))
+            .collect();
+        fresh.sort_unstable();
+        for tag in fresh {
+            assert!(tag > highest, "{tag} after {highest}");
+            highest = tag;
+        }
+    }
+    assert!(highest > 50, "regions were rebuilt {highest} times");
+}

@@ -278,6 +278,7 @@ fn short_listings_rebuild_nothing() {
 
 /// Each change by others since a listing began is taken for a deletion; a writer that was killed in
 /// the midst of one makes a difference of one.
+/// R1: an entry keeps its position through all changes, so it is listed once.
 #[test]
 fn listings_beside_changes_are_complete() {
     let scratch = Scratch::new();

@@ -366,6 +366,7 @@ proptest! {
         run(options, operations);
     }
 
+    // S2: each entry is found, whatever was deleted on the way to it.
     #[test]
     fn colliding_cache_behaves_like_a_map(operations in operations()) {
         run(colliding(), operations);

@@ -213,6 +213,7 @@ fn network_file_system_needs_a_voucher() {
 
 /// Of files that were only removed a handle serves the segments that it has mapped. One that had not
 /// read yet has mapped none: its lookups miss, and its listing fails.
+/// M1: what a handle has mapped stays mapped, also of removed files.
 #[test]
 fn removed_files_serve_mapped_segments() {
     let scratch = Scratch::new();

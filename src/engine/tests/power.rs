@@ -263,6 +263,7 @@ fn removed_segments_survive_power_loss() {
 }
 
 // A generation switch that a killed process committed is synced before the old files are removed.
+// G2: the rename that commits is on the disk before a file of the old generation is removed.
 #[test]
 fn committed_switch_precedes_removal() {
     let rebuild = |scenario: &mut Scenario| scenario.rebuild(3);

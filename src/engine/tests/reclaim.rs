@@ -59,6 +59,7 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
 
 // Complete segments are synced before one is removed, and the directory before the next removal.
 /// The tail's segment is left out: who stores to pages that are being written waits for the disk.
+/// H4: what replaces the records of a segment is on the disk before the segment is unlinked.
 #[test]
 fn segments_are_synced_before_removal() {
     let scratch = Scratch::new();

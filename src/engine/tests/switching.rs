@@ -140,6 +140,7 @@ fn misses_reveal_replaced_files() {
     assert!(misses_until_replaced_files_are_seen(Duration::from_millis(1)) < 13);
 }
 
+// M3: the engine never changes a record that a caller may have mapped.
 #[test]
 fn in_place_value_outlives_its_entry() {
     let scratch = Scratch::new();

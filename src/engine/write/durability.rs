@@ -81,6 +81,7 @@ pub(crate) fn set_all_synced(header: Header<'_>, tail: HeapAddr) {
 /// Stores that the bytes after `tail` are not on the disk as they are now: they were zeroed, and
 /// the next sync must write the zeros.
 pub(crate) fn take_back_synced(header: Header<'_>, tail: HeapAddr) {
+    debug_assert_eq!(tail, header.tail(), "H1: zeros are after the committed end");
     if header.synced_to() == tail {
         let segment = HeapAddr { unit: 0, ..tail };
         header.durability_words().set_synced_to(segment);

@@ -85,6 +85,11 @@ pub(crate) fn reserve<'m>(
         place == shared.tail() && place.unit < end.unit && end.bytes() <= segment.capacity(),
         "H1: {place:?} to {end:?}"
     );
+    debug_assert!(bytes.is_multiple_of(8), "records are whole words");
+    debug_assert!(
+        end.bytes() <= segment.allocated(),
+        "H2: {place:?} to {end:?}"
+    );
     // H1: `reserved` is after the record before a byte of the record is stored.
     words.reserve(end, live_after);
     Ok(Reservation {
@@ -120,12 +125,18 @@ pub(crate) fn commit_record(header: Header<'_>) {
 
 /// Takes back what was reserved: the heap ends at `tail`.
 pub(crate) fn take_back(header: Header<'_>, tail: HeapAddr) {
+    debug_assert_eq!(
+        tail,
+        header.tail(),
+        "H1: nothing is after the committed end"
+    );
     header.heap_end_words().set_reserved(tail);
 }
 
 /// Commits the reserved end of a segment that was begun.
 pub(crate) fn commit_segment(header: Header<'_>, first: HeapAddr) {
     debug_assert_eq!(first, first_place(first.segment));
+    debug_assert_eq!(first, header.reserved(), "H3: it was named before");
     header.heap_end_words().set_tail(first);
 }
 
@@ -227,6 +238,10 @@ pub(crate) fn rotate(mutator: &mut Mutator, need: u64) -> WriteResult<()> {
     )?;
     debug_assert!(segment.number() == next && segment.capacity() >= need);
     let generation = Arc::new(mutator.generation.with_segment(segment));
+    debug_assert!(
+        generation.is_within(first_place(next)),
+        "H3: complete before it is named"
+    );
     // H3: the segment is complete, under its final name, before `reserved` and `tail` name it.
     set_end(shared, before, first_place(next));
     mutator.generation = generation;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
+use crate::format::MAX_KEY;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::region::RegionStateWord;
 use crate::format::slot::Link;
@@ -177,6 +178,7 @@ impl Mutator {
             let Some(segment) = open::segment(&self.generation, &self.names, number)? else {
                 return Ok(None);
             };
+            debug_assert_eq!(segment.number(), number, "its header says so");
             self.generation = Arc::new(self.generation.with_segment(segment));
         }
         Ok(self.generation.segment(number))
@@ -219,6 +221,7 @@ impl Mutator {
         hash: Hash,
         key: &[u8],
     ) -> WriteResult<Option<Target<'t>>> {
+        debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
         for (index, slot, link) in region.probe(hash) {
             // The slot comes while the record does.
             slot.prefetch();

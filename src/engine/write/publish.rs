@@ -4,6 +4,7 @@
 //! repeated. This file alone stores the redo record, the counters and the totals; in which order,
 //! `put` and `split` decide. May call the mutator and everything below it.
 
+use crate::format::MAX_KEY;
 use crate::format::index::Counters;
 use crate::format::region::{DELETED, SlotCounts};
 use crate::format::roster::Position;
@@ -96,6 +97,7 @@ pub(crate) fn plan_insert(
         u64::from(position) < after.roster_len,
         "R2: the roster's length covers position {position}"
     );
+    debug_assert_eq!(table.slot_home(slot), (region.number(), index));
     Ok(Insertion {
         slot,
         position,
@@ -162,6 +164,7 @@ pub(crate) fn plan_removal(
     };
     let slot = table.slot_number(target.region, target.index);
     let mut position = target.slot.identity().position;
+    debug_assert!(after.hole_head <= 1 << 31, "the header was checked");
     let next_free = after.hole_head as u32;
     // R2: a position that does not name this slot may be another entry's.
     let in_roster = u64::from(position) < after.roster_len
@@ -196,6 +199,10 @@ pub(crate) fn commit_redo(header: Header<'_>, redo: Redo) {
 /// Clears the redo record: all that it stands for is stored.
 #[inline]
 pub(crate) fn clear_redo(header: Header<'_>) {
+    debug_assert!(
+        cfg!(loom) || header.tail() == header.reserved(),
+        "H1: its record is committed"
+    );
     header.entry_words().clear_redo();
 }
 
@@ -210,6 +217,7 @@ pub(crate) fn fill_slot(
     key: &[u8],
 ) {
     debug_assert_ne!(position, NO_POSITION, "R2: a new entry has a position");
+    debug_assert!((1..=MAX_KEY).contains(&key.len()), "the caller checks keys");
     let slot = region.slot(index);
     slot.set_identity(SlotIdentity {
         position,
@@ -223,6 +231,11 @@ pub(crate) fn fill_slot(
 /// Stores the counters of the index.
 #[inline]
 pub(crate) fn set_counters(header: Header<'_>, after: &Counters) {
+    debug_assert!(
+        after.hole_head <= after.roster_len,
+        "the free list is in the roster: {after:?}"
+    );
+    debug_assert!(after.regions > 0, "S2: a hash has a region");
     header.entry_words().set_counters(after);
 }
 

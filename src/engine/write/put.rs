@@ -98,6 +98,7 @@ fn put_into(
         value,
     };
     if let Some(target) = mutator.find_in(region, hash, key)? {
+        // A1: refused before the first store.
         refuse_overwriting(mutator, &target)?;
         overwrite(mutator, table, target, &new)?;
         return Ok(version);
@@ -129,7 +130,8 @@ pub(crate) fn value_too_large(mutator: &Mutator, len: usize, max: u64) -> Error 
     ErrorKind::ValueTooLarge { len, max }.at(&mutator.names.cache())
 }
 
-/// Refuses whatever would change an entry of an append-only cache.
+/// Refuses whatever would change an entry of an append-only cache (A1). Callers ask before their
+/// first store.
 pub(crate) fn refuse_if_append_only(mutator: &Mutator) -> WriteResult<()> {
     if !mutator.generation.is_append_only() {
         return Ok(());
@@ -180,6 +182,7 @@ pub(crate) fn insert(
         key,
         value,
     } = *new;
+    debug_assert_eq!(header.kind, Kind::Entry, "S1: links lead to entries");
     // 1. H1: announced before a byte after `tail` is stored.
     let room = heap_end::reserve(mutator, &header, plan.after.live, Need::Ordinary)?;
     // 2. S1: the record is complete before the link, and before the redo record that names it.
@@ -227,6 +230,7 @@ pub(crate) fn apply_insert(
         region.shape().holds(hash.directory()),
         "S2: the region is the hash's"
     );
+    debug_assert_eq!(link.tag(), hash.tag(), "S2: probes compare it");
     // 4. S1, S5: the body, with the meta that the link is going to choose.
     let chosen = (link.which(), meta);
     publish::fill_slot(region, index, plan.position, hash, chosen, key);
@@ -265,6 +269,7 @@ fn overwrite(
     let live_after = live
         .saturating_sub(old_bytes(&target))
         .saturating_add(header.stored_bytes());
+    debug_assert_eq!(header.kind, Kind::Entry, "S1: links lead to entries");
     // H1: announced before a byte after `tail` is stored.
     let room = heap_end::reserve(mutator, &header, live_after, Need::Ordinary)?;
     // S1: the record is complete before the link.
@@ -289,6 +294,10 @@ fn overwrite(
 pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, meta: RecordMeta) {
     let which = !target.link.which();
     debug_assert!(target.link.is_entry(), "S1: only an entry is linked again");
+    debug_assert!(
+        cfg!(loom) || target.slot.link() == target.link,
+        "S5: as it was found"
+    );
     // S5: the meta that no link chooses. A reader of an older link notices: the fence in `reserve`
     // is between.
     target.slot.set_meta(which, meta);
@@ -302,6 +311,11 @@ pub(crate) fn relink(target: &Target<'_>, place: HeapAddr, meta: RecordMeta) {
 #[cold]
 fn relink_repaired(target: &Target<'_>, place: HeapAddr, meta: RecordMeta, key: &[u8]) {
     let which = !target.link.which();
+    debug_assert!(target.record.is_none(), "the slot of a damaged record");
+    debug_assert!(
+        cfg!(loom) || target.slot.link() == target.link,
+        "S5: as it was found"
+    );
     // S5, then S1, as in `relink`.
     target.slot.set_meta(which, meta);
     target.slot.set_key(key);
@@ -350,6 +364,7 @@ fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<
         return Ok(false);
     };
     let generation = &mutator.generation;
+    debug_assert!(!generation.is_append_only(), "A1: refused before");
     generation.roster.prefetch(target.slot.identity().position);
     let header = record::RecordHeader {
         variant: Variant::Versioned,
@@ -411,7 +426,7 @@ pub(crate) fn apply_delete(
     };
     region.set_control(index, control);
     if plan.position != NO_POSITION {
-        // R1: the position is free when no link names it.
+        // R1, R2: the position is free after the link that named it went.
         generation
             .roster
             .set(plan.position, Position::Free(plan.next_free))?;

@@ -238,6 +238,14 @@ impl<'a> Session<'a> {
                 self.mutator.generation.header().is_marked(),
                 "a power loss finds the dirty mark"
             );
+            debug_assert!(
+                self.mutator
+                    .generation
+                    .lock
+                    .as_ref()
+                    .is_some_and(|lock| lock.is_own()),
+                "L3: only the holder of the lock stores"
+            );
             self.mutator.generation.table.count_change();
             match change(&mut self.mutator) {
                 Ok(done) => {
@@ -366,6 +374,10 @@ impl<'a> Session<'a> {
         let header = generation.header();
         header.note_sync(generation.sync_index())?;
         generation.note_visit();
+        debug_assert!(
+            header.is_flushed() && header.synced_to() == header.tail(),
+            "the heap is on the disk before the mark is removed"
+        );
         // Heap, roster and index are on the disk.
         header.session_words().clear_dirty();
         header.note_sync(generation.table.file().sync())

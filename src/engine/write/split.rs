@@ -140,7 +140,10 @@ fn replace(
     after.free_region = u64::from(old.number()) + 1;
     // The old region's word for the free list: no process reads it before the region is free.
     old.set_next_free(next_free);
-    debug_assert_ne!(low, old.number(), "S6: another region than the old one");
+    debug_assert!(
+        ![Some(low), high].contains(&Some(old.number())),
+        "S6: others"
+    );
     let replacement = Replacement {
         old: old.number(),
         low,
@@ -194,6 +197,12 @@ fn distribute(
             return Err(Abort::Recover(Corruption::RegionOverfull, at));
         }
     }
+    let copied = std::iter::once(low).chain(high);
+    debug_assert_eq!(
+        copied.map(|region| region.recount().occupied).sum::<u32>(),
+        old.recount().occupied,
+        "S6: each entry once"
+    );
     for region in std::iter::once(low).chain(high) {
         region.set_counts(region.recount());
         // S4: the contents are complete before the tag is live.
@@ -274,6 +283,7 @@ fn repoint(
 
 /// Marks a region as being built, under a new tag, and empties it.
 fn begin(table: &Table, number: u32, shape: RegionShape) -> WriteResult<Region<'_>> {
+    debug_assert!(shape.depth <= table.geometry().directory_bits);
     let tag = table.header().next_region_tag();
     if tag > MAX_INCARNATION {
         return Err(Abort::Enlarge);
@@ -292,7 +302,9 @@ fn take_region(table: &Table, after: &mut Counters) -> WriteResult<u32> {
     if let Some(number) = after.free_region.checked_sub(1) {
         if number < after.regions && is_free(table, number as u32)? {
             let next = table.region(number as u32)?.next_free();
-            after.free_region = if next <= after.regions { next } else { 0 };
+            // A damaged list must not give a region twice.
+            let is_next = next <= after.regions && next != number + 1;
+            after.free_region = if is_next { next } else { 0 };
             return Ok(number as u32);
         }
         after.free_region = 0;

@@ -64,7 +64,10 @@ impl<T> Flight<T> {
         if self.epoch != lock::epoch() {
             return;
         }
-        *self.result() = instance.map_or(Outcome::Failed, Outcome::Decoded);
+        let mut result = self.result();
+        debug_assert!(matches!(*result, Outcome::Pending), "a flight ends once");
+        *result = instance.map_or(Outcome::Failed, Outcome::Decoded);
+        drop(result);
         self.ready.notify_all();
     }
 

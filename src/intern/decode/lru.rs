@@ -234,7 +234,9 @@ impl<T> LruStore<T> {
             used: self.now,
             secondary_key,
         };
-        self.kept.insert(packed, kept);
+        debug_assert!(!self.evicted.contains_key(&packed), "cached or evicted");
+        let before = self.kept.insert(packed, kept);
+        debug_assert!(before.is_none(), "equal bytes have one instance");
         while self.kept.len() > self.max_entries {
             self.evict();
         }
@@ -271,13 +273,12 @@ impl<T> LruStore<T> {
         if let Some((packed, kept)) = self.kept.remove_lru() {
             let instance = Arc::downgrade(&kept.instance);
             let secondary_key = kept.secondary_key;
-            self.evicted.insert(
-                packed,
-                Evicted {
-                    instance,
-                    secondary_key,
-                },
-            );
+            let evicted = Evicted {
+                instance,
+                secondary_key,
+            };
+            let before = self.evicted.insert(packed, evicted);
+            debug_assert!(before.is_none(), "cached or evicted");
             self.stats.evictions += 1;
             self.deferred_drops.push(kept.instance);
         }

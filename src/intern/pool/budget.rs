@@ -30,6 +30,7 @@ impl Budget {
     }
 
     pub(super) fn give(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Relaxed);
+        let before = self.held.fetch_sub(bytes, Relaxed);
+        debug_assert!(before >= bytes, "{bytes} of {before} bytes are given back");
     }
 }

@@ -39,7 +39,7 @@ use crate::intern::pool::shard;
 pub struct Interned(Entry);
 
 impl Interned {
-    /// Makes a handle. Call it under the lock of the shard whose table holds the entry.
+    /// Makes a handle. Call it under the lock of the shard whose table holds the entry (P2).
     #[inline]
     pub(super) fn adopt(entry: &Entry) -> Self {
         if entry.header().home.is_some() {
@@ -69,7 +69,7 @@ impl Interned {
 impl Clone for Interned {
     #[inline]
     fn clone(&self) -> Self {
-        // `self` is a handle: the count does not leave zero here.
+        // P2: `self` is a handle, so the count does not leave zero here.
         Self::adopt(&self.0)
     }
 }
@@ -77,10 +77,13 @@ impl Clone for Interned {
 impl Drop for Interned {
     #[inline]
     fn drop(&mut self) {
-        if let Some(home) = &self.0.header().home
-            && self.0.header().handles.fetch_sub(1, Relaxed) == 1
-        {
-            shard::release(home, &self.0);
+        if let Some(home) = &self.0.header().home {
+            let before = self.0.header().handles.fetch_sub(1, Relaxed);
+            debug_assert_ne!(before, 0, "P2: each handle was counted");
+            // P4: `self.0` keeps the memory until the shard is done with the entry.
+            if before == 1 {
+                shard::release(home, &self.0);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A shard of a pool, with a lock of its own: finds, adds and removes entries.
 //!
-//! No handle may be dropped under the lock: dropping the last handle of a value takes it.
+//! No handle may be dropped under the lock: dropping the last handle of a value takes it (P4).
 
 use std::sync::{Arc, Weak};
 
@@ -78,6 +78,14 @@ impl Shard {
         hash: u64,
         value: &[u8],
     ) -> Result<Interned, PoolError> {
+        // P1: the lock is held since the search that found none.
+        debug_assert!(
+            state
+                .table
+                .find(hash, |entry| entry.bytes() == value)
+                .is_none(),
+            "P1: one entry for equal bytes"
+        );
         let (size, growth) = (Entry::size_for(value), state.growth());
         if let Some(budget) = &self.budget {
             budget.take(size + growth)?;
@@ -108,12 +116,14 @@ impl Shard {
         let Ok(mut state) = self.lock() else {
             return;
         };
+        // P3: no thread has made a handle since.
         if !holds(
             ModelCheck::StillUnheld,
             entry.header().handles.load(Relaxed) == 0,
         ) {
             return;
         }
+        // P3: this very entry, and not another one with the same bytes.
         let is_this = |other: &Entry| {
             other.bytes() == entry.bytes()
                 && holds(ModelCheck::SameEntry, other.address() == entry.address())
@@ -121,6 +131,7 @@ impl Shard {
         if let Ok(found) = state.table.find_entry(entry.header().hash, is_this) {
             // The caller has a reference to the entry: nothing is freed under the lock.
             found.remove();
+            debug_assert!(state.entry_bytes >= entry.size(), "P3: removed once");
             state.entry_bytes -= entry.size();
             self.give(entry.size());
         }
@@ -161,7 +172,7 @@ impl Shard {
 }
 
 impl State {
-    /// Returns a handle of a value that is in the table. The count may leave zero: the lock is held.
+    /// Returns a handle of a value that is in the table. The count may leave zero: the lock is held (P2).
     #[inline]
     fn take_up(&mut self, hash: u64, value: &[u8]) -> Option<Interned> {
         let entry = self.table.find(hash, |entry| entry.bytes() == value)?;

@@ -17,6 +17,7 @@ impl Sparkline {
             self.0.pop_front();
         }
         self.0.push_back(value);
+        debug_assert!(self.0.len() <= KEPT, "the memory of a sparkline is bounded");
     }
 
     /// Returns the highest value, and at least 0.

@@ -283,6 +283,7 @@ fn purge(actor: &Actor) {
 }
 
 /// The second region is built in the first one's place.
+/// S4: a reader of the first one's contents sees another state word there.
 fn purge_both_sides(actor: &Actor) {
     actor.put(&actor.key(0, 0, 9), 1);
     actor.put(&actor.key(1, 0, 9), 1);

@@ -142,6 +142,7 @@ fn run(seed: u64, keys: u32, every: usize) -> u32 {
 }
 
 // No power loss has an id given twice, or takes an id that was flushed.
+// N2: no id is given again, whatever the power loss took.
 #[test]
 fn ids_survive_power_loss() {
     let mut images = 0;

@@ -8,6 +8,8 @@ use crate::engine::tests::recovery::stop::{check_image, stop_at_every_step, stop
 use crate::engine::tests::recovery::*;
 use crate::sync::failpoint;
 
+// S1, S3: stopped before the link, no reader sees the entry; after it, all of the entry is there. H1:
+// what is left after the committed end is zeroed.
 #[test]
 fn stopped_insertion_is_atomic() {
     let images = stop_at_every_step(1, fill(5), |cache| {
@@ -17,6 +19,7 @@ fn stopped_insertion_is_atomic() {
 }
 
 // An insertion into a deleted slot and a free roster position is done or undone.
+// R2: slot and position name each other again, also after they served another entry.
 #[test]
 fn stopped_slot_reuse_is_atomic() {
     let prepare = |cache: &MmapCache| {
@@ -30,6 +33,7 @@ fn stopped_slot_reuse_is_atomic() {
     });
 }
 
+// S5: the meta of the record that is linked is never the one that is stored.
 #[test]
 fn stopped_overwrite_is_atomic() {
     stop_at_every_step(1, fill(5), |cache| {

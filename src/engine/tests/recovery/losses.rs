@@ -144,6 +144,7 @@ fn unexplained_corruption_stays_visible() {
 }
 
 // Versions go on after those of a deletion of which nothing is left.
+// G3: the header of the newest segment remembers the version of a deletion that was dropped.
 #[test]
 fn versions_outlive_a_lost_deletion() {
     let scratch = scratch();

@@ -8,6 +8,7 @@ use crate::engine::tests::recovery::*;
 use crate::sync::Relaxed;
 
 // A split of a region and a doubling of the directory are done or undone.
+// S6: stopped anywhere, the old region or the new ones have all entries.
 #[test]
 fn stopped_split_is_atomic() {
     // Fourteen of sixteen slots are the limit: the next insertion splits, and a directory of one
@@ -60,6 +61,7 @@ fn stopped_table_growth_is_atomic() {
     );
 }
 
+// H3: no header names a segment that is not complete.
 #[test]
 fn stopped_segment_creation_is_atomic() {
     let prepare = |cache: &MmapCache| {
@@ -164,6 +166,7 @@ pub(super) fn stop_cleaning(stride: u64) -> u64 {
 }
 
 // A rebuild stopped at any step is the old or the new generation.
+// G1: the index at the path finds its own heap and roster, under either name.
 #[test]
 fn stopped_rebuild_is_atomic() {
     let images = stop_rebuild(7);

@@ -129,6 +129,7 @@ fn explore(model: fn()) -> (Option<String>, u64) {
 }
 
 // No order gives a value two handles, or leaves one without a handle.
+// P2: no handle is made of an entry that the table lost.
 #[test]
 fn loom_held_value_has_one_handle() {
     for (name, model) in MODELS {
@@ -138,6 +139,7 @@ fn loom_held_value_has_one_handle() {
     }
 }
 
+// P3: each check that a release makes under the lock is needed.
 #[test]
 fn loom_pool_needs_every_locked_check() {
     for check in [ModelCheck::StillUnheld, ModelCheck::SameEntry] {

@@ -154,6 +154,7 @@ fn top_is_ranked_by_handles() {
     }
 }
 
+// P1: a table has one entry for equal bytes.
 #[test]
 fn concurrent_interning_gives_equal_handles() {
     for retention in [Retention::Forever, Retention::UntilReleased] {
@@ -190,6 +191,7 @@ fn concurrent_interning_gives_equal_handles() {
     }
 }
 
+// P4: no handle is dropped under a shard's lock, which dropping the last handle of a value takes.
 #[test]
 fn walk_may_reenter_the_pool() {
     let pool = released();
