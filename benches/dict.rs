@@ -1,9 +1,9 @@
-//! The dictionaries beside those of the Python package persidict, and beside a plain map: the same
-//! work for each, in turns within one run, as tables of medians and ratios.
+//! Measures the dictionaries beside those of the Python package persidict, and beside a plain map:
+//! the same work for each, in turn within one run, as tables of medians and ratios.
 //!
-//! `cargo xtask bench dict` installs persidict for the run, and takes some four minutes. `cargo
-//! bench --features dict --bench dict` measures ours only, unless it gets a `--persidict PYTHON` that
-//! has the package.
+//! `cargo xtask bench dict` installs persidict for the run, and takes about four minutes. `cargo
+//! bench --features dict --bench dict` measures only ours, unless it gets `--persidict PYTHON`, a
+//! Python that has the package.
 
 #[path = "dict/clock.rs"]
 mod clock;
@@ -58,7 +58,7 @@ fn main() {
     report(&measured);
 }
 
-/// What the directory's disk is formatted as: on `tmpfs`, nothing is ever synced.
+/// Returns the directory's file system: on `tmpfs`, nothing is ever synced.
 fn file_system(dir: &Path) -> String {
     let df = Command::new("df").arg("--output=fstype").arg(dir).output();
     let table = df.map_or_else(|_| Vec::new(), |df| df.stdout);
@@ -66,7 +66,7 @@ fn file_system(dir: &Path) -> String {
     table.lines().nth(1).unwrap_or("an unknown disk").to_owned()
 }
 
-/// A round of each of ours.
+/// Runs a round of each of ours.
 fn measure(measured: &mut Rounds, dir: &Path, work: &Work) {
     let files = |format, durability| {
         let scratch = tempfile::tempdir_in(dir).expect("a directory");
@@ -111,7 +111,7 @@ fn report(measured: &Rounds) {
                 reads,
                 writes,
             };
-            measured.judge(name, &goal);
+            measured.print_goal(name, &goal);
         }
     }
 }

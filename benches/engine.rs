@@ -1,8 +1,8 @@
-//! The engine's operations under Criterion, each beside the in-memory map at 100,000 and 1,000,000
-//! entries.
+//! Measures the engine's operations under Criterion, each beside the in-memory map at 100,000 and
+//! 1,000,000 entries.
 //!
 //! `cargo bench --bench engine -- hit` runs what has "hit" in its name. `ratio.rs` measures both
-//! stores in turns and prints the table of docs/benchmarks.md; this file keeps histories and finds
+//! stores in turn and prints the table of docs/benchmarks.md; this file keeps histories and finds
 //! regressions.
 
 mod workload;
@@ -124,7 +124,7 @@ fn loads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The time to fill a fresh cache, in one batch.
+/// Returns the time to fill a new cache in one batch.
 fn load(entries: u64) -> Duration {
     let scratch = Scratch::new();
     let cache = scratch.open();
@@ -181,7 +181,7 @@ fn changes(criterion: &mut Criterion) {
         );
         group.finish();
 
-        // Deleting and putting back: what is deleted must be there again for the next turn.
+        // Deletes and puts back, because a deleted entry must exist again in the next turn.
         let mut group = criterion.benchmark_group("delete and put back");
         group.bench_function(BenchmarkId::new("hashbrown", entries), |bencher| {
             bencher.iter(|| {

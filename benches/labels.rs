@@ -1,8 +1,8 @@
-//! `Labels` beside what a program would intern strings with in memory: `lasso`, the dict of a map
-//! and a list under one lock, and the same without the lock.
+//! Measures `Labels` beside what a program would intern strings with in memory: `lasso`, a map and
+//! a list under one lock, and the same without the lock.
 //!
-//! `cargo bench --bench labels` takes a minute, `-- --entries 10000000 --dir DIR` some, where DIR is
-//! on a real disk. Each store runs in a process of its own.
+//! `cargo bench --bench labels` takes a minute, and `-- --entries 10000000 --dir DIR` several,
+//! where DIR is on a real disk. Each store runs in its own process.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -15,11 +15,11 @@ use lasso::{Key as _, Spur, ThreadedRodeo};
 use mmapcache::{LabelId, Labels};
 
 const STORES: [&str; 4] = ["labels", "lasso", "dict", "map"];
-/// Lookups of each thread in a round; the best of so many rounds counts.
+/// Lookups of each thread in a round; the best round counts.
 const LOOKUPS: u64 = 500_000;
 const ROUNDS: usize = 5;
 
-/// A number that looks random, from one that does not.
+/// Mixes a number's bits: pseudorandom, but reproducible.
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,7 +33,7 @@ struct Label([u8; 20]);
 impl Label {
     fn new(number: u64) -> Self {
         let mut bytes = *b"r/t-0000000000000000";
-        // All of it: no two numbers have the same label.
+        // The whole number is encoded: no two numbers have the same label.
         let mut rest = mix(number);
         for byte in &mut bytes[4..] {
             *byte = b"0123456789abcdef"[(rest & 15) as usize];
@@ -47,7 +47,7 @@ impl Label {
     }
 }
 
-/// What interns strings.
+/// A store that interns strings.
 trait Store: Sync {
     fn get_or_intern(&self, label: &str) -> u32;
     fn resolve(&self, id: u32, label: &mut Vec<u8>);
@@ -106,7 +106,7 @@ impl Store for Mutex<Dict> {
     }
 }
 
-/// The dict when nobody inserts any more.
+/// The map and the list once nothing is inserted any more.
 struct Frozen(Dict);
 
 impl Store for Frozen {
@@ -205,7 +205,7 @@ fn measure(store: &str, entries: u64, dir: &Path) {
     }
 }
 
-/// Nanoseconds per operation of `count` operations.
+/// Returns the nanoseconds per operation of `count` operations.
 fn time(count: u64, run: impl FnOnce()) -> f64 {
     let start = Instant::now();
     run();
@@ -220,7 +220,7 @@ fn insert_all(entries: u64, mut insert: impl FnMut(&str)) -> f64 {
     })
 }
 
-/// The labels as a program would keep them that has nothing better: a line for each.
+/// Writes the labels as a program without a store would keep them: one per line.
 fn write_list(path: &Path, entries: u64) {
     use std::io::Write as _;
     let file = std::fs::File::create(path).expect("a file");
@@ -236,7 +236,7 @@ fn fill_from(path: &Path, mut insert: impl FnMut(&str)) {
     text.lines().for_each(&mut insert);
 }
 
-/// Milliseconds until the labels are back; they are given away again.
+/// Returns the milliseconds until all labels are read again.
 fn restart_of<T>(fill: impl FnOnce() -> T) -> f64 {
     let start = Instant::now();
     black_box(fill());
@@ -284,7 +284,7 @@ fn report(
     );
 }
 
-/// Nanoseconds of wall time per lookup of one thread, with so many at it; the best round.
+/// Returns the nanoseconds of wall time per lookup of one of `threads` threads, in the best round.
 fn best(threads: u64, run: &(impl Fn(u64) + Sync)) -> f64 {
     let round = |round| {
         time(LOOKUPS, || {
@@ -298,7 +298,7 @@ fn best(threads: u64, run: &(impl Fn(u64) + Sync)) -> f64 {
     (0..ROUNDS as u64).map(round).fold(f64::MAX, f64::min)
 }
 
-/// MiB that are this process's own, and that are in memory for it.
+/// Returns this process's private and resident memory in MiB.
 fn memory() -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let of = |names: &[&str]| {

@@ -1,9 +1,9 @@
-//! The longest operations: what they took, and what happened in them.
+//! Measures the longest operations: how long they took, and what happened in them.
 //!
 //! `cargo bench --bench longest -- --entries 10000000 --dir target/longest` measures on the disk
-//! under `target`, and some minutes. Each phase prints percentiles and its ten longest operations,
-//! with what changed in the files and in the process meanwhile; the machine's own pauses, and those
-//! of plain stores to a mapping that was allocated before, stand beside them.
+//! with `target`, in some minutes. Each phase prints percentiles and its ten longest operations,
+//! with what changed in the files and in the process; beside them the machine's own pauses, and
+//! those of plain stores to a preallocated mapping.
 
 #[path = "longest/observe.rs"]
 mod observe;
@@ -25,7 +25,7 @@ use workload::{Key, mix, value};
 struct Arguments {
     entries: u64,
     dir: Option<PathBuf>,
-    /// Only phases whose name has this in it are printed; what they need is run all the same.
+    /// Prints only phases with this in their name; what they need runs nevertheless.
     phases: Option<String>,
     modes: Vec<Mode>,
 }
@@ -39,7 +39,7 @@ fn arguments() -> Arguments {
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut next = || words.next().expect("a value behind the option");
+        let mut next = || words.next().expect("a value after the option");
         match word.as_str() {
             "--entries" => parsed.entries = next().parse().expect("a number of entries"),
             "--dir" => parsed.dir = Some(next().into()),
@@ -52,10 +52,10 @@ fn arguments() -> Arguments {
     parsed
 }
 
-/// How a phase comes to the lock.
+/// How a phase takes the lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// One writer for all of it.
+    /// One writer for the whole phase.
     Batch,
     /// A lock for each operation.
     Single,
@@ -70,7 +70,7 @@ impl Mode {
     }
 }
 
-/// What is done to a key.
+/// The change of a key.
 #[derive(Clone, Copy)]
 enum Change {
     Put,
@@ -85,7 +85,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Does a change to one key after another, and prints what it took.
+    /// Changes one key after another, and prints how long that took.
     fn phase(&self, name: &str, mode: Mode, change: Change, key: impl Fn(u64) -> u64) {
         let name = format!("{name}, {}", mode.name());
         let mut recorder = Recorder::new(self.entries);
@@ -149,7 +149,7 @@ fn run(dir: &Path, arguments: &Arguments, mode: Mode) {
         arguments,
     };
     let any = |turn: u64| mix(turn) % entries;
-    // Odd and without common divisors with any round number: each key once, in no order.
+    // Odd, and without a common divisor with any round number: each key once, in scattered order.
     let each = |turn: u64| (turn * 0x9e37_79b1) % entries;
     run.phase("load", mode, Change::Put, |turn| turn);
     run.phase("overwrite", mode, Change::Put, any);

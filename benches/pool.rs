@@ -1,5 +1,5 @@
-//! Interning, by its own account: routes of which each has one of few distinguishers and labels, and
-//! topics that are published again and again. Allocations are counted; times are medians.
+//! Measures interning: routes, each with one of few distinguishers and labels, and topics that are
+//! published again and again. Allocations are counted; times are medians.
 //!
 //! `cargo bench --bench pool`
 
@@ -24,8 +24,8 @@ fn median(numbers: &mut [f64]) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Nanoseconds per operation of `count` operations, without what this thread waited for a processor
-/// that other programs had.
+/// Returns the nanoseconds per operation of `count` operations, without the time that this thread
+/// waited for a processor.
 fn time(count: usize, run: impl FnOnce()) -> f64 {
     let (start, waited) = (Instant::now(), waited());
     run();
@@ -33,7 +33,7 @@ fn time(count: usize, run: impl FnOnce()) -> f64 {
     nanos / count as f64
 }
 
-/// Nanoseconds for which this thread could have run, and was not let.
+/// Returns the nanoseconds for which this thread was ready but did not run.
 fn waited() -> f64 {
     let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let waited = account.split_whitespace().nth(1);

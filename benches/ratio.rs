@@ -1,7 +1,8 @@
-//! The cache beside the in-memory map, in turns within one run, as a table of medians and ratios.
+//! Measures the cache beside the in-memory map, in turn within one run, as a table of medians and
+//! ratios.
 //!
-//! `cargo bench --bench ratio` takes some minutes; `-- --entries 100000` measures one size only, and
-//! `-- --reads` only what changes nothing.
+//! `cargo bench --bench ratio` takes some minutes; `-- --entries 100000` measures one size only,
+//! and `-- --reads` only reads.
 
 mod workload;
 
@@ -12,7 +13,7 @@ use mmapcache::MmapCache;
 use workload::{Key, Keys, Map, Scratch, consume, fill_cache, fill_map, mix, value};
 
 const ROUNDS: usize = 7;
-/// Keys that the cache is asked for at once; all operations of a round are whole batches.
+/// Keys that the cache looks up at once; all operations of a round are whole batches.
 const BATCH: usize = 16;
 
 /// Nanoseconds per operation of the map and of the cache, round by round.
@@ -44,7 +45,7 @@ fn median(numbers: &mut [f64]) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Nanoseconds per operation of `count` operations.
+/// Returns the nanoseconds per operation of `count` operations.
 fn time(count: usize, run: impl FnOnce()) -> f64 {
     let start = Instant::now();
     run();
@@ -80,7 +81,7 @@ fn measure_reads(entries: u64) {
     read(entries, &map, &cache);
 }
 
-/// A map and a cache with the same entries.
+/// Fills a map and a cache with the same entries.
 fn filled(scratch: &Scratch, entries: u64) -> (Map, MmapCache) {
     let (mut map, cache) = (Map::default(), scratch.open());
     fill_map(&mut map, 0..entries);
@@ -129,8 +130,8 @@ fn load(entries: u64, round: usize, put: &mut Pairs, single: &mut Pairs) {
             }
         }));
     }
-    // The cache makes new files each round. The map is to have new memory as well, not what the
-    // round before gave back.
+    // The cache creates new files each round. The map must have new memory as well, not what the
+    // round before freed.
     std::mem::forget(map);
 }
 
@@ -167,9 +168,9 @@ fn read(entries: u64, map: &Map, cache: &MmapCache) {
     list.print("list all items, per entry");
 }
 
-/// Where the next key lies depends on the last value; the keys are read in their order all the same.
+/// The position of the next key depends on the last value; the keys are still read in their order.
 fn measure_dependent(keys: &Keys, map: &Map, cache: &MmapCache, pairs: &mut Pairs) {
-    // What the compiler must take for a number like any other.
+    // The compiler must not know that this is zero.
     let nothing = black_box(0);
     let (count, mut buffer) = (keys.iter().count(), Vec::new());
     pairs.map.push(time(count, || {

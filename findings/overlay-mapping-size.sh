@@ -3,19 +3,22 @@
 #
 # Seen on: Linux 6.18.44, overlayfs with all layers on one tmpfs. Python 3 drives it.
 #
-# A program opens a file of the lower layer for reading and maps it (MAP_SHARED). Then another program opens the same
-# path for writing, overlayfs copies the file up, and the other program makes the copy longer and changes a byte.
-# One would expect one of two things: the first program keeps the old file by its descriptor (as after a rename over
-# the path), or it sees the new one. It gets half of each: fstat on the OLD descriptor gives the NEW size, pread on it
-# gives the NEW bytes, st_dev and st_ino are what they were, and the mapping made from it keeps the OLD bytes.
+# A program opens a file of the lower layer for reading and maps it (MAP_SHARED). Then another
+# program opens the same path for writing, overlayfs copies the file up, and the other program makes
+# the copy longer and changes a byte. One would expect one of two things: the first program keeps
+# the old file by its descriptor (as after a rename over the path), or it sees the new one. It gets
+# half of each: fstat on the OLD descriptor gives the NEW size, pread on it gives the NEW bytes,
+# st_dev and st_ino are unchanged, and the mapping made from it keeps the OLD bytes.
 #
-# Why the good guess is wrong: the kernel documents that such a mapping does not follow a copy-up. What one does not
-# expect is that the descriptor does, so the two disagree, and that no number tells: device and inode are those of the
-# overlay, not of a layer. A program that asks fstat how far its mapping is valid, which is right everywhere else, gets
-# a size that lies behind the end of the mapped file. Touching a page there ends the process with SIGBUS (not done here).
+# Why the obvious assumption is wrong: the kernel documents that such a mapping does not follow a
+# copy-up. But the descriptor does follow it, so that the two disagree, and no number tells: device
+# and inode are those of the overlay, not of a layer. A program that asks fstat how far its mapping
+# is valid, which is correct everywhere else, gets a size beyond the end of the mapped file.
+# Touching a page there ends the process with SIGBUS (not done here).
 #
-# Cost: every store that maps its files and grows them (databases, caches, indexes in container images) and that
-# checks the size before it reads: stale values for ever on one side of the check, SIGBUS on the other.
+# Cost: every store that maps its files and grows them (databases, caches, indexes in container
+# images) and that checks the size before it reads gets stale values forever on one side of the
+# check, and SIGBUS on the other.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "needs root, to mount"; exit 2; }
 command -v python3 >/dev/null || { echo "needs python3"; exit 2; }

@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# XFS: asking for a file's blocks to be unshared fails on a full disk, also where no block is shared.
+# XFS: asking for a file's blocks to be unshared fails on a full disk even if no block is shared.
 #
-# Seen on: Linux 6.18.44, XFS made by xfsprogs 6.1.0 (Debian 6.1.0-1) with its defaults; util-linux's fallocate has no
-# option for it, so Python 3 calls fallocate(2).
+# Seen on: Linux 6.18.44, XFS made by xfsprogs 6.1.0 (Debian 6.1.0-1) with its defaults;
+# util-linux's fallocate has no option for it, so Python 3 calls fallocate(2).
 #
-# fallocate with FALLOC_FL_UNSHARE_RANGE promises that later stores to the range need no new blocks. For a file that
-# shares none there is nothing to do, so one would call it before each burst of stores, as a check that costs nothing.
-# On a disk that is full it gives ENOSPC all the same (most likely because room for the whole range is reserved first,
-# as for any allocation; read from the outside, not from the kernel).
+# fallocate with FALLOC_FL_UNSHARE_RANGE promises that later stores to the range need no new blocks.
+# For a file that shares none there is nothing to do, so a program would call it before each burst
+# of stores, as a check that costs nothing. On a full disk it fails with ENOSPC nevertheless (most
+# likely because room for the whole range is reserved first, as for any allocation; observed from
+# outside, not read in the kernel).
 #
-# Why the good guess is wrong: the same call returns at once with success on the same file while there is room, so
-# tests pass; the failure comes in the very state for which one calls it.
+# Why the obvious assumption is wrong: the same call returns at once with success on the same file
+# while there is room, so tests pass; the failure comes in the very state for which the call is
+# made.
 #
-# Cost: who guards mapped stores by this call (databases, caches, virtual machine images) refuses writes to files that
-# need nothing. Ask FIEMAP for FIEMAP_EXTENT_SHARED first, and unshare only what is shared.
+# Cost: programs that guard mapped stores by this call (databases, caches, virtual machine images)
+# refuse writes to files that need nothing. Ask FIEMAP for FIEMAP_EXTENT_SHARED first, and unshare
+# only what is shared.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "needs root, to mount"; exit 2; }
 for tool in python3 mkfs.xfs; do command -v $tool >/dev/null || { echo "needs $tool"; exit 2; }; done

@@ -1,6 +1,7 @@
-//! Who may touch a cache's files, and whose files a cache does not touch.
+//! Permissions and owners of a cache's files, and files that a cache must not touch.
 //!
-//! Owners need root; without it these tests say that they were not run, and fail where `CI` is set.
+//! Changing owners needs root; otherwise these tests say that they did not run, and fail if `CI` is
+//! set.
 #![cfg(target_os = "linux")]
 
 mod child;
@@ -12,32 +13,22 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use child::scratch::in_memory;
 use child::user::is_root;
 use child::{Child, Part, say, tight};
 use mmapcache::{ErrorKind, MmapCache, Options, Repair, Result};
 use rustix::fs::{FlockOperation, Mode, flock};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
-    child::play(&[
-        ("has a umask", has_a_umask),
-        ("is somebody else", is_somebody_else),
-    ]);
+    child::play(&[("has a umask", has_a_umask), ("acts as user", acts_as_user)]);
 }
 
-/// A directory in memory where there is one: nothing here is about disks.
-fn directory() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory
-        .or_else(|_| tempfile::tempdir())
-        .expect("a directory")
-}
-
-/// Where the index header says on which boot the files were written: `docs/format.md`.
+/// Offset of the boot id in the index header: `docs/format.md`.
 const BOOT_ID: u64 = 448;
 
-/// The next to open the cache finds it written under another boot, and reads the heap.
+/// Changes the boot id: the next writer reads the heap.
 fn reboot(path: &Path) {
     let index = fs::File::options()
         .write(true)
@@ -46,7 +37,7 @@ fn reboot(path: &Path) {
     index.write_all_at(&[7; 8], BOOT_ID).expect("another boot");
 }
 
-/// Everything that makes files: segments, generations, a larger table, recovery.
+/// Makes the cache create every kind of file: segments, generations, a larger table, a recovery.
 fn everything(path: &Path, options: &Options) -> Result<()> {
     let fill = |cache: &MmapCache| -> Result<()> {
         for i in 0..300_u32 {
@@ -72,7 +63,7 @@ fn everything(path: &Path, options: &Options) -> Result<()> {
     fill(&options.open(path)?)
 }
 
-/// Makes index and roster anew.
+/// Rebuilds index and roster.
 fn repair(path: &Path) {
     fs::remove_file(path.with_file_name("cache.roster")).expect("the roster");
     let repaired = Repair::new(path).run().expect("a repair");
@@ -104,12 +95,12 @@ fn has_a_umask(part: &Part) {
     repair(&part.path);
 }
 
-// Files are their owner's alone, or as the caller asked, whatever the umask is.
+// Only the owner can access the files, unless the caller asks otherwise, whatever the umask is.
 #[test]
 fn files_are_private_unless_asked_otherwise() {
     for umask in [0, 0o077, 0o777] {
         for (asked, mode) in [(0, 0o600), (0o640, 0o640), (0o666, 0o666)] {
-            let dir = directory();
+            let dir = in_memory();
             let path = dir.path().join("cache");
             Child::start("has a umask", &path, &[umask, asked]).finish();
             assert_eq!(modes(&path), BTreeSet::from([mode]), "{umask:o}");
@@ -117,9 +108,9 @@ fn files_are_private_unless_asked_otherwise() {
     }
 }
 
-/// A cache in a directory that everybody may write to, with all of its files given to somebody.
-fn of_somebody(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
-    let dir = directory();
+/// A cache in a directory that all users may write to, with all its files given to one user.
+fn owned_by(owner: u32, group: u32, mode: u32) -> (tempfile::TempDir, PathBuf) {
+    let dir = in_memory();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
     let path = dir.path().join("cache");
     let cache = tight().open(&path).expect("a cache");
@@ -144,22 +135,22 @@ fn owners(path: &Path) -> BTreeSet<(u32, u32, u32)> {
         .collect()
 }
 
-// Root leaves mode, owner and group as they were.
+// Root keeps mode, owner and group.
 #[test]
 fn root_keeps_mode_and_owners() {
     if !is_root() {
         return;
     }
     for mode in [0o600, 0o640, 0o664] {
-        let (_dir, path) = of_somebody(1234, 5678, mode);
+        let (_dir, path) = owned_by(1234, 5678, mode);
         everything(&path, &tight()).expect("nothing in the way of root");
         repair(&path);
         assert_eq!(owners(&path), BTreeSet::from([(1234, 5678, mode)]));
     }
 }
 
-/// Becomes the user and the group that the numbers say, and does everything.
-fn is_somebody_else(part: &Part) {
+/// Becomes the user and group of the numbers, and changes everything.
+fn acts_as_user(part: &Part) {
     let (user, group) = (part.numbers[0] as u32, part.numbers[1] as u32);
     child::user::become_user(user, group);
     match everything(&part.path, &tight()) {
@@ -178,14 +169,14 @@ fn is_somebody_else(part: &Part) {
     }
 }
 
-// Other users who may write can do everything, and no user gains rights by it.
+// Other users who may write can do everything, and gain no rights by it.
 #[test]
 fn permitted_users_gain_no_rights() {
     if !is_root() {
         return;
     }
     let cases = [
-        // By the group's rights; by everybody's; not at all.
+        // With the group's rights; with everyone's; with none.
         ((1234, 5678, 0o660), (4321, 5678), (4321, 5678, 0o660)),
         ((1234, 5678, 0o666), (4321, 4321), (4321, 4321, 0o666)),
         ((1234, 5678, 0o676), (4321, 4321), (4321, 4321, 0o666)),
@@ -193,19 +184,19 @@ fn permitted_users_gain_no_rights() {
         ((1234, 5678, 0o640), (1234, 4321), (1234, 4321, 0o600)),
     ];
     for (was, (user, group), becomes) in cases {
-        let (_dir, path) = of_somebody(was.0, was.1, was.2);
-        let said = Child::start("is somebody else", &path, &[user, group]).finish();
+        let (_dir, path) = owned_by(was.0, was.1, was.2);
+        let said = Child::start("acts as user", &path, &[user, group]).finish();
         assert_eq!(said, "done", "{was:?}");
         assert_eq!(owners(&path), BTreeSet::from([becomes]), "{was:?}");
     }
-    let (_dir, path) = of_somebody(1234, 5678, 0o640);
+    let (_dir, path) = owned_by(1234, 5678, 0o640);
     let before = owners(&path);
-    let said = Child::start("is somebody else", &path, &[4321, 4321]).finish();
+    let said = Child::start("acts as user", &path, &[4321, 4321]).finish();
     assert_eq!(said, "permission denied");
     assert_eq!(owners(&path), before);
 }
 
-/// Every name beside a cache that the cache may come to use.
+/// Every name beside a cache that the cache may use.
 const COMPANIONS: [&str; 10] = [
     "cache.new",
     "cache.heap",
@@ -219,7 +210,7 @@ const COMPANIONS: [&str; 10] = [
     "cache.lock",
 ];
 
-/// What somebody with bad intent leaves under a name.
+/// What an attacker may leave under a name.
 #[derive(Clone, Copy, Debug)]
 enum Trap {
     Link,
@@ -243,27 +234,27 @@ const TRAPS: [Trap; 8] = [
     Trap::Fifo,
 ];
 
-/// The files that must stay as they are.
-struct Victims {
+/// Files that must not change.
+struct Untouched {
     dir: tempfile::TempDir,
 }
 
-impl Victims {
+impl Untouched {
     fn new() -> Self {
-        let dir = directory();
+        let dir = in_memory();
         fs::write(dir.path().join("letter"), "dear diary").expect("a letter");
         fs::write(dir.path().join("empty"), "").expect("an empty file");
         Self { dir }
     }
 
     fn set(&self, trap: Trap, at: &Path) {
-        let victim = |name| self.dir.path().join(name);
+        let untouched = |name| self.dir.path().join(name);
         let set = match trap {
-            Trap::Link => symlink(victim("letter"), at),
-            Trap::LinkToNothing => symlink(victim("nothing"), at),
-            Trap::LinkToAnEmptyFile => symlink(victim("empty"), at),
-            Trap::HardLink => fs::hard_link(victim("letter"), at),
-            Trap::HardLinkToAnEmptyFile => fs::hard_link(victim("empty"), at),
+            Trap::Link => symlink(untouched("letter"), at),
+            Trap::LinkToNothing => symlink(untouched("nothing"), at),
+            Trap::LinkToAnEmptyFile => symlink(untouched("empty"), at),
+            Trap::HardLink => fs::hard_link(untouched("letter"), at),
+            Trap::HardLinkToAnEmptyFile => fs::hard_link(untouched("empty"), at),
             Trap::File => fs::write(at, "mine"),
             Trap::Folder => fs::create_dir(at),
             Trap::Fifo => {
@@ -297,7 +288,7 @@ impl Victims {
     }
 }
 
-/// It happened, or it was refused by an error that names a file of the cache's.
+/// Returns the result, or `None` if an error names one of the cache's files.
 #[track_caller]
 fn tolerate<T>(dir: &Path, outcome: Result<T>) -> Option<T> {
     match outcome {
@@ -322,16 +313,16 @@ fn tolerate<T>(dir: &Path, outcome: Result<T>) -> Option<T> {
 fn creation_follows_no_foreign_file() {
     for trap in TRAPS {
         for name in COMPANIONS {
-            let dir = directory();
+            let dir = in_memory();
             let dir = dir.path();
-            let victims = Victims::new();
+            let untouched = Untouched::new();
             let at = dir.join(name);
-            victims.set(trap, &at);
+            untouched.set(trap, &at);
             let path = dir.join("cache");
             tolerate(dir, everything(&path, &tight()));
-            victims.assert_untouched(trap, &at);
+            untouched.assert_untouched(trap, &at);
             if !path.exists() {
-                victims.remove(&at);
+                untouched.remove(&at);
                 everything(&path, &tight()).expect("nothing in the way any more");
             }
         }
@@ -343,7 +334,7 @@ fn creation_follows_no_foreign_file() {
 fn open_cache_follows_no_foreign_file() {
     for trap in TRAPS {
         for name in COMPANIONS {
-            let dir = directory();
+            let dir = in_memory();
             let dir = dir.path();
             let path = dir.join("cache");
             let cache = tight().open(&path).expect("a cache");
@@ -352,12 +343,12 @@ fn open_cache_follows_no_foreign_file() {
                 model.insert(i, vec![i as u8; 100]);
                 cache.put(&i.to_le_bytes(), &model[&i]).expect("a put");
             }
-            let victims = Victims::new();
+            let untouched = Untouched::new();
             let at = dir.join(name);
             if at.exists() {
                 continue;
             }
-            victims.set(trap, &at);
+            untouched.set(trap, &at);
             let mut rebuilt = false;
             for round in 1..=3 {
                 for i in 0..300_u32 {
@@ -370,22 +361,22 @@ fn open_cache_follows_no_foreign_file() {
                 rebuilt |= tolerate(dir, cache.atomic_rebuild(items)).is_some();
                 tolerate(dir, cache.compact());
             }
-            victims.assert_untouched(trap, &at);
+            untouched.assert_untouched(trap, &at);
             let holds = |cache: &MmapCache| {
                 assert_eq!(cache.len(), model.len() as u64);
                 for (i, value) in &model {
-                    let found = cache.get(&i.to_le_bytes()).expect("a look");
+                    let found = cache.get(&i.to_le_bytes()).expect("a lookup");
                     assert_eq!(found.as_ref(), Some(value), "{trap:?} at {name}");
                 }
             };
             holds(&cache);
             drop(cache);
-            // Recovery makes files, too.
+            // Recovery creates files, too.
             reboot(&path);
             drop(tolerate(dir, tight().open(&path)));
-            victims.assert_untouched(trap, &at);
+            untouched.assert_untouched(trap, &at);
             if !rebuilt {
-                victims.remove(&at);
+                untouched.remove(&at);
             }
             let cache = tight().open(&path).expect("nothing in the way any more");
             holds(&cache);
@@ -394,21 +385,21 @@ fn open_cache_follows_no_foreign_file() {
     }
 }
 
-/// Locking a file hinders others who lock it: only an empty file of the right name is ours to lock.
+/// Locking a file blocks others who lock it: a cache may lock only an empty file of the right name.
 #[test]
 fn foreign_lock_file_is_not_locked() {
     for trap in [Trap::Link, Trap::LinkToAnEmptyFile, Trap::HardLink] {
-        let dir = directory();
-        let victims = Victims::new();
-        victims.set(trap, &dir.path().join("cache.lock"));
-        let letter = fs::File::open(victims.dir.path().join("letter")).expect("the letter");
-        let empty = fs::File::open(victims.dir.path().join("empty")).expect("the empty file");
+        let dir = in_memory();
+        let untouched = Untouched::new();
+        untouched.set(trap, &dir.path().join("cache.lock"));
+        let letter = fs::File::open(untouched.dir.path().join("letter")).expect("the letter");
+        let empty = fs::File::open(untouched.dir.path().join("empty")).expect("the empty file");
         flock(&letter, FlockOperation::LockExclusive).expect("a lock");
         flock(&empty, FlockOperation::LockExclusive).expect("a lock");
         let mut options = Options::new();
         options.lock_timeout(Some(std::time::Duration::from_millis(50)));
         let error = options.open(dir.path().join("cache"));
-        let error = error.expect_err("somebody else's file");
+        let error = error.expect_err("a foreign file");
         assert!(
             matches!(
                 error.kind(),
@@ -419,7 +410,7 @@ fn foreign_lock_file_is_not_locked() {
     }
 }
 
-/// Caches whose names are those of each other's files.
+/// Caches named like each other's files.
 const NAMES: [&str; 10] = [
     "c",
     "c.new",
@@ -433,7 +424,7 @@ const NAMES: [&str; 10] = [
     "c.new.new",
 ];
 
-/// One of them, and what was put into it.
+/// One of these caches, and what was put into it.
 struct Neighbour {
     path: PathBuf,
     model: BTreeMap<u32, Vec<u8>>,
@@ -462,12 +453,12 @@ impl Neighbour {
         if self.model.is_empty() {
             return;
         }
-        // Another cache may stand where the next writer would have to make a file.
+        // Another cache may have the name of a file that the next writer needs.
         let cache = Options::new().read_only(true).open(&self.path);
         let cache = cache.unwrap_or_else(|error| panic!("{:?}: {error}", self.path));
         assert_eq!(cache.len(), self.model.len() as u64);
         for (i, value) in &self.model {
-            let found = cache.get(&i.to_le_bytes()).expect("a look");
+            let found = cache.get(&i.to_le_bytes()).expect("a lookup");
             assert_eq!(found.as_ref(), Some(value), "{:?}", self.path);
         }
         let report = cache.verify().run().expect("a report");
@@ -476,7 +467,7 @@ impl Neighbour {
 }
 
 fn neighbours<'a>(names: impl IntoIterator<Item = &'a str>) {
-    let dir = directory();
+    let dir = in_memory();
     let mut all = Vec::new();
     for name in names {
         all.push(Neighbour {
@@ -505,7 +496,7 @@ fn caches_with_confusable_names_coexist() {
     }
 }
 
-// Caches of all these names live in one directory.
+// Caches with all these names share one directory.
 #[test]
 fn all_confusable_names_coexist() {
     for start in 0..NAMES.len() {
@@ -513,16 +504,16 @@ fn all_confusable_names_coexist() {
     }
 }
 
-/// Whoever holds the lock that guards creation does not hold others up for ever.
+/// A process that holds the creation lock does not block others forever.
 #[test]
 fn waiting_for_creation_lock_times_out() {
-    let dir = directory();
+    let dir = in_memory();
     let path = dir.path().join("cache");
     let lock = fs::File::create(dir.path().join("cache.lock")).expect("the lock file");
     flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("the lock");
     let mut options = Options::new();
     options.lock_timeout(Some(std::time::Duration::from_millis(50)));
-    let error = options.open(&path).expect_err("somebody creates it");
+    let error = options.open(&path).expect_err("another process creates it");
     assert!(
         matches!(error.kind(), ErrorKind::Locked { .. }),
         "{error:?}"

@@ -1,7 +1,7 @@
 //! Handles under limits of the address space: mappings in proportion to the cache, and errors that
 //! name the limit.
 //!
-//! Limits are those of a process, so each is tried by a child process.
+//! Limits apply to a process, so that each test uses a child process.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use child::{Child, Part, say};
 use mmapcache::{ErrorKind, MmapCache};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -22,7 +22,7 @@ fn child() {
     ]);
 }
 
-/// Bytes of this process's address space.
+/// Returns the size of this process's address space.
 fn used() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("sizes of this process");
     let first = pages.split_whitespace().next().expect("a size");
@@ -37,7 +37,7 @@ fn limit(resource: Resource, bytes: u64) {
     setrlimit(resource, wanted).expect("a lower limit");
 }
 
-/// Works with a cache that grows, within 256 MiB.
+/// Grows a cache within 256 MiB.
 fn limited(part: &Part) {
     limit(Resource::As, used() + (256 << 20));
     let before = used();
@@ -49,7 +49,7 @@ fn limited(part: &Part) {
     }
     for i in 0..entries {
         assert_eq!(
-            cache.get(&i.to_le_bytes()).expect("a look"),
+            cache.get(&i.to_le_bytes()).expect("a lookup"),
             Some(vec![7; 50])
         );
     }
@@ -57,7 +57,7 @@ fn limited(part: &Part) {
     assert!(cache.verify().run().expect("a report").is_clean());
 }
 
-/// Opens handles until there is no more address space.
+/// Opens handles until the address space is used up.
 fn too_many(part: &Part) {
     let _first = MmapCache::open(&part.path).expect("a cache");
     limit(Resource::As, used() + (64 << 20));
@@ -97,16 +97,17 @@ fn thousand(part: &Part) {
     say(handles.len());
 }
 
-/// Locks all memory that is mapped from here on, and may lock 4 MiB: a limit that does not bind root.
+/// Locks all memory that is mapped from here on, with a limit of 4 MiB, which does not apply to
+/// root.
 fn locked(part: &Part) {
     let most = getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX);
     limit(Resource::Memlock, most.min(4 << 20));
-    let nobody = rustix::process::Uid::from_raw(65_534);
-    rustix::thread::set_thread_uid(nobody).expect("another user");
+    let unprivileged = rustix::process::Uid::from_raw(65_534);
+    rustix::thread::set_thread_uid(unprivileged).expect("another user");
     let resident = std::fs::read_to_string("/proc/thread-self/status").expect("a status");
     assert!(resident.contains("CapEff:\t0000000000000000"), "{resident}");
     rustix::mm::mlockall(rustix::mm::MlockAllFlags::FUTURE).expect("to lock memory");
-    // The directory alone takes more of the address space.
+    // The directory alone exceeds the limit.
     let error = MmapCache::open(&part.path).expect_err("a mapping that may not be locked");
     assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{error:?}");
     say(error);

@@ -1,5 +1,5 @@
-//! Keys chosen so that they collide: under another seed they are keys like any others, and even
-//! who knows the seed cannot make a cache degenerate beyond one region.
+//! Keys chosen to collide: under another seed they are ordinary keys, and even an attacker who
+//! knows the seed can degrade one region only.
 
 mod collider;
 
@@ -21,7 +21,7 @@ impl Scratch {
     }
 }
 
-/// What a table looks like with these keys in it.
+/// The shape of a table with these keys.
 #[derive(Debug)]
 struct Shape {
     entries: u64,
@@ -60,7 +60,7 @@ fn keys_collide_under_one_seed() {
     assert!(chosen.slots <= ordinary.slots * 5 / 4);
 }
 
-/// A rebuild hashes all keys under a new seed, and so does clearing.
+/// A rebuild and a clear hash all keys under a new seed.
 #[test]
 fn rebuild_defuses_chosen_keys() {
     let scratch = Scratch::new();
@@ -80,8 +80,8 @@ fn rebuild_defuses_chosen_keys() {
     assert!(before.miss_groups > 30.0 && after.miss_groups < 6.0);
 }
 
-/// The worst that somebody can do who may read the file and choose keys: one region is full, the
-/// directory has its full depth, and further keys of that kind are refused.
+/// The worst that an attacker can do who reads the file and chooses keys: one region is full, the
+/// directory has its full depth, and further such keys are refused.
 #[test]
 fn colliding_keys_bounded_to_one_region() {
     for slots in [16, 512, 1024] {
@@ -114,13 +114,13 @@ fn colliding_keys_bounded_to_one_region() {
         assert!((900..=1_024).contains(&put), "{put}");
         assert_eq!(full.entries, before.entries + u64::from(put));
         assert!(full.disk < before.disk + (24 << 20), "{full:?}");
-        // Nobody else is hindered, and nothing of it grows.
+        // Other keys are unaffected, and nothing else grows.
         for i in 0..200 {
             assert!(cache.put(&collider::key(seed, put + i), b"v").is_err());
             cache.put(&[2, i as u8], b"ordinary").expect("a put");
         }
         for i in 0..put {
-            let found = cache.get(&collider::key(seed, i)).expect("a look");
+            let found = cache.get(&collider::key(seed, i)).expect("a lookup");
             assert_eq!(found.as_deref(), Some(&i.to_le_bytes()[..]));
         }
         assert!(shape(&cache).disk < full.disk + (1 << 20));

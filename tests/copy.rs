@@ -1,5 +1,4 @@
-//! Copies of a cache that four processes write to all the while, and of labels; and copying
-//! processes that are killed.
+//! Copies a cache that four processes write to, and labels; kills copying processes.
 
 mod child;
 mod volume;
@@ -10,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use child::ack_log::AckLog;
 use child::contents::{Random, number_of, passing, value};
-use child::logbook::Logbook;
 use child::scratch::Scratch;
 use child::{Child, Part, dismissal, say, tight};
 use volume::{Kind, Volume};
@@ -19,12 +18,12 @@ use volume::{Kind, Volume};
 use mmapcache::{Error, ErrorKind, LabelId, Labels, MmapCache, Options};
 
 const WRITERS: u64 = 4;
-/// Keys of each writer, which nobody else writes.
+/// Keys of each writer, which no other process writes.
 const KEYS: u64 = 400;
-/// Where a writer's logbook has the number of its next operation.
+/// Position of a writer's next operation in its log.
 const NEXT: usize = 0;
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[("writes", writes), ("copies", copies), ("interns", interns)]);
@@ -33,12 +32,12 @@ fn child() {
 /// What a writer's keys contain: the number of each value.
 type Contents = BTreeMap<Vec<u8>, u64>;
 
-/// What a writer's operation is; everything about it follows from its number.
+/// An operation of a writer, which follows from its number.
 enum Operation {
     Put(Vec<u8>),
     Delete(Vec<u8>),
     Compact,
-    /// Everything of all writers anew, as it is.
+    /// Rebuilds all entries of all writers unchanged.
     Rebuild,
 }
 
@@ -78,14 +77,14 @@ impl Operation {
     }
 }
 
-fn logbook(cache: &Path, writer: u64) -> Logbook {
-    Logbook::open(&cache.with_file_name(format!("log {writer}")))
+fn ack_log(cache: &Path, writer: u64) -> AckLog {
+    AckLog::open(&cache.with_file_name(format!("log {writer}")))
 }
 
 fn writes(part: &Part) {
     let writer = part.numbers[0];
     let cache = MmapCache::open(&part.path).expect("the cache");
-    let log = logbook(&part.path, writer);
+    let log = ack_log(&part.path, writer);
     let dismissed = dismissal();
     say("ready");
     let mut number = log.read(NEXT);
@@ -122,22 +121,22 @@ fn assert_clean(cache: &MmapCache) {
     assert_eq!(report.entries, cache.len());
 }
 
-/// What four writers have acknowledged at two moments, and all that it comes to.
-struct Judge {
-    /// The contents of each writer's keys, and the number of its operation that comes next.
+/// The acknowledged state of four writers at two moments.
+struct Checker {
+    /// The contents of each writer's keys, and the number of its next operation.
     known: Vec<(Contents, u64)>,
 }
 
-impl Judge {
+impl Checker {
     fn new() -> Self {
         Self {
             known: (0..WRITERS).map(|_| (Contents::new(), 0)).collect(),
         }
     }
 
-    /// Each writer's keys in the copy are as they were behind one of its operations: not one that
-    /// was over before the copy began, and none that had not begun when it was made.
-    fn judge(&mut self, found: &Contents, before: &[u64], after: &[u64]) {
+    /// Asserts that each writer's keys in the copy are as they were after one of its operations:
+    /// one that ended after the copy began, and began before the copy was made.
+    fn check_copy(&mut self, found: &Contents, before: &[u64], after: &[u64]) {
         let mut all = 0;
         for (writer, (known, next)) in (0..).zip(&mut self.known) {
             let owned = |key: &[u8]| {
@@ -169,22 +168,22 @@ impl Judge {
                 number += 1;
             }
         }
-        assert_eq!(all, found.len(), "a key that nobody writes");
+        assert_eq!(all, found.len(), "a key that no writer has");
     }
 }
 
-/// Copies again and again while the writers are at work. Returns how many operations there were.
+/// Copies again and again while the writers work. Returns how many operations there were.
 fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
     let scratch = Scratch::new();
     let cache = options(is_tight).open(&scratch.path).expect("a new cache");
     let logs: Vec<_> = (0..WRITERS)
-        .map(|one| logbook(&scratch.path, one))
+        .map(|one| ack_log(&scratch.path, one))
         .collect();
     let next = || logs.iter().map(|log| log.read(NEXT)).collect::<Vec<_>>();
     let start = |writer| Child::start("writes", &scratch.path, &[writer]);
     let mut writers: Vec<_> = (0..WRITERS).map(start).collect();
     writers.iter_mut().for_each(|writer| writer.expect("ready"));
-    let mut judge = Judge::new();
+    let mut checker = Checker::new();
     let path = scratch.path.with_file_name("copy");
     for turn in 0..copies {
         std::thread::sleep(Duration::from_millis(20));
@@ -203,7 +202,7 @@ fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
         assert_eq!(found.len() as u64, copied.entries);
         let counted = copied.entries_before.unwrap_or(copied.entries);
         assert_eq!(counted, copied.entries);
-        judge.judge(&found, &before, &after);
+        checker.check_copy(&found, &before, &after);
         goes_on(&path);
         assert!(writers.iter_mut().all(Child::is_alive), "a writer gave up");
         remove(&path);
@@ -213,7 +212,7 @@ fn copy_beside_writers(is_tight: bool, copies: u32) -> u64 {
     next().iter().sum()
 }
 
-/// A copy can be written to like any cache, and stays right.
+/// Asserts that a copy can be written like any cache, and stays valid.
 fn goes_on(path: &Path) {
     let copy = MmapCache::open(path).expect("the copy");
     for number in 0..200 {
@@ -226,7 +225,7 @@ fn goes_on(path: &Path) {
     assert_clean(&copy);
 }
 
-/// When nobody writes, the copy has the very same entries.
+/// Asserts that without writers the copy has the same entries, versions included.
 fn keeps_versions(cache: &MmapCache, path: &Path) {
     cache.backup().to(path).expect("a copy");
     let entries = |cache: &MmapCache| {
@@ -237,7 +236,7 @@ fn keeps_versions(cache: &MmapCache, path: &Path) {
     assert_eq!(entries(&look(path)), entries(cache));
 }
 
-/// Removes a cache and all that belongs to it.
+/// Removes all files of a cache.
 fn remove(path: &Path) {
     let name = path.file_name().expect("a name").to_str().expect("text");
     for entry in std::fs::read_dir(path.parent().expect("a directory")).expect("a directory") {
@@ -248,7 +247,7 @@ fn remove(path: &Path) {
     }
 }
 
-// A copy beside four writers is the state of each of them at one moment.
+// The copy has the state of each writer at one moment.
 #[test]
 fn copy_beside_writers_is_consistent() {
     for (is_tight, copies) in [(true, 8), (false, 4)] {
@@ -258,7 +257,7 @@ fn copy_beside_writers_is_consistent() {
     }
 }
 
-/// What takes part of an hour: as the test above, longer.
+/// The same for minutes.
 #[test]
 #[ignore = "a soak: minutes of copies beside four writers; see docs/testing.md"]
 fn hundreds_of_copies_are_consistent() {
@@ -277,14 +276,14 @@ fn copies(part: &Part) {
     child::hear();
 }
 
-// A copier that is killed leaves no cache, and the next copy is complete.
+// A killed copier leaves no cache, and the next copy is complete.
 #[test]
 fn killed_copier_leaves_no_cache() {
     let scratch = Scratch::new();
     let cache = tight().open(&scratch.path).expect("a new cache");
     let mut writer = Child::start("writes", &scratch.path, &[0]);
     writer.expect("ready");
-    let log = logbook(&scratch.path, 0);
+    let log = ack_log(&scratch.path, 0);
     while log.read(NEXT) < 2_000 {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -318,7 +317,7 @@ fn interns(part: &Part) {
     let labels = Labels::open(&part.path).expect("the labels");
     let dismissed = dismissal();
     say("ready");
-    // An end, lest whoever looks through all of them never comes to one.
+    // Ends, so that a reader of all of them also comes to an end.
     for number in 0..20_000 {
         let label = format!("label {} of {}", number, part.numbers[0]);
         labels.get_or_intern(label).expect("an id");
@@ -328,7 +327,7 @@ fn interns(part: &Part) {
     }
 }
 
-// New labels of the copy get the ids that follow.
+// New labels in the copy get the ids that follow.
 #[test]
 fn copied_labels_keep_their_ids() {
     let scratch = Scratch::new();
@@ -342,18 +341,18 @@ fn copied_labels_keep_their_ids() {
         let copied = labels.backup().to(&path).expect("a copy");
         let copy = Labels::open_with(&path, &Options::new()).expect("the copy");
         assert!(copy.verify().run().expect("a check").is_clean());
-        // One of those that are counted may not be there yet, for anybody.
+        // One label that is counted may not be readable yet.
         assert!(copied.entries + 1 >= before);
         assert_eq!(copied.entries, copy.len());
         for listed in copy.iter().expect("a listing") {
             let (id, label) = listed.expect("a label");
-            assert_eq!(labels.get(&label).expect("a look"), Some(id));
+            assert_eq!(labels.get(&label).expect("a lookup"), Some(id));
         }
         for number in 0..50 {
             let fresh = copy
                 .get_or_intern(format!("fresh {number}"))
                 .expect("an id");
-            // Nothing is left out but what the original gave while it was copied.
+            // The copy lacks only labels that the original interned during the copy.
             let next = copied.entries..=labels.len();
             assert!(next.contains(&(u64::from(fresh.number()) - number)));
         }
@@ -364,7 +363,7 @@ fn copied_labels_keep_their_ids() {
     children.into_iter().for_each(|child| drop(child.finish()));
 }
 
-// Labels with a limit can be copied, and go on to their limit.
+// Labels with a limit can be copied, and the copy can be filled up to the limit.
 #[test]
 fn copied_labels_keep_their_limit() {
     let scratch = Scratch::new();
@@ -400,7 +399,7 @@ fn copy_stays_append_only() {
         .expect("a new cache");
     for number in 0..300 {
         cache
-            .put(passing(number).as_bytes(), b"for good")
+            .put(passing(number).as_bytes(), b"stays")
             .expect("a put");
     }
     let path = scratch.path.with_file_name("copy");

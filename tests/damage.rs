@@ -1,51 +1,50 @@
-//! Files of a cache, damaged in every way that one byte, one page or one file can be; and every
-//! public operation on them.
+//! Changes any byte, page or file of a cache, and runs every public operation on it.
 //!
-//! What is allowed then is the right answer, a miss, or an error that says what is damaged.
+//! Allowed are the correct answer, a miss, or an error that says what is damaged.
 
-mod attack;
-#[path = "attack/trial.rs"]
-mod trial;
+mod corruption;
+#[path = "corruption/runner.rs"]
+mod runner;
 
 use std::sync::OnceLock;
 
-use attack::image::Image;
-use attack::layout::header;
-use attack::look::Judge;
-use attack::mutation::{Change, Mutation};
-use attack::reach::Reach;
-use attack::specimen::{Census, Specimen, scratch};
-use attack::sweep as sweeps;
-use trial::{Moment, Tally, undisturbed};
+use corruption::affected::Affected;
+use corruption::checker::Checker;
+use corruption::image::Image;
+use corruption::layout::header;
+use corruption::mutation::{Change, Mutation};
+use corruption::mutation_lists as lists;
+use corruption::sample_cache::{KindCounts, SampleCache, scratch};
+use runner::{Runner, Timing, between_cases};
 
-/// How many steps the soaks take at once through their lists: one, or as the environment says. Odd
-/// numbers come by mutations with and without repaired checksums alike.
+/// The stride of the soaks through their lists: one, or as the environment says. An odd stride
+/// meets mutations with and without repaired checksums alike.
 fn soak_stride() -> usize {
     let stride = std::env::var("MMAPCACHE_DAMAGE_STRIDE");
     stride.map_or(1, |stride| stride.parse().expect("a number"))
 }
 
-// The specimen is small and has every kind of entry.
+// Other tests of this file prove nothing about a kind of entry that the sample lacks.
 #[test]
-fn specimen_has_every_entry_kind() {
-    let specimen = undisturbed(Specimen::make);
-    let census = Census::of(&specimen);
-    assert!(census.missing().is_empty(), "{census:?}");
+fn sample_has_every_entry_kind() {
+    let sample = between_cases(SampleCache::make);
+    let counts = KindCounts::of(&sample);
+    assert!(counts.missing().is_empty(), "{counts:?}");
     assert!(
-        specimen.image.total() <= 48 * 1024,
+        sample.image.total() <= 48 * 1024,
         "{}",
-        specimen.image.total()
+        sample.image.total()
     );
-    for (suffix, bytes) in specimen.image.files() {
+    for (suffix, bytes) in sample.image.files() {
         println!("{suffix:10} {}", bytes.len());
     }
-    println!("{census:?}");
+    println!("{counts:?}");
     let dir = scratch();
     let path = dir.path().join("cache");
-    specimen.image.write_to(&path).unwrap();
+    sample.image.write_to(&path).unwrap();
     let written = Image::read(&path).unwrap();
-    assert_eq!(written.suffixes(), specimen.image.suffixes());
-    for (suffix, bytes) in specimen.image.files().skip(1) {
+    assert_eq!(written.suffixes(), sample.image.suffixes());
+    for (suffix, bytes) in sample.image.files().skip(1) {
         // The index names its own inode and device.
         assert!(written.bytes(suffix) == bytes, "{suffix}");
     }
@@ -59,122 +58,122 @@ fn specimen_has_every_entry_kind() {
         "{:?}",
         report.problems
     );
-    assert_eq!(report.records as usize, specimen.records.len());
-    assert_eq!(report.entries as usize, specimen.versions.len());
+    assert_eq!(report.records as usize, sample.records.len());
+    assert_eq!(report.entries as usize, sample.versions.len());
 }
 
 #[test]
-fn unchanged_specimen_is_judged_valid() {
-    for specimen in [specimen().clone(), specimen().live()] {
+fn unchanged_sample_is_valid() {
+    for sample in [sample().clone(), sample().live()] {
         let dir = scratch();
         let path = dir.path().join("cache");
-        specimen.image.write_to(&path).unwrap();
-        let reach = Reach::between(&specimen, &specimen.image);
-        assert_eq!(reach, Reach::default());
-        Judge::new(&specimen, &reach, "unchanged").all(&path);
+        sample.image.write_to(&path).unwrap();
+        let affected = Affected::between(&sample, &sample.image);
+        assert_eq!(affected, Affected::default());
+        Checker::new(&sample, &affected, "unchanged").check_all(&path);
     }
 }
 
-// Mutations repair checksums to those that the engine computes.
+// A wrong repair would be rejected as damage and would test nothing.
 #[test]
 fn repaired_checksums_match_the_engine() {
-    let specimen = specimen();
-    let mut image = specimen.image.clone();
-    for (suffix, bytes) in specimen.image.files() {
+    let sample = sample();
+    let mut image = sample.image.clone();
+    for (suffix, bytes) in sample.image.files() {
         for at in [16, 130] {
             let at = at.min(bytes.len() - 1);
             let range = at..at + 1;
-            for seal in attack::seals::covering(&specimen.records, suffix, &range) {
-                assert!(attack::seals::repair(&mut image, &seal));
+            for checksum in corruption::checksums::covering(&sample.records, suffix, &range) {
+                assert!(corruption::checksums::repair(&mut image, &checksum));
             }
         }
     }
-    assert!(image == specimen.image);
+    assert!(image == sample.image);
 }
 
-/// Tries every `stride`-th mutation of a list, by turns on closed files, under open handles and
-/// after a repair.
-fn sweep(what: &str, list: fn(&Specimen) -> Vec<Mutation>, stride: usize) {
-    let mutations = undisturbed(|| list(specimen()));
-    let mut tally = Tally::default();
+/// Tries every `stride`-th mutation of a list, in turn on closed files, under open handles and
+/// before a repair.
+fn sweep(what: &str, list: fn(&SampleCache) -> Vec<Mutation>, stride: usize) {
+    let mutations = between_cases(|| list(sample()));
+    let mut runner = Runner::default();
     for (turn, mutation) in mutations.iter().step_by(stride).enumerate() {
-        let moments = match mutation.change.is_in_place() {
-            true => &[Moment::Closed, Moment::Open, Moment::Repaired][..],
-            // What is mapped is not cut, nor exchanged for something else.
-            false => &[Moment::Closed, Moment::Repaired],
+        let timings = match mutation.change.is_in_place() {
+            true => &[Timing::Closed, Timing::Open, Timing::Repaired][..],
+            // A mapped file is never truncated or replaced.
+            false => &[Timing::Closed, Timing::Repaired],
         };
-        let moment = moments[turn % moments.len()];
-        tally.try_out(specimen(), std::slice::from_ref(mutation), moment);
+        let timing = timings[turn % timings.len()];
+        runner.run_case(sample(), std::slice::from_ref(mutation), timing);
     }
-    tally.conclude(what);
+    runner.finish(what);
 }
 
-/// The same for mutations that are applied together, on the files as a killed writer leaves them.
+/// The same for mutations that are applied together, on files as a killed writer leaves them.
 fn sweep_together(what: &str, stacks: impl Iterator<Item = Vec<Mutation>>) {
-    let (mut tally, live) = (Tally::default(), undisturbed(|| specimen().live()));
+    let (mut runner, live) = (Runner::default(), between_cases(|| sample().live()));
     for (turn, stack) in stacks.enumerate() {
-        let moment = if turn % 3 == 2 {
-            Moment::Repaired
+        let timing = if turn % 3 == 2 {
+            Timing::Repaired
         } else {
-            Moment::Closed
+            Timing::Closed
         };
-        tally.try_out(&live, &stack, moment);
+        runner.run_case(&live, &stack, timing);
     }
-    tally.conclude(what);
+    runner.finish(what);
 }
 
 fn stacks(count: u64) -> impl Iterator<Item = Vec<Mutation>> {
-    (0..count).map(|number| sweeps::stack(specimen(), number))
+    (0..count).map(|number| lists::stack(sample(), number))
 }
 
-fn specimen() -> &'static Specimen {
-    static SPECIMEN: OnceLock<Specimen> = OnceLock::new();
-    SPECIMEN.get_or_init(Specimen::make)
+fn sample() -> &'static SampleCache {
+    static SAMPLE: OnceLock<SampleCache> = OnceLock::new();
+    SAMPLE.get_or_init(SampleCache::make)
 }
 
 #[test]
 fn changed_bytes_never_pass() {
-    sweep("bytes", sweeps::bytes, 127);
+    sweep("bytes", lists::bytes, 127);
 }
 
 #[test]
 fn changed_header_bits_never_pass() {
-    sweep("bits of headers", sweeps::bits, 61);
+    sweep("bits of headers", lists::bits, 61);
 }
 
 // A file truncated at any length costs at most the entries after its end.
 // M2: no slice reaches beyond the end of a file, where an access raises SIGBUS.
 #[test]
 fn truncated_file_costs_only_its_end() {
-    sweep("cuts", sweeps::cuts, 199);
+    sweep("cuts", lists::cuts, 199);
 }
 
 #[test]
 fn zeroed_blocks_cost_their_contents() {
-    sweep("zeros", sweeps::zeros, 7);
+    sweep("zeros", lists::zeros, 7);
 }
 
-// A file that was replaced by another one, or by none, is noticed.
+// A file that was replaced by another one, or removed, is noticed.
 #[test]
 fn replaced_files_never_pass() {
-    sweep("files", sweeps::files, 1);
+    sweep("files", lists::files, 1);
 }
 
 #[test]
 fn boundary_values_never_mislead() {
-    sweep("words", sweeps::words, 67);
+    sweep("words", lists::words, 67);
 }
 
-// No value on an edge passes in a word of the header.
+// No boundary value passes in a word of the header.
 #[test]
 fn header_boundary_values_never_pass() {
-    sweep("words of the header", sweeps::header_words, 5);
+    sweep("words of the header", lists::header_words, 5);
 }
 
 // Links, slot bodies and records in each other's places are noticed.
 #[test]
 fn exchanged_parts_never_pass() {
-    sweep("exchanges", sweeps::exchanges, 3);
+    sweep("exchanges", lists::exchanges, 3);
 }
 
 // Several changes at the same time are no worse than one.
@@ -185,13 +184,13 @@ fn stacked_changes_behave_like_one() {
 
 #[test]
 fn forged_heap_places_never_pass() {
-    sweep("places", sweeps::places, 13);
+    sweep("places", lists::places, 13);
 }
 
-/// The heap seems to end in the last of 65,536 segments: nobody looks for all of them.
+/// The heap seems to end in the last of 65,536 segments: no operation opens them all.
 #[test]
 fn oversized_header_stalls_no_operation() {
-    let mut tally = Tally::default();
+    let mut runner = Runner::default();
     for at in [header::TAIL, header::RESERVED] {
         let value = u64::MAX;
         let file = String::new();
@@ -200,19 +199,19 @@ fn oversized_header_stalls_no_operation() {
             change,
             repaired: false,
         };
-        for moment in [Moment::Closed, Moment::Open, Moment::Repaired] {
-            tally.try_out(specimen(), std::slice::from_ref(&mutation), moment);
+        for timing in [Timing::Closed, Timing::Open, Timing::Repaired] {
+            runner.run_case(sample(), std::slice::from_ref(&mutation), timing);
         }
     }
-    tally.conclude("promises");
+    runner.finish("promises");
 }
 
 // A redo record that no writer committed deletes no valid entry.
 #[test]
 fn forged_redo_record_loses_nothing() {
     sweep_together(
-        "intents",
-        undisturbed(|| sweeps::intents(specimen()))
+        "redo records",
+        between_cases(|| lists::redo_records(sample()))
             .into_iter()
             .step_by(7),
     );
@@ -221,40 +220,40 @@ fn forged_redo_record_loses_nothing() {
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_changed_bytes_never_pass() {
-    sweep("bytes", sweeps::bytes, soak_stride());
+    sweep("bytes", lists::bytes, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_changed_header_bits_never_pass() {
-    sweep("bits of headers", sweeps::bits, soak_stride());
+    sweep("bits of headers", lists::bits, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_truncated_files_cost_their_end() {
-    sweep("cuts", sweeps::cuts, soak_stride());
+    sweep("cuts", lists::cuts, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_zeroed_blocks_cost_their_contents() {
-    sweep("zeros", sweeps::zeros, soak_stride());
+    sweep("zeros", lists::zeros, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_forged_words_never_pass() {
-    sweep("words", sweeps::words, soak_stride());
-    sweep("files", sweeps::files, 1);
-    sweep("places", sweeps::places, soak_stride());
-    sweep("exchanges", sweeps::exchanges, soak_stride());
+    sweep("words", lists::words, soak_stride());
+    sweep("files", lists::files, 1);
+    sweep("places", lists::places, soak_stride());
+    sweep("exchanges", lists::exchanges, soak_stride());
 }
 
 #[test]
 #[ignore = "a soak; see docs/testing.md"]
 fn soak_forged_redo_records_lose_nothing() {
-    let intents = undisturbed(|| sweeps::intents(specimen()));
-    sweep_together("intents", intents.into_iter().step_by(soak_stride()));
+    let records = between_cases(|| lists::redo_records(sample()));
+    sweep_together("redo records", records.into_iter().step_by(soak_stride()));
     sweep_together("several at once", stacks(20_000).step_by(soak_stride()));
 }

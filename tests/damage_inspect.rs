@@ -1,57 +1,56 @@
-//! Damaged files, shown to the program `mmapcache-inspect`: every command that looks, and the
-//! repair.
+//! Runs every reading command of `mmapcache-inspect`, and the repair, on damaged files.
 //!
-//! Whatever is in the files, the program ends by itself, soon, without much memory, with one of its
-//! three exit codes, and shows nothing that nobody put.
+//! Whatever the files contain, the program ends soon, within its memory, with one of its three exit
+//! codes, and shows nothing that was never put.
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod attack;
+mod corruption;
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use attack::image::Image;
-use attack::look::Judge;
-use attack::mutation::Mutation;
-use attack::reach::Reach;
-use attack::specimen::{Specimen, key, scratch};
-use attack::sweep;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use corruption::affected::Affected;
+use corruption::checker::Checker;
+use corruption::image::Image;
+use corruption::mutation::Mutation;
+use corruption::mutation_lists as lists;
+use corruption::sample_cache::{SampleCache, key, scratch};
 use serde_json::Value;
 
-/// A command may take this long; others may have the processor, so it counts the best of some tries.
+/// A command may take this long; the best of some tries counts, because other programs run too.
 const TIME: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
-/// Memory in KiB that a command may have beside what is mapped from files: as for the engine, 16
-/// MiB and four times the files.
+/// Memory in KiB that a command may use in addition to mapped files: as for the engine, 16 MiB and
+/// four times the files.
 const MEMORY: usize = 16 * 1024 + 4 * 48;
 
-/// Damaged files, and who judges what is said of them.
-struct Exhibit<'a> {
-    specimen: &'a Specimen,
+/// Damaged files, and what their change affects.
+struct DamagedSample<'a> {
+    sample: &'a SampleCache,
     image: Image,
-    reach: Reach,
+    affected: Affected,
     name: String,
 }
 
-impl<'a> Exhibit<'a> {
-    fn new(specimen: &'a Specimen, mutations: &[Mutation]) -> Self {
-        let mut image = specimen.image.clone();
+impl<'a> DamagedSample<'a> {
+    fn new(sample: &'a SampleCache, mutations: &[Mutation]) -> Self {
+        let mut image = sample.image.clone();
         for mutation in mutations {
-            mutation.apply(&mut image, specimen);
+            mutation.apply(&mut image, sample);
         }
         Self {
-            reach: Reach::between(specimen, &image),
+            affected: Affected::between(sample, &image),
             name: format!("{mutations:?}"),
-            specimen,
+            sample,
             image,
         }
     }
 
-    /// Every command that looks; the files stay as they are. Then a repair.
+    /// Runs every reading command, which must not change the files, and then a repair.
     fn show(&self) {
         let dir = scratch();
         let path = dir.path().join("cache");
@@ -72,17 +71,17 @@ impl<'a> Exhibit<'a> {
         for number in [8, 12, 20] {
             self.get(&path, &key(number));
         }
-        self.views(&path);
-        self.anatomy(&path);
+        self.overviews(&path);
+        self.decode(&path);
         if let Some(written) = written {
             let now = Image::read(&path).unwrap();
-            assert!(now == written, "{}: looking changed the files", self.name);
+            assert!(now == written, "{}: reading changed the files", self.name);
         }
         self.json(&self.run(&path, &["repair", "--json"]));
         self.entries(&self.run(&path, &["export"]));
     }
 
-    /// A copy is made elsewhere, and is clean where nothing was damaged, or there is none.
+    /// Copies the cache elsewhere: the copy is clean if nothing was damaged, or there is none.
     fn copy(&self, path: &Path) {
         let elsewhere = scratch();
         let copy = elsewhere.path().join("copy");
@@ -91,7 +90,7 @@ impl<'a> Exhibit<'a> {
         assert_eq!(copy.exists(), !made.stdout.is_empty(), "{}", self.name);
         if copy.exists() {
             let verified = self.run(&copy, &["verify"]);
-            // A forged length may leave too little between two records for a gap.
+            // A forged length may leave too little room between two records for a filler record.
             let told: Value = serde_json::from_slice(&made.stdout).unwrap();
             let sound = verified.status.success() || told["damaged_bytes"] != 0;
             assert!(sound, "{}: {verified:?}", self.name);
@@ -99,8 +98,8 @@ impl<'a> Exhibit<'a> {
         }
     }
 
-    /// The commands that decode single files.
-    fn anatomy(&self, path: &Path) {
+    /// Runs the commands that decode single files.
+    fn decode(&self, path: &Path) {
         self.json(&self.run(path, &["stats", "--full", "--json"]));
         self.json(&self.run(path, &["header", "--json"]));
         self.json(&self.run(path, &["histogram", "--json"]));
@@ -113,9 +112,8 @@ impl<'a> Exhibit<'a> {
             } else {
                 member(&line, "key")
             };
-            let known = shown
-                || self.specimen.history.contains_key(&key)
-                || self.reach.allows_strange(&key);
+            let known =
+                shown || self.sample.history.contains_key(&key) || self.affected.may_list(&key);
             assert!(known, "{}: {key:?}", self.name);
         }
         let hex: String = key(12).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -129,8 +127,8 @@ impl<'a> Exhibit<'a> {
         self.run(path, &["slot", "--key", &format!("hex:{hex}")]);
     }
 
-    /// The commands that show a cache from afar.
-    fn views(&self, path: &Path) {
+    /// Runs the commands that show the cache as a whole.
+    fn overviews(&self, path: &Path) {
         self.json(&self.run(path, &["report", "--json"]));
         let page = self.run(path, &["report", "--html", "-"]).stdout;
         assert!(
@@ -145,7 +143,7 @@ impl<'a> Exhibit<'a> {
         self.json(&self.run(path, &watch));
     }
 
-    /// Runs a command, by a shell that limits its memory and its time of the processor.
+    /// Runs a command under a shell that limits its memory and CPU time.
     fn run(&self, path: &Path, arguments: &[&str]) -> Output {
         let limit = format!("ulimit -d {MEMORY} && ulimit -t 1 && exec \"$0\" \"$@\"");
         let (command, rest) = arguments.split_first().unwrap();
@@ -187,27 +185,28 @@ impl<'a> Exhibit<'a> {
         panic!("{}: {arguments:?}: {took:?} at best", self.name);
     }
 
-    /// Whether something is wrong that is no damage: nothing there, or another version of it.
+    /// Whether the program may exit with 2: no cache, or a file of another version.
     fn may_be_refused(&self) -> bool {
-        self.reach.version || self.reach.no_index
+        self.affected.version || self.affected.no_index
     }
 
-    fn judge(&self) -> Judge<'_> {
-        Judge::new(self.specimen, &self.reach, &self.name)
+    fn checker(&self) -> Checker<'_> {
+        Checker::new(self.sample, &self.affected, &self.name)
     }
 
     fn get(&self, path: &Path, key: &[u8]) {
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let output = self.run(path, &["get", &format!("hex:{hex}")]);
         if output.status.success() {
-            self.judge().judge("get", key, Ok(Some(output.stdout)));
+            self.checker()
+                .check_answer("get", key, Ok(Some(output.stdout)));
         } else {
             assert!(output.stdout.is_empty(), "{}: a part of a value", self.name);
-            assert!(!output.stderr.is_empty(), "{}: not a word", self.name);
+            assert!(!output.stderr.is_empty(), "{}: no message", self.name);
         }
     }
 
-    /// All that a command printed is JSON.
+    /// Asserts that all output of a command is JSON.
     fn json(&self, output: &Output) {
         if !output.stdout.is_empty() {
             let parsed: Result<Value, _> = serde_json::from_slice(&output.stdout);
@@ -218,9 +217,9 @@ impl<'a> Exhibit<'a> {
     fn keys(&self, output: &Output) {
         for line in lines(output) {
             let key = member(&line, "key");
-            let known = self.specimen.history.contains_key(&key);
+            let known = self.sample.history.contains_key(&key);
             assert!(
-                known || self.reach.allows_strange(&key),
+                known || self.affected.may_list(&key),
                 "{}: {key:?}",
                 self.name
             );
@@ -229,7 +228,7 @@ impl<'a> Exhibit<'a> {
 
     fn entries(&self, output: &Output) {
         for line in lines(output) {
-            self.judge()
+            self.checker()
                 .listed(&member(&line, "key"), &member(&line, "value"));
         }
     }
@@ -245,7 +244,7 @@ fn lines(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-/// The bytes of a member, which are text or coded.
+/// Returns the bytes of a member, which are text or base64.
 fn member(line: &Value, name: &str) -> Vec<u8> {
     match line.get(name) {
         Some(text) => text.as_str().unwrap().as_bytes().to_vec(),
@@ -256,7 +255,7 @@ fn member(line: &Value, name: &str) -> Vec<u8> {
     }
 }
 
-/// About `count` of them, from the first to the last.
+/// Returns about `count` of the mutations, spread over the list.
 fn some(mutations: Vec<Mutation>, count: usize) -> impl Iterator<Item = Vec<Mutation>> {
     let stride = (mutations.len() / count).max(1);
     mutations
@@ -265,41 +264,41 @@ fn some(mutations: Vec<Mutation>, count: usize) -> impl Iterator<Item = Vec<Muta
         .map(|mutation| vec![mutation])
 }
 
-// The program shows corrupt files within its limits, and exits properly.
+// An operator examines a corrupt cache with this program: it must not hang, crash or fill memory.
 #[test]
 fn inspector_survives_corrupt_files() {
-    let specimen = Specimen::make();
-    let samples: Vec<_> = some(sweep::files(&specimen), 40)
-        .chain(some(sweep::bytes(&specimen), 40))
-        .chain(some(sweep::bits(&specimen), 50))
-        .chain(some(sweep::cuts(&specimen), 25))
-        .chain(some(sweep::zeros(&specimen), 12))
-        .chain(some(sweep::words(&specimen), 30))
-        .chain((0..10).map(|number| sweep::stack(&specimen, number)))
+    let sample = SampleCache::make();
+    let samples: Vec<_> = some(lists::files(&sample), 40)
+        .chain(some(lists::bytes(&sample), 40))
+        .chain(some(lists::bits(&sample), 50))
+        .chain(some(lists::cuts(&sample), 25))
+        .chain(some(lists::zeros(&sample), 12))
+        .chain(some(lists::words(&sample), 30))
+        .chain((0..10).map(|number| lists::stack(&sample, number)))
         .collect();
     println!("{} samples", samples.len());
     assert!(samples.len() >= 200);
     for mutations in samples {
-        Exhibit::new(&specimen, &mutations).show();
+        DamagedSample::new(&sample, &mutations).show();
     }
 }
 
-/// Whether the program says that a segment is missing, which is no damage of what is there.
+/// Whether the program says that a segment is missing, which is no corruption of the others.
 fn is_missing_heap(complaint: &str) -> bool {
     complaint.contains("is its disk mounted")
 }
 
 #[test]
 fn limits_stop_the_inspector() {
-    let specimen = Specimen::make();
+    let sample = SampleCache::make();
     let dir = scratch();
     let path = dir.path().join("cache");
-    specimen.image.write_to(&path).unwrap();
-    let sound = Exhibit::new(&specimen, &[]);
+    sample.image.write_to(&path).unwrap();
+    let sound = DamagedSample::new(&sample, &[]);
     let listed = lines(&sound.run(&path, &["export"]));
-    assert_eq!(listed.len(), specimen.versions.len());
+    assert_eq!(listed.len(), sample.versions.len());
     assert_eq!(sound.run(&path, &["verify"]).status.code(), Some(0));
-    // A value of 64 MiB does not fit into the memory that a command may have.
+    // A value of 64 MiB exceeds the memory that a command may use.
     let large = dir.path().join("large");
     mmapcache::MmapCache::open(&large)
         .unwrap()

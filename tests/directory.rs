@@ -1,7 +1,7 @@
-//! What else is in the directory costs nothing, and what a killed rebuild leaves there goes.
+//! Other files in the directory cost nothing, and the files of a killed rebuild are removed.
 //!
-//! A child process that may not list any directory does everything that a cache does; only repair
-//! and recovery list.
+//! A child process that may not list directories uses a cache in every way; only repair and
+//! recovery list.
 #![cfg(target_os = "linux")]
 
 mod child;
@@ -10,16 +10,17 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use child::scratch::in_memory;
 use child::{Child, Part, say, tight};
 use mmapcache::{Error, MmapCache, Options};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
         ("may not list", may_not_list),
-        ("rebuilds for ever", rebuilds_for_ever),
+        ("rebuilds forever", rebuilds_forever),
     ]);
 }
 
@@ -50,7 +51,7 @@ fn may_not_list(part: &Part) {
     assert!(cache.stats().expect("numbers").segments > 3);
     cache.flush().expect("a flush");
     work_on(&cache);
-    // Another handle, a writer and a reader.
+    // Another handle: a writer and a reader.
     drop(cache);
     let cache = MmapCache::open(&part.path).expect("the cache");
     work_on(&cache);
@@ -93,8 +94,8 @@ fn cache_works_without_listing() {
     );
 }
 
-/// Rebuilds from an iterator that does not end, until it is killed.
-fn rebuilds_for_ever(part: &Part) {
+/// Rebuilds from an endless iterator until it is killed.
+fn rebuilds_forever(part: &Part) {
     let cache = tight().open(&part.path).expect("the cache");
     let items = (0_u32..).map(|i| {
         if i == 500 {
@@ -119,7 +120,7 @@ fn next_writer_tidies_killed_rebuild() {
     let scratch = child::scratch::Scratch::new();
     let cache = tight().open(&scratch.path).expect("a cache");
     cache.put(b"kept", b"v").expect("a put");
-    let mut rebuilder = Child::start("rebuilds for ever", &scratch.path, &[]);
+    let mut rebuilder = Child::start("rebuilds forever", &scratch.path, &[]);
     rebuilder.expect("under way");
     rebuilder.kill();
     assert!(staged(&scratch.path) > 5);
@@ -135,14 +136,8 @@ fn crowd(dir: &Path, count: u32) {
     }
 }
 
-fn in_memory() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory
-        .or_else(|_| tempfile::tempdir())
-        .expect("a directory")
-}
-
-/// The fastest of five times 100,000 puts into a new cache, in seconds, and its longest put.
+/// Returns the fastest of five times 100,000 puts into a new cache, in seconds, and its longest
+/// put.
 fn load(dir: &Path) -> (f64, Duration) {
     let mut best = (f64::MAX, Duration::ZERO);
     for round in 0..5 {

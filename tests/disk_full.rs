@@ -1,8 +1,8 @@
-//! A full disk: every write happens or is refused with the old value intact, deleting works, and
-//! nothing ends by SIGBUS.
+//! A full disk: every write succeeds, or is refused with the old value intact; deletions work, and
+//! no process gets a SIGBUS.
 //!
-//! What is done on a full disk is done by a child process: a signal then ends the child, and the
-//! test says which. Needs small file systems of its own, and so root; see `tests/volume/mod.rs`.
+//! Child processes use the full disk: a signal then ends the child, and the test says which. Needs
+//! small file systems, and so root; see `tests/volume/mod.rs`.
 
 #![cfg(target_os = "linux")]
 
@@ -19,11 +19,11 @@ use child::{Child, Part, hear, say, tight};
 use mmapcache::{Error, ErrorKind, MmapCache, Options, Repair, Result};
 use volume::{Kind, Volume};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
-        ("works", works),
+        ("uses full disk", uses_full_disk),
         ("opens", opens),
         ("counts", counts),
         ("reads later", reads_later),
@@ -33,7 +33,7 @@ fn child() {
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Where the index header says on which boot the files were written: `docs/format.md`.
+/// Offset of the boot id in the index header: `docs/format.md`.
 const BOOT_ID: u64 = 448;
 
 fn key(i: u64) -> Vec<u8> {
@@ -45,8 +45,8 @@ fn options(small: bool) -> Options {
     if small { tight() } else { Options::new() }
 }
 
-/// A cache and what must be in it.
-struct Judge {
+/// A cache and its expected entries.
+struct Checker {
     cache: MmapCache,
     model: Model,
     options: Options,
@@ -55,15 +55,16 @@ struct Judge {
     /// Whether the disk may be full.
     full: bool,
     refused: u64,
-    /// Deletions since the last put that happened, which left the reserve whole.
+    /// Deletions since the last successful put, which left the reserve complete.
     deletions: u64,
 }
 
-/// Deletions that the reserve of the smallest heap is enough for.
+/// Deletions that the reserve of the smallest heap allows.
 const RESERVED: u64 = 20;
 
-impl Judge {
-    /// Whether it happened. If not, it was refused for want of room, and that is allowed.
+impl Checker {
+    /// Returns the result, or `None` if the operation was refused for lack of room and that is
+    /// allowed.
     #[track_caller]
     fn happened<T>(&mut self, what: &str, outcome: Result<T>) -> Option<T> {
         match outcome {
@@ -84,7 +85,7 @@ impl Judge {
             self.model.insert(key.clone(), value);
             self.deletions = 0;
         }
-        let found = self.cache.get(&key).expect("a look");
+        let found = self.cache.get(&key).expect("a lookup");
         assert_eq!(found.as_ref(), self.model.get(&key));
     }
 
@@ -95,7 +96,7 @@ impl Judge {
             Some(found) => assert_eq!(found, self.model.remove(key).is_some()),
             None => assert!(self.deletions > RESERVED, "deleting works on a full disk"),
         }
-        let found = self.cache.get(key).expect("a look");
+        let found = self.cache.get(key).expect("a lookup");
         assert_eq!(found.as_ref(), self.model.get(key));
     }
 
@@ -106,7 +107,7 @@ impl Judge {
         }
     }
 
-    /// Some of the entries that there are.
+    /// Returns some of the present keys.
     fn some(&mut self, count: usize) -> Vec<Vec<u8>> {
         let first = self.random.below(self.model.len().max(1) as u64) as usize;
         let keys = self.model.keys().skip(first).chain(self.model.keys());
@@ -123,13 +124,13 @@ impl Judge {
             .collect();
         assert_eq!(listed, self.model);
         for (key, value) in &self.model {
-            assert_eq!(self.cache.get(key).expect("a look").as_ref(), Some(value));
+            assert_eq!(self.cache.get(key).expect("a lookup").as_ref(), Some(value));
         }
         let report = self.cache.verify().run().expect("a report");
         assert!(report.is_clean(), "{:?}", report.problems);
     }
 
-    /// Every kind of operation, so that each meets the full disk in another state.
+    /// Runs every kind of operation, each on another state of the full disk.
     fn round(&mut self, round: u64) {
         for i in 0..40 {
             let len = [0, 30, 300, 1500][self.random.below(4) as usize];
@@ -158,7 +159,7 @@ impl Judge {
         self.compare();
     }
 
-    /// The next to open the cache finds it written under another boot, and reads the heap.
+    /// Changes the boot id: the next writer reads the heap.
     fn recover(&mut self) {
         self.put(key(7), 7);
         let index = std::fs::File::options()
@@ -167,13 +168,13 @@ impl Judge {
             .expect("the index");
         let other = self.random.below(u64::MAX).to_le_bytes();
         index.write_all_at(&other, BOOT_ID).expect("another boot");
-        // Until the heap has been read, which needs room, nothing can be written.
+        // Recovery needs room; until it succeeds, nothing can be written.
         self.deletions = RESERVED;
         self.open_again();
         let mut reader = self.options.clone();
         let reader = reader.read_only(true).open(&self.path).expect("a reader");
         for (key, value) in &self.model {
-            assert_eq!(reader.get(key).expect("a look").as_ref(), Some(value));
+            assert_eq!(reader.get(key).expect("a lookup").as_ref(), Some(value));
         }
     }
 
@@ -186,14 +187,14 @@ impl Judge {
     }
 }
 
-/// Works on a cache, first while the disk may be full and then with room. Its numbers say whether
-/// the cache is small, and the seed.
-fn works(part: &Part) {
+/// Uses a cache, first while the disk may be full and then with room. The numbers select the
+/// geometry and the seed.
+fn uses_full_disk(part: &Part) {
     let options = options(part.numbers[0] != 0);
     let cache = options.open(&part.path).expect("a cache, full disk or not");
     let items = cache.iter().expect("a listing");
     let model = items.map(|item| item.expect("an item")).collect();
-    let mut judge = Judge {
+    let mut checker = Checker {
         cache,
         model,
         options,
@@ -203,24 +204,24 @@ fn works(part: &Part) {
         refused: 0,
         deletions: 0,
     };
-    judge.compare();
-    judge.round(1);
-    judge.round(2);
-    judge.recover();
-    judge.clear();
-    judge.round(3);
-    say(judge.refused);
+    checker.compare();
+    checker.round(1);
+    checker.round(2);
+    checker.recover();
+    checker.clear();
+    checker.round(3);
+    say(checker.refused);
     assert_eq!(hear().as_deref(), Some("there is room"));
-    judge.full = false;
-    // Tidying pauses for 256 writes where it was refused; that is no refusal of its own.
-    judge.round(4);
-    judge.recover();
-    judge.round(5);
-    judge.clear();
-    judge.round(6);
+    checker.full = false;
+    // After a refusal cleaning pauses for 256 writes; that is not a refusal of its own.
+    checker.round(4);
+    checker.recover();
+    checker.round(5);
+    checker.clear();
+    checker.round(6);
 }
 
-/// Makes a cache on a volume with some entries in it, of which the reader is not told.
+/// Creates a cache on a volume with some entries that the child does not know.
 fn prepare(path: &Path, small: bool, entries: u64) {
     let cache = options(small).open(path).expect("a cache");
     for i in 0..entries {
@@ -229,8 +230,7 @@ fn prepare(path: &Path, small: bool, entries: u64) {
     }
 }
 
-/// Works on a full disk of which `left` bytes are not taken. Returns how many operations were
-/// refused.
+/// Uses a full disk with `left` bytes free. Returns how many operations were refused.
 fn work_with(kind: Kind, small: bool, left: u64) -> Option<u64> {
     let volume = Volume::mount(kind, 8 << 20)?;
     prepare(&volume.cache(), small, 150);
@@ -238,7 +238,7 @@ fn work_with(kind: Kind, small: bool, left: u64) -> Option<u64> {
     volume::read_all(volume.path());
     volume.fill(left);
     let numbers = [u64::from(small), left / 1024 + 1];
-    let mut child = Child::start("works", &volume.cache(), &numbers);
+    let mut child = Child::start("uses full disk", &volume.cache(), &numbers);
     let refused = child.line();
     let refused = refused.unwrap_or_else(|| panic!("{kind:?} {small} {left}: the child is gone"));
     volume.make_room();
@@ -247,7 +247,7 @@ fn work_with(kind: Kind, small: bool, left: u64) -> Option<u64> {
     Some(refused.parse().expect("a number"))
 }
 
-/// Leaves so many KiB, one after the other.
+/// Leaves these amounts of room in KiB, one after the other.
 fn sweep(kind: Kind, small: bool, lefts: impl IntoIterator<Item = u64>) {
     let mut refused = Vec::new();
     for left in lefts {
@@ -267,9 +267,8 @@ fn full_tmpfs_volume_writes_or_refuses() {
     sweep(Kind::Tmpfs, false, [0, 24, 64, 108]);
 }
 
-// Whatever room an ext4 has left, each operation happens or is refused.
-/// The files were read by somebody from their beginning to their end, holes and all: so the page
-/// cache holds them in large pieces, and storing to one needs blocks for the whole piece.
+// Every file was read from beginning to end, holes included, so that the page cache has it in large
+// units, and a store to one needs blocks for the whole unit.
 #[test]
 fn full_ext_volume_writes_or_refuses() {
     sweep(Kind::Ext4(4096), true, [0, 4, 16, 40, 72, 96]);
@@ -284,10 +283,10 @@ fn sub_page_blocks_cause_no_sigbus() {
     sweep(Kind::Ext4(1024), false, [0]);
 }
 
-/// The end of a directory of several pages lies where files are read in larger pieces.
+/// A directory of several pages ends where files are read in larger units.
 #[test]
 fn multi_page_directory_causes_no_sigbus() {
-    // How much room is left in the files when the disk is full is a matter of luck.
+    // How much room the files have when the disk is full varies.
     let mut splits = 0;
     for entries in [24_000, 12_000, 20_000, 16_000, 10_000, 8_000] {
         let Some(volume) = Volume::mount(Kind::Ext4(4096), 32 << 20) else {
@@ -310,7 +309,7 @@ fn multi_page_directory_causes_no_sigbus() {
     assert!(splits > 0, "nothing was tried");
 }
 
-/// Puts new keys until the disk is full; says how many regions were split for them.
+/// Puts new keys until the disk is full, and says how many regions were split.
 fn splits(part: &Part) {
     let entries = part.numbers[0];
     let cache = MmapCache::open(&part.path).expect("the cache");
@@ -320,7 +319,7 @@ fn splits(part: &Part) {
         next += 1;
     }
     for i in 0..next {
-        assert!(cache.get(&key(i)).expect("a look").is_some(), "{i}");
+        assert!(cache.get(&key(i)).expect("a lookup").is_some(), "{i}");
     }
     say((cache.stats().expect("numbers").slots - before) / 16);
 }
@@ -336,7 +335,7 @@ fn soak_full_disks_write_or_refuse() {
     }
 }
 
-/// A cache of values that are mostly zeros, so that a copy of it can be full of holes.
+/// A value that is mostly zeros, so that a copy of the cache can have many holes.
 fn zeros(i: u64) -> Vec<u8> {
     let mut value = vec![0; 6_000];
     value[..8].copy_from_slice(&i.to_le_bytes());
@@ -347,24 +346,24 @@ const ZEROS: u64 = 200;
 
 fn assert_zeros(cache: &MmapCache) {
     for i in 0..ZEROS {
-        let found = cache.get(&key(i)).expect("a look");
+        let found = cache.get(&key(i)).expect("a lookup");
         assert_eq!(found, Some(zeros(i)), "{i}");
     }
 }
 
-/// Opens a copy that is full of holes for reading, and reads when the parent says so.
+/// Opens a sparse copy for reading, and reads when the parent says so.
 fn reads_later(part: &Part) {
     let cache = Options::new().read_only(true).open(&part.path);
     let cache = cache.expect("a reader");
     for i in [0, ZEROS - 1] {
-        assert_eq!(cache.get(&key(i)).expect("a look"), Some(zeros(i)));
+        assert_eq!(cache.get(&key(i)).expect("a lookup"), Some(zeros(i)));
     }
     say("opened");
     assert_eq!(hear().as_deref(), Some("read"));
     assert_zeros(&cache);
 }
 
-/// Opens a copy that is full of holes: for reading if the number says so, else for writing.
+/// Opens a sparse copy: for reading if the number says so, otherwise for writing.
 fn opens(part: &Part) {
     let reads = part.numbers[0] != 0;
     let cache = match Options::new().read_only(reads).open(&part.path) {
@@ -392,8 +391,7 @@ fn open_copy(path: &Path, reads: bool) -> String {
     Child::start("opens", path, &[u64::from(reads)]).finish()
 }
 
-/// A copy without its zeros, where some of them have no room. On a disk, readers need no room for
-/// them.
+/// Makes a copy without its zeros, when some of them have no room. On a disk, readers need no room.
 fn copy_with_holes(kind: Kind, reader: &str) {
     let Some(volume) = Volume::mount(kind, 8 << 20) else {
         return;
@@ -429,20 +427,20 @@ fn copy_with_holes(kind: Kind, reader: &str) {
     assert_eq!(open_copy(&volume.cache(), false), "opened");
 }
 
-// A copy with holes on a full disk is refused to writers, and served to readers.
+// Writers refuse a sparse copy on a full disk; readers serve it.
 #[test]
 fn sparse_copy_serves_only_readers() {
     copy_with_holes(Kind::Ext4(4096), "opened");
     copy_with_holes(Kind::Ext4(1024), "opened");
 }
 
-// On a full tmpfs reading needs room too: the copy is refused to readers as well.
+// On a full tmpfs reading needs room too: readers refuse the copy as well.
 #[test]
 fn sparse_tmpfs_copy_is_refused() {
     copy_with_holes(Kind::Tmpfs, "refused");
 }
 
-/// Changes the times of a file, later than any writer can have.
+/// Sets a file's times later than any writer can have.
 fn touch_later(file: &Path) {
     std::thread::sleep(std::time::Duration::from_millis(1_500));
     let file = std::fs::File::options()
@@ -453,8 +451,7 @@ fn touch_later(file: &Path) {
         .expect("its time");
 }
 
-/// Holes, however few, are not overlooked; and where there is room for them, none is needed for
-/// the rest of the file.
+/// A single hole is noticed; and if there is room for it, the rest of the file needs none.
 #[test]
 fn one_hole_needs_one_block() {
     for kind in [Kind::Ext4(4096), Kind::Tmpfs] {
@@ -468,11 +465,11 @@ fn one_hole_needs_one_block() {
             .open(&heap)
             .expect("the heap");
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        // Where there are zeros, after the last record: so nothing is damaged, and needs a recovery.
+        // At zeros after the last record, so that nothing is corrupt, and no recovery is needed.
         let last = file.metadata().expect("the heap's length").len() / 4096 - 1;
         rustix::fs::fallocate(&file, flags, last * 4096, 4096).expect("a hole");
         drop(file);
-        // Whether somebody else changed the files is told by their times: after a kill, to a second.
+        // File times tell that another program changed the files; after a kill, to a second.
         touch_later(&heap);
         volume.fill(0);
         assert_eq!(
@@ -512,7 +509,7 @@ fn fill_up(cache: &MmapCache, len: usize) -> u64 {
     unreachable!("the disk is never full")
 }
 
-/// What a cache that fills its disk does by itself: it throws out its oldest entries.
+/// A cache with its own eviction, which deletes its oldest entries when the disk is full.
 #[test]
 fn deleting_oldest_entries_makes_room() {
     let Some(volume) = Volume::mount(Kind::Tmpfs, 8 << 20) else {
@@ -527,7 +524,7 @@ fn deleting_oldest_entries_makes_room() {
             let found = cache.delete(&key(60 * round + i));
             assert!(found.expect("deleting works on a full disk"));
         }
-        // What has no room to be moved stays where it is.
+        // A record without room for its copy stays in its place.
         match cache.compact() {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::DiskFull { .. }) => {}
@@ -540,15 +537,15 @@ fn deleting_oldest_entries_makes_room() {
     }
     assert_eq!(cache.len(), next - 300);
     for i in 300..full {
-        let found = cache.get(&key(i)).expect("a look");
+        let found = cache.get(&key(i)).expect("a lookup");
         assert_eq!(found, Some(vec![i as u8; 20_000]), "{i}");
     }
     let report = cache.verify().run().expect("a report");
     assert!(report.is_clean(), "{:?}", report.problems);
 }
 
-/// Overwriting leaves more dead bytes than a small disk has room for, long before there are so many
-/// that cleaning begins by itself.
+/// Overwriting leaves more dead bytes than a small disk has room for, long before cleaning begins
+/// by itself.
 #[test]
 fn disk_full_of_dead_bytes_accepts() {
     for (kind, mib, len) in [
@@ -571,7 +568,7 @@ fn disk_full_of_dead_bytes_accepts() {
         drop(writer);
         assert_eq!(cache.len(), entries);
         for i in 19 * entries..20 * entries {
-            let found = cache.get(&key(i % entries)).expect("a look");
+            let found = cache.get(&key(i % entries)).expect("a lookup");
             assert_eq!(found, Some(vec![i as u8; len]));
         }
         let report = cache.verify().run().expect("a report");
@@ -579,7 +576,7 @@ fn disk_full_of_dead_bytes_accepts() {
     }
 }
 
-/// Deletions may use up their reserve, and then only clearing makes room: it needs no more than it
+/// Deletions may use up their reserve; then only clearing makes room: it needs no more than it
 /// frees.
 #[test]
 fn clear_empties_a_full_disk() {
@@ -606,7 +603,7 @@ fn clear_empties_a_full_disk() {
             assert_eq!(cache.len(), entries - deleted, "{kind:?}");
             cache.clear().expect("clearing a full disk");
             assert_eq!(cache.len(), 0);
-            assert_eq!(cache.get(&key(entries - 1)).expect("a look"), None);
+            assert_eq!(cache.get(&key(entries - 1)).expect("a lookup"), None);
             let report = cache.verify().run().expect("a report");
             assert!(report.is_clean(), "{:?}", report.problems);
             volume.make_room();
@@ -623,7 +620,7 @@ fn clear_empties_a_full_disk() {
     }
 }
 
-/// Where the file system tells no sizes there is no limit that is known.
+/// If the file system reports no sizes, no limit is known.
 #[test]
 fn ramfs_without_sizes_is_not_full() {
     let Some(volume) = Volume::mount(Kind::Ramfs, 0) else {
@@ -644,7 +641,7 @@ fn ramfs_without_sizes_is_not_full() {
     assert_eq!(cache.len(), 5_000);
 }
 
-/// How far the reserve goes: with no room at all, so many deletions are certain.
+/// Without any room, the reserve guarantees this many deletions.
 #[test]
 fn full_disk_allows_eighty_deletions() {
     for kind in [Kind::Tmpfs, Kind::Ext4(4096), Kind::Ext4(1024)] {
@@ -662,7 +659,7 @@ fn full_disk_allows_eighty_deletions() {
     }
 }
 
-// A cache or a rebuild that finds no room leaves nothing.
+// A creation or a rebuild without room leaves nothing.
 #[test]
 fn failed_creation_leaves_nothing() {
     for (kind, step) in [
@@ -711,7 +708,10 @@ fn failed_creation_leaves_nothing() {
             matches!(error.kind(), ErrorKind::DiskFull { .. }),
             "{error:?}"
         );
-        assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+        assert_eq!(
+            cache.get(b"k").expect("a lookup").as_deref(),
+            Some(&b"v"[..])
+        );
         assert_eq!(volume.listing().len(), 4, "{:?}", volume.listing());
     }
 }
@@ -771,7 +771,7 @@ fn exhausted_inodes_are_disk_full() {
     );
     assert!(full.to_string().contains("another file"), "{full}");
     for i in 0..put {
-        let found = cache.get(&key(i)).expect("a look");
+        let found = cache.get(&key(i)).expect("a lookup");
         assert_eq!(found, Some(vec![1; 3_000]), "{i}");
     }
     assert!(cache.delete(&key(0)).expect("deleting works"));

@@ -1,5 +1,5 @@
-//! Checks what the documents say about the repository: that the files, functions, tests and links
-//! that they name exist, that examples are complete, and that the documents stay short and plain.
+//! Checks what the documents say about the repository: the files, functions, tests and links that
+//! they name exist, examples are complete, and the documents stay short and plain.
 //!
 //! Reads Markdown and source as text.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -16,7 +16,7 @@ const WITH_PLACES: [&str; 4] = [
     "docs/recovery.md",
     "docs/decisions.md",
 ];
-/// Words that leave the actor out, or that this project once used in a sense of its own.
+/// Words that leave the actor out, or that this project once used in its own sense.
 const UNCLEAR: [&str; 14] = [
     "whoever",
     "whosoever",
@@ -38,7 +38,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
 }
 
-/// All documents, from the root on.
+/// Returns the names of all documents.
 fn documents() -> Vec<String> {
     let folder = Path::new(ROOT).join("docs");
     let names = fs::read_dir(folder)
@@ -53,7 +53,7 @@ fn documents() -> Vec<String> {
     all
 }
 
-/// The text without fenced and indented blocks.
+/// Returns the text without fenced and indented blocks.
 fn prose(text: &str) -> String {
     let mut is_code = false;
     let lines = text.lines().filter(|line| {
@@ -64,7 +64,7 @@ fn prose(text: &str) -> String {
     lines.fold(String::new(), |all, line| all + line + "\n")
 }
 
-/// The pieces between backticks.
+/// Returns the pieces between backticks.
 fn spans(text: &str) -> Vec<String> {
     let prose = prose(text);
     prose
@@ -75,7 +75,7 @@ fn spans(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a word or some words stand in a text, and not only a part of a longer word.
+/// Whether a text has these words, not only as a part of a longer word.
 fn says(text: &str, words: &str) -> bool {
     let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
     text.match_indices(words).any(|(at, _)| {
@@ -84,17 +84,21 @@ fn says(text: &str, words: &str) -> bool {
     })
 }
 
-/// Fails with all complaints at once.
+/// Fails with all messages, if there are any.
 #[track_caller]
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// The source files below some folders.
+/// Returns names and contents of the source files below some folders.
 fn sources(folders: &[&str]) -> Vec<(String, String)> {
     let mut left: Vec<PathBuf> = folders.iter().map(|at| Path::new(ROOT).join(at)).collect();
     let mut found = Vec::new();
     while let Some(path) = left.pop() {
+        // Build results are not our source.
+        if path.ends_with("target") {
+            continue;
+        }
         if path.is_dir() {
             left.extend(
                 fs::read_dir(path)
@@ -130,7 +134,7 @@ fn named_proofs_are_tests() {
             continue;
         }
         count += 1;
-        // A file, or what it was split into: the folder of its name.
+        // A file, or the folder of its name that it was split into.
         let (own, parts) = (format!("/{file}.rs"), format!("/{file}/"));
         let found = all
             .iter()
@@ -148,7 +152,7 @@ fn named_proofs_are_tests() {
     assert_none(&complaints);
 }
 
-/// A forge shows the lines that rustdoc hides, and a reader copies what is shown.
+/// A forge shows lines that rustdoc hides, and a reader copies what is shown.
 #[test]
 fn examples_are_complete() {
     for (document, least) in [("README.md", 1), ("docs/dictionary.md", 2)] {
@@ -208,7 +212,7 @@ fn paths_exist() {
             let is_path = ["src/", "tests/", "docs/", "benches/", "fuzz/", ".ci/"]
                 .iter()
                 .any(|start| span.starts_with(start));
-            // What follows a space are arguments, and what is made by a run is not committed.
+            // Arguments follow a space, and files that a run makes are not committed.
             let path = span.split([' ', ':']).next().unwrap();
             let is_made = ["fuzz/corpus", "fuzz/artifacts", "fuzz/target"]
                 .iter()
@@ -221,7 +225,7 @@ fn paths_exist() {
     assert_none(&complaints);
 }
 
-/// The anchor that a forge gives a heading.
+/// Returns the anchor that a forge gives a heading.
 fn anchor(heading: &str) -> String {
     let lower = heading.trim().to_lowercase();
     let kept = lower
@@ -274,7 +278,7 @@ fn headings_differ() {
     }
 }
 
-/// Each invariant has a row of its own, which says where the code depends on it.
+/// Each invariant has a row, which says where the code depends on it.
 #[test]
 fn invariants_have_places() {
     let text = read("docs/design.md");
@@ -474,6 +478,27 @@ fn words_are_clear() {
         let text: String = text.split('`').step_by(2).collect();
         let found = UNCLEAR.iter().filter(|words| says(&text, words));
         complaints.extend(found.map(|words| format!("{document} says \"{words}\"")));
+    }
+    assert_none(&complaints);
+}
+
+/// Folders whose comments still have such words.
+const COMMENTS_UNCHECKED: [&str; 3] = ["src/bin/", "src/inspect/", "tests/program/"];
+
+#[test]
+fn comments_are_clear() {
+    let folders = ["src", "tests", "benches", "examples", "fuzz", "xtask"];
+    let is_checked = |path: &str| !COMMENTS_UNCHECKED.iter().any(|at| path.starts_with(at));
+    let mut complaints = Vec::new();
+    for (path, text) in sources(&folders) {
+        let comments = text.lines().map(str::trim_start).enumerate();
+        let comments = comments.filter(|(_, line)| line.starts_with("//") && is_checked(&path));
+        for (number, line) in comments {
+            let line = line.to_lowercase();
+            let found = UNCLEAR.iter().filter(|words| says(&line, words));
+            let at = number + 1;
+            complaints.extend(found.map(|words| format!("{path}:{at} says \"{words}\"")));
+        }
     }
     assert_none(&complaints);
 }

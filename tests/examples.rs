@@ -1,7 +1,7 @@
-//! Runs each program in `examples/`, as cargo built it beside this test, and keeps them short.
+//! Runs each program in `examples/`, as cargo built it with this test, and keeps them short.
 //!
-//! `cargo test` builds examples. `cargo test --test examples` does not: a program that is missing or
-//! older than its source fails here, with the command that builds it.
+//! `cargo test` builds examples. `cargo test --test examples` does not: a program that is missing
+//! or older than its source fails here, with the command that builds it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 const MOST_LINES: usize = 80;
 
-/// The sources of all examples, sorted.
+/// Returns the sources of all examples, sorted.
 fn sources() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut sources: Vec<_> = fs::read_dir(folder)
@@ -27,8 +27,8 @@ fn modified(path: impl AsRef<Path>) -> SystemTime {
     fs::metadata(path).unwrap().modified().unwrap()
 }
 
-/// Returns whether a program is as new as every file that cargo's list beside it says it was made
-/// of, the library's among them.
+/// Returns whether a program is as new as every file in cargo's list of what it was built from,
+/// which includes the library's.
 fn is_fresh(program: &Path) -> bool {
     let Ok(list) = fs::read_to_string(program.with_extension("d")) else {
         return false;

@@ -1,8 +1,8 @@
-//! What the file system decides: how long building and overwriting take on one that copies on
-//! write, and how much is written for a small change.
+//! What depends on the file system: how long building and overwriting take with copy-on-write, and
+//! how much is written for a small change.
 //!
-//! Needs file systems of its own, and so root; see `tests/volume/mod.rs`. The times are compared
-//! within one run, and asserted only where that was asked for:
+//! Needs file systems, and so root; see `tests/volume/mod.rs`. Times are compared within one run,
+//! and asserted only in ignored tests:
 //!
 //!     cargo test --release --test file_systems -- --ignored --nocapture
 
@@ -31,7 +31,7 @@ fn put_all(cache: &MmapCache, with: u8) {
     }
 }
 
-/// Seconds that each step takes.
+/// Returns the seconds that each step takes.
 fn steps(path: &Path) -> Vec<(&'static str, f64)> {
     let mut times = Vec::new();
     let mut time = |what, step: &mut dyn FnMut()| {
@@ -87,7 +87,7 @@ fn btrfs_takes_at_most_three_times() {
     }
 }
 
-/// Bytes that this process had the system write to disks so far.
+/// Returns the bytes that this process has had written to disks so far.
 fn written() -> u64 {
     let io = fs::read_to_string("/proc/self/io").expect("what this process wrote");
     let line = io
@@ -96,8 +96,8 @@ fn written() -> u64 {
     line.expect("a number of bytes").parse().expect("a number")
 }
 
-/// From Linux 6.16 on the page cache of ext4 and XFS holds what one call wrote in one piece, and a
-/// store to one page of it has all of it written again.
+/// Since Linux 6.16 the page cache of ext4 and XFS keeps what one call wrote in one unit, and a
+/// store to one page of it has the whole unit written again.
 #[test]
 fn small_change_writes_few_pages() {
     for kind in [Kind::Ext4(4096), Kind::Xfs] {

@@ -5,7 +5,7 @@ Needs Linux, little-endian, a processor that keeps the order of loads (x86-64), 
 import mmap, os, struct, sys, zlib
 from xxhash import xxh3_64_intdigest as xxh3
 class Corrupt(Exception): "Something in the files cannot be true."
-class Again(Exception): "Another process wrote meanwhile."
+class Again(Exception): "Another process wrote during the read."
 class Superseded(Exception): "The cache was replaced during a listing."
 
 class File:

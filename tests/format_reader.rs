@@ -1,8 +1,8 @@
-//! `tests/format_reader.py`, a reader of the files that was written from `docs/format.md` alone,
-//! reads a cache while another process writes to it.
+//! `tests/format_reader.py`, a reader that was written from `docs/format.md` alone, reads a cache
+//! while another process writes to it.
 //!
-//! The writer is this process. Each value has its key and a number that grows, so an answer is right
-//! only if its number is one that the key had between question and answer.
+//! The writer is this process. Each value has its key and a growing number, so that an answer is
+//! correct only if the key had that number between question and answer.
 #![cfg(target_endian = "little")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use mmapcache::{MmapCache, Options};
 
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/format_reader.py");
-/// The reader, stopped after as many loads of words as it is told, until it gets a line.
+/// The reader, which stops after a number of loads until it gets a line.
 const STOPPING: &str = "
 import os, sys
 import format_reader as reader
@@ -45,12 +45,12 @@ for line in sys.stdin:
     left = 0
     print(found, cache.retries, flush=True)
 ";
-/// Keys that are always there.
+/// Permanent keys.
 const KEYS: usize = 400;
 const QUESTIONS: u64 = 8_000;
 const LISTINGS: usize = 12;
 
-/// A Python that has `xxhash`: the system's, or one in a new virtual environment.
+/// Returns a Python that has `xxhash`: the system's, or one in a new virtual environment.
 fn python(dir: &Path) -> Option<PathBuf> {
     let works = |python: &Path| {
         let tried = Command::new(python)
@@ -82,18 +82,19 @@ fn python(dir: &Path) -> Option<PathBuf> {
         return Some(own);
     }
     assert!(std::env::var_os("CI").is_none(), "CI must have xxhash");
-    // Past the test harness, which keeps to itself what a test prints that passes.
+    // Written to the descriptor, because the test runner captures what a passing test prints.
     let what = "NOT RUN: the reader in Python needs xxhash (apt-get install python3-xxhash)\n";
     std::io::stderr().write_all(what.as_bytes()).unwrap();
     None
 }
 
 fn key(number: usize) -> Vec<u8> {
-    // Some are longer than what a slot keeps of a key.
+    // Some are longer than the inline key.
     format!("key {number}{}", "-".repeat(number % 50)).into_bytes()
 }
 
-/// A value with its key's number and one of its own; of lengths on both sides of short records.
+/// Returns a value with its key's number and its own; of lengths on both sides of the limit for
+/// short records.
 fn value(key: usize, number: u64) -> Vec<u8> {
     let filler = "v".repeat((number * 37 % 900) as usize);
     format!("{key} {number} {filler}").into_bytes()
@@ -131,15 +132,15 @@ impl Random {
     }
 }
 
-/// What the writer has begun to store and what it has stored, by key.
-struct Ledger {
+/// The values that the writer has begun to store, and those that it has stored, by key.
+struct WriteLog {
     begun: Vec<AtomicU64>,
     stored: Vec<AtomicU64>,
     rebuilds: AtomicU64,
     stop: AtomicBool,
 }
 
-impl Ledger {
+impl WriteLog {
     fn new() -> Self {
         let zeros = || (0..KEYS).map(|_| AtomicU64::new(0)).collect();
         Self {
@@ -193,7 +194,7 @@ impl Ledger {
 }
 
 /// Asks the reader for one key after the other, and checks each answer. Returns its retries.
-fn ask(python: &Path, path: &Path, ledger: &Ledger) -> u64 {
+fn ask(python: &Path, path: &Path, log: &WriteLog) -> u64 {
     let mut reader = Command::new(python)
         .arg(READER)
         .args([path.as_os_str(), "get".as_ref()])
@@ -213,20 +214,20 @@ fn ask(python: &Path, path: &Path, ledger: &Ledger) -> u64 {
             false => key(asked),
         };
         if turn.is_multiple_of(QUESTIONS / 4) {
-            ledger.wait_for_rebuild();
+            log.wait_for_rebuild();
         }
-        let from = ledger.stored[asked].load(Ordering::SeqCst);
+        let from = log.stored[asked].load(Ordering::SeqCst);
         writeln!(questions, "{}", hex(&wanted)).unwrap();
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
-        let to = ledger.begun[asked].load(Ordering::SeqCst);
+        let to = log.begun[asked].load(Ordering::SeqCst);
         let (found, tried) = answer
             .trim_end()
             .rsplit_once(' ')
             .expect("the reader failed");
         retries = tried.parse().unwrap();
         if absent {
-            assert_eq!(found, "-", "a value of a key that nobody put");
+            assert_eq!(found, "-", "a value of a key that was never put");
             continue;
         }
         assert_ne!(found, "-", "key {asked} was there all the time");
@@ -277,8 +278,8 @@ impl Stopped {
         line.trim_end().to_owned()
     }
 
-    /// Asks, and makes a change after so many loads. None if it needed fewer of them; else the
-    /// answer, and whether something was read again.
+    /// Asks, and makes a change after `loads` loads. Returns `None` if the reader needed fewer;
+    /// otherwise the answer, and whether the reader read anything again.
     fn ask(&mut self, what: &str, loads: u32, change: impl FnOnce()) -> Option<(String, bool)> {
         writeln!(self.questions, "{what} {loads}").unwrap();
         let mut line = self.line();
@@ -303,16 +304,16 @@ impl Drop for Stopped {
     }
 }
 
-/// Changes that can happen to a reader at any moment.
-const CHANGES: [fn(&MmapCache, &Ledger, u64); 3] = [
+/// Changes that a reader can meet at any moment.
+const CHANGES: [fn(&MmapCache, &WriteLog, u64); 3] = [
     // The entry is overwritten, and its old segment removed.
-    |cache, ledger, _| {
-        ledger.put(cache, 1);
+    |cache, log, _| {
+        log.put(cache, 1);
         cache.compact().unwrap();
     },
-    // Regions are split: nearly all of them, as long as there are few.
-    |cache, ledger, turn| {
-        ledger.put(cache, 1);
+    // Regions are split: nearly all of them, while there are few.
+    |cache, log, turn| {
+        log.put(cache, 1);
         let more = if cache.len() < 6_000 {
             cache.len()
         } else {
@@ -324,10 +325,10 @@ const CHANGES: [fn(&MmapCache, &Ledger, u64); 3] = [
         }
     },
     // Everything is replaced.
-    |cache, ledger, _| {
+    |cache, log, _| {
         let items: Vec<_> = cache.iter().unwrap().collect();
         cache.atomic_rebuild(items).unwrap();
-        ledger.put(cache, 1);
+        log.put(cache, 1);
     },
 ];
 
@@ -347,9 +348,9 @@ fn listed(output: &Output) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-/// Lists while the writer writes; each key that is always there comes once, with a right value.
-/// Returns how many listings were whole: one that a rebuild ends has to be started again.
-fn list_while_written(python: &Path, path: &Path, ledger: &Ledger) -> usize {
+/// Lists while the writer writes; each permanent key comes once, with a correct value. Returns how
+/// many listings were complete: one that a rebuild ends must be started again.
+fn list_while_written(python: &Path, path: &Path, log: &WriteLog) -> usize {
     let numbers: HashMap<_, _> = (0..KEYS).map(|number| (key(number), number)).collect();
     let read = |counts: &[AtomicU64]| -> Vec<u64> {
         let counts = counts.iter();
@@ -357,9 +358,9 @@ fn list_while_written(python: &Path, path: &Path, ledger: &Ledger) -> usize {
     };
     let mut whole = 0;
     for _ in 0..LISTINGS {
-        let from = read(&ledger.stored);
+        let from = read(&log.stored);
         let output = list(python, path);
-        let to = read(&ledger.begun);
+        let to = read(&log.begun);
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
             assert!(why.trim_end().ends_with("Superseded"), "{why}");
@@ -394,29 +395,29 @@ fn documented_reader_follows_a_writer() {
         .max_segment_bytes(64 * 1024)
         .compaction_threshold(50, 1024);
     let cache = options.open(&path).unwrap();
-    let ledger = Ledger::new();
-    (0..KEYS).for_each(|number| ledger.put(&cache, number));
+    let log = WriteLog::new();
+    (0..KEYS).for_each(|number| log.put(&cache, number));
     std::thread::scope(|scope| {
-        // Stops the writer also where a check fails: else the test would never end.
+        // Stops the writer even if a check fails: otherwise the test would never end.
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let _stop = Stop(&ledger.stop);
-        scope.spawn(|| ledger.write(&cache));
-        let before = ledger.rebuilds.load(Ordering::SeqCst);
-        let retries = ask(&python, &path, &ledger);
-        let rebuilds = ledger.rebuilds.load(Ordering::SeqCst) - before;
+        let _stop = Stop(&log.stop);
+        scope.spawn(|| log.write(&cache));
+        let before = log.rebuilds.load(Ordering::SeqCst);
+        let retries = ask(&python, &path, &log);
+        let rebuilds = log.rebuilds.load(Ordering::SeqCst) - before;
         println!("{QUESTIONS} questions, {rebuilds} rebuilds, {retries} retries");
-        // Each rebuild that it follows is a retry.
+        // Each rebuild that the reader follows is a retry.
         assert!(retries > 0, "nothing was ever read again");
-        let whole = list_while_written(&python, &path, &ledger);
+        let whole = list_while_written(&python, &path, &log);
         println!("{whole} whole listings of {LISTINGS}");
         assert!(whole > 0, "no listing was whole");
     });
-    // And when nobody writes, all is as the library has it.
+    // Without a writer the reader finds exactly what the library has.
     let output = list(&python, &path);
     assert!(output.status.success(), "{output:?}");
     let theirs = listed(&output);
@@ -435,8 +436,8 @@ fn reader_stopped_anywhere_stays_right() {
     let mut options = Options::new();
     options.region_slots(16).max_segment_bytes(64 * 1024);
     let cache = options.open(&path).unwrap();
-    let ledger = Ledger::new();
-    (0..KEYS).for_each(|number| ledger.put(&cache, number));
+    let log = WriteLog::new();
+    (0..KEYS).for_each(|number| log.put(&cache, number));
     let mut reader = Stopped::start(&python, &path);
     let wanted = [hex(b"absent"), hex(&key(1))];
     let (mut turn, mut agains) = (0, [[0; 3]; 2]);
@@ -445,9 +446,9 @@ fn reader_stopped_anywhere_stays_right() {
             let mut stops = 0;
             for loads in 1.. {
                 turn += 1;
-                let from = ledger.stored[1].load(Ordering::SeqCst);
-                let asked = reader.ask(wanted, loads, || change(&cache, &ledger, turn));
-                let to = ledger.begun[1].load(Ordering::SeqCst);
+                let from = log.stored[1].load(Ordering::SeqCst);
+                let asked = reader.ask(wanted, loads, || change(&cache, &log, turn));
+                let to = log.begun[1].load(Ordering::SeqCst);
                 let Some((found, again)) = asked else {
                     break;
                 };
@@ -468,14 +469,14 @@ fn reader_stopped_anywhere_stays_right() {
         }
     }
     println!("read again: {agains:?}");
-    // A hit may be of the moment before; a rebuild, a split and a removed segment are noticed.
+    // A hit may be from before the change; a rebuild, a split and a removed segment are noticed.
     let [absent, present] = agains;
     assert!(absent[1] > 0 && absent[2] > 0 && present[0] > 0 && present[2] > 0);
-    // Listings: what was there all the time is in them, or they say that they must be made again.
+    // A listing has every permanent key, or says that it must be started again.
     for (loads, change) in (1..700).step_by(29).zip(CHANGES.iter().cycle()) {
         turn += 1;
         let least = cache.len();
-        let asked = reader.ask("list", loads, || change(&cache, &ledger, turn));
+        let asked = reader.ask("list", loads, || change(&cache, &log, turn));
         let (found, _) = asked.unwrap();
         if found != "again" {
             let found: u64 = found.parse().unwrap();

@@ -1,16 +1,16 @@
-//! What the fuzzers found, each as a test of its own.
+//! Findings of the fuzzers, each as a test of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod attack;
+mod corruption;
 
-use attack::image::Image;
-use attack::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
-use attack::look::writable;
-use attack::specimen::{Specimen, scratch};
+use corruption::checker::writable;
+use corruption::image::Image;
+use corruption::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
+use corruption::sample_cache::{SampleCache, scratch};
 use mmapcache::inspect::CacheFiles;
 use mmapcache::{Error, ErrorKind, MmapCache, Options};
 
-/// A cache whose files were changed, open for writing.
+/// Writes out changed files and opens the cache for writing.
 fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
     let dir = scratch();
     let path = dir.path().join("cache");
@@ -19,8 +19,7 @@ fn changed(image: &Image) -> (tempfile::TempDir, MmapCache) {
     (dir, cache)
 }
 
-/// Puts so many keys that every region is replaced, and looks whether each is there that was
-/// acknowledged.
+/// Puts enough keys to replace every region, and asserts that each acknowledged one is present.
 fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
     let key = |number: u32| format!("acknowledged {number}").into_bytes();
     for number in 0..200 {
@@ -38,11 +37,11 @@ fn every_acknowledged_key_is_there(cache: &MmapCache, context: &str) {
     assert!(report.is_clean(), "{context}: {:?}", report.problems);
 }
 
-// A region whose header claims the hashes of others does not take their place.
+// A region whose header claims the hashes of other regions does not replace them.
 #[test]
 fn forged_region_depth_loses_no_key() {
-    let specimen = Specimen::make().live();
-    let index = specimen.image.bytes("");
+    let sample = SampleCache::make().live();
+    let index = sample.image.bytes("");
     let depth_at = 12;
     let mut regions: Vec<_> = layout::slots(index)
         .iter()
@@ -52,7 +51,7 @@ fn forged_region_depth_loses_no_key() {
     assert!(regions.len() > 1);
     for region in regions {
         for by in [1, u8::MAX] {
-            let mut image = specimen.image.clone();
+            let mut image = sample.image.clone();
             let at = Geometry::of(index).region(region).start + depth_at;
             let depth = &mut image.bytes_mut("").unwrap()[at];
             *depth = depth.wrapping_add(by);
@@ -65,7 +64,7 @@ fn forged_region_depth_loses_no_key() {
 // There is one problem for all missing segments, of which a corrupt word can name many.
 #[test]
 fn missing_segments_are_reported_once() {
-    let mut image = Specimen::make().image;
+    let mut image = SampleCache::make().image;
     set_u64(image.bytes_mut("").unwrap(), header::TAIL, 0xffff_0000_0000);
     let dir = scratch();
     let path = dir.path().join("cache");
@@ -81,28 +80,28 @@ fn missing_segments_are_reported_once() {
     assert!(files.problems().len() < 10, "{:?}", files.problems());
 }
 
-// An entry that the roster does not know is not lost when the table grows.
+// An entry that the roster does not name is not lost when the table grows.
 #[test]
 fn unlisted_entry_survives_table_growth() {
     const HOLE: u32 = 1 << 31;
-    let specimen = Specimen::make().live();
-    let slots = layout::slots(specimen.image.bytes(""));
+    let sample = SampleCache::make().live();
+    let slots = layout::slots(sample.image.bytes(""));
     let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
-    // A hole, and the slot of another entry.
+    // A free-list entry, and the slot of another entry.
     for (slot, other) in entries.iter().zip(entries.iter().skip(1)) {
         let slot_number = other.region as u32 * 16 + other.index as u32;
         for value in [HOLE, slot_number] {
-            let mut image = specimen.image.clone();
+            let mut image = sample.image.clone();
             let position = FIRST_POSITION + 4 * slot.position as usize;
             set_u32(image.bytes_mut(".roster").unwrap(), position, value);
-            // Regions that think they are empty are never split: the table is enlarged instead,
-            // and that goes by the roster.
+            // Regions that seem empty are never split: the table is enlarged instead, by the
+            // roster.
             let index = image.bytes_mut("").unwrap();
             let geometry = Geometry::of(index);
             for region in slots.iter().map(|slot| geometry.region(slot.region)) {
                 set_u64(index, region.start + 16, 0);
             }
-            let mut records = specimen.records.iter();
+            let mut records = sample.records.iter();
             let own = records.find(|record| (record.segment, record.at) == slot.record());
             let key = &own.unwrap().key;
             let (_dir, cache) = changed(&image);
@@ -116,7 +115,7 @@ fn unlisted_entry_survives_table_growth() {
     }
 }
 
-// A check does not wait at every corrupt entry for a writer that was killed.
+// A check of a corrupt cache does not wait at every entry for a writer that was killed.
 #[test]
 fn check_ignores_killed_writers() {
     let dir = scratch();
@@ -135,7 +134,7 @@ fn check_ignores_killed_writers() {
     let began = std::time::Instant::now();
     let report = cache.verify().run().unwrap();
     assert!(report.problem_count >= 3_000, "{}", report.problem_count);
-    // With ten milliseconds at each it would be thirty seconds.
+    // With ten milliseconds for each entry it would take thirty seconds.
     assert!(
         began.elapsed() < std::time::Duration::from_secs(10),
         "{:?}",
@@ -143,7 +142,7 @@ fn check_ignores_killed_writers() {
     );
 }
 
-// A heap is not put where the other files of its cache belong.
+// An open refuses a heap path that is the name of another file of the cache.
 #[test]
 fn heap_path_avoids_own_files() {
     let cases = [
@@ -152,7 +151,7 @@ fn heap_path_avoids_own_files() {
         ("cache", "cache.roster"),
         ("cache", "cache.roster.new"),
         ("cache", "cache.lock"),
-        // Segments are numbered: the third would be the index.
+        // Segments are numbered: the third would have the index's name.
         ("cache.2", "cache"),
     ];
     for (index, heap) in cases {
@@ -171,10 +170,10 @@ fn heap_path_avoids_own_files() {
     }
 }
 
-// A listing of a corrupt cache does not say that the cache was rebuilt.
+// A listing of a corrupt cache does not report that the cache was rebuilt.
 #[test]
 fn corrupt_listing_is_not_superseded() {
-    let mut image = Specimen::make().live().image;
+    let mut image = SampleCache::make().live().image;
     let index = image.bytes_mut("").unwrap();
     let poll = layout::u64_at(index, header::POLL);
     set_u64(index, header::POLL, poll | 1 << 63);
@@ -196,10 +195,10 @@ fn corrupt_listing_is_not_superseded() {
 // A check rejects a count of regions for which the file has no room.
 #[test]
 fn oversized_region_count_is_rejected() {
-    let sound = changed(&Specimen::make().live().image);
+    let sound = changed(&SampleCache::make().live().image);
     let entries = sound.1.verify().run().unwrap().entries;
     for shift in 0..64 {
-        let mut image = Specimen::make().live().image;
+        let mut image = SampleCache::make().live().image;
         let index = image.bytes_mut("").unwrap();
         set_u64(index, header::REGIONS, u64::MAX >> shift);
         let dir = scratch();

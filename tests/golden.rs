@@ -1,8 +1,8 @@
-//! A cache that an earlier build wrote, byte for byte: what is on disks already must stay readable.
+//! A cache that an earlier build wrote, byte for byte: caches on disks must stay readable.
 //!
-//! `tests/golden/v1` holds the three files as text: the length, then every line of sixteen bytes
-//! that is not all zeros. A failure here means that the format changed: raise the version, or undo
-//! the change. The ignored test writes the cache anew.
+//! `tests/golden/v1` has the three files as text: the length, then every line of sixteen bytes that
+//! is not all zeros. If a test here fails, the format has changed: raise the version, or undo the
+//! change. The ignored test writes the golden cache again.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Repair, Version};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
-/// The files' names in the golden directory, and what follows the cache's path in theirs.
+/// The files' names in the golden directory, and their suffixes.
 const FILES: [(&str, &str); 3] = [("index", ""), ("heap", ".heap"), ("roster", ".roster")];
-/// Bytes in a line of a dump.
+/// Bytes per line of a dump.
 const LINE: usize = 16;
 
-/// What the golden cache holds, in the order in which it was put.
+/// The entries of the golden cache, in the order in which they were put.
 fn entries() -> Vec<(Vec<u8>, Vec<u8>)> {
     let long: Vec<u8> = (0..300_u32).map(|i| (i * 7 % 251) as u8).collect();
     vec![
@@ -42,7 +42,7 @@ fn entries() -> Vec<(Vec<u8>, Vec<u8>)> {
     ]
 }
 
-/// Enough keys for the first region of sixteen slots to be split.
+/// Enough keys to split the first region of sixteen slots.
 fn fillers() -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     (0..20_u32).map(|i| (format!("filler {i}").into_bytes(), i.to_le_bytes().to_vec()))
 }
@@ -51,7 +51,7 @@ fn all() -> Vec<(Vec<u8>, Vec<u8>)> {
     entries().into_iter().chain(fillers()).collect()
 }
 
-/// The golden files, written out beside each other in a directory of their own.
+/// A copy of the golden files in a directory.
 struct Copy {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -80,13 +80,13 @@ impl Copy {
 }
 
 impl Copy {
-    /// Makes one of the files look like one of another version: number and checksum of its header.
+    /// Gives a file another version number, under a valid checksum.
     fn raise(&self, suffix: &str, version: u32) {
         self.change(suffix, 8, &version.to_le_bytes());
         self.seal(suffix);
     }
 
-    /// Gives a file a feature flag beside those that it has, under a right checksum.
+    /// Adds a feature flag to a file, under a valid checksum.
     fn flag(&self, suffix: &str, bit: u32) {
         let at = if suffix.is_empty() { 76 } else { 52 };
         let byte = at + bit as usize / 8;
@@ -95,7 +95,7 @@ impl Copy {
         self.seal(suffix);
     }
 
-    /// Puts the checksum of a header right.
+    /// Makes the checksum of a header valid.
     fn seal(&self, suffix: &str) {
         let length = if suffix == ".roster" {
             64
@@ -109,7 +109,7 @@ impl Copy {
         self.change(suffix, 12, &crc.finalize().to_le_bytes());
     }
 
-    /// Every file of the directory, but for the empty one that is locked while a cache is made.
+    /// Returns every file of the directory, except the empty lock file.
     fn image(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = fs::read_dir(self.path.parent().unwrap()).unwrap();
         let paths = files.map(|entry| entry.unwrap().path());
@@ -119,8 +119,8 @@ impl Copy {
             .collect()
     }
 
-    /// Whoever opens the cache, and whoever repairs it, is told that this file is of a newer
-    /// release; and nobody changes a byte.
+    /// Asserts that opening and repairing report that this file is of a newer release, and change
+    /// no byte.
     fn assert_left_to_a_newer_release(&self, suffix: &str) {
         let before = self.image();
         let opened = |options: &mut Options| options.open(&self.path).map(drop);
@@ -189,7 +189,7 @@ fn restore(text: &str, path: &Path) {
     }
 }
 
-/// The versions that the entries were given when the golden cache was made.
+/// The versions of the entries since the golden cache was created.
 fn versions() -> Vec<Version> {
     let text = fs::read_to_string(format!("{GOLDEN}/versions.txt")).unwrap();
     text.lines()
@@ -241,8 +241,8 @@ fn golden_cache_is_read_unchanged() {
     assert!(before == after, "a read-only handle wrote");
 }
 
-/// The copy has another inode than the original, and surely another boot. But the original was
-/// flushed, so nothing in it depends on either: recovering would replace the index for nothing.
+/// The copy has another inode than the original, and another boot id. But the original was flushed,
+/// so that neither matters: a recovery would replace the index for nothing.
 #[test]
 fn flushed_copy_needs_no_recovery() {
     let copy = Copy::new();
@@ -315,7 +315,7 @@ fn newer_index_is_left_alone() {
     }
 }
 
-/// The flag may change what the other fields mean: they are not judged.
+/// The flag may change what other fields mean, so that they are not checked.
 #[test]
 fn newer_flag_excuses_other_fields() {
     let copy = Copy::new();
@@ -324,7 +324,7 @@ fn newer_flag_excuses_other_fields() {
     copy.assert_left_to_a_newer_release("");
 }
 
-// A heap with a feature of a newer release gives no new index for a lost one.
+// A lost index is not rebuilt from a heap with a feature of a newer release.
 #[test]
 fn newer_heap_yields_no_index() {
     for bit in (0..32).filter(|&bit| bit != 1) {
@@ -335,7 +335,7 @@ fn newer_heap_yields_no_index() {
     }
 }
 
-// A heap of another version gives no new index for a lost one.
+// A lost index is not rebuilt from a heap of another version.
 #[test]
 fn other_version_heap_yields_no_index() {
     let copy = Copy::new();
@@ -388,7 +388,7 @@ fn newer_segment_never_misses() {
 #[test]
 fn newer_segment_is_never_written() {
     let copy = Copy::new();
-    // From here on the index says that it was written under this boot: nobody needs to judge it.
+    // From here on the index was written under this boot, and needs no recovery.
     drop(MmapCache::open(&copy.path).unwrap().writer().unwrap());
     let cache = MmapCache::open(&copy.path).unwrap();
     copy.flag(".heap", 31);
@@ -411,7 +411,7 @@ fn newer_segment_is_never_written() {
     }
 }
 
-// A flag under a wrong checksum is corruption, and no newer release.
+// A flag under an invalid checksum is corruption, not a newer release.
 #[test]
 fn unsealed_flag_is_corruption() {
     let copy = Copy::new();
@@ -456,7 +456,7 @@ fn corrupt_header_byte_is_refused() {
 }
 
 #[test]
-#[ignore = "writes the golden cache anew"]
+#[ignore = "writes the golden cache again"]
 fn write_the_golden_cache() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");

@@ -1,6 +1,6 @@
-//! Runs of the program `mmapcache-inspect`, judged by what it prints and writes and how it exits.
+//! Runs the program `mmapcache-inspect`, and checks what it prints and writes and how it exits.
 //!
-//! Knows the cache only through the library's public interface, and the program only from outside.
+//! Uses caches through the library's public interface only.
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -89,7 +89,7 @@ fn entries_of(path: &Path) -> Entries {
     cache.iter().unwrap().map(|item| item.unwrap()).collect()
 }
 
-/// The regular files below a directory, by their relative paths.
+/// Returns the regular files below a directory, by their relative paths.
 fn files_of(root: &Path) -> Entries {
     let mut found = Entries::new();
     let mut dirs = vec![root.to_owned()];
@@ -108,7 +108,7 @@ fn files_of(root: &Path) -> Entries {
     found
 }
 
-/// A tree with names and contents of every awkward kind.
+/// Creates a tree with awkward names and contents of every kind.
 fn make_tree(root: &Path) {
     let every_byte: Vec<u8> = (0..=255).collect();
     let large: Vec<u8> = (0..6_000_000_u32).map(|i| (i % 251) as u8).collect();
@@ -513,7 +513,7 @@ fn import_respects_append_only() {
     }
 }
 
-/// Where in a file some bytes stand.
+/// Returns the offset of some bytes in a file.
 fn find(path: &Path, wanted: &[u8]) -> u64 {
     let bytes = fs::read(path).unwrap();
     let at = bytes.windows(wanted.len()).position(|some| some == wanted);
@@ -610,7 +610,7 @@ fn inspecting_leaves_no_trace() {
 fn broken_header_is_still_shown() {
     let (_dir, cache) = place();
     fill(&cache, &[(b"key", b"value"), (b"another", b"value")]);
-    // The seed of the hash function: nothing else tells that it is wrong.
+    // The seed of the hash function: nothing but its check tells that it is wrong.
     flip(&cache, 57);
     let output = run([OsStr::new("stats"), cache.as_ref(), "--json".as_ref()]);
     assert_code(&output, 1);
@@ -661,7 +661,7 @@ fn foreign_files_are_not_decoded() {
         }
         assert!(fs::read(&path).unwrap() == content, "{name}: was changed");
     }
-    // A directory is nothing to be moved away.
+    // A directory is no file that could be moved away.
     let output = run([OsStr::new("stats"), dir.path().as_ref()]);
     assert_code(&output, 1);
     let said = stderr(&output);
@@ -800,7 +800,7 @@ fn demo_compares_beside_a_writer() {
         .unwrap();
     assert_code(&output, 0);
     let text = stdout(&output);
-    // All files but the one that is beyond the limit for single files.
+    // All files but the one above the limit for single files.
     assert!(text.contains("stored 608 entries"), "{text}");
     let rows: Vec<Vec<_>> = text
         .lines()
@@ -944,7 +944,7 @@ fn repair_exit_code_tells_losses() {
     assert_code(&output, 1);
     assert_eq!(json(&output)["entries"], 1);
     assert_eq!(json(&output)["entries_before"], 2);
-    // The heap is rewritten without what is lost, which is told once more, and then no more.
+    // The rewritten heap lacks what is lost; that is reported once more, and then no longer.
     for code in [1, 0] {
         let again = [
             OsStr::new("repair"),

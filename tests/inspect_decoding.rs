@@ -1,8 +1,8 @@
-//! The commands of `mmapcache-inspect` that decode single files: `slot`, `record`, `heap`, `header`,
-//! `histogram`, `map` and `stats --full`.
+//! The commands of `mmapcache-inspect` that decode single files: `slot`, `record`, `heap`,
+//! `header`, `histogram`, `map` and `stats --full`.
 //!
-//! They read the golden cache, which never changes. Their output without paths must equal
-//! `tests/snapshots`. `UPDATE_SNAPSHOTS=1` writes those files.
+//! They read the golden cache, whose every byte is known, so that their output is compared with
+//! `tests/snapshots` literally; only paths are replaced. `UPDATE_SNAPSHOTS=1` writes those files.
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -17,10 +17,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// The files of the golden cache, and the suffixes of their names.
+/// The golden cache's files, and their suffixes.
 const FILES: [(&str, &str); 3] = [("index", ""), ("heap", ".heap"), ("roster", ".roster")];
 
-/// A copy of the golden cache in a temporary directory.
+/// A copy of the golden cache.
 struct Golden {
     _dir: TempDir,
     path: PathBuf,
@@ -42,7 +42,7 @@ impl Golden {
         file.unwrap().write_all_at(bytes, at).unwrap();
     }
 
-    /// Runs a command, asserts its exit code, and returns its output with replaced paths.
+    /// Returns what a command prints, with its paths replaced, and asserts its exit code.
     #[track_caller]
     fn shows(&self, code: i32, arguments: &[&str]) -> String {
         let output = run(&self.path, arguments);
@@ -52,7 +52,7 @@ impl Golden {
         shown.replace(self.path.to_str().unwrap(), "CACHE")
     }
 
-    /// The place of the record that a key has.
+    /// Returns the place of a key's record.
     fn place(&self, key: &str) -> (u64, String) {
         let json = self.shows(0, &["slot", "--key", key, "--json"]);
         let value: Value = serde_json::from_str(&json).unwrap();
@@ -110,7 +110,7 @@ fn assert_shown(name: &str, shown: &str) {
     assert!(shown == expected, "{name}:\n{shown}\nexpected:\n{expected}");
 }
 
-/// Every command that looks at single files, with arguments that suit the golden cache.
+/// Every command that decodes single files, with arguments for the golden cache.
 const COMMANDS: [&[&str]; 7] = [
     &["slot", "--key", "empty"],
     &["record", "0:128"],
@@ -250,7 +250,7 @@ fn impossible_header_fields_are_named() {
 fn charts_need_no_terminal() {
     let golden = Golden::new();
     let histogram = golden.shows(0, &["histogram"]);
-    // The ages grow from day to day.
+    // Ages grow from day to day.
     let (before, after) = histogram.split_once("ages: ").unwrap();
     let (_, after) = after.split_once("\n\n").unwrap();
     assert_shown("histogram", &format!("{before}{after}"));
@@ -280,7 +280,7 @@ fn map_marks_the_corrupt_region() {
     assert_eq!(full["full"]["census"]["implausible"], 1);
 }
 
-// Statistics tell which process holds the lock, and how long probes are.
+// Statistics say which process holds the lock, and how long probes are.
 #[test]
 fn stats_show_lock_and_probes() {
     let dir = tempfile::tempdir().unwrap();

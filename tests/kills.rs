@@ -1,6 +1,6 @@
-//! Processes that write and read one cache, of which one after the other is killed, or stopped.
+//! Kills or stops processes that write and read one cache.
 //!
-//! The kills of a single writer are in `tests/processes.rs`.
+//! `tests/processes.rs` kills single writers.
 
 mod child;
 
@@ -8,17 +8,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
-use child::crew::{Crew, Done};
+use child::process_group::{Done, ProcessGroup};
 use child::scratch::Scratch;
-use child::{Child, Part, hear, say, witness, worker};
+use child::{Child, Part, checking_reader, hear, say, worker};
 use mmapcache::{ErrorKind, LockKind, MmapCache, Options};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
-        ("works", worker::works),
-        ("watches", witness::watches),
+        ("writes", worker::write_until_closed),
+        ("reads", checking_reader::read_until_closed),
         ("holds the writer", holds_the_writer),
         ("holds the cache", holds_the_cache),
         ("waits for the writer", waits_for_the_writer),
@@ -28,14 +28,14 @@ fn child() {
 
 const SOON: Duration = Duration::from_millis(150);
 
-/// A handle that is not patient.
+/// Opens a handle with a short lock timeout.
 fn open(path: &Path) -> MmapCache {
     let mut options = Options::new();
     options.lock_timeout(Some(SOON));
     options.open(path).expect("the cache")
 }
 
-/// Expects that a write is refused after the timeout, and that the holder is named.
+/// Asserts that a write fails after the timeout, and that the error names the holder.
 #[track_caller]
 fn assert_locked_by(cache: &MmapCache, id: u32) {
     let refused = cache.put(b"mine", b"1").expect_err("the lock is held");
@@ -60,7 +60,7 @@ fn holds_the_writer(part: &Part) {
     hear();
 }
 
-// A stopped writer is named to those who time out, and goes on when it is woken.
+// The error names a stopped writer to writers that time out; it continues when it is woken.
 #[test]
 fn stopped_writer_is_named_to_waiters() {
     let scratch = Scratch::new();
@@ -73,14 +73,14 @@ fn stopped_writer_is_named_to_waiters() {
         assert_locked_by(&open(&scratch.path), other.id());
     }
     assert_eq!(
-        cache.get(b"theirs").expect("a look").as_deref(),
+        cache.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"1"[..])
     );
     other.wake();
     assert_eq!(other.ask("go on"), "done");
     cache.put(b"mine", b"2").expect("a put");
     assert_eq!(
-        cache.get(b"theirs").expect("a look").as_deref(),
+        cache.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"2"[..])
     );
     assert!(cache.verify().run().expect("a check").is_clean());
@@ -99,7 +99,7 @@ fn holds_the_cache(part: &Part) {
     hear();
 }
 
-// An exclusive handle is named between its writes too, and no longer when it is closed.
+// The error names an exclusive holder between its writes too, until the handle is closed.
 #[test]
 fn exclusive_holder_is_named_until_gone() {
     let scratch = Scratch::new();
@@ -125,7 +125,7 @@ fn waits_for_the_writer(part: &Part) {
     hear();
 }
 
-// A writer killed while it waits for the lock blocks no other, and has written nothing.
+// A writer killed while it waits for the lock blocks no other writer, and has written nothing.
 #[test]
 fn killed_waiter_blocks_no_writer() {
     let scratch = Scratch::new();
@@ -137,21 +137,21 @@ fn killed_waiter_blocks_no_writer() {
     std::thread::sleep(SOON / 3);
     others[0].kill();
     writer.put(b"mine", b"1").expect("a put");
-    assert!(!cache.contains(b"theirs").expect("a look"));
+    assert!(!cache.contains(b"theirs").expect("a lookup"));
     others[1].stop();
     drop(writer);
-    // One is dead, one is stopped: the third gets its turn, and so does this process.
+    // One is dead and one is stopped: the third gets the lock, and so does this process.
     others[2].expect("done");
     cache.put(b"mine", b"2").expect("a put");
     assert!(cache.delete(b"theirs").expect("a deletion"));
     others[1].wake();
     others[1].expect("done");
-    assert!(cache.contains(b"theirs").expect("a look"));
+    assert!(cache.contains(b"theirs").expect("a lookup"));
     assert!(cache.verify().run().expect("a check").is_clean());
 }
 
-/// Kills a process inside a held write, and returns how long the next writer took from then on. It
-/// waits since before the kill, or comes when the process is gone.
+/// Kills a process that holds the lock, and returns how long the next writer took from then on.
+/// That writer waits since before the kill, or comes after it.
 fn wait_after_a_kill(waits_before: bool) -> Duration {
     let scratch = Scratch::new();
     let cache = MmapCache::open(&scratch.path).expect("the cache");
@@ -169,7 +169,7 @@ fn wait_after_a_kill(waits_before: bool) -> Duration {
             cache.put(b"mine", b"1").expect("a put");
             Instant::now()
         });
-        // The pauses of a waiter have become as long as they get.
+        // By now the waiter sleeps for as long as it ever does at once.
         std::thread::sleep(Duration::from_millis(50));
         assert!(!waiter.is_finished());
         let began = Instant::now();
@@ -178,7 +178,7 @@ fn wait_after_a_kill(waits_before: bool) -> Duration {
     })
 }
 
-/// The waits after so many kills, the shortest first.
+/// Returns the waits after `kills` kills, the shortest first.
 fn waits_after_kills(waits_before: bool, kills: usize) -> Vec<Duration> {
     let mut waits: Vec<_> = (0..kills)
         .map(|_| wait_after_a_kill(waits_before))
@@ -193,7 +193,7 @@ fn waits_after_kills(waits_before: bool, kills: usize) -> Vec<Duration> {
     waits
 }
 
-/// A busy machine may delay one of them, not most.
+/// A busy machine may delay one wait, not most.
 #[test]
 fn killed_holder_frees_lock_quickly() {
     let waits = waits_after_kills(true, 9);
@@ -238,7 +238,7 @@ fn killed_creator_leaves_creation_complete() {
         others[2].expect("done");
         let cache = open(&scratch.path);
         for number in ["1", "2"] {
-            let found = cache.get(number.as_bytes()).expect("a look");
+            let found = cache.get(number.as_bytes()).expect("a lookup");
             assert_eq!(found.as_deref(), Some(number.as_bytes()));
         }
         assert!(cache.verify().run().expect("a check").is_clean());
@@ -247,24 +247,24 @@ fn killed_creator_leaves_creation_complete() {
         assert_eq!(std::fs::read_dir(directory).expect("it").count(), 4);
     }
     println!("{done} of 25 were done when they were killed");
-    assert!(done < 25, "nobody was killed in the middle");
+    assert!(done < 25, "no process was killed in the middle");
 }
 
-/// Kills one of four writers and two readers at a random moment, as often as asked.
+/// Kills one of four writers and two readers at a random moment, `rounds` times.
 fn kill(options: &Options, rounds: u64, seed: u64) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut crew = Crew::start(root.path(), options, 2);
+    let mut group = ProcessGroup::start(root.path(), options, 2);
     let mut random = Random::new(seed);
     for _ in 0..rounds {
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
-        crew.kill_one(&mut random);
+        group.kill_one(&mut random);
     }
-    let done = crew.finish();
+    let done = group.finish();
     assert_eq!(done.kills, rounds);
     done
 }
 
-// One of several processes is killed: the others go on, and nothing acknowledged is lost.
+// The others continue, and nothing acknowledged is lost.
 #[test]
 fn kills_lose_no_acknowledged_write() {
     let mut by_flock = child::tight();
@@ -286,6 +286,9 @@ fn three_hundred_kills_lose_nothing() {
         let began = Instant::now();
         let done = kill(&options, 300, 77);
         println!("300 kills in {:?}: {done:#?}", began.elapsed());
-        assert!(done.operations > 10_000 && done.unsaid > 0, "{done:?}");
+        assert!(
+            done.operations > 10_000 && done.unacknowledged > 0,
+            "{done:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Labels shared by threads and processes, and killed while they are given ids.
+//! Labels shared by threads and processes, some of which are killed while they intern.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn text(number: u64) -> String {
     format!("label number {number}")
 }
 
-/// A number that looks random, from one that does not.
+/// Mixes a number's bits: pseudorandom, but reproducible.
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// This very program again, running only the test `child`.
+/// Starts this program again with only the test `child`.
 fn start(path: &Path, task: &str, seed: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
@@ -35,7 +35,7 @@ fn start(path: &Path, task: &str, seed: u64) -> Child {
         .unwrap()
 }
 
-/// What the children of the other tests do. By itself it does nothing.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     let Ok(path) = std::env::var("LABELS_PATH") else {
@@ -49,10 +49,10 @@ fn child() {
                 println!("id {number} {id}");
             }
         }
-        // Until it is killed.
+        // Runs until it is killed.
         _ => {
             for number in (seed * 1_000_000).. {
-                // Others know most of them.
+                // Other processes intern most of these, too.
                 let number = number % 1_000_000 / 2 + (number % 3) * 10_000_000;
                 let id = labels.get_or_intern(text(number)).unwrap();
                 println!("id {number} {id}");
@@ -61,7 +61,7 @@ fn child() {
     }
 }
 
-/// Inserts labels that others insert at the same time, in another order.
+/// Interns labels that others intern at the same time, in another order.
 fn insert_overlapping(labels: &Labels, seed: u64, count: u64) -> BTreeMap<u64, LabelId> {
     (0..count)
         .map(|at| {
@@ -71,7 +71,7 @@ fn insert_overlapping(labels: &Labels, seed: u64, count: u64) -> BTreeMap<u64, L
         .collect()
 }
 
-/// What a child said, as far as it came.
+/// Returns what a child printed until it ended.
 fn said(child: &mut Child) -> impl Iterator<Item = (u64, LabelId)> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.map_while(Result::ok).filter_map(|line| {
@@ -80,7 +80,7 @@ fn said(child: &mut Child) -> impl Iterator<Item = (u64, LabelId)> {
     })
 }
 
-/// Every id is of one label, every label has one id, and no id is left out.
+/// Asserts that every id has one label, every label one id, and that no id is left out.
 fn assert_dense(labels: &Labels, known: &BTreeMap<u64, LabelId>) {
     let mut ids: Vec<_> = known.values().map(|id| u64::from(id.number())).collect();
     ids.sort_unstable();
@@ -138,7 +138,7 @@ fn processes_get_equal_ids() {
     assert_dense(&Labels::open(&path).unwrap(), &known);
 }
 
-/// Kills processes while they insert; what they were told before holds for ever.
+/// Kills processes while they intern; the ids that they printed must stay valid.
 fn kill_while_they_insert(rounds: u64) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("labels");
@@ -154,7 +154,7 @@ fn kill_while_they_insert(rounds: u64) {
         std::thread::sleep(std::time::Duration::from_millis(8 + mix(round) % 25));
         for child in &mut pair {
             child.kill().unwrap();
-            // A kill within a line leaves a part of it, which could be read as another number.
+            // A kill within a line leaves a part of it, which could be parsed as another number.
             let mut lines: Vec<_> = said(child).collect();
             lines.pop();
             for (number, id) in lines {

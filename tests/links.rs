@@ -13,7 +13,7 @@ use child::tight;
 use mmapcache::{Error, ErrorKind, MmapCache, Options, Repair};
 use rustix::fs::inotify;
 
-/// A cache with entries, `count` of them, in more than one segment.
+/// Fills a cache with `count` entries, in more than one segment.
 fn filled(path: &Path, count: u32) {
     let cache = tight().open(path).expect("a cache");
     for i in 0..count {
@@ -26,7 +26,7 @@ fn holds(path: &Path, options: &Options, count: u32) {
     let cache = options.open(path).expect("a cache");
     assert_eq!(cache.len(), u64::from(count));
     for i in 0..count {
-        let value = cache.get(&i.to_le_bytes()).expect("a look");
+        let value = cache.get(&i.to_le_bytes()).expect("a lookup");
         assert_eq!(value, Some(vec![i as u8; 200]));
     }
 }
@@ -37,7 +37,7 @@ fn move_and_link(from: &Path, to: &Path) {
     symlink(to, from).expect("a link");
 }
 
-/// Somebody moved the heap to a larger disk. Recovery must not take its entries for lost.
+/// An operator moved the heap to a larger disk. Recovery must not give its entries up.
 #[test]
 fn linked_heap_is_refused_losslessly() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -74,7 +74,7 @@ fn linked_heap_is_refused_losslessly() {
     is_refused(&writer.compact().expect_err("a link"));
     drop((reader, writer));
     is_refused(&tight().open(&path).expect_err("a link"));
-    // An index that has to be made anew is made from all of the heap, or not at all.
+    // An index that must be rebuilt is rebuilt from the whole heap, or not at all.
     fs::remove_file(dir.path().join("cache.roster")).expect("the roster");
     is_refused(&Repair::new(&path).run().expect_err("a link"));
     assert_eq!(fs::read(&target).expect("the heap"), bytes);
@@ -85,7 +85,7 @@ fn linked_heap_is_refused_losslessly() {
     holds(&path, &tight(), 120);
 }
 
-/// What the caller names may be a link: it is resolved once, when the cache is opened.
+/// The caller's own path may be a link: it is resolved once, when the cache is opened.
 #[test]
 fn given_paths_may_be_links() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -138,7 +138,7 @@ fn linked_roster_is_refused_and_repaired() {
     holds(&path, &tight(), 120);
 }
 
-/// A link that takes the place of the index of an open cache leads nowhere either.
+/// A link that replaces the index of an open cache is not followed either.
 #[test]
 fn index_link_is_not_followed_later() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -159,7 +159,7 @@ fn index_link_is_not_followed_later() {
     holds(&other, &tight(), 20);
 }
 
-/// A hard link is the file itself by another name, and removing one name leaves the other.
+/// A hard link is the same file under another name, and removing one name leaves the other.
 #[test]
 fn hard_links_name_one_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -176,7 +176,8 @@ fn hard_links_name_one_file() {
     holds(&path, &tight(), 60);
 }
 
-/// What is no regular file is looked at before it is opened: opening a device may have effects.
+/// Anything but a regular file is recognized before it is opened: opening a device may have
+/// effects.
 #[test]
 fn devices_are_never_opened() {
     for name in [

@@ -1,11 +1,11 @@
-//! One changed byte anywhere in the files, and then every way to list or to draw: what comes is what
-//! was put, and all of it, or there is an error.
+//! Changes one byte anywhere in the files, then lists or samples them in every way: each listing has
+//! exactly the entries that were put, or returns an error.
 //!
-//! Compared with a ledger of what was put. `tests/damage.rs` tries more kinds of damage and more
+//! The expected entries are kept in a map. `tests/damage.rs` tries more kinds of damage and more
 //! operations; here each listing must be exact.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod attack;
+mod corruption;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,54 +14,59 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use attack::image::{Image, with_suffix};
-use attack::layout::{self, Geometry};
-use attack::look::{read_only, writable};
-use attack::specimen::{image_of, options, scratch};
+use corruption::checker::{read_only, writable};
+use corruption::image::{Image, with_suffix};
+use corruption::layout::{self, Geometry};
+use corruption::sample_cache::{image_of, options, scratch};
 use mmapcache::dict::{CachedDict, Dict, Format, MmapDict, Store};
 use mmapcache::{Labels, MmapCache, Options};
 
 /// Changes of a byte: the lowest bit, the highest, and all.
 const MASKS: [u8; 3] = [1, 0x80, 0xff];
 
-/// What was put.
-type Ledger = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The entries that were put.
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Files and what they hold.
+/// The files of a cache, its entries, and the check for its kind.
 struct Sample {
     image: Image,
-    ledger: Ledger,
-    check: fn(&Trial<'_>),
+    expected: Entries,
+    check: fn(&Case<'_>),
 }
 
-/// One change, and the files that have it.
-struct Trial<'a> {
+/// One changed byte, and the files that contain it.
+struct Case<'a> {
     name: String,
     path: &'a Path,
     options: Options,
-    ledger: &'a Ledger,
-    /// Whether a copy is made, too, which takes its time.
+    expected: &'a Entries,
+    /// Whether the check also makes a backup, which is slow.
     is_copied: bool,
 }
 
-impl Trial<'_> {
-    /// A listing whose items are pairs of the ledger's.
+impl Case<'_> {
+    /// A listing whose items are expected key-value pairs.
     fn items<E: Debug>(
         &self,
-        door: &str,
+        operation: &str,
         listing: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
     ) {
-        self.listing(door, listing, |(key, value)| {
-            assert_eq!(self.ledger.get(&key), Some(&value), "{}: {door}", self.name);
+        self.listing(operation, listing, |(key, value)| {
+            assert_eq!(
+                self.expected.get(&key),
+                Some(&value),
+                "{}: {operation}",
+                self.name
+            );
             key
         });
     }
 
-    /// A listing of which `key` makes the ledger's keys: each at most once, and all of them unless an
-    /// error says otherwise.
+    /// A listing; `key` turns its items into keys. Each expected key comes at most once, and all come
+    /// unless the listing returns an error.
     fn listing<T, E: Debug>(
         &self,
-        door: &str,
+        operation: &str,
         listing: impl Iterator<Item = Result<T, E>>,
         key: impl Fn(T) -> Vec<u8>,
     ) {
@@ -70,41 +75,49 @@ impl Trial<'_> {
             match item {
                 Ok(item) => {
                     let key = key(item);
-                    let is_known = self.ledger.contains_key(&key);
-                    assert!(is_known, "{}: {door}: {key:?} was never put", self.name);
+                    let is_known = self.expected.contains_key(&key);
+                    assert!(
+                        is_known,
+                        "{}: {operation}: {key:?} was never put",
+                        self.name
+                    );
                     let before = seen.insert(key.clone(), ());
-                    assert_eq!(before, None, "{}: {door}: {key:?} twice", self.name);
+                    assert_eq!(before, None, "{}: {operation}: {key:?} twice", self.name);
                 }
                 Err(_) => failed = true,
             }
         }
-        let (listed, put) = (seen.len(), self.ledger.len());
+        let (listed, put) = (seen.len(), self.expected.len());
         let is_short = listed < put && !failed;
-        assert!(!is_short, "{}: {door}: {listed} of {put}", self.name);
+        assert!(!is_short, "{}: {operation}: {listed} of {put}", self.name);
     }
 
-    fn drawn<E: Debug>(&self, door: &str, drawn: Result<Option<Vec<u8>>, E>) {
+    fn sampled<E: Debug>(&self, operation: &str, drawn: Result<Option<Vec<u8>>, E>) {
         match drawn {
             Ok(Some(key)) => {
-                let is_known = self.ledger.contains_key(&key);
-                assert!(is_known, "{}: {door}: {key:?} was never put", self.name);
+                let is_known = self.expected.contains_key(&key);
+                assert!(
+                    is_known,
+                    "{}: {operation}: {key:?} was never put",
+                    self.name
+                );
             }
-            Ok(None) => panic!("{}: {door}: nothing to draw", self.name),
+            Ok(None) => panic!("{}: {operation}: nothing to sample", self.name),
             Err(_) => {}
         }
     }
 
-    fn counted<E: Debug>(&self, door: &str, counted: Result<u64, E>) {
-        let put = self.ledger.len() as u64;
+    fn counted<E: Debug>(&self, operation: &str, counted: Result<u64, E>) {
+        let put = self.expected.len() as u64;
         assert!(
             counted.is_err() || counted.unwrap() == put,
-            "{}: {door}",
+            "{}: {operation}",
             self.name
         );
     }
 }
 
-/// What makes a listing that did not begin one that fails.
+/// Turns a listing that could not begin into one whose first item is the error.
 fn begun<I, T>(listing: mmapcache::Result<I>) -> impl Iterator<Item = mmapcache::Result<T>>
 where
     I: Iterator<Item = mmapcache::Result<T>>,
@@ -116,104 +129,104 @@ where
     error.into_iter().chain(listing.into_iter().flatten())
 }
 
-fn check_cache(trial: &Trial<'_>) {
-    let Ok(cache) = trial.options.open(trial.path) else {
+fn check_cache(case: &Case<'_>) {
+    let Ok(cache) = case.options.open(case.path) else {
         return;
     };
-    check_open_cache(trial, &cache);
-    if trial.is_copied {
+    check_open_cache(case, &cache);
+    if case.is_copied {
         let elsewhere = scratch();
         let path = elsewhere.path().join("copy");
         if cache.backup().to(&path).is_ok() {
             let copy = MmapCache::open(&path).unwrap();
-            check_open_cache(trial, &copy);
-            assert_eq!(copy.len() as usize, trial.ledger.len(), "{}", trial.name);
+            check_open_cache(case, &copy);
+            assert_eq!(copy.len() as usize, case.expected.len(), "{}", case.name);
         }
     }
 }
 
-fn check_open_cache(trial: &Trial<'_>, cache: &MmapCache) {
-    trial.listing("keys", begun(cache.keys()), |key| key);
-    trial.items("items", begun(cache.iter()));
+fn check_open_cache(case: &Case<'_>, cache: &MmapCache) {
+    case.listing("keys", begun(cache.keys()), |key| key);
+    case.items("items", begun(cache.iter()));
     let entries = begun(cache.entries());
     let pairs = entries.map(|item| item.map(|(key, entry)| (key, entry.into_value())));
-    trial.items("entries", pairs);
+    case.items("entries", pairs);
     for _ in 0..3 {
-        trial.drawn("random_key", cache.random_key());
+        case.sampled("random_key", cache.random_key());
     }
 }
 
-fn check_dictionaries(trial: &Trial<'_>) {
-    let Ok(cache) = trial.options.open(trial.path) else {
+fn check_dictionaries(case: &Case<'_>) {
+    let Ok(cache) = case.options.open(case.path) else {
         return;
     };
     let dict = MmapDict::<String>::on(Arc::new(cache), Format::Json);
-    check_dictionary(trial, &dict);
-    // Twice, for the second time some of it comes from memory.
+    check_dictionary(case, &dict);
+    // Twice: the second time some values come from memory.
     let cached = CachedDict::new(dict);
-    check_dictionary(trial, &cached);
-    check_dictionary(trial, &cached);
+    check_dictionary(case, &cached);
+    check_dictionary(case, &cached);
 }
 
-fn check_dictionary(trial: &Trial<'_>, dict: &Dict<String, impl Store>) {
+fn check_dictionary(case: &Case<'_>, dict: &Dict<String, impl Store>) {
     let bytes = |key: &mmapcache::dict::DictKey| key.as_str().as_bytes().to_vec();
-    trial.listing("dict keys", dict.keys(), |key| bytes(&key));
+    case.listing("dict keys", dict.keys(), |key| bytes(&key));
     let items = dict.iter();
     let pairs = items.map(|item| item.map(|(key, value)| (bytes(&key), value.into_bytes())));
-    trial.items("dict items", pairs);
-    trial.counted("dict len", dict.len());
+    case.items("dict items", pairs);
+    case.counted("dict len", dict.len());
     let drawn = dict.random_key();
-    trial.drawn(
+    case.sampled(
         "dict random_key",
         drawn.map(|key| key.map(|key| bytes(&key))),
     );
     let any = dict.any_key();
-    trial.drawn("dict any_key", any.map(|key| key.map(|key| bytes(&key))));
+    case.sampled("dict any_key", any.map(|key| key.map(|key| bytes(&key))));
 }
 
-fn check_labels(trial: &Trial<'_>) {
-    let Ok(labels) = Labels::open_with(trial.path, &trial.options) else {
+fn check_labels(case: &Case<'_>) {
+    let Ok(labels) = Labels::open_with(case.path, &case.options) else {
         return;
     };
-    check_open_labels(trial, &labels);
-    if trial.is_copied {
+    check_open_labels(case, &labels);
+    if case.is_copied {
         let elsewhere = scratch();
         let path = elsewhere.path().join("copy");
         if labels.backup().to(&path).is_ok() {
-            check_open_labels(trial, &Labels::open(&path).unwrap());
+            check_open_labels(case, &Labels::open(&path).unwrap());
         }
     }
 }
 
-fn check_open_labels(trial: &Trial<'_>, labels: &Labels) {
+fn check_open_labels(case: &Case<'_>, labels: &Labels) {
     let all = begun(labels.iter());
     let pairs = all.map(|item| item.map(|(id, label)| (label, id.number().to_le_bytes().to_vec())));
-    trial.items("labels", pairs);
+    case.items("labels", pairs);
 }
 
-/// Keys of all lengths around what the index holds, overwritten and deleted ones among them.
+/// Keys as long as the inline key, shorter and longer; some are overwritten or deleted.
 fn caches() -> Sample {
     let dir = scratch();
     let path = dir.path().join("cache");
     let cache = options().open(&path).unwrap();
-    let mut ledger = Ledger::new();
+    let mut expected = Entries::new();
     for number in 0..40_u8 {
         let key = vec![number; 1 + usize::from(number) * 3 % 20];
         for round in 0..=number % 2 {
             let value = vec![round; usize::from(number) * 7 % 90];
             cache.put(&key, &value).unwrap();
-            ledger.insert(key.clone(), value);
+            expected.insert(key.clone(), value);
         }
         if number % 5 == 0 {
             cache.delete(&key).unwrap();
-            ledger.remove(&key);
+            expected.remove(&key);
         }
     }
     cache.flush().unwrap();
     drop(cache);
     Sample {
         image: image_of(&path),
-        ledger,
+        expected,
         check: check_cache,
     }
 }
@@ -224,19 +237,19 @@ fn dictionaries() -> Sample {
     let mut options = options();
     options.inline_key_bytes(24);
     let dict = MmapDict::<String>::open_with(&path, Format::Json, &options).unwrap();
-    let mut ledger = Ledger::new();
+    let mut expected = Entries::new();
     for number in 0..24 {
         let key = format!("group-{}/{}", number % 3, "k".repeat(1 + number));
         let value = format!("value {number}");
         dict.insert(key.split('/').collect::<Vec<_>>(), value.clone())
             .unwrap();
-        ledger.insert(key.into_bytes(), value.into_bytes());
+        expected.insert(key.into_bytes(), value.into_bytes());
     }
     dict.cache().flush().unwrap();
     drop(dict);
     Sample {
         image: image_of(&path),
-        ledger,
+        expected,
         check: check_dictionaries,
     }
 }
@@ -248,17 +261,17 @@ fn labels() -> Sample {
     let mut options = Options::new();
     options.region_slots(16).max_segment_bytes(16 * 1024);
     let labels = Labels::open_with(&path, &options).unwrap();
-    let mut ledger = Ledger::new();
+    let mut expected = Entries::new();
     for number in 0..30_u8 {
         let label = vec![b'a' + number; 1 + usize::from(number) % 11];
         let id = labels.get_or_intern(&label).unwrap();
-        ledger.insert(label, id.number().to_le_bytes().to_vec());
+        expected.insert(label, id.number().to_le_bytes().to_vec());
     }
     labels.flush().unwrap();
     drop(labels);
     Sample {
         image: image_of(&path),
-        ledger,
+        expected,
         check: check_labels,
     }
 }
@@ -275,7 +288,7 @@ fn try_readers(sample: &Sample, stride: usize, copied: usize) {
     });
 }
 
-/// The control bytes of all entries: a lookup does not find a key whose byte is another.
+/// Returns the offsets of the control bytes of all entries: a lookup misses a key whose byte changed.
 fn controls(suffix: &str, bytes: &[u8]) -> Vec<usize> {
     if !suffix.is_empty() {
         return Vec::new();
@@ -291,7 +304,7 @@ fn try_readers_at(sample: &Sample, copied: usize, offsets: impl Fn(&str, &[u8]) 
     let dir = scratch();
     let path = dir.path().join("cache");
     sample.image.write_to(&path).unwrap();
-    let mut trials = 0;
+    let mut cases = 0;
     for (suffix, bytes) in sample.image.files() {
         let file = open_to_change(&with_suffix(&path, suffix));
         for (turn, at) in offsets(suffix, bytes).into_iter().enumerate() {
@@ -299,23 +312,23 @@ fn try_readers_at(sample: &Sample, copied: usize, offsets: impl Fn(&str, &[u8]) 
             file.read_exact_at(&mut byte, at as u64).unwrap();
             let mask = MASKS[turn % MASKS.len()];
             file.write_all_at(&[byte[0] ^ mask], at as u64).unwrap();
-            (sample.check)(&Trial {
+            (sample.check)(&Case {
                 name: format!("reader, {suffix:?} byte {at} mask {mask:#x}"),
                 path: &path,
                 options: read_only(),
-                ledger: &sample.ledger,
-                is_copied: trials % copied == 0,
+                expected: &sample.expected,
+                is_copied: cases % copied == 0,
             });
             file.write_all_at(&byte, at as u64).unwrap();
-            trials += 1;
+            cases += 1;
         }
     }
-    assert!(trials > 20, "{trials}");
+    assert!(cases > 20, "{cases}");
 }
 
-/// The same for handles that may write: they may recover, so each has files of its own.
+/// The same for writable handles: they may recover, so each case has its own files.
 fn try_writers(sample: &Sample, stride: usize, copied: usize) {
-    let mut trials = 0;
+    let mut cases = 0;
     for (suffix, bytes) in sample.image.files() {
         for at in (0..bytes.len()).step_by(stride) {
             let dir = scratch();
@@ -326,17 +339,17 @@ fn try_writers(sample: &Sample, stride: usize, copied: usize) {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at as u64).unwrap();
             file.write_all_at(&[byte[0] ^ mask], at as u64).unwrap();
-            (sample.check)(&Trial {
+            (sample.check)(&Case {
                 name: format!("writer, {suffix:?} byte {at} mask {mask:#x}"),
                 path: &path,
                 options: writable(),
-                ledger: &sample.ledger,
-                is_copied: trials % copied == 0,
+                expected: &sample.expected,
+                is_copied: cases % copied == 0,
             });
-            trials += 1;
+            cases += 1;
         }
     }
-    assert!(trials > 100, "{trials}");
+    assert!(cases > 100, "{cases}");
 }
 
 #[test]
@@ -346,16 +359,16 @@ fn unchanged_files_are_listed_completely() {
         let path = dir.path().join("cache");
         sample.image.write_to(&path).unwrap();
         for options in [read_only(), writable()] {
-            (sample.check)(&Trial {
+            (sample.check)(&Case {
                 name: "unchanged".to_owned(),
                 path: &path,
                 options,
-                ledger: &sample.ledger,
+                expected: &sample.expected,
                 is_copied: true,
             });
         }
         let cache = MmapCache::open(&path).unwrap();
-        assert_eq!(cache.keys().unwrap().count(), sample.ledger.len());
+        assert_eq!(cache.keys().unwrap().count(), sample.expected.len());
         assert!(cache.keys().unwrap().all(|key| key.is_ok()));
     }
 }

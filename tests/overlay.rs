@@ -1,9 +1,9 @@
-//! File systems of which one file is not one file: overlayfs, and FUSE.
+//! File systems on which one path is not one file: overlayfs, and FUSE.
 //!
-//! A cache on overlayfs, as in a container: the first writer has its files copied to the upper layer,
-//! below readers that have the lower ones mapped.
+//! A cache on overlayfs, as in a container: the first writer has its files copied to the upper
+//! layer, while readers have the lower ones mapped.
 //!
-//! Readers run in child processes, so that a signal shows as theirs.
+//! Readers run in child processes, so that a signal ends only them.
 #![cfg(target_os = "linux")]
 
 mod child;
@@ -19,7 +19,7 @@ use volume::{Bound, Overlay};
 
 const ENTRIES: u32 = 200;
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -47,19 +47,19 @@ fn reader(path: &Path, interval: Duration) -> MmapCache {
     options.open(path).expect("a reader")
 }
 
-/// Hits only, of every kind, of the round that the parent says.
+/// Reads entries in every way, in the round that the parent names.
 fn follows(part: &Part) {
     let cache = reader(&part.path, Duration::from_millis(20));
     let mut keys = Vec::new();
     keys.extend((0..ENTRIES).map(u32::to_le_bytes));
     let seen = |round: u32| {
         let got = (0..ENTRIES)
-            .all(|i| cache.get(&i.to_le_bytes()).expect("a look") == Some(value(i, round)));
+            .all(|i| cache.get(&i.to_le_bytes()).expect("a lookup") == Some(value(i, round)));
         let mut many = 0;
         let each = |i: usize, found: Option<&[u8]>| {
             many += u32::from(found == Some(&value(i as u32, round)[..]));
         };
-        cache.get_many(&keys, each).expect("a look");
+        cache.get_many(&keys, each).expect("a lookup");
         let mut listed = 0;
         for item in cache.iter().expect("a listing") {
             let (key, found) = item.expect("an item");
@@ -107,7 +107,7 @@ fn hits_follow_the_first_writer() {
     reading.finish();
 }
 
-/// Has the index and the roster copied up, and the heap not: as between two steps of a first writer.
+/// Has index and roster copied up, but not the heap: as between two steps of a first writer.
 fn copy_up_index(path: &Path) {
     for name in ["cache", "cache.roster"] {
         let path = path.with_file_name(name);
@@ -115,15 +115,15 @@ fn copy_up_index(path: &Path) {
     }
 }
 
-/// The reader has the live index mapped and the lower segment, whose copy grows: what is appended
-/// there is neither damage nor a signal.
+/// The reader has mapped the live index and the lower segment, whose copy grows: appended records
+/// cause neither an error of corruption nor a signal.
 fn sees_appended_records(part: &Part) {
     copy_up_index(&part.path);
     let hour = Duration::from_secs(3_600);
     let (first, second) = (reader(&part.path, hour), reader(&part.path, hour));
     for cache in [&first, &second] {
         assert_eq!(
-            cache.get(&0_u32.to_le_bytes()).expect("a look"),
+            cache.get(&0_u32.to_le_bytes()).expect("a lookup"),
             Some(value(0, 0))
         );
     }
@@ -132,7 +132,7 @@ fn sees_appended_records(part: &Part) {
     for round in 1..4 {
         write(&writer, round);
         for i in 0..ENTRIES {
-            let found = first.get(&i.to_le_bytes()).expect("a look");
+            let found = first.get(&i.to_le_bytes()).expect("a lookup");
             assert_eq!(found, Some(value(i, round)), "round {round}");
         }
     }
@@ -178,16 +178,16 @@ fn sees_appended_labels(part: &Part) {
         .read_only(true)
         .staleness_check_interval(Duration::from_secs(3_600));
     let reader = Labels::open_with(&part.path, &options).expect("a reader");
-    assert!(reader.get("label 0").expect("a look").is_some());
+    assert!(reader.get("label 0").expect("a lookup").is_some());
     let labels = Labels::open(&part.path).expect("a writer");
     for i in 0..2_000 {
         let label = format!("label {i}");
         let id = labels.get_or_intern(&label).expect("an id");
         assert_eq!(
-            reader.resolve(id).expect("a look"),
+            reader.resolve(id).expect("a lookup"),
             Some(label.clone().into_bytes())
         );
-        assert_eq!(reader.get(&label).expect("a look"), Some(id));
+        assert_eq!(reader.get(&label).expect("a lookup"), Some(id));
     }
     say("done");
 }
@@ -207,8 +207,8 @@ fn appended_labels_are_no_corruption() {
     assert_eq!(said, "done");
 }
 
-/// Two FUSE mounts of one directory are as two machines: each has its own pages. So FUSE is refused,
-/// for the index and for the heap, unless the caller vouches for a single mount.
+/// Two FUSE mounts of one directory behave like two machines: each has its own pages. So FUSE is
+/// refused, for the index and for the heap, unless the caller vouches for a single mount.
 #[test]
 fn fuse_needs_a_voucher() {
     let Some(fuse) = Bound::mount() else {
@@ -240,5 +240,8 @@ fn fuse_needs_a_voucher() {
         .open(fuse.path().join("cache"));
     let cache = cache.expect("a cache, by its caller's word");
     cache.put(b"k", b"v").expect("a put");
-    assert_eq!(cache.get(b"k").expect("a look").as_deref(), Some(&b"v"[..]));
+    assert_eq!(
+        cache.get(b"k").expect("a lookup").as_deref(),
+        Some(&b"v"[..])
+    );
 }

@@ -1,6 +1,7 @@
-//! What `{:?}` shows of the public types: short, and nothing that is to stay in the files.
+//! What `{:?}` shows of the public types: a short text, without what must stay in the files.
 //!
-//! A handle's text ends up in logs. Who reads the hash seed there can choose keys that collide.
+//! A handle's text ends up in logs. A reader of the log who finds the hash seed can choose keys
+//! that collide.
 
 mod child;
 mod collider;
@@ -13,7 +14,7 @@ use mmapcache::inspect::CacheFiles;
 use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
 use mmapcache::{Labels, Repair};
 
-/// What stands for files, memory or a piece of work: looked at below.
+/// Types that represent files, memory or work: checked below.
 const HANDLES: [&str; 26] = [
     "Backup",
     "CacheFiles",
@@ -43,15 +44,15 @@ const HANDLES: [&str; 26] = [
     "Writer",
 ];
 
-/// What is a value that the caller asked for, and shows what it holds. A `Field` has the raw bytes of
-/// a header, and its purpose is to show them.
+/// Types that are values which the caller asked for, and show their contents. A `Field` has the raw
+/// bytes of a header: showing them is its purpose.
 const VALUES: &str = "BackupReport CacheFile Condition Corruption DecodeStats DictError DictKey \
     DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress IndexScan IndexState \
     Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome PoolError PoolStats \
     Problem Progress Record Recovery RegionScan RepairReport Result Retention Retrieve Slot Stats \
     Store StoredHash TopEntry TypedInterned Update Value ValueRef VerifyLevel VerifyReport Version";
 
-/// A type that is new must be put into one of the two lists.
+/// A new type must be added to one of the two lists.
 #[test]
 fn public_types_are_all_listed() {
     let sources = [
@@ -77,7 +78,7 @@ fn public_types_are_all_listed() {
     assert!(exported.len() > 60 && unlisted.is_empty(), "{unlisted:?}");
 }
 
-/// Texts of handles, one after the other.
+/// The texts of handles, one after the other.
 struct Texts {
     seed: u64,
     checked: u32,
@@ -171,7 +172,7 @@ fn dictionaries_show_one_short_line() {
         checked: 0,
     };
     let cached = CachedDict::new(files.clone());
-    assert!(cached.get("secret").expect("a look").is_some());
+    assert!(cached.get("secret").expect("a lookup").is_some());
     let local = LocalDict::<String>::new();
     local.insert("secret", "secret".into()).expect("an item");
     texts.check(&files);

@@ -1,4 +1,4 @@
-//! Several processes, one cache: what they see of each other, and what a kill leaves.
+//! Several processes on one cache: what they see of each other, and what a kill leaves.
 
 mod child;
 
@@ -12,7 +12,7 @@ use child::scratch::Scratch;
 use child::{Child, Part, hear, kills, reader, rebuilds, say, tight};
 use mmapcache::{Error, ErrorKind, MmapCache, Options, Update, Version};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -25,7 +25,7 @@ fn child() {
     ]);
 }
 
-/// Does what it is told, one operation for each line, with a handle that it opens first.
+/// Opens a handle, and runs one operation for each line of the parent.
 fn obeys(part: &Part) {
     let mut options = Options::new();
     options.lock_timeout(Some(Duration::from_millis(150)));
@@ -90,26 +90,26 @@ fn processes_see_each_others_puts() {
     assert_eq!(other.ask("get after"), "2");
     assert_eq!(other.ask("put theirs 3"), "done");
     assert_eq!(
-        cache.get(b"theirs").expect("a look").as_deref(),
+        cache.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
     let fresh = MmapCache::open(&scratch.path).expect("the cache");
     assert_eq!(
-        fresh.get(b"theirs").expect("a look").as_deref(),
+        fresh.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
 
     assert_eq!(other.ask("open again"), "done");
     assert_eq!(other.ask("list"), "after before theirs");
     assert_eq!(other.ask("delete before"), "true");
-    assert_eq!(cache.get(b"before").expect("a look"), None);
+    assert_eq!(cache.get(b"before").expect("a lookup"), None);
     assert!(cache.delete(b"theirs").expect("a deletion"));
     assert_eq!(other.ask("get theirs"), "absent");
     assert_eq!(other.ask("list"), "after");
     other.finish();
 }
 
-// Processes that take turns see every change at once, through growth and rebuilds.
+// Processes that write in turn see every change at once, through growth and rebuilds.
 #[test]
 fn alternating_processes_see_every_change() {
     let scratch = Scratch::new();
@@ -123,7 +123,7 @@ fn alternating_processes_see_every_change() {
         let long = "t".repeat(turn % 900 + 1);
         assert_eq!(other.ask(&format!("put {theirs} {long}")), "done");
         assert_eq!(
-            cache.get(theirs.as_bytes()).expect("a look"),
+            cache.get(theirs.as_bytes()).expect("a lookup"),
             Some(long.into())
         );
         let counts = format!("{} {}", cache.len(), cache.change_count());
@@ -141,7 +141,7 @@ fn alternating_processes_see_every_change() {
     assert!(report.is_clean(), "{:?}", report.problems);
 }
 
-// Readers of another process see whole generations while the cache is rebuilt in a row.
+// Readers of another process see complete generations while the cache is rebuilt again and again.
 #[test]
 fn readers_see_whole_generations() {
     for options in [Options::new(), tight()] {
@@ -194,7 +194,7 @@ fn count_in(value: &[u8]) -> u64 {
     digits.parse().expect("a number")
 }
 
-// Versions only go up.
+// Versions only grow.
 #[test]
 fn concurrent_processes_lose_no_increment() {
     const EACH: u64 = 8_000;
@@ -224,18 +224,17 @@ fn concurrent_processes_lose_no_increment() {
     for said in writers.map(Child::finish) {
         println!("{said}");
     }
-    let end = cache.get(b"counter").expect("a look").expect("a counter");
+    let end = cache.get(b"counter").expect("a lookup").expect("a counter");
     assert_eq!(count_in(&end), 4 * EACH);
     assert!(versions > 10, "the reader saw {versions} versions only");
 }
 
 const STAYING: u64 = 120;
 const PASSING: u64 = 900;
-/// Writers that churn at the same time; each has keys of its own.
+/// Writers that work at the same time; each has its own keys.
 const CHURNERS: u64 = 2;
 
-/// Overwrites, inserts and deletes. The numbers: which of the churners it is, and how many
-/// operations.
+/// Overwrites, inserts and deletes. The numbers: which writer it is, and how many operations.
 fn churns(part: &Part) {
     let &[which, operations] = part.numbers.as_slice() else {
         panic!("two numbers");
@@ -263,7 +262,7 @@ fn churn(
     match random.below(1_000) {
         0 => cache.compact(),
         1 => cache.atomic_rebuild(
-            // KeyInfo only when the lock is held: so it loses nothing.
+            // Listed only once the lock is held, so that no write is lost.
             std::iter::once(()).flat_map(|()| cache.iter().expect("a listing")),
         ),
         2..300 => cache.delete(pass).map(drop),
@@ -316,7 +315,7 @@ fn churn_all(scratch: &Scratch, operations: u64) {
     }
 }
 
-/// Writes as often as it is told, now and then all at once, and says which versions it was given.
+/// Writes as often as it is told, now and then in a batch, and prints the versions that it got.
 fn tells_its_versions(part: &Part) {
     let &[which, writes] = part.numbers.as_slice() else {
         panic!("two numbers");
@@ -332,7 +331,7 @@ fn tells_its_versions(part: &Part) {
             let items = cache.iter().expect("a listing");
             writer.atomic_rebuild(items).expect("a rebuild");
         }
-        let before = cache.version(key.as_bytes()).expect("a look");
+        let before = cache.version(key.as_bytes()).expect("a lookup");
         let version = cache.put(key.as_bytes(), &[7; 50]).expect("a put");
         assert!(before.is_none_or(|before| before < version));
         versions.push(version.as_nanos());
@@ -341,7 +340,7 @@ fn tells_its_versions(part: &Part) {
     say(versions.join(" "));
 }
 
-/// Where the header has the last version: `last_mtime` in `docs/format.md`.
+/// Offset of the last version in the header: `last_mtime` in `docs/format.md`.
 const LAST_MTIME: u64 = 280;
 
 // Versions of many processes grow, though the clock was set back by an hour.
@@ -352,7 +351,7 @@ fn versions_grow_despite_clock_setback() {
     let cache = tight().open(&scratch.path).expect("a new cache");
     let first = cache.put(b"first", b"1").expect("a put").as_nanos();
     drop(cache);
-    // To a cache that was last written an hour ahead of the clock, the clock was set back.
+    // For a cache that was last written an hour ahead of the clock, the clock was set back.
     let ahead = first + 3_600_000_000_000;
     let index = std::fs::File::options().write(true).open(&scratch.path);
     let index = index.expect("the index");
@@ -399,7 +398,7 @@ fn superseded_listing_says_so() {
     }
     let mut items = cache.iter().expect("a listing");
     items.next().expect("a first item").expect("an item");
-    // Into segments that the listing does not know, which the rebuild then removes.
+    // Into segments that the listing has not opened, and that the rebuild then removes.
     let long = "n".repeat(900);
     for number in 0..100 {
         assert_eq!(other.ask(&format!("put key{number} {long}")), "done");
@@ -432,11 +431,11 @@ fn killed_writer_loses_nothing_acknowledged() {
     }
 }
 
-// A segment file that a killed writer left without a header is in no writer's way.
+// A segment file that a killed writer left without a header does not stop a writer.
 #[test]
 fn headerless_segment_blocks_nothing() {
     // The moment between creating the file and writing its header is too short for the kills above
-    // to meet often.
+    // to hit it often.
     for length in [0, 4096] {
         let scratch = Scratch::new();
         let cache = tight().open(&scratch.path).expect("a new cache");
@@ -476,14 +475,14 @@ fn second_writer_in_thread_is_refused() {
             Err(ErrorKind::AlreadyWriting)
         ));
         assert_eq!(
-            handle.get(b"key").expect("a look").as_deref(),
+            handle.get(b"key").expect("a lookup").as_deref(),
             Some(&b"1"[..])
         );
     }
     drop(writer);
     second.put(b"key", b"3").expect("a put");
     assert_eq!(
-        cache.get(b"key").expect("a look").as_deref(),
+        cache.get(b"key").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
 }
@@ -514,7 +513,7 @@ fn symlinked_handles_share_one_cache() {
     }
     drop(writer);
     for (handle, other) in &mut others {
-        // A new generation takes the place of the file, not of the link.
+        // A new generation replaces the file, not the link.
         assert_eq!(other.ask("clear"), "done");
         assert!(alias.is_symlink() && linked.is_symlink());
         put(handle, "mine", "2").expect("a put");
@@ -547,11 +546,11 @@ fn threads_exclude_each_other() {
             scope.spawn(move || add(cache));
         }
     });
-    let end = first.get(b"counter").expect("a look").expect("a counter");
+    let end = first.get(b"counter").expect("a lookup").expect("a counter");
     assert_eq!(count_in(&end), 4 * EACH);
 }
 
-// Another process is refused after its timeout while a writer is held, and reads all the while.
+// While a writer is held, another process's write fails after its timeout, and its reads succeed.
 #[test]
 fn held_writer_times_out_others() {
     let scratch = Scratch::new();
@@ -570,7 +569,7 @@ fn held_writer_times_out_others() {
     assert_eq!(other.ask("put theirs 3"), "done");
     assert_eq!(other.ask("delete mine"), "true");
     assert_eq!(
-        cache.get(b"theirs").expect("a look").as_deref(),
+        cache.get(b"theirs").expect("a lookup").as_deref(),
         Some(&b"3"[..])
     );
     other.finish();

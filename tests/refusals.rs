@@ -1,12 +1,12 @@
-//! What the system refuses: a read-only place, descriptors, memory, file sizes, room, syncs.
+//! Refusals by the system: read-only media, descriptors, memory, file sizes, room, syncs.
 //!
-//! Whatever it is, an operation happens or gives an error that says what and where, nothing is
-//! taken for damage or absence, and afterwards all is as it should be. Each refusal is arranged in
-//! a child process, whose limits are its own; a signal ends only that, and the test says so.
+//! In each case an operation succeeds, or returns an error that says what and where; no refusal is
+//! taken for corruption or absence, and afterwards everything works. Each refusal is arranged in a
+//! child process with its own limits; a signal ends only that process, and the test says so.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
-    reason = "becoming somebody else is a call of the C library"
+    reason = "becoming another user is a call of the C library"
 )]
 
 mod child;
@@ -17,6 +17,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use child::scratch::in_memory;
 use child::{Child, Part, hear, say, tight};
 use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Repair, Result};
 use rustix::io::Errno;
@@ -27,11 +28,11 @@ use seccompiler::{
 };
 use volume::{Kind, Volume, listing};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
-        ("reads as somebody else", reads_as_somebody_else),
+        ("reads as another user", reads_as_another_user),
         ("may not look", may_not_look),
         ("lacks descriptors", lacks_descriptors),
         ("opens with few descriptors", opens_with_few_descriptors),
@@ -45,9 +46,9 @@ fn child() {
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Where the index header says on which boot the files were written: `docs/format.md`.
+/// Offset of the boot id in the index header: `docs/format.md`.
 const BOOT_ID: u64 = 448;
-/// And where that some files may still have their preliminary names.
+/// Offset of the word that says that some files may still have staged names.
 const RENAMES_PENDING: u64 = 496;
 
 fn reboot(path: &Path) {
@@ -59,7 +60,7 @@ fn key(i: u32) -> Vec<u8> {
     format!("key {i}, some of them longer than a slot").into_bytes()
 }
 
-/// A cache of several segments and regions; closed.
+/// Creates a cache of several segments and regions.
 fn prepare(path: &Path) -> Model {
     let cache = tight().open(path).expect("a cache");
     let mut model = Model::new();
@@ -74,7 +75,7 @@ fn prepare(path: &Path) -> Model {
 fn holds(cache: &MmapCache, model: &Model) {
     assert_eq!(cache.len(), model.len() as u64);
     for (key, value) in model {
-        assert_eq!(cache.get(key).expect("a look").as_ref(), Some(value));
+        assert_eq!(cache.get(key).expect("a lookup").as_ref(), Some(value));
         let entry = cache.entry(key).expect("no damage").expect("an entry");
         assert_eq!(entry.value(), value);
     }
@@ -85,24 +86,16 @@ fn holds(cache: &MmapCache, model: &Model) {
     assert!(report.is_clean(), "{:?}", report.problems);
 }
 
-/// A directory in memory where there is one: nothing here is about disks.
-fn directory() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory
-        .or_else(|_| tempfile::tempdir())
-        .expect("a directory")
-}
-
 // ---- read-only places
 
-/// Everything that a reader can do, and that a writer is told why it cannot.
+/// Reads in every way, and asserts that writing fails with `why`.
 fn read_only_place(path: &Path, model: &Model, why: std::io::ErrorKind) {
     let dir = path.parent().expect("a directory");
     let before = listing(dir);
     let reader = Options::new().read_only(true).open(path).expect("a reader");
     holds(&reader, model);
-    assert_eq!(reader.get(b"absent").expect("a look"), None);
-    assert!(reader.contains(&key(1)).expect("a look"));
+    assert_eq!(reader.get(b"absent").expect("a lookup"), None);
+    assert!(reader.contains(&key(1)).expect("a lookup"));
     reader.stats().expect("numbers");
     reader.disk_usage().expect("numbers");
     assert!(matches!(
@@ -151,7 +144,7 @@ fn readers_serve_unclean_read_only_medium() {
     let path = volume.cache();
     let model = prepare(&path);
     reboot(&path);
-    // A switch that was committed, and whose files still have their preliminary names.
+    // A switch that was committed, and whose files still have staged names.
     for name in ["cache.roster", "cache.heap.3"] {
         let from = volume.path().join(name);
         #[expect(clippy::disallowed_methods, reason = "as a kill would leave them")]
@@ -164,7 +157,7 @@ fn readers_serve_unclean_read_only_medium() {
     assert_eq!(bytes(&path), before);
 }
 
-fn reads_as_somebody_else(part: &Part) {
+fn reads_as_another_user(part: &Part) {
     let model = model_of(&part.path);
     // SAFETY: changes the credentials of this process only.
     let changed = unsafe { libc::setresuid(4321, 4321, 4321) };
@@ -182,10 +175,10 @@ fn model_of(path: &Path) -> Model {
 fn read_permission_suffices_for_reading() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must be root");
-        eprintln!("NOT RUN: becoming somebody else needs root");
+        eprintln!("NOT RUN: becoming another user needs root");
         return;
     }
-    let dir = directory();
+    let dir = in_memory();
     let path = dir.path().join("cache");
     prepare(&path);
     fs::remove_file(dir.path().join("cache.lock")).expect("the lock file");
@@ -194,10 +187,10 @@ fn read_permission_suffices_for_reading() {
         fs::set_permissions(file, Permissions::from_mode(0o444)).expect("a mode");
     }
     fs::set_permissions(dir.path(), Permissions::from_mode(0o555)).expect("a mode");
-    Child::start("reads as somebody else", &path, &[]).finish();
+    Child::start("reads as another user", &path, &[]).finish();
 }
 
-/// Works on a cache of its own of which one file may not be opened, until the parent says so.
+/// Uses a cache, one file of which may not be opened until the parent says so.
 fn may_not_look(part: &Part) {
     // SAFETY: changes the credentials of this process only.
     let changed = unsafe { libc::setresuid(4321, 4321, 4321) };
@@ -216,17 +209,17 @@ fn may_not_look(part: &Part) {
     cache.atomic_rebuild(items).expect("a rebuild");
 }
 
-/// After a switch whose renames were not finished, a segment under its preliminary name cannot be
-/// opened, for want of a right or of descriptors: that does not make it a leftover.
+/// After a switch with pending renames, a segment under its staged name cannot be opened, for lack
+/// of a right or of descriptors: that must not have it removed as a leftover.
 #[test]
 fn unreadable_staged_file_is_kept() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must be root");
-        eprintln!("NOT RUN: becoming somebody else needs root");
+        eprintln!("NOT RUN: becoming another user needs root");
         return;
     }
     for name in ["cache.heap.3", "cache.roster"] {
-        let dir = directory();
+        let dir = in_memory();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
         let path = dir.path().join("cache");
         let mut model = prepare(&path);
@@ -256,11 +249,11 @@ fn unreadable_staged_file_is_kept() {
     }
 }
 
-/// The same for a moment only, in which everything else works.
+/// The same for one moment only, in which everything else works.
 #[test]
 fn briefly_unreadable_staged_file_is_kept() {
     for name in ["cache.heap.3", "cache.roster"] {
-        let dir = directory();
+        let dir = in_memory();
         let path = dir.path().join("cache");
         let mut model = prepare(&path);
         let cache = tight().open(&path).expect("the cache");
@@ -282,7 +275,7 @@ fn briefly_unreadable_staged_file_is_kept() {
         });
         cache.put(b"k", b"v").expect("a put");
         model.insert(b"k".to_vec(), b"v".to_vec());
-        // A switch removes what is left over, and here comes to nothing.
+        // A switch removes leftovers, and comes to nothing here.
         let nothing = [Ok((b"k", b"v")), Err("gave out")];
         cache.atomic_rebuild(nothing).expect_err("the items' error");
         holds(&tight().open(&path).expect("the cache"), &model);
@@ -292,7 +285,7 @@ fn briefly_unreadable_staged_file_is_kept() {
 // ---- limits of a process
 
 /// A cache whose operations may be refused.
-struct Judge {
+struct Checker {
     path: PathBuf,
     model: Model,
     allowed: fn(&Error) -> bool,
@@ -300,7 +293,7 @@ struct Judge {
     done: u64,
 }
 
-impl Judge {
+impl Checker {
     fn new(part: &Part, allowed: fn(&Error) -> bool) -> Self {
         Self {
             path: part.path.clone(),
@@ -327,7 +320,7 @@ impl Judge {
         }
     }
 
-    /// Every operation, some of them often enough to need another file.
+    /// Runs every operation, some of them often enough to need another file.
     fn work(&mut self, cache: &MmapCache) {
         for i in (0..200).step_by(7).chain([900]) {
             let outcome = cache.get(&key(i));
@@ -371,7 +364,7 @@ impl Judge {
         self.happened(outcome);
     }
 
-    /// With a handle of its own, if it gets one.
+    /// Uses a new handle, if it gets one.
     fn open_and_work(&mut self) {
         let outcome = tight().open(&self.path);
         if let Some(cache) = self.happened(outcome) {
@@ -379,7 +372,7 @@ impl Judge {
         }
     }
 
-    /// Without any limit: nothing is missing, and work goes on.
+    /// Without any limit: asserts that nothing is missing, and that the cache can be used.
     fn check(&mut self) {
         let cache = tight().open(&self.path).expect("the cache");
         holds(&cache, &self.model);
@@ -404,7 +397,7 @@ fn is_io_of(error: &Error, errnos: &[Errno]) -> bool {
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 
-/// Takes all descriptors but so many.
+/// Takes all descriptors but `count`.
 fn leave_descriptors(count: u64) -> Vec<File> {
     set_soft_limit(Resource::Nofile, Some(64));
     let mut taken = Vec::new();
@@ -415,7 +408,7 @@ fn leave_descriptors(count: u64) -> Vec<File> {
     taken
 }
 
-/// Opens a cache with just so many descriptors as the number says, and writes with all of them.
+/// Opens a cache with the number of descriptors that is given, and writes with all of them.
 fn opens_with_few_descriptors(part: &Part) {
     let first = tight().open(&part.path).expect("a handle from before");
     first.flush().expect("a flush");
@@ -446,7 +439,7 @@ fn handle_works_with_last_descriptors() {
     each("opens with few descriptors", 0..8);
 }
 
-/// Repairs a cache without a roster with just so many descriptors as the number says.
+/// Repairs a cache without a roster with the number of descriptors that is given.
 fn repairs_with_few_descriptors(part: &Part) {
     let model = model_of(&part.path);
     fs::remove_file(part.path.with_file_name("cache.roster")).expect("the roster");
@@ -467,34 +460,34 @@ fn repair_without_descriptors_loses_nothing() {
     each("repairs with few descriptors", 0..14);
 }
 
-/// Leaves just so many descriptors as the number says.
+/// Leaves the number of descriptors that is given.
 fn lacks_descriptors(part: &Part) {
-    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::MFILE]));
+    let mut checker = Checker::new(part, |error| is_io_of(error, &[Errno::MFILE]));
     let old = tight().open(&part.path).expect("a handle from before");
     let generation = old.stats().expect("numbers").generation;
     let taken = leave_descriptors(part.numbers[0]);
-    // First whatever a new handle would do by itself: there is nothing to mend.
+    // First what a new handle would do by itself: there is nothing to recover.
     let opened = tight().open(&part.path);
-    if let Some(new) = judge.happened(opened) {
+    if let Some(new) = checker.happened(opened) {
         let outcome = new.put(b"k", b"v");
-        if judge.happened(outcome).is_some() {
-            judge.model.insert(b"k".to_vec(), b"v".to_vec());
+        if checker.happened(outcome).is_some() {
+            checker.model.insert(b"k".to_vec(), b"v".to_vec());
         }
         assert_eq!(new.stats().expect("numbers").generation, generation);
     }
-    judge.work(&old);
-    judge.open_and_work();
+    checker.work(&old);
+    checker.open_and_work();
     drop(taken);
     set_soft_limit(Resource::Nofile, Some(1024));
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
-/// Starts a child for each number and adds up what was done and what was refused.
+/// Starts a child for each number, and adds up what succeeded and what was refused.
 fn each(role: &str, numbers: impl IntoIterator<Item = u64>) {
     let (mut done, mut refused) = (0, 0);
     for number in numbers {
-        let dir = directory();
+        let dir = in_memory();
         let path = dir.path().join("cache");
         prepare(&path);
         let said = Child::start(role, &path, &[number]).finish();
@@ -511,17 +504,17 @@ fn exhausted_descriptors_lose_nothing() {
     each("lacks descriptors", 0..=12);
 }
 
-/// Leaves just so many MiB of address space as the number says.
+/// Leaves the number of MiB of address space that is given.
 fn lacks_address_space(part: &Part) {
-    let mut judge = Judge::new(part, |error| is_io_of(error, &[Errno::NOMEM]));
+    let mut checker = Checker::new(part, |error| is_io_of(error, &[Errno::NOMEM]));
     let statm = fs::read_to_string("/proc/self/statm").expect("the process's size");
     let pages = statm.split(' ').next().expect("a number");
     let used = pages.parse::<u64>().expect("a number") * rustix::param::page_size() as u64;
     set_soft_limit(Resource::As, Some(used + (part.numbers[0] << 20)));
-    judge.open_and_work();
+    checker.open_and_work();
     set_soft_limit(Resource::As, None);
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 #[test]
@@ -529,22 +522,23 @@ fn exhausted_address_space_loses_nothing() {
     each("lacks address space", [16, 40, 60, 80, 100, 120, 200, 400]);
 }
 
-/// May write files of so many KiB; what is beyond would be SIGXFSZ, which nobody handles here.
+/// Limits files to the number of KiB that is given. A store beyond that raises SIGXFSZ, which would
+/// end this process.
 fn lacks_file_size(part: &Part) {
-    let mut judge = Judge::new(part, |error| {
+    let mut checker = Checker::new(part, |error| {
         error
             .io_error()
             .is_some_and(|error| error.kind() == std::io::ErrorKind::FileTooLarge)
     });
     let old = tight().open(&part.path).expect("a handle from before");
     set_soft_limit(Resource::Fsize, Some(part.numbers[0] << 10));
-    judge.work(&old);
-    judge.open_and_work();
+    checker.work(&old);
+    checker.open_and_work();
     let outcome = MmapCache::open(part.path.with_file_name("another"));
-    judge.happened(outcome);
+    checker.happened(outcome);
     set_soft_limit(Resource::Fsize, None);
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 #[test]
@@ -557,12 +551,12 @@ fn file_size_limit_raises_no_signal() {
 
 // ---- calls that fail
 
-/// From now on these calls of this thread fail so.
+/// Lets these calls of this thread fail from now on.
 fn refuse(calls: &[i64], errno: Errno) {
     refuse_if(calls, 0, &[], errno);
 }
 
-/// The same only where an argument is one of these, if there are any.
+/// The same only for these values of an argument, if there are any.
 fn refuse_if(calls: &[i64], argument: u8, values: &[u64], errno: Errno) {
     let rule = |&value: &u64| {
         let len = SeccompCmpArgLen::Dword;
@@ -578,10 +572,10 @@ fn refuse_if(calls: &[i64], argument: u8, values: &[u64], errno: Errno) {
     seccompiler::apply_filter(&program).expect("a filter of one's own");
 }
 
-/// Nothing can be allocated, for the reason that the number says.
+/// Lets every allocation of room fail, for the reason that the number says.
 fn lacks_room(part: &Part) {
     let errno = Errno::from_raw_os_error(part.numbers[0] as i32);
-    let mut judge = Judge::new(part, |error| match error.kind() {
+    let mut checker = Checker::new(part, |error| match error.kind() {
         ErrorKind::DiskFull { .. } => true,
         _ => is_io_of(error, &[Errno::IO]),
     });
@@ -592,12 +586,12 @@ fn lacks_room(part: &Part) {
             let full = old.put(b"k", &[0; 9_000]).expect_err("no room for this");
             let typed = matches!(full.kind(), ErrorKind::DiskFull { .. });
             assert_eq!(typed, errno != Errno::IO, "{full:?}");
-            judge.work(&old);
-            judge.open_and_work();
+            checker.work(&old);
+            checker.open_and_work();
         });
     });
-    judge.check();
-    say(format!("{} {}", judge.done, judge.refused));
+    checker.check();
+    say(format!("{} {}", checker.done, checker.refused));
 }
 
 #[test]
@@ -618,7 +612,7 @@ fn assert_sync_failed<T: std::fmt::Debug>(outcome: Result<T>) {
     assert!(!error.is_corruption());
 }
 
-/// This process's descriptors of a file.
+/// Returns this process's descriptors of a file.
 fn descriptors_of(path: &Path) -> Vec<u64> {
     let all = fs::read_dir("/proc/self/fd").expect("the descriptors");
     let all = all.map(|entry| entry.expect("a descriptor").path());
@@ -634,7 +628,7 @@ fn descriptors_of(path: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// Syncs fail in this process: at the moment that the number says, and from then on.
+/// Lets syncs fail in this process, from the moment on that the number says.
 fn cannot_sync(part: &Part) {
     let cache = tight().open(&part.path).expect("the cache");
     let durable = tight()
@@ -662,7 +656,7 @@ fn cannot_sync(part: &Part) {
             drop(durable.writer().expect("the lock"));
             let mut writer = durable.writer().expect("the lock");
             writer.put(b"durable", b"or not").expect("a put");
-            // Nobody asks, but it is not forgotten.
+            // The caller does not ask for it, but the failure is not forgotten.
             drop(writer);
             None
         }
@@ -682,7 +676,7 @@ fn cannot_sync(part: &Part) {
 #[test]
 fn failed_sync_stays_reported() {
     for moment in 0..6 {
-        let dir = directory();
+        let dir = in_memory();
         let path = dir.path().join("cache");
         let mut model = prepare(&path);
         let before = tight().open(&path).expect("a handle from before");
@@ -690,7 +684,7 @@ fn failed_sync_stays_reported() {
         before.flush().expect("a healthy disk");
         let mut other = Child::start("cannot sync", &path, &[moment]);
         other.expect("failed");
-        // Here the disk is healthy; what was lost there stays lost.
+        // This process's disk is healthy; what the other one lost stays lost.
         assert_sync_failed(before.flush());
         let after = tight().open(&path).expect("a new handle");
         assert_sync_failed(after.flush());
@@ -702,7 +696,7 @@ fn failed_sync_stays_reported() {
         assert_sync_failed(durable.put(b"mine", b"v"));
         other.tell("go on");
         other.finish();
-        // Reading and writing go on, and segments stay.
+        // Reading and writing continue, and segments stay.
         let segments = |dir: &Path| -> Vec<String> {
             let names = listing(dir).into_iter().map(|(name, _)| name);
             names.filter(|name| name.contains("heap")).collect()
@@ -717,19 +711,19 @@ fn failed_sync_stays_reported() {
         let still = segments(dir.path());
         assert!(there.iter().all(|name| still.contains(name)));
         for (key, value) in &model {
-            assert_eq!(after.get(key).expect("a look").as_ref(), Some(value));
+            assert_eq!(after.get(key).expect("a lookup").as_ref(), Some(value));
         }
-        // A heap of its own ends it.
+        // A new heap ends the error.
         after.clear().expect("a new heap");
         before.flush().expect("a new heap");
         assert!(!before.stats().expect("numbers").sync_failed);
     }
 }
 
-/// The first change after a flush puts a mark on the disk; and a rebuild syncs before it counts.
+/// The first change after a flush writes a mark to the disk; and a rebuild syncs before it commits.
 #[test]
 fn failed_sync_fails_its_change() {
-    let dir = directory();
+    let dir = in_memory();
     let path = dir.path().join("cache");
     let model = prepare(&path);
     let cache = tight().open(&path).expect("the cache");
@@ -750,9 +744,9 @@ fn failed_sync_fails_its_change() {
             .iter()
             .all(|(name, _)| !name.ends_with(".new"))
     );
-    // What else of the index that sync was about is lost to the system.
+    // The other parts of the index that the failed sync covered may be lost.
     assert_sync_failed(cache.flush());
-    cache.put(b"k", b"v").expect("the mark is stored anew");
+    cache.put(b"k", b"v").expect("the mark is stored again");
     assert_sync_failed(cache.flush());
     cache.clear().expect("a new heap");
     cache.flush().expect("a new heap");

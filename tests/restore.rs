@@ -1,8 +1,8 @@
-//! Backups that are put back over the files of a cache while nobody has it open.
+//! Backups restored over the files of a cache while no process has it open.
 //!
-//! Knows the ways in which people restore files, and what a cache must contain afterwards: what the
-//! backup contained, and nothing that was written after it. What is read when nothing was restored
-//! is counted here too.
+//! Restores files in the ways that people use, and checks what the cache then contains: what the
+//! backup contained, and nothing that was written later. Also counts what is read if nothing was
+//! restored.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use mmapcache::{MmapCache, Options};
 
-/// Names the cache that a child process is to write to.
+/// Names the cache that a child process writes.
 const CHILD: &str = "MMAPCACHE_RESTORE_CHILD";
-/// What the file system's clock and the slack of a cache take together.
+/// The resolution of file times and the tolerance of a cache together.
 const SOON: Duration = Duration::from_millis(150);
-/// The same where a writer was killed at work.
+/// The same after a writer was killed during a change.
 const LATER: Duration = Duration::from_millis(1_200);
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What the cache was like when its files were backed up.
+/// The state of the cache when its files were backed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Flushed,
@@ -32,7 +32,7 @@ enum State {
 
 const STATES: [State; 3] = [State::Flushed, State::Closed, State::Killed];
 
-/// Small segments, so that writing after the backup begins more of them.
+/// Small segments, so that writes after the backup begin more of them.
 fn options() -> Options {
     let mut options = Options::new();
     options
@@ -120,7 +120,7 @@ fn child_writes_until_killed() {
     }
 }
 
-/// Overwrites, deletes and inserts: begins new segments, and cleans old ones away.
+/// Overwrites, deletes and inserts: begins new segments, and cleans old ones.
 fn after_backup(path: &Path) {
     let cache = options().open(path).expect("the cache");
     let segments = cache.stats().expect("its numbers").segments;
@@ -136,7 +136,7 @@ fn after_backup(path: &Path) {
     assert!(cache.stats().expect("its numbers").segments > segments);
 }
 
-/// How files are put back.
+/// A way to restore files.
 type Way = (&'static str, &'static [&'static str]);
 
 /// Shell commands; `$B` is the backup, `$L` the directory of the cache.
@@ -181,7 +181,7 @@ const WAYS: [Way; 9] = [
     ),
 ];
 
-/// Whether the tools are there that a way needs.
+/// Restores, and returns whether the tools for that are installed.
 fn restore(way: Way, backup: &Path, live: &Path) -> bool {
     let script = format!("set -e\n{}", way.1.join("\n"));
     let done = Command::new("sh")
@@ -199,7 +199,8 @@ fn restore(way: Way, backup: &Path, live: &Path) -> bool {
     true
 }
 
-/// Backs up a cache, writes to it, puts the backup back, and expects the backup's contents.
+/// Backs up a cache, writes to it, restores the backup, and asserts that the cache has the backup's
+/// contents.
 fn restore_by(way: Way, state: State, root: &Path) {
     let dir = tempfile::tempdir_in(root).expect("a directory");
     let [live, backup] = ["live", "backup"].map(|name| dir.path().join(name));
@@ -284,7 +285,7 @@ fn backup_restored_in_place_is_valid() {
     restore_all(root.path());
 }
 
-/// On a file system in memory stores move no times of files.
+/// On a file system in memory stores change no file times.
 #[test]
 fn backup_restored_in_memory_is_valid() {
     let Ok(root) = tempfile::tempdir_in("/dev/shm") else {
@@ -293,7 +294,7 @@ fn backup_restored_in_memory_is_valid() {
     restore_all(root.path());
 }
 
-/// What was flushed is newer to programs that go by times, in memory too.
+/// A flush makes the files newer for programs that compare file times, in memory too.
 #[test]
 fn flush_updates_times_of_changed_files() {
     for root in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
@@ -329,7 +330,7 @@ fn flush_updates_times_of_changed_files() {
     }
 }
 
-/// Pages that this thread has touched for the first time, or anew.
+/// Returns the page faults of this thread.
 fn faults() -> u64 {
     let stat = fs::read_to_string("/proc/thread-self/stat").expect("this thread's numbers");
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
@@ -349,8 +350,8 @@ fn faults_of_opening(path: &Path) -> u64 {
     faults() - before
 }
 
-/// Opening reads no entries, however its last writer ended; it reads all of them where a file was
-/// changed by somebody else.
+/// Opening reads no entries, however the last writer ended; it reads all of them if another program
+/// changed a file.
 #[test]
 fn opening_reads_no_entries_after_kill() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,7 +1,7 @@
 //! Rights beyond the mode: access control lists, and directories with the sticky bit.
 //!
-//! The users are real: child processes with other user ids. That needs root; without it these tests
-//! say that they were not run, and fail where `CI` is set.
+//! The users are real: child processes with other user ids. That needs root; otherwise these tests
+//! say that they did not run, and fail if `CI` is set.
 #![cfg(target_os = "linux")]
 
 mod child;
@@ -17,7 +17,7 @@ use mmapcache::{ErrorKind, MmapCache, Options, Repair, Result};
 use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// The users, each of one group.
+/// The users, each with one group.
 const OWNER: (u64, u64) = (1234, 5678);
 const NAMED: (u64, u64) = (4321, 4321);
 const IN_GROUP: (u64, u64) = (1111, 5678);
@@ -29,7 +29,7 @@ const LARGE: u64 = 48;
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -38,7 +38,7 @@ fn child() {
         ("serves", serves),
         ("overwrites", overwrites),
         ("opens", opens),
-        ("lurks", lurks),
+        ("opens new files", opens_new_files),
     ]);
 }
 
@@ -48,7 +48,7 @@ fn directory(mode: u32) -> tempfile::TempDir {
     dir
 }
 
-/// The bytes of an ACL: tag, rights and id of each entry.
+/// Encodes an ACL: tag, rights and id of each entry.
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, perm, id) in entries {
@@ -61,13 +61,13 @@ fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 
 /// `u::rw u:NAMED:rw g::GROUP m::rw o::-`.
 fn named_user(group: u16) -> Vec<u8> {
-    let nobody = u32::MAX;
+    let no_id = u32::MAX;
     acl(&[
-        (0x01, 6, nobody),
+        (0x01, 6, no_id),
         (0x02, 6, NAMED.0 as u32),
-        (0x04, group, nobody),
-        (0x10, 6, nobody),
-        (0x20, 0, nobody),
+        (0x04, group, no_id),
+        (0x10, 6, no_id),
+        (0x20, 0, no_id),
     ])
 }
 
@@ -84,7 +84,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// As a user, makes files of every kind: segments, a generation, and a recovery's.
+/// As a user, creates files of every kind: segments, a generation, and a recovery's.
 fn churns(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
     let mut options = tight();
@@ -108,7 +108,7 @@ fn churns(part: &Part) {
     say("done");
 }
 
-/// The same on a file system that knows no ACLs, as far as new files are concerned.
+/// The same on a file system without ACLs, as far as new files are concerned.
 fn churns_without_acls(part: &Part) {
     let rules = [(libc::SYS_fsetxattr, Vec::new())].into_iter().collect();
     let refused = SeccompAction::Errno(libc::EOPNOTSUPP as u32);
@@ -119,7 +119,7 @@ fn churns_without_acls(part: &Part) {
     churns(part);
 }
 
-/// As a user, tries to open each file of the cache, and says how many there are, and how many can
+/// As a user, tries to open each file of the cache, and prints how many there are, and how many can
 /// be read and written.
 fn opens(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
@@ -131,9 +131,9 @@ fn opens(part: &Part) {
     say(format!("{} {read} {written}", all.len()));
 }
 
-/// As a user, tries to open whatever appears in the directory for as long as the parent wants, and
-/// says how often that succeeded.
-fn lurks(part: &Part) {
+/// As a user, tries to open every new file in the directory until the parent says stop, and prints
+/// how often that succeeded.
+fn opens_new_files(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
     let dismissed = dismissal();
     let mut opened = 0;
@@ -164,7 +164,7 @@ fn churn(path: &Path, user: (u64, u64)) {
     assert_eq!(said, "done");
 }
 
-/// A cache of the owner's in a directory that everybody can write to.
+/// The owner's cache in a directory that all users can write to.
 fn owned(mode: u32) -> (tempfile::TempDir, PathBuf) {
     let dir = directory(0o777);
     let path = dir.path().join("cache");
@@ -176,8 +176,8 @@ fn owned(mode: u32) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The ACL lets one more user in and shuts the group out, whose bits in the mode are the mask.
-/// Whoever writes, and whoever then owns the new files, nothing of that changes.
+/// The ACL lets one more user in and shuts the group out, whose bits in the mode are the mask. New
+/// files keep that, whichever user creates and owns them.
 #[test]
 fn acl_survives_every_new_file() {
     if !is_root() {
@@ -204,7 +204,7 @@ fn acl_survives_every_new_file() {
     }
 }
 
-/// Where ACLs cannot be set, new files grant the least that anybody had: the mode of the index, whose
+/// If ACLs cannot be set, new files grant the least that any user had: the mode of the index, whose
 /// group bits are the mask, would let the group in.
 #[test]
 fn files_without_acls_grant_no_more() {
@@ -228,8 +228,8 @@ fn files_without_acls_grant_no_more() {
     }
 }
 
-/// A directory's default ACL is reduced by the mode that was asked for, as for any new file; later
-/// files have the rights of the index, whatever the directory says by then.
+/// The requested mode reduces a directory's default ACL, as for any new file; later files have the
+/// rights of the index, whatever the directory's ACL is by then.
 #[test]
 fn mode_reduces_the_default_acl() {
     if !is_root() {
@@ -259,8 +259,8 @@ fn mode_reduces_the_default_acl() {
     }
 }
 
-/// New files are created for their creator alone, and get the rights of the index afterwards: there
-/// is no moment at which the default ACL of the directory counts.
+/// New files are created for their creator alone, and then get the rights of the index: at no
+/// moment does the directory's default ACL apply.
 #[test]
 fn new_files_are_never_wider() {
     if !is_root() {
@@ -268,23 +268,23 @@ fn new_files_are_never_wider() {
     }
     let (dir, path) = owned(0o600);
     setxattr(dir.path(), DEFAULT, &named_user(6), XattrFlags::empty()).expect("an ACL");
-    let mut lurking = Child::start("lurks", &path, &[NAMED.0, NAMED.1]);
-    lurking.expect("here");
+    let mut watcher = Child::start("opens new files", &path, &[NAMED.0, NAMED.1]);
+    watcher.expect("here");
     for _ in 0..5 {
         churn(&path, OWNER);
     }
-    assert_eq!(lurking.finish(), "0");
+    assert_eq!(watcher.finish(), "0");
     expect_rights(&path, OWNER, true);
     expect_rights(&path, NAMED, false);
 }
 
 // ---- directories with the sticky bit
 
-/// As a user, with one handle, does what the parent says and answers what came of it.
+/// As a user, with one handle, does what the parent says and answers with the result.
 fn serves(part: &Part) {
     become_user(part.numbers[0] as u32, part.numbers[1] as u32);
     let mut options = tight();
-    // With a thread for the syncs that a removal waits for, space runs ahead of it for a while.
+    // With background threads, the space would exceed its bound for a while.
     options.file_mode(0o666).background_threads(false);
     let cache = options.open(&part.path).expect("a cache");
     say("here");
@@ -327,8 +327,7 @@ fn serving(path: &Path, user: (u64, u64)) -> Child {
     child
 }
 
-/// As a user, with a handle of its own and default options, overwrites some entries of 64 KiB and
-/// ends.
+/// As a user, with a new handle and default options, overwrites some entries of 64 KiB and ends.
 fn overwrites(part: &Part) {
     let [user, group, from, count] = part.numbers[..] else {
         panic!("a user, a group, the first entry and a count");
@@ -341,7 +340,7 @@ fn overwrites(part: &Part) {
     let put = |i: u64| cache.put(&(i % LARGE).to_le_bytes(), &value).map(drop);
     let done = (from..from + count).try_for_each(put);
     if from == 0 {
-        // The owner fills the cache, and the processes that follow find it flushed.
+        // The owner fills the cache, and the next processes find it flushed.
         cache.flush().expect("a flush");
     }
     match done {
@@ -351,7 +350,7 @@ fn overwrites(part: &Part) {
         }
         Err(error) => panic!("{error:?}"),
     }
-    // At once, so that a background sync does not end.
+    // Ends at once, so that a background sync cannot complete.
     std::process::exit(0);
 }
 
@@ -364,8 +363,8 @@ fn bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-/// One user's segments cannot be removed by the other: space stays bounded by refused puts, and the
-/// first who may goes on with the removal.
+/// The sticky bit keeps one user from removing another's segments: puts are refused to bound the
+/// space, and the first user who may continues the removal.
 #[test]
 fn unremovable_segments_refuse_puts() {
     if !is_root() {
@@ -387,7 +386,7 @@ fn unremovable_segments_refuse_puts() {
         assert_eq!(other.ask("compact"), "not removable");
         assert_eq!(other.ask("read"), "done");
         assert_eq!(other.ask("delete"), "done");
-        // The owner removes his own segments, and is stopped by the first of the other's, who
+        // The owner removes its own segments, and is stopped by the first of the other user's, who
         // removes those.
         owner.ask("overwrite");
         owner.ask("compact");
@@ -399,10 +398,11 @@ fn unremovable_segments_refuse_puts() {
     }
 }
 
-/// The same for processes that end after a few puts. Before a segment of a flushed cache is removed,
-/// a background thread syncs what replaces it, and such a process seldom lives until that ends.
+/// The same for processes that end after a few puts. Before a segment of a flushed cache is
+/// removed, a background thread syncs what replaces it, and such a process seldom lives until that
+/// ends.
 #[test]
-fn unremovable_segments_refuse_puts_of_short_lived_processes() {
+fn unremovable_segments_refuse_short_lived_processes() {
     if !is_root() {
         return;
     }
@@ -416,8 +416,8 @@ fn unremovable_segments_refuse_puts_of_short_lived_processes() {
             Child::start("overwrites", &path, &numbers).finish()
         };
         assert_eq!(overwrite(OWNER, 3 * LARGE), "done");
-        // 3 MiB are live, so cleaning starts at 7 MiB of dead bytes. If no background sync ends, a
-        // put syncs once 9.5 MiB of spent segments are left. A segment has 1 MiB.
+        // 3 MiB are live, so that cleaning starts at 7 MiB of dead bytes. If no background sync
+        // completes, a put syncs once 9.5 MiB of evacuated segments are left. A segment has 1 MiB.
         let most = (3 + 7 + 9 + 3) << 20;
         let mut done = 0;
         while overwrite(NAMED, puts) == "done" {
@@ -430,8 +430,8 @@ fn unremovable_segments_refuse_puts_of_short_lived_processes() {
             assert_eq!(overwrite(NAMED, puts), "not removable");
         }
         assert!(bytes(dir.path()) <= refused);
-        // Each process of the owner removes one of the owner's segments or more, and may be refused
-        // all the same: it ends at the first segment of the other user.
+        // Each process of the owner removes one or more of the owner's segments, and may be refused
+        // nevertheless: it ends at the first segment of the other user.
         let mut turns = 0;
         while overwrite(NAMED, puts) != "done" {
             overwrite(OWNER, puts);
@@ -445,7 +445,7 @@ fn unremovable_segments_refuse_puts_of_short_lived_processes() {
     }
 }
 
-/// A switch that could not be finished is refused before it begins, whoever asks for it.
+/// A switch that could not be completed is refused before it begins, for any user.
 #[test]
 fn unremovable_files_refuse_rebuilds() {
     if !is_root() {

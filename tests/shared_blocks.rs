@@ -1,8 +1,8 @@
-//! File systems on which files share blocks, or copy them on write: on a full disk a write happens
-//! or is refused there too, and nothing ends by SIGBUS.
+//! File systems on which files share blocks, or are copied on write: on a full disk a write
+//! succeeds or is refused there too, and no process gets a SIGBUS.
 //!
-//! What is done on a full disk is done by a child process: a signal then ends the child, and the
-//! test says so. Needs file systems of its own, and so root; see `tests/volume/mod.rs`.
+//! Child processes use the full disk: a signal then ends the child, and the test says so. Needs
+//! file systems, and so root; see `tests/volume/mod.rs`.
 
 #![cfg(target_os = "linux")]
 
@@ -19,7 +19,7 @@ use volume::{Kind, Volume};
 const ENTRIES: u64 = 20_000;
 const MIB: u64 = 1 << 20;
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[("overwrites", overwrites)]);
@@ -30,7 +30,7 @@ fn key(i: u64) -> Vec<u8> {
 }
 
 /// Opens the cache, waits until the disk is full, overwrites and deletes entries all over it, and
-/// says how many overwrites happened.
+/// prints how many overwrites succeeded.
 fn overwrites(part: &Part) {
     let cache = MmapCache::open(&part.path).expect("the cache");
     if part.numbers[0] != 0 {
@@ -52,7 +52,7 @@ fn overwrites(part: &Part) {
             Err(error) => panic!("{error:?}"),
         }
         let expected = if outcome_is_new(&cache, at) { 2 } else { 1 };
-        assert!(at == 0 || cache.get(&key(at)).expect("a look") == Some(vec![expected; 1000]));
+        assert!(at == 0 || cache.get(&key(at)).expect("a lookup") == Some(vec![expected; 1000]));
         if i % 500 == 499 {
             match cache.flush() {
                 Ok(()) => {}
@@ -75,7 +75,7 @@ fn overwrites(part: &Part) {
 fn outcome_is_new(cache: &MmapCache, at: u64) -> bool {
     cache
         .get(&key(at))
-        .expect("a look")
+        .expect("a lookup")
         .is_some_and(|value| value[0] == 2)
 }
 
@@ -84,9 +84,9 @@ fn outcome_is_new(cache: &MmapCache, at: u64) -> bool {
 enum Sharing {
     None,
     Backup,
-    /// By another program, before the cache is opened.
+    /// Another program shares them before the cache is opened.
     Before,
-    /// By another program, while it is open.
+    /// Another program shares them while the cache is open.
     While,
 }
 
@@ -125,7 +125,7 @@ fn fill(kind: Kind, bytes: u64, sharing: Sharing) {
     if sharing == Sharing::While {
         share(volume.path());
     }
-    // Also for that long nobody looks at what is shared.
+    // During this time no writer checks what is shared.
     std::thread::sleep(std::time::Duration::from_millis(300));
     volume.fill(0);
     child.tell("full");

@@ -1,5 +1,5 @@
-//! Handles and processes that live for a few writes, as a command-line tool has them: the space that
-//! a cache takes stays bounded, though none of them sees the end of what it began.
+//! Handles and processes that write a few times and end, like those of a command-line tool: the
+//! space of a cache stays bounded, though none of them lives until its background task ends.
 //!
 //! `docs/testing.md` has the command of the soak.
 
@@ -18,7 +18,7 @@ const ENTRIES: u64 = 20_000;
 const VALUE: usize = 500;
 const MIB: u64 = 1 << 20;
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[("overwrites", overwrites)]);
@@ -57,8 +57,8 @@ fn overwrite_at_once(cache: &MmapCache, seed: u64, count: u64) {
     writer.commit().expect("the end of a batch");
 }
 
-/// All entries, as much dead as is left alone, and a flush, which makes syncs come before each
-/// removal from then on.
+/// Puts all entries, leaves as much dead as cleaning ignores, and flushes, which makes a sync come
+/// before each removal from then on.
 fn filled(options: &Options, path: &Path) {
     let cache = options.open(path).expect("a new cache");
     let mut writer = cache.writer().expect("the writer");
@@ -71,7 +71,7 @@ fn filled(options: &Options, path: &Path) {
     cache.flush().expect("a flush");
 }
 
-/// Blocks of all files in the directory of the cache, removed ones apart.
+/// Returns the bytes of all files in the directory of the cache, without removed ones.
 fn blocks(scratch: &Scratch) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let directory = scratch.path.parent().expect("a directory");
@@ -91,7 +91,7 @@ fn live(scratch: &Scratch) -> u64 {
     cache.stats().expect("the counters").live_bytes
 }
 
-/// Asserts that the files take no more than four times what is live, and so many bytes.
+/// Asserts that the files take at most four times the live bytes, and `beside` bytes.
 #[track_caller]
 fn assert_bounded(scratch: &Scratch, live: u64, beside: u64) -> u64 {
     let blocks = blocks(scratch);
@@ -109,7 +109,7 @@ fn assert_whole(scratch: &Scratch) {
     assert!(report.is_clean(), "{:?}", report.problems);
     assert_eq!(cache.len(), ENTRIES);
     for number in 0..ENTRIES {
-        let found = cache.get(&number.to_le_bytes()).expect("a look");
+        let found = cache.get(&number.to_le_bytes()).expect("a lookup");
         assert_eq!(found.expect("an entry").len(), VALUE);
     }
 }
@@ -149,7 +149,8 @@ fn two_thousand_processes_leave_space_bounded() {
     assert_whole(&scratch);
 }
 
-/// Handles that overwrite ten entries each, one behind the other: no errand ends in so short a time.
+/// Handles that overwrite ten entries each, one after the other: no background task ends in so
+/// short a time.
 fn churn_by_handles(options: &Options, handles: u64) {
     let scratch = Scratch::new();
     filled(options, &scratch.path);
@@ -180,7 +181,8 @@ fn handles_without_threads_bound_space() {
     churn_by_handles(Options::new().background_threads(false), 800);
 }
 
-/// Each handle deletes one entry: what is live goes, and what cleaning moves must not pile up.
+/// Each handle deletes one entry: fewer bytes are live, and the copies of cleaning must not pile
+/// up.
 #[test]
 fn deletions_never_grow_the_files() {
     let scratch = Scratch::new();
@@ -197,6 +199,6 @@ fn deletions_never_grow_the_files() {
     let cache = MmapCache::open(&scratch.path).expect("the cache");
     assert!(cache.is_empty());
     drop(cache);
-    // The table keeps its size; the heap is of nothing.
+    // The table keeps its size; the heap has no live bytes.
     assert!(blocks(&scratch) <= 24 * MIB, "{}", blocks(&scratch));
 }

@@ -1,5 +1,5 @@
-//! Long runs, each with a short form that runs always. `docs/testing.md` has the commands and what
-//! was measured.
+//! Long runs, each with a short form that always runs. `docs/testing.md` has the commands and the
+//! measurements.
 //!
 //! The short forms of the rebuilds and of the kills are in `tests/processes.rs`.
 
@@ -13,7 +13,7 @@ use child::scratch::Scratch;
 use child::{Child, Part, kills, reader, rebuilds, say, tight};
 use mmapcache::{MmapCache, Options, Stats};
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     child::play(&[
@@ -29,7 +29,7 @@ impl Scratch {
     }
 }
 
-/// 20 to 40 bytes, another for each number.
+/// Returns a key of 20 to 40 bytes for each number.
 fn key(number: u64) -> Vec<u8> {
     let length = 20 + Random::new(number).below(21) as usize;
     let mut key = format!("{number:020}").into_bytes();
@@ -37,7 +37,7 @@ fn key(number: u64) -> Vec<u8> {
     key
 }
 
-/// 100 bytes that belong to the number.
+/// Returns the 100 bytes of a number.
 fn value(number: u64) -> Vec<u8> {
     let mut random = Random::new(!number);
     let bytes = (0..13).flat_map(|_| random.next().to_le_bytes());
@@ -57,25 +57,25 @@ fn soak_million_keys_are_found() {
     assert!(reopening < Duration::from_millis(10), "{reopening:?}");
 }
 
-/// Opens the cache and says how many microseconds that took, and how many the first look.
+/// Opens the cache and prints how many microseconds that took, and how many the first lookup.
 fn opens(part: &Part) {
     let began = Instant::now();
     let cache = MmapCache::open(&part.path).expect("the cache");
     let opening = began.elapsed();
-    let found = cache.get(&key(part.numbers[0])).expect("a look");
+    let found = cache.get(&key(part.numbers[0])).expect("a lookup");
     let looked = began.elapsed() - opening;
     assert_eq!(found, Some(value(part.numbers[0])));
     say(format!("{} {}", opening.as_micros(), looked.as_micros()));
 }
 
-/// Fills an empty cache and reads all of it back. Returns how long it takes to open.
+/// Fills an empty cache and reads all of it. Returns how long it takes to open.
 fn grow(count: u64) -> Duration {
     let scratch = Scratch::new();
     let cache = scratch.open();
     fill(&cache, count);
     let began = Instant::now();
     for number in 0..count {
-        let found = cache.get(&key(number)).expect("a look");
+        let found = cache.get(&key(number)).expect("a lookup");
         assert_eq!(found, Some(value(number)), "{number}");
     }
     println!("read back in {:?}", began.elapsed());
@@ -168,7 +168,7 @@ fn overwrite(updates: u64) {
     assert!(report.is_clean(), "{:?}", report.problems);
 }
 
-/// Bytes on the disk, and how many of them live.
+/// Returns the bytes on the disk, and how many of them are live.
 fn within_bounds(cache: &MmapCache) -> (u64, u64) {
     let total = cache.disk_usage().expect("the blocks").total();
     let live = cache.stats().expect("the counters").live_bytes;
@@ -179,7 +179,7 @@ fn within_bounds(cache: &MmapCache) -> (u64, u64) {
 
 #[test]
 fn deleted_slots_are_reclaimed() {
-    // Smaller regions, which fill up sooner: without purging them, the table would double.
+    // Smaller regions fill sooner: without purging them, the table would double.
     let slots = replace_in_turn(Options::new().region_slots(256), 40_000, 1_000);
     assert!(slots.1 * 2 <= slots.0 * 3, "{slots:?}");
 }
@@ -192,8 +192,8 @@ fn soak_churn_keeps_table_size_bounded() {
     assert!(slots.1 <= slots.0 * 2, "{slots:?}");
 }
 
-/// Inserts a key and deletes the oldest, as often as asked, in a table of so many entries.
-/// Returns the slots of the table before and after.
+/// Inserts a key and deletes the oldest, `pairs` times, in a table with `entries` entries. Returns
+/// the slots of the table before and after.
 fn replace_in_turn(options: &Options, pairs: u64, entries: u64) -> (u64, u64) {
     let scratch = Scratch::new();
     let cache = options.open(&scratch.path).expect("a new cache");
@@ -230,14 +230,13 @@ fn replace_in_turn(options: &Options, pairs: u64, entries: u64) -> (u64, u64) {
     stays_small(&after.0, &before.0);
     assert_eq!(cache.len(), entries);
     assert!((pairs..pairs + entries).all(|number| {
-        let found = cache.get(&key(number)).expect("a look");
+        let found = cache.get(&key(number)).expect("a lookup");
         found == Some(value(number))
     }));
     (before.0.slots, after.0.slots)
 }
 
-/// Each region is purged when seven eighths of its slots are taken, by entries or by what they
-/// left.
+/// Each region is purged when seven eighths of its slots are taken, by entries or tombstones.
 #[track_caller]
 fn stays_small(now: &Stats, before: &Stats) -> u64 {
     assert!((now.occupied + now.deleted) * 8 <= now.slots * 7, "{now:?}");
@@ -245,7 +244,7 @@ fn stays_small(now: &Stats, before: &Stats) -> u64 {
     now.deleted * 100 / now.slots
 }
 
-/// Groups of eight slots that a search for an absent key looks at, on average.
+/// Returns how many groups of eight slots a miss reads on average.
 fn groups_of_a_miss(cache: &MmapCache) -> f64 {
     cache.verify().run().expect("a report").miss_groups
 }
@@ -255,7 +254,7 @@ fn time_of_misses(cache: &MmapCache) -> Duration {
     let began = Instant::now();
     let found = keys
         .iter()
-        .filter(|key| cache.contains(key).expect("a look"));
+        .filter(|key| cache.contains(key).expect("a lookup"));
     assert_eq!(found.count(), 0);
     began.elapsed()
 }
@@ -278,16 +277,18 @@ fn soak_readers_see_whole_generations() {
 
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
-fn three_hundred_kills_of_a_writer() {
+fn single_writer_survives_300_kills() {
     for is_tight in [false, true] {
         let scratch = Scratch::new();
         let began = Instant::now();
-        let (operations, unsaid) = kills::survive(&scratch.path, is_tight, 300, 99);
+        let (operations, unacknowledged) = kills::survive(&scratch.path, is_tight, 300, 99);
         println!(
             "300 kills in {:?}: {operations} operations",
             began.elapsed()
         );
-        println!("after {unsaid} kills an operation was done that had not been acknowledged");
+        println!(
+            "after {unacknowledged} kills an operation was done that had not been acknowledged"
+        );
         assert!(operations > 600, "{operations} operations in all");
     }
 }

@@ -1,31 +1,33 @@
-//! Four writers and four readers on one cache, each a process of its own, for as long as asked;
-//! some of them are killed or stopped now and then.
+//! Four writer and four reader processes on one cache, some of which are stopped or killed.
 
 mod child;
 
 use std::time::{Duration, Instant};
 
 use child::contents::Random;
-use child::crew::{Crew, Done};
-use child::{witness, worker};
+use child::process_group::{Done, ProcessGroup};
+use child::{checking_reader, worker};
 use mmapcache::{LockKind, Options};
 
 const READERS: u64 = 4;
 const PROCESSES: f64 = 8.0;
-/// How many seconds the long run takes; by default eight processes come to one hour together.
+/// Seconds of the long run; by default eight processes together take one hour.
 const SECONDS: &str = "MMAPCACHE_STRESS_SECONDS";
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
-    child::play(&[("works", worker::works), ("watches", witness::watches)]);
+    child::play(&[
+        ("writes", worker::write_until_closed),
+        ("reads", checking_reader::read_until_closed),
+    ]);
 }
 
-/// Lets everybody work for so long. Every now and then one of them is stopped for some
+/// Lets all processes work for `length`. After each pause one of them is stopped for some
 /// milliseconds; every tenth time one is killed instead.
 fn run(options: &Options, length: Duration, between: Duration) -> Done {
     let root = tempfile::tempdir().expect("a directory");
-    let mut crew = Crew::start(root.path(), options, READERS);
+    let mut group = ProcessGroup::start(root.path(), options, READERS);
     let mut random = Random::new(length.as_secs());
     let began = Instant::now();
     for turn in 1_u64.. {
@@ -35,13 +37,13 @@ fn run(options: &Options, length: Duration, between: Duration) -> Done {
             break;
         }
         if turn.is_multiple_of(10) {
-            crew.kill_one(&mut random);
+            group.kill_one(&mut random);
         } else {
             let pause = Duration::from_micros(random.below(30_000));
-            crew.stop_one(&mut random, pause);
+            group.stop_one(&mut random, pause);
         }
     }
-    crew.finish()
+    group.finish()
 }
 
 // Four writers and four readers, each a process of its own, agree on everything.
@@ -86,7 +88,7 @@ fn cpu_hours() -> f64 {
     // SAFETY: the pointer is to room for one `rusage`.
     let failed = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
     assert_eq!(failed, 0, "the usage of the children");
-    // SAFETY: it is of integers, for which zeros would do too.
+    // SAFETY: it consists of integers, for which zeros are valid too.
     let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     (seconds(usage.ru_utime) + seconds(usage.ru_stime)) / 3_600.0

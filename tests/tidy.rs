@@ -1,7 +1,7 @@
-//! Keeps the source in order: which file may name which, where the dangerous words may stand, how
-//! long a function is.
+//! Keeps the source in order: which file may use which, which files may have unsafe code, how long
+//! a function is.
 //!
-//! Reads the source as text, with comments, strings and test modules blanked out where only code
+//! Reads the source as text, with comments, strings and test modules blanked out if only code
 //! counts.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The modules, bottom to top. A file may name those of lower rows only, and none of its own row. A
-/// module that has no row of its own belongs to the row of its parent.
+/// The modules, bottom to top. A file may use those of lower rows only, and none of its own row. A
+/// module without a row belongs to the row of its parent.
 const LAYERS: [&[&str]; 50] = [
     &["error", "sync"],
     &["fuzzing"],
@@ -95,42 +95,42 @@ const LAYERS: [&[&str]; 50] = [
     &["os", "index"],
 ];
 
-/// A file, what it names against the order, and why it may.
+/// A file, what it uses against the order, and why it may.
 const UPWARD: [(&str, &str, &str); 1] = [(
     "engine::options",
     "cache",
     "`Options::open` is where users look for the way in, so it names the handle that it returns",
 )];
 
-/// Where atomics may be named: everybody else takes them from `sync`.
+/// The files that may name atomics: all others take them from `sync`.
 const ATOMIC_FILES: [&str; 7] = [
     "src/sync.rs",
     "src/sync/count.rs",
     "src/sync/loom_model.rs",
     "src/lock/ofd.rs",
-    // Locks between the threads of one process, which no model has in it.
+    // Locks between the threads of one process, which no model includes.
     "src/lock/fork.rs",
     "src/lock/mutex_state.rs",
     "src/lock/futex.rs",
 ];
-/// Where unsafe code may stand, and how often each file says the word.
+/// The files that may have unsafe code, and how often each has the word.
 const UNSAFE_FILES: [(&str, usize); 8] = [
     ("src/os/mmap.rs", 6),
     ("src/os/mapped_file/cow.rs", 1),
     ("src/lock/ofd.rs", 3),
     ("src/lock/futex.rs", 1),
-    // Promises to `lock_api`: four traits, three ways of giving a lock back.
+    // Promises to `lock_api`: four traits, three ways to release a lock.
     ("src/lock/mutex.rs", 7),
     ("src/lock/liveness.rs", 1),
     ("src/engine/read/value_ref.rs", 2),
-    // One function, which hands its contract on.
+    // One function, which passes its contract on to the caller.
     ("src/cache.rs", 2),
 ];
 const LONGEST_FUNCTION: usize = 70;
 
-/// A file of the source.
+/// A source file.
 struct Source {
-    /// From the manifest's directory on, with slashes.
+    /// Relative to the manifest's directory, with slashes.
     path: String,
     text: String,
     /// The same with comments and strings blanked out, up to the test module.
@@ -142,7 +142,7 @@ impl Source {
         (1..).zip(self.text.lines())
     }
 
-    /// The number of the line that a byte stands in.
+    /// Returns the number of the line with a byte.
     fn line_at(&self, at: usize) -> usize {
         self.text[..at].matches('\n').count() + 1
     }
@@ -153,7 +153,7 @@ impl Source {
             || self.path.ends_with("/tests.rs")
     }
 
-    /// The path of the module; none for the crate's root, programs and tests.
+    /// Returns the path of the module; `None` for the crate's root, programs and tests.
     fn module(&self) -> Option<String> {
         let inside = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
         if self.is_test() || inside == "lib" || inside.starts_with("bin/") {
@@ -193,7 +193,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            // What is built there was written by others.
+            // Build results are not our source.
             if !path.ends_with("target") {
                 collect(&path, paths);
             }
@@ -203,7 +203,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// Blanks out what is no code, and the test module at a file's end.
+/// Blanks out everything but code, and the test module at a file's end.
 fn code_of(text: &str) -> String {
     let mut code = text.as_bytes().to_vec();
     let mut at = 0;
@@ -223,7 +223,8 @@ fn code_of(text: &str) -> String {
     code
 }
 
-/// The length of the comment, string or character at the start of `rest`; 0 where there is none.
+/// Returns the length of the comment, string or character at the start of `rest`; 0 if there is
+/// none.
 fn token_that_is_no_code(rest: &[u8]) -> usize {
     let until = |end: &[u8], from: usize| {
         let found = rest[from..]
@@ -247,7 +248,7 @@ fn token_that_is_no_code(rest: &[u8]) -> usize {
     }
 }
 
-/// The length of a literal that ends at the next quote which no backslash precedes.
+/// Returns the length of a literal that ends at the next unescaped quote.
 fn quoted(rest: &[u8], quote: u8) -> usize {
     let mut at = 1;
     while at < rest.len() && rest[at] != quote {
@@ -256,7 +257,7 @@ fn quoted(rest: &[u8], quote: u8) -> usize {
     (at + 1).min(rest.len())
 }
 
-/// Where a word stands by itself in code.
+/// Returns where a whole word occurs in code.
 fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let inside =
         |byte: Option<&u8>| byte.is_some_and(|&byte| byte == b'_' || byte.is_ascii_alphanumeric());
@@ -269,7 +270,7 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         })
 }
 
-/// The paths that follow `crate::`: one, or each leaf of a tree in braces.
+/// Returns the paths after `crate::`: one, or each leaf of a tree in braces.
 fn paths_after(code: &str) -> Vec<String> {
     let end = code
         .find(|c: char| c != '_' && c != ':' && !c.is_ascii_alphanumeric())
@@ -307,7 +308,7 @@ fn leading_name(text: &str) -> &str {
     &text[..end]
 }
 
-/// The row of a module, and the name that stands there: its own, or a parent's.
+/// Returns the row of a module, and the name in that row: its own, or a parent's.
 fn layer(module: &str) -> Option<(usize, &'static str)> {
     let rows = || LAYERS.iter().enumerate();
     let named = |name: &str| {
@@ -322,7 +323,7 @@ fn layer(module: &str) -> Option<(usize, &'static str)> {
     }
 }
 
-/// The modules that a file names, with the places where it does.
+/// Returns the modules that a file uses, and where.
 fn named_modules(source: &Source) -> Vec<(usize, &'static str)> {
     let mut named = Vec::new();
     for at in words(&source.code, "crate") {
@@ -407,7 +408,7 @@ fn files_begin_with_their_purpose() {
 fn atomics_come_from_one_file() {
     let mut complaints = Vec::new();
     for source in sources(&["src"]) {
-        // A program's own threads share nothing with other processes, and are no matter for loom.
+        // A program's own threads share nothing with other processes, and loom does not model them.
         let allowed =
             ATOMIC_FILES.contains(&source.path.as_str()) || source.path.starts_with("src/bin/");
         if let Some(at) = words(&source.code, "atomic").next().filter(|_| !allowed) {
@@ -424,8 +425,8 @@ fn atomics_come_from_one_file() {
 /// Modules that may do what others may not, each with the reason.
 type Exceptions = &'static [(&'static str, &'static str)];
 
-/// The calls by which header words are stored: the file that owns the words, and the other files
-/// that may make the call, each with the reason.
+/// The calls that store header words: the file that owns the words, and the other files that may
+/// make the call, each with the reason.
 const HEADER_STORES: [(&str, &str, Exceptions); 15] = [
     ("heap_end_words(", "engine::write::heap_end", &[]),
     ("entry_words(", "engine::write::publish", &[]),
@@ -490,8 +491,8 @@ fn header_words_have_one_owner() {
     complain(&complaints);
 }
 
-/// Types with an inherent `impl` outside of the file that defines them: the type, the file, and the
-/// reason. A method call crosses layers unseen, so the list may only become shorter.
+/// Types with an inherent `impl` outside the file that defines them: the type, the file, and the
+/// reason. A method call crosses layers unseen, so that the list may only become shorter.
 const IMPLS_ELSEWHERE: [(&str, &str, &str); 5] = [
     ("CachedDict", "src/dict/cached.rs", ALIAS),
     ("LocalDict", "src/dict/local.rs", ALIAS),
@@ -502,7 +503,7 @@ const IMPLS_ELSEWHERE: [(&str, &str, &str); 5] = [
 const ALIAS: &str = "an alias of `Dict` over one store, beside that store";
 const TO_MOVE: &str = "to be moved to the type, or made a function";
 
-/// The types whose inherent `impl`s a file has, and the types that it defines.
+/// Returns the types whose inherent `impl`s a file has, and the types that it defines.
 fn impls_and_types(code: &str) -> (Vec<(usize, String)>, Vec<String>) {
     let (mut impls, mut types) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(code.lines()) {
@@ -516,7 +517,7 @@ fn impls_and_types(code: &str) -> (Vec<(usize, String)>, Vec<String>) {
                 types.push(leading_name(rest).to_owned());
             }
         }
-        // An item of the file itself.
+        // An item at the top level of the file.
         let Some(rest) = line.strip_prefix("impl") else {
             continue;
         };
@@ -612,8 +613,8 @@ fn only_listed_files_know_ids() {
     complain(&complaints);
 }
 
-/// Invariant L3: files of readers name none of the calls by which a header's words are stored. A
-/// background task gets the words that it may store as `SyncNotes`.
+/// Invariant L3: files of readers name none of the calls that store header words. A background task
+/// gets the words that it may store as `SyncNotes`.
 #[test]
 fn only_writers_store_header_words() {
     const WITHOUT_LOCK: [&str; 6] = [
@@ -666,7 +667,7 @@ fn unsafe_code_stays_in_listed_files() {
     }
 }
 
-/// The ids of the invariants that the safety notes cite, each with the place of its note.
+/// Returns the ids of the invariants that safety notes cite, each with the place of its note.
 fn cited() -> (Vec<(String, String)>, Vec<String>) {
     let (mut ids, mut without) = (Vec::new(), Vec::new());
     for source in sources(&["src"]) {
@@ -725,8 +726,8 @@ fn cited_invariants_exist_in_design() {
     complain(&missing);
 }
 
-/// The functions of a file, from the line with `fn` to the bracket that closes it, as rustfmt
-/// lays them out.
+/// Returns the functions of a file, from the line with `fn` to the closing brace, as rustfmt lays
+/// them out.
 fn functions(code: &str) -> Vec<(usize, Range<usize>)> {
     let lines: Vec<&str> = code.lines().collect();
     let mut found = Vec::new();
@@ -742,7 +743,7 @@ fn functions(code: &str) -> Vec<(usize, Range<usize>)> {
         if !is_function || line.trim_end().ends_with([';', '}']) {
             continue;
         }
-        // One that a trait only names ends where its parameters do.
+        // A function that a trait only declares ends with its parameters.
         let parameters_end = format!("{})", " ".repeat(indent));
         let head = lines[at..]
             .iter()
@@ -810,8 +811,8 @@ fn scan_sees_only_code() {
     assert_eq!(words(&code_of(test), "unsafe").count(), 0);
 }
 
-/// What the errors and logs of the library put in backticks: options, methods and programs that a
-/// reader is to look up.
+/// Names in backticks in errors and logs of the library: options, methods and programs that a user
+/// will look up.
 #[test]
 fn messages_name_existing_items() {
     const PROGRAMS: [&str; 4] = [

@@ -1,7 +1,7 @@
-//! A file that another program makes shorter while it is mapped: what that costs, and what not.
+//! A file that another program truncates while it is mapped: what that costs, and what it does not.
 //!
-//! Nothing that maps files can do better than the system lets it; this pins down what the documents
-//! promise of it.
+//! No program that maps files can do better than the system allows; these tests pin down what the
+//! documents say.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod child;
@@ -53,7 +53,7 @@ fn truncated_file_sigbus() {
     reader.tell("go on");
     let ended = reader.wait();
     assert_eq!(ended.signal(), Some(SIGBUS), "{ended}");
-    // What comes later sees the file's real size: the entries behind it are misses.
+    // A new handle uses the file's real size: the entries after it are misses.
     let cache = MmapCache::open(&path).unwrap();
     let left = |cache: &MmapCache| {
         let found = |i: u32| cache.get(&i.to_le_bytes()).unwrap();

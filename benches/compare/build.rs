@@ -1,9 +1,9 @@
-//! Compiles the shims of the stores written in C++, and links the system's libraries: only those
-//! whose features are on. Tells the program which compiler built it, and the version of each store.
+//! Compiles the shims of the stores written in C++, and links the system's libraries, for the
+//! features that are on. Passes the compiler's version and those of the stores to the program.
 
 use std::process::Command;
 
-/// Stores built by cargo: the package that `Cargo.lock` names, and the feature that takes it.
+/// Stores that cargo builds: the package in `Cargo.lock`, and its feature.
 const CRATES: [(&str, &str); 7] = [
     ("hashbrown", ""),
     ("heed", "LMDB"),
@@ -13,7 +13,7 @@ const CRATES: [(&str, &str); 7] = [
     ("fjall", "FJALL"),
     ("libsqlite3-sys", "SQLITE"),
 ];
-/// Stores that are libraries of the system: the feature, the Debian package.
+/// Stores that are libraries of the system: the feature and the Debian package.
 const LIBRARIES: [(&str, &str); 5] = [
     ("TDB", "libtdb-dev"),
     ("KYOTO", "libkyotocabinet-dev"),
@@ -26,7 +26,7 @@ fn on(feature: &str) -> bool {
     feature.is_empty() || std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
 }
 
-/// The newest version of a package in the lock file.
+/// Returns the newest version of a package in the lock file.
 fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     let name = format!("name = \"{package}\"\nversion = \"");
     let versions = lock.match_indices(&name).map(|(at, _)| {
@@ -74,7 +74,7 @@ fn main() {
     let version = Command::new(rustc).arg("--version").output();
     let version = version.map_or_else(|_| "rustc".into(), |output| output.stdout);
     let version = String::from_utf8_lossy(&version);
-    // Without the commit and its date.
+    // Without commit and date.
     let version: Vec<_> = version.split_whitespace().take(2).collect();
     println!("cargo::rustc-env=RUSTC_VERSION={}", version.join(" "));
     for (feature, source) in [("KYOTO", "kyoto"), ("TKRZW", "tkrzw")] {

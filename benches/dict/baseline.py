@@ -1,15 +1,15 @@
-"""What persidict's dictionaries take for the work that the bench `dict` gives to ours.
+"""Measures persidict's dictionaries at the work that the bench `dict` gives to ours.
 
     python baseline.py DIR [--entries 5000] [--rounds 5] [--format json]
 
 DIR is where `FileDirDict` keeps its files; it belongs on a real disk. Prints a JSON object per line:
 a dictionary, an operation, and its nanoseconds, as median and minimum of the rounds.
 
-With `--turns` it measures a round of one dictionary whenever that one's name comes in as a line, and
-prints its figures as one object: so whoever reads them takes turns with it.
+With `--turns` it measures a round of one dictionary for each line with the dictionary's name, and
+prints its figures as one object: the process that reads them measures in turn with it.
 
 Both sides make keys, values and orders from numbers by the rules of this file: `mix`, `key`, `value`
-and `order`. Keys and values are there before the clock runs; what a dictionary does with them
+and `order`. Keys and values exist before the clock starts; what a dictionary does with them
 (checking a key, encoding a value) is what is measured.
 """
 
@@ -30,7 +30,7 @@ from persidict import ETAG_IS_THE_SAME, NEVER_RETRIEVE, FileDirDict, LocalDict
 
 GROUPS = 40
 TAGS = ("red", "green", "blue", "amber", "violet", "ochre", "teal", "rose")
-# What is absent has numbers from here on.
+# Numbers from here on are those of absent keys.
 ABSENT = 500_000
 
 

@@ -1,4 +1,4 @@
-//! What a round measures.
+//! Measures the operations of a round.
 
 use std::collections::HashMap;
 use std::hint::black_box;

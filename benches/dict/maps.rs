@@ -1,7 +1,7 @@
-//! What a program would take that needs neither a disk, nor checked keys, nor tags: a `BTreeMap`.
+//! What a program would use that needs no disk, no checked keys and no tags: a `BTreeMap`.
 //!
-//! Its keys are the parts joined, ready-made. Values are copied in and out, as the dictionaries
-//! do it; or encoded and decoded, as a store of bytes has to.
+//! Its keys are the joined parts, made in advance. Values are copied in and out, as in the
+//! dictionaries; or encoded and decoded, as in a store of bytes.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use std::hint::black_box;
 use crate::clock::{Clock, Figures};
 use crate::work::{Item, Key, Work};
 
-/// What a map keeps of an item.
+/// How a map stores a value.
 pub(crate) trait Kept {
     fn of(item: &Item) -> Self;
     fn item(&self) -> Item;
@@ -39,7 +39,7 @@ fn joined((key, item): &(Key, Item)) -> (String, &Item) {
     (key.join("/"), item)
 }
 
-/// One round on an empty map, which is empty again afterwards.
+/// Runs one round on an empty map, and empties it again.
 pub(crate) fn measure<K: Kept>(work: &Work) -> Figures {
     let (mut clock, mut map) = (Clock::default(), BTreeMap::<String, K>::new());
     fill(&mut clock, &mut map, work);

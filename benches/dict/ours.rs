@@ -1,4 +1,4 @@
-//! Our dictionaries at work.
+//! Measures our dictionaries.
 
 use mmapcache::Update;
 use mmapcache::dict::{Condition, Dict, Outcome, Retrieve, Store};
@@ -6,7 +6,7 @@ use mmapcache::dict::{Condition, Dict, Outcome, Retrieve, Store};
 use crate::clock::{Clock, Figures};
 use crate::work::{Item, Work};
 
-/// One round on an empty dictionary, which is empty again afterwards.
+/// Runs one round on an empty dictionary, and empties it again.
 pub(crate) fn measure(dict: &Dict<Item, impl Store>, work: &Work) -> Figures {
     let mut clock = Clock::default();
     fill(&mut clock, dict, work);

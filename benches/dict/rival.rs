@@ -1,5 +1,4 @@
-//! persidict's dictionaries: `baseline.py` measures them, in a process that does nothing but when it
-//! is its turn.
+//! persidict's dictionaries: `baseline.py` measures them, in a process that only works in its turn.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
@@ -17,11 +16,11 @@ pub(crate) struct Rival {
     child: Child,
     turns: Option<ChildStdin>,
     answers: Lines<BufReader<ChildStdout>>,
-    /// What is measured, with its version.
+    /// The measured package, with its version.
     pub(crate) name: String,
 }
 
-/// What the script says first.
+/// The first line of the script.
 #[derive(Deserialize)]
 struct Greeting {
     persidict: String,

@@ -1,4 +1,4 @@
-//! Figures of many rounds, as tables of medians and ratios, and the goals beside them.
+//! Shows figures of many rounds, as tables of medians and ratios, with the goals beside them.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ const OPERATIONS: [(&str, bool); 14] = [
     ("delete", true),
 ];
 
-/// How many times as fast as another a dictionary is to be.
+/// How many times as fast as another a dictionary should be.
 pub(crate) struct Goal {
     pub(crate) than: &'static str,
     pub(crate) reads: f64,
@@ -42,7 +42,7 @@ impl Rounds {
         self.0.contains_key(dictionary)
     }
 
-    /// The figures of an operation; none where it was not measured.
+    /// Returns the figures of an operation, or `None` if it was not measured.
     fn of(&self, dictionary: &str, operation: &str) -> Option<Vec<f64>> {
         let rounds = self.0.get(dictionary)?;
         rounds
@@ -51,7 +51,7 @@ impl Rounds {
             .collect()
     }
 
-    /// How many times as fast as another: the median, and the least, of the rounds.
+    /// Returns how many times as fast as another: the median and the minimum of the rounds.
     fn ratio(&self, dictionary: &str, other: &str, operation: &str) -> Option<(f64, f64)> {
         let (own, others) = (self.of(dictionary, operation)?, self.of(other, operation)?);
         Some(middle_and_least(
@@ -63,7 +63,7 @@ impl Rounds {
         ))
     }
 
-    /// Nanoseconds of the first dictionary, and of each of the others with the ratio.
+    /// Prints the nanoseconds of the first dictionary, and of each other one with the ratio.
     pub(crate) fn print(&self, first: &str, others: &[&str]) {
         if !self.has(first) {
             return;
@@ -93,8 +93,8 @@ impl Rounds {
         }
     }
 
-    /// Says how many operations reach the goal, and which do not.
-    pub(crate) fn judge(&self, dictionary: &str, goal: &Goal) {
+    /// Prints how many operations reach the goal, and which do not.
+    pub(crate) fn print_goal(&self, dictionary: &str, goal: &Goal) {
         for (what, writes, factor) in [("reads", false, goal.reads), ("writes", true, goal.writes)]
         {
             let ratios: Vec<_> = OPERATIONS

@@ -1,4 +1,4 @@
-//! What every dictionary is given to do: keys, values and orders, made from numbers by the rules of
+//! The work of every dictionary: keys, values and orders, made from numbers by the rules of
 //! `baseline.py`.
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ const GROUPS: u64 = 40;
 const TAGS: [&str; 8] = [
     "red", "green", "blue", "amber", "violet", "ochre", "teal", "rose",
 ];
-/// What is absent has numbers from here on.
+/// Numbers from here on are those of absent keys.
 const ABSENT: u64 = 500_000;
 
 /// Two parts.
@@ -37,7 +37,7 @@ impl Item {
     }
 }
 
-/// A number that looks random, from one that does not: splitmix64.
+/// Mixes a number's bits by splitmix64: pseudorandom, but reproducible.
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -52,14 +52,14 @@ fn key(number: u64) -> Key {
     ]
 }
 
-/// The numbers from 0 on, each once.
+/// Returns the numbers below `entries`, each once.
 fn order(entries: u64, salt: u64) -> Vec<u64> {
     let mut numbers: Vec<_> = (0..entries).collect();
     numbers.sort_by_key(|number| mix(number ^ (salt << 32)));
     numbers
 }
 
-/// Keys and values of a round, all made before any clock runs.
+/// Keys and values of a round, all made before a clock starts.
 pub(crate) struct Work {
     pub(crate) inserted: Vec<(Key, Item)>,
     pub(crate) read: Vec<Key>,
@@ -67,7 +67,7 @@ pub(crate) struct Work {
     pub(crate) changed: Vec<Changed>,
 }
 
-/// A key with what it is to have after its first value.
+/// A key, and its value after the first one.
 pub(crate) struct Changed {
     pub(crate) key: Key,
     pub(crate) second: Item,
@@ -96,12 +96,12 @@ impl Work {
         }
     }
 
-    /// The sum over what was inserted, as readers of all of it must find it.
+    /// Returns the sum over what was inserted, which readers of everything must find.
     pub(crate) fn sum(&self) -> u64 {
         self.inserted.iter().map(|(_, item)| item.count).sum()
     }
 
-    /// Checksums over all that is written, for the other side's work to be compared with.
+    /// Returns checksums over everything written, to compare the two sides' work.
     pub(crate) fn fingerprints(&self) -> [u32; 3] {
         let (inserted, changed) = (self.inserted.iter(), self.changed.iter());
         [

@@ -1,4 +1,4 @@
-//! What can be seen of a cache and of this thread from outside, between two operations.
+//! Reads what can be seen of a cache and of this thread from outside, between two operations.
 #![expect(
     unsafe_code,
     reason = "the system's account of a thread has no safe wrapper among our dependencies"
@@ -22,7 +22,7 @@ pub(crate) struct Sight {
     thread: Thread,
 }
 
-/// What the system counts for a thread.
+/// The kernel's counters of a thread.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Thread {
     small_faults: i64,
@@ -61,7 +61,7 @@ impl Observer {
         }
     }
 
-    /// Looks now, and returns what was seen before.
+    /// Reads everything now, and returns what was read before.
     pub(crate) fn look(&mut self, cache: &MmapCache) -> Option<Sight> {
         let stats = cache.stats().expect("the header");
         let same = self.last.as_ref().is_some_and(|last| {
@@ -107,13 +107,13 @@ impl Observer {
         ];
     }
 
-    /// Whether this thread had to give its processor to others since `before`.
+    /// Returns whether this thread was preempted since `before`.
     pub(crate) fn was_preempted(&self, before: &Option<Sight>) -> bool {
         let of = |sight: &Sight| sight.thread.preemptions;
         before.as_ref().map(of) != self.last.as_ref().map(of)
     }
 
-    /// What became different since `before`, in words.
+    /// Describes what changed since `before`.
     pub(crate) fn difference(&self, before: &Option<Sight>) -> String {
         let (Some(before), Some(after)) = (before, &self.last) else {
             return String::new();

@@ -1,5 +1,5 @@
-//! What the machine itself imposes: pauses of a loop that only reads the clock, and of plain stores
-//! to mapped files whose blocks were there before.
+//! Measures the machine itself: pauses of a loop that only reads the clock, and of plain stores to
+//! mapped files whose blocks were allocated before.
 #![expect(unsafe_code, reason = "a mapping for plain stores")]
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::observe::Thread;
 use crate::record::Recorder;
 use crate::workload::mix;
 
-/// Bytes that a put stores: its record, one behind the other, and a slot somewhere.
+/// Bytes that a put stores: its record, after the one before, and a slot elsewhere.
 const RECORD: usize = 152;
 const SLOT: usize = 128;
 
@@ -36,8 +36,8 @@ pub(crate) fn pauses(span: Duration) -> Recorder {
     }
 }
 
-/// Stores as much as that many puts to two files, one in order and one at random places. Returns
-/// all of them, and those during which this thread was not preempted.
+/// Stores as much as `entries` puts to two files, to one in order and to the other at random
+/// places. Returns all times, and those during which this thread was not preempted.
 pub(crate) fn stores(path: &Path, entries: u64) -> [Recorder; 2] {
     let mut heap = map(&path.with_extension("heap"), entries as usize * RECORD);
     let mut index = map(&path.with_extension("index"), entries as usize * SLOT);
@@ -77,6 +77,6 @@ fn map(path: &Path, bytes: usize) -> MmapMut {
         let count = zeros.len().min(bytes - at);
         std::os::unix::fs::FileExt::write_all_at(&file, &zeros[..count], at as u64).expect("room");
     }
-    // SAFETY: the file was made a moment ago, and nobody else knows it.
+    // SAFETY: the file was just created, and no other process knows it.
     unsafe { MmapMut::map_mut(&file) }.expect("a mapping")
 }

@@ -1,4 +1,4 @@
-//! How long each operation took, exactly, and the longest of them with their causes.
+//! Records how long each operation took, and the longest ones with their causes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(count: u64) -> Self {
-        // Touched now, so that no fault of ours falls into the measurement.
+        // Touched now, so that none of our page faults is measured.
         let mut nanos = vec![1; count as usize];
         nanos.clear();
         Self {
@@ -21,7 +21,7 @@ impl Recorder {
         }
     }
 
-    /// Takes down an operation; `cause` is asked only of one of the longest.
+    /// Records an operation; `cause` runs only for one of the longest.
     pub(crate) fn add(&mut self, took: Duration, cause: impl FnOnce() -> String) {
         let nanos = took.as_nanos() as u64;
         let turn = self.nanos.len() as u64;

@@ -1,4 +1,4 @@
-//! An allocator that counts what a thread takes and gives back; of other threads it knows nothing.
+//! An allocator that counts what the calling thread allocates and frees.
 #![expect(
     unsafe_code,
     reason = "an allocator has no other way; it only counts what the system's does"
@@ -17,23 +17,23 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator as it is.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
         BYTES.set(BYTES.get() + layout.size() as isize);
-        // SAFETY: the caller's promise is handed on.
+        // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         BYTES.set(BYTES.get() - layout.size() as isize);
-        // SAFETY: the caller's promise is handed on.
+        // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(place, layout) }
     }
 }
 
-/// What something returns, with the allocations that this thread made and the bytes that it left.
+/// Returns the result of `run`, and how many allocations this thread made and bytes it kept.
 pub(crate) fn count<T>(run: impl FnOnce() -> T) -> (T, usize, isize) {
     let before = (CALLS.get(), BYTES.get());
     let returned = run();

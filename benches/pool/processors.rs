@@ -1,10 +1,10 @@
-//! A processor for each of two threads, whatever else the machine does.
+//! Keeps each of two threads on a processor, whatever else the machine does.
 #![expect(
     unsafe_code,
     reason = "where a thread runs has no safe wrapper among our dependencies"
 )]
 
-/// Keeps the calling thread on one processor; where there is no such processor, nothing happens.
+/// Keeps the calling thread on one processor; does nothing if there is no such processor.
 pub(crate) fn stay_on(processor: usize) {
     // SAFETY: all zeros are a valid set, the empty one.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };

@@ -1,5 +1,5 @@
-//! 100,000 VPN routes with ten route distinguishers, a hundred label stacks and a hundred path ids
-//! between them, decoded from their packed form.
+//! 100,000 VPN routes that share ten route distinguishers, a hundred label stacks and a hundred
+//! path ids, decoded from their packed form.
 //!
 //! Decoded instances are small structures on the heap, as a daemon keeps them for each route.
 
@@ -32,7 +32,7 @@ impl Attribute {
     }
 }
 
-/// A kind of attribute, and the seed's bounds for it.
+/// A kind of attribute, and the limits for its times.
 struct Kind {
     name: &'static str,
     bytes: usize,
@@ -140,12 +140,12 @@ fn saved(without: isize, with: isize) -> f64 {
     100.0 * (1.0 - with as f64 / without as f64)
 }
 
-/// Nanoseconds to decode an attribute, and to get it from a cache that has it.
+/// Returns the nanoseconds to decode an attribute, and to get it from a cache that has it.
 fn times(kind: &Kind) -> (f64, f64) {
     let (mut decode, mut cached) = (Vec::new(), Vec::new());
     let cache = kind.cache();
     for _ in 0..ROUNDS {
-        // Freed outside of what is timed, as it would be with the route.
+        // Freed outside the measurement, as it would be with the route.
         let mut routes = Vec::new();
         decode.push(time(ROUTES, || routes = kind.without()));
         drop(black_box(routes));

@@ -1,8 +1,8 @@
-//! Publishing: a message comes in with its topic as bytes of a buffer, the peers of the topic are
-//! found, and a message with that topic is queued for one of them.
+//! Publishing: a message arrives with its topic as bytes of a buffer, the peers of the topic are
+//! looked up, and a message with that topic is queued for one of them.
 //!
-//! With strings, the queue and the map own copies; with handles, the pool does, and the rest are
-//! pointers.
+//! With strings, queue and map have their own copies; with handles, the pool owns them, and the
+//! rest are pointers.
 
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
@@ -19,7 +19,7 @@ const MESSAGES: usize = 2_000_000;
 const ROUNDS: usize = 9;
 const QUEUE: usize = 256;
 
-/// What comes over the wire: topics of some forty bytes, as gossipsub's are.
+/// The bytes on the wire: topics of about forty bytes, as in gossipsub.
 fn wire() -> Vec<Vec<u8>> {
     let topic = |i| format!("/eth2/4a26c58b/beacon_attestation_{i}/ssz_snappy").into_bytes();
     (0..TOPICS).map(topic).collect()
@@ -29,7 +29,7 @@ fn pick(message: usize) -> usize {
     message.wrapping_mul(0x9e37_79b9) >> 7 & (TOPICS - 1)
 }
 
-/// Every queue is short: what is pushed in front falls out behind.
+/// Queues are short: a push in front drops the last message.
 fn queue<T>(queue: &mut VecDeque<T>, topic: T) {
     if queue.len() == QUEUE {
         queue.pop_front();
@@ -100,7 +100,7 @@ fn row(what: &str, run: impl Fn() + Sync) {
             two.extend(threads.map(|thread| thread.join().expect("it publishes")));
         });
     }
-    // Other programs keep the two apart for a while in most rounds, and nothing is contended then.
+    // In most rounds other programs keep the two apart for a while, and nothing is contended then.
     let two = two.into_iter().fold(0.0, f64::max);
     let one = median(&mut one);
     let each = calls as f64 / MESSAGES as f64;

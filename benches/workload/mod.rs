@@ -1,6 +1,6 @@
-//! What the benchmarks have in common: keys, values, and the two stores under test.
+//! What the benchmarks share: keys, values, and the two stores under test.
 //!
-//! [`Keys`] lie in memory before the clock starts. A [`Key`] is made just before the call; its
+//! [`Keys`] are in memory before the clock starts. A [`Key`] is made just before the call; its
 //! stores must retire before a store can load it, so that no two gets overlap.
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub(crate) type Map = hashbrown::HashMap<Box<[u8]>, Box<[u8]>>;
 /// Bytes of a value.
 pub(crate) const VALUE: usize = 100;
 
-/// A number that looks random, from one that does not.
+/// Mixes a number's bits: pseudorandom, but reproducible.
 pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -45,7 +45,7 @@ impl Key {
     }
 }
 
-/// Keys at rest: laid out one after another, before the clock starts.
+/// Keys laid out one after the other before the clock starts.
 #[allow(dead_code, reason = "not every benchmark reads")]
 #[derive(Default)]
 pub(crate) struct Keys {
@@ -74,14 +74,15 @@ impl Keys {
     }
 }
 
-/// The value of a number; its first bytes are another number, for the next key to depend on.
+/// Returns the value of a number; its first bytes are another number, on which the next key can
+/// depend.
 pub(crate) fn value(number: u64) -> [u8; VALUE] {
     let mut bytes = [number as u8; VALUE];
     bytes[..8].copy_from_slice(&mix(number ^ 0x55).to_le_bytes());
     bytes
 }
 
-/// Reads all of a value, as a user would, and boils it down to a number.
+/// Reads all of a value, as a user does, and reduces it to a number.
 pub(crate) fn consume(value: &[u8]) -> u64 {
     let mut sum = 0_u64;
     for chunk in value.chunks_exact(8) {

@@ -1,62 +1,64 @@
-//! Words of the index that no checksum covers (header words, directory, region headers, controls,
-//! links, bodies) and entries of the roster, set to values that could be true, or to anything; then
+//! Sets words of the index that no checksum covers (header words, directory, region headers,
+//! control bytes, links, bodies) and entries of the roster to plausible values or to any; then runs
 //! every public operation.
 #![no_main]
 
-#[path = "../../tests/attack/mod.rs"]
-mod attack;
+#[path = "../../tests/corruption/mod.rs"]
+mod corruption;
 
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use attack::image::Image;
-use attack::layout::{FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at};
-use attack::look::Judge;
-use attack::mutation::Choices;
-use attack::reach::Reach;
-use attack::seals::{self, Seal};
-use attack::specimen::{Specimen, scratch};
+use corruption::affected::Affected;
+use corruption::checker::Checker;
+use corruption::checksums::{self, Checksum};
+use corruption::image::Image;
+use corruption::layout::{
+    FIRST_POSITION, Geometry, PAGE, header, set_u32, set_u64, u32_at, u64_at,
+};
+use corruption::mutation::Choices;
+use corruption::sample_cache::{SampleCache, scratch};
 use libfuzzer_sys::fuzz_target;
 
 /// Values of one input.
 const MOST: usize = 12;
 
 /// The same in every run.
-static SPECIMENS: LazyLock<[Specimen; 2]> = LazyLock::new(|| {
+static SAMPLES: LazyLock<[SampleCache; 2]> = LazyLock::new(|| {
     mmapcache::fuzzing::reseed(0);
-    Specimen::closed_and_live()
+    SampleCache::closed_and_live()
 });
 
 fuzz_target!(|data: &[u8]| {
     let mut choices = Choices(data);
-    let specimen = &SPECIMENS[usize::from(choices.byte() & 1)];
+    let sample = &SAMPLES[usize::from(choices.byte() & 1)];
     mmapcache::fuzzing::reseed(1);
-    let (mut image, mut done) = (specimen.image.clone(), String::new());
+    let (mut image, mut done) = (sample.image.clone(), String::new());
     for _ in 0..MOST {
         if choices.is_empty() {
             break;
         }
         set_a_field(&mut image, &mut choices, &mut done);
     }
-    seals::repair(&mut image, &Seal::Cursor);
-    seals::repair(&mut image, &Seal::Intent);
-    let reach = Reach::between(specimen, &image);
+    checksums::repair(&mut image, &Checksum::Cursor);
+    checksums::repair(&mut image, &Checksum::Redo);
+    let affected = Affected::between(sample, &image);
     let dir = scratch();
     let path = dir.path().join("cache");
     image.write_to(&path).expect("files");
-    Judge::new(specimen, &reach, &done).all(&path);
+    Checker::new(sample, &affected, &done).check_all(&path);
 });
 
-/// What a word is for, and where the words are that are for the same.
+/// A purpose of words, and where all words with this purpose are.
 struct Kind {
     suffix: &'static str,
-    /// Of the first one.
+    /// Offset of the first one.
     at: usize,
-    /// From one to the next.
+    /// Distance from one to the next.
     stride: usize,
     count: usize,
-    /// Bytes of each: 1, 4 or 8.
+    /// Width of each in bytes: 1, 4 or 8.
     width: usize,
 }
 
@@ -110,7 +112,7 @@ fn regions(index: &[u8], geometry: Geometry) -> usize {
     (index.len() - geometry.regions_at()) / geometry.region_bytes()
 }
 
-/// Sets one, and says so in `done`, for whoever has to read a finding.
+/// Sets one field, and describes the change in `done` for the message of a finding.
 fn set_a_field(image: &mut Image, choices: &mut Choices<'_>, done: &mut String) {
     let kind = Kind::choose(image, choices);
     let (to, like) = (kind.place(choices), kind.place(choices));
@@ -133,7 +135,7 @@ fn set_a_field(image: &mut Image, choices: &mut Choices<'_>, done: &mut String) 
         6 => u64::MAX >> (choices.byte() % 64),
         _ => choices.word(),
     };
-    // An inode or a boot of its own would only lead to a recovery, each time.
+    // Another inode or boot id would only lead to a recovery, each time.
     if kind.suffix.is_empty() && (448..472).contains(&to.start) {
         return;
     }

@@ -1,5 +1,5 @@
-//! Sequences of operations, by two writing handles and a reading one, against a map. Some are killed
-//! at one of their stores, some are looked at, or copied, in their midst.
+//! Runs sequences of operations by two writing handles and a reading one, and compares with a map.
+//! Some operations are killed at one of their stores; some are read or copied before they end.
 #![no_main]
 
 use std::cell::RefCell;
@@ -11,10 +11,12 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
 use mmapcache::inspect::CacheFiles;
-use mmapcache::{ErrorKind, Error, MmapCache, Options, Problem, Result, Update, Version, Writer};
+use mmapcache::{
+    Corruption, Error, ErrorKind, MmapCache, Options, Problem, Result, Update, Version, Writer,
+};
 use mmapcache_fuzz::{Contents, Effect, Model, Scratch, contents};
 
-/// Operations of one input: beyond them it only gets slower.
+/// Operations of one input: more of them only make it slower.
 const MOST: usize = 400;
 
 fuzz_target!(|data: &[u8]| {
@@ -60,13 +62,13 @@ impl Shape {
     }
 }
 
-/// One of few keys, of all lengths around what a slot holds, with the same beginning.
+/// One of few keys, with the same beginning, whose lengths lie around the inline length.
 #[derive(Arbitrary, Debug)]
 struct Key(u8);
 
 impl Key {
     fn bytes(&self) -> Vec<u8> {
-        // Half of the time one of a few, which are written over and deleted again and again.
+        // Half of the time one of a few, which are overwritten and deleted again and again.
         let number = if self.0 < 128 { self.0 % 24 } else { self.0 };
         let len = match number {
             255 => return Vec::new(),
@@ -96,7 +98,8 @@ impl Size {
     }
 }
 
-/// Stores and file operations up to something: a change has some twenty, a batch or a rebuild many.
+/// Number of stores and file operations after which something happens: a change has about twenty, a
+/// batch or a rebuild many.
 #[derive(Arbitrary, Debug)]
 struct Steps(u16);
 
@@ -118,7 +121,7 @@ enum Change {
     UpdateToNothing(Key),
 }
 
-/// What a writing process does in one go.
+/// A change by a writing process.
 #[derive(Arbitrary, Debug)]
 enum Act {
     Change(Change),
@@ -140,14 +143,14 @@ enum Operation {
         first: bool,
         steps: Steps,
         act: Act,
-        mending_too: Option<u8>,
+        recovery_steps: Option<u8>,
     },
-    LookInTheMidst {
+    ReadDuring {
         first: bool,
         steps: Steps,
         change: Change,
     },
-    CopyInTheMidst {
+    CopyDuring {
         first: bool,
         steps: Steps,
         act: Act,
@@ -155,7 +158,7 @@ enum Operation {
     List(bool),
 }
 
-/// What handles and writers have in common.
+/// What handles and writers share.
 trait Changes {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version>;
     fn delete(&mut self, key: &[u8]) -> Result<bool>;
@@ -199,13 +202,13 @@ changes!(Writer<'_>, Writer);
 changes!(&MmapCache, MmapCache);
 
 struct Run {
-    /// Before `scratch`: handles go before their files.
+    /// Before `scratch`: handles must be dropped before their files.
     writing: [Rc<MmapCache>; 2],
     reading: Rc<MmapCache>,
     scratch: Scratch,
     options: Options,
     model: Model,
-    /// Values stored so far; each has a content of its own.
+    /// Number of values stored so far; each has its own content.
     stored: u32,
 }
 
@@ -245,19 +248,19 @@ impl Run {
                 first,
                 steps,
                 act,
-                mending_too,
+                recovery_steps,
             } => {
-                self.kill(first, steps.count(), act, mending_too);
+                self.kill(first, steps.count(), act, recovery_steps);
             }
-            Operation::LookInTheMidst {
+            Operation::ReadDuring {
                 first,
                 steps,
                 change,
             } => {
-                self.look_in_the_midst(first, steps.count(), &change);
+                self.read_during(first, steps.count(), &change);
             }
-            Operation::CopyInTheMidst { first, steps, act } => {
-                self.copy_in_the_midst(first, steps.count(), act);
+            Operation::CopyDuring { first, steps, act } => {
+                self.copy_during(first, steps.count(), act);
             }
             Operation::List(true) => assert_eq!(contents(&self.reading), self.model.contents),
             Operation::List(false) => assert_eq!(contents(&self.writing[0]), self.model.contents),
@@ -339,7 +342,7 @@ impl Run {
         }
     }
 
-    /// A value was to be stored, and was if the model expected that.
+    /// Asserts that a value was stored if the model expected that, and refused otherwise.
     fn stored_or_refused(&mut self, key: Vec<u8>, value: Vec<u8>, done: Result<Option<Version>>) {
         let expected = self.model.begun.is_some();
         match done {
@@ -367,7 +370,7 @@ impl Run {
         }
     }
 
-    /// A value grows by one byte, decided under the lock.
+    /// Appends one byte to a value, decided under the lock.
     fn append(&mut self, key: Vec<u8>, to: &mut impl Changes) {
         let mut value = self.model.value(&key).unwrap_or_default().to_vec();
         value.truncate(500);
@@ -408,11 +411,14 @@ impl Run {
                 assert!(!fails);
                 self.model.finish(&contents(cache));
             }
-            Err(error) => assert!(fails && matches!(error.kind(), ErrorKind::RebuildSource { .. }), "{error:?}"),
+            Err(error) => assert!(
+                fails && matches!(error.kind(), ErrorKind::RebuildSource { .. }),
+                "{error:?}"
+            ),
         }
     }
 
-    /// A cache is rebuilt from itself, and some of it left out.
+    /// Rebuilds a cache from itself, without some of its entries.
     fn thin(&mut self, cache: &MmapCache, modulus: u8) {
         let stays = |key: &[u8]| key.last().is_some_and(|last| last % (modulus % 8 + 1) == 0);
         let kept = self.model.contents.iter().filter(|(key, _)| stays(key));
@@ -428,15 +434,15 @@ impl Run {
         self.model.finish(&contents(cache));
     }
 
-    /// Kills a process in its work and perhaps, as it mends, the next.
-    fn kill(&mut self, first: bool, steps: u64, act: Act, mending_too: Option<u8>) {
+    /// Kills a process during a change and perhaps the next one during its recovery.
+    fn kill(&mut self, first: bool, steps: u64, act: Act, recovery_steps: Option<u8>) {
         let killed = killed_after(steps, || self.act(first, act)).is_none();
         if !killed {
             return;
         }
         self.writing[usize::from(first)] = Rc::clone(&self.writing[usize::from(!first)]);
         self.model.settle(&contents(&self.reading));
-        if let Some(steps) = mending_too {
+        if let Some(steps) = recovery_steps {
             killed_after(u64::from(steps), || {
                 drop(self.open().writer().expect("the lock"))
             });
@@ -444,13 +450,13 @@ impl Run {
         drop(self.writing[0].writer().expect("the lock"));
         self.writing[usize::from(first)] = self.open();
         self.model.settle(&contents(&self.reading));
-        // Whatever it was, it has happened or it never will.
+        // A change that did not happen until now never will.
         self.model.begun = None;
         self.check(&self.writing[0]);
     }
 
-    /// Another process looks in the midst of a change: it sees all of it or nothing.
-    fn look_in_the_midst(&mut self, first: bool, steps: u64, change: &Change) {
+    /// Lets another process read during a change: it sees all of it or nothing.
+    fn read_during(&mut self, first: bool, steps: u64, change: &Change) {
         let before = self.model.contents.clone();
         let reading = Rc::clone(&self.reading);
         let seen = Rc::new(RefCell::new(None));
@@ -465,9 +471,8 @@ impl Run {
         }
     }
 
-    /// All files are copied in the midst of something, and opened elsewhere: the copy is rebuilt
-    /// from its heap.
-    fn copy_in_the_midst(&mut self, first: bool, steps: u64, act: Act) {
+    /// Copies all files during a change and opens the copy, which is rebuilt from its heap.
+    fn copy_during(&mut self, first: bool, steps: u64, act: Act) {
         let mut model = self.model.clone();
         let from = self.scratch.path().to_owned();
         let copy: Rc<RefCell<Option<Scratch>>> = Rc::default();
@@ -483,9 +488,9 @@ impl Run {
         let cache = self.options.open(copy.cache()).expect("a copy opens");
         drop(cache.writer().expect("the lock of a copy"));
         let listed = contents(&cache);
-        // What was half written when it was copied stays in the heap, until it is cleaned.
+        // A record that was copied half written stays in the heap until it is cleaned.
         let report = cache.verify().run().expect("a check");
-        let torn = |fault: &Problem| fault.what == "bytes that are no record";
+        let torn = |fault: &Problem| fault.what == Corruption::RecordBytes;
         assert!(
             report.problem_count <= 1 && report.problems.iter().all(torn),
             "{:?}",
@@ -508,11 +513,7 @@ impl Run {
         assert!(report.totals_compared);
         assert_eq!(report.entries, cache.len());
         let files = CacheFiles::open(cache.path(), None).expect("files");
-        assert!(
-            files.problems().is_empty(),
-            "{:?}",
-            files.problems()
-        );
+        assert!(files.problems().is_empty(), "{:?}", files.problems());
     }
 
     fn compare(&self) {
@@ -534,7 +535,7 @@ impl Run {
     }
 }
 
-/// The errors that a sound cache gives: a key or a value that no cache takes.
+/// Asserts that a valid cache refused a key or a value only for its size.
 fn refused(error: &Error, key: &[u8], value_len: usize) {
     match error.kind() {
         ErrorKind::KeyLength { len } => assert!(*len == key.len() && !(1..=65_535).contains(len)),

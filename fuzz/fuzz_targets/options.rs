@@ -1,5 +1,5 @@
-//! A cache that is created with any options and geometry, under any name, and opened with any others:
-//! what is possible works, and what is not is refused in the words of its own error.
+//! Creates a cache with any options and geometry under any name, and opens it with any others: what
+//! is possible works, and the rest is refused with its own error.
 #![no_main]
 
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::inspect::CacheFiles;
-use mmapcache::{ErrorKind, Durability, Error, MmapCache, Options, Result};
+use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Result};
 use mmapcache_fuzz::Scratch;
 
 fuzz_target!(|data: &[u8]| {
@@ -44,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A number for an option: often a good one.
+/// A number for an option, often a valid one.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Number {
     pick: u8,
@@ -83,7 +83,7 @@ impl Wish {
         self.switches >> switch & 1 == 1
     }
 
-    /// Rarely: most caches are created, and written to.
+    /// Rarely: most caches are created and written.
     fn read_only(&self) -> bool {
         self.has(0) && self.has(1)
     }
@@ -119,7 +119,7 @@ impl Wish {
         self.max_entries.map(|n| n.of(&[0, 1, 20, 1_000]))
     }
 
-    /// Room is really made for as many entries, so they are few; or more than any disk holds.
+    /// The engine reserves room for as many entries, so they are few; or more than any disk holds.
     fn capacity(&self) -> u64 {
         let asked = self.capacity.of(&[0, 1, 100, 2_000]);
         let region = u64::from(self.region_slots().unwrap_or(512))
@@ -131,13 +131,13 @@ impl Wish {
         }
     }
 
-    /// Entries that a table of this geometry can have.
+    /// Returns the most entries that a table of this geometry can have.
     fn most_entries(&self) -> u64 {
         let slots = u64::from(self.region_slots().unwrap_or(512));
         slots << (u32::from(self.directory_bits) % 21)
     }
 
-    /// Whether the geometry is one that a cache can have, by the setters' documentation.
+    /// Whether the setters' documentation allows the geometry.
     fn is_possible(&self) -> bool {
         let slots = self.region_slots().unwrap_or(512);
         let inline = self.inline_key().unwrap_or(24);
@@ -213,7 +213,7 @@ impl Wish {
     }
 }
 
-/// The name of a cache, most often a plain one.
+/// The name of a cache, usually a plain one.
 #[derive(Arbitrary, Debug)]
 struct Name {
     odd: u8,
@@ -236,7 +236,7 @@ impl Name {
             204 => b"c.new".to_vec(),
             205 => b"c.heap.1".to_vec(),
             206..226 => vec![b'n'; usize::from(self.long)],
-            // Without a slash: nothing is to be made elsewhere.
+            // Without a slash: all files stay in the directory.
             _ => self
                 .raw
                 .iter()
@@ -246,7 +246,7 @@ impl Name {
     }
 }
 
-/// Creates a cache; none where that was rightly refused.
+/// Creates a cache; `None` if that was refused correctly.
 fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
     let allowed = (wish.create() || wish.create_new()) && !wish.read_only();
     match wish.options(path).open(path) {
@@ -255,12 +255,22 @@ fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
             return Some(cache);
         }
         Err(error) if matches!(error.kind(), ErrorKind::NotFound) => assert!(!allowed),
-        Err(error) if matches!(error.kind(), ErrorKind::InvalidOption { .. }) => assert!(allowed && !wish.is_possible()),
-        Err(error) if matches!(error.kind(), ErrorKind::DiskFull { .. }) => assert!(wish.capacity() > 1 << 40),
-        // A name that the file system does not take, or the name of something else.
-        Err(error) if matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::NotACacheFile { .. } | ErrorKind::AlreadyExists) && (!plain || wish.heap >= 200) => {}
-        // The heap would have taken the name of one of the cache's own files.
-        Err(error) if matches!(error.kind(), ErrorKind::Unsupported { .. }) => assert!(wish.heap >= 200),
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidOption { .. }) => {
+            assert!(allowed && !wish.is_possible())
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::DiskFull { .. }) => {
+            assert!(wish.capacity() > 1 << 40)
+        }
+        // The file system does not take the name, or another file has it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Io { .. } | ErrorKind::NotACacheFile { .. } | ErrorKind::AlreadyExists
+            ) && (!plain || wish.heap >= 200) => {}
+        // The heap would take the name of one of the cache's own files.
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported { .. }) => {
+            assert!(wish.heap >= 200)
+        }
         Err(other) => panic!("{other:?}"),
     }
     None
@@ -268,9 +278,9 @@ fn create(wish: &Wish, path: &Path, plain: bool) -> Option<MmapCache> {
 
 struct Run {
     path: PathBuf,
-    /// With what the cache was created.
+    /// The options that created the cache.
     first: Wish,
-    /// How many keys were put.
+    /// Number of keys put.
     entries: u32,
 }
 
@@ -283,7 +293,7 @@ impl Run {
         options.open(&self.path).expect("the cache once more")
     }
 
-    /// Whether a wish as to the geometry, but for the regions, is another than what the cache has.
+    /// Whether options ask for another geometry than the cache has, apart from the region size.
     fn differs(&self, wish: &Wish) -> bool {
         let first = &self.first;
         wish.inline_key()
@@ -299,7 +309,7 @@ impl Run {
                 .is_some_and(|asked| asked != first.append_only.unwrap_or(false))
     }
 
-    /// Whether a wish is for larger regions than those of the beginning: by now they may be.
+    /// Whether options ask for larger regions than at creation: they may have grown since.
     fn wants_larger_regions(&self, wish: &Wish) -> bool {
         let slots = self.first.region_slots().unwrap_or(512);
         wish.region_slots().is_some_and(|asked| asked > slots)
@@ -308,7 +318,8 @@ impl Run {
     /// Opens the cache with other options, while another handle is open.
     fn open_again(&mut self, other: &MmapCache, wish: &Wish) {
         if wish.heap(&self.path) != self.first.heap(&self.path) {
-            // Every handle must be given the same: so says the setter, and nothing is promised.
+            // All handles must use the same options: the setter says so, and promises nothing
+            // otherwise.
             return;
         }
         let opened = wish.options(&self.path).open(&self.path);
@@ -322,8 +333,12 @@ impl Run {
             Err(error) if matches!(error.kind(), ErrorKind::OptionMismatch { .. }) => {
                 assert!(self.differs(wish) || self.wants_larger_regions(wish));
             }
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists) => assert!(wish.create_new()),
-            Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => assert!(wish.exclusive() && self.first.exclusive()),
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists) => {
+                assert!(wish.create_new())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => {
+                assert!(wish.exclusive() && self.first.exclusive())
+            }
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -332,7 +347,7 @@ impl Run {
         format!("key {number} {}", "+".repeat(number as usize % 90)).into_bytes()
     }
 
-    /// A cache that could be opened does what it should.
+    /// Uses a cache that could be opened.
     fn work(&mut self, cache: &MmapCache, wish: &Wish) {
         let limit = match self.first.max_entries().unwrap_or(0) {
             0 => u64::MAX,
@@ -343,15 +358,23 @@ impl Run {
             let put = cache.put(&key, &self.entries.to_le_bytes());
             match put {
                 Ok(_) => self.entries += 1,
-                Err(error) if matches!(error.kind(), ErrorKind::ReadOnly) => assert!(wish.read_only()),
-                Err(error) if matches!(error.kind(), ErrorKind::TableFull { .. }) => assert!(cache.len() == limit),
-                Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => assert!(self.first.exclusive()),
+                Err(error) if matches!(error.kind(), ErrorKind::ReadOnly) => {
+                    assert!(wish.read_only())
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::TableFull { .. }) => {
+                    assert!(cache.len() == limit)
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => {
+                    assert!(self.first.exclusive())
+                }
                 Err(other) => panic!("{other:?}"),
             }
         }
         match self.replace(cache) {
-            // Regions may have become larger, and then there is room for more.
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidOption { .. }) => assert!(wish.capacity() > self.first.most_entries()),
+            // Regions may have grown, which leaves room for more entries.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidOption { .. }) => {
+                assert!(wish.capacity() > self.first.most_entries())
+            }
             replaced => replaced.expect("replacing everything"),
         }
         self.compare(cache);
@@ -360,11 +383,7 @@ impl Run {
         assert!(cache.len() <= limit);
         let heap = wish.heap(&self.path);
         let files = CacheFiles::open(cache.path(), heap.as_deref()).expect("files");
-        assert!(
-            files.problems().is_empty(),
-            "{:?}",
-            files.problems()
-        );
+        assert!(files.problems().is_empty(), "{:?}", files.problems());
     }
 
     fn replace(&self, cache: &MmapCache) -> Result<()> {
@@ -378,7 +397,11 @@ impl Run {
             return Ok(());
         };
         match writer.atomic_rebuild(cache.iter()?) {
-            Err(error) if matches!(error.kind(), ErrorKind::AppendOnly) && cache.is_append_only() => Ok(()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::AppendOnly) && cache.is_append_only() =>
+            {
+                Ok(())
+            }
             done => {
                 assert!(done.is_err() || !cache.is_append_only());
                 done

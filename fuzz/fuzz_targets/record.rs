@@ -1,22 +1,22 @@
-//! Any bytes as the records of a segment, their checksums repaired half of the time: the engine has
-//! to find in them the records that another reading of `docs/format.md` finds, and nothing else.
+//! Takes any bytes as the records of a segment, with their checksums repaired half of the time: the
+//! engine has to find the records that another reading of `docs/format.md` finds, and nothing else.
 #![no_main]
 
-#[path = "../../tests/attack/mod.rs"]
-mod attack;
+#[path = "../../tests/corruption/mod.rs"]
+mod corruption;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use attack::image::Image;
-use attack::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, set_u32, set_u64};
-use attack::seals;
+use corruption::checksums;
+use corruption::image::Image;
+use corruption::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, set_u32, set_u64};
 use libfuzzer_sys::fuzz_target;
-use mmapcache::{MmapCache, Options, Version};
+use mmapcache::{Corruption, MmapCache, Options, Problem, Version};
 use mmapcache_fuzz::{Contents, Scratch, contents};
 
-/// An empty cache that says of itself that it was copied while somebody wrote: whoever opens it
-/// reads its heap.
+/// An empty cache that seems to be a copy made beside a writer: the first handle rebuilds it from
+/// its heap.
 static EMPTY: LazyLock<(Image, u64)> = LazyLock::new(|| {
     mmapcache::fuzzing::reseed(0);
     let scratch = Scratch::new();
@@ -25,7 +25,7 @@ static EMPTY: LazyLock<(Image, u64)> = LazyLock::new(|| {
     let index = image.bytes_mut("").expect("its index");
     set_u64(index, header::DIRTY, 2);
     set_u64(index, header::INODE, 0);
-    let heap_id = seals::heap_id(&image).expect("a heap");
+    let heap_id = checksums::heap_id(&image).expect("a heap");
     (image, heap_id)
 });
 
@@ -59,10 +59,10 @@ fuzz_target!(|data: &[u8]| {
     read.compare(&cache);
     cache.compact().expect("compaction");
     read.compare(&cache);
-    go_on(&cache, &read);
+    assert_writable(&cache, &read);
 });
 
-/// Makes the checksums right of every record that is followed by others, or of some.
+/// Makes the checksums of all records valid, or of some.
 fn repair_some(segment: &mut [u8], heap_id: u64, how: u8) {
     let (mut at, mut turn) = (FIRST_RECORD, 0);
     while at + RECORD_HEADER <= segment.len() {
@@ -71,7 +71,7 @@ fn repair_some(segment: &mut [u8], heap_id: u64, how: u8) {
             continue;
         };
         if how == 0 || how >> (turn % 8) & 1 == 1 {
-            let sum = seals::record_sum(heap_id, 0, at, &segment[record.range()]);
+            let sum = checksums::record_sum(heap_id, 0, at, &segment[record.range()]);
             set_u32(segment, at, sum);
         }
         turn += 1;
@@ -79,13 +79,14 @@ fn repair_some(segment: &mut [u8], heap_id: u64, how: u8) {
     }
 }
 
-/// What stands in a segment.
+/// The records of a segment.
 struct Read {
-    /// Of each key the newest record.
+    /// The newest record of each key.
     newest: BTreeMap<Vec<u8>, Record>,
-    /// Every value that a record of a key has, wherever it stands.
+    /// Every value that any record has, with its key.
     anywhere: BTreeSet<(Vec<u8>, Vec<u8>)>,
-    /// Whether a reader need not have found all: he may give up where sums lead nowhere.
+    /// Whether the engine need not find all records: it gives up after computing too many checksums
+    /// in vain.
     exhausting: bool,
 }
 
@@ -94,7 +95,7 @@ impl Read {
         let sealed = |at: usize| {
             let record = Record::parse(segment, 0, at)?;
             let whole = record.range().end.next_multiple_of(8) <= segment.len();
-            (whole && seals::is_sealed(segment, heap_id, &record)).then_some(record)
+            (whole && checksums::has_valid_checksum(segment, heap_id, &record)).then_some(record)
         };
         let mut read = Self {
             newest: BTreeMap::new(),
@@ -136,13 +137,13 @@ impl Read {
         for (key, (value, _)) in found {
             assert!(
                 self.anywhere.contains(&(key, value)),
-                "a value that stands nowhere"
+                "a value that no record has"
             );
         }
         let report = cache.verify().run().expect("a check");
-        let no_record = |what: &str| what == "bytes that are no record";
+        let no_record = |problem: &Problem| problem.what == Corruption::RecordBytes;
         assert!(
-            report.problems.iter().all(|fault| no_record(fault.what)),
+            report.problems.iter().all(no_record),
             "{:?}",
             report.problems
         );
@@ -150,14 +151,14 @@ impl Read {
     }
 }
 
-/// Whatever stood there, it can be written over and deleted.
-fn go_on(cache: &MmapCache, read: &Read) {
+/// Asserts that every key can be overwritten and deleted, whatever the segment held.
+fn assert_writable(cache: &MmapCache, read: &Read) {
     for (number, key) in read.newest.keys().enumerate() {
         if number % 2 == 0 {
-            cache.put(key, b"anew").expect("a put");
+            cache.put(key, b"again").expect("a put");
             assert_eq!(
                 cache.get(key).expect("a lookup").as_deref(),
-                Some(&b"anew"[..])
+                Some(&b"again"[..])
             );
         } else {
             cache.delete(key).expect("a deletion");

@@ -1,5 +1,4 @@
-//! What the fuzz targets share: where caches stand while they are fuzzed, and what a cache should
-//! hold.
+//! What the fuzz targets share: directories for caches, and a model of their contents.
 
 mod model;
 mod scratch;

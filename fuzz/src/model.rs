@@ -1,4 +1,4 @@
-//! What a cache must hold, in a map.
+//! A map with the contents that a cache must have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use mmapcache::{MmapCache, Version};
 /// Each key's value and version.
 pub type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;
 
-/// What a change that was begun does once it counts. Versions are only known then.
+/// What a change in flight does when it commits. Versions are only known then.
 #[derive(Clone, Debug)]
 pub enum Effect {
     Put(Vec<u8>, Vec<u8>),
@@ -15,11 +15,11 @@ pub enum Effect {
     Replace(BTreeMap<Vec<u8>, Vec<u8>>),
 }
 
-/// A map that goes through the same changes as a cache.
+/// A map that makes the same changes as a cache.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub contents: Contents,
-    /// What was begun and not yet acknowledged.
+    /// A change that began and is not yet acknowledged.
     pub begun: Option<Effect>,
     /// Every key that ever had an entry.
     pub known: BTreeSet<Vec<u8>>,
@@ -42,13 +42,13 @@ impl Model {
         self.contents.get(key).map(|(value, _)| &value[..])
     }
 
-    /// The version of a key's entry, or where it is wrong one that no entry has.
+    /// Returns the version of a key's entry or, if `right` is false, one that no entry has.
     pub fn version(&self, key: &[u8], right: bool) -> Version {
         let known = self.contents.get(key).filter(|_| right);
         known.map_or(Version::from_nanos(1), |(_, version)| *version)
     }
 
-    /// A value was stored, and this is its version.
+    /// Notes that a value was stored with this version.
     pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>, version: Version) {
         assert!(version > self.newest, "versions only grow");
         self.newest = version;
@@ -62,7 +62,7 @@ impl Model {
         self.contents.remove(key);
     }
 
-    /// What was begun has happened, with the versions that a listing gives.
+    /// Notes that the change in flight has happened, with the versions of a listing.
     pub fn finish(&mut self, listed: &Contents) {
         let version = |key: &Vec<u8>| listed.get(key).map(|(_, version)| *version);
         match self.begun.take() {
@@ -86,8 +86,8 @@ impl Model {
         }
     }
 
-    /// The listing shows what was acknowledged, and of what was begun after it all or nothing. What
-    /// was seen to have happened has happened from then on.
+    /// Asserts that the listing has all acknowledged changes, and all or nothing of the change in
+    /// flight. A change that was seen stays.
     pub fn settle(&mut self, listed: &Contents) {
         if *listed != self.contents {
             self.finish(listed);
@@ -96,7 +96,7 @@ impl Model {
     }
 }
 
-/// What a cache lists; all ways of listing and reading must agree on it.
+/// Returns what a cache lists; all ways of listing and reading must agree on it.
 pub fn contents(cache: &MmapCache) -> Contents {
     let mut listed = Contents::new();
     for entry in cache.entries().expect("a listing") {

@@ -1,11 +1,12 @@
-//! A directory for one input, in memory where the system has one: nothing here is about disks.
+//! A directory for one input, in memory if the system has such a place, because disks do not matter
+//! here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Removed with all that is in it when it goes.
+/// Removed with its contents when dropped.
 #[derive(Debug)]
 pub struct Scratch(TempDir);
 
@@ -28,12 +29,12 @@ impl Scratch {
         self.0.path()
     }
 
-    /// The path of a cache in it.
+    /// Returns the path of a cache in it.
     pub fn cache(&self) -> PathBuf {
         self.path().join("cache")
     }
 
-    /// Copies all files that stand in `from`, as a careless backup would.
+    /// Copies all files of `from`, as a naive backup does.
     pub fn copy_of(from: &Path) -> Self {
         let copy = Self::new();
         for entry in fs::read_dir(from).expect("the directory of the cache") {

@@ -54,7 +54,7 @@ const ATTEMPTS_AT_REST: u32 = 1_000;
 ///
 /// The backup has the contents of the cache at one moment between the call of [`to`](Self::to) and its
 /// return, usually near its beginning: every change that returned before the call is in it, with its
-/// version, and none that began after the return. It locks nobody out and changes nothing in the
+/// version, and none that began after the return. It locks no process out and changes nothing in the
 /// cache, so a read-only handle is enough. Writers may overwrite, clean, grow and rebuild during it.
 ///
 /// The backup is a cache of its own, clean and synced, with the original's options, labels, ids and

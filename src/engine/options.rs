@@ -154,7 +154,7 @@ impl Options {
     /// Sets the mode of files that are created, regardless of the umask. An existing cache keeps the
     /// mode, owner, group and POSIX ACL of its index, through rebuilds too, as far as the system lets
     /// the writer set them: if the group cannot be kept, the new group gets no more rights than
-    /// everybody has. A directory's default ACL applies to a new cache, reduced by this mode. Default:
+    /// other users have. A directory's default ACL applies to a new cache, reduced by this mode. Default:
     /// `0o600`.
     pub fn file_mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;

@@ -1,4 +1,4 @@
-//! Tests of the engine from inside: with geometries and hashes that make every rare path common.
+//! Tests of the engine from inside, with geometries and hashes that make every rare path common.
 
 #[cfg(not(loom))]
 mod append_only;
@@ -8,8 +8,6 @@ mod cleaning;
 mod copying;
 mod creation;
 mod damage;
-#[cfg(not(loom))]
-mod drawing;
 mod growth;
 #[cfg(not(loom))]
 mod leftovers;
@@ -29,21 +27,26 @@ mod power;
 mod reclaim;
 mod recovery;
 mod repair;
+#[cfg(not(loom))]
+mod sampling;
 mod switching;
 mod writing;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cache::MmapCache;
+use crate::engine::generation::Generation;
 use crate::engine::*;
 use crate::error::Result;
 use crate::format::HashKind;
 use crate::format::index::word;
+use crate::hash::Hash;
+use crate::index::region::Region;
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 
-/// A cache in a directory of its own, with regions and segments so small that everything happens
-/// soon.
+/// The path of a cache in a directory of its own.
 struct Scratch {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -65,8 +68,8 @@ impl Scratch {
     }
 }
 
-/// A directory in memory where there is one: some tests make thousands of caches, and nothing of
-/// theirs is about disks.
+/// A directory in memory, if the system has one: some tests create thousands of caches, and disks
+/// do not matter to them.
 fn in_memory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
@@ -83,7 +86,7 @@ fn scratch() -> Scratch {
     Scratch { _dir: dir, path }
 }
 
-/// Regions of sixteen slots, segments of sixteen KiB, cleaning from the first KiB on.
+/// Regions of 16 slots and segments of 16 KiB; cleaning begins at the first KiB.
 fn tiny() -> Options {
     let mut options = Options::new();
     options
@@ -99,6 +102,17 @@ fn colliding() -> Options {
     options.hash_kind = HashKind::Colliding;
     options.directory_bits = 2;
     options
+}
+
+/// Returns the generation that a handle uses.
+fn generation_of(cache: &MmapCache) -> Arc<Generation> {
+    cache.handle.generation.load_full()
+}
+
+/// Returns the region that serves a hash.
+fn region_of(generation: &Generation, hash: Hash) -> Region<'_> {
+    let located = generation.table.locate(generation.header().poll(), hash);
+    located.unwrap().region
 }
 
 #[track_caller]

@@ -339,13 +339,13 @@ fn reserved_ids_survive_repair_unused() {
     }
     let reserved = 16;
     let rewrite = |labels: &Labels| labels.cache.writer().unwrap().rewrite_heap().unwrap();
-    let spoil = |labels: &Labels| {
+    let corrupt_counters = |labels: &Labels| {
         let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
         generation.header().corrupt(counters, u64::MAX);
     };
     // A rebuild does not know whether more ids were assigned than it found.
-    spoil(&labels);
+    corrupt_counters(&labels);
     rewrite(&labels);
     assert_eq!(
         crate::engine::ids::ids_given(labels.cache.handle()).unwrap(),
@@ -375,7 +375,7 @@ fn reserved_ids_survive_growth_unused() {
     let mut options = tiny();
     options.directory_bits = 0;
     let labels = Labels::open_with(dir.path().join("labels"), &options).unwrap();
-    let spoil = || {
+    let corrupt_counters = || {
         let generation = labels.cache.handle().generation.load_full();
         let counters = crate::format::index::word::COUNTERS;
         generation.header().corrupt(counters, u64::MAX);
@@ -383,7 +383,7 @@ fn reserved_ids_survive_growth_unused() {
     for i in 0..15 {
         labels.get_or_intern(text(i)).unwrap();
     }
-    spoil();
+    corrupt_counters();
     assert_eq!(
         labels
             .get_or_intern("the last of the region")
@@ -393,7 +393,7 @@ fn reserved_ids_survive_growth_unused() {
     );
     assert_eq!(labels.cache.stats().unwrap().slots, 16);
     // The index is rebuilt, with unused ids at its end, and then grows.
-    spoil();
+    corrupt_counters();
     assert_eq!(labels.get_or_intern("new").unwrap().number(), 24);
     assert_eq!(labels.cache.stats().unwrap().slots, 32);
 }

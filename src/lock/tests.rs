@@ -1,4 +1,5 @@
-//! Guarantees of both kinds of lock: exclusion, turns, deadlines, and that the dead hold no lock.
+//! Guarantees of both kinds of lock: exclusion, handoff, deadlines, and that dead processes hold no
+//! lock.
 #![expect(unsafe_code, reason = "forks, and children that are killed")]
 
 use std::path::Path;
@@ -214,7 +215,7 @@ fn leaving_waiter_is_not_waited_for() {
     file.acquire(&a);
 }
 
-// No corruption of the words lets two in, or keeps all out.
+// No corruption of the words lets two owners in, or excludes all.
 #[test]
 fn corrupt_words_never_break_exclusion() {
     for bit in 0..192_usize {

@@ -1,9 +1,9 @@
-//! The public interface, one item a line, compared with `tests/api.txt`: no name, signature or trait
-//! changes by accident.
+//! Compares the public interface, one item per line, with `tests/api.txt`: no name, signature or
+//! trait changes by accident.
 //!
-//! `UPDATE_SNAPSHOTS=1 cargo test --all-features --test api` writes the file. The lines are made from
-//! rustdoc's JSON, which only a nightly rustdoc, or one with `RUSTC_BOOTSTRAP=1`, writes; the test uses
-//! the toolchain that runs it, with that variable.
+//! `UPDATE_SNAPSHOTS=1 cargo test --all-features --test api` writes the file. The lines come from
+//! rustdoc's JSON, which only a nightly rustdoc writes, or one with `RUSTC_BOOTSTRAP=1`; the test
+//! uses its own toolchain with that variable.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod render;
@@ -19,9 +19,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The most structs, enums and traits that the root and some modules may export.
 const MOST_TYPES: [(&str, usize); 4] = [("", 30), ("dict::", 16), ("intern::", 13), ("iter::", 5)];
 
-/// Makes rustdoc's JSON of the library with all features.
+/// Runs rustdoc on the library with all features, and returns its JSON file.
 fn rustdoc_json() -> PathBuf {
-    // A directory of its own: the command that runs this test may have locked the other one.
+    // A directory of its own, because the command that runs this test may have locked the other
+    // one.
     let target = Path::new(ROOT).join("target/api");
     let made = Command::new(env!("CARGO"))
         .args(["rustdoc", "--lib", "--all-features", "--quiet", "--"])

@@ -1,7 +1,7 @@
-//! Rustdoc's JSON as lines of text.
+//! Renders rustdoc's JSON as lines of text.
 //!
-//! Left out are what every type has (automatic and blanket implementations), bodies of documentation,
-//! and hidden items.
+//! Leaves out what every type has (automatic and blanket implementations), documentation, and
+//! hidden items.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -22,7 +22,7 @@ impl Crate {
         }
     }
 
-    /// All public items, sorted.
+    /// Returns all public items, sorted.
     pub(crate) fn lines(mut self) -> Vec<String> {
         let root = self.json["root"].clone();
         let name = text(&self.item(&root)["name"]);
@@ -46,7 +46,7 @@ impl Crate {
         }
     }
 
-    /// An item of a module; exported under `name`, if that is another one than its own.
+    /// Renders an item of a module, under `name` if it is exported under another name than its own.
     fn named(&mut self, item: &Value, parent: &str, name: Option<&str>) {
         let Some((kind, inner)) = inner(item) else {
             return;
@@ -138,7 +138,7 @@ impl Crate {
         }
     }
 
-    /// A method, constant or type of an implementation or a trait.
+    /// Renders a method, constant or type of an implementation or a trait.
     fn member(&mut self, id: &Value, path: &str) {
         let member = self.item(id);
         let Some((kind, inner)) = inner(&member) else {
@@ -197,7 +197,7 @@ fn prefixed(prefix: &str, rest: &str) -> String {
     }
 }
 
-/// What an item is, and its description.
+/// Returns the kind of an item, and its description.
 fn inner(item: &Value) -> Option<(String, Value)> {
     let (kind, inner) = item["inner"].as_object()?.iter().next()?;
     Some((kind.clone(), inner.clone()))
@@ -241,7 +241,7 @@ fn function(inner: &Value, path: &str) -> String {
     line + &prefixed(" where ", &conditions(&inner["generics"]))
 }
 
-/// Parameters in angle brackets; those that an `impl Trait` stands for are shown there.
+/// Renders parameters in angle brackets, but not those that stand for an `impl Trait`.
 fn generics(value: &Value) -> String {
     let parameters: Vec<_> = list(&value["params"])
         .iter()
@@ -287,7 +287,7 @@ fn bounds(value: &Value) -> String {
     all.join(" + ")
 }
 
-/// A path's last name with its arguments.
+/// Renders a path's last name with its arguments.
 fn path_of(value: &Value) -> String {
     let path = match text(&value["path"]) {
         path if path.is_empty() => text(&value["name"]),

@@ -1,7 +1,6 @@
-//! Keys, and values that say whose they are and which: so that a wrong one is known when it is
-//! seen.
+//! Keys, and values that name their key and number, so that a reader recognizes a wrong value.
 
-/// Numbers that look random and come again in every run and process.
+/// Pseudorandom numbers that are the same in every run and process.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -22,17 +21,17 @@ impl Random {
     }
 }
 
-/// A key that always exists. Every second one is longer than what a slot holds of it.
+/// Returns a permanent key. Every second one is longer than the inline key.
 pub(crate) fn staying(number: u64) -> String {
     key("stays", number)
 }
 
-/// A key that exists now and then.
+/// Returns a key that comes and goes.
 pub(crate) fn passing(number: u64) -> String {
     key("comes", number)
 }
 
-/// A key that always exists, and that every writer writes.
+/// Returns a permanent key that every writer writes.
 pub(crate) fn shared(number: u64) -> String {
     key("ours", number)
 }
@@ -43,7 +42,7 @@ fn key(word: &str, number: u64) -> String {
     format!("{word} {number}{tail}")
 }
 
-/// The number of a key that always exists.
+/// Returns the number of a permanent key, or `None` for any other key.
 pub(crate) fn staying_number(key: &[u8]) -> Option<u64> {
     let (word, number) = parse_key(key)?;
     (word == "stays").then_some(number)
@@ -54,7 +53,7 @@ pub(crate) fn is_key(bytes: &[u8]) -> bool {
     parse_key(bytes).is_some()
 }
 
-/// The word and the number of a key, if it is one of those above, to the last byte.
+/// Returns word and number of a key, if it is one of those above to the last byte.
 pub(crate) fn parse_key(bytes: &[u8]) -> Option<(&str, u64)> {
     let (word, rest) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
     let number = rest.split(',').next()?.parse().ok()?;
@@ -62,7 +61,7 @@ pub(crate) fn parse_key(bytes: &[u8]) -> Option<(&str, u64)> {
     (known && key(word, number).as_bytes() == bytes).then_some((word, number))
 }
 
-/// The value with this number for a key: some hundred bytes, now and then some thousand.
+/// Returns the value with this number for a key: about a hundred bytes, sometimes thousands.
 pub(crate) fn value(key: &[u8], number: u64) -> Vec<u8> {
     let seed = key.iter().fold(number, |seed, &byte| {
         Random::new(seed ^ u64::from(byte)).next()
@@ -75,11 +74,11 @@ pub(crate) fn value(key: &[u8], number: u64) -> Vec<u8> {
     [head, filling].concat()
 }
 
-/// The number of a value.
+/// Returns the number of a value.
 ///
 /// # Panics
 ///
-/// Unless every byte is as [`value`] made it for this key.
+/// If any byte differs from the value that [`value`] makes for this key.
 #[track_caller]
 pub(crate) fn number_of(key: &[u8], found: &[u8]) -> u64 {
     let name = String::from_utf8_lossy(key);

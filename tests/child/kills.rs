@@ -1,9 +1,9 @@
-//! Writers that are killed in the middle, and what must be there afterwards.
+//! Kills single writers during their work, and checks what they leave.
 //!
-//! The child performs operations whose every detail follows from their numbers, and acknowledges
-//! them: one by one, or a batch at its end, so that it is not always the acknowledgement where the
-//! kill strikes. So the parent knows what the cache must contain: what was acknowledged, and the
-//! first so many operations of what came next.
+//! The child's operations follow from their numbers. It acknowledges them one by one, or a batch at
+//! its end, so that kills do not only hit acknowledgements. The parent therefore knows what the
+//! cache must contain: everything that was acknowledged, and then some of the following operations,
+//! in their order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,8 +16,8 @@ use super::contents::{Random, number_of, passing, value};
 use super::{Child, Part, say, tight};
 
 const KEYS: u64 = 1_200;
-/// Operations that the child does while it holds the writer, and acknowledges together; then as
-/// many one by one.
+/// Operations that the child does under one lock and acknowledges together; then it does as many
+/// one by one.
 const BATCH: u64 = 32;
 
 /// What a cache contains: the number of each key's value.
@@ -27,14 +27,14 @@ type Contents = BTreeMap<Vec<u8>, u64>;
 enum Operation {
     Put(u64),
     Delete(u64),
-    /// As many keys as that, all with new values, and nothing else.
+    /// Replaces everything by that many keys with new values.
     Rebuild(u64),
     Compact,
     Flush,
 }
 
 impl Operation {
-    /// Everything about an operation but its number, which is in the values that it puts.
+    /// Returns the operation with this number, which determines all of it but the values' number.
     fn of(number: u64) -> Self {
         let mut random = Random::new(number.wrapping_mul(0xA5A5_5A5A_1234_5677));
         let key = random.below(KEYS);
@@ -80,7 +80,7 @@ impl Operation {
         }
     }
 
-    /// As [`Operation::perform`], where a writer can do it.
+    /// As [`Operation::perform`], or `None` if a writer cannot do it.
     fn perform_held(&self, number: u64, writer: &mut Writer<'_>) -> Option<()> {
         match *self {
             Self::Put(key) => {
@@ -96,8 +96,8 @@ impl Operation {
     }
 }
 
-/// Performs one operation after the other, from the first number on, and says the next number after
-/// each, or after a batch; until it is killed. The second number: whether the thresholds are tight.
+/// Performs operations from the first number on until it is killed, and acknowledges each, or each
+/// batch, with the next number. The second number selects the tight geometry.
 pub(crate) fn writes(part: &Part) {
     let &[mut number, is_tight] = part.numbers.as_slice() else {
         panic!("two numbers");
@@ -114,7 +114,7 @@ pub(crate) fn writes(part: &Part) {
     }
 }
 
-/// Performs operations in one writer, as long as it can. Returns the number of the next.
+/// Performs operations through one writer while it can. Returns the number of the next one.
 fn write_batch(cache: &MmapCache, first: u64) -> u64 {
     let mut number = first;
     let mut writer = cache.writer().expect("the writer");
@@ -134,44 +134,44 @@ fn options(is_tight: bool) -> Options {
 
 /// A cache whose writers are killed, and what it must contain.
 #[derive(Debug)]
-struct Ordeal<'a> {
+struct KillTest<'a> {
     path: &'a Path,
     is_tight: bool,
-    /// Opened before the first kill, and used after every one.
+    /// Opened before the first kill, and used after each.
     old: MmapCache,
     contents: Contents,
-    /// The number of the next operation.
+    /// Number of the next operation.
     next: u64,
-    /// Kills after which the operation under way turned out to be done.
-    done_unsaid: u64,
+    /// Kills after which an unacknowledged operation was found done.
+    unacknowledged: u64,
 }
 
-/// Kills a writer as often as asked; returns how many operations were acknowledged, and how many
-/// more were found done.
+/// Kills a writer `rounds` times. Returns how many operations were acknowledged, and after how many
+/// kills one more was found done.
 pub(crate) fn survive(path: &Path, is_tight: bool, rounds: u64, seed: u64) -> (u64, u64) {
-    let mut ordeal = Ordeal {
+    let mut test = KillTest {
         path,
         is_tight,
         old: options(is_tight).open(path).expect("a new cache"),
         contents: Contents::new(),
         next: 0,
-        done_unsaid: 0,
+        unacknowledged: 0,
     };
     let mut random = Random::new(seed);
     let mut longest = 60_000;
     for _ in 0..rounds {
-        let (micros, before) = (random.below(longest), ordeal.next);
-        ordeal.round(Duration::from_micros(micros));
-        // Under an emulator a child may take longer than that for its first operation.
-        if micros > longest / 2 && ordeal.next < before + 3 {
+        let (micros, before) = (random.below(longest), test.next);
+        test.round(Duration::from_micros(micros));
+        // Under an emulator the first operation may take longer.
+        if micros > longest / 2 && test.next < before + 3 {
             longest = (2 * longest).min(4_000_000);
         }
     }
-    ordeal.leaves_nothing_behind();
-    (ordeal.next, ordeal.done_unsaid)
+    test.assert_no_leftovers();
+    (test.next, test.unacknowledged)
 }
 
-impl Ordeal<'_> {
+impl KillTest<'_> {
     fn round(&mut self, pause: Duration) {
         let numbers = [self.next, u64::from(self.is_tight)];
         let mut child = Child::start("writes until killed", self.path, &numbers);
@@ -181,15 +181,14 @@ impl Ordeal<'_> {
         while self.next < acknowledged {
             self.advance();
         }
-        self.find_out(acknowledged);
-        // The next write finishes what the kill has left half done: one operation more can be
-        // there.
+        self.check_killed_writer(acknowledged);
+        // The next write completes what the killed one left: one more operation may be present.
         self.old.put(b"after", b"").expect("a write after a kill");
         self.old.delete(b"after").expect("a write after a kill");
-        self.find_out(acknowledged);
-        self.done_unsaid += u64::from(self.next > acknowledged);
+        self.check_killed_writer(acknowledged);
+        self.unacknowledged += u64::from(self.next > acknowledged);
         self.is_clean();
-        self.go_on();
+        self.write_once_more();
         self.is_clean();
     }
 
@@ -199,8 +198,9 @@ impl Ordeal<'_> {
         self.next += 1;
     }
 
-    /// What is there: all that was acknowledged, and nothing but what came next.
-    fn find_out(&mut self, acknowledged: u64) {
+    /// Asserts that the cache has everything acknowledged, and after it only a part of the next
+    /// batch.
+    fn check_killed_writer(&mut self, acknowledged: u64) {
         let found = contents_of(&self.old);
         let before = self.contents.clone();
         while found != self.contents {
@@ -224,15 +224,15 @@ impl Ordeal<'_> {
 
     fn all_found_by(&self, cache: &MmapCache) {
         for key in (0..KEYS).map(passing) {
-            let found = cache.get(key.as_bytes()).expect("a look");
+            let found = cache.get(key.as_bytes()).expect("a lookup");
             let found = found.map(|value| number_of(key.as_bytes(), &value));
             let expected = self.contents.get(key.as_bytes()).copied();
             assert_eq!(found, expected, "{key:?}");
         }
     }
 
-    /// Work goes on with the same files.
-    fn go_on(&mut self) {
+    /// Writes once more with the same handle.
+    fn write_once_more(&mut self) {
         let operation = Operation::of(self.next);
         let done = operation.perform(self.next, &self.old);
         done.expect("an operation after a kill");
@@ -248,8 +248,8 @@ impl Ordeal<'_> {
         assert_eq!(self.old.len(), report.entries);
     }
 
-    /// What interrupted rebuilds left is gone after one that is finished.
-    fn leaves_nothing_behind(&self) {
+    /// Asserts that a completed rebuild removes what interrupted ones left.
+    fn assert_no_leftovers(&self) {
         self.old.clear().expect("an empty cache");
         let directory = self.path.parent().expect("a directory");
         let files = std::fs::read_dir(directory).expect("a directory");
@@ -260,7 +260,7 @@ impl Ordeal<'_> {
     }
 }
 
-/// Keys whose number is missing on one side or the other.
+/// Returns the keys whose value is missing on one side or the other.
 fn differences<'a>(
     found: &'a Contents,
     expected: &'a Contents,
@@ -274,7 +274,7 @@ fn differences<'a>(
     (missing(found, expected), missing(expected, found))
 }
 
-/// A key as it can be read, and the number of its value.
+/// A readable key and the number of its value.
 type Named<'a> = (std::borrow::Cow<'a, str>, u64);
 
 fn contents_of(cache: &MmapCache) -> Contents {

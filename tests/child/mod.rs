@@ -1,18 +1,18 @@
-//! Real child processes for the tests: the test binary runs itself again, to play a role.
+//! Child processes for the tests: the test binary runs itself again in a role.
 //!
-//! A test file that uses this has one test named `child` which hands its roles to [`play`].
+//! A test file that uses this has one test named `child`, which passes its roles to [`play`].
 #![allow(dead_code, reason = "each test binary uses another part of this")]
 
+pub(crate) mod ack_log;
+pub(crate) mod checking_reader;
 pub(crate) mod contents;
-pub(crate) mod crew;
+pub(crate) mod expected_state;
 pub(crate) mod kills;
-pub(crate) mod ledger;
-pub(crate) mod logbook;
+pub(crate) mod process_group;
 pub(crate) mod reader;
 pub(crate) mod rebuilds;
 pub(crate) mod scratch;
 pub(crate) mod user;
-pub(crate) mod witness;
 pub(crate) mod worker;
 
 use std::fmt::Display;
@@ -28,20 +28,20 @@ use mmapcache::Options;
 const ROLE: &str = "MMAPCACHE_TEST_ROLE";
 const PATH: &str = "MMAPCACHE_TEST_PATH";
 const NUMBERS: &str = "MMAPCACHE_TEST_NUMBERS";
-/// What the test harness prints does not begin like this.
+/// Begins each line of a child; no output of the test runner begins like this.
 const MARK: &str = "> ";
 
-/// What a child is told when it is started.
+/// The arguments of a child.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) path: PathBuf,
     pub(crate) numbers: Vec<u64>,
 }
 
-/// What a child does, by its name.
+/// A role: its name and the function that the child runs.
 pub(crate) type Role = (&'static str, fn(&Part));
 
-/// Plays the role that the environment names; returns at once where it names none.
+/// Runs the role that the environment names; returns at once if it names none.
 pub(crate) fn play(roles: &[Role]) {
     let Ok(name) = std::env::var(ROLE) else {
         return;
@@ -63,7 +63,7 @@ pub(crate) fn play(roles: &[Role]) {
     role(&part);
 }
 
-/// Says a line to the parent; in one write, so that a kill loses all of it or nothing.
+/// Sends a line to the parent in one write, so that a kill loses all of it or nothing.
 pub(crate) fn say(text: impl Display) {
     let line = format!("{MARK}{text}\n");
     let mut output = std::io::stdout().lock();
@@ -71,14 +71,14 @@ pub(crate) fn say(text: impl Display) {
     output.flush().expect("the parent reads");
 }
 
-/// The next line that the parent said, without its end; none when it has nothing more to say.
+/// Returns the parent's next line without its end, or `None` after the last.
 pub(crate) fn hear() -> Option<String> {
     let mut line = String::new();
     let length = std::io::stdin().read_line(&mut line).expect("a line");
     (length > 0).then(|| line.trim_end().to_owned())
 }
 
-/// A flag that is set as soon as the parent has closed the child's input, or is gone.
+/// Returns a flag that is set once the parent has closed the child's input, or has ended.
 pub(crate) fn dismissal() -> Arc<AtomicBool> {
     let dismissed = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&dismissed);
@@ -90,7 +90,7 @@ pub(crate) fn dismissal() -> Arc<AtomicBool> {
     dismissed
 }
 
-/// A child process that plays a role. It is killed when it is dropped before its end.
+/// A child process in a role. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Child {
     process: process::Child,
@@ -98,8 +98,8 @@ pub(crate) struct Child {
     output: BufReader<ChildStdout>,
 }
 
-/// The start of a command that runs a test binary: by itself or, for one of another architecture, by
-/// the emulator that the environment names.
+/// Returns a command that runs a test binary, under the emulator that the environment names if it
+/// is of another architecture.
 fn run(program: &Path) -> Command {
     let emulator = std::env::var("MMAPCACHE_TEST_RUNNER").unwrap_or_default();
     let mut words = emulator.split_whitespace();
@@ -132,9 +132,9 @@ impl Child {
         }
     }
 
-    /// The next line that the child says; none when its output ends.
+    /// Returns the child's next line, or `None` once its output has ended.
     pub(crate) fn line(&mut self) -> Option<String> {
-        said(&mut self.output)
+        read_line(&mut self.output)
     }
 
     #[track_caller]
@@ -147,7 +147,7 @@ impl Child {
         writeln!(input, "{line}").expect("the child reads");
     }
 
-    /// Tells the child something and returns its answer.
+    /// Sends a line to the child and returns its answer.
     #[track_caller]
     pub(crate) fn ask(&mut self, line: &str) -> String {
         self.tell(line);
@@ -158,7 +158,7 @@ impl Child {
         self.process.id()
     }
 
-    /// Stops the child where it stands, until it is woken.
+    /// Stops the child until it is woken.
     #[expect(unsafe_code, reason = "kill is a call of the C library")]
     pub(crate) fn stop(&self) {
         // SAFETY: the process is a child that was not waited for, so its id is its own.
@@ -174,15 +174,15 @@ impl Child {
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {
-        self.process.try_wait().expect("a look").is_none()
+        self.process.try_wait().expect("a lookup").is_none()
     }
 
-    /// Closes the child's input: it has nothing more to do.
+    /// Closes the child's input, which asks it to end.
     pub(crate) fn dismiss(&mut self) {
         self.input = None;
     }
 
-    /// Closes the child's input, lets it end, and returns the last line that it said.
+    /// Closes the child's input, waits for its end, and returns its last line.
     #[track_caller]
     pub(crate) fn finish(mut self) -> String {
         self.dismiss();
@@ -195,29 +195,28 @@ impl Child {
         last
     }
 
-    /// Waits for the child's end, whatever that is.
+    /// Waits for the child's end, successful or not.
     pub(crate) fn wait(&mut self) -> process::ExitStatus {
         self.process.wait().expect("the end of the child")
     }
 
-    /// Ends the child at once, as the system does when memory runs out. Its output can still be
-    /// read.
+    /// Kills the child, as the system does when memory runs out. Its output can still be read.
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("a child to kill");
         self.process.wait().expect("the end of the child");
     }
 
-    /// Lets the child work for a while, kills it, and returns the last line that it said.
+    /// Lets the child work for a while, kills it, and returns its last line.
     pub(crate) fn kill_after(mut self, pause: Duration) -> Option<String> {
         let Self {
             process, output, ..
         } = &mut self;
         std::thread::scope(|scope| {
-            // Read all the time: a child that waits for its reader would be killed at that place
-            // only.
-            let last = scope.spawn(|| std::iter::from_fn(|| said(output)).last());
+            // Output is read all the time: otherwise the child would block in a write, and every
+            // kill would hit it there.
+            let last = scope.spawn(|| std::iter::from_fn(|| read_line(output)).last());
             std::thread::sleep(pause);
-            let alive = process.try_wait().expect("a look").is_none();
+            let alive = process.try_wait().expect("a lookup").is_none();
             process.kill().expect("a child to kill");
             process.wait().expect("the end of the child");
             assert!(alive, "the child ended before it was killed");
@@ -228,13 +227,13 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It has ended already, mostly; then both do nothing.
+        // Usually it has ended already; then both calls do nothing.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn said(output: &mut impl BufRead) -> Option<String> {
+fn read_line(output: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     loop {
         line.clear();
@@ -247,7 +246,7 @@ fn said(output: &mut impl BufRead) -> Option<String> {
     }
 }
 
-/// Regions, segments and thresholds so small that growing and cleaning never stop.
+/// Regions, segments and thresholds so small that growing and cleaning never pause.
 pub(crate) fn tight() -> Options {
     let mut options = Options::new();
     options

@@ -1,4 +1,4 @@
-//! A process that reads all the time while others write, and believes nothing.
+//! A process that reads while others write, and checks every answer.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use mmapcache::{Error, ErrorKind, MmapCache, Options};
 use super::contents::{is_key, number_of, passing, staying, staying_number};
 use super::{Part, dismissal, say};
 
-/// How many values exist at the same time.
+/// How many generations of values exist at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Mode {
-    /// Every key goes its own way.
+    /// Each key changes by itself.
     Each = 0,
-    /// All values have the number of the one generation that there is.
+    /// All values have the number of the current generation.
     Generations = 1,
 }
 
-/// Reads until it is dismissed, and then says what it has seen. The numbers: how many keys stay,
-/// how many come and go, the mode, and whether it opens handles that may write, which can wait.
+/// Reads until its input is closed, and then says what it has read. The numbers: how many keys are
+/// permanent, how many come and go, the mode, and whether to open writable handles, which may wait.
 pub(crate) fn reads(part: &Part) {
     let &[stay, pass, mode, may_write] = part.numbers.as_slice() else {
         panic!("four numbers");
@@ -42,13 +42,13 @@ pub(crate) fn reads(part: &Part) {
     ));
 }
 
-/// What a reader has seen so far, from which it knows what it may see next.
+/// What a reader has read so far, which limits what it may read next.
 #[derive(Debug)]
 struct Reader {
     stay: u64,
     pass: u64,
     generations: bool,
-    /// The latest number seen under each key.
+    /// The latest number of each key.
     latest: HashMap<Vec<u8>, u64>,
     newest: u64,
     rounds: u64,
@@ -74,7 +74,7 @@ impl Reader {
         }
     }
 
-    /// A round with a handle that did not exist before; every second one can only read in any case.
+    /// Reads one round with a new handle; every second one is read-only in any case.
     fn open_and_round(&mut self, path: &Path, may_write: bool) {
         let read_only = !may_write || self.rounds.is_multiple_of(16);
         let began = Instant::now();
@@ -103,7 +103,7 @@ impl Reader {
         let name = String::from_utf8_lossy(key);
         let entry = entry.unwrap_or_else(|| panic!("{name:?} is always there, and was not"));
         self.saw(key, entry.value());
-        assert!(cache.contains(key).expect("a look"), "{name:?} was there");
+        assert!(cache.contains(key).expect("a lookup"), "{name:?} was there");
     }
 
     fn get_passing(&mut self, cache: &MmapCache, key: &str) {
@@ -113,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// Numbers never go back, whichever handle shows them.
+    /// Checks a value: through no handle does a key go back to an older number.
     fn saw(&mut self, key: &[u8], value: &[u8]) {
         self.values += 1;
         let number = number_of(key, value);

@@ -1,4 +1,4 @@
-//! Rebuilds in a row, while other processes read.
+//! Rebuilds one after the other while other processes read.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::reader::Mode;
 const STAYING: u64 = 60;
 const PASSING: u64 = 400;
 
-/// Rebuilds as often as asked with two readers beside, and returns what the readers saw.
+/// Rebuilds `generations` times beside two readers, and returns what the readers said.
 pub(crate) fn under_readers(path: &Path, options: &Options, generations: u64) -> Vec<String> {
     let cache = options.open(path).expect("a new cache");
     rebuild(&cache, 0);
@@ -29,7 +29,8 @@ pub(crate) fn under_readers(path: &Path, options: &Options, generations: u64) ->
     readers.map(Child::finish).into()
 }
 
-/// Replaces everything by what the generation has: some keys always, others in every third one.
+/// Replaces everything by the entries of a generation: permanent keys, and others in every third
+/// one.
 pub(crate) fn rebuild(cache: &MmapCache, generation: u64) {
     let staying = (0..STAYING).map(staying);
     let passing = (generation % 3..PASSING).step_by(3).map(passing);

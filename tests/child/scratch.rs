@@ -1,6 +1,6 @@
-//! A directory of its own for the cache of a test.
+//! A directory for the cache of a test.
 //!
-//! Knows the path where the cache will be, not what is made there.
+//! Knows the path of the cache, and creates nothing there.
 
 use std::path::PathBuf;
 
@@ -16,4 +16,12 @@ impl Scratch {
         let path = dir.path().join("cache");
         Self { _dir: dir, path }
     }
+}
+
+/// Returns a directory in memory, if the system has one, because disks do not matter to the test.
+pub(crate) fn in_memory() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
 }

@@ -1,8 +1,8 @@
 //! Child processes of other users.
 #![expect(unsafe_code, reason = "changing the user is a call of the C library")]
 
-/// Whether this process is root, which alone can become other users. Without it a test says that it
-/// was not run, and fails where `CI` is set.
+/// Whether this process is root, and so can become another user. Otherwise the test says that it
+/// did not run, and fails if `CI` is set.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -12,8 +12,8 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// Makes this process one of a user with one group and no others. Only for a process of its own:
-/// there is no way back.
+/// Makes this process another user's, with one group. Only for child processes: a process cannot
+/// undo it.
 pub(crate) fn become_user(user: u32, group: u32) {
     // SAFETY: changes the credentials of this process only; no pointer is used for no groups.
     let left = unsafe { libc::setgroups(0, std::ptr::null()) };

@@ -1,8 +1,7 @@
-//! A process that performs its ledger's operations on a cache that others write too.
+//! A process that performs a writer's operations on a cache that other processes write too.
 //!
-//! It knows what must be under its own keys, and looks before each change. What it has done it
-//! writes down: one by one, or a batch at its end, so that it is not always the acknowledgement
-//! where a kill strikes.
+//! It knows what its own keys must have, and reads each before it changes it. It acknowledges
+//! operations one by one, or a batch at its end, so that kills do not only hit acknowledgements.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -10,78 +9,78 @@ use std::time::Duration;
 
 use mmapcache::{Durability, Entry, MmapCache, Options, Result, Update, Version, Writer};
 
+use super::ack_log::AckLog;
+use super::checking_reader::CheckingReader;
 use super::contents::{shared, value};
-use super::ledger::{
-    BATCH, Ledger, Operation, Said, is_thinned, own_passing, own_staying, shared_value,
+use super::expected_state::{
+    BATCH, ExpectedState, Operation, ParsedValue, is_thinned, own_passing, own_staying,
+    shared_value,
 };
-use super::logbook::Logbook;
-use super::witness::Witness;
 use super::{Part, dismissal, say};
 
-/// Operations that a worker does one by one after each batch: each waits for its turn.
+/// Operations that a worker does one by one after each batch; each waits for the lock.
 const SINGLES: u64 = 8;
 
-/// Where a crew's files are.
+/// The directory of a group's files.
 #[derive(Clone, Debug)]
-pub(crate) struct Site(pub(crate) PathBuf);
+pub(crate) struct TestDir(pub(crate) PathBuf);
 
-impl Site {
+impl TestDir {
     pub(crate) fn cache(&self) -> PathBuf {
         self.0.join("files/cache")
     }
 
-    /// The same cache through a symbolic link to its index, or to its directory.
+    /// Returns the path of the cache through a symbolic link to its index, or to its directory.
     pub(crate) fn linked(&self, to_index: bool) -> PathBuf {
         self.0.join(if to_index { "alias" } else { "linked/cache" })
     }
 
-    pub(crate) fn logbook(&self, role: &str, which: u64) -> Logbook {
-        Logbook::open(&self.0.join(format!("{role} {which}")))
+    pub(crate) fn ack_log(&self, role: &str, which: u64) -> AckLog {
+        AckLog::open(&self.0.join(format!("{role} {which}")))
     }
 }
 
-/// Each writer opens the cache in a way of its own. What is fixed at creation it takes as it is.
-fn open(site: &Site, writer: u64) -> MmapCache {
+/// Each writer opens the cache in its own way, and takes the geometry as it is.
+fn open(dir: &TestDir, writer: u64) -> MmapCache {
     let mut options = Options::new();
     options.compaction_threshold(50, 1024);
     let path = match writer {
         0 => {
             options.durability(Durability::Sync);
-            site.cache()
+            dir.cache()
         }
-        1 => site.linked(true),
+        1 => dir.linked(true),
         2 => {
             options
                 .staleness_check_interval(Duration::ZERO)
                 .lock_timeout(None);
-            site.linked(false)
+            dir.linked(false)
         }
         _ => {
             options.compaction_threshold(200, 16 * 1024);
-            site.cache()
+            dir.cache()
         }
     };
     options.open(path).expect("the cache")
 }
 
-/// Works from the operation on that the second number names, as the writer that the first one
-/// names, until it is dismissed or killed. The last writer reads at the same time, with the same
-/// handle.
-pub(crate) fn works(part: &Part) {
+/// Works until its input is closed or it is killed; the numbers say which writer it is and its next
+/// operation. The last writer also reads, through the same handle.
+pub(crate) fn write_until_closed(part: &Part) {
     let &[writer, next] = part.numbers.as_slice() else {
         panic!("two numbers");
     };
     let dismissed = dismissal();
-    let site = Site(part.path.clone());
-    let cache = open(&site, writer);
-    let mut worker = Worker::new(&cache, Ledger::at(writer, next), &site);
+    let dir = TestDir(part.path.clone());
+    let cache = open(&dir, writer);
+    let mut worker = Worker::new(&cache, ExpectedState::at(writer, next), &dir);
     say("ready");
     std::thread::scope(|scope| {
         let beside = (writer == 3).then(|| {
             scope.spawn(|| {
-                let mut witness = Witness::new(next);
+                let mut reader = CheckingReader::new(next);
                 while !dismissed.load(Ordering::Relaxed) {
-                    witness.round(&cache);
+                    reader.round(&cache);
                 }
             })
         });
@@ -96,40 +95,40 @@ pub(crate) fn works(part: &Part) {
 #[derive(Debug)]
 struct Worker<'a> {
     cache: &'a MmapCache,
-    ledger: Ledger,
-    log: Logbook,
-    /// The newest version that this process was given.
+    expected: ExpectedState,
+    log: AckLog,
+    /// The newest version that this process received.
     newest: Version,
     rebuilds: u64,
 }
 
-/// Where a logbook has what.
+/// Positions of the numbers in the log.
 pub(crate) const NEXT: usize = 0;
 pub(crate) const REBUILDS: usize = 1;
 
 impl<'a> Worker<'a> {
-    fn new(cache: &'a MmapCache, ledger: Ledger, site: &Site) -> Self {
-        let log = site.logbook("writer", ledger.writer);
+    fn new(cache: &'a MmapCache, expected: ExpectedState, dir: &TestDir) -> Self {
+        let log = dir.ack_log("writer", expected.writer);
         Self {
             cache,
             newest: Version::from_nanos(0),
             rebuilds: log.read(REBUILDS),
-            ledger,
+            expected,
             log,
         }
     }
 
-    /// A batch, acknowledged at its end, and some operations one by one.
+    /// Does a batch, acknowledged at its end, and then some operations one by one.
     fn work(&mut self) {
         let cache = self.cache;
         let mut writer = cache.writer().expect("the writer");
         let before = cache.change_count();
         for _ in 0..BATCH {
-            let done = self.perform(&mut Held(&mut writer));
+            let done = self.perform(&mut Batch(&mut writer));
             done.expect("an operation in a batch");
         }
-        if self.ledger.next % 512 < BATCH + SINGLES {
-            // The others wait for longer.
+        if self.expected.next % 512 < BATCH + SINGLES {
+            // Now and then the other writers wait longer.
             std::thread::sleep(Duration::from_millis(3));
         }
         assert!(
@@ -139,7 +138,7 @@ impl<'a> Worker<'a> {
         writer.commit().expect("the end of a batch");
         self.acknowledge();
         for _ in 0..SINGLES {
-            let mut alone = Alone(cache);
+            let mut alone = PerOperation(cache);
             self.perform(&mut alone).expect("an operation");
             self.acknowledge();
         }
@@ -147,18 +146,18 @@ impl<'a> Worker<'a> {
 
     fn acknowledge(&self) {
         self.log.write(REBUILDS, self.rebuilds);
-        self.log.write(NEXT, self.ledger.next);
+        self.log.write(NEXT, self.expected.next);
     }
 
     fn perform(&mut self, store: &mut impl Store) -> Result<()> {
-        let writer = self.ledger.writer;
-        match Operation::of(writer, self.ledger.next) {
+        let writer = self.expected.writer;
+        match Operation::of(writer, self.expected.next) {
             Operation::Renew(key) => self.put(store, &own_staying(writer, key))?,
             Operation::Put(key) => self.put(store, &own_passing(writer, key))?,
             Operation::PutIf(key) => self.put_if(store, &own_passing(writer, key))?,
             Operation::Delete(key) => {
                 let key = own_passing(writer, key);
-                let there = self.look(store, &key)?.is_some();
+                let there = self.read_own(store, &key)?.is_some();
                 assert_eq!(store.delete(&key)?, there);
             }
             Operation::DeleteIf(key) => self.delete_if(store, &own_passing(writer, key))?,
@@ -168,32 +167,34 @@ impl<'a> Worker<'a> {
             Operation::Compact => store.compact()?,
             Operation::Flush => store.flush()?,
         }
-        self.ledger.advance();
+        self.expected.advance();
         Ok(())
     }
 
-    /// The entry of a key of its own, which is exactly as this writer left it.
-    fn look(&self, store: &impl Store, key: &[u8]) -> Result<Option<Entry>> {
+    /// Returns the entry of one of the writer's own keys, which must be as this writer left it.
+    fn read_own(&self, store: &impl Store, key: &[u8]) -> Result<Option<Entry>> {
         let entry = store.entry(key)?;
-        let found = entry.as_ref().map(|entry| Said::of(key, entry.value()));
-        let expected = self.ledger.own.get(key).copied();
+        let found = entry
+            .as_ref()
+            .map(|entry| ParsedValue::of(key, entry.value()));
+        let expected = self.expected.own.get(key).copied();
         let name = String::from_utf8_lossy(key);
-        let found = found.map(|said| said.number);
-        assert_eq!(found, expected, "{name:?} before {}", self.ledger.next);
+        let found = found.map(|parsed| parsed.number);
+        assert_eq!(found, expected, "{name:?} before {}", self.expected.next);
         Ok(entry)
     }
 
     fn put(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
-        let seen = self.look(store, key)?;
-        let version = store.put(key, &value(key, self.ledger.number()))?;
+        let seen = self.read_own(store, key)?;
+        let version = store.put(key, &value(key, self.expected.number()))?;
         assert!(seen.is_none_or(|entry| entry.version() < version));
         self.is_new(version);
         Ok(())
     }
 
     fn put_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
-        let next = value(key, self.ledger.number());
-        let version = match self.look(store, key)? {
+        let next = value(key, self.expected.number());
+        let version = match self.read_own(store, key)? {
             None => store.insert_if_absent(key, &next)?,
             Some(seen) => {
                 let older = Version::from_nanos(seen.version().as_nanos() - 1);
@@ -206,7 +207,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// A rebuild of somebody else's gives every entry a new version: then it is tried again.
+    /// Retries after another process's rebuild, which gives every entry a new version.
     fn put_unless_replaced(
         &self,
         store: &mut impl Store,
@@ -218,34 +219,34 @@ impl<'a> Worker<'a> {
             if let Some(version) = store.put_if(key, next, seen)? {
                 return Ok(Some(version));
             }
-            let now = self.look(store, key)?.expect("an entry of its own");
+            let now = self.read_own(store, key)?.expect("an entry of its own");
             assert!(now.version() > seen, "refused, though nothing has changed");
             seen = now.version();
         }
     }
 
     fn delete_if(&mut self, store: &mut impl Store, key: &[u8]) -> Result<()> {
-        while let Some(entry) = self.look(store, key)? {
+        while let Some(entry) = self.read_own(store, key)? {
             if store.delete_if(key, entry.version())? {
                 break;
             }
-            let now = self.look(store, key)?.expect("an entry of its own");
+            let now = self.read_own(store, key)?.expect("an entry of its own");
             assert!(now.version() > entry.version());
         }
         Ok(())
     }
 
-    /// Adds one to its tally, and takes over those of the others.
+    /// Adds one to the writer's own tally, and keeps those of the others.
     fn share(&mut self, store: &mut impl Store, key: &[u8], index: u64) -> Result<()> {
-        let (writer, number) = (self.ledger.writer as usize, self.ledger.number());
-        let expected = self.ledger.tallies[index as usize];
+        let (writer, number) = (self.expected.writer as usize, self.expected.number());
+        let expected = self.expected.tallies[index as usize];
         let changed = store.update(key, &mut |entry| {
             let entry = entry.expect("a shared key always exists");
-            let mut said = Said::of(key, entry.value());
-            assert_eq!(said.tallies[writer], expected, "a write was lost");
-            said.tallies[writer] += 1;
-            said.number = number;
-            Update::Put(shared_value(key, &said))
+            let mut parsed = ParsedValue::of(key, entry.value());
+            assert_eq!(parsed.tallies[writer], expected, "a write was lost");
+            parsed.tallies[writer] += 1;
+            parsed.number = number;
+            Update::Put(shared_value(key, &parsed))
         })?;
         assert!(changed);
         Ok(())
@@ -253,23 +254,23 @@ impl<'a> Worker<'a> {
 
     fn rebuild(&mut self, store: &mut impl Store, thin: bool) -> Result<()> {
         self.rebuilds += 1;
-        let writer = self.ledger.writer;
+        let writer = self.expected.writer;
         store.rebuild_from(self.cache, &|key| !(thin && is_thinned(writer, key)))
     }
 
-    /// Versions only grow.
+    /// Asserts that versions only grow.
     fn is_new(&mut self, version: Version) {
         assert!(version > self.newest, "{version} after {}", self.newest);
         self.newest = version;
     }
 }
 
-/// What becomes of an entry.
+/// Decides what an entry becomes.
 type Decide<'a> = dyn FnMut(Option<&Entry>) -> Update + 'a;
-/// Which keys stay.
+/// Decides which keys stay.
 type Keep<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
-/// What a handle and a writer have in common.
+/// What a handle and a writer share.
 trait Store {
     fn entry(&self, key: &[u8]) -> Result<Option<Entry>>;
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version>;
@@ -284,9 +285,9 @@ trait Store {
 }
 
 /// A handle that takes the lock for each operation.
-struct Alone<'a>(&'a MmapCache);
+struct PerOperation<'a>(&'a MmapCache);
 
-macro_rules! by_itself {
+macro_rules! forward {
     () => {
         fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
             self.0.put(key, value)
@@ -312,11 +313,11 @@ macro_rules! by_itself {
     };
 }
 
-impl Store for Alone<'_> {
-    by_itself!();
+impl Store for PerOperation<'_> {
+    forward!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
-        // KeyInfo only when the lock is held: so it loses nothing.
+        // Listed only once the lock is held, so that no write is lost.
         let items = std::iter::once(()).flat_map(|()| cache.iter().expect("a listing"));
         self.0.atomic_rebuild(items.filter(|item| kept(item, keep)))
     }
@@ -330,23 +331,23 @@ impl Store for Alone<'_> {
     }
 }
 
-/// A writer that is held.
-struct Held<'a, 'h>(&'a mut Writer<'h>);
+/// A writer, which holds the lock.
+struct Batch<'a, 'h>(&'a mut Writer<'h>);
 
-impl Store for Held<'_, '_> {
-    by_itself!();
+impl Store for Batch<'_, '_> {
+    forward!();
 
     fn rebuild_from(&mut self, cache: &MmapCache, keep: &Keep<'_>) -> Result<()> {
         let items = cache.iter()?.filter(|item| kept(item, keep));
         self.0.atomic_rebuild(items)
     }
 
-    /// Only a handle can.
+    /// Only a handle can do this.
     fn compact(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Only a handle can.
+    /// Only a handle can do this.
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }

@@ -11,7 +11,7 @@ use mmapcache::dict::{
     Store,
 };
 
-use crate::child::logbook::Logbook;
+use crate::child::ack_log::AckLog;
 use crate::child::scratch::Scratch;
 use crate::child::{Child, Part, dismissal, hear, say};
 
@@ -181,7 +181,7 @@ fn memory_threads_lose_no_increment() {
 /// A process that increments until it is killed, and logs each increment that returned.
 pub(crate) fn counts_until_killed(part: &Part) {
     let dict = MmapDict::<u64>::open(&part.path).expect("the dictionary");
-    let log = Logbook::open(&part.path.with_extension("log"));
+    let log = AckLog::open(&part.path.with_extension("log"));
     let acknowledged = log.read(0);
     say("ready");
     for done in acknowledged + 1.. {
@@ -201,7 +201,7 @@ fn kills_lose_no_increment() {
         child.expect("ready");
         child.kill_after(Duration::from_micros(10_000 + 1_700 * round));
     }
-    let acknowledged = Logbook::open(&scratch.path.with_extension("log")).read(0);
+    let acknowledged = AckLog::open(&scratch.path.with_extension("log")).read(0);
     assert!(acknowledged > kills, "{acknowledged}");
     for key in [UPDATED, SWAPPED] {
         let counted = dict.get(key).expect("a look").expect("it is there");

@@ -9,13 +9,13 @@ use super::memory::{fork_amid, with_two_threads};
 use super::process::{end, fork, fork_here, join_in_time};
 use super::runs_well;
 
-/// Everything that changes or reads a dictionary.
+/// Changes and reads a dictionary in every way.
 fn use_dict(dict: &Dict<u64, impl Store>, number: u64) {
     let key = ["busy".to_owned(), (number % 17).to_string()];
     dict.insert(&key, number).expect("an insertion");
     dict.update(&key, |value| Update::Put(value.unwrap_or(0) + 1))
         .expect("a transformation");
-    dict.get(&key).expect("a look");
+    dict.get(&key).expect("a lookup");
     if number.is_multiple_of(16) {
         dict.remove(&key).expect("a deletion");
         let listed: Result<Vec<_>, _> = dict.iter().collect();
@@ -25,7 +25,7 @@ fn use_dict(dict: &Dict<u64, impl Store>, number: u64) {
 
 /// What each child finds and does.
 fn child_uses_dict(dict: &Dict<u64, impl Store>, number: usize) {
-    assert_eq!(dict.get("known").expect("a look"), Some(7));
+    assert_eq!(dict.get("known").expect("a lookup"), Some(7));
     let key = format!("child {number}").replace(' ', "-");
     dict.insert(&key, number as u64).expect("an insertion");
     assert_eq!(dict.require(&key).expect("it is there"), number as u64);
@@ -48,10 +48,10 @@ pub(super) fn uses_a_dictionary_in_memory_amid_threads(_: &Part) {
         |number| {
             child_uses_dict(&dict, number);
             dict.clear().expect("an empty dictionary");
-            assert_eq!(dict.get_shared("known").expect("a look"), None);
+            assert_eq!(dict.get_shared("known").expect("a lookup"), None);
         },
     );
-    assert_eq!(dict.get("known").expect("a look"), Some(7));
+    assert_eq!(dict.get("known").expect("a lookup"), Some(7));
     say("ran to its end");
 }
 
@@ -68,14 +68,14 @@ pub(super) fn uses_a_dictionary_with_two_layers_amid_threads(part: &Part) {
         |number| use_dict(&dict, number),
         |number| {
             assert_eq!(
-                dict.get_shared("known").expect("a look").as_deref(),
+                dict.get_shared("known").expect("a lookup").as_deref(),
                 Some(&7)
             );
             child_uses_dict(&dict, number);
             dict.forget();
         },
     );
-    assert_eq!(files.get("known").expect("a look"), Some(7));
+    assert_eq!(files.get("known").expect("a lookup"), Some(7));
     say("ran to its end");
 }
 
@@ -94,7 +94,8 @@ pub(super) fn uses_a_dictionary_in_files_amid_threads(part: &Part) {
     say("ran to its end");
 }
 
-/// A transformation in memory runs beside the tree: both processes go on with it, each in its own.
+/// A transformation in memory runs outside the tree: both processes continue it, each in its own
+/// memory.
 #[test]
 fn local_transformation_may_fork() {
     runs_well("forks in a transformation in memory");
@@ -109,7 +110,8 @@ pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
     });
     let right = done.is_ok() && dict.get("key").is_ok_and(|value| value == Some(1));
     if pid == Some(0) {
-        // Others have their turns in the child, and do not wait for those of the parent.
+        // Other threads of the child can use the dictionary, and do not wait for those of the
+        // parent.
         let next = dict.update("key", |_| Update::Put(2)).is_ok();
         end(right && next);
     }
@@ -118,8 +120,8 @@ pub(super) fn forks_in_a_transformation_in_memory(_: &Part) {
     say("ran to its end");
 }
 
-/// In files it holds the writer lock, which stays the parent's: whatever the closure says, the child
-/// gets an error.
+/// In files a transformation holds the parent's writer lock: whatever the closure returns, the
+/// child gets an error.
 #[test]
 fn transformation_in_files_refuses_children() {
     runs_well("forks in a transformation in files");
@@ -150,11 +152,11 @@ pub(super) fn forks_in_a_transformation_in_files(part: &Part) {
         join_in_time(pid.expect("a forked child"));
         done.expect("a transformation");
     }
-    assert_eq!(dict.get("key").expect("a look"), None);
+    assert_eq!(dict.get("key").expect("a lookup"), None);
     say("ran to its end");
 }
 
-/// An iterator takes a few items at a time, and goes on in both processes.
+/// An iterator takes a few items at a time, and continues in both processes.
 #[test]
 fn local_listing_continues_in_children() {
     runs_well("forks while it lists a dictionary");

@@ -1,6 +1,6 @@
 //! Handles that a forked child inherits, uses and drops, while its parent lives on.
 //!
-//! Nobody holds the lock at the moment of the fork, but for exclusive handles.
+//! No process holds the lock at the moment of the fork, except for exclusive handles.
 
 use mmapcache::{Options, Result};
 

@@ -1,7 +1,7 @@
 //! Handles and writers that a forked child inherits.
 //!
-//! Each test starts a process of its own which has nothing but the harness's idle thread beside the
-//! one that forks, unless it is about what other threads do meanwhile.
+//! Each test starts its own process, whose only other thread is the test runner's idle one, unless
+//! the test is about other threads.
 #![expect(
     unsafe_code,
     reason = "fork, waitpid and _exit are calls of the C library"
@@ -27,7 +27,7 @@ use mmapcache::{Error, ErrorKind, MmapCache, Options, Result};
 
 type Role = (&'static str, fn(&child::Part));
 
-/// No test of its own: what the other tests start as their child processes.
+/// Not a test: the entry point of the child processes.
 #[test]
 fn child() {
     let roles = [HANDLES, MEMORY, DICTIONARIES].concat();
@@ -145,7 +145,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 #[track_caller]
 fn assert_value(cache: &MmapCache, key: &str, value: &str) {
-    let found = cache.get(key.as_bytes()).expect("a look");
+    let found = cache.get(key.as_bytes()).expect("a lookup");
     assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
 }
 
@@ -153,7 +153,7 @@ fn put(cache: &MmapCache, key: &str, value: &str) -> Result<()> {
     cache.put(key.as_bytes(), value.as_bytes()).map(drop)
 }
 
-/// Starts a process in the role, and expects it to come to its end.
+/// Starts a process in the role, and asserts that it succeeds.
 #[track_caller]
 fn runs_well(role: &str) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -174,7 +174,7 @@ fn assert_locked(cache: &MmapCache) {
     );
 }
 
-/// Whether the lock is held, as a process sees it that was not forked.
+/// Asserts that a process that was not forked finds the lock held.
 #[track_caller]
 fn assert_locked_for_others(path: &Path) {
     let mut other = Child::start("drops an exclusive handle", path, &[1]);

@@ -15,7 +15,8 @@ use super::child::{Part, say};
 use super::process::{end, fork, fork_here, join_in_time};
 use super::runs_well;
 
-/// Forks of each test. Without a handler that waits for other threads one of some hundred hangs.
+/// Forks of each test. Without a fork handler that waits for other threads, about one in a hundred
+/// hangs.
 const FORKS: usize = 120;
 
 /// Forks again and again while four threads run `busy`; each child runs `body`.
@@ -39,7 +40,7 @@ pub(super) fn fork_amid(busy: impl Fn(u64) + Sync, body: impl Fn(usize)) {
     });
 }
 
-/// A child may have threads of its own.
+/// Runs `body` in two more threads of a child.
 pub(super) fn with_two_threads(body: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         scope.spawn(&body);
@@ -107,7 +108,7 @@ pub(super) fn uses_a_typed_pool_amid_threads(_: &Part) {
     say("ran to its end");
 }
 
-/// A handle may be the last one in the child, too.
+/// The last handle may be dropped in the child, too.
 #[test]
 fn handles_are_dropped_in_forked_children() {
     runs_well("drops handles amid threads");
@@ -174,7 +175,7 @@ pub(super) fn uses_decoded_instances_amid_threads(_: &Part) {
     say("ran to its end");
 }
 
-/// The thread that decodes is not in the child.
+/// The decoding thread does not exist in the child.
 #[test]
 fn child_redecodes_a_threads_work() {
     runs_well("decodes what another thread decodes");
@@ -193,7 +194,7 @@ pub(super) fn decodes_what_another_thread_decodes(_: &Part) {
         });
         begun.wait();
         let waits = scope.spawn(|| cache.get_or_decode("slow", text));
-        // Until it most likely waits; if not yet, it does so later, and nothing else changes.
+        // By now it most likely waits; if not yet, it does so later, and nothing else changes.
         std::thread::sleep(Duration::from_millis(20));
         let ended = catch_unwind(AssertUnwindSafe(|| {
             join_in_time(fork(|| {
@@ -213,7 +214,7 @@ pub(super) fn decodes_what_another_thread_decodes(_: &Part) {
     say("ran to its end");
 }
 
-/// Both processes come back from the decode function.
+/// Both processes return from the decode function.
 #[test]
 fn decode_function_may_fork() {
     runs_well("forks while it decodes");
@@ -260,12 +261,12 @@ pub(super) fn uses_labels_amid_threads(part: &Part) {
     let insert = |number: u64| {
         let label = format!("label {}", number % 5_000);
         let id = labels.get_or_intern(&label).expect("an id");
-        assert_eq!(labels.get(&label).expect("a look"), Some(id));
+        assert_eq!(labels.get(&label).expect("a lookup"), Some(id));
     };
     fork_amid(insert, |number| {
-        assert_eq!(labels.get("known").expect("a look"), Some(known));
+        assert_eq!(labels.get("known").expect("a lookup"), Some(known));
         let id = labels.get_or_intern(format!("child {}", number % 7));
-        let label = labels.resolve_str(id.expect("an id")).expect("a look");
+        let label = labels.resolve_str(id.expect("an id")).expect("a lookup");
         assert_eq!(label, Some(format!("child {}", number % 7)));
         assert!(labels.iter().expect("a listing").all(|label| label.is_ok()));
     });
@@ -275,7 +276,7 @@ pub(super) fn uses_labels_amid_threads(part: &Part) {
     say("ran to its end");
 }
 
-/// A pool that nobody ever used in the parent, made by a child.
+/// A child creates a pool that the parent never used.
 #[test]
 fn forked_child_creates_its_pool() {
     runs_well("makes pools amid threads");

@@ -1,6 +1,6 @@
 //! Children that outlive a parent which was killed, or ended, with the lock.
 //!
-//! What they inherited must keep nobody waiting, unless it is their own by then.
+//! What they inherited must block no process, unless it is their own by then.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn killed_parent_frees_the_lock() {
     assert_value(&cache, "orphans", "1");
 }
 
-/// The parent holds the writer until it is killed; its forked child answers in its place.
+/// Holds the writer until it is killed; its forked child answers in its place.
 pub(super) fn forks_and_is_killed(part: &Part) {
     let cache = open(&part.path, LATE);
     let mut writer = cache.writer().expect("the writer");
@@ -50,7 +50,7 @@ pub(super) fn forks_and_is_killed(part: &Part) {
     }
 }
 
-/// The parent holds the writer while it is killed, and a child far down still lives.
+/// The parent is killed while it holds the writer, and a descendant still lives.
 #[test]
 fn grandchild_keeps_no_killed_lock() {
     outlives_its_parent("leaves a great-grandchild");
@@ -66,7 +66,7 @@ pub(super) fn leaves_a_great_grandchild(part: &Part) {
     }
 }
 
-/// Says that it lives, now and whenever it is asked.
+/// Says that it lives, at once and whenever it is asked.
 pub(super) fn answers() {
     say("it lives");
     while hear().is_some() {
@@ -93,8 +93,8 @@ pub(super) fn executes_a_program(part: &Part) {
     ended.expect("the end of the shell");
 }
 
-/// Starts a process that takes the writer and leaves another one behind, kills it, and expects that
-/// everybody can write, while the one that is left still lives.
+/// Starts a process that takes the writer and leaves another process, kills it, and asserts that
+/// any process can write while the one that is left still lives.
 pub(super) fn outlives_its_parent(role: &str) {
     let scratch = Scratch::new();
     let mut parent = Child::start(role, &scratch.path, &[]);
@@ -125,7 +125,7 @@ fn daemon_regains_exclusivity_by_writing() {
     assert!(cache.verify().run().expect("a check").is_clean());
 }
 
-/// Opens the cache, forks, and ends, as services do that were started from a shell.
+/// Opens the cache, forks, and ends, like a service that is started from a shell.
 pub(super) fn becomes_a_daemon(part: &Part) {
     let mut options = Options::new();
     let mut cache = Some(
@@ -172,7 +172,7 @@ fn writing_orphan_keeps_its_lock() {
     assert!(cache.verify().run().expect("a check").is_clean());
 }
 
-/// With the very handle that its parent wrote with a moment ago.
+/// With the handle that its parent has just written with.
 pub(super) fn leaves_a_child_that_writes(part: &Part) {
     let cache = open(&part.path, LATE);
     put(&cache, "parents", "1").expect("a put");

@@ -1,15 +1,14 @@
 //! Processes forked from this one, until they end.
 //!
-//! Knows nothing of caches; the rules of forking under threads are the tests' own.
+//! Knows no caches; the tests themselves follow the rules for forking with threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// Runs the closure in a forked child, which never comes back from it. Returns the child's process
-/// id.
+/// Runs the closure in a forked child, which never returns from it. Returns the child's process id.
 pub(super) fn fork(body: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: no other thread of these processes holds a lock that is neither the C library's, which
-    // sees to it, nor the cache's, which is what is tested.
+    // SAFETY: no other thread of these processes holds a lock, except those that the C library
+    // takes care of, and the cache's own, which are tested.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "a forked child");
     if pid > 0 {
@@ -20,8 +19,8 @@ pub(super) fn fork(body: impl FnOnce()) -> libc::pid_t {
     unsafe { libc::_exit(if well { 0 } else { 1 }) }
 }
 
-/// Forks in the middle of something: both processes come back. A child that panics fails at once: the
-/// end of its only thread would pass for success.
+/// Forks, and returns in both processes. A child that panics exits at once: the end of its only
+/// thread would otherwise pass for success.
 pub(super) fn fork_here() -> libc::pid_t {
     // SAFETY: as in `fork`.
     let pid = unsafe { libc::fork() };
@@ -33,23 +32,23 @@ pub(super) fn fork_here() -> libc::pid_t {
     pid
 }
 
-/// Ends a child that came back from [`fork_here`].
+/// Ends a child that returned from [`fork_here`].
 pub(super) fn end(well: bool) -> ! {
     // SAFETY: ends the process at once, with nothing that belongs to the parent.
     unsafe { libc::_exit(if well { 0 } else { 1 }) }
 }
 
-/// Waits until the forked child has ended, and expects that it ended well.
+/// Waits until the forked child has ended, and asserts that it succeeded.
 #[track_caller]
 pub(super) fn join(pid: libc::pid_t) {
     let mut status = -1;
-    // SAFETY: `status` is a live integer, and the process is a child that nobody else waits for.
+    // SAFETY: `status` is a live integer, and no other thread waits for the process, a child.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!((waited, status), (pid, 0), "the forked child failed");
 }
 
-/// The same, but a child that does not end within a quarter of a minute hangs: it is killed, and that
-/// is a failure.
+/// The same, but a child that does not end within 15 seconds hangs: it is killed, and the test
+/// fails.
 #[track_caller]
 pub(super) fn join_in_time(pid: libc::pid_t) {
     let begun = Instant::now();
@@ -69,7 +68,7 @@ pub(super) fn join_in_time(pid: libc::pid_t) {
     }
 }
 
-/// Ends this process, should the rest of it take longer than a minute: a test that hangs fails.
+/// Ends this process if it runs for another minute, so that a test that hangs fails.
 pub(super) fn end_if_it_hangs() {
     // SAFETY: only sets a timer, whose signal ends the process.
     unsafe { libc::alarm(60) };
@@ -78,6 +77,6 @@ pub(super) fn end_if_it_hangs() {
 pub(super) fn kill(pid: libc::pid_t) {
     // SAFETY: the process is a child that was not waited for, so its id is its own.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    // SAFETY: the process is a child that nobody else waits for; its status is not asked for.
+    // SAFETY: no other thread waits for the process, a child; its status is not read.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
 }

@@ -1,6 +1,6 @@
-//! Forks in the middle of a rebuild, of which only the parent's counts.
+//! Forks during a rebuild, which only the parent can complete.
 //!
-//! Knows rebuilds as a handle and a writer offer them, not the files that they make.
+//! Uses rebuilds through a handle and a writer, and does not read their files.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,7 +40,7 @@ pub(super) fn leaves_a_child_and_rebuilds(part: &Part) {
     writer.put(b"parents", b"0").expect("a put");
     let items = std::iter::once_with(|| {
         fork(|| {
-            while cache.get(b"parents").expect("a look").as_deref() != Some(b"1") {
+            while cache.get(b"parents").expect("a lookup").as_deref() != Some(b"1") {
                 std::thread::yield_now();
             }
             answers();
@@ -53,7 +53,7 @@ pub(super) fn leaves_a_child_and_rebuilds(part: &Part) {
     }
 }
 
-// A child forked in a rebuild that goes on with it is refused; the parent's is done.
+// The child's rebuild is refused; the parent's completes.
 #[test]
 fn childs_rebuild_is_refused() {
     runs_well("forks within a rebuild");

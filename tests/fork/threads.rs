@@ -1,6 +1,6 @@
-//! Forks while other threads of the parent are in the middle of something.
+//! Forks while other threads of the parent are in the middle of an operation.
 //!
-//! The child has none of those threads, and has to get on with what they left in memory.
+//! Those threads do not exist in the child, which must handle what they left in memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +62,7 @@ pub(super) fn forks_amid_its_threads(part: &Part) {
     say("ran to its end");
 }
 
-/// How many of the keys that always exist a listing has.
+/// Returns how many of the permanent keys a listing has.
 fn staying_in(cache: &MmapCache) -> usize {
     loop {
         let keys: Result<Vec<_>> = cache.keys().expect("a listing").collect();
@@ -75,8 +75,8 @@ fn staying_in(cache: &MmapCache) -> usize {
 
 fn uses_it_right_away(cache: &MmapCache) {
     end_if_it_hangs();
-    assert!(cache.get(b"stays 7").expect("a look").is_some());
-    assert!(cache.entry(b"stays 8").expect("a look").is_some());
+    assert!(cache.get(b"stays 7").expect("a lookup").is_some());
+    assert!(cache.entry(b"stays 8").expect("a lookup").is_some());
     let mut writer = cache.writer().expect("the writer");
     writer.put(b"stays 9", b"childs").expect("a put");
     assert_eq!(staying_in(cache), 200);
@@ -91,7 +91,7 @@ fn child_forked_during_creation_locks_nothing() {
 /// The children live on; the files of each cache are removed, and it is created once more.
 pub(super) fn forks_while_it_creates(part: &Part) {
     end_if_it_hangs();
-    // The forks are watched from the first lock on.
+    // The fork handler is installed with the first lock.
     drop(open(&part.path, LATE));
     let over = AtomicBool::new(false);
     let mut children = Vec::new();

@@ -1,6 +1,6 @@
 //! Writers that a forked child inherits: dead in the child, alive in the parent.
 //!
-//! Both live on here; parents that are killed are the matter of `orphans.rs`.
+//! Both processes live here; `orphans.rs` kills parents.
 
 use mmapcache::{Durability, Error, ErrorKind, Options, Result, Update, Version, Writer};
 
@@ -20,7 +20,7 @@ pub(super) fn inherits_a_writer(part: &Part) {
     let cache = open(&part.path, LATE);
     let mut writer = cache.writer().expect("the writer");
     writer.put(b"key", b"1").expect("a put");
-    // As while the parent rebuilds: the next writer would remove it.
+    // As during a rebuild by the parent: the next writer would remove the file.
     let staged = part.path.with_extension("new");
     std::fs::write(&staged, b"").expect("a file");
     let pid = fork(|| {
@@ -67,7 +67,8 @@ pub(super) fn inherits_a_writer(part: &Part) {
     say("ran to its end");
 }
 
-/// Also what would change nothing, for it would look as if it had been decided under the lock.
+/// Includes methods that would change nothing: their result would seem to be decided under the
+/// lock.
 fn every_method_is_refused(writer: &mut Writer<'_>) {
     #[track_caller]
     fn refused<T: std::fmt::Debug>(result: Result<T>) {
@@ -124,7 +125,7 @@ pub(super) fn commits_an_inherited_writer(part: &Part) {
     say("ran to its end");
 }
 
-/// `update` on the handle takes the writer, and both processes come back from the closure.
+/// `update` on the handle takes the writer, and both processes return from the closure.
 #[test]
 fn update_that_forks_is_refused() {
     runs_well("forks in an update");
@@ -153,7 +154,7 @@ pub(super) fn forks_in_an_update(part: &Part) {
     say("ran to its end");
 }
 
-/// Both processes come back from the function that hears of the progress.
+/// Both processes return from the progress callback.
 #[test]
 fn forked_copies_belong_to_parents() {
     runs_well("forks in a copy");
@@ -173,7 +174,7 @@ pub(super) fn forks_in_a_copy(part: &Part) {
                 if heard == at {
                     pid = Some(fork_here());
                     if pid != Some(0) {
-                        // The child has done what it would do.
+                        // By now the child has done what it would do.
                         std::thread::sleep(SOON);
                     }
                 }
@@ -214,7 +215,7 @@ pub(super) fn forks_in_a_repair(part: &Part) {
             if pid.is_none() {
                 pid = Some(fork_here());
                 if pid != Some(0) {
-                    // The child has done what it would do.
+                    // By now the child has done what it would do.
                     std::thread::sleep(SOON);
                 }
             }
@@ -262,7 +263,7 @@ pub(super) fn drops_a_writer(part: &Part) {
     say("ran to its end");
 }
 
-// A forked child takes the writer in its turn, though it inherited a dead one.
+// A forked child takes the writer later, though it inherited a dead one.
 #[test]
 fn child_can_lock_after_parent() {
     runs_well("waits for the parent's writer");
@@ -272,13 +273,13 @@ pub(super) fn waits_for_the_parents_writer(part: &Part) {
     let cache = open(&part.path, LATE);
     let mut writer = cache.writer().expect("the writer");
     let pid = fork(|| {
-        // The dead writer is still on this thread's stack, as it was when the parent forked.
+        // The dead writer is still on this thread's stack, as when the parent forked.
         let mut own = cache.writer().expect("the writer, when the parent is done");
         own.put(b"childs", b"1").expect("a put");
     });
     writer.put(b"mine", b"2").expect("a put");
     std::thread::sleep(SOON);
-    assert!(!cache.contains(b"childs").expect("a look"), "two writers");
+    assert!(!cache.contains(b"childs").expect("a lookup"), "two writers");
     drop(writer);
     join(pid);
     assert_value(&cache, "childs", "1");

@@ -1,6 +1,6 @@
-//! A browser without a window, which looks at pages and says what it saw.
+//! Opens pages in a headless browser, and returns what it found.
 //!
-//! Knows how Chromium is started so that every request of it is seen; not what the pages are.
+//! Knows how to start Chromium so that every request is recorded; not what the pages contain.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Against a browser that hangs.
+/// Limit for a browser that hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a browser saw.
+/// What a browser found.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// For each page: its width and what it is scrolled by, and its charts by their anchors.
+    /// For each page: its width and scroll width, and its charts by their anchors.
     pub(crate) frames: Value,
-    /// What was asked for over the network, the browser's own errands left out.
+    /// Requests over the network, without the browser's own.
     pub(crate) asked: Vec<String>,
     /// Lines of the console.
     pub(crate) console: Vec<String>,
 }
 
-/// Shows pages in frames so many pixels wide. None, said aloud, where there is no browser; where
-/// `CI` is set there must be one.
+/// Shows pages in frames of a width in pixels. Returns `None`, and says so, if there is no browser;
+/// if `CI` is set there must be one.
 pub(crate) fn look(pages: &[String], width: u32) -> Option<Seen> {
     let browser = find()?;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -46,7 +46,7 @@ pub(crate) fn look(pages: &[String], width: u32) -> Option<Seen> {
     let (shown, said) = run(
         &browser,
         &[
-            // Whatever the page asks for goes through the server above, which writes it down.
+            // All requests of a page go through the server above, which records them.
             &format!("--proxy-server=http://{address}"),
             "--proxy-bypass-list=<-loopback>",
             "--enable-logging=stderr",
@@ -68,7 +68,7 @@ pub(crate) fn look(pages: &[String], width: u32) -> Option<Seen> {
     })
 }
 
-/// Prints a page, and counts the sheets.
+/// Prints a page, and returns the number of sheets.
 pub(crate) fn print(page: &str) -> Option<usize> {
     let browser = find()?;
     let dir = tempfile::tempdir().unwrap();
@@ -96,14 +96,14 @@ fn find() -> Option<String> {
     let found = NAMES.into_iter().find(is_there).map(str::to_owned);
     if found.is_none() {
         assert!(std::env::var_os("CI").is_none(), "CI must have Chromium");
-        // Past the test harness, which keeps to itself what a test prints that passes.
+        // Written to the descriptor, because the test runner captures what a passing test prints.
         let what = "NOT RUN: pages are looked at in Chromium only (apt-get install chromium)\n";
         std::io::stderr().write_all(what.as_bytes()).unwrap();
     }
     found
 }
 
-/// Runs the browser until it ends by itself; returns what it printed and what it complained of.
+/// Runs the browser until it ends; returns its output and its error output.
 fn run(browser: &str, arguments: &[&str]) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
@@ -111,7 +111,7 @@ fn run(browser: &str, arguments: &[&str]) -> (String, String) {
         .args([
             "--headless=new",
             "--disable-gpu",
-            // Not there for root, and nobody's pages but ours are shown.
+            // Chromium as root has no sandbox, and shows only our own pages here.
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--no-first-run",
@@ -171,13 +171,13 @@ onload = () => {{
     )
 }
 
-/// Answers a browser that takes this for its proxy.
+/// Answers a browser that uses this server as its proxy.
 fn answer(mut stream: TcpStream, frames: &str, pages: &[String], asked: &Mutex<Vec<String>>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let Some(Ok(first)) = lines.next() else {
         return;
     };
-    // The rest of the request, or the browser would not listen to the answer.
+    // Reads the rest of the request, or the browser would not read the answer.
     for line in lines {
         if line.is_ok_and(|line| line.is_empty()) {
             break;
@@ -193,7 +193,7 @@ fn answer(mut stream: TcpStream, frames: &str, pages: &[String], asked: &Mutex<V
             .map(String::as_str),
         None => None,
     };
-    if !is_errand(&target) {
+    if !is_own_request(&target) {
         asked.lock().unwrap().push(path.unwrap_or(target));
     }
     let status = if content.is_some() {
@@ -210,8 +210,8 @@ fn answer(mut stream: TcpStream, frames: &str, pages: &[String], asked: &Mutex<V
     let _ = stream.write_all(answer.as_bytes());
 }
 
-/// Whether a browser asks for this by itself, whatever it shows.
-fn is_errand(target: &str) -> bool {
+/// Whether a browser makes this request by itself, whatever page it shows.
+fn is_own_request(target: &str) -> bool {
     let host = target.strip_prefix("http://").unwrap_or(target);
     let host = host.split(['/', ':']).next().unwrap_or("");
     let own = ["google.com", "googleapis.com", "gvt1.com", "gstatic.com"];

@@ -1,5 +1,5 @@
-//! The commands of `mmapcache-inspect` that show a cache to people and programs from afar: a page,
-//! a view that moves, figures for a collector. Judged by what they print and write.
+//! The commands of `mmapcache-inspect` that show a cache as a whole: a page, a live view, metrics
+//! for a collector. Checks what they print and write.
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

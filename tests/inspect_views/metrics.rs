@@ -1,4 +1,4 @@
-//! `metrics`: what a collector gets, read as a collector reads it.
+//! `metrics`: its output, parsed as a collector parses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -13,7 +13,7 @@ use crate::program::{fill, flip, json, place, run, stderr, stdout, tiny};
 
 type Labels = BTreeMap<String, String>;
 
-/// A text in the format 0.0.4, as far as numbers and labels go.
+/// A text in the exposition format 0.0.4, as far as numbers and labels go.
 #[derive(Debug, Default)]
 struct Exposition {
     kinds: BTreeMap<String, String>,
@@ -21,7 +21,7 @@ struct Exposition {
 }
 
 impl Exposition {
-    /// Reads a text, and expects of it all that the format says.
+    /// Parses a text, and asserts that it follows the format.
     fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'));
         let mut read = Self::default();
@@ -48,7 +48,7 @@ impl Exposition {
                 let (name, labels, value) = sample(line);
                 assert_eq!(
                     name, current,
-                    "numbers of a name stand together, behind its type"
+                    "samples of a name follow its type without a gap"
                 );
                 let twice = read.samples.insert((name, labels), value);
                 assert_eq!(twice, None, "{line}");
@@ -67,7 +67,7 @@ impl Exposition {
     }
 }
 
-/// A line's name, labels and number.
+/// Parses a line into name, labels and number.
 fn sample(line: &str) -> (String, Labels, f64) {
     let plain = |c: char| c == '_' || c.is_ascii_alphabetic();
     let end = line.find(|c: char| !plain(c)).unwrap();
@@ -292,7 +292,7 @@ fn json_matches_the_metrics() {
         .filter(|name| *name != "mmapcache_disk_bytes")
     {
         let by_text = read.get(name, &[label]).unwrap();
-        // The last bit of a fraction is lost in reading JSON.
+        // Reading JSON loses the last bit of a fraction.
         let by_json = value[0][name].as_f64().unwrap();
         assert!(
             (by_json - by_text).abs() <= by_text * 1e-15,

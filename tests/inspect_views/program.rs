@@ -1,6 +1,6 @@
-//! The program, run on caches in scratch directories.
+//! Runs the program on caches in scratch directories.
 //!
-//! Knows how it is started and what it can answer; no command of it.
+//! Knows how the program is started and what it can answer, but no command.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_mmapcache-inspect"))
 }
 
-/// Runs it, and expects an exit code.
+/// Runs the program, and asserts its exit code.
 #[track_caller]
 pub(crate) fn run<S: AsRef<OsStr>>(
     expected: i32,
@@ -44,14 +44,14 @@ pub(crate) fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A path for a cache in a directory that lives as long as the test.
+/// A path for a cache in a temporary directory.
 pub(crate) fn place() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     (dir, cache)
 }
 
-/// Regions and segments so small that there are many of them.
+/// Regions and segments so small that there are many.
 pub(crate) fn tiny() -> Options {
     let mut options = Options::new();
     options
@@ -78,7 +78,7 @@ pub(crate) fn fill(options: &Options, path: &Path, count: u32) -> MmapCache {
     cache
 }
 
-/// Changes a byte.
+/// Flips a byte.
 pub(crate) fn flip(path: &Path, at: u64) {
     let file = std::fs::File::options()
         .read(true)

@@ -23,10 +23,10 @@ const CHARTS: [&str; 6] = [
     "ages",
     "segments",
 ];
-/// A page is never longer than this.
+/// Most bytes of a page.
 const PAGE: usize = 300 << 10;
 
-/// The page and the numbers of a cache.
+/// Returns the page and the numbers of a cache.
 #[track_caller]
 fn report(cache: &Path, expected: i32) -> (String, Value) {
     let page = run(
@@ -40,7 +40,7 @@ fn report(cache: &Path, expected: i32) -> (String, Value) {
     (stdout(&page), json(&numbers))
 }
 
-/// All of a chart's columns, or of the map's cells, added up.
+/// Adds up all of a chart's columns, or of the map's cells.
 fn sum(columns: &Value, name: &str) -> u64 {
     let columns = columns.as_array().unwrap();
     columns
@@ -132,7 +132,7 @@ fn markup_in_paths_stays_text() {
     let path = dir.path().join(OsString::from_vec(name));
     fill(&Options::new(), &path, 50);
     let (page, _) = report(&path, 0);
-    // The fault of a refused cache names the path as well.
+    // The problem of a refused cache names the path as well.
     flip(&path, 57);
     let (damaged, _) = report(&path, 1);
     for page in [page, damaged] {
@@ -163,7 +163,7 @@ fn refused_cache_gets_explaining_page() {
     assert!(numbers["refused"].as_str().unwrap().contains("checksum"));
     assert!(page.contains("This cache cannot be opened"), "{page}");
     assert!(page.contains("checksum"), "{page}");
-    // The index can be counted all the same.
+    // The index can be counted nevertheless.
     assert_eq!(numbers["census"]["entries"], 428);
     for name in CHARTS {
         assert!(page.contains(&format!("id=\"{name}\"")), "{name}");
@@ -270,7 +270,7 @@ fn only_reports_are_replaced_unforced() {
     assert_eq!(fs::read(&file).unwrap(), b"a letter");
     write(0, &["--force"]);
     assert!(fs::read_to_string(&file).unwrap().ends_with("</html>\n"));
-    // Whatever is no regular file stays, and so does the cache.
+    // Anything but a regular file stays, and so does the cache.
     fs::remove_file(&file).unwrap();
     symlink(&path, &file).unwrap();
     write(2, &["--force"]);
@@ -311,7 +311,7 @@ fn incomplete_page_keeps_old_file() {
         ],
     );
     let first = fs::read(&file).unwrap();
-    // Files of this shell's children may have 4 KiB; a page is longer.
+    // This shell's children may write 4 KiB; a page is longer.
     let limited = "ulimit -f 4; trap '' XFSZ; exec \"$0\" report \"$1\" --html \"$2\"";
     let output = Command::new("bash")
         .args(["-c", limited, env!("CARGO_BIN_EXE_mmapcache-inspect")])

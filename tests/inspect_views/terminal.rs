@@ -1,4 +1,4 @@
-//! A terminal that a program is started on, and that a test reads.
+//! A pseudo-terminal on which a program is started, and which a test reads.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
-/// Against a program that shows nothing.
+/// Limit for a program that shows nothing.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Terminal {
@@ -36,7 +36,7 @@ impl Terminal {
         tcsetwinsize(&inside, size).unwrap();
         let (sender, shown) = mpsc::channel();
         let mut outside = File::from(outside);
-        // Ends when nobody has the inside any more.
+        // Ends when no process has the terminal's other side open.
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = outside.read(&mut bytes) {
@@ -46,7 +46,7 @@ impl Terminal {
         Self { inside, shown }
     }
 
-    /// Starts a program that has it as input, output and for complaints.
+    /// Starts a program with the terminal as its input, output and error output.
     pub(crate) fn start(&self, command: &mut Command) -> Child {
         let end = || self.inside.try_clone().unwrap();
         command
@@ -57,12 +57,12 @@ impl Terminal {
             .unwrap()
     }
 
-    /// How the terminal treats what goes through it.
+    /// Returns the modes of the terminal.
     pub(crate) fn modes(&self) -> String {
         format!("{:?}", tcgetattr(&self.inside).unwrap())
     }
 
-    /// What is shown, from what was read last until it is enough.
+    /// Returns what is shown, starting after the last read, once it is enough.
     pub(crate) fn read_until(&self, enough: impl Fn(&str) -> bool) -> String {
         let began = Instant::now();
         let mut bytes = Vec::new();

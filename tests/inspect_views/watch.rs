@@ -1,4 +1,4 @@
-//! `watch`: what it says of a cache at work, on a terminal and elsewhere, and how it ends.
+//! `watch`: what it says of a cache in use, on a terminal and elsewhere, and how it ends.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::program::{fill, flip, place, program, run, stderr, stdout, tiny};
 use crate::terminal::Terminal;
 
-/// Against a watcher that is silent.
+/// Limit for a watcher that prints nothing.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A watcher that prints JSON, a line every 50 ms.
@@ -35,7 +35,7 @@ impl Watcher {
             .unwrap();
         let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, lines) = mpsc::channel();
-        // Closes the pipe when nobody wants more.
+        // Closes the pipe when no test reads any more.
         std::thread::spawn(move || {
             while let Some(Ok(line)) = printed.next()
                 && sender.send(line).is_ok()
@@ -48,7 +48,7 @@ impl Watcher {
         self.line().expect("a line")
     }
 
-    /// A line; none where there are no more.
+    /// Returns the next line, or `None` after the last.
     fn line(&mut self) -> Option<Value> {
         match self.lines.recv_timeout(LIMIT) {
             Ok(line) => Some(serde_json::from_str(&line).unwrap()),
@@ -60,7 +60,7 @@ impl Watcher {
         }
     }
 
-    /// Lines until one fits, and that one.
+    /// Returns the lines up to the first one that fits.
     fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut seen = Vec::new();
         for _ in 0..400 {
@@ -76,7 +76,7 @@ impl Watcher {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its exit code, and what it complained of.
+    /// Returns the exit code and the error output.
     fn end(self) -> (Option<i32>, String) {
         drop(self.lines);
         let output = self.child.wait_with_output().unwrap();
@@ -90,7 +90,7 @@ fn number(line: &Value, name: &str) -> f64 {
         .unwrap_or_else(|| panic!("{name}: {line}"))
 }
 
-// Rates are the increase of the totals, and no writer is kept from writing.
+// Rates are the increase of the totals, and watching blocks no writer.
 #[test]
 fn rates_follow_the_totals() {
     let (_dir, path) = place();
@@ -140,7 +140,7 @@ fn lock_holder_is_named() {
     assert_eq!(watcher.end().0, Some(0));
 }
 
-// A rebuild is announced and makes no rate, and watching goes on.
+// A rebuild is announced and adds to no rate, and watching continues.
 #[test]
 fn rebuild_makes_no_rate() {
     let (_dir, path) = place();
@@ -245,7 +245,7 @@ fn watch_tolerates_a_closed_pipe() {
     assert_eq!(watcher.end(), (Some(0), String::new()));
 }
 
-// On a terminal it draws in one place, and leaves the terminal as it was.
+// On a terminal the program redraws in place, and restores the terminal when it ends.
 #[test]
 fn terminal_is_restored_after_watching() {
     let (_dir, path) = place();
@@ -264,7 +264,7 @@ fn terminal_is_restored_after_watching() {
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert_eq!(terminal.modes(), modes);
-        // No other screen, no hidden cursor, nothing else that would have to be taken back.
+        // No alternate screen, no hidden cursor: nothing that a killed program would leave set.
         assert!(!shown.contains("\u{1b}[?"), "{shown:?}");
         let frames: Vec<&str> = shown.split_inclusive("\u{1b}[J").collect();
         let drawn = frames[0].matches('\n').count();
@@ -284,7 +284,7 @@ fn terminal_is_restored_after_watching() {
     }
 }
 
-// A terminal without colour gets none, and one that cannot draw gets lines.
+// A terminal without colour gets none, and one that cannot redraw gets lines.
 #[test]
 fn limited_terminal_gets_plain_output() {
     let (_dir, path) = place();
@@ -331,7 +331,7 @@ fn screen_remembers_a_rebuild() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// A line as one sees it.
+/// Returns a line without escape sequences.
 fn visible(line: &str) -> String {
     let mut seen = String::new();
     let mut rest = line;

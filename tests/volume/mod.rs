@@ -1,7 +1,7 @@
-//! Small file systems of their own for the tests, mounted on temporary directories.
+//! Small file systems for the tests, mounted on temporary directories.
 //!
-//! Mounting needs root. Without it a test says that it was not run, and fails where `CI` is set:
-//! there it has to be. Knows file systems, not what is tested on them.
+//! Mounting needs root. Otherwise a test says that it did not run, and fails if `CI` is set. Knows
+//! file systems, not what is tested on them.
 #![allow(dead_code, reason = "each test binary uses another part of this")]
 
 use std::fs::{self, File};
@@ -10,37 +10,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One volume at a time: while another test starts a child process, that holds for a moment whatever
-/// was open, and the room of removed files comes back later.
+/// One volume at a time: a child process that another test starts inherits all open files for a
+/// moment, so that the room of removed files is free only later.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A mounted file system, unmounted when it goes.
+/// A mounted file system, unmounted when dropped.
 #[derive(Debug)]
 pub(crate) struct Volume {
     dir: tempfile::TempDir,
-    /// What is mounted, where that is an image in a file.
+    /// The image file that is mounted, if there is one.
     image: Option<tempfile::NamedTempFile>,
     mounted: bool,
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Which file system.
+/// The kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// In memory; has neither delayed allocation nor holes that can be read for nothing.
+    /// In memory; without delayed allocation, and reading a hole needs room.
     Tmpfs,
     /// On a loop device, with blocks of this many bytes.
     Ext4(u32),
-    /// On a loop device: every change of a file's bytes is written to new blocks.
+    /// On a loop device: every change of a file is written to new blocks.
     Btrfs,
-    /// On a loop device, 300 MB at least: files may share blocks.
+    /// On a loop device, at least 300 MB: files may share blocks.
     Xfs,
-    /// In memory, without a limit, and without saying how much room there is.
+    /// In memory, without a limit, and without a report of free room.
     Ramfs,
 }
 
 impl Kind {
-    /// The command that makes such a file system in an image; none where it needs no image.
+    /// Returns the command that makes such a file system in an image, or `None` if it needs no
+    /// image.
     fn maker(self) -> Option<Command> {
         let (program, arguments): (&str, &[&str]) = match self {
             Self::Tmpfs | Self::Ramfs => return None,
@@ -89,7 +90,7 @@ impl Volume {
                 _alone,
             });
         };
-        // In memory where that can be: nothing here is about slow disks.
+        // In memory if possible: slow disks do not matter here.
         let image = tempfile::NamedTempFile::new_in("/dev/shm")
             .or_else(|_| tempfile::NamedTempFile::new())
             .expect("a file for the image");
@@ -122,8 +123,8 @@ impl Volume {
         self.path().join("cache")
     }
 
-    /// Mounts the image again, so that nothing of it is in the page cache. In memory there is
-    /// nothing to do.
+    /// Mounts the image again, so that the page cache has none of its pages. Does nothing for a
+    /// file system in memory.
     pub(crate) fn forget_pages(&self) {
         if self.image.is_some() {
             assert!(run(Command::new("umount").arg(self.path())));
@@ -131,20 +132,20 @@ impl Volume {
         }
     }
 
-    /// From now on nothing on it can be changed.
+    /// Makes the file system read-only.
     pub(crate) fn make_read_only(&self) {
         assert!(run(Command::new("mount")
             .args(["-o", "remount,ro"])
             .arg(self.path())));
     }
 
-    /// Bytes that can still be allocated.
+    /// Returns the bytes that can still be allocated.
     pub(crate) fn room(&self) -> u64 {
         let stat = rustix::fs::statvfs(self.path()).expect("the state of the file system");
         stat.f_bavail * stat.f_frsize
     }
 
-    /// Takes all room but about `left` bytes, with a file that [`Volume::make_room`] removes.
+    /// Fills all but about `left` bytes with a file that [`Volume::make_room`] removes.
     pub(crate) fn fill(&self, left: u64) {
         let mut ballast = File::options()
             .create(true)
@@ -155,7 +156,7 @@ impl Volume {
             let count = (self.room() - left).min(1 << 16) as usize;
             match ballast.write_all(&vec![0xbb; count.min(1024)]) {
                 Ok(()) if count > 1024 => {
-                    // Errors show at the next turn.
+                    // The next call shows an error.
                     let _ = ballast.write_all(&vec![0xbb; count - 1024]);
                 }
                 Ok(()) => {}
@@ -179,7 +180,7 @@ impl Volume {
         self.path().join("ballast")
     }
 
-    /// The names and lengths of all files, sorted.
+    /// Returns names and lengths of all files, sorted.
     pub(crate) fn listing(&self) -> Vec<(String, u64)> {
         listing(self.path())
     }
@@ -193,14 +194,14 @@ impl Drop for Volume {
     }
 }
 
-/// An overlayfs whose layers are on a tmpfs: `lower` holds what is there when it is mounted.
+/// An overlayfs with its layers on a tmpfs: `lower` has the files from before the mount.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     base: Volume,
 }
 
 impl Overlay {
-    /// Lets `fill` make the files of the lower layer, and mounts the overlay over them.
+    /// Lets `fill` create the files of the lower layer, and mounts the overlay over them.
     pub(crate) fn mount(fill: impl FnOnce(&Path)) -> Option<Self> {
         let base = Volume::mount(Kind::Tmpfs, 256 << 20)?;
         for name in ["lower", "upper", "work", "merged"] {
@@ -234,7 +235,7 @@ impl Drop for Overlay {
     }
 }
 
-/// A FUSE file system: a directory mounted once more by `bindfs`.
+/// A FUSE file system: a directory mounted again by `bindfs`.
 #[derive(Debug)]
 pub(crate) struct Bound {
     mounted: tempfile::TempDir,
@@ -274,7 +275,7 @@ fn run(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// The names and lengths of a directory's files, sorted.
+/// Returns names and lengths of a directory's files, sorted.
 pub(crate) fn listing(dir: &Path) -> Vec<(String, u64)> {
     let mut all: Vec<_> = fs::read_dir(dir)
         .expect("the directory")

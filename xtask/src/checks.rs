@@ -1,10 +1,10 @@
-//! Checks of the source and of what is published, short of running the engine.
+//! Checks of the source and of the published package that do not run the engine.
 
 use std::fs;
 
 use crate::run::{Result, cargo, output, program, run, run_cargo, succeeds};
 
-/// The packages besides the published one, each with lock file and target directory of its own.
+/// The packages besides the published one, each with its own lock file and target directory.
 const OTHERS: [&str; 3] = ["fuzz", "benches/compare", "xtask"];
 
 const SUPPORTED: [&str; 4] = [
@@ -57,7 +57,7 @@ pub(crate) fn platforms() -> Result {
     Ok(())
 }
 
-/// Compiling for a target gives one error of this crate, which says why.
+/// Asserts that compiling for a target gives one error of this crate, which says why.
 fn refused(target: &str, features: &str) -> Result {
     let mut check = cargo(&format!("check --quiet --lib {features} --target {target}"));
     let checked = check
@@ -72,7 +72,7 @@ fn refused(target: &str, features: &str) -> Result {
     let errors: Vec<_> = said
         .lines()
         .filter(|line| line.starts_with("error"))
-        // Cargo's own line, which follows.
+        // Cargo's own line comes after the error.
         .filter(|line| !line.starts_with("error: could not compile `mmapcache`"))
         .collect();
     match errors[..] {
@@ -115,7 +115,7 @@ fn check_published(features: &str) -> Result {
         "+{version} check --locked --lib --bins {features}"
     ));
     check.arg("--target-dir").arg(root.join("target"));
-    // What an old compiler warns of is no matter.
+    // Warnings of an old compiler do not matter.
     run(check
         .env("RUSTFLAGS", "--cap-lints allow")
         .current_dir(published()?))
@@ -127,7 +127,7 @@ pub(crate) fn msrv() -> Result {
     check_published("--all-features")
 }
 
-/// Each dependency at the lowest version that Cargo.toml allows.
+/// Checks with each dependency at the lowest version that Cargo.toml allows.
 pub(crate) fn minimal_versions() -> Result {
     package()?;
     run(cargo("+nightly update -Z direct-minimal-versions").current_dir(published()?))?;
@@ -175,7 +175,7 @@ pub(crate) fn deny() -> Result {
     run_cargo("deny check")
 }
 
-/// Packs what is published, and unpacks it.
+/// Packs the package that would be published, and unpacks it.
 pub(crate) fn package() -> Result {
     let dir = published()?;
     run(program("rm", "-rf").arg(&dir))?;

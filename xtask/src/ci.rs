@@ -45,7 +45,7 @@ pub(crate) fn ci() -> Result {
 /// checked them; the profile of benchmarks itself would cost minutes of link-time optimisation.
 fn benchmarks() -> Result {
     run_cargo("test --all-features --benches --no-run")?;
-    // In the same target directory: most dependencies of the comparison are checked already.
+    // In the same target directory: most dependencies of the comparison are already checked.
     let rivals = "--manifest-path benches/compare/Cargo.toml --target-dir target";
     run_cargo(&format!("check --locked --all-targets {rivals}"))
 }
@@ -54,8 +54,8 @@ fn fuzz_briefly() -> Result {
     fuzz::fuzz(&["10".to_owned()])
 }
 
-/// cargo-deny takes minutes to build, and its advisories come from a forge that a machine for CI
-/// need not reach: where it is not installed, the workflow of the forge runs it alone.
+/// cargo-deny takes minutes to build, and its advisories come from a forge that a CI machine need
+/// not reach: if it is not installed, only the forge's workflow runs it.
 fn licences() -> Result {
     if succeeds(&mut cargo("deny --version")) {
         return run_cargo("deny check bans licenses sources");

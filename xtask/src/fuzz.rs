@@ -1,6 +1,6 @@
 //! Builds the fuzz targets and runs them one after the other, until one finds something.
 //!
-//! What a run adds to the corpus stays in `fuzz/corpus`, what it finds in `fuzz/artifacts`.
+//! A run adds inputs to `fuzz/corpus`, and writes findings to `fuzz/artifacts`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::run::{Result, cargo, output, program, run};
 
-/// The targets, each with the most bytes of an input.
+/// The targets, each with the longest input in bytes.
 const TARGETS: [(&str, u32); 5] = [
     ("operations", 4096),
     ("options", 512),
@@ -26,7 +26,7 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpa
     -Cllvm-args=-simplifycfg-branch-fold-threshold=0 \
     -Cllvm-args=-sanitizer-coverage-stack-depth";
 
-/// An allocation that is huge because of damage fails, and is a finding.
+/// A huge allocation that corruption causes fails, and is a finding.
 const LARGEST_HEAP_KIB: u32 = 256 * 1024;
 
 pub(crate) fn fuzz(arguments: &[String]) -> Result {
@@ -95,7 +95,7 @@ fn run_target(target: &str, built: &Path, seconds: u32, longest: u32) -> Result 
         .stderr(file)
         .status()
         .map_err(failed)?;
-    // A finding's message holds whatever bytes it was about.
+    // A finding's message may contain any bytes of its input.
     let said = String::from_utf8_lossy(&fs::read(&log).map_err(failed)?).into_owned();
     let is_progress = |line: &&str| line.starts_with('#');
     if !status.success() {

@@ -1,7 +1,7 @@
 //! Runs the tasks of this repository: `cargo xtask TASK [ARGUMENT...]`, from its root.
 //!
-//! A task is a function that runs other programs, cargo above all, and prints each command line
-//! before it runs it. CI, the workflow of the forge and the documents call tasks by these names.
+//! A task is a function that runs other programs, mainly cargo, and prints each command line before
+//! it runs it. CI, the forge's workflow and the documents use these names.
 
 mod checks;
 mod ci;

@@ -1,12 +1,12 @@
-//! Long tests and measurements.
+//! Runs long tests and measurements.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::run::{Result, cargo, program, run};
 
-/// The files of tests whose ignored tests are long ones, and `lib` for those of the library. Of
-/// other files, ignored tests write files of the repository, or need a machine of their own.
+/// The test files whose ignored tests are long ones, and `lib` for those of the library. In other
+/// files, ignored tests write files of the repository, or need a machine without other work.
 const SOAKS: [&str; 10] = [
     "lib",
     "soak",

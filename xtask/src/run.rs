@@ -1,8 +1,8 @@
-//! Runs programs, and says which.
+//! Runs programs, and prints their command lines.
 
 use std::process::{Command, Stdio};
 
-/// A task's result: what went wrong, for a person.
+/// A task's result: an error says what went wrong, for a person.
 pub(crate) type Result<T = ()> = std::result::Result<T, String>;
 
 /// Returns a command of cargo's, its arguments separated by spaces. A first one like `+nightly`

@@ -1,4 +1,4 @@
-//! Bar charts of the most asked figures, as SVG made by hand: some rectangles and their names.
+//! Bar charts of the main figures, as hand-written SVG: rectangles and names.
 
 use std::fmt::Write;
 use std::fs;
@@ -16,7 +16,7 @@ const CHARTS: &[(&str, &str)] = &[
     ("list", "list all items, nanoseconds per entry"),
     ("disk_growth", "bytes on disk per entry of 128 bytes"),
 ];
-/// How many times the shortest bar is drawn in full.
+/// Longer bars are cut at this many times the shortest one.
 const CUT: f64 = 10.0;
 const WIDTH: f64 = 760.0;
 const NAMES: f64 = 230.0;
@@ -24,7 +24,7 @@ const NUMBERS: f64 = 80.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 44.0;
 
-/// Writes a file for each chart that there are figures for. The lines of markdown that show them.
+/// Writes a file for each chart that has figures. Returns the lines of Markdown that show them.
 pub(crate) fn draw(results: &Results<'_>, dir: &Path) -> Result<String> {
     fs::create_dir_all(dir)?;
     let mut markdown = String::new();
@@ -43,8 +43,8 @@ pub(crate) fn draw(results: &Results<'_>, dir: &Path) -> Result<String> {
     Ok(markdown)
 }
 
-/// Bars by size, the shortest first. The stores differ by a hundred times, so bars of more than
-/// some times the shortest are cut, and paler.
+/// Bars by size, the shortest first. The stores differ by a hundred times, so that longer bars are
+/// cut, and paler.
 fn chart(title: &str, bars: &[(&str, f64)]) -> String {
     let least = bars.first().map_or(1.0, |bar| bar.1);
     let most = bars.last().map_or(1.0, |bar| bar.1).min(CUT * least);

@@ -1,8 +1,7 @@
-//! Time that does not count what the thread spent waiting for a processor that others had.
+//! A clock that does not count the time that a thread waited for a processor.
 //!
-//! On a machine shared with other work the wall clock shows mostly their work. The system notes for
-//! each thread how long it was ready to run and was not run; that is taken off. On a machine of
-//! one's own it is nothing. What a thread waits for otherwise, for a disk or a lock, counts.
+//! On a shared machine the wall clock mostly shows the work of others. The kernel records how long
+//! each thread was ready but not running; that is subtracted. Waits for a disk or a lock count.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,13 +9,13 @@ use std::time::Instant;
 
 use crate::store::{Error, Result};
 
-/// How long a thread was kept from running, so far.
+/// How long a thread has waited for a processor so far.
 pub(crate) struct Waited {
     statistics: File,
 }
 
 impl Waited {
-    /// Of the thread that calls this.
+    /// For the calling thread.
     pub(crate) fn new() -> Result<Self> {
         let statistics = File::open("/proc/thread-self/schedstat")?;
         Ok(Self { statistics })
@@ -32,7 +31,7 @@ impl Waited {
     }
 }
 
-/// A stopwatch; of one thread only.
+/// A stopwatch for one thread.
 pub(crate) struct Clock {
     waited: Waited,
     before: u64,
@@ -49,7 +48,7 @@ impl Clock {
         })
     }
 
-    /// Nanoseconds since the start.
+    /// Returns the nanoseconds since the start.
     pub(crate) fn elapsed(&self) -> Result<u64> {
         let wall = self.began.elapsed().as_nanos() as u64;
         let waited = self.waited.nanoseconds()? - self.before;

@@ -1,4 +1,4 @@
-//! What was measured: numbers by name, or why there is none.
+//! Measured figures by name, or the reason why there is none.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ pub(crate) enum Figure {
     Refused(String),
 }
 
-/// Nanoseconds per operation unless the name says otherwise.
+/// Nanoseconds per operation, unless the name says otherwise.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Figures(pub(crate) BTreeMap<String, Figure>);
 
 impl Figures {
-    /// Notes a number or a refusal; a failure is handed on.
+    /// Notes a number or a refusal, and passes a failure on.
     pub(crate) fn note(&mut self, name: &str, measured: Result<f64>) -> Result<()> {
         let figure = match measured {
             Ok(number) => Figure::Number(number),
@@ -37,7 +37,7 @@ impl Figures {
         }
     }
 
-    /// The means of what both have.
+    /// Returns the means of the figures that both have.
     pub(crate) fn mean(&self, other: &Self) -> Self {
         let both = self.0.keys().filter_map(|name| {
             let mean = f64::midpoint(self.number(name)?, other.number(name)?);
@@ -47,7 +47,7 @@ impl Figures {
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
+/// Returns the median; of an even number the mean of the middle two.
 pub(crate) fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;

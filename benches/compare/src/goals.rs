@@ -1,4 +1,4 @@
-//! What the cache is meant to reach beside its rivals, and whether it did in this run.
+//! The goals for the cache beside its rivals, and whether it reached them in this run.
 
 use std::fmt::Write;
 
@@ -24,7 +24,7 @@ struct AtMost {
     rivals_figure: &'static str,
 }
 
-/// The same figure of both, unless another is named.
+/// The same figure of both stores, unless another one is named.
 const fn at_most(
     what: &'static str,
     (store, figure): (&'static str, &'static str),
@@ -80,7 +80,7 @@ const RATIOS: &[AtMost] = &[
     ),
 ];
 
-/// A row of the table; none where it was not measured.
+/// Returns a row of the table, or `None` if it was not measured.
 struct Row {
     what: String,
     goal: String,
@@ -106,7 +106,7 @@ pub(crate) fn table(results: &Results<'_>) -> String {
 
 fn ratio(results: &Results<'_>, goal: &AtMost) -> Row {
     let measured = if goal.rival == LIMIT {
-        // In the same round, because the machine drifts.
+        // In the same round, because the machine's speed drifts.
         results.ratio(USUAL, goal.store, goal.figure, goal.rivals_figure)
     } else {
         let number = |store, figure| results.number(USUAL, store, figure);
@@ -121,7 +121,7 @@ fn ratio(results: &Results<'_>, goal: &AtMost) -> Row {
     }
 }
 
-/// How much more two readers get done than one.
+/// Returns how much more work two readers do than one.
 fn speedup(results: &Results<'_>, store: &str, who: &str) -> Option<f64> {
     let number = |count| results.number(USUAL, store, &format!("{who}_{count}"));
     Some(number(1)? / number(2)?)
@@ -178,7 +178,7 @@ fn beside(results: &Results<'_>) -> Vec<Row> {
     ]
 }
 
-/// At ten million entries where they were measured, else at a million.
+/// At ten million entries if they were measured, otherwise at a million.
 fn longest(results: &Results<'_>) -> Vec<Row> {
     let size = [SOAK, USUAL]
         .into_iter()

@@ -1,14 +1,14 @@
 //! Keys and values, made from numbers.
 //!
-//! The timed workloads lay them out in memory before the clock starts ([`Keys`], [`Batch`]): an
+//! The timed workloads lay them out in memory before the clock starts ([`Keys`], [`Batch`]), as an
 //! application has its keys in a message or a list. A key that is made just before the call, by
-//! stores of eight bytes, cannot be loaded until those stores have retired, and so no two gets
-//! overlap, whatever the store. Values look random, so that a store that compresses gains nothing.
+//! stores of eight bytes, cannot be loaded until those stores have retired, so that no two gets
+//! overlap, whatever the store. Values are pseudorandom, so that compression gains nothing.
 
 /// Numbers from here on are those of absent keys.
 const ABSENT: u64 = 1 << 40;
 
-/// A number that looks random, from one that does not.
+/// Mixes a number's bits: pseudorandom, but reproducible.
 pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -45,7 +45,7 @@ impl Key {
         }
     }
 
-    /// A key under which nothing is ever put.
+    /// Returns a key that is never put.
     #[cfg(test)]
     pub(crate) fn absent(number: u64) -> Self {
         Self::new(number + ABSENT)
@@ -56,7 +56,7 @@ impl Key {
     }
 }
 
-/// Keys at rest: laid out one after another, before the clock starts.
+/// Keys laid out one after the other before the clock starts.
 #[derive(Default)]
 pub(crate) struct Keys {
     bytes: Vec<u8>,
@@ -64,14 +64,14 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The keys of some numbers, in their order.
+    /// Lays out the keys of some numbers, in their order.
     pub(crate) fn of(numbers: impl Iterator<Item = u64>) -> Self {
         let mut keys = Self::default();
         numbers.for_each(|number| keys.push(Key::new(number)));
         keys
     }
 
-    /// The keys of some numbers under which nothing is ever put.
+    /// Lays out the keys of some numbers that are never put.
     pub(crate) fn absent(numbers: impl Iterator<Item = u64>) -> Self {
         Self::of(numbers.map(|number| number + ABSENT))
     }
@@ -104,8 +104,8 @@ impl Keys {
     }
 }
 
-/// Makes values of one length, each in the same buffer. The first eight bytes are a number, for the
-/// next key to depend on.
+/// Makes values of one length, all in the same buffer. The first eight bytes are a number, on which
+/// the next key can depend.
 pub(crate) struct Values {
     buffer: Vec<u8>,
 }
@@ -117,7 +117,7 @@ impl Values {
         }
     }
 
-    /// The value of a number; another for each `turn`, of the same length.
+    /// Returns the value of a number; each `turn` has another value of the same length.
     pub(crate) fn of(&mut self, number: u64, turn: u64) -> &[u8] {
         fill(mix(number ^ (turn << 48) ^ 0x55), &mut self.buffer);
         &self.buffer
@@ -133,7 +133,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes the place of what was there.
+    /// Replaces the contents.
     pub(crate) fn make(
         &mut self,
         numbers: impl Iterator<Item = u64>,
@@ -155,7 +155,7 @@ impl Batch {
     }
 }
 
-/// Reads all of a value, as a user would, and boils it down to a number.
+/// Reads all of a value, as a user does, and reduces it to a number.
 pub(crate) fn consume(value: &[u8]) -> u64 {
     let (chunks, _) = value.as_chunks::<8>();
     chunks

@@ -1,10 +1,10 @@
-//! What the figures were measured on, in words.
+//! Describes what the figures were measured on.
 
 use std::fs;
 use std::path::Path;
 
-/// Processor, memory, system, file system and compiler, and how busy the machine was with other
-/// things when it began.
+/// Returns processor, memory, system, file system and compiler, and how busy the machine was at the
+/// beginning.
 pub(crate) fn describe(dir: &Path) -> String {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "processor".to_owned());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -17,7 +17,7 @@ pub(crate) fn describe(dir: &Path) -> String {
     format!(
         "{cores} cores of {cpu}, {memory:.0} GiB of memory, Linux {}, {}, {}; {load} other threads \
          wanted to run when it began.",
-        // Without what its builder called it.
+        // Without the builder's suffix.
         kernel.trim().split('-').next().unwrap_or_default(),
         file_system(dir).unwrap_or_else(|| "an unknown file system".to_owned()),
         env!("RUSTC_VERSION"),
@@ -30,7 +30,7 @@ fn field(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The kind of the mount that a directory lies in.
+/// Returns the type of the mount with a directory.
 fn file_system(dir: &Path) -> Option<String> {
     let dir = dir.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;

@@ -1,8 +1,8 @@
-//! The cache beside the stores that people would use instead, in one run.
+//! Measures the cache beside the stores that people would use instead, in one run.
 //!
-//! Every store is measured in processes of its own, between two runs of the in-memory map that is
-//! the limit. `docs/benchmarks.md` says how to read what comes out; this program writes its tables
-//! and charts.
+//! Each store is measured in its own processes, between two runs of the in-memory map that is the
+//! limit. `docs/benchmarks.md` says how to read the results; this program writes its tables and
+//! charts.
 
 mod chart;
 mod clock;
@@ -35,7 +35,7 @@ struct Cli {
     settings: run::Settings,
 }
 
-/// What this program's own processes are started for.
+/// The roles of this program's own processes.
 #[derive(Subcommand)]
 enum Role {
     #[command(hide = true)]

@@ -1,4 +1,4 @@
-//! Another process that uses the same store, and does what it is told line by line.
+//! Another process that uses the same store, and obeys orders line by line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::store::{Access, Error, Result, Store};
 use crate::stores::Visit;
 use crate::workload::{get_each, keys_to_get, time, write_until};
 
-/// The other process, as the one sees it that started it.
+/// The other process, from the side that started it.
 pub(crate) struct Peer {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-/// This same program, though its file may have been built anew meanwhile.
+/// This same program, even if its file has been rebuilt since.
 fn command(role: &str, plan: &Plan, dir: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
@@ -32,7 +32,7 @@ fn command(role: &str, plan: &Plan, dir: &Path) -> Command {
 }
 
 impl Peer {
-    /// Returns when it has the store open and has read around in it.
+    /// Returns once the process has the store open and has read some of it.
     pub(crate) fn start(plan: &Plan, dir: &Path, access: Access) -> Result<Self> {
         let access = match access {
             Access::Create => "create",
@@ -78,13 +78,13 @@ fn gone() -> Error {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It ends when its orders do.
+        // The process ends when its orders do.
         self.orders = None;
         let _ended = self.child.wait();
     }
 }
 
-/// The other process itself.
+/// The other process, from its own side.
 pub(crate) struct Obey<'a>(pub(crate) &'a Plan, pub(crate) Access);
 
 impl Visit for Obey<'_> {
@@ -118,7 +118,7 @@ fn answer(number: f64) {
     println!("{number}");
 }
 
-/// Orders as they come in, so that a loop can look for the next one without waiting.
+/// Receives orders on a thread, so that a loop can check for the next one without waiting.
 fn orders() -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -131,7 +131,7 @@ fn orders() -> Receiver<String> {
     receiver
 }
 
-/// Opens a store that others made, gets one key, and answers with the microseconds.
+/// Opens a store that another process filled, gets one key, and answers with the microseconds.
 pub(crate) struct FirstGet<'a>(pub(crate) &'a Plan);
 
 impl Visit for FirstGet<'_> {

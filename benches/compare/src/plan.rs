@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-/// How many entries, and the bytes of each value.
+/// The number of entries, and the bytes of each value.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Size {
     #[arg(long)]
@@ -37,13 +37,13 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    /// Whether it makes a store of its own. It then has a process of its own too, whose memory
-    /// nothing has used before.
+    /// Whether the workload makes its own store. It then has its own process, too, whose memory is
+    /// unused.
     pub(crate) fn stands_alone(self) -> bool {
         matches!(self, Self::Batch | Self::Latency)
     }
 
-    /// Whether a map in memory can be asked for it, and its figures are times to compare with.
+    /// Whether a map in memory can run it, and its figures are times to compare.
     pub(crate) fn has_a_limit(self) -> bool {
         matches!(
             self,
@@ -58,7 +58,7 @@ pub(crate) struct Plan {
     pub(crate) store: String,
     #[command(flatten)]
     pub(crate) size: Size,
-    /// The store's directory lies in this one.
+    /// The parent of the store's directory.
     #[arg(long)]
     pub(crate) dir: PathBuf,
     #[arg(long, value_enum, value_delimiter = ',')]

@@ -1,4 +1,4 @@
-//! Tables out of records, for the terminal and for docs/benchmarks.md.
+//! Renders records as tables, for the terminal and for docs/benchmarks.md.
 
 use std::fmt::Write;
 use std::fs;
@@ -56,7 +56,7 @@ const SPACE: &[(&str, &str)] = &[
     ("reopen_us", "reopen to first get, us"),
 ];
 
-/// All records of one run, asked by size, store and figure.
+/// All records of one run, by size, store and figure.
 pub(crate) struct Results<'a>(pub(crate) &'a [Record]);
 
 impl Results<'_> {
@@ -66,7 +66,7 @@ impl Results<'_> {
             .filter(move |record| record.size == size && record.store == store)
     }
 
-    /// The median over the rounds; of what is longest, the longest.
+    /// Returns the median over the rounds; of a maximum, the largest.
     pub(crate) fn number(&self, size: Size, store: &str, figure: &str) -> Option<f64> {
         let numbers = self
             .of(size, store)
@@ -77,7 +77,7 @@ impl Results<'_> {
         median(numbers.collect())
     }
 
-    /// How many times what the limit took in the same round.
+    /// Returns how many times the limit's figure of the same round.
     pub(crate) fn ratio(&self, size: Size, store: &str, figure: &str, limit: &str) -> Option<f64> {
         let ratios = self.of(size, store).filter_map(|record| {
             Some(record.figures.number(figure)? / record.limit.number(limit)?)
@@ -100,7 +100,7 @@ impl Results<'_> {
         sizes
     }
 
-    /// In the order in which tables show them.
+    /// In the order of the tables.
     pub(crate) fn stores(&self, size: Size) -> impl Iterator<Item = &'static str> {
         stores::ALL
             .iter()
@@ -109,7 +109,7 @@ impl Results<'_> {
     }
 }
 
-/// A number as tables show it: three digits that count.
+/// Formats a number with three significant digits.
 pub(crate) fn shown(number: f64) -> String {
     let digits = match number {
         number if number < 10.0 => 2,
@@ -135,7 +135,7 @@ fn thousands(number: u64) -> String {
     text
 }
 
-/// A table with a row for each store, and the reasons for its gaps under it.
+/// Renders a table with a row for each store, and the reasons for gaps below it.
 fn table(results: &Results<'_>, size: Size, columns: &[(&str, &str)]) -> String {
     let columns: Vec<_> = columns
         .iter()
@@ -280,7 +280,7 @@ fn machine_of(run: &Run) -> String {
     format!("{}\n\nVersions: {}.", run.machine, run.versions)
 }
 
-/// Prints everything and, where asked to, puts it into the documents.
+/// Prints everything and, if asked to, writes it into the documents.
 pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     let results = Results(&run.records);
     let (tables, goals) = (tables(&results), goals::table(&results));
@@ -303,7 +303,7 @@ pub(crate) fn publish(run: &Run, write: bool) -> Result<()> {
     Ok(())
 }
 
-/// The page with a new text between two marks.
+/// Returns the page with a new text between two marks.
 fn between(page: &str, name: &str, text: &str) -> Result<String> {
     let (begin, end) = (
         format!("<!-- begin:{name} -->\n"),

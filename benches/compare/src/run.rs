@@ -1,4 +1,5 @@
-//! Which store is measured when: rounds over all stores, the limit before and after each.
+//! Decides which store is measured when: rounds over all stores, with the limit before and after
+//! each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +21,10 @@ const TMPFS: i64 = 0x0102_1994;
 
 #[derive(Args)]
 pub(crate) struct Settings {
-    /// Stores to measure; all that were compiled in where none is named.
+    /// Stores to measure; by default all that are compiled in.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Workloads; where none is named, all at a million entries and those of one process elsewhere.
+    /// Workloads; by default all at a million entries, and those of one process at other sizes.
     #[arg(long, value_enum, value_delimiter = ',')]
     workload: Vec<Workload>,
     /// Only this many entries.
@@ -38,13 +39,13 @@ pub(crate) struct Settings {
     /// How often everything is measured; medians count.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Where the stores' files go: a real disk.
+    /// Directory for the stores' files, on a real disk.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target"))]
     dir: PathBuf,
-    /// Takes what earlier runs measured from their files, and measures nothing.
+    /// Reads the measurements of earlier runs from their files, and measures nothing.
     #[arg(long, value_delimiter = ',')]
     render: Vec<PathBuf>,
-    /// Puts tables and charts into docs/ as well.
+    /// Also writes tables and charts to docs/.
     #[arg(long)]
     pub(crate) write: bool,
 }
@@ -55,7 +56,7 @@ pub(crate) struct Record {
     pub(crate) store: String,
     pub(crate) size: Size,
     pub(crate) figures: Figures,
-    /// The mean of the limit before and after it.
+    /// The mean of the limit before and after the store.
     pub(crate) limit: Figures,
     pub(crate) error: Option<String>,
 }
@@ -70,7 +71,7 @@ struct Series {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) machine: String,
-    /// What was compared: each library with its version.
+    /// The compared libraries and their versions.
     pub(crate) versions: String,
     pub(crate) records: Vec<Record>,
 }
@@ -152,7 +153,8 @@ fn series(settings: &Settings) -> Result<Vec<Series>> {
             asked => asked.to_vec(),
         },
     };
-    // A store that syncs each write is compared with its like, at a size that takes no hours.
+    // A store that syncs each write is compared with others that do, at a size that does not take
+    // hours.
     let is_named = |name: &str| settings.only.iter().any(|only| only == name);
     let (durable, cached): (Vec<&str>, Vec<&str>) = rivals
         .iter()
@@ -189,7 +191,7 @@ fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Resu
         });
         Ok(figures)
     };
-    // What other stores are compared by is measured again after each of them.
+    // The limit is measured again after each store.
     let compared: Vec<_> = series
         .workload
         .iter()
@@ -217,7 +219,7 @@ fn one_round(series: &Series, scratch: &Path, records: &mut Vec<Record>) -> Resu
     Ok(())
 }
 
-/// All workloads on one store, in as few processes as they permit.
+/// Runs all workloads on one store, in as few processes as they allow.
 fn measured(store: &str, size: Size, workload: &[Workload], scratch: &Path) -> Result<Figures> {
     let (alone, together): (Vec<_>, Vec<_>) = workload
         .iter()
@@ -229,7 +231,7 @@ fn measured(store: &str, size: Size, workload: &[Workload], scratch: &Path) -> R
         let dir = scratch.join(store);
         fs::create_dir_all(&dir)?;
         let result = in_a_process(store, size, &workload, &dir);
-        // What a failed one left behind must not lie in the way of the next.
+        // The files of a failed run must not affect the next one.
         fs::remove_dir_all(&dir)?;
         figures.0.extend(result?.0);
     }

@@ -1,4 +1,4 @@
-//! The stores that were compiled in, by the names that the command line uses.
+//! The stores that were compiled in, by their names on the command line.
 
 #[cfg(feature = "candystore")]
 mod candystore;
@@ -39,7 +39,7 @@ use crate::store::{Error, Result, Store};
 /// The map that every other store is measured against.
 pub(crate) const LIMIT: &str = "hashbrown";
 
-/// Something that can be done with any store.
+/// An operation on any store.
 pub(crate) trait Visit {
     type Output;
 
@@ -48,10 +48,10 @@ pub(crate) trait Visit {
 
 macro_rules! stores {
     ($($(#[$condition:meta])? $name:literal, $title:literal => $store:ty;)*) => {
-        /// Every store: its name, how tables call it.
+        /// Every store: its name, and its title in tables.
         pub(crate) const ALL: &[(&str, &str)] = &[$($(#[$condition])? ($name, $title),)*];
 
-        /// Does something with the store of a name.
+        /// Runs a visitor on the store with a name.
         pub(crate) fn visit<V: Visit>(name: &str, visitor: V) -> Result<V::Output> {
             match name {
                 $($(#[$condition])? $name => visitor.visit::<$store>(),)*
@@ -91,12 +91,12 @@ stores! {
     "sqlite", "SQLite, WAL" => sqlite::Sqlite;
 }
 
-/// Whether each write of a store is synced: it is then compared with its like only.
+/// Whether a store syncs each write: it is then compared with such stores only.
 pub(crate) fn is_durable(name: &str) -> bool {
     ["mmapcache-durable", "redb-shared"].contains(&name)
 }
 
-/// How tables call a store.
+/// Returns the title of a store.
 pub(crate) fn title(name: &str) -> &str {
     ALL.iter()
         .find(|(own, _)| *own == name)

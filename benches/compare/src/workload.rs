@@ -1,4 +1,4 @@
-//! All workloads on one store, in the order in which they need each other: what one process runs.
+//! Runs all workloads on one store in one process, in the order in which they depend on each other.
 
 mod change;
 mod latency;
@@ -19,7 +19,7 @@ use crate::plan::{Plan, Workload};
 use crate::store::{Access, Error, Result, Sharing, Store};
 use crate::stores::Visit;
 
-/// Turns of which the median counts.
+/// Turns, of which the median counts.
 const TURNS: u64 = 3;
 /// Items whose keys and values are made at a time.
 const BATCH: usize = 1_000;
@@ -68,7 +68,7 @@ impl Visit for &Plan {
     }
 }
 
-/// What other processes do with the store. It is closed for them, unless it would not last.
+/// Runs what other processes do with the store. It is closed for them, unless it would not last.
 fn elsewhere<S: Store>(store: S, plan: &Plan, dir: &Path, figures: &mut Figures) -> Result<S> {
     let mut open = Some(store);
     if S::SHARING.lasts()
@@ -97,7 +97,7 @@ fn elsewhere<S: Store>(store: S, plan: &Plan, dir: &Path, figures: &mut Figures)
     Ok(store)
 }
 
-/// An empty directory for a store.
+/// Creates an empty directory for a store.
 fn fresh(plan: &Plan, name: &str) -> Result<PathBuf> {
     let dir = plan.dir.join(name);
     if dir.exists() {
@@ -107,31 +107,31 @@ fn fresh(plan: &Plan, name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Nanoseconds per operation of `count` operations.
+/// Returns the nanoseconds per operation of `count` operations.
 pub(crate) fn time(count: u64, run: impl FnOnce() -> Result<()>) -> Result<f64> {
     let clock = Clock::start()?;
     run()?;
     Ok(clock.elapsed()? as f64 / count as f64)
 }
 
-/// The median of some turns, each told its number.
+/// Returns the median of some turns; each gets its number.
 fn turns(mut turn: impl FnMut(u64) -> Result<f64>) -> Result<f64> {
     let times: Vec<f64> = (0..TURNS).map(&mut turn).collect::<Result<_>>()?;
     median(times).ok_or(Error::Refused("was measured in no turn"))
 }
 
-/// The numbers of keys that are there, in an order that looks random.
+/// Returns the numbers of present keys, in pseudorandom order.
 fn numbers(entries: u64, count: u64, seed: u64) -> impl Iterator<Item = u64> {
     let start = mix(seed);
     (0..count).map(move |step| mix(start ^ step) % entries)
 }
 
-/// Keys to get, all of which are there.
+/// Lays out keys to get, all of which are present.
 pub(crate) fn keys_to_get(entries: u64, count: u64, seed: u64) -> Keys {
     Keys::of(numbers(entries, count, seed))
 }
 
-/// Gets each of some keys, all of which are there.
+/// Gets each of some present keys.
 pub(crate) fn get_each(store: &mut impl Store, keys: &Keys) -> Result<()> {
     let mut sum = 0;
     for key in keys.iter() {
@@ -141,8 +141,8 @@ pub(crate) fn get_each(store: &mut impl Store, keys: &Keys) -> Result<()> {
     Ok(())
 }
 
-/// Makes the keys and values of `count` puts, a thousand at a time, and hands each thousand to
-/// `put`. What that takes is all that a caller should time.
+/// Makes the keys and values of `count` puts, a thousand at a time, and passes each thousand to
+/// `put`. A caller should time only that.
 fn in_batches(
     numbers: impl Iterator<Item = u64>,
     turn: u64,
@@ -158,14 +158,15 @@ fn in_batches(
     Ok(())
 }
 
-/// Puts each item by itself.
+/// Puts each item separately.
 fn put_each(store: &mut impl Store, batch: &Batch) -> Result<()> {
     batch
         .items()
         .try_for_each(|(key, value)| store.put(key, value))
 }
 
-/// Nanoseconds per put of `count` puts. Keys and values are made while the clock stands still.
+/// Returns the nanoseconds per put of `count` puts. The clock is stopped while keys and values are
+/// made.
 fn time_puts(
     store: &mut impl Store,
     (numbers, count): (impl Iterator<Item = u64>, u64),
@@ -182,14 +183,14 @@ fn time_puts(
     Ok(elapsed as f64 / count as f64)
 }
 
-/// Syncs the store, and writes back whatever else of its file system is dirty: the next store to any
-/// mapped page is a page fault then.
+/// Syncs the store, and writes back what else of its file system is dirty: after that the next
+/// store to any mapped page is a page fault.
 fn sync_all(store: &mut impl Store, dir: &Path) -> Result<()> {
     store.sync()?;
     Ok(rustix::fs::syncfs(std::fs::File::open(dir)?)?)
 }
 
-/// A store that loses entries is no store.
+/// A store must not lose entries.
 fn hit(found: bool) -> Result<()> {
     if found {
         Ok(())
@@ -198,7 +199,7 @@ fn hit(found: bool) -> Result<()> {
     }
 }
 
-/// Whether processes can be asked, or why not.
+/// Whether other processes can use the store, or why not.
 fn asked(sharing: Sharing, allowed: bool) -> Result<()> {
     if allowed {
         Ok(())

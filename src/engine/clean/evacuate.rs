@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::format::heap_addr::{CleanCursor, HeapAddr};
 use crate::format::record::Kind;
-use crate::format::roster::Position;
 use crate::format::segment::{HEADER_BYTES, first_place};
 use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
@@ -193,25 +192,16 @@ fn sweep(mutator: &mut Mutator, number: u16) -> WriteResult<()> {
     };
     let mut batch = Batch::default();
     for position in 0..generation.roster_len() {
-        let Position::Slot(slot_number) = generation.roster.get(position)? else {
+        let Some(target) = Target::at_position(&generation, position)? else {
             continue;
         };
-        let (region, index) = generation.table.slot_home(slot_number);
-        let slot = generation.table.region(region)?.slot(index);
-        let link = slot.link();
+        let link = target.link;
         if !link.is_entry() || link.addr().segment != number {
             continue;
         }
         match batch.take(&generation, segment, link.addr())? {
             Some(Kind::Entry) => evacuate_batch(mutator, &generation, segment, &mut batch)?,
             _ => {
-                let target = Target {
-                    region,
-                    index,
-                    slot,
-                    link,
-                    record: None,
-                };
                 put::drop_entry(&generation, &target, old_bytes(&target))?;
                 publish::count_dropped(generation.header(), 1);
             }

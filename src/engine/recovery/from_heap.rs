@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::record::{self, Kind};
-use crate::format::roster::Position;
 use crate::format::seal::SealedHeader;
 use crate::format::segment::{SegmentHeader, first_place};
 use crate::format::slot::RecordMeta;
@@ -463,23 +462,14 @@ fn adopt_enlarging(fresh: &mut Mutator, stored: &StoredRecord<'_>) -> WriteResul
 
 /// Removes the keys whose newest record is a deletion.
 fn sweep_deletions(fresh: &mut Mutator) -> WriteResult<()> {
-    let table = Arc::clone(&fresh.generation.table);
-    for position in 0..fresh.generation.roster_len() {
-        let Position::Slot(number) = fresh.generation.roster.get(position)? else {
+    let generation = &fresh.generation;
+    for position in 0..generation.roster_len() {
+        let Some(target) = Target::at_position(generation, position)? else {
             continue;
         };
-        let (region, index) = table.slot_home(number);
-        let slot = table.region(region)?.slot(index);
-        let link = slot.link();
-        if link.is_entry() && slot.meta(link.which()).value_len == GONE {
-            let target = Target {
-                region,
-                index,
-                slot,
-                link,
-                record: None,
-            };
-            put::drop_entry(&fresh.generation, &target, 0)?;
+        let link = target.link;
+        if link.is_entry() && target.slot.meta(link.which()).value_len == GONE {
+            put::drop_entry(generation, &target, 0)?;
         }
     }
     Ok(())

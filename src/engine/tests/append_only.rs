@@ -1,4 +1,4 @@
-//! What was put into an append-only cache stays as it is, by whichever door one comes.
+//! An append-only cache keeps what was put into it, whatever interface a caller uses.
 
 use crate::error::ErrorKind;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::{Error, Repair};
 
 type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;
 
-/// Tiny, so that regions split, segments begin and are cleaned.
+/// Tiny, so that regions split, and segments begin and are cleaned.
 fn options() -> Options {
     let mut options = tiny();
     options.append_only(true);
@@ -47,7 +47,7 @@ fn assert_refused<T: std::fmt::Debug>(cache: &MmapCache, done: Result<T>) {
     }
 }
 
-/// Tries every door of the handle, or of a writer, with a key that is there and one that is not.
+/// Asserts that a handle and a writer refuse every change of an existing entry, and every deletion.
 #[track_caller]
 fn assert_closed(cache: &MmapCache) {
     assert!(cache.is_append_only() && cache.stats().unwrap().append_only);
@@ -56,7 +56,7 @@ fn assert_closed(cache: &MmapCache) {
         cache.change_count(),
         cache.stats().unwrap(),
     );
-    let (there, absent) = (key(3), b"nobody put this".to_vec());
+    let (there, absent) = (key(3), b"absent".to_vec());
     let version = cache.version(&there).unwrap().expect("it was put");
     let items = || {
         before
@@ -100,7 +100,7 @@ fn assert_closed(cache: &MmapCache) {
     assert_clean(cache);
 }
 
-/// The doors that stay open.
+/// Asserts that everything else is allowed.
 #[track_caller]
 fn assert_open(cache: &MmapCache, fresh: u32) {
     let before = contents(cache);
@@ -140,7 +140,7 @@ fn append_only_allows_only_new_keys() {
         fill(&cache, 0..60);
         assert_closed(&cache);
         assert_open(&cache, 100);
-        // Another handle, one that asks for nothing, and one for as much.
+        // Another handle that does not ask for append-only, and one that does.
         let other = scratch.open(&Options::new());
         assert_closed(&other);
         assert_open(&other, 200);
@@ -221,7 +221,7 @@ fn append_only_outlives_every_rewrite() {
     let mut options = options();
     options.directory_bits = 2;
     let cache = scratch.open(&options);
-    // More than 64 entries for regions of 16 slots and a directory of four: larger regions.
+    // More than 64 entries, for regions of 16 slots and a directory of four: regions are enlarged.
     fill(&cache, 0..300);
     let generation = |cache: &MmapCache| Arc::clone(&cache.handle.generation.load());
     assert!(generation(&cache).table.geometry().region_slots > 16);
@@ -229,7 +229,7 @@ fn append_only_outlives_every_rewrite() {
     assert_closed(&cache);
     cache.compact().unwrap();
     assert_closed(&cache);
-    // All that damage or the end of the numbers of segments leads to.
+    // The rewrites that corruption or the end of segment numbers causes.
     let generation = cache.stats().unwrap().generation;
     cache.writer().unwrap().rewrite_heap().unwrap();
     assert!(cache.stats().unwrap().generation > generation);
@@ -240,7 +240,7 @@ fn append_only_outlives_every_rewrite() {
     assert_closed(&scratch.open(&Options::new()));
 }
 
-// Recovery and repair keep the flag, also if the index is lost.
+// Recovery and repair keep the flag, even if the index is lost.
 // A2: each segment has the flag.
 #[test]
 fn append_only_outlives_a_lost_index() {
@@ -306,13 +306,13 @@ fn flipped_flag_breaks_the_checksum() {
             .unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
-        assert_eq!(byte[0] & 2, 2, "here it stands");
+        assert_eq!(byte[0] & 2, 2, "the flag is in this byte");
         file.write_all_at(&[byte[0] ^ 2], at).unwrap();
         if name.is_empty() {
             assert!(MmapCache::open(scratch.path()).unwrap_err().is_corruption());
         }
     }
-    // Neither is believed, so there is nothing left that could be.
+    // Neither is valid, so that no header is left to say it.
     assert!(
         Repair::new(scratch.path())
             .run()
@@ -352,12 +352,12 @@ fn lost_entry_may_be_put_once() {
     assert_eq!(cache.insert_if_absent(&key(5), b"and again").unwrap(), None);
     assert_eq!(cache.get(&key(4)).unwrap().unwrap(), b"put again");
     assert_eq!(cache.get(&key(5)).unwrap().unwrap(), b"inserted again");
-    // It may be deleted no more than a sound one.
+    // Like any other entry it cannot be deleted.
     flip(6);
     assert_refused(&cache, cache.delete(&key(6)));
 }
 
-// Two handles put one key at the same time: both find the value of one of them.
+// Two handles put one key at the same time: both read the value of one of them.
 #[test]
 fn concurrent_puts_have_one_winner() {
     let scratch = scratch();

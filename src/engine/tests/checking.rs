@@ -1,6 +1,6 @@
-//! A full check beside a writer at work, which is no fault.
+//! Full checks: beside a writer they report no corruption, and each level reports its own.
 //!
-//! Knows sound caches only; what a check says of damage is the matter of `damage.rs`.
+//! `damage.rs` tests what a check finds in damaged caches in other respects.
 
 use crate::Corruption;
 use crate::engine::tests::*;
@@ -56,6 +56,12 @@ fn check_beside_puts_finds_nothing() {
     assert_clean(&other);
 }
 
+const LEVELS: [VerifyLevel; 3] = [
+    VerifyLevel::Headers,
+    VerifyLevel::Slots,
+    VerifyLevel::Records,
+];
+
 fn filled() -> Scratch {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
@@ -73,11 +79,7 @@ fn filled() -> Scratch {
 fn parallel_check_equals_sequential_check() {
     let scratch = filled();
     let cache = scratch.open(&Options::new());
-    for level in [
-        VerifyLevel::Headers,
-        VerifyLevel::Slots,
-        VerifyLevel::Records,
-    ] {
+    for level in LEVELS {
         let one = cache.verify().level(level).run().unwrap();
         assert!(one.is_clean() && one.regions > 10, "{one:?}");
         assert_eq!(one.totals_compared, level > VerifyLevel::Headers);
@@ -102,24 +104,26 @@ fn parallel_check_equals_sequential_check() {
     assert!(told.is_sorted_by_key(|progress| progress.done_bytes));
 }
 
-/// What each level says of a cache that somebody has spoilt.
-fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<Corruption>; 3] {
+/// Changes the region of the first directory entry.
+fn change_first_region(cache: &MmapCache, change: impl FnOnce(&Region<'_>)) {
+    let (generation, _) = cache.handle.current().unwrap();
+    let first = generation.table.entry(0).unwrap().region();
+    change(&generation.table.region(first).unwrap());
+}
+
+/// Returns what each level reports of a cache after `corrupt`.
+fn problems_by_level(corrupt: impl FnOnce(&MmapCache)) -> [Vec<Corruption>; 3] {
     let scratch = filled();
     let cache = scratch.open(&tiny());
-    spoil(&cache);
+    corrupt(&cache);
     let reader = scratch.open(Options::new().read_only(true));
-    [
-        VerifyLevel::Headers,
-        VerifyLevel::Slots,
-        VerifyLevel::Records,
-    ]
-    .map(|level| {
+    LEVELS.map(|level| {
         let one = reader.verify().level(level).run().unwrap();
         let many = reader.verify().level(level).jobs(3).run().unwrap();
         assert_eq!(many.problems, one.problems);
-        let mut whats: Vec<_> = one.problems.iter().map(|fault| fault.what).collect();
-        whats.dedup();
-        whats
+        let mut problems: Vec<_> = one.problems.iter().map(|fault| fault.what).collect();
+        problems.dedup();
+        problems
     })
 }
 
@@ -127,7 +131,7 @@ fn verdicts(spoil: impl FnOnce(&MmapCache)) -> [Vec<Corruption>; 3] {
 #[test]
 fn check_levels_notice_their_corruption() {
     let nothing: Vec<Corruption> = Vec::new();
-    let of_record = verdicts(|cache| {
+    let of_record = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let number = generation.header().tail().segment - 1;
         let found = crate::engine::open::segment(&generation, &cache.handle.names, number);
@@ -137,35 +141,29 @@ fn check_levels_notice_their_corruption() {
     assert_eq!(of_record[..2], [nothing.clone(), nothing.clone()]);
     assert!(!of_record[2].is_empty());
 
-    let of_slot = verdicts(|cache| {
-        let (generation, _) = cache.handle.current().unwrap();
-        let region = generation
-            .table
-            .region(generation.table.entry(0).unwrap().region())
-            .unwrap();
-        let slot = region.slot(region.full().next().unwrap());
-        slot.set_key(b"!");
+    let of_slot = problems_by_level(|cache| {
+        change_first_region(cache, |region| {
+            let slot = region.slot(region.full().next().unwrap());
+            slot.set_key(b"!");
+        });
     });
     assert_eq!(of_slot[0], nothing);
     assert_eq!(of_slot[1], [Corruption::EntryHash]);
     assert_eq!(of_slot[2][0], Corruption::EntryKey);
 
-    let of_place = verdicts(|cache| {
-        let (generation, _) = cache.handle.current().unwrap();
-        let region = generation
-            .table
-            .region(generation.table.entry(0).unwrap().region())
-            .unwrap();
-        let slot = region.slot(region.full().next().unwrap());
-        let meta = slot.meta(slot.link().which());
-        let value_len = 1 << 20;
-        slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
+    let of_place = problems_by_level(|cache| {
+        change_first_region(cache, |region| {
+            let slot = region.slot(region.full().next().unwrap());
+            let meta = slot.meta(slot.link().which());
+            let value_len = 1 << 20;
+            slot.set_meta(slot.link().which(), RecordMeta { value_len, ..meta });
+        });
     });
     assert_eq!(of_place[0], nothing);
     assert!(of_place[1].contains(&Corruption::LinkBeyondEnd));
     assert!(of_place[2].contains(&Corruption::EntryMeta));
 
-    let of_segment = verdicts(|cache| {
+    let of_segment = problems_by_level(|cache| {
         let number = cache.handle.generation.load().header().tail().segment - 1;
         let path = cache
             .handle
@@ -178,23 +176,20 @@ fn check_levels_notice_their_corruption() {
     assert!(of_segment[1].contains(&Corruption::LinkToMissingSegment));
     assert!(of_segment[2].contains(&Corruption::EntryRecord));
 
-    let of_region = verdicts(|cache| {
-        let (generation, _) = cache.handle.current().unwrap();
-        let region = generation
-            .table
-            .region(generation.table.entry(0).unwrap().region())
-            .unwrap();
-        region.set_stamp(crate::format::region::RegionStateWord::building(7));
+    let of_region = problems_by_level(|cache| {
+        change_first_region(cache, |region| {
+            region.set_stamp(crate::format::region::RegionStateWord::building(7));
+        });
     });
-    for whats in of_region {
-        assert!(whats.contains(&Corruption::DirectoryMismatch));
+    for problems in of_region {
+        assert!(problems.contains(&Corruption::DirectoryMismatch));
     }
 }
 
 // A roster position that leads to no entry of its own is found, though all entries are valid.
 #[test]
 fn check_notices_ownerless_roster_position() {
-    let of_roster = verdicts(|cache| {
+    let of_roster = problems_by_level(|cache| {
         let (generation, _) = cache.handle.current().unwrap();
         let hole = (0..generation.roster_len())
             .find(|&position| matches!(generation.roster.get(position).unwrap(), Position::Free(_)))

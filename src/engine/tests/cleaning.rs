@@ -1,6 +1,7 @@
-//! What cleaning passes over because this handle knows that it is dead, and what it must not.
+//! What cleaning skips because this handle knows that it is dead, and what it must not skip.
 //!
-//! Records of one size: where each stands is known, and a wrong length leads to another's beginning.
+//! All records have one size, so that the place of each is known, and a wrong length leads to the
+//! beginning of another.
 
 use std::os::unix::fs::FileExt;
 
@@ -10,12 +11,12 @@ use crate::format::heap_addr::CleanCursor;
 const RECORD: u64 = 328;
 const KEY: usize = 2;
 const VALUE: usize = RECORD as usize - 24 - KEY;
-/// More than the first segment takes.
+/// More keys than the first segment takes.
 const KEYS: u8 = 210;
-/// The one that is overwritten.
+/// The key that is overwritten.
 const DEAD: u8 = 3;
 
-/// Cleaning is always worth while, but waits until it is told to begin.
+/// Opens a handle for which cleaning always pays, and which pauses it until told to begin.
 fn paused(scratch: &Scratch) -> MmapCache {
     let mut options = tiny();
     options
@@ -40,7 +41,7 @@ fn filled(scratch: &Scratch) -> MmapCache {
     cache
 }
 
-/// Every entry is there, with the one value or the other, and stays when all is cleaned.
+/// Asserts that every entry is present with its value, and stays when all is cleaned.
 fn assert_all_there(cache: &MmapCache, overwritten: &[(u8, u8)]) {
     let dropped = cache.stats().unwrap().dropped;
     cache.compact().unwrap();
@@ -69,7 +70,7 @@ fn record_at(key: u8) -> u64 {
     128 + u64::from(key) * RECORD
 }
 
-/// Makes the record as long as itself and its neighbours.
+/// Makes the record's length span its neighbours too.
 fn lengthen(scratch: &Scratch, key: u8, neighbours: u64) {
     let value_len = VALUE as u64 + neighbours * RECORD;
     let bytes = (value_len as u32).to_le_bytes();
@@ -86,18 +87,12 @@ fn flip_in_value(scratch: &Scratch, at: u64) {
         .unwrap();
 }
 
-/// One step of cleaning, and how far it came.
+/// Cleans one step and returns the cursor.
 fn clean_a_step(cache: &MmapCache) -> CleanCursor {
     pause(cache, 0);
     put(cache, 0, 0);
     pause(cache, 10_000);
-    let cursor = cache
-        .handle
-        .generation
-        .load()
-        .header()
-        .clean_cursor()
-        .unwrap();
+    let cursor = generation_of(cache).header().clean_cursor().unwrap();
     assert_eq!(cursor.addr.segment, 0);
     assert!(cursor.addr.bytes() > record_at(DEAD + 1));
     cursor
@@ -111,7 +106,7 @@ fn overwriter_cleans_dead_records_unread() {
         let cache = filled(&scratch);
         put(&cache, DEAD, 99);
         flip_in_value(&scratch, record_at(DEAD));
-        // To another process the record may be anything.
+        // For a handle of another process the record may be live.
         let cleaner = if elsewhere { paused(&scratch) } else { cache };
         assert_eq!(clean_a_step(&cleaner).damage, elsewhere);
         assert_all_there(&cleaner, &[(DEAD, 99)]);
@@ -165,8 +160,8 @@ fn overwritten_corrupt_length_is_ignored() {
     assert_all_there(&cache, &[(DEAD, 99)]);
 }
 
-/// The newest record of a key is damaged, and the index made anew from the heap: the one before it,
-/// which had been overwritten, is the entry's again.
+/// A recovery that rejects the newest record of a key makes the one before it live again: the
+/// cleaner must not skip that.
 #[test]
 fn recovered_record_is_no_longer_dead() {
     for elsewhere in [false, true] {
@@ -178,7 +173,7 @@ fn recovered_record_is_no_longer_dead() {
         let path = format!("{}.heap.{}", scratch.path().display(), newest.segment);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.write_all_at(&[0; 8], newest.bytes() + 100).unwrap();
-        // What cannot be true of the header sends the next writer to the heap.
+        // An impossible header has the next writer rebuild the index from the heap.
         generation.header().corrupt(word::OLDEST, 77);
         let other = paused(&scratch);
         put(if elsewhere { &other } else { &cache }, 0, 0);
@@ -192,7 +187,7 @@ fn recovered_record_is_no_longer_dead() {
     }
 }
 
-// Two handles write in turns; each cleans what either left dead, and no live entry.
+// Two handles write in turn; each cleans what either left dead, and no live entry.
 #[test]
 fn handles_clean_each_others_dead_records() {
     let scratch = scratch();
@@ -248,14 +243,14 @@ fn cleaning_keeps_records_of_any_size() {
     assert_clean(&cache);
 }
 
-/// A twentieth of the entries is overwritten again and again, so cleaning meets mostly what is live:
-/// the dead bytes stay below twice the threshold, and what one segment and the unused ends of
-/// segments take.
+/// A twentieth of the entries is overwritten again and again, so that cleaning mostly meets live
+/// records: the dead bytes stay below twice the threshold, plus one segment and the unused ends of
+/// segments.
 #[test]
 fn dead_bytes_respect_clean_threshold() {
     const SEGMENT: u64 = 512 * 1024;
-    // So large that the bytes which follow from the size of a write count, not the least ones, and
-    // so that 32 records fill a segment.
+    // So large that the size of a write determines how much is cleaned, not the minimum, and that
+    // 32 records fill a segment.
     let value = vec![7; 16_200];
     for percent in [4, 30] {
         let scratch = Scratch::new();

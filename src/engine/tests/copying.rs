@@ -1,4 +1,4 @@
-//! Copies stopped anywhere, and copies of what somebody else is changing or has left half done.
+//! Copies stopped at any step, and copies of a cache that a writer changes or left half changed.
 
 use crate::error::ErrorKind;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn key(i: u32) -> Vec<u8> {
     format!("key {i:03}{}", "+".repeat(i as usize % 40)).into_bytes()
 }
 
-/// Some segments, with dead records and deletions in all of them.
+/// Fills some segments, with dead records and deletions in all of them.
 fn fill(cache: &MmapCache) {
     for round in 0..3_u8 {
         for i in 0..150 {
@@ -44,7 +44,7 @@ fn look(path: &Path) -> MmapCache {
     Options::new().read_only(true).open(path).unwrap()
 }
 
-/// That it is whole, that it can be written to, and what it had contained before.
+/// Asserts that the cache is valid and can be written, and returns what it contained before.
 #[track_caller]
 fn assert_works(path: &Path) -> Contents {
     let copy = MmapCache::open(path).unwrap();
@@ -89,7 +89,7 @@ fn copy_is_complete_and_independent() {
     assert_eq!(geometry(&look(other.path())), geometry(&cache));
 }
 
-/// How many steps something takes.
+/// Returns how many steps `work` takes.
 fn steps_of(work: impl FnOnce()) -> u64 {
     let count = std::rc::Rc::new(std::cell::Cell::new(0));
     let seen = std::rc::Rc::clone(&count);
@@ -110,7 +110,7 @@ fn stopped_copy_leaves_no_cache() {
     let all = steps_of(|| {
         cache.backup().to(beside(&source, "first")).unwrap();
     });
-    // The last ones, behind the rename, are few.
+    // The last steps, after the rename, are few.
     let stops = (0..all - 40).step_by(23).chain((all - 40..).step_by(4));
     for steps in stops {
         let path = beside(&source, "copy");
@@ -121,7 +121,7 @@ fn stopped_copy_leaves_no_cache() {
             assert!(payload.is::<failpoint::Killed>() && over, "step {steps}");
         }
         if path.exists() {
-            // It was stopped behind the rename that makes it a cache.
+            // It was stopped after the rename that makes the copy a cache.
             made += 1;
         } else {
             assert!(outcome.is_err(), "step {steps}");
@@ -151,7 +151,7 @@ fn stopped_copy_leaves_no_cache() {
     }
 }
 
-// Other handles change the cache at any step of a copy: the copy still shows a single moment.
+// Other handles change the cache at any step of a copy: the copy still has the state of one moment.
 #[test]
 fn copy_is_of_one_moment() {
     type Change = fn(&MmapCache);
@@ -267,9 +267,8 @@ fn copy_omits_corrupt_records() {
     assert_eq!(assert_works(other.path()).len(), 99);
 }
 
-// Versions of a copy follow the newest entry's, though it was deleted and its records are lost.
-/// The clock was set back by an hour, or it would hide what is forgotten: a version of the copy that
-/// was the original's too would be one tag for two values.
+// The clock is set back by an hour, which would otherwise hide the loss: a version that original
+// and copy both issue would be one tag for two values.
 #[test]
 fn copied_versions_never_go_back() {
     use std::os::unix::fs::FileExt;
@@ -280,10 +279,7 @@ fn copied_versions_never_go_back() {
         let end = || cache.handle.generation.load().header().tail().bytes();
         let last = || cache.handle.generation.load().header().last_version();
         let ahead = last() + 3_600_000_000_000;
-        cache
-            .handle
-            .generation
-            .load()
+        generation_of(&cache)
             .header()
             .corrupt(word::LAST_MTIME, ahead);
         let from = end();
@@ -297,7 +293,7 @@ fn copied_versions_never_go_back() {
         }
         let reader = look(source.path());
         if lost {
-            // Nobody knows what the damaged bytes held.
+            // No one can tell what the damaged bytes held.
             let refused = reader.backup().to(other.path()).unwrap_err();
             assert!(
                 matches!(refused.kind(), ErrorKind::Incomplete { .. }),
@@ -309,12 +305,12 @@ fn copied_versions_never_go_back() {
         assert_eq!((copied.entries, copied.damaged_bytes > 0), (1, lost));
         let copy = MmapCache::open(other.path()).unwrap();
         let version = copy.put(b"newest", b"another").unwrap();
-        assert!(version.as_nanos() > last(), "{version} behind {}", last());
+        assert!(version.as_nanos() > last(), "{version} after {}", last());
         assert_clean(&copy);
     }
 }
 
-// Entries whose records were cut off are missing in the count: the copy fails, unless losses are
+// Entries whose records were cut off are missing from the count: the copy fails, unless losses are
 // allowed.
 #[test]
 fn copy_refuses_truncated_entries() {
@@ -369,14 +365,14 @@ fn copy_overwrites_no_existing_file() {
     fill(&cache);
     for taken in ["copy", "copy.roster", "copy.heap", "copy.heap.3"] {
         let file = beside(&source, taken);
-        std::fs::write(&file, b"somebody else's").unwrap();
+        std::fs::write(&file, b"not a cache").unwrap();
         match cache.backup().to(beside(&source, "copy")) {
             Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists) => {
                 assert_eq!(error.path(), Some(&*file));
             }
             other => panic!("{taken}: {other:?}"),
         }
-        assert_eq!(std::fs::read(&file).unwrap(), b"somebody else's");
+        assert_eq!(std::fs::read(&file).unwrap(), b"not a cache");
         std::fs::remove_file(&file).unwrap();
     }
     let own = [
@@ -399,8 +395,8 @@ fn copy_overwrites_no_existing_file() {
     assert_clean(&cache);
 }
 
-/// Records of labels of up to four bytes are two words long, and a copied heap ends behind its last
-/// record: a copy made after each insertion has all labels, the last one too, under their ids.
+/// Records of labels of up to four bytes are two words long, and a copied heap ends after its last
+/// record: a copy made after each insertion has all labels under their ids, the last one too.
 #[test]
 fn copied_labels_may_have_any_length() {
     let source = scratch();
@@ -423,7 +419,7 @@ fn copied_labels_may_have_any_length() {
     }
 }
 
-/// The same for whoever else reads a heap that ends behind a short record: a repair, and the next
+/// The same for other readers of a heap that ends after a short record: a repair, and the next
 /// writer's recovery.
 #[test]
 fn short_labels_survive_truncated_heaps() {
@@ -451,7 +447,7 @@ fn short_labels_survive_truncated_heaps() {
     }
 }
 
-/// Beside a writer that never rests the copy compares with the fewest entries that there were.
+/// Beside a writer that never pauses, the copy compares with the fewest entries that existed.
 #[test]
 fn copies_beside_writers_notice_losses() {
     use std::os::unix::fs::FileExt;
@@ -462,7 +458,7 @@ fn copies_beside_writers_notice_losses() {
     }
     let counted = Counted::at_rest(&cache.handle.generation.load());
     assert_eq!((counted.entries, counted.least), (Some(100), 100));
-    // A writer was killed in the midst of a change, so nobody knows the exact number.
+    // A writer was killed during a change, so that the exact number is unknown.
     failpoint::set(12);
     let killed = catch_unwind(AssertUnwindSafe(|| cache.put(b"another key", &[1; 100])));
     failpoint::clear();
@@ -476,7 +472,7 @@ fn copies_beside_writers_notice_losses() {
         counted.least
     );
     reader.backup().to(beside(&source, "whole")).unwrap();
-    // Zeros are no damage to a walk; the count tells.
+    // A scan does not count zeros as damage; the number of entries tells.
     let generation = reader.handle.generation.load_full();
     let end = generation.header().tail().bytes() as usize;
     open_heap(&source)

@@ -1,6 +1,6 @@
-//! A new cache, and others who are at its path at that moment.
+//! Creation of a cache beside other creators and files at its path.
 //!
-//! Stopped creators are met in `recovery/creation.rs`; here everybody lives on.
+//! `recovery/creation.rs` stops creators; here all of them live.
 
 use crate::engine::tests::*;
 

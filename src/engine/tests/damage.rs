@@ -1,5 +1,5 @@
-//! Bytes changed behind the engine's back, where what the engine does about it can be seen only from
-//! inside or needs many entries. What any changed byte may lead to is tried in `tests/damage.rs`.
+//! Corruption whose effect shows only from inside or needs many entries. `tests/damage.rs` changes
+//! any byte.
 
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,7 +53,7 @@ fn cleaning_finds_records_after_corruption() {
     assert_eq!(
         cache.version(b"damaged").unwrap(),
         Some(first),
-        "the index does not know yet"
+        "the index still has the entry"
     );
     assert!(cache.stats().unwrap().damaged_seen > 0);
     cache.compact().unwrap();
@@ -161,16 +161,12 @@ fn corrupt_position_keeps_its_entry() {
     }
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(&3_u32.to_le_bytes());
-    let region = generation
-        .table
-        .locate(generation.header().poll(), hash)
-        .unwrap()
-        .region;
+    let region = region_of(&generation, hash);
     let (_, slot, _) = region.probe(hash).next().unwrap();
     let mut identity = slot.identity();
     identity.position = 70_000;
     slot.set_identity(identity);
-    // Acknowledged after the damage, so it has to stay through splits and larger regions.
+    // Acknowledged after the corruption: it must survive splits and larger regions.
     cache.put(&3_u32.to_le_bytes(), b"new").unwrap();
     for i in 10..400_u32 {
         cache.put(&i.to_le_bytes(), b"more").unwrap();
@@ -180,11 +176,11 @@ fn corrupt_position_keeps_its_entry() {
     assert_clean(&cache);
 }
 
-/// The end of the heap, changed to lie in the middle of it: what stands behind is not a record that
-/// was under way, and must not be erased as such.
+/// The committed end is moved into the middle of the heap: what follows is not a record in flight,
+/// and must not be erased as one.
 #[test]
 fn corrupt_heap_end_costs_nothing() {
-    // Each record takes eleven units: at the first of one, and within.
+    // Each record takes eleven units: the end is moved to the beginning of one, and inside one.
     for units in [1, 7, 11, 22, 45, 200] {
         let scratch = scratch();
         let cache = scratch.open(&options());
@@ -207,9 +203,8 @@ fn corrupt_heap_end_costs_nothing() {
     }
 }
 
-// An index and a roster that are older than their heap are not called clean.
-/// An index and a roster that were put back from a copy, beside a heap that went on: they agree with
-/// each other in everything.
+// Index and roster are restored from a copy, beside a heap that has grown since: they agree with
+// each other in everything. A check that called them clean would hide the loss.
 #[test]
 fn stale_index_is_not_clean() {
     let scratch = scratch();
@@ -238,9 +233,8 @@ fn stale_index_is_not_clean() {
     assert_clean(&cache);
 }
 
-// A check of much corruption does not wait at each entry for a killed writer.
-/// What looks wrong while somebody writes is looked at again after a pause; a killed writer says for
-/// ever that it writes.
+// What looks corrupt beside a writer is read again after a pause. A killed writer seems to be at
+// work forever, so that a check must not pause at each entry.
 #[test]
 fn check_beside_killed_writer_is_fast() {
     let scratch = scratch();
@@ -284,7 +278,7 @@ fn corrupt_oldest_segment_resurrects_nothing() {
     for i in 0..100_u8 {
         cache.put(&[i], &[i; 400]).unwrap();
     }
-    // As if nothing older than the deletion were left, so that it could be dropped.
+    // As if the deletion were the oldest record, and could be dropped.
     generation
         .header()
         .corrupt(word::OLDEST, u64::from(segment));
@@ -307,7 +301,7 @@ fn hidden_entry_replaces_no_newer_value() {
     options.directory_bits = 0;
     let cache = scratch.open(&options);
     put_hide_and_put_again(&scratch, &cache);
-    // Beyond sixteen slots the table is made anew, with larger regions.
+    // Beyond sixteen slots the table is rebuilt with larger regions.
     for i in 0..60_u8 {
         cache.put(&[i], b"v").unwrap();
     }
@@ -328,24 +322,20 @@ fn heap_rewrite_drops_hidden_entry() {
     assert_clean(&cache);
 }
 
-/// Leaves `key` with two entries: the older one behind a control byte that is not its own, and
-/// listed after the newer one.
+/// Leaves `key` with two entries: the older one has another key's control byte, and is listed after
+/// the newer one.
 fn put_hide_and_put_again(scratch: &Scratch, cache: &MmapCache) {
     cache.put(b"first listed", b"").unwrap();
     cache.put(b"key", b"old").unwrap();
     cache.delete(b"first listed").unwrap();
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(b"key");
-    let region = generation
-        .table
-        .locate(generation.header().poll(), hash)
-        .unwrap()
-        .region;
+    let region = region_of(&generation, hash);
     let (index, _, _) = region.probe(hash).next().unwrap();
     let control = generation.table.region_at(region.number()) + 64 + u64::from(index);
     flip(&open_index(scratch), control, 0x7f);
     cache.put(b"key", b"new").unwrap();
-    assert_eq!(cache.len(), 2, "the damage hid nothing");
+    assert_eq!(cache.len(), 2, "the corruption hid no entry");
 }
 
 fn open_index(scratch: &Scratch) -> std::fs::File {

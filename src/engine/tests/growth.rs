@@ -1,6 +1,6 @@
-//! A cache that grows, up to its limits, and what it takes on the disk when entries go again.
+//! Growth of a cache up to its limits, and its size after entries are deleted.
 //!
-//! Looks at numbers from outside; the steps of a split, or of cleaning, are not told apart here.
+//! Observes counters and files; does not stop splits or cleaning at their steps.
 
 use crate::engine::tests::*;
 
@@ -180,7 +180,7 @@ fn impossible_capacity_is_a_typed_error() {
     let (generation, _) = cache.handle.current().unwrap();
     assert!(generation.roster.capacity() >= most);
     drop(generation);
-    // An existing cache is opened, and refuses when it is to be made anew.
+    // An existing cache is opened; only a rebuild for the capacity is refused.
     let cache = scratch.open(options.capacity(most + 1));
     assert!(matches!(
         cache.clear().as_ref().map_err(crate::Error::kind),
@@ -190,7 +190,7 @@ fn impossible_capacity_is_a_typed_error() {
     assert_clean(&cache);
 }
 
-/// Whatever the disk: some thousand million entries take more than it has.
+/// Some thousand million entries take more than any disk has.
 #[test]
 fn capacity_beyond_the_disk_allocates_nothing() {
     let scratch = Scratch::new();

@@ -1,5 +1,5 @@
-//! Files under preliminary names that a killed or panicking writer left: the next writer removes
-//! them, and only those.
+//! Files with staged names that a killed or panicking writer left: the next writer removes these,
+//! and no others.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ fn fill(cache: &MmapCache) {
     }
 }
 
-// Killed at each step of a rebuild, and again while the next writer tidies up.
+// The writer is killed at each step of a rebuild, and the next one again while it removes files.
 #[test]
 fn next_writer_removes_staged_files() {
     let (mut seen, mut again) = (0, 0);
@@ -76,7 +76,7 @@ fn panicking_rebuild_removes_staged_files() {
     assert_clean(&cache);
 }
 
-// The caller's code runs in a copy and in a repair, too.
+// The progress callback runs in a copy and in a repair, too.
 #[test]
 fn panicking_progress_removes_staged_files() {
     let scratch = scratch();
@@ -112,7 +112,7 @@ fn panicking_progress_removes_staged_files() {
     assert_eq!(scratch.open(&tiny()).len(), 101);
 }
 
-// A copy that was killed leaves segments that do not begin at 0.
+// A killed copy leaves segments whose numbers do not begin at 0.
 #[test]
 fn next_copy_removes_staged_files() {
     let scratch = scratch();
@@ -142,7 +142,7 @@ fn next_copy_removes_staged_files() {
     assert_eq!(tiny().open(&target).unwrap().len(), 101);
 }
 
-// A cache that bears the name of a staged index is nobody's leftover.
+// A cache may have the name that a staged index of another would have: it is not removed.
 #[test]
 fn writer_keeps_neighbour_named_new() {
     let scratch = scratch();

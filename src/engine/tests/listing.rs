@@ -1,4 +1,4 @@
-//! Keys and their versions in a listing that leaves the values alone.
+//! Listings of keys and versions without values, and listings of corrupt caches.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::record::Variant;
 use crate::format::roster::Position;
 
-/// What borrowing gives, and how often it failed.
+/// Lists borrowed keys, and counts the errors.
 fn borrowed(cache: &MmapCache) -> (BTreeMap<Vec<u8>, Version>, usize) {
     let (mut listed, mut failed) = (BTreeMap::new(), 0);
     let mut keys = cache.keys().unwrap();
@@ -27,7 +27,7 @@ fn borrowed(cache: &MmapCache) -> (BTreeMap<Vec<u8>, Version>, usize) {
     (listed, failed)
 }
 
-/// Changes a byte of the record of a key, so far from its beginning.
+/// Flips a byte of a key's record at an offset.
 fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
     let (generation, _) = cache.handle.current().unwrap();
     let located = generation
@@ -51,7 +51,7 @@ fn damage(scratch: &Scratch, cache: &MmapCache, key: &[u8], offset: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
-// Borrowed keys of any length come with the versions of their last puts.
+// Borrowed keys of any length have the versions of their last puts.
 #[test]
 fn borrowed_keys_carry_their_versions() {
     for options in [Options::new(), tiny(), colliding()] {
@@ -59,7 +59,7 @@ fn borrowed_keys_carry_their_versions() {
         let cache = scratch.open(&options);
         let mut put = BTreeMap::new();
         for round in 0..2 {
-            // Shorter and longer than what the index holds, and by the byte around it.
+            // Shorter and longer than the inline length, and by one byte around it.
             for len in (1..60).chain([500, 5_000]) {
                 if round == 0 || len % 3 == 0 {
                     let key = vec![len as u8; len];
@@ -91,9 +91,9 @@ fn listing_keys_reads_no_values() {
     assert!(cache.entry(&key(2)).unwrap_err().is_corruption());
     let (listed, failed) = borrowed(&cache);
     assert_eq!((listed.len(), failed), (8, 0), "the value alone is damaged");
-    // The part of a key that the index does not repeat.
+    // The part of a key that the slot does not repeat.
     damage(&scratch, &cache, &key(5), 24 + 39);
-    // Its time, and its length.
+    // Its version, and its length.
     damage(&scratch, &cache, &key(6), 8);
     damage(&scratch, &cache, &key(7), 20);
     let (listed, failed) = borrowed(&cache);
@@ -118,7 +118,7 @@ fn listed_versions_are_the_ids() {
     assert_eq!(borrowed(&cache), (numbers, 0));
 }
 
-/// Stores a word of a file.
+/// Changes a word of a file.
 fn overwrite_word(path: &std::path::Path, at: u64, change: impl FnOnce(u64) -> u64) {
     let mut options = std::fs::File::options();
     let file = options.read(true).write(true).open(path).unwrap();
@@ -128,7 +128,7 @@ fn overwrite_word(path: &std::path::Path, at: u64, change: impl FnOnce(u64) -> u
     file.write_all_at(&changed, at).unwrap();
 }
 
-/// What a listing of items gives, and how often it failed.
+/// Lists items, and counts the errors.
 fn items(cache: &MmapCache) -> (Vec<Vec<u8>>, usize) {
     let (mut keys, mut failed) = (Vec::new(), 0);
     for item in cache.iter().unwrap() {
@@ -169,7 +169,7 @@ fn slot_version_mismatch_is_corrupt() {
         unreachable!("the only entry");
     };
     let (region, index) = generation.table.slot_home(number);
-    // The first word of pair a.
+    // The first word of meta a.
     overwrite_word(
         scratch.path(),
         generation.table.body_at(region, index) + 8,
@@ -178,7 +178,7 @@ fn slot_version_mismatch_is_corrupt() {
     assert_eq!(items(&cache), (vec![], 1));
 }
 
-/// What every way of listing and drawing says, on a cache that lacks positions: each must fail.
+/// Asserts that every way of listing and sampling fails on a cache that lacks positions.
 fn assert_all_listings_fail(cache: &MmapCache) {
     let keys: Result<Vec<_>> = cache.keys().unwrap().collect();
     let items: Result<Vec<_>> = cache.iter().unwrap().collect();
@@ -210,8 +210,8 @@ fn assert_dictionary_fails(cache: MmapCache) {
     assert!(dict.len().is_err() && dict.keys().any(|key| key.is_err()));
 }
 
-/// A roster that another program cut. Readers list what is left and then fail; whoever opens for
-/// writing makes the roster again from the heap.
+/// A roster that another program truncated. Readers list what is left and then fail; a writable
+/// handle rebuilds the roster from the heap.
 #[test]
 fn truncated_rosters_end_listings_with_errors() {
     for (count, len) in [(10, 64), (10, 100), (1_000, 64), (1_000, 464)] {
@@ -236,8 +236,8 @@ fn truncated_rosters_end_listings_with_errors() {
     }
 }
 
-/// Under a handle that was open for writing when its roster lost an entry nothing is recovered, and
-/// a rebuild from the listing changes nothing.
+/// A handle that was open when the roster lost an entry recovers nothing, and a rebuild from the
+/// listing must change nothing.
 #[test]
 fn short_listings_rebuild_nothing() {
     let scratch = Scratch::new();
@@ -245,7 +245,7 @@ fn short_listings_rebuild_nothing() {
     for i in 0..1_000 {
         cache.put(format!("key {i}").as_bytes(), b"value").unwrap();
     }
-    // The second position of a word becomes a hole, which no count of holes contradicts.
+    // The second position of a word becomes a free-list entry, which no count contradicts.
     let at = crate::format::roster::HEADER_BYTES + 8 * 20;
     let roster = scratch.path().with_extension("roster");
     overwrite_word(&roster, at, |word| word | 1 << 63);
@@ -276,8 +276,8 @@ fn short_listings_rebuild_nothing() {
     }
 }
 
-/// Each change by others since a listing began is taken for a deletion; a writer that was killed in
-/// the midst of one makes a difference of one.
+/// A listing takes each change by others since it began for a deletion; a writer killed during a
+/// change makes a difference of one.
 /// R1: an entry keeps its position through all changes, so it is listed once.
 #[test]
 fn listings_beside_changes_are_complete() {
@@ -306,8 +306,8 @@ fn listings_beside_changes_are_complete() {
     });
 }
 
-/// A writer that was killed anywhere in a change leaves listings that end without an error, and
-/// which still tell that an entry is missing.
+/// After a writer was killed anywhere in a change, listings end without an error, and still report
+/// a missing entry.
 #[test]
 fn killed_writers_leave_listings_exact() {
     use crate::sync::failpoint;
@@ -328,7 +328,7 @@ fn killed_writers_leave_listings_exact() {
             let reader = scratch.open(Options::new().read_only(true));
             let listed: Result<Vec<_>> = reader.keys().unwrap().collect();
             assert!((19..=21).contains(&listed.unwrap().len()), "step {steps}");
-            // Positions 0 to 3 become holes.
+            // Positions 0 to 3 become free.
             let roster = scratch.path().with_extension("roster");
             let hole = 1 << 63 | 1 << 31;
             overwrite_word(&roster, crate::format::roster::HEADER_BYTES, |_| hole);
@@ -343,7 +343,7 @@ fn killed_writers_leave_listings_exact() {
     }
 }
 
-/// No checksum covers the keys that slots hold: they are compared with the bits of their hash there.
+/// No checksum covers the keys in slots: a listing compares them with the hash bits there.
 #[test]
 fn altered_inline_keys_are_not_listed() {
     let scratch = Scratch::new();
@@ -357,7 +357,7 @@ fn altered_inline_keys_are_not_listed() {
     };
     let (region, index) = generation.table.slot_home(number);
     let body = generation.table.body_at(region, index);
-    // Its key, and in the first word the length of the key and the hash.
+    // The key itself, and in the first word the key's length and hash.
     for (at, mask) in [(body + 40, 0x100), (body, 1 << 32), (body, 1 << 50)] {
         overwrite_word(scratch.path(), at, |word| word ^ mask);
         let (listed, failed) = borrowed(&cache);
@@ -376,7 +376,7 @@ fn altered_inline_keys_are_not_listed() {
     assert_eq!(borrowed(&cache).1, 0);
 }
 
-/// A damaged position is named by its byte in the roster, not in the index.
+/// The error names a corrupt position by its byte in the roster, not in the index.
 #[test]
 fn corrupt_positions_name_roster_bytes() {
     let scratch = Scratch::new();

@@ -1,6 +1,6 @@
-//! Who holds the writer's lock, and for how long.
+//! Who holds the writer lock, and for how long.
 //!
-//! Knows handles and threads of one process; several processes are met in `tests/`.
+//! Uses handles and threads of one process; `tests/` has several processes.
 
 use crate::engine::tests::*;
 
@@ -44,7 +44,8 @@ fn late_reader_keeps_the_writer_lock() {
     let handle = &exclusive.handle;
     let stale = handle.generation.load_full();
     exclusive.clear().unwrap();
-    // A thread that reads has seen the switch, and opens the new index while another one follows.
+    // A reading thread has noticed the switch, and opens the new index while another one follows
+    // too.
     let opened = handle.open_fresh().unwrap();
     exclusive.clear().unwrap();
     handle.adopt(&stale, std::sync::Arc::new(opened));

@@ -1,49 +1,49 @@
-//! The publish protocol under loom: the whole engine, with loom's atomics in place of mapped files.
+//! Checks the publish protocol under loom: the whole engine, with loom's atomics in place of mapped
+//! files.
 //!
 //! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib loom_`
 //!
-//! A model is a cache of a few keys, a writer that changes it and a reader that looks meanwhile,
-//! each with a handle of its own, as processes have. Nothing of the engine is copied: handles are
-//! opened, the lock is taken, files are made and renamed. Only a mapping is different: plain memory
-//! in which those words are loom's that one thread stores and another loads (`sync::model`).
-//! Readers never store, so a second one beside the first could see nothing that this one cannot.
+//! A model is a cache of a few keys, a writer that changes it and a reader beside it, each with its
+//! own handle, as processes have. The engine's code is not copied: handles are opened, the lock is
+//! taken, files are created and renamed. Only a mapping is different: plain memory in which a word
+//! is loom's if one thread stores it and another loads it (`sync::model`). Readers never store, so
+//! that a second reader could see nothing more.
 //!
-//! What was explored:
+//! What the models explore:
 //!
-//! - Every order of the threads with at most two switches away from one that could go on, and
-//!   within each order every value that relaxed loads may return under the C11 rules as loom has
-//!   them, up to [`EXECUTIONS`] for a model: most models end long before. The longer form explores
-//!   any number of switches.
-//! - Each place that orders memory is left out in turn, and a model must notice (`orders`).
+//! - Every order of the threads with at most two preemptions and, within each order, every value that
+//!   relaxed loads may return under the C11 rules as loom implements them, up to [`EXECUTIONS`] for
+//!   each model: most models end before that. The longer form explores any number of preemptions.
+//! - Each ordering of memory is left out in turn, and a model must notice (`orders`).
 //!
-//! What was not:
+//! What they do not explore:
 //!
 //! - A load that returns a value stored later in loom's order of execution. Only writers both load
-//!   and store, and nobody stores what they load.
-//! - The order of system calls on different files: each call that makes or finds a name is taken to
-//!   go through one lock of the system.
-//! - Two threads on one handle beyond what handles on one file share: the words of a handle itself
-//!   (sizes that only grow, counts) order nothing, `arc-swap` has models of its own, and the locks
-//!   between threads are tested with real threads alone, in `src/lock/tests/inherit.rs`.
-//! - Recovery and the lock: see `recovery`. The models named "a kill" look, as any thread could, at
-//!   what the next holder of the lock would find, whatever order the compiler chose.
+//!   and store, and no thread stores what it loaded.
+//! - The order of system calls on different files: the models assume that each call that creates or
+//!   finds a name takes one lock in the kernel.
+//! - Two threads on one handle, beyond what two handles of one file share: the words of a handle
+//!   itself (sizes that only grow, counts) order nothing, `arc-swap` has its own models, and only
+//!   real threads test the locks between threads, in `src/lock/tests/inherit.rs`.
+//! - Recovery and the lock: see `recovery`. The models named "a kill" read, as any thread could, what
+//!   the next holder of the lock would find, in whatever order the compiler chose.
 
+mod harness;
 mod models;
 mod orders;
-mod stage;
 
 use std::time::Duration;
 
 use crate::Options;
 use crate::format::HashKind;
 
+use crate::engine::tests::loom::harness::{Model, explore};
 use crate::engine::tests::loom::models::MODELS;
-use crate::engine::tests::loom::stage::{Model, explore};
 
-/// Executions of a model at most, in the short form.
+/// Most executions of a model in the short form.
 const EXECUTIONS: u64 = 4_000;
 
-/// Regions of two groups, keys of which all bits collide but two, and no cleaning.
+/// Regions of two groups, keys whose hashes differ in two bits only, and no cleaning.
 fn options() -> Options {
     let mut options = Options::new();
     options
@@ -57,14 +57,14 @@ fn options() -> Options {
     options
 }
 
-/// The same, beginning with two regions.
+/// The same, with two regions from the start.
 fn two_sides() -> Options {
     let mut options = options();
     options.capacity(13);
     options
 }
 
-/// Explores the models, and says how much of each was seen.
+/// Explores the models, prints how many executions each had, and asserts that all promises hold.
 fn hold(change: impl Fn(&Model) -> Model) {
     for model in MODELS.iter().map(change) {
         let explored = explore(model, &[]);

@@ -1,11 +1,11 @@
-//! Many keys at once: what each of them gives is what it would give by itself.
+//! `get_many`: each key's answer is the same as that of a `get`.
 
 use std::cell::Cell;
 
 use crate::engine::tests::*;
 use crate::sync::{Word, load};
 
-/// What a call gives, its numbers checked.
+/// Calls `get_many`, and checks the order of the answers.
 fn many<K: AsRef<[u8]>>(cache: &MmapCache, keys: &[K]) -> Vec<Option<Vec<u8>>> {
     let mut values = Vec::new();
     let each = |number: usize, value: Option<&[u8]>| {
@@ -29,11 +29,11 @@ fn get_many_equals_single_gets() {
         let cache = scratch.open(&options);
         let key = |i: usize| vec![i as u8; 1 + i * 7 % 60];
         for i in 0..40 {
-            // Values of no bytes, of some, and of more than is copied in one piece.
+            // Empty values, short ones, and ones that are copied in more than one piece.
             let value = vec![i as u8; [0, 9, 300, 5_000][i % 4]];
             cache.put(&key(i), &value).unwrap();
         }
-        // Every third is absent, and after sixty they come again.
+        // Every third key is absent, and after sixty they repeat.
         let asked: Vec<_> = (0..100).map(|i| key(i % 60)).collect();
         for len in (0..=50).chain([100]) {
             let found = many(&cache, &asked[..len]);
@@ -46,7 +46,7 @@ fn get_many_equals_single_gets() {
     }
 }
 
-// A key that `get` refuses ends the call, after the keys before it were answered.
+// A key that `get` refuses ends the call, after the keys before it are answered.
 #[test]
 fn get_many_stops_at_invalid_key() {
     let scratch = Scratch::new();
@@ -70,7 +70,7 @@ fn get_many_stops_at_invalid_key() {
     }
 }
 
-// An iterator that would go on after its end is not asked again.
+// An iterator is not polled again after its end.
 #[test]
 fn exhausted_iterator_is_not_polled_again() {
     let scratch = Scratch::new();
@@ -113,7 +113,7 @@ fn get_many_counts_corrupt_entries() {
     assert_eq!(cache.stats().unwrap().damaged_seen, 1);
 }
 
-// A change between two keys of one call shows in the second key.
+// The second key of a call shows a change made after the first.
 #[test]
 fn get_many_sees_changes_between_keys() {
     let scratch = Scratch::new();
@@ -128,7 +128,7 @@ fn get_many_sees_changes_between_keys() {
     let each = |number: usize, value: Option<&[u8]>| {
         seen.push(value.map(<[u8]>::to_vec));
         match number {
-            // One of this group's own keys, then enough to split its region, then everything.
+            // First one of this group's own keys, then enough to split its region, then everything.
             2 => put(3, b"new"),
             4 => (16..200).for_each(|i| put(i, b"old")),
             6 => assert!(cache.delete(&key(7)).unwrap()),
@@ -160,7 +160,7 @@ fn get_many_follows_removed_files() {
         for key in &keys {
             writer.put(key, &[round; 200]).unwrap();
         }
-        // The reader's segments are gone, those with the records it never saw.
+        // The segments that the reader mapped are gone, with records it never read.
         writer.compact().unwrap();
         if round % 2 == 1 {
             let items = keys
@@ -179,8 +179,7 @@ fn get_many_follows_removed_files() {
 }
 
 // Beside a writer each key's value lies between those of a `get` before the call and one after it.
-/// Counts in the values what the writer has done, so that a value from before or after its time
-/// shows.
+// The values count the writer's rounds.
 #[test]
 fn get_many_agrees_with_neighbouring_gets() {
     let scratch = Scratch::new();
@@ -238,7 +237,7 @@ fn get_many_agrees_with_neighbouring_gets() {
     };
     std::thread::scope(|scope| {
         let writer = scope.spawn(write);
-        // One through the writer's own handle, one as another process would.
+        // One reader uses the writer's own handle, the other one as another process would.
         scope.spawn(|| read(&cache));
         read(&other);
         writer.join().unwrap();

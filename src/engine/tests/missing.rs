@@ -1,4 +1,5 @@
-//! Caches whose heap, or a segment of it, is not at its path: nobody writes, and nothing is lost.
+//! Caches whose heap, or a segment of it, is not at its path: writers are refused, and nothing is
+//! lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 
 type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-/// Everything in the directory of a cache; none for the content of what is no file.
+/// Reads everything in the directory of a cache; `None` instead of contents for what is no file.
 fn files(scratch: &Scratch) -> Files {
     let dir = scratch.path().parent().unwrap();
     let all = fs::read_dir(dir).unwrap().map(|entry| {
@@ -35,12 +36,36 @@ fn rename(from: &Path, to: &Path) {
     fs::rename(from, to).unwrap();
 }
 
+/// Runs `check` while the file is not at its path.
+fn while_missing<T>(path: &Path, check: impl FnOnce() -> T) -> T {
+    let aside = path.with_file_name("aside");
+    rename(path, &aside);
+    let result = check();
+    rename(&aside, path);
+    result
+}
+
 fn key(i: u32) -> Vec<u8> {
     format!("key {i}, some of them longer than a slot").into_bytes()
 }
 
-/// A cache of several segments; closed.
-fn filled(scratch: &Scratch, options: &Options) {
+/// Creates a cache of several segments.
+fn filled() -> Scratch {
+    let scratch = scratch();
+    fill(&scratch, &tiny());
+    scratch
+}
+
+/// Creates a cache of several segments whose heap is in another directory, and the options for it.
+fn filled_elsewhere() -> (Scratch, tempfile::TempDir, Options) {
+    let (scratch, other) = (scratch(), in_memory());
+    let mut elsewhere = tiny();
+    elsewhere.heap_path(other.path().join("h"));
+    fill(&scratch, &elsewhere);
+    (scratch, other, elsewhere)
+}
+
+fn fill(scratch: &Scratch, options: &Options) {
     let cache = scratch.open(options);
     for i in 0..200 {
         cache.put(&key(i), &[i as u8; 300]).unwrap();
@@ -56,7 +81,7 @@ fn holds_all(cache: &MmapCache) {
     assert_clean(cache);
 }
 
-/// What opening for writing says; nothing is changed by it.
+/// Returns what the error of a writable open says, and asserts that the open changed nothing.
 #[track_caller]
 fn refused(scratch: &Scratch, options: &Options) -> (PathBuf, &'static str, Option<bool>) {
     let before = files(scratch);
@@ -91,14 +116,11 @@ fn reboot(path: &Path) {
         .unwrap();
 }
 
-// The caller forgot `heap_path`; before a restart and after it, flushed and not.
+// The caller forgot `heap_path`, before a restart and after it, flushed and not.
 #[test]
 fn forgotten_heap_path_refuses_writers() {
     for (flushed, rebooted) in [(false, false), (true, false), (false, true), (true, true)] {
-        let (scratch, other) = (scratch(), in_memory());
-        let mut elsewhere = tiny();
-        elsewhere.heap_path(other.path().join("h"));
-        filled(&scratch, &elsewhere);
+        let (scratch, _other, elsewhere) = filled_elsewhere();
         if flushed {
             scratch.open(&elsewhere).flush().unwrap();
         }
@@ -117,12 +139,11 @@ fn forgotten_heap_path_refuses_writers() {
     }
 }
 
-// The heap is moved away and back: a disk that is not mounted yet.
+// The heap is moved away and back, as with a disk that is not mounted yet.
 #[test]
 fn moved_heap_refuses_writers() {
     for (flushed, rebooted) in [(false, false), (true, false), (true, true)] {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         if flushed {
             scratch.open(&tiny()).flush().unwrap();
             scratch.open(&tiny()).put(&key(0), &[0; 300]).unwrap();
@@ -149,12 +170,11 @@ fn moved_heap_refuses_writers() {
     }
 }
 
-// A copy of the index and the roster alone: recovery would make an empty cache of it.
+// A copy of index and roster alone: a recovery would make an empty cache of it.
 #[test]
 fn copy_without_heap_refuses_writers() {
     for clean in [true, false] {
-        let original = scratch();
-        filled(&original, &tiny());
+        let original = filled();
         if clean {
             original.open(&tiny()).flush().unwrap();
         }
@@ -164,7 +184,7 @@ fn copy_without_heap_refuses_writers() {
             fs::copy(name(&original), name(&copy)).unwrap();
         }
         refused(&copy, &tiny());
-        // With its heap it is a cache.
+        // With its heap the copy is complete.
         for number in (0..99).filter(|&number| heap(&original, number).exists()) {
             fs::copy(heap(&original, number), heap(&copy, number)).unwrap();
         }
@@ -190,62 +210,53 @@ fn other_file_as_segment_is_named() {
             symlink("/dev/null", path).unwrap()
         }),
         ("a file that is no heap segment", |path| {
-            fs::write(path, "notes of somebody else".repeat(1000)).unwrap();
+            fs::write(path, "not a segment".repeat(1000)).unwrap();
         }),
         ("a heap segment of another cache", |path| {
-            let other = scratch();
-            filled(&other, &tiny());
+            let other = filled();
             fs::copy(heap(&other, 0), path).unwrap();
         }),
     ];
     for (what, make) in others {
         for number in [0, 2] {
-            let scratch = scratch();
-            filled(&scratch, &tiny());
-            let (path, aside) = (
-                heap(&scratch, number),
-                scratch.path().with_extension("aside"),
-            );
-            rename(&path, &aside);
-            make(&path);
-            let (at, found, _) = refused(&scratch, &tiny());
-            assert_eq!((at.as_path(), found), (path.as_path(), what));
-            if path.is_dir() {
-                fs::remove_dir(&path).unwrap();
-            } else {
-                fs::remove_file(&path).unwrap();
-            }
-            rename(&aside, &path);
+            let scratch = filled();
+            let path = heap(&scratch, number);
+            while_missing(&path, || {
+                make(&path);
+                let (at, found, _) = refused(&scratch, &tiny());
+                assert_eq!((at.as_path(), found), (path.as_path(), what));
+                if path.is_dir() {
+                    fs::remove_dir(&path).unwrap();
+                } else {
+                    fs::remove_file(&path).unwrap();
+                }
+            });
             holds_all(&scratch.open(&tiny()));
         }
     }
 }
 
-// First, middle or last: none may be missing before cleaning has come through it.
+// First, middle or last: no segment may be missing until it is cleaned.
 #[test]
 fn missing_segment_refuses_writers() {
     for number in 0.. {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         let path = heap(&scratch, number);
         if !path.exists() {
             assert!(number > 3);
             return;
         }
-        let aside = scratch.path().with_extension("aside");
-        rename(&path, &aside);
-        assert_eq!(refused(&scratch, &tiny()).0, path);
-        rename(&aside, &path);
+        let named = while_missing(&path, || refused(&scratch, &tiny()).0);
+        assert_eq!(named, path);
         holds_all(&scratch.open(&tiny()));
     }
 }
 
-// After a restart, a segment that was synced is not one that the power loss took.
+// After a restart, a missing segment that was synced cannot be due to the power loss.
 #[test]
 fn missing_synced_segment_refuses_writers() {
     for number in 1.. {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         let cache = scratch.open(&tiny());
         cache.flush().unwrap();
         cache.put(&key(0), &[0; 300]).unwrap();
@@ -256,10 +267,7 @@ fn missing_synced_segment_refuses_writers() {
             assert!(number > 3);
             return;
         }
-        let aside = scratch.path().with_extension("aside");
-        rename(&path, &aside);
-        refused(&scratch, &tiny());
-        rename(&aside, &path);
+        while_missing(&path, || refused(&scratch, &tiny()));
         holds_all(&scratch.open(&tiny()));
     }
 }
@@ -267,8 +275,7 @@ fn missing_synced_segment_refuses_writers() {
 // The state between the removal of a segment's file and the next store.
 #[test]
 fn cleaned_segment_may_be_missing() {
-    let scratch = scratch();
-    filled(&scratch, &tiny());
+    let scratch = filled();
     let cache = scratch.open(&tiny());
     for i in 0..200 {
         cache.put(&key(i), &[i as u8; 300]).unwrap();
@@ -276,10 +283,7 @@ fn cleaned_segment_may_be_missing() {
     cache.compact().unwrap();
     let oldest = cache.handle.generation.load().header().oldest();
     assert!(oldest > 0 && !heap(&scratch, oldest - 1).exists());
-    cache
-        .handle
-        .generation
-        .load()
+    generation_of(&cache)
         .header()
         .clean_words()
         .set_oldest(oldest - 1);
@@ -287,29 +291,24 @@ fn cleaned_segment_may_be_missing() {
     holds_all(&scratch.open(&tiny()));
 }
 
-// The file goes while a handle is open that has not read it.
+// The segment disappears while a handle is open that has not read it.
 #[test]
 fn open_handle_outlives_missing_segment() {
-    let scratch = scratch();
-    filled(&scratch, &tiny());
-    let aside = scratch.path().with_extension("aside");
+    let scratch = filled();
     for number in [1, 2, 3] {
         let cache = scratch.open(&tiny());
         let path = heap(&scratch, number);
-        rename(&path, &aside);
-        let error = cache
-            .compact()
-            .expect_err(&format!("without segment {number}"));
+        let error = while_missing(&path, || cache.compact());
+        let error = error.expect_err(&format!("without segment {number}"));
         assert!(
             matches!(error.kind(), ErrorKind::HeapMissing { .. }),
             "{error:?}"
         );
         assert_eq!((cache.len(), cache.stats().unwrap().dropped), (200, 0));
-        rename(&aside, &path);
         cache.put(&key(0), &[0; 300]).unwrap();
         holds_all(&cache);
     }
-    // All of it: the last segment is what a put needs.
+    // All segments: a put needs the last one.
     let cache = scratch.open(&tiny());
     let numbers: Vec<_> = (0..99).filter(|&n| heap(&scratch, n).exists()).collect();
     let away = |number| scratch.path().with_extension(format!("away{number}"));
@@ -343,11 +342,10 @@ fn open_handle_outlives_missing_segment() {
     holds_all(&scratch.open(&tiny()));
 }
 
-// A key whose record is out of reach is not absent: it would get a second entry.
+// A key whose record cannot be read is not absent: otherwise it would get a second entry.
 #[test]
 fn key_in_missing_segment_exists() {
-    let scratch = scratch();
-    filled(&scratch, &tiny());
+    let scratch = filled();
     let (path, aside) = (heap(&scratch, 2), scratch.path().with_extension("aside"));
     let cache = scratch.open(&tiny());
     rename(&path, &aside);
@@ -373,10 +371,7 @@ fn key_in_missing_segment_exists() {
 
 #[test]
 fn readers_miss_and_report_missing_segment() {
-    let (scratch, other) = (scratch(), in_memory());
-    let mut elsewhere = tiny();
-    elsewhere.heap_path(other.path().join("h"));
-    filled(&scratch, &elsewhere);
+    let (scratch, _other, _) = filled_elsewhere();
     let reader = scratch.open(Options::new().read_only(true));
     assert_eq!(reader.len(), 200);
     assert_eq!(reader.get(&key(1)).unwrap(), None);
@@ -419,13 +414,10 @@ fn labels_refuse_missing_heap() {
     assert_eq!(labels.get("en").unwrap(), Some(id));
 }
 
-// Without any segment a repair has nothing to go by; of one that is missing it tells.
+// Without any segment a repair is impossible; if one is missing, the report names it.
 #[test]
 fn repair_needs_a_segment() {
-    let (scratch, other) = (scratch(), in_memory());
-    let mut elsewhere = tiny();
-    elsewhere.heap_path(other.path().join("h"));
-    filled(&scratch, &elsewhere);
+    let (scratch, other, elsewhere) = filled_elsewhere();
     let before = files(&scratch);
     let error = Repair::new(scratch.path()).run().unwrap_err();
     assert!(
@@ -440,7 +432,7 @@ fn repair_needs_a_segment() {
         .unwrap();
     assert_eq!(repaired.missing_segments, [2]);
     assert!(repaired.entries < 200 && repaired.entries > 100);
-    // From here on the gap is known.
+    // From here on the segment is known to be lost.
     let cache = scratch.open(&elsewhere);
     assert_eq!(cache.len(), repaired.entries);
     assert_clean(&cache);
@@ -448,11 +440,11 @@ fn repair_needs_a_segment() {
     assert_eq!(scratch.open(&elsewhere).len(), repaired.entries);
 }
 
-// The next writer stores where it found the heap, in files of an older release too.
+// The next writer stores where it found the heap, even in files of an older release.
 #[test]
 fn heap_home_follows_the_heap() {
     let (scratch, other) = (scratch(), in_memory());
-    filled(&scratch, &tiny());
+    fill(&scratch, &tiny());
     let file = fs::File::options()
         .write(true)
         .open(scratch.path())
@@ -480,7 +472,7 @@ fn heap_home_follows_the_heap() {
     holds_all(&scratch.open(&elsewhere));
 }
 
-// Whoever may not create is told that the index is lost, not that there is no cache.
+// A reader is told that the index is lost, not that no cache exists.
 #[test]
 fn lost_index_is_reported() {
     for removed in [
@@ -488,8 +480,7 @@ fn lost_index_is_reported() {
         &["cache", "cache.heap"],
         &["cache", "cache.roster"],
     ] {
-        let scratch = scratch();
-        filled(&scratch, &tiny());
+        let scratch = filled();
         for name in removed {
             fs::remove_file(scratch.path().with_file_name(name)).unwrap();
         }
@@ -514,18 +505,14 @@ fn lost_index_is_reported() {
     ));
 }
 
-/// Who believed a header that leaves out the first segment would drop the deletions of that
-/// segment's keys, and a recovery would bring the keys back.
+/// A header that leaves out the first segment would let cleaning drop the deletions of that
+/// segment's keys, and a recovery would then restore these keys.
 #[test]
 fn forgotten_segment_is_recovered() {
-    let scratch = Scratch::new();
-    filled(&scratch, &tiny());
+    let scratch = filled();
     let cache = scratch.open(&tiny());
     let oldest = cache.handle.generation.load().header().oldest();
-    cache
-        .handle
-        .generation
-        .load()
+    generation_of(&cache)
         .header()
         .clean_words()
         .set_oldest(oldest + 1);

@@ -45,7 +45,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 1..120)
 }
 
-/// Keys of all lengths around the inline part, most of them sharing their first bytes.
+/// Keys of all lengths around the inline length, most with the same beginning.
 fn keys() -> Vec<Vec<u8>> {
     let mut keys: Vec<_> = (0..80_u32)
         .map(|i| format!("the same beginning {i}").into_bytes())
@@ -103,7 +103,7 @@ impl Model {
         }
     }
 
-    /// Whether what was put stays as it is, and this would change it: then it is refused.
+    /// Whether the cache is append-only and the operation would change an entry, and so is refused.
     fn refuses(&mut self, operation: &Operation) -> bool {
         if self.options.append_only != Some(true) {
             return false;

@@ -1,6 +1,6 @@
-//! What opening a path makes of the options and of the files that are there.
+//! How options and existing files determine what an open does.
 //!
-//! Knows caches that exist; how one comes into being is the matter of `creation.rs`.
+//! Uses existing caches; `creation.rs` tests creation.
 
 use crate::engine::tests::*;
 
@@ -143,7 +143,7 @@ fn separate_heap_stays_separate() {
             .iter()
             .all(|name| name.starts_with("values"))
     );
-    // Without the option the heap is not found, and a reader is told so.
+    // Without the option the heap is not found, and readers get an error.
     let lost = scratch.open(Options::new().read_only(true));
     assert_eq!(lost.get(&7_u32.to_le_bytes()).unwrap(), None);
     assert!(matches!(
@@ -154,7 +154,7 @@ fn separate_heap_stays_separate() {
     ));
 }
 
-// Files get the mode that was asked for, and keep the one they have.
+// Files get the requested mode, and keep the one they have.
 #[test]
 fn files_get_and_keep_their_mode() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -211,8 +211,8 @@ fn network_file_system_needs_a_voucher() {
     }
 }
 
-/// Of files that were only removed a handle serves the segments that it has mapped. One that had not
-/// read yet has mapped none: its lookups miss, and its listing fails.
+/// A handle serves the segments that it mapped before the files were removed. One that has not read
+/// yet has mapped none: its lookups miss, and its listing fails.
 /// M1: what a handle has mapped stays mapped, also of removed files.
 #[test]
 fn removed_files_serve_mapped_segments() {

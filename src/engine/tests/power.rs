@@ -1,28 +1,28 @@
-//! Power losses at any moment of any kind of work.
+//! Loses power at any moment of any kind of work.
 //!
-//! A [`disk::Disk`] watches what the cache does. Whenever it likes it composes an image that a power
-//! loss at that moment could leave; the image is opened under another boot, and compared with what
-//! was put, deleted and flushed until then. The stories are here; how images are made and judged is
-//! not known here.
+//! A [`disk::Disk`] watches what the cache does. At chosen moments it composes an image that a
+//! power loss could leave; the image is opened under another boot, and compared with what was put,
+//! deleted and flushed until then. This file has the tests; `scenario.rs` does the work, and
+//! `image_checker.rs` checks the images.
 
+mod cache_dir;
 mod copier;
 mod disk;
 mod history;
-mod look;
+mod image_checker;
 mod numbered;
-mod place;
 mod random;
+mod reading;
 mod scenario;
 mod values;
-mod world;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use crate::engine::tests::power::cache_dir::{Kind, PLAIN};
 use crate::engine::tests::power::copier::Copier;
 use crate::engine::tests::power::history::History;
-use crate::engine::tests::power::place::{Kind, PLAIN};
 use crate::engine::tests::power::scenario::Scenario;
 use crate::engine::tests::power::values::key;
 use crate::engine::tests::*;
@@ -38,13 +38,13 @@ fn run(seed: u64, steps: usize, every: [usize; 2]) -> u64 {
     scenario.end()
 }
 
-/// The first seed: the same each time, or another one.
+/// The first seed: fixed, or from the environment.
 fn first_seed() -> u64 {
     let seed = std::env::var("POWER_SEED").ok();
     seed.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Works on a cache that was prepared, and loses the power at one of `every` steps.
+/// Works on a prepared cache, and loses power at one of `every` steps.
 fn lose_power_during(
     kind: Kind,
     every: [usize; 2],
@@ -53,20 +53,20 @@ fn lose_power_during(
 ) -> u64 {
     let mut scenario = Scenario::of(kind, NEVER, 1, 20, first_seed());
     prepare(&mut scenario);
-    scenario.world.borrow_mut().every = every;
+    scenario.checker.borrow_mut().every = every;
     change(&mut scenario);
     scenario.end()
 }
 
-/// Every kind of change, one after the other.
+/// Loses power during every kind of change.
 fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
     let grow = |scenario: &mut Scenario| {
         for i in 20..150 {
-            scenario.put_this(&key(i), 10);
+            scenario.put_key(&key(i), 10);
         }
     };
     let recover = |scenario: &mut Scenario| {
-        scenario.put_this(&key(15), 10);
+        scenario.put_key(&key(15), 10);
         scenario.lose_power();
     };
     let create = Scenario::of(kind, every, 1, 20, first_seed()).end();
@@ -74,10 +74,10 @@ fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
         lose_power_during(kind, every, prepare, change)
     };
     create
-        + during(filled, &|scenario| scenario.put_this(&key(1), 20))
-        + during(filled, &|scenario| scenario.put_this(&key(5), 20))
-        + during(filled, &|scenario| scenario.put_this(&key(5), 9_000))
-        + during(filled, &|scenario| scenario.delete_this(&key(6)))
+        + during(filled, &|scenario| scenario.put_key(&key(1), 20))
+        + during(filled, &|scenario| scenario.put_key(&key(5), 20))
+        + during(filled, &|scenario| scenario.put_key(&key(5), 9_000))
+        + during(filled, &|scenario| scenario.delete_key(&key(6)))
         + during(filled, &Scenario::batch)
         + during(filled, &Scenario::flush)
         + during(churned, &Scenario::flush)
@@ -89,8 +89,8 @@ fn lose_power_during_everything(kind: Kind, every: [usize; 2]) -> u64 {
         + during(churned, &recover)
 }
 
-/// Kills a process at each of these steps of a change. Another mends what it left and does
-/// `afterwards`; the power goes while it does, and when it has flushed.
+/// Kills a process at each of these steps of a change. The next one recovers, and does
+/// `afterwards`; power is lost during that, and after its flush.
 fn kill_then_lose_power(
     steps: impl IntoIterator<Item = u64>,
     prepare: impl Fn(&mut Scenario),
@@ -101,7 +101,7 @@ fn kill_then_lose_power(
     for steps in steps {
         let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
         prepare(&mut scenario);
-        scenario.world.borrow_mut().every = [200, 1];
+        scenario.checker.borrow_mut().every = [200, 1];
         let killed = scenario.killed_after(steps, &change);
         afterwards(&mut scenario);
         scenario.flush();
@@ -113,7 +113,7 @@ fn kill_then_lose_power(
     images
 }
 
-/// The steps of a change that are syncs of a directory: renames and removals precede them.
+/// Returns the steps of a change that sync a directory: renames and removals precede them.
 fn before_syncs(prepare: impl Fn(&mut Scenario), change: impl Fn(&mut Scenario)) -> Vec<u64> {
     let mut scenario = Scenario::of(PLAIN, NEVER, 1, 20, first_seed());
     prepare(&mut scenario);
@@ -159,15 +159,16 @@ fn random_work_survives_power_losses() {
 
 fn filled(scenario: &mut Scenario) {
     for i in 0..12 {
-        scenario.put_this(&key(i), 30);
+        scenario.put_key(&key(i), 30);
     }
     for i in 0..3 {
-        scenario.delete_this(&key(i));
+        scenario.delete_key(&key(i));
     }
     scenario.flush();
 }
 
-/// Two segments full of dead records, and a third. In the second a deletion, of an entry in the first.
+/// Prepares two segments full of dead records, and a third. The second has the deletion of an entry
+/// in the first.
 fn churned(scenario: &mut Scenario) {
     let pause = |scenario: &Scenario, writes| {
         let handle = &scenario.cache().handle;
@@ -176,31 +177,32 @@ fn churned(scenario: &mut Scenario) {
     pause(scenario, 1_000);
     filled(scenario);
     for round in 0..7 {
-        scenario.put_this(&key(13), 4_000);
+        scenario.put_key(&key(13), 4_000);
         if round == 3 {
-            scenario.delete_this(&key(5));
+            scenario.delete_key(&key(5));
         }
     }
     scenario.flush();
     pause(scenario, 0);
 }
 
-/// Comes through both of them, completes the segments that have the copies, and removes them.
+/// Cleans both segments, completes the segments with the copies, and removes the cleaned ones.
 fn clean(scenario: &mut Scenario) {
     for _ in 0..2 {
         for _ in 0..20 {
-            scenario.put_this(&key(14), 10);
+            scenario.put_key(&key(14), 10);
         }
         for _ in 0..4 {
-            scenario.put_this(&key(13), 4_000);
+            scenario.put_key(&key(13), 4_000);
         }
     }
     for _ in 0..20 {
-        scenario.put_this(&key(14), 10);
+        scenario.put_key(&key(14), 10);
     }
 }
 
-// Segments cleaned under power losses are removed by background tasks in the end.
+// Background tasks removed these segments in the end: otherwise the tests above would lose power
+// too early to test removal.
 #[test]
 fn background_removal_survives_power_losses() {
     let mut scenario = Scenario::of(PLAIN, [usize::MAX, usize::MAX], 1, 20, first_seed());
@@ -211,13 +213,13 @@ fn background_removal_survives_power_losses() {
     assert!(oldest(&scenario) >= before + 2, "{}", oldest(&scenario));
 }
 
-// The power is lost before each step of a put, and of a deletion.
+// Loses power before each step of two puts and a deletion.
 #[test]
 fn put_and_delete_survive_power_loss() {
     lose_power_during(PLAIN, [1, 1], filled, |scenario| {
-        scenario.put_this(&key(1), 20);
-        scenario.put_this(&key(5), 20);
-        scenario.delete_this(&key(6));
+        scenario.put_key(&key(1), 20);
+        scenario.put_key(&key(5), 20);
+        scenario.delete_key(&key(6));
     });
 }
 
@@ -248,9 +250,9 @@ fn all_work_survives_power_loss() {
 #[test]
 fn undone_change_survives_power_loss() {
     for change in [
-        |scenario: &mut Scenario| scenario.put_this(&key(1), 20),
-        |scenario: &mut Scenario| scenario.put_this(&key(5), 20),
-        |scenario: &mut Scenario| scenario.delete_this(&key(6)),
+        |scenario: &mut Scenario| scenario.put_key(&key(1), 20),
+        |scenario: &mut Scenario| scenario.put_key(&key(5), 20),
+        |scenario: &mut Scenario| scenario.delete_key(&key(6)),
     ] {
         kill_then_lose_power(0.., filled, change, |_| {});
     }
@@ -270,7 +272,7 @@ fn committed_switch_precedes_removal() {
     kill_then_lose_power(before_syncs(filled, rebuild), filled, rebuild, |_| {});
 }
 
-/// Copies a cache's files while it is worked on. Whether it came to the end.
+/// Copies a cache's files while it is used. Returns whether the copy was completed.
 fn copy_alive(seed: u64) -> bool {
     let mut scenario = Scenario::new(seed, NEVER);
     for _ in 0..scenario.random.below(30) {
@@ -280,7 +282,7 @@ fn copy_alive(seed: u64) -> bool {
         scenario.flush();
     }
     scenario.history(History::begin_copy);
-    let copier = Copier::new(&scenario.world, seed);
+    let copier = Copier::new(&scenario.checker, seed);
     let copier = Rc::new(RefCell::new(copier));
     let observer = Rc::clone(&copier);
     failpoint::observe(move |_| observer.borrow_mut().step());
@@ -298,7 +300,7 @@ fn copy_alive(seed: u64) -> bool {
     })
 }
 
-// A copy of files that are being written has all that was there when copying began.
+// A copy of files that are being written has everything that was there when the copy began.
 #[test]
 fn copy_of_live_files_is_complete() {
     let copies = (0..40).filter(|seed| copy_alive(first_seed() + seed));

@@ -1,4 +1,4 @@
-//! How segments go: which syncs come before, and which of them a write waits for.
+//! How segments are removed: which syncs come before, and which of them a write waits for.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::format::index::word;
 use crate::format::segment::first_place;
 use crate::sync::failpoint::{self, Operation};
 
-/// What was done to files, in its order.
+/// File operations in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     Synced(u64),
@@ -19,7 +19,7 @@ enum Event {
     Removed(String),
 }
 
-/// Watches a change, and returns what it did to files.
+/// Returns the file operations of a change.
 fn watched(change: impl FnOnce()) -> Vec<Event> {
     let events = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&events);
@@ -49,6 +49,15 @@ fn overwrite(cache: &MmapCache, times: u32) {
     }
 }
 
+/// Creates a cache whose segments have dead records, all of it synced.
+fn flushed_cache() -> (Scratch, MmapCache) {
+    let scratch = Scratch::new();
+    let cache = scratch.open(&tiny());
+    overwrite(&cache, 250);
+    cache.flush().unwrap();
+    (scratch, cache)
+}
+
 fn inode(scratch: &Scratch, number: u16) -> u64 {
     let path = match number {
         0 => format!("{}.heap", scratch.path().display()),
@@ -58,24 +67,22 @@ fn inode(scratch: &Scratch, number: u16) -> u64 {
 }
 
 // Complete segments are synced before one is removed, and the directory before the next removal.
-/// The tail's segment is left out: who stores to pages that are being written waits for the disk.
-/// H4: what replaces the records of a segment is on the disk before the segment is unlinked.
+// The last segment is left out, because a writer that stores to pages under writeback would wait
+// for the disk.
+// H4: what replaces the records of a segment is on the disk before the segment is unlinked.
 #[test]
 fn segments_are_synced_before_removal() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     cache.put(b"the mark is synced", b"").unwrap();
     let tail = || cache.handle.generation.load().header().tail().segment;
     let place = |at| HeapAddr::from_word(cache.handle.generation.load().header().raw(at));
     let flushed = place(word::SYNCED);
-    // Of each segment that holds nothing any more, where the heap ended when that was first so.
+    // For each fully evacuated segment, the heap's end when that was first so.
     let mut spent = BTreeMap::new();
     let (mut removed, mut dir_synced) = (0, false);
     for turn in 0..4_000 {
         if turn % 130 == 0 {
-            // So much is dead then that several segments are spent one behind the other.
+            // So much is dead that several segments are evacuated one after the other.
             cache.handle.clean_pause.store(1_000, crate::sync::Relaxed);
             overwrite(&cache, 400 + turn / 13);
             cache.handle.clean_pause.store(0, crate::sync::Relaxed);
@@ -89,7 +96,7 @@ fn segments_are_synced_before_removal() {
                 Event::Removed(name) => {
                     let number = name.rsplit('.').next().unwrap().parse().unwrap_or(0);
                     assert!(place(word::SYNCED) >= spent[&number], "{name}");
-                    assert!(dir_synced, "behind the last removal, or the first sync");
+                    assert!(dir_synced, "after the last removal, or the first sync");
                     (removed, dir_synced) = (removed + 1, false);
                 }
                 Event::Synced(_) => {}
@@ -134,13 +141,10 @@ fn foreground_handle_reclaims_segments_itself() {
     assert!(cache.handle.generation.load().header().oldest() > 3);
 }
 
-/// Nobody may say of records that they are synced because an task had begun before them.
+/// A background task covers only records that were appended before it began.
 #[test]
 fn background_sync_excludes_later_appends() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     for _ in 0..1_500 {
         overwrite(&cache, 1);
         let generation = cache.handle.generation.load();
@@ -155,7 +159,7 @@ fn background_sync_excludes_later_appends() {
     assert!(events.contains(&Event::Synced(last)));
 }
 
-/// Sixteen records are looked up together, but a small write carries over no more than it is large.
+/// Sixteen records are looked up together, but a small write evacuates only as much as it wrote.
 #[test]
 fn small_write_evacuates_few_values() {
     let scratch = Scratch::new();
@@ -184,8 +188,8 @@ fn small_write_evacuates_few_values() {
     assert!(carried > 400_000, "cleaning went on: {carried}");
 }
 
-/// Each handle writes twice and is dropped with its task under way, which so never ends: as in a
-/// process that ends.
+/// Each handle writes twice and is dropped with its background task in flight, which never ends, as
+/// in a process that ends.
 fn overwrite_by_short_lived_handles(scratch: &Scratch, handles: u32) {
     for _ in 0..handles {
         overwrite(&scratch.open(&tiny()), 2);
@@ -198,14 +202,11 @@ fn spent_segments(cache: &MmapCache) -> u16 {
     cursor.addr.segment - generation.header().oldest()
 }
 
-/// What short-lived handles left, a handle that stays removes, without a wait for the disk. How much
-/// that is depends on how many of their tasks ended in time.
+/// A handle that stays removes what short-lived handles left, without waiting for the disk. How
+/// much that is depends on how many of their tasks ended in time.
 #[test]
 fn long_lived_writer_reclaims_segments() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     drop(cache);
     overwrite_by_short_lived_handles(&scratch, 2_000);
     let cache = scratch.open(&tiny());
@@ -219,21 +220,18 @@ fn long_lived_writer_reclaims_segments() {
     assert_clean(&cache);
 }
 
-/// The place of the next step is in the header: the handle that sent for a sync, the one that
-/// removes the file and the one that goes on behind it are three.
+/// The header has the place of the next step: one handle starts the sync, another one removes the
+/// file, and a third continues.
 #[test]
 fn removal_steps_may_change_handles() {
-    let scratch = Scratch::new();
-    let cache = scratch.open(&tiny());
-    overwrite(&cache, 250);
-    cache.flush().unwrap();
+    let (scratch, cache) = flushed_cache();
     overwrite(&cache, 600);
     let before = cache.handle.generation.load().header().oldest();
     drop(cache);
     for _ in 0..1_000 {
         let cache = scratch.open(&tiny());
         overwrite(&cache, 1);
-        // What an task does in a program, whether somebody looks at its end or not.
+        // What a task does in a program, whether the program waits for it or not.
         let task = cache.handle.writer_mutex().tasks.lock().under_way.take();
         if let Some(task) = task {
             task.collect().unwrap().unwrap();

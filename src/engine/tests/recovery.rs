@@ -1,10 +1,9 @@
-//! A writer stopped at each of its stores and file operations, one after the other; and single
-//! losses of power, copies and syncs that recovery has to tell apart.
+//! Stops a writer at each of its stores and file operations, one after the other; and single power
+//! losses, copies and syncs that recovery must distinguish.
 //!
-//! What a stopped writer leaves must be the old or the new state to every reader at once, and whole
-//! and clean again as soon as one more writer has been there. The writer stops by a panic that
-//! leaves the files as a kill would: the only stores that unwinding adds are the holder's hint and
-//! the lock's release.
+//! What a stopped writer leaves must be the old or the new state to every reader at once, and must
+//! be complete and clean after one more write. The writer stops by a panic that leaves the files as
+//! a kill would: the only stores that unwinding adds are the holder's hint and the lock's release.
 
 mod changes;
 mod clearing;
@@ -12,22 +11,22 @@ mod copies;
 mod counts;
 mod creation;
 mod losses;
-mod mending;
 mod rearrangement;
+mod recovering;
 mod stop;
 mod syncs;
 
 use std::collections::BTreeMap;
 
-use crate::engine::tests::recovery::mending::{stop_finishing, stop_recovery};
 use crate::engine::tests::recovery::rearrangement::{
     larger_regions, roster_without_holes, stop_cleaning, stop_rebuild,
 };
+use crate::engine::tests::recovery::recovering::{stop_finishing, stop_recovery};
 use crate::engine::tests::*;
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Tiny, with a directory so small that its doubling and its end come soon.
+/// Tiny, with a directory so small that it soon doubles and reaches its limit.
 fn options() -> Options {
     let mut options = tiny();
     options.directory_bits = 3;
@@ -70,7 +69,7 @@ fn reboot(path: &Path) {
         .unwrap();
 }
 
-/// What the tests above stop at some steps only, stopped at each.
+/// What the tests above stop at some steps, stopped at each.
 #[test]
 #[ignore = "a soak: minutes; see docs/testing.md"]
 fn all_operations_recover_from_every_stop() {

@@ -1,10 +1,10 @@
-//! Caches whose index or roster is gone, and what comes back from the heap alone.
+//! Repairs caches without index or roster from the heap alone.
 
-mod bystanders;
 mod damage;
+mod foreign_files;
 mod losses;
+mod open_handles;
 mod stops;
-mod strangers;
 
 use crate::error::ErrorKind;
 use std::collections::BTreeMap;
@@ -26,7 +26,8 @@ fn open_for_change(path: &Path) -> std::fs::File {
         .unwrap()
 }
 
-/// Entries in several segments: overwritten, deleted, put again, moved by cleaning.
+/// Fills several segments with entries that are overwritten, deleted, put again and moved by
+/// cleaning.
 fn fill(cache: &MmapCache) -> Contents {
     let mut expected = Contents::new();
     for round in 0..3_u8 {
@@ -47,11 +48,18 @@ fn fill(cache: &MmapCache) -> Contents {
     expected
 }
 
+/// Creates a cache with these entries.
+fn filled() -> (Scratch, Contents) {
+    let scratch = scratch();
+    let expected = fill(&scratch.open(&tiny()));
+    (scratch, expected)
+}
+
 fn contents(cache: &MmapCache) -> Contents {
     cache.iter().unwrap().map(|item| item.unwrap()).collect()
 }
 
-/// Repairs, and expects the cache to be whole and to go on working.
+/// Repairs, and asserts that the cache is complete and can be written.
 fn assert_repaired(scratch: &Scratch, expected: &Contents) -> RepairReport {
     let repaired = Repair::new(scratch.path()).run().unwrap();
     let cache = scratch.open(&Options::new());
@@ -81,10 +89,7 @@ fn repair_keeps_the_sync_error() {
     let scratch = scratch();
     let cache = scratch.open(&tiny());
     cache.put(b"k", b"v").unwrap();
-    cache
-        .handle
-        .generation
-        .load()
+    generation_of(&cache)
         .header()
         .durability_words()
         .set_sync_failed(true);

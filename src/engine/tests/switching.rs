@@ -1,6 +1,6 @@
-//! All of a cache replaced at once, and what handles and entries keep through it.
+//! Replacing a whole cache, and what handles and entries keep through it.
 //!
-//! Knows writers that come to their end; stopped ones are the matter of `recovery/`.
+//! All writers complete here; `recovery/` stops them.
 
 use crate::engine::read::lookup::is_unchanged;
 use crate::engine::tests::*;
@@ -111,7 +111,7 @@ fn manual_file_replacement_is_noticed() {
     );
 }
 
-/// Misses in a row until a reader sees what was put at its path in place of its files.
+/// Returns how many misses in a row it takes until a reader notices files that replaced its own.
 fn misses_until_replaced_files_are_seen(interval: std::time::Duration) -> u32 {
     let scratch = Scratch::new();
     let mut options = Options::new();
@@ -131,8 +131,8 @@ fn misses_until_replaced_files_are_seen(interval: std::time::Duration) -> u32 {
         .expect("files that were replaced are never seen")
 }
 
-// Readers that miss see replaced files after fewer than thirteen misses, or at once if the options
-// say so.
+// A reader that misses notices replaced files after fewer than thirteen misses, or at once if the
+// options say so.
 #[test]
 fn misses_reveal_replaced_files() {
     use std::time::Duration;
@@ -146,7 +146,10 @@ fn in_place_value_outlives_its_entry() {
     let scratch = Scratch::new();
     let cache = scratch.open(&tiny());
     let version = cache.put(b"key", b"a value in place").unwrap();
-    #[expect(unsafe_code, reason = "nobody else writes to the files of this test")]
+    #[expect(
+        unsafe_code,
+        reason = "no other thread writes to the files of this test"
+    )]
     // SAFETY: M3: the files are this test's own.
     let value = unsafe { cache.get_ref(b"key") }.unwrap().unwrap();
     assert_eq!(
@@ -160,7 +163,7 @@ fn in_place_value_outlives_its_entry() {
     assert_eq!(&value[..], b"a value in place");
 }
 
-// A miss in a region that was replaced before a generation switch began does not count.
+// A miss is retried if its region was replaced before a generation switch began.
 #[test]
 fn stale_region_miss_is_retried() {
     let scratch = Scratch::new();
@@ -168,7 +171,7 @@ fn stale_region_miss_is_retried() {
     let (generation, _) = cache.handle.current().unwrap();
     let hashes: Vec<_> = (0..32_u8).map(|i| generation.hasher.hash(&[i])).collect();
     let mut i = 0_u32;
-    // Readers stop having found their regions, until one is split at an unchanged depth.
+    // Readers pause after they found their regions, until one is split at an unchanged depth.
     let (hash, located) = loop {
         let poll = generation.header().poll();
         let locate = |hash| (hash, generation.table.locate(poll, hash).unwrap());
@@ -193,7 +196,7 @@ fn stale_region_miss_is_retried() {
     header.set_poll(poll);
 }
 
-// Each kind of read may be the first to see that everything was replaced.
+// Each kind of read may be the first to notice a rebuild.
 #[test]
 fn every_read_notices_a_rebuild() {
     let ways: [fn(&MmapCache) -> bool; 6] = [
@@ -219,7 +222,7 @@ fn every_read_notices_a_rebuild() {
         cache.put(b"gone", b"old").unwrap();
         let reader = scratch.open(&tiny());
         assert_eq!(reader.get(b"key").unwrap().unwrap(), b"old");
-        assert_eq!(reader.get(b"nobody").unwrap(), None);
+        assert_eq!(reader.get(b"absent").unwrap(), None);
         cache
             .atomic_rebuild([Ok::<_, crate::Error>((b"key", b"new"))])
             .unwrap();
@@ -234,7 +237,7 @@ fn fast_path_rejects_split_regions() {
     let (generation, _) = cache.handle.current().unwrap();
     let mut elsewhere = 0;
     for i in 0..2_000_u32 {
-        // A reader stops having polled, until the directory has doubled.
+        // A reader pauses after it read the state word, until the directory has doubled.
         let poll = generation.header().poll();
         cache.put(&i.to_le_bytes(), b"v").unwrap();
         if generation.header().poll() == poll {
@@ -251,7 +254,7 @@ fn fast_path_rejects_split_regions() {
     assert!(elsewhere > 10, "no region had lost a key");
 }
 
-// A writer that was at work while files were replaced leaves no mutator to the next one.
+// A writer that was active while files were replaced leaves no mutator to the next one.
 #[test]
 fn replaced_files_reset_the_mutator() {
     let scratch = Scratch::new();

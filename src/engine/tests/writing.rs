@@ -1,10 +1,10 @@
 //! What a change does to an entry, and which changes are refused.
 //!
-//! Knows nothing of what the files become; one handle writes at a time.
+//! One handle writes at a time; nothing here reads the files.
 
 use crate::engine::tests::*;
 
-// A value is read back as it was put, and an empty one is not an absent one.
+// A value is read as it was put, and an empty value differs from no entry.
 #[test]
 fn values_round_trip_even_empty() {
     let scratch = Scratch::new();
@@ -46,7 +46,7 @@ fn conditional_writes_check_the_state() {
     assert_eq!(cache.put_if(b"k", b"x", second).unwrap(), None);
 }
 
-// A closure that panics leaves entry and lock alone; one that writes gets an error.
+// A closure that panics leaves entry and lock unchanged; one that writes gets an error.
 #[test]
 fn panicking_closure_changes_nothing() {
     let scratch = Scratch::new();
@@ -74,7 +74,7 @@ fn panicking_closure_changes_nothing() {
     cache.put(b"k", b"u").unwrap();
 }
 
-// The error says what length is accepted.
+// The error says which length is accepted.
 #[test]
 fn oversized_keys_and_values_are_refused() {
     let scratch = Scratch::new();

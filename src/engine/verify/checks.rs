@@ -92,6 +92,16 @@ pub(crate) struct Sums {
     pub miss_groups: u64,
 }
 
+/// What a slot said of its entry at one moment.
+#[derive(Clone, Copy)]
+struct LoadedEntry<'a> {
+    slot: Slot<'a>,
+    link: Link,
+    meta: RecordMeta,
+    /// The hash bits that slot, link and control byte keep.
+    stored: Hash,
+}
+
 /// A part of a cache that one thread checks at a time.
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
@@ -387,10 +397,16 @@ impl<'v> Check<'v> {
             region.control(index),
         );
         let stored = slot.hash(link, control);
+        let entry = LoadedEntry {
+            slot,
+            link,
+            meta,
+            stored,
+        };
         let contents = if self.level == VerifyLevel::Records {
-            self.record(generation, slot, link, meta, stored)?
+            self.record(generation, &entry)?
         } else {
-            self.link(generation, slot, link, meta, stored)?
+            self.link(generation, &entry)?
         };
         let number = generation.table.slot_number(region.number(), index);
         let listed = unless_corrupt(generation.roster.get(identity.position))?;
@@ -419,14 +435,13 @@ impl<'v> Check<'v> {
     }
 
     /// Compares a slot with the record that it leads to.
-    fn record(
-        &mut self,
-        generation: &Generation,
-        slot: Slot<'_>,
-        link: Link,
-        meta: RecordMeta,
-        stored: Hash,
-    ) -> Result<Checked> {
+    fn record(&mut self, generation: &Generation, entry: &LoadedEntry<'_>) -> Result<Checked> {
+        let &LoadedEntry {
+            slot,
+            link,
+            meta,
+            stored,
+        } = entry;
         let place = link.addr();
         let mut key = std::mem::take(&mut self.key);
         key.clear();
@@ -458,14 +473,13 @@ impl<'v> Check<'v> {
 
     /// Checks a slot by itself: that its segment has room for the record, and that it has the hash of
     /// its key if it holds the whole key.
-    fn link(
-        &mut self,
-        generation: &Generation,
-        slot: Slot<'_>,
-        link: Link,
-        meta: RecordMeta,
-        stored: Hash,
-    ) -> Result<Checked> {
+    fn link(&mut self, generation: &Generation, entry: &LoadedEntry<'_>) -> Result<Checked> {
+        let &LoadedEntry {
+            slot,
+            link,
+            meta,
+            stored,
+        } = entry;
         let (place, len) = (link.addr(), usize::from(slot.identity().key_len));
         let fixed = slot.variant().header_bytes() as u64;
         let live = (fixed + len as u64 + u64::from(meta.value_len)).next_multiple_of(8);

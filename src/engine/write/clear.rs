@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::word;
-use crate::format::roster::Position;
 use crate::os::files;
 
 use crate::engine::clean::{reclaim, state};
@@ -69,23 +68,13 @@ fn is_full(outcome: Result<()>) -> Result<bool> {
 pub(crate) fn remove_entries(mutator: &mut Mutator) -> WriteResult<()> {
     let generation = Arc::clone(&mutator.generation);
     for position in 0..generation.roster_len() {
-        let Position::Slot(number) = generation.roster.get(position)? else {
+        let Some(target) = Target::at_position(&generation, position)? else {
             continue;
         };
-        let (region, index) = generation.table.slot_home(number);
-        let slot = generation.table.region(region)?.slot(index);
-        let link = slot.link();
-        if !link.is_entry() {
+        if !target.link.is_entry() {
             let what = Corruption::PositionWithoutEntry;
             return Err(Abort::Recover(what, At::Roster(position)));
         }
-        let target = Target {
-            region,
-            index,
-            slot,
-            link,
-            record: None,
-        };
         put::drop_entry(&generation, &target, old_bytes(&target))?;
     }
     if generation.header().occupied() > 0 {

@@ -10,6 +10,7 @@ use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::heap_addr::HeapAddr;
 use crate::format::region::RegionStateWord;
+use crate::format::roster::Position;
 use crate::format::slot::Link;
 use crate::format::{record, roster};
 use crate::hash::Hash;
@@ -98,6 +99,25 @@ pub(crate) struct Target<'a> {
     /// The record's header, which the slot repeats or a checksum proves; `None` if the record is
     /// damaged and only the slot is known.
     pub record: Option<record::RecordHeader>,
+}
+
+impl<'a> Target<'a> {
+    /// Returns the slot that a roster position leads to, without its record. Its link may lead to
+    /// none. `None` if the position is a hole.
+    pub(crate) fn at_position(generation: &'a Generation, position: u32) -> Result<Option<Self>> {
+        let Position::Slot(number) = generation.roster.get(position)? else {
+            return Ok(None);
+        };
+        let (region, index) = generation.table.slot_home(number);
+        let slot = generation.table.region(region)?.slot(index);
+        Ok(Some(Self {
+            region,
+            index,
+            slot,
+            link: slot.link(),
+            record: None,
+        }))
+    }
 }
 
 impl Mutator {

@@ -1,4 +1,4 @@
-//! candystore: a log-structured hash store with its default options. Lets one process in.
+//! candystore: a log-structured hash store with its default options, for one process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Store for Candystore {
     }
 
     fn put_many(&mut self, batch: &Batch) -> Result<()> {
-        // It has no call for several.
+        // It has no call for several keys.
         for (key, value) in batch.items() {
             self.0.set(key, value)?;
         }

@@ -1,11 +1,11 @@
-//! What the stores written in C and C++ have in common: items shown through a callback.
+//! What the stores written in C and C++ share: items shown through a callback.
 #![expect(unsafe_code, reason = "the pointers come from C")]
 
 use std::ffi::{c_char, c_void};
 
 pub(crate) type SeeItem = extern "C" fn(*mut c_void, *const c_char, usize, *const c_char, usize);
 
-/// Hands items on to a closure, and counts them.
+/// Passes items on to a closure, and counts them.
 pub(crate) struct Lister<'a, F> {
     see: &'a mut F,
     pub(crate) count: u64,
@@ -42,7 +42,7 @@ extern "C" fn see_item<F: FnMut(&[u8], &[u8])>(
 
 /// # Safety
 ///
-/// As `slice::from_raw_parts`, but nothing at all may be a null pointer.
+/// As `slice::from_raw_parts`, but an empty slice may have a null pointer.
 pub(crate) unsafe fn bytes<'a>(start: *const u8, len: usize) -> &'a [u8] {
     if len == 0 {
         return &[];

@@ -45,7 +45,7 @@ unsafe extern "C" {
     fn gdbm_last_errno(file: *mut File) -> c_int;
 }
 
-/// What the library allocated for its caller.
+/// Memory that the library allocated for its caller.
 struct Owned(Datum);
 
 impl Owned {
@@ -90,7 +90,7 @@ impl Gdbm {
     }
 }
 
-/// The library takes a pointer that it could write through, and only reads.
+/// The library takes a mutable pointer, but only reads.
 fn datum(bytes: &[u8]) -> Result<Datum> {
     Ok(Datum {
         start: bytes.as_ptr().cast_mut(),
@@ -104,7 +104,7 @@ fn failed(what: &str) -> Error {
 
 impl Drop for Gdbm {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `gdbm_open`, and nobody uses it after this.
+        // SAFETY: the pointer came from `gdbm_open`, and is not used after this.
         unsafe { gdbm_close(self.file()) };
     }
 }

@@ -48,7 +48,7 @@ unsafe impl Sync for Open {}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `kyoto_open`, and nobody uses it after this.
+        // SAFETY: the pointer came from `kyoto_open`, and is not used after this.
         unsafe { kyoto_close(self.0.as_ptr()) };
     }
 }
@@ -75,7 +75,7 @@ impl Store for Kyoto {
 
     fn open(dir: &Path, access: Access, entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("kyoto.kch").as_os_str().as_bytes())?;
-        // The default, a million, or more where there will be more.
+        // The default, a million, or more for more entries.
         let buckets = i64::try_from(2 * entries)?.max(1 << 20);
         let write = c_int::from(access != Access::Read);
         // SAFETY: the path is a C string.

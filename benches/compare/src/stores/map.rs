@@ -10,7 +10,7 @@ type HashMap = hashbrown::HashMap<Box<[u8]>, Box<[u8]>>;
 
 pub(crate) enum Map {
     Own(HashMap),
-    /// What several threads read.
+    /// Shared by several threads.
     Shared(Arc<HashMap>),
 }
 
@@ -24,7 +24,7 @@ impl Map {
 
     fn write(&mut self) -> Result<&mut HashMap> {
         if let Self::Shared(map) = self {
-            // Once the other threads have gone it is one thread's again.
+            // Once the other threads have ended, the map belongs to one thread again.
             let alone = Arc::get_mut(map).map(std::mem::take);
             *self = Self::Own(alone.ok_or(Error::Refused(
                 "a map has no lock, so no thread reads beside a writer",

@@ -1,5 +1,5 @@
 //! This crate, with its checksums on, in four forms: a lock for each write, the same with a sync of
-//! each write, a `Writer` that is kept, and an exclusive handle.
+//! each write, one `Writer` for all writes, and an exclusive handle.
 
 use std::marker::PhantomData;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(crate) trait Mode: 'static {
 
 /// A lock for each write.
 pub(crate) struct LockEach;
-/// The lock is kept as long as the handle is open.
+/// The handle holds the lock until it is closed.
 pub(crate) struct LockOnce;
 /// A lock and a sync for each write.
 pub(crate) struct SyncEach;

@@ -1,5 +1,5 @@
-//! redb: a transaction for each call. As one process's store none of them is durable before it is
-//! closed; shared by several writing processes, which redb allows only so, each of them is.
+//! redb: a transaction for each call. In one process they become durable when the store is closed;
+//! shared by several writing processes, each transaction is durable, because redb requires that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entries");
 #[derive(Clone)]
 pub(crate) struct Handle<const SHARED: bool>(Arc<Database>);
 
-/// One process's.
+/// For one process.
 pub(crate) type Redb = Handle<false>;
-/// Many processes', all of which may write.
+/// For many processes, all of which may write.
 pub(crate) type Shared = Handle<true>;
 
 impl<const SHARED: bool> Handle<SHARED> {
@@ -109,7 +109,7 @@ impl<const SHARED: bool> Store for Handle<SHARED> {
     }
 
     fn close(mut self) -> Result<()> {
-        // Transactions that no durable one follows would be gone.
+        // Transactions without a later durable one would be lost.
         self.sync()
     }
 }

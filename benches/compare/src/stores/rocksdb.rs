@@ -1,5 +1,5 @@
 //! RocksDB through its C interface: no write-ahead log, a Bloom filter, a cache that holds
-//! everything. What a kill would lose of the memory tables, closing writes.
+//! everything. Closing writes the memory tables, which a kill would lose.
 #![expect(unsafe_code, reason = "the store is a C++ library")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_void};
@@ -83,7 +83,7 @@ unsafe extern "C" {
     fn rocksdb_iter_destroy(iterator: Any);
 }
 
-/// The open database and its options, which are made once and left to the process.
+/// The open database and its options, which are never freed.
 struct Open {
     db: NonNull<c_void>,
     read: Any,
@@ -97,7 +97,7 @@ unsafe impl Sync for Open {}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from opening, and nobody uses it after this.
+        // SAFETY: the pointer came from opening, and is not used after this.
         unsafe { rocksdb_close(self.db.as_ptr()) };
     }
 }
@@ -105,7 +105,7 @@ impl Drop for Open {
 #[derive(Clone)]
 pub(crate) struct Rocksdb(Arc<Open>);
 
-/// Gives a call a place for its error, and looks what it left there.
+/// Gives a call a place for its error, and returns the error if there is one.
 fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T> {
     let mut error = ptr::null_mut();
     let done = call(&raw mut error);
@@ -116,7 +116,7 @@ fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T> {
     let text = unsafe { CStr::from_ptr(error) }
         .to_string_lossy()
         .into_owned();
-    // SAFETY: as above; nobody uses it after this.
+    // SAFETY: as above; it is not used after this.
     unsafe { libc::free(error.cast()) };
     Err(Error::Failed(format!("RocksDB: {text}")))
 }
@@ -147,7 +147,7 @@ impl Store for Rocksdb {
             // SAFETY: the path is a C string, the options were made above.
             unsafe {
                 match access {
-                    // Sees what was on the disk when it opened.
+                    // Reads what was on the disk when it opened.
                     Access::Read => rocksdb_open_for_read_only(options, path.as_ptr(), 0, error),
                     _ => rocksdb_open(options, path.as_ptr(), error),
                 }
@@ -194,7 +194,7 @@ impl Store for Rocksdb {
         }
         // SAFETY: the database is open, and the batch was made above.
         let done = checked(|error| unsafe { rocksdb_write(db.as_ptr(), *write, writes, error) });
-        // SAFETY: nobody uses the batch after this.
+        // SAFETY: the batch is not used after this.
         unsafe { rocksdb_writebatch_destroy(writes) };
         done
     }
@@ -211,7 +211,7 @@ impl Store for Rocksdb {
         let mut len = 0;
         // SAFETY: the value stays where it is until its slice is destroyed.
         see(unsafe { bytes(rocksdb_pinnableslice_value(slice, &raw mut len), len) });
-        // SAFETY: nobody uses the slice after this.
+        // SAFETY: the slice is not used after this.
         unsafe { rocksdb_pinnableslice_destroy(slice) };
         Ok(true)
     }
@@ -246,7 +246,7 @@ impl Store for Rocksdb {
                 found += 1;
                 // SAFETY: the library allocated that many bytes with malloc.
                 see(unsafe { bytes(value, len) });
-                // SAFETY: nobody uses the value after this.
+                // SAFETY: the value is not used after this.
                 unsafe { libc::free(value.cast()) };
             }
         }
@@ -288,7 +288,7 @@ impl Store for Rocksdb {
         }
         // SAFETY: as above.
         let done = checked(|error| unsafe { rocksdb_iter_get_error(iterator, error) });
-        // SAFETY: nobody uses the iterator after this.
+        // SAFETY: the iterator is not used after this.
         unsafe { rocksdb_iter_destroy(iterator) };
         done.map(|()| count)
     }

@@ -1,7 +1,7 @@
 //! TDB with robust mutexes: processes lock a key's chain in memory that they share.
 //!
-//! With mutexes it empties a file that nobody else has open, so it is kept open while other
-//! processes use it, and never opened again.
+//! With mutexes it truncates a file that no other process has open, so that it stays open while
+//! other processes use it, and is never opened again.
 #![expect(unsafe_code, reason = "the store is a C library")]
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
@@ -77,7 +77,7 @@ impl Tdb {
 
 impl Drop for Tdb {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `tdb_open`, and nobody uses it after this.
+        // SAFETY: the pointer came from `tdb_open`, and is not used after this.
         unsafe { tdb_close(self.context()) };
     }
 }
@@ -125,7 +125,7 @@ impl Store for Tdb {
         // Two chains for an entry; each has a mutex of 40 bytes.
         let chains = c_int::try_from(2 * entries + 1)?;
         let flags = CLEAR_IF_FIRST | INCOMPATIBLE_HASH | MUTEX_LOCKING;
-        // Readers too: mutexes need memory that can be written.
+        // Readers too: mutexes need writable memory.
         let mode = libc::O_RDWR | libc::O_CREAT;
         // SAFETY: the path is a C string.
         let tdb = unsafe { tdb_open(path.as_ptr(), chains, flags, mode, 0o600) };

@@ -1,4 +1,4 @@
-//! Every store does what the trait says: it is compared with a map after each kind of change.
+//! Compares every store with a map after each kind of change.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn put(store: &mut impl Store, model: &mut Model, number: u64, value: &[u8]) -> 
     Ok(())
 }
 
-/// The store has what the model has, by each way of looking.
+/// Asserts that the store has what the model has, in each way of reading.
 fn agree(store: &mut impl Store, model: &Model) -> Result<()> {
     let mut listed = Model::new();
     let count = store.list(|key, value| {

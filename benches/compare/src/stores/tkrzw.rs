@@ -56,7 +56,7 @@ unsafe impl Sync for Open {}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `tkrzw_open`, and nobody uses it after this.
+        // SAFETY: the pointer came from `tkrzw_open`, and is not used after this.
         unsafe { tkrzw_close(self.0.as_ptr()) };
     }
 }
@@ -76,7 +76,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `tkrzw_buffer`, and nobody uses it after this.
+        // SAFETY: the pointer came from `tkrzw_buffer`, and is not used after this.
         unsafe { tkrzw_free_buffer(self.0.as_ptr()) };
     }
 }
@@ -102,7 +102,7 @@ impl Store for Tkrzw {
 
     fn open(dir: &Path, access: Access, entries: u64) -> Result<Self> {
         let path = CString::new(dir.join("tkrzw.tkh").as_os_str().as_bytes())?;
-        // The default, a million, or more where there will be more.
+        // The default, a million, or more for more entries.
         let buckets = i64::try_from(2 * entries)?.max(1_048_583);
         let write = c_int::from(access != Access::Read);
         // SAFETY: the path is a C string.
@@ -154,7 +154,7 @@ impl Store for Tkrzw {
         };
         match found {
             1 => {
-                // SAFETY: the buffer holds the value until it is used again.
+                // SAFETY: the buffer holds the value until its next use.
                 see(unsafe { bytes(start, len) });
                 Ok(true)
             }

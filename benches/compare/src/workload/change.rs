@@ -10,9 +10,9 @@ use crate::store::{Result, Sharing, Store};
 
 use super::{TURNS, in_batches, numbers, sync_all, time, time_puts, turns};
 
-/// The time after which the overwrites that lead to the steady state end at the latest.
+/// The overwrites that lead to the steady state end after this time at the latest.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Overwrites and deletions of one turn, as a part of the entries.
+/// Overwrites and deletions of one turn, as a fraction of the entries.
 const PART: u64 = 8;
 
 pub(super) fn measure<S: Store>(
@@ -52,8 +52,8 @@ pub(super) fn measure<S: Store>(
     figures.note("delete_synced", synced)
 }
 
-/// Overwrites one and a half times as many keys as there are, so that a store that cleans up in
-/// arrears has begun to.
+/// Overwrites one and a half times as many keys as there are, so that a store that cleans late has
+/// begun to.
 fn reach_steady_state(store: &mut impl Store, entries: u64, value: usize) -> Result<()> {
     let began = Instant::now();
     let count = entries + entries / 2;

@@ -1,5 +1,5 @@
-//! How long single puts and gets take at worst: while the store grows, while it cleans up behind
-//! overwriting, and beside a writer.
+//! The longest single puts and gets: while the store grows, while it cleans after overwrites, and
+//! beside a writer.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,14 +17,14 @@ use crate::store::{Access, Error, Result, Sharing, Store};
 use super::sharing::write_until;
 use super::{hit, in_batches, keys_to_get, numbers};
 
-/// How long the machine's own pauses are looked for.
+/// How long the machine's own pauses are measured.
 const PAUSES: Duration = Duration::from_secs(3);
 
-/// How long stores are overwritten that take more than some microseconds.
+/// Limit for stores whose overwrites take more than some microseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Who waited for a processor was away for longer than this, or it does not matter.
+/// Shorter waits for a processor do not matter.
 const LONG: u64 = 100_000;
-/// Operations after which the waiting is counted at the latest.
+/// Waiting is counted after this many operations at the latest.
 const LOOK: u64 = 256;
 
 /// The name of the longest time by the wall clock.
@@ -47,7 +47,7 @@ pub(super) fn measure<S: Store>(plan: &Plan, figures: &mut Figures) -> Result<()
     }
     let mut store = S::open(&dir, Access::Create, entries)?;
     note(figures, "put", puts(&mut store, 0..entries, 0, value))?;
-    // Two overwrites for each entry, or as many as there is time for.
+    // Two overwrites for each entry, or as many as the time allows.
     let chosen = numbers(entries, 2 * entries, !0);
     let cleaning = puts(&mut store, chosen, 1, value);
     note(figures, "overwrite", cleaning)?;
@@ -59,7 +59,7 @@ pub(super) fn measure<S: Store>(plan: &Plan, figures: &mut Figures) -> Result<()
 /// The times of single operations, in nanoseconds.
 struct Times {
     all: Histogram<u64>,
-    /// The longest by the wall clock, waiting for a processor included.
+    /// The longest by the wall clock, waits for a processor included.
     longest: u64,
     waited: Waited,
     last: u64,
@@ -76,13 +76,12 @@ impl Times {
         })
     }
 
-    /// Called between operations: what it costs itself is in no time.
+    /// Called between operations: no time includes its own cost.
     fn record(&mut self, time: Duration) -> Result<()> {
         let mut nanoseconds = time.as_nanos() as u64;
         self.longest = self.longest.max(nanoseconds);
         let is_long = nanoseconds > LONG;
-        // Looked at every few operations too, so that a long one is excused by no waiting but its
-        // own.
+        // Also every few operations, so that a long one is excused only by its own waits.
         if is_long || self.all.len().is_multiple_of(LOOK) {
             let now = self.waited.nanoseconds()?;
             let waited = now - std::mem::replace(&mut self.last, now);
@@ -111,7 +110,7 @@ fn note(figures: &mut Figures, what: &str, times: Result<Times>) -> Result<()> {
     }
 }
 
-/// The time of each put by itself, or of as many as there is patience for.
+/// Returns the time of each put, or of as many as the time allows.
 fn puts(
     store: &mut impl Store,
     numbers: impl Iterator<Item = u64>,
@@ -133,7 +132,7 @@ fn puts(
     Ok(times)
 }
 
-/// What the clock shows where nothing is done: what the machine itself adds to the times above.
+/// Returns what the clock shows if nothing is done: what the machine adds to the times above.
 fn pauses() -> Result<Times> {
     let mut times = Times::new()?;
     let began = Instant::now();
@@ -156,12 +155,12 @@ fn gets(store: &mut impl Store, entries: u64, count: u64) -> Result<Times> {
     Ok(times)
 }
 
-/// Another process writes where the store permits it, a thread otherwise.
+/// Another process writes if the store permits it, otherwise a thread.
 fn gets_beside_a_writer<S: Store>(mut store: S, plan: &Plan, dir: &Path) -> Result<Times> {
     let (entries, count) = (plan.size.entries, 2 * plan.reads());
     if S::SHARING.has_readers_beside_a_writer() {
         if S::SHARING.lasts() {
-            // Who holds the lock would keep the other process from writing.
+            // An open handle that holds the lock would stop the other process from writing.
             store.close()?;
             store = S::open(dir, Access::Read, entries)?;
         }

@@ -9,7 +9,7 @@ use crate::store::{Access, Error, Result, Store};
 
 use super::{in_batches, space};
 
-/// Times that the disk is looked at between half of the entries and all.
+/// How often the disk usage is read between half of the entries and all.
 const SAMPLES: u64 = 64;
 
 fn fill(store: &mut impl Store, plan: &Plan) -> Result<()> {
@@ -17,7 +17,7 @@ fn fill(store: &mut impl Store, plan: &Plan) -> Result<()> {
     in_batches(all, 0, plan.size.value, |batch| store.put_many(batch))
 }
 
-/// A store of its own, thrown away afterwards.
+/// A store of its own, removed afterwards.
 pub(super) fn by_thousand<S: Store>(plan: &Plan) -> Result<f64> {
     if !S::BATCHES {
         return Err(Error::Refused("gains nothing by putting several at once"));
@@ -36,8 +36,8 @@ pub(super) fn by_thousand<S: Store>(plan: &Plan) -> Result<f64> {
     Ok(elapsed as f64 / plan.size.entries as f64)
 }
 
-/// The store that all other workloads use. Where nobody wants to know how long single puts take, it
-/// is filled in batches.
+/// The store that all other workloads use. It is filled in batches unless single puts are to be
+/// measured.
 pub(super) fn one_by_one<S: Store>(plan: &Plan, dir: &Path, figures: &mut Figures) -> Result<S> {
     let mut store = S::open(dir, Access::Create, plan.size.entries)?;
     if !plan.wants_any(&[Workload::Load, Workload::Space]) {

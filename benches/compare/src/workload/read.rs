@@ -1,4 +1,4 @@
-//! Gets of keys that are there and of keys that are not, and listing; one thread.
+//! Gets of present and absent keys, and listing; one thread.
 
 use std::hint::black_box;
 
@@ -13,12 +13,12 @@ use crate::store::{Error, Result, Store};
 
 use super::{get_each, hit, keys_to_get, numbers, time, turns};
 
-/// Keys that are asked for in one call.
+/// Keys in one call.
 const SEVERAL: usize = 16;
-/// How much more often the frequent keys come.
+/// The exponent by which frequent keys come more often.
 const SKEW: f64 = 0.99;
 
-/// Reads as the workloads will, so that what they need is in memory and in the store's own caches.
+/// Reads as the workloads will, so that all they need is in memory and in the store's own caches.
 pub(super) fn warm(store: &mut impl Store, plan: &Plan) -> Result<()> {
     get_each(store, &keys_to_get(plan.size.entries, plan.reads(), !0))
 }
@@ -40,11 +40,11 @@ pub(super) fn measure(store: &mut impl Store, plan: &Plan, figures: &mut Figures
     figures.note("list", list(store, entries))
 }
 
-/// Where the next key lies depends on the last value, so that one get ends before the next begins.
-/// The keys are read in their order all the same: only the dependence is measured, not another cache
-/// miss for each key.
+/// The position of the next key depends on the last value, so that one get ends before the next
+/// begins. The keys are still read in their order: only the dependence is measured, not another
+/// cache miss for each key.
 fn dependent(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
-    // What the compiler must take for a number like any other.
+    // The compiler must not know that this is zero.
     let nothing = black_box(0);
     turns(|turn| {
         let keys = keys_to_get(entries, count, turn + 50);
@@ -60,8 +60,8 @@ fn dependent(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     })
 }
 
-/// Each key is made just before the call. Until its stores have retired, the store cannot load it:
-/// no two gets overlap.
+/// Each key is made just before the call. The store cannot load it until its stores have retired,
+/// so that no two gets overlap.
 fn made(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
     turns(|turn| {
         time(count, || {
@@ -111,7 +111,9 @@ fn miss(store: &mut impl Store, entries: u64, count: u64) -> Result<f64> {
             let mut sum = 0;
             for key in keys.iter() {
                 if store.get(key, |value| sum ^= consume(value))? {
-                    return Err(Error::Failed("a key was found that nobody put".to_owned()));
+                    return Err(Error::Failed(
+                        "a key was found that was never put".to_owned(),
+                    ));
                 }
             }
             black_box(sum);

@@ -1,4 +1,4 @@
-//! Several at once: two threads or processes that read, and one that reads beside one that writes.
+//! Concurrent use: two threads or processes that read, and one that reads beside one that writes.
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -12,10 +12,10 @@ use crate::store::{Access, Error, Result, Sharing, Store};
 
 use super::{asked, get_each, in_batches, keys_to_get, numbers, put_each, time, turns};
 
-/// Overwrites of which the keys and values are made at a time.
+/// Overwrites whose keys and values are made at a time.
 const OVERWRITES: u64 = 64;
 
-/// The time of the slower one over all operations of both.
+/// The time of the slower thread, divided by all operations of both.
 pub(super) fn threads<S: Store>(store: &mut S, plan: &Plan, figures: &mut Figures) -> Result<()> {
     let (entries, count) = (plan.size.entries, plan.reads());
     let one = turns(|turn| {
@@ -49,7 +49,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
     thread.join().map_err(|_| panicked())?
 }
 
-/// Microseconds, in a process that never had it open.
+/// Microseconds, in a process that never had the store open.
 pub(super) fn reopen(sharing: Sharing, plan: &Plan, dir: &Path) -> Result<f64> {
     asked(sharing, sharing != Sharing::Memory)?;
     if !sharing.lasts() {
@@ -80,7 +80,7 @@ pub(super) fn processes(
     Ok(())
 }
 
-/// The time of the slowest over all operations of all.
+/// The time of the slowest process, divided by all operations of all.
 fn all_read(peers: &mut [Peer], count: u64) -> Result<f64> {
     for peer in &mut *peers {
         peer.tell(&format!("read {count}"))?;
@@ -119,7 +119,7 @@ fn note_beside(figures: &mut Figures, how: &str, times: [Vec<f64>; 3]) -> Result
     Ok(())
 }
 
-/// Where no other process may read beside a writer, a thread may.
+/// If no other process may read beside a writer, a thread does.
 pub(super) fn reader_beside_a_writing_thread<S: Store>(
     store: &mut S,
     plan: &Plan,
@@ -164,7 +164,7 @@ fn beside_a_thread<S: Store>(store: &mut S, plan: &Plan, turn: u64) -> Result<[f
     })
 }
 
-/// Nanoseconds per overwrite.
+/// Returns the nanoseconds per overwrite.
 pub(crate) fn write_until(
     store: &mut impl Store,
     entries: u64,

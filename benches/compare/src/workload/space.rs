@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::store::{Error, Result};
 
-/// Blocks that the files of a directory take, in bytes: holes take none.
+/// Returns the bytes of the blocks of a directory's files: holes take none.
 pub(super) fn disk(dir: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        // Stores with threads of their own remove files while they are counted.
+        // Stores with their own threads remove files while they are counted.
         let metadata = match entry.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             metadata => metadata?,
@@ -27,9 +27,9 @@ pub(super) fn disk(dir: &Path) -> Result<u64> {
 
 /// This process's memory, in megabytes.
 pub(super) struct Memory {
-    /// What nobody else can have: no page of a file.
+    /// Memory that no other process can share: no page of a file.
     pub(super) private: f64,
-    /// Everything that is mapped and in memory, pages of files included.
+    /// Everything that is mapped and in memory, including pages of files.
     pub(super) resident: f64,
 }
 

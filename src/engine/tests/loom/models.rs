@@ -1,219 +1,219 @@
-//! The models: what is there before, what the writer does meanwhile, what readers are promised.
+//! The models: what the cache contains, what the writer does, and what readers are promised.
 //!
-//! All keys of one side and group share every bit of hash that the index keeps, so each search for
+//! All keys of one side and group share every hash bit that the index keeps, so that each lookup of
 //! one of them meets the others.
 
-use crate::engine::tests::loom::stage::{Actor, Model, Part};
+use crate::engine::tests::loom::harness::{Model, ModelThread, ThreadBody};
 use crate::engine::tests::loom::{EXECUTIONS, options, two_sides};
 use crate::format::index::word;
 use crate::index::redo::{Redo, RedoState};
 use crate::sync::acquire_fence;
 
-/// Listing to the end.
+/// Lists to the end.
 const ALL: usize = usize::MAX;
 
-/// A key that is there all the time, beside the others.
-fn bystander(actor: &Actor) -> Vec<u8> {
-    actor.key(0, 0, 0)
+/// A key that exists throughout, beside the others.
+fn bystander(thread: &ModelThread) -> Vec<u8> {
+    thread.key(0, 0, 0)
 }
 
 /// The key that most models change.
-fn changed(actor: &Actor) -> Vec<u8> {
-    actor.key(0, 0, 1)
+fn changed(thread: &ModelThread) -> Vec<u8> {
+    thread.key(0, 0, 1)
 }
 
-/// A key that comes to where the changed one was.
-fn successor(actor: &Actor) -> Vec<u8> {
-    actor.key(0, 0, 2)
+/// A key that takes the slot of the changed one.
+fn successor(thread: &ModelThread) -> Vec<u8> {
+    thread.key(0, 0, 2)
 }
 
-fn put_bystander(actor: &Actor) {
-    actor.put(&bystander(actor), 1);
+fn put_bystander(thread: &ModelThread) {
+    thread.put(&bystander(thread), 1);
 }
 
-fn put_changed(actor: &Actor) {
-    actor.put(&changed(actor), 1);
+fn put_changed(thread: &ModelThread) {
+    thread.put(&changed(thread), 1);
 }
 
-fn put_both(actor: &Actor) {
-    actor.put(&bystander(actor), 1);
-    actor.put(&changed(actor), 1);
+fn put_both(thread: &ModelThread) {
+    thread.put(&bystander(thread), 1);
+    thread.put(&changed(thread), 1);
 }
 
-fn insert(actor: &Actor) {
-    actor.put(&changed(actor), 2);
+fn insert(thread: &ModelThread) {
+    thread.put(&changed(thread), 2);
 }
 
-fn overwrite(actor: &Actor) {
-    actor.put(&changed(actor), 2);
+fn overwrite(thread: &ModelThread) {
+    thread.put(&changed(thread), 2);
 }
 
-fn overwrite_twice(actor: &Actor) {
-    actor.put(&changed(actor), 2);
-    actor.put(&changed(actor), 3);
+fn overwrite_twice(thread: &ModelThread) {
+    thread.put(&changed(thread), 2);
+    thread.put(&changed(thread), 3);
 }
 
-/// Listing looks three times, with a glance, before it believes in damage.
-fn overwrite_thrice(actor: &Actor) {
-    overwrite_twice(actor);
-    actor.put(&changed(actor), 4);
+/// A listing reads a position three times before it reports corruption.
+fn overwrite_thrice(thread: &ModelThread) {
+    overwrite_twice(thread);
+    thread.put(&changed(thread), 4);
 }
 
-fn delete(actor: &Actor) {
-    actor.delete(&changed(actor));
+fn delete(thread: &ModelThread) {
+    thread.delete(&changed(thread));
 }
 
-fn delete_and_insert_another(actor: &Actor) {
-    actor.delete(&changed(actor));
-    actor.put(&successor(actor), 2);
+fn delete_and_insert_another(thread: &ModelThread) {
+    thread.delete(&changed(thread));
+    thread.put(&successor(thread), 2);
 }
 
-/// What was found once stays.
-fn entry_twice(actor: &Actor) {
-    let key = changed(actor);
-    let (first, second) = (actor.entry(&key), actor.entry(&key));
-    actor.expect(second >= first, || format!("{first:?}, then {second:?}"));
+/// A key that was found once stays.
+fn entry_twice(thread: &ModelThread) {
+    let key = changed(thread);
+    let (first, second) = (thread.entry(&key), thread.entry(&key));
+    thread.expect(second >= first, || format!("{first:?}, then {second:?}"));
 }
 
-fn peek_twice(actor: &Actor) {
-    let key = changed(actor);
-    let (first, second) = (actor.peek(&key), actor.peek(&key));
-    actor.expect(second >= first, || format!("{first:?}, then {second:?}"));
+fn peek_twice(thread: &ModelThread) {
+    let key = changed(thread);
+    let (first, second) = (thread.peek(&key), thread.peek(&key));
+    thread.expect(second >= first, || format!("{first:?}, then {second:?}"));
 }
 
-fn peek_then_entry(actor: &Actor) {
-    let key = changed(actor);
-    let (first, second) = (actor.peek(&key), actor.entry(&key));
-    actor.expect(second >= first, || format!("{first:?}, then {second:?}"));
+fn peek_then_entry(thread: &ModelThread) {
+    let key = changed(thread);
+    let (first, second) = (thread.peek(&key), thread.entry(&key));
+    thread.expect(second >= first, || format!("{first:?}, then {second:?}"));
 }
 
-fn many_times_the_changed(actor: &Actor) {
-    let key = changed(actor);
-    let [first, second] = actor.many([&key, &key]);
-    actor.expect(second >= first, || format!("{first:?}, then {second:?}"));
+fn many_times_the_changed(thread: &ModelThread) {
+    let key = changed(thread);
+    let [first, second] = thread.many([&key, &key]);
+    thread.expect(second >= first, || format!("{first:?}, then {second:?}"));
 }
 
-fn many_with_the_bystander(actor: &Actor) {
-    let [changed, found] = actor.many([&changed(actor), &bystander(actor)]);
-    actor.expect(found.is_some(), || format!("not found, beside {changed:?}"));
+fn many_with_the_bystander(thread: &ModelThread) {
+    let [changed, found] = thread.many([&changed(thread), &bystander(thread)]);
+    thread.expect(found.is_some(), || format!("not found, beside {changed:?}"));
 }
 
-fn entry_of_the_bystander(actor: &Actor) {
-    let found = actor.entry(&bystander(actor));
-    actor.expect(found.is_some(), || "not found".into());
+fn entry_of_the_bystander(thread: &ModelThread) {
+    let found = thread.entry(&bystander(thread));
+    thread.expect(found.is_some(), || "not found".into());
 }
 
-fn peek_at_the_bystander(actor: &Actor) {
-    let found = actor.peek(&bystander(actor));
-    actor.expect(found.is_some(), || "not found".into());
+fn peek_at_the_bystander(thread: &ModelThread) {
+    let found = thread.peek(&bystander(thread));
+    thread.expect(found.is_some(), || "not found".into());
 }
 
-/// Whoever sees the number of changes grow finds the change.
-fn entry_after_a_change(actor: &Actor) {
-    let before = actor.before().changes;
-    if actor.cache.change_count() > before {
-        let found = actor.entry(&changed(actor));
-        actor.expect(found == Some(2), || format!("{found:?}"));
+/// A reader that sees the change counted finds the change.
+fn entry_after_a_change(thread: &ModelThread) {
+    let before = thread.before().changes;
+    if thread.cache.change_count() > before {
+        let found = thread.entry(&changed(thread));
+        thread.expect(found == Some(2), || format!("{found:?}"));
     }
 }
 
-/// The successor came after the other had gone.
-fn entry_of_the_successor(actor: &Actor) {
-    if actor.entry(&successor(actor)).is_some() {
-        let found = actor.entry(&changed(actor));
-        actor.expect(found.is_none(), || "both at once".into());
+/// The successor was put after the other key was deleted.
+fn entry_of_the_successor(thread: &ModelThread) {
+    if thread.entry(&successor(thread)).is_some() {
+        let found = thread.entry(&changed(thread));
+        thread.expect(found.is_none(), || "both at once".into());
     }
 }
 
-fn peek_at_the_successor(actor: &Actor) {
-    if actor.peek(&successor(actor)).is_some() {
-        let found = actor.peek(&changed(actor));
-        actor.expect(found.is_none(), || "both at once".into());
+fn peek_at_the_successor(thread: &ModelThread) {
+    if thread.peek(&successor(thread)).is_some() {
+        let found = thread.peek(&changed(thread));
+        thread.expect(found.is_none(), || "both at once".into());
     }
 }
 
-fn entry_of_the_changed(actor: &Actor) {
-    actor.entry(&changed(actor));
+fn entry_of_the_changed(thread: &ModelThread) {
+    thread.entry(&changed(thread));
 }
 
-fn peek_at_the_changed(actor: &Actor) {
-    actor.peek(&changed(actor));
+fn peek_at_the_changed(thread: &ModelThread) {
+    thread.peek(&changed(thread));
 }
 
-fn list_keys(actor: &Actor) {
-    actor.keys(ALL, &[]);
+fn list_keys(thread: &ModelThread) {
+    thread.keys(ALL, &[]);
 }
 
-fn list_entries(actor: &Actor) {
-    actor.entries(ALL, &[]);
+fn list_entries(thread: &ModelThread) {
+    thread.entries(ALL, &[]);
 }
 
-fn list_keys_with_the_changed(actor: &Actor) {
-    actor.keys(ALL, &[changed(actor)]);
+fn list_keys_with_the_changed(thread: &ModelThread) {
+    thread.keys(ALL, &[changed(thread)]);
 }
 
-fn list_entries_with_the_changed(actor: &Actor) {
-    actor.entries(ALL, &[changed(actor)]);
+fn list_entries_with_the_changed(thread: &ModelThread) {
+    thread.entries(ALL, &[changed(thread)]);
 }
 
-fn list_entries_of_both(actor: &Actor) {
-    actor.entries(ALL, &[bystander(actor), changed(actor)]);
+fn list_entries_of_both(thread: &ModelThread) {
+    thread.entries(ALL, &[bystander(thread), changed(thread)]);
 }
 
 /// Lists the key at the first position.
-fn list_the_first_key(actor: &Actor) {
-    actor.keys(1, &[bystander(actor)]);
+fn list_the_first_key(thread: &ModelThread) {
+    thread.keys(1, &[bystander(thread)]);
 }
 
-fn list_the_first_entry(actor: &Actor) {
-    actor.entries(1, &[bystander(actor)]);
+fn list_the_first_entry(thread: &ModelThread) {
+    thread.entries(1, &[bystander(thread)]);
 }
 
-/// An armed intent is whole, and so is the record that it names.
-fn intent_is_whole(actor: &Actor) {
-    let generation = actor.generation();
+/// A committed redo record is complete, and so is the record that it names.
+fn redo_record_is_complete(thread: &ModelThread) {
+    let generation = thread.generation();
     let armed = generation.header().redo();
     if let RedoState::Committed(Redo::Insert { link, after, .. }) = armed {
         let record = generation
             .segment(link.addr().segment)
             .unwrap()
             .verify(link.addr().unit);
-        actor.expect(record.is_ok_and(|record| record.is_some()), || {
+        thread.expect(record.is_ok_and(|record| record.is_some()), || {
             "no record".into()
         });
-        actor.expect(after.roster_len == 2, || format!("{after:?}"));
+        thread.expect(after.roster_len == 2, || format!("{after:?}"));
     } else {
-        actor.expect(armed == RedoState::Cleared, || format!("{armed:?}"));
+        thread.expect(armed == RedoState::Cleared, || format!("{armed:?}"));
     }
 }
 
-/// Nothing of an insertion is there before its intent is armed, but for the record.
-fn intent_comes_first(actor: &Actor) {
-    let generation = actor.generation();
+/// An insertion stores nothing but the record before its redo record is committed.
+fn redo_record_comes_first(thread: &ModelThread) {
+    let generation = thread.generation();
     if generation.header().occupied() == 2 {
         acquire_fence();
         let armed = generation.header().has_redo();
-        let done = armed || actor.entry(&changed(actor)).is_some();
-        actor.expect(done, || "half an insertion that nobody would finish".into());
+        let done = armed || thread.entry(&changed(thread)).is_some();
+        thread.expect(done, || "half an insertion without a redo record".into());
     }
 }
 
-/// The intent stands until the heap ends behind the record.
-fn intent_stands_until_the_end(actor: &Actor) {
-    let generation = actor.generation();
+/// The redo record stays committed until the heap's end is after the record.
+fn redo_record_lasts_until_the_end(thread: &ModelThread) {
+    let generation = thread.generation();
     let header = generation.header();
-    if actor.entry(&changed(actor)).is_some() && !header.has_redo() {
+    if thread.entry(&changed(thread)).is_some() && !header.has_redo() {
         acquire_fence();
         let (tail, reserved) = (header.raw(word::TAIL), header.raw(word::RESERVED));
-        actor.expect(tail == reserved, || "a linked record behind the end".into());
+        thread.expect(tail == reserved, || "a linked record after the end".into());
     }
 }
 
-/// Nothing stands behind what is reserved, and what becomes of the live bytes is known before.
-fn reservation_comes_first(actor: &Actor) {
-    let generation = actor.generation();
+/// Nothing is stored after the reserved end, and the live bytes that will result are stored first.
+fn reservation_comes_first(thread: &ModelThread) {
+    let generation = thread.generation();
     let header = generation.header();
-    let end = actor.before().end;
+    let end = thread.before().end;
     let blank = generation
         .segment(end.segment)
         .unwrap()
@@ -221,151 +221,156 @@ fn reservation_comes_first(actor: &Actor) {
         .unwrap();
     acquire_fence();
     let reserved = header.reserved();
-    actor.expect(blank || reserved > end, || {
-        "bytes that nobody reserved".into()
+    thread.expect(blank || reserved > end, || {
+        "bytes that are not reserved".into()
     });
     acquire_fence();
     if reserved > end {
         let live = header.live_after();
-        actor.expect(live == 2 * actor.before().live, || {
+        thread.expect(live == 2 * thread.before().live, || {
             format!("{live} live bytes")
         });
     }
 }
 
-/// The heap ends behind a record only when it is linked.
-fn link_comes_before_the_end(actor: &Actor) {
-    if actor.generation().header().tail() > actor.before().end {
-        let found = actor.entry(&changed(actor));
-        actor.expect(found == Some(2), || format!("{found:?}"));
+/// The heap's end moves over a record only once that is linked.
+fn link_comes_before_the_end(thread: &ModelThread) {
+    if thread.generation().header().tail() > thread.before().end {
+        let found = thread.entry(&changed(thread));
+        thread.expect(found == Some(2), || format!("{found:?}"));
     }
 }
 
-/// Whoever sees a change counted sees all of it.
-fn counted_is_complete(actor: &Actor) {
-    let generation = actor.generation();
-    if generation.header().changes() > actor.before().changes {
+/// A reader that sees a change counted sees all of it.
+fn counted_is_complete(thread: &ModelThread) {
+    let generation = thread.generation();
+    if generation.header().changes() > thread.before().changes {
         let entries = generation.header().occupied();
-        actor.expect(entries == 1, || format!("{entries} entries"));
+        thread.expect(entries == 1, || format!("{entries} entries"));
     }
 }
 
-/// What was read while nobody was at work is no work in progress.
-fn idle_is_no_work_in_progress(actor: &Actor) {
-    let generation = actor.generation();
+/// A read while no writer was at work never sees a change in flight.
+fn idle_is_no_work_in_progress(thread: &ModelThread) {
+    let generation = thread.generation();
     let header = generation.header();
     let changes = header.changes();
     if header.occupied() == 2 && header.is_idle_since(changes) {
-        let finished = changes > actor.before().changes;
-        actor.expect(finished, || "an insertion that was not finished".into());
+        let finished = changes > thread.before().changes;
+        thread.expect(finished, || "an insertion that was not finished".into());
     }
 }
 
-fn verify(actor: &Actor) {
-    actor.verify();
+fn verify(thread: &ModelThread) {
+    thread.verify();
 }
 
-/// Leaves so many deleted slots on each side that the next insertion there replaces the region.
-fn leave_tombstones(actor: &Actor) {
-    for side in 0..actor.sides() {
-        let keys: Vec<_> = (0..8).map(|n| actor.key(side, 0, n)).collect();
+/// Leaves enough deleted slots on each side that the next insertion replaces the region.
+fn leave_tombstones(thread: &ModelThread) {
+    for side in 0..thread.sides() {
+        let keys: Vec<_> = (0..8).map(|n| thread.key(side, 0, n)).collect();
         for key in &keys {
-            actor.put(key, 1);
+            thread.put(key, 1);
         }
         for key in &keys[1..] {
-            actor.delete(key);
+            thread.delete(key);
         }
     }
 }
 
-fn purge(actor: &Actor) {
-    actor.put(&actor.key(0, 0, 9), 1);
+fn purge(thread: &ModelThread) {
+    thread.put(&thread.key(0, 0, 9), 1);
 }
 
-/// The second region is built in the first one's place.
+/// Builds the second region in the place of the first.
 /// S4: a reader of the first one's contents sees another state word there.
-fn purge_both_sides(actor: &Actor) {
-    actor.put(&actor.key(0, 0, 9), 1);
-    actor.put(&actor.key(1, 0, 9), 1);
+fn purge_both_sides(thread: &ModelThread) {
+    thread.put(&thread.key(0, 0, 9), 1);
+    thread.put(&thread.key(1, 0, 9), 1);
 }
 
 /// Fills a region up to its limit, with keys of both sides.
-fn fill(actor: &Actor) {
+fn fill(thread: &ModelThread) {
     for n in 0..7 {
-        actor.put(&actor.key(0, 0, n), 1);
-        actor.put(&actor.key(1, 0, n), 1);
+        thread.put(&thread.key(0, 0, n), 1);
+        thread.put(&thread.key(1, 0, n), 1);
     }
 }
 
-fn split(actor: &Actor) {
-    actor.put(&actor.key(1, 0, 9), 1);
+fn split(thread: &ModelThread) {
+    thread.put(&thread.key(1, 0, 9), 1);
 }
 
-fn entries_of_both_sides(actor: &Actor) {
+fn entries_of_both_sides(thread: &ModelThread) {
     for side in [1, 0] {
-        let found = actor.entry(&actor.key(side, 0, 6));
-        actor.expect(found.is_some(), || format!("side {side}: not found"));
+        let found = thread.entry(&thread.key(side, 0, 6));
+        thread.expect(found.is_some(), || format!("side {side}: not found"));
     }
 }
 
-fn many_of_both_sides(actor: &Actor) {
-    let found = actor.many([&actor.key(1, 0, 6), &actor.key(0, 0, 6)]);
-    actor.expect(found == [Some(1); 2], || format!("{found:?}"));
+fn many_of_both_sides(thread: &ModelThread) {
+    let found = thread.many([&thread.key(1, 0, 6), &thread.key(0, 0, 6)]);
+    thread.expect(found == [Some(1); 2], || format!("{found:?}"));
 }
 
-fn peek_at_both_sides(actor: &Actor) {
+fn peek_at_both_sides(thread: &ModelThread) {
     for side in [1, 0] {
-        let found = actor.peek(&actor.key(side, 0, 6));
-        actor.expect(found.is_some(), || format!("side {side}: not found"));
+        let found = thread.peek(&thread.key(side, 0, 6));
+        thread.expect(found.is_some(), || format!("side {side}: not found"));
     }
 }
 
-fn rebuild(actor: &Actor) {
-    actor.rebuild(&[bystander(actor), changed(actor)], 2);
+fn rebuild(thread: &ModelThread) {
+    thread.rebuild(&[bystander(thread), changed(thread)], 2);
 }
 
-/// All of the old entries, and from one moment on all of the new.
-fn entries_of_one_generation(actor: &Actor) {
-    let first = actor.entry(&changed(actor));
-    let second = actor.entry(&bystander(actor));
-    actor.expect(first.is_some() && second >= first, || {
+/// A listing has all old entries or, from one moment on, all new ones.
+fn entries_of_one_generation(thread: &ModelThread) {
+    let first = thread.entry(&changed(thread));
+    let second = thread.entry(&bystander(thread));
+    thread.expect(first.is_some() && second >= first, || {
         format!("{first:?}, then {second:?}")
     });
 }
 
-fn many_of_one_generation(actor: &Actor) {
-    let [first, second] = actor.many([&changed(actor), &bystander(actor)]);
-    actor.expect(first.is_some() && second >= first, || {
+fn many_of_one_generation(thread: &ModelThread) {
+    let [first, second] = thread.many([&changed(thread), &bystander(thread)]);
+    thread.expect(first.is_some() && second >= first, || {
         format!("{first:?}, then {second:?}")
     });
 }
 
-fn peeks_of_one_generation(actor: &Actor) {
-    let first = actor.peek(&changed(actor));
-    let second = actor.peek(&bystander(actor));
-    actor.expect(first.is_some() && second >= first, || {
+fn peeks_of_one_generation(thread: &ModelThread) {
+    let first = thread.peek(&changed(thread));
+    let second = thread.peek(&bystander(thread));
+    thread.expect(first.is_some() && second >= first, || {
         format!("{first:?}, then {second:?}")
     });
 }
 
 /// Leaves so little room in the segment that the next record begins another.
-fn fill_the_segment(actor: &Actor) {
-    put_bystander(actor);
-    actor.fill_the_segment();
+fn fill_the_segment(thread: &ModelThread) {
+    put_bystander(thread);
+    thread.fill_the_segment();
 }
 
 /// Leaves a dead record.
-fn put_both_and_overwrite(actor: &Actor) {
-    actor.put(&changed(actor), 1);
-    actor.put(&bystander(actor), 1);
-    actor.put(&changed(actor), 2);
+fn put_both_and_overwrite(thread: &ModelThread) {
+    thread.put(&changed(thread), 1);
+    thread.put(&bystander(thread), 1);
+    thread.put(&changed(thread), 2);
 }
 
-fn compact(actor: &Actor) {
-    actor.succeed(actor.cache.compact());
+fn compact(thread: &ModelThread) {
+    thread.succeed(thread.cache.compact());
 }
 
-const fn model(name: &'static str, before: Part, writer: Part, readers: &'static [Part]) -> Model {
+const fn model(
+    name: &'static str,
+    before: ThreadBody,
+    writer: ThreadBody,
+    readers: &'static [ThreadBody],
+) -> Model {
     Model {
         name,
         preemptions: Some(2),
@@ -398,22 +403,22 @@ pub(super) const MODELS: &[Model] = &[
         &[idle_is_no_work_in_progress],
     ),
     model(
-        "a kill, the intent is whole",
+        "a kill, the redo record is complete",
         put_bystander,
         insert,
-        &[intent_is_whole],
+        &[redo_record_is_complete],
     ),
     model(
-        "a kill, the intent comes first",
+        "a kill, the redo record comes first",
         put_bystander,
         insert,
-        &[intent_comes_first],
+        &[redo_record_comes_first],
     ),
     model(
-        "a kill, the intent stands until the end",
+        "a kill, the redo record lasts until the end",
         put_bystander,
         insert,
-        &[intent_stands_until_the_end],
+        &[redo_record_lasts_until_the_end],
     ),
     model(
         "a kill, the reservation comes first",

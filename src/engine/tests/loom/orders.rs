@@ -1,12 +1,12 @@
-//! Every place that orders memory, left out in turn: some model must notice.
+//! Leaves each ordering out in turn: some model must notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::tests::loom::harness::{Model, explore};
 use crate::engine::tests::loom::models::MODELS;
-use crate::engine::tests::loom::stage::{Model, explore};
 use crate::sync::loom_model::OrderingSite;
 
-/// Executions of one model with one place left out.
+/// Executions of one model without one ordering.
 const EXECUTIONS: u64 = 1_500;
 
 fn quick(model: &Model) -> Model {
@@ -17,7 +17,7 @@ fn quick(model: &Model) -> Model {
     }
 }
 
-/// The type or the file, the function and the call: a name that does not depend on the line.
+/// Names an ordering by type or file, function and call, independently of its line.
 fn name(site: &OrderingSite) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(site.file);
     let text = std::fs::read_to_string(path).unwrap();
@@ -52,8 +52,7 @@ fn all() -> BTreeMap<String, OrderingSite> {
             &[],
         );
         assert_eq!(explored.broken, None, "{}", model.name);
-        // The models' own fences are theirs, not the protocol's.
-        // The lock has models of its own.
+        // The models' own fences are not part of the protocol. The lock has models of its own.
         let others =
             |site: &OrderingSite| site.file.contains("tests") || site.file.contains("lock/");
         let protocol = |site: &OrderingSite| !others(site);
@@ -64,7 +63,7 @@ fn all() -> BTreeMap<String, OrderingSite> {
     named
 }
 
-/// The model that notices, and how.
+/// Returns the model that notices, and how.
 fn noticed(weakened: &[OrderingSite]) -> Option<(&'static str, String)> {
     MODELS.iter().find_map(|model| {
         let broken = explore(quick(model), weakened).broken?;
@@ -72,29 +71,29 @@ fn noticed(weakened: &[OrderingSite]) -> Option<(&'static str, String)> {
     })
 }
 
-/// Places that no model misses when they alone are left out, each with the reason.
+/// Orderings that no model notices if they alone are left out, with the reason.
 const IMPLIED: [(&str, &str); 14] = [
     (
         "Reservation::write release_fence",
-        "the link of an overwrite, and the intent of any other change, is a release of its own",
+        "the link of an overwrite, and the redo record of any other change, is a release of its own",
     ),
     (
         "redo::clear_redo release_fence",
-        "the next change begins with `live_after`, which nobody looks at while an intent is armed, \
-         and with `reserved`, which is a release",
+        "the next change begins with `live_after`, which no reader uses while a redo record is \
+         committed, and with `reserved`, which is a release",
     ),
     (
         "Header::poll acquire",
-        "a directory entry older than the depth costs a miss another look, behind a fence, and a \
+        "a directory entry older than the depth costs a miss another attempt, after a fence, and a \
          hit needs no validation",
     ),
     (
         "Header::roster_len acquire",
-        "a position that is not seen filled looks damaged, so it is looked at again behind a fence",
+        "a position that is not seen filled looks damaged, so it is read again after a fence",
     ),
     (
         "HeapEndWords::set_tail publish",
-        "the fence behind the link says it of the record",
+        "the fence after the link covers the record",
     ),
     (
         "HeapEndWords::set_reserved publish",
@@ -102,16 +101,16 @@ const IMPLIED: [(&str, &str); 14] = [
     ),
     (
         "Region::set_stamp release_fence",
-        "a region is given up in one step and built anew in a later one: fences of its intent, of \
+        "a region is given up in one step and built in a later one: fences of its redo record, of \
          the heap and of the link lie between",
     ),
     (
         "Region::stamp acquire",
-        "the fence behind the directory entry, in listing the one behind the link, is as good",
+        "the fence after the directory entry, in a listing the one after the link, is as strong",
     ),
     (
         "Slot::link_after acquire_fence",
-        "the stamp is compared first, behind a fence; a record does not change",
+        "the stamp is compared first, after a fence; a record does not change",
     ),
     (
         "Slot::set_link release_fence",
@@ -119,23 +118,23 @@ const IMPLIED: [(&str, &str); 14] = [
     ),
     (
         "PositionRef::get acquire",
-        "the fence behind the link comes before anything that is compared",
+        "the fence after the link comes before anything that is compared",
     ),
     (
         "PositionRef::set publish",
-        "the fence behind the intent says that it is armed, and that new regions are complete",
+        "the fence after the redo record covers it and the new regions",
     ),
     (
         "table::seen_again acquire_fence",
-        "the polled word is loaded first, and the fence behind it comes before the entry",
+        "the polled word is loaded first, and the fence after it comes before the entry",
     ),
     (
         "Table::set_entry publish",
-        "the fence behind the intent says that the new regions are complete",
+        "the fence after the redo record covers the new regions",
     ),
 ];
 
-/// Places that say the same, left out together, and a model that misses them then.
+/// Orderings that imply each other: a model notices if they are left out together.
 const TOGETHER: [(&str, &[&str]); 7] = [
     (
         "overwrite twice, get twice",
@@ -157,7 +156,7 @@ const TOGETHER: [(&str, &[&str]); 7] = [
         ],
     ),
     (
-        "a kill, the intent comes first",
+        "a kill, the redo record comes first",
         &[
             "PositionRef::set publish",
             "redo::commit_redo release_fence",
@@ -202,7 +201,7 @@ fn loom_notices_every_missing_ordering() {
         }
     }
     let stale = implied.keys().filter(|name| !sites.contains_key(**name));
-    wrong.extend(stale.map(|name| format!("{name}: there is no such place")));
+    wrong.extend(stale.map(|name| format!("{name}: there is no such ordering")));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

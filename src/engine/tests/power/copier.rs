@@ -1,24 +1,24 @@
-//! Somebody who copies the files of a cache while others write to them.
+//! Copies the files of a cache while others write to it.
 //!
-//! Knows names and bytes; what a copy may be is for the history to say.
+//! Knows names and bytes; the history says what a copy may contain.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::engine::tests::power::cache_dir::CacheDir;
 use crate::engine::tests::power::disk::{Contents, Image};
 use crate::engine::tests::power::history::History;
-use crate::engine::tests::power::look::{look_closely, read_only, work_on};
-use crate::engine::tests::power::place::Place;
+use crate::engine::tests::power::image_checker::ImageChecker;
 use crate::engine::tests::power::random::Random;
-use crate::engine::tests::power::world::World;
+use crate::engine::tests::power::reading::{assert_usable, check_read_only, read_and_compare};
 use crate::engine::tests::power::*;
 
-/// Copies the files of a cache one after the other, each in two pieces, while others write.
+/// Copies the files of a cache one after the other, each in two parts.
 pub(super) struct Copier {
-    world: Rc<RefCell<World>>,
+    checker: Rc<RefCell<ImageChecker>>,
     random: Random,
-    /// Of how many steps one is used.
+    /// One in this many steps advances the copy.
     every: usize,
     left: Vec<(PathBuf, u64)>,
     half: Option<(PathBuf, std::fs::File, Vec<u8>)>,
@@ -27,11 +27,11 @@ pub(super) struct Copier {
 }
 
 impl Copier {
-    pub(super) fn new(world: &Rc<RefCell<World>>, seed: u64) -> Self {
+    pub(super) fn new(checker: &Rc<RefCell<ImageChecker>>, seed: u64) -> Self {
         let mut random = Random(seed);
         let every = 1 + random.below(40);
         let mut copier = Self {
-            world: Rc::clone(world),
+            checker: Rc::clone(checker),
             random,
             every,
             left: Vec::new(),
@@ -45,11 +45,11 @@ impl Copier {
         copier
     }
 
-    /// Lists the files, in any order.
+    /// Lists the files in random order.
     fn begin(&mut self) {
         self.image.files.clear();
         self.half = None;
-        let root = self.world.borrow().root.clone();
+        let root = self.checker.borrow().root.clone();
         self.left = ["a", "b"]
             .iter()
             .flat_map(|dir| std::fs::read_dir(root.join(dir)).unwrap())
@@ -79,28 +79,28 @@ impl Copier {
                         .unwrap();
                     self.half = Some((path, file, bytes));
                 }
-                // A copy that lacks a file is none.
+                // A copy that lacks a file is useless: it begins again.
                 Err(_) => self.begin(),
             }
         }
     }
 
-    /// Whether the copy was finished, and is what a copy may be.
+    /// Checks the copy against the history; false if it was not completed.
     pub(super) fn check(&mut self) -> bool {
         if !self.done {
             return false;
         }
-        let world = self.world.borrow();
-        let place = Place::copy(world.kind, &world.root, &self.image);
-        let (era, replaced) = world.history.copied.as_ref().unwrap();
-        read_only(&place);
-        let cache = match place.options().open(place.path()) {
+        let checker = self.checker.borrow();
+        let dir = CacheDir::copy(checker.kind, &checker.root, &self.image);
+        let (states, replaced) = checker.history.copied.as_ref().unwrap();
+        check_read_only(&dir);
+        let cache = match dir.options().open(dir.path()) {
             Ok(cache) => cache,
             Err(error) => {
                 assert!(error.is_corruption(), "{error}");
-                let repair = crate::Repair::new(place.path()).options(&place.options());
+                let repair = crate::Repair::new(dir.path()).options(&dir.options());
                 match repair.run() {
-                    Ok(_) => place.open(),
+                    Ok(_) => dir.open(),
                     Err(error) => {
                         assert!(*replaced, "{error}");
                         return true;
@@ -110,13 +110,13 @@ impl Copier {
         };
         if *replaced {
             drop(cache);
-            read_only(&place);
+            check_read_only(&dir);
             return true;
         }
-        let seen = look_closely(&cache, &world.history);
-        History::admits(era, &seen).unwrap();
+        let seen = read_and_compare(&cache, &checker.history);
+        History::admits(states, &seen).unwrap();
         assert_clean(&cache);
-        work_on(&cache, &seen, 0);
+        assert_usable(&cache, &seen, 0);
         true
     }
 }

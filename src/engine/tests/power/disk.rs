@@ -1,9 +1,8 @@
-//! A disk that loses power: what files and directories may hold when only what was synced is
-//! certain.
+//! A disk that loses power: what files and directories may contain if only synced data is certain.
 //!
-//! It watches the directories that a thread works in, step by step. Of each page it keeps the
-//! states since its file's last sync, of each directory the changes since its own, and composes
-//! from them images that a power loss could leave. It knows files and names, not what they mean.
+//! Watches the directories of a cache, step by step. Of each page it keeps the states since its
+//! file's last sync, and of each directory the changes since its own sync, and composes images from
+//! them that a power loss could leave. Knows files and names, not their meaning.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,25 +14,25 @@ use crate::engine::tests::power::random::Random;
 use crate::sync::failpoint::Operation;
 
 const PAGE: usize = 4096;
-/// States of a page that are kept; beyond them a random one is forgotten.
+/// States kept of a page; beyond them a random one is dropped.
 const STATES: usize = 96;
 
 /// What a power loss leaves of the pages that were not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Nothing behind the last sync was written.
+    /// Nothing after the last sync was written.
     Nothing,
-    /// All was written, and only the machine went down.
+    /// Everything was written; only the machine went down.
     Everything,
     AllButOnePage,
     OnlyOnePage,
-    /// Each file wholly as it is, or as it was synced.
+    /// Each file completely as it is, or as it was synced.
     Files,
     /// Each page in any of its states.
     Pages,
     /// Each sector of 512 bytes in any of its states.
     Sectors,
-    /// Pages of which each word is of one or the other of two states.
+    /// Pages whose words are each from one of two states.
     Words,
 }
 
@@ -50,12 +49,12 @@ impl Loss {
     ];
 }
 
-/// A file, by the states of its pages since it was last synced; the last state is the present one.
+/// A file and the states of its pages since its last sync; the last state is the present one.
 #[derive(Debug)]
 struct Tracked {
     file: File,
     inode: u64,
-    /// Its lengths since the last sync.
+    /// Its lengths since its last sync.
     lengths: Vec<usize>,
     pages: Vec<Vec<Box<[u8]>>>,
 }
@@ -104,7 +103,7 @@ fn apply(entries: &mut Entries, change: &Change) {
     }
 }
 
-/// A directory as it was synced, and what was changed since.
+/// A directory as it was synced, and its changes since.
 #[derive(Debug, Default)]
 struct Directory {
     synced: Entries,
@@ -120,8 +119,8 @@ impl Directory {
         entries
     }
 
-    /// What the directory may hold after a power loss: some of the changes, each whole or not at
-    /// all, in their order only where they touch the same names.
+    /// Returns what the directory may contain after a power loss: some of the changes, each
+    /// complete or not at all; those of one name in their order.
     fn after(&self, share: Share, random: &mut Random) -> Entries {
         let mut entries = self.synced.clone();
         let mut lost: Vec<&Change> = Vec::new();
@@ -147,11 +146,11 @@ enum Share {
     None,
     All,
     Some,
-    /// By their numbers, as bits.
+    /// The changes whose numbers are set as bits.
     These(u64),
 }
 
-/// What is about to happen to the disk, until it is seen to have happened.
+/// A step that is about to happen, until its effect is recorded.
 #[derive(Debug)]
 enum Pending {
     Sync(u64),
@@ -160,18 +159,18 @@ enum Pending {
     Create(PathBuf, OsString),
 }
 
-/// The directories of a cache, watched.
+/// The watched directories of a cache.
 #[derive(Debug)]
 pub(super) struct Disk {
     dirs: BTreeMap<PathBuf, Directory>,
     files: Vec<Tracked>,
     pending: Option<Pending>,
     pub(super) random: Random,
-    /// Of how many stores one is looked at.
+    /// One in this many stores is recorded.
     stride: usize,
 }
 
-/// Files as a power loss, or a copy, left them; by their paths within the cache's directory.
+/// Files as a power loss or a copy left them, by their paths in the cache's directories.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     pub(super) files: BTreeMap<PathBuf, Contents>,
@@ -184,7 +183,7 @@ pub(super) struct Contents {
 }
 
 impl Disk {
-    /// Watches these directories; what is in them now counts as synced.
+    /// Watches these directories; their present contents count as synced.
     pub(super) fn new(dirs: &[PathBuf], stride: usize, random: Random) -> Self {
         let mut disk = Self {
             dirs: BTreeMap::new(),
@@ -204,7 +203,7 @@ impl Disk {
             }
             disk.dirs.insert(dir.clone(), directory);
         }
-        disk.look();
+        disk.record();
         for file in &mut disk.files {
             synced(file);
         }
@@ -223,7 +222,7 @@ impl Disk {
         self.files.len() - 1
     }
 
-    /// Takes in what was done, before the next step is. Whether it was looked at.
+    /// Records the effect of the last step before the next one. Returns whether it did.
     pub(super) fn before(&mut self, step: Operation<'_>) -> bool {
         let store = matches!(step, Operation::Store);
         if store && self.pending.is_none() && !self.random.once_in(self.stride) {
@@ -250,7 +249,7 @@ impl Disk {
         true
     }
 
-    /// Takes in the last step, which is done.
+    /// Records the effect of the last step.
     pub(super) fn settle(&mut self) {
         match self.pending.take() {
             None => {}
@@ -266,7 +265,7 @@ impl Disk {
                 }
             }
             Some(Pending::Create(dir, name)) => {
-                // The file may have been there already, or creating it failed.
+                // The file may have existed before, or its creation failed.
                 let there = dir.join(&name).is_file();
                 let known = self.dirs[&dir].now().contains_key(&name);
                 if there && !known {
@@ -277,7 +276,7 @@ impl Disk {
                 }
             }
         }
-        self.look();
+        self.record();
     }
 
     fn sync_dir(&mut self, dir: &Path) {
@@ -305,8 +304,8 @@ impl Disk {
         }
     }
 
-    /// Looks at all files that have a name, and keeps what is new of them.
-    fn look(&mut self) {
+    /// Reads all files that have a name, and keeps their new states.
+    fn record(&mut self) {
         let named: Vec<usize> = self
             .dirs
             .values()
@@ -327,7 +326,7 @@ impl Disk {
         }
     }
 
-    /// What this power loss could leave.
+    /// Returns an image that this loss could leave.
     pub(super) fn image(&mut self, loss: Loss) -> Image {
         let share = match (loss, self.random.below(4)) {
             (Loss::Nothing, _) => Share::None,
@@ -338,8 +337,8 @@ impl Disk {
         self.image_with(loss, share)
     }
 
-    /// One image for each set of changes in directories that a power loss could leave; of many
-    /// changes, for the last few.
+    /// Returns one image for each set of directory changes that a power loss could leave; if there
+    /// are many changes, for the last few.
     pub(super) fn images_of_directories(&mut self, loss: Loss) -> Vec<Image> {
         let most = self.dirs.values().map(|dir| dir.changes.len()).max();
         let most = most.unwrap_or(0);
@@ -376,9 +375,9 @@ impl Disk {
 #[derive(Clone, Copy)]
 struct Choice {
     loss: Loss,
-    /// Whether the file is one of the new ones, where files are chosen whole.
+    /// Whether the file is a new one, if files are chosen as a whole.
     new: bool,
-    /// The page that is an exception.
+    /// The page that is the exception.
     one: Option<(usize, usize)>,
 }
 
@@ -420,7 +419,7 @@ impl Tracked {
                 }
             };
             if at * PAGE >= bytes.len() && lone(at) {
-                // A page that was written behind the end takes the end with it.
+                // Writing a page after the end also moved the end.
                 bytes.resize(self.length().min((at + 1) * PAGE), 0);
             }
             let end = bytes.len().min((at + 1) * PAGE);
@@ -432,7 +431,7 @@ impl Tracked {
     }
 }
 
-/// Nothing is uncertain about a file any more.
+/// Makes the present state of a file certain.
 fn synced(file: &mut Tracked) {
     let last = file.lengths.len() - 1;
     file.lengths.drain(..last);

@@ -1,6 +1,6 @@
-//! What was put, deleted and flushed, and hence what a power loss may leave of it.
+//! What was put, deleted and flushed, and therefore what a power loss may leave.
 //!
-//! Judges what was seen; knows neither files nor how it was seen.
+//! Compares what was read with that; knows neither files nor how they were read.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::engine::tests::power::*;
 
 pub(super) type Seen = BTreeMap<Key, (Vec<u8>, u64)>;
 
-/// What a key may be: its value and, where that is known, its version; or absent.
+/// A state that a key may have: its value and, if known, its version; or absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) value: Option<Vec<u8>>,
@@ -29,21 +29,22 @@ impl State {
     }
 }
 
-/// What the keys may be after a power loss, if this is the generation that it leaves: of each key
-/// what was flushed, and all that was done to it since.
-pub(super) type Era = BTreeMap<Key, Vec<State>>;
+/// The states that keys may have after a power loss that leaves this generation: of each key the
+/// flushed one, and all later ones.
+pub(super) type AllowedStates = BTreeMap<Key, Vec<State>>;
 
-/// What a power loss may leave.
+/// The states that a power loss may leave.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    /// The last one is the present; before it, what it replaces if that is not certain yet.
-    pub(super) eras: Vec<Era>,
-    /// The last version that was flushed.
+    /// The last one is current; before it come those that it replaces, until the replacement is
+    /// certain.
+    pub(super) generations: Vec<AllowedStates>,
+    /// The last flushed version.
     pub(super) version: u64,
-    /// What the keys may be in a copy of the files that is being made, and whether all was
-    /// replaced since it began.
-    pub(super) copied: Option<(Era, bool)>,
-    /// How many values were made.
+    /// The states that keys may have in the copy in progress, and whether everything was replaced
+    /// since it began.
+    pub(super) copied: Option<(AllowedStates, bool)>,
+    /// Number of values made.
     values: u64,
     pub(super) log: Vec<String>,
 }
@@ -51,7 +52,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn new() -> Self {
         Self {
-            eras: vec![Era::new()],
+            generations: vec![AllowedStates::new()],
             version: 0,
             copied: None,
             values: 0,
@@ -65,32 +66,32 @@ impl History {
     }
 
     fn states(&mut self, key: &[u8]) -> &mut Vec<State> {
-        let last = self.eras.len() - 1;
-        self.eras[last]
+        let last = self.generations.len() - 1;
+        self.generations[last]
             .entry(key.to_vec())
             .or_insert_with(|| vec![ABSENT])
     }
 
-    /// A change begins: from now on it may be seen.
+    /// Notes that a change begins, and may be seen from now on.
     pub(super) fn begin(&mut self, key: &[u8], value: Option<Vec<u8>>) {
         let state = State {
             value,
             version: None,
         };
-        if let Some((era, _)) = &mut self.copied {
-            let states = era.entry(key.to_vec()).or_insert_with(|| vec![ABSENT]);
+        if let Some((states, _)) = &mut self.copied {
+            let states = states.entry(key.to_vec()).or_insert_with(|| vec![ABSENT]);
             states.push(state.clone());
         }
         self.states(key).push(state);
     }
 
-    /// Somebody begins to copy the files, between two changes.
+    /// Notes that a copy of the files begins, between two changes.
     pub(super) fn begin_copy(&mut self) {
-        let mut era = self.eras[self.eras.len() - 1].clone();
-        for states in era.values_mut() {
+        let mut states = self.generations[self.generations.len() - 1].clone();
+        for states in states.values_mut() {
             states.drain(..states.len() - 1);
         }
-        self.copied = Some((era, false));
+        self.copied = Some((states, false));
     }
 
     pub(super) fn done(&mut self, key: &[u8], version: Option<Version>) {
@@ -99,20 +100,24 @@ impl History {
         states[last].version = version.map(Version::as_nanos);
     }
 
-    /// All that was done is on the disk.
+    /// Notes that everything done so far is on the disk.
     pub(super) fn flushed(&mut self, version: u64) {
-        let mut present = self.eras.split_off(self.eras.len() - 1);
+        let mut present = self.generations.split_off(self.generations.len() - 1);
         for states in present[0].values_mut() {
             states.drain(..states.len() - 1);
         }
-        self.eras = present;
+        self.generations = present;
         self.version = version;
     }
 
-    /// Somebody looked: this is what the keys are now.
+    /// Notes the states that were read: they are the only ones from now on.
     pub(super) fn observe(&mut self, seen: &Seen) {
-        let last = self.eras.len() - 1;
-        let known: Vec<Key> = self.eras[last].keys().chain(seen.keys()).cloned().collect();
+        let last = self.generations.len() - 1;
+        let known: Vec<Key> = self.generations[last]
+            .keys()
+            .chain(seen.keys())
+            .cloned()
+            .collect();
         for key in known {
             let found = seen.get(&key);
             let states = self.states(&key);
@@ -128,11 +133,11 @@ impl History {
         }
     }
 
-    pub(super) fn admits(era: &Era, seen: &Seen) -> std::result::Result<(), String> {
-        if let Some(key) = seen.keys().find(|key| !era.contains_key(*key)) {
+    pub(super) fn admits(states: &AllowedStates, seen: &Seen) -> std::result::Result<(), String> {
+        if let Some(key) = seen.keys().find(|key| !states.contains_key(*key)) {
             return Err(format!("{} was not there", name(key)));
         }
-        for (key, states) in era {
+        for (key, states) in states {
             let found = seen.get(key);
             if !states.iter().any(|state| state.is(found)) {
                 let short = |value: &[u8]| (number(value), value.len());
@@ -147,13 +152,13 @@ impl History {
         Ok(())
     }
 
-    /// Panics where what was found cannot be what a power loss left.
+    /// Asserts that what was read can be what a power loss left.
     pub(super) fn check(&self, seen: &Seen) {
         let complaints: Vec<_> = self
-            .eras
+            .generations
             .iter()
-            .filter_map(|era| Self::admits(era, seen).err())
+            .filter_map(|states| Self::admits(states, seen).err())
             .collect();
-        assert!(complaints.len() < self.eras.len(), "{complaints:?}");
+        assert!(complaints.len() < self.generations.len(), "{complaints:?}");
     }
 }

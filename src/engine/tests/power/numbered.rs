@@ -1,20 +1,20 @@
-//! Power losses while keys are given numbers: none is ever given to two.
+//! Loses power while keys get ids: no two keys may ever get the same one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::engine::tests::power::cache_dir::{CacheDir, PLAIN};
 use crate::engine::tests::power::disk::{Disk, Image, Loss};
-use crate::engine::tests::power::place::{PLAIN, Place};
 use crate::engine::tests::power::random::Random;
 use crate::engine::tests::power::*;
 use crate::format::record::Variant;
 use crate::sync::failpoint;
 
-fn open(place: &Place) -> MmapCache {
-    let mut options = place.options();
+fn open(dir: &CacheDir) -> MmapCache {
+    let mut options = dir.options();
     options.variant = Variant::Numbered;
-    MmapCache::open_with(&place.path(), &options).unwrap()
+    MmapCache::open_with(&dir.path(), &options).unwrap()
 }
 
 fn number(cache: &MmapCache, key: &[u8]) -> u64 {
@@ -27,12 +27,12 @@ fn key_of(cache: &MmapCache, number: u64) -> Option<Vec<u8>> {
     found.then_some(key)
 }
 
-/// What was promised until the power goes.
+/// What the caller was promised before the power loss.
 #[derive(Clone, Default)]
 struct Promises {
-    /// Keys by the numbers that they were given.
+    /// The keys by their ids.
     given: BTreeMap<u64, Vec<u8>>,
-    /// Numbers up to this one were flushed with their keys.
+    /// The ids up to this one were flushed with their keys.
     flushed: u64,
 }
 
@@ -58,8 +58,8 @@ impl Promises {
         assert_clean(cache);
     }
 
-    /// What comes next is a number that nobody was given.
-    fn go_on(&self, cache: &MmapCache, key: &[u8]) {
+    /// Asserts that the next id is one that no key has had.
+    fn assert_next_id_is_new(&self, cache: &MmapCache, key: &[u8]) {
         let highest = self.given.keys().last().copied().unwrap_or(0);
         let next = number(cache, key);
         assert!(next > highest, "{next} is given again, of {highest}");
@@ -67,7 +67,7 @@ impl Promises {
     }
 }
 
-struct World {
+struct IdChecker {
     disk: Disk,
     random: Random,
     promises: Promises,
@@ -76,7 +76,7 @@ struct World {
     every: usize,
 }
 
-impl World {
+impl IdChecker {
     fn before(&mut self, step: failpoint::Operation<'_>) {
         if !self.disk.before(step) || !self.random.once_in(self.every) {
             return;
@@ -88,60 +88,61 @@ impl World {
 
     fn check(&mut self, image: &Image) {
         self.images += 1;
-        let place = Place::restore(PLAIN, &self.root, image);
-        let mut options = place.options();
+        let dir = CacheDir::restore(PLAIN, &self.root, image);
+        let mut options = dir.options();
         options.variant = Variant::Numbered;
-        let cache = MmapCache::open_with(&place.path(), &options).unwrap();
+        let cache = MmapCache::open_with(&dir.path(), &options).unwrap();
         self.promises.check(&cache);
-        self.promises.go_on(&cache, b"a key of the time after it");
+        self.promises
+            .assert_next_id_is_new(&cache, b"a key of the time after it");
         drop(cache);
-        let cache = open(&place);
+        let cache = open(&dir);
         self.promises.check(&cache);
-        self.promises.go_on(&cache, b"and one more");
+        self.promises.assert_next_id_is_new(&cache, b"and one more");
     }
 }
 
-/// Numbers keys and now and then flushes, rebuilds the heap or enlarges the table, while the power
-/// goes at one of `every` steps. Returns the number of images.
+/// Gives ids to keys and now and then flushes or rewrites the heap, while power is lost at one of
+/// `every` steps. Returns the number of images.
 fn run(seed: u64, keys: u32, every: usize) -> u32 {
-    let place = Place::new(PLAIN);
+    let dir = CacheDir::new(PLAIN);
     let mut random = Random(seed);
-    let cache = open(&place);
+    let cache = open(&dir);
     cache.flush().unwrap();
-    let world = Rc::new(RefCell::new(World {
-        disk: Disk::new(&place.dirs(), 4, Random(seed ^ 7)),
+    let checker = Rc::new(RefCell::new(IdChecker {
+        disk: Disk::new(&dir.dirs(), 4, Random(seed ^ 7)),
         random: Random(seed ^ 11),
         promises: Promises::default(),
         images: 0,
-        root: place.dir.path().to_owned(),
+        root: dir.temp.path().to_owned(),
         every,
     }));
-    let observer = Rc::clone(&world);
+    let observer = Rc::clone(&checker);
     failpoint::observe(move |step| {
-        if let Ok(mut world) = observer.try_borrow_mut() {
-            world.before(step);
+        if let Ok(mut checker) = observer.try_borrow_mut() {
+            checker.before(step);
         }
     });
     for i in 0..keys {
         let key = format!("label {i}").into_bytes();
         let given = number(&cache, &key);
         assert_eq!(given, u64::from(i) + 1, "numbers are dense");
-        world.borrow_mut().promises.given.insert(given, key);
+        checker.borrow_mut().promises.given.insert(given, key);
         if random.once_in(20) {
             cache.flush().unwrap();
-            world.borrow_mut().promises.flushed = given;
+            checker.borrow_mut().promises.flushed = given;
         }
         if random.once_in(25) {
             cache.writer().unwrap().rewrite_heap().unwrap();
-            world.borrow_mut().promises.flushed = given;
+            checker.borrow_mut().promises.flushed = given;
         }
     }
     failpoint::stop_observing();
-    world.borrow().promises.check(&cache);
-    world.borrow().images
+    checker.borrow().promises.check(&cache);
+    checker.borrow().images
 }
 
-// No power loss has an id given twice, or takes an id that was flushed.
+// After a power loss no id belongs to two keys, and flushed ids keep their keys.
 // N2: no id is given again, whatever the power loss took.
 #[test]
 fn ids_survive_power_loss() {

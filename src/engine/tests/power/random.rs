@@ -1,6 +1,6 @@
-//! Random numbers that a seed repeats.
+//! Pseudorandom numbers that a seed repeats.
 
-/// What comes next follows from the seed alone.
+/// A generator whose numbers follow from its seed.
 #[derive(Clone, Debug)]
 pub(super) struct Random(pub u64);
 
@@ -17,7 +17,7 @@ impl Random {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// True once in `times`.
+    /// Returns true once in `times`.
     pub(super) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

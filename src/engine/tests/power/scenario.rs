@@ -1,25 +1,25 @@
-//! One cache, worked on, killed and without power, with a history of all that.
+//! One cache that is used, killed and loses power, with a history of that.
 //!
-//! Does what it is told or what chance says; what comes of it is judged by `world.rs`.
+//! Does what a test asks for or the seed selects; `image_checker.rs` checks the results.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use crate::engine::tests::power::cache_dir::{CacheDir, Kind};
 use crate::engine::tests::power::disk::{Disk, Loss};
-use crate::engine::tests::power::history::{Era, History, State};
-use crate::engine::tests::power::look::{look, look_closely};
-use crate::engine::tests::power::place::{Kind, Place};
+use crate::engine::tests::power::history::{AllowedStates, History, State};
+use crate::engine::tests::power::image_checker::ImageChecker;
 use crate::engine::tests::power::random::Random;
+use crate::engine::tests::power::reading::{read_and_compare, read_entries};
 use crate::engine::tests::power::values::{Key, key, name, number};
-use crate::engine::tests::power::world::World;
 use crate::engine::tests::power::*;
 use crate::sync::failpoint;
 
-/// One cache, worked on until the power is lost for good.
+/// One cache, used until power is finally lost.
 pub(super) struct Scenario {
-    pub(super) world: Rc<RefCell<World>>,
-    place: Place,
+    pub(super) checker: Rc<RefCell<ImageChecker>>,
+    dir: CacheDir,
     cache: Option<MmapCache>,
     pub(super) random: Random,
     keys: usize,
@@ -39,18 +39,18 @@ impl Scenario {
     }
 
     pub(super) fn of(kind: Kind, every: [usize; 2], stride: usize, keys: usize, seed: u64) -> Self {
-        let place = Place::new(kind);
-        let world = Rc::new(RefCell::new(World::new(&place, every, stride, seed)));
+        let dir = CacheDir::new(kind);
+        let checker = Rc::new(RefCell::new(ImageChecker::new(&dir, every, stride, seed)));
         let mut scenario = Self {
-            world,
-            place,
+            checker,
+            dir,
             cache: None,
             random: Random(seed),
             keys,
         };
         scenario.open();
         if scenario.random.once_in(3) {
-            // The clock was once set wrong, and back since: versions count up from where it was.
+            // The clock was once ahead, and set back since: versions continue from that time.
             let ahead = crate::engine::tests::power::version::now() + 1_000_000_000_000;
             let generation = scenario.cache().handle.generation.load_full();
             generation.header().corrupt(word::LAST_MTIME, ahead);
@@ -60,18 +60,18 @@ impl Scenario {
     }
 
     fn watch(&self) {
-        let world = Rc::clone(&self.world);
+        let checker = Rc::clone(&self.checker);
         failpoint::observe(move |step| {
-            // It is borrowed while an image is examined: those steps are not the disk's.
-            if let Ok(mut world) = world.try_borrow_mut() {
-                world.before(step);
+            // It is borrowed while an image is checked, whose own steps must not be recorded.
+            if let Ok(mut checker) = checker.try_borrow_mut() {
+                checker.before(step);
             }
         });
     }
 
     fn open(&mut self) {
         self.watch();
-        self.cache = Some(self.place.open());
+        self.cache = Some(self.dir.open());
     }
 
     pub(super) fn cache(&self) -> &MmapCache {
@@ -79,7 +79,7 @@ impl Scenario {
     }
 
     pub(super) fn history<T>(&self, change: impl FnOnce(&mut History) -> T) -> T {
-        change(&mut self.world.borrow_mut().history)
+        change(&mut self.checker.borrow_mut().history)
     }
 
     fn log(&self, text: String) {
@@ -87,22 +87,17 @@ impl Scenario {
     }
 
     fn last_version(&self) -> u64 {
-        self.cache()
-            .handle
-            .generation
-            .load()
-            .header()
-            .last_version()
+        generation_of(self.cache()).header().last_version()
     }
 
-    fn is_flushed(&self) {
+    fn note_flushed(&self) {
         let version = self.last_version();
         self.history(|history| history.flushed(version));
     }
 
-    fn acknowledged(&self) {
-        if self.place.kind.durable {
-            self.is_flushed();
+    fn note_acknowledged(&self) {
+        if self.dir.kind.durable {
+            self.note_flushed();
         }
     }
 
@@ -120,29 +115,29 @@ impl Scenario {
 
     fn put(&mut self) {
         let (key, len) = (self.some_key(), self.some_len());
-        self.put_this(&key, len);
+        self.put_key(&key, len);
     }
 
-    pub(super) fn put_this(&mut self, key: &[u8], len: usize) {
+    pub(super) fn put_key(&mut self, key: &[u8], len: usize) {
         let value = self.history(|history| history.value(key, len));
         self.log(format!("put {} {} {len}", name(key), number(&value)));
         self.history(|history| history.begin(key, Some(value.clone())));
         let version = self.cache().put(key, &value).unwrap();
         self.history(|history| history.done(key, Some(version)));
-        self.acknowledged();
+        self.note_acknowledged();
     }
 
     fn delete(&mut self) {
         let key = self.some_key();
-        self.delete_this(&key);
+        self.delete_key(&key);
     }
 
-    pub(super) fn delete_this(&mut self, key: &[u8]) {
+    pub(super) fn delete_key(&mut self, key: &[u8]) {
         self.log(format!("delete {}", name(key)));
         self.history(|history| history.begin(key, None));
         self.cache().delete(key).unwrap();
         self.history(|history| history.done(key, None));
-        self.acknowledged();
+        self.note_acknowledged();
     }
 
     pub(super) fn batch(&mut self) {
@@ -169,13 +164,13 @@ impl Scenario {
             }
         }
         writer.commit().unwrap();
-        self.acknowledged();
+        self.note_acknowledged();
     }
 
     pub(super) fn flush(&mut self) {
         self.log("flush".to_owned());
         self.cache().flush().unwrap();
-        self.is_flushed();
+        self.note_flushed();
     }
 
     pub(super) fn compact(&mut self) {
@@ -192,25 +187,25 @@ impl Scenario {
             })
             .collect();
         self.log(format!("rebuild with {count}"));
-        let mut era = Era::new();
+        let mut states = AllowedStates::new();
         for (key, value) in &items {
             let state = State {
                 value: Some(value.clone()),
                 version: None,
             };
-            era.insert(key.clone(), vec![state]);
+            states.insert(key.clone(), vec![state]);
         }
         self.history(|history| {
-            history.eras.push(era);
+            history.generations.push(states);
             if let Some((_, replaced)) = &mut history.copied {
                 *replaced = true;
             }
         });
         let items = items.into_iter().map(Ok::<_, crate::Error>);
         self.cache().atomic_rebuild(items).unwrap();
-        let seen = look(self.cache());
+        let seen = read_entries(self.cache());
         self.history(|history| history.observe(&seen));
-        self.is_flushed();
+        self.note_flushed();
     }
 
     fn reopen(&mut self) {
@@ -223,7 +218,7 @@ impl Scenario {
         match self.random.below(100) {
             0..=84 => self.work(),
             85..=87 => self.reopen(),
-            88..=95 => self.be_killed(),
+            88..=95 => self.kill(),
             _ => self.lose_power(),
         }
     }
@@ -243,10 +238,11 @@ impl Scenario {
         }
     }
 
-    /// The process is killed in the middle of something, and another goes on.
-    fn be_killed(&mut self) {
-        if self.place.kind.durable {
-            // A stopped writer of such a handle syncs as it goes, which a killed one does not.
+    /// Kills the process during a change; another one continues.
+    fn kill(&mut self) {
+        if self.dir.kind.durable {
+            // A stopped writer of a durable handle syncs while it unwinds, which a killed one does
+            // not.
             return;
         }
         let steps = self.random.below(160) as u64;
@@ -260,10 +256,10 @@ impl Scenario {
         });
     }
 
-    /// Stops a change after so many steps, if it has as many, and lets another process mend it.
+    /// Stops a change after `steps` steps, if it has as many, and lets another process recover.
     pub(super) fn killed_after(&mut self, steps: u64, change: impl FnOnce(&mut Self)) -> bool {
         self.log(format!("to be killed after {steps}"));
-        let eras = self.history(|history| history.eras.len());
+        let generations = self.history(|history| history.generations.len());
         failpoint::set(steps);
         let killed = catch_unwind(AssertUnwindSafe(|| change(self)));
         failpoint::clear();
@@ -274,57 +270,59 @@ impl Scenario {
         self.log("killed".to_owned());
         self.cache = None;
         self.open();
-        // Only the next writer decides what becomes of it.
+        // The next writer decides whether the change happened.
         drop(self.cache().writer().unwrap());
-        let seen = look(self.cache());
+        let seen = read_entries(self.cache());
         self.history(|history| {
-            let last = history.eras.len() - 1;
-            if history.eras.len() > eras && History::admits(&history.eras[last], &seen).is_err() {
-                history.eras.pop();
+            let last = history.generations.len() - 1;
+            if history.generations.len() > generations
+                && History::admits(&history.generations[last], &seen).is_err()
+            {
+                history.generations.pop();
             }
             history.observe(&seen);
         });
         true
     }
 
-    /// The power goes for good: what comes back is what there is from now on.
+    /// Loses power; the cache continues from what is left.
     pub(super) fn lose_power(&mut self) {
         let loss = Loss::ALL[self.random.below(Loss::ALL.len())];
         self.log(format!("power lost, {loss:?}"));
         failpoint::stop_observing();
         let image = {
-            let mut world = self.world.borrow_mut();
-            world.disk.settle();
-            world.disk.image(loss)
+            let mut checker = self.checker.borrow_mut();
+            checker.disk.settle();
+            checker.disk.image(loss)
         };
         self.cache = None;
-        let place = Place::restore(self.place.kind, self.place.dir.path(), &image);
+        let dir = CacheDir::restore(self.dir.kind, self.dir.temp.path(), &image);
         {
-            let mut world = self.world.borrow_mut();
+            let mut checker = self.checker.borrow_mut();
             let random = Random(self.random.next());
-            world.disk = Disk::new(&place.dirs(), 4, random);
-            world.root = place.dir.path().to_owned();
+            checker.disk = Disk::new(&dir.dirs(), 4, random);
+            checker.root = dir.temp.path().to_owned();
         }
-        self.place = place;
+        self.dir = dir;
         self.open();
         let seen = self.history(|history| {
-            let seen = look_closely(self.cache(), history);
+            let seen = read_and_compare(self.cache(), history);
             history.check(&seen);
             seen
         });
         self.history(|history| history.observe(&seen));
-        self.is_flushed();
+        self.note_flushed();
         assert_clean(self.cache());
     }
 
     pub(super) fn end(&mut self) -> u64 {
         failpoint::stop_observing();
-        let mut world = self.world.borrow_mut();
-        world.disk.settle();
+        let mut checker = self.checker.borrow_mut();
+        checker.disk.settle();
         for loss in Loss::ALL {
-            world.lose_power(loss, "the end");
+            checker.lose_power(loss, "the end");
         }
-        world.images
+        checker.images
     }
 }
 
@@ -332,10 +330,10 @@ impl Drop for Scenario {
     fn drop(&mut self) {
         failpoint::stop_observing();
         if std::thread::panicking() {
-            let world = self.world.borrow();
-            let log = &world.history.log;
+            let checker = self.checker.borrow();
+            let log = &checker.history.log;
             let last = log.len().saturating_sub(60);
-            eprintln!("seed {}, {:?}", world.seed, world.kind);
+            eprintln!("seed {}, {:?}", checker.seed, checker.kind);
             eprintln!("{}", log[last..].join("\n"));
         }
     }

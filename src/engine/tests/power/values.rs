@@ -1,6 +1,6 @@
-//! Keys, and values that say which they are and of which key.
+//! Keys, and values that name their key and number.
 //!
-//! Knows no history: a number is all that tells one value of a key from another.
+//! Knows no history: the number distinguishes the values of a key.
 
 use crate::engine::tests::power::random::Random;
 
@@ -15,7 +15,7 @@ pub(super) fn key(i: usize) -> Key {
     format!("key {i:04}{}", "+".repeat(length)).into_bytes()
 }
 
-/// A value that says which it is, and of which key.
+/// Returns the value of a key with a number.
 pub(super) fn value(key: &[u8], number: u64, len: usize) -> Vec<u8> {
     let seed = key.iter().fold(number, |seed, &byte| {
         seed.wrapping_mul(31).wrapping_add(u64::from(byte))

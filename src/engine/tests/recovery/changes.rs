@@ -1,6 +1,6 @@
-//! Changes of entries, stopped anywhere: each is done or undone.
+//! Changes of entries, stopped at any step: each is done or undone.
 //!
-//! Knows that a change may move more than its entry, but not what: see `rearrangement.rs`.
+//! `rearrangement.rs` tests what else a change may move.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -51,7 +51,7 @@ fn stopped_overwrite_is_atomic() {
 #[test]
 fn stopped_deletion_is_atomic() {
     stop_at_every_step(1, fill(5), |cache| assert!(cache.delete(&key(2)).unwrap()));
-    // In a full group, where a tombstone stays.
+    // In a full group, where the deletion leaves a tombstone.
     stop_at_every_step(1, fill(14), |cache| assert!(cache.delete(&key(2)).unwrap()));
 }
 
@@ -87,7 +87,7 @@ fn stopped_durable_changes_are_atomic() {
     }
 }
 
-// An append-only cache that is stopped at any step has all that was put, and accepts new keys.
+// An append-only cache stopped at any step keeps all entries, and accepts new keys.
 #[test]
 fn stopped_append_only_cache_keeps_all() {
     let mut append_only = options();
@@ -125,7 +125,7 @@ fn stopped_append_only_cache_keeps_all() {
         ],
     );
     assert!(images > 80, "{images}");
-    // The one region is full: the next entry begins a generation with larger ones.
+    // The only region is full: the next entry begins a generation with larger regions.
     let images = stop_with(
         &append_only,
         3,
@@ -135,7 +135,7 @@ fn stopped_append_only_cache_keeps_all() {
     assert!(images > 60, "{images}");
 }
 
-// A batch stopped at any step is done up to some change, and not beyond it.
+// A stopped batch is done up to some change, and not beyond it.
 #[test]
 fn stopped_batch_keeps_a_prefix() {
     stop_batch(1);
@@ -176,7 +176,7 @@ fn stop_batch(stride: u64) -> u64 {
     images
 }
 
-/// Insertions that split a region, an overwrite and a deletion, under one lock.
+/// Insertions that split a region, an overwrite and a deletion under one lock.
 fn batch(writer: &mut Writer<'_>, mut done: impl FnMut(&Writer<'_>)) {
     for i in 20..24 {
         writer.put(&key(i), b"new").unwrap();

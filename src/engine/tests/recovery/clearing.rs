@@ -1,6 +1,6 @@
-//! A cache that is cleared in place, as on a full disk, stopped anywhere.
+//! Clearing in place, as on a full disk, stopped at any step.
 //!
-//! Knows the steps, which a test cannot have the disk ask for at every store.
+//! Calls the steps directly: a test cannot fill a disk at every store.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use crate::engine::tests::recovery::*;
 use crate::engine::write::clear;
 use crate::sync::failpoint;
 
-/// The steps of clearing for which there is no room at all.
+/// Clears as if there were no room at all.
 fn clear_in_place(cache: &MmapCache) {
     let mut writer = cache.writer().unwrap();
     for step in [
@@ -34,14 +34,14 @@ fn prepare(cache: &MmapCache, flushed: bool) -> Contents {
     contents(cache)
 }
 
-/// What is left is what was there: of each key its last value, or none.
+/// Asserts that each remaining key has its last value.
 fn assert_part(left: &Contents, all: &Contents, what: &str) {
     for (key, value) in left {
         assert_eq!(all.get(key), Some(value), "{what}");
     }
 }
 
-/// Stops clearing at a step, and looks at what is left. Whether it came to its end before that, and
+/// Stops clearing at a step, and checks what is left. Returns whether it ended before that, and
 /// whether all entries are gone.
 fn stop_at(steps: u64, flushed: bool, reboots: bool) -> (bool, bool) {
     let what = format!("step {steps}, flushed {flushed}, reboots {reboots}");
@@ -75,13 +75,13 @@ fn stopped_clear_in_place_recovers() {
         while !stop_at(end, flushed, reboots).0 {
             end += 61;
         }
-        // The files go in the last steps, each of which is tried.
+        // The last steps remove the files; each of them is tried.
         let last: Vec<_> = (end.saturating_sub(100)..=end)
             .map(|steps| stop_at(steps, flushed, reboots))
             .collect();
         assert!(last.iter().any(|&(over, _)| !over));
         assert!(last.iter().all(|&(over, empty)| empty || !over));
         let emptied = last.iter().filter(|&&(over, empty)| empty && !over);
-        assert!(emptied.count() > 1, "stopped behind the last entry too");
+        assert!(emptied.count() > 1, "also stopped after the last entry");
     }
 }

@@ -1,10 +1,10 @@
-//! Copies of a cache's files, which their first writer has to know as copies.
+//! Copies of a cache's files, which the first writer must recognize as copies.
 //!
 //! Here they are made between two changes; `power/copier.rs` makes them during changes.
 
 use crate::engine::tests::recovery::*;
 
-/// Regions enough for any seed: larger ones would be another generation, without any copy.
+/// Enough regions for any seed: enlarging them would make another generation without any copy.
 fn roomy() -> Options {
     let mut options = options();
     options.directory_bits = 10;
@@ -26,7 +26,7 @@ fn copied_files_are_noticed_and_recovered() {
     assert_eq!(
         copied.stats().unwrap().generation,
         2,
-        "dirty files under another inode are not believed"
+        "dirty files under another inode do not count"
     );
     copied.flush().unwrap();
     drop(copied);
@@ -58,7 +58,7 @@ fn copy_with_equal_inode_is_noticed() {
         fill(60)(&cache);
         let before = contents(&cache);
         if boot_again {
-            // Then the mark is off, and devices may have other numbers.
+            // Now nothing is dirty, and devices may have other numbers.
             cache.flush().unwrap();
         }
         drop(cache);
@@ -77,10 +77,10 @@ fn copy_with_equal_inode_is_noticed() {
     }
 }
 
-// A copy begun when all was flushed, and ended later, is recovered.
+// A copy begun after a flush, and ended later, is recovered.
 #[test]
 fn torn_copy_is_recovered() {
-    // Of the index the first page, or all of it, is as it was flushed.
+    // The first page of the index, or all of it, is as it was flushed.
     for early in [4096, 1 << 20] {
         let scratch = scratch();
         let cache = scratch.open(&roomy());

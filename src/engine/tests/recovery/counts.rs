@@ -1,11 +1,11 @@
-//! What a recovery gives up, counted.
+//! The numbers that a recovery reports as lost.
 //!
-//! Knows the counts; which damage there is and what comes back, the other files know.
+//! Other files test which entries come back.
 
 use crate::engine::tests::recovery::*;
 use crate::{Labels, Repair};
 
-/// Copies a cache's files but for one, by its name's end, and returns where the copy is.
+/// Copies a cache's files except the one with a suffix, and returns the copy.
 fn copy_without(scratch: &Scratch, left_out: &str) -> Scratch {
     let copy = crate::engine::tests::recovery::scratch();
     let dir = |scratch: &Scratch| scratch.path().parent().unwrap().to_owned();
@@ -25,7 +25,7 @@ fn damage(scratch: &Scratch, suffix: &str, at: u64) {
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xaa; 3], at).unwrap();
 }
 
-/// Where the record of a key stands.
+/// Returns the place of a key's record.
 fn place(cache: &MmapCache, key: &[u8]) -> (u16, u64) {
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(key);
@@ -130,7 +130,7 @@ fn valid_recovery_counts_no_losses() {
     assert_eq!(cache.stats().unwrap().dropped, 0);
 }
 
-/// What was not synced before a power loss is told apart from damage.
+/// Records that were not synced before a power loss do not count as corrupt.
 #[test]
 fn unwritten_entries_are_no_corruption() {
     for synced in [false, true] {
@@ -160,13 +160,8 @@ fn recovery_without_index_counts_stretches() {
     let cache = scratch.open(&options());
     fill(20)(&cache);
     let places = [3, 9].map(|i| place(&cache, &key(i)).1);
-    // A header that cannot be true.
-    cache
-        .handle
-        .generation
-        .load()
-        .header()
-        .corrupt(word::SYNC_ERROR, 9);
+    // An impossible header.
+    generation_of(&cache).header().corrupt(word::SYNC_ERROR, 9);
     for at in places {
         damage(&scratch, ".heap", at + 30);
     }

@@ -1,6 +1,6 @@
-//! A creation stopped anywhere, or met by somebody in a hurry.
+//! Creation stopped at any step, and opened by an early reader.
 //!
-//! Knows no entries but those that show that a cache works.
+//! Its only entries show that the cache works.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -31,7 +31,7 @@ fn stopped_creation_leaves_nothing_partial() {
     }
 }
 
-// No process can rebuild a cache before its creator has renamed all its files.
+// No process can rebuild a cache before its creator has renamed all files.
 #[test]
 fn unfinished_creation_cannot_be_replaced() {
     for steps in 0.. {
@@ -42,7 +42,7 @@ fn unfinished_creation_cannot_be_replaced() {
             impatient
                 .create(false)
                 .lock_timeout(Some(std::time::Duration::from_millis(1)));
-            // Whoever comes this early finds nothing, or a lock that is held.
+            // A process that comes this early finds nothing, or a held lock.
             if let Ok(early) = impatient.open(&path) {
                 let _ = early.atomic_rebuild([Ok::<_, crate::Error>((b"early", b"bird"))]);
             }

@@ -1,6 +1,6 @@
-//! What single power losses leave, put into the files by hand, and what becomes of it.
+//! Single power losses, written into the files by hand, and their recovery.
 //!
-//! Knows losses that were thought of; `power.rs` tries those that nobody thinks of.
+//! `power.rs` generates others at random.
 
 use crate::engine::tests::recovery::*;
 use crate::sync::Relaxed;
@@ -19,7 +19,7 @@ fn power_loss_rebuilds_from_heap() {
     let generation = cache.stats().unwrap().generation;
     drop(cache);
     reboot(scratch.path());
-    // Whatever stood in the index and the roster is lost as well.
+    // The contents of index and roster are lost as well.
     let roster = scratch.path().with_extension("roster");
     let file = std::fs::File::options().write(true).open(&roster).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xaa; 400], 64).unwrap();
@@ -38,7 +38,7 @@ fn power_loss_rebuilds_from_heap() {
     assert_clean(&again);
 }
 
-// Corruption of synced records is no power loss's work, and stays visible to `verify`.
+// Corruption of synced records cannot be due to a power loss, and `verify` still reports it.
 #[test]
 fn synced_corruption_stays_visible() {
     for flushed_before in [true, false] {
@@ -63,7 +63,7 @@ fn synced_corruption_stays_visible() {
     }
 }
 
-/// Twenty entries that were not flushed, and another boot. Returns the entries.
+/// Writes twenty entries without a flush, and changes the boot id. Returns the entries.
 fn written_before_the_boot(scratch: &Scratch) -> Contents {
     let cache = scratch.open(&options());
     fill(20)(&cache);
@@ -73,7 +73,7 @@ fn written_before_the_boot(scratch: &Scratch) -> Contents {
     before
 }
 
-// A segment whose header a power loss took is in no writer's way.
+// A segment whose header a power loss took does not stop a writer.
 #[test]
 fn unwritten_segment_header_blocks_nothing() {
     for left in [&[][..], &[0; 8192], &[0xaa; 8192]] {
@@ -89,7 +89,7 @@ fn unwritten_segment_header_blocks_nothing() {
             cache.put(&key(i), &[7; 500]).unwrap();
         }
         if left.first() == Some(&0xaa) {
-            // Bytes that nobody knows are nobody's to remove; their number is not used.
+            // The file's bytes are unknown, so that it is kept, and its number is not used.
             continue;
         }
         cache
@@ -102,7 +102,7 @@ fn unwritten_segment_header_blocks_nothing() {
     }
 }
 
-/// Overwrites bytes of one of the cache's files, found by what follows the cache's path in its name.
+/// Overwrites bytes of the cache's file with a suffix.
 fn overwrite(scratch: &Scratch, suffix: &str, at: u64, bytes: &[u8]) {
     let path = format!("{}{suffix}", scratch.path().display());
     let file = std::fs::File::options().write(true).open(path).unwrap();
@@ -143,7 +143,7 @@ fn unexplained_corruption_stays_visible() {
     assert!(cache.verify().run().unwrap().damaged_bytes > 0);
 }
 
-// Versions go on after those of a deletion of which nothing is left.
+// Versions continue after those of a deletion that is lost.
 // G3: the header of the newest segment remembers the version of a deletion that was dropped.
 #[test]
 fn versions_outlive_a_lost_deletion() {
@@ -158,7 +158,7 @@ fn versions_outlive_a_lost_deletion() {
     cache.compact().unwrap();
     cache.flush().unwrap();
     drop((cache, generation));
-    // The index as it came to the disk before all of that.
+    // The index as it was written to the disk before that.
     overwrite(&scratch, "", 8 * word::LAST_MTIME as u64, &[0; 8]);
     overwrite(&scratch, "", 8 * word::DIRTY as u64, &[2]);
     reboot(scratch.path());
@@ -167,7 +167,7 @@ fn versions_outlive_a_lost_deletion() {
     assert!(version.as_nanos() > last, "versions went back");
 }
 
-// Staged files with part of a header are in no writer's way.
+// Staged files with part of a header do not stop a writer.
 #[test]
 fn torn_staged_files_block_nothing() {
     let scratch = scratch();
@@ -181,7 +181,7 @@ fn torn_staged_files_block_nothing() {
     cache.clear().unwrap();
     fill(3)(&cache);
     assert_clean(&cache);
-    // A segment with its magic, and no version yet.
+    // A segment with its magic but no version yet.
     drop(cache);
     reboot(scratch.path());
     let path = format!("{}.heap.7", scratch.path().display());
@@ -193,7 +193,7 @@ fn torn_staged_files_block_nothing() {
     assert!(!Path::new(&path).exists(), "there was nothing in it");
 }
 
-// A segment that was never written to the disk is not met again by the cleaner.
+// The cleaner never reads a segment that was not written to the disk.
 #[test]
 fn cleaner_skips_never_written_segment() {
     let scratch = scratch();

@@ -1,7 +1,7 @@
-//! Entries moved, regions, segments and generations begun, stopped anywhere: all of it is there, or
-//! what was there before.
+//! Changes that move entries, or begin regions, segments or generations, stopped at any step: the
+//! result is the old state or the new one.
 //!
-//! What is put, deleted or overwritten besides is the matter of `changes.rs`.
+//! `changes.rs` tests the puts and deletions themselves.
 
 use crate::engine::tests::recovery::stop::{stop_at_every_step, stop_with};
 use crate::engine::tests::recovery::*;
@@ -11,8 +11,8 @@ use crate::sync::Relaxed;
 // S6: stopped anywhere, the old region or the new ones have all entries.
 #[test]
 fn stopped_split_is_atomic() {
-    // Fourteen of sixteen slots are the limit: the next insertion splits, and a directory of one
-    // entry doubles.
+    // Fourteen of sixteen slots are the limit: the next insertion splits the region, and doubles
+    // the directory of one entry.
     let images = stop_at_every_step(1, fill(14), |cache| {
         cache.put(&key(99), b"new").unwrap();
     });
@@ -26,14 +26,14 @@ fn stopped_tombstone_purge_is_atomic() {
         for i in 0..8 {
             assert!(cache.delete(&key(i)).unwrap());
         }
-        // Take slots until the region is full of entries and tombstones.
+        // Takes slots until the region is full of entries and tombstones.
         for i in 40..44 {
             cache.put(&key(i), b"x").unwrap();
         }
     };
     stop_at_every_step(1, prepare, |cache| {
         for i in 50..53 {
-            // One after the other: each may be the one that is stopped.
+            // One after the other: any of them may be stopped.
             if !cache.contains(&key(i)).unwrap() {
                 cache.put(&key(i), b"y").unwrap();
                 break;
@@ -45,7 +45,7 @@ fn stopped_tombstone_purge_is_atomic() {
 // A table that outgrows its directory is the old or the new one.
 #[test]
 fn stopped_table_growth_is_atomic() {
-    // Eight directory entries of sixteen slots, filled until regions must become larger.
+    // Eight directory entries of sixteen slots, filled until regions must be enlarged.
     let prepare = fill(100);
     let change = |cache: &MmapCache| {
         let mut writer = cache.writer().unwrap();
@@ -77,7 +77,7 @@ fn stopped_segment_creation_is_atomic() {
     );
 }
 
-// A segment that grows is as long as before, or longer.
+// A segment that grows has its old length, or a larger one.
 #[test]
 fn stopped_segment_growth_is_atomic() {
     let prepare = |cache: &MmapCache| {
@@ -89,10 +89,10 @@ fn stopped_segment_growth_is_atomic() {
     assert!(images > 1_000, "{images}");
 }
 
-// Larger regions are there with all entries, or not at all.
+// Enlarged regions have all entries, or do not exist.
 #[test]
 fn stopped_region_growth_is_atomic() {
-    // A directory that cannot grow: the seventeenth entry needs larger regions, whatever the hash.
+    // The directory cannot grow: the seventeenth entry needs larger regions, whatever the hash.
     let mut options = options();
     options.directory_bits = 0;
     larger_regions(&options, 13);

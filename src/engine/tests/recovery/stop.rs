@@ -1,14 +1,13 @@
-//! A change stopped at each of its stores and file operations, and the judge of what it leaves.
+//! Stops a change at each of its stores and file operations, and checks what it leaves.
 //!
-//! Knows no change by name: it is handed what to prepare and what to do.
+//! Knows no change by name: the caller passes what to prepare and what to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::tests::recovery::*;
 use crate::sync::failpoint;
 
-/// Runs `change` on a cache that `prepare` filled, and stops it at every step, with `stride`
-/// between the stops.
+/// Runs `change` on a cache that `prepare` filled, and stops it at every `stride`-th step.
 pub(super) fn stop_at_every_step(
     stride: u64,
     prepare: impl Fn(&MmapCache),
@@ -17,7 +16,7 @@ pub(super) fn stop_at_every_step(
     stop_with(&options(), stride, prepare, &[&change])
 }
 
-/// The same with other options, and for a change in several parts, each of which is done or not.
+/// The same with other options, for a change in several parts, each of which is done or not.
 pub(super) fn stop_with(
     options: &Options,
     stride: u64,
@@ -52,7 +51,7 @@ pub(super) fn stop_with(
             );
         }
         images += 1;
-        // A killed process gives up its lock wherever it was, in the middle of releasing it too.
+        // A killed process releases its lock wherever it was, even while it released it.
         drop(cache);
         check_image(&scratch, options, &reader, &states, steps);
         if outcome.is_ok() {
@@ -81,20 +80,23 @@ pub(super) fn check_image(
         seen,
         "step {steps}: a new reader sees something else"
     );
-    // What is half done is no fault: a full check beside a writer that is stopped sees the same.
+    // A change in flight is no corruption: a full check beside a stopped writer finds nothing.
     let report = fresh.verify().run().unwrap();
     assert!(
         report.is_clean(),
         "step {steps}: before it is mended: {:?}",
         report.problems
     );
-    // Whoever takes the lock finishes or takes back; that alone must make all of it right.
+    // Taking the lock redoes or undoes the change; that alone must make everything correct.
     let next = scratch.open(options);
     drop(next.writer().unwrap());
     let mended = contents(&next);
     let after = states.iter().rposition(|state| *state == mended);
-    assert!(after.is_some(), "step {steps}: mending made something else");
-    assert!(before <= after, "step {steps}: mending lost what was seen");
+    assert!(after.is_some(), "step {steps}: recovery changed the result");
+    assert!(
+        before <= after,
+        "step {steps}: recovery lost an entry that readers saw"
+    );
     let report = next.verify().run().unwrap();
     assert!(
         report.is_clean() && report.totals_compared,
@@ -102,7 +104,7 @@ pub(super) fn check_image(
         report.problems
     );
     assert_eq!(next.len() as usize, mended.len(), "step {steps}");
-    // And work goes on.
+    // The cache can be written again.
     let stays = options.append_only == Some(true);
     for i in 0..30 {
         next.put(&key(500 + i), b"afterwards").unwrap();

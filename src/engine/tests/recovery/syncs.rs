@@ -1,6 +1,6 @@
-//! What the words of the header say was synced, and that it was.
+//! Header words that say what was synced, against the syncs that happened.
 //!
-//! Believes those words; `power.rs` asks whether a disk would have it.
+//! `power.rs` tests whether a disk would keep the data.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -26,7 +26,7 @@ fn rebuild_marks_its_heap_synced() {
     assert_eq!(word(word::SYNCED), word(word::TAIL));
 }
 
-// A durable put that had to replace the table is synced like any other.
+// A durable put that replaces the table is synced like any other.
 #[test]
 fn durable_table_replacement_is_synced() {
     let scratch = scratch();

@@ -1,6 +1,6 @@
-//! Damaged slots, records and segment headers, and what a repair makes of them.
+//! Repairs damaged slots, records and segment headers.
 //!
-//! Knows damage to a cache's own files; those of another are the matter of `strangers.rs`.
+//! `foreign_files.rs` tests files of another cache.
 
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::Repair;
 use crate::engine::tests::repair::*;
 
-// Corrupt slots are repaired, though the cache opens.
+// Corrupt slots are repaired, though the cache can be opened.
 #[test]
 fn corrupt_slots_are_repaired() {
     let scratch = scratch();
@@ -16,12 +16,8 @@ fn corrupt_slots_are_repaired() {
     let expected = fill(&cache);
     let generation = cache.handle.generation.load_full();
     let hash = generation.hasher.hash(expected.keys().next().unwrap());
-    let region = generation
-        .table
-        .locate(generation.header().poll(), hash)
-        .unwrap()
-        .region;
-    // Behind the header, the control bytes and the marks: its links.
+    let region = region_of(&generation, hash);
+    // After the header, the control bytes and the hash marks come the links.
     let at = generation.table.region_at(region.number()) + 64 + 32;
     drop((cache, generation));
     open_for_change(scratch.path())
@@ -31,7 +27,7 @@ fn corrupt_slots_are_repaired() {
     assert!(repaired.rebuilt);
     assert!(
         !Repair::new(scratch.path()).run().unwrap().rebuilt,
-        "now it is right"
+        "the repair is complete"
     );
 }
 
@@ -46,7 +42,7 @@ fn repair_reports_lost_records() {
     drop(cache);
     std::fs::remove_file(scratch.path()).unwrap();
     let heap = open_for_change(&named(&scratch, ".heap"));
-    // A record has 24 + 4 + 100 bytes: the ninth to the twelfth.
+    // Each record has 24 + 4 + 100 bytes: this hits the ninth to the twelfth.
     heap.write_all_at(&[0xee; 300], 128 + 8 * 128 + 30).unwrap();
     let repaired = Repair::new(scratch.path()).run().unwrap();
     assert_eq!((repaired.entries, repaired.records), (47, 47));
@@ -63,7 +59,7 @@ fn repair_reports_lost_records() {
     assert_eq!(
         told,
         (false, 3 * 128, true),
-        "what was lost is told all the same"
+        "losses are reported nevertheless"
     );
     let cache = scratch.open(&Options::new());
     assert_eq!(contents(&cache).len(), 47);
@@ -73,10 +69,7 @@ fn repair_reports_lost_records() {
 #[test]
 fn segment_without_header_is_read() {
     for lost_index in [true, false] {
-        let scratch = scratch();
-        let cache = scratch.open(&tiny());
-        let expected = fill(&cache);
-        drop(cache);
+        let (scratch, expected) = filled();
         if lost_index {
             std::fs::remove_file(scratch.path()).unwrap();
         } else {
@@ -87,7 +80,7 @@ fn segment_without_header_is_read() {
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.to_string_lossy().contains(".heap"))
             .collect();
-        // With the index the heap is known; without it one header must be left to say it.
+        // The index identifies the heap; without it one segment header must be left to do so.
         for path in segments.iter().skip(usize::from(lost_index)) {
             open_for_change(path).write_all_at(&[0; 100], 0).unwrap();
         }
@@ -95,7 +88,7 @@ fn segment_without_header_is_read() {
     }
 }
 
-// Without any header that tells which cache the heap belongs to, a repair changes nothing.
+// If no header identifies the heap, a repair changes nothing.
 #[test]
 fn repair_refuses_an_unidentified_heap() {
     let scratch = scratch();
@@ -113,13 +106,10 @@ fn repair_refuses_an_unidentified_heap() {
     assert!(!scratch.path().exists());
 }
 
-// Corrupt files are kept if the caller asks, and the new files have their mode.
+// A repair keeps corrupt files on request, and the new files have their mode.
 #[test]
 fn repair_keeps_corrupt_files_on_request() {
-    let scratch = scratch();
-    let cache = scratch.open(&tiny());
-    let expected = fill(&cache);
-    drop(cache);
+    let (scratch, expected) = filled();
     let mode = std::fs::Permissions::from_mode(0o640);
     std::fs::set_permissions(scratch.path(), mode).unwrap();
     open_for_change(scratch.path())
@@ -139,7 +129,7 @@ fn repair_keeps_corrupt_files_on_request() {
         named(&scratch, ".roster.damaged"),
     ];
     assert_eq!(repaired.kept, kept);
-    // The superseded mark apart, which tells handles that are still open.
+    // Except for the superseded mark, which handles that are still open need.
     assert_eq!(std::fs::read(&kept[0]).unwrap()[136..], index[136..]);
     assert_eq!(std::fs::read(&kept[1]).unwrap(), roster);
     assert_eq!(
@@ -164,7 +154,7 @@ fn hostile_heap_repairs_in_bounded_time() {
     }
     drop(cache);
     std::fs::remove_file(scratch.path()).unwrap();
-    // Headers of records everywhere, each with a length that nearly fits and a sum that does not.
+    // Record headers everywhere, each with a plausible length and a wrong checksum.
     let heap = open_for_change(&named(&scratch, ".heap"));
     let mut record = [0_u8; 24];
     record[4..8].copy_from_slice(&400_000_u32.to_le_bytes());

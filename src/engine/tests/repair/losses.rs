@@ -1,6 +1,6 @@
-//! An index, a roster or a segment that is gone, or that nobody could open.
+//! Repairs an index, a roster or a segment that is gone, or that cannot be opened.
 //!
-//! Every record that is left verifies here; others are the matter of `repair/damage.rs`.
+//! All remaining records are valid; `damage.rs` tests others.
 
 use crate::error::ErrorKind;
 use std::os::unix::fs::{FileExt, symlink};
@@ -30,7 +30,7 @@ fn lost_index_is_restored_from_heap() {
     let cache = scratch.open(&tiny());
     assert!(
         cache.stats().unwrap().generation > generation,
-        "the roster still told"
+        "the roster has the old generation"
     );
     for (key, version) in expected.keys().zip(&versions) {
         assert_eq!(cache.version(key).unwrap().unwrap(), *version);
@@ -67,7 +67,7 @@ fn lost_roster_costs_nothing() {
     }
 }
 
-// An index of any length, or none that is a file, is replaced.
+// An index of any length, or something that is no file, is replaced.
 #[test]
 fn unusable_index_is_replaced() {
     let damages: [&dyn Fn(&Path); 8] = [
@@ -91,13 +91,10 @@ fn unusable_index_is_replaced() {
         },
     ];
     for (number, damage) in damages.into_iter().enumerate() {
-        let scratch = scratch();
-        let cache = scratch.open(&tiny());
-        let expected = fill(&cache);
-        drop(cache);
+        let (scratch, expected) = filled();
         damage(scratch.path());
         if number == 6 {
-            // The link's target is where a cache would be made: there is nothing to repair there.
+            // A cache would be created at the link's target: there is nothing to repair.
             let error = Repair::new(scratch.path()).run();
             assert!(
                 error.is_ok()

@@ -1,4 +1,4 @@
-//! A repair stopped at its steps, and the index lost at each step of a switch.
+//! Repairs stopped at any step, and an index lost at each step of a switch.
 //!
 //! Knows steps by their numbers alone.
 
@@ -61,8 +61,8 @@ fn index_lost_mid_switch_restores_generation() {
         let cache = scratch.open(&tiny());
         let back = contents(&cache);
         assert_clean(&cache);
-        // Until the old segments go, nothing but the index tells which of two heaps counts; the
-        // rebuild has not returned yet.
+        // Until the old segments are removed, only the index says which of two heaps is current;
+        // the rebuild has not returned yet.
         assert!(back == counted || (both && back == old), "step {steps}");
         if stopped.is_ok() {
             assert!(back == new);

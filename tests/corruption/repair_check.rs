@@ -1,26 +1,26 @@
-//! What a repair must bring back: of each key the newest record that verifies.
+//! What a repair must restore: the newest record of each key that verifies.
 //!
-//! Finds that by reading the heap's bytes, whatever stands in index and roster.
+//! Finds it by reading the heap's bytes, without index and roster.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use mmapcache::{ErrorKind, Repair};
 
+use super::affected::Affected;
+use super::checker::{read_only, writable};
+use super::checksums;
 use super::image::{Image, Node, segment_number};
 use super::layout::{FIRST_RECORD, Record, header, u32_at, u64_at};
-use super::look::{read_only, writable};
-use super::reach::Reach;
-use super::seals;
-use super::specimen::Specimen;
+use super::sample_cache::SampleCache;
 
-/// Repairs the damaged files at `path`, and compares what is there afterwards with what the heap
-/// says.
-pub(crate) fn repair(specimen: &Specimen, image: &Image, reach: &Reach, path: &Path) {
-    // By a header that lies under a right checksum, other files belong to the cache.
-    let believable = !reach.estranged && !reach.version && segments_are_told_apart(specimen, image);
+/// Repairs the damaged files at `path`, and compares the entries with what the heap says.
+pub(crate) fn run(sample: &SampleCache, image: &Image, affected: &Affected, path: &Path) {
+    // A forged header with a valid checksum names other files as the cache's.
+    let trusted =
+        !affected.foreign_header && !affected.version && segments_can_be_identified(sample, image);
     match Repair::new(path).options(&writable()).run() {
-        Ok(_) if !believable => {}
+        Ok(_) if !trusted => {}
         Ok(repaired) => {
             let cache = read_only().open(path).expect("a repaired cache opens");
             let listed: BTreeMap<_, _> = cache
@@ -29,8 +29,8 @@ pub(crate) fn repair(specimen: &Specimen, image: &Image, reach: &Reach, path: &P
                 .map(|item| item.expect("an item of a repaired cache"))
                 .collect();
             assert_eq!(repaired.entries as usize, listed.len());
-            if reach.forged.is_empty() {
-                compare(specimen, &listed, &entries(specimen, image));
+            if affected.forged.is_empty() {
+                compare(sample, &listed, &entries(sample, image));
             }
             let report = cache.verify().run().expect("a check");
             let right = report
@@ -40,38 +40,38 @@ pub(crate) fn repair(specimen: &Specimen, image: &Image, reach: &Reach, path: &P
             assert!(right, "after a repair: {:?}", report.problems);
         }
         Err(error)
-            if matches!(error.kind(), ErrorKind::UnsupportedVersion { .. }) && reach.version => {}
+            if matches!(error.kind(), ErrorKind::UnsupportedVersion { .. }) && affected.version => {
+        }
         Err(error)
-            if matches!(error.kind(), ErrorKind::HeapMissing { .. }) && reach.lacks_segment =>
+            if matches!(error.kind(), ErrorKind::HeapMissing { .. })
+                && affected.segment_missing =>
         {
             assert!(
-                !believable || !says_what_it_is(specimen, image),
+                !trusted || !has_a_valid_header(sample, image),
                 "a repair has a segment to go by"
             );
         }
         Err(error) => {
             assert!(error.is_corruption(), "repair: {error:?}");
             assert!(
-                !believable || !says_what_it_is(specimen, image),
+                !trusted || !has_a_valid_header(sample, image),
                 "repair: {error:?}"
             );
         }
     }
 }
 
-/// Each key has what the heap says of it; or what it had before, where the index still knew better
+/// Asserts that each key has what the heap says; or what it had before, if the index still had more
 /// than a heap with a damaged deletion.
 fn compare(
-    specimen: &Specimen,
+    sample: &SampleCache,
     listed: &BTreeMap<Vec<u8>, Vec<u8>>,
     heap: &BTreeMap<Vec<u8>, Vec<u8>>,
 ) {
-    let strange = listed
-        .keys()
-        .find(|key| !specimen.history.contains_key(*key));
-    assert!(strange.is_none(), "after a repair there is {strange:?}");
-    for key in specimen.history.keys() {
-        let (now, heap, before) = (listed.get(key), heap.get(key), specimen.value(key));
+    let unknown = listed.keys().find(|key| !sample.history.contains_key(*key));
+    assert!(unknown.is_none(), "after a repair there is {unknown:?}");
+    for key in sample.history.keys() {
+        let (now, heap, before) = (listed.get(key), heap.get(key), sample.value(key));
         assert!(
             now == heap || now == before,
             "after a repair {key:?}: {now:?} for {heap:?}"
@@ -79,38 +79,38 @@ fn compare(
     }
 }
 
-/// Whether the header of each segment is what it was, or cannot be believed, or is another cache's
-/// while the index tells whose cache this is, and a segment agrees.
-fn segments_are_told_apart(specimen: &Specimen, image: &Image) -> bool {
-    let told = image.bytes("").get(..128) == specimen.image.bytes("").get(..128)
-        && says_what_it_is(specimen, image);
+/// Whether each segment's header is unchanged or invalid, or another cache's while the index and a
+/// segment say whose cache this is.
+fn segments_can_be_identified(sample: &SampleCache, image: &Image) -> bool {
+    let told = image.bytes("").get(..128) == sample.image.bytes("").get(..128)
+        && has_a_valid_header(sample, image);
     image
         .files()
         .filter(|(suffix, _)| segment_number(suffix).is_some())
         .all(|(suffix, bytes)| {
-            let (Some(head), sound) = (bytes.get(..120), specimen.image.bytes(suffix)) else {
+            let (Some(head), sound) = (bytes.get(..120), sample.image.bytes(suffix)) else {
                 return true;
             };
-            let valid = seals::header_sum(head) == u32_at(head, header::CRC);
+            let valid = checksums::header_sum(head) == u32_at(head, header::CRC);
             let foreign = head[16..40] != sound[16..40];
             !valid || sound.get(..120) == Some(head) || (told && foreign)
         })
 }
 
-/// Whether one segment has its header, from which everything else can be told.
-fn says_what_it_is(specimen: &Specimen, image: &Image) -> bool {
-    // A name that leads in a circle is no place to put a cache.
+/// Whether one segment has its header, from which a repair can learn the rest.
+fn has_a_valid_header(sample: &SampleCache, image: &Image) -> bool {
+    // A repair cannot create a cache under a link that leads to itself.
     let has_place = !matches!(image.nodes.get(""), Some(Node::Symlink(_)));
     has_place
         && image.files().any(|(suffix, bytes)| {
-            let sound = specimen.image.bytes(suffix);
+            let sound = sample.image.bytes(suffix);
             segment_number(suffix).is_some() && bytes.get(..120) == sound.get(..120)
         })
 }
 
-/// What the records say that verify.
-fn entries(specimen: &Specimen, image: &Image) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let heap_id = u64_at(specimen.image.bytes(""), header::HEAP_ID);
+/// Returns the entries of the records that verify.
+fn entries(sample: &SampleCache, image: &Image) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let heap_id = u64_at(sample.image.bytes(""), header::HEAP_ID);
     let mut newest: BTreeMap<Vec<u8>, Record> = BTreeMap::new();
     for (suffix, bytes) in image.files() {
         let Some(segment) = segment_number(suffix) else {
@@ -121,7 +121,7 @@ fn entries(specimen: &Specimen, image: &Image) -> BTreeMap<Vec<u8>, Vec<u8>> {
                 continue;
             };
             let ends = record.range().end.next_multiple_of(8) <= bytes.len();
-            if !ends || !seals::is_sealed(bytes, heap_id, &record) {
+            if !ends || !checksums::has_valid_checksum(bytes, heap_id, &record) {
                 continue;
             }
             let rank = |record: &Record| (record.mtime, record.segment, record.at);

@@ -1,6 +1,7 @@
-//! Where things stand in the files: a reading of `docs/format.md`, for sound files only.
+//! Where each field is stored in the files: a reading of `docs/format.md`, for undamaged files
+//! only.
 //!
-//! Knows no checksum and no mapping. What it is given must be what the engine wrote.
+//! Checks no checksum and maps nothing. The bytes must be the engine's own.
 
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ pub(crate) mod header {
     pub(crate) const HEAP_ID: usize = 40;
     pub(crate) const ROSTER_ID: usize = 48;
     pub(crate) const SEGMENT_FLAGS: usize = 52;
-    /// Here in the index as well as in a segment.
+    /// At this offset in the index and in a segment.
     pub(crate) const HASH_SEED: usize = 56;
     pub(crate) const HASH_CHECK: usize = 64;
     pub(crate) const FLAGS: usize = 76;
@@ -54,7 +55,7 @@ pub(crate) mod header {
     pub(crate) const HOLDER: usize = 576;
     pub(crate) const VISITED: usize = 608;
     pub(crate) const BORN: usize = 616;
-    /// Behind the last word that means something.
+    /// The end of the last word that has a meaning.
     pub(crate) const END: usize = 632;
 }
 
@@ -78,12 +79,12 @@ pub(crate) fn set_u64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// A place of the heap, as packed into a word.
+/// Packs a place of the heap into a word.
 pub(crate) fn place(segment: u16, at: usize) -> u64 {
     (u64::from(segment) << 32) | (at as u64 / 8)
 }
 
-/// What decides where things stand in the index.
+/// What determines the layout of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) slots: usize,
@@ -114,7 +115,7 @@ impl Geometry {
     }
 }
 
-/// A slot of a region that is in use.
+/// A slot of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) region: usize,
@@ -122,7 +123,7 @@ pub(crate) struct Slot {
     pub(crate) control: u8,
     pub(crate) link: u64,
     pub(crate) position: u32,
-    /// Where link and body stand in the index file.
+    /// Offsets of link and body in the index file.
     pub(crate) link_at: usize,
     pub(crate) body_at: usize,
 }
@@ -132,7 +133,7 @@ impl Slot {
         self.link as u32 > 1
     }
 
-    /// Segment and offset of the record that it links to.
+    /// Returns segment and offset of the record that the slot links to.
     pub(crate) fn record(&self) -> (u16, usize) {
         ((self.link >> 32) as u16, self.link as u32 as usize * 8)
     }
@@ -142,12 +143,12 @@ pub(crate) fn depth(index: &[u8]) -> u32 {
     u32::from(index[header::POLL])
 }
 
-/// The region that a directory entry leads to.
+/// Returns the region that a directory entry leads to.
 pub(crate) fn directory(index: &[u8], entry: usize) -> usize {
     (u64_at(index, PAGE + 8 * entry) & 0xff_ffff) as usize
 }
 
-/// All slots of the regions that the directory leads to.
+/// Returns all slots of the regions that the directory leads to.
 pub(crate) fn slots(index: &[u8]) -> Vec<Slot> {
     let geometry = Geometry::of(index);
     let mut regions: Vec<_> = (0..1 << depth(index))
@@ -176,7 +177,7 @@ pub(crate) fn slots(index: &[u8]) -> Vec<Slot> {
     found
 }
 
-/// A record, and where it stands.
+/// A record and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) segment: u16,
@@ -188,13 +189,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The bytes that its checksum covers, and the checksum itself.
+    /// Returns the range of the record, its checksum included.
     pub(crate) fn range(&self) -> Range<usize> {
         self.at..self.at + RECORD_HEADER + self.key.len() + self.value.len()
     }
 
-    /// What bytes at an offset say, believed as they are; none where they cannot be a record that
-    /// ends within the file.
+    /// Parses the bytes at an offset without a check; `None` if they cannot be a record that ends
+    /// within the file.
     pub(crate) fn parse(bytes: &[u8], segment: u16, at: usize) -> Option<Self> {
         let fixed = bytes.get(at..at + RECORD_HEADER)?;
         let (key_len, value_len) = (usize::from(u16_at(fixed, 20)), u32_at(fixed, 4) as usize);
@@ -217,7 +218,7 @@ impl Record {
     }
 }
 
-/// All records of a sound heap, dead ones included, in their order.
+/// Returns all records of an undamaged heap in their order, dead ones included.
 pub(crate) fn records(image: &Image) -> Vec<Record> {
     let mut found = Vec::new();
     for (suffix, bytes) in image.files() {

@@ -1,7 +1,6 @@
-//! A process that reads what a crew writes, in every way that there is, and believes nothing.
+//! A process that reads in every way what a process group writes, and checks every answer.
 //!
-//! It knows which keys always exist, that what a value says never goes back, and that versions do
-//! not either.
+//! It knows which keys always exist, and that neither values nor versions of a key go back.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -10,11 +9,11 @@ use std::time::Duration;
 use mmapcache::{Error, ErrorKind, MmapCache, Options, ValueRef, Version};
 
 use super::contents::{Random, parse_key, passing, shared, staying};
-use super::ledger::{PASSING, SHARED, STAYING, Said, WRITERS, owner};
-use super::worker::Site;
+use super::expected_state::{PASSING, ParsedValue, SHARED, STAYING, WRITERS, owner};
+use super::worker::TestDir;
 use super::{Part, dismissal, say};
 
-/// Where a logbook has what.
+/// Positions of the counts in the log.
 pub(crate) const VALUES: usize = 0;
 pub(crate) const LISTINGS: usize = 1;
 pub(crate) const SUPERSEDED: usize = 2;
@@ -23,72 +22,72 @@ pub(crate) const CHECKS: usize = 3;
 /// Keys that are looked up in each round.
 const LOOKS: u64 = 400;
 
-/// Each reader opens the cache in a way of its own.
-fn open(site: &Site, reader: u64) -> MmapCache {
+/// Each reader opens the cache in its own way.
+fn open(dir: &TestDir, reader: u64) -> MmapCache {
     let mut options = Options::new();
     options.create(false);
     let path = match reader {
-        0 => site.cache(),
+        0 => dir.cache(),
         1 => {
             options.read_only(true);
-            site.cache()
+            dir.cache()
         }
         2 => {
             let at_once = Duration::ZERO;
             options.read_only(true).staleness_check_interval(at_once);
-            site.linked(true)
+            dir.linked(true)
         }
-        _ => site.linked(false),
+        _ => dir.linked(false),
     };
     options.open(path).expect("the cache")
 }
 
-/// Reads until it is dismissed or killed, as the reader that the number names. The last one opens
-/// the cache again for each round.
-pub(crate) fn watches(part: &Part) {
-    let reader = part.numbers[0];
+/// Reads until its input is closed or it is killed; the first number says which reader it is. The
+/// last reader opens the cache again for each round.
+pub(crate) fn read_until_closed(part: &Part) {
+    let which = part.numbers[0];
     let dismissed = dismissal();
-    let site = Site(part.path.clone());
-    let log = site.logbook("reader", reader);
-    let mut cache = open(&site, reader);
-    let mut witness = Witness::new(reader);
-    let before: [u64; 4] = std::array::from_fn(|which| log.read(which));
+    let dir = TestDir(part.path.clone());
+    let log = dir.ack_log("reader", which);
+    let mut cache = open(&dir, which);
+    let mut reader = CheckingReader::new(which);
+    let before: [u64; 4] = std::array::from_fn(|at| log.read(at));
     say("ready");
     while !dismissed.load(Ordering::Relaxed) {
-        witness.round(&cache);
-        for (which, count) in witness.counts.into_iter().enumerate() {
-            log.write(which, before[which] + count);
+        reader.round(&cache);
+        for (at, count) in reader.counts.into_iter().enumerate() {
+            log.write(at, before[at] + count);
         }
-        if reader == 3 {
-            cache = open(&site, reader);
+        if which == 3 {
+            cache = open(&dir, which);
         }
     }
     say("done");
 }
 
-/// What was seen of a key last.
+/// What was last read of a key.
 #[derive(Clone, Debug)]
 struct Seen {
-    /// The number of the newest value of each writer.
+    /// The number of each writer's newest value.
     numbers: [u64; WRITERS as usize],
     tallies: [u64; WRITERS as usize],
     number: u64,
     version: Version,
 }
 
-/// What a reader has seen so far, from which it knows what it may see next.
+/// What a reader has read so far, which limits what it may read next.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct CheckingReader {
     random: Random,
     seen: HashMap<Vec<u8>, Seen>,
     changes: u64,
     rounds: u64,
-    /// Values that are read where they lie, and copies of them.
+    /// Values borrowed from the mapping, and copies of them.
     in_place: Vec<(ValueRef, Vec<u8>)>,
     counts: [u64; 4],
 }
 
-impl Witness {
+impl CheckingReader {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed),
@@ -131,39 +130,42 @@ impl Witness {
     }
 
     fn get(&mut self, cache: &MmapCache, key: &[u8]) {
-        match cache.get(key).expect("a look") {
+        match cache.get(key).expect("a lookup") {
             Some(value) => self.saw(key, &value, None),
-            None => may_be_absent(key),
+            None => assert_may_be_absent(key),
         }
         if always_exists(key) {
-            assert!(cache.contains(key).expect("a look"));
+            assert!(cache.contains(key).expect("a lookup"));
         }
     }
 
     fn entry(&mut self, cache: &MmapCache, key: &[u8]) {
         match cache.entry(key).expect("an entry that is not damaged") {
             Some(entry) => self.saw(key, entry.value(), Some(entry.version())),
-            None => may_be_absent(key),
+            None => assert_may_be_absent(key),
         }
     }
 
     fn mtime(&mut self, cache: &MmapCache, key: &[u8]) {
-        match cache.version(key).expect("a look") {
+        match cache.version(key).expect("a lookup") {
             Some(version) => {
                 let Some(seen) = self.seen.get_mut(key) else {
                     return;
                 };
                 assert!(version >= seen.version, "{version} after {seen:?}");
             }
-            None => may_be_absent(key),
+            None => assert_may_be_absent(key),
         }
     }
 
-    #[expect(unsafe_code, reason = "nobody but the crew writes to these files")]
+    #[expect(
+        unsafe_code,
+        reason = "only this test's processes write to these files"
+    )]
     fn get_ref(&mut self, cache: &MmapCache, key: &[u8]) {
         // SAFETY: the cache's files are the test's own, and written by this crate alone.
         let found = unsafe { cache.get_ref(key) };
-        match found.expect("a look") {
+        match found.expect("a lookup") {
             Some(value) => {
                 self.saw(key, &value, Some(value.version()));
                 if self.in_place.len() < 8 {
@@ -171,11 +173,11 @@ impl Witness {
                     self.in_place.push((value, copy));
                 }
             }
-            None => may_be_absent(key),
+            None => assert_may_be_absent(key),
         }
     }
 
-    /// Values that are read where they lie stay as they were, whatever becomes of their entries.
+    /// Asserts that borrowed values never change, whatever becomes of their entries.
     fn hold_in_place(&mut self) {
         for (value, copy) in &self.in_place {
             assert_eq!(&value[..], copy, "a value that changed where it lies");
@@ -194,30 +196,30 @@ impl Witness {
         assert!(cache.len() >= always, "{} entries", cache.len());
     }
 
-    /// Whatever a value says never goes back, whichever handle shows it.
+    /// Checks a value: through no handle does a key go back to an older one.
     fn saw(&mut self, key: &[u8], value: &[u8], version: Option<Version>) {
         self.counts[VALUES] += 1;
-        let said = Said::of(key, value);
-        let writer = said.writer() as usize;
+        let parsed = ParsedValue::of(key, value);
+        let writer = parsed.writer() as usize;
         let name = String::from_utf8_lossy(key);
         let Some(seen) = self.seen.get_mut(key) else {
             let mut numbers = [0; WRITERS as usize];
-            numbers[writer] = said.number;
+            numbers[writer] = parsed.number;
             let seen = Seen {
                 numbers,
-                tallies: said.tallies,
-                number: said.number,
+                tallies: parsed.tallies,
+                number: parsed.number,
                 version: version.unwrap_or(Version::from_nanos(0)),
             };
             self.seen.insert(key.to_owned(), seen);
             return;
         };
         assert!(
-            said.number >= seen.numbers[writer],
-            "{name:?}: {said:?} after {seen:?}"
+            parsed.number >= seen.numbers[writer],
+            "{name:?}: {parsed:?} after {seen:?}"
         );
-        let back = said.tallies.iter().zip(&seen.tallies).any(|(a, b)| a < b);
-        assert!(!back, "{name:?}: {said:?} after {seen:?}");
+        let back = parsed.tallies.iter().zip(&seen.tallies).any(|(a, b)| a < b);
+        assert!(!back, "{name:?}: {parsed:?} after {seen:?}");
         if let Some(version) = version {
             let known = version == seen.version;
             assert!(
@@ -225,14 +227,14 @@ impl Witness {
                 "{name:?}: {version} after {seen:?}"
             );
             assert!(
-                !known || said.number == seen.number,
-                "{name:?}: {said:?} and {seen:?} of one version"
+                !known || parsed.number == seen.number,
+                "{name:?}: {parsed:?} and {seen:?} of one version"
             );
             seen.version = version;
-            seen.number = said.number;
+            seen.number = parsed.number;
         }
-        seen.numbers[writer] = said.number;
-        seen.tallies = said.tallies;
+        seen.numbers[writer] = parsed.number;
+        seen.tallies = parsed.tallies;
     }
 
     fn list_entries(&mut self, cache: &MmapCache) {
@@ -241,7 +243,7 @@ impl Witness {
             match item {
                 Ok((key, entry)) => {
                     self.saw(&key, entry.value(), Some(entry.version()));
-                    listing.met(&key);
+                    listing.add(&key);
                 }
                 Err(error) => return self.ended(&error),
             }
@@ -256,7 +258,7 @@ impl Witness {
             match item {
                 Ok((key, value)) => {
                     self.saw(key, value, None);
-                    listing.met(key);
+                    listing.add(key);
                 }
                 Err(error) => return self.ended(&error),
             }
@@ -268,7 +270,7 @@ impl Witness {
         let mut listing = Listing::default();
         for key in cache.keys().expect("a listing") {
             match key {
-                Ok(key) => listing.met(&key),
+                Ok(key) => listing.add(&key),
                 Err(error) => return self.ended(&error),
             }
         }
@@ -276,7 +278,7 @@ impl Witness {
     }
 
     fn complete(&mut self, listing: &Listing) {
-        listing.has_each_once();
+        listing.assert_each_once();
         self.counts[LISTINGS] += 1;
     }
 
@@ -285,7 +287,7 @@ impl Witness {
         self.counts[SUPERSEDED] += 1;
     }
 
-    /// The full check takes no lock, and reports nothing but what is wrong.
+    /// Runs a full check, which takes no lock and must find no fault beside writers.
     fn check(&mut self, cache: &MmapCache) {
         let report = cache.verify().run().expect("a check");
         assert!(report.is_clean(), "{:?}", report.problems);
@@ -298,24 +300,24 @@ fn always_exists(key: &[u8]) -> bool {
 }
 
 #[track_caller]
-fn may_be_absent(key: &[u8]) {
+fn assert_may_be_absent(key: &[u8]) {
     let name = String::from_utf8_lossy(key);
     assert!(!always_exists(key), "{name:?} is always there, and was not");
 }
 
-/// The keys that one listing came by.
+/// The keys of one listing.
 #[derive(Debug, Default)]
 pub(crate) struct Listing(HashMap<Vec<u8>, u32>);
 
 impl Listing {
-    pub(crate) fn met(&mut self, key: &[u8]) {
-        // Panics where it is no key of the ledgers.
+    pub(crate) fn add(&mut self, key: &[u8]) {
+        // Panics on a key that no writer writes.
         owner(key);
         *self.0.entry(key.to_owned()).or_default() += 1;
     }
 
-    /// What always exists comes exactly once.
-    pub(crate) fn has_each_once(&self) {
+    /// Asserts that each permanent key came exactly once.
+    pub(crate) fn assert_each_once(&self) {
         let always = (0..STAYING * WRITERS).map(staying);
         for key in always.chain((0..SHARED).map(shared)) {
             let times = self.0.get(key.as_bytes()).copied();

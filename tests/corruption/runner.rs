@@ -1,8 +1,8 @@
-//! One mutation, tried out: every operation on the files that it leaves, under limits of time,
-//! memory and disk.
+//! Runs one case: every operation on the files that a mutation leaves, under limits of time, memory
+//! and disk.
 //!
-//! Measures the whole process, so one trial runs at a time. A trial that hangs ends the process
-//! and is named.
+//! Measures the whole process, so that one case runs at a time. If a case hangs, its name is
+//! printed and the process aborts.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,65 +13,70 @@ use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 
-use super::attack::image::Image;
-use super::attack::look::{Judge, read_only, writable};
-use super::attack::mending;
-use super::attack::mutation::Mutation;
-use super::attack::reach::Reach;
-use super::attack::specimen::{Specimen, scratch};
+use super::corruption::affected::Affected;
+use super::corruption::checker::{Checker, read_only, writable};
+use super::corruption::image::Image;
+use super::corruption::mutation::Mutation;
+use super::corruption::repair_check;
+use super::corruption::sample_cache::{SampleCache, scratch};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// All operations of a trial together may take this long, at least once in some tries.
+/// All operations of a case together may take this long, in the best of some tries.
 const TIME: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
-/// A trial that takes this long has hung.
+/// A case that takes this long has hung.
 const HANG: Duration = Duration::from_secs(60);
-/// Bytes of memory, and of disk, that a trial may use on top of four times the files.
+/// Bytes of memory, and of disk, that a case may use in addition to four times the files.
 const ROOM: usize = 16 << 20;
-/// Trials that fail before the others are left out.
+/// Kinds of failures after which further cases are skipped.
 const ENOUGH: usize = 12;
 
-/// When the operations begin.
+/// When the files are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// On files that were changed before they were opened.
+pub(crate) enum Timing {
+    /// Before they are opened.
     Closed,
-    /// Under handles that were open when the files were changed.
+    /// Under handles that are already open.
     Open,
-    /// After a repair of the changed files.
+    /// Before a repair.
     Repaired,
 }
 
-/// What trials came to.
+/// The results of all cases of a list.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) trials: usize,
+pub(crate) struct Runner {
+    pub(crate) cases: usize,
     pub(crate) repaired: usize,
     pub(crate) longest: Duration,
     pub(crate) most_memory: usize,
-    /// What failed, by the beginning of the complaint.
+    /// What failed, by the beginning of its message.
     failed: BTreeMap<String, (usize, String)>,
 }
 
-impl Tally {
-    /// Tries mutations that are applied together.
-    pub(crate) fn try_out(&mut self, specimen: &Specimen, mutations: &[Mutation], moment: Moment) {
+impl Runner {
+    /// Applies mutations together and runs every operation.
+    pub(crate) fn run_case(
+        &mut self,
+        sample: &SampleCache,
+        mutations: &[Mutation],
+        timing: Timing,
+    ) {
         if self.failed.len() >= ENOUGH {
             return;
         }
-        let name = format!("{moment:?} {mutations:?}");
-        self.trials += 1;
+        let name = format!("{timing:?} {mutations:?}");
+        self.cases += 1;
         self.repaired += usize::from(mutations.iter().any(|mutation| mutation.repaired));
-        let mut image = specimen.image.clone();
+        let mut image = sample.image.clone();
         for mutation in mutations {
-            mutation.apply(&mut image, specimen);
+            mutation.apply(&mut image, sample);
         }
         let alone = one_at_a_time(&name);
         QUIET.set(true);
         let tried = catch_unwind(AssertUnwindSafe(|| {
-            self.within_limits(specimen, &image, moment)
+            self.within_limits(sample, &image, timing)
         }));
         QUIET.set(false);
         drop(alone);
@@ -86,7 +91,7 @@ impl Tally {
                 *times += 1;
                 return;
             }
-            let kept = keep(specimen, &image);
+            let kept = keep(sample, &image);
             let whole: String = text.chars().take(700).collect();
             let complaint = format!("{name}\n    {whole}\n    kept at {}", kept.display());
             println!("{complaint}");
@@ -94,15 +99,15 @@ impl Tally {
         }
     }
 
-    fn within_limits(&mut self, specimen: &Specimen, image: &Image, moment: Moment) {
-        let reach = Reach::between(specimen, image);
-        let allowed = 4 * specimen.image.total().max(image.total()) + ROOM;
+    fn within_limits(&mut self, sample: &SampleCache, image: &Image, timing: Timing) {
+        let affected = Affected::between(sample, image);
+        let allowed = 4 * sample.image.total().max(image.total()) + ROOM;
         let mut tries = 0;
         loop {
             MEMORY.reset_peak_usage();
             let before = MEMORY.current_usage();
             let (began, queued) = (Instant::now(), time_in_queue());
-            let disk = operate(specimen, image, &reach, moment);
+            let disk = operate(sample, image, &affected, timing);
             let took = began.elapsed().saturating_sub(time_in_queue() - queued);
             let memory = MEMORY.peak_usage().saturating_sub(before);
             self.most_memory = self.most_memory.max(memory);
@@ -120,17 +125,17 @@ impl Tally {
         }
     }
 
-    /// Fails with all complaints, if there are any.
+    /// Fails with all messages, if there are any.
     #[track_caller]
-    pub(crate) fn conclude(self, what: &str) {
+    pub(crate) fn finish(self, what: &str) {
         println!(
-            "{what}: {} trials, {} of them with repaired checksums; at most {:?} and {} KiB each",
-            self.trials,
+            "{what}: {} cases, {} of them with repaired checksums; at most {:?} and {} KiB each",
+            self.cases,
             self.repaired,
             self.longest,
             self.most_memory >> 10
         );
-        assert!(self.trials > 0, "{what}: nothing was tried");
+        assert!(self.cases > 0, "{what}: nothing was tried");
         let complaints: Vec<_> = self
             .failed
             .values()
@@ -140,49 +145,49 @@ impl Tally {
     }
 }
 
-/// Every operation on a copy of the files; returns the blocks that they take at the most.
-fn operate(specimen: &Specimen, image: &Image, reach: &Reach, moment: Moment) -> u64 {
+/// Runs every operation on a copy of the files; returns the bytes that they take on the disk.
+fn operate(sample: &SampleCache, image: &Image, affected: &Affected, timing: Timing) -> u64 {
     let dir = scratch();
     let path = dir.path().join("cache");
-    let judge = Judge::new(specimen, reach, "");
-    match moment {
-        Moment::Closed => {
+    let checker = Checker::new(sample, affected, "");
+    match timing {
+        Timing::Closed => {
             image.write_to(&path).expect("files to write");
-            judge.all(&path);
+            checker.check_all(&path);
         }
-        Moment::Repaired => {
+        Timing::Repaired => {
             image.write_to(&path).expect("files to write");
-            mending::repair(specimen, image, reach, &path);
+            repair_check::run(sample, image, affected, &path);
         }
-        Moment::Open => {
-            specimen.image.write_to(&path).expect("files to write");
+        Timing::Open => {
+            sample.image.write_to(&path).expect("files to write");
             let reader = read_only().open(&path).expect("a sound cache");
             let writer = writable().open(&path).expect("a sound cache");
-            // Mapped, and seen as it was.
+            // The files are mapped, and unchanged.
             assert_eq!(
                 reader.iter().expect("a listing").count(),
-                specimen.versions.len()
+                sample.versions.len()
             );
             assert_eq!(
                 writer.keys().expect("a listing").count(),
-                specimen.versions.len()
+                sample.versions.len()
             );
             image
-                .store_over(&specimen.image, &path)
+                .store_over(&sample.image, &path)
                 .expect("files to change");
-            judge.look(&reader);
-            judge.work(&writer);
-            judge.look(&reader);
+            checker.read_all(&reader);
+            checker.write_all(&writer);
+            checker.read_all(&reader);
             drop(writer);
-            judge.reopened();
-            judge.write(&path);
+            checker.reopened();
+            checker.check_writers(&path);
         }
     }
     blocks(dir.path())
 }
 
-/// How long this thread was ready to run while others had the processor: no fault of the trial's.
-/// Where the system does not tell, nothing is taken off.
+/// How long this thread was ready to run while others had the processor, which is not the case's
+/// time. Zero if the system does not say.
 fn time_in_queue() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let waited = text
@@ -201,12 +206,12 @@ fn blocks(dir: &Path) -> u64 {
     blocks.sum::<u64>() * 512
 }
 
-/// Puts a sound cache and its changed files where they stay.
-fn keep(specimen: &Specimen, image: &Image) -> PathBuf {
+/// Keeps an undamaged cache and its changed files for a developer to read.
+fn keep(sample: &SampleCache, image: &Image) -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let dir = tempfile::Builder::new().prefix("damage-").tempdir_in(root);
     let dir = dir.expect("a place to keep files").keep();
-    for (name, image) in [("sound", &specimen.image), ("damaged", image)] {
+    for (name, image) in [("sound", &sample.image), ("damaged", image)] {
         let place = dir.join(name);
         std::fs::create_dir(&place).expect("a directory");
         image.write_to(&place.join("cache")).expect("files to keep");
@@ -214,12 +219,12 @@ fn keep(specimen: &Specimen, image: &Image) -> PathBuf {
     dir
 }
 
-/// The trial that runs, and since when.
+/// The running case, and when it began.
 type Running = Option<(String, Instant)>;
 
 struct Alone(#[expect(dead_code, reason = "is held")] MutexGuard<'static, ()>);
 
-/// Waits until no other trial runs, and has this one watched.
+/// Waits until no other case runs, and has this one watched for hanging.
 fn one_at_a_time(name: &str) -> Alone {
     static GATE: Mutex<()> = Mutex::new(());
     let alone = GATE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,18 +232,18 @@ fn one_at_a_time(name: &str) -> Alone {
     Alone(alone)
 }
 
-/// Runs something while no trial is measured.
-pub(crate) fn undisturbed<T>(run: impl FnOnce() -> T) -> T {
+/// Runs `run` while no case is measured.
+pub(crate) fn between_cases<T>(run: impl FnOnce() -> T) -> T {
     let _alone = one_at_a_time("preparing");
     run()
 }
 
 thread_local! {
-    /// Whether a panic of this thread is a complaint that is collected.
+    /// Whether a panic of this thread is a failure that the runner collects.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps the traces of collected complaints from being printed.
+/// Suppresses the output of panics that the runner collects.
 fn quieten() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

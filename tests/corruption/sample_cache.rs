@@ -1,49 +1,49 @@
-//! A small cache with every kind of entry, what was ever put into it, and files of its kin to put
-//! in the place of its own.
+//! A small cache with every kind of entry, all that was ever put into it, and images of other files
+//! that can replace its own.
 //!
-//! Knows how the engine has to be used to make each kind; that all are there is seen in the files.
+//! Knows how to make the engine produce each kind; whether all are present is read from the files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mmapcache::{MmapCache, Options};
 
+use super::checksums::{self, Checksum};
 use super::image::{Image, Node, segment_number};
 use super::layout::{self, Geometry, PAGE, Record, header, set_u32, u32_at, u64_at};
-use super::seals::{self, Seal};
 
-/// What a key had, one after the other; none where it was deleted.
+/// The values of each key in order; `None` for a deletion.
 pub(crate) type History = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
 
-/// The directory has room for 32 entries instead of a million: so the index fits into 16 KiB.
+/// The directory has room for 32 entries instead of a million, so that the index fits into 16 KiB.
 const DIRECTORY_BITS: u32 = 5;
 /// Bytes of a key that its slot repeats.
 pub(crate) const INLINE_KEY: usize = 8;
 
 /// A cache that was flushed and closed.
 #[derive(Clone, Debug)]
-pub(crate) struct Specimen {
+pub(crate) struct SampleCache {
     pub(crate) image: Image,
     pub(crate) history: History,
-    /// The versions of the entries that are there.
+    /// The versions of the present entries.
     pub(crate) versions: BTreeMap<Vec<u8>, u64>,
     /// All records of the heap, dead ones included.
     pub(crate) records: Vec<Record>,
-    pub(crate) kin: Kin,
+    pub(crate) others: OtherImages,
 }
 
-/// Files that belong to something else than the specimen, or to another moment of it.
+/// Files of another cache, or of this one at another time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kin {
-    /// The same generation, some time before.
+pub(crate) struct OtherImages {
+    /// The same generation, earlier.
     pub(crate) earlier: Image,
     /// The same cache, replaced as a whole.
     pub(crate) rebuilt: Image,
     /// Another cache with the same keys.
-    pub(crate) stranger: Image,
+    pub(crate) foreign: Image,
 }
 
-/// A directory for caches that live for a moment: in memory, where the system has such a place.
+/// A directory for short-lived caches: in memory, if the system has one.
 pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() {
@@ -57,7 +57,7 @@ pub(crate) fn scratch() -> tempfile::TempDir {
         .expect("a scratch directory")
 }
 
-/// The options that fix the specimen's geometry.
+/// Options that fix the sample's geometry.
 pub(crate) fn options() -> Options {
     let mut options = Options::new();
     options
@@ -68,44 +68,43 @@ pub(crate) fn options() -> Options {
     options
 }
 
-impl Specimen {
-    /// Makes one. Where keys come to lie depends on the cache's random seed, so it may take some
-    /// tries until all kinds are there.
+impl SampleCache {
+    /// Builds a sample. The cache's random seed decides where keys are stored, so that it may take
+    /// some tries until every kind is present.
     pub(crate) fn make() -> Self {
         let mut missing = Vec::new();
         for _ in 0..200 {
-            let mut specimen = Maker::new("own").make();
-            missing = Census::of(&specimen).missing();
+            let mut sample = Builder::new("own").make();
+            missing = KindCounts::of(&sample).missing();
             if missing.is_empty() {
-                specimen.kin.stranger = Maker::new("strange").make().image;
-                return specimen;
+                sample.others.foreign = Builder::new("strange").make().image;
+                return sample;
             }
         }
-        panic!("a specimen has none of these: {missing:?}");
+        panic!("a sample has none of these: {missing:?}");
     }
 
-    /// The same as a writer leaves it that is killed: marked as written under this boot, in these
-    /// very files.
+    /// The same as a killed writer leaves it: marked as written under this boot, in these files.
     pub(crate) fn live(&self) -> Self {
         let mut live = self.clone();
-        let index = live.image.bytes_mut("").expect("a specimen has an index");
+        let index = live.image.bytes_mut("").expect("a sample has an index");
         layout::set_u64(index, header::DIRTY, 2);
         live
     }
 
-    /// One that was closed in order, and the same as a killed writer leaves it.
+    /// A cleanly closed sample, and the same as a killed writer leaves it.
     pub(crate) fn closed_and_live() -> [Self; 2] {
         let closed = Self::make();
         let live = closed.live();
         [closed, live]
     }
 
-    /// The value that a key has.
+    /// Returns the value that a key has.
     pub(crate) fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
         self.history.get(key)?.last()?.as_ref()
     }
 
-    /// The entries that are there.
+    /// Iterates over the present entries.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
         let last = |values: &'_ Vec<Option<Vec<u8>>>| values.last().is_some_and(Option::is_some);
         self.history
@@ -118,15 +117,15 @@ impl Specimen {
     }
 }
 
-/// Puts a specimen together.
-struct Maker {
+/// Builds a sample.
+struct Builder {
     _dir: tempfile::TempDir,
     path: PathBuf,
     salt: &'static str,
     history: History,
 }
 
-/// The key with a number: of one byte up to hundreds, the first of which are in the slot.
+/// Returns the key with a number: of one byte to 150; the shortest fit into a slot.
 pub(crate) fn key(number: u8) -> Vec<u8> {
     let length = match number % 6 {
         0 => 1,
@@ -147,7 +146,7 @@ pub(crate) fn key(number: u8) -> Vec<u8> {
         .collect()
 }
 
-impl Maker {
+impl Builder {
     fn new(salt: &'static str) -> Self {
         let dir = scratch();
         let path = dir.path().join("cache");
@@ -159,7 +158,7 @@ impl Maker {
         }
     }
 
-    /// A value that no other key has, nor this key at another time.
+    /// Returns a value that no other key has, nor this key at another time.
     fn value(&self, number: u8, round: u8, length: usize) -> Vec<u8> {
         let mut value = format!("{} {number} {round} ", self.salt).into_bytes();
         value.resize(length.max(value.len()), number ^ round);
@@ -179,7 +178,7 @@ impl Maker {
         self.history.entry(key(number)).or_default().push(None);
     }
 
-    fn make(mut self) -> Specimen {
+    fn make(mut self) -> SampleCache {
         let cache = options().open(&self.path).expect("a new cache");
         for number in 0..30 {
             self.put(&cache, number, self.value(number, 0, 0));
@@ -187,7 +186,7 @@ impl Maker {
         for number in [3, 9, 14, 20] {
             self.delete(&cache, number);
         }
-        // Everything that is live moves to the next segment, and the first is removed.
+        // Moves all live records to the next segment, and removes the first.
         cache.compact().expect("compacting");
         cache.flush().expect("flushing");
         let earlier = self.image();
@@ -196,12 +195,12 @@ impl Maker {
         self.clean_a_bit();
         let (image, versions) = (self.image(), self.versions());
         let rebuilt = self.rebuild();
-        Specimen {
+        SampleCache {
             records: layout::records(&image),
-            kin: Kin {
+            others: OtherImages {
                 earlier,
                 rebuilt,
-                stranger: Image::default(),
+                foreign: Image::default(),
             },
             history: self.history,
             versions,
@@ -209,7 +208,7 @@ impl Maker {
         }
     }
 
-    /// Overwrites, deletions and holes in the roster, over what the first half left.
+    /// Overwrites and deletes entries, and leaves free-list entries in the roster.
     fn second_half(&mut self, cache: &MmapCache) {
         for number in 20..32 {
             let length = [0, 1, 7, 300, 64, 900][usize::from(number % 6)];
@@ -222,11 +221,11 @@ impl Maker {
         for number in [0, 5, 12, 21, 22, 25] {
             self.delete(cache, number);
         }
-        // One comes back, into a hole of the roster; the others stay holes.
+        // One key returns, into a free position of the roster.
         self.put(cache, 12, self.value(12, 3, 33));
     }
 
-    /// Lets cleaning begin the next segment, and walk through a part of the one before.
+    /// Lets cleaning begin the next segment, and read a part of the one before.
     fn clean_a_bit(&mut self) {
         let cache = options()
             // A lower threshold has each write clean a whole segment.
@@ -268,22 +267,22 @@ impl Maker {
     }
 }
 
-/// The files of the cache at a path as they are, but for the directory's room.
+/// Reads the files of the cache at a path, with a smaller directory.
 pub(crate) fn image_of(path: &Path) -> Image {
     let mut image = Image::read(path).expect("files to read");
     let index = image.bytes_mut("").expect("an index");
-    // Else each that is written would be a copy, of which nothing is believed.
+    // Otherwise each written image would look like a copy, which the engine rebuilds.
     layout::set_u64(index, header::INODE, super::image::INODE_TO_COME);
     layout::set_u64(index, header::BORN, 0);
     layout::set_u64(index, header::VISITED, 1 << 62);
     *index = with_small_directory(index);
     let suffix = String::new();
-    seals::repair(&mut image, &Seal::Header { suffix });
+    checksums::repair(&mut image, &Checksum::Header { suffix });
     image
 }
 
-/// The same index with room for fewer directory entries than the engine gives: what is in use is
-/// far less, and nothing else depends on it.
+/// Returns the same index with room for fewer directory entries than the engine reserves. It uses
+/// far fewer, and nothing else depends on the number.
 fn with_small_directory(index: &[u8]) -> Vec<u8> {
     let old = Geometry::of(index);
     let new = Geometry {
@@ -298,14 +297,14 @@ fn with_small_directory(index: &[u8]) -> Vec<u8> {
     small
 }
 
-/// How many there are of each kind of thing in a specimen's files.
+/// How many of each kind of thing a sample's files have.
 #[derive(Clone, Debug)]
-pub(crate) struct Census(BTreeMap<&'static str, usize>);
+pub(crate) struct KindCounts(BTreeMap<&'static str, usize>);
 
-impl Census {
-    pub(crate) fn of(specimen: &Specimen) -> Self {
+impl KindCounts {
+    pub(crate) fn of(sample: &SampleCache) -> Self {
         let mut counts = BTreeMap::new();
-        let index = specimen.image.bytes("");
+        let index = sample.image.bytes("");
         let slots = layout::slots(index);
         let entries: Vec<_> = slots.iter().filter(|slot| slot.is_entry()).collect();
         counts.insert(
@@ -331,7 +330,7 @@ impl Census {
             "removed segments",
             (u64_at(index, header::OLDEST) & 0xffff) as usize,
         );
-        let segments = specimen.image.suffixes();
+        let segments = sample.image.suffixes();
         let segments = segments
             .iter()
             .filter(|suffix| segment_number(suffix).is_some())
@@ -342,7 +341,7 @@ impl Census {
                 .iter()
                 .any(|slot| slot.record() == (record.segment, record.at))
         };
-        let records = &specimen.records;
+        let records = &sample.records;
         counts.insert(
             "deletions",
             records.iter().filter(|record| record.is_deletion).count(),
@@ -372,7 +371,7 @@ impl Census {
         Self(counts)
     }
 
-    /// The kinds of which there is none.
+    /// Returns the kinds that are missing.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         self.0
             .iter()
@@ -382,8 +381,8 @@ impl Census {
     }
 }
 
-impl Kin {
-    /// The file of a relative that comes closest to that name.
+impl OtherImages {
+    /// Returns the file of another image with that suffix, or any segment instead of a segment.
     pub(crate) fn file(image: &Image, suffix: &str) -> Option<Vec<u8>> {
         let same = image.nodes.get(suffix);
         let any_segment = || {

@@ -1,15 +1,15 @@
-//! A change of a cache's files, with or without the checksums that cover it made right again.
+//! A change of a cache's files, which may also repair the checksums over what it changes.
 //!
-//! Knows the ways in which bytes are changed; what a change means is for others to say. It can be
-//! made from arbitrary bytes, so that a fuzzer may choose.
+//! Changes bytes; what a change means is decided in `affected.rs`. A mutation can be read from
+//! arbitrary bytes, for a fuzzer.
 
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::checksums::{self, Checksum};
 use super::image::{Image, Node};
 use super::layout::{self, PAGE, header};
-use super::seals::{self, Seal};
-use super::specimen::{Kin, Specimen};
+use super::sample_cache::{OtherImages, SampleCache};
 
 /// A change of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,49 +32,49 @@ pub(crate) enum Change {
         at: usize,
         with: usize,
     },
-    /// Bytes of one place stand at another as well.
+    /// Bytes of one place are copied to another.
     Copy {
         from: (String, usize),
         to: (String, usize),
         len: usize,
     },
-    /// Bytes become zero: a page, as a rule.
+    /// Bytes become zero, usually a page.
     Zero {
         file: String,
         at: usize,
         len: usize,
     },
-    /// The file ends earlier.
+    /// The file is truncated.
     Cut {
         file: String,
         len: usize,
     },
-    /// The file is another cache's, or of another time.
+    /// The file is replaced by another cache's, or by one from another time.
     Replace {
         file: String,
-        by: Relative,
+        by: OtherImage,
     },
     Remove {
         file: String,
     },
-    /// Something stands there that is no regular file.
+    /// The file is replaced by something that is no regular file.
     Become {
         file: String,
-        kind: Odd,
+        kind: NonFile,
     },
 }
 
-/// Whose file stands in the place of the right one.
+/// The origin of a replacing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Relative {
+pub(crate) enum OtherImage {
     Earlier,
     Rebuilt,
-    Stranger,
+    Foreign,
 }
 
-/// What a name can stand for, other than a file.
+/// What can have a file's name without being a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Odd {
+pub(crate) enum NonFile {
     Directory,
     /// A symbolic link to nothing.
     Dangling,
@@ -85,14 +85,14 @@ pub(crate) enum Odd {
     Fifo,
 }
 
-/// A change, and whether the checksums over it are repaired.
+/// A change, and whether it repairs the checksums over what it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mutation {
     pub(crate) change: Change,
     pub(crate) repaired: bool,
 }
 
-/// Arbitrary bytes, taken from the front; zeros behind their end.
+/// Arbitrary bytes, taken from the front; zeros after their end.
 #[derive(Debug)]
 pub(crate) struct Choices<'a>(pub(crate) &'a [u8]);
 
@@ -111,7 +111,7 @@ impl Choices<'_> {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }
 
-    /// A number below an end.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         let number = u32::from_le_bytes(std::array::from_fn(|_| self.byte()));
         number as usize % end.max(1)
@@ -119,37 +119,36 @@ impl Choices<'_> {
 }
 
 impl Mutation {
-    /// Reads a mutation of an image off arbitrary bytes.
+    /// Reads a mutation of an image from arbitrary bytes.
     pub(crate) fn choose(choices: &mut Choices<'_>, image: &Image) -> Self {
         let repaired = choices.byte() & 1 == 1;
         let change = Change::choose(choices, image);
         Self { change, repaired }
     }
 
-    /// Changes an image. Of the specimen it is told what the checksums covered, and whose files
-    /// there are.
-    pub(crate) fn apply(&self, image: &mut Image, specimen: &Specimen) {
+    /// Changes an image. `sample` says what the checksums covered, and has the replacing files.
+    pub(crate) fn apply(&self, image: &mut Image, sample: &SampleCache) {
         let before = image.clone();
-        self.change.apply(image, specimen);
+        self.change.apply(image, sample);
         if !self.repaired {
             return;
         }
         for (suffix, range) in self.change.ranges(&before) {
-            for seal in seals::covering(&specimen.records, &suffix, &range) {
-                if matches!(seal, Seal::Header { .. }) {
+            for checksum in checksums::covering(&sample.records, &suffix, &range) {
+                if matches!(checksum, Checksum::Header { .. }) {
                     self.adopt(image, &before, &suffix);
                 }
-                seals::repair(image, &seal);
+                checksums::repair(image, &checksum);
             }
         }
         if let Change::Copy { to: (file, at), .. } = &self.change
             && let Some(segment) = super::image::segment_number(file)
         {
-            // A record may have come to stand where there was none.
+            // The copy may have made a record where there was none.
             let suffix = file.clone();
-            seals::repair(
+            checksums::repair(
                 image,
-                &Seal::Record {
+                &Checksum::Record {
                     suffix,
                     segment,
                     at: *at,
@@ -158,7 +157,7 @@ impl Mutation {
         }
     }
 
-    /// Gives a file that took another's place the ids of that.
+    /// Gives a replacing file the ids of the file that it replaces.
     fn adopt(&self, image: &mut Image, before: &Image, suffix: &str) {
         if !matches!(self.change, Change::Replace { .. }) {
             return;
@@ -228,7 +227,11 @@ impl Change {
             },
             12 => Self::Cut { file, len: at },
             13 => {
-                let all = [Relative::Earlier, Relative::Rebuilt, Relative::Stranger];
+                let all = [
+                    OtherImage::Earlier,
+                    OtherImage::Rebuilt,
+                    OtherImage::Foreign,
+                ];
                 Self::Replace {
                     file,
                     by: all[choices.below(all.len())],
@@ -237,11 +240,11 @@ impl Change {
             14 => Self::Remove { file },
             _ => {
                 let all = [
-                    Odd::Directory,
-                    Odd::Dangling,
-                    Odd::Loop,
-                    Odd::Index,
-                    Odd::Fifo,
+                    NonFile::Directory,
+                    NonFile::Dangling,
+                    NonFile::Loop,
+                    NonFile::Index,
+                    NonFile::Fifo,
                 ];
                 Self::Become {
                     file,
@@ -251,7 +254,7 @@ impl Change {
         }
     }
 
-    /// The stretches of files that are changed.
+    /// Returns the ranges that the change touches.
     pub(crate) fn ranges(&self, before: &Image) -> Vec<(String, Range<usize>)> {
         let whole = |file: &String| vec![(file.clone(), 0..before.bytes(file).len().max(1))];
         match self {
@@ -277,7 +280,7 @@ impl Change {
         }
     }
 
-    /// Whether the file stays as long as it is: whoever has it mapped may go on.
+    /// Whether the file keeps its length, so that a process that has it mapped may continue.
     pub(crate) fn is_in_place(&self) -> bool {
         matches!(
             self,
@@ -289,7 +292,7 @@ impl Change {
         )
     }
 
-    fn apply(&self, image: &mut Image, specimen: &Specimen) {
+    fn apply(&self, image: &mut Image, sample: &SampleCache) {
         match self {
             Self::Flip { file, at, mask } => {
                 if let Some(byte) = image.bytes_mut(file).and_then(|bytes| bytes.get_mut(*at)) {
@@ -322,13 +325,13 @@ impl Change {
                 }
             }
             Self::Replace { file, by } => {
-                let kin = &specimen.kin;
+                let others = &sample.others;
                 let relative = match by {
-                    Relative::Earlier => &kin.earlier,
-                    Relative::Rebuilt => &kin.rebuilt,
-                    Relative::Stranger => &kin.stranger,
+                    OtherImage::Earlier => &others.earlier,
+                    OtherImage::Rebuilt => &others.rebuilt,
+                    OtherImage::Foreign => &others.foreign,
                 };
-                if let Some(bytes) = Kin::file(relative, file) {
+                if let Some(bytes) = OtherImages::file(relative, file) {
                     image.nodes.insert(file.clone(), Node::File(bytes));
                 }
             }
@@ -342,7 +345,7 @@ impl Change {
     }
 }
 
-impl Odd {
+impl NonFile {
     fn node(self, suffix: &str) -> Node {
         match self {
             Self::Directory => Node::Directory,
@@ -354,7 +357,7 @@ impl Odd {
     }
 }
 
-/// Stores bytes over those of a file, as far as it goes.
+/// Overwrites bytes of a file, up to its end.
 fn overwrite(image: &mut Image, file: &str, at: usize, with: &[u8]) {
     if let Some(bytes) = image.bytes_mut(file) {
         let end = bytes.len().min(at + with.len());

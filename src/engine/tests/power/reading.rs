@@ -1,13 +1,13 @@
-//! Reading a cache in every way, and working on in it.
+//! Reads a cache in every way, and uses it afterwards.
 //!
-//! Knows what must hold of any cache; which entries it may have is the matter of `history.rs`.
+//! Knows what must hold of any cache; `history.rs` says which entries it may have.
 
+use crate::engine::tests::power::cache_dir::CacheDir;
 use crate::engine::tests::power::history::{History, Seen};
-use crate::engine::tests::power::place::Place;
 use crate::engine::tests::power::values::{name, number, value};
 use crate::engine::tests::power::*;
 
-pub(super) fn look(cache: &MmapCache) -> Seen {
+pub(super) fn read_entries(cache: &MmapCache) -> Seen {
     let mut seen = Seen::new();
     for entry in cache.entries().unwrap() {
         let (key, entry) = entry.unwrap();
@@ -18,11 +18,11 @@ pub(super) fn look(cache: &MmapCache) -> Seen {
     seen
 }
 
-/// Reads a cache in every way, which must agree.
-pub(super) fn look_closely(cache: &MmapCache, history: &History) -> Seen {
-    let seen = look(cache);
+/// Reads a cache in every way, and asserts that all agree.
+pub(super) fn read_and_compare(cache: &MmapCache, history: &History) -> Seen {
+    let seen = read_entries(cache);
     assert_eq!(cache.len() as usize, seen.len(), "the number of entries");
-    let keys = history.eras.iter().flat_map(|era| era.keys());
+    let keys = history.generations.iter().flat_map(|states| states.keys());
     for key in keys {
         let found = seen.get(key);
         let got = cache.get(key).unwrap();
@@ -41,9 +41,9 @@ pub(super) fn look_closely(cache: &MmapCache, history: &History) -> Seen {
     seen
 }
 
-/// Work goes on, under higher versions than before, without another recovery, and takes nothing
-/// from what there was.
-pub(super) fn work_on(cache: &MmapCache, before: &Seen, version: u64) {
+/// Asserts that the cache can be used: versions are higher than before, nothing is recovered again,
+/// and no entry is lost.
+pub(super) fn assert_usable(cache: &MmapCache, before: &Seen, version: u64) {
     let slots = |cache: &MmapCache| cache.handle.generation.load().table.geometry().region_slots;
     let (generation, region) = (cache.stats().unwrap().generation, slots(cache));
     for i in 0..12_u32 {
@@ -57,16 +57,16 @@ pub(super) fn work_on(cache: &MmapCache, before: &Seen, version: u64) {
     assert_clean(cache);
     let recovered = cache.stats().unwrap().generation > generation && slots(cache) == region;
     assert!(!recovered, "recovered again");
-    let mut after = look(cache);
+    let mut after = read_entries(cache);
     after.retain(|key, _| !key.starts_with(b"afterwards"));
     assert_eq!(after, *before);
 }
 
-/// A handle that may not recover sees old entries or none, but no wrong ones.
-pub(super) fn read_only(place: &Place) {
-    let mut options = place.options();
+/// Asserts that a read-only handle, which cannot recover, sees no wrong value.
+pub(super) fn check_read_only(dir: &CacheDir) {
+    let mut options = dir.options();
     options.exclusive(false).read_only(true);
-    let Ok(cache) = options.open(place.path()) else {
+    let Ok(cache) = options.open(dir.path()) else {
         return;
     };
     for (key, found) in cache.iter().unwrap().filter_map(std::result::Result::ok) {

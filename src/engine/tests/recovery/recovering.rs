@@ -1,6 +1,6 @@
-//! Mending stopped anywhere, and begun again by the next.
+//! Recovery stopped at any step, and completed by the next writer.
 //!
-//! Knows two kinds: recovery from the heap, and the finishing of what a killed writer left.
+//! Both kinds: recovery from the heap, and recovery of the change in flight.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,14 +1,14 @@
-//! Lists of mutations: every one of a kind, for a specimen.
+//! Lists of mutations of a sample: every one of a kind.
 //!
-//! Where a checksum covers what is changed, each comes twice: as it is, and with that repaired.
+//! If a checksum covers a change, the list has it twice: as it is, and with the checksum repaired.
 
+use super::checksums;
 use super::image::{Image, segment_number};
 use super::layout::{self, Geometry, PAGE, header};
-use super::mutation::{Change, Choices, Mutation, Odd, Relative};
-use super::seals;
-use super::specimen::Specimen;
+use super::mutation::{Change, Choices, Mutation, NonFile, OtherImage};
+use super::sample_cache::SampleCache;
 
-/// Values that are on an edge of something, wherever they stand.
+/// Boundary values of any field.
 const EDGES: [u64; 13] = [
     0,
     1,
@@ -25,12 +25,12 @@ const EDGES: [u64; 13] = [
     u64::MAX,
 ];
 
-/// The change as it is and, if a checksum covers what it changes, the same with that repaired.
-fn with_repair(specimen: &Specimen, change: Change, all: &mut Vec<Mutation>) {
+/// Adds the change and, if a checksum covers it, the same change with the checksum repaired.
+fn with_repair(sample: &SampleCache, change: Change, all: &mut Vec<Mutation>) {
     let covered = change
-        .ranges(&specimen.image)
+        .ranges(&sample.image)
         .iter()
-        .any(|(suffix, range)| !seals::covering(&specimen.records, suffix, range).is_empty());
+        .any(|(suffix, range)| !checksums::covering(&sample.records, suffix, range).is_empty());
     all.push(Mutation {
         change: change.clone(),
         repaired: false,
@@ -43,54 +43,54 @@ fn with_repair(specimen: &Specimen, change: Change, all: &mut Vec<Mutation>) {
     }
 }
 
-fn flips(specimen: &Specimen, suffix: &str, at: usize, masks: &[u8], all: &mut Vec<Mutation>) {
+fn flips(sample: &SampleCache, suffix: &str, at: usize, masks: &[u8], all: &mut Vec<Mutation>) {
     for &mask in masks {
         let file = suffix.to_owned();
-        with_repair(specimen, Change::Flip { file, at, mask }, all);
+        with_repair(sample, Change::Flip { file, at, mask }, all);
     }
 }
 
 /// Each byte of each file, all of its bits at once.
-pub(crate) fn bytes(specimen: &Specimen) -> Vec<Mutation> {
+pub(crate) fn bytes(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for (suffix, bytes) in specimen.image.files() {
+    for (suffix, bytes) in sample.image.files() {
         for at in 0..bytes.len() {
-            flips(specimen, suffix, at, &[0xff], &mut all);
+            flips(sample, suffix, at, &[0xff], &mut all);
         }
     }
     all
 }
 
-/// Each bit of each header: of files, of regions, of records.
-pub(crate) fn bits(specimen: &Specimen) -> Vec<Mutation> {
+/// Each bit of each header: of files, regions and records.
+pub(crate) fn bits(sample: &SampleCache) -> Vec<Mutation> {
     const BITS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
     let mut all = Vec::new();
-    for (suffix, _) in specimen.image.files() {
+    for (suffix, _) in sample.image.files() {
         let end = if suffix.is_empty() {
             header::END
         } else {
-            seals::header_bytes(suffix)
+            checksums::header_bytes(suffix)
         };
-        (0..end).for_each(|at| flips(specimen, suffix, at, &BITS, &mut all));
+        (0..end).for_each(|at| flips(sample, suffix, at, &BITS, &mut all));
     }
-    let index = specimen.image.bytes("");
+    let index = sample.image.bytes("");
     let geometry = Geometry::of(index);
     for region in 0..layout::u64_at(index, header::REGIONS) as usize {
         let at = geometry.region(region).start;
-        (at..at + 32).for_each(|at| flips(specimen, "", at, &BITS, &mut all));
+        (at..at + 32).for_each(|at| flips(sample, "", at, &BITS, &mut all));
     }
-    for record in &specimen.records {
+    for record in &sample.records {
         let suffix = super::image::segment_suffix(record.segment);
         let header = record.at..record.at + layout::RECORD_HEADER;
-        header.for_each(|at| flips(specimen, &suffix, at, &BITS, &mut all));
+        header.for_each(|at| flips(sample, &suffix, at, &BITS, &mut all));
     }
     all
 }
 
-/// Each file, cut at every length.
-pub(crate) fn cuts(specimen: &Specimen) -> Vec<Mutation> {
+/// Each file, truncated at every length.
+pub(crate) fn cuts(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for (suffix, bytes) in specimen.image.files() {
+    for (suffix, bytes) in sample.image.files() {
         let cut = |len| Change::Cut {
             file: suffix.to_owned(),
             len,
@@ -104,13 +104,13 @@ pub(crate) fn cuts(specimen: &Specimen) -> Vec<Mutation> {
 }
 
 /// Pages of zeros, and smaller blocks of them.
-pub(crate) fn zeros(specimen: &Specimen) -> Vec<Mutation> {
+pub(crate) fn zeros(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for (suffix, bytes) in specimen.image.files() {
+    for (suffix, bytes) in sample.image.files() {
         for len in [PAGE, 512, 64] {
             for at in (0..bytes.len()).step_by(len) {
                 with_repair(
-                    specimen,
+                    sample,
                     Change::Zero {
                         file: suffix.to_owned(),
                         at,
@@ -124,24 +124,28 @@ pub(crate) fn zeros(specimen: &Specimen) -> Vec<Mutation> {
     all
 }
 
-/// Each file replaced by one of its kin, removed, or become something that is no file.
-pub(crate) fn files(specimen: &Specimen) -> Vec<Mutation> {
+/// Each file replaced by another image's, removed, or replaced by something that is no file.
+pub(crate) fn files(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for suffix in specimen.image.suffixes() {
+    for suffix in sample.image.suffixes() {
         let file = || suffix.to_owned();
-        for by in [Relative::Earlier, Relative::Rebuilt, Relative::Stranger] {
-            with_repair(specimen, Change::Replace { file: file(), by }, &mut all);
+        for by in [
+            OtherImage::Earlier,
+            OtherImage::Rebuilt,
+            OtherImage::Foreign,
+        ] {
+            with_repair(sample, Change::Replace { file: file(), by }, &mut all);
         }
-        let odd = [
-            Odd::Directory,
-            Odd::Dangling,
-            Odd::Loop,
-            Odd::Index,
-            Odd::Fifo,
+        let non_files = [
+            NonFile::Directory,
+            NonFile::Dangling,
+            NonFile::Loop,
+            NonFile::Index,
+            NonFile::Fifo,
         ];
-        let odd = odd.map(|kind| Change::Become { file: file(), kind });
+        let non_files = non_files.map(|kind| Change::Become { file: file(), kind });
         let gone = [Change::Remove { file: file() }];
-        let plain = odd.into_iter().chain(gone);
+        let plain = non_files.into_iter().chain(gone);
         all.extend(plain.map(|change| Mutation {
             change,
             repaired: false,
@@ -150,27 +154,28 @@ pub(crate) fn files(specimen: &Specimen) -> Vec<Mutation> {
     all
 }
 
-/// Each word that decides something, with each value on an edge, and its neighbours by one.
-pub(crate) fn words(specimen: &Specimen) -> Vec<Mutation> {
-    with_edges(specimen, deciding_words(&specimen.image))
+/// Each word that determines an answer, with each boundary value, and its own value changed by
+/// little.
+pub(crate) fn words(sample: &SampleCache) -> Vec<Mutation> {
+    with_edges(sample, deciding_words(&sample.image))
 }
 
-/// The same for the words of the index header that change.
-pub(crate) fn header_words(specimen: &Specimen) -> Vec<Mutation> {
+/// The same for the changing words of the index header.
+pub(crate) fn header_words(sample: &SampleCache) -> Vec<Mutation> {
     let words = (header::POLL..header::END).step_by(8);
-    with_edges(specimen, words.map(|at| (String::new(), at)).collect())
+    with_edges(sample, words.map(|at| (String::new(), at)).collect())
 }
 
-fn with_edges(specimen: &Specimen, words: Vec<(String, usize)>) -> Vec<Mutation> {
+fn with_edges(sample: &SampleCache, words: Vec<(String, usize)>) -> Vec<Mutation> {
     let mut all = Vec::new();
     for (file, at) in words {
-        let now = layout::u64_at(specimen.image.bytes(&file), at);
+        let now = layout::u64_at(sample.image.bytes(&file), at);
         let near = [now.wrapping_add(1), now.wrapping_sub(1), now << 1, now >> 1];
         // The same for the upper half, which is often a field of its own.
         let upper = [0, 1 << 32, u64::MAX << 32].map(|high| high | now & 0xffff_ffff);
         for value in EDGES.into_iter().chain(near).chain(upper) {
             let file = file.clone();
-            with_repair(specimen, Change::Set { file, at, value }, &mut all);
+            with_repair(sample, Change::Set { file, at, value }, &mut all);
         }
     }
     all
@@ -212,10 +217,10 @@ fn deciding_words(image: &Image) -> Vec<(String, usize)> {
     found
 }
 
-/// Things of one kind that change places, or stand at two: links, bodies, records.
-pub(crate) fn exchanges(specimen: &Specimen) -> Vec<Mutation> {
+/// Parts of one kind that change places, or are copied over another: links, bodies, records.
+pub(crate) fn exchanges(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
-    let index = specimen.image.bytes("");
+    let index = sample.image.bytes("");
     let entries: Vec<_> = layout::slots(index)
         .into_iter()
         .filter(|slot| slot.is_entry())
@@ -252,22 +257,22 @@ pub(crate) fn exchanges(specimen: &Specimen) -> Vec<Mutation> {
             repaired: false,
         }));
     }
-    for pair in specimen.records.windows(2) {
+    for pair in sample.records.windows(2) {
         let (a, b) = (&pair[0], &pair[1]);
         let file = super::image::segment_suffix;
         let from = (file(a.segment), a.at);
         let to = (file(b.segment), b.at);
         let len = a.range().len();
-        with_repair(specimen, Change::Copy { from, to, len }, &mut all);
+        with_repair(sample, Change::Copy { from, to, len }, &mut all);
     }
     all
 }
 
-/// The words that name a place of the heap, with each place at which a record begins, and some
-/// at which none does.
-pub(crate) fn places(specimen: &Specimen) -> Vec<Mutation> {
+/// The words that name a place of the heap, with each place where a record begins, and some where
+/// none does.
+pub(crate) fn places(sample: &SampleCache) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for record in &specimen.records {
+    for record in &sample.records {
         for off in [0, 8] {
             let value = layout::place(record.segment, record.at + off);
             for at in [
@@ -277,7 +282,7 @@ pub(crate) fn places(specimen: &Specimen) -> Vec<Mutation> {
                 header::SYNCED,
             ] {
                 with_repair(
-                    specimen,
+                    sample,
                     Change::Set {
                         file: String::new(),
                         at,
@@ -291,10 +296,10 @@ pub(crate) fn places(specimen: &Specimen) -> Vec<Mutation> {
     all
 }
 
-/// Intents that nobody armed: of each kind, for slots and positions that are in use or free, with
-/// the counters as they are, or all zero.
-pub(crate) fn intents(specimen: &Specimen) -> Vec<Vec<Mutation>> {
-    let index = specimen.image.bytes("");
+/// Redo records that no writer committed: of each kind, for used and free slots and positions, with
+/// the counters as they are or all zero.
+pub(crate) fn redo_records(sample: &SampleCache) -> Vec<Vec<Mutation>> {
+    let index = sample.image.bytes("");
     let geometry = Geometry::of(index);
     let slots = layout::slots(index);
     let regions = layout::u64_at(index, header::REGIONS);
@@ -314,15 +319,15 @@ pub(crate) fn intents(specimen: &Specimen) -> Vec<Vec<Mutation>> {
         ];
         for (kind, body) in bodies {
             for right in [false, true] {
-                all.push(armed(index, kind, body, right));
+                all.push(redo_record(index, kind, body, right));
             }
         }
     }
     all
 }
 
-/// The words of an intent, one by one.
-fn armed(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<Mutation> {
+/// Sets the words of a redo record, one by one.
+fn redo_record(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<Mutation> {
     let counter = |at: usize| {
         if right_counters {
             layout::u64_at(index, at)
@@ -351,13 +356,13 @@ fn armed(index: &[u8], kind: u64, body: [u64; 3], right_counters: bool) -> Vec<M
         .collect()
 }
 
-/// Up to four mutations one on top of the other, chosen by a number.
-pub(crate) fn stack(specimen: &Specimen, number: u64) -> Vec<Mutation> {
+/// Up to four mutations on top of each other, chosen by a number.
+pub(crate) fn stack(sample: &SampleCache, number: u64) -> Vec<Mutation> {
     let word = |at: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), number);
     let bytes: Vec<u8> = (0..16).flat_map(|at| word(at).to_le_bytes()).collect();
     let mut choices = Choices(&bytes);
     let count = 1 + choices.below(4);
     (0..count)
-        .map(|_| Mutation::choose(&mut choices, &specimen.image))
+        .map(|_| Mutation::choose(&mut choices, &sample.image))
         .collect()
 }

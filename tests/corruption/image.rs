@@ -1,6 +1,6 @@
-//! The files of a cache as bytes in memory, from which copies can be written out cheaply.
+//! The files of a cache as bytes in memory, from which copies are written quickly.
 //!
-//! Knows names and kinds of files, and the one word that depends on where they are written.
+//! Knows names and kinds of files, and the words that depend on where the files are written.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,25 +10,25 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{self, header};
 
-/// What stands under one of the names.
+/// What has one of the names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     File(Vec<u8>),
     Directory,
-    /// A symbolic link to a name beside it, or to none.
+    /// A symbolic link to another name in the directory, or to nothing.
     Symlink(PathBuf),
     Fifo,
 }
 
-/// All files of a cache, by what follows the cache's path in their names: nothing for the index,
-/// `.heap`, `.heap.1`, `.roster` and so on. The lock file is not among them.
+/// All files of a cache by the suffix of their names: empty for the index, `.heap`, `.heap.1`,
+/// `.roster` and so on. The lock file is not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Image {
     pub(crate) nodes: BTreeMap<String, Node>,
 }
 
-/// The inode number of a file that is not yet written: [`Image::write_to`] puts the real one in its
-/// place.
+/// The inode number of a file that is not yet written: [`Image::write_to`] replaces it by the real
+/// one.
 pub(crate) const INODE_TO_COME: u64 = u64::from_le_bytes(*b"<inode>!");
 
 impl Image {
@@ -37,7 +37,7 @@ impl Image {
         let name = path.file_name().expect("a cache has a name").to_owned();
         let name = name.to_str().expect("a name of our own").to_owned();
         let mut image = Self::default();
-        for entry in fs::read_dir(path.parent().expect("a cache stands in a directory"))? {
+        for entry in fs::read_dir(path.parent().expect("a cache is in a directory"))? {
             let entry = entry?;
             let found = entry.file_name().to_string_lossy().into_owned();
             let Some(suffix) = found.strip_prefix(&name).filter(|rest| *rest != ".lock") else {
@@ -49,7 +49,7 @@ impl Image {
         Ok(image)
     }
 
-    /// Writes the files out as the cache at `path`, in a directory that holds nothing of it yet.
+    /// Writes the files as the cache at `path`, in a directory that holds no file of it yet.
     pub(crate) fn write_to(&self, path: &Path) -> io::Result<()> {
         for (suffix, node) in &self.nodes {
             let at = with_suffix(path, suffix);
@@ -63,8 +63,7 @@ impl Image {
         Ok(())
     }
 
-    /// Stores what is different from `before` into the files that stand at `path` already, which
-    /// may be in use.
+    /// Stores the differences from `before` into the files at `path`, which may be in use.
     pub(crate) fn store_over(&self, before: &Self, path: &Path) -> io::Result<()> {
         for (suffix, bytes) in self.files() {
             let (old, at) = (before.bytes(suffix), with_suffix(path, suffix));
@@ -77,7 +76,7 @@ impl Image {
         Ok(())
     }
 
-    /// The bytes of a file; nothing where there is none, or something else.
+    /// Returns the bytes of a file; empty if there is none, or something that is no file.
     pub(crate) fn bytes(&self, suffix: &str) -> &[u8] {
         match self.nodes.get(suffix) {
             Some(Node::File(bytes)) => bytes,
@@ -92,7 +91,7 @@ impl Image {
         }
     }
 
-    /// The regular files.
+    /// Iterates over the regular files.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.nodes.iter().filter_map(|(suffix, node)| match node {
             Node::File(bytes) => Some((suffix.as_str(), bytes.as_slice())),
@@ -100,7 +99,7 @@ impl Image {
         })
     }
 
-    /// The names' endings, in order.
+    /// Returns the suffixes in order.
     pub(crate) fn suffixes(&self) -> Vec<&str> {
         self.nodes.keys().map(String::as_str).collect()
     }
@@ -110,7 +109,7 @@ impl Image {
     }
 }
 
-/// The number in a segment's name; none where it is not the name of one.
+/// Returns the number in a segment's suffix, or `None` if it is no segment's.
 pub(crate) fn segment_number(suffix: &str) -> Option<u16> {
     match suffix.strip_prefix(".heap")? {
         "" => Some(0),
@@ -131,10 +130,10 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The stretches of bytes that are not the same in two files of one length.
+/// Returns the ranges that differ between two files of one length.
 pub(crate) fn differences(old: &[u8], new: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found: Vec<std::ops::Range<usize>> = Vec::new();
-    // Compared in blocks first: most of two images is the same.
+    // Blocks are compared first, because most of two images is equal.
     for (block, (a, b)) in old.chunks(64).zip(new.chunks(64)).enumerate() {
         if a == b {
             continue;

@@ -1,4 +1,4 @@
-//! Keys by chance: live ones only, and each as likely as the others.
+//! Samples random keys: only live ones, each with the same probability.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,7 @@ use crate::format::record::Variant;
 use crate::format::roster::HEADER_BYTES;
 use crate::sync::failpoint;
 
-/// How often each key comes.
+/// Returns how often each key comes.
 fn draw(cache: &MmapCache, times: usize) -> BTreeMap<Vec<u8>, usize> {
     let mut drawn = BTreeMap::new();
     for _ in 0..times {
@@ -19,8 +19,8 @@ fn draw(cache: &MmapCache, times: usize) -> BTreeMap<Vec<u8>, usize> {
     drawn
 }
 
-/// That just these keys come, each nearly as often as it should: of a thousand times each, the
-/// chance that one deviates so much is less than 10^-30.
+/// Asserts that exactly these keys come, each nearly as often as expected: of a thousand times
+/// each, the probability of such a deviation is below 10^-30.
 #[track_caller]
 fn assert_even(cache: &MmapCache, keys: &[Vec<u8>]) {
     let drawn = draw(cache, 1_000 * keys.len());
@@ -29,7 +29,7 @@ fn assert_even(cache: &MmapCache, keys: &[Vec<u8>]) {
     assert!(drawn.values().all(even), "{:?}", drawn.values());
 }
 
-/// Keys that the index holds in full, and longer ones, in their order.
+/// Returns a key; some fit into a slot, and others are longer.
 fn key(i: usize) -> Vec<u8> {
     let mut key = format!("{i:06}").into_bytes();
     key.resize(6 + i % 3 * 20, b'.');
@@ -47,7 +47,7 @@ fn random_keys_are_uniform() {
             cache.put(key, &[7; 3_000]).unwrap();
         }
         assert_even(&cache, &keys);
-        // Overwritten ones stand in the roster but once.
+        // Overwritten entries have one roster position all the same.
         for _ in 0..5 {
             cache.put(&keys[3], &[8; 3_000]).unwrap();
         }
@@ -71,7 +71,7 @@ fn random_keys_skip_deleted_entries() {
     let left: Vec<_> = (0..400).filter(|i| i % 25 == 7).map(key).collect();
     assert_eq!(left.len(), 16);
     assert_even(&cache, &left);
-    // Positions of deleted entries serve new ones.
+    // New entries take the positions of deleted ones.
     let mut grown = left;
     for i in 1_000..1_008 {
         cache.put(&key(i), b"").unwrap();
@@ -80,7 +80,7 @@ fn random_keys_skip_deleted_entries() {
     assert_even(&cache, &grown);
 }
 
-// After nearly all entries were deleted, the few others are sampled uniformly.
+// After nearly all entries were deleted, the rest are sampled uniformly.
 #[test]
 fn random_keys_stay_uniform_when_sparse() {
     let scratch = scratch();
@@ -119,7 +119,7 @@ fn random_key_fails_only_when_empty() {
     assert_eq!(cache.random_key().unwrap(), None);
 }
 
-// Sampling passes over ids that were never given to a key.
+// Sampling skips ids that no key has.
 #[test]
 fn random_keys_skip_unused_ids() {
     let scratch = scratch();
@@ -134,7 +134,7 @@ fn random_keys_skip_unused_ids() {
     drop(writer);
     let (generation, _) = cache.handle.current().unwrap();
     let generation = std::sync::Arc::clone(&generation);
-    // What a power loss leaves.
+    // As a power loss leaves it.
     crate::engine::ids::give_up_reserved(&generation).unwrap();
     let mut writer = cache.writer().unwrap();
     for key in &keys[9..] {
@@ -144,7 +144,7 @@ fn random_keys_skip_unused_ids() {
     assert_even(&cache, &keys);
 }
 
-// Beside a writer each sampled key was there, and keys that stay are sampled uniformly.
+// Beside a writer each sampled key existed, and permanent keys are sampled uniformly.
 #[test]
 fn random_keys_beside_writer_stay_uniform() {
     let scratch = scratch();
@@ -175,7 +175,7 @@ fn random_keys_beside_writer_stay_uniform() {
     assert_clean(&cache);
 }
 
-// A cache that another handle empties and fills during sampling is not called corrupt.
+// A cache that another handle empties and fills during sampling is not reported as corrupt.
 #[test]
 fn concurrent_emptying_is_no_corruption() {
     let scratch = scratch();
@@ -227,7 +227,7 @@ fn stopped_change_samples_key_or_none() {
     }
 }
 
-/// Stores a word to the roster, from this position on.
+/// Stores a word to these positions of the roster.
 fn overwrite_roster(scratch: &Scratch, positions: std::ops::Range<u64>, word: u32) {
     let roster = scratch.path().with_extension("roster");
     let file = std::fs::File::options().write(true).open(roster).unwrap();
@@ -237,7 +237,7 @@ fn overwrite_roster(scratch: &Scratch, positions: std::ops::Range<u64>, word: u3
     }
 }
 
-// Corrupt positions are passed over, and no corruption makes a cache look empty.
+// Corrupt positions are skipped, and no corruption makes a cache look empty.
 #[test]
 fn random_keys_skip_corrupt_positions() {
     let scratch = scratch();
@@ -247,7 +247,7 @@ fn random_keys_skip_corrupt_positions() {
         cache.put(key, b"").unwrap();
     }
     let sound: Vec<_> = (184..200).map(key).collect();
-    // A slot that no position but one may lead to; and slots that there are none of.
+    // A slot that only one position may lead to, and a slot that does not exist.
     for word in [0, 0x7fff_fff0] {
         overwrite_roster(&scratch, 0..184, word);
         let drawn = draw(&cache, 2_000);
@@ -258,7 +258,7 @@ fn random_keys_skip_corrupt_positions() {
     assert!(cache.stats().unwrap().damaged_seen > 0);
     overwrite_roster(&scratch, 0..200, 0x7fff_fff0);
     assert!(cache.random_key().unwrap_err().is_corruption());
-    // Holes everywhere, in a cache that says that it has entries.
+    // Free positions only, in a cache whose header counts entries.
     overwrite_roster(&scratch, 0..200, 1 << 31);
     assert!(cache.random_key().unwrap_err().is_corruption());
 }

@@ -1,8 +1,9 @@
-//! Running a model: the real engine, one writer and its readers, in every order that loom finds.
+//! Runs a model: the real engine with one writer and its readers, in every order that loom
+//! explores.
 //!
-//! Each execution begins with the same files. The writer and each reader have a handle of their
-//! own, as processes do. Threads do not panic: they note what went wrong, and the execution fails
-//! when all have ended.
+//! Each execution begins with the same files. The writer and each reader have their own handle, as
+//! processes do. Threads do not panic: they note failures, and the execution fails after all
+//! threads have ended.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,77 +22,77 @@ use crate::index::header::Header;
 use crate::sync::loom_model::{self, Image, OrderingSite, ThreadRole};
 use crate::{Entry, MmapCache, Options, Version};
 
-/// Stack of a model's threads, in words.
+/// Stack size of a model's threads, in words.
 const STACK: usize = 64 * 1024;
 const BRANCHES: usize = 100_000;
 
 /// What a thread does with its handle.
-pub(super) type Part = fn(&Actor);
+pub(super) type ThreadBody = fn(&ModelThread);
 
-/// One writer and some readers over files that `before` made.
+/// One writer and some readers on files that `before` created.
 #[derive(Clone, Copy)]
 pub(super) struct Model {
     pub name: &'static str,
-    /// How often loom takes the processor from a thread that could go on; none for any number.
+    /// How often loom preempts a thread that could continue; `None` for any number.
     pub preemptions: Option<usize>,
-    /// Executions after which the exploration ends, all or not.
+    /// The exploration ends after this many executions, complete or not.
     pub at_most: u64,
     pub options: fn() -> Options,
-    pub before: Part,
-    pub writer: Part,
-    pub readers: &'static [Part],
+    pub before: ThreadBody,
+    pub writer: ThreadBody,
+    pub readers: &'static [ThreadBody],
 }
 
-/// What an exploration came to.
+/// The result of an exploration.
 #[derive(Debug)]
 pub(super) struct Explored {
     pub executions: u64,
     pub words: usize,
     pub sites: BTreeSet<OrderingSite>,
     pub took: Duration,
-    /// Whether there were no more.
+    /// Whether all executions were explored.
     pub is_whole: bool,
     /// The first promise that did not hold.
     pub broken: Option<String>,
 }
 
-/// A value of a key: the how manieth it is.
+/// Counts the values of a key.
 type Number = u8;
 
 #[derive(Default)]
-struct Notes {
+struct Observations {
     wrote: Vec<(Vec<u8>, Number, Version)>,
     saw: Vec<(usize, Vec<u8>, Number, Version)>,
     broken: Option<String>,
 }
 
-/// What the header said before the model began.
+/// The header's values before the model began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     pub changes: u64,
     pub live: u64,
-    /// The heap's end.
+    /// The committed end of the heap.
     pub end: HeapAddr,
 }
 
-/// A thread of a model, with a handle of its own.
-pub(super) struct Actor {
+/// A thread of a model, with its own handle.
+pub(super) struct ModelThread {
     pub cache: MmapCache,
     who: usize,
-    notes: Arc<Mutex<Notes>>,
+    observed: Arc<Mutex<Observations>>,
     before: Arc<OnceLock<Before>>,
 }
 
-/// A value that names its key and its number, and has a length of its own.
+/// Returns the value of a key with a number; each number has another length.
 pub(super) fn value(key: &[u8], number: Number) -> Vec<u8> {
     let mut value = vec![number; 2 + usize::from(number)];
     value[0] = key[0];
     value
 }
 
-impl Actor {
-    /// The n-th key that belongs on this side of the hash space and begins in this group of slots.
-    /// All of them have the same tag and control byte.
+impl ModelThread {
+    /// Returns the n-th key on this side of the hash space whose home group is `group`. All such
+    /// keys have the same tag and control byte.
     pub(super) fn key(&self, side: u32, group: usize, n: usize) -> Vec<u8> {
         let hasher = self.cache.handle.generation.load().hasher;
         let model = (0..u64::MAX).map(u64::to_le_bytes).filter(|key| {
@@ -102,14 +103,14 @@ impl Actor {
         model.skip(n).map(|key| key.to_vec()).next().unwrap()
     }
 
-    fn note(&self, note: impl FnOnce(&mut Notes)) {
-        note(&mut self.notes.lock().unwrap());
+    fn note(&self, note: impl FnOnce(&mut Observations)) {
+        note(&mut self.observed.lock().unwrap());
     }
 
     pub(super) fn expect(&self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             let what = what();
-            self.note(|notes| notes.broken = notes.broken.take().or(Some(what)));
+            self.note(|observed| observed.broken = observed.broken.take().or(Some(what)));
         }
     }
 
@@ -122,7 +123,7 @@ impl Actor {
 
     pub(super) fn put(&self, key: &[u8], number: Number) {
         if let Some(version) = self.sound(self.cache.put(key, &value(key, number))) {
-            self.note(|notes| notes.wrote.push((key.to_vec(), number, version)));
+            self.note(|observed| observed.wrote.push((key.to_vec(), number, version)));
         }
     }
 
@@ -135,7 +136,8 @@ impl Actor {
         self.sound(result)
     }
 
-    /// How many sides the hash space has, each with a region of its own, before anybody writes.
+    /// Returns how many sides the hash space has, each with its own region, before the writer
+    /// begins.
     pub(super) fn sides(&self) -> u32 {
         1 << self.cache.handle.generation.load().header().poll().depth()
     }
@@ -148,7 +150,7 @@ impl Actor {
         *self.before.get().unwrap()
     }
 
-    /// Replaces everything by these keys with values of one number.
+    /// Replaces everything by these keys, all with values of one number.
     pub(super) fn rebuild(&self, keys: &[Vec<u8>], number: Number) {
         let items = keys
             .iter()
@@ -157,12 +159,12 @@ impl Actor {
         for key in keys {
             if let Some(entry) = self.sound(self.cache.entry(key)).flatten() {
                 let wrote = (key.clone(), number, entry.version());
-                self.note(|notes| notes.wrote.push(wrote));
+                self.note(|observed| observed.wrote.push(wrote));
             }
         }
     }
 
-    /// Appends one record that leaves room for nothing else.
+    /// Appends one record that fills the segment.
     pub(super) fn fill_the_segment(&self) {
         let header = self.cache.handle.generation.load();
         let tail = header.header().tail().bytes();
@@ -174,11 +176,11 @@ impl Actor {
 
     fn saw(&self, key: &[u8], len: usize, version: Version) -> Number {
         let number = len.saturating_sub(2) as Number;
-        self.note(|notes| notes.saw.push((self.who, key.to_vec(), number, version)));
+        self.note(|observed| observed.saw.push((self.who, key.to_vec(), number, version)));
         number
     }
 
-    /// Looks a key up by its record; the number of its value.
+    /// Looks up a key with its record, and returns the number of its value.
     pub(super) fn entry(&self, key: &[u8]) -> Option<Number> {
         let entry: Entry = self.sound(self.cache.entry(key)).flatten()?;
         Some(self.saw_value(key, entry.value(), entry.version()))
@@ -192,7 +194,7 @@ impl Actor {
         number
     }
 
-    /// Looks keys up at once; the numbers of their values.
+    /// Looks up keys at once, and returns the numbers of their values.
     pub(super) fn many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<Number>; N] {
         let mut found = [None; N];
         let each = |at: usize, bytes: Option<&[u8]>| {
@@ -208,7 +210,7 @@ impl Actor {
         found
     }
 
-    /// Looks a key up by its slot; the number of its value.
+    /// Looks up a key by its slot alone, and returns the number of its value.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Number> {
         match self.sound(peek(&self.cache.handle, key))? {
             Answer::Found(meta) => {
@@ -219,7 +221,7 @@ impl Actor {
         }
     }
 
-    /// Lists the first keys, of which these must come exactly once and others at most once.
+    /// Lists the first `count` keys: those of `always` must come exactly once, others at most once.
     pub(super) fn keys(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
         let listed: Vec<Vec<u8>> = self
             .sound(self.cache.keys())?
@@ -230,7 +232,7 @@ impl Actor {
         Some(())
     }
 
-    /// Lists the first entries, likewise.
+    /// Lists the first `count` entries, with the same condition.
     pub(super) fn entries(&self, count: usize, always: &[Vec<u8>]) -> Option<()> {
         let listed: Vec<_> = self
             .sound(self.cache.entries())?
@@ -245,7 +247,7 @@ impl Actor {
         Some(())
     }
 
-    /// Checks the cache as a whole.
+    /// Verifies the whole cache.
     pub(super) fn verify(&self) {
         if let Some(report) = self.sound(self.cache.verify().run()) {
             self.expect(report.is_clean(), || format!("{:?}", report.problems));
@@ -262,9 +264,9 @@ impl Actor {
             .find(|key| counts.get(&key[..]).copied() != Some(1));
         self.expect(wrong.is_none(), || format!("{wrong:?} in {counts:?}"));
         let known = |key: &&[u8]| {
-            let notes = self.notes.lock().unwrap();
-            // What the writer has under way is not noted yet.
-            key.len() == 8 || notes.wrote.iter().any(|(wrote, ..)| wrote == key)
+            let observed = self.observed.lock().unwrap();
+            // What the writer has in flight is not noted yet.
+            key.len() == 8 || observed.wrote.iter().any(|(wrote, ..)| wrote == key)
         };
         self.expect(counts.keys().all(known), || format!("strange: {counts:?}"));
     }
@@ -280,17 +282,19 @@ impl Before {
     }
 }
 
-impl Notes {
-    /// What every model promises of all that was seen: somebody wrote it, and for each reader and
-    /// key it never goes back.
-    fn judge(&mut self) -> Option<String> {
+impl Observations {
+    /// Checks what every model promises: each value that was read was written, and no reader sees a
+    /// key go back to an older one.
+    fn check(&mut self) -> Option<String> {
         if self.broken.is_some() {
             return self.broken.take();
         }
         let mut last = BTreeMap::new();
         for (who, key, number, version) in &self.saw {
             if !self.wrote.contains(&(key.clone(), *number, *version)) {
-                return Some(format!("nobody wrote {key:?}, value {number}, {version}"));
+                return Some(format!(
+                    "no writer wrote {key:?}, value {number}, {version}"
+                ));
             }
             let before = last.insert((who, key), version);
             if before.is_some_and(|before| before > version) {
@@ -301,49 +305,49 @@ impl Notes {
     }
 }
 
-/// The directory of a model and its handles, and how they are at each beginning.
-struct Scenery {
+/// The directory and handles of a model, and their state at the beginning of each execution.
+struct Fixture {
     dir: tempfile::TempDir,
     files: Vec<(PathBuf, u64)>,
     image: Image,
-    actors: Vec<(Arc<Actor>, Arc<Generation>)>,
-    notes: Arc<Mutex<Notes>>,
+    threads: Vec<(Arc<ModelThread>, Arc<Generation>)>,
+    observed: Arc<Mutex<Observations>>,
     wrote: Vec<(Vec<u8>, Number, Version)>,
 }
 
-impl Scenery {
+impl Fixture {
     fn new(model: &Model) -> Self {
         let dir = crate::engine::tests::in_memory();
         let (work, kept) = (dir.path().join("work"), dir.path().join("kept"));
         fs::create_dir(&work).unwrap();
         fs::create_dir(&kept).unwrap();
         loom_model::reset();
-        let notes = Arc::<Mutex<Notes>>::default();
+        let observed = Arc::<Mutex<Observations>>::default();
         let before = Arc::new(OnceLock::new());
-        let actors: Vec<_> = (0..=model.readers.len())
-            .map(|who| Actor {
+        let threads: Vec<_> = (0..=model.readers.len())
+            .map(|who| ModelThread {
                 cache: (model.options)().open(work.join("c")).unwrap(),
                 who,
-                notes: Arc::clone(&notes),
+                observed: Arc::clone(&observed),
                 before: Arc::clone(&before),
             })
             .collect();
-        (model.before)(&actors[0]);
+        (model.before)(&threads[0]);
         before
-            .set(Before::of(actors[0].generation().header()))
+            .set(Before::of(threads[0].generation().header()))
             .unwrap();
-        let actors = actors.into_iter().map(|actor| {
-            // Everything that can be mapped is mapped.
-            assert!(actor.cache.verify().run().unwrap().is_clean());
-            for (key, ..) in &notes.lock().unwrap().wrote {
-                let _ = actor.cache.get(key).unwrap();
+        let threads = threads.into_iter().map(|thread| {
+            // Maps everything that the threads may need.
+            assert!(thread.cache.verify().run().unwrap().is_clean());
+            for (key, ..) in &observed.lock().unwrap().wrote {
+                let _ = thread.cache.get(key).unwrap();
             }
-            let generation = actor.cache.handle.generation.load_full();
-            (Arc::new(actor), generation)
+            let generation = thread.cache.handle.generation.load_full();
+            (Arc::new(thread), generation)
         });
-        let actors = actors.collect();
-        let mut noted = std::mem::take(&mut *notes.lock().unwrap());
-        assert_eq!(noted.judge(), None, "{}", model.name);
+        let threads = threads.collect();
+        let mut noted = std::mem::take(&mut *observed.lock().unwrap());
+        assert_eq!(noted.check(), None, "{}", model.name);
         let files = fs::read_dir(&work).unwrap().map(|found| {
             let found = found.unwrap();
             fs::hard_link(found.path(), kept.join(found.file_name())).unwrap();
@@ -353,22 +357,22 @@ impl Scenery {
         Self {
             files: files.collect(),
             image: loom_model::image(),
-            actors,
-            notes,
+            threads,
+            observed,
             wrote: noted.wrote,
             dir,
         }
     }
 
-    /// Brings all of it back to its beginning: the same inodes under the same names.
+    /// Restores the beginning: the same inodes under the same names.
     fn restore(&self) {
-        *self.notes.lock().unwrap() = Notes {
+        *self.observed.lock().unwrap() = Observations {
             wrote: self.wrote.clone(),
-            ..Notes::default()
+            ..Observations::default()
         };
-        for (actor, generation) in &self.actors {
-            actor.cache.handle.generation.store(Arc::clone(generation));
-            *actor.cache.handle.writer_mutex().idle.lock() = None;
+        for (thread, generation) in &self.threads {
+            thread.cache.handle.generation.store(Arc::clone(generation));
+            *thread.cache.handle.writer_mutex().idle.lock() = None;
         }
         let (work, kept) = (self.dir.path().join("work"), self.dir.path().join("kept"));
         if inodes(&work) == inodes(&kept) {
@@ -392,32 +396,32 @@ fn inodes(dir: &Path) -> BTreeMap<OsString, u64> {
         .collect()
 }
 
-/// Ends an exploration before its end, without a message.
-enum Cut {
-    /// A word was shared that was not loom's.
-    Learnt,
-    Enough,
+/// Ends an exploration early.
+enum EndOfExploration {
+    /// Two threads shared a word that was not loom's yet.
+    NewSharedWord,
+    LimitReached,
     Broken(String),
 }
 
-/// Explores a model, with the ordering left out at some places.
+/// Explores a model, without the orderings at `weakened`.
 pub(super) fn explore(model: Model, weakened: &[OrderingSite]) -> Explored {
     let began = Instant::now();
-    let scenery = Arc::new(Scenery::new(&model));
+    let fixture = Arc::new(Fixture::new(&model));
     loom_model::weaken(weakened.iter().copied());
     let executions = Arc::new(Mutex::new(0));
     let mut is_whole = false;
     let broken = loop {
         *executions.lock().unwrap() = 0;
-        match catch_unwind(AssertUnwindSafe(|| check(model, &scenery, &executions))) {
+        match catch_unwind(AssertUnwindSafe(|| check(model, &fixture, &executions))) {
             Ok(()) => {
                 is_whole = true;
                 break None;
             }
-            Err(payload) => match payload.downcast::<Cut>().map(|cut| *cut) {
-                Ok(Cut::Learnt) => {}
-                Ok(Cut::Enough) => break None,
-                Ok(Cut::Broken(what)) => break Some(what),
+            Err(payload) => match payload.downcast::<EndOfExploration>().map(|cut| *cut) {
+                Ok(EndOfExploration::NewSharedWord) => {}
+                Ok(EndOfExploration::LimitReached) => break None,
+                Ok(EndOfExploration::Broken(what)) => break Some(what),
                 Err(other) => break Some(message(&*other)),
             },
         }
@@ -443,11 +447,11 @@ fn message(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic".into())
 }
 
-fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<Mutex<u64>>) {
+fn check(model: Model, fixture: &Arc<Fixture>, executions: &Arc<Mutex<u64>>) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = BRANCHES;
     builder.preemption_bound = model.preemptions;
-    let (scenery, executions) = (Arc::clone(scenery), Arc::clone(executions));
+    let (fixture, executions) = (Arc::clone(fixture), Arc::clone(executions));
     builder.check(move || {
         let count = {
             let mut executions = executions.lock().unwrap();
@@ -455,36 +459,36 @@ fn check(model: Model, scenery: &Arc<Scenery>, executions: &Arc<Mutex<u64>>) {
             *executions
         };
         if count > model.at_most {
-            resume_unwind(Box::new(Cut::Enough));
+            resume_unwind(Box::new(EndOfExploration::LimitReached));
         }
-        let scenery = Arc::clone(&scenery);
-        // Loom's first thread has a stack too small for the engine.
-        thread(move || execute(model, &scenery)).join().unwrap();
+        let fixture = Arc::clone(&fixture);
+        // The stack of loom's first thread is too small for the engine.
+        spawn(move || execute(model, &fixture)).join().unwrap();
     });
 }
 
-fn thread(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> {
+fn spawn(body: impl FnOnce() + Send + 'static) -> loom::thread::JoinHandle<()> {
     let builder = loom::thread::Builder::new().stack_size(STACK);
     builder.spawn(body).unwrap()
 }
 
-/// One execution.
-fn execute(model: Model, scenery: &Scenery) {
-    scenery.restore();
-    loom_model::begin(&scenery.image);
-    let parts = std::iter::once(model.writer).chain(model.readers.iter().copied());
-    let actors = scenery.actors.iter().map(|(actor, _)| Arc::clone(actor));
-    let threads: Vec<_> = actors
-        .zip(parts)
-        .map(|(actor, part)| {
-            let writes = actor.who == 0;
-            thread(move || {
+/// Runs one execution.
+fn execute(model: Model, fixture: &Fixture) {
+    fixture.restore();
+    loom_model::begin(&fixture.image);
+    let bodies = std::iter::once(model.writer).chain(model.readers.iter().copied());
+    let threads = fixture.threads.iter().map(|(thread, _)| Arc::clone(thread));
+    let threads: Vec<_> = threads
+        .zip(bodies)
+        .map(|(thread, body)| {
+            let writes = thread.who == 0;
+            spawn(move || {
                 loom_model::set_role(if writes {
                     ThreadRole::Writer
                 } else {
                     ThreadRole::Reader
                 });
-                part(&actor);
+                body(&thread);
                 loom_model::set_role(ThreadRole::Alone);
             })
         })
@@ -495,9 +499,9 @@ fn execute(model: Model, scenery: &Scenery) {
         joined.unwrap();
     }
     if loom_model::found_shared_words() {
-        resume_unwind(Box::new(Cut::Learnt));
+        resume_unwind(Box::new(EndOfExploration::NewSharedWord));
     }
-    if let Some(broken) = scenery.notes.lock().unwrap().judge() {
-        resume_unwind(Box::new(Cut::Broken(broken)));
+    if let Some(broken) = fixture.observed.lock().unwrap().check() {
+        resume_unwind(Box::new(EndOfExploration::Broken(broken)));
     }
 }

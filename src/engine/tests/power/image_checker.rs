@@ -1,41 +1,43 @@
-//! A cache's directories while it is worked on, of which images are made and judged.
+//! Takes images of a cache's directories at some steps of its work, and checks each of them.
 //!
-//! Knows no change by name: it sees steps, and the history that somebody else writes.
+//! Knows no change by name: it sees steps, and the history that `scenario.rs` records.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use crate::engine::tests::power::cache_dir::{CacheDir, Kind};
 use crate::engine::tests::power::disk::{Disk, Image, Loss};
 use crate::engine::tests::power::history::History;
-use crate::engine::tests::power::look::{look, look_closely, read_only, work_on};
-use crate::engine::tests::power::place::{Kind, Place};
 use crate::engine::tests::power::random::Random;
+use crate::engine::tests::power::reading::{
+    assert_usable, check_read_only, read_and_compare, read_entries,
+};
 use crate::engine::tests::power::*;
 use crate::sync::failpoint;
 
-/// A cache's directories while it is worked on, and what is known of it.
-pub(super) struct World {
+/// The watched directories of a cache, and what is known of its contents.
+pub(super) struct ImageChecker {
     pub(super) disk: Disk,
     pub(super) history: History,
     pub(super) kind: Kind,
     pub(super) root: PathBuf,
-    /// Of how many stores one is a moment at which the power goes, and of how many calls of the
-    /// system: these decide the order in which things come to the disk.
+    /// Power is lost at one in this many stores, and at one in this many system calls, which
+    /// determine the order in which data reaches the disk.
     pub(super) every: [usize; 2],
-    /// How often the power may go again while that is recovered from.
+    /// How often power may be lost again during recovery.
     depth: u32,
     pub(super) images: u64,
     pub(super) seed: u64,
 }
 
-impl World {
-    pub(super) fn new(place: &Place, every: [usize; 2], stride: usize, seed: u64) -> Self {
+impl ImageChecker {
+    pub(super) fn new(dir: &CacheDir, every: [usize; 2], stride: usize, seed: u64) -> Self {
         Self {
-            disk: Disk::new(&place.dirs(), stride, Random(seed ^ 0x5eed)),
+            disk: Disk::new(&dir.dirs(), stride, Random(seed ^ 0x5eed)),
             history: History::new(),
-            kind: place.kind,
-            root: place.dir.path().to_owned(),
+            kind: dir.kind,
+            root: dir.temp.path().to_owned(),
             every,
             depth: 1,
             images: 0,
@@ -58,7 +60,7 @@ impl World {
         }
     }
 
-    /// Checks one image of what a power loss at this moment could leave.
+    /// Checks one image that a power loss at this moment could leave.
     pub(super) fn lose_power(&mut self, loss: Loss, before: &str) {
         let image = self.disk.image(loss);
         self.examine(&image, loss, before);
@@ -80,45 +82,45 @@ impl World {
     }
 
     fn check(&mut self, image: &Image) {
-        let place = Place::restore(self.kind, &self.root, image);
+        let dir = CacheDir::restore(self.kind, &self.root, image);
         let mut random = Random(self.disk.random.next());
         if random.once_in(8) {
-            read_only(&place);
+            check_read_only(&dir);
         }
         let cache = if self.depth > 0 && random.once_in(6) {
-            self.open_and_lose_again(&place)
+            self.open_and_lose_again(&dir)
         } else {
-            place.open()
+            dir.open()
         };
-        let seen = look_closely(&cache, &self.history);
+        let seen = read_and_compare(&cache, &self.history);
         self.history.check(&seen);
         assert_clean(&cache);
         let generation = cache.stats().unwrap().generation;
         drop(cache);
-        let cache = place.open();
+        let cache = dir.open();
         assert_eq!(
             cache.stats().unwrap().generation,
             generation,
             "recovered once more"
         );
-        assert_eq!(look(&cache), seen);
+        assert_eq!(read_entries(&cache), seen);
         if random.once_in(4) {
-            work_on(&cache, &seen, self.history.version);
+            assert_usable(&cache, &seen, self.history.version);
         }
     }
 
-    /// Recovers while the power goes again.
-    fn open_and_lose_again(&mut self, place: &Place) -> MmapCache {
-        let mut again = Self::new(place, [150, 8], 4, self.disk.random.next());
+    /// Recovers the cache while power is lost again.
+    fn open_and_lose_again(&mut self, dir: &CacheDir) -> MmapCache {
+        let mut again = Self::new(dir, [150, 8], 4, self.disk.random.next());
         again.seed = self.seed;
         again.history = self.history.clone();
         again.depth = self.depth - 1;
-        let world = Rc::new(RefCell::new(again));
-        let observer = Rc::clone(&world);
+        let checker = Rc::new(RefCell::new(again));
+        let observer = Rc::clone(&checker);
         failpoint::observe(move |step| observer.borrow_mut().before(step));
-        let cache = place.open();
+        let cache = dir.open();
         failpoint::stop_observing();
-        self.images += world.borrow().images;
+        self.images += checker.borrow().images;
         cache
     }
 }

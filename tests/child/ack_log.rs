@@ -1,23 +1,23 @@
-//! Numbers that a process writes down as it goes, in a file that outlives its kill.
+//! A file of numbers in which a process acknowledges its work, and which outlives its kill.
 //!
-//! What is written down is acknowledged: the system keeps it, whatever becomes of the process.
+//! A written number is acknowledged: the system keeps it after the process ends.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Numbers in a logbook.
+/// Numbers in a log.
 pub(crate) const NUMBERS: usize = 4;
 
 #[derive(Debug)]
-pub(crate) struct Logbook(File);
+pub(crate) struct AckLog(File);
 
-impl Logbook {
-    /// Opens the logbook at a path; a new one says zero everywhere.
+impl AckLog {
+    /// Opens the log at a path; in a new one all numbers are zero.
     pub(crate) fn open(path: &Path) -> Self {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path).expect("a logbook");
+        let file = options.open(path).expect("a log");
         let bytes = (NUMBERS * 8) as u64;
         if file.metadata().expect("its length").len() < bytes {
             file.set_len(bytes).expect("room for the numbers");
@@ -25,7 +25,7 @@ impl Logbook {
         Self(file)
     }
 
-    /// Writes a number down, whole.
+    /// Writes a number in one call.
     pub(crate) fn write(&self, which: usize, number: u64) {
         let at = (which * 8) as u64;
         let done = self.0.write_all_at(&number.to_le_bytes(), at);

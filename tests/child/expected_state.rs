@@ -1,49 +1,49 @@
-//! Operations of several writers on one cache, each known by its number, and what they come to.
+//! Numbered operations of several writers on one cache, and the state that they must lead to.
 //!
-//! Each writer has keys of its own, which must be exactly as its operations left them. Others it
-//! shares with everybody: their values say how often each writer has written them, so that a lost
-//! write of anybody shows.
+//! Each writer has keys of its own, which must be exactly as its operations left them. Other keys
+//! are shared: their values count how often each writer has written them, so that a lost write of
+//! any writer shows.
 
 use std::collections::BTreeMap;
 
 use super::contents::{Random, number_of, parse_key, passing, shared, staying, value};
 
 pub(crate) const WRITERS: u64 = 4;
-/// Keys of each writer that always exist.
+/// Permanent keys of each writer.
 pub(crate) const STAYING: u64 = 25;
 /// Keys of each writer that come and go.
 pub(crate) const PASSING: u64 = 800;
 /// Keys that all writers write.
 pub(crate) const SHARED: u64 = 16;
-/// Operations that a writer does while it holds the lock, and acknowledges together.
+/// Operations under one lock, which the writer acknowledges together.
 pub(crate) const BATCH: u64 = 32;
 
-/// Writers of a trade of their own; the others do a bit of everything.
+/// These writers mostly do one kind of operation; the others do all kinds.
 const REBUILDER: u64 = 1;
 const GROWER: u64 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// A key that always exists gets its next value.
+    /// Overwrites a permanent key.
     Renew(u64),
     Put(u64),
-    /// As a put, but on condition that the version is the one seen, or that there is no entry.
+    /// As a put, on condition of the version that was read, or of no entry.
     PutIf(u64),
     Delete(u64),
-    /// As a deletion, on condition that the version is the one seen.
+    /// As a deletion, on condition of the version that was read.
     DeleteIf(u64),
-    /// One more in the writer's tally of a shared key.
+    /// Adds one to the writer's tally of a shared key.
     Share(u64),
-    /// Everything again in a new generation.
+    /// Stores everything again in a new generation.
     Rebuild,
-    /// The same, but without every second key of the writer's that come and go.
+    /// The same without every second of the writer's keys that come and go.
     Thin,
     Compact,
     Flush,
 }
 
 impl Operation {
-    /// Everything about an operation but its number, which is in the values that it puts.
+    /// Returns the operation with this number, which determines all of it but the values' number.
     pub(crate) fn of(writer: u64, number: u64) -> Self {
         let mut random = Random::new(number.wrapping_mul(0xA5A5_5A5A_1234_5677) + writer);
         let rare = match writer {
@@ -58,7 +58,7 @@ impl Operation {
             _ => {}
         }
         if writer == GROWER && !number.is_multiple_of(4) {
-            // Waves: the table grows by all keys, and loses them again.
+            // The table grows by all keys, and then loses them again.
             let within = number % (2 * PASSING);
             return match within < PASSING {
                 true => Self::Put(within),
@@ -77,19 +77,19 @@ impl Operation {
     }
 }
 
-/// What the operations of one writer come to.
+/// The state that the operations of one writer lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ledger {
+pub(crate) struct ExpectedState {
     pub(crate) writer: u64,
-    /// The number of the next operation.
+    /// Number of the next operation.
     pub(crate) next: u64,
-    /// The number of the value of each key of its own.
+    /// The value number of each of the writer's own keys.
     pub(crate) own: BTreeMap<Vec<u8>, u64>,
-    /// How often it has written each shared key.
+    /// How often the writer has written each shared key.
     pub(crate) tallies: [u64; SHARED as usize],
 }
 
-impl Ledger {
+impl ExpectedState {
     pub(crate) fn new(writer: u64) -> Self {
         let own = (0..STAYING).map(|key| (own_staying(writer, key), writer));
         Self {
@@ -100,21 +100,21 @@ impl Ledger {
         }
     }
 
-    /// The ledger before the operation with this number.
+    /// Returns the state before the operation with this number.
     pub(crate) fn at(writer: u64, next: u64) -> Self {
-        let mut ledger = Self::new(writer);
-        while ledger.next < next {
-            ledger.advance();
+        let mut expected = Self::new(writer);
+        while expected.next < next {
+            expected.advance();
         }
-        ledger
+        expected
     }
 
-    /// The number in the values of the next operation: it says whose it is, too.
+    /// Returns the number that the values of the next operation get; it also identifies the writer.
     pub(crate) fn number(&self) -> u64 {
         self.next * WRITERS + self.writer
     }
 
-    /// Writes down what the next operation does.
+    /// Applies the next operation.
     pub(crate) fn advance(&mut self) {
         let number = self.number();
         match Operation::of(self.writer, self.next) {
@@ -135,7 +135,7 @@ impl Ledger {
     }
 }
 
-/// Whether a writer's thinning leaves a key out.
+/// Whether a writer's thinning rebuild leaves a key out.
 pub(crate) fn is_thinned(writer: u64, key: &[u8]) -> bool {
     parse_key(key).is_some_and(|(word, number)| {
         word == "comes" && number % WRITERS == writer && (number / WRITERS) % 2 == 1
@@ -150,11 +150,11 @@ pub(crate) fn own_passing(writer: u64, key: u64) -> Vec<u8> {
     passing(key * WRITERS + writer).into()
 }
 
-/// The only writer of a key; none where it is shared.
+/// Returns the only writer of a key, or `None` if the key is shared.
 ///
 /// # Panics
 ///
-/// Where it is no key of the ledgers.
+/// If no writer writes the key.
 pub(crate) fn owner(key: &[u8]) -> Option<u64> {
     match parse_key(key) {
         Some(("ours", _)) => None,
@@ -163,46 +163,46 @@ pub(crate) fn owner(key: &[u8]) -> Option<u64> {
     }
 }
 
-/// What a value says: the number of the operation that put it, and for shared keys the tallies.
+/// A parsed value: the number of the operation that put it, and the tallies of a shared key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct ParsedValue {
     pub(crate) number: u64,
     pub(crate) tallies: [u64; WRITERS as usize],
 }
 
-impl Said {
+impl ParsedValue {
     pub(crate) fn writer(&self) -> u64 {
         self.number % WRITERS
     }
 
-    /// What the value of this key says.
+    /// Parses the value of this key.
     ///
     /// # Panics
     ///
-    /// Unless the value is one that a writer made for this key, to the last byte.
+    /// If the value differs in any byte from one that a writer makes for this key.
     #[track_caller]
     pub(crate) fn of(key: &[u8], found: &[u8]) -> Self {
         let (name, tallies) = match owner(key) {
             Some(_) => (key.to_vec(), [0; WRITERS as usize]),
             None => parse_tallies(key, found),
         };
-        let said = Self {
+        let parsed = Self {
             number: number_of(&name, found),
             tallies,
         };
-        let right = owner(key).is_none_or(|owner| owner == said.writer());
+        let right = owner(key).is_none_or(|owner| owner == parsed.writer());
         let name = String::from_utf8_lossy(key);
-        assert!(right, "{name:?} was written by {}", said.writer());
-        said
+        assert!(right, "{name:?} was written by {}", parsed.writer());
+        parsed
     }
 }
 
-/// The value that a shared key gets.
-pub(crate) fn shared_value(key: &[u8], said: &Said) -> Vec<u8> {
-    value(&tallied(key, &said.tallies), said.number)
+/// Returns the value of a shared key.
+pub(crate) fn shared_value(key: &[u8], parsed: &ParsedValue) -> Vec<u8> {
+    value(&tallied(key, &parsed.tallies), parsed.number)
 }
 
-/// A shared key with its tallies, which stand before the rest of its value.
+/// Returns a shared key followed by its tallies, the beginning of its value.
 fn tallied(key: &[u8], tallies: &[u64]) -> Vec<u8> {
     let tallies: Vec<String> = tallies.iter().map(u64::to_string).collect();
     [key, b" [", tallies.join(" ").as_bytes(), b"]"].concat()
@@ -224,8 +224,8 @@ fn parse_tallies(key: &[u8], found: &[u8]) -> (Vec<u8>, [u64; WRITERS as usize])
     (tallied(key, &tallies), tallies)
 }
 
-/// Every key that always exists, with the value that it begins with.
-pub(crate) fn beginnings() -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Returns every permanent key with its first value.
+pub(crate) fn initial_entries() -> Vec<(Vec<u8>, Vec<u8>)> {
     let own = (0..STAYING * WRITERS).map(|number| {
         let key = staying(number).into_bytes();
         let first = value(&key, number % WRITERS);
@@ -233,7 +233,7 @@ pub(crate) fn beginnings() -> Vec<(Vec<u8>, Vec<u8>)> {
     });
     let ours = (0..SHARED).map(|number| {
         let key = shared(number).into_bytes();
-        let nothing = Said {
+        let nothing = ParsedValue {
             number: 0,
             tallies: [0; WRITERS as usize],
         };

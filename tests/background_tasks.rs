@@ -1,4 +1,4 @@
-//! The threads that writes hand work to, as they are in a program.
+//! Background tasks as they run in a program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mmapcache::{MmapCache, Options};
 
-/// So small that segments come and go.
+/// So small that segments are soon begun and removed.
 fn tiny() -> Options {
     let mut options = Options::new();
     options
@@ -31,7 +31,7 @@ fn holds_what_was_put_last(cache: &MmapCache, puts: u32) {
     assert!(report.is_clean(), "{:?}", report.problems);
 }
 
-/// Files of this process that were removed and are still open or mapped.
+/// Returns how many removed files this process still has open or mapped.
 fn removed_and_held(dir: &Path) -> usize {
     let of = |line: &str| line.contains(dir.to_str().unwrap()) && line.ends_with("(deleted)");
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -58,8 +58,8 @@ fn background_removal_frees_segments() {
         holds_what_was_put_last(&cache, puts);
         let began = Instant::now();
         let mut more = puts;
-        // Of 1.9 MB that were written, an eighth may be left; that the last errands come home takes
-        // some puts.
+        // Of 1.9 MB written, an eighth may be left; it takes some puts until the last tasks have
+        // ended.
         while cache.disk_usage().unwrap().heap > 512 * 1024 || removed_and_held(dir.path()) > 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(60),

@@ -1,6 +1,6 @@
-//! Handles, writers and creators that are there when somebody repairs.
+//! Repairs beside open handles, writers and creators.
 //!
-//! Knows whether they go on or are waited for, not what is repaired.
+//! Tests which of them a repair waits for, and which can continue.
 
 use crate::error::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -23,14 +23,14 @@ fn open_handle_follows_repaired_index() {
     assert_eq!(
         cache.stats().unwrap().generation,
         2,
-        "it writes where nobody looks"
+        "it writes to the replaced files"
     );
     assert_eq!(reader.get(b"new").unwrap().unwrap(), b"1");
     assert_eq!(reader.len() as usize, expected.len() + 1);
     assert_clean(&cache);
 }
 
-/// Repairs in vain while somebody holds a lock, and with success once the holder is gone.
+/// Asserts that a repair fails while a lock is held, and succeeds once the holder is gone.
 #[track_caller]
 fn assert_waits_for<T>(holder: T, scratch: &Scratch) {
     let mut options = Options::new();

@@ -1,36 +1,36 @@
-//! The checksums of the files, and how they are made right again behind a change.
+//! The checksums of the files, and how a mutation makes them valid again after a change.
 //!
-//! Follows `docs/format.md`. Whoever repairs a checksum lies: what it covers is then to be handled
-//! as if the engine had written it.
+//! Follows `docs/format.md`. A repaired checksum is a lie: the engine must then handle what it
+//! covers as if the engine had written it.
 
 use std::ops::Range;
 
 use super::image::{Image, segment_number};
 use super::layout::{FIRST_RECORD, RECORD_HEADER, Record, header, place, set_u32, set_u64, u64_at};
 
-/// Multiplies a key of a checksum over all of a word's bits.
+/// Spreads a word over all bits of a checksum.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Something that a checksum covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seal {
+pub(crate) enum Checksum {
     /// The sealed header of a file.
     Header { suffix: String },
-    /// A record, where it stood before anything was changed.
+    /// A record, at its place before the change.
     Record {
         suffix: String,
         segment: u16,
         at: usize,
     },
-    /// The word that says how far cleaning has come.
+    /// The word with the clean cursor.
     Cursor,
     /// The number of the first segment.
     Oldest,
-    /// The word that arms a change, over what it is about.
-    Intent,
+    /// The word that commits a redo record, over its contents.
+    Redo,
 }
 
-/// Bytes of the sealed header in a file of this name.
+/// Returns the length of the sealed header in a file with this suffix.
 pub(crate) fn header_bytes(suffix: &str) -> usize {
     match suffix {
         "" => 128,
@@ -39,7 +39,7 @@ pub(crate) fn header_bytes(suffix: &str) -> usize {
     }
 }
 
-/// The checksum of a sealed header.
+/// Computes the checksum of a sealed header.
 pub(crate) fn header_sum(bytes: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&bytes[..header::CRC]);
@@ -47,7 +47,7 @@ pub(crate) fn header_sum(bytes: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// The checksum of a record, whose bytes these are from its first to its last.
+/// Computes the checksum of a record from all of its bytes.
 pub(crate) fn record_sum(heap_id: u64, segment: u16, at: usize, record: &[u8]) -> u32 {
     let mixed = (heap_id ^ place(segment, at)).wrapping_mul(SPREAD);
     if record.len() <= 256 {
@@ -62,8 +62,8 @@ pub(crate) fn record_sum(heap_id: u64, segment: u16, at: usize, record: &[u8]) -
     crc.finalize()
 }
 
-/// The word that arms an intent of this kind, body and counters.
-pub(crate) fn checked_intent(kind: u64, words: &[u64; 11]) -> u64 {
+/// Returns the word that commits a redo record of this kind, body and counters.
+pub(crate) fn checked_redo(kind: u64, words: &[u64; 11]) -> u64 {
     let mut sum = kind;
     for (at, word) in (0_u64..).zip(words) {
         sum = sum.wrapping_add(word.wrapping_mul(SPREAD).wrapping_mul(2 * at + 3));
@@ -72,55 +72,55 @@ pub(crate) fn checked_intent(kind: u64, words: &[u64; 11]) -> u64 {
     (mixed >> 8 << 8) | kind
 }
 
-/// A cursor with the check that belongs to its lower bits.
+/// Returns a cursor with the check of its lower bits.
 pub(crate) fn checked_cursor(word: u64) -> u64 {
     let content = word & ((1 << 49) - 1);
     let check = (content ^ (content >> 23)).wrapping_mul(SPREAD) >> 49;
     content | (check << 49)
 }
 
-/// A segment's number with the check that belongs to it.
+/// Returns a segment number with its check.
 pub(crate) fn checked_oldest(word: u64) -> u64 {
     let number = word & 0xffff;
     (number.wrapping_mul(SPREAD) >> 16 << 16) | number
 }
 
-/// The heap's id, as the index says.
+/// Returns the heap's id, as the index has it.
 pub(crate) fn heap_id(image: &Image) -> Option<u64> {
     let index = image.bytes("");
     (index.len() >= 128).then(|| u64_at(index, header::HEAP_ID))
 }
 
-/// Whether a record's checksum is right for its place in a heap.
-pub(crate) fn is_sealed(bytes: &[u8], heap_id: u64, record: &Record) -> bool {
+/// Whether a record's checksum is valid at its place in a heap.
+pub(crate) fn has_valid_checksum(bytes: &[u8], heap_id: u64, record: &Record) -> bool {
     let stored = super::layout::u32_at(bytes, record.at);
     stored == record_sum(heap_id, record.segment, record.at, &bytes[record.range()])
 }
 
-/// The seals that cover a stretch of a file of the sound image `before`.
-pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) -> Vec<Seal> {
+/// Returns the checksums that cover a range of a file of the unchanged image `before`.
+pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) -> Vec<Checksum> {
     let mut found = Vec::new();
     if range.start < header_bytes(suffix) {
-        found.push(Seal::Header {
+        found.push(Checksum::Header {
             suffix: suffix.to_owned(),
         });
     }
     if suffix.is_empty() && range.start < header::CURSOR + 8 && range.end > header::CURSOR {
-        found.push(Seal::Cursor);
+        found.push(Checksum::Cursor);
     }
     if suffix.is_empty() && range.start < header::OLDEST + 8 && range.end > header::OLDEST {
-        found.push(Seal::Oldest);
+        found.push(Checksum::Oldest);
     }
     let end = header::INTENT_COUNTERS + 64;
     if suffix.is_empty() && range.start < end && range.end > header::INTENT {
-        found.push(Seal::Intent);
+        found.push(Checksum::Redo);
     }
     if let Some(segment) = segment_number(suffix) {
         let touched = before.iter().filter(|record| {
             let own = record.range();
             record.segment == segment && range.start < own.end && range.end > own.start
         });
-        found.extend(touched.map(|record| Seal::Record {
+        found.extend(touched.map(|record| Checksum::Record {
             suffix: suffix.to_owned(),
             segment,
             at: record.at,
@@ -129,12 +129,12 @@ pub(crate) fn covering(before: &[Record], suffix: &str, range: &Range<usize>) ->
     found
 }
 
-/// Makes a checksum right for what stands there now. False where nothing can: where the file ends
-/// before, or the bytes are no record's.
-pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
-    match seal {
-        Seal::Header { suffix } => repair_header(image, suffix),
-        Seal::Record {
+/// Makes a checksum valid for the present bytes. Returns false if nothing can: the file ends
+/// earlier, or the bytes are no record.
+pub(crate) fn repair(image: &mut Image, checksum: &Checksum) -> bool {
+    match checksum {
+        Checksum::Header { suffix } => repair_header(image, suffix),
+        Checksum::Record {
             suffix,
             segment,
             at,
@@ -142,13 +142,13 @@ pub(crate) fn repair(image: &mut Image, seal: &Seal) -> bool {
             let heap_id = heap_id(image);
             heap_id.is_some_and(|heap_id| repair_record(image, heap_id, suffix, *segment, *at))
         }
-        Seal::Cursor => repair_word(image, header::CURSOR, checked_cursor),
-        Seal::Oldest => repair_word(image, header::OLDEST, checked_oldest),
-        Seal::Intent => repair_intent(image),
+        Checksum::Cursor => repair_word(image, header::CURSOR, checked_cursor),
+        Checksum::Oldest => repair_word(image, header::OLDEST, checked_oldest),
+        Checksum::Redo => repair_redo(image),
     }
 }
 
-/// Makes a word pass that checks itself.
+/// Makes a word with its own check valid.
 fn repair_word(image: &mut Image, at: usize, checked: fn(u64) -> u64) -> bool {
     let Some(index) = image
         .bytes_mut("")
@@ -161,8 +161,8 @@ fn repair_word(image: &mut Image, at: usize, checked: fn(u64) -> u64) -> bool {
     true
 }
 
-/// Lets the armed kind stand for whatever is written down. What is not armed needs no check.
-fn repair_intent(image: &mut Image) -> bool {
+/// Commits whatever the redo record says, if its kind is not zero.
+fn repair_redo(image: &mut Image) -> bool {
     let Some(index) = image
         .bytes_mut("")
         .filter(|index| index.len() >= header::END)
@@ -175,7 +175,7 @@ fn repair_intent(image: &mut Image) -> bool {
         _ => u64_at(index, header::INTENT_COUNTERS + 8 * (at - 3)),
     });
     if kind > 0 {
-        set_u64(index, header::INTENT, checked_intent(kind, &words));
+        set_u64(index, header::INTENT, checked_redo(kind, &words));
     }
     true
 }
@@ -189,7 +189,7 @@ fn repair_header(image: &mut Image, suffix: &str) -> bool {
         return false;
     };
     if length > 64 {
-        // Not a checksum, but as good as one: it fits no other seed.
+        // Not a checksum but as strict: it fits one seed only.
         let seed = u64_at(bytes, header::HASH_SEED);
         let check = xxhash_rust::xxh3::xxh3_64_with_seed(b"mmapcache hash check", seed);
         set_u64(bytes, header::HASH_CHECK, check);

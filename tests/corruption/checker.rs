@@ -1,8 +1,7 @@
-//! Every public operation on a cache whose files were changed, and a judge of its answers.
+//! Runs every public operation on a cache whose files were changed, and checks the answers.
 //!
-//! Allowed are the right answer, a miss, an error that says that the files are damaged, and the few
-//! other errors that are the plain truth; see [`Judge::allows`]. How right an answer must be is
-//! known by the change's [`Reach`].
+//! Allowed are the correct answer, a miss, an error of corruption, and a few other errors that are
+//! true; see [`Checker::allows`]. [`Affected`] says how good an answer must be.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,36 +12,36 @@ use std::time::Duration;
 use mmapcache::inspect::CacheFiles;
 use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Result, Update, Version};
 
-use super::reach::{Reach, Trust};
-use super::specimen::{Specimen, key};
+use super::affected::{Affected, Expected};
+use super::sample_cache::{SampleCache, key};
 
-/// The longest that an operation may wait for a lock that nobody holds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest that an operation may wait for a lock that no process holds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A key's value, or that it has none.
+/// A key's value, or `None` if it has no entry.
 type State = Option<Vec<u8>>;
 
-/// Knows what was put, before the change and after it, and how far the change reaches.
+/// Holds what was put before and after the change, and which keys the change affects.
 #[derive(Debug)]
-pub(crate) struct Judge<'a> {
-    specimen: &'a Specimen,
-    reach: &'a Reach,
-    /// Named in every complaint.
+pub(crate) struct Checker<'a> {
+    sample: &'a SampleCache,
+    affected: &'a Affected,
+    /// Begins every message of a failure.
     name: &'a str,
-    /// What was acknowledged since the change: it must be there whatever was damaged before.
+    /// Acknowledged since the change: must be present, whatever was damaged before.
     since: RefCell<BTreeMap<Vec<u8>, State>>,
-    /// What was acknowledged before that, or under a header that does not count any more.
+    /// Acknowledged before the files were opened under another header.
     outdated: RefCell<BTreeSet<(Vec<u8>, State)>>,
-    /// Whether nobody can have mended anything yet: then each listing is all that was there, or has
-    /// an error.
+    /// Whether no writer can have repaired anything yet: then a listing has all entries, or an
+    /// error.
     exact: Cell<bool>,
 }
 
-/// Opens for writing, without a wish as to the geometry.
+/// Options for a writable handle that takes the geometry as it is.
 pub(crate) fn writable() -> Options {
     let mut options = Options::new();
     options
-        .lock_timeout(Some(PATIENCE))
+        .lock_timeout(Some(LOCK_TIMEOUT))
         .compaction_threshold(50, 1024);
     options
 }
@@ -53,11 +52,11 @@ pub(crate) fn read_only() -> Options {
     options
 }
 
-impl<'a> Judge<'a> {
-    pub(crate) fn new(specimen: &'a Specimen, reach: &'a Reach, name: &'a str) -> Self {
+impl<'a> Checker<'a> {
+    pub(crate) fn new(sample: &'a SampleCache, affected: &'a Affected, name: &'a str) -> Self {
         Self {
-            specimen,
-            reach,
+            sample,
+            affected,
             name,
             since: RefCell::default(),
             outdated: RefCell::default(),
@@ -65,29 +64,29 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Everything there is to do with the cache at `path`: looking, from outside and by a handle
-    /// that only reads, then writing, then looking again.
-    pub(crate) fn all(&self, path: &Path) {
-        self.outside(path);
+    /// Runs every operation on the cache at `path`: reads headers, reads by a read-only handle,
+    /// writes, and reads headers again.
+    pub(crate) fn check_all(&self, path: &Path) {
+        self.read_headers(path);
         if let Some(cache) = self.tolerate("open to read", read_only().open(path)) {
-            self.exact.set(self.reach.one_byte);
-            self.look(&cache);
+            self.exact.set(self.affected.one_byte);
+            self.read_all(&cache);
             self.exact.set(false);
         }
-        self.write(path);
-        self.outside(path);
+        self.check_writers(path);
+        self.read_headers(path);
     }
 
-    /// Writing, by handles that are opened one after the other, and looking in between.
-    pub(crate) fn write(&self, path: &Path) {
+    /// Writes by handles that are opened one after the other, and reads in between.
+    pub(crate) fn check_writers(&self, path: &Path) {
         let Some(cache) = self.tolerate("open to write", writable().open(path)) else {
             return;
         };
-        self.look(&cache);
-        self.work(&cache);
+        self.read_all(&cache);
+        self.write_all(&cache);
         drop(cache);
         if let Some(cache) = self.tolerate("open to read", read_only().open(path)) {
-            self.look(&cache);
+            self.read_all(&cache);
         }
         let exclusive = writable()
             .exclusive(true)
@@ -95,23 +94,23 @@ impl<'a> Judge<'a> {
             .open(path);
         if let Some(cache) = self.tolerate("open alone", exclusive) {
             self.put(&cache, &key(1), b"put by the only one");
-            self.look(&cache);
+            self.read_all(&cache);
             self.replace(&cache);
         }
     }
 
-    /// Every way of changing, and looking in between.
-    pub(crate) fn work(&self, cache: &MmapCache) {
+    /// Changes entries in every way, and reads in between.
+    pub(crate) fn write_all(&self, cache: &MmapCache) {
         self.change(cache);
         self.batch(cache);
-        self.look(cache);
+        self.read_all(cache);
         self.tolerate("flush", cache.flush());
         self.tolerate("compact", cache.compact());
-        self.look(cache);
+        self.read_all(cache);
     }
 
-    /// Looking from outside: nothing in a file is an error there.
-    fn outside(&self, path: &Path) {
+    /// Reads the headers without opening the cache: damage must not be an error there.
+    fn read_headers(&self, path: &Path) {
         #[cfg(not(feature = "inspect"))]
         let _ = path;
         #[cfg(feature = "inspect")]
@@ -121,24 +120,25 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether an operation may fail like this.
+    /// Whether an operation may fail with this error.
     pub(crate) fn allows(&self, error: &Error) -> bool {
         match error.kind() {
-            // Its number is part of what was changed.
-            ErrorKind::UnsupportedVersion { .. } => self.reach.version,
-            // Where there is no index, one may be asked for, or made: but not over what is there.
-            ErrorKind::NotFound => self.reach.no_index,
-            ErrorKind::AlreadyExists => self.reach.no_index || self.reach.foreign,
-            ErrorKind::HeapMissing { .. } => self.reach.lacks_segment,
-            ErrorKind::SyncFailed => self.reach.sync_failed,
-            ErrorKind::TableFull { .. } => self.reach.limited,
-            ErrorKind::AppendOnly => self.reach.append_only,
+            // The change may have hit the version number.
+            ErrorKind::UnsupportedVersion { .. } => self.affected.version,
+            // Without an index an operation may ask for one or create one, but not over existing
+            // files.
+            ErrorKind::NotFound => self.affected.no_index,
+            ErrorKind::AlreadyExists => self.affected.no_index || self.affected.foreign_file,
+            ErrorKind::HeapMissing { .. } => self.affected.segment_missing,
+            ErrorKind::SyncFailed => self.affected.sync_failed,
+            ErrorKind::TableFull { .. } => self.affected.entries_limited,
+            ErrorKind::AppendOnly => self.affected.append_only,
             _ => error.is_corruption(),
         }
     }
 
-    fn trust(&self, key: &[u8]) -> Trust {
-        self.reach.trust(self.specimen, key)
+    fn expected(&self, key: &[u8]) -> Expected {
+        self.affected.expected(self.sample, key)
     }
 
     fn tolerate<T>(&self, what: &str, result: Result<T>) -> Option<T> {
@@ -149,28 +149,30 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What a key must have: what was acknowledged since the change, or what it had before if the
-    /// change does not concern it. None where several answers are right.
-    fn right(&self, key: &[u8]) -> Option<State> {
-        match (self.trust(key), self.since.borrow().get(key)) {
-            (Trust::Forged, _) | (Trust::Shaken, None) => None,
-            (Trust::Shaken, Some(_)) if self.reach.armed || self.reach.doubled.contains(key) => {
+    /// Returns the state that a key must have: what was acknowledged since the change, or what it
+    /// had before if the change does not concern it. `None` if several answers are correct.
+    fn correct(&self, key: &[u8]) -> Option<State> {
+        match (self.expected(key), self.since.borrow().get(key)) {
+            (Expected::Any, _) | (Expected::Degraded, None) => None,
+            (Expected::Degraded, Some(_))
+                if self.affected.redo_committed || self.affected.duplicated.contains(key) =>
+            {
                 None
             }
-            (Trust::Shaken, Some(None)) if self.reach.rehashed => None,
+            (Expected::Degraded, Some(None)) if self.affected.rehashed => None,
             (_, Some(value)) => Some(value.clone()),
-            (Trust::Sound, None) => Some(self.specimen.value(key).cloned()),
+            (Expected::Exact, None) => Some(self.sample.value(key).cloned()),
         }
     }
 
-    /// Judges what an operation says a key has: a value, nothing, or an error.
-    pub(crate) fn judge(&self, what: &str, key: &[u8], said: Result<State>) {
+    /// Checks what an operation returned for a key: a value, nothing, or an error.
+    pub(crate) fn check_answer(&self, what: &str, key: &[u8], said: Result<State>) {
         let name = self.name;
-        if self.trust(key) == Trust::Forged {
+        if self.expected(key) == Expected::Any {
             self.tolerate(what, said);
             return;
         }
-        if let Some(right) = self.right(key) {
+        if let Some(right) = self.correct(key) {
             let said = said.unwrap_or_else(|error| panic!("{name}: {what} {key:?}: {error:?}"));
             assert!(
                 said == right,
@@ -186,7 +188,7 @@ impl<'a> Judge<'a> {
 
     fn was_put(&self, key: &[u8], value: &[u8]) -> bool {
         let put = self
-            .specimen
+            .sample
             .history
             .get(key)
             .is_some_and(|values| values.iter().any(|known| known.as_deref() == Some(value)));
@@ -195,10 +197,10 @@ impl<'a> Judge<'a> {
             || self.outdated.borrow().contains(&known)
     }
 
-    /// From now on the files are opened by what their headers say, which may be something else than
-    /// when they were written to.
+    /// Notes that from now on the files are opened by what their headers say, which may differ from
+    /// when they were written.
     pub(crate) fn reopened(&self) {
-        if self.reach.estranged {
+        if self.affected.foreign_header {
             let since = std::mem::take(&mut *self.since.borrow_mut());
             self.outdated.borrow_mut().extend(since);
         }
@@ -206,45 +208,45 @@ impl<'a> Judge<'a> {
 
     /// All keys that were ever put, and one that never was.
     fn keys(&self) -> BTreeSet<Vec<u8>> {
-        let mut keys: BTreeSet<Vec<u8>> = self.specimen.history.keys().cloned().collect();
+        let mut keys: BTreeSet<Vec<u8>> = self.sample.history.keys().cloned().collect();
         keys.extend(self.since.borrow().keys().cloned());
         keys.extend(self.outdated.borrow().iter().map(|(key, _)| key.clone()));
         keys.insert(b"never put".to_vec());
         keys
     }
 
-    fn look_at_many(&self, cache: &MmapCache) {
+    fn get_many(&self, cache: &MmapCache) {
         let keys = Vec::from_iter(self.keys());
         let mut given = 0;
         let all = cache.get_many(&keys, |number, value| {
             given += 1;
-            self.judge("get_many", &keys[number], Ok(value.map(<[u8]>::to_vec)));
+            self.check_answer("get_many", &keys[number], Ok(value.map(<[u8]>::to_vec)));
         });
         if self.tolerate("get_many", all).is_some() {
             assert_eq!(given, keys.len(), "{}: get_many left keys out", self.name);
         }
     }
 
-    /// Every way of reading.
-    pub(crate) fn look(&self, cache: &MmapCache) {
+    /// Reads in every way.
+    pub(crate) fn read_all(&self, cache: &MmapCache) {
         let mut buffer = b"what was there before".to_vec();
         for key in self.keys() {
-            self.judge("get", &key, cache.get(&key));
+            self.check_answer("get", &key, cache.get(&key));
             let into = cache
                 .get_into(&key, &mut buffer)
                 .map(|found| found.then(|| buffer.clone()));
-            self.judge("get_into", &key, into);
-            self.judge(
+            self.check_answer("get_into", &key, into);
+            self.check_answer(
                 "entry",
                 &key,
                 cache
                     .entry(&key)
                     .map(|e| e.map(mmapcache::Entry::into_value)),
             );
-            self.judge("get_ref", &key, in_place(cache, &key));
+            self.check_answer("get_ref", &key, get_ref(cache, &key));
             self.index_only(cache, &key);
         }
-        self.look_at_many(cache);
+        self.get_many(cache);
         self.list(cache);
         let _ = (
             cache.len(),
@@ -257,12 +259,12 @@ impl<'a> Judge<'a> {
         self.tolerate("verify", cache.verify().run());
     }
 
-    /// What the index answers without looking at the record.
+    /// Checks what the index answers without reading the record.
     fn index_only(&self, cache: &MmapCache, key: &[u8]) {
         let (contains, mtime) = (cache.contains(key), cache.version(key));
         let untouched = !self.since.borrow().contains_key(key);
-        if self.trust(key) == Trust::Sound && untouched {
-            let version = self.specimen.versions.get(key).copied();
+        if self.expected(key) == Expected::Exact && untouched {
+            let version = self.sample.versions.get(key).copied();
             let seen = mtime
                 .as_ref()
                 .ok()
@@ -280,7 +282,7 @@ impl<'a> Judge<'a> {
         self.tolerate("mtime", mtime);
     }
 
-    /// Every way of listing.
+    /// Lists in every way.
     fn list(&self, cache: &MmapCache) {
         self.items("items", self.tolerate("items", cache.iter()));
         let entries = self.tolerate("entries", cache.entries());
@@ -300,12 +302,16 @@ impl<'a> Judge<'a> {
         self.keys_of("borrowed keys", borrowed);
         for _ in 0..2 {
             if let Some(drawn) = self.tolerate("random_key", cache.random_key()).flatten() {
-                self.known("random_key", &drawn);
+                self.assert_known("random_key", &drawn);
             }
         }
     }
 
-    fn items(&self, door: &str, items: Option<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>>>) {
+    fn items(
+        &self,
+        operation: &str,
+        items: Option<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>>>,
+    ) {
         let keys = items.map(|items| {
             items.map(|item| {
                 item.map(|(key, value)| {
@@ -314,34 +320,34 @@ impl<'a> Judge<'a> {
                 })
             })
         });
-        self.compared(door, keys);
+        self.check_listing(operation, keys);
     }
 
-    fn keys_of(&self, door: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
+    fn keys_of(&self, operation: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
         let keys = keys.map(|keys| {
             keys.inspect(|key| {
                 if let Ok(key) = key {
-                    self.known(door, key);
+                    self.assert_known(operation, key);
                 }
             })
         });
-        self.compared(door, keys);
+        self.check_listing(operation, keys);
     }
 
-    fn known(&self, door: &str, key: &[u8]) {
-        let is_known = self.keys().contains(key) || self.reach.allows_strange(key);
+    fn assert_known(&self, operation: &str, key: &[u8]) {
+        let is_known = self.keys().contains(key) || self.affected.may_list(key);
         assert!(
             is_known,
-            "{}: {door} gives {key:?}, which was never put",
+            "{}: {operation} gives {key:?}, which was never put",
             self.name
         );
     }
 
-    /// Compares a listing with what was put, where the change lets it be known.
-    fn compared(&self, door: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
+    /// Compares a listing with what was put, as far as the change determines it.
+    fn check_listing(&self, operation: &str, keys: Option<impl Iterator<Item = Result<Vec<u8>>>>) {
         let (mut seen, mut failed, mut count) = (BTreeSet::new(), keys.is_none(), 0);
         for key in keys.into_iter().flatten() {
-            match self.tolerate(door, key) {
+            match self.tolerate(operation, key) {
                 Some(key) => {
                     count += 1;
                     seen.insert(key);
@@ -350,39 +356,45 @@ impl<'a> Judge<'a> {
             }
         }
         if self.exact.get() {
-            assert_eq!(count, seen.len(), "{}: {door} gives a key twice", self.name);
-            let entries = self.specimen.entries().map(|(key, _)| key);
+            assert_eq!(
+                count,
+                seen.len(),
+                "{}: {operation} gives a key twice",
+                self.name
+            );
+            let entries = self.sample.entries().map(|(key, _)| key);
             let all: BTreeSet<_> = entries.cloned().collect();
             assert!(
                 seen.is_subset(&all),
-                "{}: {door} gives a deleted key",
+                "{}: {operation} gives a deleted key",
                 self.name
             );
-            assert!(failed || seen == all, "{}: {door} is short", self.name);
+            assert!(failed || seen == all, "{}: {operation} is short", self.name);
         }
-        let can_tell = !self.reach.listing || (self.reach.one_byte && !failed);
-        if can_tell && !self.reach.version {
-            self.complete(door, &seen);
+        let can_tell = !self.affected.listing || (self.affected.one_byte && !failed);
+        if can_tell && !self.affected.version {
+            self.assert_complete(operation, &seen);
         }
     }
 
     pub(crate) fn listed(&self, key: &[u8], value: &[u8]) {
-        if self.trust(key) != Trust::Forged {
+        if self.expected(key) != Expected::Any {
             let known = self.was_put(key, value);
             assert!(known, "{}: listed {key:?} with {value:?}", self.name);
         }
     }
 
-    /// Where nothing that a listing goes by was changed, no sound entry may be left out.
-    fn complete(&self, what: &str, seen: &BTreeSet<Vec<u8>>) {
-        for key in self.specimen.entries().map(|(key, _)| key) {
-            let sound = self.trust(key) == Trust::Sound;
+    /// If the change concerns nothing that a listing uses, the listing must have every unaffected
+    /// entry.
+    fn assert_complete(&self, what: &str, seen: &BTreeSet<Vec<u8>>) {
+        for key in self.sample.entries().map(|(key, _)| key) {
+            let sound = self.expected(key) == Expected::Exact;
             if sound && !self.since.borrow().contains_key(key) {
                 assert!(seen.contains(key), "{}: {what} without {key:?}", self.name);
             }
         }
         for (key, value) in self.since.borrow().iter() {
-            if self.trust(key) != Trust::Forged {
+            if self.expected(key) != Expected::Any {
                 assert_eq!(
                     seen.contains(key),
                     value.is_some(),
@@ -395,25 +407,25 @@ impl<'a> Judge<'a> {
 
     fn put(&self, cache: &MmapCache, key: &[u8], value: &[u8]) {
         let put = cache.put(key, value);
-        // Where syncing fails, the value is stored all the same.
+        // If syncing fails, the value is stored nevertheless.
         let stored = matches!(
             put.as_ref().map_err(Error::kind),
             Ok(_) | Err(ErrorKind::SyncFailed)
         );
         self.tolerate("put", put);
-        self.settle(key, stored.then_some(Some(value)));
+        self.note(key, stored.then_some(Some(value)));
     }
 
     fn delete(&self, cache: &MmapCache, key: &[u8]) {
         let deleted = cache.delete(key);
-        // Nothing is written where a file is of another version, or a segment is missing.
+        // Nothing is written if a file has another version or a segment is missing.
         let refused = matches!(
             deleted.as_ref().map_err(Error::kind),
             Err(ErrorKind::UnsupportedVersion { .. } | ErrorKind::HeapMissing { .. })
         );
         let said = format!("{deleted:?}");
         let deleted = self.tolerate("delete", deleted);
-        if let Some(right) = self.right(key).filter(|_| !refused) {
+        if let Some(right) = self.correct(key).filter(|_| !refused) {
             assert_eq!(
                 deleted,
                 Some(right.is_some()),
@@ -421,12 +433,12 @@ impl<'a> Judge<'a> {
                 self.name
             );
         }
-        // What was not found was not deleted: it may be found again, once the index is mended.
-        self.settle(key, deleted.filter(|&found| found).map(|_| None));
+        // A key that was not found was not deleted: it may return once the index is repaired.
+        self.note(key, deleted.filter(|&found| found).map(|_| None));
     }
 
-    /// Notes that a key has another value, or none, from now on; or that this failed.
-    fn settle(&self, key: &[u8], done: Option<Option<&[u8]>>) {
+    /// Notes that a key now has another value, or none; or, for `None`, that the change failed.
+    fn note(&self, key: &[u8], done: Option<Option<&[u8]>>) {
         if let Some(value) = done {
             self.since
                 .borrow_mut()
@@ -434,7 +446,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Every way of changing one entry.
+    /// Changes one entry in every way.
     fn change(&self, cache: &MmapCache) {
         for number in [0, 2, 6, 11, 16, 28] {
             self.put(
@@ -449,7 +461,7 @@ impl<'a> Judge<'a> {
             self.delete(cache, &key(number));
         }
         let inserted = self.tolerate("insert", cache.insert_if_absent(b"absent", b"inserted"));
-        self.settle(b"absent", inserted.map(|_| Some(&b"inserted"[..])));
+        self.note(b"absent", inserted.map(|_| Some(&b"inserted"[..])));
         for number in [4, 13] {
             self.conditional(cache, &key(number));
         }
@@ -460,12 +472,12 @@ impl<'a> Judge<'a> {
             Update::Put(b"updated".to_vec())
         });
         if self.tolerate("update", updated).is_some() {
-            self.judge("what an update saw", &key, Ok(seen));
-            self.settle(&key, Some(Some(b"updated")));
+            self.check_answer("what an update saw", &key, Ok(seen));
+            self.note(&key, Some(Some(b"updated")));
         }
     }
 
-    /// Changes that depend on the version.
+    /// Changes an entry on condition of its version.
     fn conditional(&self, cache: &MmapCache, key: &[u8]) {
         let seen = self.tolerate("entry", cache.entry(key)).flatten();
         let Some(version) = seen.map(|entry| entry.version()) else {
@@ -481,21 +493,21 @@ impl<'a> Judge<'a> {
         let done = self.tolerate("put_if", cache.put_if(key, b"put if", version));
         match done {
             Some(Some(version)) => {
-                self.settle(key, Some(Some(b"put if")));
+                self.note(key, Some(Some(b"put if")));
                 let deleted = self.tolerate("delete_if", cache.delete_if(key, version));
                 assert!(
                     deleted != Some(false),
                     "{}: its own version is unknown",
                     self.name
                 );
-                self.settle(key, deleted.map(|_| None));
+                self.note(key, deleted.map(|_| None));
             }
             Some(None) => panic!("{}: the version of {key:?} changed by itself", self.name),
             None => {}
         }
     }
 
-    /// A batch under one lock: enough new keys to split regions and begin segments.
+    /// Changes entries in a batch, with enough new keys to split regions and begin segments.
     fn batch(&self, cache: &MmapCache) {
         let Some(mut writer) = self.tolerate("writer", cache.writer()) else {
             return;
@@ -503,18 +515,18 @@ impl<'a> Judge<'a> {
         for number in 0..24_u8 {
             let (key, value) = ([0xf0, number, 1], vec![number; 40 * usize::from(number)]);
             let done = self.tolerate("put in a batch", writer.put(&key, &value));
-            self.settle(&key, done.map(|_| Some(&value[..])));
+            self.note(&key, done.map(|_| Some(&value[..])));
             let entry = writer
                 .entry(&key)
                 .map(|entry| entry.map(mmapcache::Entry::into_value));
-            self.judge("entry in a batch", &key, entry);
+            self.check_answer("entry in a batch", &key, entry);
         }
         let done = self.tolerate("delete in a batch", writer.delete(&[0xf0, 3, 1]));
-        self.settle(&[0xf0, 3, 1], done.map(|_| None));
+        self.note(&[0xf0, 3, 1], done.map(|_| None));
         self.tolerate("commit", writer.commit());
     }
 
-    /// Replacing everything, which leaves no damage behind.
+    /// Replaces everything, which removes all damage.
     fn replace(&self, cache: &MmapCache) {
         let items = [(&b"one"[..], &b"1"[..]), (b"two", b"")];
         let all = items.map(Ok::<_, std::convert::Infallible>);
@@ -522,19 +534,19 @@ impl<'a> Judge<'a> {
             .tolerate("atomic_rebuild", cache.atomic_rebuild(all))
             .is_some()
         {
-            self.holds(cache, &items);
+            self.assert_contents(cache, &items);
         }
         if self.tolerate("clear", cache.clear()).is_some() {
-            self.holds(cache, &[]);
+            self.assert_contents(cache, &[]);
             cache
                 .put(b"three", b"3")
                 .unwrap_or_else(|error| panic!("{}: {error:?}", self.name));
-            self.holds(cache, &[(b"three", b"3")]);
+            self.assert_contents(cache, &[(b"three", b"3")]);
         }
     }
 
-    /// A cache that was just replaced holds these entries, nothing else, and nothing is wrong.
-    fn holds(&self, cache: &MmapCache, items: &[(&[u8], &[u8])]) {
+    /// Asserts that a cache that was just replaced holds exactly these entries and verifies clean.
+    fn assert_contents(&self, cache: &MmapCache, items: &[(&[u8], &[u8])]) {
         let name = self.name;
         let listed: Vec<_> = cache
             .iter()
@@ -560,8 +572,8 @@ impl<'a> Judge<'a> {
 }
 
 #[expect(unsafe_code, reason = "it is a public operation like the others")]
-fn in_place(cache: &MmapCache, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    // SAFETY: nobody writes to the files while this runs but this thread, by the crate's means.
+fn get_ref(cache: &MmapCache, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    // SAFETY: only this thread writes to the files while this runs, through this crate.
     let found = unsafe { cache.get_ref(key) }?;
     Ok(found.map(|value| {
         let _ = value.version();

@@ -1,6 +1,6 @@
-//! Files of another cache in the place of a cache's own, which must not speak for it.
+//! Files of another cache in the place of a cache's own, which must not identify it.
 //!
-//! They are whole: only what they say of themselves tells them apart.
+//! They are valid: only their ids differ.
 
 use crate::Repair;
 use crate::engine::tests::repair::*;
@@ -18,7 +18,7 @@ fn foreign_index_does_not_describe_heap() {
     assert_repaired(&scratch, &expected);
 }
 
-// A segment of another cache does not decide which cache this is if the roster is there.
+// A segment of another cache does not determine which cache this is if the roster is present.
 #[test]
 fn foreign_segment_does_not_identify_heap() {
     let (scratch, other) = (scratch(), crate::engine::tests::repair::scratch());
@@ -41,7 +41,7 @@ fn foreign_segment_does_not_identify_heap() {
 }
 
 /// A repair locks the file at the path as its writers would, by a store to it. A file that is no
-/// index and has no files of a cache next to it has no such writers, and stays as it is.
+/// index, without files of a cache beside it, has no such writers, and must stay unchanged.
 #[test]
 fn foreign_file_stays_unchanged() {
     let scratch = scratch();

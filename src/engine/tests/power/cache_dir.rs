@@ -1,34 +1,34 @@
-//! The directories of one cache, and images of them in places of their own.
+//! The directories of one cache, and of images of it.
 //!
-//! Knows where files lie and how a cache is opened there, not what is in it.
+//! Knows where files are and how the cache is opened, not what it contains.
 
 use crate::engine::tests::power::disk::Image;
 use crate::engine::tests::power::*;
 
-/// The directories of one cache: the index in one, the heap in the same or in another.
-pub(super) struct Place {
-    pub(super) dir: tempfile::TempDir,
+/// The directories of one cache: one for the index, and the same or the other for the heap.
+pub(super) struct CacheDir {
+    pub(super) temp: tempfile::TempDir,
     pub(super) kind: Kind,
 }
 
-impl Place {
+impl CacheDir {
     pub(super) fn new(kind: Kind) -> Self {
-        let place = Self {
-            dir: in_memory(),
+        let dir = Self {
+            temp: in_memory(),
             kind,
         };
-        for dir in place.dirs() {
-            std::fs::create_dir(dir).unwrap();
+        for part in dir.dirs() {
+            std::fs::create_dir(part).unwrap();
         }
-        place
+        dir
     }
 
     pub(super) fn dirs(&self) -> [PathBuf; 2] {
-        ["a", "b"].map(|name| self.dir.path().join(name))
+        ["a", "b"].map(|name| self.temp.path().join(name))
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.dir.path().join("a/cache")
+        self.temp.path().join("a/cache")
     }
 
     pub(super) fn options(&self) -> Options {
@@ -39,7 +39,7 @@ impl Place {
             options.durability(Durability::Sync);
         }
         if self.kind.heap_elsewhere {
-            options.heap_path(self.dir.path().join("b/heap"));
+            options.heap_path(self.temp.path().join("b/heap"));
         }
         options
     }
@@ -48,13 +48,12 @@ impl Place {
         self.options().open(self.path()).unwrap()
     }
 
-    /// The files of an image in a place of their own, as another boot finds them: in the same
-    /// inodes.
+    /// Writes an image to new directories as another boot finds it: in the same inodes.
     pub(super) fn restore(kind: Kind, root: &Path, image: &Image) -> Self {
         Self::copy_with(kind, root, image, boot_again)
     }
 
-    /// The files of an image in a place of their own, and nothing else changed.
+    /// Writes an image to new directories unchanged.
     pub(super) fn copy(kind: Kind, root: &Path, image: &Image) -> Self {
         Self::copy_with(kind, root, image, |_, _, _| {})
     }
@@ -65,22 +64,22 @@ impl Place {
         image: &Image,
         change_index: impl Fn(&mut [u8], u64, u64),
     ) -> Self {
-        let place = Self::new(kind);
+        let dir = Self::new(kind);
         for (path, contents) in &image.files {
-            let path = place.dir.path().join(path.strip_prefix(root).unwrap());
+            let path = dir.temp.path().join(path.strip_prefix(root).unwrap());
             let mut bytes = contents.bytes.clone();
             let file = std::fs::File::create_new(&path).unwrap();
             let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
-            if path == place.path() {
+            if path == dir.path() {
                 change_index(&mut bytes, contents.inode, inode);
             }
             std::fs::write(&path, &bytes).unwrap();
         }
-        place
+        dir
     }
 }
 
-/// How a cache is used, the same for all of its images.
+/// How a cache and all of its images are used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) durable: bool,
@@ -102,7 +101,7 @@ fn boot_again(bytes: &mut [u8], old: u64, new: u64) {
         && inode == old.to_le_bytes()
     {
         inode.copy_from_slice(&new.to_le_bytes());
-        // An image is no copy, though its files were made a moment ago.
+        // An image must not look like a copy, though its files were just created.
         for (at, value) in [(word::BORN, 0), (word::VISITED, 1_u64 << 62)] {
             if let Some(word) = bytes.get_mut(8 * at..8 * at + 8) {
                 word.copy_from_slice(&value.to_le_bytes());

@@ -1,0 +1,342 @@
+//! Writer and reader processes on one cache, some of which are killed or stopped.
+//!
+//! The expected state follows from the writers' operations and from what they acknowledged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mmapcache::{ErrorKind, MmapCache, Options};
+
+use super::Child;
+use super::ack_log::AckLog;
+use super::checking_reader::{CHECKS, LISTINGS, Listing, SUPERSEDED, VALUES};
+use super::contents::{Random, parse_key};
+use super::expected_state::{
+    BATCH, ExpectedState, ParsedValue, SHARED, WRITERS, initial_entries, owner,
+};
+use super::worker::{NEXT, REBUILDS, TestDir};
+
+/// No process may wait longer than this, on a machine that also runs other programs.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Writer(u64),
+    Reader(u64),
+}
+
+impl Role {
+    fn start(self, dir: &TestDir, next: u64) -> Child {
+        match self {
+            Self::Writer(which) => Child::start("writes", &dir.0, &[which, next]),
+            Self::Reader(which) => Child::start("reads", &dir.0, &[which]),
+        }
+    }
+
+    fn ack_log(self, dir: &TestDir) -> AckLog {
+        match self {
+            Self::Writer(which) => dir.ack_log("writer", which),
+            Self::Reader(which) => dir.ack_log("reader", which),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    role: Role,
+    child: Child,
+    log: AckLog,
+}
+
+impl Member {
+    fn start(role: Role, dir: &TestDir, next: u64) -> Self {
+        let mut child = role.start(dir, next);
+        child.expect("ready");
+        let log = role.ack_log(dir);
+        Self { role, child, log }
+    }
+}
+
+/// What a group has done and read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) operations: u64,
+    pub(crate) rebuilds: u64,
+    pub(crate) values: u64,
+    pub(crate) listings: u64,
+    pub(crate) superseded: u64,
+    pub(crate) checks: u64,
+    pub(crate) kills: u64,
+    /// Kills after which more was found done than had been acknowledged.
+    pub(crate) unacknowledged: u64,
+    pub(crate) stops: u64,
+    /// The longest time from a kill to the next write by another process.
+    pub(crate) longest: Duration,
+}
+
+/// Processes that write and read one cache, and the state that they must lead to.
+#[derive(Debug)]
+pub(crate) struct ProcessGroup {
+    dir: TestDir,
+    /// Opened before the first process, and used until the end.
+    old: MmapCache,
+    members: Vec<Member>,
+    /// The acknowledged operations, as far as they were read.
+    expected: Vec<ExpectedState>,
+    done: Done,
+}
+
+impl ProcessGroup {
+    /// Starts four writers and `readers` readers on a new cache in an empty directory.
+    pub(crate) fn start(root: &Path, options: &Options, readers: u64) -> Self {
+        let dir = TestDir(root.to_owned());
+        let files = root.join("files");
+        std::fs::create_dir(&files).expect("a directory");
+        std::os::unix::fs::symlink(&files, root.join("linked")).expect("a link");
+        let old = options.open(dir.cache()).expect("a new cache");
+        std::os::unix::fs::symlink(dir.cache(), dir.linked(true)).expect("a link");
+        for (key, value) in initial_entries() {
+            old.put(&key, &value).expect("a put");
+        }
+        let writers = (0..WRITERS).map(Role::Writer);
+        let roles = writers.chain((0..readers).map(Role::Reader));
+        let members = roles.map(|role| Member::start(role, &dir, 1)).collect();
+        Self {
+            members,
+            dir,
+            old,
+            expected: (0..WRITERS).map(ExpectedState::new).collect(),
+            done: Done::default(),
+        }
+    }
+
+    /// Kills one process, checks what it leaves, and starts another in its role.
+    pub(crate) fn kill_one(&mut self, random: &mut Random) {
+        let killed = self.choose(random);
+        let role = self.members[killed].role;
+        assert!(self.members[killed].child.is_alive(), "{role:?} gave up");
+        self.members[killed].child.kill();
+        self.done.kills += 1;
+        self.assert_others_continue(killed);
+        let next = match role {
+            Role::Writer(writer) => self.check_killed_writer(writer),
+            Role::Reader(_) => 0,
+        };
+        self.members[killed] = Member::start(role, &self.dir, next);
+    }
+
+    /// Chooses a process: in two cases of three the one that holds the lock at this moment.
+    fn choose(&self, random: &mut Random) -> usize {
+        let any = random.below(self.members.len() as u64) as usize;
+        if random.below(3) == 0 {
+            return any;
+        }
+        let holder = self.old.stats().expect("the counters").writer;
+        let mut members = self.members.iter();
+        let holding = members.position(|member| Some(member.child.id()) == holder);
+        holding.unwrap_or(any)
+    }
+
+    /// Stops one process for a while.
+    pub(crate) fn stop_one(&mut self, random: &mut Random, pause: Duration) {
+        let killed = self.choose(random);
+        self.members[killed].child.stop();
+        std::thread::sleep(pause);
+        self.members[killed].child.wake();
+        self.done.stops += 1;
+    }
+
+    /// Asserts that every other writer soon writes again.
+    fn assert_others_continue(&mut self, killed: usize) {
+        let began = Instant::now();
+        let before: Vec<_> = self.members.iter().map(|one| one.log.read(NEXT)).collect();
+        // Taking the lock recovers what the killed process left.
+        drop(self.old.writer().expect("the writer after a kill"));
+        self.done.longest = self.done.longest.max(began.elapsed());
+        for (which, member) in self.members.iter_mut().enumerate() {
+            let waits = which != killed && matches!(member.role, Role::Writer(_));
+            while waits && member.log.read(NEXT) == before[which] {
+                assert!(member.child.is_alive(), "{:?} gave up", member.role);
+                assert!(began.elapsed() < DEADLINE, "{:?} waits", member.role);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+
+    /// Asserts that a killed writer left everything acknowledged and, after it, only a part of the
+    /// next batch. No other process writes these keys, so that they do not change during the check.
+    /// Returns the number of the next operation.
+    fn check_killed_writer(&mut self, writer: u64) -> u64 {
+        let found = self.read_keys_of(writer);
+        let acknowledged = self.ack_log_of(writer).read(NEXT).max(1);
+        let expected = &mut self.expected[writer as usize];
+        while expected.next < acknowledged {
+            expected.advance();
+        }
+        // An earlier kill may have left more: its successor may have been killed before it
+        // acknowledged anything.
+        let before = expected.clone();
+        while (&expected.own, &expected.tallies) != (&found.own, &found.tallies) {
+            expected.advance();
+            assert!(
+                expected.next <= before.next + BATCH,
+                "writer {writer} after {} operations: {}",
+                before.next,
+                differences(&found, &before)
+            );
+        }
+        self.done.unacknowledged += u64::from(expected.next > before.next);
+        expected.next
+    }
+
+    fn ack_log_of(&self, writer: u64) -> &AckLog {
+        &self.members[writer as usize].log
+    }
+
+    /// Returns one writer's keys, read by an old handle and a new one.
+    fn read_keys_of(&self, writer: u64) -> Found {
+        let fresh = MmapCache::open(self.dir.cache()).expect("the cache");
+        let found = listed(&fresh, writer);
+        let by_old = listed(&self.old, writer);
+        assert_eq!(by_old, found, "as an old handle sees it");
+        for (key, &number) in &found.own {
+            let value = self.old.get(key).expect("a lookup").expect("a listed key");
+            assert_eq!(ParsedValue::of(key, &value).number, number);
+        }
+        found
+    }
+
+    /// Ends all processes and checks the whole cache.
+    pub(crate) fn finish(mut self) -> Done {
+        let mut members = std::mem::take(&mut self.members);
+        members.iter_mut().for_each(|member| member.child.dismiss());
+        for member in members {
+            assert_eq!(member.child.finish(), "done", "{:?}", member.role);
+            match member.role {
+                Role::Writer(writer) => {
+                    let expected = &mut self.expected[writer as usize];
+                    while expected.next < member.log.read(NEXT) {
+                        expected.advance();
+                    }
+                    self.done.operations += expected.next - 1;
+                    self.done.rebuilds += member.log.read(REBUILDS);
+                }
+                Role::Reader(_) => {
+                    self.done.values += member.log.read(VALUES);
+                    self.done.listings += member.log.read(LISTINGS);
+                    self.done.superseded += member.log.read(SUPERSEDED);
+                    self.done.checks += member.log.read(CHECKS);
+                }
+            }
+        }
+        self.assert_complete(&self.old);
+        self.assert_complete(&MmapCache::open(self.dir.cache()).expect("the cache"));
+        self.assert_no_leftovers();
+        self.done
+    }
+
+    /// Asserts that every way of reading gives the expected state.
+    fn assert_complete(&self, cache: &MmapCache) {
+        let mut own = BTreeMap::new();
+        for expected in &self.expected {
+            let found = listed_once(cache, expected.writer).expect("a listing");
+            assert_eq!(
+                found.tallies, expected.tallies,
+                "writer {}",
+                expected.writer
+            );
+            assert!(
+                found.own == expected.own,
+                "{}",
+                differences(&found, expected)
+            );
+            own.extend(found.own);
+        }
+        assert_eq!(cache.len(), own.len() as u64 + SHARED);
+        for (key, number) in own {
+            let entry = cache.entry(&key).expect("a lookup").expect("an entry");
+            assert_eq!(ParsedValue::of(&key, entry.value()).number, number);
+            assert_eq!(
+                cache.version(&key).expect("a lookup"),
+                Some(entry.version())
+            );
+        }
+        let keys: mmapcache::Result<Vec<_>> = cache.keys().expect("a listing").collect();
+        assert_eq!(keys.expect("keys").len() as u64, cache.len());
+        let report = cache.verify().run().expect("a check");
+        assert!(report.is_clean(), "{:?}", report.problems);
+        assert!(report.totals_compared);
+        assert_eq!(report.entries, cache.len());
+        assert_eq!(cache.stats().expect("the counters").dropped, 0);
+    }
+
+    /// Asserts that a completed rebuild removes what interrupted ones left.
+    fn assert_no_leftovers(&self) {
+        self.old.clear().expect("an empty cache");
+        let files = std::fs::read_dir(self.dir.0.join("files")).expect("a directory");
+        let names: Vec<_> = files
+            .map(|file| file.expect("a file").file_name())
+            .collect();
+        assert_eq!(names.len(), 4, "{names:?}");
+    }
+}
+
+/// The values of one writer's keys.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    own: BTreeMap<Vec<u8>, u64>,
+    tallies: [u64; SHARED as usize],
+}
+
+/// Lists the whole cache, again if another process replaced it.
+fn listed(cache: &MmapCache, writer: u64) -> Found {
+    let began = Instant::now();
+    loop {
+        match listed_once(cache, writer) {
+            Ok(found) => return found,
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Superseded), "{error}"),
+        }
+        assert!(began.elapsed() < DEADLINE, "no listing comes to its end");
+    }
+}
+
+fn listed_once(cache: &MmapCache, writer: u64) -> mmapcache::Result<Found> {
+    let (mut own, mut tallies) = (BTreeMap::new(), [0; SHARED as usize]);
+    let mut listing = Listing::default();
+    for item in cache.iter()? {
+        let (key, value) = item?;
+        listing.add(&key);
+        let parsed = ParsedValue::of(&key, &value);
+        match owner(&key) {
+            Some(owner) if owner == writer => {
+                let twice = own.insert(key, parsed.number);
+                assert_eq!(twice, None, "a key that is listed twice");
+            }
+            Some(_) => {}
+            None => {
+                let (_, index) = parse_key(&key).expect("a key");
+                tallies[index as usize] = parsed.tallies[writer as usize];
+            }
+        }
+    }
+    listing.assert_each_once();
+    Ok(Found { own, tallies })
+}
+
+fn differences(found: &Found, expected: &ExpectedState) -> String {
+    let missing = |from: &BTreeMap<Vec<u8>, u64>, of: &BTreeMap<Vec<u8>, u64>| {
+        let missing = of
+            .iter()
+            .filter(|&(key, number)| from.get(key) != Some(number));
+        let named =
+            missing.map(|(key, number)| (String::from_utf8_lossy(key).into_owned(), *number));
+        named.collect::<Vec<_>>()
+    };
+    let (lost, foreign) = (
+        missing(&found.own, &expected.own),
+        missing(&expected.own, &found.own),
+    );
+    let (seen, known) = (found.tallies, expected.tallies);
+    format!("lost {lost:?}, foreign {foreign:?}, tallies {seen:?} instead of {known:?}")
+}
