@@ -1,45 +1,37 @@
-//! Looking at a cache's files from outside, whatever state they are in.
+//! Decodes the files of a cache without opening the cache, whether they are valid or not.
 //!
-//! [`Overview`] reads the headers, also those of files that the engine would refuse to open, and
-//! says what is wrong with them. [`Anatomy`] goes deeper: to single regions, slots and records, to a
-//! walk over the heap, and to a [`Census`] of the index. Neither takes a lock or changes anything,
-//! so they are safe on a damaged file, on a copy, and on one that others are writing to. Whether
-//! everything in a cache is right they do not know: that is for
-//! [`MmapCache::verify`](crate::MmapCache::verify).
+//! [`CacheFiles`] reads the headers, also those of files that the library refuses to open, and
+//! reports their problems. It decodes single slots and records, scans segments, and counts what is
+//! in the index. It takes no lock and changes nothing. It is therefore safe on a damaged file, on a
+//! copy, and on files that other processes write to. It does not check a whole cache:
+//! [`MmapCache::verify`](crate::MmapCache::verify) does.
 
-mod anatomy;
-mod census;
-mod changing;
-mod companion;
-mod doubt;
+mod cache_file;
+mod cache_files;
 mod field;
-mod histogram;
+mod file_reader;
+mod header_problems;
+mod headers;
+mod heap_scan;
+mod index_header;
+mod index_scan;
+mod index_state;
 mod layout;
 mod lock_state;
-mod overview;
+mod page_cache;
 mod record;
-mod region;
-mod residency;
-mod sealed;
-mod segment;
+mod region_state;
 mod slot;
-mod source;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::inspect::anatomy::Anatomy;
-pub use crate::inspect::census::{Census, RegionCount, SegmentCount};
-pub use crate::inspect::changing::{Changing, HeapPlace, PendingChange};
-pub use crate::inspect::companion::{Companion, Role};
-pub use crate::inspect::field::{Field, FieldValue, FileHeader};
-pub use crate::inspect::histogram::Histogram;
-pub use crate::inspect::layout::{Layout, LayoutSource};
-pub use crate::inspect::lock_state::{Holder, LockState};
-pub use crate::inspect::overview::Overview;
-pub use crate::inspect::record::{Record, RecordKind};
-pub use crate::inspect::region::{Region, RegionState};
-pub use crate::inspect::residency::Residency;
-pub use crate::inspect::sealed::Sealed;
-pub use crate::inspect::segment::{Records, Segment, Stretch, Walked};
-pub use crate::inspect::slot::{RosterEntry, Slot, SlotState};
+pub use crate::inspect::cache_file::CacheFile;
+pub use crate::inspect::cache_files::CacheFiles;
+pub use crate::inspect::field::Field;
+pub use crate::inspect::index_header::IndexHeader;
+pub use crate::inspect::index_scan::{IndexScan, RegionScan};
+pub use crate::inspect::index_state::{HeapAddress, IndexState};
+pub use crate::inspect::lock_state::LockState;
+pub use crate::inspect::record::Record;
+pub use crate::inspect::slot::Slot;

@@ -7,7 +7,7 @@ use corruption::checker::writable;
 use corruption::image::Image;
 use corruption::layout::{self, FIRST_POSITION, FIRST_RECORD, Geometry, header, set_u32, set_u64};
 use corruption::sample_cache::{SampleCache, scratch};
-use mmapcache::inspect::Overview;
+use mmapcache::inspect::CacheFiles;
 use mmapcache::{Error, ErrorKind, MmapCache, Options};
 
 /// Writes out changed files and opens the cache for writing.
@@ -61,27 +61,23 @@ fn forged_region_depth_loses_no_key() {
     }
 }
 
-// An overview says once that segments are missing, however many a corrupt word names.
+// There is one problem for all missing segments, of which a corrupt word can name many.
 #[test]
-fn overview_reports_missing_segments_once() {
+fn missing_segments_are_reported_once() {
     let mut image = SampleCache::make().image;
     set_u64(image.bytes_mut("").unwrap(), header::TAIL, 0xffff_0000_0000);
     let dir = scratch();
     let path = dir.path().join("cache");
     image.write_to(&path).unwrap();
-    let overview = Overview::read(&path, None).unwrap();
+    let files = CacheFiles::open(&path, None).unwrap();
     let missing = |what: &str| what.contains("missing");
     assert!(
-        overview
-            .implausible
+        files
+            .problems()
             .iter()
-            .any(|fault| missing(fault.what.as_str()))
+            .any(|problem| missing(problem.what.as_str()))
     );
-    assert!(
-        overview.implausible.len() < 10,
-        "{}",
-        overview.implausible.len()
-    );
+    assert!(files.problems().len() < 10, "{:?}", files.problems());
 }
 
 // An entry that the roster does not name is not lost when the table grows.

@@ -205,7 +205,7 @@ fn devices_are_never_opened() {
         drop(Options::new().read_only(true).open(&path));
         drop(Repair::new(&path).run());
         #[cfg(feature = "inspect")]
-        drop(mmapcache::inspect::Overview::read(&path, None));
+        drop(mmapcache::inspect::CacheFiles::open(&path, None));
         drop(MmapCache::open(&path));
         let mut buffer = [0; 1024];
         let seen = rustix::io::read(&events, &mut buffer);

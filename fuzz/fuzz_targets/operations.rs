@@ -10,7 +10,7 @@ use std::rc::Rc;
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmapcache::fuzzing::{interrupted_after, killed_after, reseed};
-use mmapcache::inspect::Overview;
+use mmapcache::inspect::CacheFiles;
 use mmapcache::{
     Corruption, Error, ErrorKind, MmapCache, Options, Problem, Result, Update, Version, Writer,
 };
@@ -512,12 +512,8 @@ impl Run {
         assert!(report.is_clean(), "{:?}", report.problems);
         assert!(report.totals_compared);
         assert_eq!(report.entries, cache.len());
-        let overview = Overview::read(cache.path(), None).expect("an overview");
-        assert!(
-            overview.implausible.is_empty(),
-            "{:?}",
-            overview.implausible
-        );
+        let files = CacheFiles::open(cache.path(), None).expect("files");
+        assert!(files.problems().is_empty(), "{:?}", files.problems());
     }
 
     fn compare(&self) {

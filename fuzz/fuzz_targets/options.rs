@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use mmapcache::inspect::Overview;
+use mmapcache::inspect::CacheFiles;
 use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Result};
 use mmapcache_fuzz::Scratch;
 
@@ -382,12 +382,8 @@ impl Run {
         assert!(report.is_clean(), "{:?}", report.problems);
         assert!(cache.len() <= limit);
         let heap = wish.heap(&self.path);
-        let overview = Overview::read(cache.path(), heap.as_deref()).expect("an overview");
-        assert!(
-            overview.implausible.is_empty(),
-            "{:?}",
-            overview.implausible
-        );
+        let files = CacheFiles::open(cache.path(), heap.as_deref()).expect("files");
+        assert!(files.problems().is_empty(), "{:?}", files.problems());
     }
 
     fn replace(&self, cache: &MmapCache) -> Result<()> {

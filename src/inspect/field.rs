@@ -1,91 +1,57 @@
-//! The headers of a cache's files, field by field, each with its place.
+//! The headers of a cache's files, field by field, with offsets.
 //!
-//! Knows the tables of `docs/format.md`, which a test compares with those below, and what in a
-//! header of a segment or of the roster cannot be true. What is implausible in the index's header
-//! `doubt` knows.
-
-use std::path::PathBuf;
-use std::time::SystemTime;
+//! The tables are those of `docs/format.md`; a test compares the two. Also checks the headers of
+//! segments and roster; `header_problems` checks that of the index.
 
 use crate::error::{Corruption, Result};
 use crate::format::heap_addr::HeapAddr;
-use crate::format::index::{IndexHeader, PAGE};
+use crate::format::index::{IndexHeader as DiskHeader, PAGE};
 use crate::format::record::Variant;
 use crate::format::roster::RosterHeader;
-use crate::format::seal::{self, HeaderError as SealFault, SealedHeader as Header};
+use crate::format::seal::{self, SealedHeader};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::hash::Hasher;
 
-use crate::inspect::changing::HeapPlace;
-use crate::inspect::companion::{Companion, Role};
-use crate::inspect::overview::Overview;
-use crate::inspect::sealed::{Sealed, moment};
-use crate::inspect::source::Source;
+use crate::inspect::cache_file::{self, CacheFile, FileRole};
+use crate::inspect::file_reader::FileReader;
+use crate::inspect::headers::Headers;
+use crate::inspect::index_header::IndexHeader;
+use crate::inspect::index_state::HeapAddress;
 
 /// A field of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Field {
-    /// Its name in `docs/format.md`.
+    /// The name in `docs/format.md`.
     pub name: &'static str,
-    /// Where it stands, in bytes from the file's start.
+    /// The offset in the file, in bytes.
     pub at: u64,
-    /// How many bytes it takes.
+    /// The length in bytes.
     pub len: u32,
-    /// What it says; none where the file ends before it does.
-    pub value: Option<FieldValue>,
-    /// What about it cannot be true, if anything.
-    pub doubt: Option<Corruption>,
+    /// The bytes of the field; `None` if the file ends before its end.
+    pub bytes: Option<Vec<u8>>,
+    kind: FieldKind,
+    /// The problem of the field.
+    pub problem: Option<Corruption>,
 }
 
-/// What a field says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FieldValue {
-    /// A count, a size, a number.
-    Number(u64),
-    /// A number that is compared, not counted with: an id, a seed, a checksum, a set of flags.
-    Id(u64),
-    /// A moment; none for never.
-    Time(Option<SystemTime>),
-    /// A place of the heap.
-    Place(HeapPlace),
-    /// Bytes as they are.
-    Bytes(Vec<u8>),
-    /// Nothing, as far as this version knows; whether all of it is zero.
-    Unused(bool),
-}
-
-/// The header of one file; made by [`Anatomy::header`](crate::inspect::Anatomy::header).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileHeader {
-    /// The file.
-    pub path: PathBuf,
-    /// What it is to its cache, by its name.
-    pub role: Role,
-    /// Its fields, which cover the header without a gap; none in a lock file.
-    pub fields: Vec<Field>,
-}
-
-/// How a field's bytes are read.
-#[derive(Clone, Copy)]
-enum Shape {
+/// The meaning of a field's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldKind {
     Number,
-    /// Of which the low bits are the number, and the others check it.
+    /// The low bits are the number; the others check it.
     Checked(u32),
     Id,
     Time,
-    Place,
+    Address,
     Bytes,
     Unused,
 }
 
-use Shape::{Bytes, Checked, Id, Number, Time, Unused};
+use FieldKind::{Bytes, Checked, Id, Number, Time, Unused};
 
-/// A row of a table: the field's name, where it begins, how it is read. It ends where the next one
-/// begins.
-type Row = (&'static str, u64, Shape);
+/// A row of a table: name, offset and kind of a field. It ends at the next one.
+type Row = (&'static str, u64, FieldKind);
 
 const INDEX: &[Row] = &[
     ("magic", 0, Bytes),
@@ -120,17 +86,17 @@ const INDEX: &[Row] = &[
     ("counters.free_region", 232, Number),
     ("counters.regions", 240, Number),
     ("counters.live", 248, Number),
-    ("reserved", 256, Shape::Place),
-    ("tail", 264, Shape::Place),
+    ("reserved", 256, FieldKind::Address),
+    ("tail", 264, FieldKind::Address),
     ("live_after", 272, Number),
     ("last_mtime", 280, Time),
     ("changes", 288, Number),
     ("heap_base", 296, Number),
     ("oldest", 304, Checked(16)),
-    ("cursor", 312, Shape::Place),
+    ("cursor", 312, FieldKind::Address),
     ("intent", 320, Checked(8)),
     ("intent_body", 328, Bytes),
-    ("replaced", 352, Shape::Place),
+    ("replaced", 352, FieldKind::Address),
     ("removals_synced", 360, Number),
     ("unused", 368, Unused),
     ("intent_counters.occupied", 384, Number),
@@ -153,7 +119,7 @@ const INDEX: &[Row] = &[
     ("overwrites", 528, Number),
     ("deletes", 536, Number),
     ("dropped", 544, Number),
-    ("synced", 552, Shape::Place),
+    ("synced", 552, FieldKind::Address),
     ("device", 560, Number),
     ("unused", 568, Unused),
     ("holder", 576, Number),
@@ -199,177 +165,197 @@ const ROSTER: &[Row] = &[
     ("reserved", 48, Unused),
 ];
 
-impl Shape {
-    fn read(self, bytes: &[u8]) -> FieldValue {
+impl Field {
+    /// Returns the kind of the field:
+    ///
+    /// - "number": a count, a size or another number;
+    /// - "id": a number that is only compared: an id, a seed, a checksum, flags;
+    /// - "time": nanoseconds since the Unix epoch; 0 for never;
+    /// - "address": a [heap address](Self::address);
+    /// - "bytes": bytes of another kind;
+    /// - "unused": bytes that are zero in this version.
+    pub fn kind(&self) -> &'static str {
+        match self.kind {
+            Number | Checked(_) => "number",
+            Id => "id",
+            Time => "time",
+            FieldKind::Address => "address",
+            Bytes => "bytes",
+            Unused => "unused",
+        }
+    }
+
+    /// Returns the value of a number, an id or a time: the first eight bytes in little-endian order.
+    /// `None` if the file ends before the end of the field.
+    pub fn number(&self) -> Option<u64> {
+        let bytes = self.bytes.as_ref()?;
         let mut eight = [0; 8];
         let low = bytes.len().min(8);
         eight[..low].copy_from_slice(&bytes[..low]);
         let word = u64::from_le_bytes(eight);
-        match self {
-            Number => FieldValue::Number(word),
-            Checked(bits) => FieldValue::Number(word & ((1 << bits) - 1)),
-            Id => FieldValue::Id(word),
-            Time => FieldValue::Time((word != 0).then(|| moment(word))),
-            Shape::Place => FieldValue::Place(HeapAddr::from_word(word).into()),
-            Bytes => FieldValue::Bytes(bytes.to_vec()),
-            Unused => FieldValue::Unused(bytes.iter().all(|&byte| byte == 0)),
-        }
+        Some(match self.kind {
+            Checked(bits) => word & ((1 << bits) - 1),
+            _ => word,
+        })
+    }
+
+    /// Returns the value of an address. `None` if the file ends before the end of the field.
+    pub fn address(&self) -> Option<HeapAddress> {
+        let word = self.number()?;
+        Some(HeapAddr::from_word(word).into())
+    }
+
+    /// Returns whether all bytes are zero.
+    pub fn is_zero(&self) -> bool {
+        let bytes = self.bytes.as_ref();
+        bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
     }
 }
 
-impl FileHeader {
-    /// Reads the header of a file. What is wrong with an index the overview has said; others are
-    /// compared with the index, where that can be believed.
-    pub(super) fn read(file: &Companion, overview: &Overview) -> Result<Self> {
-        let mut header = Self {
-            path: file.path.clone(),
-            role: file.role,
-            fields: Vec::new(),
-        };
-        let (rows, end) = match file.role {
-            Role::Index => (INDEX, PAGE),
-            Role::Segment(_) => (SEGMENT, HEADER_BYTES),
-            Role::Roster => (ROSTER, crate::format::roster::HEADER_BYTES),
-            Role::Lock => return Ok(header),
-        };
-        let bytes = match Source::open_if_there(&file.path)? {
-            Some(source) => source.read(0, end)?,
-            None => Vec::new(),
-        };
-        header.fields = decode(rows, end, &bytes);
-        let index = overview.sealed.as_ref();
-        let index = index.filter(|index| index.checksum_ok == Some(true) && index.version_ok);
-        match file.role {
-            Role::Index if file.path == overview.path => {
-                header.repeat(overview);
-                let numbered = Variant::Numbered.to_disk();
-                if (overview.sealed.as_ref()).is_some_and(|it| it.record_variant == numbered) {
-                    header.count_versions(&bytes);
-                }
+/// Reads the header of a file. Returns no field for a lock file.
+///
+/// The problems of the index are those that `headers` already has. The other files are compared with
+/// the index if its header is valid.
+pub(super) fn read(file: &CacheFile, headers: &Headers) -> Result<Vec<Field>> {
+    let (rows, end) = match file.role {
+        FileRole::Index => (INDEX, PAGE),
+        FileRole::Segment(_) => (SEGMENT, HEADER_BYTES),
+        FileRole::Roster => (ROSTER, crate::format::roster::HEADER_BYTES),
+        FileRole::Lock => return Ok(Vec::new()),
+    };
+    let bytes = match FileReader::open_if_present(&file.path)? {
+        Some(reader) => reader.read(0, end)?,
+        None => Vec::new(),
+    };
+    let mut fields = FieldList(decode(rows, end, &bytes));
+    let index = headers.valid_header();
+    match file.role {
+        FileRole::Index if file.path == headers.path => {
+            fields.add_problems(headers);
+            let numbered = Variant::Numbered.to_disk();
+            let header = headers.header.as_ref();
+            if header.is_some_and(|header| header.record_variant == numbered) {
+                fields.show_last_version_as_number();
             }
-            Role::Index => header.doubt_seal::<IndexHeader>(&bytes),
-            Role::Segment(number) => {
-                header.doubt_seal::<SegmentHeader>(&bytes);
-                header.doubt_segment(number, &bytes, index);
-            }
-            Role::Roster => {
-                header.doubt_seal::<RosterHeader>(&bytes);
-                header.doubt_roster(&bytes, index);
-            }
-            Role::Lock => {}
         }
-        Ok(header)
+        FileRole::Index => fields.check_seal::<DiskHeader>(&bytes),
+        FileRole::Segment(number) => {
+            fields.check_seal::<SegmentHeader>(&bytes);
+            fields.check_segment(number, &bytes, index);
+        }
+        FileRole::Roster => {
+            fields.check_seal::<RosterHeader>(&bytes);
+            fields.check_roster(&bytes, index);
+        }
+        FileRole::Lock => {}
+    }
+    Ok(fields.0)
+}
+
+/// The fields of a header while they are checked.
+struct FieldList(Vec<Field>);
+
+impl FieldList {
+    /// Adds a problem to the field with a name, unless the condition holds or the field has one.
+    fn check(&mut self, holds: bool, name: &str, what: Corruption) {
+        let field = self.0.iter_mut().find(|field| field.name == name);
+        if let Some(field) = field.filter(|field| !holds && field.problem.is_none()) {
+            field.problem = Some(what);
+        }
     }
 
-    /// Says of the field with a name what is wrong with it, unless something has been said.
-    fn doubt(&mut self, holds: bool, name: &str, what: Corruption) {
-        let field = self.fields.iter_mut().find(|field| field.name == name);
-        if let Some(field) = field.filter(|field| !holds && field.doubt.is_none()) {
-            field.doubt = Some(what);
-        }
-    }
-
-    /// What the overview says of the index.
-    fn repeat(&mut self, overview: &Overview) {
-        let faults = overview.implausible.iter();
-        for fault in faults.filter(|fault| fault.path == overview.path) {
-            let holds = |field: &&mut Field| {
-                (field.at..field.at + u64::from(field.len)).contains(&fault.at)
+    /// Adds the known problems of the index.
+    fn add_problems(&mut self, headers: &Headers) {
+        let problems = headers.problems.iter();
+        for problem in problems.filter(|problem| problem.path == headers.path) {
+            let contains = |field: &&mut Field| {
+                (field.at..field.at + u64::from(field.len)).contains(&problem.at)
             };
-            if let Some(field) = self.fields.iter_mut().find(holds) {
-                field.doubt = Some(fault.what);
+            if let Some(field) = self.0.iter_mut().find(contains) {
+                field.problem = Some(problem.what);
             }
         }
     }
 
-    /// Where entries are numbered, the highest version is a number, and no moment.
-    fn count_versions(&mut self, bytes: &[u8]) {
-        let field = self
-            .fields
-            .iter_mut()
-            .find(|field| field.name == "last_mtime");
-        if let Some(field) = field {
-            let at = field.at as usize..field.at as usize + field.len as usize;
-            field.value = bytes.get(at).map(|bytes| Number.read(bytes));
+    /// In an id cache the last version is a number, not a time.
+    fn show_last_version_as_number(&mut self) {
+        let mut fields = self.0.iter_mut();
+        if let Some(field) = fields.find(|field| field.name == "last_mtime") {
+            field.kind = Number;
         }
     }
 
-    /// Magic, version and checksum.
-    fn doubt_seal<T: Header>(&mut self, bytes: &[u8]) {
-        let fault = seal::open::<T>(bytes).err();
-        self.doubt(
-            fault != Some(SealFault::Magic),
-            "magic",
-            Corruption::HeaderMagic,
-        );
-        self.doubt(
-            !matches!(fault, Some(SealFault::Version(_))),
-            "version",
-            Corruption::HeaderVersion,
-        );
-        self.doubt(
-            fault != Some(SealFault::Checksum),
-            "crc",
-            Corruption::HeaderChecksum,
-        );
-        self.doubt(
-            !matches!(fault, Some(SealFault::Flags(_))),
-            "flags",
-            Corruption::HeaderFlags,
-        );
+    /// Checks magic, version, checksum and flags.
+    fn check_seal<T: SealedHeader>(&mut self, bytes: &[u8]) {
+        let Err(error) = seal::open::<T>(bytes) else {
+            return;
+        };
+        let what = cache_file::header_problem(error);
+        let name = match what {
+            Corruption::HeaderMagic => "magic",
+            Corruption::HeaderVersion => "version",
+            Corruption::HeaderChecksum => "crc",
+            Corruption::HeaderFlags => "flags",
+            _ => return,
+        };
+        self.check(false, name, what);
     }
 
-    fn doubt_roster(&mut self, bytes: &[u8], index: Option<&Sealed>) {
+    fn check_roster(&mut self, bytes: &[u8], index: Option<&IndexHeader>) {
         let read = bytemuck::try_pod_read_unaligned::<RosterHeader>(bytes).ok();
         if let (Some(own), Some(index)) = (read, index) {
             let same = own.cache_id == index.cache_id;
-            self.doubt(same, "cache_id", Corruption::OtherCacheId);
+            self.check(same, "cache_id", Corruption::OtherCacheId);
             let same = own.roster_id == index.roster_id;
-            self.doubt(same, "roster_id", Corruption::RosterOfOtherGeneration);
+            self.check(same, "roster_id", Corruption::RosterOfOtherGeneration);
             let same = own.generation == index.generation;
-            self.doubt(same, "generation", Corruption::OtherGeneration);
+            self.check(same, "generation", Corruption::OtherGeneration);
         }
     }
 
-    fn doubt_segment(&mut self, number: u16, bytes: &[u8], index: Option<&Sealed>) {
+    fn check_segment(&mut self, number: u16, bytes: &[u8], index: Option<&IndexHeader>) {
         let own = bytes.get(..size_of::<SegmentHeader>());
         let Some(own) = own.map(bytemuck::pod_read_unaligned::<SegmentHeader>) else {
             return;
         };
         let same = own.number == u32::from(number);
-        self.doubt(same, "number", Corruption::SegmentNumber);
+        self.check(same, "number", Corruption::SegmentNumber);
         let fits = own
             .hash_kind()
             .is_none_or(|kind| Hasher::new(kind, own.hash_seed).check_value() == own.hash_check);
-        self.doubt(fits, "hash_check", Corruption::HashCheck);
+        self.check(fits, "hash_check", Corruption::HashCheck);
         let known = own.hash_kind().is_some();
-        self.doubt(known, "hash_kind", Corruption::HashKind);
+        self.check(known, "hash_kind", Corruption::HashKind);
         if let Some(index) = index {
             let same = own.cache_id == index.cache_id;
-            self.doubt(same, "cache_id", Corruption::OtherCacheId);
+            self.check(same, "cache_id", Corruption::OtherCacheId);
             let same = own.heap_id == index.heap_id;
-            self.doubt(same, "heap_id", Corruption::OtherHeapId);
+            self.check(same, "heap_id", Corruption::OtherHeapId);
             let same = own.record_variant == index.record_variant;
-            self.doubt(same, "record_variant", Corruption::SegmentVariant);
+            self.check(same, "record_variant", Corruption::SegmentVariant);
         }
     }
 }
 
+/// Decodes the fields of a header.
 fn decode(rows: &'static [Row], end: u64, bytes: &[u8]) -> Vec<Field> {
     let ends = rows.iter().skip(1).map(|&(_, at, _)| at).chain([end]);
-    let decode = |(&(name, at, shape), end): (&Row, u64)| {
-        let value = bytes
-            .get(at as usize..end as usize)
-            .map(|bytes| shape.read(bytes));
-        let used = value == Some(FieldValue::Unused(false));
-        let missing = value.is_none().then_some(Corruption::HeaderTruncated);
-        Field {
+    let decode = |(&(name, at, kind), end): (&Row, u64)| {
+        let bytes = bytes.get(at as usize..end as usize).map(<[u8]>::to_vec);
+        let mut field = Field {
             name,
             at,
             len: (end - at) as u32,
-            value,
-            doubt: missing.or(used.then_some(Corruption::HeaderUnusedBytes)),
+            bytes,
+            kind,
+            problem: None,
+        };
+        if field.bytes.is_none() {
+            field.problem = Some(Corruption::HeaderTruncated);
+        } else if kind == Unused && !field.is_zero() {
+            field.problem = Some(Corruption::HeaderUnusedBytes);
         }
+        field
     };
     rows.iter().zip(ends).map(decode).collect()
 }

@@ -1,11 +1,10 @@
-//! Where things stand in an index, also where its header cannot be believed.
+//! Determines the layout of an index, also if its header is damaged.
 //!
-//! Knows who else says how large regions are, and how to choose among those who disagree. Does not
-//! know what is in a region.
+//! The headers of segments repeat the parameters of the index. If the checksum of the index does not
+//! match, the layout is the one that fits the existing regions best.
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
-use crate::format::index::IndexHeader;
-use crate::format::record::Variant;
+use crate::format::index::IndexHeader as DiskHeader;
 use crate::format::region::{
     self, MAX_INCARNATION, RegionShape, RegionStateWord, SlotCounts, word,
 };
@@ -16,104 +15,66 @@ use crate::format::{Geometry, VERSION};
 use crate::hash::Hasher;
 use crate::os::file_names::{FileNames, Stage};
 
-use crate::inspect::companion::{Companion, Role};
-use crate::inspect::overview::Overview;
-use crate::inspect::source::Source;
+use crate::inspect::cache_file::{CacheFile, FileRole};
+use crate::inspect::file_reader::FileReader;
+use crate::inspect::headers::Headers;
 
-/// Regions that are looked at to tell a right geometry from a wrong one.
+/// The number of regions that a candidate is tested with.
 const SAMPLE: u64 = 64;
-/// Segments whose headers are asked where the index's own cannot be believed.
-const WITNESSES: usize = 64;
+/// The most segments whose headers are candidates.
+const MAX_SEGMENTS: usize = 64;
 
-/// Who said where things stand in the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LayoutSource {
-    /// The index's own header, whose checksum holds.
-    Index,
-    /// The index's own header, though its checksum does not hold: the regions are where it says.
-    DamagedIndex,
-    /// The header of this segment of the heap, which repeats the index's.
-    Segment(u16),
-}
-
-/// Where things stand in the index file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Layout {
-    /// Who says so.
-    pub source: LayoutSource,
-    /// Slots in a region.
-    pub region_slots: u32,
-    /// Bytes of each key that its slot repeats.
-    pub inline_key_bytes: u32,
-    /// The directory has room for two to this power of entries.
-    pub directory_bits: u32,
-    /// Whether keys have a number instead of a value, as in the files of
-    /// [`Labels`](crate::Labels).
-    pub numbered: bool,
-    /// Where the first region begins, in bytes from the file's start.
-    pub regions_at: u64,
-    /// Bytes of a region.
-    pub region_bytes: u64,
-    /// Regions that the header counts; where that cannot be true, those that the file has room for.
-    pub regions: u32,
-}
-
-/// A layout, and what the engine makes of it.
+/// The layout of an index.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) layout: Layout,
+pub(super) struct Layout {
     pub(super) geometry: Geometry,
+    /// The number of regions by the header, or by the length of the file if the header is invalid.
+    pub(super) regions: u32,
 }
 
-/// What can be known without the index's regions: which may be nothing.
+/// What the headers tell, as far as it is known.
 #[derive(Debug)]
-pub(super) struct Knowledge {
-    pub(super) known: Option<Known>,
+pub(super) struct Discovery {
+    pub(super) layout: Option<Layout>,
     pub(super) heap_id: Option<u64>,
     pub(super) hasher: Option<Hasher>,
-    /// Version and unknown flags of the index's header, where it is of another release.
+    /// Version and unknown flags, if the index is of another release.
     pub(super) other_release: Option<(u32, u32)>,
 }
 
-/// One who says what the geometry is.
-struct Witness {
-    source: LayoutSource,
+/// A header that may contain the layout.
+struct LayoutCandidate {
     geometry: Option<Geometry>,
     heap_id: u64,
     hasher: Option<Hasher>,
 }
 
-impl Knowledge {
-    pub(super) fn gather(names: &FileNames, index: &Source, overview: &Overview) -> Result<Self> {
-        let bytes = index.read(0, size_of::<IndexHeader>() as u64)?;
-        let own = bytemuck::try_pod_read_unaligned::<IndexHeader>(&bytes).ok();
-        let other_release = match seal::open::<IndexHeader>(&bytes) {
+impl Discovery {
+    pub(super) fn run(names: &FileNames, index: &FileReader, headers: &Headers) -> Result<Self> {
+        let bytes = index.read(0, size_of::<DiskHeader>() as u64)?;
+        let header = bytemuck::try_pod_read_unaligned::<DiskHeader>(&bytes).ok();
+        let other_release = match seal::open::<DiskHeader>(&bytes) {
             Err(SealFault::Version(found)) => Some((found, 0)),
             Err(SealFault::Flags(flags)) => Some((VERSION, flags)),
             _ => None,
         };
-        let trusted = overview
-            .sealed
-            .as_ref()
-            .is_some_and(|sealed| sealed.checksum_ok == Some(true))
-            && other_release.is_none();
-        let own = own.map(|header| by_index(&header, trusted));
-        if let Some(own) = own.as_ref().filter(|own| trusted && own.geometry.is_some()) {
+        let valid = other_release.is_none()
+            && (headers.header.as_ref()).is_some_and(|header| header.checksum_ok == Some(true));
+        let index_candidate = header.map(|header| from_index(&header));
+        let usable = |one: &&LayoutCandidate| valid && one.geometry.is_some();
+        if let Some(candidate) = index_candidate.as_ref().filter(usable) {
             return Ok(Self {
-                known: own.layout(index, overview)?,
-                heap_id: Some(own.heap_id),
-                hasher: own.hasher,
+                layout: candidate.layout(index, headers)?,
+                heap_id: Some(candidate.heap_id),
+                hasher: candidate.hasher,
                 other_release,
             });
         }
-        let segments = by_segments(names, overview)?;
-        let heap_id = heap_id(own.as_ref(), &segments, trusted);
-        // A witness of another heap tells of another index; the index itself comes first.
-        let believed = other_release.is_none();
-        let heard: Vec<Witness> = own
-            .filter(|_| believed)
+        let segments = from_segments(names, headers)?;
+        let heap_id = heap_id(index_candidate.as_ref(), &segments, valid);
+        // A segment of another heap belongs to another index. The index comes first: it wins a tie.
+        let candidates: Vec<LayoutCandidate> = index_candidate
+            .filter(|_| other_release.is_none())
             .into_iter()
             .chain(
                 segments
@@ -121,49 +82,47 @@ impl Knowledge {
                     .filter(|one| Some(one.heap_id) == heap_id),
             )
             .collect();
-        let mut best: Option<(i64, &Witness)> = None;
-        for one in heard.iter().filter(|one| one.geometry.is_some()) {
+        let mut best: Option<(i64, &LayoutCandidate)> = None;
+        for one in candidates.iter().filter(|one| one.geometry.is_some()) {
             let score = one.score(index)?;
             if best.is_none_or(|(highest, _)| score > highest) {
                 best = Some((score, one));
             }
         }
-        let known = match best {
-            Some((_, one)) => one.layout(index, overview)?,
+        let layout = match best {
+            Some((_, one)) => one.layout(index, headers)?,
             None => None,
         };
         Ok(Self {
-            known,
+            layout,
             heap_id,
-            hasher: heard.iter().find_map(|one| one.hasher),
+            hasher: candidates.iter().find_map(|one| one.hasher),
             other_release,
         })
     }
 
-    /// The layout, or why there is none.
-    pub(super) fn known(&self, index: &Source) -> Result<&Known> {
-        self.known.as_ref().ok_or_else(|| match self.other_release {
-            Some((found, flags)) => ErrorKind::UnsupportedVersion {
-                found,
-                supported: VERSION,
-                flags,
-            }
-            .at(&index.path()),
-            None => Error::corrupted(
-                index.path(),
-                Corruption::Layout,
-                std::mem::offset_of!(IndexHeader, region_slots) as u64,
-            ),
-        })
+    /// Returns the layout, or the error if it is unknown.
+    pub(super) fn layout(&self, index: &FileReader) -> Result<&Layout> {
+        self.layout
+            .as_ref()
+            .ok_or_else(|| match self.other_release {
+                Some((found, flags)) => ErrorKind::UnsupportedVersion {
+                    found,
+                    supported: VERSION,
+                    flags,
+                }
+                .at(&index.path()),
+                None => Error::corrupted(
+                    index.path(),
+                    Corruption::Layout,
+                    std::mem::offset_of!(DiskHeader, region_slots) as u64,
+                ),
+            })
     }
 }
 
-fn by_index(header: &IndexHeader, trusted: bool) -> Witness {
-    Witness {
-        source: match trusted {
-            true => LayoutSource::Index,
-            false => LayoutSource::DamagedIndex,
-        },
+fn from_index(header: &DiskHeader) -> LayoutCandidate {
+    LayoutCandidate {
         geometry: header.geometry().ok(),
         heap_id: header.heap_id,
         hasher: header
@@ -173,21 +132,20 @@ fn by_index(header: &IndexHeader, trusted: bool) -> Witness {
     }
 }
 
-/// The headers of the last segments that can be believed, the last first: those before may tell of
-/// smaller regions than there are now.
-fn by_segments(names: &FileNames, overview: &Overview) -> Result<Vec<Witness>> {
-    let segments = overview.files.iter().rev().filter_map(segment_number);
+/// Returns the valid headers of the last segments, the last first: earlier ones may be of an index with
+/// smaller regions.
+fn from_segments(names: &FileNames, headers: &Headers) -> Result<Vec<LayoutCandidate>> {
+    let segments = headers.files.iter().rev().filter_map(segment_number);
     let mut found = Vec::new();
-    for (number, stage) in segments.take(WITNESSES) {
-        let Some(file) = Source::open_if_there(&names.segment(number, stage))? else {
+    for (number, stage) in segments.take(MAX_SEGMENTS) {
+        let Some(file) = FileReader::open_if_present(&names.segment(number, stage))? else {
             continue;
         };
         let bytes = file.read(0, size_of::<SegmentHeader>() as u64)?;
         let Ok(header) = seal::open::<SegmentHeader>(&bytes) else {
             continue;
         };
-        found.push(Witness {
-            source: LayoutSource::Segment(number),
+        found.push(LayoutCandidate {
             geometry: header.geometry(),
             heap_id: header.heap_id,
             hasher: header
@@ -198,54 +156,48 @@ fn by_segments(names: &FileNames, overview: &Overview) -> Result<Vec<Witness>> {
     Ok(found)
 }
 
-fn segment_number(file: &Companion) -> Option<(u16, Stage)> {
+fn segment_number(file: &CacheFile) -> Option<(u16, Stage)> {
     let stage = if file.staged {
         Stage::New
     } else {
         Stage::Final
     };
     match file.role {
-        Role::Segment(number) if file.belongs_to.is_some() => Some((number, stage)),
+        FileRole::Segment(number) if file.ids.is_some() => Some((number, stage)),
         _ => None,
     }
 }
 
-/// The heap of the index: as it says itself, if it can be believed or a segment agrees; else that
+/// Returns the heap id of the index if its header is valid or a segment has the same id, otherwise that
 /// of the last segment.
-fn heap_id(own: Option<&Witness>, segments: &[Witness], trusted: bool) -> Option<u64> {
-    let own = own.map(|own| own.heap_id);
-    let agreed = own.filter(|&id| trusted || segments.iter().any(|one| one.heap_id == id));
+fn heap_id(
+    index: Option<&LayoutCandidate>,
+    segments: &[LayoutCandidate],
+    valid: bool,
+) -> Option<u64> {
+    let own = index.map(|index| index.heap_id);
+    let agreed = own.filter(|&id| valid || segments.iter().any(|one| one.heap_id == id));
     agreed
         .or_else(|| segments.first().map(|one| one.heap_id))
         .or(own)
 }
 
-impl Witness {
-    fn layout(&self, index: &Source, overview: &Overview) -> Result<Option<Known>> {
+impl LayoutCandidate {
+    fn layout(&self, index: &FileReader, headers: &Headers) -> Result<Option<Layout>> {
         let Some(geometry) = self.geometry else {
             return Ok(None);
         };
         let room = room(&geometry, index)?;
-        let counted = overview.changing.as_ref().map(|header| header.regions);
+        let counted = headers.state.as_ref().map(|state| state.regions);
         let regions = counted.filter(|&count| count <= room).unwrap_or(room);
-        Ok(Some(Known {
+        Ok(Some(Layout {
             geometry,
-            layout: Layout {
-                source: self.source,
-                region_slots: geometry.region_slots,
-                inline_key_bytes: geometry.inline_key,
-                directory_bits: geometry.directory_bits,
-                numbered: geometry.variant == Variant::Numbered,
-                regions_at: geometry.regions_at(),
-                region_bytes: geometry.region_bytes() as u64,
-                regions: regions as u32,
-            },
+            regions: regions as u32,
         }))
     }
 
-    /// How many of the first regions look like regions where this geometry puts them, less those
-    /// that do not.
-    fn score(&self, index: &Source) -> Result<i64> {
+    /// Returns how many of the first regions have a valid header in this geometry, minus the others.
+    fn score(&self, index: &FileReader) -> Result<i64> {
         let Some(geometry) = self.geometry else {
             return Ok(i64::MIN);
         };
@@ -253,7 +205,7 @@ impl Witness {
         for number in 0..room(&geometry, index)?.min(SAMPLE) {
             let at = geometry.regions_at() + number * geometry.region_bytes() as u64;
             let bytes = index.read(at, region::HEADER_BYTES as u64)?;
-            // Never used: it tells nothing.
+            // Never used.
             if bytes.iter().all(|&byte| byte == 0) {
                 continue;
             }
@@ -267,13 +219,13 @@ impl Witness {
     }
 }
 
-/// Regions that the file has room for.
-fn room(geometry: &Geometry, index: &Source) -> Result<u64> {
+/// Returns the number of regions in the file.
+fn room(geometry: &Geometry, index: &FileReader) -> Result<u64> {
     let bytes = index.len()?.saturating_sub(geometry.regions_at());
     Ok((bytes / geometry.region_bytes() as u64).min(geometry.max_regions()))
 }
 
-/// Whether bytes can be a region's header.
+/// Returns whether bytes can be the header of a region.
 fn is_plausible(geometry: &Geometry, bytes: &[u8]) -> bool {
     let (words, _) = bytes.as_chunks::<8>();
     let get = |at: usize| words.get(at).map_or(0, |eight| u64::from_le_bytes(*eight));

@@ -1,6 +1,4 @@
-//! Who holds the writer lock, seen from outside.
-//!
-//! Knows the words of the lock and how the system tells of other processes' locks. It takes none.
+//! The state of the writer lock, read without taking it.
 
 #[cfg(target_os = "linux")]
 use std::os::unix::fs::MetadataExt;
@@ -8,108 +6,119 @@ use std::os::unix::fs::MetadataExt;
 #[cfg(target_os = "linux")]
 use crate::error::Error;
 use crate::error::Result;
-use crate::format::index::{IndexHeader, word};
+use crate::format::index::{IndexHeader as DiskHeader, word};
 use crate::format::lock::LockWord;
 use crate::lock;
 
-use crate::inspect::overview::Overview;
-use crate::inspect::source::Source;
+use crate::inspect::file_reader::FileReader;
+use crate::inspect::headers::Headers;
 
-/// Whether somebody holds the lock.
+/// The owner of the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Holder {
-    /// Nobody does.
-    Nobody,
-    /// Somebody who is alive, by the lock on the byte of its number or by what the system says.
+pub(super) enum LockOwner {
+    None,
     Alive,
-    /// Somebody who is dead: the lock is free, and the next writer finishes what was begun.
     Dead,
     /// The system does not tell.
     Unknown,
 }
 
-/// The state of the writer lock, at one moment; made by
-/// [`Anatomy::lock`](crate::inspect::Anatomy::lock).
+/// The state of the writer lock at one moment, as returned by
+/// [`CacheFiles::lock`](crate::inspect::CacheFiles::lock).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockState {
-    /// Whether writers lock by a word of the index, else by `flock`.
+    /// Whether the lock is a word of the index. Otherwise writers use `flock`.
     pub by_word: bool,
-    /// Whether somebody holds it.
-    pub holder: Holder,
-    /// Where it is the word: the number that the holder drew; 0 for none.
+    pub(super) owner: LockOwner,
+    /// The owner's number in the lock word; 0 for none.
     pub number: u32,
-    /// Where it is the word: the number of the waiter for whom it is kept; 0 for none.
+    /// The number of the waiter to which the lock word reserves the lock; 0 for none.
     pub next: u32,
-    /// Whether somebody sleeps until it is free.
+    /// Whether another writer waits for the lock.
     pub awaited: bool,
-    /// The process that said it was the writer; a hint, and meaningless across containers.
+    /// The process id that the writer stored: a hint, without meaning in another container.
     pub process: Option<u32>,
 }
 
 impl LockState {
-    pub(super) fn look(index: &Source, overview: &Overview) -> Result<Self> {
-        let at = |word: usize| -> Result<u64> {
-            let bytes = index.read(word as u64 * 8, 8)?;
-            Ok(bytes.try_into().map_or(0, u64::from_le_bytes))
-        };
-        let flags = std::mem::offset_of!(IndexHeader, flags) as u64;
-        let by_word = match overview.sealed.as_ref() {
-            Some(sealed) => sealed.flags & 1 != 0,
+    pub(super) fn read(index: &FileReader, headers: &Headers) -> Result<Self> {
+        let read = |word| -> Result<u64> { Ok(index.word(word)?.unwrap_or(0)) };
+        let flags = std::mem::offset_of!(DiskHeader, flags) as u64;
+        let by_word = match headers.header.as_ref() {
+            Some(header) => header.flags & 1 != 0,
             None => index
                 .read(flags, 1)?
                 .first()
                 .is_some_and(|byte| byte & 1 != 0),
         };
-        let state = LockWord(at(word::LOCK)?);
-        let mut looked = Self {
+        let lock_word = LockWord(read(word::LOCK)?);
+        let process = u32::try_from(read(word::HOLDER)?).ok();
+        let mut state = Self {
             by_word,
-            holder: Holder::Unknown,
+            owner: LockOwner::Unknown,
             number: 0,
             next: 0,
-            awaited: at(word::WAITING)? != 0,
-            process: u32::try_from(at(word::HOLDER)?).ok().filter(|&id| id != 0),
+            awaited: read(word::WAITING)? != 0,
+            process: process.filter(|&id| id != 0),
         };
         if by_word {
-            (looked.number, looked.next) = (state.owner(), state.next());
-            looked.awaited = state.is_awaited();
-            looked.holder = match state.owner() {
-                0 => Holder::Nobody,
+            (state.number, state.next) = (lock_word.owner(), lock_word.next());
+            state.awaited = lock_word.is_awaited();
+            state.owner = match lock_word.owner() {
+                0 => LockOwner::None,
                 number => match lock::is_alive(index.file(), number) {
-                    Ok(true) => Holder::Alive,
-                    Ok(false) => Holder::Dead,
-                    Err(_unsupported) => Holder::Unknown,
+                    Ok(true) => LockOwner::Alive,
+                    Ok(false) => LockOwner::Dead,
+                    Err(_unsupported) => LockOwner::Unknown,
                 },
             };
         } else {
-            looked.holder = flock(index)?;
+            state.owner = flock_owner(index)?;
         }
-        Ok(looked)
+        Ok(state)
+    }
+
+    /// Returns whether a live process holds the lock; `None` if the system does not tell.
+    pub fn is_held(&self) -> Option<bool> {
+        match self.owner {
+            LockOwner::Alive => Some(true),
+            LockOwner::None | LockOwner::Dead => Some(false),
+            LockOwner::Unknown => None,
+        }
+    }
+
+    /// Returns whether the last owner died while it held the lock. The lock is free then, and the next
+    /// writer recovers.
+    pub fn owner_died(&self) -> bool {
+        self.owner == LockOwner::Dead
     }
 }
 
-/// Whether the system lists a `flock` on the file. It lists those of this machine, by device and
-/// inode; where a file system shows another device than it locks, it is not found.
+/// Returns whether the system lists a `flock` on the file. The list has device and inode of the locks
+/// of this machine; a file system that shows another device than it locks is not found.
 #[cfg(target_os = "linux")]
-fn flock(index: &Source) -> Result<Holder> {
+fn flock_owner(index: &FileReader) -> Result<LockOwner> {
     let meta = index.file().metadata();
     let meta = meta.map_err(Error::io(index.path(), "read the inode of the file"))?;
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else {
-        return Ok(Holder::Unknown);
+        return Ok(LockOwner::Unknown);
     };
     let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
     let id = format!("{major:02x}:{minor:02x}:{}", meta.ino());
     let held = locks.lines().any(|line| {
         let mut words = line.split_whitespace();
-        // Those who wait have an arrow in the place of the kind.
+        // Waiters have an arrow in place of the kind.
         words.nth(1) == Some("FLOCK") && words.any(|word| word == id)
     });
-    Ok(if held { Holder::Alive } else { Holder::Nobody })
+    Ok(match held {
+        true => LockOwner::Alive,
+        false => LockOwner::None,
+    })
 }
 
-/// Other systems have no list of locks that everybody may read.
+/// Other systems have no public list of locks.
 #[cfg(not(target_os = "linux"))]
-fn flock(_: &Source) -> Result<Holder> {
-    Ok(Holder::Unknown)
+fn flock_owner(_: &FileReader) -> Result<LockOwner> {
+    Ok(LockOwner::Unknown)
 }

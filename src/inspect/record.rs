@@ -1,8 +1,7 @@
-//! A record of the heap, decoded, whether it verifies or not.
-//!
-//! Knows one place of one segment. Whether anything links there it does not know.
+//! Decodes a record of the heap, whether it is valid or not.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::engine::Problem;
 use crate::error::{Corruption, Result};
@@ -12,97 +11,141 @@ use crate::format::record::{
 };
 use crate::format::segment::HEADER_BYTES;
 
-use crate::inspect::changing::HeapPlace;
-use crate::inspect::source::Source;
+use crate::inspect::file_reader::FileReader;
+use crate::inspect::index_state::HeapAddress;
 
-/// A checksum is computed over pieces of so many bytes.
+/// The checksum of a long record is computed in pieces of this many bytes.
 const PIECE: u64 = 64 << 10;
 
-/// What a record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RecordKind {
-    /// The key has this value, or this number.
-    Entry,
-    /// The key is gone.
-    Deletion,
-    /// Nothing: it fills the place of what a power loss took.
-    Gap,
-    /// Numbers up to this one may have been given to keys. Among numbered records only.
-    Reservation,
-}
-
-impl From<Kind> for RecordKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Entry => Self::Entry,
-            Kind::Deletion => Self::Deletion,
-            Kind::Filler => Self::Gap,
-            Kind::Reservation => Self::Reservation,
-        }
-    }
-}
-
-/// What stands at a place of the heap, read as a record.
-///
-/// Its value is not among it: [`Anatomy::value`](crate::inspect::Anatomy::value) reads that.
+/// A record of the heap, without its value: [`CacheFiles::value`](crate::inspect::CacheFiles::value)
+/// reads that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// Where it begins.
-    pub place: HeapPlace,
-    /// The segment's file.
-    pub path: PathBuf,
-    /// Whether it has a number instead of a value.
+    /// The address of its first byte.
+    pub address: HeapAddress,
+    path: Arc<Path>,
+    /// Whether the record belongs to an id cache: it has an id and no value.
     pub numbered: bool,
-    /// The bytes before the key, as they are: 24, or 12 of a numbered record; fewer where the file
-    /// ends before.
-    pub header: Vec<u8>,
-    /// What it is; none where its byte says nothing that a record is.
-    pub kind: Option<RecordKind>,
-    /// Bytes of the key.
+    kind: Option<Kind>,
+    /// The length of the key in bytes.
     pub key_len: u16,
-    /// Bytes of the value; 0 where it is numbered.
+    /// The length of the value in bytes; 0 in an id cache.
     pub value_len: u32,
-    /// When it was written, in nanoseconds since the Unix epoch; or its number.
+    /// The version in nanoseconds since the Unix epoch; in an id cache the number of the key.
     pub version: u64,
-    /// The key, or as much of it as the file has.
+    /// The key, or the part of it that is in the file.
     pub key: Vec<u8>,
-    /// Where the value begins, in bytes from the file's start.
+    /// The offset of the value in the file, in bytes.
     pub value_at: u64,
-    /// Where the next record begins, by this one's lengths.
+    /// The offset of the next record in the file, by the lengths of this one.
     pub end: u64,
-    /// The checksum that stands in it.
-    pub stored_sum: u32,
-    /// The checksum that its bytes have; none where the file ends before it does, or where it is
-    /// not known of which heap the segment is.
+    /// The checksum in the record; `None` if a scan found the record.
+    pub stored_sum: Option<u32>,
+    /// The checksum of the record's bytes. `None` if the file ends before the record does, if the id of
+    /// the heap is unknown, or if a scan found the record.
     pub computed_sum: Option<u32>,
-    /// What is wrong, each with its place in the file.
-    pub doubts: Vec<Problem>,
+    /// The problems of the record, in the order of their offsets.
+    pub problems: Vec<Problem>,
+    verified: bool,
 }
 
 impl Record {
-    /// Whether the record can be believed: its checksum fits, and so does all else.
-    pub fn is_sound(&self) -> bool {
-        self.doubts.is_empty() && self.computed_sum == Some(self.stored_sum)
+    /// Returns the file of the segment.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Reads a record. Its lengths bound nothing by themselves: what is read ends with the file.
+    /// Returns the kind of the record, or `None` if it is unknown:
+    ///
+    /// - "entry": the key has this value, or this id;
+    /// - "deletion": the key was deleted;
+    /// - "gap": a filler record, which replaces bytes that a power loss tore;
+    /// - "reservation": ids up to this one may have been given to keys. Only in an id cache.
+    pub fn kind(&self) -> Option<&'static str> {
+        self.kind.map(|kind| match kind {
+            Kind::Entry => "entry",
+            Kind::Deletion => "deletion",
+            Kind::Filler => "gap",
+            Kind::Reservation => "reservation",
+        })
+    }
+
+    /// Returns whether the record is valid: its checksum matches, and it has no problem.
+    pub fn is_valid(&self) -> bool {
+        self.problems.is_empty() && self.verified
+    }
+
+    /// Returns a record that a scan verified.
+    pub(super) fn scanned(
+        path: &Arc<Path>,
+        address: HeapAddress,
+        variant: Variant,
+        header: RecordHeader,
+        key: Vec<u8>,
+    ) -> Self {
+        let mut record = Self::empty(path, address, variant);
+        let key_at = address.at + variant.header_bytes() as u64;
+        record.kind = Some(header.kind);
+        record.key_len = header.key_len;
+        record.value_len = header.value_len;
+        record.version = header.mtime;
+        record.value_at = key_at + u64::from(header.key_len);
+        record.end = address.at + header.stored_bytes();
+        record.key = key;
+        record.verified = true;
+        record
+    }
+
+    /// Returns an invalid record for bytes in which a scan found none.
+    pub(super) fn damaged(
+        path: &Arc<Path>,
+        address: HeapAddress,
+        variant: Variant,
+        end: u64,
+    ) -> Self {
+        let mut record = Self::empty(path, address, variant);
+        record.end = end;
+        record.problems.push(Problem {
+            path: path.to_path_buf(),
+            at: address.at,
+            what: Corruption::RecordBytes,
+        });
+        record
+    }
+
+    fn empty(path: &Arc<Path>, address: HeapAddress, variant: Variant) -> Self {
+        Self {
+            address,
+            path: Arc::clone(path),
+            numbered: variant == Variant::Numbered,
+            kind: None,
+            key_len: 0,
+            value_len: 0,
+            version: 0,
+            key: Vec::new(),
+            value_at: address.at,
+            end: address.at,
+            stored_sum: None,
+            computed_sum: None,
+            problems: Vec::new(),
+            verified: false,
+        }
+    }
+
+    /// Reads a record. The end of the file bounds what its lengths make this function read.
     pub(super) fn read(
-        file: &Source,
-        place: HeapPlace,
+        file: &FileReader,
+        address: HeapAddress,
         variant: Variant,
         heap_id: Option<u64>,
     ) -> Result<Self> {
-        let header = file.read(place.at, variant.header_bytes() as u64)?;
-        let fields = Fields::of(variant, &header);
-        let key_at = place.at.saturating_add(variant.header_bytes() as u64);
+        let header = file.read(address.at, variant.header_bytes() as u64)?;
+        let fields = Fields::decode(variant, &header);
+        let key_at = address.at.saturating_add(variant.header_bytes() as u64);
         let value_at = key_at.saturating_add(fields.key_len.into());
         let mut record = Self {
-            place,
-            path: file.path().to_owned(),
-            numbered: variant == Variant::Numbered,
-            kind: fields.kind(variant).map(RecordKind::from),
+            kind: fields.kind(variant),
             key_len: fields.key_len,
             value_len: fields.value_len,
             version: fields.version,
@@ -112,24 +155,23 @@ impl Record {
                 .saturating_add(fields.value_len.into())
                 .checked_next_multiple_of(8)
                 .unwrap_or(u64::MAX),
-            stored_sum: fields.sum,
-            computed_sum: None,
-            doubts: Vec::new(),
-            header,
+            stored_sum: Some(fields.sum),
+            ..Self::empty(&Arc::from(file.path()), address, variant)
         };
-        record.computed_sum = record.sum(file, heap_id)?;
-        record.doubts = record.doubt(file, &fields)?;
+        record.computed_sum = record.compute_sum(file, heap_id)?;
+        record.verified = record.computed_sum == record.stored_sum;
+        record.problems = record.find_problems(file, &fields, header.len())?;
         Ok(record)
     }
 
-    /// Where what the record says ends, the padding not counted.
+    /// Returns the offset of the end of the record without its padding.
     fn content_end(&self) -> u64 {
         self.value_at.saturating_add(self.value_len.into())
     }
 
-    /// The checksum of the bytes that are there.
-    fn sum(&self, file: &Source, heap_id: Option<u64>) -> Result<Option<u32>> {
-        let HeapPlace { segment, at } = self.place;
+    /// Computes the checksum; `None` if that is not possible.
+    fn compute_sum(&self, file: &FileReader, heap_id: Option<u64>) -> Result<Option<u32>> {
+        let HeapAddress { segment, at } = self.address;
         let (Some(heap_id), Ok(unit)) = (heap_id, u32::try_from(at / 8)) else {
             return Ok(None);
         };
@@ -154,14 +196,19 @@ impl Record {
         Ok(Some(sum.value()))
     }
 
-    fn doubt(&self, file: &Source, fields: &Fields) -> Result<Vec<Problem>> {
-        let at = self.place.at;
+    fn find_problems(
+        &self,
+        file: &FileReader,
+        fields: &Fields,
+        header_len: usize,
+    ) -> Result<Vec<Problem>> {
+        let at = self.address.at;
         let (len, content_end) = (file.len()?, self.content_end());
         let padding = file.read(content_end, self.end.saturating_sub(content_end))?;
         let byte = |numbered: u64, versioned: u64| {
             at.saturating_add(if self.numbered { numbered } else { versioned })
         };
-        let whole = self.header.len() == if self.numbered { 12 } else { 24 };
+        let whole = header_len == if self.numbered { 12 } else { 24 };
         let checks = [
             (at >= HEADER_BYTES, at, Corruption::RecordPlace),
             (at.is_multiple_of(8), at, Corruption::RecordPlace),
@@ -187,7 +234,7 @@ impl Record {
                 Corruption::RecordTruncated,
             ),
             (
-                self.computed_sum.is_none_or(|sum| sum == self.stored_sum),
+                self.computed_sum.is_none() || self.verified,
                 at,
                 Corruption::RecordChecksum,
             ),
@@ -198,26 +245,27 @@ impl Record {
             ),
         ];
         let wrong = checks.into_iter().filter(|(holds, ..)| !holds);
-        let mut doubts: Vec<Problem> = wrong.map(|(_, at, what)| file.fault(at, what)).collect();
-        doubts.sort_by_key(|fault| fault.at);
-        Ok(doubts)
+        let mut problems: Vec<Problem> =
+            wrong.map(|(_, at, what)| file.problem(at, what)).collect();
+        problems.sort_by_key(|fault| fault.at);
+        Ok(problems)
     }
 }
 
-/// The fields before the key, whatever they are.
+/// The fields before the key.
 struct Fields {
     sum: u32,
     value_len: u32,
     version: u64,
     key_len: u16,
-    /// The bytes that are zero in every record, as one number.
+    /// The unused bytes, which are zero in every valid record, as one number.
     unused: u64,
     words: [u64; HEADER_WORDS],
 }
 
 impl Fields {
-    /// What is missing counts as zeros.
-    fn of(variant: Variant, bytes: &[u8]) -> Self {
+    /// Decodes the fields. Missing bytes count as zeros.
+    fn decode(variant: Variant, bytes: &[u8]) -> Self {
         let mut padded = [0; HEADER_WORDS * 8];
         padded[..bytes.len()].copy_from_slice(bytes);
         let mut words = [0; HEADER_WORDS];
@@ -245,7 +293,7 @@ impl Fields {
         }
     }
 
-    /// What the engine takes it for, its other fields put right.
+    /// Returns the kind that the engine would decode if the other fields were valid.
     fn kind(&self, variant: Variant) -> Option<Kind> {
         let mut words = self.words;
         match variant {

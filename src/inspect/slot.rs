@@ -1,7 +1,4 @@
-//! A slot of the index, decoded.
-//!
-//! Knows what index and roster say of an entry. What stands in the heap it does not know: see
-//! [`Slot::differences`] for what the two say of each other.
+//! Decodes a slot of the index, whether it is valid or not.
 
 use crate::engine::Problem;
 use crate::error::Corruption;
@@ -9,110 +6,101 @@ use crate::format::Geometry;
 use crate::format::region::{DELETED, EMPTY, HEADER_BYTES};
 use crate::format::slot::Link;
 use crate::hash::{Hash, Hasher};
-use crate::index::region::{Region as Generation, Slot as SlotView};
+use crate::index::region::{Region as IndexRegion, Slot as IndexSlot};
 
-use crate::inspect::changing::HeapPlace;
+use crate::inspect::file_reader::FileReader;
+use crate::inspect::index_state::HeapAddress;
 use crate::inspect::record::Record;
-use crate::inspect::region::RegionState;
-use crate::inspect::source::Source;
+use crate::inspect::region_state::RegionState;
 
-/// What a slot is, by its control byte.
+/// The state of a slot, by its control byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SlotState {
-    /// Free; a search ends at its group.
+pub(super) enum SlotState {
     Empty,
-    /// Free, its entry deleted; a search goes on behind it.
     Deleted,
-    /// Taken.
     Full,
-    /// A byte that no version of this crate writes.
     Unknown,
 }
 
-/// What the roster has at a position.
+/// The contents of a roster position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RosterEntry {
+pub(super) enum RosterEntry {
     /// The number of a slot.
     Slot(u32),
-    /// Nothing; the next free position, if there is one.
-    Hole(Option<u32>),
+    /// Part of the free list.
+    Free,
 }
 
 /// A slot of the index.
 ///
-/// Where it holds no entry, what its body says is left over from an earlier one.
+/// If it has no entry, its other fields are those of an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Slot {
-    /// Its number in the whole index.
+    /// The number in the index.
     pub number: u32,
-    /// Its region's number.
+    /// The number of its region.
     pub region: u32,
-    /// Its number in its region.
+    /// The number in its region.
     pub index: u32,
-    /// What its region is: slots of regions that are not live hold no entries.
-    pub region_state: RegionState,
-    /// Where its control byte stands, in bytes from the file's start.
+    pub(super) region_state: RegionState,
+    /// The offset of the control byte in the file.
     pub control_at: u64,
-    /// Where its link stands.
+    /// The offset of the link in the file.
     pub link_at: u64,
-    /// Where its body stands.
+    /// The offset of the body in the file.
     pub body_at: u64,
-    /// What it is, by its control byte.
-    pub state: SlotState,
+    pub(super) state: SlotState,
     /// The control byte.
     pub control: u8,
-    /// The link, as it is stored.
+    /// The link as stored.
     pub link: u64,
-    /// The record that it links to; none where it links to none.
-    pub place: Option<HeapPlace>,
-    /// Which of the two pairs of version and length belongs to that record: the second, not the
-    /// first.
-    pub second_pair: bool,
-    /// The entry's position in the roster.
+    /// The address of the linked record; `None` without a link.
+    pub address: Option<HeapAddress>,
+    /// Whether the second of the two metas belongs to that record, not the first.
+    pub second_meta: bool,
+    /// The roster position of the entry.
     pub position: u32,
-    /// What the roster has there; none where it cannot be read.
-    pub roster: Option<RosterEntry>,
-    /// Bytes of the whole key.
+    /// `None` if the position cannot be read.
+    pub(super) roster: Option<RosterEntry>,
+    /// The length of the whole key in bytes.
     pub key_len: u16,
-    /// The key's first bytes, as many as the slot repeats.
+    /// The first bytes of the key, as many as the slot stores.
     pub key: Vec<u8>,
-    /// Bits 0 to 15 of the key's hash.
+    /// Bits 0 to 15 of the hash of the key.
     pub stored_hash: u16,
-    /// Bits 42 to 56 of the key's hash, from the link.
+    /// Bits 42 to 56 of the hash of the key, from the link.
     pub tag: u16,
-    /// The 20 bits of the hash by which its region is found.
+    /// The 20 bits of the hash that select the region.
     pub directory_bits: u32,
-    /// When the entry was written, in nanoseconds since the Unix epoch; a numbered key's number.
+    /// The version in nanoseconds since the Unix epoch; in an id cache the number of the key.
     pub version: u64,
-    /// Bytes of the value.
+    /// The length of the value in bytes.
     pub value_len: u32,
-    /// Groups of eight slots that a search looks at until it finds the entry, 1 at best; none where
-    /// there is no entry, or where no search finds it.
+    /// The number of groups of eight slots that a search probes until it finds the entry, at least 1.
+    /// `None` without an entry, or if a search does not find it.
     pub probe: Option<u32>,
-    /// What is wrong. Traces of a writer at work, or killed at it, are among it.
-    pub doubts: Vec<Problem>,
+    /// The problems. An active or killed writer can cause some of them.
+    pub problems: Vec<Problem>,
 }
 
-/// What has to be known beside a slot to judge it.
+/// Everything outside the region that is needed to check a slot.
 #[derive(Debug)]
-pub(super) struct Surroundings<'a> {
+pub(super) struct SlotContext<'a> {
     pub(super) geometry: &'a Geometry,
-    pub(super) index: &'a Source,
+    pub(super) index: &'a FileReader,
     pub(super) hasher: Option<Hasher>,
-    /// Where the region begins.
+    /// The offset of the region.
     pub(super) region_at: u64,
-    /// Positions of the roster in use, as far as that is known.
+    /// Roster positions ever used, if known.
     pub(super) roster_len: Option<u64>,
-    /// What the roster has at the slot's position.
+    /// The contents of the roster position of the slot.
     pub(super) roster: Option<RosterEntry>,
-    /// Bytes of the segment that the link names; none if there is none.
+    /// The length of the linked segment; `None` if it does not exist.
     pub(super) segment_len: Option<u64>,
 }
 
-/// Groups that a search looks at until it comes to a slot, whether it gets there or not.
+/// Returns the number of groups from the home group of a hash to a slot, both included.
 pub(super) fn distance(geometry: &Geometry, hash: Hash, index: u32) -> u32 {
     let groups = geometry.region_slots / 8;
     debug_assert!(groups.is_power_of_two() && index / 8 < groups);
@@ -120,13 +108,13 @@ pub(super) fn distance(geometry: &Geometry, hash: Hash, index: u32) -> u32 {
     (index / 8 + groups - home) % groups + 1
 }
 
-/// Whether a search for a hash comes to a slot.
-pub(super) fn is_reached(generation: Generation<'_>, hash: Hash, index: u32) -> bool {
-    generation.probe(hash).any(|(found, ..)| found == index)
+/// Returns whether a search for a hash reaches a slot.
+pub(super) fn is_reached(region: IndexRegion<'_>, hash: Hash, index: u32) -> bool {
+    region.probe(hash).any(|(found, ..)| found == index)
 }
 
-/// The key's first bytes, of which a slot keeps no more than it has room for.
-fn key_part(slot: SlotView<'_>, key_len: u16) -> Vec<u8> {
+/// Returns the part of the key that the slot stores.
+fn inline_key(slot: IndexSlot<'_>, key_len: u16) -> Vec<u8> {
     let mut key = vec![0; slot.key().len() * 8];
     crate::os::words::copy_out(slot.key(), &mut key);
     key.truncate(key.len().min(key_len.into()));
@@ -135,13 +123,9 @@ fn key_part(slot: SlotView<'_>, key_len: u16) -> Vec<u8> {
 
 impl Slot {
     /// Decodes a slot by its number in a region.
-    pub(super) fn decode(
-        generation: Generation<'_>,
-        index: u32,
-        around: &Surroundings<'_>,
-    ) -> Self {
-        let geometry = around.geometry;
-        let (slot, control) = (generation.slot(index), generation.control(index));
+    pub(super) fn decode(region: IndexRegion<'_>, index: u32, context: &SlotContext<'_>) -> Self {
+        let geometry = context.geometry;
+        let (slot, control) = (region.slot(index), region.control(index));
         let (link, identity) = (slot.link(), slot.identity());
         let hash = slot.hash(link, control);
         let meta = slot.meta(link.which());
@@ -152,48 +136,76 @@ impl Slot {
             0x80.. => SlotState::Full,
             _ => SlotState::Unknown,
         };
-        let found =
-            state == SlotState::Full && link.is_entry() && is_reached(generation, hash, index);
+        let found = state == SlotState::Full && link.is_entry() && is_reached(region, hash, index);
         let mut decoded = Self {
-            number: generation.number() * geometry.region_slots + index,
-            region: generation.number(),
+            number: region.number() * geometry.region_slots + index,
+            region: region.number(),
             index,
-            region_state: RegionState::of(generation.stamp()),
-            control_at: around.region_at + control_at,
-            link_at: around.region_at + link_at,
-            body_at: around.region_at + body_at,
+            region_state: RegionState::new(region.stamp()),
+            control_at: context.region_at + control_at,
+            link_at: context.region_at + link_at,
+            body_at: context.region_at + body_at,
             state,
             control,
             link: link.0,
-            place: link.is_entry().then(|| link.addr().into()),
-            second_pair: link.which(),
+            address: link.is_entry().then(|| link.addr().into()),
+            second_meta: link.which(),
             position: identity.position,
-            roster: around.roster,
+            roster: context.roster,
             key_len: identity.key_len,
-            key: key_part(slot, identity.key_len),
+            key: inline_key(slot, identity.key_len),
             stored_hash: identity.hash,
             tag: link.tag(),
             directory_bits: hash.directory(),
             version: meta.mtime,
             value_len: meta.value_len,
             probe: found.then(|| distance(geometry, hash, index)),
-            doubts: Vec::new(),
+            problems: Vec::new(),
         };
-        decoded.doubts = decoded.doubt(generation, slot, link, around);
+        decoded.problems = decoded.find_problems(region, slot, link, context);
         decoded
     }
 
-    /// Whether the slot holds an entry, as far as the index tells.
-    pub fn is_entry(&self) -> bool {
-        let live = self.region_state == RegionState::Live;
-        live && self.state == SlotState::Full && self.place.is_some()
+    /// Returns the state of the slot by its control byte: "empty", "deleted", "full" or "unknown". A
+    /// search continues after a deleted slot.
+    pub fn state(&self) -> &'static str {
+        match self.state {
+            SlotState::Empty => "empty",
+            SlotState::Deleted => "deleted",
+            SlotState::Full => "full",
+            SlotState::Unknown => "unknown",
+        }
     }
 
-    /// What slot and record say differently, each with its place in the index.
+    /// Returns the state of the region, as [`RegionScan::state`](crate::inspect::RegionScan::state).
+    pub fn region_state(&self) -> &'static str {
+        self.region_state.as_str()
+    }
+
+    /// Returns the slot number at the roster position. `None` if the position is free or cannot be read.
+    pub fn roster_slot(&self) -> Option<u32> {
+        match self.roster {
+            Some(RosterEntry::Slot(number)) => Some(number),
+            Some(RosterEntry::Free) | None => None,
+        }
+    }
+
+    /// Returns whether the roster position is free.
+    pub fn is_position_free(&self) -> bool {
+        self.roster == Some(RosterEntry::Free)
+    }
+
+    /// Returns whether the slot has an entry, according to the index.
+    pub fn is_entry(&self) -> bool {
+        let live = self.region_state == RegionState::Live;
+        live && self.state == SlotState::Full && self.address.is_some()
+    }
+
+    /// Returns the differences between the slot and its record, with their offsets in the index.
     ///
-    /// `record` is the one at [`place`](Self::place).
+    /// `record` is the one at [`address`](Self::address).
     pub fn differences(&self, record: &Record, index: &std::path::Path) -> Vec<Problem> {
-        let pair = if self.second_pair { 24 } else { 8 };
+        let meta = if self.second_meta { 24 } else { 8 };
         let inline = self.key.len().min(record.key.len());
         let has_version = !record.numbered;
         let checks = [
@@ -209,12 +221,12 @@ impl Slot {
             ),
             (
                 self.version == record.version,
-                if has_version { pair } else { 0 },
+                if has_version { meta } else { 0 },
                 Corruption::EntryVersion,
             ),
             (
                 self.value_len == record.value_len,
-                if has_version { pair + 8 } else { 0 },
+                if has_version { meta + 8 } else { 0 },
                 Corruption::EntryValueLength,
             ),
         ];
@@ -228,98 +240,103 @@ impl Slot {
             .collect()
     }
 
-    /// What is wrong, in the order of the bytes.
-    fn doubt(
+    /// Returns the problems.
+    fn find_problems(
         &self,
-        generation: Generation<'_>,
-        slot: SlotView<'_>,
+        region: IndexRegion<'_>,
+        slot: IndexSlot<'_>,
         link: Link,
-        around: &Surroundings<'_>,
+        context: &SlotContext<'_>,
     ) -> Vec<Problem> {
-        let mut doubts = Doubts {
-            index: around.index,
+        let mut problems = ProblemList {
+            index: context.index,
             found: Vec::new(),
         };
-        doubts.check(
+        problems.check(
             self.state != SlotState::Unknown,
             self.control_at,
             Corruption::ControlByte,
         );
         let full = self.state == SlotState::Full;
-        doubts.check(
+        problems.check(
             full || !link.is_entry() || self.region_state != RegionState::Live,
             self.control_at,
             Corruption::EntryWithoutControl,
         );
-        doubts.check(
+        problems.check(
             !full || link.is_entry(),
             self.link_at,
             Corruption::ControlWithoutEntry,
         );
         if !full || !link.is_entry() {
-            return doubts.found;
+            return problems.found;
         }
-        self.doubt_link(&mut doubts, around);
-        self.doubt_body(&mut doubts, slot, around);
-        doubts.check(
-            generation.shape().holds(self.directory_bits),
+        self.check_link(&mut problems, context);
+        self.check_body(&mut problems, slot, context);
+        problems.check(
+            region.shape().holds(self.directory_bits),
             self.body_at + 6,
             Corruption::EntryInOtherRegion,
         );
-        doubts.check(
+        problems.check(
             self.probe.is_some(),
             self.control_at,
             Corruption::EntryUnreachable,
         );
-        doubts.found
+        problems.found
     }
 
-    fn doubt_link(&self, doubts: &mut Doubts<'_>, around: &Surroundings<'_>) {
-        let Some(place) = self.place else { return };
-        doubts.check(
-            place.at >= crate::format::segment::HEADER_BYTES,
+    fn check_link(&self, problems: &mut ProblemList<'_>, context: &SlotContext<'_>) {
+        let Some(address) = self.address else { return };
+        problems.check(
+            address.at >= crate::format::segment::HEADER_BYTES,
             self.link_at,
             Corruption::LinkToHeader,
         );
-        match around.segment_len {
-            None => doubts.check(false, self.link_at, Corruption::LinkToMissingSegment),
-            Some(len) => doubts.check(place.at < len, self.link_at, Corruption::LinkBeyondEnd),
+        match context.segment_len {
+            None => problems.check(false, self.link_at, Corruption::LinkToMissingSegment),
+            Some(len) => problems.check(address.at < len, self.link_at, Corruption::LinkBeyondEnd),
         }
-        let numbered = around.geometry.variant == crate::format::record::Variant::Numbered;
-        doubts.check(
-            !(numbered && self.second_pair),
+        let numbered = context.geometry.variant == crate::format::record::Variant::Numbered;
+        problems.check(
+            !(numbered && self.second_meta),
             self.link_at,
             Corruption::EntryMetas,
         );
     }
 
-    fn doubt_body(&self, doubts: &mut Doubts<'_>, slot: SlotView<'_>, around: &Surroundings<'_>) {
+    fn check_body(
+        &self,
+        problems: &mut ProblemList<'_>,
+        slot: IndexSlot<'_>,
+        context: &SlotContext<'_>,
+    ) {
         let body = self.body_at;
-        doubts.check(
-            around
+        problems.check(
+            context
                 .roster_len
                 .is_none_or(|len| u64::from(self.position) < len),
             body,
             Corruption::PositionBeyondEnd,
         );
-        doubts.check(
-            around.roster == Some(RosterEntry::Slot(self.number)),
+        problems.check(
+            context.roster == Some(RosterEntry::Slot(self.number)),
             body,
             Corruption::EntryUnlisted,
         );
-        doubts.check(self.key_len > 0, body + 4, Corruption::EntryWithoutKey);
+        problems.check(self.key_len > 0, body + 4, Corruption::EntryWithoutKey);
         let room = slot.key().len() * 8;
         let whole = !self.key.is_empty() && self.key.len() == usize::from(self.key_len);
-        if whole && let Some(hasher) = around.hasher {
+        if whole && let Some(hasher) = context.hasher {
             let hash = hasher.hash(&self.key);
             let same = hash.control() == self.control
                 && hash.tag() == self.tag
                 && hash.stored() == self.stored_hash;
-            doubts.check(same, body + 6, Corruption::EntryHash);
+            problems.check(same, body + 6, Corruption::EntryHash);
         }
         let mut padded = vec![0; room];
         crate::os::words::copy_out(slot.key(), &mut padded);
-        doubts.check(
+        problems.check(
             padded[self.key.len()..].iter().all(|&byte| byte == 0),
             body + 40 + self.key.len() as u64,
             Corruption::EntryKeyPadding,
@@ -327,8 +344,8 @@ impl Slot {
     }
 }
 
-/// Offsets of a slot's control byte, link and body in its region.
-fn offsets(geometry: &Geometry, index: u32) -> [u64; 3] {
+/// Returns the offsets of control byte, link and body of a slot in its region.
+pub(super) fn offsets(geometry: &Geometry, index: u32) -> [u64; 3] {
     let (slots, index) = (u64::from(geometry.region_slots), u64::from(index));
     let header = HEADER_BYTES as u64;
     [
@@ -338,16 +355,16 @@ fn offsets(geometry: &Geometry, index: u32) -> [u64; 3] {
     ]
 }
 
-/// The faults found so far.
-struct Doubts<'a> {
-    index: &'a Source,
+/// The problems found so far.
+struct ProblemList<'a> {
+    index: &'a FileReader,
     found: Vec<Problem>,
 }
 
-impl Doubts<'_> {
+impl ProblemList<'_> {
     fn check(&mut self, holds: bool, at: u64, what: Corruption) {
         if !holds {
-            self.found.push(self.index.fault(at, what));
+            self.found.push(self.index.problem(at, what));
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Sound files seen from outside, and files of which any byte may be wrong.
+//! Decoding of valid files, and of files with any bytes.
 #![cfg(not(loom))]
 
-use crate::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,11 +10,16 @@ use std::sync::mpsc::{self, TryRecvError};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::format::index::IndexHeader;
+use crate::format::index::IndexHeader as DiskHeader;
 use crate::format::seal;
 use crate::format::segment::SegmentHeader;
+use crate::inspect::cache_file::FileRole;
+use crate::inspect::lock_state::LockOwner;
+use crate::inspect::page_cache::PageSample;
+use crate::inspect::region_state::RegionState;
+use crate::inspect::slot::SlotState;
 use crate::inspect::*;
-use crate::{Corruption, Labels, Options, Problem};
+use crate::{Corruption, ErrorKind, Labels, Options, Problem};
 
 /// Entries of the small cache, some of them deleted, some overwritten.
 const KEYS: u32 = 300;
@@ -37,7 +41,7 @@ fn options() -> Options {
     options
 }
 
-/// A cache of several segments and regions, and what is in it.
+/// Returns a cache with several segments and regions, and its entries.
 fn small() -> (TempDir, PathBuf, BTreeMap<Vec<u8>, Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
@@ -57,24 +61,21 @@ fn small() -> (TempDir, PathBuf, BTreeMap<Vec<u8>, Vec<u8>>) {
     (dir, path, entries)
 }
 
-fn all_slots(anatomy: &Anatomy) -> Vec<Slot> {
-    (0..anatomy.slots().unwrap())
-        .map(|number| anatomy.slot(number).unwrap().unwrap())
+fn all_slots(files: &CacheFiles) -> Vec<Slot> {
+    (0..files.slot_count().unwrap())
+        .map(|number| files.slot(number).unwrap().unwrap())
         .collect()
 }
 
-/// What the slots lead to.
-fn entries(anatomy: &Anatomy) -> BTreeMap<Vec<u8>, Vec<u8>> {
+/// Returns the entries that the slots lead to.
+fn entries(files: &CacheFiles) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for slot in all_slots(anatomy).iter().filter(|slot| slot.is_entry()) {
-        assert_eq!(slot.doubts, []);
-        let record = anatomy.record(slot.place.unwrap()).unwrap().unwrap();
-        assert!(record.is_sound(), "{record:?}");
-        assert_eq!(
-            slot.differences(&record, anatomy.overview().path.as_path()),
-            []
-        );
-        let value = anatomy.value(&record, u64::MAX).unwrap();
+    for slot in all_slots(files).iter().filter(|slot| slot.is_entry()) {
+        assert_eq!(slot.problems, []);
+        let record = files.record(slot.address.unwrap()).unwrap().unwrap();
+        assert!(record.is_valid(), "{record:?}");
+        assert_eq!(slot.differences(&record, files.path()), []);
+        let value = files.value(&record, u64::MAX).unwrap();
         found.insert(record.key, value);
     }
     found
@@ -99,27 +100,48 @@ fn heap(path: &Path, number: u16) -> PathBuf {
 #[test]
 fn slots_lead_to_all_entries() {
     let (_dir, path, expected) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    assert_eq!(entries(&anatomy), expected);
-    assert_eq!(anatomy.layout().unwrap().source, LayoutSource::Index);
+    let files = CacheFiles::open(&path, None).unwrap();
+    assert_eq!(entries(&files), expected);
     for key in expected.keys() {
-        let slots = anatomy.slots_of(key).unwrap();
+        let slots = files.find_slots(key).unwrap();
         let found = slots.iter().any(|&number| {
-            let slot = anatomy.slot(number).unwrap().unwrap();
-            let record = anatomy.record(slot.place.unwrap()).unwrap().unwrap();
+            let slot = files.slot(number).unwrap().unwrap();
+            let record = files.record(slot.address.unwrap()).unwrap().unwrap();
             slot.probe.is_some() && record.key == *key
         });
         assert!(found);
     }
-    assert_eq!(anatomy.slot(u32::MAX).unwrap(), None);
+    assert_eq!(files.slot(u32::MAX).unwrap(), None);
+}
+
+/// Scans the index without a visitor.
+fn scan(files: &CacheFiles) -> IndexScan {
+    files.scan_index(|_, _| true, |_, _, _| {}).unwrap()
+}
+
+/// Returns the records of a segment.
+fn records(files: &CacheFiles, segment: u16) -> Vec<Record> {
+    let mut found = Vec::new();
+    let scanned = files.scan_segment(segment, |record| {
+        found.push(record);
+        true
+    });
+    assert_eq!(scanned.unwrap(), Some(true));
+    found
 }
 
 #[test]
-fn census_equals_single_inspections() {
+fn index_scan_equals_single_slots() {
     let (_dir, path, expected) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let census = anatomy.census().unwrap();
-    let slots = all_slots(&anatomy);
+    let files = CacheFiles::open(&path, None).unwrap();
+    let (mut key_bytes, mut value_bytes, mut versions) = (0, 0, Vec::new());
+    let entry = |key_len: u16, value_len: u32, version| {
+        key_bytes += usize::from(key_len);
+        value_bytes += value_len as usize;
+        versions.push(version);
+    };
+    let scan = files.scan_index(|_, _| true, entry).unwrap();
+    let slots = all_slots(&files);
     let live = |slot: &&Slot| slot.region_state == RegionState::Live;
     let of = |state| {
         slots
@@ -127,73 +149,66 @@ fn census_equals_single_inspections() {
             .filter(live)
             .filter(move |slot| slot.state == state)
     };
-    assert!(census.steady);
-    assert_eq!(census.entries, expected.len() as u64);
-    assert_eq!(census.deleted, of(SlotState::Deleted).count() as u64);
-    assert_eq!(census.empty, of(SlotState::Empty).count() as u64);
-    assert_eq!(census.implausible, 0);
-    assert_eq!(census.slots(), slots.iter().filter(live).count() as u64);
-    for (groups, count) in (1..).zip(&census.probes) {
+    assert!(scan.consistent);
+    assert_eq!(scan.entries, expected.len() as u64);
+    assert_eq!(scan.deleted, of(SlotState::Deleted).count() as u64);
+    assert_eq!(scan.empty, of(SlotState::Empty).count() as u64);
+    assert_eq!(scan.invalid, 0);
+    assert_eq!(scan.slots(), slots.iter().filter(live).count() as u64);
+    for (groups, count) in (1..).zip(&scan.entries_by_groups) {
         let found = of(SlotState::Full).filter(|slot| slot.probe == Some(groups));
         assert_eq!(*count, found.count() as u64);
     }
-    assert_eq!(census.probes.iter().sum::<u64>(), census.entries);
-    let bytes = |len: fn(&(&Vec<u8>, &Vec<u8>)) -> usize| -> u128 {
-        expected.iter().map(|entry| len(&entry) as u128).sum()
-    };
-    assert_eq!(census.key_bytes.sum, bytes(|(key, _)| key.len()));
-    assert_eq!(census.value_bytes.sum, bytes(|(_, value)| value.len()));
-    assert_eq!(census.ages.count(), census.entries);
+    assert_eq!(scan.entries_by_groups.iter().sum::<u64>(), scan.entries);
+    assert_eq!(key_bytes, expected.keys().map(Vec::len).sum::<usize>());
+    assert_eq!(value_bytes, expected.values().map(Vec::len).sum::<usize>());
+    let mut stored: Vec<u64> = of(SlotState::Full).map(|slot| slot.version).collect();
+    versions.sort_unstable();
+    stored.sort_unstable();
+    assert_eq!(versions, stored);
 }
 
-// The segments of a census add up to the counts of the header.
 #[test]
-fn census_segments_match_the_header() {
+fn index_scan_matches_the_header() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let census = anatomy.census().unwrap();
-    let header = anatomy.overview().changing.clone().unwrap();
-    let sum = |of: fn(&SegmentCount) -> u64| -> u64 { census.segments.iter().map(of).sum() };
-    assert!(census.segments.len() > 3);
-    assert_eq!(sum(|segment| segment.used), header.heap_bytes());
-    assert_eq!(sum(|segment| segment.live_bytes), header.live_bytes);
-    assert_eq!(sum(|segment| segment.live_records), header.occupied);
-    assert_eq!(
-        sum(|segment| segment.dead_bytes) + 128 * census.segments.len() as u64,
-        header.dead_bytes()
-    );
-    let regions: u64 = census
-        .regions
-        .iter()
-        .map(|region| u64::from(region.occupied))
-        .sum();
-    assert_eq!(regions, header.occupied);
+    let files = CacheFiles::open(&path, None).unwrap();
+    let scan = scan(&files);
+    let state = files.state().unwrap();
+    let segments = files.segments();
+    assert!(segments.len() > 3);
+    let live = segments.iter().map(|&number| scan.live_records(number));
+    let live = live.fold((0, 0), |(count, bytes), one| (count + one.0, bytes + one.1));
+    assert_eq!(live, (state.occupied, state.live_bytes));
+    assert_eq!(scan.live_bytes, state.live_bytes);
+    let regions = scan.regions.iter();
+    let occupied: u64 = regions.map(|region| u64::from(region.occupied)).sum();
+    assert_eq!(occupied, state.occupied);
 }
 
-// A walk finds every record of the heap, and each can be read by its place.
+// Each record of a scan can also be decoded by its address.
 #[test]
-fn walk_finds_every_heap_record() {
+fn segment_scans_find_every_record() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
+    let files = CacheFiles::open(&path, None).unwrap();
     let (mut puts, mut deletions) = (0, 0);
-    for number in anatomy.segments() {
-        let segment = anatomy.segment(number).unwrap().unwrap();
-        let all = anatomy.bytes(number, 0, u64::MAX).unwrap();
-        assert_eq!(all, fs::read(segment.path()).unwrap());
+    for number in files.segments() {
+        let start = HeapAddress::new(number, 0);
+        let all = files.segment_bytes(start, u64::MAX).unwrap();
+        let file = files.segment_file(number).unwrap();
+        assert_eq!(all, fs::read(&file.path).unwrap());
         let mut at = 128;
-        for found in segment.records() {
-            let Stretch::Record(walked) = found.unwrap() else {
-                panic!("damage in a sound heap");
-            };
-            assert_eq!(walked.place, HeapPlace::new(number, at));
-            at += walked.bytes;
-            let record = anatomy.record(walked.place).unwrap().unwrap();
-            assert!(record.is_sound());
-            assert_eq!((record.end, &record.key), (at, &walked.key));
-            assert_eq!(record.kind, Some(walked.kind));
-            match walked.kind {
-                RecordKind::Entry => puts += 1,
-                RecordKind::Deletion => deletions += 1,
+        for found in records(&files, number) {
+            assert!(found.is_valid());
+            assert_eq!(found.address, HeapAddress::new(number, at));
+            at = found.end;
+            let record = files.record(found.address).unwrap().unwrap();
+            assert!(record.is_valid());
+            let fields = |record: &Record| (record.end, record.value_at, record.value_len);
+            assert_eq!(fields(&record), fields(&found));
+            assert_eq!((record.kind(), &record.key), (found.kind(), &found.key));
+            match found.kind() {
+                Some("entry") => puts += 1,
+                Some("deletion") => deletions += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -202,86 +217,63 @@ fn walk_finds_every_heap_record() {
     assert_eq!(deletions, KEYS.div_ceil(7));
 }
 
-// A corrupt record says where it is wrong, and the walk goes on after it.
+#[test]
+fn segment_scans_end_on_request() {
+    let (_dir, path, _) = small();
+    let files = CacheFiles::open(&path, None).unwrap();
+    let mut left = 3;
+    let scanned = files.scan_segment(1, |_| {
+        left -= 1;
+        left > 0
+    });
+    assert_eq!((scanned.unwrap(), left), (Some(false), 0));
+    assert_eq!(files.scan_segment(999, |_| true).unwrap(), None);
+}
+
+// The scan continues after the corrupt record.
 #[test]
 fn corrupt_record_locates_the_corruption() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let segment = anatomy.segment(1).unwrap().unwrap();
-    let walk =
-        |segment: &Segment| -> Vec<Stretch> { segment.records().map(Result::unwrap).collect() };
-    let sound = walk(&segment);
-    let Stretch::Record(second) = sound[1].clone() else {
-        panic!("damage in a sound heap");
-    };
-    let at = second.place.at;
-    let doubts = || anatomy.record(second.place).unwrap().unwrap().doubts;
+    let files = CacheFiles::open(&path, None).unwrap();
+    let valid = records(&files, 1);
+    let address = valid[1].address;
+    let at = address.at;
+    let problems = || files.record(address).unwrap().unwrap().problems;
     for (offset, bytes, what) in [
         (22, &[9][..], Corruption::RecordKind),
         (20, &[0, 0], Corruption::RecordWithoutKey),
         (16, &[1], Corruption::RecordUnusedBytes),
         (4, &[0xff; 4], Corruption::RecordTruncated),
     ] {
-        let before = anatomy.bytes(1, at + offset, bytes.len() as u64).unwrap();
+        let changed = HeapAddress::new(1, at + offset);
+        let before = files.segment_bytes(changed, bytes.len() as u64).unwrap();
         set(&heap(&path, 1), at + offset, bytes);
-        let found = doubts();
+        let found = problems();
         assert!(
             found
                 .iter()
-                .any(|fault| fault.at == at + offset && fault.what == what),
+                .any(|problem| problem.at == at + offset && problem.what == what),
             "{found:?}"
         );
-        let walked = walk(&segment);
-        assert_eq!(walked.len(), sound.len());
-        assert!(matches!(walked[1], Stretch::Damage { from, .. } if from == second.place));
+        let scanned = records(&files, 1);
+        assert_eq!(scanned.len(), valid.len());
+        let damaged = &scanned[1];
+        assert_eq!((damaged.address, damaged.end), (address, valid[1].end));
+        assert_eq!((damaged.is_valid(), damaged.kind()), (false, None));
         set(&heap(&path, 1), at + offset, &before);
-        assert_eq!(doubts(), []);
+        assert_eq!(problems(), []);
     }
-    set(&heap(&path, 1), second.place.at + 30, &[0xee]);
-    assert_eq!(doubts()[0].what, Corruption::RecordChecksum);
+    set(&heap(&path, 1), at + 30, &[0xee]);
+    assert_eq!(problems()[0].what, Corruption::RecordChecksum);
 }
 
-// A corrupt region says where it is wrong, and a valid one says nothing.
-#[test]
-fn corrupt_region_locates_the_corruption() {
-    let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let regions: Vec<Region> = (0..anatomy.layout().unwrap().regions)
-        .map(|number| anatomy.region(number).unwrap().unwrap())
-        .collect();
-    assert!(regions.iter().all(|region| region.doubts.is_empty()));
-    let live = |region: &&Region| region.state == RegionState::Live && region.depth > 0;
-    let region = regions.iter().find(live).unwrap();
-    for (offset, bytes, word, what) in [
-        (0, &[9][..], 0, Corruption::RegionState),
-        (6, &[1, 1], 0, Corruption::RegionTag),
-        (1, &[0xee], 8, Corruption::DirectoryMismatch),
-        (8, &[0xff; 4], 8, Corruption::RegionPrefix),
-        (12, &[21], 8, Corruption::RegionPrefix),
-        (16, &[0xff], 16, Corruption::RegionCounts),
-        (20, &[0xff], 16, Corruption::RegionCounts),
-    ] {
-        let at = region.at + offset;
-        let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
-        set(&path, at, bytes);
-        let found = anatomy.region(region.number).unwrap().unwrap().doubts;
-        let told = |fault: &Problem| fault.at == region.at + word && fault.what == what;
-        assert!(found.iter().any(told), "{what}: {found:?}");
-        set(&path, at, &before);
-    }
-    assert_eq!(
-        anatomy.region(region.number).unwrap().as_ref(),
-        Some(region)
-    );
-}
-
-/// What is stored where in a slot, and which fault that is, where.
+/// The offset and the bytes of a change, and the offset and kind of the problem that it causes.
 type SlotDamage = (u64, Vec<u8>, u64, Corruption);
 
 fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
     let (control, link, body) = (slot.control_at, slot.link_at, slot.body_at);
     let other_hash = vec![0xff ^ slot.control | 0x80];
-    // The lowest bits by which a region is found.
+    // The lowest bits that select the region.
     let other_region = vec![(slot.link >> 56) as u8 ^ 0xf0];
     let at_link: [(u64, &[u8], Corruption); 4] = [
         (0, &[0; 8], Corruption::ControlWithoutEntry),
@@ -307,50 +299,45 @@ fn slot_damages(slot: &Slot) -> Vec<SlotDamage> {
         ),
     ];
     all.extend(at_link.map(|(at, bytes, what)| (link + at, bytes.to_vec(), link, what)));
-    all.extend(at_body.map(|(at, bytes, place, what)| (body + at, bytes, body + place, what)));
+    all.extend(at_body.map(|(at, bytes, problem, what)| (body + at, bytes, body + problem, what)));
     all
 }
 
 #[test]
 fn corrupt_slot_locates_the_corruption() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let slots = all_slots(&anatomy);
+    let files = CacheFiles::open(&path, None).unwrap();
+    let slots = all_slots(&files);
     let short = |slot: &&Slot| slot.is_entry() && slot.key_len <= 8 && slot.position > 0;
     let slot = slots.iter().find(short).unwrap();
-    for (at, bytes, place, what) in slot_damages(slot) {
-        let before = anatomy.index_bytes(at, bytes.len() as u64).unwrap();
+    for (at, bytes, problem_at, what) in slot_damages(slot) {
+        let before = files.index_bytes(at, bytes.len() as u64).unwrap();
         set(&path, at, &bytes);
-        let found = anatomy.slot(slot.number).unwrap().unwrap().doubts;
-        let told = found
-            .iter()
-            .any(|fault| fault.at == place && fault.what == what);
-        assert!(told, "{what}: {found:?}");
+        let found = files.slot(slot.number).unwrap().unwrap().problems;
+        let located = |problem: &Problem| problem.at == problem_at && problem.what == what;
+        assert!(found.iter().any(located), "{what}: {found:?}");
         set(&path, at, &before);
-        assert_eq!(anatomy.slot(slot.number).unwrap().unwrap(), *slot);
+        assert_eq!(files.slot(slot.number).unwrap().unwrap(), *slot);
     }
 }
 
-// An index whose header is corrupt is decoded by the headers of the segments.
+// The layout then comes from the header of a segment, or from that of the index if it fits.
 #[test]
 fn corrupt_index_header_uses_segments() {
     let (_dir, path, expected) = small();
-    // The sizes, and with them the checksum; the last ones could be right, and are not.
-    let damages: [(u64, &[u8], LayoutSource); 4] = [
-        (80, &[0xff; 16], LayoutSource::Segment(0)),
-        (96, &[0; 16], LayoutSource::Segment(0)),
-        (32, &[0xff; 16], LayoutSource::DamagedIndex),
-        (80, &[32, 0, 0, 0, 16], LayoutSource::Segment(0)),
+    // All change the checksum. The first two and the last change sizes; the last ones are possible.
+    let damages: [(u64, &[u8]); 4] = [
+        (80, &[0xff; 16]),
+        (96, &[0; 16]),
+        (32, &[0xff; 16]),
+        (80, &[32, 0, 0, 0, 16]),
     ];
-    for (at, bytes, source) in damages {
+    for (at, bytes) in damages {
         let before = fs::read(&path).unwrap();
         set(&path, at, bytes);
-        let anatomy = Anatomy::open(&path, None).unwrap();
-        let found = anatomy.layout().unwrap().source;
-        let same_kind = std::mem::discriminant(&found) == std::mem::discriminant(&source);
-        assert!(same_kind, "{found:?}");
-        assert_eq!(entries(&anatomy), expected);
-        assert_eq!(anatomy.census().unwrap().entries, expected.len() as u64);
+        let files = CacheFiles::open(&path, None).unwrap();
+        assert_eq!(entries(&files), expected);
+        assert_eq!(scan(&files).entries, expected.len() as u64);
         fs::write(&path, before).unwrap();
     }
 }
@@ -358,18 +345,17 @@ fn corrupt_index_header_uses_segments() {
 #[test]
 fn unfinished_append_is_no_corruption() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let tail = anatomy.overview().changing.as_ref().unwrap().tail;
+    let files = CacheFiles::open(&path, None).unwrap();
+    let tail = files.state().unwrap().tail;
     set(&heap(&path, tail.segment), tail.at, b"half of a record");
-    let segment = anatomy.segment(tail.segment).unwrap().unwrap();
-    assert_eq!(segment.end(), tail.at);
-    let damage = |found| matches!(found, Ok(Stretch::Damage { .. }));
-    assert!(!segment.records().any(damage));
-    // Where the header cannot be believed, all of the file is looked at.
+    let found = records(&files, tail.segment);
+    assert_eq!(found.last().unwrap().end, tail.at);
+    assert!(found.iter().all(Record::is_valid));
+    // With an invalid header the scan reads the whole file.
     set(&path, 240, &[0xff; 8]);
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let segment = anatomy.segment(tail.segment).unwrap().unwrap();
-    assert!(segment.records().any(damage));
+    let files = CacheFiles::open(&path, None).unwrap();
+    let found = records(&files, tail.segment);
+    assert!(!found.iter().all(Record::is_valid));
 }
 
 // Without any valid header, reading an entry is an error of corruption.
@@ -384,10 +370,11 @@ fn missing_valid_header_is_an_error() {
         }
         set(&segment, 16, &[0xff; 60]);
     }
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let refused = anatomy.slot(0).unwrap_err();
+    let files = CacheFiles::open(&path, None).unwrap();
+    let refused = files.slot(0).unwrap_err();
     assert!(refused.is_corruption(), "{refused}");
-    assert!(anatomy.census().is_err() && anatomy.segment(0).is_err());
+    assert!(files.scan_index(|_, _| true, |_, _, _| {}).is_err());
+    assert!(files.scan_segment(0, |_| true).is_err());
 }
 
 #[test]
@@ -395,43 +382,41 @@ fn newer_index_is_not_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     drop(options().open(&path).unwrap());
-    let mut header: IndexHeader = bytemuck::pod_read_unaligned(&fs::read(&path).unwrap()[..128]);
+    let mut header: DiskHeader = bytemuck::pod_read_unaligned(&fs::read(&path).unwrap()[..128]);
     header.flags |= 1 << 31;
     set(&path, 0, &seal::seal(header));
     fs::remove_file(heap(&path, 0)).unwrap();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let refused = anatomy.layout().unwrap_err();
-    let said =
+    let files = CacheFiles::open(&path, None).unwrap();
+    let refused = files.is_id_cache().unwrap_err();
+    let named =
         matches!(refused.kind(), ErrorKind::UnsupportedVersion { flags, .. } if *flags == 1 << 31);
-    assert!(said && !refused.is_corruption(), "{refused:?}");
-    let overview = anatomy.overview();
-    assert_eq!(overview.sealed.as_ref().unwrap().checksum_ok, Some(true));
+    assert!(named && !refused.is_corruption(), "{refused:?}");
+    assert_eq!(files.header().unwrap().checksum_ok, Some(true));
     let what = Corruption::HeaderFlags;
-    let first = &overview.implausible[0];
+    let first = &files.problems()[0];
     assert_eq!((first.at, first.what), (76, what));
-    assert_eq!(overview.files[0].fault, Some(what));
-    let header = anatomy.header(&overview.files[0]).unwrap();
-    let flags = header.fields.iter().find(|field| field.name == "flags");
-    assert_eq!(flags.unwrap().doubt, Some(what));
+    assert_eq!(files.files()[0].problem, Some(what));
+    let fields = files.fields(&files.files()[0]).unwrap();
+    let flags = fields.iter().find(|field| field.name == "flags");
+    assert_eq!(flags.unwrap().problem, Some(what));
 }
 
 #[test]
-fn newer_segment_says_so() {
+fn newer_segment_is_reported() {
     let (_dir, path, _) = small();
     let file = heap(&path, 0);
     let bytes = fs::read(&file).unwrap();
     let mut header: SegmentHeader = bytemuck::pod_read_unaligned(&bytes[..120]);
     header.flags |= 1 << 31;
     set(&file, 0, &seal::seal(header));
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let files = &anatomy.overview().files;
-    let segment = files.iter().find(|one| one.role == Role::Segment(0));
+    let files = CacheFiles::open(&path, None).unwrap();
+    let segment = files.segment_file(0).unwrap();
     let what = Some(Corruption::HeaderFlags);
-    assert_eq!(segment.unwrap().fault, what);
-    let header = anatomy.header(segment.unwrap()).unwrap();
-    let doubtful = header.fields.iter().filter(|field| field.doubt.is_some());
-    let doubtful: Vec<_> = doubtful.map(|field| (field.name, field.doubt)).collect();
-    assert_eq!(doubtful, [("flags", what)]);
+    assert_eq!(segment.problem, what);
+    let fields = files.fields(segment).unwrap();
+    let wrong = fields.iter().filter(|field| field.problem.is_some());
+    let wrong: Vec<_> = wrong.map(|field| (field.name, field.problem)).collect();
+    assert_eq!(wrong, [("flags", what)]);
 }
 
 #[test]
@@ -442,18 +427,15 @@ fn ids_of_keys_are_decoded() {
     for number in 0..500_u32 {
         labels.get_or_intern(key(number)).unwrap();
     }
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    assert!(anatomy.layout().unwrap().numbered);
-    let census = anatomy.census().unwrap();
-    assert_eq!((census.entries, census.implausible), (500, 0));
+    let files = CacheFiles::open(&path, None).unwrap();
+    assert!(files.is_id_cache().unwrap());
+    let scan = scan(&files);
+    assert_eq!((scan.entries, scan.invalid), (500, 0));
     let mut numbers = Vec::new();
-    for slot in all_slots(&anatomy).iter().filter(|slot| slot.is_entry()) {
-        let record = anatomy.record(slot.place.unwrap()).unwrap().unwrap();
-        assert!(record.is_sound(), "{record:?}");
-        assert_eq!(
-            slot.differences(&record, anatomy.overview().path.as_path()),
-            []
-        );
+    for slot in all_slots(&files).iter().filter(|slot| slot.is_entry()) {
+        let record = files.record(slot.address.unwrap()).unwrap().unwrap();
+        assert!(record.is_valid(), "{record:?}");
+        assert_eq!(slot.differences(&record, files.path()), []);
         assert_eq!(record.version, u64::from(slot.position) + 1);
         numbers.push(record.version);
     }
@@ -462,90 +444,104 @@ fn ids_of_keys_are_decoded() {
 }
 
 #[test]
-fn lock_holder_is_seen_without_locking() {
+fn lock_owner_is_read_without_locking() {
     let (_dir, path, _) = small();
     let cache = options().open(&path).unwrap();
-    let look = || Anatomy::open(&path, None).unwrap().lock().unwrap();
-    assert_eq!(look().holder, Holder::Nobody);
+    let lock = || CacheFiles::open(&path, None).unwrap().lock().unwrap();
+    assert_eq!(lock().owner, LockOwner::None);
     let writer = cache.writer().unwrap();
-    let held = look();
-    assert_eq!(held.holder, Holder::Alive);
+    let held = lock();
+    assert_eq!(held.owner, LockOwner::Alive);
     assert_eq!(held.process, Some(std::process::id()));
     drop(writer);
-    assert_eq!(look().holder, Holder::Nobody);
+    assert_eq!(lock().owner, LockOwner::None);
     if held.by_word {
         set(&path, 584, &held.number.to_le_bytes());
-        assert_eq!(look().holder, Holder::Alive, "the handle lives");
+        assert_eq!(lock().owner, LockOwner::Alive, "the handle is open");
         drop(cache);
-        assert_eq!(look().holder, Holder::Dead);
+        assert_eq!(lock().owner, LockOwner::Dead);
     }
 }
 
-// Every field of a valid cache is consistent, and a corrupt one is not.
 #[test]
-fn valid_fields_are_consistent() {
+fn only_corrupt_fields_have_problems() {
     let (_dir, path, _) = small();
-    let doubted = || {
-        let anatomy = Anatomy::open(&path, None).unwrap();
+    let wrong_fields = || {
+        let files = CacheFiles::open(&path, None).unwrap();
         let mut found = Vec::new();
-        for file in &anatomy.overview().files {
-            let header = anatomy.header(file).unwrap();
-            assert_eq!(header.fields.is_empty(), file.role == Role::Lock);
-            let doubted = header.fields.iter().filter(|field| field.doubt.is_some());
-            found.extend(doubted.map(|field| (file.role, field.name)));
+        for file in files.files() {
+            let fields = files.fields(file).unwrap();
+            assert_eq!(fields.is_empty(), file.role == FileRole::Lock);
+            let wrong = fields.iter().filter(|field| field.problem.is_some());
+            found.extend(wrong.map(|field| (file.role, field.name)));
         }
         found
     };
-    assert_eq!(doubted(), []);
+    assert_eq!(wrong_fields(), []);
     set(&path, 160, &[1]);
     set(&path, 240, &[0xff; 8]);
     set(&heap(&path, 1), 48, &[7]);
     set(&heap(&path, 2), 40, &[7]);
-    let found = doubted();
+    let found = wrong_fields();
     for wrong in [
-        (Role::Index, "unused"),
-        (Role::Index, "counters.regions"),
-        (Role::Segment(1), "number"),
-        (Role::Segment(1), "crc"),
-        (Role::Segment(2), "crc"),
+        (FileRole::Index, "unused"),
+        (FileRole::Index, "counters.regions"),
+        (FileRole::Segment(1), "number"),
+        (FileRole::Segment(1), "crc"),
+        (FileRole::Segment(2), "crc"),
     ] {
         assert!(found.contains(&wrong), "{found:?}");
     }
 }
 
 #[test]
+fn slots_are_found_by_offset() {
+    let (_dir, path, _) = small();
+    let files = CacheFiles::open(&path, None).unwrap();
+    for slot in all_slots(&files) {
+        let end = slot.body_at + 40 + 8;
+        for at in [slot.body_at, end - 1] {
+            assert_eq!(files.slot_at(at).unwrap(), Some(slot.number));
+        }
+        assert_ne!(files.slot_at(end).unwrap(), Some(slot.number));
+        assert_eq!(files.slot_at(slot.link_at).unwrap(), None);
+    }
+    assert_eq!(files.slot_at(0).unwrap(), None);
+    assert_eq!(files.slot_at(u64::MAX).unwrap(), None);
+}
+
+#[test]
 fn fresh_pages_are_resident() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    for file in &anatomy.overview().files {
-        // Not every file system can tell.
-        if let Some(found) = anatomy.residency(file).unwrap() {
-            assert_eq!(found.asked, file.len.div_ceil(4096).min(256));
+    let files = CacheFiles::open(&path, None).unwrap();
+    for file in files.files() {
+        // Not every file system supports the reads.
+        if let Some(found) = PageSample::take(&file.path).unwrap() {
+            assert_eq!(found.sampled, file.len.div_ceil(4096).min(256));
             assert!(found.bytes() <= file.len);
             assert!(found.resident > 0 || file.len == 0, "{found:?}");
-            // The directory's room is a hole.
-            let holes = file.role == Role::Index;
-            assert!(found.resident < found.asked || !holes, "{found:?}");
+            // The unused part of the directory is a hole.
+            let holes = file.role == FileRole::Index;
+            assert!(found.resident < found.sampled || !holes, "{found:?}");
         }
     }
 }
 
 #[test]
-fn forgotten_pages_are_not_resident() {
+fn evicted_pages_are_not_resident() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
+    let files = CacheFiles::open(&path, None).unwrap();
     let file = fs::File::open(heap(&path, 0)).unwrap();
-    let mut files = anatomy.overview().files.iter();
-    let segment = files.find(|file| file.role == Role::Segment(0)).unwrap();
+    let segment = files.segment_file(0).unwrap();
     file.sync_all().unwrap();
-    // The kernel keeps pages that another processor has just touched: it is asked again then.
+    // The kernel keeps pages that another processor has just touched, so try again.
     let mut last = None;
     for _ in 0..100 {
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        last = anatomy.residency(segment).unwrap();
+        last = PageSample::take(&segment.path).unwrap();
         if last
             .as_ref()
-            .is_none_or(|found| found.resident < found.asked)
+            .is_none_or(|found| found.resident < found.sampled)
         {
             return;
         }
@@ -554,97 +550,89 @@ fn forgotten_pages_are_not_resident() {
     panic!("{last:?}");
 }
 
-// Inspecting a cache that others write to never fails, and reports no corruption.
 #[test]
-fn inspecting_beside_writers_reports_nothing() {
+fn concurrent_writers_cause_no_problems() {
     let (_dir, path, _) = small();
     let cache = options().open(&path).unwrap();
-    let (looking, watch) = mpsc::channel::<()>();
+    let (reading, stop) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        // Ends with the looks, also where they fail.
+        // Ends when the reader drops the sender, also by a panic.
         scope.spawn(move || {
             let mut round = 0;
-            while watch.try_recv() == Err(TryRecvError::Empty) {
+            while stop.try_recv() == Err(TryRecvError::Empty) {
                 let number = round * 17 % (2 * KEYS);
                 cache.put(&key(number), &value(number + round)).unwrap();
                 cache.delete(&key(round * 5 % (2 * KEYS))).unwrap();
                 round += 1;
             }
         });
-        let looking = looking;
+        let reading = reading;
         for _ in 0..60 {
-            let anatomy = Anatomy::open(&path, None).unwrap();
-            let census = anatomy.census().unwrap();
-            assert!(census.entries <= 4 * u64::from(KEYS));
-            let accused = census.steady && census.implausible > 0;
-            assert!(!accused, "{} slots", census.implausible);
-            anatomy.lock().unwrap();
-            let number = *anatomy.segments().last().unwrap();
-            let segment = anatomy.segment(number).unwrap();
-            for found in segment.iter().flat_map(Segment::records).take(50) {
-                found.unwrap();
-            }
-            anatomy.slot(census.entries as u32).unwrap();
+            let files = CacheFiles::open(&path, None).unwrap();
+            let scan = scan(&files);
+            assert!(scan.entries <= 4 * u64::from(KEYS));
+            assert!(!scan.consistent || scan.invalid == 0, "{}", scan.invalid);
+            files.lock().unwrap();
+            let number = *files.segments().last().unwrap();
+            let mut left = 50;
+            let visit = |_| {
+                left -= 1;
+                left > 0
+            };
+            files.scan_segment(number, visit).unwrap();
+            files.slot(scan.entries as u32).unwrap();
         }
-        drop(looking);
+        drop(reading);
     });
 }
 
 #[test]
-fn killed_writers_census_reports_nothing() {
+fn killed_writers_change_is_no_damage() {
     let (_dir, path, _) = small();
-    let anatomy = Anatomy::open(&path, None).unwrap();
-    let slots = all_slots(&anatomy);
+    let files = CacheFiles::open(&path, None).unwrap();
+    let slots = all_slots(&files);
     let slot = slots.iter().find(|slot| slot.is_entry()).unwrap();
-    // Between the control byte and the link, the intent armed.
+    // As after a kill between the stores of control byte and link, but without the redo record.
     set(&path, slot.link_at, &[0; 8]);
-    assert!(anatomy.census().unwrap().steady);
+    assert!(scan(&files).consistent);
     set(&path, 320, &[1; 8]);
-    let census = anatomy.census().unwrap();
-    assert_eq!((census.steady, census.implausible), (false, 1));
+    let scan = scan(&files);
+    assert_eq!((scan.consistent, scan.invalid), (false, 1));
 }
 
-/// Runs everything over what is there.
-fn look_at_everything(path: &Path) {
-    let Ok(anatomy) = Anatomy::open(path, None) else {
+/// Calls all functions.
+fn inspect_everything(path: &Path) {
+    let Ok(files) = CacheFiles::open(path, None) else {
         return;
     };
-    let _ = (anatomy.census(), anatomy.lock());
-    for file in &anatomy.overview().files {
-        anatomy.header(file).unwrap();
+    let _ = (files.scan_index(|_, _| true, |_, _, _| {}), files.lock());
+    for file in files.files() {
+        files.fields(file).unwrap();
+        let _ = files.resident_bytes(file);
     }
-    let Ok(layout) = anatomy.layout().cloned() else {
+    let Ok(slots) = files.slot_count() else {
         return;
     };
-    for number in (0..layout.regions).chain([u32::MAX]) {
-        let _ = anatomy.region(number);
-    }
-    let step = (anatomy.slots().unwrap() / 500).max(1);
-    for number in (0..anatomy.slots().unwrap())
-        .step_by(step as usize)
-        .chain([u32::MAX])
-    {
-        let Ok(Some(slot)) = anatomy.slot(number) else {
+    let step = (slots / 500).max(1);
+    for number in (0..slots).step_by(step as usize).chain([u32::MAX]) {
+        let Ok(Some(slot)) = files.slot(number) else {
             continue;
         };
-        if let Some(place) = slot.place
-            && let Ok(Some(record)) = anatomy.record(place)
+        if let Some(address) = slot.address
+            && let Ok(Some(record)) = files.record(address)
         {
             let _ = slot.differences(&record, path);
-            let _ = anatomy.value(&record, u64::MAX);
+            let _ = files.value(&record, u64::MAX);
         }
     }
-    for number in anatomy.segments() {
-        if let Ok(Some(segment)) = anatomy.segment(number) {
-            for found in segment.records() {
-                found.unwrap();
-            }
-        }
+    for number in files.segments() {
+        let _ = files.scan_segment(number, |_| true);
         for at in [0, 1, 128, 129, 16_000, u64::MAX] {
-            let _ = anatomy.record(HeapPlace::new(number, at));
+            let _ = files.slot_at(at);
+            let _ = files.record(HeapAddress::new(number, at));
         }
     }
-    let _ = anatomy.slots_of(&key(1));
+    let _ = files.find_slots(&key(1));
 }
 
 proptest! {
@@ -662,7 +650,7 @@ proptest! {
         let (_dir, path, _) = small();
         let mut roster = path.as_os_str().to_owned();
         roster.push(".roster");
-        // The header page is struck as often as all the rest of the index.
+        // Half of the changes of the index are in its header page.
         let files = [path.clone(), path.clone(), heap(&path, 0), roster.into()];
         for (file, at, word) in damages {
             let len = if file == 0 { 608 } else { fs::metadata(&files[file]).unwrap().len() };
@@ -673,6 +661,6 @@ proptest! {
             let len = file.metadata().unwrap().len();
             file.set_len(at.index(len as usize) as u64).unwrap();
         }
-        look_at_everything(&path);
+        inspect_everything(&path);
     }
 }

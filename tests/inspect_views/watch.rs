@@ -177,7 +177,7 @@ fn vanished_cache_ends_watching() {
     while watcher.line().is_some() {}
     let (code, complaint) = watcher.end();
     assert_eq!(code, Some(1));
-    assert!(complaint.contains("the cache is gone"), "{complaint}");
+    assert!(complaint.contains("the cache was removed"), "{complaint}");
     run(
         2,
         [OsStr::new("watch"), path.as_ref(), "--count=1".as_ref()],

@@ -1,14 +1,14 @@
-//! What the program says of itself: examples that run, completions, manual pages.
+//! Help: examples, completions and manual pages.
 
 use std::process::Command;
 
 use mmapcache::Labels;
 
-use crate::run::Desk;
+use crate::run::Workspace;
 
-/// The commands that `--help` names.
-pub(crate) fn commands(desk: &Desk) -> Vec<String> {
-    let help = desk.run(0, &["--help"]).out();
+/// Returns the commands that `--help` lists.
+pub(crate) fn commands(workspace: &Workspace) -> Vec<String> {
+    let help = workspace.run(0, &["--help"]).stdout();
     let (_, listed) = help.split_once("Commands:\n").unwrap();
     let (listed, _) = listed.split_once("\n\n").unwrap();
     let names = listed.lines().filter_map(|line| {
@@ -20,11 +20,11 @@ pub(crate) fn commands(desk: &Desk) -> Vec<String> {
     names
 }
 
-/// The lines of a command's help that can be typed.
-fn examples(desk: &Desk, command: &str) -> Vec<String> {
-    let help = desk.run(0, &[command, "--help"]).out();
+/// Returns the examples in the help of a command.
+fn examples(workspace: &Workspace, command: &str) -> Vec<String> {
+    let help = workspace.run(0, &[command, "--help"]).stdout();
     let (_, examples) = help.rsplit_once("Example: ").unwrap_or_default();
-    // As one line: help wraps what is long.
+    // Help wraps long lines.
     let examples = examples.split_whitespace().collect::<Vec<_>>().join(" ");
     let typed = examples.split("mmapcache-inspect ").skip(1);
     typed
@@ -32,40 +32,46 @@ fn examples(desk: &Desk, command: &str) -> Vec<String> {
         .collect()
 }
 
-/// All that the examples name.
-fn furnished() -> Desk {
-    let desk = Desk::new();
-    desk.fill("cache", 50);
-    desk.fill("other", 60);
-    desk.open("cache").put(b"key \x01", b"a value").unwrap();
-    desk.open("cache").put(b"stale", b"").unwrap();
-    desk.open("cache").put(b"\xff\x01", b"").unwrap();
+/// Returns a directory with everything that the examples use.
+fn with_all_inputs() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.fill("cache", 50);
+    workspace.fill("other", 60);
+    workspace
+        .open("cache")
+        .put(b"key \x01", b"a value")
+        .unwrap();
+    workspace.open("cache").put(b"stale", b"").unwrap();
+    workspace.open("cache").put(b"\xff\x01", b"").unwrap();
     for name in ["thumbnails", "docs"] {
-        desk.open(name).put(b"photos/cat.jpg", b"small").unwrap();
+        workspace
+            .open(name)
+            .put(b"photos/cat.jpg", b"small")
+            .unwrap();
     }
-    let labels = Labels::open(desk.path("labels")).unwrap();
+    let labels = Labels::open(workspace.path("labels")).unwrap();
     labels.get_or_intern("r/rust").unwrap();
-    std::fs::create_dir(desk.path("tree")).unwrap();
-    std::fs::write(desk.path("tree/file"), b"content").unwrap();
-    desk
+    std::fs::create_dir(workspace.path("tree")).unwrap();
+    std::fs::write(workspace.path("tree/file"), b"content").unwrap();
+    workspace
 }
 
-// Every command has an example, and each of them runs.
+// Also asserts that every command has an example.
 #[test]
 fn command_examples_all_run() {
-    let desk = Desk::new();
+    let workspace = Workspace::new();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_mmapcache-inspect"));
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", program.parent().unwrap().display());
-    for command in commands(&desk) {
-        let examples = examples(&desk, &command);
+    for command in commands(&workspace) {
+        let examples = examples(&workspace, &command);
         assert!(!examples.is_empty(), "{command}: no example");
         for example in examples {
-            let desk = furnished();
+            let workspace = with_all_inputs();
             let output = Command::new("sh")
                 .args(["-c", &example])
                 .env("PATH", &path)
-                .current_dir(desk.0.path())
+                .current_dir(workspace.0.path())
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{example}: {output:?}");
@@ -74,22 +80,22 @@ fn command_examples_all_run() {
 }
 
 #[test]
-fn completions_know_every_command() {
-    let desk = Desk::new();
+fn completions_include_every_command() {
+    let workspace = Workspace::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = desk.run(0, &["completions", shell]).out();
-        for command in commands(&desk) {
+        let script = workspace.run(0, &["completions", shell]).stdout();
+        for command in commands(&workspace) {
             assert!(script.contains(&command), "{shell}: {command}");
         }
         assert!(script.contains("heap-path"), "{shell}");
     }
-    desk.run(2, &["completions", "no-such-shell"]);
+    workspace.run(2, &["completions", "no-such-shell"]);
 }
 
-/// What bash offers for the last of some words.
-fn complete(desk: &Desk, words: &[&str]) -> Vec<String> {
-    let script = desk.run(0, &["completions", "bash"]).out();
-    std::fs::write(desk.path("completions.bash"), script).unwrap();
+/// Returns what bash offers as completions of the last word.
+fn complete(workspace: &Workspace, words: &[&str]) -> Vec<String> {
+    let script = workspace.run(0, &["completions", "bash"]).stdout();
+    std::fs::write(workspace.path("completions.bash"), script).unwrap();
     let typed = r#"
         . ./completions.bash
         function=$(complete -p mmapcache-inspect | sed 's/.*-F \([^ ]*\).*/\1/')
@@ -100,7 +106,7 @@ fn complete(desk: &Desk, words: &[&str]) -> Vec<String> {
     let completed = bash
         .args(["-c", typed, "bash", "mmapcache-inspect"])
         .args(words)
-        .current_dir(desk.0.path())
+        .current_dir(workspace.0.path())
         .output()
         .unwrap();
     assert!(
@@ -113,21 +119,24 @@ fn complete(desk: &Desk, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn bash_completes_commands_and_options() {
-    let desk = Desk::new();
-    assert_eq!(complete(&desk, &["ver"]), ["verify"]);
-    assert_eq!(complete(&desk, &["--heap"]), ["--heap-path"]);
-    assert_eq!(complete(&desk, &["stats", "--fu"]), ["--full"]);
-    assert_eq!(complete(&desk, &["stats", "cache", "--fu"]), ["--full"]);
+    let workspace = Workspace::new();
+    assert_eq!(complete(&workspace, &["ver"]), ["verify"]);
+    assert_eq!(complete(&workspace, &["--heap"]), ["--heap-path"]);
+    assert_eq!(complete(&workspace, &["stats", "--fu"]), ["--full"]);
     assert_eq!(
-        complete(&desk, &["verify", "cache", "--level", "s"]),
+        complete(&workspace, &["stats", "cache", "--fu"]),
+        ["--full"]
+    );
+    assert_eq!(
+        complete(&workspace, &["verify", "cache", "--level", "s"]),
         ["slots"]
     );
-    for command in commands(&desk) {
-        let help = desk.run(0, &[&command, "--help"]).out();
-        let offered = complete(&desk, &[&command, "--"]);
+    for command in commands(&workspace) {
+        let help = workspace.run(0, &[&command, "--help"]).stdout();
+        let offered = complete(&workspace, &[&command, "--"]);
         let words = help.split([' ', '\n', ',']);
         let named = words.filter(|word| word.starts_with("--") && word.len() > 2);
-        // Those that the options' own lines begin with, not those that texts mention.
+        // Only options at the start of a line, not those that a text mentions.
         let lines: Vec<_> = help.lines().map(str::trim_start).collect();
         let begins = |word: &&str| {
             lines
@@ -145,8 +154,8 @@ fn bash_completes_commands_and_options() {
 
 #[test]
 fn help_fits_the_terminal() {
-    let desk = Desk::new();
-    for command in commands(&desk).iter().map(String::as_str).chain([""]) {
+    let workspace = Workspace::new();
+    for command in commands(&workspace).iter().map(String::as_str).chain([""]) {
         let arguments: Vec<_> = [command, "--help"]
             .into_iter()
             .filter(|it| !it.is_empty())
@@ -165,9 +174,9 @@ fn help_fits_the_terminal() {
 
 #[test]
 fn arguments_are_all_described() {
-    let desk = Desk::new();
-    for command in commands(&desk) {
-        let help = desk.run(0, &[&command, "--help"]).out();
+    let workspace = Workspace::new();
+    for command in commands(&workspace) {
+        let help = workspace.run(0, &[&command, "--help"]).stdout();
         let Some((_, arguments)) = help.split_once("\nArguments:\n") else {
             continue;
         };
@@ -185,16 +194,16 @@ fn arguments_are_all_described() {
 
 #[test]
 fn commands_all_have_manual_pages() {
-    let desk = Desk::new();
-    desk.run(0, &["man", "--dir", "deep/man1"]);
-    for command in commands(&desk) {
+    let workspace = Workspace::new();
+    workspace.run(0, &["man", "--dir", "deep/man1"]);
+    for command in commands(&workspace) {
         let name = format!("deep/man1/mmapcache-inspect-{command}.1");
-        let page = std::fs::read_to_string(desk.path(&name)).unwrap();
+        let page = std::fs::read_to_string(workspace.path(&name)).unwrap();
         assert!(
             page.contains(".SH SYNOPSIS") && page.contains("Example"),
             "{page}"
         );
-        let shown = desk.run(0, &["man", &command]).out();
+        let shown = workspace.run(0, &["man", &command]).stdout();
         let head = format!(".TH mmapcache-inspect-{command} 1");
         let version = concat!("\"mmapcache-inspect ", env!("CARGO_PKG_VERSION"), "\"");
         for text in [&shown, &page] {
@@ -203,9 +212,9 @@ fn commands_all_have_manual_pages() {
             assert!(found.contains(version), "{found}");
         }
     }
-    assert!(desk.path("deep/man1/mmapcache-inspect.1").exists());
-    assert!(desk.run(0, &["man"]).out().contains(".SH NAME"));
-    desk.run(2, &["man", "no-such-command"]);
+    assert!(workspace.path("deep/man1/mmapcache-inspect.1").exists());
+    assert!(workspace.run(0, &["man"]).stdout().contains(".SH NAME"));
+    workspace.run(2, &["man", "no-such-command"]);
 }
 
 #[test]
@@ -216,8 +225,11 @@ fn tour_shows_each_commands_output() {
         .lines()
         .filter_map(|line| line.strip_prefix("$ "))
         .collect();
-    // The README begins with a demonstration.
-    for command in commands(&Desk::new()).iter().filter(|&name| name != "demo") {
+    // The README shows `demo`.
+    for command in commands(&Workspace::new())
+        .iter()
+        .filter(|&name| name != "demo")
+    {
         let is_shown = shown
             .iter()
             .any(|line| line.contains(&format!("mmapcache-inspect {command} ")));

@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 use mmapcache::Labels;
 use serde_json::Value;
 
-use crate::run::Desk;
+use crate::run::Workspace;
 
 /// The largest integer up to which every reader of JSON is exact.
 const LARGEST: u64 = 1 << 53;
 
-/// Every command that prints JSON, with arguments that suit the desk.
+/// Every command that prints JSON, with arguments that suit the workspace.
 const COMMANDS: &[&[&str]] = &[
     &["stats", "cache", "--json"],
     &["stats", "cache", "--full", "--json"],
@@ -48,12 +48,12 @@ const COMMANDS: &[&[&str]] = &[
     &["repair", "cache", "--json"],
 ];
 
-fn furnished() -> Desk {
-    let desk = Desk::new();
-    desk.fill("cache", 20);
-    let labels = Labels::open(desk.path("labels")).unwrap();
+fn with_all_inputs() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.fill("cache", 20);
+    let labels = Labels::open(workspace.path("labels")).unwrap();
     labels.get_or_intern("r/rust").unwrap();
-    desk
+    workspace
 }
 
 /// Fails at an integer that some reader would round.
@@ -85,10 +85,10 @@ fn values(out: &str) -> Vec<Value> {
 
 #[test]
 fn large_numbers_are_json_strings() {
-    let desk = furnished();
+    let workspace = with_all_inputs();
     // No command that has the option is left out.
-    for name in crate::help::commands(&desk) {
-        let help = desk.run(0, &[&name, "--help"]).out();
+    for name in crate::help::commands(&workspace) {
+        let help = workspace.run(0, &[&name, "--help"]).stdout();
         let here = COMMANDS.iter().any(|command| command[0] == name);
         // Metrics are floating-point numbers, as Prometheus has them.
         assert!(
@@ -97,7 +97,7 @@ fn large_numbers_are_json_strings() {
         );
     }
     for command in COMMANDS {
-        let found = values(&desk.try_run(command).out());
+        let found = values(&workspace.try_run(command).stdout());
         assert!(!found.is_empty(), "{command:?}");
         for value in &found {
             assert_exact(value, command[0]);
@@ -107,15 +107,23 @@ fn large_numbers_are_json_strings() {
 
 #[test]
 fn versions_keep_all_digits() {
-    let desk = furnished();
-    let entry = desk.look("cache").entry(b"key 001").unwrap().unwrap();
+    let workspace = with_all_inputs();
+    let entry = workspace
+        .open_read_only("cache")
+        .entry(b"key 001")
+        .unwrap()
+        .unwrap();
     let version = entry.version().as_nanos().to_string();
     let key = ["--key", "key 001", "--json"];
-    let slot = desk.run(0, &[&["slot", "cache"][..], &key].concat()).json();
-    let get = desk.run(0, &["get", "cache", "key 001", "--json"]).json();
+    let slot = workspace
+        .run(0, &[&["slot", "cache"][..], &key].concat())
+        .json();
+    let get = workspace
+        .run(0, &["get", "cache", "key 001", "--json"])
+        .json();
     let listed = ["list", "cache", "--prefix", "key 001", "--json"];
-    let list = desk.run(0, &listed).json();
-    let heap = desk.run(0, &["heap", "cache", "--json"]).json_lines();
+    let list = workspace.run(0, &listed).json();
+    let heap = workspace.run(0, &["heap", "cache", "--json"]).json_lines();
     let mut heap = heap.iter();
     let heap = heap.find(|line| line["key"] == "key 001").unwrap();
     for found in [
@@ -133,10 +141,10 @@ fn versions_keep_all_digits() {
 
 #[test]
 fn impossible_counts_are_not_rounded() {
-    let desk = furnished();
+    let workspace = with_all_inputs();
     let index = std::fs::File::options()
         .write(true)
-        .open(desk.path("cache"));
+        .open(workspace.path("cache"));
     let index = index.unwrap();
     // The counters of entries and of live bytes, and that of changes.
     for at in [192, 248, 288] {
@@ -150,12 +158,12 @@ fn impossible_counts_are_not_rounded() {
         .take(18)
         .filter(|command| command[1] == "cache")
     {
-        let out = desk.try_run(command).out();
+        let out = workspace.try_run(command).stdout();
         for value in values(&out) {
             assert_exact(&value, command[0]);
         }
     }
-    let header = desk.try_run(&["header", "cache", "--json"]).json();
+    let header = workspace.try_run(&["header", "cache", "--json"]).json();
     let fields = header["files"][0]["fields"].as_array().unwrap().iter();
     let found = fields.filter(|field| field["value"] == digits.as_str());
     assert_eq!(found.count(), 3);
@@ -163,12 +171,14 @@ fn impossible_counts_are_not_rounded() {
 
 #[test]
 fn lines_of_either_form_import() {
-    let desk = furnished();
-    let listed = desk.run(0, &["list", "cache", "--values", "--json"]).out();
+    let workspace = with_all_inputs();
+    let listed = workspace
+        .run(0, &["list", "cache", "--values", "--json"])
+        .stdout();
     assert!(listed.contains("\"version\":\""), "{listed}");
     let lines = listed + "{\"key\":\"old\",\"value\":\"v\",\"version\":1795236714539478846}\n";
-    let told = desk.feed(0, &["import", "again", "-", "--json"], lines.as_bytes());
-    assert_eq!(told.json()["stored"], 21);
-    let values = |name: &str| desk.look(name).get(b"key 013").unwrap();
+    let report = workspace.run_with_input(0, &["import", "again", "-", "--json"], lines.as_bytes());
+    assert_eq!(report.json()["stored"], 21);
+    let values = |name: &str| workspace.open_read_only(name).get(b"key 013").unwrap();
     assert_eq!(values("again"), values("cache"));
 }

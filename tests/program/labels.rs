@@ -3,21 +3,21 @@
 use mmapcache::Labels;
 use serde_json::json;
 
-use crate::run::Desk;
+use crate::run::Workspace;
 
-fn labelled() -> Desk {
-    let desk = Desk::new();
-    let labels = Labels::open(desk.path("labels")).unwrap();
+fn labelled() -> Workspace {
+    let workspace = Workspace::new();
+    let labels = Labels::open(workspace.path("labels")).unwrap();
     for label in [&b"r/aww"[..], b"r/rust", b"\xff\n", b"u/me", b"r/art"] {
         labels.get_or_intern(label).unwrap();
     }
-    desk
+    workspace
 }
 
 #[test]
 fn labels_are_listed_by_id() {
-    let desk = labelled();
-    let all = desk.run(0, &["labels", "labels"]);
+    let workspace = labelled();
+    let all = workspace.run(0, &["labels", "labels"]);
     let lines = [
         "0\tr/aww",
         "1\tr/rust",
@@ -26,43 +26,45 @@ fn labels_are_listed_by_id() {
         "4\tr/art",
     ];
     assert_eq!(all.lines(), lines);
-    let some = desk.run(0, &["labels", "labels", "--prefix", "r/", "--limit", "2"]);
+    let some = workspace.run(0, &["labels", "labels", "--prefix", "r/", "--limit", "2"]);
     assert_eq!(some.lines(), ["0\tr/aww", "1\tr/rust"]);
     let arguments = ["labels", "labels", "--prefix", "hex:ff", "--json"];
-    let coded = desk.run(0, &arguments).json_lines();
+    let coded = workspace.run(0, &arguments).json_lines();
     assert_eq!(coded, [json!({ "id": 2, "label_base64": "/wo=" })]);
 }
 
 #[test]
 fn absent_id_is_reported() {
-    let desk = labelled();
+    let workspace = labelled();
     assert_eq!(
-        desk.run(0, &["labels", "labels", "--id", "3"]).out(),
+        workspace
+            .run(0, &["labels", "labels", "--id", "3"])
+            .stdout(),
         "3\tu/me\n"
     );
-    let absent = desk.run(1, &["labels", "labels", "--id", "5"]);
-    assert!(absent.out().is_empty() && absent.err().contains("nobody has the id 5"));
+    let absent = workspace.run(1, &["labels", "labels", "--id", "5"]);
+    assert!(absent.stdout().is_empty() && absent.stderr().contains("no label has the id 5"));
 }
 
 #[test]
 fn label_listing_shows_no_times() {
-    let desk = labelled();
+    let workspace = labelled();
     let arguments = ["list", "labels", "--json", "--prefix", "r/r"];
-    let listed = desk.run(0, &arguments).json_lines();
+    let listed = workspace.run(0, &arguments).json_lines();
     assert_eq!(listed, [json!({ "key": "r/rust", "id": 1, "size": 0 })]);
-    let long = desk.run(0, &["list", "labels", "--long", "--prefix", "u"]);
-    assert_eq!(long.out(), "         3  u/me\n");
+    let long = workspace.run(0, &["list", "labels", "--long", "--prefix", "u"]);
+    assert_eq!(long.stdout(), "         3  u/me\n");
 }
 
 #[test]
 fn value_cache_shows_no_labels() {
-    let desk = Desk::new();
-    desk.fill("cache", 3);
-    let refused = desk.run(2, &["labels", "cache"]);
+    let workspace = Workspace::new();
+    workspace.fill("cache", 3);
+    let refused = workspace.run(2, &["labels", "cache"]);
     assert!(
-        refused.err().contains("record variant"),
+        refused.stderr().contains("record variant"),
         "{}",
-        refused.err()
+        refused.stderr()
     );
 }
 
@@ -72,25 +74,25 @@ fn corrupt_labels_are_never_misread() {
     use std::os::unix::fs::FileExt;
     for file in ["labels", "labels.heap", "labels.roster"] {
         for at in (0..4_400).step_by(211) {
-            let desk = labelled();
-            let sound = desk.run(0, &["labels", "labels"]).lines();
+            let workspace = labelled();
+            let sound = workspace.run(0, &["labels", "labels"]).lines();
             let damaged = std::fs::File::options()
                 .read(true)
                 .write(true)
-                .open(desk.path(file));
+                .open(workspace.path(file));
             let damaged = damaged.unwrap();
             let mut byte = [0];
             if damaged.read_at(&mut byte, at).unwrap() == 1 {
                 damaged.write_all_at(&[!byte[0]], at).unwrap();
             }
-            let said = desk.try_run(&["labels", "labels"]);
-            let code = said.0.status.code();
+            let output = workspace.try_run(&["labels", "labels"]);
+            let code = output.0.status.code();
             assert!(
                 matches!(code, Some(0..=2)),
                 "{file} at {at}: {}",
-                said.err()
+                output.stderr()
             );
-            for line in said.lines() {
+            for line in output.lines() {
                 assert!(sound.contains(&line), "{file} at {at}: {line}");
             }
         }
@@ -100,20 +102,20 @@ fn corrupt_labels_are_never_misread() {
 // Lines that cannot be labels are reported.
 #[test]
 fn imported_lines_become_labels_once() {
-    let desk = Desk::new();
+    let workspace = Workspace::new();
     let mut text = b"r/aww\nr/rust\n\nr/aww\n".to_vec();
     text.extend([b'x'; 65_535]);
     text.push(b'\n');
     text.extend([b'y'; 65_536]);
     text.extend(b"\nlast");
-    std::fs::write(desk.path("lines"), text).unwrap();
-    let told = desk.run(2, &["import", "--labels", "labels", "lines"]);
-    assert_eq!(told.out(), "5 lines, 4 new labels\n");
-    assert!(told.err().contains("2 lines skipped"));
-    let again = desk.run(2, &["import", "--labels", "labels", "lines", "--json"]);
+    std::fs::write(workspace.path("lines"), text).unwrap();
+    let report = workspace.run(2, &["import", "--labels", "labels", "lines"]);
+    assert_eq!(report.stdout(), "5 lines, 4 new labels\n");
+    assert!(report.stderr().contains("2 lines skipped"));
+    let again = workspace.run(2, &["import", "--labels", "labels", "lines", "--json"]);
     assert_eq!(again.json()["new"], 0);
-    let last = desk.run(0, &["labels", "labels", "--id", "3"]);
-    assert_eq!(last.out(), "3\tlast\n");
-    let refused = desk.run(2, &["import", "labels", "lines"]);
-    assert!(!refused.err().is_empty());
+    let last = workspace.run(0, &["labels", "labels", "--id", "3"]);
+    assert_eq!(last.stdout(), "3\tlast\n");
+    let refused = workspace.run(2, &["import", "labels", "lines"]);
+    assert!(!refused.stderr().is_empty());
 }

@@ -1,18 +1,16 @@
-//! The commands of `mmapcache-inspect` that do something: put, delete, compact, copy, check, list in
-//! order, hand entries over, and explain themselves. Judged by what they print and how they exit.
-//!
-//! Knows the cache only through the library's public interface, and the program only from outside.
+//! The commands of `mmapcache-inspect` that write, copy, verify and list, and its help: what they
+//! print, and their exit codes.
 #![cfg(feature = "cli")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
-mod change;
-mod check;
-mod copies;
+mod copy;
+mod copy_entries;
+mod dropped_entries;
 mod help;
 mod json;
 mod labels;
-mod listing;
-mod losses;
+mod list;
 mod progress;
+mod put_delete_compact;
 mod run;
-mod transfer;
+mod verify;

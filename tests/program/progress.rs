@@ -1,4 +1,4 @@
-//! How far long work is: on a terminal, after a second, and nowhere else.
+//! Progress of long work: only on a terminal, and only after a second.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,9 +10,9 @@ use mmapcache::Labels;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::run::Desk;
+use crate::run::Workspace;
 
-/// Each command that can take long, and what it says while it does.
+/// Commands that can take long, and their progress messages.
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["import", "new", "tree"], "importing: files"),
     (&["import", "new", "lines"], "importing: lines"),
@@ -49,38 +49,38 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["demo", "tree"], "while another process writes"),
 ];
 
-fn furnished() -> Desk {
-    let desk = Desk::new();
-    desk.fill("cache", 20);
-    let labels = Labels::open(desk.path("labels")).unwrap();
+fn with_all_inputs() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.fill("cache", 20);
+    let labels = Labels::open(workspace.path("labels")).unwrap();
     labels.get_or_intern("r/rust").unwrap();
-    std::fs::create_dir(desk.path("tree")).unwrap();
-    std::fs::write(desk.path("tree/file"), b"content").unwrap();
-    std::fs::write(desk.path("lines"), "{\"key\":\"k\",\"value\":\"v\"}\n").unwrap();
-    desk
+    std::fs::create_dir(workspace.path("tree")).unwrap();
+    std::fs::write(workspace.path("tree/file"), b"content").unwrap();
+    std::fs::write(workspace.path("lines"), "{\"key\":\"k\",\"value\":\"v\"}\n").unwrap();
+    workspace
 }
 
-/// A terminal, of which the program gets the inside.
+/// Opens a pseudo-terminal. The program gets the second part.
 fn terminal() -> (File, OwnedFd) {
-    let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&outside).unwrap();
-    unlockpt(&outside).unwrap();
-    let name = ptsname(&outside, Vec::new()).unwrap();
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap();
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let inside = rustix::fs::open(name, flags, Mode::empty()).unwrap();
-    (File::from(outside), inside)
+    let device = rustix::fs::open(name, flags, Mode::empty()).unwrap();
+    (File::from(controller), device)
 }
 
-/// What a run shows on the terminal that is its standard error; its input stays open for a while.
-fn shown(desk: &Desk, arguments: &[&str], open: Duration) -> String {
-    let (mut outside, inside) = terminal();
+/// Returns what a run shows on a terminal as standard error. Its input stays open for the given time.
+fn shown(workspace: &Workspace, arguments: &[&str], open: Duration) -> String {
+    let (mut controller, device) = terminal();
     let mut child = Command::new(env!("CARGO_BIN_EXE_mmapcache-inspect"))
         .args(arguments)
-        .current_dir(desk.0.path())
+        .current_dir(workspace.0.path())
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(inside)
+        .stderr(device)
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
@@ -88,9 +88,9 @@ fn shown(desk: &Desk, arguments: &[&str], open: Duration) -> String {
         let _ = input.write_all(b"{\"key\":\"k\",\"value\":\"v\"}\n");
         std::thread::sleep(open);
     });
-    // Ends with an error when nobody has the inside any more.
+    // Reading fails when the last process has closed the device.
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-    while let Ok(count @ 1..) = outside.read(&mut piece) {
+    while let Ok(count @ 1..) = controller.read(&mut piece) {
         bytes.extend(&piece[..count]);
     }
     feeder.join().unwrap();
@@ -101,9 +101,9 @@ fn shown(desk: &Desk, arguments: &[&str], open: Duration) -> String {
 #[test]
 fn long_commands_all_show_progress() {
     for (arguments, what) in COMMANDS {
-        let desk = furnished();
+        let workspace = with_all_inputs();
         let at_once = [arguments, &["--progress-after", "0"][..]].concat();
-        let text = shown(&desk, &at_once, Duration::ZERO);
+        let text = shown(&workspace, &at_once, Duration::ZERO);
         assert!(text.contains(what), "{arguments:?}: {text:?}");
     }
 }
@@ -114,19 +114,19 @@ fn short_work_and_pipes_show_none() {
         .iter()
         .filter(|(arguments, _)| arguments[0] != "demo")
     {
-        let text = shown(&furnished(), arguments, Duration::ZERO);
+        let text = shown(&with_all_inputs(), arguments, Duration::ZERO);
         assert_eq!(text, "", "{arguments:?}");
         let at_once = [arguments, &["--progress-after", "0"][..]].concat();
-        let said = furnished().run(0, &at_once).err();
-        assert_eq!(said, "", "{arguments:?}");
+        let output = with_all_inputs().run(0, &at_once).stderr();
+        assert_eq!(output, "", "{arguments:?}");
     }
 }
 
 #[test]
 fn progress_is_shown_after_a_second() {
-    let desk = furnished();
+    let workspace = with_all_inputs();
     let arguments = ["import", "new", "-"];
-    let text = shown(&desk, &arguments, Duration::from_millis(2_500));
+    let text = shown(&workspace, &arguments, Duration::from_millis(2_500));
     assert!(text.contains("importing: lines"), "{text:?}");
-    assert_eq!(desk.look("new").len(), 1);
+    assert_eq!(workspace.open_read_only("new").len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Runs of the program in a directory of their own.
+//! Runs the program in a temporary directory.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::process::{Command, Output, Stdio};
 use mmapcache::{MmapCache, Options};
 use serde_json::Value;
 
-/// A directory in which caches are named as on a command line: by their names alone.
-pub(crate) struct Desk(pub(crate) tempfile::TempDir);
+/// A temporary directory, the working directory of the runs.
+pub(crate) struct Workspace(pub(crate) tempfile::TempDir);
 
-impl Desk {
+impl Workspace {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -23,14 +23,14 @@ impl Desk {
         MmapCache::open(self.path(name)).unwrap()
     }
 
-    pub(crate) fn look(&self, name: &str) -> MmapCache {
+    pub(crate) fn open_read_only(&self, name: &str) -> MmapCache {
         Options::new()
             .read_only(true)
             .open(self.path(name))
             .unwrap()
     }
 
-    /// A cache with some entries: `key 000` and so on, each value as long as its number.
+    /// Stores entries `key 000` and so on; the length of each value is its number.
     pub(crate) fn fill(&self, name: &str, count: usize) {
         let cache = self.open(name);
         for number in 0..count {
@@ -39,26 +39,26 @@ impl Desk {
         }
     }
 
-    /// Runs the program, and expects its exit code.
+    /// Runs the program, and asserts its exit code.
     #[track_caller]
-    pub(crate) fn run(&self, code: i32, arguments: &[&str]) -> Said {
-        self.feed(code, arguments, b"")
+    pub(crate) fn run(&self, code: i32, arguments: &[&str]) -> RunOutput {
+        self.run_with_input(code, arguments, b"")
     }
 
     #[track_caller]
-    pub(crate) fn feed(&self, code: i32, arguments: &[&str], input: &[u8]) -> Said {
-        let said = self.say(arguments, input);
-        let found = said.0.status.code();
-        assert_eq!(found, Some(code), "{}{}", said.out(), said.err());
-        said
+    pub(crate) fn run_with_input(&self, code: i32, arguments: &[&str], input: &[u8]) -> RunOutput {
+        let output = self.output(arguments, input);
+        let found = output.0.status.code();
+        assert_eq!(found, Some(code), "{}{}", output.stdout(), output.stderr());
+        output
     }
 
-    /// Runs the program, however it ends.
-    pub(crate) fn try_run(&self, arguments: &[&str]) -> Said {
-        self.say(arguments, b"")
+    /// Runs the program with any exit code.
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> RunOutput {
+        self.output(arguments, b"")
     }
 
-    fn say(&self, arguments: &[&str], input: &[u8]) -> Said {
+    fn output(&self, arguments: &[&str], input: &[u8]) -> RunOutput {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mmapcache-inspect"))
             .args(arguments)
             .current_dir(self.0.path())
@@ -68,23 +68,23 @@ impl Desk {
             .spawn()
             .unwrap();
         let fed = child.stdin.take().unwrap().write_all(input);
-        let said = Said(child.wait_with_output().unwrap());
+        let output = RunOutput(child.wait_with_output().unwrap());
         if !input.is_empty() {
             fed.unwrap();
         }
-        said
+        output
     }
 }
 
-/// What a run printed.
-pub(crate) struct Said(pub(crate) Output);
+/// The output of a run.
+pub(crate) struct RunOutput(pub(crate) Output);
 
-impl Said {
-    pub(crate) fn out(&self) -> String {
+impl RunOutput {
+    pub(crate) fn stdout(&self) -> String {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
-    pub(crate) fn err(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
     }
 
@@ -93,7 +93,7 @@ impl Said {
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.out().lines().map(str::to_owned).collect()
+        self.stdout().lines().map(str::to_owned).collect()
     }
 
     pub(crate) fn json_lines(&self) -> Vec<Value> {
@@ -102,7 +102,7 @@ impl Said {
         lines.collect()
     }
 
-    /// What it printed, numbers that differ from run to run replaced.
+    /// Returns standard output without the numbers that differ between runs.
     pub(crate) fn normalised(&self) -> String {
         let lines = self.lines();
         let lines = lines.iter().map(|line| match line.split_once(" ms") {

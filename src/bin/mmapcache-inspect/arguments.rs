@@ -1,6 +1,4 @@
-//! The command line.
-//!
-//! Knows every command's name and options, and which file carries it out.
+//! The command line: all commands, their options, and the files that run them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,26 +6,26 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::site::Site;
-use crate::verdict::Verdict;
+use crate::location::Location;
 use crate::{
-    compact, completions, copy, delete, demo, export, get, headers, heap, histogram, import, key,
+    compact, completions, copy, delete, demo, export, get, header, heap, histogram, import, key,
     labels, list, man, map, metrics, progress, put, record, repair, report, slot, stats, verify,
     watch,
 };
 
-/// Looks into mmapcache's caches, checks them, fills and empties them.
+/// Reads, checks, fills and backs up caches of mmapcache
 ///
-/// Commands that only look never lock, mend or create anything. Exit codes: 0 all is well, 1 damage
-/// was found or the key is absent, 2 something could not be done.
+/// Commands that only read lock, repair and create nothing. Exit codes: 0 success, 1 damage was found
+/// or the key is absent, 2 something could not be done.
 #[derive(Debug, Parser)]
 #[command(name = "mmapcache-inspect", version)]
 pub(crate) struct Arguments {
-    /// Where the heap's segments stand, if not beside the index
+    /// The path of the first heap segment, if the heap is not beside the index
     #[arg(long, global = true, value_name = "PATH")]
     heap_path: Option<PathBuf>,
-    /// Show progress after so many milliseconds, for tests
+    /// Show progress after this many milliseconds, for tests
     #[arg(
         long,
         global = true,
@@ -42,90 +40,88 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How a cache is doing; of one that cannot be opened, what can still be read, and why
+    /// Show statistics; for a cache that cannot be opened, the reason and what can still be read
     ///
-    /// Shown at once, from the headers alone; with `--full` after a pass over the index, of 160 MB
-    /// for a million entries. That needs memory for a MiB of the index, twice, and 16 bytes for each
-    /// region: 2.4 MiB at a million entries.
+    /// Reads only the headers. `--full` also reads the index, which has 160 MB for a million entries.
+    /// It needs memory for two pieces of 1 MiB of the index, and 16 bytes for each region: 2.4 MiB at
+    /// a million entries.
     #[command(after_help = "Example: mmapcache-inspect stats thumbnails --full")]
     Stats {
         /// The cache: the path of its index
         cache: PathBuf,
-        /// How searches go, the heap by segment, and how much of each file is in memory
+        /// Add lengths of searches, the heap by segment, and how much of each file is in memory
         #[arg(long)]
         full: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// The keys, escaped so that they can be pasted between single quotes
+    /// List the keys, escaped so that they can be pasted between single quotes
     ///
-    /// Needs less than 1 MiB of memory, however many entries there are, unless it sorts: then it
-    /// keeps each key and some 60 bytes beside it (84 MiB for a million keys of 28 bytes), or of no
-    /// more entries than `--limit` says.
+    /// Needs less than 1 MiB of memory for any number of entries. Sorting keeps each key and about 60
+    /// bytes more (84 MiB for a million keys of 28 bytes), of at most `--limit` entries.
     #[command(after_help = "Example: mmapcache-inspect list cache --sort size --limit 10 --long")]
     List(list::Arguments),
-    /// The labels of a cache that gives them ids, by their ids
+    /// List the labels of an id cache, in the order of their ids
     ///
-    /// Needs less than 1 MiB of memory, however many labels there are.
+    /// Needs less than 1 MiB of memory for any number of labels.
     #[command(after_help = "Example: mmapcache-inspect labels labels --prefix r/ --limit 10")]
     Labels(labels::Arguments),
-    /// The value of a key, byte for byte
+    /// Print the value of a key, byte for byte
     #[command(after_help = "Example: mmapcache-inspect get cache 'key \\x01'")]
     Get {
         /// The cache: the path of its index
         cache: PathBuf,
-        /// As text in which `\xNN` is a byte and `\\` a backslash, or `hex:` and hex digits
+        /// Text in which `\xNN` is a byte and `\\` a backslash, or `hex:` and hexadecimal digits
         key: OsString,
         /// Print JSON: key, value, version
         #[arg(long)]
         json: bool,
     },
-    /// Put a value under a key, in place of what is there
+    /// Store a value under a key, or replace the value
     ///
-    /// Refused where the cache is append-only and has the key, or holds labels. Needs memory for the
+    /// Fails if the cache is append-only and has the key, or holds labels. Needs memory for the
     /// value.
     #[command(after_help = "Example: mmapcache-inspect put cache 'key \\x01' 'a value'")]
     Put(put::Arguments),
     /// Delete keys, all of them under one lock
     ///
-    /// The exit code is 1 where one of them was not there. Refused where the cache is append-only, or
-    /// holds labels.
+    /// The exit code is 1 if one of them was absent. Fails if the cache is append-only or holds
+    /// labels.
     #[command(after_help = "Example: mmapcache-inspect delete cache stale hex:ff01")]
     Delete(delete::Arguments),
-    /// Give the room of dead records back to the disk
+    /// Return the space of dead records to the file system
     ///
-    /// Writes clean up as they go, so nobody needs this; it goes further, and writers wait for it
-    /// while readers go on. Needs less than 1 MiB of memory, however large the cache is.
+    /// Writes clean the heap as they go, so this command is rarely needed. It reclaims more; writers
+    /// wait for it, readers do not. Needs less than 1 MiB of memory for any size of cache.
     #[command(after_help = "Example: mmapcache-inspect compact cache")]
     Compact(compact::Arguments),
-    /// Copy a cache as it is at one moment, while others go on writing to it
+    /// Copy a cache as it is at one moment, while other processes write to it
     ///
-    /// Everything that was acknowledged before is in the copy, with its version; it is clean, synced
-    /// and can be written to. Nobody is locked out, and nothing of the original is touched. A copy
-    /// that is interrupted leaves no cache at DESTINATION, only files whose names end in `.new`,
-    /// which the next copy there removes. The exit code is 1 where some of the original was damaged
-    /// and is not in the copy. Needs less than 1 MiB of memory, however large the cache is.
+    /// Every write acknowledged before is in the copy, with its version; the copy is clean and synced,
+    /// and can be written to. The copy locks out no writer and changes nothing in the original. An
+    /// interrupted copy leaves no cache at DESTINATION, only files whose names end in `.new`, which
+    /// the next copy to that path removes. The exit code is 1 if a part of the original was damaged
+    /// and is not in the copy. Needs less than 1 MiB of memory for any size of cache.
     #[command(after_help = "Example: mmapcache-inspect copy cache backup")]
     Copy(copy::Arguments),
     /// Check every entry, record and counter
     ///
-    /// Takes no lock and changes nothing; it can be interrupted. Needs less than 1 MiB of
-    /// memory, however large the cache is.
+    /// Takes no lock and changes nothing, and can be interrupted. Needs less than 1 MiB of memory for
+    /// any size of cache.
     #[command(after_help = "Example: mmapcache-inspect verify cache --level slots")]
     Verify(verify::Arguments),
     Slot(slot::Arguments),
     Record(record::Arguments),
     Heap(heap::Arguments),
-    Header(headers::Arguments),
+    Header(header::Arguments),
     Histogram(histogram::Arguments),
     Map(map::Arguments),
-    /// Make a cache whole that cannot be opened or is not clean, from its heap alone if need be
+    /// Repair a cache that cannot be opened or is not clean, if necessary from its heap alone
     ///
-    /// Everything that verifies comes back, deletions stay deleted. The damaged files are replaced
-    /// only when the new ones are complete; a repair that is interrupted has changed nothing. The
-    /// exit code is 1 where something was lost. Needs less than 1 MiB of memory, however large the
-    /// cache is.
+    /// Restores every record that verifies; deleted keys stay deleted. Replaces the damaged files only
+    /// when the new ones are complete; an interrupted repair has changed nothing. The exit code is 1
+    /// if something was lost. Needs less than 1 MiB of memory for any size of cache.
     #[command(after_help = "Example: mmapcache-inspect repair cache --keep")]
     Repair {
         /// The cache: the path of its index
@@ -133,48 +129,49 @@ enum Command {
         #[command(flatten)]
         request: repair::Request,
     },
-    /// Store files under their paths, lines of JSON, or another cache's entries; creates the cache if
-    /// there is none
+    /// Store files under their paths, lines of JSON, or the entries of another cache; create the cache
+    /// if it does not exist
     ///
-    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a tree the
-    /// regular files are taken, and no symbolic link in it is followed. What cannot be read, or is
-    /// too large for the cache, is reported and skipped; the exit code is then 2. Needs
-    /// memory for 256 entries, or 4 MiB of them and one more, however many there are.
+    /// A line is an object with "key" or "key_base64", and "value" or "value_base64". Of a directory
+    /// tree, imports the regular files and follows no symbolic link. Reports and skips what cannot be
+    /// read or is too large for the cache; the exit code is then 2. Needs memory for 256 entries, or
+    /// for 4 MiB of entries and one more.
     #[command(after_help = "Example: mmapcache-inspect import cache --from-cache other")]
     Import(import::Arguments),
     /// Print all entries as lines of JSON, which `import` reads back byte for byte
     ///
-    /// Needs less than 1 MiB of memory beside the largest value, however many there are; with
-    /// `--to-cache` that of 256 entries, or 4 MiB of them and one more.
+    /// Needs less than 1 MiB of memory and that of the largest value; with `--to-cache` that of 256
+    /// entries, or of 4 MiB of entries and one more.
     #[command(after_help = "Example: mmapcache-inspect export cache --dir files")]
     Export(export::Arguments),
-    /// One page on a cache: what is in it, how it is filled, and what is wrong with it
+    /// Write one page about a cache: its contents, how full it is, and its problems
     ///
-    /// The page is a file of HTML that needs neither network nor script. Of a cache that cannot be
-    /// opened it shows what can still be read, and why. Reads headers and index once, not the heap;
-    /// takes no lock. Needs 2.4 MB of memory at a million entries: 2 MB, 16 bytes for each region of
-    /// the index, and some 450 for each segment of the heap.
+    /// The page is an HTML file that needs neither network nor script. For a cache that cannot be
+    /// opened it shows the reason and what can still be read. Reads headers and index once, not the
+    /// heap; takes no lock. Needs 2.4 MB of memory at a million entries: 2 MB, 16 bytes for each
+    /// region of the index, and about 450 for each segment of the heap.
     #[command(after_help = "Example: mmapcache-inspect report docs --html docs.html")]
     Report(report::Arguments),
-    /// What a cache is doing: changes in a second, growth, cleaning, who writes
+    /// Watch a cache: changes per second, growth, cleaning, the writer
     ///
-    /// Drawn in place on a terminal, else a line for each interval; ctrl-c ends it. Reads the header
-    /// alone, by its totals; takes no lock. Goes on when the cache is rebuilt; ends with exit code 1
-    /// when it is gone. Needs 0.4 MB of memory, and some 450 bytes for each segment of the heap.
+    /// Redraws on a terminal, otherwise prints a line for each interval; ctrl-c ends it. Reads only
+    /// the counters of the header; takes no lock. Continues when the cache is rebuilt; ends with exit
+    /// code 1 when it is removed. Needs 0.4 MB of memory, and about 450 bytes for each segment of the
+    /// heap.
     #[command(after_help = "Example: mmapcache-inspect watch docs --interval 500ms --count 3")]
     Watch(watch::Arguments),
-    /// The numbers of one cache or several, once, for Prometheus
+    /// Print metrics of one or more caches for Prometheus
     ///
-    /// In the text format 0.0.4, each number with the label `cache`. A cache that cannot be opened
-    /// has `mmapcache_up 0`, and the others go on; the exit code is then 1 for damage, 2 for anything
-    /// else. Takes no lock. Needs 0.4 MB of memory, and some 450 bytes for each segment of a heap.
+    /// In the text format 0.0.4, each sample with the label `cache`. A cache that cannot be opened
+    /// has `mmapcache_up 0`, and the other caches are still shown; the exit code is then 1 for damage,
+    /// 2 for any other error. Takes no lock. Needs 0.4 MB of memory, and about 450 bytes for each
+    /// segment of a heap.
     #[command(after_help = "Example: mmapcache-inspect metrics docs --output docs.prom")]
     Metrics(metrics::Arguments),
-    /// Fill a cache from real files, read it back in one process while another writes, and check
-    /// everything
+    /// Fill a cache from real files, read it in one process while another writes, and check everything
     #[command(after_help = "Example: mmapcache-inspect demo tree")]
     Demo(demo::Arguments),
-    /// Print a script by which a shell completes this program's command lines
+    /// Print a script with which a shell completes the command lines of this program
     #[command(after_help = "Example: mmapcache-inspect completions bash > completions.bash")]
     Completions(completions::Arguments),
     /// Print a manual page, or write all of them into a directory
@@ -187,11 +184,11 @@ enum Command {
 }
 
 impl Arguments {
-    /// Carries the command out.
-    pub(crate) fn run(self) -> Result<Verdict, Failure> {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<ExitStatus, Failure> {
         progress::after(Duration::from_millis(self.progress_after));
         let heap = self.heap_path;
-        let at = |cache: &PathBuf| Site {
+        let at = |cache: &PathBuf| Location {
             cache: cache.clone(),
             heap: heap.clone(),
         };
@@ -200,7 +197,7 @@ impl Arguments {
             Command::List(arguments) => list::run(&at(&arguments.cache), arguments),
             Command::Labels(arguments) => labels::run(&at(&arguments.cache), arguments),
             Command::Get { cache, key, json } => {
-                get::run(&at(cache), &key::asked(key, "key")?, *json)
+                get::run(&at(cache), &key::parse_argument(key, "key")?, *json)
             }
             Command::Put(arguments) => put::run(&at(&arguments.cache), arguments),
             Command::Delete(arguments) => delete::run(&at(&arguments.cache), arguments),
@@ -215,7 +212,7 @@ impl Arguments {
             Command::Slot(arguments) => slot::run(&at(&arguments.cache), arguments),
             Command::Record(arguments) => record::run(&at(&arguments.cache), arguments),
             Command::Heap(arguments) => heap::run(&at(&arguments.cache), arguments),
-            Command::Header(arguments) => headers::run(&at(&arguments.cache), arguments),
+            Command::Header(arguments) => header::run(&at(&arguments.cache), arguments),
             Command::Histogram(arguments) => histogram::run(&at(&arguments.cache), arguments),
             Command::Map(arguments) => map::run(&at(&arguments.cache), arguments),
             Command::Report(arguments) => report::run(arguments, heap),

@@ -1,13 +1,12 @@
 //! Bars and levels made of block characters.
-//!
-//! Knows shares of a whole, not of what.
 
 /// The eighths of a cell, from the left.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 /// Levels from low to full.
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A bar that takes a share of `width` cells, to an eighth of a cell; something always shows.
+/// Returns a bar that fills a share of `width` cells, to an eighth of a cell. A share above 0 always
+/// shows.
 pub(crate) fn bar(share: f64, width: usize) -> String {
     let share = if share.is_finite() {
         share.clamp(0.0, 1.0)
@@ -19,7 +18,7 @@ pub(crate) fn bar(share: f64, width: usize) -> String {
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
-/// One cell that is filled from below by a share; empty only where the share is nothing.
+/// Returns a cell that is filled from below by a share. It is empty only if the share is 0.
 pub(crate) fn level(share: f64) -> char {
     if share > 0.0 {
         let step = (share * LEVELS.len() as f64).ceil() as usize;
@@ -29,8 +28,8 @@ pub(crate) fn level(share: f64) -> char {
     }
 }
 
-/// Whole cells for parts of a whole, as many as `width` in all where the parts make up the whole: a
-/// part that is there at all gets a cell while there are any.
+/// Divides `width` whole cells among the parts of a whole. A part above 0 gets a cell while any are
+/// left.
 pub(crate) fn cells(parts: &[u64], whole: u64, width: usize) -> Vec<usize> {
     let mut left = width;
     let share = |part: u64| part as f64 / whole.max(1) as f64 * width as f64;
@@ -53,7 +52,7 @@ pub(crate) fn cells(parts: &[u64], whole: u64, width: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    // A bar is as long as its share, and never longer than its room.
+    // A bar is never longer than its width.
     #[test]
     fn bar_length_matches_its_share() {
         assert_eq!(bar(0.0, 10), "");

@@ -1,30 +1,29 @@
-//! Entries on their way into a cache, some at a time.
+//! Stores many entries in batches.
 //!
-//! What is read from slow places is gathered before the lock is taken, and the lock is given back
-//! after each batch: other writers wait for stores, never for files or pipes. Knows not where
-//! entries come from.
+//! A batch is read completely before it takes the lock, and releases the lock when it is stored:
+//! other writers wait for stores, never for files or pipes.
 
 use mmapcache::{ErrorKind, MmapCache};
 
-use crate::change::Losses;
 use crate::failure::Failure;
+use crate::import_counts::ImportCounts;
 use crate::output;
-use crate::tally::Tally;
+use crate::write_options::DroppedEntries;
 
-/// Entries in a batch at most.
+/// The most entries in a batch.
 const ENTRIES: usize = 256;
-/// Bytes of keys and values after which a batch is full. A single entry may be larger.
+/// A batch with this many bytes of keys and values is full. A single entry may be larger.
 const BYTES: usize = 4 << 20;
 
-/// Entries that wait to be stored.
+/// Entries that are not yet stored.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     cache: &'a MmapCache,
     waiting: Vec<(Vec<u8>, Vec<u8>)>,
     bytes: usize,
-    losses: Losses,
-    /// What became of everything so far.
-    pub(crate) tally: Tally,
+    dropped: DroppedEntries,
+    /// Counts of everything so far.
+    pub(crate) counts: ImportCounts,
 }
 
 impl<'a> Batch<'a> {
@@ -33,8 +32,8 @@ impl<'a> Batch<'a> {
             cache,
             waiting: Vec::new(),
             bytes: 0,
-            losses: Losses::before(cache)?,
-            tally: Tally::default(),
+            dropped: DroppedEntries::before(cache)?,
+            counts: ImportCounts::default(),
         })
     }
 
@@ -48,17 +47,17 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Counts something that could not be read, and says so.
+    /// Counts and reports something that could not be read.
     pub(crate) fn unreadable(&mut self, failure: &Failure) {
-        self.tally.unreadable += 1;
-        output::complain(failure);
+        self.counts.unreadable += 1;
+        output::report_error(failure);
     }
 
-    /// Stores what still waits, and returns the tally.
-    pub(crate) fn end(mut self) -> Result<Tally, Failure> {
+    /// Stores the last batch, and returns the counts.
+    pub(crate) fn end(mut self) -> Result<ImportCounts, Failure> {
         self.store()?;
-        self.tally.dropped = self.losses.since(self.cache)?;
-        Ok(self.tally)
+        self.counts.dropped = self.dropped.since(self.cache)?;
+        Ok(self.counts)
     }
 
     fn store(&mut self) -> Result<(), Failure> {
@@ -70,8 +69,8 @@ impl<'a> Batch<'a> {
         for (key, value) in self.waiting.drain(..) {
             match writer.put(&key, &value) {
                 Ok(_) => {
-                    self.tally.stored += 1;
-                    self.tally.bytes += value.len() as u64;
+                    self.counts.stored += 1;
+                    self.counts.bytes += value.len() as u64;
                 }
                 Err(error)
                     if matches!(
@@ -79,8 +78,8 @@ impl<'a> Batch<'a> {
                         ErrorKind::ValueTooLarge { .. } | ErrorKind::KeyLength { .. }
                     ) =>
                 {
-                    self.tally.unfit += 1;
-                    output::remark(&format!(
+                    self.counts.unfit += 1;
+                    output::warn(&format!(
                         "{}: skipped: {}",
                         crate::key::show(&key),
                         output::chain(&error)

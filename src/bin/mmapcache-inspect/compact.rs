@@ -1,4 +1,4 @@
-//! `compact`: what is dead goes, and how much room that gives.
+//! `compact`: compacts the heap, and reports the sizes before and after.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 use mmapcache::{DiskUsage, MmapCache, Stats};
 use serde_json::{Value, json};
 
-use crate::change::{Change, Losses};
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::Output;
 use crate::progress;
-use crate::site::Site;
 use crate::units;
-use crate::verdict::Verdict;
+use crate::write_options::{DroppedEntries, WriteOptions};
 
-/// What to compact.
+/// The cache to compact.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     #[command(flatten)]
-    change: Change,
+    change: WriteOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// How large a cache is.
+/// The size of a cache.
 struct Size {
     stats: Stats,
     disk: DiskUsage,
@@ -52,16 +52,16 @@ impl Size {
     }
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let cache = arguments.change.open(site, false)?;
-    let losses = Losses::before(&cache)?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let cache = arguments.change.open(location, false)?;
+    let before_change = DroppedEntries::before(&cache)?;
     let (before, began) = (Size::of(&cache)?, Instant::now());
     let progress = progress::of_time("compacting");
     cache.compact()?;
     arguments.change.end(&cache)?;
     drop(progress);
     let (after, time) = (Size::of(&cache)?, began.elapsed());
-    let dropped = losses.since(&cache)?;
+    let dropped = before_change.since(&cache)?;
     let mut out = Output::new();
     if arguments.json {
         out.json(&json!({
@@ -74,7 +74,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         out.line(&text(&before, &after, time))?;
     }
     out.end()?;
-    losses.judge(&cache, Verdict::Fine)
+    before_change.report(&cache, ExitStatus::Success)
 }
 
 fn text(before: &Size, after: &Size, time: Duration) -> String {

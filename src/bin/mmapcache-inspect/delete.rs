@@ -1,19 +1,19 @@
-//! `delete`: keys and their values.
+//! `delete`: deletes keys.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use crate::change::{Change, Losses};
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress;
-use crate::site::Site;
-use crate::verdict::Verdict;
+use crate::write_options::{DroppedEntries, WriteOptions};
 use crate::{json_line, key, units};
 
-/// What to delete.
+/// The keys to delete.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
@@ -22,19 +22,22 @@ pub(crate) struct Arguments {
     #[arg(required = true)]
     keys: Vec<OsString>,
     #[command(flatten)]
-    change: Change,
+    change: WriteOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    // All of them are read before the first goes.
-    let keys = arguments.keys.iter().map(|text| key::asked(text, "key"));
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    // Parse all keys before the first is deleted.
+    let keys = arguments
+        .keys
+        .iter()
+        .map(|text| key::parse_argument(text, "key"));
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
     let progress = progress::of_time("waiting for the lock or the disk");
-    let cache = arguments.change.open(site, false)?;
-    let losses = Losses::before(&cache)?;
+    let cache = arguments.change.open(location, false)?;
+    let dropped = DroppedEntries::before(&cache)?;
     let mut absent = Vec::new();
     let mut writer = cache.writer()?;
     for key in &keys {
@@ -60,9 +63,9 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     } else {
         out.line(&format!("deleted {}", units::count(deleted as u64)))?;
         for key in &absent {
-            output::remark(&format!("{}: no such key", key::show(key)));
+            output::warn(&format!("{}: no such key", key::show(key)));
         }
     }
     out.end()?;
-    losses.judge(&cache, Verdict::wrong_if(!absent.is_empty()))
+    dropped.report(&cache, ExitStatus::problems_if(!absent.is_empty()))
 }

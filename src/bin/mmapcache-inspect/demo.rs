@@ -1,11 +1,11 @@
-//! `demo`: a cache at work, on real files, checked from three processes.
+//! `demo`: demonstrates a cache with real files and three processes.
 //!
-//! Fills a new cache from a tree; then lets one process compare every entry with its file while
-//! another rewrites and churns; then checks that all counts agree. Starts no process but this
-//! program's own, and ends none but those.
+//! Fills a new cache from a directory tree. Then one process compares every entry with its file while
+//! another one rewrites entries, and inserts and deletes others. At the end all counts must agree.
 
 mod child;
 pub(crate) mod churn;
+mod numbers;
 pub(crate) mod read;
 mod source;
 pub(crate) mod write;
@@ -15,125 +15,130 @@ use std::time::{Duration, Instant};
 
 use mmapcache::{Stats, VerifyReport};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::import;
+use crate::import_counts::ImportCounts;
+use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress;
-use crate::site::Site;
-use crate::tally::Tally;
-use crate::verdict::Verdict;
 use crate::{stats, units, verify};
 use child::Child;
 use source::Source;
 
-/// What to demonstrate on.
+/// The files, and the cache.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A directory that nobody changes meanwhile; by default the library and documentation of the
-    /// Rust toolchain
+    /// A directory that does not change during the demonstration; by default the library and
+    /// documentation of the Rust toolchain
     dir: Option<PathBuf>,
-    /// Make the cache here and keep it; by default it is made in a temporary directory and removed
+    /// Create the cache at this path and keep it; by default it is created in a temporary directory and
+    /// removed
     #[arg(long, value_name = "PATH")]
     cache: Option<PathBuf>,
-    /// Pass over files larger than this
+    /// Skip files larger than this
     #[arg(long, value_name = "MIB", default_value_t = 4)]
     file_limit: u64,
-    /// Stop taking files at this much
+    /// Stop at this total size
     #[arg(long, value_name = "MIB", default_value_t = 160)]
     total_limit: u64,
 }
 
-/// What the demonstration measured.
+/// The results of the demonstration.
 struct Findings {
-    tally: Tally,
+    counts: ImportCounts,
     reader: read::Report,
     writer: write::Report,
     stats: Stats,
     report: VerifyReport,
 }
 
-pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitStatus, Failure> {
     let mut out = Output::new();
     let source = Source::choose(arguments)?;
-    let (site, scratch) = match &arguments.cache {
+    let (location, scratch) = match &arguments.cache {
         Some(cache) => {
             let cache = cache.clone();
-            (Site { cache, heap }, None)
+            (Location { cache, heap }, None)
         }
         None => {
             let dir = scratch_dir()?;
             let cache = dir.join("cache");
-            (Site { cache, heap }, Some(dir))
+            (Location { cache, heap }, Some(dir))
         }
     };
-    let verdict = demonstrate(&mut out, &source, &site);
-    let place = site.cache.display();
-    let end = match (&verdict, scratch) {
-        (Ok(Verdict::Fine), Some(dir)) => {
+    let status = demonstrate(&mut out, &source, &location);
+    let place = location.cache.display();
+    let end = match (&status, scratch) {
+        (Ok(ExitStatus::Success), Some(dir)) => {
             std::fs::remove_dir_all(&dir).map_err(Failure::file(&dir, "remove the directory"))?;
-            "the cache is removed; with --cache PATH it is kept".to_owned()
+            "the cache is removed; --cache PATH keeps it".to_owned()
         }
-        (Ok(Verdict::Fine), None) => format!("the cache is kept: {place}"),
-        // Nothing was found out that a look at the cache could explain.
+        (Ok(ExitStatus::Success), None) => format!("the cache is kept: {place}"),
+        // The error does not concern the cache, so there is no reason to keep it.
         (Err(_), Some(dir)) => {
             std::fs::remove_dir_all(&dir).map_err(Failure::file(&dir, "remove the directory"))?;
-            return verdict;
+            return status;
         }
-        (Err(_), None) => return verdict,
+        (Err(_), None) => return status,
         (Ok(_), _) => format!("the cache is kept for a closer look: {place}"),
     };
     out.line(&end)?;
     out.end()?;
-    verdict
+    status
 }
 
-fn demonstrate(out: &mut Output, source: &Source, site: &Site) -> Result<Verdict, Failure> {
+fn demonstrate(
+    out: &mut Output,
+    source: &Source,
+    location: &Location,
+) -> Result<ExitStatus, Failure> {
     out.line(&format!("reading files of {}", source.root.display()))?;
     out.flush()?;
     let began = Instant::now();
-    let cache = site.create_new()?;
-    let tally = import::from_tree(&cache, site, &source.root, &source.selection)?;
+    let cache = location.create_new()?;
+    let counts = import::from_tree(&cache, location, &source.root, &source.selection)?;
     drop(cache);
-    out.line(&format!("import: {}", tally.text(began.elapsed())))?;
-    if tally.stored == 0 {
+    out.line(&format!("import: {}", counts.text(began.elapsed())))?;
+    if counts.stored == 0 {
         let root = source.root.display();
-        let what = format!("{root}: no files to demonstrate on; name a directory that has some");
+        let what = format!("{root}: no files; name a directory that has some");
         return Err(Failure::Request(what));
     }
-    for note in notes(source, &tally) {
+    for note in notes(source, &counts) {
         out.line(&note)?;
     }
     out.flush()?;
-    let (reader, writer) = read_while_writing(source, site)?;
-    let (stats, report, time) = look_at(site)?;
+    let (reader, writer) = read_while_writing(source, location)?;
+    let (stats, report, time) = verify_cache(location)?;
     let mut grid = Grid::new();
     reader.rows(&mut grid);
     writer.rows(&mut grid);
     out.line(&format!("\n{}", grid.text()))?;
-    out.line(&format!("\nstats of {}", stats::text(site)?))?;
+    out.line(&format!("\nstats of {}", stats::text(location)?))?;
     out.line(&format!("\n{}", verify::text(&report, time)))?;
     let findings = Findings {
-        tally,
+        counts,
         reader,
         writer,
         stats,
         report,
     };
-    let agreed = agree(out, &findings)?;
-    Ok(Verdict::wrong_if(!agreed))
+    let agreed = compare_counts(out, &findings)?;
+    Ok(ExitStatus::problems_if(!agreed))
 }
 
-/// What is to be said of how much was imported.
-fn notes(source: &Source, tally: &Tally) -> Vec<String> {
+/// Returns notes on how much was imported.
+fn notes(source: &Source, counts: &ImportCounts) -> Vec<String> {
     let mut notes = Vec::new();
-    if tally.cut {
+    if counts.cut {
         let limit = units::bytes(source.selection.total_limit);
         notes.push(format!(
             "the tree has more; stopped at {limit} (--total-limit)"
         ));
     }
-    if source.is_default && tally.stored < 10_000 && !tally.cut {
+    if source.is_default && counts.stored < 10_000 && !counts.cut {
         notes.push(
             "fewer than 10,000 files: this toolchain has no more; name another directory for more"
                 .to_owned(),
@@ -142,47 +147,47 @@ fn notes(source: &Source, tally: &Tally) -> Vec<String> {
     notes
 }
 
-/// Lets a process read everything while another writes. The writer is at work before the reader
-/// starts, and goes on until the reader is done.
+/// Runs a process that reads everything while another one writes, from before the reader starts until
+/// after it ends.
 fn read_while_writing(
     source: &Source,
-    site: &Site,
+    location: &Location,
 ) -> Result<(read::Report, write::Report), Failure> {
     let _progress = progress::of_time("reading back while another process writes");
-    let mut writer = Child::start("demo-write", source, site)?;
+    let mut writer = Child::start("demo-write", source, location)?;
     writer.wait_for_line()?;
-    let reader = Child::start("demo-read", source, site)?;
+    let reader = Child::start("demo-read", source, location)?;
     let read = read::Report::parse(&reader.finish()?);
     let written = write::Report::parse(&writer.finish()?);
-    let unclear = || Failure::Request("a process of the demonstration gave no report".to_owned());
-    Ok((read.ok_or_else(unclear)?, written.ok_or_else(unclear)?))
+    let no_report = || Failure::Request("a process of the demonstration gave no report".to_owned());
+    Ok((read.ok_or_else(no_report)?, written.ok_or_else(no_report)?))
 }
 
-fn look_at(site: &Site) -> Result<(Stats, VerifyReport, Duration), Failure> {
-    let cache = site.look()?;
+fn verify_cache(location: &Location) -> Result<(Stats, VerifyReport, Duration), Failure> {
+    let cache = location.open_read_only()?;
     let began = Instant::now();
     let progress = progress::of_time("checking everything");
     let report = cache.verify().run()?;
     drop(progress);
     let time = began.elapsed();
     for fault in &report.problems {
-        output::remark(&verify::fault_line(fault));
+        output::warn(&verify::problem_line(fault));
     }
     Ok((cache.stats()?, report, time))
 }
 
-/// Compares everything that was counted in more than one way.
-fn agree(out: &mut Output, found: &Findings) -> Result<bool, Failure> {
-    let (tally, reader, writer) = (&found.tally, &found.reader, &found.writer);
-    let puts = tally.stored + writer.rewrites + writer.churn_puts;
+/// Compares everything that was counted in several ways.
+fn compare_counts(out: &mut Output, found: &Findings) -> Result<bool, Failure> {
+    let (counts, reader, writer) = (&found.counts, &found.reader, &found.writer);
+    let puts = counts.stored + writer.rewrites + writer.churn_puts;
     let checks = [
-        ("files read back", tally.stored, reader.read),
-        ("bytes read back", tally.bytes, reader.bytes),
-        ("entries listed", tally.stored, reader.listed),
+        ("files read back", counts.stored, reader.read),
+        ("bytes read back", counts.bytes, reader.bytes),
+        ("entries listed", counts.stored, reader.listed),
         ("differences", 0, reader.differences),
-        ("entries by stats", tally.stored, found.stats.occupied),
-        ("entries by verify", tally.stored, found.report.entries),
-        ("faults by verify", 0, found.report.problem_count),
+        ("entries by stats", counts.stored, found.stats.occupied),
+        ("entries by verify", counts.stored, found.report.entries),
+        ("problems by verify", 0, found.report.problem_count),
         ("totals compared", 1, found.report.totals_compared.into()),
         ("puts", puts, found.stats.puts),
         ("overwrites", writer.rewrites, found.stats.overwrites),
@@ -206,14 +211,14 @@ fn agree(out: &mut Output, found: &Findings) -> Result<bool, Failure> {
     Ok(all)
 }
 
-/// A directory that nobody else uses.
+/// Creates a directory that no other process uses.
 fn scratch_dir() -> Result<PathBuf, Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let parent = std::env::temp_dir();
-    let started = crate::moment::nanos(std::time::SystemTime::now());
+    let started = crate::timestamp::to_nanos(std::time::SystemTime::now());
     let name = format!("mmapcache-demo-{}-{started}", std::process::id());
     let dir = parent.join(Path::new(&name));
-    // Refuses what is there already, links included.
+    // Fails if the path exists, also as a link.
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&dir)
@@ -234,12 +239,12 @@ mod tests {
             is_default: true,
         };
         let told = |cut| {
-            let tally = Tally {
+            let counts = ImportCounts {
                 stored: 9_000,
                 cut,
-                ..Tally::default()
+                ..ImportCounts::default()
             };
-            notes(&source, &tally)
+            notes(&source, &counts)
         };
         assert!(told(true).len() == 1 && told(true)[0].contains("the tree has more"));
         assert!(told(false).len() == 1 && told(false)[0].contains("no more"));

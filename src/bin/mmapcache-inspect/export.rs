@@ -1,4 +1,4 @@
-//! `export`: entries become lines of JSON, or files.
+//! `export`: writes entries as lines of JSON, to files, or to another cache.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -8,63 +8,62 @@ use std::time::Instant;
 
 use mmapcache::MmapCache;
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress::{self, Progress};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{json_line, key, transfer, tree, units};
+use crate::{copy_entries, json_line, key, tree, units};
 
-/// Where to export to.
+/// The destination of an export.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
-    /// Write each value to a file in this new or empty directory, at the path that is its key.
-    /// Keys that are no safe relative path are reported and left out; the exit code is then 2
+    /// Write each value to a file in this new or empty directory; the key is the path. Reports and skips
+    /// keys that are not a safe relative path; the exit code is then 2
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Put each entry into another cache, which is made if there is none; all get new versions
+    /// Store each entry in another cache, created if it does not exist; the entries get new versions
     /// (`copy` keeps them)
     #[arg(long, value_name = "OTHER", conflicts_with = "dir")]
     to_cache: Option<PathBuf>,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     if let Some(other) = &arguments.to_cache {
-        return to_cache(site, other);
+        return to_cache(location, other);
     }
-    let cache = site.look()?;
+    let cache = location.open_read_only()?;
     match &arguments.dir {
         Some(dir) => to_files(&cache, dir),
         None => to_lines(&cache),
     }
 }
 
-fn to_cache(site: &Site, other: &Path) -> Result<Verdict, Failure> {
+fn to_cache(location: &Location, other: &Path) -> Result<ExitStatus, Failure> {
     let began = Instant::now();
-    let other = Site {
+    let other = Location {
         cache: other.to_owned(),
         heap: None,
     };
-    let tally = transfer::run(site, &other)?;
+    let counts = copy_entries::run(location, &other)?;
     let mut out = Output::new();
-    out.line(&tally.text(began.elapsed()))?;
+    out.line(&counts.text(began.elapsed()))?;
     out.end()?;
-    Ok(tally.verdict())
+    Ok(counts.exit_status())
 }
 
-fn to_lines(cache: &MmapCache) -> Result<Verdict, Failure> {
+fn to_lines(cache: &MmapCache) -> Result<ExitStatus, Failure> {
     let mut out = Output::new();
     let damage = each(cache, |key, value| {
         out.with(|out| json_line::write(out, key, Some(value)))
     })?;
     out.end()?;
-    Ok(Verdict::wrong_if(damage))
+    Ok(ExitStatus::problems_if(damage))
 }
 
-/// Gives every sound entry to a closure, and reports the damaged ones. Returns whether there were
-/// any.
+/// Calls a closure with every valid entry, and reports damaged ones. Returns whether there were any.
 fn each(
     cache: &MmapCache,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>,
@@ -78,7 +77,7 @@ fn each(
             Ok((key, value)) => take(key, value)?,
             Err(error) if error.is_corruption() => {
                 damage = true;
-                output::complain(&error);
+                output::report_error(&error);
             }
             Err(error) => return Err(error.into()),
         }
@@ -86,13 +85,12 @@ fn each(
     Ok(damage)
 }
 
-/// Writes files into a directory that is new or empty: so no link that somebody put there can lead
-/// out of it.
-fn to_files(cache: &MmapCache, dir: &Path) -> Result<Verdict, Failure> {
+/// Writes files into a directory that is new or empty, so that no link in it can lead out of it.
+fn to_files(cache: &MmapCache, dir: &Path) -> Result<ExitStatus, Failure> {
     fs::create_dir_all(dir).map_err(Failure::file(dir, "create the directory"))?;
     let mut names = fs::read_dir(dir).map_err(Failure::file(dir, "list the directory"))?;
     if names.next().is_some() {
-        let what = format!("{}: not empty; export into a new directory", dir.display());
+        let what = format!("{}: not empty; export to a new directory", dir.display());
         return Err(Failure::Request(what));
     }
     let (mut written, mut bytes, mut refused) = (0, 0, 0);
@@ -107,9 +105,9 @@ fn to_files(cache: &MmapCache, dir: &Path) -> Result<Verdict, Failure> {
                 written += 1;
                 bytes += value.len() as u64;
             }
-            Err(error) if is_the_keys_fault(&error) => {
+            Err(error) if is_caused_by_key(&error) => {
                 refused += 1;
-                output::remark(&format!("{}: not written: {error}", key::show(key)));
+                output::warn(&format!("{}: not written: {error}", key::show(key)));
             }
             Err(error) => {
                 let path = tree::path_of(dir, key);
@@ -127,18 +125,18 @@ fn to_files(cache: &MmapCache, dir: &Path) -> Result<Verdict, Failure> {
     if refused > 0 {
         let refused = units::count(refused);
         out.line(&format!(
-            "{refused} entries left out: their keys name no file here"
+            "{refused} entries skipped: their keys are not usable as paths"
         ))?;
     }
     out.end()?;
     Ok(match (damage, refused) {
-        (true, _) => Verdict::Wrong,
-        (false, 0) => Verdict::Fine,
-        (false, _) => Verdict::Incomplete,
+        (true, _) => ExitStatus::Problems,
+        (false, 0) => ExitStatus::Success,
+        (false, _) => ExitStatus::Incomplete,
     })
 }
 
-/// Whether a key is a path that stays below where it starts, and the only one for its file.
+/// Returns whether a key is a path that stays below the directory, and the only one for its file.
 fn is_safe(key: &[u8]) -> bool {
     !key.contains(&0)
         && key
@@ -151,8 +149,8 @@ fn write_file(dir: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    // A key that was deleted and inserted again meanwhile may come twice; then the later one is the
-    // newer.
+    // A key that is deleted and inserted again during the listing may occur twice. The second is the
+    // newer one.
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -162,9 +160,9 @@ fn write_file(dir: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
         .write_all(value)
 }
 
-/// Whether it is the key that makes no file: because of its own form, or because another key
-/// already made a directory where its file would stand, or a file where its directory would.
-fn is_the_keys_fault(error: &io::Error) -> bool {
+/// Returns whether the key caused an error: because of its form, or because another key created a
+/// directory in place of its file, or a file in place of its directory.
+fn is_caused_by_key(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::Other

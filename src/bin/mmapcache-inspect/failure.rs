@@ -1,6 +1,4 @@
-//! Why a command could not go on.
-//!
-//! Knows the exit code of each reason; the words are those of whoever failed.
+//! Errors that end a command, and their exit codes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,34 +6,35 @@ use std::process::ExitCode;
 
 use mmapcache::ErrorKind;
 
-/// The reason for which a command ended early.
+/// The error that ended a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The engine refused.
+    /// The library returned an error.
     #[error(transparent)]
     Engine(#[from] mmapcache::Error),
-    /// There is something else than a cache at the path.
+    /// The file at the path is not a cache.
     #[error("{}: not a cache: neither this nor a file beside it has the header of one; check the path", path.display())]
     NoCache { path: PathBuf },
-    /// The index is not there, but a segment of its heap is.
-    #[error("{}: the index is missing, but {} of its heap is there; put the index back, or make it anew from the heap: `mmapcache-inspect repair {}`", path.display(), segment.display(), path.display())]
+    /// The index is missing, but a segment of its heap exists.
+    #[error("{}: the index is missing, but {} of its heap is there; restore the index, or rebuild it from the heap: `mmapcache-inspect repair {}`", path.display(), segment.display(), path.display())]
     LostIndex { path: PathBuf, segment: PathBuf },
-    /// Standard output took no more.
+    /// Writing to standard output failed.
     #[error("could not write to standard output")]
     Output(#[source] io::Error),
-    /// The system refused a file that is no cache's.
+    /// An operation failed on a file that does not belong to a cache.
     #[error("{}: could not {action}", path.display())]
     File {
         path: PathBuf,
         action: &'static str,
         source: io::Error,
     },
-    /// What was asked for makes no sense, in words that say what does.
+    /// The request is invalid; the text says what to do instead.
     #[error("{0}")]
     Request(String),
 }
 
 impl Failure {
+    /// Returns a function that adds a path and the failed action to an error of the system.
     pub(crate) fn file(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File {
             path: path.to_owned(),
@@ -44,12 +43,12 @@ impl Failure {
         }
     }
 
-    /// Whether the reader of standard output has seen enough, which is no failure.
+    /// Returns whether the reader of standard output closed the pipe, which is not an error.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether a cache's files are at fault.
+    /// Returns whether the files of a cache are damaged.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Engine(error) => error.is_corruption(),
@@ -58,7 +57,7 @@ impl Failure {
         }
     }
 
-    /// Whether the files are of another release, whose fields may mean something else.
+    /// Returns whether the files are of another release, whose fields may have another meaning.
     pub(crate) fn is_other_release(&self) -> bool {
         match self {
             Self::Engine(error) => matches!(error.kind(), ErrorKind::UnsupportedVersion { .. }),

@@ -1,23 +1,23 @@
-//! `get`: the value of one key, byte for byte.
+//! `get`: prints the value of a key, byte for byte.
 
 use serde_json::{Map, Value};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{exact, json_line, key};
+use crate::{json_line, json_number, key};
 
-pub(crate) fn run(site: &Site, wanted: &[u8], json: bool) -> Result<Verdict, Failure> {
-    let cache = site.look()?;
-    // The strict form: a damaged entry is an error here, not a miss.
+pub(crate) fn run(location: &Location, wanted: &[u8], json: bool) -> Result<ExitStatus, Failure> {
+    let cache = location.open_read_only()?;
+    // Unlike `get`, this reports a damaged entry as an error.
     let Some(entry) = cache.entry(wanted)? else {
-        output::remark(&format!(
+        output::warn(&format!(
             "{}: no entry under the key {}",
             cache.path().display(),
             key::show(wanted)
         ));
-        return Ok(Verdict::Wrong);
+        return Ok(ExitStatus::Problems);
     };
     let mut out = Output::new();
     if json {
@@ -26,12 +26,12 @@ pub(crate) fn run(site: &Site, wanted: &[u8], json: bool) -> Result<Verdict, Fai
         json_line::insert(&mut object, "value", entry.value());
         object.insert(
             "version".to_owned(),
-            exact::wide(entry.version().as_nanos()),
+            json_number::string(entry.version().as_nanos()),
         );
         out.json(&Value::Object(object))?;
     } else {
         out.with(|out| out.write_all(entry.value()))?;
     }
     out.end()?;
-    Ok(Verdict::Fine)
+    Ok(ExitStatus::Success)
 }

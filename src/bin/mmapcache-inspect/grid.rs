@@ -1,6 +1,4 @@
 //! Aligned columns without lines.
-//!
-//! Knows how text is laid out, not what it says.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -16,7 +14,7 @@ impl Grid {
         Self(table)
     }
 
-    /// A line that names the rows below it, set off from those above.
+    /// Adds a title for the rows that follow, and an empty line before it.
     pub(crate) fn section(&mut self, title: &str) {
         if !self.0.is_empty() {
             self.0.add_row([""]);
@@ -24,13 +22,13 @@ impl Grid {
         self.0.add_row([title]);
     }
 
-    /// A row with a value and what may be said of it.
+    /// Adds a row with a value and a note.
     pub(crate) fn row(&mut self, label: &str, value: impl Into<String>, note: impl Into<String>) {
         self.0
             .add_row([format!("  {label}"), value.into(), note.into()]);
     }
 
-    /// The text, its values flush right. Ends without a newline.
+    /// Returns the text with right-aligned values, without a newline at the end.
     pub(crate) fn text(mut self) -> String {
         if let Some(column) = self.0.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -38,7 +36,7 @@ impl Grid {
         self.left_text()
     }
 
-    /// The text, its values flush left: where they are words, not numbers.
+    /// Returns the text with left-aligned values, for words instead of numbers.
     pub(crate) fn left_text(mut self) -> String {
         if let Some(column) = self.0.column_mut(0) {
             column.set_padding((0, 1));

@@ -1,23 +1,21 @@
-//! Bytes as rows of hex digits, with carets under those that something is to be said of.
-//!
-//! Knows places and bytes, not what they mean.
+//! Bytes as rows of hexadecimal digits, with carets under marked bytes.
 
 use std::ops::Range;
 
-use crate::paint::{self, Paint};
+use crate::terminal::{self, Terminal};
 
 /// Bytes in a row.
 const ROW: usize = 16;
 
-/// Something to be said of a range of bytes.
+/// A remark on a range of bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark {
     pub(crate) range: Range<u64>,
     pub(crate) what: &'static str,
 }
 
-/// The lines that show `bytes`, of which the first stands at `at`.
-pub(crate) fn lines(at: u64, bytes: &[u8], marks: &[Mark], paint: Paint) -> Vec<String> {
+/// Returns the lines that show `bytes`; `at` is the offset of the first.
+pub(crate) fn lines(at: u64, bytes: &[u8], marks: &[Mark], terminal: Terminal) -> Vec<String> {
     let mut lines = Vec::new();
     for (number, row) in bytes.chunks(ROW).enumerate() {
         let start = at.saturating_add((number * ROW) as u64);
@@ -25,30 +23,34 @@ pub(crate) fn lines(at: u64, bytes: &[u8], marks: &[Mark], paint: Paint) -> Vec<
         for (place, &byte) in (start..).zip(row) {
             let marked = marks.iter().any(|mark| mark.range.contains(&place));
             let style = if marked {
-                paint::WRONG
+                terminal::ERROR
             } else {
                 Default::default()
             };
             if !hex.is_empty() {
                 hex.push_str(if place - start == 8 { "  " } else { " " });
             }
-            hex.push_str(&paint.text(style, &format!("{byte:02x}")));
+            hex.push_str(&terminal.styled(style, &format!("{byte:02x}")));
             let shown = if byte.is_ascii_graphic() || byte == b' ' {
                 byte.into()
             } else {
                 '.'
             };
-            text.push_str(&paint.text(style, &String::from(shown)));
+            text.push_str(&terminal.styled(style, &String::from(shown)));
         }
         let padding = " ".repeat(column(ROW) - column(row.len()));
         lines.push(format!("  {start:08x}  {hex}{padding}  |{text}|"));
         let here = start..start + row.len() as u64;
-        lines.extend(marks.iter().filter_map(|mark| carets(mark, &here, paint)));
+        lines.extend(
+            marks
+                .iter()
+                .filter_map(|mark| carets(mark, &here, terminal)),
+        );
     }
     lines
 }
 
-/// The column behind a row's first bytes.
+/// Returns the column after the given number of bytes.
 fn column(bytes: usize) -> usize {
     match bytes {
         0 => 0,
@@ -56,9 +58,9 @@ fn column(bytes: usize) -> usize {
     }
 }
 
-/// The line under a row that points at the marked bytes; what there is to say of them stands behind
-/// the first of them.
-fn carets(mark: &Mark, row: &Range<u64>, paint: Paint) -> Option<String> {
+/// Returns the line that marks bytes of the row above it. The remark follows the carets in the first
+/// row that the mark reaches.
+fn carets(mark: &Mark, row: &Range<u64>, terminal: Terminal) -> Option<String> {
     let from = mark.range.start.max(row.start);
     let to = mark.range.end.min(row.end);
     if from >= to {
@@ -76,7 +78,7 @@ fn carets(mark: &Mark, row: &Range<u64>, paint: Paint) -> Option<String> {
     let padding = " ".repeat(12 + begin);
     Some(format!(
         "{padding}{}",
-        paint.text(paint::WRONG, pointing.trim_end())
+        terminal.styled(terminal::ERROR, pointing.trim_end())
     ))
 }
 
@@ -84,7 +86,6 @@ fn carets(mark: &Mark, row: &Range<u64>, paint: Paint) -> Option<String> {
 mod tests {
     use super::*;
 
-    // Marked bytes have carets below them in each of the rows that they span.
     #[test]
     fn marked_bytes_get_carets_per_row() {
         let bytes: Vec<u8> = (0x41..0x41 + 20).collect();
@@ -98,7 +99,7 @@ mod tests {
                 what: "over the row's end",
             },
         ];
-        let shown = lines(100, &bytes, &marks, Paint::plain(80)).join("\n");
+        let shown = lines(100, &bytes, &marks, Terminal::plain(80)).join("\n");
         let expected = "  \
   00000064  41 42 43 44 45 46 47 48  49 4a 4b 4c 4d 4e 4f 50  |ABCDEFGHIJKLMNOP|
                      ^^ one byte

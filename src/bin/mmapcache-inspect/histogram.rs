@@ -1,21 +1,22 @@
-//! `histogram`: how long searches, keys and values are, and how old entries.
+//! `histogram`: distributions of search lengths, key and value sizes, and ages.
 
 use std::path::PathBuf;
 
-use mmapcache::inspect::{Census, Histogram};
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::index_scan::Scan;
+use crate::location::Location;
 use crate::output::Output;
-use crate::paint::Paint;
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{bar, count, units};
+use crate::terminal::Terminal;
+use crate::value_histogram::ValueHistogram;
+use crate::{bar, index_scan, units};
 
-/// How long searches, keys and values are, and how old entries, as bars
+/// Draw distributions of search lengths, key and value sizes, and ages of entries
 ///
-/// Reads the whole index once, and nothing of the heap: 160 MB for a million entries. Needs memory
-/// for a MiB of the index, twice, and 16 bytes for each region: 2.4 MiB at a million entries.
+/// Reads the whole index once, 160 MB for a million entries, and nothing of the heap. Needs memory for
+/// two pieces of 1 MiB of the index, and 16 bytes for each region: 2.4 MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect histogram thumbnails")]
 pub(crate) struct Arguments {
@@ -26,40 +27,42 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let anatomy = site.anatomy()?;
-    let census = count::census(&anatomy)?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let cache_files = location.open_files()?;
+    let scan = index_scan::run(&cache_files)?;
     let mut out = Output::new();
     if arguments.json {
-        out.json(&value(&census))?;
+        out.json(&value(&scan))?;
     } else {
-        out.line(&text(&census, Paint::new()))?;
+        out.line(&text(&scan, Terminal::new()))?;
     }
     out.end()?;
-    Ok(Verdict::wrong_if(census.steady && census.implausible > 0))
+    Ok(ExitStatus::problems_if(
+        scan.index.consistent && scan.index.invalid > 0,
+    ))
 }
 
-/// A row of a histogram: from where on it counts, and how many there are.
+/// A row of a histogram: its lower bound and its count.
 type Row = (String, u64);
 
-fn text(census: &Census, paint: Paint) -> String {
+fn text(scan: &Scan, terminal: Terminal) -> String {
     let mut text = String::new();
-    let probes = (1..).zip(&census.probes);
+    let probes = (1..).zip(&scan.index.entries_by_groups);
     let probes: Vec<Row> = probes
         .map(|(groups, count)| (groups.to_string(), *count))
         .collect();
     let title = format!(
-        "groups of eight slots that a search looks at: {:.2} for a key that is there, {:.2} for \
-         one that is not",
-        census.hit_groups(),
-        census.miss_groups
+        "groups of eight slots that a search probes: {:.2} for a present key, {:.2} for an absent \
+         one",
+        scan.index.hit_groups(),
+        scan.index.miss_groups
     );
-    section(&mut text, &title, &probes, paint);
+    section(&mut text, &title, &probes, terminal);
     let bytes: fn(u64) -> String = units::bytes;
     for (name, histogram, unit) in [
-        ("keys", &census.key_bytes, bytes),
-        ("values", &census.value_bytes, bytes),
-        ("ages", &census.ages, units::span),
+        ("keys", &scan.key_bytes, bytes),
+        ("values", &scan.value_bytes, bytes),
+        ("ages", &scan.ages, units::span),
     ] {
         if histogram.count() > 0 {
             let title = format!(
@@ -69,30 +72,28 @@ fn text(census: &Census, paint: Paint) -> String {
                 unit(histogram.quantile(0.5)),
                 unit(histogram.quantile(0.9)),
             );
-            section(&mut text, &title, &rows(histogram, unit), paint);
+            section(&mut text, &title, &rows(histogram, unit), terminal);
         }
     }
-    text.push_str(&remarks(census));
+    text.push_str(&remarks(scan));
     text
 }
 
-/// What has to be known to read the numbers.
-fn remarks(census: &Census) -> String {
-    let mut text = format!("{} entries", units::count(census.entries));
-    if census.implausible > 0 {
-        let count = units::count(census.implausible);
-        text.push_str(&format!(
-            "; {count} slots that cannot be right are left out"
-        ));
+/// Returns the total and remarks on the numbers.
+fn remarks(scan: &Scan) -> String {
+    let mut text = format!("{} entries", units::count(scan.index.entries));
+    if scan.index.invalid > 0 {
+        let count = units::count(scan.index.invalid);
+        text.push_str(&format!("; {count} invalid slots are left out"));
     }
-    if !census.steady {
-        text.push_str("; somebody wrote meanwhile");
+    if !scan.index.consistent {
+        text.push_str("; a writer was active");
     }
     text
 }
 
-/// The buckets from the first to the last that has something in it.
-fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
+/// Returns the buckets from the first to the last that is not empty.
+fn rows(histogram: &ValueHistogram, unit: fn(u64) -> String) -> Vec<Row> {
     let first = histogram.buckets.iter().position(|&count| count > 0);
     let last = histogram.buckets.iter().rposition(|&count| count > 0);
     let (Some(first), Some(last)) = (first, last) else {
@@ -100,18 +101,18 @@ fn rows(histogram: &Histogram, unit: fn(u64) -> String) -> Vec<Row> {
     };
     (first..=last)
         .map(|bucket| {
-            let label = unit(Histogram::bounds(bucket).0);
+            let label = unit(ValueHistogram::bounds(bucket).0);
             (label, histogram.buckets[bucket])
         })
         .collect()
 }
 
-fn section(text: &mut String, title: &str, rows: &[Row], paint: Paint) {
+fn section(text: &mut String, title: &str, rows: &[Row], terminal: Terminal) {
     let all: u64 = rows.iter().map(|(_, count)| count).sum();
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0);
     let labels = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     let counts = units::count(most).len();
-    let room = paint.width.saturating_sub(labels + counts + 15).max(10);
+    let room = terminal.width.saturating_sub(labels + counts + 15).max(10);
     text.push_str(title);
     text.push('\n');
     for (label, count) in rows {
@@ -128,24 +129,24 @@ fn section(text: &mut String, title: &str, rows: &[Row], paint: Paint) {
     text.push('\n');
 }
 
-fn value(census: &Census) -> Value {
+fn value(scan: &Scan) -> Value {
     json!({
-        "steady": census.steady,
-        "entries": census.entries,
-        "deleted": census.deleted,
-        "empty": census.empty,
-        "implausible": census.implausible,
-        "hit_groups": census.hit_groups(),
-        "miss_groups": census.miss_groups,
-        "probes": census.probes,
-        "key_bytes": histogram_value(&census.key_bytes),
-        "value_bytes": histogram_value(&census.value_bytes),
-        "age_seconds": histogram_value(&census.ages),
+        "steady": scan.index.consistent,
+        "entries": scan.index.entries,
+        "deleted": scan.index.deleted,
+        "empty": scan.index.empty,
+        "implausible": scan.index.invalid,
+        "hit_groups": scan.index.hit_groups(),
+        "miss_groups": scan.index.miss_groups,
+        "probes": scan.index.entries_by_groups,
+        "key_bytes": histogram_value(&scan.key_bytes),
+        "value_bytes": histogram_value(&scan.value_bytes),
+        "age_seconds": histogram_value(&scan.ages),
     })
 }
 
-/// A histogram for programs; null where it is empty.
-fn histogram_value(histogram: &Histogram) -> Value {
+/// Returns a histogram as JSON; null if it is empty.
+fn histogram_value(histogram: &ValueHistogram) -> Value {
     let count = histogram.count();
     if count == 0 {
         return Value::Null;
@@ -154,7 +155,7 @@ fn histogram_value(histogram: &Histogram) -> Value {
         .zip(&histogram.buckets)
         .filter(|(_, count)| **count > 0)
         .map(|(bucket, count)| {
-            let (from, to) = Histogram::bounds(bucket);
+            let (from, to) = ValueHistogram::bounds(bucket);
             json!({ "from": from, "to": to, "count": count })
         })
         .collect();

@@ -1,4 +1,4 @@
-//! `import`: files of a tree, or lines of JSON, become entries.
+//! `import`: stores files of a tree, lines of JSON, labels, or the entries of another cache.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,32 +8,32 @@ use std::time::Instant;
 use mmapcache::MmapCache;
 
 use crate::batch::Batch;
+use crate::cache_file_names::CacheFileNames;
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::intern;
+use crate::import_counts::ImportCounts;
+use crate::import_labels;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::own::Own;
-use crate::site::Site;
-use crate::tally::Tally;
-use crate::tree::{self, Selection, Step, Tree};
-use crate::verdict::Verdict;
-use crate::{progress, transfer};
+use crate::tree::{self, Selection, Tree, TreeItem};
+use crate::{copy_entries, progress};
 
-/// A byte takes at most six characters of JSON; the rest is for key and punctuation.
+/// The longest line: six characters of JSON for each byte, and room for key and punctuation.
 const LINE_FACTOR: u64 = 6;
 const LINE_EXTRA: u64 = 1 << 20;
 
-/// What to import.
+/// The source of an import.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
-    /// A directory; or a file of lines, `-` for standard input
+    /// A directory, or a file of lines; `-` for standard input
     #[arg(required_unless_present = "from_cache")]
     source: Option<PathBuf>,
-    /// The entries of another cache, which get new versions (`copy` keeps them)
+    /// Store the entries of another cache, with new versions (`copy` keeps them)
     #[arg(long, value_name = "OTHER", conflicts_with = "source")]
     from_cache: Option<PathBuf>,
-    /// The lines are labels, which get ids where they have none; the cache is one of labels
+    /// Intern each line as a label; the cache is an id cache
     #[arg(long, conflicts_with = "from_cache", requires = "source")]
     labels: bool,
     /// Print the counts as JSON
@@ -41,82 +41,93 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let began = Instant::now();
     let source = arguments.source.as_deref().unwrap_or(Path::new("-"));
     if arguments.labels {
-        return labels(site, source, arguments.json);
+        return labels(location, source, arguments.json);
     }
-    let tally = if let Some(other) = &arguments.from_cache {
-        let other = Site {
+    let counts = if let Some(other) = &arguments.from_cache {
+        let other = Location {
             cache: other.clone(),
             heap: None,
         };
-        transfer::run(&other, site)?
+        copy_entries::run(&other, location)?
     } else if source == Path::new("-") {
         lines(
-            &site.change()?,
-            site,
+            &location.open_or_create()?,
+            location,
             &mut io::stdin().lock(),
             "standard input",
         )?
     } else if is_dir(source)? {
-        from_tree(&site.change()?, site, source, &Selection::all())?
+        from_tree(
+            &location.open_or_create()?,
+            location,
+            source,
+            &Selection::all(),
+        )?
     } else {
         let file = File::open(source).map_err(Failure::file(source, "open the file"))?;
         let name = source.display().to_string();
-        lines(&site.change()?, site, &mut BufReader::new(file), &name)?
+        lines(
+            &location.open_or_create()?,
+            location,
+            &mut BufReader::new(file),
+            &name,
+        )?
     };
     let time = began.elapsed();
     let mut out = Output::new();
     if arguments.json {
-        out.json(&tally.json(time))?;
+        out.json(&counts.json(time))?;
     } else {
-        out.line(&tally.text(time))?;
+        out.line(&counts.text(time))?;
     }
     out.end()?;
-    Ok(tally.verdict())
+    Ok(counts.exit_status())
 }
 
-fn labels(site: &Site, source: &Path, json: bool) -> Result<Verdict, Failure> {
+fn labels(location: &Location, source: &Path, json: bool) -> Result<ExitStatus, Failure> {
     if source == Path::new("-") {
-        return intern::run(site, &mut io::stdin().lock(), json);
+        return import_labels::run(location, &mut io::stdin().lock(), json);
     }
     let file = File::open(source).map_err(Failure::file(source, "open the file"))?;
-    intern::run(site, &mut BufReader::new(file), json)
+    import_labels::run(location, &mut BufReader::new(file), json)
 }
 
 fn is_dir(source: &Path) -> Result<bool, Failure> {
-    let meta = std::fs::metadata(source).map_err(Failure::file(source, "look at the source"))?;
+    let meta = std::fs::metadata(source).map_err(Failure::file(source, "read its metadata"))?;
     Ok(meta.is_dir())
 }
 
-/// The longest value that is worth reading: none is longer than a segment, and none has more bytes
-/// than 32 bits count.
-fn value_limit(site: &Site) -> Result<u64, Failure> {
-    let overview = site.overview()?;
-    let segment = overview.sealed.map_or(0, |header| header.max_segment_bytes);
+/// Returns the longest possible value: it must fit into a segment, and its length into 32 bits.
+fn value_limit(location: &Location) -> Result<u64, Failure> {
+    let cache_files = location.read_headers()?;
+    let segment = cache_files
+        .header()
+        .map_or(0, |header| header.max_segment_bytes);
     Ok(segment.min(u32::MAX.into()))
 }
 
-/// Imports the files of a tree, each under its path from the root.
+/// Imports the files of a tree. The key is the path from the root.
 pub(crate) fn from_tree(
     cache: &MmapCache,
-    site: &Site,
+    location: &Location,
     root: &Path,
     selection: &Selection,
-) -> Result<Tally, Failure> {
-    let limit = value_limit(site)?;
-    let own = Own::new(cache.path(), site);
+) -> Result<ImportCounts, Failure> {
+    let limit = value_limit(location)?;
+    let names = CacheFileNames::new(cache.path(), location);
     let mut batch = Batch::new(cache)?;
-    let mut tree = Tree::new(root, selection, own)?;
+    let mut tree = Tree::new(root, selection, names)?;
     let progress = progress::of_unknown("importing: files");
     for step in tree.by_ref() {
         progress.step();
         let found = match step {
-            Ok(Step::File(found)) => found,
-            Ok(Step::Passed) => {
-                batch.tally.passed += 1;
+            Ok(TreeItem::File(found)) => found,
+            Ok(TreeItem::Skipped) => {
+                batch.counts.passed += 1;
                 continue;
             }
             Err(failure) => {
@@ -124,7 +135,7 @@ pub(crate) fn from_tree(
                 continue;
             }
         };
-        // Looked at before it is read: what cannot be stored is not worth the memory.
+        // Compare the length first, to read no file that cannot be stored.
         let read = if found.len > limit {
             Ok(None)
         } else {
@@ -133,8 +144,8 @@ pub(crate) fn from_tree(
         match read {
             Ok(Some(value)) => batch.push(found.key, value)?,
             Ok(None) => {
-                batch.tally.unfit += 1;
-                output::remark(&format!(
+                batch.counts.unfit += 1;
+                output::warn(&format!(
                     "{}: skipped: longer than a segment of this cache, {limit} bytes",
                     found.path.display()
                 ));
@@ -142,18 +153,18 @@ pub(crate) fn from_tree(
             Err(failure) => batch.unreadable(&failure),
         }
     }
-    batch.tally.cut = tree.cut;
+    batch.counts.cut = tree.cut;
     batch.end()
 }
 
 /// Imports lines of JSON.
 fn lines(
     cache: &MmapCache,
-    site: &Site,
+    location: &Location,
     source: &mut dyn BufRead,
     name: &str,
-) -> Result<Tally, Failure> {
-    let limit = value_limit(site)?
+) -> Result<ImportCounts, Failure> {
+    let limit = value_limit(location)?
         .saturating_mul(LINE_FACTOR)
         .saturating_add(LINE_EXTRA);
     let mut batch = Batch::new(cache)?;
@@ -183,8 +194,8 @@ fn lines(
     batch.end()
 }
 
-/// Reads a line with its end; nothing, at the end of the source. False if the line was too long and
-/// the rest of it was thrown away.
+/// Reads a line including its end, or nothing at the end of the source. Returns false if the line is
+/// too long; then it skips the line.
 fn read_line(source: &mut dyn BufRead, line: &mut Vec<u8>, limit: u64) -> io::Result<bool> {
     line.clear();
     Read::take(&mut *source, limit).read_until(b'\n', line)?;

@@ -1,6 +1,6 @@
-//! Entries as lines of JSON: text where the bytes are text, base64 where they are not.
+//! Entries as lines of JSON: bytes that are UTF-8 as text, others as base64.
 //!
-//! What [`write()`] writes, [`parse`] reads back byte for byte. Knows nothing of caches.
+//! [`parse`] reads what [`write()`] writes, byte for byte.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-/// Writes a key, and its value if there is one, as one line.
+/// Writes a key, and a value if there is one, as one line.
 pub(crate) fn write(out: &mut dyn Write, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
     out.write_all(b"{")?;
     write_field(out, "key", key)?;
@@ -29,7 +29,7 @@ fn write_field(out: &mut dyn Write, name: &str, bytes: &[u8]) -> io::Result<()> 
     }
 }
 
-/// Bytes as members of an object, by the same rule.
+/// Inserts bytes into an object in the same form.
 pub(crate) fn insert(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), text.into()),
@@ -45,15 +45,15 @@ pub(crate) fn parse(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
 }
 
 fn take(object: &mut Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
-    let coded = format!("{name}_base64");
-    match (object.remove(name), object.remove(&coded)) {
+    let base64_name = format!("{name}_base64");
+    match (object.remove(name), object.remove(&base64_name)) {
         (Some(Value::String(text)), None) => Ok(text.into_bytes()),
         (None, Some(Value::String(text))) => STANDARD
             .decode(text)
-            .map_err(|error| format!("\"{coded}\" is not base64: {error}")),
-        (None, None) => Err(format!("neither \"{name}\" nor \"{coded}\"")),
-        (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{coded}\"")),
-        _ => Err(format!("\"{name}\" or \"{coded}\" is not a string")),
+            .map_err(|error| format!("\"{base64_name}\" is not base64: {error}")),
+        (None, None) => Err(format!("neither \"{name}\" nor \"{base64_name}\"")),
+        (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{base64_name}\"")),
+        _ => Err(format!("\"{name}\" or \"{base64_name}\" is not a string")),
     }
 }
 

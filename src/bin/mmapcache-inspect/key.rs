@@ -1,14 +1,14 @@
-//! Keys, and other bytes, as text on the command line and in listings.
+//! Keys and other bytes as text on the command line and in listings.
 //!
-//! What [`show`] prints, [`parse`] reads back. Knows nothing of caches.
+//! [`parse`] reads what [`show`] returns.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::failure::Failure;
 
-/// The bytes that a text stands for: `\xNN` is a byte, `\\` a backslash, `hex:` starts nothing but
-/// hex digits.
+/// Returns the bytes for a text: `\xNN` is a byte, `\\` a backslash, and only hexadecimal digits
+/// follow `hex:`.
 pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
     let text = text.as_bytes();
     if let Some(digits) = text.strip_prefix(b"hex:") {
@@ -31,15 +31,10 @@ pub(crate) fn parse(text: &OsStr) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The bytes that an argument stands for; `what` it is, is said where it is none.
-pub(crate) fn asked(text: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
+/// Returns the bytes for an argument. `what` names the argument in the error.
+pub(crate) fn parse_argument(text: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
     let refuse = |why| Failure::Request(format!("the {what} {}: {why}", text.display()));
     parse(text).map_err(refuse)
-}
-
-/// The same for a key.
-pub(crate) fn of_argument(text: &OsStr) -> Result<Vec<u8>, Failure> {
-    asked(text, "key")
 }
 
 fn parse_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
@@ -60,8 +55,8 @@ fn byte(high: u8, low: u8) -> Result<u8, String> {
     }
 }
 
-/// Bytes as a text of one line. It can be pasted between single quotes in a shell, for it has none
-/// itself, and starts neither like an option nor like `hex:`.
+/// Returns bytes as one line of text. It can be pasted between single quotes in a shell: it contains
+/// none, and starts neither like an option nor like `hex:`.
 pub(crate) fn show(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -81,8 +76,8 @@ pub(crate) fn show(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether a character is shown as it is: it can be seen, and does not end the quotes. The standard
-/// library's own escaping knows which can be seen, but escapes the double quote as well.
+/// Returns whether a character is shown unescaped: it is printable and not a single quote.
+/// `escape_debug` knows which are printable, but also escapes the double quote.
 fn plain(c: char) -> bool {
     c == '"' || (c != '\'' && c.escape_debug().eq([c]))
 }
@@ -131,7 +126,6 @@ mod tests {
         }
     }
 
-    // Hex and escapes name any byte; every other form is refused.
     #[test]
     fn unknown_escapes_are_refused() {
         let of = |text: &str| parse(OsStr::new(text));

@@ -1,4 +1,4 @@
-//! `labels`: what has an id, by its id.
+//! `labels`: lists the labels of an id cache.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,25 +6,25 @@ use std::path::PathBuf;
 use mmapcache::{LabelId, Labels};
 use serde_json::{Map, Value};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress::{self, Progress};
-use crate::site::Site;
-use crate::verdict::Verdict;
 use crate::{json_line, key};
 
-/// Which labels.
+/// The labels to list.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
-    /// Only the label of this id; the exit code is 1 if nobody has it
+    /// Only the label with this id; the exit code is 1 if there is none
     #[arg(long, conflicts_with_all = ["limit", "prefix"])]
     id: Option<u32>,
-    /// Stop after so many labels
+    /// Stop after this many labels
     #[arg(long)]
     limit: Option<u64>,
-    /// Only labels that start like this; written as for `get`
+    /// Only labels that start with this prefix; written as for `get`
     #[arg(long, default_value = "", hide_default_value = true)]
     prefix: OsString,
     /// Print a line of JSON for each label
@@ -32,20 +32,20 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let prefix = key::asked(&arguments.prefix, "prefix")?;
-    let opened = Labels::open_with(&site.cache, site.options().read_only(true));
-    let labels = opened.map_err(|error| site.explain(error))?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let prefix = key::parse_argument(&arguments.prefix, "prefix")?;
+    let opened = Labels::open_with(&location.cache, location.options().read_only(true));
+    let labels = opened.map_err(|error| location.explain(error))?;
     let mut out = Output::new();
     if let Some(id) = arguments.id {
         let Some(label) = labels.resolve(LabelId::new(id))? else {
             let path = labels.path().display();
-            output::remark(&format!("{path}: nobody has the id {id}"));
-            return Ok(Verdict::Wrong);
+            output::warn(&format!("{path}: no label has the id {id}"));
+            return Ok(ExitStatus::Problems);
         };
         show(&mut out, id, &label, arguments.json)?;
         out.end()?;
-        return Ok(Verdict::Fine);
+        return Ok(ExitStatus::Success);
     }
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut all = labels.iter()?;
@@ -61,7 +61,7 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         }
     }
     out.end()?;
-    Ok(Verdict::Fine)
+    Ok(ExitStatus::Success)
 }
 
 fn show(out: &mut Output, id: u32, label: &[u8], json: bool) -> Result<(), Failure> {

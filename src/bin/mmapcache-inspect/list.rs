@@ -1,4 +1,4 @@
-//! `list`: the keys, and the values where they are asked for.
+//! `list`: lists the keys, optionally with values.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,34 +10,34 @@ use mmapcache::iter::KeyInfo;
 use mmapcache::{MmapCache, Version};
 use serde_json::{Map, Value};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress::{self, Progress};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{change, exact, json_line, key, moment, units};
+use crate::{json_line, json_number, key, timestamp, units, write_options};
 
-/// What to list, and how.
+/// The entries to list, and the form.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
-    /// Stop after so many entries
+    /// Stop after this many entries
     #[arg(long)]
     limit: Option<u64>,
-    /// Only keys that start like this; written as for `get`
+    /// Only keys that start with this prefix; written as for `get`
     #[arg(long, default_value = "", hide_default_value = true)]
     prefix: OsString,
-    /// In which order; without it, in none that means anything
+    /// The order; without it, that of the roster
     #[arg(long, value_enum)]
     sort: Option<Order>,
-    /// The other way round
+    /// Reverse the order
     #[arg(long, requires = "sort")]
     reverse: bool,
-    /// The values as well, behind a tab
+    /// Add the value after a tab
     #[arg(long)]
     values: bool,
-    /// Before each key the size of its value, and when it was put; or a label's id
+    /// Add the size of the value and the time of the last write before the key; or the id of a label
     #[arg(long)]
     long: bool,
     /// Print a line of JSON for each entry, with size and time
@@ -47,57 +47,57 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Order {
-    /// By its bytes, the lowest first
+    /// By the bytes of the key, the lowest first
     Key,
-    /// The largest value first
+    /// By the size of the value, the largest first
     Size,
-    /// The one that was put last first
+    /// By the time of the last write, the newest first
     Age,
 }
 
-/// An entry that is kept until its turn comes.
+/// An entry in sort order.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Kept {
-    /// By which it is compared first, so that the lowest comes first.
+struct SortedEntry {
+    /// Compared first; the lowest is listed first.
     rank: u64,
     key: Box<[u8]>,
     value_len: u64,
     version: Version,
 }
 
-/// A listing under way.
+/// A listing in progress.
 struct Lister<'a> {
     cache: &'a MmapCache,
     arguments: &'a Arguments,
     prefix: Vec<u8>,
-    /// Whether versions are ids, of labels, and no times.
+    /// Whether versions are ids, not times.
     numbered: bool,
     out: Output,
     damage: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let prefix = key::asked(&arguments.prefix, "prefix")?;
-    let cache = site.look()?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let prefix = key::parse_argument(&arguments.prefix, "prefix")?;
+    let cache = location.open_read_only()?;
     let mut lister = Lister {
         cache: &cache,
         arguments,
         prefix,
-        numbered: change::has_labels(site)?,
+        numbered: write_options::has_labels(location)?,
         out: Output::new(),
         damage: false,
     };
     match arguments.sort {
-        Some(order) => lister.sorted(order)?,
-        None if arguments.values => lister.with_values()?,
-        None => lister.keys_alone()?,
+        Some(order) => lister.list_sorted(order)?,
+        None if arguments.values => lister.list_values()?,
+        None => lister.list_keys()?,
     }
     lister.out.end()?;
-    Ok(Verdict::wrong_if(lister.damage))
+    Ok(ExitStatus::problems_if(lister.damage))
 }
 
-impl Kept {
-    fn of(listed: &KeyInfo<'_>, order: Order) -> Self {
+impl SortedEntry {
+    fn new(listed: &KeyInfo<'_>, order: Order) -> Self {
         let rank = match order {
             Order::Key => 0,
             Order::Size => u64::MAX - listed.value_len,
@@ -117,20 +117,20 @@ impl Lister<'_> {
         self.arguments.limit.unwrap_or(u64::MAX)
     }
 
-    /// What was found; none, after a word on standard error, where it is damaged.
-    fn sound<T>(&mut self, found: mmapcache::Result<T>) -> Result<Option<T>, Failure> {
+    /// Returns what was found. Reports damage on standard error, and returns `None` for it.
+    fn valid<T>(&mut self, found: mmapcache::Result<T>) -> Result<Option<T>, Failure> {
         match found {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_corruption() => {
                 self.damage = true;
-                output::complain(&error);
+                output::report_error(&error);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn keys_alone(&mut self) -> Result<(), Failure> {
+    fn list_keys(&mut self) -> Result<(), Failure> {
         let mut keys = self.cache.keys()?;
         let mut left = self.limit();
         let progress = progress::of_printing("listing entries", self.cache.len());
@@ -138,7 +138,7 @@ impl Lister<'_> {
             && let Some(found) = keys.next_key_info()
         {
             progress.iter().for_each(Progress::step);
-            if let Some(listed) = self.sound(found)?
+            if let Some(listed) = self.valid(found)?
                 && listed.key.starts_with(&self.prefix)
             {
                 left -= 1;
@@ -148,7 +148,7 @@ impl Lister<'_> {
         Ok(())
     }
 
-    fn with_values(&mut self) -> Result<(), Failure> {
+    fn list_values(&mut self) -> Result<(), Failure> {
         let mut left = self.limit();
         let progress = progress::of_printing("listing entries", self.cache.len());
         for found in self.cache.entries()? {
@@ -156,7 +156,7 @@ impl Lister<'_> {
             if left == 0 {
                 break;
             }
-            if let Some((key, entry)) = self.sound(found)?
+            if let Some((key, entry)) = self.valid(found)?
                 && key.starts_with(&self.prefix)
             {
                 left -= 1;
@@ -167,15 +167,15 @@ impl Lister<'_> {
         Ok(())
     }
 
-    fn sorted(&mut self, order: Order) -> Result<(), Failure> {
+    fn list_sorted(&mut self, order: Order) -> Result<(), Failure> {
         let kept = if self.arguments.reverse {
-            let first = self.first(|listed| Reverse(Kept::of(listed, order)))?;
+            let first = self.sorted_entries(|listed| Reverse(SortedEntry::new(listed, order)))?;
             first.into_iter().map(|Reverse(kept)| kept).collect()
         } else {
-            self.first(|listed| Kept::of(listed, order))?
+            self.sorted_entries(|listed| SortedEntry::new(listed, order))?
         };
         let progress = progress::of_printing("listing entries", kept.len() as u64);
-        for Kept {
+        for SortedEntry {
             key,
             value_len,
             version,
@@ -188,8 +188,8 @@ impl Lister<'_> {
                 continue;
             }
             let found = self.cache.entry(&key);
-            // It may have gone since, or have another value.
-            if let Some(Some(entry)) = self.sound(found)? {
+            // The entry may have been deleted or changed since.
+            if let Some(Some(entry)) = self.valid(found)? {
                 let value = Some(entry.value());
                 self.show(&key, entry.len() as u64, entry.version(), value)?;
             }
@@ -197,15 +197,18 @@ impl Lister<'_> {
         Ok(())
     }
 
-    /// The lowest entries in their order: all, or so many that no more than the limit is ever kept.
-    fn first<T: Ord>(&mut self, of: impl Fn(&KeyInfo<'_>) -> T) -> Result<Vec<T>, Failure> {
+    /// Returns the entries in order, up to the limit. Never keeps more than that.
+    fn sorted_entries<T: Ord>(
+        &mut self,
+        of: impl Fn(&KeyInfo<'_>) -> T,
+    ) -> Result<Vec<T>, Failure> {
         let limit = self.limit();
         let mut keys = self.cache.keys()?;
         let mut kept = BinaryHeap::new();
         let progress = progress::of_count("sorting entries", self.cache.len());
         while let Some(found) = keys.next_key_info() {
             progress.step();
-            let Some(listed) = self.sound(found)? else {
+            let Some(listed) = self.valid(found)? else {
                 continue;
             };
             if !listed.key.starts_with(&self.prefix) {
@@ -227,7 +230,7 @@ impl Lister<'_> {
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
         let id = self.numbered.then(|| version.as_nanos().saturating_sub(1));
-        let time = || moment::show(version.to_system_time());
+        let time = || timestamp::format(version.to_system_time());
         if self.arguments.json {
             let mut object = Map::new();
             json_line::insert(&mut object, "key", key);
@@ -239,7 +242,10 @@ impl Lister<'_> {
                 object.insert("id".to_owned(), id.into());
             } else {
                 object.insert("time".to_owned(), time().into());
-                object.insert("version".to_owned(), exact::wide(version.as_nanos()));
+                object.insert(
+                    "version".to_owned(),
+                    json_number::string(version.as_nanos()),
+                );
             }
             return self.out.json_line(Value::Object(object));
         }

@@ -1,60 +1,60 @@
-//! `mmapcache-inspect`: looks into caches, checks them, fills and empties them.
+//! `mmapcache-inspect`: reads, checks, fills and backs up caches.
 //!
-//! Starts the command that was asked for and turns how it ended into an exit code. Knows no
-//! command.
+//! Runs a command and converts its result to an exit code.
 
 mod arguments;
+mod atomic_file;
 mod bar;
 mod batch;
-mod change;
+mod cache_file_names;
 mod compact;
 mod completions;
 mod copy;
-mod count;
-mod culprit;
+mod copy_entries;
+mod damaged_key;
 mod delete;
 mod demo;
-mod exact;
+mod exit_status;
 mod export;
 mod failure;
 mod get;
 mod grid;
 mod header;
-mod headers;
+mod header_fields;
 mod heap;
+mod heap_address;
 mod hexdump;
 mod histogram;
-mod holder;
 mod import;
-mod intern;
+mod import_counts;
+mod import_labels;
+mod index_scan;
 mod json_line;
+mod json_number;
 mod key;
 mod labels;
 mod list;
+mod location;
+mod lock_status;
 mod man;
 mod map;
 mod metrics;
-mod moment;
 mod output;
-mod own;
-mod paint;
-mod place;
 mod progress;
 mod put;
 mod record;
 mod repair;
 mod report;
-mod site;
 mod slot;
-mod staged;
 mod stats;
-mod tally;
-mod transfer;
+mod terminal;
+mod timestamp;
 mod tree;
 mod units;
-mod verdict;
+mod value_histogram;
 mod verify;
 mod watch;
+mod write_options;
 
 use std::process::ExitCode;
 
@@ -62,10 +62,10 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match arguments::Arguments::parse().run() {
-        Ok(verdict) => verdict.exit_code(),
+        Ok(status) => status.exit_code(),
         Err(failure) => {
             if !failure.is_broken_pipe() {
-                output::complain(&failure);
+                output::report_error(&failure);
             }
             failure.exit_code()
         }

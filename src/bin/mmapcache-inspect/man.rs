@@ -1,29 +1,29 @@
-//! `man`: this program's manual pages, made of what `--help` says.
+//! `man`: the manual pages of this program, made from the texts of `--help`.
 
 use std::path::{Path, PathBuf};
 
 use clap::Command;
 use clap_mangen::Man;
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::verdict::Verdict;
 
-/// Which pages, and where to.
+/// The pages, and where they go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The page of this command; by default the program's
+    /// Print the page of this command; without it, the page of the program
     #[arg(conflicts_with = "dir")]
     command: Option<String>,
-    /// Write all pages into this directory, which is made if it is not there
+    /// Write all pages into this directory; create it if it does not exist
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(program: Command, arguments: &Arguments) -> Result<Verdict, Failure> {
+pub(crate) fn run(program: Command, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     if let Some(dir) = &arguments.dir {
         write_all(program, dir)?;
-        return Ok(Verdict::Fine);
+        return Ok(ExitStatus::Success);
     }
     let page = match &arguments.command {
         None => text(program)?,
@@ -32,7 +32,7 @@ pub(crate) fn run(program: Command, arguments: &Arguments) -> Result<Verdict, Fa
     let mut out = Output::new();
     out.with(|out| out.write_all(&page))?;
     out.end()?;
-    Ok(Verdict::Fine)
+    Ok(ExitStatus::Success)
 }
 
 /// Writes a page for the program and one for each of its commands.
@@ -50,7 +50,7 @@ fn write_all(mut program: Command, dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The page of a command, with the program's name and version in its footer.
+/// Returns the page of a command, with the program's name and version in its footer.
 fn text(command: Command) -> Result<Vec<u8>, Failure> {
     let source = concat!("mmapcache-inspect ", env!("CARGO_PKG_VERSION"));
     let mut text = Vec::new();
@@ -61,7 +61,7 @@ fn text(command: Command) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-/// The command of a name, as its page names it.
+/// Returns the command with a name.
 fn page_of(mut program: Command, name: &str) -> Result<Command, Failure> {
     program.build();
     let found = program

@@ -1,37 +1,36 @@
-//! `metrics`: what caches are doing, for Prometheus.
+//! `metrics`: numbers of caches for Prometheus.
 //!
-//! Knows which numbers there are and what they are called; how they are written, `exposition`
-//! knows.
+//! `exposition` has the text format.
 
 mod exposition;
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mmapcache::inspect::{Anatomy, Changing, Holder};
+use mmapcache::inspect::{CacheFiles, IndexState};
 use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{key, staged};
+use crate::{atomic_file, key};
 use exposition::{Family, Kind, Sample};
 
-/// By which a file is known as one that this command wrote, in either form.
+/// Marks of files that this command wrote, in either form.
 const MARKS: [&str; 2] = ["# HELP mmapcache_up ", "[\n  {\n    \"cache\": "];
 
-/// Which caches, and where their numbers go.
+/// The caches, and where their numbers go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Caches, by the paths of their indexes; each becomes the label `cache` as it is written here, and
-    /// one named twice counts once
+    /// Caches, by the paths of their indexes; each path is the value of the label `cache`, and one
+    /// given twice is shown once
     #[arg(required = true, value_name = "CACHE")]
     caches: Vec<PathBuf>,
-    /// Write a file, whole or not at all, as node_exporter's textfile collector wants it
+    /// Write a file atomically, as the textfile collector of node_exporter requires
     ///
-    /// A file of an earlier run is replaced; any other only with --force.
+    /// Replaces a file of an earlier run; any other file only with --force.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print JSON instead: an object for each cache
@@ -42,43 +41,43 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
-/// A cache's numbers.
+/// The numbers of a cache.
 struct Reading {
     label: String,
     numbers: Vec<Number>,
-    verdict: Verdict,
+    status: ExitStatus,
 }
 
-/// A number by its name.
+/// A number and its name.
 struct Number {
     name: &'static str,
-    /// A further label, where several numbers share a name.
+    /// A further label, if several numbers share a name.
     part: Option<(&'static str, &'static str)>,
     value: f64,
 }
 
-/// Every name: what kind of number it is, and what it means.
+/// All names with their kinds and descriptions.
 const NAMES: &[(&str, Kind, &str)] = &[
     (
         "mmapcache_up",
         Kind::Gauge,
-        "Whether the engine opens the cache.",
+        "Whether the cache can be opened.",
     ),
     (
         "mmapcache_implausible",
         Kind::Gauge,
-        "Things in the headers that cannot be right.",
+        "Problems in the headers.",
     ),
     ("mmapcache_entries", Kind::Gauge, "Live entries."),
     (
         "mmapcache_max_entries",
         Kind::Gauge,
-        "Entries that the cache may hold; 0 for no limit.",
+        "The limit of entries; 0 for none.",
     ),
     (
         "mmapcache_deleted_slots",
         Kind::Gauge,
-        "Slots of deleted entries that searches still pass.",
+        "Slots of deleted entries that searches still probe.",
     ),
     (
         "mmapcache_slots",
@@ -88,7 +87,7 @@ const NAMES: &[(&str, Kind, &str)] = &[
     (
         "mmapcache_load_ratio",
         Kind::Gauge,
-        "Live entries by slots, from 0 to 1.",
+        "Live entries divided by slots, from 0 to 1.",
     ),
     (
         "mmapcache_regions",
@@ -118,12 +117,12 @@ const NAMES: &[(&str, Kind, &str)] = &[
     (
         "mmapcache_disk_bytes",
         Kind::Gauge,
-        "Bytes of disk blocks, by the file's part in the cache.",
+        "Bytes of disk blocks, by kind of file.",
     ),
     (
         "mmapcache_generation",
         Kind::Gauge,
-        "How often the whole cache was replaced, counted from 1.",
+        "How often the whole cache was replaced, counting from 1.",
     ),
     (
         "mmapcache_created_timestamp_seconds",
@@ -143,12 +142,12 @@ const NAMES: &[(&str, Kind, &str)] = &[
     (
         "mmapcache_locked",
         Kind::Gauge,
-        "Whether a writer who is alive holds the lock.",
+        "Whether a live process holds the writer lock.",
     ),
     (
         "mmapcache_unsynced",
         Kind::Gauge,
-        "Whether there are changes that a power loss could take.",
+        "Whether a power loss could undo changes.",
     ),
     (
         "mmapcache_sync_failed",
@@ -163,13 +162,13 @@ const NAMES: &[(&str, Kind, &str)] = &[
     (
         "mmapcache_overwrites_total",
         Kind::Counter,
-        "Values stored over another one.",
+        "Values that replaced another one.",
     ),
     ("mmapcache_deletes_total", Kind::Counter, "Entries deleted."),
     (
         "mmapcache_dropped_total",
         Kind::Counter,
-        "Damaged entries that were given up.",
+        "Damaged entries that were removed.",
     ),
     (
         "mmapcache_changes_total",
@@ -178,20 +177,20 @@ const NAMES: &[(&str, Kind, &str)] = &[
     ),
 ];
 
-pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitStatus, Failure> {
     if heap.is_some() && arguments.caches.len() > 1 {
-        let what = "--heap-path is one cache's: name a single cache with it";
+        let what = "--heap-path applies to one cache: name a single cache with it";
         return Err(Failure::Request(what.to_owned()));
     }
     let mut readings: Vec<Reading> = Vec::new();
     for cache in &arguments.caches {
         let label = label(cache);
         if readings.iter().all(|reading| reading.label != label) {
-            let site = Site {
+            let location = Location {
                 cache: cache.clone(),
                 heap: heap.clone(),
             };
-            readings.push(Reading::take(&site, label));
+            readings.push(Reading::take(&location, label));
         }
     }
     let text = match arguments.json {
@@ -202,29 +201,29 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
         false => exposition::text(&families(&readings)),
     };
     match &arguments.output {
-        Some(path) => staged::write(path, text.as_bytes(), &MARKS, arguments.force)?,
+        Some(path) => atomic_file::write(path, text.as_bytes(), &MARKS, arguments.force)?,
         None => {
             let mut out = Output::new();
             out.with(|out| out.write_all(text.as_bytes()))?;
             out.end()?;
         }
     }
-    let worst = |one: Verdict, other| match (one, other) {
-        (Verdict::Incomplete, _) | (_, Verdict::Incomplete) => Verdict::Incomplete,
-        (Verdict::Wrong, _) | (_, Verdict::Wrong) => Verdict::Wrong,
-        (Verdict::Fine, Verdict::Fine) => Verdict::Fine,
+    let worst = |one: ExitStatus, other| match (one, other) {
+        (ExitStatus::Incomplete, _) | (_, ExitStatus::Incomplete) => ExitStatus::Incomplete,
+        (ExitStatus::Problems, _) | (_, ExitStatus::Problems) => ExitStatus::Problems,
+        (ExitStatus::Success, ExitStatus::Success) => ExitStatus::Success,
     };
-    let verdicts = readings.iter().map(|reading| reading.verdict);
-    Ok(verdicts.fold(Verdict::Fine, worst))
+    let statuses = readings.iter().map(|reading| reading.status);
+    Ok(statuses.fold(ExitStatus::Success, worst))
 }
 
-/// A path as a label, which is text: escaped as keys are, so that no two paths share one.
+/// Returns a path as a label, escaped like a key, so that different paths have different labels.
 fn label(cache: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     key::show(cache.as_os_str().as_bytes())
 }
 
-/// The numbers by their names, as collectors want them.
+/// Groups the numbers by name, as the text format requires.
 fn families(readings: &[Reading]) -> Vec<Family<'_>> {
     let families = NAMES.iter().map(|&(name, kind, help)| {
         let samples = readings.iter().flat_map(|reading| {
@@ -251,37 +250,37 @@ fn families(readings: &[Reading]) -> Vec<Family<'_>> {
 }
 
 impl Reading {
-    /// Looks at a cache. One that cannot be read is reported, and is down.
-    fn take(site: &Site, label: String) -> Self {
+    /// Reads the numbers of a cache. Reports an error, and marks that cache as down.
+    fn take(location: &Location, label: String) -> Self {
         let mut numbers = Vec::new();
-        let anatomy = site.anatomy();
-        if let Ok(anatomy) = &anatomy {
-            let faults = anatomy.overview().implausible.len();
+        let cache_files = location.open_files();
+        if let Ok(cache_files) = &cache_files {
+            let faults = cache_files.problems().len();
             numbers.push(Number::new("mmapcache_implausible", faults as f64));
         }
-        let engine = site
-            .look()
+        let engine = location
+            .open_read_only()
             .and_then(|cache| Ok((cache.stats()?, cache.disk_usage()?)));
-        let verdict = match (&anatomy, &engine) {
-            (Ok(anatomy), Ok((stats, disk))) => {
+        let status = match (&cache_files, &engine) {
+            (Ok(cache_files), Ok((stats, disk))) => {
                 numbers.extend(by_engine(stats, disk));
-                numbers.extend(by_header(anatomy));
-                Verdict::wrong_if(!anatomy.overview().implausible.is_empty())
+                numbers.extend(by_header(cache_files));
+                ExitStatus::problems_if(!cache_files.problems().is_empty())
             }
             (Err(failure), _) | (_, Err(failure)) => {
-                output::complain(failure);
+                output::report_error(failure);
                 match failure.is_damage() {
-                    true => Verdict::Wrong,
-                    false => Verdict::Incomplete,
+                    true => ExitStatus::Problems,
+                    false => ExitStatus::Incomplete,
                 }
             }
         };
-        let up = anatomy.is_ok() && engine.is_ok();
+        let up = cache_files.is_ok() && engine.is_ok();
         numbers.push(Number::new("mmapcache_up", f64::from(u8::from(up))));
         Self {
             label,
             numbers,
-            verdict,
+            status,
         }
     }
 
@@ -293,7 +292,7 @@ impl Reading {
                 Some((_, part)) => format!("{}_{part}", number.name),
                 None => number.name.to_owned(),
             };
-            // Whole numbers as such, as far as they are exact.
+            // Integers are shown without a fraction.
             let value = match number.value {
                 whole if whole.fract() == 0.0 => (whole as u64).into(),
                 other => other.into(),
@@ -356,16 +355,12 @@ fn by_engine(stats: &Stats, disk: &DiskUsage) -> Vec<Number> {
     numbers
 }
 
-fn by_header(anatomy: &Anatomy) -> Vec<Number> {
-    let overview = anatomy.overview();
-    let header = overview.changing.as_ref();
+fn by_header(cache_files: &CacheFiles) -> Vec<Number> {
+    let header = cache_files.state();
     let of_header =
-        |name, of: fn(&Changing) -> f64| header.map(|header| Number::new(name, of(header)));
-    let limit = overview
-        .sealed
-        .as_ref()
-        .map(|sealed| sealed.max_entries as f64);
-    let held = anatomy.lock().map(|lock| lock.holder == Holder::Alive);
+        |name, of: fn(&IndexState) -> f64| header.map(|header| Number::new(name, of(header)));
+    let limit = cache_files.header().map(|header| header.max_entries as f64);
+    let held = cache_files.lock().map(|lock| lock.is_held() == Some(true));
     [
         limit.map(|limit| Number::new("mmapcache_max_entries", limit)),
         of_header("mmapcache_regions", |header| header.regions as f64),
@@ -383,8 +378,8 @@ fn by_header(anatomy: &Anatomy) -> Vec<Number> {
     .collect()
 }
 
-/// Seconds since 1970; 0 for never.
-fn seconds(moment: Option<SystemTime>) -> f64 {
-    let since = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
+/// Returns seconds since 1970; 0 for never.
+fn seconds(time: Option<SystemTime>) -> f64 {
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.unwrap_or_default().as_secs_f64()
 }

@@ -1,17 +1,15 @@
-//! Standard output and standard error, neither of which may make the program panic.
-//!
-//! Knows how text reaches them, not what it says.
+//! Standard output and standard error. A closed one never makes the program panic.
 
 use std::error::Error;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use serde_json::Value;
 
-use crate::exact;
 use crate::failure::Failure;
+use crate::json_number;
 use crate::progress;
 
-/// Standard output, buffered. Flushed by [`Output::end`], whose error would be lost in a drop.
+/// Standard output, buffered. Call [`Output::end`] to flush it: a drop would ignore the error.
 #[derive(Debug)]
 pub(crate) struct Output(BufWriter<StdoutLock<'static>>);
 
@@ -20,7 +18,7 @@ impl Output {
         Self(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
     }
 
-    /// Writes by a closure.
+    /// Writes with a closure.
     pub(crate) fn with(
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -33,38 +31,38 @@ impl Output {
         self.with(|out| writeln!(out, "{text}"))
     }
 
-    /// Writes a value for programs, indented for people too.
+    /// Writes a JSON value, indented.
     pub(crate) fn json(&mut self, value: &Value) -> Result<(), Failure> {
         let mut value = value.clone();
-        exact::settle(&mut value);
+        json_number::stringify_large(&mut value);
         self.line(&format!("{value:#}"))
     }
 
-    /// Writes a value for programs as one line.
+    /// Writes a JSON value as one line.
     pub(crate) fn json_line(&mut self, mut value: Value) -> Result<(), Failure> {
-        exact::settle(&mut value);
+        json_number::stringify_large(&mut value);
         self.line(&value.to_string())
     }
 
-    /// Hands everything to the system now, as before a long silence.
+    /// Flushes the buffer.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.with(|out| out.flush())
     }
 
-    /// Hands everything to the system.
+    /// Flushes the buffer. Call it after the last line.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
         self.flush()
     }
 }
 
-/// Reports an error and all its causes on standard error, as one line. Where even that is closed,
-/// nobody is listening.
-pub(crate) fn complain(error: &dyn Error) {
-    remark(&chain(error));
+/// Prints an error and all its causes on standard error, as one line.
+pub(crate) fn report_error(error: &dyn Error) {
+    warn(&chain(error));
 }
 
-/// Says something on standard error, as one line whatever the names in it contain.
-pub(crate) fn remark(text: &str) {
+/// Prints a message on standard error. Control characters in it are escaped, so that it stays one
+/// line. Ignores a closed standard error: there is no other place for the message.
+pub(crate) fn warn(text: &str) {
     let mut line = String::from("mmapcache-inspect: ");
     for c in text.chars() {
         if c.is_control() {
@@ -79,7 +77,7 @@ pub(crate) fn remark(text: &str) {
     });
 }
 
-/// An error and all its causes.
+/// Returns an error and all its causes as text.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

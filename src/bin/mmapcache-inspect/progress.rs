@@ -1,7 +1,4 @@
-//! How far a long piece of work is, on standard error: only where that is a terminal, and only after
-//! the work has taken a second.
-//!
-//! Knows how it is drawn, not what the work is.
+//! Progress of long work on standard error: only if that is a terminal, and only after a second.
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -11,20 +8,20 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Times that a bar is drawn in a second.
-const DRAWN: u8 = 5;
+/// How often a bar is drawn per second.
+const RATE: u8 = 5;
 
-/// After how long a bar is drawn, once it was set.
+/// The delay before a bar is drawn, if it was set.
 static AFTER: OnceLock<Duration> = OnceLock::new();
-/// The bar that is drawn now: other lines on standard error go around it.
+/// The bar that is drawn now. It is suspended while other lines are printed.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Sets after how long a bar is drawn; a second, if nobody does.
+/// Sets the delay before a bar is drawn. The default is a second.
 pub(crate) fn after(delay: Duration) {
     let _ = AFTER.set(delay);
 }
 
-/// Runs a closure that writes to standard error, around the bar that is drawn there, if any is.
+/// Runs a closure that writes to standard error, with the bar suspended.
 pub(crate) fn around(write: impl FnOnce()) {
     let bar = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match bar {
@@ -33,20 +30,20 @@ pub(crate) fn around(write: impl FnOnce()) {
     }
 }
 
-/// A piece of work under way. Its bar goes when this is dropped.
+/// The progress of work. Dropping it removes the bar.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
     waiting: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-/// Work on so many bytes, named by what is done to them.
+/// Starts a bar for work that counts bytes. `what` names the work.
 pub(crate) fn of_bytes(what: &str) -> Progress {
     let place = "{bar:30} {binary_bytes}/{binary_total_bytes}, {eta} left";
     Progress::start(&format!("{what} {place}"))
 }
 
-/// Work on so many things: entries, regions, labels.
+/// Starts a bar for work that counts things: entries, regions, labels.
 pub(crate) fn of_count(what: &str, count: u64) -> Progress {
     let progress = Progress::start(&format!(
         "{what} {{bar:30}} {{human_pos}}/{{human_len}}, {{eta}} left"
@@ -55,30 +52,30 @@ pub(crate) fn of_count(what: &str, count: u64) -> Progress {
     progress
 }
 
-/// Work of which it is not known how much there is: how many things are done so far.
+/// Starts a bar for work of unknown size, which shows how many things are done.
 pub(crate) fn of_unknown(what: &str) -> Progress {
     Progress::start(&format!("{{spinner}} {what} {{human_pos}}, {{elapsed}}"))
 }
 
-/// Work that prints lines on standard output, of so many things: none where that is a terminal too,
-/// on which the lines themselves show how far it is.
+/// Starts a bar for work that prints lines on standard output. Returns `None` if that is a terminal
+/// too: the lines themselves show the progress.
 pub(crate) fn of_printing(what: &str, count: u64) -> Option<Progress> {
     (!io::stdout().is_terminal()).then(|| of_count(what, count))
 }
 
-/// Work of which nothing is known but how long it has taken.
+/// Starts a bar that shows the elapsed time only.
 pub(crate) fn of_time(what: &str) -> Progress {
     Progress::start(&format!("{{spinner}} {what}, {{elapsed}}"))
 }
 
 impl Progress {
-    /// So much of so much is done.
+    /// Sets how much is done, and the total.
     pub(crate) fn set(&self, done: u64, all: u64) {
         self.bar.set_length(all);
         self.bar.set_position(done);
     }
 
-    /// One more thing is done.
+    /// Counts one more thing.
     pub(crate) fn step(&self) {
         self.bar.inc(1);
     }
@@ -104,7 +101,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some((stop, waiting)) = self.waiting.take() {
             drop(stop);
-            // It ends by itself, and has nothing to say.
+            // The thread ends by itself and returns nothing.
             let _ = waiting.join();
         }
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -112,8 +109,8 @@ impl Drop for Progress {
     }
 }
 
-/// Draws a bar after a while, unless the sender is dropped before. None where there is no thread to
-/// be had: the work goes on without.
+/// Draws a bar after a delay, unless the sender is dropped before. Returns `None` if no thread can be
+/// started: the work continues without a bar.
 fn show_after(bar: &ProgressBar, delay: Duration) -> Option<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel::<()>();
     let bar = bar.clone();
@@ -127,8 +124,8 @@ fn show_after(bar: &ProgressBar, delay: Duration) -> Option<(Sender<()>, JoinHan
 }
 
 fn show(bar: &ProgressBar) {
-    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWN));
+    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(RATE));
     bar.tick();
-    bar.enable_steady_tick(Duration::from_secs(1) / DRAWN.into());
+    bar.enable_steady_tick(Duration::from_secs(1) / RATE.into());
     *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
 }

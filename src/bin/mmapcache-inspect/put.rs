@@ -1,4 +1,4 @@
-//! `put`: a value under a key.
+//! `put`: stores a value under a key.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -6,47 +6,47 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::change::{Change, Losses};
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
 use crate::progress;
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{exact, key, units};
+use crate::write_options::{DroppedEntries, WriteOptions};
+use crate::{json_number, key, units};
 
-/// What to put where.
+/// The entry to store, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// Written as for `get`
     key: OsString,
-    /// Written as the key is; `-` for standard input, byte for byte
+    /// Written like the key; `-` for standard input, byte for byte
     #[arg(required_unless_present = "file")]
     value: Option<OsString>,
-    /// The value is what this file contains
+    /// Take the value from this file
     #[arg(long, value_name = "PATH", conflicts_with = "value")]
     file: Option<PathBuf>,
     /// Only if the key has no value yet; the exit code is 1 if it has
     #[arg(long)]
     if_absent: bool,
-    /// Make the cache if there is none
+    /// Create the cache if it does not exist
     #[arg(long)]
     create: bool,
     #[command(flatten)]
-    change: Change,
+    change: WriteOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let key = key::asked(&arguments.key, "key")?;
-    // Read before the cache is opened: nobody waits for a pipe.
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let key = key::parse_argument(&arguments.key, "key")?;
+    // Read before the cache is opened, so that no other writer waits for a pipe.
     let value = arguments.value()?;
     let progress = progress::of_time("waiting for the lock or the disk");
-    let cache = arguments.change.open(site, arguments.create)?;
-    let losses = Losses::before(&cache)?;
+    let cache = arguments.change.open(location, arguments.create)?;
+    let dropped = DroppedEntries::before(&cache)?;
     let version = if arguments.if_absent {
         cache.insert_if_absent(&key, &value)?
     } else {
@@ -59,16 +59,16 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
         out.json(&json!({
             "stored": version.is_some(),
             "bytes": value.len(),
-            "version": version.map(|version| exact::wide(version.as_nanos())),
+            "version": version.map(|version| json_number::string(version.as_nanos())),
         }))?;
     } else if let Some(version) = version {
         let bytes = units::bytes(value.len() as u64);
         out.line(&format!("stored {bytes}, version {}", version.as_nanos()))?;
     } else {
-        output::remark(&format!("{}: has a value already", key::show(&key)));
+        output::warn(&format!("{}: has a value already", key::show(&key)));
     }
     out.end()?;
-    losses.judge(&cache, Verdict::wrong_if(version.is_none()))
+    dropped.report(&cache, ExitStatus::problems_if(version.is_none()))
 }
 
 impl Arguments {
@@ -78,7 +78,7 @@ impl Arguments {
         }
         let text = self.value.as_deref().unwrap_or_default();
         if text != "-" {
-            return key::asked(text, "value");
+            return key::parse_argument(text, "value");
         }
         let mut value = Vec::new();
         std::io::stdin()

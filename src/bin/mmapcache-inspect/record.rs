@@ -1,35 +1,35 @@
-//! `record`: what stands at one place of the heap, field by field and byte by byte.
+//! `record`: one record of the heap, field by field and byte by byte.
 
 use std::path::PathBuf;
 
-use mmapcache::inspect::{Anatomy, HeapPlace, Record, RecordKind};
+use mmapcache::inspect::{CacheFiles, HeapAddress, Record};
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::hexdump::{self, Mark};
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::paint::Paint;
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{exact, json_line, key, moment, place, units, verify};
+use crate::terminal::Terminal;
+use crate::{heap_address, json_line, json_number, key, timestamp, units, verify};
 
-/// Bytes that are shown of a place where the lengths cannot be believed.
+/// The bytes to show of a record with invalid lengths.
 const LEAST: u64 = 64;
 
-/// One record of the heap: decoded, and byte by byte, with what is wrong pointed at
+/// Print one record of the heap, decoded and byte by byte, and mark what is wrong
 ///
-/// Decodes damaged files too. Needs memory for its key and for the bytes that are shown: 0.4 MiB,
-/// however many entries there are.
+/// Also decodes damaged files. Needs memory for the key and for the bytes that are shown: 0.4 MiB for
+/// any number of entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect record thumbnails 0:128")]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
-    /// Segment and byte, as SEGMENT:BYTE; the byte may be hexadecimal, as 0x1000
-    #[arg(value_parser = place::parse)]
-    place: HeapPlace,
-    /// Show so many bytes of it
+    /// The address: segment and byte, as SEGMENT:BYTE; the byte may be hexadecimal, as 0x1000
+    #[arg(value_parser = heap_address::parse)]
+    address: HeapAddress,
+    /// Show at most this many bytes
     #[arg(long, default_value_t = 256)]
     limit: u64,
     /// Print JSON
@@ -37,60 +37,64 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let anatomy = site.anatomy()?;
-    let Some(record) = anatomy.record(arguments.place)? else {
-        let there: Vec<String> = anatomy
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let cache_files = location.open_files()?;
+    let Some(record) = cache_files.record(arguments.address)? else {
+        let there: Vec<String> = cache_files
             .segments()
             .iter()
             .take(20)
             .map(u16::to_string)
             .collect();
-        let number = arguments.place.segment;
-        output::remark(&format!(
-            "there is no segment {number}, but {}",
+        let number = arguments.address.segment;
+        output::warn(&format!(
+            "there is no segment {number}; these exist: {}",
             there.join(", ")
         ));
-        return Ok(Verdict::Wrong);
+        return Ok(ExitStatus::Problems);
     };
     let mut out = Output::new();
     if arguments.json {
         let mut value = value(&record);
-        let bytes = bytes(&anatomy, &record, arguments.limit)?;
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        value["bytes"] = digits.into();
+        let bytes = bytes(&cache_files, &record, arguments.limit)?;
+        value["bytes"] = units::hex(&bytes).into();
         out.json(&value)?;
     } else {
         let mut grid = Grid::new();
         rows(&mut grid, &record);
         out.line(&grid.left_text())?;
         out.line("")?;
-        dump(&anatomy, &record, arguments.limit, &mut out)?;
-        for fault in &record.doubts {
-            out.line(&format!("  {}", verify::fault_line(fault)))?;
+        dump(&cache_files, &record, arguments.limit, &mut out)?;
+        for fault in &record.problems {
+            out.line(&format!("  {}", verify::problem_line(fault)))?;
         }
     }
     out.end()?;
-    Ok(Verdict::wrong_if(!record.is_sound()))
+    Ok(ExitStatus::problems_if(!record.is_valid()))
 }
 
-/// Bytes from the record's start: all of it, as far as its lengths can be believed.
-fn bytes(anatomy: &Anatomy, record: &Record, limit: u64) -> Result<Vec<u8>, Failure> {
-    let HeapPlace { segment, at, .. } = record.place;
-    let own = record.end.saturating_sub(at);
+/// Returns the bytes of the record, or a fixed number if its lengths are invalid.
+fn bytes(cache_files: &CacheFiles, record: &Record, limit: u64) -> Result<Vec<u8>, Failure> {
+    let at = record.address.at;
+    let stated = record.end.saturating_sub(at);
     let len = if record.computed_sum.is_some() {
-        own
+        stated
     } else {
-        own.max(LEAST)
+        stated.max(LEAST)
     };
-    Ok(anatomy.bytes(segment, at, len.min(limit))?)
+    Ok(cache_files.segment_bytes(record.address, len.min(limit))?)
 }
 
-fn dump(anatomy: &Anatomy, record: &Record, limit: u64, out: &mut Output) -> Result<(), Failure> {
-    let at = record.place.at;
-    let bytes = bytes(anatomy, record, limit)?;
+fn dump(
+    cache_files: &CacheFiles,
+    record: &Record,
+    limit: u64,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let at = record.address.at;
+    let bytes = bytes(cache_files, record, limit)?;
     let marks: Vec<Mark> = record
-        .doubts
+        .problems
         .iter()
         .map(|fault| {
             let covers = |&(from, to): &(u64, u64)| (from..to).contains(&fault.at);
@@ -102,7 +106,7 @@ fn dump(anatomy: &Anatomy, record: &Record, limit: u64, out: &mut Output) -> Res
             }
         })
         .collect();
-    for line in hexdump::lines(at, &bytes, &marks, Paint::new()) {
+    for line in hexdump::lines(at, &bytes, &marks, Terminal::new()) {
         out.line(&line)?;
     }
     let left = record
@@ -115,7 +119,7 @@ fn dump(anatomy: &Anatomy, record: &Record, limit: u64, out: &mut Output) -> Res
     Ok(())
 }
 
-/// Where the parts of a record begin and end.
+/// Returns where the parts of a record begin and end.
 fn parts(record: &Record) -> Vec<(u64, u64)> {
     let fields: &[(u64, u64)] = if record.numbered {
         &[(0, 4), (4, 8), (8, 10), (10, 11), (11, 12)]
@@ -130,7 +134,7 @@ fn parts(record: &Record) -> Vec<(u64, u64)> {
             (23, 24),
         ]
     };
-    let at = record.place.at;
+    let at = record.address.at;
     let content = record.value_at.saturating_add(record.value_len.into());
     fields
         .iter()
@@ -139,19 +143,23 @@ fn parts(record: &Record) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// A record as rows of a table.
+/// Adds a record to a table.
 pub(crate) fn rows(grid: &mut Grid, record: &Record) {
-    let sound = if record.is_sound() {
-        "sound"
+    let state = if record.is_valid() {
+        "valid"
     } else {
         "DAMAGED"
     };
-    grid.section(&format!("record {}: {sound}", place::show(record.place)));
-    let kind = record.kind.map_or("unknown", kind);
+    grid.section(&format!(
+        "record {}: {state}",
+        heap_address::format(record.address)
+    ));
+    let kind = record.kind().unwrap_or("unknown");
     grid.row("kind", kind, "");
-    let (stored, computed) = (record.stored_sum, record.computed_sum);
+    let stored = record.stored_sum.unwrap_or_default();
+    let computed = record.computed_sum;
     let note = match computed {
-        Some(computed) if computed == stored => "fits".to_owned(),
+        Some(computed) if computed == stored => "matches".to_owned(),
         Some(computed) => format!("but its bytes have 0x{computed:08x}"),
         None => "cannot be computed".to_owned(),
     };
@@ -164,7 +172,11 @@ pub(crate) fn rows(grid: &mut Grid, record: &Record) {
     };
     grid.row(name, version(record.version, record.numbered), nanos);
     let whole = record.key.len() == usize::from(record.key_len);
-    let note = if whole { "" } else { "cut by the file's end" };
+    let note = if whole {
+        ""
+    } else {
+        "cut off by the end of the file"
+    };
     grid.row("key", key::show(&record.key), note);
     grid.row("key length", units::count(record.key_len.into()), "");
     if !record.numbered {
@@ -178,45 +190,34 @@ pub(crate) fn rows(grid: &mut Grid, record: &Record) {
     grid.row("next record", format!("byte {}", record.end), "");
 }
 
-/// A version as a moment or, of a numbered key, as its number.
+/// Returns a version as a time or, in an id cache, as a number.
 pub(crate) fn version(version: u64, numbered: bool) -> String {
     if numbered {
         units::count(version)
     } else {
-        moment::show_nanos(version)
+        timestamp::format_nanos(version)
     }
 }
 
-/// A record for programs.
+/// Returns a record as JSON.
 pub(crate) fn value(record: &Record) -> Value {
     let mut value = json!({
-        "place": place::show(record.place),
-        "path": record.path.to_string_lossy(),
-        "sound": record.is_sound(),
-        "kind": record.kind.map(kind),
+        "place": heap_address::format(record.address),
+        "path": record.path().to_string_lossy(),
+        "sound": record.is_valid(),
+        "kind": record.kind(),
         "numbered": record.numbered,
-        "version": exact::wide(record.version),
+        "version": json_number::string(record.version),
         "key_len": record.key_len,
         "value_len": record.value_len,
         "value_at": record.value_at,
         "end": record.end,
-        "stored_sum": format!("{:08x}", record.stored_sum),
+        "stored_sum": record.stored_sum.map(|sum| format!("{sum:08x}")),
         "computed_sum": record.computed_sum.map(|sum| format!("{sum:08x}")),
-        "doubts": verify::fault_values(&record.doubts),
+        "doubts": verify::problem_values(&record.problems),
     });
     if let Some(object) = value.as_object_mut() {
         json_line::insert(object, "key", &record.key);
     }
     value
-}
-
-/// What a record is, in a word.
-pub(crate) fn kind(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Entry => "entry",
-        RecordKind::Deletion => "deletion",
-        RecordKind::Gap => "gap",
-        RecordKind::Reservation => "reservation",
-        _ => "other",
-    }
 }

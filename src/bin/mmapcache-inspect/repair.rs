@@ -1,29 +1,26 @@
-//! `repair`: index and roster made anew from the heap, where nothing less helps.
-//!
-//! Knows how a repair is told to a person; what it does is the library's.
+//! `repair`: runs a repair of the library and reports its result.
 
 use std::time::{Duration, Instant};
 
 use mmapcache::{Repair, RepairReport};
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::Output;
 use crate::progress;
-use crate::site::Site;
 use crate::units;
-use crate::verdict::Verdict;
 
-/// What was asked for besides the repair itself.
+/// Options of a repair.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Request {
     /// Keep the damaged index and roster beside the new ones, as CACHE.damaged and
     /// CACHE.roster.damaged
     #[arg(long)]
     keep: bool,
-    /// Write the heap anew afterwards, without its damaged bytes; needs room for all live entries
-    /// once more
+    /// Rewrite the heap afterwards without its damaged bytes; needs space for all live entries again
     #[arg(long)]
     rewrite: bool,
     /// Print JSON
@@ -31,100 +28,96 @@ pub(crate) struct Request {
     json: bool,
 }
 
-pub(crate) fn run(site: &Site, request: &Request) -> Result<Verdict, Failure> {
-    site.refuse_foreign()?;
+pub(crate) fn run(location: &Location, request: &Request) -> Result<ExitStatus, Failure> {
+    location.refuse_foreign()?;
     let began = Instant::now();
     let progress = progress::of_bytes("reading the heap");
-    let repaired = Repair::new(&site.cache)
-        .options(&site.options())
+    let report = Repair::new(&location.cache)
+        .options(&location.options())
         .keep_damaged(request.keep)
         .rewrite_heap(request.rewrite)
         .on_progress(|now| progress.set(now.done_bytes, now.total_bytes))
         .run();
     drop(progress);
-    let repaired = repaired.map_err(|error| site.explain(error))?;
+    let report = report.map_err(|error| location.explain(error))?;
     let mut out = Output::new();
     if request.json {
-        out.json(&value(&repaired, began.elapsed()))?;
+        out.json(&value(&report, began.elapsed()))?;
     } else {
-        out.line(&text(&repaired, began.elapsed()))?;
+        out.line(&text(&report, began.elapsed()))?;
     }
     out.end()?;
-    let fewer = repaired
+    let fewer = report
         .entries_before
-        .is_some_and(|before| before > repaired.entries + repaired.unwritten);
-    let lost = repaired.damaged_bytes > 0
-        || repaired.dropped > 0
+        .is_some_and(|before| before > report.entries + report.unwritten);
+    let lost = report.damaged_bytes > 0
+        || report.dropped > 0
         || fewer
-        || !repaired.missing_segments.is_empty();
-    Ok(Verdict::wrong_if(lost))
+        || !report.missing_segments.is_empty();
+    Ok(ExitStatus::problems_if(lost))
 }
 
-fn text(repaired: &RepairReport, time: Duration) -> String {
+fn text(report: &RepairReport, time: Duration) -> String {
     let mut grid = Grid::new();
-    grid.section(if repaired.rebuilt {
-        "repair: index and roster made anew"
+    grid.section(if report.rebuilt {
+        "repair: index and roster rebuilt"
     } else {
-        "repair: nothing was to be made anew"
+        "repair: no rebuild was needed"
     });
-    let before = repaired.entries_before.map_or_else(String::new, |count| {
-        format!("the old index said {}", units::count(count))
+    let before = report.entries_before.map_or_else(String::new, |count| {
+        format!("the old index counted {}", units::count(count))
     });
-    grid.row("entries", units::count(repaired.entries), &before);
-    if repaired.dropped > 0 {
-        let dropped = "entries given up: their records are damaged or gone";
-        grid.row("dropped", units::count(repaired.dropped), dropped);
+    grid.row("entries", units::count(report.entries), &before);
+    if report.dropped > 0 {
+        let dropped = "entries whose records are damaged or missing";
+        grid.row("dropped", units::count(report.dropped), dropped);
     }
-    if repaired.unwritten > 0 {
+    if report.unwritten > 0 {
         let unwritten = "entries that were not synced before the power loss";
-        grid.row("never written", units::count(repaired.unwritten), unwritten);
+        grid.row("never written", units::count(report.unwritten), unwritten);
     }
-    let records = "that verify, in the heap; dead ones and deletions included";
-    grid.row("records", units::count(repaired.records), records);
-    let damaged = match (repaired.damaged_bytes, repaired.rewritten) {
+    let records = "in the heap, dead ones and deletions included";
+    grid.row("records", units::count(report.records), records);
+    let damaged = match (report.damaged_bytes, report.rewritten) {
         (0, _) => "",
         (_, true) => "lost; the heap was rewritten without them",
-        (_, false) => "lost; those that are left in the heap go when it is rewritten (--rewrite)",
+        (_, false) => "lost; --rewrite removes those that are still in the heap",
     };
-    grid.row(
-        "damaged bytes",
-        units::count(repaired.damaged_bytes),
-        damaged,
-    );
-    if repaired.segments > 0 {
-        grid.row("segments", units::count(repaired.segments), "");
+    grid.row("damaged bytes", units::count(report.damaged_bytes), damaged);
+    if report.segments > 0 {
+        grid.row("segments", units::count(report.segments), "");
     }
-    for number in &repaired.missing_segments {
+    for number in &report.missing_segments {
         grid.row(
             "missing segment",
             number.to_string(),
-            "what it held is lost",
+            "its records are lost",
         );
     }
-    for path in &repaired.kept {
+    for path in &report.kept {
         grid.row("kept", path.display().to_string(), "");
     }
     grid.row("time", units::duration(time), "");
     grid.text()
 }
 
-fn value(repaired: &RepairReport, time: Duration) -> Value {
-    let kept: Vec<_> = repaired
+fn value(report: &RepairReport, time: Duration) -> Value {
+    let kept: Vec<_> = report
         .kept
         .iter()
         .map(|path| path.to_string_lossy())
         .collect();
     json!({
-        "rebuilt": repaired.rebuilt,
-        "entries": repaired.entries,
-        "entries_before": repaired.entries_before,
-        "dropped": repaired.dropped,
-        "unwritten": repaired.unwritten,
-        "records": repaired.records,
-        "damaged_bytes": repaired.damaged_bytes,
-        "rewritten": repaired.rewritten,
-        "segments": repaired.segments,
-        "missing_segments": repaired.missing_segments,
+        "rebuilt": report.rebuilt,
+        "entries": report.entries,
+        "entries_before": report.entries_before,
+        "dropped": report.dropped,
+        "unwritten": report.unwritten,
+        "records": report.records,
+        "damaged_bytes": report.damaged_bytes,
+        "rewritten": report.rewritten,
+        "segments": report.segments,
+        "missing_segments": report.missing_segments,
         "kept": kept,
         "seconds": time.as_secs_f64(),
     })

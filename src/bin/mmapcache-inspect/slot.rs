@@ -1,22 +1,22 @@
-//! `slot`: one slot of the index, everything in it and what is wrong with it.
+//! `slot`: everything in one slot of the index, and its problems.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use mmapcache::Problem;
-use mmapcache::inspect::{Anatomy, Record, RegionState, RosterEntry, Slot, SlotState};
+use mmapcache::inspect::{CacheFiles, Record, Slot};
 use serde_json::{Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{exact, json_line, key, place, record, units, verify};
+use crate::{heap_address, json_line, json_number, key, record, units, verify};
 
-/// One slot of the index: what it holds, what it links to, and what is wrong with it
+/// Print one slot of the index: its contents, the linked record, and problems
 ///
-/// Decodes damaged files too. Needs memory for one region of the index, at most a MiB, and for one
+/// Also decodes damaged files. Needs memory for one region of the index, at most a MiB, and for one
 /// key: 0.4 MiB at a million entries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mmapcache-inspect slot thumbnails --key photos/cat.jpg")]
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// The slot's number in the index
     #[arg(required_unless_present = "key")]
     number: Option<u32>,
-    /// Instead, the slots in which a search for this key looks; written as for `get`
+    /// Instead, the slots that a search for this key examines; written as for `get`
     #[arg(long, conflicts_with = "number")]
     key: Option<OsString>,
     /// Print a line of JSON for each slot
@@ -34,31 +34,31 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// A slot, and what it links to.
-struct Found {
+/// A slot and its record.
+struct SlotReport {
     slot: Slot,
     record: Option<Record>,
     doubts: Vec<Problem>,
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
-    let anatomy = site.anatomy()?;
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let cache_files = location.open_files()?;
     let numbers = match (&arguments.number, &arguments.key) {
         (Some(number), _) => vec![*number],
-        (None, Some(key)) => anatomy.slots_of(&key::of_argument(key)?)?,
+        (None, Some(key)) => cache_files.find_slots(&key::parse_argument(key, "key")?)?,
         (None, None) => Vec::new(),
     };
     let mut out = Output::new();
     let (mut found, mut wrong) = (0, false);
     for number in numbers {
-        let Some(slot) = anatomy.slot(number)? else {
-            let all = units::count(anatomy.slots()?.into());
-            output::remark(&format!(
+        let Some(slot) = cache_files.slot(number)? else {
+            let all = units::count(cache_files.slot_count()?.into());
+            output::warn(&format!(
                 "there is no slot {number}; the index has {all}, from 0"
             ));
-            return Ok(Verdict::Wrong);
+            return Ok(ExitStatus::Problems);
         };
-        let shown = Found::new(&anatomy, slot)?;
+        let shown = SlotReport::new(&cache_files, slot)?;
         wrong |= !shown.doubts.is_empty();
         if arguments.json {
             out.json_line(shown.value())?;
@@ -70,20 +70,20 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     }
     out.end()?;
     if found == 0 {
-        output::remark("no slot in which a search looks has the hash of this key");
+        output::warn("a search for this key finds no slot with its hash");
     }
-    Ok(Verdict::wrong_if(wrong || found == 0))
+    Ok(ExitStatus::problems_if(wrong || found == 0))
 }
 
-impl Found {
-    fn new(anatomy: &Anatomy, slot: Slot) -> Result<Self, Failure> {
-        let place = slot.place.filter(|_| slot.is_entry());
-        let record = place.map(|place| anatomy.record(place)).transpose()?;
+impl SlotReport {
+    fn new(cache_files: &CacheFiles, slot: Slot) -> Result<Self, Failure> {
+        let place = slot.address.filter(|_| slot.is_entry());
+        let record = place.map(|place| cache_files.record(place)).transpose()?;
         let record = record.flatten();
-        let mut doubts = slot.doubts.clone();
+        let mut doubts = slot.problems.clone();
         if let Some(record) = &record {
-            doubts.extend(slot.differences(record, &anatomy.overview().path));
-            doubts.extend(record.doubts.iter().cloned());
+            doubts.extend(slot.differences(record, cache_files.path()));
+            doubts.extend(record.problems.iter().cloned());
         }
         Ok(Self {
             slot,
@@ -95,31 +95,27 @@ impl Found {
     fn text(&self) -> String {
         let slot = &self.slot;
         let mut grid = Grid::new();
-        grid.section(&format!("slot {}: {}", slot.number, self.holds()));
+        grid.section(&format!("slot {}: {}", slot.number, self.summary()));
         let at = |at: u64| format!("byte {at}");
-        let within = format!(
-            "slot {} of it; it is {}",
-            slot.index,
-            region(slot.region_state)
-        );
+        let within = format!("slot {} of it; it is {}", slot.index, slot.region_state());
         grid.row("region", slot.region.to_string(), within);
         let control = format!("0x{:02x}", slot.control);
-        let note = format!("{}; {}", state(slot.state), at(slot.control_at));
+        let note = format!("{}; {}", slot.state(), at(slot.control_at));
         grid.row("control byte", control, note);
-        let link = slot.place.map_or("none".to_owned(), place::show);
+        let link = slot.address.map_or("none".to_owned(), heap_address::format);
         let raw = format!("0x{:016x}; {}", slot.link, at(slot.link_at));
         grid.row("links to record", link, raw);
         let probe = slot
             .probe
             .map_or("no".to_owned(), |groups| format!("in group {groups}"));
-        grid.row("found by a search", probe, "1 is where it begins");
+        grid.row("found by a search", probe, "1 is the first group");
         grid.row("roster position", slot.position.to_string(), self.roster());
         let shown = key::show(&slot.key);
         let whole = slot.key.len() == usize::from(slot.key_len);
         let note = if whole {
-            "all of it"
+            "complete"
         } else {
-            "its beginning, as the slot repeats it"
+            "the first bytes, which the slot repeats"
         };
         grid.row("key", shown, note);
         let length = units::count(slot.key_len.into());
@@ -132,7 +128,7 @@ impl Found {
         grid.row("hash", hash, bits);
         let numbered = self.record.as_ref().is_some_and(|record| record.numbered);
         let written = record::version(slot.version, numbered);
-        let pair = if slot.second_pair {
+        let pair = if slot.second_meta {
             "the second pair"
         } else {
             "the first pair"
@@ -144,28 +140,26 @@ impl Found {
         }
         let mut text = grid.left_text();
         for fault in &self.doubts {
-            text.push_str(&format!("\n  {}", verify::fault_line(fault)));
+            text.push_str(&format!("\n  {}", verify::problem_line(fault)));
         }
         text
     }
 
-    /// The verdict in a few words.
-    fn holds(&self) -> &'static str {
+    /// Returns a summary in a few words.
+    fn summary(&self) -> &'static str {
         match (self.doubts.is_empty(), self.slot.is_entry()) {
             (false, _) => "WRONG",
             (true, true) => "an entry",
-            (true, false) => "no entry; what else it says is left over",
+            (true, false) => "no entry; its other fields are old",
         }
     }
 
     fn roster(&self) -> String {
-        match self.slot.roster {
-            Some(RosterEntry::Slot(number)) if number == self.slot.number => {
-                "which leads back here".to_owned()
-            }
-            Some(RosterEntry::Slot(number)) => format!("which leads to slot {number}"),
-            Some(RosterEntry::Hole(_)) => "which is a hole".to_owned(),
-            _ => "which cannot be read".to_owned(),
+        match self.slot.roster_slot() {
+            Some(number) if number == self.slot.number => "which leads back here".to_owned(),
+            Some(number) => format!("which leads to slot {number}"),
+            None if self.slot.is_position_free() => "which is free".to_owned(),
+            None => "which cannot be read".to_owned(),
         }
     }
 
@@ -175,54 +169,31 @@ impl Found {
             "number": slot.number,
             "region": slot.region,
             "index": slot.index,
-            "region_state": region(slot.region_state),
+            "region_state": slot.region_state(),
             "is_entry": slot.is_entry(),
-            "state": state(slot.state),
+            "state": slot.state(),
             "control": slot.control,
             "control_at": slot.control_at,
             "link": format!("{:016x}", slot.link),
             "link_at": slot.link_at,
             "body_at": slot.body_at,
-            "place": slot.place.map(place::show),
-            "second_pair": slot.second_pair,
+            "place": slot.address.map(heap_address::format),
+            "second_pair": slot.second_meta,
             "probe": slot.probe,
             "position": slot.position,
-            "roster_slot": match slot.roster {
-                Some(RosterEntry::Slot(number)) => Some(number),
-                _ => None,
-            },
+            "roster_slot": slot.roster_slot(),
             "key_len": slot.key_len,
             "stored_hash": slot.stored_hash,
             "tag": slot.tag,
             "directory_bits": slot.directory_bits,
-            "version": exact::wide(slot.version),
+            "version": json_number::string(slot.version),
             "value_len": slot.value_len,
             "record": self.record.as_ref().map(record::value),
-            "doubts": verify::fault_values(&self.doubts),
+            "doubts": verify::problem_values(&self.doubts),
         });
         if let Some(object) = value.as_object_mut() {
             json_line::insert(object, "inline_key", &slot.key);
         }
         value
-    }
-}
-
-fn state(state: SlotState) -> &'static str {
-    match state {
-        SlotState::Empty => "empty",
-        SlotState::Deleted => "deleted",
-        SlotState::Full => "full",
-        _ => "unknown",
-    }
-}
-
-/// What a region is, in a word.
-pub(crate) fn region(state: RegionState) -> &'static str {
-    match state {
-        RegionState::Unused => "unused",
-        RegionState::Building => "being built",
-        RegionState::Live => "live",
-        RegionState::Free => "free",
-        _ => "unknown",
     }
 }

@@ -1,37 +1,37 @@
-//! `stats`: how a cache is doing; or, where the engine refuses to open it, what can still be read
-//! and why it refused.
+//! `stats`: statistics of a cache; or, if the library refuses to open it, the reason and what can
+//! still be read.
 
 mod full;
 
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Anatomy, Companion, Holder, LockState, Overview, Role};
+use mmapcache::inspect::{CacheFile, CacheFiles, LockState};
 use mmapcache::{DiskUsage, Stats};
 use serde_json::{Map, Value, json};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::header::{self, Fields};
+use crate::header_fields::{self, Fields};
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{exact, key, moment, units, verify};
+use crate::{json_number, key, lock_status, timestamp, units, verify};
 use full::Full;
 
-/// What there is to say of a cache.
-struct Picture {
-    /// What the engine says, or why it refused.
+/// Everything that `stats` shows.
+struct StatsReport {
+    /// The statistics, or why the library refused.
     engine: Result<(Stats, DiskUsage), Failure>,
-    anatomy: Anatomy,
+    cache_files: CacheFiles,
     lock: Option<LockState>,
     full: Option<Full>,
 }
 
-pub(crate) fn run(site: &Site, full: bool, json: bool) -> Result<Verdict, Failure> {
-    let mut picture = look(site)?;
+pub(crate) fn run(location: &Location, full: bool, json: bool) -> Result<ExitStatus, Failure> {
+    let mut picture = gather(location)?;
     if full {
-        picture.full = Some(Full::look(&picture.anatomy)?);
+        picture.full = Some(Full::gather(&picture.cache_files)?);
     }
     let mut out = Output::new();
     if json {
@@ -43,42 +43,38 @@ pub(crate) fn run(site: &Site, full: bool, json: bool) -> Result<Verdict, Failur
     picture.end()
 }
 
-/// The statistics of a cache, as a table.
-pub(crate) fn text(site: &Site) -> Result<String, Failure> {
-    Ok(look(site)?.text())
+/// Returns the statistics of a cache as a table.
+pub(crate) fn text(location: &Location) -> Result<String, Failure> {
+    Ok(gather(location)?.text())
 }
 
-fn look(site: &Site) -> Result<Picture, Failure> {
-    let engine = site
-        .look()
+fn gather(location: &Location) -> Result<StatsReport, Failure> {
+    let engine = location
+        .open_read_only()
         .and_then(|cache| Ok((cache.stats()?, cache.disk_usage()?)));
-    match site.anatomy() {
-        Ok(anatomy) => Ok(Picture {
+    match location.open_files() {
+        Ok(cache_files) => Ok(StatsReport {
             engine,
-            // What the system does not tell is left out.
-            lock: anatomy.lock().ok(),
-            anatomy,
+            // Without an answer of the system there is no row for the lock.
+            lock: cache_files.lock().ok(),
+            cache_files,
             full: None,
         }),
-        // Without headers there is nothing to show, and the engine's own words are the better ones.
+        // Without headers there is nothing to show, and the library's error says more.
         Err(failure @ Failure::NoCache { .. }) => Err(failure),
         Err(failure) => Err(engine.err().unwrap_or(failure)),
     }
 }
 
-impl Picture {
-    fn overview(&self) -> &Overview {
-        self.anatomy.overview()
-    }
-
-    /// A refusal is reported as any failure is, after all that could be shown.
-    fn end(self) -> Result<Verdict, Failure> {
-        let implausible = !self.overview().implausible.is_empty();
+impl StatsReport {
+    /// Returns the error of the library after everything else was shown.
+    fn end(self) -> Result<ExitStatus, Failure> {
+        let implausible = !self.cache_files.problems().is_empty();
         match self.engine {
-            Ok(_) => Ok(Verdict::wrong_if(implausible)),
+            Ok(_) => Ok(ExitStatus::problems_if(implausible)),
             Err(failure) if implausible && !failure.is_damage() => {
-                output::complain(&failure);
-                Ok(Verdict::Wrong)
+                output::report_error(&failure);
+                Ok(ExitStatus::Problems)
             }
             Err(failure) => Err(failure),
         }
@@ -88,34 +84,42 @@ impl Picture {
         let mut grid = Grid::new();
         match &self.engine {
             Ok((stats, _)) => {
-                table(&mut grid, stats, self.overview());
-                history(&mut grid, stats, self.overview());
-                state(&mut grid, stats, self.overview(), self.lock.as_ref());
+                table(&mut grid, stats, &self.cache_files);
+                history(&mut grid, stats, &self.cache_files);
+                state(&mut grid, stats, &self.cache_files, self.lock.as_ref());
             }
             Err(_) => {
-                fields(&mut grid, "header", header::sealed(self.overview()));
-                fields(&mut grid, "counters", header::changing(self.overview()));
+                fields(
+                    &mut grid,
+                    "header",
+                    header_fields::sealed(&self.cache_files),
+                );
+                fields(
+                    &mut grid,
+                    "counters",
+                    header_fields::changing(&self.cache_files),
+                );
             }
         }
-        files(&mut grid, self.overview());
+        files(&mut grid, &self.cache_files);
         if let Some(full) = &self.full {
             full.rows(&mut grid);
         }
-        let path = key::show(self.overview().path.as_os_str().as_bytes());
+        let path = key::show(self.cache_files.path().as_os_str().as_bytes());
         let mut text = format!("{path}\n");
         if let Err(failure) = &self.engine {
-            text.push_str("the engine refuses to open it: ");
+            text.push_str("the library refuses to open it: ");
             text.push_str(&output::chain(failure));
-            text.push_str("\nwhat its files say all the same, some of it wrong perhaps:\n");
+            text.push_str("\nwhat its files contain, perhaps with errors:\n");
         }
         text.push('\n');
         text.push_str(&grid.text());
-        if !self.overview().implausible.is_empty() {
+        if !self.cache_files.problems().is_empty() {
             text.push_str("\n\nimplausible");
         }
-        for fault in &self.overview().implausible {
+        for fault in self.cache_files.problems() {
             text.push_str("\n  ");
-            text.push_str(&verify::fault_line(fault));
+            text.push_str(&verify::problem_line(fault));
         }
         text
     }
@@ -124,31 +128,37 @@ impl Picture {
         let mut value = match &self.engine {
             Ok((stats, disk)) => stats_value(stats, disk),
             Err(failure) => {
-                let mut value = remains(self.overview());
+                let mut value = header_stats(&self.cache_files);
                 value.insert("refused".to_owned(), output::chain(failure).into());
                 value
             }
         };
-        let overview = self.overview();
-        let path = overview.path.to_string_lossy();
+        let cache_files = &self.cache_files;
+        let path = cache_files.path().to_string_lossy();
         let header = json!({
-            "sealed": header::object(header::sealed(overview)),
-            "changing": header::object(header::changing(overview)),
-            "steady": overview.steady,
+            "sealed": header_fields::object(header_fields::sealed(cache_files)),
+            "changing": header_fields::object(header_fields::changing(cache_files)),
+            "steady": cache_files.is_consistent(),
         });
         value.insert("path".to_owned(), path.into());
         value.insert("header".to_owned(), header);
-        value.insert("files".to_owned(), header::files(&overview.files));
-        let implausible = verify::fault_values(&overview.implausible);
+        value.insert(
+            "files".to_owned(),
+            header_fields::files(cache_files.files()),
+        );
+        let implausible = verify::problem_values(cache_files.problems());
         value.insert("implausible".to_owned(), implausible);
-        value.insert("lock".to_owned(), self.lock.as_ref().map(lock_value).into());
+        value.insert(
+            "lock".to_owned(),
+            self.lock.as_ref().map(lock_status::value).into(),
+        );
         let full = self.full.as_ref().map_or(Value::Null, Full::value);
         value.insert("full".to_owned(), full);
         value.into()
     }
 }
 
-fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+fn table(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles) {
     grid.section("table");
     grid.row("entries", units::count(stats.occupied), "");
     grid.row("deleted slots", units::count(stats.deleted), "");
@@ -156,7 +166,7 @@ fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.row("slots", units::count(stats.slots), load);
     let most = units::count(stats.high_water_mark);
     grid.row("slots ever used", most, "");
-    if let Some(header) = &overview.changing {
+    if let Some(header) = &cache_files.state() {
         let note = format!("over a directory of depth {}", header.depth);
         grid.row("regions", units::count(header.regions), note);
     }
@@ -170,41 +180,45 @@ fn table(grid: &mut Grid, stats: &Stats, overview: &Overview) {
     grid.row("dead", units::bytes(dead), share(dead));
 }
 
-fn history(grid: &mut Grid, stats: &Stats, overview: &Overview) {
+fn history(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles) {
     grid.section("history");
     grid.row("generation", units::count(stats.generation), "");
-    let created = moment::show(stats.created);
+    let created = timestamp::format(stats.created);
     grid.row("created", created, ago(Some(stats.created)));
-    let compacted = stats.compacted.map_or("never".to_owned(), moment::show);
+    let compacted = stats
+        .compacted
+        .map_or("never".to_owned(), timestamp::format);
     grid.row("rebuilt or compacted", compacted, ago(stats.compacted));
-    // Numbers in the place of versions are no moments.
-    let numbered = overview
-        .sealed
+    // In an id cache this is an id, not a time.
+    let numbered = cache_files
+        .header()
         .as_ref()
         .is_some_and(|it| it.record_variant == 2);
-    if let Some(header) = overview.changing.as_ref().filter(|_| !numbered) {
-        let written = header.last_write.map_or("never".to_owned(), moment::show);
+    if let Some(header) = cache_files.state().filter(|_| !numbered) {
+        let written = header
+            .last_write
+            .map_or("never".to_owned(), timestamp::format);
         grid.row("last write", written, ago(header.last_write));
     }
     let overwrites = format!("{} of them overwrites", units::count(stats.overwrites));
     grid.row("puts", units::count(stats.puts), overwrites);
     grid.row("deletes", units::count(stats.deletes), "");
-    let dropped = "entries given up as damaged";
+    let dropped = "damaged entries that were removed";
     grid.row("dropped", units::count(stats.dropped), dropped);
-    let recoveries = "times that the index was made anew from the heap";
+    let recoveries = "rebuilds of the index from the heap";
     grid.row("recoveries", units::count(stats.recoveries), recoveries);
     grid.row("changes", units::count(stats.changes), "");
 }
 
-/// How long ago a moment was.
-fn ago(moment: Option<SystemTime>) -> String {
-    let age = moment.and_then(|moment| SystemTime::now().duration_since(moment).ok());
+/// Returns how long ago a time was.
+fn ago(time: Option<SystemTime>) -> String {
+    let age = time.and_then(|time| SystemTime::now().duration_since(time).ok());
     age.map_or_else(String::new, |age| {
         format!("{} ago", units::span(age.as_secs()))
     })
 }
 
-fn state(grid: &mut Grid, stats: &Stats, overview: &Overview, lock: Option<&LockState>) {
+fn state(grid: &mut Grid, stats: &Stats, cache_files: &CacheFiles, lock: Option<&LockState>) {
     grid.section("state");
     let yes_no = |yes| if yes { "yes" } else { "no" };
     grid.row("append-only", yes_no(stats.append_only), "");
@@ -223,71 +237,44 @@ fn state(grid: &mut Grid, stats: &Stats, overview: &Overview, lock: Option<&Lock
         } else {
             ""
         };
-        grid.row("writer lock", holder(lock.holder), format!("{by}{waiting}"));
+        grid.row(
+            "writer lock",
+            lock_status::summary(lock),
+            format!("{by}{waiting}"),
+        );
     }
-    if let Some(header) = &overview.changing {
+    if let Some(header) = &cache_files.state() {
         let note = "changes that a power loss could take";
         grid.row("unsynced", yes_no(header.dirty), note);
-        let note = "a writer is at work, or was killed at it";
-        grid.row("change under way", yes_no(header.pending.is_some()), note);
+        let note = "by a writer that is active or was killed";
+        grid.row("change under way", yes_no(header.pending().is_some()), note);
     }
     let failed = if stats.sync_failed { "FAILED" } else { "no" };
     grid.row("failed sync", failed, "");
 }
 
-fn holder(holder: Holder) -> &'static str {
-    match holder {
-        Holder::Nobody => "free",
-        Holder::Alive => "held",
-        Holder::Dead => "held by a dead one",
-        _ => "unknown",
-    }
-}
-
-pub(crate) fn lock_value(lock: &LockState) -> Value {
-    json!({
-        "by_word": lock.by_word,
-        "holder": match lock.holder {
-            Holder::Nobody => "nobody",
-            Holder::Alive => "alive",
-            Holder::Dead => "dead",
-            _ => "unknown",
-        },
-        "number": lock.number,
-        "next": lock.next,
-        "awaited": lock.awaited,
-        "process": lock.process,
-    })
-}
-
 fn fields(grid: &mut Grid, title: &str, fields: Option<Fields>) {
     grid.section(title);
     for (name, value) in fields.unwrap_or_default() {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Null => "none".to_owned(),
-            other => other.to_string(),
-        };
-        grid.row(&name.replace('_', " "), text, "");
+        grid.row(&name.replace('_', " "), header_fields::text(value), "");
     }
 }
 
-/// Segments of which nothing is to be told share a row where there are more than so many.
-const SEGMENTS_BY_THEMSELVES: usize = 8;
+/// More segments than this share a row, unless there is a remark on one.
+const MOST_SEGMENT_ROWS: usize = 8;
 
-fn files(grid: &mut Grid, overview: &Overview) {
+fn files(grid: &mut Grid, cache_files: &CacheFiles) {
     grid.section("files");
-    let is_ordinary = |file: &Companion| {
-        matches!(file.role, Role::Segment(_)) && !file.staged && file.fault.is_none()
-    };
-    let ordinary = overview
-        .files
+    let is_ordinary =
+        |file: &CacheFile| file.segment().is_some() && !file.staged && file.problem.is_none();
+    let ordinary = cache_files
+        .files()
         .iter()
         .filter(|file| is_ordinary(file))
         .count();
-    let together = ordinary > SEGMENTS_BY_THEMSELVES;
+    let together = ordinary > MOST_SEGMENT_ROWS;
     let (mut total, mut len, mut allocated) = (0, 0, 0);
-    for file in &overview.files {
+    for file in cache_files.files() {
         total += file.allocated;
         if together && is_ordinary(file) {
             (len, allocated) = (len + file.len, allocated + file.allocated);
@@ -295,12 +282,16 @@ fn files(grid: &mut Grid, overview: &Overview) {
         }
         let mut note = format!("{} on the disk", units::bytes(file.allocated));
         if file.staged {
-            note.push_str(", under a preliminary name");
+            note.push_str(", under a temporary name");
         }
-        if let Some(fault) = file.fault {
+        if let Some(fault) = file.problem {
             note.push_str(&format!(", but {fault}"));
         }
-        grid.row(&header::role(file.role), units::bytes(file.len), note);
+        grid.row(
+            &header_fields::file_name(file),
+            units::bytes(file.len),
+            note,
+        );
     }
     if together {
         let name = format!("{} segments", units::count(ordinary as u64));
@@ -329,8 +320,8 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
         "recoveries": stats.recoveries,
         "damaged_seen": stats.damaged_seen,
         "changes": stats.changes,
-        "created_nanos": exact::wide(moment::nanos(stats.created)),
-        "compacted_nanos": stats.compacted.map(|at| exact::wide(moment::nanos(at))),
+        "created_nanos": json_number::string(timestamp::to_nanos(stats.created)),
+        "compacted_nanos": stats.compacted.map(|at| json_number::string(timestamp::to_nanos(at))),
         "writer": stats.writer,
         "sync_failed": stats.sync_failed,
         "append_only": stats.append_only,
@@ -345,10 +336,10 @@ fn stats_value(stats: &Stats, disk: &DiskUsage) -> Map<String, Value> {
     into_map(value)
 }
 
-/// What the header alone says under the same names. Slots it does not: which regions are free
-/// stands elsewhere.
-fn remains(overview: &Overview) -> Map<String, Value> {
-    let header = overview.changing.as_ref();
+/// Returns what the header alone contains, under the same names. It does not contain the number of
+/// slots: free regions are not in it.
+fn header_stats(cache_files: &CacheFiles) -> Map<String, Value> {
+    let header = cache_files.state();
     into_map(json!({
         "occupied": header.map(|header| header.occupied),
         "deleted": header.map(|header| header.deleted),
@@ -357,9 +348,9 @@ fn remains(overview: &Overview) -> Map<String, Value> {
         "heap_bytes": header.map(|header| header.heap_bytes()),
         "live_bytes": header.map(|header| header.live_bytes),
         "dead_bytes": header.map(|header| header.dead_bytes()),
-        "generation": overview.sealed.as_ref().map(|header| header.generation),
+        "generation": cache_files.header().map(|header| header.generation),
         "changes": header.map(|header| header.changes),
-        "append_only": overview.sealed.as_ref().map(|header| header.append_only),
+        "append_only": cache_files.header().map(|header| header.append_only),
     }))
 }
 

@@ -1,7 +1,6 @@
 //! The regular files of a directory tree, in the order of their names.
 //!
-//! Knows how to walk and to read; holds one directory's names for each level. Never follows a
-//! symbolic link below the root.
+//! Needs memory for one directory's names per level. Never follows a symbolic link below the root.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -10,39 +9,39 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::cache_file_names::CacheFileNames;
 use crate::failure::Failure;
-use crate::own::Own;
 
 /// A regular file of a tree.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// Its path from the root, as a key.
+pub(crate) struct TreeFile {
+    /// The path from the root, as a key.
     pub(crate) key: Vec<u8>,
     pub(crate) path: PathBuf,
     pub(crate) len: u64,
 }
 
-/// What a walk came by.
+/// What a walk found.
 #[derive(Debug)]
-pub(crate) enum Step {
-    File(Found),
-    /// Something that is no regular file, is the cache's own, or is beyond the limit.
-    Passed,
+pub(crate) enum TreeItem {
+    File(TreeFile),
+    /// Not a regular file, a file of the cache, or a file longer than the limit.
+    Skipped,
 }
 
 /// Which files of a tree are wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
-    /// Directories below the root to walk through, in this order; empty for the root itself.
+    /// Directories below the root, in the order of the walk; empty for the root itself.
     pub(crate) parts: Vec<PathBuf>,
-    /// Files longer than this are passed over.
+    /// Files longer than this are skipped.
     pub(crate) file_limit: u64,
-    /// The walk ends before the file that would take it beyond so many bytes.
+    /// The walk stops before the file that would exceed this many bytes in total.
     pub(crate) total_limit: u64,
 }
 
 impl Selection {
-    /// Everything.
+    /// Returns a selection of all files.
     pub(crate) fn all() -> Self {
         Self {
             parts: Vec::new(),
@@ -56,17 +55,21 @@ impl Selection {
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: PathBuf,
-    own: Own,
+    cache: CacheFileNames,
     file_limit: u64,
     left: u64,
-    /// For each level the directory and the names still to come, the next one last.
+    /// For each level the directory and the remaining names, the next one last.
     levels: Vec<(PathBuf, Vec<OsString>)>,
-    /// Whether the walk ended at the limit.
+    /// Whether the walk stopped at the limit.
     pub(crate) cut: bool,
 }
 
 impl Tree {
-    pub(crate) fn new(root: &Path, selection: &Selection, own: Own) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        root: &Path,
+        selection: &Selection,
+        cache: CacheFileNames,
+    ) -> Result<Self, Failure> {
         let root = fs::canonicalize(root).map_err(Failure::file(root, "find the directory"))?;
         let mut parts: Vec<_> = selection
             .parts
@@ -84,22 +87,24 @@ impl Tree {
             left: selection.total_limit,
             cut: false,
             root,
-            own,
+            cache,
         })
     }
 
-    fn look(&mut self, below: &Path, name: OsString) -> Result<Option<Step>, Failure> {
+    /// Examines a name. Returns `None` for a directory, which the walk then enters, and at the limit.
+    fn examine(&mut self, below: &Path, name: OsString) -> Result<Option<TreeItem>, Failure> {
         let dir = self.root.join(below);
         let path = dir.join(&name);
-        let meta = fs::symlink_metadata(&path).map_err(Failure::file(&path, "look at the file"))?;
+        let meta =
+            fs::symlink_metadata(&path).map_err(Failure::file(&path, "read its metadata"))?;
         let key = below.join(&name);
         if meta.is_dir() {
             let names = sorted_names(&path)?;
             self.levels.push((key, names));
             return Ok(None);
         }
-        if !meta.is_file() || meta.len() > self.file_limit || self.own.has(&dir, &name) {
-            return Ok(Some(Step::Passed));
+        if !meta.is_file() || meta.len() > self.file_limit || self.cache.contains(&dir, &name) {
+            return Ok(Some(TreeItem::Skipped));
         }
         if meta.len() > self.left {
             self.cut = true;
@@ -107,7 +112,7 @@ impl Tree {
             return Ok(None);
         }
         self.left -= meta.len();
-        Ok(Some(Step::File(Found {
+        Ok(Some(TreeItem::File(TreeFile {
             key: key.into_os_string().into_vec(),
             len: meta.len(),
             path,
@@ -116,7 +121,7 @@ impl Tree {
 }
 
 impl Iterator for Tree {
-    type Item = Result<Step, Failure>;
+    type Item = Result<TreeItem, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -126,16 +131,16 @@ impl Iterator for Tree {
                 continue;
             };
             let below = below.clone();
-            match self.look(&below, name) {
+            match self.examine(&below, name) {
                 Ok(None) => {}
-                Ok(Some(step)) => return Some(Ok(step)),
+                Ok(Some(item)) => return Some(Ok(item)),
                 Err(failure) => return Some(Err(failure)),
             }
         }
     }
 }
 
-/// The names in a directory, the first one last.
+/// Returns the names in a directory in reverse order.
 fn sorted_names(dir: &Path) -> Result<Vec<OsString>, Failure> {
     let names = fs::read_dir(dir).and_then(|entries| {
         entries
@@ -147,7 +152,7 @@ fn sorted_names(dir: &Path) -> Result<Vec<OsString>, Failure> {
     Ok(names)
 }
 
-/// Reads a regular file of at most `limit` bytes; none where it has become longer.
+/// Reads a regular file of at most `limit` bytes. Returns `None` if it is longer now.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
     let file = open(path)?;
     let mut bytes = Vec::new();
@@ -157,8 +162,8 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Failure> 
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
-/// Opens a regular file. What has become a link, a pipe or a device since it was looked at is
-/// refused, not waited for.
+/// Opens a regular file. Fails, and does not wait, if the file was replaced by a link, a pipe or a
+/// device after the walk found it.
 fn open(path: &Path) -> Result<File, Failure> {
     let refuse = Failure::file(path, "open the file");
     let file = OpenOptions::new()
@@ -172,7 +177,7 @@ fn open(path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// The path below a root that a key names: that of [`Found::key`], turned back.
+/// Returns the path below a root for a key: the inverse of [`TreeFile::key`].
 pub(crate) fn path_of(root: &Path, key: &[u8]) -> PathBuf {
     root.join(std::ffi::OsStr::from_bytes(key))
 }

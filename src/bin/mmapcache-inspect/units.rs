@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Numbers in a readable form.
 
 use std::time::Duration;
 
-/// A count, its digits in groups of three.
+/// Returns a count with its digits in groups of three.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -15,13 +15,13 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// A number of bytes, rounded to the unit that suits it.
+/// Returns a number of bytes, rounded to its largest unit.
 pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut scaled = number as f64;
     let mut unit = "B";
     for larger in UNITS {
-        // At 1023.95 and more one decimal would round up to a thousand and twenty-four of the unit.
+        // From 1023.95 on, one decimal would round up to 1024 of the unit.
         if scaled < 1023.95 {
             break;
         }
@@ -35,12 +35,17 @@ pub(crate) fn bytes(number: u64) -> String {
     }
 }
 
-/// A share of a whole.
+/// Returns bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns a share of 1 as a percentage.
 pub(crate) fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)
 }
 
-/// How long something took.
+/// Returns a duration in milliseconds or seconds.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 {
@@ -50,7 +55,7 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
-/// A span of time so many seconds long, rounded to the unit that suits it.
+/// Returns a number of seconds, rounded to its largest unit.
 pub(crate) fn span(seconds: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("a", 31_557_600), ("d", 86_400), ("h", 3_600), ("min", 60)];
     let unit = UNITS.into_iter().find(|(_, length)| seconds >= 2 * length);
@@ -60,7 +65,7 @@ pub(crate) fn span(seconds: u64) -> String {
     }
 }
 
-/// How many in a second.
+/// Returns a rate per second.
 pub(crate) fn rate(number: u64, time: Duration) -> u64 {
     (number as f64 / time.as_secs_f64().max(1e-9)) as u64
 }

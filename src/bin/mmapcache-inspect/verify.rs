@@ -1,4 +1,4 @@
-//! `verify`: everything in a cache, checked against everything else.
+//! `verify`: checks all parts of a cache against each other.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -8,23 +8,23 @@ use clap::ValueEnum;
 use mmapcache::{Problem, VerifyLevel, VerifyReport};
 use serde_json::{Value, json};
 
-use crate::culprit::Culprit;
+use crate::damaged_key::DamagedKey;
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::Output;
 use crate::progress;
-use crate::site::Site;
-use crate::verdict::Verdict;
-use crate::{culprit, json_line, key, units};
+use crate::{damaged_key, json_line, key, units};
 
-/// How much to check.
+/// Options of a check.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     pub(crate) cache: PathBuf,
     /// How much is checked
-    #[arg(long, value_enum, default_value_t = Depth::Records)]
-    level: Depth,
+    #[arg(long, value_enum, default_value_t = Level::Records)]
+    level: Level,
     /// Threads; by default one for each processor
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
@@ -33,18 +33,18 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// The levels of a check, by the names they have here.
+/// The levels of a check, by their names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Depth {
-    /// The headers of files and regions, and the directory; milliseconds
+enum Level {
+    /// Headers of files and regions, and the directory; milliseconds
     Headers,
-    /// Index and roster in full, but no record of the heap; a third of the whole
+    /// Index and roster completely, but no record of the heap; a third of the time
     Slots,
     /// Everything
     Records,
 }
 
-impl Depth {
+impl Level {
     fn level(self) -> VerifyLevel {
         match self {
             Self::Headers => VerifyLevel::Headers,
@@ -62,9 +62,9 @@ impl Depth {
     }
 }
 
-pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure> {
+pub(crate) fn run(location: &Location, arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let began = Instant::now();
-    let cache = site.look()?;
+    let cache = location.open_read_only()?;
     let progress = progress::of_bytes("checking");
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let report = cache
@@ -76,119 +76,124 @@ pub(crate) fn run(site: &Site, arguments: &Arguments) -> Result<Verdict, Failure
     drop(progress);
     let (report, time) = (report?, began.elapsed());
     let mut out = Output::new();
-    let culprits = culprits(site, &report)?;
+    let damaged_keys = damaged_keys(location, &report)?;
     if arguments.json {
-        out.json(&value(&report, &culprits, arguments.level, time))?;
+        out.json(&value(&report, &damaged_keys, arguments.level, time))?;
     } else {
         out.line(&text_of(&report, arguments.level, time))?;
-        for (fault, culprit) in report.problems.iter().zip(&culprits) {
-            out.line(&line(fault, culprit.as_ref()))?;
+        for (problem, damaged_key) in report.problems.iter().zip(&damaged_keys) {
+            out.line(&line(problem, damaged_key.as_ref()))?;
         }
         let unlisted = report.problem_count - report.problems.len() as u64;
         if unlisted > 0 {
             out.line(&format!("and {} more", units::count(unlisted)))?;
         }
         if !report.is_clean() {
-            let path = site.cache.display();
+            let path = location.cache.display();
             out.line(&format!(
                 "next: `mmapcache-inspect repair {path}` keeps all that verifies; or put the keys again"
             ))?;
         }
     }
     out.end()?;
-    Ok(Verdict::wrong_if(!report.is_clean()))
+    Ok(ExitStatus::problems_if(!report.is_clean()))
 }
 
-/// The keys of the entries in which faults were found, one for each fault.
-fn culprits(site: &Site, report: &VerifyReport) -> Result<Vec<Option<Culprit>>, Failure> {
+/// Returns the key for each problem, if it is in an entry.
+fn damaged_keys(
+    location: &Location,
+    report: &VerifyReport,
+) -> Result<Vec<Option<DamagedKey>>, Failure> {
     if report.problems.is_empty() {
         return Ok(Vec::new());
     }
-    let anatomy = site.anatomy()?;
-    let faults = report.problems.iter();
-    Ok(faults.map(|fault| culprit::of(&anatomy, fault)).collect())
+    let cache_files = location.open_files()?;
+    let problems = report.problems.iter();
+    Ok(problems
+        .map(|problem| damaged_key::find(&cache_files, problem))
+        .collect())
 }
 
-/// A fault, with the key of its entry if that is known.
-fn line(fault: &Problem, culprit: Option<&Culprit>) -> String {
-    let fault = fault_line(fault);
-    match culprit {
-        None => fault,
-        Some(Culprit::Key(key)) => format!("{fault}; key {}", key::show(key)),
-        Some(Culprit::Start(start)) => {
-            format!("{fault}; a key that starts with {}", key::show(start))
+/// Returns a problem as text, with the key of its entry if that is known.
+fn line(problem: &Problem, damaged_key: Option<&DamagedKey>) -> String {
+    let problem = problem_line(problem);
+    match damaged_key {
+        None => problem,
+        Some(DamagedKey::Whole(key)) => format!("{problem}; key {}", key::show(key)),
+        Some(DamagedKey::Prefix(prefix)) => {
+            format!("{problem}; a key that starts with {}", key::show(prefix))
         }
     }
 }
 
-/// The counts of a full check, as a table.
+/// Returns the counts of a full check as a table.
 pub(crate) fn text(report: &VerifyReport, time: Duration) -> String {
-    text_of(report, Depth::Records, time)
+    text_of(report, Level::Records, time)
 }
 
-fn text_of(report: &VerifyReport, level: Depth, time: Duration) -> String {
+fn text_of(report: &VerifyReport, level: Level, time: Duration) -> String {
     let mut grid = Grid::new();
-    let verdict = if report.is_clean() {
-        "nothing is wrong"
+    let result = if report.is_clean() {
+        "no problems"
     } else {
         "DAMAGED"
     };
     match level {
-        Depth::Records => grid.section(&format!("verify: {verdict}")),
-        _ => grid.section(&format!("verify {}: {verdict}", level.name())),
+        Level::Records => grid.section(&format!("verify: {result}")),
+        _ => grid.section(&format!("verify {}: {result}", level.name())),
     }
     let totals = if report.totals_compared {
         "compared with the counters of the index"
     } else {
-        "not compared with the counters: somebody wrote meanwhile, or was killed in a change"
+        "not compared with the counters: a writer was active, or was killed in a change"
     };
-    if !matches!(level, Depth::Headers) {
-        grid.row("entries right", units::count(report.entries), totals);
+    if !matches!(level, Level::Headers) {
+        grid.row("valid entries", units::count(report.entries), totals);
     }
-    if matches!(level, Depth::Records) {
+    if matches!(level, Level::Records) {
         let records = "in the heap, dead ones included";
-        grid.row("records right", units::count(report.records), records);
+        grid.row("valid records", units::count(report.records), records);
     }
     grid.row("regions", units::count(report.regions), "");
-    if matches!(level, Depth::Records) {
+    if matches!(level, Level::Records) {
         let damaged = units::count(report.damaged_bytes);
         grid.row("damaged bytes", damaged, "in the heap");
     }
-    grid.row("faults", units::count(report.problem_count), "");
+    grid.row("problems", units::count(report.problem_count), "");
     grid.row("time", units::duration(time), "");
     grid.text()
 }
 
-/// A fault: where it is, and what it is.
-pub(crate) fn fault_line(fault: &Problem) -> String {
-    let path = fault.path.display();
-    format!("{path}: byte {}: {}", fault.at, fault.what)
+/// Returns a problem and its position as text.
+pub(crate) fn problem_line(problem: &Problem) -> String {
+    let path = problem.path.display();
+    format!("{path}: byte {}: {}", problem.at, problem.what)
 }
 
-/// Faults for programs.
-pub(crate) fn fault_values(faults: &[Problem]) -> Value {
-    faults
+/// Returns problems as JSON.
+pub(crate) fn problem_values(problems: &[Problem]) -> Value {
+    problems
         .iter()
-        .map(|fault| {
-            let path = fault.path.to_string_lossy();
-            json!({ "path": path, "at": fault.at, "what": fault.what.as_str() })
+        .map(|problem| {
+            let path = problem.path.to_string_lossy();
+            json!({ "path": path, "at": problem.at, "what": problem.what.as_str() })
         })
         .collect()
 }
 
 fn value(
     report: &VerifyReport,
-    culprits: &[Option<Culprit>],
-    level: Depth,
+    damaged_keys: &[Option<DamagedKey>],
+    level: Level,
     time: Duration,
 ) -> Value {
-    let mut faults = fault_values(&report.problems);
-    let objects = faults.as_array_mut().into_iter().flatten();
-    for (object, culprit) in objects.filter_map(Value::as_object_mut).zip(culprits) {
-        match culprit {
+    let mut problems = problem_values(&report.problems);
+    let objects = problems.as_array_mut().into_iter().flatten();
+    for (object, damaged_key) in objects.filter_map(Value::as_object_mut).zip(damaged_keys) {
+        match damaged_key {
             None => {}
-            Some(Culprit::Key(key)) => json_line::insert(object, "key", key),
-            Some(Culprit::Start(start)) => json_line::insert(object, "key_start", start),
+            Some(DamagedKey::Whole(key)) => json_line::insert(object, "key", key),
+            Some(DamagedKey::Prefix(prefix)) => json_line::insert(object, "key_start", prefix),
         }
     }
     json!({
@@ -199,7 +204,7 @@ fn value(
         "regions": report.regions,
         "damaged_bytes": report.damaged_bytes,
         "fault_count": report.problem_count,
-        "faults": faults,
+        "faults": problems,
         "totals_compared": report.totals_compared,
         "seconds": time.as_secs_f64(),
     })

@@ -1,35 +1,32 @@
-//! `watch`: a cache at work, again and again.
-//!
-//! Knows when to look and when to stop; what is seen and how it is drawn, the files beside this one
-//! know.
+//! `watch`: shows the state of a cache at intervals.
 
 mod interval;
 mod plain;
 mod sample;
 mod screen;
-mod trace;
+mod sparkline;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::site::Site;
-use crate::verdict::Verdict;
-use sample::{Sample, Step};
+use sample::{Delta, Sample};
 use screen::Screen;
 
-/// Which cache, and how often.
+/// The cache to watch, and how often.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The cache: the path of its index
     cache: PathBuf,
-    /// Time from one look to the next, such as 500ms, 1s or 2m
+    /// Time between two samples, such as 500ms, 1s or 2m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval::parse)]
     interval: Duration,
-    /// Stop after so many intervals
+    /// Stop after this many intervals
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Print a line of JSON for each interval
@@ -37,60 +34,60 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Why nothing can be seen of a file.
+/// The reason if a file is too short for a header.
 const CUT: &str = "the file ends within its header page";
 
-/// How what is seen is shown.
-enum View {
+/// The form of the output.
+enum Display {
     Screen(Box<Screen>),
     Plain(plain::Lines),
     Json,
 }
 
-pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
-    let site = Site {
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitStatus, Failure> {
+    let location = Location {
         cache: arguments.cache.clone(),
         heap,
     };
     let stop = interruption()?;
     let mut out = Output::new();
-    let Some(mut last) = Sample::take(&site)? else {
-        return Ok(end(&site.cache, CUT));
+    let Some(mut last) = Sample::take(&location)? else {
+        return Ok(end(&location.cache, CUT));
     };
-    let mut view = View::choose(arguments);
-    view.begin(&mut out, &last)?;
+    let mut display = Display::choose(arguments);
+    display.begin(&mut out, &last)?;
     let mut due = Instant::now();
     let mut shown = 0;
     while arguments.count.is_none_or(|count| shown < count) {
-        // Who was stopped for long does not catch up on what was missed.
+        // A process that was stopped for long skips the intervals that it missed.
         due = (due + arguments.interval).max(Instant::now());
         match stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                view.leave(&mut out)?;
-                return Ok(Verdict::Fine);
+                display.leave(&mut out)?;
+                return Ok(ExitStatus::Success);
             }
         }
-        let now = match Sample::take(&site) {
+        let now = match Sample::take(&location) {
             Ok(Some(sample)) => sample,
-            Ok(None) => return Ok(end(&site.cache, CUT)),
+            Ok(None) => return Ok(end(&location.cache, CUT)),
             Err(failure) if failure.is_absence() => {
-                return Ok(end(&site.cache, "the cache is gone"));
+                return Ok(end(&location.cache, "the cache was removed"));
             }
             Err(failure) => return Err(failure),
         };
-        view.show(&mut out, &Step::between(last, now.clone()))?;
+        display.show(&mut out, &Delta::between(last, now.clone()))?;
         last = now;
         shown += 1;
     }
-    Ok(Verdict::wrong_if(last.implausible > 0))
+    Ok(ExitStatus::problems_if(last.implausible > 0))
 }
 
-/// Says something when somebody wants this to end: by ctrl-c, or by closing the terminal.
+/// Returns a channel that reports ctrl-c and the closing of the terminal.
 fn interruption() -> Result<Receiver<()>, Failure> {
     let (sender, receiver) = mpsc::channel();
     let tell = move || {
-        // Nobody listens any more only where this is ending already.
+        // The receiver is gone only if the program is ending.
         let _ = sender.send(());
     };
     let set = ctrlc::set_handler(tell);
@@ -98,13 +95,13 @@ fn interruption() -> Result<Receiver<()>, Failure> {
     Ok(receiver)
 }
 
-/// Says why there is nothing more to see.
-fn end(cache: &Path, why: &str) -> Verdict {
-    output::remark(&format!("{}: {why}", cache.display()));
-    Verdict::Wrong
+/// Reports why the samples end.
+fn end(cache: &Path, why: &str) -> ExitStatus {
+    output::warn(&format!("{}: {why}", cache.display()));
+    ExitStatus::Problems
 }
 
-impl View {
+impl Display {
     fn choose(arguments: &Arguments) -> Self {
         let stdout = std::io::stdout();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
@@ -117,15 +114,15 @@ impl View {
         }
     }
 
-    /// Shows what there is before the first interval has passed.
+    /// Shows the first sample, before an interval has passed.
     fn begin(&mut self, out: &mut Output, sample: &Sample) -> Result<(), Failure> {
         if let Self::Screen(screen) = self {
-            screen.show(out, &Step::first(sample.clone()))?;
+            screen.show(out, &Delta::first(sample.clone()))?;
         }
         out.flush()
     }
 
-    /// Ends what was interrupted: the terminal may have shown the keys on the line of the cursor.
+    /// Ends the output after an interruption. The terminal may have echoed keys on the cursor's line.
     fn leave(&self, out: &mut Output) -> Result<(), Failure> {
         if let Self::Screen(_) = self {
             out.line("")?;
@@ -133,11 +130,11 @@ impl View {
         out.flush()
     }
 
-    fn show(&mut self, out: &mut Output, step: &Step) -> Result<(), Failure> {
+    fn show(&mut self, out: &mut Output, delta: &Delta) -> Result<(), Failure> {
         match self {
-            Self::Screen(screen) => screen.show(out, step)?,
-            Self::Plain(lines) => lines.show(out, step)?,
-            Self::Json => out.json_line(step.value())?,
+            Self::Screen(screen) => screen.show(out, delta)?,
+            Self::Plain(lines) => lines.show(out, delta)?,
+            Self::Json => out.json_line(delta.value())?,
         }
         out.flush()
     }

@@ -1,29 +1,28 @@
-//! The process of a demonstration that reads: every entry, compared byte for byte with its file.
+//! The reading process of a demonstration: compares every entry byte for byte with its file.
 //!
-//! Twice over: once by the files, each of which must be found; once by the listing, which must hold
-//! nothing else.
+//! It does so twice: for all files, each of which must be found, and for all listed entries, each of
+//! which must have a file.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mmapcache::{ErrorKind, MmapCache};
-use serde_json::{Value, json};
 
+use crate::cache_file_names::CacheFileNames;
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::{self, Output};
-use crate::own::Own;
-use crate::site::Site;
-use crate::tree::{self, Selection, Step, Tree};
-use crate::verdict::Verdict;
-use crate::{exact, key, units};
+use crate::tree::{self, Selection, Tree, TreeItem};
+use crate::{key, units};
 
-use super::churn;
+use super::{churn, numbers};
 
-/// Listings after which it is no accident that the cache is replaced during each.
-const LISTINGS: u32 = 16;
+/// Attempts at a listing, each of which a rebuild of the cache may interrupt.
+const ATTEMPTS: u32 = 16;
 
-/// A cache, and the files that it was filled from; also those of the writing process.
+/// A cache, and the files that it was filled from. The writing process has the same arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     cache: PathBuf,
@@ -37,77 +36,79 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn site(&self, heap: Option<PathBuf>) -> Site {
-        Site {
+    pub(super) fn location(&self, heap: Option<PathBuf>) -> Location {
+        Location {
             cache: self.cache.clone(),
             heap,
         }
     }
 
-    /// The walk over the files, the same one each time.
-    pub(super) fn tree(&self, cache: &MmapCache, site: &Site) -> Result<Tree, Failure> {
+    /// Returns a walk over the files, in the same order each time.
+    pub(super) fn tree(&self, cache: &MmapCache, location: &Location) -> Result<Tree, Failure> {
         let selection = Selection {
             parts: self.parts.clone(),
             file_limit: self.file_limit,
             total_limit: self.total_limit,
         };
-        Tree::new(&self.root, &selection, Own::new(cache.path(), site))
+        Tree::new(
+            &self.root,
+            &selection,
+            CacheFileNames::new(cache.path(), location),
+        )
     }
 }
 
-/// What the reading process found.
+/// The names of the numbers in a report.
+const NAMES: [&str; 6] = ["read", "bytes", "listed", "churn", "differences", "nanos"];
+
+/// The results of the reading process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    /// Files whose entries are the same.
+    /// Files with an equal entry.
     pub(super) read: u64,
-    /// Bytes of them.
+    /// Bytes of these files.
     pub(super) bytes: u64,
-    /// Entries listed that are the same as their files.
+    /// Listed entries that are equal to their files.
     pub(super) listed: u64,
-    /// Entries listed that came and went.
+    /// Listed entries that the writing process inserts and deletes.
     pub(super) churn: u64,
-    /// Files and entries that are not.
+    /// Files and entries that differ.
     pub(super) differences: u64,
-    /// How long the first pass took, without the listing.
+    /// The time for all files, without the listing.
     time: Duration,
 }
 
 impl Report {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        let number = |name: &str| exact::read(&value[name]);
+        let [read, bytes, listed, churn, differences, nanos] = numbers::parse(NAMES, text)?;
         Some(Self {
-            read: number("read")?,
-            bytes: number("bytes")?,
-            listed: number("listed")?,
-            churn: number("churn")?,
-            differences: number("differences")?,
-            time: Duration::from_nanos(number("nanos")?),
+            read,
+            bytes,
+            listed,
+            churn,
+            differences,
+            time: Duration::from_nanos(nanos),
         })
     }
 
-    fn value(&self) -> Value {
-        json!({
-            "read": self.read,
-            "bytes": self.bytes,
-            "listed": self.listed,
-            "churn": self.churn,
-            "differences": self.differences,
-            "nanos": self.time.as_nanos() as u64,
-        })
+    fn line(&self) -> String {
+        let nanos = self.time.as_nanos() as u64;
+        let [read, bytes, listed] = [self.read, self.bytes, self.listed];
+        let values = [read, bytes, listed, self.churn, self.differences, nanos];
+        numbers::line(NAMES, values)
     }
 
-    /// Adds what was found to a table.
+    /// Adds the results to a table.
     pub(super) fn rows(&self, grid: &mut Grid) {
         grid.section("reader process");
         let entries = units::count(units::rate(self.read, self.time));
-        let note = format!("{entries}/s, each compared with its file, which was read for it");
+        let note = format!("{entries}/s, each compared with its file");
         grid.row("entries found by key", units::count(self.read), note);
         let bytes = units::bytes(units::rate(self.bytes, self.time));
         grid.row("bytes", units::bytes(self.bytes), format!("{bytes}/s"));
         grid.row("time", units::duration(self.time), "");
         let note = format!(
-            "compared once more, and {} that came and went",
+            "compared again, and {} temporary ones",
             units::count(self.churn)
         );
         grid.row("entries listed", units::count(self.listed), note);
@@ -116,37 +117,39 @@ impl Report {
 
     fn differs(&mut self, key: &[u8], what: &str) {
         self.differences += 1;
-        output::remark(&format!("{}: {what}", key::show(key)));
+        output::warn(&format!("{}: {what}", key::show(key)));
     }
 }
 
-pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
-    let site = arguments.site(heap);
-    let cache = site.look()?;
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitStatus, Failure> {
+    let location = arguments.location(heap);
+    let cache = location.open_read_only()?;
     let mut report = Report::default();
     let began = Instant::now();
-    by_files(&mut report, &cache, arguments.tree(&cache, &site)?)?;
+    by_files(&mut report, &cache, arguments.tree(&cache, &location)?)?;
     report.time = began.elapsed();
     by_listing(&mut report, &cache, arguments)?;
     let mut out = Output::new();
-    out.line(&report.value().to_string())?;
+    out.line(&report.line())?;
     out.end()?;
-    Ok(Verdict::wrong_if(report.differences > 0))
+    Ok(ExitStatus::problems_if(report.differences > 0))
 }
 
 fn by_files(report: &mut Report, cache: &MmapCache, tree: Tree) -> Result<(), Failure> {
     for step in tree {
-        let Step::File(found) = step? else { continue };
+        let TreeItem::File(found) = step? else {
+            continue;
+        };
         let Some(content) = tree::read(&found.path, u64::MAX)? else {
             continue;
         };
-        // The strict form: damage is not to pass for absence.
+        // Unlike `get`, this reports damage as an error.
         match cache.entry(&found.key) {
             Ok(Some(entry)) if entry.value() == content => {
                 report.read += 1;
                 report.bytes += content.len() as u64;
             }
-            Ok(Some(_)) => report.differs(&found.key, "the entry is not what its file is"),
+            Ok(Some(_)) => report.differs(&found.key, "the entry differs from its file"),
             Ok(None) => report.differs(&found.key, "the file has no entry"),
             Err(error) if error.is_corruption() => {
                 report.differs(&found.key, &output::chain(&error));
@@ -157,13 +160,13 @@ fn by_files(report: &mut Report, cache: &MmapCache, tree: Tree) -> Result<(), Fa
     Ok(())
 }
 
-/// A listing that a replacement of the whole cache cuts short is begun again, as its error says.
+/// Lists the entries. Starts again if a rebuild of the cache interrupts the listing.
 fn by_listing(
     report: &mut Report,
     cache: &MmapCache,
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    for _ in 0..LISTINGS {
+    for _ in 0..ATTEMPTS {
         let mut attempt = report.clone();
         match list(&mut attempt, cache, arguments) {
             Err(Failure::Engine(error)) if matches!(error.kind(), ErrorKind::Superseded) => {}
@@ -175,7 +178,7 @@ fn by_listing(
         }
     }
     Err(Failure::Request(
-        "every listing was cut short by a rebuild".to_owned(),
+        "a rebuild interrupted every listing".to_owned(),
     ))
 }
 
@@ -187,12 +190,12 @@ fn list(report: &mut Report, cache: &MmapCache, arguments: &Arguments) -> Result
                 if value == churn::value(key) {
                     report.churn += 1;
                 } else {
-                    report.differs(key, "not what was put under this key");
+                    report.differs(key, "the value is not the one that was stored");
                 }
             }
             Ok((key, value)) => match tree::read(&tree::path_of(&arguments.root, key), u64::MAX) {
                 Ok(Some(content)) if content == value => report.listed += 1,
-                Ok(_) => report.differs(key, "the entry listed is not what its file is"),
+                Ok(_) => report.differs(key, "the listed entry differs from its file"),
                 Err(failure) => report.differs(key, &output::chain(&failure)),
             },
             Err(error) if error.is_corruption() => {

@@ -1,6 +1,4 @@
-//! The files that a demonstration is given.
-//!
-//! Knows where a Rust toolchain keeps files of its own; reads none of them.
+//! The files for a demonstration: a given directory, or the active Rust toolchain.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +8,12 @@ use crate::tree::Selection;
 
 use super::Arguments;
 
-/// A tree, and which of its files.
+/// A directory tree and a selection of its files.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) root: PathBuf,
     pub(crate) selection: Selection,
-    /// Whether nobody named a directory.
+    /// Whether the user gave no directory.
     pub(crate) is_default: bool,
 }
 
@@ -37,7 +35,7 @@ impl Source {
                 .filter(|part| root.join(part).is_dir())
                 .collect();
         }
-        // The children are told the path that was found, not one that depends on where they run.
+        // The path for the child processes must not depend on their working directory.
         let root = std::fs::canonicalize(&root).map_err(Failure::file(&root, "find the files"))?;
         if !root.is_dir() {
             let what = format!("{}: not a directory; name one", root.display());
@@ -51,20 +49,20 @@ impl Source {
     }
 }
 
-/// The directory of the active Rust toolchain, as it says itself.
+/// Returns the directory of the active Rust toolchain, as reported by `rustc`.
 fn toolchain() -> Result<PathBuf, Failure> {
-    let said = Command::new("rustc")
+    let output = Command::new("rustc")
         .args(["--print", "sysroot"])
         .output()
         .map_err(Failure::file(
             Path::new("rustc"),
-            "ask it for its files (name a directory instead: `demo DIR`)",
+            "run it to find its files (name a directory instead: `demo DIR`)",
         ))?;
-    let path = String::from_utf8_lossy(&said.stdout);
+    let path = String::from_utf8_lossy(&output.stdout);
     match path.trim_end() {
-        path if said.status.success() && !path.is_empty() => Ok(path.into()),
+        path if output.status.success() && !path.is_empty() => Ok(path.into()),
         _ => Err(Failure::Request(
-            "rustc does not say where its files are; name a directory: `demo DIR`".to_owned(),
+            "rustc does not report its directory; name a directory: `demo DIR`".to_owned(),
         )),
     }
 }

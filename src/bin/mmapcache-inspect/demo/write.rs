@@ -1,7 +1,7 @@
-//! The process of a demonstration that writes: the files' contents over and over, and keys that
-//! come and go.
+//! The writing process of a demonstration: rewrites the entries of files, and inserts and deletes
+//! others.
 //!
-//! Ends when its standard input does: so it also ends when whoever started it is gone.
+//! It stops when its standard input is closed, and therefore also when its parent process dies.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -10,61 +10,60 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mmapcache::MmapCache;
-use serde_json::{Value, json};
 
-use crate::exact;
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::grid::Grid;
+use crate::location::Location;
 use crate::output::Output;
-use crate::site::Site;
-use crate::tree::{self, Step};
+use crate::tree::{self, TreeItem};
 use crate::units;
-use crate::verdict::Verdict;
 
-use super::churn;
 pub(crate) use super::read::Arguments;
+use super::{churn, numbers};
 
-/// Files that are rewritten under one lock.
+/// The number of files that are rewritten under one lock.
 const BATCH: usize = 16;
 
-/// What the writing process did.
+/// The names of the numbers in a report.
+const NAMES: [&str; 5] = ["rewrites", "bytes", "churn_puts", "churn_deletes", "nanos"];
+
+/// The results of the writing process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    /// Entries written again.
+    /// Rewritten entries.
     pub(super) rewrites: u64,
-    /// Bytes of them.
+    /// Bytes of their values.
     bytes: u64,
-    /// Entries put that were not there.
+    /// Inserted entries.
     pub(super) churn_puts: u64,
-    /// All of them, deleted again.
+    /// Deletions of inserted entries.
     pub(super) churn_deletes: u64,
     time: Duration,
 }
 
 impl Report {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        let number = |name: &str| exact::read(&value[name]);
+        let [rewrites, bytes, churn_puts, churn_deletes, nanos] = numbers::parse(NAMES, text)?;
         Some(Self {
-            rewrites: number("rewrites")?,
-            bytes: number("bytes")?,
-            churn_puts: number("churn_puts")?,
-            churn_deletes: number("churn_deletes")?,
-            time: Duration::from_nanos(number("nanos")?),
+            rewrites,
+            bytes,
+            churn_puts,
+            churn_deletes,
+            time: Duration::from_nanos(nanos),
         })
     }
 
-    fn value(&self) -> Value {
-        json!({
-            "rewrites": self.rewrites,
-            "bytes": self.bytes,
-            "churn_puts": self.churn_puts,
-            "churn_deletes": self.churn_deletes,
-            "nanos": self.time.as_nanos() as u64,
-        })
+    fn line(&self) -> String {
+        let nanos = self.time.as_nanos() as u64;
+        let churn = [self.churn_puts, self.churn_deletes];
+        numbers::line(
+            NAMES,
+            [self.rewrites, self.bytes, churn[0], churn[1], nanos],
+        )
     }
 
-    /// Adds what was done to a table.
+    /// Adds the results to a table.
     pub(super) fn rows(&self, grid: &mut Grid) {
         grid.section("writer process");
         let entries = units::count(units::rate(self.rewrites, self.time));
@@ -78,22 +77,33 @@ impl Report {
         let span = "from before the reader's start until after its end";
         grid.row("time", units::duration(self.time), span);
         let deleted = format!("and {} of them deleted", units::count(self.churn_deletes));
-        grid.row("others put", units::count(self.churn_puts), deleted);
+        grid.row(
+            "other entries inserted",
+            units::count(self.churn_puts),
+            deleted,
+        );
     }
 }
 
-pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdict, Failure> {
-    let site = arguments.site(heap);
-    let cache = site.change()?;
+pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<ExitStatus, Failure> {
+    let location = arguments.location(heap);
+    let cache = location.open_or_create()?;
     let stopped = stop_with_input();
     let began = Instant::now();
     let mut report = Report::default();
     let mut out = Output::new();
     while !stopped.load(Ordering::Relaxed) {
         let before = report.rewrites;
-        pass(&mut report, &mut out, &cache, arguments, &site, &stopped)?;
+        pass(
+            &mut report,
+            &mut out,
+            &cache,
+            arguments,
+            &location,
+            &stopped,
+        )?;
         if report.rewrites == before {
-            // Nothing to rewrite: a tree without files must not keep a processor busy.
+            // A tree without files must not keep a processor busy.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -101,12 +111,12 @@ pub(crate) fn run(arguments: &Arguments, heap: Option<PathBuf>) -> Result<Verdic
         report.churn_deletes += u64::from(cache.delete(&churn::key(number))?);
     }
     report.time = began.elapsed();
-    out.line(&report.value().to_string())?;
+    out.line(&report.line())?;
     out.end()?;
-    Ok(Verdict::Fine)
+    Ok(ExitStatus::Success)
 }
 
-/// A flag that is set when standard input ends.
+/// Returns a flag that is set when standard input ends.
 fn stop_with_input() -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stopped);
@@ -118,30 +128,29 @@ fn stop_with_input() -> Arc<AtomicBool> {
     stopped
 }
 
-/// Goes through all files once, unless it is told to stop. Says so when the first of them are
-/// written.
+/// Rewrites the entries of all files once, or until it must stop. Prints a line after the first batch.
 fn pass(
     report: &mut Report,
     out: &mut Output,
     cache: &MmapCache,
     arguments: &Arguments,
-    site: &Site,
+    location: &Location,
     stopped: &AtomicBool,
 ) -> Result<(), Failure> {
-    let mut waiting = Vec::new();
-    let mut tree = arguments.tree(cache, site)?;
+    let mut batch = Vec::new();
+    let mut tree = arguments.tree(cache, location)?;
     loop {
         let step = tree.next().transpose()?;
         let more = step.is_some();
-        if let Some(Step::File(found)) = step
+        if let Some(TreeItem::File(found)) = step
             && let Some(content) = tree::read(&found.path, u64::MAX)?
         {
-            waiting.push((found.key, content));
+            batch.push((found.key, content));
         }
-        if waiting.len() >= BATCH || !more {
+        if batch.len() >= BATCH || !more {
             let first = report.churn_puts == 0;
-            rewrite(report, cache, &waiting)?;
-            waiting.clear();
+            rewrite(report, cache, &batch)?;
+            batch.clear();
             if first {
                 out.line("writing")?;
                 out.flush()?;
@@ -153,7 +162,7 @@ fn pass(
     }
 }
 
-/// Writes entries again, and lets one come and another go for each.
+/// Rewrites entries. For each one, inserts another and deletes the oldest inserted one.
 fn rewrite(
     report: &mut Report,
     cache: &MmapCache,
@@ -164,12 +173,12 @@ fn rewrite(
         writer.put(key, content)?;
         report.rewrites += 1;
         report.bytes += content.len() as u64;
-        let come = churn::key(report.churn_puts);
-        writer.put(&come, &churn::value(&come))?;
+        let inserted = churn::key(report.churn_puts);
+        writer.put(&inserted, &churn::value(&inserted))?;
         report.churn_puts += 1;
         if report.churn_puts - report.churn_deletes > churn::ALIVE {
-            let go = churn::key(report.churn_deletes);
-            report.churn_deletes += u64::from(writer.delete(&go)?);
+            let deleted = churn::key(report.churn_deletes);
+            report.churn_deletes += u64::from(writer.delete(&deleted)?);
         }
     }
     writer.commit()?;

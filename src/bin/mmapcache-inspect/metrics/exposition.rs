@@ -1,19 +1,17 @@
-//! Numbers in Prometheus's text format, version 0.0.4.
-//!
-//! Knows how names, labels and values are written; not which there are.
+//! The text format of Prometheus, version 0.0.4.
 
 use std::fmt::Write;
 
-/// What a number may do.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Rise and fall.
+    /// Increases and decreases.
     Gauge,
-    /// Only rise, until it begins anew.
+    /// Only increases, until it restarts at 0.
     Counter,
 }
 
-/// All numbers of one name.
+/// All samples of one name.
 #[derive(Debug)]
 pub(super) struct Family<'a> {
     pub(super) name: &'static str,
@@ -29,7 +27,7 @@ pub(super) struct Sample<'a> {
     pub(super) value: f64,
 }
 
-/// The families that have any numbers.
+/// Returns the text of all families that have samples.
 pub(super) fn text(families: &[Family<'_>]) -> String {
     let mut text = String::new();
     for family in families.iter().filter(|family| !family.samples.is_empty()) {
@@ -53,7 +51,7 @@ pub(super) fn text(families: &[Family<'_>]) -> String {
     text
 }
 
-/// A label's value between its quotes.
+/// Escapes the value of a label.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")
@@ -65,7 +63,6 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
-    // A family has its head once, and a line for each number.
     #[test]
     fn family_has_one_head() {
         let sample = |cache, value| Sample {

@@ -1,56 +1,55 @@
-//! The charts of a report, as numbers.
-//!
-//! Knows what is counted and how it is put together into few enough columns; not how it is drawn.
+//! The numbers in the charts of a report.
 
-use mmapcache::inspect::{Census, Histogram, RegionCount, RegionState, SegmentCount};
+use mmapcache::inspect::RegionScan;
 use serde_json::{Map, Value, json};
 
+use crate::index_scan::{Scan, SegmentUse};
 use crate::units;
+use crate::value_histogram::ValueHistogram;
 
-/// Columns of a chart at most.
+/// The most columns of a chart.
 const COLUMNS: usize = 40;
-/// Columns of a histogram at least.
+/// The fewest columns of a histogram.
 const FEWEST: usize = 6;
-/// Columns of probe lengths at most; the last one holds all that are longer.
+/// The most columns of probe lengths; the last one counts all longer ones.
 const PROBES: usize = 12;
 
-/// What numbers count.
+/// The unit of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Things.
     Count,
     Bytes,
     Seconds,
 }
 
-/// A column chart; where columns have several parts, they stand on each other.
+/// A column chart. The parts of a column are stacked.
 #[derive(Debug)]
 pub(super) struct Bars {
-    /// In the page's anchors and in JSON.
+    /// The name in anchors of the page and in JSON.
     pub(super) id: &'static str,
     pub(super) title: &'static str,
-    /// What can be learnt from it.
+    /// A description.
     pub(super) about: String,
-    /// What the columns are, and the unit of their bounds.
+    /// The label of the horizontal axis, and its unit.
     pub(super) across: (&'static str, Unit),
-    /// What is counted, and in which unit.
+    /// The label of the vertical axis, and its unit.
     pub(super) up: (&'static str, Unit),
-    /// The parts of each column, from below; names for people and for colours.
+    /// The parts of each column, from below: label and class.
     pub(super) parts: &'static [(&'static str, &'static str)],
     pub(super) columns: Vec<Column>,
 }
 
-/// What is counted between two bounds, both included.
+/// The counts between two bounds, both included.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) from: u64,
-    /// None where there is no upper bound.
+    /// `None` if there is no upper bound.
     pub(super) to: Option<u64>,
     pub(super) parts: Vec<u64>,
 }
 
 impl Unit {
-    /// A number in full.
+    /// Returns a number in full.
     pub(super) fn show(self, number: u64) -> String {
         match self {
             Self::Count => units::count(number),
@@ -59,7 +58,7 @@ impl Unit {
         }
     }
 
-    /// A number in few characters, as at an axis.
+    /// Returns a number in few characters, for an axis.
     pub(super) fn short(self, number: u64) -> String {
         match self {
             Self::Count => short_count(number),
@@ -80,7 +79,7 @@ fn short_count(number: u64) -> String {
     }
 }
 
-/// A span rounded to a whole number of the unit that suits it.
+/// Returns a duration, rounded to a whole number of its largest unit.
 fn short_span(seconds: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("a", 31_557_600), ("d", 86_400), ("h", 3_600), ("min", 60)];
     let unit = UNITS
@@ -101,7 +100,7 @@ impl Column {
 }
 
 impl Bars {
-    /// What a column is, in full.
+    /// Returns the range of a column.
     pub(super) fn name(&self, column: &Column) -> String {
         let unit = self.across.1;
         match column.to {
@@ -132,43 +131,55 @@ impl Bars {
 
 const ENTRIES: &[(&str, &str)] = &[("entries", "entries")];
 
-/// All charts but the map of the regions.
-pub(super) fn all(census: &Census) -> Vec<Bars> {
+/// Returns all charts except the map of the regions.
+pub(super) fn all(scan: &Scan) -> Vec<Bars> {
+    let (keys, values) = (&scan.key_bytes, &scan.value_bytes);
+    let bytes = |name| (name, Unit::Bytes);
+    let age = ("time since the entry was written", Unit::Seconds);
     vec![
-        probes(census),
-        Bars {
-            id: "key_bytes",
-            title: "Key sizes",
-            about: sizes(&census.key_bytes),
-            across: ("bytes of the key", Unit::Bytes),
-            up: ("entries", Unit::Count),
-            parts: ENTRIES,
-            columns: buckets(&census.key_bytes),
-        },
-        Bars {
-            id: "value_bytes",
-            title: "Value sizes",
-            about: sizes(&census.value_bytes),
-            across: ("bytes of the value", Unit::Bytes),
-            up: ("entries", Unit::Count),
-            parts: ENTRIES,
-            columns: buckets(&census.value_bytes),
-        },
-        Bars {
-            id: "ages",
-            title: "Ages",
-            about: ages(&census.ages),
-            across: ("time since the entry was written", Unit::Seconds),
-            up: ("entries", Unit::Count),
-            parts: ENTRIES,
-            columns: buckets(&census.ages),
-        },
-        heap(&census.segments),
+        probes(scan),
+        distribution(
+            "key_bytes",
+            "Key sizes",
+            sizes(keys),
+            bytes("bytes of the key"),
+            keys,
+        ),
+        distribution(
+            "value_bytes",
+            "Value sizes",
+            sizes(values),
+            bytes("bytes of the value"),
+            values,
+        ),
+        distribution("ages", "Ages", ages(&scan.ages), age, &scan.ages),
+        heap(&scan.segments),
     ]
 }
 
-fn probes(census: &Census) -> Bars {
-    let (head, tail) = census.probes.split_at(census.probes.len().min(PROBES - 1));
+fn distribution(
+    id: &'static str,
+    title: &'static str,
+    about: String,
+    across: (&'static str, Unit),
+    histogram: &ValueHistogram,
+) -> Bars {
+    Bars {
+        id,
+        title,
+        about,
+        across,
+        up: ("entries", Unit::Count),
+        parts: ENTRIES,
+        columns: buckets(histogram),
+    }
+}
+
+fn probes(scan: &Scan) -> Bars {
+    let (head, tail) = scan
+        .index
+        .entries_by_groups
+        .split_at(scan.index.entries_by_groups.len().min(PROBES - 1));
     let mut columns: Vec<Column> = (1..)
         .zip(head)
         .map(|(groups, &count)| column(groups, Some(groups), vec![count]))
@@ -181,12 +192,12 @@ fn probes(census: &Census) -> Bars {
         id: "probes",
         title: "Probe lengths",
         about: format!(
-            "Groups of eight slots that a search looks at: {:.2} on average for a key that is there, \
-             {:.2} for one that is not.",
-            census.hit_groups(),
-            census.miss_groups
+            "Groups of eight slots that a search probes: {:.2} on average for a present key, {:.2} \
+             for an absent one.",
+            scan.index.hit_groups(),
+            scan.index.miss_groups
         ),
-        across: ("groups looked at", Unit::Count),
+        across: ("probed groups", Unit::Count),
         up: ("entries", Unit::Count),
         parts: ENTRIES,
         columns,
@@ -197,7 +208,7 @@ fn column(from: u64, to: Option<u64>, parts: Vec<u64>) -> Column {
     Column { from, to, parts }
 }
 
-fn sizes(histogram: &Histogram) -> String {
+fn sizes(histogram: &ValueHistogram) -> String {
     if histogram.count() == 0 {
         return "None.".to_owned();
     }
@@ -210,7 +221,7 @@ fn sizes(histogram: &Histogram) -> String {
     )
 }
 
-fn ages(histogram: &Histogram) -> String {
+fn ages(histogram: &ValueHistogram) -> String {
     if histogram.count() == 0 {
         return "None.".to_owned();
     }
@@ -222,9 +233,9 @@ fn ages(histogram: &Histogram) -> String {
     )
 }
 
-/// The buckets from the first that counts anything to the last; a few more where these are few, so
-/// that the eye has something to compare with.
-fn buckets(histogram: &Histogram) -> Vec<Column> {
+/// Returns the buckets from the first to the last that is not empty, and empty neighbours up to
+/// [`FEWEST`].
+fn buckets(histogram: &ValueHistogram) -> Vec<Column> {
     let counted = |count: &u64| *count > 0;
     let first = histogram.buckets.iter().position(counted);
     let last = histogram.buckets.iter().rposition(counted);
@@ -236,18 +247,17 @@ fn buckets(histogram: &Histogram) -> Vec<Column> {
         last = (last + 1).min(histogram.buckets.len() - 1);
     }
     let all = (first..=last).map(|bucket| {
-        let (low, high) = Histogram::bounds(bucket);
+        let (low, high) = ValueHistogram::bounds(bucket);
         column(low, Some(high), vec![histogram.buckets[bucket]])
     });
     all.collect()
 }
 
-fn heap(segments: &[SegmentCount]) -> Bars {
+fn heap(segments: &[SegmentUse]) -> Bars {
     let per_column = segments.len().div_ceil(COLUMNS).max(1);
     let columns = segments.chunks(per_column).map(|some| {
-        let sum =
-            |of: fn(&SegmentCount) -> u64| some.iter().map(of).fold(0_u64, u64::saturating_add);
-        let bound = |segment: Option<&SegmentCount>| segment.map_or(0, |one| one.number.into());
+        let sum = |of: fn(&SegmentUse) -> u64| some.iter().map(of).fold(0_u64, u64::saturating_add);
+        let bound = |segment: Option<&SegmentUse>| segment.map_or(0, |one| one.number.into());
         column(
             bound(some.first()),
             Some(bound(some.last())),
@@ -257,9 +267,9 @@ fn heap(segments: &[SegmentCount]) -> Bars {
     Bars {
         id: "segments",
         title: "The heap",
-        about: "Live bytes belong to entries; dead ones wait to be cleaned away, the oldest \
-                segment first."
-            .to_owned(),
+        about:
+            "Live bytes belong to entries; cleaning reclaims dead ones, the oldest segment first."
+                .to_owned(),
         across: ("number of the segment", Unit::Count),
         up: ("bytes", Unit::Bytes),
         parts: &[("live", "live"), ("dead", "dead")],
@@ -267,19 +277,19 @@ fn heap(segments: &[SegmentCount]) -> Bars {
     }
 }
 
-/// The regions of the index, some to a cell.
+/// The map of the regions of the index.
 #[derive(Debug)]
 pub(super) struct Occupancy {
     pub(super) per_cell: usize,
     pub(super) cells: Vec<Cell>,
 }
 
-/// Some neighbouring regions.
+/// One or more neighbouring regions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cell {
     pub(super) first: u32,
     pub(super) last: u32,
-    /// Slots of those that are live.
+    /// Slots of the live ones.
     pub(super) slots: u64,
     pub(super) occupied: u64,
     pub(super) deleted: u64,
@@ -289,10 +299,10 @@ pub(super) struct Cell {
 }
 
 impl Occupancy {
-    /// Cells at most: so the page stays below 300 KB whatever is in them.
+    /// The most cells, so that the page stays below 300 KB.
     const CELLS: usize = 720;
 
-    pub(super) fn new(regions: &[RegionCount]) -> Self {
+    pub(super) fn new(regions: &[RegionScan]) -> Self {
         let per_cell = regions.len().div_ceil(Self::CELLS).max(1);
         Self {
             per_cell,
@@ -318,19 +328,19 @@ impl Occupancy {
 }
 
 impl Cell {
-    fn new(regions: &[RegionCount]) -> Self {
-        let number = |region: Option<&RegionCount>| region.map_or(0, |region| region.number);
+    fn new(regions: &[RegionScan]) -> Self {
+        let number = |region: Option<&RegionScan>| region.map_or(0, |region| region.number);
         let mut cell = Self {
             first: number(regions.first()),
             last: number(regions.last()),
             ..Self::default()
         };
         for region in regions {
-            if region.state == RegionState::Live {
+            if region.is_live() {
                 cell.slots += u64::from(region.slots);
                 cell.occupied += u64::from(region.occupied);
                 cell.deleted += u64::from(region.deleted);
-                cell.implausible += u64::from(region.implausible);
+                cell.implausible += u64::from(region.invalid);
             } else {
                 cell.idle += 1;
             }
@@ -338,7 +348,7 @@ impl Cell {
         cell
     }
 
-    /// Slots that hold nothing and that no search passes.
+    /// Returns the number of empty slots.
     pub(super) fn free(&self) -> u64 {
         self.slots
             .saturating_sub(self.occupied + self.deleted + self.implausible)
@@ -380,7 +390,7 @@ mod tests {
 
     #[test]
     fn histogram_spans_first_to_last_value() {
-        let mut histogram = Histogram::default();
+        let mut histogram = ValueHistogram::default();
         assert!(buckets(&histogram).is_empty());
         [4, 5, 200]
             .into_iter()
@@ -396,7 +406,7 @@ mod tests {
     #[test]
     fn few_buckets_get_empty_neighbours() {
         for value in [0, 1, 1000, u64::MAX] {
-            let mut histogram = Histogram::default();
+            let mut histogram = ValueHistogram::default();
             histogram.add(value);
             let columns = buckets(&histogram);
             assert!((6..=7).contains(&columns.len()), "{columns:?}");

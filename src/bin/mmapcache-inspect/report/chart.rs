@@ -1,25 +1,23 @@
-//! Charts as SVG.
-//!
-//! Knows shapes and axes; what is counted, and how it is put into columns, it is told.
+//! Draws charts as SVG.
 
 use super::bars::{Bars, Cell, Column, Occupancy, Unit};
 use super::markup::Markup;
 use crate::units;
 
-/// The size of a column chart, in units that are a pixel each on a telephone.
+/// The size of a column chart. A unit is a pixel on a phone.
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 214.0;
-/// The field inside its axes.
+/// The area inside the axes.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 350.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 172.0;
-/// The width of a column at most.
+/// The maximum width of a column.
 const WIDEST: f64 = 48.0;
-/// Labels below the columns at most.
+/// The most labels below the columns.
 const LABELS: usize = 6;
 
-/// A column chart.
+/// Adds a column chart.
 pub(super) fn columns(page: &mut Markup, bars: &Bars) {
     page.raw("<svg viewBox=\"0 0 ")
         .number(WIDTH)
@@ -61,7 +59,7 @@ fn describe(bars: &Bars) -> String {
     )
 }
 
-/// Lines across at round numbers, and what is counted.
+/// Adds horizontal lines at round numbers, and the label of the axis.
 fn scale(page: &mut Markup, bars: &Bars, ticks: &[u64]) {
     let top = ticks.last().copied().unwrap_or(1).max(1);
     page.raw("<text class=\"what\" x=\"2\" y=\"11\">")
@@ -86,7 +84,7 @@ fn height(value: u64, top: u64) -> f64 {
     BOTTOM - (BOTTOM - TOP) * (value as f64 / top as f64)
 }
 
-/// A column, its parts on each other; what is there at all can be seen.
+/// Adds a column with stacked parts. A part above 0 is at least a pixel high.
 fn stack(page: &mut Markup, bars: &Bars, column: &Column, left: f64, width: f64, top: u64) {
     let gap = (width * 0.18).min(4.0);
     page.raw("<g><title>")
@@ -112,7 +110,7 @@ fn stack(page: &mut Markup, bars: &Bars, column: &Column, left: f64, width: f64,
     page.raw("</g>");
 }
 
-/// What is said of a column under the pointer.
+/// Returns the tooltip of a column.
 fn hint(bars: &Bars, column: &Column) -> String {
     let parts = bars.parts.iter().zip(&column.parts);
     let parts: Vec<String> = parts
@@ -124,8 +122,8 @@ fn hint(bars: &Bars, column: &Column) -> String {
     format!("{}: {}", bars.name(column), parts.join(", "))
 }
 
-/// The lower bounds of some columns, and what they are. They stand below the edge where the column
-/// begins if it covers a range, else below its middle.
+/// Adds the lower bounds of some columns, and the label of the axis. A bound is below the left edge of
+/// a column that covers a range, otherwise below its middle.
 fn labels(page: &mut Markup, bars: &Bars, width: f64) {
     let every = bars.columns.len().div_ceil(LABELS).max(1);
     let within = match bars.across.1 {
@@ -153,7 +151,7 @@ fn labels(page: &mut Markup, bars: &Bars, width: f64) {
         .raw("</text>");
 }
 
-/// Round numbers from 0 to the highest value or a little more: five at most.
+/// Returns at most five round numbers, from 0 to the highest value or a little more.
 fn ticks(highest: u64, unit: Unit) -> Vec<u64> {
     let steps: fn(u32) -> Option<u64> = match unit {
         Unit::Bytes => |step| 1_u64.checked_shl(step).filter(|&step| step != 0),
@@ -170,10 +168,10 @@ fn ticks(highest: u64, unit: Unit) -> Vec<u64> {
         .collect()
 }
 
-/// A map of the regions: a square each, filled from below by what is in it. They stand in strips,
-/// so that as many fit beside each other as the screen is wide for.
+/// Adds a map of the regions: a square for each cell, filled from below. The squares are in strips,
+/// which wrap at the width of the screen.
 pub(super) fn map(page: &mut Markup, map: &Occupancy) {
-    /// Squares in a strip, a square's side, and the distance from one to the next.
+    /// The squares in a strip, the side of a square, and the distance between two.
     const STRIP: usize = 20;
     const SIDE: f64 = 14.0;
     const STEP: f64 = 16.0;
@@ -203,7 +201,7 @@ fn square(page: &mut Markup, cell: &Cell, x: f64, side: f64) {
     ];
     for (class, part) in parts {
         let tall = (side * part as f64 / cell.slots.max(1) as f64).round();
-        // What is there at all can be seen, unless the square is full without it.
+        // A part above 0 is at least a pixel high, unless the square is already full.
         let tall = if part > 0 {
             tall.max(1.0).min(below)
         } else {
@@ -245,7 +243,7 @@ fn cell_hint(cell: &Cell) -> String {
         units::count(cell.free())
     );
     if cell.implausible > 0 {
-        hint.push_str(&format!(", {} implausible", units::count(cell.implausible)));
+        hint.push_str(&format!(", {} invalid", units::count(cell.implausible)));
     }
     hint
 }

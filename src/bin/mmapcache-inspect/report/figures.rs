@@ -1,15 +1,13 @@
-//! The figures at the head of a report.
-//!
-//! Knows what each number is called, and in which unit people read it.
+//! The key figures at the top of a report.
 
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Changing, LockState, Role};
+use mmapcache::inspect::{IndexState, LockState};
 
 use super::findings::Findings;
-use crate::{holder, moment, units};
+use crate::{lock_status, timestamp, units};
 
-/// A number and what may be said of it.
+/// A number and a note.
 #[derive(Debug)]
 pub(super) struct Figure {
     pub(super) label: &'static str,
@@ -25,7 +23,7 @@ fn figure(label: &'static str, value: String, note: impl Into<String>) -> Figure
     }
 }
 
-/// All figures that the files give.
+/// Returns all figures.
 pub(super) fn all(found: &Findings) -> Vec<Figure> {
     let mut figures = Vec::new();
     if let Some(header) = found.header() {
@@ -41,26 +39,22 @@ pub(super) fn all(found: &Findings) -> Vec<Figure> {
     figures
 }
 
-fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
+fn contents(found: &Findings, header: &IndexState) -> Vec<Figure> {
     let limit = found.sealed().map_or(0, |sealed| sealed.max_entries);
     let limit = match limit {
         0 => "no limit".to_owned(),
         limit => format!("at most {}", units::count(limit)),
     };
     let mut figures = vec![figure("Entries", units::count(header.occupied), limit)];
-    if let Ok(census) = &found.census {
-        let load = census.entries as f64 / census.slots().max(1) as f64;
-        let slots = format!("of {} slots in use", units::count(census.slots()));
+    if let Ok(scan) = &found.scan {
+        let load = scan.index.entries as f64 / scan.index.slots().max(1) as f64;
+        let slots = format!("of {} slots in use", units::count(scan.index.slots()));
         figures.push(figure("Load", units::percent(load), slots));
     }
     let live = header.live_bytes;
-    let dead = match &found.census {
-        // The headers of segments are no dead bytes, though cleaning counts them as such.
-        Ok(census) => census
-            .segments
-            .iter()
-            .map(|segment| segment.dead_bytes)
-            .sum(),
+    let dead = match &found.scan {
+        // The headers of segments are not dead bytes, although cleaning counts them.
+        Ok(scan) => scan.segments.iter().map(|segment| segment.dead_bytes).sum(),
         Err(_) => header.dead_bytes(),
     };
     let all = live.saturating_add(dead).max(1);
@@ -70,14 +64,14 @@ fn contents(found: &Findings, header: &Changing) -> Vec<Figure> {
     figures
 }
 
-/// Bytes on the disk by what the files are: index, heap, roster.
+/// Returns bytes on the disk of index, heap and roster.
 pub(super) fn disk_bytes(found: &Findings) -> [u64; 3] {
     let mut sums = [0_u64; 3];
-    for file in &found.overview().files {
-        let sum = match file.role {
-            Role::Index => 0,
-            Role::Segment(_) => 1,
-            Role::Roster => 2,
+    for file in found.cache_files.files() {
+        let sum = match file.kind() {
+            "index" => 0,
+            "segment" => 1,
+            "roster" => 2,
             _ => continue,
         };
         sums[sum] = sums[sum].saturating_add(file.allocated);
@@ -93,31 +87,35 @@ fn disk(found: &Findings) -> Figure {
     figure("On the disk", total, note)
 }
 
-fn history(found: &Findings, header: &Changing) -> Vec<Figure> {
+fn history(found: &Findings, header: &IndexState) -> Vec<Figure> {
     let ago = |moment| span_between(moment, found.taken);
     let mut figures = Vec::new();
     if let Some(sealed) = found.sealed() {
-        let created = format!("created {}", moment::show(sealed.created));
+        let created = format!("created {}", timestamp::format(sealed.created));
         figures.push(figure("Age", ago(sealed.created), created));
         let replaced = match header.compacted {
-            Some(at) => format!("the last one {}", moment::show(at)),
+            Some(at) => format!("the last on {}", timestamp::format(at)),
             None => "never rebuilt".to_owned(),
         };
         let generation = units::count(sealed.generation);
         figures.push(figure("Generation", generation, replaced));
     }
     figures.push(match header.last_write {
-        Some(at) => figure("Last write", format!("{} ago", ago(at)), moment::show(at)),
+        Some(at) => figure(
+            "Last write",
+            format!("{} ago", ago(at)),
+            timestamp::format(at),
+        ),
         None => figure("Last write", "never".to_owned(), ""),
     });
     let overwrites = format!("{} of them overwrites", units::count(header.overwrites));
     figures.push(figure("Puts", units::count(header.puts), overwrites));
-    let dropped = format!("{} given up as damaged", units::count(header.dropped));
+    let dropped = format!("{} damaged ones were removed", units::count(header.dropped));
     figures.push(figure("Deletes", units::count(header.deletes), dropped));
     let (value, note) = match (header.sync_failed, header.dirty) {
-        (true, _) => ("failed", "a sync went wrong"),
-        (false, true) => ("not yet", "a power loss can take changes"),
-        (false, false) => ("yes", "nothing waits for the disk"),
+        (true, _) => ("failed", "a sync failed"),
+        (false, true) => ("not yet", "a power loss can undo changes"),
+        (false, false) => ("yes", "all changes are on the disk"),
     };
     figures.push(figure("Synced", value.to_owned(), note));
     figures
@@ -128,6 +126,6 @@ fn span_between(from: SystemTime, to: SystemTime) -> String {
 }
 
 fn writer(lock: &LockState) -> Figure {
-    let (value, note) = holder::words(lock);
+    let (value, note) = lock_status::describe(lock);
     figure("Writer lock", value, note)
 }

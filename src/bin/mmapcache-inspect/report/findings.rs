@@ -1,85 +1,80 @@
-//! What is found out about a cache, and what it amounts to.
-//!
-//! Looks once; how it is shown it does not know.
+//! Reads everything that a report shows, and judges the state of the cache.
 
 use std::time::SystemTime;
 
-use mmapcache::inspect::{Anatomy, Census, Changing, Holder, LockState, Overview, Sealed};
+use mmapcache::inspect::{CacheFiles, IndexHeader, IndexState, LockState};
 
 use crate::failure::Failure;
-use crate::site::Site;
-use crate::{count, output, units, verify};
+use crate::index_scan::Scan;
+use crate::location::Location;
+use crate::{index_scan, output, units, verify};
 
-/// Faults that are shown one by one.
+/// The most problems that are listed.
 const SHOWN: usize = 40;
 
-/// Everything that one look at a cache gives.
+/// Everything that was read of a cache.
 #[derive(Debug)]
 pub(super) struct Findings {
     pub(super) taken: SystemTime,
-    /// Why the engine refuses the cache, if it does.
+    /// The error, if the library refuses to open the cache.
     pub(super) refused: Option<Failure>,
-    pub(super) anatomy: Anatomy,
-    /// What is in the index, or why it cannot be counted.
-    pub(super) census: Result<Census, Failure>,
+    pub(super) cache_files: CacheFiles,
+    /// The contents of the index, or why they cannot be counted.
+    pub(super) scan: Result<Scan, Failure>,
     pub(super) lock: Option<LockState>,
 }
 
-/// How a cache is.
+/// The state of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
     Fine,
     /// Something that its owner should know.
     Notable,
-    /// Something cannot be right, or the engine refuses it.
+    /// A value is invalid, or the library refuses to open the cache.
     Wrong,
 }
 
-/// What a cache's state is, in words.
+/// The state of a cache in words.
 #[derive(Debug)]
 pub(super) struct Judgement {
     pub(super) state: State,
-    /// In a few words.
+    /// A summary in a few words.
     pub(super) headline: &'static str,
-    /// Each a sentence or two.
+    /// Sentences.
     pub(super) remarks: Vec<String>,
 }
 
 impl Findings {
-    /// Looks at a cache.
-    pub(super) fn gather(site: &Site) -> Result<Self, Failure> {
+    /// Reads a cache.
+    pub(super) fn gather(location: &Location) -> Result<Self, Failure> {
         let taken = SystemTime::now();
-        let refused = site.look().err();
-        let anatomy = match site.anatomy() {
-            Ok(anatomy) => anatomy,
-            // Without headers there is nothing to show, and the engine's own words are better.
+        let refused = location.open_read_only().err();
+        let cache_files = match location.open_files() {
+            Ok(cache_files) => cache_files,
+            // Without headers there is nothing to show, and the library's error says more.
             Err(failure @ Failure::NoCache { .. }) => return Err(failure),
             Err(failure) => return Err(refused.unwrap_or(failure)),
         };
         Ok(Self {
             taken,
             refused,
-            census: count::census(&anatomy),
-            lock: anatomy.lock().ok(),
-            anatomy,
+            scan: index_scan::run(&cache_files),
+            lock: cache_files.lock().ok(),
+            cache_files,
         })
     }
 
-    pub(super) fn overview(&self) -> &Overview {
-        self.anatomy.overview()
+    pub(super) fn header(&self) -> Option<&IndexState> {
+        self.cache_files.state()
     }
 
-    pub(super) fn header(&self) -> Option<&Changing> {
-        self.overview().changing.as_ref()
+    pub(super) fn sealed(&self) -> Option<&IndexHeader> {
+        self.cache_files.header()
     }
 
-    pub(super) fn sealed(&self) -> Option<&Sealed> {
-        self.overview().sealed.as_ref()
-    }
-
-    /// What is wrong, first; then what is notable.
+    /// Returns problems, followed by notes.
     pub(super) fn judge(&self) -> Judgement {
-        let mut remarks = self.wrong();
+        let mut remarks = self.problems();
         let state = match remarks.is_empty() {
             false => State::Wrong,
             true => {
@@ -94,15 +89,15 @@ impl Findings {
         match state {
             State::Wrong => remarks.extend(self.notable()),
             State::Fine | State::Notable => remarks.push(
-                "Damage in the heap does not show here: `mmapcache-inspect verify` reads it."
+                "A report does not read the heap: `mmapcache-inspect verify` finds damage there."
                     .to_owned(),
             ),
         }
         let headline = match (state, &self.refused) {
-            (State::Fine, _) => "Nothing is wrong in headers and index",
-            (State::Notable, _) => "Nothing is wrong, but take note",
-            (State::Wrong, Some(_)) => "The engine refuses this cache",
-            (State::Wrong, None) => "Something cannot be right",
+            (State::Fine, _) => "No problems in headers and index",
+            (State::Notable, _) => "No problems, but notes",
+            (State::Wrong, Some(_)) => "This cache cannot be opened",
+            (State::Wrong, None) => "There are invalid values",
         };
         Judgement {
             state,
@@ -111,18 +106,18 @@ impl Findings {
         }
     }
 
-    fn wrong(&self) -> Vec<String> {
+    fn problems(&self) -> Vec<String> {
         let mut remarks: Vec<String> = self.refused.iter().map(|why| output::chain(why)).collect();
-        let faults = &self.overview().implausible;
-        remarks.extend(faults.iter().take(SHOWN).map(verify::fault_line));
+        let faults = self.cache_files.problems();
+        remarks.extend(faults.iter().take(SHOWN).map(verify::problem_line));
         if let Some(more) = faults.len().checked_sub(SHOWN + 1) {
             let more = units::count(more as u64 + 1);
-            remarks.push(format!("And {more} more of this kind."));
+            remarks.push(format!("And {more} more problems."));
         }
-        match &self.census {
-            Ok(census) if census.steady && census.implausible > 0 => remarks.push(format!(
-                "{} slots of the index cannot be right; `mmapcache-inspect verify` says where.",
-                units::count(census.implausible)
+        match &self.scan {
+            Ok(scan) if scan.index.consistent && scan.index.invalid > 0 => remarks.push(format!(
+                "{} slots of the index are invalid; `mmapcache-inspect verify` lists them.",
+                units::count(scan.index.invalid)
             )),
             Err(failure) if self.refused.is_none() => remarks.push(output::chain(failure)),
             _ => {}
@@ -132,33 +127,32 @@ impl Findings {
 
     fn notable(&self) -> Vec<String> {
         let header = self.header();
-        let is = |what: fn(&Changing) -> bool| header.is_some_and(what);
-        let is_dead = |lock: &LockState| lock.holder == Holder::Dead;
-        let moving = self.census.as_ref().is_ok_and(|census| !census.steady);
+        let is = |what: fn(&IndexState) -> bool| header.is_some_and(what);
+        let is_dead = |lock: &LockState| lock.owner_died();
+        let changed = self.scan.as_ref().is_ok_and(|scan| !scan.index.consistent);
         let notes = [
             (
                 is(|header| header.sync_failed),
-                "A sync failed: what was written since may not survive a power loss. It stays \
-                 reported until the machine restarts or the cache is rebuilt.",
+                "A sync failed: later writes may not survive a power loss. This note remains until the \
+                 machine restarts or the cache is rebuilt.",
             ),
             (
-                is(|header| header.cleaning_met_damage),
-                "Cleaning has met damage in the oldest segment; `mmapcache-inspect verify` says \
-                 where.",
+                is(|header| header.cleaning_found_damage),
+                "Cleaning found damage in the oldest segment; `mmapcache-inspect verify` lists it.",
             ),
             (
                 is(|header| header.dropped > 0),
-                "Damaged entries were given up at some time; their number is below.",
+                "Damaged entries were removed in the past; their number is below.",
             ),
             (
                 self.lock.as_ref().is_some_and(is_dead),
-                "The last writer died at work. The next one finishes what it had begun; nothing \
-                 needs to be done.",
+                "The last writer died while it held the lock. The next writer recovers; no action is \
+                 needed.",
             ),
             (
-                moving && self.refused.is_none(),
-                "Somebody wrote while this was counted, or was killed in a change: numbers can be of \
-                 different moments.",
+                changed && self.refused.is_none(),
+                "A writer was active while this was counted, or was killed in a change: the numbers \
+                 may not fit together.",
             ),
         ];
         let told = notes.into_iter().filter(|(holds, _)| *holds);

@@ -1,11 +1,11 @@
-//! HTML and SVG under construction.
+//! Builds HTML and SVG.
 //!
-//! Only literals of this program and numbers reach the page as they are; every other text is
-//! escaped on its way, so nothing from a file can become markup.
+//! Only literals of this program and numbers are added unescaped, so no text from a file can become
+//! markup.
 
 use std::fmt::Write;
 
-/// A page, or a part of one.
+/// A page or a part of one.
 #[derive(Debug, Default)]
 pub(super) struct Markup(String);
 
@@ -16,7 +16,7 @@ impl Markup {
         self
     }
 
-    /// Adds text, also as an attribute's value between double quotes.
+    /// Adds escaped text, as content or as the value of an attribute in double quotes.
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
         for c in text.chars() {
             match c {
@@ -25,14 +25,14 @@ impl Markup {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
-                c if c.is_control() || turns(c) => self.0.extend(c.escape_unicode()),
+                c if c.is_control() || is_bidi_control(c) => self.0.extend(c.escape_unicode()),
                 c => self.0.push(c),
             }
         }
         self
     }
 
-    /// Adds a number to two decimals, without those that say nothing.
+    /// Adds a number with two decimals, without trailing zeros.
     pub(super) fn number(&mut self, number: f64) -> &mut Self {
         let start = self.0.len();
         let _ = write!(self.0, "{number:.2}");
@@ -42,7 +42,7 @@ impl Markup {
         self
     }
 
-    /// Adds an element with nothing but text in it.
+    /// Adds an element that contains only text.
     pub(super) fn element(
         &mut self,
         open: &'static str,
@@ -57,8 +57,8 @@ impl Markup {
     }
 }
 
-/// Whether a character turns the direction of writing, by which a name can look like another.
-fn turns(c: char) -> bool {
+/// Returns whether a character changes the direction of writing, which makes a name look like another.
+fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -1,58 +1,55 @@
-//! A report as one HTML page that needs nothing else: no network, no script.
-//!
-//! Knows the page's parts and their order; numbers and charts are made elsewhere.
+//! A report as one HTML page that needs no network and no script.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use mmapcache::inspect::Companion;
-use serde_json::Value;
+use mmapcache::Corruption;
+use mmapcache::inspect::CacheFile;
 
 use super::bars::{Bars, Occupancy};
 use super::findings::{Findings, Judgement, State};
 use super::markup::Markup;
 use super::{MARK, bars, chart, figures};
-use crate::header::{self, Fields};
-use crate::{moment, output, units};
-use mmapcache::Corruption;
+use crate::header_fields::{self, Fields};
+use crate::{output, timestamp, units};
 
-/// Files that are listed one by one.
+/// The most files that get a row.
 const FILES: usize = 60;
 
-/// The page.
+/// Returns the page.
 pub(super) fn html(found: &Findings) -> String {
     let mut page = Markup::default();
-    let path = path_text(&found.overview().path);
+    let path = path_text(found.cache_files.path());
     head(&mut page, &path);
     title(&mut page, found, &path);
     verdict(&mut page, &found.judge());
     numbers(&mut page, found);
-    match &found.census {
-        Ok(census) => {
-            let map = Occupancy::new(&census.regions);
+    match &found.scan {
+        Ok(scan) => {
+            let map = Occupancy::new(&scan.index.regions);
             occupancy(&mut page, &map);
             page.raw("<div class=\"charts\">");
-            for bars in bars::all(census) {
+            for bars in bars::all(scan) {
                 columns(&mut page, &bars);
             }
         }
         Err(failure) => {
-            page.raw("<section class=\"card\"><h2>Charts</h2><p>There are none: ");
+            page.raw("<section class=\"card\"><h2>Charts</h2><p>There are no charts: ");
             page.text(&output::chain(failure))
                 .raw("</p></section><div class=\"charts\">");
         }
     }
-    files(&mut page, &found.overview().files);
+    files(&mut page, found.cache_files.files());
     page.raw("</div>");
     fields(
         &mut page,
-        "Header: what never changes",
-        header::sealed(found.overview()),
+        "Header: constant fields",
+        header_fields::sealed(&found.cache_files),
     );
     fields(
         &mut page,
-        "Header: counters and places",
-        header::changing(found.overview()),
+        "Header: changing fields",
+        header_fields::changing(&found.cache_files),
     );
     page.raw("<footer><p>Made by mmapcache-inspect ")
         .raw(env!("CARGO_PKG_VERSION"));
@@ -87,7 +84,7 @@ fn title(page: &mut Markup, found: &Findings, path: &str) {
         .raw(if dir.is_empty() { "" } else { "/" });
     page.text(name)
         .raw("</p><p class=\"moment\">")
-        .text(&moment::show(found.taken));
+        .text(&timestamp::format(found.taken));
     page.raw("</p></header>");
 }
 
@@ -118,9 +115,7 @@ fn verdict(page: &mut Markup, judgement: &Judgement) {
 
 fn numbers(page: &mut Markup, found: &Findings) {
     if found.refused.is_some() {
-        page.raw(
-            "<p class=\"caution\">What the files say all the same, some of it wrong perhaps:</p>",
-        );
+        page.raw("<p class=\"caution\">What the files contain, perhaps with errors:</p>");
     }
     page.raw("<dl class=\"figures\">");
     for figure in figures::all(found) {
@@ -138,21 +133,21 @@ fn occupancy(page: &mut Markup, map: &Occupancy) {
         return;
     }
     page.raw(
-        "<p class=\"about\" id=\"occupancy-desc\">Regions of the index, from the first to the last; each square stands ",
+        "<p class=\"about\" id=\"occupancy-desc\">Regions of the index, from the first to the last; each square is ",
     );
     match map.per_cell {
-        1 => page.raw("for one"),
-        many => page.raw("for ").text(&units::count(many as u64)),
+        1 => page.raw("one region"),
+        many => page.text(&units::count(many as u64)).raw(" regions"),
     };
-    page.raw(", filled by the share of its slots in use.</p>");
+    page.raw(", filled by the share of slots in use.</p>");
     legend(
         page,
         &[
             ("entries", "occupied"),
-            ("deleted", "deleted, still passed by searches"),
+            ("deleted", "deleted, still probed by searches"),
             ("free", "free"),
             ("idle", "not in use"),
-            ("implausible", "implausible"),
+            ("implausible", "invalid"),
         ],
     );
     chart::map(page, map);
@@ -162,7 +157,7 @@ fn occupancy(page: &mut Markup, map: &Occupancy) {
         "occupied",
         "deleted",
         "free",
-        "implausible",
+        "invalid",
         "not in use",
     ];
     table(page, &heads, |page| {
@@ -213,7 +208,7 @@ fn columns(page: &mut Markup, bars: &Bars) {
     page.raw("</section>");
 }
 
-/// Classes and what they stand for.
+/// Adds a legend of classes and labels.
 fn legend(page: &mut Markup, parts: &[(&'static str, &'static str)]) {
     page.raw("<ul class=\"legend\">");
     for (class, name) in parts {
@@ -226,7 +221,7 @@ fn legend(page: &mut Markup, parts: &[(&'static str, &'static str)]) {
     page.raw("</ul>");
 }
 
-/// A table that is there for whoever opens it.
+/// Adds a table that is initially closed.
 fn table(page: &mut Markup, heads: &[&str], rows: impl FnOnce(&mut Markup)) {
     page.raw("<details><summary>Numbers</summary><div class=\"scroll\" tabindex=\"0\"><table><thead><tr>");
     for head in heads {
@@ -237,7 +232,7 @@ fn table(page: &mut Markup, heads: &[&str], rows: impl FnOnce(&mut Markup)) {
     page.raw("</tbody></table></div></details>");
 }
 
-fn files(page: &mut Markup, files: &[Companion]) {
+fn files(page: &mut Markup, files: &[CacheFile]) {
     page.raw("<section class=\"card\" id=\"files\"><h2>Files</h2>");
     page.raw("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">file</th>");
     page.raw(
@@ -255,12 +250,16 @@ fn files(page: &mut Markup, files: &[Companion]) {
         page.raw("</tr>\n");
     };
     for file in files.iter().take(FILES) {
-        let staged = file.staged.then_some("under a preliminary name");
-        let note = file.fault.map(Corruption::as_str).or(staged);
-        row(&header::role(file.role), note, [file.len, file.allocated]);
+        let staged = file.staged.then_some("under a temporary name");
+        let note = file.problem.map(Corruption::as_str).or(staged);
+        row(
+            &header_fields::file_name(file),
+            note,
+            [file.len, file.allocated],
+        );
     }
     if let Some(rest) = files.get(FILES..).filter(|rest| !rest.is_empty()) {
-        let sum = |of: fn(&Companion) -> u64| rest.iter().map(of).fold(0_u64, u64::saturating_add);
+        let sum = |of: fn(&CacheFile) -> u64| rest.iter().map(of).fold(0_u64, u64::saturating_add);
         let name = format!("{} more", units::count(rest.len() as u64));
         row(
             &name,
@@ -280,18 +279,13 @@ fn fields(page: &mut Markup, title: &str, fields: Option<Fields>) {
         .raw("</summary>");
     page.raw("<div class=\"scroll\" tabindex=\"0\"><table class=\"fields\"><tbody>\n");
     for (name, value) in fields {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Null => "none".to_owned(),
-            other => other.to_string(),
-        };
         page.element("<tr><th scope=\"row\">", &name.replace('_', " "), "</th>");
-        page.element("<td>", &text, "</td></tr>\n");
+        page.element("<td>", &header_fields::text(value), "</td></tr>\n");
     }
     page.raw("</tbody></table></div></details>");
 }
 
-/// A path as text, bytes that are none as `\xNN`.
+/// Returns a path as text, with invalid UTF-8 as `\xNN`.
 fn path_text(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {

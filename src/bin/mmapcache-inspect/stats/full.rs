@@ -1,71 +1,67 @@
-//! The part of `stats` that takes a pass over the index: how searches go, the heap by segment, and
-//! how much of the files is in memory.
+//! `stats --full`: lengths of searches, the heap by segment, and how much of the files is in memory.
 
-use mmapcache::inspect::{Anatomy, Census, Companion, Residency, Role, SegmentCount};
+use mmapcache::inspect::{CacheFile, CacheFiles};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::grid::Grid;
-use crate::{count, header, map, output, units};
+use crate::index_scan::{Scan, SegmentUse};
+use crate::{header_fields, index_scan, map, output, units};
 
-/// Segments that are shown one by one; of more, those with the most to reclaim.
+/// The most segments that get a row: those with the most dead bytes.
 const SEGMENTS: usize = 24;
 
-/// What the pass found.
+/// The results of reading the index.
 pub(super) struct Full {
-    /// None where it is not known where things stand in the index.
-    census: Option<Census>,
-    /// Each file, and how much of it is in memory where that can be told.
-    memory: Vec<(Companion, Option<Residency>)>,
+    /// `None` if the layout of the index is unknown.
+    scan: Option<Scan>,
+    /// Each file, and how much of it is in memory if the system tells.
+    memory: Vec<(CacheFile, Option<u64>)>,
 }
 
 impl Full {
-    pub(super) fn look(anatomy: &Anatomy) -> Result<Self, Failure> {
-        // Before the pass, which brings the index in.
+    pub(super) fn gather(cache_files: &CacheFiles) -> Result<Self, Failure> {
+        // Before the scan, which loads the index into memory.
         let mut memory = Vec::new();
-        for file in &anatomy.overview().files {
-            // One that cannot be opened is in the table of files, with the reason.
-            let resident = anatomy.residency(file).unwrap_or(None);
+        for file in cache_files.files() {
+            // The table of files shows why a file cannot be opened.
+            let resident = cache_files.resident_bytes(file).unwrap_or(None);
             memory.push((file.clone(), resident));
         }
-        let census = match count::census(anatomy) {
-            Ok(census) => Some(census),
+        let scan = match index_scan::run(cache_files) {
+            Ok(scan) => Some(scan),
             Err(failure) if failure.is_damage() => {
-                output::complain(&failure);
+                output::report_error(&failure);
                 None
             }
             Err(failure) => return Err(failure),
         };
-        Ok(Self { census, memory })
+        Ok(Self { scan, memory })
     }
 
     pub(super) fn rows(&self, grid: &mut Grid) {
-        if let Some(census) = &self.census {
-            searches(grid, census);
-            segments(grid, census);
+        if let Some(scan) = &self.scan {
+            searches(grid, scan);
+            segments(grid, scan);
         }
         self.memory_rows(grid);
     }
 
     fn memory_rows(&self, grid: &mut Grid) {
         grid.section("memory");
-        let heap = |role: Role| matches!(role, Role::Segment(_));
-        for (label, counts) in [
-            (
-                "index",
-                &(|role| role == Role::Index) as &dyn Fn(Role) -> bool,
-            ),
-            ("roster", &|role| role == Role::Roster),
-            ("heap", &heap),
-            ("all files", &|_| true),
+        for (label, kind) in [
+            ("index", Some("index")),
+            ("roster", Some("roster")),
+            ("heap", Some("segment")),
+            ("all files", None),
         ] {
-            let files = self.memory.iter().filter(|(file, _)| counts(file.role));
+            let wanted = |file: &CacheFile| kind.is_none_or(|kind| file.kind() == kind);
+            let files = self.memory.iter().filter(|(file, _)| wanted(file));
             let (mut mapped, mut on_disk, mut resident) = (0, 0, Some(0));
             for (file, found) in files.filter(|(file, _)| file.len > 0) {
                 mapped += file.len;
                 on_disk += file.allocated;
-                let bytes = found.as_ref().map(Residency::bytes);
-                resident = resident.zip(bytes).map(|(sum, bytes)| sum + bytes);
+                resident = resident.zip(*found).map(|(sum, bytes)| sum + bytes);
             }
             memory_row(grid, label, resident, mapped, on_disk);
         }
@@ -77,25 +73,25 @@ impl Full {
             .iter()
             .map(|(file, resident)| {
                 json!({
-                    "role": header::role(file.role),
+                    "role": header_fields::file_name(file),
                     "mapped": file.len,
-                    "resident": resident.as_ref().map(Residency::bytes),
+                    "resident": resident,
                     "allocated": file.allocated,
                 })
             })
             .collect();
-        let census = self.census.as_ref().map(|census| {
-            let segments: Vec<Value> = census.segments.iter().map(map::segment_value).collect();
+        let scan = self.scan.as_ref().map(|scan| {
+            let segments: Vec<Value> = scan.segments.iter().map(map::segment_value).collect();
             json!({
-                "steady": census.steady,
-                "entries": census.entries,
-                "implausible": census.implausible,
-                "hit_groups": census.hit_groups(),
-                "miss_groups": census.miss_groups,
+                "steady": scan.index.consistent,
+                "entries": scan.index.entries,
+                "implausible": scan.index.invalid,
+                "hit_groups": scan.index.hit_groups(),
+                "miss_groups": scan.index.miss_groups,
                 "segments": segments,
             })
         });
-        json!({ "census": census, "memory": memory })
+        json!({ "census": scan, "memory": memory })
     }
 }
 
@@ -115,24 +111,24 @@ fn memory_row(grid: &mut Grid, label: &str, resident: Option<u64>, mapped: u64, 
     }
 }
 
-fn searches(grid: &mut Grid, census: &Census) {
+fn searches(grid: &mut Grid, scan: &Scan) {
     grid.section("searches");
-    let note = "groups of eight slots looked at, on average";
+    let note = "groups of eight slots probed, on average";
     let shown = |groups: f64| format!("{groups:.2}");
-    grid.row("of keys that are there", shown(census.hit_groups()), note);
-    grid.row("of keys that are not", shown(census.miss_groups), note);
-    if census.implausible > 0 {
-        let count = units::count(census.implausible);
-        grid.row("slots that cannot be right", count, "see `verify`");
+    grid.row("for present keys", shown(scan.index.hit_groups()), note);
+    grid.row("for absent keys", shown(scan.index.miss_groups), note);
+    if scan.index.invalid > 0 {
+        let count = units::count(scan.index.invalid);
+        grid.row("invalid slots", count, "see `verify`");
     }
-    if !census.steady {
-        grid.row("somebody wrote meanwhile", "", "");
+    if !scan.index.consistent {
+        grid.row("a writer was active", "", "");
     }
 }
 
-fn segments(grid: &mut Grid, census: &Census) {
+fn segments(grid: &mut Grid, scan: &Scan) {
     grid.section("heap by segment");
-    let mut shown: Vec<&SegmentCount> = census.segments.iter().collect();
+    let mut shown: Vec<&SegmentUse> = scan.segments.iter().collect();
     shown.sort_by_key(|segment| std::cmp::Reverse(segment.dead_bytes));
     let left = shown.split_off(shown.len().min(SEGMENTS));
     shown.sort_by_key(|segment| segment.number);

@@ -1,11 +1,11 @@
-//! A span of time as it is written on the command line.
+//! Durations on the command line.
 
 use std::time::Duration;
 
-/// From which on looking is no burden, and up to which it makes sense.
+/// The accepted seconds. Shorter intervals would load the machine.
 const RANGE: std::ops::RangeInclusive<f64> = 0.01..=86_400.0;
 
-/// A number with `ms`, `s`, `m` or `h` behind it; of seconds where there is none of them.
+/// Parses a number followed by `ms`, `s`, `m` or `h`; without a unit, seconds.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let split = UNITS

@@ -1,21 +1,21 @@
-//! What changed, a line for each interval: for files, pipes and terminals that cannot do more.
+//! The output of `watch` to files, pipes and simple terminals: a line for each interval.
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{moment, units};
+use crate::{timestamp, units};
 
-use super::sample::{Step, Switch};
-use super::trace;
+use super::sample::{Delta, Switch};
+use super::sparkline;
 
-/// Lines between two heads.
+/// Lines between two headings.
 const PAGE: u64 = 20;
 
-/// Lines so far.
+/// The count of printed lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines(u64);
 
 impl Lines {
-    pub(super) fn show(&mut self, out: &mut Output, step: &Step) -> Result<(), Failure> {
+    pub(super) fn show(&mut self, out: &mut Output, delta: &Delta) -> Result<(), Failure> {
         if self.0.is_multiple_of(PAGE) {
             out.line(&line(&[
                 "time", "entries", "load", "puts/s", "over/s", "del/s", "heap", "heap/s", "dead",
@@ -23,19 +23,19 @@ impl Lines {
             ]))?;
         }
         self.0 += 1;
-        let (now, header) = (&step.now, &step.now.header);
-        let rate = |of: fn(&super::sample::Rates) -> f64| match &step.rates {
+        let (now, header) = (&delta.now, &delta.now.header);
+        let rate = |of: fn(&super::sample::Rates) -> f64| match &delta.rates {
             Some(rates) => units::count(of(rates).round() as u64),
             None => "-".to_owned(),
         };
-        let growth = step
+        let growth = delta
             .rates
-            .map_or("-".to_owned(), |rates| trace::signed(rates.heap));
+            .map_or("-".to_owned(), |rates| sparkline::signed(rates.heap));
         let writer = header
             .writer
             .map_or("-".to_owned(), |process| process.to_string());
         let mut text = line(&[
-            &moment::show(now.moment)[11..19],
+            &timestamp::format(now.wall_time)[11..19],
             &units::count(header.occupied),
             &units::percent(now.load()),
             &rate(|rates| rates.puts),
@@ -47,7 +47,7 @@ impl Lines {
             &units::count(now.segments()),
             &writer,
         ]);
-        if let Some(switch) = step.switch {
+        if let Some(switch) = delta.switch {
             text.push_str(match switch {
                 Switch::Generation => "  a new generation",
                 Switch::Cache => "  another cache",
@@ -60,7 +60,7 @@ impl Lines {
     }
 }
 
-/// Words in columns, flush right.
+/// Returns words in right-aligned columns.
 fn line(words: &[&str]) -> String {
     const WIDTHS: [usize; 11] = [8, 13, 7, 10, 10, 10, 11, 12, 11, 9, 8];
     let columns = words.iter().zip(WIDTHS);

@@ -1,79 +1,78 @@
-//! What the header of a cache says at a moment, and what changed from one moment to the next.
+//! Samples of a cache's header, and the rates between two of them.
 //!
-//! Totals that go back, or that are another cache's, make no rate.
+//! There is no rate between samples of different caches, or if a counter decreased.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use mmapcache::inspect::{Anatomy, Changing, LockState, Sealed};
+use mmapcache::inspect::{CacheFiles, IndexHeader, IndexState, LockState};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::site::Site;
-use crate::{exact, moment, stats};
+use crate::location::Location;
+use crate::{json_number, lock_status, timestamp};
 
-/// A cache at a moment.
+/// The header of a cache at one time.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     taken: Instant,
-    pub(super) moment: SystemTime,
+    pub(super) wall_time: SystemTime,
     cache_id: [u8; 16],
     pub(super) generation: u64,
-    /// Slots of all regions, also of those that wait for their next use.
+    /// Slots of all regions, free ones included.
     pub(super) slots: u64,
-    pub(super) header: Changing,
+    pub(super) header: IndexState,
     pub(super) lock: Option<LockState>,
-    /// How many things in it cannot be true.
+    /// The count of problems in the headers.
     pub(super) implausible: usize,
 }
 
-/// Two moments, one after the other.
+/// A sample, and what changed since the previous one.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub(super) struct Delta {
     pub(super) now: Sample,
     pub(super) time: Duration,
-    /// None for the first moment, and where the two cannot be compared.
+    /// `None` for the first sample, and if the two cannot be compared.
     pub(super) rates: Option<Rates>,
     pub(super) switch: Option<Switch>,
 }
 
-/// What became another.
+/// What was replaced between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Switch {
     /// The same cache, rebuilt.
     Generation,
-    /// A cache that was made in the place of the other.
+    /// Another cache at the same path.
     Cache,
 }
 
-/// What happened in a second.
+/// Changes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rates {
     pub(super) puts: f64,
     pub(super) overwrites: f64,
     pub(super) deletes: f64,
-    /// Bytes by which the heap grew, or shrank.
+    /// Bytes by which the heap grew; negative if it shrank.
     pub(super) heap: f64,
     pub(super) dead: f64,
 }
 
 impl Sample {
-    /// Looks at a cache; none where the file is too short for a header.
-    pub(super) fn take(site: &Site) -> Result<Option<Self>, Failure> {
-        Ok(Self::of(&site.anatomy()?))
+    /// Reads the headers. Returns `None` if the file is too short for a header.
+    pub(super) fn take(location: &Location) -> Result<Option<Self>, Failure> {
+        Ok(Self::of(&location.open_files()?))
     }
 
-    fn of(anatomy: &Anatomy) -> Option<Self> {
-        let overview = anatomy.overview();
-        let (sealed, header) = (overview.sealed.as_ref()?, overview.changing.as_ref()?);
+    fn of(cache_files: &CacheFiles) -> Option<Self> {
+        let (sealed, header) = (cache_files.header()?, cache_files.state()?);
         Some(Self {
             taken: Instant::now(),
-            moment: SystemTime::now(),
+            wall_time: SystemTime::now(),
             cache_id: sealed.cache_id,
             generation: sealed.generation,
             slots: slots(sealed, header),
             header: header.clone(),
-            lock: anatomy.lock().ok(),
-            implausible: overview.implausible.len(),
+            lock: cache_files.lock().ok(),
+            implausible: cache_files.problems().len(),
         })
     }
 
@@ -81,19 +80,19 @@ impl Sample {
         self.header.occupied as f64 / self.slots.max(1) as f64
     }
 
-    /// Segments of the heap, by their first and last number.
+    /// Returns the number of segments, computed from the first and the last.
     pub(super) fn segments(&self) -> u64 {
         let last = u64::from(self.header.tail.segment);
         (last + 1).saturating_sub(self.header.oldest_segment)
     }
 }
 
-fn slots(sealed: &Sealed, header: &Changing) -> u64 {
+fn slots(sealed: &IndexHeader, header: &IndexState) -> u64 {
     header.regions.saturating_mul(sealed.region_slots.into())
 }
 
-impl Step {
-    /// A moment with none before it.
+impl Delta {
+    /// Returns the delta of the first sample.
     pub(super) fn first(now: Sample) -> Self {
         Self {
             now,
@@ -124,12 +123,12 @@ impl Step {
         }
     }
 
-    /// All of it for programs.
+    /// Returns the delta as JSON.
     pub(super) fn value(&self) -> Value {
         let (now, header) = (&self.now, &self.now.header);
         let rate = |of: fn(&Rates) -> f64| self.rates.as_ref().map(of);
         json!({
-            "moment_nanos": exact::wide(moment::nanos(now.moment)),
+            "moment_nanos": json_number::string(timestamp::to_nanos(now.wall_time)),
             "seconds": self.time.as_secs_f64(),
             "switched": self.switch.map(|switch| match switch {
                 Switch::Generation => "generation",
@@ -153,7 +152,7 @@ impl Step {
             "dead_bytes": header.dead_bytes(),
             "dead_bytes_per_second": rate(|rates| rates.dead),
             "segments": now.segments(),
-            "lock": now.lock.as_ref().map(stats::lock_value),
+            "lock": now.lock.as_ref().map(lock_status::value),
             "unsynced": header.dirty,
             "sync_failed": header.sync_failed,
             "implausible": now.implausible,
@@ -162,7 +161,7 @@ impl Step {
 }
 
 impl Rates {
-    fn between(before: &Changing, now: &Changing, time: Duration) -> Option<Self> {
+    fn between(before: &IndexState, now: &IndexState, time: Duration) -> Option<Self> {
         let seconds = time.as_secs_f64().max(1e-9);
         let rise = |from: u64, to: u64| Some(to.checked_sub(from)? as f64 / seconds);
         let change = |from: u64, to: u64| (to as f64 - from as f64) / seconds;

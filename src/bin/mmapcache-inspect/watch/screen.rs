@@ -1,41 +1,41 @@
-//! What changed, drawn on a terminal in the place where it was drawn before.
+//! The output of `watch` on a terminal, redrawn in place.
 //!
-//! Neither another screen nor a hidden cursor: however this ends, the terminal is as it was.
+//! Uses no alternate screen and hides no cursor: even a killed process leaves the terminal in order.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use mmapcache::inspect::{Holder, LockState};
+use mmapcache::inspect::LockState;
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::paint::{FAINT, Paint, WARNING, WRONG};
-use crate::{holder, moment, units};
+use crate::terminal::{DIM, ERROR, Terminal, WARNING};
+use crate::{lock_status, timestamp, units};
 
-use super::sample::{Rates, Step, Switch};
-use super::trace::{KEPT, Trace, signed};
+use super::sample::{Delta, Rates, Switch};
+use super::sparkline::{KEPT, Sparkline, signed};
 
 const PLAIN: Style = Style::new();
 const LINE: Style = AnsiColor::Cyan.on_default();
-/// Columns of a row's name, and of its number.
+/// Columns of the name and of the number in a row.
 const NAME: usize = 12;
 const NUMBER: usize = 14;
 
-/// What is on the screen.
+/// The state of the screen.
 #[derive(Debug)]
 pub(super) struct Screen {
     cache: PathBuf,
     interval: Duration,
     /// Puts, overwrites, deletes, growth of the heap, dead bytes.
-    traces: [Trace; 5],
-    /// Lines that were drawn, above the cursor.
+    sparklines: [Sparkline; 5],
+    /// Drawn lines, which are above the cursor.
     drawn: usize,
-    /// What is remembered of the last switch.
+    /// A description of the last switch.
     switched: Option<String>,
 }
 
-/// A line, in pieces of one style each.
+/// A line as pieces of one style each.
 type Line = Vec<(Style, String)>;
 
 impl Screen {
@@ -43,21 +43,21 @@ impl Screen {
         Self {
             cache: cache.to_owned(),
             interval,
-            traces: Default::default(),
+            sparklines: Default::default(),
             drawn: 0,
             switched: None,
         }
     }
 
-    pub(super) fn show(&mut self, out: &mut Output, step: &Step) -> Result<(), Failure> {
-        self.remember(step);
+    pub(super) fn show(&mut self, out: &mut Output, delta: &Delta) -> Result<(), Failure> {
+        self.record(delta);
         let (width, height) = size();
-        // In the last column some terminals hold the next character back, and would erase this one.
+        // Some terminals delay the wrap in the last column, and would erase the character there.
         let width = width - 1;
-        let mut lines = self.lines(step, width);
-        // The cursor stands below the last line, and what scrolled away could not be redrawn.
+        let mut lines = self.lines(delta, width);
+        // The cursor is below the last line, and a line that scrolled away could not be redrawn.
         lines.truncate(height.saturating_sub(1).max(1));
-        let paint = Paint::new();
+        let terminal = Terminal::new();
         let mut text = String::new();
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", self.drawn));
@@ -65,7 +65,7 @@ impl Screen {
         for line in &lines {
             text.push('\r');
             for (style, piece) in fit(line, width) {
-                text.push_str(&paint.text(style, &piece));
+                text.push_str(&terminal.styled(style, &piece));
             }
             text.push_str("\x1b[K\n");
         }
@@ -74,10 +74,10 @@ impl Screen {
         out.with(|out| out.write_all(text.as_bytes()))
     }
 
-    fn remember(&mut self, step: &Step) {
-        let header = &step.now.header;
-        let rate = |of: fn(&Rates) -> f64| step.rates.as_ref().map(of);
-        if step.rates.is_some() || step.switch.is_some() {
+    fn record(&mut self, delta: &Delta) {
+        let header = &delta.now.header;
+        let rate = |of: fn(&Rates) -> f64| delta.rates.as_ref().map(of);
+        if delta.rates.is_some() || delta.switch.is_some() {
             let values = [
                 rate(|rates| rates.puts),
                 rate(|rates| rates.overwrites),
@@ -85,38 +85,38 @@ impl Screen {
                 rate(|rates| rates.heap),
                 Some(header.dead_bytes() as f64),
             ];
-            for (trace, value) in self.traces.iter_mut().zip(values) {
-                trace.add(value);
+            for (sparkline, value) in self.sparklines.iter_mut().zip(values) {
+                sparkline.add(value);
             }
         }
-        let at = &moment::show(step.now.moment)[11..19];
-        match step.switch {
+        let at = &timestamp::format(delta.now.wall_time)[11..19];
+        match delta.switch {
             Some(Switch::Generation) => self.switched = Some(format!("rebuilt at {at}")),
             Some(Switch::Cache) => self.switched = Some(format!("another cache since {at}")),
             None => {}
         }
     }
 
-    fn lines(&self, step: &Step, width: usize) -> Vec<Line> {
-        let mut lines = self.head(step, width);
+    fn lines(&self, delta: &Delta, width: usize) -> Vec<Line> {
+        let mut lines = self.head(delta, width);
         lines.push(Line::new());
-        lines.extend(self.moving(step, width));
+        lines.extend(self.rates(delta, width));
         lines.push(Line::new());
-        lines.extend(standing(step));
+        lines.extend(totals(delta));
         lines
     }
 
-    fn head(&self, step: &Step, width: usize) -> Vec<Line> {
-        let generation = format!("generation {}", units::count(step.now.generation));
-        let moment = moment::show(step.now.moment);
+    fn head(&self, delta: &Delta, width: usize) -> Vec<Line> {
+        let generation = format!("generation {}", units::count(delta.now.generation));
+        let moment = timestamp::format(delta.now.wall_time);
         let every = units::duration(self.interval);
         let every = every.replace(".00 s", " s").replace(".0 ms", " ms");
         let mut second = match width {
             64.. => vec![(
-                FAINT,
+                DIM,
                 format!("{moment} \u{b7} every {every} \u{b7} {generation}"),
             )],
-            _ => vec![(FAINT, format!("{} \u{b7} {generation}", &moment[11..19]))],
+            _ => vec![(DIM, format!("{} \u{b7} {generation}", &moment[11..19]))],
         };
         if let Some(switched) = &self.switched {
             second.push((WARNING, format!(" \u{b7} {switched}")));
@@ -130,19 +130,20 @@ impl Screen {
         ]
     }
 
-    /// What changes, with what it was lately.
-    fn moving(&self, step: &Step, width: usize) -> Vec<Line> {
-        let per_second = |of: fn(&Rates) -> f64| match &step.rates {
+    /// Returns the rates with their recent values.
+    fn rates(&self, delta: &Delta, width: usize) -> Vec<Line> {
+        let per_second = |of: fn(&Rates) -> f64| match &delta.rates {
             Some(rates) => format!("{} /s", units::count(of(rates).round() as u64)),
             None => "-".to_owned(),
         };
-        let growth = match &step.rates {
+        let growth = match &delta.rates {
             Some(rates) => format!("{}/s", signed(rates.heap)),
             None => "-".to_owned(),
         };
-        let counted =
-            |trace: &Trace| format!("{} /s", units::count(trace.highest().round() as u64));
-        let [puts, overwrites, deletes, heap, dead] = &self.traces;
+        let counted = |sparkline: &Sparkline| {
+            format!("{} /s", units::count(sparkline.highest().round() as u64))
+        };
+        let [puts, overwrites, deletes, heap, dead] = &self.sparklines;
         let rows = [
             ("puts", per_second(|rates| rates.puts), puts, counted(puts)),
             (
@@ -165,23 +166,23 @@ impl Screen {
             ),
             (
                 "dead bytes",
-                units::bytes(step.now.header.dead_bytes()),
+                units::bytes(delta.now.header.dead_bytes()),
                 dead,
                 units::bytes(dead.highest() as u64),
             ),
         ];
-        // The number, the line, and the highest number, as far as there is room.
+        // The number, the sparkline, and the maximum if there is room.
         let room = width.saturating_sub(NAME + NUMBER + 2);
         let cells = match room.saturating_sub(NUMBER + 6) {
             enough @ 10.. => enough.min(KEPT),
             _ => room.min(KEPT),
         };
         let with_highest = room >= cells + NUMBER + 6;
-        let rows = rows.into_iter().map(|(name, number, trace, highest)| {
+        let rows = rows.into_iter().map(|(name, number, sparkline, highest)| {
             let mut line = named(name, &number);
-            line.push((LINE, format!("  {:<cells$}", trace.line(cells))));
+            line.push((LINE, format!("  {:<cells$}", sparkline.line(cells))));
             if with_highest {
-                line.push((FAINT, format!("  max {highest:>NUMBER$}")));
+                line.push((DIM, format!("  max {highest:>NUMBER$}")));
             }
             line
         });
@@ -191,17 +192,17 @@ impl Screen {
 
 fn named(name: &str, value: &str) -> Line {
     vec![
-        (FAINT, format!("{name:<NAME$}")),
+        (DIM, format!("{name:<NAME$}")),
         (PLAIN, format!("{value:>NUMBER$}")),
     ]
 }
 
-/// What stands still for a while.
-fn standing(step: &Step) -> Vec<Line> {
-    let (now, header) = (&step.now, &step.now.header);
+/// Returns totals, the lock and warnings.
+fn totals(delta: &Delta) -> Vec<Line> {
+    let (now, header) = (&delta.now, &delta.now.header);
     let with = |name: &str, value: String, note: String| {
         let mut line = named(name, &value);
-        line.push((FAINT, format!("  {note}")));
+        line.push((DIM, format!("  {note}")));
         line
     };
     let load = format!(
@@ -228,32 +229,28 @@ fn standing(step: &Step) -> Vec<Line> {
     let warnings = [
         (header.sync_failed, "a sync FAILED: changes may be lost"),
         (
-            header.cleaning_met_damage,
-            "cleaning has met damage: see `verify`",
+            header.cleaning_found_damage,
+            "cleaning found damage: see `verify`",
         ),
         (
             now.implausible > 0,
-            "the header cannot be right: see `stats`",
+            "the header has invalid values: see `stats`",
         ),
     ];
     let told = warnings.into_iter().filter(|(holds, _)| *holds);
-    lines.extend(told.map(|(_, warning)| vec![(WRONG, warning.to_owned())]));
+    lines.extend(told.map(|(_, warning)| vec![(ERROR, warning.to_owned())]));
     lines
 }
 
 fn locked(lock: &LockState) -> Line {
-    let (value, note) = holder::words(lock);
+    let (value, note) = lock_status::describe(lock);
     let mut line = named("writer", &value);
-    let style = if lock.holder == Holder::Dead {
-        WARNING
-    } else {
-        FAINT
-    };
+    let style = if lock.owner_died() { WARNING } else { DIM };
     line.push((style, format!("  {note}")));
     line
 }
 
-/// Columns and rows of the terminal.
+/// Returns columns and rows of the terminal.
 fn size() -> (usize, usize) {
     match terminal_size::terminal_size_of(std::io::stdout()) {
         Some((width, height)) if width.0 > 0 && height.0 > 0 => (width.0.into(), height.0.into()),
@@ -261,7 +258,7 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// As much of a line as there is room for: a line that wrapped would not be redrawn in its place.
+/// Cuts a line to a width. A line that wrapped could not be redrawn in place.
 fn fit(line: &Line, width: usize) -> Line {
     let mut left = width;
     let mut fitting = Line::new();
@@ -273,7 +270,7 @@ fn fit(line: &Line, width: usize) -> Line {
     fitting
 }
 
-/// The end of a text, in so many columns. Whatever is not ASCII may take two.
+/// Returns the end of a text that fits a width. A character outside ASCII may take two columns.
 fn tail(text: &str, width: usize) -> String {
     let columns = |c: char| if c.is_ascii() { 1 } else { 2 };
     let mut left = width.saturating_sub(1);
@@ -293,7 +290,7 @@ fn tail(text: &str, width: usize) -> String {
         .collect()
 }
 
-/// A character of a name as a terminal may have it.
+/// Escapes a control character.
 fn shown(c: char) -> Vec<char> {
     match c.is_control() {
         true => c.escape_default().collect(),
@@ -309,7 +306,7 @@ mod tests {
     fn lines_fit_the_terminal_width() {
         let line = vec![
             (PLAIN, "twelve chars".to_owned()),
-            (FAINT, "\u{2588}".repeat(9)),
+            (DIM, "\u{2588}".repeat(9)),
         ];
         let width = |line: &Line| {
             line.iter()
@@ -322,7 +319,6 @@ mod tests {
         );
     }
 
-    // A long path is shown from its end, and without control characters.
     #[test]
     fn long_paths_keep_their_end() {
         assert_eq!(tail("/a/b", 20), "/a/b");

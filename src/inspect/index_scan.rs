@@ -1,0 +1,246 @@
+//! Counts what is in an index.
+
+use std::time::SystemTime;
+
+use crate::format::Geometry;
+use crate::format::record::{Kind, RecordHeader};
+use crate::format::region::{DELETED, EMPTY};
+use crate::format::segment::HEADER_BYTES;
+use crate::format::slot::{Link, RecordMeta};
+use crate::index::region::{Region as IndexRegion, Slot as IndexSlot};
+
+use crate::inspect::region_state::RegionState;
+use crate::inspect::slot::{distance, is_reached};
+
+/// The contents of an index, as returned by
+/// [`CacheFiles::scan_index`](crate::inspect::CacheFiles::scan_index).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct IndexScan {
+    /// When the scan began.
+    pub started: SystemTime,
+    /// Whether the scan is complete, no entry has changed since the files were opened, and no change
+    /// was in flight, not even one of a killed writer. Then an invalid slot is damage.
+    pub consistent: bool,
+    /// Slots of live regions that have an entry.
+    pub entries: u64,
+    /// Free slots of live regions that searches still probe.
+    pub deleted: u64,
+    /// Empty slots of live regions.
+    pub empty: u64,
+    /// Invalid slots of live regions, which are in no other count.
+    pub invalid: u64,
+    /// Entries by the number of groups of eight slots that a search for them probes: first those in
+    /// the first group.
+    pub entries_by_groups: Vec<u64>,
+    /// The groups that a search for an absent key probes, as the mean over all home groups; at least
+    /// 1, or 0 without a live region.
+    pub miss_groups: f64,
+    /// Heap bytes of the records of entries.
+    pub live_bytes: u64,
+    /// All regions, in the order of their numbers.
+    pub regions: Vec<RegionScan>,
+    segments: Vec<Segment>,
+}
+
+/// The contents of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionScan {
+    /// The number of the region.
+    pub number: u32,
+    pub(super) state: RegionState,
+    /// Slots of the region.
+    pub slots: u16,
+    /// Slots that have an entry. 0 in a region that is not live, as in the next two counts.
+    pub occupied: u16,
+    /// Free slots that searches still probe.
+    pub deleted: u16,
+    /// Invalid slots.
+    pub invalid: u16,
+}
+
+/// The records of entries in a segment.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    number: u16,
+    len: u64,
+    records: u64,
+    bytes: u64,
+}
+
+impl RegionScan {
+    /// Returns the state of the region: "unused", "being built", "live", "free" for reuse, or
+    /// "unknown" for an invalid state.
+    pub fn state(&self) -> &'static str {
+        self.state.as_str()
+    }
+
+    /// Returns whether the region is live.
+    pub fn is_live(&self) -> bool {
+        self.state == RegionState::Live
+    }
+}
+
+impl IndexScan {
+    /// Returns the groups that a search for a present key probes, on average; 0 without entries.
+    pub fn hit_groups(&self) -> f64 {
+        let groups = (1..)
+            .zip(&self.entries_by_groups)
+            .map(|(groups, count)| groups * count);
+        groups.sum::<u64>() as f64 / self.entries.max(1) as f64
+    }
+
+    /// Returns the number of slots in live regions.
+    pub fn slots(&self) -> u64 {
+        self.entries + self.deleted + self.empty + self.invalid
+    }
+
+    /// Returns count and bytes of the records of entries in a segment.
+    pub fn live_records(&self, segment: u16) -> (u64, u64) {
+        let found = (self.segments).binary_search_by_key(&segment, |segment| segment.number);
+        let segment = found.ok().and_then(|at| self.segments.get(at));
+        segment.map_or((0, 0), |segment| (segment.records, segment.bytes))
+    }
+}
+
+/// A scan in progress.
+pub(super) struct IndexScanner<F> {
+    scan: IndexScan,
+    geometry: Geometry,
+    entry: F,
+    groups: u64,
+    misses: u64,
+}
+
+/// The state of a slot as the scan counts it.
+enum SlotClass {
+    Empty,
+    Deleted,
+    Entry,
+    Invalid,
+}
+
+impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
+    /// Begins a scan. `segments` has the length of each segment, in the order of their numbers; `entry`
+    /// receives key length, value length and version of each entry.
+    pub(super) fn new(geometry: Geometry, segments: Vec<(u16, u64)>, entry: F) -> Self {
+        let segments = segments.into_iter().map(|(number, len)| Segment {
+            number,
+            len,
+            records: 0,
+            bytes: 0,
+        });
+        Self {
+            scan: IndexScan {
+                started: SystemTime::now(),
+                consistent: false,
+                entries: 0,
+                deleted: 0,
+                empty: 0,
+                invalid: 0,
+                entries_by_groups: vec![0; geometry.region_slots as usize / 8],
+                miss_groups: 0.0,
+                live_bytes: 0,
+                regions: Vec::new(),
+                segments: segments.collect(),
+            },
+            geometry,
+            entry,
+            groups: 0,
+            misses: 0,
+        }
+    }
+
+    /// Counts the slots of a region.
+    pub(super) fn region(&mut self, region: IndexRegion<'_>) {
+        let mut count = RegionScan {
+            number: region.number(),
+            state: RegionState::new(region.stamp()),
+            slots: self.geometry.region_slots as u16,
+            occupied: 0,
+            deleted: 0,
+            invalid: 0,
+        };
+        if count.is_live() {
+            let mut empty = 0;
+            for index in 0..self.geometry.region_slots {
+                match self.slot(region, index) {
+                    SlotClass::Empty => empty += 1,
+                    SlotClass::Deleted => count.deleted += 1,
+                    SlotClass::Entry => count.occupied += 1,
+                    SlotClass::Invalid => count.invalid += 1,
+                }
+            }
+            let used = count.occupied + count.deleted + count.invalid;
+            debug_assert_eq!(empty + u64::from(used), u64::from(count.slots));
+            let scan = &mut self.scan;
+            scan.empty += empty;
+            scan.entries += u64::from(count.occupied);
+            scan.deleted += u64::from(count.deleted);
+            scan.invalid += u64::from(count.invalid);
+            self.groups += region.group_count();
+            self.misses += region.miss_groups();
+        }
+        self.scan.regions.push(count);
+    }
+
+    #[inline]
+    fn slot(&mut self, region: IndexRegion<'_>, index: u32) -> SlotClass {
+        let (control, link) = (region.control(index), region.link(index));
+        match (control, link.is_entry()) {
+            (EMPTY, false) => return SlotClass::Empty,
+            (DELETED, false) => return SlotClass::Deleted,
+            (0x80.., true) => {}
+            _ => return SlotClass::Invalid,
+        }
+        let slot = region.slot(index);
+        let hash = slot.hash(link, control);
+        let meta = slot.meta(link.which());
+        let in_place = region.shape().holds(hash.directory()) && is_reached(region, hash, index);
+        if !in_place || !self.record(link, slot, meta) {
+            return SlotClass::Invalid;
+        }
+        let groups = distance(&self.geometry, hash, index) as usize;
+        self.scan.entries_by_groups[groups - 1] += 1;
+        (self.entry)(slot.identity().key_len, meta.value_len, meta.mtime);
+        SlotClass::Entry
+    }
+
+    /// Counts the record of an entry. Returns false if no segment can contain it.
+    #[inline]
+    fn record(&mut self, link: Link, slot: IndexSlot<'_>, meta: RecordMeta) -> bool {
+        let (address, key_len) = (link.addr(), slot.identity().key_len);
+        let header = RecordHeader {
+            variant: self.geometry.variant,
+            value_len: meta.value_len,
+            mtime: meta.mtime,
+            key_len,
+            kind: Kind::Entry,
+        };
+        let bytes = header.stored_bytes();
+        let segments = &mut self.scan.segments;
+        let found = segments.binary_search_by_key(&address.segment, |segment| segment.number);
+        let Some(segment) = found.ok().and_then(|at| segments.get_mut(at)) else {
+            return false;
+        };
+        let inside = address.bytes() >= HEADER_BYTES && address.bytes() + bytes <= segment.len;
+        if key_len == 0 || !inside {
+            return false;
+        }
+        segment.records += 1;
+        segment.bytes += bytes;
+        self.scan.live_bytes += bytes;
+        true
+    }
+
+    /// Ends the scan.
+    pub(super) fn finish(mut self, consistent: bool) -> IndexScan {
+        while self.scan.entries_by_groups.last() == Some(&0) {
+            self.scan.entries_by_groups.pop();
+        }
+        self.scan.consistent = consistent;
+        self.scan.miss_groups = self.misses as f64 / self.groups.max(1) as f64;
+        self.scan
+    }
+}
