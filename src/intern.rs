@@ -15,6 +15,5 @@ mod pool;
 pub use crate::error::PoolError;
 pub use decode::{DecodeCache, DecodeOptions, DecodeStats};
 pub use pool::{
-    Interned, Pool, PoolOptions, PoolStats, Retention, StoredHash, TopEntry, TypedInterned,
-    TypedPool,
+    Interned, Pool, PoolOptions, PoolStats, Retention, StoredHash, TypedInterned, TypedPool,
 };

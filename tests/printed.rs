@@ -50,7 +50,7 @@ const VALUES: &str = "BackupReport CacheFile Condition Corruption DecodeStats Di
     DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress IndexScan IndexState \
     Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome PoolError PoolStats \
     Problem Progress Record Recovery RegionScan RepairReport Result Retention Retrieve Slot Stats \
-    Store StoredHash TopEntry TypedInterned Update Value ValueRef VerifyLevel VerifyReport Version";
+    Store StoredHash TypedInterned Update Value ValueRef VerifyLevel VerifyReport Version";
 
 /// A new type must be added to one of the two lists.
 #[test]

@@ -31,7 +31,7 @@ use crate::intern::pool::shard::Shard;
 pub use crate::intern::pool::handle::Interned;
 pub use crate::intern::pool::hasher::StoredHash;
 pub use crate::intern::pool::options::{PoolOptions, Retention};
-pub use crate::intern::pool::stats::{PoolStats, TopEntry};
+pub use crate::intern::pool::stats::PoolStats;
 pub use crate::intern::pool::typed::{TypedInterned, TypedPool};
 
 /// A pool of byte strings: equal values share one handle, one pointer wide.
@@ -193,15 +193,17 @@ impl Pool {
         stats
     }
 
-    /// Returns the `count` values with the most handles, in descending order; ties in the order of their
-    /// bytes. O(n): locks one shard after the other while it reads all of it.
-    pub fn most_referenced(&self, count: usize) -> Vec<TopEntry> {
+    /// Returns the `count` values with the most handles, each with that number, in descending order; ties
+    /// in the order of their bytes. O(n): locks one shard after the other while it reads all of it.
+    ///
+    /// The returned handles are not counted.
+    pub fn most_referenced(&self, count: usize) -> Vec<(Interned, u64)> {
         stats::top(self.shards(), count, |counts| counts.references)
     }
 
     /// Returns the `count` values with the most uses, as [`most_referenced`](Self::most_referenced): each
     /// call of `intern` or `get` that returned the value is one.
-    pub fn most_used(&self, count: usize) -> Vec<TopEntry> {
+    pub fn most_used(&self, count: usize) -> Vec<(Interned, u64)> {
         stats::top(self.shards(), count, |counts| counts.uses)
     }
 

@@ -42,20 +42,6 @@ impl PoolStats {
     }
 }
 
-/// A value and its counters; returned by
-/// [`Pool::most_referenced`](crate::intern::Pool::most_referenced) and
-/// [`Pool::most_used`](crate::intern::Pool::most_used).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopEntry {
-    /// A handle of the value.
-    pub handle: Interned,
-    /// The number of handles at that moment, without this one.
-    pub references: u64,
-    /// The number of `intern` and `get` calls that returned the value since it was added.
-    pub uses: u64,
-}
-
 /// The counters of an entry, each read once: other threads change the counts of handles.
 #[derive(Clone, Copy)]
 pub(super) struct Counts {
@@ -64,28 +50,24 @@ pub(super) struct Counts {
 }
 
 /// Returns the first `count` entries of a shard by descending `rank`, unordered.
-fn of_shard(shard: &Shard, count: usize, rank: fn(Counts) -> u64) -> Vec<TopEntry> {
+fn of_shard(shard: &Shard, count: usize, rank: fn(Counts) -> u64) -> Vec<(Interned, u64)> {
     let Ok(state) = shard.lock() else {
         return Vec::new();
     };
-    let counted = |entry| {
+    let ranked = |entry| {
         let (references, uses) = (Entry::references(entry), Entry::uses(entry));
-        (Counts { references, uses }, entry)
+        (Reverse(rank(Counts { references, uses })), entry)
     };
-    let mut all: Vec<(Counts, &Entry)> = state.table.iter().map(counted).collect();
+    let mut all: Vec<(Reverse<u64>, &Entry)> = state.table.iter().map(ranked).collect();
     if count < all.len() {
         all.select_nth_unstable_by(count, |(a, a_entry), (b, b_entry)| {
-            let (a, b) = (Reverse(rank(*a)), Reverse(rank(*b)));
             (a, a_entry.bytes()).cmp(&(b, b_entry.bytes()))
         });
         all.truncate(count);
     }
-    let top = |(counts, entry): (Counts, _)| TopEntry {
-        handle: Interned::adopt(entry),
-        references: counts.references,
-        uses: counts.uses,
-    };
-    all.into_iter().map(top).collect()
+    all.into_iter()
+        .map(|(Reverse(rank), entry)| (Interned::adopt(entry), rank))
+        .collect()
 }
 
 /// Returns the first `count` entries by descending `rank`; ties in the order of the bytes.
@@ -93,15 +75,11 @@ pub(super) fn top<'a>(
     shards: impl Iterator<Item = &'a Shard>,
     count: usize,
     rank: fn(Counts) -> u64,
-) -> Vec<TopEntry> {
-    let rank_of = |top: &TopEntry| {
-        let (references, uses) = (top.references, top.uses);
-        Reverse(rank(Counts { references, uses }))
-    };
-    let mut first: Vec<TopEntry> = Vec::new();
+) -> Vec<(Interned, u64)> {
+    let mut first: Vec<(Interned, u64)> = Vec::new();
     for shard in shards {
         first.extend(of_shard(shard, count, rank));
-        first.sort_by(|a, b| (rank_of(a), &a.handle).cmp(&(rank_of(b), &b.handle)));
+        first.sort_by(|(a, a_rank), (b, b_rank)| (Reverse(a_rank), a).cmp(&(Reverse(b_rank), b)));
         // Drops handles: no lock is held here.
         first.truncate(count);
     }
