@@ -1,6 +1,6 @@
 //! Heap addresses as text: segment number and byte, as in `3:4096`.
 //!
-//! [`parse`] reads what [`format`] returns.
+//! [`parse`] reads what [`format`](format()) returns.
 
 use mmapcache::inspect::HeapAddress;
 
