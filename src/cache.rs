@@ -300,7 +300,7 @@ impl MmapCache {
         Writer::take(&self.handle)
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
         let mut writer = self.writer()?;
         let done = change(&mut writer)?;
         // Not `commit`: it moves the writer, and so waits for the stores of the change.

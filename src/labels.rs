@@ -130,7 +130,7 @@ impl Labels {
     fn get_or_intern_bytes(&self, label: &[u8]) -> Result<LabelId> {
         match self.number_of(label)? {
             Some(id) => Ok(id),
-            None => assign(&mut self.cache.writer()?, label),
+            None => self.cache.write(|writer| assign(writer, label)),
         }
     }
 
@@ -146,7 +146,7 @@ impl Labels {
         labels: impl IntoIterator<Item = L>,
     ) -> Result<Vec<LabelId>> {
         let mut writer = None;
-        labels
+        let ids = labels
             .into_iter()
             .map(|label| {
                 let label = label.as_ref();
@@ -159,7 +159,10 @@ impl Labels {
                 };
                 assign(writer, label)
             })
-            .collect()
+            .collect::<Result<_>>()?;
+        // Dropping the writer would sync as well, but not report that it failed.
+        writer.map_or(Ok(()), Writer::commit)?;
+        Ok(ids)
     }
 
     /// Returns the id of a label, or `None` if it has none. O(1), without a lock.

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use child::scratch::in_memory;
 use child::{Child, Part, hear, say, tight};
-use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Repair, Result};
+use mmapcache::{Durability, Error, ErrorKind, Labels, MmapCache, Options, Repair, Result};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{
@@ -628,6 +628,20 @@ fn descriptors_of(path: &Path) -> Vec<u64> {
         .collect()
 }
 
+/// Ids that may be lost are reported, of one label and of many, in a process whose syncs fail.
+fn cannot_sync_labels(path: &Path) {
+    let labels = Labels::open_with(path, tight().durability(Durability::Sync));
+    let labels = labels.expect("the labels");
+    assert_eq!(labels.get_or_intern("known").expect("an id").number(), 0);
+    let failed = [
+        labels.get_or_intern("one").map(drop),
+        labels.get_or_intern_many(["two", "three"]).map(drop),
+    ];
+    for failed in failed {
+        failed.expect_err("a failed sync");
+    }
+}
+
 /// Lets syncs fail in this process, from the moment on that the number says.
 fn cannot_sync(part: &Part) {
     let cache = tight().open(&part.path).expect("the cache");
@@ -668,6 +682,10 @@ fn cannot_sync(part: &Part) {
     assert_sync_failed(cache.flush());
     assert_sync_failed(durable.put(b"again", b"v"));
     assert_sync_failed(tight().open(&part.path).expect("the cache").flush());
+    // From 4 on only files of the cache are refused.
+    if part.numbers[0] < 4 {
+        cannot_sync_labels(&part.path.with_file_name("labels"));
+    }
     say("failed");
     assert_eq!(hear().as_deref(), Some("go on"));
 }
@@ -682,6 +700,8 @@ fn failed_sync_stays_reported() {
         let before = tight().open(&path).expect("a handle from before");
         // What is synced from here on must not be removed before its copies are.
         before.flush().expect("a healthy disk");
+        let labels = Labels::open(dir.path().join("labels")).expect("new labels");
+        labels.get_or_intern("known").expect("an id");
         let mut other = Child::start("cannot sync", &path, &[moment]);
         other.expect("failed");
         // This process's disk is healthy; what the other one lost stays lost.

@@ -303,7 +303,7 @@ impl Options {
     /// Sets whether writes may use a short-lived background thread to release the blocks of a removed
     /// heap segment and, after a flush, to sync the heap before a segment is removed. If not, the write
     /// that finishes a segment, one in thousands, does this itself, which takes tenths of a second on
-    /// some disks. The thread takes no lock and writes nothing to the cache except that a sync failed.
+    /// some disks. The thread takes no lock, and writes to the cache only how far its syncs came and whether one failed.
     /// Applies to this handle only. Default: true.
     pub fn background_threads(&mut self, allowed: bool) -> &mut Self {
         self.background = allowed;

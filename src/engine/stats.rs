@@ -47,7 +47,8 @@ pub struct Stats {
     pub segments: u64,
     /// Number of the generation: 1, plus one for each replacement of the whole cache.
     pub generation: u64,
-    /// Values stored since the cache was created, overwrites included.
+    /// Values stored since the cache was created, overwrites included. This and the two counts after it
+    /// are approximate: a writer that is killed may leave its last change uncounted.
     pub puts: u64,
     /// Values that overwrote another one since the cache was created.
     pub overwrites: u64,

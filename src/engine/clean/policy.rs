@@ -163,9 +163,7 @@ pub(crate) fn refuse_unbounded(session: &mut Session<'_>) -> Result<()> {
     if !state::has_evacuated(header) {
         return Ok(());
     }
-    let live = header.counters().live;
-    let CleanThreshold { percent, floor } = threshold(session);
-    let most = floor.saturating_add(live / 100 * u64::from(percent));
+    let most = threshold(session).most(header.counters().live);
     if reclaim::dead_bytes(&session.mutator) / 2 <= most {
         return Ok(());
     }

@@ -330,18 +330,19 @@ fn search<T>(
         }
         began.get_or_insert_with(|| generation.header().changes());
     }
-    Err(given_up(handle, began))
+    given_up(handle, began)
 }
 
-/// Returns the error of a look-up that gave up: contention, or corruption if no writer changed
+/// Ends a look-up that gave up: with contention, or with a damaged entry if no writer changed
 /// anything during the attempts.
 #[cold]
-fn given_up(handle: &Handle, began: Option<u64>) -> Error {
+fn given_up<T>(handle: &Handle, began: Option<u64>) -> Result<Answer<T>> {
     let generation = handle.generation.load();
     if began == Some(generation.header().changes()) {
-        return generation.table.corrupted(Corruption::EntryContradicts, 0);
+        let error = generation.table.corrupted(Corruption::EntryContradicts, 0);
+        return Ok(Answer::Damaged(error));
     }
-    contended(handle, "the entry of a key", ATTEMPTS)
+    Err(contended(handle, "the entry of a key", ATTEMPTS))
 }
 
 /// Makes one attempt to look a key up: locates the region of its hash, examines each link with the
@@ -519,14 +520,15 @@ mod tests {
                 }
                 Ok(Attempt::<(), _>::Retry)
             });
-            answer.unwrap_err()
+            answer
         };
-        let error = restart(true);
+        let error = restart(true).unwrap_err();
         assert!(
             matches!(error.kind(), crate::ErrorKind::Contended { .. }),
             "{error:?}"
         );
         assert!(!error.is_corruption());
-        assert!(restart(false).is_corruption());
+        // To `get` a damaged entry is absent, to `entry` an error.
+        assert!(matches!(restart(false), Ok(Answer::Damaged(error)) if error.is_corruption()));
     }
 }
