@@ -204,6 +204,30 @@ fn places_exist() {
     assert_none(&complaints);
 }
 
+/// The design's recipes name constants of the code, which a maintainer searches for.
+#[test]
+fn constants_exist() {
+    let code: String = sources(&["src"])
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
+    let design = read("docs/design.md");
+    let is_constant =
+        |span: &&String| span.len() > 3 && span.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let spans = spans(&design);
+    let constants: Vec<_> = spans.iter().filter(is_constant).collect();
+    assert!(constants.len() >= 3, "{constants:?}");
+    let missing = constants.into_iter().filter(|name| {
+        let defined = code.contains(&format!("const {name}:"));
+        // A call of the system, not a constant of this crate.
+        !defined && *name != "FIEMAP"
+    });
+    let complaints: Vec<_> = missing
+        .map(|name| format!("no constant `{name}`"))
+        .collect();
+    assert_none(&complaints);
+}
+
 #[test]
 fn paths_exist() {
     let mut complaints = Vec::new();
