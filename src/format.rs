@@ -7,6 +7,7 @@
 
 pub(crate) mod heap_addr;
 pub(crate) mod index;
+pub(crate) mod life;
 pub(crate) mod lock;
 pub(crate) mod record;
 pub(crate) mod region;
@@ -131,7 +132,9 @@ impl Geometry {
     /// Returns the bytes of a slot.
     pub(crate) fn slot_bytes(&self) -> usize {
         match self.variant {
-            record::Variant::Versioned => slot::FIXED_BYTES + self.inline_key as usize,
+            record::Variant::Versioned | record::Variant::Expiring => {
+                slot::FIXED_BYTES + self.inline_key as usize
+            }
             record::Variant::Numbered => slot::NUMBERED_BYTES,
         }
     }

@@ -12,11 +12,11 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-use crate::cache::MmapCache;
 use crate::engine::ids;
 use crate::engine::{Backup, DiskUsage, Options, Recovery, Verify, Writer};
 use crate::error::{ErrorKind, Result};
 use crate::format::record::Variant;
+use crate::mmap_cache::MmapCache;
 
 pub use crate::labels::id::LabelId;
 pub use crate::labels::iter::LabelIter;

@@ -97,10 +97,11 @@ cfg_if! {
         pub mod intern;
         mod labels;
         mod lock;
+        mod mmap_cache;
         mod os;
         mod sync;
 
-        pub use cache::MmapCache;
+        pub use cache::{Cache, CacheEntry, InsertOptions};
         pub use engine::{
             Backup, BackupReport, DiskUsage, Durability, Entry, LockKind, Options, Problem,
             Progress, Recovery, Repair, RepairReport, Stats, Update, ValueRef, Verify, VerifyLevel,
@@ -108,6 +109,7 @@ cfg_if! {
         };
         pub use error::{Corruption, Error, ErrorKind, Result};
         pub use labels::{LabelId, Labels};
+        pub use mmap_cache::MmapCache;
 
         /// The iterators of [`MmapCache`] and [`Labels`].
         pub mod iter {

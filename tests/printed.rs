@@ -12,11 +12,12 @@ use std::fmt::Debug;
 use child::tight;
 use mmapcache::inspect::CacheFiles;
 use mmapcache::intern::{DecodeCache, Pool, PoolOptions, TypedPool};
-use mmapcache::{Labels, Repair};
+use mmapcache::{Cache, Labels, Repair};
 
 /// Types that represent files, memory or work: checked below.
-const HANDLES: [&str; 26] = [
+const HANDLES: [&str; 27] = [
     "Backup",
+    "Cache",
     "CacheFiles",
     "Cached",
     "CachedDict",
@@ -46,9 +47,9 @@ const HANDLES: [&str; 26] = [
 
 /// Types that are values which the caller asked for, and show their contents. A `Field` has the raw
 /// bytes of a header: showing them is its purpose.
-const VALUES: &str = "BackupReport CacheFile Condition Corruption DecodeStats DictError DictKey \
+const VALUES: &str = "BackupReport CacheEntry CacheFile Condition Corruption DecodeStats DictError DictKey \
     DiskUsage Durability ETag Entry Error ErrorKind Field Format HeapAddress IndexScan IndexState \
-    Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome PoolError PoolStats \
+    InsertOptions Interned KeyError KeyInfo KeyParts LabelId LockKind LockState Outcome PoolError PoolStats \
     Problem Progress Record Recovery RegionScan RepairReport Result Retention Retrieve Slot Stats \
     Store StoredHash TypedInterned Update Value ValueRef VerifyLevel VerifyReport Version";
 
@@ -139,6 +140,13 @@ fn handles_show_one_short_line() {
     texts.check(files.header().expect("a header"));
     texts.check(&files);
 
+    let path = dir.path().join("expiring");
+    let cache = Cache::open(&path).expect("a cache");
+    cache.insert("secret", "secret").expect("an entry");
+    texts.seed = collider::seed_of(&path);
+    texts.check(&cache);
+    assert!(format!("{cache:?}").starts_with("Cache { path: "));
+
     let path = dir.path().join("labels");
     let labels = Labels::open(&path).expect("labels");
     labels.get_or_intern("secret").expect("an id");
@@ -156,7 +164,7 @@ fn handles_show_one_short_line() {
     texts.check(&TypedPool::<str>::default());
     texts.check(&DecodeCache::<String>::new());
     drop(held);
-    assert_eq!(texts.checked, 18);
+    assert_eq!(texts.checked, 19);
 }
 
 #[cfg(feature = "dict")]

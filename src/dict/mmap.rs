@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::MmapCache;
 use crate::engine::{Entry, Options, Version, Writer};
 use crate::error::{self, Error, ErrorKind};
+use crate::mmap_cache::MmapCache;
 
 use crate::dict::conditional::ETag;
 use crate::dict::dictionary::Dict;

@@ -108,7 +108,7 @@ pub(crate) fn last_visit(header: Header<'_>, variant: Variant) -> u64 {
     // A writer that was killed at work noted no end. Its last record has the time, unless versions
     // are ids.
     let last = match variant {
-        Variant::Versioned => header.last_version(),
+        Variant::Versioned | Variant::Expiring => header.last_version(),
         Variant::Numbered => 0,
     };
     visited.max(last).saturating_add(SLACK_KILLED)

@@ -250,14 +250,18 @@ impl Handle {
     }
 
     pub(crate) fn open_fresh(&self) -> Result<Generation> {
-        if self.options.read_only {
-            return open::generation(&self.names, false);
-        }
-        let options = Options {
-            create_new: false,
-            ..self.options.clone()
+        let fresh = if self.options.read_only {
+            open::generation(&self.names, false)?
+        } else {
+            let options = Options {
+                create_new: false,
+                ..self.options.clone()
+            };
+            open_or_create(&self.names, &options)?
         };
-        open_or_create(&self.names, &options)
+        let geometry = fresh.table.geometry();
+        self.options.accept_replaced(geometry, &self.path)?;
+        Ok(fresh)
     }
 
     /// Replaces a stale generation by one that was opened since.

@@ -9,6 +9,8 @@
 
 use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::index::{Counters, word};
+use crate::format::life::Life;
+use crate::format::record::Traits;
 use crate::format::record::{self, Kind, Variant};
 use crate::format::roster::Position;
 use crate::hash::Hash;
@@ -21,7 +23,7 @@ use crate::engine::read::expected_count::ExpectedCount;
 use crate::engine::read::lookup::{Answer, read_with};
 use crate::engine::write::heap_end::{self, Need};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
-use crate::engine::write::put::{NewRecord, StoredRecord};
+use crate::engine::write::put::{NewRecord, StoredRecord, Terms};
 use crate::engine::write::{durability, publish, put, split};
 
 /// Ids that are reserved at once: the heap is synced once for each block.
@@ -54,7 +56,7 @@ impl KeyPolicy {
     #[inline]
     pub(crate) fn of(generation: &Generation) -> Self {
         match generation.table.geometry().variant {
-            Variant::Versioned => Self::Versioned,
+            Variant::Versioned | Variant::Expiring => Self::Versioned,
             Variant::Numbered => Self::WithIds,
         }
     }
@@ -67,11 +69,11 @@ pub(crate) fn put(
     mutator: &mut Mutator,
     key: &[u8],
     value: &[u8],
-    version: Option<u64>,
+    terms: Terms,
 ) -> WriteResult<u64> {
     match KeyPolicy::of(&mutator.generation) {
-        KeyPolicy::Versioned => put::put(mutator, key, value, version),
-        KeyPolicy::WithIds => put_with_id(mutator, key, value, version),
+        KeyPolicy::Versioned => put::put(mutator, key, value, terms),
+        KeyPolicy::WithIds => put_with_id(mutator, key, value, terms.version),
     }
 }
 
@@ -136,6 +138,8 @@ fn insert_with_id(
             mtime: id,
             key_len: key.len() as u16,
             kind: Kind::Entry,
+            life: Life::NONE,
+            traits: Traits::NONE,
         },
         hash,
         key,
@@ -260,6 +264,8 @@ fn append_reservation(mutator: &mut Mutator, end: u64) -> WriteResult<()> {
         mtime: end,
         key_len: 1,
         kind: Kind::Reservation,
+        life: Life::NONE,
+        traits: Traits::NONE,
     };
     let live = mutator.generation.header().counters().live;
     heap_end::append(mutator, header, &[0], &[], live, Need::Ordinary)?;

@@ -9,7 +9,7 @@ use crate::error::{Corruption, ErrorKind, Result};
 use crate::format::record::Variant;
 use crate::format::{Geometry, HashKind, MAX_DIRECTORY_BITS};
 
-use crate::cache::MmapCache;
+use crate::mmap_cache::MmapCache;
 
 pub use crate::format::LockKind;
 
@@ -356,7 +356,9 @@ impl Options {
         let geometry = Geometry {
             region_slots: self.region_slots.unwrap_or(Self::REGION_SLOTS),
             inline_key: match self.variant {
-                Variant::Versioned => self.inline_key.unwrap_or(Self::INLINE_KEY),
+                Variant::Versioned | Variant::Expiring => {
+                    self.inline_key.unwrap_or(Self::INLINE_KEY)
+                }
                 Variant::Numbered => 0,
             },
             directory_bits: self.directory_bits,
@@ -407,6 +409,39 @@ impl Options {
         .at(path))
     }
 
+    /// As [`accept`](Self::accept), for files that replaced those that were opened; only their type can
+    /// be a reason to refuse them. Labels find out by themselves whether the files have ids.
+    pub(crate) fn accept_replaced(&self, found: &Geometry, path: &Path) -> Result<()> {
+        match self.variant {
+            Variant::Numbered => Ok(()),
+            _ => self.accept_variant(found.variant, path),
+        }
+    }
+
+    /// Refuses files whose entries mean something else to another type.
+    fn accept_variant(&self, found: Variant, path: &Path) -> Result<()> {
+        let numbered = Variant::Numbered;
+        if self.variant == numbered && found != numbered {
+            return Err(ErrorKind::OptionMismatch {
+                option: "record variant",
+                asked: numbered.to_disk().into(),
+                found: found.to_disk().into(),
+            }
+            .at(path));
+        }
+        let made_by = match found {
+            Variant::Versioned => "MmapCache",
+            Variant::Numbered => "Labels",
+            Variant::Expiring => "Cache",
+        };
+        // An engine may read labels as keys with empty values.
+        let is_cache = [self.variant, found].map(|variant| variant == Variant::Expiring);
+        if is_cache[0] != is_cache[1] {
+            return Err(ErrorKind::OtherType { made_by }.at(path));
+        }
+        Ok(())
+    }
+
     /// Compares the options that are set with the stored values.
     pub(crate) fn accept(&self, found: &Geometry, path: &Path) -> Result<()> {
         let fixed = [
@@ -432,15 +467,7 @@ impl Options {
                 found.is_append_only().into(),
             ),
         ];
-        let numbered = Variant::Numbered;
-        if self.variant == numbered && found.variant != numbered {
-            return Err(ErrorKind::OptionMismatch {
-                option: "record variant",
-                asked: numbered.to_disk().into(),
-                found: found.variant.to_disk().into(),
-            }
-            .at(path));
-        }
+        self.accept_variant(found.variant, path)?;
         for (option, asked, found) in fixed {
             // A cache enlarges its regions by itself, so it may have been created with less.
             let outgrown = option == "region_slots" && asked.is_some_and(|asked| asked < found);

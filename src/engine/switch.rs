@@ -34,6 +34,7 @@ use crate::engine::segment_numbers::Extent;
 use crate::engine::staging::{self, DiscardOnPanic, discard_listed, discard_staged};
 use crate::engine::write::mutator::{Abort, At, Mutator, WriteResult};
 use crate::engine::write::put::StoredRecord;
+use crate::engine::write::put::Terms;
 use crate::engine::write::{durability, publish};
 use crate::os::random;
 
@@ -145,7 +146,7 @@ pub(crate) fn rebuild_from_itself(handle: &Handle, mutator: &mut Mutator) -> Wri
             match found {
                 Some(_) if has_entry(fresh, &key)? => return Err(twice(position)),
                 // G3: with its version.
-                Some(header) => put_staged(fresh, &key, &value, Some(header.mtime))?,
+                Some(header) => put_staged(fresh, &key, &value, Terms::repeat(&header))?,
                 None => publish::count_dropped(fresh.generation.header(), 1),
             }
         }
@@ -518,10 +519,10 @@ pub(crate) fn put_staged(
     mutator: &mut Mutator,
     key: &[u8],
     value: &[u8],
-    version: Option<u64>,
+    terms: Terms,
 ) -> WriteResult<()> {
     loop {
-        match ids::put(mutator, key, value, version) {
+        match ids::put(mutator, key, value, terms) {
             Err(Abort::Enlarge) => {
                 let larger = reindex_larger(mutator)?;
                 *mutator = larger;

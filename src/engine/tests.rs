@@ -35,7 +35,6 @@ mod writing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cache::MmapCache;
 use crate::engine::generation::Generation;
 use crate::engine::*;
 use crate::error::Result;
@@ -43,6 +42,7 @@ use crate::format::HashKind;
 use crate::format::index::word;
 use crate::hash::Hash;
 use crate::index::region::Region;
+use crate::mmap_cache::MmapCache;
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 

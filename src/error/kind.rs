@@ -72,6 +72,12 @@ pub enum ErrorKind {
         /// The stored value.
         found: u64,
     },
+    /// The files were made by another type of this crate, for which their entries mean something else.
+    #[error("made by {made_by}; open it with that type, or choose another path")]
+    OtherType {
+        /// The type that made the files.
+        made_by: &'static str,
+    },
     /// An option has a value outside its range.
     #[error("{option} cannot be {asked}; its range is {range}")]
     InvalidOption {

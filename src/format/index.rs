@@ -19,8 +19,10 @@ pub(crate) const PAGE: u64 = 4096;
 const LOCKED_BY_WORD: u32 = 1;
 /// The flag of a cache whose entries never change; its segments have it too.
 pub(super) const APPEND_ONLY: u32 = 2;
+/// Entries have deadlines: an older release would return expired ones.
+pub(super) const EXPIRING: u32 = 4;
 /// All flags that this crate has.
-const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY;
+const FLAGS: u32 = LOCKED_BY_WORD | APPEND_ONLY | EXPIRING;
 
 /// The part of the header page that never changes within a generation.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -108,8 +110,17 @@ impl IndexHeader {
             LockKind::Flock => 0,
             LockKind::Word => LOCKED_BY_WORD,
         };
+        lock | Self::entry_flags(geometry)
+    }
+
+    /// Returns the flags that say what may become of entries; index and segments have the same.
+    pub(super) fn entry_flags(geometry: &Geometry) -> u32 {
         let append_only = if geometry.append_only { APPEND_ONLY } else { 0 };
-        lock | append_only
+        let expiring = match geometry.variant {
+            Variant::Expiring => EXPIRING,
+            Variant::Versioned | Variant::Numbered => 0,
+        };
+        append_only | expiring
     }
 
     /// Returns the hash kind. `None` if this crate does not have it.

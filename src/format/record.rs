@@ -1,8 +1,10 @@
 //! Records of the heap: a header, the whole key, the value, padding to eight bytes.
 //!
-//! Packs and unpacks the header, and computes the checksum. May call `format::heap_addr`.
+//! Packs and unpacks the header, and computes the checksum. May call `format::heap_addr` and
+//! `format::life`.
 
 use crate::format::heap_addr::HeapAddr;
+use crate::format::life::Life;
 
 /// Bytes before the key of a versioned record; a numbered record has fewer.
 pub(crate) const HEADER_BYTES: usize = 24;
@@ -29,6 +31,8 @@ pub(crate) enum Variant {
     Versioned,
     /// Without a value: a key and its id, counted from 1. The id is its version.
     Numbered,
+    /// As [`Versioned`](Self::Versioned), with a deadline and traits: an entry of a `Cache`.
+    Expiring,
 }
 
 impl Variant {
@@ -36,6 +40,7 @@ impl Variant {
         match self {
             Self::Versioned => 1,
             Self::Numbered => 2,
+            Self::Expiring => 3,
         }
     }
 
@@ -43,6 +48,7 @@ impl Variant {
         match value {
             1 => Some(Self::Versioned),
             2 => Some(Self::Numbered),
+            3 => Some(Self::Expiring),
             _ => None,
         }
     }
@@ -51,7 +57,7 @@ impl Variant {
     #[inline]
     pub(crate) fn header_bytes(self) -> usize {
         match self {
-            Self::Versioned => HEADER_BYTES,
+            Self::Versioned | Self::Expiring => HEADER_BYTES,
             Self::Numbered => NUMBERED_BYTES,
         }
     }
@@ -68,6 +74,23 @@ pub(crate) enum Kind {
     Filler,
     /// Ids up to this one may have been given to keys. In a numbered cache only.
     Reservation,
+}
+
+/// What else is known of an entry of a `Cache`, and which fields its value begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traits(pub u8);
+
+impl Traits {
+    pub(crate) const NONE: Self = Self(0);
+    /// The key is known not to exist.
+    pub(crate) const NEGATIVE: Self = Self(1);
+    /// All bits that have a meaning.
+    const ALL: u8 = 1;
+
+    #[inline]
+    pub(crate) fn is_negative(self) -> bool {
+        self.0 & Self::NEGATIVE.0 != 0
+    }
 }
 
 impl Kind {
@@ -101,17 +124,27 @@ pub(crate) struct RecordHeader {
     pub mtime: u64,
     pub key_len: u16,
     pub kind: Kind,
+    /// None but in a `Cache`.
+    pub life: Life,
+    /// None but in a `Cache`.
+    pub traits: Traits,
 }
 
 impl RecordHeader {
     /// Returns the bytes before the key, with a checksum of zero. A numbered record has fewer than
     /// these three words.
     pub(crate) fn to_words(self) -> [u64; HEADER_WORDS] {
-        debug_assert!(self.variant == Variant::Versioned || self.value_len == 0);
+        debug_assert!(self.variant != Variant::Numbered || self.value_len == 0);
+        debug_assert!(
+            self.variant == Variant::Expiring
+                || (self.life, self.traits) == (Life::NONE, Traits::NONE),
+            "only entries of a `Cache` have them"
+        );
         let (key_len, kind) = (u64::from(self.key_len), self.kind.to_disk());
         match self.variant {
-            Variant::Versioned => {
-                let last = (key_len << 32) | (kind << 48);
+            Variant::Versioned | Variant::Expiring => {
+                let traits = u64::from(self.traits.0) << 56;
+                let last = u64::from(self.life.0) | (key_len << 32) | (kind << 48) | traits;
                 [u64::from(self.value_len) << 32, self.mtime, last]
             }
             Variant::Numbered => [self.mtime << 32, key_len | (kind << 16), 0],
@@ -125,6 +158,7 @@ impl RecordHeader {
         match variant {
             Variant::Versioned => Self::versioned(words),
             Variant::Numbered => Self::numbered(words),
+            Variant::Expiring => Self::expiring(words),
         }
     }
 
@@ -142,6 +176,27 @@ impl RecordHeader {
             mtime: words[1],
             key_len,
             kind,
+            life: Life::NONE,
+            traits: Traits::NONE,
+        })
+    }
+
+    #[inline(always)]
+    fn expiring(words: [u64; HEADER_WORDS]) -> Option<Self> {
+        let kind = Kind::from_disk((words[2] >> 48) as u8)?;
+        let key_len = (words[2] >> 32) as u16;
+        let traits = (words[2] >> 56) as u8;
+        if key_len == 0 || traits & !Traits::ALL != 0 || kind == Kind::Reservation {
+            return None;
+        }
+        Some(Self {
+            variant: Variant::Expiring,
+            value_len: (words[0] >> 32) as u32,
+            mtime: words[1],
+            key_len,
+            kind,
+            life: Life(words[2] as u32),
+            traits: Traits(traits),
         })
     }
 
@@ -161,6 +216,8 @@ impl RecordHeader {
             mtime: id,
             key_len,
             kind,
+            life: Life::NONE,
+            traits: Traits::NONE,
         })
     }
 
@@ -178,6 +235,14 @@ impl RecordHeader {
             Variant::Versioned => {
                 bytes[8..16] == self.mtime.to_le_bytes()
                     && bytes[20..22] == self.key_len.to_le_bytes()
+                    && bytes[4..8] == self.value_len.to_le_bytes()
+            }
+            // The deadline too: only the copy of the record is covered by the checksum.
+            Variant::Expiring => {
+                bytes[8..16] == self.mtime.to_le_bytes()
+                    && bytes[16..20] == self.life.0.to_le_bytes()
+                    && bytes[20..22] == self.key_len.to_le_bytes()
+                    && bytes[23] == self.traits.0
                     && bytes[4..8] == self.value_len.to_le_bytes()
             }
             Variant::Numbered => {
@@ -256,6 +321,8 @@ mod tests {
             mtime: u64::MAX,
             key_len: u16::MAX,
             kind: Kind::Deletion,
+            life: Life::NONE,
+            traits: Traits::NONE,
         };
         assert_eq!(
             RecordHeader::from_words(Variant::Versioned, header.to_words()),

@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::heap_addr::HeapAddr;
-use crate::format::index::APPEND_ONLY;
+use crate::format::index::{APPEND_ONLY, EXPIRING, IndexHeader};
 use crate::format::record::Variant;
 use crate::format::seal::SealedHeader;
 use crate::format::{Geometry, HashKind};
@@ -49,7 +49,7 @@ impl SealedHeader for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MMCHEAP\0";
 
     fn unknown_flags(&self) -> u32 {
-        self.flags & !APPEND_ONLY
+        self.flags & !(APPEND_ONLY | EXPIRING)
     }
 }
 
@@ -71,7 +71,7 @@ impl SegmentHeader {
 
     /// Returns the flags of a segment that is created beside an index of this geometry.
     pub(crate) fn flags_for(geometry: &Geometry) -> u32 {
-        if geometry.append_only { APPEND_ONLY } else { 0 }
+        IndexHeader::entry_flags(geometry)
     }
 
     /// Returns the hash kind. `None` if this crate does not have it.

@@ -1,8 +1,9 @@
 //! Slots: the link that publishes an entry, and the fields beside it.
 //!
-//! Packs and unpacks the words of a slot. May call `format::heap_addr`.
+//! Packs and unpacks the words of a slot. May call `format::heap_addr` and `format::life`.
 
 use crate::format::heap_addr::HeapAddr;
+use crate::format::life::Life;
 
 /// Bytes of a slot without its part of the key: the link, and the body's fixed fields.
 pub(crate) const FIXED_BYTES: usize = LINK_BYTES + 40;
@@ -92,6 +93,8 @@ impl SlotIdentity {
 pub(crate) struct RecordMeta {
     pub mtime: u64,
     pub value_len: u32,
+    /// None but in a `Cache`. Not checked by anything: the record decides whether an entry is fresh.
+    pub life: Life,
 }
 
 #[cfg(test)]

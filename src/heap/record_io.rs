@@ -30,7 +30,7 @@ pub(super) struct Copied {
 pub(super) fn header_of(variant: Variant, rest: &[Word]) -> Result<Option<RecordHeader>, TooShort> {
     // A short record may end at the segment's end: only the words of its own header are read.
     let words = match variant {
-        Variant::Versioned => first_words::<HEADER_WORDS>(rest)?,
+        Variant::Versioned | Variant::Expiring => first_words::<HEADER_WORDS>(rest)?,
         Variant::Numbered => {
             let [first, second] = first_words::<NUMBERED_WORDS>(rest)?;
             [first, second, 0]
@@ -157,7 +157,7 @@ fn stored_sum(bytes: &[u8]) -> u32 {
 pub(super) fn holds_key(header: RecordHeader, record: &[Word], key: &[u8]) -> bool {
     debug_assert_eq!(usize::from(header.key_len), key.len());
     match header.variant {
-        Variant::Versioned => words::equal(&record[HEADER_WORDS..], key),
+        Variant::Versioned | Variant::Expiring => words::equal(&record[HEADER_WORDS..], key),
         Variant::Numbered => {
             // The key begins in the middle of the second word.
             let (first, rest) = key.split_at(key.len().min(4));

@@ -270,6 +270,8 @@ mod tests {
             mtime: 1,
             key_len: 8,
             kind: crate::format::record::Kind::Entry,
+            life: crate::format::life::Life::NONE,
+            traits: crate::format::record::Traits::NONE,
         };
         for unit in (16..segment.capacity_units() - 3).step_by(3) {
             for (at, word) in header.to_words().into_iter().enumerate() {

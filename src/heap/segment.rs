@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::error::{Corruption, Error, Result};
 use crate::format::heap_addr::HeapAddr;
+use crate::format::life::Life;
+use crate::format::record::Traits;
 use crate::format::record::{ChecksumSeed, HEADER_WORDS, Kind, RecordHeader, Variant};
 use crate::format::segment::{self, SegmentHeader};
 use crate::heap::Scanner;
@@ -185,16 +187,17 @@ impl Segment {
         })
     }
 
-    /// Reads the record of `key` as [`Self::read`] does, and returns its version. `None` if it is
-    /// another key's, corrupt, or after the end of what is already mapped.
+    /// Reads the record of `key` as [`Self::read`] does, and returns what `keep` takes of its header.
+    /// `None` if it is another key's, corrupt, or after the end of what is already mapped.
     #[inline(always)]
-    pub(crate) fn value_mapped(
+    pub(crate) fn value_mapped<T>(
         &self,
         unit: u32,
         key: &[u8],
         verify: bool,
         out: &mut Vec<u8>,
-    ) -> Option<u64> {
+        keep: impl FnOnce(RecordHeader) -> T,
+    ) -> Option<T> {
         let (header, record) = self.record_within(self.memory.first(), unit).ok()??;
         if usize::from(header.key_len) != key.len() {
             return None;
@@ -203,7 +206,7 @@ impl Segment {
         let Copied { same_key, is_valid } =
             record_io::copy_value(self.seed(unit), header, record, (key, verify), out);
         if same_key && is_valid {
-            return Some(header.mtime);
+            return Some(keep(header));
         }
         out.truncate(start);
         None
@@ -299,7 +302,7 @@ impl Segment {
     pub(crate) fn read_key(&self, unit: u32, key: &mut Vec<u8>) -> Result<Option<RecordHeader>> {
         key.clear();
         let found = self.record(unit)?;
-        let Some((header, record)) = found.filter(|_| self.variant == Variant::Versioned) else {
+        let Some((header, record)) = found.filter(|_| self.variant != Variant::Numbered) else {
             return Ok(None);
         };
         let wanted = usize::from(header.key_len);
@@ -443,7 +446,7 @@ impl Segment {
             };
             let content = &ZEROS[..bytes - self.variant.header_bytes()];
             let (key, value) = match self.variant {
-                Variant::Versioned => content.split_at(1),
+                Variant::Versioned | Variant::Expiring => content.split_at(1),
                 Variant::Numbered => (content, &[][..]),
             };
             let header = RecordHeader {
@@ -452,6 +455,8 @@ impl Segment {
                 mtime: 0,
                 key_len: key.len() as u16,
                 kind: Kind::Filler,
+                life: Life::NONE,
+                traits: Traits::NONE,
             };
             self.write(unit, header, key, value)?;
             unit += (bytes / 8) as u32;
@@ -517,6 +522,8 @@ mod tests {
                 mtime: 5,
                 key_len: key.len() as u16,
                 kind: Kind::Entry,
+                life: Life::NONE,
+                traits: Traits::NONE,
             };
             self.write(unit, header, key, value).unwrap();
             unit + (header.stored_bytes() / 8) as u32
@@ -564,6 +571,8 @@ mod tests {
                 mtime: 9,
                 key_len: key_len as u16,
                 kind: Kind::Entry,
+                life: Life::NONE,
+                traits: Traits::NONE,
             };
             let mut segment = Segment::plain(128 + header.stored_bytes() as usize);
             segment.variant = Variant::Numbered;
@@ -580,7 +589,10 @@ mod tests {
             let matched = RecordRead::Match(header);
             assert_eq!(segment.compare(16, &key).unwrap(), matched);
             assert_eq!(segment.read(16, &key, true, &mut out).unwrap(), matched);
-            assert_eq!(segment.value_mapped(16, &key, true, &mut out), Some(9));
+            assert_eq!(
+                segment.value_mapped(16, &key, true, &mut out, |header| header.mtime),
+                Some(9)
+            );
             let mut scanner = segment.scan(0, segment.capacity_units());
             let found = scanner.next_item().unwrap();
             assert!(
@@ -641,6 +653,8 @@ mod tests {
             mtime: 1,
             key_len: u16::MAX,
             kind: Kind::Entry,
+            life: Life::NONE,
+            traits: Traits::NONE,
         };
         for (at, word) in header.to_words().into_iter().enumerate() {
             store(segment.word(16 + at), word);

@@ -5,6 +5,7 @@
 //! to the region.
 
 use crate::format::Geometry;
+use crate::format::life::Life;
 use crate::format::record::Variant;
 use crate::format::region::{
     DELETED, EMPTY, HEADER_BYTES, RegionShape, RegionStateWord, SlotCounts, word,
@@ -432,12 +433,15 @@ impl<'a> Slot<'a> {
             return RecordMeta {
                 mtime: u64::from(self.identity().position) + 1,
                 value_len: 0,
+                life: Life::NONE,
             };
         }
         let at = slot::word::META + if which { 2 } else { 0 };
+        let second = load(&self.body[at + 1]);
         RecordMeta {
             mtime: load(&self.body[at]),
-            value_len: load(&self.body[at + 1]) as u32,
+            value_len: second as u32,
+            life: Life((second >> 32) as u32),
         }
     }
 
@@ -448,10 +452,12 @@ impl<'a> Slot<'a> {
         // S5: a writer only sets the meta that the link does not select.
         let at = slot::word::META + if which { 2 } else { 0 };
         store(&self.body[at], meta.mtime);
-        store(&self.body[at + 1], u64::from(meta.value_len));
+        let second = u64::from(meta.value_len) | (u64::from(meta.life.0) << 32);
+        store(&self.body[at + 1], second);
     }
 
-    /// Returns the layout of the records to which slots of this size lead.
+    /// Returns the layout of the records to which slots of this size lead: `Versioned` also for
+    /// `Expiring`, which differ in the meaning of some bytes only.
     pub(crate) fn variant(&self) -> Variant {
         if self.body.len() == 1 {
             Variant::Numbered
@@ -609,6 +615,7 @@ mod tests {
         let meta = |mtime| RecordMeta {
             mtime,
             value_len: 7,
+            life: Life::NONE,
         };
         for which in [false, true] {
             slot.set_meta(which, meta(5));

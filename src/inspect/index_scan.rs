@@ -3,6 +3,8 @@
 use std::time::SystemTime;
 
 use crate::format::Geometry;
+use crate::format::life::Life;
+use crate::format::record::Traits;
 use crate::format::record::{Kind, RecordHeader};
 use crate::format::region::{DELETED, EMPTY};
 use crate::format::segment::HEADER_BYTES;
@@ -217,6 +219,8 @@ impl<F: FnMut(u16, u32, u64)> IndexScanner<F> {
             mtime: meta.mtime,
             key_len,
             kind: Kind::Entry,
+            life: Life::NONE,
+            traits: Traits::NONE,
         };
         let bytes = header.stored_bytes();
         let segments = &mut self.scan.segments;

@@ -274,12 +274,15 @@ impl Fields {
         }
         let (sum, high) = (words[0] as u32, words[0] >> 32);
         match variant {
-            Variant::Versioned => Self {
+            Variant::Versioned | Variant::Expiring => Self {
                 sum,
                 value_len: high as u32,
                 version: words[1],
                 key_len: (words[2] >> 32) as u16,
-                unused: words[2] & 0xff00_0000_ffff_ffff,
+                unused: match variant {
+                    Variant::Expiring => 0,
+                    _ => words[2] & 0xff00_0000_ffff_ffff,
+                },
                 words,
             },
             Variant::Numbered => Self {
@@ -297,7 +300,9 @@ impl Fields {
     fn kind(&self, variant: Variant) -> Option<Kind> {
         let mut words = self.words;
         match variant {
-            Variant::Versioned => words[2] = words[2] & 0x00ff_0000_0000_0000 | 1 << 32,
+            Variant::Versioned | Variant::Expiring => {
+                words[2] = words[2] & 0x00ff_0000_0000_0000 | 1 << 32
+            }
             Variant::Numbered => {
                 words[0] |= 1 << 32;
                 words[1] = words[1] & 0x00ff_0000 | 1;

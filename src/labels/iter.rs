@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::cache::MmapCache;
 use crate::engine::ids::{self, IdTally};
 use crate::error::Result;
 use crate::labels::id::LabelId;
+use crate::mmap_cache::MmapCache;
 
 /// Iterates over the labels and their ids; made by [`Labels::iter`](crate::Labels::iter).
 pub struct LabelIter<'a> {

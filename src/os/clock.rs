@@ -18,6 +18,16 @@ pub(crate) fn coarse_realtime_nanos() -> u64 {
         .saturating_add(time.tv_nsec as u64)
 }
 
+/// Returns the time in milliseconds since the Unix epoch, by the precise clock (30 ns): deadlines are
+/// compared with it.
+pub(crate) fn unix_millis() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000)
+        .saturating_add(time.tv_nsec as u64 / 1_000_000)
+}
+
 /// Returns the milliseconds of a clock that is never set back.
 pub(crate) fn coarse_millis() -> u64 {
     #[cfg(target_os = "linux")]

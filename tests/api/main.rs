@@ -24,8 +24,8 @@ const MOST_TYPES: [(&str, usize); 5] = [
     ("intern::", 12),
     ("iter::", 5),
 ];
-/// All of them together.
-const MOST_IN_ALL: usize = 70;
+/// All of them together: 70 before `Cache`, whose types come on top.
+const MOST_IN_ALL: usize = 73;
 
 /// Runs rustdoc on the library with all features, and returns its JSON file.
 fn rustdoc_json() -> PathBuf {

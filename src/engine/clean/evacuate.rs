@@ -164,6 +164,7 @@ fn move_record(
     let meta = RecordMeta {
         mtime: header.mtime,
         value_len: header.value_len,
+        life: header.life,
     };
     debug_assert_eq!(
         target.link.addr(),

@@ -11,13 +11,15 @@ use arc_swap::Guard;
 use crate::error::{Corruption, Error, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
-use crate::format::record;
+use crate::format::life::Life;
+use crate::format::record::{self, Traits};
 use crate::format::region::RegionStateWord;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::index::attempt::Attempt;
 use crate::index::region::Slot;
 use crate::index::table::Located;
+use crate::os::clock::unix_millis;
 
 use crate::engine::entry::Entry;
 use crate::engine::generation::Generation;
@@ -58,7 +60,7 @@ pub(crate) enum Answer<T> {
 #[inline]
 pub(crate) fn read(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<Version>> {
     handle.check_key(key)?;
-    match fast_path(handle, key, out) {
+    match fast_path(handle, key, out, |header| header.mtime) {
         Attempt::Done(mtime) => Ok(Answer::Found(Version(mtime))),
         Attempt::Absent => Ok(Answer::Absent),
         Attempt::Retry => read_with(handle, key, out, |header| Version(header.mtime)),
@@ -76,12 +78,51 @@ pub(crate) fn entry(handle: &Handle, key: &[u8]) -> Result<Option<Entry>> {
     }
 }
 
+/// What a cache decides by, of an entry that a look-up found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryTerms {
+    pub version: u64,
+    pub life: Life,
+    pub traits: Traits,
+}
+
+impl EntryTerms {
+    fn of(header: record::RecordHeader) -> Self {
+        Self {
+            version: header.mtime,
+            life: header.life,
+            traits: header.traits,
+        }
+    }
+
+    /// Returns whether the deadline has not passed; reads the clock only if there is one.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.life == Life::NONE || !self.life.is_over(self.version, unix_millis())
+    }
+}
+
+/// Looks up the entry of a `Cache`, fresh or not, and appends its value to `out`.
+#[inline]
+pub(crate) fn read_terms(
+    handle: &Handle,
+    key: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Answer<EntryTerms>> {
+    handle.check_key(key)?;
+    match fast_path(handle, key, out, EntryTerms::of) {
+        Attempt::Done(terms) => Ok(Answer::Found(terms)),
+        Attempt::Absent => Ok(Answer::Absent),
+        Attempt::Retry => read_with(handle, key, out, EntryTerms::of),
+    }
+}
+
 /// Appends the value of a key to `out`, and returns whether there was one that could be read.
 #[inline]
 pub(crate) fn read_value(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
     handle.check_key(key)?;
-    match fast_path(handle, key, out) {
-        Attempt::Done(_) => Ok(true),
+    match fast_path(handle, key, out, |_| ()) {
+        Attempt::Done(()) => Ok(true),
         Attempt::Absent => Ok(false),
         Attempt::Retry => read_value_slowly(handle, key, out),
     }
@@ -101,7 +142,12 @@ fn read_value_slowly(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<b
 /// Everything else is [`Attempt::Retry`]: another key with the same tag, a full group, a segment that
 /// is not mapped, corruption, a superseded generation.
 #[inline(always)]
-fn fast_path(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Attempt<u64> {
+fn fast_path<T>(
+    handle: &Handle,
+    key: &[u8],
+    out: &mut Vec<u8>,
+    keep: impl FnOnce(record::RecordHeader) -> T,
+) -> Attempt<T> {
     let generation = handle.generation.load();
     let poll = generation.header().poll();
     if poll.superseded() || handle.is_due_on_overlay() {
@@ -113,13 +159,13 @@ fn fast_path(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Attempt<u64> {
         Attempt::Done(link) => {
             let place = link.addr();
             let verify = handle.options.verify;
-            let mtime = generation
+            let kept = generation
                 .segment(place.segment)
-                .and_then(|segment| segment.value_mapped(place.unit, key, verify, out));
-            if misses != 0 && mtime.is_some() {
+                .and_then(|segment| segment.value_mapped(place.unit, key, verify, out, keep));
+            if misses != 0 && kept.is_some() {
                 MISSES.set(0);
             }
-            mtime.map_or(Attempt::Retry, Attempt::Done)
+            kept.map_or(Attempt::Retry, Attempt::Done)
         }
         Attempt::Absent if !(may_check_path(handle, misses) && handle.is_path_check_due()) => {
             MISSES.set(misses.wrapping_add(1));

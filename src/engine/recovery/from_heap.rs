@@ -381,6 +381,7 @@ fn index_version(
     let meta = RecordMeta {
         mtime: header.mtime,
         value_len: if gone { GONE } else { header.value_len },
+        life: header.life,
     };
     let bytes = live_bytes(&header);
     let table = Arc::clone(&fresh.generation.table);
@@ -439,6 +440,7 @@ fn index_id(
             meta: RecordMeta {
                 mtime: header.mtime,
                 value_len: 0,
+                life: header.life,
             },
             bytes: header.stored_bytes(),
             hash,

@@ -137,6 +137,7 @@ fn redo_insert(
     let meta = RecordMeta {
         mtime: header.mtime,
         value_len: header.value_len,
+        life: header.life,
     };
     put::apply_insert(&mutator.generation, &table, &plan, link, hash, meta, &key)
 }

@@ -460,7 +460,9 @@ impl<'v> Check<'v> {
                     || !crate::os::words::equal(slot.key(), &key[..inline])
                 {
                     Attempt::Corrupt(Corruption::EntryKey)
-                } else if meta.mtime != header.mtime || meta.value_len != header.value_len {
+                } else if (meta.mtime, meta.value_len, meta.life)
+                    != (header.mtime, header.value_len, header.life)
+                {
                     Attempt::Corrupt(Corruption::EntryMeta)
                 } else {
                     Attempt::Done(header.stored_bytes())

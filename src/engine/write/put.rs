@@ -25,7 +25,8 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::Counters;
-use crate::format::record::{self, Kind, Variant};
+use crate::format::life::Life;
+use crate::format::record::{self, Kind, Traits};
 use crate::format::region::{DELETED, EMPTY, SlotCounts};
 use crate::format::roster::Position;
 use crate::format::slot::{Link, RecordMeta};
@@ -59,15 +60,44 @@ pub(crate) struct StoredRecord<'a> {
     pub key: &'a [u8],
 }
 
+/// What an entry is put with, besides key and value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// The version of the entry that this one repeats; `None` for the next version.
+    pub version: Option<u64>,
+    /// In milliseconds since the Unix epoch; `None` outside a `Cache`.
+    pub deadline: Option<u64>,
+    /// None outside a `Cache`.
+    pub traits: Traits,
+}
+
+impl Terms {
+    /// The next version, and no deadline.
+    pub(crate) const PLAIN: Self = Self {
+        version: None,
+        deadline: None,
+        traits: Traits::NONE,
+    };
+
+    /// Returns those of an entry that is put again.
+    pub(crate) fn repeat(header: &record::RecordHeader) -> Self {
+        Self {
+            version: Some(header.mtime),
+            deadline: header.life.deadline(header.mtime),
+            traits: header.traits,
+        }
+    }
+}
+
 /// Puts an entry and returns its version: the next one, or the given one if it repeats an older
 /// entry.
 pub(crate) fn put(
     mutator: &mut Mutator,
     key: &[u8],
     value: &[u8],
-    version: Option<u64>,
+    terms: Terms,
 ) -> WriteResult<u64> {
-    mutator.with_table(|mutator, table| put_into(mutator, table, key, value, version))
+    mutator.with_table(|mutator, table| put_into(mutator, table, key, value, terms))
 }
 
 fn put_into(
@@ -75,7 +105,7 @@ fn put_into(
     table: &Table,
     key: &[u8],
     value: &[u8],
-    version: Option<u64>,
+    terms: Terms,
 ) -> WriteResult<u64> {
     let hash = mutator.generation.hasher.hash(key);
     let region = mutator.region(table, hash)?;
@@ -83,15 +113,20 @@ fn put_into(
     // (204 ns of the engine, 221 without).
     region.prefetch_home_bodies(hash);
     check_value(mutator, key, value)?;
-    let version =
-        version.unwrap_or_else(|| Version::next(mutator.generation.header().last_version()));
+    let next = || Version::next(mutator.generation.header().last_version());
+    let version = terms.version.unwrap_or_else(next);
+    let life = terms
+        .deadline
+        .map_or(Life::NONE, |deadline| Life::new(version, deadline));
     let new = NewRecord {
         header: record::RecordHeader {
-            variant: Variant::Versioned,
+            variant: mutator.generation.variant(),
             value_len: value.len() as u32,
             mtime: version,
             key_len: key.len() as u16,
             kind: Kind::Entry,
+            life,
+            traits: terms.traits,
         },
         hash,
         key,
@@ -367,11 +402,13 @@ fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<
     debug_assert!(!generation.is_append_only(), "A1: refused before");
     generation.roster.prefetch(target.slot.identity().position);
     let header = record::RecordHeader {
-        variant: Variant::Versioned,
+        variant: generation.variant(),
         value_len: 0,
         mtime: Version::next(generation.header().last_version()),
         key_len: key.len() as u16,
         kind: Kind::Deletion,
+        life: Life::NONE,
+        traits: Traits::NONE,
     };
     let plan = publish::plan_removal(generation, table, &target, old_bytes(&target))?;
     // H1: announced before a byte after `tail` is stored.
@@ -446,5 +483,6 @@ fn meta(header: &record::RecordHeader) -> RecordMeta {
     RecordMeta {
         mtime: header.mtime,
         value_len: header.value_len,
+        life: header.life,
     }
 }

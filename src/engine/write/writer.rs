@@ -15,6 +15,7 @@ use crate::engine::ids;
 use crate::engine::read::lookup;
 use crate::engine::switch::put_staged;
 use crate::engine::version::Version;
+use crate::engine::write::put::Terms;
 use crate::engine::write::session::Session;
 use crate::engine::write::{clear, put};
 
@@ -81,13 +82,20 @@ impl<'a> Writer<'a> {
         self.put_bytes(key.as_ref(), value.as_ref())
     }
 
+    #[inline]
     pub(crate) fn put_bytes(&mut self, key: &[u8], value: &[u8]) -> Result<Version> {
+        self.put_with(key, value, Terms::PLAIN)
+    }
+
+    /// As [`put`](Self::put), with a deadline and traits in a `Cache`.
+    #[inline]
+    pub(crate) fn put_with(&mut self, key: &[u8], value: &[u8], terms: Terms) -> Result<Version> {
         let session = &mut self.session;
         session.handle.check_key(key)?;
         policy::refuse_unbounded(session)?;
         let bytes = key.len() + value.len();
         let version = policy::run_with_room(session, bytes, |mutator| {
-            ids::put(mutator, key, value, None)
+            ids::put(mutator, key, value, terms)
         })?;
         policy::tidy(session, bytes);
         Ok(Version(version))
@@ -324,7 +332,7 @@ impl<'a> Writer<'a> {
                     .at(&handle.path)
                 })?;
                 handle.check_key(key.as_ref())?;
-                put_staged(fresh, key.as_ref(), value.as_ref(), None)?;
+                put_staged(fresh, key.as_ref(), value.as_ref(), Terms::PLAIN)?;
             }
             Ok(())
         })

@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::{self, Counters, HeaderStateWord, HeapHome, HeapLocation, IndexHeader};
+use crate::format::life::Life;
 use crate::format::lock::{LockWord, OWNER_IDS};
+use crate::format::record::Traits;
 use crate::format::region::{
     self, DirectoryEntry, MAX_INCARNATION, RegionShape, RegionStateWord, SlotCounts,
 };
@@ -340,12 +342,13 @@ fn region(geometry: &Geometry) -> Vec<Field> {
 fn fill_body(region: &Region<'_>, slot: u32, key: &[u8]) {
     let slot = region.slot(slot);
     slot.set_identity(SlotIdentity::from_word(u64::MAX));
-    // Half of the last fixed word is unused, and without a key the body ends there.
+    // The last fixed word, and without a key the body ends there.
     slot.set_meta(
         true,
         slot::RecordMeta {
             mtime: 0,
             value_len: u32::MAX,
+            life: Life::NONE,
         },
     );
     slot.set_key(key);
@@ -421,19 +424,30 @@ fn slot_body(geometry: &Geometry) -> Vec<Field> {
         bytes("position", IDENTITY, identity(u32::MAX, 0, 0)),
         bytes("key_len", IDENTITY, identity(0, u16::MAX, 0)),
         bytes("hash", IDENTITY, identity(0, 0, u16::MAX)),
-        meta("mtime_a", geometry, false, u64::MAX, 0),
-        meta("value_len_a", geometry, false, 0, u32::MAX),
-        meta("mtime_b", geometry, true, u64::MAX, 0),
-        meta("value_len_b", geometry, true, 0, u32::MAX),
+        meta("mtime_a", geometry, false, (u64::MAX, 0, 0)),
+        meta("value_len_a", geometry, false, (0, u32::MAX, 0)),
+        meta("life_a", geometry, false, (0, 0, u32::MAX)),
+        meta("mtime_b", geometry, true, (u64::MAX, 0, 0)),
+        meta("value_len_b", geometry, true, (0, u32::MAX, 0)),
+        meta("life_b", geometry, true, (0, 0, u32::MAX)),
         field("key", KEY * 8, geometry.body_bytes() - KEY * 8),
     ]
 }
 
 /// The part of a slot's body that storing one field of a meta changes.
-fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32) -> Field {
+fn meta(
+    name: &str,
+    geometry: &Geometry,
+    which: bool,
+    (mtime, value_len, life): (u64, u32, u32),
+) -> Field {
     let layout = RegionLayout::new(geometry);
     let words: Vec<Word> = (0..layout.region_words()).map(|_| Word::new(0)).collect();
-    let meta = slot::RecordMeta { mtime, value_len };
+    let meta = slot::RecordMeta {
+        mtime,
+        value_len,
+        life: Life(life),
+    };
     Region::new(&words, layout, 0).slot(0).set_meta(which, meta);
     let body = layout.region_words() - geometry.region_slots as usize * geometry.body_bytes() / 8;
     let mut set = (0..)
@@ -445,20 +459,24 @@ fn meta(name: &str, geometry: &Geometry, which: bool, mtime: u64, value_len: u32
 }
 
 fn record(key_len: u16, value_len: u32) -> Structure {
-    let header = |value_len, mtime, key_len, kind| {
+    let header = |value_len, mtime, key_len, life, traits| {
         record::RecordHeader {
-            variant: record::Variant::Versioned,
+            variant: record::Variant::Expiring,
             value_len,
             mtime,
             key_len,
-            kind,
+            kind: record::Kind::Deletion,
+            life: Life(life),
+            traits: Traits(traits),
         }
         .to_words()
     };
     let kind = record::Kind::Deletion;
-    let (zero, full) = (
-        header(0, 0, 0, kind),
-        header(u32::MAX, u64::MAX, u16::MAX, kind),
+    let zero = header(0, 0, 0, 0, 0);
+    let full = header(u32::MAX, u64::MAX, u16::MAX, 0, 0);
+    let (life, traits) = (
+        header(0, 0, 0, u32::MAX, 0)[2] ^ zero[2],
+        header(0, 0, 0, 0, u8::MAX)[2] ^ zero[2],
     );
     let whole = record::RecordHeader {
         variant: record::Variant::Versioned,
@@ -466,6 +484,8 @@ fn record(key_len: u16, value_len: u32) -> Structure {
         mtime: 0,
         key_len,
         kind,
+        life: Life::NONE,
+        traits: Traits::NONE,
     };
     for bit in (0..32).chain(56..64) {
         let words = [full[0], full[1], full[2] | 1 << bit];
@@ -475,6 +495,11 @@ fn record(key_len: u16, value_len: u32) -> Structure {
             "unused bit {bit}"
         );
     }
+    for bit in 57..64 {
+        let words = [full[0], full[1], full[2] | 1 << bit];
+        let read = record::RecordHeader::from_words(record::Variant::Expiring, words);
+        assert_eq!(read, None, "unused trait {bit}");
+    }
     let key_at = record::HEADER_BYTES;
     let value_at = key_at + usize::from(key_len);
     let end = value_at + value_len as usize;
@@ -483,9 +508,11 @@ fn record(key_len: u16, value_len: u32) -> Structure {
         field("sum", 0, record::SUM_BYTES),
         bytes("value_len", 0, full[0]),
         bytes("mtime", 1, full[1]),
+        bytes("life", 2, life),
         bytes("key_len", 2, full[2] ^ zero[2]),
         // Kinds are small numbers in a byte of their own.
         field("kind", 2 * 8 + zero[2].trailing_zeros() as usize / 8, 1),
+        bytes("traits", 2, traits),
         field("key", key_at, usize::from(key_len)),
         field("value", value_at, value_len as usize),
         field("padding", end, whole.stored_bytes() as usize - end),
@@ -502,6 +529,8 @@ fn numbered_record(key_len: u16) -> Structure {
             mtime,
             key_len,
             kind,
+            life: Life::NONE,
+            traits: Traits::NONE,
         }
         .to_words()
     };
@@ -639,6 +668,30 @@ fn flags(lock: LockKind, append_only: bool) -> u64 {
     u64::from(IndexHeader::flags_for(lock, &geometry))
 }
 
+fn expiring_flags() -> u64 {
+    let geometry = Geometry {
+        variant: record::Variant::Expiring,
+        ..crate::format::tests::geometry(crate::format::tests::SIZES[0])
+    };
+    u64::from(IndexHeader::flags_for(LockKind::Flock, &geometry))
+}
+
+/// The parts of a life, by the deadlines that have them.
+fn life() -> Vec<Bits> {
+    let version = 1 << 60;
+    let written = version / 1_000_000;
+    let after = |difference: u64| u64::from(Life::new(version, written + difference).0);
+    let mantissa = after((1 << 27) - 1);
+    // The longest difference has all bits of both.
+    let exponent = after(Life::LONGEST) ^ mantissa;
+    let before = u64::from(Life::new(version, written - 1).0) ^ after(1);
+    vec![
+        bits("mantissa", mantissa),
+        bits("exponent", exponent),
+        bits("before", before),
+    ]
+}
+
 fn heap_home() -> Vec<Bits> {
     // Its bits are those that change it.
     let home = (0..64)
@@ -678,6 +731,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             vec![
                 bits("locked_by_word", flags(LockKind::Word, false)),
                 bits("append_only", flags(LockKind::Flock, true)),
+                bits("expiring", expiring_flags()),
             ],
         ),
         (
@@ -689,6 +743,7 @@ pub(super) fn words() -> Vec<(&'static str, u64, Vec<Bits>)> {
             ],
         ),
         ("Heap home", 64, heap_home()),
+        ("Life", 32, life()),
         (
             "The lock",
             64,

@@ -1,6 +1,8 @@
 //! The test vectors of `docs/format.md`, computed by the code.
 
 use crate::format::heap_addr::HeapAddr;
+use crate::format::life::Life;
+use crate::format::record::Traits;
 use crate::format::record::{ChecksumSeed, Kind, RecordHeader, SHORT_BYTES, SUM_BYTES, Variant};
 use crate::format::roster::RosterHeader;
 use crate::format::tests::document::{Document, Row};
@@ -64,6 +66,8 @@ fn record(row: &Row) -> (u32, Vec<u8>) {
             "reservation" => Kind::Reservation,
             _ => Kind::Entry,
         },
+        life: Life::NONE,
+        traits: Traits::NONE,
     };
     let words = header.to_words().map(u64::to_le_bytes).concat();
     let mut record = [&words[..variant.header_bytes()], &key, &value].concat();
