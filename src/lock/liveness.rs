@@ -18,7 +18,6 @@ use std::io;
 
 #[cfg(all(target_os = "linux", not(loom)))]
 use crate::format::lock::FIRST_LIVENESS_BYTE;
-#[cfg(any(target_os = "linux", loom))]
 use crate::format::lock::OWNER_IDS;
 
 /// Locks the byte of an id that no process has, for as long as the description is open.

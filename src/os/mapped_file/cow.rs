@@ -2,9 +2,12 @@
 //!
 //! Everything here is best effort: a file system that does not answer counts as an ordinary one.
 //! Calls no other module.
-#![expect(
-    unsafe_code,
-    reason = "no library asks which extents of a file are shared"
+#![cfg_attr(
+    target_os = "linux",
+    expect(
+        unsafe_code,
+        reason = "no library asks which extents of a file are shared"
+    )
 )]
 
 use std::fs::File;
