@@ -298,9 +298,9 @@ fn attached_engine_notices_a_cache() {
     cache.insert_with("key", "expired", &expired()).unwrap();
     drop(cache);
     for suffix in ["heap", "roster", "lock"] {
-        std::fs::rename(other.with_extension(suffix), path.with_extension(suffix)).unwrap();
+        crate::os::files::rename(other.with_extension(suffix), path.with_extension(suffix)).unwrap();
     }
-    std::fs::rename(&other, &path).unwrap();
+    crate::os::files::rename(&other, &path).unwrap();
     assert_other_type(engine.get("absent"), "Cache");
     assert_other_type(engine.put("key", "value"), "Cache");
 }
