@@ -111,7 +111,13 @@ struct Window {
 #[derive(Debug)]
 enum Owner {
     #[cfg(not(loom))]
-    Mapping(MmapRaw),
+    Mapping(
+        #[cfg_attr(
+            not(target_os = "linux"),
+            expect(dead_code, reason = "keeps the mapping")
+        )]
+        MmapRaw,
+    ),
     #[cfg(test)]
     Plain(#[expect(dead_code, reason = "keeps the memory")] Box<[Word]>),
     #[cfg(loom)]

@@ -560,13 +560,12 @@ mod tests {
         cache.put(b"key", b"value").unwrap();
         let handle = cache.handle();
         let restart = |is_changed: bool| {
-            let answer = search(handle, b"key", |generation, _, _, _| {
+            search(handle, b"key", |generation, _, _, _| {
                 if is_changed {
                     generation.header().entry_words().count_change();
                 }
                 Ok(Attempt::<(), _>::Retry)
-            });
-            answer
+            })
         };
         let error = restart(true).unwrap_err();
         assert!(

@@ -27,6 +27,8 @@ fn successor(thread: &ModelThread) -> Vec<u8> {
     thread.key(0, 0, 2)
 }
 
+fn put_nothing(_thread: &ModelThread) {}
+
 fn put_bystander(thread: &ModelThread) {
     thread.put(&bystander(thread), 1);
 }
@@ -441,6 +443,13 @@ pub(super) const MODELS: &[Model] = &[
         &[entry_after_a_change],
     ),
     model("insert, list keys", put_bystander, insert, &[list_keys]),
+    // A listing that reads no position has no fence but those of its count.
+    model(
+        "insert the first, list keys",
+        put_nothing,
+        insert,
+        &[list_keys],
+    ),
     model(
         "insert, list entries",
         put_bystander,
