@@ -298,7 +298,8 @@ fn attached_engine_notices_a_cache() {
     cache.insert_with("key", "expired", &expired()).unwrap();
     drop(cache);
     for suffix in ["heap", "roster", "lock"] {
-        crate::os::files::rename(other.with_extension(suffix), path.with_extension(suffix)).unwrap();
+        crate::os::files::rename(&other.with_extension(suffix), &path.with_extension(suffix))
+            .unwrap();
     }
     crate::os::files::rename(&other, &path).unwrap();
     assert_other_type(engine.get("absent"), "Cache");
