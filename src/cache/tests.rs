@@ -285,6 +285,23 @@ fn types_refuse_each_others_files() {
     assert!(Cache::open(&path).is_ok() && MmapCache::open(&plain).is_ok());
 }
 
+// Tools see what is in the files, and what they store stays a cache's.
+#[test]
+fn raw_handles_see_every_entry() {
+    let (_dir, path) = place();
+    let cache = Cache::open(&path).unwrap();
+    cache.insert_with("expired", "old", &expired()).unwrap();
+    cache.insert_absent("missing", HOUR).unwrap();
+    let raw = Options::new().raw(true).open(&path).unwrap();
+    assert_eq!(raw.get("expired").unwrap().unwrap(), b"old");
+    assert_eq!(raw.get("missing").unwrap().unwrap(), b"");
+    raw.put("put", "value").unwrap();
+    raw.compact().unwrap();
+    assert_eq!(cache.get("put").unwrap().unwrap(), b"value");
+    assert_eq!(cache.get("expired").unwrap(), None);
+    assert!(cache.entry("missing").unwrap().unwrap().is_negative());
+}
+
 // The files at the path are replaced by a cache's while an engine has them open.
 #[test]
 fn attached_engine_notices_a_cache() {

@@ -49,6 +49,7 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) exclusive: bool,
     pub(crate) network: bool,
+    pub(crate) raw: bool,
     pub(crate) mode: u32,
     pub(crate) heap_path: Option<PathBuf>,
     pub(crate) capacity: u64,
@@ -91,6 +92,7 @@ impl Options {
             read_only: false,
             exclusive: false,
             network: false,
+            raw: false,
             mode: 0o600,
             heap_path: None,
             capacity: 0,
@@ -148,6 +150,15 @@ impl Options {
     /// directory of the heap as well. Default: false.
     pub fn allow_network_fs(&mut self, allow: bool) -> &mut Self {
         self.network = allow;
+        self
+    }
+
+    /// Sets whether [`open`](Self::open) accepts the files of a [`Cache`](crate::Cache), as they are: for
+    /// tools that check, copy and repair. Expired entries are returned like others, negative ones with
+    /// an empty value, and a put stores an entry without a deadline. If not, such files are
+    /// [`ErrorKind::OtherType`]. Default: false.
+    pub fn raw(&mut self, raw: bool) -> &mut Self {
+        self.raw = raw;
         self
     }
 
@@ -434,6 +445,9 @@ impl Options {
             Variant::Numbered => "Labels",
             Variant::Expiring => "Cache",
         };
+        if self.raw {
+            return Ok(());
+        }
         // An engine may read labels as keys with empty values.
         let is_cache = [self.variant, found].map(|variant| variant == Variant::Expiring);
         if is_cache[0] != is_cache[1] {

@@ -6,6 +6,7 @@
 mod copy;
 mod copy_entries;
 mod dropped_entries;
+mod expiring;
 mod help;
 mod json;
 mod labels;

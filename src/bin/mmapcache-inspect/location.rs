@@ -65,6 +65,8 @@ impl Location {
     /// Returns options with the paths of this cache.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
+        // Also a `Cache`: this program shows what is in the files.
+        options.raw(true);
         if let Some(heap) = &self.heap {
             options.heap_path(heap);
         }
