@@ -280,6 +280,8 @@ fn types_refuse_each_others_files() {
     assert_other_type(MmapCache::open(&path), "Cache");
     assert_other_type(Cache::open(&plain), "MmapCache");
     assert_other_type(Cache::open(&labels), "Labels");
+    let raw = Options::new().raw(true).clone();
+    assert_other_type(Cache::open_with(&plain, &raw), "MmapCache");
     let refused = Labels::open(&path).map(drop).map_err(Error::into_kind);
     assert!(matches!(refused, Err(ErrorKind::OptionMismatch { .. })));
     assert!(Cache::open(&path).is_ok() && MmapCache::open(&plain).is_ok());

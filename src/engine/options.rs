@@ -156,7 +156,7 @@ impl Options {
     /// Sets whether [`open`](Self::open) accepts the files of a [`Cache`](crate::Cache), as they are: for
     /// tools that check, copy and repair. Expired entries are returned like others, negative ones with
     /// an empty value, and a put stores an entry without a deadline. If not, such files are
-    /// [`ErrorKind::OtherType`]. Default: false.
+    /// [`ErrorKind::OtherType`]. Has no effect on `Cache` and [`Labels`](crate::Labels). Default: false.
     pub fn raw(&mut self, raw: bool) -> &mut Self {
         self.raw = raw;
         self
@@ -445,7 +445,7 @@ impl Options {
             Variant::Numbered => "Labels",
             Variant::Expiring => "Cache",
         };
-        if self.raw {
+        if self.raw && self.variant == Variant::Versioned {
             return Ok(());
         }
         // An engine may read labels as keys with empty values.
