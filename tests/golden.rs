@@ -10,7 +10,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use mmapcache::{Durability, Error, ErrorKind, MmapCache, Options, Repair, Version};
+use mmapcache::{
+    Cache, Corruption, Durability, Error, ErrorKind, MmapCache, Options, Repair, Version,
+};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
 /// The files' names in the golden directory, and their suffixes.
@@ -308,11 +310,28 @@ fn other_version_segment_never_misses() {
 // An index with a feature of a newer release is refused, and left as it is.
 #[test]
 fn newer_index_is_left_alone() {
-    for bit in 2..32 {
+    for bit in 3..32 {
         let copy = Copy::new();
         copy.flag("", bit);
         copy.assert_left_to_a_newer_release("");
     }
+}
+
+// The flag of a `Cache` in the index of an engine is corruption: neither type would read it rightly.
+#[test]
+fn expiring_flag_needs_expiring_records() {
+    let copy = Copy::new();
+    copy.flag("", 2);
+    let error = MmapCache::open(&copy.path).unwrap_err();
+    let what = Corruption::RecordVariant;
+    assert!(
+        matches!(error.kind(), ErrorKind::Corrupted { what: said, at: 92 } if *said == what),
+        "{error:?}"
+    );
+    assert!(Cache::open(&copy.path).is_err());
+    Repair::new(&copy.path).run().unwrap();
+    let repaired = MmapCache::open(&copy.path).unwrap();
+    assert_eq!(repaired.len() as usize, all().len());
 }
 
 /// The flag may change what other fields mean, so that they are not checked.
@@ -327,7 +346,7 @@ fn newer_flag_excuses_other_fields() {
 // A lost index is not rebuilt from a heap with a feature of a newer release.
 #[test]
 fn newer_heap_yields_no_index() {
-    for bit in (0..32).filter(|&bit| bit != 1) {
+    for bit in (0..32).filter(|bit| ![1, 2].contains(bit)) {
         let copy = Copy::new();
         fs::remove_file(&copy.path).unwrap();
         copy.flag(".heap", bit);

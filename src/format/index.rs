@@ -72,6 +72,9 @@ impl IndexHeader {
             append_only: self.flags & APPEND_ONLY != 0,
             variant: Variant::from_disk(self.record_variant).ok_or(Corruption::RecordVariant)?,
         };
+        if Self::entry_flags(&geometry) != self.flags & (APPEND_ONLY | EXPIRING) {
+            return Err(Corruption::RecordVariant);
+        }
         match geometry.fault() {
             Some(what) => Err(what),
             None => Ok(geometry),

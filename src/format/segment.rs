@@ -66,7 +66,8 @@ impl SegmentHeader {
             append_only: self.flags & APPEND_ONLY != 0,
             variant: Variant::from_disk(self.record_variant)?,
         };
-        geometry.fault().is_none().then_some(geometry)
+        let agrees = Self::flags_for(&geometry) == self.flags;
+        (agrees && geometry.fault().is_none()).then_some(geometry)
     }
 
     /// Returns the flags of a segment that is created beside an index of this geometry.
