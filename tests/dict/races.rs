@@ -166,7 +166,7 @@ fn memory_threads_lose_no_increment() {
     thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&dict, &ended));
         let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| increment(&dict, 500)))
+            .map(|_| scope.spawn(|| increment(&dict, 10_000)))
             .collect();
         for one in threads {
             one.join().expect("a thread").expect("increments");
@@ -174,8 +174,8 @@ fn memory_threads_lose_no_increment() {
         ended.store(true, Ordering::Relaxed);
         assert!(watcher.join().expect("a thread").expect("looks") > 2);
     });
-    assert_eq!(dict.get(UPDATED).expect("a look"), Some(4_000));
-    assert_eq!(dict.get(SWAPPED).expect("a look"), Some(4_000));
+    assert_eq!(dict.get(UPDATED).expect("a look"), Some(80_000));
+    assert_eq!(dict.get(SWAPPED).expect("a look"), Some(80_000));
 }
 
 /// A process that increments until it is killed, and logs each increment that returned.
