@@ -630,7 +630,7 @@ fn descriptors_of(path: &Path) -> Vec<u64> {
 
 /// Ids that may be lost are reported, of one label and of many, in a process whose syncs fail.
 fn cannot_sync_labels(path: &Path) {
-    let labels = Labels::open_with(path, tight().durability(Durability::Sync));
+    let labels = Labels::open_with(path, Options::new().durability(Durability::Sync));
     let labels = labels.expect("the labels");
     assert_eq!(labels.get_or_intern("known").expect("an id").number(), 0);
     let failed = [
