@@ -14,6 +14,7 @@ pub(crate) mod region;
 pub(crate) mod roster;
 pub(crate) mod seal;
 pub(crate) mod segment;
+pub(crate) mod settings;
 pub(crate) mod slot;
 
 #[cfg(test)]

@@ -62,6 +62,14 @@ pub(crate) fn exchange(word: &Word, expected: u64, value: u64, order: Ordering) 
         .is_ok()
 }
 
+/// Adds to a word that others may add to at the same time. Nothing is ordered.
+#[inline(always)]
+#[cfg_attr(loom, track_caller)]
+pub(crate) fn add(word: &Word, more: u64) {
+    failpoint!(Store);
+    word.fetch_add(more, Relaxed);
+}
+
 /// Keeps every earlier load before every later access: the reader's half of a validation.
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]

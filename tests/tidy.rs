@@ -435,6 +435,7 @@ const HEADER_STORES: [(&str, &str, Exceptions); 15] = [
     ("clean_words(", "engine::clean::state", &[]),
     ("durability_words(", "engine::write::durability", &[]),
     ("session_words(", "engine::write::session", &[]),
+    ("cache_words(", "engine::write::cache_words", &[]),
     (
         "new_file_words(",
         "engine::create",

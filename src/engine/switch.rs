@@ -382,6 +382,7 @@ pub(crate) fn carry_totals(fresh: Header<'_>, from: Header<'_>) {
     words.carry_totals(from);
     // G3: versions never go back.
     words.carry_last_version(from);
+    words.carry_cache(from);
 }
 
 /// Continues the totals of another cache in its copy. Its last id is what the copied heap says.

@@ -1,5 +1,6 @@
 //! Changing a generation under the writer lock.
 
+pub(crate) mod cache_words;
 pub(crate) mod clear;
 pub(crate) mod durability;
 pub(crate) mod heap_end;

@@ -194,7 +194,30 @@ pub(crate) mod word {
     pub(crate) const BORN: usize = 77;
     /// How often index and roster were rebuilt from the heap.
     pub(crate) const RECOVERIES: usize = 78;
+    /// The eight words of [`crate::format::settings::Settings`].
+    pub(crate) const SETTINGS: usize = 128;
+    /// Grows when a group of entries is invalidated.
+    pub(crate) const INVALIDATIONS: usize = 136;
+    /// [`NO_DEADLINES`](super::NO_DEADLINES) while no deadline is stored apart from its entry.
+    pub(crate) const DEADLINES: usize = 137;
+    /// Entries with a version up to this may have lost what limits them.
+    pub(crate) const TRUSTED_FROM: usize = 138;
+    /// Where the next write looks for expired entries: a slot number.
+    pub(crate) const SWEEP: usize = 139;
+    /// Shards of [`STATISTICS`](super::STATISTICS) counters.
+    pub(crate) const SHARDS: usize = 160;
 }
+
+/// Shards of the counters of a `Cache`, and words of each.
+pub(crate) const SHARDS: usize = 16;
+pub(crate) const SHARD_WORDS: usize = 16;
+/// The counters of a shard, in their order, without the unused words at its end.
+pub(crate) const STATISTICS: usize = 11;
+/// The value of [`word::DEADLINES`] that spares lookups of long values a second one. Any other means
+/// that they make it, so damage costs time only.
+pub(crate) const NO_DEADLINES: u64 = 0x6f6e_6c79_5f6f_776e;
+
+const _: () = assert!((word::SHARDS + SHARDS * SHARD_WORDS) * 8 <= PAGE as usize);
 
 /// Where the heap is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,13 @@
 
 use crate::error::Result;
 use crate::format::heap_addr::{CleanCursor, HeapAddr, Replaced};
-use crate::format::index::{Counters, HeaderStateWord, HeapHome, word};
+use crate::format::index::{
+    Counters, HeaderStateWord, HeapHome, NO_DEADLINES, SHARD_WORDS, SHARDS, STATISTICS, word,
+};
+use crate::format::settings::{self, Settings};
 use crate::lock;
 use crate::sync::{
-    Relaxed, Word, acquire, acquire_fence, exchange, load, publish, release_fence, store,
+    Relaxed, Word, acquire, acquire_fence, add, exchange, load, publish, release_fence, store,
 };
 
 use crate::index::redo::{self, HeaderPage, Redo, RedoState};
@@ -367,6 +370,55 @@ impl<'a> Header<'a> {
         NewFileWords(self.0)
     }
 
+    /// The limits and defaults of a `Cache`; `None` if they are corrupt, or if a writer is storing
+    /// them.
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        Settings::from_words(std::array::from_fn(|i| load(&self.0[word::SETTINGS + i])))
+    }
+
+    /// The number of invalidations of groups. A reader that sees one counted finds its entry.
+    pub(crate) fn invalidations(&self) -> u64 {
+        acquire(&self.0[word::INVALIDATIONS])
+    }
+
+    /// Whether a deadline may be stored apart from its entry.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        acquire(&self.0[word::DEADLINES]) != NO_DEADLINES
+    }
+
+    /// Entries with a version up to this may have lost what limits them.
+    pub(crate) fn trusted_from(&self) -> u64 {
+        load(&self.0[word::TRUSTED_FROM])
+    }
+
+    /// The slot at which the next search for expired entries begins. A hint.
+    pub(crate) fn sweep_slot(&self) -> u64 {
+        load(&self.0[word::SWEEP])
+    }
+
+    /// The statistics of a `Cache`: the sums over all shards.
+    pub(crate) fn statistics(&self) -> [u64; STATISTICS] {
+        std::array::from_fn(|counter| {
+            let shard = |shard| load(&self.0[word::SHARDS + shard * SHARD_WORDS + counter]);
+            (0..SHARDS).map(shard).fold(0, u64::wrapping_add)
+        })
+    }
+
+    /// Adds to the statistics of a `Cache`, atomically: L3 allows it to any process, without the
+    /// lock.
+    pub(crate) fn add_statistics(&self, shard: usize, counted: &[u64; STATISTICS]) {
+        let first = word::SHARDS + shard % SHARDS * SHARD_WORDS;
+        for (at, &more) in counted.iter().enumerate().filter(|(_, more)| **more > 0) {
+            add(&self.0[first + at], more);
+        }
+    }
+
+    /// The words of a `Cache`. Owner: `engine::write::cache_words`.
+    #[inline]
+    pub(crate) fn cache_words(&self) -> CacheWords<'a> {
+        CacheWords(self.0)
+    }
+
     /// Stores the state word.
     pub(crate) fn set_poll(&self, poll: HeaderStateWord) {
         publish(&self.0[word::POLL], poll.0);
@@ -634,6 +686,40 @@ impl SessionWords<'_> {
     }
 }
 
+/// A `Cache`: its settings, and what lookups must know of its groups and deadlines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheWords<'a>(&'a HeaderPage);
+
+impl CacheWords<'_> {
+    /// Stores limits and defaults.
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        for (i, value) in settings.to_words().into_iter().enumerate() {
+            store(&self.0[word::SETTINGS + i], value);
+        }
+    }
+
+    /// Counts an invalidation, after its entry was put.
+    pub(crate) fn count_invalidation(&self) {
+        let word = &self.0[word::INVALIDATIONS];
+        publish(word, load(word).wrapping_add(1));
+    }
+
+    /// Stores whether a deadline may be stored apart from its entry.
+    pub(crate) fn set_has_deadlines(&self, has: bool) {
+        publish(&self.0[word::DEADLINES], if has { 0 } else { NO_DEADLINES });
+    }
+
+    /// Stores up to which version entries may have lost what limits them.
+    pub(crate) fn set_trusted_from(&self, version: u64) {
+        store(&self.0[word::TRUSTED_FROM], version);
+    }
+
+    /// Stores where the next search for expired entries begins.
+    pub(crate) fn set_sweep_slot(&self, slot: u64) {
+        store(&self.0[word::SWEEP], slot);
+    }
+}
+
 /// A header that no other process can see yet: what a new index begins with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewFileWords<'a>(&'a HeaderPage);
@@ -698,6 +784,17 @@ impl NewFileWords<'_> {
     /// Continues the last version, or the reserved ids, of another generation.
     pub(crate) fn carry_last_version(&self, from: Header<'_>) {
         self.carry(&[word::LAST_MTIME], from);
+    }
+
+    /// Continues the settings and statistics of a `Cache`, and what its lookups must know.
+    pub(crate) fn carry_cache(&self, from: Header<'_>) {
+        let settings = word::SETTINGS..word::SETTINGS + settings::WORDS;
+        let shards = word::SHARDS..word::SHARDS + SHARDS * SHARD_WORDS;
+        for at in settings.chain(shards) {
+            store(&self.0[at], load(&from.0[at]));
+        }
+        let words = [word::INVALIDATIONS, word::DEADLINES, word::TRUSTED_FROM];
+        self.carry(&words, from);
     }
 
     /// Takes over what another generation's header says of the heap.

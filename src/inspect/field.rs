@@ -130,6 +130,21 @@ const INDEX: &[Row] = &[
     ("born", 616, Time),
     ("recoveries", 624, Number),
     ("unused", 632, Unused),
+    ("settings.max_bytes", 1024, Number),
+    ("settings.max_entries", 1032, Number),
+    ("settings.time_to_live", 1040, Number),
+    ("settings.time_to_idle", 1048, Number),
+    ("settings.stale_for", 1056, Number),
+    ("settings.stale_on_error", 1064, Number),
+    ("settings.policy", 1072, Id),
+    ("settings.check", 1080, Id),
+    ("invalidations", 1088, Number),
+    ("deadlines", 1096, Id),
+    ("trusted_from", 1104, Time),
+    ("sweep", 1112, Number),
+    ("unused", 1120, Unused),
+    ("shards", 1280, Bytes),
+    ("unused", 3328, Unused),
 ];
 
 const SEGMENT: &[Row] = &[

@@ -1,0 +1,35 @@
+//! The header words of a `Cache`: its settings, its groups, and its deadlines.
+//!
+//! This file alone stores them; statistics, which any process adds to, excepted. May call `index`.
+
+use crate::format::settings::Settings;
+use crate::index::header::Header;
+
+/// Stores limits and defaults.
+pub(crate) fn set_settings(header: Header<'_>, settings: Settings) {
+    header.cache_words().set_settings(settings);
+    debug_assert_eq!(header.settings(), Some(settings), "L3: one writer");
+}
+
+/// Counts an invalidation of a group, after its entry was put: a reader that sees the count finds
+/// the entry.
+pub(crate) fn count_invalidation(header: Header<'_>) {
+    header.cache_words().count_invalidation();
+}
+
+/// Stores whether a deadline may be stored apart from its entry: before the first such deadline is
+/// put, and in a new cache.
+pub(crate) fn set_has_deadlines(header: Header<'_>, has: bool) {
+    header.cache_words().set_has_deadlines(has);
+}
+
+/// Stores up to which version entries may have lost what limits them: after damage took entries.
+pub(crate) fn distrust_upto(header: Header<'_>, version: u64) {
+    let version = version.max(header.trusted_from());
+    header.cache_words().set_trusted_from(version);
+}
+
+/// Stores where the next search for expired entries begins.
+pub(crate) fn set_sweep_slot(header: Header<'_>, slot: u64) {
+    header.cache_words().set_sweep_slot(slot);
+}
