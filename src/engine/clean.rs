@@ -2,7 +2,10 @@
 
 pub(crate) mod background;
 pub(crate) mod batch;
+pub(crate) mod bound;
 pub(crate) mod evacuate;
+pub(crate) mod eviction;
 pub(crate) mod policy;
 pub(crate) mod reclaim;
+pub(crate) mod retention;
 pub(crate) mod state;

@@ -238,6 +238,12 @@ pub(crate) fn next_capacity(generation: &Generation, heap_bytes: u64, need: u64)
     whole_pages(share.max(need + segment::HEADER_BYTES), page_bytes())
 }
 
+/// Returns the capacity of the next segment of a bounded cache: a share of the bound, and enough for
+/// a record of `need` bytes.
+pub(crate) fn bounded_capacity(share: u64, need: u64) -> u64 {
+    whole_pages(share.max(need + segment::HEADER_BYTES), page_bytes())
+}
+
 /// Rounds the capacity of a segment up to whole pages of the page cache, within the limit of a
 /// segment.
 fn whole_pages(bytes: u64, page: u64) -> u64 {

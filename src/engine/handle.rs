@@ -15,10 +15,11 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MAX_KEY;
 use crate::format::index::HeaderStateWord;
+use crate::format::record::Variant;
 use crate::heap::Segment;
 use crate::lock::{self, Mutex};
 use crate::os::boot_id;
-use crate::os::clock::coarse_millis;
+use crate::os::clock::{coarse_millis, coarse_realtime_nanos};
 use crate::os::file_names::{FileNames, Stage};
 use crate::os::files;
 use crate::sync::{Relaxed, Word};
@@ -38,6 +39,10 @@ use crate::engine::write::mutator::Mutator;
 
 /// Checks of a heap whose generation keeps changing, before the last result counts.
 const HEAP_CHECKS: u32 = 100;
+
+/// Nanoseconds after which a reader's store is noted again: less than what a file's time may exceed
+/// the noted one by.
+const VISIT_EVERY: u64 = 20_000_000;
 
 /// One opened cache.
 pub(crate) struct Handle {
@@ -71,6 +76,8 @@ pub(crate) struct Handle {
     pub heap_found: Word,
     /// The inode of the index for which this handle has called [`Handle::prepare_first_write`].
     pub prepared: Word,
+    /// The inode of the index whose entries this handle may mark as used; 0 for none.
+    marking: Word,
 }
 
 /// Lets one thread of a handle at a time compete for the file lock.
@@ -167,7 +174,49 @@ impl Handle {
             recovered: ArcSwapOption::empty(),
             heap_found: Word::new(heap_found),
             prepared: Word::new(0),
+            marking: Word::new(0),
         })
+    }
+
+    /// Returns whether this handle may store marks, and statistics, without the lock.
+    #[inline(always)]
+    pub(crate) fn may_mark(&self, generation: &Generation) -> bool {
+        let is_known = self.marking.load(Relaxed) == generation.inode.1;
+        (is_known && !generation.table.file().shares_blocks()) || self.may_mark_now(generation)
+    }
+
+    /// Finds out whether this handle may store without the lock. Not if it only reads, nor if another
+    /// program may have changed the files: a store would hide that from the next writer, see
+    /// [`Generation::is_touched`].
+    #[cold]
+    #[inline(never)]
+    fn may_mark_now(&self, generation: &Generation) -> bool {
+        let inode = generation.inode.1;
+        if self.options.read_only || generation.variant() != Variant::Expiring {
+            return false;
+        }
+        let is_foreign = || {
+            let is_verified = self.verified.load(Relaxed) == inode;
+            let is_doubtful = generation.is_copied(self.boot) || generation.is_touched();
+            generation.is_from_elsewhere(self.boot) || (is_doubtful && !is_verified)
+        };
+        if self.marking.load(Relaxed) != inode && is_foreign() {
+            return false;
+        }
+        // H2: before the first store.
+        let is_own = generation.own_blocks().is_ok();
+        self.marking.store(if is_own { inode } else { 0 }, Relaxed);
+        is_own
+    }
+
+    /// Notes that this handle has stored to a file without the lock: otherwise the file's time would
+    /// look like that of a foreign change.
+    #[inline(always)]
+    pub(crate) fn note_reader_store(&self, generation: &Generation) {
+        let now = coarse_realtime_nanos();
+        if now > generation.header().visited().saturating_add(VISIT_EVERY) {
+            generation.header().raise_visited(now);
+        }
     }
 
     /// Refuses a key that is empty or too long.

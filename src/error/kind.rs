@@ -113,6 +113,12 @@ pub enum ErrorKind {
         /// The maximum number of entries.
         limit: u64,
     },
+    /// The files of a `Cache` take as many bytes as they may, and its policy is to evict nothing.
+    #[error("full: its files take {limit} bytes; remove entries, or open it with a larger `max_bytes`")]
+    CacheFull {
+        /// The bound, in bytes.
+        limit: u64,
+    },
     /// All ids of the labels are assigned, or may have been before a power loss. Labels with an id are
     /// found as before.
     #[error("all {limit} ids are assigned; use other labels, or raise `max_entries` in new ones")]

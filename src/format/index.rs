@@ -204,6 +204,8 @@ pub(crate) mod word {
     pub(crate) const TRUSTED_FROM: usize = 138;
     /// Where the next write looks for expired entries: a slot number.
     pub(crate) const SWEEP: usize = 139;
+    /// The last segment of which an entry was removed without a deletion record, plus one.
+    pub(crate) const EVICTED: usize = 140;
     /// Shards of [`STATISTICS`](super::STATISTICS) counters.
     pub(crate) const SHARDS: usize = 160;
 }
@@ -213,6 +215,12 @@ pub(crate) const SHARDS: usize = 16;
 pub(crate) const SHARD_WORDS: usize = 16;
 /// The counters of a shard, in their order, without the unused words at its end.
 pub(crate) const STATISTICS: usize = 11;
+/// Counters of a shard.
+pub(crate) mod statistic {
+    pub(crate) const EVICTED_SIZE: usize = 7;
+    pub(crate) const EVICTED_NUMBER: usize = 8;
+    pub(crate) const EXPIRED: usize = 9;
+}
 /// The value of [`word::DEADLINES`] that spares lookups of long values a second one. Any other means
 /// that they make it, so damage costs time only.
 pub(crate) const NO_DEADLINES: u64 = 0x6f6e_6c79_5f6f_776e;

@@ -37,7 +37,43 @@ pub(crate) struct Settings {
     pub jitter: u8,
 }
 
+/// The bytes of disk that all files of a cache may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound(pub u64);
+
+impl Bound {
+    /// The smallest bound.
+    pub(crate) const LEAST: u64 = 1 << 20;
+
+    /// Returns by how many bytes the files may exceed the bound for a moment.
+    pub(crate) fn step(self) -> u64 {
+        (self.0 / 16).max(4 << 20)
+    }
+
+    /// Returns the capacity of a segment: what cleaning frees at a time.
+    pub(crate) fn segment(self) -> u64 {
+        (self.0 / 32).max(128 << 10)
+    }
+
+    /// Returns the bytes of the longest record that may be put.
+    pub(crate) fn longest_record(self) -> u64 {
+        self.0 / 16
+    }
+
+    /// Returns by how many bytes files may grow in a put beside its record: index, roster, and room
+    /// ahead.
+    pub(crate) fn ahead(self) -> u64 {
+        (self.0 / 64).min(1 << 20)
+    }
+}
+
 impl Settings {
+    /// Returns the bound of bytes, if there is one.
+    #[inline]
+    pub(crate) fn bound(&self) -> Option<Bound> {
+        (self.max_bytes > 0).then_some(Bound(self.max_bytes))
+    }
+
     pub(crate) fn to_words(self) -> [u64; WORDS] {
         let eviction = match self.eviction {
             EvictionPolicy::Clock => 0,

@@ -396,6 +396,12 @@ impl<'a> Header<'a> {
         load(&self.0[word::SWEEP])
     }
 
+    /// One more than the number of the last segment of which an entry was removed without a deletion
+    /// record.
+    pub(crate) fn evicted(&self) -> u64 {
+        load(&self.0[word::EVICTED])
+    }
+
     /// The statistics of a `Cache`: the sums over all shards.
     pub(crate) fn statistics(&self) -> [u64; STATISTICS] {
         std::array::from_fn(|counter| {
@@ -470,6 +476,14 @@ impl<'a> Header<'a> {
         // A model has no clock, and each store would be one more step of it.
         if !cfg!(loom) {
             store(&self.0[word::VISITED], now.max(self.visited()));
+        }
+    }
+
+    /// As [`note_visit`](Self::note_visit), for a process without the lock: it only raises the time
+    /// (L3).
+    pub(crate) fn raise_visited(&self, now: u64) {
+        if !cfg!(loom) {
+            raise(&self.0[word::VISITED], now);
         }
     }
 
@@ -714,6 +728,11 @@ impl CacheWords<'_> {
         store(&self.0[word::TRUSTED_FROM], version);
     }
 
+    /// Stores of which segment an entry was last removed without a deletion record, plus one.
+    pub(crate) fn set_evicted(&self, after: u64) {
+        store(&self.0[word::EVICTED], after);
+    }
+
     /// Stores where the next search for expired entries begins.
     pub(crate) fn set_sweep_slot(&self, slot: u64) {
         store(&self.0[word::SWEEP], slot);
@@ -735,7 +754,7 @@ impl NewFileWords<'_> {
         word::RECOVERIES,
     ];
     /// The words that describe the heap.
-    const HEAP: [usize; 9] = [
+    const HEAP: [usize; 10] = [
         word::HEAP_HOME,
         word::RESERVED,
         word::TAIL,
@@ -745,6 +764,7 @@ impl NewFileWords<'_> {
         word::SYNCED,
         word::SYNC_ERROR,
         word::FLUSHED,
+        word::EVICTED,
     ];
 
     /// Stores which file this is: its inode number, and when it was created.

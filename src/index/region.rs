@@ -26,6 +26,17 @@ pub(crate) struct RegionLayout {
     bodies_at: u32,
 }
 
+/// The highest mark: uses that CLOCK remembers of an entry.
+pub(crate) const MARK_MAX: u8 = 3;
+
+/// A link in the home group of a hash, and its slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HomeLink<'a> {
+    pub link: Link,
+    pub region: Region<'a>,
+    pub index: u32,
+}
+
 /// Words of a cache line.
 const LINE: usize = 8;
 const CONTROLS_AT: usize = HEADER_BYTES / 8;
@@ -207,6 +218,36 @@ impl<'a> Region<'a> {
         store(&self.words[CONTROLS_AT + at], group.0);
     }
 
+    /// Returns the word of a slot's mark, and the mark's place in it.
+    #[inline(always)]
+    fn mark_at(&self, index: u32) -> (&'a Word, u32) {
+        debug_assert!(index < self.layout.slots, "links are after the marks");
+        let at = CONTROLS_AT + self.layout.groups() + (index / Group::WIDTH) as usize;
+        (&self.words[at], index % Group::WIDTH * 8)
+    }
+
+    /// Returns how often an entry was used, up to [`MARK_MAX`], since it was put or passed over. A
+    /// hint: any value is valid.
+    #[inline(always)]
+    pub(crate) fn mark(&self, index: u32) -> u8 {
+        let (word, shift) = self.mark_at(index);
+        ((load(word) >> shift) as u8).min(MARK_MAX)
+    }
+
+    /// Stores a mark. L3 allows it to readers: a store that undoes one of a neighbour costs a hint.
+    #[inline(always)]
+    pub(crate) fn set_mark(&self, index: u32, mark: u8) {
+        let (word, shift) = self.mark_at(index);
+        let others = load(word) & !(0xff << shift);
+        store(word, others | u64::from(mark) << shift);
+    }
+
+    /// Prefetches the marks of a hash's home group.
+    #[inline(always)]
+    pub(crate) fn prefetch_marks(&self, hash: Hash) {
+        prefetch(&self.words[CONTROLS_AT + self.layout.groups() + self.home(hash)]);
+    }
+
     /// Returns whether a deletion at `index` may leave an empty byte: no probe passes a group that
     /// already has one (S2).
     pub(crate) fn group_has_empty(&self, index: u32) -> bool {
@@ -249,7 +290,7 @@ impl<'a> Region<'a> {
     /// Probes the home group only. Returns the first link with the hash's tag, which may lead to the
     /// key's record, or that the probe ends here without one.
     #[inline(always)]
-    pub(crate) fn fast_path(&self, hash: Hash) -> Attempt<Link> {
+    pub(crate) fn fast_path(&self, hash: Hash) -> Attempt<HomeLink<'a>> {
         let home = self.home(hash);
         let group = self.group(home);
         let matches = group.matching(hash.control());
@@ -261,9 +302,15 @@ impl<'a> Region<'a> {
             };
         }
         for within in matches {
-            let link = self.link(home as u32 * Group::WIDTH + within);
+            let index = home as u32 * Group::WIDTH + within;
+            let link = self.link(index);
             if link.is_entry() && link.tag() == hash.tag() {
-                return Attempt::Done(link);
+                let region = *self;
+                return Attempt::Done(HomeLink {
+                    link,
+                    region,
+                    index,
+                });
             }
         }
         Attempt::Retry
@@ -325,7 +372,7 @@ impl<'a> Region<'a> {
 
     /// Copies an entry from another region, into one that is being built. Stores the link before the
     /// control byte, which S1 and S3 allow because no reader accepts the region yet (S4).
-    pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash) -> Option<u32> {
+    pub(crate) fn adopt(&self, from: Slot<'_>, hash: Hash, mark: u8) -> Option<u32> {
         debug_assert!(cfg!(loom) || !self.stamp().is_live(), "S4");
         let (index, _) = self.vacancy(hash)?;
         let to = self.slot(index);
@@ -342,6 +389,9 @@ impl<'a> Region<'a> {
         }
         store(to.link, load(from.link));
         self.set_control(index, hash.control());
+        if mark > 0 {
+            self.set_mark(index, mark);
+        }
         Some(index)
     }
 }
@@ -576,7 +626,7 @@ mod tests {
             let slot = region.slot(index);
             let hash = slot.hash(slot.link(), region.control(index));
             halves[(hash.directory() & 1) as usize]
-                .adopt(slot, hash)
+                .adopt(slot, hash, region.mark(index))
                 .unwrap();
         }
         for half in halves {

@@ -46,6 +46,12 @@ impl Roster {
         self.memory.allocated() / 4
     }
 
+    /// Returns the bytes of the file's blocks, if `positions` of it are in use: as far as this process
+    /// knows.
+    pub(crate) fn disk_bytes(&self, positions: u64) -> u64 {
+        HEADER_BYTES + self.memory.allocated().max(positions.saturating_mul(4))
+    }
+
     /// Returns the positions that are allocated now, asked of the system.
     pub(crate) fn refresh(&self) -> Result<u64> {
         Ok(self.memory.refresh()? / 4)

@@ -11,12 +11,11 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::Geometry;
 use crate::format::index::{HeaderStateWord, PAGE, word};
 use crate::format::region::{DirectoryEntry, RegionShape};
-use crate::format::slot::Link;
 use crate::hash::Hash;
 use crate::index::attempt::Attempt;
 use crate::index::header::Header;
 use crate::index::redo::WORDS;
-use crate::index::region::{Region, RegionLayout};
+use crate::index::region::{HomeLink, Region, RegionLayout};
 use crate::os::burst::BurstDetector;
 use crate::os::clock::coarse_millis;
 use crate::os::mapped_file::{MappedFile, StorePattern, page_bytes};
@@ -226,14 +225,16 @@ impl Table {
     }
 
     /// Probes the home group of a hash only, which ends most look-ups, and validates a miss. If
-    /// `links_ahead`, the links are prefetched while the control bytes are waited for.
+    /// `links_ahead`, the links are prefetched while the control bytes are waited for; if
+    /// `marks_ahead`, the marks too.
     #[inline(always)]
     pub(crate) fn fast_path(
         &self,
         poll: HeaderStateWord,
         hash: Hash,
         links_ahead: bool,
-    ) -> Attempt<Link> {
+        marks_ahead: bool,
+    ) -> Attempt<HomeLink<'_>> {
         let depth = poll.depth();
         if depth > self.geometry.directory_bits {
             return Attempt::Retry;
@@ -249,9 +250,12 @@ impl Table {
         };
         if links_ahead {
             region.prefetch_links(hash);
+            if marks_ahead {
+                region.prefetch_marks(hash);
+            }
         }
         let home = region.fast_path(hash);
-        if home != Attempt::Absent {
+        if !matches!(home, Attempt::Absent) {
             return home;
         }
         // S4: a miss is valid only if the directory entry is unchanged, as in `look_again`.
@@ -408,6 +412,18 @@ impl Table {
     /// Returns the regions that this process knows to be allocated.
     pub(crate) fn allocated_regions(&self) -> u64 {
         self.regions.allocated() / self.geometry.region_bytes() as u64
+    }
+
+    /// Returns the bytes of the file's blocks, or slightly more if another process has made the file
+    /// longer.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let header = self.header();
+        let depth = header.poll().depth().min(self.geometry.directory_bits);
+        let hole = self.directory_hole(depth);
+        let counted = header.counters().regions;
+        let counted = counted.saturating_mul(self.geometry.region_bytes() as u64);
+        let regions = counted.max(self.regions.allocated());
+        (self.geometry.regions_at() + regions).saturating_sub(hole.end - hole.start)
     }
 
     /// Returns the allocated regions, after asking the system if the header counts more of them than

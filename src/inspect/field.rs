@@ -142,7 +142,8 @@ const INDEX: &[Row] = &[
     ("deadlines", 1096, Id),
     ("trusted_from", 1104, Time),
     ("sweep", 1112, Number),
-    ("unused", 1120, Unused),
+    ("evicted", 1120, Number),
+    ("unused", 1128, Unused),
     ("shards", 1280, Bytes),
     ("unused", 3328, Unused),
 ];

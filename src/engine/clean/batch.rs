@@ -30,6 +30,8 @@ pub(crate) struct Batch {
     pub damage: bool,
     /// Whether the walk came to its end.
     pub over: bool,
+    /// Records that are looked up together, at most [`Self::SIZE`].
+    pub size: usize,
     /// The records' keys, and the values of small ones, as their checksums covered them.
     bytes: Vec<u8>,
     /// The value of a large one.
@@ -37,7 +39,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    const SIZE: usize = 16;
+    pub(crate) const SIZE: usize = 16;
     /// Records up to this size are kept as read. Larger ones may be dead: they are read again when
     /// they are known to be live.
     const SMALL: u64 = 1024;
@@ -49,6 +51,7 @@ impl Batch {
         self.clear();
         self.damage = damage;
         self.over = false;
+        self.size = Self::SIZE;
     }
 
     pub(crate) fn clear(&mut self) {
@@ -69,7 +72,7 @@ impl Batch {
         until: u64,
     ) -> Result<()> {
         debug_assert!(!self.over, "a walk that came to its end begins again");
-        while self.records.len() < Self::SIZE && u64::from(scanner.unit()) <= until {
+        while self.records.len() < self.size && u64::from(scanner.unit()) <= until {
             if let Some(dead) = dead
                 && scanner.skip_dead(dead)?
             {

@@ -14,12 +14,13 @@ use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
-use crate::engine::clean::{reclaim, state};
+use crate::engine::clean::retention::Fate;
+use crate::engine::clean::{bound, reclaim, state};
 use crate::engine::generation::Generation;
 use crate::engine::open;
 use crate::engine::write::heap_end::{self, Need};
 use crate::engine::write::mutator::{Abort, At, Mutator, Target, WriteResult, old_bytes};
-use crate::engine::write::{publish, put};
+use crate::engine::write::{cache_words, publish, put};
 
 /// Evacuates and removes every segment that there is now.
 pub(crate) fn clean_all(mutator: &mut Mutator) -> WriteResult<()> {
@@ -85,6 +86,11 @@ pub(crate) fn clean_step(mutator: &mut Mutator, budget: u64) -> WriteResult<()> 
     batch.begin(cursor.damage);
     let until = u64::from(from).saturating_add(budget / 8);
     while !batch.over && u64::from(scanner.unit()) <= until {
+        let counters = mutator.generation.header().counters();
+        if mutator.retention.is_reached(&counters) {
+            break;
+        }
+        batch.size = mutator.retention.batch_records(&counters, Batch::SIZE);
         batch.fill(&generation, &mut scanner, mutator.dead().of(number), until)?;
         evacuate_batch(mutator, &generation, segment, &mut batch)?;
     }
@@ -130,6 +136,7 @@ fn evacuate_batch(
     for at in 0..batch.records.len() {
         let moving = batch.records[at];
         if let Some(slot) = moving.slot
+            && !remove_if_due(mutator, generation, moving, slot)?
             && let Some((key, value)) = batch.content(segment, moving)?
         {
             move_record(mutator, generation, moving, slot, key, value)?;
@@ -137,6 +144,52 @@ fn evacuate_batch(
     }
     batch.clear();
     Ok(())
+}
+
+/// Removes an entry of a `Cache` that is expired, or evicted; returns whether it did.
+///
+/// No deletion record: if a rebuild from the heap brings the entry back, that is its key's last value
+/// still. A caller's removal after this appends one, see `put::delete`.
+fn remove_if_due(
+    mutator: &mut Mutator,
+    generation: &Generation,
+    moving: PendingMove,
+    slot_number: u32,
+) -> WriteResult<bool> {
+    if mutator.retention.now.is_none() {
+        return Ok(false);
+    }
+    let (region, index) = generation.table.slot_home(slot_number);
+    let home = generation.table.region(region)?;
+    let header = generation.header();
+    let mark = home.mark(index);
+    let fate = mutator
+        .retention
+        .decide(&moving.header, mark, &header.counters());
+    let cause = match fate {
+        Fate::Kept => return Ok(false),
+        Fate::Spared => {
+            home.set_mark(index, mark - 1);
+            return Ok(false);
+        }
+        Fate::Removed(cause) => cause,
+    };
+    let slot = home.slot(index);
+    let target = Target {
+        region,
+        index,
+        slot,
+        link: slot.link(),
+        record: None,
+    };
+    debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
+    cache_words::note_evicted(header, moving.place.segment);
+    put::drop_entry(generation, &target, moving.header.stored_bytes())?;
+    if mark > 0 {
+        home.set_mark(index, 0);
+    }
+    bound::count(header, cause);
+    Ok(true)
 }
 
 /// Copies a record and links its entry to the copy. Like an overwrite with the old version: one

@@ -6,7 +6,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 
-use crate::engine::clean::{evacuate, reclaim, state};
+use crate::engine::clean::retention::Retention;
+use crate::engine::clean::{bound, evacuate, eviction, reclaim, state};
 use crate::engine::ids;
 use crate::engine::switch;
 use crate::engine::write::heap_end;
@@ -68,6 +69,9 @@ fn is_worth_while(mutator: &Mutator, threshold: CleanThreshold) -> bool {
 
 /// Cleans as much as a write of `written` bytes pays for, if that is worth while.
 fn clean_after(mutator: &mut Mutator, threshold: CleanThreshold, written: u64) -> WriteResult<()> {
+    if eviction::after_write(mutator, written)? {
+        return Ok(());
+    }
     let live = mutator.generation.header().counters().live;
     let most = mutator.generation.table.geometry().max_segment_bytes;
     let budget = threshold.effort(live).saturating_mul(written) + CLEAN_LEAST.min(most / 8);
@@ -79,12 +83,20 @@ fn clean_some(mutator: &mut Mutator, threshold: CleanThreshold, budget: u64) -> 
     if !ids::is_cleaned(&mutator.generation) || !is_worth_while(mutator, threshold) {
         return Ok(());
     }
+    walk(mutator, budget, bound::retention(mutator))
+}
+
+/// Walks about `budget` bytes of the oldest segment, and keeps what `retention` says.
+pub(crate) fn walk(mutator: &mut Mutator, budget: u64, retention: Retention) -> WriteResult<()> {
     let header = mutator.generation.header();
     if state::cursor(header).addr.segment == header.tail().segment {
         // All dead records are in the last segment: rotate, and clean it from then on.
         return heap_end::rotate_whole(mutator, 0);
     }
-    evacuate::clean_step(mutator, budget)
+    mutator.retention = retention;
+    let walked = evacuate::clean_step(mutator, budget);
+    mutator.retention = Retention::ALL;
+    walked
 }
 
 /// Runs a change. If the disk is full, reclaims dead records and runs it once more.
@@ -115,8 +127,14 @@ fn run_again<T>(
             Ok(done) => return Ok(done),
         }
     }
-    if is_full(&error) && make_room(session, bytes as u64) {
-        return session.run(change);
+    let makes_room = [make_room, eviction::make_disk_room];
+    for make_room in makes_room {
+        if is_full(&error) && make_room(session, bytes as u64) {
+            match session.run(&mut change) {
+                Err(again) => error = again,
+                Ok(done) => return Ok(done),
+            }
+        }
     }
     Err(error)
 }
@@ -203,7 +221,7 @@ pub(crate) fn tidy(session: &mut Session<'_>, bytes: usize) {
 }
 
 /// Continues the removal of evacuated segments.
-fn reclaim_evacuated(session: &mut Session<'_>) -> WriteResult<()> {
+pub(crate) fn reclaim_evacuated(session: &mut Session<'_>) -> WriteResult<()> {
     if !state::has_evacuated(session.mutator.generation.header()) {
         return Ok(());
     }

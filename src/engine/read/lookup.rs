@@ -17,7 +17,7 @@ use crate::format::region::RegionStateWord;
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::index::attempt::Attempt;
-use crate::index::region::Slot;
+use crate::index::region::{MARK_MAX, Region, Slot};
 use crate::index::table::Located;
 use crate::os::clock::unix_millis;
 
@@ -60,7 +60,7 @@ pub(crate) enum Answer<T> {
 #[inline]
 pub(crate) fn read(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<Answer<Version>> {
     handle.check_key(key)?;
-    match fast_path(handle, key, out, |header| header.mtime) {
+    match fast_path::<_, false>(handle, key, out, |header| header.mtime) {
         Attempt::Done(mtime) => Ok(Answer::Found(Version(mtime))),
         Attempt::Absent => Ok(Answer::Absent),
         Attempt::Retry => read_with(handle, key, out, |header| Version(header.mtime)),
@@ -102,7 +102,7 @@ impl EntryTerms {
     }
 }
 
-/// Looks up the entry of a `Cache`, fresh or not, and appends its value to `out`.
+/// Looks up the entry of a `Cache`, fresh or not, appends its value to `out`, and marks it as used.
 #[inline]
 pub(crate) fn read_terms(
     handle: &Handle,
@@ -110,10 +110,46 @@ pub(crate) fn read_terms(
     out: &mut Vec<u8>,
 ) -> Result<Answer<EntryTerms>> {
     handle.check_key(key)?;
-    match fast_path(handle, key, out, EntryTerms::of) {
+    match fast_path::<_, true>(handle, key, out, EntryTerms::of) {
         Attempt::Done(terms) => Ok(Answer::Found(terms)),
         Attempt::Absent => Ok(Answer::Absent),
-        Attempt::Retry => read_with(handle, key, out, EntryTerms::of),
+        Attempt::Retry => read_terms_slowly(handle, key, out),
+    }
+}
+
+#[inline(never)]
+fn read_terms_slowly(
+    handle: &Handle,
+    key: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Answer<EntryTerms>> {
+    let answer = read_with(handle, key, out, EntryTerms::of)?;
+    if let Answer::Found(_) = answer {
+        mark_used_slowly(handle, key);
+    }
+    Ok(answer)
+}
+
+/// Marks an entry as used: CLOCK evicts those that no reader has used. A hint, stored without the
+/// lock.
+#[inline(always)]
+fn mark_used(handle: &Handle, generation: &Generation, region: Region<'_>, index: u32) {
+    let mark = region.mark(index);
+    if mark < MARK_MAX && handle.may_mark(generation) {
+        region.set_mark(index, mark + 1);
+        handle.note_reader_store(generation);
+    }
+}
+
+/// Marks the entry of a key whose slot a lookup did not keep.
+#[cold]
+fn mark_used_slowly(handle: &Handle, key: &[u8]) {
+    let generation = handle.generation.load();
+    let hash = generation.hasher.hash(key);
+    if let Ok(located) = generation.table.locate(generation.header().poll(), hash)
+        && let Some((index, _, _)) = located.region.probe(hash).next()
+    {
+        mark_used(handle, &generation, located.region, index);
     }
 }
 
@@ -121,7 +157,7 @@ pub(crate) fn read_terms(
 #[inline]
 pub(crate) fn read_value(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
     handle.check_key(key)?;
-    match fast_path(handle, key, out, |_| ()) {
+    match fast_path::<_, false>(handle, key, out, |_| ()) {
         Attempt::Done(()) => Ok(true),
         Attempt::Absent => Ok(false),
         Attempt::Retry => read_value_slowly(handle, key, out),
@@ -142,7 +178,7 @@ fn read_value_slowly(handle: &Handle, key: &[u8], out: &mut Vec<u8>) -> Result<b
 /// Everything else is [`Attempt::Retry`]: another key with the same tag, a full group, a segment that
 /// is not mapped, corruption, a superseded generation.
 #[inline(always)]
-fn fast_path<T>(
+fn fast_path<T, const MARKS: bool>(
     handle: &Handle,
     key: &[u8],
     out: &mut Vec<u8>,
@@ -155,15 +191,21 @@ fn fast_path<T>(
     }
     let misses = consecutive_misses();
     let hash = generation.hasher.hash(key);
-    match generation.table.fast_path(poll, hash, misses == 0) {
-        Attempt::Done(link) => {
-            let place = link.addr();
+    let found = generation
+        .table
+        .fast_path(poll, hash, misses == 0, MARKS);
+    match found {
+        Attempt::Done(found) => {
+            let place = found.link.addr();
             let verify = handle.options.verify;
             let kept = generation
                 .segment(place.segment)
                 .and_then(|segment| segment.value_mapped(place.unit, key, verify, out, keep));
             if misses != 0 && kept.is_some() {
                 MISSES.set(0);
+            }
+            if MARKS && kept.is_some() {
+                mark_used(handle, &generation, found.region, found.index);
             }
             kept.map_or(Attempt::Retry, Attempt::Done)
         }

@@ -29,6 +29,16 @@ pub(crate) fn distrust_upto(header: Header<'_>, version: u64) {
     header.cache_words().set_trusted_from(version);
 }
 
+/// Stores that an entry is about to be removed without a deletion record, whose record is in a
+/// segment: until that segment is gone, a rebuild from the heap would bring the entry back.
+#[inline]
+pub(crate) fn note_evicted(header: Header<'_>, segment: u16) {
+    let after = u64::from(segment) + 1;
+    if header.evicted() < after {
+        header.cache_words().set_evicted(after);
+    }
+}
+
 /// Stores where the next search for expired entries begins.
 pub(crate) fn set_sweep_slot(header: Header<'_>, slot: u64) {
     header.cache_words().set_sweep_slot(slot);

@@ -21,6 +21,7 @@ use crate::os::file_names::{FileNames, Stage};
 use crate::os::files::Access;
 
 use crate::engine::clean::batch::Batch;
+use crate::engine::clean::retention::Retention;
 use crate::engine::generation::Generation;
 use crate::engine::heap_presence::missing_segment;
 use crate::engine::open;
@@ -87,6 +88,8 @@ pub(crate) struct Mutator {
     dead: DeadSet,
     /// The batch of cleaning, kept to reuse its memory.
     pub batch: Batch,
+    /// Which entries the next step of cleaning keeps.
+    pub retention: Retention,
 }
 
 /// An entry as a writer found it.
@@ -130,6 +133,7 @@ impl Mutator {
             table: None,
             removed: Vec::new(),
             batch: Batch::default(),
+            retention: Retention::ALL,
         }
     }
 

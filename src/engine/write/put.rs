@@ -26,9 +26,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::heap_addr::HeapAddr;
 use crate::format::index::Counters;
 use crate::format::life::Life;
-use crate::format::record::{self, Kind, Traits};
+use crate::format::record::{self, Kind, Traits, Variant};
 use crate::format::region::{DELETED, EMPTY, SlotCounts};
 use crate::format::roster::Position;
+use crate::format::settings::{EvictionPolicy, Settings};
 use crate::format::slot::{Link, RecordMeta};
 use crate::hash::Hash;
 use crate::index::table::Table;
@@ -194,13 +195,27 @@ fn is_valid(generation: &Generation, target: &Target<'_>) -> Result<bool> {
 }
 
 fn check_entry_limit(mutator: &Mutator) -> WriteResult<()> {
-    let limit = mutator.generation.table.geometry().max_entries;
+    let limit = match mutator.generation.variant() {
+        Variant::Expiring => most_entries_of_cache(&mutator.generation),
+        Variant::Versioned | Variant::Numbered => {
+            mutator.generation.table.geometry().max_entries
+        }
+    };
     if limit > 0 && mutator.generation.header().occupied() >= limit {
         return Err(ErrorKind::TableFull { limit }
             .at(&mutator.names.cache())
             .into());
     }
     Ok(())
+}
+
+/// Returns the limit of a `Cache` that may evict nothing; 0 if there is none.
+fn most_entries_of_cache(generation: &Generation) -> u64 {
+    let settings = generation.header().settings();
+    let refuses = |settings: &Settings| settings.eviction == EvictionPolicy::Refuse;
+    settings
+        .filter(refuses)
+        .map_or(0, |settings| settings.max_entries)
 }
 
 /// Stores a new entry, for which there is room: steps 1 to 10.
@@ -396,20 +411,13 @@ fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<
     refuse_if_append_only(mutator)?;
     let hash = mutator.generation.hasher.hash(key);
     let Some(target) = mutator.find(table, hash, key)? else {
+        forbid_return(mutator, key)?;
         return Ok(false);
     };
     let generation = &mutator.generation;
     debug_assert!(!generation.is_append_only(), "A1: refused before");
     generation.roster.prefetch(target.slot.identity().position);
-    let header = record::RecordHeader {
-        variant: generation.variant(),
-        value_len: 0,
-        mtime: Version::next(generation.header().last_version()),
-        key_len: key.len() as u16,
-        kind: Kind::Deletion,
-        life: Life::NONE,
-        traits: Traits::NONE,
-    };
+    let header = deletion(generation, key);
     let plan = publish::plan_removal(generation, table, &target, old_bytes(&target))?;
     // H1: announced before a byte after `tail` is stored.
     let room = heap_end::reserve(mutator, &header, plan.after.live, Need::Deletion)?;
@@ -425,8 +433,39 @@ fn delete_from(mutator: &mut Mutator, table: &Table, key: &[u8]) -> WriteResult<
     Ok(true)
 }
 
-/// Removes an entry from index and roster without a deletion record, because its record is lost.
-/// `bytes` bytes of live records go with it.
+/// Appends the deletion record of a key without an entry, if it may have had one that was removed
+/// without such a record and would come back by a rebuild from the heap.
+#[inline]
+fn forbid_return(mutator: &mut Mutator, key: &[u8]) -> WriteResult<()> {
+    let header = mutator.generation.header();
+    if header.evicted() <= u64::from(header.oldest()) {
+        return Ok(());
+    }
+    let record = deletion(&mutator.generation, key);
+    let live = header.counters().live;
+    // H1: no entry links to it, so it is committed at once.
+    heap_end::append(mutator, record, key, &[], live, Need::Deletion)?;
+    let header = mutator.generation.header();
+    publish::count_change(header);
+    heap_end::commit_record(header);
+    Ok(())
+}
+
+/// Returns the header of a key's deletion record.
+fn deletion(generation: &Generation, key: &[u8]) -> record::RecordHeader {
+    record::RecordHeader {
+        variant: generation.variant(),
+        value_len: 0,
+        mtime: Version::next(generation.header().last_version()),
+        key_len: key.len() as u16,
+        kind: Kind::Deletion,
+        life: Life::NONE,
+        traits: Traits::NONE,
+    }
+}
+
+/// Removes an entry from index and roster without a deletion record: because its record is lost, or
+/// may come back. `bytes` bytes of live records go with it.
 pub(crate) fn drop_entry(
     generation: &Generation,
     target: &Target<'_>,

@@ -192,7 +192,7 @@ fn distribute(
         let upper = hash.directory() & (1 << shape.depth) != 0;
         let target = if upper { high.unwrap_or(low) } else { low };
         debug_assert!(!target.stamp().is_live(), "S4: no reader sees it yet");
-        if target.adopt(slot, hash).is_none() {
+        if target.adopt(slot, hash, old.mark(index)).is_none() {
             let at = At::Index(table.region_at(old.number()));
             return Err(Abort::Recover(Corruption::RegionOverfull, at));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{ErrorKind, Result};
 use crate::lock;
 
-use crate::engine::clean::policy;
+use crate::engine::clean::{eviction, policy};
 use crate::engine::entry::{Entry, Update};
 use crate::engine::handle::Handle;
 use crate::engine::ids;
@@ -93,6 +93,7 @@ impl<'a> Writer<'a> {
         let session = &mut self.session;
         session.handle.check_key(key)?;
         policy::refuse_unbounded(session)?;
+        eviction::before_put(session, key.len(), value.len())?;
         let bytes = key.len() + value.len();
         let version = policy::run_with_room(session, bytes, |mutator| {
             ids::put(mutator, key, value, terms)
@@ -273,6 +274,12 @@ impl<'a> Writer<'a> {
     /// Reclaims all dead bytes of the heap.
     pub(crate) fn compact(&mut self) -> Result<()> {
         policy::compact(&mut self.session)
+    }
+
+    /// Evicts entries of a `Cache` until its files take at most so many bytes. Returns the bytes that
+    /// they take less.
+    pub(crate) fn evict_to(&mut self, bytes: u64) -> Result<u64> {
+        eviction::evict_to(&mut self.session, bytes)
     }
 
     /// Removes all entries.

@@ -1,0 +1,123 @@
+//! The limits of a `Cache`: how many bytes its files take, and when entries must go.
+//!
+//! The bound is one for all files together. Cleaning, which frees the
+//! oldest segment, evicts what it would otherwise move. May call `clean::reclaim`
+//! and what is below it.
+
+use crate::format::index::{STATISTICS, statistic};
+use crate::format::record::Variant;
+use crate::format::settings::{Bound, EvictionPolicy, Settings};
+use crate::index::header::Header;
+use crate::os::clock::unix_millis;
+
+use crate::engine::clean::reclaim;
+use crate::engine::clean::retention::{RemovalCause, Retention};
+use crate::engine::generation::Generation;
+use crate::engine::write::mutator::Mutator;
+
+/// Returns the bound of a generation's bytes; `None` if it has none.
+#[inline]
+pub(crate) fn of(generation: &Generation) -> Option<Bound> {
+    settings(generation)?.bound()
+}
+
+/// Returns whether a write has to clean for the bound. Segments that only wait for their removal do
+/// not count.
+pub(crate) fn is_near(bound: Bound, mutator: &Mutator) -> bool {
+    let bytes = disk_bytes(&mutator.generation).saturating_add(bound.segment());
+    bytes > bound.0 && bytes.saturating_sub(reclaim::evacuated_bytes(mutator)) > bound.0
+}
+
+/// Returns whether a record of `bytes` bytes fits, the step included.
+#[inline]
+pub(crate) fn admits(bound: Bound, generation: &Generation, bytes: u64) -> bool {
+    let after = disk_bytes(generation)
+        .saturating_add(bytes)
+        .saturating_add(bound.ahead());
+    after <= bound.0.saturating_add(bound.step() / 2)
+}
+
+/// Returns the live bytes that the heap may have before entries are evicted. A fifth is left to dead
+/// records: moving what lives among fewer of them would cost more than it frees.
+fn most_live(bound: Bound, generation: &Generation) -> u64 {
+    let others = index_bytes(generation);
+    bound.0.saturating_sub(others).max(bound.0 / 16) / 5 * 4
+}
+
+/// Returns the settings of a `Cache`; `None` of other caches, and if they are corrupt.
+#[inline]
+pub(crate) fn settings(generation: &Generation) -> Option<Settings> {
+    match generation.variant() {
+        Variant::Expiring => generation.header().settings(),
+        Variant::Versioned | Variant::Numbered => None,
+    }
+}
+
+/// Returns the bytes of blocks of all files.
+pub(crate) fn disk_bytes(generation: &Generation) -> u64 {
+    let header = generation.header();
+    let last = generation.segment(header.tail().segment);
+    let last = last.map_or(0, |segment| segment.allocated());
+    let last = last.max(header.tail().bytes());
+    let heap = header.heap_base().saturating_add(last);
+    heap.saturating_add(index_bytes(generation))
+}
+
+/// Returns the bytes of blocks of index and roster.
+fn index_bytes(generation: &Generation) -> u64 {
+    let positions = generation.header().roster_len();
+    let table = generation.table.disk_bytes();
+    table.saturating_add(generation.roster.disk_bytes(positions))
+}
+
+/// Returns what a step of cleaning keeps: what is fresh, within the limits.
+pub(crate) fn retention(mutator: &Mutator) -> Retention {
+    let generation = &mutator.generation;
+    if generation.variant() != Variant::Expiring {
+        return Retention::ALL;
+    }
+    // Without settings nothing is known of the time after a deadline.
+    let Some(settings) = generation.header().settings() else {
+        return Retention::ALL;
+    };
+    let grace = settings.stale_for.max(settings.stale_on_error);
+    let fresh = Retention::fresh(unix_millis(), grace);
+    if settings.eviction == EvictionPolicy::Refuse {
+        return fresh;
+    }
+    let near = of(generation).filter(|&bound| is_near(bound, mutator));
+    Retention {
+        most_live: near.map_or(u64::MAX, |bound| most_live(bound, generation)),
+        most_entries: fewest_entries(&settings).unwrap_or(u64::MAX),
+        ignores_marks: settings.eviction == EvictionPolicy::Fifo,
+        stops_at_number: near.is_none() && has_too_many(generation),
+        ..fresh
+    }
+}
+
+/// Returns down to how many entries a walk evicts: slightly fewer than there may be, so that not
+/// every put makes one.
+fn fewest_entries(settings: &Settings) -> Option<u64> {
+    let most = settings.max_entries;
+    (most > 0).then(|| most - (most / 32).min(16))
+}
+
+/// Returns whether there are more entries than there may be.
+pub(crate) fn has_too_many(generation: &Generation) -> bool {
+    settings(generation).is_some_and(|settings| {
+        settings.max_entries > 0
+            && settings.eviction != EvictionPolicy::Refuse
+            && generation.header().occupied() > settings.max_entries
+    })
+}
+
+/// Counts an entry that cleaning removed.
+pub(crate) fn count(header: Header<'_>, cause: RemovalCause) {
+    let mut counted = [0; STATISTICS];
+    counted[match cause {
+        RemovalCause::Size => statistic::EVICTED_SIZE,
+        RemovalCause::Number => statistic::EVICTED_NUMBER,
+        RemovalCause::Expired => statistic::EXPIRED,
+    }] = 1;
+    header.add_statistics(0, &counted);
+}

@@ -1,0 +1,168 @@
+//! Makes room in a `Cache`: before a put, after it, on a full disk, and when a caller asks.
+//!
+//! Walks the oldest segments, as cleaning does, and removes those that are empty then. May call
+//! `clean::policy` and everything below it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::{HEADER_BYTES, Variant};
+use crate::format::settings::{Bound, EvictionPolicy};
+
+use crate::engine::clean::bound::{self, disk_bytes};
+use crate::engine::clean::retention::Retention;
+use crate::engine::clean::{policy, reclaim, state};
+use crate::engine::write::mutator::{Mutator, WriteResult};
+use crate::engine::write::session::Session;
+
+/// Bytes that a write walks at least.
+const WALK: u64 = 16 * 1024;
+/// Bytes that a write walks for each byte that it appends: half of what it meets goes at least.
+const EFFORT: u64 = 4;
+/// Bytes of a walk within a call that makes room.
+const STRIDE: u64 = 256 * 1024;
+/// Bytes that a put walks at most, for each byte of it and on top, if the files are far beyond the
+/// bound: it was lowered.
+const SHRINK_EFFORT: u64 = 8;
+const SHRINK: u64 = 4 << 20;
+
+/// Makes room for a record with a key and a value of these lengths, if the cache is bounded.
+///
+/// # Errors
+///
+/// [`ErrorKind::ValueTooLarge`] for a record above a sixteenth of the bound; [`ErrorKind::CacheFull`]
+/// if nothing may be evicted.
+#[inline]
+pub(crate) fn before_put(session: &mut Session<'_>, key: usize, value: usize) -> Result<()> {
+    if session.mutator.generation.variant() != Variant::Expiring {
+        return Ok(());
+    }
+    let Some(bound) = bound::of(&session.mutator.generation) else {
+        return Ok(());
+    };
+    let fixed = (HEADER_BYTES + key) as u64;
+    let bytes = (fixed + value as u64).next_multiple_of(8);
+    if bytes > bound.longest_record() {
+        return Err(ErrorKind::ValueTooLarge {
+            len: value,
+            max: bound.longest_record().saturating_sub(fixed),
+        }
+        .at(&session.handle.path));
+    }
+    if bound::admits(bound, &session.mutator.generation, bytes) {
+        return Ok(());
+    }
+    make_room(session, bound, bytes)
+}
+
+/// Cleans and evicts until a record of `bytes` bytes fits.
+#[cold]
+fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> {
+    let before = disk_bytes(&session.mutator.generation);
+    let was_lowered = before > bound.0.saturating_add(bound.step());
+    let enough = SHRINK.saturating_add(SHRINK_EFFORT.saturating_mul(bytes));
+    let all = 3 * before / STRIDE + 16;
+    for stride in 0..all {
+        // What is evacuated goes first.
+        session.run(reclaim::reclaim_all)?;
+        session.await_releases();
+        if bound::admits(bound, &session.mutator.generation, bytes) {
+            return Ok(());
+        }
+        // A lower bound is reached step by step.
+        if was_lowered && stride * STRIDE >= enough {
+            return Ok(());
+        }
+        session.run(|mutator| {
+            let mut retention = bound::retention(mutator);
+            // After a pass over everything, marks count no more.
+            retention.ignores_marks |= stride > all / 3;
+            policy::walk(mutator, STRIDE, retention)
+        })?;
+    }
+    Err(cache_full(session, bound))
+}
+
+#[cold]
+fn cache_full(session: &Session<'_>, bound: Bound) -> Error {
+    ErrorKind::CacheFull { limit: bound.0 }.at(&session.handle.path)
+}
+
+/// Cleans and evicts as much as a write of `written` bytes pays for. Returns whether a limit asked
+/// for it.
+#[inline]
+pub(crate) fn after_write(mutator: &mut Mutator, written: u64) -> WriteResult<bool> {
+    if mutator.generation.variant() != Variant::Expiring {
+        return Ok(false);
+    }
+    let bound = bound::of(&mutator.generation);
+    let near = bound.is_some_and(|bound| bound::is_near(bound, mutator));
+    if !near && !bound::has_too_many(&mutator.generation) {
+        return Ok(false);
+    }
+    let budget = EFFORT.saturating_mul(written).saturating_add(WALK);
+    let retention = bound::retention(mutator);
+    policy::walk(mutator, budget, retention)?;
+    Ok(true)
+}
+
+/// Evicts the oldest entries of a cache on a full disk, for a change that wants `bytes` bytes. Returns
+/// whether a segment was removed. Stores to no new block: what it meets is not moved.
+pub(crate) fn make_disk_room(session: &mut Session<'_>, bytes: u64) -> bool {
+    let may_evict = bound::settings(&session.mutator.generation)
+        .is_some_and(|settings| settings.eviction != EvictionPolicy::Refuse);
+    if !may_evict {
+        return false;
+    }
+    let oldest = |session: &Session<'_>| session.mutator.generation.header().oldest();
+    let before = oldest(session);
+    let mut freed = 0;
+    while freed < bytes.saturating_mul(2).max(STRIDE) {
+        let used = disk_bytes(&session.mutator.generation);
+        if session.run(drop_oldest).is_err() {
+            break;
+        }
+        session.await_releases();
+        freed += used.saturating_sub(disk_bytes(&session.mutator.generation));
+    }
+    oldest(session) != before
+}
+
+/// Removes the oldest segment with all entries in it.
+fn drop_oldest(mutator: &mut Mutator) -> WriteResult<()> {
+    let number = state::cursor(mutator.generation.header()).addr.segment;
+    let retention = Retention {
+        most_live: 0,
+        ignores_marks: true,
+        ..bound::retention(mutator)
+    };
+    while state::cursor(mutator.generation.header()).addr.segment == number {
+        policy::walk(mutator, STRIDE, retention)?;
+    }
+    reclaim::reclaim_all(mutator)
+}
+
+/// Evicts entries until the files take at most `bytes` bytes. Returns the bytes that they take less.
+pub(crate) fn evict_to(session: &mut Session<'_>, bytes: u64) -> Result<u64> {
+    let before = disk_bytes(&session.mutator.generation);
+    let all = 3 * before / STRIDE + 16;
+    for stride in 0..all {
+        session.run(reclaim::reclaim_all)?;
+        let now = disk_bytes(&session.mutator.generation);
+        if now <= bytes {
+            break;
+        }
+        session.run(|mutator| {
+            let retention = Retention {
+                most_live: 0,
+                ignores_marks: stride > all / 3,
+                ..bound::retention(mutator)
+            };
+            policy::walk(mutator, STRIDE, retention)
+        })?;
+        let header = session.mutator.generation.header();
+        if header.occupied() == 0 && header.oldest() == header.tail().segment {
+            break;
+        }
+    }
+    session.publish_generation();
+    Ok(before.saturating_sub(disk_bytes(&session.mutator.generation)))
+}

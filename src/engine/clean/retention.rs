@@ -1,0 +1,115 @@
+//! Which entries of a `Cache` cleaning keeps: an approximation of LRU in the order of the log.
+//!
+//! Cleaning meets entries in the order in which they were written or last kept, oldest first. An
+//! entry that must go is evicted where it is met; one that was used since is kept, with a lower mark:
+//! FIFO with reinsertion, which is CLOCK with the log as its ring (Corbató 1968). May call `format`
+//! and `index`.
+
+use crate::format::index::Counters;
+use crate::format::record::RecordHeader;
+
+/// Why an entry goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RemovalCause {
+    /// The files take more bytes than they may.
+    Size,
+    /// There are more entries than there may be.
+    Number,
+    /// Its deadline has passed.
+    Expired,
+}
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is moved to the end of the heap.
+    Kept,
+    /// The same; its mark is lowered.
+    Spared,
+    Removed(RemovalCause),
+}
+
+/// The state of one walk of cleaning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    /// Milliseconds since the Unix epoch; `None` outside a `Cache`: all entries are kept.
+    pub now: Option<u64>,
+    /// Milliseconds after its deadline in which an entry is kept, for it may still be served.
+    pub grace: u64,
+    /// Live bytes of the heap above which entries are evicted.
+    pub most_live: u64,
+    /// Entries above which some are evicted.
+    pub most_entries: u64,
+    /// Whether entries that were used are evicted too.
+    pub ignores_marks: bool,
+    /// Whether the walk ends when there are few enough entries: bytes are no reason for it.
+    pub stops_at_number: bool,
+    /// Bytes of live records that this walk has met.
+    pub met: u64,
+    /// Bytes of these that it has kept.
+    pub kept: u64,
+}
+
+impl Retention {
+    /// Keeps every entry: outside a `Cache`.
+    pub(crate) const ALL: Self = Self {
+        now: None,
+        grace: 0,
+        most_live: u64::MAX,
+        most_entries: u64::MAX,
+        ignores_marks: false,
+        stops_at_number: false,
+        met: 0,
+        kept: 0,
+    };
+
+    /// Keeps entries whose deadline, and the time after it, have not passed.
+    pub(crate) fn fresh(now: u64, grace: u64) -> Self {
+        Self {
+            now: Some(now),
+            grace,
+            ..Self::ALL
+        }
+    }
+
+    /// Returns whether nothing more has to go: the entries were too many, and are not any more.
+    pub(crate) fn is_reached(&self, counters: &Counters) -> bool {
+        self.stops_at_number && counters.occupied <= self.most_entries
+    }
+
+    /// Returns how many records to look up together: not more than may have to go, for the others
+    /// would be moved.
+    pub(crate) fn batch_records(&self, counters: &Counters, most: usize) -> usize {
+        if !self.stops_at_number {
+            return most;
+        }
+        let excess = counters.occupied.saturating_sub(self.most_entries);
+        usize::try_from(excess).map_or(most, |excess| excess.clamp(1, most))
+    }
+
+    /// Decides about a live entry with this mark, and counts it. `counters` are those before.
+    pub(crate) fn decide(&mut self, header: &RecordHeader, mark: u8, counters: &Counters) -> Fate {
+        let Some(now) = self.now else {
+            return Fate::Kept;
+        };
+        if header.life.is_over(header.mtime, now.saturating_sub(self.grace)) {
+            return Fate::Removed(RemovalCause::Expired);
+        }
+        self.met = self.met.saturating_add(header.stored_bytes());
+        let cause = if counters.live > self.most_live {
+            RemovalCause::Size
+        } else if counters.occupied > self.most_entries {
+            RemovalCause::Number
+        } else {
+            self.kept = self.kept.saturating_add(header.stored_bytes());
+            return Fate::Kept;
+        };
+        // Half of what was met goes in any case, so that the walk ends.
+        let is_spared = mark > 0 && !self.ignores_marks && self.kept <= self.met / 2;
+        if !is_spared {
+            return Fate::Removed(cause);
+        }
+        self.kept = self.kept.saturating_add(header.stored_bytes());
+        Fate::Spared
+    }
+}
