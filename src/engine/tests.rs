@@ -8,6 +8,8 @@ mod cleaning;
 mod copying;
 mod creation;
 mod damage;
+#[cfg(not(loom))]
+mod eviction;
 mod growth;
 #[cfg(not(loom))]
 mod leftovers;

@@ -91,6 +91,7 @@ pub(crate) fn retention(mutator: &Mutator) -> Retention {
         most_entries: fewest_entries(&settings).unwrap_or(u64::MAX),
         ignores_marks: settings.eviction == EvictionPolicy::Fifo,
         stops_at_number: near.is_none() && has_too_many(generation),
+        spares_half: near.is_some_and(|bound| disk_bytes(generation) > bound.0),
         ..fresh
     }
 }

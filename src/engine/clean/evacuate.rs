@@ -46,6 +46,7 @@ fn clean_before_last(mutator: &mut Mutator) -> WriteResult<()> {
     while mutator.generation.header().oldest() < last {
         reclaim::reclaim_all(mutator)?;
         if mutator.generation.header().oldest() < last {
+            mutator.retention = bound::retention(mutator);
             clean_step(mutator, 1 << 20)?;
         }
     }

@@ -19,6 +19,8 @@ const WALK: u64 = 16 * 1024;
 const EFFORT: u64 = 4;
 /// Bytes of a walk within a call that makes room.
 const STRIDE: u64 = 256 * 1024;
+/// Walks of a write at most, if there are more entries than there may be.
+const NUMBER_WALKS: u32 = 64;
 /// Bytes that a put walks at most, for each byte of it and on top, if the files are far beyond the
 /// bound: it was lowered.
 const SHRINK_EFFORT: u64 = 8;
@@ -73,8 +75,8 @@ fn make_room(session: &mut Session<'_>, bound: Bound, bytes: u64) -> Result<()> 
         }
         session.run(|mutator| {
             let mut retention = bound::retention(mutator);
-            // After a pass over everything, marks count no more.
-            retention.ignores_marks |= stride > all / 3;
+            // What is used most goes too if all of it is used.
+            retention.ignores_marks |= stride > all / 16;
             policy::walk(mutator, STRIDE, retention)
         })?;
     }
@@ -101,7 +103,23 @@ pub(crate) fn after_write(mutator: &mut Mutator, written: u64) -> WriteResult<bo
     let budget = EFFORT.saturating_mul(written).saturating_add(WALK);
     let retention = bound::retention(mutator);
     policy::walk(mutator, budget, retention)?;
+    if !near {
+        evict_number(mutator)?;
+    }
     Ok(true)
+}
+
+/// Evicts entries until there are few enough.
+fn evict_number(mutator: &mut Mutator) -> WriteResult<()> {
+    for walked in 0..NUMBER_WALKS {
+        if !bound::has_too_many(&mutator.generation) {
+            return Ok(());
+        }
+        let mut retention = bound::retention(mutator);
+        retention.ignores_marks |= walked > NUMBER_WALKS / 2;
+        policy::walk(mutator, STRIDE, retention)?;
+    }
+    Ok(())
 }
 
 /// Evicts the oldest entries of a cache on a full disk, for a change that wants `bytes` bytes. Returns

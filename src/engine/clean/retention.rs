@@ -44,6 +44,8 @@ pub(crate) struct Retention {
     pub ignores_marks: bool,
     /// Whether the walk ends when there are few enough entries: bytes are no reason for it.
     pub stops_at_number: bool,
+    /// Whether half of what the walk meets goes, used or not, so that it frees something.
+    pub spares_half: bool,
     /// Bytes of live records that this walk has met.
     pub met: u64,
     /// Bytes of these that it has kept.
@@ -59,6 +61,7 @@ impl Retention {
         most_entries: u64::MAX,
         ignores_marks: false,
         stops_at_number: false,
+        spares_half: false,
         met: 0,
         kept: 0,
     };
@@ -104,9 +107,8 @@ impl Retention {
             self.kept = self.kept.saturating_add(header.stored_bytes());
             return Fate::Kept;
         };
-        // Half of what was met goes in any case, so that the walk ends.
-        let is_spared = mark > 0 && !self.ignores_marks && self.kept <= self.met / 2;
-        if !is_spared {
+        let may_spare = !self.spares_half || self.kept <= self.met / 2;
+        if mark == 0 || self.ignores_marks || !may_spare {
             return Fate::Removed(cause);
         }
         self.kept = self.kept.saturating_add(header.stored_bytes());
