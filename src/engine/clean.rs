@@ -5,6 +5,7 @@ pub(crate) mod batch;
 pub(crate) mod bound;
 pub(crate) mod evacuate;
 pub(crate) mod eviction;
+pub(crate) mod expire;
 pub(crate) mod policy;
 pub(crate) mod reclaim;
 pub(crate) mod retention;

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Relaxed;
 
 use crate::engine::clean::retention::Retention;
-use crate::engine::clean::{bound, evacuate, eviction, reclaim, state};
+use crate::engine::clean::{bound, evacuate, eviction, expire, reclaim, state};
 use crate::engine::ids;
 use crate::engine::switch;
 use crate::engine::write::heap_end;
@@ -204,6 +204,7 @@ pub(crate) fn tidy(session: &mut Session<'_>, bytes: usize) {
     }
     let threshold = threshold(session);
     let cleaned = clean_after(&mut session.mutator, threshold, bytes as u64);
+    let cleaned = cleaned.and_then(|()| expire::after_write(&mut session.mutator));
     let tidied = match cleaned.and_then(|()| reclaim_evacuated(session)) {
         Ok(()) => {
             session.publish_generation();

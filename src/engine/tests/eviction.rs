@@ -235,6 +235,50 @@ fn cleaning_drops_expired_entries() {
     assert_clean(&cache);
 }
 
+// Puts remove what expired elsewhere, without any other reason to clean.
+#[test]
+fn puts_sweep_expired_entries() {
+    let scratch = scratch();
+    let cache = limited(&scratch, Settings::default());
+    let expired = Terms {
+        deadline: Some(1),
+        ..Terms::PLAIN
+    };
+    for number in 0..1_000 {
+        let put = |writer: &mut Writer<'_>| writer.put_with(&key(number), &[1; 20], expired);
+        cache.write(put).unwrap();
+    }
+    for number in 1_000..1_400 {
+        cache.put(key(number), [1; 20]).unwrap();
+    }
+    assert_eq!(cache.len(), 400);
+    assert_clean(&cache);
+}
+
+// A slot that a flipped bit makes look expired ends no life: the record decides.
+#[test]
+fn flipped_slot_bits_expire_nothing() {
+    let scratch = scratch();
+    let cache = limited(&scratch, Settings::default());
+    let terms = Terms {
+        deadline: Some(u64::MAX >> 20),
+        ..Terms::PLAIN
+    };
+    cache
+        .write(|writer| writer.put_with(b"key", b"value", terms))
+        .unwrap();
+    let generation = generation_of(&cache);
+    let region = region_of(&generation, generation.hasher.hash(b"key"));
+    let (_, slot, link) = region.probe(generation.hasher.hash(b"key")).next().unwrap();
+    let meta = slot.meta(link.which());
+    let past = crate::format::life::Life::new(meta.mtime, 1);
+    slot.set_meta(link.which(), crate::format::slot::RecordMeta { life: past, ..meta });
+    for _ in 0..8 {
+        assert_eq!(cache.write(|writer| writer.sweep(1_000)).unwrap(), 0);
+    }
+    assert!(is_there(&cache, b"key"));
+}
+
 // A reader's marks change the files' times. The next writer must not take that for a foreign change,
 // which it would verify all files for.
 #[test]

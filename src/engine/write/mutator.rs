@@ -88,6 +88,8 @@ pub(crate) struct Mutator {
     dead: DeadSet,
     /// The batch of cleaning, kept to reuse its memory.
     pub batch: Batch,
+    /// Writes to a `Cache`; they look for expired entries in turns.
+    pub writes: u32,
     /// Which entries the next step of cleaning keeps.
     pub retention: Retention,
 }
@@ -133,6 +135,7 @@ impl Mutator {
             table: None,
             removed: Vec::new(),
             batch: Batch::default(),
+            writes: 0,
             retention: Retention::ALL,
         }
     }

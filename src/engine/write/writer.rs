@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{ErrorKind, Result};
 use crate::lock;
 
-use crate::engine::clean::{eviction, policy};
+use crate::engine::clean::{eviction, expire, policy};
 use crate::engine::entry::{Entry, Update};
 use crate::engine::handle::Handle;
 use crate::engine::ids;
@@ -280,6 +280,11 @@ impl<'a> Writer<'a> {
     /// they take less.
     pub(crate) fn evict_to(&mut self, bytes: u64) -> Result<u64> {
         eviction::evict_to(&mut self.session, bytes)
+    }
+
+    /// Removes the expired entries of a `Cache` among the next slots. Returns how many there were.
+    pub(crate) fn sweep(&mut self, slots: u64) -> Result<u64> {
+        self.session.run(|mutator| expire::sweep(mutator, slots))
     }
 
     /// Removes all entries.

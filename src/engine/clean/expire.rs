@@ -1,0 +1,114 @@
+//! Removes expired entries of a `Cache` in the order of the index, a few slots at a time.
+//!
+//! Cleaning drops expired entries too, but only where dead records give it a reason to run. The slot
+//! says which entries seem expired; the record decides. May call `write::put` and everything below
+//! it.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::life::Life;
+use crate::format::record::Variant;
+use crate::os::clock::unix_millis;
+
+use crate::engine::clean::bound;
+use crate::engine::clean::retention::RemovalCause;
+use crate::engine::generation::Generation;
+use crate::engine::write::mutator::{Mutator, Target, WriteResult};
+use crate::engine::write::{cache_words, put};
+
+/// Slots that a write looks at, on average.
+const SLOTS: u32 = 10;
+/// Writes of which one looks at the slots of all: neighbours come with one cache miss.
+const WRITES: u32 = 16;
+
+/// Looks at some slots after a write.
+#[inline]
+pub(crate) fn after_write(mutator: &mut Mutator) -> WriteResult<()> {
+    if mutator.generation.variant() != Variant::Expiring {
+        return Ok(());
+    }
+    mutator.writes = mutator.writes.wrapping_add(1);
+    if !mutator.writes.is_multiple_of(WRITES) {
+        return Ok(());
+    }
+    sweep(mutator, u64::from(SLOTS * WRITES)).map(|_| ())
+}
+
+/// Removes the expired entries among the next `slots` slots. Returns how many there were.
+pub(crate) fn sweep(mutator: &mut Mutator, slots: u64) -> WriteResult<u64> {
+    let generation = Arc::clone(&mutator.generation);
+    let Some(settings) = generation.header().settings() else {
+        return Ok(0);
+    };
+    let grace = settings.stale_for.max(settings.stale_on_error);
+    let now = unix_millis().saturating_sub(grace);
+    let all = all_slots(&generation);
+    let from = generation.header().sweep_slot() % all.max(1);
+    let until = from.saturating_add(slots).min(all);
+    let mut removed = 0;
+    for number in from..until {
+        let Some((target, life)) = expiring(&generation, number as u32)? else {
+            continue;
+        };
+        let version = target.slot.meta(target.link.which()).mtime;
+        if life.is_over(version, now) && remove_if_over(mutator, &generation, &target, now)? {
+            removed += 1;
+        }
+    }
+    cache_words::set_sweep_slot(generation.header(), until % all.max(1));
+    Ok(removed)
+}
+
+/// Returns the slots of all regions.
+pub(crate) fn all_slots(generation: &Generation) -> u64 {
+    let slots = u64::from(generation.table.geometry().region_slots);
+    generation.table.refreshed_regions().min(generation.header().counters().regions) * slots
+}
+
+/// Returns the entry in a slot, with its life, if it has one.
+fn expiring(generation: &Generation, number: u32) -> Result<Option<(Target<'_>, Life)>> {
+    let (region, index) = generation.table.slot_home(number);
+    let home = generation.table.region(region)?;
+    if home.control(index) < 0x80 || !home.stamp().is_live() {
+        return Ok(None);
+    }
+    let slot = home.slot(index);
+    let link = slot.link();
+    let life = slot.meta(link.which()).life;
+    if !link.is_entry() || life == Life::NONE {
+        return Ok(None);
+    }
+    let target = Target {
+        region,
+        index,
+        slot,
+        link,
+        record: None,
+    };
+    Ok(Some((target, life)))
+}
+
+/// Removes an entry whose record says too that it is expired. A rebuild from the heap may bring it
+/// back: it is expired then as well, so it has no deletion record.
+fn remove_if_over(
+    mutator: &mut Mutator,
+    generation: &Generation,
+    target: &Target<'_>,
+    now: u64,
+) -> WriteResult<bool> {
+    let place = target.link.addr();
+    let Some(segment) = mutator.segment(place.segment)? else {
+        return Ok(false);
+    };
+    let Some(record) = segment.verify(place.unit)? else {
+        return Ok(false);
+    };
+    if !record.life.is_over(record.mtime, now) {
+        return Ok(false);
+    }
+    put::drop_entry(generation, target, record.stored_bytes())?;
+    mutator.mark_record_dead(place, record);
+    bound::count(generation.header(), RemovalCause::Expired);
+    Ok(true)
+}
