@@ -10,6 +10,7 @@ mod clearing;
 mod copies;
 mod counts;
 mod creation;
+mod evicting;
 mod losses;
 mod rearrangement;
 mod recovering;
