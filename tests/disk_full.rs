@@ -16,7 +16,7 @@ use std::process::Command;
 
 use child::contents::Random;
 use child::{Child, Part, hear, say, tight};
-use mmapcache::{Error, ErrorKind, MmapCache, Options, Repair, Result};
+use mmapcache::{Cache, Error, ErrorKind, MmapCache, Options, Repair, Result};
 use volume::{Kind, Volume};
 
 /// Not a test: the entry point of the child processes.
@@ -28,6 +28,7 @@ fn child() {
         ("counts", counts),
         ("reads later", reads_later),
         ("splits", splits),
+        ("evicts", evicts),
     ]);
 }
 
@@ -779,4 +780,40 @@ fn exhausted_inodes_are_disk_full() {
     cache.clear().expect("clearing needs no room");
     assert_eq!(cache.len(), 0);
     assert!(cache.verify().run().expect("a report").is_clean());
+}
+
+/// Inserts four times what the disk has room for, in values of up to 64 KiB.
+fn evicts(part: &Part) {
+    let cache = Cache::open(&part.path).expect("a cache");
+    let mut random = Random::new(7);
+    let mut bytes = 0;
+    for number in 0.. {
+        let value = vec![number as u8; random.below(65_536) as usize];
+        let inserted = cache.insert(key(number), &value);
+        inserted.unwrap_or_else(|error| panic!("{number} after {bytes} bytes: {error}"));
+        assert_eq!(cache.get(key(number)).expect("a value"), Some(value));
+        bytes += random.below(65_536);
+        if bytes > 4 * part.numbers[0] {
+            break;
+        }
+    }
+    let report = cache.verify().run().expect("a report");
+    assert!(report.is_clean(), "{:?}", report.problems);
+    say(cache.len_with_expired());
+}
+
+// A cache without limits evicts on a full disk before it refuses: whatever is inserted is stored.
+#[test]
+fn full_disk_evicts_oldest_entries() {
+    const BYTES: u64 = 24 << 20;
+    for kind in [Kind::Tmpfs, Kind::Ext4(4096)] {
+        let Some(volume) = Volume::mount(kind, BYTES) else {
+            return;
+        };
+        let mut child = Child::start("evicts", &volume.cache(), &[BYTES]);
+        let left = child.line().expect("it stored everything");
+        let left: u64 = left.parse().expect("a number");
+        child.finish();
+        assert!(left > 100, "{kind:?}: {left}");
+    }
 }
