@@ -52,6 +52,8 @@ impl Hasher {
 /// | bits | purpose |
 /// |---|---|
 /// | 0..16 | the upper 16 of the 20 directory bits; kept in the slot |
+/// | 16..24 | what a vacant slot of a `Cache` remembers of its last key: its mark |
+/// | 24..32 | which vacant slot of a group a new entry of a `Cache` takes |
 /// | 42..57 | tag, kept in the link: 42..49 choose the group inside a region, 53..57 are the lowest directory bits |
 /// | 57..64 | control byte |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,18 @@ impl Hash {
     #[inline]
     pub(crate) fn group(self) -> usize {
         ((self.0 >> 42) & 0x7f) as usize
+    }
+
+    /// Returns the mark by which a vacant slot remembers an evicted key: more than any count of uses.
+    #[inline]
+    pub(crate) fn ghost(self) -> u8 {
+        ((self.0 >> 16) as u8).max(4)
+    }
+
+    /// Returns a number below `end` that is independent of the other bits.
+    #[inline]
+    pub(crate) fn choice(self, end: u32) -> u32 {
+        ((self.0 >> 24) as u8 as u32 * end) >> 8
     }
 
     /// Returns the directory bits; the low `depth` of them are the index at that depth.

@@ -346,6 +346,43 @@ impl<'a> Region<'a> {
         None
     }
 
+    /// As [`vacancy`](Self::vacancy), but any of the vacant slots of the group, as the hash says: those
+    /// that remember an evicted key then forget it at random, not the last one first.
+    pub(crate) fn any_vacancy(&self, hash: Hash) -> Option<(u32, u8)> {
+        let mut at = self.home(hash);
+        for _ in 0..self.layout.groups() {
+            let group = self.group(at);
+            let mut vacant = group.vacant();
+            let count = vacant.count();
+            if count > 0 {
+                let index = vacant.nth(hash.choice(count) as usize)?;
+                return Some((at as u32 * Group::WIDTH + index, group.byte(index)));
+            }
+            at = (at + 1) & (self.layout.groups() - 1);
+        }
+        None
+    }
+
+    /// Lets a vacant slot remember the key that was evicted from it.
+    pub(crate) fn remember(&self, index: u32, hash: Hash) {
+        self.set_mark(index, hash.ghost());
+    }
+
+    /// Returns whether a vacant slot of the home group remembers a key with this hash. A hint: other
+    /// keys have the same eight bits.
+    #[inline]
+    pub(crate) fn remembers(&self, hash: Hash) -> bool {
+        let home = self.home(hash);
+        let marks = Group(load(&self.words[CONTROLS_AT + self.layout.groups() + home]));
+        let group = self.group(home);
+        for within in marks.matching(hash.ghost()) {
+            if group.byte(within) < 0x80 {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Returns the number of groups that searches for absent keys probe, summed over all home groups.
     pub(crate) fn miss_groups(&self) -> u64 {
         let groups = self.layout.groups();

@@ -14,7 +14,7 @@ use crate::format::slot::RecordMeta;
 use crate::heap::Segment;
 
 use crate::engine::clean::batch::{Batch, PendingMove};
-use crate::engine::clean::retention::Fate;
+use crate::engine::clean::retention::{Fate, RemovalCause};
 use crate::engine::clean::{bound, reclaim, state};
 use crate::engine::generation::Generation;
 use crate::engine::open;
@@ -186,8 +186,9 @@ fn remove_if_due(
     debug_assert_eq!(target.link.addr(), moving.place, "as it was looked up");
     cache_words::note_evicted(header, moving.place.segment);
     put::drop_entry(generation, &target, moving.header.stored_bytes())?;
-    if mark > 0 {
-        home.set_mark(index, 0);
+    match cause {
+        RemovalCause::Expired => home.set_mark(index, 0),
+        RemovalCause::Size | RemovalCause::Number => home.remember(index, moving.hash),
     }
     bound::count(header, cause);
     Ok(true)

@@ -306,19 +306,38 @@ fn read_only_handles_never_mark() {
     let mut options = cache_options();
     options.read_only(true);
     let reader = MmapCache::open_with(scratch.path(), &options).unwrap();
-    let mark = || {
-        let generation = generation_of(&cache);
-        let hash = generation.hasher.hash(b"key");
-        let region = region_of(&generation, hash);
-        let (index, _, _) = region.probe(hash).next().unwrap();
-        region.mark(index)
-    };
     assert!(is_there(&reader, b"key"));
-    assert_eq!(mark(), 0);
+    assert_eq!(mark(&cache, b"key"), 0);
     for expected in [1, 2, 3, 3] {
         assert!(is_there(&cache, b"key"));
-        assert_eq!(mark(), expected);
+        assert_eq!(mark(&cache, b"key"), expected);
     }
+}
+
+fn mark(cache: &MmapCache, key: &[u8]) -> u8 {
+    let generation = generation_of(cache);
+    let hash = generation.hasher.hash(key);
+    let region = region_of(&generation, hash);
+    let (index, _, _) = region.probe(hash).next().unwrap();
+    region.mark(index)
+}
+
+// A key that was evicted not long ago begins as if it had been used; a new key does not.
+#[test]
+fn returning_keys_begin_as_used() {
+    let scratch = scratch();
+    let cache = limited(&scratch, entries(1_000));
+    (0..2_000).for_each(|number| cache.put(key(number), "1").map(drop).unwrap());
+    let used = |numbers: std::ops::Range<u32>| {
+        let begins = |&number: &u32| {
+            cache.put(key(number), "2").unwrap();
+            mark(&cache, &key(number)) == 3
+        };
+        numbers.filter(begins).count()
+    };
+    let returning = used(800..900);
+    let new = used(5_000..5_100);
+    assert!(returning > 60 && new < 10, "{returning} {new}");
 }
 
 // The counted bytes are never less than the blocks: otherwise the bound would not hold.
