@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{HeapHome, IndexHeader, PAGE};
+use crate::format::record::Variant;
 use crate::format::region::{DirectoryEntry, RegionShape, RegionStateWord};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
@@ -36,6 +37,7 @@ use crate::engine::options::Options;
 use crate::engine::segment_numbers::{Extent, is_there};
 use crate::engine::staging::{discard_listed, discard_staged, finish_renames, left_without_index};
 use crate::engine::version;
+use crate::engine::write::cache_words;
 
 /// Bytes that are allocated for a new segment.
 const SEGMENT_START: u64 = 8 * 1024;
@@ -318,6 +320,9 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
         access: Access::new(options.mode),
     };
     let generation = first_segment(generation(names, &plan)?, names, &plan.access)?;
+    if geometry.variant == Variant::Expiring {
+        cache_words::set_has_deadlines(generation.header(), false);
+    }
     generation.header().set_renames_pending(true);
     Extent::NONE.set_replaced(generation.header());
     generation.sync_heap()?;
