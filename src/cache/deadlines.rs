@@ -36,7 +36,7 @@ pub(super) fn are_apart(key: &[u8], value_len: usize) -> bool {
 
 /// Looks up what is stored of the deadline of an entry that was read before.
 ///
-/// Whoever replaces or removes an entry does that before it removes the deadline. So if the
+/// A writer that replaces or removes an entry does that before it removes the deadline. So if the
 /// deadline is not there, and the entry still is afterwards, it had none when this began.
 pub(super) fn look_up(handle: &Handle, key: &[u8], version: u64) -> Result<Apart> {
     let generation = handle.current()?.0;

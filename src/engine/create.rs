@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use crate::error::{Corruption, Error, ErrorKind, Result};
 use crate::format::index::{HeapHome, IndexHeader, PAGE};
-use crate::format::record::Variant;
 use crate::format::region::{DirectoryEntry, RegionShape, RegionStateWord};
 use crate::format::roster::RosterHeader;
 use crate::format::seal::SealedHeader;
@@ -320,7 +319,7 @@ fn files_of_cache(names: &FileNames, options: &Options) -> Result<Generation> {
         access: Access::new(options.mode),
     };
     let generation = first_segment(generation(names, &plan)?, names, &plan.access)?;
-    if geometry.variant == Variant::Expiring {
+    if generation.header().is_expiring() {
         cache_words::set_has_deadlines(generation.header(), false);
     }
     generation.header().set_renames_pending(true);

@@ -19,6 +19,7 @@ use crate::format::region::{
 };
 use crate::format::roster::{self, Position, RosterHeader};
 use crate::format::segment::{self, SegmentHeader};
+use crate::format::settings::{self, EvictionPolicy, Settings};
 use crate::format::slot::{self, Link, SlotIdentity};
 use crate::format::tests::variable;
 use crate::format::{Geometry, LockKind, record, seal};
@@ -115,6 +116,8 @@ fn structure(title: &'static str, from: u64, to: u64, fields: Vec<Field>) -> Str
 pub(super) fn all(geometry: &Geometry, sizes: &[(&str, u64)]) -> Vec<Structure> {
     let mut all = vec![
         extension(),
+        cache_settings(),
+        statistics(),
         start_of_headers(),
         index_file(geometry, variable(sizes, "G")),
         structure(
@@ -268,6 +271,8 @@ fn changing_words() -> Vec<Field> {
         "counters" | "intent_counters" => size_of_val(&Counters::default().to_words()),
         "intent_body" => 24,
         "boot_id" => 16,
+        "settings" => settings::WORDS * 8,
+        "shards" => index::SHARDS * index::SHARD_WORDS * 8,
         _ => 8,
     };
     let constants = word_constants(include_str!("../index.rs"));
@@ -277,6 +282,59 @@ fn changing_words() -> Vec<Field> {
         .iter()
         .map(|(name, word)| field(name, word * 8, size(name)))
         .collect()
+}
+
+/// The words of the settings, by the values that change them.
+fn cache_settings() -> Structure {
+    let eviction = EvictionPolicy::Refuse;
+    let set = Settings {
+        max_bytes: 1,
+        max_entries: 2,
+        time_to_live: 3,
+        time_to_idle: 4,
+        stale_for: 5,
+        stale_on_error: 6,
+        eviction,
+        jitter: 7,
+    };
+    let words = set.to_words();
+    assert_eq!(words[..7], [1, 2, 3, 4, 5, 6, 2 | 7 << 8]);
+    let names = [
+        "max_bytes",
+        "max_entries",
+        "time_to_live",
+        "time_to_idle",
+        "stale_for",
+        "stale_on_error",
+        "policy",
+        "check",
+    ];
+    let fields = (0..).zip(names).map(|(at, name)| field(name, at * 8, 8));
+    structure("Settings", 0, settings::WORDS as u64 * 8, fields.collect())
+}
+
+/// The counters of a shard.
+fn statistics() -> Structure {
+    let names: [&str; index::STATISTICS] = [
+        "hits",
+        "stale_hits",
+        "negative_hits",
+        "misses",
+        "insertions",
+        "replaced",
+        "removed",
+        "evicted_size",
+        "evicted_number",
+        "expired",
+        "invalidated",
+    ];
+    let fields = (0..).zip(names).map(|(at, name)| field(name, at * 8, 8));
+    structure(
+        "Statistics",
+        0,
+        index::SHARD_WORDS as u64 * 8,
+        fields.collect(),
+    )
 }
 
 fn counters() -> Vec<Field> {
